@@ -1,0 +1,178 @@
+-- The schema that the migrations arrive at; a test compares the two.
+-- Times are Unix milliseconds; secrets are SHA-256 digests.
+
+-- One record per decision, chained by hash (AUDIT-02). `record` is canonical JSON; the columns
+-- after `hash` are read from it, for searching.
+CREATE TABLE audit (
+    seq      INTEGER PRIMARY KEY,
+    record   TEXT NOT NULL,
+    hash     BLOB NOT NULL,
+    event    TEXT GENERATED ALWAYS AS (json_extract(record, '$.event')) VIRTUAL,
+    actor    TEXT GENERATED ALWAYS AS (json_extract(record, '$.actor.id')) VIRTUAL,
+    client   TEXT GENERATED ALWAYS AS (json_extract(record, '$.client_id')) VIRTUAL
+) STRICT;
+
+-- Signing keys. The private half is sealed with a key that is not in this file (KEYS-05).
+CREATE TABLE signing_key (
+    kid          TEXT PRIMARY KEY,
+    alg          TEXT NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('next', 'active', 'retired')),
+    public_jwk   TEXT NOT NULL,
+    sealed       BLOB NOT NULL,
+    created_at   INTEGER NOT NULL,
+    activated_at INTEGER,
+    retired_at   INTEGER
+) STRICT;
+CREATE UNIQUE INDEX signing_key_active ON signing_key (alg) WHERE state = 'active';
+
+-- People. `handle` is what their passkeys know them by; it is no name (WEBAUTHN-02).
+CREATE TABLE user (
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE,
+    role        TEXT NOT NULL CHECK (role IN ('none', 'viewer', 'operator', 'admin')),
+    handle      BLOB NOT NULL UNIQUE,
+    created_at  INTEGER NOT NULL,
+    disabled_at INTEGER
+) STRICT;
+
+-- WebAuthn credentials. `data` is webauthn-rs's own record of one, as JSON. `suspended_at` is set
+-- when a counter went backwards (WEBAUTHN-08).
+CREATE TABLE passkey (
+    credential      BLOB PRIMARY KEY,
+    user_id         TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    data            TEXT NOT NULL,
+    created_at      INTEGER NOT NULL,
+    last_used_at    INTEGER,
+    suspended_at    INTEGER
+) STRICT;
+CREATE INDEX passkey_user ON passkey (user_id);
+
+-- One-use links: the first administrator's setup link, and enrolment links (ENROL-01, 02).
+CREATE TABLE link (
+    digest     BLOB PRIMARY KEY,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('setup', 'enrol')),
+    user_id    TEXT REFERENCES user (id) ON DELETE CASCADE,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at    INTEGER,
+    voided_at  INTEGER,
+    CHECK ((purpose = 'setup') = (user_id IS NULL))
+) STRICT;
+
+-- Browser sessions; `digest` is SHA-256 of the cookie (SESSION-03).
+CREATE TABLE session (
+    digest     BLOB PRIMARY KEY,
+    user_id    TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    credential BLOB NOT NULL REFERENCES passkey (credential) ON DELETE CASCADE,
+    amr        TEXT NOT NULL,
+    csrf       BLOB NOT NULL,
+    auth_time  INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX session_user ON session (user_id);
+
+-- WebAuthn ceremonies under way; a row is deleted the first time it is presented (WEBAUTHN-03).
+CREATE TABLE ceremony (
+    digest      BLOB PRIMARY KEY,
+    purpose     TEXT NOT NULL CHECK (purpose IN ('setup', 'sign_in', 'step_up', 'add_passkey')),
+    browser     BLOB NOT NULL,
+    user_id     TEXT REFERENCES user (id) ON DELETE CASCADE,
+    transaction_id TEXT,
+    link        BLOB,
+    user_name   TEXT,
+    user_handle BLOB,
+    state       TEXT NOT NULL,
+    expires_at  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ceremony_expiry ON ceremony (expires_at);
+
+-- OAuth clients. `metadata` is what the registration answered with (RFC 7591 section 3.2.1).
+CREATE TABLE client (
+    id               TEXT PRIMARY KEY,
+    name             TEXT NOT NULL,
+    source           TEXT NOT NULL CHECK (source IN ('self_registered')),
+    trust            TEXT NOT NULL CHECK (trust IN ('unverified', 'known', 'verified')),
+    auth_method      TEXT NOT NULL,
+    application_type TEXT NOT NULL CHECK (application_type IN ('native', 'web')),
+    grant_types      TEXT NOT NULL,
+    metadata         TEXT NOT NULL,
+    created_at       INTEGER NOT NULL,
+    last_used_at     INTEGER,
+    disabled_at      INTEGER
+) STRICT;
+CREATE INDEX client_unused ON client (created_at) WHERE last_used_at IS NULL;
+
+-- Their redirect URIs, byte for byte (REDIR-01).
+CREATE TABLE client_redirect_uri (
+    client_id TEXT NOT NULL REFERENCES client (id) ON DELETE CASCADE,
+    uri       TEXT NOT NULL,
+    PRIMARY KEY (client_id, uri)
+) STRICT, WITHOUT ROWID;
+
+-- Authorization requests that wait for a person (AUTHZ-07, 15). `session` and `user_id` are set by
+-- a passkey assertion made in the transaction.
+CREATE TABLE authorization_transaction (
+    id             TEXT PRIMARY KEY,
+    browser        BLOB NOT NULL,
+    client_id      TEXT NOT NULL REFERENCES client (id) ON DELETE CASCADE,
+    redirect_uri   TEXT NOT NULL,
+    state          TEXT,
+    code_challenge TEXT NOT NULL CHECK (length(code_challenge) = 43),
+    scope          TEXT NOT NULL,
+    resource       TEXT NOT NULL,
+    prompt_login   INTEGER NOT NULL,
+    max_age        INTEGER,
+    csrf           BLOB NOT NULL,
+    session        BLOB,
+    user_id        TEXT REFERENCES user (id) ON DELETE CASCADE,
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    decided_at     INTEGER
+) STRICT;
+CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
+CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
+CREATE INDEX authorization_transaction_client ON authorization_transaction (client_id);
+
+-- What a user has granted to a client at one resource: one refresh family (TOKEN-11).
+-- `seen_generation` is the newest one whose access token was presented (REFRESH-06).
+CREATE TABLE access_grant (
+    id              TEXT PRIMARY KEY,
+    user_id         TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    client_id       TEXT NOT NULL REFERENCES client (id) ON DELETE CASCADE,
+    resource        TEXT NOT NULL,
+    scope           TEXT NOT NULL,
+    amr             TEXT NOT NULL,
+    auth_time       INTEGER NOT NULL,
+    created_at      INTEGER NOT NULL,
+    expires_at      INTEGER NOT NULL,
+    seen_generation INTEGER,
+    revoked_at      INTEGER,
+    revoked_because TEXT
+) STRICT;
+CREATE INDEX access_grant_user ON access_grant (user_id);
+CREATE INDEX access_grant_client ON access_grant (client_id);
+CREATE INDEX access_grant_revoked ON access_grant (revoked_at) WHERE revoked_at IS NOT NULL;
+
+-- Authorization codes, by digest. None exists without a challenge (PKCE-05).
+CREATE TABLE authorization_code (
+    digest         BLOB PRIMARY KEY,
+    grant_id       TEXT NOT NULL REFERENCES access_grant (id) ON DELETE CASCADE,
+    redirect_uri   TEXT NOT NULL,
+    code_challenge TEXT NOT NULL CHECK (length(code_challenge) = 43),
+    expires_at     INTEGER NOT NULL,
+    failures       INTEGER NOT NULL DEFAULT 0,
+    spent_at       INTEGER
+) STRICT;
+CREATE INDEX authorization_code_grant ON authorization_code (grant_id);
+CREATE INDEX authorization_code_expiry ON authorization_code (expires_at);
+
+-- Refresh tokens, by digest. The leaf of a family is the one with `rotated_at` NULL (REFRESH-04).
+CREATE TABLE refresh_token (
+    digest     BLOB PRIMARY KEY,
+    grant_id   TEXT NOT NULL REFERENCES access_grant (id) ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    rotated_at INTEGER,
+    UNIQUE (grant_id, generation)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,321 @@
+//! The audit log: one record per decision, chained by hash, appended in the transaction it
+//! describes (AUDIT-01, 02, 05; STORE-03).
+
+mod verify;
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Timestamp;
+use crate::db::{Conn, Fault, Tx, params};
+use crate::id::{ClientId, GrantId, UserId};
+use crate::request::Request;
+use crate::resource_uri::ResourceUri;
+use crate::scope::Scope;
+pub use verify::{Broken, Verified, tail, verify};
+
+/// `prev` of the first record.
+const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// Longer values are cut (AUDIT-05).
+const LONGEST: usize = 512;
+
+macro_rules! names {
+    ($($variant:ident = $text:literal),* $(,)?) => {
+        /// What happened: a closed set of stable names (AUDIT-09).
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Name { $($variant),* }
+
+        impl Name {
+            /// The name on record.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+    };
+}
+
+names! {
+    ServerStart = "server.start",
+    ServerStop = "server.stop",
+    AuthzRequest = "authz.request",
+    AuthzError = "authz.error",
+    AuthzApproved = "authz.approved",
+    AuthzDenied = "authz.denied",
+    ConsentGranted = "consent.granted",
+    TokenIssued = "token.issued",
+    TokenRefused = "token.refused",
+    RefreshRotated = "token.refresh.rotated",
+    RefreshGrace = "token.refresh.grace",
+    RefreshReuse = "token.refresh.reuse",
+    CodeReplay = "code.replay",
+    PkceFailed = "code.pkce_failed",
+    TokenRevoked = "token.revoked",
+    ClientRegistered = "client.registered",
+    ClientExpired = "client.expired",
+    ClientAuthFailed = "client.auth_failed",
+    KeyPublished = "key.published",
+    KeyActivated = "key.activated",
+    SessionCreated = "session.created",
+    SessionEnded = "session.ended",
+    StepUp = "session.step_up",
+    WebauthnRegistered = "webauthn.registered",
+    WebauthnAsserted = "webauthn.asserted",
+    WebauthnFailed = "webauthn.failed",
+    CounterRegression = "webauthn.counter_regression",
+    LinkIssued = "enrol.link_issued",
+    LinkUsed = "enrol.used",
+    UserCreated = "user.created",
+    RsDenied = "rs.denied",
+    McpCall = "mcp.call",
+    McpDenied = "mcp.denied",
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Allowed,
+    Denied,
+    Failed,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A record in the making.
+#[derive(Clone, Debug)]
+pub struct Event {
+    name: Name,
+    members: Map<String, Value>,
+    detail: Map<String, Value>,
+}
+
+impl Event {
+    /// Something was done or allowed.
+    pub fn allowed(name: Name) -> Self {
+        Self::new(name, Outcome::Allowed)
+    }
+
+    /// Something was refused; `reason` is a short stable word for it.
+    pub fn denied(name: Name, reason: &str) -> Self {
+        Self::new(name, Outcome::Denied).member("reason", reason)
+    }
+
+    /// Something did not work.
+    pub fn failed(name: Name, reason: &str) -> Self {
+        Self::new(name, Outcome::Failed).member("reason", reason)
+    }
+
+    fn new(name: Name, outcome: Outcome) -> Self {
+        let event = Self { name, members: Map::new(), detail: Map::new() };
+        event.member("event", name.as_str()).member("outcome", outcome.as_str())
+    }
+
+    fn member(mut self, key: &str, value: &str) -> Self {
+        self.members.insert(key.to_owned(), Value::String(clean(value)));
+        self
+    }
+
+    fn actor(mut self, kind: &str, id: &str) -> Self {
+        let actor = [("type", kind), ("id", id)].map(|(k, v)| (k.to_owned(), Value::String(clean(v))));
+        self.members.insert("actor".to_owned(), Value::Object(actor.into_iter().collect()));
+        self
+    }
+
+    /// A person did it.
+    #[must_use]
+    pub fn by_user(self, user: &UserId) -> Self {
+        self.actor("user", user.as_str())
+    }
+
+    /// A client did it.
+    #[must_use]
+    pub fn by_client(self, client: &ClientId) -> Self {
+        self.actor("client", client.as_str())
+    }
+
+    /// Somebody at the machine's console did it.
+    #[must_use]
+    pub fn by_console(self) -> Self {
+        self.actor("console", &format!("uid {}", rustix::process::getuid().as_raw()))
+    }
+
+    /// The server did it by itself.
+    #[must_use]
+    pub fn by_server(self) -> Self {
+        self.actor("server", "portcullis")
+    }
+
+    /// Whom it concerns.
+    #[must_use]
+    pub fn subject(self, subject: &str) -> Self {
+        self.member("subject", subject)
+    }
+
+    /// The client it concerns.
+    #[must_use]
+    pub fn client(self, client: &ClientId) -> Self {
+        self.member("client_id", client.as_str())
+    }
+
+    /// The grant it concerns.
+    #[must_use]
+    pub fn grant(self, grant: &GrantId) -> Self {
+        self.member("grant_id", grant.as_str())
+    }
+
+    /// The access token it concerns.
+    #[must_use]
+    pub fn jti(self, jti: &str) -> Self {
+        self.member("jti", jti)
+    }
+
+    /// The protected resource it concerns.
+    #[must_use]
+    pub fn resource(self, resource: &ResourceUri) -> Self {
+        self.member("resource", resource.as_str())
+    }
+
+    /// The scope it concerns.
+    #[must_use]
+    pub fn scope(self, scope: &Scope) -> Self {
+        self.member("scope", &scope.to_string())
+    }
+
+    /// The request it happened in.
+    #[must_use]
+    pub fn request(self, request: &Request) -> Self {
+        let this = self.member("request_id", &request.id);
+        match request.address {
+            Some(address) => this.member("src_ip", &address.to_string()),
+            None => this,
+        }
+    }
+
+    /// One more fact (AUDIT-08). Never a secret, a token or a person's name.
+    #[must_use]
+    pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.detail.insert(key.to_owned(), clean_value(value.into()));
+        self
+    }
+
+    fn record(mut self, seq: i64, at: Timestamp, prev: &str) -> Value {
+        if !self.detail.is_empty() {
+            self.members.insert("detail".to_owned(), Value::Object(self.detail));
+        }
+        self.members.insert("seq".to_owned(), seq.into());
+        self.members.insert("ts".to_owned(), at.to_string().into());
+        self.members.insert("prev".to_owned(), prev.into());
+        Value::Object(self.members)
+    }
+}
+
+/// Length-capped and without control characters (AUDIT-05).
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+fn clean_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(clean(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().take(64).map(clean_value).collect()),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(k, v)| (clean(&k), clean_value(v))).collect())
+        }
+        // RFC 8785 prints floats its own way; no record of ours needs one.
+        Value::Number(number) if number.is_f64() => Value::String(number.to_string()),
+        plain => plain,
+    }
+}
+
+/// The end of the chain: what the next record builds on.
+#[derive(Clone, Debug)]
+pub struct Head {
+    seq: i64,
+    hash: String,
+}
+
+impl Head {
+    pub(crate) fn load(connection: &rusqlite::Connection) -> Result<Self, Fault> {
+        use rusqlite::OptionalExtension;
+        let last = connection
+            .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
+            })
+            .optional()?;
+        Ok(match last {
+            Some((seq, hash)) => Self { seq, hash: data_encoding::HEXLOWER.encode(&hash) },
+            None => Self { seq: 0, hash: GENESIS.to_owned() },
+        })
+    }
+}
+
+/// Appends a record to the chain, in the transaction of what it describes.
+///
+/// # Errors
+/// The database's fault; the action then fails too (AUDIT-04).
+///
+/// # Panics
+/// On a database that holds no audit log.
+pub fn append(tx: &Tx<'_>, event: Event) -> Result<(), Fault> {
+    let mut head = tx.head().borrow_mut();
+    let head = head.as_mut().expect("audit records go to a database opened with an audit log");
+    let name = event.name.as_str();
+    let seq = head.seq + 1;
+    let record = canonical(&event.record(seq, tx.now(), &head.hash));
+    let hash = chain(&head.hash, &record);
+    tx.execute(
+        "INSERT INTO audit (seq, record, hash) VALUES (?1, ?2, ?3)",
+        params![seq, record, hash.as_slice()],
+    )?;
+    tracing::debug!(audit.seq = seq, audit.event = name, "recorded");
+    *head = Head { seq, hash: data_encoding::HEXLOWER.encode(&hash) };
+    Ok(())
+}
+
+/// `SHA-256(prev ‖ record)`, `prev` as 64 hexadecimal digits (AUDIT-02).
+fn chain(prev: &str, record: &str) -> [u8; 32] {
+    Sha256::new().chain_update(prev.as_bytes()).chain_update(record.as_bytes()).finalize().into()
+}
+
+/// RFC 8785 for what records hold: strings, integers, booleans, arrays and objects with ASCII
+/// names. Members are sorted here, because a map's own order depends on how its crate was built.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let mut names: Vec<_> = members.iter().collect();
+            names.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+            let members: Vec<_> = names
+                .into_iter()
+                .map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)))
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        plain => plain.to_string(),
+    }
+}
+
+/// The record as exported: with its `hash`.
+fn exported(record: &str, hash: &[u8]) -> Result<Value, Fault> {
+    let mut value: Value = serde_json::from_str(record).map_err(|e| Fault::Corrupt(e.to_string()))?;
+    value["hash"] = data_encoding::HEXLOWER.encode(hash).into();
+    Ok(value)
+}
+
+/// How many records there are.
+///
+/// # Errors
+/// The database's fault.
+pub fn count(conn: &Conn<'_>) -> Result<i64, Fault> {
+    Ok(conn.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;

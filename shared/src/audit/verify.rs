@@ -1,0 +1,77 @@
+//! Reading the chain back: is every record still the one that was written?
+
+use serde_json::Value;
+
+use super::{GENESIS, canonical, chain, exported};
+use crate::db::{Conn, Fault, params};
+
+/// A chain that holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// How many records it has.
+    pub records: i64,
+    /// The hash of the last one: keep it elsewhere, and truncation shows too.
+    pub head: String,
+}
+
+/// The first record that is not as it was written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("audit record {seq} {what}")]
+pub struct Broken {
+    /// The row's number.
+    pub seq: i64,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// Walks the whole chain (AUDIT-03): altered, missing and reordered records are found.
+///
+/// # Errors
+/// The database's fault; the inner result is the verdict.
+pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
+    let mut records = 0;
+    let mut head = GENESIS.to_owned();
+    let mut broken = None;
+    conn.for_each("SELECT seq, record, hash FROM audit ORDER BY seq", [], |row| {
+        let seq: i64 = row.get(0)?;
+        // Tampering can change a value's type as well; that is a verdict, not a fault.
+        let (Ok(record), Ok(hash)) = (row.get::<String>(1), row.get::<Vec<u8>>(2)) else {
+            broken = Some(Broken { seq, what: "is not what was written: a value has another type" });
+            return Ok(false);
+        };
+        let verdict = check(records + 1, seq, &record, &hash, &head);
+        records += 1;
+        head = data_encoding::HEXLOWER.encode(&hash);
+        broken = verdict.err().map(|what| Broken { seq, what });
+        Ok(broken.is_none())
+    })?;
+    Ok(broken.map_or(Ok(Verified { records, head }), Err))
+}
+
+fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Result<(), &'static str> {
+    if seq != expected {
+        return Err("follows a gap: a record before it is missing");
+    }
+    if chain(prev, record) != hash {
+        return Err("is not what was written: its hash does not fit");
+    }
+    let value: Value = serde_json::from_str(record).map_err(|_| "is not what was written: no JSON")?;
+    if value["seq"] != seq || value["prev"] != prev || canonical(&value) != record {
+        return Err("is not what was written: it names another place in the chain");
+    }
+    Ok(())
+}
+
+/// The last `count` records, oldest first, as exported JSON.
+///
+/// # Errors
+/// The database's fault.
+pub fn tail(conn: &Conn<'_>, count: u32, after: i64) -> Result<Vec<Value>, Fault> {
+    let mut records = conn.query(
+        "SELECT record, hash FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2",
+        params![after, count],
+        |row| exported(&row.get::<String>(0)?, &row.get::<Vec<u8>>(1)?),
+    )?;
+    records.reverse();
+    Ok(records)
+}

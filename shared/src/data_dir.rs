@@ -1,0 +1,203 @@
+//! The data directory: private to one user, on a local disk, with one writer at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, statfs};
+
+/// An open data directory. The lock lasts as long as this value.
+pub struct DataDir {
+    path: PathBuf,
+    // Held for its flock; the kernel gives it back when the process ends, however it ends.
+    _lock: File,
+}
+
+/// Why a data directory cannot be used. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error(
+        "cannot use data directory {0}: {1}; give this user write permission, or choose another --data-dir"
+    )]
+    Unwritable(PathBuf, io::Error),
+    #[error("data directory {0} is in use by another portcullis; stop it, or choose another --data-dir")]
+    Locked(PathBuf),
+    #[error("{0} can be read by others (mode {1:o}); run: chmod {2:o} {0}")]
+    Permissions(PathBuf, u32, u32),
+    #[error(
+        "data directory {0} lies on a network file system ({1}), where SQLite loses data; use a local disk"
+    )]
+    NetworkFileSystem(PathBuf, &'static str),
+    #[error("{0} is not a directory; choose another --data-dir")]
+    NotADirectory(PathBuf),
+    #[error(
+        "there is no data directory {0}; start `portcullis serve` once, or name the right one with --data-dir"
+    )]
+    Missing(PathBuf),
+}
+
+impl DataDir {
+    /// Opens the directory for writing, creating it with mode 0700 if it is missing.
+    ///
+    /// # Errors
+    /// If it cannot be written, is open to others, lies on a network, or is in use.
+    pub fn open_or_create(path: &Path) -> Result<Self, DataDirError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| DataDirError::Unwritable(path.to_owned(), e))?;
+        Self::open(path)
+    }
+
+    /// Opens a directory that must exist.
+    ///
+    /// # Errors
+    /// As [`DataDir::open_or_create`], and if there is none.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let unwritable = |e| DataDirError::Unwritable(path.to_owned(), e);
+        check(path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(unwritable)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
+            if e == rustix::io::Errno::WOULDBLOCK {
+                DataDirError::Locked(path.to_owned())
+            } else {
+                unwritable(e.into())
+            }
+        })?;
+        let dir = Self { path: path.to_owned(), _lock: lock };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.backups()).map_err(unwritable)?;
+        Ok(dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database of everything but the search index.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("portcullis.db")
+    }
+
+    /// The search index; it can be rebuilt.
+    pub fn docs_database(&self) -> PathBuf {
+        self.path.join("docs.db")
+    }
+
+    /// The key that seals private keys (KEYS-05).
+    pub fn seal_key(&self) -> PathBuf {
+        self.path.join("seal.key")
+    }
+
+    /// Copies made before migrations.
+    pub fn backups(&self) -> PathBuf {
+        self.path.join("backups")
+    }
+}
+
+/// Refuses a directory that is missing, no directory, open to others or on a network; and files in
+/// it that are open to others.
+///
+/// # Errors
+/// See [`DataDirError`].
+pub fn check(path: &Path) -> Result<(), DataDirError> {
+    let unwritable = |e: io::Error| DataDirError::Unwritable(path.to_owned(), e);
+    let metadata = fs::metadata(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => DataDirError::Missing(path.to_owned()),
+        _ => unwritable(e),
+    })?;
+    if !metadata.is_dir() {
+        return Err(DataDirError::NotADirectory(path.to_owned()));
+    }
+    let file_system = statfs(path).map_err(|e| unwritable(e.into()))?;
+    if let Some(name) = network_file_system(file_system.f_type) {
+        return Err(DataDirError::NetworkFileSystem(path.to_owned(), name));
+    }
+    private(path, metadata.mode(), 0o700)?;
+    for file in ["portcullis.db", "docs.db", "seal.key", "lock"] {
+        let file = path.join(file);
+        if let Ok(metadata) = fs::metadata(&file) {
+            private(&file, metadata.permissions().mode(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+fn private(path: &Path, mode: u32, wanted: u32) -> Result<(), DataDirError> {
+    let mode = mode & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(DataDirError::Permissions(path.to_owned(), mode, wanted));
+    }
+    Ok(())
+}
+
+/// The magic numbers of `statfs(2)` for file systems whose locks or syncs SQLite cannot rely on.
+#[allow(clippy::unnecessary_cast, reason = "the type of f_type differs between targets")]
+fn network_file_system(kind: rustix::fs::FsWord) -> Option<&'static str> {
+    match kind as u32 {
+        0x6969 => Some("NFS"),
+        0x517B | 0xFF53_4D42 | 0xFE53_4D42 => Some("SMB"),
+        0x0102_1997 => Some("9P"),
+        0x6573_5546 => Some("FUSE"),
+        0x00C3_6400 => Some("Ceph"),
+        0x5346_414F | 0x6B41_4653 => Some("AFS"),
+        0x0BD0_0BD0 => Some("Lustre"),
+        0x4750_4653 => Some("GPFS"),
+        0x7375_7245 => Some("Coda"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_directory_is_private_and_locked() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let dir = DataDir::open_or_create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::Locked(_))));
+        drop(dir);
+        DataDir::open(&path).unwrap();
+    }
+
+    /// OPS-03: weak permissions refuse, and the message says how to mend them.
+    #[test]
+    fn a_directory_or_file_open_to_others_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        drop(DataDir::open_or_create(&path).unwrap());
+        fs::write(path.join("seal.key"), "x").unwrap();
+        fs::set_permissions(path.join("seal.key"), fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = DataDir::open(&path).err().unwrap().to_string();
+        assert!(refused.contains("mode 640") && refused.contains("chmod 600"), "{refused}");
+        fs::set_permissions(path.join("seal.key"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let refused = DataDir::open(&path).err().unwrap().to_string();
+        assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    #[test]
+    fn a_missing_directory_and_a_file_are_told_apart() {
+        let parent = tempfile::tempdir().unwrap();
+        assert!(matches!(DataDir::open(&parent.path().join("no")), Err(DataDirError::Missing(_))));
+        fs::write(parent.path().join("file"), "").unwrap();
+        assert!(matches!(DataDir::open(&parent.path().join("file")), Err(DataDirError::NotADirectory(_))));
+    }
+
+    #[test]
+    fn network_file_systems_are_known_by_their_magic() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        assert_eq!(network_file_system(0xEF53), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! SQLite: one writer thread that commits in groups, and readers that never wait for it.
+//!
+//! Everything above this module speaks [`Tx`], [`Conn`] and [`Fault`], never rusqlite, so that a
+//! second engine would be an addition here and nowhere else.
+
+mod columns;
+mod conn;
+mod migrate;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use columns::{FromColumn, ToColumn};
+pub(crate) use columns::{parsed_column, text_column};
+pub use conn::{Conn, Row, Tx};
+pub use migrate::{OpenError, Schema};
+pub use rusqlite::params;
+use writer::Writer;
+pub use writer::{Durability, Hooks};
+
+use crate::clock::Clock;
+
+/// What goes wrong below a decision. A refusal is never one of these.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fault {
+    /// More work is queued, or locked, than can wait. Trying again helps.
+    #[error("the database is busy")]
+    Busy,
+    /// The write did not happen: disk full, input/output error, a bug in the job.
+    #[error("the database could not be written or read: {0}")]
+    Storage(String),
+    /// What is stored makes no sense.
+    #[error("the database holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+/// A database file: cheap to clone, safe to share.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    writer: Writer,
+    readers: Vec<Mutex<Connection>>,
+    next_reader: AtomicUsize,
+    path: PathBuf,
+}
+
+impl Db {
+    /// Opens or creates a database and brings its schema up to date.
+    ///
+    /// `backups` is where a copy goes before a migration changes an existing file.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; among them a schema newer than this program knows (STORE-05).
+    pub fn open(
+        path: &Path,
+        schema: &Schema,
+        backups: Option<&Path>,
+        clock: &Clock,
+    ) -> Result<Self, OpenError> {
+        create_private(path)?;
+        let mut connection = Connection::open(path).map_err(OpenError::from)?;
+        pragmas(&connection)?;
+        migrate::run(&mut connection, schema, backups, clock)?;
+        let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let readers = (0..readers).map(|_| reader(path).map(Mutex::new)).collect::<Result<_, _>>()?;
+        let writer = Writer::start(connection, schema.audited, clock.clone())?;
+        Ok(Self(Arc::new(Inner { writer, readers, next_reader: AtomicUsize::new(0), path: path.to_owned() })))
+    }
+
+    /// What to do when memory that mirrors this database may be wrong (STORE-02).
+    pub fn on_reload(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.writer.hooks().set_reload(Box::new(hook));
+    }
+
+    /// Runs a job on the writer thread and answers once it is on disk.
+    ///
+    /// Jobs that wait together are committed together; each has its own savepoint. `Ok` commits,
+    /// also when the value says "refused"; `Err`, or a panic, rolls back this job alone.
+    ///
+    /// # Errors
+    /// The job's own fault, [`Fault::Busy`] if too many wait, [`Fault::Storage`] if the commit fails.
+    pub async fn write<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.0.writer.submit(Durability::Full, job)?.await.unwrap_or_else(|_| Err(writer::stopped()))
+    }
+
+    /// As [`Db::write`], for jobs that only record what happened: safe against a killed process,
+    /// and safe against lost power once any later [`Db::write`] has committed (STORE-04).
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn record<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.0.writer.submit(Durability::Record, job)?.await.unwrap_or_else(|_| Err(writer::stopped()))
+    }
+
+    /// As [`Db::write`], for callers outside the async runtime. Never call it from a task.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn write_blocking<T, F>(&self, job: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let answer = self.0.writer.submit(Durability::Full, job)?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(writer::stopped()))
+    }
+
+    /// Reads what is committed. A point read takes microseconds, so it runs right here.
+    ///
+    /// # Errors
+    /// The job's own fault.
+    pub fn read<T>(&self, job: impl FnOnce(&Conn<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        let start = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
+        let count = self.0.readers.len();
+        for i in 0..count {
+            match self.0.readers[(start + i) % count].try_lock() {
+                Ok(connection) => return job(&Conn::new(&connection)),
+                Err(TryLockError::Poisoned(poisoned)) => return job(&Conn::new(&poisoned.into_inner())),
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        let connection =
+            self.0.readers[start % count].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        job(&Conn::new(&connection))
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// Created by us, so that it is never readable by others, not even for a moment.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+        .map_err(|e| OpenError::Unwritable(path.to_owned(), e))
+}
+
+fn pragmas(connection: &Connection) -> Result<(), OpenError> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(())
+}
+
+fn reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "mmap_size", 256 << 20)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+                Code::DatabaseBusy | Code::DatabaseLocked => Self::Busy,
+                Code::DatabaseCorrupt | Code::NotADatabase => Self::Corrupt(error.to_string()),
+                _ => Self::Storage(error.to_string()),
+            },
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Corrupt(error.to_string()),
+            _ => Self::Storage(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

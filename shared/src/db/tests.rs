@@ -1,0 +1,202 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::audit::{self, Event, Name};
+use crate::clock::Timestamp;
+use crate::schema::SCHEMA;
+
+fn open() -> (tempfile::TempDir, Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&dir.path().join("x.db"), &SCHEMA, None, &Clock::held(Timestamp(1000))).unwrap();
+    (dir, db)
+}
+
+fn insert(tx: &Tx<'_>, name: &str) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO user (id, name, role, handle, created_at) VALUES (?1, ?1, 'none', ?2, 0)",
+        params![name, name.as_bytes()],
+    )?;
+    audit::append(tx, Event::allowed(Name::UserCreated).subject(name))
+}
+
+fn names(db: &Db) -> Vec<String> {
+    db.read(|c| c.query("SELECT name FROM user ORDER BY name", [], |r| r.get(0))).unwrap()
+}
+
+/// STORE-02: a refusal keeps what it wrote; a fault or a panic undoes itself alone, audit included.
+#[test]
+fn each_job_of_a_batch_stands_or_falls_alone() {
+    let (_dir, db) = open();
+    let blocker = Arc::new(std::sync::Barrier::new(2));
+    let mut waiting = Vec::new();
+    {
+        // Holds the writer, so that the next four share one batch.
+        let blocker = Arc::clone(&blocker);
+        let hold = move |_: &Tx<'_>| {
+            blocker.wait();
+            Ok(())
+        };
+        waiting.push(db.0.writer.submit(Durability::Full, hold).unwrap());
+    }
+    waiting.push(db.0.writer.submit(Durability::Full, |tx| insert(tx, "kept")).unwrap());
+    waiting.push(
+        db.0.writer
+            .submit(Durability::Full, |tx| {
+                insert(tx, "fault")?;
+                Err(Fault::Busy)
+            })
+            .unwrap(),
+    );
+    waiting.push(
+        db.0.writer
+            .submit(Durability::Full, |tx| -> Result<(), Fault> {
+                insert(tx, "panic")?;
+                panic!("a bug in a job")
+            })
+            .unwrap(),
+    );
+    waiting.push(db.0.writer.submit(Durability::Full, |tx| insert(tx, "last")).unwrap());
+    blocker.wait();
+    let answers: Vec<bool> = waiting.into_iter().map(|w| w.blocking_recv().unwrap().is_ok()).collect();
+    assert_eq!(answers, [true, true, false, false, true]);
+    assert_eq!(names(&db), ["kept", "last"]);
+    let verified = db.read(audit::verify).unwrap().unwrap();
+    assert_eq!(verified.records, 2);
+}
+
+/// STORE-02: when SQLite drops the transaction (here: the database may not grow), every job of the
+/// batch is refused, the audit head goes back, memory is told to reload, and the next write works.
+#[test]
+fn a_vanished_transaction_refuses_the_whole_batch() {
+    let (_dir, db) = open();
+    db.write_blocking(|tx| insert(tx, "before")).unwrap();
+    let reloads = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reloads);
+    db.on_reload(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+
+    let full = db.write_blocking(|tx| {
+        insert(tx, "lost")?;
+        tx.execute("PRAGMA max_page_count = 1", [])?;
+        tx.query_row("SELECT 1", [], |_| Ok(()))?;
+        // Far more than the pages there are.
+        let big = "x".repeat(200_000);
+        for i in 0..20_u8 {
+            tx.execute(
+                "INSERT INTO user (id, name, role, handle, created_at) VALUES (?1, ?2, 'none', ?3, 0)",
+                params![format!("{i}"), format!("{i}{big}"), vec![i]],
+            )?;
+        }
+        Ok(())
+    });
+    assert!(matches!(full, Err(Fault::Storage(_))), "{full:?}");
+    assert_eq!(names(&db), ["before"]);
+    db.write_blocking(|tx| {
+        tx.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?;
+        insert(tx, "after")
+    })
+    .unwrap();
+    assert_eq!(names(&db), ["after", "before"]);
+    assert_eq!(db.read(audit::verify).unwrap().unwrap().records, 2);
+}
+
+/// RS-08: kills are published before the commit, permissions after, and neither for a failed job.
+#[test]
+fn effects_run_around_the_commit_and_only_if_the_job_stands() {
+    let (_dir, db) = open();
+    let log: Arc<Mutex<Vec<&str>>> = Arc::default();
+    let note = |what: &'static str| {
+        let log = Arc::clone(&log);
+        move || log.lock().unwrap().push(what)
+    };
+    let (before, after, never) = (note("before"), note("after"), note("never"));
+    db.write_blocking(move |tx| {
+        tx.after_commit(after);
+        tx.before_commit(before);
+        Ok(())
+    })
+    .unwrap();
+    let failed: Result<(), Fault> = db.write_blocking(move |tx| {
+        tx.before_commit(never);
+        Err(Fault::Busy)
+    });
+    assert!(failed.is_err());
+    assert_eq!(*log.lock().unwrap(), ["before", "after"]);
+}
+
+/// STORE-05: a schema newer than the program, and a foreign file, are refused untouched.
+#[test]
+fn newer_and_foreign_databases_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let clock = Clock::held(Timestamp(1));
+    drop(Db::open(&path, &SCHEMA, None, &clock).unwrap());
+    let raw = Connection::open(&path).unwrap();
+    raw.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(Db::open(&path, &SCHEMA, None, &clock), Err(OpenError::Newer { found: 99, known: 1 })));
+    raw.pragma_update(None, "user_version", 1).unwrap();
+    raw.pragma_update(None, "application_id", 7).unwrap();
+    assert!(matches!(Db::open(&path, &SCHEMA, None, &clock), Err(OpenError::Foreign(_))));
+    let text = dir.path().join("text.db");
+    std::fs::write(&text, "this is no database, and long enough to have a header of one hundred bytes ......................................").unwrap();
+    assert!(Db::open(&text, &SCHEMA, None, &clock).is_err());
+}
+
+/// STORE-05: a migration copies the old file first, and is all or nothing.
+#[test]
+fn a_migration_keeps_a_copy_and_is_atomic() {
+    const ONE: Schema = Schema {
+        application_id: 7,
+        migrations: &["CREATE TABLE a (x INTEGER) STRICT; INSERT INTO a VALUES (1);"],
+        audited: false,
+    };
+    const BAD: Schema = Schema {
+        application_id: 7,
+        migrations: &["", "ALTER TABLE a ADD COLUMN y INTEGER; nonsense;"],
+        audited: false,
+    };
+    const TWO: Schema = Schema {
+        application_id: 7,
+        migrations: &["", "ALTER TABLE a ADD COLUMN y INTEGER;"],
+        audited: false,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let clock = Clock::held(Timestamp(1));
+    drop(Db::open(&path, &ONE, Some(dir.path()), &clock).unwrap());
+    assert!(Db::open(&path, &BAD, None, &clock).is_err());
+    let db = Db::open(&path, &TWO, Some(dir.path()), &clock).unwrap();
+    let row = db
+        .read(|c| c.query_row("SELECT x, y FROM a", [], |r| Ok((r.get::<i64>(0)?, r.get::<Option<i64>>(1)?))))
+        .unwrap();
+    assert_eq!(row, Some((1, None)));
+    assert!(dir.path().join("before-schema-2-1.db").exists());
+}
+
+/// The commented schema says what the migrations make.
+#[test]
+fn schema_sql_is_where_the_migrations_arrive() {
+    let shape = |script: &str| -> Vec<(String, String)> {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(script).unwrap();
+        let mut statement =
+            db.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").unwrap();
+        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    assert_eq!(shape(&SCHEMA.migrations.concat()), shape(include_str!("../../schema.sql")));
+}
+
+/// PKCE-05: the schema itself refuses a code without a challenge.
+#[test]
+fn no_code_without_a_challenge() {
+    let (_dir, db) = open();
+    for challenge in [None, Some("short")] {
+        let refused = db.write_blocking(move |tx| {
+            tx.execute("INSERT INTO authorization_code (digest, grant_id, redirect_uri, code_challenge, expires_at) VALUES (x'00', 'g', 'u', ?1, 0)", params![challenge])
+        });
+        assert!(refused.is_err());
+    }
+}

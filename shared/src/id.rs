@@ -1,0 +1,131 @@
+//! Identifiers: a type prefix and 128 random bits in base32. They name things and are no secrets.
+
+use std::fmt;
+
+use data_encoding::{Encoding, Specification};
+use serde::{Deserialize, Serialize};
+
+use crate::secret::random;
+
+/// 128 random bits from the operating system, 26 characters of lower-case base32 (STORE-07).
+pub fn random_128() -> String {
+    BASE32.with(|base32| base32.encode(&random::<16>()))
+}
+
+thread_local! {
+    static BASE32: Encoding = {
+        let mut spec = Specification::new();
+        spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        spec.encoding().expect("32 distinct symbols make a base32 alphabet")
+    };
+}
+
+/// A newtype over text, stored as text.
+#[macro_export]
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text of it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        $crate::db::text_column!($name);
+    };
+}
+
+text_newtype! {
+    /// A person: `u_…`, random, never reused (AT-03). The `sub` of their tokens.
+    UserId
+}
+text_newtype! {
+    /// One authorization that a user gave to a client for one resource: `g_…`. One refresh family.
+    GrantId
+}
+
+impl UserId {
+    /// A new user's id.
+    pub fn random() -> Self {
+        Self(format!("u_{}", random_128()))
+    }
+
+    /// The id as it stands in a token's `sub`; nothing is checked, a lookup decides.
+    pub fn from_subject(sub: &str) -> Self {
+        Self(sub.to_owned())
+    }
+}
+
+impl GrantId {
+    /// A new grant's id.
+    pub fn random() -> Self {
+        Self(format!("g_{}", random_128()))
+    }
+}
+
+/// An OAuth client's identifier (RFC 6749 §2.2): issued by us (`dyn_…`, `c_…`) or an `https` URL
+/// naming a client metadata document.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(String);
+
+crate::db::text_column!(ClientId);
+
+impl ClientId {
+    /// A new self-registered client's id (RFC 7591).
+    pub fn random_dynamic() -> Self {
+        Self(format!("dyn_{}", random_128()))
+    }
+
+    /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.len() <= 512;
+        (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
+    }
+
+    /// The text of it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AT-03: user and client names cannot meet.
+    #[test]
+    fn ids_carry_their_type_and_128_bits() {
+        let id = UserId::random();
+        assert!(id.as_str().starts_with("u_"));
+        assert_eq!(id.as_str().len(), 2 + 26);
+        assert_ne!(id, UserId::random());
+        assert!(ClientId::random_dynamic().as_str().starts_with("dyn_"));
+    }
+
+    #[test]
+    fn a_client_id_is_visible_ascii() {
+        assert!(ClientId::parse("dyn_abc").is_some());
+        for bad in ["", "with space", "tab\t", "ümlaut", "nul\0"] {
+            assert!(ClientId::parse(bad).is_none(), "{bad:?}");
+        }
+        assert!(ClientId::parse(&"x".repeat(513)).is_none());
+    }
+}

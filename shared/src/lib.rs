@@ -1,0 +1,31 @@
+//! The nouns that the authorization server and the resource server both use, and the database they
+//! share. Knows neither side.
+
+pub mod access_token;
+pub mod audit;
+pub mod catalogue;
+pub mod clock;
+pub mod data_dir;
+pub mod db;
+pub mod id;
+pub mod issuer;
+pub mod redirect_uri;
+pub mod request;
+pub mod resource_uri;
+pub mod schema;
+pub mod scope;
+pub mod secret;
+pub mod token_status;
+
+pub use access_token::{AccessToken, Jti};
+pub use catalogue::Catalogue;
+pub use clock::{Clock, Timestamp};
+pub use db::{Db, Fault, Tx};
+pub use id::{ClientId, GrantId, UserId};
+pub use issuer::Issuer;
+pub use redirect_uri::RedirectUri;
+pub use request::Request;
+pub use resource_uri::ResourceUri;
+pub use scope::Scope;
+pub use secret::{Digest, Secret};
+pub use token_status::TokenStatus;

@@ -1,0 +1,365 @@
+//! Redirect URIs (RFC 6749 §3.1.2, RFC 8252): what may be registered, and what matches it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+/// A redirect URI in the exact text it was registered or asked with. Never normalised (REDIR-01).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RedirectUri(String);
+
+crate::db::text_column!(RedirectUri);
+
+/// Where a redirect leads, which decides how far its client is trusted (DCR-05, AUTHZ-12).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The user's own computer: `http` to `127.0.0.1`, `[::1]` or `localhost`.
+    Loopback,
+    /// An application on the user's own computer, by a scheme it owns.
+    PrivateScheme,
+    /// A web server: `https`.
+    Remote,
+}
+
+/// Why a text cannot be a redirect URI (REDIR-03, 04, 06).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RedirectUriError {
+    #[error("is longer than 512 bytes")]
+    TooLong,
+    #[error("holds a character that is not plain ASCII, or a backslash, a space or a control character")]
+    Characters,
+    #[error("is no absolute URI")]
+    NotAbsolute,
+    #[error("has a fragment")]
+    Fragment,
+    #[error("has a user name")]
+    UserInfo,
+    #[error("holds a wildcard")]
+    Wildcard,
+    #[error("has dot segments in its path")]
+    DotSegments,
+    #[error("has port 0")]
+    PortZero,
+    #[error("is http to another computer; use https, or http to 127.0.0.1, [::1] or localhost")]
+    PlainHttp,
+    #[error(
+        "has a scheme that is not allowed; an application's own scheme looks like com.example.app:/callback"
+    )]
+    Scheme,
+    #[error("has a query with a parameter that the answer will carry, such as code or state")]
+    ReservedParameter,
+}
+
+/// Schemes of applications in use that have no period; each needs `://` (REDIR-05).
+const VENDOR_SCHEMES: [&str; 5] = ["cursor", "vscode", "vscode-insiders", "claude", "windsurf"];
+
+/// Parameters that our answer adds (REDIR-06).
+const RESERVED: [&str; 8] =
+    ["code", "state", "iss", "error", "error_description", "error_uri", "id_token", "access_token"];
+
+impl RedirectUri {
+    /// Checks a redirect URI for registration.
+    ///
+    /// # Errors
+    /// See [`RedirectUriError`].
+    pub fn parse(text: &str) -> Result<Self, RedirectUriError> {
+        use RedirectUriError as E;
+        if text.len() > 512 {
+            return Err(E::TooLong);
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+            return Err(E::Characters);
+        }
+        let url = Url::parse(text).map_err(|_| E::NotAbsolute)?;
+        // The parser forgives much; what it forgave must stand in the text as we keep it.
+        let scheme = text.split(':').next().unwrap_or_default();
+        if scheme != url.scheme() {
+            return Err(E::Scheme);
+        }
+        if text.contains('#') {
+            return Err(E::Fragment);
+        }
+        if text.contains('*') {
+            return Err(E::Wildcard);
+        }
+        let (rest, query) = text.split_once('?').map_or((text, ""), |(rest, query)| (rest, query));
+        if has_dot_segment(rest) {
+            return Err(E::DotSegments);
+        }
+        if form_urlencoded_names(query).any(|name| RESERVED.contains(&name.as_str())) {
+            return Err(E::ReservedParameter);
+        }
+        match scheme {
+            "http" | "https" => Self::check_web(text, &url)?,
+            _ if VENDOR_SCHEMES.contains(&scheme) => {
+                if !text[scheme.len()..].starts_with("://") {
+                    return Err(E::Scheme);
+                }
+            }
+            // RFC 8252 §7.1: reverse-DNS form and a single slash.
+            _ if scheme.contains('.') && !scheme.starts_with('.') && !scheme.ends_with('.') => {
+                let path = &text[scheme.len() + 1..];
+                if !path.starts_with('/') || path.starts_with("//") {
+                    return Err(E::Scheme);
+                }
+            }
+            _ => return Err(E::Scheme),
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn check_web(text: &str, url: &Url) -> Result<(), RedirectUriError> {
+        use RedirectUriError as E;
+        let (authority, _) = split_web(text).ok_or(E::NotAbsolute)?;
+        if authority.contains('@') {
+            return Err(E::UserInfo);
+        }
+        let (host, port) = split_port(authority);
+        if port.is_some_and(|port| port.is_empty() || port.trim_start_matches('0').is_empty()) {
+            return Err(E::PortZero);
+        }
+        // Odd spellings of a host (2130706433, 0x7f.1, Example.COM) would match nothing later.
+        if url.host_str() != Some(host) {
+            return Err(E::NotAbsolute);
+        }
+        if url.scheme() == "http" && !is_loopback_host(host) {
+            return Err(E::PlainHttp);
+        }
+        Ok(())
+    }
+
+    /// The text, exactly as registered or asked.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a request for `asked` may be answered there, this one being registered: exact text,
+    /// or the loopback exception where only the port may differ (REDIR-01, REDIR-02).
+    pub fn matches(&self, asked: &Self) -> bool {
+        self == asked
+            || self.without_loopback_port().is_some_and(|bare| Some(bare) == asked.without_loopback_port())
+    }
+
+    /// Host and remainder of an `http` loopback URI, its port left out.
+    fn without_loopback_port(&self) -> Option<(&str, &str)> {
+        if !self.0.starts_with("http://") {
+            return None;
+        }
+        let (authority, rest) = split_web(&self.0)?;
+        let (host, port) = split_port(authority);
+        let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
+        (port_fits && is_loopback_host(host)).then_some((host, rest))
+    }
+
+    /// Where it leads.
+    pub fn target(&self) -> Target {
+        if self.without_loopback_port().is_some() {
+            Target::Loopback
+        } else if self.0.starts_with("https://") {
+            Target::Remote
+        } else {
+            Target::PrivateScheme
+        }
+    }
+
+    /// The origin of an `http(s)` URI, or the scheme with its colon: what a page's `form-action`
+    /// must name so that a browser follows the redirect (HTTP-05).
+    pub fn form_action_source(&self) -> String {
+        match Url::parse(&self.0) {
+            Ok(url)
+                if matches!(url.host(), Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_)))
+                    && url.has_host()
+                    && matches!(url.scheme(), "http" | "https") =>
+            {
+                url.origin().ascii_serialization()
+            }
+            _ => format!("{}:", self.0.split(':').next().unwrap_or_default()),
+        }
+    }
+
+    /// The host, or the scheme of an application's own URI: what a person is shown.
+    pub fn host_for_people(&self) -> String {
+        match split_web(&self.0) {
+            Some((authority, _)) if self.0.starts_with("http") => authority.to_owned(),
+            _ => self.0.split(':').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// This URI with the parameters of an answer appended, form-encoded; a registered query stays
+    /// (AUTHZ-09).
+    pub fn with_parameters(&self, parameters: &[(&str, &str)]) -> String {
+        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        let separator = match self.0.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
+        };
+        format!("{}{separator}{encoded}", self.0)
+    }
+}
+
+fn form_urlencoded_names(query: &str) -> impl Iterator<Item = String> {
+    url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned())
+}
+
+/// Authority and remainder of `scheme://authority/…`.
+fn split_web(text: &str) -> Option<(&str, &str)> {
+    let rest = text.split_once("://")?.1;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    Some(rest.split_at(end))
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    let after_host = authority.find(']').map_or(0, |at| at + 1);
+    match authority[after_host..].find(':') {
+        Some(colon) => (&authority[..after_host + colon], Some(&authority[after_host + colon + 1..])),
+        None => (authority, None),
+    }
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    matches!(host, "127.0.0.1" | "[::1]" | "localhost")
+}
+
+fn has_dot_segment(before_query: &str) -> bool {
+    let path = before_query.to_ascii_lowercase().replace("%2e", ".");
+    path.split(['/', ':']).any(|segment| matches!(segment, "." | ".."))
+}
+
+impl fmt::Display for RedirectUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use RedirectUriError as E;
+
+    fn uri(text: &str) -> RedirectUri {
+        RedirectUri::parse(text).unwrap_or_else(|e| panic!("{text} {e}"))
+    }
+
+    /// REDIR-02: the two examples of the matrix, and their neighbours.
+    #[test]
+    fn only_the_port_of_a_loopback_uri_may_differ() {
+        assert!(uri("http://localhost/callback").matches(&uri("http://localhost:57470/callback")));
+        assert!(uri("http://127.0.0.1:33418/").matches(&uri("http://127.0.0.1:4/")));
+        assert!(uri("http://[::1]/cb").matches(&uri("http://[::1]:9/cb")));
+        for (registered, asked) in [
+            ("http://127.0.0.1/cb", "http://localhost:1/cb"),
+            ("http://localhost/cb", "http://localhost:1/cb/"),
+            ("http://localhost/cb", "http://localhost:1/CB"),
+            ("http://localhost/cb", "http://localhost:1/cb?x=1"),
+            ("https://localhost/cb", "https://localhost:1/cb"),
+            ("https://a.example/cb", "https://a.example:8443/cb"),
+            ("https://a.example/cb", "https://a.example/cb2"),
+        ] {
+            assert!(!uri(registered).matches(&uri(asked)), "{registered} {asked}");
+        }
+    }
+
+    /// REDIR-03, REDIR-04, REDIR-06
+    #[test]
+    fn what_must_not_be_registered() {
+        for (text, why) in [
+            ("/cb", E::NotAbsolute),
+            ("https://a.example/cb#f", E::Fragment),
+            ("https://u:p@a.example/cb", E::UserInfo),
+            ("http://a.example/cb", E::PlainHttp),
+            ("http://localhost.evil.example/cb", E::PlainHttp),
+            ("http://127.0.0.1.evil.example/cb", E::PlainHttp),
+            ("http://2130706433/cb", E::NotAbsolute),
+            ("https://*.a.example/cb", E::Wildcard),
+            ("https://a.example/\u{e9}", E::Characters),
+            ("https://a.example\\@b.example/", E::Characters),
+            ("https://a.example/ b", E::Characters),
+            ("https://a.example/x/../y", E::DotSegments),
+            ("https://a.example/x/%2E%2e/y", E::DotSegments),
+            ("http://localhost:0/cb", E::PortZero),
+            ("http://localhost:/cb", E::PortZero),
+            ("javascript:alert(1)", E::Scheme),
+            ("data:text/html,x", E::Scheme),
+            ("ftp://a.example/", E::Scheme),
+            ("ws://localhost/", E::Scheme),
+            ("myapp:/cb", E::Scheme),
+            ("com.example.app://cb", E::Scheme),
+            ("cursor:/cb", E::Scheme),
+            ("HTTPS://a.example/cb", E::Scheme),
+            ("https://a.example/cb?code=1", E::ReservedParameter),
+            ("https://a.example/cb?%73tate=1", E::ReservedParameter),
+        ] {
+            assert_eq!(RedirectUri::parse(text), Err(why), "{text}");
+        }
+        assert_eq!(RedirectUri::parse(&format!("https://a.example/{}", "x".repeat(512))), Err(E::TooLong));
+    }
+
+    /// DCR-05
+    #[test]
+    fn targets_tell_this_computer_from_the_network() {
+        assert_eq!(uri("http://localhost:1/cb").target(), Target::Loopback);
+        assert_eq!(uri("com.example.app:/cb").target(), Target::PrivateScheme);
+        assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::PrivateScheme);
+        assert_eq!(uri("https://localhost/cb").target(), Target::Remote);
+    }
+
+    /// AUTHZ-09
+    #[test]
+    fn an_answer_keeps_the_registered_query() {
+        assert_eq!(
+            uri("http://localhost/cb").with_parameters(&[("code", "a b"), ("iss", "http://x")]),
+            "http://localhost/cb?code=a+b&iss=http%3A%2F%2Fx"
+        );
+        assert_eq!(
+            uri("http://localhost/cb?a=1").with_parameters(&[("code", "x")]),
+            "http://localhost/cb?a=1&code=x"
+        );
+        assert_eq!(
+            uri("http://localhost/cb?").with_parameters(&[("code", "x")]),
+            "http://localhost/cb?code=x"
+        );
+    }
+
+    /// HTTP-05
+    #[test]
+    fn form_action_names_the_origin_or_the_scheme() {
+        assert_eq!(uri("http://localhost:7/cb").form_action_source(), "http://localhost:7");
+        assert_eq!(uri("com.example.app:/cb").form_action_source(), "com.example.app:");
+    }
+
+    proptest! {
+        /// REDIR-01: nothing but itself, or a loopback twin with another port, matches.
+        #[test]
+        fn a_match_differs_in_the_port_alone(a in arbitrary(), b in arbitrary()) {
+            if let (Ok(a), Ok(b)) = (RedirectUri::parse(&a), RedirectUri::parse(&b)) && a.matches(&b) && a != b {
+                prop_assert_eq!(a.target(), Target::Loopback);
+                let strip = |u: &RedirectUri| {
+                    let (authority, rest) = split_web(u.as_str()).unwrap();
+                    (split_port(authority).0.to_owned(), rest.to_owned())
+                };
+                prop_assert_eq!(strip(&a), strip(&b));
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,64}") {
+            let _ = RedirectUri::parse(&text);
+        }
+    }
+
+    fn arbitrary() -> impl Strategy<Value = String> {
+        (
+            "(http|https|cursor|com\\.example)",
+            "(localhost|127\\.0\\.0\\.1|\\[::1\\]|a\\.example|localhost\\.x)",
+            "(:[0-9]{1,5})?",
+            "(/|/cb|/cb/|/CB|)",
+            "(\\?x=1)?",
+        )
+            .prop_map(|(scheme, host, port, path, query)| format!("{scheme}://{host}{port}{path}{query}"))
+    }
+}

@@ -1,0 +1,10 @@
+//! The schema of `portcullis.db`.
+
+use crate::db::Schema;
+
+/// What the main database must look like. "PCUL" marks its files.
+pub const SCHEMA: Schema = Schema {
+    application_id: 0x5043_554C,
+    migrations: &[include_str!("../migrations/0001_initial.sql")],
+    audited: true,
+};
