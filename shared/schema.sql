@@ -65,7 +65,6 @@ CREATE TABLE session (
     user_id    TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     credential BLOB NOT NULL REFERENCES passkey (credential) ON DELETE CASCADE,
     amr        TEXT NOT NULL,
-    csrf       BLOB NOT NULL,
     auth_time  INTEGER NOT NULL,
     seen_at    INTEGER NOT NULL
 ) STRICT;
@@ -122,7 +121,6 @@ CREATE TABLE authorization_transaction (
     resource       TEXT NOT NULL,
     prompt_login   INTEGER NOT NULL,
     max_age        INTEGER,
-    csrf           BLOB NOT NULL,
     session        BLOB,
     user_id        TEXT REFERENCES user (id) ON DELETE CASCADE,
     created_at     INTEGER NOT NULL,

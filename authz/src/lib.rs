@@ -1,1 +1,219 @@
+//! The authorization server: OAuth 2.1, passkey login, consent.
 //!
+//! A reader with the RFCs open finds each requirement as a function in a file named after the RFC's
+//! noun. SQL stands in `store`, oxide-auth in `oxide`, cookies in `session`.
+
+mod account;
+mod authorize;
+mod client_auth;
+mod clients;
+mod config;
+mod consent;
+mod error;
+mod form;
+mod grants;
+mod login;
+mod metadata;
+mod oxide;
+pub mod pages;
+mod session;
+mod status;
+mod store;
+mod token;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::StatusCode;
+use keys::{Keys, Seal};
+use serde::de::DeserializeOwned;
+use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, Scope, Tx};
+use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
+
+pub use account::snippets;
+pub use config::Config;
+use error::PageError;
+use pages::{ErrorPage, Page, Pages};
+use session::CookieNames;
+pub use status::Status;
+
+/// The authorization server. Cheap to clone.
+#[derive(Clone)]
+pub struct Authz(Arc<State>);
+
+/// What it is made of.
+pub struct State {
+    config: Config,
+    issuer: Issuer,
+    db: Db,
+    clock: Clock,
+    keys: Keys,
+    seal: Arc<Seal>,
+    status: Arc<Status>,
+    catalogue: Arc<dyn Catalogue>,
+    pages: Pages,
+    webauthn: Webauthn,
+    cookies: CookieNames,
+}
+
+impl Deref for Authz {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+/// What the authorization server is built from.
+pub struct Parts {
+    pub config: Config,
+    pub issuer: Issuer,
+    pub db: Db,
+    pub clock: Clock,
+    pub keys: Keys,
+    pub seal: Arc<Seal>,
+    pub status: Arc<Status>,
+    pub catalogue: Arc<dyn Catalogue>,
+}
+
+/// Why the authorization server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("the issuer cannot be used for passkeys: {0}")]
+    Webauthn(String),
+    #[error("the pages do not compile: {0}")]
+    Pages(#[from] tera::Error),
+}
+
+impl Authz {
+    /// Builds the authorization server.
+    ///
+    /// # Errors
+    /// If the issuer is no origin that passkeys can be bound to (WEBAUTHN-01).
+    pub fn new(parts: Parts) -> Result<Self, BuildError> {
+        let Parts { config, issuer, db, clock, keys, seal, status, catalogue } = parts;
+        let origin = Url::parse(issuer.as_str()).map_err(|e| BuildError::Webauthn(e.to_string()))?;
+        let webauthn = WebauthnBuilder::new(issuer.host(), &origin)
+            .and_then(|builder| builder.rp_name("Portcullis").timeout(config.ceremony_timeout).build())
+            .map_err(|e| BuildError::Webauthn(format!("{e:?}")))?;
+        let pages = Pages::new()?.https_issuer(!issuer.is_loopback());
+        let cookies = CookieNames::new(&issuer);
+        let state =
+            State { config, issuer, db, clock, keys, seal, status, catalogue, pages, webauthn, cookies };
+        Ok(Self(Arc::new(state)))
+    }
+
+    /// Every route of this crate.
+    pub fn router(&self) -> Router {
+        let documents = Router::new()
+            .route("/.well-known/oauth-authorization-server", get(metadata::authorization_server))
+            .route("/jwks.json", get(metadata::jwks))
+            .route("/.well-known/jwks.json", get(metadata::jwks));
+        let api = Router::new()
+            .route("/token", post(token::post))
+            .route("/register", post(clients::registration::post));
+        let pages = Router::new()
+            .route("/", get(account::home))
+            .route("/authorize", get(authorize::get).head(not_allowed).post(authorize::post))
+            .route("/consent", get(consent::get).post(consent::post))
+            .route("/login/start", post(login::passkey::start))
+            .route("/login/finish", post(login::passkey::finish))
+            .route("/setup", get(login::setup::page))
+            .route("/setup/start", post(login::setup::start))
+            .route("/setup/finish", post(login::setup::finish))
+            .route("/account/passkeys/start", post(account::add_start))
+            .route("/account/passkeys/confirm", post(account::add_confirm))
+            .route("/account/passkeys/finish", post(account::add_finish))
+            .route("/sign-out", post(account::sign_out))
+            .route("/assets/{name}", get(asset));
+        Router::new()
+            .merge(documents)
+            .merge(api)
+            .merge(pages)
+            .layer(DefaultBodyLimit::max(16 * 1024))
+            .with_state(self.clone())
+    }
+
+    /// A new setup link, asked for by this operating-system user; `None` once there is an
+    /// administrator (ENROL-01).
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn setup_link(&self, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
+        login::setup::issue_link(self, tx, uid)
+    }
+
+    /// The page for an address that leads nowhere.
+    pub fn not_found(&self, request: &Request) -> Response {
+        let page = ErrorPage::new(
+            "not_found",
+            &request.id,
+            "There is nothing here",
+            "This address leads nowhere on this server.",
+            "Start from the home page, or from your application.",
+        );
+        self.page(StatusCode::NOT_FOUND, &page)
+    }
+
+    /// Every scope that exists, in one set.
+    fn grantable(&self) -> Scope {
+        let scopes = self.catalogue.scopes();
+        scopes.iter().map(|scope| scope.name.as_str()).collect()
+    }
+
+    /// What this server is called on its pages: its host.
+    fn server_name(&self) -> String {
+        if self.issuer.is_loopback() { "Portcullis".to_owned() } else { self.issuer.host().to_owned() }
+    }
+
+    /// A page as a response.
+    fn page<P: Page>(&self, status: StatusCode, page: &P) -> Response {
+        self.pages.respond(status, page).unwrap_or_else(|error| {
+            tracing::error!(page.template = P::TEMPLATE, page.error = %error, "a page did not render");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        })
+    }
+
+    /// The page for a request that could not be served (AUTHZ-18).
+    fn unavailable(&self, request: &Request, fault: &Fault) -> Response {
+        tracing::error!(db.fault = %fault, request.id = %request.id, "a request could not be served");
+        let page = ErrorPage::new(
+            "temporarily_unavailable",
+            &request.id,
+            "Not just now",
+            "The server could not store or read what this needs. Nothing was changed.",
+            "Try again in a little while. If it stays like this, tell whoever runs this server.",
+        );
+        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        response
+    }
+}
+
+/// HEAD must not start a transaction (AUTHZ-01).
+async fn not_allowed() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, [(http::header::ALLOW, "GET, POST")]).into_response()
+}
+
+async fn asset(Path(name): Path<String>) -> Response {
+    pages::asset_response(&name).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+}
+
+/// A JSON body of one of our own pages.
+fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
+    serde_json::from_slice(body).map_err(|_| {
+        PageError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "The page and the server do not agree. Load the page again.",
+        )
+    })
+}
+
+/// webauthn-rs could not even make a challenge: a bug or no randomness.
+fn webauthn_fault(error: WebauthnError) -> Fault {
+    Fault::Storage(format!("webauthn: {error:?}"))
+}

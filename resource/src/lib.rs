@@ -1,1 +1,171 @@
-//!
+//! The MCP resource server: its metadata (RFC 9728), the check of bearer tokens, and the gate that
+//! decides about every tool call.
+
+pub mod bearer;
+pub mod catalogue;
+mod mcp;
+mod metadata;
+mod policy;
+pub mod sources;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::any;
+use http::{HeaderName, HeaderValue};
+use keys::Verifier;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use shared::{Clock, Db, ResourceUri, TokenStatus};
+
+use bearer::{Bearer, Challenges};
+use catalogue::{BuiltIn, MCP_PATH};
+use mcp::Front;
+use mcp::handler::Handler;
+use mcp::record::Denials;
+use mcp::tools::Tools;
+use metadata::{Document, WELL_KNOWN};
+use sources::docs::Docs;
+
+/// What a resource server is made of.
+pub struct Config {
+    /// What there is, under which issuer.
+    pub catalogue: BuiltIn,
+    /// The main database: the audit log, and what is marked there about tokens.
+    pub db: Db,
+    pub clock: Clock,
+    pub verifier: Verifier,
+    pub status: Arc<dyn TokenStatus>,
+    pub docs: Arc<Docs>,
+    /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
+    pub allowed_origins: Vec<String>,
+}
+
+/// The resource server's state. Cheap to clone.
+#[derive(Clone)]
+pub struct Resource(Arc<Inner>);
+
+struct Inner {
+    catalogue: BuiltIn,
+    uri: ResourceUri,
+    db: Db,
+    clock: Clock,
+    bearer: Bearer,
+    challenges: Challenges,
+    denials: Denials,
+    front: Front,
+    metadata: Document,
+    mcp: StreamableHttpService<Handler, NeverSessionManager>,
+}
+
+impl Resource {
+    /// Puts a resource server together.
+    pub fn new(config: Config) -> Self {
+        let Config { catalogue, db, clock, verifier, status, docs, allowed_origins } = config;
+        let issuer = catalogue.issuer().clone();
+        let endpoint = catalogue.mcp();
+        let uri = endpoint.resource.clone();
+        let metadata_url = issuer.url(&format!("{WELL_KNOWN}{MCP_PATH}"));
+        let handler = Handler::new(Arc::clone(catalogue.tools()), docs, uri.clone());
+        Self(Arc::new(Inner {
+            challenges: Challenges::new(&metadata_url, &endpoint.default_scope),
+            metadata: Document::new(&issuer, &endpoint),
+            denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
+            bearer: Bearer::new(issuer.clone(), uri.clone(), verifier, status),
+            front: Front::new(issuer, allowed_origins),
+            mcp: protocol(handler),
+            catalogue,
+            uri,
+            db,
+            clock,
+        }))
+    }
+
+    /// Every route of the crate.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route(MCP_PATH, any(mcp::gate::gate))
+            .route(&format!("{WELL_KNOWN}{MCP_PATH}"), any(metadata::document))
+            // Clients fall back to the root; there is one endpoint, so it is no guess (META-06).
+            .route(WELL_KNOWN, any(metadata::document))
+            .route(&format!("{WELL_KNOWN}/{{*endpoint}}"), any(metadata::none_such))
+            .layer(axum::middleware::map_response(harden))
+            .with_state(self.clone())
+    }
+
+    /// Records how many refused tokens were only counted so far (AUDIT-06). To be called now and
+    /// then, and before the server stops.
+    pub async fn flush(&self) {
+        // It was logged, and nobody waits for an answer.
+        let _ = self.0.denials.flush().await;
+    }
+
+    /// The check of bearer tokens, for measuring it.
+    pub fn bearer(&self) -> &Bearer {
+        &self.0.bearer
+    }
+
+    pub(crate) fn uri(&self) -> &ResourceUri {
+        &self.0.uri
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.0.challenges
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.0.denials
+    }
+
+    pub(crate) fn front(&self) -> &Front {
+        &self.0.front
+    }
+
+    pub(crate) fn metadata(&self) -> &Document {
+        &self.0.metadata
+    }
+
+    pub(crate) fn tools(&self) -> &Tools {
+        self.0.catalogue.tools()
+    }
+
+    pub(crate) fn mcp(&self) -> &StreamableHttpService<Handler, NeverSessionManager> {
+        &self.0.mcp
+    }
+}
+
+/// The protocol library, with its own checks of `Host` and `Origin` off: the gate has made them, and
+/// hands on requests that have neither.
+fn protocol(handler: Handler) -> StreamableHttpService<Handler, NeverSessionManager> {
+    let config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .disable_allowed_hosts()
+        .disable_allowed_origins();
+    StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(NeverSessionManager::default()), config)
+}
+
+/// What every response carries (HTTP-04), unless its handler said otherwise.
+async fn harden(mut response: Response) -> Response {
+    for (name, value) in [
+        ("strict-transport-security", "max-age=31536000"),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

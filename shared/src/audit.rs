@@ -140,10 +140,10 @@ impl Event {
         self.actor("client", client.as_str())
     }
 
-    /// Somebody at the machine's console did it.
+    /// Somebody at the machine's console did it: the user with this numeric id.
     #[must_use]
-    pub fn by_console(self) -> Self {
-        self.actor("console", &format!("uid {}", rustix::process::getuid().as_raw()))
+    pub fn by_console(self, uid: u32) -> Self {
+        self.actor("console", &format!("uid {uid}"))
     }
 
     /// The server did it by itself.

@@ -140,7 +140,12 @@ fn private(path: &Path, mode: u32, wanted: u32) -> Result<(), DataDirError> {
 }
 
 /// The magic numbers of `statfs(2)` for file systems whose locks or syncs SQLite cannot rely on.
-#[allow(clippy::unnecessary_cast, reason = "the type of f_type differs between targets")]
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "magic numbers have 32 bits; the type of f_type differs between targets"
+)]
 fn network_file_system(kind: rustix::fs::FsWord) -> Option<&'static str> {
     match kind as u32 {
         0x6969 => Some("NFS"),

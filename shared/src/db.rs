@@ -144,6 +144,29 @@ impl Db {
     }
 }
 
+/// A database opened to look at, beside whoever writes it.
+pub struct ReadOnly(Connection);
+
+impl ReadOnly {
+    /// Opens a database that must exist.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; also if its schema is not the one this program knows.
+    pub fn open(path: &Path, schema: &Schema) -> Result<Self, OpenError> {
+        let connection = reader(path)?;
+        migrate::check(&connection, schema)?;
+        Ok(Self(connection))
+    }
+
+    /// As [`Db::read`].
+    ///
+    /// # Errors
+    /// The job's own fault.
+    pub fn read<T>(&self, job: impl FnOnce(&Conn<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        job(&Conn::new(&self.0))
+    }
+}
+
 /// Created by us, so that it is never readable by others, not even for a moment.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::OpenOptionsExt;

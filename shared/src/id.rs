@@ -36,6 +36,13 @@ macro_rules! text_newtype {
             }
         }
 
+        // Map keys of this type can be looked up by text: equality and hash are the text's.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)

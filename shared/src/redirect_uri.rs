@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 /// A redirect URI in the exact text it was registered or asked with. Never normalised (REDIR-01).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -164,21 +164,6 @@ impl RedirectUri {
         }
     }
 
-    /// The origin of an `http(s)` URI, or the scheme with its colon: what a page's `form-action`
-    /// must name so that a browser follows the redirect (HTTP-05).
-    pub fn form_action_source(&self) -> String {
-        match Url::parse(&self.0) {
-            Ok(url)
-                if matches!(url.host(), Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_)))
-                    && url.has_host()
-                    && matches!(url.scheme(), "http" | "https") =>
-            {
-                url.origin().ascii_serialization()
-            }
-            _ => format!("{}:", self.0.split(':').next().unwrap_or_default()),
-        }
-    }
-
     /// The host, or the scheme of an application's own URI: what a person is shown.
     pub fn host_for_people(&self) -> String {
         match split_web(&self.0) {
@@ -323,13 +308,6 @@ mod tests {
             uri("http://localhost/cb?").with_parameters(&[("code", "x")]),
             "http://localhost/cb?code=x"
         );
-    }
-
-    /// HTTP-05
-    #[test]
-    fn form_action_names_the_origin_or_the_scheme() {
-        assert_eq!(uri("http://localhost:7/cb").form_action_source(), "http://localhost:7");
-        assert_eq!(uri("com.example.app:/cb").form_action_source(), "com.example.app:");
     }
 
     proptest! {

@@ -9,8 +9,10 @@ fn three_records() -> (tempfile::TempDir, Db) {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&dir.path().join("x.db"), &SCHEMA, None, &Clock::held(Timestamp(0))).unwrap();
     for name in ["a", "b", "c"] {
-        db.write_blocking(move |tx| append(tx, Event::allowed(Name::UserCreated).by_console().subject(name)))
-            .unwrap();
+        db.write_blocking(move |tx| {
+            append(tx, Event::allowed(Name::UserCreated).by_console(0).subject(name))
+        })
+        .unwrap();
     }
     (dir, db)
 }

@@ -17,6 +17,12 @@ pub struct Schema {
     pub audited: bool,
 }
 
+impl Schema {
+    fn version(&self) -> u32 {
+        u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
+    }
+}
+
 /// Why a database could not be opened. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -28,6 +34,10 @@ pub enum OpenError {
         "the database has schema {found}, this program knows up to {known}: it was used by a newer version; run that one, or restore a backup"
     )]
     Newer { found: u32, known: u32 },
+    #[error(
+        "the database has schema {found}, this program needs {known}; start `portcullis serve` once to bring it up to date"
+    )]
+    Older { found: u32, known: u32 },
     #[error("the database could not be opened: {0}")]
     Fault(#[from] Fault),
 }
@@ -38,35 +48,49 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
+/// The file's schema version, if it is ours and not newer than we know.
+fn version(connection: &Connection, schema: &Schema) -> Result<u32, OpenError> {
+    let file = connection.path().unwrap_or_default().to_owned();
+    let id: i32 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(|_| OpenError::Foreign(file.clone()))?;
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if (found > 0 || id != 0) && id != schema.application_id {
+        return Err(OpenError::Foreign(file));
+    }
+    if found > schema.version() {
+        return Err(OpenError::Newer { found, known: schema.version() });
+    }
+    Ok(found)
+}
+
+/// Refuses a database that is not exactly of this schema: it is only being looked at.
+pub(super) fn check(connection: &Connection, schema: &Schema) -> Result<(), OpenError> {
+    let found = version(connection, schema)?;
+    if found < schema.version() {
+        return Err(OpenError::Older { found, known: schema.version() });
+    }
+    Ok(())
+}
+
 pub(super) fn run(
     connection: &mut Connection,
     schema: &Schema,
     backups: Option<&Path>,
     clock: &Clock,
 ) -> Result<(), OpenError> {
-    let file = connection.path().unwrap_or_default().to_owned();
-    let id: i32 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(|_| OpenError::Foreign(file.clone()))?;
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = u32::try_from(schema.migrations.len()).unwrap_or(u32::MAX);
-    if (version > 0 || id != 0) && id != schema.application_id {
-        return Err(OpenError::Foreign(file));
-    }
-    if version > known {
-        return Err(OpenError::Newer { found: version, known });
-    }
-    if version == known {
+    let (found, known) = (version(connection, schema)?, schema.version());
+    if found == known {
         return Ok(());
     }
-    if version > 0
+    if found > 0
         && let Some(backups) = backups
     {
         let copy = backups.join(format!("before-schema-{known}-{}.db", clock.now().0));
         connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    for script in &schema.migrations[version as usize..] {
+    for script in &schema.migrations[found as usize..] {
         tx.execute_batch(script)?;
     }
     tx.pragma_update(None, "application_id", schema.application_id)?;

@@ -1,0 +1,310 @@
+//! Home: who am I here, how do I connect, and is there a second passkey?
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+use shared::audit::{self, Event, Name};
+use shared::{Fault, Request, Tx};
+use webauthn_rs::prelude::{
+    PasskeyAuthentication, PasskeyRegistration, PublicKeyCredential, RegisterPublicKeyCredential,
+};
+
+use crate::Authz;
+use crate::error::PageError;
+use crate::form::Params;
+use crate::login::passkey::{self, Finish, RequestOptions};
+use crate::login::setup::{self, CreationOptions};
+use crate::login::{Failed, begin, explain, is_plain, take};
+use crate::pages::{self, Snippet, UsableTool};
+use crate::session::{self, Browser, SignedIn};
+use crate::store::ceremonies::Purpose;
+use crate::store::{sessions, users};
+
+/// WEBAUTHN-07
+const MOST_PASSKEYS: usize = 20;
+/// What the sign-out form's token is for.
+const SIGN_OUT: &str = "sign-out";
+
+/// `GET /`.
+pub(crate) async fn home(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+) -> Response {
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    let shown = async {
+        match session::signed_in(&authz, &browser)? {
+            Some(signed_in) => {
+                session::touch(&authz, &signed_in.session).await?;
+                connect(&authz, &signed_in)
+            }
+            None => signed_out(&authz),
+        }
+    };
+    match shown.await {
+        Ok(mut response) => {
+            if let (_, Some(cookie)) = browser.id_or_new(&authz.cookies) {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            response
+        }
+        Err(fault) => authz.unavailable(&request, &fault),
+    }
+}
+
+fn signed_out(authz: &Authz) -> Result<Response, Fault> {
+    let page = pages::SignedOut {
+        server_name: authz.server_name(),
+        mcp_url: authz.issuer.url("/mcp"),
+        setup_pending: !authz.db.read(users::admin_exists)?,
+    };
+    Ok(authz.page(StatusCode::OK, &page))
+}
+
+fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
+    let passkeys = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?.len();
+    let entitled = authz.status.entitled(&signed_in.user.id);
+    let endpoints = authz.catalogue.endpoints();
+    let tools = endpoints.iter().flat_map(|e| authz.catalogue.usable(&e.resource, &entitled));
+    let page = pages::Connect {
+        server_name: authz.server_name(),
+        user_name: signed_in.user.name.clone(),
+        mcp_url: authz.issuer.url("/mcp"),
+        snippets: snippets(&authz.issuer.url("/mcp")),
+        passkeys: u32::try_from(passkeys).unwrap_or(u32::MAX),
+        show_nudge: passkeys < 2,
+        sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, SIGN_OUT),
+        what: tools.map(|tool| UsableTool { name: tool.name, title: tool.title }).collect(),
+    };
+    Ok(authz.page(StatusCode::OK, &page))
+}
+
+/// Ready-to-paste lines for the clients that people use.
+pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
+    let snippet = |client: &str, how: &str, code: String| Snippet {
+        client: client.to_owned(),
+        how: how.to_owned(),
+        code,
+    };
+    vec![
+        snippet(
+            "Claude Code",
+            "Run in a terminal, then choose Authenticate under /mcp",
+            format!("claude mcp add --transport http portcullis {mcp_url}"),
+        ),
+        snippet(
+            "VS Code",
+            "Run in a terminal",
+            format!("code --add-mcp '{{\"name\":\"portcullis\",\"type\":\"http\",\"url\":\"{mcp_url}\"}}'"),
+        ),
+        snippet(
+            "Cursor",
+            "Put into ~/.cursor/mcp.json",
+            format!("{{ \"mcpServers\": {{ \"portcullis\": {{ \"url\": \"{mcp_url}\" }} }} }}"),
+        ),
+        snippet(
+            "Codex",
+            "Run in a terminal",
+            format!("codex mcp add portcullis --url {mcp_url} && codex mcp login portcullis"),
+        ),
+        snippet(
+            "Anything that speaks stdio",
+            "Use as the server's command",
+            format!("npx mcp-remote {mcp_url}"),
+        ),
+    ]
+}
+
+/// `POST /sign-out` (SESSION-04).
+pub(crate) async fn sign_out(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match end_session(&authz, &request, &headers, &body).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn end_session(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, PageError> {
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let digest = browser.session_digest().filter(|digest| {
+        session::is_same_origin(&authz.issuer, headers)
+            && session::csrf_matches(authz, digest, SIGN_OUT, params.get("csrf"))
+    });
+    let Some(digest) = digest else {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "wrong_origin",
+            "This request did not come from a page of this server.",
+        ));
+    };
+    let request = request.clone();
+    let job = move |tx: &Tx<'_>| {
+        if let Some(user) = sessions::delete(tx, &digest)? {
+            audit::append(tx, Event::allowed(Name::SessionEnded).by_user(&user).request(&request))?;
+        }
+        Ok(())
+    };
+    authz.db.write(job).await?;
+    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
+    let headers = response.headers_mut();
+    headers.insert("clear-site-data", HeaderValue::from_static("\"cookies\", \"storage\""));
+    headers.append(header::SET_COOKIE, authz.cookies.expire_session());
+    crate::error::no_store(&mut response);
+    Ok(response)
+}
+
+/// Whoever changes something about passkeys: signed in, from one of our pages.
+fn someone(authz: &Authz, headers: &HeaderMap) -> Result<(Browser, SignedIn), PageError> {
+    session::require_json_from_us(&authz.issuer, headers)?;
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    let signed_in = session::signed_in(authz, &browser)?;
+    let signed_in = signed_in.ok_or_else(|| {
+        PageError::new(
+            StatusCode::UNAUTHORIZED,
+            "login_required",
+            "You are signed out. Sign in, then try again.",
+        )
+    })?;
+    Ok((browser, signed_in))
+}
+
+/// `POST /account/passkeys/start`: a session alone changes nothing, a passkey in hand must agree
+/// (WEBAUTHN-12).
+pub(crate) async fn add_start(State(authz): State<Authz>, headers: HeaderMap) -> Result<Response, PageError> {
+    let (browser, signed_in) = someone(&authz, &headers)?;
+    let existing = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
+    if existing.len() >= MOST_PASSKEYS {
+        return Err(PageError::new(
+            StatusCode::BAD_REQUEST,
+            "too_many_passkeys",
+            "You have 20 passkeys, the most there can be. Remove one first.",
+        ));
+    }
+    let (challenge, state) =
+        authz.webauthn.start_passkey_authentication(&existing).map_err(crate::webauthn_fault)?;
+    let mut public_key = challenge.public_key;
+    public_key.hints = Some(passkey::hints());
+    let purpose = Purpose::StepUp { user: signed_in.user.id.clone() };
+    let ceremony = begin(&authz, browser.id()?, purpose, &state).await?;
+    let mut response =
+        Json(RequestOptions { ceremony, options: passkey::PublicKey { public_key } }).into_response();
+    crate::error::no_store(&mut response);
+    Ok(response)
+}
+
+/// `POST /account/passkeys/confirm`: the assertion, answered with options for the new passkey.
+pub(crate) async fn add_confirm(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    let (browser, signed_in) = someone(&authz, &headers)?;
+    let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+    match confirm(&authz, &request, &browser, &signed_in, &body).await {
+        Ok(response) => Ok(response),
+        Err(failed) => Err(explain(&authz, &request, failed).await),
+    }
+}
+
+async fn confirm(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    signed_in: &SignedIn,
+    body: &Finish<PublicKeyCredential>,
+) -> Result<Response, Failed> {
+    let (purpose, state) = take::<PasskeyAuthentication>(authz, browser.id()?, &body.ceremony).await?;
+    let user = &signed_in.user;
+    if !matches!(&purpose, Purpose::StepUp { user: id } if *id == user.id) {
+        return Err(Failed::Because("other_purpose"));
+    }
+    let response = &body.response;
+    if !is_plain(&response.response.client_data_json, &response.id, &response.raw_id) {
+        return Err(Failed::Because("client_data"));
+    }
+    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
+    let stored = stored.filter(|s| s.user_id == user.id && !s.suspended);
+    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
+    let verified = authz.webauthn.finish_passkey_authentication(response, &state);
+    let used = passkey::settle(authz, request, user, stored, verified).await?;
+    let job = {
+        let (request, user) = (request.clone(), user.id.clone());
+        move |tx: &Tx<'_>| {
+            users::update_passkey(tx, &used.passkey)?;
+            audit::append(
+                tx,
+                used.event(Name::StepUp).by_user(&user).request(&request).detail("for", "add_passkey"),
+            )
+        }
+    };
+    authz.db.write(job).await?;
+    let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
+    let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
+    let (public_key, state) = setup::creation_options(authz, user.handle, &user.name, existing)?;
+    let purpose = Purpose::AddPasskey { user: user.id.clone() };
+    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let mut response =
+        Json(CreationOptions { ceremony, options: setup::PublicKey { public_key } }).into_response();
+    crate::error::no_store(&mut response);
+    Ok(response)
+}
+
+/// `POST /account/passkeys/finish`.
+pub(crate) async fn add_finish(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    let (browser, signed_in) = someone(&authz, &headers)?;
+    let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
+    match add(&authz, &request, &browser, &signed_in, &body).await {
+        Ok(response) => Ok(response),
+        Err(failed) => Err(explain(&authz, &request, failed).await),
+    }
+}
+
+async fn add(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    signed_in: &SignedIn,
+    body: &Finish<RegisterPublicKeyCredential>,
+) -> Result<Response, Failed> {
+    let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
+    let user = &signed_in.user;
+    if !matches!(&purpose, Purpose::AddPasskey { user: id } if *id == user.id) {
+        return Err(Failed::Because("other_purpose"));
+    }
+    let passkey = setup::verify(authz, &body.response, &state)?;
+    let job = {
+        let (request, user) = (request.clone(), user.id.clone());
+        move |tx: &Tx<'_>| {
+            let existing = users::passkeys(tx, &user)?.len();
+            if existing >= MOST_PASSKEYS || !users::insert_passkey(tx, &user, &passkey)? {
+                return Ok(None);
+            }
+            audit::append(tx, setup::registered(&user, &passkey).request(&request))?;
+            Ok(Some(existing + 1))
+        }
+    };
+    let count = authz.db.write(job).await?;
+    let Some(count) = count else { return Err(Failed::Because("credential_registered")) };
+    let mut response = Json(json!({ "passkeys": count })).into_response();
+    crate::error::no_store(&mut response);
+    Ok(response)
+}

@@ -1,0 +1,3 @@
+//! How a client becomes known.
+
+pub(crate) mod registration;

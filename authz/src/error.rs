@@ -1,0 +1,141 @@
+//! Why a request was refused, and the RFC bodies made from it.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+use shared::Fault;
+
+/// The error codes of RFC 6749 §4.1.2.1 and §5.2, RFC 7591 §3.2.2, RFC 8707 §2 and OpenID Connect
+/// Core §3.1.2.6 that this server sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Code {
+    AccessDenied,
+    ConsentRequired,
+    InvalidClient,
+    InvalidClientMetadata,
+    InvalidGrant,
+    InvalidRedirectUri,
+    InvalidRequest,
+    InvalidScope,
+    InvalidSoftwareStatement,
+    InvalidTarget,
+    LoginRequired,
+    RequestNotSupported,
+    RequestUriNotSupported,
+    ServerError,
+    TemporarilyUnavailable,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+    UnsupportedResponseType,
+}
+
+impl Code {
+    /// The code on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "access_denied",
+            Self::ConsentRequired => "consent_required",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidClientMetadata => "invalid_client_metadata",
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidRedirectUri => "invalid_redirect_uri",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidSoftwareStatement => "invalid_software_statement",
+            Self::InvalidTarget => "invalid_target",
+            Self::LoginRequired => "login_required",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::ServerError => "server_error",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidClient => StatusCode::UNAUTHORIZED,
+            Self::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// An error body of the token and registration endpoints (TOKEN-03): a code and fixed text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OAuthError {
+    pub code: Code,
+    /// Plain ASCII chosen by us; never an echo of the request (AUTHZ-19).
+    pub description: &'static str,
+}
+
+impl OAuthError {
+    pub(crate) fn new(code: Code, description: &'static str) -> Self {
+        Self { code, description }
+    }
+}
+
+impl From<Fault> for OAuthError {
+    /// The cause goes to the log; the client learns that trying again may help.
+    fn from(fault: Fault) -> Self {
+        tracing::error!(db.fault = %fault, "a request could not be served");
+        Self::new(Code::TemporarilyUnavailable, "the server cannot do this at the moment; try again")
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.code.as_str(), "error_description": self.description });
+        let mut response = (self.code.status(), Json(body)).into_response();
+        no_store(&mut response);
+        if self.code == Code::TemporarilyUnavailable {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Keeps an answer out of every cache (TOKEN-02).
+pub(crate) fn no_store(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+}
+
+/// An error of the endpoints that our own pages call: a code for scripts, a sentence for people.
+#[derive(Clone, Debug)]
+pub(crate) struct PageError {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: &'static str,
+}
+
+impl PageError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message }
+    }
+}
+
+impl From<Fault> for PageError {
+    fn from(fault: Fault) -> Self {
+        tracing::error!(db.fault = %fault, "a request could not be served");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "temporarily_unavailable",
+            "The server cannot do this at the moment. Try again in a little while.",
+        )
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.code, "message": self.message });
+        let mut response = (self.status, Json(body)).into_response();
+        no_store(&mut response);
+        response
+    }
+}

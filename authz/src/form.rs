@@ -1,0 +1,92 @@
+//! Parameters of OAuth requests: nothing guessed, repeated names kept visible (RFC 6749 §3.1, §3.2).
+
+use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
+
+/// Whether a body says it is of this media type; parameters such as `charset` do not matter.
+pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+}
+
+/// The parameters of one request, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+/// The text is not form-encoded UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the parameters are not form-encoded UTF-8")]
+pub(crate) struct Malformed;
+
+impl Params {
+    /// Parses `application/x-www-form-urlencoded`.
+    ///
+    /// # Errors
+    /// If a name or value is not UTF-8 (TOKEN-04).
+    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+        let decode = |part: &str| {
+            let spaced = part.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Malformed)
+        };
+        text.split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decode(name)?, decode(value)?))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The value of a parameter. An empty one counts as absent (AUTHZ-03, TOKEN-04).
+    pub(crate) fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next().filter(|value| !value.is_empty())
+    }
+
+    /// Every value of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a parameter stands there more than once.
+    pub(crate) fn is_repeated(&self, name: &str) -> bool {
+        self.all(name).nth(1).is_some()
+    }
+
+    /// The first parameter that stands there more than once.
+    pub(crate) fn repeated(&self) -> Option<&str> {
+        self.0.iter().map(|(name, _)| name.as_str()).find(|name| self.is_repeated(name))
+    }
+
+    /// Whether any name or value holds a control character.
+    pub(crate) fn has_control_characters(&self) -> bool {
+        self.0.iter().any(|(name, value)| name.chars().chain(value.chars()).any(char::is_control))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// TOKEN-04
+    #[test]
+    fn repeated_empty_and_broken_parameters() {
+        let params = Params::parse("a=1&b=&a=2&c=x+y%26").unwrap();
+        assert_eq!(params.repeated(), Some("a"));
+        assert_eq!(params.get("b"), None);
+        assert_eq!(params.get("c"), Some("x y&"));
+        assert_eq!(Params::parse("a=%ff").unwrap_err(), Malformed);
+        assert!(Params::parse("a=%00").unwrap().has_control_characters());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..5)) {
+            let text = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
+            prop_assert_eq!(Params::parse(&text).unwrap().0, pairs);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The grants of the token endpoint: one request, one transaction.
+
+pub(crate) mod authorization_code;
+pub(crate) mod refresh_token;
+
+use shared::{AccessToken, Fault, Jti, Request, Scope, Tx};
+
+use crate::Authz;
+use crate::store::clients::Client;
+use crate::store::grants::{self, Grant, Reason};
+use crate::store::users;
+
+/// What a grant has at hand.
+pub(crate) struct Context<'a> {
+    pub authz: &'a Authz,
+    pub tx: &'a Tx<'a>,
+    pub client: &'a Client,
+    pub request: &'a Request,
+}
+
+impl Context<'_> {
+    /// The scope that a grant still carries: its user exists and is enabled, its resource exists, and
+    /// the user is still entitled to it (TOKEN-11, TOKEN-15). `None` if nothing of it is left.
+    fn present_scope(&self, grant: &Grant) -> Result<Option<Scope>, Fault> {
+        let now = self.tx.now();
+        if grant.revoked
+            || now >= grant.expires_at
+            || self.authz.catalogue.endpoint(&grant.resource).is_none()
+        {
+            return Ok(None);
+        }
+        let user = users::find(self.tx, &grant.user_id)?;
+        if user.is_none_or(|user| user.disabled) {
+            return Ok(None);
+        }
+        let scope = grant.scope.intersection(&self.authz.status.entitled(&grant.user_id));
+        Ok((!scope.is_empty()).then_some(scope))
+    }
+
+    /// Ends a grant and everything it bought, before this request is answered (RS-08).
+    fn revoke(&self, grant: &Grant, reason: Reason) -> Result<(), Fault> {
+        grants::revoke(self.tx, &grant.id, reason)?;
+        self.authz.status.kill_grant(self.tx, &grant.id);
+        Ok(())
+    }
+
+    /// The claims of a new access token on a grant (AT-02).
+    fn claims(&self, grant: &Grant, scope: Scope, generation: u32) -> AccessToken {
+        let issued = self.tx.now().seconds();
+        let auth_time = grant.auth_time.seconds();
+        let lifetime = i64::try_from(self.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
+        AccessToken {
+            iss: self.authz.issuer.to_string(),
+            sub: grant.user_id.to_string(),
+            aud: grant.resource.clone(),
+            client_id: grant.client_id.clone(),
+            exp: (issued + lifetime).min(grant.expires_at.seconds()),
+            // A clock that stepped back must not make the sign-in lie in the future (AT-05).
+            iat: issued.max(auth_time),
+            nbf: None,
+            jti: Jti::random(generation),
+            scope,
+            grant_id: grant.id.clone(),
+            auth_time: Some(auth_time),
+            acr: Some("aal2".to_owned()),
+            amr: Some(grant.amr.split(' ').map(str::to_owned).collect()),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Redeeming an authorization code (OAuth 2.1 §4.1.3): find, check everything, only then spend.
+
+use shared::audit::{self, Event, Name};
+use shared::{Fault, ResourceUri, Secret};
+
+use super::Context;
+use crate::form::Params;
+use crate::oxide::{self, CodeMismatch, Redemption};
+use crate::store::codes;
+use crate::store::grants::{self, Reason};
+use crate::store::refresh_tokens::{self, RefreshToken};
+use crate::token::{Answer, Minted, Refusal};
+
+/// Redeems a code for tokens.
+pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+    let Some(presented) = params.get("code") else { return Ok(Err(Refusal::CodeMissing)) };
+    let verifier = match params.get("code_verifier") {
+        None => return Ok(Err(Refusal::VerifierMissing)),
+        Some(verifier) if oxide::is_verifier(verifier) => verifier,
+        Some(_) => return Ok(Err(Refusal::VerifierMalformed)),
+    };
+    let Some(code) = codes::find(cx.tx, &Secret::presented(presented).digest())? else {
+        return Ok(Err(Refusal::CodeUnknown));
+    };
+    let Some(grant) = grants::find(cx.tx, &code.grant_id)? else {
+        return Ok(Err(Refusal::CodeUnknown));
+    };
+    // Another client's, an expired and a destroyed code look like an unknown one (TOKEN-08). A spent
+    // one goes on: only a request that is right in everything else is a replay (TOKEN-06).
+    let run_out = cx.tx.now() >= code.expires_at && !code.spent;
+    if grant.client_id != cx.client.id || run_out || code.destroyed {
+        return Ok(Err(Refusal::CodeUnknown));
+    }
+    if params.get("redirect_uri").is_some_and(|uri| uri != code.redirect_uri.as_str()) {
+        return Ok(Err(Refusal::RedirectUriDiffers));
+    }
+    if params.get("resource").is_some_and(|r| ResourceUri::parse(r).ok().as_ref() != Some(&grant.resource)) {
+        return Ok(Err(Refusal::ResourceDiffers));
+    }
+    let redemption =
+        Redemption { client_id: cx.client.id.as_str(), code: presented, code_verifier: verifier };
+    match oxide::check_code(&grant, &code, &redemption) {
+        Ok(()) => {}
+        Err(CodeMismatch::Grant) => return Ok(Err(Refusal::CodeUnknown)),
+        Err(CodeMismatch::Verifier) => {
+            codes::count_failure(cx.tx, &code.digest)?;
+            let event = Event::denied(Name::PkceFailed, "verifier_wrong");
+            audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
+            return Ok(Err(Refusal::VerifierWrong));
+        }
+    }
+    if !code.spent && cx.present_scope(&grant)?.is_none() {
+        return Ok(Err(Refusal::GrantEnded));
+    }
+    if !codes::spend(cx.tx, &code.digest)? {
+        // A second fully valid use means that the code leaked: what the first one bought goes too
+        // (RFC 6749 §4.1.2).
+        cx.revoke(&grant, Reason::CodeReplayed)?;
+        let event = Event::denied(Name::CodeReplay, "code_replayed");
+        audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
+        return Ok(Err(Refusal::CodeReplayed));
+    }
+    let Some(scope) = cx.present_scope(&grant)? else { return Ok(Err(Refusal::GrantEnded)) };
+    let refresh_token = if cx.client.has_grant("refresh_token") {
+        let secret = Secret::random("rt_");
+        let idle = cx.authz.config.refresh_lifetimes(cx.client.trust).idle;
+        let row = RefreshToken {
+            digest: secret.digest(),
+            grant_id: grant.id.clone(),
+            generation: 0,
+            expires_at: (cx.tx.now() + idle).min(grant.expires_at),
+            rotated_at: None,
+        };
+        refresh_tokens::insert(cx.tx, &row)?;
+        Some(secret)
+    } else {
+        None
+    };
+    let claims = cx.claims(&grant, scope.clone(), 0);
+    audit::append(
+        cx.tx,
+        Event::allowed(Name::TokenIssued)
+            .by_client(&cx.client.id)
+            .subject(grant.user_id.as_str())
+            .client(&cx.client.id)
+            .grant(&grant.id)
+            .jti(claims.jti.as_str())
+            .resource(&grant.resource)
+            .scope(&scope)
+            .request(cx.request)
+            .detail("grant_type", "authorization_code")
+            .detail("aud", grant.resource.as_str())
+            .detail("exp", claims.exp)
+            .detail("auth_method", "none")
+            .detail("dpop", false),
+    )?;
+    Ok(Ok(Minted { claims, refresh_token, scope }))
+}

@@ -1,0 +1,178 @@
+//! Refreshing (OAuth 2.1 §4.3): every use rotates, and a used token that comes back ends the family
+//! unless its successor was never used (REFRESH-04…06).
+
+use std::time::Duration;
+
+use shared::audit::{self, Event, Name};
+use shared::{Fault, ResourceUri, Scope, Secret};
+
+use super::Context;
+use crate::form::Params;
+use crate::oxide::{self, Refusal as MachineRefusal};
+use crate::store::grants::{self, Grant, Reason};
+use crate::store::refresh_tokens::{self, RefreshToken};
+use crate::token::{Answer, Minted, Refusal};
+
+/// Within this time of the rotation the predecessor is accepted whatever became of the leaf's tokens.
+const RACE: Duration = Duration::from_mins(1);
+/// Within this time the predecessor is accepted while nothing of the leaf was used.
+const LOST_RESPONSE: Duration = Duration::from_hours(24);
+
+/// Exchanges a refresh token for its successor and a new access token.
+pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+    let Some(presented) = params.get("refresh_token").map(Secret::presented) else {
+        return Ok(Err(Refusal::RefreshTokenMissing));
+    };
+    let Some(token) = refresh_tokens::find(cx.tx, &presented.digest())? else {
+        return Ok(Err(Refusal::RefreshTokenUnknown));
+    };
+    let Some(grant) = grants::find(cx.tx, &token.grant_id)? else {
+        return Ok(Err(Refusal::RefreshTokenUnknown));
+    };
+    // Another client's token is not consumed, and looks unknown (REFRESH-03).
+    if grant.client_id != cx.client.id {
+        return Ok(Err(Refusal::RefreshTokenUnknown));
+    }
+    let Some(leaf) = refresh_tokens::leaf(cx.tx, &grant.id)? else {
+        return Ok(Err(Refusal::RefreshTokenUnknown));
+    };
+    if grant.revoked || cx.tx.now() >= leaf.expires_at {
+        return Ok(Err(Refusal::GrantEnded));
+    }
+    let position = position(cx, &grant, &token, &leaf);
+    if position == Position::Reused {
+        return reuse(cx, &grant, &token, &leaf);
+    }
+    let Some(present) = cx.present_scope(&grant)? else { return Ok(Err(Refusal::GrantEnded)) };
+    if params.get("resource").is_some_and(|r| ResourceUri::parse(r).ok().as_ref() != Some(&grant.resource)) {
+        return Ok(Err(Refusal::ResourceDiffers));
+    }
+    let asked = match oxide::check_refresh(
+        &grant,
+        cx.client.id.as_str(),
+        params.get("scope").map(without_offline).as_deref(),
+    ) {
+        Ok(asked) => asked,
+        Err(MachineRefusal::InvalidScope) => return Ok(Err(Refusal::ScopeExceedsGrant)),
+        Err(_) => return Ok(Err(Refusal::RefreshTokenUnknown)),
+    };
+    let scope = asked.intersection(&present);
+    if scope.is_empty() {
+        return Ok(Err(Refusal::ScopeExceedsGrant));
+    }
+    // The successor follows from the token itself: whoever presents it again gets the same one.
+    let successor = Secret::from_bytes(
+        "rt_",
+        &cx.authz.seal.hmac(keys::Purpose::RefreshToken, presented.expose().as_bytes()),
+    );
+    let (leaf, name) = match position {
+        Position::Leaf => (advance(cx, &grant, &token, &successor)?, Name::RefreshRotated),
+        Position::Predecessor => (leaf, Name::RefreshGrace),
+        Position::Reused => return reuse(cx, &grant, &token, &leaf),
+    };
+    if leaf.digest != successor.digest() {
+        return Err(Fault::Corrupt("a refresh token's successor is not the one derived from it".to_owned()));
+    }
+    Ok(Ok(mint(cx, &grant, scope, &leaf, successor, name)?))
+}
+
+/// `offline_access` asks for a refresh token; it is no permission that could exceed a grant.
+fn without_offline(scope: &str) -> String {
+    let kept: Vec<&str> = scope.split(' ').filter(|s| *s != crate::authorize::OFFLINE_ACCESS).collect();
+    kept.join(" ")
+}
+
+/// Where a token stands in its family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Position {
+    Leaf,
+    /// The leaf's direct predecessor, whose answer may have been lost.
+    Predecessor,
+    /// Anything else: two parties use this lineage.
+    Reused,
+}
+
+fn position(cx: &Context<'_>, grant: &Grant, token: &RefreshToken, leaf: &RefreshToken) -> Position {
+    let Some(rotated_at) = token.rotated_at else { return Position::Leaf };
+    let age = cx.tx.now().since(rotated_at);
+    let direct = token.generation + 1 == leaf.generation;
+    let leaf_used = grant.seen_generation.is_some_and(|seen| seen >= leaf.generation);
+    let accepted = age < RACE || (!leaf_used && age < LOST_RESPONSE);
+    if direct && accepted && !cx.authz.config.strict_refresh {
+        Position::Predecessor
+    } else {
+        Position::Reused
+    }
+}
+
+fn advance(
+    cx: &Context<'_>,
+    grant: &Grant,
+    token: &RefreshToken,
+    successor: &Secret,
+) -> Result<RefreshToken, Fault> {
+    if !refresh_tokens::rotate(cx.tx, &token.digest)? {
+        return Err(Fault::Corrupt("a refresh token was rotated twice in one transaction".to_owned()));
+    }
+    let idle = cx.authz.config.refresh_lifetimes(cx.client.trust).idle;
+    let leaf = RefreshToken {
+        digest: successor.digest(),
+        grant_id: grant.id.clone(),
+        generation: token.generation + 1,
+        expires_at: (cx.tx.now() + idle).min(grant.expires_at),
+        rotated_at: None,
+    };
+    refresh_tokens::insert(cx.tx, &leaf)?;
+    Ok(leaf)
+}
+
+/// REFRESH-05: the whole family ends, and says so in the audit log.
+fn reuse(
+    cx: &Context<'_>,
+    grant: &Grant,
+    token: &RefreshToken,
+    leaf: &RefreshToken,
+) -> Result<Answer, Fault> {
+    cx.revoke(grant, Reason::RefreshReused)?;
+    audit::append(
+        cx.tx,
+        Event::denied(Name::RefreshReuse, "rotated_token_presented")
+            .subject(grant.user_id.as_str())
+            .client(&cx.client.id)
+            .grant(&grant.id)
+            .request(cx.request)
+            .detail("family", grant.id.as_str())
+            .detail("generation", token.generation)
+            .detail("leaf_generation", leaf.generation)
+            .detail("leaf_seen", grant.seen_generation.is_some_and(|seen| seen >= leaf.generation)),
+    )?;
+    Ok(Err(Refusal::RefreshTokenReused))
+}
+
+fn mint(
+    cx: &Context<'_>,
+    grant: &Grant,
+    scope: Scope,
+    leaf: &RefreshToken,
+    successor: Secret,
+    name: Name,
+) -> Result<Minted, Fault> {
+    let claims = cx.claims(grant, scope.clone(), leaf.generation);
+    audit::append(
+        cx.tx,
+        Event::allowed(name)
+            .by_client(&cx.client.id)
+            .subject(grant.user_id.as_str())
+            .client(&cx.client.id)
+            .grant(&grant.id)
+            .jti(claims.jti.as_str())
+            .resource(&grant.resource)
+            .scope(&scope)
+            .request(cx.request)
+            .detail("family", grant.id.as_str())
+            .detail("generation", leaf.generation)
+            .detail("grace_use", name == Name::RefreshGrace)
+            .detail("exp", claims.exp),
+    )?;
+    Ok(Minted { claims, refresh_token: Some(successor), scope })
+}

@@ -1,0 +1,254 @@
+//! Signing in with a passkey (WebAuthn §7.2): discoverable only, so nothing can be enumerated
+//! (WEBAUTHN-11).
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::audit::{self, Event, Name};
+use shared::redirect_uri::Target;
+use shared::{Digest, Fault, Request};
+use webauthn_rs::prelude::{
+    AuthenticationResult, DiscoverableAuthentication, Passkey, PublicKeyCredential, WebauthnError,
+};
+use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
+
+use super::{Failed, begin, explain, is_plain, take};
+use crate::Authz;
+use crate::error::PageError;
+use crate::pages;
+use crate::session::{self, Browser};
+use crate::store::ceremonies::Purpose;
+use crate::store::clients;
+use crate::store::transactions::{self, Transaction};
+use crate::store::users::{self, StoredPasskey, User};
+
+/// The sign-in page, for a transaction or by itself.
+pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
+    let client = match transaction {
+        Some(t) => authz.db.read(|conn| clients::find(conn, &t.client_id))?,
+        None => None,
+    };
+    let page = pages::Login {
+        server_name: authz.server_name(),
+        transaction: transaction.map(|t| t.id.clone()),
+        client_name: client.map(|client| client.name),
+        redirect_host: transaction.map(|t| match t.redirect_uri.target() {
+            Target::Remote => t.redirect_uri.host_for_people(),
+            Target::Loopback | Target::PrivateScheme => "this computer".to_owned(),
+        }),
+        resource_name: transaction.and_then(|t| authz.catalogue.endpoint(&t.resource)).map(|e| e.name),
+        fresh: transaction.is_some_and(|t| t.prompt_login),
+    };
+    Ok(authz.page(StatusCode::OK, &page))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Start {
+    transaction: Option<String>,
+}
+
+/// Options for `navigator.credentials.get`, with the ceremony they start.
+#[derive(Serialize)]
+pub(crate) struct RequestOptions {
+    pub ceremony: String,
+    pub options: PublicKey,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PublicKey {
+    #[serde(rename = "publicKey")]
+    pub public_key: PublicKeyCredentialRequestOptions,
+}
+
+/// Prefers what works without the internet over a phone's (WEBAUTHN-14).
+pub(crate) fn hints() -> Vec<PublicKeyCredentialHints> {
+    vec![PublicKeyCredentialHints::ClientDevice, PublicKeyCredentialHints::SecurityKey]
+}
+
+/// `POST /login/start`.
+pub(crate) async fn start(
+    State(authz): State<Authz>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Response, PageError> {
+    session::require_json_from_us(&authz.issuer, &headers)?;
+    let body: Start = crate::read_json(&body)?;
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    // Signing in needs no page before it, so a browser without an id gets one here.
+    let (browser_id, set_browser) = match body.transaction {
+        Some(_) => (browser.id()?, None),
+        None => browser.id_or_new(&authz.cookies),
+    };
+    if let Some(handle) = &body.transaction {
+        open(&authz, handle, browser_id)?;
+    }
+    let (challenge, state) =
+        authz.webauthn.start_discoverable_authentication().map_err(crate::webauthn_fault)?;
+    let mut public_key = challenge.public_key;
+    public_key.hints = Some(hints());
+    let ceremony =
+        begin(&authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state).await?;
+    let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
+    crate::error::no_store(&mut response);
+    if let Some(cookie) = set_browser {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+/// The transaction a sign-in is for: open, and this browser's.
+fn open(authz: &Authz, handle: &str, browser: Digest) -> Result<Transaction, PageError> {
+    let found = authz.db.read(|conn| transactions::find(conn, handle))?;
+    found.filter(|t| t.browser == browser && !t.decided && authz.clock.now() < t.expires_at).ok_or_else(
+        || {
+            PageError::new(
+                StatusCode::BAD_REQUEST,
+                "transaction_unknown",
+                "This sign-in has run out, or belongs to another browser. Start again from your application.",
+            )
+        },
+    )
+}
+
+/// What a browser sends back after a ceremony.
+#[derive(Deserialize)]
+pub(crate) struct Finish<R> {
+    pub ceremony: String,
+    pub response: R,
+}
+
+/// `POST /login/finish`.
+pub(crate) async fn finish(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Response, PageError> {
+    session::require_json_from_us(&authz.issuer, &headers)?;
+    let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    match sign_in(&authz, &request, &browser, &body).await {
+        Ok(response) => Ok(response),
+        Err(failed) => Err(explain(&authz, &request, failed).await),
+    }
+}
+
+async fn sign_in(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    body: &Finish<PublicKeyCredential>,
+) -> Result<Response, Failed> {
+    let (purpose, state) = take::<DiscoverableAuthentication>(authz, browser.id()?, &body.ceremony).await?;
+    let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
+    let response = &body.response;
+    if !is_plain(&response.response.client_data_json, &response.id, &response.raw_id) {
+        return Err(Failed::Because("client_data"));
+    }
+    let (handle, credential) = authz
+        .webauthn
+        .identify_discoverable_authentication(response)
+        .map_err(|_| Failed::Because("no_user_handle"))?;
+    let (user, stored) = authz
+        .db
+        .read(|conn| Ok((users::find_by_handle(conn, handle)?, users::find_passkey(conn, credential)?)))?;
+    let (Some(user), Some(stored)) = (user, stored) else {
+        return Err(Failed::Because("credential_unknown"));
+    };
+    // The handle is not signed: the credential says whose it is (WEBAUTHN-06).
+    if stored.user_id != user.id || user.disabled || stored.suspended {
+        return Err(Failed::Because("credential_unusable"));
+    }
+    let verified = authz.webauthn.finish_discoverable_authentication_v2(response, state, &stored.passkey);
+    let used = settle(authz, request, &user, stored, verified).await?;
+    let previous = browser.session_digest();
+    let job = {
+        let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
+        move |tx: &shared::Tx<'_>| {
+            users::update_passkey(tx, &used.passkey)?;
+            let credential = used.passkey.cred_id().as_slice();
+            let (secret, session) = session::start(tx, &user, credential, used.amr, previous)?;
+            if let Some(handle) = &transaction
+                && !transactions::sign_in(tx, handle, &session.digest, &user.id)?
+            {
+                return Ok(None);
+            }
+            audit::append(tx, used.event(Name::WebauthnAsserted).by_user(&user.id).request(&request))?;
+            audit::append(tx, Event::allowed(Name::SessionCreated).by_user(&user.id).request(&request))?;
+            Ok(Some(secret))
+        }
+    };
+    let Some(secret) = authz.db.write(job).await? else { return Err(Failed::Because("transaction_decided")) };
+    let location =
+        transaction.map_or_else(|| "/".to_owned(), |handle| format!("/consent?transaction={handle}"));
+    let mut response = Json(json!({ "location": location })).into_response();
+    crate::error::no_store(&mut response);
+    response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
+    Ok(response)
+}
+
+/// A passkey that has just proven itself.
+pub(crate) struct Used {
+    pub passkey: Passkey,
+    /// Authentication methods (WEBAUTHN-13).
+    pub amr: &'static str,
+    backup_eligible: bool,
+    backup_state: bool,
+    counter: u32,
+}
+
+impl Used {
+    /// An audit record of the use (AUDIT-08).
+    pub(crate) fn event(&self, name: Name) -> Event {
+        Event::allowed(name)
+            .detail("credential_sha256_8", Digest::of(self.passkey.cred_id().as_slice()).short())
+            .detail("uv", true)
+            .detail("be", self.backup_eligible)
+            .detail("bs", self.backup_state)
+            .detail("count", self.counter)
+    }
+}
+
+/// Weighs what webauthn-rs found: a counter that went backwards suspends the passkey (WEBAUTHN-08).
+pub(crate) async fn settle(
+    authz: &Authz,
+    request: &Request,
+    user: &User,
+    stored: StoredPasskey,
+    verified: Result<AuthenticationResult, WebauthnError>,
+) -> Result<Used, Failed> {
+    match verified {
+        Ok(result) => {
+            let mut passkey = stored.passkey;
+            passkey.update_credential(&result);
+            Ok(Used {
+                passkey,
+                amr: if result.backup_eligible() { "swk user" } else { "hwk user" },
+                backup_eligible: result.backup_eligible(),
+                backup_state: result.backup_state(),
+                counter: result.counter(),
+            })
+        }
+        Err(WebauthnError::CredentialPossibleCompromise) => {
+            let (user, request) = (user.id.clone(), request.clone());
+            authz
+                .db
+                .write(move |tx| {
+                    users::suspend_passkey(tx, stored.passkey.cred_id())?;
+                    let digest = Digest::of(stored.passkey.cred_id().as_slice()).short();
+                    let event =
+                        Event::denied(Name::CounterRegression, "counter_went_backwards").by_user(&user);
+                    audit::append(tx, event.request(&request).detail("credential_sha256_8", digest))
+                })
+                .await?;
+            Err(Failed::Because("counter_regression"))
+        }
+        Err(error) => {
+            tracing::info!(webauthn.error = ?error, "an assertion did not verify");
+            Err(Failed::Because("assertion"))
+        }
+    }
+}

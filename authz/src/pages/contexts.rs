@@ -1,0 +1,226 @@
+//! One context per page: what a template may show, and nothing else. Strings arrive raw; the template escapes them.
+
+use serde::Serialize;
+
+use super::{Frame, Page, answer_source};
+
+/// Sign-in, for a client's request (`transaction`) or just to get in.
+#[derive(Clone, Debug, Serialize)]
+pub struct Login {
+    pub server_name: String,
+    pub transaction: Option<String>,
+    /// Who asks; without it the page is a plain sign-in.
+    pub client_name: Option<String>,
+    /// Where the answer goes: a host, or "this computer".
+    pub redirect_host: Option<String>,
+    pub resource_name: Option<String>,
+    /// The request wants a passkey used now, whoever is signed in.
+    pub fresh: bool,
+}
+
+impl Page for Login {
+    const TEMPLATE: &'static str = "login.html";
+    fn frame(&self) -> Frame {
+        Frame::Authorization { answer_source: None }
+    }
+}
+
+/// The question itself (CONSENT-01).
+#[derive(Clone, Debug, Serialize)]
+pub struct Consent {
+    pub transaction: String,
+    pub csrf: String,
+    pub client_name: String,
+    pub client_id: String,
+    pub client_verified: bool,
+    /// How an unverified client became known: "self-registered", "built-in catalogue", "imported document".
+    pub client_source: String,
+    /// A host, or "this computer" for loopback and app schemes.
+    pub redirect_host: String,
+    pub redirect_uri: String,
+    pub resource_name: String,
+    pub resource: String,
+    pub scopes: Vec<ConsentScope>,
+    pub user_name: String,
+    /// In words, as they follow "lasts": "15 minutes".
+    pub access_lifetime: String,
+    /// In words, as they follow "can be renewed for": "30 days".
+    pub refresh_lifetime: String,
+    pub warnings: Vec<String>,
+    /// Where to start the passkey assertion that a high-risk scope needs for this decision (CONSENT-08).
+    pub confirm_path: Option<String>,
+}
+
+/// One line that may be ticked.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsentScope {
+    pub name: String,
+    pub title: String,
+    pub high_risk: bool,
+    pub ticked: bool,
+    /// Cannot be unticked; shown as such.
+    pub required: bool,
+}
+
+impl Page for Consent {
+    const TEMPLATE: &'static str = "consent.html";
+    fn frame(&self) -> Frame {
+        Frame::Authorization { answer_source: answer_source(&self.redirect_uri) }
+    }
+}
+
+/// A refusal that explains itself: what happened, what was received beside what was expected, what to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorPage {
+    /// The OAuth code, such as `invalid_client`: for whoever is asked for help.
+    pub code: String,
+    pub title: String,
+    pub what_happened: String,
+    pub received: Option<Labelled>,
+    pub expected_label: String,
+    pub expected: Vec<String>,
+    pub next_step: String,
+    /// A command or a piece of configuration that mends it.
+    pub copyable_fix: Option<String>,
+    pub request_id: String,
+}
+
+impl ErrorPage {
+    /// A page with what every one of them says; the rest is filled in where there is something to say.
+    pub fn new(
+        code: &str,
+        request_id: &str,
+        title: &str,
+        what_happened: impl Into<String>,
+        next_step: &str,
+    ) -> Self {
+        Self {
+            code: code.to_owned(),
+            title: title.to_owned(),
+            what_happened: what_happened.into(),
+            received: None,
+            expected_label: String::new(),
+            expected: Vec::new(),
+            next_step: next_step.to_owned(),
+            copyable_fix: None,
+            request_id: request_id.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Labelled {
+    pub label: String,
+    pub value: String,
+}
+
+impl Page for ErrorPage {
+    const TEMPLATE: &'static str = "error.html";
+    fn frame(&self) -> Frame {
+        Frame::Reading
+    }
+}
+
+/// An error on its way to an unverified https redirect URI: it waits for the person (AUTHZ-12).
+#[derive(Clone, Debug, Serialize)]
+pub struct Continue {
+    pub host: String,
+    /// The redirect URI with the error's parameters. The link appears only if it is `https`.
+    pub uri: String,
+    pub error: String,
+    /// As it follows a colon, without the full stop.
+    pub description: String,
+}
+
+impl Page for Continue {
+    const TEMPLATE: &'static str = "continue.html";
+    fn frame(&self) -> Frame {
+        Frame::Reading
+    }
+}
+
+/// The first passkey: `/setup` for the first administrator, `/enrol` for everybody after.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setup {
+    pub server_name: String,
+    pub heading: String,
+    /// The name in the field, or the name enrolled if it is settled already (`needs_name` false); may be empty.
+    pub name_suggestion: String,
+    pub needs_name: bool,
+    pub start_path: String,
+    pub finish_path: String,
+}
+
+impl Page for Setup {
+    const TEMPLATE: &'static str = "setup.html";
+    fn frame(&self) -> Frame {
+        Frame::Account
+    }
+}
+
+/// Home, signed in: how to connect, what may be used, the passkeys.
+#[derive(Clone, Debug, Serialize)]
+pub struct Connect {
+    pub server_name: String,
+    pub user_name: String,
+    pub mcp_url: String,
+    pub snippets: Vec<Snippet>,
+    pub passkeys: u32,
+    /// Ask for a second passkey (WEBAUTHN-12).
+    pub show_nudge: bool,
+    pub sign_out_csrf: String,
+    pub what: Vec<UsableTool>,
+}
+
+/// How one client is connected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snippet {
+    pub client: String,
+    /// What to do with the code: "Run in a terminal".
+    pub how: String,
+    pub code: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct UsableTool {
+    pub name: String,
+    pub title: String,
+}
+
+impl Page for Connect {
+    const TEMPLATE: &'static str = "connect.html";
+    fn frame(&self) -> Frame {
+        Frame::Account
+    }
+}
+
+/// Home for nobody in particular: whose server this is, and the way in.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignedOut {
+    pub server_name: String,
+    pub mcp_url: String,
+    /// Nobody is enrolled: the setup link comes first, and there is nothing to sign in with.
+    pub setup_pending: bool,
+}
+
+impl Page for SignedOut {
+    const TEMPLATE: &'static str = "signed_out.html";
+    fn frame(&self) -> Frame {
+        Frame::Account
+    }
+}
+
+/// Anything else worth saying.
+#[derive(Clone, Debug, Serialize)]
+pub struct Notice {
+    pub title: String,
+    pub paragraphs: Vec<String>,
+    pub next_step: Option<String>,
+}
+
+impl Page for Notice {
+    const TEMPLATE: &'static str = "notice.html";
+    fn frame(&self) -> Frame {
+        Frame::Reading
+    }
+}

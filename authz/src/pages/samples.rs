@@ -1,0 +1,235 @@
+//! A sample of every page, believable enough to be looked at.
+
+use super::*;
+
+fn text(words: &str) -> String {
+    words.to_owned()
+}
+
+impl Login {
+    pub(crate) fn sample() -> Self {
+        Self {
+            server_name: text("portcullis.lab.internal"),
+            transaction: Some(text("txn_6q3mzk2c")),
+            client_name: Some(text("Claude Code")),
+            redirect_host: Some(text("this computer")),
+            resource_name: Some(text("Engineering tools")),
+            fresh: true,
+        }
+    }
+
+    pub(crate) fn sample_without_request() -> Self {
+        Self {
+            transaction: None,
+            client_name: None,
+            redirect_host: None,
+            resource_name: None,
+            fresh: false,
+            ..Self::sample()
+        }
+    }
+}
+
+impl Consent {
+    pub(crate) fn sample() -> Self {
+        let scope = |name: &str, title: &str, high_risk: bool| ConsentScope {
+            name: text(name),
+            title: text(title),
+            high_risk,
+            ticked: !high_risk,
+            required: false,
+        };
+        Self {
+            transaction: text("txn_6q3mzk2c"),
+            csrf: text("csrf_p0x1"),
+            client_name: text("Claude Code"),
+            client_id: text("https://claude.ai/oauth/claude-code-client-metadata"),
+            client_verified: false,
+            client_source: text("self-registered"),
+            redirect_host: text("this computer"),
+            redirect_uri: text("http://localhost:53211/callback"),
+            resource_name: text("Engineering tools"),
+            resource: text("https://portcullis.lab.internal/mcp"),
+            scopes: vec![
+                scope("docs.read", "Search and read the team’s documents", false),
+                scope("jira.read", "Read tickets", false),
+                scope("cicd.trigger", "Start pipelines", true),
+            ],
+            user_name: text("alice"),
+            access_lifetime: text("15 minutes"),
+            refresh_lifetime: text("30 days"),
+            warnings: vec![],
+            confirm_path: Some(text("/consent/confirm")),
+        }
+    }
+
+    pub(crate) fn sample_unverified_site() -> Self {
+        Self {
+            client_name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
+            client_id: text("cl_1c9w7zr8d0aq4m6e"),
+            redirect_host: text("studio.tools.example.net"),
+            redirect_uri: text(
+                "https://studio.tools.example.net/integrations/portcullis/oauth/callback?tenant=engineering",
+            ),
+            warnings: vec![text(
+                "The answer leaves this computer: studio.tools.example.net will be able to act as you. Refuse unless you know it.",
+            )],
+            scopes: vec![ConsentScope {
+                name: text("docs.read"),
+                title: text("Search and read the team’s documents"),
+                high_risk: false,
+                ticked: true,
+                required: true,
+            }],
+            confirm_path: None,
+            ..Self::sample()
+        }
+    }
+
+    pub(crate) fn sample_verified() -> Self {
+        Self { client_verified: true, client_source: text("pre-registered"), ..Self::sample() }
+    }
+}
+
+impl ErrorPage {
+    pub(crate) fn sample() -> Self {
+        Self {
+            code: text("invalid_request"),
+            title: text("Claude Code gave an address that it never registered"),
+            what_happened: text(
+                "It asked to be answered at an address that is not on its list, so nothing was sent there.",
+            ),
+            received: Some(Labelled {
+                label: text("It asked for"),
+                value: text("http://localhost:3000/oauth/return"),
+            }),
+            expected_label: text("Registered"),
+            expected: vec![text("http://localhost/callback"), text("http://127.0.0.1/callback")],
+            next_step: text(
+                "If this address is right, an administrator adds it with the command below. Then start again from Claude Code.",
+            ),
+            copyable_fix: Some(text(
+                "portcullis client redirect add cl_1c9w7zr8d0aq4m6e http://localhost:3000/oauth/return",
+            )),
+            request_id: text("req_4k7m2p9x"),
+        }
+    }
+
+    pub(crate) fn sample_bare() -> Self {
+        Self {
+            code: text("invalid_client"),
+            title: text("This server does not know the program that sent you"),
+            what_happened: text("The request named no client, so there is nobody to answer."),
+            received: None,
+            expected: vec![],
+            next_step: text("Remove the server from your MCP client, add it again, and connect once more."),
+            copyable_fix: None,
+            ..Self::sample()
+        }
+    }
+}
+
+impl Continue {
+    pub(crate) fn sample() -> Self {
+        Self {
+            host: text("studio.tools.example.net"),
+            uri: text(
+                "https://studio.tools.example.net/callback?error=invalid_scope&state=x&iss=https%3A%2F%2Fportcullis.lab.internal",
+            ),
+            error: text("invalid_scope"),
+            description: text("it asked for a scope that this server does not have"),
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn sample() -> Self {
+        Self {
+            server_name: text("portcullis.lab.internal"),
+            heading: text("Become the first administrator"),
+            name_suggestion: text("admin"),
+            needs_name: true,
+            start_path: text("/setup/start"),
+            finish_path: text("/setup/finish"),
+        }
+    }
+
+    pub(crate) fn sample_enrolment() -> Self {
+        Self {
+            heading: text("Make your passkey"),
+            name_suggestion: text("bob"),
+            needs_name: false,
+            start_path: text("/enrol/start"),
+            finish_path: text("/enrol/finish"),
+            ..Self::sample()
+        }
+    }
+}
+
+impl Connect {
+    pub(crate) fn sample() -> Self {
+        let snippet = |client: &str, how: &str, code: &str| Snippet {
+            client: text(client),
+            how: text(how),
+            code: text(code),
+        };
+        let tool = |name: &str, title: &str| UsableTool { name: text(name), title: text(title) };
+        Self {
+            server_name: text("portcullis.lab.internal"),
+            user_name: text("alice"),
+            mcp_url: text("https://portcullis.lab.internal/mcp"),
+            snippets: vec![
+                snippet(
+                    "Claude Code",
+                    "Run in a terminal:",
+                    "claude mcp add --transport http portcullis https://portcullis.lab.internal/mcp",
+                ),
+                snippet(
+                    "VS Code",
+                    "Put into .vscode/mcp.json:",
+                    "{\n  \"servers\": {\n    \"portcullis\": {\n      \"type\": \"http\",\n      \"url\": \"https://portcullis.lab.internal/mcp\"\n    }\n  }\n}",
+                ),
+                snippet(
+                    "Codex",
+                    "Run in a terminal:",
+                    "codex mcp add portcullis --url https://portcullis.lab.internal/mcp",
+                ),
+            ],
+            passkeys: 1,
+            show_nudge: true,
+            sign_out_csrf: text("csrf_p0x1"),
+            what: vec![tool("docs_search", "Search the documents"), tool("jira_search", "Find tickets")],
+        }
+    }
+
+    pub(crate) fn sample_settled() -> Self {
+        Self { passkeys: 2, show_nudge: false, what: vec![], ..Self::sample() }
+    }
+}
+
+impl SignedOut {
+    pub(crate) fn sample() -> Self {
+        Self {
+            server_name: text("portcullis.lab.internal"),
+            mcp_url: text("https://portcullis.lab.internal/mcp"),
+            setup_pending: false,
+        }
+    }
+
+    pub(crate) fn sample_new() -> Self {
+        Self { setup_pending: true, ..Self::sample() }
+    }
+}
+
+impl Notice {
+    pub(crate) fn sample() -> Self {
+        Self {
+            title: text("You are signed out"),
+            paragraphs: vec![
+                text("This browser no longer holds a session here."),
+                text("Programs you allowed keep working."),
+            ],
+            next_step: Some(text("To end them too, sign in and withdraw what you allowed.")),
+        }
+    }
+}

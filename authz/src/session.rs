@@ -1,0 +1,274 @@
+//! The browser's cookies, its session, and the checks against forged requests (SESSION).
+
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use shared::{Digest, Fault, Issuer, Secret, Timestamp, Tx};
+
+use crate::Authz;
+use crate::error::PageError;
+use crate::form::has_media_type;
+use crate::store::sessions::{self, Session};
+use crate::store::users::{self, User};
+
+/// How long a session lives without being used.
+const IDLE: Duration = Duration::from_hours(1);
+/// How long a session lives at most.
+const ABSOLUTE: Duration = Duration::from_hours(12);
+/// How often use is written down: not at every request.
+const TOUCH_EVERY: Duration = Duration::from_mins(1);
+
+/// The names of our cookies (SESSION-01).
+pub(crate) struct CookieNames {
+    session: String,
+    browser: String,
+    attributes: &'static str,
+}
+
+impl CookieNames {
+    /// `__Host-` names on `https`. Loopback names carry the port, because cookies ignore ports.
+    pub(crate) fn new(issuer: &Issuer) -> Self {
+        if issuer.is_loopback() {
+            let port = issuer.port();
+            Self {
+                session: format!("sid_{port}"),
+                browser: format!("txn_{port}"),
+                attributes: "; Path=/; HttpOnly; SameSite=Lax",
+            }
+        } else {
+            Self {
+                session: "__Host-sid".to_owned(),
+                browser: "__Host-txn".to_owned(),
+                attributes: "; Path=/; Secure; HttpOnly; SameSite=Lax",
+            }
+        }
+    }
+
+    fn set(&self, name: &str, value: &str) -> HeaderValue {
+        HeaderValue::try_from(format!("{name}={value}{}", self.attributes))
+            .expect("cookie names and values here are visible ASCII")
+    }
+
+    /// Hands the browser its session.
+    pub(crate) fn set_session(&self, secret: &Secret) -> HeaderValue {
+        self.set(&self.session, secret.expose())
+    }
+
+    /// Takes the session from the browser.
+    pub(crate) fn expire_session(&self) -> HeaderValue {
+        HeaderValue::try_from(format!("{}=; Max-Age=0{}", self.session, self.attributes))
+            .expect("cookie names here are visible ASCII")
+    }
+}
+
+/// What a browser sent of our cookies.
+#[derive(Clone, Debug)]
+pub(crate) struct Browser {
+    /// The digest of its browser id: what transactions and ceremonies are bound to (AUTHZ-15).
+    id: Option<Digest>,
+    /// The digest of its session cookie.
+    session: Option<Digest>,
+}
+
+impl Browser {
+    /// Reads the cookies. Of a name that stands there twice neither counts: one may be planted.
+    pub(crate) fn from_headers(names: &CookieNames, headers: &HeaderMap) -> Self {
+        let find = |name: &str| {
+            let mut found = headers
+                .get_all(header::COOKIE)
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .flat_map(|value| value.split(';'))
+                .filter_map(|pair| pair.trim().split_once('='))
+                .filter(|(n, _)| *n == name);
+            let (_, value) = found.next()?;
+            found.next().is_none().then(|| Secret::presented(value).digest())
+        };
+        Self { id: find(&names.browser), session: find(&names.session) }
+    }
+
+    /// The browser's id, or a new one with the cookie that sets it.
+    pub(crate) fn id_or_new(&self, names: &CookieNames) -> (Digest, Option<HeaderValue>) {
+        match self.id {
+            Some(id) => (id, None),
+            None => {
+                let secret = Secret::random("br_");
+                (secret.digest(), Some(names.set(&names.browser, secret.expose())))
+            }
+        }
+    }
+
+    /// The browser's id.
+    ///
+    /// # Errors
+    /// If it sent none: a page of ours sets it before anything can be done.
+    pub(crate) fn id(&self) -> Result<Digest, PageError> {
+        self.id.ok_or_else(|| {
+            PageError::new(
+                StatusCode::BAD_REQUEST,
+                "cookies_required",
+                "This browser sent no cookie. Allow cookies for this address and load the page again.",
+            )
+        })
+    }
+
+    /// The session cookie's digest, whatever it is worth.
+    pub(crate) fn session_digest(&self) -> Option<Digest> {
+        self.session
+    }
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    pub session: Session,
+    pub user: User,
+}
+
+/// The person behind a browser, if its session is alive and the user enabled (SESSION-03).
+pub(crate) fn signed_in(authz: &Authz, browser: &Browser) -> Result<Option<SignedIn>, Fault> {
+    let Some(digest) = browser.session else { return Ok(None) };
+    let now = authz.clock.now();
+    authz.db.read(|conn| {
+        let Some(session) = sessions::find(conn, &digest)? else { return Ok(None) };
+        if !is_alive(&session, now) {
+            return Ok(None);
+        }
+        let user = users::find(conn, &session.user_id)?.filter(|user| !user.disabled);
+        Ok(user.map(|user| SignedIn { session, user }))
+    })
+}
+
+/// Keeps a session that is in use from running out.
+pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<(), Fault> {
+    if authz.clock.now().since(session.seen_at) < TOUCH_EVERY {
+        return Ok(());
+    }
+    let digest = session.digest;
+    authz.db.record(move |tx| sessions::touch(tx, &digest)).await
+}
+
+fn is_alive(session: &Session, now: Timestamp) -> bool {
+    now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
+}
+
+/// Starts a session under a new id; one that the browser had before ends (SESSION-02).
+pub(crate) fn start(
+    tx: &Tx<'_>,
+    user: &User,
+    credential: &[u8],
+    amr: &str,
+    previous: Option<Digest>,
+) -> Result<(Secret, Session), Fault> {
+    let now = tx.now();
+    sessions::sweep(tx, now - ABSOLUTE, now - IDLE)?;
+    if let Some(previous) = previous {
+        sessions::delete(tx, &previous)?;
+    }
+    let secret = Secret::random("sid_");
+    let session = Session {
+        digest: secret.digest(),
+        user_id: user.id.clone(),
+        amr: amr.to_owned(),
+        auth_time: now,
+        seen_at: now,
+    };
+    sessions::insert(tx, &session, credential)?;
+    Ok((secret, session))
+}
+
+/// The token that a form must carry to change something for this session (SESSION-07). It follows
+/// from the session, or from session and transaction, so nothing needs to be stored for it.
+pub(crate) fn csrf_token(authz: &Authz, session: &Digest, purpose: &str) -> String {
+    let message = [&session.0[..], purpose.as_bytes()].concat();
+    BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &message))
+}
+
+/// Whether a form carries the right token, compared without telling how much of it is right.
+pub(crate) fn csrf_matches(authz: &Authz, session: &Digest, purpose: &str, presented: Option<&str>) -> bool {
+    let expected = csrf_token(authz, session, purpose);
+    presented.is_some_and(|p| Digest::of(p.as_bytes()) == Digest::of(expected.as_bytes()))
+}
+
+/// Whether a request that changes something comes from one of our pages (SESSION-07).
+pub(crate) fn is_same_origin(issuer: &Issuer, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (Some(origin), None) => origin.as_bytes() == issuer.as_str().as_bytes(),
+        (None, _) => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Refuses what did not come from one of our pages, or is not JSON (WEBAUTHN-15).
+pub(crate) fn require_json_from_us(issuer: &Issuer, headers: &HeaderMap) -> Result<(), PageError> {
+    if !is_same_origin(issuer, headers) {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "wrong_origin",
+            "This request did not come from a page of this server.",
+        ));
+    }
+    if !has_media_type(headers, "application/json") {
+        return Err(PageError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "json_required",
+            "Send application/json.",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    /// SESSION-01
+    #[test]
+    fn cookie_names_follow_the_issuer() {
+        let https = CookieNames::new(&Issuer::parse("https://a.example").unwrap());
+        let secret = Secret::presented("v");
+        assert_eq!(https.set_session(&secret), "__Host-sid=v; Path=/; Secure; HttpOnly; SameSite=Lax");
+        let loopback = CookieNames::new(&Issuer::localhost(8081));
+        assert_eq!(loopback.set_session(&secret), "sid_8081=v; Path=/; HttpOnly; SameSite=Lax");
+        assert_eq!(loopback.expire_session(), "sid_8081=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax");
+    }
+
+    /// SESSION-02: two cookies of one name mean that one was planted.
+    #[test]
+    fn a_doubled_cookie_counts_as_none() {
+        let names = CookieNames::new(&Issuer::localhost(1));
+        assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_1=a")])).session.is_some());
+        assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_1=a; sid_1=b")])).session.is_none());
+        assert!(
+            Browser::from_headers(&names, &headers(&[("cookie", "sid_1=a"), ("cookie", "sid_1=b")]))
+                .session
+                .is_none()
+        );
+        assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_12=a")])).session.is_none());
+    }
+
+    /// SESSION-07
+    #[test]
+    fn only_our_own_pages_change_anything() {
+        let issuer = Issuer::localhost(1);
+        assert!(is_same_origin(&issuer, &headers(&[("origin", "http://localhost:1")])));
+        assert!(is_same_origin(&issuer, &headers(&[("sec-fetch-site", "same-origin")])));
+        for bad in [
+            &[][..],
+            &[("origin", "null")],
+            &[("origin", "http://localhost:2")],
+            &[("origin", "http://127.0.0.1:1")],
+            &[("origin", "http://localhost:1"), ("origin", "http://evil.example")],
+            &[("sec-fetch-site", "same-site")],
+            &[("origin", "http://evil.example"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(!is_same_origin(&issuer, &headers(bad)), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! SQL, one table family a file. No HTTP here, no policy: rows in, rows out.
+
+pub(crate) mod ceremonies;
+pub(crate) mod clients;
+pub(crate) mod codes;
+pub(crate) mod grants;
+pub(crate) mod links;
+pub(crate) mod refresh_tokens;
+pub(crate) mod sessions;
+pub(crate) mod transactions;
+pub(crate) mod users;

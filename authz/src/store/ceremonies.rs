@@ -1,0 +1,65 @@
+//! WebAuthn ceremonies under way (WEBAUTHN-03): each row is deleted the first time it is presented.
+
+use shared::db::{Row, params};
+use shared::{Digest, Fault, Timestamp, Tx, UserId};
+
+/// What a ceremony is for, with what it needs to end.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// The first administrator's passkey.
+    Setup { link: Digest, name: String, handle: Vec<u8> },
+    /// An assertion by whoever holds a passkey; for a transaction if there is one.
+    SignIn { transaction: Option<String> },
+    /// An assertion by this user, made to add a passkey.
+    StepUp { user: UserId },
+    /// A further passkey of this user.
+    AddPasskey { user: UserId },
+}
+
+/// A ceremony as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Ceremony {
+    pub browser: Digest,
+    pub purpose: Purpose,
+    /// webauthn-rs's own state, as JSON.
+    pub state: String,
+    pub expires_at: Timestamp,
+}
+
+/// Starts a ceremony.
+pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Result<(), Fault> {
+    tx.execute("DELETE FROM ceremony WHERE expires_at < ?1", params![tx.now()])?;
+    let (purpose, user, transaction, link, name, handle) = match &ceremony.purpose {
+        Purpose::Setup { link, name, handle } => ("setup", None, None, Some(link), Some(name), Some(handle)),
+        Purpose::SignIn { transaction } => ("sign_in", None, transaction.as_ref(), None, None, None),
+        Purpose::StepUp { user } => ("step_up", Some(user), None, None, None, None),
+        Purpose::AddPasskey { user } => ("add_passkey", Some(user), None, None, None, None),
+    };
+    tx.execute(
+        "INSERT INTO ceremony (digest, purpose, browser, user_id, transaction_id, link, user_name, user_handle, state, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        params![digest, purpose, ceremony.browser, user, transaction, link, name, handle, ceremony.state, ceremony.expires_at],
+    )?;
+    Ok(())
+}
+
+/// Takes a ceremony: whoever presents it has used it up, whether it verifies or not.
+pub(crate) fn take(tx: &Tx<'_>, digest: &Digest) -> Result<Option<Ceremony>, Fault> {
+    tx.query_row(
+        "DELETE FROM ceremony WHERE digest = ?1
+         RETURNING purpose, browser, user_id, transaction_id, link, user_name, user_handle, state, expires_at",
+        params![digest],
+        ceremony,
+    )
+}
+
+fn ceremony(row: &Row<'_>) -> Result<Ceremony, Fault> {
+    let purpose = match row.get::<String>(0)?.as_str() {
+        "setup" => Purpose::Setup { link: row.get(4)?, name: row.get(5)?, handle: row.get(6)? },
+        "sign_in" => Purpose::SignIn { transaction: row.get(3)? },
+        "step_up" => Purpose::StepUp { user: row.get(2)? },
+        "add_passkey" => Purpose::AddPasskey { user: row.get(2)? },
+        other => return Err(Fault::Corrupt(format!("a ceremony for {other}"))),
+    };
+    Ok(Ceremony { browser: row.get(1)?, purpose, state: row.get(7)?, expires_at: row.get(8)? })
+}

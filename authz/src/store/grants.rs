@@ -1,0 +1,109 @@
+//! What users have granted to clients: a grant is one refresh family for one resource (TOKEN-11).
+
+use shared::db::{Conn, Row, params};
+use shared::{ClientId, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx, UserId};
+
+/// A grant.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub id: GrantId,
+    pub user_id: UserId,
+    pub client_id: ClientId,
+    pub resource: ResourceUri,
+    pub scope: Scope,
+    /// Authentication methods (RFC 8176), separated by spaces.
+    pub amr: String,
+    pub auth_time: Timestamp,
+    /// The family's absolute end (REFRESH-07).
+    pub expires_at: Timestamp,
+    /// The newest generation whose access token was presented (REFRESH-06).
+    pub seen_generation: Option<u32>,
+    pub revoked: bool,
+}
+
+/// Why a grant ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reason {
+    CodeReplayed,
+    RefreshReused,
+}
+
+impl Reason {
+    /// The word for it in the database and the audit log.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::CodeReplayed => "code_replayed",
+            Self::RefreshReused => "refresh_reused",
+        }
+    }
+}
+
+fn grant(row: &Row<'_>) -> Result<Grant, Fault> {
+    let revoked_at: Option<Timestamp> = row.get(9)?;
+    Ok(Grant {
+        id: row.get(0)?,
+        user_id: row.get(1)?,
+        client_id: row.get(2)?,
+        resource: row.get(3)?,
+        scope: row.get(4)?,
+        amr: row.get(5)?,
+        auth_time: row.get(6)?,
+        expires_at: row.get(7)?,
+        seen_generation: row.get(8)?,
+        revoked: revoked_at.is_some(),
+    })
+}
+
+/// Adds a grant.
+pub(crate) fn insert(tx: &Tx<'_>, g: &Grant) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO access_grant (id, user_id, client_id, resource, scope, amr, auth_time, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![g.id, g.user_id, g.client_id, g.resource, g.scope, g.amr, g.auth_time, tx.now(), g.expires_at],
+    )?;
+    Ok(())
+}
+
+/// The grant with this id.
+pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault> {
+    conn.query_row(
+        "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, revoked_at
+         FROM access_grant WHERE id = ?1",
+        params![id],
+        grant,
+    )
+}
+
+/// Ends a grant; false if it had ended before. Whoever calls it publishes it to the token status.
+pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE id = ?1 AND revoked_at IS NULL",
+        params![id, tx.now(), reason.as_str()],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Grants revoked since, with when: their access tokens may not have expired yet.
+pub(crate) fn revoked_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<(GrantId, Timestamp)>, Fault> {
+    conn.query("SELECT id, revoked_at FROM access_grant WHERE revoked_at > ?1", params![since], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+/// The newest generation whose access token was presented.
+pub(crate) fn seen_generation(conn: &Conn<'_>, id: &GrantId) -> Result<Option<u32>, Fault> {
+    let row =
+        conn.query_row("SELECT seen_generation FROM access_grant WHERE id = ?1", params![id], |row| {
+            row.get(0)
+        })?;
+    Ok(row.flatten())
+}
+
+/// Records that an access token of this generation was presented (REFRESH-06).
+pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE access_grant SET seen_generation = ?2 WHERE id = ?1 AND coalesce(seen_generation, -1) < ?2",
+        params![id, generation],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! One-use links (ENROL-01, ENROL-02).
+
+use shared::db::{Conn, params};
+use shared::{Digest, Fault, Timestamp, Tx};
+
+/// Makes a setup link the only one that works.
+pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE link SET voided_at = ?1 WHERE purpose = 'setup' AND voided_at IS NULL AND used_at IS NULL",
+        params![tx.now()],
+    )?;
+    tx.execute(
+        "INSERT INTO link (digest, purpose, created_at, expires_at) VALUES (?1, 'setup', ?2, ?3)",
+        params![digest, tx.now(), expires_at],
+    )?;
+    Ok(())
+}
+
+/// Whether a setup link would be accepted at this moment.
+pub(crate) fn is_live_setup(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<bool, Fault> {
+    let found = conn.query_row(
+        "SELECT 1 FROM link WHERE digest = ?1 AND purpose = 'setup' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
+        params![digest, now],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
+/// Uses a setup link up; false if it is used, voided, expired or unknown.
+pub(crate) fn spend_setup(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE link SET used_at = ?2 WHERE digest = ?1 AND purpose = 'setup' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
+        params![digest, tx.now()],
+    )?;
+    Ok(changed == 1)
+}

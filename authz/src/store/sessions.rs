@@ -1,0 +1,61 @@
+//! Browser sessions (SESSION-03): server-side state, looked up by digest.
+
+use shared::db::{Conn, params};
+use shared::{Digest, Fault, Timestamp, Tx, UserId};
+
+/// Who signed in, how and when (SESSION-10).
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub digest: Digest,
+    pub user_id: UserId,
+    /// Authentication methods (RFC 8176), separated by spaces.
+    pub amr: String,
+    pub auth_time: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+/// Starts a session.
+pub(crate) fn insert(tx: &Tx<'_>, session: &Session, credential: &[u8]) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO session (digest, user_id, credential, amr, auth_time, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![session.digest, session.user_id, credential, session.amr, session.auth_time, session.seen_at],
+    )?;
+    Ok(())
+}
+
+/// The session with this digest, expired or not.
+pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<Session>, Fault> {
+    conn.query_row(
+        "SELECT digest, user_id, amr, auth_time, seen_at FROM session WHERE digest = ?1",
+        params![digest],
+        |row| {
+            Ok(Session {
+                digest: row.get(0)?,
+                user_id: row.get(1)?,
+                amr: row.get(2)?,
+                auth_time: row.get(3)?,
+                seen_at: row.get(4)?,
+            })
+        },
+    )
+}
+
+/// Notes that a session was used.
+pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
+    tx.execute("UPDATE session SET seen_at = ?2 WHERE digest = ?1", params![digest, tx.now()])?;
+    Ok(())
+}
+
+/// Ends a session; the user it belonged to, if there was one.
+pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<Option<UserId>, Fault> {
+    tx.query_row("DELETE FROM session WHERE digest = ?1 RETURNING user_id", params![digest], |row| row.get(0))
+}
+
+/// Clears away sessions that have run out.
+pub(crate) fn sweep(tx: &Tx<'_>, signed_in_before: Timestamp, seen_before: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM session WHERE auth_time < ?1 OR seen_at < ?2",
+        params![signed_in_before, seen_before],
+    )?;
+    Ok(())
+}

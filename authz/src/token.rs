@@ -1,0 +1,230 @@
+//! The token endpoint (RFC 6749 §3.2): it reads the request and chooses the grant; the grant decides.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use shared::audit::{self, Event, Name};
+use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
+
+use crate::Authz;
+use crate::client_auth::{self, Unauthenticated};
+use crate::error::{Code, OAuthError, no_store};
+use crate::form::{Params, has_media_type};
+use crate::grants::{Context, authorization_code, refresh_token};
+
+/// What a grant answers: rows are written, the JWT is signed after the commit.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub claims: AccessToken,
+    pub refresh_token: Option<Secret>,
+    pub scope: Scope,
+}
+
+/// Why the token endpoint refused. The variant is for the log and the audit trail; the client is
+/// told the RFC 6749 §5.2 code and no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("client_unknown")]
+    ClientUnknown,
+    #[error("client_credentials_unexpected")]
+    ClientCredentialsUnexpected,
+    #[error("grant_type_missing")]
+    GrantTypeMissing,
+    #[error("grant_type_unsupported")]
+    GrantTypeUnsupported,
+    #[error("grant_type_not_registered")]
+    GrantTypeNotRegistered,
+    #[error("code_missing")]
+    CodeMissing,
+    #[error("code_unknown")]
+    CodeUnknown,
+    #[error("code_replayed")]
+    CodeReplayed,
+    #[error("verifier_missing")]
+    VerifierMissing,
+    #[error("verifier_malformed")]
+    VerifierMalformed,
+    #[error("verifier_wrong")]
+    VerifierWrong,
+    #[error("redirect_uri_differs")]
+    RedirectUriDiffers,
+    #[error("resource_differs")]
+    ResourceDiffers,
+    #[error("scope_exceeds_grant")]
+    ScopeExceedsGrant,
+    #[error("refresh_token_missing")]
+    RefreshTokenMissing,
+    #[error("refresh_token_unknown")]
+    RefreshTokenUnknown,
+    #[error("refresh_token_reused")]
+    RefreshTokenReused,
+    #[error("grant_ended")]
+    GrantEnded,
+}
+
+impl Refusal {
+    fn wire(self) -> OAuthError {
+        let (code, description) = match self {
+            Self::ClientUnknown | Self::ClientCredentialsUnexpected => {
+                (Code::InvalidClient, "client authentication failed")
+            }
+            Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
+            Self::GrantTypeUnsupported => {
+                (Code::UnsupportedGrantType, "this server supports authorization_code and refresh_token")
+            }
+            Self::GrantTypeNotRegistered => {
+                (Code::UnauthorizedClient, "the client did not register this grant type")
+            }
+            Self::CodeMissing => (Code::InvalidRequest, "code is missing"),
+            Self::VerifierMissing => (Code::InvalidRequest, "code_verifier is missing"),
+            Self::VerifierMalformed => (Code::InvalidRequest, "code_verifier is malformed"),
+            Self::RefreshTokenMissing => (Code::InvalidRequest, "refresh_token is missing"),
+            Self::CodeUnknown | Self::CodeReplayed | Self::VerifierWrong | Self::RedirectUriDiffers => {
+                (Code::InvalidGrant, "the code is invalid, expired, used, or was issued for another request")
+            }
+            Self::RefreshTokenUnknown | Self::RefreshTokenReused | Self::GrantEnded => {
+                (Code::InvalidGrant, "the refresh token is invalid, expired or revoked")
+            }
+            Self::ResourceDiffers => (Code::InvalidTarget, "the grant is for another resource"),
+            Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
+        };
+        OAuthError::new(code, description)
+    }
+}
+
+impl From<Unauthenticated> for Refusal {
+    fn from(why: Unauthenticated) -> Self {
+        match why {
+            Unauthenticated::Unknown => Self::ClientUnknown,
+            Unauthenticated::UnexpectedCredentials => Self::ClientCredentialsUnexpected,
+        }
+    }
+}
+
+/// A refusal commits (what it revokes stays revoked); a fault rolls back.
+pub(crate) type Answer = Result<Minted, Refusal>;
+
+/// `POST /token`.
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match exchange(&authz, request, query.as_deref(), &headers, &body).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn exchange(
+    authz: &Authz,
+    request: Request,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, OAuthError> {
+    let params = read_form(query, headers, body)?;
+    let authorization = headers.get(header::AUTHORIZATION).is_some();
+    let answer = {
+        let authz = authz.clone();
+        let db = authz.db.clone();
+        db.write(move |tx| {
+            let answer = choose(&authz, tx, &params, authorization, &request)?;
+            if let Err(refusal) = &answer {
+                audit::append(tx, refused(&params, *refusal, &request))?;
+            }
+            Ok(answer)
+        })
+        .await?
+    };
+    let minted = answer.map_err(Refusal::wire)?;
+    respond(authz, &minted)
+}
+
+/// A form, and nothing but a form (TOKEN-01, TOKEN-04).
+fn read_form(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Params, OAuthError> {
+    let bad = |description| Err(OAuthError::new(Code::InvalidRequest, description));
+    if query.is_some_and(|query| !query.is_empty()) {
+        return bad("parameters belong in the body, not in the URL");
+    }
+    if !has_media_type(headers, "application/x-www-form-urlencoded") {
+        return bad("send application/x-www-form-urlencoded");
+    }
+    let Some(params) = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()) else {
+        return bad("the body is not form-encoded UTF-8");
+    };
+    if params.repeated().is_some() {
+        return bad("a parameter is repeated");
+    }
+    if params.has_control_characters() {
+        return bad("a parameter holds a control character");
+    }
+    Ok(params)
+}
+
+fn choose(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    params: &Params,
+    authorization: bool,
+    request: &Request,
+) -> Result<Answer, Fault> {
+    let client = match client_auth::authenticate(tx, params, authorization)? {
+        Ok(client) => client,
+        Err(why) => return Ok(Err(why.into())),
+    };
+    let grant_type = match params.get("grant_type") {
+        None => return Ok(Err(Refusal::GrantTypeMissing)),
+        Some(supported @ ("authorization_code" | "refresh_token")) => supported,
+        Some(_) => return Ok(Err(Refusal::GrantTypeUnsupported)),
+    };
+    if !client.has_grant(grant_type) {
+        return Ok(Err(Refusal::GrantTypeNotRegistered));
+    }
+    let cx = Context { authz, tx, client: &client, request };
+    match grant_type {
+        "authorization_code" => authorization_code::redeem(&cx, params),
+        _ => refresh_token::rotate(&cx, params),
+    }
+}
+
+fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
+    let event = Event::denied(Name::TokenRefused, &refusal.to_string()).request(request);
+    match params.get("client_id").and_then(ClientId::parse) {
+        Some(client) => event.client(&client),
+        None => event,
+    }
+}
+
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    scope: &'a Scope,
+}
+
+/// Signs what was minted, off the writer thread (TOKEN-02).
+fn respond(authz: &Authz, minted: &Minted) -> Result<Response, OAuthError> {
+    let signed = authz.keys.sign(&minted.claims).map_err(|error| {
+        tracing::error!(keys.error = %error, "an access token could not be signed");
+        OAuthError::new(Code::ServerError, "the token could not be signed")
+    })?;
+    let body = TokenResponse {
+        access_token: &signed.text,
+        token_type: "Bearer",
+        expires_in: minted.claims.exp - minted.claims.iat,
+        refresh_token: minted.refresh_token.as_ref().map(Secret::expose),
+        scope: &minted.scope,
+    };
+    let mut response = (StatusCode::OK, Json(body)).into_response();
+    no_store(&mut response);
+    Ok(response)
+}

@@ -1,0 +1,121 @@
+//! What a genuine token must still say to be acceptable here and now (RFC 9068 §4, RFC 7519 §4.1).
+
+use std::time::Duration;
+
+use shared::{AccessToken, ResourceUri, Timestamp};
+
+/// Why a token with a good signature is not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unacceptable {
+    #[error("the token is from another issuer")]
+    Issuer,
+    #[error("the token is for another resource")]
+    Audience,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    #[error("the token is from the future")]
+    IssuedInFuture,
+}
+
+/// The claims of a token against its use, in the order of RS-05.
+///
+/// # Errors
+/// See [`Unacceptable`].
+pub fn check(
+    token: &AccessToken,
+    issuer: &str,
+    aud: &ResourceUri,
+    now: Timestamp,
+    leeway: Duration,
+) -> Result<(), Unacceptable> {
+    if token.iss != issuer {
+        return Err(Unacceptable::Issuer);
+    }
+    // Byte for byte: no prefix, no bare origin, no other path (RS-06).
+    if token.aud != *aud {
+        return Err(Unacceptable::Audience);
+    }
+    // RFC 7519 §4.1.4: "the current date/time MUST be before the expiration date/time"
+    if now >= Timestamp::from_seconds(token.exp) + leeway {
+        return Err(Unacceptable::Expired);
+    }
+    if token.nbf.is_some_and(|nbf| now + leeway < Timestamp::from_seconds(nbf)) {
+        return Err(Unacceptable::NotYetValid);
+    }
+    if Timestamp::from_seconds(token.iat) > now + leeway {
+        return Err(Unacceptable::IssuedInFuture);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::token;
+
+    const LEEWAY: Duration = Duration::from_mins(1);
+    /// In the middle of the life of [`token`]: 1000 to 1900.
+    const NOW: Timestamp = Timestamp(1_500_000);
+
+    fn checked(change: impl Fn(&mut AccessToken), now: Timestamp) -> Result<(), Unacceptable> {
+        let mut changed = token();
+        let (issuer, aud) = (changed.iss.clone(), changed.aud.clone());
+        change(&mut changed);
+        check(&changed, &issuer, &aud, now, LEEWAY)
+    }
+
+    #[test]
+    fn an_ordinary_token_is_acceptable() {
+        assert_eq!(checked(|_| {}, NOW), Ok(()));
+        assert_eq!(checked(|t| t.nbf = Some(1000), NOW), Ok(()));
+    }
+
+    /// RS-05: the issuer is compared byte for byte.
+    #[test]
+    fn another_issuer_is_refused() {
+        for bad in ["", "http://localhost:8080/", "HTTP://localhost:8080", "http://localhost", "https://evil"]
+        {
+            assert_eq!(checked(|t| bad.clone_into(&mut t.iss), NOW), Err(Unacceptable::Issuer), "{bad}");
+        }
+    }
+
+    /// RS-06: prefix, origin and other path are other audiences.
+    #[test]
+    fn another_audience_is_refused() {
+        for bad in [
+            "http://localhost:8080",
+            "http://localhost:8080/mcp/",
+            "http://localhost:8080/mcp/docs",
+            "http://localhost:8080/mc",
+            "http://localhost:8080/MCP",
+            "https://localhost:8080/mcp",
+        ] {
+            let other = ResourceUri::parse(bad).unwrap();
+            assert_eq!(checked(|t| t.aud = other.clone(), NOW), Err(Unacceptable::Audience), "{bad}");
+        }
+        let empty: ResourceUri = serde_json::from_str("\"\"").unwrap();
+        assert_eq!(checked(|t| t.aud = empty.clone(), NOW), Err(Unacceptable::Audience));
+    }
+
+    /// RS-05: each date, to the millisecond, leeway included.
+    #[test]
+    fn dates_hold_to_the_millisecond() {
+        assert_eq!(checked(|_| {}, Timestamp(1_959_999)), Ok(()));
+        assert_eq!(checked(|_| {}, Timestamp(1_960_000)), Err(Unacceptable::Expired));
+        assert_eq!(checked(|_| {}, Timestamp(940_000)), Ok(()));
+        assert_eq!(checked(|_| {}, Timestamp(939_999)), Err(Unacceptable::IssuedInFuture));
+        assert_eq!(checked(|t| t.nbf = Some(1560), NOW), Ok(()));
+        assert_eq!(checked(|t| t.nbf = Some(1561), NOW), Err(Unacceptable::NotYetValid));
+    }
+
+    /// RS-05: absurd dates overflow into a refusal, not into a panic.
+    #[test]
+    fn absurd_dates_are_refused() {
+        assert_eq!(checked(|t| t.exp = i64::MIN, NOW), Err(Unacceptable::Expired));
+        assert_eq!(checked(|t| t.iat = i64::MAX, NOW), Err(Unacceptable::IssuedInFuture));
+        assert_eq!(checked(|t| t.nbf = Some(i64::MAX), NOW), Err(Unacceptable::NotYetValid));
+        assert_eq!(checked(|t| t.exp = i64::MAX, NOW), Ok(()));
+    }
+}

@@ -1,0 +1,272 @@
+//! Access tokens as JWTs (RFC 7519, RFC 9068 §2.1): sign, and check form and signature.
+//!
+//! josekit does the cryptography. It checks no `typ`, no date and no audience, and would take the
+//! algorithm from the token if asked: the form is checked here, and a key has its one algorithm.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::BASE64URL_NOPAD;
+use josekit::jws::{ES256, JwsSigner, JwsVerifier, RS256};
+use openssl::ec::{EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::AccessToken;
+use shared::access_token::TYP;
+use zeroize::Zeroizing;
+
+use crate::jwks::PublicJwk;
+
+/// Longer tokens are not looked at (RS-05).
+const LONGEST: usize = 8 * 1024;
+/// RFC 9068 §2.1 has RSA keys of at least 2048 bits (AT-01).
+const RSA_BITS: u32 = 2048;
+
+/// How tokens are signed (RFC 7518 §3.1). `none` and HMAC are not among the choices (AT-01).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// ECDSA with P-256 and SHA-256.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256; RFC 9068 §2.1 requires it to be there.
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Es256, Self::Rs256];
+
+    /// The name, as in `alg`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text names no algorithm that is used here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the signing algorithm must be ES256 or RS256")]
+pub struct UnknownAlgorithm;
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name).ok_or(UnknownAlgorithm)
+    }
+}
+
+/// The cryptographic library did not do what it always does.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the cryptographic library failed: {0}")]
+pub struct CryptoFailed(String);
+
+impl From<ErrorStack> for CryptoFailed {
+    fn from(errors: ErrorStack) -> Self {
+        Self(errors.to_string())
+    }
+}
+
+impl From<josekit::JoseError> for CryptoFailed {
+    fn from(error: josekit::JoseError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A new private key, as PKCS #8.
+pub(crate) fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, CryptoFailed> {
+    let key = match algorithm {
+        Algorithm::Es256 => {
+            let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+            PKey::from_ec_key(EcKey::generate(&group)?)?
+        }
+        Algorithm::Rs256 => PKey::from_rsa(Rsa::generate(RSA_BITS)?)?,
+    };
+    Ok(Zeroizing::new(key.private_key_to_pkcs8()?))
+}
+
+/// What is public of a private key: how to verify with it, and how it is published.
+pub(crate) fn public_half(
+    algorithm: Algorithm,
+    private: &[u8],
+) -> Result<(VerifyingKey, PublicJwk), CryptoFailed> {
+    let (jwk, verifier): (_, Box<dyn JwsVerifier>) = match algorithm {
+        Algorithm::Es256 => {
+            let jwk = ES256.key_pair_from_der(private)?.to_jwk_public_key();
+            let verifier = ES256.verifier_from_jwk(&jwk)?;
+            (jwk, Box::new(verifier))
+        }
+        Algorithm::Rs256 => {
+            let jwk = RS256.key_pair_from_der(private)?.to_jwk_public_key();
+            let verifier = RS256.verifier_from_jwk(&jwk)?;
+            (jwk, Box::new(verifier))
+        }
+    };
+    let jwk = PublicJwk::of(&jwk, algorithm)
+        .ok_or_else(|| CryptoFailed("it described a public key incompletely".to_owned()))?;
+    Ok((VerifyingKey { algorithm, verifier }, jwk))
+}
+
+/// A key to sign with, parsed once.
+pub(crate) struct SigningKey {
+    kid: String,
+    /// The encoded header: the same for every token.
+    header: String,
+    signer: Box<dyn JwsSigner>,
+}
+
+/// A token to hand to its holder.
+#[derive(Clone)]
+pub struct SignedToken {
+    /// The compact serialization (RFC 7515 §7.1). Never log it.
+    pub text: String,
+    /// The key that signed it.
+    pub kid: String,
+}
+
+impl fmt::Debug for SignedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedToken").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    pub(crate) fn from_der(algorithm: Algorithm, kid: &str, private: &[u8]) -> Result<Self, CryptoFailed> {
+        let signer: Box<dyn JwsSigner> = match algorithm {
+            Algorithm::Es256 => Box::new(ES256.signer_from_der(private)?),
+            Algorithm::Rs256 => Box::new(RS256.signer_from_der(private)?),
+        };
+        // Exactly these three (AT-01).
+        let header = json!({ "alg": algorithm.as_str(), "kid": kid, "typ": TYP }).to_string();
+        Ok(Self { kid: kid.to_owned(), header: BASE64URL_NOPAD.encode(header.as_bytes()), signer })
+    }
+
+    pub(crate) fn sign(&self, token: &AccessToken) -> Result<SignedToken, CryptoFailed> {
+        let claims = serde_json::to_vec(token).map_err(|e| CryptoFailed(e.to_string()))?;
+        Ok(SignedToken { text: self.compact(&self.header, &claims)?, kid: self.kid.clone() })
+    }
+
+    /// RFC 7515 §7.1: header, payload and signature, each in base64url, with dots between them.
+    fn compact(&self, header: &str, payload: &[u8]) -> Result<String, CryptoFailed> {
+        let mut text = format!("{header}.");
+        BASE64URL_NOPAD.encode_append(payload, &mut text);
+        let signature = self.signer.sign(text.as_bytes())?;
+        text.push('.');
+        BASE64URL_NOPAD.encode_append(&signature, &mut text);
+        Ok(text)
+    }
+}
+
+/// A key to verify with, parsed once, and the only algorithm it is good for (RFC 8725 §3.1).
+pub(crate) struct VerifyingKey {
+    algorithm: Algorithm,
+    verifier: Box<dyn JwsVerifier>,
+}
+
+/// A token that one of our keys signed. Whether it is acceptable is another question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// Its claims.
+    pub token: AccessToken,
+    /// The key that signed it.
+    pub kid: String,
+}
+
+/// Why a text is no access token of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unverified {
+    #[error("the token is longer than 8 KiB")]
+    TooLong,
+    #[error("the token is not three parts with dots between them")]
+    NotThreeParts,
+    #[error("the header is not an object with exactly alg, kid and typ")]
+    Header,
+    #[error("the token is not an access token by its typ")]
+    Typ,
+    #[error("no key has this kid")]
+    UnknownKey,
+    #[error("the key is for another algorithm than alg says")]
+    Algorithm,
+    #[error("the signature is not of this key over this token")]
+    Signature,
+    #[error("a claim is missing or of the wrong type")]
+    Claims,
+}
+
+/// The members a header may have; no other is looked at, so nothing in a token can name a key of its
+/// own (`jwk`, `jku`, `x5u`) or ask for what we do not do (`crit`, `b64`, `zip`). A member given
+/// twice is refused like an unknown one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    kid: String,
+    typ: String,
+}
+
+/// The checks of RS-05 up to the claims, in its order.
+pub(crate) fn verify<'k>(
+    compact: &str,
+    key: impl FnOnce(&str) -> Option<&'k VerifyingKey>,
+) -> Result<Verified, Unverified> {
+    if compact.len() > LONGEST {
+        return Err(Unverified::TooLong);
+    }
+    let (header, payload, signature) = three_parts(compact).ok_or(Unverified::NotThreeParts)?;
+    let message = &compact[..header.len() + 1 + payload.len()];
+    let header: Header = object(header).ok_or(Unverified::Header)?;
+    if !is_access_token(&header.typ) {
+        return Err(Unverified::Typ);
+    }
+    // A token that chose its own algorithm could have a public key used as an HMAC secret (KEYS-07,
+    // RFC 8725 §2.1, §3.1).
+    let key = key(&header.kid).ok_or(Unverified::UnknownKey)?;
+    if header.alg != key.algorithm.as_str() {
+        return Err(Unverified::Algorithm);
+    }
+    let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).map_err(|_| Unverified::Signature)?;
+    key.verifier.verify(message.as_bytes(), &signature).map_err(|_| Unverified::Signature)?;
+    let token = object(payload).ok_or(Unverified::Claims)?;
+    Ok(Verified { token, kid: header.kid })
+}
+
+fn three_parts(compact: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = compact.split('.');
+    let three = (parts.next()?, parts.next()?, parts.next()?);
+    parts.next().is_none().then_some(three)
+}
+
+/// A JSON object in base64url. Serde would also read a struct from an array, hence the look at the
+/// first character.
+fn object<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    let json = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(&json).ok())?
+}
+
+/// RFC 9068 §4: `typ` is "at+jwt" or "application/at+jwt"; media types know no case (RFC 7515
+/// §4.1.9). Whatever else we ever sign has another `typ` and ends here (AT-06).
+fn is_access_token(typ: &str) -> bool {
+    let short_form = match typ.split_once('/') {
+        Some((kind, rest)) if kind.eq_ignore_ascii_case("application") => rest,
+        _ => typ,
+    };
+    short_form.eq_ignore_ascii_case(TYP)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Sealing at rest (KEYS-05): a key file outside the database, one subkey per purpose (RFC 5869),
+//! AES-256-GCM blobs that are bound to their row.
+
+mod file;
+
+use std::fmt;
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::md::Md;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::sign::Signer;
+use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
+use shared::secret::random;
+use zeroize::Zeroizing;
+
+use crate::jwt::CryptoFailed;
+pub use file::SealError;
+use file::SealKey;
+
+const VERSION: u8 = 1;
+const ID: usize = 8;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+/// Version and key id: what stands in the clear before the nonce.
+const HEADER: usize = 1 + ID;
+
+/// What a subkey is for. Each purpose has its own, so that none can be used in place of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Private signing keys at rest.
+    SigningKey,
+    /// Refresh tokens that follow from the one before (REFRESH-06).
+    RefreshToken,
+    /// The tokens that forms carry against forged requests (SESSION-07).
+    Csrf,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::SigningKey, Self::RefreshToken, Self::Csrf];
+
+    /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
+    fn info(self) -> &'static [u8] {
+        match self {
+            Self::SigningKey => b"portcullis seal v1 signing-key",
+            Self::RefreshToken => b"portcullis seal v1 refresh-token",
+            Self::Csrf => b"portcullis seal v1 csrf",
+        }
+    }
+}
+
+/// The opened seal key. Everything is derived once; the key itself is not kept.
+pub struct Seal {
+    id: [u8; ID],
+    subkeys: [Subkey; Purpose::ALL.len()],
+}
+
+struct Subkey {
+    bytes: Zeroizing<[u8; 32]>,
+    mac: PKey<Private>,
+}
+
+/// Why a blob did not open.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unsealable {
+    #[error("it is not a sealed value")]
+    Malformed,
+    #[error("it was sealed with seal key {sealed_with}, and this one is {ours}")]
+    OtherKey { sealed_with: String, ours: String },
+    #[error("it was changed, moved from another row, or sealed with another key of the same id")]
+    Forged,
+}
+
+impl Seal {
+    /// Opens the seal key file. A missing one is made if `may_create`: pass `false` once anything
+    /// is sealed, because a new key would open none of it.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn open_or_create(path: &Path, may_create: bool) -> Result<Self, SealError> {
+        let key = file::open_or_create(path, may_create)?;
+        Self::derive(&key).map_err(|e| SealError::Crypto(CryptoFailed::from(e)))
+    }
+
+    fn derive(key: &SealKey) -> Result<Self, ErrorStack> {
+        let subkey = |purpose: Purpose| {
+            let bytes = hkdf(&key.secret[..], &key.id, purpose.info())?;
+            Ok::<_, ErrorStack>(Subkey { mac: PKey::hmac(&bytes[..])?, bytes })
+        };
+        let [signing_key, refresh_token, csrf] = Purpose::ALL.map(subkey);
+        Ok(Self { id: key.id, subkeys: [signing_key?, refresh_token?, csrf?] })
+    }
+
+    /// The key's id: tells two seal keys apart, and is no secret.
+    pub fn id(&self) -> String {
+        HEXLOWER.encode(&self.id)
+    }
+
+    /// Seals a value for one row of one table. It opens nowhere else.
+    pub fn seal(&self, purpose: Purpose, table: &str, row: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        let mut blob = Vec::with_capacity(HEADER + NONCE + plaintext.len() + TAG);
+        blob.push(VERSION);
+        blob.extend_from_slice(&self.id);
+        let bound = bound_to(&blob, table, row);
+        let nonce = random::<NONCE>();
+        let mut tag = [0; TAG];
+        let key = &self.at(purpose).bytes[..];
+        let ciphertext = encrypt_aead(Cipher::aes_256_gcm(), key, Some(&nonce), &bound, plaintext, &mut tag)
+            .expect("AES-256-GCM takes any text under a key and nonce of the right sizes");
+        blob.extend_from_slice(&nonce);
+        blob.extend_from_slice(&ciphertext);
+        blob.extend_from_slice(&tag);
+        blob
+    }
+
+    /// Opens what [`Seal::seal`] sealed for this row.
+    ///
+    /// # Errors
+    /// See [`Unsealable`].
+    pub fn unseal(
+        &self,
+        purpose: Purpose,
+        table: &str,
+        row: &[u8],
+        blob: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+        let (header, rest) = blob.split_at_checked(HEADER).ok_or(Unsealable::Malformed)?;
+        let (nonce, rest) = rest.split_at_checked(NONCE).ok_or(Unsealable::Malformed)?;
+        let length = rest.len().checked_sub(TAG).ok_or(Unsealable::Malformed)?;
+        let (ciphertext, tag) = rest.split_at(length);
+        if header[0] != VERSION {
+            return Err(Unsealable::Malformed);
+        }
+        if header[1..] != self.id {
+            let sealed_with = HEXLOWER.encode(&header[1..]);
+            return Err(Unsealable::OtherKey { sealed_with, ours: self.id() });
+        }
+        let key = &self.at(purpose).bytes[..];
+        let bound = bound_to(header, table, row);
+        decrypt_aead(Cipher::aes_256_gcm(), key, Some(nonce), &bound, ciphertext, tag)
+            .map(Zeroizing::new)
+            .map_err(|_| Unsealable::Forged)
+    }
+
+    /// The key of a purpose.
+    pub fn subkey(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
+        self.at(purpose).bytes.clone()
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) under the key of a purpose.
+    pub fn hmac(&self, purpose: Purpose, message: &[u8]) -> [u8; 32] {
+        let mut mac = [0; 32];
+        Signer::new(MessageDigest::sha256(), &self.at(purpose).mac)
+            .and_then(|mut signer| signer.sign_oneshot(&mut mac, message))
+            .expect("HMAC-SHA-256 takes any message and gives 32 bytes");
+        mac
+    }
+
+    fn at(&self, purpose: Purpose) -> &Subkey {
+        &self.subkeys[purpose as usize]
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Seal({})", self.id())
+    }
+}
+
+/// The associated data: the blob's header, and which row it belongs to. Lengths stand in front, so
+/// that no other table and row read the same.
+fn bound_to(header: &[u8], table: &str, row: &[u8]) -> Vec<u8> {
+    let mut bound = header.to_vec();
+    for part in [table.as_bytes(), row] {
+        bound.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bound.extend_from_slice(part);
+    }
+    bound
+}
+
+/// HKDF-SHA-256, extract and expand (RFC 5869 §2).
+fn hkdf(secret: &[u8], salt: &[u8], info: &[u8]) -> Result<Zeroizing<[u8; 32]>, ErrorStack> {
+    let mut derived = Zeroizing::new([0; 32]);
+    let mut context = PkeyCtx::new_id(Id::HKDF)?;
+    context.derive_init()?;
+    context.set_hkdf_md(Md::sha256())?;
+    context.set_hkdf_key(secret)?;
+    context.set_hkdf_salt(salt)?;
+    context.add_hkdf_info(info)?;
+    context.derive(Some(&mut derived[..]))?;
+    Ok(derived)
+}
+
+#[cfg(test)]
+mod tests;

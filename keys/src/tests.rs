@@ -1,0 +1,238 @@
+use std::path::Path;
+
+use serde_json::Value;
+use shared::audit;
+use shared::db::params;
+use shared::schema::SCHEMA;
+use shared::{Clock, Timestamp};
+
+use super::*;
+
+/// A data directory with a database and a seal key.
+pub(crate) struct Fixture {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) db: Db,
+    pub(crate) seal: Arc<Seal>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let db = database(dir.path());
+        let seal = Arc::new(Seal::open_or_create(&dir.path().join("seal.key"), true).unwrap());
+        Self { dir, db, seal }
+    }
+
+    pub(crate) fn keys(&self, algorithm: Algorithm) -> Keys {
+        Keys::open(&self.db, Arc::clone(&self.seal), algorithm).unwrap()
+    }
+
+    /// Makes a key of this algorithm and takes it through publish and activate.
+    pub(crate) fn rotate(&self, algorithm: Algorithm) -> String {
+        let key = NewKey::generate(&self.seal, algorithm).unwrap();
+        let kid = key.kid().to_owned();
+        self.db
+            .write_blocking(move |tx| {
+                rotation::publish(tx, &key)?;
+                rotation::activate(tx, key.kid())
+            })
+            .unwrap()
+            .unwrap();
+        kid
+    }
+}
+
+fn database(dir: &Path) -> Db {
+    Db::open(&dir.join("portcullis.db"), &SCHEMA, None, &Clock::held(Timestamp(1000))).unwrap()
+}
+
+/// An ordinary token, good from 1000 to 1900.
+pub(crate) fn token() -> AccessToken {
+    serde_json::from_value(serde_json::json!({
+        "iss": "http://localhost:8080", "sub": "u_x", "aud": "http://localhost:8080/mcp", "client_id": "dyn_x",
+        "exp": 1900, "iat": 1000, "jti": shared::Jti::random(1).to_string(), "scope": "a b", "grant_id": "g_x",
+    }))
+    .unwrap()
+}
+
+fn published(keys: &Keys) -> Vec<Value> {
+    let document: Value = serde_json::from_slice(&keys.jwks().body).unwrap();
+    document["keys"].as_array().unwrap().clone()
+}
+
+fn refusal(opened: Result<Keys, KeysError>) -> String {
+    opened.err().expect("it is refused").to_string()
+}
+
+/// KEYS-01: public members only, and the four that every key has.
+#[test]
+fn the_key_set_holds_nothing_private() {
+    let keys = Fixture::new().keys(Algorithm::Es256);
+    let mut members: Vec<Vec<String>> = Vec::new();
+    for key in published(&keys) {
+        assert_eq!(key["use"], "sig");
+        let mut names: Vec<_> = key.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        members.push(names);
+    }
+    members.sort();
+    assert_eq!(
+        members,
+        [vec!["alg", "crv", "kid", "kty", "use", "x", "y"], vec!["alg", "e", "kid", "kty", "n", "use"],]
+    );
+}
+
+/// KEYS-02, KEYS-05: the first start makes a key for each algorithm; the second makes none.
+#[test]
+fn the_first_start_makes_the_keys_and_a_restart_keeps_them() {
+    let Fixture { dir, db, seal } = Fixture::new();
+    assert!(!Keys::exist(&db).unwrap());
+    let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::Es256).unwrap();
+    let again = Keys::open(&db, seal, Algorithm::Es256).unwrap();
+    assert!(Keys::exist(&db).unwrap());
+    assert_eq!(keys.jwks().etag, again.jwks().etag);
+    assert_eq!(published(&again).len(), 2);
+    // One record for each step of each key.
+    assert_eq!(db.read(audit::count).unwrap(), 4);
+    let signed = keys.sign(&token()).unwrap();
+    drop((keys, again, db));
+
+    let seal = Arc::new(Seal::open_or_create(&dir.path().join("seal.key"), false).unwrap());
+    let keys = Keys::open(&database(dir.path()), seal, Algorithm::Es256).unwrap();
+    assert_eq!(published(&keys).len(), 2);
+    assert_eq!(keys.verifier().verify(&signed.text).unwrap().kid, signed.kid);
+}
+
+/// KEYS-05: of two that find the table empty at once, one's keys stand.
+#[test]
+fn two_first_starts_at_once_make_one_set_of_keys() {
+    let fixture = Fixture::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| make_first(&fixture.db, &fixture.seal).unwrap());
+        }
+    });
+    assert_eq!(published(&fixture.keys(Algorithm::Es256)).len(), 2);
+}
+
+/// KEYS-05: another seal key, even one that claims the same id, opens nothing, and the message says
+/// what to do.
+#[test]
+fn another_seal_key_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.keys(Algorithm::Es256));
+    let other_path = fixture.dir.path().join("other.key");
+    let other = Arc::new(Seal::open_or_create(&other_path, true).unwrap());
+    let refused = refusal(Keys::open(&fixture.db, other, Algorithm::Es256));
+    assert!(
+        refused.contains("sealed with seal key") && refused.contains("put the seal.key back"),
+        "{refused}"
+    );
+
+    let right = std::fs::read_to_string(fixture.dir.path().join("seal.key")).unwrap();
+    let wrong = std::fs::read_to_string(&other_path).unwrap();
+    let mixed = format!("{}\n{}\n", right.lines().next().unwrap(), wrong.lines().nth(1).unwrap());
+    std::fs::write(&other_path, mixed).unwrap();
+    let other = Arc::new(Seal::open_or_create(&other_path, false).unwrap());
+    let refused = refusal(Keys::open(&fixture.db, other, Algorithm::Es256));
+    assert!(refused.contains("another key of the same id"), "{refused}");
+}
+
+/// KEYS-05: a sealed key that was moved to another key's row does not open.
+#[test]
+fn a_private_key_in_another_row_is_refused() {
+    let fixture = Fixture::new();
+    drop(fixture.keys(Algorithm::Es256));
+    fixture
+        .db
+        .write_blocking(|tx| {
+            tx.execute(
+                "UPDATE signing_key SET sealed = (SELECT sealed FROM signing_key WHERE alg = 'ES256')
+                 WHERE alg = 'RS256'",
+                params![],
+            )
+        })
+        .unwrap();
+    let refused = refusal(Keys::open(&fixture.db, Arc::clone(&fixture.seal), Algorithm::Es256));
+    assert!(refused.contains("moved from another row"), "{refused}");
+}
+
+/// KEYS-05: a key properly sealed under a name that is not its own is refused.
+#[test]
+fn a_key_that_is_not_what_its_name_says_is_refused() {
+    let fixture = Fixture::new();
+    let keys = fixture.keys(Algorithm::Es256);
+    let kid = keys.sign(&token()).unwrap().kid;
+    let private = jwt::generate(Algorithm::Es256).unwrap();
+    let sealed = fixture.seal.seal(Purpose::SigningKey, store::TABLE, kid.as_bytes(), &private);
+    fixture
+        .db
+        .write_blocking(move |tx| {
+            tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])
+        })
+        .unwrap();
+    assert!(refusal(keys.reload(&fixture.db).map(|()| keys)).contains("is not the key that its name says"));
+}
+
+/// KEYS-05: the public key in the row is for reading; nobody can plant another one there.
+#[test]
+fn a_planted_public_key_is_not_used() {
+    let fixture = Fixture::new();
+    let keys = fixture.keys(Algorithm::Es256);
+    let before = keys.jwks();
+    fixture
+        .db
+        .write_blocking(|tx| tx.execute("UPDATE signing_key SET public_jwk = '{\"kty\":\"EC\"}'", params![]))
+        .unwrap();
+    keys.reload(&fixture.db).unwrap();
+    assert_eq!(keys.jwks().body, before.body);
+}
+
+/// KEYS-03: without an active key nothing is signed by another one; a failed reload changes nothing.
+#[test]
+fn no_active_key_is_refused() {
+    let fixture = Fixture::new();
+    let keys = fixture.keys(Algorithm::Es256);
+    fixture
+        .db
+        .write_blocking(|tx| {
+            tx.execute("UPDATE signing_key SET state = 'retired' WHERE alg = 'ES256'", params![])
+        })
+        .unwrap();
+    assert!(matches!(keys.reload(&fixture.db), Err(KeysError::NoneActive(Algorithm::Es256))));
+    keys.sign(&token()).unwrap();
+    let refused = refusal(Keys::open(&fixture.db, Arc::clone(&fixture.seal), Algorithm::Es256));
+    assert!(refused.contains("no ES256 key is active"), "{refused}");
+    fixture.keys(Algorithm::Rs256);
+}
+
+/// KEYS-03: a rotation reaches clones of the verifier, and what the old key signed still verifies.
+#[test]
+fn a_rotation_breaks_no_token() {
+    let fixture = Fixture::new();
+    let keys = fixture.keys(Algorithm::Es256);
+    let verifier = keys.verifier();
+    let old = keys.sign(&token()).unwrap();
+    let before = keys.jwks();
+    let kid = fixture.rotate(Algorithm::Es256);
+    assert!(!verifier.knows(&kid));
+    keys.reload(&fixture.db).unwrap();
+    assert!(verifier.knows(&kid) && verifier.knows(&old.kid));
+    let new = keys.sign(&token()).unwrap();
+    assert_eq!(new.kid, kid);
+    assert_ne!(new.kid, old.kid);
+    for signed in [old, new] {
+        assert_eq!(verifier.verify(&signed.text).unwrap().kid, signed.kid);
+    }
+    assert_ne!(keys.jwks().etag, before.etag);
+    assert_eq!(published(&keys).len(), 3);
+}
+
+/// HTTP-12: printing a token or a seal for debugging shows nothing of it.
+#[test]
+fn debug_hides_secrets() {
+    let fixture = Fixture::new();
+    let signed = fixture.keys(Algorithm::Es256).sign(&token()).unwrap();
+    assert!(!format!("{signed:?}").contains(&signed.text[..20]));
+    assert_eq!(format!("{:?}", fixture.seal), format!("Seal({})", fixture.seal.id()));
+}

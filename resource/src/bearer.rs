@@ -1,0 +1,227 @@
+//! Access tokens as requests present them (RFC 6750): from the `Authorization` header to a token
+//! that is good at this moment.
+
+mod challenge;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use keys::{Unacceptable, Unverified, Verified, Verifier};
+use quick_cache::sync::Cache;
+use shared::token_status::Standing;
+use shared::{AccessToken, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
+
+pub(crate) use challenge::Challenges;
+
+/// Clocks may differ by this much (standards §1).
+const LEEWAY: Duration = Duration::from_secs(60);
+/// Longer tokens are not looked at (RS-05).
+const LONGEST: usize = 8 * 1024;
+/// How many verified tokens are remembered.
+const REMEMBERED: usize = 100_000;
+
+/// Checks bearer tokens for one endpoint.
+///
+/// The signature of a token is checked once; after that its SHA-256 finds the claims again. All
+/// else is checked every time: that the key is still published, issuer and audience, times, and
+/// whether grant, user and client are alive (RS-05).
+pub struct Bearer {
+    issuer: Issuer,
+    resource: ResourceUri,
+    verifier: Verifier,
+    status: Arc<dyn TokenStatus>,
+    verified: Cache<Digest, Arc<Verified>>,
+}
+
+/// A token that is good now, and what its user may be granted now.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    digest: Digest,
+    verified: Arc<Verified>,
+    entitled: Arc<Scope>,
+}
+
+impl Checked {
+    /// The token's claims.
+    pub fn token(&self) -> &AccessToken {
+        &self.verified.token
+    }
+
+    /// What the user is entitled to at this moment; a call may do this ∩ the token's scope.
+    pub fn entitled(&self) -> &Scope {
+        &self.entitled
+    }
+
+    /// The person behind it (RS-14: never by mail or name).
+    pub fn user(&self) -> UserId {
+        UserId::from_subject(&self.token().sub)
+    }
+}
+
+/// Why credentials were not accepted.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// None were sent, or of another scheme (RS-02).
+    Absent,
+    /// The header does not follow RFC 6750 §2.1, or there are two (RS-04).
+    Malformed,
+    /// A token was sent, and it is not good (RS-03).
+    Invalid(Invalid),
+}
+
+/// What is known about a token that was refused: for the record, not for its holder.
+#[derive(Clone, Debug)]
+pub struct Invalid {
+    /// A short stable word for the cause.
+    pub reason: &'static str,
+    /// Enough of the token's hash to recognise it (AUDIT-05).
+    pub token: Digest,
+    /// Who signed says: the claims, if the signature was good.
+    pub verified: Option<Arc<Verified>>,
+}
+
+impl Invalid {
+    /// The one cause that the client is told apart (RS-03).
+    pub fn expired(&self) -> bool {
+        self.reason == EXPIRED
+    }
+}
+
+const EXPIRED: &str = "expired";
+
+impl Bearer {
+    /// A check for the endpoint that is known as `resource`.
+    pub fn new(
+        issuer: Issuer,
+        resource: ResourceUri,
+        verifier: Verifier,
+        status: Arc<dyn TokenStatus>,
+    ) -> Self {
+        Self { issuer, resource, verifier, status, verified: Cache::new(REMEMBERED) }
+    }
+
+    /// Checks the one `Authorization` header of a request.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let first = values.next().ok_or(Refused::Absent)?;
+        if values.next().is_some() {
+            return Err(Refused::Malformed);
+        }
+        self.check(first, now)
+    }
+
+    /// Checks the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn check(&self, authorization: &HeaderValue, now: Timestamp) -> Result<Checked, Refused> {
+        let compact = credentials(authorization)?;
+        let digest = Digest::of(compact.as_bytes());
+        let invalid = |reason, verified| Refused::Invalid(Invalid { reason, token: digest, verified });
+        if compact.len() > LONGEST {
+            return Err(invalid("too_long", None));
+        }
+        let (verified, fresh) = match self.verified.get(&digest) {
+            Some(verified) => (verified, false),
+            None => match self.verifier.verify(compact) {
+                Ok(verified) => (Arc::new(verified), true),
+                Err(why) => return Err(invalid(word_for_unverified(why), None)),
+            },
+        };
+        match self.standing(&verified, now) {
+            Ok(entitled) => {
+                if fresh {
+                    self.verified.insert(digest, Arc::clone(&verified));
+                }
+                Ok(Checked { digest, verified, entitled })
+            }
+            Err(reason) => {
+                if !fresh {
+                    self.verified.remove(&digest);
+                }
+                Err(invalid(reason, Some(verified)))
+            }
+        }
+    }
+
+    /// Whether a token that was good a moment ago still is: asked again after every wait (RS-08).
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn recheck(&self, checked: &Checked, now: Timestamp) -> Result<Checked, Refused> {
+        let verified = Arc::clone(&checked.verified);
+        match self.standing(&verified, now) {
+            Ok(entitled) => Ok(Checked { digest: checked.digest, verified, entitled }),
+            Err(reason) => {
+                Err(Refused::Invalid(Invalid { reason, token: checked.digest, verified: Some(verified) }))
+            }
+        }
+    }
+
+    /// Everything but the signature: what a remembered token goes through too (RS-05).
+    fn standing(&self, verified: &Verified, now: Timestamp) -> Result<Arc<Scope>, &'static str> {
+        if !self.verifier.knows(&verified.kid) {
+            return Err("key_removed");
+        }
+        keys::check(&verified.token, self.issuer.as_str(), &self.resource, now, LEEWAY)
+            .map_err(word_for_unacceptable)?;
+        match self.status.standing(&verified.token, &verified.kid) {
+            Standing::Live { entitled } => Ok(entitled),
+            Standing::Dead => Err("revoked"),
+        }
+    }
+
+    /// What tells whether tokens are alive.
+    pub(crate) fn status(&self) -> &Arc<dyn TokenStatus> {
+        &self.status
+    }
+}
+
+/// The token of `Bearer <token>`; the scheme's case does not matter (RS-04).
+fn credentials(authorization: &HeaderValue) -> Result<&str, Refused> {
+    let bytes = authorization.as_bytes();
+    let scheme = bytes.split(|b| *b == b' ').next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Refused::Absent);
+    }
+    let token = bytes[scheme.len()..].trim_ascii();
+    let padded = token.iter().position(|b| *b == b'=').unwrap_or(token.len());
+    let (text, padding) = token.split_at(padded);
+    // RFC 6750 §2.1: b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
+    if text.is_empty() || !text.iter().all(allowed) || padding.iter().any(|b| *b != b'=') {
+        return Err(Refused::Malformed);
+    }
+    std::str::from_utf8(token).map_err(|_| Refused::Malformed)
+}
+
+fn word_for_unverified(why: Unverified) -> &'static str {
+    match why {
+        Unverified::TooLong => "too_long",
+        Unverified::NotThreeParts => "not_a_jwt",
+        Unverified::Header => "header",
+        Unverified::Typ => "typ",
+        Unverified::UnknownKey => "unknown_key",
+        Unverified::Algorithm => "algorithm",
+        Unverified::Signature => "signature",
+        Unverified::Claims => "claims",
+    }
+}
+
+fn word_for_unacceptable(why: Unacceptable) -> &'static str {
+    match why {
+        Unacceptable::Issuer => "issuer",
+        Unacceptable::Audience => "audience",
+        Unacceptable::Expired => EXPIRED,
+        Unacceptable::NotYetValid => "not_yet_valid",
+        Unacceptable::IssuedInFuture => "issued_in_future",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::testing::{self, NOW, Stage, keys, token};
+
+fn bearer_for(path: &str) -> (Bearer, Arc<Stage>) {
+    let stage = Arc::new(Stage::default());
+    stage.entitle("docs.read");
+    let issuer = Issuer::localhost(8080);
+    let resource = ResourceUri::at(&issuer, path);
+    let status = Arc::clone(&stage) as Arc<dyn TokenStatus>;
+    (Bearer::new(issuer, resource, keys().verifier(), status), stage)
+}
+
+fn signed(token: &AccessToken) -> HeaderValue {
+    testing::bearer(token).parse().unwrap()
+}
+
+/// The word on record for a refused token.
+fn reason(refused: Result<Checked, Refused>) -> &'static str {
+    match refused {
+        Err(Refused::Invalid(invalid)) => invalid.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// RS-02: no credentials, or of another scheme.
+#[test]
+fn other_schemes_are_no_credentials() {
+    let (bearer, _) = bearer_for("/mcp");
+    assert!(matches!(bearer.check_headers(&HeaderMap::new(), NOW), Err(Refused::Absent)));
+    for other in ["", "Basic eDp5", "DPoP abc", "Bearers abc", "abc", " Bearer abc"] {
+        let value = HeaderValue::from_static(other);
+        assert!(matches!(bearer.check(&value, NOW), Err(Refused::Absent)), "{other:?}");
+    }
+}
+
+/// RS-04: RFC 6750's grammar, and one header.
+#[test]
+fn malformed_credentials_are_told_apart() {
+    let (bearer, _) = bearer_for("/mcp");
+    for bad in [
+        &b"Bearer"[..],
+        b"Bearer ",
+        b"Bearer a b",
+        b"Bearer a, Bearer b",
+        b"Bearer \"a\"",
+        b"Bearer =a",
+        b"Bearer a=b",
+        b"Bearer =",
+        b"Bearer a\xff",
+        b"Bearer a,b",
+    ] {
+        let value = HeaderValue::from_bytes(bad).unwrap();
+        assert!(matches!(bearer.check(&value, NOW), Err(Refused::Malformed)), "{value:?}");
+    }
+    let mut twice = HeaderMap::new();
+    let good = signed(&token("docs.read"));
+    twice.append(AUTHORIZATION, good.clone());
+    twice.append(AUTHORIZATION, good);
+    assert!(matches!(bearer.check_headers(&twice, NOW), Err(Refused::Malformed)));
+}
+
+/// RS-04: the scheme's case does not matter.
+#[test]
+fn the_scheme_is_case_insensitive() {
+    let (bearer, _) = bearer_for("/mcp");
+    let good = testing::bearer(&token("docs.read"));
+    for scheme in ["bearer", "BEARER", "bEaReR", "Bearer  "] {
+        let value = good.replacen("Bearer", scheme, 1).parse().unwrap();
+        assert!(bearer.check(&value, NOW).is_ok(), "{scheme}");
+    }
+}
+
+/// RS-05, RS-06: every check, and none of the refused is remembered.
+#[test]
+fn only_valid_tokens_are_remembered() {
+    let (bearer, stage) = bearer_for("/mcp");
+    let changed = |change: &dyn Fn(&mut AccessToken)| {
+        let mut changed = token("docs.read");
+        change(&mut changed);
+        signed(&changed)
+    };
+    let at = |path: &str| ResourceUri::at(&Issuer::localhost(8080), path);
+    let dead = token("docs.read");
+    stage.kill(dead.jti.as_str());
+    let mut forged = testing::bearer(&token("docs.read"));
+    let last = forged.pop().unwrap();
+    forged.push(if last == 'A' { 'Q' } else { 'A' });
+    for (value, expected) in [
+        ("Bearer a.b.c".parse().unwrap(), "header"),
+        ("Bearer abc".parse().unwrap(), "not_a_jwt"),
+        (format!("Bearer {}", "a".repeat(LONGEST + 1)).parse().unwrap(), "too_long"),
+        (forged.parse().unwrap(), "signature"),
+        (changed(&|t| t.iss = "http://localhost:8081".to_owned()), "issuer"),
+        (changed(&|t| t.aud = at("")), "audience"),
+        (changed(&|t| t.aud = at("/mcp/")), "audience"),
+        (changed(&|t| t.aud = at("/mcp/docs")), "audience"),
+        (changed(&|t| t.exp = NOW.seconds() - 61), "expired"),
+        (changed(&|t| t.nbf = Some(NOW.seconds() + 61)), "not_yet_valid"),
+        (changed(&|t| t.iat = NOW.seconds() + 61), "issued_in_future"),
+        (signed(&dead), "revoked"),
+    ] {
+        assert_eq!(reason(bearer.check(&value, NOW)), expected);
+        assert_eq!(bearer.verified.len(), 0, "{expected}");
+    }
+    let good = signed(&token("docs.read"));
+    for _ in 0..3 {
+        bearer.check(&good, NOW).unwrap();
+        assert_eq!(bearer.verified.len(), 1);
+    }
+}
+
+/// RS-05: a remembered token still expires, to the millisecond.
+#[test]
+fn a_remembered_token_expires() {
+    let (bearer, _) = bearer_for("/mcp");
+    let token = token("docs.read");
+    let value = signed(&token);
+    let end = token.expires() + LEEWAY;
+    bearer.check(&value, NOW).unwrap();
+    bearer.check(&value, Timestamp(end.0 - 1)).unwrap();
+    assert_eq!(reason(bearer.check(&value, end)), "expired");
+    assert_eq!(bearer.verified.len(), 0);
+}
+
+/// RS-05, RS-08: a kill reaches a remembered token at the very next request, and one that was
+/// checked a moment ago too.
+#[test]
+fn a_remembered_token_dies_with_its_grant() {
+    let (bearer, stage) = bearer_for("/mcp");
+    let token = token("docs.read");
+    let value = signed(&token);
+    let checked = bearer.check(&value, NOW).unwrap();
+    stage.kill(token.jti.as_str());
+    assert_eq!(reason(bearer.recheck(&checked, NOW)), "revoked");
+    assert_eq!(reason(bearer.check(&value, NOW)), "revoked");
+}
+
+/// RS-05, KEYS-04: with the key its tokens die, remembered or not.
+#[test]
+fn a_remembered_token_dies_with_its_key() {
+    let (bearer, stage) = bearer_for("/mcp");
+    let signed = keys().sign(&token("docs.read")).unwrap();
+    let value: HeaderValue = format!("Bearer {}", signed.text).parse().unwrap();
+    bearer.check(&value, NOW).unwrap();
+    stage.kill(&signed.kid);
+    assert_eq!(reason(bearer.check(&value, NOW)), "revoked");
+}
+
+/// RS-05: were another endpoint's token remembered here, its audience would still be refused.
+#[test]
+fn a_remembered_token_of_another_endpoint_is_refused() {
+    let (here, _) = bearer_for("/mcp");
+    let (there, _) = bearer_for("/mcp/docs");
+    let value = signed(&token("docs.read"));
+    here.check(&value, NOW).unwrap();
+    assert_eq!(reason(there.check(&value, NOW)), "audience");
+    let digest = Digest::of(credentials(&value).unwrap().as_bytes());
+    there.verified.insert(digest, here.verified.get(&digest).unwrap());
+    assert_eq!(reason(there.check(&value, NOW)), "audience");
+    assert_eq!(there.verified.len(), 0);
+}
+
+/// RS-05: entitlement is never remembered.
+#[test]
+fn entitlement_is_asked_every_time() {
+    let (bearer, stage) = bearer_for("/mcp");
+    let value = signed(&token("docs.read"));
+    assert!(bearer.check(&value, NOW).unwrap().entitled().contains("docs.read"));
+    stage.entitle("");
+    assert!(bearer.check(&value, NOW).unwrap().entitled().is_empty());
+}
+
+/// RS-05: the cache is bounded.
+#[test]
+fn the_cache_has_a_bound() {
+    let (bearer, _) = bearer_for("/mcp");
+    assert!(bearer.verified.capacity() <= REMEMBERED as u64);
+}

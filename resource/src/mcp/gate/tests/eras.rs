@@ -1,0 +1,240 @@
+//! MCP-01, 05, 06, 12 and 13, end to end; the table of eras has unit tests of its own.
+
+use super::*;
+
+fn initialize(version: &str) -> String {
+    let client = json!({ "name": "test", "version": "1" });
+    rpc("initialize", &json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client }))
+}
+
+/// MCP-01, MCP-10: a modern list.
+#[tokio::test]
+async fn a_modern_list_is_stateless_and_private() {
+    let app = App::start();
+    // MCP-12: a session id means nothing in this era.
+    let request = authorized(&token("docs.read")).header("mcp-session-id", "whatever");
+    let answer = app.send(modern(request, "tools/list", json!({}))).await;
+    let result = &answer.json()["result"];
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["id"], 7);
+    assert_eq!(result["resultType"], "complete");
+    assert_eq!(result["ttlMs"], 60_000);
+    assert_eq!(result["cacheScope"], "private");
+    assert_eq!(result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "portcullis");
+    assert_eq!(result["tools"][0]["annotations"]["readOnlyHint"], true);
+    assert!(result["tools"][0]["outputSchema"].is_object());
+    assert!(answer.header("mcp-session-id").is_empty());
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn discovery_names_every_revision() {
+    let app = App::start();
+    let answer = app.send(modern(authorized(&token("")), "server/discover", json!({}))).await;
+    let result = &answer.json()["result"];
+    assert_eq!(result["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"]));
+    assert_eq!(result["cacheScope"], "private");
+    assert_eq!(result["capabilities"], json!({ "tools": {} }));
+}
+
+/// MCP-01: every legacy revision, from `initialize` to a call, without sessions and in JSON.
+#[tokio::test]
+async fn every_legacy_revision_works() {
+    let app = App::start();
+    let token = token("docs.read");
+    for version in ["2025-03-26", "2025-06-18", "2025-11-25"] {
+        let answer = app.send(with(authorized(&token), &initialize(version))).await;
+        assert_eq!(answer.json()["result"]["protocolVersion"], version);
+        assert_eq!(answer.json()["result"]["serverInfo"]["name"], "portcullis");
+        assert!(answer.header("mcp-session-id").is_empty());
+        let request = || authorized(&token).header("mcp-protocol-version", version);
+        let note = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let answer = app.send(with(request(), note)).await;
+        assert_eq!((answer.status, answer.body.len()), (202, 0));
+        let answer = app.send(with(request(), &rpc("tools/list", &json!({})))).await;
+        let result = &answer.json()["result"];
+        assert_eq!(result["tools"].as_array().unwrap().len(), 3);
+        for newer in ["resultType", "ttlMs", "cacheScope", "_meta"] {
+            assert!(result.get(newer).is_none(), "{newer} in {version}");
+        }
+        let answer = app.send(with(request(), &rpc("tools/call", &call("whoami", &json!({}))))).await;
+        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(answer.json()["result"]["structuredContent"]["user"], token.sub);
+    }
+}
+
+/// MCP-01: a client that proposes what it cannot have is answered with our newest.
+#[tokio::test]
+async fn initialize_answers_with_what_there_is() {
+    let app = App::start();
+    for proposed in [MODERN, "2024-11-05", "2099-12-31"] {
+        let answer = app.send(with(authorized(&token("")), &initialize(proposed))).await;
+        assert_eq!(answer.json()["result"]["protocolVersion"], "2025-11-25", "{proposed}");
+    }
+    // What does not fit the method is refused, whoever notices.
+    let odd = json!({ "protocolVersion": "2025-11-25", "capabilities": 7 });
+    let answer = app.send(with(authorized(&token("")), &rpc("initialize", &odd))).await;
+    assert_eq!(answer.code(), -32602);
+}
+
+/// MCP-01: an unknown version is told what is known.
+#[tokio::test]
+async fn an_unknown_version_lists_the_known_ones() {
+    let app = App::start();
+    let request = authorized(&token("")).header("mcp-protocol-version", "1900-01-01");
+    let answer = app.send(with(request, &rpc("tools/list", &json!({})))).await;
+    assert_eq!((answer.status, answer.code()), (400, -32022));
+    let supported = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"];
+    assert_eq!(answer.json()["error"]["data"], json!({ "supported": supported, "requested": "1900-01-01" }));
+    assert_eq!(answer.json()["id"], 7);
+}
+
+/// MCP-01, MCP-03: a request dressed as two eras is refused and nothing happens.
+#[tokio::test]
+async fn eras_do_not_mix() {
+    let app = App::start();
+    let meta = |version: &str| {
+        json!({ "name": "whoami", "_meta": {
+            "io.modelcontextprotocol/protocolVersion": version,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }})
+    };
+    let request = || authorized(&token("")).header("mcp-method", "tools/call").header("mcp-name", "whoami");
+    let version = |version: &str| request().header("mcp-protocol-version", version);
+    for (request, params, code) in [
+        (request(), meta(MODERN), -32020),
+        (version("2025-11-25"), meta(MODERN), -32020),
+        (version(MODERN), meta("2025-11-25"), -32020),
+        (version(MODERN).header("mcp-protocol-version", MODERN), meta(MODERN), -32020),
+        (version("2025-11-25"), meta("2025-11-25"), -32600),
+        (version(MODERN), json!({ "name": "whoami" }), -32602),
+    ] {
+        let answer = app.send(with(request, &rpc("tools/call", &params))).await;
+        assert_eq!((answer.status, answer.code()), (400, code), "{params}");
+    }
+    let mut initialize = meta(MODERN);
+    initialize["protocolVersion"] = "2025-11-25".into();
+    let answer = app.send(with(authorized(&token("")), &rpc("initialize", &initialize))).await;
+    assert_eq!((answer.status, answer.code()), (400, -32600));
+    assert!(app.records("mcp.call").is_empty());
+}
+
+/// MCP-05: what the headers say must be what the body says.
+#[tokio::test]
+async fn mirrored_headers_must_agree() {
+    let app = App::start();
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = rpc("tools/call", &json!({ "name": "whoami", "arguments": {}, "_meta": meta }));
+    let send = async |headers: &[(&str, &str)]| {
+        let mut request = authorized(&token("")).header("mcp-protocol-version", MODERN);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        app.send(with(request, &body)).await
+    };
+    let method = ("mcp-method", "tools/call");
+    for bad in [
+        &[][..],
+        &[method],
+        &[("mcp-name", "whoami")],
+        &[("mcp-method", "tools/list"), ("mcp-name", "whoami")],
+        &[("mcp-method", "Tools/call"), ("mcp-name", "whoami")],
+        &[method, ("mcp-name", "docs_read")],
+        &[method, ("mcp-name", "WHOAMI")],
+        &[method, ("mcp-name", "whoami"), ("mcp-name", "docs_read")],
+        &[method, method, ("mcp-name", "whoami")],
+        &[method, ("mcp-name", "=?base64?%%?=")],
+    ] {
+        let answer = send(bad).await;
+        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (400, -32020, &json!(7)), "{bad:?}");
+    }
+    for good in [
+        &[("mcp-method", " tools/call "), ("mcp-name", "whoami")][..],
+        &[method, ("mcp-name", "=?base64?d2hvYW1p?=")],
+        &[method, ("mcp-name", "whoami"), ("mcp-param-unknown", "x")],
+    ] {
+        assert_eq!(send(good).await.status, 200, "{good:?}");
+    }
+}
+
+/// MCP-05: on older revisions the mirror headers are ignored.
+#[tokio::test]
+async fn older_revisions_ignore_the_mirror() {
+    let app = App::start();
+    let request = authorized(&token("")).header("mcp-method", "server/discover").header("mcp-name", "x");
+    assert_eq!(app.send(legacy(request, "ping", &json!({}))).await.json()["result"], json!({}));
+}
+
+/// MCP-06: unknown methods, and those of the other era.
+#[tokio::test]
+async fn unknown_methods_are_not_handed_on() {
+    let app = App::start();
+    for method in ["nonsense", "ping", "resources/list", "logging/setLevel", "subscriptions/listen", "tools/Call"] {
+        let answer = app.send(modern(authorized(&token("")), method, json!({}))).await;
+        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (404, -32601, &json!(7)), "{method}");
+    }
+    for method in ["nonsense", "server/discover", "resources/list", "logging/setLevel", "tools/call/x"] {
+        let answer = app.send(legacy(authorized(&token("")), method, &json!({}))).await;
+        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (200, -32601, &json!(7)), "{method}");
+    }
+}
+
+/// MCP-06: what a modern request must say about itself.
+#[tokio::test]
+async fn incomplete_metadata_is_refused() {
+    let app = App::start();
+    let version = "io.modelcontextprotocol/protocolVersion";
+    let capabilities = "io.modelcontextprotocol/clientCapabilities";
+    for meta in [
+        json!(null),
+        json!({}),
+        json!({ version: MODERN }),
+        json!({ capabilities: {} }),
+        json!({ version: MODERN, capabilities: "x" }),
+    ] {
+        let request =
+            authorized(&token("")).header("mcp-protocol-version", MODERN).header("mcp-method", "tools/list");
+        let answer = app.send(with(request, &rpc("tools/list", &json!({ "_meta": meta })))).await;
+        assert_eq!((answer.status, answer.code()), (400, -32602), "{meta}");
+    }
+}
+
+/// MCP-13: no handle was given out, so none comes back; the same goes for cursors.
+#[tokio::test]
+async fn handles_that_were_never_given_out_are_refused() {
+    let app = App::start();
+    for (method, params) in [
+        ("tools/list", json!({ "cursor": "x" })),
+        ("tools/call", json!({ "name": "whoami", "requestState": "x" })),
+        ("tools/call", json!({ "name": "whoami", "inputResponses": {} })),
+        ("tools/call", json!({ "name": "whoami", "arguments": [] })),
+        ("tools/call", json!({})),
+    ] {
+        let answer = app.send(legacy(authorized(&token("")), method, &params)).await;
+        assert_eq!((answer.status, answer.code()), (400, -32602), "{params}");
+    }
+}
+
+/// MCP-12: a legacy session that is not there is 404, so that the client starts anew.
+#[tokio::test]
+async fn a_stale_session_is_gone() {
+    let app = App::start();
+    let request = || authorized(&token("")).header("mcp-session-id", "from-before");
+    let answer = app.send(legacy(request(), "tools/list", &json!({}))).await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(app.send(with(request(), &initialize("2025-11-25"))).await.status, 200);
+}
+
+/// Ids of both kinds come back as they went in.
+#[tokio::test]
+async fn ids_come_back_unchanged() {
+    let app = App::start();
+    for id in [json!("a\u{0}\"é"), json!("7"), json!(7), json!(-1), json!(i64::MAX), json!("")] {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": "ping" }).to_string();
+        let answer = app.send(with(authorized(&token("")), &body)).await;
+        assert_eq!(answer.json()["id"], id);
+    }
+}

@@ -1,0 +1,162 @@
+//! What goes on record about calls and refusals (AUDIT-04, 06, 08).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use shared::audit::{self, Event, Name};
+use shared::{Clock, Db, Digest, Request, ResourceUri, Scope, Timestamp};
+
+use super::refusal::Refusal;
+use crate::bearer::{Checked, Invalid};
+use crate::policy::Decision;
+
+/// A record that takes longer than this fails the request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes a record; without it there is no answer (AUDIT-04).
+pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
+    let written = tokio::time::timeout(PATIENCE, db.record(move |tx| audit::append(tx, event))).await;
+    match written {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(fault)) => {
+            tracing::error!(db.fault = %fault, "a record could not be written");
+            Err(Refusal::unavailable())
+        }
+        Err(_) => {
+            tracing::error!("a record was not written in time");
+            Err(Refusal::unavailable())
+        }
+    }
+}
+
+/// A tool call, as far as it is the same for allowed and denied ones.
+pub(crate) struct Subject<'s> {
+    pub(crate) request: &'s Request,
+    pub(crate) caller: &'s Checked,
+    pub(crate) resource: &'s ResourceUri,
+    pub(crate) tool: &'s str,
+    pub(crate) needs: Scope,
+    pub(crate) arguments: &'s Map<String, Value>,
+}
+
+impl Subject<'_> {
+    fn describe(&self, event: Event, decision: &Decision) -> Event {
+        let token = self.caller.token();
+        let arguments = serde_json::to_vec(self.arguments).unwrap_or_default();
+        let digest = data_encoding::HEXLOWER.encode(&Digest::of(&arguments).0);
+        let needs: Vec<_> = self.needs.iter().collect();
+        event
+            .by_user(&self.caller.user())
+            .client(&token.client_id)
+            .grant(&token.grant_id)
+            .jti(token.jti.as_str())
+            .resource(self.resource)
+            .scope(&token.scope)
+            .request(self.request)
+            .detail("method", "tools/call")
+            .detail("name", self.tool)
+            .detail("scopes_needed", needs)
+            .detail("decision", decision.as_str())
+            .detail("args_sha256", digest)
+    }
+
+    /// The call was made: how it ended, how much was answered, how long it took.
+    pub(crate) fn made(&self, result: &str, bytes: usize, took: Duration) -> Event {
+        let event = match result {
+            "error" => Event::failed(Name::McpCall, "error"),
+            _ => Event::allowed(Name::McpCall),
+        };
+        self.describe(event, &Decision::Allow)
+            .detail("result", result)
+            .detail("bytes", bytes)
+            .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The call was refused. The record tells apart what the answer does not (MCP-09).
+    pub(crate) fn refused(&self, decision: &Decision) -> Event {
+        self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision)
+    }
+}
+
+/// Tokens that were refused. A flood of them, which needs no credentials at all, must not fill the
+/// disk: what exceeds a minute's quota is counted, and the count is recorded (AUDIT-06).
+pub(crate) struct Denials {
+    db: Db,
+    clock: Clock,
+    resource: ResourceUri,
+    window: Mutex<Window>,
+}
+
+struct Window {
+    since: Timestamp,
+    written: u32,
+    held_back: u64,
+}
+
+const WINDOW: Duration = Duration::from_secs(60);
+/// How many refused tokens a minute get a record of their own.
+const QUOTA: u32 = 120;
+
+impl Denials {
+    pub(crate) fn new(db: Db, clock: Clock, resource: ResourceUri) -> Self {
+        let window = Mutex::new(Window { since: clock.now(), written: 0, held_back: 0 });
+        Self { db, clock, resource, window }
+    }
+
+    /// Records a refused token, or counts it.
+    pub(crate) async fn record(&self, invalid: &Invalid, request: &Request) -> Result<(), Refusal> {
+        let (own, held_back) = self.admit();
+        if held_back > 0 {
+            write(&self.db, self.aggregate(held_back)).await?;
+        }
+        if own { write(&self.db, self.one(invalid, request)).await } else { Ok(()) }
+    }
+
+    /// Records what was only counted so far. For a regular tick, and for the end.
+    pub(crate) async fn flush(&self) -> Result<(), Refusal> {
+        let held_back = std::mem::take(&mut self.lock().held_back);
+        if held_back > 0 { write(&self.db, self.aggregate(held_back)).await } else { Ok(()) }
+    }
+
+    /// Whether one more gets a record of its own, and how many before it got none.
+    fn admit(&self) -> (bool, u64) {
+        let now = self.clock.now();
+        let mut window = self.lock();
+        let mut held_back = 0;
+        if now.since(window.since) >= WINDOW {
+            held_back = window.held_back;
+            *window = Window { since: now, written: 0, held_back: 0 };
+        }
+        if window.written < QUOTA {
+            window.written += 1;
+            return (true, held_back);
+        }
+        window.held_back += 1;
+        (false, held_back)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one(&self, invalid: &Invalid, request: &Request) -> Event {
+        let event = Event::denied(Name::RsDenied, invalid.reason)
+            .resource(&self.resource)
+            .request(request)
+            .detail("token_sha256_8", invalid.token.short());
+        match &invalid.verified {
+            // The signature was good, so the claims can be believed.
+            Some(verified) => event
+                .subject(&verified.token.sub)
+                .client(&verified.token.client_id)
+                .grant(&verified.token.grant_id)
+                .jti(verified.token.jti.as_str()),
+            None => event,
+        }
+    }
+
+    fn aggregate(&self, count: u64) -> Event {
+        Event::denied(Name::RsDenied, "flood").by_server().resource(&self.resource).detail("count", count)
+    }
+}

@@ -1,0 +1,3 @@
+//! Where tools come from. All of them are reached through the gate and no other way.
+
+pub mod docs;

@@ -1,0 +1,235 @@
+//! The built-in documentation source: a folder of Markdown, HTML and plain text, searched and read.
+//!
+//! A scan copies every document into an index of its own (`docs.db`), which can be deleted at any
+//! time. Searching and reading touch that index only: no path that a caller sends ever reaches the
+//! file system. The scan itself opens files beneath a handle to the folder, so `..`, absolute paths
+//! and links cannot lead it outside, even if they change while it runs.
+
+mod folder;
+mod html;
+mod index;
+mod markdown;
+mod query;
+mod scan;
+mod section;
+mod snippet;
+mod watch;
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::Serialize;
+use shared::db::OpenError;
+use shared::{Clock, Db, Fault};
+
+pub use folder::Folder;
+pub use scan::Changes;
+pub use watch::Watch;
+
+use query::Query;
+
+/// How many hits a search answers with, unless it asks for another number.
+const HITS: u32 = 8;
+const MAX_HITS: u32 = 50;
+/// How many characters a page holds, unless another number is asked for.
+const PAGE: usize = 20_000;
+const MAX_PAGE: usize = 60_000;
+/// How many documents a listing holds, unless another number is asked for.
+const LISTED: u32 = 200;
+const MAX_LISTED: u32 = 1_000;
+
+/// A folder of documents and its index.
+pub struct Docs {
+    db: Db,
+    folder: Folder,
+    clock: Clock,
+    /// Held while scanning: one scan at a time.
+    scanned: Mutex<scan::Scanned>,
+    generation: tokio::sync::watch::Sender<u64>,
+}
+
+/// One section that matches a search.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hit {
+    pub path: String,
+    pub title: String,
+    /// The headings above it, "Guide > Install > Linux"; empty before the first one.
+    pub heading: String,
+    /// Some 300 characters around the match, the words that matched in `**`.
+    pub snippet: String,
+    /// Larger is better; comparable within one answer only.
+    pub score: f64,
+    /// The line of the file where the section begins, where files have lines that mean something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+/// A part of a document, counted in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Page {
+    pub path: String,
+    pub title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heading: Option<String>,
+    pub text: String,
+    pub offset: usize,
+    pub total: usize,
+    /// Where to go on; none at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<usize>,
+}
+
+/// Which documents there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    pub documents: Vec<Listed>,
+    /// How many there are, listed here or not.
+    pub total: u64,
+}
+
+/// One document of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    pub path: String,
+    pub title: String,
+}
+
+/// Why the documents could not be opened, scanned or searched.
+#[derive(Debug, thiserror::Error)]
+pub enum DocsError {
+    #[error("--docs {}: {problem}; name an existing folder that this user may read", .path.display())]
+    Folder { path: PathBuf, problem: String },
+    #[error("the search index {} could not be opened: {source}", .path.display())]
+    Index { path: PathBuf, source: OpenError },
+    #[error("{} holds other data than a search index; it is left alone", .0.display())]
+    NotAnIndex(PathBuf),
+    #[error("the search index: {0}")]
+    Fault(#[from] Fault),
+}
+
+/// Why a document could not be read. The message is for whoever asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("there is no document {path:?}{}", index::or_instead(.nearest))]
+    UnknownPath { path: String, nearest: Vec<String> },
+    #[error("{path} has no heading {heading:?}; its headings are: {}", .headings.join(", "))]
+    UnknownHeading { path: String, heading: String, headings: Vec<String> },
+    #[error("the search index: {0}")]
+    Fault(#[from] Fault),
+}
+
+impl Docs {
+    /// Opens the index of a folder and brings it up to date.
+    ///
+    /// An index that is damaged, or was made by another version or for another folder, is made anew.
+    /// It waits for the disk: never call it from a task, nor [`Docs::scan`].
+    ///
+    /// # Errors
+    /// [`DocsError::Folder`] if the folder cannot be listed; the index's own troubles.
+    pub fn open(index: &Path, folder: Folder, clock: &Clock) -> Result<Self, DocsError> {
+        folder.root()?;
+        let db = index::open(index, &folder.origin(), clock)?;
+        let docs = Self::new(db, folder, clock);
+        let (folder, why) = match docs.scan() {
+            Ok(_) => return Ok(docs),
+            Err(DocsError::Fault(Fault::Corrupt(why))) => (docs.folder.clone(), why),
+            Err(error) => return Err(error),
+        };
+        // Closed before its file goes: SQLite tidies up by name.
+        drop(docs);
+        index::discard(index, &why)?;
+        let docs = Self::new(index::open(index, &folder.origin(), clock)?, folder, clock);
+        docs.scan()?;
+        Ok(docs)
+    }
+
+    fn new(db: Db, folder: Folder, clock: &Clock) -> Self {
+        let (generation, _) = tokio::sync::watch::channel(0);
+        Self { db, folder, clock: clock.clone(), scanned: Mutex::default(), generation }
+    }
+
+    /// Counts up whenever a scan has changed the index.
+    pub fn generation(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The sections that match best. Any text is a query; one without words finds nothing.
+    ///
+    /// All words must occur in a section; if they do so nowhere, any of them will do.
+    ///
+    /// # Errors
+    /// The index's fault.
+    pub fn search(
+        &self,
+        query: &str,
+        limit: Option<u32>,
+        path_prefix: Option<&str>,
+    ) -> Result<Vec<Hit>, DocsError> {
+        let limit = limit.unwrap_or(HITS).clamp(1, MAX_HITS) as usize;
+        let query = Query::parse(query);
+        for expression in [query.all(), query.any()].into_iter().flatten() {
+            let hits =
+                self.db.read(|c| index::search(c, &expression, &query, limit, path_prefix.unwrap_or("")))?;
+            if !hits.is_empty() {
+                return Ok(hits);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// A document, or what stands under one of its headings.
+    ///
+    /// # Errors
+    /// A path or heading that is not in the index, with what there is instead.
+    pub fn read(
+        &self,
+        path: &str,
+        heading: Option<&str>,
+        offset: Option<usize>,
+        limit: Option<usize>,
+    ) -> Result<Page, ReadError> {
+        let Some(document) = self.db.read(|c| index::document(c, path))? else {
+            let nearest = self.db.read(|c| index::nearest(c, path))?;
+            return Err(ReadError::UnknownPath { path: clipped(path), nearest });
+        };
+        let (heading, text) = match heading {
+            None => (None, document.text.as_str()),
+            Some(wanted) => match document.under(wanted) {
+                Some((heading, text)) => (Some(heading.to_owned()), text),
+                None => return Err(document.unknown_heading(path, clipped(wanted))),
+            },
+        };
+        let offset = offset.unwrap_or(0);
+        let total = text.chars().count();
+        let page: String = text.chars().skip(offset).take(limit.unwrap_or(PAGE).clamp(1, MAX_PAGE)).collect();
+        let end = offset.saturating_add(page.chars().count());
+        let next_offset = (end < total).then_some(end);
+        Ok(Page {
+            path: path.to_owned(),
+            title: document.title,
+            heading,
+            text: page,
+            offset,
+            total,
+            next_offset,
+        })
+    }
+
+    /// The documents whose paths begin with `path_prefix`, in the order of their paths.
+    ///
+    /// # Errors
+    /// The index's fault.
+    pub fn list(&self, path_prefix: Option<&str>, limit: Option<u32>) -> Result<Listing, DocsError> {
+        let limit = limit.unwrap_or(LISTED).clamp(1, MAX_LISTED);
+        Ok(self.db.read(|c| index::list(c, path_prefix.unwrap_or(""), limit))?)
+    }
+}
+
+/// What somebody sent, short enough for a message.
+fn clipped(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,363 @@
+//! The index: a `SQLite` file of its own, made from the folder and worth nothing without it.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use shared::db::{Conn, OpenError, Schema, params};
+use shared::{Clock, Db, Fault, Tx};
+
+use super::folder::Stamp;
+use super::query::Query;
+use super::section::Document;
+use super::snippet::snippet;
+use super::{DocsError, Hit, Listed, Listing, ReadError, words};
+
+/// Part of what an index is made for: raised when documents are taken apart in another way.
+const RECIPE: u32 = 1;
+
+/// "PCDX" marks its files.
+const SCHEMA: Schema = Schema {
+    application_id: 0x5043_4458,
+    audited: false,
+    // The full-text table keeps no text: what it is given has its CJK characters in pairs.
+    // A word in the title is worth eight in the body.
+    // Words are collected in 8 MiB of memory before they are sorted in: a first scan is a fifth faster.
+    migrations: &["
+CREATE TABLE origin (made_for TEXT NOT NULL) STRICT;
+CREATE TABLE document (
+    id       INTEGER PRIMARY KEY,
+    path     TEXT NOT NULL UNIQUE,
+    title    TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    modified INTEGER,
+    hash     BLOB NOT NULL,
+    text     TEXT NOT NULL
+) STRICT;
+CREATE TABLE section (
+    id       INTEGER PRIMARY KEY,
+    document INTEGER NOT NULL REFERENCES document (id) ON DELETE CASCADE,
+    heading  TEXT NOT NULL,
+    start    INTEGER NOT NULL,
+    line     INTEGER,
+    body     TEXT NOT NULL
+) STRICT;
+CREATE INDEX section_document ON section (document);
+CREATE VIRTUAL TABLE words USING fts5 (title, heading, path, body,
+    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2');
+INSERT INTO words (words, rank) VALUES ('hashsize', 8388608);
+INSERT INTO words (words, rank) VALUES ('rank', 'bm25(8.0, 6.0, 4.0, 1.0)');
+"],
+};
+
+/// Opens the index for a folder; what is there is deleted if it is of no use.
+pub(super) fn open(path: &Path, origin: &str, clock: &Clock) -> Result<Db, DocsError> {
+    let origin = format!("{RECIPE} {origin}");
+    let why = match usable(path, &origin, clock) {
+        Ok(db) => return Ok(db),
+        Err(OpenError::Foreign(_)) => "it is no search index".to_owned(),
+        Err(OpenError::Newer { .. }) => "a newer version made it".to_owned(),
+        Err(OpenError::Fault(Fault::Corrupt(why))) => why,
+        Err(source) => return Err(DocsError::Index { path: path.to_owned(), source }),
+    };
+    discard(path, &why)?;
+    usable(path, &origin, clock).map_err(|source| DocsError::Index { path: path.to_owned(), source })
+}
+
+/// Opens the file; an index that is damaged or made for something else is called corrupt.
+fn usable(path: &Path, origin: &str, clock: &Clock) -> Result<Db, OpenError> {
+    let db = Db::open(path, &SCHEMA, None, clock)?;
+    // Table by table: for all at once, SQLite would also compare every word of the full-text table.
+    for table in ["document", "section", "words_data", "words_idx", "words_docsize"] {
+        let check = format!("PRAGMA quick_check({table})");
+        let health: Option<String> = db.read(|c| c.query_row(&check, [], |r| r.get(0)))?;
+        if health.as_deref() != Some("ok") {
+            return Err(Fault::Corrupt(health.unwrap_or_default()).into());
+        }
+    }
+    let made_for: Option<String> =
+        db.read(|c| c.query_row("SELECT made_for FROM origin", [], |r| r.get(0)))?;
+    match made_for {
+        Some(made_for) if made_for == origin => {}
+        Some(_) => return Err(Fault::Corrupt("it was made for another folder or version".to_owned()).into()),
+        None => {
+            let origin = origin.to_owned();
+            db.write_blocking(move |tx| tx.execute("INSERT INTO origin VALUES (?1)", params![origin]))?;
+        }
+    }
+    Ok(db)
+}
+
+/// Deletes an index, and nothing else.
+pub(super) fn discard(path: &Path, why: &str) -> Result<(), DocsError> {
+    if is_main_database(path) {
+        return Err(DocsError::NotAnIndex(path.to_owned()));
+    }
+    tracing::warn!(docs.index = %path.display(), docs.why = %why, "the search index is made anew");
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match std::fs::remove_file(PathBuf::from(file)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let source = OpenError::Unwritable(path.to_owned(), error);
+                return Err(DocsError::Index { path: path.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a mistaken path names the one database that cannot be made anew.
+fn is_main_database(path: &Path) -> bool {
+    // SQLite's header keeps the application id at byte 68.
+    let mut header = [0; 72];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[68..] == shared::schema::SCHEMA.application_id.to_be_bytes()
+}
+
+/// What the index knows of a file.
+pub(super) struct Known {
+    pub id: i64,
+    pub stamp: Stamp,
+    pub hash: Vec<u8>,
+}
+
+pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
+    let rows = c.query("SELECT path, id, size, modified, hash FROM document", [], |r| {
+        let stamp = Stamp { size: r.get(2)?, modified: r.get(3)? };
+        Ok((r.get(0)?, Known { id: r.get(1)?, stamp, hash: r.get(4)? }))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+/// One change of the index.
+pub(super) enum Write {
+    /// A document, and the row that it replaces.
+    Put(Box<Put>, Option<i64>),
+    Restamp(i64, Stamp),
+    Remove(i64),
+}
+
+/// A document, and its words as the full-text table is to see them.
+pub(super) struct Put {
+    path: String,
+    stamp: Stamp,
+    hash: Vec<u8>,
+    document: Document,
+    path_words: String,
+    title_words: String,
+    /// Of each section: its heading and its body.
+    section_words: Vec<(String, String)>,
+}
+
+impl Write {
+    /// Everything that can be done before the writer thread is kept busy.
+    pub(super) fn put(
+        path: String,
+        stamp: Stamp,
+        hash: Vec<u8>,
+        document: Document,
+        replaced: Option<i64>,
+    ) -> Self {
+        let section_words =
+            document.sections.iter().map(|s| (words::indexed(&s.heading), words::indexed(&s.body))).collect();
+        let put = Put {
+            path_words: words::indexed(&path),
+            title_words: words::indexed(&document.title),
+            section_words,
+            path,
+            stamp,
+            hash,
+            document,
+        };
+        Self::Put(Box::new(put), replaced)
+    }
+}
+
+pub(super) fn apply(tx: &Tx<'_>, batch: &[Write]) -> Result<(), Fault> {
+    for write in batch {
+        match write {
+            Write::Put(put, replaced) => {
+                if let Some(id) = replaced {
+                    remove(tx, *id)?;
+                }
+                insert(tx, put)?;
+            }
+            Write::Restamp(id, stamp) => {
+                tx.execute(
+                    "UPDATE document SET size = ?2, modified = ?3 WHERE id = ?1",
+                    params![id, stamp.size, stamp.modified],
+                )?;
+            }
+            Write::Remove(id) => remove(tx, *id)?,
+        }
+    }
+    Ok(())
+}
+
+fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
+    tx.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM section WHERE document = ?1)", params![id])?;
+    tx.execute("DELETE FROM document WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
+fn insert(tx: &Tx<'_>, put: &Put) -> Result<(), Fault> {
+    let document = &put.document;
+    let id = inserted(tx.query_row(
+        "INSERT INTO document (path, title, size, modified, hash, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+        params![put.path, document.title, put.stamp.size, put.stamp.modified, put.hash, document.text],
+        |r| r.get(0),
+    )?)?;
+    for (section, (heading, body)) in document.sections.iter().zip(&put.section_words) {
+        let start = i64::try_from(section.start).unwrap_or(i64::MAX);
+        let section = inserted(tx.query_row(
+            "INSERT INTO section (document, heading, start, line, body) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+            params![id, section.heading, start, section.line, section.body],
+            |r| r.get(0),
+        )?)?;
+        tx.execute(
+            "INSERT INTO words (rowid, title, heading, path, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![section, put.title_words, heading, put.path_words, body],
+        )?;
+    }
+    Ok(())
+}
+
+fn inserted(id: Option<i64>) -> Result<i64, Fault> {
+    id.ok_or_else(|| Fault::Corrupt("an inserted row has no id".to_owned()))
+}
+
+/// The best sections, one for each heading of a document.
+pub(super) fn search(
+    c: &Conn<'_>,
+    expression: &str,
+    query: &Query,
+    limit: usize,
+    path_prefix: &str,
+) -> Result<Vec<Hit>, Fault> {
+    let needles = query.needles();
+    let mut hits: Vec<Hit> = Vec::new();
+    c.for_each(
+        "SELECT document.path, document.title, section.heading, section.line, section.body, -words.rank
+         FROM words JOIN section ON section.id = words.rowid JOIN document ON document.id = section.document
+         WHERE words MATCH ?1 AND substr(document.path, 1, length(?2)) = ?2 ORDER BY words.rank",
+        params![expression, path_prefix],
+        |r| {
+            let (path, heading): (String, String) = (r.get(0)?, r.get(2)?);
+            if !hits.iter().any(|hit| hit.path == path && hit.heading == heading) {
+                let snippet = snippet(&r.get::<String>(4)?, &needles);
+                hits.push(Hit {
+                    path,
+                    title: r.get(1)?,
+                    heading,
+                    snippet,
+                    score: r.get(5)?,
+                    line: r.get(3)?,
+                });
+            }
+            Ok(hits.len() < limit)
+        },
+    )?;
+    Ok(hits)
+}
+
+/// A document to read from.
+pub(super) struct Stored {
+    pub title: String,
+    pub text: String,
+    /// The heading of each section, and where it begins, in the document's order.
+    sections: Vec<(String, usize)>,
+}
+
+/// One statement, so that the sections fit the text while a scan is under way.
+pub(super) fn document(c: &Conn<'_>, path: &str) -> Result<Option<Stored>, Fault> {
+    c.query_row(
+        "SELECT title, text, (SELECT json_group_array(json_array(heading, start)) FROM
+             (SELECT heading, start FROM section WHERE document = document.id ORDER BY section.id))
+         FROM document WHERE path = ?1",
+        params![path],
+        |r| {
+            let sections =
+                serde_json::from_str(&r.get::<String>(2)?).map_err(|e| Fault::Corrupt(e.to_string()))?;
+            Ok(Stored { title: r.get(0)?, text: r.get(1)?, sections })
+        },
+    )
+}
+
+impl Stored {
+    /// A heading by its path or its own words, and the text from it to the next one beside or above.
+    pub(super) fn under(&self, wanted: &str) -> Option<(&str, &str)> {
+        let wanted = plain_heading(wanted);
+        let is_whole = |heading: &str| plain_heading(heading) == wanted;
+        let is_last = |heading: &str| heading.rsplit(" > ").next().is_some_and(is_whole);
+        let find = |is: &dyn Fn(&str) -> bool| self.sections.iter().position(|(h, _)| !h.is_empty() && is(h));
+        let first = find(&is_whole).or_else(|| find(&is_last))?;
+        let (heading, start) = &self.sections[first];
+        let beyond = |(other, _): &&(String, usize)| {
+            other
+                .strip_prefix(heading.as_str())
+                .is_none_or(|rest| !rest.is_empty() && !rest.starts_with(" > "))
+        };
+        let end = self.sections[first..].iter().find(beyond).map_or(self.text.len(), |(_, start)| *start);
+        Some((heading, self.text.get(*start..end)?))
+    }
+
+    pub(super) fn unknown_heading(&self, path: &str, heading: String) -> ReadError {
+        let mut headings: Vec<String> = self.sections.iter().map(|(h, _)| h.clone()).collect();
+        headings.retain(|h| !h.is_empty());
+        headings.dedup();
+        headings.truncate(50);
+        if headings.is_empty() {
+            headings.push("(none)".to_owned());
+        }
+        ReadError::UnknownHeading { path: path.to_owned(), heading, headings }
+    }
+}
+
+fn plain_heading(heading: &str) -> String {
+    heading.trim_start_matches('#').split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+pub(super) fn list(c: &Conn<'_>, path_prefix: &str, limit: u32) -> Result<Listing, Fault> {
+    let documents = c.query(
+        "SELECT path, title FROM document WHERE substr(path, 1, length(?1)) = ?1 ORDER BY path LIMIT ?2",
+        params![path_prefix, limit],
+        |r| Ok(Listed { path: r.get(0)?, title: r.get(1)? }),
+    )?;
+    let total: Option<i64> = c.query_row(
+        "SELECT count(*) FROM document WHERE substr(path, 1, length(?1)) = ?1",
+        params![path_prefix],
+        |r| r.get(0),
+    )?;
+    Ok(Listing { documents, total: total.unwrap_or_default().unsigned_abs() })
+}
+
+/// Up to three paths that somebody may have meant: those that agree with it most at both ends.
+pub(super) fn nearest(c: &Conn<'_>, path: &str) -> Result<Vec<String>, Fault> {
+    let wanted = path.to_lowercase();
+    let mut best: Vec<(usize, String)> = Vec::new();
+    c.for_each("SELECT path FROM document ORDER BY path", [], |r| {
+        let path: String = r.get(0)?;
+        let lower = path.to_lowercase();
+        let score = agreement(lower.as_bytes(), wanted.as_bytes());
+        if 2 * score > lower.len() {
+            best.push((score, path));
+            best.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+            best.truncate(3);
+        }
+        Ok(true)
+    })?;
+    Ok(best.into_iter().map(|(_, path)| path).collect())
+}
+
+/// How many bytes two texts share at the beginning and at the end.
+fn agreement(a: &[u8], b: &[u8]) -> usize {
+    let ahead = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let behind = a[ahead..].iter().rev().zip(b[ahead..].iter().rev()).take_while(|(x, y)| x == y).count();
+    ahead + behind
+}
+
+pub(super) fn or_instead(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; did you mean {}?", nearest.join(", ")) }
+}

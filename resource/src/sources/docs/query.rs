@@ -1,0 +1,181 @@
+//! From what somebody typed to an FTS5 expression that cannot be wrong.
+//!
+//! Nothing typed is an operator: every piece becomes a quoted string, without quotes, control
+//! characters or NUL inside, and only pieces that hold a letter or digit are used at all.
+
+use super::words::{self, Run};
+
+/// More than anybody types; what a hostile caller may cost.
+const MAX_CHARS: usize = 512;
+const MAX_TERMS: usize = 48;
+
+/// A query, taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    terms: Vec<Term>,
+}
+
+#[derive(Debug)]
+enum Term {
+    /// A piece between spaces; `redirect_uri` is one, and its words are looked for side by side.
+    Piece(String),
+    /// A run of CJK characters.
+    Run(String),
+}
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Self {
+        let text: String = text.chars().take(MAX_CHARS).collect();
+        // Quotes become spaces only now: compatibility forms of them have become quotes.
+        let text = words::normal(&text).replace(|c: char| c == '"' || c.is_control(), " ");
+        let terms = text
+            .split_whitespace()
+            .flat_map(words::runs)
+            .filter_map(|run| match run {
+                Run::Cjk(run) => Some(Term::Run(run.to_owned())),
+                Run::Other(piece) if piece.contains(char::is_alphanumeric) => {
+                    Some(Term::Piece(piece.to_owned()))
+                }
+                Run::Other(_) => None,
+            })
+            .take(MAX_TERMS)
+            .collect();
+        Self { terms }
+    }
+
+    /// The expression that wants everything.
+    pub(super) fn all(&self) -> Option<String> {
+        let last = self.terms.len().checked_sub(1)?;
+        let parts: Vec<String> =
+            self.terms.iter().enumerate().map(|(i, term)| term.whole(i == last)).collect();
+        Some(parts.join(" AND "))
+    }
+
+    /// The expression that is content with any word; none if that would say the same.
+    pub(super) fn any(&self) -> Option<String> {
+        let words = self.words();
+        let (last, others) = words.split_last()?;
+        if others.is_empty() {
+            return None;
+        }
+        let mut parts: Vec<String> = others.iter().map(|word| quoted(word)).collect();
+        parts.push(last_word(last));
+        Some(parts.join(" OR "))
+    }
+
+    /// The single words and pairs, each once.
+    fn words(&self) -> Vec<&str> {
+        let mut words = Vec::new();
+        for term in &self.terms {
+            match term {
+                Term::Piece(piece) => {
+                    for word in piece.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+                        if !words.contains(&word) {
+                            words.push(word);
+                        }
+                    }
+                }
+                Term::Run(run) => {
+                    for pair in words::pairs(run) {
+                        if !words.contains(&pair) {
+                            words.push(pair);
+                        }
+                    }
+                }
+            }
+        }
+        words.truncate(MAX_TERMS);
+        words
+    }
+
+    /// What a snippet marks: words and pairs, taken apart as its text is.
+    pub(super) fn needles(&self) -> Vec<Needle> {
+        let words = self.words();
+        let count = words.len();
+        words
+            .into_iter()
+            .enumerate()
+            .map(|(i, word)| Needle {
+                tokens: words::tokens(word).into_iter().map(|t| t.folded).collect(),
+                prefix: i + 1 == count && is_prefix(word),
+            })
+            .filter(|needle| !needle.tokens.is_empty())
+            .collect()
+    }
+}
+
+/// Words that follow each other; the last one may be the beginning of a longer one.
+#[derive(Debug)]
+pub(super) struct Needle {
+    pub tokens: Vec<String>,
+    pub prefix: bool,
+}
+
+impl Term {
+    fn whole(&self, last: bool) -> String {
+        match self {
+            Self::Piece(piece) if last => last_word(piece),
+            Self::Piece(piece) => quoted(piece),
+            // A single character is indexed as the beginning of a pair.
+            Self::Run(run) if run.chars().nth(1).is_none() => format!("{}*", quoted(run)),
+            Self::Run(run) => quoted(&words::pairs(run).collect::<Vec<_>>().join(" ")),
+        }
+    }
+}
+
+/// The word that may still be in the typing; the same word in full counts twice.
+fn last_word(word: &str) -> String {
+    let quoted = quoted(word);
+    if is_prefix(word) { format!("({quoted} OR {quoted}*)") } else { quoted }
+}
+
+/// One letter begins too many words. A CJK character is indexed as the beginning of a pair.
+fn is_prefix(word: &str) -> bool {
+    let mut end = word.chars().rev();
+    match end.next() {
+        Some(c) if words::is_cjk(c) => end.next().is_none(),
+        Some(c) if c.is_alphanumeric() => end.next().is_some_and(char::is_alphanumeric),
+        _ => false,
+    }
+}
+
+/// A string of FTS5; there is no quote left to escape.
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Option<String> {
+        Query::parse(text).all()
+    }
+
+    #[test]
+    fn operators_are_words_and_quotes_are_spaces() {
+        assert_eq!(all("a AND b").unwrap(), r#""a" AND "AND" AND "b""#);
+        assert_eq!(all(r#"path:x" OR NEAR("#).unwrap(), r#""path:x" AND "OR" AND "NEAR(""#);
+        assert_eq!(all("nul\0l lin").unwrap(), r#""nul" AND "l" AND ("lin" OR "lin"*)"#);
+    }
+
+    #[test]
+    fn full_width_quotes_do_not_get_in() {
+        assert_eq!(all("a\u{ff02}b").unwrap(), r#""a" AND "b""#);
+    }
+
+    #[test]
+    fn no_word_is_no_query() {
+        for text in ["", "   ", "\"", "* ( ) :", "—", "\0"] {
+            assert!(all(text).is_none(), "{text:?}");
+            assert!(Query::parse(text).any().is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn cjk_is_looked_for_by_pairs() {
+        assert_eq!(all("東京都").unwrap(), r#""東京 京都""#);
+        assert_eq!(all("都").unwrap(), r#""都"*"#);
+        assert_eq!(Query::parse("東京都 の").any().unwrap(), r#""東京" OR "京都" OR ("の" OR "の"*)"#);
+    }
+}

@@ -1,0 +1,183 @@
+//! A few words around what matched, from the text as it was written.
+
+use super::query::Needle;
+use super::words::{self, Token};
+
+/// How many characters a snippet has at most, marks and ellipses included.
+const MAX: usize = 300;
+/// How many characters of the text stand before the first match.
+const BEFORE: usize = 60;
+
+/// The part of `body` in which most of what was looked for occurs, marked with `**`.
+pub(super) fn snippet(body: &str, needles: &[Needle]) -> String {
+    let tokens = words::tokens(body);
+    let marks = marks(&tokens, needles);
+    let start = beginning(body, &tokens, best(&tokens, &marks));
+    render(body, start, &tokens, &marks)
+}
+
+/// A match: the tokens from `first` to `last`, and which needle it is.
+struct Mark {
+    first: usize,
+    last: usize,
+    needle: usize,
+}
+
+fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for first in 0..tokens.len() {
+        for (index, needle) in needles.iter().enumerate() {
+            let count = needle.tokens.len();
+            let Some(window) = tokens.get(first..first + count) else { continue };
+            let matches = window.iter().zip(&needle.tokens).enumerate().all(|(i, (token, wanted))| {
+                token.folded == *wanted
+                    || (needle.prefix && i + 1 == count && token.folded.starts_with(wanted.as_str()))
+            });
+            if matches {
+                marks.push(Mark { first, last: first + count - 1, needle: index });
+            }
+        }
+    }
+    marks
+}
+
+/// The byte from which a window holds the most different needles; the earliest such.
+fn best(tokens: &[Token], marks: &[Mark]) -> usize {
+    let mut best = (0, 0);
+    for (i, mark) in marks.iter().enumerate() {
+        let from = tokens[mark.first].start;
+        let mut seen: Vec<usize> = Vec::new();
+        for other in &marks[i..] {
+            // Bytes instead of characters: near enough to choose by.
+            if tokens[other.last].end > from + MAX - BEFORE {
+                break;
+            }
+            if !seen.contains(&other.needle) {
+                seen.push(other.needle);
+            }
+        }
+        if seen.len() > best.0 {
+            best = (seen.len(), from);
+        }
+    }
+    best.1
+}
+
+/// Some characters before the match, at the beginning of a word.
+fn beginning(body: &str, tokens: &[Token], at: usize) -> usize {
+    let Some((earliest, _)) = body[..at].char_indices().rev().nth(BEFORE - 1) else { return 0 };
+    tokens.iter().map(|t| t.start).find(|start| (earliest..=at).contains(start)).unwrap_or(at)
+}
+
+fn render(body: &str, start: usize, tokens: &[Token], marks: &[Mark]) -> String {
+    let mut out = Snippet { text: String::new(), room: MAX - 2 };
+    if start > 0 {
+        out.text.push('…');
+    }
+    let mut at = start;
+    let mut i = tokens.partition_point(|t| t.start < start);
+    while let Some(token) = tokens.get(i) {
+        let marked_to = marks_from(marks, i);
+        let last = marked_to.unwrap_or(i);
+        let end = tokens[last].end;
+        let between = spaced(&body[at..token.start]);
+        let words = spaced(&body[token.start..end]);
+        let whole = if marked_to.is_some() { format!("{between}**{words}**") } else { between + &words };
+        if !out.push(&whole) {
+            if out.text.chars().count() <= 1 {
+                // One endless word: better a part of it than nothing.
+                out.text.extend(words.chars().take(MAX - 2));
+            }
+            out.text.push('…');
+            return out.text;
+        }
+        at = end;
+        i = last + 1;
+    }
+    if !out.push(spaced(&body[at..]).trim_end()) {
+        out.text.push('…');
+    }
+    out.text.trim_start().to_owned()
+}
+
+/// The last token of the marks that begin at this token and overlap each other: pairs of CJK
+/// characters are one mark.
+fn marks_from(marks: &[Mark], first: usize) -> Option<usize> {
+    let from = marks.partition_point(|m| m.first < first);
+    let mut last = None;
+    for mark in &marks[from..] {
+        match last {
+            None if mark.first != first => return None,
+            Some(end) if mark.first > end => break,
+            _ => last = last.max(Some(mark.last)),
+        }
+    }
+    last
+}
+
+struct Snippet {
+    text: String,
+    room: usize,
+}
+
+impl Snippet {
+    fn push(&mut self, text: &str) -> bool {
+        let count = text.chars().count();
+        if count > self.room {
+            return false;
+        }
+        self.room -= count;
+        self.text.push_str(text);
+        true
+    }
+}
+
+/// Any white space as one space.
+fn spaced(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let c = if c.is_whitespace() || c.is_control() { ' ' } else { c };
+        if c != ' ' || !out.ends_with(' ') {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query::Query;
+    use super::*;
+
+    fn snip(body: &str, query: &str) -> String {
+        snippet(body, &Query::parse(query).needles())
+    }
+
+    #[test]
+    fn words_are_marked_as_they_were_written() {
+        assert_eq!(
+            snip("An Überprüfung of\n\nthe thing", "uberprufung thing"),
+            "An **Überprüfung** of the **thing**"
+        );
+        assert_eq!(snip("installing it", "inst"), "**installing** it");
+        assert_eq!(snip("今日は東京都に行く", "東京都"), "今日は**東京都**に行く");
+        assert_eq!(snip("nothing here", "absent"), "nothing here");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_words_around_the_match() {
+        let body = format!("{} needle {}", "before ".repeat(200), "after ".repeat(200));
+        let found = snip(&body, "needle");
+        assert!(found.starts_with("…before") && found.contains("**needle**"), "{found}");
+        assert!(found.ends_with("after…"), "{found}");
+        assert!(found.chars().count() <= MAX);
+    }
+
+    #[test]
+    fn an_endless_word_is_cut_short() {
+        let found = snip(&"x".repeat(5000), "y");
+        assert!(found.chars().count() <= MAX && found.ends_with("x…"), "{found}");
+        let found = snip(&"水".repeat(5000), "水水");
+        assert!(found.chars().count() <= MAX, "{found}");
+    }
+}

@@ -1,0 +1,575 @@
+use std::os::unix::fs::symlink;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A folder, an outside beside it, and a place for the index.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(place.folder()).unwrap();
+        std::fs::create_dir_all(place.outside()).unwrap();
+        std::fs::write(place.outside().join("secret.md"), "# Outside\n\ntopsecret\n").unwrap();
+        for (path, text) in files {
+            place.put(path, text);
+        }
+        place
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("docs")
+    }
+
+    fn outside(&self) -> PathBuf {
+        self.dir.path().join("outside")
+    }
+
+    fn index(&self) -> PathBuf {
+        self.dir.path().join("docs.db")
+    }
+
+    fn put(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.folder().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn try_open(&self) -> Result<Docs, DocsError> {
+        Docs::open(&self.index(), Folder::Directory(self.folder()), &Clock::system())
+    }
+
+    fn open(&self) -> Docs {
+        self.try_open().unwrap()
+    }
+}
+
+fn paths(docs: &Docs, query: &str) -> Vec<String> {
+    docs.search(query, None, None).unwrap().into_iter().map(|hit| hit.path).collect()
+}
+
+fn all(docs: &Docs) -> Vec<String> {
+    docs.list(None, None).unwrap().documents.into_iter().map(|d| d.path).collect()
+}
+
+fn changes(added: u32, changed: u32, removed: u32, skipped: u32) -> Changes {
+    Changes { added, changed, removed, skipped }
+}
+
+const GUIDE: &str = "# Guide\n\nWelcome.\n\n## Install\n\nFetch the binary.\n\n### Linux\n\nRun `portcullis serve` as a unit.\n\n### macOS\n\nDrag it.\n\n## Linuxes\n\nOther ones.\n";
+
+// --- what must not work -------------------------------------------------------------------------
+
+#[test]
+fn a_folder_that_is_none_is_one_clear_error() {
+    let place = Place::new(&[]);
+    let open = |path: PathBuf| Docs::open(&place.index(), Folder::Directory(path), &Clock::system());
+    let missing = open(place.dir.path().join("nowhere")).err().unwrap().to_string();
+    assert!(missing.starts_with("--docs ") && missing.contains("there is no such folder"), "{missing}");
+    let file = open(place.outside().join("secret.md")).err().unwrap().to_string();
+    assert!(file.starts_with("--docs ") && file.contains("this is no folder"), "{file}");
+    assert!(!place.index().exists(), "no index is made for no folder");
+}
+
+#[test]
+fn no_path_leads_outside() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    let docs = place.open();
+    let absolute = place.outside().join("secret.md");
+    for path in [
+        "../outside/secret.md",
+        "x/../../outside/secret.md",
+        "./guide.md",
+        "/etc/passwd",
+        absolute.to_str().unwrap(),
+        "%2e%2e/outside/secret.md",
+        "..%2foutside%2fsecret.md",
+        "..\\outside\\secret.md",
+        "guide.md\0",
+        "guide.md/",
+        "guide.md/../../outside/secret.md",
+        "",
+        ".",
+        "..",
+        "/",
+        "guide.md' OR '1'='1",
+    ] {
+        let answer = docs.read(path, None, None, None);
+        assert!(matches!(answer, Err(ReadError::UnknownPath { .. })), "{path:?}: {answer:?}");
+        assert_eq!(docs.search("Outside", None, Some(path)).unwrap(), [], "{path:?}");
+    }
+    assert_eq!(docs.list(Some("../"), None).unwrap().total, 0);
+}
+
+#[test]
+fn links_that_lead_outside_are_skipped() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    let folder = place.folder();
+    symlink(place.outside().join("secret.md"), folder.join("absolute.md")).unwrap();
+    symlink("../outside/secret.md", folder.join("relative.md")).unwrap();
+    symlink("../outside", folder.join("dir")).unwrap();
+    symlink("/etc", folder.join("etc")).unwrap();
+    symlink("/proc/self/root", folder.join("magic")).unwrap();
+    symlink("../docs/../outside/secret.md", folder.join("round.md")).unwrap();
+    symlink("nowhere.md", folder.join("broken.md")).unwrap();
+    symlink("self.md", folder.join("self.md")).unwrap();
+    let docs = place.open();
+    assert_eq!(all(&docs), ["guide.md"]);
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 8));
+    assert_eq!(paths(&docs, "topsecret"), [""; 0]);
+}
+
+#[test]
+fn a_file_that_becomes_a_link_outside_is_never_followed() {
+    let place = Place::new(&[("a.md", "harmless"), ("d/b.md", "harmless too")]);
+    let docs = place.open();
+    std::fs::remove_file(place.folder().join("a.md")).unwrap();
+    symlink(place.outside().join("secret.md"), place.folder().join("a.md")).unwrap();
+    std::fs::remove_dir_all(place.folder().join("d")).unwrap();
+    symlink(place.outside(), place.folder().join("d")).unwrap();
+    // Before the next scan: what was indexed, not what the path means now.
+    assert_eq!(docs.read("a.md", None, None, None).unwrap().text, "harmless");
+    assert!(docs.read("d/secret.md", None, None, None).is_err());
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 2, 2));
+    assert!(docs.read("a.md", None, None, None).is_err());
+    assert_eq!(paths(&docs, "topsecret"), [""; 0]);
+}
+
+/// The switch in the moment between listing and reading.
+#[test]
+fn a_link_swapped_in_during_a_scan_is_refused_by_the_handle() {
+    let place = Place::new(&[("a.md", "harmless"), ("d/secret.md", "harmless too")]);
+    let root = Folder::Directory(place.folder()).root().unwrap();
+    let (found, _) = root.walk(&mut folder::Warned::default());
+    assert_eq!(found.len(), 2);
+    std::fs::remove_file(place.folder().join("a.md")).unwrap();
+    symlink(place.outside().join("secret.md"), place.folder().join("a.md")).unwrap();
+    std::fs::rename(place.folder().join("d"), place.dir.path().join("gone")).unwrap();
+    symlink("../outside", place.folder().join("d")).unwrap();
+    for path in ["a.md", "d/secret.md", "../outside/secret.md", "/etc/passwd"] {
+        assert!(root.read(path).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn pipes_and_folders_with_the_name_of_a_document_hold_nothing_up() {
+    let place = Place::new(&[("guide.md", GUIDE), ("folder.md/inner.md", "inner")]);
+    let pipe = place.folder().join("pipe.md");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let docs = place.open();
+    assert_eq!(all(&docs), ["folder.md/inner.md", "guide.md"]);
+    let root = Folder::Directory(place.folder()).root().unwrap();
+    assert!(matches!(root.read("pipe.md"), Err(folder::Skip::NotRegular)));
+    assert!(root.read("folder.md").is_err());
+}
+
+#[test]
+fn what_is_no_document_is_skipped_and_counted() {
+    let place =
+        Place::new(&[("guide.md", GUIDE), (".hidden.md", "x"), (".git/readme.md", "x"), ("a.png", "x")]);
+    place.put("latin.txt", b"caf\xe9 au lait");
+    place.put("binary.md", b"text\0text");
+    place.put("huge.md", "word ".repeat(1 << 20));
+    place.put("line\nbreak.md", "x");
+    let mut deep = PathBuf::new();
+    deep.extend(std::iter::repeat_n("d", 40));
+    place.put(deep.join("deep.md").to_str().unwrap(), "x");
+    let docs = place.open();
+    assert_eq!(all(&docs), ["guide.md"]);
+    for _ in 0..2 {
+        assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 8));
+    }
+    // Each of them can be mended.
+    place.put("latin.txt", "café au lait");
+    assert_eq!(docs.scan().unwrap(), changes(1, 0, 0, 7));
+    // A document can stop being one.
+    place.put("guide.md", b"\xff\xfe");
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 1, 8));
+}
+
+#[test]
+fn links_in_a_circle_end() {
+    let place = Place::new(&[("a/one.md", "one"), ("b/two.md", "two")]);
+    symlink("../b", place.folder().join("a/b")).unwrap();
+    symlink("../a", place.folder().join("b/a")).unwrap();
+    symlink(".", place.folder().join("here")).unwrap();
+    assert_eq!(all(&place.open()), ["a/one.md", "b/two.md"]);
+}
+
+/// As Kubernetes mounts files: through links inside the folder, to a hidden one.
+#[test]
+fn links_that_stay_inside_are_followed() {
+    let place = Place::new(&[("..2026_11/guide.md", GUIDE)]);
+    symlink("..2026_11", place.folder().join("..data")).unwrap();
+    symlink("..data/guide.md", place.folder().join("guide.md")).unwrap();
+    let docs = place.open();
+    assert_eq!(all(&docs), ["guide.md"]);
+    assert_eq!(docs.read("guide.md", None, None, None).unwrap().text, GUIDE);
+}
+
+#[test]
+fn unknown_paths_and_headings_say_what_there_is() {
+    let place =
+        Place::new(&[("guides/install.md", GUIDE), ("guides/other.md", "x"), ("misc/zebra.txt", "x")]);
+    let docs = place.open();
+    let error = docs.read("guides/instal.md", None, None, None).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        r#"there is no document "guides/instal.md"; did you mean guides/install.md, guides/other.md?"#
+    );
+    let error = docs.read("install.md", None, None, None).unwrap_err().to_string();
+    assert!(error.contains("did you mean guides/install.md"), "{error}");
+    let error = docs.read("\0\u{1b}[2J", None, None, None).unwrap_err().to_string();
+    assert_eq!(error, r#"there is no document "\0\u{1b}[2J""#);
+    let error = docs.read("guides/install.md", Some("Windows"), None, None).unwrap_err().to_string();
+    assert!(error.contains("Guide > Install > Linux, Guide > Install > macOS"), "{error}");
+    let error = docs.read("guides/other.md", Some(""), None, None).unwrap_err().to_string();
+    assert!(error.ends_with("its headings are: (none)"), "{error}");
+    let long = docs.read(&"x".repeat(100_000), Some("y"), None, None).unwrap_err().to_string();
+    assert!(long.len() < 500);
+}
+
+#[test]
+fn hostile_queries_are_only_words() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    let docs = place.open();
+    let long = "a\"b* ".repeat(20_000);
+    let cjk = "東".repeat(50_000);
+    for query in [
+        "\"",
+        "\"\"\"",
+        "*",
+        "^",
+        "NEAR(",
+        "NEAR(a b, 2)",
+        "col:",
+        "path:guide",
+        "- x",
+        "+",
+        "a AND",
+        "OR",
+        "NOT",
+        "(",
+        ")",
+        "{a b} : c",
+        "\0",
+        "a\0b",
+        "';DROP TABLE document;--",
+        "\u{feff}",
+        "ﷺ",
+        "a\u{301}\u{301}",
+        "²½",
+        "\u{1F600}",
+        "\u{1E900}\u{1E943}",
+        &long,
+        &cjk,
+    ] {
+        docs.search(query, Some(u32::MAX), Some(query)).unwrap();
+        docs.search(query, Some(0), None).unwrap();
+    }
+    assert_eq!(all(&docs), ["guide.md"]);
+}
+
+fn shared_docs() -> &'static Docs {
+    static DOCS: OnceLock<(Place, Docs)> = OnceLock::new();
+    &DOCS
+        .get_or_init(|| {
+            let place = Place::new(&[
+                ("guide.md", GUIDE),
+                ("日本.md", "# 東京\n\n京都と大阪"),
+                ("x.txt", "a\"b AND \u{301}c"),
+            ]);
+            let docs = place.open();
+            (place, docs)
+        })
+        .1
+}
+
+proptest! {
+    /// Nothing that anybody types is an error, and a snippet keeps its length.
+    #[test]
+    fn any_text_is_a_query(query in any::<String>(), prefix in any::<Option<String>>()) {
+        for hit in shared_docs().search(&query, Some(50), prefix.as_deref()).unwrap() {
+            prop_assert!(hit.snippet.chars().count() <= 300);
+        }
+    }
+
+    #[test]
+    fn any_mixture_of_operators_is_a_query(query in "[\"*^(){}:+\\-,. \0'a東ONEARD\u{301}]{0,40}") {
+        shared_docs().search(&query, None, None).unwrap();
+    }
+
+    #[test]
+    fn any_text_is_a_path_and_a_heading(path in any::<String>(), heading in any::<String>(), at in any::<usize>()) {
+        let unknown = matches!(shared_docs().read(&path, None, None, None), Err(ReadError::UnknownPath { .. }));
+        prop_assert!(unknown);
+        let _ = shared_docs().read("guide.md", Some(&heading), Some(at), Some(at));
+        shared_docs().list(Some(&path), None).unwrap();
+    }
+
+    /// Any text can be a document, in every format.
+    #[test]
+    fn any_text_is_a_document(text in any::<String>(), query in "\\PC{1,8}") {
+        use section::{Document, Kind};
+        for kind in [Kind::Markdown, Kind::Html, Kind::Text] {
+            let document = Document::parse("a", kind, &text);
+            for section in &document.sections {
+                prop_assert!(document.text.is_char_boundary(section.start));
+                let marked = snippet::snippet(&section.body, &Query::parse(&query).needles());
+                prop_assert!(marked.chars().count() <= 300);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_index_is_made_anew() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    drop(place.open());
+    let whole = std::fs::read(place.index()).unwrap();
+    let mut holes = whole.clone();
+    holes[4096..].fill(0x5a);
+    let mut newer = whole.clone();
+    newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    let mut foreign = whole.clone();
+    foreign[68..72].copy_from_slice(b"XXXX");
+    for damaged in
+        [b"no database".repeat(100), holes, newer, foreign, whole[..whole.len() / 2].to_vec(), vec![]]
+    {
+        std::fs::write(place.index(), damaged).unwrap();
+        let docs = place.open();
+        assert_eq!(paths(&docs, "unit"), ["guide.md"]);
+    }
+}
+
+/// A mistaken path must not cost the one database that cannot be made anew.
+#[test]
+fn the_main_database_is_never_deleted() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    drop(Db::open(&place.index(), &shared::schema::SCHEMA, None, &Clock::system()).unwrap());
+    assert!(matches!(place.try_open(), Err(DocsError::NotAnIndex(_))));
+    Db::open(&place.index(), &shared::schema::SCHEMA, None, &Clock::system()).unwrap();
+}
+
+#[test]
+fn a_vanished_folder_leaves_the_index_as_it_was() {
+    let place = Place::new(&[("guide.md", GUIDE)]);
+    let docs = place.open();
+    std::fs::rename(place.folder(), place.dir.path().join("moved")).unwrap();
+    assert!(matches!(docs.scan(), Err(DocsError::Folder { .. })));
+    assert_eq!(paths(&docs, "unit"), ["guide.md"]);
+}
+
+// --- what must work -----------------------------------------------------------------------------
+
+#[test]
+fn chinese_japanese_and_korean_are_found() {
+    let place = Place::new(&[
+        ("ja.md", "# 設定ガイド\n\n東京都のサーバーを再起動してください。ﾃｽﾄも行います。\n"),
+        ("zh.md", "# 安装指南\n\n请先安装数据库，然后启动服务器。\n"),
+        ("ko.md", "# 설치 안내\n\n데이터베이스를 먼저 설치하십시오.\n"),
+        ("en.md", "# Other\n\nNothing of the kind.\n"),
+    ]);
+    let docs = place.open();
+    for (query, path) in [
+        ("再起動", "ja.md"),
+        ("東京都 サーバー", "ja.md"),
+        ("テスト", "ja.md"),
+        ("設定", "ja.md"),
+        ("都", "ja.md"),
+        ("ド", "ja.md"),
+        ("数据库", "zh.md"),
+        ("启动服务器", "zh.md"),
+        ("器", "zh.md"),
+        ("설치", "ko.md"),
+        ("데이터베이스", "ko.md"),
+        ("내", "ko.md"),
+        // Decomposed, as some file systems and keyboards write it.
+        ("\u{1109}\u{1165}\u{11af}\u{110e}\u{1175}", "ko.md"),
+        // Not in the text like this: any pair will do.
+        ("東京の再起動の方法", "ja.md"),
+    ] {
+        assert_eq!(paths(&docs, query), [path], "{query}");
+    }
+    let hit = &docs.search("東京都", None, None).unwrap()[0];
+    assert_eq!(hit.heading, "設定ガイド");
+    assert!(hit.snippet.starts_with("**東京都**のサーバー"), "{}", hit.snippet);
+}
+
+#[test]
+fn a_heading_ranks_above_a_body_and_a_title_above_both() {
+    let filler = "Some words about other things entirely. ".repeat(10);
+    let place = Place::new(&[
+        ("a.md", &format!("# Alpha\n\n{filler} rotation rotation {filler}")),
+        ("b.md", &format!("# Beta\n\n## Rotation\n\n{filler}")),
+        ("c.md", &format!("---\ntitle: Rotation\n---\n# Gamma\n\n## Rotation\n\n{filler}")),
+    ]);
+    assert_eq!(paths(&place.open(), "rotation")[0], "c.md");
+    assert_eq!(
+        paths(&place.open(), "rotation").into_iter().filter(|p| p != "c.md").collect::<Vec<_>>(),
+        ["b.md", "a.md"]
+    );
+}
+
+#[test]
+fn all_words_first_then_any_and_the_last_may_be_half_typed() {
+    let place =
+        Place::new(&[("a.md", "keys and rotation"), ("b.md", "keys and locks"), ("c.md", "Crème brûlée")]);
+    let docs = place.open();
+    assert_eq!(paths(&docs, "keys rotation"), ["a.md"]);
+    assert_eq!(paths(&docs, "keys rotat"), ["a.md"]);
+    assert_eq!(paths(&docs, "zebra locks"), ["b.md"]);
+    assert_eq!(paths(&docs, "rotat keys"), ["a.md", "b.md"], "only the last word may be unfinished");
+    assert_eq!(paths(&docs, "creme BRULEE"), ["c.md"]);
+    assert_eq!(docs.search("creme", None, None).unwrap()[0].snippet, "**Crème** brûlée");
+    assert_eq!(paths(&docs, "zebra"), [""; 0]);
+}
+
+#[test]
+fn identifiers_are_found_as_they_are_written() {
+    let place = Place::new(&[
+        ("a.md", "set `audit.sync` here"),
+        ("b.md", "sync the audit"),
+        ("c.md", "redirect_uri"),
+    ]);
+    let docs = place.open();
+    assert_eq!(paths(&docs, "audit.sync"), ["a.md"]);
+    assert_eq!(paths(&docs, "redirect_uri"), ["c.md"]);
+    assert_eq!(paths(&docs, "uri"), ["c.md"]);
+}
+
+#[test]
+fn hits_say_where_and_can_be_limited() {
+    let place = Place::new(&[("a/guide.md", GUIDE), ("b/guide.md", GUIDE)]);
+    let docs = place.open();
+    let hits = docs.search("unit", None, Some("b/")).unwrap();
+    assert_eq!(hits.len(), 1);
+    let hit = &hits[0];
+    assert_eq!((hit.path.as_str(), hit.title.as_str(), hit.line), ("b/guide.md", "Guide", Some(9)));
+    assert_eq!(hit.heading, "Guide > Install > Linux");
+    assert_eq!(hit.snippet, "Run portcullis serve as a **unit**.");
+    assert!(hit.score > 0.0);
+    assert_eq!(docs.search("guide", Some(1), None).unwrap().len(), 1);
+    assert!(docs.search("guide", None, None).unwrap().len() > 2);
+}
+
+#[test]
+fn pages_are_read_by_heading_and_in_parts() {
+    let place =
+        Place::new(&[("guide.md", GUIDE), ("page.html", "<h1>Top</h1><p>one<h2>Sub</h2><p>zwei ☃ drei")]);
+    let docs = place.open();
+    let read = |heading| docs.read("guide.md", Some(heading), None, None).unwrap();
+    let linux = read("linux");
+    assert_eq!(linux.text, "### Linux\n\nRun `portcullis serve` as a unit.\n\n");
+    assert_eq!(linux.heading.as_deref(), Some("Guide > Install > Linux"));
+    assert_eq!(read("Guide > Install > Linux"), linux);
+    assert_eq!(read("### Linux"), linux);
+    assert!(read("Install").text.ends_with("Drag it.\n\n"));
+    assert_eq!(read("Linuxes").text, "## Linuxes\n\nOther ones.\n");
+    assert_eq!(read("Guide").text, GUIDE);
+
+    let sub = docs.read("page.html", Some("Sub"), None, None).unwrap().text;
+    assert_eq!(sub, "## Sub\n\nzwei ☃ drei\n\n");
+    let total = sub.chars().count();
+    let mut parts = String::new();
+    let mut offset = Some(0);
+    while let Some(at) = offset {
+        let page = docs.read("page.html", Some("Sub"), Some(at), Some(5)).unwrap();
+        assert_eq!((page.offset, page.total), (at, total));
+        parts += &page.text;
+        offset = page.next_offset;
+    }
+    assert_eq!(parts, sub);
+    let beyond = docs.read("page.html", None, Some(usize::MAX), Some(usize::MAX)).unwrap();
+    assert_eq!((beyond.text.as_str(), beyond.next_offset), ("", None));
+}
+
+#[test]
+fn scans_see_what_was_added_changed_removed_and_renamed() {
+    let place = Place::new(&[("a.md", "first"), ("b.md", "second"), ("c.md", "third")]);
+    let docs = place.open();
+    let mut generation = docs.generation();
+    generation.mark_unchanged();
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 0));
+    assert!(!generation.has_changed().unwrap());
+    place.put("a.md", "fifth"); // as long as before, and within the same moment
+    place.put("d.md", "fourth");
+    std::fs::remove_file(place.folder().join("b.md")).unwrap();
+    std::fs::rename(place.folder().join("c.md"), place.folder().join("renamed.md")).unwrap();
+    assert_eq!(docs.scan().unwrap(), changes(2, 1, 2, 0));
+    assert!(generation.has_changed().unwrap());
+    assert_eq!(paths(&docs, "fifth"), ["a.md"]);
+    assert_eq!(paths(&docs, "third"), ["renamed.md"]);
+    assert_eq!(paths(&docs, "first second"), [""; 0]);
+    assert_eq!(all(&docs), ["a.md", "d.md", "renamed.md"]);
+}
+
+#[test]
+fn a_restart_reads_nothing_again() {
+    let place = Place::new(&[("a.md", "aaaa"), ("b.md", "bbbb")]);
+    let old = SystemTime::now() - Duration::from_hours(1);
+    let age = |path| {
+        let file = std::fs::File::options().write(true).open(place.folder().join(path)).unwrap();
+        file.set_modified(old).unwrap();
+    };
+    age("a.md");
+    drop(place.open());
+    // Same size, same time: whoever reads it all the same would see the change.
+    place.put("a.md", "zzzz");
+    age("a.md");
+    let docs = place.open();
+    assert_eq!(*docs.generation().borrow(), 0);
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 0));
+    assert_eq!(paths(&docs, "aaaa"), ["a.md"]);
+}
+
+const BOOK: &[(&str, &str)] = &[("start.md", "# Start\n\nHere."), ("users.md", "# Users\n\nPasskeys.")];
+
+#[test]
+fn another_folder_is_another_index() {
+    let place = Place::new(&[("a.md", "first")]);
+    drop(place.open());
+    let docs = Docs::open(&place.index(), Folder::Directory(place.outside()), &Clock::system()).unwrap();
+    assert_eq!(all(&docs), ["secret.md"]);
+    drop(docs);
+    let docs = Docs::open(&place.index(), Folder::Handbook(BOOK), &Clock::system()).unwrap();
+    assert_eq!(all(&docs), ["start.md", "users.md"]);
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 0));
+    assert_eq!(paths(&docs, "passkeys"), ["users.md"]);
+    drop(Arc::new(docs).watch());
+}
+
+/// Waits for scans that change something until `done`, or fails.
+fn eventually(docs: &Docs, done: impl Fn() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut generation = docs.generation();
+    runtime.block_on(async {
+        let waiting = async {
+            while !done() {
+                generation.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the change was not noticed");
+    });
+}
+
+#[test]
+fn a_watched_folder_is_kept_up_with() {
+    let place = Place::new(&[("a.md", "first")]);
+    let docs = Arc::new(place.open());
+    let watch = Arc::clone(&docs).watch();
+    place.put("new/b.md", "second");
+    eventually(&docs, || paths(&docs, "second") == ["new/b.md"]);
+    place.put("a.md", "changed");
+    eventually(&docs, || paths(&docs, "changed") == ["a.md"]);
+    std::fs::remove_dir_all(place.folder().join("new")).unwrap();
+    eventually(&docs, || all(&docs) == ["a.md"]);
+    drop(watch);
+    assert_eq!(Arc::strong_count(&docs), 1, "the thread has ended");
+}

@@ -1,0 +1,230 @@
+//! A resource server for tests: real keys, a real database, a clock that stands still, and the
+//! authorization side played by [`Stage`].
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use http::request::Builder;
+use http_body_util::BodyExt;
+use keys::{Algorithm, Keys, Seal};
+use serde_json::Value;
+use shared::access_token::Jti;
+use shared::schema::SCHEMA;
+use shared::token_status::Standing;
+use shared::{
+    AccessToken, ClientId, Clock, Db, Fault, GrantId, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, Tx,
+    UserId, audit,
+};
+use tower::ServiceExt;
+
+use crate::catalogue::BuiltIn;
+use crate::sources::docs::{Docs, Folder};
+use crate::{Config, Resource};
+
+/// The moment of every test.
+pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(crate) const MODERN: &str = "2026-07-28";
+pub(crate) const HANDBOOK: &[(&str, &str)] = &[
+    ("guides/backup.md", "# Backup\n\nEvery night at two.\n\n## Restore\n\nStop the server, then restore the newest copy.\n"),
+    ("guides/vpn.md", "# VPN\n\nAsk the network team for a certificate.\n"),
+    ("notes.txt", "The coffee machine is restarted by holding both buttons.\n"),
+];
+
+/// Keys for all tests: making them takes a while.
+pub(crate) fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        elsewhere(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let seal = Seal::open_or_create(&dir.path().join("seal.key"), true).unwrap();
+            let db = Db::open(&dir.path().join("keys.db"), &SCHEMA, None, &Clock::held(NOW)).unwrap();
+            Keys::open(&db, Arc::new(seal), Algorithm::Es256).unwrap()
+        })
+    })
+}
+
+/// Does what waits for the disk on a thread of its own, because tests are tasks.
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+/// Plays the authorization side.
+#[derive(Default)]
+pub(crate) struct Stage(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    dead: HashSet<String>,
+    unseen: HashSet<String>,
+    marked: Vec<String>,
+    entitled: Arc<Scope>,
+    broken: bool,
+}
+
+impl Stage {
+    pub(crate) fn entitle(&self, scope: &str) {
+        self.0.lock().unwrap().entitled = Arc::new(scope.parse().unwrap());
+    }
+
+    /// Kills everything under this name: a `jti` or a `kid`.
+    pub(crate) fn kill(&self, name: &str) {
+        self.0.lock().unwrap().dead.insert(name.to_owned());
+    }
+
+    pub(crate) fn unseen(&self, token: &AccessToken) {
+        self.0.lock().unwrap().unseen.insert(token.jti.to_string());
+    }
+
+    pub(crate) fn marked(&self) -> Vec<String> {
+        self.0.lock().unwrap().marked.clone()
+    }
+
+    /// From now on nothing can be marked as seen.
+    pub(crate) fn break_down(&self) {
+        self.0.lock().unwrap().broken = true;
+    }
+}
+
+impl TokenStatus for Stage {
+    fn standing(&self, token: &AccessToken, kid: &str) -> Standing {
+        let state = self.0.lock().unwrap();
+        if state.dead.contains(token.jti.as_str()) || state.dead.contains(kid) {
+            return Standing::Dead;
+        }
+        Standing::Live { entitled: Arc::clone(&state.entitled) }
+    }
+
+    fn is_seen(&self, token: &AccessToken) -> bool {
+        !self.0.lock().unwrap().unseen.contains(token.jti.as_str())
+    }
+
+    fn mark_seen(&self, _: &Tx<'_>, token: &AccessToken) -> Result<(), Fault> {
+        let mut state = self.0.lock().unwrap();
+        if state.broken {
+            return Err(Fault::Busy);
+        }
+        state.unseen.remove(token.jti.as_str());
+        state.marked.push(token.jti.to_string());
+        Ok(())
+    }
+}
+
+/// A good token for `/mcp`, with these scopes.
+pub(crate) fn token(scope: &str) -> AccessToken {
+    AccessToken {
+        iss: Issuer::localhost(8080).as_str().to_owned(),
+        sub: UserId::random().to_string(),
+        aud: ResourceUri::at(&Issuer::localhost(8080), "/mcp"),
+        client_id: ClientId::random_dynamic(),
+        exp: NOW.seconds() + 900,
+        iat: NOW.seconds() - 10,
+        nbf: None,
+        jti: Jti::random(0),
+        scope: scope.parse().unwrap(),
+        grant_id: GrantId::random(),
+        auth_time: None,
+        acr: None,
+        amr: None,
+    }
+}
+
+/// `Bearer` and the token, signed.
+pub(crate) fn bearer(token: &AccessToken) -> String {
+    format!("Bearer {}", keys().sign(token).unwrap().text)
+}
+
+/// A resource server in this process.
+pub(crate) struct App {
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) clock: Clock,
+    pub(crate) db: Db,
+    pub(crate) resource: Resource,
+    pub(crate) router: Router,
+    _dir: tempfile::TempDir,
+}
+
+impl App {
+    /// On loopback, its user entitled to the documentation.
+    pub(crate) fn start() -> Self {
+        Self::with(&Issuer::localhost(8080), &[])
+    }
+
+    pub(crate) fn with(issuer: &Issuer, origins: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::held(NOW);
+        let db = Db::open(&dir.path().join("main.db"), &SCHEMA, None, &clock).unwrap();
+        let index = dir.path().join("docs.db");
+        let docs = elsewhere(|| Docs::open(&index, Folder::Handbook(HANDBOOK), &clock).unwrap());
+        let stage = Arc::new(Stage::default());
+        stage.entitle("docs.read");
+        let resource = Resource::new(Config {
+            catalogue: BuiltIn::new(issuer),
+            db: db.clone(),
+            clock: clock.clone(),
+            verifier: keys().verifier(),
+            status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
+            docs: Arc::new(docs),
+            allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+        });
+        let router = resource.router();
+        Self { stage, clock, db, resource, router, _dir: dir }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    /// The audit records with this event name, oldest first.
+    pub(crate) fn records(&self, event: &str) -> Vec<Value> {
+        let mut records = self.db.read(|conn| audit::tail(conn, 10_000, 0)).unwrap();
+        records.retain(|record| record["event"] == event);
+        records
+    }
+
+    /// From now on nothing can be recorded.
+    pub(crate) async fn break_audit(&self) {
+        self.db.write(|tx| tx.execute("ALTER TABLE audit RENAME TO gone", []).map(drop)).await.unwrap();
+    }
+}
+
+/// A POST to `/mcp` with what every client sends.
+pub(crate) fn post() -> Builder {
+    Request::post("/mcp")
+        .header("host", "localhost:8080")
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    async fn read(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        Self { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// The header's value; empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The JSON-RPC error code; 0 if there is none.
+    pub(crate) fn code(&self) -> i64 {
+        self.json()["error"]["code"].as_i64().unwrap_or_default()
+    }
+}

@@ -1,0 +1,127 @@
+//! From options to what the parts need, with every unsafe combination refused (OPS-03).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use shared::Issuer;
+
+/// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
+/// data directory for everybody else.
+pub fn default_data_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/portcullis");
+    }
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    base.or(home).unwrap_or_default().join("portcullis")
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// Both loopback families, on one port.
+    Loopback(u16),
+    /// One address.
+    One(SocketAddr),
+}
+
+impl Listen {
+    /// Parses `HOST:PORT` or `PORT`.
+    ///
+    /// # Errors
+    /// If the host is no IP address and not `localhost`, or the port is none.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let usage =
+            || format!("--listen `{text}` is not HOST:PORT; write it like localhost:8080 or 0.0.0.0:8443");
+        if let Ok(port) = text.parse() {
+            return Ok(Self::Loopback(port));
+        }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            return Ok(Self::Loopback(port.parse().with_context(usage)?));
+        }
+        Ok(Self::One(text.parse().with_context(usage)?))
+    }
+
+    /// Whether only this computer can connect.
+    pub fn is_loopback(self) -> bool {
+        match self {
+            Self::Loopback(_) => true,
+            Self::One(address) => address.ip().is_loopback(),
+        }
+    }
+
+    /// The addresses to bind; the first one decides the port if it is 0.
+    pub fn addresses(self) -> Vec<SocketAddr> {
+        match self {
+            Self::One(address) => vec![address],
+            Self::Loopback(port) => [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+                .map(|ip| SocketAddr::new(ip, port))
+                .to_vec(),
+        }
+    }
+}
+
+/// The issuer of a server that listens on this port, once it is known that the two fit.
+///
+/// # Errors
+/// A malformed issuer; plain HTTP that others could reach; a port that the issuer does not name.
+pub fn issuer(configured: Option<&str>, listen: Listen, bound_port: u16) -> anyhow::Result<Issuer> {
+    let issuer = match configured {
+        Some(text) => Issuer::parse(text)?,
+        None => Issuer::localhost(bound_port),
+    };
+    if !listen.is_loopback() {
+        // Without TLS in the process, whoever listens on the network would speak plain HTTP (HTTP-01).
+        bail!(
+            "--listen names an address that other computers reach, and this version speaks no TLS; listen on localhost and put a TLS proxy on this machine in front"
+        );
+    }
+    if issuer.is_loopback() && !matches!(listen, Listen::Loopback(_)) {
+        bail!(
+            "the issuer {issuer} is called localhost, so both 127.0.0.1 and [::1] must be ours; use --listen localhost:{bound_port}"
+        );
+    }
+    if issuer.is_loopback() && issuer.port() != bound_port {
+        bail!(
+            "the issuer {issuer} names another port than the one that is listened on, {bound_port}; change --issuer or --listen"
+        );
+    }
+    Ok(issuer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_takes_an_address_or_a_port() {
+        assert_eq!(Listen::parse("8080").unwrap(), Listen::Loopback(8080));
+        assert_eq!(Listen::parse("localhost:0").unwrap(), Listen::Loopback(0));
+        assert_eq!(Listen::parse("127.0.0.1:1").unwrap(), Listen::One("127.0.0.1:1".parse().unwrap()));
+        for bad in ["", "localhost", "example.com:80", "localhost:x", "1.2.3.4", "99999"] {
+            let refused = Listen::parse(bad).unwrap_err().to_string();
+            assert!(refused.contains("--listen"), "{refused}");
+        }
+    }
+
+    /// OPS-03, HTTP-01
+    #[test]
+    fn unsafe_combinations_are_refused() {
+        let loopback = Listen::Loopback(8080);
+        assert_eq!(issuer(None, loopback, 8080).unwrap().as_str(), "http://localhost:8080");
+        assert!(issuer(Some("https://a.example"), loopback, 8080).is_ok());
+        let one = |text: &str| Listen::One(text.parse().unwrap());
+        for (text, listen) in [
+            (Some("http://a.example"), loopback),
+            (Some("https://10.0.0.1"), loopback),
+            (Some("http://localhost:9"), loopback),
+            (None, one("0.0.0.0:8080")),
+            (None, one("127.0.0.1:8080")),
+            (Some("https://a.example"), one("0.0.0.0:8080")),
+            (Some("https://a.example"), one("192.0.2.1:8080")),
+        ] {
+            assert!(issuer(text, listen, 8080).is_err(), "{text:?} {listen:?}");
+        }
+    }
+}

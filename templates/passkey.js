@@ -1,0 +1,393 @@
+// Portcullis in the browser: passkey ceremonies, the consent form's guard, copy buttons.
+// Data arrives in data- attributes and JSON only; text is written with textContent (the page's CSP allows nothing else).
+"use strict";
+
+(() => {
+  const find = (id) => document.querySelector(`[data-testid="${id}"]`);
+  const statusLine = find("status");
+  const errorLine = document.querySelector('.problem[data-testid="error"]');
+
+  const TOUCH = "Touch your security key, or use your fingerprint, face or screen lock…";
+
+  /** An error whose message is already addressed to the person. */
+  class Told extends Error {}
+
+  function say(text) {
+    if (statusLine) statusLine.textContent = text;
+  }
+
+  function complain(text) {
+    if (!errorLine) return;
+    errorLine.textContent = text;
+    errorLine.hidden = text === "";
+  }
+
+  // ---- Bytes and base64url -------------------------------------------------------------------------------------
+
+  function toBytes(text) {
+    const binary = atob(text.replace(/-/g, "+").replace(/_/g, "/"));
+    return Uint8Array.from(binary, (c) => c.charCodeAt(0));
+  }
+
+  function toText(buffer) {
+    let binary = "";
+    for (const byte of new Uint8Array(buffer)) binary += String.fromCharCode(byte);
+    return btoa(binary).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  }
+
+  // ---- The server ----------------------------------------------------------------------------------------------
+
+  async function post(path, body) {
+    let response;
+    try {
+      response = await fetch(path, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Accept: "application/json" },
+        body: JSON.stringify(body),
+        credentials: "same-origin",
+        cache: "no-store",
+        redirect: "error",
+      });
+    } catch {
+      throw new Told("The server did not answer. Check that you are on its network, then try again.");
+    }
+    let answer = null;
+    try {
+      answer = await response.json();
+    } catch {
+      // Not JSON: said below, together with the status.
+    }
+    if (response.ok && answer) return answer;
+    throw new Told((answer && answer.message) ||
+      `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell whoever runs this server.`);
+  }
+
+  // ---- WebAuthn ------------------------------------------------------------------------------------------------
+
+  const described = (list) => (list || []).map((credential) => ({ ...credential, id: toBytes(credential.id) }));
+
+  // Phone-by-QR needs the internet, so the browser is pointed at what works without it.
+  const hints = ["client-device", "security-key"];
+
+  function requirePasskeys() {
+    if (!window.isSecureContext) {
+      throw new Told(`Passkeys work over https only. This page was opened as ${location.origin}; ask for its https address.`);
+    }
+    if (!window.PublicKeyCredential || !navigator.credentials) {
+      throw new Told("This browser cannot use passkeys. Open the page in a current Firefox, Chrome, Edge or Safari.");
+    }
+  }
+
+  /** Makes a passkey: creation options in, RegistrationResponseJSON out. */
+  async function create({ publicKey }) {
+    requirePasskeys();
+    say(TOUCH);
+    let credential;
+    try {
+      credential = await navigator.credentials.create({
+        publicKey: {
+          hints,
+          ...publicKey,
+          challenge: toBytes(publicKey.challenge),
+          user: { ...publicKey.user, id: toBytes(publicKey.user.id) },
+          excludeCredentials: described(publicKey.excludeCredentials),
+        },
+      });
+    } catch (error) {
+      throw explained(error, "create", publicKey.rp && publicKey.rp.id);
+    }
+    const { attestationObject, clientDataJSON } = credential.response;
+    return {
+      id: credential.id,
+      rawId: toText(credential.rawId),
+      type: credential.type,
+      response: {
+        attestationObject: toText(attestationObject),
+        clientDataJSON: toText(clientDataJSON),
+        transports: credential.response.getTransports ? credential.response.getTransports() : [],
+      },
+      extensions: credential.getClientExtensionResults(),
+    };
+  }
+
+  /** Uses a passkey: request options in, AuthenticationResponseJSON out. */
+  async function get({ publicKey }) {
+    requirePasskeys();
+    say(TOUCH);
+    let credential;
+    try {
+      // Whatever `mediation` came along is left out: a button was pressed, so the browser's dialog is wanted now.
+      credential = await navigator.credentials.get({
+        publicKey: {
+          hints,
+          ...publicKey,
+          challenge: toBytes(publicKey.challenge),
+          allowCredentials: described(publicKey.allowCredentials),
+        },
+      });
+    } catch (error) {
+      throw explained(error, "get", publicKey.rpId);
+    }
+    const { authenticatorData, clientDataJSON, signature, userHandle } = credential.response;
+    return {
+      id: credential.id,
+      rawId: toText(credential.rawId),
+      type: credential.type,
+      response: {
+        authenticatorData: toText(authenticatorData),
+        clientDataJSON: toText(clientDataJSON),
+        signature: toText(signature),
+        userHandle: userHandle ? toText(userHandle) : null,
+      },
+      extensions: credential.getClientExtensionResults(),
+    };
+  }
+
+  /** The browser's error in words that say what to do. */
+  function explained(error, deed, rpId) {
+    switch (error.name) {
+      case "NotAllowedError":
+        return new Told(deed === "create"
+          ? "No passkey was made: the request was cancelled or took too long. Try again when you are ready."
+          : "No passkey was used: the request was cancelled or took too long, or this device holds no passkey for this server. Try again, or use the device or security key you enrolled.");
+      case "InvalidStateError":
+        return new Told("This device already has a passkey here. Use another device or a security key.");
+      case "SecurityError":
+        return new Told(`Passkeys do not work under the name ${location.hostname}. Open this server by its own name${rpId ? `, ${rpId}` : ""}.`);
+      case "ConstraintError":
+        return new Told("This authenticator cannot check that it is you. Set a PIN or a screen lock on it first, or use another.");
+      case "NotSupportedError":
+        return new Told("This authenticator cannot make a passkey that this server accepts. Use another device or security key.");
+      case "AbortError":
+        return new Told("The request was stopped. Try again when you are ready.");
+      default:
+        return new Told(`The browser could not use a passkey (${error.name}). Try again; if it stays, use another browser or device.`);
+    }
+  }
+
+  /** Runs one ceremony behind one button: busy while it lasts, a message if it fails, the button back unless we leave. */
+  async function perform(button, work) {
+    if (button.disabled) return;
+    complain("");
+    say("One moment…");
+    button.disabled = true;
+    let leaving = false;
+    try {
+      leaving = await work();
+      if (!leaving) say("");
+    } catch (error) {
+      say("");
+      complain(error instanceof Told ? error.message : "Something went wrong in this page. Reload it and try again.");
+      if (!(error instanceof Told)) console.error(error);
+    } finally {
+      if (!leaving) {
+        button.disabled = false;
+        button.focus();
+      }
+    }
+  }
+
+  function leaveFor(place) {
+    say("Done. One moment…");
+    window.location.assign(place);
+    return true;
+  }
+
+  // A page kept in the back-forward cache must not come back with a dead button.
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) window.location.reload();
+  });
+
+  // ---- Sign-in: [data-testid=passkey-login] ----------------------------------------------------------------------
+
+  const login = find("passkey-login");
+  if (login) {
+    login.addEventListener("click", () => perform(login, async () => {
+      const { ceremony, options } = await post("/login/start", { transaction: login.dataset.transaction || null });
+      const response = await get(options);
+      const { location } = await post("/login/finish", { ceremony, response });
+      return leaveFor(location);
+    }));
+  }
+
+  // ---- First passkey: form[data-register], opened as /setup#token or /enrol#token ----------------------------------
+
+  const register = document.querySelector("form[data-register]");
+  if (register) {
+    // The token leaves the address bar at once; it lives in this variable only.
+    let token = window.location.hash.slice(1);
+    if (token) window.history.replaceState(null, "", window.location.pathname);
+    const incomplete = "This page needs the whole link, with the part after “#”. Open it again as you were given it; opening does not use it up.";
+    if (!token) complain(incomplete);
+    // The same page opened again with another link changes only the fragment, which loads nothing.
+    window.addEventListener("hashchange", () => {
+      if (!window.location.hash) return;
+      token = window.location.hash.slice(1);
+      window.history.replaceState(null, "", window.location.pathname);
+      complain("");
+    });
+
+    const button = register.querySelector('[data-testid="passkey-register"]');
+    register.addEventListener("submit", (event) => {
+      event.preventDefault();
+      perform(button, async () => {
+        if (!token) throw new Told(incomplete);
+        const name = register.elements.namedItem("name");
+        const start = name ? { token, name: name.value.trim() } : { token };
+        const { ceremony, options } = await post(register.dataset.start, start);
+        const response = await create(options);
+        const { location } = await post(register.dataset.finish, { ceremony, response });
+        return leaveFor(location);
+      });
+    });
+  }
+
+  // ---- Another passkey: [data-testid=passkey-add] ------------------------------------------------------------------
+
+  const add = find("passkey-add");
+  if (add) {
+    add.addEventListener("click", () => perform(add, async () => {
+      const stepUp = await post("/account/passkeys/start", {});
+      const confirmed = await get(stepUp.options);
+      const creation = await post("/account/passkeys/confirm", { ceremony: stepUp.ceremony, response: confirmed });
+      const response = await create(creation.options);
+      const { passkeys } = await post("/account/passkeys/finish", { ceremony: creation.ceremony, response });
+      const section = add.closest("[data-passkeys]");
+      const nudge = section.querySelector("[data-nudge]");
+      const added = find("passkey-added");
+      section.classList.remove("nudge");
+      section.querySelector("h2").textContent = "Your passkeys";
+      nudge.hidden = true;
+      add.hidden = true;
+      added.textContent = `Passkey added. You have ${passkeys} now.`;
+      added.hidden = false;
+      say("");
+      added.focus();
+      return true;
+    }));
+  }
+
+  // ---- Consent: form[data-consent] ---------------------------------------------------------------------------------
+
+  const consent = document.querySelector("form[data-consent]");
+  if (consent) {
+    const approve = find("consent-approve");
+    const deny = find("consent-deny");
+    const boxes = [...consent.querySelectorAll('input[type="checkbox"]')];
+    const hint = consent.querySelector("[data-hint]");
+    const usualHint = hint.textContent;
+    let sent = false;
+    let timer = 0;
+
+    // CONSENT-09: a click meant for something that covered this page must not land on "Allow", so the button sleeps
+    // for half a second whenever the page appears or the person comes back to it.
+    const sleep = () => {
+      window.clearTimeout(timer);
+      timer = 0;
+      approve.disabled = true;
+    };
+    const wake = () => {
+      if (sent) return;
+      sleep();
+      timer = window.setTimeout(() => {
+        timer = 0;
+        approve.disabled = false;
+      }, 500);
+    };
+    const wakeIfAsleep = () => {
+      if (approve.disabled && !timer) wake();
+    };
+    window.addEventListener("blur", sleep);
+    window.addEventListener("focus", wake);
+    document.addEventListener("visibilitychange", () => (document.hidden ? sleep() : wake()));
+    // Some window managers and remote desktops lose the focus event: a person at work in the page wakes it too.
+    document.addEventListener("pointermove", wakeIfAsleep);
+    document.addEventListener("keydown", wakeIfAsleep);
+    wake();
+
+    consent.addEventListener("change", () => {
+      // Nothing ticked is a refusal, whichever button is pressed (CONSENT-05).
+      hint.textContent = boxes.some((box) => box.checked) ? usualHint : "Nothing is ticked, so either button refuses.";
+    });
+
+    const close = () => {
+      sent = true;
+      sleep();
+      deny.disabled = true;
+    };
+
+    consent.addEventListener("submit", (event) => {
+      if (sent) {
+        event.preventDefault();
+        return;
+      }
+      const approving = event.submitter !== deny;
+      const risky = boxes.some((box) => box.checked && "highRisk" in box.dataset);
+      if (approving && risky && consent.dataset.confirm) {
+        event.preventDefault();
+        confirm();
+        return;
+      }
+      sent = true;
+      complain("");
+      say(approving ? `Answer sent. You can go back to ${consent.dataset.client}.` : "Refused.");
+      window.setTimeout(close, 0); // after the browser has read which button was pressed
+    });
+
+    // CONSENT-08: a high-risk scope takes a passkey used for exactly this decision. The assertion travels in the form.
+    async function confirm() {
+      const scopes = [...new FormData(consent).getAll("scope")];
+      close();
+      complain("");
+      say("One moment…");
+      try {
+        const { ceremony, options } = await post(consent.dataset.confirm, {
+          transaction: consent.elements.namedItem("transaction").value,
+          csrf: consent.elements.namedItem("csrf").value,
+          scopes,
+        });
+        const response = await get(options);
+        for (const box of boxes) box.checked = box.disabled || scopes.includes(box.value); // as they were when asked
+        const fields = { decision: "approve", ceremony, assertion: JSON.stringify(response) };
+        for (const [name, value] of Object.entries(fields)) {
+          const field = document.createElement("input");
+          field.type = "hidden";
+          field.name = name;
+          field.value = value;
+          consent.append(field);
+        }
+        say(`Answer sent. You can go back to ${consent.dataset.client}.`);
+        consent.submit();
+      } catch (error) {
+        sent = false;
+        deny.disabled = false;
+        say("");
+        complain(error instanceof Told ? error.message : "Something went wrong in this page. Reload it and try again.");
+        wake();
+      }
+    }
+  }
+
+  // ---- Copy buttons: [data-copy="#id"] -----------------------------------------------------------------------------
+
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    const source = document.querySelector(button.dataset.copy);
+    const usual = button.getAttribute("aria-label") || "Copy";
+    button.hidden = false; // hidden in the HTML: without this script it could do nothing
+    button.addEventListener("click", async () => {
+      let done = "Copied";
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+      } catch {
+        window.getSelection().selectAllChildren(source);
+        done = "Selected"; // no clipboard outside https or without permission: Ctrl+C does the rest
+      }
+      button.textContent = done;
+      button.setAttribute("aria-label", done);
+      window.setTimeout(() => {
+        button.textContent = "Copy";
+        button.setAttribute("aria-label", usual);
+      }, 2000);
+    });
+  }
+})();
