@@ -6,4 +6,10 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("ARCHITECTURE.md", include_str!("../ARCHITECTURE.md")),
     ("SECURITY.md", include_str!("../SECURITY.md")),
     ("CHANGELOG.md", include_str!("../CHANGELOG.md")),
+    ("docs/getting-started.md", include_str!("../docs/getting-started.md")),
+    ("docs/connecting-clients.md", include_str!("../docs/connecting-clients.md")),
+    ("docs/documents.md", include_str!("../docs/documents.md")),
+    ("docs/audit.md", include_str!("../docs/audit.md")),
+    ("docs/operations.md", include_str!("../docs/operations.md")),
+    ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
 ];

@@ -16,7 +16,7 @@ use shared::{AccessToken, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenSt
 pub(crate) use challenge::Challenges;
 
 /// Clocks may differ by this much (standards §1).
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 /// Longer tokens are not looked at (RS-05).
 const LONGEST: usize = 8 * 1024;
 /// How many verified tokens are remembered.
@@ -120,17 +120,16 @@ impl Bearer {
     /// # Errors
     /// See [`Refused`].
     pub fn check(&self, authorization: &HeaderValue, now: Timestamp) -> Result<Checked, Refused> {
-        let compact = credentials(authorization)?;
-        let digest = Digest::of(compact.as_bytes());
-        let invalid = |reason, verified| Refused::Invalid(Invalid { reason, token: digest, verified });
-        if compact.len() > LONGEST {
-            return Err(invalid("too_long", None));
+        let presented = presented(authorization)?;
+        if presented.len() > LONGEST {
+            return Err(refused("too_long", Digest::of(presented)));
         }
+        let digest = Digest::of(presented);
         let (verified, fresh) = match self.verified.get(&digest) {
             Some(verified) => (verified, false),
-            None => match self.verifier.verify(compact) {
+            None => match self.verifier.verify(well_formed(presented)?) {
                 Ok(verified) => (Arc::new(verified), true),
-                Err(why) => return Err(invalid(word_for_unverified(why), None)),
+                Err(why) => return Err(refused(word_for_unverified(why), digest)),
             },
         };
         match self.standing(&verified, now) {
@@ -144,7 +143,7 @@ impl Bearer {
                 if !fresh {
                     self.verified.remove(&digest);
                 }
-                Err(invalid(reason, Some(verified)))
+                Err(Refused::Invalid(Invalid { reason, token: digest, verified: Some(verified) }))
             }
         }
     }
@@ -182,22 +181,30 @@ impl Bearer {
     }
 }
 
-/// The token of `Bearer <token>`; the scheme's case does not matter (RS-04).
-fn credentials(authorization: &HeaderValue) -> Result<&str, Refused> {
+/// What stands after `Bearer`; the scheme's case does not matter (RS-04).
+fn presented(authorization: &HeaderValue) -> Result<&[u8], Refused> {
     let bytes = authorization.as_bytes();
     let scheme = bytes.split(|b| *b == b' ').next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Refused::Absent);
     }
-    let token = bytes[scheme.len()..].trim_ascii();
-    let padded = token.iter().position(|b| *b == b'=').unwrap_or(token.len());
-    let (text, padding) = token.split_at(padded);
-    // RFC 6750 §2.1: b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+    Ok(bytes[scheme.len()..].trim_ascii())
+}
+
+/// The same as a token, if it is one by RFC 6750 §2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" /
+/// "+" / "/" ) *"="`. What is remembered was one, so a hit does not look again.
+fn well_formed(presented: &[u8]) -> Result<&str, Refused> {
+    let padded = presented.iter().position(|b| *b == b'=').unwrap_or(presented.len());
+    let (text, padding) = presented.split_at(padded);
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
     if text.is_empty() || !text.iter().all(allowed) || padding.iter().any(|b| *b != b'=') {
         return Err(Refused::Malformed);
     }
-    std::str::from_utf8(token).map_err(|_| Refused::Malformed)
+    std::str::from_utf8(presented).map_err(|_| Refused::Malformed)
+}
+
+fn refused(reason: &'static str, token: Digest) -> Refused {
+    Refused::Invalid(Invalid { reason, token, verified: None })
 }
 
 fn word_for_unverified(why: Unverified) -> &'static str {

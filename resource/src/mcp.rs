@@ -4,10 +4,12 @@
 pub(crate) mod arguments;
 mod call;
 mod era;
+mod exchange;
 mod front;
 pub(crate) mod gate;
 pub(crate) mod handler;
 mod json;
+mod media;
 mod message;
 pub(crate) mod mirror;
 pub(crate) mod record;

@@ -29,7 +29,10 @@ use crate::{Config, Resource};
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) const HANDBOOK: &[(&str, &str)] = &[
-    ("guides/backup.md", "# Backup\n\nEvery night at two.\n\n## Restore\n\nStop the server, then restore the newest copy.\n"),
+    (
+        "guides/backup.md",
+        "# Backup\n\nEvery night at two.\n\n## Restore\n\nStop the server, then restore the newest copy.\n",
+    ),
     ("guides/vpn.md", "# VPN\n\nAsk the network team for a certificate.\n"),
     ("notes.txt", "The coffee machine is restarted by holding both buttons.\n"),
 ];

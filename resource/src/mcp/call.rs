@@ -1,8 +1,6 @@
 //! What a request asks for, out of the few things that there are (MCP-06). A method that is not
 //! named here is never handed on.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -20,9 +18,16 @@ pub(crate) enum Call {
     /// `ping`, legacy.
     Ping,
     /// `tools/list`.
-    ListTools,
+    Tools,
     /// `tools/call`.
-    CallTool { name: Arc<str>, arguments: Map<String, Value> },
+    Tool(ToolCall),
+}
+
+/// Which tool is called, and what with.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
+    pub(crate) arguments: Map<String, Value>,
 }
 
 impl Call {
@@ -45,15 +50,15 @@ impl Call {
             Self::Discover => "server/discover",
             Self::Initialize => "initialize",
             Self::Ping => "ping",
-            Self::ListTools => "tools/list",
-            Self::CallTool { .. } => "tools/call",
+            Self::Tools => "tools/list",
+            Self::Tool(_) => "tools/call",
         }
     }
 
     /// The tool's name.
     pub(crate) fn tool(&self) -> Option<&str> {
         match self {
-            Self::CallTool { name, .. } => Some(name),
+            Self::Tool(call) => Some(&call.name),
             _ => None,
         }
     }
@@ -63,9 +68,9 @@ impl Call {
     pub(crate) fn rewritten(&self, message: &Message) -> Value {
         let mut params = Map::new();
         match self {
-            Self::CallTool { name, arguments } => {
-                params.insert("name".to_owned(), name.as_ref().into());
-                params.insert("arguments".to_owned(), arguments.clone().into());
+            Self::Tool(call) => {
+                params.insert("name".to_owned(), call.name.as_str().into());
+                params.insert("arguments".to_owned(), call.arguments.clone().into());
             }
             Self::Initialize => {
                 for member in ["protocolVersion", "capabilities", "clientInfo"] {
@@ -74,7 +79,7 @@ impl Call {
                     }
                 }
             }
-            Self::Discover | Self::Ping | Self::ListTools => {}
+            Self::Discover | Self::Ping | Self::Tools => {}
         }
         if let Some(meta) = message.params.get("_meta") {
             params.insert("_meta".to_owned(), meta.clone());
@@ -86,7 +91,7 @@ impl Call {
 fn list(message: &Message) -> Result<Call, Refusal> {
     // One page holds them all, so no cursor is one of ours.
     match message.params.get("cursor") {
-        None | Some(Value::Null) => Ok(Call::ListTools),
+        None | Some(Value::Null) => Ok(Call::Tools),
         Some(_) => Err(invalid("`cursor` is not one that this server gave out")),
     }
 }
@@ -106,7 +111,7 @@ fn call(message: &Message) -> Result<Call, Refusal> {
             return Err(invalid(&format!("`{member}` answers nothing that this server asked")));
         }
     }
-    Ok(Call::CallTool { name: name.as_str().into(), arguments })
+    Ok(Call::Tool(ToolCall { name: name.clone(), arguments }))
 }
 
 fn invalid(message: &str) -> Refusal {

@@ -184,3 +184,63 @@ impl ServerHandler for Handler {
         Err(ErrorData::new(ErrorCode::INVALID_PARAMS, message, None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::{BodyExt, Full};
+    use serde_json::{Value, json};
+
+    use super::super::call::ToolCall;
+    use super::*;
+    use crate::testing::{App, NOW, bearer, token};
+
+    /// Sends a call of `whoami` straight to the protocol library, past the gate.
+    async fn past_the_gate(app: &App, admitted: Option<Admitted>) -> Value {
+        let body = json!({
+            "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "whoami", "arguments": {} }
+        });
+        let mut request = Request::post("/")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2025-11-25")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        if let Some(admitted) = admitted {
+            request.extensions_mut().insert(admitted);
+        }
+        let response = app.resource.mcp().handle(request).await;
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    }
+
+    /// MCP-03: the handler does only what was decided on: this method, this name, and allowed.
+    #[tokio::test]
+    async fn what_was_not_admitted_is_not_done() {
+        let app = App::start();
+        let header = bearer(&token("docs.read")).parse().unwrap();
+        let caller = app.resource.bearer().check(&header, NOW).unwrap();
+        let tool =
+            |name: &str| Call::Tool(ToolCall { name: name.to_owned(), arguments: serde_json::Map::new() });
+        let admitted = |call: Call, decision: Decision| Admitted {
+            call: Arc::new(call),
+            era: Era::Legacy("2025-11-25"),
+            decision,
+            caller: caller.clone(),
+            ended: Arc::new(OnceLock::new()),
+        };
+        for other in [
+            None,
+            Some(admitted(Call::Tools, Decision::Allow)),
+            Some(admitted(Call::Ping, Decision::Allow)),
+            Some(admitted(tool("docs_read"), Decision::Allow)),
+            Some(admitted(tool("whoami"), Decision::NotEntitled)),
+            Some(admitted(tool("whoami"), Decision::Unknown)),
+        ] {
+            assert_eq!(past_the_gate(&app, other).await["error"]["code"], -32603);
+        }
+        let good = admitted(tool("whoami"), Decision::Allow);
+        assert_eq!(past_the_gate(&app, Some(good)).await["result"]["isError"], false);
+    }
+}

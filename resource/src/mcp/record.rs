@@ -43,8 +43,7 @@ pub(crate) struct Subject<'s> {
 impl Subject<'_> {
     fn describe(&self, event: Event, decision: &Decision) -> Event {
         let token = self.caller.token();
-        let arguments = serde_json::to_vec(self.arguments).unwrap_or_default();
-        let digest = data_encoding::HEXLOWER.encode(&Digest::of(&arguments).0);
+        let digest = data_encoding::HEXLOWER.encode(&digest(self.arguments).0);
         let needs: Vec<_> = self.needs.iter().collect();
         event
             .by_user(&self.caller.user())
@@ -79,6 +78,23 @@ impl Subject<'_> {
     }
 }
 
+/// The digest of a call's arguments: the same for the same arguments in whatever order they came.
+fn digest(arguments: &Map<String, Value>) -> Digest {
+    fn sorted(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let mut names: Vec<_> = members.iter().collect();
+                names.sort_unstable_by_key(|(name, _)| *name);
+                Value::Object(names.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect())
+            }
+            Value::Array(items) => items.iter().map(sorted).collect(),
+            plain => plain.clone(),
+        }
+    }
+    let arguments = sorted(&Value::Object(arguments.clone()));
+    Digest::of(arguments.to_string().as_bytes())
+}
+
 /// Tokens that were refused. A flood of them, which needs no credentials at all, must not fill the
 /// disk: what exceeds a minute's quota is counted, and the count is recorded (AUDIT-06).
 pub(crate) struct Denials {
@@ -94,7 +110,7 @@ struct Window {
     held_back: u64,
 }
 
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// How many refused tokens a minute get a record of their own.
 const QUOTA: u32 = 120;
 

@@ -39,7 +39,8 @@ async fn the_document_is_exact() {
 #[tokio::test]
 async fn a_spoofed_host_changes_nothing() {
     let app = App::with(&Issuer::parse("https://gate.example").unwrap(), &[]);
-    let spoofed = [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")];
+    let spoofed =
+        [("host", "evil.example"), ("x-forwarded-host", "evil.example"), ("forwarded", "host=evil.example")];
     let answer = ask(&app, "GET", AT[0], &spoofed).await;
     assert_eq!(answer.json()["resource"], "https://gate.example/mcp");
     assert!(!String::from_utf8(answer.body).unwrap().contains("evil"));

@@ -12,7 +12,8 @@ use super::*;
 async fn a_call_is_on_record_when_its_answer_leaves() {
     let app = App::start();
     let token = token("docs.read");
-    let mut request = modern(authorized(&token), "tools/call", call("docs_search", &json!({ "query": "vpn" })));
+    let mut request =
+        modern(authorized(&token), "tools/call", call("docs_search", &json!({ "query": "vpn", "limit": 1 })));
     request.extensions_mut().insert(ConnectInfo::<SocketAddr>("192.0.2.7:4711".parse().unwrap()));
     let answer = app.send(request).await;
     let [record] = &app.records("mcp.call")[..] else { panic!("one record") };
@@ -33,8 +34,8 @@ async fn a_call_is_on_record_when_its_answer_leaves() {
     assert_eq!(detail["result"], "ok");
     assert_eq!(detail["bytes"], answer.body.len());
     assert!(detail["ms"].is_u64());
-    // SHA-256 of {"query":"vpn"}; the arguments themselves are not there (AUDIT-05).
-    let digest = shared::Digest::of(br#"{"query":"vpn"}"#);
+    // SHA-256 of the arguments, sorted; they themselves are not there (AUDIT-05).
+    let digest = shared::Digest::of(br#"{"limit":1,"query":"vpn"}"#);
     assert_eq!(detail["args_sha256"], data_encoding::HEXLOWER.encode(&digest.0));
     assert!(!record.to_string().contains("vpn"));
 }
@@ -42,7 +43,12 @@ async fn a_call_is_on_record_when_its_answer_leaves() {
 #[tokio::test]
 async fn a_tool_error_is_recorded_as_one() {
     let app = App::start();
-    app.send(legacy(authorized(&token("docs.read")), "tools/call", &call("docs_read", &json!({ "path": "x" })))).await;
+    app.send(legacy(
+        authorized(&token("docs.read")),
+        "tools/call",
+        &call("docs_read", &json!({ "path": "x" })),
+    ))
+    .await;
     assert_eq!(app.records("mcp.call")[0]["detail"]["result"], "tool_error");
 }
 
@@ -113,7 +119,7 @@ async fn a_flood_of_bad_tokens_is_counted() {
         assert_eq!(app.send(bad()).await.status, 401);
     }
     assert_eq!(app.records("rs.denied").len(), 120);
-    app.clock.advance(Duration::from_secs(60));
+    app.clock.advance(Duration::from_mins(1));
     app.send(bad()).await;
     let records = app.records("rs.denied");
     assert_eq!(records.len(), 122);

@@ -172,13 +172,23 @@ async fn older_revisions_ignore_the_mirror() {
 #[tokio::test]
 async fn unknown_methods_are_not_handed_on() {
     let app = App::start();
-    for method in ["nonsense", "ping", "resources/list", "logging/setLevel", "subscriptions/listen", "tools/Call"] {
+    for method in
+        ["nonsense", "ping", "resources/list", "logging/setLevel", "subscriptions/listen", "tools/Call"]
+    {
         let answer = app.send(modern(authorized(&token("")), method, json!({}))).await;
-        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (404, -32601, &json!(7)), "{method}");
+        assert_eq!(
+            (answer.status, answer.code(), &answer.json()["id"]),
+            (404, -32601, &json!(7)),
+            "{method}"
+        );
     }
     for method in ["nonsense", "server/discover", "resources/list", "logging/setLevel", "tools/call/x"] {
         let answer = app.send(legacy(authorized(&token("")), method, &json!({}))).await;
-        assert_eq!((answer.status, answer.code(), &answer.json()["id"]), (200, -32601, &json!(7)), "{method}");
+        assert_eq!(
+            (answer.status, answer.code(), &answer.json()["id"]),
+            (200, -32601, &json!(7)),
+            "{method}"
+        );
     }
 }
 

@@ -20,7 +20,9 @@ async fn strangers_are_stopped_at_the_door() {
             let answer = app.send(plain(method, &[("host", host), ("authorization", &token)])).await;
             assert_eq!(answer.status, 421, "{method} {host}");
         }
-        for origin in ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"] {
+        for origin in
+            ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost@evil.example"]
+        {
             let headers = [("host", "localhost:8080"), ("origin", origin), ("authorization", &token)];
             let answer = app.send(plain(method, &headers)).await;
             assert_eq!((answer.status, answer.code()), (403, 403), "{method} {origin}");

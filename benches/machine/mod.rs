@@ -1,0 +1,86 @@
+//! What a reader needs to know about the machine that a number comes from, and the arithmetic that
+//! every benchmark here shares.
+
+#![allow(dead_code)] // each benchmark is its own program and uses its own part of this
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Prints the machine's facts; `false` if this run is no `cargo bench` (cargo says so by `--bench`),
+/// so that `cargo test --all-targets` does not measure anything.
+pub fn ready(name: &str) -> bool {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("{name}: measures only when run as `cargo bench --bench {name}`");
+        return false;
+    }
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu = line_of("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
+    println!("machine: {cores} cores ({cpu}), Linux {}", first_line("/proc/sys/kernel/osrelease"));
+    println!("load average before: {}", first_line("/proc/loadavg"));
+    true
+}
+
+/// To be printed last but for the results: others may have been at work meanwhile.
+pub fn load_after() {
+    println!("load average after: {}", first_line("/proc/loadavg"));
+}
+
+/// Says what a ratio compares, and the ratio.
+pub fn ratio(compared: &str, name: &str, value: f64) {
+    println!("{compared}\nratio {name} {value:.2}");
+}
+
+/// The directory for files: `PORTCULLIS_BENCH_DIR`, or cargo's own beside the build.
+pub fn directory() -> PathBuf {
+    std::env::var_os("PORTCULLIS_BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
+}
+
+/// Type and device of the file system that holds a directory.
+pub fn file_system(directory: &Path) -> (String, String) {
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (device, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
+            directory.starts_with(point).then(|| (point.len(), kind.to_owned(), device.to_owned()))
+        })
+        // Of two mounts on one point the later hides the earlier, and `max_by_key` takes the later.
+        .max_by_key(|(length, ..)| *length)
+        .map_or_else(|| ("unknown".to_owned(), "unknown".to_owned()), |(_, kind, device)| (kind, device))
+}
+
+/// The value in the middle.
+pub fn median<T: PartialOrd + Copy>(values: impl IntoIterator<Item = T>) -> T {
+    percentile(&mut values.into_iter().collect::<Vec<_>>(), 50)
+}
+
+/// The value that this many in a hundred do not exceed.
+pub fn percentile<T: PartialOrd + Copy>(values: &mut [T], percent: usize) -> T {
+    values.sort_by(|a, b| a.partial_cmp(b).expect("measurements are numbers"));
+    values[(values.len() * percent / 100).min(values.len() - 1)]
+}
+
+/// How often something happened in a second.
+pub fn per_second(count: usize, time: Duration) -> f64 {
+    number(count) / time.as_secs_f64()
+}
+
+/// A count to calculate with.
+pub fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("fewer than four billion of anything are counted here"))
+}
+
+fn first_line(file: &str) -> String {
+    std::fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.lines().next().map(str::to_owned))
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn line_of(file: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

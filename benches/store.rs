@@ -1,0 +1,290 @@
+//! What group commit is worth: durable writes one after the other, against as many as wait being
+//! committed together (STORE-02). Each side is measured in turn, round by round, because other work
+//! on the machine comes and goes; only the ratio travels.
+//!
+//! Every row is as a refresh token's: a 32-byte digest as the key, five columns, one index.
+
+mod machine;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use shared::db::{Schema, params};
+use shared::{Clock, Db, Digest, Fault, Tx};
+use tokio::runtime::Runtime;
+
+/// How often each side has its turn, and for how long.
+const ROUNDS: usize = 3;
+const TURN: Duration = Duration::from_secs(1);
+/// How many callers write at once; as many rows go into one commit of the raw yardstick.
+const CALLERS: usize = 64;
+/// What each table holds before anything is measured: the side that writes more must not be the only
+/// one with a large table.
+const PRESENT: usize = 10_000;
+/// Where the target of the group commit begins to count: below, the disk costs too little to share.
+const SLOW_DISK: Duration = Duration::from_millis(1);
+
+const TABLE: &str = "CREATE TABLE token (
+    digest     BLOB PRIMARY KEY,
+    grant_id   TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    rotated_at INTEGER,
+    UNIQUE (grant_id, generation)
+) STRICT, WITHOUT ROWID;";
+const INSERT: &str = "INSERT INTO token (digest, grant_id, generation, created_at, expires_at, rotated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const SCHEMA: Schema = Schema { application_id: 0x5043_424E, migrations: &[TABLE], audited: false };
+
+fn main() {
+    if !machine::ready("store") {
+        return;
+    }
+    let parent = machine::directory();
+    let dir = tempfile::tempdir_in(&parent).expect("PORTCULLIS_BENCH_DIR is a directory to write to");
+    let (kind, device) = machine::file_system(dir.path());
+    println!("file system: {kind} on {device}, at {}", parent.display());
+    assert!(kind != "tmpfs" && kind != "ramfs", "memory is no disk; name another PORTCULLIS_BENCH_DIR");
+
+    let fsync = fsync(dir.path());
+    println!("fsync_ms {:.3}", fsync.as_secs_f64() * 1e3);
+
+    let runtime = Runtime::new().expect("threads can be started");
+    let single = Written::new(&dir.path().join("single.db"));
+    let grouped = Written::new(&dir.path().join("grouped.db"));
+    let raw_single = Raw::new(&dir.path().join("raw-single.db"));
+    let raw_grouped = Raw::new(&dir.path().join("raw-grouped.db"));
+
+    let mut sides = [
+        Side::new("raw SQLite, one row a commit", || raw_single.run(1)),
+        Side::new("Db::write, one caller", || single.run(&runtime, 1)),
+        Side::new("raw SQLite, 64 rows a commit", || raw_grouped.run(CALLERS)),
+        Side::new("Db::write, 64 callers", || grouped.run(&runtime, CALLERS)),
+    ];
+    for _ in 0..ROUNDS {
+        for side in &mut sides {
+            side.measure();
+        }
+    }
+    let [raw_single, single, raw_grouped, grouped] = sides.map(|side| side.report());
+
+    machine::load_after();
+    machine::ratio(
+        "compared: rows/s of raw SQLite and of one caller of Db::write, both one commit a row",
+        "db_write_over_raw",
+        single / raw_single,
+    );
+    machine::ratio(
+        "compared: rows/s of 64 callers of Db::write and of raw SQLite with 64 rows a commit, no savepoints, nobody to answer",
+        "group_commit_over_raw_batches",
+        grouped / raw_grouped,
+    );
+    let aim = if fsync < SLOW_DISK {
+        "no aim here, as an fsync takes less than 1 ms"
+    } else {
+        "the aim is 20 or more"
+    };
+    machine::ratio(
+        &format!(
+            "compared: rows/s of 64 callers of Db::write and of raw SQLite with one row a commit (synchronous=FULL, WAL); {aim}"
+        ),
+        "group_commit_over_single",
+        grouped / raw_single,
+    );
+}
+
+/// What the disk asks for making a small appended write durable.
+fn fsync(dir: &Path) -> Duration {
+    let mut file = std::fs::File::create(dir.join("appended")).expect("the directory can be written to");
+    machine::median((0..200).map(|_| {
+        file.write_all(&[7; 128]).expect("the disk has room");
+        let begun = Instant::now();
+        file.sync_all().expect("the disk works");
+        begun.elapsed()
+    }))
+}
+
+/// One way of writing rows, and how it did so far.
+struct Side<'a> {
+    name: &'static str,
+    run: Box<dyn FnMut() -> Turn + 'a>,
+    turns: Vec<Turn>,
+}
+
+/// What one turn came to.
+struct Turn {
+    took: Duration,
+    commits: usize,
+    /// How long each write took its caller.
+    waits: Vec<Duration>,
+}
+
+impl<'a> Side<'a> {
+    fn new(name: &'static str, run: impl FnMut() -> Turn + 'a) -> Self {
+        Self { name, run: Box::new(run), turns: Vec::new() }
+    }
+
+    fn measure(&mut self) {
+        self.turns.push((self.run)());
+    }
+
+    /// Prints the median of the turns, and answers with the rows written in a second.
+    fn report(mut self) -> f64 {
+        let rows = machine::median(self.turns.iter().map(|t| machine::per_second(t.waits.len(), t.took)));
+        let batch = machine::median(
+            self.turns.iter().map(|t| machine::number(t.waits.len()) / machine::number(t.commits)),
+        );
+        let mut wait = |percent| {
+            let of_turn = self.turns.iter_mut().map(|t| machine::percentile(&mut t.waits, percent));
+            machine::median(of_turn).as_secs_f64() * 1e3
+        };
+        let (p50, p99) = (wait(50), wait(99));
+        let name = self.name;
+        println!("{name:<30} {rows:>8.0} rows/s  p50 {p50:.3} ms  p99 {p99:.3} ms  {batch:.1} rows a commit");
+        rows
+    }
+}
+
+/// A row to write. Every one is another, and they arrive in no order, as digests do.
+struct Row {
+    digest: Digest,
+    grant: String,
+    at: i64,
+}
+
+impl Row {
+    fn numbered(n: u64) -> Self {
+        let grant = Digest::of(&[&b"grant"[..], &n.to_be_bytes()].concat());
+        let grant = format!("g_{}", data_encoding::HEXLOWER.encode(&grant.0[..13]));
+        Self { digest: Digest::of(&n.to_be_bytes()), grant, at: 1_800_000_000_000 }
+    }
+
+    fn insert(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        let (created, expires) = (self.at, self.at + 2_592_000_000);
+        tx.execute(INSERT, params![self.digest, self.grant, 1, created, expires, None::<i64>])?;
+        Ok(())
+    }
+
+    fn insert_raw(&self, connection: &Connection) {
+        let (created, expires) = (self.at, self.at + 2_592_000_000);
+        connection
+            .prepare_cached(INSERT)
+            .and_then(|mut s| s.execute(params![self.digest, self.grant, 1, created, expires, None::<i64>]))
+            .expect("the disk has room");
+    }
+}
+
+/// The yardstick: one connection, its caller, and nothing between them.
+struct Raw {
+    connection: Connection,
+    next: AtomicU64,
+}
+
+impl Raw {
+    fn new(path: &Path) -> Self {
+        let connection = Connection::open(path).expect("a database can be made");
+        let set = |pragma, value: &str| connection.pragma_update(None, pragma, value).expect("a pragma");
+        set("journal_mode", "WAL");
+        set("synchronous", "FULL");
+        connection.execute_batch(TABLE).expect("the schema is SQL");
+        let raw = Self { connection, next: AtomicU64::new(0) };
+        raw.commit(PRESENT);
+        raw
+    }
+
+    fn run(&self, rows: usize) -> Turn {
+        let (begun, mut commits, mut waits) = (Instant::now(), 0, Vec::new());
+        while begun.elapsed() < TURN {
+            let wait = Instant::now();
+            self.commit(rows);
+            commits += 1;
+            waits.extend(std::iter::repeat_n(wait.elapsed(), rows));
+        }
+        Turn { took: begun.elapsed(), commits, waits }
+    }
+
+    fn commit(&self, rows: usize) {
+        let statement = |sql| {
+            self.connection.prepare_cached(sql).and_then(|mut s| s.execute([])).expect("the disk works");
+        };
+        statement("BEGIN IMMEDIATE");
+        for _ in 0..rows {
+            Row::numbered(self.next.fetch_add(1, Ordering::Relaxed)).insert_raw(&self.connection);
+        }
+        statement("COMMIT");
+    }
+}
+
+/// What is measured: a [`Db`], written to by tasks as the server's handlers do.
+struct Written {
+    db: Db,
+    count: Arc<Count>,
+}
+
+/// Shared by all callers of a database.
+#[derive(Default)]
+struct Count {
+    next: AtomicU64,
+    commits: AtomicUsize,
+    committed: AtomicBool,
+}
+
+impl Count {
+    /// A row's whole job. The first job after a commit belongs to the next one.
+    fn job(self: &Arc<Self>, tx: &Tx<'_>, row: &Row) -> Result<(), Fault> {
+        if self.committed.swap(false, Ordering::Relaxed) {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        let count = Arc::clone(self);
+        tx.after_commit(move || count.committed.store(true, Ordering::Relaxed));
+        row.insert(tx)
+    }
+}
+
+impl Written {
+    fn new(path: &Path) -> Self {
+        let db = Db::open(path, &SCHEMA, None, &Clock::system()).expect("a database can be made");
+        let count = Arc::new(Count::default());
+        let filling = Arc::clone(&count);
+        db.write_blocking(move |tx| {
+            for _ in 0..PRESENT {
+                filling.job(tx, &Row::numbered(filling.next.fetch_add(1, Ordering::Relaxed)))?;
+            }
+            Ok(())
+        })
+        .expect("the disk has room");
+        Self { db, count }
+    }
+
+    fn run(&self, runtime: &Runtime, callers: usize) -> Turn {
+        let commits_before = self.count.commits.load(Ordering::Relaxed);
+        let begun = Instant::now();
+        let tasks: Vec<_> = (0..callers)
+            .map(|_| runtime.spawn(call(self.db.clone(), Arc::clone(&self.count), begun + TURN)))
+            .collect();
+        let waits = tasks
+            .into_iter()
+            .flat_map(|task| runtime.block_on(task).expect("a caller does not panic"))
+            .collect();
+        let took = begun.elapsed();
+        Turn { took, commits: self.count.commits.load(Ordering::Relaxed) - commits_before, waits }
+    }
+}
+
+/// One caller: writes a row, waits until it is durable, and does it again.
+async fn call(db: Db, count: Arc<Count>, end: Instant) -> Vec<Duration> {
+    let mut waits = Vec::new();
+    while Instant::now() < end {
+        let begun = Instant::now();
+        let row = Row::numbered(count.next.fetch_add(1, Ordering::Relaxed));
+        let count = Arc::clone(&count);
+        db.write(move |tx| count.job(tx, &row)).await.expect("the disk has room");
+        waits.push(begun.elapsed());
+    }
+    waits
+}

@@ -1,0 +1,51 @@
+//! Media types: what a body is, and what an answer may be (MCP-04).
+
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use super::refusal::{INVALID_REQUEST, Refusal};
+
+/// What is sent must be JSON, and both kinds of answer must be welcome.
+pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
+    let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity");
+    if encoded
+        || headers.get_all(CONTENT_TYPE).iter().count() != 1
+        || !is(headers, CONTENT_TYPE, b"application/json")
+    {
+        let words = "Send Content-Type: application/json.";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, words));
+    }
+    if !accepts(headers, "application", "json") || !accepts(headers, "text", "event-stream") {
+        let words = "Send Accept: application/json, text/event-stream.";
+        return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, INVALID_REQUEST, words));
+    }
+    Ok(())
+}
+
+/// Whether a header names this media type, whatever its parameters; a charset can only be UTF-8.
+pub(crate) fn is(headers: &HeaderMap, name: HeaderName, media_type: &[u8]) -> bool {
+    headers.get(name).is_some_and(|value| {
+        let mut parts = value.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let essence = parts.next().unwrap_or_default();
+        let charset = |part: &[u8]| part.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"charset="));
+        let utf8 = |part: &[u8]| part[8..].trim_ascii().eq_ignore_ascii_case(b"utf-8");
+        essence.eq_ignore_ascii_case(media_type) && parts.filter(|part| charset(part)).all(utf8)
+    })
+}
+
+/// Whether `Accept` allows a media type, by name or by a range, and not with a weight of zero.
+fn accepts(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
+    let lists = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let (range_kind, range_subtype) =
+            parts.next().and_then(|name| name.split_once('/')).unwrap_or_default();
+        let matches = |range: &str, name: &str| range == "*" || range.eq_ignore_ascii_case(name);
+        let refused = |part: &str| {
+            part.split_once('=').is_some_and(|(name, weight)| {
+                name.eq_ignore_ascii_case("q") && weight.parse::<f32>().is_ok_and(|weight| weight == 0.0)
+            })
+        };
+        matches(range_kind, kind) && matches(range_subtype, subtype) && !parts.any(refused)
+    })
+}

@@ -1,0 +1,242 @@
+//! The authorization endpoint's decision table, row by row.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Client, TestApp, authorize_url, header, redirect_parameter};
+
+type Parameters = BTreeMap<&'static str, String>;
+
+async fn with(app: &TestApp, client: &Client, change: impl FnOnce(&mut Parameters)) -> reqwest::Response {
+    let mut parameters = client.request(app);
+    change(&mut parameters);
+    app.http.get(authorize_url(app, &parameters)).send().await.unwrap()
+}
+
+/// Rows 2 to 4, AUTHZ-02: nothing is redirected before client and redirect URI are good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_client_or_redirect_uri_gets_a_page() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let changes: Vec<(&str, fn(&mut Parameters))> = vec![
+        ("unknown client", |p| drop(p.insert("client_id", "dyn_unknown".to_owned()))),
+        ("no client", |p| drop(p.remove("client_id"))),
+        ("url client", |p| drop(p.insert("client_id", "https://evil.example/client.json".to_owned()))),
+        ("other path", |p| drop(p.insert("redirect_uri", "http://localhost:1/evil".to_owned()))),
+        ("other literal", |p| drop(p.insert("redirect_uri", "http://127.0.0.1:1/callback".to_owned()))),
+        ("other host", |p| drop(p.insert("redirect_uri", "http://evil.example/callback".to_owned()))),
+        ("user info", |p| {
+            drop(p.insert("redirect_uri", "http://localhost@evil.example/callback".to_owned()))
+        }),
+        ("no address", |p| drop(p.insert("redirect_uri", "callback".to_owned()))),
+        ("script", |p| drop(p.insert("redirect_uri", "javascript:alert(1)".to_owned()))),
+    ];
+    for (what, change) in changes {
+        let response = with(&app, &client, change).await;
+        assert_eq!(response.status(), 400, "{what}");
+        assert!(header(response.headers(), "location").is_none(), "{what}");
+        assert_eq!(header(response.headers(), "cache-control"), Some("no-store"), "{what}");
+        let html = response.text().await.unwrap();
+        assert!(!html.contains("href=\"http://evil") && !html.contains("href=\"javascript"), "{what}");
+    }
+    assert!(app.has_event("authz.error", Some("client_unknown")));
+    assert!(app.has_event("authz.error", Some("redirect_uri_unmatched")));
+}
+
+/// AUTHZ-03: repeated client or redirect URI: a page. Anything else repeated: an error for the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_parameters_are_errors() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let url = client.authorize_url(&app);
+    for name in ["client_id", "redirect_uri"] {
+        let twice = format!("{url}&{name}=http%3A%2F%2Flocalhost%2Fcallback");
+        assert_eq!(app.http.get(twice).send().await.unwrap().status(), 400, "{name}");
+    }
+    for (name, error) in [
+        ("scope", "invalid_request"),
+        ("state", "invalid_request"),
+        ("code_challenge", "invalid_request"),
+        ("resource", "invalid_target"),
+        ("unknown", "invalid_request"),
+    ] {
+        let twice = format!("{url}&{name}=x&{name}=y");
+        let response = app.http.get(twice).send().await.unwrap();
+        assert_eq!(redirect_parameter(&response, "error").as_deref(), Some(error), "{name}");
+    }
+}
+
+/// Rows 5 to 10: each error travels to the client with `state` and `iss` (AUTHZ-04…08, 13, 14, 16, PKCE-01, 02, 03).
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_reach_the_client_with_state_and_iss() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    for (name, value, error) in [
+        ("response_type", None, "invalid_request"),
+        ("response_type", Some("token"), "unsupported_response_type"),
+        ("response_type", Some("code token"), "unsupported_response_type"),
+        ("code_challenge", None, "invalid_request"),
+        ("code_challenge", Some("short"), "invalid_request"),
+        ("code_challenge_method", None, "invalid_request"),
+        ("code_challenge_method", Some("plain"), "invalid_request"),
+        ("request", Some("eyJ"), "request_not_supported"),
+        ("request_uri", Some("https://evil.example/r"), "request_uri_not_supported"),
+        ("response_mode", Some("fragment"), "invalid_request"),
+        ("response_mode", Some("form_post"), "invalid_request"),
+        ("prompt", Some("none login"), "invalid_request"),
+        ("prompt", Some("none"), "login_required"),
+        ("max_age", Some("-1"), "invalid_request"),
+        ("max_age", Some("soon"), "invalid_request"),
+        ("resource", Some("http://evil.example/mcp"), "invalid_target"),
+        ("resource", Some("mcp"), "invalid_target"),
+        ("scope", Some("a\"b"), "invalid_scope"),
+        ("scope", Some("unknown"), "invalid_scope"),
+        ("login_hint", Some("a\nb"), "invalid_request"),
+    ] {
+        let response = with(&app, &client, |p| {
+            match value {
+                Some(value) => p.insert(name, value.to_owned()),
+                None => p.remove(name),
+            };
+        })
+        .await;
+        assert_eq!(response.status(), 302, "{name} {value:?}");
+        let location = header(response.headers(), "location").unwrap();
+        assert!(location.starts_with("http://localhost:5123/callback?"), "{location}");
+        assert_eq!(redirect_parameter(&response, "error").as_deref(), Some(error), "{name} {value:?}");
+        assert_eq!(redirect_parameter(&response, "state").as_deref(), Some("st ate&1"), "{name}");
+        assert_eq!(redirect_parameter(&response, "iss"), Some(app.origin.clone()), "{name}");
+        assert_eq!(redirect_parameter(&response, "code"), None, "{name}");
+        let description = redirect_parameter(&response, "error_description").unwrap();
+        assert!(description.is_ascii() && !description.contains("evil"), "{description}");
+    }
+}
+
+/// AUTHZ-11: what could not be echoed gets a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oversized_state_gets_a_page() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let response = with(&app, &client, |p| drop(p.insert("state", "x".repeat(4097)))).await;
+    assert_eq!(response.status(), 400);
+    let fits = with(&app, &client, |p| drop(p.insert("state", "x".repeat(4096)))).await;
+    assert_eq!(fits.status(), 200);
+}
+
+/// AUTHZ-13, AUTHZ-14: what a client may leave out.
+#[tokio::test(flavor = "multi_thread")]
+async fn scope_resource_and_state_may_be_absent() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let mut parameters = client.request(&app);
+    for name in ["scope", "resource", "state"] {
+        parameters.remove(name);
+    }
+    let page = browser.consent_page(&app, &authorize_url(&app, &parameters)).await;
+    assert_eq!(page.scopes, ["docs.read"]);
+    let answer = browser.decide(&app, &page, "approve").await;
+    assert!(redirect_parameter(&answer, "code").is_some());
+    assert_eq!(redirect_parameter(&answer, "state"), None);
+}
+
+/// AUTHZ-13: unknown scopes are dropped beside known ones; `offline_access` is no permission.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_scopes_are_dropped() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let mut parameters = client.request(&app);
+    parameters.insert("scope", "docs.read offline_access made.up".to_owned());
+    let page = browser.consent_page(&app, &authorize_url(&app, &parameters)).await;
+    assert_eq!(page.scopes, ["docs.read"]);
+}
+
+/// AUTHZ-01: POST is as good as GET; HEAD and the rest are 405 and start nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_get_and_post_authorize() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let url = client.authorize_url(&app);
+    let posted = app.http.post(app.url("/authorize")).form(&client.request(&app)).send().await.unwrap();
+    assert_eq!(posted.status(), 200);
+    let before = app.events().len();
+    for method in [Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
+        let response = app.http.request(method.clone(), &url).send().await.unwrap();
+        assert_eq!(response.status(), 405, "{method}");
+        assert_eq!(
+            header(response.headers(), "allow").map(|a| a.replace("HEAD,", "").replace(' ', "")).as_deref(),
+            Some("GET,POST"),
+            "{method}"
+        );
+        assert!(header(response.headers(), "set-cookie").is_none(), "{method}");
+        assert!(header(response.headers(), "access-control-allow-origin").is_none(), "{method}");
+    }
+    assert_eq!(app.events().len(), before);
+}
+
+/// AUTHZ-20: a fetch without cookies neither uses up nor blocks a later one.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorize_is_repeatable() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let url = client.authorize_url(&app);
+    assert_eq!(app.http.get(&url).send().await.unwrap().status(), 200);
+    assert_eq!(browser.get(&app, &url).await.status(), 200);
+    let page = browser.consent_page(&app, &url).await;
+    assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
+}
+
+/// DCR-05: a self-registered client cannot have its answer sent over the network.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_redirect_needs_an_administrator() {
+    let app = TestApp::start().await;
+    let registered = app
+        .register(&json!({"redirect_uris": ["https://evil.example/cb", "http://localhost/cb"]}))
+        .await
+        .json::<serde_json::Value>()
+        .await
+        .unwrap();
+    let id = registered["client_id"].as_str().unwrap().to_owned();
+    let remote = Client { id: id.clone(), redirect_uri: "https://evil.example/cb".to_owned() };
+    let response = app.http.get(remote.authorize_url(&app)).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert!(header(response.headers(), "location").is_none());
+    let local = Client { id, redirect_uri: "http://localhost:9/cb".to_owned() };
+    assert_eq!(app.http.get(local.authorize_url(&app)).send().await.unwrap().status(), 200);
+    assert!(app.has_event("authz.error", Some("redirect_uri_remote")));
+}
+
+/// CONSENT-02: a hostile name is text and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_client_name_is_escaped() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let registered: serde_json::Value = app
+        .register(&json!({"client_name": "\"><script>alert(1)</script>", "redirect_uris": ["http://localhost/callback"]}))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let client = Client {
+        id: registered["client_id"].as_str().unwrap().to_owned(),
+        redirect_uri: "http://localhost:1/callback".to_owned(),
+    };
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    assert!(!page.html.contains("<script>alert"));
+    assert!(page.html.contains("&lt;script&gt;"));
+}
+
+/// AUTHZ-15: ten minutes after it began, a request is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_runs_out() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    app.clock.advance(std::time::Duration::from_mins(10));
+    assert_eq!(browser.decide(&app, &page, "approve").await.status(), 400);
+}

@@ -1,0 +1,453 @@
+//! A server in this process on a free port, with a clock that stands still, and people and clients
+//! to use it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use data_encoding::BASE64URL_NOPAD;
+use portcullis::config::Listen;
+use portcullis::serve::{Options, Server};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use shared::clock::{Clock, Timestamp};
+use shared::db::ReadOnly;
+use shared::schema::SCHEMA;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use webauthn_authenticator_rs::WebauthnAuthenticator;
+use webauthn_authenticator_rs::softpasskey::SoftPasskey;
+use webauthn_rs_proto::{
+    AllowCredentials, CreationChallengeResponse, PublicKeyCredential, RegisterPublicKeyCredential,
+    RequestChallengeResponse,
+};
+
+/// A verifier that is right for [`Client::authorize_url`].
+pub const VERIFIER: &str = "correct-horse-battery-staple-0123456789-abcdefg";
+
+/// The challenge of [`VERIFIER`].
+pub fn challenge() -> String {
+    BASE64URL_NOPAD.encode(&Sha256::digest(VERIFIER))
+}
+
+/// A running server.
+pub struct TestApp {
+    pub origin: String,
+    pub clock: Clock,
+    pub setup_link: Option<String>,
+    pub http: reqwest::Client,
+    dir: Arc<tempfile::TempDir>,
+    port: u16,
+    config: authz::Config,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl TestApp {
+    /// Starts a server with nobody in it.
+    pub async fn start() -> Self {
+        Self::start_with(authz::Config::default()).await
+    }
+
+    /// The same with other lifetimes and rules.
+    pub async fn start_with(config: authz::Config) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let docs = dir.path().join("docs");
+        std::fs::create_dir(&docs).unwrap();
+        std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")
+            .unwrap();
+        // 2026-11-23, at noon.
+        let clock = Clock::held(Timestamp(1_795_435_200_000));
+        Self::open(dir, clock, 0, config).await
+    }
+
+    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, port: u16, config: authz::Config) -> Self {
+        let options = Options {
+            listen: Listen::Loopback(port),
+            issuer: None,
+            data_dir: dir.path().join("data"),
+            docs: Some(dir.path().join("docs")),
+            authz: config.clone(),
+        };
+        let server = Server::start(options, clock.clone()).await.unwrap();
+        let origin = server.issuer().to_string();
+        let setup_link = server.setup_link().map(str::to_owned);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.run(stop.clone()));
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap();
+        let port = Url::parse(&origin).unwrap().port().unwrap();
+        Self { origin, clock, setup_link, http, dir, port, config, stop, task }
+    }
+
+    /// Stops the server and starts it again on the same port and data.
+    pub async fn restart(self) -> Self {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        Self::open(self.dir, self.clock, self.port, self.config).await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    pub fn mcp_url(&self) -> String {
+        self.url("/mcp")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.http.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// The first administrator, set up and signed in.
+    pub async fn admin(&self) -> Browser {
+        let mut browser = Browser::new();
+        let link = self.setup_link.as_ref().expect("a new server has a setup link");
+        let finished = browser.set_up(self, link, "ada").await;
+        assert_eq!(finished.status(), 200);
+        browser
+    }
+
+    /// Registers a client with these redirect URIs.
+    pub async fn register(&self, metadata: &Value) -> Response {
+        self.http.post(self.url("/register")).json(metadata).send().await.unwrap()
+    }
+
+    /// A public client on this computer that refreshes.
+    pub async fn client(&self) -> Client {
+        let metadata = json!({
+            "client_name": "Test client",
+            "redirect_uris": ["http://localhost/callback"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "none",
+        });
+        let response = self.register(&metadata).await;
+        assert_eq!(response.status(), 201);
+        let registered: Value = response.json().await.unwrap();
+        Client {
+            id: registered["client_id"].as_str().unwrap().to_owned(),
+            redirect_uri: "http://localhost:5123/callback".to_owned(),
+        }
+    }
+
+    /// Posts to the token endpoint.
+    pub async fn token(&self, form: &[(&str, &str)]) -> Response {
+        self.http.post(self.url("/token")).form(form).send().await.unwrap()
+    }
+
+    /// Redeems a code with everything right.
+    pub async fn redeem(&self, client: &Client, code: &str) -> Response {
+        self.token(&client.redemption(code)).await
+    }
+
+    /// Uses a refresh token with everything right.
+    pub async fn refresh(&self, client: &Client, refresh_token: &str) -> Response {
+        self.token(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token),
+            ("client_id", &client.id),
+        ])
+        .await
+    }
+
+    /// Signs in, approves, redeems: tokens for a client.
+    pub async fn tokens(&self, browser: &mut Browser, client: &Client) -> Tokens {
+        let code = browser.authorize(self, client).await;
+        let response = self.redeem(client, &code).await;
+        assert_eq!(response.status(), 200);
+        Tokens::of(response).await
+    }
+
+    /// Calls a tool the way a 2025-11-25 client without a session does.
+    pub async fn call_tool(&self, access_token: &str, name: &str, arguments: Value) -> Response {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}});
+        self.http
+            .post(self.mcp_url())
+            .bearer_auth(access_token)
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2025-11-25")
+            .json(&call)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Every audit record so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let db = ReadOnly::open(&self.data_dir().join("portcullis.db"), &SCHEMA).unwrap();
+        db.read(shared::audit::verify).unwrap().expect("the chain holds");
+        db.read(|conn| shared::audit::tail(conn, 100_000, 0)).unwrap()
+    }
+
+    /// The events on record, in order, with their reasons.
+    pub fn events(&self) -> Vec<(String, Option<String>)> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.audit().iter().map(|r| (text(&r["event"]).unwrap(), text(&r["reason"]))).collect()
+    }
+
+    /// Whether this event is on record with this reason.
+    pub fn has_event(&self, event: &str, reason: Option<&str>) -> bool {
+        self.events().iter().any(|(e, r)| e == event && r.as_deref() == reason)
+    }
+}
+
+/// A registered client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: String,
+    pub redirect_uri: String,
+}
+
+impl Client {
+    /// The parameters of an authorization request with everything right.
+    pub fn request(&self, app: &TestApp) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("response_type", "code".to_owned()),
+            ("client_id", self.id.clone()),
+            ("redirect_uri", self.redirect_uri.clone()),
+            ("code_challenge", challenge()),
+            ("code_challenge_method", "S256".to_owned()),
+            ("state", "st ate&1".to_owned()),
+            ("scope", "docs.read".to_owned()),
+            ("resource", app.mcp_url()),
+        ])
+    }
+
+    /// The authorization URL with everything right.
+    pub fn authorize_url(&self, app: &TestApp) -> String {
+        authorize_url(app, &self.request(app))
+    }
+
+    /// The form that redeems a code with everything right.
+    pub fn redemption<'a>(&'a self, code: &'a str) -> Vec<(&'a str, &'a str)> {
+        vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("client_id", &self.id),
+            ("redirect_uri", &self.redirect_uri),
+            ("code_verifier", VERIFIER),
+        ]
+    }
+}
+
+/// The authorization URL with these parameters.
+pub fn authorize_url(app: &TestApp, parameters: &BTreeMap<&'static str, String>) -> String {
+    Url::parse_with_params(&app.url("/authorize"), parameters).unwrap().to_string()
+}
+
+/// The answer of the token endpoint.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub access: String,
+    pub refresh: String,
+    pub body: Value,
+}
+
+impl Tokens {
+    pub async fn of(response: Response) -> Self {
+        let body: Value = response.json().await.unwrap();
+        let text =
+            |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name} in {body}")).to_owned();
+        Self { access: text("access_token"), refresh: text("refresh_token"), body }
+    }
+
+    /// The claims of the access token, unverified.
+    pub fn claims(&self) -> Value {
+        let payload = self.access.split('.').nth(1).unwrap();
+        serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap()).unwrap()
+    }
+}
+
+/// The `error` of an OAuth answer, with its status.
+pub async fn error_of(response: Response) -> (StatusCode, String) {
+    let status = response.status();
+    let body: Value = response.json().await.unwrap();
+    (status, body["error"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned())
+}
+
+/// Somebody's browser, with the passkey they carry. It keeps cookies by hand, so that attacks on them
+/// can be written down.
+pub struct Browser {
+    pub cookies: BTreeMap<String, String>,
+    passkey: SoftPasskey,
+    credential: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Browser {
+    pub fn new() -> Self {
+        Self { cookies: BTreeMap::new(), passkey: SoftPasskey::new(true), credential: None }
+    }
+
+    /// Sends a request with the cookies, and keeps those that come back.
+    pub async fn send(&mut self, request: RequestBuilder) -> Response {
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
+        let response = request.send().await.unwrap();
+        for cookie in response.headers().get_all(SET_COOKIE) {
+            let cookie = cookie.to_str().unwrap();
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            if cookie.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        response
+    }
+
+    pub async fn get(&mut self, app: &TestApp, url: &str) -> Response {
+        self.send(app.http.get(url)).await
+    }
+
+    /// Posts JSON as one of our own pages does.
+    pub async fn post_json(&mut self, app: &TestApp, path: &str, body: &Value) -> Response {
+        let request = app.http.request(Method::POST, app.url(path)).header(ORIGIN, &app.origin).json(body);
+        self.send(request).await
+    }
+
+    /// Posts a form as one of our own pages does.
+    pub async fn post_form(&mut self, app: &TestApp, path: &str, form: &[(&str, &str)]) -> Response {
+        let request = app.http.post(app.url(path)).header(ORIGIN, &app.origin).form(form);
+        self.send(request).await
+    }
+
+    /// Opens a setup link and creates a passkey.
+    pub async fn set_up(&mut self, app: &TestApp, link: &str, name: &str) -> Response {
+        let (page, token) = link.split_once('#').unwrap();
+        assert_eq!(self.get(app, page).await.status(), 200);
+        let started = self.post_json(app, "/setup/start", &json!({"token": token, "name": name})).await;
+        if started.status() != 200 {
+            return started;
+        }
+        let started: Value = started.json().await.unwrap();
+        let response = self.create(app, started["options"].clone());
+        self.post_json(app, "/setup/finish", &json!({"ceremony": started["ceremony"], "response": response}))
+            .await
+    }
+
+    /// Makes a passkey for these creation options.
+    pub fn create(&mut self, app: &TestApp, options: Value) -> RegisterPublicKeyCredential {
+        let options: CreationChallengeResponse = serde_json::from_value(options).unwrap();
+        let handle = options.public_key.user.id.clone();
+        let response = self.passkey.do_registration(Url::parse(&app.origin).unwrap(), options).unwrap();
+        self.credential = Some((response.raw_id.clone().into(), handle.into()));
+        response
+    }
+
+    /// Answers these request options with the passkey.
+    pub fn assert(&mut self, app: &TestApp, options: Value) -> PublicKeyCredential {
+        let (credential, handle) = self.credential.clone().expect("this person has a passkey");
+        let mut options: RequestChallengeResponse = serde_json::from_value(options).unwrap();
+        // The soft passkey cannot search for what it holds, and knows no handles: a real one does both.
+        options.public_key.allow_credentials = vec![AllowCredentials {
+            type_: "public-key".to_owned(),
+            id: credential.into(),
+            transports: None,
+        }];
+        let mut response = self.passkey.do_authentication(Url::parse(&app.origin).unwrap(), options).unwrap();
+        response.response.user_handle = Some(handle.into());
+        response
+    }
+
+    /// Signs in; for a transaction if there is one.
+    pub async fn sign_in(&mut self, app: &TestApp, transaction: Option<&str>) -> Response {
+        let started = self.post_json(app, "/login/start", &json!({"transaction": transaction})).await;
+        assert_eq!(started.status(), 200);
+        let started: Value = started.json().await.unwrap();
+        let response = self.assert(app, started["options"].clone());
+        self.post_json(app, "/login/finish", &json!({"ceremony": started["ceremony"], "response": response}))
+            .await
+    }
+
+    /// Opens an authorization URL and signs in there: the consent page.
+    pub async fn consent_page(&mut self, app: &TestApp, url: &str) -> ConsentPage {
+        let page = self.get(app, url).await;
+        assert_eq!(page.status(), 200);
+        let html = page.text().await.unwrap();
+        let transaction = attribute(&html, "data-transaction").expect("a sign-in page names its transaction");
+        let signed_in = self.sign_in(app, Some(&transaction)).await;
+        assert_eq!(signed_in.status(), 200);
+        let location: Value = signed_in.json().await.unwrap();
+        let page = self.get(app, &app.url(location["location"].as_str().unwrap())).await;
+        assert_eq!(page.status(), 200);
+        ConsentPage::of(page.text().await.unwrap())
+    }
+
+    /// Signs in, allows everything asked, and answers with the code.
+    pub async fn authorize(&mut self, app: &TestApp, client: &Client) -> String {
+        let page = self.consent_page(app, &client.authorize_url(app)).await;
+        let answer = self.decide(app, &page, "approve").await;
+        redirect_parameter(&answer, "code").expect("an approval redirects with a code")
+    }
+
+    /// Presses a button of the consent page, every scope ticked.
+    pub async fn decide(&mut self, app: &TestApp, page: &ConsentPage, decision: &str) -> Response {
+        let mut form =
+            vec![("transaction", page.transaction.as_str()), ("csrf", &page.csrf), ("decision", decision)];
+        form.extend(page.scopes.iter().map(|scope| ("scope", scope.as_str())));
+        self.post_form(app, "/consent", &form).await
+    }
+}
+
+/// What the consent page's form holds.
+#[derive(Clone, Debug)]
+pub struct ConsentPage {
+    pub transaction: String,
+    pub csrf: String,
+    pub scopes: Vec<String>,
+    pub html: String,
+}
+
+impl ConsentPage {
+    fn of(html: String) -> Self {
+        Self {
+            transaction: input(&html, "transaction").expect("the form names its transaction"),
+            csrf: input(&html, "csrf").expect("the form has a token"),
+            scopes: inputs(&html, "scope"),
+            html,
+        }
+    }
+}
+
+/// The first value of an attribute in a page.
+pub fn attribute(html: &str, name: &str) -> Option<String> {
+    let start = html.find(&format!("{name}=\""))? + name.len() + 2;
+    let end = html[start..].find('"')?;
+    Some(html[start..start + end].to_owned())
+}
+
+fn input(html: &str, name: &str) -> Option<String> {
+    inputs(html, name).into_iter().next()
+}
+
+/// The values of the inputs with this name.
+fn inputs(html: &str, name: &str) -> Vec<String> {
+    html.split("<input")
+        .skip(1)
+        .filter_map(|rest| rest.split('>').next())
+        .filter(|tag| attribute(tag, " name").as_deref() == Some(name))
+        .filter_map(|tag| attribute(tag, " value"))
+        .collect()
+}
+
+/// A parameter of the URL that an answer redirects to.
+pub fn redirect_parameter(response: &Response, name: &str) -> Option<String> {
+    let location = Url::parse(header(response.headers(), LOCATION.as_str())?).unwrap();
+    location.query_pairs().find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
+}
+
+/// A header's text.
+pub fn header<'a>(headers: &'a HeaderMap<HeaderValue>, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap())
+}

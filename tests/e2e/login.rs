@@ -1,0 +1,366 @@
+//! Setup, sign-in, consent: what a person does, and what somebody else must not be able to do.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Browser, TestApp, attribute, header, redirect_parameter};
+
+/// ENROL-01: the setup link makes one administrator, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_setup_link_works_once() {
+    let app = TestApp::start().await;
+    let link = app.setup_link.clone().unwrap();
+    app.admin().await;
+    let mut other = Browser::new();
+    let again = other.set_up(&app, &link, "eve").await;
+    assert_eq!(again.status(), 400);
+    assert_eq!(again.json::<Value>().await.unwrap()["error"], "link_invalid");
+    let app = app.restart().await;
+    assert_eq!(app.setup_link, None);
+}
+
+/// ENROL-02: opening the link uses nothing up, and a newer link voids it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_setup_link_voids_the_old_one() {
+    let app = TestApp::start().await;
+    let old = app.setup_link.clone().unwrap();
+    let mut browser = Browser::new();
+    for _ in 0..2 {
+        assert_eq!(browser.get(&app, old.split_once('#').unwrap().0).await.status(), 200);
+    }
+    let app = app.restart().await;
+    assert_eq!(browser.set_up(&app, &old, "eve").await.status(), 400);
+    app.admin().await;
+}
+
+/// ENROL-01: the link is dead after 60 minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setup_link_runs_out() {
+    let app = TestApp::start().await;
+    app.clock.advance(std::time::Duration::from_hours(1));
+    let link = app.setup_link.clone().unwrap();
+    assert_eq!(Browser::new().set_up(&app, &link, "late").await.status(), 400);
+}
+
+/// WEBAUTHN-03: a ceremony is used up by its first presentation, whether it verifies or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceremony_is_presented_once() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let started: Value =
+        browser.post_json(&app, "/login/start", &json!({"transaction": null})).await.json().await.unwrap();
+    let good = browser.assert(&app, started["options"].clone());
+    let mut bad = good.clone();
+    bad.response.signature = vec![0; 70].into();
+    let finish = |response| json!({"ceremony": started["ceremony"], "response": response});
+    let refused = browser.post_json(&app, "/login/finish", &finish(bad)).await;
+    assert_eq!(refused.status(), 400);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"], "webauthn_failed");
+    // The right answer comes too late: nobody may try twice on one challenge.
+    assert_eq!(browser.post_json(&app, "/login/finish", &finish(good)).await.status(), 400);
+    assert!(app.has_event("webauthn.failed", Some("assertion")));
+    assert!(app.has_event("webauthn.failed", Some("ceremony_unknown")));
+}
+
+/// WEBAUTHN-03: a ceremony belongs to the browser that started it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceremony_stays_in_its_browser() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let started: Value =
+        browser.post_json(&app, "/login/start", &json!({"transaction": null})).await.json().await.unwrap();
+    let response = browser.assert(&app, started["options"].clone());
+    let mut other = Browser::new();
+    other.get(&app, &app.url("/")).await;
+    let finish = json!({"ceremony": started["ceremony"], "response": response});
+    assert_eq!(other.post_json(&app, "/login/finish", &finish).await.status(), 400);
+    assert!(app.has_event("webauthn.failed", Some("other_browser")));
+}
+
+/// WEBAUTHN-03: after five minutes the challenge is worth nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceremony_runs_out() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let started: Value =
+        browser.post_json(&app, "/login/start", &json!({"transaction": null})).await.json().await.unwrap();
+    let response = browser.assert(&app, started["options"].clone());
+    app.clock.advance(std::time::Duration::from_mins(5));
+    let finish = json!({"ceremony": started["ceremony"], "response": response});
+    assert_eq!(browser.post_json(&app, "/login/finish", &finish).await.status(), 400);
+}
+
+/// WEBAUTHN-06: the unsigned user handle does not decide whose credential it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_or_missing_user_handle_is_refused() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    for handle in [None, Some(vec![7; 16])] {
+        let started: Value = browser
+            .post_json(&app, "/login/start", &json!({"transaction": null}))
+            .await
+            .json()
+            .await
+            .unwrap();
+        let mut response = browser.assert(&app, started["options"].clone());
+        response.response.user_handle = handle.map(Into::into);
+        let finish = json!({"ceremony": started["ceremony"], "response": response});
+        assert_eq!(browser.post_json(&app, "/login/finish", &finish).await.status(), 400);
+    }
+}
+
+/// WEBAUTHN-15, SESSION-07: ceremonies answer to our own pages alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_need_our_origin_and_json() {
+    let app = TestApp::start().await;
+    for path in ["/login/start", "/login/finish", "/setup/start", "/setup/finish", "/account/passkeys/start"]
+    {
+        let foreign = app.http.post(app.url(path)).header("origin", "http://localhost:1").json(&json!({}));
+        assert_eq!(foreign.send().await.unwrap().status(), 403, "{path}");
+        let absent = app.http.post(app.url(path)).json(&json!({}));
+        assert_eq!(absent.send().await.unwrap().status(), 403, "{path}");
+        let form = app.http.post(app.url(path)).header("origin", &app.origin).form(&[("a", "b")]);
+        assert_eq!(form.send().await.unwrap().status(), 415, "{path}");
+        let preflight =
+            app.http.request(reqwest::Method::OPTIONS, app.url(path)).header("origin", "http://x");
+        let preflight = preflight.send().await.unwrap();
+        assert!(header(preflight.headers(), "access-control-allow-origin").is_none(), "{path}");
+    }
+}
+
+/// SESSION-02: a planted session id is not adopted, and each sign-in makes a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_session_is_never_adopted() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let name = browser.cookies.keys().find(|name| name.starts_with("sid_")).unwrap().clone();
+    let first = browser.cookies[&name].clone();
+    browser.cookies.insert(name.clone(), "sid_planted".to_owned());
+    assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+    assert_ne!(browser.cookies[&name], "sid_planted");
+    assert_ne!(browser.cookies[&name], first);
+}
+
+/// SESSION-03: an hour without use ends a session, twelve hours end it in any case.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_run_out() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let home = |html: String| html.contains("connect-client");
+    for _ in 0..13 {
+        app.clock.advance(std::time::Duration::from_mins(55));
+        assert!(home(browser.get(&app, &app.url("/")).await.text().await.unwrap()));
+    }
+    app.clock.advance(std::time::Duration::from_mins(6));
+    assert!(!home(browser.get(&app, &app.url("/")).await.text().await.unwrap()));
+    assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+    app.clock.advance(std::time::Duration::from_mins(61));
+    assert!(!home(browser.get(&app, &app.url("/")).await.text().await.unwrap()));
+}
+
+/// SESSION-04, SESSION-07
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_needs_the_pages_token() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let html = browser.get(&app, &app.url("/")).await.text().await.unwrap();
+    let csrf = attribute(html.split("name=\"csrf\"").nth(1).unwrap(), "value").unwrap();
+    assert_eq!(browser.post_form(&app, "/sign-out", &[("csrf", "guess")]).await.status(), 403);
+    let foreign =
+        app.http.post(app.url("/sign-out")).header("origin", "http://evil.example").form(&[("csrf", &csrf)]);
+    assert_eq!(browser.send(foreign).await.status(), 403);
+    assert!(browser.get(&app, &app.url("/")).await.text().await.unwrap().contains("connect-client"));
+    let out = browser.post_form(&app, "/sign-out", &[("csrf", &csrf)]).await;
+    assert_eq!(out.status(), 303);
+    assert_eq!(header(out.headers(), "clear-site-data"), Some("\"cookies\", \"storage\""));
+    assert!(!browser.get(&app, &app.url("/")).await.text().await.unwrap().contains("connect-client"));
+}
+
+/// SESSION-01: on loopback the answer to a client takes the session cookie away, and the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_client_ends_the_session() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    let stolen = browser.cookies.clone();
+    let answer = browser.decide(&app, &page, "approve").await;
+    assert_eq!(answer.status(), 303);
+    assert!(!browser.cookies.keys().any(|name| name.starts_with("sid_")));
+    browser.cookies = stolen;
+    assert!(!browser.get(&app, &app.url("/")).await.text().await.unwrap().contains("connect-client"));
+}
+
+/// SESSION-01: on loopback a session from before decides nothing; each request wants a passkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_alone_only_reads() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let html = browser.get(&app, &client.authorize_url(&app)).await.text().await.unwrap();
+    assert!(html.contains("passkey-login") && !html.contains("consent-approve"));
+}
+
+/// AUTHZ-15: a transaction opened in another browser is refused and stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_stays_in_its_browser() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    let mut other = Browser::new();
+    other.get(&app, &app.url("/")).await;
+    let path = format!("/consent?transaction={}", page.transaction);
+    assert_eq!(other.get(&app, &app.url(&path)).await.status(), 400);
+    assert_eq!(other.decide(&app, &page, "approve").await.status(), 400);
+    assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
+}
+
+/// CONSENT-03: without the token, from elsewhere, or by GET, nothing is decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_decision_decides_nothing() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    let mut forged = page.clone();
+    forged.csrf = "guess".to_owned();
+    assert_eq!(browser.decide(&app, &forged, "approve").await.status(), 403);
+    let form = [
+        ("transaction", page.transaction.as_str()),
+        ("csrf", &page.csrf),
+        ("decision", "approve"),
+        ("scope", "docs.read"),
+    ];
+    for origin in ["http://localhost:5123", "null", "http://evil.example"] {
+        let foreign = app.http.post(app.url("/consent")).header("origin", origin).form(&form);
+        assert_eq!(browser.send(foreign).await.status(), 403, "{origin}");
+    }
+    let no_origin = app.http.post(app.url("/consent")).form(&form);
+    assert_eq!(browser.send(no_origin).await.status(), 403);
+    let by_get = app.url(&format!(
+        "/consent?transaction={}&csrf={}&decision=approve&scope=docs.read",
+        page.transaction, page.csrf
+    ));
+    assert_eq!(browser.get(&app, &by_get).await.status(), 200);
+    assert!(!app.has_event("authz.approved", None));
+    assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
+}
+
+/// CONSENT-06: a second press of the button never makes a second code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_is_made_once() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    let cookies = browser.cookies.clone();
+    assert_eq!(browser.decide(&app, &page, "approve").await.status(), 303);
+    browser.cookies = cookies;
+    let again = browser.decide(&app, &page, "approve").await;
+    assert_eq!(again.status(), 400);
+    assert_eq!(app.events().iter().filter(|(event, _)| event == "authz.approved").count(), 1);
+}
+
+/// CONSENT-05, CONSENT-06: refusing, and allowing nothing, both deny.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusing_and_ticking_nothing_deny() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    for (decision, untick) in [("deny", false), ("approve", true), ("nonsense", false)] {
+        let mut page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+        if untick {
+            page.scopes.clear();
+        }
+        let answer = browser.decide(&app, &page, decision).await;
+        assert_eq!(redirect_parameter(&answer, "error").as_deref(), Some("access_denied"));
+        assert_eq!(redirect_parameter(&answer, "state").as_deref(), Some("st ate&1"));
+        assert_eq!(redirect_parameter(&answer, "iss"), Some(app.origin.clone()));
+    }
+}
+
+/// CONSENT-01: who asks, for what, and where the answer goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consent_page_names_what_matters() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    for part in [
+        "Test client",
+        "this computer",
+        "http://localhost:5123/callback",
+        "Search and read the documentation",
+        "ada",
+        "15 minutes",
+        "30 days",
+        &app.mcp_url(),
+    ] {
+        assert!(page.html.contains(part), "{part}");
+    }
+}
+
+/// HTTP-05: the consent page's form may lead to this client's callback and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consent_page_has_its_policy() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
+    let again = browser.get(&app, &app.url(&format!("/consent?transaction={}", page.transaction))).await;
+    let policy = header(again.headers(), "content-security-policy").unwrap();
+    assert!(policy.contains("form-action 'self' http://localhost:5123;"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'"));
+    assert_eq!(header(again.headers(), "cache-control"), Some("no-store"));
+    assert_eq!(header(again.headers(), "referrer-policy"), Some("same-origin"));
+    assert_eq!(header(again.headers(), "cross-origin-opener-policy"), None);
+}
+
+/// WEBAUTHN-12: a second passkey needs the first one in hand, and then signs in by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_passkey_needs_the_first() {
+    let app = TestApp::start().await;
+    let mut first = app.admin().await;
+    let mut second = Browser::new();
+    let started: Value =
+        first.post_json(&app, "/account/passkeys/start", &json!({})).await.json().await.unwrap();
+    // Without the assertion there are no options to create anything with.
+    let skipped =
+        json!({"ceremony": started["ceremony"], "response": second.create(&app, creation_like(&started))});
+    assert_eq!(first.post_json(&app, "/account/passkeys/finish", &skipped).await.status(), 400);
+
+    let started: Value =
+        first.post_json(&app, "/account/passkeys/start", &json!({})).await.json().await.unwrap();
+    let response = first.assert(&app, started["options"].clone());
+    let confirmed = json!({"ceremony": started["ceremony"], "response": response});
+    let options: Value =
+        first.post_json(&app, "/account/passkeys/confirm", &confirmed).await.json().await.unwrap();
+    let mut second = Browser::new();
+    let created = second.create(&app, options["options"].clone());
+    let finish = json!({"ceremony": options["ceremony"], "response": created});
+    let added = first.post_json(&app, "/account/passkeys/finish", &finish).await;
+    assert_eq!(added.json::<Value>().await.unwrap()["passkeys"], 2);
+    assert_eq!(second.sign_in(&app, None).await.status(), 200);
+    assert!(app.has_event("session.step_up", None));
+}
+
+/// Creation options that the server never made, for somebody who tries without them.
+fn creation_like(started: &Value) -> Value {
+    json!({"publicKey": {
+        "rp": {"name": "Portcullis", "id": "localhost"},
+        "user": {"id": "AAAA", "name": "eve", "displayName": "eve"},
+        "challenge": started["options"]["publicKey"]["challenge"],
+        "pubKeyCredParams": [{"type": "public-key", "alg": -7}],
+    }})
+}
+
+/// WEBAUTHN-12: nobody adds a passkey to somebody else's account, or without a session.
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_a_passkey_needs_a_session() {
+    let app = TestApp::start().await;
+    let mut stranger = Browser::new();
+    stranger.get(&app, &app.url("/")).await;
+    for path in ["/account/passkeys/start", "/account/passkeys/confirm", "/account/passkeys/finish"] {
+        assert_eq!(stranger.post_json(&app, path, &json!({})).await.status(), 401, "{path}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Dynamic client registration and the public documents.
+
+use serde_json::{Value, json};
+
+use crate::harness::{TestApp, error_of, header};
+
+/// DCR-02, DCR-06: 201 with everything as it was stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_echoes_what_was_stored() {
+    let app = TestApp::start().await;
+    let asked = json!({
+        "client_name": "Inspector \u{202e}x",
+        "redirect_uris": ["http://127.0.0.1:6276/oauth/callback", "cursor://anysphere.cursor-mcp/oauth/callback"],
+        "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        "scope": "b a", "made_up": true, "client_id": "chosen", "client_secret": "chosen",
+    });
+    let response = app.register(&asked).await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(header(response.headers(), "cache-control"), Some("no-store"));
+    assert_eq!(header(response.headers(), "access-control-allow-origin"), Some("*"));
+    let body: Value = response.json().await.unwrap();
+    assert!(body["client_id"].as_str().unwrap().starts_with("dyn_"));
+    assert_eq!(body["client_name"], "Inspector x");
+    assert_eq!(body["redirect_uris"], asked["redirect_uris"]);
+    assert_eq!(body["grant_types"], json!(["authorization_code", "refresh_token"]));
+    assert_eq!(body["token_endpoint_auth_method"], "none");
+    assert_eq!(body["application_type"], "native");
+    assert_eq!(body["scope"], "a b");
+    assert!(body.get("made_up").is_none() && body.get("client_secret").is_none());
+    assert!(app.has_event("client.registered", None));
+}
+
+/// DCR-02, DCR-04, HTTP-09: refusals write nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_registration_is_refused() {
+    let app = TestApp::start().await;
+    let form = app.http.post(app.url("/register")).form(&[("redirect_uris", "http://localhost/")]);
+    assert_eq!(
+        error_of(form.send().await.unwrap()).await,
+        (400.try_into().unwrap(), "invalid_client_metadata".to_owned())
+    );
+    for (body, error) in [
+        (json!([]), "invalid_client_metadata"),
+        (json!({}), "invalid_redirect_uri"),
+        (json!({"redirect_uris": ["http://evil.example/cb"]}), "invalid_redirect_uri"),
+        (json!({"redirect_uris": ["https://a.example/#x"]}), "invalid_redirect_uri"),
+        (
+            json!({"redirect_uris": ["http://localhost/"], "token_endpoint_auth_method": "client_secret_jwt"}),
+            "invalid_client_metadata",
+        ),
+    ] {
+        assert_eq!(
+            error_of(app.register(&body).await).await,
+            (400.try_into().unwrap(), error.to_owned()),
+            "{body}"
+        );
+    }
+    let large = json!({"redirect_uris": ["http://localhost/"], "padding": "x".repeat(20_000)});
+    assert_eq!(app.register(&large).await.status(), 413);
+    assert!(!app.has_event("client.registered", None));
+}
+
+/// DCR-11: a client that nobody ever approved is gone after a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn never_used_clients_vanish() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let (unused, used) = (app.client().await, app.client().await);
+    app.tokens(&mut browser, &used).await;
+    app.clock.advance(std::time::Duration::from_hours(25));
+    app.client().await;
+    assert_eq!(app.http.get(unused.authorize_url(&app)).send().await.unwrap().status(), 400);
+    assert_eq!(app.http.get(used.authorize_url(&app)).send().await.unwrap().status(), 200);
+    assert!(app.has_event("client.expired", None));
+}
+
+/// META-02, META-05, META-06, META-07, META-08, KEYS-01: the documents, as clients fetch them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_are_public_and_cacheable() {
+    let app = TestApp::start().await;
+    for path in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource/mcp",
+        "/.well-known/oauth-protected-resource",
+        "/jwks.json",
+        "/.well-known/jwks.json",
+    ] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(header(response.headers(), "content-type"), Some("application/json"), "{path}");
+        assert_eq!(header(response.headers(), "access-control-allow-origin"), Some("*"), "{path}");
+        assert!(
+            header(response.headers(), "cache-control").unwrap().starts_with("public, max-age="),
+            "{path}"
+        );
+        let etag = header(response.headers(), "etag").unwrap().to_owned();
+        let body = response.bytes().await.unwrap();
+        assert!(!body.is_empty());
+        let cached = app.http.get(app.url(path)).header("if-none-match", &etag).send().await.unwrap();
+        assert_eq!(cached.status(), 304, "{path}");
+        let head = app.http.head(app.url(path)).send().await.unwrap();
+        assert_eq!(
+            (head.status().as_u16(), header(head.headers(), "etag")),
+            (200, Some(etag.as_str())),
+            "{path}"
+        );
+        let post = app.http.post(app.url(path)).send().await.unwrap();
+        assert_eq!(post.status(), 405, "{path}");
+        assert!(header(post.headers(), "allow").is_some(), "{path}");
+        let preflight = app.http.request(reqwest::Method::OPTIONS, app.url(path)).send().await.unwrap();
+        assert_eq!(preflight.status(), 204, "{path}");
+    }
+}
+
+/// META-01, META-04, META-09: one issuer everywhere, nothing that does not work.
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_tells_the_truth() {
+    let app = TestApp::start().await;
+    let metadata: Value = app.get("/.well-known/oauth-authorization-server").await.json().await.unwrap();
+    assert_eq!(metadata["issuer"], app.origin);
+    assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
+    assert_eq!(metadata["token_endpoint_auth_methods_supported"], json!(["none"]));
+    assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
+    assert_eq!(metadata["protected_resources"], json!([app.mcp_url()]));
+    for (member, value) in metadata.as_object().unwrap() {
+        assert!(!value.is_null() && value != &json!([]), "{member}");
+        if member.ends_with("_endpoint") || member.ends_with("_uri") {
+            let url = value.as_str().unwrap();
+            assert!(url.starts_with(&app.origin), "{url}");
+            assert_ne!(app.http.get(url).send().await.unwrap().status(), 404, "{url}");
+        }
+    }
+    let resource: Value = app.get("/.well-known/oauth-protected-resource/mcp").await.json().await.unwrap();
+    assert_eq!(resource["resource"], app.mcp_url());
+    assert_eq!(resource["authorization_servers"], json!([app.origin]));
+    assert_eq!(resource["scopes_supported"], json!(["docs.read"]));
+}
+
+/// META-03, HTTP-08: what is off is absent, in JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_off_is_absent() {
+    let app = TestApp::start().await;
+    for path in [
+        "/.well-known/openid-configuration",
+        "/.well-known/anything",
+        "/revoke",
+        "/introspect",
+        "/.well-known/oauth-protected-resource/other",
+    ] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), 404, "{path}");
+        assert_eq!(header(response.headers(), "content-type"), Some("application/json"), "{path}");
+    }
+    let page = app.http.get(app.url("/nowhere")).header("accept", "text/html").send().await.unwrap();
+    assert_eq!(page.status(), 404);
+    assert!(page.text().await.unwrap().contains("There is nothing here"));
+}
+
+/// HTTP-03, META-01: an unknown host is refused and never shows up in what is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_host_is_refused() {
+    let app = TestApp::start().await;
+    for path in ["/.well-known/oauth-authorization-server", "/", "/authorize", "/token"] {
+        let response = app.http.get(app.url(path)).header("host", "evil.example").send().await.unwrap();
+        assert_eq!(response.status(), 421, "{path}");
+        assert!(!response.text().await.unwrap().contains("evil.example"), "{path}");
+    }
+    let forwarded = app
+        .http
+        .get(app.url("/.well-known/oauth-authorization-server"))
+        .header("x-forwarded-host", "evil.example");
+    assert!(!forwarded.send().await.unwrap().text().await.unwrap().contains("evil"));
+    // A page asked for by address leads to the name that passkeys live on; an API path answers.
+    let literal = app.origin.replace("localhost", "127.0.0.1");
+    let page = app.http.get(format!("{literal}/setup")).send().await.unwrap();
+    assert_eq!(
+        (page.status().as_u16(), header(page.headers(), "location").map(str::to_owned)),
+        (302, Some(app.url("/setup")))
+    );
+    assert_eq!(app.http.get(format!("{literal}/jwks.json")).send().await.unwrap().status(), 200);
+}
