@@ -159,7 +159,6 @@ fn protocol(handler: Handler) -> StreamableHttpService<Handler, NeverSessionMana
 /// What every response carries (HTTP-04), unless its handler said otherwise.
 async fn harden(mut response: Response) -> Response {
     for (name, value) in [
-        ("strict-transport-security", "max-age=31536000"),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("cross-origin-resource-policy", "same-origin"),

@@ -1,0 +1,151 @@
+//! The command line: what goes wrong says what to do, and leaves with a non-zero code.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{PORTCULLIS, Process, complaint, portcullis};
+
+fn refused(arguments: &[&str], says: &[&str]) {
+    let output = portcullis(arguments);
+    let complaint = complaint(&output);
+    assert!(!output.status.success(), "{arguments:?} went through");
+    for part in says {
+        assert!(complaint.contains(part), "{arguments:?} said: {complaint}");
+    }
+    assert!(complaint.lines().filter(|line| line.starts_with("portcullis: ")).count() <= 1, "{complaint}");
+}
+
+/// OPS-03: unsafe or impossible configurations: one clear line each.
+#[test]
+fn impossible_starts_are_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let serve =
+        |extra: &[&'static str]| [&["serve", "--data-dir", data, "--listen", "localhost:0"], extra].concat();
+    refused(&serve(&["--issuer", "https://10.0.0.1"]), &["IP address", "name"]);
+    refused(&serve(&["--issuer", "http://portal.example"]), &["must be https"]);
+    refused(&serve(&["--issuer", "https://portal.example/path"]), &["origin"]);
+    refused(&serve(&["--issuer", "http://localhost:1"]), &["port"]);
+    refused(&serve(&["--docs", "/nowhere/at/all"]), &["--docs"]);
+    refused(&["serve", "--data-dir", data, "--listen", "nonsense"], &["--listen"]);
+    refused(&["serve", "--data-dir", data, "--listen", "0.0.0.0:0"], &["TLS"]);
+    refused(
+        &["serve", "--data-dir", "/proc/nope", "--listen", "localhost:0"],
+        &["data directory", "--data-dir"],
+    );
+    refused(&serve(&["--nonsense"]), &["--nonsense", "--help"]);
+    refused(&["audit", "verify", "--data-dir", "/nowhere/at/all"], &["/nowhere/at/all", "serve"]);
+    refused(&["setup-link", "--data-dir", "/nowhere/at/all"], &["no server runs"]);
+}
+
+/// STORE-05, ADMIN-05: one directory has one server; a port has one owner.
+#[test]
+fn a_second_server_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, other) = (dir.path().join("data"), dir.path().join("other"));
+    let server = Process::start(&data, "localhost:0", None);
+    refused(
+        &["serve", "--data-dir", data.to_str().unwrap(), "--listen", "localhost:0"],
+        &["in use", "another portcullis"],
+    );
+    refused(
+        &["serve", "--data-dir", other.to_str().unwrap(), "--listen", &server.listen()],
+        &["in use", "--listen"],
+    );
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// KEYS-05, OPS-03: wide permissions and a lost seal key refuse.
+#[test]
+fn weak_permissions_and_a_lost_seal_key_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert_eq!(Process::start(&data, "localhost:0", None).stop(), Some(0));
+    let serve = ["serve", "--data-dir", data.to_str().unwrap(), "--listen", "localhost:0"];
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    refused(&serve, &["chmod 700"]);
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(data.join("seal.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&serve, &["seal.key", "600"]);
+    fs::remove_file(data.join("seal.key")).unwrap();
+    refused(&serve, &["seal.key"]);
+}
+
+/// ENROL-01: a new link while there is no administrator, from a data directory with a long name.
+#[test]
+fn setup_link_asks_the_running_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("d".repeat(120));
+    let server = Process::start(&data, "localhost:0", None);
+    let output = portcullis(&["setup-link", "--data-dir", data.to_str().unwrap()]);
+    let link = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && link.starts_with(&format!("{}/setup#enr_", server.origin)), "{link}");
+    assert_ne!(Some(link.trim()), server.setup_link.as_deref());
+    let socket = fs::metadata(data.join("control.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+}
+
+/// AUDIT-03: the chain is checked beside a running server; one changed byte fails and names its row.
+#[test]
+fn audit_verify_names_a_changed_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data, "localhost:0", None);
+    let at = ["--data-dir", data.to_str().unwrap()];
+    let verified = portcullis(&["audit", "verify", "--json", at[0], at[1]]);
+    let verdict: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(verdict["ok"], true);
+    let tail = portcullis(&["audit", "tail", "-n", "3", "--json", at[0], at[1]]);
+    let records: Vec<Value> = String::from_utf8(tail.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(records.len(), 3);
+    assert_eq!(server.stop(), Some(0));
+
+    let raw = rusqlite::Connection::open(data.join("portcullis.db")).unwrap();
+    raw.execute(
+        "UPDATE audit SET record = replace(record, 'server.start', 'server.stort') WHERE seq = 5",
+        [],
+    )
+    .unwrap();
+    drop(raw);
+    let broken = portcullis(&["audit", "verify", at[0], at[1]]);
+    assert!(!broken.status.success());
+    assert!(complaint(&broken).contains("audit record 5"), "{broken:?}");
+}
+
+/// Nothing needs a terminal, a home or a configuration; the words say what to do next.
+#[test]
+fn serve_says_what_to_do_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(PORTCULLIS)
+        .args(["serve", "--listen", "localhost:0"])
+        .env_clear()
+        .env("PORTCULLIS_DATA_DIR", dir.path().join("data"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    while let Some(Ok(line)) = lines.next() {
+        said.push_str(&line);
+        said.push('\n');
+        if line.starts_with("Stop with") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for part in
+        ["MCP URL    http://localhost:", "/setup#enr_", "claude mcp add --transport http", "mcp-remote"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}

