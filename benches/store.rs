@@ -71,7 +71,7 @@ fn main() {
             side.measure();
         }
     }
-    let [raw_single, single, raw_grouped, grouped] = sides.map(|side| side.report());
+    let [raw_single, single, raw_grouped, grouped] = sides.map(Side::report);
 
     machine::load_after();
     machine::ratio(

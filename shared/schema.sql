@@ -58,6 +58,7 @@ CREATE TABLE link (
     voided_at  INTEGER,
     CHECK ((purpose = 'setup') = (user_id IS NULL))
 ) STRICT;
+CREATE INDEX link_user ON link (user_id);
 
 -- Browser sessions; `digest` is SHA-256 of the cookie (SESSION-03).
 CREATE TABLE session (
@@ -73,7 +74,7 @@ CREATE INDEX session_user ON session (user_id);
 -- WebAuthn ceremonies under way; a row is deleted the first time it is presented (WEBAUTHN-03).
 CREATE TABLE ceremony (
     digest      BLOB PRIMARY KEY,
-    purpose     TEXT NOT NULL CHECK (purpose IN ('setup', 'sign_in', 'step_up', 'add_passkey')),
+    purpose     TEXT NOT NULL CHECK (purpose IN ('setup', 'enrol', 'sign_in', 'step_up', 'add_passkey')),
     browser     BLOB NOT NULL,
     user_id     TEXT REFERENCES user (id) ON DELETE CASCADE,
     transaction_id TEXT,
@@ -109,7 +110,7 @@ CREATE TABLE client_redirect_uri (
 ) STRICT, WITHOUT ROWID;
 
 -- Authorization requests that wait for a person (AUTHZ-07, 15). `session` and `user_id` are set by
--- a passkey assertion made in the transaction.
+-- a passkey assertion made in the transaction; `proof` is the digest of what only the page that made it knows.
 CREATE TABLE authorization_transaction (
     id             TEXT PRIMARY KEY,
     browser        BLOB NOT NULL,
@@ -125,7 +126,8 @@ CREATE TABLE authorization_transaction (
     user_id        TEXT REFERENCES user (id) ON DELETE CASCADE,
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
-    decided_at     INTEGER
+    decided_at     INTEGER,
+    proof          BLOB
 ) STRICT;
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
@@ -149,6 +151,7 @@ CREATE TABLE access_grant (
 ) STRICT;
 CREATE INDEX access_grant_user ON access_grant (user_id);
 CREATE INDEX access_grant_client ON access_grant (client_id);
+CREATE INDEX access_grant_expiry ON access_grant (expires_at);
 CREATE INDEX access_grant_revoked ON access_grant (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- Authorization codes, by digest. None exists without a challenge (PKCE-05).
@@ -174,3 +177,31 @@ CREATE TABLE refresh_token (
     rotated_at INTEGER,
     UNIQUE (grant_id, generation)
 ) STRICT, WITHOUT ROWID;
+
+-- Who is in which group besides `everyone`. What a group may be granted stands in the configuration.
+CREATE TABLE user_group (
+    user_id TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    name    TEXT NOT NULL,
+    PRIMARY KEY (user_id, name)
+) STRICT, WITHOUT ROWID;
+
+-- What a command needs to know while no server runs: the issuer of the last one.
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Sessions of MCP revisions that have them; `digest` is SHA-256 of the id. Bound to whoever the
+-- token said it was and to the endpoint (MCP-12). No foreign keys: users and clients may be another
+-- issuer's. `version` is the negotiated revision.
+CREATE TABLE mcp_session (
+    digest     BLOB PRIMARY KEY,
+    iss        TEXT NOT NULL,
+    sub        TEXT NOT NULL,
+    client_id  TEXT NOT NULL,
+    resource   TEXT NOT NULL,
+    version    TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX mcp_session_principal ON mcp_session (sub, client_id, iss);

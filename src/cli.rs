@@ -1,10 +1,12 @@
 //! The command line.
 
+pub mod people;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::config;
+use crate::config::File;
 
 /// Share MCP servers safely on a network without internet: an OAuth 2.1 authorization server with
 /// passkeys, and the MCP gateway that trusts it, in one program.
@@ -15,6 +17,9 @@ use crate::config;
     after_help = "Start with `portcullis serve`: it needs no configuration and prints what to do next."
 )]
 pub struct Args {
+    /// The configuration. Default: portcullis.toml here, else in /etc/portcullis; none is needed.
+    #[arg(long, global = true, env = "PORTCULLIS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -23,8 +28,16 @@ pub struct Args {
 pub enum Command {
     /// Run the server. With no options: http://localhost:8080, for this computer alone.
     Serve(Serve),
+    /// Explain what `serve` would do with the same options: the configuration, and who may do what.
+    Check(Check),
     /// Print a new link for the first administrator. Works while there is none and the server runs.
     SetupLink(DataDirOption),
+    /// Add users, show them, stop them, and say which groups they are in.
+    #[command(subcommand)]
+    User(people::User),
+    /// Show the groups.
+    #[command(subcommand)]
+    Group(people::Group),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),
@@ -32,10 +45,29 @@ pub enum Command {
 
 #[derive(ClapArgs, Debug)]
 pub struct Serve {
+    #[command(flatten)]
+    pub settings: Given,
+    /// Print one line of JSON when ready, instead of words.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    pub settings: Given,
+    /// The result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the configuration may say too; here it counts more.
+#[derive(ClapArgs, Debug, Default)]
+pub struct Given {
     /// Where to listen: HOST:PORT or PORT. `localhost` means both loopback addresses; port 0 picks a
-    /// free one.
-    #[arg(long, env = "PORTCULLIS_LISTEN", default_value = "localhost:8080", value_name = "HOST:PORT")]
-    pub listen: String,
+    /// free one. Default: localhost:8080.
+    #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
     /// The address people and clients know this server by. It never changes: passkeys and tokens are
     /// bound to it. Default: http://localhost with the port that is listened on.
     #[arg(long, env = "PORTCULLIS_ISSUER", value_name = "URL")]
@@ -45,16 +77,21 @@ pub struct Serve {
     /// A folder of Markdown, text or HTML files to search and read. Default: Portcullis' own handbook.
     #[arg(long, env = "PORTCULLIS_DOCS", value_name = "DIR")]
     pub docs: Option<PathBuf>,
-    /// Print one line of JSON when ready, instead of words.
-    #[arg(long)]
-    pub json: bool,
 }
 
-#[derive(ClapArgs, Debug, Clone)]
+#[derive(ClapArgs, Debug, Clone, Default)]
 pub struct DataDirOption {
-    /// Where everything is kept: database, keys, search index. Created if it is missing.
-    #[arg(long, env = "PORTCULLIS_DATA_DIR", default_value_os_t = config::default_data_dir(), value_name = "DIR")]
-    pub data_dir: PathBuf,
+    /// Where everything is kept: database, keys, search index. Created if it is missing. Default:
+    /// /var/lib/portcullis for root, ~/.local/share/portcullis for others.
+    #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl DataDirOption {
+    /// The directory: as given, else as configured, else the default.
+    pub fn path(&self, file: &File) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
+    }
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,10 +1,16 @@
-//! From options to what the parts need, with every unsafe combination refused (OPS-03).
+//! From options and `portcullis.toml` to what the parts need, with every unsafe combination refused
+//! (OPS-03).
+
+mod file;
+mod keys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use shared::Issuer;
+
+pub use file::{EVERYONE, File};
 
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
 /// data directory for everybody else.
@@ -32,8 +38,7 @@ impl Listen {
     /// # Errors
     /// If the host is no IP address and not `localhost`, or the port is none.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let usage =
-            || format!("--listen `{text}` is not HOST:PORT; write it like localhost:8080 or 0.0.0.0:8443");
+        let usage = || format!("--listen `{text}` is not HOST:PORT; write it like localhost:8080");
         if let Ok(port) = text.parse() {
             return Ok(Self::Loopback(port));
         }
@@ -41,6 +46,14 @@ impl Listen {
             return Ok(Self::Loopback(port.parse().with_context(usage)?));
         }
         Ok(Self::One(text.parse().with_context(usage)?))
+    }
+
+    /// The port; 0 for one that is picked later.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Loopback(port) => port,
+            Self::One(address) => address.port(),
+        }
     }
 
     /// Whether only this computer can connect.

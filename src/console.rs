@@ -1,23 +1,27 @@
 //! Commands that are not `serve`.
 
+pub(crate) mod people;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use shared::Clock;
 use shared::audit;
 use shared::data_dir;
 use shared::db::ReadOnly;
 use shared::schema::SCHEMA;
 
+use crate::base::{Base, require_database};
 use crate::cli::{Audit, DataDirOption, Tail, Verify};
+use crate::config::File;
 use crate::control::{self, Request};
 
 /// `portcullis setup-link`.
-pub(crate) fn setup_link(options: &DataDirOption) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(control::ask(&options.data_dir, Request::SetupLink))?;
-    let link = answer["setup_link"].as_str().context("the server's answer makes no sense")?;
+pub(crate) fn setup_link(options: &DataDirOption, file: &File) -> anyhow::Result<()> {
+    let answer = execute(&options.path(file), Request::SetupLink, file)?;
+    let link = answer["setup_link"].as_str().context("the answer makes no sense")?;
     println!("{link}");
     eprintln!(
         "Open it within 60 minutes, in a browser on a computer that reaches the server. Earlier links are void."
@@ -25,28 +29,36 @@ pub(crate) fn setup_link(options: &DataDirOption) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has a command done: by the server that runs on the data directory, or here, under the directory's lock, if
+/// none does. A lock without a server that answers is an error, never a second writer (ADMIN-05).
+fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
+    data_dir::check(dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(answer) = runtime.block_on(control::ask(dir, &request))? {
+        return answer.into_result();
+    }
+    let base = Base::open(&file.base(dir.to_owned()), &Clock::system())?;
+    let uid = rustix::process::getuid().as_raw();
+    let authz = base.authz.clone();
+    let answer = base.db.write_blocking(move |tx| control::execute(&authz, tx, uid, request))?;
+    answer.into_result()
+}
+
 /// `portcullis audit …`.
-pub(crate) fn audit(command: &Audit) -> anyhow::Result<()> {
+pub(crate) fn audit(command: &Audit, file: &File) -> anyhow::Result<()> {
     match command {
-        Audit::Tail(options) => tail(options),
-        Audit::Verify(options) => verify(options),
+        Audit::Tail(options) => tail(options, &options.data.path(file)),
+        Audit::Verify(options) => verify(options, &options.data.path(file)),
     }
 }
 
 fn open(dir: &Path) -> anyhow::Result<ReadOnly> {
     data_dir::check(dir)?;
-    let path = dir.join("portcullis.db");
-    if !path.exists() {
-        bail!(
-            "there is no database in {}; start `portcullis serve` once, or name the right directory with --data-dir",
-            dir.display()
-        );
-    }
-    Ok(ReadOnly::open(&path, &SCHEMA)?)
+    Ok(ReadOnly::open(&require_database(dir)?, &SCHEMA)?)
 }
 
-fn tail(options: &Tail) -> anyhow::Result<()> {
-    let db = open(&options.data.data_dir)?;
+fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
+    let db = open(dir)?;
     let mut last = 0;
     let mut count = options.lines;
     loop {
@@ -57,7 +69,7 @@ fn tail(options: &Tail) -> anyhow::Result<()> {
         if !options.follow {
             return Ok(());
         }
-        count = 10_000;
+        count = u32::MAX;
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -81,8 +93,8 @@ fn in_words(record: &Value) -> String {
     line
 }
 
-fn verify(options: &Verify) -> anyhow::Result<()> {
-    let db = open(&options.data.data_dir)?;
+fn verify(options: &Verify, dir: &Path) -> anyhow::Result<()> {
+    let db = open(dir)?;
     match db.read(audit::verify)? {
         Ok(verified) => {
             if options.json {

@@ -12,23 +12,51 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use authz::Authz;
+use authz::people::{self, Person};
 use serde::{Deserialize, Serialize};
-use shared::Db;
+use serde_json::{Value, json};
+use shared::{Db, Fault, Tx};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 const NAME: &str = "control.sock";
 /// The longest line either side reads.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A command for a running server.
+/// A command for whoever holds the data directory: a running server, or the command itself.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Request {
     /// A new link for the first administrator.
     SetupLink,
+    UserAdd {
+        name: String,
+        groups: Vec<String>,
+    },
+    UserList,
+    UserShow {
+        user: String,
+    },
+    UserLink {
+        user: String,
+    },
+    UserDisable {
+        user: String,
+    },
+    UserEnable {
+        user: String,
+    },
+    UserDelete {
+        user: String,
+    },
+    UserGroups {
+        user: String,
+        add: Vec<String>,
+        remove: Vec<String>,
+    },
+    GroupList,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,11 +70,26 @@ struct Envelope<T> {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    Ok(serde_json::Value),
+    Ok(Value),
     Error { code: String, message: String },
 }
 
 impl Answer {
+    fn refused(refusal: &people::Refusal) -> Self {
+        Self::error("refused", &refusal.to_string())
+    }
+
+    /// The value, or the refusal as an error.
+    ///
+    /// # Errors
+    /// The refusal's own words.
+    pub(crate) fn into_result(self) -> anyhow::Result<Value> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error { message, .. } => bail!(message),
+        }
+    }
+
     fn error(code: &str, message: &str) -> Self {
         Self::Error { code: code.to_owned(), message: message.to_owned() }
     }
@@ -102,7 +145,11 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
     let mut line = String::new();
     BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
-        Ok(Envelope { v: 1, body }) => execute(body, uid, authz, db).await,
+        Ok(Envelope { v: 1, body }) => {
+            let authz = authz.clone();
+            let executed = db.write(move |tx| execute(&authz, tx, uid, body)).await;
+            executed.unwrap_or_else(|fault| Answer::error("unavailable", &fault.to_string()))
+        }
         Ok(_) => Answer::error("version", "this server speaks version 1 of the control protocol"),
         Err(_) => Answer::error(
             "unknown_command",
@@ -115,29 +162,45 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
     Ok(())
 }
 
-async fn execute(request: Request, uid: u32, authz: &Authz, db: &Db) -> Answer {
-    match request {
-        Request::SetupLink => {
-            let authz = authz.clone();
-            match db.write(move |tx| authz.setup_link(tx, uid)).await {
-                Ok(Some(link)) => Answer::Ok(serde_json::json!({ "setup_link": link })),
-                Ok(None) => {
-                    Answer::error("admin_exists", "there is an administrator already; sign in instead")
-                }
-                Err(fault) => Answer::error("unavailable", &fault.to_string()),
-            }
+/// Does what a command asks, in one transaction: for the running server, and for a command that holds the
+/// data directory itself. A refusal commits nothing.
+pub(crate) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
+    let person = |answer: Result<Person, people::Refusal>| match answer {
+        Ok(person) => Answer::Ok(json!({ "user": person })),
+        Err(refusal) => Answer::refused(&refusal),
+    };
+    Ok(match request {
+        Request::SetupLink => match authz.setup_link(tx, uid)? {
+            Some(link) => Answer::Ok(json!({ "setup_link": link })),
+            None => Answer::error("admin_exists", "there is an administrator already; sign in instead"),
+        },
+        Request::UserAdd { name, groups } => match people::add(authz, tx, uid, &name, &groups)? {
+            Ok((person, link)) => Answer::Ok(json!({ "user": person, "link": link })),
+            Err(refusal) => Answer::refused(&refusal),
+        },
+        Request::UserList => Answer::Ok(json!({ "users": people::list(authz, tx)? })),
+        Request::UserShow { user } => person(people::show(authz, tx, &user)?),
+        Request::UserLink { user } => match people::link(authz, tx, uid, &user)? {
+            Ok(link) => Answer::Ok(json!({ "link": link })),
+            Err(refusal) => Answer::refused(&refusal),
+        },
+        Request::UserDisable { user } => person(people::disable(authz, tx, uid, &user)?),
+        Request::UserEnable { user } => person(people::enable(authz, tx, uid, &user)?),
+        Request::UserDelete { user } => person(people::delete(authz, tx, uid, &user)?),
+        Request::UserGroups { user, add, remove } => {
+            person(people::regroup(authz, tx, uid, &user, &add, &remove)?)
         }
-    }
+        Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
+    })
 }
 
-/// Sends a command to the server that runs on a data directory.
+/// Sends a command to the server that runs on a data directory; `None` if none answers there.
 ///
 /// # Errors
-/// If none runs there, or it refuses.
-pub async fn ask(dir: &Path, request: Request) -> anyhow::Result<serde_json::Value> {
-    let nobody = || format!("no server runs on {}; start it with `portcullis serve`", dir.display());
-    let (_handle, path) = short_path(dir).with_context(nobody)?;
-    let stream = UnixStream::connect(&path).await.with_context(nobody)?;
+/// If the server breaks off.
+pub(crate) async fn ask(dir: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
+    let Ok((_handle, path)) = short_path(dir) else { return Ok(None) };
+    let Ok(stream) = UnixStream::connect(&path).await else { return Ok(None) };
     let (reader, mut writer) = stream.into_split();
     let mut line = serde_json::to_string(&Envelope { v: 1, body: request })?;
     line.push('\n');
@@ -147,11 +210,7 @@ pub async fn ask(dir: &Path, request: Request) -> anyhow::Result<serde_json::Val
     tokio::time::timeout(PATIENCE, reader.read_line(&mut answer))
         .await
         .context("the server did not answer")??;
-    match serde_json::from_str::<Envelope<Answer>>(&answer)
-        .context("the server's answer makes no sense")?
-        .body
-    {
-        Answer::Ok(value) => Ok(value),
-        Answer::Error { message, .. } => bail!(message),
-    }
+    let answer =
+        serde_json::from_str::<Envelope<Answer>>(&answer).context("the server's answer makes no sense")?;
+    Ok(Some(answer.body))
 }

@@ -27,8 +27,8 @@ struct Front {
 }
 
 /// Puts the layer around all routes.
-pub(crate) fn around(routes: Router, issuer: Issuer, authz: Authz) -> Router {
-    let front = Front { issuer, authz };
+pub(crate) fn around(routes: Router, authz: Authz) -> Router {
+    let front = Front { issuer: authz.issuer().clone(), authz };
     routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
 }
 
@@ -119,7 +119,8 @@ impl Front {
         let host = host.to_ascii_lowercase();
         let issuer = self.issuer.as_str().split_once("://").map_or("", |(_, authority)| authority);
         let default_port = if self.issuer.is_loopback() { ":80" } else { ":443" };
-        if host == issuer || host.strip_suffix(default_port) == Some(issuer) {
+        let spelled_out = !issuer.contains(':') && host.strip_suffix(default_port) == Some(issuer);
+        if host == issuer || spelled_out {
             return Known::Issuer;
         }
         let port = self.issuer.port();

@@ -1,10 +1,12 @@
 //! Composition: configuration, command line, and one process made of its parts. Nothing here decides
 //! anything about a token or a person.
 
+pub mod base;
+mod check;
 pub mod cli;
 pub mod config;
 mod console;
-pub mod control;
+mod control;
 mod handbook;
 mod http;
 mod listen;
@@ -12,18 +14,23 @@ mod logging;
 pub mod serve;
 
 use cli::{Args, Command};
+use config::File;
 
 /// Runs a command to its end.
 ///
 /// # Errors
 /// Anything that stops it, worded for whoever typed it.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let file = File::load(args.config.as_deref());
     match args.command {
         Command::Serve(options) => {
             logging::start();
-            serve::run(&options)
+            serve::run(&options, file?)
         }
-        Command::SetupLink(options) => console::setup_link(&options),
-        Command::Audit(command) => console::audit(&command),
+        Command::Check(options) => check::run(&options, file),
+        Command::SetupLink(options) => console::setup_link(&options, &file?),
+        Command::User(command) => console::people::user(command, &file?),
+        Command::Group(command) => console::people::group(command, &file?),
+        Command::Audit(command) => console::audit(&command, &file?),
     }
 }

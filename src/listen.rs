@@ -22,8 +22,8 @@ use crate::config::Listen;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's head (HTTP-09).
 const SLOW_HEAD: Duration = Duration::from_secs(10);
-/// The most that a request's head may hold.
-const HEAD: usize = 32 * 1024;
+/// The most that a request's head may hold: target and headers.
+const HEAD: usize = 24 * 1024;
 
 /// Bound sockets.
 pub(crate) struct Listeners(Vec<TcpListener>);

@@ -5,25 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use authz::{Authz, Parts, Status};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
-use keys::{Algorithm, Keys, Seal};
 use resource::Resource;
-use resource::catalogue::BuiltIn;
 use resource::sources::docs::{Docs, Folder};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
-use shared::data_dir::DataDir;
-use shared::schema::SCHEMA;
-use shared::{Catalogue, Clock, Db, Issuer, Scope};
+use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::base::{Base, Settings};
 use crate::cli::Serve;
-use crate::config::{self, Listen};
+use crate::config::{self, File, Listen};
 use crate::control;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
@@ -37,24 +33,19 @@ const FLUSH: Duration = Duration::from_secs(10);
 pub struct Options {
     pub listen: Listen,
     pub issuer: Option<String>,
-    pub data_dir: PathBuf,
     /// A folder of documents; `None` for the built-in handbook.
     pub docs: Option<PathBuf>,
-    pub authz: authz::Config,
+    pub base: Settings,
 }
 
 /// A server that is ready: sockets bound, parts built, nothing served yet.
 pub struct Server {
-    issuer: Issuer,
     setup_link: Option<String>,
-    db: Db,
-    authz: Authz,
     resource: Resource,
     docs: Arc<Docs>,
     listeners: Listeners,
     control: tokio::net::UnixListener,
-    // Last: the lock goes when everything else is gone.
-    dir: DataDir,
+    base: Base,
 }
 
 impl Server {
@@ -65,48 +56,37 @@ impl Server {
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
         let issuer = config::issuer(options.issuer.as_deref(), options.listen, listeners.port()?)?;
-        let catalogue = BuiltIn::new(&issuer);
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
-            let (catalogue, clock) = (catalogue.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Opened::open(&options, &catalogue, &clock))
+            let clock = clock.clone();
+            tokio::task::spawn_blocking(move || open(&options, issuer, &clock))
         };
-        let Opened { dir, db, seal, keys, status, docs, config } = opened.await??;
-        let authz = Authz::new(Parts {
-            config,
-            issuer: issuer.clone(),
-            db: db.clone(),
-            clock: clock.clone(),
-            keys: keys.clone(),
-            seal,
-            status: Arc::clone(&status),
-            catalogue: Arc::new(catalogue.clone()),
-        })?;
+        let (base, docs) = opened.await??;
         let resource = Resource::new(resource::Config {
-            catalogue,
-            db: db.clone(),
+            catalogue: base.catalogue.clone(),
+            db: base.db.clone(),
             clock,
-            verifier: keys.verifier(),
-            status,
+            verifier: base.keys.verifier(),
+            status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
             docs: Arc::clone(&docs),
             allowed_origins: Vec::new(),
         });
         let uid = rustix::process::getuid().as_raw();
         let setup_link = {
-            let authz = authz.clone();
-            let started = move |tx: &shared::Tx<'_>| {
+            let authz = base.authz.clone();
+            let started = move |tx: &Tx<'_>| {
                 audit::append(tx, Event::allowed(Name::ServerStart).by_console(uid))?;
                 authz.setup_link(tx, uid)
             };
-            db.write(started).await?
+            base.db.write(started).await?
         };
-        let control = control::listen(dir.path())?;
-        Ok(Self { issuer, setup_link, db, authz, resource, docs, listeners, control, dir })
+        let control = control::listen(base.dir.path())?;
+        Ok(Self { setup_link, resource, docs, listeners, control, base })
     }
 
     /// The address it is known by.
     pub fn issuer(&self) -> &Issuer {
-        &self.issuer
+        self.base.authz.issuer()
     }
 
     /// The link for the first administrator, while there is none.
@@ -116,31 +96,31 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { issuer, setup_link: _, db, authz, resource, docs, listeners, control, dir } = self;
+        let Self { setup_link: _, resource, docs, listeners, control, base } = self;
         let ready = {
-            let db = db.clone();
+            let db = base.db.clone();
             get(move || readyz(db.clone()))
         };
         let routes = Router::new()
-            .merge(authz.router())
+            .merge(base.authz.router())
             .merge(resource.router())
             .route("/healthz", get(healthz))
             .route("/readyz", ready);
-        let app = around(routes, issuer, authz.clone());
-        let commands = tokio::spawn(control::serve(control, authz, db.clone(), stop.clone()));
+        let app = around(routes, base.authz.clone());
+        let commands =
+            tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, stop.clone()).await;
         stop.cancel();
         let _ = tokio::join!(commands, flushing);
         resource.flush().await;
-        let stopped =
-            move |tx: &shared::Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
-        if let Err(fault) = db.write(stopped).await {
+        let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
+        if let Err(fault) = base.db.write(stopped).await {
             tracing::error!(db.fault = %fault, "the stop was not recorded");
         }
-        drop(watching);
-        drop(dir);
+        // Threads end here; not on the runtime's own.
+        let _ = tokio::task::spawn_blocking(move || drop((watching, resource, base))).await;
     }
 }
 
@@ -162,50 +142,31 @@ async fn readyz(db: Db) -> Response {
 }
 
 /// What blocks while it opens.
-struct Opened {
-    dir: DataDir,
-    db: Db,
-    seal: Arc<Seal>,
-    keys: Keys,
-    status: Arc<Status>,
-    docs: Arc<Docs>,
-    config: authz::Config,
-}
-
-impl Opened {
-    fn open(options: &Options, catalogue: &BuiltIn, clock: &Clock) -> anyhow::Result<Self> {
-        let dir = DataDir::open_or_create(&options.data_dir)?;
-        let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
-        let seal = Arc::new(Seal::open_or_create(&dir.seal_key(), !Keys::exist(&db)?)?);
-        let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::default())?;
-        // Without groups, everyone may be granted what the endpoints ask for by default.
-        let endpoints = catalogue.endpoints();
-        let everyone = endpoints.iter().fold(Scope::empty(), |all, e| all.union(&e.default_scope));
-        let status = Status::load(&db, everyone, clock.now())?;
-        let folder = match &options.docs {
-            Some(path) => Folder::Directory(path.clone()),
-            None => Folder::Handbook(HANDBOOK),
-        };
-        let docs = Arc::new(Docs::open(&dir.docs_database(), folder, clock)?);
-        Ok(Self { dir, db, seal, keys, status, docs, config: options.authz.clone() })
-    }
+fn open(options: &Options, issuer: Issuer, clock: &Clock) -> anyhow::Result<(Base, Arc<Docs>)> {
+    let base = Base::open_or_create(&options.base, issuer, clock)?;
+    let folder = match &options.docs {
+        Some(path) => Folder::Directory(path.clone()),
+        None => Folder::Handbook(HANDBOOK),
+    };
+    let docs = Docs::open(&base.dir.docs_database(), folder, clock)?;
+    Ok((base, Arc::new(docs)))
 }
 
 /// Runs the command.
-pub(crate) fn run(command: &Serve) -> anyhow::Result<()> {
+pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
+    let file = file.under(&command.settings);
     let options = Options {
-        listen: Listen::parse(&command.listen)?,
-        issuer: command.issuer.clone(),
-        data_dir: command.data.data_dir.clone(),
-        docs: command.docs.clone(),
-        authz: authz::Config::default(),
+        listen: Listen::parse(file.listen_or_default())?,
+        issuer: file.issuer.clone(),
+        docs: file.docs.clone(),
+        base: file.base(file.data_dir_or_default()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let server = Server::start(options, Clock::system()).await?;
-        announce(&server, command);
+        announce(&server, &file, command.json);
         server.run(stop).await;
         signals.abort();
         Ok(())
@@ -232,19 +193,19 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHa
 }
 
 /// Says what to do next, on standard output.
-fn announce(server: &Server, command: &Serve) {
-    let mcp_url = server.issuer.url("/mcp");
-    if command.json {
+fn announce(server: &Server, file: &File, json: bool) {
+    let mcp_url = server.issuer().url("/mcp");
+    if json {
         println!(
             "{}",
-            json!({ "issuer": server.issuer.as_str(), "mcp_url": mcp_url, "setup_link": server.setup_link })
+            json!({ "issuer": server.issuer().as_str(), "mcp_url": mcp_url, "setup_link": server.setup_link })
         );
         return;
     }
     println!("Portcullis {} is ready.\n", env!("CARGO_PKG_VERSION"));
     println!("  MCP URL    {mcp_url}");
-    println!("  Data       {}", command.data.data_dir.display());
-    match &command.docs {
+    println!("  Data       {}", file.data_dir_or_default().display());
+    match &file.docs {
         Some(folder) => println!("  Documents  {}", folder.display()),
         None => println!("  Documents  the built-in handbook; serve your own with --docs DIR"),
     }

@@ -15,9 +15,9 @@ use webauthn_rs::prelude::{
 use crate::Authz;
 use crate::error::PageError;
 use crate::form::Params;
+use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, Finish, RequestOptions};
-use crate::login::setup::{self, CreationOptions};
-use crate::login::{Failed, begin, explain, is_plain, take};
+use crate::login::{Failed, begin, explain, is_plain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
@@ -144,6 +144,8 @@ async fn end_session(
             && session::csrf_matches(authz, digest, SIGN_OUT, params.get("csrf"))
     });
     let Some(digest) = digest else {
+        let event = Event::denied(Name::SessionEnded, "not_from_our_page").request(request);
+        authz.db.record(move |tx| audit::append(tx, event)).await?;
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "wrong_origin",
@@ -183,8 +185,16 @@ fn someone(authz: &Authz, headers: &HeaderMap) -> Result<(Browser, SignedIn), Pa
 
 /// `POST /account/passkeys/start`: a session alone changes nothing, a passkey in hand must agree
 /// (WEBAUTHN-12).
-pub(crate) async fn add_start(State(authz): State<Authz>, headers: HeaderMap) -> Result<Response, PageError> {
-    let (browser, signed_in) = someone(&authz, &headers)?;
+pub(crate) async fn add_start(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    recorded(&authz, &request, step_up(&authz, &headers).await).await
+}
+
+async fn step_up(authz: &Authz, headers: &HeaderMap) -> Result<Response, PageError> {
+    let (browser, signed_in) = someone(authz, headers)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
     if existing.len() >= MOST_PASSKEYS {
         return Err(PageError::new(
@@ -198,7 +208,7 @@ pub(crate) async fn add_start(State(authz): State<Authz>, headers: HeaderMap) ->
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
     let purpose = Purpose::StepUp { user: signed_in.user.id.clone() };
-    let ceremony = begin(&authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
     let mut response =
         Json(RequestOptions { ceremony, options: passkey::PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
@@ -212,9 +222,12 @@ pub(crate) async fn add_confirm(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let (browser, signed_in) = someone(&authz, &headers)?;
-    let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
-    match confirm(&authz, &request, &browser, &signed_in, &body).await {
+    let confirmed = async {
+        let (browser, signed_in) = someone(&authz, &headers)?;
+        let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+        confirm(&authz, &request, &browser, &signed_in, &body).await
+    };
+    match confirmed.await {
         Ok(response) => Ok(response),
         Err(failed) => Err(explain(&authz, &request, failed).await),
     }
@@ -233,7 +246,7 @@ async fn confirm(
         return Err(Failed::Because("other_purpose"));
     }
     let response = &body.response;
-    if !is_plain(&response.response.client_data_json, &response.id, &response.raw_id) {
+    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
         return Err(Failed::Because("client_data"));
     }
     let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
@@ -244,21 +257,24 @@ async fn confirm(
     let job = {
         let (request, user) = (request.clone(), user.id.clone());
         move |tx: &Tx<'_>| {
-            users::update_passkey(tx, &used.passkey)?;
-            audit::append(
-                tx,
-                used.event(Name::StepUp).by_user(&user).request(&request).detail("for", "add_passkey"),
-            )
+            if !used.settle(tx)? {
+                return Ok(false);
+            }
+            let event = used.event(Name::StepUp).by_user(&user).request(&request);
+            audit::append(tx, event.detail("for", "add_passkey"))?;
+            Ok(true)
         }
     };
-    authz.db.write(job).await?;
+    if !authz.db.write(job).await? {
+        return Err(Failed::Because("credential_unusable"));
+    }
     let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
     let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
-    let (public_key, state) = setup::creation_options(authz, user.handle, &user.name, existing)?;
+    let (public_key, state) = enrolment::creation_options(authz, user.handle, &user.name, existing)?;
     let purpose = Purpose::AddPasskey { user: user.id.clone() };
     let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
     let mut response =
-        Json(CreationOptions { ceremony, options: setup::PublicKey { public_key } }).into_response();
+        Json(CreationOptions { ceremony, options: enrolment::PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     Ok(response)
 }
@@ -270,9 +286,12 @@ pub(crate) async fn add_finish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    let (browser, signed_in) = someone(&authz, &headers)?;
-    let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
-    match add(&authz, &request, &browser, &signed_in, &body).await {
+    let added = async {
+        let (browser, signed_in) = someone(&authz, &headers)?;
+        let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
+        add(&authz, &request, &browser, &signed_in, &body).await
+    };
+    match added.await {
         Ok(response) => Ok(response),
         Err(failed) => Err(explain(&authz, &request, failed).await),
     }
@@ -290,7 +309,7 @@ async fn add(
     if !matches!(&purpose, Purpose::AddPasskey { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
     }
-    let passkey = setup::verify(authz, &body.response, &state)?;
+    let passkey = enrolment::verify(authz, &body.response, &state)?;
     let job = {
         let (request, user) = (request.clone(), user.id.clone());
         move |tx: &Tx<'_>| {
@@ -298,7 +317,7 @@ async fn add(
             if existing >= MOST_PASSKEYS || !users::insert_passkey(tx, &user, &passkey)? {
                 return Ok(None);
             }
-            audit::append(tx, setup::registered(&user, &passkey).request(&request))?;
+            audit::append(tx, enrolment::registered(&user, &passkey)?.request(&request))?;
             Ok(Some(existing + 1))
         }
     };

@@ -6,22 +6,19 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use shared::audit::{self, Event, Name};
-use shared::redirect_uri::Target;
 use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope};
 
 use crate::error::Code;
 use crate::form::Params;
 use crate::oxide::{self, Refusal, Steps};
 use crate::pages::{ErrorPage, Labelled};
-use crate::session::{self, Browser};
+use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Client, Trust};
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
 /// Longer values could not be echoed safely (AUTHZ-11).
 const LONGEST_STATE: usize = 4096;
-/// How many requests may wait for people at once (RATE-03).
-const MOST_WAITING: u32 = 10_000;
 /// Asked for by clients that want a refresh token; not a permission (REFRESH-01).
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
 
@@ -117,6 +114,10 @@ impl Return {
         };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if authz.issuer.is_loopback() {
+            // The client's callback may be on this host too, and cookies ignore ports (SESSION-01).
+            headers.append(header::SET_COOKIE, authz.cookies.expire_session());
+        }
         response
     }
 }
@@ -151,14 +152,35 @@ async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) 
         };
         return Err(checks.redirect(code, description));
     }
-    let stored = {
+    // From here on the client can be told, so it is (AUTHZ-18).
+    match show(authz, request, &transaction, signed_in).await {
+        Ok(mut response) => {
+            if let Some(cookie) = set_browser {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            Ok(response)
+        }
+        Err(fault) => {
+            tracing::error!(db.fault = %fault, "an authorization request could not be stored");
+            Err(checks
+                .redirect(Code::TemporarilyUnavailable, "the server cannot do this at the moment; try again"))
+        }
+    }
+}
+
+/// Stores the request and shows its first page.
+async fn show(
+    authz: &Authz,
+    request: &Request,
+    transaction: &Transaction,
+    signed_in: Option<SignedIn>,
+) -> Result<Response, Fault> {
+    {
         let (transaction, request) = (transaction.clone(), request.clone());
         authz
             .db
             .record(move |tx| {
-                if !transactions::insert(tx, &transaction, MOST_WAITING)? {
-                    return Ok(false);
-                }
+                transactions::insert(tx, &transaction)?;
                 audit::append(
                     tx,
                     Event::allowed(Name::AuthzRequest)
@@ -167,22 +189,14 @@ async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) 
                         .resource(&transaction.resource)
                         .scope(&transaction.scope)
                         .request(&request),
-                )?;
-                Ok(true)
+                )
             })
-            .await?
-    };
-    if !stored {
-        return Err(checks.redirect(Code::TemporarilyUnavailable, "too many sign-ins are waiting; try again"));
+            .await?;
     }
-    let mut response = match signed_in {
-        Some(signed_in) => consent::page(authz, &transaction, &signed_in)?,
-        None => login::passkey::page(authz, Some(&transaction))?,
-    };
-    if let Some(cookie) = set_browser {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+    match signed_in {
+        Some(signed_in) => consent::page(authz, transaction, &signed_in),
+        None => login::passkey::page(authz, Some(transaction)),
     }
-    Ok(response)
 }
 
 /// What the checks find out on their way.
@@ -284,9 +298,9 @@ impl<'a> Checks<'a> {
                 .ok_or_else(|| self.redirect_uri_page(client, "redirect_uri_unmatched", Some(asked)))?,
         };
         // One click on a stranger's link must not hand a code over the network (DCR-05).
-        if uri.target() == Target::Remote && client.trust != Trust::Verified {
+        if !uri.target().is_usable_unverified() && client.trust != Trust::Verified {
             let what = format!(
-                "“{}” registered itself and wants its answer sent over the network. That needs an administrator's word first.",
+                "“{}” registered itself and wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
                 client.name
             );
             let words = [
@@ -524,9 +538,9 @@ async fn refuse(authz: &Authz, request: &Request, method: &Method, stop: Stop) -
             (event, authz.page(StatusCode::BAD_REQUEST, &stop.page))
         }
         Stop::Redirect { to, code, description } => {
-            let event = Event::denied(Name::AuthzError, description)
+            let event = Event::denied(Name::AuthzError, code.as_str())
                 .client(&to.client_id)
-                .detail("error", code.as_str())
+                .detail("description", description)
                 .detail("redirect_host", to.redirect_uri.host_for_people());
             let answer = [("error", code.as_str()), ("error_description", description)];
             (event, to.redirect(authz, method, &answer))
@@ -535,7 +549,8 @@ async fn refuse(authz: &Authz, request: &Request, method: &Method, stop: Stop) -
     };
     let event = event.request(request);
     match authz.db.record(move |tx| audit::append(tx, event)).await {
-        Ok(()) => response,
-        Err(fault) => authz.unavailable(request, &fault),
+        // A redirect carries nothing that needed the record first: it only tells the client to stop.
+        Err(fault) if !response.status().is_redirection() => authz.unavailable(request, &fault),
+        _ => response,
     }
 }

@@ -51,9 +51,4 @@ impl Config {
             Trust::Known | Trust::Verified => RefreshLifetimes { idle: 14 * DAY, family: 30 * DAY },
         }
     }
-
-    /// The longest that any family lives.
-    pub(crate) fn longest_family(&self) -> Duration {
-        self.refresh_lifetimes(Trust::Verified).family
-    }
 }

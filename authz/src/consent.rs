@@ -1,12 +1,13 @@
 //! What is asked, and what the person decides (CONSENT).
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
 use shared::audit::{self, Event, Name};
 use shared::catalogue::Risk;
-use shared::redirect_uri::Target;
 use shared::{Fault, GrantId, Request, Scope, Secret, Tx};
 
 use crate::authorize::Return;
@@ -29,7 +30,7 @@ pub(crate) fn session_counts(authz: &Authz, transaction: &Transaction, signed_in
     let asserted_here = transaction
         .signed_in
         .as_ref()
-        .is_some_and(|(digest, user)| *digest == session.digest && *user == session.user_id);
+        .is_some_and(|made| made.session == session.digest && made.user_id == session.user_id);
     if asserted_here {
         return true;
     }
@@ -38,7 +39,17 @@ pub(crate) fn session_counts(authz: &Authz, transaction: &Transaction, signed_in
     !authz.issuer.is_loopback() && !transaction.prompt_login && fresh_enough
 }
 
-/// `GET /consent?transaction=…`: the question, or the sign-in that comes before it.
+/// Whether whoever asks is the page that made the transaction's assertion. Its cookies alone do not show it:
+/// on loopback every program that listens on this host is sent them too (SESSION-01). The form's token follows
+/// from seeing the page, so the decision needs no proof of its own.
+fn made_the_assertion(transaction: &Transaction, proof: Option<&str>) -> bool {
+    transaction
+        .signed_in
+        .as_ref()
+        .is_none_or(|made| proof.is_some_and(|proof| Secret::presented(proof).digest() == made.proof))
+}
+
+/// `GET /consent?transaction=…&proof=…`: the question, or the sign-in that comes before it.
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -50,13 +61,28 @@ pub(crate) async fn get(
     let shown =
         open_transaction(&authz, &request, &browser, params.get("transaction")).and_then(|transaction| {
             match session::signed_in(&authz, &browser)? {
-                Some(signed_in) if session_counts(&authz, &transaction, &signed_in) => {
+                Some(signed_in)
+                    if session_counts(&authz, &transaction, &signed_in)
+                        && made_the_assertion(&transaction, params.get("proof")) =>
+                {
                     Ok(page(&authz, &transaction, &signed_in)?)
                 }
                 _ => Ok(login::passkey::page(&authz, Some(&transaction))?),
             }
         });
-    shown.unwrap_or_else(|refusal| refusal.respond(&authz, &request))
+    match shown {
+        Ok(response) => response,
+        Err(refusal) => refuse(&authz, &request, refusal).await,
+    }
+}
+
+/// Records a refusal, and words it.
+async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
+    let event = Event::denied(Name::AuthzDenied, refusal.reason()).request(request);
+    match authz.db.record(move |tx| audit::append(tx, event)).await {
+        Ok(()) => refusal.respond(authz, request),
+        Err(fault) => authz.unavailable(request, &fault),
+    }
 }
 
 /// Why a decision, or the page for it, is refused.
@@ -144,7 +170,7 @@ pub(crate) fn page(
     let offered = offered(authz, transaction, &client, signed_in);
     let endpoint = authz.catalogue.endpoint(&transaction.resource);
     let lifetimes = authz.config.refresh_lifetimes(client.trust);
-    let on_this_computer = transaction.redirect_uri.target() != Target::Remote;
+    let on_this_computer = transaction.redirect_uri.target().is_local();
     let scopes = authz
         .catalogue
         .scopes()
@@ -202,7 +228,7 @@ fn offered(authz: &Authz, transaction: &Transaction, client: &Client, signed_in:
     transaction.scope.intersection(&entitled).intersection(&allowed)
 }
 
-fn in_words(lifetime: std::time::Duration) -> String {
+fn in_words(lifetime: Duration) -> String {
     let minutes = lifetime.as_secs() / 60;
     let (count, unit) = match minutes {
         0..120 => (minutes, "minute"),
@@ -222,13 +248,7 @@ pub(crate) async fn post(
     let browser = Browser::from_headers(&authz.cookies, &headers);
     match decide(&authz, &request, &browser, &headers, &body).await {
         Ok(response) => response,
-        Err(refusal) => {
-            let event = Event::denied(Name::AuthzDenied, refusal.reason()).request(&request);
-            match authz.db.record(move |tx| audit::append(tx, event)).await {
-                Ok(()) => refusal.respond(&authz, &request),
-                Err(fault) => authz.unavailable(&request, &fault),
-            }
-        }
+        Err(refusal) => refuse(&authz, &request, refusal).await,
     }
 }
 
@@ -281,7 +301,7 @@ async fn decide(
         let db = authz.db.clone();
         db.write(move |tx| settle(&authz, tx, &decision)).await?
     };
-    let mut response = match outcome {
+    Ok(match outcome {
         Outcome::Approved(code) => back.redirect(authz, &Method::POST, &[("code", code.expose())]),
         Outcome::Denied(description) => {
             let answer = [("error", Code::AccessDenied.as_str()), ("error_description", description)];
@@ -296,12 +316,7 @@ async fn decide(
                 "Your answer was sent to the application once, and only once.",
             ));
         }
-    };
-    if authz.issuer.is_loopback() {
-        // The client's callback is on this host too, and cookies ignore ports (SESSION-01).
-        response.headers_mut().append(header::SET_COOKIE, authz.cookies.expire_session());
-    }
-    Ok(response)
+    })
 }
 
 struct Decision {
@@ -324,8 +339,9 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
     if !transactions::decide(tx, &transaction.id)? {
         return Ok(Outcome::DecidedBefore);
     }
-    if authz.issuer.is_loopback() {
-        sessions::delete(tx, &decision.signed_in.session.digest)?;
+    if authz.issuer.is_loopback() && sessions::delete(tx, &decision.signed_in.session.digest)?.is_some() {
+        let ended = Event::allowed(Name::SessionEnded).by_user(&decision.signed_in.user.id);
+        audit::append(tx, ended.request(&decision.request).detail("because", "answered_a_client"))?;
     }
     let user = users::find(tx, &decision.signed_in.user.id)?.filter(|user| !user.disabled);
     let client = clients::find(tx, &transaction.client_id)?.filter(|client| !client.disabled);
@@ -358,6 +374,7 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
         seen_generation: None,
         revoked: false,
     };
+    grants::sweep(tx, tx.now() - Duration::from_hours(2))?;
     grants::insert(tx, &grant)?;
     clients::touch(tx, &client.id)?;
     let code = Secret::random("ac_");
@@ -370,8 +387,8 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
         destroyed: false,
         spent: false,
     };
-    // A spent code is remembered while what it bought may live, so that a replay is seen as one.
-    codes::insert(tx, &issued, tx.now() - authz.config.longest_family())?;
+    // A spent code is remembered as long as its grant, so that a replay is seen as one.
+    codes::insert(tx, &issued)?;
     audit::append(
         tx,
         Event::allowed(Name::AuthzApproved)
@@ -391,8 +408,6 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

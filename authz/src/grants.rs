@@ -46,8 +46,9 @@ impl Context<'_> {
 
     /// The claims of a new access token on a grant (AT-02).
     fn claims(&self, grant: &Grant, scope: Scope, generation: u32) -> AccessToken {
-        let issued = self.tx.now().seconds();
         let auth_time = grant.auth_time.seconds();
+        // A clock that stepped back must not make the sign-in lie in the future (AT-05).
+        let issued = self.tx.now().seconds().max(auth_time);
         let lifetime = i64::try_from(self.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
         AccessToken {
             iss: self.authz.issuer.to_string(),
@@ -55,8 +56,7 @@ impl Context<'_> {
             aud: grant.resource.clone(),
             client_id: grant.client_id.clone(),
             exp: (issued + lifetime).min(grant.expires_at.seconds()),
-            // A clock that stepped back must not make the sign-in lie in the future (AT-05).
-            iat: issued.max(auth_time),
+            iat: issued,
             nbf: None,
             jti: Jti::random(generation),
             scope,

@@ -16,6 +16,7 @@ mod login;
 mod metadata;
 mod oxide;
 pub mod pages;
+pub mod people;
 mod session;
 mod status;
 mod store;
@@ -39,7 +40,7 @@ pub use config::Config;
 use error::PageError;
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
-pub use status::Status;
+pub use status::{Groups, Status};
 
 /// The authorization server. Cheap to clone.
 #[derive(Clone)]
@@ -106,6 +107,11 @@ impl Authz {
         Ok(Self(Arc::new(state)))
     }
 
+    /// The issuer.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
     /// Every route of this crate.
     pub fn router(&self) -> Router {
         let documents = Router::new()
@@ -117,13 +123,19 @@ impl Authz {
             .route("/register", post(clients::registration::post));
         let pages = Router::new()
             .route("/", get(account::home))
-            .route("/authorize", get(authorize::get).head(not_allowed).post(authorize::post))
+            .route(
+                "/authorize",
+                get(authorize::get).head(not_allowed).post(authorize::post).fallback(not_allowed),
+            )
             .route("/consent", get(consent::get).post(consent::post))
             .route("/login/start", post(login::passkey::start))
             .route("/login/finish", post(login::passkey::finish))
-            .route("/setup", get(login::setup::page))
-            .route("/setup/start", post(login::setup::start))
-            .route("/setup/finish", post(login::setup::finish))
+            .route("/setup", get(login::enrolment::setup_page))
+            .route("/setup/start", post(login::enrolment::setup_start))
+            .route("/setup/finish", post(login::enrolment::finish))
+            .route("/enrol", get(login::enrolment::enrol_page))
+            .route("/enrol/start", post(login::enrolment::enrol_start))
+            .route("/enrol/finish", post(login::enrolment::finish))
             .route("/account/passkeys/start", post(account::add_start))
             .route("/account/passkeys/confirm", post(account::add_confirm))
             .route("/account/passkeys/finish", post(account::add_finish))
@@ -143,7 +155,7 @@ impl Authz {
     /// # Errors
     /// The database's fault.
     pub fn setup_link(&self, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
-        login::setup::issue_link(self, tx, uid)
+        login::enrolment::issue_setup(self, tx, uid)
     }
 
     /// The page for an address that leads nowhere.

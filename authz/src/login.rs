@@ -1,10 +1,11 @@
 //! How people get in: passkeys, and nothing else.
 
+pub(crate) mod enrolment;
 pub(crate) mod passkey;
-pub(crate) mod setup;
 
 use std::time::Duration;
 
+use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,9 +99,32 @@ pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) ->
     }
 }
 
-/// What webauthn-rs does not look at (WEBAUTHN-05): nothing framed by another site, and one id.
-pub(crate) fn is_plain(client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
+/// Records what an endpoint of a ceremony refused before the ceremony itself was looked at: a wrong origin, a
+/// dead link, no cookie (AUDIT-06).
+pub(crate) async fn recorded(
+    authz: &Authz,
+    request: &Request,
+    answer: Result<Response, PageError>,
+) -> Result<Response, PageError> {
+    match answer {
+        Err(error) if error.status.is_client_error() => {
+            Err(explain(authz, request, Failed::Told(error)).await)
+        }
+        other => other,
+    }
+}
+
+/// What webauthn-rs does not look at (WEBAUTHN-01, WEBAUTHN-05): the origin letter by letter, nothing framed
+/// by another site, and one id.
+pub(crate) fn is_plain(authz: &Authz, client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
+    is_plain_for(authz.issuer.as_str(), client_data_json, id, raw_id)
+}
+
+fn is_plain_for(origin: &str, client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
     let Ok(client_data) = serde_json::from_slice::<serde_json::Value>(client_data_json) else { return false };
+    if client_data["origin"] != origin {
+        return false;
+    }
     let framed =
         client_data.get("crossOrigin").is_some_and(|v| v != false) || client_data.get("topOrigin").is_some();
     !framed && data_encoding::BASE64URL_NOPAD.encode(raw_id) == id
@@ -110,14 +134,18 @@ pub(crate) fn is_plain(client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool
 mod tests {
     use super::*;
 
-    /// WEBAUTHN-05
+    /// WEBAUTHN-01, WEBAUTHN-05
     #[test]
-    fn framed_assertions_and_two_ids_are_refused() {
-        assert!(is_plain(br#"{"type":"webauthn.get","crossOrigin":false}"#, "AQI", &[1, 2]));
-        assert!(is_plain(br#"{"type":"webauthn.get"}"#, "AQI", &[1, 2]));
-        assert!(!is_plain(br#"{"crossOrigin":true}"#, "AQI", &[1, 2]));
-        assert!(!is_plain(br#"{"topOrigin":"https://evil.example"}"#, "AQI", &[1, 2]));
-        assert!(!is_plain(b"{}", "AQM", &[1, 2]));
-        assert!(!is_plain(b"no json", "AQI", &[1, 2]));
+    fn framed_assertions_other_origins_and_two_ids_are_refused() {
+        let plain = |client_data: &[u8], id| is_plain_for("http://localhost:1", client_data, id, &[1, 2]);
+        assert!(plain(br#"{"origin":"http://localhost:1","crossOrigin":false}"#, "AQI"));
+        assert!(plain(br#"{"origin":"http://localhost:1"}"#, "AQI"));
+        assert!(!plain(br#"{"origin":"http://localhost:1","crossOrigin":true}"#, "AQI"));
+        assert!(!plain(br#"{"origin":"http://localhost:1","topOrigin":"https://evil.example"}"#, "AQI"));
+        assert!(!plain(br#"{"origin":"http://LOCALHOST:1"}"#, "AQI"));
+        assert!(!plain(br#"{"origin":"http://localhost:1/"}"#, "AQI"));
+        assert!(!plain(br#"{"origin":"http://localhost:1"}"#, "AQM"));
+        assert!(!plain(b"{}", "AQI"));
+        assert!(!plain(b"no json", "AQI"));
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use shared::{Digest, Fault, Issuer, Secret, Timestamp, Tx};
+use shared::audit::{self, Event, Name};
+use shared::{Digest, Fault, Issuer, Request, Secret, Timestamp, Tx};
 
 use crate::Authz;
 use crate::error::PageError;
@@ -78,12 +79,11 @@ impl Browser {
             let mut found = headers
                 .get_all(header::COOKIE)
                 .iter()
-                .filter_map(|value| value.to_str().ok())
-                .flat_map(|value| value.split(';'))
-                .filter_map(|pair| pair.trim().split_once('='))
-                .filter(|(n, _)| *n == name);
-            let (_, value) = found.next()?;
-            found.next().is_none().then(|| Secret::presented(value).digest())
+                // Other programs' cookies may hold any bytes; they must not hide ours.
+                .flat_map(|value| value.as_bytes().split(|b| *b == b';'))
+                .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+            let value = found.next()?;
+            found.next().is_none().then(|| Digest::of(value))
         };
         Self { id: find(&names.browser), session: find(&names.session) }
     }
@@ -160,11 +160,15 @@ pub(crate) fn start(
     credential: &[u8],
     amr: &str,
     previous: Option<Digest>,
+    request: &Request,
 ) -> Result<(Secret, Session), Fault> {
     let now = tx.now();
     sessions::sweep(tx, now - ABSOLUTE, now - IDLE)?;
-    if let Some(previous) = previous {
-        sessions::delete(tx, &previous)?;
+    if let Some(previous) = previous
+        && let Some(owner) = sessions::delete(tx, &previous)?
+    {
+        let ended = Event::allowed(Name::SessionEnded).by_user(&owner).request(request);
+        audit::append(tx, ended.detail("because", "replaced"))?;
     }
     let secret = Secret::random("sid_");
     let session = Session {
@@ -175,6 +179,10 @@ pub(crate) fn start(
         seen_at: now,
     };
     sessions::insert(tx, &session, credential)?;
+    audit::append(
+        tx,
+        Event::allowed(Name::SessionCreated).by_user(&user.id).request(request).detail("amr", amr),
+    )?;
     Ok((secret, session))
 }
 
@@ -251,6 +259,15 @@ mod tests {
                 .is_none()
         );
         assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_12=a")])).session.is_none());
+    }
+
+    /// SESSION-01: a neighbor's cookie in another encoding hides nothing.
+    #[test]
+    fn foreign_bytes_do_not_hide_our_cookies() {
+        let names = CookieNames::new(&Issuer::localhost(1));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, HeaderValue::from_bytes(b"theme=caf\xe9; sid_1=a").unwrap());
+        assert_eq!(Browser::from_headers(&names, &headers).session, Some(Digest::of(b"a")));
     }
 
     /// SESSION-07

@@ -1,8 +1,8 @@
 //! The live state behind every access token, in memory (RS-08, design: tokens and instant revocation).
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use shared::token_status::Standing;
 use shared::{AccessToken, ClientId, Db, Fault, GrantId, Scope, Timestamp, TokenStatus, Tx, UserId};
@@ -11,95 +11,163 @@ use crate::store::{clients, grants, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
 const LISTED: Duration = Duration::from_secs(3600 + 300);
+/// The implicit group of every user.
+const EVERYONE: &str = "everyone";
+
+/// What each group may be granted (design: who may do what). `everyone` is every user's.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(BTreeMap<String, Scope>);
+
+impl Groups {
+    /// Groups by name.
+    pub fn new(groups: BTreeMap<String, Scope>) -> Self {
+        Self(groups)
+    }
+
+    /// What somebody in these groups may be granted. A group that is not configured gives nothing.
+    pub fn entitled<'a>(&self, groups: impl IntoIterator<Item = &'a str>) -> Scope {
+        let of_everyone = std::iter::once(EVERYONE).chain(groups);
+        of_everyone.filter_map(|name| self.0.get(name)).fold(Scope::empty(), |all, scope| all.union(scope))
+    }
+
+    /// Whether a user can be put into this group.
+    pub(crate) fn is_joinable(&self, name: &str) -> bool {
+        name != EVERYONE && self.0.contains_key(name)
+    }
+
+    /// Every group with what it may be granted.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Scope)> {
+        self.0.iter().map(|(name, scope)| (name.as_str(), scope))
+    }
+}
 
 /// Answers for the whole process whether a token is still good.
 pub struct Status {
     db: Db,
-    everyone: Arc<Scope>,
+    groups: Groups,
     live: RwLock<Live>,
 }
 
 #[derive(Default)]
 struct Live {
-    dead_grants: HashMap<GrantId, Timestamp>,
-    /// Users who exist and are not disabled. Whoever is not in here has no good token.
-    users: HashSet<UserId>,
+    /// With when they were listed, on a clock that nobody can set.
+    dead_grants: HashMap<GrantId, Instant>,
+    /// How many may be listed before those that no token can need any more are dropped.
+    sweep_at: usize,
+    /// Users who exist and are enabled, with what they may be granted now. Whoever is not in here has no good
+    /// token.
+    users: HashMap<UserId, Arc<Scope>>,
     disabled_clients: HashSet<ClientId>,
 }
 
 impl Status {
-    /// Loads the state from the database. `everyone` is what every user may be granted.
+    /// Loads the state from the database.
     ///
     /// # Errors
     /// The database's fault.
-    pub fn load(db: &Db, everyone: Scope, now: Timestamp) -> Result<Arc<Self>, Fault> {
-        let status = Arc::new(Self {
-            db: db.clone(),
-            everyone: Arc::new(everyone),
-            live: RwLock::new(read(db, now)?),
-        });
+    pub fn load(db: &Db, groups: Groups, now: Timestamp) -> Result<Arc<Self>, Fault> {
+        let live = RwLock::new(Live::read(db, &groups, now)?);
+        let status = Arc::new(Self { db: db.clone(), groups, live });
         let weak = Arc::downgrade(&status);
         db.on_reload(move || {
             if let Some(status) = weak.upgrade() {
                 // Without the truth no decision is safe; the writer aborts the process on a panic here.
-                let live = read(&status.db, Timestamp(0)).expect("the token status can be read anew");
-                *status.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+                let live = Live::read(&status.db, &status.groups, Timestamp(0));
+                *status.write() = live.expect("the token status can be read anew");
             }
         });
         Ok(status)
     }
 
+    /// The groups there are.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     /// What a user may be granted now; nothing if disabled or unknown.
     pub fn entitled(&self, user: &UserId) -> Arc<Scope> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        if live.users.contains(user) { Arc::clone(&self.everyone) } else { Arc::default() }
+        self.read().users.get(user).map(Arc::clone).unwrap_or_default()
     }
 
     /// Ends a grant at once, before the commit that makes it so.
     pub(crate) fn kill_grant(self: &Arc<Self>, tx: &Tx<'_>, id: &GrantId) {
-        let (status, id, at) = (Arc::clone(self), id.clone(), tx.now());
+        let (status, id) = (Arc::clone(self), id.clone());
         tx.before_commit(move || {
-            let mut live = status.live.write().unwrap_or_else(PoisonError::into_inner);
-            live.dead_grants.retain(|_, died| *died + LISTED > at);
-            live.dead_grants.insert(id, at);
+            let mut live = status.write();
+            if live.dead_grants.len() >= live.sweep_at {
+                live.dead_grants.retain(|_, listed| listed.elapsed() < LISTED);
+                live.sweep_at = (2 * live.dead_grants.len()).max(1024);
+            }
+            live.dead_grants.insert(id, Instant::now());
         });
     }
 
-    /// Lets a new user's tokens count, once the commit that makes the user is done.
-    pub(crate) fn add_user(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId) {
-        let (status, id) = (Arc::clone(self), id.clone());
-        tx.after_commit(move || {
-            status.live.write().unwrap_or_else(PoisonError::into_inner).users.insert(id);
+    /// Makes a user's groups count: what they lose before the commit, what they gain after it. For a new user
+    /// and one that is enabled again, everything is gain.
+    pub(crate) fn set_groups(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId, groups: &[String]) {
+        let new = self.groups.entitled(groups.iter().map(String::as_str));
+        let (status, user, kept) = (Arc::clone(self), id.clone(), new.clone());
+        tx.before_commit(move || {
+            let mut live = status.write();
+            if let Some(scope) = live.users.get_mut(&user) {
+                *scope = Arc::new(scope.intersection(&kept));
+            }
         });
+        let (status, user) = (Arc::clone(self), id.clone());
+        tx.after_commit(move || {
+            status.write().users.insert(user, Arc::new(new));
+        });
+    }
+
+    /// Lets none of a user's tokens count any more, before the commit that makes it so.
+    pub(crate) fn remove_user(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId) {
+        let (status, id) = (Arc::clone(self), id.clone());
+        tx.before_commit(move || {
+            status.write().users.remove(&id);
+        });
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Live> {
+        self.live.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read(db: &Db, now: Timestamp) -> Result<Live, Fault> {
-    db.read(|conn| {
-        Ok(Live {
-            dead_grants: grants::revoked_since(conn, now - LISTED)?.into_iter().collect(),
-            users: users::all(conn)?
-                .into_iter()
-                .filter(|(_, disabled)| !disabled)
-                .map(|(id, _)| id)
-                .collect(),
-            disabled_clients: clients::disabled(conn)?.into_iter().collect(),
+impl Live {
+    fn read(db: &Db, groups: &Groups, now: Timestamp) -> Result<Self, Fault> {
+        db.read(|conn| {
+            let listed = Instant::now();
+            let dead_grants = grants::revoked_since(conn, now - LISTED)?;
+            let users = users::enabled_with_groups(conn)?;
+            Ok(Self {
+                dead_grants: dead_grants.into_iter().map(|id| (id, listed)).collect(),
+                sweep_at: 0,
+                users: users
+                    .into_iter()
+                    .map(|(id, joined)| (id, Arc::new(groups.entitled(joined.iter().map(String::as_str)))))
+                    .collect(),
+                disabled_clients: clients::disabled(conn)?.into_iter().collect(),
+            })
         })
-    })
+    }
 }
 
 impl TokenStatus for Status {
     fn standing(&self, token: &AccessToken, _kid: &str) -> Standing {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let live = self.read();
         // No allocation: `users` is asked with the subject's own text.
-        let user_lives = live.users.contains(token.sub.as_str());
-        if !user_lives
-            || live.dead_grants.contains_key(&token.grant_id)
-            || live.disabled_clients.contains(&token.client_id)
-        {
-            return Standing::Dead;
+        match live.users.get(token.sub.as_str()) {
+            Some(entitled)
+                if !live.dead_grants.contains_key(&token.grant_id)
+                    && !live.disabled_clients.contains(&token.client_id) =>
+            {
+                Standing::Live { entitled: Arc::clone(entitled) }
+            }
+            _ => Standing::Dead,
         }
-        Standing::Live { entitled: Arc::clone(&self.everyone) }
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {
@@ -109,5 +177,27 @@ impl TokenStatus for Status {
 
     fn mark_seen(&self, tx: &Tx<'_>, token: &AccessToken) -> Result<(), Fault> {
         grants::mark_seen(tx, &token.grant_id, token.jti.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(text: &str) -> Scope {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn everyone_is_everybodys_group_and_unknown_groups_give_nothing() {
+        let groups = [("everyone", "docs.read"), ("engineers", "db.read docs.write")];
+        let groups = Groups::new(groups.map(|(name, text)| (name.to_owned(), scope(text))).into());
+        assert_eq!(groups.entitled([]), scope("docs.read"));
+        assert_eq!(groups.entitled(["engineers"]), scope("db.read docs.read docs.write"));
+        assert_eq!(groups.entitled(["gone"]), scope("docs.read"));
+        assert!(
+            groups.is_joinable("engineers") && !groups.is_joinable("everyone") && !groups.is_joinable("gone")
+        );
+        assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
     }
 }

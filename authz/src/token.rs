@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
@@ -86,7 +86,7 @@ impl Refusal {
                 (Code::InvalidGrant, "the code is invalid, expired, used, or was issued for another request")
             }
             Self::RefreshTokenUnknown | Self::RefreshTokenReused | Self::GrantEnded => {
-                (Code::InvalidGrant, "the refresh token is invalid, expired or revoked")
+                (Code::InvalidGrant, "the grant is invalid, expired or revoked")
             }
             Self::ResourceDiffers => (Code::InvalidTarget, "the grant is for another resource"),
             Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
@@ -115,9 +115,17 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let basic = headers.contains_key(header::AUTHORIZATION);
     match exchange(&authz, request, query.as_deref(), &headers, &body).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => {
+            let mut response = error.into_response();
+            if basic && error.code == Code::InvalidClient {
+                let challenge = HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
     }
 }
 
@@ -128,7 +136,14 @@ async fn exchange(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, OAuthError> {
-    let params = read_form(query, headers, body)?;
+    let params = match read_form(query, headers, body) {
+        Ok(params) => params,
+        Err(error) => {
+            let event = Event::denied(Name::TokenRefused, "malformed").request(&request);
+            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            return Err(error);
+        }
+    };
     let authorization = headers.get(header::AUTHORIZATION).is_some();
     let answer = {
         let authz = authz.clone();
@@ -194,7 +209,11 @@ fn choose(
 }
 
 fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
-    let event = Event::denied(Name::TokenRefused, &refusal.to_string()).request(request);
+    let name = match refusal {
+        Refusal::ClientUnknown | Refusal::ClientCredentialsUnexpected => Name::ClientAuthFailed,
+        _ => Name::TokenRefused,
+    };
+    let event = Event::denied(name, &refusal.to_string()).request(request);
     match params.get("client_id").and_then(ClientId::parse) {
         Some(client) => event.client(&client),
         None => event,

@@ -34,7 +34,7 @@ pub enum KeysError {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(
-        "signing key {kid} does not open: {cause}; put the seal.key back that belongs to this database (backups leave it out), or name it with seal_key"
+        "signing key {kid} does not open: {cause}; put the seal.key back that belongs to this database (backups leave it out)"
     )]
     Sealed { kid: String, cause: Unsealable },
     #[error("signing key {0} is not the key that its name says; restore the database from a backup")]

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue};
 use keys::{Unacceptable, Unverified, Verified, Verifier};
 use quick_cache::sync::Cache;
 use shared::token_status::Standing;
-use shared::{AccessToken, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
+use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
 
 pub(crate) use challenge::Challenges;
 
@@ -54,10 +54,24 @@ impl Checked {
         &self.entitled
     }
 
+    /// Who calls, as far as anything may be kept for them.
+    pub fn principal(&self) -> Principal {
+        let token = self.token();
+        Principal { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
+    }
+
     /// The person behind it (RS-14: never by mail or name).
     pub fn user(&self) -> UserId {
         UserId::from_subject(&self.token().sub)
     }
+}
+
+/// A person through a client, as one issuer knows them (RS-14).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Principal {
+    pub iss: String,
+    pub sub: String,
+    pub client_id: ClientId,
 }
 
 /// Why credentials were not accepted.

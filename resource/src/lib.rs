@@ -7,6 +7,7 @@ mod mcp;
 mod metadata;
 mod policy;
 pub mod sources;
+mod store;
 #[cfg(test)]
 mod testing;
 
@@ -26,6 +27,8 @@ use catalogue::{BuiltIn, MCP_PATH};
 use mcp::Front;
 use mcp::handler::Handler;
 use mcp::record::Denials;
+use mcp::session::Sessions;
+use mcp::stream::Streams;
 use mcp::tools::Tools;
 use metadata::{Document, WELL_KNOWN};
 use sources::docs::Docs;
@@ -56,6 +59,8 @@ struct Inner {
     bearer: Bearer,
     challenges: Challenges,
     denials: Denials,
+    sessions: Sessions,
+    streams: Streams,
     front: Front,
     metadata: Document,
     mcp: StreamableHttpService<Handler, NeverSessionManager>,
@@ -74,6 +79,8 @@ impl Resource {
             challenges: Challenges::new(&metadata_url, &endpoint.default_scope),
             metadata: Document::new(&issuer, &endpoint),
             denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
+            sessions: Sessions::new(db.clone(), clock.clone()),
+            streams: Streams::default(),
             bearer: Bearer::new(issuer.clone(), uri.clone(), verifier, status),
             front: Front::new(issuer, allowed_origins),
             mcp: protocol(handler),
@@ -96,11 +103,18 @@ impl Resource {
             .with_state(self.clone())
     }
 
-    /// Records how many refused tokens were only counted so far (AUDIT-06). To be called now and
-    /// then, and before the server stops.
+    /// Records how many refused tokens were only counted so far (AUDIT-06), and clears away sessions
+    /// that are over. To be called now and then, and before the server stops.
     pub async fn flush(&self) {
+        self.0.sessions.sweep().await;
         // It was logged, and nobody waits for an answer.
         let _ = self.0.denials.flush().await;
+    }
+
+    /// Ends all open streams, and every later one at once. To be called when the server begins to
+    /// stop, because a stream has no end of its own.
+    pub fn end_streams(&self) {
+        self.0.streams.end();
     }
 
     /// The check of bearer tokens, for measuring it.
@@ -126,6 +140,14 @@ impl Resource {
 
     pub(crate) fn denials(&self) -> &Denials {
         &self.0.denials
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 
     pub(crate) fn front(&self) -> &Front {

@@ -14,6 +14,8 @@ mod message;
 pub(crate) mod mirror;
 pub(crate) mod record;
 pub(crate) mod refusal;
+pub(crate) mod session;
+pub(crate) mod stream;
 pub(crate) mod tools;
 
 pub(crate) use front::Front;

@@ -21,7 +21,7 @@ use shared::{
 };
 use tower::ServiceExt;
 
-use crate::catalogue::BuiltIn;
+use crate::catalogue::{BuiltIn, Rules};
 use crate::sources::docs::{Docs, Folder};
 use crate::{Config, Resource};
 
@@ -147,7 +147,7 @@ pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) resource: Resource,
     pub(crate) router: Router,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl App {
@@ -157,15 +157,37 @@ impl App {
     }
 
     pub(crate) fn with(issuer: &Issuer, origins: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::held(NOW);
+        let stage = Arc::new(Stage::default());
+        stage.entitle("docs.read");
+        Self::open(tempfile::tempdir().unwrap(), stage, Clock::held(NOW), issuer, origins, &Rules::default())
+    }
+
+    /// On loopback, with these rules.
+    pub(crate) fn ruled(rules: &Rules) -> Self {
+        let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
+        Self::open(dir, Arc::new(Stage::default()), Clock::held(NOW), &issuer, &[], rules)
+    }
+
+    /// After a restart, on loopback: what was in memory here is gone, the files are not.
+    pub(crate) fn restart(self) -> Self {
+        let Self { stage, clock, db, resource, router, dir } = self;
+        drop((router, resource, db));
+        Self::open(dir, stage, clock, &Issuer::localhost(8080), &[], &Rules::default())
+    }
+
+    fn open(
+        dir: tempfile::TempDir,
+        stage: Arc<Stage>,
+        clock: Clock,
+        issuer: &Issuer,
+        origins: &[&str],
+        rules: &Rules,
+    ) -> Self {
         let db = Db::open(&dir.path().join("main.db"), &SCHEMA, None, &clock).unwrap();
         let index = dir.path().join("docs.db");
         let docs = elsewhere(|| Docs::open(&index, Folder::Handbook(HANDBOOK), &clock).unwrap());
-        let stage = Arc::new(Stage::default());
-        stage.entitle("docs.read");
         let resource = Resource::new(Config {
-            catalogue: BuiltIn::new(issuer),
+            catalogue: BuiltIn::new(issuer, rules).unwrap(),
             db: db.clone(),
             clock: clock.clone(),
             verifier: keys().verifier(),
@@ -174,11 +196,16 @@ impl App {
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
         });
         let router = resource.router();
-        Self { stage, clock, db, resource, router, _dir: dir }
+        Self { stage, clock, db, resource, router, dir }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        Answer::read(self.router.clone().oneshot(request).await.unwrap()).await
+        Answer::read(self.open_answer(request).await).await
+    }
+
+    /// An answer whose body is yet to be read.
+    pub(crate) async fn open_answer(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// The audit records with this event name, oldest first.

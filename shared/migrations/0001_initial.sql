@@ -48,6 +48,7 @@ CREATE TABLE link (
     voided_at  INTEGER,
     CHECK ((purpose = 'setup') = (user_id IS NULL))
 ) STRICT;
+CREATE INDEX link_user ON link (user_id);
 
 CREATE TABLE session (
     digest     BLOB PRIMARY KEY,
@@ -61,7 +62,7 @@ CREATE INDEX session_user ON session (user_id);
 
 CREATE TABLE ceremony (
     digest      BLOB PRIMARY KEY,
-    purpose     TEXT NOT NULL CHECK (purpose IN ('setup', 'sign_in', 'step_up', 'add_passkey')),
+    purpose     TEXT NOT NULL CHECK (purpose IN ('setup', 'enrol', 'sign_in', 'step_up', 'add_passkey')),
     browser     BLOB NOT NULL,
     user_id     TEXT REFERENCES user (id) ON DELETE CASCADE,
     transaction_id TEXT,
@@ -109,7 +110,8 @@ CREATE TABLE authorization_transaction (
     user_id        TEXT REFERENCES user (id) ON DELETE CASCADE,
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
-    decided_at     INTEGER
+    decided_at     INTEGER,
+    proof          BLOB
 ) STRICT;
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
@@ -131,6 +133,7 @@ CREATE TABLE access_grant (
 ) STRICT;
 CREATE INDEX access_grant_user ON access_grant (user_id);
 CREATE INDEX access_grant_client ON access_grant (client_id);
+CREATE INDEX access_grant_expiry ON access_grant (expires_at);
 CREATE INDEX access_grant_revoked ON access_grant (revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE authorization_code (
@@ -153,4 +156,15 @@ CREATE TABLE refresh_token (
     expires_at INTEGER NOT NULL,
     rotated_at INTEGER,
     UNIQUE (grant_id, generation)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_group (
+    user_id TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    name    TEXT NOT NULL,
+    PRIMARY KEY (user_id, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

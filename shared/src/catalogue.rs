@@ -16,7 +16,7 @@ pub enum Risk {
 }
 
 /// A scope in words that a person can decide on.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScopeDescription {
     /// The scope token, as on the wire.
     pub name: String,

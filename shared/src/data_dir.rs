@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statfs};
@@ -23,6 +23,8 @@ pub enum DataDirError {
     Unwritable(PathBuf, io::Error),
     #[error("data directory {0} is in use by another portcullis; stop it, or choose another --data-dir")]
     Locked(PathBuf),
+    #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown -R {2} {0}")]
+    Owner(PathBuf, u32, u32),
     #[error("{0} can be read by others (mode {1:o}); run: chmod {2:o} {0}")]
     Permissions(PathBuf, u32, u32),
     #[error(
@@ -43,6 +45,9 @@ impl DataDir {
     /// # Errors
     /// If it cannot be written, is open to others, lies on a network, or is in use.
     pub fn open_or_create(path: &Path) -> Result<Self, DataDirError> {
+        if path.exists() {
+            return Self::open(path);
+        }
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -121,18 +126,22 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
     if let Some(name) = network_file_system(file_system.f_type) {
         return Err(DataDirError::NetworkFileSystem(path.to_owned(), name));
     }
-    private(path, metadata.mode(), 0o700)?;
+    private(path, &metadata, 0o700)?;
     for file in ["portcullis.db", "docs.db", "seal.key", "lock"] {
         let file = path.join(file);
         if let Ok(metadata) = fs::metadata(&file) {
-            private(&file, metadata.permissions().mode(), 0o600)?;
+            private(&file, &metadata, 0o600)?;
         }
     }
     Ok(())
 }
 
-fn private(path: &Path, mode: u32, wanted: u32) -> Result<(), DataDirError> {
-    let mode = mode & 0o7777;
+fn private(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), DataDirError> {
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.uid() != me {
+        return Err(DataDirError::Owner(path.to_owned(), metadata.uid(), me));
+    }
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(DataDirError::Permissions(path.to_owned(), mode, wanted));
     }
@@ -163,6 +172,8 @@ fn network_file_system(kind: rustix::fs::FsWord) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

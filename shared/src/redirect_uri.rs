@@ -17,10 +17,24 @@ crate::db::text_column!(RedirectUri);
 pub enum Target {
     /// The user's own computer: `http` to `127.0.0.1`, `[::1]` or `localhost`.
     Loopback,
-    /// An application on the user's own computer, by a scheme it owns.
+    /// An application in use everywhere, by a scheme from the allow-list (REDIR-05).
+    ListedScheme,
+    /// Some application on the user's own computer, by a scheme it says it owns.
     PrivateScheme,
     /// A web server: `https`.
     Remote,
+}
+
+impl Target {
+    /// Whether an answer sent there can only reach the user's own computer.
+    pub fn is_local(self) -> bool {
+        self != Self::Remote
+    }
+
+    /// Whether a client that nobody vouches for may have its answers there (DCR-05).
+    pub fn is_usable_unverified(self) -> bool {
+        matches!(self, Self::Loopback | Self::ListedScheme)
+    }
 }
 
 /// Why a text cannot be a redirect URI (REDIR-03, 04, 06).
@@ -91,17 +105,27 @@ impl RedirectUri {
         if form_urlencoded_names(query).any(|name| RESERVED.contains(&name.as_str())) {
             return Err(E::ReservedParameter);
         }
+        // Two readers of a URI must see the same authority: it starts right after `scheme://`.
+        let after_scheme = &text[scheme.len() + 1..];
         match scheme {
-            "http" | "https" => Self::check_web(text, &url)?,
+            "http" | "https" => {
+                if !after_scheme.starts_with("//") || after_scheme.starts_with("///") {
+                    return Err(E::NotAbsolute);
+                }
+                Self::check_web(text, &url)?;
+            }
             _ if VENDOR_SCHEMES.contains(&scheme) => {
-                if !text[scheme.len()..].starts_with("://") {
+                let authority = split_web(text).ok_or(E::Scheme)?.0;
+                if !after_scheme.starts_with("//") || authority.is_empty() {
                     return Err(E::Scheme);
+                }
+                if authority.contains('@') {
+                    return Err(E::UserInfo);
                 }
             }
             // RFC 8252 §7.1: reverse-DNS form and a single slash.
             _ if scheme.contains('.') && !scheme.starts_with('.') && !scheme.ends_with('.') => {
-                let path = &text[scheme.len() + 1..];
-                if !path.starts_with('/') || path.starts_with("//") {
+                if !after_scheme.starts_with('/') || after_scheme.starts_with("//") {
                     return Err(E::Scheme);
                 }
             }
@@ -155,20 +179,24 @@ impl RedirectUri {
 
     /// Where it leads.
     pub fn target(&self) -> Target {
-        if self.without_loopback_port().is_some() {
-            Target::Loopback
-        } else if self.0.starts_with("https://") {
-            Target::Remote
-        } else {
-            Target::PrivateScheme
+        match self.scheme() {
+            "http" if self.without_loopback_port().is_some() => Target::Loopback,
+            // `http` elsewhere does not parse; if it did, it would lead over the network.
+            "http" | "https" => Target::Remote,
+            scheme if VENDOR_SCHEMES.contains(&scheme) => Target::ListedScheme,
+            _ => Target::PrivateScheme,
         }
+    }
+
+    fn scheme(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
     }
 
     /// The host, or the scheme of an application's own URI: what a person is shown.
     pub fn host_for_people(&self) -> String {
         match split_web(&self.0) {
             Some((authority, _)) if self.0.starts_with("http") => authority.to_owned(),
-            _ => self.0.split(':').next().unwrap_or_default().to_owned(),
+            _ => self.scheme().to_owned(),
         }
     }
 
@@ -260,6 +288,17 @@ mod tests {
             ("http://localhost.evil.example/cb", E::PlainHttp),
             ("http://127.0.0.1.evil.example/cb", E::PlainHttp),
             ("http://2130706433/cb", E::NotAbsolute),
+            ("https:evil.example://evil.example/cb", E::NotAbsolute),
+            ("https:/evil.example://evil.example/cb", E::NotAbsolute),
+            ("https:///evil.example/cb", E::NotAbsolute),
+            ("https:u@evil.example://evil.example/cb", E::NotAbsolute),
+            ("http:localhost://localhost/cb", E::NotAbsolute),
+            ("https://a.example:/cb", E::PortZero),
+            ("http://localhost:80:80/cb", E::NotAbsolute),
+            ("http://localhost./cb", E::PlainHttp),
+            ("cursor://u:p@evil/x", E::UserInfo),
+            ("cursor:evil://x", E::Scheme),
+            ("cursor:///x", E::Scheme),
             ("https://*.a.example/cb", E::Wildcard),
             ("https://a.example/\u{e9}", E::Characters),
             ("https://a.example\\@b.example/", E::Characters),
@@ -289,7 +328,7 @@ mod tests {
     fn targets_tell_this_computer_from_the_network() {
         assert_eq!(uri("http://localhost:1/cb").target(), Target::Loopback);
         assert_eq!(uri("com.example.app:/cb").target(), Target::PrivateScheme);
-        assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::PrivateScheme);
+        assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::ListedScheme);
         assert_eq!(uri("https://localhost/cb").target(), Target::Remote);
     }
 
@@ -324,6 +363,17 @@ mod tests {
             }
         }
 
+        /// DCR-05: what is taken for this computer is, in the eyes of a URL parser, nowhere else.
+        #[test]
+        fn a_loopback_target_has_a_loopback_host(text in arbitrary()) {
+            if let Ok(uri) = RedirectUri::parse(&text) {
+                let url = Url::parse(&text).unwrap();
+                let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+                prop_assert_eq!(uri.target() == Target::Loopback, local && url.scheme() == "http");
+                prop_assert_eq!(uri.target() == Target::Remote, url.scheme() == "https");
+            }
+        }
+
         #[test]
         fn parsing_never_panics(text in "\\PC{0,64}") {
             let _ = RedirectUri::parse(&text);
@@ -332,12 +382,12 @@ mod tests {
 
     fn arbitrary() -> impl Strategy<Value = String> {
         (
-            "(http|https|cursor|com\\.example)",
+            "(http|https|cursor|com\\.example)(:|:/|://|:///|:x://)",
             "(localhost|127\\.0\\.0\\.1|\\[::1\\]|a\\.example|localhost\\.x)",
             "(:[0-9]{1,5})?",
             "(/|/cb|/cb/|/CB|)",
             "(\\?x=1)?",
         )
-            .prop_map(|(scheme, host, port, path, query)| format!("{scheme}://{host}{port}{path}{query}"))
+            .prop_map(|(scheme, host, port, path, query)| format!("{scheme}{host}{port}{path}{query}"))
     }
 }

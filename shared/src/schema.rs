@@ -5,6 +5,9 @@ use crate::db::Schema;
 /// What the main database must look like. "PCUL" marks its files.
 pub const SCHEMA: Schema = Schema {
     application_id: 0x5043_554C,
-    migrations: &[include_str!("../migrations/0001_initial.sql")],
+    migrations: &[
+        include_str!("../migrations/0001_initial.sql"),
+        include_str!("../migrations/0002_mcp_session.sql"),
+    ],
     audited: true,
 };

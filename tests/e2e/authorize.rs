@@ -166,11 +166,7 @@ async fn only_get_and_post_authorize() {
     for method in [Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::PATCH] {
         let response = app.http.request(method.clone(), &url).send().await.unwrap();
         assert_eq!(response.status(), 405, "{method}");
-        assert_eq!(
-            header(response.headers(), "allow").map(|a| a.replace("HEAD,", "").replace(' ', "")).as_deref(),
-            Some("GET,POST"),
-            "{method}"
-        );
+        assert_eq!(header(response.headers(), "allow"), Some("GET, POST"), "{method}");
         assert!(header(response.headers(), "set-cookie").is_none(), "{method}");
         assert!(header(response.headers(), "access-control-allow-origin").is_none(), "{method}");
     }

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::process::{Driver, Process, portcullis};
 
-struct Story {
-    dir: tempfile::TempDir,
-    server: Process,
-    browser: Driver,
+pub struct Story {
+    pub dir: tempfile::TempDir,
+    pub server: Process,
+    pub browser: Driver,
 }
 
 impl Story {
-    fn begin() -> Self {
+    pub fn begin() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let docs = dir.path().join("docs");
         fs::create_dir(&docs).unwrap();
@@ -28,11 +28,11 @@ impl Story {
         Self { dir, server, browser }
     }
 
-    fn client(&self, protocol: &str) -> Driver {
+    pub fn client(&self, protocol: &str) -> Driver {
         Driver::typescript(&self.server.mcp_url, protocol, self.dir.path())
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         let listen = self.server.listen();
         self.server.kill();
         self.server =
@@ -40,11 +40,11 @@ impl Story {
     }
 }
 
-fn search(client: &mut Driver, query: &str) -> Value {
+pub fn search(client: &mut Driver, query: &str) -> Value {
     client.ok(&json!({"op": "call", "name": "docs_search", "arguments": {"query": query}}))
 }
 
-fn first_path(found: &Value) -> Option<&str> {
+pub fn first_path(found: &Value) -> Option<&str> {
     found["result"]["structuredContent"]["hits"][0]["path"].as_str()
 }
 

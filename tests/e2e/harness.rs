@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
-use portcullis::config::Listen;
+use portcullis::base;
+use portcullis::config::{File, Listen};
 use portcullis::serve::{Options, Server};
 use reqwest::header::{HeaderMap, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+
 use sha2::{Digest, Sha256};
 use shared::clock::{Clock, Timestamp};
 use shared::db::ReadOnly;
@@ -18,12 +20,14 @@ use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use webauthn_authenticator_rs::WebauthnAuthenticator;
+use webauthn_authenticator_rs::AuthenticatorBackendHashedClientData;
 use webauthn_authenticator_rs::softpasskey::SoftPasskey;
 use webauthn_rs_proto::{
     AllowCredentials, CreationChallengeResponse, PublicKeyCredential, RegisterPublicKeyCredential,
     RequestChallengeResponse,
 };
+
+use crate::process::{complaint, portcullis};
 
 /// A verifier that is right for [`Client::authorize_url`].
 pub const VERIFIER: &str = "correct-horse-battery-staple-0123456789-abcdefg";
@@ -41,7 +45,7 @@ pub struct TestApp {
     pub http: reqwest::Client,
     dir: Arc<tempfile::TempDir>,
     port: u16,
-    config: authz::Config,
+    base: base::Settings,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -54,23 +58,35 @@ impl TestApp {
 
     /// The same with other lifetimes and rules.
     pub async fn start_with(config: authz::Config) -> Self {
+        Self::start_from("", config).await
+    }
+
+    /// The same with a `portcullis.toml`.
+    pub async fn start_configured(toml: &str) -> Self {
+        Self::start_from(toml, authz::Config::default()).await
+    }
+
+    async fn start_from(toml: &str, config: authz::Config) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
+        let file = dir.path().join("portcullis.toml");
+        std::fs::write(&file, toml).unwrap();
+        let mut base = File::load(Some(&file)).unwrap().base(dir.path().join("data"));
+        base.authz = config;
         let docs = dir.path().join("docs");
         std::fs::create_dir(&docs).unwrap();
         std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")
             .unwrap();
         // 2026-11-23, at noon.
         let clock = Clock::held(Timestamp(1_795_435_200_000));
-        Self::open(dir, clock, 0, config).await
+        Self::open(dir, clock, 0, base).await
     }
 
-    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, port: u16, config: authz::Config) -> Self {
+    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, port: u16, base: base::Settings) -> Self {
         let options = Options {
             listen: Listen::Loopback(port),
             issuer: None,
-            data_dir: dir.path().join("data"),
             docs: Some(dir.path().join("docs")),
-            authz: config.clone(),
+            base: base.clone(),
         };
         let server = Server::start(options, clock.clone()).await.unwrap();
         let origin = server.issuer().to_string();
@@ -83,14 +99,14 @@ impl TestApp {
             .build()
             .unwrap();
         let port = Url::parse(&origin).unwrap().port().unwrap();
-        Self { origin, clock, setup_link, http, dir, port, config, stop, task }
+        Self { origin, clock, setup_link, http, dir, port, base, stop, task }
     }
 
     /// Stops the server and starts it again on the same port and data.
     pub async fn restart(self) -> Self {
         self.stop.cancel();
         self.task.await.unwrap();
-        Self::open(self.dir, self.clock, self.port, self.config).await
+        Self::open(self.dir, self.clock, self.port, self.base).await
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -114,6 +130,29 @@ impl TestApp {
         let mut browser = Browser::new();
         let link = self.setup_link.as_ref().expect("a new server has a setup link");
         let finished = browser.set_up(self, link, "ada").await;
+        assert_eq!(finished.status(), 200);
+        browser
+    }
+
+    /// A command at the console, over the control socket as the program itself does it.
+    pub fn console(&self, arguments: &[&str]) -> Value {
+        let data = self.data_dir();
+        let mut all = arguments.to_vec();
+        all.extend(["--json", "--data-dir", data.to_str().unwrap()]);
+        let output = portcullis(&all);
+        assert!(output.status.success(), "{arguments:?}: {}", complaint(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Adds a user to these groups, who opens their link and creates a passkey.
+    pub async fn enrol(&self, name: &str, groups: &[&str]) -> Browser {
+        let mut arguments = vec!["user", "add", name];
+        for group in groups {
+            arguments.extend(["--group", group]);
+        }
+        let added = self.console(&arguments);
+        let mut browser = Browser::new();
+        let finished = browser.follow_link(self, added["link"].as_str().unwrap()).await;
         assert_eq!(finished.status(), 200);
         browser
     }
@@ -336,11 +375,28 @@ impl Browser {
             .await
     }
 
+    /// Opens an enrolment link and creates a passkey.
+    pub async fn follow_link(&mut self, app: &TestApp, link: &str) -> Response {
+        let (page, token) = link.split_once('#').unwrap();
+        assert_eq!(self.get(app, page).await.status(), 200);
+        let started = self.post_json(app, "/enrol/start", &json!({"token": token})).await;
+        if started.status() != 200 {
+            return started;
+        }
+        let started: Value = started.json().await.unwrap();
+        let response = self.create(app, started["options"].clone());
+        self.post_json(app, "/enrol/finish", &json!({"ceremony": started["ceremony"], "response": response}))
+            .await
+    }
+
     /// Makes a passkey for these creation options.
     pub fn create(&mut self, app: &TestApp, options: Value) -> RegisterPublicKeyCredential {
         let options: CreationChallengeResponse = serde_json::from_value(options).unwrap();
         let handle = options.public_key.user.id.clone();
-        let response = self.passkey.do_registration(Url::parse(&app.origin).unwrap(), options).unwrap();
+        let client_data = client_data("webauthn.create", &options.public_key.challenge, &app.origin);
+        let hash = Sha256::digest(&client_data).to_vec();
+        let mut response = self.passkey.perform_register(hash, options.public_key, 60_000).unwrap();
+        response.response.client_data_json = client_data.into();
         self.credential = Some((response.raw_id.clone().into(), handle.into()));
         response
     }
@@ -355,7 +411,10 @@ impl Browser {
             id: credential.into(),
             transports: None,
         }];
-        let mut response = self.passkey.do_authentication(Url::parse(&app.origin).unwrap(), options).unwrap();
+        let client_data = client_data("webauthn.get", &options.public_key.challenge, &app.origin);
+        let hash = Sha256::digest(&client_data).to_vec();
+        let mut response = self.passkey.perform_auth(hash, options.public_key, 60_000).unwrap();
+        response.response.client_data_json = client_data.into();
         response.response.user_handle = Some(handle.into());
         response
     }
@@ -379,9 +438,10 @@ impl Browser {
         let signed_in = self.sign_in(app, Some(&transaction)).await;
         assert_eq!(signed_in.status(), 200);
         let location: Value = signed_in.json().await.unwrap();
-        let page = self.get(app, &app.url(location["location"].as_str().unwrap())).await;
+        let url = app.url(location["location"].as_str().unwrap());
+        let page = self.get(app, &url).await;
         assert_eq!(page.status(), 200);
-        ConsentPage::of(page.text().await.unwrap())
+        ConsentPage::of(url, page.text().await.unwrap())
     }
 
     /// Signs in, allows everything asked, and answers with the code.
@@ -400,6 +460,15 @@ impl Browser {
     }
 }
 
+/// What a browser says about a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin in a way
+/// that no browser does.
+fn client_data(kind: &str, challenge: &[u8], origin: &str) -> Vec<u8> {
+    let challenge = BASE64URL_NOPAD.encode(challenge);
+    json!({"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": false})
+        .to_string()
+        .into_bytes()
+}
+
 /// What the consent page's form holds.
 #[derive(Clone, Debug)]
 pub struct ConsentPage {
@@ -407,15 +476,18 @@ pub struct ConsentPage {
     pub csrf: String,
     pub scopes: Vec<String>,
     pub html: String,
+    /// Where it was: with the proof that the sign-in was answered with.
+    pub url: String,
 }
 
 impl ConsentPage {
-    fn of(html: String) -> Self {
+    fn of(url: String, html: String) -> Self {
         Self {
             transaction: input(&html, "transaction").expect("the form names its transaction"),
             csrf: input(&html, "csrf").expect("the form has a token"),
             scopes: inputs(&html, "scope"),
             html,
+            url,
         }
     }
 }

@@ -209,8 +209,7 @@ async fn a_transaction_stays_in_its_browser() {
     let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
     let mut other = Browser::new();
     other.get(&app, &app.url("/")).await;
-    let path = format!("/consent?transaction={}", page.transaction);
-    assert_eq!(other.get(&app, &app.url(&path)).await.status(), 400);
+    assert_eq!(other.get(&app, &page.url).await.status(), 400);
     assert_eq!(other.decide(&app, &page, "approve").await.status(), 400);
     assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
 }
@@ -307,7 +306,7 @@ async fn the_consent_page_has_its_policy() {
     let mut browser = app.admin().await;
     let client = app.client().await;
     let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
-    let again = browser.get(&app, &app.url(&format!("/consent?transaction={}", page.transaction))).await;
+    let again = browser.get(&app, &page.url).await;
     let policy = header(again.headers(), "content-security-policy").unwrap();
     assert!(policy.contains("form-action 'self' http://localhost:5123;"), "{policy}");
     assert!(policy.contains("frame-ancestors 'none'"));
@@ -363,4 +362,67 @@ async fn adding_a_passkey_needs_a_session() {
     for path in ["/account/passkeys/start", "/account/passkeys/confirm", "/account/passkeys/finish"] {
         assert_eq!(stranger.post_json(&app, path, &json!({})).await.status(), 401, "{path}");
     }
+}
+
+/// SESSION-01: on loopback other programs are sent the cookies too; without what the sign-in was answered with
+/// they see no consent page, and without the page's token they decide nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn stolen_cookies_cannot_go_on_with_a_sign_in() {
+    let app = TestApp::start().await;
+    let mut victim = app.admin().await;
+    let client = app.client().await;
+    let page = victim.consent_page(&app, &client.authorize_url(&app)).await;
+    let mut thief = Browser::new();
+    thief.cookies = victim.cookies.clone();
+    for url in [
+        app.url(&format!("/consent?transaction={}", page.transaction)),
+        app.url(&format!("/consent?transaction={}&proof=prf_guess", page.transaction)),
+    ] {
+        let html = thief.get(&app, &url).await.text().await.unwrap();
+        assert!(
+            html.contains("passkey-login") && !html.contains("consent-approve") && !html.contains("csrf")
+        );
+    }
+    let form = [("transaction", page.transaction.as_str()), ("decision", "approve"), ("scope", "docs.read")];
+    assert_eq!(thief.post_form(&app, "/consent", &form).await.status(), 403);
+    assert!(redirect_parameter(&victim.decide(&app, &page, "approve").await, "code").is_some());
+}
+
+/// SESSION-01: an error that is redirected to a client takes the session cookie away too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_redirect_carries_no_session_on() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let url = format!("{}&prompt=none", client.authorize_url(&app));
+    let answer = browser.get(&app, &url).await;
+    assert_eq!(redirect_parameter(&answer, "error").as_deref(), Some("login_required"));
+    assert!(!browser.cookies.keys().any(|name| name.starts_with("sid_")));
+}
+
+/// WEBAUTHN-08: a counter that went backwards means a copied authenticator: the passkey is suspended, and even
+/// its newest assertion signs nobody in until an administrator has looked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_goes_backwards_suspends_the_passkey() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let mut assertions = Vec::new();
+    for _ in 0..3 {
+        let started: Value = browser
+            .post_json(&app, "/login/start", &json!({"transaction": null}))
+            .await
+            .json()
+            .await
+            .unwrap();
+        let response = browser.assert(&app, started["options"].clone());
+        assertions.push(json!({"ceremony": started["ceremony"], "response": response}));
+    }
+    let mut statuses = Vec::new();
+    for index in [1, 0, 2] {
+        let answer = browser.post_json(&app, "/login/finish", &assertions[index]).await;
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 400, 400]);
+    assert!(app.has_event("webauthn.counter_regression", Some("counter_went_backwards")));
+    assert!(app.has_event("webauthn.failed", Some("credential_unusable")));
 }

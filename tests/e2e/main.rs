@@ -2,11 +2,17 @@
 
 mod authorize;
 mod browser;
+mod client_table;
 mod command_line;
+mod conformance;
 mod durability;
 mod harness;
 mod login;
+mod npm_clients;
+mod offline;
+mod people;
 mod process;
+mod python_clients;
 mod refresh;
 mod registration;
 mod token;

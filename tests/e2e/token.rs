@@ -221,3 +221,23 @@ async fn parallel_redemptions_have_one_winner() {
         assert!(statuses.iter().all(|s| matches!(s, 200 | 400)), "{statuses:?}");
     }
 }
+
+/// TOKEN-06: a thief who was faster cannot hide the replay behind wrong verifiers.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_verifiers_do_not_hide_a_replay() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let code = browser.authorize(&app, &client).await;
+    let stolen = Tokens::of(app.redeem(&client, &code).await).await;
+    let wrong = VERIFIER.replace("horse", "house");
+    for _ in 0..4 {
+        let mut form = client.redemption(&code);
+        form.retain(|(name, _)| *name != "code_verifier");
+        form.push(("code_verifier", &wrong));
+        assert_eq!(error_of(app.token(&form).await).await.1, "invalid_grant");
+    }
+    assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
+    assert_eq!(app.call_tool(&stolen.access, "whoami", json!({})).await.status(), 401);
+    assert!(app.has_event("code.replay", Some("code_replayed")));
+}

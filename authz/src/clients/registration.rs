@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use shared::audit::{self, Event, Name};
-use shared::redirect_uri::Target;
 use shared::{ClientId, Fault, RedirectUri, Request, Scope, Tx};
 
 use crate::Authz;
@@ -130,10 +129,11 @@ impl Metadata {
         Ok(Self { name, redirect_uris, grant_types, application_type, informative })
     }
 
-    /// DCR-08: a client whose answers can only reach the user's own computer needs no administrator.
+    /// DCR-08: a client that can be answered on the user's own computer alone needs no administrator.
+    /// URIs that are not usable without one are stored and shown, and do not count (DCR-05).
     fn trust(&self) -> Trust {
-        let local = self.redirect_uris.iter().all(|uri| uri.target() != Target::Remote);
-        if local { Trust::Known } else { Trust::Unverified }
+        let usable = self.redirect_uris.iter().any(|uri| uri.target().is_usable_unverified());
+        if usable { Trust::Known } else { Trust::Unverified }
     }
 
     fn response(&self, id: &ClientId, issued_at: i64) -> Value {
@@ -173,7 +173,7 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthEr
 
 /// REDIR-09
 fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<&'static str, OAuthError> {
-    let local = uris.iter().any(|uri| uri.target() != Target::Remote);
+    let local = uris.iter().any(|uri| uri.target().is_local());
     match text(asked, "application_type")? {
         None => Ok(if local { "native" } else { "web" }),
         Some("native") => Ok("native"),
@@ -293,12 +293,14 @@ mod tests {
         }
     }
 
-    /// DCR-08: only a client that cannot answer over the network is known without an administrator.
+    /// DCR-08: a client is known by the redirect URIs that it can use without an administrator.
     #[test]
-    fn trust_follows_the_redirect_uris() {
+    fn trust_follows_the_usable_redirect_uris() {
         let trust = |uris: Value| validate(&json!({ "redirect_uris": uris })).unwrap().trust();
         assert_eq!(trust(json!(["http://127.0.0.1/", "cursor://x/cb"])), Trust::Known);
-        assert_eq!(trust(json!(["http://127.0.0.1/", "https://a.example/cb"])), Trust::Unverified);
+        assert_eq!(trust(json!(["http://127.0.0.1/", "https://vscode.dev/redirect"])), Trust::Known);
+        assert_eq!(trust(json!(["https://a.example/cb"])), Trust::Unverified);
+        assert_eq!(trust(json!(["com.example.app:/cb"])), Trust::Unverified);
     }
 
     /// DCR-13

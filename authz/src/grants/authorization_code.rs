@@ -27,8 +27,8 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     };
     // Another client's, an expired and a destroyed code look like an unknown one (TOKEN-08). A spent
     // one goes on: only a request that is right in everything else is a replay (TOKEN-06).
-    let run_out = cx.tx.now() >= code.expires_at && !code.spent;
-    if grant.client_id != cx.client.id || run_out || code.destroyed {
+    let dead = !code.spent && (code.destroyed || cx.tx.now() >= code.expires_at);
+    if grant.client_id != cx.client.id || dead {
         return Ok(Err(Refusal::CodeUnknown));
     }
     if params.get("redirect_uri").is_some_and(|uri| uri != code.redirect_uri.as_str()) {
@@ -49,8 +49,9 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
             return Ok(Err(Refusal::VerifierWrong));
         }
     }
-    if !code.spent && cx.present_scope(&grant)?.is_none() {
-        return Ok(Err(Refusal::GrantEnded));
+    let scope = cx.present_scope(&grant)?;
+    if !code.spent && scope.is_none() {
+        return Ok(Err(Refusal::CodeUnknown));
     }
     if !codes::spend(cx.tx, &code.digest)? {
         // A second fully valid use means that the code leaked: what the first one bought goes too
@@ -60,7 +61,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
         return Ok(Err(Refusal::CodeReplayed));
     }
-    let Some(scope) = cx.present_scope(&grant)? else { return Ok(Err(Refusal::GrantEnded)) };
+    let Some(scope) = scope else { return Ok(Err(Refusal::CodeUnknown)) };
     let refresh_token = if cx.client.has_grant("refresh_token") {
         let secret = Secret::random("rt_");
         let idle = cx.authz.config.refresh_lifetimes(cx.client.trust).idle;

@@ -97,7 +97,9 @@ fn position(cx: &Context<'_>, grant: &Grant, token: &RefreshToken, leaf: &Refres
     let age = cx.tx.now().since(rotated_at);
     let direct = token.generation + 1 == leaf.generation;
     let leaf_used = grant.seen_generation.is_some_and(|seen| seen >= leaf.generation);
-    let accepted = age < RACE || (!leaf_used && age < LOST_RESPONSE);
+    // Rotated in the future: the clock was set back, and nobody knows how long ago it was.
+    let known_age = rotated_at <= cx.tx.now();
+    let accepted = known_age && (age < RACE || (!leaf_used && age < LOST_RESPONSE));
     if direct && accepted && !cx.authz.config.strict_refresh {
         Position::Predecessor
     } else {

@@ -8,21 +8,20 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
-use shared::redirect_uri::Target;
-use shared::{Digest, Fault, Request};
+use shared::{Digest, Fault, Request, Secret, Tx};
 use webauthn_rs::prelude::{
     AuthenticationResult, DiscoverableAuthentication, Passkey, PublicKeyCredential, WebauthnError,
 };
 use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
 
-use super::{Failed, begin, explain, is_plain, take};
+use super::{Failed, begin, explain, is_plain, recorded, take};
 use crate::Authz;
 use crate::error::PageError;
 use crate::pages;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::clients;
-use crate::store::transactions::{self, Transaction};
+use crate::store::transactions::{self, Assertion, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
 
 /// The sign-in page, for a transaction or by itself.
@@ -35,9 +34,12 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
         server_name: authz.server_name(),
         transaction: transaction.map(|t| t.id.clone()),
         client_name: client.map(|client| client.name),
-        redirect_host: transaction.map(|t| match t.redirect_uri.target() {
-            Target::Remote => t.redirect_uri.host_for_people(),
-            Target::Loopback | Target::PrivateScheme => "this computer".to_owned(),
+        redirect_host: transaction.map(|t| {
+            if t.redirect_uri.target().is_local() {
+                "this computer".to_owned()
+            } else {
+                t.redirect_uri.host_for_people()
+            }
         }),
         resource_name: transaction.and_then(|t| authz.catalogue.endpoint(&t.resource)).map(|e| e.name),
         fresh: transaction.is_some_and(|t| t.prompt_login),
@@ -71,26 +73,31 @@ pub(crate) fn hints() -> Vec<PublicKeyCredentialHints> {
 /// `POST /login/start`.
 pub(crate) async fn start(
     State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Result<Response, PageError> {
-    session::require_json_from_us(&authz.issuer, &headers)?;
-    let body: Start = crate::read_json(&body)?;
-    let browser = Browser::from_headers(&authz.cookies, &headers);
+    recorded(&authz, &request, begin_sign_in(&authz, &headers, &body).await).await
+}
+
+async fn begin_sign_in(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+    session::require_json_from_us(&authz.issuer, headers)?;
+    let body: Start = crate::read_json(body)?;
+    let browser = Browser::from_headers(&authz.cookies, headers);
     // Signing in needs no page before it, so a browser without an id gets one here.
     let (browser_id, set_browser) = match body.transaction {
         Some(_) => (browser.id()?, None),
         None => browser.id_or_new(&authz.cookies),
     };
     if let Some(handle) = &body.transaction {
-        open(&authz, handle, browser_id)?;
+        open(authz, handle, browser_id)?;
     }
     let (challenge, state) =
         authz.webauthn.start_discoverable_authentication().map_err(crate::webauthn_fault)?;
     let mut public_key = challenge.public_key;
     public_key.hints = Some(hints());
     let ceremony =
-        begin(&authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state).await?;
+        begin(authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     if let Some(cookie) = set_browser {
@@ -127,10 +134,13 @@ pub(crate) async fn finish(
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Result<Response, PageError> {
-    session::require_json_from_us(&authz.issuer, &headers)?;
-    let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
-    let browser = Browser::from_headers(&authz.cookies, &headers);
-    match sign_in(&authz, &request, &browser, &body).await {
+    let signed_in = async {
+        session::require_json_from_us(&authz.issuer, &headers)?;
+        let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+        let browser = Browser::from_headers(&authz.cookies, &headers);
+        sign_in(&authz, &request, &browser, &body).await
+    };
+    match signed_in.await {
         Ok(response) => Ok(response),
         Err(failed) => Err(explain(&authz, &request, failed).await),
     }
@@ -145,7 +155,7 @@ async fn sign_in(
     let (purpose, state) = take::<DiscoverableAuthentication>(authz, browser.id()?, &body.ceremony).await?;
     let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
     let response = &body.response;
-    if !is_plain(&response.response.client_data_json, &response.id, &response.raw_id) {
+    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
         return Err(Failed::Because("client_data"));
     }
     let (handle, credential) = authz
@@ -167,23 +177,32 @@ async fn sign_in(
     let previous = browser.session_digest();
     let job = {
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
-        move |tx: &shared::Tx<'_>| {
-            users::update_passkey(tx, &used.passkey)?;
-            let credential = used.passkey.cred_id().as_slice();
-            let (secret, session) = session::start(tx, &user, credential, used.amr, previous)?;
+        move |tx: &Tx<'_>| {
             if let Some(handle) = &transaction
-                && !transactions::sign_in(tx, handle, &session.digest, &user.id)?
+                && !transactions::is_open(tx, handle)?
             {
-                return Ok(None);
+                return Ok(Err("transaction_decided"));
+            }
+            if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) || !used.settle(tx)? {
+                return Ok(Err("credential_unusable"));
             }
             audit::append(tx, used.event(Name::WebauthnAsserted).by_user(&user.id).request(&request))?;
-            audit::append(tx, Event::allowed(Name::SessionCreated).by_user(&user.id).request(&request))?;
-            Ok(Some(secret))
+            let credential = used.after.cred_id().as_slice();
+            let (secret, session) = session::start(tx, &user, credential, used.amr, previous, &request)?;
+            let proof = Secret::random("prf_");
+            if let Some(handle) = &transaction {
+                let assertion =
+                    Assertion { session: session.digest, user_id: user.id.clone(), proof: proof.digest() };
+                transactions::sign_in(tx, handle, &assertion)?;
+            }
+            Ok(Ok((secret, proof)))
         }
     };
-    let Some(secret) = authz.db.write(job).await? else { return Err(Failed::Because("transaction_decided")) };
-    let location =
-        transaction.map_or_else(|| "/".to_owned(), |handle| format!("/consent?transaction={handle}"));
+    let (secret, proof) = authz.db.write(job).await?.map_err(Failed::Because)?;
+    let location = transaction.map_or_else(
+        || "/".to_owned(),
+        |handle| format!("/consent?transaction={handle}&proof={}", proof.expose()),
+    );
     let mut response = Json(json!({ "location": location })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
@@ -192,7 +211,8 @@ async fn sign_in(
 
 /// A passkey that has just proven itself.
 pub(crate) struct Used {
-    pub passkey: Passkey,
+    before: Passkey,
+    after: Passkey,
     /// Authentication methods (WEBAUTHN-13).
     pub amr: &'static str,
     backup_eligible: bool,
@@ -201,10 +221,15 @@ pub(crate) struct Used {
 }
 
 impl Used {
+    /// Writes the use down; false if another use of the same counter was faster.
+    pub(crate) fn settle(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
+        users::update_passkey(tx, &self.before, &self.after)
+    }
+
     /// An audit record of the use (AUDIT-08).
     pub(crate) fn event(&self, name: Name) -> Event {
         Event::allowed(name)
-            .detail("credential_sha256_8", Digest::of(self.passkey.cred_id().as_slice()).short())
+            .detail("credential_sha256_8", Digest::of(self.after.cred_id().as_slice()).short())
             .detail("uv", true)
             .detail("be", self.backup_eligible)
             .detail("bs", self.backup_state)
@@ -222,10 +247,11 @@ pub(crate) async fn settle(
 ) -> Result<Used, Failed> {
     match verified {
         Ok(result) => {
-            let mut passkey = stored.passkey;
-            passkey.update_credential(&result);
+            let mut after = stored.passkey.clone();
+            after.update_credential(&result);
             Ok(Used {
-                passkey,
+                before: stored.passkey,
+                after,
                 amr: if result.backup_eligible() { "swk user" } else { "hwk user" },
                 backup_eligible: result.backup_eligible(),
                 backup_state: result.backup_state(),

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     SignIn { transaction: Option<String> },
     /// An assertion by this user, made to add a passkey.
     StepUp { user: UserId },
+    /// A passkey for this user, by a link that an administrator gave them (ENROL-02).
+    Enrol { link: Digest, user: UserId },
     /// A further passkey of this user.
     AddPasskey { user: UserId },
 }
@@ -26,11 +28,20 @@ pub(crate) struct Ceremony {
     pub expires_at: Timestamp,
 }
 
+/// How many ceremonies may be under way; beyond it the oldest makes room (RATE-03).
+const MOST: u32 = 10_000;
+
 /// Starts a ceremony.
 pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Result<(), Fault> {
     tx.execute("DELETE FROM ceremony WHERE expires_at < ?1", params![tx.now()])?;
+    tx.execute(
+        "DELETE FROM ceremony WHERE (SELECT count(*) FROM ceremony) >= ?1
+         AND digest = (SELECT digest FROM ceremony ORDER BY expires_at LIMIT 1)",
+        params![MOST],
+    )?;
     let (purpose, user, transaction, link, name, handle) = match &ceremony.purpose {
         Purpose::Setup { link, name, handle } => ("setup", None, None, Some(link), Some(name), Some(handle)),
+        Purpose::Enrol { link, user } => ("enrol", Some(user), None, Some(link), None, None),
         Purpose::SignIn { transaction } => ("sign_in", None, transaction.as_ref(), None, None, None),
         Purpose::StepUp { user } => ("step_up", Some(user), None, None, None, None),
         Purpose::AddPasskey { user } => ("add_passkey", Some(user), None, None, None, None),
@@ -56,6 +67,7 @@ pub(crate) fn take(tx: &Tx<'_>, digest: &Digest) -> Result<Option<Ceremony>, Fau
 fn ceremony(row: &Row<'_>) -> Result<Ceremony, Fault> {
     let purpose = match row.get::<String>(0)?.as_str() {
         "setup" => Purpose::Setup { link: row.get(4)?, name: row.get(5)?, handle: row.get(6)? },
+        "enrol" => Purpose::Enrol { link: row.get(4)?, user: row.get(2)? },
         "sign_in" => Purpose::SignIn { transaction: row.get(3)? },
         "step_up" => Purpose::StepUp { user: row.get(2)? },
         "add_passkey" => Purpose::AddPasskey { user: row.get(2)? },

@@ -19,9 +19,8 @@ pub(crate) struct IssuedCode {
     pub spent: bool,
 }
 
-/// Adds a code, and clears away those that ran out long ago.
-pub(crate) fn insert(tx: &Tx<'_>, code: &IssuedCode, keep_since: Timestamp) -> Result<(), Fault> {
-    tx.execute("DELETE FROM authorization_code WHERE expires_at < ?1", params![keep_since])?;
+/// Adds a code. It goes when its grant goes.
+pub(crate) fn insert(tx: &Tx<'_>, code: &IssuedCode) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO authorization_code (digest, grant_id, redirect_uri, code_challenge, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![code.digest, code.grant_id, code.redirect_uri, code.code_challenge, code.expires_at],
@@ -61,8 +60,12 @@ pub(crate) fn spend(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Counts a wrong verifier; the third one destroys the code (PKCE-04).
+/// Counts a wrong verifier; the third one destroys the code (PKCE-04). A spent code is left alone: whoever
+/// spent it must not be able to hide its replay (TOKEN-06).
 pub(crate) fn count_failure(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
-    tx.execute("UPDATE authorization_code SET failures = failures + 1 WHERE digest = ?1", params![digest])?;
+    tx.execute(
+        "UPDATE authorization_code SET failures = failures + 1 WHERE digest = ?1 AND spent_at IS NULL",
+        params![digest],
+    )?;
     Ok(())
 }

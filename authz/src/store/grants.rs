@@ -26,6 +26,7 @@ pub(crate) struct Grant {
 pub(crate) enum Reason {
     CodeReplayed,
     RefreshReused,
+    UserDisabled,
 }
 
 impl Reason {
@@ -34,6 +35,7 @@ impl Reason {
         match self {
             Self::CodeReplayed => "code_replayed",
             Self::RefreshReused => "refresh_reused",
+            Self::UserDisabled => "user_disabled",
         }
     }
 }
@@ -83,11 +85,27 @@ pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, 
     Ok(changed == 1)
 }
 
-/// Grants revoked since, with when: their access tokens may not have expired yet.
-pub(crate) fn revoked_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<(GrantId, Timestamp)>, Fault> {
-    conn.query("SELECT id, revoked_at FROM access_grant WHERE revoked_at > ?1", params![since], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })
+/// Ends every grant of a user; the ones that had not ended before. Whoever calls it publishes them.
+pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<Vec<GrantId>, Fault> {
+    tx.query(
+        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE user_id = ?1 AND revoked_at IS NULL RETURNING id",
+        params![user, tx.now(), reason.as_str()],
+        |row| row.get(0),
+    )
+}
+
+/// Removes grants that ended long enough ago that no token of theirs can be good, with all their tokens.
+pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM access_grant WHERE id IN (SELECT id FROM access_grant WHERE expires_at < ?1 LIMIT 100)",
+        params![ended_before],
+    )?;
+    Ok(())
+}
+
+/// Grants revoked since then: their access tokens may not have expired yet.
+pub(crate) fn revoked_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<GrantId>, Fault> {
+    conn.query("SELECT id FROM access_grant WHERE revoked_at > ?1", params![since], |row| row.get(0))
 }
 
 /// The newest generation whose access token was presented.

@@ -1,7 +1,7 @@
 //! One-use links (ENROL-01, ENROL-02).
 
 use shared::db::{Conn, params};
-use shared::{Digest, Fault, Timestamp, Tx};
+use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
 /// Makes a setup link the only one that works.
 pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
@@ -16,6 +16,33 @@ pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp)
     Ok(())
 }
 
+/// Makes an enrolment link the only one of this user that works (ENROL-02).
+pub(crate) fn replace_enrol(
+    tx: &Tx<'_>,
+    digest: &Digest,
+    user: &UserId,
+    expires_at: Timestamp,
+) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE link SET voided_at = ?2 WHERE user_id = ?1 AND voided_at IS NULL AND used_at IS NULL",
+        params![user, tx.now()],
+    )?;
+    tx.execute(
+        "INSERT INTO link (digest, purpose, user_id, created_at, expires_at) VALUES (?1, 'enrol', ?2, ?3, ?4)",
+        params![digest, user, tx.now(), expires_at],
+    )?;
+    Ok(())
+}
+
+/// The user whom an enrolment link is for, if it would be accepted at this moment.
+pub(crate) fn live_enrol(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<Option<UserId>, Fault> {
+    conn.query_row(
+        "SELECT user_id FROM link WHERE digest = ?1 AND purpose = 'enrol' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
+        params![digest, now],
+        |row| row.get(0),
+    )
+}
+
 /// Whether a setup link would be accepted at this moment.
 pub(crate) fn is_live_setup(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<bool, Fault> {
     let found = conn.query_row(
@@ -26,10 +53,10 @@ pub(crate) fn is_live_setup(conn: &Conn<'_>, digest: &Digest, now: Timestamp) ->
     Ok(found.is_some())
 }
 
-/// Uses a setup link up; false if it is used, voided, expired or unknown.
-pub(crate) fn spend_setup(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
+/// Uses a link up; false if it is used, voided, expired or unknown.
+pub(crate) fn spend(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
     let changed = tx.execute(
-        "UPDATE link SET used_at = ?2 WHERE digest = ?1 AND purpose = 'setup' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
+        "UPDATE link SET used_at = ?2 WHERE digest = ?1 AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
         params![digest, tx.now()],
     )?;
     Ok(changed == 1)

@@ -51,6 +51,12 @@ pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<Option<UserId>, Fau
     tx.query_row("DELETE FROM session WHERE digest = ?1 RETURNING user_id", params![digest], |row| row.get(0))
 }
 
+/// Ends all sessions of a user (SESSION-05).
+pub(crate) fn delete_all_of(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
+    tx.execute("DELETE FROM session WHERE user_id = ?1", params![user])?;
+    Ok(())
+}
+
 /// Clears away sessions that have run out.
 pub(crate) fn sweep(tx: &Tx<'_>, signed_in_before: Timestamp, seen_before: Timestamp) -> Result<(), Fault> {
     tx.execute(

@@ -19,19 +19,33 @@ pub(crate) struct Transaction {
     pub prompt_login: bool,
     /// How old an authentication may be, in seconds.
     pub max_age: Option<i64>,
-    /// The session and the user of the passkey assertion made in this transaction.
-    pub signed_in: Option<(Digest, UserId)>,
+    /// The passkey assertion made in this transaction.
+    pub signed_in: Option<Assertion>,
     pub expires_at: Timestamp,
     pub decided: bool,
 }
 
+/// A passkey assertion made in a transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Assertion {
+    pub session: Digest,
+    pub user_id: UserId,
+    /// The digest of what only the page that made it was told: other programs on the computer may see its
+    /// cookies, and must not be able to go on in its place.
+    pub proof: Digest,
+}
+
 const COLUMNS: &str =
     "SELECT id, browser, client_id, redirect_uri, state, code_challenge, scope, resource, prompt_login,
-     max_age, session, user_id, expires_at, decided_at FROM authorization_transaction";
+     max_age, session, user_id, expires_at, decided_at, proof FROM authorization_transaction";
 
 fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
-    let session: Option<Digest> = row.get(10)?;
-    let user: Option<UserId> = row.get(11)?;
+    let (session, user, proof): (Option<Digest>, Option<UserId>, Option<Digest>) =
+        (row.get(10)?, row.get(11)?, row.get(14)?);
+    let signed_in = match (session, user, proof) {
+        (Some(session), Some(user_id), Some(proof)) => Some(Assertion { session, user_id, proof }),
+        _ => None,
+    };
     let decided_at: Option<Timestamp> = row.get(13)?;
     Ok(Transaction {
         id: row.get(0)?,
@@ -44,19 +58,29 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
         resource: row.get(7)?,
         prompt_login: row.get(8)?,
         max_age: row.get(9)?,
-        signed_in: session.zip(user),
+        signed_in,
         expires_at: row.get(12)?,
         decided: decided_at.is_some(),
     })
 }
 
-/// Stores a request. Expired ones make room; false if `cap` others still wait (RATE-03).
-pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction, cap: u32) -> Result<bool, Fault> {
+/// How many requests may wait for people at once (RATE-03).
+const MOST: u32 = 10_000;
+
+/// Stores a request. Expired ones make room; beyond [`MOST`] the oldest one of whichever client has most
+/// waiting does, so that a flood drowns itself and not the others.
+pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
     tx.execute("DELETE FROM authorization_transaction WHERE expires_at < ?1", params![tx.now()])?;
-    let waiting: Option<u32> =
-        tx.query_row("SELECT count(*) FROM authorization_transaction", [], |row| row.get(0))?;
-    if waiting.unwrap_or(0) >= cap {
-        return Ok(false);
+    let waiting =
+        tx.query_row("SELECT count(*) FROM authorization_transaction", [], |row| row.get::<u32>(0))?;
+    if waiting.unwrap_or(0) >= MOST {
+        tx.execute(
+            "DELETE FROM authorization_transaction WHERE id =
+             (SELECT id FROM authorization_transaction WHERE client_id =
+              (SELECT client_id FROM authorization_transaction GROUP BY client_id ORDER BY count(*) DESC LIMIT 1)
+              ORDER BY expires_at LIMIT 1)",
+            [],
+        )?;
     }
     tx.execute(
         "INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, state, code_challenge, scope, resource,
@@ -66,7 +90,7 @@ pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction, cap: u32) -> Result<bool, Fau
             t.prompt_login, t.max_age, tx.now(), t.expires_at
         ],
     )?;
-    Ok(true)
+    Ok(())
 }
 
 /// The request with this handle, expired or not.
@@ -74,13 +98,23 @@ pub(crate) fn find(conn: &Conn<'_>, id: &str) -> Result<Option<Transaction>, Fau
     conn.query_row(&format!("{COLUMNS} WHERE id = ?1"), params![id], transaction)
 }
 
-/// Binds a passkey assertion to the request it was made in.
-pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, session: &Digest, user: &UserId) -> Result<bool, Fault> {
-    let changed = tx.execute(
-        "UPDATE authorization_transaction SET session = ?2, user_id = ?3 WHERE id = ?1 AND decided_at IS NULL",
-        params![id, session, user],
+/// Whether a request still waits for its decision.
+pub(crate) fn is_open(tx: &Tx<'_>, id: &str) -> Result<bool, Fault> {
+    let found = tx.query_row(
+        "SELECT 1 FROM authorization_transaction WHERE id = ?1 AND decided_at IS NULL AND expires_at > ?2",
+        params![id, tx.now()],
+        |_| Ok(()),
     )?;
-    Ok(changed == 1)
+    Ok(found.is_some())
+}
+
+/// Binds a passkey assertion to the request it was made in.
+pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE authorization_transaction SET session = ?2, user_id = ?3, proof = ?4 WHERE id = ?1",
+        params![id, assertion.session, assertion.user_id, assertion.proof],
+    )?;
+    Ok(())
 }
 
 /// Marks a request decided; false if it was before (CONSENT-06).

@@ -1,21 +1,21 @@
 //! People and their passkeys.
 
-use serde::{Deserialize, Serialize};
 use shared::db::{Conn, Row, params};
 use shared::{Fault, Timestamp, Tx, UserId};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey};
 
 /// What a user may administer. No scope follows from it (design: roles are not groups).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
+    None,
     Admin,
 }
 
 impl Role {
     fn as_str(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::Admin => "admin",
         }
     }
@@ -58,9 +58,82 @@ pub(crate) fn find_by_handle(conn: &Conn<'_>, handle: Uuid) -> Result<Option<Use
     conn.query_row(&format!("{USER} WHERE handle = ?1"), params![handle.as_bytes().as_slice()], user)
 }
 
-/// Everyone: id, and whether disabled.
-pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<(UserId, bool)>, Fault> {
-    conn.query("SELECT id, disabled_at IS NOT NULL FROM user", [], |row| Ok((row.get(0)?, row.get(1)?)))
+/// The user with this name, or this id.
+pub(crate) fn find_by_name_or_id(conn: &Conn<'_>, who: &str) -> Result<Option<User>, Fault> {
+    conn.query_row(&format!("{USER} WHERE id = ?1 OR name = ?1"), params![who], user)
+}
+
+/// Everyone, by name.
+pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<User>, Fault> {
+    conn.query(&format!("{USER} ORDER BY name"), [], user)
+}
+
+/// Every enabled user with their groups.
+pub(crate) fn enabled_with_groups(conn: &Conn<'_>) -> Result<Vec<(UserId, Vec<String>)>, Fault> {
+    conn.query(
+        "SELECT id, coalesce(group_concat(g.name, ' '), '') FROM user LEFT JOIN user_group g ON g.user_id = id
+         WHERE disabled_at IS NULL GROUP BY id",
+        [],
+        |row| Ok((row.get(0)?, row.get::<String>(1)?.split_whitespace().map(str::to_owned).collect())),
+    )
+}
+
+/// A user's groups, sorted.
+pub(crate) fn groups(conn: &Conn<'_>, user: &UserId) -> Result<Vec<String>, Fault> {
+    conn.query("SELECT name FROM user_group WHERE user_id = ?1 ORDER BY name", params![user], |row| {
+        row.get(0)
+    })
+}
+
+/// Makes these a user's groups, and no others.
+pub(crate) fn set_groups(tx: &Tx<'_>, user: &UserId, groups: &[String]) -> Result<(), Fault> {
+    tx.execute("DELETE FROM user_group WHERE user_id = ?1", params![user])?;
+    for group in groups {
+        tx.execute(
+            "INSERT INTO user_group (user_id, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![user, group],
+        )?;
+    }
+    Ok(())
+}
+
+/// How many users are in a group.
+pub(crate) fn count_members(conn: &Conn<'_>, group: &str) -> Result<u32, Fault> {
+    let count =
+        conn.query_row("SELECT count(*) FROM user_group WHERE name = ?1", params![group], |row| row.get(0))?;
+    Ok(count.unwrap_or(0))
+}
+
+/// A user's role and when they were added.
+pub(crate) fn role_and_age(conn: &Conn<'_>, user: &UserId) -> Result<(String, Timestamp), Fault> {
+    let row = conn.query_row("SELECT role, created_at FROM user WHERE id = ?1", params![user], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    row.ok_or_else(|| Fault::Corrupt("a user vanished in a transaction".to_owned()))
+}
+
+/// Whether disabling or removing this user would leave no enabled administrator (ADMIN-03).
+pub(crate) fn is_last_administrator(conn: &Conn<'_>, user: &UserId) -> Result<bool, Fault> {
+    let found = conn.query_row(
+        "SELECT 1 FROM user WHERE id = ?1 AND role = 'admin' AND disabled_at IS NULL
+         AND NOT EXISTS (SELECT 1 FROM user WHERE id <> ?1 AND role = 'admin' AND disabled_at IS NULL)",
+        params![user],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
+/// Disables or enables a user.
+pub(crate) fn set_disabled(tx: &Tx<'_>, user: &UserId, disabled: bool) -> Result<(), Fault> {
+    let at = disabled.then_some(tx.now());
+    tx.execute("UPDATE user SET disabled_at = ?2 WHERE id = ?1", params![user, at])?;
+    Ok(())
+}
+
+/// Removes a user; passkeys, sessions, links and grants go with them.
+pub(crate) fn delete(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
+    tx.execute("DELETE FROM user WHERE id = ?1", params![user])?;
+    Ok(())
 }
 
 /// Whether the setup link has done its work.
@@ -87,13 +160,27 @@ pub(crate) fn insert_passkey(tx: &Tx<'_>, user: &UserId, passkey: &Passkey) -> R
     Ok(added == 1)
 }
 
-/// Writes back what an assertion changed: counter and backup state.
-pub(crate) fn update_passkey(tx: &Tx<'_>, passkey: &Passkey) -> Result<(), Fault> {
-    tx.execute(
-        "UPDATE passkey SET data = ?2, last_used_at = ?3 WHERE credential = ?1",
-        params![passkey.cred_id().as_slice(), to_json(passkey)?, tx.now()],
+/// Writes back what an assertion changed, counter and backup state; false if the passkey has changed since it
+/// was read, was suspended or removed: two uses of one counter race each other, and one of them loses
+/// (WEBAUTHN-08).
+pub(crate) fn update_passkey(tx: &Tx<'_>, before: &Passkey, after: &Passkey) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE passkey SET data = ?3, last_used_at = ?4 WHERE credential = ?1 AND data = ?2 AND suspended_at IS NULL",
+        params![after.cred_id().as_slice(), to_json(before)?, to_json(after)?, tx.now()],
     )?;
-    Ok(())
+    Ok(changed == 1)
+}
+
+/// How a user proves themselves with this passkey (WEBAUTHN-13, RFC 8176): a key bound to its device, or one
+/// that can be copied to others.
+pub(crate) fn amr(passkey: &Passkey) -> Result<&'static str, Fault> {
+    // webauthn-rs shows the flag in the stored form alone.
+    let stored = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
+    match stored["cred"]["backup_eligible"].as_bool() {
+        Some(true) => Ok("swk user"),
+        Some(false) => Ok("hwk user"),
+        None => Err(Fault::Corrupt("a passkey without its backup flag".to_owned())),
+    }
 }
 
 /// Stops a passkey from signing in (WEBAUTHN-08).

@@ -20,12 +20,12 @@ const LONGEST: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error(
-        "there is no seal key at {0}, but the database holds keys sealed with one; put it back (backups leave it out), or name the right file with seal_key"
+        "there is no seal key at {0}, but the database holds keys sealed with one; put it back (backups leave it out)"
     )]
     Missing(PathBuf),
     #[error("{0} can be read or changed by others (mode {1:o}); run: chmod 600 {0}")]
     Permissions(PathBuf, u32),
-    #[error("{0} is not a seal key file of this program; put the right one there, or name it with seal_key")]
+    #[error("{0} is not a seal key file of this program; put the right one there")]
     Malformed(PathBuf),
     #[error("cannot read the seal key {0}: {1}")]
     Unreadable(PathBuf, io::Error),

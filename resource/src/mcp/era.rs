@@ -42,8 +42,9 @@ pub(crate) fn decide(headers: &HeaderMap, message: &Message) -> Result<Era, Refu
         return Err(Refusal::bad_request(INVALID_PARAMS, "`_meta` must be an object"));
     }
     let body = message.meta(VERSION_META);
-    if message.method == "initialize" {
-        return initialize(header, body, message);
+    // Dressed as modern it is a request like any other, for a method that is not there.
+    if message.method == "initialize" && body.is_none() {
+        return initialize(header, message);
     }
     match (header, body) {
         (_, Some(Value::String(body))) => stated(header, body),
@@ -60,6 +61,17 @@ pub(crate) fn decide(headers: &HeaderMap, message: &Message) -> Result<Era, Refu
         (Some(header), None) => legacy(header).map(Era::Legacy).ok_or_else(|| unsupported(header)),
     }
     .and_then(|era| complete(era, message))
+}
+
+/// The revision that the headers alone state, for requests that have no body.
+pub(crate) fn stated_by_header(headers: &HeaderMap) -> Result<Option<Era>, Refusal> {
+    match single(headers, VERSION_HEADER)? {
+        None => Ok(None),
+        Some(MODERN) => Ok(Some(Era::Modern)),
+        Some(header) => {
+            legacy(header).map(|known| Some(Era::Legacy(known))).ok_or_else(|| unsupported(header))
+        }
+    }
 }
 
 /// The body states a version: the header must state the same, and it must be the modern one.
@@ -84,13 +96,7 @@ fn stated(header: Option<&str>, body: &str) -> Result<Era, Refusal> {
 }
 
 /// `initialize` exists in the legacy era only. It needs no header, and proposes in its parameters.
-fn initialize(header: Option<&str>, body: Option<&Value>, message: &Message) -> Result<Era, Refusal> {
-    if body.is_some() {
-        return Err(Refusal::bad_request(
-            INVALID_REQUEST,
-            format!("{MODERN} has no `initialize`; send the request itself, or leave `{VERSION_META}` out"),
-        ));
-    }
+fn initialize(header: Option<&str>, message: &Message) -> Result<Era, Refusal> {
     let Some(Value::String(proposed)) = message.params.get("protocolVersion") else {
         return Err(Refusal::bad_request(INVALID_PARAMS, "`protocolVersion` must be a string"));
     };
@@ -119,7 +125,8 @@ fn complete(era: Era, message: &Message) -> Result<Era, Refusal> {
     if lacking { Err(missing(CAPABILITIES_META)) } else { Ok(era) }
 }
 
-fn legacy(version: &str) -> Option<&'static str> {
+/// A legacy revision that is known.
+pub(crate) fn legacy(version: &str) -> Option<&'static str> {
     LEGACY.into_iter().find(|known| *known == version)
 }
 
@@ -194,7 +201,8 @@ mod tests {
         assert_eq!(decided(&[], "tools/list", &json!({})), Ok(Era::Legacy("2025-03-26")));
     }
 
-    /// MCP-01, MCP-03: `initialize` negotiates, and cannot be dressed as modern.
+    /// MCP-01, MCP-03: `initialize` negotiates. With a version in `_meta` it is read as every other
+    /// request is (MCP 2026-07-28 versioning), so what it can become is modern, and unknown there.
     #[test]
     fn initialize_negotiates_a_legacy_revision() {
         let proposing = |version: &str| json!({ "protocolVersion": version });
@@ -210,10 +218,18 @@ mod tests {
         }
         assert!(decided(&["2025-06-18"], "initialize", &proposing("2026-07-28")).is_ok());
         assert!(decided(&[MODERN], "initialize", &proposing(MODERN)).is_ok());
+        let dressed = |version: &str| {
+            let mut params = meta(version);
+            params["protocolVersion"] = "2025-11-25".into();
+            params
+        };
+        assert_eq!(decided(&[MODERN], "initialize", &dressed(MODERN)), Ok(Era::Modern));
         for (header, params, code) in [
             (&[][..], json!({}), INVALID_PARAMS),
             (&[], json!({ "protocolVersion": 1 }), INVALID_PARAMS),
-            (&[], json!({ "protocolVersion": MODERN, "_meta": { VERSION_META: MODERN } }), INVALID_REQUEST),
+            (&[], dressed(MODERN), HEADER_MISMATCH),
+            (&["2025-11-25"], dressed(MODERN), HEADER_MISMATCH),
+            (&["2025-11-25"], dressed("2025-11-25"), INVALID_REQUEST),
             (&[MODERN], json!({ "protocolVersion": "2025-11-25" }), HEADER_MISMATCH),
             (&["1900-01-01"], json!({ "protocolVersion": "1900-01-01" }), UNSUPPORTED_VERSION),
         ] {

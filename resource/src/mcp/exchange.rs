@@ -20,6 +20,7 @@ use super::message::Message;
 use super::mirror;
 use super::record::{self, Subject};
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
+use super::session::SESSION_HEADER;
 use super::tools::Tool;
 use crate::Resource;
 use crate::bearer::Checked;
@@ -39,7 +40,7 @@ impl Exchange<'_> {
     /// Answers a message of this caller.
     pub(crate) async fn answer(&self, message: &Message, caller: &Checked) -> Result<Response, Refusal> {
         let era = era::decide(self.headers, message)?;
-        self.no_session(era, message)?;
+        let era = self.in_session(era, message, caller).await?;
         if message.is_notification() {
             return notification(message);
         }
@@ -57,22 +58,29 @@ impl Exchange<'_> {
             caller,
             ended: Arc::new(OnceLock::new()),
         };
-        if let Call::Tool(tool) = call.as_ref() {
-            return self.call_tool(tool, message, admitted).await;
+        match call.as_ref() {
+            Call::Tool(tool) => self.call_tool(tool, message, admitted).await,
+            Call::Initialize => self.initialize(message, admitted).await,
+            Call::Discover | Call::Ping | Call::Tools => {
+                let (status, body) = self.hand_on(message, admitted, Vec::new()).await?;
+                Ok(json_response(status, body))
+            }
         }
-        let (status, body) = self.hand_on(message, admitted, Vec::new()).await?;
-        Ok(json_response(status, body))
     }
 
-    /// None was given out, so a legacy client with one starts anew (MCP 2025-11-25, session
-    /// management); the modern era knows none (MCP-12).
-    fn no_session(&self, era: Era, message: &Message) -> Result<(), Refusal> {
-        let presented = self.headers.contains_key("mcp-session-id");
-        if era == Era::Modern || message.method == "initialize" || !presented {
-            return Ok(());
+    /// The era, seen from the session that the request names, if it does. The modern one knows none,
+    /// and `initialize` begins another (MCP-12).
+    async fn in_session(&self, era: Era, message: &Message, caller: &Checked) -> Result<Era, Refusal> {
+        if era == Era::Modern || message.method == "initialize" {
+            return Ok(era);
         }
-        let words = "There is no such session; send initialize again.";
-        Err(Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, words))
+        match self.resource.sessions().named(self.headers, caller).await? {
+            // MCP-01: inside a session an absent header means the negotiated revision.
+            Some(session) if !self.headers.contains_key(era::VERSION_HEADER) => {
+                Ok(Era::Legacy(session.version))
+            }
+            _ => Ok(era),
+        }
     }
 
     /// MCP-05. On older revisions the mirror headers are ignored, never trusted.
@@ -97,6 +105,18 @@ impl Exchange<'_> {
             }
             Call::Discover | Call::Initialize | Call::Ping | Call::Tools => Decision::Allow,
         }
+    }
+
+    /// `initialize`, and if it succeeds, a session: it costs a client nothing to take no notice.
+    async fn initialize(&self, message: &Message, admitted: Admitted) -> Result<Response, Refusal> {
+        let (caller, era, ended) = (admitted.caller.clone(), admitted.era, Arc::clone(&admitted.ended));
+        let (status, body) = self.hand_on(message, admitted, Vec::new()).await?;
+        let mut response = json_response(status, body);
+        if ended.get() == Some(&Ended::Answered) {
+            let id = self.resource.sessions().begin(&caller, era.version()).await?;
+            response.headers_mut().insert(SESSION_HEADER, id);
+        }
+        Ok(response)
     }
 
     /// A tool call: decided, done, recorded, answered; no answer leaves unrecorded (AUDIT-04).
@@ -216,4 +236,45 @@ fn unknown_tool(name: &str) -> Refusal {
 
 fn json_response(status: StatusCode, body: Bytes) -> Response {
     (status, [(CONTENT_TYPE, JSON)], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{App, NOW, bearer, token};
+
+    /// MCP-01: inside a session an absent header means the negotiated revision, one that is there
+    /// means itself; without a session, and for `initialize`, nothing changes.
+    #[tokio::test]
+    async fn a_session_remembers_its_revision() {
+        let app = App::start();
+        let header = bearer(&token("docs.read")).parse().unwrap();
+        let caller = app.resource.bearer().check(&header, NOW).unwrap();
+        let id = app.resource.sessions().begin(&caller, "2025-11-25").await.unwrap();
+        let decided = async |method: &str, named: bool, version: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if named {
+                headers.insert(SESSION_HEADER, id.clone());
+            }
+            if let Some(version) = version {
+                headers.insert(era::VERSION_HEADER, HeaderValue::from_static(version));
+            }
+            let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method,
+                "params": { "protocolVersion": "2025-06-18" } });
+            let message = Message::parse(body.to_string().as_bytes()).unwrap();
+            let era = era::decide(&headers, &message).unwrap();
+            let request = Request::from(None);
+            let exchange = Exchange {
+                resource: &app.resource,
+                headers: &headers,
+                request: &request,
+                began: Instant::now(),
+            };
+            exchange.in_session(era, &message, &caller).await.unwrap().version()
+        };
+        assert_eq!(decided("ping", true, None).await, "2025-11-25");
+        assert_eq!(decided("ping", true, Some("2025-06-18")).await, "2025-06-18");
+        assert_eq!(decided("ping", false, None).await, "2025-03-26");
+        assert_eq!(decided("initialize", true, None).await, "2025-06-18");
+    }
 }

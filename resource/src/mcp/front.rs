@@ -12,7 +12,7 @@ use shared::Issuer;
 
 use super::refusal::{FORBIDDEN, INVALID_REQUEST, Refusal};
 
-/// What the endpoint answers to.
+/// What the endpoint answers to; inside a session to GET and DELETE as well (MCP-02).
 pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, \
      Mcp-Name, Mcp-Session-Id, Last-Event-ID, DPoP";
@@ -103,7 +103,7 @@ impl Front {
         let allowed = HeaderValue::try_from(allowed).expect("header names are visible ASCII");
         let headers = [
             (ALLOW, METHODS),
-            (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST")),
+            (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, DELETE")),
             (ACCESS_CONTROL_ALLOW_HEADERS, allowed),
             (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
         ];

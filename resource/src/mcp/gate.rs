@@ -10,15 +10,19 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::Request;
 
+use super::era::{self, Era};
 use super::exchange::Exchange;
 use super::front::{self, Front};
 use super::media;
 use super::message::Message;
 use super::refusal::{INVALID_REQUEST, Refusal, UNAUTHENTICATED};
+use super::session::{Listening, SESSION_HEADER};
+use super::stream;
 use crate::Resource;
 use crate::bearer::{Checked, Refused};
 
@@ -51,11 +55,13 @@ async fn answer(resource: &Resource, http: axum::extract::Request) -> Result<Res
     match parts.method {
         Method::POST => {}
         Method::OPTIONS => return Ok(Front::preflight(&parts.headers)),
+        Method::GET | Method::DELETE if names_session(&parts.headers) => {
+            return in_session(resource, &parts).await;
+        }
         _ => return Err(method_not_allowed()),
     }
     bounded(&parts.headers)?;
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let request = Request::from(peer);
+    let request = from_peer(&parts);
     let caller = authenticate(resource, &parts.headers, &request).await?;
     media::check(&parts.headers)?;
     let body = read(body).await?;
@@ -65,7 +71,32 @@ async fn answer(resource: &Resource, http: axum::extract::Request) -> Result<Res
     exchange.answer(&message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
 }
 
-/// GET and DELETE belong to sessions, and there are none (MCP-02).
+fn from_peer(parts: &Parts) -> Request {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    Request::from(peer)
+}
+
+/// Whether a request without a body can be about a session: the modern era has none (MCP-02).
+fn names_session(headers: &HeaderMap) -> bool {
+    headers.contains_key(SESSION_HEADER) && !matches!(era::stated_by_header(headers), Ok(Some(Era::Modern)))
+}
+
+/// GET listens to what a session's client is to be told, DELETE ends the session (MCP 2025-11-25
+/// transports). Neither is answered without a token (RS-01).
+async fn in_session(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
+    let caller = authenticate(resource, &parts.headers, &from_peer(parts)).await?;
+    era::stated_by_header(&parts.headers)?;
+    let session = resource.sessions().named(&parts.headers, &caller).await?;
+    let session = session.ok_or_else(method_not_allowed)?;
+    if parts.method == Method::DELETE {
+        resource.sessions().end(&session).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    media::check_stream(&parts.headers)?;
+    stream::open(resource, caller, Listening { resource: resource.clone(), session: session.digest })
+}
+
+/// GET and DELETE without a session, and everything else (MCP-02).
 fn method_not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "Use POST.").header(ALLOW, front::METHODS)
 }

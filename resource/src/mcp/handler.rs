@@ -34,11 +34,11 @@ pub(crate) struct Admitted {
     pub(crate) era: Era,
     pub(crate) decision: Decision,
     pub(crate) caller: Checked,
-    /// How the tool call ended, for the record; set by the handler.
+    /// How a tool call ended, for the record, or that `initialize` succeeded; set by the handler.
     pub(crate) ended: Arc<OnceLock<Ended>>,
 }
 
-/// How a tool call ended.
+/// How a call ended, if the handler got to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
     Answered,
@@ -122,8 +122,10 @@ impl ServerHandler for Handler {
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
-        admitted(&context, "initialize", None)?;
-        self.negotiate_initialize(&request)
+        let admitted = admitted(&context, "initialize", None)?;
+        let result = self.negotiate_initialize(&request)?;
+        let _ = admitted.ended.set(Ended::Answered);
+        Ok(result)
     }
 
     async fn discover(&self, context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {

@@ -22,6 +22,15 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// An answer that can only be a stream must be welcome as one.
+pub(crate) fn check_stream(headers: &HeaderMap) -> Result<(), Refusal> {
+    if accepts(headers, "text", "event-stream") {
+        return Ok(());
+    }
+    let words = "Send Accept: text/event-stream.";
+    Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, INVALID_REQUEST, words))
+}
+
 /// Whether a header names this media type, whatever its parameters; a charset can only be UTF-8.
 pub(crate) fn is(headers: &HeaderMap, name: HeaderName, media_type: &[u8]) -> bool {
     headers.get(name).is_some_and(|value| {

@@ -20,6 +20,7 @@ pub(crate) const UNSUPPORTED_VERSION: i32 = -32022;
 /// Ours, outside every range that JSON-RPC and MCP reserve.
 pub(crate) const UNAUTHENTICATED: i32 = 401;
 pub(crate) const FORBIDDEN: i32 = 403;
+pub(crate) const TOO_MANY: i32 = 429;
 
 /// A refusal, ready to be sent. Boxed, because most requests have none.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use shared::{ResourceUri, Scope};
 use super::arguments;
 use super::mirror::{self, Mirrored};
 use crate::bearer::Checked;
-use crate::catalogue::DOCS_READ;
+use crate::catalogue::UnknownTool;
 use crate::policy::{Decision, Needs, Policy};
 use crate::sources::docs::Docs;
 
@@ -64,6 +64,10 @@ impl Tool {
         self.definition.title.as_deref().unwrap_or(&self.definition.name)
     }
 
+    pub(crate) fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
     /// As a list shows it.
     pub(crate) fn definition(&self) -> &Definition {
         &self.definition
@@ -97,14 +101,26 @@ pub(crate) struct Caller<'c> {
 }
 
 impl Tools {
-    /// The tools that are always there.
-    pub(crate) fn built_in() -> Self {
-        let read_docs = || Needs::Scopes([DOCS_READ].into_iter().collect());
-        Self::new([
+    /// The tools that are always there, with what these rules say that they need.
+    pub(crate) fn built_in(rules: &BTreeMap<String, Scope>) -> Result<Self, UnknownTool> {
+        // One without a rule gets the empty set, which nobody satisfies.
+        let ruled = |name| Needs::Scopes(rules.get(name).cloned().unwrap_or_default());
+        let tool = |words: (&'static str, &'static str, &'static str), does, schemas| {
+            Tool::new(words, ruled(words.0), does, schemas)
+        };
+        let tools = Self::new([
             Tool::new(whoami::WORDS, Needs::ValidToken, Does::Whoami, whoami::schemas()),
-            Tool::new(documentation::SEARCH, read_docs(), Does::DocsSearch, documentation::search_schemas()),
-            Tool::new(documentation::READ, read_docs(), Does::DocsRead, documentation::read_schemas()),
-        ])
+            tool(documentation::SEARCH, Does::DocsSearch, documentation::search_schemas()),
+            tool(documentation::READ, Does::DocsRead, documentation::read_schemas()),
+        ]);
+        for name in rules.keys() {
+            match tools.policy.needs(name) {
+                None => return Err(UnknownTool::NoSuchTool(name.clone())),
+                Some(Needs::ValidToken) => return Err(UnknownTool::NeedsNoScope(name.clone())),
+                Some(Needs::Scopes(_)) => {}
+            }
+        }
+        Ok(tools)
     }
 
     fn new(tools: impl IntoIterator<Item = Tool>) -> Self {
@@ -131,7 +147,6 @@ impl Tools {
     }
 
     /// Every scope that some tool needs.
-    #[cfg(test)]
     pub(crate) fn scopes(&self) -> Scope {
         self.tools.keys().fold(Scope::empty(), |all, name| all.union(&self.needs(name)))
     }
@@ -184,7 +199,7 @@ mod tests {
     /// MCP-08: names on the wire, and words for people and models.
     #[test]
     fn every_tool_is_named_and_described() {
-        for tool in Tools::built_in().iter() {
+        for tool in Tools::built_in(&BTreeMap::new()).unwrap().iter() {
             let name = tool.name();
             assert!((1..=64).contains(&name.len()), "{name}");
             assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{name}");
@@ -202,7 +217,7 @@ mod tests {
     /// Every argument is of a type that is checked, is described, and only the first is required.
     #[test]
     fn every_argument_is_described() {
-        for tool in Tools::built_in().iter() {
+        for tool in Tools::built_in(&BTreeMap::new()).unwrap().iter() {
             let schema = &tool.definition.input_schema;
             assert!(schema.get("required").and_then(Value::as_array).is_none_or(|names| names.len() == 1));
             for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten()

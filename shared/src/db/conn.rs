@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::{Fault, FromColumn};
 use crate::audit::Head;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 
 /// A connection to read with. Statements are prepared once and kept.
 pub struct Conn<'c>(&'c Connection);
@@ -102,10 +102,10 @@ impl<'c> Deref for Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(connection: &'c Connection, head: &'c RefCell<Option<Head>>, clock: &Clock) -> Self {
+    pub(super) fn new(connection: &'c Connection, head: &'c RefCell<Option<Head>>, now: Timestamp) -> Self {
         Self {
             conn: Conn(connection),
-            now: clock.now(),
+            now,
             head,
             before_commit: RefCell::default(),
             after_commit: RefCell::default(),

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Fault, OpenError, Tx};
 use crate::audit::Head;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 
 /// How many jobs share a commit at most.
 const BATCH: usize = 256;
@@ -155,10 +155,13 @@ fn serve(
     clock: &Clock,
     hooks: &Hooks,
 ) {
+    let mut latest = Timestamp(0);
     while let Ok(first) = jobs.recv() {
+        // Within a process time does not go back: what was rotated or revoked stays in the past (OPS-04).
+        latest = latest.max(clock.now());
         let mut batch = vec![first];
         batch.extend(jobs.try_iter().take(BATCH - 1));
-        if let Err(fault) = commit(connection, &mut batch, head, clock) {
+        if let Err(fault) = commit(connection, &mut batch, head, latest) {
             tracing::error!(db.fault = %fault, db.jobs = batch.len(), "a batch was not committed");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -170,7 +173,8 @@ fn serve(
             if head.borrow().is_some() {
                 match Head::load(connection) {
                     Ok(loaded) => *head.borrow_mut() = Some(loaded),
-                    Err(fault) => tracing::error!(db.fault = %fault, "the audit head could not be reloaded"),
+                    // A record on a stale head would break the chain: better no process.
+                    Err(fault) => abort(&format!("the audit head could not be reloaded: {fault}")),
                 }
             }
             hooks.reload();
@@ -187,7 +191,7 @@ fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
     head: &RefCell<Option<Head>>,
-    clock: &Clock,
+    now: Timestamp,
 ) -> Result<(), Fault> {
     let full = batch.iter().any(|job| job.durability() == Durability::Full);
     // Before BEGIN: inside a transaction the pragma is ignored.
@@ -198,7 +202,7 @@ fn commit(
     for job in batch.iter_mut() {
         cached(connection, "SAVEPOINT job")?;
         let head_before = head.borrow().clone();
-        let tx = Tx::new(connection, head, clock);
+        let tx = Tx::new(connection, head, now);
         let keep = job.run(&tx);
         // SQLite may have rolled the whole transaction back, on a full disk for one.
         if connection.is_autocommit() {
@@ -232,7 +236,11 @@ fn cached(connection: &Connection, sql: &str) -> Result<(), Fault> {
 /// A kill that does not reach memory would leave a dead token alive: better no process (RS-08).
 fn abort_on_panic(effect: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(effect)).is_err() {
-        tracing::error!("publishing a change to memory failed; stopping at once");
-        std::process::abort();
+        abort("publishing a change to memory failed");
     }
+}
+
+fn abort(why: &str) -> ! {
+    tracing::error!("{why}; stopping at once");
+    std::process::abort()
 }

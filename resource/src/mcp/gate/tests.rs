@@ -9,6 +9,7 @@ use crate::testing::{Answer, App, MODERN, bearer, post, token};
 mod audit;
 mod eras;
 mod front;
+mod sessions;
 
 /// A good token in a good header.
 fn authorized(token: &AccessToken) -> Builder {

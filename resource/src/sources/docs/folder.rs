@@ -81,6 +81,14 @@ impl Folder {
         }
     }
 
+    /// Whether it can be read.
+    ///
+    /// # Errors
+    /// [`DocsError::Folder`] if not.
+    pub fn check(&self) -> Result<(), DocsError> {
+        self.root().map(drop)
+    }
+
     /// Opens it anew, so that a folder that was replaced is the new one.
     pub(super) fn root(&self) -> Result<Root, DocsError> {
         match self {

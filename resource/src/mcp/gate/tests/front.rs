@@ -50,7 +50,7 @@ async fn a_preflight_needs_no_token() {
     assert_eq!(answer.status, 204);
     assert!(answer.body.is_empty());
     assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:6274");
-    assert_eq!(answer.header("access-control-allow-methods"), "POST");
+    assert_eq!(answer.header("access-control-allow-methods"), "POST, GET, DELETE");
     assert_eq!(
         answer.header("access-control-allow-headers"),
         "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id, Last-Event-ID, DPoP, mcp-param-region"

@@ -1,0 +1,320 @@
+//! Links that lead to a first passkey: the first administrator's, and everybody else's (ENROL-01…03).
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::audit::{self, Event, Name};
+use shared::{Digest, Fault, Request, Secret, Tx, UserId};
+use uuid::Uuid;
+use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration, RegisterPublicKeyCredential};
+use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequirement};
+
+use super::passkey::{Finish, hints};
+use super::{Failed, begin, explain, is_plain, recorded, take};
+use crate::Authz;
+use crate::error::PageError;
+use crate::pages;
+use crate::people;
+use crate::session::{self, Browser};
+use crate::store::ceremonies::Purpose;
+use crate::store::links;
+use crate::store::users::{self, Role, User};
+
+/// How long the first administrator's link works.
+const SETUP_LINK: Duration = Duration::from_hours(1);
+/// How long an enrolment link works.
+const ENROL_LINK: Duration = Duration::from_hours(24);
+
+/// Makes a new setup link, the only one that works; `None` once there is an administrator.
+pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
+    if users::admin_exists(tx)? {
+        return Ok(None);
+    }
+    let secret = Secret::random("enr_");
+    links::replace_setup(tx, &secret.digest(), tx.now() + SETUP_LINK)?;
+    audit::append(tx, Event::allowed(Name::LinkIssued).by_console(uid).detail("purpose", "setup"))?;
+    // The secret sits behind #, so that it reaches no server log and no Referer.
+    Ok(Some(format!("{}#{}", authz.issuer.url("/setup"), secret.expose())))
+}
+
+/// Makes a new enrolment link for a user, the only one of theirs that works.
+pub(crate) fn issue(authz: &Authz, tx: &Tx<'_>, uid: u32, user: &UserId) -> Result<String, Fault> {
+    let secret = Secret::random("enr_");
+    links::replace_enrol(tx, &secret.digest(), user, tx.now() + ENROL_LINK)?;
+    let issued = Event::allowed(Name::LinkIssued).by_console(uid).subject(user.as_str());
+    audit::append(tx, issued.detail("purpose", "enrol"))?;
+    Ok(format!("{}#{}", authz.issuer.url("/enrol"), secret.expose()))
+}
+
+/// `GET /setup`. The link's secret stays in the browser until the form is sent.
+pub(crate) async fn setup_page(State(authz): State<Authz>, headers: HeaderMap) -> Response {
+    let page = pages::Setup {
+        server_name: authz.server_name(),
+        heading: "Set up this Portcullis".to_owned(),
+        name_suggestion: "admin".to_owned(),
+        needs_name: true,
+        start_path: "/setup/start".to_owned(),
+        finish_path: "/setup/finish".to_owned(),
+    };
+    with_browser_id(&authz, &headers, authz.page(StatusCode::OK, &page))
+}
+
+/// `GET /enrol`.
+pub(crate) async fn enrol_page(State(authz): State<Authz>, headers: HeaderMap) -> Response {
+    let page = pages::Setup {
+        server_name: authz.server_name(),
+        heading: "Create your passkey".to_owned(),
+        name_suggestion: String::new(),
+        needs_name: false,
+        start_path: "/enrol/start".to_owned(),
+        finish_path: "/enrol/finish".to_owned(),
+    };
+    with_browser_id(&authz, &headers, authz.page(StatusCode::OK, &page))
+}
+
+fn with_browser_id(authz: &Authz, headers: &HeaderMap, mut page: Response) -> Response {
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    if let (_, Some(cookie)) = browser.id_or_new(&authz.cookies) {
+        page.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    page
+}
+
+#[derive(Deserialize)]
+struct Start {
+    token: String,
+    name: Option<String>,
+}
+
+/// Options for `navigator.credentials.create`, with the ceremony they start.
+#[derive(Serialize)]
+pub(crate) struct CreationOptions {
+    pub ceremony: String,
+    pub options: PublicKey,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PublicKey {
+    #[serde(rename = "publicKey")]
+    pub public_key: PublicKeyCredentialCreationOptions,
+}
+
+/// Starts a registration (WEBAUTHN-02): the options are ours alone, whatever the browser sends.
+pub(crate) fn creation_options(
+    authz: &Authz,
+    handle: Uuid,
+    name: &str,
+    existing: Vec<CredentialID>,
+) -> Result<(PublicKeyCredentialCreationOptions, PasskeyRegistration), Fault> {
+    let (challenge, state) = authz
+        .webauthn
+        .start_passkey_registration(handle, name, name, Some(existing))
+        .map_err(crate::webauthn_fault)?;
+    let mut options = challenge.public_key;
+    // Sign-in asks for no name, so the passkey should know whose it is.
+    if let Some(selection) = &mut options.authenticator_selection {
+        selection.resident_key = Some(ResidentKeyRequirement::Preferred);
+    }
+    options.hints = Some(hints());
+    Ok((options, state))
+}
+
+fn dead_link() -> PageError {
+    PageError::new(
+        StatusCode::BAD_REQUEST,
+        "link_invalid",
+        "This link is used up, was replaced by a newer one, or has run out. Ask whoever runs this server for a new one; \
+         for the first administrator, `portcullis setup-link` prints it.",
+    )
+}
+
+/// `POST /setup/start`.
+pub(crate) async fn setup_start(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    recorded(&authz, &request, begin_setup(&authz, &headers, &body).await).await
+}
+
+async fn begin_setup(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+    session::require_json_from_us(&authz.issuer, headers)?;
+    let body: Start = crate::read_json(body)?;
+    let browser = Browser::from_headers(&authz.cookies, headers).id()?;
+    let Some(name) = people::valid_name(body.name.as_deref().unwrap_or_default()) else {
+        return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", people::NAME_RULE));
+    };
+    let link = Secret::presented(body.token).digest();
+    let live = authz.db.read(|conn| {
+        Ok(links::is_live_setup(conn, &link, authz.clock.now())? && !users::admin_exists(conn)?)
+    })?;
+    if !live {
+        return Err(dead_link());
+    }
+    let handle = Uuid::new_v4();
+    let (public_key, state) = creation_options(authz, handle, &name, Vec::new())?;
+    let purpose = Purpose::Setup { link, name, handle: handle.as_bytes().to_vec() };
+    let ceremony = begin(authz, browser, purpose, &state).await?;
+    Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
+}
+
+/// `POST /enrol/start`.
+pub(crate) async fn enrol_start(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    recorded(&authz, &request, begin_enrolment(&authz, &headers, &body).await).await
+}
+
+async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+    session::require_json_from_us(&authz.issuer, headers)?;
+    let body: Start = crate::read_json(body)?;
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    let link = Secret::presented(body.token).digest();
+    let found = authz.db.read(|conn| match links::live_enrol(conn, &link, authz.clock.now())? {
+        Some(user) => users::find(conn, &user),
+        None => Ok(None),
+    })?;
+    let Some(user) = found.filter(|user| !user.disabled) else { return Err(dead_link()) };
+    // It must neither add a passkey to whoever is signed in nor swap one person for another (ENROL-03).
+    if session::signed_in(authz, &browser)?.is_some_and(|signed_in| signed_in.user.id != user.id) {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "signed_in_as_another",
+            "You are signed in as somebody else. Sign out first, or open the link in another browser.",
+        ));
+    }
+    let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
+    let existing = existing.iter().map(|passkey| passkey.cred_id().clone()).collect();
+    let (public_key, state) = creation_options(authz, user.handle, &user.name, existing)?;
+    let purpose = Purpose::Enrol { link, user: user.id };
+    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
+}
+
+fn answer(options: CreationOptions) -> Response {
+    let mut response = Json(options).into_response();
+    crate::error::no_store(&mut response);
+    response
+}
+
+/// `POST /setup/finish` and `POST /enrol/finish`: the ceremony knows which.
+pub(crate) async fn finish(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    let enrolled = async {
+        session::require_json_from_us(&authz.issuer, &headers)?;
+        let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
+        let browser = Browser::from_headers(&authz.cookies, &headers);
+        enrol(&authz, &request, &browser, &body).await
+    };
+    match enrolled.await {
+        Ok(response) => Ok(response),
+        Err(failed) => Err(explain(&authz, &request, failed).await),
+    }
+}
+
+async fn enrol(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    body: &Finish<RegisterPublicKeyCredential>,
+) -> Result<Response, Failed> {
+    let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
+    let passkey = verify(authz, &body.response, &state)?;
+    let amr = users::amr(&passkey)?;
+    let previous = browser.session_digest();
+    let job = {
+        let (authz, request) = (authz.clone(), request.clone());
+        move |tx: &Tx<'_>| -> Result<Option<Secret>, Fault> {
+            let user = match purpose {
+                Purpose::Setup { link, name, handle } => {
+                    first_administrator(&authz, tx, &request, &link, name, &handle)?
+                }
+                Purpose::Enrol { link, user } => invited(tx, &link, &user)?,
+                Purpose::SignIn { .. } | Purpose::StepUp { .. } | Purpose::AddPasskey { .. } => None,
+            };
+            let Some(user) = user else { return Ok(None) };
+            if !users::insert_passkey(tx, &user.id, &passkey)? {
+                // No refusal: the link that was just spent must come back.
+                return Err(Fault::Storage("this passkey is registered already".to_owned()));
+            }
+            audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;
+            audit::append(tx, registered(&user.id, &passkey)?.request(&request))?;
+            let (secret, _) =
+                session::start(tx, &user, passkey.cred_id().as_slice(), amr, previous, &request)?;
+            Ok(Some(secret))
+        }
+    };
+    let db = authz.db.clone();
+    let Some(secret) = db.write(job).await? else { return Err(dead_link().into()) };
+    let mut response = Json(json!({ "location": "/" })).into_response();
+    crate::error::no_store(&mut response);
+    response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
+    Ok(response)
+}
+
+/// Makes the first administrator, if the link still stands and nobody was faster.
+fn first_administrator(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    request: &Request,
+    link: &Digest,
+    name: String,
+    handle: &[u8],
+) -> Result<Option<User>, Fault> {
+    if users::admin_exists(tx)? || !links::spend(tx, link)? {
+        return Ok(None);
+    }
+    let handle = Uuid::from_slice(handle).map_err(|e| Fault::Corrupt(e.to_string()))?;
+    let user = User { id: UserId::random(), name, handle, disabled: false };
+    if !users::insert(tx, &user, Role::Admin)? {
+        return Err(Fault::Storage("the first administrator's name is taken".to_owned()));
+    }
+    authz.status.set_groups(tx, &user.id, &[]);
+    let created = Event::allowed(Name::UserCreated).by_user(&user.id).subject(user.id.as_str());
+    audit::append(tx, created.request(request).detail("role", "admin"))?;
+    Ok(Some(user))
+}
+
+/// The user whom a link was made for, if it still stands.
+fn invited(tx: &Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<User>, Fault> {
+    let user = users::find(tx, user)?.filter(|user| !user.disabled);
+    Ok(if user.is_some() && links::spend(tx, link)? { user } else { None })
+}
+
+/// Verifies a registration (WebAuthn §7.1).
+pub(crate) fn verify(
+    authz: &Authz,
+    response: &RegisterPublicKeyCredential,
+    state: &PasskeyRegistration,
+) -> Result<Passkey, Failed> {
+    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
+        return Err(Failed::Because("client_data"));
+    }
+    authz.webauthn.finish_passkey_registration(response, state).map_err(|error| {
+        tracing::info!(webauthn.error = ?error, "a registration did not verify");
+        Failed::Because("registration")
+    })
+}
+
+/// An audit record of a new passkey (AUDIT-08).
+pub(crate) fn registered(user: &UserId, passkey: &Passkey) -> Result<Event, Fault> {
+    Ok(Event::allowed(Name::WebauthnRegistered)
+        .by_user(user)
+        .detail("credential_sha256_8", Digest::of(passkey.cred_id().as_slice()).short())
+        .detail("uv", true)
+        .detail("be", users::amr(passkey)?.starts_with("swk")))
+}

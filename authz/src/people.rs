@@ -1,0 +1,258 @@
+//! People, as an administrator at the console sees and changes them (ENROL, ADMIN-03, ADMIN-05).
+
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::{Fault, Tx, UserId};
+use uuid::Uuid;
+
+use crate::Authz;
+use crate::login::enrolment;
+use crate::store::grants::{self, Reason};
+use crate::store::sessions;
+use crate::store::users::{self, Role, User};
+
+pub(crate) const NAME_RULE: &str = "Choose a name of 1 to 64 characters, without line breaks.";
+
+/// A person's name as it is kept; `None` if it cannot be one.
+pub(crate) fn valid_name(text: &str) -> Option<String> {
+    let name = text.trim();
+    let fits = !name.is_empty() && name.chars().count() <= 64;
+    // Ids and names share one argument on the command line.
+    (fits && !name.starts_with("u_") && !name.chars().any(char::is_control)).then(|| name.to_owned())
+}
+
+/// A person, for whoever administers the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Person {
+    pub id: UserId,
+    pub name: String,
+    /// `admin`, or `none`. A role is no group and grants no scope.
+    pub role: String,
+    /// The groups besides `everyone`.
+    pub groups: Vec<String>,
+    /// What they may be granted now.
+    pub entitled: String,
+    pub disabled: bool,
+    pub passkeys: u32,
+    /// Unix milliseconds.
+    pub created_at: i64,
+}
+
+/// A group, for whoever administers the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Group {
+    pub name: String,
+    /// What its members may be granted.
+    pub scopes: String,
+    /// How many users are in it.
+    pub members: u32,
+}
+
+/// Why a command about people is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no user `{0}`; `portcullis user list` shows them all")]
+    Unknown(String),
+    #[error("there is a user called `{0}` already")]
+    NameTaken(String),
+    #[error("`{0}` cannot be a name: use 1 to 64 characters, no line breaks, and not u_ at the start")]
+    NameInvalid(String),
+    #[error("there is no group `{0}`; define it under [groups] in portcullis.toml and restart")]
+    GroupUnknown(String),
+    #[error("`{0}` is the last enabled administrator; make another one first")]
+    LastAdministrator(String),
+    #[error("`{0}` is disabled; enable the user first")]
+    Disabled(String),
+}
+
+/// A refusal is an answer and commits nothing; a fault rolls back.
+pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
+
+/// Unwraps an answer's good half inside a function that itself answers.
+macro_rules! accepted {
+    ($answer:expr) => {
+        match $answer {
+            Ok(good) => good,
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    };
+}
+
+/// Adds a user, and makes the link that lets them create a passkey.
+///
+/// # Errors
+/// The database's fault.
+pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) -> Answer<(Person, String)> {
+    let Some(valid) = valid_name(name) else { return Ok(Err(Refusal::NameInvalid(name.to_owned()))) };
+    accepted!(check_groups(authz, groups));
+    let user = User { id: UserId::random(), name: valid, handle: Uuid::new_v4(), disabled: false };
+    if !users::insert(tx, &user, Role::None)? {
+        return Ok(Err(Refusal::NameTaken(user.name)));
+    }
+    users::set_groups(tx, &user.id, groups)?;
+    authz.status.set_groups(tx, &user.id, groups);
+    let created = Event::allowed(Name::UserCreated).by_console(uid).subject(user.id.as_str());
+    audit::append(tx, created.detail("groups", groups.to_vec()))?;
+    let link = enrolment::issue(authz, tx, uid, &user.id)?;
+    Ok(Ok((person(authz, tx, &user)?, link)))
+}
+
+/// Everyone.
+///
+/// # Errors
+/// The database's fault.
+pub fn list(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Person>, Fault> {
+    users::all(tx)?.iter().map(|user| person(authz, tx, user)).collect()
+}
+
+/// One person, by name or id.
+///
+/// # Errors
+/// The database's fault.
+pub fn show(authz: &Authz, tx: &Tx<'_>, who: &str) -> Answer<Person> {
+    let user = accepted!(find(tx, who)?);
+    Ok(Ok(person(authz, tx, &user)?))
+}
+
+/// A new enrolment link for a user; links they had before are void (ENROL-02).
+///
+/// # Errors
+/// The database's fault.
+pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
+    let user = accepted!(find(tx, who)?);
+    if user.disabled {
+        return Ok(Err(Refusal::Disabled(user.name)));
+    }
+    Ok(Ok(enrolment::issue(authz, tx, uid, &user.id)?))
+}
+
+/// Stops a user: no token of theirs counts from the next request on, every grant and session ends, and
+/// enabling them again brings none of it back (REFRESH-08, SESSION-05).
+///
+/// # Errors
+/// The database's fault.
+pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
+    let user = accepted!(find(tx, who)?);
+    accepted!(keep_an_administrator(tx, &user)?);
+    users::set_disabled(tx, &user.id, true)?;
+    authz.status.remove_user(tx, &user.id);
+    let ended = end_everything(authz, tx, &user.id)?;
+    let event = Event::allowed(Name::UserDisabled).by_console(uid).subject(user.id.as_str());
+    audit::append(tx, event.detail("grants_ended", ended))?;
+    show(authz, tx, user.id.as_str())
+}
+
+/// Lets a user in again.
+///
+/// # Errors
+/// The database's fault.
+pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
+    let user = accepted!(find(tx, who)?);
+    users::set_disabled(tx, &user.id, false)?;
+    authz.status.set_groups(tx, &user.id, &users::groups(tx, &user.id)?);
+    audit::append(tx, Event::allowed(Name::UserEnabled).by_console(uid).subject(user.id.as_str()))?;
+    show(authz, tx, user.id.as_str())
+}
+
+/// Removes a user with everything that is theirs; the audit log keeps what they did.
+///
+/// # Errors
+/// The database's fault.
+pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
+    let user = accepted!(find(tx, who)?);
+    accepted!(keep_an_administrator(tx, &user)?);
+    let gone = person(authz, tx, &user)?;
+    authz.status.remove_user(tx, &user.id);
+    users::delete(tx, &user.id)?;
+    audit::append(tx, Event::allowed(Name::UserDeleted).by_console(uid).subject(user.id.as_str()))?;
+    Ok(Ok(gone))
+}
+
+/// Puts a user into groups and takes them out of others. What they lose stops counting at once.
+///
+/// # Errors
+/// The database's fault.
+pub fn regroup(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    who: &str,
+    add: &[String],
+    remove: &[String],
+) -> Answer<Person> {
+    let user = accepted!(find(tx, who)?);
+    accepted!(check_groups(authz, add));
+    let before = users::groups(tx, &user.id)?;
+    let mut after: Vec<String> = before.iter().filter(|group| !remove.contains(group)).cloned().collect();
+    after.extend(add.iter().filter(|group| !before.contains(group)).cloned());
+    after.sort();
+    after.dedup();
+    users::set_groups(tx, &user.id, &after)?;
+    if !user.disabled {
+        authz.status.set_groups(tx, &user.id, &after);
+    }
+    let event = Event::allowed(Name::UserRoleChanged).by_console(uid).subject(user.id.as_str());
+    audit::append(tx, event.detail("before", before).detail("after", after))?;
+    show(authz, tx, user.id.as_str())
+}
+
+/// Every group.
+///
+/// # Errors
+/// The database's fault.
+pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
+    let mut groups = Vec::new();
+    for (name, scopes) in authz.status.groups().iter() {
+        let members = users::count_members(tx, name)?;
+        groups.push(Group { name: name.to_owned(), scopes: scopes.to_string(), members });
+    }
+    Ok(groups)
+}
+
+fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
+    let found = users::find_by_name_or_id(tx, who)?;
+    Ok(found.ok_or_else(|| Refusal::Unknown(who.to_owned())))
+}
+
+fn check_groups(authz: &Authz, groups: &[String]) -> Result<(), Refusal> {
+    match groups.iter().find(|group| !authz.status.groups().is_joinable(group)) {
+        Some(unknown) => Err(Refusal::GroupUnknown(unknown.clone())),
+        None => Ok(()),
+    }
+}
+
+/// ADMIN-03: somebody must be left who can administer.
+fn keep_an_administrator(tx: &Tx<'_>, user: &User) -> Answer<()> {
+    let last = users::is_last_administrator(tx, &user.id)?;
+    Ok(if last { Err(Refusal::LastAdministrator(user.name.clone())) } else { Ok(()) })
+}
+
+fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<usize, Fault> {
+    let ended = grants::revoke_all_of(tx, user, Reason::UserDisabled)?;
+    for grant in &ended {
+        authz.status.kill_grant(tx, grant);
+    }
+    sessions::delete_all_of(tx, user)?;
+    Ok(ended.len())
+}
+
+fn person(authz: &Authz, tx: &Tx<'_>, user: &User) -> Result<Person, Fault> {
+    let groups = users::groups(tx, &user.id)?;
+    let entitled = if user.disabled {
+        String::new()
+    } else {
+        authz.status.groups().entitled(groups.iter().map(String::as_str)).to_string()
+    };
+    let (role, created_at) = users::role_and_age(tx, &user.id)?;
+    let passkeys = u32::try_from(users::passkeys(tx, &user.id)?.len()).unwrap_or(u32::MAX);
+    Ok(Person {
+        id: user.id.clone(),
+        name: user.name.clone(),
+        role,
+        groups,
+        entitled,
+        disabled: user.disabled,
+        passkeys,
+        created_at: created_at.0,
+    })
+}

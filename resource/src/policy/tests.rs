@@ -1,0 +1,234 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::Request as HttpRequest;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::catalogue::Rules;
+use crate::testing::{App, bearer, post, token};
+
+fn scope(text: &str) -> Scope {
+    text.parse().unwrap()
+}
+
+fn policy() -> Policy {
+    let tool = |name: &str, needs| (name.to_owned(), needs);
+    Policy::new([
+        tool("whoami", Needs::ValidToken),
+        tool("docs_search", Needs::Scopes(scope("docs.read"))),
+        tool("ci_trigger", Needs::Scopes(scope("cicd.read cicd.trigger"))),
+        tool("unmapped", Needs::Scopes(Scope::empty())),
+    ])
+}
+
+/// MCP-08: names are exact and case-sensitive, and what is not mapped is denied.
+#[test]
+fn what_is_not_mapped_is_denied() {
+    let all = scope("docs.read cicd.read cicd.trigger");
+    for name in ["", "Docs_search", "docs_search ", "docs.search", "docs", "docs_searc", "*"] {
+        assert_eq!(policy().decide(&all, &all, name), Decision::Unknown, "{name:?}");
+    }
+    assert_eq!(policy().decide(&all, &all, "unmapped"), Decision::NotEntitled);
+}
+
+/// MCP-09: a token cannot hold on to what its user lost.
+#[test]
+fn a_scope_in_the_token_alone_is_worth_nothing() {
+    let decided = policy().decide(&scope("docs.read"), &Scope::empty(), "docs_search");
+    assert_eq!(decided, Decision::NotEntitled);
+    let half = policy().decide(&scope("cicd.read cicd.trigger"), &scope("cicd.read"), "ci_trigger");
+    assert_eq!(half, Decision::NotEntitled);
+    assert!(!half.listed());
+}
+
+/// RS-11, MCP-10: entitled but not granted asks for exactly what lacks, and is listed.
+#[test]
+fn an_entitled_user_is_told_what_lacks() {
+    let entitled = scope("cicd.read cicd.trigger docs.read");
+    let decided = policy().decide(&scope("cicd.read"), &entitled, "ci_trigger");
+    assert_eq!(decided, Decision::ScopeMissing { needed: scope("cicd.trigger") });
+    assert!(decided.listed());
+}
+
+/// MCP-08: `whoami` needs only a valid token.
+#[test]
+fn whoami_needs_no_scope() {
+    assert_eq!(policy().decide(&Scope::empty(), &Scope::empty(), "whoami"), Decision::Allow);
+}
+
+proptest! {
+    /// Deny by default: only token and entitlement together allow, and widening never denies.
+    #[test]
+    fn allowed_means_in_both(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
+        let (token, entitled, needed) = (scope(&token), scope(&entitled), scope(&needed));
+        let policy = Policy::new([("t".to_owned(), Needs::Scopes(needed.clone()))]);
+        let allowed = policy.decide(&token, &entitled, "t") == Decision::Allow;
+        let both = token.intersection(&entitled);
+        prop_assert_eq!(allowed, !needed.is_empty() && needed.is_subset(&both));
+        if allowed {
+            let wider = policy.decide(&token.union(&scope("d")), &entitled.union(&scope("d")), "t");
+            prop_assert_eq!(wider, Decision::Allow);
+        }
+    }
+}
+
+/// Scopes, tools and groups of generated organisations. Names of tools that are one letter, one case or
+/// one separator apart are different tools.
+const SCOPES: [&str; 6] = ["ci.run", "db.read", "db.write", "docs.read", "jira.read", "jira.write"];
+const TOOLS: [&str; 6] = ["a", "A", "a_b", "a-b", "docs_read", "docs_search"];
+const STRANGERS: [&str; 6] = ["", "a ", "aa", "DOCS_READ", "docs_searc", "*"];
+
+/// Somebody in an organisation who holds a token and names a tool.
+#[derive(Clone, Debug)]
+struct Case {
+    everyone: Scope,
+    groups: Vec<Scope>,
+    /// Which groups the user is in.
+    member: Vec<bool>,
+    /// What each tool needs; tools that are not in here do not exist.
+    tools: BTreeMap<&'static str, Scope>,
+    /// Granted once; the user may have lost some of it since.
+    token: Scope,
+    named: &'static str,
+}
+
+impl Case {
+    fn any() -> impl Strategy<Value = Case> {
+        let tools = subsequence(TOOLS.as_slice(), 0..=TOOLS.len());
+        let needs =
+            proptest::collection::vec(prop_oneof![4 => scopes(1..=2), 1 => scopes(0..=3)], TOOLS.len());
+        let tools = (tools, needs).prop_map(|(names, needs)| names.into_iter().zip(needs).collect());
+        let named = prop_oneof![3 => select(TOOLS.as_slice()), 1 => select(STRANGERS.as_slice())];
+        let groups = proptest::collection::vec((scopes(0..=4), any::<bool>()), 0..=4);
+        (scopes(0..=2), groups, tools, scopes(0..=6), named).prop_map(
+            |(everyone, groups, tools, token, named)| {
+                let (groups, member) = groups.into_iter().unzip();
+                Case { everyone, groups, member, tools, token, named }
+            },
+        )
+    }
+
+    /// What the user may be granted: what everyone may, and what each of their groups may.
+    fn entitled(&self) -> Scope {
+        let groups = self.groups.iter().zip(&self.member).filter(|(_, member)| **member);
+        groups.fold(self.everyone.clone(), |all, (group, _)| all.union(group))
+    }
+
+    fn policy(&self) -> Policy {
+        let needs = |(name, needs): (&&str, &Scope)| ((*name).to_owned(), Needs::Scopes(needs.clone()));
+        Policy::new(self.tools.iter().map(needs))
+    }
+}
+
+fn scopes(count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Scope> {
+    subsequence(SCOPES.as_slice(), count).prop_map(|names| names.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// MCP-08, 09, 10, whoever asks for whatever: against a model that knows nothing of the policy but
+    /// the sets.
+    #[test]
+    fn lists_and_calls_agree(case in Case::any()) {
+        let (policy, entitled) = (case.policy(), case.entitled());
+        let decision = policy.decide(&case.token, &entitled, case.named);
+        let set = |scope: &Scope| scope.iter().map(str::to_owned).collect::<BTreeSet<_>>();
+        let effective: BTreeSet<_> = set(&case.token).intersection(&set(&entitled)).cloned().collect();
+        let needed = case.tools.get(case.named).map(set);
+
+        // Effective permission is token and entitlement, no more and no less; no needs are no permission.
+        let may = needed.as_ref().is_some_and(|needed| !needed.is_empty() && needed.is_subset(&effective));
+        prop_assert_eq!(decision == Decision::Allow, may);
+
+        // Listed is what the user is entitled to, whatever the token holds.
+        let open = |needed: &BTreeSet<String>| !needed.is_empty() && needed.is_subset(&set(&entitled));
+        prop_assert_eq!(decision.listed(), needed.as_ref().is_some_and(open));
+
+        // A call is refused as unknown exactly where the list is silent: for what is forbidden as for
+        // what does not exist.
+        let unknown = matches!(decision, Decision::NotEntitled | Decision::Unknown);
+        prop_assert_eq!(unknown, !decision.listed());
+        prop_assert_eq!(decision == Decision::Unknown, needed.is_none());
+
+        // Who follows the challenge gets in, and is asked for nothing that is held or not needed.
+        if let Decision::ScopeMissing { needed: lacking } = &decision {
+            prop_assert!(!lacking.is_empty() && lacking.intersection(&case.token).is_empty());
+            prop_assert!(lacking.is_subset(&case.tools[case.named]));
+            let stepped_up = case.token.union(lacking);
+            prop_assert_eq!(policy.decide(&stepped_up, &entitled, case.named), Decision::Allow);
+        }
+
+        // Other tools have no say in it.
+        let mut alone = case.clone();
+        alone.tools.retain(|name, _| *name == case.named);
+        prop_assert_eq!(alone.policy().decide(&case.token, &entitled, case.named), decision);
+    }
+}
+
+/// The same through the gate, for every token and every entitlement there can be: what a list shows can
+/// be called or stepped up to, and whatever it does not show is answered byte for byte as what does not
+/// exist, apart from id and name.
+#[tokio::test]
+async fn the_gate_answers_as_the_policy_says() {
+    const HELD: [&str; 3] = ["docs.archive", "docs.read", "docs.secret"];
+    let mut rules = Rules::default();
+    rules.tools.insert("docs_read".to_owned(), scope("docs.archive docs.secret"));
+    let app = App::ruled(&rules);
+    let subset = |bits: usize| -> Scope {
+        HELD.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, name)| *name).collect()
+    };
+    let ask = async |credentials: &str, id: usize, method: &str, params: Value| {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
+        let request: HttpRequest<_> = post()
+            .header("authorization", credentials)
+            .header("mcp-protocol-version", "2025-11-25")
+            .body(body.into())
+            .unwrap();
+        app.send(request).await
+    };
+    let mut seen = BTreeMap::new();
+    for (held, entitled) in (0..64).map(|case| (subset(case & 7), subset(case >> 3))) {
+        app.stage.entitle(&entitled.to_string());
+        let credentials = bearer(&token(&held.to_string()));
+        let list = ask(&credentials, 1, "tools/list", json!({})).await.json();
+        let list = list["result"]["tools"].as_array().unwrap();
+        let listed = |name: &str| list.iter().any(|tool| tool["name"] == name);
+
+        let mut answers = BTreeMap::new();
+        for (id, name) in ["nothing_here", "docs_read", "docs_search", "whoami"].into_iter().enumerate() {
+            let answer = ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
+            let decision = app.resource.tools().decide(&held, &entitled, name);
+            assert_eq!(listed(name), decision.listed(), "{name} {held} {entitled}");
+            let text = String::from_utf8(answer.body).unwrap();
+            let blank = text.replace(name, "NAME").replace(&format!("\"id\":{id}"), "\"id\":ID");
+            *seen.entry((name, decision.as_str())).or_insert(0) += 1;
+            match decision {
+                Decision::Allow => assert!(answer.status == 200 && text.contains("result"), "{text}"),
+                Decision::ScopeMissing { .. } => assert_eq!(answer.status, 403),
+                Decision::NotEntitled | Decision::Unknown => {
+                    answers.insert(name, (answer.status, format!("{:?}", answer.headers), blank));
+                }
+            }
+        }
+        let unknown = answers["nothing_here"].clone();
+        assert!(answers.values().all(|answer| *answer == unknown), "{answers:#?}");
+    }
+    // Everything that can happen did.
+    let seen: Vec<_> = seen.into_iter().map(|((name, decision), count)| (name, decision, count)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("docs_read", "allow", 4),
+            ("docs_read", "not_entitled", 48),
+            ("docs_read", "scope_missing", 12),
+            ("docs_search", "allow", 16),
+            ("docs_search", "not_entitled", 32),
+            ("docs_search", "scope_missing", 16),
+            ("nothing_here", "unknown", 64),
+            ("whoami", "allow", 64),
+        ]
+    );
+}

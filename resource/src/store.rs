@@ -1,0 +1,3 @@
+//! What the resource side keeps in the database: SQL, one table family a file.
+
+pub(crate) mod sessions;

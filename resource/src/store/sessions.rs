@@ -1,0 +1,80 @@
+//! Sessions of the MCP revisions that have them, by the digest of their id (MCP-12).
+//!
+//! A session belongs to the principal of a token (RS-14) and to the token's audience, which is the
+//! endpoint.
+
+use shared::db::{Conn, params};
+use shared::{AccessToken, Digest, Fault, Timestamp, Tx};
+
+/// A session as it is stored, expired or not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    /// The revision that was negotiated.
+    pub version: String,
+    pub created_at: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+/// Starts a session for whoever holds this token.
+pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, holder: &AccessToken, version: &str) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO mcp_session (digest, iss, sub, client_id, resource, version, created_at, seen_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+        params![digest, holder.iss, holder.sub, holder.client_id, holder.aud, version, tx.now()],
+    )?;
+    Ok(())
+}
+
+/// The session with this digest, if it is the holder's; somebody else's is as good as none.
+pub(crate) fn find(conn: &Conn<'_>, digest: &Digest, holder: &AccessToken) -> Result<Option<Stored>, Fault> {
+    conn.query_row(
+        "SELECT version, created_at, seen_at FROM mcp_session
+         WHERE digest = ?1 AND iss = ?2 AND sub = ?3 AND client_id = ?4 AND resource = ?5",
+        params![digest, holder.iss, holder.sub, holder.client_id, holder.aud],
+        |row| Ok(Stored { version: row.get(0)?, created_at: row.get(1)?, seen_at: row.get(2)? }),
+    )
+}
+
+/// Notes that a session was used.
+pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE mcp_session SET seen_at = ?2 WHERE digest = ?1 AND seen_at < ?2",
+        params![digest, tx.now()],
+    )?;
+    Ok(())
+}
+
+/// Ends a session.
+pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
+    tx.execute("DELETE FROM mcp_session WHERE digest = ?1", params![digest])?;
+    Ok(())
+}
+
+/// Leaves the holder's principal with this many sessions at most; those unused for longest go.
+pub(crate) fn keep_newest(tx: &Tx<'_>, holder: &AccessToken, keep: u32) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM mcp_session WHERE digest IN (
+             SELECT digest FROM mcp_session WHERE sub = ?1 AND client_id = ?2 AND iss = ?3
+             ORDER BY seen_at DESC, created_at DESC LIMIT -1 OFFSET ?4)",
+        params![holder.sub, holder.client_id, holder.iss, keep],
+    )?;
+    Ok(())
+}
+
+/// How many there are, of everybody.
+pub(crate) fn count(conn: &Conn<'_>) -> Result<u32, Fault> {
+    let counted = conn.query_row("SELECT count(*) FROM mcp_session", [], |row| row.get(0))?;
+    Ok(counted.unwrap_or(0))
+}
+
+/// Whether there is anything for [`sweep`] to do.
+pub(crate) fn any_before(conn: &Conn<'_>, created: Timestamp, seen: Timestamp) -> Result<bool, Fault> {
+    let sql = "SELECT 1 FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2 LIMIT 1";
+    Ok(conn.query_row(sql, params![created, seen], |_| Ok(()))?.is_some())
+}
+
+/// Clears away sessions that began, or were last used, at these times or before.
+pub(crate) fn sweep(tx: &Tx<'_>, created: Timestamp, seen: Timestamp) -> Result<(), Fault> {
+    tx.execute("DELETE FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2", params![created, seen])?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What every command that writes needs: the data directory under its lock, the database, the keys, and the
+//! authorization server over them. `serve` puts sockets around it; commands use it as it is when no server
+//! runs (ADMIN-05).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use authz::{Authz, Groups, Parts, Status};
+use keys::{Algorithm, Keys, Seal};
+use resource::catalogue::{BuiltIn, Rules};
+use shared::data_dir::DataDir;
+use shared::db::params;
+use shared::schema::SCHEMA;
+use shared::{Clock, Db, Issuer, Scope};
+
+/// What the base is built from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data_dir: PathBuf,
+    /// What each group may be granted.
+    pub groups: BTreeMap<String, Scope>,
+    /// The scopes there are, and which tool needs which.
+    pub rules: Rules,
+    pub authz: authz::Config,
+}
+
+/// An open data directory with everything built over it. It holds the directory's lock.
+pub(crate) struct Base {
+    pub db: Db,
+    pub keys: Keys,
+    pub status: Arc<Status>,
+    pub catalogue: BuiltIn,
+    pub authz: Authz,
+    // Last: the lock goes when everything else is gone.
+    pub dir: DataDir,
+}
+
+impl Base {
+    /// Opens a data directory for a server, creating what is missing. Blocks: it may make keys.
+    pub(crate) fn open_or_create(settings: &Settings, issuer: Issuer, clock: &Clock) -> anyhow::Result<Self> {
+        let dir = DataDir::open_or_create(&settings.data_dir)?;
+        let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+        let base = Self::build(dir, db, settings, issuer, clock)?;
+        let issuer = base.authz.issuer().to_string();
+        base.db.write_blocking(move |tx| {
+            tx.execute(
+                "INSERT INTO setting (name, value) VALUES ('issuer', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
+                params![issuer],
+            )
+        })?;
+        Ok(base)
+    }
+
+    /// Opens a data directory that a server has used, under the issuer it had then.
+    pub(crate) fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
+        let dir = DataDir::open(&settings.data_dir)?;
+        require_database(dir.path())?;
+        let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+        let issuer: Option<String> = db.read(|conn| {
+            conn.query_row("SELECT value FROM setting WHERE name = 'issuer'", [], |row| row.get(0))
+        })?;
+        let issuer = issuer.context("this data directory was never served; start `portcullis serve` once")?;
+        Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
+    }
+
+    fn build(
+        dir: DataDir,
+        db: Db,
+        settings: &Settings,
+        issuer: Issuer,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
+        let seal = Arc::new(Seal::open_or_create(&dir.seal_key(), !Keys::exist(&db)?)?);
+        let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::default())?;
+        let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
+        let authz = Authz::new(Parts {
+            config: settings.authz.clone(),
+            issuer,
+            db: db.clone(),
+            clock: clock.clone(),
+            keys: keys.clone(),
+            seal,
+            status: Arc::clone(&status),
+            catalogue: Arc::new(catalogue.clone()),
+        })?;
+        Ok(Self { db, keys, status, catalogue, authz, dir })
+    }
+}
+
+/// Refuses a directory that holds no database, for commands that only look or change.
+pub(crate) fn require_database(dir: &Path) -> anyhow::Result<PathBuf> {
+    let path = dir.join("portcullis.db");
+    anyhow::ensure!(
+        path.exists(),
+        "there is no database in {}; start `portcullis serve` once, or name the right directory with --data-dir",
+        dir.display()
+    );
+    Ok(path)
+}

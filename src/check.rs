@@ -1,0 +1,281 @@
+//! `portcullis check`: what `serve` would do with the same options, and what would stop it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use keys::Seal;
+use resource::catalogue::BuiltIn;
+use resource::sources::docs::Folder;
+use rustix::fs::{Access, access};
+use serde::Serialize;
+use serde_json::json;
+use shared::catalogue::Risk;
+use shared::data_dir::{self, DataDirError};
+use shared::db::{OpenError, ReadOnly};
+use shared::schema::SCHEMA;
+use shared::{Catalogue, Issuer, Scope};
+
+use crate::cli::Check;
+use crate::config::{self, EVERYONE, File, Listen};
+
+/// Runs the command.
+pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result<()> {
+    let problems = match file {
+        Ok(file) => {
+            let report = Report::of(&file.under(&command.settings));
+            if command.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                print!("{report}");
+            }
+            report.problems
+        }
+        Err(error) => {
+            let problem = format!("{error:#}");
+            if command.json {
+                println!("{}", json!({ "ok": false, "problems": [problem] }));
+            }
+            vec![problem]
+        }
+    };
+    let Some((last, others)) = problems.split_last() else { return Ok(()) };
+    for problem in others {
+        eprintln!("portcullis: {problem}");
+    }
+    bail!("{last}")
+}
+
+/// All that can be said before a server starts.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    /// The file that was read.
+    config: Option<PathBuf>,
+    /// None if it depends on a port that is picked later.
+    issuer: Option<Issuer>,
+    listen: String,
+    data_dir: PathBuf,
+    /// None for the built-in handbook.
+    docs: Option<PathBuf>,
+    groups: BTreeMap<String, Vec<String>>,
+    scopes: Vec<ScopeReport>,
+    tools: Vec<ToolReport>,
+    warnings: Vec<String>,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ScopeReport {
+    name: String,
+    title: String,
+    risk: Risk,
+    default: bool,
+}
+
+#[derive(Serialize)]
+struct ToolReport {
+    name: String,
+    /// None if a valid token is all that it needs.
+    scopes: Option<Vec<String>>,
+    /// The groups whose members may call it.
+    groups: Vec<String>,
+}
+
+impl Report {
+    fn of(file: &File) -> Self {
+        let mut report = Self {
+            ok: false,
+            config: file.path.clone(),
+            issuer: None,
+            listen: file.listen_or_default().to_owned(),
+            data_dir: file.data_dir_or_default(),
+            docs: file.docs.clone(),
+            groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
+            scopes: Vec::new(),
+            tools: Vec::new(),
+            warnings: Vec::new(),
+            problems: Vec::new(),
+        };
+        // In the order in which `serve` meets them.
+        report.issuer(file);
+        report.rules(file);
+        report.data();
+        if let Some(folder) = &file.docs {
+            let opened = Folder::Directory(folder.clone()).check();
+            report.note(opened.map_err(Into::into));
+        }
+        report.ok = report.problems.is_empty();
+        report
+    }
+
+    /// Keeps what went wrong, in the words of `serve`.
+    fn note<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
+    }
+
+    fn issuer(&mut self, file: &File) {
+        let configured = file.issuer.as_deref();
+        let listen = Listen::parse(&self.listen);
+        let Some(listen) = self.note(listen) else {
+            self.issuer = configured.and_then(|text| Issuer::parse(text).ok());
+            return;
+        };
+        let issuer = config::issuer(configured, listen, listen.port());
+        self.issuer = self.note(issuer).filter(|_| configured.is_some() || listen.port() != 0);
+    }
+
+    fn rules(&mut self, file: &File) {
+        // Who may do what is the same under any name.
+        let issuer = self.issuer.clone().unwrap_or_else(|| Issuer::localhost(8080));
+        let catalogue = BuiltIn::new(&issuer, &file.rules);
+        let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
+        let granted = catalogue.scopes();
+        for rule in &file.rules.scopes {
+            let described = rule.description.clone();
+            if !granted.contains(&described) {
+                self.warnings.push(format!("no tool needs the scope `{}`", described.name));
+            }
+            self.scopes.push(ScopeReport {
+                name: described.name,
+                title: described.title,
+                risk: described.risk,
+                default: rule.default,
+            });
+        }
+        let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
+        let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
+        for (name, needs) in catalogue.needs() {
+            let reach = |entitled: &Scope| reaches(&catalogue, entitled, name);
+            let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
+            let groups = groups.map(|(group, _)| group.clone()).collect();
+            if !reach(&everything) {
+                self.warnings.push(format!("nobody may call the tool `{name}`: no group has what it needs"));
+            }
+            self.tools.push(ToolReport { name: name.to_owned(), scopes: needs.map(list), groups });
+        }
+    }
+
+    fn data(&mut self) {
+        let dir = self.data_dir.clone();
+        self.note(open(&dir));
+        if dir.join("seal.key").exists() {
+            self.warnings.push(format!(
+                "seal.key lies beside the database in {}: whoever copies the whole directory can open every key in it; leave seal.key out of copies (KEYS-05)",
+                dir.display()
+            ));
+        }
+    }
+}
+
+/// Whether somebody entitled to this may call the tool, on any endpoint.
+fn reaches(catalogue: &BuiltIn, entitled: &Scope, tool: &str) -> bool {
+    let usable = |endpoint: shared::catalogue::Endpoint| catalogue.usable(&endpoint.resource, entitled);
+    catalogue.endpoints().into_iter().flat_map(usable).any(|usable| usable.name == tool)
+}
+
+fn list(scope: &Scope) -> Vec<String> {
+    scope.iter().map(str::to_owned).collect()
+}
+
+/// What `serve` would find in the data directory; one that is missing can be made.
+fn open(dir: &Path) -> anyhow::Result<()> {
+    let writable = |path: &Path| {
+        access(path, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| DataDirError::Unwritable(dir.to_owned(), error.into()))
+    };
+    match data_dir::check(dir) {
+        Err(DataDirError::Missing(_)) => {
+            let absolute = std::path::absolute(dir)?;
+            let parent = absolute.ancestors().find(|path| path.exists());
+            return Ok(writable(parent.unwrap_or(Path::new("/")))?);
+        }
+        checked => checked?,
+    }
+    writable(dir)?;
+    let database = dir.join("portcullis.db");
+    if database.exists() {
+        match ReadOnly::open(&database, &SCHEMA) {
+            // `serve` brings it up to date.
+            Ok(_) | Err(OpenError::Older { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Seal::open_or_create(&dir.join("seal.key"), false)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or = |path: &Option<PathBuf>, none: &str| match path {
+            Some(path) => path.display().to_string(),
+            None => none.to_owned(),
+        };
+        let issuer = self.issuer.as_ref().map_or("http://localhost, with the port", Issuer::as_str);
+        writeln!(f, "Configuration  {}", or(&self.config, "no file; what is built in"))?;
+        writeln!(f, "Issuer         {issuer}")?;
+        writeln!(f, "Listen         {}", self.listen)?;
+        writeln!(f, "Data           {}", self.data_dir.display())?;
+        writeln!(f, "Documents      {}", or(&self.docs, "the built-in handbook"))?;
+        let groups =
+            self.groups.iter().map(|(name, scopes)| [name.clone(), or_nothing(scopes), String::new()]);
+        columns(f, "Groups", groups)?;
+        columns(f, "Scopes", self.scopes.iter().map(ScopeReport::columns))?;
+        columns(f, "Tools", self.tools.iter().map(ToolReport::columns))?;
+        writeln!(f)?;
+        for warning in &self.warnings {
+            writeln!(f, "Warning: {warning}")?;
+        }
+        match self.problems.len() {
+            0 => writeln!(f, "No problems."),
+            1 => writeln!(f, "1 problem."),
+            many => writeln!(f, "{many} problems."),
+        }
+    }
+}
+
+impl ScopeReport {
+    fn columns(&self) -> [String; 3] {
+        let risk = match self.risk {
+            Risk::Low => "low risk",
+            Risk::High => "high risk",
+        };
+        let default = if self.default { ", asked for by default" } else { "" };
+        [self.name.clone(), format!("{risk}{default}"), self.title.clone()]
+    }
+}
+
+impl ToolReport {
+    fn columns(&self) -> [String; 3] {
+        let needs = self.scopes.as_ref().map_or("a valid token".to_owned(), |scopes| or_nothing(scopes));
+        let groups = if self.groups.iter().any(|group| group == EVERYONE) {
+            EVERYONE.to_owned()
+        } else if self.groups.is_empty() {
+            "no group alone".to_owned()
+        } else {
+            self.groups.join(" ")
+        };
+        [self.name.clone(), format!("needs {needs}"), format!("for {groups}")]
+    }
+}
+
+fn or_nothing(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
+}
+
+/// A heading, and rows whose columns are aligned.
+fn columns(
+    f: &mut fmt::Formatter<'_>,
+    heading: &str,
+    rows: impl Iterator<Item = [String; 3]>,
+) -> fmt::Result {
+    let rows: Vec<_> = rows.collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    writeln!(f, "\n{heading}")?;
+    for [a, b, c] in &rows {
+        writeln!(f, "{}", format!("  {a:first$}  {b:second$}  {c}").trim_end())?;
+    }
+    Ok(())
+}

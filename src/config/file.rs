@@ -1,0 +1,298 @@
+//! `portcullis.toml`: what is in it, and what is wrong with it, in one line each (OPS-03).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use resource::catalogue::{Rules, ScopeRule, UnknownTool};
+use shared::catalogue::{Risk, ScopeDescription};
+use shared::{Issuer, Scope};
+
+use super::Listen;
+use super::keys::{Key, Text, meant};
+use crate::base;
+use crate::cli::Given;
+
+/// Where the file is looked for if nobody names one.
+const HERE: &str = "portcullis.toml";
+const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
+const LISTEN: &str = "localhost:8080";
+/// The group that every user is in.
+pub const EVERYONE: &str = "everyone";
+const KEYS: [&str; 7] = ["issuer", "listen", "data_dir", "docs", "groups", "scopes", "tools"];
+/// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
+const RESERVED: [&str; 2] = ["offline_access", "openid"];
+
+/// What the file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct File {
+    /// Where it was found; `None` if there is none.
+    pub path: Option<PathBuf>,
+    pub issuer: Option<String>,
+    pub listen: Option<String>,
+    pub data_dir: Option<PathBuf>,
+    pub docs: Option<PathBuf>,
+    /// What the members of each group may be granted. `everyone` is always among them.
+    pub groups: BTreeMap<String, Scope>,
+    pub rules: Rules,
+}
+
+impl Default for File {
+    /// Without a file.
+    fn default() -> Self {
+        let rules = Rules::default();
+        let everyone = rules.scopes.iter().map(|rule| rule.description.name.as_str()).collect();
+        Self {
+            path: None,
+            issuer: None,
+            listen: None,
+            data_dir: None,
+            docs: None,
+            groups: [(EVERYONE.to_owned(), everyone)].into(),
+            rules,
+        }
+    }
+}
+
+impl File {
+    /// Reads the file that was named; else the one in this directory or in `/etc/portcullis`, if
+    /// there is one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, with its name and the line.
+    pub fn load(explicit: Option<&Path>) -> anyhow::Result<Self> {
+        match read(explicit)? {
+            Some((path, text)) => Self::parse(&path, &text),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+        let mut file = Self { path: Some(path.to_owned()), ..Self::default() };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let text = Text::new(path, text);
+        let table = text.parse()?;
+        let (mut groups, mut scopes, mut tools) = (Vec::new(), Vec::new(), Vec::new());
+        for key in text.keys(&table)? {
+            match key.name {
+                "issuer" => file.issuer = Some(issuer(&key)?),
+                "listen" => file.listen = Some(listen(&key)?),
+                "data_dir" => file.data_dir = Some(folder.join(key.text()?)),
+                "docs" => file.docs = Some(folder.join(key.text()?)),
+                "groups" => groups = key.keys()?,
+                "scopes" => scopes = key.keys()?,
+                "tools" => tools = key.keys()?,
+                _ => return Err(key.unknown(&KEYS)),
+            }
+        }
+        // Scopes first: the others name them.
+        for key in &scopes {
+            scope(key, &mut file.rules.scopes)?;
+        }
+        for key in &groups {
+            let members = group(key, &file.rules)?;
+            file.groups.insert(key.name.to_owned(), members);
+        }
+        for key in &tools {
+            let needs = tool(key, &file.rules)?;
+            file.rules.tools.insert(key.name.to_owned(), needs);
+        }
+        Ok(file)
+    }
+
+    /// The same, where the command line and the environment say nothing else.
+    #[must_use]
+    pub fn under(mut self, given: &Given) -> Self {
+        self.issuer = given.issuer.clone().or(self.issuer);
+        self.listen = given.listen.clone().or(self.listen);
+        self.data_dir = given.data.data_dir.clone().or(self.data_dir);
+        self.docs = given.docs.clone().or(self.docs);
+        self
+    }
+
+    /// Where to listen, as it was written.
+    pub fn listen_or_default(&self) -> &str {
+        self.listen.as_deref().unwrap_or(LISTEN)
+    }
+
+    /// What the base is built from, on this data directory.
+    pub fn base(&self, data_dir: PathBuf) -> base::Settings {
+        base::Settings {
+            data_dir,
+            groups: self.groups.clone(),
+            rules: self.rules.clone(),
+            authz: authz::Config::default(),
+        }
+    }
+
+    /// Where everything is kept.
+    pub fn data_dir_or_default(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(super::default_data_dir)
+    }
+}
+
+/// The path and text of the file, if there is one.
+fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let found = match explicit {
+        Some(path) => Some((path, fs::File::open(path).with_context(|| unreadable(path))?)),
+        None => found()?,
+    };
+    let Some((path, mut file)) = found else { return Ok(None) };
+    let metadata = file.metadata().with_context(|| unreadable(path))?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_file() && mode & 0o002 != 0 {
+        bail!("{0} can be changed by everybody (mode {mode:o}); run: chmod o-w {0}", path.display());
+    }
+    // Whoever left it where we happen to be started must not configure us.
+    if explicit.is_none() && ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        bail!(
+            "{0} belongs to another user ({1}); if it is the right one, name it with --config {0}",
+            path.display(),
+            metadata.uid()
+        );
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(|| unreadable(path))?;
+    Ok(Some((path.to_owned(), text)))
+}
+
+fn found() -> anyhow::Result<Option<(&'static Path, fs::File)>> {
+    for path in [HERE, SYSTEM].map(Path::new) {
+        match fs::File::open(path) {
+            Ok(file) => return Ok(Some((path, file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| unreadable(path)),
+        }
+    }
+    Ok(None)
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read the configuration {}", path.display())
+}
+
+fn issuer(key: &Key<'_>) -> anyhow::Result<String> {
+    let text = key.text()?;
+    Issuer::parse(text).with_context(|| key.at())?;
+    Ok(text.to_owned())
+}
+
+fn listen(key: &Key<'_>) -> anyhow::Result<String> {
+    let text = key.text()?;
+    let usage =
+        || anyhow!("`listen` at {} is `{text}`, not HOST:PORT; write it like localhost:8080", key.at());
+    Listen::parse(text).map_err(|_| usage())?;
+    Ok(text.to_owned())
+}
+
+/// `[scopes."x"]`: a new scope, or other words for one that there is.
+fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
+    let name = token(key, key.name)?;
+    if RESERVED.contains(&name) {
+        bail!("the scope `{name}` at {} has a meaning of its own in OAuth; choose another name", key.at());
+    }
+    let built_in = scopes.iter().position(|rule| rule.description.name == name);
+    let (mut title, mut risk, mut default) = match built_in.map(|index| scopes.swap_remove(index)) {
+        Some(rule) => (Some(rule.description.title), rule.description.risk, rule.default),
+        None => (None, Risk::Low, false),
+    };
+    for key in key.keys()? {
+        match key.name {
+            "title" => title = Some(key.text()?.to_owned()),
+            "risk" => risk = level(&key)?,
+            "default" => default = key.boolean()?,
+            // `[scopes.docs.read]` is a table in a table.
+            part if key.is_table() => {
+                bail!("a name with a dot needs quotes at {}; write [scopes.\"{name}.{part}\"]", key.at())
+            }
+            _ => return Err(key.unknown(&["title", "risk", "default"])),
+        }
+    }
+    let Some(title) = title else {
+        bail!("the scope `{name}` at {} has no `title`; say in a few words what it allows", key.at());
+    };
+    let description = ScopeDescription { name: name.to_owned(), title, risk };
+    scopes.push(ScopeRule { description, default });
+    scopes.sort_by(|a, b| a.description.name.cmp(&b.description.name));
+    Ok(())
+}
+
+fn level(key: &Key<'_>) -> anyhow::Result<Risk> {
+    match key.text()? {
+        "low" => Ok(Risk::Low),
+        "high" => Ok(Risk::High),
+        other => bail!("`risk` at {} is `{other}`; write \"low\" or \"high\"", key.at()),
+    }
+}
+
+/// One of `[groups]`: its name, and what its members may be granted.
+fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    let name = key.name;
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 32 || !name.bytes().all(fits) {
+        bail!(
+            "the group `{name}` at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
+            key.at()
+        );
+    }
+    known_scopes(&key.list()?, &format!("the group `{name}`"), rules)
+}
+
+/// `[tools.x]`: what the tool needs.
+fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
+    let name = key.name;
+    match Rules::check_tool(name) {
+        Ok(()) => {}
+        Err(UnknownTool::NoSuchTool(_)) => {
+            let tools = rules.tools.keys().map(String::as_str);
+            bail!("unknown tool `{name}` at {}; {}", key.at(), meant(name, tools))
+        }
+        Err(other) => return Err(other).with_context(|| key.at()),
+    }
+    let mut needs = Scope::empty();
+    for key in key.keys()? {
+        match key.name {
+            "scope" => needs = known_scopes(&key.one_or_list()?, &format!("the tool `{name}`"), rules)?,
+            _ => return Err(key.unknown(&["scope"])),
+        }
+    }
+    if needs.is_empty() {
+        // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
+        bail!("the tool `{name}` at {} names no scope; write scope = \"…\"", key.at());
+    }
+    Ok(needs)
+}
+
+fn known_scopes(values: &[Key<'_>], whose: &str, rules: &Rules) -> anyhow::Result<Scope> {
+    let known = || rules.scopes.iter().map(|rule| rule.description.name.as_str());
+    let mut scopes = Scope::empty();
+    for value in values {
+        let name = token(value, value.text()?)?;
+        if !known().any(|known| known == name) {
+            bail!(
+                "{whose} at {} names an unknown scope `{name}`; {} A new one needs [scopes.\"{name}\"] with a title",
+                value.at(),
+                meant(name, known())
+            );
+        }
+        scopes = scopes.union(&[name].into_iter().collect());
+    }
+    Ok(scopes)
+}
+
+/// A single scope token (RFC 6749 §3.3).
+fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
+    match name.parse::<Scope>() {
+        Ok(scope) if scope.iter().eq([name]) => Ok(name),
+        _ => bail!(
+            "`{name}` at {} is no scope: visible ASCII, without spaces, quotes and backslashes",
+            key.at()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+use super::*;
+
+fn parse(text: &str) -> anyhow::Result<File> {
+    File::parse(Path::new("etc/portcullis.toml"), text)
+}
+
+/// The one line that says what is wrong.
+fn refused(text: &str) -> String {
+    let line = format!("{:#}", parse(text).unwrap_err());
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+fn scope(text: &str) -> Scope {
+    text.parse().unwrap()
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    let file = parse("# nothing\n").unwrap();
+    assert_eq!(File { path: None, ..file }, File::default());
+    assert_eq!(File::default().groups, [("everyone".to_owned(), scope("docs.read"))].into());
+}
+
+#[test]
+fn every_key_is_read() {
+    let file = parse(
+        r#"
+            issuer = "https://portcullis.lab.internal"
+            listen = "localhost:9000"
+            data_dir = "/srv/portcullis"
+            docs = "handbook"
+
+            [groups]
+            engineers = ["docs.read", "docs.archive"]
+            a-2_b = []
+
+            [scopes."docs.archive"]
+            title = "Read what is kept for the record"
+            risk = "high"
+            default = true
+
+            [scopes."docs.read"]
+            risk = "high"
+
+            [tools.docs_read]
+            scope = ["docs.read", "docs.archive"]
+            [tools]
+            docs_search.scope = "docs.archive"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(file.issuer.as_deref(), Some("https://portcullis.lab.internal"));
+    assert_eq!(file.listen.as_deref(), Some("localhost:9000"));
+    assert_eq!(file.data_dir.as_deref(), Some(Path::new("/srv/portcullis")));
+    assert_eq!(file.docs.as_deref(), Some(Path::new("etc/handbook")));
+    assert_eq!(file.groups["everyone"], scope("docs.read"));
+    assert_eq!(file.groups["engineers"], scope("docs.archive docs.read"));
+    assert_eq!(file.groups["a-2_b"], Scope::empty());
+    let scopes: Vec<_> = file
+        .rules
+        .scopes
+        .iter()
+        .map(|ScopeRule { description: d, default }| (d.name.as_str(), d.title.as_str(), d.risk, *default))
+        .collect();
+    assert_eq!(
+        scopes,
+        [
+            ("docs.archive", "Read what is kept for the record", Risk::High, true),
+            ("docs.read", "Search and read the documentation", Risk::High, true),
+        ]
+    );
+    assert_eq!(file.rules.tools["docs_read"], scope("docs.archive docs.read"));
+    assert_eq!(file.rules.tools["docs_search"], scope("docs.archive"));
+}
+
+#[test]
+fn everyone_can_be_given_less() {
+    assert_eq!(parse("[groups]\neveryone = []").unwrap().groups["everyone"], Scope::empty());
+}
+
+#[test]
+fn the_command_line_counts_more() {
+    let given = Given { listen: Some("1".to_owned()), ..Given::default() };
+    let file = parse("listen = \"2\"\nissuer = \"https://a.example\"").unwrap().under(&given);
+    assert_eq!((file.listen_or_default(), file.issuer.as_deref()), ("1", Some("https://a.example")));
+    assert_eq!(File::default().listen_or_default(), "localhost:8080");
+}
+
+/// OPS-03: each of these refuses to start, with its one line.
+#[test]
+fn every_mistake_has_its_line() {
+    let long = "a".repeat(33);
+    let long_group = format!("groups.{long} = []");
+    let group_line = |name: &str| {
+        format!(
+            "the group `{name}` at etc/portcullis.toml:1 needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most"
+        )
+    };
+    for (text, line) in [
+        // Keys.
+        ("\n\nisuer = 1", "unknown key `isuer` at etc/portcullis.toml:3; did you mean `issuer`?"),
+        ("[tool]", "unknown key `tool` at etc/portcullis.toml:1; did you mean `tools`?"),
+        (
+            "[scopes.x]\ntitle = \"X\"\nrsk = \"low\"",
+            "unknown key `rsk` at etc/portcullis.toml:3; did you mean `risk`?",
+        ),
+        (
+            "[tools.docs_read]\nscopes = \"docs.read\"",
+            "unknown key `scopes` at etc/portcullis.toml:2; did you mean `scope`?",
+        ),
+        // The first in the file, not in the alphabet.
+        ("z = 1\na = 1", "unknown key `z` at etc/portcullis.toml:1; did you mean `docs`?"),
+        // Syntax.
+        ("a = 1\nissuer", "syntax error at etc/portcullis.toml:2: key with no value, expected `=`"),
+        ("listen = \"1\"\nlisten = \"2\"", "syntax error at etc/portcullis.toml:2: duplicate key"),
+        // Types.
+        ("issuer = 7", "`issuer` at etc/portcullis.toml:1 must be a string, not integer"),
+        ("listen = 8080", "`listen` at etc/portcullis.toml:1 must be a string, not integer"),
+        ("data_dir = true", "`data_dir` at etc/portcullis.toml:1 must be a string, not boolean"),
+        ("docs = []", "`docs` at etc/portcullis.toml:1 must be a string, not array"),
+        ("groups = 1", "`groups` at etc/portcullis.toml:1 must be a table, not integer"),
+        ("groups.a = 1.5", "`a` at etc/portcullis.toml:1 must be a list of strings, not float"),
+        ("groups.a = [\n\"docs.read\",\n7]", "`a` at etc/portcullis.toml:3 must be a string, not integer"),
+        ("scopes.x = 1979-05-27", "`x` at etc/portcullis.toml:1 must be a table, not datetime"),
+        (
+            "scopes.x.default = \"yes\"",
+            "`default` at etc/portcullis.toml:1 must be true or false, not string",
+        ),
+        ("scopes.x.title = 1", "`title` at etc/portcullis.toml:1 must be a string, not integer"),
+        ("scopes.x.risk = 1", "`risk` at etc/portcullis.toml:1 must be a string, not integer"),
+        ("tools.docs_read = \"x\"", "`docs_read` at etc/portcullis.toml:1 must be a table, not string"),
+        (
+            "tools.docs_read.scope = 1",
+            "`scope` at etc/portcullis.toml:1 must be a string or a list of strings, not integer",
+        ),
+        // Text.
+        ("docs = \" \"", "`docs` at etc/portcullis.toml:1 is empty"),
+        (
+            "docs = \"a\\nb\"",
+            "`docs` at etc/portcullis.toml:1 holds a line break or another control character",
+        ),
+        ("\"a\\nb\" = 1", "a key at etc/portcullis.toml:1 holds a line break or another control character"),
+        (
+            "issuer = \"http://a.example\"",
+            "etc/portcullis.toml:1: issuer `http://a.example` is http; off this computer it must be https (http is for http://localhost only)",
+        ),
+        (
+            "issuer = \"https://10.0.0.1\"",
+            "etc/portcullis.toml:1: issuer `https://10.0.0.1` is an IP address; passkeys need a name: give the machine one in DNS or a hosts file",
+        ),
+        (
+            "listen = \"nonsense\"",
+            "`listen` at etc/portcullis.toml:1 is `nonsense`, not HOST:PORT; write it like localhost:8080",
+        ),
+        // Groups.
+        ("groups.Engineers = []", &group_line("Engineers")),
+        ("groups.2nd = []", &group_line("2nd")),
+        ("groups.\"\" = []", &group_line("")),
+        ("groups.\"a b\" = []", &group_line("a b")),
+        (&long_group, &group_line(&long)),
+        (
+            "[groups]\n\nengineers = [\n  \"docs.read\",\n  \"dcos.read\",\n]",
+            "the group `engineers` at etc/portcullis.toml:5 names an unknown scope `dcos.read`; did you mean `docs.read`? A new one needs [scopes.\"dcos.read\"] with a title",
+        ),
+        (
+            "groups.a = [\"docs.read x\"]",
+            "`docs.read x` at etc/portcullis.toml:1 is no scope: visible ASCII, without spaces, quotes and backslashes",
+        ),
+        ("groups.a = [\"\"]", "`a` at etc/portcullis.toml:1 is empty"),
+        // Scopes.
+        (
+            "[scopes.\"jira.read\"]",
+            "the scope `jira.read` at etc/portcullis.toml:1 has no `title`; say in a few words what it allows",
+        ),
+        ("scopes.x.title = \"\"", "`title` at etc/portcullis.toml:1 is empty"),
+        (
+            "scopes.x.risk = \"medium\"",
+            "`risk` at etc/portcullis.toml:1 is `medium`; write \"low\" or \"high\"",
+        ),
+        (
+            "[scopes.jira.read]\ntitle = \"X\"",
+            "a name with a dot needs quotes at etc/portcullis.toml:1; write [scopes.\"jira.read\"]",
+        ),
+        (
+            "[scopes.\"\u{fc}\"]",
+            "`\u{fc}` at etc/portcullis.toml:1 is no scope: visible ASCII, without spaces, quotes and backslashes",
+        ),
+        (
+            "[scopes.offline_access]\ntitle = \"X\"",
+            "the scope `offline_access` at etc/portcullis.toml:1 has a meaning of its own in OAuth; choose another name",
+        ),
+        // Tools.
+        (
+            "[tools.docs_serch]\nscope = \"docs.read\"",
+            "unknown tool `docs_serch` at etc/portcullis.toml:1; did you mean `docs_search`?",
+        ),
+        (
+            "[tools.whoami]\nscope = \"docs.read\"",
+            "etc/portcullis.toml:1: the tool `whoami` needs only a valid token and cannot be mapped to scopes",
+        ),
+        (
+            "\n[tools.docs_read]",
+            "the tool `docs_read` at etc/portcullis.toml:2 names no scope; write scope = \"\u{2026}\"",
+        ),
+        (
+            "tools.docs_read.scope = []",
+            "the tool `docs_read` at etc/portcullis.toml:1 names no scope; write scope = \"\u{2026}\"",
+        ),
+        (
+            "tools.docs_read.scope = \"docs.reed\"",
+            "the tool `docs_read` at etc/portcullis.toml:1 names an unknown scope `docs.reed`; did you mean `docs.read`? A new one needs [scopes.\"docs.reed\"] with a title",
+        ),
+    ] {
+        assert_eq!(refused(text), line, "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_trusted_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.toml");
+    let refused = |path: &Path| format!("{:#}", File::load(Some(path)).unwrap_err());
+    assert_eq!(
+        refused(&path),
+        format!("cannot read the configuration {}: No such file or directory (os error 2)", path.display())
+    );
+    fs::write(&path, [0xFF]).unwrap();
+    assert!(refused(&path).ends_with("stream did not contain valid UTF-8"));
+    fs::write(&path, "docs = \"d\"").unwrap();
+    assert_eq!(File::load(Some(&path)).unwrap().docs, Some(dir.path().join("d")));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(
+        refused(&path),
+        format!("{0} can be changed by everybody (mode 666); run: chmod o-w {0}", path.display())
+    );
+}

@@ -1,0 +1,136 @@
+//! The keys of a configuration file, each with the line it stands on, so that every complaint names
+//! both.
+
+use std::path::Path;
+
+use anyhow::{Error, anyhow, bail};
+use toml::de::{DeTable, DeValue};
+
+/// None belongs into a name, and each would break a complaint's one line.
+const CONTROL: &str = "a line break or another control character";
+
+/// The text of a file.
+pub(super) struct Text<'t> {
+    path: &'t Path,
+    text: &'t str,
+}
+
+/// A key and its value; or one value of its list.
+pub(super) struct Key<'t> {
+    pub(super) name: &'t str,
+    text: &'t Text<'t>,
+    offset: usize,
+    value: &'t DeValue<'t>,
+}
+
+impl<'t> Text<'t> {
+    pub(super) fn new(path: &'t Path, text: &'t str) -> Self {
+        Self { path, text }
+    }
+
+    /// The file's table.
+    pub(super) fn parse(&self) -> anyhow::Result<DeTable<'t>> {
+        DeTable::parse(self.text).map(toml::Spanned::into_inner).map_err(|error| {
+            let at = self.at(error.span().map_or(0, |span| span.start));
+            anyhow!("syntax error at {at}: {}", error.message().replace('\n', " "))
+        })
+    }
+
+    /// The keys of a table, in the order of the file.
+    pub(super) fn keys(&'t self, table: &'t DeTable<'t>) -> anyhow::Result<Vec<Key<'t>>> {
+        let mut keys: Vec<_> = table
+            .iter()
+            .map(|(name, value)| Key {
+                name: name.get_ref(),
+                text: self,
+                offset: name.span().start,
+                value: value.get_ref(),
+            })
+            .collect();
+        keys.sort_by_key(|key| key.offset);
+        match keys.iter().find(|key| key.name.contains(char::is_control)) {
+            Some(key) => bail!("a key at {} holds {CONTROL}", key.at()),
+            None => Ok(keys),
+        }
+    }
+
+    /// File and line.
+    fn at(&self, offset: usize) -> String {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        format!("{}:{}", self.path.display(), before.matches('\n').count() + 1)
+    }
+}
+
+impl<'t> Key<'t> {
+    /// File and line.
+    pub(super) fn at(&self) -> String {
+        self.text.at(self.offset)
+    }
+
+    /// The refusal of a key that is none of those known here.
+    pub(super) fn unknown(&self, known: &[&str]) -> Error {
+        anyhow!("unknown key `{}` at {}; {}", self.name, self.at(), meant(self.name, known.iter().copied()))
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// The keys in it, in the order of the file.
+    pub(super) fn keys(&self) -> anyhow::Result<Vec<Key<'t>>> {
+        match self.value {
+            DeValue::Table(table) => self.text.keys(table),
+            _ => Err(self.wrong("a table")),
+        }
+    }
+
+    /// Text, and not none.
+    pub(super) fn text(&self) -> anyhow::Result<&'t str> {
+        match self.value {
+            DeValue::String(text) if text.trim().is_empty() => {
+                bail!("`{}` at {} is empty", self.name, self.at())
+            }
+            DeValue::String(text) if text.contains(char::is_control) => {
+                bail!("`{}` at {} holds {CONTROL}", self.name, self.at())
+            }
+            DeValue::String(text) => Ok(text),
+            _ => Err(self.wrong("a string")),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> anyhow::Result<bool> {
+        self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
+    }
+
+    /// The values of a list.
+    pub(super) fn list(&self) -> anyhow::Result<Vec<Key<'t>>> {
+        let DeValue::Array(values) = self.value else { return Err(self.wrong("a list of strings")) };
+        let one = |value: &'t toml::Spanned<DeValue<'t>>| Key {
+            name: self.name,
+            text: self.text,
+            offset: value.span().start,
+            value: value.get_ref(),
+        };
+        Ok(values.iter().map(one).collect())
+    }
+
+    /// The values of a list, or the one value that stands for a list of one.
+    pub(super) fn one_or_list(&self) -> anyhow::Result<Vec<Key<'t>>> {
+        match self.value {
+            DeValue::Array(_) => self.list(),
+            DeValue::String(_) => Ok(vec![Key { ..*self }]),
+            _ => Err(self.wrong("a string or a list of strings")),
+        }
+    }
+
+    fn wrong(&self, wanted: &str) -> Error {
+        anyhow!("`{}` at {} must be {wanted}, not {}", self.name, self.at(), self.value.type_str())
+    }
+}
+
+/// The nearest of the known names, as a question.
+pub(super) fn meant<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
+    let nearest = known.into_iter().min_by_key(distance).unwrap_or_default();
+    format!("did you mean `{nearest}`?")
+}

@@ -1,0 +1,207 @@
+//! The table in `docs/clients.md`. A row is what we say of a client; its own test compares it with what it saw.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use crate::process::clients;
+
+const PAGE: &str = "docs/clients.md";
+const BEGIN: &str = "<!-- made by tests/e2e/client_table.rs: PORTCULLIS_BLESS=1 tests/run client_table -->\n";
+const END: &str = "<!-- end -->\n";
+
+pub struct Row {
+    pub client: &'static str,
+    /// Of the package that is tested, out of its lock file.
+    pub version: fn() -> String,
+    pub registers_by: &'static str,
+    /// Its port, which is another one every time, is `PORT`.
+    pub redirect_uri: &'static str,
+    pub protocol_version: &'static str,
+    /// The `scope` of its authorization request.
+    pub scopes: &'static str,
+    /// What makes it use its refresh token.
+    pub refreshes: &'static str,
+    pub step_up: &'static str,
+    pub result: &'static str,
+}
+
+const ROWS: [&Row; 5] = [&CLAUDE_CODE, &INSPECTOR, &MCP_REMOTE, &TYPESCRIPT_1, &TYPESCRIPT_2];
+
+pub const CLAUDE_CODE: Row = Row {
+    client: "Claude Code",
+    version: || npm("@anthropic-ai/claude-code"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "not tested",
+    result: "works; signing in needs a terminal",
+};
+
+pub const INSPECTOR: Row = Row {
+    client: "MCP Inspector, command line",
+    version: || npm("@modelcontextprotocol/inspector"),
+    registers_by: "registration",
+    redirect_uri: "http://127.0.0.1:PORT/oauth/callback",
+    protocol_version: "2025-11-25",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "not tested",
+    result: "works; `--protocol-era modern` speaks 2026-07-28",
+};
+
+pub const MCP_REMOTE: Row = Row {
+    client: "mcp-remote",
+    version: || npm("mcp-remote"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/oauth/callback",
+    protocol_version: "2025-11-25",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "not tested",
+    result: "works; `--protocol auto` speaks 2026-07-28",
+};
+
+pub const TYPESCRIPT_1: Row = Row {
+    client: "TypeScript SDK 1",
+    version: || npm("@modelcontextprotocol/sdk"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/callback",
+    protocol_version: "2025-11-25",
+    scopes: "docs.read",
+    refreshes: "after a 401",
+    step_up: "not tested",
+    result: "works",
+};
+
+pub const TYPESCRIPT_2: Row = Row {
+    client: "TypeScript SDK 2",
+    version: || npm("@modelcontextprotocol/client"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "not tested",
+    result: "works; speaks 2025-11-25 unless told to negotiate",
+};
+
+impl Row {
+    /// Compares with the traffic of a sign-in and what came after it. `page` is what it opened in the
+    /// browser.
+    pub fn compare(&self, page: &str, exchanges: &[Value]) {
+        let page = Url::parse(page).unwrap();
+        let seen = [
+            registers_by(&page, exchanges),
+            redirect_uri(&page),
+            protocol_version(exchanges),
+            parameter(&page, "scope"),
+            refreshes(exchanges).to_owned(),
+        ];
+        let said = [self.registers_by, self.redirect_uri, self.protocol_version, self.scopes, self.refreshes];
+        assert_eq!(seen, said, "{}: {exchanges:#?}", self.client);
+    }
+
+    fn cells(&self) -> [String; 9] {
+        let code = |text: &str| format!("`{text}`");
+        [
+            self.client.to_owned(),
+            (self.version)(),
+            self.registers_by.to_owned(),
+            code(self.redirect_uri),
+            self.protocol_version.to_owned(),
+            code(self.scopes),
+            self.refreshes.to_owned(),
+            self.step_up.to_owned(),
+            self.result.to_owned(),
+        ]
+    }
+}
+
+fn parameter(url: &Url, name: &str) -> String {
+    let found = url.query_pairs().find(|(given, _)| given == name);
+    found.map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+fn registers_by(page: &Url, exchanges: &[Value]) -> String {
+    if exchanges.iter().any(|exchange| to(exchange, "/register") && exchange["status"] == 201) {
+        return "registration".to_owned();
+    }
+    let client_id = parameter(page, "client_id");
+    if client_id.starts_with("https://") { format!("metadata document {client_id}") } else { client_id }
+}
+
+fn redirect_uri(page: &Url) -> String {
+    let uri = parameter(page, "redirect_uri");
+    let port = Url::parse(&uri).unwrap().port();
+    port.map_or(uri.clone(), |port| uri.replace(&format!(":{port}/"), ":PORT/"))
+}
+
+/// Of the last request that was answered.
+fn protocol_version(exchanges: &[Value]) -> String {
+    let answered =
+        exchanges.iter().rev().filter(|exchange| to(exchange, "/mcp") && exchange["status"] == 200);
+    let mut versions = answered.filter_map(|exchange| exchange["headers"]["mcp-protocol-version"].as_str());
+    versions.next().unwrap_or_default().to_owned()
+}
+
+fn refreshes(exchanges: &[Value]) -> &'static str {
+    let Some(first) = exchanges.iter().position(|exchange| {
+        exchange["status"] == 200
+            && form(exchange).is_some_and(|f| f.contains(&pair("grant_type", "refresh_token")))
+    }) else {
+        return "never";
+    };
+    let before = exchanges[..first].iter().rev().find(|exchange| to(exchange, "/mcp"));
+    if before.is_some_and(|exchange| exchange["status"] == 401) { "after a 401" } else { "when it is time" }
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Whether this went to that path.
+pub fn to(exchange: &Value, path: &str) -> bool {
+    Url::parse(exchange["url"].as_str().unwrap()).unwrap().path() == path
+}
+
+/// What a request asked of the token endpoint.
+pub fn form(exchange: &Value) -> Option<Vec<(String, String)>> {
+    let body = exchange["body"].as_str().filter(|_| to(exchange, "/token"))?;
+    Some(form_urlencoded::parse(body.as_bytes()).into_owned().collect())
+}
+
+fn npm(package: &str) -> String {
+    let lock = fs::read_to_string(clients().join("package-lock.json")).unwrap();
+    let lock: Value = serde_json::from_str(&lock).unwrap();
+    lock["packages"][format!("node_modules/{package}")]["version"].as_str().unwrap().to_owned()
+}
+
+fn table() -> String {
+    let mut lines = vec![
+        "| Client | Version | Known by | Redirect URI | MCP | Scopes asked | Refreshes | Step-up | Result |"
+            .to_owned(),
+        "|---|---|---|---|---|---|---|---|---|".to_owned(),
+    ];
+    lines.extend(ROWS.iter().map(|row| format!("| {} |", row.cells().join(" | "))));
+    lines.join("\n") + "\n"
+}
+
+/// The committed page holds the table of the rows that the tests compare.
+#[test]
+fn client_table_is_the_documented_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the page says where the table begins");
+    let (_, after) = rest.split_once(END).expect("the page says where the table ends");
+    let made = [before, BEGIN, &table(), END, after].concat();
+    if std::env::var_os("PORTCULLIS_BLESS").is_some() {
+        fs::write(&path, &made).unwrap();
+    } else {
+        assert_eq!(page, made, "{PAGE} is old: run it again with PORTCULLIS_BLESS=1");
+    }
+}
