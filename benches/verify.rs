@@ -108,7 +108,8 @@ impl Stage {
         let (user, client) = (UserId::random(), ClientId::random_dynamic());
         let grants: Vec<_> = (0..GRANTS).map(|_| GrantId::random()).collect();
         insert(&db, &user, &client, &resource, &grants);
-        let everyone = "docs.read".parse().expect("a scope");
+        let everyone =
+            authz::Groups::new([("everyone".to_owned(), "docs.read".parse().expect("a scope"))].into());
         let status = Status::load(&db, everyone, now).expect("the status can be read");
         let asked = Arc::clone(&status) as Arc<dyn TokenStatus>;
         let bearer = Bearer::new(issuer.clone(), resource.clone(), keys.verifier(), asked);

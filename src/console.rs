@@ -77,20 +77,20 @@ fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
 /// A record on one line: when, what, who, about what.
 fn in_words(record: &Value) -> String {
     let text = |key: &str| record[key].as_str().unwrap_or_default();
-    let mut line =
-        format!("{:>6}  {}  {:<7}  {:<22}", record["seq"], text("ts"), text("outcome"), text("event"));
+    let seq = record["seq"].as_i64().unwrap_or_default();
+    let mut parts = vec![format!("{seq:>6}  {}  {:<7}  {:<22}", text("ts"), text("outcome"), text("event"))];
     if let Some(actor) = record["actor"]["id"].as_str() {
-        line.push_str(&format!("  by {actor}"));
+        parts.push(format!("by {actor}"));
     }
     for key in ["subject", "client_id", "grant_id", "scope", "src_ip", "reason"] {
         if !text(key).is_empty() {
-            line.push_str(&format!("  {key}={}", text(key)));
+            parts.push(format!("{key}={}", text(key)));
         }
     }
     if let Some(name) = record["detail"]["name"].as_str() {
-        line.push_str(&format!("  name={name}"));
+        parts.push(format!("name={name}"));
     }
-    line
+    parts.join("  ")
 }
 
 fn verify(options: &Verify, dir: &Path) -> anyhow::Result<()> {

@@ -226,6 +226,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
 }
 
 /// webauthn-rs could not even make a challenge: a bug or no randomness.
+#[allow(clippy::needless_pass_by_value, reason = "it goes to map_err, which hands the error over")]
 fn webauthn_fault(error: WebauthnError) -> Fault {
     Fault::Storage(format!("webauthn: {error:?}"))
 }

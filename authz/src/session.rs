@@ -90,13 +90,11 @@ impl Browser {
 
     /// The browser's id, or a new one with the cookie that sets it.
     pub(crate) fn id_or_new(&self, names: &CookieNames) -> (Digest, Option<HeaderValue>) {
-        match self.id {
-            Some(id) => (id, None),
-            None => {
-                let secret = Secret::random("br_");
-                (secret.digest(), Some(names.set(&names.browser, secret.expose())))
-            }
+        if let Some(id) = self.id {
+            return (id, None);
         }
+        let secret = Secret::random("br_");
+        (secret.digest(), Some(names.set(&names.browser, secret.expose())))
     }
 
     /// The browser's id.

@@ -10,7 +10,7 @@ use shared::{AccessToken, ClientId, Db, Fault, GrantId, Scope, Timestamp, TokenS
 use crate::store::{clients, grants, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
-const LISTED: Duration = Duration::from_secs(3600 + 300);
+const LISTED: Duration = Duration::from_mins(65);
 /// The implicit group of every user.
 const EVERYONE: &str = "everyone";
 

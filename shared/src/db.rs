@@ -187,6 +187,8 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // 16 MB between checkpoints: one is work for the writer's thread, while others wait.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
 }

@@ -20,21 +20,24 @@ async fn with(app: &TestApp, client: &Client, change: impl FnOnce(&mut Parameter
 async fn a_bad_client_or_redirect_uri_gets_a_page() {
     let app = TestApp::start().await;
     let client = app.client().await;
-    let changes: Vec<(&str, fn(&mut Parameters))> = vec![
-        ("unknown client", |p| drop(p.insert("client_id", "dyn_unknown".to_owned()))),
-        ("no client", |p| drop(p.remove("client_id"))),
-        ("url client", |p| drop(p.insert("client_id", "https://evil.example/client.json".to_owned()))),
-        ("other path", |p| drop(p.insert("redirect_uri", "http://localhost:1/evil".to_owned()))),
-        ("other literal", |p| drop(p.insert("redirect_uri", "http://127.0.0.1:1/callback".to_owned()))),
-        ("other host", |p| drop(p.insert("redirect_uri", "http://evil.example/callback".to_owned()))),
-        ("user info", |p| {
-            drop(p.insert("redirect_uri", "http://localhost@evil.example/callback".to_owned()))
-        }),
-        ("no address", |p| drop(p.insert("redirect_uri", "callback".to_owned()))),
-        ("script", |p| drop(p.insert("redirect_uri", "javascript:alert(1)".to_owned()))),
-    ];
-    for (what, change) in changes {
-        let response = with(&app, &client, change).await;
+    for (what, name, value) in [
+        ("unknown client", "client_id", Some("dyn_unknown")),
+        ("no client", "client_id", None),
+        ("url client", "client_id", Some("https://evil.example/client.json")),
+        ("other path", "redirect_uri", Some("http://localhost:1/evil")),
+        ("other literal", "redirect_uri", Some("http://127.0.0.1:1/callback")),
+        ("other host", "redirect_uri", Some("http://evil.example/callback")),
+        ("user info", "redirect_uri", Some("http://localhost@evil.example/callback")),
+        ("no address", "redirect_uri", Some("callback")),
+        ("script", "redirect_uri", Some("javascript:alert(1)")),
+    ] {
+        let response = with(&app, &client, |p| {
+            match value {
+                Some(value) => p.insert(name, value.to_owned()),
+                None => p.remove(name),
+            };
+        })
+        .await;
         assert_eq!(response.status(), 400, "{what}");
         assert!(header(response.headers(), "location").is_none(), "{what}");
         assert_eq!(header(response.headers(), "cache-control"), Some("no-store"), "{what}");

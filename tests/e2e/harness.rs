@@ -396,8 +396,8 @@ impl Browser {
         let client_data = client_data("webauthn.create", &options.public_key.challenge, &app.origin);
         let hash = Sha256::digest(&client_data).to_vec();
         let mut response = self.passkey.perform_register(hash, options.public_key, 60_000).unwrap();
-        response.response.client_data_json = client_data.into();
-        self.credential = Some((response.raw_id.clone().into(), handle.into()));
+        response.response.client_data_json = client_data;
+        self.credential = Some((response.raw_id.clone(), handle));
         response
     }
 
@@ -406,16 +406,13 @@ impl Browser {
         let (credential, handle) = self.credential.clone().expect("this person has a passkey");
         let mut options: RequestChallengeResponse = serde_json::from_value(options).unwrap();
         // The soft passkey cannot search for what it holds, and knows no handles: a real one does both.
-        options.public_key.allow_credentials = vec![AllowCredentials {
-            type_: "public-key".to_owned(),
-            id: credential.into(),
-            transports: None,
-        }];
+        options.public_key.allow_credentials =
+            vec![AllowCredentials { type_: "public-key".to_owned(), id: credential, transports: None }];
         let client_data = client_data("webauthn.get", &options.public_key.challenge, &app.origin);
         let hash = Sha256::digest(&client_data).to_vec();
         let mut response = self.passkey.perform_auth(hash, options.public_key, 60_000).unwrap();
-        response.response.client_data_json = client_data.into();
-        response.response.user_handle = Some(handle.into());
+        response.response.client_data_json = client_data;
+        response.response.user_handle = Some(handle);
         response
     }
 

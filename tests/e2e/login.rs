@@ -50,7 +50,7 @@ async fn a_ceremony_is_presented_once() {
         browser.post_json(&app, "/login/start", &json!({"transaction": null})).await.json().await.unwrap();
     let good = browser.assert(&app, started["options"].clone());
     let mut bad = good.clone();
-    bad.response.signature = vec![0; 70].into();
+    bad.response.signature = vec![0; 70];
     let finish = |response| json!({"ceremony": started["ceremony"], "response": response});
     let refused = browser.post_json(&app, "/login/finish", &finish(bad)).await;
     assert_eq!(refused.status(), 400);
@@ -102,7 +102,7 @@ async fn a_foreign_or_missing_user_handle_is_refused() {
             .await
             .unwrap();
         let mut response = browser.assert(&app, started["options"].clone());
-        response.response.user_handle = handle.map(Into::into);
+        response.response.user_handle = handle;
         let finish = json!({"ceremony": started["ceremony"], "response": response});
         assert_eq!(browser.post_json(&app, "/login/finish", &finish).await.status(), 400);
     }

@@ -30,8 +30,14 @@ impl Walk {
 
     /// Ends the client and starts it anew.
     fn again(&mut self, arguments: &[&str]) {
+        self.overhear();
         let next = start(&self.story, arguments);
         std::mem::replace(&mut self.client, next).close();
+    }
+
+    fn end(self) {
+        self.client.close();
+        self.story.browser.close();
     }
 
     /// Does an operation. The person allows what the client asks for meanwhile.
@@ -44,11 +50,15 @@ impl Walk {
             answer = self.client.receive();
         }
         assert_eq!(answer["ok"], true, "{operation}: {answer}");
+        self.overhear();
+        answer
+    }
+
+    fn overhear(&mut self) {
         let heard = self.client.ok(&json!({"op": "http"}));
         self.exchanges.extend_from_slice(heard["exchanges"].as_array().unwrap());
         // A network without internet is all that it needs.
         assert!(heard["refused"].as_array().is_none_or(Vec::is_empty), "{}", heard["refused"]);
-        answer
     }
 
     /// Connects, lists, and searches before and after its access token has run out. That is said to
@@ -98,7 +108,7 @@ fn an_sdk_signs_in(arguments: &[&str], row: &Row) {
     assert_eq!(walk.ok(&json!({"op": "connect"}))["protocol_version"], row.protocol_version);
     walk.ok(&json!({"op": "list"}));
     walk.compare(row);
-    walk.client.close();
+    walk.end();
 }
 
 /// The SDK that most published clients stand on. Unlike its successor it asks for the scope of the
@@ -108,13 +118,10 @@ fn typescript_sdk_1_signs_in() {
     an_sdk_signs_in(&["typescript-1.mjs", "--url", "URL", "--state", "STATE"], &client_table::TYPESCRIPT_1);
 }
 
-/// Its successor. `browser.rs` has more of it.
+/// Its successor as it is unless told to negotiate, which it does in `browser.rs`.
 #[test]
 fn typescript_sdk_2_signs_in() {
-    an_sdk_signs_in(
-        &["typescript-2.mjs", "--url", "URL", "--state", "STATE", "--protocol", "modern"],
-        &client_table::TYPESCRIPT_2,
-    );
+    an_sdk_signs_in(&["typescript-2.mjs", "--url", "URL", "--state", "STATE"], &client_table::TYPESCRIPT_2);
 }
 
 /// mcp-remote below an application that speaks stdio and nothing else. Started again, also in the newer
@@ -133,7 +140,7 @@ fn mcp_remote_signs_in() {
     walk.ok(&json!({"op": "connect"}));
     assert_eq!(walk.ok(&json!({"op": "list"}))["names"], json!(TOOLS));
     walk.compare(&Row { protocol_version: "2026-07-28", ..client_table::MCP_REMOTE });
-    walk.client.close();
+    walk.end();
 }
 
 /// The Inspector without its pages. By itself it signs nobody in where it has no terminal, and keeps its
@@ -174,7 +181,7 @@ fn inspector_signs_in() {
     let modern = [&search[..], &["--protocol-era", "modern"]].concat();
     assert_eq!(first_path(&run(&mut walk, &modern)), Some("falcon.md"));
     walk.compare(&Row { protocol_version: "2026-07-28", ..client_table::INSPECTOR });
-    walk.client.close();
+    walk.end();
 }
 
 /// Claude Code without an account, as on a network that has its own language model: it is added, signs
@@ -221,5 +228,5 @@ fn claude_code_signs_in() {
     assert!(!walk.exchanges.iter().any(|exchange| to(exchange, "/revoke")));
     let listed = status(&mut walk);
     assert!(listed.ends_with("Needs authentication"), "{listed}");
-    walk.client.close();
+    walk.end();
 }

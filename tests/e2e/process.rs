@@ -116,7 +116,7 @@ impl Driver {
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| {
-            panic!("{:?} does not start ({e}): run tests/install", command.get_program())
+            panic!("{} does not start ({e}): run tests/install", command.get_program().display())
         });
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Fault, RedirectUri, Request, Scope, Tx};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::Authz;
 use crate::error::{Code, OAuthError, no_store};
@@ -126,6 +127,9 @@ impl Metadata {
         }
         let name = text(asked, "client_name")?.map(clean).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| "Unnamed application".to_owned());
+        if is_our_own(&name) {
+            return Err(bad("client_name is this server's own name"));
+        }
         Ok(Self { name, redirect_uris, grant_types, application_type, informative })
     }
 
@@ -210,13 +214,24 @@ fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>,
     strings.collect::<Result<_, _>>().map(Some)
 }
 
-/// Text without control, bidirectional and zero-width characters (DCR-13).
+/// Text as a person sees it (DCR-13): composed, and without characters that show nothing or turn the line around.
 fn clean(text: &str) -> String {
+    use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
     let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
+        let category = c.general_category();
+        let unseen =
+            [Category::Control, Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
+        // Fillers and selectors count as letters, marks and symbols, and are as empty as a space.
+        unseen.contains(&category)
+            || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
     };
-    text.chars().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
+    text.nfc().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
+}
+
+/// Whether a name would be read as this server's own (DCR-13).
+fn is_our_own(name: &str) -> bool {
+    let folded: String = name.nfkc().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect();
+    folded == "portcullis"
 }
 
 fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fault> {
@@ -284,6 +299,8 @@ mod tests {
             ("client_uri", json!("javascript:alert(1)"), Code::InvalidClientMetadata),
             ("client_name", json!("x".repeat(257)), Code::InvalidClientMetadata),
             ("client_name", json!({}), Code::InvalidClientMetadata),
+            ("client_name", json!("Portcullis"), Code::InvalidClientMetadata),
+            ("client_name", json!("P\u{ad}\u{ff4f}RT cullis!"), Code::InvalidClientMetadata),
             ("scope", json!("a\"b"), Code::InvalidClientMetadata),
             ("software_statement", json!("x"), Code::InvalidSoftwareStatement),
         ] {
@@ -307,6 +324,11 @@ mod tests {
     #[test]
     fn names_are_cleaned_of_what_cannot_be_seen() {
         assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");
+        assert_eq!(clean("P\u{ad}o\u{206a}r\u{e0041}t"), "Port");
+        assert_eq!(clean("A\u{30a}"), "\u{c5}");
+        for empty in ["\u{3164}", "\u{2800}\u{fe0f}", "\u{2028}"] {
+            assert_eq!(clean(empty), "");
+        }
     }
 
     /// clients.md: vendors register grant types that this server does not have.

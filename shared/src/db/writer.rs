@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -14,6 +15,8 @@ use crate::clock::{Clock, Timestamp};
 
 /// How many jobs share a commit at most.
 const BATCH: usize = 256;
+/// How long the writer waits at most for callers of the last batch to come back.
+const GATHER: Duration = Duration::from_micros(500);
 /// How many jobs may wait; one more is told [`Fault::Busy`].
 const QUEUE: usize = 8192;
 
@@ -156,11 +159,14 @@ fn serve(
     hooks: &Hooks,
 ) {
     let mut latest = Timestamp(0);
+    let (mut previous, mut last_commit) = (1, Duration::ZERO);
     while let Ok(first) = jobs.recv() {
         // Within a process time does not go back: what was rotated or revoked stays in the past (OPS-04).
         latest = latest.max(clock.now());
         let mut batch = vec![first];
-        batch.extend(jobs.try_iter().take(BATCH - 1));
+        gather(&mut batch, jobs, previous, last_commit);
+        previous = batch.len();
+        let started = Instant::now();
         if let Err(fault) = commit(connection, &mut batch, head, latest) {
             tracing::error!(db.fault = %fault, db.jobs = batch.len(), "a batch was not committed");
             if !connection.is_autocommit() {
@@ -179,11 +185,32 @@ fn serve(
             }
             hooks.reload();
         }
+        last_commit = started.elapsed();
         for job in batch {
             job.answer();
         }
     }
     let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+}
+
+/// Takes what is queued. Callers that were answered together come back together, a moment apart: without waiting
+/// for them they would split into two halves that take turns, two commits for the work of one. So a batch waits
+/// for as many as the last one had, but never longer than a quarter of a commit. A lone caller never waits.
+fn gather(
+    batch: &mut Vec<Box<dyn Job>>,
+    jobs: &Receiver<Box<dyn Job>>,
+    previous: usize,
+    last_commit: Duration,
+) {
+    let patience = GATHER.min(last_commit / 4);
+    let started = Instant::now();
+    loop {
+        batch.extend(jobs.try_iter().take(BATCH - batch.len()));
+        if batch.len() >= previous.min(BATCH) || started.elapsed() >= patience {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Runs a batch in one transaction. An error means that nothing of it happened.
