@@ -4,6 +4,7 @@ mod authorize;
 mod browser;
 mod client_table;
 mod command_line;
+mod configuration;
 mod conformance;
 mod durability;
 mod harness;

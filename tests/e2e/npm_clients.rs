@@ -57,7 +57,7 @@ impl Walk {
     fn overhear(&mut self) {
         let heard = self.client.ok(&json!({"op": "http"}));
         self.exchanges.extend_from_slice(heard["exchanges"].as_array().unwrap());
-        // A network without internet is all that it needs.
+        // Behind the proxy: a network without internet is all that it needs.
         assert!(heard["refused"].as_array().is_none_or(Vec::is_empty), "{}", heard["refused"]);
     }
 
@@ -143,8 +143,7 @@ fn mcp_remote_signs_in() {
     walk.end();
 }
 
-/// The Inspector without its pages. By itself it signs nobody in where it has no terminal, and keeps its
-/// tokens in a keychain or not at all.
+/// The Inspector without its pages. Unless it is told to, it signs nobody in where it has no terminal.
 #[test]
 fn inspector_signs_in() {
     let node = node();
@@ -222,7 +221,7 @@ fn claude_code_signs_in() {
     assert!(answered && said.contains("launches at **dawn** from pad seven"), "{said}");
     walk.compare(&client_table::CLAUDE_CODE);
 
-    // It looks for a revocation endpoint, finds none, and forgets its tokens; the grant stays.
+    // It reads the metadata, which names no revocation endpoint, and forgets its tokens; the grant stays.
     let (signed_out, said) = run(&mut walk, &["mcp", "logout", "portcullis"], false);
     assert!(signed_out, "{said}");
     assert!(!walk.exchanges.iter().any(|exchange| to(exchange, "/revoke")));

@@ -199,7 +199,8 @@ async fn the_gate_answers_as_the_policy_says() {
 
         let mut answers = BTreeMap::new();
         for (id, name) in ["nothing_here", "docs_read", "docs_search", "whoami"].into_iter().enumerate() {
-            let mut answer = ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
+            let mut answer =
+                ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
             // It counts the name's letters.
             answer.headers.remove("content-length");
             let decision = app.resource.tools().decide(&held, &entitled, name);

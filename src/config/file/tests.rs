@@ -237,3 +237,14 @@ fn a_file_that_cannot_be_read_or_trusted_is_named() {
         format!("{0} can be changed by everybody (mode 666); run: chmod o-w {0}", path.display())
     );
 }
+
+/// What the handbook shows works as it is written there.
+#[test]
+fn the_handbooks_examples_are_read() {
+    let handbook = include_str!("../../../docs/configuration.md");
+    let example = |block: &str| block.split_once("```").map(|(example, _)| example.to_owned());
+    let examples: String = handbook.split("```toml\n").skip(1).filter_map(example).collect();
+    let file = parse(&examples).unwrap();
+    assert!(super::KEYS.iter().all(|key| examples.contains(key)), "{examples}");
+    assert_eq!(file.groups["engineers"], file.rules.tools["docs_read"]);
+}

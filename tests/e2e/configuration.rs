@@ -1,0 +1,203 @@
+//! `portcullis.toml`: where it is found, what counts more, and what `check` says about it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::process::{PORTCULLIS, Process, complaint};
+
+const RULES: &str = r#"
+    listen = "localhost:8123"
+    data_dir = "data"
+    docs = "handbook"
+
+    [groups]
+    archivists = ["docs.archive"]
+
+    [scopes."docs.archive"]
+    title = "Read what is kept for the record"
+    risk = "high"
+
+    [tools.docs_read]
+    scope = ["docs.read", "docs.archive"]
+"#;
+
+/// A folder with a configuration and the documents that it names.
+fn folder(configuration: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("handbook")).unwrap();
+    fs::write(dir.path().join("portcullis.toml"), configuration).unwrap();
+    dir
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    // As root the default would be the machine's own data directory: name another wherever it counts.
+    let mut command = Command::new(PORTCULLIS);
+    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir).stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The line that says what is wrong.
+fn line(output: &Output) -> String {
+    let said = complaint(output);
+    let line = said.lines().find_map(|line| line.strip_prefix("portcullis: "));
+    assert!(!output.status.success() && line.is_some(), "{said}");
+    line.unwrap().to_owned()
+}
+
+#[test]
+fn check_explains_what_is_built_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = report(&run(dir.path(), &["check", "--json", "--data-dir", "data"]));
+    assert_eq!(report["ok"], true, "{report}");
+    assert_eq!((&report["config"], &report["docs"]), (&Value::Null, &Value::Null));
+    assert_eq!(report["issuer"], "http://localhost:8080");
+    assert_eq!(report["groups"], json!({ "everyone": ["docs.read"] }));
+    assert_eq!(
+        report["scopes"],
+        json!([{ "name": "docs.read", "title": "Search and read the documentation", "risk": "low", "default": true }])
+    );
+    assert_eq!(
+        report["tools"],
+        json!([
+            { "name": "docs_read", "scopes": ["docs.read"], "groups": ["everyone"] },
+            { "name": "docs_search", "scopes": ["docs.read"], "groups": ["everyone"] },
+            { "name": "whoami", "scopes": null, "groups": ["everyone"] },
+        ])
+    );
+    // It looks, and leaves nothing behind.
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn check_explains_who_reaches_which_tool() {
+    let dir = folder(RULES);
+    let output = run(dir.path(), &["check"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    for part in [
+        "Configuration  portcullis.toml\n",
+        "Issuer         http://localhost:8123\n",
+        "Documents      handbook\n",
+        "  archivists  docs.archive\n  everyone    docs.read\n",
+        "  docs.archive  high risk                       Read what is kept for the record\n",
+        "  docs.read     low risk, asked for by default  Search and read the documentation\n",
+        "  docs_read    needs docs.archive docs.read  for archivists\n",
+        "  docs_search  needs docs.read               for everyone\n",
+        "  whoami       needs a valid token           for everyone\n",
+        "No problems.\n",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+/// The command line, then the environment, then the file, then what is built in.
+#[test]
+fn the_nearer_word_counts_more() {
+    let dir = folder("issuer = \"https://file.example\"\nlisten = \"localhost:1\"");
+    let other = dir.path().join("other.toml");
+    fs::write(&other, "issuer = \"https://other.example\"").unwrap();
+    let issuer = |output: Output| report(&output)["issuer"].clone();
+    let check = ["check", "--json"];
+    assert_eq!(issuer(run(dir.path(), &check)), "https://file.example");
+    let mut environment = command(dir.path(), &check);
+    environment.env("PORTCULLIS_CONFIG", &other);
+    assert_eq!(issuer(environment.output().unwrap()), "https://other.example");
+    environment.env("PORTCULLIS_ISSUER", "https://env.example");
+    assert_eq!(issuer(environment.output().unwrap()), "https://env.example");
+    environment.args(["--issuer", "https://line.example"]);
+    assert_eq!(issuer(environment.output().unwrap()), "https://line.example");
+    let named = ["--config", "other.toml", "check", "--json"];
+    let report = report(&run(dir.path(), &named));
+    assert_eq!((&report["config"], &report["listen"]), (&json!("other.toml"), &json!("localhost:8080")));
+}
+
+/// OPS-03: `check` and `serve` say the same, in one line, and neither goes on.
+#[test]
+fn check_says_what_serve_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let wide = dir.path().join("wide");
+    fs::create_dir(&wide).unwrap();
+    fs::set_permissions(&wide, fs::Permissions::from_mode(0o755)).unwrap();
+    for (configuration, says) in [
+        ("isuer = \"https://a.example\"", "unknown key `isuer` at portcullis.toml:1; did you mean `issuer`?"),
+        ("issuer = \"http://a.example\"", "portcullis.toml:1: issuer `http://a.example` is http"),
+        ("issuer = \"http://localhost:1\"\nlisten = \"localhost:0\"", "names another port"),
+        ("listen = \"0.0.0.0:0\"", "speaks no TLS"),
+        ("data_dir = \"wide\"\nlisten = \"0\"", "wide can be read by others (mode 755); run: chmod 700 wide"),
+        ("data_dir = \"portcullis.toml/x\"\nlisten = \"0\"", "cannot use data directory portcullis.toml/x"),
+        ("data_dir = \"data\"\ndocs = \"none\"\nlisten = \"0\"", "--docs none: there is no such folder"),
+    ] {
+        fs::write(dir.path().join("portcullis.toml"), configuration).unwrap();
+        let checked = run(dir.path(), &["check"]);
+        let json = report(&run(dir.path(), &["check", "--json"]));
+        let (check, serve) = (line(&checked), line(&run(dir.path(), &["serve"])));
+        assert!(check.contains(says), "{configuration}: {check}");
+        // One of them is a port that was picked, and another the system's own words.
+        if !configuration.contains("localhost:0") {
+            assert_eq!(check, serve, "{configuration}");
+        }
+        assert_eq!((&json["ok"], &json["problems"]), (&json!(false), &json!([check])), "{configuration}");
+    }
+}
+
+/// KEYS-05: it is said while the key lies beside what it opens; and a key that is gone is missed.
+#[test]
+fn check_looks_after_the_seal_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert_eq!(Process::start(&data, "localhost:0", None).stop(), Some(0));
+    let check = ["check", "--json", "--data-dir", data.to_str().unwrap()];
+    let good = report(&run(dir.path(), &check));
+    assert_eq!(good["ok"], true, "{good}");
+    assert!(good["warnings"][0].as_str().unwrap().starts_with("seal.key lies beside the database"), "{good}");
+    fs::remove_file(data.join("seal.key")).unwrap();
+    let serve = ["serve", "--listen", "localhost:0", "--data-dir", data.to_str().unwrap()];
+    assert_eq!(line(&run(dir.path(), &check)), line(&run(dir.path(), &serve)));
+}
+
+/// What cannot work is no error, but it is said.
+#[test]
+fn check_warns_of_what_nobody_can_use() {
+    let dir = folder("data_dir = \"data\"\n[scopes.spare]\ntitle = \"Nothing\"\n[groups]\neveryone = []");
+    let report = report(&run(dir.path(), &["check", "--json"]));
+    assert_eq!(report["ok"], true);
+    assert_eq!(
+        report["warnings"],
+        json!([
+            "no tool needs the scope `spare`",
+            "nobody may call the tool `docs_read`: no group has what it needs",
+            "nobody may call the tool `docs_search`: no group has what it needs",
+        ])
+    );
+}
+
+/// The file configures `serve`: its data directory, and what the first challenge asks for (META-07).
+#[test]
+fn serve_follows_the_file() {
+    let dir = folder(
+        "data_dir = \"here\"\nlisten = \"localhost:0\"\n[scopes.\"docs.read\"]\ndefault = false\n\
+         [scopes.all]\ntitle = \"All\"\ndefault = true\n[tools.docs_read]\nscope = \"all\"\n",
+    );
+    let server = Process::spawn(command(dir.path(), &["serve", "--json"]));
+    assert!(dir.path().join("here/portcullis.db").exists());
+    let challenge =
+        reqwest::blocking::Client::builder().no_proxy().build().unwrap().post(&server.mcp_url).send();
+    let challenge = challenge.unwrap().headers()["www-authenticate"].to_str().unwrap().to_owned();
+    assert!(challenge.ends_with("scope=\"all\""), "{challenge}");
+    // So do the other commands.
+    let link = run(dir.path(), &["setup-link"]);
+    assert!(link.status.success(), "{}", complaint(&link));
+    assert_eq!(server.stop(), Some(0));
+}
