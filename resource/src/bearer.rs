@@ -4,6 +4,7 @@
 mod challenge;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -32,21 +33,46 @@ pub struct Bearer {
     resource: ResourceUri,
     verifier: Verifier,
     status: Arc<dyn TokenStatus>,
-    verified: Cache<Digest, Arc<Verified>>,
+    verified: Cache<Digest, Arc<Remembered>>,
+}
+
+/// A token whose signature was checked, and whether its use is on record (REFRESH-06): that is written once, and
+/// asked of the database once.
+#[derive(Debug)]
+pub struct Remembered {
+    verified: Verified,
+    seen: AtomicBool,
+}
+
+impl Remembered {
+    /// What was verified.
+    pub(crate) fn verified(&self) -> &Verified {
+        &self.verified
+    }
 }
 
 /// A token that is good now, and what its user may be granted now.
 #[derive(Clone, Debug)]
 pub struct Checked {
     digest: Digest,
-    verified: Arc<Verified>,
+    verified: Arc<Remembered>,
     entitled: Arc<Scope>,
 }
 
 impl Checked {
     /// The token's claims.
     pub fn token(&self) -> &AccessToken {
-        &self.verified.token
+        &self.verified.verified.token
+    }
+
+    /// Whether its use is known to be on record.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.verified.seen.load(Ordering::Relaxed)
+    }
+
+    /// Its use is on record from now on.
+    pub(crate) fn mark_seen(&self) {
+        self.verified.seen.store(true, Ordering::Relaxed);
     }
 
     /// What the user is entitled to at this moment; a call may do this ∩ the token's scope.
@@ -93,7 +119,7 @@ pub struct Invalid {
     /// Enough of the token's hash to recognise it (AUDIT-05).
     pub token: Digest,
     /// Who signed says: the claims, if the signature was good.
-    pub verified: Option<Arc<Verified>>,
+    pub verified: Option<Arc<Remembered>>,
 }
 
 impl Invalid {
@@ -142,7 +168,7 @@ impl Bearer {
         let (verified, fresh) = match self.verified.get(&digest) {
             Some(verified) => (verified, false),
             None => match self.verifier.verify(well_formed(presented)?) {
-                Ok(verified) => (Arc::new(verified), true),
+                Ok(verified) => (Arc::new(Remembered { verified, seen: AtomicBool::new(false) }), true),
                 Err(why) => return Err(refused(word_for_unverified(why), digest)),
             },
         };
@@ -177,7 +203,11 @@ impl Bearer {
     }
 
     /// Everything but the signature: what a remembered token goes through too (RS-05).
-    fn standing(&self, verified: &Verified, now: Timestamp) -> Result<Arc<Scope>, &'static str> {
+    fn standing(
+        &self,
+        Remembered { verified, .. }: &Remembered,
+        now: Timestamp,
+    ) -> Result<Arc<Scope>, &'static str> {
         if !self.verifier.knows(&verified.kid) {
             return Err("key_removed");
         }

@@ -71,7 +71,11 @@ async fn answer(resource: &Resource, http: axum::extract::Request) -> Result<Res
     exchange.answer(&message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
 }
 
+/// The request as the logs know it, or a new one where nobody has begun to log it.
 fn from_peer(parts: &Parts) -> Request {
+    if let Some(request) = parts.extensions.get::<Request>() {
+        return request.clone();
+    }
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     Request::from(peer)
 }
@@ -122,8 +126,12 @@ async fn authenticate(
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, &refused, request).await),
     };
+    if caller.is_seen() {
+        return Ok(caller);
+    }
     let status = resource.bearer().status();
     if status.is_seen(caller.token()) {
+        caller.mark_seen();
         return Ok(caller);
     }
     // REFRESH-06: before anything is decided on a token, its refresh token counts as received.
@@ -133,6 +141,7 @@ async fn authenticate(
         tracing::error!(db.fault = %fault, "a token could not be marked as seen");
         Refusal::unavailable()
     })?;
+    caller.mark_seen();
     Ok(caller)
 }
 

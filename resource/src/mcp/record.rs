@@ -164,10 +164,10 @@ impl Denials {
         match &invalid.verified {
             // The signature was good, so the claims can be believed.
             Some(verified) => event
-                .subject(&verified.token.sub)
-                .client(&verified.token.client_id)
-                .grant(&verified.token.grant_id)
-                .jti(verified.token.jti.as_str()),
+                .subject(&verified.verified().token.sub)
+                .client(&verified.verified().token.client_id)
+                .grant(&verified.verified().token.grant_id)
+                .jti(verified.verified().token.jti.as_str()),
             None => event,
         }
     }
