@@ -127,7 +127,11 @@ impl Server {
 async fn flush(resource: Resource, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                // Or each open stream would hold the stop up until its time is over.
+                resource.end_streams();
+                return;
+            }
             () = tokio::time::sleep(FLUSH) => resource.flush().await,
         }
     }

@@ -1,10 +1,11 @@
 //! The whole story with real programs: Chromium, a passkey, the MCP TypeScript SDK.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::process::{Driver, Process, portcullis};
+use crate::process::{Driver, PORTCULLIS, Process, portcullis};
 
 pub struct Story {
     pub dir: tempfile::TempDir,
@@ -148,4 +149,97 @@ fn pages_obey_their_own_policy() {
             "{path}: {opened}"
         );
     }
+}
+
+/// MCP-12: a legacy session goes on after `kill -9`: the same client calls again, and begins nothing anew.
+#[test]
+fn a_legacy_session_survives_a_crash() {
+    let mut story = Story::begin();
+    let mut client = story.client("legacy");
+    assert_eq!(client.connect(&mut story.browser, "approve")["ok"], true);
+    assert_eq!(first_path(&search(&mut client, "falcon")), Some("falcon.md"));
+    client.ok(&json!({"op": "http"}));
+    story.restart();
+    assert_eq!(first_path(&search(&mut client, "dawn")), Some("falcon.md"));
+    let exchanges = client.ok(&json!({"op": "http"}));
+    let exchanges = exchanges["exchanges"].as_array().unwrap();
+    let calls: Vec<&Value> = exchanges.iter().filter(|e| e["method"] == "POST").collect();
+    assert!(
+        calls.iter().all(|e| e["headers"]["mcp-session-id"].as_str().is_some_and(|id| id.starts_with("ms_")))
+    );
+    assert!(
+        !calls.iter().any(|e| e["body"].as_str().is_some_and(|b| b.contains("\"initialize\""))),
+        "{exchanges:?}"
+    );
+}
+
+/// RS-11, MCP-09, MCP-10: an engineer's own client is refused with the scopes to ask for, asks for them in the
+/// browser, and calls; disabled on the command line, the same client is out at its next call.
+#[test]
+fn an_engineer_steps_up_and_is_disabled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, docs, config) =
+        (dir.path().join("data"), dir.path().join("docs"), dir.path().join("portcullis.toml"));
+    fs::create_dir(&docs).unwrap();
+    fs::write(docs.join("falcon.md"), "# Falcon\n\nThe falcon launches at dawn.\n").unwrap();
+    fs::write(
+        &config,
+        "docs = \"docs\"\n[groups]\nengineers = [\"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n\
+         [tools.docs_read]\nscope = \"docs.full\"\n",
+    )
+    .unwrap();
+    let mut command = Command::new(PORTCULLIS);
+    command
+        .args(["serve", "--json", "--listen", "localhost:0", "--config"])
+        .arg(&config)
+        .arg("--data-dir")
+        .arg(&data);
+    let server = Process::spawn(command);
+    let console = |arguments: &[&str]| -> Value {
+        let output = portcullis(&[arguments, &["--json", "--data-dir", data.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let added = console(&["user", "add", "ernie", "--group", "engineers"]);
+    let mut browser = Driver::browser(dir.path());
+    browser.ok(&json!({"op": "setup", "url": added["link"], "name": "ernie"}));
+    let mut client = Driver::typescript(&server.mcp_url, "legacy", dir.path());
+    assert_eq!(client.connect(&mut browser, "approve")["ok"], true);
+    assert_eq!(client.ok(&json!({"op": "list"}))["names"], json!(["docs_read", "docs_search", "whoami"]));
+
+    let read = json!({"op": "call", "name": "docs_read", "arguments": {"path": "falcon.md"}});
+    client.send(&read);
+    let asked = client.receive();
+    assert_eq!(asked["event"], "authorize", "{asked}");
+    let url = asked["url"].as_str().unwrap();
+    assert!(url.contains("docs.full") && url.contains("docs.read"), "{url}");
+    browser.ok(&json!({"op": "authorize", "url": url, "decision": "approve"}));
+    let answer = client.receive();
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert!(answer["result"]["structuredContent"]["text"].as_str().unwrap().contains("dawn"), "{answer}");
+    let refused = client.ok(&json!({"op": "http"}))["exchanges"].as_array().unwrap().iter().any(|exchange| {
+        exchange["status"] == 403
+            && exchange["www_authenticate"]
+                .as_str()
+                .is_some_and(|c| c.contains("scope=\"docs.full docs.read\""))
+    });
+    assert!(refused);
+
+    console(&["user", "disable", "ernie"]);
+    client.send(&read);
+    // The SDK tries its refresh token, finds it dead, and has to send its user to the browser again.
+    assert_eq!(client.receive()["event"], "authorize");
+    let events = recorded_events(&data);
+    assert!(events.iter().any(|event| event == "user.disabled"), "{events:?}");
+    browser.close();
+}
+
+/// The events on record.
+fn recorded_events(data: &std::path::Path) -> Vec<String> {
+    let tail = portcullis(&["audit", "tail", "-n", "10000", "--json", "--data-dir", data.to_str().unwrap()]);
+    let lines = String::from_utf8(tail.stdout).unwrap();
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
+        .collect()
 }

@@ -280,3 +280,45 @@ async fn twenty_people_at_once() {
         assert_eq!(record["client_id"], owner.1);
     }
 }
+
+/// MCP-12: a session is its principal's alone, survives a restart, and ends after 30 idle minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_its_principals_alone() {
+    let app = TestApp::start().await;
+    app.admin().await;
+    let (client, other_client) = (app.client().await, app.client().await);
+    let (mut ines, mut omar) = (app.enrol("ines", &[]).await, app.enrol("omar", &[]).await);
+    let tokens = app.tokens(&mut ines, &client).await;
+    let foreign = [app.tokens(&mut omar, &client).await, app.tokens(&mut ines, &other_client).await];
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+    let begun = post(&app, &tokens.access, None, &initialize).await;
+    assert_eq!(begun.status(), 200);
+    let session = header(begun.headers(), "mcp-session-id").unwrap().to_owned();
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    let status =
+        async |app: &TestApp, token: &str| post(app, token, Some(&session), &ping).await.status().as_u16();
+    assert_eq!(status(&app, &tokens.access).await, 200);
+    for foreign in &foreign {
+        assert_eq!(status(&app, &foreign.access).await, 404);
+    }
+    let app = app.restart().await;
+    assert_eq!(status(&app, &tokens.access).await, 200);
+    app.clock.advance(std::time::Duration::from_mins(31));
+    let tokens = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
+    assert_eq!(status(&app, &tokens.access).await, 404);
+}
+
+async fn post(app: &TestApp, token: &str, session: Option<&str>, body: &Value) -> reqwest::Response {
+    let mut request = app
+        .http
+        .post(app.mcp_url())
+        .bearer_auth(token)
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2025-11-25")
+        .json(body);
+    if let Some(session) = session {
+        request = request.header("mcp-session-id", session);
+    }
+    request.send().await.unwrap()
+}

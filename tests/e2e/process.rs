@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 
 use serde_json::{Value, json};
 
@@ -180,9 +181,21 @@ impl Driver {
 }
 
 impl Drop for Driver {
+    /// Lets it clean up after itself, a browser and its profile most of all; ends it if it hangs.
     fn drop(&mut self) {
         drop(self.stdin.take());
-        let _ = self.child.kill();
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let watchdog = std::thread::spawn(move || {
+            if end
+                .recv_timeout(std::time::Duration::from_secs(10))
+                .is_err_and(|e| e == RecvTimeoutError::Timeout)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        });
         let _ = self.child.wait();
+        drop(ended);
+        let _ = watchdog.join();
     }
 }
