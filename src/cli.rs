@@ -30,7 +30,7 @@ pub enum Command {
     Serve(Serve),
     /// Explain what `serve` would do with the same options: the configuration, and who may do what.
     Check(Check),
-    /// Print a new link for the first administrator. Works while there is none and the server runs.
+    /// Print a new link for the first administrator. Works while there is none.
     SetupLink(DataDirOption),
     /// Add users, show them, stop them, and say which groups they are in.
     #[command(subcommand)]

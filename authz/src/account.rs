@@ -23,8 +23,6 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::{sessions, users};
 
-/// WEBAUTHN-07
-const MOST_PASSKEYS: usize = 20;
 /// What the sign-out form's token is for.
 const SIGN_OUT: &str = "sign-out";
 
@@ -183,6 +181,14 @@ fn someone(authz: &Authz, headers: &HeaderMap) -> Result<(Browser, SignedIn), Pa
     Ok((browser, signed_in))
 }
 
+pub(crate) fn too_many_passkeys() -> PageError {
+    PageError::new(
+        StatusCode::BAD_REQUEST,
+        "too_many_passkeys",
+        "You have 20 passkeys, the most there can be. Remove one first.",
+    )
+}
+
 /// `POST /account/passkeys/start`: a session alone changes nothing, a passkey in hand must agree
 /// (WEBAUTHN-12).
 pub(crate) async fn add_start(
@@ -196,12 +202,8 @@ pub(crate) async fn add_start(
 async fn step_up(authz: &Authz, headers: &HeaderMap) -> Result<Response, PageError> {
     let (browser, signed_in) = someone(authz, headers)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
-    if existing.len() >= MOST_PASSKEYS {
-        return Err(PageError::new(
-            StatusCode::BAD_REQUEST,
-            "too_many_passkeys",
-            "You have 20 passkeys, the most there can be. Remove one first.",
-        ));
+    if existing.len() >= users::MOST_PASSKEYS {
+        return Err(too_many_passkeys());
     }
     let (challenge, state) =
         authz.webauthn.start_passkey_authentication(&existing).map_err(crate::webauthn_fault)?;
@@ -314,7 +316,7 @@ async fn add(
         let (request, user) = (request.clone(), user.id.clone());
         move |tx: &Tx<'_>| {
             let existing = users::passkeys(tx, &user)?.len();
-            if existing >= MOST_PASSKEYS || !users::insert_passkey(tx, &user, &passkey)? {
+            if existing >= users::MOST_PASSKEYS || !users::insert_passkey(tx, &user, &passkey)? {
                 return Ok(None);
             }
             audit::append(tx, enrolment::registered(&user, &passkey)?.request(&request))?;

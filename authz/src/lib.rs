@@ -21,6 +21,7 @@ mod session;
 mod status;
 mod store;
 mod token;
+mod visible;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use crate::Authz;
 use crate::login::enrolment;
 use crate::store::grants::{self, Reason};
-use crate::store::sessions;
 use crate::store::users::{self, Role, User};
+use crate::store::{links, sessions};
+use crate::visible;
 
 pub(crate) const NAME_RULE: &str = "Choose a name of 1 to 64 characters, without line breaks.";
 
@@ -17,8 +18,8 @@ pub(crate) const NAME_RULE: &str = "Choose a name of 1 to 64 characters, without
 pub(crate) fn valid_name(text: &str) -> Option<String> {
     let name = text.trim();
     let fits = !name.is_empty() && name.chars().count() <= 64;
-    // Ids and names share one argument on the command line.
-    (fits && !name.starts_with("u_") && !name.chars().any(char::is_control)).then(|| name.to_owned())
+    // Two people must not look alike, and ids and names share one argument on the command line.
+    (fits && !name.starts_with("u_") && visible::clean(name) == name).then(|| name.to_owned())
 }
 
 /// A person, for whoever administers the server.
@@ -55,11 +56,13 @@ pub enum Refusal {
     Unknown(String),
     #[error("there is a user called `{0}` already")]
     NameTaken(String),
-    #[error("`{0}` cannot be a name: use 1 to 64 characters, no line breaks, and not u_ at the start")]
+    #[error(
+        "`{0}` cannot be a name: use 1 to 64 characters, no line breaks, and no invisible characters, and not u_ at the start"
+    )]
     NameInvalid(String),
     #[error("there is no group `{0}`; define it under [groups] in portcullis.toml and restart")]
     GroupUnknown(String),
-    #[error("`{0}` is the last enabled administrator; make another one first")]
+    #[error("`{0}` is the last enabled administrator; somebody must be left who can administer")]
     LastAdministrator(String),
     #[error("`{0}` is disabled; enable the user first")]
     Disabled(String),
@@ -233,6 +236,7 @@ fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<usize, Fa
         authz.status.kill_grant(tx, grant);
     }
     sessions::delete_all_of(tx, user)?;
+    links::void_enrol(tx, user)?;
     Ok(ended.len())
 }
 

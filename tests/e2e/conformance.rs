@@ -51,7 +51,8 @@ fn suite(arguments: &[&str], results: &Path) -> Command {
 fn serves(revision: &str, scenarios: &[(&str, usize)]) {
     let mut story = Story::begin();
     let mut client = story.client("legacy");
-    assert_eq!(client.connect(&mut story.browser, "approve")["ok"], true);
+    let connected = client.connect(&mut story.browser, "approve");
+    assert_eq!(connected["ok"], true, "{connected}");
     let tokens = client.ok(&json!({"op": "tokens"}));
     // The suite's server mode has no option for a token.
     let mut proxy = node();

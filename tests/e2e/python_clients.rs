@@ -129,7 +129,7 @@ fn fastmcp_of_2025_signs_in_and_is_restarted() {
 fn answers_a_401_with_a_new_sign_in(library: &Library) {
     let mut story = Story::begin();
     let mut client = library.start(&story, "auto");
-    assert_eq!(client.connect(&mut story.browser, "approve")["ok"], true);
+    with_person(&mut client, &mut story, &json!({"op": "connect"}));
     exchanges(&mut client);
     client.ok(&json!({"op": "forget_access"}));
     let called = with_person(&mut client, &mut story, &json!({"op": "call", "name": "whoami"}));
@@ -179,9 +179,11 @@ fn fastmcp_comes_back_to_another_port() {
     for _ in 0..2 {
         client.send(&json!({"op": "connect"}));
         let asked = client.receive();
+        assert_eq!(asked["event"], "authorize", "{asked}");
         ports.push(port(&asked["url"]));
         story.browser.ok(&json!({"op": "authorize", "url": asked["url"], "decision": "approve"}));
-        assert_eq!(client.receive()["ok"], true);
+        let connected = client.receive();
+        assert_eq!(connected["ok"], true, "{connected}");
         // It looks at the URL itself before it opens the browser, without cookies.
         let looked = |exchange: &Value| exchange["method"] == "GET" && exchange["url"] == asked["url"];
         assert!(exchanges(&mut client).iter().any(looked));

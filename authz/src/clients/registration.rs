@@ -16,6 +16,7 @@ use crate::Authz;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
 use crate::store::clients::{self, Client, Registration, Trust};
+use crate::visible::clean;
 
 /// Never-approved clients vanish after this time (DCR-11).
 const UNUSED: Duration = Duration::from_hours(24);
@@ -214,20 +215,6 @@ fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>,
     strings.collect::<Result<_, _>>().map(Some)
 }
 
-/// Text as a person sees it (DCR-13): composed, and without characters that show nothing or turn the line around.
-fn clean(text: &str) -> String {
-    use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
-    let hidden = |c: char| {
-        let category = c.general_category();
-        let unseen =
-            [Category::Control, Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
-        // Fillers and selectors count as letters, marks and symbols, and are as empty as a space.
-        unseen.contains(&category)
-            || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
-    };
-    text.nfc().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
-}
-
 /// Whether a name would be read as this server's own (DCR-13).
 fn is_our_own(name: &str) -> bool {
     let folded: String = name.nfkc().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect();
@@ -318,17 +305,6 @@ mod tests {
         assert_eq!(trust(json!(["http://127.0.0.1/", "https://vscode.dev/redirect"])), Trust::Known);
         assert_eq!(trust(json!(["https://a.example/cb"])), Trust::Unverified);
         assert_eq!(trust(json!(["com.example.app:/cb"])), Trust::Unverified);
-    }
-
-    /// DCR-13
-    #[test]
-    fn names_are_cleaned_of_what_cannot_be_seen() {
-        assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");
-        assert_eq!(clean("P\u{ad}o\u{206a}r\u{e0041}t"), "Port");
-        assert_eq!(clean("A\u{30a}"), "\u{c5}");
-        for empty in ["\u{3164}", "\u{2800}\u{fe0f}", "\u{2028}"] {
-            assert_eq!(clean(empty), "");
-        }
     }
 
     /// clients.md: vendors register grant types that this server does not have.

@@ -194,6 +194,9 @@ async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Res
         ));
     }
     let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
+    if existing.len() >= users::MOST_PASSKEYS {
+        return Err(crate::account::too_many_passkeys());
+    }
     let existing = existing.iter().map(|passkey| passkey.cred_id().clone()).collect();
     let (public_key, state) = creation_options(authz, user.handle, &user.name, existing)?;
     let purpose = Purpose::Enrol { link, user: user.id };

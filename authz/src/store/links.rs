@@ -16,6 +16,15 @@ pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp)
     Ok(())
 }
 
+/// Voids the links of a user that were not used.
+pub(crate) fn void_enrol(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE link SET voided_at = ?2 WHERE user_id = ?1 AND voided_at IS NULL AND used_at IS NULL",
+        params![user, tx.now()],
+    )?;
+    Ok(())
+}
+
 /// Makes an enrolment link the only one of this user that works (ENROL-02).
 pub(crate) fn replace_enrol(
     tx: &Tx<'_>,
@@ -23,10 +32,7 @@ pub(crate) fn replace_enrol(
     user: &UserId,
     expires_at: Timestamp,
 ) -> Result<(), Fault> {
-    tx.execute(
-        "UPDATE link SET voided_at = ?2 WHERE user_id = ?1 AND voided_at IS NULL AND used_at IS NULL",
-        params![user, tx.now()],
-    )?;
+    void_enrol(tx, user)?;
     tx.execute(
         "INSERT INTO link (digest, purpose, user_id, created_at, expires_at) VALUES (?1, 'enrol', ?2, ?3, ?4)",
         params![digest, user, tx.now(), expires_at],

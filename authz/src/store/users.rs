@@ -5,6 +5,9 @@ use shared::{Fault, Timestamp, Tx, UserId};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey};
 
+/// How many passkeys a user may have (WEBAUTHN-07).
+pub(crate) const MOST_PASSKEYS: usize = 20;
+
 /// What a user may administer. No scope follows from it (design: roles are not groups).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {

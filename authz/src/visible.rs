@@ -1,0 +1,33 @@
+//! Names as a person sees them: nothing hidden in them, nothing that turns the line around.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
+
+/// Text as a person sees it (DCR-13): composed, and without characters that show nothing or turn the line around.
+pub(crate) fn clean(text: &str) -> String {
+    let hidden = |c: char| {
+        let category = c.general_category();
+        let unseen =
+            [Category::Control, Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
+        // Fillers and selectors count as letters, marks and symbols, and are as empty as a space.
+        unseen.contains(&category)
+            || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+    };
+    text.nfc().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DCR-13
+    #[test]
+    fn names_are_cleaned_of_what_cannot_be_seen() {
+        assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");
+        assert_eq!(clean("P\u{ad}o\u{206a}r\u{e0041}t"), "Port");
+        assert_eq!(clean("A\u{30a}"), "\u{c5}");
+        for empty in ["\u{3164}", "\u{2800}\u{fe0f}", "\u{2028}"] {
+            assert_eq!(clean(empty), "");
+        }
+    }
+}
