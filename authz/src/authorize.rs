@@ -1,24 +1,24 @@
-//! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): one function per row of
-//! the decision table, in its order.
+//! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): from a request to the first
+//! page, or to the refusal. The decision table is in `checks`.
+
+mod checks;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use shared::audit::{self, Event, Name};
-use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope};
+use shared::{ClientId, Fault, RedirectUri, Request};
+
+use checks::Checks;
 
 use crate::error::Code;
-use crate::form::Params;
-use crate::oxide::{self, Refusal, Steps};
-use crate::pages::{ErrorPage, Labelled};
+use crate::oxide;
+use crate::pages::ErrorPage;
 use crate::session::{self, Browser, SignedIn};
-use crate::store::clients::{self, Client, Trust};
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
-/// Longer values could not be echoed safely (AUTHZ-11).
-const LONGEST_STATE: usize = 4096;
 /// Asked for by clients that want a refresh token; not a permission (REFRESH-01).
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
 
@@ -69,11 +69,6 @@ enum Stop {
     },
     Fault(Fault),
 }
-
-/// A page's title, what happened, and what to do next.
-type Words<'a> = [&'a str; 3];
-
-const START_AGAIN: &str = "Start again from your application. If this comes back, it needs an update.";
 
 struct PageStop {
     reason: &'static str,
@@ -196,334 +191,6 @@ async fn show(
     match signed_in {
         Some(signed_in) => consent::page(authz, transaction, &signed_in),
         None => login::passkey::page(authz, Some(transaction)),
-    }
-}
-
-/// What the checks find out on their way.
-struct Checks<'a> {
-    authz: &'a Authz,
-    request: &'a Request,
-    params: Params,
-    client: Option<Client>,
-    redirect_uri: Option<RedirectUri>,
-    code_challenge: Option<String>,
-    resource: Option<ResourceUri>,
-    prompt: Prompt,
-    max_age: Option<i64>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Prompt {
-    login: bool,
-    none: bool,
-}
-
-impl<'a> Checks<'a> {
-    fn new(authz: &'a Authz, request: &'a Request, text: &str) -> Result<Self, Stop> {
-        let mut checks = Self {
-            authz,
-            request,
-            params: Params::default(),
-            client: None,
-            redirect_uri: None,
-            code_challenge: None,
-            resource: None,
-            prompt: Prompt::default(),
-            max_age: None,
-        };
-        checks.params = Params::parse(text).map_err(|_| {
-            let words = [
-                "This sign-in link is damaged",
-                "The request's parameters are not readable text.",
-                START_AGAIN,
-            ];
-            checks.page("malformed", Code::InvalidRequest, words, |_| {})
-        })?;
-        checks.only_one_client()?;
-        Ok(checks)
-    }
-
-    /// Row 2: one client, or none is believed.
-    fn only_one_client(&self) -> Result<(), Stop> {
-        if self.params.is_repeated("client_id") || self.params.get("client_id").is_none() {
-            let words = [
-                "Which application is asking?",
-                "The request names no client, or more than one.",
-                START_AGAIN,
-            ];
-            return Err(self.page("client_id_missing", Code::InvalidClient, words, |_| {}));
-        }
-        Ok(())
-    }
-
-    /// Row 2: the client is known and enabled.
-    fn find_client(&self, client_id: &str) -> Result<Client, Stop> {
-        let found = match ClientId::parse(client_id) {
-            Some(id) => self.authz.db.read(|conn| clients::find(conn, &id))?,
-            None => None,
-        };
-        let what = match found {
-            Some(client) if !client.disabled => return Ok(client),
-            Some(_) => "An administrator has disabled this client.",
-            None => {
-                "No client with this id is registered. It may have been removed because it was never used."
-            }
-        };
-        let next = "Remove the server from your application and add it again, so that it registers anew.";
-        let words = ["This application is not registered here", what, next];
-        Err(self.page("client_unknown", Code::InvalidClient, words, |page| {
-            page.received =
-                Some(Labelled { label: "Client id received".to_owned(), value: client_id.to_owned() });
-            page.copyable_fix = Some(format!(
-                "claude mcp remove portcullis\nclaude mcp add --transport http portcullis {}",
-                self.authz.issuer.url("/mcp")
-            ));
-        }))
-    }
-
-    /// Row 4: the redirect URI is one the client registered (REDIR-01, REDIR-02).
-    fn match_redirect_uri(&self, client: &Client, asked: Option<&str>) -> Result<RedirectUri, Stop> {
-        if self.params.is_repeated("redirect_uri") {
-            return Err(self.redirect_uri_page(client, "redirect_uri_repeated", asked));
-        }
-        let uri = match asked {
-            // Absent is fine if there is nothing to choose from (RFC 6749 §3.1.2.3).
-            None => match client.redirect_uris.as_slice() {
-                [only] => only.clone(),
-                _ => return Err(self.redirect_uri_page(client, "redirect_uri_missing", None)),
-            },
-            Some(asked) => RedirectUri::parse(asked)
-                .ok()
-                .filter(|uri| client.redirect_uris.iter().any(|registered| registered.matches(uri)))
-                .ok_or_else(|| self.redirect_uri_page(client, "redirect_uri_unmatched", Some(asked)))?,
-        };
-        // One click on a stranger's link must not hand a code over the network (DCR-05).
-        if !uri.target().is_usable_unverified() && client.trust != Trust::Verified {
-            let what = format!(
-                "“{}” registered itself and wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
-                client.name
-            );
-            let words = [
-                "This application has not been verified",
-                &what,
-                "Ask an administrator to verify this client.",
-            ];
-            return Err(self.page("redirect_uri_remote", Code::InvalidRequest, words, |page| {
-                page.received = Some(Labelled { label: "Redirect URI".to_owned(), value: uri.to_string() });
-            }));
-        }
-        Ok(uri)
-    }
-
-    fn redirect_uri_page(&self, client: &Client, reason: &'static str, asked: Option<&str>) -> Stop {
-        let what = format!(
-            "“{}” asked for its answer at an address that it did not register, so nothing was sent there.",
-            client.name
-        );
-        let next = "Remove the server from your application and add it again, so that it registers the address it uses.";
-        self.page(
-            reason,
-            Code::InvalidRequest,
-            ["The answer would go to the wrong place", &what, next],
-            |page| {
-                page.received = Some(Labelled {
-                    label: "Redirect URI received".to_owned(),
-                    value: asked.unwrap_or("none").to_owned(),
-                });
-                page.expected_label = "Redirect URIs registered".to_owned();
-                page.expected = client.redirect_uris.iter().map(ToString::to_string).collect();
-            },
-        )
-    }
-
-    /// Rows 5 and 6, and AUTHZ-11.
-    fn check_shape(&self) -> Result<(), Stop> {
-        if self.params.all("state").any(|state| state.len() > LONGEST_STATE) {
-            let what = "The application's state value is longer than 4096 bytes.";
-            let words = ["This sign-in request is too long", what, START_AGAIN];
-            return Err(self.page("state_oversized", Code::InvalidRequest, words, |_| {}));
-        }
-        match self.params.repeated() {
-            Some("resource") => {
-                return Err(self.redirect(Code::InvalidTarget, "one grant has one resource"));
-            }
-            Some(_) => return Err(self.redirect(Code::InvalidRequest, "a parameter is repeated")),
-            None => {}
-        }
-        if self.params.has_control_characters() {
-            return Err(self.redirect(Code::InvalidRequest, "a parameter holds a control character"));
-        }
-        if self.params.get("response_type").is_none() {
-            return Err(self.redirect(Code::InvalidRequest, "response_type is missing"));
-        }
-        if self.params.get("response_type") != Some("code") {
-            return Err(self.redirect(Code::UnsupportedResponseType, "only response_type=code is supported"));
-        }
-        Ok(())
-    }
-
-    /// Row 7.
-    fn check_grant_type(&self) -> Result<(), Stop> {
-        match &self.client {
-            Some(client) if client.has_grant("authorization_code") => Ok(()),
-            _ => {
-                Err(self.redirect(Code::UnauthorizedClient, "the client did not register authorization_code"))
-            }
-        }
-    }
-
-    /// Row 8 (PKCE-01, PKCE-02, PKCE-03).
-    fn check_challenge(&mut self) -> Result<(), Stop> {
-        self.code_challenge = oxide::code_challenge(&self.params);
-        if self.code_challenge.is_none() {
-            return Err(self.redirect(
-                Code::InvalidRequest,
-                "code_challenge with code_challenge_method=S256 is required",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Row 9 (AUTHZ-05, AUTHZ-06, AUTHZ-16).
-    fn check_options(&mut self) -> Result<(), Stop> {
-        if self.params.get("request").is_some() {
-            return Err(self.redirect(Code::RequestNotSupported, "request objects are not supported"));
-        }
-        if self.params.get("request_uri").is_some() {
-            return Err(self.redirect(Code::RequestUriNotSupported, "request_uri is not supported"));
-        }
-        if self.params.get("response_mode").is_some_and(|mode| mode != "query") {
-            return Err(self.redirect(Code::InvalidRequest, "only response_mode=query is supported"));
-        }
-        let prompts: Vec<&str> =
-            self.params.get("prompt").unwrap_or_default().split_ascii_whitespace().collect();
-        self.prompt = Prompt { login: prompts.contains(&"login"), none: prompts.contains(&"none") };
-        if self.prompt.none && prompts.len() > 1 {
-            return Err(self.redirect(Code::InvalidRequest, "prompt=none stands alone"));
-        }
-        if let Some(max_age) = self.params.get("max_age") {
-            let max_age = max_age.parse().ok().filter(|age: &u32| i64::from(*age) >= 0);
-            match max_age {
-                Some(age) => self.max_age = Some(i64::from(age)),
-                None => return Err(self.redirect(Code::InvalidRequest, "max_age is no number of seconds")),
-            }
-        }
-        Ok(())
-    }
-
-    /// Row 10, first half (AUTHZ-14).
-    fn check_resource(&mut self) -> Result<(), Stop> {
-        let endpoints = self.authz.catalogue.endpoints();
-        let found = match self.params.get("resource") {
-            Some(asked) => {
-                let asked = ResourceUri::parse(asked).ok();
-                endpoints.into_iter().find(|e| Some(&e.resource) == asked.as_ref())
-            }
-            None if endpoints.len() == 1 => endpoints.into_iter().next(),
-            None => None,
-        };
-        match found {
-            Some(endpoint) => {
-                self.resource = Some(endpoint.resource);
-                Ok(())
-            }
-            None => {
-                Err(self
-                    .redirect(Code::InvalidTarget, "the resource is not one this server issues tokens for"))
-            }
-        }
-    }
-
-    /// A page in place of a redirect; `fill` adds what there is to show beside the words.
-    fn page(
-        &self,
-        reason: &'static str,
-        code: Code,
-        words: Words<'_>,
-        fill: impl FnOnce(&mut ErrorPage),
-    ) -> Stop {
-        let [title, what_happened, next_step] = words;
-        let mut page = ErrorPage::new(code.as_str(), &self.request.id, title, what_happened, next_step);
-        fill(&mut page);
-        let client_id = self.client.as_ref().map(|client| client.id.clone());
-        Stop::Page(Box::new(PageStop { reason, client_id, page }))
-    }
-
-    fn back(&self) -> Result<Return, Stop> {
-        match (&self.client, &self.redirect_uri) {
-            (Some(client), Some(redirect_uri)) => Ok(Return {
-                client_id: client.id.clone(),
-                redirect_uri: redirect_uri.clone(),
-                state: self.params.get("state").map(str::to_owned),
-            }),
-            _ => Err(Self::bug()),
-        }
-    }
-
-    fn redirect(&self, code: Code, description: &'static str) -> Stop {
-        match self.back() {
-            Ok(to) => Stop::Redirect { to, code, description },
-            Err(stop) => stop,
-        }
-    }
-
-    fn bug() -> Stop {
-        Stop::Fault(Fault::Storage("an authorization request went on without its checks".to_owned()))
-    }
-}
-
-impl Steps for Checks<'_> {
-    type Stop = Stop;
-
-    fn bind(&mut self, client_id: &str, redirect_uri: Option<&str>) -> Result<RedirectUri, Stop> {
-        let client = self.find_client(client_id)?;
-        self.client = Some(client.clone());
-        let uri = self.match_redirect_uri(&client, redirect_uri)?;
-        self.redirect_uri = Some(uri.clone());
-        self.check_shape()?;
-        Ok(uri)
-    }
-
-    fn extend(&mut self) -> Result<(), Stop> {
-        self.check_grant_type()?;
-        self.check_challenge()?;
-        self.check_options()?;
-        self.check_resource()
-    }
-
-    /// Row 10, second half (AUTHZ-13): unknown scopes are dropped; absent means the default.
-    fn negotiate(&mut self, scope: Option<Scope>) -> Result<Scope, Stop> {
-        let default = match &self.resource {
-            Some(resource) => {
-                self.authz.catalogue.endpoint(resource).map(|e| e.default_scope).unwrap_or_default()
-            }
-            None => Scope::empty(),
-        };
-        let known = self.authz.grantable();
-        let asked: Scope = scope.iter().flat_map(Scope::iter).filter(|s| *s != OFFLINE_ACCESS).collect();
-        let granted = if asked.is_empty() { default } else { asked.intersection(&known) };
-        if granted.is_empty() {
-            return Err(self.redirect(Code::InvalidScope, "no scope of the request is known here"));
-        }
-        Ok(granted)
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> Stop {
-        match refusal {
-            Refusal::InvalidScope => self.redirect(Code::InvalidScope, "the scope is malformed"),
-            Refusal::UnsupportedResponseType => {
-                self.redirect(Code::UnsupportedResponseType, "only response_type=code is supported")
-            }
-            Refusal::Unusable | Refusal::InvalidRequest | Refusal::InvalidGrant => {
-                let asked = self.params.get("redirect_uri").unwrap_or("none").to_owned();
-                let words =
-                    ["The answer would go nowhere", "The request's redirect URI is no address.", START_AGAIN];
-                self.page("redirect_uri_malformed", Code::InvalidRequest, words, |page| {
-                    page.received =
-                        Some(Labelled { label: "Redirect URI received".to_owned(), value: asked });
-                })
-            }
-        }
     }
 }
 
