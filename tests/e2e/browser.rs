@@ -173,10 +173,10 @@ fn a_legacy_session_survives_a_crash() {
     );
 }
 
-/// RS-11, MCP-09, MCP-10: an engineer's own client is refused with the scopes to ask for, asks for them in the
+/// MCP-09, MCP-10, RS-11: two people with their own clients. The intern's knows of no such tool; the engineer's is refused with the scopes to ask for, asks for them in the
 /// browser, and calls; disabled on the command line, the same client is out at its next call.
 #[test]
-fn an_engineer_steps_up_and_is_disabled() {
+fn an_intern_is_kept_out_and_an_engineer_steps_up() {
     let dir = tempfile::tempdir().unwrap();
     let (data, docs, config) =
         (dir.path().join("data"), dir.path().join("docs"), dir.path().join("portcullis.toml"));
@@ -200,6 +200,22 @@ fn an_engineer_steps_up_and_is_disabled() {
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     };
+    // The intern's own client does not see the tool, and is told what it is told of one that does not exist.
+    let intern_dir = tempfile::tempdir().unwrap();
+    let added = console(&["user", "add", "ines"]);
+    let mut intern_browser = Driver::browser(intern_dir.path());
+    intern_browser.ok(&json!({"op": "setup", "url": added["link"], "name": "ines"}));
+    let mut intern = Driver::typescript(&server.mcp_url, "legacy", intern_dir.path());
+    assert_eq!(intern.connect(&mut intern_browser, "approve")["ok"], true);
+    assert_eq!(intern.ok(&json!({"op": "list"}))["names"], json!(["docs_search", "whoami"]));
+    let call = |name: &str| json!({"op": "call", "name": name, "arguments": {"path": "falcon.md"}});
+    let [denied, unknown] =
+        ["docs_read", "docs_rexd"].map(|name| intern.attempt(&call(name)).to_string().replace(name, "NAME"));
+    assert!(denied.contains("-32602") && denied == unknown, "{denied} {unknown}");
+    intern.close();
+    intern_browser.close();
+    assert!(recorded_decisions(&data).contains(&"not_entitled".to_owned()));
+
     let added = console(&["user", "add", "ernie", "--group", "engineers"]);
     let mut browser = Driver::browser(dir.path());
     browser.ok(&json!({"op": "setup", "url": added["link"], "name": "ernie"}));
@@ -234,12 +250,19 @@ fn an_engineer_steps_up_and_is_disabled() {
     browser.close();
 }
 
-/// The events on record.
-fn recorded_events(data: &std::path::Path) -> Vec<String> {
+fn records(data: &std::path::Path) -> Vec<Value> {
     let tail = portcullis(&["audit", "tail", "-n", "10000", "--json", "--data-dir", data.to_str().unwrap()]);
     let lines = String::from_utf8(tail.stdout).unwrap();
-    lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned())
-        .collect()
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The events on record.
+fn recorded_events(data: &std::path::Path) -> Vec<String> {
+    records(data).iter().map(|record| record["event"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What the gate decided, where it said no.
+fn recorded_decisions(data: &std::path::Path) -> Vec<String> {
+    let denied = records(data).into_iter().filter(|record| record["event"] == "mcp.denied");
+    denied.map(|record| record["detail"]["decision"].as_str().unwrap().to_owned()).collect()
 }

@@ -3,15 +3,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::Request;
 
@@ -28,15 +28,18 @@ use crate::bearer::{Checked, Refused};
 
 /// Larger bodies are refused (standards §1).
 const LARGEST: usize = 1 << 20;
+/// How long the rest of a request is waited for whose answer is known.
+const PATIENCE: Duration = Duration::from_secs(2);
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `/mcp`, whatever the method.
 pub(crate) async fn gate(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
+    let (parts, mut body) = request.into_parts();
     let front = resource.front();
-    let origin = front.check_origin(request.headers()).map(Option::<&_>::cloned);
-    let host = front.check_host(request.uri(), request.headers());
+    let origin = front.check_origin(&parts.headers).map(Option::<&_>::cloned);
+    let host = front.check_host(&parts.uri, &parts.headers);
     let (origin, answer) = match (host, origin) {
-        (Ok(()), Ok(origin)) => (origin, answer(&resource, request).await),
+        (Ok(()), Ok(origin)) => (origin, answer(&resource, &parts, &mut body).await),
         (Err(refusal), origin) => (origin.ok().flatten(), Err(refusal)),
         (Ok(()), Err(refusal)) => (None, Err(refusal)),
     };
@@ -46,22 +49,24 @@ pub(crate) async fn gate(State(resource): State<Resource>, request: axum::extrac
     if media::is(response.headers(), CONTENT_TYPE, b"text/event-stream") {
         response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
+    if !drained(body).await && parts.version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-async fn answer(resource: &Resource, http: axum::extract::Request) -> Result<Response, Refusal> {
+async fn answer(resource: &Resource, parts: &Parts, body: &mut Body) -> Result<Response, Refusal> {
     let began = Instant::now();
-    let (parts, body) = http.into_parts();
     match parts.method {
         Method::POST => {}
         Method::OPTIONS => return Ok(Front::preflight(&parts.headers)),
         Method::GET | Method::DELETE if names_session(&parts.headers) => {
-            return in_session(resource, &parts).await;
+            return in_session(resource, parts).await;
         }
         _ => return Err(method_not_allowed()),
     }
     bounded(&parts.headers)?;
-    let request = from_peer(&parts);
+    let request = from_peer(parts);
     let caller = authenticate(resource, &parts.headers, &request).await?;
     media::check(&parts.headers)?;
     let body = read(body).await?;
@@ -157,12 +162,31 @@ pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, requ
     Refusal::new(status, code, words).header(WWW_AUTHENTICATE, challenge)
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+async fn read(body: &mut Body) -> Result<Bytes, Refusal> {
     match Limited::new(body, LARGEST).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refusal::bad_request(INVALID_REQUEST, "The body could not be read.")),
     }
+}
+
+/// Reads a request to its end, which most refusals come before; whether the end was reached. Unread
+/// bytes make hyper cut the connection, and with it the answer, or the request that the client, who was
+/// told nothing, sends next (RFC 9112 §9.6).
+async fn drained(mut body: Body) -> bool {
+    let mut room = LARGEST;
+    if body.size_hint().lower() > room as u64 {
+        return false;
+    }
+    let to_the_end = async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let Some(left) = room.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return false };
+            room = left;
+        }
+        true
+    };
+    tokio::time::timeout(PATIENCE, to_the_end).await.unwrap_or(false)
 }
 
 #[cfg(test)]
