@@ -28,7 +28,8 @@ pub struct Row {
     pub result: &'static str,
 }
 
-const ROWS: [&Row; 5] = [&CLAUDE_CODE, &INSPECTOR, &MCP_REMOTE, &TYPESCRIPT_1, &TYPESCRIPT_2];
+const ROWS: [&Row; 7] =
+    [&CLAUDE_CODE, &INSPECTOR, &MCP_REMOTE, &PYTHON_MCP, &FASTMCP, &TYPESCRIPT_1, &TYPESCRIPT_2];
 
 pub const CLAUDE_CODE: Row = Row {
     client: "Claude Code",
@@ -66,6 +67,30 @@ pub const MCP_REMOTE: Row = Row {
     result: "works; `--protocol auto` speaks 2026-07-28",
 };
 
+pub const PYTHON_MCP: Row = Row {
+    client: "Python SDK (mcp)",
+    version: || pip("mcp"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read offline_access",
+    refreshes: "when it is time",
+    step_up: "not tested",
+    result: "works; a 401 sends its user to the browser",
+};
+
+pub const FASTMCP: Row = Row {
+    client: "fastmcp",
+    version: || pip("fastmcp"),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read offline_access",
+    refreshes: "when it is time",
+    step_up: "not tested",
+    result: "works; a 401 sends its user to the browser",
+};
+
 pub const TYPESCRIPT_1: Row = Row {
     client: "TypeScript SDK 1",
     version: || npm("@modelcontextprotocol/sdk"),
@@ -86,7 +111,7 @@ pub const TYPESCRIPT_2: Row = Row {
     protocol_version: "2025-11-25",
     scopes: "docs.read offline_access",
     refreshes: "after a 401",
-    step_up: "not tested",
+    step_up: "after a 403",
     result: "works; told to negotiate, it speaks 2026-07-28",
 };
 
@@ -174,6 +199,12 @@ fn npm(package: &str) -> String {
     let lock = fs::read_to_string(clients().join("package-lock.json")).unwrap();
     let lock: Value = serde_json::from_str(&lock).unwrap();
     lock["packages"][format!("node_modules/{package}")]["version"].as_str().unwrap().to_owned()
+}
+
+fn pip(package: &str) -> String {
+    let lock = fs::read_to_string(clients().join("python/requirements.txt")).unwrap();
+    let pinned = lock.lines().find_map(|line| line.strip_prefix(package)?.strip_prefix("=="));
+    pinned.unwrap().trim_end_matches('\\').trim().to_owned()
 }
 
 fn table() -> String {

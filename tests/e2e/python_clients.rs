@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::browser::{Story, first_path, search};
+use crate::client_table::{FASTMCP as FASTMCP_ROW, PYTHON_MCP, Row};
 use crate::process::{Driver, clients};
 
 /// Which library a driver uses, and what is its own about it.
@@ -13,10 +14,11 @@ struct Library {
     driver: &'static str,
     /// It knows after a restart when its access token ends, and refreshes in time.
     remembers_expiry: bool,
+    row: &'static Row,
 }
 
-const MCP: Library = Library { driver: "mcp_client.py", remembers_expiry: false };
-const FASTMCP: Library = Library { driver: "fastmcp_client.py", remembers_expiry: true };
+const MCP: Library = Library { driver: "mcp_client.py", remembers_expiry: false, row: &PYTHON_MCP };
+const FASTMCP: Library = Library { driver: "fastmcp_client.py", remembers_expiry: true, row: &FASTMCP_ROW };
 
 impl Library {
     /// Starts it, with the state that the one before left.
@@ -68,13 +70,17 @@ fn port(authorize_url: &Value) -> u16 {
 fn signs_in_and_is_restarted(library: &Library, protocol: &str, negotiated: &str) {
     let mut story = Story::begin();
     let mut client = library.start(&story, protocol);
-    let connected = client.connect(&mut story.browser, "approve");
+    client.send(&json!({"op": "connect"}));
+    let asked = client.receive();
+    let page = asked["url"].as_str().unwrap();
+    story.browser.ok(&json!({"op": "authorize", "url": page, "decision": "approve"}));
+    let connected = client.receive();
     assert_eq!(connected["ok"], true, "{connected}");
     assert_eq!((&connected["registered"], &connected["authorized"]), (&json!(true), &json!(true)));
     assert_eq!(connected["protocol_version"], negotiated);
     assert_eq!(client.ok(&json!({"op": "list"}))["names"], json!(["docs_read", "docs_search", "whoami"]));
     assert_eq!(first_path(&search(&mut client, "falcon dawn")), Some("falcon.md"));
-    let made = exchanges(&mut client);
+    let mut made = exchanges(&mut client);
     let registered: Vec<Value> = made
         .iter()
         .filter(|exchange| exchange["status"] == 201)
@@ -90,6 +96,10 @@ fn signs_in_and_is_restarted(library: &Library, protocol: &str, negotiated: &str
         (&json!(true), &json!(true)),
         "{refreshed}"
     );
+    if protocol == "auto" {
+        made.extend(exchanges(&mut client));
+        library.row.compare(page, &made);
+    }
     client.close();
 
     story.restart();
