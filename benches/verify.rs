@@ -59,7 +59,10 @@ fn main() {
     println!("first check            {first:>9.0} ns");
     println!("check of a seen token  {seen:>9.0} ns");
     println!("  SHA-256 of the token {:>9.0} ns (part of both)", machine::median(digest));
-    println!("TokenStatus::is_seen   {:>9.0} ns (the gate asks it once for a token)", machine::median(is_seen));
+    println!(
+        "TokenStatus::is_seen   {:>9.0} ns (the gate asks it once for a token)",
+        machine::median(is_seen)
+    );
     machine::load_after();
     machine::ratio(
         "compared: ns of the first check of a token and of the check of one seen before; the aim is 20 or more",

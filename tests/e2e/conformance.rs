@@ -87,8 +87,8 @@ fn the_endpoint_conforms_to_2025_11_25() {
     serves(
         "2025-11-25",
         &[
-            ("server-initialize", 2),
-            ("server-session-lifecycle", 0),
+            ("server-initialize", 3),
+            ("server-session-lifecycle", 3),
             ("ping", 2),
             ("tools-list", 3),
             ("dns-rebinding-protection", 2),
@@ -106,7 +106,7 @@ fn the_endpoint_conforms_to_2026_07_28() {
             ("dns-rebinding-protection", 2),
             ("caching", 4),
             ("http-header-validation", 14),
-            ("server-stateless", 20),
+            ("server-stateless", 21),
             ("server-sse-multiple-streams", 1),
         ],
     );
