@@ -119,12 +119,17 @@ impl Status {
         });
     }
 
-    /// Lets none of a user's tokens count any more, before the commit that makes it so.
+    /// Lets none of a user's tokens count any more, before the commit that makes it so; and once more after it,
+    /// because what an earlier job of the same batch allowed is published only then.
     pub(crate) fn remove_user(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId) {
-        let (status, id) = (Arc::clone(self), id.clone());
-        tx.before_commit(move || {
-            status.write().users.remove(&id);
-        });
+        let remove = || {
+            let (status, id) = (Arc::clone(self), id.clone());
+            move || {
+                status.write().users.remove(&id);
+            }
+        };
+        tx.before_commit(remove());
+        tx.after_commit(remove());
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Live> {
@@ -199,5 +204,34 @@ mod tests {
             groups.is_joinable("engineers") && !groups.is_joinable("everyone") && !groups.is_joinable("gone")
         );
         assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
+    }
+
+    /// RS-08: in one batch an earlier job's permission is published after a later job's kill; the kill must win.
+    #[tokio::test]
+    async fn a_kill_outlives_a_permission_of_the_same_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = shared::Clock::held(Timestamp(1));
+        let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();
+        let groups = Groups::new([("everyone".to_owned(), scope("docs.read"))].into());
+        let status = Status::load(&db, groups, clock.now()).unwrap();
+        let user = UserId::random();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (enabling, disabling) =
+            ((Arc::clone(&status), user.clone()), (Arc::clone(&status), user.clone()));
+        let (held, enabled, disabled, _) = tokio::join!(
+            // Holds the writer until the two behind it are queued, so that they share a batch.
+            db.write(move |_| released.recv().map_err(|_| Fault::Busy)),
+            db.write(move |tx| {
+                enabling.0.set_groups(tx, &enabling.1, &[]);
+                Ok(())
+            }),
+            db.write(move |tx| {
+                disabling.0.remove_user(tx, &disabling.1);
+                Ok(())
+            }),
+            async { release.send(()) },
+        );
+        assert!(held.is_ok() && enabled.is_ok() && disabled.is_ok());
+        assert_eq!(*status.entitled(&user), Scope::empty());
     }
 }
