@@ -198,6 +198,26 @@ async fn a_link_never_swaps_people() {
     assert_eq!(Browser::new().follow_link(&app, added["link"].as_str().unwrap()).await.status(), 200);
 }
 
+/// ENROL-03: also when somebody else signs in between the link and the passkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_does_not_end_in_another_persons_session() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let added = app.console(&["user", "add", "ines"]);
+    let (_, token) = added["link"].as_str().unwrap().split_once('#').unwrap();
+    let mut browser = Browser::new();
+    browser.get(&app, &app.url("/enrol")).await;
+    let started = browser.post_json(&app, "/enrol/start", &json!({"token": token})).await;
+    let started: Value = started.json().await.unwrap();
+    let created = browser.create(&app, started["options"].clone());
+    let session = admin.cookies.iter().find(|(name, _)| name.starts_with("sid_")).unwrap();
+    browser.cookies.insert(session.0.clone(), session.1.clone());
+    let finish = json!({"ceremony": started["ceremony"], "response": created});
+    assert_eq!(browser.post_json(&app, "/enrol/finish", &finish).await.status(), 403);
+    assert_eq!(app.console(&["user", "show", "ines"])["user"]["passkeys"], 0);
+    assert!(app.has_event("webauthn.failed", Some("signed_in_as_another")));
+}
+
 /// ADMIN-03, and every other refusal of a command: one line, nothing changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_commands_are_explained() {

@@ -186,13 +186,7 @@ async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Res
     })?;
     let Some(user) = found.filter(|user| !user.disabled) else { return Err(dead_link()) };
     // It must neither add a passkey to whoever is signed in nor swap one person for another (ENROL-03).
-    if session::signed_in(authz, &browser)?.is_some_and(|signed_in| signed_in.user.id != user.id) {
-        return Err(PageError::new(
-            StatusCode::FORBIDDEN,
-            "signed_in_as_another",
-            "You are signed in as somebody else. Sign out first, or open the link in another browser.",
-        ));
-    }
+    refuse_another(authz, &browser, &user.id)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
     if existing.len() >= users::MOST_PASSKEYS {
         return Err(crate::account::too_many_passkeys());
@@ -202,6 +196,18 @@ async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Res
     let purpose = Purpose::Enrol { link, user: user.id };
     let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
+}
+
+/// Refuses a browser in which somebody else is signed in (ENROL-03).
+fn refuse_another(authz: &Authz, browser: &Browser, user: &UserId) -> Result<(), PageError> {
+    if session::signed_in(authz, browser)?.is_none_or(|signed_in| signed_in.user.id == *user) {
+        return Ok(());
+    }
+    Err(PageError::new(
+        StatusCode::FORBIDDEN,
+        "signed_in_as_another",
+        "You are signed in as somebody else. Sign out first, or open the link in another browser.",
+    ))
 }
 
 fn answer(options: CreationOptions) -> Response {
@@ -236,6 +242,10 @@ async fn enrol(
     body: &Finish<RegisterPublicKeyCredential>,
 ) -> Result<Response, Failed> {
     let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
+    if let Purpose::Enrol { user, .. } = &purpose {
+        // Somebody may have signed in since the ceremony began.
+        refuse_another(authz, browser, user)?;
+    }
     let passkey = verify(authz, &body.response, &state)?;
     let amr = users::amr(&passkey)?;
     let previous = browser.session_digest();
