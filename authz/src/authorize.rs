@@ -133,6 +133,7 @@ async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) 
         scope,
         resource: checks.resource.clone().ok_or(Checks::bug())?,
         prompt_login: checks.prompt.login,
+        prompt_consent: checks.prompt.consent,
         max_age: checks.max_age,
         signed_in: None,
         expires_at: authz.clock.now() + authz.config.transaction_lifetime,

@@ -8,6 +8,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("../migrations/0001_initial.sql"),
         include_str!("../migrations/0002_mcp_session.sql"),
+        include_str!("../migrations/0003_authorization_server.sql"),
     ],
     audited: true,
 };

@@ -34,6 +34,7 @@ pub(super) struct Checks<'a> {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Prompt {
     pub(super) login: bool,
+    pub(super) consent: bool,
     pub(super) none: bool,
 }
 
@@ -216,7 +217,8 @@ impl<'a> Checks<'a> {
         }
         let prompts: Vec<&str> =
             self.params.get("prompt").unwrap_or_default().split_ascii_whitespace().collect();
-        self.prompt = Prompt { login: prompts.contains(&"login"), none: prompts.contains(&"none") };
+        let has = |value| prompts.contains(&value);
+        self.prompt = Prompt { login: has("login"), consent: has("consent"), none: has("none") };
         if self.prompt.none && prompts.len() > 1 {
             return Err(self.redirect(Code::InvalidRequest, "prompt=none stands alone"));
         }

@@ -15,7 +15,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::Authz;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
-use crate::store::clients::{self, Client, Registration, Trust};
+use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible::clean;
 
 /// Never-approved clients vanish after this time (DCR-11).
@@ -232,15 +232,21 @@ fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fa
     let client = Client {
         id,
         name: metadata.name,
+        source: Source::SelfRegistered,
         trust,
+        auth_method: AuthMethod::None,
+        auth_defaulted: false,
+        jwks: None,
+        scope: Scope::empty(),
         grant_types: metadata.grant_types,
         redirect_uris: metadata.redirect_uris,
         disabled: false,
     };
     let registration = Registration {
-        auth_method: "none",
         application_type: metadata.application_type,
         metadata: &response.to_string(),
+        fingerprint: None,
+        management: None,
     };
     clients::insert(tx, &client, &registration)?;
     let hosts: Vec<String> = client.redirect_uris.iter().map(RedirectUri::host_for_people).collect();
@@ -250,7 +256,7 @@ fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fa
             .client(&client.id)
             .subject(&client.name)
             .request(request)
-            .detail("source", "self_registered")
+            .detail("source", client.source.as_str())
             .detail("redirect_hosts", hosts),
     )?;
     Ok(response)

@@ -92,7 +92,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
             .detail("grant_type", "authorization_code")
             .detail("aud", grant.resource.as_str())
             .detail("exp", claims.exp)
-            .detail("auth_method", "none")
+            .detail("auth_method", cx.client.auth_method.as_str())
             .detail("dpop", false),
     )?;
     Ok(Ok(Minted { claims, refresh_token, scope }))

@@ -1,7 +1,85 @@
 //! OAuth clients and their redirect URIs.
 
-use shared::db::{Conn, params};
-use shared::{ClientId, Fault, RedirectUri, Timestamp, Tx};
+use shared::db::{Conn, Row, params};
+use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
+
+/// How a client became known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// Dynamic client registration (RFC 7591).
+    SelfRegistered,
+    /// An administrator's command.
+    Administrator,
+    /// `portcullis.toml`.
+    Configuration,
+    /// The built-in catalogue of client id metadata documents (CIMD-13).
+    Catalogue,
+    /// A client id metadata document that an administrator imported (CIMD-05).
+    Imported,
+    /// A client id metadata document from the network (CIMD-07).
+    Fetched,
+    /// A URL whose document could not be had; treated like a self-registration (CIMD-09).
+    UnknownUrl,
+}
+
+impl Source {
+    const ALL: [Self; 7] = [
+        Self::SelfRegistered,
+        Self::Administrator,
+        Self::Configuration,
+        Self::Catalogue,
+        Self::Imported,
+        Self::Fetched,
+        Self::UnknownUrl,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::SelfRegistered => "self_registered",
+            Self::Administrator => "administrator",
+            Self::Configuration => "configuration",
+            Self::Catalogue => "catalogue",
+            Self::Imported => "imported",
+            Self::Fetched => "fetched",
+            Self::UnknownUrl => "unknown_url",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
+        found.ok_or_else(|| Fault::Corrupt(format!("a client from {text}")))
+    }
+}
+
+/// How a client proves who it is at the token endpoint (RFC 7591 §2, `token_endpoint_auth_method`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AuthMethod {
+    None,
+    ClientSecretBasic,
+    ClientSecretPost,
+    PrivateKeyJwt,
+}
+
+impl AuthMethod {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
+
+    /// The name on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
+
+    /// The method of this name; `None` if this server does not have it.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
+    }
+}
 
 /// How far a client is trusted (DCR-08).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +117,17 @@ pub(crate) struct Client {
     pub id: ClientId,
     /// What it calls itself.
     pub name: String,
+    pub source: Source,
     pub trust: Trust,
+    pub auth_method: AuthMethod,
+    /// It named no method, so that Basic and form are one to it (CAUTH-01).
+    pub auth_defaulted: bool,
+    /// Its public keys, as JSON (RFC 7517 §5), if it signs assertions.
+    pub jwks: Option<String>,
     pub grant_types: Vec<String>,
     pub redirect_uris: Vec<RedirectUri>,
+    /// What it may have in its own name (CC-01). No ceiling for what users grant it.
+    pub scope: Scope,
     pub disabled: bool,
 }
 
@@ -54,36 +140,46 @@ impl Client {
 
 /// What a registration stores besides the client itself.
 pub(crate) struct Registration<'a> {
-    pub auth_method: &'a str,
     pub application_type: &'a str,
-    /// The answer of the registration endpoint, as JSON.
+    /// The answer of the registration endpoint, or the document, as JSON.
     pub metadata: &'a str,
+    /// A digest of the registration, so that the same one is not stored twice (DCR-12).
+    pub fingerprint: Option<&'a Digest>,
+    /// The digest of the registration access token (DCR-09).
+    pub management: Option<&'a Digest>,
+}
+
+const COLUMNS: &str = "SELECT id, name, source, trust, auth_method, auth_defaulted, jwks, grant_types, scope, disabled_at FROM client";
+
+fn client(row: &Row<'_>) -> Result<Client, Fault> {
+    let disabled_at: Option<Timestamp> = row.get(9)?;
+    let method: String = row.get(4)?;
+    Ok(Client {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        source: Source::parse(&row.get::<String>(2)?)?,
+        trust: Trust::parse(&row.get::<String>(3)?)?,
+        auth_method: AuthMethod::parse(&method)
+            .ok_or_else(|| Fault::Corrupt(format!("a client that authenticates by {method}")))?,
+        auth_defaulted: row.get(5)?,
+        jwks: row.get(6)?,
+        grant_types: row.get::<String>(7)?.split_ascii_whitespace().map(str::to_owned).collect(),
+        redirect_uris: Vec::new(),
+        scope: row.get(8)?,
+        disabled: disabled_at.is_some(),
+    })
 }
 
 /// The client with this id.
 pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fault> {
-    let Some(mut client) = conn.query_row(
-        "SELECT id, name, trust, grant_types, disabled_at FROM client WHERE id = ?1",
-        params![id],
-        |row| {
-            let disabled_at: Option<Timestamp> = row.get(4)?;
-            Ok(Client {
-                id: row.get(0)?,
-                name: row.get(1)?,
-                trust: Trust::parse(&row.get::<String>(2)?)?,
-                grant_types: row.get::<String>(3)?.split(' ').map(str::to_owned).collect(),
-                redirect_uris: Vec::new(),
-                disabled: disabled_at.is_some(),
-            })
-        },
-    )?
-    else {
+    let Some(mut client) = conn.query_row(&format!("{COLUMNS} WHERE id = ?1"), params![id], client)? else {
         return Ok(None);
     };
-    client.redirect_uris =
-        conn.query("SELECT uri FROM client_redirect_uri WHERE client_id = ?1", params![id], |row| {
-            row.get(0)
-        })?;
+    client.redirect_uris = conn.query(
+        "SELECT uri FROM client_redirect_uri WHERE client_id = ?1 ORDER BY uri",
+        params![id],
+        |row| row.get(0),
+    )?;
     Ok(Some(client))
 }
 
@@ -92,19 +188,25 @@ pub(crate) fn disabled(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE disabled_at IS NOT NULL", [], |row| row.get(0))
 }
 
-/// Adds a self-registered client.
+/// Adds a client.
 pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'_>) -> Result<(), Fault> {
     tx.execute(
-        "INSERT INTO client (id, name, source, trust, auth_method, application_type, grant_types, metadata, created_at)
-         VALUES (?1, ?2, 'self_registered', ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO client (id, name, source, trust, auth_method, auth_defaulted, jwks, application_type, grant_types, scope,
+         metadata, fingerprint, management, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             client.id,
             client.name,
+            client.source.as_str(),
             client.trust.as_str(),
-            registration.auth_method,
+            client.auth_method.as_str(),
+            client.auth_defaulted,
+            client.jwks,
             registration.application_type,
             client.grant_types.join(" "),
+            client.scope,
             registration.metadata,
+            registration.fingerprint,
+            registration.management,
             tx.now()
         ],
     )?;

@@ -17,6 +17,8 @@ pub(crate) struct Transaction {
     pub resource: ResourceUri,
     /// A session from before does not count (`prompt=login`).
     pub prompt_login: bool,
+    /// A remembered consent does not count (`prompt=consent`).
+    pub prompt_consent: bool,
     /// How old an authentication may be, in seconds.
     pub max_age: Option<i64>,
     /// The passkey assertion made in this transaction.
@@ -37,7 +39,7 @@ pub(crate) struct Assertion {
 
 const COLUMNS: &str =
     "SELECT id, browser, client_id, redirect_uri, state, code_challenge, scope, resource, prompt_login,
-     max_age, session, user_id, expires_at, decided_at, proof FROM authorization_transaction";
+     max_age, session, user_id, expires_at, decided_at, proof, prompt_consent FROM authorization_transaction";
 
 fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
     let (session, user, proof): (Option<Digest>, Option<UserId>, Option<Digest>) =
@@ -57,6 +59,7 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
         scope: row.get(6)?,
         resource: row.get(7)?,
         prompt_login: row.get(8)?,
+        prompt_consent: row.get(15)?,
         max_age: row.get(9)?,
         signed_in,
         expires_at: row.get(12)?,
@@ -84,10 +87,10 @@ pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
     }
     tx.execute(
         "INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, state, code_challenge, scope, resource,
-         prompt_login, max_age, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         prompt_login, prompt_consent, max_age, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             t.id, t.browser, t.client_id, t.redirect_uri, t.state, t.code_challenge, t.scope, t.resource,
-            t.prompt_login, t.max_age, tx.now(), t.expires_at
+            t.prompt_login, t.prompt_consent, t.max_age, tx.now(), t.expires_at
         ],
     )?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::Fault;
 use crate::clock::Clock;
@@ -89,12 +89,27 @@ pub(super) fn run(
         let copy = backups.join(format!("before-schema-{known}-{}.db", clock.now().0));
         connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     }
+    // A table that is made anew must not take along what refers to it. It can only be said outside the
+    // transaction; what the scripts leave behind is checked inside.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    let applied = apply(connection, schema, found);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    applied
+}
+
+fn apply(connection: &mut Connection, schema: &Schema, found: u32) -> Result<(), OpenError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     for script in &schema.migrations[found as usize..] {
         tx.execute_batch(script)?;
     }
+    let orphan: Option<String> = tx
+        .query_row("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1", [], |row| row.get(0))
+        .optional()?;
+    if let Some(table) = orphan {
+        return Err(Fault::Corrupt(format!("a row of {table} refers to nothing")).into());
+    }
     tx.pragma_update(None, "application_id", schema.application_id)?;
-    tx.pragma_update(None, "user_version", known)?;
+    tx.pragma_update(None, "user_version", schema.version())?;
     tx.commit()?;
     Ok(())
 }
