@@ -3,11 +3,47 @@
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 
+use crate::error::{Code, OAuthError};
+
 /// Whether a body says it is of this media type; parameters such as `charset` do not matter.
 pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+}
+
+/// Decodes one form-encoded part.
+///
+/// # Errors
+/// If it is not UTF-8.
+pub(crate) fn decode(part: &str) -> Result<String, Malformed> {
+    let spaced = part.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Malformed)
+}
+
+/// The form of a request to an endpoint that clients call: a form, and nothing but a form (TOKEN-01,
+/// TOKEN-04).
+///
+/// # Errors
+/// `invalid_request`, with what is wrong.
+pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Params, OAuthError> {
+    let bad = |description| Err(OAuthError::new(Code::InvalidRequest, description));
+    if query.is_some_and(|query| !query.is_empty()) {
+        return bad("parameters belong in the body, not in the URL");
+    }
+    if !has_media_type(headers, "application/x-www-form-urlencoded") {
+        return bad("send application/x-www-form-urlencoded");
+    }
+    let Some(params) = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()) else {
+        return bad("the body is not form-encoded UTF-8");
+    };
+    if params.repeated().is_some() {
+        return bad("a parameter is repeated");
+    }
+    if params.has_control_characters() {
+        return bad("a parameter holds a control character");
+    }
+    Ok(params)
 }
 
 /// The parameters of one request, in order.
@@ -25,10 +61,6 @@ impl Params {
     /// # Errors
     /// If a name or value is not UTF-8 (TOKEN-04).
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
-        let decode = |part: &str| {
-            let spaced = part.replace('+', " ");
-            percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Malformed)
-        };
         text.split('&')
             .filter(|pair| !pair.is_empty())
             .map(|pair| {

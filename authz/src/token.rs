@@ -10,9 +10,9 @@ use shared::audit::{self, Event, Name};
 use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
 
 use crate::Authz;
-use crate::client_auth::{self, Unauthenticated};
+use crate::client_auth::{self, Authorization, Unauthenticated};
 use crate::error::{Code, OAuthError, no_store};
-use crate::form::{Params, has_media_type};
+use crate::form::{self, Params};
 use crate::grants::{Context, authorization_code, refresh_token};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
@@ -29,8 +29,12 @@ pub(crate) struct Minted {
 pub(crate) enum Refusal {
     #[error("client_unknown")]
     ClientUnknown,
-    #[error("client_credentials_unexpected")]
-    ClientCredentialsUnexpected,
+    #[error("client_credentials_malformed")]
+    ClientCredentialsMalformed,
+    #[error("client_auth_method_wrong")]
+    ClientAuthMethodWrong,
+    #[error("client_secret_wrong")]
+    ClientSecretWrong,
     #[error("grant_type_missing")]
     GrantTypeMissing,
     #[error("grant_type_unsupported")]
@@ -68,9 +72,10 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn wire(self) -> OAuthError {
         let (code, description) = match self {
-            Self::ClientUnknown | Self::ClientCredentialsUnexpected => {
-                (Code::InvalidClient, "client authentication failed")
-            }
+            Self::ClientUnknown
+            | Self::ClientCredentialsMalformed
+            | Self::ClientAuthMethodWrong
+            | Self::ClientSecretWrong => (Code::InvalidClient, "client authentication failed"),
             Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
             Self::GrantTypeUnsupported => {
                 (Code::UnsupportedGrantType, "this server supports authorization_code and refresh_token")
@@ -99,7 +104,9 @@ impl From<Unauthenticated> for Refusal {
     fn from(why: Unauthenticated) -> Self {
         match why {
             Unauthenticated::Unknown => Self::ClientUnknown,
-            Unauthenticated::UnexpectedCredentials => Self::ClientCredentialsUnexpected,
+            Unauthenticated::Malformed => Self::ClientCredentialsMalformed,
+            Unauthenticated::WrongMethod => Self::ClientAuthMethodWrong,
+            Unauthenticated::WrongSecret => Self::ClientSecretWrong,
         }
     }
 }
@@ -136,7 +143,7 @@ async fn exchange(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, OAuthError> {
-    let params = match read_form(query, headers, body) {
+    let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::TokenRefused, "malformed").request(&request);
@@ -144,12 +151,12 @@ async fn exchange(
             return Err(error);
         }
     };
-    let authorization = headers.get(header::AUTHORIZATION).is_some();
+    let authorization = Authorization::of(headers);
     let answer = {
         let authz = authz.clone();
         let db = authz.db.clone();
         db.write(move |tx| {
-            let answer = choose(&authz, tx, &params, authorization, &request)?;
+            let answer = choose(&authz, tx, &params, &authorization, &request)?;
             if let Err(refusal) = &answer {
                 audit::append(tx, refused(&params, *refusal, &request))?;
             }
@@ -161,35 +168,14 @@ async fn exchange(
     respond(authz, &minted)
 }
 
-/// A form, and nothing but a form (TOKEN-01, TOKEN-04).
-fn read_form(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Params, OAuthError> {
-    let bad = |description| Err(OAuthError::new(Code::InvalidRequest, description));
-    if query.is_some_and(|query| !query.is_empty()) {
-        return bad("parameters belong in the body, not in the URL");
-    }
-    if !has_media_type(headers, "application/x-www-form-urlencoded") {
-        return bad("send application/x-www-form-urlencoded");
-    }
-    let Some(params) = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()) else {
-        return bad("the body is not form-encoded UTF-8");
-    };
-    if params.repeated().is_some() {
-        return bad("a parameter is repeated");
-    }
-    if params.has_control_characters() {
-        return bad("a parameter holds a control character");
-    }
-    Ok(params)
-}
-
 fn choose(
     authz: &Authz,
     tx: &Tx<'_>,
     params: &Params,
-    authorization: bool,
+    authorization: &Authorization,
     request: &Request,
 ) -> Result<Answer, Fault> {
-    let client = match client_auth::authenticate(tx, params, authorization)? {
+    let client = match client_auth::authenticate(authz, tx, params, authorization)? {
         Ok(client) => client,
         Err(why) => return Ok(Err(why.into())),
     };
@@ -210,7 +196,10 @@ fn choose(
 
 fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
     let name = match refusal {
-        Refusal::ClientUnknown | Refusal::ClientCredentialsUnexpected => Name::ClientAuthFailed,
+        Refusal::ClientUnknown
+        | Refusal::ClientCredentialsMalformed
+        | Refusal::ClientAuthMethodWrong
+        | Refusal::ClientSecretWrong => Name::ClientAuthFailed,
         _ => Name::TokenRefused,
     };
     let event = Event::denied(name, &refusal.to_string()).request(request);
