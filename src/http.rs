@@ -40,7 +40,15 @@ async fn handle(State(front): State<Front>, mut request: Request, next: Next) ->
     let is_api = is_api(&path);
     let cors = Cors::of(&path);
     // No query: it may hold codes and tokens (HTTP-12).
-    let span = tracing::info_span!("http", request.id = %ours.id, http.method = %method, http.path = %path);
+    // Who it was, the gate adds once it knows.
+    let span = tracing::info_span!(
+        "http",
+        request.id = %ours.id,
+        http.method = %method,
+        http.path = %path,
+        user.id = tracing::field::Empty,
+        client.id = tracing::field::Empty
+    );
     let started = Instant::now();
     let page_wanted = wants_page(request.headers()) && !is_api;
     let answer = async {

@@ -1,6 +1,7 @@
 //! The whole story with real programs: Chromium, a passkey, the MCP TypeScript SDK.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -15,6 +16,11 @@ pub struct Story {
 
 impl Story {
     pub fn begin() -> Self {
+        Self::begin_configured("")
+    }
+
+    /// The same with a `portcullis.toml`.
+    pub fn begin_configured(toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let docs = dir.path().join("docs");
         fs::create_dir(&docs).unwrap();
@@ -23,7 +29,8 @@ impl Story {
             "# Falcon\n\n## Launch\n\nThe falcon launches at dawn from pad seven.\n",
         )
         .unwrap();
-        let server = Process::start(&dir.path().join("data"), "localhost:0", Some(&docs));
+        fs::write(dir.path().join("portcullis.toml"), toml).unwrap();
+        let server = Self::serve(dir.path(), "localhost:0");
         let mut browser = Driver::browser(dir.path());
         browser.ok(&json!({"op": "setup", "url": server.setup_link, "name": "ada"}));
         Self { dir, server, browser }
@@ -36,8 +43,14 @@ impl Story {
     pub fn restart(&mut self) {
         let listen = self.server.listen();
         self.server.kill();
-        self.server =
-            Process::start(&self.dir.path().join("data"), &listen, Some(&self.dir.path().join("docs")));
+        self.server = Self::serve(self.dir.path(), &listen);
+    }
+
+    fn serve(dir: &Path, listen: &str) -> Process {
+        let mut command = Command::new(PORTCULLIS);
+        command.args(["serve", "--json", "--listen", listen, "--config"]).arg(dir.join("portcullis.toml"));
+        command.arg("--data-dir").arg(dir.join("data")).arg("--docs").arg(dir.join("docs"));
+        Process::spawn(command)
     }
 }
 

@@ -24,6 +24,7 @@ pub struct Row {
     pub scopes: &'static str,
     /// What makes it use its refresh token.
     pub refreshes: &'static str,
+    /// What makes it ask for more scope; `step_up.rs` compares.
     pub step_up: &'static str,
     pub result: &'static str,
 }
@@ -39,7 +40,7 @@ pub const CLAUDE_CODE: Row = Row {
     protocol_version: "2026-07-28",
     scopes: "docs.read offline_access",
     refreshes: "after a 401",
-    step_up: "not tested",
+    step_up: "when its user signs in again, as it tells them to",
     result: "works; signing in needs a terminal",
 };
 
@@ -51,7 +52,7 @@ pub const INSPECTOR: Row = Row {
     protocol_version: "2025-11-25",
     scopes: "docs.read offline_access",
     refreshes: "after a 401",
-    step_up: "not tested",
+    step_up: "never: it refreshes and gives up",
     result: "works; `--protocol-era modern` speaks 2026-07-28",
 };
 
@@ -63,7 +64,7 @@ pub const MCP_REMOTE: Row = Row {
     protocol_version: "2025-11-25",
     scopes: "docs.read offline_access",
     refreshes: "after a 401",
-    step_up: "not tested",
+    step_up: "after a 403",
     result: "works; `--protocol auto` speaks 2026-07-28",
 };
 
@@ -75,7 +76,7 @@ pub const PYTHON_MCP: Row = Row {
     protocol_version: "2026-07-28",
     scopes: "docs.read offline_access",
     refreshes: "when it is time",
-    step_up: "not tested",
+    step_up: "after a 403",
     result: "works; a 401 sends its user to the browser",
 };
 
@@ -87,7 +88,7 @@ pub const FASTMCP: Row = Row {
     protocol_version: "2026-07-28",
     scopes: "docs.read offline_access",
     refreshes: "when it is time",
-    step_up: "not tested",
+    step_up: "after a 403",
     result: "works; a 401 sends its user to the browser",
 };
 
@@ -99,7 +100,7 @@ pub const TYPESCRIPT_1: Row = Row {
     protocol_version: "2025-11-25",
     scopes: "docs.read",
     refreshes: "after a 401",
-    step_up: "not tested",
+    step_up: "never: it refreshes and gives up",
     result: "works",
 };
 

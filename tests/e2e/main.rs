@@ -16,4 +16,5 @@ mod process;
 mod python_clients;
 mod refresh;
 mod registration;
+mod step_up;
 mod token;

@@ -85,7 +85,15 @@ impl Walk {
     }
 }
 
-fn start(story: &Story, arguments: &[&str]) -> Driver {
+/// Where Claude Code is.
+pub fn claude_code() -> String {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let claude =
+        clients().join(format!("node_modules/@anthropic-ai/claude-code-linux-{architecture}/claude"));
+    claude.to_str().unwrap().to_owned()
+}
+
+pub fn start(story: &Story, arguments: &[&str]) -> Driver {
     let home = story.dir.path().join("home");
     let state = story.dir.path().join("state.json");
     let mut command = node();
@@ -187,10 +195,7 @@ fn inspector_signs_in() {
 /// in, and a conversation calls the tool. Signing in needs a terminal. Signing out is not heard of here.
 #[test]
 fn claude_code_signs_in() {
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let claude =
-        clients().join(format!("node_modules/@anthropic-ai/claude-code-linux-{architecture}/claude"));
-    let mut walk = Walk::begin(&["command.mjs", "--home", "HOME", "--", claude.to_str().unwrap()]);
+    let mut walk = Walk::begin(&["command.mjs", "--home", "HOME", "--", &claude_code()]);
     let run = |walk: &mut Walk, arguments: &[&str], terminal: bool| {
         let quiet = json!({"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"});
         let operation = json!({"op": "run", "arguments": arguments, "env": quiet, "terminal": terminal});

@@ -1,5 +1,8 @@
 //! Many hands: who may do what is decided per person, and takes effect at once.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -253,9 +256,11 @@ async fn impossible_commands_are_explained() {
     assert_eq!(users["users"].as_array().unwrap().len(), 2);
 }
 
-/// MCP-09: 200 interleaved requests of 20 users on 20 clients: every answer and record belongs to its user.
+/// MCP-09: 200 interleaved requests of 20 users on 20 clients: every answer, list, log line and record belongs to its
+/// user.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_people_at_once() {
+    let log = Log::capture();
     let app = TestApp::start_configured(TEAM).await;
     app.admin().await;
     let mut people = Vec::new();
@@ -295,9 +300,57 @@ async fn twenty_people_at_once() {
     futures_util::future::join_all(calls).await;
     let calls: Vec<Value> = app.audit().into_iter().filter(|record| record["event"] == "mcp.call").collect();
     assert_eq!(calls.len(), 200 - 200_usize.div_ceil(3));
+    let mut lines: Vec<Value> = log.lines();
+    lines.retain(|line| line["message"] == "answered" && line["span"]["user.id"].is_string());
+    assert_eq!(lines.len(), 200);
+    for line in &lines {
+        let owner =
+            people.iter().find(|(sub, ..)| line["span"]["user.id"] == *sub).expect("one of the twenty");
+        assert_eq!(line["span"]["client.id"], owner.1);
+    }
     for record in calls {
         let owner = people.iter().find(|(sub, ..)| record["actor"]["id"] == *sub).expect("one of the twenty");
         assert_eq!(record["client_id"], owner.1);
+        let mut of_it = lines.iter().filter(|line| line["span"]["request.id"] == record["request_id"]);
+        let line = of_it.next().expect("each call has its line");
+        assert_eq!((line["span"]["user.id"].as_str(), of_it.count()), (Some(owner.0.as_str()), 0));
+    }
+}
+
+/// What this process logs, from now on.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .init();
+        log
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = self.0.lock().unwrap();
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -10,19 +10,20 @@ use crate::client_table::{FASTMCP as FASTMCP_ROW, PYTHON_MCP, Row};
 use crate::process::{Driver, clients};
 
 /// Which library a driver uses, and what is its own about it.
-struct Library {
+pub struct Library {
     driver: &'static str,
     /// It knows after a restart when its access token ends, and refreshes in time.
     remembers_expiry: bool,
-    row: &'static Row,
+    pub row: &'static Row,
 }
 
-const MCP: Library = Library { driver: "mcp_client.py", remembers_expiry: false, row: &PYTHON_MCP };
-const FASTMCP: Library = Library { driver: "fastmcp_client.py", remembers_expiry: true, row: &FASTMCP_ROW };
+pub const MCP: Library = Library { driver: "mcp_client.py", remembers_expiry: false, row: &PYTHON_MCP };
+pub const FASTMCP: Library =
+    Library { driver: "fastmcp_client.py", remembers_expiry: true, row: &FASTMCP_ROW };
 
 impl Library {
     /// Starts it, with the state that the one before left.
-    fn start(&self, story: &Story, protocol: &str) -> Driver {
+    pub fn start(&self, story: &Story, protocol: &str) -> Driver {
         let folder = clients().join("python");
         let mut command = Command::new(folder.join(".venv/bin/python"));
         command.arg(folder.join(self.driver)).args(["--url", &story.server.mcp_url]);

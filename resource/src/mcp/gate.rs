@@ -131,6 +131,10 @@ async fn authenticate(
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, &refused, request).await),
     };
+    // The request's line in the log names whose it was.
+    let span = tracing::Span::current();
+    span.record("user.id", caller.token().sub.as_str())
+        .record("client.id", caller.token().client_id.as_str());
     if caller.is_seen() {
         return Ok(caller);
     }
