@@ -163,7 +163,7 @@ fn is_plain_path(path: &str) -> bool {
 
 /// Paths that programs ask, in contrast to people's browsers.
 fn is_api(path: &str) -> bool {
-    let api = ["/token", "/register", "/jwks.json", "/mcp", "/healthz", "/readyz"];
+    let api = ["/token", "/revoke", "/register", "/jwks.json", "/mcp", "/healthz", "/readyz"];
     api.contains(&path) || path.starts_with("/.well-known/")
 }
 
@@ -223,7 +223,7 @@ impl Cors {
             "/.well-known/oauth-authorization-server" | "/.well-known/jwks.json" | "/jwks.json" => {
                 Some(Self { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" })
             }
-            "/token" | "/register" => Some(Self {
+            "/token" | "/revoke" | "/register" => Some(Self {
                 methods: "POST",
                 allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
                 expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use shared::Fault;
 
@@ -76,6 +76,17 @@ pub(crate) struct OAuthError {
 impl OAuthError {
     pub(crate) fn new(code: Code, description: &'static str) -> Self {
         Self { code, description }
+    }
+
+    /// The response of an endpoint where clients authenticate: RFC 6749 §5.2 wants a challenge if the
+    /// client tried the `Authorization` header.
+    pub(crate) fn challenging(self, request: &HeaderMap) -> Response {
+        let mut response = self.into_response();
+        if self.code == Code::InvalidClient && request.contains_key(header::AUTHORIZATION) {
+            let challenge = HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }
 

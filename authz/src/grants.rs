@@ -5,10 +5,10 @@ pub(crate) mod refresh_token;
 
 use shared::{AccessToken, Fault, Jti, Request, Scope, Tx};
 
-use crate::Authz;
 use crate::store::clients::Client;
-use crate::store::grants::{self, Grant, Reason};
+use crate::store::grants::{Grant, Reason};
 use crate::store::users;
+use crate::{Authz, ending};
 
 /// What a grant has at hand.
 pub(crate) struct Context<'a> {
@@ -39,9 +39,7 @@ impl Context<'_> {
 
     /// Ends a grant and everything it bought, before this request is answered (RS-08).
     fn revoke(&self, grant: &Grant, reason: Reason) -> Result<(), Fault> {
-        grants::revoke(self.tx, &grant.id, reason)?;
-        self.authz.status.kill_grant(self.tx, &grant.id);
-        Ok(())
+        ending::grant(self.authz, self.tx, &grant.id, reason).map(drop)
     }
 
     /// The claims of a new access token on a grant (AT-02).

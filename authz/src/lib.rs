@@ -9,6 +9,7 @@ mod client_auth;
 mod clients;
 mod config;
 mod consent;
+mod ending;
 mod error;
 mod form;
 mod grants;
@@ -17,6 +18,7 @@ mod metadata;
 mod oxide;
 pub mod pages;
 pub mod people;
+mod revocation;
 mod session;
 mod status;
 mod store;
@@ -121,6 +123,7 @@ impl Authz {
             .route("/.well-known/jwks.json", get(metadata::jwks));
         let api = Router::new()
             .route("/token", post(token::post))
+            .route("/revoke", post(revocation::post))
             .route("/register", post(clients::registration::post));
         let pages = Router::new()
             .route("/", get(account::home))

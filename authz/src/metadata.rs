@@ -17,6 +17,7 @@ pub(crate) struct Document {
     token_endpoint: String,
     jwks_uri: String,
     registration_endpoint: String,
+    revocation_endpoint: String,
     scopes_supported: Vec<String>,
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
@@ -24,6 +25,7 @@ pub(crate) struct Document {
     code_challenge_methods_supported: [&'static str; 1],
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: [&'static str; 1],
+    revocation_endpoint_auth_methods_supported: [&'static str; 1],
     protected_resources: Vec<String>,
 }
 
@@ -36,6 +38,7 @@ impl Document {
             token_endpoint: issuer.url("/token"),
             jwks_uri: issuer.url("/jwks.json"),
             registration_endpoint: issuer.url("/register"),
+            revocation_endpoint: issuer.url("/revoke"),
             scopes_supported: scopes.iter().map(str::to_owned).collect(),
             response_types_supported: ["code"],
             response_modes_supported: ["query"],
@@ -43,6 +46,7 @@ impl Document {
             code_challenge_methods_supported: ["S256"],
             authorization_response_iss_parameter_supported: true,
             token_endpoint_auth_methods_supported: ["none"],
+            revocation_endpoint_auth_methods_supported: ["none"],
             protected_resources: authz
                 .catalogue
                 .endpoints()

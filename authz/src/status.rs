@@ -1,16 +1,21 @@
 //! The live state behind every access token, in memory (RS-08, design: tokens and instant revocation).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use shared::token_status::Standing;
-use shared::{AccessToken, ClientId, Db, Fault, GrantId, Scope, Timestamp, TokenStatus, Tx, UserId};
+use shared::{AccessToken, ClientId, Db, Fault, GrantId, Jti, Scope, Timestamp, TokenStatus, Tx, UserId};
 
-use crate::store::{clients, grants, users};
+use crate::store::{clients, dead_tokens, grants, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
-const LISTED: Duration = Duration::from_mins(65);
+pub(crate) const LISTED: Duration = Duration::from_mins(65);
+/// How far the clocks of those who check tokens may be off (standards §1).
+pub(crate) const LEEWAY: Duration = Duration::from_mins(1);
+/// How long a dead token stays listed after it expired (RS-08).
+pub(crate) const LISTED_AFTER_EXPIRY: Duration = Duration::from_mins(5);
 /// The implicit group of every user.
 const EVERYONE: &str = "everyone";
 
@@ -50,14 +55,55 @@ pub struct Status {
 
 #[derive(Default)]
 struct Live {
-    /// With when they were listed, on a clock that nobody can set.
-    dead_grants: HashMap<GrantId, Instant>,
-    /// How many may be listed before those that no token can need any more are dropped.
-    sweep_at: usize,
+    dead_grants: Dead<GrantId>,
+    /// Single access tokens, whose grants may be alive.
+    dead_tokens: Dead<Jti>,
     /// Users who exist and are enabled, with what they may be granted now. Whoever is not in here has no good
     /// token.
     users: HashMap<UserId, Arc<Scope>>,
     disabled_clients: HashSet<ClientId>,
+}
+
+/// What is dead, as long as somebody might accept a token because of it, on a clock that nobody can set.
+struct Dead<K> {
+    until: HashMap<K, Instant>,
+    /// How many may be listed before those whose time is over are dropped.
+    sweep_at: usize,
+}
+
+impl<K> Default for Dead<K> {
+    fn default() -> Self {
+        Self { until: HashMap::new(), sweep_at: 0 }
+    }
+}
+
+impl<K: Eq + Hash> Dead<K> {
+    /// Lists it for this long from now.
+    fn list(&mut self, key: K, time: Duration) {
+        let now = Instant::now();
+        if self.until.len() >= self.sweep_at {
+            self.until.retain(|_, until| *until > now);
+            self.sweep_at = (2 * self.until.len()).max(1024);
+        }
+        self.until.insert(key, now + time);
+    }
+
+    fn lists(&self, key: &K) -> bool {
+        self.until.contains_key(key)
+    }
+}
+
+impl<K: Eq + Hash> Extend<(K, Duration)> for Dead<K> {
+    fn extend<I: IntoIterator<Item = (K, Duration)>>(&mut self, dead: I) {
+        let now = Instant::now();
+        self.until.extend(dead.into_iter().map(|(key, time)| (key, now + time)));
+    }
+}
+
+/// How long a token that expires then is listed.
+fn listed(expires_at: Timestamp, now: Timestamp) -> Duration {
+    // No token lives longer, whatever it says.
+    (expires_at + LISTED_AFTER_EXPIRY).since(now).min(LISTED)
 }
 
 impl Status {
@@ -92,14 +138,13 @@ impl Status {
     /// Ends a grant at once, before the commit that makes it so.
     pub(crate) fn kill_grant(self: &Arc<Self>, tx: &Tx<'_>, id: &GrantId) {
         let (status, id) = (Arc::clone(self), id.clone());
-        tx.before_commit(move || {
-            let mut live = status.write();
-            if live.dead_grants.len() >= live.sweep_at {
-                live.dead_grants.retain(|_, listed| listed.elapsed() < LISTED);
-                live.sweep_at = (2 * live.dead_grants.len()).max(1024);
-            }
-            live.dead_grants.insert(id, Instant::now());
-        });
+        tx.before_commit(move || status.write().dead_grants.list(id, LISTED));
+    }
+
+    /// Ends one access token at once, before the commit that makes it so.
+    pub(crate) fn kill_token(self: &Arc<Self>, tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) {
+        let (status, jti, time) = (Arc::clone(self), jti.clone(), listed(expires_at, tx.now()));
+        tx.before_commit(move || status.write().dead_tokens.list(jti, time));
     }
 
     /// Makes a user's groups count: what they lose before the commit, what they gain after it. For a new user
@@ -144,12 +189,14 @@ impl Status {
 impl Live {
     fn read(db: &Db, groups: &Groups, now: Timestamp) -> Result<Self, Fault> {
         db.read(|conn| {
-            let listed = Instant::now();
-            let dead_grants = grants::revoked_since(conn, now - LISTED)?;
+            let (mut dead_grants, mut dead_tokens) = (Dead::default(), Dead::default());
+            dead_grants.extend(grants::revoked_since(conn, now - LISTED)?.into_iter().map(|id| (id, LISTED)));
+            let tokens = dead_tokens::expiring_after(conn, now - LISTED_AFTER_EXPIRY)?;
+            dead_tokens.extend(tokens.into_iter().map(|(jti, expires)| (jti, listed(expires, now))));
             let users = users::enabled_with_groups(conn)?;
             Ok(Self {
-                dead_grants: dead_grants.into_iter().map(|id| (id, listed)).collect(),
-                sweep_at: 0,
+                dead_grants,
+                dead_tokens,
                 users: users
                     .into_iter()
                     .map(|(id, joined)| (id, Arc::new(groups.entitled(joined.iter().map(String::as_str)))))
@@ -166,7 +213,8 @@ impl TokenStatus for Status {
         // No allocation: `users` is asked with the subject's own text.
         match live.users.get(token.sub.as_str()) {
             Some(entitled)
-                if !live.dead_grants.contains_key(&token.grant_id)
+                if !live.dead_grants.lists(&token.grant_id)
+                    && !live.dead_tokens.lists(&token.jti)
                     && !live.disabled_clients.contains(&token.client_id) =>
             {
                 Standing::Live { entitled: Arc::clone(entitled) }
@@ -204,6 +252,23 @@ mod tests {
             groups.is_joinable("engineers") && !groups.is_joinable("everyone") && !groups.is_joinable("gone")
         );
         assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
+    }
+
+    /// RS-08: what is dead stays listed until its time is over, and no longer than memory needs it.
+    #[test]
+    fn the_dead_are_listed_as_long_as_they_matter() {
+        let second = Duration::from_secs(1);
+        let mut dead = Dead::default();
+        dead.list(0, Duration::ZERO);
+        dead.extend((1..=5000).map(|n| (n, Duration::ZERO)));
+        dead.list(9999, Duration::from_hours(1));
+        assert!(dead.lists(&9999));
+        assert_eq!(dead.until.len(), 1, "those whose time is over made room");
+        let at = Timestamp(1_000_000);
+        assert_eq!(listed(at + 900 * second, at), 1200 * second);
+        assert_eq!(listed(at - 200 * second, at), 100 * second);
+        assert_eq!(listed(at - 600 * second, at), Duration::ZERO);
+        assert_eq!(listed(Timestamp(i64::MAX), at), LISTED);
     }
 
     /// RS-08: in one batch an earlier job's permission is published after a later job's kill; the kill must win.

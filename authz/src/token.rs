@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
@@ -70,7 +70,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn wire(self) -> OAuthError {
+    pub(crate) fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::ClientUnknown
             | Self::ClientCredentialsMalformed
@@ -122,17 +122,9 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let basic = headers.contains_key(header::AUTHORIZATION);
     match exchange(&authz, request, query.as_deref(), &headers, &body).await {
         Ok(response) => response,
-        Err(error) => {
-            let mut response = error.into_response();
-            if basic && error.code == Code::InvalidClient {
-                let challenge = HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            response
-        }
+        Err(error) => error.challenging(&headers),
     }
 }
 
@@ -194,7 +186,8 @@ fn choose(
     }
 }
 
-fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
+/// The record of a refusal.
+pub(crate) fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
     let name = match refusal {
         Refusal::ClientUnknown
         | Refusal::ClientCredentialsMalformed

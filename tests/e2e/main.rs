@@ -17,4 +17,5 @@ mod python_clients;
 mod refresh;
 mod registration;
 mod step_up;
+mod revocation;
 mod token;

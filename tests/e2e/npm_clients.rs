@@ -192,7 +192,9 @@ fn inspector_signs_in() {
 }
 
 /// Claude Code without an account, as on a network that has its own language model: it is added, signs
-/// in, and a conversation calls the tool. Signing in needs a terminal. Signing out is not heard of here.
+/// in, and a conversation calls the tool. Signing in needs a terminal. Signing out ends the grant.
+///
+/// REVOKE-02, REVOKE-04: a public client revokes its own tokens.
 #[test]
 fn claude_code_signs_in() {
     let mut walk = Walk::begin(&["command.mjs", "--home", "HOME", "--", &claude_code()]);
@@ -226,10 +228,15 @@ fn claude_code_signs_in() {
     assert!(answered && said.contains("launches at **dawn** from pad seven"), "{said}");
     walk.compare(&client_table::CLAUDE_CODE);
 
-    // It reads the metadata, which names no revocation endpoint, and forgets its tokens; the grant stays.
+    // It gives its tokens back where the metadata says.
     let (signed_out, said) = run(&mut walk, &["mcp", "logout", "portcullis"], false);
     assert!(signed_out, "{said}");
-    assert!(!walk.exchanges.iter().any(|exchange| to(exchange, "/revoke")));
+    let revoked: Vec<_> = walk.exchanges.iter().filter(|exchange| to(exchange, "/revoke")).collect();
+    assert!(revoked.iter().all(|exchange| exchange["status"] == 200), "{revoked:?}");
+    for hint in ["refresh_token", "access_token"] {
+        let hint = format!("token_type_hint={hint}");
+        assert!(revoked.iter().any(|sent| sent["body"].as_str().unwrap().contains(&hint)), "{revoked:?}");
+    }
     let listed = status(&mut walk);
     assert!(listed.ends_with("Needs authentication"), "{listed}");
     walk.end();

@@ -27,6 +27,7 @@ pub(crate) enum Reason {
     CodeReplayed,
     RefreshReused,
     UserDisabled,
+    RevokedByClient,
 }
 
 impl Reason {
@@ -36,6 +37,7 @@ impl Reason {
             Self::CodeReplayed => "code_replayed",
             Self::RefreshReused => "refresh_reused",
             Self::UserDisabled => "user_disabled",
+            Self::RevokedByClient => "revoked_by_client",
         }
     }
 }
