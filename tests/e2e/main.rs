@@ -16,6 +16,6 @@ mod process;
 mod python_clients;
 mod refresh;
 mod registration;
-mod step_up;
 mod revocation;
+mod step_up;
 mod token;
