@@ -12,6 +12,7 @@ mod http;
 mod listen;
 mod logging;
 pub mod serve;
+mod timekeeping;
 
 use cli::{Args, Command};
 use config::File;

@@ -24,6 +24,7 @@ use crate::control;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
+use crate::timekeeping;
 
 /// How often counted refusals are written down.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -41,6 +42,7 @@ pub struct Options {
 /// A server that is ready: sockets bound, parts built, nothing served yet.
 pub struct Server {
     setup_link: Option<String>,
+    clock: Clock,
     resource: Resource,
     docs: Arc<Docs>,
     listeners: Listeners,
@@ -65,7 +67,7 @@ impl Server {
         let resource = Resource::new(resource::Config {
             catalogue: base.catalogue.clone(),
             db: base.db.clone(),
-            clock,
+            clock: clock.clone(),
             verifier: base.keys.verifier(),
             status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
             docs: Arc::clone(&docs),
@@ -81,7 +83,7 @@ impl Server {
             base.db.write(started).await?
         };
         let control = control::listen(base.dir.path())?;
-        Ok(Self { setup_link, resource, docs, listeners, control, base })
+        Ok(Self { setup_link, clock, resource, docs, listeners, control, base })
     }
 
     /// The address it is known by.
@@ -96,7 +98,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { setup_link: _, resource, docs, listeners, control, base } = self;
+        let Self { setup_link: _, clock, resource, docs, listeners, control, base } = self;
         let ready = {
             let db = base.db.clone();
             get(move || readyz(db.clone()))
@@ -110,10 +112,11 @@ impl Server {
         let commands =
             tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), stop.clone()));
+        let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing);
+        let _ = tokio::join!(commands, flushing, timekeeping);
         resource.flush().await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = base.db.write(stopped).await {

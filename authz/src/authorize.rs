@@ -50,11 +50,28 @@ async fn answer(
     text: &str,
     headers: &HeaderMap,
 ) -> Response {
+    if authz.clock.is_behind() {
+        return paused(authz, request);
+    }
     let browser = Browser::from_headers(&authz.cookies, headers);
     match begin(authz, request, text, &browser).await {
         Ok(response) => response,
         Err(stop) => refuse(authz, request, method, stop).await,
     }
+}
+
+/// OPS-04: what this would lead to could not be had, so nobody is led on.
+fn paused(authz: &Authz, request: &Request) -> Response {
+    let page = ErrorPage::new(
+        "temporarily_unavailable",
+        &request.id,
+        "Not just now",
+        "The clock of this server was set back, and until it is right again nobody can sign in to an application.",
+        "Tell whoever runs this server: `portcullis clock show` has more. Then start again from your application.",
+    );
+    let mut response = authz.page(StatusCode::SERVICE_UNAVAILABLE, &page);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    response
 }
 
 /// Why a request goes no further, and how that is said.

@@ -135,6 +135,11 @@ async fn exchange(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, OAuthError> {
+    if authz.clock.is_behind() {
+        let event = Event::denied(Name::TokenRefused, "clock_behind").request(&request);
+        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        return Err(paused());
+    }
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
@@ -158,6 +163,15 @@ async fn exchange(
     };
     let minted = answer.map_err(Refusal::wire)?;
     respond(authz, &minted)
+}
+
+/// OPS-04: a token of a time that has been, or is yet to come, would be good for too long or not at all.
+/// Nothing is spent, so that the same request works when the clock is right again.
+fn paused() -> OAuthError {
+    OAuthError::new(
+        Code::TemporarilyUnavailable,
+        "the clock of this server was set back; it issues nothing until that is put right",
+    )
 }
 
 fn choose(

@@ -5,19 +5,17 @@ mod challenge;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use keys::{Unacceptable, Unverified, Verified, Verifier};
 use quick_cache::sync::Cache;
+use shared::clock::LEEWAY;
 use shared::token_status::Standing;
 use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
 
 pub(crate) use challenge::Challenges;
 
-/// Clocks may differ by this much (standards §1).
-const LEEWAY: Duration = Duration::from_mins(1);
 /// Longer tokens are not looked at (RS-05).
 const LONGEST: usize = 8 * 1024;
 /// How many verified tokens are remembered.

@@ -73,9 +73,9 @@ impl Db {
         Ok(Self(Arc::new(Inner { writer, readers, next_reader: AtomicUsize::new(0), path: path.to_owned() })))
     }
 
-    /// What to do when memory that mirrors this database may be wrong (STORE-02).
+    /// What else to do when memory that mirrors this database may be wrong (STORE-02).
     pub fn on_reload(&self, hook: impl Fn() + Send + Sync + 'static) {
-        self.0.writer.hooks().set_reload(Box::new(hook));
+        self.0.writer.hooks().add_reload(Box::new(hook));
     }
 
     /// Runs a job on the writer thread and answers once it is on disk.
@@ -186,6 +186,8 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // What is deleted is overwritten where that costs no further writing: the private half of a signing key.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     // 16 MB between checkpoints: one is work for the writer's thread, while others wait.
     connection.pragma_update(None, "wal_autocheckpoint", 4000)?;

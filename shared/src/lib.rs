@@ -15,6 +15,7 @@ pub mod resource_uri;
 pub mod schema;
 pub mod scope;
 pub mod secret;
+pub mod timekeeping;
 pub mod token_status;
 
 pub use access_token::{AccessToken, Jti};

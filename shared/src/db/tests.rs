@@ -241,3 +241,46 @@ fn a_migrated_client_keeps_its_grants() {
         db.read(|conn| conn.query_row("SELECT count(*) FROM access_grant", [], |row| row.get::<u32>(0)));
     assert_eq!(left.unwrap(), Some(0), "foreign keys are on again");
 }
+
+/// OPS-04: the time does not go back across a restart, not even after a kill; somebody can set it right.
+#[test]
+fn time_goes_on_from_where_the_last_process_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let open = |clock: &Clock| Db::open(&path, &SCHEMA, None, clock).unwrap();
+    let now = |db: &Db| db.write_blocking(|tx| Ok(tx.now())).unwrap();
+    let clock = Clock::held(Timestamp(1_000_000));
+    let db = open(&clock);
+    assert_eq!(now(&db), Timestamp(1_000_000));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(now(&db), Timestamp(1_001_000));
+
+    // The first one was not closed: as if it had been killed.
+    let set_back = Clock::held(Timestamp(500_000));
+    let again = open(&set_back);
+    assert!(set_back.is_behind());
+    assert_eq!(now(&again), Timestamp(1_001_000));
+    let told = set_back.clone();
+    again.write_blocking(move |tx| crate::timekeeping::restart(tx, &told)).unwrap();
+    assert_eq!(now(&again), Timestamp(500_000));
+    assert!(!set_back.is_behind());
+    drop(again);
+
+    let last = Clock::held(Timestamp(400_000));
+    assert_eq!(now(&open(&last)), Timestamp(500_000));
+}
+
+/// OPS-04: to set the time right is undone with the transaction that says so.
+#[test]
+fn a_clock_is_not_restarted_by_a_job_that_failed() {
+    let (_dir, db) = open();
+    let clock = Clock::held(Timestamp(10));
+    clock.at_least(Timestamp(1000));
+    let told = clock.clone();
+    let failed = db.write_blocking(move |tx| -> Result<(), Fault> {
+        crate::timekeeping::restart(tx, &told)?;
+        Err(Fault::Busy)
+    });
+    assert!(failed.is_err());
+    assert_eq!(clock.now(), Timestamp(1000));
+}

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{Fault, OpenError, Tx};
 use crate::audit::Head;
 use crate::clock::{Clock, Timestamp};
+use crate::timekeeping::Mark;
 
 /// How many jobs share a commit at most.
 const BATCH: usize = 256;
@@ -38,15 +39,15 @@ pub(super) struct Writer {
 
 /// What to do when memory that mirrors the database may have run ahead of it.
 #[derive(Default)]
-pub struct Hooks(Mutex<Option<Box<dyn Fn() + Send + Sync>>>);
+pub struct Hooks(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
 
 impl Hooks {
-    pub(super) fn set_reload(&self, hook: Box<dyn Fn() + Send + Sync>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(hook);
+    pub(super) fn add_reload(&self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
     }
 
     fn reload(&self) {
-        if let Some(hook) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        for hook in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             abort_on_panic(hook);
         }
     }
@@ -60,12 +61,13 @@ impl Writer {
     pub(super) fn start(connection: Connection, audited: bool, clock: Clock) -> Result<Self, OpenError> {
         let hooks = Arc::new(Hooks::default());
         let head = RefCell::new(if audited { Some(Head::load(&connection)?) } else { None });
+        let mark = if audited { Some(Mark::load(&connection, &clock)?) } else { None };
         let (queue, jobs) = sync_channel(QUEUE);
         let thread = {
             let hooks = Arc::clone(&hooks);
             std::thread::Builder::new()
                 .name("db-writer".to_owned())
-                .spawn(move || serve(&connection, &jobs, &head, &clock, &hooks))
+                .spawn(move || serve(&connection, &jobs, &head, mark, &clock, &hooks))
                 .map_err(|e| OpenError::Fault(Fault::Storage(e.to_string())))?
         };
         Ok(Self { queue: Some(queue), thread: Some(thread), hooks })
@@ -155,19 +157,17 @@ fn serve(
     connection: &Connection,
     jobs: &Receiver<Box<dyn Job>>,
     head: &RefCell<Option<Head>>,
+    mut mark: Option<Mark>,
     clock: &Clock,
     hooks: &Hooks,
 ) {
-    let mut latest = Timestamp(0);
     let (mut previous, mut last_commit) = (1, Duration::ZERO);
     while let Ok(first) = jobs.recv() {
-        // Within a process time does not go back: what was rotated or revoked stays in the past (OPS-04).
-        latest = latest.max(clock.now());
         let mut batch = vec![first];
         gather(&mut batch, jobs, previous, last_commit);
         previous = batch.len();
         let started = Instant::now();
-        if let Err(fault) = commit(connection, &mut batch, head, latest) {
+        if let Err(fault) = commit(connection, &mut batch, head, mark.as_mut(), clock.now()) {
             tracing::error!(db.fault = %fault, db.jobs = batch.len(), "a batch was not committed");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -218,12 +218,16 @@ fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
     head: &RefCell<Option<Head>>,
+    mark: Option<&mut Mark>,
     now: Timestamp,
 ) -> Result<(), Fault> {
     let full = batch.iter().any(|job| job.durability() == Durability::Full);
     // Before BEGIN: inside a transaction the pragma is ignored.
     connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
     cached(connection, "BEGIN IMMEDIATE")?;
+    if let Some(mark) = mark {
+        mark.keep(connection, now)?;
+    }
     let mut before_commit = Vec::new();
     let mut after_commit = Vec::new();
     for job in batch.iter_mut() {

@@ -1,0 +1,53 @@
+//! Watches the machine's clock (OPS-04): a step back is put on record, and so is its end.
+
+use std::time::Duration;
+
+use shared::audit::{self, Event, Name};
+use shared::{Clock, Db, Fault};
+use tokio_util::sync::CancellationToken;
+
+/// How often the clock is looked at. What is issued does not wait for it: that asks the clock itself.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the time is written down even if nothing else is.
+const KEEP: u32 = 10;
+
+/// Looks until `stop`.
+pub(crate) async fn watch(clock: Clock, db: Db, stop: CancellationToken) {
+    let mut behind = false;
+    for look in 0_u32.. {
+        let now_behind = clock.is_behind();
+        let done = if now_behind != behind {
+            record(&clock, &db, now_behind).await
+        } else if look.is_multiple_of(KEEP) {
+            // Any write keeps the time with it.
+            db.record(|_| Ok(())).await
+        } else {
+            Ok(())
+        };
+        match done {
+            Ok(()) => behind = now_behind,
+            Err(fault) => tracing::error!(db.fault = %fault, "the time could not be written down"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn record(clock: &Clock, db: &Db, behind: bool) -> Result<(), Fault> {
+    let (wall, by) = (clock.wall(), u64::try_from(clock.behind().as_millis()).unwrap_or(u64::MAX));
+    let event = if behind {
+        tracing::error!(
+            clock.wall = %wall,
+            clock.behind_ms = by,
+            "the clock was set back; nothing is issued until it has caught up, or `portcullis clock confirm` says that it is right"
+        );
+        Event::failed(Name::ClockStep, "set_back").detail("behind_ms", by)
+    } else {
+        tracing::info!(clock.wall = %wall, "the clock is right again");
+        Event::allowed(Name::ClockStep).detail("issuance", "resumed")
+    };
+    let event = event.by_server().detail("clock", wall.to_string());
+    db.write(move |tx| audit::append(tx, event)).await
+}
