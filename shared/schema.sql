@@ -94,7 +94,8 @@ CREATE INDEX ceremony_user ON ceremony (user_id);
 -- section 3.2.1), or the document; `scope` is what the client may have in its own name (CC-01);
 -- `auth_defaulted` says that it named no way to authenticate (CAUTH-01). `fingerprint` is a digest of a
 -- self-registration, so that the same one is not stored twice; `management` is the digest of its
--- registration access token (RFC 7592).
+-- registration access token (RFC 7592). `disabled_because` tells a client that an administrator stopped from
+-- one that is no longer configured and comes back when it is.
 CREATE TABLE client (
     id               TEXT PRIMARY KEY,
     name             TEXT NOT NULL,
@@ -111,10 +112,12 @@ CREATE TABLE client (
     management       BLOB,
     created_at       INTEGER NOT NULL,
     last_used_at     INTEGER,
-    disabled_at      INTEGER
+    disabled_at      INTEGER,
+    disabled_because TEXT CHECK (disabled_because IN ('administrator', 'left_configuration'))
 ) STRICT;
 CREATE INDEX client_unused ON client (created_at) WHERE last_used_at IS NULL;
 CREATE INDEX client_idle ON client (last_used_at) WHERE last_used_at IS NOT NULL;
+CREATE INDEX client_verified ON client (name) WHERE trust = 'verified';
 CREATE UNIQUE INDEX client_fingerprint ON client (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE UNIQUE INDEX client_management ON client (management) WHERE management IS NOT NULL;
 
@@ -333,3 +336,10 @@ CREATE TABLE dead_token (
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dead_token_expiry ON dead_token (expires_at);
+
+-- Grants whose rows went with their client while access tokens on them could still be presented (RS-08).
+CREATE TABLE buried_grant (
+    id        TEXT PRIMARY KEY,
+    buried_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX buried_grant_age ON buried_grant (buried_at);

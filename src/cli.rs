@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod clients;
 pub mod people;
 
 use std::path::PathBuf;
@@ -38,6 +39,9 @@ pub enum Command {
     /// Show the groups.
     #[command(subcommand)]
     Group(people::Group),
+    /// Show the applications that people use, vouch for them, stop them.
+    #[command(subcommand)]
+    Client(clients::Client),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),

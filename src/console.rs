@@ -1,6 +1,8 @@
 //! Commands that are not `serve`.
 
+pub(crate) mod clients;
 pub(crate) mod people;
+mod print;
 
 use std::path::Path;
 use std::time::Duration;

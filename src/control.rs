@@ -3,6 +3,8 @@
 //! One line of JSON each way: `{"v":1,"command":"setup-link"}` is answered with
 //! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
+pub mod clients;
+
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -57,6 +59,7 @@ pub enum Request {
         remove: Vec<String>,
     },
     GroupList,
+    Client(clients::Request),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,6 +194,7 @@ pub(crate) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) ->
             person(people::regroup(authz, tx, uid, &user, &add, &remove)?)
         }
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
+        Request::Client(request) => clients::execute(authz, tx, uid, request)?,
     })
 }
 

@@ -32,6 +32,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::SetupLink(options) => console::setup_link(&options, &file?),
         Command::User(command) => console::people::user(command, &file?),
         Command::Group(command) => console::people::group(command, &file?),
+        Command::Client(command) => console::clients::client(command, &file?),
         Command::Audit(command) => console::audit(&command, &file?),
     }
 }

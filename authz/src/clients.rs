@@ -1,3 +1,5 @@
-//! How a client becomes known.
+//! How a client becomes known, what it may be called, and how it ends.
 
+pub mod administration;
+pub(crate) mod names;
 pub(crate) mod registration;

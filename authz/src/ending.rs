@@ -1,9 +1,10 @@
 //! How what was given ends: in the database and, before the commit, in the memory that decides (RS-08).
 
-use shared::{Fault, GrantId, Jti, Timestamp, Tx};
+use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx};
 
 use crate::Authz;
-use crate::status::LISTED_AFTER_EXPIRY;
+use crate::status::{LISTED, LISTED_AFTER_EXPIRY};
+use crate::store::clients;
 use crate::store::dead_tokens;
 use crate::store::grants::{self, Reason};
 
@@ -17,6 +18,40 @@ pub(crate) fn grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId, reason: Reason) ->
         authz.status.kill_grant(tx, id);
     }
     Ok(ended)
+}
+
+/// Ends every grant of a client, and what users let it have without being asked; how many grants ended
+/// (REFRESH-08).
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn all_through(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    client: &ClientId,
+    reason: Reason,
+) -> Result<usize, Fault> {
+    clients::forget_consents(tx, client)?;
+    let ended = grants::revoke_all_through(tx, client, reason)?;
+    for grant in &ended {
+        authz.status.kill_grant(tx, grant);
+    }
+    Ok(ended.len())
+}
+
+/// Removes a client with everything that is its own; how many grants that were. Access tokens on them stay dead
+/// although their rows are gone, over a restart too.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn client(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<usize, Fault> {
+    let buried = grants::bury(tx, id, tx.now() - LISTED)?;
+    for grant in &buried {
+        authz.status.kill_grant(tx, grant);
+    }
+    clients::delete(tx, id)?;
+    authz.status.remove_client(tx, id);
+    Ok(buried.len())
 }
 
 /// Ends one access token, whose grant goes on; false if it had ended before.

@@ -6,7 +6,7 @@
 mod account;
 mod authorize;
 mod client_auth;
-mod clients;
+pub mod clients;
 mod config;
 mod consent;
 mod ending;

@@ -80,6 +80,7 @@ macro_rules! accepted {
         }
     };
 }
+pub(crate) use accepted;
 
 /// Adds a user, and makes the link that lets them create a passkey.
 ///

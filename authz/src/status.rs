@@ -177,6 +177,33 @@ impl Status {
         tx.after_commit(remove());
     }
 
+    /// Lets none of a client's tokens count any more, before the commit that makes it so; and once more after
+    /// it, as with a user.
+    pub(crate) fn disable_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
+        let disable = || {
+            let (status, id) = (Arc::clone(self), id.clone());
+            move || {
+                status.write().disabled_clients.insert(id);
+            }
+        };
+        tx.before_commit(disable());
+        tx.after_commit(disable());
+    }
+
+    /// Lets a client's tokens count again, after the commit. Grants that ended meanwhile stay ended.
+    pub(crate) fn enable_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
+        let (status, id) = (Arc::clone(self), id.clone());
+        tx.after_commit(move || {
+            status.write().disabled_clients.remove(&id);
+        });
+    }
+
+    /// Forgets a client whose row is gone. Its grants are ended one by one, so nothing of it is left that
+    /// could count.
+    pub(crate) fn remove_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
+        self.enable_client(tx, id);
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +217,7 @@ impl Live {
     fn read(db: &Db, groups: &Groups, now: Timestamp) -> Result<Self, Fault> {
         db.read(|conn| {
             let (mut dead_grants, mut dead_tokens) = (Dead::default(), Dead::default());
-            dead_grants.extend(grants::revoked_since(conn, now - LISTED)?.into_iter().map(|id| (id, LISTED)));
+            dead_grants.extend(grants::ended_since(conn, now - LISTED)?.into_iter().map(|id| (id, LISTED)));
             let tokens = dead_tokens::expiring_after(conn, now - LISTED_AFTER_EXPIRY)?;
             dead_tokens.extend(tokens.into_iter().map(|(jti, expires)| (jti, listed(expires, now))));
             let users = users::enabled_with_groups(conn)?;

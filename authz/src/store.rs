@@ -1,6 +1,7 @@
 //! SQL, one table family a file. No HTTP here, no policy: rows in, rows out.
 
 pub(crate) mod ceremonies;
+pub(crate) mod client_reports;
 pub(crate) mod client_secrets;
 pub(crate) mod clients;
 pub(crate) mod codes;

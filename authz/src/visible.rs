@@ -16,9 +16,45 @@ pub(crate) fn clean(text: &str) -> String {
     text.nfc().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
 }
 
+/// Whether a person would read two names as one (DCR-13): compatible characters are one character, case and
+/// whatever is neither letter nor digit are nothing.
+pub(crate) fn reads_like(one: &str, other: &str) -> bool {
+    folded(one) == folded(other)
+}
+
+fn folded(name: &str) -> String {
+    // There and back, because some letters have two lower cases and some an upper case of two letters.
+    let folded: String =
+        name.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect();
+    let letters: String = folded.chars().filter(|c| c.is_alphanumeric()).collect();
+    if letters.is_empty() { folded } else { letters }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// DCR-13
+    #[test]
+    fn names_that_read_alike_are_one() {
+        for (one, other) in [
+            ("Portcullis", "PORTCULLIS"),
+            ("Portcullis", "\u{ff30}ort cullis!"),
+            ("Portcullis", "P\u{ad}ortcullis"),
+            ("Stra\u{df}e", "STRASSE"),
+            (
+                "\u{3a3}\u{3af}\u{3c3}\u{3c5}\u{3c6}\u{3bf}\u{3c2}",
+                "\u{3c3}\u{3af}\u{3c3}\u{3c5}\u{3c6}\u{3bf}\u{3c3}",
+            ),
+            ("\u{fb01}le", "FILE"),
+            ("\u{c5}", "A\u{30a}"),
+        ] {
+            assert!(reads_like(one, other), "{one} {other}");
+        }
+        for (one, other) in [("Portcullis", "Portcullis 2"), ("!", "?"), ("", "!"), ("a", "b")] {
+            assert!(!reads_like(one, other), "{one} {other}");
+        }
+    }
 
     /// DCR-13
     #[test]

@@ -19,7 +19,8 @@ CREATE TABLE client_new (
     management       BLOB,
     created_at       INTEGER NOT NULL,
     last_used_at     INTEGER,
-    disabled_at      INTEGER
+    disabled_at      INTEGER,
+    disabled_because TEXT CHECK (disabled_because IN ('administrator', 'left_configuration'))
 ) STRICT;
 INSERT INTO client_new (id, name, source, trust, auth_method, application_type, grant_types, metadata, created_at, last_used_at, disabled_at)
     SELECT id, name, source, trust, auth_method, application_type, grant_types, metadata, created_at, last_used_at, disabled_at FROM client;
@@ -27,6 +28,7 @@ DROP TABLE client;
 ALTER TABLE client_new RENAME TO client;
 CREATE INDEX client_unused ON client (created_at) WHERE last_used_at IS NULL;
 CREATE INDEX client_idle ON client (last_used_at) WHERE last_used_at IS NOT NULL;
+CREATE INDEX client_verified ON client (name) WHERE trust = 'verified';
 CREATE UNIQUE INDEX client_fingerprint ON client (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE UNIQUE INDEX client_management ON client (management) WHERE management IS NOT NULL;
 
@@ -137,6 +139,13 @@ CREATE TABLE dead_token (
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dead_token_expiry ON dead_token (expires_at);
+
+-- Grants whose rows went with their client while access tokens on them could still be presented (RS-08).
+CREATE TABLE buried_grant (
+    id        TEXT PRIMARY KEY,
+    buried_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX buried_grant_age ON buried_grant (buried_at);
 
 -- What users are shown of a grant (REVOKE-07).
 ALTER TABLE access_grant ADD COLUMN address TEXT;

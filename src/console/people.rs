@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::execute;
+use super::print::{list, or_dash, table, text};
 use crate::cli::people::{Common, Group, User};
 use crate::config::File;
 use crate::control::Request;
@@ -59,7 +60,7 @@ fn describe(user: &Value) {
     println!("{} ({state})", text(user, "name"));
     println!("  id        {}", text(user, "id"));
     println!("  role      {}", text(user, "role"));
-    println!("  groups    {}", groups(user));
+    println!("  groups    {}", list(&user["groups"]));
     println!("  entitled  {}", or_dash(text(user, "entitled")));
     println!("  passkeys  {}", user["passkeys"]);
 }
@@ -69,37 +70,9 @@ fn row(user: &Value) -> Vec<String> {
     vec![
         text(user, "name"),
         text(user, "role"),
-        groups(user),
+        list(&user["groups"]),
         user["passkeys"].to_string(),
         state.to_owned(),
         text(user, "id"),
     ]
-}
-
-fn groups(user: &Value) -> String {
-    let names =
-        user["groups"].as_array().map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>());
-    or_dash(names.unwrap_or_default().join(", "))
-}
-
-fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_default().to_owned()
-}
-
-fn or_dash(text: String) -> String {
-    if text.is_empty() { "-".to_owned() } else { text }
-}
-
-/// Rows under a heading, each column as wide as it needs.
-fn table(heading: &[&str], items: &[Value], row: impl Fn(&Value) -> Vec<String>) {
-    let mut rows = vec![heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
-    rows.extend(items.iter().map(row));
-    let widths: Vec<usize> = (0..heading.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
 }

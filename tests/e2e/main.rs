@@ -3,6 +3,7 @@
 mod authorize;
 mod browser;
 mod client_table;
+mod clients;
 mod clock;
 mod command_line;
 mod configuration;

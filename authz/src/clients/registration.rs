@@ -10,8 +10,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Fault, RedirectUri, Request, Scope, Tx};
-use unicode_normalization::UnicodeNormalization;
 
+use super::names;
 use crate::Authz;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
@@ -57,9 +57,12 @@ async fn register(
     let asked: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| bad("the body is not a JSON object"))?;
     let valid = Metadata::validate(&asked)?;
-    let db = authz.db.clone();
-    let stored = db.write(move |tx| store(tx, valid, &request)).await?;
-    Ok(stored)
+    let (authz, db) = (authz.clone(), authz.db.clone());
+    let stored = db.write(move |tx| match names::taken(&authz, tx, &valid.name, None)? {
+        None => store(tx, valid, &request).map(Ok),
+        Some(_) => Ok(Err(bad("client_name is that of this server or of a verified client"))),
+    });
+    stored.await?
 }
 
 fn bad(description: &'static str) -> OAuthError {
@@ -128,17 +131,10 @@ impl Metadata {
         }
         let name = text(asked, "client_name")?.map(clean).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| "Unnamed application".to_owned());
-        if is_our_own(&name) {
+        if names::is_ours(&name) {
             return Err(bad("client_name is this server's own name"));
         }
         Ok(Self { name, redirect_uris, grant_types, application_type, informative })
-    }
-
-    /// DCR-08: a client that can be answered on the user's own computer alone needs no administrator.
-    /// URIs that are not usable without one are stored and shown, and do not count (DCR-05).
-    fn trust(&self) -> Trust {
-        let usable = self.redirect_uris.iter().any(|uri| uri.target().is_usable_unverified());
-        if usable { Trust::Known } else { Trust::Unverified }
     }
 
     fn response(&self, id: &ClientId, issued_at: i64) -> Value {
@@ -215,12 +211,6 @@ fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>,
     strings.collect::<Result<_, _>>().map(Some)
 }
 
-/// Whether a name would be read as this server's own (DCR-13).
-fn is_our_own(name: &str) -> bool {
-    let folded: String = name.nfkc().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect();
-    folded == "portcullis"
-}
-
 fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fault> {
     let make_room = clients::count_unused(tx)? >= MOST_UNUSED;
     for gone in clients::expire_unused(tx, tx.now() - UNUSED, make_room)? {
@@ -228,7 +218,7 @@ fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fa
     }
     let id = ClientId::random_dynamic();
     let response = metadata.response(&id, tx.now().seconds());
-    let trust = metadata.trust();
+    let trust = Trust::by_redirect_uris(&metadata.redirect_uris);
     let client = Client {
         id,
         name: metadata.name,
@@ -306,7 +296,9 @@ mod tests {
     /// DCR-08: a client is known by the redirect URIs that it can use without an administrator.
     #[test]
     fn trust_follows_the_usable_redirect_uris() {
-        let trust = |uris: Value| validate(&json!({ "redirect_uris": uris })).unwrap().trust();
+        let trust = |uris: Value| {
+            Trust::by_redirect_uris(&validate(&json!({ "redirect_uris": uris })).unwrap().redirect_uris)
+        };
         assert_eq!(trust(json!(["http://127.0.0.1/", "cursor://x/cb"])), Trust::Known);
         assert_eq!(trust(json!(["http://127.0.0.1/", "https://vscode.dev/redirect"])), Trust::Known);
         assert_eq!(trust(json!(["https://a.example/cb"])), Trust::Unverified);

@@ -93,12 +93,20 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
-    fn as_str(self) -> &'static str {
+    /// The word for it in the database and in what administrators are shown.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Unverified => "unverified",
             Self::Known => "known",
             Self::Verified => "verified",
         }
+    }
+
+    /// How far a client is trusted that nobody vouches for: a client that can be answered on the user's own
+    /// computer alone needs no administrator. URIs that are not usable without one do not count (DCR-05).
+    pub(crate) fn by_redirect_uris(uris: &[RedirectUri]) -> Self {
+        let usable = uris.iter().any(|uri| uri.target().is_usable_unverified());
+        if usable { Self::Known } else { Self::Unverified }
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
@@ -188,6 +196,65 @@ pub(crate) fn disabled(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE disabled_at IS NOT NULL", [], |row| row.get(0))
 }
 
+/// The ids of the clients that are called this.
+pub(crate) fn named(conn: &Conn<'_>, name: &str) -> Result<Vec<ClientId>, Fault> {
+    conn.query("SELECT id FROM client WHERE name = ?1 ORDER BY created_at, id", params![name], |row| {
+        row.get(0)
+    })
+}
+
+/// Who stopped a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stopped {
+    /// An administrator; an administrator lets it in again.
+    Administrator,
+    /// `portcullis.toml` no longer names it; it is back when that does again.
+    LeftConfiguration,
+}
+
+impl Stopped {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Administrator => "administrator",
+            Self::LeftConfiguration => "left_configuration",
+        }
+    }
+}
+
+/// Who stopped a client; `None` if it is enabled. What was stopped before that was kept was by an administrator.
+pub(crate) fn stopped(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Stopped>, Fault> {
+    let row = conn.query_row(
+        "SELECT disabled_because FROM client WHERE id = ?1 AND disabled_at IS NOT NULL",
+        params![id],
+        |row| row.get::<Option<String>>(0),
+    )?;
+    Ok(row.map(|because| match because.as_deref() {
+        Some("left_configuration") => Stopped::LeftConfiguration,
+        _ => Stopped::Administrator,
+    }))
+}
+
+/// Stops a client.
+pub(crate) fn stop(tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE client SET disabled_at = coalesce(disabled_at, ?2), disabled_because = ?3 WHERE id = ?1",
+        params![id, tx.now(), because.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Lets a client in again.
+pub(crate) fn admit(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+    tx.execute("UPDATE client SET disabled_at = NULL, disabled_because = NULL WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
+/// Says how far a client is trusted.
+pub(crate) fn set_trust(tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
+    tx.execute("UPDATE client SET trust = ?2 WHERE id = ?1", params![id, trust.as_str()])?;
+    Ok(())
+}
+
 /// Adds a client.
 pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'_>) -> Result<(), Fault> {
     tx.execute(
@@ -219,16 +286,45 @@ pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'
     Ok(())
 }
 
+/// Every client that an administrator vouches for: id and name.
+pub(crate) fn verified(conn: &Conn<'_>) -> Result<Vec<(ClientId, String)>, Fault> {
+    conn.query("SELECT id, name FROM client WHERE trust = 'verified'", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+}
+
+/// Removes a client with everything that hangs on it.
+pub(crate) fn delete(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+    tx.execute("DELETE FROM client WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
+/// Forgets what users let this client have without being asked again (CONSENT-04).
+pub(crate) fn forget_consents(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+    tx.execute("DELETE FROM consent WHERE client_id = ?1", params![id])?;
+    Ok(())
+}
+
 /// Notes that somebody approved this client: it is in use from now on.
 pub(crate) fn touch(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("UPDATE client SET last_used_at = ?2 WHERE id = ?1", params![id, tx.now()])?;
     Ok(())
 }
 
+/// The clients that may vanish because nobody uses them: they registered themselves, and no administrator has
+/// vouched for them since.
+macro_rules! vanishing {
+    ($rest:literal) => {
+        concat!(
+            "client WHERE last_used_at IS NULL AND source = 'self_registered' AND trust <> 'verified'",
+            $rest
+        )
+    };
+}
+
 /// How many clients registered and were never approved by anyone.
 pub(crate) fn count_unused(conn: &Conn<'_>) -> Result<u32, Fault> {
-    let count =
-        conn.query_row("SELECT count(*) FROM client WHERE last_used_at IS NULL", [], |row| row.get(0))?;
+    let count = conn.query_row(concat!("SELECT count(*) FROM ", vanishing!("")), [], |row| row.get(0))?;
     Ok(count.unwrap_or(0))
 }
 
@@ -240,13 +336,16 @@ pub(crate) fn expire_unused(
     make_room: bool,
 ) -> Result<Vec<ClientId>, Fault> {
     let mut gone = tx.query(
-        "DELETE FROM client WHERE last_used_at IS NULL AND created_at < ?1 RETURNING id",
+        concat!("DELETE FROM ", vanishing!(" AND created_at < ?1 RETURNING id")),
         params![created_before],
         |row| row.get(0),
     )?;
     if make_room && gone.is_empty() {
         gone = tx.query(
-            "DELETE FROM client WHERE id = (SELECT id FROM client WHERE last_used_at IS NULL ORDER BY created_at LIMIT 1) RETURNING id",
+            concat!(
+                "DELETE FROM client WHERE id = (SELECT id FROM ",
+                vanishing!(" ORDER BY created_at LIMIT 1) RETURNING id")
+            ),
             [],
             |row| row.get(0),
         )?;

@@ -28,6 +28,9 @@ pub(crate) enum Reason {
     RefreshReused,
     UserDisabled,
     RevokedByClient,
+    ClientDisabled,
+    /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
+    ClientChanged,
 }
 
 impl Reason {
@@ -38,6 +41,8 @@ impl Reason {
             Self::RefreshReused => "refresh_reused",
             Self::UserDisabled => "user_disabled",
             Self::RevokedByClient => "revoked_by_client",
+            Self::ClientDisabled => "client_disabled",
+            Self::ClientChanged => "client_changed",
         }
     }
 }
@@ -96,6 +101,45 @@ pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Resul
     )
 }
 
+/// Ends every grant of a client, those that it holds in its own name too; the ones that had not ended before.
+/// Whoever calls it publishes them.
+pub(crate) fn revoke_all_through(
+    tx: &Tx<'_>,
+    client: &ClientId,
+    reason: Reason,
+) -> Result<Vec<GrantId>, Fault> {
+    let mut ended = tx.query(
+        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE client_id = ?1 AND revoked_at IS NULL RETURNING id",
+        params![client, tx.now(), reason.as_str()],
+        |row| row.get(0),
+    )?;
+    ended.extend(revoke_own(tx, client)?);
+    Ok(ended)
+}
+
+/// Ends what a client holds in its own name (CC-01). Whoever calls it publishes it.
+pub(crate) fn revoke_own(tx: &Tx<'_>, client: &ClientId) -> Result<Vec<GrantId>, Fault> {
+    tx.query(
+        "UPDATE client_grant SET revoked_at = ?2 WHERE client_id = ?1 AND revoked_at IS NULL RETURNING id",
+        params![client, tx.now()],
+        |row| row.get(0),
+    )
+}
+
+/// Remembers a client's grants, whose rows are about to go with it, as long as access tokens on them may be
+/// presented. What was remembered before `listed_before` is forgotten. Answers with all that it remembers now;
+/// whoever calls it publishes them.
+pub(crate) fn bury(tx: &Tx<'_>, client: &ClientId, listed_before: Timestamp) -> Result<Vec<GrantId>, Fault> {
+    tx.execute("DELETE FROM buried_grant WHERE buried_at < ?1", params![listed_before])?;
+    tx.query(
+        "INSERT INTO buried_grant (id, buried_at)
+         SELECT id, ?2 FROM access_grant WHERE client_id = ?1 UNION ALL SELECT id, ?2 FROM client_grant WHERE client_id = ?1
+         RETURNING id",
+        params![client, tx.now()],
+        |row| row.get(0),
+    )
+}
+
 /// Removes grants that ended long enough ago that no token of theirs can be good, with all their tokens.
 pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<(), Fault> {
     tx.execute(
@@ -105,9 +149,15 @@ pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Grants revoked since then: their access tokens may not have expired yet.
-pub(crate) fn revoked_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<GrantId>, Fault> {
-    conn.query("SELECT id FROM access_grant WHERE revoked_at > ?1", params![since], |row| row.get(0))
+/// Grants that ended since then: their access tokens may not have expired yet.
+pub(crate) fn ended_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<GrantId>, Fault> {
+    conn.query(
+        "SELECT id FROM access_grant WHERE revoked_at > ?1
+         UNION ALL SELECT id FROM client_grant WHERE revoked_at > ?1
+         UNION ALL SELECT id FROM buried_grant WHERE buried_at > ?1",
+        params![since],
+        |row| row.get(0),
+    )
 }
 
 /// The newest generation whose access token was presented.

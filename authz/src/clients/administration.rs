@@ -1,0 +1,303 @@
+//! Clients, as an administrator at the console sees and changes them (ADMIN-05, REVOKE-07).
+
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::{ClientId, Fault, GrantId, Scope, Tx, UserId};
+
+use super::names::{self, Taken};
+use crate::Authz;
+use crate::ending;
+use crate::people::accepted;
+use crate::store::client_reports::{self, Standing};
+use crate::store::clients::{self, Client, Source, Stopped, Trust};
+use crate::store::grants::Reason;
+
+/// A client on one line. Times are Unix milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    pub id: ClientId,
+    pub name: String,
+    /// How it became known.
+    pub source: String,
+    /// `unverified`, `known` or `verified` (DCR-08).
+    pub trust: String,
+    /// How it proves who it is (`token_endpoint_auth_method`).
+    pub auth_method: String,
+    pub grant_types: Vec<String>,
+    pub disabled: bool,
+    /// How many people have let it in.
+    pub users: u32,
+    pub created_at: i64,
+    pub last_used_at: Option<i64>,
+}
+
+/// All that there is to say about a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Details {
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// `administrator` or `left_configuration`, if it is disabled.
+    pub disabled_because: Option<String>,
+    pub redirect_uris: Vec<Redirect>,
+    /// What it may have in its own name (CC-01).
+    pub scope: Scope,
+    pub secrets: Vec<SecretAge>,
+    /// Who has let it in, and to what.
+    pub access: Vec<Access>,
+}
+
+/// A redirect URI, and whether answers may go there at the client's present trust (DCR-05).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Redirect {
+    pub uri: String,
+    pub usable: bool,
+}
+
+/// A live secret, as far as it can be shown: the first hexadecimal digits of its SHA-256, and how long it lasts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SecretAge {
+    pub sha256_8: String,
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
+}
+
+/// What one person lets the client do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Access {
+    pub grant_id: GrantId,
+    pub user_id: UserId,
+    pub user: String,
+    pub resource: String,
+    pub scope: Scope,
+    pub created_at: i64,
+    pub last_used_at: Option<i64>,
+    pub expires_at: i64,
+    pub address: Option<String>,
+}
+
+/// Why a command about clients is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no client `{0}`; `portcullis client list` shows them all")]
+    Unknown(String),
+    #[error("{1} clients are called `{0}`; name one by its id: {2}")]
+    Ambiguous(String, usize, String),
+    #[error("`{0}` is this server's own name; people would take the client for it")]
+    NameOurs(String),
+    #[error("`{0}` reads like the name of the verified client {1}; people could not tell them apart")]
+    NameTaken(String, ClientId),
+    #[error("`{0}` is no longer in portcullis.toml; put it back there and restart")]
+    LeftConfiguration(String),
+    #[error("`{0}` stands in portcullis.toml; change it there and restart")]
+    Configured(String),
+    #[error(
+        "`{0}` names a document that this server has not read, so there is nothing to vouch for; import the document first"
+    )]
+    NoDocument(String),
+}
+
+/// A refusal is an answer and commits nothing; a fault rolls back.
+pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
+
+/// Every client.
+///
+/// # Errors
+/// The database's fault.
+pub fn list(tx: &Tx<'_>) -> Result<Vec<Summary>, Fault> {
+    Ok(client_reports::all(tx, tx.now())?.into_iter().map(summary).collect())
+}
+
+/// One client, by id or name.
+///
+/// # Errors
+/// The database's fault.
+pub fn show(tx: &Tx<'_>, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    Ok(Ok(details(tx, &client)?))
+}
+
+/// Vouches for a client (DCR-08): its answers may go to every redirect URI that it registered (DCR-05), and it
+/// may be granted high-risk scopes.
+///
+/// # Errors
+/// The database's fault.
+pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    if client.source == Source::UnknownUrl {
+        return Ok(Err(Refusal::NoDocument(client.id.to_string())));
+    }
+    accepted!(check_name(authz, tx, &client.name, Some(&client.id))?);
+    clients::set_trust(tx, &client.id, Trust::Verified)?;
+    let event = Event::allowed(Name::ClientVerified).by_console(uid);
+    audit::append(
+        tx,
+        about(event, &client).detail("before", client.trust.as_str()).detail("after", "verified"),
+    )?;
+    show(tx, client.id.as_str())
+}
+
+/// Vouches for a client no more. What users let it do ends, because they decided about a verified client.
+///
+/// # Errors
+/// The database's fault.
+pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    if client.source == Source::Configuration {
+        return Ok(Err(Refusal::Configured(client.name)));
+    }
+    let trust = match client.source {
+        // DCR-08: somebody has looked at these documents.
+        Source::Catalogue | Source::Imported => Trust::Known,
+        _ => Trust::by_redirect_uris(&client.redirect_uris),
+    };
+    let mut ended = 0;
+    if client.trust == Trust::Verified {
+        clients::set_trust(tx, &client.id, trust)?;
+        ended = ending::all_through(authz, tx, &client.id, Reason::ClientChanged)?;
+    }
+    let after = if client.trust == Trust::Verified { trust } else { client.trust };
+    let event = updated(uid, &client, &["trust"]).detail("before", client.trust.as_str());
+    audit::append(tx, event.detail("after", after.as_str()).detail("grants_ended", ended))?;
+    show(tx, client.id.as_str())
+}
+
+/// Stops a client: no token of its counts from the next request on, every grant ends, and enabling it again
+/// brings none of it back (AUTHZ-17).
+///
+/// # Errors
+/// The database's fault.
+pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    let ended = stop(authz, tx, &client.id, Stopped::Administrator)?;
+    let event = Event::allowed(Name::ClientDisabled).by_console(uid);
+    audit::append(tx, about(event, &client).detail("grants_ended", ended))?;
+    show(tx, client.id.as_str())
+}
+
+/// Lets a client in again. Its users sign in anew.
+///
+/// # Errors
+/// The database's fault.
+pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    if clients::stopped(tx, &client.id)? == Some(Stopped::LeftConfiguration) {
+        return Ok(Err(Refusal::LeftConfiguration(client.name)));
+    }
+    clients::admit(tx, &client.id)?;
+    authz.status.enable_client(tx, &client.id);
+    let event = updated(uid, &client, &["disabled"]).detail("before", client.disabled);
+    audit::append(tx, event.detail("after", false))?;
+    show(tx, client.id.as_str())
+}
+
+/// Removes a client with everything that users gave it; the audit log keeps what it did. Its id is never issued
+/// again.
+///
+/// # Errors
+/// The database's fault.
+pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
+    let client = accepted!(find(tx, who)?);
+    let configured = client.source == Source::Configuration;
+    if configured && clients::stopped(tx, &client.id)? != Some(Stopped::LeftConfiguration) {
+        return Ok(Err(Refusal::Configured(client.name)));
+    }
+    let gone = details(tx, &client)?;
+    let ended = ending::client(authz, tx, &client.id)?;
+    let event = Event::allowed(Name::ClientDeleted).by_console(uid);
+    audit::append(tx, about(event, &client).detail("grants_ended", ended))?;
+    Ok(Ok(gone))
+}
+
+/// Marks a client stopped and ends what users gave it; how many grants ended.
+pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<usize, Fault> {
+    clients::stop(tx, id, because)?;
+    authz.status.disable_client(tx, id);
+    ending::all_through(authz, tx, id, Reason::ClientDisabled)
+}
+
+/// DCR-13: people tell the clients that somebody vouches for by their names.
+fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
+    Ok(match names::taken(authz, tx, name, itself)? {
+        None => Ok(()),
+        Some(Taken::Ours) => Err(Refusal::NameOurs(name.to_owned())),
+        Some(Taken::Verified(other)) => Err(Refusal::NameTaken(name.to_owned(), other)),
+    })
+}
+
+/// The client with this id; or else the one that is called so, if no other is.
+fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
+    if let Some(id) = ClientId::parse(who)
+        && let Some(client) = clients::find(tx, &id)?
+    {
+        return Ok(Ok(client));
+    }
+    let named = clients::named(tx, who)?;
+    let client = match named.as_slice() {
+        [only] => clients::find(tx, only)?,
+        [] => None,
+        many => {
+            let examples: Vec<&str> = many.iter().take(3).map(ClientId::as_str).collect();
+            return Ok(Err(Refusal::Ambiguous(who.to_owned(), many.len(), examples.join(", "))));
+        }
+    };
+    Ok(client.ok_or_else(|| Refusal::Unknown(who.to_owned())))
+}
+
+/// A record about a client (AUDIT-08).
+pub(super) fn about(event: Event, client: &Client) -> Event {
+    event.client(&client.id).subject(&client.name).detail("source", client.source.as_str())
+}
+
+fn updated(uid: u32, client: &Client, changed: &[&str]) -> Event {
+    let changed: Vec<String> = changed.iter().map(|&field| field.to_owned()).collect();
+    about(Event::allowed(Name::ClientUpdated).by_console(uid), client).detail("changed_fields", changed)
+}
+
+fn summary(standing: Standing) -> Summary {
+    Summary {
+        id: standing.id,
+        name: standing.name,
+        source: standing.source,
+        trust: standing.trust,
+        auth_method: standing.auth_method,
+        grant_types: standing.grant_types,
+        disabled: standing.disabled,
+        users: standing.users,
+        created_at: standing.created_at.0,
+        last_used_at: standing.last_used_at.map(|at| at.0),
+    }
+}
+
+fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
+    let (now, id) = (tx.now(), &client.id);
+    let standing = client_reports::one(tx, id, now)?;
+    let standing = standing.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))?;
+    let redirect = |uri: &shared::RedirectUri| Redirect {
+        usable: client.trust == Trust::Verified || uri.target().is_usable_unverified(),
+        uri: uri.to_string(),
+    };
+    let secret = |secret: client_reports::SecretAge| SecretAge {
+        sha256_8: secret.digest.short(),
+        created_at: secret.created_at.0,
+        expires_at: secret.expires_at.map(|at| at.0),
+    };
+    let access = |grant: client_reports::Access| Access {
+        grant_id: grant.grant_id,
+        user_id: grant.user_id,
+        user: grant.user,
+        resource: grant.resource.to_string(),
+        scope: grant.scope,
+        created_at: grant.created_at.0,
+        last_used_at: grant.last_used_at.map(|at| at.0),
+        expires_at: grant.expires_at.0,
+        address: grant.address,
+    };
+    Ok(Details {
+        summary: summary(standing),
+        disabled_because: clients::stopped(tx, id)?.map(|because| because.as_str().to_owned()),
+        redirect_uris: client.redirect_uris.iter().map(redirect).collect(),
+        scope: client.scope.clone(),
+        secrets: client_reports::secrets(tx, id, now)?.into_iter().map(secret).collect(),
+        access: client_reports::access(tx, id, now)?.into_iter().map(access).collect(),
+    })
+}

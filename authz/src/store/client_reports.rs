@@ -1,0 +1,105 @@
+//! What administrators are shown of clients besides the clients themselves (REVOKE-07).
+
+use shared::db::{Conn, Row, params};
+use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, UserId};
+
+/// How a client stands, on one line.
+pub(crate) struct Standing {
+    pub id: ClientId,
+    pub name: String,
+    pub source: String,
+    pub trust: String,
+    pub auth_method: String,
+    pub grant_types: Vec<String>,
+    pub disabled: bool,
+    pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
+    /// How many people it holds a live grant of.
+    pub users: u32,
+}
+
+/// A live grant that a user gave the client.
+pub(crate) struct Access {
+    pub grant_id: GrantId,
+    pub user_id: UserId,
+    pub user: String,
+    pub resource: ResourceUri,
+    pub scope: Scope,
+    pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
+    pub expires_at: Timestamp,
+    pub address: Option<String>,
+}
+
+/// A secret, as far as it can be shown.
+pub(crate) struct SecretAge {
+    pub digest: Digest,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+// `last_used_at` of a client is when somebody last approved it; its grants know of later uses.
+const STANDING: &str = "SELECT id, name, source, trust, auth_method, grant_types, disabled_at, created_at,
+     (SELECT max(at) FROM (SELECT client.last_used_at AS at
+         UNION ALL SELECT last_used_at FROM access_grant WHERE client_id = client.id)),
+     (SELECT count(DISTINCT user_id) FROM access_grant WHERE client_id = client.id AND revoked_at IS NULL AND expires_at > ?1)
+     FROM client";
+
+fn standing(row: &Row<'_>) -> Result<Standing, Fault> {
+    let disabled_at: Option<Timestamp> = row.get(6)?;
+    Ok(Standing {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        source: row.get(2)?,
+        trust: row.get(3)?,
+        auth_method: row.get(4)?,
+        grant_types: row.get::<String>(5)?.split_ascii_whitespace().map(str::to_owned).collect(),
+        disabled: disabled_at.is_some(),
+        created_at: row.get(7)?,
+        last_used_at: row.get(8)?,
+        users: row.get(9)?,
+    })
+}
+
+/// Every client, by name.
+pub(crate) fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<Standing>, Fault> {
+    conn.query(&format!("{STANDING} ORDER BY name, id"), params![now], standing)
+}
+
+/// One client.
+pub(crate) fn one(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Option<Standing>, Fault> {
+    conn.query_row(&format!("{STANDING} WHERE id = ?2"), params![now, id], standing)
+}
+
+/// Who uses a client: its live grants, the newest first.
+pub(crate) fn access(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Vec<Access>, Fault> {
+    conn.query(
+        "SELECT g.id, g.user_id, u.name, g.resource, g.scope, g.created_at, g.last_used_at, g.expires_at, g.address
+         FROM access_grant g JOIN user u ON u.id = g.user_id
+         WHERE g.client_id = ?1 AND g.revoked_at IS NULL AND g.expires_at > ?2 ORDER BY g.created_at DESC, g.id",
+        params![id, now],
+        |row| {
+            Ok(Access {
+                grant_id: row.get(0)?,
+                user_id: row.get(1)?,
+                user: row.get(2)?,
+                resource: row.get(3)?,
+                scope: row.get(4)?,
+                created_at: row.get(5)?,
+                last_used_at: row.get(6)?,
+                expires_at: row.get(7)?,
+                address: row.get(8)?,
+            })
+        },
+    )
+}
+
+/// A client's secrets that are live, the oldest first.
+pub(crate) fn secrets(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Vec<SecretAge>, Fault> {
+    conn.query(
+        "SELECT digest, created_at, expires_at FROM client_secret
+         WHERE client_id = ?1 AND (expires_at IS NULL OR expires_at > ?2) ORDER BY created_at, rowid",
+        params![id, now],
+        |row| Ok(SecretAge { digest: row.get(0)?, created_at: row.get(1)?, expires_at: row.get(2)? }),
+    )
+}

@@ -1,0 +1,124 @@
+//! `portcullis client …`.
+
+use serde_json::Value;
+
+use super::execute;
+use super::print::{list, moment, or_dash, table, text};
+use crate::cli::clients::Client;
+use crate::cli::people::Common;
+use crate::config::File;
+use crate::control::{self, clients::Request};
+
+/// `portcullis client …`.
+pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
+    let (common, request) = match command {
+        Client::List(common) => (common, Request::List),
+        Client::Show(c) => (c.common, Request::Show { client: c.client }),
+        Client::Verify(c) => (c.common, Request::Verify { client: c.client }),
+        Client::Unverify(c) => (c.common, Request::Unverify { client: c.client }),
+        Client::Disable(c) => (c.common, Request::Disable { client: c.client }),
+        Client::Enable(c) => (c.common, Request::Enable { client: c.client }),
+        Client::Delete(c) => (c.common, Request::Delete { client: c.client }),
+    };
+    run(&common, request, file)
+}
+
+fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
+    let deleted = matches!(request, Request::Delete { .. });
+    let answer = execute(&common.data.path(file), control::Request::Client(request), file)?;
+    if common.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    if let Some(clients) = answer["clients"].as_array() {
+        table(&["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"], clients, row);
+    } else {
+        describe(&answer["client"]);
+    }
+    if deleted {
+        println!("\nRemoved. No token of its works any more.");
+    }
+    Ok(())
+}
+
+fn row(client: &Value) -> Vec<String> {
+    vec![
+        text(client, "name"),
+        text(client, "trust"),
+        source(client).to_owned(),
+        text(client, "auth_method"),
+        client["users"].to_string(),
+        state(client).to_owned(),
+        text(client, "id"),
+    ]
+}
+
+fn state(client: &Value) -> &'static str {
+    match (client["disabled"] == true, client["disabled_because"].as_str()) {
+        (false, _) => "enabled",
+        (true, Some("left_configuration")) => "disabled: no longer in portcullis.toml",
+        (true, _) => "disabled",
+    }
+}
+
+/// How it became known, in words.
+fn source(client: &Value) -> &str {
+    match client["source"].as_str().unwrap_or_default() {
+        "self_registered" => "registration",
+        "administrator" => "administrator",
+        "configuration" => "portcullis.toml",
+        "catalogue" => "catalogue",
+        "imported" => "imported document",
+        "fetched" => "fetched document",
+        "unknown_url" => "its URL alone",
+        other => other,
+    }
+}
+
+fn describe(client: &Value) {
+    println!("{} ({})", text(client, "name"), state(client));
+    let lines = [
+        ("id", text(client, "id")),
+        ("trust", text(client, "trust")),
+        ("known by", source(client).to_owned()),
+        ("authenticates", text(client, "auth_method")),
+        ("grants", list(&client["grant_types"])),
+        ("own scope", or_dash(text(client, "scope"))),
+        ("added", moment(&client["created_at"])),
+        ("last used", moment(&client["last_used_at"])),
+    ];
+    for (label, value) in lines {
+        println!("  {label:<13}  {value}");
+    }
+    for redirect in items(client, "redirect_uris") {
+        let note =
+            if redirect["usable"] == true { "" } else { "  (not usable until the client is verified)" };
+        println!("  {:<13}  {}{note}", "redirect URI", text(redirect, "uri"));
+    }
+    for secret in items(client, "secrets") {
+        let ends = match secret["expires_at"].as_i64() {
+            Some(_) => format!("ends {}", moment(&secret["expires_at"])),
+            None => "does not end".to_owned(),
+        };
+        let (digest, made) = (text(secret, "sha256_8"), moment(&secret["created_at"]));
+        println!("  {:<13}  SHA-256 {digest}…, made {made}, {ends}", "secret");
+    }
+    if let Some(access) = client["access"].as_array().filter(|access| !access.is_empty()) {
+        println!();
+        table(&["USED BY", "SCOPES", "AT", "SINCE", "LAST USED", "UNTIL", "FROM"], access, |grant| {
+            vec![
+                text(grant, "user"),
+                text(grant, "scope"),
+                text(grant, "resource"),
+                moment(&grant["created_at"]),
+                moment(&grant["last_used_at"]),
+                moment(&grant["expires_at"]),
+                or_dash(text(grant, "address")),
+            ]
+        });
+    }
+}
+
+fn items<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}

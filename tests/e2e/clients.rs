@@ -1,0 +1,208 @@
+//! Clients as administrators see and change them: by command, with and without a running server.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TestApp, error_of, header, redirect_parameter};
+use crate::process::{complaint, portcullis};
+
+/// The one line that a command says when it refuses.
+pub fn refused(app: &TestApp, arguments: &[&str]) -> String {
+    let data = app.data_dir();
+    let mut all = arguments.to_vec();
+    all.extend(["--data-dir", data.to_str().unwrap()]);
+    let output = portcullis(&all);
+    let said = complaint(&output);
+    let lines: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("portcullis: ")).collect();
+    assert!(!output.status.success() && lines.len() == 1, "{arguments:?}: {said}");
+    lines[0].to_owned()
+}
+
+async fn whoami(app: &TestApp, token: &str) -> StatusCode {
+    app.call_tool(token, "whoami", json!({})).await.status()
+}
+
+/// A client that registered itself under this name with these redirect URIs.
+async fn registered(app: &TestApp, name: &str, redirect_uris: &[&str]) -> Client {
+    let metadata = json!({
+        "client_name": name,
+        "redirect_uris": redirect_uris,
+        "grant_types": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_method": "none",
+    });
+    let response = app.register(&metadata).await;
+    assert_eq!(response.status(), 201);
+    let body: Value = response.json().await.unwrap();
+    Client { id: body["client_id"].as_str().unwrap().to_owned(), redirect_uri: redirect_uris[0].to_owned() }
+}
+
+/// AUTHZ-17, REFRESH-08, RS-08: from the disabling on nothing of the client works: not a live token, not a refresh,
+/// not a code that was on its way, not a new request. Enabling brings none of it back, a restart neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_client_is_out_at_once() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let client = app.client().await;
+    let tokens = app.tokens(&mut ada, &client).await;
+    let code = ada.authorize(&app, &client).await;
+    let waiting = ada.consent_page(&app, &client.authorize_url(&app)).await;
+    assert_eq!(whoami(&app, &tokens.access).await, 200);
+
+    let disabled = app.console(&["client", "disable", &client.id]);
+    assert_eq!(disabled["client"]["disabled_because"], "administrator");
+    assert_eq!(disabled["client"]["access"], json!([]));
+    let call = app.call_tool(&tokens.access, "whoami", json!({})).await;
+    assert_eq!(call.status(), 401);
+    assert!(header(call.headers(), "www-authenticate").unwrap().contains("invalid_token"));
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_client");
+    assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_client");
+    let page = ada.get(&app, &client.authorize_url(&app)).await;
+    assert_eq!(page.status(), 400);
+    assert!(page.text().await.unwrap().contains("An administrator has disabled this client."));
+    let decided = ada.decide(&app, &waiting, "approve").await;
+    assert_eq!(redirect_parameter(&decided, "error").as_deref(), Some("access_denied"));
+
+    app.console(&["client", "enable", &client.id]);
+    assert_eq!(whoami(&app, &tokens.access).await, 401);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
+    assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
+    let again = app.tokens(&mut ada, &client).await;
+    assert_eq!(whoami(&app, &again.access).await, 200);
+
+    app.console(&["client", "disable", "Test client"]);
+    let app = app.restart().await;
+    assert_eq!(whoami(&app, &again.access).await, 401);
+    let events: Vec<Value> =
+        app.audit().into_iter().filter(|record| record["event"] == "client.disabled").collect();
+    assert_eq!(events.len(), 2);
+    assert_eq!(
+        (&events[0]["client_id"], &events[0]["detail"]["grants_ended"]),
+        (&json!(client.id), &json!(2))
+    );
+    assert_eq!(events[0]["actor"]["type"], "console");
+}
+
+/// REFRESH-08, RS-08: a deleted client's rows are gone, and its tokens stay dead over a restart, when no row says so
+/// any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_clients_tokens_stay_dead() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let client = app.client().await;
+    let tokens = app.tokens(&mut ada, &client).await;
+    assert_eq!(whoami(&app, &tokens.access).await, 200);
+    assert_eq!(app.console(&["client", "delete", &client.id])["client"]["id"], client.id.as_str());
+    assert_eq!(whoami(&app, &tokens.access).await, 401);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_client");
+    let app = app.restart().await;
+    assert_eq!(whoami(&app, &tokens.access).await, 401);
+    assert_eq!(app.console(&["client", "list"])["clients"], json!([]));
+    let unknown = refused(&app, &["client", "show", &client.id]);
+    assert!(unknown.contains("there is no client") && unknown.contains("client list"), "{unknown}");
+    assert!(app.has_event("client.deleted", None) && app.has_event("token.issued", None));
+}
+
+/// DCR-05, DCR-08, AUTHZ-12: an administrator's word lets answers go where a stranger's link must not send them; taking
+/// it back ends what was granted on the strength of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_a_client_lets_its_answers_leave_the_computer() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let client = registered(&app, "Web thing", &["https://app.example/cb"]).await;
+    let shown = app.console(&["client", "show", "Web thing"]);
+    assert_eq!(shown["client"]["trust"], "unverified");
+    assert_eq!(shown["client"]["redirect_uris"], json!([{"uri": "https://app.example/cb", "usable": false}]));
+    let page = ada.get(&app, &client.authorize_url(&app)).await;
+    assert_eq!(page.status(), 400);
+    assert!(page.text().await.unwrap().contains("Ask an administrator to verify this client."));
+
+    let verified = app.console(&["client", "verify", &client.id]);
+    assert_eq!(verified["client"]["trust"], "verified");
+    assert_eq!(verified["client"]["redirect_uris"][0]["usable"], true);
+    let tokens = app.tokens(&mut ada, &client).await;
+    assert_eq!(whoami(&app, &tokens.access).await, 200);
+    // A verified client's errors travel at once.
+    let mut wrong = client.request(&app);
+    wrong.insert("response_type", "token".to_owned());
+    let answer = ada.get(&app, &crate::harness::authorize_url(&app, &wrong)).await;
+    assert_eq!(redirect_parameter(&answer, "error").as_deref(), Some("unsupported_response_type"));
+
+    assert_eq!(app.console(&["client", "unverify", &client.id])["client"]["trust"], "unverified");
+    assert_eq!(whoami(&app, &tokens.access).await, 401);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
+    assert_eq!(ada.get(&app, &client.authorize_url(&app)).await.status(), 400);
+    let record = app.audit().into_iter().find(|record| record["event"] == "client.verified").unwrap();
+    assert_eq!(record["detail"]["before"], "unverified");
+    assert_eq!(record["detail"]["after"], "verified");
+    let record = app.audit().into_iter().find(|record| record["event"] == "client.updated").unwrap();
+    assert_eq!(record["detail"]["changed_fields"], json!(["trust"]));
+    assert_eq!(record["detail"]["grants_ended"], 1);
+}
+
+/// DCR-13: who reads like a verified client, or like this server, is refused: at registration, and to an administrator
+/// who would make two of them verified.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_verified_clients_read_alike() {
+    let app = TestApp::start().await;
+    let first = registered(&app, "Web thing", &["http://localhost/a"]).await;
+    let second = registered(&app, "WEB-thing", &["http://localhost/b"]).await;
+    app.console(&["client", "verify", &first.id]);
+    let line = refused(&app, &["client", "verify", &second.id]);
+    assert!(
+        line.contains("reads like the name of the verified client") && line.contains(&first.id),
+        "{line}"
+    );
+    for name in ["Web thing", "web\u{200b} Thing", "\u{ff37}eb thing", "Portcullis"] {
+        let metadata = json!({"client_name": name, "redirect_uris": ["http://localhost/c"]});
+        assert_eq!(error_of(app.register(&metadata).await).await.1, "invalid_client_metadata", "{name}");
+    }
+    // Verifying it once more is no collision with itself.
+    app.console(&["client", "verify", &first.id]);
+    app.console(&["client", "unverify", &first.id]);
+    registered(&app, "Web thing", &["http://localhost/c"]).await;
+}
+
+/// A name says which client as long as only one has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_two_clients_have_names_neither() {
+    let app = TestApp::start().await;
+    let first = registered(&app, "Twin", &["http://localhost/a"]).await;
+    let second = registered(&app, "Twin", &["http://localhost/b"]).await;
+    for action in ["show", "verify", "unverify", "disable", "enable", "delete"] {
+        let line = refused(&app, &["client", action, "Twin"]);
+        assert!(line.contains("2 clients are called `Twin`") && line.contains(&second.id), "{line}");
+        let line = refused(&app, &["client", action, "Nobody"]);
+        assert!(line.contains("there is no client `Nobody`"), "{line}");
+    }
+    assert_eq!(app.console(&["client", "show", &first.id])["client"]["disabled"], false);
+    assert_eq!(app.console(&["client", "list"])["clients"].as_array().unwrap().len(), 2);
+}
+
+/// REVOKE-07: an administrator sees who lets a client do what, since when, and until when.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_who_uses_a_client() {
+    let app = TestApp::start().await;
+    app.admin().await;
+    let client = app.client().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let before = app.console(&["client", "show", &client.id])["client"].clone();
+    assert_eq!(
+        (&before["users"], &before["last_used_at"], &before["access"]),
+        (&json!(0), &Value::Null, &json!([]))
+    );
+    app.tokens(&mut ines, &client).await;
+    let shown = app.console(&["client", "show", &client.id])["client"].clone();
+    assert_eq!((&shown["users"], &shown["last_used_at"]), (&json!(1), &json!(app.clock.now().0)));
+    assert_eq!((&shown["source"], &shown["auth_method"]), (&json!("self_registered"), &json!("none")));
+    let access = &shown["access"][0];
+    assert_eq!((&access["user"], &access["scope"]), (&json!("ines"), &json!("docs.read")));
+    assert_eq!(access["resource"], app.mcp_url());
+    assert_eq!(access["created_at"], app.clock.now().0);
+
+    let output = portcullis(&["client", "show", &client.id, "--data-dir", app.data_dir().to_str().unwrap()]);
+    let words = String::from_utf8(output.stdout).unwrap();
+    for part in ["Test client (enabled)\n", "known by       registration\n", "USED BY", "ines     docs.read"]
+    {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+}
