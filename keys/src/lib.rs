@@ -7,6 +7,7 @@
 mod check;
 mod jwks;
 mod jwt;
+mod remembered;
 pub mod rotation;
 pub mod seal;
 mod store;
@@ -20,6 +21,7 @@ use shared::{AccessToken, Db, Fault};
 pub use check::{Unacceptable, check};
 pub use jwks::Jwks;
 pub use jwt::{Algorithm, CryptoFailed, SignedToken, UnknownAlgorithm, Unverified, Verified};
+pub use remembered::{Memory, Remembered};
 pub use seal::{Purpose, Seal, SealError};
 
 use jwks::PublicJwk;

@@ -4,12 +4,10 @@
 mod challenge;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use keys::{Unacceptable, Unverified, Verified, Verifier};
-use quick_cache::sync::Cache;
+use keys::{Memory, Remembered, Unacceptable, Unverified, Verifier};
 use shared::clock::LEEWAY;
 use shared::token_status::Standing;
 use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
@@ -18,8 +16,6 @@ pub(crate) use challenge::Challenges;
 
 /// Longer tokens are not looked at (RS-05).
 const LONGEST: usize = 8 * 1024;
-/// How many verified tokens are remembered.
-const REMEMBERED: usize = 100_000;
 
 /// Checks bearer tokens for one endpoint.
 ///
@@ -29,24 +25,8 @@ const REMEMBERED: usize = 100_000;
 pub struct Bearer {
     issuer: Issuer,
     resource: ResourceUri,
-    verifier: Verifier,
     status: Arc<dyn TokenStatus>,
-    verified: Cache<Digest, Arc<Remembered>>,
-}
-
-/// A token whose signature was checked, and whether its use is on record (REFRESH-06): that is written once, and
-/// asked of the database once.
-#[derive(Debug)]
-pub struct Remembered {
-    verified: Verified,
-    seen: AtomicBool,
-}
-
-impl Remembered {
-    /// What was verified.
-    pub(crate) fn verified(&self) -> &Verified {
-        &self.verified
-    }
+    memory: Memory,
 }
 
 /// A token that is good now, and what its user may be granted now.
@@ -60,17 +40,17 @@ pub struct Checked {
 impl Checked {
     /// The token's claims.
     pub fn token(&self) -> &AccessToken {
-        &self.verified.verified.token
+        &self.verified.verified().token
     }
 
     /// Whether its use is known to be on record.
     pub(crate) fn is_seen(&self) -> bool {
-        self.verified.seen.load(Ordering::Relaxed)
+        self.verified.is_seen()
     }
 
     /// Its use is on record from now on.
     pub(crate) fn mark_seen(&self) {
-        self.verified.seen.store(true, Ordering::Relaxed);
+        self.verified.mark_seen();
     }
 
     /// What the user is entitled to at this moment; a call may do this ∩ the token's scope.
@@ -137,7 +117,7 @@ impl Bearer {
         verifier: Verifier,
         status: Arc<dyn TokenStatus>,
     ) -> Self {
-        Self { issuer, resource, verifier, status, verified: Cache::new(REMEMBERED) }
+        Self { issuer, resource, status, memory: Memory::new(verifier) }
     }
 
     /// Checks the one `Authorization` header of a request.
@@ -163,23 +143,23 @@ impl Bearer {
             return Err(refused("too_long", Digest::of(presented)));
         }
         let digest = Digest::of(presented);
-        let (verified, fresh) = match self.verified.get(&digest) {
+        let (verified, fresh) = match self.memory.get(&digest) {
             Some(verified) => (verified, false),
-            None => match self.verifier.verify(well_formed(presented)?) {
-                Ok(verified) => (Arc::new(Remembered { verified, seen: AtomicBool::new(false) }), true),
+            None => match self.memory.verify(well_formed(presented)?) {
+                Ok(verified) => (verified, true),
                 Err(why) => return Err(refused(word_for_unverified(why), digest)),
             },
         };
         match self.standing(&verified, now) {
             Ok(entitled) => {
                 if fresh {
-                    self.verified.insert(digest, Arc::clone(&verified));
+                    self.memory.keep(digest, &verified);
                 }
                 Ok(Checked { digest, verified, entitled })
             }
             Err(reason) => {
                 if !fresh {
-                    self.verified.remove(&digest);
+                    self.memory.forget(&digest);
                 }
                 Err(Refused::Invalid(Invalid { reason, token: digest, verified: Some(verified) }))
             }
@@ -201,14 +181,11 @@ impl Bearer {
     }
 
     /// Everything but the signature: what a remembered token goes through too (RS-05).
-    fn standing(
-        &self,
-        Remembered { verified, .. }: &Remembered,
-        now: Timestamp,
-    ) -> Result<Arc<Scope>, &'static str> {
-        if !self.verifier.knows(&verified.kid) {
+    fn standing(&self, remembered: &Remembered, now: Timestamp) -> Result<Arc<Scope>, &'static str> {
+        if !self.memory.knows_key_of(remembered) {
             return Err("key_removed");
         }
+        let verified = remembered.verified();
         keys::check(&verified.token, self.issuer.as_str(), &self.resource, now, LEEWAY)
             .map_err(word_for_unacceptable)?;
         match self.status.standing(&verified.token, &verified.kid) {
