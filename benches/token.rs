@@ -1,0 +1,385 @@
+//! What the token endpoint takes: refreshes and code exchanges a second over HTTP, each durable before it is answered, with
+//! 64 connections. Beside it, in the same run and with the same connections, two limits that no token endpoint here could
+//! pass: a bare axum handler that answers with as many bytes, and the same rows written in groups with nothing around them.
+//!
+//! Server, clients and limits share the machine's cores, and take turns round by round; only ratios travel.
+
+#[allow(dead_code)]
+#[path = "../tests/e2e/harness.rs"]
+mod harness;
+mod machine;
+#[allow(dead_code)]
+#[path = "../tests/e2e/process.rs"]
+mod process;
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::post;
+use shared::audit::{self, Event, Name};
+use shared::db::params;
+use shared::schema::SCHEMA;
+use shared::{ClientId, Clock, Db, Digest, Fault, GrantId, Jti, Request, ResourceUri, Tx};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use url::form_urlencoded;
+
+use harness::{Browser, Client, TestApp, VERIFIER};
+
+/// How often each side has its turn, and for how long.
+const ROUNDS: usize = 3;
+const TURN: Duration = Duration::from_secs(2);
+/// How many connections ask at once.
+const CONNECTIONS: usize = 64;
+/// How many codes each connection exchanges in one turn: they are made beforehand.
+const CODES: usize = 10;
+
+#[tokio::main]
+async fn main() {
+    if !machine::ready("token") {
+        return;
+    }
+    let app = TestApp::start().await;
+    let (kind, device) = machine::file_system(&app.data_dir());
+    println!("file system: {kind} on {device}");
+    assert!(kind != "tmpfs" && kind != "ramfs", "memory is no disk; name another TMPDIR");
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+
+    let mut refreshing = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let tokens = app.tokens(&mut browser, &client).await;
+        refreshing.push(Refreshing { client: client.id.clone(), token: tokens.refresh });
+    }
+    let mut one = Connection::open(&app.origin).await;
+    let mut probe =
+        Refreshing { client: client.id.clone(), token: app.tokens(&mut browser, &client).await.refresh };
+    let request = probe.request();
+    let answer = one.ask("/token", &request).await;
+    let bare = bare(answer.len()).await;
+    let mut rows = Rows::new().await;
+
+    let (mut refreshes, mut exchanges, mut handled, mut written) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..ROUNDS {
+        handled
+            .push(turn(&bare, "/token", (0..CONNECTIONS).map(|_| Same(request.clone())).collect()).await.0);
+        written.push(rows.turn().await);
+        let (rate, back) = turn(&app.origin, "/token", refreshing).await;
+        refreshes.push(rate);
+        refreshing = back;
+        let codes = codes(&app, &mut browser, &client).await;
+        exchanges.push(turn(&app.origin, "/token", codes).await.0);
+    }
+    let [refreshes, exchanges, handled, written] =
+        [refreshes, exchanges, handled, written].map(machine::median::<f64>);
+    println!("a bare axum handler, {} bytes      {handled:>8.0} a second", answer.len());
+    println!("the rows of a refresh, in groups   {written:>8.0} a second");
+    println!("refreshes                          {refreshes:>8.0} a second");
+    println!("code exchanges                     {exchanges:>8.0} a second");
+    machine::load_after();
+    let limit = handled.min(written);
+    machine::ratio(
+        "compared: code exchanges a second over HTTP, and the lower of the two limits",
+        "exchange_over_limit",
+        exchanges / limit,
+    );
+    machine::ratio(
+        "compared: refreshes a second over HTTP, and the lower of the two limits; the aim is 0.5 or more",
+        "refresh_over_limit",
+        refreshes / limit,
+    );
+}
+
+/// What a connection asks next, and what it learns from the answer; `None` once it has nothing left to ask.
+trait Asking: Send + 'static {
+    fn next(&mut self) -> Option<String>;
+    fn learn(&mut self, answer: &str);
+}
+
+/// Each answer's token is the next request's.
+struct Refreshing {
+    client: String,
+    token: String,
+}
+
+impl Refreshing {
+    fn request(&mut self) -> String {
+        self.next().unwrap_or_default()
+    }
+}
+
+impl Asking for Refreshing {
+    fn next(&mut self) -> Option<String> {
+        Some(form(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &self.token),
+            ("client_id", &self.client),
+        ]))
+    }
+
+    fn learn(&mut self, answer: &str) {
+        let answer: serde_json::Value = serde_json::from_str(answer).expect("the answer is JSON");
+        self.token = answer["refresh_token"].as_str().expect("a refresh yields a successor").to_owned();
+    }
+}
+
+/// Codes, each exchanged once.
+struct Exchanging {
+    client: Client,
+    codes: Vec<String>,
+}
+
+impl Asking for Exchanging {
+    fn next(&mut self) -> Option<String> {
+        let code = self.codes.pop()?;
+        Some(form(&[
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("client_id", &self.client.id),
+            ("redirect_uri", &self.client.redirect_uri),
+            ("code_verifier", VERIFIER),
+        ]))
+    }
+
+    fn learn(&mut self, answer: &str) {
+        assert!(answer.contains("\"access_token\""), "{answer}");
+    }
+}
+
+/// The same request again and again.
+struct Same(String);
+
+impl Asking for Same {
+    fn next(&mut self) -> Option<String> {
+        Some(self.0.clone())
+    }
+
+    fn learn(&mut self, _: &str) {}
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+async fn codes(app: &TestApp, browser: &mut Browser, client: &Client) -> Vec<Exchanging> {
+    let mut all = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut codes = Vec::new();
+        for _ in 0..CODES {
+            codes.push(browser.authorize(app, client).await);
+        }
+        all.push(Exchanging { client: client.clone(), codes });
+    }
+    all
+}
+
+/// Every asker on a connection of its own, until the turn is over or nothing is left. Answers a second.
+async fn turn<A: Asking>(origin: &str, path: &'static str, askers: Vec<A>) -> (f64, Vec<A>) {
+    let mut connections = Vec::new();
+    for _ in &askers {
+        connections.push(Connection::open(origin).await);
+    }
+    let begun = Instant::now();
+    let tasks: Vec<_> = askers
+        .into_iter()
+        .zip(connections)
+        .map(|(mut asker, mut connection)| {
+            tokio::spawn(async move {
+                let mut answers = 0;
+                while begun.elapsed() < TURN
+                    && let Some(request) = asker.next()
+                {
+                    let answer = connection.ask(path, &request).await;
+                    asker.learn(&answer);
+                    answers += 1;
+                }
+                (answers, asker)
+            })
+        })
+        .collect();
+    let (mut answers, mut back) = (0, Vec::new());
+    for task in tasks {
+        let (count, asker) = task.await.expect("an asker does not panic");
+        answers += count;
+        back.push(asker);
+    }
+    (machine::per_second(answers, begun.elapsed()), back)
+}
+
+/// A client that costs next to nothing: one HTTP/1.1 connection, one request at a time.
+struct Connection {
+    stream: TcpStream,
+    host: String,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(origin: &str) -> Self {
+        let host = origin.trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(&host).await.expect("the server listens");
+        stream.set_nodelay(true).expect("a socket takes its options");
+        Self { stream, host, buffer: Vec::with_capacity(8192) }
+    }
+
+    /// Posts a form; the body of the answer, which must be a success.
+    async fn ask(&mut self, path: &str, form: &str) -> String {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+            self.host,
+            form.len()
+        );
+        self.stream.write_all(request.as_bytes()).await.expect("the server reads");
+        self.buffer.clear();
+        loop {
+            if let Some((head, body)) = split(&self.buffer) {
+                assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+                let length = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+                });
+                if body.len() >= length.expect("the answer says how long it is") {
+                    return body.to_owned();
+                }
+            }
+            let read = self.stream.read_buf(&mut self.buffer).await.expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
+        }
+    }
+}
+
+fn split(buffer: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(buffer).ok()?.split_once("\r\n\r\n")
+}
+
+/// The first limit: a handler that does nothing but answer.
+async fn bare(bytes: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let body = "x".repeat(bytes);
+    let app = Router::new().route("/token", post(move |_: String| std::future::ready(body.clone())));
+    tokio::spawn(async move {
+        axum::serve(axum::serve::ListenerExt::tap_io(listener, |s| drop(s.set_nodelay(true))), app).await
+    });
+    origin
+}
+
+/// The second limit: the rows that a refresh writes, by as many callers, with nothing read, checked, signed or answered.
+struct Rows {
+    db: Db,
+    _dir: tempfile::TempDir,
+    families: Vec<Family>,
+}
+
+/// One family of refresh tokens.
+#[derive(Clone)]
+struct Family {
+    grant: GrantId,
+    leaf: Digest,
+    generation: u32,
+}
+
+impl Rows {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("TMPDIR is a directory to write to");
+        let path = dir.path().join("rows.db");
+        let opened = tokio::task::spawn_blocking(move || Db::open(&path, &SCHEMA, None, &Clock::system()));
+        let db = opened.await.expect("opening does not panic").expect("a database can be made");
+        let families: Vec<_> = (0..CONNECTIONS)
+            .map(|_| Family {
+                grant: GrantId::random(),
+                leaf: Digest::of(&shared::secret::random::<32>()),
+                generation: 0,
+            })
+            .collect();
+        let filling = families.clone();
+        db.write(move |tx| fill(tx, &filling)).await.expect("the disk has room");
+        Self { db, _dir: dir, families }
+    }
+
+    async fn turn(&mut self) -> f64 {
+        let begun = Instant::now();
+        let tasks: Vec<_> = std::mem::take(&mut self.families)
+            .into_iter()
+            .map(|mut family| {
+                let db = self.db.clone();
+                tokio::spawn(async move {
+                    let mut written = 0;
+                    while begun.elapsed() < TURN {
+                        family = db.write(move |tx| family.rotate(tx)).await.expect("the disk has room");
+                        written += 1;
+                    }
+                    (written, family)
+                })
+            })
+            .collect();
+        let mut all = 0;
+        for task in tasks {
+            let (written, family) = task.await.expect("a writer does not panic");
+            all += written;
+            self.families.push(family);
+        }
+        machine::per_second(all, begun.elapsed())
+    }
+}
+
+impl Family {
+    /// The rows of one refresh, with its record in the audit log.
+    fn rotate(mut self, tx: &Tx<'_>) -> Result<Self, Fault> {
+        tx.execute(
+            "UPDATE refresh_token SET rotated_at = ?2 WHERE digest = ?1 AND rotated_at IS NULL",
+            params![self.leaf, tx.now()],
+        )?;
+        self.leaf = Digest::of(&self.leaf.0);
+        self.generation += 1;
+        self.insert(tx)?;
+        let event = Event::allowed(Name::RefreshRotated)
+            .by_client(&client())
+            .subject("u_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+            .client(&client())
+            .grant(&self.grant)
+            .jti(Jti::random(self.generation).as_str())
+            .resource(&ResourceUri::parse("http://localhost:8080/mcp").expect("it is one"))
+            .scope(&["docs.read"].into_iter().collect())
+            .request(&Request::from(Some([127, 0, 0, 1].into())))
+            .detail("family", self.grant.as_str())
+            .detail("generation", self.generation)
+            .detail("grace_use", false)
+            .detail("exp", 1_795_435_200);
+        audit::append(tx, event)?;
+        Ok(self)
+    }
+
+    fn insert(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        tx.execute(
+            "INSERT INTO refresh_token (digest, grant_id, generation, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![self.leaf, self.grant, self.generation, tx.now(), tx.now() + TURN],
+        )?;
+        Ok(())
+    }
+}
+
+fn client() -> ClientId {
+    ClientId::parse("dyn_aaaaaaaaaaaaaaaaaaaaaaaaaa").expect("it is one")
+}
+
+/// What the rows refer to.
+fn fill(tx: &Tx<'_>, families: &[Family]) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO user (id, name, role, handle, created_at) VALUES ('u', 'ada', 'none', x'01', 0)",
+        [],
+    )?;
+    tx.execute(
+        "INSERT INTO client (id, name, source, trust, auth_method, application_type, grant_types, metadata, created_at)
+         VALUES (?1, 'one', 'self_registered', 'known', 'none', 'native', 'refresh_token', '{}', 0)",
+        params![client()],
+    )?;
+    for family in families {
+        tx.execute(
+            "INSERT INTO access_grant (id, user_id, client_id, resource, scope, amr, auth_time, created_at, expires_at)
+             VALUES (?1, 'u', ?2, 'http://localhost:8080/mcp', 'docs.read', 'hwk user', 0, 0, 9)",
+            params![family.grant, client()],
+        )?;
+        family.insert(tx)?;
+    }
+    Ok(())
+}
