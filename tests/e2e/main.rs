@@ -17,6 +17,7 @@ mod people;
 mod process;
 mod python_clients;
 mod refresh;
+mod refresh_families;
 mod registration;
 mod revocation;
 mod step_up;
