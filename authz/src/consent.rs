@@ -377,6 +377,7 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
     grants::sweep(tx, tx.now() - Duration::from_hours(2))?;
     grants::insert(tx, &grant)?;
     clients::touch(tx, &client.id)?;
+    authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
     let code = Secret::random("ac_");
     let issued = IssuedCode {
         digest: code.digest(),

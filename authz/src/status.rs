@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use shared::token_status::Standing;
+use shared::token_status::{Ceiling, Standing};
 use shared::{AccessToken, ClientId, Db, Fault, GrantId, Jti, Scope, Timestamp, TokenStatus, Tx, UserId};
 
 use crate::store::{clients, dead_tokens, grants, users};
@@ -62,6 +62,8 @@ struct Live {
     /// token.
     users: HashMap<UserId, Arc<Scope>>,
     disabled_clients: HashSet<ClientId>,
+    /// Clients that somebody or something vouches for. What is not in here is granted no high-risk scope.
+    trusted_clients: HashSet<ClientId>,
 }
 
 /// What is dead, as long as somebody might accept a token because of it, on a clock that nobody can set.
@@ -204,6 +206,26 @@ impl Status {
         self.enable_client(tx, id);
     }
 
+    /// Makes a client's trust count: a gain after the commit, a loss before it and, like every loss, once more
+    /// after it (DCR-08). Whoever changes the trust of a client calls this, and so does whoever makes a grant,
+    /// because only a client with a grant has tokens to be asked about.
+    pub(crate) fn set_ceiling(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId, ceiling: Ceiling) {
+        let publish = || {
+            let (status, id) = (Arc::clone(self), id.clone());
+            move || {
+                let trusted = &mut status.write().trusted_clients;
+                match ceiling {
+                    Ceiling::LowRisk => trusted.remove(&id),
+                    Ceiling::Any => trusted.insert(id),
+                };
+            }
+        };
+        if ceiling == Ceiling::LowRisk {
+            tx.before_commit(publish());
+        }
+        tx.after_commit(publish());
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,6 +251,7 @@ impl Live {
                     .map(|(id, joined)| (id, Arc::new(groups.entitled(joined.iter().map(String::as_str)))))
                     .collect(),
                 disabled_clients: clients::disabled(conn)?.into_iter().collect(),
+                trusted_clients: clients::trusted(conn)?.into_iter().collect(),
             })
         })
     }
@@ -244,7 +267,9 @@ impl TokenStatus for Status {
                     && !live.dead_tokens.lists(&token.jti)
                     && !live.disabled_clients.contains(&token.client_id) =>
             {
-                Standing::Live { entitled: Arc::clone(entitled) }
+                let trusted = live.trusted_clients.contains(&token.client_id);
+                let ceiling = if trusted { Ceiling::Any } else { Ceiling::LowRisk };
+                Standing::Live { entitled: Arc::clone(entitled), ceiling }
             }
             _ => Standing::Dead,
         }

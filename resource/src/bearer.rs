@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use keys::{Memory, Remembered, Unacceptable, Unverified, Verifier};
 use shared::clock::LEEWAY;
-use shared::token_status::Standing;
+use shared::token_status::{Ceiling, Standing};
 use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
 
 pub(crate) use challenge::Challenges;
@@ -35,6 +35,7 @@ pub struct Checked {
     digest: Digest,
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
+    ceiling: Ceiling,
 }
 
 impl Checked {
@@ -56,6 +57,11 @@ impl Checked {
     /// What the user is entitled to at this moment; a call may do this ∩ the token's scope.
     pub fn entitled(&self) -> &Scope {
         &self.entitled
+    }
+
+    /// What the client can be granted at most, whoever uses it (DCR-08).
+    pub fn ceiling(&self) -> Ceiling {
+        self.ceiling
     }
 
     /// Who calls, as far as anything may be kept for them.
@@ -151,11 +157,11 @@ impl Bearer {
             },
         };
         match self.standing(&verified, now) {
-            Ok(entitled) => {
+            Ok((entitled, ceiling)) => {
                 if fresh {
                     self.memory.keep(digest, &verified);
                 }
-                Ok(Checked { digest, verified, entitled })
+                Ok(Checked { digest, verified, entitled, ceiling })
             }
             Err(reason) => {
                 if !fresh {
@@ -173,7 +179,7 @@ impl Bearer {
     pub fn recheck(&self, checked: &Checked, now: Timestamp) -> Result<Checked, Refused> {
         let verified = Arc::clone(&checked.verified);
         match self.standing(&verified, now) {
-            Ok(entitled) => Ok(Checked { digest: checked.digest, verified, entitled }),
+            Ok((entitled, ceiling)) => Ok(Checked { digest: checked.digest, verified, entitled, ceiling }),
             Err(reason) => {
                 Err(Refused::Invalid(Invalid { reason, token: checked.digest, verified: Some(verified) }))
             }
@@ -181,7 +187,11 @@ impl Bearer {
     }
 
     /// Everything but the signature: what a remembered token goes through too (RS-05).
-    fn standing(&self, remembered: &Remembered, now: Timestamp) -> Result<Arc<Scope>, &'static str> {
+    fn standing(
+        &self,
+        remembered: &Remembered,
+        now: Timestamp,
+    ) -> Result<(Arc<Scope>, Ceiling), &'static str> {
         if !self.memory.knows_key_of(remembered) {
             return Err("key_removed");
         }
@@ -189,7 +199,7 @@ impl Bearer {
         keys::check(&verified.token, self.issuer.as_str(), &self.resource, now, LEEWAY)
             .map_err(word_for_unacceptable)?;
         match self.status.standing(&verified.token, &verified.kid) {
-            Standing::Live { entitled } => Ok(entitled),
+            Standing::Live { entitled, ceiling } => Ok((entitled, ceiling)),
             Standing::Dead => Err("revoked"),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescription};
+use shared::token_status::Ceiling;
 use shared::{Issuer, ResourceUri, Scope};
 
 use crate::mcp::tools::Tools;
@@ -63,6 +64,10 @@ impl Rules {
     pub fn check_tool(name: &str) -> Result<(), UnknownTool> {
         Tools::built_in(&[(name.to_owned(), Scope::empty())].into()).map(drop)
     }
+
+    fn high_risk(&self) -> Scope {
+        self.scopes.iter().filter(|rule| rule.description.risk == Risk::High).map(ScopeRule::name).collect()
+    }
 }
 
 /// What is built in: one endpoint, with the documentation behind it. Cheap to clone, and needs
@@ -84,7 +89,7 @@ impl BuiltIn {
         Ok(Self {
             issuer: issuer.clone(),
             resource: ResourceUri::at(issuer, MCP_PATH),
-            tools: Arc::new(Tools::built_in(&rules.tools)?),
+            tools: Arc::new(Tools::built_in(&rules.tools)?.with_high_risk(rules.high_risk())),
             scopes: rules.scopes.as_slice().into(),
         })
     }
@@ -140,7 +145,8 @@ impl Catalogue for BuiltIn {
         if *resource != self.resource {
             return Vec::new();
         }
-        let allowed = |name: &str| self.tools.decide(entitled, entitled, name) == Decision::Allow;
+        let decide = |name: &str| self.tools.decide(entitled, entitled, Ceiling::Any, name);
+        let allowed = |name: &str| decide(name) == Decision::Allow;
         self.tools
             .iter()
             .filter(|tool| allowed(tool.name()))

@@ -14,7 +14,7 @@ use keys::{Algorithm, Keys, Seal};
 use serde_json::Value;
 use shared::access_token::Jti;
 use shared::schema::SCHEMA;
-use shared::token_status::Standing;
+use shared::token_status::{Ceiling, Standing};
 use shared::{
     AccessToken, ClientId, Clock, Db, Fault, GrantId, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, Tx,
     UserId, audit,
@@ -65,12 +65,18 @@ struct State {
     unseen: HashSet<String>,
     marked: Vec<String>,
     entitled: Arc<Scope>,
+    unverified: bool,
     broken: bool,
 }
 
 impl Stage {
     pub(crate) fn entitle(&self, scope: &str) {
         self.0.lock().unwrap().entitled = Arc::new(scope.parse().unwrap());
+    }
+
+    /// From now on nobody vouches for any client.
+    pub(crate) fn distrust(&self) {
+        self.0.lock().unwrap().unverified = true;
     }
 
     /// Kills everything under this name: a `jti` or a `kid`.
@@ -98,7 +104,8 @@ impl TokenStatus for Stage {
         if state.dead.contains(token.jti.as_str()) || state.dead.contains(kid) {
             return Standing::Dead;
         }
-        Standing::Live { entitled: Arc::clone(&state.entitled) }
+        let ceiling = if state.unverified { Ceiling::LowRisk } else { Ceiling::Any };
+        Standing::Live { entitled: Arc::clone(&state.entitled), ceiling }
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {

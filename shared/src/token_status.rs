@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::access_token::AccessToken;
+use crate::catalogue::Risk;
 use crate::db::{Fault, Tx};
 use crate::scope::Scope;
 
@@ -14,9 +15,27 @@ pub enum Standing {
     Live {
         /// What the user is entitled to now. What a call may do is this ∩ the token's scope.
         entitled: Arc<Scope>,
+        /// What its client can be granted at most, whoever uses it.
+        ceiling: Ceiling,
     },
     /// Its grant, its `jti`, its user, its client or its key is no longer good (RS-08).
     Dead,
+}
+
+/// What a client can be granted at most, whatever its user is entitled to (DCR-08).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ceiling {
+    /// Nobody vouches for the client, so it gets no high-risk scope.
+    LowRisk,
+    /// Whatever its user may be granted.
+    Any,
+}
+
+impl Ceiling {
+    /// Whether a scope of this risk is below it.
+    pub fn allows(self, risk: Risk) -> bool {
+        self == Self::Any || risk == Risk::Low
+    }
 }
 
 /// The live state behind an access token.

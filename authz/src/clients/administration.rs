@@ -128,6 +128,7 @@ pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     }
     accepted!(check_name(authz, tx, &client.name, Some(&client.id))?);
     clients::set_trust(tx, &client.id, Trust::Verified)?;
+    authz.status.set_ceiling(tx, &client.id, Trust::Verified.ceiling());
     let event = Event::allowed(Name::ClientVerified).by_console(uid);
     audit::append(
         tx,
@@ -153,6 +154,7 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
     let mut ended = 0;
     if client.trust == Trust::Verified {
         clients::set_trust(tx, &client.id, trust)?;
+        authz.status.set_ceiling(tx, &client.id, trust.ceiling());
         ended = ending::all_through(authz, tx, &client.id, Reason::ClientChanged)?;
     }
     let after = if client.trust == Trust::Verified { trust } else { client.trust };

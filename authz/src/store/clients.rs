@@ -1,6 +1,7 @@
 //! OAuth clients and their redirect URIs.
 
 use shared::db::{Conn, Row, params};
+use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
 /// How a client became known.
@@ -93,6 +94,14 @@ pub(crate) enum Trust {
 }
 
 impl Trust {
+    /// What such a client can be granted at most (DCR-08).
+    pub(crate) fn ceiling(self) -> Ceiling {
+        match self {
+            Self::Unverified => Ceiling::LowRisk,
+            Self::Known | Self::Verified => Ceiling::Any,
+        }
+    }
+
     /// The word for it in the database and in what administrators are shown.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -194,6 +203,11 @@ pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fau
 /// Every disabled client's id.
 pub(crate) fn disabled(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE disabled_at IS NOT NULL", [], |row| row.get(0))
+}
+
+/// The ids of clients that somebody or something vouches for.
+pub(crate) fn trusted(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
+    conn.query("SELECT id FROM client WHERE trust <> 'unverified'", [], |row| row.get(0))
 }
 
 /// The ids of the clients that are called this.

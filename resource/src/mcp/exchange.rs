@@ -101,7 +101,8 @@ impl Exchange<'_> {
     fn decide(&self, caller: &Checked, call: &Call) -> Decision {
         match call {
             Call::Tool(tool) => {
-                self.resource.tools().decide(&caller.token().scope, caller.entitled(), &tool.name)
+                let (held, entitled) = (&caller.token().scope, caller.entitled());
+                self.resource.tools().decide(held, entitled, caller.ceiling(), &tool.name)
             }
             Call::Discover | Call::Initialize | Call::Ping | Call::Tools => Decision::Allow,
         }
@@ -140,13 +141,18 @@ impl Exchange<'_> {
             record::write(self.resource.db(), subject.refused(&admitted.decision)).await?;
         }
         let tool = match &admitted.decision {
-            Decision::Allow => tools.find(&call.name).ok_or_else(Refusal::internal)?,
+            Decision::Allow | Decision::AboveCeiling { .. } => {
+                tools.find(&call.name).ok_or_else(Refusal::internal)?
+            }
             Decision::ScopeMissing { needed } => return Err(self.insufficient_scope(&caller, needed)),
             Decision::NotEntitled | Decision::Unknown => return Err(unknown_tool(&call.name)),
         };
         let mirrored = self.mirrored_arguments(tool, call, admitted.era)?;
-        let ended = Arc::clone(&admitted.ended);
+        let (allowed, ended) = (admitted.decision == Decision::Allow, Arc::clone(&admitted.ended));
         let (status, body) = self.hand_on(message, admitted, mirrored).await?;
+        if !allowed {
+            return Ok(json_response(status, body)); // no call was made, and the refusal is on record
+        }
         let result = match ended.get() {
             Some(Ended::Answered) => "ok",
             Some(Ended::ToolError) => "tool_error",

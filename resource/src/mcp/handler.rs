@@ -76,19 +76,21 @@ impl Handler {
     }
 }
 
-/// The gate's decision, if it was about this method and this name.
+/// The gate's decision, if it was about this method and this name, and the request may be answered.
 fn admitted(
     context: &RequestContext<RoleServer>,
     method: &str,
     tool: Option<&str>,
 ) -> Result<Admitted, ErrorData> {
+    // What is above the client's ceiling is answered with words, which is all that happens then.
+    let answered = |decision: &Decision| matches!(decision, Decision::Allow | Decision::AboveCeiling { .. });
     let parts = context.extensions.get::<Parts>();
     let admitted = parts.and_then(|parts| parts.extensions.get::<Admitted>());
     match admitted {
         Some(admitted)
             if admitted.call.method() == method
                 && admitted.call.tool() == tool
-                && admitted.decision == Decision::Allow =>
+                && answered(&admitted.decision) =>
         {
             Ok(admitted.clone())
         }
@@ -145,7 +147,8 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         let admitted = admitted(&context, "tools/list", None)?;
         let (token, entitled) = (&admitted.caller.token().scope, admitted.caller.entitled());
-        let listed = |name| self.0.tools.decide(token, entitled, name).listed();
+        let decide = |name| self.0.tools.decide(token, entitled, admitted.caller.ceiling(), name);
+        let listed = |name| decide(name).listed();
         let tools = self.0.tools.iter().filter(|tool| listed(tool.name()));
         let mut result =
             ListToolsResult::with_all_items(tools.map(|tool| tool.definition().clone()).collect());
@@ -166,9 +169,18 @@ impl ServerHandler for Handler {
         let Some(tool) = tools.find(&request.name) else {
             return Err(ErrorData::internal_error("Internal error", None));
         };
-        let arguments = request.arguments.unwrap_or_default();
-        let caller = Caller { checked: &admitted.caller, resource: &self.0.resource, docs: &self.0.docs };
-        let mut result = tools.call(tool, arguments, caller).await;
+        let mut result = match &admitted.decision {
+            Decision::Allow => {
+                let arguments = request.arguments.unwrap_or_default();
+                let caller =
+                    Caller { checked: &admitted.caller, resource: &self.0.resource, docs: &self.0.docs };
+                tools.call(tool, arguments, caller).await
+            }
+            Decision::AboveCeiling { beyond } => Tools::withheld(&admitted.caller.token().client_id, beyond),
+            Decision::ScopeMissing { .. } | Decision::NotEntitled | Decision::Unknown => {
+                return Err(ErrorData::internal_error("Internal error", None));
+            }
+        };
         let ended = if result.is_error == Some(true) { Ended::ToolError } else { Ended::Answered };
         let _ = admitted.ended.set(ended);
         result.meta = self.meta(admitted.era);
@@ -239,6 +251,7 @@ mod tests {
             Some(admitted(tool("docs_read"), Decision::Allow)),
             Some(admitted(tool("whoami"), Decision::NotEntitled)),
             Some(admitted(tool("whoami"), Decision::Unknown)),
+            Some(admitted(tool("whoami"), Decision::ScopeMissing { needed: shared::Scope::empty() })),
         ] {
             assert_eq!(past_the_gate(&app, other).await["error"]["code"], -32603);
         }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rmcp::model::{CallToolResult, ContentBlock, Tool as Definition, ToolAnnotations};
 use serde_json::{Map, Value};
-use shared::{ResourceUri, Scope};
+use shared::token_status::Ceiling;
+use shared::{ClientId, ResourceUri, Scope};
 
 use super::arguments;
 use super::mirror::{self, Mirrored};
@@ -129,6 +130,11 @@ impl Tools {
         Self { tools, policy }
     }
 
+    /// The same, these scopes being none for a client that nobody vouches for (DCR-08).
+    pub(crate) fn with_high_risk(self, high_risk: Scope) -> Self {
+        Self { policy: self.policy.with_high_risk(high_risk), ..self }
+    }
+
     /// In the order of their names, which never changes (MCP-10).
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tool> {
         self.tools.values()
@@ -152,8 +158,18 @@ impl Tools {
     }
 
     /// The one decision about a tool.
-    pub(crate) fn decide(&self, token: &Scope, entitled: &Scope, name: &str) -> Decision {
-        self.policy.decide(token, entitled, name)
+    pub(crate) fn decide(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, name: &str) -> Decision {
+        self.policy.decide(token, entitled, ceiling, name)
+    }
+
+    /// The answer to a call that the client cannot be granted, whoever uses it: an error for the model to read
+    /// out, because signing in again, which is what a 403 asks for, would end in the same place (DCR-08).
+    pub(crate) fn withheld(client: &ClientId, beyond: &Scope) -> CallToolResult {
+        said(Err(format!(
+            "This tool needs {beyond}. That is high-risk, and nobody vouches for the client that you use, so it \
+             cannot be granted here; signing in again does not change that. An administrator of this server \
+             can verify the client: portcullis client verify {client}"
+        )))
     }
 
     /// Calls a tool. The decision has been taken; only the arguments are still to be checked.
@@ -167,7 +183,10 @@ impl Tools {
             return said(Err(problem));
         }
         said(match tool.does {
-            Does::Whoami => Ok(whoami::call(&caller)),
+            Does::Whoami => {
+                let withheld = self.policy.beyond(caller.checked.entitled(), caller.checked.ceiling());
+                Ok(whoami::call(&caller, &withheld))
+            }
             Does::DocsSearch => documentation::search(caller.docs, &arguments).await,
             Does::DocsRead => documentation::read(caller.docs, &arguments).await,
         })

@@ -6,7 +6,9 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::catalogue::Rules;
+use shared::catalogue::{Risk, ScopeDescription};
+
+use crate::catalogue::{Rules, ScopeRule};
 use crate::testing::{App, bearer, post, token};
 
 fn scope(text: &str) -> Scope {
@@ -28,17 +30,18 @@ fn policy() -> Policy {
 fn what_is_not_mapped_is_denied() {
     let all = scope("docs.read cicd.read cicd.trigger");
     for name in ["", "Docs_search", "docs_search ", "docs.search", "docs", "docs_searc", "*"] {
-        assert_eq!(policy().decide(&all, &all, name), Decision::Unknown, "{name:?}");
+        assert_eq!(policy().decide(&all, &all, Ceiling::Any, name), Decision::Unknown, "{name:?}");
     }
-    assert_eq!(policy().decide(&all, &all, "unmapped"), Decision::NotEntitled);
+    assert_eq!(policy().decide(&all, &all, Ceiling::Any, "unmapped"), Decision::NotEntitled);
 }
 
 /// MCP-09: a token cannot hold on to what its user lost.
 #[test]
 fn a_scope_in_the_token_alone_is_worth_nothing() {
-    let decided = policy().decide(&scope("docs.read"), &Scope::empty(), "docs_search");
+    let decided = policy().decide(&scope("docs.read"), &Scope::empty(), Ceiling::Any, "docs_search");
     assert_eq!(decided, Decision::NotEntitled);
-    let half = policy().decide(&scope("cicd.read cicd.trigger"), &scope("cicd.read"), "ci_trigger");
+    let half =
+        policy().decide(&scope("cicd.read cicd.trigger"), &scope("cicd.read"), Ceiling::Any, "ci_trigger");
     assert_eq!(half, Decision::NotEntitled);
     assert!(!half.listed());
 }
@@ -47,7 +50,7 @@ fn a_scope_in_the_token_alone_is_worth_nothing() {
 #[test]
 fn an_entitled_user_is_told_what_lacks() {
     let entitled = scope("cicd.read cicd.trigger docs.read");
-    let decided = policy().decide(&scope("cicd.read"), &entitled, "ci_trigger");
+    let decided = policy().decide(&scope("cicd.read"), &entitled, Ceiling::Any, "ci_trigger");
     assert_eq!(decided, Decision::ScopeMissing { needed: scope("cicd.trigger") });
     assert!(decided.listed());
 }
@@ -55,7 +58,10 @@ fn an_entitled_user_is_told_what_lacks() {
 /// MCP-08: `whoami` needs only a valid token.
 #[test]
 fn whoami_needs_no_scope() {
-    assert_eq!(policy().decide(&Scope::empty(), &Scope::empty(), "whoami"), Decision::Allow);
+    assert_eq!(
+        policy().decide(&Scope::empty(), &Scope::empty(), Ceiling::LowRisk, "whoami"),
+        Decision::Allow
+    );
 }
 
 proptest! {
@@ -64,11 +70,11 @@ proptest! {
     fn allowed_means_in_both(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
         let (token, entitled, needed) = (scope(&token), scope(&entitled), scope(&needed));
         let policy = Policy::new([("t".to_owned(), Needs::Scopes(needed.clone()))]);
-        let allowed = policy.decide(&token, &entitled, "t") == Decision::Allow;
+        let allowed = policy.decide(&token, &entitled, Ceiling::Any, "t") == Decision::Allow;
         let both = token.intersection(&entitled);
         prop_assert_eq!(allowed, !needed.is_empty() && needed.is_subset(&both));
         if allowed {
-            let wider = policy.decide(&token.union(&scope("d")), &entitled.union(&scope("d")), "t");
+            let wider = policy.decide(&token.union(&scope("d")), &entitled.union(&scope("d")), Ceiling::Any, "t");
             prop_assert_eq!(wider, Decision::Allow);
         }
     }
@@ -91,6 +97,8 @@ struct Case {
     tools: BTreeMap<&'static str, Scope>,
     /// Granted once; the user may have lost some of it since.
     token: Scope,
+    high_risk: Scope,
+    ceiling: Ceiling,
     named: &'static str,
 }
 
@@ -102,10 +110,11 @@ impl Case {
         let tools = (tools, needs).prop_map(|(names, needs)| names.into_iter().zip(needs).collect());
         let named = prop_oneof![3 => select(TOOLS.as_slice()), 1 => select(STRANGERS.as_slice())];
         let groups = proptest::collection::vec((scopes(0..=4), any::<bool>()), 0..=4);
-        (scopes(0..=2), groups, tools, scopes(0..=6), named).prop_map(
-            |(everyone, groups, tools, token, named)| {
+        let ceiling = prop_oneof![Just(Ceiling::Any), Just(Ceiling::LowRisk)];
+        (scopes(0..=2), groups, tools, scopes(0..=6), named, scopes(0..=2), ceiling).prop_map(
+            |(everyone, groups, tools, token, named, high_risk, ceiling)| {
                 let (groups, member) = groups.into_iter().unzip();
-                Case { everyone, groups, member, tools, token, named }
+                Case { everyone, groups, member, tools, token, high_risk, ceiling, named }
             },
         )
     }
@@ -118,7 +127,11 @@ impl Case {
 
     fn policy(&self) -> Policy {
         let needs = |(name, needs): (&&str, &Scope)| ((*name).to_owned(), Needs::Scopes(needs.clone()));
-        Policy::new(self.tools.iter().map(needs))
+        Policy::new(self.tools.iter().map(needs)).with_high_risk(self.high_risk.clone())
+    }
+
+    fn decide(&self, token: &Scope) -> Decision {
+        self.policy().decide(token, &self.entitled(), self.ceiling, self.named)
     }
 }
 
@@ -129,42 +142,52 @@ fn scopes(count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Scope
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// MCP-08, 09, 10, whoever asks for whatever: against a model that knows nothing of the policy but
-    /// the sets.
+    /// MCP-08, MCP-09, MCP-10, DCR-08: whoever asks for whatever, against a model that knows nothing of the
+    /// policy but the sets.
     #[test]
     fn lists_and_calls_agree(case in Case::any()) {
-        let (policy, entitled) = (case.policy(), case.entitled());
-        let decision = policy.decide(&case.token, &entitled, case.named);
+        let (decision, entitled) = (case.decide(&case.token), case.entitled());
         let set = |scope: &Scope| scope.iter().map(str::to_owned).collect::<BTreeSet<_>>();
-        let effective: BTreeSet<_> = set(&case.token).intersection(&set(&entitled)).cloned().collect();
+        let mut reachable = set(&entitled);
+        if case.ceiling == Ceiling::LowRisk {
+            reachable.retain(|scope| !case.high_risk.contains(scope));
+        }
+        let effective: BTreeSet<_> = set(&case.token).intersection(&reachable).cloned().collect();
         let needed = case.tools.get(case.named).map(set);
 
-        // Effective permission is token and entitlement, no more and no less; no needs are no permission.
+        // Effective permission is token, entitlement and ceiling, no more and no less; no needs are no permission.
         let may = needed.as_ref().is_some_and(|needed| !needed.is_empty() && needed.is_subset(&effective));
         prop_assert_eq!(decision == Decision::Allow, may);
 
-        // Listed is what the user is entitled to, whatever the token holds.
-        let open = |needed: &BTreeSet<String>| !needed.is_empty() && needed.is_subset(&set(&entitled));
-        prop_assert_eq!(decision.listed(), needed.as_ref().is_some_and(open));
+        // Listed is what the user is entitled to through this client, whatever the token holds.
+        let open = |needed: &BTreeSet<String>, all: &BTreeSet<String>| !needed.is_empty() && needed.is_subset(all);
+        prop_assert_eq!(decision.listed(), needed.as_ref().is_some_and(|needed| open(needed, &reachable)));
 
-        // A call is refused as unknown exactly where the list is silent: for what is forbidden as for
-        // what does not exist.
+        // A call is refused as unknown exactly where nothing would open it to the user: for what is forbidden
+        // as for what does not exist.
         let unknown = matches!(decision, Decision::NotEntitled | Decision::Unknown);
-        prop_assert_eq!(unknown, !decision.listed());
+        prop_assert_eq!(unknown, !needed.as_ref().is_some_and(|needed| open(needed, &set(&entitled))));
         prop_assert_eq!(decision == Decision::Unknown, needed.is_none());
+
+        // Above the ceiling is what another client could be granted, and names what this one cannot.
+        if let Decision::AboveCeiling { beyond } = &decision {
+            prop_assert!(!beyond.is_empty() && beyond.is_subset(&case.high_risk));
+            let trusted = Case { ceiling: Ceiling::Any, ..case.clone() };
+            prop_assert_eq!(trusted.decide(&entitled), Decision::Allow);
+        }
 
         // Who follows the challenge gets in, and is asked for nothing that is held or not needed.
         if let Decision::ScopeMissing { needed: lacking } = &decision {
             prop_assert!(!lacking.is_empty() && lacking.intersection(&case.token).is_empty());
             prop_assert!(lacking.is_subset(&case.tools[case.named]));
             let stepped_up = case.token.union(lacking);
-            prop_assert_eq!(policy.decide(&stepped_up, &entitled, case.named), Decision::Allow);
+            prop_assert_eq!(case.decide(&stepped_up), Decision::Allow);
         }
 
         // Other tools have no say in it.
         let mut alone = case.clone();
         alone.tools.retain(|name, _| *name == case.named);
-        prop_assert_eq!(alone.policy().decide(&case.token, &entitled, case.named), decision);
+        prop_assert_eq!(alone.decide(&case.token), decision);
     }
 }
 
@@ -203,7 +226,7 @@ async fn the_gate_answers_as_the_policy_says() {
                 ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
             // It counts the name's letters.
             answer.headers.remove("content-length");
-            let decision = app.resource.tools().decide(&held, &entitled, name);
+            let decision = app.resource.tools().decide(&held, &entitled, Ceiling::Any, name);
             assert_eq!(listed(name), decision.listed(), "{name} {held} {entitled}");
             let text = String::from_utf8(answer.body).unwrap();
             let blank = text.replace(name, "NAME").replace(&format!("\"id\":{id}"), "\"id\":ID");
@@ -211,6 +234,7 @@ async fn the_gate_answers_as_the_policy_says() {
             match decision {
                 Decision::Allow => assert!(answer.status == 200 && text.contains("result"), "{text}"),
                 Decision::ScopeMissing { .. } => assert_eq!(answer.status, 403),
+                Decision::AboveCeiling { .. } => panic!("nothing is above the ceiling of this client"),
                 Decision::NotEntitled | Decision::Unknown => {
                     answers.insert(name, (answer.status, format!("{:?}", answer.headers), blank));
                 }
@@ -234,4 +258,51 @@ async fn the_gate_answers_as_the_policy_says() {
             ("whoami", "allow", 64),
         ]
     );
+}
+
+/// DCR-08, MCP-10: through a client that nobody vouches for, a high-risk tool is not listed; called all the same, it
+/// answers with an error that says who can help, never with a challenge that leads back to the same place.
+/// `whoami` knows it too.
+#[tokio::test]
+async fn a_call_above_the_ceiling_says_who_can_help() {
+    let mut rules = Rules::default();
+    let description = ScopeDescription {
+        name: "docs.secret".to_owned(),
+        title: "Read secrets".to_owned(),
+        risk: Risk::High,
+    };
+    rules.scopes.push(ScopeRule { description, default: false });
+    rules.tools.insert("docs_read".to_owned(), scope("docs.read docs.secret"));
+    let app = App::ruled(&rules);
+    app.stage.entitle("docs.read docs.secret");
+    let token = token("docs.read docs.secret");
+    let ask = async |version: &str, method: &str, params: Value| {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let request = post().header("authorization", bearer(&token)).header("mcp-protocol-version", version);
+        app.send(request.body(body.into()).unwrap()).await
+    };
+    let call = json!({ "name": "docs_read", "arguments": { "path": "notes.txt" } });
+    let allowed = ask("2025-11-25", "tools/call", call.clone()).await.json();
+    assert_eq!(allowed["result"]["isError"], false, "{allowed}");
+
+    app.stage.distrust();
+    let refused = ask("2025-11-25", "tools/call", call).await;
+    assert_eq!((refused.status, refused.header("www-authenticate")), (200, ""));
+    let result = &refused.json()["result"];
+    assert_eq!(result["isError"], true, "{result}");
+    let words = result["content"][0]["text"].as_str().unwrap();
+    assert!(words.contains("docs.secret") && !words.contains("docs.read"), "{words}");
+    assert!(words.contains(&format!("portcullis client verify {}", token.client_id)), "{words}");
+    let denied = app.records("mcp.denied");
+    assert_eq!((denied.len(), &denied[0]["reason"]), (1, &json!("above_ceiling")));
+    assert_eq!(denied[0]["detail"]["scopes_needed"], json!(["docs.read", "docs.secret"]));
+    assert_eq!(app.records("mcp.call").len(), 1, "what was refused was not made");
+
+    let list = ask("2025-11-25", "tools/list", json!({})).await.json();
+    let names: Vec<_> =
+        list["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["docs_search", "whoami"]);
+    let whoami = json!({ "name": "whoami", "arguments": {} });
+    let known = ask("2025-11-25", "tools/call", whoami).await.json();
+    assert_eq!(known["result"]["structuredContent"]["withheld"], json!(["docs.secret"]));
 }

@@ -397,7 +397,8 @@ async fn the_tools_answer() {
         who.json()["result"]["structuredContent"],
         json!({
             "user": token.sub, "client": token.client_id, "resource": "http://localhost:8080/mcp",
-            "scopes": ["docs.read"], "entitled": ["docs.read"], "expires": token.expires().to_string(),
+            "scopes": ["docs.read"], "entitled": ["docs.read"], "withheld": [],
+            "expires": token.expires().to_string(),
         })
     );
     let found = ask("docs_search", json!({ "query": "restore" })).await;

@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
+use shared::Scope;
+
 use super::{Caller, Said};
 
 pub(super) const WORDS: (&str, &str, &str) = (
     "whoami",
     "Who am I",
     "Says on whose behalf you are calling: user id, client id, the scopes of the access token, the scopes \
-     the user is entitled to, and when the token expires. Use it when a tool is missing or a call is \
-     refused: a scope that is entitled but not granted can be asked for by signing in again.",
+     the user is entitled to, those of them that are withheld from this client, and when the token expires. \
+     Use it when a tool is missing or a call is refused: a scope that is entitled but not granted can be \
+     asked for by signing in again, unless it is withheld.",
 );
 
 pub(super) fn schemas() -> [Value; 2] {
@@ -25,20 +28,29 @@ pub(super) fn schemas() -> [Value; 2] {
                 "resource": { "type": "string", "description": "The endpoint that the token is for." },
                 "scopes": scopes("What the token allows."),
                 "entitled": scopes("What the user may be granted now."),
+                "withheld": scopes("What of it this client is not granted until an administrator verifies it."),
                 "expires": { "type": "string", "description": "When the token expires, RFC 3339, UTC." },
             },
-            "required": ["user", "client", "resource", "scopes", "entitled", "expires"],
+            "required": ["user", "client", "resource", "scopes", "entitled", "withheld", "expires"],
             "additionalProperties": false,
         }),
     ]
 }
 
-pub(super) fn call(caller: &Caller<'_>) -> Said {
+pub(super) fn call(caller: &Caller<'_>, withheld: &Scope) -> Said {
     let token = caller.checked.token();
     let expires = token.expires().to_string();
     let or_none = |scopes: String| if scopes.is_empty() { "none".to_owned() } else { scopes };
+    let withheld_from_client = if withheld.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "\nWithheld from this client until an administrator verifies it: {withheld} (portcullis client verify {})",
+            token.client_id
+        )
+    };
     let text = format!(
-        "User: {}\nClient: {}\nScopes of the token: {}\nScopes the user is entitled to: {}\nThe token expires: {expires}",
+        "User: {}\nClient: {}\nScopes of the token: {}\nScopes the user is entitled to: {}{withheld_from_client}\nThe token expires: {expires}",
         token.sub,
         token.client_id,
         or_none(token.scope.to_string()),
@@ -50,6 +62,7 @@ pub(super) fn call(caller: &Caller<'_>) -> Said {
         "resource": caller.resource,
         "scopes": token.scope.iter().collect::<Vec<_>>(),
         "entitled": caller.checked.entitled().iter().collect::<Vec<_>>(),
+        "withheld": withheld.iter().collect::<Vec<_>>(),
         "expires": expires,
     });
     Said { text, data }
