@@ -1,25 +1,64 @@
 //! Which client is asking (RFC 6749 §2.3, OAuth 2.1 §2.4): the same at every endpoint that clients call.
 
+mod assertion;
+
 use data_encoding::BASE64;
 use http::{HeaderMap, header};
+use keys::ClientAssertion;
 use shared::{ClientId, Digest, Fault, Secret, Tx};
 
 use crate::Authz;
+use crate::error::{Code, OAuthError};
 use crate::form::{Params, decode};
 use crate::store::client_secrets;
 use crate::store::clients::{self, AuthMethod, Client};
 
-/// Why no client could be made out. All look alike from outside (CAUTH-03).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why no client could be made out. The variant is for the audit log; the client is told the same whatever the
+/// cause (CAUTH-03), but for a request that uses two methods at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Unauthenticated {
     /// Missing, unknown or disabled.
+    #[error("client_unknown")]
     Unknown,
     /// The `Authorization` header is not Basic, or Basic that does not decode (CAUTH-02).
+    #[error("client_credentials_malformed")]
     Malformed,
+    /// More than one method at once (TOKEN-04).
+    #[error("client_auth_methods_several")]
+    SeveralMethods,
     /// A method that the client did not register (CAUTH-01, CAUTH-07).
+    #[error("client_auth_method_wrong")]
     WrongMethod,
     /// The right method, and not the client's secret.
+    #[error("client_secret_wrong")]
     WrongSecret,
+    /// What `client_assertion` holds is no assertion, or `client_assertion_type` is another one.
+    #[error("client_assertion_malformed")]
+    AssertionMalformed,
+    /// No key of the client's signed it (CAUTH-06).
+    #[error("client_assertion_signature")]
+    AssertionSignature,
+    /// It is not from this client, or not for this server (CAUTH-05).
+    #[error("client_assertion_claims")]
+    AssertionClaims,
+    /// It has run out, lasts too long, or is from the future.
+    #[error("client_assertion_expired")]
+    AssertionExpired,
+    /// Its `jti` was used before.
+    #[error("client_assertion_replayed")]
+    AssertionReplayed,
+}
+
+impl Unauthenticated {
+    /// What the client is told (standards §6.1).
+    pub(crate) fn wire(self) -> OAuthError {
+        match self {
+            Self::SeveralMethods => {
+                OAuthError::new(Code::InvalidRequest, "use one method of client authentication")
+            }
+            _ => OAuthError::new(Code::InvalidClient, "client authentication failed"),
+        }
+    }
 }
 
 /// What the `Authorization` header says.
@@ -53,50 +92,110 @@ fn basic(value: &str) -> Option<Authorization> {
     Some(Authorization::Basic { client_id: decode(client_id).ok()?, secret })
 }
 
-/// The client that a request comes from, proven by the method it registered and no other.
+/// Whom a request says it is from, for the record: not to be believed.
+pub(crate) fn claimed_client(params: &Params, authorization: &Authorization) -> Option<ClientId> {
+    let presented = Presented::of(params, authorization).ok();
+    let named = presented.as_ref().map(Presented::client_id).or(params.get("client_id"));
+    named.and_then(ClientId::parse)
+}
+
+/// The client that a request comes from, proven by the method it registered and no other. An assertion is spent
+/// by this.
 ///
 /// # Errors
 /// The database's fault; the inner error says why nobody could be made out.
 pub(crate) fn authenticate(
-    _authz: &Authz,
+    authz: &Authz,
     tx: &Tx<'_>,
     params: &Params,
     authorization: &Authorization,
 ) -> Result<Result<Client, Unauthenticated>, Fault> {
-    let named = params.get("client_id");
-    let (used, client_id, secret) = match (authorization, params.get("client_secret")) {
-        (Authorization::Malformed, _) => return Ok(Err(Unauthenticated::Malformed)),
-        // Two methods at once are none (TOKEN-04).
-        (Authorization::Basic { .. }, Some(_)) => return Ok(Err(Unauthenticated::WrongMethod)),
-        (Authorization::Basic { client_id, secret }, None) => {
-            if named.is_some_and(|named| named != client_id) {
-                return Ok(Err(Unauthenticated::WrongMethod));
+    prove(authz.issuer.as_str(), tx, params, authorization)
+}
+
+/// How a request says who sent it.
+enum Presented<'a> {
+    /// By name alone.
+    Name(&'a str),
+    Secret {
+        method: AuthMethod,
+        client_id: &'a str,
+        secret: Digest,
+    },
+    Assertion(Box<ClientAssertion<'a>>),
+}
+
+impl<'a> Presented<'a> {
+    /// One method (TOKEN-04). A client may name itself in the form as well, if it gives the same name.
+    fn of(params: &'a Params, authorization: &'a Authorization) -> Result<Self, Unauthenticated> {
+        use Unauthenticated as U;
+        let named = params.get("client_id");
+        let in_form = params.get("client_secret");
+        let asserted =
+            params.get("client_assertion").is_some() || params.get("client_assertion_type").is_some();
+        let used = [!matches!(authorization, Authorization::Absent), in_form.is_some(), asserted];
+        if used.into_iter().filter(|used| *used).count() > 1 {
+            return Err(U::SeveralMethods);
+        }
+        let presented = match authorization {
+            Authorization::Malformed => return Err(U::Malformed),
+            Authorization::Basic { client_id, secret } => {
+                let method = AuthMethod::ClientSecretBasic;
+                Self::Secret { method, client_id, secret: secret.digest() }
             }
-            (AuthMethod::ClientSecretBasic, Some(client_id.as_str()), Some(secret.clone()))
+            Authorization::Absent if asserted => Self::Assertion(Box::new(assertion::read(params)?)),
+            Authorization::Absent => match (in_form, named) {
+                (_, None) => return Err(U::Unknown),
+                (None, Some(client_id)) => Self::Name(client_id),
+                (Some(secret), Some(client_id)) => {
+                    let secret = Secret::presented(secret).digest();
+                    Self::Secret { method: AuthMethod::ClientSecretPost, client_id, secret }
+                }
+            },
+        };
+        if named.is_some_and(|named| named != presented.client_id()) {
+            return Err(U::Unknown);
         }
-        (Authorization::Absent, Some(secret)) => {
-            (AuthMethod::ClientSecretPost, named, Some(Secret::presented(secret)))
+        Ok(presented)
+    }
+
+    fn client_id(&self) -> &str {
+        match self {
+            Self::Name(client_id) | Self::Secret { client_id, .. } => client_id,
+            Self::Assertion(assertion) => assertion.claimed_client(),
         }
-        (Authorization::Absent, None) => (AuthMethod::None, named, None),
+    }
+}
+
+fn prove(
+    issuer: &str,
+    tx: &Tx<'_>,
+    params: &Params,
+    authorization: &Authorization,
+) -> Result<Result<Client, Unauthenticated>, Fault> {
+    let presented = match Presented::of(params, authorization) {
+        Ok(presented) => presented,
+        Err(why) => return Ok(Err(why)),
     };
-    if params.get("client_assertion").is_some() || params.get("client_assertion_type").is_some() {
-        return Ok(Err(Unauthenticated::WrongMethod));
-    }
-    let client = match client_id.and_then(ClientId::parse) {
-        Some(id) => clients::find(tx, &id)?.filter(|client| !client.disabled),
-        None => None,
+    // What is no client id at all says nothing about who is registered.
+    let Some(id) = ClientId::parse(presented.client_id()) else { return Ok(Err(Unauthenticated::Unknown)) };
+    let client = clients::find(tx, &id)?.filter(|client| !client.disabled);
+    let (method, proven) = match presented {
+        Presented::Name(_) => (AuthMethod::None, Ok(())),
+        // The same work whether or not there is such a client (CAUTH-03).
+        Presented::Secret { method, secret, .. } => {
+            let held = client_secrets::live(tx, &id, tx.now())?.contains(&secret);
+            (method, held.then_some(()).ok_or(Unauthenticated::WrongSecret))
+        }
+        Presented::Assertion(assertion) => {
+            (AuthMethod::PrivateKeyJwt, assertion::check(issuer, tx, &id, client.as_ref(), *assertion)?)
+        }
     };
-    // The same work whether or not there is such a client (CAUTH-03).
-    let presented = secret.map(|secret| secret.digest());
-    let Some(client) = client else { return Ok(Err(Unauthenticated::Unknown)) };
-    if !accepts(&client, used) {
-        return Ok(Err(Unauthenticated::WrongMethod));
-    }
-    match presented {
-        None => Ok(Ok(client)),
-        Some(digest) if holds(tx, &client, &digest)? => Ok(Ok(client)),
-        Some(_) => Ok(Err(Unauthenticated::WrongSecret)),
-    }
+    Ok(match (client, proven) {
+        (None, _) => Err(Unauthenticated::Unknown),
+        (Some(client), _) if !accepts(&client, method) => Err(Unauthenticated::WrongMethod),
+        (Some(client), proven) => proven.map(|()| client),
+    })
 }
 
 /// CAUTH-01: the registered method; Basic and form are one where the client named neither.
@@ -106,6 +205,5 @@ fn accepts(client: &Client, used: AuthMethod) -> bool {
         || (client.auth_defaulted && by_secret.contains(&used) && by_secret.contains(&client.auth_method))
 }
 
-fn holds(tx: &Tx<'_>, client: &Client, digest: &Digest) -> Result<bool, Fault> {
-    Ok(client_secrets::live(tx, &client.id, tx.now())?.contains(digest))
-}
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,7 @@ fn settle(
         Ok(client) => client,
         Err(why) => {
             let refusal = token::Refusal::from(why);
-            audit::append(tx, token::refused(params, refusal, request))?;
+            audit::append(tx, token::refused(params, authorization, refusal, request))?;
             return Ok(Err(Refusal::Client(refusal)));
         }
     };

@@ -1,5 +1,6 @@
 //! SQL, one table family a file. No HTTP here, no policy: rows in, rows out.
 
+pub(crate) mod assertions;
 pub(crate) mod ceremonies;
 pub(crate) mod client_reports;
 pub(crate) mod client_secrets;

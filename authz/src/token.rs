@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
-use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
+use shared::{AccessToken, Fault, Request, Scope, Secret, Tx};
 
 use crate::Authz;
 use crate::client_auth::{self, Authorization, Unauthenticated};
@@ -27,14 +27,8 @@ pub(crate) struct Minted {
 /// told the RFC 6749 §5.2 code and no more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("client_unknown")]
-    ClientUnknown,
-    #[error("client_credentials_malformed")]
-    ClientCredentialsMalformed,
-    #[error("client_auth_method_wrong")]
-    ClientAuthMethodWrong,
-    #[error("client_secret_wrong")]
-    ClientSecretWrong,
+    #[error(transparent)]
+    Client(#[from] Unauthenticated),
     #[error("grant_type_missing")]
     GrantTypeMissing,
     #[error("grant_type_unsupported")]
@@ -72,10 +66,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn wire(self) -> OAuthError {
         let (code, description) = match self {
-            Self::ClientUnknown
-            | Self::ClientCredentialsMalformed
-            | Self::ClientAuthMethodWrong
-            | Self::ClientSecretWrong => (Code::InvalidClient, "client authentication failed"),
+            Self::Client(why) => return why.wire(),
             Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
             Self::GrantTypeUnsupported => {
                 (Code::UnsupportedGrantType, "this server supports authorization_code and refresh_token")
@@ -97,17 +88,6 @@ impl Refusal {
             Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
         };
         OAuthError::new(code, description)
-    }
-}
-
-impl From<Unauthenticated> for Refusal {
-    fn from(why: Unauthenticated) -> Self {
-        match why {
-            Unauthenticated::Unknown => Self::ClientUnknown,
-            Unauthenticated::Malformed => Self::ClientCredentialsMalformed,
-            Unauthenticated::WrongMethod => Self::ClientAuthMethodWrong,
-            Unauthenticated::WrongSecret => Self::ClientSecretWrong,
-        }
     }
 }
 
@@ -155,7 +135,7 @@ async fn exchange(
         db.write(move |tx| {
             let answer = choose(&authz, tx, &params, &authorization, &request)?;
             if let Err(refusal) = &answer {
-                audit::append(tx, refused(&params, *refusal, &request))?;
+                audit::append(tx, refused(&params, &authorization, *refusal, &request))?;
             }
             Ok(answer)
         })
@@ -201,16 +181,18 @@ fn choose(
 }
 
 /// The record of a refusal.
-pub(crate) fn refused(params: &Params, refusal: Refusal, request: &Request) -> Event {
+pub(crate) fn refused(
+    params: &Params,
+    authorization: &Authorization,
+    refusal: Refusal,
+    request: &Request,
+) -> Event {
     let name = match refusal {
-        Refusal::ClientUnknown
-        | Refusal::ClientCredentialsMalformed
-        | Refusal::ClientAuthMethodWrong
-        | Refusal::ClientSecretWrong => Name::ClientAuthFailed,
+        Refusal::Client(_) => Name::ClientAuthFailed,
         _ => Name::TokenRefused,
     };
     let event = Event::denied(name, &refusal.to_string()).request(request);
-    match params.get("client_id").and_then(ClientId::parse) {
+    match client_auth::claimed_client(params, authorization) {
         Some(client) => event.client(&client),
         None => event,
     }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::jwks::PublicJwk;
 
 /// Longer tokens are not looked at (RS-05).
-const LONGEST: usize = 8 * 1024;
+pub(crate) const LONGEST: usize = 8 * 1024;
 /// RFC 9068 §2.1 has RSA keys of at least 2048 bits (AT-01).
 const RSA_BITS: u32 = 2048;
 
@@ -244,7 +244,7 @@ pub(crate) fn verify<'k>(
     Ok(Verified { token, kid: header.kid })
 }
 
-fn three_parts(compact: &str) -> Option<(&str, &str, &str)> {
+pub(crate) fn three_parts(compact: &str) -> Option<(&str, &str, &str)> {
     let mut parts = compact.split('.');
     let three = (parts.next()?, parts.next()?, parts.next()?);
     parts.next().is_none().then_some(three)
@@ -252,7 +252,7 @@ fn three_parts(compact: &str) -> Option<(&str, &str, &str)> {
 
 /// A JSON object in base64url. Serde would also read a struct from an array, hence the look at the
 /// first character.
-fn object<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+pub(crate) fn object<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     let json = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
     let is_object = json.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(&json).ok())?

@@ -5,6 +5,7 @@
 //! holds public keys only, and sees every reload of the other half.
 
 mod check;
+mod client_assertion;
 mod jwks;
 mod jwt;
 mod remembered;
@@ -19,6 +20,9 @@ use arc_swap::ArcSwap;
 use shared::{AccessToken, Db, Fault};
 
 pub use check::{Unacceptable, check};
+pub use client_assertion::{
+    AssertionClaims, BadAssertion, BadClientKeys, CLIENT_ALGORITHMS, ClientAssertion, ClientKeys,
+};
 pub use jwks::Jwks;
 pub use jwt::{Algorithm, CryptoFailed, SignedToken, UnknownAlgorithm, Unverified, Verified};
 pub use remembered::{Memory, Remembered};

@@ -1,7 +1,9 @@
 //! Stories: a whole server, asked over HTTP as clients and browsers ask it.
 
+mod assertion;
 mod authorize;
 mod browser;
+mod client_auth;
 mod client_table;
 mod clients;
 mod clock;

@@ -1,21 +1,32 @@
 //! Secrets of confidential clients, by digest (CAUTH-03, CAUTH-04).
 
-use shared::db::{Conn, params};
-use shared::{ClientId, Digest, Fault, Timestamp, Tx};
+use std::time::Duration;
 
-/// Adds a secret.
-#[expect(dead_code, reason = "registration and the commands about clients will")]
-pub(crate) fn insert(
-    tx: &Tx<'_>,
-    client: &ClientId,
-    digest: &Digest,
-    expires_at: Option<Timestamp>,
-) -> Result<(), Fault> {
+use shared::db::{Conn, params};
+use shared::{ClientId, Digest, Fault, Secret, Timestamp, Tx};
+
+/// How many secrets of one client may be live at once (CAUTH-04).
+const MOST: u32 = 2;
+
+/// Gives a client one more secret, of which only the digest stays here. Earlier ones are good for `overlap`
+/// longer, so that whoever holds one has time to take up the new one; beyond the newest of them none is.
+#[cfg_attr(not(test), expect(dead_code, reason = "registration will"))]
+pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result<Secret, Fault> {
     tx.execute(
-        "INSERT INTO client_secret (digest, client_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
-        params![digest, client, tx.now(), expires_at],
+        "UPDATE client_secret SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE client_id = ?1",
+        params![client, tx.now() + overlap],
     )?;
-    Ok(())
+    tx.execute(
+        "DELETE FROM client_secret WHERE client_id = ?1 AND (expires_at <= ?2 OR digest NOT IN
+         (SELECT digest FROM client_secret WHERE client_id = ?1 ORDER BY created_at DESC LIMIT ?3))",
+        params![client, tx.now(), MOST - 1],
+    )?;
+    let secret = Secret::random("cs_");
+    tx.execute(
+        "INSERT INTO client_secret (digest, client_id, created_at) VALUES (?1, ?2, ?3)",
+        params![secret.digest(), client, tx.now()],
+    )?;
+    Ok(secret)
 }
 
 /// The digests of a client's secrets that are live.

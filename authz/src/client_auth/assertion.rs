@@ -1,0 +1,85 @@
+//! `private_key_jwt`: what an assertion must say, and that it is said once (RFC 7523 §3, RFC 10070).
+
+use std::time::Duration;
+
+use keys::{AssertionClaims, BadAssertion, ClientAssertion, ClientKeys};
+use shared::{ClientId, Digest, Fault, Timestamp, Tx};
+
+use super::Unauthenticated;
+use crate::form::Params;
+use crate::store::assertions;
+use crate::store::clients::Client;
+
+/// RFC 7523 §2.2
+const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How far ahead an assertion may run out (CAUTH-05).
+const LONGEST: Duration = Duration::from_mins(5);
+/// How far a client's clock may be off (standards §1).
+const LEEWAY: Duration = Duration::from_mins(1);
+/// A longer `jti` is no identifier.
+const LONGEST_JTI: usize = 256;
+
+/// The assertion in a form.
+pub(super) fn read(params: &Params) -> Result<ClientAssertion<'_>, Unauthenticated> {
+    let text = params.get("client_assertion").filter(|_| params.get("client_assertion_type") == Some(TYPE));
+    text.and_then(|text| ClientAssertion::parse(text).ok()).ok_or(Unauthenticated::AssertionMalformed)
+}
+
+/// Checks an assertion that says it is from the client `id`, and spends it. Without such a client the signature
+/// is checked all the same, and in vain (CAUTH-03).
+pub(super) fn check(
+    issuer: &str,
+    tx: &Tx<'_>,
+    id: &ClientId,
+    client: Option<&Client>,
+    assertion: ClientAssertion<'_>,
+) -> Result<Result<(), Unauthenticated>, Fault> {
+    let keys = client.and_then(|client| client.jwks.as_deref()).map(stored).transpose()?.unwrap_or_default();
+    let claims = match assertion.verify(&keys) {
+        Ok(claims) => claims,
+        Err(BadAssertion::Malformed | BadAssertion::Typ) => {
+            return Ok(Err(Unauthenticated::AssertionMalformed));
+        }
+        Err(BadAssertion::UnknownKey | BadAssertion::Signature) => {
+            return Ok(Err(Unauthenticated::AssertionSignature));
+        }
+    };
+    if let Err(why) = acceptable(&claims, id, issuer, tx.now()) {
+        return Ok(Err(why));
+    }
+    // To be forgotten only when it is refused for its age anyway.
+    let until = Timestamp::from_seconds(claims.exp) + LEEWAY;
+    let digest = Digest::of(format!("{id} {}", claims.jti).as_bytes());
+    let first = assertions::spend(tx, &digest, until)?;
+    Ok(first.then_some(()).ok_or(Unauthenticated::AssertionReplayed))
+}
+
+fn stored(jwks: &str) -> Result<ClientKeys, Fault> {
+    let corrupt = || Fault::Corrupt("a client's keys are no JWK set".to_owned());
+    let set = serde_json::from_str(jwks).map_err(|_| corrupt())?;
+    ClientKeys::parse(&set).map_err(|_| corrupt())
+}
+
+/// CAUTH-05: from this client about itself, for this server alone, and for a short time.
+fn acceptable(
+    claims: &AssertionClaims,
+    id: &ClientId,
+    issuer: &str,
+    now: Timestamp,
+) -> Result<(), Unauthenticated> {
+    let from_itself = claims.iss == id.as_str() && claims.sub == id.as_str();
+    // The issuer and nothing else: the address of an endpoint could be another server's issuer (RFC 10070).
+    let for_us = claims.aud == issuer;
+    let has_jti = !claims.jti.is_empty() && claims.jti.len() <= LONGEST_JTI;
+    if !(from_itself && for_us && has_jti) {
+        return Err(Unauthenticated::AssertionClaims);
+    }
+    let date = Timestamp::from_seconds;
+    let expired = now >= date(claims.exp) + LEEWAY;
+    let too_long = date(claims.exp) > now + LONGEST + LEEWAY;
+    let too_early = [claims.nbf, claims.iat].into_iter().flatten().any(|at| date(at) > now + LEEWAY);
+    if expired || too_long || too_early {
+        return Err(Unauthenticated::AssertionExpired);
+    }
+    Ok(())
+}

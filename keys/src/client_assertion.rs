@@ -1,0 +1,291 @@
+//! Client assertions (RFC 7523 §2.2): their form, and their signature against the keys that a client registered.
+//! What the claims must say is the authorization server's to check.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+use josekit::jwk::Jwk;
+use josekit::jws::{ES256, EdDSA, JwsVerifier, PS256, RS256};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Number, Value, json};
+
+use crate::jwt::{LONGEST, object, three_parts};
+
+/// How clients may sign (RFC 7518 §3.1, RFC 8037 §3.1): asymmetric, all of it (CAUTH-05).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Algorithm {
+    Es256,
+    EdDsa,
+    Rs256,
+    Ps256,
+}
+
+/// The names of these algorithms, as in `alg`.
+pub const CLIENT_ALGORITHMS: [&str; 4] = ["ES256", "EdDSA", "RS256", "PS256"];
+/// A client has no more keys than this: each one may cost a check of a signature (RATE-04).
+const MOST_KEYS: usize = 10;
+
+impl Algorithm {
+    const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Rs256, Self::Ps256];
+
+    fn as_str(self) -> &'static str {
+        let [es256, eddsa, rs256, ps256] = CLIENT_ALGORITHMS;
+        match self {
+            Self::Es256 => es256,
+            Self::EdDsa => eddsa,
+            Self::Rs256 => rs256,
+            Self::Ps256 => ps256,
+        }
+    }
+
+    /// Checks with a key of this algorithm; `None` if the key is for something else. Its `kty`, `crv`, `use`,
+    /// `key_ops` and `alg` all have a say (RFC 8725 §3.1).
+    fn verifier(self, key: &Jwk) -> Option<Box<dyn JwsVerifier>> {
+        match self {
+            Self::Es256 => Some(Box::new(ES256.verifier_from_jwk(key).ok()?)),
+            // The library would take Ed448 too.
+            Self::EdDsa if key.curve() == Some("Ed25519") => {
+                Some(Box::new(EdDSA.verifier_from_jwk(key).ok()?))
+            }
+            Self::EdDsa => None,
+            Self::Rs256 => Some(Box::new(RS256.verifier_from_jwk(key).ok()?)),
+            Self::Ps256 => Some(Box::new(PS256.verifier_from_jwk(key).ok()?)),
+        }
+    }
+}
+
+/// What a key may hold: what is public of it, and what it is for. Certificates and addresses of keys elsewhere
+/// are left out, so that nobody ever follows them (CAUTH-06).
+const KEPT: [&str; 10] = ["kty", "kid", "use", "key_ops", "alg", "crv", "x", "y", "n", "e"];
+/// What nobody but the client may have (RFC 7518 §6).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// The public keys of a client (RFC 7517 §5). Those that no assertion could be checked with are left out.
+#[derive(Clone, Debug, Default)]
+pub struct ClientKeys(Vec<Jwk>);
+
+/// Why a JWK set is of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadClientKeys {
+    #[error("it is not an object with a list of keys")]
+    NotASet,
+    #[error("it has more than 10 keys")]
+    TooMany,
+    #[error("it holds a private or a shared key")]
+    Private,
+    #[error("it has no public key for ES256, EdDSA, RS256 or PS256")]
+    NoneUsable,
+}
+
+impl ClientKeys {
+    /// Reads a key set.
+    ///
+    /// # Errors
+    /// See [`BadClientKeys`]; a private key is refused even beside usable ones.
+    pub fn parse(set: &Value) -> Result<Self, BadClientKeys> {
+        let keys = set.get("keys").and_then(Value::as_array).ok_or(BadClientKeys::NotASet)?;
+        if keys.len() > MOST_KEYS {
+            return Err(BadClientKeys::TooMany);
+        }
+        let mut usable = Vec::with_capacity(keys.len());
+        for key in keys {
+            let key = key.as_object().ok_or(BadClientKeys::NotASet)?;
+            if PRIVATE.iter().any(|member| key.contains_key(*member)) || key.get("kty") == Some(&json!("oct"))
+            {
+                return Err(BadClientKeys::Private);
+            }
+            // RFC 7517 §5: keys of other kinds may stand there, for others to use.
+            usable.extend(usable_key(key));
+        }
+        if usable.is_empty() {
+            return Err(BadClientKeys::NoneUsable);
+        }
+        Ok(Self(usable))
+    }
+
+    /// The set as it is stored and shown: the usable keys, and of each what it needs.
+    pub fn to_json(&self) -> Value {
+        let keys: Vec<&Map<String, Value>> = self.0.iter().map(AsRef::as_ref).collect();
+        json!({ "keys": keys })
+    }
+
+    /// The keys that may have signed: those the header names, and those that have no name. All of them, if it
+    /// names none.
+    fn candidates<'k>(&'k self, header: &'k Header) -> impl Iterator<Item = Box<dyn JwsVerifier>> + 'k {
+        let named = |key: &&Jwk| match (&header.kid, key.key_id()) {
+            (Some(kid), Some(own)) => kid == own,
+            _ => true,
+        };
+        let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == header.alg);
+        self.0.iter().filter(named).filter_map(move |key| algorithm?.verifier(key))
+    }
+}
+
+fn usable_key(key: &Map<String, Value>) -> Option<Jwk> {
+    let kept = key.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
+    let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if kept.get("kty") == Some(&json!("RSA")) && !is_cheap_rsa(&kept) {
+        return None;
+    }
+    let key = Jwk::from_map(kept).ok()?;
+    Algorithm::ALL.iter().any(|algorithm| algorithm.verifier(&key).is_some()).then_some(key)
+}
+
+/// 2048 to 4096 bits, and an exponent as everybody has: checking a signature costs the server what a huge
+/// modulus or exponent says (RATE-04).
+fn is_cheap_rsa(key: &Map<String, Value>) -> bool {
+    let number = |member: &str| {
+        let text = key.get(member).and_then(Value::as_str)?;
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Some(bytes[zeros..].to_vec())
+    };
+    let (Some(n), Some(e)) = (number("n"), number("e")) else { return false };
+    let exponent = e.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    (256..=512).contains(&n.len()) && e.len() <= 4 && exponent >= 65537 && exponent % 2 == 1
+}
+
+/// What an assertion says of itself (RFC 7519 §4.1). Members that are not here are ignored.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct AssertionClaims {
+    pub iss: String,
+    pub sub: String,
+    /// One string: a list could hold another server's address beside ours (CAUTH-05).
+    pub aud: String,
+    #[serde(deserialize_with = "date")]
+    pub exp: i64,
+    #[serde(default, deserialize_with = "optional_date")]
+    pub nbf: Option<i64>,
+    #[serde(default, deserialize_with = "optional_date")]
+    pub iat: Option<i64>,
+    pub jti: String,
+}
+
+/// RFC 7519 §2, NumericDate: seconds, which may have a fraction. Cut off here.
+fn date<'de, D: Deserializer<'de>>(reader: D) -> Result<i64, D::Error> {
+    seconds(&Number::deserialize(reader)?).ok_or_else(|| de::Error::custom("no date"))
+}
+
+fn optional_date<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D::Error> {
+    date(reader).map(Some)
+}
+
+fn seconds(number: &Number) -> Option<i64> {
+    // Beyond this a fraction is no longer exact, and the year has six digits.
+    const LATEST: f64 = 9e12;
+    #[allow(clippy::cast_possible_truncation, reason = "the range was looked at")]
+    let whole = |date: f64| (date.abs() < LATEST).then(|| date.floor() as i64);
+    number.as_i64().or_else(|| number.as_f64().and_then(whole))
+}
+
+/// The members that a header may have. `crit`, `jku`, `x5u`, `jwk` and `x5c` are not among them (CAUTH-06,
+/// RFC 8725 §3.10); the two digests of certificates say nothing that is asked here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+    #[serde(rename = "x5t")]
+    _x5t: Option<de::IgnoredAny>,
+    #[serde(rename = "x5t#S256")]
+    _x5t_s256: Option<de::IgnoredAny>,
+}
+
+/// A client assertion that was read, and not checked yet.
+pub struct ClientAssertion<'a> {
+    message: &'a str,
+    signature: Vec<u8>,
+    header: Header,
+    claims: AssertionClaims,
+}
+
+/// Why an assertion was refused. The variant is for the audit log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadAssertion {
+    #[error(
+        "the assertion is not a signed JWT with the members that it must have, and no others in its header"
+    )]
+    Malformed,
+    #[error("the assertion is another kind of JWT by its typ")]
+    Typ,
+    #[error("the client has no key that fits the header")]
+    UnknownKey,
+    #[error("the signature is not of a key of this client over this assertion")]
+    Signature,
+}
+
+impl fmt::Debug for ClientAssertion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientAssertion").field("claims", &self.claims).finish_non_exhaustive()
+    }
+}
+
+impl<'a> ClientAssertion<'a> {
+    /// Reads an assertion.
+    ///
+    /// # Errors
+    /// [`BadAssertion::Malformed`] or [`BadAssertion::Typ`].
+    pub fn parse(compact: &'a str) -> Result<Self, BadAssertion> {
+        let read = || {
+            let (header, payload, signature) = three_parts(compact)?;
+            let message = &compact[..header.len() + 1 + payload.len()];
+            let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
+            Some(Self { message, signature, header: object(header)?, claims: object(payload)? })
+        };
+        let assertion = (compact.len() <= LONGEST).then(read).flatten().ok_or(BadAssertion::Malformed)?;
+        match &assertion.header.typ {
+            Some(typ) if !is_assertion(typ) => Err(BadAssertion::Typ),
+            _ => Ok(assertion),
+        }
+    }
+
+    /// The client that it says it is from: to find the keys with. Not to be believed before [`Self::verify`].
+    pub fn claimed_client(&self) -> &str {
+        &self.claims.iss
+    }
+
+    /// Checks the signature and hands over the claims.
+    ///
+    /// It costs the same whether or not there is a key: with none, a key of nobody's is tried (CAUTH-03).
+    ///
+    /// # Errors
+    /// [`BadAssertion::UnknownKey`] or [`BadAssertion::Signature`].
+    pub fn verify(self, keys: &ClientKeys) -> Result<AssertionClaims, BadAssertion> {
+        let signed_by =
+            |key: Box<dyn JwsVerifier>| key.verify(self.message.as_bytes(), &self.signature).is_ok();
+        let mut candidates = keys.candidates(&self.header).peekable();
+        if candidates.peek().is_none() {
+            let _ = nobodys_keys().candidates(&self.header).any(signed_by);
+            return Err(BadAssertion::UnknownKey);
+        }
+        let signed = candidates.any(signed_by);
+        drop(candidates);
+        if signed { Ok(self.claims) } else { Err(BadAssertion::Signature) }
+    }
+}
+
+/// CAUTH-05: nothing else, so that no JWT made for another purpose passes for an assertion (RFC 8725 §3.11).
+/// Media types know no case (RFC 7515 §4.1.9).
+fn is_assertion(typ: &str) -> bool {
+    ["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
+}
+
+/// Keys of every kind that belong to no client, out of the RFCs' examples (RFC 7515 A.3, RFC 8037 A.2, RFC 7638
+/// §3.1). Their private halves are public: whatever they verify counts for nothing.
+fn nobodys_keys() -> ClientKeys {
+    let set = json!({ "keys": [
+        { "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+          "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" },
+        { "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" },
+        { "kty": "RSA", "e": "AQAB",
+          "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKR\
+                XjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaS\
+                qzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINH\
+                aQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw" },
+    ] });
+    ClientKeys::parse(&set).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
