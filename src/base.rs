@@ -12,6 +12,7 @@ use keys::{Algorithm, Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
 use shared::db::params;
+use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
 
@@ -23,6 +24,7 @@ pub struct Settings {
     pub groups: BTreeMap<String, Scope>,
     /// The scopes there are, and which tool needs which.
     pub rules: Rules,
+    pub limits: Limits,
     pub authz: authz::Config,
 }
 
@@ -33,6 +35,8 @@ pub(crate) struct Base {
     pub status: Arc<Status>,
     pub catalogue: BuiltIn,
     pub authz: Authz,
+    /// Where requests that were too many are counted.
+    pub tally: Arc<Tally>,
     // Last: the lock goes when everything else is gone.
     pub dir: DataDir,
 }
@@ -76,6 +80,7 @@ impl Base {
         let seal = Arc::new(Seal::open_or_create(&dir.seal_key(), !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::default())?;
         let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
+        let tally = Arc::new(Tally::default());
         let authz = Authz::new(Parts {
             config: settings.authz.clone(),
             issuer,
@@ -85,8 +90,10 @@ impl Base {
             seal,
             status: Arc::clone(&status),
             catalogue: Arc::new(catalogue.clone()),
+            limits: settings.limits,
+            tally: Arc::clone(&tally),
         })?;
-        Ok(Self { db, keys, status, catalogue, authz, dir })
+        Ok(Self { db, keys, status, catalogue, authz, tally, dir })
     }
 }
 

@@ -2,6 +2,7 @@
 //! (OPS-03).
 
 mod file;
+mod front;
 mod keys;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

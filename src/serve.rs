@@ -13,6 +13,7 @@ use resource::Resource;
 use resource::sources::docs::{Docs, Folder};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
+use shared::rate::Tally;
 use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,7 @@ impl Server {
     /// Whatever is in the way, worded for whoever starts the server.
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
+        let quota = options.base.limits.mcp;
         let issuer = config::issuer(options.issuer.as_deref(), options.listen, listeners.port()?)?;
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
@@ -72,6 +74,8 @@ impl Server {
             status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
             docs: Arc::clone(&docs),
             allowed_origins: Vec::new(),
+            quota,
+            tally: Arc::clone(&base.tally),
         });
         let uid = rustix::process::getuid().as_raw();
         let setup_link = {
@@ -111,13 +115,14 @@ impl Server {
         let app = around(routes, base.authz.clone());
         let commands =
             tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
-        let flushing = tokio::spawn(flush(resource.clone(), stop.clone()));
+        let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, stop.clone()).await;
         stop.cancel();
         let _ = tokio::join!(commands, flushing, timekeeping);
         resource.flush().await;
+        counts(&base).flush().await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = base.db.write(stopped).await {
             tracing::error!(db.fault = %fault, "the stop was not recorded");
@@ -127,7 +132,25 @@ impl Server {
     }
 }
 
-async fn flush(resource: Resource, stop: CancellationToken) {
+/// Refusals that were only counted so far, and where they go on record.
+struct Counts {
+    tally: Arc<Tally>,
+    db: Db,
+}
+
+fn counts(base: &Base) -> Counts {
+    Counts { tally: Arc::clone(&base.tally), db: base.db.clone() }
+}
+
+impl Counts {
+    async fn flush(&self) {
+        if let Err(fault) = self.tally.flush(&self.db).await {
+            tracing::error!(db.fault = %fault, "requests that were too many were not recorded");
+        }
+    }
+}
+
+async fn flush(resource: Resource, counts: Counts, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => {
@@ -135,7 +158,10 @@ async fn flush(resource: Resource, stop: CancellationToken) {
                 resource.end_streams();
                 return;
             }
-            () = tokio::time::sleep(FLUSH) => resource.flush().await,
+            () = tokio::time::sleep(FLUSH) => {
+                resource.flush().await;
+                counts.flush().await;
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use shared::Fault;
+use shared::rate::TooMany;
 
 /// The error codes of RFC 6749 §4.1.2.1 and §5.2, RFC 7591 §3.2.2, RFC 8707 §2 and OpenID Connect
 /// Core §3.1.2.6 that this server sends.
@@ -123,22 +124,33 @@ pub(crate) struct PageError {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: &'static str,
+    /// Seconds after which it is worth trying again.
+    pub retry_after: Option<u64>,
 }
 
 impl PageError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message }
+        Self { status, code, message, retry_after: None }
     }
 }
 
 impl From<Fault> for PageError {
     fn from(fault: Fault) -> Self {
         tracing::error!(db.fault = %fault, "a request could not be served");
-        Self::new(
+        let error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
             "The server cannot do this at the moment. Try again in a little while.",
-        )
+        );
+        Self { retry_after: Some(1), ..error }
+    }
+}
+
+impl From<TooMany> for PageError {
+    fn from(too_many: TooMany) -> Self {
+        let message = "Too many attempts from your network address. Wait a minute and try again.";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+        Self { retry_after: Some(too_many.retry_after), ..error }
     }
 }
 
@@ -147,6 +159,9 @@ impl IntoResponse for PageError {
         let body = json!({ "error": self.code, "message": self.message });
         let mut response = (self.status, Json(body)).into_response();
         no_store(&mut response);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

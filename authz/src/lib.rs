@@ -18,6 +18,7 @@ mod metadata;
 mod oxide;
 pub mod pages;
 pub mod people;
+mod rate;
 mod revocation;
 mod session;
 mod status;
@@ -30,11 +31,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use keys::{Keys, Seal};
 use serde::de::DeserializeOwned;
+use shared::rate::Tally;
 use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, Scope, Tx};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
@@ -44,6 +47,9 @@ use error::PageError;
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
+
+/// The largest body that any endpoint takes (standards §1).
+const LARGEST_BODY: usize = 16 * 1024;
 
 /// The authorization server. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +68,7 @@ pub struct State {
     pages: Pages,
     webauthn: Webauthn,
     cookies: CookieNames,
+    limits: rate::Limits,
 }
 
 impl Deref for Authz {
@@ -81,6 +88,9 @@ pub struct Parts {
     pub seal: Arc<Seal>,
     pub status: Arc<Status>,
     pub catalogue: Arc<dyn Catalogue>,
+    pub limits: shared::rate::Limits,
+    /// Where refusals for being too many are counted.
+    pub tally: Arc<Tally>,
 }
 
 /// Why the authorization server cannot be built.
@@ -98,15 +108,28 @@ impl Authz {
     /// # Errors
     /// If the issuer is no origin that passkeys can be bound to (WEBAUTHN-01).
     pub fn new(parts: Parts) -> Result<Self, BuildError> {
-        let Parts { config, issuer, db, clock, keys, seal, status, catalogue } = parts;
+        let Parts { config, issuer, db, clock, keys, seal, status, catalogue, limits, tally } = parts;
         let origin = Url::parse(issuer.as_str()).map_err(|e| BuildError::Webauthn(e.to_string()))?;
         let webauthn = WebauthnBuilder::new(issuer.host(), &origin)
             .and_then(|builder| builder.rp_name("Portcullis").timeout(config.ceremony_timeout).build())
             .map_err(|e| BuildError::Webauthn(format!("{e:?}")))?;
         let pages = Pages::new()?.https_issuer(!issuer.is_loopback());
         let cookies = CookieNames::new(&issuer);
-        let state =
-            State { config, issuer, db, clock, keys, seal, status, catalogue, pages, webauthn, cookies };
+        let limits = rate::Limits::new(limits, &clock, &tally);
+        let state = State {
+            config,
+            issuer,
+            db,
+            clock,
+            keys,
+            seal,
+            status,
+            catalogue,
+            pages,
+            webauthn,
+            cookies,
+            limits,
+        };
         Ok(Self(Arc::new(state)))
     }
 
@@ -149,7 +172,8 @@ impl Authz {
             .merge(documents)
             .merge(api)
             .merge(pages)
-            .layer(DefaultBodyLimit::max(16 * 1024))
+            .layer(from_fn_with_state(self.clone(), rate::around))
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
     }
 

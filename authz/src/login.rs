@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::audit::{self, Event, Name};
+use shared::rate::TooMany;
 use shared::{Digest, Fault, Request, Secret};
 
 use crate::Authz;
@@ -63,12 +64,20 @@ pub(crate) async fn take<S: DeserializeOwned>(
 pub(crate) enum Failed {
     Because(&'static str),
     Told(PageError),
+    /// Counted, and on record with the others that were too many (RATE-01).
+    TooMany(TooMany),
     Fault(Fault),
 }
 
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
+    }
+}
+
+impl From<TooMany> for Failed {
+    fn from(too_many: TooMany) -> Self {
+        Self::TooMany(too_many)
     }
 }
 
@@ -82,6 +91,7 @@ impl From<PageError> for Failed {
 pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) -> PageError {
     let (reason, told) = match failed {
         Failed::Fault(fault) => return fault.into(),
+        Failed::TooMany(too_many) => return too_many.into(),
         Failed::Told(error) => (error.code, error),
         Failed::Because(reason) => (
             reason,

@@ -20,7 +20,8 @@ use http::{HeaderName, HeaderValue};
 use keys::Verifier;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use shared::{Clock, Db, ResourceUri, TokenStatus};
+use shared::rate::{Buckets, Quota, Tally};
+use shared::{ClientId, Clock, Db, ResourceUri, TokenStatus};
 
 use bearer::{Bearer, Challenges};
 use catalogue::{BuiltIn, MCP_PATH};
@@ -45,7 +46,14 @@ pub struct Config {
     pub docs: Arc<Docs>,
     /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
     pub allowed_origins: Vec<String>,
+    /// How often one user may ask through one client (RATE-01).
+    pub quota: Quota,
+    /// Where refusals for being too many are counted.
+    pub tally: Arc<Tally>,
 }
+
+/// Who asks, as far as limits go: a subject, through a client.
+pub(crate) type Principal = (String, ClientId);
 
 /// The resource server's state. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +70,7 @@ struct Inner {
     sessions: Sessions,
     streams: Streams,
     front: Front,
+    requests: Buckets<Principal>,
     metadata: Document,
     mcp: StreamableHttpService<Handler, NeverSessionManager>,
 }
@@ -69,7 +78,7 @@ struct Inner {
 impl Resource {
     /// Puts a resource server together.
     pub fn new(config: Config) -> Self {
-        let Config { catalogue, db, clock, verifier, status, docs, allowed_origins } = config;
+        let Config { catalogue, db, clock, verifier, status, docs, allowed_origins, quota, tally } = config;
         let issuer = catalogue.issuer().clone();
         let endpoint = catalogue.mcp();
         let uri = endpoint.resource.clone();
@@ -83,6 +92,7 @@ impl Resource {
             streams: Streams::default(),
             bearer: Bearer::new(issuer.clone(), uri.clone(), verifier, status),
             front: Front::new(issuer, allowed_origins),
+            requests: Buckets::new("mcp", quota, &clock, &tally),
             mcp: protocol(handler),
             catalogue,
             uri,
@@ -148,6 +158,11 @@ impl Resource {
 
     pub(crate) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+
+    /// The limit of each principal.
+    pub(crate) fn requests(&self) -> &Buckets<Principal> {
+        &self.0.requests
     }
 
     pub(crate) fn front(&self) -> &Front {

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use keys::{Algorithm, Keys, Seal};
 use serde_json::Value;
 use shared::access_token::Jti;
+use shared::rate::Quota;
 use shared::schema::SCHEMA;
 use shared::token_status::{Ceiling, Standing};
 use shared::{
@@ -201,6 +202,8 @@ impl App {
             status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
             docs: Arc::new(docs),
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            quota: Quota::OFF,
+            tally: Arc::default(),
         });
         let router = resource.router();
         Self { stage, clock, db, resource, router, dir }

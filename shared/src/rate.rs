@@ -191,6 +191,11 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         self.draw(key, false).inspect_err(|_| self.tally.count(self.limit, request))
     }
 
+    /// Takes one for something that went wrong, if there is one left: nothing is refused by it.
+    pub fn spend(&self, key: &K) {
+        let _ = self.draw(key, true);
+    }
+
     fn draw(&self, key: &K, take: bool) -> Result<(), TooMany> {
         let Some(one) = self.one() else { return Ok(()) };
         let (now, whole) = (self.clock.now(), micros(self.quota.per));

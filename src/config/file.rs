@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use resource::catalogue::{Rules, ScopeRule, UnknownTool};
 use shared::catalogue::{Risk, ScopeDescription};
+use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
-use super::Listen;
 use super::keys::{Key, Text, meant};
+use super::{Listen, front};
 use crate::base;
 use crate::cli::Given;
 
@@ -22,7 +23,7 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 7] = ["issuer", "listen", "data_dir", "docs", "groups", "scopes", "tools"];
+const KEYS: [&str; 8] = ["issuer", "listen", "data_dir", "docs", "groups", "scopes", "tools", "rate"];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 
@@ -38,6 +39,7 @@ pub struct File {
     /// What the members of each group may be granted. `everyone` is always among them.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
+    pub limits: Limits,
 }
 
 impl Default for File {
@@ -53,6 +55,7 @@ impl Default for File {
             docs: None,
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
+            limits: Limits::default(),
         }
     }
 }
@@ -85,6 +88,7 @@ impl File {
                 "groups" => groups = key.keys()?,
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
+                "rate" => front::limits(&key, &mut file.limits)?,
                 _ => return Err(key.unknown(&KEYS)),
             }
         }
@@ -124,6 +128,7 @@ impl File {
             data_dir,
             groups: self.groups.clone(),
             rules: self.rules.clone(),
+            limits: self.limits,
             authz: authz::Config::default(),
         }
     }

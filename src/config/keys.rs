@@ -102,6 +102,20 @@ impl<'t> Key<'t> {
         self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }
 
+    /// A number, or text in its place.
+    pub(super) fn number_or_text(&self) -> anyhow::Result<Result<u32, &'t str>> {
+        match self.value {
+            DeValue::Integer(number) => {
+                let number = u32::from_str_radix(number.as_str(), number.radix()).ok();
+                number.map(Ok).ok_or_else(|| {
+                    anyhow!("`{}` at {} must be a number from 0 to {}", self.name, self.at(), u32::MAX)
+                })
+            }
+            DeValue::String(text) => Ok(Err(text)),
+            _ => Err(self.wrong("a number or a string")),
+        }
+    }
+
     /// The values of a list.
     pub(super) fn list(&self) -> anyhow::Result<Vec<Key<'t>>> {
         let DeValue::Array(values) = self.value else { return Err(self.wrong("a list of strings")) };

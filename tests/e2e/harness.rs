@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::clock::{Clock, Timestamp};
 use shared::db::ReadOnly;
+use shared::rate::Limits;
 use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,10 @@ impl TestApp {
         std::fs::write(&file, toml).unwrap();
         let mut base = File::load(Some(&file)).unwrap().base(dir.path().join("data"));
         base.authz = config;
+        if !toml.contains("[rate]") {
+            // A clock that stands still fills no bucket.
+            base.limits = Limits::off();
+        }
         let docs = dir.path().join("docs");
         std::fs::create_dir(&docs).unwrap();
         std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")

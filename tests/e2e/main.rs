@@ -18,6 +18,7 @@ mod offline;
 mod people;
 mod process;
 mod python_clients;
+mod rate;
 mod refresh;
 mod refresh_families;
 mod registration;

@@ -245,6 +245,7 @@ pub(crate) async fn settle(
     stored: StoredPasskey,
     verified: Result<AuthenticationResult, WebauthnError>,
 ) -> Result<Used, Failed> {
+    authz.limits.passkey_of(&user.id, request)?;
     match verified {
         Ok(result) => {
             let mut after = stored.passkey.clone();

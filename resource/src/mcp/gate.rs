@@ -9,7 +9,9 @@ use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -20,7 +22,7 @@ use super::exchange::Exchange;
 use super::front::{self, Front};
 use super::media;
 use super::message::Message;
-use super::refusal::{INVALID_REQUEST, Refusal, UNAUTHENTICATED};
+use super::refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
 use super::session::{Listening, SESSION_HEADER};
 use super::stream;
 use crate::Resource;
@@ -68,6 +70,7 @@ async fn answer(resource: &Resource, parts: &Parts, body: &mut Body) -> Result<R
     bounded(&parts.headers)?;
     let request = from_peer(parts);
     let caller = authenticate(resource, &parts.headers, &request).await?;
+    admit(resource, &caller, &request)?;
     media::check(&parts.headers)?;
     let body = read(body).await?;
     let message = Message::parse(&body)?;
@@ -93,7 +96,9 @@ fn names_session(headers: &HeaderMap) -> bool {
 /// GET listens to what a session's client is to be told, DELETE ends the session (MCP 2025-11-25
 /// transports). Neither is answered without a token (RS-01).
 async fn in_session(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
-    let caller = authenticate(resource, &parts.headers, &from_peer(parts)).await?;
+    let request = from_peer(parts);
+    let caller = authenticate(resource, &parts.headers, &request).await?;
+    admit(resource, &caller, &request)?;
     era::stated_by_header(&parts.headers)?;
     let session = resource.sessions().named(&parts.headers, &caller).await?;
     let session = session.ok_or_else(method_not_allowed)?;
@@ -152,6 +157,17 @@ async fn authenticate(
     })?;
     caller.mark_seen();
     Ok(caller)
+}
+
+/// One more request of this principal, if it has not had too many (RATE-01).
+fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
+    let token = caller.token();
+    let principal = (token.sub.clone(), token.client_id.clone());
+    resource.requests().take(&principal, request).map_err(|too_many| {
+        let words = "Too many requests. Wait as long as Retry-After says.";
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
+            .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
+    })
 }
 
 /// The challenge. Bad tokens go on record first, absent credentials do not.

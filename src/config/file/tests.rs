@@ -1,3 +1,5 @@
+use shared::rate::Quota;
+
 use super::*;
 
 fn parse(text: &str) -> anyhow::Result<File> {
@@ -247,4 +249,23 @@ fn the_handbooks_examples_are_read() {
     let file = parse(&examples).unwrap();
     assert!(super::KEYS.iter().all(|key| examples.contains(key)), "{examples}");
     assert_eq!(file.groups["engineers"], file.rules.tools["docs_read"]);
+}
+
+/// RATE-01: `[rate]` raises, lowers or switches off each limit, and says what it does not know.
+#[test]
+fn limits_are_read() {
+    let expected = Limits { mcp: Quota::per_minute(6000), authorize: Quota::OFF, ..Limits::default() };
+    let file = parse("[rate]\nmcp = 6_000\nauthorize = \"off\"").unwrap();
+    assert_eq!(file.limits, expected);
+    assert_eq!(file.base(PathBuf::new()).limits, expected);
+    for (text, says) in [
+        ("[rate]\nmpc = 1", "unknown key `mpc` at etc/portcullis.toml:2; did you mean `mcp`?"),
+        ("[rate]\nmcp = 0", "`mcp` at etc/portcullis.toml:2 would let nobody in"),
+        ("[rate]\nmcp = -1", "must be a number from 0 to"),
+        ("[rate]\nmcp = \"no\"", "is `no`; write how many a minute, or \"off\""),
+        ("[rate]\nmcp = false", "must be a number or a string, not boolean"),
+        ("rate = 5", "`rate` at etc/portcullis.toml:1 must be a table"),
+    ] {
+        assert!(refused(text).contains(says), "{text}: {}", refused(text));
+    }
 }

@@ -1,0 +1,203 @@
+//! How often strangers may try at each endpoint (RATE-01). Every limit is by address, or by address and subject, so
+//! nobody can use up somebody else's elsewhere (RATE-02). What comes to a good end costs its address nothing.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+use shared::rate::{Buckets, Origin, Tally, TooMany};
+use shared::{Clock, Digest, Request, UserId};
+
+use crate::client_auth::Authorization;
+use crate::error::{Code, PageError, no_store};
+use crate::form::Params;
+use crate::pages::ErrorPage;
+use crate::{Authz, LARGEST_BODY};
+
+/// The limits of this side.
+pub(crate) struct Limits {
+    token_address: Buckets<Origin>,
+    token_client: Buckets<(Origin, Digest)>,
+    client_auth: Buckets<(Origin, Digest)>,
+    authorize: Buckets<Origin>,
+    passkey_address: Buckets<Origin>,
+    passkey_user: Buckets<(Origin, UserId)>,
+}
+
+/// On an answer that says no in the ordinary course of things, such as "not yet": it costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Harmless;
+
+impl Limits {
+    pub(crate) fn new(limits: shared::rate::Limits, clock: &Clock, tally: &Arc<Tally>) -> Self {
+        Self {
+            token_address: Buckets::new("token_address", limits.token_address, clock, tally),
+            token_client: Buckets::new("token_client", limits.token_client, clock, tally),
+            client_auth: Buckets::new("client_auth", limits.client_auth, clock, tally),
+            authorize: Buckets::new("authorize", limits.authorize, clock, tally),
+            passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
+            passkey_user: Buckets::new("passkey_user", limits.passkey_user, clock, tally),
+        }
+    }
+
+    /// One use of a passkey of this user's.
+    ///
+    /// # Errors
+    /// If there were too many from where the request comes from.
+    pub(crate) fn passkey_of(&self, user: &UserId, request: &Request) -> Result<(), TooMany> {
+        self.passkey_user.take(&(request.into(), user.clone()), request)
+    }
+}
+
+/// What is limited at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guarded {
+    /// By address, by client, and by failures of a client to prove itself.
+    Token,
+    /// The same, but that a client may ask as often as it likes.
+    Client,
+    /// By address.
+    Authorize,
+    /// Nothing: but what ends well here is refunded where it began.
+    Consent,
+    /// By address, and by user once it is known who it is.
+    Passkey,
+}
+
+impl Guarded {
+    fn of(method: &Method, path: &str) -> Option<Self> {
+        match path {
+            "/token" if method == Method::POST => Some(Self::Token),
+            "/revoke" | "/introspect" | "/device_authorization" if method == Method::POST => {
+                Some(Self::Client)
+            }
+            "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
+            "/consent" if method == Method::POST => Some(Self::Consent),
+            _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
+                Some(Self::Passkey)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Around every route.
+pub(crate) async fn around(
+    State(authz): State<Authz>,
+    asked: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let guarded = Guarded::of(asked.method(), asked.uri().path());
+    let request = asked.extensions().get::<Request>().cloned();
+    let (Some(guarded), Some(request)) = (guarded, request) else { return next.run(asked).await };
+    let origin = Origin::from(&request);
+    match guarded {
+        Guarded::Token | Guarded::Client => by_client(&authz, &request, guarded, asked, next).await,
+        Guarded::Authorize => match authz.limits.authorize.take(&origin, &request) {
+            Ok(()) => approved(&authz, origin, next.run(asked).await),
+            Err(too_many) => page(&authz, &request, too_many),
+        },
+        Guarded::Consent => approved(&authz, origin, next.run(asked).await),
+        Guarded::Passkey => {
+            if let Err(too_many) = authz.limits.passkey_address.take(&origin, &request) {
+                return PageError::from(too_many).into_response();
+            }
+            let response = next.run(asked).await;
+            if response.status().is_success() {
+                authz.limits.passkey_address.refund(&origin);
+            }
+            response
+        }
+    }
+}
+
+async fn by_client(
+    authz: &Authz,
+    request: &Request,
+    guarded: Guarded,
+    asked: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = asked.into_parts();
+    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let limits = &authz.limits;
+    let origin = Origin::from(request);
+    let subject = (origin, claimed_client(&parts.headers, &body));
+    let admitted = limits
+        .token_address
+        .take(&origin, request)
+        .and_then(|()| limits.client_auth.check(&subject, request))
+        .and_then(|()| match guarded {
+            Guarded::Token => limits.token_client.take(&subject, request),
+            _ => Ok(()),
+        });
+    if let Err(too_many) = admitted {
+        return oauth(too_many);
+    }
+    let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
+    let harmless = response.extensions().get::<Harmless>().is_some();
+    if response.status().is_success() || harmless {
+        limits.token_address.refund(&origin);
+    }
+    if harmless {
+        limits.token_client.refund(&subject);
+    }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // Several at once may fail together; then the bucket is as empty as it gets.
+        limits.client_auth.spend(&subject);
+    }
+    response
+}
+
+/// Refunds an authorization request that was said yes to, by a person or by what they said before.
+fn approved(authz: &Authz, origin: Origin, response: Response) -> Response {
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
+    if Params::parse(query).is_ok_and(|params| params.get("code").is_some()) {
+        authz.limits.authorize.refund(&origin);
+    }
+    response
+}
+
+/// Whom a request says it is from: not to be believed, which is why it counts together with the address. As a
+/// digest, so that no name is too long to be kept.
+fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
+    if let Authorization::Basic { client_id, .. } = Authorization::of(headers) {
+        return Digest::of(client_id.as_bytes());
+    }
+    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let name = params.get("client_id").or(params.get("client_assertion")).unwrap_or_default();
+    Digest::of(name.as_bytes())
+}
+
+/// What a client is told (standards §6.1).
+fn oauth(too_many: TooMany) -> Response {
+    let body = json!({
+        "error": Code::TemporarilyUnavailable.as_str(),
+        "error_description": "too many requests; try again later",
+    });
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(too_many.retry_after));
+    no_store(&mut response);
+    response
+}
+
+/// What a person is told.
+fn page(authz: &Authz, request: &Request, too_many: TooMany) -> Response {
+    let page = ErrorPage::new(
+        "rate_limited",
+        &request.id,
+        "Too many sign-ins at once",
+        "From your network address came more requests to sign in than this server takes in a minute.",
+        "Wait a minute, then start again from your application.",
+    );
+    let mut response = authz.page(StatusCode::TOO_MANY_REQUESTS, &page);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(too_many.retry_after));
+    response
+}

@@ -1,0 +1,206 @@
+//! Limits: who is slowed down, what they are told, and that it hurts nobody else.
+
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Browser, TestApp, header};
+
+/// Sends until one is refused for being too many; how many were answered otherwise, and the refusal.
+async fn until_refused(send: impl AsyncFn() -> Response) -> (usize, Response) {
+    for through in 0..2_000 {
+        let response = send().await;
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            return (through, response);
+        }
+    }
+    panic!("nothing was refused");
+}
+
+fn retry_after(response: &Response) -> u64 {
+    header(response.headers(), "retry-after").expect("a refusal says when to come back").parse().unwrap()
+}
+
+/// RATE-01: failures at `/token` from one address; standards §6.1: what a client is told.
+#[tokio::test]
+async fn an_address_may_fail_so_often() {
+    let app = TestApp::start_configured("[rate]\ntoken_client = \"off\"\nclient_auth = \"off\"").await;
+    let fail = async || app.token(&[("grant_type", "refresh_token"), ("client_id", "nobody")]).await;
+    let (through, refused) = until_refused(fail).await;
+    assert_eq!((through, retry_after(&refused)), (60, 1));
+    assert_eq!(header(refused.headers(), "cache-control"), Some("no-store"));
+    assert_eq!(header(refused.headers(), "access-control-allow-origin"), Some("*"));
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["error"], "temporarily_unavailable");
+    // Said and done.
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(fail().await.status(), 401);
+    assert_eq!(fail().await.status(), 429);
+    // A preflight is no attempt (HTTP-07).
+    let preflight = app.http.request(reqwest::Method::OPTIONS, app.url("/token")).send().await.unwrap();
+    assert_eq!(preflight.status(), 204);
+}
+
+/// RATE-01, RATE-02: a client that cannot prove itself is slowed down where it fails, and is as good as ever
+/// otherwise: another client at the same address, and the same one after a while, go on.
+#[tokio::test]
+async fn failed_client_authentication_is_limited_by_client_and_address() {
+    let app = TestApp::start_configured("[rate]").await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    let fail = async || {
+        let form =
+            [("grant_type", "refresh_token"), ("client_id", client.id.as_str()), ("client_secret", "guess")];
+        app.token(&form).await
+    };
+    let (through, refused) = until_refused(fail).await;
+    assert_eq!((through, retry_after(&refused)), (10, 6));
+    let other = app.client().await;
+    let tokens = app.tokens(&mut browser, &other).await;
+    assert_eq!(app.refresh(&other, &tokens.refresh).await.status(), 200);
+    app.clock.advance(Duration::from_secs(6));
+    let tokens = app.tokens(&mut browser, &client).await;
+    assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
+}
+
+/// RATE-01: by whichever way the client names itself.
+#[tokio::test]
+async fn basic_authentication_counts_like_any_other() {
+    let app = TestApp::start_configured("[rate]").await;
+    let fail = async || {
+        let request = app.http.post(app.url("/token")).basic_auth("somebody", Some("guess"));
+        request.form(&[("grant_type", "client_credentials")]).send().await.unwrap()
+    };
+    assert_eq!(until_refused(fail).await.0, 10);
+}
+
+/// RATE-01: 30 a minute for one client at one address, good or bad.
+#[tokio::test]
+async fn a_client_may_ask_so_often() {
+    let app = TestApp::start_configured("[rate]").await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    let mut refresh_token = app.tokens(&mut browser, &client).await.refresh;
+    for _ in 0..29 {
+        let answer = app.refresh(&client, &refresh_token).await;
+        assert_eq!(answer.status(), 200);
+        let body: Value = answer.json().await.unwrap();
+        refresh_token = body["refresh_token"].as_str().unwrap().to_owned();
+    }
+    let refused = app.refresh(&client, &refresh_token).await;
+    assert_eq!((refused.status().as_u16(), retry_after(&refused)), (429, 2));
+    // Nothing was lost by it.
+    app.clock.advance(Duration::from_secs(2));
+    assert_eq!(app.refresh(&client, &refresh_token).await.status(), 200);
+}
+
+/// RATE-01: what comes to a good end costs its address nothing.
+#[tokio::test]
+async fn successes_are_refunded() {
+    let limits = "[rate]\ntoken_address = 2\ntoken_client = \"off\"\nauthorize = 2\npasskey_address = 2\npasskey_user = \"off\"";
+    let app = TestApp::start_configured(limits).await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    for _ in 0..5 {
+        app.tokens(&mut browser, &client).await;
+    }
+}
+
+/// RATE-01: a person is told on a page.
+#[tokio::test]
+async fn an_address_may_open_so_many_sign_ins() {
+    let app = TestApp::start_configured("[rate]").await;
+    let client = app.client().await;
+    let url = client.authorize_url(&app);
+    let open = async || app.http.get(&url).send().await.unwrap();
+    let (through, refused) = until_refused(open).await;
+    assert_eq!((through, retry_after(&refused)), (60, 1));
+    assert_eq!(header(refused.headers(), "content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(header(refused.headers(), "x-frame-options"), Some("DENY"));
+    let page = refused.text().await.unwrap();
+    assert!(page.contains("data-testid=\"error\"") && page.contains("Too many sign-ins at once"), "{page}");
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(open().await.status(), 200);
+}
+
+/// RATE-01: passkeys that do not verify.
+#[tokio::test]
+async fn an_address_may_try_so_many_passkeys() {
+    let app = TestApp::start_configured("[rate]").await;
+    let mut browser = app.admin().await;
+    let guess = async || {
+        let body = json!({"ceremony": "none", "response": {}});
+        let request = app.http.post(app.url("/login/finish")).header("origin", &app.origin).json(&body);
+        request.send().await.unwrap()
+    };
+    let (through, refused) = until_refused(guess).await;
+    assert_eq!((through, retry_after(&refused)), (20, 3));
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["error"], "rate_limited");
+    app.clock.advance(Duration::from_secs(3));
+    assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+}
+
+/// RATE-01, RATE-02: one user's passkeys at one address; they are not suspended by it, and other users go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_passkeys_may_be_used_so_often() {
+    let app = TestApp::start_configured("[rate]").await;
+    let mut ada = app.admin().await;
+    let mut grace = app.enrol("grace", &[]).await;
+    let sign_ins = async |browser: &mut Browser| {
+        for through in 0..50 {
+            let response = browser.sign_in(&app, None).await;
+            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                return (through, retry_after(&response));
+            }
+            assert_eq!(response.status(), 200);
+        }
+        panic!("nothing was refused");
+    };
+    assert_eq!(sign_ins(&mut ada).await, (10, 6));
+    assert_eq!(grace.sign_in(&app, None).await.status(), 200);
+    app.clock.advance(Duration::from_secs(6));
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+}
+
+/// RATE-01: by user and client, before anything of the request is read; another client of the same user goes on.
+#[tokio::test]
+async fn a_principal_may_call_so_often() {
+    let app = TestApp::start_configured("[rate]\nmcp = 25").await;
+    let (mut browser, client, other) = (app.admin().await, app.client().await, app.client().await);
+    let token = app.tokens(&mut browser, &client).await.access;
+    let call = async || app.call_tool(&token, "whoami", json!({})).await;
+    let (through, refused) = until_refused(call).await;
+    assert_eq!((through, retry_after(&refused)), (25, 3));
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!((&body["jsonrpc"], &body["error"]["code"]), (&json!("2.0"), &json!(429)));
+    let second = app.tokens(&mut browser, &other).await.access;
+    assert_eq!(app.call_tool(&second, "whoami", json!({})).await.status(), 200);
+    app.clock.advance(Duration::from_secs(3));
+    assert_eq!(call().await.status(), 200);
+}
+
+/// AUDIT-06: refusals are on record as a count, however many there were.
+#[tokio::test]
+async fn refusals_are_counted_on_record() {
+    let app = TestApp::start_configured("[rate]\ntoken_address = 3").await;
+    for _ in 0..10 {
+        app.token(&[]).await;
+    }
+    let app = app.restart().await;
+    let records = app.audit();
+    let limited: Vec<_> = records.iter().filter(|r| r["event"] == "rate.limited").collect();
+    assert_eq!(limited.len(), 1, "{limited:?}");
+    assert_eq!(limited[0]["reason"], "token_address");
+    assert_eq!(limited[0]["outcome"], "denied");
+    assert_eq!(limited[0]["detail"]["count"], 7);
+    assert!(limited[0]["src_ip"].is_string() && limited[0]["request_id"].is_string());
+}
+
+/// RATE-01: `[rate]` raises, lowers and switches off.
+#[tokio::test]
+async fn limits_are_configured() {
+    let app = TestApp::start_configured("[rate]\ntoken_address = 5\nauthorize = \"off\"").await;
+    assert_eq!(until_refused(async || app.token(&[]).await).await.0, 5);
+    for _ in 0..70 {
+        assert_eq!(app.get("/authorize").await.status(), 400);
+    }
+}
