@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod clients;
+pub mod duration;
 pub mod people;
 
 use std::path::PathBuf;

@@ -8,6 +8,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("CHANGELOG.md", include_str!("../CHANGELOG.md")),
     ("docs/getting-started.md", include_str!("../docs/getting-started.md")),
     ("docs/connecting-clients.md", include_str!("../docs/connecting-clients.md")),
+    ("docs/registering-clients.md", include_str!("../docs/registering-clients.md")),
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),
     ("docs/documents.md", include_str!("../docs/documents.md")),

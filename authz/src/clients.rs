@@ -2,4 +2,5 @@
 
 pub mod administration;
 pub(crate) mod names;
+pub mod preregistered;
 pub(crate) mod registration;

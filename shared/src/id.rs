@@ -95,6 +95,11 @@ impl ClientId {
         Self(format!("dyn_{}", random_128()))
     }
 
+    /// The id of a client that an administrator adds.
+    pub fn random() -> Self {
+        Self(format!("c_{}", random_128()))
+    }
+
     /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 512;
@@ -125,6 +130,8 @@ mod tests {
         assert_eq!(id.as_str().len(), 2 + 26);
         assert_ne!(id, UserId::random());
         assert!(ClientId::random_dynamic().as_str().starts_with("dyn_"));
+        let id = ClientId::random();
+        assert!(id.as_str().starts_with("c_") && id.as_str().len() == 2 + 26);
     }
 
     #[test]

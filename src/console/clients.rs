@@ -1,10 +1,14 @@
 //! `portcullis client …`.
 
+use std::time::Duration;
+
+use anyhow::Context;
+use authz::clients::preregistered::{Authentication, Description};
 use serde_json::Value;
 
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
-use crate::cli::clients::Client;
+use crate::cli::clients::{Add, Client};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, clients::Request};
@@ -12,6 +16,11 @@ use crate::control::{self, clients::Request};
 /// `portcullis client …`.
 pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
     let (common, request) = match command {
+        Client::Add(c) => add(c)?,
+        Client::RotateSecret(c) => {
+            let (overlap_ms, lifetime_ms) = (milliseconds(c.overlap), c.expires.map(milliseconds));
+            (c.common, Request::RotateSecret { client: c.client, overlap_ms, lifetime_ms })
+        }
         Client::List(common) => (common, Request::List),
         Client::Show(c) => (c.common, Request::Show { client: c.client }),
         Client::Verify(c) => (c.common, Request::Verify { client: c.client }),
@@ -23,8 +32,30 @@ pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
     run(&common, request, file)
 }
 
+fn add(command: Add) -> anyhow::Result<(Common, Request)> {
+    let mut grants = command.grants;
+    if command.client_credentials && !grants.is_empty() {
+        grants.push("client_credentials".to_owned());
+    }
+    let scope = command.scopes.join(" ");
+    let description = Description {
+        name: command.name,
+        redirect_uris: command.redirect_uris,
+        authentication: if command.proof.secret { Authentication::Secret } else { Authentication::Public },
+        grants,
+        device: command.device,
+        scope: scope.parse().with_context(|| format!("--scope `{scope}`"))?,
+    };
+    Ok((command.common, Request::Add { description, lifetime_ms: command.proof.expires.map(milliseconds) }))
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     let deleted = matches!(request, Request::Delete { .. });
+    let rotated = matches!(request, Request::RotateSecret { .. });
     let answer = execute(&common.data.path(file), control::Request::Client(request), file)?;
     if common.json {
         println!("{answer}");
@@ -34,6 +65,14 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
         table(&["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"], clients, row);
     } else {
         describe(&answer["client"]);
+    }
+    if let Some(secret) = answer["client_secret"].as_str() {
+        println!("\nIts secret is shown this once:\n\n  {secret}");
+        match answer["previous_ends_at"].as_i64() {
+            Some(_) => println!("\nThe one before ends {}.", moment(&answer["previous_ends_at"])),
+            None if rotated => println!("\nNo secret from before works any more."),
+            None => {}
+        }
     }
     if deleted {
         println!("\nRemoved. No token of its works any more.");

@@ -1,15 +1,19 @@
 //! Clients, as an administrator at the console sees and changes them (ADMIN-05, REVOKE-07).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
-use shared::{ClientId, Fault, GrantId, Scope, Tx, UserId};
+use shared::{ClientId, Fault, GrantId, RedirectUri, Scope, Secret, Timestamp, Tx, UserId};
 
 use super::names::{self, Taken};
+use super::preregistered::{Description, Mistake, Preregistered};
 use crate::Authz;
 use crate::ending;
 use crate::people::accepted;
 use crate::store::client_reports::{self, Standing};
-use crate::store::clients::{self, Client, Source, Stopped, Trust};
+use crate::store::client_secrets;
+use crate::store::clients::{self, AuthMethod, Client, Source, Stopped, Trust};
 use crate::store::grants::Reason;
 
 /// A client on one line. Times are Unix milliseconds.
@@ -94,6 +98,21 @@ pub enum Refusal {
         "`{0}` names a document that this server has not read, so there is nothing to vouch for; import the document first"
     )]
     NoDocument(String),
+    #[error("{0}")]
+    Mistake(#[from] Mistake),
+    #[error("there is no scope `{0}` that a tool needs; `portcullis check` shows those that there are")]
+    ScopeUnknown(String),
+    #[error("`{0}` has no secret: it authenticates by {1}")]
+    NoSecret(String, &'static str),
+}
+
+/// A client's new secret. It is handed out now and never again.
+#[derive(Debug)]
+pub struct Issued {
+    pub client: Details,
+    pub secret: Secret,
+    /// When the one before it ends, if there is one.
+    pub previous_ends_at: Option<Timestamp>,
 }
 
 /// A refusal is an answer and commits nothing; a fault rolls back.
@@ -114,6 +133,76 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<Summary>, Fault> {
 pub fn show(tx: &Tx<'_>, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     Ok(Ok(details(tx, &client)?))
+}
+
+/// Adds a client; with a secret if it authenticates by one, which ends after `lifetime` if that is given.
+///
+/// # Errors
+/// The database's fault.
+pub fn add(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    description: &Description,
+    lifetime: Option<Duration>,
+) -> Answer<(Details, Option<Secret>)> {
+    let wanted = accepted!(Preregistered::new(description).map_err(Refusal::from));
+    accepted!(check_name(authz, tx, &wanted.name, None)?);
+    let scopes = authz.grantable();
+    if let Some(unknown) = wanted.scope.iter().find(|scope| !scopes.contains(scope)) {
+        return Ok(Err(Refusal::ScopeUnknown(unknown.to_owned())));
+    }
+    let client = wanted.insert(tx, ClientId::random(), Source::Administrator)?;
+    let secret = match client.auth_method {
+        AuthMethod::ClientSecretBasic => Some(issue(tx, &client, Duration::ZERO, lifetime)?),
+        _ => None,
+    };
+    audit::append(tx, registered(Event::allowed(Name::ClientRegistered).by_console(uid), &client))?;
+    Ok(Ok((details(tx, &client)?, secret)))
+}
+
+/// Gives a client a new secret. The one before it goes on for `overlap`, so that there is time to take up the new
+/// one; a third never counts (CAUTH-04).
+///
+/// # Errors
+/// The database's fault.
+pub fn rotate_secret(
+    tx: &Tx<'_>,
+    uid: u32,
+    who: &str,
+    overlap: Duration,
+    lifetime: Option<Duration>,
+) -> Answer<Issued> {
+    let client = accepted!(find(tx, who)?);
+    if client.source == Source::Configuration {
+        return Ok(Err(Refusal::Configured(client.name)));
+    }
+    if !matches!(client.auth_method, AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost) {
+        return Ok(Err(Refusal::NoSecret(client.name, client.auth_method.as_str())));
+    }
+    let secret = issue(tx, &client, overlap, lifetime)?;
+    let digest = secret.digest();
+    let live = client_reports::secrets(tx, &client.id, tx.now())?;
+    let previous = live.into_iter().find(|other| other.digest != digest).and_then(|other| other.expires_at);
+    let mut event = updated(uid, &client, &["client_secret"]).detail("secret_sha256_8", digest.short());
+    if let Some(at) = previous {
+        event = event.detail("previous_ends_at", at.to_string());
+    }
+    audit::append(tx, event)?;
+    Ok(Ok(Issued { client: details(tx, &client)?, secret, previous_ends_at: previous }))
+}
+
+fn issue(
+    tx: &Tx<'_>,
+    client: &Client,
+    overlap: Duration,
+    lifetime: Option<Duration>,
+) -> Result<Secret, Fault> {
+    let secret = client_secrets::issue(tx, &client.id, overlap)?;
+    if let Some(lifetime) = lifetime {
+        client_secrets::end_at(tx, &secret.digest(), tx.now() + lifetime)?;
+    }
+    Ok(secret)
 }
 
 /// Vouches for a client (DCR-08): its answers may go to every redirect URI that it registered (DCR-05), and it
@@ -250,6 +339,15 @@ pub(super) fn about(event: Event, client: &Client) -> Event {
     event.client(&client.id).subject(&client.name).detail("source", client.source.as_str())
 }
 
+/// A record of a client that is there from now on (AUDIT-08).
+pub(super) fn registered(event: Event, client: &Client) -> Event {
+    let hosts: Vec<String> = client.redirect_uris.iter().map(RedirectUri::host_for_people).collect();
+    about(event, client)
+        .detail("redirect_hosts", hosts)
+        .detail("auth_method", client.auth_method.as_str())
+        .detail("grant_types", client.grant_types.clone())
+}
+
 fn updated(uid: u32, client: &Client, changed: &[&str]) -> Event {
     let changed: Vec<String> = changed.iter().map(|&field| field.to_owned()).collect();
     about(Event::allowed(Name::ClientUpdated).by_console(uid), client).detail("changed_fields", changed)
@@ -274,7 +372,7 @@ fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
     let (now, id) = (tx.now(), &client.id);
     let standing = client_reports::one(tx, id, now)?;
     let standing = standing.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))?;
-    let redirect = |uri: &shared::RedirectUri| Redirect {
+    let redirect = |uri: &RedirectUri| Redirect {
         usable: client.trust == Trust::Verified || uri.target().is_usable_unverified(),
         uri: uri.to_string(),
     };

@@ -10,7 +10,6 @@ const MOST: u32 = 2;
 
 /// Gives a client one more secret, of which only the digest stays here. Earlier ones are good for `overlap`
 /// longer, so that whoever holds one has time to take up the new one; beyond the newest of them none is.
-#[cfg_attr(not(test), expect(dead_code, reason = "registration will"))]
 pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result<Secret, Fault> {
     tx.execute(
         "UPDATE client_secret SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE client_id = ?1",
@@ -18,7 +17,7 @@ pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result
     )?;
     tx.execute(
         "DELETE FROM client_secret WHERE client_id = ?1 AND (expires_at <= ?2 OR digest NOT IN
-         (SELECT digest FROM client_secret WHERE client_id = ?1 ORDER BY created_at DESC LIMIT ?3))",
+         (SELECT digest FROM client_secret WHERE client_id = ?1 ORDER BY created_at DESC, rowid DESC LIMIT ?3))",
         params![client, tx.now(), MOST - 1],
     )?;
     let secret = Secret::random("cs_");
@@ -27,6 +26,12 @@ pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result
         params![secret.digest(), client, tx.now()],
     )?;
     Ok(secret)
+}
+
+/// Says when a secret ends.
+pub(crate) fn end_at(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
+    tx.execute("UPDATE client_secret SET expires_at = ?2 WHERE digest = ?1", params![digest, expires_at])?;
+    Ok(())
 }
 
 /// The digests of a client's secrets that are live.

@@ -1,0 +1,339 @@
+//! Clients that an administrator adds (RFC 6749 §2): what is said about one, checked in one way for commands and
+//! for `portcullis.toml`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::redirect_uri::RedirectUriError;
+use shared::{ClientId, Fault, RedirectUri, Scope, Tx};
+
+use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
+use crate::visible;
+
+/// More would be a mistake.
+const MOST_REDIRECT_URIS: usize = 32;
+const LONGEST_NAME: usize = 64;
+
+pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
+pub(crate) const REFRESH_TOKEN: &str = "refresh_token";
+pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
+pub(crate) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// What an administrator says about a client.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// What people read on the consent page.
+    pub name: String,
+    pub redirect_uris: Vec<String>,
+    pub authentication: Authentication,
+    /// Grant types; none for those that follow from the rest. `device_code` is short for its URN.
+    pub grants: Vec<String>,
+    /// It may be used on terminals without a browser (RFC 8628).
+    pub device: bool,
+    /// What it may have in its own name (CC-01).
+    pub scope: Scope,
+}
+
+/// How it proves who it is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authentication {
+    /// Not at all: it runs where nothing can be kept secret.
+    Public,
+    /// By a secret, in the header or in the form.
+    Secret,
+}
+
+/// What is wrong with a description. Each is one line's worth of words, without a full stop.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Mistake {
+    #[error(
+        "`{0}` cannot be a client's name: use 1 to 64 characters that can be seen, not c_, dyn_ or https: at the start"
+    )]
+    Name(String),
+    #[error("the redirect URI `{0}` {1}")]
+    RedirectUri(String, RedirectUriError),
+    #[error("there are more than 32 redirect URIs")]
+    TooManyRedirectUris,
+    #[error(
+        "there is no grant `{0}`; there are authorization_code, refresh_token, client_credentials and device_code"
+    )]
+    Grant(String),
+    #[error(
+        "it could do nothing: give it a redirect URI to sign people in, the device grant for terminals without a browser, or a scope of its own"
+    )]
+    Nothing,
+    #[error("authorization_code needs a redirect URI, where the answer goes")]
+    CodeWithoutRedirectUri,
+    #[error("redirect URIs are for authorization_code, which is not among its grants")]
+    RedirectUriWithoutCode,
+    #[error(
+        "refresh_token continues what authorization_code or device_code began, and neither is among its grants"
+    )]
+    NothingToRefresh,
+    #[error("client_credentials needs a scope: what the client may have in its own name")]
+    NoScope,
+    #[error(
+        "a scope is what the client may have in its own name, for client_credentials, which is not among its grants; what people grant it needs none"
+    )]
+    ScopeWithoutCredentials,
+    #[error("client_credentials needs a client that can prove who it is: give it a secret or keys")]
+    PublicCredentials,
+}
+
+/// A client that may be added.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preregistered {
+    pub(super) name: String,
+    pub(super) redirect_uris: Vec<RedirectUri>,
+    pub(super) auth_method: AuthMethod,
+    pub(super) jwks: Option<String>,
+    /// In an order of ours.
+    pub(super) grant_types: Vec<String>,
+    pub(super) scope: Scope,
+}
+
+impl Preregistered {
+    /// Checks a description.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn new(description: &Description) -> Result<Self, Mistake> {
+        let name = name(&description.name).ok_or_else(|| Mistake::Name(description.name.clone()))?;
+        let redirect_uris = redirect_uris(&description.redirect_uris)?;
+        let grant_types = grant_types(description, !redirect_uris.is_empty())?;
+        let (auth_method, jwks) = match &description.authentication {
+            Authentication::Public => (AuthMethod::None, None),
+            Authentication::Secret => (AuthMethod::ClientSecretBasic, None),
+        };
+        if auth_method == AuthMethod::None && grant_types.contains(&CLIENT_CREDENTIALS) {
+            return Err(Mistake::PublicCredentials);
+        }
+        Ok(Self {
+            name,
+            redirect_uris,
+            auth_method,
+            jwks,
+            grant_types: grant_types.into_iter().map(str::to_owned).collect(),
+            scope: description.scope.clone(),
+        })
+    }
+
+    /// REDIR-09
+    fn application_type(&self) -> &'static str {
+        if self.redirect_uris.iter().any(|uri| uri.target().is_local()) { "native" } else { "web" }
+    }
+
+    /// It as a client. Whoever is added by an administrator is vouched for (DCR-08).
+    pub(super) fn client(&self, id: ClientId, source: Source) -> Client {
+        Client {
+            id,
+            name: self.name.clone(),
+            source,
+            trust: Trust::Verified,
+            auth_method: self.auth_method,
+            // The administrator says "a secret", and leaves the way to the client (CAUTH-01).
+            auth_defaulted: self.auth_method == AuthMethod::ClientSecretBasic,
+            jwks: self.jwks.clone(),
+            grant_types: self.grant_types.clone(),
+            redirect_uris: self.redirect_uris.clone(),
+            scope: self.scope.clone(),
+            disabled: false,
+        }
+    }
+
+    /// Adds it.
+    pub(super) fn insert(&self, tx: &Tx<'_>, id: ClientId, source: Source) -> Result<Client, Fault> {
+        let client = self.client(id, source);
+        let metadata = self.metadata(&client.id, tx.now().seconds()).to_string();
+        let registration = Registration {
+            application_type: self.application_type(),
+            metadata: &metadata,
+            fingerprint: None,
+            management: None,
+        };
+        clients::insert(tx, &client, &registration)?;
+        Ok(client)
+    }
+
+    /// What a registration would have answered (RFC 7591 §3.2.1).
+    fn metadata(&self, id: &ClientId, issued_at: i64) -> Value {
+        let mut metadata = json!({
+            "client_id": id,
+            "client_id_issued_at": issued_at,
+            "client_name": self.name,
+            "redirect_uris": self.redirect_uris,
+            "grant_types": self.grant_types,
+            "token_endpoint_auth_method": self.auth_method.as_str(),
+            "application_type": self.application_type(),
+        });
+        if self.grant_types.iter().any(|grant| grant == AUTHORIZATION_CODE) {
+            metadata["response_types"] = json!(["code"]);
+        }
+        if !self.scope.is_empty() {
+            metadata["scope"] = self.scope.to_string().into();
+        }
+        metadata
+    }
+}
+
+/// A name as it is kept (DCR-13); `None` if it cannot be one. Ids and names share an argument of commands.
+fn name(text: &str) -> Option<String> {
+    let name = visible::clean(text);
+    let is_id = ["c_", "dyn_", "https:"].iter().any(|prefix| name.starts_with(prefix));
+    (!name.is_empty() && name.chars().count() <= LONGEST_NAME && !is_id).then_some(name)
+}
+
+fn redirect_uris(texts: &[String]) -> Result<Vec<RedirectUri>, Mistake> {
+    if texts.len() > MOST_REDIRECT_URIS {
+        return Err(Mistake::TooManyRedirectUris);
+    }
+    let parsed = texts
+        .iter()
+        .map(|text| RedirectUri::parse(text).map_err(|why| Mistake::RedirectUri(visible::clean(text), why)));
+    let mut uris = parsed.collect::<Result<Vec<_>, _>>()?;
+    uris.sort();
+    uris.dedup();
+    Ok(uris)
+}
+
+/// The grants that were named; or else those that follow from what the client is given.
+fn grant_types(description: &Description, redirects: bool) -> Result<Vec<&'static str>, Mistake> {
+    let mut grants = Vec::new();
+    for named in &description.grants {
+        let known = [AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, DEVICE_CODE];
+        let found = known.into_iter().find(|known| known == named || known.ends_with(&format!(":{named}")));
+        grants.push(found.ok_or_else(|| Mistake::Grant(visible::clean(named)))?);
+    }
+    let has_scope = !description.scope.is_empty();
+    if grants.is_empty() {
+        if redirects {
+            grants.push(AUTHORIZATION_CODE);
+        }
+        if redirects || description.device {
+            grants.push(REFRESH_TOKEN);
+        }
+        if has_scope {
+            grants.push(CLIENT_CREDENTIALS);
+        }
+    }
+    if description.device {
+        grants.push(DEVICE_CODE);
+    }
+    grants.sort_unstable();
+    grants.dedup();
+    let has = |grant| grants.contains(&grant);
+    let mistakes = [
+        (grants.is_empty(), Mistake::Nothing),
+        (has(AUTHORIZATION_CODE) && !redirects, Mistake::CodeWithoutRedirectUri),
+        (redirects && !has(AUTHORIZATION_CODE), Mistake::RedirectUriWithoutCode),
+        (has(REFRESH_TOKEN) && !has(AUTHORIZATION_CODE) && !has(DEVICE_CODE), Mistake::NothingToRefresh),
+        (has(CLIENT_CREDENTIALS) && !has_scope, Mistake::NoScope),
+        (has_scope && !has(CLIENT_CREDENTIALS), Mistake::ScopeWithoutCredentials),
+    ];
+    match mistakes.into_iter().find(|(made, _)| *made) {
+        Some((_, mistake)) => Err(mistake),
+        None => Ok(grants),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description() -> Description {
+        Description {
+            name: "CI".to_owned(),
+            redirect_uris: vec!["https://ci.example/cb".to_owned()],
+            authentication: Authentication::Secret,
+            grants: Vec::new(),
+            device: false,
+            scope: Scope::empty(),
+        }
+    }
+
+    fn scope() -> Scope {
+        "docs.read".parse().unwrap()
+    }
+
+    #[test]
+    fn grants_follow_from_what_a_client_is_given() {
+        let grants = |change: fn(&mut Description)| {
+            let mut description = description();
+            change(&mut description);
+            Preregistered::new(&description).map(|client| client.grant_types.join(" "))
+        };
+        assert_eq!(grants(|_| {}).unwrap(), "authorization_code refresh_token");
+        assert_eq!(grants(|d| d.grants = vec![AUTHORIZATION_CODE.to_owned()]).unwrap(), "authorization_code");
+        assert_eq!(
+            grants(|d| d.device = true).unwrap(),
+            format!("authorization_code refresh_token {DEVICE_CODE}")
+        );
+        let no_redirect = grants(|d| {
+            d.redirect_uris.clear();
+            d.grants = vec!["device_code".to_owned(), "refresh_token".to_owned()];
+        });
+        assert_eq!(no_redirect.unwrap(), format!("refresh_token {DEVICE_CODE}"));
+        let own = grants(|d| {
+            d.redirect_uris.clear();
+            d.scope = scope();
+        });
+        assert_eq!(own.unwrap(), "client_credentials");
+    }
+
+    /// CC-01, REDIR-03, REDIR-04, DCR-13
+    #[test]
+    fn what_cannot_be_added() {
+        let refused = |change: &dyn Fn(&mut Description)| {
+            let mut description = description();
+            change(&mut description);
+            Preregistered::new(&description).unwrap_err()
+        };
+        for name in ["", " ", "\u{200b}", "c_x", "dyn_x", "https://x.example", &"x".repeat(65)] {
+            let mistake = refused(&|d| name.clone_into(&mut d.name));
+            assert_eq!(mistake, Mistake::Name(name.to_owned()));
+        }
+        for uri in ["http://a.example/", "javascript:alert(1)", "https://a.example/#x", "app:/x"] {
+            let mistake = refused(&|d| d.redirect_uris = vec![uri.to_owned()]);
+            assert!(matches!(mistake, Mistake::RedirectUri(named, _) if named == uri));
+        }
+        let many = |d: &mut Description| {
+            d.redirect_uris = (0..33).map(|n| format!("https://a.example/{n}")).collect();
+        };
+        assert_eq!(refused(&many), Mistake::TooManyRedirectUris);
+        let grants = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(refused(&|d| d.grants = grants(&["password"])), Mistake::Grant("password".to_owned()));
+        assert_eq!(refused(&|d| d.redirect_uris.clear()), Mistake::Nothing);
+        let code = |d: &mut Description| {
+            d.redirect_uris.clear();
+            d.grants = grants(&["authorization_code"]);
+        };
+        assert_eq!(refused(&code), Mistake::CodeWithoutRedirectUri);
+        assert_eq!(refused(&|d| d.grants = grants(&["device_code"])), Mistake::RedirectUriWithoutCode);
+        let refresh = |d: &mut Description| {
+            d.redirect_uris.clear();
+            d.grants = grants(&["refresh_token"]);
+        };
+        assert_eq!(refused(&refresh), Mistake::NothingToRefresh);
+        let credentials = |d: &mut Description| {
+            d.grants = grants(&["authorization_code", "client_credentials"]);
+        };
+        assert_eq!(refused(&credentials), Mistake::NoScope);
+        let scoped = |d: &mut Description| {
+            d.grants = grants(&["authorization_code"]);
+            d.scope = scope();
+        };
+        assert_eq!(refused(&scoped), Mistake::ScopeWithoutCredentials);
+        let public = |d: &mut Description| {
+            d.scope = scope();
+            d.authentication = Authentication::Public;
+        };
+        assert_eq!(refused(&public), Mistake::PublicCredentials);
+    }
+
+    /// DCR-13
+    #[test]
+    fn a_name_is_kept_as_it_is_seen() {
+        let named = Description { name: " C\u{202e}I\u{200b} A\u{30a} ".to_owned(), ..description() };
+        assert_eq!(Preregistered::new(&named).unwrap().name, "CI \u{c5}");
+    }
+}
