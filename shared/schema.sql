@@ -284,7 +284,8 @@ CREATE TABLE consent (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX consent_client ON consent (client_id);
 
--- Device authorizations under way (RFC 8628). Codes by digest.
+-- Device authorizations under way (RFC 8628). The device code by digest, the short user code by keyed digest.
+-- Decided with a grant is approved; decided without one is refused.
 CREATE TABLE device_authorization (
     device_code BLOB PRIMARY KEY,
     user_code   BLOB NOT NULL UNIQUE,
@@ -303,6 +304,22 @@ CREATE TABLE device_authorization (
 CREATE INDEX device_authorization_expiry ON device_authorization (expires_at);
 CREATE INDEX device_authorization_client ON device_authorization (client_id);
 CREATE INDEX device_authorization_grant ON device_authorization (grant_id);
+
+-- Somebody who typed a device's user code in a browser, until they decide; `session`, `user_id` and `proof` as in
+-- `authorization_transaction`.
+CREATE TABLE device_transaction (
+    id          TEXT PRIMARY KEY,
+    device_code BLOB NOT NULL REFERENCES device_authorization (device_code) ON DELETE CASCADE,
+    browser     BLOB NOT NULL,
+    session     BLOB,
+    user_id     TEXT REFERENCES user (id) ON DELETE CASCADE,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    decided_at  INTEGER,
+    proof       BLOB
+) STRICT;
+CREATE INDEX device_transaction_device ON device_transaction (device_code);
+CREATE INDEX device_transaction_user ON device_transaction (user_id);
 
 -- Client id metadata documents that an administrator imported or the server fetched, byte for byte (CIMD-05).
 CREATE TABLE client_document (

@@ -11,6 +11,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/registering-clients.md", include_str!("../docs/registering-clients.md")),
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),
+    ("docs/devices.md", include_str!("../docs/devices.md")),
     ("docs/documents.md", include_str!("../docs/documents.md")),
     ("docs/audit.md", include_str!("../docs/audit.md")),
     ("docs/operations.md", include_str!("../docs/operations.md")),

@@ -163,7 +163,16 @@ fn is_plain_path(path: &str) -> bool {
 
 /// Paths that programs ask, in contrast to people's browsers.
 fn is_api(path: &str) -> bool {
-    let api = ["/token", "/revoke", "/register", "/jwks.json", "/mcp", "/healthz", "/readyz"];
+    let api = [
+        "/token",
+        "/revoke",
+        "/register",
+        "/device_authorization",
+        "/jwks.json",
+        "/mcp",
+        "/healthz",
+        "/readyz",
+    ];
     api.contains(&path) || path.starts_with("/.well-known/")
 }
 

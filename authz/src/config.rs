@@ -19,6 +19,8 @@ pub struct Config {
     pub ceremony_timeout: Duration,
     /// One-shot rotation: no successor-unused rule (REFRESH-06).
     pub strict_refresh: bool,
+    /// The device authorization grant, for clients that an administrator made for it (DEV-01).
+    pub device: bool,
 }
 
 impl Default for Config {
@@ -29,6 +31,7 @@ impl Default for Config {
             transaction_lifetime: Duration::from_mins(10),
             ceremony_timeout: Duration::from_mins(5),
             strict_refresh: false,
+            device: false,
         }
     }
 }

@@ -228,7 +228,8 @@ fn offered(authz: &Authz, transaction: &Transaction, client: &Client, signed_in:
     transaction.scope.intersection(&entitled).intersection(&allowed)
 }
 
-fn in_words(lifetime: Duration) -> String {
+/// A time as it follows "lasts".
+pub(crate) fn in_words(lifetime: Duration) -> String {
     let minutes = lifetime.as_secs() / 60;
     let (count, unit) = match minutes {
         0..120 => (minutes, "minute"),

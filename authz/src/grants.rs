@@ -1,13 +1,17 @@
 //! The grants of the token endpoint: one request, one transaction.
 
 pub(crate) mod authorization_code;
+pub(crate) mod device_code;
 pub(crate) mod refresh_token;
 
-use shared::{AccessToken, Fault, Jti, Request, Scope, Tx};
+use shared::audit::{self, Event, Name};
+use shared::{AccessToken, Fault, Jti, Request, Scope, Secret, Tx};
 
 use crate::store::clients::Client;
 use crate::store::grants::{Grant, Reason};
+use crate::store::refresh_tokens::{self, RefreshToken};
 use crate::store::users;
+use crate::token::Minted;
 use crate::{Authz, ending};
 
 /// What a grant has at hand.
@@ -40,6 +44,45 @@ impl Context<'_> {
     /// Ends a grant and everything it bought, before this request is answered (RS-08).
     fn revoke(&self, grant: &Grant, reason: Reason) -> Result<(), Fault> {
         ending::grant(self.authz, self.tx, &grant.id, reason).map(drop)
+    }
+
+    /// The first tokens on a grant, in rows and on record: a refresh token for a client that uses them (REFRESH-01),
+    /// and the claims of an access token.
+    fn first_tokens(&self, grant: &Grant, scope: Scope, grant_type: &str) -> Result<Minted, Fault> {
+        let refresh_token = if self.client.has_grant("refresh_token") {
+            let secret = Secret::random("rt_");
+            let idle = self.authz.config.refresh_lifetimes(self.client.trust).idle;
+            let row = RefreshToken {
+                digest: secret.digest(),
+                grant_id: grant.id.clone(),
+                generation: 0,
+                expires_at: (self.tx.now() + idle).min(grant.expires_at),
+                rotated_at: None,
+            };
+            refresh_tokens::insert(self.tx, &row)?;
+            Some(secret)
+        } else {
+            None
+        };
+        let claims = self.claims(grant, scope.clone(), 0);
+        audit::append(
+            self.tx,
+            Event::allowed(Name::TokenIssued)
+                .by_client(&self.client.id)
+                .subject(grant.user_id.as_str())
+                .client(&self.client.id)
+                .grant(&grant.id)
+                .jti(claims.jti.as_str())
+                .resource(&grant.resource)
+                .scope(&scope)
+                .request(self.request)
+                .detail("grant_type", grant_type)
+                .detail("aud", grant.resource.as_str())
+                .detail("exp", claims.exp)
+                .detail("auth_method", self.client.auth_method.as_str())
+                .detail("dpop", false),
+        )?;
+        Ok(Minted { claims, refresh_token, scope })
     }
 
     /// The claims of a new access token on a grant (AT-02).

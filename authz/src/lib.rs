@@ -9,6 +9,7 @@ mod client_auth;
 pub mod clients;
 mod config;
 mod consent;
+mod device;
 mod ending;
 mod error;
 mod form;
@@ -168,7 +169,13 @@ impl Authz {
             .route("/account/passkeys/finish", post(account::add_finish))
             .route("/sign-out", post(account::sign_out))
             .route("/assets/{name}", get(asset));
+        let device = Router::new()
+            .route("/device_authorization", post(device::post))
+            .route("/device", get(device::page::get).post(device::page::post))
+            .route("/device/decision", post(device::decision::post));
         Router::new()
+            // What is off is not there (META-04).
+            .merge(if self.config.device { device } else { Router::new() })
             .merge(documents)
             .merge(api)
             .merge(pages)

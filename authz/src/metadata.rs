@@ -8,6 +8,7 @@ use shared::{Digest, Issuer, Scope};
 
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
+use crate::device;
 
 /// The document of RFC 8414 §2, made from what the handlers use (META-04).
 #[derive(Serialize)]
@@ -18,10 +19,12 @@ pub(crate) struct Document {
     jwks_uri: String,
     registration_endpoint: String,
     revocation_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_authorization_endpoint: Option<String>,
     scopes_supported: Vec<String>,
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
-    grant_types_supported: [&'static str; 2],
+    grant_types_supported: Vec<&'static str>,
     code_challenge_methods_supported: [&'static str; 1],
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: [&'static str; 1],
@@ -39,10 +42,14 @@ impl Document {
             jwks_uri: issuer.url("/jwks.json"),
             registration_endpoint: issuer.url("/register"),
             revocation_endpoint: issuer.url("/revoke"),
+            device_authorization_endpoint: authz.config.device.then(|| issuer.url("/device_authorization")),
             scopes_supported: scopes.iter().map(str::to_owned).collect(),
             response_types_supported: ["code"],
             response_modes_supported: ["query"],
-            grant_types_supported: ["authorization_code", "refresh_token"],
+            grant_types_supported: ["authorization_code", "refresh_token"]
+                .into_iter()
+                .chain(authz.config.device.then_some(device::GRANT_TYPE))
+                .collect(),
             code_challenge_methods_supported: ["S256"],
             authorization_response_iss_parameter_supported: true,
             token_endpoint_auth_methods_supported: ["none"],

@@ -17,8 +17,8 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 pub use contexts::{
-    Connect, Consent, ConsentScope, Continue, ErrorPage, Labelled, Login, Notice, Setup, SignedOut, Snippet,
-    UsableTool,
+    Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled, Login, Notice,
+    Setup, SignedOut, Snippet, UsableTool,
 };
 pub use headers::{Frame, answer_source};
 
@@ -63,13 +63,15 @@ impl Pages {
     }
 }
 
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 13] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("ceremony.html", include_str!("../../templates/ceremony.html")),
     ("mark.svg", include_str!("../../templates/mark.svg")),
     ("login.html", include_str!("../../templates/login.html")),
     ("consent.html", include_str!("../../templates/consent.html")),
     ("continue.html", include_str!("../../templates/continue.html")),
+    ("device.html", include_str!("../../templates/device.html")),
+    ("device_consent.html", include_str!("../../templates/device_consent.html")),
     ("error.html", include_str!("../../templates/error.html")),
     ("setup.html", include_str!("../../templates/setup.html")),
     ("connect.html", include_str!("../../templates/connect.html")),

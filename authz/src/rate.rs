@@ -2,6 +2,7 @@
 //! nobody can use up somebody else's elsewhere (RATE-02). What comes to a good end costs its address nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -9,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
-use shared::rate::{Buckets, Origin, Tally, TooMany};
+use shared::rate::{Buckets, Origin, Quota, Tally, TooMany};
 use shared::{Clock, Digest, Request, UserId};
 
 use crate::client_auth::Authorization;
@@ -26,6 +27,7 @@ pub(crate) struct Limits {
     authorize: Buckets<Origin>,
     passkey_address: Buckets<Origin>,
     passkey_user: Buckets<(Origin, UserId)>,
+    user_code: Buckets<Guesser>,
 }
 
 /// On an answer that says no in the ordinary course of things, such as "not yet": it costs nothing.
@@ -41,6 +43,7 @@ impl Limits {
             authorize: Buckets::new("authorize", limits.authorize, clock, tally),
             passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
             passkey_user: Buckets::new("passkey_user", limits.passkey_user, clock, tally),
+            user_code: Buckets::new("user_code", USER_CODE, clock, tally),
         }
     }
 
@@ -50,6 +53,33 @@ impl Limits {
     /// If there were too many from where the request comes from.
     pub(crate) fn passkey_of(&self, user: &UserId, request: &Request) -> Result<(), TooMany> {
         self.passkey_user.take(&(request.into(), user.clone()), request)
+    }
+}
+
+/// Wrong user codes (DEV-01): the matrix leaves nothing to configure here.
+const USER_CODE: Quota = Quota::per(5, Duration::from_mins(10));
+
+/// Who types a device's code. Somebody who is signed in answers for themselves: strangers at the same address, behind
+/// a proxy say, use up their own guesses and lock nobody out who has a passkey (RATE-02).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Guesser {
+    Stranger(Origin),
+    User(UserId),
+}
+
+impl Limits {
+    /// One guess at a device's user code, taken before it is known whether it is right: of guesses made at once none
+    /// slips by.
+    ///
+    /// # Errors
+    /// If this guesser has none left.
+    pub(crate) fn guess(&self, guesser: &Guesser, request: &Request) -> Result<(), TooMany> {
+        self.user_code.take(guesser, request)
+    }
+
+    /// Gives a guess back that was right.
+    pub(crate) fn guessed(&self, guesser: &Guesser) {
+        self.user_code.refund(guesser);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod client_secrets;
 pub(crate) mod clients;
 pub(crate) mod codes;
 pub(crate) mod dead_tokens;
+pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod links;
 pub(crate) mod refresh_tokens;

@@ -9,11 +9,12 @@ use serde::Serialize;
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, Request, Scope, Secret, Tx};
 
-use crate::Authz;
 use crate::client_auth::{self, Authorization, Unauthenticated};
+use crate::device;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
-use crate::grants::{Context, authorization_code, refresh_token};
+use crate::grants::{Context, authorization_code, device_code, refresh_token};
+use crate::{Authz, rate};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
 #[derive(Debug)]
@@ -61,6 +62,22 @@ pub(crate) enum Refusal {
     RefreshTokenReused,
     #[error("grant_ended")]
     GrantEnded,
+    #[error("device_code_missing")]
+    DeviceCodeMissing,
+    #[error("device_code_unknown")]
+    DeviceCodeUnknown,
+    #[error("device_code_spent")]
+    DeviceCodeSpent,
+    #[error("device_pending")]
+    DevicePending,
+    #[error("device_slow_down")]
+    DeviceSlowDown,
+    #[error("device_expired")]
+    DeviceExpired,
+    #[error("device_denied")]
+    DeviceDenied,
+    #[error("device_policy")]
+    DevicePolicy,
 }
 
 impl Refusal {
@@ -69,10 +86,10 @@ impl Refusal {
             Self::Client(why) => return why.wire(),
             Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
             Self::GrantTypeUnsupported => {
-                (Code::UnsupportedGrantType, "this server supports authorization_code and refresh_token")
+                (Code::UnsupportedGrantType, "this server does not support this grant type")
             }
             Self::GrantTypeNotRegistered => {
-                (Code::UnauthorizedClient, "the client did not register this grant type")
+                (Code::UnauthorizedClient, "the client may not use this grant type")
             }
             Self::CodeMissing => (Code::InvalidRequest, "code is missing"),
             Self::VerifierMissing => (Code::InvalidRequest, "code_verifier is missing"),
@@ -85,6 +102,17 @@ impl Refusal {
                 (Code::InvalidGrant, "the grant is invalid, expired or revoked")
             }
             Self::ResourceDiffers => (Code::InvalidTarget, "the grant is for another resource"),
+            Self::DeviceCodeMissing => (Code::InvalidRequest, "device_code is missing"),
+            Self::DeviceCodeUnknown | Self::DeviceCodeSpent => {
+                (Code::InvalidGrant, "the device code is invalid, used, or was issued to another client")
+            }
+            Self::DevicePending => (Code::AuthorizationPending, "nobody has decided yet"),
+            Self::DeviceSlowDown => {
+                (Code::SlowDown, "nobody has decided yet; wait five seconds longer between requests")
+            }
+            Self::DeviceExpired => (Code::ExpiredToken, "the device code has expired"),
+            Self::DeviceDenied => (Code::AccessDenied, "the user refused"),
+            Self::DevicePolicy => (Code::AccessDenied, "nothing of what was granted may be used any more"),
             Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
         };
         OAuthError::new(code, description)
@@ -104,7 +132,14 @@ pub(crate) async fn post(
 ) -> Response {
     match exchange(&authz, request, query.as_deref(), &headers, &body).await {
         Ok(response) => response,
-        Err(error) => error.challenging(&headers),
+        Err(error) => {
+            let pending = error.code == Code::AuthorizationPending;
+            let mut response = error.challenging(&headers);
+            if pending {
+                response.extensions_mut().insert(rate::Harmless);
+            }
+            response
+        }
     }
 }
 
@@ -134,7 +169,10 @@ async fn exchange(
         let db = authz.db.clone();
         db.write(move |tx| {
             let answer = choose(&authz, tx, &params, &authorization, &request)?;
-            if let Err(refusal) = &answer {
+            // A poll that hears to wait decided nothing.
+            if let Err(refusal) = &answer
+                && *refusal != Refusal::DevicePending
+            {
                 audit::append(tx, refused(&params, &authorization, *refusal, &request))?;
             }
             Ok(answer)
@@ -147,7 +185,7 @@ async fn exchange(
 
 /// OPS-04: a token of a time that has been, or is yet to come, would be good for too long or not at all.
 /// Nothing is spent, so that the same request works when the clock is right again.
-fn paused() -> OAuthError {
+pub(crate) fn paused() -> OAuthError {
     OAuthError::new(
         Code::TemporarilyUnavailable,
         "the clock of this server was set back; it issues nothing until that is put right",
@@ -168,14 +206,20 @@ fn choose(
     let grant_type = match params.get("grant_type") {
         None => return Ok(Err(Refusal::GrantTypeMissing)),
         Some(supported @ ("authorization_code" | "refresh_token")) => supported,
+        Some(device::GRANT_TYPE) if authz.config.device => device::GRANT_TYPE,
         Some(_) => return Ok(Err(Refusal::GrantTypeUnsupported)),
     };
-    if !client.has_grant(grant_type) {
+    let allowed = match grant_type {
+        device::GRANT_TYPE => device::is_allowed(&client),
+        registered => client.has_grant(registered),
+    };
+    if !allowed {
         return Ok(Err(Refusal::GrantTypeNotRegistered));
     }
     let cx = Context { authz, tx, client: &client, request };
     match grant_type {
         "authorization_code" => authorization_code::redeem(&cx, params),
+        device::GRANT_TYPE => device_code::redeem(&cx, params),
         _ => refresh_token::rotate(&cx, params),
     }
 }

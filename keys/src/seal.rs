@@ -37,10 +37,12 @@ pub enum Purpose {
     RefreshToken,
     /// The tokens that forms carry against forged requests (SESSION-07).
     Csrf,
+    /// What the database keeps of a device's user code: so short that a bare digest would tell it (RFC 8628 §6.1).
+    UserCode,
 }
 
 impl Purpose {
-    const ALL: [Self; 3] = [Self::SigningKey, Self::RefreshToken, Self::Csrf];
+    const ALL: [Self; 4] = [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode];
 
     /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
     fn info(self) -> &'static [u8] {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::SigningKey => b"portcullis seal v1 signing-key",
             Self::RefreshToken => b"portcullis seal v1 refresh-token",
             Self::Csrf => b"portcullis seal v1 csrf",
+            Self::UserCode => b"portcullis seal v1 user-code",
         }
     }
 }
@@ -90,8 +93,8 @@ impl Seal {
             let bytes = hkdf(&key.secret[..], &key.id, purpose.info())?;
             Ok::<_, ErrorStack>(Subkey { mac: PKey::hmac(&bytes[..])?, bytes })
         };
-        let [signing_key, refresh_token, csrf] = Purpose::ALL.map(subkey);
-        Ok(Self { id: key.id, subkeys: [signing_key?, refresh_token?, csrf?] })
+        let [signing_key, refresh_token, csrf, user_code] = Purpose::ALL.map(subkey);
+        Ok(Self { id: key.id, subkeys: [signing_key?, refresh_token?, csrf?, user_code?] })
     }
 
     /// The key's id: tells two seal keys apart, and is no secret.

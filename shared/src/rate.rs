@@ -39,7 +39,8 @@ impl Quota {
         Self::per(count, Duration::from_hours(1))
     }
 
-    const fn per(count: u32, per: Duration) -> Self {
+    /// So many in this time.
+    pub const fn per(count: u32, per: Duration) -> Self {
         let count = match NonZeroU32::new(count) {
             Some(count) => count,
             None => NonZeroU32::MIN,

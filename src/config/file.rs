@@ -23,7 +23,8 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 8] = ["issuer", "listen", "data_dir", "docs", "groups", "scopes", "tools", "rate"];
+const KEYS: [&str; 9] =
+    ["issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "rate"];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 
@@ -36,6 +37,8 @@ pub struct File {
     pub listen: Option<String>,
     pub data_dir: Option<PathBuf>,
     pub docs: Option<PathBuf>,
+    /// The device authorization grant.
+    pub device: bool,
     /// What the members of each group may be granted. `everyone` is always among them.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
@@ -53,6 +56,7 @@ impl Default for File {
             listen: None,
             data_dir: None,
             docs: None,
+            device: false,
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
             limits: Limits::default(),
@@ -85,6 +89,7 @@ impl File {
                 "listen" => file.listen = Some(listen(&key)?),
                 "data_dir" => file.data_dir = Some(folder.join(key.text()?)),
                 "docs" => file.docs = Some(folder.join(key.text()?)),
+                "device" => file.device = key.boolean()?,
                 "groups" => groups = key.keys()?,
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
@@ -129,7 +134,7 @@ impl File {
             groups: self.groups.clone(),
             rules: self.rules.clone(),
             limits: self.limits,
-            authz: authz::Config::default(),
+            authz: authz::Config { device: self.device, ..authz::Config::default() },
         }
     }
 

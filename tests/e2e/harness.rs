@@ -28,7 +28,7 @@ use webauthn_rs_proto::{
     RequestChallengeResponse,
 };
 
-use crate::process::{complaint, portcullis};
+use crate::process::{Process, complaint, portcullis};
 
 /// A verifier that is right for [`Client::authorize_url`].
 pub const VERIFIER: &str = "correct-horse-battery-staple-0123456789-abcdefg";
@@ -59,20 +59,20 @@ impl TestApp {
 
     /// The same with other lifetimes and rules.
     pub async fn start_with(config: authz::Config) -> Self {
-        Self::start_from("", config).await
+        Self::start_from("", Some(config)).await
     }
 
     /// The same with a `portcullis.toml`.
     pub async fn start_configured(toml: &str) -> Self {
-        Self::start_from(toml, authz::Config::default()).await
+        Self::start_from(toml, None).await
     }
 
-    async fn start_from(toml: &str, config: authz::Config) -> Self {
+    async fn start_from(toml: &str, config: Option<authz::Config>) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let file = dir.path().join("portcullis.toml");
         std::fs::write(&file, toml).unwrap();
         let mut base = File::load(Some(&file)).unwrap().base(dir.path().join("data"));
-        base.authz = config;
+        base.authz = config.unwrap_or(base.authz);
         if !toml.contains("[rate]") {
             // A clock that stands still fills no bucket.
             base.limits = Limits::off();
@@ -105,6 +105,26 @@ impl TestApp {
             .unwrap();
         let port = Url::parse(&origin).unwrap().port().unwrap();
         Self { origin, clock, setup_link, http, dir, port, base, stop, task }
+    }
+
+    /// A server in a process of its own, asked like any other. It is not this one's to stop.
+    pub fn beside(process: &Process, dir: Arc<tempfile::TempDir>) -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap();
+        Self {
+            origin: process.origin.clone(),
+            clock: Clock::system(),
+            setup_link: process.setup_link.clone(),
+            http,
+            port: Url::parse(&process.origin).unwrap().port().unwrap(),
+            base: File::default().base(dir.path().join("data")),
+            dir,
+            stop: CancellationToken::new(),
+            task: tokio::spawn(async {}),
+        }
     }
 
     /// Stops the server and starts it again on the same port and data.
@@ -483,7 +503,7 @@ pub struct ConsentPage {
 }
 
 impl ConsentPage {
-    fn of(url: String, html: String) -> Self {
+    pub fn of(url: String, html: String) -> Self {
         Self {
             transaction: input(&html, "transaction").expect("the form names its transaction"),
             csrf: input(&html, "csrf").expect("the form has a token"),

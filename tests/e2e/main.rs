@@ -10,6 +10,7 @@ mod clock;
 mod command_line;
 mod configuration;
 mod conformance;
+mod device;
 mod durability;
 mod harness;
 mod login;

@@ -8,8 +8,7 @@ use crate::form::Params;
 use crate::oxide::{self, CodeMismatch, Redemption};
 use crate::store::codes;
 use crate::store::grants::{self, Reason};
-use crate::store::refresh_tokens::{self, RefreshToken};
-use crate::token::{Answer, Minted, Refusal};
+use crate::token::{Answer, Refusal};
 
 /// Redeems a code for tokens.
 pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
@@ -62,38 +61,5 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::CodeReplayed));
     }
     let Some(scope) = scope else { return Ok(Err(Refusal::CodeUnknown)) };
-    let refresh_token = if cx.client.has_grant("refresh_token") {
-        let secret = Secret::random("rt_");
-        let idle = cx.authz.config.refresh_lifetimes(cx.client.trust).idle;
-        let row = RefreshToken {
-            digest: secret.digest(),
-            grant_id: grant.id.clone(),
-            generation: 0,
-            expires_at: (cx.tx.now() + idle).min(grant.expires_at),
-            rotated_at: None,
-        };
-        refresh_tokens::insert(cx.tx, &row)?;
-        Some(secret)
-    } else {
-        None
-    };
-    let claims = cx.claims(&grant, scope.clone(), 0);
-    audit::append(
-        cx.tx,
-        Event::allowed(Name::TokenIssued)
-            .by_client(&cx.client.id)
-            .subject(grant.user_id.as_str())
-            .client(&cx.client.id)
-            .grant(&grant.id)
-            .jti(claims.jti.as_str())
-            .resource(&grant.resource)
-            .scope(&scope)
-            .request(cx.request)
-            .detail("grant_type", "authorization_code")
-            .detail("aud", grant.resource.as_str())
-            .detail("exp", claims.exp)
-            .detail("auth_method", cx.client.auth_method.as_str())
-            .detail("dpop", false),
-    )?;
-    Ok(Ok(Minted { claims, refresh_token, scope }))
+    Ok(Ok(cx.first_tokens(&grant, scope, "authorization_code")?))
 }

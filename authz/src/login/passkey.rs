@@ -90,7 +90,7 @@ async fn begin_sign_in(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Resul
         None => browser.id_or_new(&authz.cookies),
     };
     if let Some(handle) = &body.transaction {
-        open(authz, handle, browser_id)?;
+        check_open(authz, handle, browser_id)?;
     }
     let (challenge, state) =
         authz.webauthn.start_discoverable_authentication().map_err(crate::webauthn_fault)?;
@@ -106,18 +106,17 @@ async fn begin_sign_in(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Resul
     Ok(response)
 }
 
-/// The transaction a sign-in is for: open, and this browser's.
-fn open(authz: &Authz, handle: &str, browser: Digest) -> Result<Transaction, PageError> {
-    let found = authz.db.read(|conn| transactions::find(conn, handle))?;
-    found.filter(|t| t.browser == browser && !t.decided && authz.clock.now() < t.expires_at).ok_or_else(
-        || {
-            PageError::new(
-                StatusCode::BAD_REQUEST,
-                "transaction_unknown",
-                "This sign-in has run out, or belongs to another browser. Start again from your application.",
-            )
-        },
-    )
+/// The transaction a sign-in is for must be open, and this browser's.
+fn check_open(authz: &Authz, handle: &str, browser: Digest) -> Result<(), PageError> {
+    let waits_in = authz.db.read(|conn| transactions::waits_in(conn, handle, authz.clock.now()))?;
+    if waits_in == Some(browser) {
+        return Ok(());
+    }
+    Err(PageError::new(
+        StatusCode::BAD_REQUEST,
+        "transaction_unknown",
+        "This sign-in has run out, or belongs to another browser. Start again from your application.",
+    ))
 }
 
 /// What a browser sends back after a ceremony.
@@ -179,7 +178,7 @@ async fn sign_in(
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
         move |tx: &Tx<'_>| {
             if let Some(handle) = &transaction
-                && !transactions::is_open(tx, handle)?
+                && transactions::waits_in(tx, handle, tx.now())?.is_none()
             {
                 return Ok(Err("transaction_decided"));
             }
@@ -201,7 +200,10 @@ async fn sign_in(
     let (secret, proof) = authz.db.write(job).await?.map_err(Failed::Because)?;
     let location = transaction.map_or_else(
         || "/".to_owned(),
-        |handle| format!("/consent?transaction={handle}&proof={}", proof.expose()),
+        |handle| {
+            let page = if transactions::is_device(&handle) { "/device" } else { "/consent" };
+            format!("{page}?transaction={handle}&proof={}", proof.expose())
+        },
     );
     let mut response = Json(json!({ "location": location })).into_response();
     crate::error::no_store(&mut response);

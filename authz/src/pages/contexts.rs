@@ -69,6 +69,57 @@ impl Page for Consent {
     }
 }
 
+/// Where a device's code is typed (RFC 8628 §3.3).
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceCode {
+    pub server_name: String,
+    /// The code of the link that was opened. It is there to be compared: the person types what the device shows.
+    pub linked_code: Option<String>,
+    /// Why the code that was typed last leads nowhere.
+    pub problem: Option<String>,
+}
+
+impl Page for DeviceCode {
+    const TEMPLATE: &'static str = "device.html";
+    fn frame(&self) -> Frame {
+        Frame::Account
+    }
+}
+
+/// The question of a device (CONSENT-01).
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceConsent {
+    pub transaction: String,
+    pub csrf: String,
+    pub client_name: String,
+    pub client_id: String,
+    pub client_verified: bool,
+    /// The address that asked.
+    pub address: String,
+    /// When it asked, in words: "2 minutes ago".
+    pub asked: String,
+    /// The same exactly.
+    pub asked_at: String,
+    pub resource_name: String,
+    pub resource: String,
+    /// What may be ticked; with none of it the page says so, and only refuses.
+    pub scopes: Vec<ConsentScope>,
+    /// What was asked for and this user may not give, in words.
+    pub withheld: Vec<String>,
+    pub user_name: String,
+    /// In words, as they follow "lasts": "15 minutes".
+    pub access_lifetime: String,
+    /// The same for renewing; `None` if the client does not renew.
+    pub refresh_lifetime: Option<String>,
+}
+
+impl Page for DeviceConsent {
+    const TEMPLATE: &'static str = "device_consent.html";
+    fn frame(&self) -> Frame {
+        Frame::Account
+    }
+}
+
 /// A refusal that explains itself: what happened, what was received beside what was expected, what to do.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorPage {

@@ -91,6 +91,66 @@ impl Consent {
     }
 }
 
+impl DeviceCode {
+    pub(crate) fn sample() -> Self {
+        Self { server_name: text("portcullis.lab.internal"), linked_code: None, problem: None }
+    }
+
+    pub(crate) fn sample_linked() -> Self {
+        Self { linked_code: Some(text("WDJB-MJHT")), ..Self::sample() }
+    }
+
+    pub(crate) fn sample_wrong() -> Self {
+        Self {
+            problem: Some(text(
+                "No device waits with this code. Look at the device again: a code is good for ten minutes, once.",
+            )),
+            ..Self::sample()
+        }
+    }
+}
+
+impl DeviceConsent {
+    pub(crate) fn sample() -> Self {
+        let scope = |name: &str, title: &str| ConsentScope {
+            name: text(name),
+            title: text(title),
+            high_risk: false,
+            ticked: true,
+            required: false,
+        };
+        Self {
+            transaction: text("d_6q3mzk2c"),
+            csrf: text("csrf_p0x1"),
+            client_name: text("Lab console"),
+            client_id: text("c_9w7zr8d0aq4m6e1c"),
+            client_verified: true,
+            address: text("10.20.4.17"),
+            asked: text("2 minutes ago"),
+            asked_at: text("2026-11-23T12:00:00.000Z"),
+            resource_name: text("Engineering tools"),
+            resource: text("https://portcullis.lab.internal/mcp"),
+            scopes: vec![
+                scope("docs.read", "Search and read the team’s documents"),
+                scope("jira.read", "Read tickets"),
+            ],
+            withheld: vec![],
+            user_name: text("alice"),
+            access_lifetime: text("15 minutes"),
+            refresh_lifetime: Some(text("24 hours")),
+        }
+    }
+
+    pub(crate) fn sample_not_entitled() -> Self {
+        Self {
+            scopes: vec![],
+            withheld: vec![text("Read tickets")],
+            refresh_lifetime: None,
+            ..Self::sample()
+        }
+    }
+}
+
 impl ErrorPage {
     pub(crate) fn sample() -> Self {
         Self {

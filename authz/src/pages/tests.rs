@@ -18,6 +18,11 @@ fn every_sample() -> BTreeMap<&'static str, String> {
     add("consent", pages.render(&Consent::sample()));
     add("consent-site", pages.render(&Consent::sample_unverified_site()));
     add("consent-verified", pages.render(&Consent::sample_verified()));
+    add("device", pages.render(&DeviceCode::sample()));
+    add("device-linked", pages.render(&DeviceCode::sample_linked()));
+    add("device-wrong", pages.render(&DeviceCode::sample_wrong()));
+    add("device-consent", pages.render(&DeviceConsent::sample()));
+    add("device-not-entitled", pages.render(&DeviceConsent::sample_not_entitled()));
     add("error", pages.render(&ErrorPage::sample()));
     add("error-bare", pages.render(&ErrorPage::sample_bare()));
     add("continue", pages.render(&Continue::sample()));
@@ -107,12 +112,30 @@ fn hostile_values_stay_text() {
             redirect_uri: bad(),
             resource_name: bad(),
             resource: bad(),
-            scopes: vec![scope.clone(), ConsentScope { required: false, ..scope }],
+            scopes: vec![scope.clone(), ConsentScope { required: false, ..scope.clone() }],
             user_name: bad(),
             access_lifetime: bad(),
             refresh_lifetime: bad(),
             warnings: vec![bad()],
             confirm_path: Some(bad()),
+        }),
+        pages.render(&DeviceCode { server_name: bad(), linked_code: Some(bad()), problem: Some(bad()) }),
+        pages.render(&DeviceConsent {
+            transaction: bad(),
+            csrf: bad(),
+            client_name: bad(),
+            client_id: bad(),
+            client_verified: false,
+            address: bad(),
+            asked: bad(),
+            asked_at: bad(),
+            resource_name: bad(),
+            resource: bad(),
+            scopes: vec![scope],
+            withheld: vec![bad()],
+            user_name: bad(),
+            access_lifetime: bad(),
+            refresh_lifetime: Some(bad()),
         }),
         pages.render(&ErrorPage {
             code: bad(),

@@ -37,17 +37,22 @@ pub(crate) struct Assertion {
     pub proof: Digest,
 }
 
+impl Assertion {
+    /// As it is stored: all of it, or none.
+    pub(crate) fn of(
+        session: Option<Digest>,
+        user_id: Option<UserId>,
+        proof: Option<Digest>,
+    ) -> Option<Self> {
+        Some(Self { session: session?, user_id: user_id?, proof: proof? })
+    }
+}
+
 const COLUMNS: &str =
     "SELECT id, browser, client_id, redirect_uri, state, code_challenge, scope, resource, prompt_login,
      max_age, session, user_id, expires_at, decided_at, proof, prompt_consent FROM authorization_transaction";
 
 fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
-    let (session, user, proof): (Option<Digest>, Option<UserId>, Option<Digest>) =
-        (row.get(10)?, row.get(11)?, row.get(14)?);
-    let signed_in = match (session, user, proof) {
-        (Some(session), Some(user_id), Some(proof)) => Some(Assertion { session, user_id, proof }),
-        _ => None,
-    };
     let decided_at: Option<Timestamp> = row.get(13)?;
     Ok(Transaction {
         id: row.get(0)?,
@@ -61,7 +66,7 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
         prompt_login: row.get(8)?,
         prompt_consent: row.get(15)?,
         max_age: row.get(9)?,
-        signed_in,
+        signed_in: Assertion::of(row.get(10)?, row.get(11)?, row.get(14)?),
         expires_at: row.get(12)?,
         decided: decided_at.is_some(),
     })
@@ -101,20 +106,32 @@ pub(crate) fn find(conn: &Conn<'_>, id: &str) -> Result<Option<Transaction>, Fau
     conn.query_row(&format!("{COLUMNS} WHERE id = ?1"), params![id], transaction)
 }
 
-/// Whether a request still waits for its decision.
-pub(crate) fn is_open(tx: &Tx<'_>, id: &str) -> Result<bool, Fault> {
-    let found = tx.query_row(
-        "SELECT 1 FROM authorization_transaction WHERE id = ?1 AND decided_at IS NULL AND expires_at > ?2",
-        params![id, tx.now()],
-        |_| Ok(()),
-    )?;
-    Ok(found.is_some())
+/// Where requests of this kind wait. To a sign-in they are alike: a browser, an end, and the assertion made in it.
+fn table(id: &str) -> &'static str {
+    if is_device(id) { "device_transaction" } else { "authorization_transaction" }
 }
 
-/// Binds a passkey assertion to the request it was made in.
+/// Whether a handle is that of a device whose code was typed, and not of an authorization request.
+pub(crate) fn is_device(id: &str) -> bool {
+    id.starts_with("d_")
+}
+
+/// The browser in which a request still waits for its decision, of either kind.
+pub(crate) fn waits_in(conn: &Conn<'_>, id: &str, now: Timestamp) -> Result<Option<Digest>, Fault> {
+    conn.query_row(
+        &format!(
+            "SELECT browser FROM {} WHERE id = ?1 AND decided_at IS NULL AND expires_at > ?2",
+            table(id)
+        ),
+        params![id, now],
+        |row| row.get(0),
+    )
+}
+
+/// Binds a passkey assertion to the request it was made in, of either kind.
 pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE authorization_transaction SET session = ?2, user_id = ?3, proof = ?4 WHERE id = ?1",
+        &format!("UPDATE {} SET session = ?2, user_id = ?3, proof = ?4 WHERE id = ?1", table(id)),
         params![id, assertion.session, assertion.user_id, assertion.proof],
     )?;
     Ok(())

@@ -32,6 +32,7 @@ fn every_key_is_read() {
             listen = "localhost:9000"
             data_dir = "/srv/portcullis"
             docs = "handbook"
+            device = true
 
             [groups]
             engineers = ["docs.read", "docs.archive"]
@@ -56,6 +57,7 @@ fn every_key_is_read() {
     assert_eq!(file.listen.as_deref(), Some("localhost:9000"));
     assert_eq!(file.data_dir.as_deref(), Some(Path::new("/srv/portcullis")));
     assert_eq!(file.docs.as_deref(), Some(Path::new("etc/handbook")));
+    assert!(file.device && file.base(std::path::PathBuf::new()).authz.device);
     assert_eq!(file.groups["everyone"], scope("docs.read"));
     assert_eq!(file.groups["engineers"], scope("docs.archive docs.read"));
     assert_eq!(file.groups["a-2_b"], Scope::empty());

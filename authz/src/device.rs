@@ -1,0 +1,254 @@
+//! The device authorization grant (RFC 8628, DEV-01): a program without a browser shows a short code, a person types it
+//! at `/device` and decides there, and the program asks `/token` until they have.
+//!
+//! Whoever can talk a person into typing a code gets what that person grants. So only clients that an administrator made
+//! for it may ask, nothing of high risk is granted this way, and each decision takes a passkey used for it.
+
+pub(crate) mod decision;
+pub(crate) mod page;
+mod user_code;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use shared::audit::{self, Event, Name};
+use shared::catalogue::Risk;
+use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
+
+use crate::Authz;
+use crate::authorize::OFFLINE_ACCESS;
+use crate::client_auth::{self, Authorization, Unauthenticated};
+use crate::error::{Code, OAuthError, no_store};
+use crate::form::{self, Params};
+use crate::store::clients::{Client, Source};
+use crate::store::devices::{self, Device, Stage};
+use crate::token;
+use user_code::UserCode;
+
+/// The grant type's name (RFC 8628 §3.4).
+pub(crate) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// How long a code waits for its person.
+const LIFETIME: Duration = Duration::from_mins(10);
+/// How long a client waits between polls, to begin with (RFC 8628 §3.2).
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a grant lasts at most that was given to a device, however often it is refreshed.
+pub(crate) const FAMILY: Duration = Duration::from_hours(24);
+
+/// Whether a client may ask this way: an administrator said so, for a client that they made themselves. What a client
+/// says of itself, or the catalogue or a document says of it, does not count.
+pub(crate) fn is_allowed(client: &Client) -> bool {
+    matches!(client.source, Source::Administrator | Source::Configuration) && client.has_grant(GRANT_TYPE)
+}
+
+/// What can be granted to a device at all: nothing of high risk.
+pub(crate) fn grantable(authz: &Authz) -> Scope {
+    let scopes = authz.catalogue.scopes();
+    scopes.iter().filter(|scope| scope.risk == Risk::Low).map(|scope| scope.name.as_str()).collect()
+}
+
+/// Why the endpoint refused. The variant is for the audit trail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refusal {
+    Unauthenticated(Unauthenticated),
+    NotAllowed,
+    ResourceUnknown,
+    ScopeMalformed,
+    ScopeUnknown,
+}
+
+impl Refusal {
+    fn reason(self) -> String {
+        match self {
+            Self::Unauthenticated(why) => why.to_string(),
+            Self::NotAllowed => "device_grant_not_allowed".to_owned(),
+            Self::ResourceUnknown => "resource_unknown".to_owned(),
+            Self::ScopeMalformed => "scope_malformed".to_owned(),
+            Self::ScopeUnknown => "scope_unknown".to_owned(),
+        }
+    }
+
+    fn wire(self) -> OAuthError {
+        let (code, description) = match self {
+            Self::Unauthenticated(why) => return why.wire(),
+            Self::NotAllowed => {
+                (Code::UnauthorizedClient, "no administrator has allowed this client the device grant")
+            }
+            Self::ResourceUnknown => {
+                (Code::InvalidTarget, "the resource is not one this server issues tokens for")
+            }
+            Self::ScopeMalformed => (Code::InvalidScope, "the scope is malformed"),
+            Self::ScopeUnknown => (Code::InvalidScope, "no scope of the request can be granted to a device"),
+        };
+        OAuthError::new(code, description)
+    }
+}
+
+/// What the device is told (RFC 8628 §3.2).
+#[derive(Serialize)]
+struct Authorized {
+    device_code: String,
+    user_code: String,
+    verification_uri: String,
+    verification_uri_complete: String,
+    expires_in: u64,
+    interval: u64,
+}
+
+/// `POST /device_authorization` (RFC 8628 §3.1).
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match authorize(&authz, request, query.as_deref(), &headers, &body).await {
+        Ok(response) => response,
+        Err(error) => error.challenging(&headers),
+    }
+}
+
+async fn authorize(
+    authz: &Authz,
+    request: Request,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, OAuthError> {
+    if authz.clock.is_behind() {
+        let event = Event::denied(Name::AuthzError, "clock_behind").request(&request);
+        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        return Err(token::paused());
+    }
+    let params = match form::read(query, headers, body) {
+        Ok(params) => params,
+        Err(error) => {
+            let event = Event::denied(Name::AuthzError, "malformed").request(&request);
+            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            return Err(error);
+        }
+    };
+    let authorization = Authorization::of(headers);
+    let answer = {
+        let authz = authz.clone();
+        let db = authz.db.clone();
+        db.write(move |tx| {
+            let answer = begin(&authz, tx, &params, &authorization, &request)?;
+            if let Err(refusal) = &answer {
+                audit::append(tx, refused(&params, &authorization, *refusal, &request))?;
+            }
+            Ok(answer)
+        })
+        .await?
+    };
+    let authorized = answer.map_err(Refusal::wire)?;
+    let mut response = (StatusCode::OK, Json(authorized)).into_response();
+    no_store(&mut response);
+    Ok(response)
+}
+
+/// Checks the request, and stores a device that waits.
+fn begin(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    params: &Params,
+    authorization: &Authorization,
+    request: &Request,
+) -> Result<Result<Authorized, Refusal>, Fault> {
+    let client = match client_auth::authenticate(authz, tx, params, authorization)? {
+        Ok(client) => client,
+        Err(why) => return Ok(Err(Refusal::Unauthenticated(why))),
+    };
+    if !is_allowed(&client) {
+        return Ok(Err(Refusal::NotAllowed));
+    }
+    let (resource, scope) = match asked(authz, params) {
+        Ok(asked) => asked,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let device_code = Secret::random("dc_");
+    let device = Device {
+        code: device_code.digest(),
+        client_id: client.id.clone(),
+        scope,
+        resource,
+        address: request.address.map(|address| address.to_canonical().to_string()),
+        created_at: tx.now(),
+        expires_at: tx.now() + LIFETIME,
+        interval: INTERVAL,
+        polled_at: None,
+        stage: Stage::Waiting,
+    };
+    let user_code = store(authz, tx, &device)?;
+    audit::append(
+        tx,
+        Event::allowed(Name::AuthzRequest)
+            .by_client(&client.id)
+            .client(&client.id)
+            .resource(&device.resource)
+            .scope(&device.scope)
+            .request(request)
+            .detail("grant_type", GRANT_TYPE)
+            .detail("auth_method", client.auth_method.as_str()),
+    )?;
+    let page = authz.issuer.url("/device");
+    Ok(Ok(Authorized {
+        device_code: device_code.expose().to_owned(),
+        verification_uri_complete: format!("{page}?user_code={user_code}"),
+        verification_uri: page,
+        user_code: user_code.to_string(),
+        expires_in: LIFETIME.as_secs(),
+        interval: INTERVAL.as_secs(),
+    }))
+}
+
+/// Stores the device under a user code that no other one has.
+fn store(authz: &Authz, tx: &Tx<'_>, device: &Device) -> Result<UserCode, Fault> {
+    for _ in 0..8 {
+        let user_code = UserCode::random();
+        if devices::insert(tx, device, &user_code.digest(&authz.seal))? {
+            return Ok(user_code);
+        }
+    }
+    Err(Fault::Storage("eight random user codes in a row were taken".to_owned()))
+}
+
+/// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped, and so are
+/// those of high risk; absent means the default.
+fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal> {
+    let endpoints = authz.catalogue.endpoints();
+    let endpoint = match params.get("resource") {
+        Some(asked) => {
+            let asked = ResourceUri::parse(asked).map_err(|_| Refusal::ResourceUnknown)?;
+            endpoints.into_iter().find(|endpoint| endpoint.resource == asked)
+        }
+        None if endpoints.len() == 1 => endpoints.into_iter().next(),
+        None => None,
+    };
+    let endpoint = endpoint.ok_or(Refusal::ResourceUnknown)?;
+    let scope: Scope = match params.get("scope") {
+        Some(text) => text.parse().map_err(|_| Refusal::ScopeMalformed)?,
+        None => Scope::empty(),
+    };
+    let named: Scope = scope.iter().filter(|name| *name != OFFLINE_ACCESS).collect();
+    let wanted = if named.is_empty() { endpoint.default_scope } else { named };
+    let scope = wanted.intersection(&grantable(authz));
+    if scope.is_empty() { Err(Refusal::ScopeUnknown) } else { Ok((endpoint.resource, scope)) }
+}
+
+fn refused(params: &Params, authorization: &Authorization, refusal: Refusal, request: &Request) -> Event {
+    let name = match refusal {
+        Refusal::Unauthenticated(_) => Name::ClientAuthFailed,
+        _ => Name::AuthzError,
+    };
+    let event = Event::denied(name, &refusal.reason()).request(request).detail("grant_type", GRANT_TYPE);
+    match client_auth::claimed_client(params, authorization) {
+        Some(client) => event.client(&client),
+        None => event,
+    }
+}

@@ -1,0 +1,198 @@
+//! What a device asks for, and what its person decides: as for any client (CONSENT), with two differences. Every decision
+//! takes a passkey used for it, and the answer goes to whoever holds the device, which may be somebody else.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use shared::audit::{self, Event, Name};
+use shared::{Fault, GrantId, Request, Scope, Tx};
+
+use super::page::{self, Open, Stop};
+use super::{FAMILY, grantable, is_allowed};
+use crate::Authz;
+use crate::consent::in_words;
+use crate::form::Params;
+use crate::pages::{self, ConsentScope};
+use crate::session::{self, Browser, SignedIn};
+use crate::store::clients::{self, Trust};
+use crate::store::devices;
+use crate::store::grants::{self, Grant};
+use crate::store::users;
+
+/// The page that asks (CONSENT-01).
+pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response {
+    let Open { typed, device, client } = open;
+    let offered = offered(authz, &device.scope, signed_in);
+    let described = authz.catalogue.scopes();
+    let scopes = described.iter().filter(|scope| offered.contains(&scope.name)).map(|scope| ConsentScope {
+        name: scope.name.clone(),
+        title: scope.title.clone(),
+        high_risk: false,
+        ticked: true,
+        required: false,
+    });
+    let endpoint = authz.catalogue.endpoint(&device.resource);
+    let page = pages::DeviceConsent {
+        transaction: typed.id.clone(),
+        csrf: session::csrf_token(authz, &signed_in.session.digest, &typed.id),
+        client_name: client.name.clone(),
+        client_id: client.id.to_string(),
+        client_verified: client.trust == Trust::Verified,
+        address: device.address.clone().unwrap_or_else(|| "an unknown address".to_owned()),
+        asked: match authz.clock.now().since(device.created_at) {
+            moment if moment.as_secs() < 60 => "just now".to_owned(),
+            while_ago => format!("{} ago", in_words(while_ago)),
+        },
+        asked_at: device.created_at.to_string(),
+        resource_name: endpoint.map_or_else(|| device.resource.to_string(), |endpoint| endpoint.name),
+        resource: device.resource.to_string(),
+        scopes: scopes.collect(),
+        withheld: described
+            .iter()
+            .filter(|scope| device.scope.contains(&scope.name) && !offered.contains(&scope.name))
+            .map(|scope| scope.title.clone())
+            .collect(),
+        user_name: signed_in.user.name.clone(),
+        access_lifetime: in_words(authz.config.access_token_lifetime),
+        refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(FAMILY)),
+    };
+    authz.page(StatusCode::OK, &page)
+}
+
+/// What can be granted at most: asked for ∩ entitled to ∩ what a device may have at all.
+fn offered(authz: &Authz, asked: &Scope, signed_in: &SignedIn) -> Scope {
+    asked.intersection(&authz.status.entitled(&signed_in.user.id)).intersection(&grantable(authz))
+}
+
+/// `POST /device/decision`: the only way to decide (CONSENT-03).
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match decide(&authz, &request, &headers, &body).await {
+        Ok(response) => response,
+        Err(stop) => stop.respond(&authz, &request).await,
+    }
+}
+
+async fn decide(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Stop> {
+    let forbidden = |reason| Stop::forbidden(authz, request, reason);
+    if !session::is_same_origin(&authz.issuer, headers) {
+        return Err(forbidden("origin"));
+    }
+    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok());
+    let params = params.ok_or_else(|| forbidden("malformed"))?;
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    let open = page::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
+    let signed_in = page::signed_in(authz, &browser, &open.typed)?.ok_or_else(|| forbidden("session"))?;
+    if !session::csrf_matches(authz, &signed_in.session.digest, &open.typed.id, params.get("csrf")) {
+        return Err(forbidden("csrf"));
+    }
+    let client_name = open.client.name.clone();
+    let decision = Decision {
+        approved: params.get("decision") == Some("approve"),
+        ticked: params.all("scope").collect(),
+        open,
+        signed_in,
+        request: request.clone(),
+    };
+    let outcome = {
+        let authz = authz.clone();
+        let db = authz.db.clone();
+        db.write(move |tx| settle(&authz, tx, &decision)).await?
+    };
+    let (title, what, next) = match outcome {
+        Outcome::Approved => (
+            "Go back to your device",
+            format!(
+                "{client_name} may act for you from now on. The device goes on by itself within seconds."
+            ),
+            Some("If you do not see it go on, somebody else holds that device: tell an administrator."),
+        ),
+        Outcome::Denied => {
+            ("Refused", format!("{client_name} was given nothing. The device says so within seconds."), None)
+        }
+        Outcome::DecidedBefore => return Err(Stop::decided(authz, request)),
+    };
+    let notice =
+        pages::Notice { title: title.to_owned(), paragraphs: vec![what], next_step: next.map(str::to_owned) };
+    Ok(authz.page(StatusCode::OK, &notice))
+}
+
+struct Decision {
+    approved: bool,
+    ticked: Scope,
+    open: Open,
+    signed_in: SignedIn,
+    request: Request,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Approved,
+    Denied,
+    DecidedBefore,
+}
+
+/// Writes the decision down: in one step the device is decided and the grant exists.
+fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fault> {
+    let (device, signed_in) = (&decision.open.device, &decision.signed_in);
+    if !devices::decide(tx, &device.code)? {
+        return Ok(Outcome::DecidedBefore);
+    }
+    let about = |event: Event| {
+        event
+            .by_user(&signed_in.user.id)
+            .client(&device.client_id)
+            .resource(&device.resource)
+            .request(&decision.request)
+            .detail("grant_type", super::GRANT_TYPE)
+            .detail("asked_from", device.address.clone().unwrap_or_default())
+    };
+    let denied = |reason| audit::append(tx, about(Event::denied(Name::AuthzDenied, reason)));
+    let user = users::find(tx, &signed_in.user.id)?.filter(|user| !user.disabled);
+    let client = clients::find(tx, &device.client_id)?.filter(|client| !client.disabled);
+    let (Some(user), Some(client)) = (user, client.filter(is_allowed)) else {
+        denied("disabled")?;
+        return Ok(Outcome::Denied);
+    };
+    let scope = offered(authz, &device.scope, signed_in).intersection(&decision.ticked);
+    if !decision.approved || scope.is_empty() {
+        denied(if decision.approved { "nothing_ticked" } else { "refused" })?;
+        return Ok(Outcome::Denied);
+    }
+    let session = &signed_in.session;
+    let grant = Grant {
+        id: GrantId::random(),
+        user_id: user.id.clone(),
+        client_id: client.id.clone(),
+        resource: device.resource.clone(),
+        scope: scope.clone(),
+        amr: session.amr.clone(),
+        auth_time: session.auth_time,
+        expires_at: tx.now() + authz.config.refresh_lifetimes(client.trust).family.min(FAMILY),
+        seen_generation: None,
+        revoked: false,
+    };
+    grants::sweep(tx, tx.now() - std::time::Duration::from_hours(2))?;
+    grants::insert(tx, &grant)?;
+    clients::touch(tx, &client.id)?;
+    devices::approve(tx, &device.code, &grant.id)?;
+    let approved = about(Event::allowed(Name::AuthzApproved)).grant(&grant.id).scope(&scope);
+    audit::append(
+        tx,
+        approved
+            .detail("scopes_asked", device.scope.to_string())
+            .detail("scopes_given", scope.to_string())
+            .detail("verified", client.trust == Trust::Verified),
+    )?;
+    Ok(Outcome::Approved)
+}

@@ -1,0 +1,107 @@
+//! The code that a person types (RFC 8628 §6.1).
+
+use std::fmt;
+
+use keys::{Purpose, Seal};
+use shared::Digest;
+use shared::secret::random;
+
+/// Consonants only: no word can come of them, and none is taken for a digit or another letter.
+const ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+const LENGTH: usize = 8;
+
+/// Eight consonants, 34 bits. Enough for ten minutes and a handful of guesses, and for nothing else.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct UserCode([u8; LENGTH]);
+
+impl UserCode {
+    /// A new code. Bytes beyond the last whole multiple of the alphabet are thrown away, or some letters would come
+    /// up more often than others.
+    pub(super) fn random() -> Self {
+        let mut letters = std::iter::repeat_with(random::<16>)
+            .flatten()
+            .filter(|byte| *byte < 240)
+            .map(|byte| ALPHABET[usize::from(byte) % ALPHABET.len()]);
+        Self(std::array::from_fn(|_| letters.next().expect("random bytes do not end")))
+    }
+
+    /// What somebody typed: in any case, with or without the hyphen, spaces between. `None` if it cannot be a code.
+    pub(super) fn parse(typed: &str) -> Option<Self> {
+        let separators = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '‐' | '–' | '.' | '_');
+        let mut letters = typed.chars().filter(separators).map(|c| c.to_ascii_uppercase());
+        let mut code = [0; LENGTH];
+        for letter in &mut code {
+            let typed = u8::try_from(letters.next()?).ok()?;
+            *letter = *ALPHABET.iter().find(|known| **known == typed)?;
+        }
+        letters.next().is_none().then_some(Self(code))
+    }
+
+    /// What the database keeps of it. Keyed, because a bare digest of 34 bits can be searched for.
+    pub(super) fn digest(&self, seal: &Seal) -> Digest {
+        Digest(seal.hmac(Purpose::UserCode, &self.0))
+    }
+}
+
+/// As it is shown: two groups of four.
+impl fmt::Display for UserCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = std::str::from_utf8(&self.0).map_err(|_| fmt::Error)?;
+        let (first, second) = text.split_at(LENGTH / 2);
+        write!(f, "{first}-{second}")
+    }
+}
+
+/// Nothing that is logged tells a code.
+impl fmt::Debug for UserCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserCode(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// DEV-01: eight consonants, every one of them possible at every place.
+    #[test]
+    fn a_code_is_eight_consonants() {
+        let codes: Vec<UserCode> = (0..2000).map(|_| UserCode::random()).collect();
+        for place in 0..LENGTH {
+            let seen: HashSet<u8> = codes.iter().map(|code| code.0[place]).collect();
+            assert_eq!(seen, ALPHABET.iter().copied().collect(), "place {place}");
+        }
+        let shown = codes[0].to_string();
+        assert_eq!((shown.len(), &shown[4..5]), (9, "-"));
+        assert_eq!(format!("{:?}", codes[0]), "UserCode(..)");
+    }
+
+    #[test]
+    fn a_code_is_taken_however_it_is_typed() {
+        let code = UserCode::parse("WDJBMJHT").unwrap();
+        assert_eq!(code.to_string(), "WDJB-MJHT");
+        for typed in ["WDJB-MJHT", "wdjb mjht", " wdjb–mjht\t", "w d j b m j h t", "WDJB‐MJHT"] {
+            assert_eq!(UserCode::parse(typed).unwrap(), code, "{typed}");
+        }
+        for other in ["", "WDJB-MJH", "WDJB-MJHTT", "WDJA-MJHT", "WDJ8-MJHT", "ＷDJBMJHT", "WDJBMJHſ"] {
+            assert!(UserCode::parse(other).is_none(), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_can_be_typed(bytes in proptest::array::uniform8(0..20_usize)) {
+            let code = UserCode(bytes.map(|index| ALPHABET[index]));
+            prop_assert_eq!(UserCode::parse(&code.to_string()), Some(code));
+        }
+
+        #[test]
+        fn anything_can_be_typed(text in "\\PC{0,40}") {
+            let _ = UserCode::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! A device asks whether its person has decided (RFC 8628 §3.4, §3.5, DEV-01).
+
+use std::time::Duration;
+
+use shared::audit::{self, Event, Name};
+use shared::{Fault, GrantId, ResourceUri, Secret, Timestamp};
+
+use super::Context;
+use crate::device::{self, GRANT_TYPE};
+use crate::form::Params;
+use crate::store::devices::{self, Device, Stage};
+use crate::store::grants::{self, Reason};
+use crate::token::{Answer, Refusal};
+
+/// How much longer a client must wait that did not wait (RFC 8628 §3.5).
+const SLOWER: Duration = Duration::from_secs(5);
+/// A poll may come so much early: the network is not as regular as its client.
+const JITTER: Duration = Duration::from_millis(500);
+
+/// Answers a poll; with tokens, once.
+pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+    let Some(presented) = params.get("device_code") else { return Ok(Err(Refusal::DeviceCodeMissing)) };
+    let device = devices::find(cx.tx, &Secret::presented(presented).digest())?;
+    // Another client's code looks like an unknown one (TOKEN-08).
+    let Some(device) = device.filter(|device| device.client_id == cx.client.id) else {
+        return Ok(Err(Refusal::DeviceCodeUnknown));
+    };
+    if params.get("resource").is_some_and(|r| ResourceUri::parse(r).ok().as_ref() != Some(&device.resource)) {
+        return Ok(Err(Refusal::ResourceDiffers));
+    }
+    let grant = match &device.stage {
+        Stage::Spent { grant, at } => return again(cx, &device, grant, *at),
+        Stage::Denied => return Ok(Err(Refusal::DeviceDenied)),
+        _ if cx.tx.now() >= device.expires_at => return Ok(Err(Refusal::DeviceExpired)),
+        Stage::Waiting => return wait(cx, &device),
+        Stage::Approved(grant) => grant,
+    };
+    // Asked anew: much may have happened since the person decided.
+    let present = match grants::find(cx.tx, grant)? {
+        Some(grant) => cx.present_scope(&grant)?.map(|scope| (grant, scope)),
+        None => None,
+    };
+    let granted = present.map(|(grant, scope)| (grant, scope.intersection(&device::grantable(cx.authz))));
+    let Some((grant, scope)) = granted.filter(|(_, scope)| !scope.is_empty()) else {
+        return Ok(Err(Refusal::DevicePolicy));
+    };
+    if !devices::spend(cx.tx, &device.code)? {
+        return Err(Fault::Corrupt("a device code was spent while it was approved".to_owned()));
+    }
+    Ok(Ok(cx.first_tokens(&grant, scope, GRANT_TYPE)?))
+}
+
+/// Nobody has decided yet. Whoever asks too soon is told to wait five seconds longer, from now on.
+fn wait(cx: &Context<'_>, device: &Device) -> Result<Answer, Fault> {
+    let early = device.polled_at.is_some_and(|polled| cx.tx.now() + JITTER < polled + device.interval);
+    let interval = if early { device.interval + SLOWER } else { device.interval };
+    devices::polled(cx.tx, &device.code, interval)?;
+    Ok(Err(if early { Refusal::DeviceSlowDown } else { Refusal::DevicePending }))
+}
+
+/// A code that was spent. Polls that race the one which got the tokens are told no, and that is all. Whoever comes later
+/// never got them, so somebody else may have: what they bought ends, as with a code used twice (RFC 6749 §4.1.2).
+fn again(cx: &Context<'_>, device: &Device, grant: &GrantId, spent_at: Timestamp) -> Result<Answer, Fault> {
+    if cx.tx.now() < spent_at + device.interval {
+        return Ok(Err(Refusal::DeviceCodeSpent));
+    }
+    if let Some(grant) = grants::find(cx.tx, grant)?.filter(|grant| !grant.revoked) {
+        cx.revoke(&grant, Reason::CodeReplayed)?;
+        let event = Event::denied(Name::CodeReplay, "device_code_replayed");
+        audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
+    }
+    Ok(Err(Refusal::DeviceCodeSpent))
+}

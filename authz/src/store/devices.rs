@@ -1,0 +1,211 @@
+//! Devices that ask for access (RFC 8628), and the browsers in which somebody typed their codes.
+
+use std::time::Duration;
+
+use shared::db::{Conn, Row, params};
+use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx};
+
+use super::transactions::Assertion;
+
+/// A device authorization.
+#[derive(Clone, Debug)]
+pub(crate) struct Device {
+    /// The digest of its device code.
+    pub code: Digest,
+    pub client_id: ClientId,
+    pub scope: Scope,
+    pub resource: ResourceUri,
+    /// The address that asked: what the person is shown.
+    pub address: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// How long the client must wait between polls.
+    pub interval: Duration,
+    pub polled_at: Option<Timestamp>,
+    pub stage: Stage,
+}
+
+/// How far it has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    Waiting,
+    Denied,
+    Approved(GrantId),
+    Spent { grant: GrantId, at: Timestamp },
+}
+
+const COLUMNS: &str =
+    "SELECT device_code, client_id, scope, resource, address, created_at, expires_at, interval_ms, polled_at,
+     decided_at, grant_id, spent_at FROM device_authorization";
+
+fn device(row: &Row<'_>) -> Result<Device, Fault> {
+    let (decided_at, grant, spent_at): (Option<Timestamp>, Option<GrantId>, Option<Timestamp>) =
+        (row.get(9)?, row.get(10)?, row.get(11)?);
+    let stage = match (decided_at, grant, spent_at) {
+        (None, None, None) => Stage::Waiting,
+        (Some(_), None, None) => Stage::Denied,
+        (Some(_), Some(grant), None) => Stage::Approved(grant),
+        (Some(_), Some(grant), Some(at)) => Stage::Spent { grant, at },
+        _ => return Err(Fault::Corrupt("a device that was approved and not decided".to_owned())),
+    };
+    Ok(Device {
+        code: row.get(0)?,
+        client_id: row.get(1)?,
+        scope: row.get(2)?,
+        resource: row.get(3)?,
+        address: row.get(4)?,
+        created_at: row.get(5)?,
+        expires_at: row.get(6)?,
+        interval: Duration::from_millis(u64::from(row.get::<u32>(7)?)),
+        polled_at: row.get(8)?,
+        stage,
+    })
+}
+
+/// How many devices may wait for people at once (RATE-03).
+const MOST: u32 = 10_000;
+/// How long a client that comes too late still hears `expired_token`, and not that there never was such a code.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Stores a device that waits; false if another one has this user code. Expired ones make room; beyond [`MOST`]
+/// the oldest one of whichever client has most waiting does, so that a flood drowns itself and not the others.
+/// What was approved goes when its grant goes, so that a replay is seen as one.
+pub(crate) fn insert(tx: &Tx<'_>, device: &Device, user_code: &Digest) -> Result<bool, Fault> {
+    tx.execute(
+        "DELETE FROM device_authorization WHERE expires_at < ?1 AND grant_id IS NULL",
+        params![tx.now() - REMEMBERED],
+    )?;
+    let waiting =
+        tx.query_row("SELECT count(*) FROM device_authorization WHERE decided_at IS NULL", [], |row| {
+            row.get::<u32>(0)
+        })?;
+    if waiting.unwrap_or(0) >= MOST {
+        tx.execute(
+            "DELETE FROM device_authorization WHERE device_code =
+             (SELECT device_code FROM device_authorization WHERE decided_at IS NULL AND client_id =
+              (SELECT client_id FROM device_authorization WHERE decided_at IS NULL GROUP BY client_id ORDER BY count(*) DESC LIMIT 1)
+              ORDER BY created_at LIMIT 1)",
+            [],
+        )?;
+    }
+    let stored = tx.execute(
+        "INSERT INTO device_authorization (device_code, user_code, client_id, scope, resource, address, created_at, expires_at, interval_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (user_code) DO NOTHING",
+        params![
+            device.code,
+            user_code,
+            device.client_id,
+            device.scope,
+            device.resource,
+            device.address,
+            device.created_at,
+            device.expires_at,
+            milliseconds(device.interval)
+        ],
+    )?;
+    Ok(stored == 1)
+}
+
+fn milliseconds(interval: Duration) -> u32 {
+    u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The device with this code, whatever became of it.
+pub(crate) fn find(conn: &Conn<'_>, device_code: &Digest) -> Result<Option<Device>, Fault> {
+    conn.query_row(&format!("{COLUMNS} WHERE device_code = ?1"), params![device_code], device)
+}
+
+/// The device whose person was told this code, whatever became of it.
+pub(crate) fn find_by_user_code(conn: &Conn<'_>, user_code: &Digest) -> Result<Option<Device>, Fault> {
+    conn.query_row(&format!("{COLUMNS} WHERE user_code = ?1"), params![user_code], device)
+}
+
+/// Notes a poll, and how long to wait until the next one.
+pub(crate) fn polled(tx: &Tx<'_>, device_code: &Digest, interval: Duration) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE device_authorization SET polled_at = ?2, interval_ms = ?3 WHERE device_code = ?1",
+        params![device_code, tx.now(), milliseconds(interval)],
+    )?;
+    Ok(())
+}
+
+/// Decides a device, which is a refusal unless [`approve`] follows; false if it was decided before, or is over.
+/// Whoever else typed its code has nothing left to decide.
+pub(crate) fn decide(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE device_authorization SET decided_at = ?2 WHERE device_code = ?1 AND decided_at IS NULL AND expires_at > ?2",
+        params![device_code, tx.now()],
+    )?;
+    tx.execute(
+        "UPDATE device_transaction SET decided_at = ?2 WHERE device_code = ?1 AND decided_at IS NULL",
+        params![device_code, tx.now()],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Gives a device that was just decided what its person granted.
+pub(crate) fn approve(tx: &Tx<'_>, device_code: &Digest, grant: &GrantId) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE device_authorization SET grant_id = ?2 WHERE device_code = ?1",
+        params![device_code, grant],
+    )?;
+    Ok(())
+}
+
+/// Marks an approved device code spent; false if it was spent before. Check and mark are one statement.
+pub(crate) fn spend(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE device_authorization SET spent_at = ?2 WHERE device_code = ?1 AND grant_id IS NOT NULL AND spent_at IS NULL",
+        params![device_code, tx.now()],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Somebody's browser, in which a device's code was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Typed {
+    /// `d_…`: the handle, which tells it from an authorization request.
+    pub id: String,
+    pub device_code: Digest,
+    pub browser: Digest,
+    /// The passkey assertion made for it.
+    pub signed_in: Option<Assertion>,
+    pub expires_at: Timestamp,
+    pub decided: bool,
+}
+
+/// In how many browsers one code may be typed; beyond it the oldest makes room (RATE-03).
+const MOST_TYPED: u32 = 16;
+
+/// Stores that a code was typed.
+pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM device_transaction WHERE device_code = ?1 AND id NOT IN
+         (SELECT id FROM device_transaction WHERE device_code = ?1 ORDER BY created_at DESC, id LIMIT ?2)",
+        params![typed.device_code, MOST_TYPED - 1],
+    )?;
+    tx.execute(
+        "INSERT INTO device_transaction (id, device_code, browser, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![typed.id, typed.device_code, typed.browser, tx.now(), typed.expires_at],
+    )?;
+    Ok(())
+}
+
+/// The one with this handle, expired or not.
+pub(crate) fn find_typed(conn: &Conn<'_>, id: &str) -> Result<Option<Typed>, Fault> {
+    conn.query_row(
+        "SELECT id, device_code, browser, session, user_id, proof, expires_at, decided_at FROM device_transaction WHERE id = ?1",
+        params![id],
+        |row| {
+            let decided_at: Option<Timestamp> = row.get(7)?;
+            Ok(Typed {
+                id: row.get(0)?,
+                device_code: row.get(1)?,
+                browser: row.get(2)?,
+                signed_in: Assertion::of(row.get(3)?, row.get(4)?, row.get(5)?),
+                expires_at: row.get(6)?,
+                decided: decided_at.is_some(),
+            })
+        },
+    )
+}

@@ -1,0 +1,289 @@
+//! The page: who may decide, and how often a code may be guessed.
+
+use super::*;
+
+/// DEV-01, CONSENT-03, SESSION-07, AUTHZ-15: an answer counts from this page, this browser, this session, and nothing
+/// else decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_page_that_asked_decides() {
+    let (app, mut browser) = start().await;
+    let mut other = app.enrol("bob", &["engineers"]).await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &device).await;
+    let form = [
+        ("transaction", page.transaction.as_str()),
+        ("csrf", &page.csrf),
+        ("decision", "approve"),
+        ("scope", "docs.read"),
+    ];
+    let url = app.url("/device/decision");
+    let elsewhere = app.http.post(&url).header("origin", "http://evil.example").form(&form);
+    assert_eq!(browser.send(elsewhere).await.status(), 403);
+    let nowhere = app.http.post(&url).form(&form);
+    assert_eq!(browser.send(nowhere).await.status(), 403);
+    let mut forged = form;
+    forged[1].1 = "forged";
+    assert_eq!(browser.post_form(&app, "/device/decision", &forged).await.status(), 403);
+    assert_eq!(browser.post_form(&app, "/device/decision", &form[..1]).await.status(), 403);
+    assert_eq!(other.post_form(&app, "/device/decision", &form).await.status(), 400);
+    for method in [Method::GET, Method::HEAD] {
+        let asked =
+            app.http.request(method, format!("{url}?decision=approve&transaction={}", page.transaction));
+        assert_eq!(browser.send(asked).await.status(), 405);
+    }
+    let mut signed_out = Browser::new();
+    signed_out.cookies = browser.cookies.clone();
+    signed_out.cookies.retain(|name, _| name.starts_with("txn"));
+    assert_eq!(signed_out.post_form(&app, "/device/decision", &form).await.status(), 403);
+    assert_eq!(polled(&app, &client, &device).await, "authorization_pending", "untouched by all of it");
+    for reason in ["origin", "csrf", "other_browser", "session"] {
+        assert!(app.has_event("authz.denied", Some(reason)), "{reason}");
+    }
+    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 200);
+}
+
+/// DEV-01, SESSION-01: an earlier sign-in does not count, and neither do the cookies of a later one.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_decision_takes_a_passkey_used_for_it() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+    let handle = entered(&app, &mut browser, &device).await;
+    let url = app.url(&format!("/device?transaction={handle}"));
+    let is_question = |html: &str| html.contains("/device/decision");
+    assert!(!is_question(&browser.get(&app, &url).await.text().await.unwrap()));
+    let page = question(&app, &mut browser, &device).await;
+    // Another program on the computer may have every cookie; what the page was told at the sign-in it has not.
+    let mut thief = Browser::new();
+    thief.cookies = browser.cookies.clone();
+    let without = app.url(&format!("/device?transaction={}", page.transaction));
+    for url in [without.clone(), format!("{without}&proof=prf_guess"), format!("{without}&proof=")] {
+        let html = thief.get(&app, &url).await.text().await.unwrap();
+        assert!(!is_question(&html) && html.contains("passkey-login"), "{url}");
+    }
+    // A passkey used for one device is not one used for another.
+    let second = ask(&app, &client).await;
+    let handle = entered(&app, &mut browser, &second).await;
+    let proof = page.url.split("proof=").nth(1).unwrap();
+    let html = browser.get(&app, &app.url(&format!("/device?transaction={handle}&proof={proof}"))).await;
+    assert!(!is_question(&html.text().await.unwrap()));
+    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 200);
+}
+
+/// DEV-01: handles of devices and of authorization requests do not stand for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_devices_handle_is_no_other_handle() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &device).await;
+    let consent = app.url(&page.url.split_once("/device").unwrap().1.replacen('?', "/consent?", 1));
+    assert_eq!(browser.get(&app, &consent).await.status(), 400);
+    let form = [
+        ("transaction", page.transaction.as_str()),
+        ("csrf", &page.csrf),
+        ("decision", "approve"),
+        ("scope", "docs.read"),
+    ];
+    let answer = browser.post_form(&app, "/consent", &form).await;
+    assert_eq!((answer.status().as_u16(), redirect_parameter(&answer, "code")), (400, None));
+    let ordinary = app.client().await;
+    let asked = browser.consent_page(&app, &ordinary.authorize_url(&app)).await;
+    let crossed = app.url(&format!("/device{}", asked.url.split_once("/consent").unwrap().1));
+    assert_eq!(browser.get(&app, &crossed).await.status(), 400);
+    assert_eq!(polled(&app, &client, &device).await, "authorization_pending");
+}
+
+/// DEV-01: a link's code is shown to be compared, and never filled in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_in_a_link_must_still_be_typed() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = browser.get(&app, device.body["verification_uri_complete"].as_str().unwrap()).await;
+    assert_eq!(page.status(), 200);
+    for (name, value) in [
+        ("x-frame-options", "DENY"),
+        ("cache-control", "no-store"),
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+    ] {
+        assert_eq!(header(page.headers(), name), Some(value), "{name}");
+    }
+    let html = page.text().await.unwrap();
+    assert!(html.contains(&device.user_code) && html.contains("Somebody else may have sent you"));
+    let field = html.split("<input").find(|tag| tag.contains("user_code")).unwrap();
+    assert!(!field.split('>').next().unwrap().contains("value="), "{field}");
+    assert!(!html.contains("transaction"), "opening the link starts nothing");
+    let odd = browser.get(&app, &app.url("/device?user_code=%3Cscript%3E")).await.text().await.unwrap();
+    assert!(!odd.contains("script%3E") && !odd.contains("&lt;script"), "what is no code is not repeated");
+    assert_eq!(type_code(&app, &mut browser, "").await.status(), 400);
+    let from_elsewhere = app
+        .http
+        .post(app.url("/device"))
+        .header("origin", "http://evil.example")
+        .form(&[("user_code", &device.user_code)]);
+    assert_eq!(browser.send(from_elsewhere).await.status(), 403);
+    // It is taken as people type it.
+    let sloppy = device.user_code.to_lowercase().replace('-', " ");
+    assert_eq!(type_code(&app, &mut browser, &sloppy).await.status(), 303);
+}
+
+/// DEV-01, RATE-02: five wrong codes from an address, and no more; whoever is signed in is not locked out by them.
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_ends_after_five() {
+    let (app, mut ada) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let mut stranger = Browser::new();
+    for _ in 0..3 {
+        assert_eq!(
+            type_code(&app, &mut stranger, &device.user_code).await.status(),
+            303,
+            "right codes cost nothing"
+        );
+    }
+    let guesses = join_all((0..12).map(|_| {
+        app.http
+            .post(app.url("/device"))
+            .header("origin", &app.origin)
+            .form(&[("user_code", "BCDF-GHJK")])
+            .send()
+    }))
+    .await;
+    let statuses: Vec<u16> = guesses.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 5, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 7, "{statuses:?}");
+    let refused = type_code(&app, &mut stranger, &device.user_code).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(header(refused.headers(), "retry-after"), Some("120"));
+    assert!(refused.text().await.unwrap().contains("Too many wrong codes"));
+    assert!(app.has_event("authz.denied", Some("user_code_unknown")));
+
+    // Ada was signed in when she made her passkey, at the same address.
+    assert_eq!(type_code(&app, &mut ada, &device.user_code).await.status(), 303);
+    for _ in 0..5 {
+        assert_eq!(type_code(&app, &mut ada, "nonsense").await.status(), 400);
+    }
+    assert_eq!(type_code(&app, &mut ada, &device.user_code).await.status(), 429);
+    app.clock.advance(Duration::from_mins(10));
+    let fresh = ask(&app, &client).await;
+    assert_eq!(type_code(&app, &mut stranger, &fresh.user_code).await.status(), 303);
+    // Refusals of this kind are counted, and go on record together.
+    let app = app.restart().await;
+    assert!(app.has_event("rate.limited", Some("user_code")));
+}
+
+/// DEV-01, CONSENT-05, CONSENT-06: a refusal reaches the device, and so does an approval with nothing ticked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_the_device() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &device).await;
+    assert_eq!(decide(&app, &mut browser, &page, "deny").await.status(), 200);
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 400, "once, and only once");
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+
+    let device = ask(&app, &client).await;
+    let mut page = question(&app, &mut browser, &device).await;
+    page.scopes.clear();
+    decide(&app, &mut browser, &page, "approve").await;
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+    for reason in ["refused", "nothing_ticked", "decided"] {
+        assert!(app.has_event("authz.denied", Some(reason)), "{reason}");
+    }
+}
+
+/// DEV-01, CONSENT-05: what is unticked is not granted, and nothing can be ticked that was not offered.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_offered_and_ticked_is_granted() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask_for(&app, &client, "docs.read docs.full docs.danger").await;
+    let mut page = question(&app, &mut browser, &device).await;
+    assert_eq!(
+        page.scopes,
+        ["docs.full", "docs.read"],
+        "nothing of high risk, not even for a verified client"
+    );
+    page.scopes = ["docs.read", "docs.danger", "made.up"].map(str::to_owned).to_vec();
+    decide(&app, &mut browser, &page, "approve").await;
+    let tokens = Tokens::of(poll(&app, &client, &device).await).await;
+    assert_eq!(tokens.body["scope"], "docs.read");
+}
+
+/// DEV-01, AUTHZ-13: who is entitled to nothing of it is told so, and can only refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_grants_what_is_not_theirs() {
+    let (app, _) = start().await;
+    let mut intern = app.enrol("ines", &[]).await;
+    let client = device_client(&app);
+    let device = ask_for(&app, &client, "docs.full").await;
+    let mut page = question(&app, &mut intern, &device).await;
+    assert!(page.scopes.is_empty() && page.html.contains("An administrator can change that"));
+    assert!(page.html.contains("Read whole documents") && !page.html.contains("consent-approve"));
+    page.scopes.push("docs.full".to_owned());
+    decide(&app, &mut intern, &page, "approve").await;
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+}
+
+/// DEV-01, CONSENT-06: of many decisions at once one counts, whoever makes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_decisions_one_counts() {
+    let (app, mut ada) = start().await;
+    let mut bob = app.enrol("bob", &["engineers"]).await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut ada, &device).await;
+    let rival = question(&app, &mut bob, &device).await;
+    assert_eq!(decide(&app, &mut bob, &rival, "approve").await.status(), 200);
+    assert_eq!(decide(&app, &mut ada, &page, "approve").await.status(), 400);
+    let again = bob.get(&app, &rival.url).await;
+    assert_eq!(again.status(), 400, "going back shows no second question");
+    let subject = Tokens::of(poll(&app, &client, &device).await).await.claims()["sub"].clone();
+    let listed = app.console(&["user", "show", "bob"]);
+    assert_eq!(subject, listed["user"]["id"]);
+
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut ada, &device).await;
+    let cookies: Vec<String> = ada.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let form = [
+        ("transaction", page.transaction.as_str()),
+        ("csrf", &page.csrf),
+        ("decision", "approve"),
+        ("scope", "docs.read"),
+    ];
+    let send = || {
+        app.http
+            .post(app.url("/device/decision"))
+            .header("origin", &app.origin)
+            .header("cookie", cookies.join("; "))
+            .form(&form)
+            .send()
+    };
+    let answers = join_all((0..16).map(|_| send())).await;
+    let counted = answers.into_iter().filter(|answer| answer.as_ref().unwrap().status() == 200).count();
+    assert_eq!(counted, 1);
+}
+
+/// DEV-01, AUTHZ-17: a client that was disabled while its question was open gets nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_disabled_meanwhile_gets_nothing() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &device).await;
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    db.execute("UPDATE client SET disabled_at = 1 WHERE id = ?1", [&client.id]).unwrap();
+    let answer = decide(&app, &mut browser, &page, "approve").await;
+    assert!(answer.text().await.unwrap().contains("was given nothing"));
+    assert!(app.has_event("authz.denied", Some("disabled")));
+    db.execute("UPDATE client SET disabled_at = NULL WHERE id = ?1", [&client.id]).unwrap();
+    assert_eq!(polled(&app, &client, &device).await, "access_denied");
+}
