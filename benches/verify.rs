@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use authz::Status;
 use http::HeaderValue;
-use keys::{Algorithm, Keys, Seal};
+use keys::{Keys, Seal};
 use resource::bearer::Bearer;
 use shared::db::params;
 use shared::schema::SCHEMA;
@@ -105,7 +105,8 @@ impl Stage {
         let now = clock.now();
         let db = Db::open(&dir.join("portcullis.db"), &SCHEMA, None, &clock).expect("a database can be made");
         let seal = Seal::open_or_create(&dir.join("seal.key"), true).expect("a seal key can be made");
-        let keys = Keys::open(&db, Arc::new(seal), Algorithm::Es256).expect("keys can be made");
+        let keys =
+            Keys::open(&db, Arc::new(seal), keys::Config::default(), &clock).expect("keys can be made");
         let issuer = Issuer::localhost(8080);
         let resource = ResourceUri::at(&issuer, "/mcp");
         let (user, client) = (UserId::random(), ClientId::random_dynamic());

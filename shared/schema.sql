@@ -12,7 +12,8 @@ CREATE TABLE audit (
     client   TEXT GENERATED ALWAYS AS (json_extract(record, '$.client_id')) VIRTUAL
 ) STRICT;
 
--- Signing keys. The private half is sealed with a key that is not in this file (KEYS-05).
+-- Signing keys. The private half is sealed with a key that is not in this file (KEYS-05); of a retired key only
+-- the public half is kept. `activate_at` is when a key that is next takes over.
 CREATE TABLE signing_key (
     kid          TEXT PRIMARY KEY,
     alg          TEXT NOT NULL,
@@ -21,7 +22,8 @@ CREATE TABLE signing_key (
     sealed       BLOB NOT NULL,
     created_at   INTEGER NOT NULL,
     activated_at INTEGER,
-    retired_at   INTEGER
+    retired_at   INTEGER,
+    activate_at  INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX signing_key_active ON signing_key (alg) WHERE state = 'active';
 

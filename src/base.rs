@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use authz::{Authz, Groups, Parts, Status};
-use keys::{Algorithm, Keys, Seal};
+use keys::{Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
 use shared::db::params;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub rules: Rules,
     pub limits: Limits,
     pub authz: authz::Config,
+    /// How tokens are signed, and the schedule of the keys.
+    pub keys: keys::Config,
 }
 
 /// An open data directory with everything built over it. It holds the directory's lock.
@@ -78,7 +80,7 @@ impl Base {
     ) -> anyhow::Result<Self> {
         let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
         let seal = Arc::new(Seal::open_or_create(&dir.seal_key(), !Keys::exist(&db)?)?);
-        let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::default())?;
+        let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;
         let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
         let tally = Arc::new(Tally::default());
         let authz = Authz::new(Parts {

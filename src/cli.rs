@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod duration;
+pub mod keys;
 pub mod people;
 
 use std::path::PathBuf;
@@ -43,6 +44,9 @@ pub enum Command {
     /// Show the applications that people use, vouch for them, stop them.
     #[command(subcommand)]
     Client(clients::Client),
+    /// Show the keys that sign tokens, rotate them, remove one that leaked.
+    #[command(subcommand)]
+    Key(keys::Key),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),

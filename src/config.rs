@@ -4,6 +4,7 @@
 mod file;
 mod front;
 mod keys;
+mod signing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use anyhow::{Context, bail};
 use shared::Issuer;
 
 pub use file::{EVERYONE, File};
+pub use signing::Signing;
 
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
 /// data directory for everybody else.

@@ -1,6 +1,7 @@
 //! Commands that are not `serve`.
 
 pub(crate) mod clients;
+pub(crate) mod keys;
 pub(crate) mod people;
 mod print;
 
@@ -41,9 +42,7 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     }
     let base = Base::open(&file.base(dir.to_owned()), &Clock::system())?;
     let uid = rustix::process::getuid().as_raw();
-    let authz = base.authz.clone();
-    let answer = base.db.write_blocking(move |tx| control::execute(&authz, tx, uid, request))?;
-    answer.into_result()
+    runtime.block_on(control::perform(&base.authz, &base.db, uid, request))?.into_result()
 }
 
 /// `portcullis audit …`.

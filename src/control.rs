@@ -4,6 +4,7 @@
 //! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
 pub mod clients;
+pub mod keys;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -60,6 +61,7 @@ pub enum Request {
     },
     GroupList,
     Client(clients::Request),
+    Key(keys::Request),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,8 +151,7 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
     BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
         Ok(Envelope { v: 1, body }) => {
-            let authz = authz.clone();
-            let executed = db.write(move |tx| execute(&authz, tx, uid, body)).await;
+            let executed = perform(authz, db, uid, body).await;
             executed.unwrap_or_else(|fault| Answer::error("unavailable", &fault.to_string()))
         }
         Ok(_) => Answer::error("version", "this server speaks version 1 of the control protocol"),
@@ -165,9 +166,25 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
     Ok(())
 }
 
+/// Has a command done: what takes a moment first, the rest in one transaction.
+pub(crate) async fn perform(authz: &Authz, db: &Db, uid: u32, mut request: Request) -> Result<Answer, Fault> {
+    let authz = authz.clone();
+    if let Request::Key(_) = &request {
+        let authz = authz.clone();
+        let prepared = tokio::task::spawn_blocking(move || {
+            if let Request::Key(request) = &mut request {
+                request.prepare(&authz)?;
+            }
+            Ok(request)
+        });
+        request = prepared.await.unwrap_or_else(|error| Err(Fault::Storage(error.to_string())))?;
+    }
+    db.write(move |tx| execute(&authz, tx, uid, request)).await
+}
+
 /// Does what a command asks, in one transaction: for the running server, and for a command that holds the
 /// data directory itself. A refusal commits nothing.
-pub(crate) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
+fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
     let person = |answer: Result<Person, people::Refusal>| match answer {
         Ok(person) => Answer::Ok(json!({ "user": person })),
         Err(refusal) => Answer::refused(&refusal),
@@ -195,6 +212,7 @@ pub(crate) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) ->
         }
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
+        Request::Key(request) => keys::execute(authz, tx, uid, request)?,
     })
 }
 

@@ -11,6 +11,7 @@ mod handbook;
 mod http;
 mod listen;
 mod logging;
+mod rotation;
 pub mod serve;
 mod timekeeping;
 
@@ -33,6 +34,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::User(command) => console::people::user(command, &file?),
         Command::Group(command) => console::people::group(command, &file?),
         Command::Client(command) => console::clients::client(command, &file?),
+        Command::Key(command) => console::keys::key(command, &file?),
         Command::Audit(command) => console::audit(&command, &file?),
     }
 }

@@ -25,7 +25,7 @@ use crate::control;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
-use crate::timekeeping;
+use crate::{rotation, timekeeping};
 
 /// How often counted refusals are written down.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -117,10 +117,11 @@ impl Server {
             tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));
+        let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, timekeeping);
+        let _ = tokio::join!(commands, flushing, timekeeping, rotating);
         resource.flush().await;
         counts(&base).flush().await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());

@@ -22,6 +22,7 @@ pub mod people;
 mod rate;
 mod revocation;
 mod session;
+pub mod signing_keys;
 mod status;
 mod store;
 mod token;

@@ -76,14 +76,36 @@ pub(crate) async fn authorization_server(State(authz): State<Authz>, headers: He
     }
 }
 
+const JSON: &str = "application/json";
+/// RFC 7517 §8.5.2.
+const JWK_SET: &str = "application/jwk-set+json";
+
+/// Whether `Accept` names the set's own media type, and likes plain JSON no better (RFC 9110 §12.5.1).
+/// Whoever has no opinion gets plain JSON, which everything can read.
+fn prefers_set(headers: &HeaderMap) -> bool {
+    let (mut set, mut json) = (0.0, 0.0);
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in values.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight: f32 = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
+        if name.eq_ignore_ascii_case(JWK_SET) {
+            set = weight;
+        } else if name.eq_ignore_ascii_case(JSON) {
+            json = weight;
+        }
+    }
+    set > 0.0 && set >= json
+}
+
 /// `GET /jwks.json`: public keys only (KEYS-01).
 pub(crate) async fn jwks(State(authz): State<Authz>, headers: HeaderMap) -> Response {
     let jwks = authz.keys.jwks();
-    let set = "application/jwk-set+json";
-    let wants_set = headers.get(header::ACCEPT).is_some_and(|v| v.to_str().is_ok_and(|v| v.contains(set)));
-    let content_type = if wants_set { set } else { "application/json" };
-    let mut response =
-        document(&headers, jwks.body.to_vec(), &jwks.etag, content_type, "public, max-age=300");
+    let content_type = if prefers_set(&headers) { JWK_SET } else { JSON };
+    let max_age = authz.keys.config().jwks_max_age.as_secs();
+    let cache = format!("public, max-age={max_age}");
+    let mut response = document(&headers, jwks.body.to_vec(), &jwks.etag, content_type, &cache);
     response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
     response
 }
@@ -94,7 +116,7 @@ fn document(
     body: Vec<u8>,
     etag: &str,
     content_type: &'static str,
-    cache: &'static str,
+    cache: &str,
 ) -> Response {
     let unchanged = request.get(header::IF_NONE_MATCH).is_some_and(|v| {
         v.to_str().is_ok_and(|v| v.split(',').any(|tag| matches!(tag.trim(), t if t == etag || t == "*")))
@@ -106,10 +128,49 @@ fn document(
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Ok(cache) = HeaderValue::try_from(cache) {
+        headers.insert(header::CACHE_CONTROL, cache);
+    }
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(header::ETAG, etag);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// KEYS-01: the set's own media type is for those who ask for it.
+    #[test]
+    fn accept_chooses_between_two_media_types() {
+        let prefers = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::ACCEPT, HeaderValue::from_str(value).unwrap());
+            }
+            prefers_set(&headers)
+        };
+        for yes in [
+            &["application/jwk-set+json"][..],
+            &["application/jwk-set+json, application/json"],
+            &["application/json;q=0.5, application/jwk-set+json"],
+            &["text/html", "Application/JWK-Set+JSON; q=0.1"],
+        ] {
+            assert!(prefers(yes), "{yes:?}");
+        }
+        for no in [
+            &[][..],
+            &["*/*"],
+            &["application/*"],
+            &["application/json"],
+            &["application/jwk-set+json;q=0"],
+            &["application/jwk-set+json;q=0.5, application/json"],
+            &["application/jwk-set+json;q=much"],
+            &["application/jwk-set+jsonx"],
+        ] {
+            assert!(!prefers(no), "{no:?}");
+        }
+    }
 }

@@ -61,6 +61,8 @@ fn required_members(kty: &str) -> Option<&'static [&'static str]> {
     match kty {
         "EC" => Some(&["crv", "kty", "x", "y"]),
         "RSA" => Some(&["e", "kty", "n"]),
+        // RFC 8037 §2.
+        "OKP" => Some(&["crv", "kty", "x"]),
         _ => None,
     }
 }

@@ -7,7 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
-use josekit::jws::{ES256, JwsSigner, JwsVerifier, RS256};
+use josekit::jwk::Jwk;
+use josekit::jwk::alg::ed::{EdCurve, EdKeyPair};
+use josekit::jws::{ES256, EdDSA, JwsSigner, JwsVerifier, RS256};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -36,18 +38,30 @@ pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256; RFC 9068 §2.1 requires it to be there.
     #[serde(rename = "RS256")]
     Rs256,
+    /// Ed25519 (RFC 8037 §3.1). RFC 9864 §2.2 has a name of its own for it, which is understood too.
+    #[serde(rename = "EdDSA", alias = "Ed25519")]
+    EdDsa,
 }
+
+/// The fully-specified name of Ed25519 (RFC 9864 §2.2).
+const ED25519: &str = "Ed25519";
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Es256, Self::Rs256];
+    pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
 
     /// The name, as in `alg`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
             Self::Rs256 => "RS256",
+            Self::EdDsa => "EdDSA",
         }
+    }
+
+    /// Whether a header's `alg` is this one.
+    fn is_named(self, alg: &str) -> bool {
+        alg == self.as_str() || (self == Self::EdDsa && alg == ED25519)
     }
 }
 
@@ -59,14 +73,14 @@ impl fmt::Display for Algorithm {
 
 /// The text names no algorithm that is used here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the signing algorithm must be ES256 or RS256")]
+#[error("the signing algorithm must be ES256, RS256 or EdDSA")]
 pub struct UnknownAlgorithm;
 
 impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name).ok_or(UnknownAlgorithm)
+        Self::ALL.into_iter().find(|algorithm| algorithm.is_named(name)).ok_or(UnknownAlgorithm)
     }
 }
 
@@ -95,6 +109,7 @@ pub(crate) fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Crypt
             PKey::from_ec_key(EcKey::generate(&group)?)?
         }
         Algorithm::Rs256 => PKey::from_rsa(Rsa::generate(RSA_BITS)?)?,
+        Algorithm::EdDsa => PKey::generate_ed25519()?,
     };
     Ok(Zeroizing::new(key.private_key_to_pkcs8()?))
 }
@@ -104,19 +119,38 @@ pub(crate) fn public_half(
     algorithm: Algorithm,
     private: &[u8],
 ) -> Result<(VerifyingKey, PublicJwk), CryptoFailed> {
-    let (jwk, verifier): (_, Box<dyn JwsVerifier>) = match algorithm {
-        Algorithm::Es256 => {
-            let jwk = ES256.key_pair_from_der(private)?.to_jwk_public_key();
-            let verifier = ES256.verifier_from_jwk(&jwk)?;
-            (jwk, Box::new(verifier))
-        }
-        Algorithm::Rs256 => {
-            let jwk = RS256.key_pair_from_der(private)?.to_jwk_public_key();
-            let verifier = RS256.verifier_from_jwk(&jwk)?;
-            (jwk, Box::new(verifier))
-        }
+    let jwk = match algorithm {
+        Algorithm::Es256 => ES256.key_pair_from_der(private)?.to_jwk_public_key(),
+        Algorithm::Rs256 => RS256.key_pair_from_der(private)?.to_jwk_public_key(),
+        Algorithm::EdDsa => ed25519(private)?.to_jwk_public_key(),
     };
-    let jwk = PublicJwk::of(&jwk, algorithm)
+    public(algorithm, &jwk)
+}
+
+/// josekit's EdDSA takes Ed448 as well; here the name means one curve.
+fn ed25519(private: &[u8]) -> Result<EdKeyPair, CryptoFailed> {
+    let pair = EdDSA.key_pair_from_der(private)?;
+    if pair.curve() != EdCurve::Ed25519 {
+        return Err(CryptoFailed("it is a key of another curve than Ed25519".to_owned()));
+    }
+    Ok(pair)
+}
+
+/// The same from what [`public_half`] once published.
+pub(crate) fn public_from_jwk(
+    algorithm: Algorithm,
+    json: &[u8],
+) -> Result<(VerifyingKey, PublicJwk), CryptoFailed> {
+    public(algorithm, &Jwk::from_bytes(json)?)
+}
+
+fn public(algorithm: Algorithm, jwk: &Jwk) -> Result<(VerifyingKey, PublicJwk), CryptoFailed> {
+    let verifier: Box<dyn JwsVerifier> = match algorithm {
+        Algorithm::Es256 => Box::new(ES256.verifier_from_jwk(jwk)?),
+        Algorithm::Rs256 => Box::new(RS256.verifier_from_jwk(jwk)?),
+        Algorithm::EdDsa => Box::new(EdDSA.verifier_from_jwk(jwk)?),
+    };
+    let jwk = PublicJwk::of(jwk, algorithm)
         .ok_or_else(|| CryptoFailed("it described a public key incompletely".to_owned()))?;
     Ok((VerifyingKey { algorithm, verifier }, jwk))
 }
@@ -149,10 +183,18 @@ impl SigningKey {
         let signer: Box<dyn JwsSigner> = match algorithm {
             Algorithm::Es256 => Box::new(ES256.signer_from_der(private)?),
             Algorithm::Rs256 => Box::new(RS256.signer_from_der(private)?),
+            Algorithm::EdDsa => {
+                ed25519(private)?;
+                Box::new(EdDSA.signer_from_der(private)?)
+            }
         };
         // Exactly these three (AT-01).
         let header = json!({ "alg": algorithm.as_str(), "kid": kid, "typ": TYP }).to_string();
         Ok(Self { kid: kid.to_owned(), header: BASE64URL_NOPAD.encode(header.as_bytes()), signer })
+    }
+
+    pub(crate) fn kid(&self) -> &str {
+        &self.kid
     }
 
     pub(crate) fn sign(&self, token: &AccessToken) -> Result<SignedToken, CryptoFailed> {
@@ -235,7 +277,7 @@ pub(crate) fn verify<'k>(
     // A token that chose its own algorithm could have a public key used as an HMAC secret (KEYS-07,
     // RFC 8725 §2.1, §3.1).
     let key = key(&header.kid).ok_or(Unverified::UnknownKey)?;
-    if header.alg != key.algorithm.as_str() {
+    if !key.algorithm.is_named(&header.alg) {
         return Err(Unverified::Algorithm);
     }
     let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).map_err(|_| Unverified::Signature)?;

@@ -2,35 +2,41 @@
 //! committed.
 //!
 //! [`Keys`] is the authorization server's half: it signs. [`Verifier`] is the resource server's: it
-//! holds public keys only, and sees every reload of the other half.
+//! holds public keys only, and sees every change of the other half.
 
 mod check;
 mod client_assertion;
+mod config;
 mod jwks;
 mod jwt;
+mod on_demand;
 mod remembered;
+mod ring;
 pub mod rotation;
 pub mod seal;
 mod store;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use shared::{AccessToken, Db, Fault};
+use shared::{AccessToken, Clock, Db, Fault, Timestamp};
 
 pub use check::{Unacceptable, check};
 pub use client_assertion::{
     AssertionClaims, BadAssertion, BadClientKeys, CLIENT_ALGORITHMS, ClientAssertion, ClientKeys,
 };
+pub use config::{Config, Unsafe};
 pub use jwks::Jwks;
 pub use jwt::{Algorithm, CryptoFailed, SignedToken, UnknownAlgorithm, Unverified, Verified};
+pub use on_demand::{Listed, Rotated};
 pub use remembered::{Memory, Remembered};
+pub use rotation::{Cause, Illegal, NewKey, State};
 pub use seal::{Purpose, Seal, SealError};
 
-use jwks::PublicJwk;
-use jwt::{SigningKey, VerifyingKey};
-use rotation::{NewKey, State};
+use jwt::SigningKey;
+use ring::{KeySet, Ring};
+use rotation::Step;
 use seal::Unsealable;
 use store::StoredKey;
 
@@ -45,8 +51,8 @@ pub enum KeysError {
     Sealed { kid: String, cause: Unsealable },
     #[error("signing key {0} is not the key that its name says; restore the database from a backup")]
     Misnamed(String),
-    #[error("no {0} key is active; choose another signing algorithm, or restore the database from a backup")]
-    NoneActive(Algorithm),
+    #[error("no signing key is active; restore the database from a backup")]
+    NoneActive,
     #[error(transparent)]
     Crypto(#[from] CryptoFailed),
 }
@@ -57,39 +63,46 @@ pub struct Keys(Arc<Inner>);
 
 struct Inner {
     seal: Arc<Seal>,
-    algorithm: Algorithm,
+    config: Config,
+    clock: Clock,
+    db: Db,
+    ring: Mutex<Ring>,
     signer: ArcSwap<SigningKey>,
     published: Arc<ArcSwap<KeySet>>,
-    reloading: Mutex<()>,
-}
-
-/// The public keys of one moment.
-struct KeySet {
-    verifiers: HashMap<String, VerifyingKey>,
-    jwks: Arc<Jwks>,
 }
 
 impl Keys {
     /// Reads the signing keys, and makes the first ones if there are none: one for each algorithm,
-    /// active at once. Tokens are signed with `algorithm`.
+    /// active at once.
     ///
     /// Making an RSA key takes a moment and writing waits for the disk: call it outside the async
     /// runtime's tasks.
     ///
     /// # Errors
     /// See [`KeysError`]; among them a seal key that is not the one of this database (KEYS-05).
-    pub fn open(db: &Db, seal: Arc<Seal>, algorithm: Algorithm) -> Result<Self, KeysError> {
+    pub fn open(db: &Db, seal: Arc<Seal>, config: Config, clock: &Clock) -> Result<Self, KeysError> {
         if !Self::exist(db)? {
-            make_first(db, &seal)?;
+            make_first(db, &seal, &config)?;
         }
-        let (signer, published) = load(db, &seal, algorithm)?;
-        Ok(Self(Arc::new(Inner {
+        let ring = Ring::load(db, &seal, clock.uptime(), None)?;
+        let signer = ring.signer(config.algorithm).ok_or(KeysError::NoneActive)?;
+        let keys = Self(Arc::new(Inner {
             seal,
-            algorithm,
-            signer: ArcSwap::from_pointee(signer),
-            published: Arc::new(ArcSwap::from_pointee(published)),
-            reloading: Mutex::new(()),
-        })))
+            clock: clock.clone(),
+            db: db.clone(),
+            signer: ArcSwap::new(signer),
+            published: Arc::new(ArcSwap::from_pointee(ring.key_set())),
+            ring: Mutex::new(ring),
+            config,
+        }));
+        let weak = Arc::downgrade(&keys.0);
+        db.on_reload(move || {
+            if let Some(inner) = weak.upgrade() {
+                // Without the truth no decision is safe; the writer aborts the process on a panic here.
+                Self(inner).reload().expect("the signing keys can be read anew");
+            }
+        });
+        Ok(keys)
     }
 
     /// Whether the database holds signing keys, so that a missing seal key is a loss (KEYS-05).
@@ -100,18 +113,51 @@ impl Keys {
         db.read(store::any)
     }
 
-    /// Reads the keys anew, after a rotation or when memory may be wrong. On an error nothing changes.
+    /// Reads the keys anew, when memory may be wrong. On an error nothing changes.
     ///
     /// # Errors
     /// As [`Keys::open`].
-    pub fn reload(&self, db: &Db) -> Result<(), KeysError> {
-        // One at a time, so that an older reading never replaces a newer one.
-        let _turn = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (signer, published) = load(db, &self.0.seal, self.0.algorithm)?;
-        // The public key first: no token may exist that the verifier does not know yet (KEYS-03).
-        self.0.published.store(Arc::new(published));
-        self.0.signer.store(Arc::new(signer));
+    pub fn reload(&self) -> Result<(), KeysError> {
+        let mut ring = self.ring();
+        let loaded = Ring::load(&self.0.db, &self.0.seal, self.uptime(), Some(&ring))?;
+        if loaded.signer(self.0.config.algorithm).is_none() {
+            return Err(KeysError::NoneActive);
+        }
+        *ring = loaded;
+        self.show(&ring);
         Ok(())
+    }
+
+    /// Takes every step of the schedule that is due (KEYS-02). Blocks, as [`Keys::open`].
+    ///
+    /// # Errors
+    /// As [`Keys::open`]. Nothing of a step is done then, and the next look tries again.
+    pub fn rotate_due(&self) -> Result<(), KeysError> {
+        let rows = self.0.db.read(store::all)?;
+        let steps = self.due(&rows, self.0.clock.now());
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut made = Vec::new();
+        for step in &steps {
+            if let Step::Publish { algorithm, .. } = step {
+                made.push(NewKey::generate(*algorithm)?);
+            }
+        }
+        let keys = self.clone();
+        self.0.db.write_blocking(move |tx| {
+            // Asked again: a command may have come first.
+            for step in keys.due(&store::all(tx)?, tx.now()) {
+                keys.take(tx, &step, &made)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn due(&self, rows: &[StoredKey], now: Timestamp) -> Vec<Step> {
+        let (ring, uptime) = (self.ring(), self.uptime());
+        rotation::due(rows, &self.0.config, now, |kid| ring.known_for(kid, uptime))
     }
 
     /// Signs an access token (RFC 9068 §2.1) with the active key.
@@ -131,6 +177,44 @@ impl Keys {
     pub fn verifier(&self) -> Verifier {
         Verifier(Arc::clone(&self.0.published))
     }
+
+    /// The algorithm and the schedule.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn signing_kid(&self) -> String {
+        self.0.signer.load().kid().to_owned()
+    }
+
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.0.seal
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.clock.uptime()
+    }
+
+    /// Changes what is in memory.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Ring)) {
+        let mut ring = self.ring();
+        change(&mut ring);
+        self.show(&ring);
+    }
+
+    fn show(&self, ring: &Ring) {
+        // The public key first: no token may exist that the verifier does not know yet (KEYS-03).
+        self.0.published.store(Arc::new(ring.key_set()));
+        // None only for the moment between a removal and the commit that brings its successor: what is
+        // signed until then is refused at once.
+        if let Some(signer) = ring.signer(self.0.config.algorithm) {
+            self.0.signer.store(signer);
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The public half: tells whether a token was signed with one of our keys. Cheap to clone.
@@ -145,7 +229,7 @@ impl Verifier {
     /// See [`Unverified`].
     pub fn verify(&self, compact: &str) -> Result<Verified, Unverified> {
         let set = self.0.load();
-        jwt::verify(compact, |kid| set.verifiers.get(kid))
+        jwt::verify(compact, |kid| set.verifiers.get(kid).map(|key| &**key))
     }
 
     /// Whether a key is still published: what a cache of verified tokens asks at every hit (RS-05).
@@ -154,49 +238,25 @@ impl Verifier {
     }
 }
 
-/// First start: a key for each algorithm, published and activated in one write (KEYS-05).
-fn make_first(db: &Db, seal: &Seal) -> Result<(), KeysError> {
-    let keys = Algorithm::ALL.map(|algorithm| NewKey::generate(seal, algorithm));
-    let keys = keys.into_iter().collect::<Result<Vec<_>, _>>()?;
+/// First start: a key for each algorithm, published and activated in one write (KEYS-05). Nobody has a
+/// key set yet that they could miss in.
+fn make_first(db: &Db, seal: &Arc<Seal>, config: &Config) -> Result<(), KeysError> {
+    let kept = Algorithm::ALL.into_iter().filter(|algorithm| config.keeps(*algorithm));
+    let keys = kept.map(NewKey::generate).collect::<Result<Vec<_>, _>>()?;
+    let seal = Arc::clone(seal);
     db.write_blocking(move |tx| {
         // Another may have come first; then its keys stand, and these are forgotten.
         if store::any(tx)? {
             return Ok(());
         }
+        let cause = Cause::server("first_start");
         for key in &keys {
-            rotation::publish(tx, key)?;
-            rotation::activate(tx, key.kid())?.map_err(|e| Fault::Corrupt(e.to_string()))?;
+            rotation::publish(tx, &seal, key, tx.now(), cause)?;
+            rotation::activate(tx, &seal, key.kid(), cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
         }
         Ok(())
     })?;
     Ok(())
-}
-
-fn load(db: &Db, seal: &Seal, algorithm: Algorithm) -> Result<(SigningKey, KeySet), KeysError> {
-    let mut signer = None;
-    let mut verifiers = HashMap::new();
-    let mut public = Vec::new();
-    for key in db.read(store::all)? {
-        let private = unseal(seal, &key)?;
-        // The public key comes out of the sealed one, so that whoever can write to the database
-        // cannot plant a key of theirs beside our name for it.
-        let (verifier, jwk) = jwt::public_half(key.algorithm, &private)?;
-        if jwk.kid() != key.kid {
-            return Err(KeysError::Misnamed(key.kid));
-        }
-        if key.algorithm == algorithm && key.state == State::Active {
-            signer = Some(SigningKey::from_der(algorithm, &key.kid, &private)?);
-        }
-        verifiers.insert(key.kid, verifier);
-        public.push(jwk);
-    }
-    let signer = signer.ok_or(KeysError::NoneActive(algorithm))?;
-    Ok((signer, KeySet { verifiers, jwks: Arc::new(Jwks::of(public.iter().map(PublicJwk::json))) }))
-}
-
-fn unseal(seal: &Seal, key: &StoredKey) -> Result<zeroize::Zeroizing<Vec<u8>>, KeysError> {
-    seal.unseal(Purpose::SigningKey, store::TABLE, key.kid.as_bytes(), &key.sealed)
-        .map_err(|cause| KeysError::Sealed { kid: key.kid.clone(), cause })
 }
 
 #[cfg(test)]

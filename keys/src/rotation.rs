@@ -1,17 +1,26 @@
-//! The life of a signing key: next, active, retired (KEYS-02). Each step is one transaction with
-//! its audit record; when to take it is decided elsewhere.
+//! The life of a signing key: next, active, retired, removed (KEYS-02). Each step is one transaction with
+//! its audit record, and reaches memory with the commit; when to take it is the schedule's.
+
+pub(crate) mod schedule;
 
 use std::fmt;
+use std::sync::Arc;
 
+use serde::Serialize;
 use shared::audit::{self, Event, Name};
-use shared::{Fault, Tx};
+use shared::{Fault, Timestamp, Tx};
 
-use crate::jwt::{self, Algorithm, CryptoFailed};
+use crate::Keys;
+use crate::jwks::PublicJwk;
+use crate::jwt::{self, Algorithm, CryptoFailed, SigningKey, VerifyingKey};
+use crate::ring::Held;
 use crate::seal::{Purpose, Seal};
-use crate::store;
+use crate::store::{self, StoredKey};
+pub(crate) use schedule::{Step, due};
 
 /// Where a key stands. All three are published; only an active one signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// Published ahead of its use, so that resource servers know it in time.
     Next,
@@ -43,6 +52,40 @@ impl fmt::Display for State {
     }
 }
 
+/// Who takes a step, and why, for the record (AUDIT-08).
+#[derive(Clone, Copy, Debug)]
+pub struct Cause<'c> {
+    by: By,
+    reason: &'c str,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Server,
+    Console(u32),
+}
+
+impl<'c> Cause<'c> {
+    /// The server by itself; `reason` is a short stable word.
+    pub fn server(reason: &'c str) -> Self {
+        Self { by: By::Server, reason }
+    }
+
+    /// Somebody at the machine's console, with the reason that they gave.
+    pub fn console(uid: u32, reason: &'c str) -> Self {
+        Self { by: By::Console(uid), reason }
+    }
+
+    fn event(self, name: Name, kid: &str, algorithm: Algorithm) -> Event {
+        let event = Event::allowed(name).subject(kid);
+        let event = match self.by {
+            By::Server => event.by_server(),
+            By::Console(uid) => event.by_console(uid),
+        };
+        event.detail("kid", kid).detail("alg", algorithm.as_str()).detail("reason", self.reason)
+    }
+}
+
 /// A step that the life of a key does not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Illegal {
@@ -52,12 +95,20 @@ pub enum Illegal {
     NotNext(State),
 }
 
-/// A key just made, already sealed. Making one takes a moment, so it is done before the transaction.
+/// A key just made. Making one takes a moment, so it is done before the transaction.
 pub struct NewKey {
     kid: String,
     algorithm: Algorithm,
-    public_jwk: String,
-    sealed: Vec<u8>,
+    private: zeroize::Zeroizing<Vec<u8>>,
+    jwk: Arc<PublicJwk>,
+    verifying: Arc<VerifyingKey>,
+    signing: Arc<SigningKey>,
+}
+
+impl fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewKey").field("kid", &self.kid).finish_non_exhaustive()
+    }
 }
 
 impl NewKey {
@@ -65,11 +116,19 @@ impl NewKey {
     ///
     /// # Errors
     /// If the cryptographic library fails.
-    pub fn generate(seal: &Seal, algorithm: Algorithm) -> Result<Self, CryptoFailed> {
+    pub fn generate(algorithm: Algorithm) -> Result<Self, CryptoFailed> {
         let private = jwt::generate(algorithm)?;
-        let (_, jwk) = jwt::public_half(algorithm, &private)?;
-        let sealed = seal.seal(Purpose::SigningKey, store::TABLE, jwk.kid().as_bytes(), &private);
-        Ok(Self { kid: jwk.kid().to_owned(), algorithm, public_jwk: jwk.json().to_string(), sealed })
+        let (verifying, jwk) = jwt::public_half(algorithm, &private)?;
+        let kid = jwk.kid().to_owned();
+        let signing = SigningKey::from_der(algorithm, &kid, &private)?;
+        Ok(Self {
+            kid,
+            algorithm,
+            private,
+            jwk: Arc::new(jwk),
+            verifying: Arc::new(verifying),
+            signing: Arc::new(signing),
+        })
     }
 
     /// Its RFC 7638 thumbprint.
@@ -81,32 +140,135 @@ impl NewKey {
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
+}
 
-    pub(crate) fn public_jwk(&self) -> &str {
-        &self.public_jwk
+impl Keys {
+    /// Adds a key as next: published from the commit on, to take over at `activate_at`.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn publish(
+        &self,
+        tx: &Tx<'_>,
+        key: &NewKey,
+        activate_at: Timestamp,
+        cause: Cause<'_>,
+    ) -> Result<(), Fault> {
+        publish(tx, self.seal(), key, activate_at, cause)?;
+        let held = Held {
+            state: State::Next,
+            algorithm: key.algorithm,
+            verifying: Arc::clone(&key.verifying),
+            jwk: Arc::clone(&key.jwk),
+            signing: Some(Arc::clone(&key.signing)),
+            seen: self.uptime(),
+        };
+        let keys = self.clone();
+        tx.after_commit(move || keys.change(|ring| ring.insert(held)));
+        Ok(())
     }
 
-    pub(crate) fn sealed(&self) -> &[u8] {
-        &self.sealed
+    /// Makes a next key active from the commit on, and retires the one it follows, so that there is one at
+    /// every moment (KEYS-03). Answers with the name of the retired key.
+    ///
+    /// # Errors
+    /// The database's fault. A step out of order is an answer.
+    pub fn activate(
+        &self,
+        tx: &Tx<'_>,
+        kid: &str,
+        cause: Cause<'_>,
+    ) -> Result<Result<Option<String>, Illegal>, Fault> {
+        let follows = match activate(tx, self.seal(), kid, cause)? {
+            Ok(follows) => follows,
+            Err(illegal) => return Ok(Err(illegal)),
+        };
+        let (keys, kid, retired) = (self.clone(), kid.to_owned(), follows.clone());
+        tx.after_commit(move || {
+            keys.change(|ring| {
+                let uptime = keys.uptime();
+                if let Some(retired) = &retired {
+                    ring.set(retired, State::Retired, uptime);
+                }
+                ring.set(&kid, State::Active, uptime);
+            });
+        });
+        Ok(Ok(follows))
+    }
+
+    /// Removes a key: no token that it signed counts from here on, before the commit that makes it so
+    /// (KEYS-04). Answers with what it was. If it was active, nothing signs with its algorithm until
+    /// another key is activated in the same transaction.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn remove(&self, tx: &Tx<'_>, kid: &str, cause: Cause<'_>) -> Result<Result<State, Illegal>, Fault> {
+        let Some(key) = store::find(tx, kid)? else {
+            return Ok(Err(Illegal::Unknown));
+        };
+        moved(store::remove(tx, kid)?)?;
+        let event = cause.event(Name::KeyRemoved, kid, key.algorithm);
+        audit::append(tx, event.detail("state", key.state.to_string()))?;
+        let forget = || {
+            let (keys, kid) = (self.clone(), kid.to_owned());
+            move || keys.change(|ring| ring.remove(&kid))
+        };
+        tx.before_commit(forget());
+        // Once more, after what an earlier job of the same batch has published.
+        tx.after_commit(forget());
+        Ok(Ok(key.state))
+    }
+
+    /// Retires a key that nothing follows: its algorithm is not used here any more.
+    fn retire(&self, tx: &Tx<'_>, kid: &str, cause: Cause<'_>) -> Result<(), Fault> {
+        let Some(key) = store::find(tx, kid)? else { return Ok(()) };
+        retire(tx, self.seal(), &key, cause)?;
+        let (keys, kid) = (self.clone(), kid.to_owned());
+        tx.after_commit(move || keys.change(|ring| ring.set(&kid, State::Retired, keys.uptime())));
+        Ok(())
+    }
+
+    /// Takes a step of the schedule, if it is due still. A key to publish must be among `made`.
+    pub(crate) fn take(&self, tx: &Tx<'_>, step: &Step, made: &[NewKey]) -> Result<(), Fault> {
+        match step {
+            Step::Publish { algorithm, activate_at } => {
+                match made.iter().find(|key| key.algorithm == *algorithm) {
+                    Some(key) => self.publish(tx, key, *activate_at, Cause::server("schedule")),
+                    // The need arose in between; the next look has one.
+                    None => Ok(()),
+                }
+            }
+            Step::Activate(kid) => match self.activate(tx, kid, Cause::server("schedule"))? {
+                Ok(_) => Ok(()),
+                Err(illegal) => Err(Fault::Corrupt(illegal.to_string())),
+            },
+            Step::Retire(kid) => self.retire(tx, kid, Cause::server("algorithm_unused")),
+            Step::Remove { kid, reason } => self.remove(tx, kid, Cause::server(reason)).map(drop),
+        }
     }
 }
 
-/// Adds a key as next. Memory follows at [`crate::Keys::reload`].
-///
-/// # Errors
-/// The database's fault.
-pub fn publish(tx: &Tx<'_>, key: &NewKey) -> Result<(), Fault> {
-    store::insert(tx, key)?;
-    let event = Event::allowed(Name::KeyPublished).by_server().subject(&key.kid);
-    audit::append(tx, event.detail("alg", key.algorithm.as_str()))
+/// [`Keys::publish`] in the database alone.
+pub(crate) fn publish(
+    tx: &Tx<'_>,
+    seal: &Seal,
+    key: &NewKey,
+    activate_at: Timestamp,
+    cause: Cause<'_>,
+) -> Result<(), Fault> {
+    let sealed = seal.seal(Purpose::SigningKey, store::TABLE, key.kid.as_bytes(), &key.private);
+    store::insert(tx, &key.kid, key.algorithm, &key.jwk.json().to_string(), &sealed, activate_at)?;
+    let event = cause.event(Name::KeyPublished, &key.kid, key.algorithm);
+    audit::append(tx, event.detail("activate_at", activate_at.to_string()))
 }
 
-/// Makes a next key active, and retires the one it follows, so that there is one at every moment
-/// (KEYS-03). Answers with the name of the retired key.
-///
-/// # Errors
-/// The database's fault. A step out of order is an answer.
-pub fn activate(tx: &Tx<'_>, kid: &str) -> Result<Result<Option<String>, Illegal>, Fault> {
+/// [`Keys::activate`] in the database alone.
+pub(crate) fn activate(
+    tx: &Tx<'_>,
+    seal: &Seal,
+    kid: &str,
+    cause: Cause<'_>,
+) -> Result<Result<Option<String>, Illegal>, Fault> {
     let Some(key) = store::find(tx, kid)? else {
         return Ok(Err(Illegal::Unknown));
     };
@@ -115,25 +277,23 @@ pub fn activate(tx: &Tx<'_>, kid: &str) -> Result<Result<Option<String>, Illegal
     }
     let follows = store::active(tx, key.algorithm)?;
     if let Some(follows) = &follows {
-        retire(tx, follows)?;
+        retire(tx, seal, follows, cause)?;
     }
     moved(store::activate(tx, kid)?)?;
-    let event = Event::allowed(Name::KeyActivated).by_server().subject(kid);
-    let event = event.detail("alg", key.algorithm.as_str());
-    audit::append(
-        tx,
-        match &follows {
-            Some(follows) => event.detail("retired", follows.as_str()),
-            None => event,
-        },
-    )?;
-    Ok(Ok(follows))
+    audit::append(tx, cause.event(Name::KeyActivated, kid, key.algorithm))?;
+    Ok(Ok(follows.map(|key| key.kid)))
 }
 
-/// Only ever a step of [`activate`]: to retire a key without a successor would leave nothing to sign
-/// with. It stands in that step's record.
-fn retire(tx: &Tx<'_>, kid: &str) -> Result<(), Fault> {
-    moved(store::retire(tx, kid)?)
+/// The private half is written over with the public one, still sealed: it has nothing left to sign, and
+/// what verifies must come from nobody but us.
+fn retire(tx: &Tx<'_>, seal: &Seal, key: &StoredKey, cause: Cause<'_>) -> Result<(), Fault> {
+    let closed = |cause: &dyn fmt::Display| Fault::Corrupt(format!("signing key {}: {cause}", key.kid));
+    let row = key.kid.as_bytes();
+    let private = seal.unseal(Purpose::SigningKey, store::TABLE, row, &key.sealed).map_err(|e| closed(&e))?;
+    let (_, jwk) = jwt::public_half(key.algorithm, &private).map_err(|e| closed(&e))?;
+    let sealed = seal.seal(Purpose::PublicKey, store::TABLE, row, jwk.json().to_string().as_bytes());
+    moved(store::retire(tx, &key.kid, &sealed)?)?;
+    audit::append(tx, cause.event(Name::KeyRetired, &key.kid, key.algorithm))
 }
 
 /// The state was read in the same transaction, so a step that moves no row means a broken table.

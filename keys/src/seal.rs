@@ -39,10 +39,13 @@ pub enum Purpose {
     Csrf,
     /// What the database keeps of a device's user code: so short that a bare digest would tell it (RFC 8628 §6.1).
     UserCode,
+    /// What is left of retired signing keys.
+    PublicKey,
 }
 
 impl Purpose {
-    const ALL: [Self; 4] = [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode];
+    const ALL: [Self; 5] =
+        [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode, Self::PublicKey];
 
     /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
     fn info(self) -> &'static [u8] {
@@ -51,6 +54,7 @@ impl Purpose {
             Self::RefreshToken => b"portcullis seal v1 refresh-token",
             Self::Csrf => b"portcullis seal v1 csrf",
             Self::UserCode => b"portcullis seal v1 user-code",
+            Self::PublicKey => b"portcullis seal v1 public-key",
         }
     }
 }
@@ -58,7 +62,8 @@ impl Purpose {
 /// The opened seal key. Everything is derived once; the key itself is not kept.
 pub struct Seal {
     id: [u8; ID],
-    subkeys: [Subkey; Purpose::ALL.len()],
+    /// One for each purpose, in their order.
+    subkeys: Vec<Subkey>,
 }
 
 struct Subkey {
@@ -93,8 +98,8 @@ impl Seal {
             let bytes = hkdf(&key.secret[..], &key.id, purpose.info())?;
             Ok::<_, ErrorStack>(Subkey { mac: PKey::hmac(&bytes[..])?, bytes })
         };
-        let [signing_key, refresh_token, csrf, user_code] = Purpose::ALL.map(subkey);
-        Ok(Self { id: key.id, subkeys: [signing_key?, refresh_token?, csrf?, user_code?] })
+        let subkeys = Purpose::ALL.into_iter().map(subkey).collect::<Result<_, _>>()?;
+        Ok(Self { id: key.id, subkeys })
     }
 
     /// The key's id: tells two seal keys apart, and is no secret.

@@ -1,21 +1,30 @@
 //! The table `signing_key`.
 
 use shared::db::{Conn, Row, params};
-use shared::{Fault, Tx};
+use shared::{Fault, Timestamp, Tx};
 
 use crate::jwt::Algorithm;
-use crate::rotation::{NewKey, State};
+use crate::rotation::State;
 
 /// The table's name, which sealed values are bound to.
 pub(crate) const TABLE: &str = "signing_key";
 
-/// A row. The public key in it is for people to read; what is used comes out of `sealed`.
+/// A row. The public key beside it is for people to read; what is used comes out of `sealed`.
+#[derive(Clone, Debug)]
 pub(crate) struct StoredKey {
     pub(crate) kid: String,
     pub(crate) algorithm: Algorithm,
     pub(crate) state: State,
+    /// The private key; the public one once it is retired.
     pub(crate) sealed: Vec<u8>,
+    pub(crate) created_at: Timestamp,
+    /// When a next key is to take over.
+    pub(crate) activate_at: Option<Timestamp>,
+    pub(crate) activated_at: Option<Timestamp>,
+    pub(crate) retired_at: Option<Timestamp>,
 }
+
+const COLUMNS: &str = "kid, alg, state, sealed, created_at, activate_at, activated_at, retired_at";
 
 /// Whether there is any key at all.
 pub(crate) fn any(conn: &Conn<'_>) -> Result<bool, Fault> {
@@ -24,31 +33,58 @@ pub(crate) fn any(conn: &Conn<'_>) -> Result<bool, Fault> {
 
 /// Every key, oldest first.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<StoredKey>, Fault> {
-    conn.query("SELECT kid, alg, state, sealed FROM signing_key ORDER BY created_at, kid", [], stored)
+    conn.query(&format!("SELECT {COLUMNS} FROM signing_key ORDER BY created_at, kid"), [], stored)
 }
 
 /// The key with this name.
 pub(crate) fn find(conn: &Conn<'_>, kid: &str) -> Result<Option<StoredKey>, Fault> {
-    conn.query_row("SELECT kid, alg, state, sealed FROM signing_key WHERE kid = ?1", params![kid], stored)
+    conn.query_row(&format!("SELECT {COLUMNS} FROM signing_key WHERE kid = ?1"), params![kid], stored)
 }
 
-/// The name of the key that signs with this algorithm. There is one at most, by the table's index.
-pub(crate) fn active(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<String>, Fault> {
+/// The key that signs with this algorithm. There is one at most, by the table's index.
+pub(crate) fn active(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<StoredKey>, Fault> {
     conn.query_row(
-        "SELECT kid FROM signing_key WHERE alg = ?1 AND state = 'active'",
+        &format!("SELECT {COLUMNS} FROM signing_key WHERE alg = ?1 AND state = 'active'"),
         params![algorithm.as_str()],
-        |row| row.get(0),
+        stored,
+    )
+}
+
+/// The key that is to follow it: the oldest, should there be several.
+pub(crate) fn next(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<StoredKey>, Fault> {
+    conn.query_row(
+        &format!(
+            "SELECT {COLUMNS} FROM signing_key WHERE alg = ?1 AND state = 'next' ORDER BY created_at, kid LIMIT 1"
+        ),
+        params![algorithm.as_str()],
+        stored,
     )
 }
 
 /// Adds a key in state next.
-pub(crate) fn insert(tx: &Tx<'_>, key: &NewKey) -> Result<(), Fault> {
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    kid: &str,
+    algorithm: Algorithm,
+    public_jwk: &str,
+    sealed: &[u8],
+    activate_at: Timestamp,
+) -> Result<(), Fault> {
     tx.execute(
-        "INSERT INTO signing_key (kid, alg, state, public_jwk, sealed, created_at)
-         VALUES (?1, ?2, 'next', ?3, ?4, ?5)",
-        params![key.kid(), key.algorithm().as_str(), key.public_jwk(), key.sealed(), tx.now()],
+        "INSERT INTO signing_key (kid, alg, state, public_jwk, sealed, created_at, activate_at)
+         VALUES (?1, ?2, 'next', ?3, ?4, ?5, ?6)",
+        params![kid, algorithm.as_str(), public_jwk, sealed, tx.now(), activate_at],
     )
     .map(drop)
+}
+
+/// Another time for a next key to take over.
+pub(crate) fn reschedule(tx: &Tx<'_>, kid: &str, activate_at: Timestamp) -> Result<bool, Fault> {
+    let changed = tx.execute(
+        "UPDATE signing_key SET activate_at = ?2 WHERE kid = ?1 AND state = 'next'",
+        params![kid, activate_at],
+    )?;
+    Ok(changed == 1)
 }
 
 /// Next becomes active; false if it was not next.
@@ -60,13 +96,18 @@ pub(crate) fn activate(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Active becomes retired; false if it was not active.
-pub(crate) fn retire(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
+/// Active becomes retired, and what was sealed is written over; false if it was not active.
+pub(crate) fn retire(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Fault> {
     let changed = tx.execute(
-        "UPDATE signing_key SET state = 'retired', retired_at = ?2 WHERE kid = ?1 AND state = 'active'",
-        params![kid, tx.now()],
+        "UPDATE signing_key SET state = 'retired', retired_at = ?2, sealed = ?3 WHERE kid = ?1 AND state = 'active'",
+        params![kid, tx.now(), sealed],
     )?;
     Ok(changed == 1)
+}
+
+/// Forgets a key; false if there was none.
+pub(crate) fn remove(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
+    Ok(tx.execute("DELETE FROM signing_key WHERE kid = ?1", params![kid])? == 1)
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredKey, Fault> {
@@ -78,5 +119,9 @@ fn stored(row: &Row<'_>) -> Result<StoredKey, Fault> {
         algorithm: algorithm.parse().map_err(|_| unknown("an unknown algorithm"))?,
         state: State::named(&state).ok_or_else(|| unknown("an unknown state"))?,
         sealed: row.get(3)?,
+        created_at: row.get(4)?,
+        activate_at: row.get(5)?,
+        activated_at: row.get(6)?,
+        retired_at: row.get(7)?,
     })
 }

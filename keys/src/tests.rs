@@ -11,6 +11,7 @@ use super::*;
 /// A data directory with a database and a seal key.
 pub(crate) struct Fixture {
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Clock,
     pub(crate) db: Db,
     pub(crate) seal: Arc<Seal>,
 }
@@ -18,32 +19,40 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let db = database(dir.path());
+        let clock = Clock::held(Timestamp(1000));
+        let db = database(dir.path(), &clock);
         let seal = Arc::new(Seal::open_or_create(&dir.path().join("seal.key"), true).unwrap());
-        Self { dir, db, seal }
+        Self { dir, clock, db, seal }
     }
 
     pub(crate) fn keys(&self, algorithm: Algorithm) -> Keys {
-        Keys::open(&self.db, Arc::clone(&self.seal), algorithm).unwrap()
+        self.open(Config { algorithm, ..Config::default() }).unwrap()
     }
 
-    /// Makes a key of this algorithm and takes it through publish and activate.
-    pub(crate) fn rotate(&self, algorithm: Algorithm) -> String {
-        let key = NewKey::generate(&self.seal, algorithm).unwrap();
-        let kid = key.kid().to_owned();
-        self.db
-            .write_blocking(move |tx| {
-                rotation::publish(tx, &key)?;
-                rotation::activate(tx, key.kid())
-            })
-            .unwrap()
-            .unwrap();
-        kid
+    pub(crate) fn open(&self, config: Config) -> Result<Keys, KeysError> {
+        Keys::open(&self.db, Arc::clone(&self.seal), config, &self.clock)
+    }
+
+    /// As after a restart: another process that finds what this one wrote.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { dir, clock, db, seal } = self;
+        drop((db, seal));
+        let clock = Clock::held(clock.wall());
+        let db = database(dir.path(), &clock);
+        let seal = Arc::new(Seal::open_or_create(&dir.path().join("seal.key"), false).unwrap());
+        Self { dir, clock, db, seal }
     }
 }
 
-fn database(dir: &Path) -> Db {
-    Db::open(&dir.join("portcullis.db"), &SCHEMA, None, &Clock::held(Timestamp(1000))).unwrap()
+/// Makes a key of this algorithm and has it take over at once.
+pub(crate) fn rotate(keys: &Keys, algorithm: Algorithm) -> String {
+    let key = NewKey::generate(algorithm).unwrap();
+    let all = keys.clone();
+    keys.0.db.write_blocking(move |tx| all.rotate(tx, &key, true, Cause::server("test"))).unwrap().kid
+}
+
+fn database(dir: &Path, clock: &Clock) -> Db {
+    Db::open(&dir.join("portcullis.db"), &SCHEMA, None, clock).unwrap()
 }
 
 /// An ordinary token, good from 1000 to 1900.
@@ -85,20 +94,19 @@ fn the_key_set_holds_nothing_private() {
 /// KEYS-02, KEYS-05: the first start makes a key for each algorithm; the second makes none.
 #[test]
 fn the_first_start_makes_the_keys_and_a_restart_keeps_them() {
-    let Fixture { dir, db, seal } = Fixture::new();
-    assert!(!Keys::exist(&db).unwrap());
-    let keys = Keys::open(&db, Arc::clone(&seal), Algorithm::Es256).unwrap();
-    let again = Keys::open(&db, seal, Algorithm::Es256).unwrap();
-    assert!(Keys::exist(&db).unwrap());
+    let fixture = Fixture::new();
+    assert!(!Keys::exist(&fixture.db).unwrap());
+    let keys = fixture.keys(Algorithm::Es256);
+    let again = fixture.keys(Algorithm::Es256);
+    assert!(Keys::exist(&fixture.db).unwrap());
     assert_eq!(keys.jwks().etag, again.jwks().etag);
     assert_eq!(published(&again).len(), 2);
     // One record for each step of each key.
-    assert_eq!(db.read(audit::count).unwrap(), 4);
+    assert_eq!(fixture.db.read(audit::count).unwrap(), 4);
     let signed = keys.sign(&token()).unwrap();
-    drop((keys, again, db));
+    drop((keys, again));
 
-    let seal = Arc::new(Seal::open_or_create(&dir.path().join("seal.key"), false).unwrap());
-    let keys = Keys::open(&database(dir.path()), seal, Algorithm::Es256).unwrap();
+    let keys = fixture.restarted().keys(Algorithm::Es256);
     assert_eq!(published(&keys).len(), 2);
     assert_eq!(keys.verifier().verify(&signed.text).unwrap().kid, signed.kid);
 }
@@ -109,7 +117,7 @@ fn two_first_starts_at_once_make_one_set_of_keys() {
     let fixture = Fixture::new();
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| make_first(&fixture.db, &fixture.seal).unwrap());
+            scope.spawn(|| make_first(&fixture.db, &fixture.seal, &Config::default()).unwrap());
         }
     });
     assert_eq!(published(&fixture.keys(Algorithm::Es256)).len(), 2);
@@ -123,7 +131,7 @@ fn another_seal_key_is_refused() {
     drop(fixture.keys(Algorithm::Es256));
     let other_path = fixture.dir.path().join("other.key");
     let other = Arc::new(Seal::open_or_create(&other_path, true).unwrap());
-    let refused = refusal(Keys::open(&fixture.db, other, Algorithm::Es256));
+    let refused = refusal(Keys::open(&fixture.db, other, Config::default(), &fixture.clock));
     assert!(
         refused.contains("sealed with seal key") && refused.contains("put the seal.key back"),
         "{refused}"
@@ -134,7 +142,7 @@ fn another_seal_key_is_refused() {
     let mixed = format!("{}\n{}\n", right.lines().next().unwrap(), wrong.lines().nth(1).unwrap());
     std::fs::write(&other_path, mixed).unwrap();
     let other = Arc::new(Seal::open_or_create(&other_path, false).unwrap());
-    let refused = refusal(Keys::open(&fixture.db, other, Algorithm::Es256));
+    let refused = refusal(Keys::open(&fixture.db, other, Config::default(), &fixture.clock));
     assert!(refused.contains("another key of the same id"), "{refused}");
 }
 
@@ -153,7 +161,7 @@ fn a_private_key_in_another_row_is_refused() {
             )
         })
         .unwrap();
-    let refused = refusal(Keys::open(&fixture.db, Arc::clone(&fixture.seal), Algorithm::Es256));
+    let refused = refusal(fixture.open(Config::default()));
     assert!(refused.contains("moved from another row"), "{refused}");
 }
 
@@ -171,7 +179,7 @@ fn a_key_that_is_not_what_its_name_says_is_refused() {
             tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])
         })
         .unwrap();
-    assert!(refusal(keys.reload(&fixture.db).map(|()| keys)).contains("is not the key that its name says"));
+    assert!(refusal(keys.reload().map(|()| keys)).contains("is not the key that its name says"));
 }
 
 /// KEYS-05: the public key in the row is for reading; nobody can plant another one there.
@@ -184,26 +192,43 @@ fn a_planted_public_key_is_not_used() {
         .db
         .write_blocking(|tx| tx.execute("UPDATE signing_key SET public_jwk = '{\"kty\":\"EC\"}'", params![]))
         .unwrap();
-    keys.reload(&fixture.db).unwrap();
+    keys.reload().unwrap();
     assert_eq!(keys.jwks().body, before.body);
 }
 
-/// KEYS-03: without an active key nothing is signed by another one; a failed reload changes nothing.
+/// KEYS-03: without any active key nothing opens; a failed reload changes nothing.
 #[test]
 fn no_active_key_is_refused() {
     let fixture = Fixture::new();
     let keys = fixture.keys(Algorithm::Es256);
-    fixture
-        .db
-        .write_blocking(|tx| {
-            tx.execute("UPDATE signing_key SET state = 'retired' WHERE alg = 'ES256'", params![])
-        })
-        .unwrap();
-    assert!(matches!(keys.reload(&fixture.db), Err(KeysError::NoneActive(Algorithm::Es256))));
+    fixture.db.write_blocking(|tx| tx.execute("UPDATE signing_key SET state = 'next'", params![])).unwrap();
+    assert!(matches!(keys.reload(), Err(KeysError::NoneActive)));
     keys.sign(&token()).unwrap();
-    let refused = refusal(Keys::open(&fixture.db, Arc::clone(&fixture.seal), Algorithm::Es256));
-    assert!(refused.contains("no ES256 key is active"), "{refused}");
-    fixture.keys(Algorithm::Rs256);
+    let refused = refusal(fixture.open(Config::default()));
+    assert!(refused.contains("no signing key is active"), "{refused}");
+}
+
+/// KEYS-03: another algorithm signs once its key is known to everybody; until then the one before does.
+#[test]
+fn a_new_algorithm_waits_until_its_key_is_known() {
+    let fixture = Fixture::new();
+    let es256 = fixture.keys(Algorithm::Es256).sign(&token()).unwrap();
+    // Known from the beginning.
+    let rs256 = fixture.keys(Algorithm::Rs256).sign(&token()).unwrap();
+    assert_ne!(rs256.kid, es256.kid);
+
+    let keys = fixture.keys(Algorithm::EdDsa);
+    assert_eq!(published(&keys).len(), 2);
+    keys.rotate_due().unwrap();
+    assert_eq!(published(&keys).len(), 3);
+    assert_eq!(keys.sign(&token()).unwrap().kid, es256.kid);
+    fixture.clock.advance(keys.config().publish_ahead);
+    keys.rotate_due().unwrap();
+    let eddsa = keys.sign(&token()).unwrap();
+    assert!(eddsa.kid != es256.kid && eddsa.kid != rs256.kid);
+    for signed in [es256, rs256, eddsa] {
+        assert_eq!(keys.verifier().verify(&signed.text).unwrap().kid, signed.kid);
+    }
 }
 
 /// KEYS-03: a rotation reaches clones of the verifier, and what the old key signed still verifies.
@@ -214,9 +239,7 @@ fn a_rotation_breaks_no_token() {
     let verifier = keys.verifier();
     let old = keys.sign(&token()).unwrap();
     let before = keys.jwks();
-    let kid = fixture.rotate(Algorithm::Es256);
-    assert!(!verifier.knows(&kid));
-    keys.reload(&fixture.db).unwrap();
+    let kid = rotate(&keys, Algorithm::Es256);
     assert!(verifier.knows(&kid) && verifier.knows(&old.kid));
     let new = keys.sign(&token()).unwrap();
     assert_eq!(new.kid, kid);

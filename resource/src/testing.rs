@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::Request;
 use http::request::Builder;
 use http_body_util::BodyExt;
-use keys::{Algorithm, Keys, Seal};
+use keys::{Keys, Seal};
 use serde_json::Value;
 use shared::access_token::Jti;
 use shared::rate::Quota;
@@ -45,8 +45,9 @@ pub(crate) fn keys() -> &'static Keys {
         elsewhere(|| {
             let dir = tempfile::tempdir().unwrap();
             let seal = Seal::open_or_create(&dir.path().join("seal.key"), true).unwrap();
-            let db = Db::open(&dir.path().join("keys.db"), &SCHEMA, None, &Clock::held(NOW)).unwrap();
-            Keys::open(&db, Arc::new(seal), Algorithm::Es256).unwrap()
+            let clock = Clock::held(NOW);
+            let db = Db::open(&dir.path().join("keys.db"), &SCHEMA, None, &clock).unwrap();
+            Keys::open(&db, Arc::new(seal), keys::Config::default(), &clock).unwrap()
         })
     })
 }

@@ -214,3 +214,6 @@ CREATE TABLE authorization_transaction (
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
 CREATE INDEX authorization_transaction_client ON authorization_transaction (client_id);
+
+-- When a key that is next takes over (KEYS-02).
+ALTER TABLE signing_key ADD COLUMN activate_at INTEGER;

@@ -13,6 +13,7 @@ use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
 use super::keys::{Key, Text, meant};
+use super::signing::Signing;
 use super::{Listen, front};
 use crate::base;
 use crate::cli::Given;
@@ -23,8 +24,8 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 9] =
-    ["issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "rate"];
+const KEYS: [&str; 10] =
+    ["issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "rate", "keys"];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 
@@ -43,6 +44,7 @@ pub struct File {
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
     pub limits: Limits,
+    pub signing: Signing,
 }
 
 impl Default for File {
@@ -60,6 +62,7 @@ impl Default for File {
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
             limits: Limits::default(),
+            signing: Signing::default(),
         }
     }
 }
@@ -94,6 +97,7 @@ impl File {
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
                 "rate" => front::limits(&key, &mut file.limits)?,
+                "keys" => file.signing = Signing::read(&key, folder)?,
                 _ => return Err(key.unknown(&KEYS)),
             }
         }
@@ -135,6 +139,7 @@ impl File {
             rules: self.rules.clone(),
             limits: self.limits,
             authz: authz::Config { device: self.device, ..authz::Config::default() },
+            keys: self.signing.keys.clone(),
         }
     }
 

@@ -2,9 +2,12 @@
 //! both.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Error, anyhow, bail};
 use toml::de::{DeTable, DeValue};
+
+use crate::cli::duration;
 
 /// None belongs into a name, and each would break a complaint's one line.
 const CONTROL: &str = "a line break or another control character";
@@ -114,6 +117,14 @@ impl<'t> Key<'t> {
             DeValue::String(text) => Ok(Err(text)),
             _ => Err(self.wrong("a number or a string")),
         }
+    }
+
+    /// A length of time, and not none.
+    pub(super) fn duration(&self) -> anyhow::Result<Duration> {
+        let text = self.text()?;
+        duration::parse_some(text).map_err(|usage| {
+            anyhow!("`{}` at {} is `{text}`, not a length of time; {usage}", self.name, self.at())
+        })
     }
 
     /// The values of a list.

@@ -77,6 +77,8 @@ impl TestApp {
             // A clock that stands still fills no bucket.
             base.limits = Limits::off();
         }
+        // The clock is held, so that steps of the schedule are due when a test says so.
+        base.keys.look = std::time::Duration::from_millis(100);
         let docs = dir.path().join("docs");
         std::fs::create_dir(&docs).unwrap();
         std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")
@@ -129,9 +131,14 @@ impl TestApp {
 
     /// Stops the server and starts it again on the same port and data.
     pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+
+    /// Stops the server; its data stay.
+    pub async fn stop(self) -> Stopped {
         self.stop.cancel();
         self.task.await.unwrap();
-        Self::open(self.dir, self.clock, self.port, self.base).await
+        Stopped { dir: self.dir, clock: self.clock, port: self.port, base: self.base }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -262,6 +269,25 @@ impl TestApp {
     /// Whether this event is on record with this reason.
     pub fn has_event(&self, event: &str, reason: Option<&str>) -> bool {
         self.events().iter().any(|(e, r)| e == event && r.as_deref() == reason)
+    }
+}
+
+/// A server that was stopped.
+pub struct Stopped {
+    pub clock: Clock,
+    dir: Arc<tempfile::TempDir>,
+    port: u16,
+    base: base::Settings,
+}
+
+impl Stopped {
+    /// Starts it again, on the same port.
+    pub async fn start(self) -> TestApp {
+        TestApp::open(self.dir, self.clock, self.port, self.base).await
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 }
 

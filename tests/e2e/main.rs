@@ -13,6 +13,7 @@ mod conformance;
 mod device;
 mod durability;
 mod harness;
+mod keys;
 mod login;
 mod npm_clients;
 mod offline;

@@ -177,3 +177,37 @@ pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<()
     )?;
     Ok(())
 }
+
+/// Grants on which access tokens were issued in a span of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Issued {
+    pub grants: u32,
+    pub users: u32,
+    pub clients: u32,
+    /// When the last one was issued.
+    pub last: Option<Timestamp>,
+}
+
+/// The live grants on which an access token was issued between two moments, both included: with every one a
+/// code was spent, or a refresh token was made. A client's own grants say only since when they are.
+pub(crate) fn issued_between(
+    conn: &Conn<'_>,
+    since: Timestamp,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<Issued, Fault> {
+    let found = conn.query_row(
+        "WITH issue (grant_id, at) AS (
+             SELECT grant_id, created_at FROM refresh_token WHERE created_at BETWEEN ?1 AND ?2
+             UNION ALL SELECT grant_id, spent_at FROM authorization_code WHERE spent_at BETWEEN ?1 AND ?2),
+         holder (grant_id, user_id, client_id, at) AS (
+             SELECT g.id, g.user_id, g.client_id, i.at FROM issue i JOIN access_grant g ON g.id = i.grant_id
+             WHERE g.revoked_at IS NULL AND g.expires_at > ?3
+             UNION ALL SELECT id, NULL, client_id, min(?2, ?3) FROM client_grant
+             WHERE revoked_at IS NULL AND created_at <= ?2)
+         SELECT count(DISTINCT grant_id), count(DISTINCT user_id), count(DISTINCT client_id), max(at) FROM holder",
+        params![since, until, now],
+        |row| Ok(Issued { grants: row.get(0)?, users: row.get(1)?, clients: row.get(2)?, last: row.get(3)? }),
+    )?;
+    Ok(found.unwrap_or(Issued { grants: 0, users: 0, clients: 0, last: None }))
+}

@@ -45,13 +45,16 @@ impl Pair {
 
 static ES: LazyLock<Pair> = LazyLock::new(|| Pair::new(Algorithm::Es256));
 static RS: LazyLock<Pair> = LazyLock::new(|| Pair::new(Algorithm::Rs256));
+static ED: LazyLock<Pair> = LazyLock::new(|| Pair::new(Algorithm::EdDsa));
 
 fn claims() -> Vec<u8> {
     serde_json::to_vec(&token()).unwrap()
 }
 
 fn verified(compact: &str) -> Result<Verified, Unverified> {
-    verify(compact, |kid| [&*ES, &*RS].into_iter().find(|pair| pair.kid() == kid).map(|pair| &pair.verifying))
+    verify(compact, |kid| {
+        [&*ES, &*RS, &*ED].into_iter().find(|pair| pair.kid() == kid).map(|pair| &pair.verifying)
+    })
 }
 
 fn refused(compact: &str) -> Unverified {
@@ -62,10 +65,10 @@ fn decoded(part: &str) -> Value {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
 }
 
-/// AT-01: ES256 and RS256 work, with exactly three members in the header.
+/// AT-01: ES256, RS256 and EdDSA work, with exactly three members in the header.
 #[test]
 fn a_signed_token_verifies() {
-    for pair in [&*ES, &*RS] {
+    for pair in [&*ES, &*RS, &*ED] {
         let token = token();
         let signed = pair.signing.sign(&token).unwrap();
         assert_eq!(verified(&signed.text), Ok(Verified { token, kid: signed.kid }));
@@ -74,6 +77,31 @@ fn a_signed_token_verifies() {
         assert_eq!(header, json!({ "alg": alg, "kid": pair.kid(), "typ": "at+jwt" }));
     }
     assert!(ES.good().len() < 4096);
+}
+
+/// AT-01: Ed25519 has two names (RFC 9864 §2.2); a key of another kind has neither.
+#[test]
+fn ed25519_goes_by_its_other_name_too() {
+    let named =
+        |pair: &Pair, alg: &str| pair.with_header(&json!({ "alg": alg, "kid": pair.kid(), "typ": "at+jwt" }));
+    assert_eq!(verified(&named(&ED, "Ed25519")).unwrap().kid, ED.kid());
+    assert_eq!(refused(&named(&ED, "Ed448")), Unverified::Algorithm);
+    assert_eq!(refused(&named(&ES, "Ed25519")), Unverified::Algorithm);
+    assert_eq!(ED.public.json()["crv"], "Ed25519");
+}
+
+/// KEYS-05: what is kept of a retired key verifies like the key itself.
+#[test]
+fn a_published_key_is_enough_to_verify() {
+    for (pair, algorithm) in [(&*ES, Algorithm::Es256), (&*RS, Algorithm::Rs256), (&*ED, Algorithm::EdDsa)] {
+        let json = pair.public.json().to_string();
+        let (verifying, jwk) = public_from_jwk(algorithm, json.as_bytes()).unwrap();
+        assert_eq!((jwk.kid(), jwk.json()), (pair.kid(), pair.public.json()));
+        assert!(verify(&pair.good(), |_| Some(&verifying)).is_ok());
+        let other = if algorithm == Algorithm::Es256 { Algorithm::Rs256 } else { Algorithm::Es256 };
+        assert!(public_from_jwk(other, json.as_bytes()).is_err());
+        assert!(public_from_jwk(algorithm, b"{}").is_err());
+    }
 }
 
 /// RFC 9068 §4: the long form of `typ`, in whatever case.
@@ -157,7 +185,7 @@ fn another_algorithm_is_refused() {
 /// RFC 8725 §2.1: a public key, in whatever form it is published, is no HMAC secret.
 #[test]
 fn a_public_key_as_an_hmac_secret_is_refused() {
-    for pair in [&*ES, &*RS] {
+    for pair in [&*ES, &*RS, &*ED] {
         let key = PKey::private_key_from_der(&pair.private).unwrap();
         for secret in [
             key.public_key_to_pem().unwrap(),
@@ -193,7 +221,7 @@ fn another_key_is_refused() {
 /// RS-05: a payload that was changed after it was signed.
 #[test]
 fn a_tampered_payload_is_refused() {
-    for pair in [&*ES, &*RS] {
+    for pair in [&*ES, &*RS, &*ED] {
         let text = pair.good();
         let [header, payload, signature] = text.split('.').collect::<Vec<_>>().try_into().unwrap();
         let mut claims = decoded(payload);
@@ -206,7 +234,7 @@ fn a_tampered_payload_is_refused() {
 /// RS-05: signatures of no, the wrong, or a degenerate shape; also another token's.
 #[test]
 fn a_foreign_signature_is_refused() {
-    for pair in [&*ES, &*RS] {
+    for pair in [&*ES, &*RS, &*ED] {
         let text = pair.good();
         let (message, signature) = text.rsplit_once('.').unwrap();
         let (_, other) = pair
@@ -304,12 +332,13 @@ fn other_claims_are_refused() {
 
 /// AT-01: the names of the algorithms, and no others.
 #[test]
-fn only_two_algorithms_have_a_name() {
+fn only_three_algorithms_have_a_name() {
     for algorithm in Algorithm::ALL {
         assert_eq!(algorithm.as_str().parse(), Ok(algorithm));
         assert_eq!(serde_json::to_value(algorithm).unwrap(), algorithm.as_str());
     }
-    for bad in ["none", "HS256", "es256", "ES384", ""] {
+    assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDsa));
+    for bad in ["none", "HS256", "es256", "ES384", "Ed448", ""] {
         assert_eq!(bad.parse::<Algorithm>(), Err(UnknownAlgorithm), "{bad}");
         assert!(serde_json::from_value::<Algorithm>(bad.into()).is_err(), "{bad}");
     }
@@ -325,6 +354,9 @@ fn a_key_of_another_kind_is_refused() {
             Algorithm::Rs256,
             PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap().private_key_to_pkcs8().unwrap(),
         ),
+        (Algorithm::EdDsa, ES.private.to_vec()),
+        (Algorithm::Es256, ED.private.to_vec()),
+        (Algorithm::EdDsa, PKey::generate_ed448().unwrap().private_key_to_pkcs8().unwrap()),
         (Algorithm::Es256, Vec::new()),
         (Algorithm::Rs256, b"rubbish".to_vec()),
     ] {

@@ -271,3 +271,34 @@ fn limits_are_read() {
         assert!(refused(text).contains(says), "{text}: {}", refused(text));
     }
 }
+
+/// KEYS-02, AT-01: algorithm and schedule of the signing keys, within the bounds of the matrix.
+#[test]
+fn the_schedule_of_keys_is_read() {
+    use std::time::Duration;
+
+    let text = "[keys]\nsigning_alg = \"Ed25519\"\nactive = \"30d\"\npublish_ahead = \"1h\"\njwks_max_age = \"10m\"\n";
+    let keys = parse(text).unwrap().base(std::path::PathBuf::new()).keys;
+    let expected = keys::Config {
+        algorithm: keys::Algorithm::EdDsa,
+        active: Duration::from_hours(30 * 24),
+        publish_ahead: Duration::from_hours(1),
+        jwks_max_age: Duration::from_mins(10),
+        ..keys::Config::default()
+    };
+    assert_eq!(keys, expected);
+    for (line, complaint) in [
+        ("signing_alg = \"none\"", "`signing_alg` at etc/portcullis.toml:2 is `none`"),
+        ("signing_alg = \"HS256\"", "write \"ES256\", \"RS256\" or \"EdDSA\""),
+        ("jwks_max_age = \"16m\"", "15 minutes at most"),
+        ("publish_ahead = \"9m\"", "twice `jwks_max_age` at least"),
+        ("active = \"23h\"", "`active` must be `publish_ahead` at least"),
+        ("active = \"367d\"", "366 days at most"),
+        ("active = \"0d\"", "not a length of time"),
+        ("active = 90", "must be a string"),
+        ("activ = \"90d\"", "did you mean `active`?"),
+    ] {
+        let refusal = refused(&format!("[keys]\n{line}\n"));
+        assert!(refusal.contains(complaint), "{refusal}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Signing keys, as an administrator at the console sees and changes them (KEYS-03, KEYS-04).
+
+use keys::{Algorithm, Cause, Listed, NewKey, Rotated, State};
+use serde::Serialize;
+use shared::db::Conn;
+use shared::{Fault, Timestamp, Tx};
+
+use crate::Authz;
+use crate::store::grants;
+
+/// What the removal of a key would refuse.
+#[derive(Clone, Debug, Serialize)]
+pub struct Blast {
+    /// Grants on which a token may be out that the key signed.
+    pub grants: u32,
+    pub users: u32,
+    pub clients: u32,
+    /// When the last such token would expire by itself; none if there is none.
+    pub expires_by: Option<Timestamp>,
+}
+
+/// A key, and what hangs on it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspected {
+    pub key: Listed,
+    pub blast: Blast,
+    /// How long other servers may use a key set from before.
+    pub jwks_max_age: u64,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Removed {
+    pub kid: String,
+    pub alg: Algorithm,
+    pub was: State,
+    /// What signs in its place, if it was active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successor: Option<String>,
+    pub blast: Blast,
+}
+
+/// Why a command about keys is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no signing key `{0}`; `portcullis key list` shows them all")]
+    Unknown(String),
+    #[error("say why the key is removed: the audit log keeps the reason")]
+    NoReason,
+    #[error(
+        "no key of {0} is in use here; [keys] signing_alg in portcullis.toml chooses what tokens are signed with"
+    )]
+    NotInUse(Algorithm),
+}
+
+/// A refusal is an answer and commits nothing; a fault rolls back.
+pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
+
+/// Every key, oldest first.
+///
+/// # Errors
+/// The database's fault.
+pub fn list(authz: &Authz, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+    authz.keys.list(conn)
+}
+
+/// One key, with what its removal would refuse.
+///
+/// # Errors
+/// The database's fault.
+pub fn inspect(authz: &Authz, tx: &Tx<'_>, kid: &str) -> Answer<Inspected> {
+    let Some(key) = authz.keys.find(tx, kid)? else { return Ok(Err(Refusal::Unknown(kid.to_owned()))) };
+    let blast = blast(authz, tx, &key)?;
+    Ok(Ok(Inspected { key, blast, jwks_max_age: authz.keys.config().jwks_max_age.as_secs() }))
+}
+
+/// What has to be made before a rotation: the key that will sign. Takes a moment.
+///
+/// # Errors
+/// If the cryptographic library fails.
+pub fn make(authz: &Authz, algorithm: Option<Algorithm>) -> Result<NewKey, keys::CryptoFailed> {
+    NewKey::generate(algorithm.unwrap_or(authz.keys.config().algorithm))
+}
+
+/// What has to be made before a removal: the successor, if there must be one.
+///
+/// # Errors
+/// The database's fault, or the cryptographic library's.
+pub fn make_successor(authz: &Authz, kid: &str) -> Result<Option<NewKey>, Fault> {
+    let key = authz.db.read(|conn| authz.keys.find(conn, kid))?;
+    let active = key.filter(|key| key.state == State::Active);
+    let made = active.map(|key| NewKey::generate(key.alg)).transpose();
+    made.map_err(|error| Fault::Storage(error.to_string()))
+}
+
+/// Rotates ahead of the schedule. With `at_once`, before others can know the key.
+///
+/// # Errors
+/// The database's fault.
+pub fn rotate(authz: &Authz, tx: &Tx<'_>, uid: u32, made: &NewKey, at_once: bool) -> Answer<Rotated> {
+    let mut active = authz.keys.list(tx)?.into_iter().filter(|key| key.state == State::Active);
+    if !active.any(|key| key.alg == made.algorithm()) && made.algorithm() != authz.keys.config().algorithm {
+        return Ok(Err(Refusal::NotInUse(made.algorithm())));
+    }
+    let reason = if at_once { "on_demand_at_once" } else { "on_demand" };
+    authz.keys.rotate(tx, made, at_once, Cause::console(uid, reason)).map(Ok)
+}
+
+/// Removes a key in an emergency: no token that it signed counts from here on.
+///
+/// # Errors
+/// The database's fault.
+pub fn remove(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    kid: &str,
+    reason: &str,
+    made: Option<&NewKey>,
+) -> Answer<Removed> {
+    if reason.trim().is_empty() {
+        return Ok(Err(Refusal::NoReason));
+    }
+    let Some(key) = authz.keys.find(tx, kid)? else { return Ok(Err(Refusal::Unknown(kid.to_owned()))) };
+    let blast = blast(authz, tx, &key)?;
+    match authz.keys.remove_now(tx, kid, made, Cause::console(uid, reason))? {
+        Ok((was, successor)) => Ok(Ok(Removed { kid: key.kid, alg: key.alg, was, successor, blast })),
+        Err(_) => Ok(Err(Refusal::Unknown(key.kid))),
+    }
+}
+
+/// Which grants may have a token out that the key signed: those on which tokens were issued while it was
+/// active, not longer ago than a token lives. More than it signed, if it was not the one that signs.
+fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
+    let none = Blast { grants: 0, users: 0, clients: 0, expires_by: None };
+    let Some(since) = key.activated_at else { return Ok(none) };
+    let (now, lifetime) = (authz.clock.now(), authz.config.access_token_lifetime);
+    let since = since.max(now - lifetime);
+    let until = key.retired_at.unwrap_or(now);
+    let found = grants::issued_between(conn, since, until, now)?;
+    Ok(match found.last {
+        None => none,
+        Some(last) => Blast {
+            grants: found.grants,
+            users: found.users,
+            clients: found.clients,
+            expires_by: Some(last + lifetime),
+        },
+    })
+}

@@ -1,0 +1,143 @@
+//! What somebody asks of the keys, ahead of the schedule: show them, rotate now, remove one (KEYS-03, 04).
+
+use serde::Serialize;
+use shared::db::Conn;
+use shared::{Fault, Timestamp, Tx};
+
+use crate::Keys;
+use crate::jwt::Algorithm;
+use crate::rotation::schedule::{activate_at, remove_at};
+use crate::rotation::{Cause, Illegal, NewKey, State};
+use crate::store::{self, StoredKey};
+
+/// A key as it is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Listed {
+    pub kid: String,
+    pub alg: Algorithm,
+    pub state: State,
+    /// Whether tokens are signed with it now.
+    pub signs: bool,
+    pub created_at: Timestamp,
+    /// When it takes over, if it is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activate_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<Timestamp>,
+    /// When its successor takes over, if it is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retire_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<Timestamp>,
+    /// When nothing can need it any more, if it is retired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove_at: Option<Timestamp>,
+}
+
+/// What came of a rotation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Rotated {
+    pub kid: String,
+    pub alg: Algorithm,
+    pub state: State,
+    /// When it signs from, or since.
+    pub activate_at: Timestamp,
+    /// What it replaced, if it signs already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired: Option<String>,
+}
+
+impl Keys {
+    /// Every key, oldest first.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn list(&self, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+        let rows = store::all(conn)?;
+        let signs = self.signing_kid();
+        let listed = |row: &StoredKey| {
+            let config = self.config();
+            let next = rows.iter().find(|key| key.algorithm == row.algorithm && key.state == State::Next);
+            let ends = || row.activated_at.unwrap_or(row.created_at) + config.active;
+            Listed {
+                kid: row.kid.clone(),
+                alg: row.algorithm,
+                state: row.state,
+                signs: row.kid == signs,
+                created_at: row.created_at,
+                activate_at: (row.state == State::Next).then(|| activate_at(row, config)),
+                activated_at: row.activated_at,
+                retire_at: (row.state == State::Active)
+                    .then(|| next.map_or_else(ends, |next| activate_at(next, config))),
+                retired_at: row.retired_at,
+                remove_at: (row.state == State::Retired).then(|| remove_at(row, config)),
+            }
+        };
+        Ok(rows.iter().map(listed).collect())
+    }
+
+    /// Rotates an algorithm's key ahead of time. The next one is published at once, unless it is already,
+    /// and takes over as soon as every cache has it; with `at_once`, in this very transaction, so that
+    /// resource servers refuse new tokens until they fetch the key set again. `made` is used if a key is
+    /// needed.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn rotate(
+        &self,
+        tx: &Tx<'_>,
+        made: &NewKey,
+        at_once: bool,
+        cause: Cause<'_>,
+    ) -> Result<Rotated, Fault> {
+        let alg = made.algorithm();
+        let (kid, created_at) = if let Some(next) = store::next(tx, alg)? {
+            (next.kid, next.created_at)
+        } else {
+            self.publish(tx, made, tx.now() + self.config().cached(), cause)?;
+            (made.kid().to_owned(), tx.now())
+        };
+        if at_once {
+            let retired = self.activate(tx, &kid, cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
+            return Ok(Rotated { kid, alg, state: State::Active, activate_at: tx.now(), retired });
+        }
+        let activate_at = tx.now().max(created_at + self.config().cached());
+        store::reschedule(tx, &kid, activate_at)?;
+        Ok(Rotated { kid, alg, state: State::Next, activate_at, retired: None })
+    }
+
+    /// The key with this name.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn find(&self, conn: &Conn<'_>, kid: &str) -> Result<Option<Listed>, Fault> {
+        Ok(self.list(conn)?.into_iter().find(|key| key.kid == kid))
+    }
+
+    /// Removes a key in an emergency (KEYS-04). If it was active, `made` signs from the commit on: a new
+    /// one, not the one that was waiting, because whoever has a copy of this key may have that one too.
+    /// Answers with the state it had, and the name of its successor.
+    ///
+    /// # Errors
+    /// The database's fault; [`Fault::Busy`] if it is active and no key of its algorithm was made.
+    pub fn remove_now(
+        &self,
+        tx: &Tx<'_>,
+        kid: &str,
+        made: Option<&NewKey>,
+        cause: Cause<'_>,
+    ) -> Result<Result<(State, Option<String>), Illegal>, Fault> {
+        let Some(key) = store::find(tx, kid)? else { return Ok(Err(Illegal::Unknown)) };
+        if let Err(illegal) = self.remove(tx, kid, cause)? {
+            return Ok(Err(illegal));
+        }
+        if key.state != State::Active {
+            return Ok(Ok((key.state, None)));
+        }
+        // It became active a moment ago: asked again, there is one.
+        let made = made.filter(|made| made.algorithm() == key.algorithm).ok_or(Fault::Busy)?;
+        self.publish(tx, made, tx.now(), cause)?;
+        self.activate(tx, made.kid(), cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
+        Ok(Ok((key.state, Some(made.kid().to_owned()))))
+    }
+}

@@ -1,0 +1,49 @@
+//! Commands about the keys that sign tokens.
+
+use clap::{Args, Subcommand};
+use keys::Algorithm;
+
+use super::people::Common;
+
+#[derive(Subcommand, Debug)]
+pub enum Key {
+    /// Show the signing keys: which one signs, which follows and when, which are kept for tokens that are out.
+    List(Common),
+    /// Replace a signing key ahead of its time. The new one is published at once and signs as soon as no
+    /// cache can be without it: in ten minutes, unless `jwks_max_age` says otherwise. No token is refused.
+    Rotate(Rotate),
+    /// Remove a signing key that somebody may have copied. Every token that it signed is refused from then on,
+    /// by this server at once. Shows first whom that hits, and asks.
+    Remove(Remove),
+}
+
+#[derive(Args, Debug)]
+pub struct Rotate {
+    /// Whose key: ES256, RS256 or EdDSA. Default: what tokens are signed with.
+    #[arg(long, value_name = "ALG")]
+    pub alg: Option<Algorithm>,
+    /// Sign with the new key from this moment on. Resource servers elsewhere refuse new tokens until they have
+    /// fetched the key set again: up to `jwks_max_age`, 5 minutes.
+    #[arg(long)]
+    pub now: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// The key's name, as `key list` shows it.
+    #[arg(long, value_name = "KID")]
+    pub kid: String,
+    /// Why, for the audit log.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub common: Common,
+}

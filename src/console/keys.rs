@@ -1,0 +1,144 @@
+//! `portcullis key …`.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::execute;
+use super::print::{moment, table, text};
+use crate::cli::keys::{Key, Remove, Rotate};
+use crate::cli::people::Common;
+use crate::config::File;
+use crate::control::{self, keys::Request};
+
+/// `portcullis key …`.
+pub(crate) fn key(command: Key, file: &File) -> anyhow::Result<()> {
+    match command {
+        Key::List(common) => list(&common, file),
+        Key::Rotate(command) => rotate(command, file),
+        Key::Remove(command) => remove(command, file),
+    }
+}
+
+fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> {
+    execute(&common.data.path(file), control::Request::Key(request), file)
+}
+
+fn list(common: &Common, file: &File) -> anyhow::Result<()> {
+    let answer = ask(common, Request::List, file)?;
+    if common.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let keys = answer["keys"].as_array().map_or(&[][..], Vec::as_slice);
+    table(&["KID", "ALG", "STATE", "PUBLISHED", "WHAT IS NEXT"], keys, |key| {
+        vec![text(key, "kid"), text(key, "alg"), state(key), moment(&key["created_at"]), next(key)]
+    });
+    Ok(())
+}
+
+fn state(key: &Value) -> String {
+    if key["signs"] == true { "signs".to_owned() } else { text(key, "state") }
+}
+
+/// What becomes of a key, and when.
+fn next(key: &Value) -> String {
+    match key["state"].as_str() {
+        Some("next") => format!("active from {}", moment(&key["activate_at"])),
+        Some("active") => format!("active until {}", moment(&key["retire_at"])),
+        _ => format!("removed {}", moment(&key["remove_at"])),
+    }
+}
+
+fn rotate(command: Rotate, file: &File) -> anyhow::Result<()> {
+    let Rotate { alg, now, yes, common } = command;
+    if now {
+        confirm(
+            yes,
+            "Resource servers on other machines do not know the new key yet: they refuse every new token until they\nfetch the key set again, 5 minutes at most unless jwks_max_age says otherwise. Without --now nobody notices.",
+        )?;
+    }
+    let answer = ask(&common, Request::Rotate { alg, now, made: None }, file)?;
+    if common.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let rotated = &answer["rotated"];
+    match rotated["state"].as_str() {
+        Some("active") => println!("{} signs from now on.", text(rotated, "kid")),
+        _ => println!(
+            "{} is published, and signs from {} on, while a server runs.",
+            text(rotated, "kid"),
+            moment(&rotated["activate_at"])
+        ),
+    }
+    Ok(())
+}
+
+fn remove(command: Remove, file: &File) -> anyhow::Result<()> {
+    let Remove { kid, reason, yes, common } = command;
+    let inspected = ask(&common, Request::Show { kid: kid.clone() }, file)?;
+    if !common.json {
+        say_consequences(&inspected);
+    }
+    confirm(yes, "")?;
+    let answer = ask(&common, Request::Remove { kid, reason, made: None }, file)?;
+    if common.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let removed = &answer["removed"];
+    println!("Removed. No token that it signed is accepted here any more.");
+    if let Some(successor) = removed["successor"].as_str() {
+        println!("{successor} signs from now on.");
+    }
+    println!(
+        "If the database was copied together with seal.key, its other keys may be known too: `portcullis key list`."
+    );
+    Ok(())
+}
+
+/// Says whom a removal hits.
+fn say_consequences(inspected: &Value) {
+    let (key, blast) = (&inspected["key"], &inspected["blast"]);
+    println!("{} ({}, {})\n", text(key, "kid"), text(key, "alg"), state(key));
+    if blast["grants"] == 0 {
+        println!("No token is out that it may have signed.");
+    } else {
+        println!(
+            "Tokens that it may have signed are out on {} grants, of {} users and {} clients. They would expire by\n\
+             {}, and are refused from the removal on. Clients fetch new ones with their refresh tokens,\n\
+             or ask people to sign in.",
+            blast["grants"],
+            blast["users"],
+            blast["clients"],
+            moment(&blast["expires_by"])
+        );
+    }
+    if key["state"] == "active" {
+        println!(
+            "A new key signs at once. Resource servers on other machines may accept old tokens and refuse new ones\n\
+             until they fetch the key set again, within {} seconds.",
+            inspected["jwks_max_age"]
+        );
+    }
+}
+
+/// Asks whether to go on, unless that was said beforehand.
+pub(super) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
+    if !warning.is_empty() {
+        eprintln!("{warning}");
+    }
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("nothing was done; say --yes to go on without being asked");
+    }
+    eprint!("Go on? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { bail!("nothing was done") }
+}
