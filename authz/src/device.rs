@@ -23,6 +23,7 @@ use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
 use crate::client_auth::{self, Authorization, Unauthenticated};
+pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
 use crate::store::clients::{Client, Source};
@@ -30,8 +31,6 @@ use crate::store::devices::{self, Device, Stage};
 use crate::token;
 use user_code::UserCode;
 
-/// The grant type's name (RFC 8628 §3.4).
-pub(crate) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// How long a code waits for its person.
 const LIFETIME: Duration = Duration::from_mins(10);
 /// How long a client waits between polls, to begin with (RFC 8628 §3.2).

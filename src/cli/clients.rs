@@ -1,5 +1,6 @@
 //! Commands about clients.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -41,7 +42,7 @@ pub struct One {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Without --grant, a client with redirect URIs gets authorization_code and refresh_token.\n\nExamples:\n  portcullis client add \"Ticket portal\" --redirect-uri https://tickets.lab.internal/oauth/callback --secret\n  portcullis client add \"Nightly report\" --secret --client-credentials --scope docs.read"
+    after_help = "Without --grant, a client with redirect URIs gets authorization_code and refresh_token.\n\nExamples:\n  portcullis client add \"Ticket portal\" --redirect-uri https://tickets.lab.internal/oauth/callback --secret\n  portcullis client add \"Nightly report\" --jwks report.jwks --client-credentials --scope docs.read"
 )]
 pub struct Add {
     /// What people read when it asks them for something.
@@ -79,6 +80,9 @@ pub struct Proof {
     /// It authenticates by a secret, which is made here and printed once.
     #[arg(long, conflicts_with = "public")]
     pub secret: bool,
+    /// It authenticates by a key of its own (private_key_jwt): a file with its public keys as a JWK set.
+    #[arg(long, conflicts_with_all = ["public", "secret"], value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
     /// When its secret ends, such as 90d. Default: never.
     #[arg(long, requires = "secret", value_name = "TIME", value_parser = duration::parse_some)]
     pub expires: Option<Duration>,

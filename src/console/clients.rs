@@ -1,5 +1,6 @@
 //! `portcullis client …`.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
-use crate::cli::clients::{Add, Client};
+use crate::cli::clients::{Add, Client, Proof};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, clients::Request};
@@ -41,12 +42,22 @@ fn add(command: Add) -> anyhow::Result<(Common, Request)> {
     let description = Description {
         name: command.name,
         redirect_uris: command.redirect_uris,
-        authentication: if command.proof.secret { Authentication::Secret } else { Authentication::Public },
+        authentication: authentication(&command.proof)?,
         grants,
         device: command.device,
         scope: scope.parse().with_context(|| format!("--scope `{scope}`"))?,
     };
     Ok((command.common, Request::Add { description, lifetime_ms: command.proof.expires.map(milliseconds) }))
+}
+
+fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
+    Ok(match &proof.jwks {
+        Some(path) => Authentication::Keys(
+            fs::read_to_string(path).with_context(|| format!("cannot read the keys {}", path.display()))?,
+        ),
+        None if proof.secret => Authentication::Secret,
+        None => Authentication::Public,
+    })
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -133,6 +144,9 @@ fn describe(client: &Value) {
         let note =
             if redirect["usable"] == true { "" } else { "  (not usable until the client is verified)" };
         println!("  {:<13}  {}{note}", "redirect URI", text(redirect, "uri"));
+    }
+    if !items(client, "keys").is_empty() {
+        println!("  {:<13}  {}", "keys", list(&client["keys"]));
     }
     for secret in items(client, "secrets") {
         let ends = match secret["expires_at"].as_i64() {

@@ -38,7 +38,6 @@ impl ClientKey {
         Self { key, alg, kid: random_128() }
     }
 
-    #[expect(dead_code, reason = "clients with keys cannot register yet")]
     /// The public half as a JWK set, to register as `jwks`.
     pub fn jwks(&self) -> Value {
         let encode = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::assertion::ClientKey;
 use crate::harness::{Client, TestApp, Tokens, VERIFIER, error_of, header, redirect_parameter};
 use crate::process::{Process, complaint, portcullis};
 
@@ -311,6 +312,65 @@ async fn a_client_with_a_secret_from_first_to_last() {
         let bytes = std::fs::read(app.data_dir().join(file)).unwrap();
         assert!(!bytes.windows(46).any(|window| window == portal.secret.as_bytes()), "{file}");
     }
+}
+
+/// CAUTH-05, CAUTH-06, CAUTH-01, DCR-08: a client with a key, added by an administrator: sign-in, call, refresh, revocation,
+/// and nothing after it was disabled. Its private half is never seen, nor let in by mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_key_from_first_to_last() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let (key, other) = (ClientKey::generate("ES256"), ClientKey::generate("ES256"));
+    let file = app.data_dir().with_file_name("keys.json");
+    std::fs::write(&file, key.jwks().to_string()).unwrap();
+    let jwks = ["--jwks", file.to_str().unwrap()];
+    let added = app.console(&[&["client", "add", "Portal", "--redirect-uri", WEB][..], &jwks].concat());
+    let client =
+        Client { id: added["client"]["id"].as_str().unwrap().to_owned(), redirect_uri: WEB.to_owned() };
+    assert_eq!(added["client"]["auth_method"], "private_key_jwt");
+    assert_eq!(added["client"]["keys"], json!([key.jwks()["keys"][0]["kid"]]));
+    assert_eq!((&added["client_secret"], &added["client"]["secrets"]), (&Value::Null, &json!([])));
+
+    let post = async |path: &str, by: &ClientKey, form: &[(&str, &str)]| {
+        let proof = by.form(&app, &client.id);
+        let proof = proof.iter().map(|(name, value)| (*name, value.as_str()));
+        let form: Vec<(&str, &str)> = form.iter().copied().chain(proof).collect();
+        app.http.post(app.url(path)).form(&form).send().await.unwrap()
+    };
+    let code = ada.authorize(&app, &client).await;
+    let redemption =
+        [("grant_type", "authorization_code"), ("code", code.as_str()), ("code_verifier", VERIFIER)];
+    assert_eq!(error_of(post("/token", &other, &redemption).await).await.1, "invalid_client");
+    assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_client");
+    let tokens = Tokens::of(post("/token", &key, &redemption).await).await;
+    assert_eq!(whoami(&app, &tokens.access).await, 200);
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str())];
+    let tokens = Tokens::of(post("/token", &key, &refresh).await).await;
+    assert_eq!(whoami(&app, &tokens.access).await, 200);
+    assert_eq!(post("/revoke", &key, &[("token", &tokens.refresh)]).await.status(), 200);
+    assert_eq!(whoami(&app, &tokens.access).await, 401);
+
+    let code = ada.authorize(&app, &client).await;
+    let redemption =
+        [("grant_type", "authorization_code"), ("code", code.as_str()), ("code_verifier", VERIFIER)];
+    app.console(&["client", "disable", "Portal"]);
+    assert_eq!(error_of(post("/token", &key, &redemption).await).await.1, "invalid_client");
+
+    let mut private = key.jwks();
+    private["keys"][0]["d"] = "AQAB".into();
+    let add = ["client", "add", "Other", "--redirect-uri", WEB, jwks[0], jwks[1]];
+    for (text, says) in [
+        (private.to_string(), "it holds a private or a shared key"),
+        ("{\"keys\":[]}".to_owned(), "it has no public key"),
+        ("-----BEGIN PUBLIC KEY-----".to_owned(), "it is not JSON"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        assert!(refused(&app, &add).contains(says), "{says}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused(&app, &add).contains("cannot read the keys"));
+    let line = refused(&app, &["client", "rotate-secret", "Portal"]);
+    assert!(line.contains("it authenticates by private_key_jwt"), "{line}");
 }
 
 /// CAUTH-04: two secrets are live while one takes over from the other, never three, and each ends when it was said

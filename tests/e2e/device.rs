@@ -40,7 +40,7 @@ async fn start() -> (TestApp, Browser) {
     (app, browser)
 }
 
-/// A client as an administrator makes it, straight into the database.
+/// A client of whatever kind, straight into the database.
 fn made(app: &TestApp, source: &str, grants: &str, method: &str) -> Client {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -55,7 +55,9 @@ fn made(app: &TestApp, source: &str, grants: &str, method: &str) -> Client {
 }
 
 fn device_client(app: &TestApp) -> Client {
-    made(app, "administrator", &format!("{GRANT} refresh_token"), "none")
+    let name = format!("Lab console {}", &shared::id::random_128()[..6]);
+    let added = app.console(&["client", "add", &name, "--device"]);
+    Client { id: added["client"]["id"].as_str().unwrap().to_owned(), redirect_uri: String::new() }
 }
 
 /// What the endpoint told a device.
@@ -143,7 +145,8 @@ async fn works(app: &TestApp, access_token: &str) -> bool {
     }
 }
 
-/// DEV-01: a device gets what its person allowed, uses it, renews it, and loses it with its person.
+/// DEV-01, REVOKE-04: a device gets what its person allowed, uses it, renews it, gives it back, and loses it with its
+/// person.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_gets_what_its_person_allowed() {
     let (app, _) = start().await;
@@ -186,6 +189,12 @@ async fn a_device_gets_what_its_person_allowed() {
 
     let renewed = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
     assert!(works(&app, &renewed.access).await);
+    let second = ask(&app, &client).await;
+    approve(&app, &mut browser, &second).await;
+    let given_back = Tokens::of(poll(&app, &client, &second).await).await;
+    let form = [("token", given_back.refresh.as_str()), ("client_id", &client.id)];
+    assert_eq!(app.http.post(app.url("/revoke")).form(&form).send().await.unwrap().status(), 200);
+    assert!(!works(&app, &given_back.access).await && works(&app, &renewed.access).await);
     app.console(&["user", "disable", "bob"]);
     assert!(!works(&app, &renewed.access).await);
     assert_eq!(error_of(app.refresh(&client, &renewed.refresh).await).await.1, "invalid_grant");
@@ -298,15 +307,13 @@ async fn requests_of_devices_that_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_secret_needs_it() {
     let (app, mut browser) = start().await;
-    let client = made(&app, "administrator", GRANT, "client_secret_basic");
-    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(10)).unwrap();
-    let secret = "cs_right";
-    let digest = Sha256::digest(secret).to_vec();
-    let insert = "INSERT INTO client_secret (digest, client_id, created_at) VALUES (?1, ?2, 1795435200000)";
-    db.execute(insert, rusqlite::params![digest, client.id]).unwrap();
+    let added =
+        app.console(&["client", "add", "Lab server", "--device", "--secret", "--grant", "device_code"]);
+    let client =
+        Client { id: added["client"]["id"].as_str().unwrap().to_owned(), redirect_uri: String::new() };
+    let secret = added["client_secret"].as_str().unwrap();
     assert_eq!(error_of(ask_with(&app, &[("client_id", &client.id)]).await).await.0, 401);
-    let asked = |secret: &'static str| {
+    let asked = |secret: &str| {
         app.http
             .post(app.url("/device_authorization"))
             .basic_auth(&client.id, Some(secret))
@@ -327,7 +334,7 @@ async fn a_client_with_a_secret_needs_it() {
     };
     approve(&app, &mut browser, &device).await;
     let form = [("grant_type", GRANT), ("device_code", device.code.as_str())];
-    let redeem = |secret: Option<&'static str>| {
+    let redeem = |secret: Option<&str>| {
         let request = app.http.post(app.url("/token")).form(&form);
         match secret {
             Some(secret) => request.basic_auth(&client.id, Some(secret)).send(),

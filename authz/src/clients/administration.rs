@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Fault, GrantId, RedirectUri, Scope, Secret, Timestamp, Tx, UserId};
 
@@ -46,6 +47,8 @@ pub struct Details {
     /// What it may have in its own name (CC-01).
     pub scope: Scope,
     pub secrets: Vec<SecretAge>,
+    /// What its public keys are called (`kid`).
+    pub keys: Vec<String>,
     /// Who has let it in, and to what.
     pub access: Vec<Access>,
 }
@@ -392,7 +395,12 @@ fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
         expires_at: grant.expires_at.0,
         address: grant.address,
     };
+    // A key without a name is found by trying.
+    let key = |key: &Value| key["kid"].as_str().unwrap_or("unnamed").to_owned();
+    let jwks = client.jwks.as_deref().and_then(|jwks| serde_json::from_str::<Value>(jwks).ok());
+    let keys = jwks.as_ref().and_then(|jwks| jwks["keys"].as_array());
     Ok(Details {
+        keys: keys.into_iter().flatten().map(key).collect(),
         summary: summary(standing),
         disabled_because: clients::stopped(tx, id)?.map(|because| because.as_str().to_owned()),
         redirect_uris: client.redirect_uris.iter().map(redirect).collect(),

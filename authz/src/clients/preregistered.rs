@@ -1,6 +1,7 @@
 //! Clients that an administrator adds (RFC 6749 §2): what is said about one, checked in one way for commands and
 //! for `portcullis.toml`.
 
+use keys::ClientKeys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::redirect_uri::RedirectUriError;
@@ -41,6 +42,8 @@ pub enum Authentication {
     Public,
     /// By a secret, in the header or in the form.
     Secret,
+    /// By a signature that one of these public keys verifies: a JWK set (RFC 7517 §5), as JSON.
+    Keys(String),
 }
 
 /// What is wrong with a description. Each is one line's worth of words, without a full stop.
@@ -76,6 +79,8 @@ pub enum Mistake {
         "a scope is what the client may have in its own name, for client_credentials, which is not among its grants; what people grant it needs none"
     )]
     ScopeWithoutCredentials,
+    #[error("its keys are no JWK set: {0}")]
+    Keys(String),
     #[error("client_credentials needs a client that can prove who it is: give it a secret or keys")]
     PublicCredentials,
 }
@@ -104,6 +109,7 @@ impl Preregistered {
         let (auth_method, jwks) = match &description.authentication {
             Authentication::Public => (AuthMethod::None, None),
             Authentication::Secret => (AuthMethod::ClientSecretBasic, None),
+            Authentication::Keys(set) => (AuthMethod::PrivateKeyJwt, Some(keys(set)?)),
         };
         if auth_method == AuthMethod::None && grant_types.contains(&CLIENT_CREDENTIALS) {
             return Err(Mistake::PublicCredentials);
@@ -169,6 +175,9 @@ impl Preregistered {
         if self.grant_types.iter().any(|grant| grant == AUTHORIZATION_CODE) {
             metadata["response_types"] = json!(["code"]);
         }
+        if let Some(jwks) = self.jwks.as_deref().and_then(|jwks| serde_json::from_str::<Value>(jwks).ok()) {
+            metadata["jwks"] = jwks;
+        }
         if !self.scope.is_empty() {
             metadata["scope"] = self.scope.to_string().into();
         }
@@ -194,6 +203,13 @@ fn redirect_uris(texts: &[String]) -> Result<Vec<RedirectUri>, Mistake> {
     uris.sort();
     uris.dedup();
     Ok(uris)
+}
+
+/// A key set as it is stored: what is public of it, and of use (CAUTH-06).
+fn keys(text: &str) -> Result<String, Mistake> {
+    let set = serde_json::from_str(text).map_err(|_| Mistake::Keys("it is not JSON".to_owned()))?;
+    let keys = ClientKeys::parse(&set).map_err(|why| Mistake::Keys(why.to_string()))?;
+    Ok(keys.to_json().to_string())
 }
 
 /// The grants that were named; or else those that follow from what the client is given.
@@ -328,6 +344,11 @@ mod tests {
             d.authentication = Authentication::Public;
         };
         assert_eq!(refused(&public), Mistake::PublicCredentials);
+        let private = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}]}"#;
+        for set in ["", "[]", "{}", r#"{"keys":[]}"#, private] {
+            let mistake = refused(&|d| d.authentication = Authentication::Keys(set.to_owned()));
+            assert!(matches!(mistake, Mistake::Keys(_)), "{set}");
+        }
     }
 
     /// DCR-13

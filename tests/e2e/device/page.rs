@@ -278,12 +278,10 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
     let client = device_client(&app);
     let device = ask(&app, &client).await;
     let page = question(&app, &mut browser, &device).await;
-    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
-    db.busy_timeout(Duration::from_secs(10)).unwrap();
-    db.execute("UPDATE client SET disabled_at = 1 WHERE id = ?1", [&client.id]).unwrap();
+    app.console(&["client", "disable", &client.id]);
     let answer = decide(&app, &mut browser, &page, "approve").await;
     assert!(answer.text().await.unwrap().contains("was given nothing"));
     assert!(app.has_event("authz.denied", Some("disabled")));
-    db.execute("UPDATE client SET disabled_at = NULL WHERE id = ?1", [&client.id]).unwrap();
+    app.console(&["client", "enable", &client.id]);
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
 }

@@ -24,6 +24,22 @@ async fn polling_too_fast_is_slowed_down() {
     assert_eq!((told("device_slow_down"), told("device_pending")), (2, 0), "waiting is no decision");
 }
 
+/// DEV-01, RATE-01: a client that polls as it was told reaches no limit, however many of its devices wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_reaches_no_limit() {
+    let app = TestApp::start_configured("device = true\n[rate]\ntoken_client = 3\ntoken_address = 3\n").await;
+    let client = device_client(&app);
+    let devices = [ask(&app, &client).await, ask(&app, &client).await, ask(&app, &client).await];
+    for _ in 0..6 {
+        for device in &devices {
+            assert_eq!(polled(&app, &client, device).await, "authorization_pending");
+        }
+        app.clock.advance(Duration::from_secs(5));
+    }
+    let hasty = join_all((0..12).map(|_| poll(&app, &client, &devices[0]))).await;
+    assert!(hasty.iter().any(|answer| answer.status() == 429), "whoever does not wait does");
+}
+
 /// DEV-01: ten minutes, for whoever types the code and for whoever polls; what was allowed in time counts no longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_code_runs_out() {
@@ -156,12 +172,17 @@ async fn what_changed_since_the_decision_counts() {
 
     let device = ask(&app, &client).await;
     approve(&app, &mut bob, &device).await;
-    change("UPDATE client SET disabled_at = 1 WHERE id = ?1", &client.id);
+    app.console(&["client", "disable", &client.id]);
     assert_eq!(
         error_of(poll(&app, &client, &device).await).await,
         (StatusCode::UNAUTHORIZED, "invalid_client".to_owned())
     );
-    change("UPDATE client SET disabled_at = NULL WHERE id = ?1", &client.id);
+    app.console(&["client", "enable", &client.id]);
+    assert_eq!(polled(&app, &client, &device).await, "access_denied", "enabling brings nothing back");
+
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    approve(&app, &mut bob, &device).await;
     change("UPDATE client SET grant_types = 'refresh_token' WHERE id = ?1", &client.id);
     assert_eq!(polled(&app, &client, &device).await, "unauthorized_client");
 
