@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use authz::clients::configuration::Configured;
 use authz::{Authz, Groups, Parts, Status};
 use keys::{Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub groups: BTreeMap<String, Scope>,
     /// The scopes there are, and which tool needs which.
     pub rules: Rules,
+    /// Clients that are there from the start.
+    pub clients: Vec<Configured>,
     pub limits: Limits,
     pub authz: authz::Config,
     /// How tokens are signed, and the schedule of the keys.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use authz::clients::configuration::{self, Configured};
 use keys::Seal;
 use resource::catalogue::BuiltIn;
 use resource::sources::docs::Folder;
@@ -15,7 +16,7 @@ use shared::catalogue::Risk;
 use shared::data_dir::{self, DataDirError};
 use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
-use shared::{Catalogue, Issuer, Scope};
+use shared::{Catalogue, ClientId, Issuer, Scope};
 
 use crate::cli::Check;
 use crate::config::{self, EVERYONE, File, Listen};
@@ -62,6 +63,7 @@ struct Report {
     groups: BTreeMap<String, Vec<String>>,
     scopes: Vec<ScopeReport>,
     tools: Vec<ToolReport>,
+    clients: Vec<ClientReport>,
     warnings: Vec<String>,
     problems: Vec<String>,
 }
@@ -83,6 +85,17 @@ struct ToolReport {
     groups: Vec<String>,
 }
 
+/// A client that is configured.
+#[derive(Serialize)]
+struct ClientReport {
+    id: ClientId,
+    title: String,
+    auth_method: &'static str,
+    redirect_uris: Vec<String>,
+    grant_types: Vec<String>,
+    scope: Scope,
+}
+
 impl Report {
     fn of(file: &File) -> Self {
         let mut report = Self {
@@ -95,6 +108,7 @@ impl Report {
             groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
             scopes: Vec::new(),
             tools: Vec::new(),
+            clients: file.clients.iter().map(ClientReport::of).collect(),
             warnings: Vec::new(),
             problems: Vec::new(),
         };
@@ -102,6 +116,7 @@ impl Report {
         report.issuer(file);
         report.rules(file);
         report.data();
+        report.clients(file);
         if let Some(folder) = &file.docs {
             let opened = Folder::Directory(folder.clone()).check();
             report.note(opened.map_err(Into::into));
@@ -154,6 +169,27 @@ impl Report {
                 self.warnings.push(format!("nobody may call the tool `{name}`: no group has what it needs"));
             }
             self.tools.push(ToolReport { name: name.to_owned(), scopes: needs.map(list), groups });
+        }
+    }
+
+    fn clients(&mut self, file: &File) {
+        for client in &file.clients {
+            if !file.device
+                && client.wanted().grant_types().iter().any(|grant| grant.ends_with(":device_code"))
+            {
+                self.warnings.push(format!(
+                    "the client {} may be used on devices, and the server has no device grant; write device = true",
+                    client.id()
+                ));
+            }
+        }
+        let Some(issuer) = self.issuer.clone() else { return };
+        let database = self.data_dir.join("portcullis.db");
+        // Whatever is wrong with the directory has been said before.
+        let Ok(db) = ReadOnly::open(&database, &SCHEMA) else { return };
+        let obstacle = db.read(|conn| configuration::obstacle(conn, &issuer, &file.clients));
+        if let Some(Some(obstacle)) = self.note(obstacle.map_err(Into::into)) {
+            self.problems.push(obstacle.to_string());
         }
     }
 
@@ -223,6 +259,9 @@ impl fmt::Display for Report {
         columns(f, "Groups", groups)?;
         columns(f, "Scopes", self.scopes.iter().map(ScopeReport::columns))?;
         columns(f, "Tools", self.tools.iter().map(ToolReport::columns))?;
+        if !self.clients.is_empty() {
+            columns(f, "Clients", self.clients.iter().map(ClientReport::columns))?;
+        }
         writeln!(f)?;
         for warning in &self.warnings {
             writeln!(f, "Warning: {warning}")?;
@@ -257,6 +296,26 @@ impl ToolReport {
             self.groups.join(" ")
         };
         [self.name.clone(), format!("needs {needs}"), format!("for {groups}")]
+    }
+}
+
+impl ClientReport {
+    fn of(client: &Configured) -> Self {
+        let wanted = client.wanted();
+        Self {
+            id: client.id().clone(),
+            title: wanted.name().to_owned(),
+            auth_method: wanted.auth_method(),
+            redirect_uris: wanted.redirect_uris().map(str::to_owned).collect(),
+            grant_types: wanted.grant_types().to_vec(),
+            scope: wanted.scope().clone(),
+        }
+    }
+
+    fn columns(&self) -> [String; 3] {
+        let grants: Vec<&str> =
+            self.grant_types.iter().map(|grant| grant.rsplit(':').next().unwrap_or(grant)).collect();
+        [self.id.to_string(), self.auth_method.to_owned(), format!("{} ({})", self.title, grants.join(" "))]
     }
 }
 

@@ -58,7 +58,7 @@ impl Server {
     /// Whatever is in the way, worded for whoever starts the server.
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
-        let quota = options.base.limits.mcp;
+        let (quota, clients) = (options.base.limits.mcp, options.base.clients.clone());
         let issuer = config::issuer(options.issuer.as_deref(), options.listen, listeners.port()?)?;
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
@@ -81,10 +81,13 @@ impl Server {
         let setup_link = {
             let authz = base.authz.clone();
             let started = move |tx: &Tx<'_>| {
+                if let Err(obstacle) = authz.follow_configuration(tx, &clients)? {
+                    return Ok(Err(obstacle));
+                }
                 audit::append(tx, Event::allowed(Name::ServerStart).by_console(uid))?;
-                authz.setup_link(tx, uid)
+                authz.setup_link(tx, uid).map(Ok)
             };
-            base.db.write(started).await?
+            base.db.write(started).await??
         };
         let control = control::listen(base.dir.path())?;
         Ok(Self { setup_link, clock, resource, docs, listeners, control, base })

@@ -44,6 +44,7 @@ use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, Scope, Tx};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
 pub use account::snippets;
+use clients::configuration::{Configured, Obstacle};
 pub use config::Config;
 use error::PageError;
 use pages::{ErrorPage, Page, Pages};
@@ -194,6 +195,18 @@ impl Authz {
         login::enrolment::issue_setup(self, tx, uid)
     }
 
+    /// Makes the configured clients be what `portcullis.toml` says.
+    ///
+    /// # Errors
+    /// The database's fault; the inner error says what is in the way, and then nothing has changed.
+    pub fn follow_configuration(
+        &self,
+        tx: &Tx<'_>,
+        configured: &[Configured],
+    ) -> Result<Result<(), Obstacle>, Fault> {
+        clients::configuration::follow(self, tx, configured)
+    }
+
     /// The page for an address that leads nowhere.
     pub fn not_found(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
@@ -214,7 +227,7 @@ impl Authz {
 
     /// What this server is called on its pages: its host.
     fn server_name(&self) -> String {
-        if self.issuer.is_loopback() { "Portcullis".to_owned() } else { self.issuer.host().to_owned() }
+        clients::names::server_name(&self.issuer)
     }
 
     /// A page as a response.

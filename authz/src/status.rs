@@ -204,6 +204,7 @@ impl Status {
     /// could count.
     pub(crate) fn remove_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
         self.enable_client(tx, id);
+        self.set_ceiling(tx, id, Ceiling::LowRisk);
     }
 
     /// Makes a client's trust count: a gain after the commit, a loss before it and, like every loss, once more

@@ -100,6 +100,14 @@ impl ClientId {
         Self(format!("c_{}", random_128()))
     }
 
+    /// The id of a client that is configured under this name; `None` unless the name is a lower-case letter, then
+    /// lower-case letters, digits, `_` or `-`, 32 at most.
+    pub fn configured(name: &str) -> Option<Self> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+        let first = name.starts_with(|c: char| c.is_ascii_lowercase());
+        (first && name.len() <= 32 && name.bytes().all(fits)).then(|| Self(format!("c_{name}")))
+    }
+
     /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 512;
@@ -132,6 +140,15 @@ mod tests {
         assert!(ClientId::random_dynamic().as_str().starts_with("dyn_"));
         let id = ClientId::random();
         assert!(id.as_str().starts_with("c_") && id.as_str().len() == 2 + 26);
+    }
+
+    /// AT-03: an id that follows from a name is a client's too.
+    #[test]
+    fn a_configured_id_follows_from_its_name() {
+        assert_eq!(ClientId::configured("ci-2_x").unwrap().as_str(), "c_ci-2_x");
+        for bad in ["", "2", "-a", "A", "a b", "a.b", "\u{e4}", &"a".repeat(33)] {
+            assert!(ClientId::configured(bad).is_none(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -39,6 +39,12 @@ impl Secret {
         Self(text.into())
     }
 
+    /// Whether it has the shape of a secret that [`Secret::random`] makes with this prefix.
+    pub fn is_ours(&self, prefix: &str) -> bool {
+        let bytes = self.0.strip_prefix(prefix).map(|text| BASE64URL_NOPAD.decode(text.as_bytes()));
+        matches!(bytes, Some(Ok(bytes)) if bytes.len() == 32)
+    }
+
     /// The text, to hand to its holder. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -69,6 +75,18 @@ impl Digest {
     /// The first eight hexadecimal digits: enough to recognise, useless to present (AUDIT-05).
     pub fn short(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[..4])
+    }
+}
+
+impl Digest {
+    /// All 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+
+    /// The digest that these 64 hexadecimal digits are; `None` if they are not.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
 }
 
@@ -106,6 +124,25 @@ mod tests {
         assert_ne!(secret.digest(), bare.digest());
         assert_ne!(secret.digest(), other.digest());
         assert_eq!(secret.expose().len(), 3 + 43);
+    }
+
+    #[test]
+    fn only_what_we_made_has_our_shape() {
+        let secret = Secret::random("cs_");
+        assert!(secret.is_ours("cs_") && !secret.is_ours("rt_"));
+        for bad in ["", "cs_", "cs_hunter2", &secret.expose()[..45], &format!("{}A", secret.expose())] {
+            assert!(!Secret::presented(bad).is_ours("cs_"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_what_its_digits_say() {
+        let digest = Digest::of(b"x");
+        assert_eq!(Digest::from_hex(&digest.hex()), Some(digest));
+        assert_eq!(Digest::from_hex(&digest.hex().to_uppercase()), Some(digest));
+        for bad in ["", "00", &digest.hex()[..63], &format!("{}00", digest.hex()), &"g".repeat(64)] {
+            assert_eq!(Digest::from_hex(bad), None, "{bad}");
+        }
     }
 
     /// HTTP-12: printing a secret for debugging shows nothing of it.

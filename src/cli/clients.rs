@@ -14,6 +14,8 @@ pub enum Client {
     Add(Add),
     /// Give a client a new secret, and print it. The one before goes on for a while.
     RotateSecret(RotateSecret),
+    /// Print a new secret, and the SHA-256 of it to write into portcullis.toml. Nothing is stored.
+    NewSecret(NewSecret),
     /// Show every client: how it became known, how far it is trusted, how many people use it.
     List(Common),
     /// Show all about one client: where its answers go, what it may ask for, its secrets' ages, and who uses it.
@@ -101,4 +103,11 @@ pub struct RotateSecret {
     pub expires: Option<Duration>,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct NewSecret {
+    /// The result as JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use authz::clients::configuration::Configured;
 use resource::catalogue::{Rules, ScopeRule, UnknownTool};
 use shared::catalogue::{Risk, ScopeDescription};
 use shared::rate::Limits;
@@ -24,8 +25,9 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 10] =
-    ["issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "rate", "keys"];
+const KEYS: [&str; 11] = [
+    "issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "clients", "rate", "keys",
+];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 
@@ -43,6 +45,8 @@ pub struct File {
     /// What the members of each group may be granted. `everyone` is always among them.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
+    /// Clients that are there from the start, in the order of the file.
+    pub clients: Vec<Configured>,
     pub limits: Limits,
     pub signing: Signing,
 }
@@ -61,6 +65,7 @@ impl Default for File {
             device: false,
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
+            clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
         }
@@ -85,7 +90,7 @@ impl File {
         let folder = path.parent().unwrap_or(Path::new(""));
         let text = Text::new(path, text);
         let table = text.parse()?;
-        let (mut groups, mut scopes, mut tools) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut groups, mut scopes, mut tools, mut clients) = (Vec::new(), Vec::new(), Vec::new(), None);
         for key in text.keys(&table)? {
             match key.name {
                 "issuer" => file.issuer = Some(issuer(&key)?),
@@ -96,6 +101,7 @@ impl File {
                 "groups" => groups = key.keys()?,
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
+                "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
                 _ => return Err(key.unknown(&KEYS)),
@@ -112,6 +118,9 @@ impl File {
         for key in &tools {
             let needs = tool(key, &file.rules)?;
             file.rules.tools.insert(key.name.to_owned(), needs);
+        }
+        if let Some(key) = clients {
+            file.clients = super::clients::clients(&key, folder, &file.rules)?;
         }
         Ok(file)
     }
@@ -137,6 +146,7 @@ impl File {
             data_dir,
             groups: self.groups.clone(),
             rules: self.rules.clone(),
+            clients: self.clients.clone(),
             limits: self.limits,
             authz: authz::Config { device: self.device, ..authz::Config::default() },
             keys: self.signing.keys.clone(),
@@ -281,7 +291,7 @@ fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
     Ok(needs)
 }
 
-fn known_scopes(values: &[Key<'_>], whose: &str, rules: &Rules) -> anyhow::Result<Scope> {
+pub(super) fn known_scopes(values: &[Key<'_>], whose: &str, rules: &Rules) -> anyhow::Result<Scope> {
     let known = || rules.scopes.iter().map(|rule| rule.description.name.as_str());
     let mut scopes = Scope::empty();
     for value in values {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use authz::clients::preregistered::{Authentication, Description};
-use serde_json::Value;
+use serde_json::{Value, json};
+use shared::Secret;
 
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
@@ -18,6 +19,10 @@ use crate::control::{self, clients::Request};
 pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
     let (common, request) = match command {
         Client::Add(c) => add(c)?,
+        Client::NewSecret(c) => {
+            new_secret(c.json);
+            return Ok(());
+        }
         Client::RotateSecret(c) => {
             let (overlap_ms, lifetime_ms) = (milliseconds(c.overlap), c.expires.map(milliseconds));
             (c.common, Request::RotateSecret { client: c.client, overlap_ms, lifetime_ms })
@@ -58,6 +63,18 @@ fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
         None if proof.secret => Authentication::Secret,
         None => Authentication::Public,
     })
+}
+
+/// Makes a secret for the configuration: the file has its digest, whoever runs the client has the rest.
+fn new_secret(as_json: bool) {
+    let secret = Secret::random("cs_");
+    let digest = secret.digest().hex();
+    if as_json {
+        println!("{}", json!({ "client_secret": secret.expose(), "secret_sha256": digest }));
+    } else {
+        println!("For the client:        {}", secret.expose());
+        println!("For portcullis.toml:   secret_sha256 = \"{digest}\"");
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {

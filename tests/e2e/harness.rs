@@ -141,6 +141,21 @@ impl TestApp {
         Stopped { dir: self.dir, clock: self.clock, port: self.port, base: self.base }
     }
 
+    /// The same with another `portcullis.toml`.
+    pub async fn restart_configured(mut self, toml: &str) -> Self {
+        self.base = self.configure(toml).unwrap();
+        self.restart().await
+    }
+
+    /// Writes another `portcullis.toml`, and says what a server would make of it.
+    pub fn configure(&self, toml: &str) -> anyhow::Result<base::Settings> {
+        let path = self.dir.path().join("portcullis.toml");
+        std::fs::write(&path, toml).unwrap();
+        let mut base = File::load(Some(&path))?.base(self.data_dir());
+        base.limits = self.base.limits;
+        Ok(base)
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }

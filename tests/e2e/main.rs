@@ -9,6 +9,7 @@ mod clients;
 mod clock;
 mod command_line;
 mod configuration;
+mod configured_clients;
 mod conformance;
 mod device;
 mod durability;

@@ -218,8 +218,11 @@ pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     if client.source == Source::UnknownUrl {
         return Ok(Err(Refusal::NoDocument(client.id.to_string())));
     }
+    if has_left_configuration(&client) {
+        return Ok(Err(Refusal::LeftConfiguration(client.name)));
+    }
     accepted!(check_name(authz, tx, &client.name, Some(&client.id))?);
-    clients::set_trust(tx, &client.id, Trust::Verified)?;
+    trust(authz, tx, &client.id, Trust::Verified)?;
     authz.status.set_ceiling(tx, &client.id, Trust::Verified.ceiling());
     let event = Event::allowed(Name::ClientVerified).by_console(uid);
     audit::append(
@@ -238,18 +241,17 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
     if client.source == Source::Configuration {
         return Ok(Err(Refusal::Configured(client.name)));
     }
-    let trust = match client.source {
+    let lower = match client.source {
         // DCR-08: somebody has looked at these documents.
         Source::Catalogue | Source::Imported => Trust::Known,
         _ => Trust::by_redirect_uris(&client.redirect_uris),
     };
     let mut ended = 0;
     if client.trust == Trust::Verified {
-        clients::set_trust(tx, &client.id, trust)?;
-        authz.status.set_ceiling(tx, &client.id, trust.ceiling());
+        trust(authz, tx, &client.id, lower)?;
         ended = ending::all_through(authz, tx, &client.id, Reason::ClientChanged)?;
     }
-    let after = if client.trust == Trust::Verified { trust } else { client.trust };
+    let after = if client.trust == Trust::Verified { lower } else { client.trust };
     let event = updated(uid, &client, &["trust"]).detail("before", client.trust.as_str());
     audit::append(tx, event.detail("after", after.as_str()).detail("grants_ended", ended))?;
     show(tx, client.id.as_str())
@@ -274,7 +276,7 @@ pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detail
 /// The database's fault.
 pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
-    if clients::stopped(tx, &client.id)? == Some(Stopped::LeftConfiguration) {
+    if has_left_configuration(&client) {
         return Ok(Err(Refusal::LeftConfiguration(client.name)));
     }
     clients::admit(tx, &client.id)?;
@@ -291,8 +293,7 @@ pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
 /// The database's fault.
 pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
-    let configured = client.source == Source::Configuration;
-    if configured && clients::stopped(tx, &client.id)? != Some(Stopped::LeftConfiguration) {
+    if client.source == Source::Configuration && !has_left_configuration(&client) {
         return Ok(Err(Refusal::Configured(client.name)));
     }
     let gone = details(tx, &client)?;
@@ -302,6 +303,13 @@ pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     Ok(Ok(gone))
 }
 
+/// Says how far a client is trusted, and has it count.
+pub(super) fn trust(authz: &Authz, tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
+    clients::set_trust(tx, id, trust)?;
+    authz.status.set_ceiling(tx, id, trust.ceiling());
+    Ok(())
+}
+
 /// Marks a client stopped and ends what users gave it; how many grants ended.
 pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<usize, Fault> {
     clients::stop(tx, id, because)?;
@@ -309,9 +317,14 @@ pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) 
     ending::all_through(authz, tx, id, Reason::ClientDisabled)
 }
 
+/// Only what stands in the file is vouched for by it.
+fn has_left_configuration(client: &Client) -> bool {
+    client.source == Source::Configuration && client.trust != Trust::Verified
+}
+
 /// DCR-13: people tell the clients that somebody vouches for by their names.
 fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
-    Ok(match names::taken(authz, tx, name, itself)? {
+    Ok(match names::taken(&authz.issuer, tx, name, |id, _| Some(id) == itself)? {
         None => Ok(()),
         Some(Taken::Ours) => Err(Refusal::NameOurs(name.to_owned())),
         Some(Taken::Verified(other)) => Err(Refusal::NameTaken(name.to_owned(), other)),

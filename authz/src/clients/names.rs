@@ -1,10 +1,9 @@
 //! What a client may be called (DCR-13): the same for those who register and those whom an administrator adds.
 
 use shared::db::Conn;
-use shared::{ClientId, Fault};
+use shared::{ClientId, Fault, Issuer};
 
-use crate::Authz;
-use crate::store::clients;
+use crate::store::clients::{self, Source};
 use crate::visible::reads_like;
 
 /// Whose name a client would be read as.
@@ -16,23 +15,29 @@ pub(crate) enum Taken {
     Verified(ClientId),
 }
 
-/// Whether a person would take a client of this name for this server, or for a verified client other than
-/// `itself`.
+/// Whether a person would take a client of this name for this server, or for a verified client; not for those
+/// that `ignore` names by id and source.
 ///
 /// # Errors
 /// The database's fault.
 pub(crate) fn taken(
-    authz: &Authz,
+    issuer: &Issuer,
     conn: &Conn<'_>,
     name: &str,
-    itself: Option<&ClientId>,
+    ignore: impl Fn(&ClientId, Source) -> bool,
 ) -> Result<Option<Taken>, Fault> {
-    if is_ours(name) || reads_like(name, &authz.server_name()) {
+    if is_ours(name) || reads_like(name, &server_name(issuer)) {
         return Ok(Some(Taken::Ours));
     }
-    let verified = clients::verified(conn)?.into_iter();
-    let other = verified.filter(|(id, _)| Some(id) != itself).find(|(_, other)| reads_like(name, other));
-    Ok(other.map(|(id, _)| Taken::Verified(id)))
+    let other = clients::verified(conn)?
+        .into_iter()
+        .find(|other| !ignore(&other.id, other.source) && reads_like(name, &other.name));
+    Ok(other.map(|other| Taken::Verified(other.id)))
+}
+
+/// What this server is called on its pages: its host.
+pub(crate) fn server_name(issuer: &Issuer) -> String {
+    if issuer.is_loopback() { "Portcullis".to_owned() } else { issuer.host().to_owned() }
 }
 
 /// Whether a name is what this server is called wherever it runs.

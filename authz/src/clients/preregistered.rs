@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use shared::redirect_uri::RedirectUriError;
 use shared::{ClientId, Fault, RedirectUri, Scope, Tx};
 
+use super::names;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible;
 
@@ -159,6 +160,67 @@ impl Preregistered {
         };
         clients::insert(tx, &client, &registration)?;
         Ok(client)
+    }
+
+    /// What of a client is to be changed, by its names in RFC 7591 §2.
+    pub(super) fn differences(&self, client: &Client) -> Vec<&'static str> {
+        let wanted = self.client(client.id.clone(), client.source);
+        let value =
+            |jwks: &Option<String>| jwks.as_deref().map(serde_json::from_str::<Value>).map(Result::ok);
+        [
+            ("client_name", wanted.name != client.name),
+            ("redirect_uris", wanted.redirect_uris != client.redirect_uris),
+            ("token_endpoint_auth_method", wanted.auth_method != client.auth_method),
+            ("jwks", value(&wanted.jwks) != value(&client.jwks)),
+            ("grant_types", wanted.grant_types != client.grant_types),
+            ("scope", wanted.scope != client.scope),
+        ]
+        .into_iter()
+        .filter_map(|(field, differs)| differs.then_some(field))
+        .collect()
+    }
+
+    /// Makes a client that there is be this one.
+    pub(super) fn replace(&self, tx: &Tx<'_>, client: &Client) -> Result<(), Fault> {
+        let wanted = self.client(client.id.clone(), client.source);
+        let metadata = self.metadata(&client.id, clients::created_at(tx, &client.id)?.seconds()).to_string();
+        let registration = Registration {
+            application_type: self.application_type(),
+            metadata: &metadata,
+            fingerprint: None,
+            management: None,
+        };
+        clients::replace(tx, &wanted, &registration)
+    }
+
+    /// What people read on the consent page.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its answers go.
+    pub fn redirect_uris(&self) -> impl Iterator<Item = &str> {
+        self.redirect_uris.iter().map(RedirectUri::as_str)
+    }
+
+    /// How it proves who it is (`token_endpoint_auth_method`).
+    pub fn auth_method(&self) -> &'static str {
+        self.auth_method.as_str()
+    }
+
+    /// What it may come with to the token endpoint.
+    pub fn grant_types(&self) -> &[String] {
+        &self.grant_types
+    }
+
+    /// What it may have in its own name.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Whether it reads like this server, wherever that runs (DCR-13).
+    pub fn is_named_like_us(&self) -> bool {
+        names::is_ours(&self.name)
     }
 
     /// What a registration would have answered (RFC 7591 §3.2.1).

@@ -5,6 +5,8 @@ use std::time::Duration;
 use shared::db::{Conn, params};
 use shared::{ClientId, Digest, Fault, Secret, Timestamp, Tx};
 
+use super::clients::Source;
+
 /// How many secrets of one client may be live at once (CAUTH-04).
 const MOST: u32 = 2;
 
@@ -26,6 +28,39 @@ pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result
         params![secret.digest(), client, tx.now()],
     )?;
     Ok(secret)
+}
+
+/// Adds a secret that was made elsewhere.
+pub(crate) fn insert(tx: &Tx<'_>, client: &ClientId, digest: &Digest) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO client_secret (digest, client_id, created_at) VALUES (?1, ?2, ?3)",
+        params![digest, client, tx.now()],
+    )?;
+    Ok(())
+}
+
+/// Ends every secret of a client but these; whether there was one.
+pub(crate) fn keep_only(tx: &Tx<'_>, client: &ClientId, digests: &[Digest]) -> Result<bool, Fault> {
+    let mut ended = false;
+    for digest in all(tx, client)?.iter().filter(|digest| !digests.contains(digest)) {
+        tx.execute("DELETE FROM client_secret WHERE digest = ?1", params![digest])?;
+        ended = true;
+    }
+    Ok(ended)
+}
+
+/// The digests of a client's secrets, live or not.
+pub(crate) fn all(conn: &Conn<'_>, client: &ClientId) -> Result<Vec<Digest>, Fault> {
+    conn.query("SELECT digest FROM client_secret WHERE client_id = ?1", params![client], |row| row.get(0))
+}
+
+/// The client that has this secret, and how it became known.
+pub(crate) fn holder(conn: &Conn<'_>, digest: &Digest) -> Result<Option<(ClientId, Source)>, Fault> {
+    conn.query_row(
+        "SELECT c.id, c.source FROM client_secret s JOIN client c ON c.id = s.client_id WHERE s.digest = ?1",
+        params![digest],
+        |row| Ok((row.get(0)?, Source::parse(&row.get::<String>(1)?)?)),
+    )
 }
 
 /// Says when a secret ends.

@@ -46,7 +46,7 @@ impl Source {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
         found.ok_or_else(|| Fault::Corrupt(format!("a client from {text}")))
     }
@@ -290,6 +290,10 @@ pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'
             tx.now()
         ],
     )?;
+    insert_redirect_uris(tx, client)
+}
+
+fn insert_redirect_uris(tx: &Tx<'_>, client: &Client) -> Result<(), Fault> {
     for uri in &client.redirect_uris {
         tx.execute(
             "INSERT INTO client_redirect_uri (client_id, uri) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -299,11 +303,57 @@ pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'
     Ok(())
 }
 
-/// Every client that an administrator vouches for: id and name.
-pub(crate) fn verified(conn: &Conn<'_>) -> Result<Vec<(ClientId, String)>, Fault> {
-    conn.query("SELECT id, name FROM client WHERE trust = 'verified'", [], |row| {
-        Ok((row.get(0)?, row.get(1)?))
+/// A client that an administrator vouches for.
+pub(crate) struct Verified {
+    pub id: ClientId,
+    pub name: String,
+    pub source: Source,
+}
+
+/// Every client that an administrator vouches for.
+pub(crate) fn verified(conn: &Conn<'_>) -> Result<Vec<Verified>, Fault> {
+    conn.query("SELECT id, name, source FROM client WHERE trust = 'verified'", [], |row| {
+        let source = Source::parse(&row.get::<String>(2)?)?;
+        Ok(Verified { id: row.get(0)?, name: row.get(1)?, source })
     })
+}
+
+/// The ids of the clients that became known in this way.
+pub(crate) fn of_source(conn: &Conn<'_>, source: Source) -> Result<Vec<ClientId>, Fault> {
+    conn.query("SELECT id FROM client WHERE source = ?1 ORDER BY id", params![source.as_str()], |row| {
+        row.get(0)
+    })
+}
+
+/// Makes a client that there is be what it is here. Where it came from, how far it is trusted and whether it is
+/// stopped stay as they were.
+pub(crate) fn replace(tx: &Tx<'_>, client: &Client, registration: &Registration<'_>) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE client SET name = ?2, auth_method = ?3, auth_defaulted = ?4, jwks = ?5, application_type = ?6,
+         grant_types = ?7, scope = ?8, metadata = ?9, fingerprint = ?10, management = ?11 WHERE id = ?1",
+        params![
+            client.id,
+            client.name,
+            client.auth_method.as_str(),
+            client.auth_defaulted,
+            client.jwks,
+            registration.application_type,
+            client.grant_types.join(" "),
+            client.scope,
+            registration.metadata,
+            registration.fingerprint,
+            registration.management
+        ],
+    )?;
+    tx.execute("DELETE FROM client_redirect_uri WHERE client_id = ?1", params![client.id])?;
+    insert_redirect_uris(tx, client)
+}
+
+/// When a client became known.
+pub(crate) fn created_at(conn: &Conn<'_>, id: &ClientId) -> Result<Timestamp, Fault> {
+    let found =
+        conn.query_row("SELECT created_at FROM client WHERE id = ?1", params![id], |row| row.get(0))?;
+    found.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))
 }
 
 /// Removes a client with everything that hangs on it.

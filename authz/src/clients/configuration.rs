@@ -1,0 +1,197 @@
+//! Clients that `portcullis.toml` names: added, changed and stopped to match it, at every start.
+
+use serde_json::Value;
+use shared::audit::{self, Event, Name};
+use shared::db::Conn;
+use shared::{ClientId, Digest, Fault, Issuer, Tx};
+
+use super::administration::{about, registered, stop, trust};
+use super::names::{self, Taken};
+use super::preregistered::Preregistered;
+use crate::store::client_secrets;
+use crate::store::clients::{self, Client, Source, Stopped, Trust};
+use crate::store::grants::{self, Reason};
+use crate::{Authz, ending};
+
+/// A client as the file describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Configured {
+    id: ClientId,
+    wanted: Preregistered,
+    /// At most two (CAUTH-04).
+    secrets: Vec<Digest>,
+}
+
+/// Why the file cannot be followed; each in one line.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Obstacle {
+    #[error("the client {0} in portcullis.toml reads like this server; give it another title")]
+    NameOurs(ClientId),
+    #[error(
+        "the client {0} in portcullis.toml reads like the verified client {1}; give it another title, or run: portcullis client unverify {1}"
+    )]
+    NameTaken(ClientId, ClientId),
+    #[error(
+        "there is a client {0} that was not configured; take it out of portcullis.toml, or run: portcullis client delete {0}"
+    )]
+    IdTaken(ClientId),
+    #[error("the client {0} in portcullis.toml has the secret of another client; give it one of its own")]
+    SecretTaken(ClientId),
+}
+
+impl Configured {
+    /// The client under this name in the file; `None` if it cannot be part of an id.
+    pub fn new(name: &str, wanted: Preregistered, secrets: Vec<Digest>) -> Option<Self> {
+        Some(Self { id: ClientId::configured(name)?, wanted, secrets })
+    }
+
+    /// Its id: it follows from its name in the file, so that clients can be set up before the server is.
+    pub fn id(&self) -> &ClientId {
+        &self.id
+    }
+
+    /// What there is to say about it.
+    pub fn wanted(&self) -> &Preregistered {
+        &self.wanted
+    }
+
+    /// Whether people could not tell the two apart (DCR-13).
+    pub fn reads_like(&self, other: &Self) -> bool {
+        crate::visible::reads_like(&self.wanted.name, &other.wanted.name)
+    }
+
+    /// Whether somebody who has the secret of one could pass for the other.
+    pub fn shares_a_secret_with(&self, other: &Self) -> bool {
+        self.secrets.iter().any(|secret| other.secrets.contains(secret))
+    }
+}
+
+/// What is in the way of following the file, if anything is.
+///
+/// # Errors
+/// The database's fault.
+pub fn obstacle(
+    conn: &Conn<'_>,
+    issuer: &Issuer,
+    configured: &[Configured],
+) -> Result<Option<Obstacle>, Fault> {
+    for wanted in configured {
+        let id = || wanted.id.clone();
+        match names::taken(issuer, conn, &wanted.wanted.name, |_, source| source == Source::Configuration)? {
+            None => {}
+            Some(Taken::Ours) => return Ok(Some(Obstacle::NameOurs(id()))),
+            Some(Taken::Verified(other)) => return Ok(Some(Obstacle::NameTaken(id(), other))),
+        }
+        if clients::find(conn, &wanted.id)?.is_some_and(|client| client.source != Source::Configuration) {
+            return Ok(Some(Obstacle::IdTaken(id())));
+        }
+        for secret in &wanted.secrets {
+            // Those of clients in the file are compared when it is read; here they may be about to change hands.
+            let holder = client_secrets::holder(conn, secret)?;
+            if holder.is_some_and(|(_, source)| source != Source::Configuration) {
+                return Ok(Some(Obstacle::SecretTaken(id())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Makes the clients be what the file says, in one transaction. If something is in the way, nothing changes.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn follow(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    configured: &[Configured],
+) -> Result<Result<(), Obstacle>, Fault> {
+    if let Some(obstacle) = obstacle(tx, &authz.issuer, configured)? {
+        return Ok(Err(obstacle));
+    }
+    let mut fewer_secrets = Vec::new();
+    for id in clients::of_source(tx, Source::Configuration)? {
+        // First of all, because a secret may go from one client to another.
+        let wanted = configured.iter().find(|wanted| wanted.id == id);
+        let fewer = client_secrets::keep_only(tx, &id, wanted.map_or(&[], |wanted| &wanted.secrets))?;
+        match wanted {
+            None => leave(authz, tx, &id)?,
+            Some(_) if fewer => fewer_secrets.push(id),
+            Some(_) => {}
+        }
+    }
+    for wanted in configured {
+        match clients::find(tx, &wanted.id)? {
+            Some(client) => update(authz, tx, &client, wanted, fewer_secrets.contains(&wanted.id))?,
+            None => add(tx, wanted)?,
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn add(tx: &Tx<'_>, wanted: &Configured) -> Result<(), Fault> {
+    let client = wanted.wanted.insert(tx, wanted.id.clone(), Source::Configuration)?;
+    for secret in &wanted.secrets {
+        client_secrets::insert(tx, &client.id, secret)?;
+    }
+    audit::append(tx, registered(Event::allowed(Name::ClientRegistered).by_server(), &client))
+}
+
+/// Stops a client that the file no longer names. Nobody vouches for it any more, and its name is free.
+fn leave(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+    let Some(client) = clients::find(tx, id)?.filter(|client| client.trust == Trust::Verified) else {
+        return Ok(());
+    };
+    // What an administrator stopped stays stopped, also when the file names it again.
+    let because = clients::stopped(tx, id)?.unwrap_or(Stopped::LeftConfiguration);
+    let ended = stop(authz, tx, id, because)?;
+    trust(authz, tx, id, Trust::by_redirect_uris(&client.redirect_uris))?;
+    let event = about(Event::allowed(Name::ClientDisabled).by_server(), &client);
+    audit::append(
+        tx,
+        event.detail("because", Stopped::LeftConfiguration.as_str()).detail("grants_ended", ended),
+    )
+}
+
+fn update(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    client: &Client,
+    wanted: &Configured,
+    fewer_secrets: bool,
+) -> Result<(), Fault> {
+    let mut changed = wanted.wanted.differences(client);
+    let mut ended = 0;
+    if ["redirect_uris", "jwks", "token_endpoint_auth_method"].iter().any(|field| changed.contains(field)) {
+        // Users said yes to a client that answered elsewhere, or was somebody else's (DCR-10).
+        ended = ending::all_through(authz, tx, &client.id, Reason::ClientChanged)?;
+    } else if changed.contains(&"scope") {
+        for grant in grants::revoke_own(tx, &client.id)? {
+            authz.status.kill_grant(tx, &grant);
+            ended += 1;
+        }
+    }
+    wanted.wanted.replace(tx, client)?;
+    let secrets = client_secrets::all(tx, &client.id)?;
+    let new: Vec<_> = wanted.secrets.iter().filter(|secret| !secrets.contains(secret)).collect();
+    for secret in &new {
+        client_secrets::insert(tx, &client.id, secret)?;
+    }
+    if fewer_secrets || !new.is_empty() {
+        changed.push("client_secret");
+    }
+    if client.trust != Trust::Verified {
+        trust(authz, tx, &client.id, Trust::Verified)?;
+        changed.push("trust");
+        if clients::stopped(tx, &client.id)? == Some(Stopped::LeftConfiguration) {
+            clients::admit(tx, &client.id)?;
+            authz.status.enable_client(tx, &client.id);
+            changed.push("disabled");
+        }
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let changed: Vec<Value> = changed.into_iter().map(Value::from).collect();
+    let event = about(Event::allowed(Name::ClientUpdated).by_server(), client);
+    audit::append(tx, event.detail("changed_fields", changed).detail("grants_ended", ended))
+}
