@@ -54,6 +54,13 @@ fn made(app: &TestApp, source: &str, grants: &str, method: &str) -> Client {
     Client { id, redirect_uri: String::new() }
 }
 
+/// Changes one row, as no command can.
+fn change(app: &TestApp, sql: &str, id: &str) {
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(db.execute(sql, [id]).unwrap(), 1);
+}
+
 fn device_client(app: &TestApp) -> Client {
     let name = format!("Lab console {}", &shared::id::random_128()[..6]);
     let added = app.console(&["client", "add", &name, "--device"]);

@@ -185,6 +185,7 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
     grants::sweep(tx, tx.now() - std::time::Duration::from_hours(2))?;
     grants::insert(tx, &grant)?;
     clients::touch(tx, &client.id)?;
+    authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
     devices::approve(tx, &device.code, &grant.id)?;
     let approved = about(Event::allowed(Name::AuthzApproved)).grant(&grant.id).scope(&scope);
     audit::append(

@@ -209,3 +209,111 @@ pub(crate) fn find_typed(conn: &Conn<'_>, id: &str) -> Result<Option<Typed>, Fau
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::{Clock, Db};
+
+    use super::*;
+    use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
+
+    struct Fixture {
+        db: Db,
+        clock: Clock,
+        client: ClientId,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let clock = Clock::held(Timestamp(1_000_000));
+            let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();
+            let client = Client {
+                id: ClientId::parse("c_x").unwrap(),
+                name: "Lab console".to_owned(),
+                source: Source::Administrator,
+                trust: Trust::Verified,
+                auth_method: AuthMethod::None,
+                auth_defaulted: false,
+                jwks: None,
+                grant_types: Vec::new(),
+                redirect_uris: Vec::new(),
+                scope: Scope::empty(),
+                disabled: false,
+            };
+            let id = client.id.clone();
+            let registration = Registration {
+                application_type: "native",
+                metadata: "{}",
+                fingerprint: None,
+                management: None,
+            };
+            db.write_blocking(move |tx| clients::insert(tx, &client, &registration)).unwrap();
+            Self { db, clock, client: id, _dir: dir }
+        }
+
+        fn device(&self, code: &str) -> Device {
+            Device {
+                code: Digest::of(code.as_bytes()),
+                client_id: self.client.clone(),
+                scope: "docs.read".parse().unwrap(),
+                resource: ResourceUri::parse("http://localhost:1/mcp").unwrap(),
+                address: None,
+                created_at: self.clock.now(),
+                expires_at: self.clock.now() + Duration::from_mins(10),
+                interval: Duration::from_secs(5),
+                polled_at: None,
+                stage: Stage::Waiting,
+            }
+        }
+
+        fn write<T: Send + 'static>(
+            &self,
+            job: impl FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+        ) -> T {
+            self.db.write_blocking(job).unwrap()
+        }
+    }
+
+    /// CONSENT-06, STORE-02: decided once, whoever asks first; and not when it is over.
+    #[test]
+    fn a_device_is_decided_once_and_in_time() {
+        let x = Fixture::new();
+        for code in ["a", "b"] {
+            let device = x.device(code);
+            assert!(x.write(move |tx| insert(tx, &device, &Digest::of(code.as_bytes()))));
+        }
+        let decide = |code: &'static str| x.write(move |tx| decide(tx, &Digest::of(code.as_bytes())));
+        assert!(decide("a"));
+        assert!(!decide("a"));
+        let stage = x.db.read(|conn| find(conn, &Digest::of(b"a"))).unwrap().unwrap().stage;
+        assert_eq!(stage, Stage::Denied, "nothing was approved");
+        x.clock.advance(Duration::from_mins(10));
+        assert!(!decide("b"));
+        assert!(!decide("unknown"));
+    }
+
+    /// TOKEN-05: what nobody approved cannot be spent.
+    #[test]
+    fn only_what_was_approved_is_spent() {
+        let x = Fixture::new();
+        let device = x.device("a");
+        x.write(move |tx| insert(tx, &device, &Digest::of(b"a")));
+        assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
+        x.write(|tx| decide(tx, &Digest::of(b"a")));
+        assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
+    }
+
+    /// DEV-01: two devices never wait under one user code.
+    #[test]
+    fn a_user_code_is_taken_once() {
+        let x = Fixture::new();
+        let (first, second) = (x.device("a"), x.device("b"));
+        let code = Digest::of(b"WDJBMJHT");
+        assert!(x.write(move |tx| insert(tx, &first, &code)));
+        assert!(!x.write(move |tx| insert(tx, &second, &code)));
+        let found = x.db.read(|conn| find_by_user_code(conn, &code)).unwrap().unwrap();
+        assert_eq!(found.code, Digest::of(b"a"));
+    }
+}

@@ -70,6 +70,33 @@ async fn every_decision_takes_a_passkey_used_for_it() {
     let html = browser.get(&app, &app.url(&format!("/device?transaction={handle}&proof={proof}"))).await;
     assert!(!is_question(&html.text().await.unwrap()));
     assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 200);
+    // Nor does the question come back for a session that was begun after it.
+    let third = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &third).await;
+    assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+    assert!(!is_question(&browser.get(&app, &page.url).await.text().await.unwrap()));
+    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 403);
+    assert_eq!(polled(&app, &client, &third).await, "authorization_pending");
+}
+
+/// DEV-01: a passkey that was asked for before the decision, and used after it, opens nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_comes_too_late_is_refused() {
+    let (app, mut ada) = start().await;
+    let mut bob = app.enrol("bob", &["engineers"]).await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    let handle = entered(&app, &mut ada, &device).await;
+    let started = ada.post_json(&app, "/login/start", &json!({"transaction": handle})).await;
+    let started: Value = started.json().await.unwrap();
+    approve(&app, &mut bob, &device).await;
+    let response = ada.assert(&app, started["options"].clone());
+    let finish = json!({"ceremony": started["ceremony"], "response": response});
+    assert_eq!(ada.post_json(&app, "/login/finish", &finish).await.status(), 400);
+    assert!(app.has_event("webauthn.failed", Some("transaction_decided")));
+    assert_eq!(ada.post_json(&app, "/login/start", &json!({"transaction": handle})).await.status(), 400);
+    let elsewhere = bob.post_json(&app, "/login/start", &json!({"transaction": "d_unknown"})).await;
+    assert_eq!(elsewhere.status(), 400);
 }
 
 /// DEV-01: handles of devices and of authorization requests do not stand for each other.
@@ -284,4 +311,32 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
     assert!(app.has_event("authz.denied", Some("disabled")));
     app.console(&["client", "enable", &client.id]);
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
+
+    let device = ask(&app, &client).await;
+    let page = question(&app, &mut browser, &device).await;
+    change(&app, "UPDATE client SET grant_types = 'refresh_token' WHERE id = ?1", &client.id);
+    let answer = decide(&app, &mut browser, &page, "approve").await;
+    assert!(answer.text().await.unwrap().contains("was given nothing"), "nor one that may not ask any more");
+}
+
+/// DEV-01: what became a matter of high risk meanwhile is granted to no device, before the decision or after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_risky_meanwhile_is_not_granted() {
+    let (app, mut browser) = start().await;
+    let client = device_client(&app);
+    let device = ask(&app, &client).await;
+    change(
+        &app,
+        "UPDATE device_authorization SET scope = 'docs.danger docs.read' WHERE client_id = ?1",
+        &client.id,
+    );
+    let mut page = question(&app, &mut browser, &device).await;
+    assert_eq!(page.scopes, ["docs.read"]);
+    page.scopes.push("docs.danger".to_owned());
+    decide(&app, &mut browser, &page, "approve").await;
+    change(&app, "UPDATE access_grant SET scope = 'docs.danger docs.read' WHERE client_id = ?1", &client.id);
+    let tokens = Tokens::of(poll(&app, &client, &device).await).await;
+    assert_eq!(tokens.body["scope"], "docs.read");
+    let approved = app.audit().into_iter().find(|record| record["event"] == "authz.approved").unwrap();
+    assert_eq!(approved["detail"]["scopes_given"], "docs.read");
 }

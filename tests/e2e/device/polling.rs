@@ -150,11 +150,6 @@ async fn a_replayed_device_code_ends_what_it_bought() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_since_the_decision_counts() {
     let (app, _) = start().await;
-    let change = |sql: &str, id: &str| {
-        let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
-        db.busy_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(db.execute(sql, [id]).unwrap(), 1);
-    };
     let mut bob = app.enrol("bob", &["engineers"]).await;
     let client = device_client(&app);
 
@@ -183,7 +178,7 @@ async fn what_changed_since_the_decision_counts() {
     let client = device_client(&app);
     let device = ask(&app, &client).await;
     approve(&app, &mut bob, &device).await;
-    change("UPDATE client SET grant_types = 'refresh_token' WHERE id = ?1", &client.id);
+    change(&app, "UPDATE client SET grant_types = 'refresh_token' WHERE id = ?1", &client.id);
     assert_eq!(polled(&app, &client, &device).await, "unauthorized_client");
 
     let client = device_client(&app);
