@@ -6,6 +6,7 @@ import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { inspect, tabTo } from './accessibility.mjs';
 import { serve } from './lines.mjs';
 
 const PATIENCE = 20_000;
@@ -350,6 +351,20 @@ const operations = {
     await click(testid);
     return where();
   },
+
+  /** {testid, text?, key?}: Tab until it has the focus, types the text, presses the key; answers {url, title}, at once. */
+  keyboard: async ({ testid, text, key }) => {
+    currentPage();
+    await oneOf(testid);
+    await page.locator(`${selector(testid)}:enabled`).first().waitFor({ timeout: PATIENCE });
+    await tabTo(page, testid);
+    if (text !== undefined) await page.keyboard.type(text);
+    if (key !== undefined) await page.keyboard.press(key);
+    return where();
+  },
+
+  /** What is wrong with the current page for people who see little or have no mouse: {problems}. */
+  inspect: async () => ({ problems: await inspect(currentPage()) }),
 
   /** {url?}: the context's cookies, or those a request to the URL would carry. */
   cookies: async ({ url }) => ({ cookies: await context.cookies(url) }),
