@@ -4,6 +4,7 @@ pub mod clients;
 pub mod duration;
 pub mod keys;
 pub mod people;
+pub mod resource_servers;
 
 use std::path::PathBuf;
 
@@ -47,6 +48,9 @@ pub enum Command {
     /// Show the keys that sign tokens, rotate them, remove one that leaked.
     #[command(subcommand)]
     Key(keys::Key),
+    /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
+    #[command(subcommand, name = "rs")]
+    ResourceServer(resource_servers::ResourceServer),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),

@@ -4,6 +4,7 @@ pub(crate) mod clients;
 pub(crate) mod keys;
 pub(crate) mod people;
 mod print;
+pub(crate) mod resource_servers;
 
 use std::path::Path;
 use std::time::Duration;

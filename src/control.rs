@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod keys;
+pub mod resource_servers;
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -62,6 +63,7 @@ pub enum Request {
     GroupList,
     Client(clients::Request),
     Key(keys::Request),
+    ResourceServer(resource_servers::Request),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -213,6 +215,7 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
         Request::Key(request) => keys::execute(authz, tx, uid, request)?,
+        Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
     })
 }
 

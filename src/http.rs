@@ -166,6 +166,7 @@ fn is_api(path: &str) -> bool {
     let api = [
         "/token",
         "/revoke",
+        "/introspect",
         "/register",
         "/device_authorization",
         "/jwks.json",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use authz::Authz;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -126,7 +127,7 @@ impl Server {
         stop.cancel();
         let _ = tokio::join!(commands, flushing, timekeeping, rotating);
         resource.flush().await;
-        counts(&base).flush().await;
+        counts(&base).flush(true).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = base.db.write(stopped).await {
             tracing::error!(db.fault = %fault, "the stop was not recorded");
@@ -136,18 +137,21 @@ impl Server {
     }
 }
 
-/// Refusals that were only counted so far, and where they go on record.
+/// What was only counted so far, and where it goes on record.
 struct Counts {
+    authz: Authz,
     tally: Arc<Tally>,
     db: Db,
 }
 
 fn counts(base: &Base) -> Counts {
-    Counts { tally: Arc::clone(&base.tally), db: base.db.clone() }
+    Counts { authz: base.authz.clone(), tally: Arc::clone(&base.tally), db: base.db.clone() }
 }
 
 impl Counts {
-    async fn flush(&self) {
+    /// Records the counts; all of them before the server stops.
+    async fn flush(&self, last: bool) {
+        self.authz.flush(last).await;
         if let Err(fault) = self.tally.flush(&self.db).await {
             tracing::error!(db.fault = %fault, "requests that were too many were not recorded");
         }
@@ -164,7 +168,7 @@ async fn flush(resource: Resource, counts: Counts, stop: CancellationToken) {
             }
             () = tokio::time::sleep(FLUSH) => {
                 resource.flush().await;
-                counts.flush().await;
+                counts.flush(false).await;
             }
         }
     }

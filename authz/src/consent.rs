@@ -168,7 +168,7 @@ pub(crate) fn page(
         return Err(Fault::Corrupt("a transaction without its client".to_owned()));
     };
     let offered = offered(authz, transaction, &client, signed_in);
-    let endpoint = authz.catalogue.endpoint(&transaction.resource);
+    let endpoint = authz.resource(&transaction.resource);
     let lifetimes = authz.config.refresh_lifetimes(client.trust);
     let on_this_computer = transaction.redirect_uri.target().is_local();
     let scopes = authz

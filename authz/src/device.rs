@@ -220,16 +220,7 @@ fn store(authz: &Authz, tx: &Tx<'_>, device: &Device) -> Result<UserCode, Fault>
 /// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped, and so are
 /// those of high risk; absent means the default.
 fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal> {
-    let endpoints = authz.catalogue.endpoints();
-    let endpoint = match params.get("resource") {
-        Some(asked) => {
-            let asked = ResourceUri::parse(asked).map_err(|_| Refusal::ResourceUnknown)?;
-            endpoints.into_iter().find(|endpoint| endpoint.resource == asked)
-        }
-        None if endpoints.len() == 1 => endpoints.into_iter().next(),
-        None => None,
-    };
-    let endpoint = endpoint.ok_or(Refusal::ResourceUnknown)?;
+    let endpoint = authz.asked_resource(params.get("resource")).ok_or(Refusal::ResourceUnknown)?;
     let scope: Scope = match params.get("scope") {
         Some(text) => text.parse().map_err(|_| Refusal::ScopeMalformed)?,
         None => Scope::empty(),

@@ -51,6 +51,7 @@ pub(crate) fn client(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<usize,
     }
     clients::delete(tx, id)?;
     authz.status.remove_client(tx, id);
+    authz.status.client_changed(tx, id)?;
     Ok(buried.len())
 }
 

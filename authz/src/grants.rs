@@ -27,10 +27,7 @@ impl Context<'_> {
     /// the user is still entitled to it (TOKEN-11, TOKEN-15). `None` if nothing of it is left.
     fn present_scope(&self, grant: &Grant) -> Result<Option<Scope>, Fault> {
         let now = self.tx.now();
-        if grant.revoked
-            || now >= grant.expires_at
-            || self.authz.catalogue.endpoint(&grant.resource).is_none()
-        {
+        if grant.revoked || now >= grant.expires_at || self.authz.resource(&grant.resource).is_none() {
             return Ok(None);
         }
         let user = users::find(self.tx, &grant.user_id)?;

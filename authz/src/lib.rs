@@ -14,12 +14,14 @@ mod ending;
 mod error;
 mod form;
 mod grants;
+mod introspection;
 mod login;
 mod metadata;
 mod oxide;
 pub mod pages;
 pub mod people;
 mod rate;
+pub mod resource_servers;
 mod revocation;
 mod session;
 pub mod signing_keys;
@@ -37,10 +39,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
-use keys::{Keys, Seal};
+use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
+use shared::catalogue::Endpoint;
 use shared::rate::Tally;
-use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, Scope, Tx};
+use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
 pub use account::snippets;
@@ -72,6 +75,9 @@ pub struct State {
     webauthn: Webauthn,
     cookies: CookieNames,
     limits: rate::Limits,
+    /// Access tokens that resource servers asked about.
+    memory: Memory,
+    introspections: introspection::Records,
 }
 
 impl Deref for Authz {
@@ -119,6 +125,8 @@ impl Authz {
         let pages = Pages::new()?.https_issuer(!issuer.is_loopback());
         let cookies = CookieNames::new(&issuer);
         let limits = rate::Limits::new(limits, &clock, &tally);
+        let memory = Memory::new(keys.verifier());
+        let introspections = introspection::Records::new(clock.clone());
         let state = State {
             config,
             issuer,
@@ -132,6 +140,8 @@ impl Authz {
             webauthn,
             cookies,
             limits,
+            memory,
+            introspections,
         };
         Ok(Self(Arc::new(state)))
     }
@@ -150,6 +160,7 @@ impl Authz {
         let api = Router::new()
             .route("/token", post(token::post))
             .route("/revoke", post(revocation::post))
+            .route("/introspect", post(introspection::post))
             .route("/register", post(clients::registration::post));
         let pages = Router::new()
             .route("/", get(account::home))
@@ -207,6 +218,14 @@ impl Authz {
         clients::configuration::follow(self, tx, configured)
     }
 
+    /// Records what was only counted so far (AUDIT-06); all of it before the server stops. To be called now and
+    /// then.
+    pub async fn flush(&self, last: bool) {
+        if let Err(fault) = self.introspections.flush(&self.db, last).await {
+            tracing::error!(db.fault = %fault, "introspections could not be recorded");
+        }
+    }
+
     /// The page for an address that leads nowhere.
     pub fn not_found(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
@@ -217,6 +236,29 @@ impl Authz {
             "Start from the home page, or from your application.",
         );
         self.page(StatusCode::NOT_FOUND, &page)
+    }
+
+    /// The resource that a request names; without a name the one endpoint of ours, if there is one (AUTHZ-14).
+    fn asked_resource(&self, asked: Option<&str>) -> Option<Endpoint> {
+        if let Some(asked) = asked {
+            return self.resource(&ResourceUri::parse(asked).ok()?);
+        }
+        let mut endpoints = self.catalogue.endpoints().into_iter();
+        endpoints.next().filter(|_| endpoints.next().is_none())
+    }
+
+    /// What clients may ask tokens for: our own endpoints, and what resource servers elsewhere say that they
+    /// serve, for which there are the same scopes (AUTHZ-14).
+    fn resource(&self, resource: &ResourceUri) -> Option<Endpoint> {
+        let ours = self.catalogue.endpoint(resource);
+        ours.or_else(|| {
+            let endpoints = self.catalogue.endpoints().into_iter();
+            Some(Endpoint {
+                name: self.status.server_of(resource)?.name.clone(),
+                default_scope: endpoints.fold(Scope::empty(), |all, e| all.union(&e.default_scope)),
+                resource: resource.clone(),
+            })
+        })
     }
 
     /// Every scope that exists, in one set.

@@ -9,6 +9,11 @@ use shared::{Digest, Issuer, Scope};
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
 use crate::device;
+use crate::store::clients::AuthMethod;
+
+/// How resource servers prove who they are (INTRO-01).
+const INTROSPECTING: [AuthMethod; 3] =
+    [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::PrivateKeyJwt];
 
 /// The document of RFC 8414 §2, made from what the handlers use (META-04).
 #[derive(Serialize)]
@@ -21,6 +26,7 @@ pub(crate) struct Document {
     revocation_endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_authorization_endpoint: Option<String>,
+    introspection_endpoint: String,
     scopes_supported: Vec<String>,
     response_types_supported: [&'static str; 1],
     response_modes_supported: [&'static str; 1],
@@ -29,6 +35,8 @@ pub(crate) struct Document {
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: [&'static str; 1],
     revocation_endpoint_auth_methods_supported: [&'static str; 1],
+    introspection_endpoint_auth_methods_supported: [&'static str; 3],
+    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     protected_resources: Vec<String>,
 }
 
@@ -43,6 +51,7 @@ impl Document {
             registration_endpoint: issuer.url("/register"),
             revocation_endpoint: issuer.url("/revoke"),
             device_authorization_endpoint: authz.config.device.then(|| issuer.url("/device_authorization")),
+            introspection_endpoint: issuer.url("/introspect"),
             scopes_supported: scopes.iter().map(str::to_owned).collect(),
             response_types_supported: ["code"],
             response_modes_supported: ["query"],
@@ -54,6 +63,8 @@ impl Document {
             authorization_response_iss_parameter_supported: true,
             token_endpoint_auth_methods_supported: ["none"],
             revocation_endpoint_auth_methods_supported: ["none"],
+            introspection_endpoint_auth_methods_supported: INTROSPECTING.map(AuthMethod::as_str),
+            introspection_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
             protected_resources: authz
                 .catalogue
                 .endpoints()

@@ -54,6 +54,22 @@ impl Limits {
     pub(crate) fn passkey_of(&self, user: &UserId, request: &Request) -> Result<(), TooMany> {
         self.passkey_user.take(&(request.into(), user.clone()), request)
     }
+
+    /// Whether somebody may try to prove that they are a resource server. Only failures count, so that resource
+    /// servers ask as often as they like (INTRO-07).
+    ///
+    /// # Errors
+    /// If there were too many failures.
+    pub(crate) fn may_prove(&self, subject: &Subject, request: &Request) -> Result<(), TooMany> {
+        self.token_address.check(&subject.0, request)?;
+        self.client_auth.check(subject, request)
+    }
+
+    /// They could not prove it.
+    pub(crate) fn not_proven(&self, subject: &Subject) {
+        self.token_address.spend(&subject.0);
+        self.client_auth.spend(subject);
+    }
 }
 
 /// Wrong user codes (DEV-01): the matrix leaves nothing to configure here.
@@ -102,9 +118,7 @@ impl Guarded {
     fn of(method: &Method, path: &str) -> Option<Self> {
         match path {
             "/token" if method == Method::POST => Some(Self::Token),
-            "/revoke" | "/introspect" | "/device_authorization" if method == Method::POST => {
-                Some(Self::Client)
-            }
+            "/revoke" | "/device_authorization" if method == Method::POST => Some(Self::Client),
             "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
             "/consent" if method == Method::POST => Some(Self::Consent),
             _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
@@ -157,8 +171,8 @@ async fn by_client(
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let limits = &authz.limits;
-    let origin = Origin::from(request);
-    let subject = (origin, claimed_client(&parts.headers, &body));
+    let subject = subject(request, &parts.headers, &body);
+    let origin = subject.0;
     let admitted = limits
         .token_address
         .take(&origin, request)
@@ -195,6 +209,14 @@ fn approved(authz: &Authz, origin: Origin, response: Response) -> Response {
     response
 }
 
+/// A client at an address, as its request says.
+pub(crate) type Subject = (Origin, Digest);
+
+/// Who a request says it is from, and where it comes from.
+pub(crate) fn subject(request: &Request, headers: &HeaderMap, body: &[u8]) -> Subject {
+    (request.into(), claimed_client(headers, body))
+}
+
 /// Whom a request says it is from: not to be believed, which is why it counts together with the address. As a
 /// digest, so that no name is too long to be kept.
 fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
@@ -207,7 +229,7 @@ fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
 }
 
 /// What a client is told (standards §6.1).
-fn oauth(too_many: TooMany) -> Response {
+pub(crate) fn oauth(too_many: TooMany) -> Response {
     let body = json!({
         "error": Code::TemporarilyUnavailable.as_str(),
         "error_description": "too many requests; try again later",

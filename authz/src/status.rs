@@ -1,12 +1,19 @@
 //! The live state behind every access token, in memory (RS-08, design: tokens and instant revocation).
 
+mod dead;
+pub(crate) mod machines;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::token_status::{Ceiling, Standing};
-use shared::{AccessToken, ClientId, Db, Fault, GrantId, Jti, Scope, Timestamp, TokenStatus, Tx, UserId};
+use shared::{
+    AccessToken, ClientId, Db, Fault, GrantId, Jti, ResourceUri, Scope, Timestamp, TokenStatus, Tx, UserId,
+};
+
+use dead::Dead;
+use machines::{Machine, Machines, ResourceServer};
 
 use crate::store::{clients, dead_tokens, grants, users};
 
@@ -64,42 +71,8 @@ struct Live {
     disabled_clients: HashSet<ClientId>,
     /// Clients that somebody or something vouches for. What is not in here is granted no high-risk scope.
     trusted_clients: HashSet<ClientId>,
-}
-
-/// What is dead, as long as somebody might accept a token because of it, on a clock that nobody can set.
-struct Dead<K> {
-    until: HashMap<K, Instant>,
-    /// How many may be listed before those whose time is over are dropped.
-    sweep_at: usize,
-}
-
-impl<K> Default for Dead<K> {
-    fn default() -> Self {
-        Self { until: HashMap::new(), sweep_at: 0 }
-    }
-}
-
-impl<K: Eq + Hash> Dead<K> {
-    /// Lists it for this long from now.
-    fn list(&mut self, key: K, time: Duration) {
-        let now = Instant::now();
-        if self.until.len() >= self.sweep_at {
-            self.until.retain(|_, until| *until > now);
-            self.sweep_at = (2 * self.until.len()).max(1024);
-        }
-        self.until.insert(key, now + time);
-    }
-
-    fn lists(&self, key: &K) -> bool {
-        self.until.contains_key(key)
-    }
-}
-
-impl<K: Eq + Hash> Extend<(K, Duration)> for Dead<K> {
-    fn extend<I: IntoIterator<Item = (K, Duration)>>(&mut self, dead: I) {
-        let now = Instant::now();
-        self.until.extend(dead.into_iter().map(|(key, time)| (key, now + time)));
-    }
+    /// Clients that act in their own name.
+    machines: Machines,
 }
 
 /// How long a token that expires then is listed.
@@ -227,6 +200,33 @@ impl Status {
         tx.after_commit(publish());
     }
 
+    /// Makes the state of a client that acts in its own name count, as the job has left it: what it loses before
+    /// the commit, all of it after. To be called by whatever changes such a client, its secrets or its audiences.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn client_changed(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+        let next = Machine::read(tx, id, tx.now())?;
+        let (status, client, kept) = (Arc::clone(self), id.clone(), next.clone());
+        tx.before_commit(move || status.write().machines.narrow(&client, kept.as_ref()));
+        let (status, client) = (Arc::clone(self), id.clone());
+        tx.after_commit(move || status.write().machines.set(client, next));
+        Ok(())
+    }
+
+    /// The resource server with this id, if it may introspect now.
+    pub(crate) fn resource_server(&self, id: &ClientId) -> Option<Arc<ResourceServer>> {
+        self.read().machines.get(id)?.resource_server.clone()
+    }
+
+    /// The resource server that serves this resource, if there is one; one that introspects, if there are several.
+    pub(crate) fn server_of(&self, resource: &ResourceUri) -> Option<Arc<ResourceServer>> {
+        let live = self.read();
+        let servers = live.machines.iter().filter_map(|machine| machine.resource_server.as_ref());
+        let serving = servers.filter(|server| server.audiences.contains(resource));
+        serving.max_by_key(|server| server.introspects).map(Arc::clone)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,6 +253,7 @@ impl Live {
                     .collect(),
                 disabled_clients: clients::disabled(conn)?.into_iter().collect(),
                 trusted_clients: clients::trusted(conn)?.into_iter().collect(),
+                machines: Machines::read(conn, now)?,
             })
         })
     }
@@ -262,13 +263,19 @@ impl TokenStatus for Status {
     fn standing(&self, token: &AccessToken, _kid: &str) -> Standing {
         let live = self.read();
         // No allocation: `users` is asked with the subject's own text.
-        match live.users.get(token.sub.as_str()) {
+        let entitled = if token.of_client() {
+            live.machines.get(&token.client_id).and_then(|machine| machine.own.as_ref())
+        } else {
+            live.users.get(token.sub.as_str())
+        };
+        match entitled {
             Some(entitled)
                 if !live.dead_grants.lists(&token.grant_id)
                     && !live.dead_tokens.lists(&token.jti)
                     && !live.disabled_clients.contains(&token.client_id) =>
             {
-                let trusted = live.trusted_clients.contains(&token.client_id);
+                // A client's own scope is an administrator's word already.
+                let trusted = token.of_client() || live.trusted_clients.contains(&token.client_id);
                 let ceiling = if trusted { Ceiling::Any } else { Ceiling::LowRisk };
                 Standing::Live { entitled: Arc::clone(entitled), ceiling }
             }
@@ -277,6 +284,10 @@ impl TokenStatus for Status {
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {
+        // Without a user there is no refresh token that could have been received.
+        if token.of_client() {
+            return true;
+        }
         let seen = self.db.read(|conn| grants::seen_generation(conn, &token.grant_id));
         matches!(seen, Ok(Some(generation)) if generation >= token.jti.generation)
     }
@@ -307,16 +318,10 @@ mod tests {
         assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
     }
 
-    /// RS-08: what is dead stays listed until its time is over, and no longer than memory needs it.
+    /// RS-08: a token stays listed for five minutes after its end, and no longer than any can live.
     #[test]
-    fn the_dead_are_listed_as_long_as_they_matter() {
+    fn a_dead_token_is_listed_until_after_its_end() {
         let second = Duration::from_secs(1);
-        let mut dead = Dead::default();
-        dead.list(0, Duration::ZERO);
-        dead.extend((1..=5000).map(|n| (n, Duration::ZERO)));
-        dead.list(9999, Duration::from_hours(1));
-        assert!(dead.lists(&9999));
-        assert_eq!(dead.until.len(), 1, "those whose time is over made room");
         let at = Timestamp(1_000_000);
         assert_eq!(listed(at + 900 * second, at), 1200 * second);
         assert_eq!(listed(at - 200 * second, at), 100 * second);

@@ -11,6 +11,7 @@ pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod links;
 pub(crate) mod refresh_tokens;
+pub(crate) mod resource_servers;
 pub(crate) mod sessions;
 pub(crate) mod transactions;
 pub(crate) mod users;

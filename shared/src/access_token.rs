@@ -43,6 +43,12 @@ impl AccessToken {
     pub fn expires(&self) -> Timestamp {
         Timestamp::from_seconds(self.exp)
     }
+
+    /// Whether a client has it in its own name, with no user behind it (AT-03, CC-01). Users' and clients' names
+    /// never meet.
+    pub fn of_client(&self) -> bool {
+        self.sub == self.client_id.as_str()
+    }
 }
 
 fn one_audience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResourceUri, D::Error> {

@@ -1,6 +1,7 @@
 //! The audit log: one record per decision, chained by hash, appended in the transaction it
 //! describes (AUDIT-01, 02, 05; STORE-03).
 
+mod flood;
 mod verify;
 
 use serde_json::{Map, Value};
@@ -12,6 +13,7 @@ use crate::id::{ClientId, GrantId, UserId};
 use crate::request::Request;
 use crate::resource_uri::ResourceUri;
 use crate::scope::Scope;
+pub use flood::{Flood, QUOTA};
 pub use verify::{Broken, Verified, tail, verify};
 
 /// `prev` of the first record.

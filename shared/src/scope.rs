@@ -36,6 +36,11 @@ impl Scope {
         self.0.is_subset(&wider.0)
     }
 
+    /// Whether anything is in both.
+    pub fn intersects(&self, other: &Self) -> bool {
+        !self.0.is_disjoint(&other.0)
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {

@@ -65,7 +65,7 @@ pub(super) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) ->
         }
         Request::RotateSecret { client: who, overlap_ms, lifetime_ms } => {
             let overlap = Duration::from_millis(overlap_ms);
-            match administration::rotate_secret(tx, uid, &who, overlap, time(lifetime_ms))? {
+            match administration::rotate_secret(authz, tx, uid, &who, overlap, time(lifetime_ms))? {
                 Ok(issued) => Answer::Ok(json!({
                     "client": issued.client,
                     "client_secret": issued.secret.expose(),

@@ -14,6 +14,7 @@ mod conformance;
 mod device;
 mod durability;
 mod harness;
+mod introspection;
 mod keys;
 mod login;
 mod npm_clients;

@@ -234,16 +234,7 @@ impl<'a> Checks<'a> {
 
     /// Row 10, first half (AUTHZ-14).
     fn check_resource(&mut self) -> Result<(), Stop> {
-        let endpoints = self.authz.catalogue.endpoints();
-        let found = match self.params.get("resource") {
-            Some(asked) => {
-                let asked = ResourceUri::parse(asked).ok();
-                endpoints.into_iter().find(|e| Some(&e.resource) == asked.as_ref())
-            }
-            None if endpoints.len() == 1 => endpoints.into_iter().next(),
-            None => None,
-        };
-        match found {
+        match self.authz.asked_resource(self.params.get("resource")) {
             Some(endpoint) => {
                 self.resource = Some(endpoint.resource);
                 Ok(())
@@ -315,9 +306,7 @@ impl Steps for Checks<'_> {
     /// Row 10, second half (AUTHZ-13): unknown scopes are dropped; absent means the default.
     fn negotiate(&mut self, scope: Option<Scope>) -> Result<Scope, Stop> {
         let default = match &self.resource {
-            Some(resource) => {
-                self.authz.catalogue.endpoint(resource).map(|e| e.default_scope).unwrap_or_default()
-            }
+            Some(resource) => self.authz.resource(resource).map(|e| e.default_scope).unwrap_or_default(),
             None => Scope::empty(),
         };
         let known = self.authz.grantable();

@@ -160,6 +160,7 @@ pub fn add(
         AuthMethod::ClientSecretBasic => Some(issue(tx, &client, Duration::ZERO, lifetime)?),
         _ => None,
     };
+    authz.status.client_changed(tx, &client.id)?;
     audit::append(tx, registered(Event::allowed(Name::ClientRegistered).by_console(uid), &client))?;
     Ok(Ok((details(tx, &client)?, secret)))
 }
@@ -170,6 +171,7 @@ pub fn add(
 /// # Errors
 /// The database's fault.
 pub fn rotate_secret(
+    authz: &Authz,
     tx: &Tx<'_>,
     uid: u32,
     who: &str,
@@ -184,6 +186,7 @@ pub fn rotate_secret(
         return Ok(Err(Refusal::NoSecret(client.name, client.auth_method.as_str())));
     }
     let secret = issue(tx, &client, overlap, lifetime)?;
+    authz.status.client_changed(tx, &client.id)?;
     let digest = secret.digest();
     let live = client_reports::secrets(tx, &client.id, tx.now())?;
     let previous = live.into_iter().find(|other| other.digest != digest).and_then(|other| other.expires_at);
@@ -281,6 +284,7 @@ pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     }
     clients::admit(tx, &client.id)?;
     authz.status.enable_client(tx, &client.id);
+    authz.status.client_changed(tx, &client.id)?;
     let event = updated(uid, &client, &["disabled"]).detail("before", client.disabled);
     audit::append(tx, event.detail("after", false))?;
     show(tx, client.id.as_str())
@@ -314,6 +318,7 @@ pub(super) fn trust(authz: &Authz, tx: &Tx<'_>, id: &ClientId, trust: Trust) -> 
 pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<usize, Fault> {
     clients::stop(tx, id, because)?;
     authz.status.disable_client(tx, id);
+    authz.status.client_changed(tx, id)?;
     ending::all_through(authz, tx, id, Reason::ClientDisabled)
 }
 

@@ -125,6 +125,9 @@ pub(crate) fn follow(
             None => add(tx, wanted)?,
         }
     }
+    for id in clients::of_source(tx, Source::Configuration)? {
+        authz.status.client_changed(tx, &id)?;
+    }
     Ok(Ok(()))
 }
 

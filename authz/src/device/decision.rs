@@ -32,7 +32,7 @@ pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response
         ticked: true,
         required: false,
     });
-    let endpoint = authz.catalogue.endpoint(&device.resource);
+    let endpoint = authz.resource(&device.resource);
     let page = pages::DeviceConsent {
         transaction: typed.id.clone(),
         csrf: session::csrf_token(authz, &signed_in.session.digest, &typed.id),

@@ -177,7 +177,7 @@ fn sign_in_page(authz: &Authz, open: &Open) -> Response {
             Some(address) => format!("the device that asked from {address}"),
             None => "the device that asked".to_owned(),
         }),
-        resource_name: authz.catalogue.endpoint(&open.device.resource).map(|endpoint| endpoint.name),
+        resource_name: authz.resource(&open.device.resource).map(|endpoint| endpoint.name),
         fresh: true,
     };
     authz.page(StatusCode::OK, &page)

@@ -100,11 +100,14 @@ fn position(cx: &Context<'_>, grant: &Grant, token: &RefreshToken, leaf: &Refres
     // Rotated in the future: the clock was set back, and nobody knows how long ago it was.
     let known_age = rotated_at <= cx.tx.now();
     let accepted = known_age && (age < RACE || (!leaf_used && age < LOST_RESPONSE));
-    if direct && accepted && !cx.authz.config.strict_refresh {
-        Position::Predecessor
-    } else {
-        Position::Reused
-    }
+    if direct && accepted && !is_strict(cx, grant) { Position::Predecessor } else { Position::Reused }
+}
+
+/// Whether a predecessor is never accepted: a site wants it so, or nobody would tell us that the leaf's tokens
+/// are in use, because who serves the resource looks at signature and expiry alone.
+fn is_strict(cx: &Context<'_>, grant: &Grant) -> bool {
+    let blind = || cx.authz.status.server_of(&grant.resource).is_some_and(|server| !server.introspects);
+    cx.authz.config.strict_refresh || (cx.authz.catalogue.endpoint(&grant.resource).is_none() && blind())
 }
 
 fn advance(

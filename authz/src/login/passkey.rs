@@ -41,7 +41,7 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
                 t.redirect_uri.host_for_people()
             }
         }),
-        resource_name: transaction.and_then(|t| authz.catalogue.endpoint(&t.resource)).map(|e| e.name),
+        resource_name: transaction.and_then(|t| authz.resource(&t.resource)).map(|e| e.name),
         fresh: transaction.is_some_and(|t| t.prompt_login),
     };
     Ok(authz.page(StatusCode::OK, &page))

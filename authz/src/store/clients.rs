@@ -153,6 +153,16 @@ impl Client {
     pub(crate) fn has_grant(&self, grant_type: &str) -> bool {
         self.grant_types.iter().any(|g| g == grant_type)
     }
+
+    /// In which ways it may present a secret: the registered one; either of the two if it named none (CAUTH-01).
+    pub(crate) fn secret_methods(&self) -> Vec<AuthMethod> {
+        let by_secret = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
+        let accepted = |method: &AuthMethod| self.auth_defaulted || self.auth_method == *method;
+        if !by_secret.contains(&self.auth_method) {
+            return Vec::new();
+        }
+        by_secret.into_iter().filter(accepted).collect()
+    }
 }
 
 /// What a registration stores besides the client itself.
@@ -266,6 +276,16 @@ pub(crate) fn admit(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
 pub(crate) fn set_trust(tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
     tx.execute("UPDATE client SET trust = ?2 WHERE id = ?1", params![id, trust.as_str()])?;
     Ok(())
+}
+
+/// Clients that act in their own name: resource servers, and those with this grant type.
+pub(crate) fn acting_in_their_own_name(conn: &Conn<'_>, grant_type: &str) -> Result<Vec<ClientId>, Fault> {
+    conn.query(
+        "SELECT client_id FROM resource_server_audience
+         UNION SELECT id FROM client WHERE instr(' ' || grant_types || ' ', ' ' || ?1 || ' ')",
+        params![grant_type],
+        |row| row.get(0),
+    )
 }
 
 /// Adds a client.

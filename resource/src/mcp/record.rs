@@ -1,11 +1,10 @@
 //! What goes on record about calls and refusals (AUDIT-04, 06, 08).
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use shared::audit::{self, Event, Name};
-use shared::{Clock, Db, Digest, Request, ResourceUri, Scope, Timestamp};
+use shared::audit::{self, Event, Flood, Name};
+use shared::{Clock, Db, Digest, Request, ResourceUri, Scope};
 
 use super::refusal::Refusal;
 use crate::bearer::{Checked, Invalid};
@@ -95,34 +94,21 @@ fn digest(arguments: &Map<String, Value>) -> Digest {
     Digest::of(arguments.to_string().as_bytes())
 }
 
-/// Tokens that were refused. A flood of them, which needs no credentials at all, must not fill the
-/// disk: what exceeds a minute's quota is counted, and the count is recorded (AUDIT-06).
+/// Tokens that were refused.
 pub(crate) struct Denials {
     db: Db,
-    clock: Clock,
     resource: ResourceUri,
-    window: Mutex<Window>,
+    flood: Flood,
 }
-
-struct Window {
-    since: Timestamp,
-    written: u32,
-    held_back: u64,
-}
-
-const WINDOW: Duration = Duration::from_mins(1);
-/// How many refused tokens a minute get a record of their own.
-const QUOTA: u32 = 120;
 
 impl Denials {
     pub(crate) fn new(db: Db, clock: Clock, resource: ResourceUri) -> Self {
-        let window = Mutex::new(Window { since: clock.now(), written: 0, held_back: 0 });
-        Self { db, clock, resource, window }
+        Self { db, resource, flood: Flood::new(clock) }
     }
 
     /// Records a refused token, or counts it.
     pub(crate) async fn record(&self, invalid: &Invalid, request: &Request) -> Result<(), Refusal> {
-        let (own, held_back) = self.admit();
+        let (own, held_back) = self.flood.admit();
         if held_back > 0 {
             write(&self.db, self.aggregate(held_back)).await?;
         }
@@ -131,29 +117,8 @@ impl Denials {
 
     /// Records what was only counted so far. For a regular tick, and for the end.
     pub(crate) async fn flush(&self) -> Result<(), Refusal> {
-        let held_back = std::mem::take(&mut self.lock().held_back);
+        let held_back = self.flood.take();
         if held_back > 0 { write(&self.db, self.aggregate(held_back)).await } else { Ok(()) }
-    }
-
-    /// Whether one more gets a record of its own, and how many before it got none.
-    fn admit(&self) -> (bool, u64) {
-        let now = self.clock.now();
-        let mut window = self.lock();
-        let mut held_back = 0;
-        if now.since(window.since) >= WINDOW {
-            held_back = window.held_back;
-            *window = Window { since: now, written: 0, held_back: 0 };
-        }
-        if window.written < QUOTA {
-            window.written += 1;
-            return (true, held_back);
-        }
-        window.held_back += 1;
-        (false, held_back)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Window> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn one(&self, invalid: &Invalid, request: &Request) -> Event {

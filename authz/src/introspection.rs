@@ -1,0 +1,346 @@
+//! Introspection (RFC 7662): a resource server asks whether a token is good, and what may be done with it.
+//!
+//! Nothing here waits for the writer, except for a resource server's first question about a refresh token's
+//! generation and for clients that sign assertions: who asks is known from memory, a token's signature is checked
+//! once, and what was answered is counted and recorded as counts.
+
+mod record;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use keys::Remembered;
+use serde::Serialize;
+use serde_json::json;
+use shared::audit::{Event, Name};
+use shared::rate::TooMany;
+use shared::token_status::{Ceiling, Standing};
+use shared::{AccessToken, ClientId, Digest, Fault, Request, Scope, Secret, TokenStatus, Tx};
+
+use crate::client_auth::{self, Authorization, Unauthenticated};
+use crate::error::{Code, OAuthError, no_store};
+use crate::form::{self, Params};
+use crate::status::LEEWAY;
+use crate::status::machines::ResourceServer;
+use crate::store::clients::{AuthMethod, Client};
+use crate::store::resource_servers;
+use crate::{Authz, rate};
+pub(crate) use record::Records;
+
+/// The whole answer about everything that is not good (INTRO-03).
+const INACTIVE: &str = r#"{"active":false}"#;
+
+/// Why nothing is said about a token.
+#[derive(Debug)]
+enum Refused {
+    /// The request, or who sent it (INTRO-01).
+    Told(OAuthError),
+    /// A client that is no resource server.
+    WrongRole,
+    /// INTRO-07
+    TooManyInFlight,
+    /// Too many failed to prove who they are.
+    RateLimited(TooMany),
+}
+
+impl From<OAuthError> for Refused {
+    fn from(error: OAuthError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Told(fault.into())
+    }
+}
+
+impl Refused {
+    fn respond(&self, headers: &HeaderMap) -> Response {
+        match self {
+            Self::Told(error) => error.challenging(headers),
+            Self::WrongRole => {
+                refusal(StatusCode::FORBIDDEN, "access_denied", "the client is no resource server")
+            }
+            Self::RateLimited(too_many) => rate::oauth(*too_many),
+            Self::TooManyInFlight => {
+                let words = "64 requests of this resource server are in flight";
+                let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", words);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        }
+    }
+}
+
+fn refusal(status: StatusCode, code: &str, description: &str) -> Response {
+    let body = json!({ "error": code, "error_description": description });
+    let mut response = (status, axum::Json(body)).into_response();
+    no_store(&mut response);
+    response
+}
+
+/// `POST /introspect`. Whatever is accepted, the answer is JSON (INTRO-08).
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match introspect(&authz, &request, query.as_deref(), &headers, &body).await {
+        Ok(json) => {
+            let mut response = json.into_response();
+            let content_type = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+            no_store(&mut response);
+            response
+        }
+        Err(refused) => refused.respond(&headers),
+    }
+}
+
+async fn introspect(
+    authz: &Authz,
+    request: &Request,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Bytes, Refused> {
+    let params = match form::read(query, headers, body) {
+        Ok(params) => params,
+        Err(error) => {
+            authz.introspections.refused(&authz.db, "malformed", None, request).await?;
+            return Err(error.into());
+        }
+    };
+    let authorization = Authorization::of(headers);
+    let caller = if let Some(caller) = known(authz, &params, &authorization) {
+        caller
+    } else {
+        let subject = rate::subject(request, headers, body);
+        authz.limits.may_prove(&subject, request).map_err(Refused::RateLimited)?;
+        let proven = authenticated(authz, request, params.clone(), authorization).await;
+        if let Err(Refused::Told(OAuthError { code: Code::InvalidClient, .. })) = proven {
+            authz.limits.not_proven(&subject);
+        }
+        proven?
+    };
+    // What was answered and cannot be recorded must not go on (AUDIT-04).
+    authz.introspections.require_recorded()?;
+    let Ok(_in_flight) = caller.in_flight.try_acquire() else {
+        authz.introspections.too_many(&caller.id);
+        return Err(Refused::TooManyInFlight);
+    };
+    let Some(token) = params.get("token") else {
+        authz.introspections.refused(&authz.db, "token_missing", Some(&caller.id), request).await?;
+        return Err(OAuthError::new(Code::InvalidRequest, "token is missing").into());
+    };
+    let answer = Question { authz, caller: &caller }.answer(token).await?;
+    authz.introspections.answered(&caller.id, answer.is_some());
+    Ok(answer.unwrap_or_else(|| Bytes::from_static(INACTIVE.as_bytes())))
+}
+
+/// The resource server that presents a secret of its own: from memory, because every call of a tool elsewhere
+/// may wait for this. Whoever cannot be made out so is authenticated like any client.
+fn known(authz: &Authz, params: &Params, authorization: &Authorization) -> Option<Arc<ResourceServer>> {
+    if params.get("client_assertion").is_some() || params.get("client_assertion_type").is_some() {
+        return None;
+    }
+    let named = params.get("client_id");
+    let (method, id, secret) = match (authorization, params.get("client_secret")) {
+        (Authorization::Basic { client_id, secret }, None)
+            if named.is_none_or(|named| named == client_id) =>
+        {
+            (AuthMethod::ClientSecretBasic, client_id.as_str(), secret.digest())
+        }
+        (Authorization::Absent, Some(secret)) => {
+            (AuthMethod::ClientSecretPost, named?, Secret::presented(secret).digest())
+        }
+        _ => return None,
+    };
+    let server = authz.status.resource_server(&ClientId::parse(id)?)?;
+    server.is_proven_by(method, &secret, authz.clock.now()).then_some(server)
+}
+
+/// INTRO-01: by any method that a client can register, and it is a resource server.
+async fn authenticated(
+    authz: &Authz,
+    request: &Request,
+    params: Params,
+    authorization: Authorization,
+) -> Result<Arc<ResourceServer>, Refused> {
+    let claimed = client_auth::claimed_client(&params, &authorization);
+    let job = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let client = match client_auth::authenticate(&authz, tx, &params, &authorization)? {
+                Ok(client) => client,
+                Err(why) => return Ok(Err(why)),
+            };
+            let is_server = !resource_servers::audiences(tx, &client.id)?.is_empty();
+            Ok(Ok((client, is_server)))
+        }
+    };
+    let (client, is_server): (Client, bool) = match authz.db.write(job).await? {
+        Ok(made_out) => made_out,
+        Err(why) => {
+            let event = Event::denied(Name::ClientAuthFailed, &why.to_string()).request(request);
+            let event = claimed.map_or_else(|| event.clone(), |client| event.clone().client(&client));
+            authz.introspections.refuse(&authz.db, event).await?;
+            return Err(why.wire().into());
+        }
+    };
+    // Whoever presents nothing has proven nothing.
+    if client.auth_method == AuthMethod::None {
+        authz.introspections.refused(&authz.db, "public_client", Some(&client.id), request).await?;
+        return Err(Unauthenticated::WrongMethod.wire().into());
+    }
+    if let Some(server) = authz.status.resource_server(&client.id).filter(|_| is_server) {
+        return Ok(server);
+    }
+    authz.introspections.refused(&authz.db, "not_a_resource_server", Some(&client.id), request).await?;
+    Err(Refused::WrongRole)
+}
+
+/// One question of one resource server.
+struct Question<'a> {
+    authz: &'a Authz,
+    caller: &'a ResourceServer,
+}
+
+impl Question<'_> {
+    /// The answer about a token that is good; `None` for every other, whatever is wrong with it (INTRO-03).
+    async fn answer(&self, text: &str) -> Result<Option<Bytes>, Fault> {
+        let digest = Digest::of(text.as_bytes());
+        let memory = &self.authz.memory;
+        let (token, fresh) = match memory.get(&digest) {
+            Some(token) => (token, false),
+            // Refresh tokens, codes and assertions are no access tokens, and end here (INTRO-05).
+            None => match memory.verify(text) {
+                Ok(token) => (token, true),
+                Err(_) => return Ok(None),
+            },
+        };
+        if self.entitled(&token).is_none() {
+            if !fresh {
+                memory.forget(&digest);
+            }
+            return Ok(None);
+        }
+        if fresh {
+            memory.keep(digest, &token);
+        }
+        self.see(&token).await?;
+        // It may have died meanwhile (RS-08).
+        self.entitled(&token).map(|entitled| json(&token.verified().token, &entitled)).transpose()
+    }
+
+    /// What the token's user may be granted now; `None` if the token is not good, nothing of its scope is left,
+    /// or it is not for this caller to know about (INTRO-04, INTRO-06).
+    fn entitled(&self, remembered: &Remembered) -> Option<Arc<Scope>> {
+        let verified = remembered.verified();
+        let token = &verified.token;
+        let now = self.authz.clock.now();
+        let acceptable = self.caller.audiences.contains(&token.aud)
+            && self.authz.memory.knows_key_of(remembered)
+            && keys::check(token, self.authz.issuer.as_str(), &token.aud, now, LEEWAY).is_ok()
+            // The leeway is for clocks that differ, and this is the one that the token's end was read from.
+            && now < token.expires();
+        if !acceptable {
+            return None;
+        }
+        match self.authz.status.standing(token, &verified.kid) {
+            Standing::Live { entitled, ceiling } => {
+                let entitled = self.below(ceiling, entitled);
+                token.scope.intersects(&entitled).then_some(entitled)
+            }
+            Standing::Dead => None,
+        }
+    }
+
+    /// What of it can be granted to a client of this ceiling (DCR-08).
+    fn below(&self, ceiling: Ceiling, entitled: Arc<Scope>) -> Arc<Scope> {
+        if ceiling == Ceiling::Any {
+            return entitled;
+        }
+        let scopes = self.authz.catalogue.scopes();
+        let below = scopes.iter().filter(|scope| ceiling.allows(scope.risk));
+        let below: Scope = below.map(|scope| scope.name.as_str()).collect();
+        Arc::new(entitled.intersection(&below))
+    }
+
+    /// REFRESH-06: whoever holds this token has received the refresh token that came with it.
+    async fn see(&self, token: &Arc<Remembered>) -> Result<(), Fault> {
+        if token.is_seen() {
+            return Ok(());
+        }
+        if !self.authz.status.is_seen(&token.verified().token) {
+            let (status, seen) = (Arc::clone(&self.authz.status), Arc::clone(token));
+            self.authz.db.write(move |tx| status.mark_seen(tx, &seen.verified().token)).await?;
+        }
+        token.mark_seen();
+        Ok(())
+    }
+}
+
+/// What is said of a good token (INTRO-02).
+#[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names are the RFC's")]
+struct Active<'a> {
+    active: bool,
+    /// What of the token's scope counts now (INTRO-06).
+    scope: &'a Scope,
+    client_id: &'a ClientId,
+    token_type: &'static str,
+    exp: i64,
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    sub: &'a str,
+    aud: &'a str,
+    iss: &'a str,
+    jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acr: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amr: Option<&'a [String]>,
+    grant_id: &'a str,
+    /// So that a scope that is missing can be told from one that cannot be had.
+    entitled_scope: &'a Scope,
+}
+
+fn json(token: &AccessToken, entitled: &Scope) -> Result<Bytes, Fault> {
+    let narrowed;
+    let scope = if token.scope.is_subset(entitled) {
+        &token.scope
+    } else {
+        narrowed = token.scope.intersection(entitled);
+        &narrowed
+    };
+    let active = Active {
+        active: true,
+        scope,
+        client_id: &token.client_id,
+        token_type: "Bearer",
+        exp: token.exp,
+        iat: token.iat,
+        nbf: token.nbf,
+        sub: &token.sub,
+        aud: token.aud.as_str(),
+        iss: &token.iss,
+        jti: token.jti.as_str(),
+        auth_time: token.auth_time,
+        acr: token.acr.as_deref(),
+        amr: token.amr.as_deref(),
+        grant_id: token.grant_id.as_str(),
+        entitled_scope: entitled,
+    };
+    let json = serde_json::to_vec(&active).map_err(|error| Fault::Corrupt(error.to_string()))?;
+    Ok(json.into())
+}

@@ -1,0 +1,191 @@
+//! What goes on record about introspection: answers as counts, refusals one by one as long as they are few
+//! (AUDIT-06).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::audit::{self, Event, Flood, Name};
+use shared::{ClientId, Clock, Db, Fault, Request, Timestamp};
+
+/// How long answers are counted before the counts are recorded.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// What is to be recorded.
+pub(crate) struct Records {
+    clock: Clock,
+    counts: Mutex<Counts>,
+    flood: Flood,
+    /// The counts could not be recorded the last time.
+    stuck: AtomicBool,
+}
+
+struct Counts {
+    since: Timestamp,
+    of: HashMap<ClientId, Count>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    active: u64,
+    inactive: u64,
+    too_many: u64,
+}
+
+impl Records {
+    pub(crate) fn new(clock: Clock) -> Self {
+        let counts = Mutex::new(Counts { since: clock.now(), of: HashMap::new() });
+        Self { flood: Flood::new(clock.clone()), clock, counts, stuck: AtomicBool::new(false) }
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&self, caller: &ClientId, active: bool) {
+        self.count(caller, |count| if active { &mut count.active } else { &mut count.inactive });
+    }
+
+    /// Counts a question that was one too many. It waits for nothing: too many wait already.
+    pub(super) fn too_many(&self, caller: &ClientId) {
+        self.count(caller, |count| &mut count.too_many);
+    }
+
+    fn count(&self, caller: &ClientId, one: impl FnOnce(&mut Count) -> &mut u64) {
+        let mut counts = self.lock();
+        if !counts.of.contains_key(caller) {
+            counts.of.insert(caller.clone(), Count::default());
+        }
+        if let Some(count) = counts.of.get_mut(caller) {
+            *one(count) += 1;
+        }
+    }
+
+    /// Records a refusal, or counts it.
+    pub(super) async fn refused(
+        &self,
+        db: &Db,
+        reason: &str,
+        caller: Option<&ClientId>,
+        request: &Request,
+    ) -> Result<(), Fault> {
+        let event = Event::denied(Name::IntrospectRefused, reason).request(request);
+        self.refuse(db, caller.map_or_else(|| event.clone(), |id| event.clone().by_client(id).client(id)))
+            .await
+    }
+
+    /// Records this, or counts it.
+    pub(super) async fn refuse(&self, db: &Db, event: Event) -> Result<(), Fault> {
+        let (own, held_back) = self.flood.admit();
+        self.record_held_back(db, held_back).await?;
+        if own { db.record(move |tx| audit::append(tx, event)).await } else { Ok(()) }
+    }
+
+    /// Answers that could not be recorded must be the last ones (AUDIT-04).
+    pub(super) fn require_recorded(&self) -> Result<(), Fault> {
+        if self.stuck.load(Ordering::Relaxed) {
+            return Err(Fault::Storage("earlier introspections could not be recorded".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Records what was counted; answers only if they were counted for a minute, or nothing will come after.
+    pub(crate) async fn flush(&self, db: &Db, last: bool) -> Result<(), Fault> {
+        let written = async {
+            self.record_held_back(db, self.flood.take()).await?;
+            self.record_answers(db, last).await
+        };
+        let written = written.await;
+        self.stuck.store(written.is_err(), Ordering::Relaxed);
+        written
+    }
+
+    async fn record_answers(&self, db: &Db, last: bool) -> Result<(), Fault> {
+        let now = self.clock.now();
+        let (since, counted) = {
+            let mut counts = self.lock();
+            if !last && now.since(counts.since) < MINUTE {
+                return Ok(());
+            }
+            (std::mem::replace(&mut counts.since, now), std::mem::take(&mut counts.of))
+        };
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let events: Vec<_> = counted.iter().flat_map(|(caller, count)| count.events(caller, since)).collect();
+        let written =
+            db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event))).await;
+        if written.is_err() {
+            let mut counts = self.lock();
+            counts.since = since;
+            for (caller, count) in counted {
+                let kept = counts.of.entry(caller).or_default();
+                kept.active += count.active;
+                kept.inactive += count.inactive;
+                kept.too_many += count.too_many;
+            }
+        }
+        written
+    }
+
+    async fn record_held_back(&self, db: &Db, count: u64) -> Result<(), Fault> {
+        if count == 0 {
+            return Ok(());
+        }
+        let event = Event::denied(Name::IntrospectRefused, "flood").by_server().detail("count", count);
+        let written = db.record(move |tx| audit::append(tx, event)).await;
+        written.inspect_err(|_| self.flood.put_back(count))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    fn events(self, caller: &ClientId, since: Timestamp) -> impl Iterator<Item = Event> {
+        let about = |event: Event| event.by_client(caller).client(caller).detail("since", since.to_string());
+        let answered = (self.active + self.inactive > 0).then(|| {
+            let event = about(Event::allowed(Name::IntrospectOk));
+            event.detail("active", self.active).detail("inactive", self.inactive)
+        });
+        let refused = (self.too_many > 0).then(|| {
+            about(Event::denied(Name::IntrospectRefused, "too_many_in_flight")).detail("count", self.too_many)
+        });
+        answered.into_iter().chain(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::schema::SCHEMA;
+
+    use super::*;
+
+    /// AUDIT-04, AUDIT-06: what could not be recorded is kept, and until it is recorded nothing more is answered.
+    #[tokio::test]
+    async fn counts_outlive_a_database_that_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::held(Timestamp(0));
+        let db = Db::open(&dir.path().join("x.db"), &SCHEMA, None, &clock).unwrap();
+        let rename = |from: &'static str, to: &'static str| {
+            db.write(move |tx| tx.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []).map(drop))
+        };
+        let records = Records::new(clock.clone());
+        let caller = ClientId::random();
+        records.answered(&caller, true);
+        records.flush(&db, false).await.unwrap();
+        rename("audit", "away").await.unwrap();
+        clock.advance(MINUTE);
+        assert!(records.flush(&db, false).await.is_err());
+        assert!(records.require_recorded().is_err());
+        rename("away", "audit").await.unwrap();
+        records.answered(&caller, false);
+        records.flush(&db, false).await.unwrap();
+        assert!(records.require_recorded().is_ok());
+        let recorded = db.read(|conn| audit::tail(conn, 10, 0)).unwrap();
+        assert_eq!(recorded.len(), 1);
+        assert_eq!(
+            (&recorded[0]["detail"]["active"], &recorded[0]["detail"]["inactive"]),
+            (&1.into(), &1.into())
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! What is dead, in memory as long as it matters and no longer.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// What is dead, as long as somebody might accept a token because of it, on a clock that nobody can set.
+pub(super) struct Dead<K> {
+    until: HashMap<K, Instant>,
+    /// How many may be listed before those whose time is over are dropped.
+    sweep_at: usize,
+}
+
+impl<K> Default for Dead<K> {
+    fn default() -> Self {
+        Self { until: HashMap::new(), sweep_at: 0 }
+    }
+}
+
+impl<K: Eq + Hash> Dead<K> {
+    /// Lists it for this long from now.
+    pub(super) fn list(&mut self, key: K, time: Duration) {
+        let now = Instant::now();
+        if self.until.len() >= self.sweep_at {
+            self.until.retain(|_, until| *until > now);
+            self.sweep_at = (2 * self.until.len()).max(1024);
+        }
+        self.until.insert(key, now + time);
+    }
+
+    pub(super) fn lists(&self, key: &K) -> bool {
+        self.until.contains_key(key)
+    }
+}
+
+impl<K: Eq + Hash> Extend<(K, Duration)> for Dead<K> {
+    fn extend<I: IntoIterator<Item = (K, Duration)>>(&mut self, dead: I) {
+        let now = Instant::now();
+        self.until.extend(dead.into_iter().map(|(key, time)| (key, now + time)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RS-08: what is dead stays listed until its time is over, and no longer than memory needs it.
+    #[test]
+    fn the_dead_are_listed_as_long_as_they_matter() {
+        let mut dead = Dead::default();
+        dead.list(0, Duration::ZERO);
+        dead.extend((1..=5000).map(|n| (n, Duration::ZERO)));
+        dead.list(9999, Duration::from_hours(1));
+        assert!(dead.lists(&9999));
+        assert_eq!(dead.until.len(), 1, "those whose time is over made room");
+    }
+}
