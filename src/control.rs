@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use authz::Authz;
-use authz::people::{self, Person};
+use authz::people::{self, Person, passkeys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{Db, Fault, Tx};
@@ -59,6 +59,22 @@ pub enum Request {
         user: String,
         add: Vec<String>,
         remove: Vec<String>,
+    },
+    UserRole {
+        user: String,
+        admin: bool,
+    },
+    UserPasskeys {
+        user: String,
+    },
+    UserPasskeyRemove {
+        user: String,
+        passkey: String,
+        stolen: bool,
+    },
+    UserPasskeyUnsuspend {
+        user: String,
+        passkey: String,
     },
     GroupList,
     Client(clients::Request),
@@ -211,6 +227,17 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::UserDelete { user } => person(people::delete(authz, tx, uid, &user)?),
         Request::UserGroups { user, add, remove } => {
             person(people::regroup(authz, tx, uid, &user, &add, &remove)?)
+        }
+        Request::UserRole { user, admin } => person(passkeys::role(authz, tx, uid, &user, admin)?),
+        Request::UserPasskeys { user } => match passkeys::list(tx, &user)? {
+            Ok(passkeys) => Answer::Ok(json!({ "passkeys": passkeys })),
+            Err(refusal) => Answer::refused(&refusal),
+        },
+        Request::UserPasskeyRemove { user, passkey, stolen } => {
+            person(passkeys::remove(authz, tx, uid, &user, &passkey, stolen)?)
+        }
+        Request::UserPasskeyUnsuspend { user, passkey } => {
+            person(passkeys::unsuspend(authz, tx, uid, &user, &passkey)?)
         }
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,

@@ -1,5 +1,7 @@
 //! People, as an administrator at the console sees and changes them (ENROL, ADMIN-03, ADMIN-05).
 
+pub mod passkeys;
+
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Tx, UserId};
@@ -66,6 +68,16 @@ pub enum Refusal {
     LastAdministrator(String),
     #[error("`{0}` is disabled; enable the user first")]
     Disabled(String),
+    #[error(
+        "`{1}` has no passkey `{0}`; `portcullis user passkeys` shows theirs, and eight digits of one name it"
+    )]
+    PasskeyUnknown(String, String),
+    #[error(
+        "that is the last passkey with which `{0}` can sign in; have them add another first (`portcullis user link`), or disable the user"
+    )]
+    LastPasskey(String),
+    #[error("the passkey {0} is not suspended")]
+    NotSuspended(String),
 }
 
 /// A refusal is an answer and commits nothing; a fault rolls back.

@@ -10,6 +10,7 @@ pub(crate) mod dead_tokens;
 pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod links;
+pub(crate) mod passkeys;
 pub(crate) mod refresh_tokens;
 pub(crate) mod resource_servers;
 pub(crate) mod sessions;

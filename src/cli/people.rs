@@ -1,6 +1,6 @@
 //! Commands about people and groups.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::DataDirOption;
 
@@ -22,6 +22,21 @@ pub enum User {
     Delete(One),
     /// Put a user into groups, or take them out.
     Groups(Groups),
+    /// Make a user an administrator, or none. Their sessions end.
+    Role(Role),
+    /// Show a user's passkeys.
+    Passkeys(One),
+    /// Remove a passkey, or let one sign in again that was suspended.
+    #[command(subcommand)]
+    Passkey(Passkey),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Passkey {
+    /// Remove a passkey. The user's sessions end; with --stolen every client of theirs signs in anew, too.
+    Remove(RemovePasskey),
+    /// Let a passkey sign in again whose counter went back, once you know why it did.
+    Unsuspend(OnePasskey),
 }
 
 #[derive(Subcommand, Debug)]
@@ -73,4 +88,44 @@ pub struct Groups {
     pub remove: Vec<String>,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// What a user administers.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Roles {
+    Admin,
+    None,
+}
+
+#[derive(Args, Debug)]
+pub struct Role {
+    /// The user's name or id.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// A role grants no scope.
+    #[arg(value_name = "ROLE")]
+    pub role: Roles,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct OnePasskey {
+    /// The user's name or id.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// The passkey: the digits that `user passkeys` shows.
+    #[arg(value_name = "PASSKEY")]
+    pub passkey: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct RemovePasskey {
+    #[command(flatten)]
+    pub which: OnePasskey,
+    /// Somebody else has it: what was granted with it ends too.
+    #[arg(long)]
+    pub stolen: bool,
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::execute;
-use super::print::{list, or_dash, table, text};
-use crate::cli::people::{Common, Group, User};
+use super::print::{list, moment, or_dash, table, text};
+use crate::cli::people::{Common, Group, Passkey, Roles, User};
 use crate::config::File;
 use crate::control::Request;
 
@@ -18,6 +18,15 @@ pub(crate) fn user(command: User, file: &File) -> anyhow::Result<()> {
         User::Disable(c) => (c.common, Request::UserDisable { user: c.user }),
         User::Enable(c) => (c.common, Request::UserEnable { user: c.user }),
         User::Delete(c) => (c.common, Request::UserDelete { user: c.user }),
+        User::Role(c) => (c.common, Request::UserRole { user: c.user, admin: c.role == Roles::Admin }),
+        User::Passkeys(c) => (c.common, Request::UserPasskeys { user: c.user }),
+        User::Passkey(Passkey::Remove(c)) => {
+            let (user, passkey) = (c.which.user, c.which.passkey);
+            (c.which.common, Request::UserPasskeyRemove { user, passkey, stolen: c.stolen })
+        }
+        User::Passkey(Passkey::Unsuspend(c)) => {
+            (c.common, Request::UserPasskeyUnsuspend { user: c.user, passkey: c.passkey })
+        }
         User::Groups(c) => (c.common, Request::UserGroups { user: c.user, add: c.add, remove: c.remove }),
     };
     run(&common, request, file)
@@ -43,6 +52,8 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
         table(&["GROUP", "MEMBERS", "MAY BE GRANTED"], groups, |group| {
             vec![text(group, "name"), group["members"].to_string(), text(group, "scopes")]
         });
+    } else if let Some(passkeys) = answer["passkeys"].as_array() {
+        table(&["PASSKEY", "ADDED", "LAST USED", "KIND", "STATE"], passkeys, passkey);
     } else if answer["user"].is_object() {
         describe(&answer["user"]);
     }
@@ -53,6 +64,14 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
         println!("\nGive them this link; it works once, for 24 hours:\n\n  {link}");
     }
     Ok(())
+}
+
+fn passkey(passkey: &Value) -> Vec<String> {
+    let kind = if passkey["copyable"] == true { "can be copied" } else { "bound to its device" };
+    let state = if passkey["suspended"] == true { "suspended: its counter went back" } else { "usable" };
+    let digest = text(passkey, "sha256").chars().take(8).collect();
+    let (added, used) = (moment(&passkey["created_at"]), moment(&passkey["last_used_at"]));
+    vec![digest, added, used, kind.to_owned(), state.to_owned()]
 }
 
 fn describe(user: &Value) {

@@ -19,6 +19,7 @@ mod keys;
 mod login;
 mod npm_clients;
 mod offline;
+mod passkeys;
 mod people;
 mod process;
 mod python_clients;

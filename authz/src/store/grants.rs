@@ -27,6 +27,7 @@ pub(crate) enum Reason {
     CodeReplayed,
     RefreshReused,
     UserDisabled,
+    PasskeyStolen,
     RevokedByClient,
     ClientDisabled,
     /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
@@ -40,6 +41,7 @@ impl Reason {
             Self::CodeReplayed => "code_replayed",
             Self::RefreshReused => "refresh_reused",
             Self::UserDisabled => "user_disabled",
+            Self::PasskeyStolen => "passkey_stolen",
             Self::RevokedByClient => "revoked_by_client",
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",

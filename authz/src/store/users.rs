@@ -16,7 +16,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn as_str(self) -> &'static str {
+    /// The word for it in the database and the audit log.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Admin => "admin",
@@ -113,6 +114,12 @@ pub(crate) fn role_and_age(conn: &Conn<'_>, user: &UserId) -> Result<(String, Ti
         Ok((row.get(0)?, row.get(1)?))
     })?;
     row.ok_or_else(|| Fault::Corrupt("a user vanished in a transaction".to_owned()))
+}
+
+/// Gives a user another role.
+pub(crate) fn set_role(tx: &Tx<'_>, user: &UserId, role: Role) -> Result<(), Fault> {
+    tx.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![user, role.as_str()])?;
+    Ok(())
 }
 
 /// Whether disabling or removing this user would leave no enabled administrator (ADMIN-03).

@@ -1,0 +1,71 @@
+//! Passkeys, as administrators see and change them. What signing in reads of them stands beside the users.
+
+use serde_json::Value;
+use shared::db::{Conn, params};
+use shared::{Fault, Timestamp, Tx, UserId};
+use webauthn_rs::prelude::Passkey;
+
+/// A passkey in a list.
+pub(crate) struct Listed {
+    pub credential: Vec<u8>,
+    /// webauthn-rs's own record of it, as JSON.
+    data: String,
+    pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
+    pub suspended: bool,
+}
+
+impl Listed {
+    /// Whether it can be copied to other devices.
+    pub(crate) fn copyable(&self) -> Result<bool, Fault> {
+        // webauthn-rs shows the flag in the stored form alone.
+        let flag = self.record()?["cred"]["backup_eligible"].as_bool();
+        flag.ok_or_else(|| Fault::Corrupt("a passkey without its backup flag".to_owned()))
+    }
+
+    fn record(&self) -> Result<Value, Fault> {
+        serde_json::from_str(&self.data).map_err(|e| Fault::Corrupt(e.to_string()))
+    }
+}
+
+/// A user's passkeys, the oldest first.
+pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
+    conn.query(
+        "SELECT credential, data, created_at, last_used_at, suspended_at FROM passkey
+         WHERE user_id = ?1 ORDER BY created_at, rowid",
+        params![user],
+        |row| {
+            let suspended_at: Option<Timestamp> = row.get(4)?;
+            Ok(Listed {
+                credential: row.get(0)?,
+                data: row.get(1)?,
+                created_at: row.get(2)?,
+                last_used_at: row.get(3)?,
+                suspended: suspended_at.is_some(),
+            })
+        },
+    )
+}
+
+/// Removes a passkey; sessions begun with it go too.
+pub(crate) fn delete(tx: &Tx<'_>, credential: &[u8]) -> Result<(), Fault> {
+    tx.execute("DELETE FROM passkey WHERE credential = ?1", params![credential])?;
+    Ok(())
+}
+
+/// Lets a passkey sign in again, whatever its counter shows next (WEBAUTHN-08).
+pub(crate) fn clear(tx: &Tx<'_>, passkey: &Listed) -> Result<(), Fault> {
+    let mut record = passkey.record()?;
+    match record.pointer_mut("/cred/counter") {
+        Some(counter) => *counter = 0.into(),
+        None => return Err(Fault::Corrupt("a passkey without its counter".to_owned())),
+    }
+    // In the form that it is compared in when it is used.
+    let record: Passkey = serde_json::from_value(record).map_err(|e| Fault::Corrupt(e.to_string()))?;
+    let data = serde_json::to_string(&record).map_err(|e| Fault::Storage(e.to_string()))?;
+    tx.execute(
+        "UPDATE passkey SET suspended_at = NULL, data = ?2 WHERE credential = ?1",
+        params![passkey.credential, data],
+    )?;
+    Ok(())
+}
