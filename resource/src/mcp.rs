@@ -8,7 +8,6 @@ mod exchange;
 mod front;
 pub(crate) mod gate;
 pub(crate) mod handler;
-mod json;
 mod media;
 mod message;
 pub(crate) mod mirror;

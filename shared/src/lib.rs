@@ -9,6 +9,7 @@ pub mod data_dir;
 pub mod db;
 pub mod id;
 pub mod issuer;
+pub mod json;
 pub mod rate;
 pub mod redirect_uri;
 pub mod request;

@@ -1,8 +1,8 @@
 //! A JSON-RPC 2.0 message as MCP restricts it: one request or one notification (MCP-03).
 
 use serde_json::{Map, Value};
+use shared::json::{self, Unreadable};
 
-use super::json::{self, Unreadable};
 use super::refusal::{INVALID_REQUEST, PARSE_ERROR, Refusal};
 
 /// A message that was read strictly.

@@ -1,4 +1,4 @@
-//! JSON that can be read one way only: no duplicate names, bounded depth and size (MCP-03).
+//! JSON that can be read one way only: no duplicate names, bounded depth and size (MCP-03, CIMD-04).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,7 +13,7 @@ const MOST_MEMBERS: usize = 1000;
 
 /// Why a text was not read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub enum Unreadable {
     #[error("the body is empty; send one JSON-RPC object")]
     Empty,
     #[error("the body is not UTF-8")]
@@ -33,7 +33,10 @@ pub(crate) enum Unreadable {
 }
 
 /// Reads one JSON object.
-pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
+///
+/// # Errors
+/// See [`Unreadable`].
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
     let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?;
     if text.trim_ascii().is_empty() {
         return Err(Unreadable::Empty);
