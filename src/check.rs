@@ -115,6 +115,7 @@ impl Report {
         // In the order in which `serve` meets them.
         report.issuer(file);
         report.rules(file);
+        report.note(file.cimd.check().map_err(anyhow::Error::msg));
         report.data();
         report.clients(file);
         if let Some(folder) = &file.docs {

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod client_documents;
 pub mod clients;
 pub mod duration;
 pub mod keys;

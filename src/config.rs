@@ -1,6 +1,7 @@
 //! From options and `portcullis.toml` to what the parts need, with every unsafe combination refused
 //! (OPS-03).
 
+mod cimd;
 mod clients;
 mod file;
 mod front;

@@ -1,5 +1,6 @@
 //! Commands that are not `serve`.
 
+mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod keys;
 pub(crate) mod people;

@@ -3,6 +3,7 @@
 //! One line of JSON each way: `{"v":1,"command":"setup-link"}` is answered with
 //! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
+mod client_documents;
 pub mod clients;
 pub mod keys;
 pub mod resource_servers;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use authz::Authz;
+use authz::client_documents::Command;
 use authz::people::{self, Person, passkeys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -80,6 +82,7 @@ pub enum Request {
     Client(clients::Request),
     Key(keys::Request),
     ResourceServer(resource_servers::Request),
+    ClientDocument(Command),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -240,6 +243,7 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
             person(passkeys::unsuspend(authz, tx, uid, &user, &passkey)?)
         }
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
+        Request::ClientDocument(command) => client_documents::execute(authz, tx, uid, command)?,
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
         Request::Key(request) => keys::execute(authz, tx, uid, request)?,
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,

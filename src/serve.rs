@@ -86,6 +86,7 @@ impl Server {
                     return Ok(Err(obstacle));
                 }
                 audit::append(tx, Event::allowed(Name::ServerStart).by_console(uid))?;
+                authz.reconcile(tx)?;
                 authz.setup_link(tx, uid).map(Ok)
             };
             base.db.write(started).await??

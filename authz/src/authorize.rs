@@ -12,6 +12,7 @@ use shared::{ClientId, Fault, RedirectUri, Request};
 
 use checks::Checks;
 
+use crate::clients::metadata_document::freshness::freshen;
 use crate::error::Code;
 use crate::oxide;
 use crate::pages::ErrorPage;
@@ -136,7 +137,11 @@ impl Return {
 
 /// Checks the request, stores it, and shows the first page.
 async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) -> Result<Response, Stop> {
-    let mut checks = Checks::new(authz, request, text)?;
+    let mut checks = Checks::new(authz, request, browser, text)?;
+    if let Some(client_id) = checks.params.get("client_id") {
+        // Whatever came of it: the checks see what is at hand then.
+        freshen(authz, request, client_id, false).await?;
+    }
     let scope = oxide::authorize(&checks.params.clone(), &mut checks)?;
     let (browser_id, set_browser) = browser.id_or_new(&authz.cookies);
     let back = checks.back()?;

@@ -8,10 +8,11 @@ use keys::ClientAssertion;
 use shared::{ClientId, Digest, Fault, Secret, Tx};
 
 use crate::Authz;
+use crate::clients::{self, Asked};
 use crate::error::{Code, OAuthError};
 use crate::form::{Params, decode};
 use crate::store::client_secrets;
-use crate::store::clients::{self, AuthMethod, Client};
+use crate::store::clients::{AuthMethod, Client};
 
 /// Why no client could be made out. The variant is for the audit log; the client is told the same whatever the
 /// cause (CAUTH-03), but for a request that uses two methods at once.
@@ -110,7 +111,8 @@ pub(crate) fn authenticate(
     params: &Params,
     authorization: &Authorization,
 ) -> Result<Result<Client, Unauthenticated>, Fault> {
-    prove(authz.issuer.as_str(), tx, params, authorization)
+    let find = |id: &ClientId| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client());
+    prove(authz.issuer.as_str(), tx, find, params, authorization)
 }
 
 /// How a request says who sent it.
@@ -170,6 +172,7 @@ impl<'a> Presented<'a> {
 fn prove(
     issuer: &str,
     tx: &Tx<'_>,
+    find: impl Fn(&ClientId) -> Result<Option<Client>, Fault>,
     params: &Params,
     authorization: &Authorization,
 ) -> Result<Result<Client, Unauthenticated>, Fault> {
@@ -179,7 +182,7 @@ fn prove(
     };
     // What is no client id at all says nothing about who is registered.
     let Some(id) = ClientId::parse(presented.client_id()) else { return Ok(Err(Unauthenticated::Unknown)) };
-    let client = clients::find(tx, &id)?.filter(|client| !client.disabled);
+    let client = find(&id)?.filter(|client| !client.disabled);
     let (method, proven) = match presented {
         Presented::Name(_) => (AuthMethod::None, Ok(())),
         // The same work whether or not there is such a client (CAUTH-03).

@@ -2,6 +2,13 @@
 
 pub mod administration;
 pub mod configuration;
+pub(crate) mod metadata_document;
 pub(crate) mod names;
 pub mod preregistered;
 pub(crate) mod registration;
+mod resolution;
+
+pub(crate) use resolution::{
+    Asked, Resolved, Undocumented, adopt, changed_fields, documents_lead_to_a_login, reconcile,
+    registration_of, resolve, summary,
+};

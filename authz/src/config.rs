@@ -1,7 +1,10 @@
 //! The parameters of the authorization server, with the defaults of the conformance matrix (§1).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::clients::metadata_document::network::{Network, NotANetwork};
+use crate::clients::metadata_document::{DocumentUrl, check_trust};
 use crate::store::clients::Trust;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -21,6 +24,77 @@ pub struct Config {
     pub strict_refresh: bool,
     /// The device authorization grant, for clients that an administrator made for it (DEV-01).
     pub device: bool,
+    /// Clients whose ids are URLs.
+    pub cimd: Cimd,
+}
+
+/// What is done with client ids that are URLs of client id metadata documents (CIMD-01).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Cimd {
+    pub mode: CimdMode,
+    /// `None`: what fits how registration is set.
+    pub unknown: Option<UnknownUrl>,
+    /// Whether the metadata says that such ids are taken; `None`: if that is so (CIMD-02).
+    pub advertise: Option<bool>,
+    /// Where documents may be fetched from, in mode `Fetch`.
+    pub allow: Vec<AllowedHost>,
+}
+
+/// Where documents come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CimdMode {
+    /// From administrators and the built-in catalogue; nothing is ever fetched.
+    #[default]
+    Import,
+    /// From the network too, where the site says so.
+    Fetch,
+    /// Ids that are URLs are not taken.
+    Off,
+}
+
+/// What becomes of a URL that there is no document for (CIMD-09).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownUrl {
+    /// A client that is answered on the user's own computer counts like one that registered itself.
+    Loopback,
+    /// An administrator may be asked.
+    Ask,
+    Refuse,
+}
+
+/// A host that documents may be fetched from (CIMD-06).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AllowedHost {
+    pub host: String,
+    pub port: u16,
+    /// Every address that the host's name resolves to must be in one of these.
+    pub networks: Vec<Network>,
+    /// Certificates of the authorities that may vouch for it, as PEM (OPS-08).
+    pub ca: PathBuf,
+}
+
+impl AllowedHost {
+    /// Whether a text is a host as it stands in a URL: in small letters, an address in its plain form.
+    pub fn is_host(text: &str) -> bool {
+        DocumentUrl::parse(&format!("https://{text}/x"))
+            .is_ok_and(|url| url.authority() == text && url.host() == text)
+    }
+}
+
+impl Cimd {
+    /// Checks that the files that are needed to fetch documents are there (OPS-03).
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        check_trust(self)
+    }
+
+    /// The host that a document may be fetched from.
+    pub(crate) fn allowed(&self, url: &DocumentUrl) -> Option<&AllowedHost> {
+        let named = |allowed: &&AllowedHost| allowed.host == url.host() && allowed.port == url.port();
+        self.allow.iter().filter(|_| self.mode == CimdMode::Fetch).find(named)
+    }
 }
 
 impl Default for Config {
@@ -32,6 +106,7 @@ impl Default for Config {
             ceremony_timeout: Duration::from_mins(5),
             strict_refresh: false,
             device: false,
+            cimd: Cimd::default(),
         }
     }
 }
@@ -46,6 +121,12 @@ pub(crate) struct RefreshLifetimes {
 }
 
 impl Config {
+    /// What becomes of a URL that there is no document for (CIMD-09).
+    pub(crate) fn unknown_url(&self) -> UnknownUrl {
+        // Whoever may register may as well be known by a URL.
+        self.cimd.unknown.unwrap_or(UnknownUrl::Loopback)
+    }
+
     /// The lifetimes for a client of this trust.
     #[allow(clippy::unused_self, reason = "a site will be able to narrow them")]
     pub(crate) fn refresh_lifetimes(&self, trust: Trust) -> RefreshLifetimes {

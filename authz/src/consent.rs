@@ -11,16 +11,18 @@ use shared::catalogue::Risk;
 use shared::{Fault, GrantId, Request, Scope, Secret, Tx};
 
 use crate::authorize::Return;
+use crate::clients::metadata_document::words;
+use crate::clients::{self, Asked};
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{self, ConsentScope, ErrorPage};
 use crate::session::{self, Browser, SignedIn};
-use crate::store::clients::{self, Client, Trust};
+use crate::store::clients::{Client, Source, Trust};
 use crate::store::codes::{self, IssuedCode};
 use crate::store::grants::{self, Grant};
 use crate::store::transactions::{self, Transaction};
 use crate::store::{sessions, users};
-use crate::{Authz, login};
+use crate::{Authz, login, store};
 
 /// Whether a session may decide a transaction (AUTHZ-16). On loopback only a passkey assertion made
 /// in the transaction counts, because any program on the computer may have seen the cookie
@@ -163,9 +165,10 @@ pub(crate) fn page(
     transaction: &Transaction,
     signed_in: &SignedIn,
 ) -> Result<Response, Fault> {
-    let client = authz.db.read(|conn| clients::find(conn, &transaction.client_id))?;
+    let asked = Asked::Transaction(&transaction.redirect_uri);
+    let client = authz.db.read(|conn| clients::resolve(authz, conn, &transaction.client_id, asked))?.client();
     let Some(client) = client else {
-        return Err(Fault::Corrupt("a transaction without its client".to_owned()));
+        return Ok(client_gone(authz));
     };
     let offered = offered(authz, transaction, &client, signed_in);
     let endpoint = authz.resource(&transaction.resource);
@@ -185,7 +188,10 @@ pub(crate) fn page(
         })
         .collect();
     let mut warnings = Vec::new();
-    if on_this_computer && client.trust != Trust::Verified {
+    if client.source == Source::UnknownUrl {
+        warnings.push(words::unchecked(&client.name));
+    }
+    if on_this_computer && (client.trust != Trust::Verified || client.source.is_by_document()) {
         warnings.push(
             "Any program on this computer can claim this name. Allow it only if you started it just now."
                 .to_owned(),
@@ -197,7 +203,8 @@ pub(crate) fn page(
         client_name: client.name.clone(),
         client_id: client.id.to_string(),
         client_verified: client.trust == Trust::Verified,
-        client_source: "self-registered".to_owned(),
+        client_id_host: words::host(&client),
+        client_source: words::source(client.source).to_owned(),
         redirect_host: if on_this_computer {
             "this computer".to_owned()
         } else {
@@ -214,6 +221,16 @@ pub(crate) fn page(
         confirm_path: None,
     };
     Ok(authz.page(StatusCode::OK, &page))
+}
+
+/// A client that is known by a document can be known no more, while somebody reads what it asks for.
+fn client_gone(authz: &Authz) -> Response {
+    let page = pages::Notice {
+        title: "This application is not known here any more".to_owned(),
+        paragraphs: vec!["What it says of itself cannot be had any more. Nothing was decided.".to_owned()],
+        next_step: Some("Start again from your application.".to_owned()),
+    };
+    authz.page(StatusCode::BAD_REQUEST, &page)
 }
 
 /// What can be granted at most: asked for ∩ entitled to ∩ what the client's trust allows (DCR-08).
@@ -345,7 +362,9 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
         audit::append(tx, ended.request(&decision.request).detail("because", "answered_a_client"))?;
     }
     let user = users::find(tx, &decision.signed_in.user.id)?.filter(|user| !user.disabled);
-    let client = clients::find(tx, &transaction.client_id)?.filter(|client| !client.disabled);
+    let asked = Asked::Transaction(&transaction.redirect_uri);
+    let client = clients::resolve(authz, tx, &transaction.client_id, asked)?.client();
+    let client = client.filter(|client| !client.disabled);
     let denied = |name: Event| {
         name.by_user(&decision.signed_in.user.id)
             .client(&transaction.client_id)
@@ -376,8 +395,9 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
         revoked: false,
     };
     grants::sweep(tx, tx.now() - Duration::from_hours(2))?;
+    clients::adopt(authz, tx, &client, &decision.request)?;
     grants::insert(tx, &grant)?;
-    clients::touch(tx, &client.id)?;
+    store::clients::touch(tx, &client.id)?;
     authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
     let code = Secret::random("ac_");
     let issued = IssuedCode {

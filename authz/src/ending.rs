@@ -4,6 +4,7 @@ use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx};
 
 use crate::Authz;
 use crate::status::{LISTED, LISTED_AFTER_EXPIRY};
+use crate::store::client_documents;
 use crate::store::clients;
 use crate::store::dead_tokens;
 use crate::store::grants::{self, Reason};
@@ -50,6 +51,8 @@ pub(crate) fn client(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<usize,
         authz.status.kill_grant(tx, grant);
     }
     clients::delete(tx, id)?;
+    // Or it would be known again at its next request (CIMD-01).
+    client_documents::remove_imported(tx, id.as_str())?;
     authz.status.remove_client(tx, id);
     authz.status.client_changed(tx, id)?;
     Ok(buried.len())

@@ -6,6 +6,7 @@
 mod account;
 mod authorize;
 mod client_auth;
+pub mod client_documents;
 pub mod clients;
 mod config;
 mod consent;
@@ -48,7 +49,10 @@ use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
 pub use account::snippets;
 use clients::configuration::{Configured, Obstacle};
-pub use config::Config;
+use clients::metadata_document::approvals;
+pub use clients::metadata_document::fetch_for_administrator;
+use clients::metadata_document::freshness::Fetcher;
+pub use config::{AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, UnknownUrl};
 use error::PageError;
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
@@ -78,6 +82,7 @@ pub struct State {
     /// Access tokens that resource servers asked about.
     memory: Memory,
     introspections: introspection::Records,
+    fetcher: Fetcher,
 }
 
 impl Deref for Authz {
@@ -107,6 +112,8 @@ pub struct Parts {
 pub enum BuildError {
     #[error("the issuer cannot be used for passkeys: {0}")]
     Webauthn(String),
+    #[error("the certificates that vouch for clients' documents cannot be used: {0}")]
+    Trust(String),
     #[error("the pages do not compile: {0}")]
     Pages(#[from] tera::Error),
 }
@@ -122,11 +129,13 @@ impl Authz {
         let webauthn = WebauthnBuilder::new(issuer.host(), &origin)
             .and_then(|builder| builder.rp_name("Portcullis").timeout(config.ceremony_timeout).build())
             .map_err(|e| BuildError::Webauthn(format!("{e:?}")))?;
+        config.cimd.check().map_err(BuildError::Trust)?;
         let pages = Pages::new()?.https_issuer(!issuer.is_loopback());
         let cookies = CookieNames::new(&issuer);
         let limits = rate::Limits::new(limits, &clock, &tally);
         let memory = Memory::new(keys.verifier());
         let introspections = introspection::Records::new(clock.clone());
+        let fetcher = Fetcher::default();
         let state = State {
             config,
             issuer,
@@ -142,6 +151,7 @@ impl Authz {
             limits,
             memory,
             introspections,
+            fetcher,
         };
         Ok(Self(Arc::new(state)))
     }
@@ -180,6 +190,7 @@ impl Authz {
             .route("/account/passkeys/start", post(account::add_start))
             .route("/account/passkeys/confirm", post(account::add_confirm))
             .route("/account/passkeys/finish", post(account::add_finish))
+            .route(approvals::PATH, post(approvals::post))
             .route("/sign-out", post(account::sign_out))
             .route("/assets/{name}", get(asset));
         let device = Router::new()
@@ -195,6 +206,14 @@ impl Authz {
             .layer(from_fn_with_state(self.clone(), rate::around))
             .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self.clone())
+    }
+
+    /// What a server does before it serves: what the configuration and this version do not allow any more ends.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn reconcile(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        clients::reconcile(self, tx)
     }
 
     /// A new setup link, asked for by this operating-system user; `None` once there is an

@@ -4,11 +4,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use shared::{Digest, Issuer, Scope};
+use shared::{Digest, Fault, Issuer, Scope};
 
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
+use crate::clients;
 use crate::device;
+use crate::error::OAuthError;
 use crate::store::clients::AuthMethod;
 
 /// How resource servers prove who they are (INTRO-01).
@@ -37,14 +39,18 @@ pub(crate) struct Document {
     revocation_endpoint_auth_methods_supported: [&'static str; 1],
     introspection_endpoint_auth_methods_supported: [&'static str; 3],
     introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id_metadata_document_supported: Option<bool>,
     protected_resources: Vec<String>,
 }
 
 impl Document {
-    fn of(authz: &Authz) -> Self {
+    fn of(authz: &Authz) -> Result<Self, Fault> {
         let issuer = authz.issuer.clone();
         let scopes = authz.grantable().union(&[OFFLINE_ACCESS].into_iter().collect::<Scope>());
-        Self {
+        let documents = authz.db.read(|conn| clients::documents_lead_to_a_login(authz, conn))?;
+        Ok(Self {
+            client_id_metadata_document_supported: documents.then_some(true),
             authorization_endpoint: issuer.url("/authorize"),
             token_endpoint: issuer.url("/token"),
             jwks_uri: issuer.url("/jwks.json"),
@@ -72,13 +78,17 @@ impl Document {
                 .map(|e| e.resource.to_string())
                 .collect(),
             issuer,
-        }
+        })
     }
 }
 
 /// `GET /.well-known/oauth-authorization-server`.
 pub(crate) async fn authorization_server(State(authz): State<Authz>, headers: HeaderMap) -> Response {
-    match serde_json::to_vec(&Document::of(&authz)) {
+    let metadata = match Document::of(&authz) {
+        Ok(metadata) => metadata,
+        Err(fault) => return OAuthError::from(fault).into_response(),
+    };
+    match serde_json::to_vec(&metadata) {
         Ok(body) => {
             let etag = format!("\"{}\"", Digest::of(&body).short());
             document(&headers, body, &etag, "application/json", "public, max-age=3600")

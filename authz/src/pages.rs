@@ -17,8 +17,8 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 pub use contexts::{
-    Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled, Login, Notice,
-    Setup, SignedOut, Snippet, UsableTool,
+    AskForApproval, Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled,
+    Login, Notice, Setup, SignedOut, Snippet, UsableTool,
 };
 pub use headers::{Frame, answer_source};
 

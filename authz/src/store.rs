@@ -1,7 +1,9 @@
 //! SQL, one table family a file. No HTTP here, no policy: rows in, rows out.
 
+pub(crate) mod approval_requests;
 pub(crate) mod assertions;
 pub(crate) mod ceremonies;
+pub(crate) mod client_documents;
 pub(crate) mod client_reports;
 pub(crate) mod client_secrets;
 pub(crate) mod clients;

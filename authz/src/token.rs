@@ -10,6 +10,7 @@ use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, Request, Scope, Secret, Tx};
 
 use crate::client_auth::{self, Authorization, Unauthenticated};
+use crate::clients::metadata_document::freshness::{Freshness, freshen};
 use crate::device;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
@@ -164,6 +165,17 @@ async fn exchange(
         }
     };
     let authorization = Authorization::of(headers);
+    // A client that is known by a document from the network is known no more when its document is gone (CIMD-08).
+    let gone = match client_auth::claimed_client(&params, &authorization) {
+        Some(client_id) => freshen(authz, &request, client_id.as_str(), true).await? == Freshness::Refused,
+        None => false,
+    };
+    if gone {
+        let refusal = Refusal::Client(Unauthenticated::Unknown);
+        let event = refused(&params, &authorization, refusal, &request);
+        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        return Err(refusal.wire());
+    }
     let answer = {
         let authz = authz.clone();
         let db = authz.db.clone();

@@ -177,6 +177,15 @@ impl RedirectUri {
         (port_fits && is_loopback_host(host)).then_some((host, rest))
     }
 
+    /// The same as a client would register it: on loopback the port is another one every time (RFC 8252 §7.3).
+    #[must_use]
+    pub fn without_port(&self) -> Self {
+        match self.without_loopback_port() {
+            Some((host, rest)) => Self(format!("http://{host}{rest}")),
+            None => self.clone(),
+        }
+    }
+
     /// Where it leads.
     pub fn target(&self) -> Target {
         match self.scheme() {
@@ -198,6 +207,13 @@ impl RedirectUri {
             Some((authority, _)) if self.0.starts_with("http") => authority.to_owned(),
             _ => self.scheme().to_owned(),
         }
+    }
+
+    /// Whether it leads to the `https` origin of this URL.
+    pub fn has_origin_of(&self, url: &str) -> bool {
+        let origin =
+            |text: &str| Url::parse(text).ok().filter(|url| url.scheme() == "https").map(|url| url.origin());
+        origin(&self.0).is_some_and(|own| Some(own) == origin(url))
     }
 
     /// This URI with the parameters of an answer appended, form-encoded; a registered query stays
@@ -330,6 +346,27 @@ mod tests {
         assert_eq!(uri("com.example.app:/cb").target(), Target::PrivateScheme);
         assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::ListedScheme);
         assert_eq!(uri("https://localhost/cb").target(), Target::Remote);
+    }
+
+    /// CIMD-09: what is kept of a request matches the request, and the next one.
+    #[test]
+    fn a_loopback_uri_is_kept_without_its_port() {
+        let asked = uri("http://127.0.0.1:4711/cb?x=1");
+        assert_eq!(asked.without_port().as_str(), "http://127.0.0.1/cb?x=1");
+        assert!(asked.without_port().matches(&uri("http://127.0.0.1:4712/cb?x=1")));
+        let remote = uri("https://a.example:8443/cb");
+        assert_eq!(remote.without_port(), remote);
+    }
+
+    /// CIMD-06
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let document = "https://a.example:8443/client.json";
+        assert!(uri("https://a.example:8443/cb").has_origin_of(document));
+        for other in ["https://a.example/cb", "https://b.example:8443/cb", "http://localhost:8443/cb"] {
+            assert!(!uri(other).has_origin_of(document), "{other}");
+        }
+        assert!(!uri("com.example.app:/cb").has_origin_of("com.example.app:/x"));
     }
 
     /// AUTHZ-09

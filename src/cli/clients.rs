@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::client_documents::ClientDocument;
 use super::duration;
 use super::people::Common;
 
@@ -31,6 +32,8 @@ pub enum Client {
     Enable(One),
     /// Remove a client with everything that people granted it. The audit log keeps what it did.
     Delete(One),
+    #[command(flatten)]
+    Document(ClientDocument),
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use authz::Cimd;
 use authz::clients::configuration::Configured;
 use resource::catalogue::{Rules, ScopeRule, UnknownTool};
 use shared::catalogue::{Risk, ScopeDescription};
@@ -15,7 +16,7 @@ use shared::{Issuer, Scope};
 
 use super::keys::{Key, Text, meant};
 use super::signing::Signing;
-use super::{Listen, front};
+use super::{Listen, cimd, front};
 use crate::base;
 use crate::cli::Given;
 
@@ -25,8 +26,9 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "clients", "rate", "keys",
+    "cimd",
 ];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
@@ -49,6 +51,8 @@ pub struct File {
     pub clients: Vec<Configured>,
     pub limits: Limits,
     pub signing: Signing,
+    /// Clients whose ids are URLs.
+    pub cimd: Cimd,
 }
 
 impl Default for File {
@@ -68,6 +72,7 @@ impl Default for File {
             clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
+            cimd: Cimd::default(),
         }
     }
 }
@@ -104,6 +109,7 @@ impl File {
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
+                "cimd" => file.cimd = cimd::read(&key, folder)?,
                 _ => return Err(key.unknown(&KEYS)),
             }
         }
@@ -148,7 +154,7 @@ impl File {
             rules: self.rules.clone(),
             clients: self.clients.clone(),
             limits: self.limits,
-            authz: authz::Config { device: self.device, ..authz::Config::default() },
+            authz: authz::Config { device: self.device, cimd: self.cimd.clone(), ..authz::Config::default() },
             keys: self.signing.keys.clone(),
         }
     }

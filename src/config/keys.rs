@@ -139,6 +139,26 @@ impl<'t> Key<'t> {
         Ok(values.iter().map(one).collect())
     }
 
+    /// The tables of a list of tables: `[[…]]`.
+    pub(super) fn tables(&self) -> anyhow::Result<Vec<Key<'t>>> {
+        let wrong =
+            || anyhow!("`{0}` at {1} must be tables; write [[{0}]] with its section", self.name, self.at());
+        let DeValue::Array(_) = self.value else { return Err(wrong()) };
+        let tables = self.list()?;
+        if tables.iter().all(Key::is_table) { Ok(tables) } else { Err(wrong()) }
+    }
+
+    /// A port number.
+    pub(super) fn port(&self) -> anyhow::Result<u16> {
+        let number = match self.value {
+            DeValue::Integer(number) => u16::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => return Err(self.wrong("a number")),
+        };
+        number
+            .filter(|port| *port != 0)
+            .ok_or_else(|| anyhow!("`{}` at {} is no port; ports go from 1 to 65535", self.name, self.at()))
+    }
+
     /// The values of a list, or the one value that stands for a list of one.
     pub(super) fn one_or_list(&self) -> anyhow::Result<Vec<Key<'t>>> {
         match self.value {

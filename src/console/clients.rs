@@ -8,8 +8,8 @@ use authz::clients::preregistered::{Authentication, Description};
 use serde_json::{Value, json};
 use shared::Secret;
 
-use super::execute;
 use super::print::{list, moment, or_dash, table, text};
+use super::{client_documents, execute};
 use crate::cli::clients::{Add, Client, Proof};
 use crate::cli::people::Common;
 use crate::config::File;
@@ -34,6 +34,7 @@ pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
         Client::Disable(c) => (c.common, Request::Disable { client: c.client }),
         Client::Enable(c) => (c.common, Request::Enable { client: c.client }),
         Client::Delete(c) => (c.common, Request::Delete { client: c.client }),
+        Client::Document(command) => return client_documents::run(command, file),
     };
     run(&common, request, file)
 }

@@ -23,7 +23,7 @@ async fn a_bad_client_or_redirect_uri_gets_a_page() {
     for (what, name, value) in [
         ("unknown client", "client_id", Some("dyn_unknown")),
         ("no client", "client_id", None),
-        ("url client", "client_id", Some("https://evil.example/client.json")),
+        ("url client", "client_id", Some("https://evil.example/client.json?x")),
         ("other path", "redirect_uri", Some("http://localhost:1/evil")),
         ("other literal", "redirect_uri", Some("http://127.0.0.1:1/callback")),
         ("other host", "redirect_uri", Some("http://evil.example/callback")),

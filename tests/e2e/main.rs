@@ -3,6 +3,7 @@
 mod assertion;
 mod authorize;
 mod browser;
+mod cimd;
 mod client_auth;
 mod client_table;
 mod clients;

@@ -4,11 +4,14 @@ use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope};
 
 use super::{OFFLINE_ACCESS, PageStop, Return, Stop};
 use crate::Authz;
+use crate::clients::metadata_document::approvals;
+use crate::clients::{self, Asked, Resolved};
 use crate::error::Code;
 use crate::form::Params;
 use crate::oxide::{self, Refusal, Steps};
 use crate::pages::{ErrorPage, Labelled};
-use crate::store::clients::{self, Client, Trust};
+use crate::session::Browser;
+use crate::store::clients::Client;
 
 /// Longer values could not be echoed safely (AUTHZ-11).
 const LONGEST_STATE: usize = 4096;
@@ -22,6 +25,7 @@ const START_AGAIN: &str = "Start again from your application. If this comes back
 pub(super) struct Checks<'a> {
     pub(super) authz: &'a Authz,
     pub(super) request: &'a Request,
+    pub(super) browser: &'a Browser,
     pub(super) params: Params,
     pub(super) client: Option<Client>,
     pub(super) redirect_uri: Option<RedirectUri>,
@@ -39,10 +43,16 @@ pub(super) struct Prompt {
 }
 
 impl<'a> Checks<'a> {
-    pub(super) fn new(authz: &'a Authz, request: &'a Request, text: &str) -> Result<Self, Stop> {
+    pub(super) fn new(
+        authz: &'a Authz,
+        request: &'a Request,
+        browser: &'a Browser,
+        text: &str,
+    ) -> Result<Self, Stop> {
         let mut checks = Self {
             authz,
             request,
+            browser,
             params: Params::default(),
             client: None,
             redirect_uri: None,
@@ -76,16 +86,32 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Row 2: the client is known and enabled.
+    /// Rows 2 and 3: the client is known and enabled; if its id is a URL, what it says of itself is known.
     fn find_client(&self, client_id: &str) -> Result<Client, Stop> {
+        let redirect_uri =
+            self.params.get("redirect_uri").filter(|_| !self.params.is_repeated("redirect_uri"));
         let found = match ClientId::parse(client_id) {
-            Some(id) => self.authz.db.read(|conn| clients::find(conn, &id))?,
-            None => None,
+            Some(id) => self
+                .authz
+                .db
+                .read(|conn| clients::resolve(self.authz, conn, &id, Asked::Request(redirect_uri)))?,
+            None => Resolved::Unknown,
         };
         let what = match found {
-            Some(client) if !client.disabled => return Ok(client),
-            Some(_) => "An administrator has disabled this client.",
-            None => {
+            Resolved::Client(client) if !client.disabled => return Ok(*client),
+            Resolved::Client(_) => "An administrator has disabled this client.",
+            Resolved::Undocumented(undocumented) => {
+                let (page, client_id) = approvals::page(
+                    self.authz,
+                    self.request,
+                    self.browser,
+                    client_id,
+                    redirect_uri,
+                    undocumented,
+                )?;
+                return Err(Stop::Page(Box::new(PageStop { reason: undocumented.reason, client_id, page })));
+            }
+            Resolved::Unknown => {
                 "No client with this id is registered. It may have been removed because it was never used."
             }
         };
@@ -118,9 +144,9 @@ impl<'a> Checks<'a> {
                 .ok_or_else(|| self.redirect_uri_page(client, "redirect_uri_unmatched", Some(asked)))?,
         };
         // One click on a stranger's link must not hand a code over the network (DCR-05).
-        if !uri.target().is_usable_unverified() && client.trust != Trust::Verified {
+        if !client.may_be_answered_at(&uri) {
             let what = format!(
-                "“{}” registered itself and wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
+                "“{}” wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
                 client.name
             );
             let words = [

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::{Clock, Db, Scope, Timestamp};
 
 use super::*;
-use crate::store::clients::{Registration, Source, Trust};
+use crate::store::clients::{self, Registration, Source, Trust};
 
 const ISSUER: &str = "https://auth.corp.example";
 const NOW: i64 = 1_795_435_200;
@@ -65,7 +65,7 @@ impl House {
     fn asked(&self, authorization: Authorization, form: &str) -> Result<String, Unauthenticated> {
         let params = Params::parse(form).unwrap();
         self.db
-            .write_blocking(move |tx| prove(ISSUER, tx, &params, &authorization))
+            .write_blocking(move |tx| prove(ISSUER, tx, |id| clients::find(tx, id), &params, &authorization))
             .unwrap()
             .map(|client| client.id.to_string())
     }

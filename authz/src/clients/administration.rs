@@ -393,10 +393,8 @@ fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
     let (now, id) = (tx.now(), &client.id);
     let standing = client_reports::one(tx, id, now)?;
     let standing = standing.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))?;
-    let redirect = |uri: &RedirectUri| Redirect {
-        usable: client.trust == Trust::Verified || uri.target().is_usable_unverified(),
-        uri: uri.to_string(),
-    };
+    let redirect =
+        |uri: &RedirectUri| Redirect { usable: client.may_be_answered_at(uri), uri: uri.to_string() };
     let secret = |secret: client_reports::SecretAge| SecretAge {
         sha256_8: secret.digest.short(),
         created_at: secret.created_at.0,

@@ -70,17 +70,17 @@ fn bad(description: &'static str) -> OAuthError {
 }
 
 /// Client metadata that may be stored: what registers, authorizes.
-struct Metadata {
-    name: String,
-    redirect_uris: Vec<RedirectUri>,
-    grant_types: Vec<String>,
-    application_type: &'static str,
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) redirect_uris: Vec<RedirectUri>,
+    pub(super) grant_types: Vec<String>,
+    pub(super) application_type: &'static str,
     /// Members that are stored and shown, and decide nothing.
     informative: Map<String, Value>,
 }
 
 impl Metadata {
-    fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
+    pub(super) fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
         if asked.contains_key("software_statement") {
             return Err(OAuthError::new(
                 Code::InvalidSoftwareStatement,

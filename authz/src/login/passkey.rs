@@ -16,18 +16,21 @@ use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOpti
 
 use super::{Failed, begin, explain, is_plain, recorded, take};
 use crate::Authz;
+use crate::clients::{self, Asked};
 use crate::error::PageError;
 use crate::pages;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
-use crate::store::clients;
 use crate::store::transactions::{self, Assertion, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
 
 /// The sign-in page, for a transaction or by itself.
 pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
     let client = match transaction {
-        Some(t) => authz.db.read(|conn| clients::find(conn, &t.client_id))?,
+        Some(t) => {
+            let asked = Asked::Transaction(&t.redirect_uri);
+            authz.db.read(|conn| clients::resolve(authz, conn, &t.client_id, asked))?.client()
+        }
         None => None,
     };
     let page = pages::Login {

@@ -32,8 +32,10 @@ pub struct Consent {
     pub csrf: String,
     pub client_name: String,
     pub client_id: String,
+    /// Whose word the client's name is, if its id is a URL (CIMD-11).
+    pub client_id_host: Option<String>,
     pub client_verified: bool,
-    /// How an unverified client became known: "self-registered", "built-in catalogue", "imported document".
+    /// How an unverified client became known: "self-registered", "known from the built-in catalogue".
     pub client_source: String,
     /// A host, or "this computer" for loopback and app schemes.
     pub redirect_host: String,
@@ -134,6 +136,19 @@ pub struct ErrorPage {
     /// A command or a piece of configuration that mends it.
     pub copyable_fix: Option<String>,
     pub request_id: String,
+    /// An administrator may be asked to approve the client (CIMD-09).
+    pub ask: Option<AskForApproval>,
+}
+
+/// The form that asks an administrator for a client.
+#[derive(Clone, Debug, Serialize)]
+pub struct AskForApproval {
+    pub action: &'static str,
+    pub csrf: String,
+    pub client_id: String,
+    pub redirect_uri: String,
+    /// Who asks.
+    pub user_name: String,
 }
 
 impl ErrorPage {
@@ -155,6 +170,7 @@ impl ErrorPage {
             next_step: next_step.to_owned(),
             copyable_fix: None,
             request_id: request_id.to_owned(),
+            ask: None,
         }
     }
 }
@@ -168,7 +184,8 @@ pub struct Labelled {
 impl Page for ErrorPage {
     const TEMPLATE: &'static str = "error.html";
     fn frame(&self) -> Frame {
-        Frame::Reading
+        // A form has to say where it comes from.
+        if self.ask.is_some() { Frame::Authorization { answer_source: None } } else { Frame::Reading }
     }
 }
 

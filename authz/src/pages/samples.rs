@@ -44,8 +44,9 @@ impl Consent {
             csrf: text("csrf_p0x1"),
             client_name: text("Claude Code"),
             client_id: text("https://claude.ai/oauth/claude-code-client-metadata"),
+            client_id_host: Some(text("claude.ai")),
             client_verified: false,
-            client_source: text("self-registered"),
+            client_source: text("built-in catalogue"),
             redirect_host: text("this computer"),
             redirect_uri: text("http://localhost:53211/callback"),
             resource_name: text("Engineering tools"),
@@ -67,6 +68,8 @@ impl Consent {
         Self {
             client_name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
             client_id: text("cl_1c9w7zr8d0aq4m6e"),
+            client_id_host: None,
+            client_source: text("self-registered"),
             redirect_host: text("studio.tools.example.net"),
             redirect_uri: text(
                 "https://studio.tools.example.net/integrations/portcullis/oauth/callback?tenant=engineering",
@@ -172,6 +175,34 @@ impl ErrorPage {
                 "portcullis client redirect add cl_1c9w7zr8d0aq4m6e http://localhost:3000/oauth/return",
             )),
             request_id: text("req_4k7m2p9x"),
+            ask: None,
+        }
+    }
+
+    pub(crate) fn sample_askable() -> Self {
+        Self {
+            code: text("invalid_client"),
+            title: text("This application is not known here"),
+            what_happened: text(
+                "It calls itself by an address of reports.example.net. What reports.example.net says of it is not known on this network, so nothing was sent anywhere.",
+            ),
+            received: Some(Labelled {
+                label: text("Client id received"),
+                value: text("https://reports.example.net/oauth/client.json"),
+            }),
+            expected: vec![],
+            next_step: text(
+                "An administrator can let it in. Ask for it here, and start again from your application when they have.",
+            ),
+            copyable_fix: None,
+            ask: Some(AskForApproval {
+                action: "/account/client-requests",
+                csrf: text("csrf_p0x1"),
+                client_id: text("https://reports.example.net/oauth/client.json"),
+                redirect_uri: text("https://reports.example.net/oauth/callback"),
+                user_name: text("alice"),
+            }),
+            ..Self::sample()
         }
     }
 

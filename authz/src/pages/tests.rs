@@ -24,6 +24,7 @@ fn every_sample() -> BTreeMap<&'static str, String> {
     add("device-consent", pages.render(&DeviceConsent::sample()));
     add("device-not-entitled", pages.render(&DeviceConsent::sample_not_entitled()));
     add("error", pages.render(&ErrorPage::sample()));
+    add("error-askable", pages.render(&ErrorPage::sample_askable()));
     add("error-bare", pages.render(&ErrorPage::sample_bare()));
     add("continue", pages.render(&Continue::sample()));
     add("setup", pages.render(&Setup::sample()));
@@ -85,6 +86,29 @@ fn outside_quotes(attributes: &str) -> String {
     attributes.split('"').step_by(2).collect()
 }
 
+/// An error page that shows this wherever something of a request is shown.
+fn hostile_error(hostile: &str) -> ErrorPage {
+    let bad = || hostile.to_owned();
+    ErrorPage {
+        code: bad(),
+        title: bad(),
+        what_happened: bad(),
+        received: Some(Labelled { label: bad(), value: bad() }),
+        expected_label: bad(),
+        expected: vec![bad()],
+        next_step: bad(),
+        copyable_fix: Some(bad()),
+        request_id: bad(),
+        ask: Some(AskForApproval {
+            action: "/account/client-requests",
+            csrf: bad(),
+            client_id: bad(),
+            redirect_uri: bad(),
+            user_name: bad(),
+        }),
+    }
+}
+
 /// CONSENT-02: a hostile value stays text wherever a page shows it.
 #[test]
 fn hostile_values_stay_text() {
@@ -106,6 +130,7 @@ fn hostile_values_stay_text() {
             csrf: bad(),
             client_name: bad(),
             client_id: bad(),
+            client_id_host: Some(bad()),
             client_verified: false,
             client_source: bad(),
             redirect_host: bad(),
@@ -137,17 +162,7 @@ fn hostile_values_stay_text() {
             access_lifetime: bad(),
             refresh_lifetime: Some(bad()),
         }),
-        pages.render(&ErrorPage {
-            code: bad(),
-            title: bad(),
-            what_happened: bad(),
-            received: Some(Labelled { label: bad(), value: bad() }),
-            expected_label: bad(),
-            expected: vec![bad()],
-            next_step: bad(),
-            copyable_fix: Some(bad()),
-            request_id: bad(),
-        }),
+        pages.render(&hostile_error(HOSTILE)),
         pages.render(&Continue {
             host: bad(),
             uri: format!("https://{HOSTILE}"),

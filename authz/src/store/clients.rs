@@ -1,6 +1,7 @@
 //! OAuth clients and their redirect URIs.
 
 use shared::db::{Conn, Row, params};
+use shared::redirect_uri::Target;
 use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
@@ -44,6 +45,11 @@ impl Source {
             Self::Fetched => "fetched",
             Self::UnknownUrl => "unknown_url",
         }
+    }
+
+    /// Whether the client is known by what stands at a URL, or may stand there: its row follows from that.
+    pub(crate) fn is_by_document(self) -> bool {
+        matches!(self, Self::Catalogue | Self::Imported | Self::Fetched | Self::UnknownUrl)
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
@@ -149,6 +155,25 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Whether its answers may go there: to the user's own computer; elsewhere only if somebody who may say so
+    /// has said so (DCR-05, CIMD-09).
+    pub(crate) fn may_be_answered_at(&self, uri: &RedirectUri) -> bool {
+        let target = uri.target();
+        if self.trust == Trust::Verified || target.is_usable_unverified() {
+            return true;
+        }
+        match self.source {
+            // An administrator was shown these URIs and took them.
+            Source::Imported => true,
+            Source::Catalogue => target.is_local(),
+            // The administrator named the host that serves the document, and no other (CIMD-06).
+            Source::Fetched => target == Target::Remote && uri.has_origin_of(self.id.as_str()),
+            Source::SelfRegistered | Source::Administrator | Source::Configuration | Source::UnknownUrl => {
+                false
+            }
+        }
+    }
+
     /// Whether it registered this grant type (TOKEN-13).
     pub(crate) fn has_grant(&self, grant_type: &str) -> bool {
         self.grant_types.iter().any(|g| g == grant_type)
@@ -380,6 +405,29 @@ pub(crate) fn created_at(conn: &Conn<'_>, id: &ClientId) -> Result<Timestamp, Fa
 pub(crate) fn delete(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("DELETE FROM client WHERE id = ?1", params![id])?;
     Ok(())
+}
+
+/// Makes a client's row say what its document says now, where that came from, and how far the client is trusted
+/// for it. Whether it is stopped stays.
+pub(crate) fn follow_document(
+    tx: &Tx<'_>,
+    client: &Client,
+    registration: &Registration<'_>,
+) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE client SET source = ?2, trust = ?3 WHERE id = ?1",
+        params![client.id, client.source.as_str(), client.trust.as_str()],
+    )?;
+    replace(tx, client, registration)
+}
+
+/// Every client that is known by a document, or by the URL of one.
+pub(crate) fn by_document(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
+    conn.query(
+        "SELECT id FROM client WHERE source IN ('catalogue', 'imported', 'fetched', 'unknown_url') ORDER BY id",
+        [],
+        |row| row.get(0),
+    )
 }
 
 /// Forgets what users let this client have without being asked again (CONSENT-04).

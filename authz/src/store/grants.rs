@@ -103,6 +103,16 @@ pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Resul
     )
 }
 
+/// How many grants of a client have not ended.
+pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize, Fault> {
+    let count = tx.query_row(
+        "SELECT count(*) FROM access_grant WHERE client_id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
+        params![client, tx.now()],
+        |row| row.get::<u32>(0),
+    )?;
+    Ok(count.unwrap_or(0) as usize)
+}
+
 /// Ends every grant of a client, those that it holds in its own name too; the ones that had not ended before.
 /// Whoever calls it publishes them.
 pub(crate) fn revoke_all_through(

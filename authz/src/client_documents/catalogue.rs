@@ -1,0 +1,111 @@
+//! The built-in catalogue, as the site sees and changes it (CIMD-13).
+
+use serde_json::{Value, json};
+use shared::audit::{self, Event, Name};
+use shared::{Fault, Tx};
+
+use super::import::{Plan, sha256};
+use super::{Answer, Refusal, accepted};
+use crate::Authz;
+use crate::clients::metadata_document::catalogue::{self, Entry};
+use crate::ending;
+use crate::store::client_documents::{self, Origin};
+use crate::store::clients::{self, Source};
+use crate::store::grants::Reason;
+
+/// Every entry, and whether it counts.
+pub(super) fn list(tx: &Tx<'_>) -> Result<Value, Fault> {
+    let mut entries = Vec::new();
+    for entry in catalogue::entries() {
+        let mut shown = json!(entry);
+        shown["state"] = state(tx, entry)?.into();
+        entries.push(shown);
+    }
+    Ok(json!({ "catalogue": entries }))
+}
+
+fn state(tx: &Tx<'_>, entry: &Entry) -> Result<&'static str, Fault> {
+    let imported = client_documents::find(tx, entry.client_id())?;
+    if imported.is_some_and(|stored| stored.origin == Origin::Imported) {
+        return Ok("overridden");
+    }
+    Ok(if client_documents::is_disabled(tx, entry.client_id())? { "disabled" } else { "enabled" })
+}
+
+/// Switches an entry off. What users gave its clients ends.
+pub(super) fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Value> {
+    let entry = accepted!(find(name));
+    let mut grants_ended = 0;
+    if client_documents::disable_entry(tx, entry.client_id())? {
+        for id in clients::by_document(tx)? {
+            let member = catalogue::is_member(entry.client_id(), id.as_str());
+            if member && clients::find(tx, &id)?.is_some_and(|row| row.source == Source::Catalogue) {
+                grants_ended += ending::all_through(authz, tx, &id, Reason::ClientDisabled)?;
+            }
+        }
+        let event = Event::allowed(Name::ClientDisabled).by_console(uid).subject(&entry.name);
+        let event = event.detail("source", Source::Catalogue.as_str()).detail("url", entry.client_id());
+        audit::append(tx, event.detail("grants_ended", grants_ended))?;
+    }
+    Ok(Ok(json!({ "entry": entry.name, "state": state(tx, entry)?, "grants_ended": grants_ended })))
+}
+
+/// Switches an entry on again.
+pub(super) fn enable(tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Value> {
+    let entry = accepted!(find(name));
+    if client_documents::enable_entry(tx, entry.client_id())? {
+        let event = Event::allowed(Name::ClientUpdated).by_console(uid).subject(&entry.name);
+        let event = event.detail("source", Source::Catalogue.as_str()).detail("url", entry.client_id());
+        audit::append(tx, event.detail("changed_fields", vec!["enabled"]))?;
+    }
+    Ok(Ok(json!({ "entry": entry.name, "state": state(tx, entry)? })))
+}
+
+/// Takes every document of a catalogue that is newer than the built-in one, or a site's own.
+pub(super) fn import(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    body: &str,
+    confirm: Option<&str>,
+) -> Answer<Value> {
+    let entries = match catalogue::parse(body.as_bytes()) {
+        Ok(entries) => entries,
+        Err(why) => {
+            let event = Event::denied(Name::CimdRefused, "catalogue_not_taken").by_console(uid);
+            audit::append(
+                tx,
+                event.detail("doc_sha256", sha256(body.as_bytes())).detail("why", why.as_str()),
+            )?;
+            return Ok(Err(Refusal::BadCatalogue(why)));
+        }
+    };
+    let mut plans = Vec::new();
+    for entry in entries {
+        let plan = accepted!(Plan::of(authz, tx, &entry.document.to_string(), Some(entry.client_id()))?);
+        // What is known already needs no second word.
+        if !plan.change.changed_fields.is_empty() {
+            plans.push(plan);
+        }
+    }
+    let states: Vec<&str> = plans.iter().map(|plan| plan.change.state.as_str()).collect();
+    let state = sha256(states.join(" ").as_bytes());
+    let Some(confirm) = confirm else {
+        let changes: Vec<_> = plans.into_iter().map(|plan| plan.change).collect();
+        return Ok(Ok(json!({ "changes": changes, "applied": false, "state": state })));
+    };
+    if confirm != state {
+        return Ok(Err(Refusal::ChangedMeanwhile));
+    }
+    let changes = plans.into_iter().map(|plan| plan.apply(authz, tx, uid));
+    let changes = changes.collect::<Result<Vec<_>, _>>()?;
+    Ok(Ok(json!({ "changes": changes, "applied": true, "state": state })))
+}
+
+/// The entry of this name, or of this client id.
+fn find(name: &str) -> Result<&'static Entry, Refusal> {
+    let mut entries = catalogue::entries().iter();
+    let found = entries
+        .find(|e| e.name == name || catalogue::is_member(e.client_id(), name) || e.client_id() == name);
+    found.ok_or_else(|| Refusal::NoEntry(name.to_owned()))
+}

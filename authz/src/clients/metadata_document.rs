@@ -1,0 +1,210 @@
+//! Client id metadata documents (draft-ietf-oauth-client-id-metadata-document): what a client whose id is a URL
+//! says of itself, wherever the document came from.
+
+pub(crate) mod approvals;
+pub(crate) mod catalogue;
+mod fetch;
+pub(crate) mod freshness;
+pub(crate) mod network;
+mod url;
+pub(crate) mod words;
+
+use serde_json::{Map, Value};
+use shared::json::{self, Unreadable};
+use shared::{RedirectUri, Scope};
+
+use super::registration::Metadata;
+use crate::config::Cimd;
+use crate::store::clients::{AuthMethod, Client, Source, Trust};
+use crate::visible::clean;
+pub(crate) use url::{DocumentUrl, UrlError, host_for_people};
+
+/// The largest document (§6.6).
+pub(crate) const LARGEST: usize = 5 * 1024;
+
+/// A document that says enough, and nothing that must not be in it (CIMD-04).
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub name: String,
+    pub redirect_uris: Vec<RedirectUri>,
+    pub auth_method: AuthMethod,
+    /// Its public keys, as JSON (RFC 7517 §5), if it signs assertions.
+    pub jwks: Option<String>,
+    pub grant_types: Vec<String>,
+}
+
+/// Why a document is not taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum DocumentError {
+    #[error("is larger than 5 KiB")]
+    TooLarge,
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] Unreadable),
+    #[error("does not have its own URL as `client_id`")]
+    OtherClient,
+    #[error("has no `client_name`")]
+    NoName,
+    #[error("has no `redirect_uris`")]
+    NoRedirectUris,
+    #[error("holds `{0}`, but everybody can read it: a client with a document has no secret")]
+    Secret(String),
+    #[error("names no way to authenticate that works without a secret; `none` and `private_key_jwt` do")]
+    AuthMethod,
+    #[error("has its keys elsewhere; they must stand in it, as `jwks`")]
+    KeysElsewhere,
+    #[error("has `jwks` that are no set of public keys")]
+    Keys,
+    #[error("is no client that can be registered: {0}")]
+    Metadata(&'static str),
+}
+
+impl DocumentError {
+    /// The word for it in the audit log.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Unreadable(Unreadable::Duplicate(_)) => "duplicate_member",
+            Self::Unreadable(_) => "not_json",
+            Self::OtherClient => "other_client_id",
+            Self::NoName => "no_client_name",
+            Self::NoRedirectUris => "no_redirect_uris",
+            Self::Secret(_) => "holds_a_secret",
+            Self::AuthMethod => "auth_method",
+            Self::KeysElsewhere => "keys_elsewhere",
+            Self::Keys => "keys",
+            Self::Metadata(_) => "client_metadata",
+        }
+    }
+}
+
+impl Document {
+    /// Reads a document (CIMD-04).
+    ///
+    /// # Errors
+    /// See [`DocumentError`].
+    pub(crate) fn parse(url: &DocumentUrl, body: &[u8]) -> Result<Self, DocumentError> {
+        use DocumentError as E;
+        if body.len() > LARGEST {
+            return Err(E::TooLarge);
+        }
+        let mut members = json::object(body)?;
+        // Simple string comparison, as §4.1 says.
+        if members.get("client_id").and_then(Value::as_str) != Some(url.as_str()) {
+            return Err(E::OtherClient);
+        }
+        if let Some(secret) = members.keys().find(|name| name.starts_with("client_secret")) {
+            return Err(E::Secret(secret.clone()));
+        }
+        if members.get("redirect_uris").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            return Err(E::NoRedirectUris);
+        }
+        let (auth_method, jwks) = authentication(&members)?;
+        // The rest is what registrations say; how it authenticates is settled.
+        members.insert("token_endpoint_auth_method".to_owned(), "none".into());
+        let valid = Metadata::validate(&members).map_err(|refused| E::Metadata(refused.description))?;
+        if members.get("client_name").and_then(Value::as_str).is_none_or(|name| clean(name).is_empty()) {
+            return Err(E::NoName);
+        }
+        Ok(Self {
+            name: valid.name,
+            redirect_uris: valid.redirect_uris,
+            auth_method,
+            jwks,
+            grant_types: valid.grant_types,
+        })
+    }
+
+    /// The client that the document describes.
+    pub(crate) fn client(&self, url: &DocumentUrl, source: Source) -> Client {
+        let mut client = Client {
+            id: url.id().clone(),
+            name: self.name.clone(),
+            source,
+            trust: Trust::Known,
+            auth_method: self.auth_method,
+            auth_defaulted: false,
+            jwks: self.jwks.clone(),
+            grant_types: self.grant_types.clone(),
+            redirect_uris: self.redirect_uris.clone(),
+            scope: Scope::empty(),
+            disabled: false,
+        };
+        // Nobody here has read a document that was fetched: it counts like a registration (DCR-08).
+        if source == Source::Fetched {
+            let usable = client.redirect_uris.iter().filter(|uri| client.may_be_answered_at(uri));
+            let mut targets = usable.map(|uri| uri.target().is_usable_unverified()).peekable();
+            if targets.peek().is_none() || !targets.all(|local| local) {
+                client.trust = Trust::Unverified;
+            }
+        }
+        client
+    }
+}
+
+/// How a client authenticates, out of what it offers (§6.2): the strongest that it can do here.
+fn authentication(members: &Map<String, Value>) -> Result<(AuthMethod, Option<String>), DocumentError> {
+    use DocumentError as E;
+    let offered = match (
+        members.get("token_endpoint_auth_method"),
+        members.get("token_endpoint_auth_methods_supported"),
+    ) {
+        (None | Some(Value::Null), None | Some(Value::Null)) => return Ok((AuthMethod::None, None)),
+        (one, many) => {
+            let one = one.into_iter().filter(|v| !v.is_null());
+            let many = many.and_then(Value::as_array).into_iter().flatten();
+            one.chain(many).map(|v| v.as_str().ok_or(E::AuthMethod)).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    if offered.iter().any(|method| method.starts_with("client_secret")) {
+        return Err(E::AuthMethod);
+    }
+    let has = |method: AuthMethod| offered.contains(&method.as_str());
+    let inline = members.get("jwks").filter(|jwks| !jwks.is_null());
+    match inline {
+        Some(jwks) if has(AuthMethod::PrivateKeyJwt) => Ok((AuthMethod::PrivateKeyJwt, Some(keys(jwks)?))),
+        _ if has(AuthMethod::None) => Ok((AuthMethod::None, None)),
+        _ if has(AuthMethod::PrivateKeyJwt) => Err(E::KeysElsewhere),
+        _ => Err(E::AuthMethod),
+    }
+}
+
+/// A set of public keys (RFC 7517 §5), and nothing private in it.
+fn keys(jwks: &Value) -> Result<String, DocumentError> {
+    const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    let keys = jwks["keys"].as_array().filter(|keys| (1..=10).contains(&keys.len()));
+    let fits = |key: &Value| {
+        let kind = key["kty"].as_str();
+        matches!(kind, Some("EC" | "RSA" | "OKP")) && PRIVATE.iter().all(|name| key.get(name).is_none())
+    };
+    match keys {
+        Some(keys) if keys.iter().all(fits) => Ok(jwks.to_string()),
+        _ => Err(DocumentError::Keys),
+    }
+}
+
+/// Reads a document from the network for an administrator, who is told what is wrong with it.
+///
+/// # Errors
+/// Why there is none, in words.
+pub async fn fetch_for_administrator(cimd: &Cimd, url: &str) -> Result<String, String> {
+    let url = DocumentUrl::parse(url).map_err(|why| format!("`{url}` is no client id: it {why}"))?;
+    let allowed = cimd.allowed(&url).ok_or_else(|| {
+        format!(
+            "{} is not among the hosts that documents may be fetched from; name it in [[cimd.allow]], with `mode = \"fetch\"`, or bring the document as a file",
+            url.authority()
+        )
+    })?;
+    let fetched = fetch::fetch(allowed, &url).await.map_err(|why| why.to_string())?;
+    String::from_utf8(fetched.body).map_err(|_| "the document is not text".to_owned())
+}
+
+/// Checks that the files that are needed to fetch documents are there (OPS-03).
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn check_trust(cimd: &Cimd) -> Result<(), String> {
+    cimd.allow.iter().try_for_each(|allowed| fetch::certificates(&allowed.ca).map(|_| ()))
+}
+
+#[cfg(test)]
+mod tests;

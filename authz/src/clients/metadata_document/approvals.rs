@@ -1,0 +1,221 @@
+//! A URL that there is no usable document for is no dead end (decision row 3): the page names its host, and
+//! whoever is signed in may ask an administrator to look into it, once for each URL (CIMD-09).
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, header};
+use shared::audit::{self, Event, Name};
+use shared::{ClientId, Fault, RedirectUri, Request, Tx};
+
+use super::{DocumentUrl, host_for_people};
+use crate::Authz;
+use crate::clients::{self, Asked, Resolved, Undocumented};
+use crate::error::Code;
+use crate::form::Params;
+use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
+use crate::session::{self, Browser};
+use crate::store::approval_requests;
+
+/// Where the form goes.
+pub(crate) const PATH: &str = "/account/client-requests";
+/// How many wishes may wait: of everybody, and of one user within [`WINDOW`] (RATE-03).
+const MOST: u32 = 500;
+const MOST_OF_ONE: u32 = 5;
+const WINDOW: Duration = Duration::from_hours(1);
+/// What nobody looked into in this time goes.
+const FORGOTTEN: Duration = Duration::from_hours(30 * 24);
+
+/// The page of decision row 3, with the client id for the audit log.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn page(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    client_id: &str,
+    redirect_uri: Option<&str>,
+    undocumented: Undocumented,
+) -> Result<(ErrorPage, Option<ClientId>), Fault> {
+    let host = host_for_people(client_id);
+    let what = match undocumented.reason {
+        "url_malformed" => format!(
+            "It calls itself by an address of {host} that is not written as such addresses have to be, so nothing was sent anywhere."
+        ),
+        _ => format!(
+            "It calls itself by an address of {host}. What {host} says of it is not known on this network, so nothing was sent anywhere."
+        ),
+    };
+    let mut page = ErrorPage::new(
+        Code::InvalidClient.as_str(),
+        &request.id,
+        "This application is not known here",
+        what,
+        "If your application can register itself or take a client id, have it do that. Otherwise tell whoever runs this server.",
+    );
+    page.received = Some(Labelled { label: "Client id received".to_owned(), value: client_id.to_owned() });
+    // Only what could be approved as it stands can be asked for.
+    let askable =
+        DocumentUrl::parse(client_id).ok().zip(redirect_uri.and_then(|uri| RedirectUri::parse(uri).ok()));
+    if let Some((url, redirect_uri)) = askable.filter(|_| undocumented.may_be_asked_for) {
+        match session::signed_in(authz, browser)? {
+            Some(signed_in) => {
+                "An administrator can let it in. Ask for it here, and start again from your application when they have."
+                    .clone_into(&mut page.next_step);
+                page.ask = Some(AskForApproval {
+                    action: PATH,
+                    csrf: session::csrf_token(
+                        authz,
+                        &signed_in.session.digest,
+                        &purpose(&url, &redirect_uri),
+                    ),
+                    client_id: url.as_str().to_owned(),
+                    redirect_uri: redirect_uri.to_string(),
+                    user_name: signed_in.user.name,
+                });
+            }
+            None => {
+                page.next_step = format!(
+                    "An administrator can let it in. To ask for it, sign in at {} and then load this page again.",
+                    authz.issuer
+                );
+            }
+        }
+    }
+    Ok((page, ClientId::parse(client_id)))
+}
+
+/// What the form's token is for: this wish and no other.
+fn purpose(url: &DocumentUrl, redirect_uri: &RedirectUri) -> String {
+    format!("client-request\n{}\n{redirect_uri}", url.as_str())
+}
+
+/// What becomes of a wish.
+enum Outcome {
+    Filed,
+    /// Somebody asked before.
+    Waiting,
+    TooMany,
+    /// The client has become known meanwhile, or the site takes no wishes.
+    NotNeeded,
+}
+
+/// `POST /account/client-requests`.
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match ask(&authz, &request, &headers, &body).await {
+        Ok(response) => response,
+        Err(fault) => authz.unavailable(&request, &fault),
+    }
+}
+
+async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Fault> {
+    let browser = Browser::from_headers(&authz.cookies, headers);
+    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let signed_in = session::signed_in(authz, &browser)?;
+    let url = params.get("client_id").and_then(|text| DocumentUrl::parse(text).ok());
+    let redirect_uri = params.get("redirect_uri").and_then(|text| RedirectUri::parse(text).ok());
+    let (Some(signed_in), Some(url), Some(redirect_uri)) = (signed_in, url, redirect_uri) else {
+        return not_from_our_page(authz, request).await;
+    };
+    let token = purpose(&url, &redirect_uri);
+    if !session::is_same_origin(&authz.issuer, headers)
+        || !session::csrf_matches(authz, &signed_in.session.digest, &token, params.get("csrf"))
+    {
+        return not_from_our_page(authz, request).await;
+    }
+    let host = url.host().to_owned();
+    let outcome = {
+        let (authz, request) = (authz.clone(), request.clone());
+        let db = authz.db.clone();
+        db.write(move |tx| {
+            let (outcome, event) = file(&authz, tx, &url, &redirect_uri, &signed_in)?;
+            let event = event.by_user(&signed_in.user.id).client(url.id()).request(&request);
+            audit::append(
+                tx,
+                event.detail("url", url.as_str()).detail("redirect_uri", redirect_uri.as_str()),
+            )?;
+            Ok(outcome)
+        })
+        .await?
+    };
+    let start_again = "Start again from your application.".to_owned();
+    let (status, title, words, next_step) = match outcome {
+        Outcome::Filed => (
+            StatusCode::OK,
+            "Your wish is on record",
+            format!("An administrator can see now that you want to use the application of {host}."),
+            "When they have let it in, start again from your application.".to_owned(),
+        ),
+        Outcome::Waiting => (
+            StatusCode::OK,
+            "This has been asked for already",
+            format!("The application of {host} waits for an administrator."),
+            "When they have let it in, start again from your application.".to_owned(),
+        ),
+        Outcome::TooMany => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many wishes at a time",
+            "This one was not put on record.".to_owned(),
+            "Try again in an hour, or tell an administrator yourself.".to_owned(),
+        ),
+        Outcome::NotNeeded => (
+            StatusCode::CONFLICT,
+            "This cannot be asked for any more",
+            format!("What is done with the application of {host} has changed meanwhile."),
+            start_again,
+        ),
+    };
+    let page = Notice { title: title.to_owned(), paragraphs: vec![words], next_step: Some(next_step) };
+    let mut response = authz.page(status, &page);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(WINDOW.as_secs()));
+    }
+    Ok(response)
+}
+
+/// Files a wish, if it may be filed; with the record of what was done.
+fn file(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    url: &DocumentUrl,
+    redirect_uri: &RedirectUri,
+    signed_in: &session::SignedIn,
+) -> Result<(Outcome, Event), Fault> {
+    let denied = |reason| Event::denied(Name::CimdApprovalRequested, reason);
+    let asked = Asked::Request(Some(redirect_uri.as_str()));
+    match clients::resolve(authz, tx, url.id(), asked)? {
+        Resolved::Undocumented(Undocumented { may_be_asked_for: true, .. }) => {}
+        _ => return Ok((Outcome::NotNeeded, denied("not_needed"))),
+    }
+    approval_requests::sweep(tx, tx.now() - FORGOTTEN)?;
+    if approval_requests::find(tx, url.as_str())?.is_some() {
+        return Ok((Outcome::Waiting, denied("asked_before")));
+    }
+    let (all, own) = approval_requests::count(tx, &signed_in.user.id, tx.now() - WINDOW)?;
+    if all >= MOST || own >= MOST_OF_ONE {
+        return Ok((Outcome::TooMany, denied("too_many")));
+    }
+    approval_requests::insert(tx, url.as_str(), redirect_uri, &signed_in.user.id)?;
+    Ok((Outcome::Filed, Event::allowed(Name::CimdApprovalRequested)))
+}
+
+async fn not_from_our_page(authz: &Authz, request: &Request) -> Result<Response, Fault> {
+    let event = Event::denied(Name::CimdApprovalRequested, "not_from_our_page").request(request);
+    authz.db.record(move |tx| audit::append(tx, event)).await?;
+    let page = ErrorPage::new(
+        Code::InvalidRequest.as_str(),
+        &request.id,
+        "This did not come from our page",
+        "A wish counts only when it is made on the page that offers it, by whoever is signed in there.",
+        "Start again from your application.",
+    );
+    Ok(authz.page(StatusCode::FORBIDDEN, &page))
+}

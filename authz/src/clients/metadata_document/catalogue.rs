@@ -1,0 +1,236 @@
+//! The documents of public clients that people use, pinned in the binary (CIMD-13): no network is needed to
+//! know them, and where a vendor's document disagrees with what the vendor's program sends, the program counts.
+//!
+//! An entry may stand for a family of ids that differ in one place, written `{callback_id}`.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Document, DocumentError, DocumentUrl};
+
+/// Stands for 12 characters of base64url, the same wherever it occurs in an entry.
+pub(crate) const PLACEHOLDER: &str = "{callback_id}";
+/// What it might stand for.
+pub(crate) const SAMPLE: &str = "AAAAAAAAAAAA";
+
+/// One client, or a family of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// What it is called on the command line.
+    pub name: String,
+    /// Where it can be read what this client sends.
+    pub source: String,
+    /// Of the source.
+    pub date: String,
+    /// What is worth knowing, such as where this differs from the vendor's document.
+    pub note: Option<String>,
+    pub document: Value,
+}
+
+static BUILT_IN: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    parse(include_bytes!("catalogue.json")).expect("a test reads the catalogue that is built in")
+});
+
+/// Every entry that is built in.
+pub(crate) fn entries() -> &'static [Entry] {
+    &BUILT_IN
+}
+
+/// The entry for a client id, and what of the id its placeholder stands for.
+pub(crate) fn find(url: &DocumentUrl) -> Option<(&'static Entry, Document)> {
+    entries().iter().find_map(|entry| {
+        let document = document(entry.client_id(), &entry.document.to_string(), url)?;
+        Some((entry, document.ok()?))
+    })
+}
+
+/// Reads a catalogue (CIMD-13): the one that is built in, or one that an administrator brings.
+///
+/// # Errors
+/// What is wrong with it, in words for whoever wrote it.
+pub(crate) fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
+    let entries: Vec<Entry> = serde_json::from_slice(text).map_err(|e| format!("is no catalogue: {e}"))?;
+    for (index, entry) in entries.iter().enumerate() {
+        let refused = |why: String| format!("has an entry `{}` that {why}", entry.name);
+        entry.check().map_err(refused)?;
+        if entries[..index].iter().any(|e| e.name == entry.name || e.client_id() == entry.client_id()) {
+            return Err(refused("stands there twice".to_owned()));
+        }
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    /// The client id, with the placeholder if it is a family's.
+    pub(crate) fn client_id(&self) -> &str {
+        self.document["client_id"].as_str().unwrap_or_default()
+    }
+
+    /// The document's bytes, as they are kept.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        self.document.to_string().into_bytes()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.source.starts_with("https://") || self.date.len() != "2026-11-23".len() {
+            return Err("does not say where and when it can be read".to_owned());
+        }
+        check_family(self.client_id(), &self.body()).map(|_| ()).map_err(|why| why.to_string())
+    }
+}
+
+/// Why a document, or a family's, is not taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("has a `client_id` that {0}")]
+    Url(#[from] super::UrlError),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// Checks a document under the id that it is kept by; a family's with one id of that family.
+///
+/// # Errors
+/// See [`NotTaken`].
+pub(crate) fn check_family(client_id: &str, body: &[u8]) -> Result<Document, NotTaken> {
+    let url = DocumentUrl::parse(&client_id.replace(PLACEHOLDER, SAMPLE))?;
+    if !client_id.contains(PLACEHOLDER) {
+        return Ok(Document::parse(&url, body)?);
+    }
+    let body = String::from_utf8_lossy(body).replace(PLACEHOLDER, SAMPLE);
+    Ok(Document::parse(&url, body.as_bytes())?)
+}
+
+/// The document of one id, out of what is kept under `client_id`; `None` if the id is not of that family.
+pub(crate) fn document(
+    client_id: &str,
+    body: &str,
+    url: &DocumentUrl,
+) -> Option<Result<Document, DocumentError>> {
+    let stands_for = stands_for(client_id, url.as_str())?;
+    Some(if stands_for.is_empty() {
+        Document::parse(url, body.as_bytes())
+    } else {
+        Document::parse(url, body.replace(PLACEHOLDER, stands_for).as_bytes())
+    })
+}
+
+/// Whether an id is kept under `client_id`, which may be a family's.
+pub(crate) fn is_member(client_id: &str, id: &str) -> bool {
+    stands_for(client_id, id).is_some()
+}
+
+/// What the placeholder in `client_id` stands for in `id`: nothing, if there is none in it.
+fn stands_for<'i>(client_id: &str, id: &'i str) -> Option<&'i str> {
+    let Some((before, after)) = client_id.split_once(PLACEHOLDER) else {
+        return (client_id == id).then_some("");
+    };
+    let stands_for = id.strip_prefix(before)?.strip_suffix(after)?;
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (stands_for.len() == SAMPLE.len() && stands_for.bytes().all(fits)).then_some(stands_for)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::RedirectUri;
+
+    use super::*;
+    use crate::store::clients::AuthMethod;
+
+    fn url(text: &str) -> DocumentUrl {
+        DocumentUrl::parse(text).unwrap()
+    }
+
+    fn answers_at(client_id: &str, redirect_uri: &str) -> bool {
+        let (_, document) = find(&url(client_id)).unwrap_or_else(|| panic!("{client_id}"));
+        let asked = RedirectUri::parse(redirect_uri).unwrap();
+        document.redirect_uris.iter().any(|registered| registered.matches(&asked))
+    }
+
+    /// CIMD-13: every entry is a document that would be taken, names its source and date, and can only be
+    /// answered on the user's own computer.
+    #[test]
+    fn the_catalogue_is_sound() {
+        assert!(entries().len() >= 9);
+        for entry in entries() {
+            let document = check_family(entry.client_id(), &entry.body()).unwrap();
+            assert_eq!(document.auth_method, AuthMethod::None, "{}", entry.name);
+            assert!(document.redirect_uris.iter().all(|uri| uri.target().is_usable_unverified()));
+            assert!(document.grant_types.iter().any(|grant| grant == "refresh_token"));
+        }
+    }
+
+    /// CIMD-13: what the programs really send, also where the vendor's document says something else.
+    #[test]
+    fn entries_know_what_the_programs_send() {
+        for (client_id, redirect_uri) in [
+            ("https://claude.ai/oauth/claude-code-client-metadata", "http://localhost:57470/callback"),
+            ("https://vscode.dev/oauth/client-metadata.json", "http://127.0.0.1:33418/"),
+            ("https://vscode.dev/oauth/client-metadata.json", "http://127.0.0.1:59656/"),
+            ("https://github.com/copilot/cli/client-metadata.json", "http://127.0.0.1:60005/"),
+            ("https://opencode.ai/oauth/opencode/client.json", "http://127.0.0.1:19876/mcp/oauth/callback"),
+            ("https://goose-docs.ai/oauth/client-metadata.json", "http://127.0.0.1:3334/oauth_callback"),
+            ("https://zed.dev/oauth/client-metadata.json", "http://127.0.0.1:27523/callback"),
+            (
+                "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.json",
+                "http://127.0.0.1:4711/callback/4-bzS8rt42zJ",
+            ),
+            ("https://chatgpt.com/oauth/codex/client.json", "http://127.0.0.1:4711/callback"),
+        ] {
+            assert!(answers_at(client_id, redirect_uri), "{client_id} {redirect_uri}");
+        }
+    }
+
+    /// CIMD-13, REDIR-01: a family's members do not share their redirect URIs, and nobody else is a member.
+    #[test]
+    fn a_placeholder_stands_for_one_id() {
+        let codex = "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.json";
+        for other in [
+            "http://127.0.0.1:1/callback/AAAAAAAAAAAA",
+            "http://127.0.0.1:1/callback",
+            "http://127.0.0.1:1/callback/4-bzS8rt42zJ/x",
+            "http://127.0.0.1:1/callback/%7Bcallback_id%7D",
+        ] {
+            assert!(!answers_at(codex, other), "{other}");
+        }
+        for stranger in [
+            "https://chatgpt.com/oauth/codex/4-bzS8rt42z/client.json",
+            "https://chatgpt.com/oauth/codex/4-bzS8rt42zJJ/client.json",
+            "https://chatgpt.com/oauth/codex/4-bzS8rt42z%/client.json",
+            "https://chatgpt.com/oauth/codex/a/b/c/d/e/f/client.json",
+            "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.jsonx",
+            "https://chatgpt.com.evil.example/oauth/codex/4-bzS8rt42zJ/client.json",
+            "https://evil.example/oauth/claude-code-client-metadata",
+            "https://claude.ai/oauth/claude-code-client-metadata/",
+        ] {
+            assert!(DocumentUrl::parse(stranger).ok().is_none_or(|url| find(&url).is_none()), "{stranger}");
+        }
+    }
+
+    /// CIMD-13: what is wrong with a catalogue that somebody brings.
+    #[test]
+    fn a_bad_catalogue_is_refused_as_a_whole() {
+        let good = json!({"name": "reports", "source": "https://wiki.corp.example/reports", "date": "2026-11-01",
+            "document": {"client_id": "https://reports.corp.example/client.json", "client_name": "Reports",
+                "redirect_uris": ["http://localhost/cb"]}});
+        let parsed = |entries: Value| parse(entries.to_string().as_bytes());
+        assert_eq!(parsed(json!([good])).unwrap()[0].name, "reports");
+        assert!(parsed(json!([good, good])).unwrap_err().contains("twice"));
+        assert!(parsed(good.clone()).unwrap_err().contains("is no catalogue"));
+        for (member, value, says) in [
+            ("source", json!("wiki"), "where and when"),
+            ("date", json!("yesterday"), "where and when"),
+            ("made_up", json!(1), "made_up"),
+            ("document", json!({}), "client_id"),
+            ("document", json!({"client_id": "https://a.example/c"}), "redirect_uris"),
+        ] {
+            let mut bad = good.clone();
+            bad[member] = value;
+            assert!(parsed(json!([bad.clone()])).unwrap_err().contains(says), "{bad}");
+        }
+    }
+}

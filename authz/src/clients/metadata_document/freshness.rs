@@ -1,0 +1,181 @@
+//! Keeping fetched documents at hand (CIMD-07, CIMD-08): read once however many ask, kept while they count, and
+//! never on behalf of somebody who asks too often.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::audit::{self, Event, Name};
+use shared::{ClientId, Digest, Fault, Request};
+use tokio::sync::OnceCell;
+
+use super::fetch::{FetchError, Fetched, fetch};
+use super::{Document, DocumentUrl, catalogue};
+use crate::Authz;
+use crate::clients::names;
+use crate::clients::resolution::STALE;
+use crate::store::client_documents::{self, Origin};
+use crate::store::clients::{self, Source};
+
+/// How many documents one requester may have read in [`WINDOW`].
+const MOST: u32 = 10;
+const WINDOW: Duration = Duration::from_mins(1);
+/// How many requesters are counted at once.
+const MOST_REQUESTERS: usize = 10_000;
+
+/// What is being read, and for whom.
+#[derive(Default)]
+pub(crate) struct Fetcher {
+    in_flight: Mutex<HashMap<String, Arc<OnceCell<Freshness>>>>,
+    requesters: Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Freshness {
+    /// There was nothing to read, or what was read is kept.
+    Settled,
+    /// The origin is down, or was not asked: an older copy may do for who has a grant.
+    Down,
+    /// The origin answered, and not with a document.
+    Refused,
+}
+
+impl Fetcher {
+    /// Whether one more may be read for this requester (CIMD-07). IPv6 counts by /64, as one house has one.
+    fn admits(&self, address: Option<IpAddr>) -> bool {
+        let key = address.map(|address| match address.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+            v4 @ IpAddr::V4(_) => v4,
+        });
+        let mut requesters = self.requesters.lock().unwrap_or_else(PoisonError::into_inner);
+        if requesters.len() >= MOST_REQUESTERS {
+            requesters.retain(|_, (since, _)| since.elapsed() < WINDOW);
+        }
+        if requesters.len() >= MOST_REQUESTERS && !requesters.contains_key(&key) {
+            return false;
+        }
+        let (since, count) = requesters.entry(key).or_insert((Instant::now(), 0));
+        if since.elapsed() >= WINDOW {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        *count <= MOST
+    }
+
+    /// The one reading of this URL that is under way.
+    fn reading(&self, url: &DocumentUrl) -> Arc<OnceCell<Freshness>> {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(in_flight.entry(url.as_str().to_owned()).or_default())
+    }
+
+    fn finished(&self, url: &DocumentUrl, cell: &Arc<OnceCell<Freshness>>) {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        // By now somebody else may read it anew.
+        if in_flight.get(url.as_str()).is_some_and(|current| Arc::ptr_eq(current, cell)) {
+            in_flight.remove(url.as_str());
+        }
+    }
+}
+
+/// Has the document of a client id read, if it is one that is read from the network and there is no copy that
+/// counts. `holds_a_grant` is for requests of clients that were let in before.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) async fn freshen(
+    authz: &Authz,
+    request: &Request,
+    client_id: &str,
+    holds_a_grant: bool,
+) -> Result<Freshness, Fault> {
+    let Ok(url) = DocumentUrl::parse(client_id) else { return Ok(Freshness::Settled) };
+    if authz.config.cimd.allowed(&url).is_none() || !is_due(authz, &url, holds_a_grant)? {
+        return Ok(Freshness::Settled);
+    }
+    if !authz.fetcher.admits(request.address) {
+        refused(authz, request, &url, "too_many_requests").await?;
+        return Ok(Freshness::Down);
+    }
+    let cell = authz.fetcher.reading(&url);
+    let read = cell.get_or_try_init(|| read(authz, request, &url)).await.copied();
+    authz.fetcher.finished(&url, &cell);
+    read
+}
+
+/// Whether nothing else says what this client is, and no copy counts.
+fn is_due(authz: &Authz, url: &DocumentUrl, holds_a_grant: bool) -> Result<bool, Fault> {
+    let now = authz.clock.now();
+    authz.db.read(|conn| {
+        let family = client_documents::imported_families(conn)?;
+        if family.iter().any(|family| catalogue::is_member(&family.url, url.as_str()))
+            || catalogue::find(url).is_some()
+        {
+            return Ok(false);
+        }
+        if let Some(stored) = client_documents::find(conn, url.as_str())? {
+            return Ok(matches!(stored.origin, Origin::Fetched { expires_at } if now >= expires_at));
+        }
+        let by_fetched = |id: &ClientId| {
+            clients::find(conn, id).map(|row| row.is_some_and(|r| r.source == Source::Fetched))
+        };
+        if holds_a_grant { by_fetched(url.id()) } else { Ok(true) }
+    })
+}
+
+/// Reads it, and keeps it if it is good. A failure is recorded and forgotten: the next one who asks has it read
+/// again.
+async fn read(authz: &Authz, request: &Request, url: &DocumentUrl) -> Result<Freshness, Fault> {
+    match checked(authz, url).await {
+        Ok((fetched, document)) => {
+            let (url, request) = (url.clone(), request.clone());
+            let (authz, db) = (authz.clone(), authz.db.clone());
+            let keep = db.write(move |tx| {
+                if names::taken(&authz.issuer, tx, &document.name, |id, _| id == url.id())?.is_some() {
+                    let event =
+                        Event::denied(Name::CimdRefused, "client_name_taken").client(url.id()).by_server();
+                    audit::append(tx, event.request(&request).detail("url", url.as_str()))?;
+                    return Ok(Freshness::Refused);
+                }
+                let expires_at = tx.now() + fetched.lifetime;
+                client_documents::keep_fetched(
+                    tx,
+                    url.as_str(),
+                    &fetched.body,
+                    expires_at,
+                    tx.now() - STALE,
+                )?;
+                let event = Event::allowed(Name::CimdFetched).client(url.id()).by_server().request(&request);
+                let digest = data_encoding::HEXLOWER.encode(&Digest::of(&fetched.body).0);
+                audit::append(tx, event.detail("url", url.as_str()).detail("doc_sha256", digest))?;
+                Ok(Freshness::Settled)
+            });
+            keep.await
+        }
+        Err(error) => {
+            tracing::info!(cimd.url = url.as_str(), cimd.error = %error, "a document could not be had");
+            refused(authz, request, url, error.reason()).await?;
+            Ok(if error.is_down() { Freshness::Down } else { Freshness::Refused })
+        }
+    }
+}
+
+async fn checked(authz: &Authz, url: &DocumentUrl) -> Result<(Fetched, Document), FetchError> {
+    let allowed = authz.config.cimd.allowed(url);
+    let allowed = allowed.ok_or_else(|| FetchError::Unreachable("it is not allowed".to_owned()))?;
+    let fetched = fetch(allowed, url).await?;
+    let document = Document::parse(url, &fetched.body)?;
+    Ok((fetched, document))
+}
+
+async fn refused(
+    authz: &Authz,
+    request: &Request,
+    url: &DocumentUrl,
+    reason: &'static str,
+) -> Result<(), Fault> {
+    let event = Event::denied(Name::CimdRefused, reason).client(url.id()).by_server().request(request);
+    let event = event.detail("url", url.as_str());
+    authz.db.record(move |tx| audit::append(tx, event)).await
+}

@@ -1,0 +1,29 @@
+//! What people are told of clients that are known by a document.
+
+use super::DocumentUrl;
+use crate::store::clients::{Client, Source};
+
+/// How a client that nobody vouches for became known, as it follows "Not verified".
+pub(crate) fn source(source: Source) -> &'static str {
+    match source {
+        Source::SelfRegistered => "self-registered",
+        Source::Administrator | Source::Configuration => "pre-registered",
+        Source::Catalogue => "built-in catalogue",
+        Source::Imported => "imported document",
+        Source::Fetched => "its own document, read from the network",
+        Source::UnknownUrl => "its document could not be checked on this network",
+    }
+}
+
+/// CIMD-09: the warning for a client whose record was made from its own request.
+pub(crate) fn unchecked(host: &str) -> String {
+    format!(
+        "What {host} says of this application could not be checked on this network. All that you read of it here is its own claim."
+    )
+}
+
+/// CIMD-11: whose word it is what the client says of itself, if that is a matter of a document.
+pub(crate) fn host(client: &Client) -> Option<String> {
+    let url = DocumentUrl::parse(client.id.as_str()).ok()?;
+    Some(url.host().to_owned())
+}
