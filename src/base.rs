@@ -17,6 +17,8 @@ use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
 
+use crate::config::SealKey;
+
 /// What the base is built from.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -31,6 +33,7 @@ pub struct Settings {
     pub authz: authz::Config,
     /// How tokens are signed, and the schedule of the keys.
     pub keys: keys::Config,
+    pub seal_key: SealKey,
 }
 
 /// An open data directory with everything built over it. It holds the directory's lock.
@@ -82,8 +85,10 @@ impl Base {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
-        let seal = Arc::new(Seal::open_or_create(&dir.seal_key(), !Keys::exist(&db)?)?);
+        let seal = settings.seal_key.source(dir.path())?;
+        let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;
+        seal.settle(&db)?;
         let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
         let tally = Arc::new(Tally::default());
         let authz = Authz::new(Parts {

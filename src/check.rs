@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -19,7 +20,7 @@ use shared::schema::SCHEMA;
 use shared::{Catalogue, ClientId, Issuer, Scope};
 
 use crate::cli::Check;
-use crate::config::{self, EVERYONE, File, Listen};
+use crate::config::{self, EVERYONE, File, Listen, SealKey};
 
 /// Runs the command.
 pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result<()> {
@@ -116,7 +117,7 @@ impl Report {
         report.issuer(file);
         report.rules(file);
         report.note(file.cimd.check().map_err(anyhow::Error::msg));
-        report.data();
+        report.data(&file.signing.seal_key);
         report.clients(file);
         if let Some(folder) = &file.docs {
             let opened = Folder::Directory(folder.clone()).check();
@@ -194,12 +195,19 @@ impl Report {
         }
     }
 
-    fn data(&mut self) {
+    fn data(&mut self, seal_key: &SealKey) {
         let dir = self.data_dir.clone();
-        self.note(open(&dir));
-        if dir.join("seal.key").exists() {
+        self.note(open(&dir, seal_key));
+        let beside = match seal_key {
+            SealKey::Beside => dir.join("seal.key"),
+            SealKey::File(path) => path.clone(),
+            SealKey::Credential(_) => return,
+        };
+        let inside = |dir: PathBuf| fs::canonicalize(&beside).is_ok_and(|path| path.starts_with(dir));
+        if fs::canonicalize(&dir).is_ok_and(inside) {
+            let name = beside.file_name().unwrap_or_default().display();
             self.warnings.push(format!(
-                "seal.key lies beside the database in {}: whoever copies the whole directory can open every key in it; leave seal.key out of copies (KEYS-05)",
+                "{name} lies beside the database in {}: whoever copies the whole directory can open every key in it; leave {name} out of copies, or keep it elsewhere and name it in [keys] seal_key (KEYS-05)",
                 dir.display()
             ));
         }
@@ -217,7 +225,7 @@ fn list(scope: &Scope) -> Vec<String> {
 }
 
 /// What `serve` would find in the data directory; one that is missing can be made.
-fn open(dir: &Path) -> anyhow::Result<()> {
+fn open(dir: &Path, seal_key: &SealKey) -> anyhow::Result<()> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| DataDirError::Unwritable(dir.to_owned(), error.into()))
@@ -238,7 +246,7 @@ fn open(dir: &Path) -> anyhow::Result<()> {
             Ok(_) | Err(OpenError::Older { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        Seal::open_or_create(&dir.join("seal.key"), false)?;
+        Seal::open(seal_key.source(dir)?, false)?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub enum Command {
     /// Show the applications that people use, vouch for them, stop them.
     #[command(subcommand)]
     Client(clients::Client),
-    /// Show the keys that sign tokens, rotate them, remove one that leaked.
+    /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(keys::Key),
     /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use shared::Issuer;
 
 pub use file::{EVERYONE, File};
-pub use signing::Signing;
+pub use signing::{SealKey, Signing};
 
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
 /// data directory for everybody else.

@@ -187,19 +187,12 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
     Ok(())
 }
 
-/// Has a command done: what takes a moment first, the rest in one transaction.
-pub(crate) async fn perform(authz: &Authz, db: &Db, uid: u32, mut request: Request) -> Result<Answer, Fault> {
-    let authz = authz.clone();
-    if let Request::Key(_) = &request {
-        let authz = authz.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
-            if let Request::Key(request) = &mut request {
-                request.prepare(&authz)?;
-            }
-            Ok(request)
-        });
-        request = prepared.await.unwrap_or_else(|error| Err(Fault::Storage(error.to_string())))?;
+/// Has a command done: for the running server, and for a command that holds the data directory itself.
+pub(crate) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) -> Result<Answer, Fault> {
+    if let Request::Key(request) = request {
+        return keys::perform(authz, db, uid, request).await;
     }
+    let authz = authz.clone();
     db.write(move |tx| execute(&authz, tx, uid, request)).await
 }
 

@@ -187,14 +187,19 @@ pub(crate) fn start(
 /// The token that a form must carry to change something for this session (SESSION-07). It follows
 /// from the session, or from session and transaction, so nothing needs to be stored for it.
 pub(crate) fn csrf_token(authz: &Authz, session: &Digest, purpose: &str) -> String {
-    let message = [&session.0[..], purpose.as_bytes()].concat();
-    BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &message))
+    BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &form_of(session, purpose)))
 }
 
-/// Whether a form carries the right token, compared without telling how much of it is right.
+/// Whether a form carries the right token, compared without telling how much of it is right. A form that was
+/// open while the sealing key was replaced has the one from before.
 pub(crate) fn csrf_matches(authz: &Authz, session: &Digest, purpose: &str, presented: Option<&str>) -> bool {
-    let expected = csrf_token(authz, session, purpose);
-    presented.is_some_and(|p| Digest::of(p.as_bytes()) == Digest::of(expected.as_bytes()))
+    let Some(presented) = presented.map(|text| Digest::of(text.as_bytes())) else { return false };
+    let expected = authz.seal.hmacs(keys::Purpose::Csrf, &form_of(session, purpose));
+    expected.iter().any(|mac| Digest::of(BASE64URL_NOPAD.encode(mac).as_bytes()) == presented)
+}
+
+fn form_of(session: &Digest, purpose: &str) -> Vec<u8> {
+    [&session.0[..], purpose.as_bytes()].concat()
 }
 
 /// Whether a request that changes something comes from one of our pages (SESSION-07).

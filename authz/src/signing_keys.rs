@@ -1,7 +1,11 @@
-//! Signing keys, as an administrator at the console sees and changes them (KEYS-03, KEYS-04).
+//! Signing keys and the key that seals them, as an administrator at the console sees and changes them (KEYS-03…05).
 
-use keys::{Algorithm, Cause, Listed, NewKey, Rotated, State};
+use std::path::Path;
+
+use keys::seal::{Pending, Resealed};
+use keys::{Algorithm, Cause, Listed, NewKey, Rotated, SealError, State};
 use serde::Serialize;
+use shared::audit::{Event, Name};
 use shared::db::Conn;
 use shared::{Fault, Timestamp, Tx};
 
@@ -127,6 +131,34 @@ pub fn remove(
         Ok((was, successor)) => Ok(Ok(Removed { kid: key.kid, alg: key.alg, was, successor, blast })),
         Err(_) => Ok(Err(Refusal::Unknown(key.kid))),
     }
+}
+
+/// Makes another sealing key and writes it beside the present one; the first of three steps. Blocks.
+///
+/// # Errors
+/// See [`SealError`].
+pub fn prepare_reseal(
+    authz: &Authz,
+    elsewhere: Option<&Path>,
+    keep: Option<&Path>,
+) -> Result<Pending, SealError> {
+    authz.seal.prepare(&authz.db, elsewhere, keep)
+}
+
+/// Seals every value anew; the second step.
+///
+/// # Errors
+/// The database's fault.
+pub fn reseal(authz: &Authz, tx: &Tx<'_>, uid: u32, pending: &Pending) -> Result<Resealed, Fault> {
+    authz.seal.reseal(tx, pending, Event::allowed(Name::ServerConfigChanged).by_console(uid))
+}
+
+/// Takes the old key out of the file; the last step, which the next start does if it cannot be done now. Blocks.
+///
+/// # Errors
+/// See [`SealError`].
+pub fn finish_reseal(authz: &Authz, pending: &Pending) -> Result<(), SealError> {
+    authz.seal.finish(&authz.db, pending)
 }
 
 /// Which grants may have a token out that the key signed: those on which tokens were issued while it was

@@ -2,10 +2,13 @@
 //! AES-256-GCM blobs that are bound to their row.
 
 mod file;
+mod reseal;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use data_encoding::HEXLOWER;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -20,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::jwt::CryptoFailed;
 pub use file::SealError;
 use file::SealKey;
+pub use reseal::{Kept, Pending, Resealed};
 
 const VERSION: u8 = 1;
 const ID: usize = 8;
@@ -41,11 +45,13 @@ pub enum Purpose {
     UserCode,
     /// What is left of retired signing keys.
     PublicKey,
+    /// What is left of the sealing key before this one.
+    Earlier,
 }
 
 impl Purpose {
-    const ALL: [Self; 5] =
-        [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode, Self::PublicKey];
+    const ALL: [Self; 6] =
+        [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode, Self::PublicKey, Self::Earlier];
 
     /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
     fn info(self) -> &'static [u8] {
@@ -55,12 +61,49 @@ impl Purpose {
             Self::Csrf => b"portcullis seal v1 csrf",
             Self::UserCode => b"portcullis seal v1 user-code",
             Self::PublicKey => b"portcullis seal v1 public-key",
+            Self::Earlier => b"portcullis seal v1 earlier",
+        }
+    }
+}
+
+/// Where the key comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A file of ours, which is made if it is missing.
+    File(PathBuf),
+    /// A file that a service manager hands over: it is never made or changed here, and the manager guards
+    /// it, so that its group may read it.
+    Credential(PathBuf),
+}
+
+impl Source {
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Credential(path) => path,
         }
     }
 }
 
 /// The opened seal key. Everything is derived once; the key itself is not kept.
 pub struct Seal {
+    source: Source,
+    opened: ArcSwap<Opened>,
+}
+
+/// The keys of one moment.
+#[derive(Clone)]
+struct Opened {
+    /// Seals.
+    current: Arc<Derived>,
+    /// Opens too, while values are sealed anew.
+    others: Vec<Arc<Derived>>,
+    /// What followed from an earlier key and may still be asked for.
+    earlier: Vec<Arc<Kept>>,
+}
+
+/// A key, ready for use.
+struct Derived {
     id: [u8; ID],
     /// One for each purpose, in their order.
     subkeys: Vec<Subkey>,
@@ -69,6 +112,38 @@ pub struct Seal {
 struct Subkey {
     bytes: Zeroizing<[u8; 32]>,
     mac: PKey<Private>,
+}
+
+impl Subkey {
+    fn of(bytes: Zeroizing<[u8; 32]>) -> Result<Self, ErrorStack> {
+        Ok(Self { mac: PKey::hmac(&bytes[..])?, bytes })
+    }
+
+    /// HMAC-SHA-256 (RFC 2104).
+    fn hmac(&self, message: &[u8]) -> [u8; 32] {
+        let mut mac = [0; 32];
+        Signer::new(MessageDigest::sha256(), &self.mac)
+            .and_then(|mut signer| signer.sign_oneshot(&mut mac, message))
+            .expect("HMAC-SHA-256 takes any message and gives 32 bytes");
+        mac
+    }
+}
+
+impl Derived {
+    fn of(key: &SealKey) -> Result<Self, ErrorStack> {
+        let subkey = |purpose: Purpose| Subkey::of(hkdf(&key.secret[..], &key.id, purpose.info())?);
+        let subkeys = Purpose::ALL.into_iter().map(subkey).collect::<Result<_, _>>()?;
+        Ok(Self { id: key.id, subkeys })
+    }
+
+    fn at(&self, purpose: Purpose) -> &Subkey {
+        &self.subkeys[purpose as usize]
+    }
+
+    /// What is sealed with it stands under its id.
+    fn sealed(&self, blob: &[u8]) -> bool {
+        blob.get(1..HEADER) == Some(&self.id)
+    }
 }
 
 /// Why a blob did not open.
@@ -89,26 +164,70 @@ impl Seal {
     /// # Errors
     /// See [`SealError`].
     pub fn open_or_create(path: &Path, may_create: bool) -> Result<Self, SealError> {
-        let key = file::open_or_create(path, may_create)?;
-        Self::derive(&key).map_err(|e| SealError::Crypto(CryptoFailed::from(e)))
+        Self::open(Source::File(path.to_owned()), may_create)
     }
 
-    fn derive(key: &SealKey) -> Result<Self, ErrorStack> {
-        let subkey = |purpose: Purpose| {
-            let bytes = hkdf(&key.secret[..], &key.id, purpose.info())?;
-            Ok::<_, ErrorStack>(Subkey { mac: PKey::hmac(&bytes[..])?, bytes })
+    /// The same, wherever the key comes from.
+    ///
+    /// # Errors
+    /// See [`SealError`].
+    pub fn open(source: Source, may_create: bool) -> Result<Self, SealError> {
+        let mut keys = match &source {
+            Source::File(path) => file::open_or_create(path, may_create)?,
+            Source::Credential(path) => file::open_credential(path)?,
         };
-        let subkeys = Purpose::ALL.into_iter().map(subkey).collect::<Result<_, _>>()?;
-        Ok(Self { id: key.id, subkeys })
+        let current = keys.pop().ok_or_else(|| SealError::Malformed(source.path().to_owned()))?;
+        let others = keys.iter().map(derive).collect::<Result<_, _>>()?;
+        let opened = Opened { current: derive(&current)?, others, earlier: Vec::new() };
+        Ok(Self { source, opened: ArcSwap::from_pointee(opened) })
     }
 
     /// The key's id: tells two seal keys apart, and is no secret.
     pub fn id(&self) -> String {
-        HEXLOWER.encode(&self.id)
+        HEXLOWER.encode(&self.opened.load().current.id)
     }
 
     /// Seals a value for one row of one table. It opens nowhere else.
     pub fn seal(&self, purpose: Purpose, table: &str, row: &[u8], plaintext: &[u8]) -> Vec<u8> {
+        self.opened.load().current.seal(purpose, table, row, plaintext)
+    }
+
+    /// Opens what [`Seal::seal`] sealed for this row.
+    ///
+    /// # Errors
+    /// See [`Unsealable`].
+    pub fn unseal(
+        &self,
+        purpose: Purpose,
+        table: &str,
+        row: &[u8],
+        blob: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
+        let opened = self.opened.load();
+        let others = opened.others.iter().find(|other| other.sealed(blob));
+        others.unwrap_or(&opened.current).unseal(purpose, table, row, blob)
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) under the key of a purpose.
+    pub fn hmac(&self, purpose: Purpose, message: &[u8]) -> [u8; 32] {
+        self.opened.load().current.at(purpose).hmac(message)
+    }
+
+    /// The same under the present key and those shortly before it, newest first: to recognise what
+    /// followed from one.
+    pub fn hmacs(&self, purpose: Purpose, message: &[u8]) -> Vec<[u8; 32]> {
+        let opened = self.opened.load();
+        let earlier = opened.earlier.iter().filter_map(|kept| kept.hmac(purpose, message));
+        std::iter::once(opened.current.at(purpose).hmac(message)).chain(earlier).collect()
+    }
+}
+
+fn derive(key: &SealKey) -> Result<Arc<Derived>, SealError> {
+    Derived::of(key).map(Arc::new).map_err(|e| SealError::Crypto(CryptoFailed::from(e)))
+}
+
+impl Derived {
+    fn seal(&self, purpose: Purpose, table: &str, row: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let mut blob = Vec::with_capacity(HEADER + NONCE + plaintext.len() + TAG);
         blob.push(VERSION);
         blob.extend_from_slice(&self.id);
@@ -124,11 +243,7 @@ impl Seal {
         blob
     }
 
-    /// Opens what [`Seal::seal`] sealed for this row.
-    ///
-    /// # Errors
-    /// See [`Unsealable`].
-    pub fn unseal(
+    fn unseal(
         &self,
         purpose: Purpose,
         table: &str,
@@ -144,31 +259,13 @@ impl Seal {
         }
         if header[1..] != self.id {
             let sealed_with = HEXLOWER.encode(&header[1..]);
-            return Err(Unsealable::OtherKey { sealed_with, ours: self.id() });
+            return Err(Unsealable::OtherKey { sealed_with, ours: HEXLOWER.encode(&self.id) });
         }
         let key = &self.at(purpose).bytes[..];
         let bound = bound_to(header, table, row);
         decrypt_aead(Cipher::aes_256_gcm(), key, Some(nonce), &bound, ciphertext, tag)
             .map(Zeroizing::new)
             .map_err(|_| Unsealable::Forged)
-    }
-
-    /// The key of a purpose.
-    pub fn subkey(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
-        self.at(purpose).bytes.clone()
-    }
-
-    /// HMAC-SHA-256 (RFC 2104) under the key of a purpose.
-    pub fn hmac(&self, purpose: Purpose, message: &[u8]) -> [u8; 32] {
-        let mut mac = [0; 32];
-        Signer::new(MessageDigest::sha256(), &self.at(purpose).mac)
-            .and_then(|mut signer| signer.sign_oneshot(&mut mac, message))
-            .expect("HMAC-SHA-256 takes any message and gives 32 bytes");
-        mac
-    }
-
-    fn at(&self, purpose: Purpose) -> &Subkey {
-        &self.subkeys[purpose as usize]
     }
 }
 

@@ -110,6 +110,11 @@ pub(crate) fn remove(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM signing_key WHERE kid = ?1", params![kid])? == 1)
 }
 
+/// The same under another seal.
+pub(crate) fn reseal(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Fault> {
+    Ok(tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])? == 1)
+}
+
 fn stored(row: &Row<'_>) -> Result<StoredKey, Fault> {
     let algorithm: String = row.get(1)?;
     let state: String = row.get(2)?;

@@ -1,5 +1,7 @@
 //! Commands about the keys that sign tokens.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use keys::Algorithm;
 
@@ -15,6 +17,10 @@ pub enum Key {
     /// Remove a signing key that somebody may have copied. Every token that it signed is refused from then on,
     /// by this server at once. Shows first whom that hits, and asks.
     Remove(Remove),
+    /// Replace the key that seals the others in the database (`seal.key`), and seal them anew with it. Nothing
+    /// is refused, and it can be interrupted at any moment. A copy of the database from before opens only with
+    /// the old key.
+    Reseal(Reseal),
 }
 
 #[derive(Args, Debug)]
@@ -41,6 +47,22 @@ pub struct Remove {
     /// Why, for the audit log.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Reseal {
+    /// A new file for a copy of the old key: backups made before need it.
+    #[arg(long, value_name = "FILE")]
+    pub keep: Option<PathBuf>,
+    /// A new file for the new key, instead of the file of the old one. A service manager's credential needs it:
+    /// give the file to the service manager before the next start.
+    #[arg(long, value_name = "FILE")]
+    pub new: Option<PathBuf>,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,

@@ -156,6 +156,7 @@ impl File {
             limits: self.limits,
             authz: authz::Config { device: self.device, cimd: self.cimd.clone(), ..authz::Config::default() },
             keys: self.signing.keys.clone(),
+            seal_key: self.signing.seal_key.clone(),
         }
     }
 

@@ -1,24 +1,78 @@
-//! `[keys]`: what tokens are signed with, and for how long one key signs (standards §1).
+//! `[keys]`: what tokens are signed with, for how long one key signs, and where the key is that seals them
+//! (standards §1, KEYS-05).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use keys::Algorithm;
+use keys::seal::Source;
 
 use super::keys::Key;
+
+const KNOWN: [&str; 5] = ["signing_alg", "active", "publish_ahead", "jwks_max_age", "seal_key"];
 
 /// What the table says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Signing {
     /// Algorithm and schedule.
     pub keys: ::keys::Config,
+    pub seal_key: SealKey,
+}
+
+/// Where the sealing key is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SealKey {
+    /// `seal.key` in the data directory.
+    #[default]
+    Beside,
+    File(PathBuf),
+    /// What a service manager hands over under this name.
+    Credential(String),
+}
+
+/// What a credential is written with.
+const CREDENTIAL: &str = "credential:";
+
+impl SealKey {
+    /// The file, for a server on this data directory.
+    ///
+    /// # Errors
+    /// If it is a credential, and no service manager handed any over.
+    pub fn source(&self, data_dir: &Path) -> anyhow::Result<Source> {
+        Ok(match self {
+            Self::Beside => Source::File(data_dir.join("seal.key")),
+            Self::File(path) => Source::File(path.clone()),
+            Self::Credential(name) => {
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
+                    format!(
+                        "the seal key is the credential `{name}`, and CREDENTIALS_DIRECTORY is not set; have the service manager run this, with LoadCredential={name}:FILE"
+                    )
+                })?;
+                Source::Credential(Path::new(&directory).join(name))
+            }
+        })
+    }
+
+    fn read(key: &Key<'_>, folder: &Path) -> anyhow::Result<Self> {
+        let text = key.text()?;
+        match text.strip_prefix(CREDENTIAL) {
+            None => Ok(Self::File(folder.join(text))),
+            Some(name) if !name.is_empty() && !name.contains('/') && name != "." && name != ".." => {
+                Ok(Self::Credential(name.to_owned()))
+            }
+            Some(_) => bail!(
+                "`{}` at {} names no credential; write it like \"{CREDENTIAL}seal.key\"",
+                key.name,
+                key.at()
+            ),
+        }
+    }
 }
 
 impl Signing {
     /// Reads the table; relative paths start at `folder`.
     pub(super) fn read(table: &Key<'_>, folder: &Path) -> anyhow::Result<Self> {
         let mut signing = Self::default();
-        let _ = folder;
         let keys = &mut signing.keys;
         for key in table.keys()? {
             match key.name {
@@ -26,9 +80,8 @@ impl Signing {
                 "active" => keys.active = key.duration()?,
                 "publish_ahead" => keys.publish_ahead = key.duration()?,
                 "jwks_max_age" => keys.jwks_max_age = key.duration()?,
-                _ => {
-                    return Err(key.unknown(&["signing_alg", "active", "publish_ahead", "jwks_max_age"]));
-                }
+                "seal_key" => signing.seal_key = SealKey::read(&key, folder)?,
+                _ => return Err(key.unknown(&KNOWN)),
             }
         }
         keys.check().with_context(|| format!("[keys] at {}", table.at()))?;

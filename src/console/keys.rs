@@ -1,13 +1,14 @@
 //! `portcullis key …`.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use serde_json::Value;
 
 use super::execute;
 use super::print::{moment, table, text};
-use crate::cli::keys::{Key, Remove, Rotate};
+use crate::cli::keys::{Key, Remove, Reseal, Rotate};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, keys::Request};
@@ -18,6 +19,7 @@ pub(crate) fn key(command: Key, file: &File) -> anyhow::Result<()> {
         Key::List(common) => list(&common, file),
         Key::Rotate(command) => rotate(command, file),
         Key::Remove(command) => remove(command, file),
+        Key::Reseal(command) => reseal(command, file),
     }
 }
 
@@ -96,6 +98,38 @@ fn remove(command: Remove, file: &File) -> anyhow::Result<()> {
     println!(
         "If the database was copied together with seal.key, its other keys may be known too: `portcullis key list`."
     );
+    Ok(())
+}
+
+fn reseal(command: Reseal, file: &File) -> anyhow::Result<()> {
+    let Reseal { keep, new, yes, common } = command;
+    if keep.is_none() {
+        confirm(
+            yes,
+            "Backups of the database made before now open only with the old seal key, which goes away. Keep a copy of\nit as long as you keep them: --keep FILE.",
+        )?;
+    }
+    // The server that runs has another current directory.
+    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    let request = Request::Reseal { elsewhere: absolute(new)?, keep: absolute(keep)?, pending: None };
+    let elsewhere = matches!(&request, Request::Reseal { elsewhere: Some(_), .. });
+    let answer = ask(&common, request, file)?;
+    if common.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let resealed = &answer["resealed"];
+    println!(
+        "Sealed anew: {} values, with seal key {} in {}.",
+        resealed["values"],
+        text(resealed, "after"),
+        text(resealed, "file")
+    );
+    if elsewhere {
+        println!(
+            "The next start needs that file: give it to the service manager, or name it in [keys] seal_key."
+        );
+    }
     Ok(())
 }
 

@@ -29,5 +29,6 @@ mod refresh;
 mod refresh_families;
 mod registration;
 mod revocation;
+mod seal;
 mod step_up;
 mod token;

@@ -213,7 +213,11 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
     let now = authz.clock.now();
     authz.limits.guess(&guesser, request).map_err(|wait| too_many(authz, request, wait))?;
     let found = match UserCode::parse(text) {
-        Some(code) => authz.db.read(|conn| devices::find_by_user_code(conn, &code.digest(&authz.seal)))?,
+        Some(code) => {
+            let mut digests = code.digests(&authz.seal);
+            let find = |digest| authz.db.read(|conn| devices::find_by_user_code(conn, &digest)).transpose();
+            digests.find_map(find).transpose()?
+        }
         None => None,
     };
     let Some(device) = found.filter(|device| device.stage == Stage::Waiting && now < device.expires_at)

@@ -41,6 +41,11 @@ impl UserCode {
     pub(super) fn digest(&self, seal: &Seal) -> Digest {
         Digest(seal.hmac(Purpose::UserCode, &self.0))
     }
+
+    /// What the database may keep of it: the sealing key may have been replaced since it was made.
+    pub(super) fn digests(&self, seal: &Seal) -> impl Iterator<Item = Digest> {
+        seal.hmacs(Purpose::UserCode, &self.0).into_iter().map(Digest)
+    }
 }
 
 /// As it is shown: two groups of four.

@@ -61,18 +61,21 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::ScopeExceedsGrant));
     }
     // The successor follows from the token itself: whoever presents it again gets the same one.
-    let successor = Secret::from_bytes(
-        "rt_",
-        &cx.authz.seal.hmac(keys::Purpose::RefreshToken, presented.expose().as_bytes()),
-    );
+    let derived = |bytes: &[u8; 32]| Secret::from_bytes("rt_", bytes);
+    let purpose = keys::Purpose::RefreshToken;
     let (leaf, name) = match position {
-        Position::Leaf => (advance(cx, &grant, &token, &successor)?, Name::RefreshRotated),
+        Position::Leaf => {
+            let successor = derived(&cx.authz.seal.hmac(purpose, presented.expose().as_bytes()));
+            (advance(cx, &grant, &token, &successor)?, Name::RefreshRotated)
+        }
         Position::Predecessor => (leaf, Name::RefreshGrace),
         Position::Reused => return reuse(cx, &grant, &token, &leaf),
     };
-    if leaf.digest != successor.digest() {
+    // The sealing key may have been replaced since the leaf was made.
+    let successors = cx.authz.seal.hmacs(purpose, presented.expose().as_bytes());
+    let Some(successor) = successors.iter().map(derived).find(|s| s.digest() == leaf.digest) else {
         return Err(Fault::Corrupt("a refresh token's successor is not the one derived from it".to_owned()));
-    }
+    };
     Ok(Ok(mint(cx, &grant, scope, &leaf, successor, name)?))
 }
 

@@ -1,11 +1,13 @@
-//! The seal key file: a header line with format version and key id, and a line with the key.
+//! The seal key file: a header line with format version and key id, and a line with the key. While values are
+//! sealed anew it holds two keys, the new one last.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use shared::Fault;
 use shared::secret::random;
 use zeroize::Zeroizing;
 
@@ -13,8 +15,10 @@ use super::ID;
 use crate::jwt::CryptoFailed;
 
 const FORMAT: &str = "portcullis-seal-key v1 ";
-/// The file is 84 bytes; whatever is longer than this is something else.
+/// A key has 84 bytes; whatever is longer than this is something else.
 const LONGEST: usize = 256;
+
+const TEMPORARY: &str = ".seal-key-";
 
 /// Why the seal key cannot be used. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +29,24 @@ pub enum SealError {
     Missing(PathBuf),
     #[error("{0} can be read or changed by others (mode {1:o}); run: chmod 600 {0}")]
     Permissions(PathBuf, u32),
+    #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown {2} {0}")]
+    Owner(PathBuf, u32, u32),
     #[error("{0} is not a seal key file of this program; put the right one there")]
     Malformed(PathBuf),
     #[error("cannot read the seal key {0}: {1}")]
     Unreadable(PathBuf, io::Error),
-    #[error("cannot create the seal key {0}: {1}; give this user write permission to its directory")]
+    #[error("cannot write the seal key {0}: {1}; give this user write permission to its directory")]
     Unwritable(PathBuf, io::Error),
+    #[error("{0} exists already; name a file that does not")]
+    Exists(PathBuf),
+    #[error("{0} holds another key than the one in use; put the one back that the server was started with")]
+    Replaced(PathBuf),
+    #[error(
+        "{0} is a credential of the service manager, which is not changed from here; name a new file for the new key"
+    )]
+    ReadOnly(PathBuf),
+    #[error(transparent)]
+    Fault(#[from] Fault),
     #[error(transparent)]
     Crypto(#[from] CryptoFailed),
 }
@@ -40,17 +56,29 @@ pub(super) struct SealKey {
     pub(super) secret: Zeroizing<[u8; 32]>,
 }
 
-pub(super) fn open_or_create(path: &Path, may_create: bool) -> Result<SealKey, SealError> {
-    match open(path) {
+impl SealKey {
+    pub(super) fn random() -> Self {
+        Self { id: random::<ID>(), secret: Zeroizing::new(random::<32>()) }
+    }
+}
+
+/// The keys in the file, the current one last.
+pub(super) fn open_or_create(path: &Path, may_create: bool) -> Result<Vec<SealKey>, SealError> {
+    match open(path, 0o077) {
         Err(SealError::Missing(_)) if may_create => {
             create(path).map_err(|e| SealError::Unwritable(path.to_owned(), e))?;
-            open(path)
+            open(path, 0o077)
         }
         opened => opened,
     }
 }
 
-fn open(path: &Path) -> Result<SealKey, SealError> {
+/// The same from a service manager, which lets a group read what nobody else can reach.
+pub(super) fn open_credential(path: &Path) -> Result<Vec<SealKey>, SealError> {
+    open(path, 0o037)
+}
+
+fn open(path: &Path, forbidden: u32) -> Result<Vec<SealKey>, SealError> {
     let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => SealError::Missing(path.to_owned()),
         _ => SealError::Unreadable(path.to_owned(), e),
@@ -58,12 +86,16 @@ fn open(path: &Path) -> Result<SealKey, SealError> {
     let file = File::open(path).map_err(unreadable)?;
     // Of the open file, so that what is checked is what is read.
     let metadata = file.metadata().map_err(unreadable)?;
-    let mode = metadata.permissions().mode() & 0o7777;
+    let mode = metadata.mode() & 0o7777;
     if !metadata.is_file() {
         return Err(SealError::Malformed(path.to_owned()));
     }
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(SealError::Permissions(path.to_owned(), mode));
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if ![0, me].contains(&metadata.uid()) {
+        return Err(SealError::Owner(path.to_owned(), metadata.uid(), me));
     }
     // Large enough never to move, which would leave a copy behind.
     let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
@@ -71,9 +103,19 @@ fn open(path: &Path) -> Result<SealKey, SealError> {
     parse(&text).ok_or_else(|| SealError::Malformed(path.to_owned()))
 }
 
-fn parse(text: &[u8]) -> Option<SealKey> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (header, secret_text) = text.strip_suffix('\n')?.split_once('\n')?;
+fn parse(text: &[u8]) -> Option<Vec<SealKey>> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+    let lines: Vec<&str> = text.split('\n').collect();
+    let (pairs, []) = lines.as_chunks::<2>() else { return None };
+    let keys = pairs.iter().map(|[header, secret]| one(header, secret)).collect::<Option<Vec<_>>>()?;
+    match &keys[..] {
+        [_] => Some(keys),
+        [old, new] if old.id != new.id => Some(keys),
+        _ => None,
+    }
+}
+
+fn one(header: &str, secret_text: &str) -> Option<SealKey> {
     let id_text = header.strip_prefix(FORMAT)?;
     let mut key = SealKey { id: [0; ID], secret: Zeroizing::new([0; 32]) };
     if id_text.len() != HEXLOWER.encode_len(ID) || secret_text.len() != BASE64URL_NOPAD.encode_len(32) {
@@ -87,15 +129,32 @@ fn parse(text: &[u8]) -> Option<SealKey> {
 /// All or nothing: a private temporary file, synced, then linked to its name. A link, unlike a
 /// rename, fails when the name exists: a seal key is never overwritten, and the earlier one stands.
 fn create(path: &Path) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let temporary = directory.join(format!(".seal-key-{}", HEXLOWER.encode(&random::<8>())));
-    let written = write(&temporary).and_then(|()| match fs::hard_link(&temporary, path) {
+    place(path, &[&SealKey::random()], |temporary| match fs::hard_link(temporary, path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
-    });
+    })
+}
+
+/// Writes a copy where nothing is yet.
+pub(super) fn write_new(path: &Path, keys: &[&SealKey]) -> Result<(), SealError> {
+    place(path, keys, |temporary| fs::hard_link(temporary, path)).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => SealError::Exists(path.to_owned()),
+        _ => SealError::Unwritable(path.to_owned(), e),
+    })
+}
+
+/// Puts these keys in place of what is there: at every instant the name leads to all of the one or of the
+/// other.
+pub(super) fn replace(path: &Path, keys: &[&SealKey]) -> Result<(), SealError> {
+    place(path, keys, |temporary| fs::rename(temporary, path))
+        .map_err(|e| SealError::Unwritable(path.to_owned(), e))
+}
+
+/// A private temporary file beside it, synced; then its name, synced too.
+fn place(path: &Path, keys: &[&SealKey], name: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let directory = directory(path);
+    let temporary = directory.join(format!("{TEMPORARY}{}", HEXLOWER.encode(&random::<8>())));
+    let written = write(&temporary, keys).and_then(|()| name(&temporary));
     let removed = match fs::remove_file(&temporary) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
@@ -104,14 +163,33 @@ fn create(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn write(path: &Path) -> io::Result<()> {
-    let secret = Zeroizing::new(random::<32>());
+/// Removes what a killed process left behind: a copy of the key under a temporary name. It is worth a try, no
+/// more: whoever could not write the directory could not have left anything.
+pub(super) fn sweep(path: &Path) {
+    let Ok(entries) = fs::read_dir(directory(path)) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn write(path: &Path, keys: &[&SealKey]) -> io::Result<()> {
     let mut text = Zeroizing::new(String::with_capacity(LONGEST));
-    text.push_str(FORMAT);
-    HEXLOWER.encode_append(&random::<ID>(), &mut text);
-    text.push('\n');
-    BASE64URL_NOPAD.encode_append(&secret[..], &mut text);
-    text.push('\n');
+    for key in keys {
+        text.push_str(FORMAT);
+        HEXLOWER.encode_append(&key.id, &mut text);
+        text.push('\n');
+        BASE64URL_NOPAD.encode_append(&key.secret[..], &mut text);
+        text.push('\n');
+    }
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -22,10 +22,9 @@ fn hkdf_gives_what_the_rfc_gives() {
 /// RFC 4231 §4.3: HMAC-SHA-256, test case 2.
 #[test]
 fn hmac_gives_what_the_rfc_gives() {
-    let mut seal = seal();
-    seal.subkeys[0].mac = PKey::hmac(b"Jefe").unwrap();
+    let subkey = Subkey { bytes: Zeroizing::new([0; 32]), mac: PKey::hmac(b"Jefe").unwrap() };
     let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-    assert_eq!(HEXLOWER.encode(&seal.hmac(PURPOSE, b"what do ya want for nothing?")), expected);
+    assert_eq!(HEXLOWER.encode(&subkey.hmac(b"what do ya want for nothing?")), expected);
 }
 
 /// KEYS-05: what is sealed opens again, also after a restart, and never looks the same twice.
@@ -80,12 +79,13 @@ fn a_changed_blob_does_not_open() {
 #[test]
 fn purposes_share_no_key() {
     let key = SealKey { id: [7; ID], secret: Zeroizing::new([9; 32]) };
-    let seal = Seal::derive(&key).unwrap();
+    let key = Derived::of(&key).unwrap();
+    let subkey = |purpose| key.at(purpose).bytes.clone();
     for purpose in Purpose::ALL {
-        assert_eq!(seal.subkey(purpose), hkdf(&[9; 32], &[7; ID], purpose.info()).unwrap(), "{purpose:?}");
+        assert_eq!(subkey(purpose), hkdf(&[9; 32], &[7; ID], purpose.info()).unwrap(), "{purpose:?}");
     }
-    assert_ne!(seal.subkey(PURPOSE), seal.subkey(Purpose::RefreshToken));
-    assert_ne!(seal.hmac(PURPOSE, b"x"), seal.hmac(Purpose::RefreshToken, b"x"));
+    assert_ne!(subkey(PURPOSE), subkey(Purpose::RefreshToken));
+    assert_ne!(key.at(PURPOSE).hmac(b"x"), key.at(Purpose::RefreshToken).hmac(b"x"));
 }
 
 /// KEYS-05: a new file is private and alone in its directory.
@@ -142,6 +142,7 @@ fn a_malformed_seal_key_is_refused() {
         header.to_owned(),
         good.trim_end().to_owned(),
         format!("{good}\n"),
+        format!("{good}{good}"),
         format!("{good}{good}{good}{good}"),
         good.replace("v1", "v2"),
         good.to_uppercase(),
@@ -156,4 +157,20 @@ fn a_malformed_seal_key_is_refused() {
         assert_eq!(fs::read_to_string(&path).unwrap(), bad);
     }
     assert!(matches!(Seal::open_or_create(dir.path(), true), Err(SealError::Malformed(_))));
+}
+
+/// KEYS-05: a file of somebody else's is refused, and so is a credential that everybody may read; its group may.
+#[test]
+fn a_credential_may_be_read_by_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seal.key");
+    let id = Seal::open_or_create(&path, true).unwrap().id();
+    let credential = || Seal::open(Source::Credential(path.clone()), true);
+    for (mode, good) in [(0o440, true), (0o400, true), (0o600, true), (0o444, false), (0o460, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(credential().map(|seal| seal.id()).ok(), good.then(|| id.clone()), "{mode:o}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(credential(), Err(SealError::Missing(_))));
+    assert!(!path.exists());
 }
