@@ -1,6 +1,7 @@
 //! The grants of the token endpoint: one request, one transaction.
 
 pub(crate) mod authorization_code;
+pub(crate) mod client_credentials;
 pub(crate) mod device_code;
 pub(crate) mod refresh_token;
 

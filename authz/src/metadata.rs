@@ -9,6 +9,7 @@ use shared::{Digest, Fault, Issuer, Scope};
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
 use crate::clients;
+use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::device;
 use crate::error::OAuthError;
 use crate::store::clients::AuthMethod;
@@ -64,6 +65,7 @@ impl Document {
             grant_types_supported: ["authorization_code", "refresh_token"]
                 .into_iter()
                 .chain(authz.config.device.then_some(device::GRANT_TYPE))
+                .chain(authz.status.has_own_tokens().then_some(CLIENT_CREDENTIALS))
                 .collect(),
             code_challenge_methods_supported: ["S256"],
             authorization_response_iss_parameter_supported: true,

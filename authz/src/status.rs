@@ -227,6 +227,11 @@ impl Status {
         serving.max_by_key(|server| server.introspects).map(Arc::clone)
     }
 
+    /// Whether some client gets tokens in its own name.
+    pub(crate) fn has_own_tokens(&self) -> bool {
+        self.read().machines.iter().any(|machine| machine.own.is_some())
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }

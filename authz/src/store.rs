@@ -4,6 +4,7 @@ pub(crate) mod approval_requests;
 pub(crate) mod assertions;
 pub(crate) mod ceremonies;
 pub(crate) mod client_documents;
+pub(crate) mod client_grants;
 pub(crate) mod client_reports;
 pub(crate) mod client_secrets;
 pub(crate) mod clients;

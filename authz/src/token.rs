@@ -11,10 +11,11 @@ use shared::{AccessToken, Fault, Request, Scope, Secret, Tx};
 
 use crate::client_auth::{self, Authorization, Unauthenticated};
 use crate::clients::metadata_document::freshness::{Freshness, freshen};
+use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::device;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
-use crate::grants::{Context, authorization_code, device_code, refresh_token};
+use crate::grants::{Context, authorization_code, client_credentials, device_code, refresh_token};
 use crate::{Authz, rate};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
@@ -51,6 +52,12 @@ pub(crate) enum Refusal {
     VerifierWrong,
     #[error("redirect_uri_differs")]
     RedirectUriDiffers,
+    #[error("resource_missing")]
+    ResourceMissing,
+    #[error("resource_unknown")]
+    ResourceUnknown,
+    #[error("scope_exceeds_registration")]
+    ScopeExceedsRegistration,
     #[error("resource_differs")]
     ResourceDiffers,
     #[error("scope_exceeds_grant")]
@@ -103,6 +110,14 @@ impl Refusal {
                 (Code::InvalidGrant, "the grant is invalid, expired or revoked")
             }
             Self::ResourceDiffers => (Code::InvalidTarget, "the grant is for another resource"),
+            // RFC 8707 §2: "invalid, missing, unknown, or malformed"
+            Self::ResourceMissing => (Code::InvalidTarget, "resource is missing"),
+            Self::ResourceUnknown => {
+                (Code::InvalidTarget, "the resource is not one this server issues tokens for")
+            }
+            Self::ScopeExceedsRegistration => {
+                (Code::InvalidScope, "the scope is malformed or wider than the client may have")
+            }
             Self::DeviceCodeMissing => (Code::InvalidRequest, "device_code is missing"),
             Self::DeviceCodeUnknown | Self::DeviceCodeSpent => {
                 (Code::InvalidGrant, "the device code is invalid, used, or was issued to another client")
@@ -219,10 +234,12 @@ fn choose(
         None => return Ok(Err(Refusal::GrantTypeMissing)),
         Some(supported @ ("authorization_code" | "refresh_token")) => supported,
         Some(device::GRANT_TYPE) if authz.config.device => device::GRANT_TYPE,
+        Some(CLIENT_CREDENTIALS) if authz.status.has_own_tokens() => CLIENT_CREDENTIALS,
         Some(_) => return Ok(Err(Refusal::GrantTypeUnsupported)),
     };
     let allowed = match grant_type {
         device::GRANT_TYPE => device::is_allowed(&client),
+        CLIENT_CREDENTIALS => client_credentials::is_allowed(&client),
         registered => client.has_grant(registered),
     };
     if !allowed {
@@ -232,6 +249,7 @@ fn choose(
     match grant_type {
         "authorization_code" => authorization_code::redeem(&cx, params),
         device::GRANT_TYPE => device_code::redeem(&cx, params),
+        CLIENT_CREDENTIALS => client_credentials::issue(&cx, params),
         _ => refresh_token::rotate(&cx, params),
     }
 }

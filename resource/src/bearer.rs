@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use keys::{Memory, Remembered, Unacceptable, Unverified, Verifier};
+use shared::audit::Event;
 use shared::clock::LEEWAY;
 use shared::token_status::{Ceiling, Standing};
 use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
@@ -70,9 +71,14 @@ impl Checked {
         Principal { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
     }
 
-    /// The person behind it (RS-14: never by mail or name).
-    pub fn user(&self) -> UserId {
-        UserId::from_subject(&self.token().sub)
+    /// A record of what the caller did: the person behind the token, or the client if there is none (RS-14: never
+    /// by mail or name).
+    pub(crate) fn acting(&self, event: Event) -> Event {
+        let token = self.token();
+        if token.of_client() {
+            return event.by_client(&token.client_id);
+        }
+        event.by_user(&UserId::from_subject(&token.sub))
     }
 }
 

@@ -97,7 +97,7 @@ impl BuiltIn {
     /// Every tool with the scopes it needs; none for one that needs only a valid token.
     pub fn needs(&self) -> impl Iterator<Item = (&str, Option<&Scope>)> {
         self.tools.iter().map(|tool| match tool.needs() {
-            Needs::ValidToken => (tool.name(), None),
+            Needs::User => (tool.name(), None),
             Needs::Scopes(scope) => (tool.name(), Some(scope)),
         })
     }

@@ -8,8 +8,8 @@ use shared::token_status::Ceiling;
 /// What a tool asks of its caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Needs {
-    /// A valid token, whatever its scopes.
-    ValidToken,
+    /// A valid token with a user behind it, whatever its scopes.
+    User,
     /// All of these scopes. An empty set is never satisfied: it is a tool that nobody has mapped.
     Scopes(Scope),
 }
@@ -23,6 +23,9 @@ pub(crate) enum Decision {
     ScopeMissing { needed: Scope },
     /// The user is not entitled. To the client it looks like [`Decision::Unknown`] (MCP-09).
     NotEntitled,
+    /// The tool is about the user, and there is none: a client calls in its own name (CC-02). To the client it
+    /// looks like [`Decision::Unknown`].
+    NoUser,
     /// The user is entitled, and nobody vouches for the client they use: signing in again would not help, so
     /// the answer says what would (DCR-08). `beyond` is what the client cannot be granted.
     AboveCeiling { beyond: Scope },
@@ -43,6 +46,7 @@ impl Decision {
             Self::Allow => "allow",
             Self::ScopeMissing { .. } => "scope_missing",
             Self::NotEntitled => "not_entitled",
+            Self::NoUser => "no_user",
             Self::AboveCeiling { .. } => "above_ceiling",
             Self::Unknown => "unknown",
         }
@@ -85,7 +89,7 @@ impl Policy {
     pub(crate) fn decide(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, tool: &str) -> Decision {
         let needed = match self.needs(tool) {
             None => return Decision::Unknown,
-            Some(Needs::ValidToken) => return Decision::Allow,
+            Some(Needs::User) => return Decision::Allow,
             Some(Needs::Scopes(needed)) => needed,
         };
         if needed.is_empty() || !needed.is_subset(entitled) {

@@ -5,6 +5,7 @@ mod authorize;
 mod browser;
 mod cimd;
 mod client_auth;
+mod client_credentials;
 mod client_table;
 mod clients;
 mod clock;

@@ -80,7 +80,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
 }
 
 /// `offline_access` asks for a refresh token; it is no permission that could exceed a grant.
-fn without_offline(scope: &str) -> String {
+pub(super) fn without_offline(scope: &str) -> String {
     let kept: Vec<&str> = scope.split(' ').filter(|s| *s != crate::authorize::OFFLINE_ACCESS).collect();
     kept.join(" ")
 }

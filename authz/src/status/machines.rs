@@ -8,13 +8,13 @@ use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Timestamp};
 use tokio::sync::Semaphore;
 
+use crate::clients::preregistered::CLIENT_CREDENTIALS;
+use crate::grants::client_credentials;
 use crate::store::clients::{self, AuthMethod};
 use crate::store::{client_reports, resource_servers};
 
 /// How many requests of one resource server may be in flight (INTRO-07).
 pub(crate) const IN_FLIGHT: usize = 64;
-/// The grant type of clients that ask in their own name (RFC 6749 §4.4).
-pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 /// A client that acts in its own name, enabled.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Machine {
         let Some(client) = clients::find(conn, id)?.filter(|client| !client.disabled) else {
             return Ok(None);
         };
-        let own = client.has_grant(CLIENT_CREDENTIALS).then(|| Arc::new(client.scope.clone()));
+        let own = client_credentials::is_allowed(&client).then(|| Arc::new(client.scope.clone()));
         let audiences: BTreeSet<_> = resource_servers::audiences(conn, id)?.into_iter().collect();
         let resource_server = if audiences.is_empty() {
             None

@@ -100,10 +100,7 @@ impl Exchange<'_> {
     /// Protocol methods need only a valid token; tools have the policy (MCP-08).
     fn decide(&self, caller: &Checked, call: &Call) -> Decision {
         match call {
-            Call::Tool(tool) => {
-                let (held, entitled) = (&caller.token().scope, caller.entitled());
-                self.resource.tools().decide(held, entitled, caller.ceiling(), &tool.name)
-            }
+            Call::Tool(tool) => self.resource.tools().decide_for(caller, &tool.name),
             Call::Discover | Call::Initialize | Call::Ping | Call::Tools => Decision::Allow,
         }
     }
@@ -145,7 +142,9 @@ impl Exchange<'_> {
                 tools.find(&call.name).ok_or_else(Refusal::internal)?
             }
             Decision::ScopeMissing { needed } => return Err(self.insufficient_scope(&caller, needed)),
-            Decision::NotEntitled | Decision::Unknown => return Err(unknown_tool(&call.name)),
+            Decision::NotEntitled | Decision::NoUser | Decision::Unknown => {
+                return Err(unknown_tool(&call.name));
+            }
         };
         let mirrored = self.mirrored_arguments(tool, call, admitted.era)?;
         let (allowed, ended) = (admitted.decision == Decision::Allow, Arc::clone(&admitted.ended));

@@ -146,9 +146,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let admitted = admitted(&context, "tools/list", None)?;
-        let (token, entitled) = (&admitted.caller.token().scope, admitted.caller.entitled());
-        let decide = |name| self.0.tools.decide(token, entitled, admitted.caller.ceiling(), name);
-        let listed = |name| decide(name).listed();
+        let listed = |name| self.0.tools.decide_for(&admitted.caller, name).listed();
         let tools = self.0.tools.iter().filter(|tool| listed(tool.name()));
         let mut result =
             ListToolsResult::with_all_items(tools.map(|tool| tool.definition().clone()).collect());
@@ -177,7 +175,7 @@ impl ServerHandler for Handler {
                 tools.call(tool, arguments, caller).await
             }
             Decision::AboveCeiling { beyond } => Tools::withheld(&admitted.caller.token().client_id, beyond),
-            Decision::ScopeMissing { .. } | Decision::NotEntitled | Decision::Unknown => {
+            Decision::ScopeMissing { .. } | Decision::NotEntitled | Decision::NoUser | Decision::Unknown => {
                 return Err(ErrorData::internal_error("Internal error", None));
             }
         };

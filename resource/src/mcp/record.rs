@@ -44,8 +44,8 @@ impl Subject<'_> {
         let token = self.caller.token();
         let digest = data_encoding::HEXLOWER.encode(&digest(self.arguments).0);
         let needs: Vec<_> = self.needs.iter().collect();
-        event
-            .by_user(&self.caller.user())
+        self.caller
+            .acting(event)
             .client(&token.client_id)
             .grant(&token.grant_id)
             .jti(token.jti.as_str())

@@ -110,14 +110,14 @@ impl Tools {
             Tool::new(words, ruled(words.0), does, schemas)
         };
         let tools = Self::new([
-            Tool::new(whoami::WORDS, Needs::ValidToken, Does::Whoami, whoami::schemas()),
+            Tool::new(whoami::WORDS, Needs::User, Does::Whoami, whoami::schemas()),
             tool(documentation::SEARCH, Does::DocsSearch, documentation::search_schemas()),
             tool(documentation::READ, Does::DocsRead, documentation::read_schemas()),
         ]);
         for name in rules.keys() {
             match tools.policy.needs(name) {
                 None => return Err(UnknownTool::NoSuchTool(name.clone())),
-                Some(Needs::ValidToken) => return Err(UnknownTool::NeedsNoScope(name.clone())),
+                Some(Needs::User) => return Err(UnknownTool::NeedsNoScope(name.clone())),
                 Some(Needs::Scopes(_)) => {}
             }
         }
@@ -148,7 +148,7 @@ impl Tools {
     pub(crate) fn needs(&self, name: &str) -> Scope {
         match self.policy.needs(name) {
             Some(Needs::Scopes(scope)) => scope.clone(),
-            Some(Needs::ValidToken) | None => Scope::empty(),
+            Some(Needs::User) | None => Scope::empty(),
         }
     }
 
@@ -157,7 +157,16 @@ impl Tools {
         self.tools.keys().fold(Scope::empty(), |all, name| all.union(&self.needs(name)))
     }
 
-    /// The one decision about a tool.
+    /// The one decision about a tool for whoever calls: lists and calls ask alike.
+    pub(crate) fn decide_for(&self, caller: &Checked, name: &str) -> Decision {
+        let token = caller.token();
+        if token.of_client() && matches!(self.policy.needs(name), Some(Needs::User)) {
+            return Decision::NoUser;
+        }
+        self.decide(&token.scope, caller.entitled(), caller.ceiling(), name)
+    }
+
+    /// The decision about a tool for a user.
     pub(crate) fn decide(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, name: &str) -> Decision {
         self.policy.decide(token, entitled, ceiling, name)
     }

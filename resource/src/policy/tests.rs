@@ -18,7 +18,7 @@ fn scope(text: &str) -> Scope {
 fn policy() -> Policy {
     let tool = |name: &str, needs| (name.to_owned(), needs);
     Policy::new([
-        tool("whoami", Needs::ValidToken),
+        tool("whoami", Needs::User),
         tool("docs_search", Needs::Scopes(scope("docs.read"))),
         tool("ci_trigger", Needs::Scopes(scope("cicd.read cicd.trigger"))),
         tool("unmapped", Needs::Scopes(Scope::empty())),
@@ -235,6 +235,7 @@ async fn the_gate_answers_as_the_policy_says() {
                 Decision::Allow => assert!(answer.status == 200 && text.contains("result"), "{text}"),
                 Decision::ScopeMissing { .. } => assert_eq!(answer.status, 403),
                 Decision::AboveCeiling { .. } => panic!("nothing is above the ceiling of this client"),
+                Decision::NoUser => panic!("there is a user"),
                 Decision::NotEntitled | Decision::Unknown => {
                     answers.insert(name, (answer.status, format!("{:?}", answer.headers), blank));
                 }

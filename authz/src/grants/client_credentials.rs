@@ -1,0 +1,76 @@
+//! Tokens that a client gets in its own name (OAuth 2.1 §4.2): nobody is behind them, and nothing renews them.
+
+use shared::audit::{self, Event, Name};
+use shared::{AccessToken, Fault, Jti, Scope};
+
+use super::Context;
+use super::refresh_token::without_offline;
+use crate::clients::preregistered::CLIENT_CREDENTIALS;
+use crate::form::Params;
+use crate::store::client_grants;
+use crate::store::clients::{self, AuthMethod, Client, Source};
+use crate::token::{Answer, Minted, Refusal};
+
+/// CC-01: only clients that an administrator added, and that prove who they are.
+pub(crate) fn is_allowed(client: &Client) -> bool {
+    let added = matches!(client.source, Source::Administrator | Source::Configuration);
+    added && client.auth_method != AuthMethod::None && client.has_grant(CLIENT_CREDENTIALS)
+}
+
+/// Gives a client an access token, and no refresh token (REFRESH-01).
+pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+    // There is no user who could have chosen it (CC-01).
+    let Some(asked) = params.get("resource") else { return Ok(Err(Refusal::ResourceMissing)) };
+    let Some(resource) = cx.authz.asked_resource(Some(asked)).map(|endpoint| endpoint.resource) else {
+        return Ok(Err(Refusal::ResourceUnknown));
+    };
+    let asked = match params.get("scope").map(without_offline).map(|scope| scope.parse::<Scope>()) {
+        None => cx.client.scope.clone(),
+        Some(Ok(scope)) if scope.is_subset(&cx.client.scope) => scope,
+        Some(_) => return Ok(Err(Refusal::ScopeExceedsRegistration)),
+    };
+    // What the configuration no longer knows is nothing that could be granted.
+    let scope = asked.intersection(&cx.authz.grantable());
+    if scope.is_empty() {
+        return Ok(Err(Refusal::ScopeExceedsRegistration));
+    }
+    clients::touch(cx.tx, &cx.client.id)?;
+    let grant = client_grants::live(cx.tx, &cx.client.id, &resource)?;
+    let now = cx.tx.now().seconds();
+    let lifetime = i64::try_from(cx.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
+    let claims = AccessToken {
+        iss: cx.authz.issuer.to_string(),
+        // AT-03
+        sub: cx.client.id.to_string(),
+        aud: resource,
+        client_id: cx.client.id.clone(),
+        exp: now + lifetime,
+        iat: now,
+        nbf: None,
+        jti: Jti::random(0),
+        scope: scope.clone(),
+        grant_id: grant,
+        auth_time: None,
+        acr: None,
+        amr: None,
+    };
+    audit::append(cx.tx, record(cx, &claims))?;
+    Ok(Ok(Minted { claims, refresh_token: None, scope }))
+}
+
+fn record(cx: &Context<'_>, claims: &AccessToken) -> Event {
+    Event::allowed(Name::TokenIssued)
+        .by_client(&cx.client.id)
+        .subject(&claims.sub)
+        .client(&cx.client.id)
+        .grant(&claims.grant_id)
+        .jti(claims.jti.as_str())
+        .resource(&claims.aud)
+        .scope(&claims.scope)
+        .request(cx.request)
+        .detail("grant_type", CLIENT_CREDENTIALS)
+        .detail("aud", claims.aud.as_str())
+        .detail("exp", claims.exp)
+        .detail("auth_method", cx.client.auth_method.as_str())
+        .detail("dpop", false)
+}

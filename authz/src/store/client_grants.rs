@@ -1,0 +1,22 @@
+//! What clients hold in their own name (CC-01): one row for each client and resource.
+
+use shared::db::params;
+use shared::{ClientId, Fault, GrantId, ResourceUri, Tx};
+
+/// The grant of a client for a resource; it is made if there is none that is alive.
+pub(crate) fn live(tx: &Tx<'_>, client: &ClientId, resource: &ResourceUri) -> Result<GrantId, Fault> {
+    let found = tx.query_row(
+        "SELECT id FROM client_grant WHERE client_id = ?1 AND resource = ?2 AND revoked_at IS NULL",
+        params![client, resource],
+        |row| row.get(0),
+    )?;
+    if let Some(id) = found {
+        return Ok(id);
+    }
+    let id = GrantId::random();
+    tx.execute(
+        "INSERT INTO client_grant (id, client_id, resource, created_at) VALUES (?1, ?2, ?3, ?4)",
+        params![id, client, resource, tx.now()],
+    )?;
+    Ok(id)
+}
