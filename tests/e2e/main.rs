@@ -21,6 +21,7 @@ mod keys;
 mod login;
 mod npm_clients;
 mod offline;
+mod pages;
 mod passkeys;
 mod people;
 mod process;

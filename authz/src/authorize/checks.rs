@@ -11,7 +11,7 @@ use crate::form::Params;
 use crate::oxide::{self, Refusal, Steps};
 use crate::pages::{ErrorPage, Labelled};
 use crate::session::Browser;
-use crate::store::clients::Client;
+use crate::store::clients::{Client, Source};
 
 /// Longer values could not be echoed safely (AUTHZ-11).
 const LONGEST_STATE: usize = 4096;
@@ -20,6 +20,17 @@ const LONGEST_STATE: usize = 4096;
 type Words<'a> = [&'a str; 3];
 
 const START_AGAIN: &str = "Start again from your application. If this comes back, it needs an update.";
+
+const ADD_AGAIN: &str = "Remove the server from your application and add it again, so that it registers anew with the address that it uses. In Claude Code that is:";
+
+/// A word as a shell takes it, whatever is in it: client ids may be other people's URLs, and what is copied is run.
+fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/@".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
 
 /// What the checks find out on their way.
 pub(super) struct Checks<'a> {
@@ -97,9 +108,16 @@ impl<'a> Checks<'a> {
                 .read(|conn| clients::resolve(self.authz, conn, &id, Asked::Request(redirect_uri)))?,
             None => Resolved::Unknown,
         };
-        let what = match found {
+        let (words, fix) = match found {
             Resolved::Client(client) if !client.disabled => return Ok(*client),
-            Resolved::Client(_) => "An administrator has disabled this client.",
+            Resolved::Client(_) => (
+                [
+                    "This application has been switched off",
+                    "An administrator has disabled this client. Nothing was sent to it.",
+                    "If you need it, ask an administrator. This is the command that lets it in again:",
+                ],
+                format!("portcullis client enable {}", shell_word(client_id)),
+            ),
             Resolved::Undocumented(undocumented) => {
                 let (page, client_id) = approvals::page(
                     self.authz,
@@ -111,20 +129,26 @@ impl<'a> Checks<'a> {
                 )?;
                 return Err(Stop::Page(Box::new(PageStop { reason: undocumented.reason, client_id, page })));
             }
-            Resolved::Unknown => {
-                "No client with this id is registered. It may have been removed because it was never used."
-            }
+            Resolved::Unknown => (
+                [
+                    "This application is not registered here",
+                    "No client with this id is registered. It may have been removed because it was never used.",
+                    ADD_AGAIN,
+                ],
+                self.add_again(),
+            ),
         };
-        let next = "Remove the server from your application and add it again, so that it registers anew.";
-        let words = ["This application is not registered here", what, next];
         Err(self.page("client_unknown", Code::InvalidClient, words, |page| {
             page.received =
                 Some(Labelled { label: "Client id received".to_owned(), value: client_id.to_owned() });
-            page.copyable_fix = Some(format!(
-                "claude mcp remove portcullis\nclaude mcp add --transport http portcullis {}",
-                self.authz.issuer.url("/mcp")
-            ));
+            page.copyable_fix = Some(fix);
         }))
+    }
+
+    /// What makes Claude Code register anew. Other applications have buttons for it.
+    fn add_again(&self) -> String {
+        let url = self.authz.issuer.url("/mcp");
+        format!("claude mcp remove portcullis\nclaude mcp add --transport http portcullis {url}")
     }
 
     /// Row 4: the redirect URI is one the client registered (REDIR-01, REDIR-02).
@@ -152,10 +176,16 @@ impl<'a> Checks<'a> {
             let words = [
                 "This application has not been verified",
                 &what,
-                "Ask an administrator to verify this client.",
+                "If you know this address, ask an administrator to verify the application. This is the command:",
             ];
             return Err(self.page("redirect_uri_remote", Code::InvalidRequest, words, |page| {
-                page.received = Some(Labelled { label: "Redirect URI".to_owned(), value: uri.to_string() });
+                page.received =
+                    Some(Labelled { label: "Redirect URI received".to_owned(), value: uri.to_string() });
+                page.expected_label = "What needs nobody's word".to_owned();
+                page.expected =
+                    vec!["http://localhost, http://127.0.0.1 or http://[::1], on any port".to_owned()];
+                page.copyable_fix =
+                    Some(format!("portcullis client verify {}", shell_word(client.id.as_str())));
             }));
         }
         Ok(uri)
@@ -166,12 +196,22 @@ impl<'a> Checks<'a> {
             "“{}” asked for its answer at an address that it did not register, so nothing was sent there.",
             client.name
         );
-        let next = "Remove the server from your application and add it again, so that it registers the address it uses.";
+        let by_itself = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
+        let next = match client.source {
+            Source::SelfRegistered | Source::UnknownUrl => ADD_AGAIN,
+            Source::Administrator | Source::Configuration => {
+                "It was added by an administrator, who can add it again with the address that it uses. Compare the two letter by letter: an end or a port that differs is enough."
+            }
+            Source::Catalogue | Source::Imported | Source::Fetched => {
+                "Its addresses stand in its client id metadata document. If the application is newer than the one that this server has, ask an administrator to import the new one."
+            }
+        };
         self.page(
             reason,
             Code::InvalidRequest,
             ["The answer would go to the wrong place", &what, next],
             |page| {
+                page.copyable_fix = by_itself.then(|| self.add_again());
                 page.received = Some(Labelled {
                     label: "Redirect URI received".to_owned(),
                     value: asked.unwrap_or("none").to_owned(),
@@ -360,5 +400,21 @@ impl Steps for Checks<'_> {
                 })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AUTHZ-02: a command that is offered for copying runs nothing that a client put into it.
+    #[test]
+    fn what_is_copied_is_one_word() {
+        assert_eq!(shell_word("dyn_abc-1"), "dyn_abc-1");
+        assert_eq!(shell_word("https://a.example/client.json"), "https://a.example/client.json");
+        assert_eq!(shell_word("https://a.example/$(id)"), "'https://a.example/$(id)'");
+        assert_eq!(shell_word("a;b"), "'a;b'");
+        assert_eq!(shell_word("a'b`c`"), r"'a'\''b`c`'");
+        assert_eq!(shell_word(""), "''");
     }
 }

@@ -158,23 +158,23 @@ impl ErrorPage {
     pub(crate) fn sample() -> Self {
         Self {
             code: text("invalid_request"),
-            title: text("Claude Code gave an address that it never registered"),
+            title: text("The answer would go to the wrong place"),
             what_happened: text(
-                "It asked to be answered at an address that is not on its list, so nothing was sent there.",
+                "“Claude Code” asked for its answer at an address that it did not register, so nothing was sent there.",
             ),
             received: Some(Labelled {
-                label: text("It asked for"),
+                label: text("Redirect URI received"),
                 value: text("http://localhost:3000/oauth/return"),
             }),
-            expected_label: text("Registered"),
+            expected_label: text("Redirect URIs registered"),
             expected: vec![text("http://localhost/callback"), text("http://127.0.0.1/callback")],
             next_step: text(
-                "If this address is right, an administrator adds it with the command below. Then start again from Claude Code.",
+                "Remove the server from your application and add it again, so that it registers anew with the address that it uses. In Claude Code that is:",
             ),
             copyable_fix: Some(text(
-                "portcullis client redirect add cl_1c9w7zr8d0aq4m6e http://localhost:3000/oauth/return",
+                "claude mcp remove portcullis\nclaude mcp add --transport http portcullis https://portcullis.lab.internal/mcp",
             )),
-            request_id: text("req_4k7m2p9x"),
+            request_id: text("r_yuq3mzk2c4k7m2p9xw5tn6d7ab"),
             ask: None,
         }
     }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -46,6 +46,7 @@ fn every_sample_renders_within_the_content_security_policy() {
                 .expect("the directory exists");
         }
         obeys(name, &html);
+        reads_in_order(name, &html);
     }
 }
 
@@ -76,6 +77,44 @@ fn obeys(name: &str, html: &str) {
     for tag in tags(html).iter().filter(|tag| tag.contains("target=") || tag.contains("href=\"http")) {
         assert!(tag.contains("rel=\"noopener noreferrer nofollow\""), "{name}: {tag}");
     }
+}
+
+/// Headings in order, ids once, and every reference to one leads somewhere: what screen readers go by.
+fn reads_in_order(name: &str, html: &str) {
+    let mut rank = 0;
+    let mut ids = BTreeSet::new();
+    for tag in tags(html) {
+        if let Some(own) = tag.strip_prefix('h').and_then(|rest| rest.get(..1)?.parse::<u8>().ok()) {
+            assert!(own <= rank + 1, "{name}: h{own} after h{rank}");
+            rank = own;
+        }
+        if let Some(id) = attribute(tag, "id") {
+            assert!(ids.insert(id), "{name}: two of {id}");
+        }
+    }
+    for tag in tags(html) {
+        for reference in ["for", "aria-describedby", "aria-labelledby"] {
+            for id in attribute(tag, reference).into_iter().flat_map(str::split_ascii_whitespace) {
+                assert!(ids.contains(id), "{name}: {tag} names {id}");
+            }
+        }
+        assert!(!tag.starts_with("input") || tag.contains("hidden") || labelled(html, tag), "{name}: {tag}");
+        assert!(!tag.starts_with("img") || attribute(tag, "alt").is_some(), "{name}: {tag}");
+        assert_eq!(attribute(tag, "tabindex").filter(|order| *order > "0"), None, "{name}: {tag}");
+    }
+}
+
+/// Whether a field has a label: around it, or by its id.
+fn labelled(html: &str, tag: &str) -> bool {
+    let by_id =
+        attribute(tag, "id").is_some_and(|id| html.contains(&format!("<label class=\"field\" for=\"{id}\"")));
+    let before = html.split(tag).next().unwrap_or_default();
+    by_id || attribute(tag, "aria-label").is_some() || before.rfind("<label") > before.rfind("</label")
+}
+
+fn attribute<'t>(tag: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = tag.split_once(&format!(" {name}=\""))?;
+    rest.split('"').next()
 }
 
 fn tags(html: &str) -> Vec<&str> {
@@ -292,5 +331,58 @@ fn the_script_uses_no_markup_sink() {
     let script = std::str::from_utf8(script).expect("UTF-8");
     for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", ".style"] {
         assert!(!script.contains(sink), "{sink}");
+    }
+}
+
+/// The colours of a scheme by name, as the style sheet has them.
+fn palette(css: &str, from: &str) -> BTreeMap<String, [u8; 3]> {
+    let block = css.split(from).nth(1).and_then(|rest| rest.split('}').next()).expect("the scheme is there");
+    let colour = |line: &str| {
+        let (name, value) = line.trim().strip_prefix("--")?.split_once(": #")?;
+        let digits = value.trim_end_matches(';');
+        let channel = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        Some((name.to_owned(), [channel(0)?, channel(2)?, channel(4)?]))
+    };
+    block.lines().filter_map(colour).collect()
+}
+
+/// WCAG 2.2: how far two colours are apart.
+fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+    let luminance = |colour: [u8; 3]| {
+        let [r, g, b] = colour.map(|channel| {
+            let part = f64::from(channel) / 255.0;
+            if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        });
+        0.2126 * r + 0.7152 * g + 0.0722 * b
+    };
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+/// Every text on every ground it stands on: 4.5 to 1 in both schemes; the edge of a field 3 to 1.
+#[test]
+fn text_stands_out_from_its_ground() {
+    let (_, css) = asset("portcullis.css").expect("exists");
+    let css = std::str::from_utf8(css).expect("UTF-8");
+    for scheme in ["\n:root {", "(prefers-color-scheme: dark) {\n  :root {"] {
+        let palette = palette(css, scheme);
+        let apart = |a: &str, b: &str| contrast(palette[a], palette[b]);
+        for (text, grounds) in [
+            ("ink", &["sheet", "well", "caution-ground"][..]),
+            ("quiet", &["sheet", "desk", "well", "caution-ground"]),
+            ("accent", &["sheet", "well"]),
+            ("accent-strong", &["sheet", "well"]),
+            ("on-accent", &["accent", "accent-strong"]),
+            ("caution", &["sheet", "caution-ground"]),
+        ] {
+            for ground in grounds {
+                assert!(
+                    apart(text, ground) >= 4.5,
+                    "{scheme} {text} on {ground}: {:.2}",
+                    apart(text, ground)
+                );
+            }
+        }
+        assert!(apart("field", "sheet") >= 3.0, "{scheme} field: {:.2}", apart("field", "sheet"));
     }
 }

@@ -8,16 +8,20 @@ const WIDTHS = [390, 1280];
 export async function inspect(page) {
   const before = page.viewportSize();
   const problems = new Set();
+  // Without motion a change of scheme is there at once, and colours in between are not measured.
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  if (await page.evaluate(moves)) problems.add('something moves although less motion is wanted');
   for (const scheme of SCHEMES) {
-    await page.emulateMedia({ colorScheme: scheme });
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: before.height });
-      // A button that sleeps for half a second has other colours meanwhile; transitions have them in between.
-      await page.waitForFunction(() => document.getAnimations().length === 0);
       for (const problem of await page.evaluate(look)) problems.add(`${problem} (${scheme}, ${width} pixels)`);
     }
   }
-  await page.emulateMedia({ colorScheme: null });
+  // Paper is white, whatever the screen's scheme.
+  await page.emulateMedia({ media: 'print', colorScheme: 'dark', reducedMotion: 'reduce' });
+  for (const problem of await page.evaluate(look)) problems.add(`${problem} (print)`);
+  await page.emulateMedia({ media: null, colorScheme: null, reducedMotion: null });
   await page.setViewportSize(before);
   return [...problems];
 }
@@ -97,6 +101,14 @@ function look() {
     }
   }
   return problems;
+}
+
+/** Runs in the page: whether anything takes time to change. */
+function moves() {
+  return [...document.querySelectorAll('*')].some((element) => {
+    const { transitionDuration, animationName } = getComputedStyle(element);
+    return animationName !== 'none' || transitionDuration.split(',').some((time) => parseFloat(time) > 0);
+  });
 }
 
 /** Presses Tab until the element has the focus, as somebody without a mouse does; it must be seen to have it. */

@@ -358,8 +358,8 @@ const operations = {
     await oneOf(testid);
     await page.locator(`${selector(testid)}:enabled`).first().waitFor({ timeout: PATIENCE });
     await tabTo(page, testid);
-    if (text !== undefined) await page.keyboard.type(text);
-    if (key !== undefined) await page.keyboard.press(key);
+    if (text) await page.keyboard.type(text);
+    if (key) await page.keyboard.press(key);
     return where();
   },
 

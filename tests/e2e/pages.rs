@@ -1,0 +1,161 @@
+//! Pages as people with little sight or without a mouse meet them, in a real Chromium: contrast, names, order, focus,
+//! narrow windows, paper; and a device that is allowed with the keyboard alone.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use reqwest::blocking::Client as Http;
+use serde_json::{Value, json};
+
+use crate::harness::challenge;
+use crate::process::{Driver, PORTCULLIS, Process, portcullis};
+
+struct Story {
+    server: Process,
+    browser: Driver,
+    http: Http,
+    data: PathBuf,
+    // Last: the others have files in it.
+    _dir: tempfile::TempDir,
+}
+
+impl Story {
+    /// A server with devices, and nobody in it yet.
+    fn begin() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, config) = (dir.path().join("data"), dir.path().join("portcullis.toml"));
+        fs::write(&config, "device = true\n").unwrap();
+        let mut command = Command::new(PORTCULLIS);
+        command.args(["serve", "--json", "--listen", "localhost:0", "--config"]).arg(config);
+        let server = Process::spawn({
+            command.arg("--data-dir").arg(&data);
+            command
+        });
+        let browser = Driver::browser(dir.path());
+        let http = Http::builder().no_proxy().build().unwrap();
+        Self { server, browser, http, data, _dir: dir }
+    }
+
+    fn set_up(&mut self) {
+        self.browser.ok(&json!({"op": "setup", "url": self.server.setup_link, "name": "ada"}));
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.origin)
+    }
+
+    fn open(&mut self, path: &str) {
+        let url = self.url(path);
+        self.browser.ok(&json!({"op": "open", "url": url}));
+    }
+
+    /// Nothing is wrong with the page that is open.
+    fn inspect(&mut self, what: &str) {
+        let found = self.browser.ok(&json!({"op": "inspect"}));
+        assert_eq!(found["problems"], json!([]), "{what}");
+    }
+
+    fn keyboard(&mut self, testid: &str, text: Option<&str>, key: Option<&str>) {
+        self.browser.ok(&json!({"op": "keyboard", "testid": testid, "text": text, "key": key}));
+    }
+
+    fn wait_for(&mut self, selector: &str) -> String {
+        let found = self.browser.ok(&json!({"op": "text", "selector": selector}));
+        found["text"].as_str().unwrap().to_owned()
+    }
+
+    fn console(&self, arguments: &[&str]) -> Value {
+        let all = [arguments, &["--json", "--data-dir", self.data.to_str().unwrap()]].concat();
+        let output = portcullis(&all);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+        let response = self.http.post(self.url(path)).form(form).send().unwrap();
+        (response.status().as_u16(), response.json().unwrap())
+    }
+}
+
+/// DEV-01, CONSENT-09: with the keyboard alone from the link to the answer, each step with its focus in sight, and
+/// nothing on the way that is hard to read.
+#[test]
+fn a_device_is_allowed_with_the_keyboard_alone() {
+    let mut story = Story::begin();
+    story.set_up();
+    let added = story.console(&["client", "add", "Lab console", "--device"]);
+    let id = added["client"]["id"].as_str().unwrap();
+    let (status, device) = story.post("/device_authorization", &[("client_id", id)]);
+    assert_eq!(status, 200, "{device}");
+    let text = |name: &str| device[name].as_str().unwrap().to_owned();
+
+    let path = text("verification_uri_complete").replace(&story.server.origin, "");
+    story.open(&path);
+    assert_eq!(story.wait_for("[data-testid=linked-code]"), text("user_code"));
+    story.inspect("the code's page");
+    story.keyboard("user-code", Some("bcdf-ghjk"), Some("Enter"));
+    story.wait_for(".problem");
+    story.inspect("the code's page after a wrong one");
+    story.open("/device");
+    story.keyboard("user-code", Some(&text("user_code").to_lowercase()), Some("Enter"));
+    story.wait_for("[data-testid=passkey-login]");
+    story.inspect("the sign-in for a device");
+    story.keyboard("passkey-login", None, Some("Enter"));
+    story.wait_for("[data-testid=consent-approve]:enabled");
+    assert_eq!(story.wait_for("[data-testid=device-address]"), "127.0.0.1");
+    story.inspect("the question of a device");
+    story.keyboard("consent-approve", None, Some("Enter"));
+    story.wait_for("h1:has-text('Go back to your device')");
+    story.inspect("the notice after it");
+
+    let grant = "urn:ietf:params:oauth:grant-type:device_code";
+    let code = text("device_code");
+    let (status, tokens) =
+        story.post("/token", &[("grant_type", grant), ("device_code", &code), ("client_id", id)]);
+    assert_eq!((status, &tokens["scope"]), (200, &json!("docs.read")), "{tokens}");
+}
+
+/// CONSENT-01: the other pages on a person's way, good or bad.
+#[test]
+fn every_page_can_be_read() {
+    let mut story = Story::begin();
+    for (path, what) in
+        [("/", "the home page of a new server"), ("/setup", "the setup page without its link")]
+    {
+        story.open(path);
+        story.inspect(what);
+    }
+    story.set_up();
+    story.inspect("the home page of somebody who is signed in");
+    let metadata = json!({"client_name": "Laptop tool", "redirect_uris": ["http://localhost/callback", "https://tools.example/cb"]});
+    let registered = story.http.post(story.url("/register")).json(&metadata).send().unwrap();
+    let registered: Value = registered.json().unwrap();
+    let id = registered["client_id"].as_str().unwrap();
+    let request = |redirect: &str| {
+        format!(
+            "/authorize?response_type=code&client_id={id}&redirect_uri={redirect}&code_challenge={}&code_challenge_method=S256",
+            challenge()
+        )
+    };
+    for (path, what) in [
+        ("/nowhere", "an address that leads nowhere"),
+        ("/authorize?client_id=nobody", "a client that nobody knows"),
+        (&request("http://localhost/other"), "a redirect URI that was not registered"),
+        (&request("https://tools.example/cb"), "a redirect URI that needs an administrator"),
+    ] {
+        story.open(path);
+        story.wait_for("[data-testid=error]");
+        story.inspect(what);
+    }
+    story.console(&["client", "disable", id]);
+    story.open(&request("http://localhost/callback"));
+    assert!(story.wait_for("pre").contains(&format!("portcullis client enable {id}")));
+    story.inspect("a client that was switched off");
+    story.console(&["client", "enable", id]);
+    story.open(&request("http://localhost/callback"));
+    story.inspect("the sign-in for a client");
+    story.keyboard("passkey-login", None, Some("Enter"));
+    story.wait_for("[data-testid=consent-approve]:enabled");
+    story.inspect("the consent page");
+}
