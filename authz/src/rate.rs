@@ -28,6 +28,7 @@ pub(crate) struct Limits {
     passkey_address: Buckets<Origin>,
     passkey_user: Buckets<(Origin, UserId)>,
     user_code: Buckets<Guesser>,
+    document: Buckets<Origin>,
 }
 
 /// On an answer that says no in the ordinary course of things, such as "not yet": it costs nothing.
@@ -44,6 +45,7 @@ impl Limits {
             passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
             passkey_user: Buckets::new("passkey_user", limits.passkey_user, clock, tally),
             user_code: Buckets::new("user_code", USER_CODE, clock, tally),
+            document: Buckets::new("document", DOCUMENT, clock, tally),
         }
     }
 
@@ -69,6 +71,19 @@ impl Limits {
     pub(crate) fn not_proven(&self, subject: &Subject) {
         self.token_address.spend(&subject.0);
         self.client_auth.spend(subject);
+    }
+}
+
+/// Documents that are read from the network on behalf of one requester (CIMD-07); nothing to configure either.
+const DOCUMENT: Quota = Quota::per_minute(10);
+
+impl Limits {
+    /// One document that is read because of this request.
+    ///
+    /// # Errors
+    /// If there were too many from where the request comes from.
+    pub(crate) fn document(&self, request: &Request) -> Result<(), TooMany> {
+        self.document.take(&request.into(), request)
     }
 }
 

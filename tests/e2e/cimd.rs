@@ -2,6 +2,7 @@
 
 mod administration;
 mod approvals;
+mod fetch;
 
 use std::time::Duration;
 

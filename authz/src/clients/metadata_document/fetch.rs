@@ -12,8 +12,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use openssl::ssl::{SslConnector, SslMethod, SslVersion};
-use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::{X509, X509VerifyResult};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_openssl::SslStream;
 
@@ -101,11 +101,14 @@ async fn get(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fetched, FetchE
     // The addresses that were checked are the ones that are dialled: nothing is resolved twice.
     let tcp = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
     let mut stream = tls(&allowed.ca, host, tcp)?;
-    Pin::new(&mut stream).connect().await.map_err(|error| match error.io_error() {
+    if let Err(error) = Pin::new(&mut stream).connect().await {
+        let verified = stream.ssl().verify_result();
         // A connection that breaks says nothing about who was there.
-        Some(_) => FetchError::Unreachable(error.to_string()),
-        None => FetchError::Tls(error.to_string()),
-    })?;
+        return Err(match verified {
+            X509VerifyResult::OK => FetchError::Unreachable(error.to_string()),
+            wrong => FetchError::Tls(wrong.error_string().to_owned()),
+        });
+    }
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEADERS)
         .handshake(TokioIo::new(stream))

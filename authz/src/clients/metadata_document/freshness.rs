@@ -2,9 +2,7 @@
 //! never on behalf of somebody who asks too often.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Digest, Fault, Request};
@@ -18,17 +16,10 @@ use crate::clients::resolution::STALE;
 use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Source};
 
-/// How many documents one requester may have read in [`WINDOW`].
-const MOST: u32 = 10;
-const WINDOW: Duration = Duration::from_mins(1);
-/// How many requesters are counted at once.
-const MOST_REQUESTERS: usize = 10_000;
-
-/// What is being read, and for whom.
+/// What is being read.
 #[derive(Default)]
 pub(crate) struct Fetcher {
     in_flight: Mutex<HashMap<String, Arc<OnceCell<Freshness>>>>,
-    requesters: Mutex<HashMap<Option<IpAddr>, (Instant, u32)>>,
 }
 
 /// What came of it.
@@ -43,27 +34,6 @@ pub(crate) enum Freshness {
 }
 
 impl Fetcher {
-    /// Whether one more may be read for this requester (CIMD-07). IPv6 counts by /64, as one house has one.
-    fn admits(&self, address: Option<IpAddr>) -> bool {
-        let key = address.map(|address| match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            v4 @ IpAddr::V4(_) => v4,
-        });
-        let mut requesters = self.requesters.lock().unwrap_or_else(PoisonError::into_inner);
-        if requesters.len() >= MOST_REQUESTERS {
-            requesters.retain(|_, (since, _)| since.elapsed() < WINDOW);
-        }
-        if requesters.len() >= MOST_REQUESTERS && !requesters.contains_key(&key) {
-            return false;
-        }
-        let (since, count) = requesters.entry(key).or_insert((Instant::now(), 0));
-        if since.elapsed() >= WINDOW {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        *count <= MOST
-    }
-
     /// The one reading of this URL that is under way.
     fn reading(&self, url: &DocumentUrl) -> Arc<OnceCell<Freshness>> {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +64,7 @@ pub(crate) async fn freshen(
     if authz.config.cimd.allowed(&url).is_none() || !is_due(authz, &url, holds_a_grant)? {
         return Ok(Freshness::Settled);
     }
-    if !authz.fetcher.admits(request.address) {
-        refused(authz, request, &url, "too_many_requests").await?;
+    if authz.limits.document(request).is_err() {
         return Ok(Freshness::Down);
     }
     let cell = authz.fetcher.reading(&url);
