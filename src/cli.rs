@@ -2,6 +2,7 @@
 
 pub mod client_documents;
 pub mod clients;
+pub mod clock;
 pub mod duration;
 pub mod keys;
 pub mod people;
@@ -49,6 +50,9 @@ pub enum Command {
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(keys::Key),
+    /// Show the time that decides, and set it right after the machine's clock was set back.
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
     #[command(subcommand, name = "rs")]
     ResourceServer(resource_servers::ResourceServer),

@@ -2,6 +2,7 @@
 
 mod client_documents;
 pub(crate) mod clients;
+pub(crate) mod clock;
 pub(crate) mod keys;
 pub(crate) mod people;
 mod print;

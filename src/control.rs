@@ -5,6 +5,7 @@
 
 mod client_documents;
 pub mod clients;
+pub mod clock;
 pub mod keys;
 pub mod resource_servers;
 
@@ -81,6 +82,7 @@ pub enum Request {
     GroupList,
     Client(clients::Request),
     Key(keys::Request),
+    Clock(clock::Request),
     ResourceServer(resource_servers::Request),
     ClientDocument(Command),
 }
@@ -189,11 +191,24 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
 
 /// Has a command done: for the running server, and for a command that holds the data directory itself.
 pub(crate) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) -> Result<Answer, Fault> {
-    if let Request::Key(request) = request {
-        return keys::perform(authz, db, uid, request).await;
+    match request {
+        Request::Key(request) => keys::perform(authz, db, uid, request).await,
+        Request::Clock(request) => clock::perform(authz, db, uid, request).await,
+        request => {
+            let authz = authz.clone();
+            db.write(move |tx| execute(&authz, tx, uid, request)).await
+        }
     }
+}
+
+/// Does what takes a moment on a thread that may.
+async fn blocking<T: Send + 'static>(
+    authz: &Authz,
+    work: impl FnOnce(&Authz) -> T + Send + 'static,
+) -> Result<T, Fault> {
     let authz = authz.clone();
-    db.write(move |tx| execute(&authz, tx, uid, request)).await
+    let done = tokio::task::spawn_blocking(move || work(&authz)).await;
+    done.map_err(|error| Fault::Storage(error.to_string()))
 }
 
 /// Does what a command asks, in one transaction: for the running server, and for a command that holds the
@@ -238,7 +253,8 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
         Request::ClientDocument(command) => client_documents::execute(authz, tx, uid, command)?,
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
-        Request::Key(request) => keys::execute(authz, tx, uid, request)?,
+        // More than a transaction: `perform` has them done.
+        Request::Key(_) | Request::Clock(_) => Answer::error("unknown_command", "this is done elsewhere"),
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
     })
 }

@@ -35,6 +35,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Group(command) => console::people::group(command, &file?),
         Command::Client(command) => console::clients::client(command, &file?),
         Command::Key(command) => console::keys::key(command, &file?),
+        Command::Clock(command) => console::clock::clock(command, &file?),
         Command::ResourceServer(command) => console::resource_servers::resource_server(command, &file?),
         Command::Audit(command) => console::audit(&command, &file?),
     }

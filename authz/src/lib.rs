@@ -28,6 +28,7 @@ mod session;
 pub mod signing_keys;
 mod status;
 mod store;
+pub mod timekeeping;
 mod token;
 mod visible;
 

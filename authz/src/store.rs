@@ -11,6 +11,7 @@ pub(crate) mod clients;
 pub(crate) mod codes;
 pub(crate) mod dead_tokens;
 pub(crate) mod devices;
+pub(crate) mod future;
 pub(crate) mod grants;
 pub(crate) mod links;
 pub(crate) mod passkeys;

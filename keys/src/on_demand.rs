@@ -140,4 +140,42 @@ impl Keys {
         self.activate(tx, made.kid(), cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
         Ok(Ok((key.state, Some(made.kid().to_owned()))))
     }
+
+    /// The algorithms that have an active key.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn active_algorithms(&self, conn: &Conn<'_>) -> Result<Vec<Algorithm>, Fault> {
+        let active = store::all(conn)?.into_iter().filter(|key| key.state == State::Active);
+        Ok(active.map(|key| key.algorithm).collect())
+    }
+
+    /// Removes every key there is, and has `made` sign from the commit on, as of this moment: the time before
+    /// was wrong (OPS-04). How many keys went.
+    ///
+    /// # Errors
+    /// The database's fault; [`Fault::Busy`] if an algorithm would be left without a key.
+    pub fn replace_all(
+        &self,
+        tx: &Tx<'_>,
+        made: &[NewKey],
+        as_of: Timestamp,
+        cause: Cause<'_>,
+    ) -> Result<usize, Fault> {
+        let keys = store::all(tx)?;
+        let active = |key: &&StoredKey| key.state == State::Active;
+        let is_made = |key: &StoredKey| made.iter().any(|made| made.algorithm() == key.algorithm);
+        if !keys.iter().filter(active).all(is_made) {
+            return Err(Fault::Busy);
+        }
+        for key in &keys {
+            self.remove(tx, &key.kid, cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
+        }
+        for key in made {
+            self.publish(tx, key, as_of, cause)?;
+            self.activate(tx, key.kid(), cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
+        }
+        store::date(tx, as_of)?;
+        Ok(keys.len())
+    }
 }

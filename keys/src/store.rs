@@ -110,6 +110,15 @@ pub(crate) fn remove(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM signing_key WHERE kid = ?1", params![kid])? == 1)
 }
 
+/// Nothing happened later than this.
+pub(crate) fn date(tx: &Tx<'_>, at: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE signing_key SET created_at = min(created_at, ?1), activated_at = min(activated_at, ?1)",
+        params![at],
+    )
+    .map(drop)
+}
+
 /// The same under another seal.
 pub(crate) fn reseal(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Fault> {
     Ok(tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])? == 1)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{Db, Fault, Tx};
 
-use super::Answer;
+use super::{Answer, blocking};
 
 /// What is done about which key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Request {
 }
 
 /// Does it, in one transaction. What [`Request::prepare`] makes must be there.
-pub(super) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
+fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
     fn answer<T: Serialize>(name: &str, answer: Result<T, Refusal>) -> Answer {
         match answer {
             Ok(value) => Answer::Ok(json!({ name: value })),
@@ -118,13 +118,4 @@ pub(super) async fn perform(authz: &Authz, db: &Db, uid: u32, mut request: Reque
         }
     }
     Ok(answer)
-}
-
-async fn blocking<T: Send + 'static>(
-    authz: &Authz,
-    work: impl FnOnce(&Authz) -> T + Send + 'static,
-) -> Result<T, Fault> {
-    let authz = authz.clone();
-    let done = tokio::task::spawn_blocking(move || work(&authz)).await;
-    done.map_err(|error| Fault::Storage(error.to_string()))
 }

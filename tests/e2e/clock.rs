@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use shared::clock::Timestamp;
 
-use crate::harness::{TestApp, Tokens, error_of, header};
+use crate::harness::{Browser, TestApp, Tokens, error_of, header};
+use crate::process::{complaint, portcullis};
 
 /// By this much, more than clocks may differ.
 const STEP: Duration = Duration::from_mins(10);
@@ -88,4 +89,59 @@ async fn a_small_step_is_waited_for() {
     assert_eq!(second.claims()["iat"], first.claims()["iat"]);
     assert_eq!(app.call_tool(&second.access, "whoami", json!({})).await.status(), 200);
     assert!(!app.has_event("server.clock_step", Some("set_back")));
+}
+
+/// OPS-04: somebody says that the clock is right. What was made in the time that is yet to come ends, and so does
+/// every access token; older refresh tokens go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_can_be_confirmed() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let before = app.tokens(&mut browser, &client).await;
+    let right = app.clock.now();
+    let refused = portcullis(&["clock", "confirm", "--yes", "--data-dir", app.data_dir().to_str().unwrap()]);
+    assert!(complaint(&refused).contains("nothing to confirm"), "{}", complaint(&refused));
+
+    // Wrong by a day, for a while; then set right.
+    app.clock.set(right + Duration::from_hours(24));
+    let within = app.tokens(&mut browser, &client).await;
+    let link = app.console(&["user", "add", "grace"])["link"].as_str().unwrap().to_owned();
+    app.clock.set(right + Duration::from_mins(1));
+    let shown = app.console(&["clock", "show"])["time"].clone();
+    assert_eq!(
+        (&shown["paused"], &shown["clock"]),
+        (&json!(true), &json!((right + Duration::from_mins(1)).0))
+    );
+    assert_eq!(app.refresh(&client, &before.refresh).await.status(), 503);
+    let unasked = portcullis(&["clock", "confirm", "--data-dir", app.data_dir().to_str().unwrap()]);
+    assert!(complaint(&unasked).contains("--yes"), "{}", complaint(&unasked));
+
+    let confirmed = app.console(&["clock", "confirm", "--yes"])["confirmed"].clone();
+    assert_eq!(
+        (&confirmed["grants_ended"], &confirmed["keys_replaced"]),
+        (&json!(1), &json!(2)),
+        "{confirmed}"
+    );
+    assert_eq!(app.clock.now(), right + Duration::from_mins(1));
+    for dead in [&before, &within] {
+        assert_eq!(app.call_tool(&dead.access, "whoami", json!({})).await.status(), 401);
+    }
+    let fresh = Tokens::of(app.refresh(&client, &before.refresh).await).await;
+    assert_eq!(app.call_tool(&fresh.access, "whoami", json!({})).await.status(), 200);
+    assert_eq!(error_of(app.refresh(&client, &within.refresh).await).await.1, "invalid_grant");
+    assert_ne!(Browser::new().follow_link(&app, &link).await.status(), 200);
+    let listed = app.console(&["key", "list"])["keys"].clone();
+    for key in listed.as_array().unwrap() {
+        assert_eq!(key["activated_at"], json!((right + Duration::from_mins(1)).0));
+    }
+    let steps: Vec<_> = app.audit().into_iter().filter(|r| r["event"] == "server.clock_step").collect();
+    assert!(steps.iter().any(|step| step["detail"]["confirmed"] == true), "{steps:?}");
+
+    // The time that was wrong comes, and what was made in it stays dead.
+    let app = app.restart().await;
+    app.clock.set(right + Duration::from_hours(24));
+    assert_eq!(app.call_tool(&within.access, "whoami", json!({})).await.status(), 401);
+    assert_eq!(error_of(app.refresh(&client, &within.refresh).await).await.1, "invalid_grant");
+    assert_eq!(app.refresh(&client, &fresh.refresh).await.status(), 200);
 }

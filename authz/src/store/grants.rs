@@ -32,6 +32,8 @@ pub(crate) enum Reason {
     ClientDisabled,
     /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
     ClientChanged,
+    /// It was made in a time that is yet to come.
+    ClockSetBack,
 }
 
 impl Reason {
@@ -45,6 +47,7 @@ impl Reason {
             Self::RevokedByClient => "revoked_by_client",
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",
+            Self::ClockSetBack => "clock_set_back",
         }
     }
 }

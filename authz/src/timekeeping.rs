@@ -1,0 +1,102 @@
+//! A clock that was set back: what it says, and that it is right (OPS-04).
+
+use keys::{Cause, NewKey};
+use serde::Serialize;
+use shared::audit::{self, Event, Name};
+use shared::{Fault, Timestamp, Tx, timekeeping};
+
+use crate::Authz;
+use crate::store::future;
+use crate::store::grants::Reason;
+
+/// What the clocks say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Time {
+    /// The time that decides.
+    pub now: Timestamp,
+    /// What the machine's clock says.
+    pub clock: Timestamp,
+    /// Milliseconds by which the machine's clock is behind.
+    pub behind_ms: u64,
+    /// Whether nothing is issued because of it.
+    pub paused: bool,
+}
+
+/// What confirming the clock ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Confirmed {
+    /// The time that decided before.
+    pub before: Timestamp,
+    /// The time that decides now.
+    pub now: Timestamp,
+    pub grants_ended: usize,
+    pub sessions_ended: usize,
+    pub keys_replaced: usize,
+}
+
+/// Why the clock is not confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the clock is not behind: there is nothing to confirm")]
+    NotBehind,
+}
+
+/// What the clocks say now.
+pub fn show(authz: &Authz) -> Time {
+    let clock = &authz.clock;
+    Time {
+        now: clock.now(),
+        clock: clock.wall(),
+        behind_ms: u64::try_from(clock.behind().as_millis()).unwrap_or(u64::MAX),
+        paused: clock.is_behind(),
+    }
+}
+
+/// What has to be made before the clock is confirmed: new signing keys. Takes a moment.
+///
+/// # Errors
+/// The database's fault, or the cryptographic library's.
+pub fn prepare(authz: &Authz) -> Result<Vec<NewKey>, Fault> {
+    let algorithms = authz.db.read(|conn| authz.keys.active_algorithms(conn))?;
+    let made = algorithms.into_iter().map(NewKey::generate).collect::<Result<_, _>>();
+    made.map_err(|error| Fault::Storage(error.to_string()))
+}
+
+/// Takes the machine's clock for right, although it was set back. What was made in the time that is now yet to
+/// come would last until then and longer: grants, sessions and links from it end, and so do all access tokens,
+/// by new signing keys. Refresh tokens of older grants go on.
+///
+/// # Errors
+/// The database's fault.
+pub fn confirm(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    made: &[NewKey],
+) -> Result<Result<Confirmed, Refusal>, Fault> {
+    if !authz.clock.is_behind() {
+        return Ok(Err(Refusal::NotBehind));
+    }
+    let before = tx.now();
+    let now = timekeeping::restart(tx, &authz.clock)?;
+    let ended = future::revoke_grants(tx, now, Reason::ClockSetBack)?;
+    for grant in &ended {
+        authz.status.kill_grant(tx, grant);
+    }
+    let confirmed = Confirmed {
+        before,
+        now,
+        grants_ended: ended.len(),
+        sessions_ended: future::forget(tx, now)?,
+        keys_replaced: authz.keys.replace_all(tx, made, now, Cause::console(uid, "clock_set_back"))?,
+    };
+    let event = Event::allowed(Name::ClockStep)
+        .by_console(uid)
+        .detail("confirmed", true)
+        .detail("before", before.to_string())
+        .detail("after", now.to_string())
+        .detail("grants_ended", confirmed.grants_ended)
+        .detail("sessions_ended", confirmed.sessions_ended);
+    audit::append(tx, event)?;
+    Ok(Ok(confirmed))
+}
