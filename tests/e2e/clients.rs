@@ -117,7 +117,7 @@ async fn verifying_a_client_lets_its_answers_leave_the_computer() {
     assert_eq!(shown["client"]["redirect_uris"], json!([{"uri": "https://app.example/cb", "usable": false}]));
     let page = ada.get(&app, &client.authorize_url(&app)).await;
     assert_eq!(page.status(), 400);
-    assert!(page.text().await.unwrap().contains("Ask an administrator to verify this client."));
+    assert!(page.text().await.unwrap().contains("portcullis client verify "));
 
     let verified = app.console(&["client", "verify", &client.id]);
     assert_eq!(verified["client"]["trust"], "verified");

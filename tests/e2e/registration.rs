@@ -143,8 +143,7 @@ async fn what_is_off_is_absent() {
     for path in [
         "/.well-known/openid-configuration",
         "/.well-known/anything",
-        "/revoke",
-        "/introspect",
+        "/device_authorization",
         "/.well-known/oauth-protected-resource/other",
     ] {
         let response = app.get(path).await;
