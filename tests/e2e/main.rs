@@ -30,6 +30,7 @@ mod rate;
 mod refresh;
 mod refresh_families;
 mod registration;
+mod resource_servers;
 mod revocation;
 mod seal;
 mod step_up;
