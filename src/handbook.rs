@@ -9,6 +9,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/getting-started.md", include_str!("../docs/getting-started.md")),
     ("docs/connecting-clients.md", include_str!("../docs/connecting-clients.md")),
     ("docs/registering-clients.md", include_str!("../docs/registering-clients.md")),
+    ("docs/client-documents.md", include_str!("../docs/client-documents.md")),
     ("docs/resource-servers.md", include_str!("../docs/resource-servers.md")),
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),

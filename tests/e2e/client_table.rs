@@ -35,7 +35,7 @@ const ROWS: [&Row; 7] =
 pub const CLAUDE_CODE: Row = Row {
     client: "Claude Code",
     version: || npm("@anthropic-ai/claude-code"),
-    registers_by: "registration",
+    registers_by: "metadata document https://claude.ai/oauth/claude-code-client-metadata",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2026-07-28",
     scopes: "docs.read offline_access",
