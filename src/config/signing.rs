@@ -84,6 +84,8 @@ impl Signing {
                 _ => return Err(key.unknown(&KNOWN)),
             }
         }
+        // A schedule of seconds needs to be looked at more often than one of days.
+        keys.look = keys.look.min(keys.publish_ahead / 8);
         keys.check().with_context(|| format!("[keys] at {}", table.at()))?;
         Ok(signing)
     }

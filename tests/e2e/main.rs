@@ -17,6 +17,7 @@ mod device;
 mod durability;
 mod harness;
 mod introspection;
+mod key_load;
 mod keys;
 mod login;
 mod npm_clients;
