@@ -253,6 +253,33 @@ fn the_handbooks_examples_are_read() {
     assert_eq!(file.groups["engineers"], file.rules.tools["docs_read"]);
 }
 
+/// CIMD-01, CIMD-06: `[cimd]` names hosts, ports, networks and authorities, and says what it does not know.
+#[test]
+fn hosts_of_documents_are_read() {
+    let good = "[cimd]\nmode = \"fetch\"\nca = \"ca.pem\"\n[[cimd.allow]]\nhost = \"a.lab\"\ncidr = \"10.0.0.0/8\"\n";
+    let cimd = parse(good).unwrap().base(PathBuf::new()).authz.cimd;
+    assert_eq!((cimd.mode, cimd.unknown, cimd.advertise), (authz::CimdMode::Fetch, None, None));
+    let allowed = &cimd.allow[0];
+    assert_eq!((allowed.host.as_str(), allowed.port), ("a.lab", 443));
+    assert_eq!(allowed.networks, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(allowed.ca, PathBuf::from("etc/ca.pem"), "relative to the file's folder");
+    assert_eq!(parse("").unwrap().cimd, authz::Cimd::default());
+    for (was, is, says) in [
+        ("\"fetch\"", "\"import\"", "has no use without `mode"),
+        ("cidr = \"10.0.0.0/8\"", "", "names no `cidr`"),
+        ("ca = \"ca.pem\"\n", "", "names no `ca`"),
+        ("cidr", "port = 0\ncidr", "is no port"),
+        ("cidr", "port = 65536\ncidr", "is no port"),
+        ("cidr", "port = \"443\"\ncidr", "must be a number"),
+        ("host = \"a.lab\"", "host = \"a.lab:443\"", "not a host"),
+        ("mode", "unknown = \"allow\"\nmode", "write \"loopback\", \"ask\" or \"refuse\""),
+        ("mode", "modus", "did you mean `mode`?"),
+    ] {
+        let bad = good.replacen(was, is, 1);
+        assert!(refused(&bad).contains(says), "{bad}: {}", refused(&bad));
+    }
+}
+
 /// RATE-01: `[rate]` raises, lowers or switches off each limit, and says what it does not know.
 #[test]
 fn limits_are_read() {
