@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod access;
 pub mod client_documents;
 pub mod clients;
 pub mod clock;
@@ -56,6 +57,18 @@ pub enum Command {
     /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
     #[command(subcommand, name = "rs")]
     ResourceServer(resource_servers::ResourceServer),
+    /// Show what people let applications do, and end it.
+    #[command(subcommand)]
+    Grant(access::Grant),
+    /// End single tokens.
+    #[command(subcommand)]
+    Token(access::Token),
+    /// Show who is signed in with a browser, and sign them out.
+    #[command(subcommand)]
+    Session(access::Session),
+    /// End everything at once: every token, every grant, every session, every unused link. Shows first how much that
+    /// is, and asks.
+    Lockdown(access::Lockdown),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),

@@ -1,5 +1,6 @@
 //! Commands that are not `serve`.
 
+pub(crate) mod access;
 mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod clock;

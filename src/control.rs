@@ -3,6 +3,7 @@
 //! One line of JSON each way: `{"v":1,"command":"setup-link"}` is answered with
 //! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
+pub mod access;
 mod client_documents;
 pub mod clients;
 pub mod clock;
@@ -84,6 +85,7 @@ pub enum Request {
     Key(keys::Request),
     Clock(clock::Request),
     ResourceServer(resource_servers::Request),
+    Access(access::Request),
     ClientDocument(Command),
 }
 
@@ -255,6 +257,7 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
         // More than a transaction: `perform` has them done.
         Request::Key(_) | Request::Clock(_) => Answer::error("unknown_command", "this is done elsewhere"),
+        Request::Access(request) => access::execute(authz, tx, uid, request)?,
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
     })
 }

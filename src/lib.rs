@@ -37,6 +37,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Key(command) => console::keys::key(command, &file?),
         Command::Clock(command) => console::clock::clock(command, &file?),
         Command::ResourceServer(command) => console::resource_servers::resource_server(command, &file?),
+        Command::Grant(command) => console::access::grant(command, &file?),
+        Command::Token(command) => console::access::token(command, &file?),
+        Command::Session(command) => console::access::session(command, &file?),
+        Command::Lockdown(command) => console::access::lockdown(&command, &file?),
         Command::Audit(command) => console::audit(&command, &file?),
     }
 }

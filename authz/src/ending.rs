@@ -5,9 +5,8 @@ use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx};
 use crate::Authz;
 use crate::status::{LISTED, LISTED_AFTER_EXPIRY};
 use crate::store::client_documents;
-use crate::store::clients;
-use crate::store::dead_tokens;
 use crate::store::grants::{self, Reason};
+use crate::store::{client_grants, clients, dead_tokens};
 
 /// Ends a grant and every token on it; false if it had ended before.
 ///
@@ -19,6 +18,18 @@ pub(crate) fn grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId, reason: Reason) ->
         authz.status.kill_grant(tx, id);
     }
     Ok(ended)
+}
+
+/// Ends what a client holds in its own name by this grant; whose it was, if there was one.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn own_grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId) -> Result<Option<ClientId>, Fault> {
+    let client = client_grants::revoke(tx, id)?;
+    if client.is_some() {
+        authz.status.kill_grant(tx, id);
+    }
+    Ok(client)
 }
 
 /// Ends every grant of a client, and what users let it have without being asked; how many grants ended

@@ -9,7 +9,7 @@ use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, Jti, Request, Scope, Secret, Tx};
 
 use crate::store::clients::Client;
-use crate::store::grants::{Grant, Reason};
+use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
 use crate::store::users;
 use crate::token::Minted;
@@ -62,6 +62,7 @@ impl Context<'_> {
         } else {
             None
         };
+        self.touch(grant)?;
         let claims = self.claims(grant, scope.clone(), 0);
         audit::append(
             self.tx,
@@ -81,6 +82,12 @@ impl Context<'_> {
                 .detail("dpop", false),
         )?;
         Ok(Minted { claims, refresh_token, scope })
+    }
+
+    /// Notes for the user when and from where the client was here last (REVOKE-07).
+    fn touch(&self, grant: &Grant) -> Result<(), Fault> {
+        let address = self.request.address.map(|address| address.to_string());
+        grants::touch(self.tx, &grant.id, address.as_deref())
     }
 
     /// The claims of a new access token on a grant (AT-02).

@@ -3,6 +3,7 @@
 //! A reader with the RFCs open finds each requirement as a function in a file named after the RFC's
 //! noun. SQL stands in `store`, oxide-auth in `oxide`, cookies in `session`.
 
+pub mod access;
 mod account;
 mod authorize;
 mod client_auth;

@@ -147,6 +147,11 @@ pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<(), Fault>
     authz.db.record(move |tx| sessions::touch(tx, &digest)).await
 }
 
+/// Sessions are alive that were signed in to after the first of these times and used after the second.
+pub(crate) fn alive_since(now: Timestamp) -> (Timestamp, Timestamp) {
+    (now - ABSOLUTE, now - IDLE)
+}
+
 fn is_alive(session: &Session, now: Timestamp) -> bool {
     now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
 }

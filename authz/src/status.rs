@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use shared::db::Conn;
 use shared::token_status::{Ceiling, Standing};
 use shared::{
     AccessToken, ClientId, Db, Fault, GrantId, Jti, ResourceUri, Scope, Timestamp, TokenStatus, Tx, UserId,
@@ -15,7 +16,7 @@ use shared::{
 use dead::Dead;
 use machines::{Machine, Machines, ResourceServer};
 
-use crate::store::{clients, dead_tokens, grants, users};
+use crate::store::{clients, dead_tokens, grants, settings, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
 pub(crate) const LISTED: Duration = Duration::from_mins(65);
@@ -23,6 +24,8 @@ pub(crate) const LISTED: Duration = Duration::from_mins(65);
 pub(crate) const LEEWAY: Duration = Duration::from_mins(1);
 /// How long a dead token stays listed after it expired (RS-08).
 pub(crate) const LISTED_AFTER_EXPIRY: Duration = Duration::from_mins(5);
+/// Tokens issued in this second or before are dead: Unix seconds, as text.
+const VOID_UNTIL: &str = "tokens_void_until";
 /// The implicit group of every user.
 const EVERYONE: &str = "everyone";
 
@@ -62,6 +65,8 @@ pub struct Status {
 
 #[derive(Default)]
 struct Live {
+    /// Tokens issued in this second or before are dead, whatever they stand on. JWTs know no less than seconds.
+    void_until: i64,
     dead_grants: Dead<GrantId>,
     /// Single access tokens, whose grants may be alive.
     dead_tokens: Dead<Jti>,
@@ -120,6 +125,35 @@ impl Status {
     pub(crate) fn kill_token(self: &Arc<Self>, tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) {
         let (status, jti, time) = (Arc::clone(self), jti.clone(), listed(expires_at, tx.now()));
         tx.before_commit(move || status.write().dead_tokens.list(jti, time));
+    }
+
+    /// Lets no token count that was issued so far, before the commit that makes it so. Its second is not over, so
+    /// what is issued in the rest of it does not count either.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn void_tokens_so_far(self: &Arc<Self>, tx: &Tx<'_>) -> Result<(), Fault> {
+        let second = tx.now().seconds();
+        settings::put(tx, VOID_UNTIL, &second.to_string())?;
+        let status = Arc::clone(self);
+        tx.before_commit(move || status.write().void_until = second);
+        Ok(())
+    }
+
+    /// Lets tokens count again that are issued after this moment: the clock was set back behind a moment until which
+    /// all are void, and those that were issued until then have ended with their keys.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn clock_was_set_back(self: &Arc<Self>, tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
+        let second = void_until(tx)?.min(now.seconds());
+        if second == i64::MIN {
+            return Ok(());
+        }
+        settings::put(tx, VOID_UNTIL, &second.to_string())?;
+        let status = Arc::clone(self);
+        tx.after_commit(move || status.write().void_until = second);
+        Ok(())
     }
 
     /// Makes a user's groups count: what they lose before the commit, what they gain after it. For a new user
@@ -244,24 +278,45 @@ impl Status {
 impl Live {
     fn read(db: &Db, groups: &Groups, now: Timestamp) -> Result<Self, Fault> {
         db.read(|conn| {
+            let void_until = void_until(conn)?;
+            // Tokens of grants that ended before that are dead because of it.
+            let voided = Timestamp::from_seconds(void_until.saturating_add(1)) - Duration::from_millis(1);
+            let ended_since = (now - LISTED).max(voided);
             let (mut dead_grants, mut dead_tokens) = (Dead::default(), Dead::default());
-            dead_grants.extend(grants::ended_since(conn, now - LISTED)?.into_iter().map(|id| (id, LISTED)));
+            dead_grants.extend(grants::ended_since(conn, ended_since)?.into_iter().map(|id| (id, LISTED)));
             let tokens = dead_tokens::expiring_after(conn, now - LISTED_AFTER_EXPIRY)?;
             dead_tokens.extend(tokens.into_iter().map(|(jti, expires)| (jti, listed(expires, now))));
-            let users = users::enabled_with_groups(conn)?;
             Ok(Self {
+                void_until,
                 dead_grants,
                 dead_tokens,
-                users: users
-                    .into_iter()
-                    .map(|(id, joined)| (id, Arc::new(groups.entitled(joined.iter().map(String::as_str)))))
-                    .collect(),
+                users: entitlements(conn, groups)?,
                 disabled_clients: clients::disabled(conn)?.into_iter().collect(),
                 trusted_clients: clients::trusted(conn)?.into_iter().collect(),
                 machines: Machines::read(conn, now)?,
             })
         })
     }
+}
+
+/// What each enabled user may be granted. Those who are in the same groups share it.
+fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Arc<Scope>>, Fault> {
+    let mut shared: HashMap<Vec<String>, Arc<Scope>> = HashMap::new();
+    let users = users::enabled_with_groups(conn)?.into_iter().map(|(id, joined)| {
+        if let Some(scope) = shared.get(&joined) {
+            return (id, Arc::clone(scope));
+        }
+        let scope = Arc::new(groups.entitled(joined.iter().map(String::as_str)));
+        shared.insert(joined, Arc::clone(&scope));
+        (id, scope)
+    });
+    Ok(users.collect())
+}
+
+/// Since when tokens count; always, if nothing ever ended them all.
+fn void_until(conn: &Conn<'_>) -> Result<i64, Fault> {
+    let Some(text) = settings::get(conn, VOID_UNTIL)? else { return Ok(i64::MIN) };
+    text.parse().map_err(|_| Fault::Corrupt(format!("a setting {VOID_UNTIL} that is no time")))
 }
 
 impl TokenStatus for Status {
@@ -275,7 +330,8 @@ impl TokenStatus for Status {
         };
         match entitled {
             Some(entitled)
-                if !live.dead_grants.lists(&token.grant_id)
+                if token.iat > live.void_until
+                    && !live.dead_grants.lists(&token.grant_id)
                     && !live.dead_tokens.lists(&token.jti)
                     && !live.disabled_clients.contains(&token.client_id) =>
             {

@@ -83,6 +83,7 @@ pub fn confirm(
     for grant in &ended {
         authz.status.kill_grant(tx, grant);
     }
+    authz.status.clock_was_set_back(tx, now)?;
     let confirmed = Confirmed {
         before,
         now,

@@ -75,6 +75,12 @@ impl UserId {
 }
 
 impl GrantId {
+    /// What somebody calls a grant; `None` if it cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = text.len() == 2 + 26 && text.starts_with("g_");
+        (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
+    }
+
     /// A new grant's id.
     pub fn random() -> Self {
         Self(format!("g_{}", random_128()))

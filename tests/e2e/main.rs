@@ -1,5 +1,6 @@
 //! Stories: a whole server, asked over HTTP as clients and browsers ask it.
 
+mod access;
 mod assertion;
 mod authorize;
 mod browser;

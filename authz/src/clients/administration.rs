@@ -12,7 +12,7 @@ use super::preregistered::{Description, Mistake, Preregistered};
 use crate::Authz;
 use crate::ending;
 use crate::people::accepted;
-use crate::store::client_reports::{self, Standing};
+use crate::store::client_reports::{self, Standing, Whose};
 use crate::store::client_secrets;
 use crate::store::clients::{self, AuthMethod, Client, Source, Stopped, Trust};
 use crate::store::grants::Reason;
@@ -422,6 +422,9 @@ fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
         redirect_uris: client.redirect_uris.iter().map(redirect).collect(),
         scope: client.scope.clone(),
         secrets: client_reports::secrets(tx, id, now)?.into_iter().map(secret).collect(),
-        access: client_reports::access(tx, id, now)?.into_iter().map(access).collect(),
+        access: client_reports::access(tx, Whose { user: None, client: Some(id) }, now, u32::MAX)?
+            .into_iter()
+            .map(access)
+            .collect(),
     })
 }

@@ -165,6 +165,7 @@ fn mint(
     successor: Secret,
     name: Name,
 ) -> Result<Minted, Fault> {
+    cx.touch(grant)?;
     let claims = cx.claims(grant, scope.clone(), leaf.generation);
     audit::append(
         cx.tx,

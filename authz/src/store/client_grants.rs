@@ -3,6 +3,15 @@
 use shared::db::params;
 use shared::{ClientId, Fault, GrantId, ResourceUri, Tx};
 
+/// Ends a grant; the client that had it, if there was one.
+pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId) -> Result<Option<ClientId>, Fault> {
+    tx.query_row(
+        "UPDATE client_grant SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL RETURNING client_id",
+        params![id, tx.now()],
+        |row| row.get(0),
+    )
+}
+
 /// The grant of a client for a resource; it is made if there is none that is alive.
 pub(crate) fn live(tx: &Tx<'_>, client: &ClientId, resource: &ResourceUri) -> Result<GrantId, Fault> {
     let found = tx.query_row(

@@ -18,11 +18,13 @@ pub(crate) struct Standing {
     pub users: u32,
 }
 
-/// A live grant that a user gave the client.
+/// A live grant: what a user lets a client do.
 pub(crate) struct Access {
     pub grant_id: GrantId,
     pub user_id: UserId,
     pub user: String,
+    pub client_id: ClientId,
+    pub client: String,
     pub resource: ResourceUri,
     pub scope: Scope,
     pub created_at: Timestamp,
@@ -71,24 +73,49 @@ pub(crate) fn one(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Opti
     conn.query_row(&format!("{STANDING} WHERE id = ?2"), params![now, id], standing)
 }
 
-/// Who uses a client: its live grants, the newest first.
-pub(crate) fn access(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Vec<Access>, Fault> {
+/// Whose grants.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Whose<'a> {
+    pub user: Option<&'a UserId>,
+    pub client: Option<&'a ClientId>,
+}
+
+/// Live grants, the newest first, `most` of them.
+pub(crate) fn access(
+    conn: &Conn<'_>,
+    whose: Whose<'_>,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Access>, Fault> {
+    // Different statements, so that each goes by an index.
+    let condition = match whose {
+        Whose { user: None, client: None } => "?1 IS NULL AND ?2 IS NULL",
+        Whose { user: Some(_), client: None } => "g.user_id = ?1 AND ?2 IS NULL",
+        Whose { user: None, client: Some(_) } => "?1 IS NULL AND g.client_id = ?2",
+        Whose { user: Some(_), client: Some(_) } => "g.user_id = ?1 AND g.client_id = ?2",
+    };
     conn.query(
-        "SELECT g.id, g.user_id, u.name, g.resource, g.scope, g.created_at, g.last_used_at, g.expires_at, g.address
-         FROM access_grant g JOIN user u ON u.id = g.user_id
-         WHERE g.client_id = ?1 AND g.revoked_at IS NULL AND g.expires_at > ?2 ORDER BY g.created_at DESC, g.id",
-        params![id, now],
+        &format!(
+            "SELECT g.id, g.user_id, u.name, g.client_id, c.name, g.resource, g.scope, g.created_at, g.last_used_at,
+                    g.expires_at, g.address
+             FROM access_grant g JOIN user u ON u.id = g.user_id JOIN client c ON c.id = g.client_id
+             WHERE {condition} AND g.revoked_at IS NULL AND g.expires_at > ?3
+             ORDER BY g.created_at DESC, g.id LIMIT ?4"
+        ),
+        params![whose.user, whose.client, now, most],
         |row| {
             Ok(Access {
                 grant_id: row.get(0)?,
                 user_id: row.get(1)?,
                 user: row.get(2)?,
-                resource: row.get(3)?,
-                scope: row.get(4)?,
-                created_at: row.get(5)?,
-                last_used_at: row.get(6)?,
-                expires_at: row.get(7)?,
-                address: row.get(8)?,
+                client_id: row.get(3)?,
+                client: row.get(4)?,
+                resource: row.get(5)?,
+                scope: row.get(6)?,
+                created_at: row.get(7)?,
+                last_used_at: row.get(8)?,
+                expires_at: row.get(9)?,
+                address: row.get(10)?,
             })
         },
     )

@@ -29,6 +29,9 @@ pub(crate) enum Reason {
     UserDisabled,
     PasskeyStolen,
     RevokedByClient,
+    RevokedByAdministrator,
+    /// Everything ended.
+    Lockdown,
     ClientDisabled,
     /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
     ClientChanged,
@@ -45,6 +48,8 @@ impl Reason {
             Self::UserDisabled => "user_disabled",
             Self::PasskeyStolen => "passkey_stolen",
             Self::RevokedByClient => "revoked_by_client",
+            Self::RevokedByAdministrator => "revoked_by_administrator",
+            Self::Lockdown => "lockdown",
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",
             Self::ClockSetBack => "clock_set_back",
@@ -132,6 +137,24 @@ pub(crate) fn revoke_all_through(
     Ok(ended)
 }
 
+/// Forgets what a user let a client have without being asked again, where this grant is for.
+pub(crate) fn forget_consent(tx: &Tx<'_>, grant: &Grant) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 AND resource = ?3",
+        params![grant.user_id, grant.client_id, grant.resource],
+    )?;
+    Ok(())
+}
+
+/// Notes that a client got a token on a grant, from this address.
+pub(crate) fn touch(tx: &Tx<'_>, id: &GrantId, address: Option<&str>) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE access_grant SET last_used_at = ?2, address = coalesce(?3, address) WHERE id = ?1",
+        params![id, tx.now(), address],
+    )?;
+    Ok(())
+}
+
 /// Ends what a client holds in its own name (CC-01). Whoever calls it publishes it.
 pub(crate) fn revoke_own(tx: &Tx<'_>, client: &ClientId) -> Result<Vec<GrantId>, Fault> {
     tx.query(
@@ -187,8 +210,9 @@ pub(crate) fn seen_generation(conn: &Conn<'_>, id: &GrantId) -> Result<Option<u3
 /// Records that an access token of this generation was presented (REFRESH-06).
 pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE access_grant SET seen_generation = ?2 WHERE id = ?1 AND coalesce(seen_generation, -1) < ?2",
-        params![id, generation],
+        "UPDATE access_grant SET seen_generation = ?2, last_used_at = ?3
+         WHERE id = ?1 AND coalesce(seen_generation, -1) < ?2",
+        params![id, generation, tx.now()],
     )?;
     Ok(())
 }

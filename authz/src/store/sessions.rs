@@ -14,6 +14,42 @@ pub(crate) struct Session {
     pub seen_at: Timestamp,
 }
 
+/// A session as it is listed, with whose it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub digest: Digest,
+    pub user_id: UserId,
+    pub user: String,
+    pub auth_time: Timestamp,
+    pub seen_at: Timestamp,
+    pub address: Option<String>,
+}
+
+/// Sessions begun and used after these times, of one user or of everybody; the newest first.
+pub(crate) fn list(
+    conn: &Conn<'_>,
+    user: Option<&UserId>,
+    signed_in_after: Timestamp,
+    seen_after: Timestamp,
+) -> Result<Vec<Listed>, Fault> {
+    conn.query(
+        "SELECT s.digest, s.user_id, u.name, s.auth_time, s.seen_at, s.address FROM session s JOIN user u ON u.id = s.user_id
+         WHERE (?1 IS NULL OR s.user_id = ?1) AND s.auth_time > ?2 AND s.seen_at > ?3
+         ORDER BY s.auth_time DESC, s.digest",
+        params![user, signed_in_after, seen_after],
+        |row| {
+            Ok(Listed {
+                digest: row.get(0)?,
+                user_id: row.get(1)?,
+                user: row.get(2)?,
+                auth_time: row.get(3)?,
+                seen_at: row.get(4)?,
+                address: row.get(5)?,
+            })
+        },
+    )
+}
+
 /// Starts a session.
 pub(crate) fn insert(tx: &Tx<'_>, session: &Session, credential: &[u8]) -> Result<(), Fault> {
     tx.execute(

@@ -1,0 +1,190 @@
+//! Who may do what at this moment, as an administrator at the console sees and ends it: grants, single tokens,
+//! browser sessions, or everything at once (REVOKE-07, SESSION-06, REFRESH-08).
+
+mod lockdown;
+mod sessions;
+
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::{ClientId, Fault, GrantId, Jti, Scope, Secret, Timestamp, Tx, UserId};
+
+use crate::people::accepted;
+use crate::status::{LEEWAY, LISTED};
+use crate::store::client_reports::{self, Access, Whose};
+use crate::store::clients;
+use crate::store::grants::{self, Reason};
+use crate::store::refresh_tokens;
+use crate::store::users;
+use crate::{Authz, ending};
+
+pub use lockdown::{BlastRadius, lock_down, measure};
+pub use sessions::{Session, end_session, end_sessions_of, sessions};
+
+/// How many grants one answer lists at most.
+const MOST: u32 = 1000;
+
+/// What one person lets one client do. Times are Unix milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    pub id: GrantId,
+    pub user_id: UserId,
+    pub user: String,
+    pub client_id: ClientId,
+    pub client: String,
+    pub resource: String,
+    pub scope: Scope,
+    pub created_at: i64,
+    pub last_used_at: Option<i64>,
+    pub expires_at: i64,
+    /// Where the client called from when it last got a token.
+    pub address: Option<String>,
+}
+
+impl From<Access> for Grant {
+    fn from(access: Access) -> Self {
+        Self {
+            id: access.grant_id,
+            user_id: access.user_id,
+            user: access.user,
+            client_id: access.client_id,
+            client: access.client,
+            resource: access.resource.to_string(),
+            scope: access.scope,
+            created_at: access.created_at.0,
+            last_used_at: access.last_used_at.map(|at| at.0),
+            expires_at: access.expires_at.0,
+            address: access.address,
+        }
+    }
+}
+
+/// A token that was ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// An access token; its grant goes on.
+    AccessToken(String),
+    /// A refresh token: this is the grant that ended with it.
+    Grant(GrantId),
+}
+
+/// Why a command about access is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no user `{0}`; `portcullis user list` shows them all")]
+    UserUnknown(String),
+    #[error("there is no client `{0}`; `portcullis client list` shows them all")]
+    ClientUnknown(String),
+    #[error("there is no grant `{0}`, or it has ended; `portcullis grant list` shows those there are")]
+    GrantUnknown(String),
+    #[error("this is no token of this server, and no `jti`")]
+    TokenUnknown,
+    #[error("this token has expired, or was ended before")]
+    TokenDead,
+    #[error("there is no session `{0}`; `portcullis session list` shows those there are")]
+    SessionUnknown(String),
+}
+
+/// A refusal is an answer and commits nothing; a fault rolls back.
+pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
+
+/// The grants of a user, of a client, of both, or all; the newest, if there are very many.
+///
+/// # Errors
+/// The database's fault.
+pub fn grants(tx: &Tx<'_>, user: Option<&str>, client: Option<&str>) -> Answer<Vec<Grant>> {
+    let user = match user {
+        Some(who) => Some(accepted!(user_id(tx, who)?)),
+        None => None,
+    };
+    let client = match client {
+        Some(who) => Some(accepted!(client_id(tx, who)?)),
+        None => None,
+    };
+    let whose = Whose { user: user.as_ref(), client: client.as_ref() };
+    let found = client_reports::access(tx, whose, tx.now(), MOST)?;
+    Ok(Ok(found.into_iter().map(Grant::from).collect()))
+}
+
+/// Ends a grant, and what was remembered of it, so that its client must ask again. What a client holds in its own
+/// name ends too; it can come back with its credentials.
+///
+/// # Errors
+/// The database's fault.
+pub fn revoke_grant(authz: &Authz, tx: &Tx<'_>, uid: u32, id: &str) -> Answer<GrantId> {
+    let unknown = || Refusal::GrantUnknown(id.to_owned());
+    let Some(id) = GrantId::parse(id) else { return Ok(Err(unknown())) };
+    let event = Event::allowed(Name::TokenRevoked).by_console(uid).grant(&id).detail("token", "grant");
+    let event = if let Some(grant) = grants::find(tx, &id)? {
+        if !ending::grant(authz, tx, &id, Reason::RevokedByAdministrator)? {
+            return Ok(Err(unknown()));
+        }
+        grants::forget_consent(tx, &grant)?;
+        event.subject(grant.user_id.as_str()).client(&grant.client_id).resource(&grant.resource)
+    } else {
+        let Some(client) = ending::own_grant(authz, tx, &id)? else { return Ok(Err(unknown())) };
+        event.subject(client.as_str()).client(&client)
+    };
+    audit::append(tx, event)?;
+    Ok(Ok(id))
+}
+
+/// Ends one access token, given whole or by its `jti`; or, with a refresh token, the grant that it renews.
+///
+/// # Errors
+/// The database's fault.
+pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, token: &str) -> Answer<Ended> {
+    let token = token.trim();
+    if let Ok(jti) = token.parse::<Jti>() {
+        // How long it lives is not known; no token lives longer than this.
+        return end_token(authz, tx, uid, &jti, tx.now() + LISTED, |event| event);
+    }
+    if let Some(refresh_token) = refresh_tokens::find(tx, &Secret::presented(token).digest())? {
+        let ended = revoke_grant(authz, tx, uid, refresh_token.grant_id.as_str())?;
+        return Ok(ended.map(Ended::Grant).map_err(|_| Refusal::TokenDead));
+    }
+    let Ok(verified) = authz.keys.verifier().verify(token) else { return Ok(Err(Refusal::TokenUnknown)) };
+    let token = verified.token;
+    if token.iss != authz.issuer.as_str() {
+        return Ok(Err(Refusal::TokenUnknown));
+    }
+    if tx.now() >= token.expires() + LEEWAY {
+        return Ok(Err(Refusal::TokenDead));
+    }
+    end_token(authz, tx, uid, &token.jti, token.expires(), |event| {
+        event.subject(&token.sub).client(&token.client_id).grant(&token.grant_id).resource(&token.aud)
+    })
+}
+
+fn end_token(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    jti: &Jti,
+    expires_at: Timestamp,
+    about: impl FnOnce(Event) -> Event,
+) -> Answer<Ended> {
+    if !ending::token(authz, tx, jti, expires_at)? {
+        return Ok(Err(Refusal::TokenDead));
+    }
+    let event = Event::allowed(Name::TokenRevoked).by_console(uid).jti(jti.as_str());
+    audit::append(tx, about(event).detail("token", "access_token"))?;
+    Ok(Ok(Ended::AccessToken(jti.to_string())))
+}
+
+fn user_id(tx: &Tx<'_>, who: &str) -> Answer<UserId> {
+    let found = users::find_by_name_or_id(tx, who)?;
+    Ok(found.map(|user| user.id).ok_or_else(|| Refusal::UserUnknown(who.to_owned())))
+}
+
+/// A client's id; or else the only one of this name.
+fn client_id(tx: &Tx<'_>, who: &str) -> Answer<ClientId> {
+    if let Some(id) = ClientId::parse(who)
+        && clients::find(tx, &id)?.is_some()
+    {
+        return Ok(Ok(id));
+    }
+    let mut named = clients::named(tx, who)?.into_iter();
+    let only = named.next().filter(|_| named.next().is_none());
+    Ok(only.ok_or_else(|| Refusal::ClientUnknown(who.to_owned())))
+}

@@ -1,0 +1,91 @@
+//! Browser sessions, seen and ended by an administrator (SESSION-06).
+
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::{Fault, Tx, UserId};
+
+use super::{Answer, Refusal, user_id};
+use crate::people::accepted;
+use crate::session;
+use crate::store::sessions::{self, Listed};
+
+/// How many digits of a session's digest name it.
+const DIGITS: usize = 16;
+
+/// Somebody's browser that is signed in. Times are Unix milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// The beginning of SHA-256 of its cookie, in hexadecimal: it names the session and cannot be used as it.
+    pub id: String,
+    pub user_id: UserId,
+    pub user: String,
+    pub signed_in_at: i64,
+    pub seen_at: i64,
+    /// Where the browser was when it signed in.
+    pub address: Option<String>,
+}
+
+impl From<&Listed> for Session {
+    fn from(listed: &Listed) -> Self {
+        Self {
+            id: name(listed),
+            user_id: listed.user_id.clone(),
+            user: listed.user.clone(),
+            signed_in_at: listed.auth_time.0,
+            seen_at: listed.seen_at.0,
+            address: listed.address.clone(),
+        }
+    }
+}
+
+fn name(listed: &Listed) -> String {
+    listed.digest.hex()[..DIGITS].to_owned()
+}
+
+/// The sessions that are alive, of one user or of everybody; the newest first.
+///
+/// # Errors
+/// The database's fault.
+pub fn sessions(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Session>> {
+    let user = match user {
+        Some(who) => Some(accepted!(user_id(tx, who)?)),
+        None => None,
+    };
+    Ok(Ok(alive(tx, user.as_ref())?.iter().map(Session::from).collect()))
+}
+
+/// Ends a session. What its user let clients do goes on (REFRESH-08).
+///
+/// # Errors
+/// The database's fault.
+pub fn end_session(tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Session> {
+    let wanted = id.to_ascii_lowercase();
+    let found = alive(tx, None)?.into_iter().find(|listed| name(listed) == wanted);
+    let Some(found) = found else { return Ok(Err(Refusal::SessionUnknown(id.to_owned()))) };
+    end(tx, uid, &found)?;
+    Ok(Ok(Session::from(&found)))
+}
+
+/// Ends all sessions of a user.
+///
+/// # Errors
+/// The database's fault.
+pub fn end_sessions_of(tx: &Tx<'_>, uid: u32, user: &str) -> Answer<Vec<Session>> {
+    let user = accepted!(user_id(tx, user)?);
+    let ended = alive(tx, Some(&user))?;
+    for session in &ended {
+        end(tx, uid, session)?;
+    }
+    Ok(Ok(ended.iter().map(Session::from).collect()))
+}
+
+fn alive(tx: &Tx<'_>, user: Option<&UserId>) -> Result<Vec<Listed>, Fault> {
+    let (signed_in_after, seen_after) = session::alive_since(tx.now());
+    sessions::list(tx, user, signed_in_after, seen_after)
+}
+
+fn end(tx: &Tx<'_>, uid: u32, session: &Listed) -> Result<(), Fault> {
+    sessions::delete(tx, &session.digest)?;
+    let event = Event::allowed(Name::SessionEnded).by_console(uid).subject(session.user_id.as_str());
+    audit::append(tx, event.detail("because", "administrator"))
+}

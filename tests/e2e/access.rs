@@ -1,0 +1,278 @@
+//! Ending access at the console: grants, tokens, browser sessions, and everything at once.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
+use crate::process::{PORTCULLIS, complaint, portcullis};
+
+async fn someone() -> (TestApp, Browser, Client, Tokens) {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let tokens = app.tokens(&mut browser, &client).await;
+    (app, browser, client, tokens)
+}
+
+async fn works(app: &TestApp, tokens: &Tokens) -> bool {
+    app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
+}
+
+/// A command that is refused: what it says.
+fn refused(app: &TestApp, arguments: &[&str]) -> String {
+    let data = app.data_dir();
+    let output = portcullis(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat());
+    assert!(!output.status.success(), "{arguments:?}");
+    complaint(&output)
+}
+
+/// A command with something on standard input.
+fn with_input(app: &TestApp, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(PORTCULLIS);
+    command.args(arguments).args(["--json", "--data-dir"]).arg(app.data_dir());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn grant_of(tokens: &Tokens) -> String {
+    tokens.claims()["grant_id"].as_str().unwrap().to_owned()
+}
+
+/// REVOKE-07: an administrator sees what people let clients do, with all that is known of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_are_listed() {
+    let (app, mut ada, client, tokens) = someone().await;
+    let mut bob = app.enrol("bob", &[]).await;
+    let other = app.client().await;
+    let of_bob = app.tokens(&mut bob, &client).await;
+    let last = app.tokens(&mut ada, &other).await;
+    app.clock.advance(Duration::from_mins(5));
+    let refreshed = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
+    let listed = |arguments: &[&str]| -> Vec<Value> {
+        let answer = app.console(&[&["grant", "list"], arguments].concat());
+        answer["grants"].as_array().unwrap().clone()
+    };
+    let ids = |arguments: &[&str]| -> Vec<String> {
+        let mut ids: Vec<_> =
+            listed(arguments).iter().map(|g| g["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    };
+    let sorted = |mut ids: Vec<String>| {
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&[]), sorted(vec![grant_of(&tokens), grant_of(&of_bob), grant_of(&last)]));
+    assert_eq!(ids(&["--user", "ada"]), sorted(vec![grant_of(&tokens), grant_of(&last)]));
+    assert_eq!(ids(&["--client", &client.id]), sorted(vec![grant_of(&tokens), grant_of(&of_bob)]));
+    assert_eq!(ids(&["--client", &other.id, "--user", "bob"]), Vec::<String>::new());
+    let grant = listed(&["--user", "ada", "--client", &client.id])[0].clone();
+    assert_eq!((&grant["user"], &grant["client"]), (&json!("ada"), &json!("Test client")));
+    assert_eq!((&grant["scope"], &grant["resource"]), (&json!("docs.read"), &json!(app.mcp_url())));
+    assert_eq!(grant["last_used_at"].as_i64().unwrap() - grant["created_at"].as_i64().unwrap(), 300_000);
+    assert_eq!(grant["address"], "127.0.0.1");
+    assert!(works(&app, &refreshed).await);
+    assert!(refused(&app, &["grant", "list", "--user", "nobody"]).contains("user list"));
+    assert!(
+        refused(&app, &["grant", "list", "--client", "Test client"]).contains("client list"),
+        "two have it"
+    );
+}
+
+/// REVOKE-07, REFRESH-08, RS-08: one grant ends at the next request; the others go on, and the record names the console.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_grant_is_ended() {
+    let (app, mut browser, client, tokens) = someone().await;
+    let other = app.tokens(&mut browser, &client).await;
+    assert!(works(&app, &tokens).await);
+    app.console(&["grant", "revoke", &grant_of(&tokens)]);
+    assert!(!works(&app, &tokens).await);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
+    assert!(works(&app, &other).await);
+    let record = app.audit().into_iter().find(|r| r["event"] == "token.revoked").unwrap();
+    assert_eq!(
+        (&record["actor"]["type"], &record["grant_id"]),
+        (&json!("console"), &json!(grant_of(&tokens)))
+    );
+    for unknown in [grant_of(&tokens).as_str(), "g_aaaaaaaaaaaaaaaaaaaaaaaaaa", "x", "g_"] {
+        assert!(refused(&app, &["grant", "revoke", unknown]).contains("grant list"), "{unknown}");
+    }
+}
+
+/// REVOKE-07: a single access token, by its `jti` or whole; a refresh token takes its grant along.
+#[tokio::test(flavor = "multi_thread")]
+async fn single_tokens_are_ended() {
+    let (app, _, client, first) = someone().await;
+    let second = Tokens::of(app.refresh(&client, &first.refresh).await).await;
+    let third = Tokens::of(app.refresh(&client, &second.refresh).await).await;
+    let jti = first.claims()["jti"].as_str().unwrap().to_owned();
+    assert_eq!(app.console(&["token", "revoke", &jti])["revoked"]["access_token"], jti);
+    assert!(!works(&app, &first).await && works(&app, &second).await);
+    let ended = with_input(&app, &["token", "revoke"], &format!("{}\n", second.access));
+    assert!(ended.status.success(), "{}", complaint(&ended));
+    assert!(!works(&app, &second).await && works(&app, &third).await);
+    for (input, says) in [
+        (second.access.as_str(), "ended before"),
+        ("", "nothing came"),
+        ("rt_unknown", "no token of this server"),
+        (&third.access[1..], "no token of this server"),
+        ("3yuupoygj2bnrezpak254f2sjy", "no token of this server"),
+    ] {
+        let output = with_input(&app, &["token", "revoke"], input);
+        assert!(
+            !output.status.success() && complaint(&output).contains(says),
+            "{input}: {}",
+            complaint(&output)
+        );
+    }
+    assert!(refused(&app, &["token", "revoke", &third.access]).contains("standard input"));
+    let ended = with_input(&app, &["token", "revoke"], &third.refresh);
+    let ended: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(ended["revoked"]["grant"], grant_of(&third));
+    assert!(!works(&app, &third).await);
+    let app = app.restart().await;
+    assert!(!works(&app, &first).await, "by its jti alone, over a restart too");
+    let records = app.audit();
+    let revoked = records.iter().filter(|r| r["event"] == "token.revoked" && r["actor"]["type"] == "console");
+    assert_eq!(revoked.count(), 3);
+    let logged = records.iter().map(Value::to_string).collect::<String>();
+    assert!(!logged.contains(&third.access) && !logged.contains(&third.refresh), "no token is on record");
+}
+
+/// SESSION-06, REFRESH-08: browsers that are signed in are listed and signed out; what they allowed goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_sessions_are_ended() {
+    let (app, mut ada, _, tokens) = someone().await;
+    // On loopback the answer to a client ended the session.
+    ada.sign_in(&app, None).await;
+    let mut bob = app.enrol("bob", &[]).await;
+    let listed = |arguments: &[&str]| -> Vec<Value> {
+        let answer = app.console(&[&["session", "list"], arguments].concat());
+        answer["sessions"].as_array().unwrap().clone()
+    };
+    assert_eq!(listed(&[]).len(), 2);
+    let of_bob = listed(&["--user", "bob"]);
+    assert_eq!((of_bob.len(), &of_bob[0]["user"]), (1, &json!("bob")));
+    let is_signed_in = async |browser: &mut Browser| {
+        let home = browser.get(&app, &app.url("/")).await.text().await.unwrap();
+        home.contains("data-testid=\"user-name\"")
+    };
+    assert!(is_signed_in(&mut bob).await && is_signed_in(&mut ada).await);
+    let id = of_bob[0]["id"].as_str().unwrap();
+    app.console(&["session", "end", id]);
+    assert!(!is_signed_in(&mut bob).await && is_signed_in(&mut ada).await);
+    assert!(refused(&app, &["session", "end", id]).contains("session list"));
+    assert_eq!(app.console(&["session", "end", "--user", "ada"])["ended"].as_array().unwrap().len(), 1);
+    assert!(!is_signed_in(&mut ada).await);
+    assert!(works(&app, &tokens).await);
+    let ended = |r: &&Value| r["event"] == "session.ended" && r["actor"]["type"] == "console";
+    assert_eq!(app.audit().iter().filter(ended).count(), 2);
+}
+
+/// REFRESH-08, RS-08, STORE-06: everything ends at once, is asked for first, and a restart brings none of it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lockdown_ends_everything() {
+    let (app, mut ada, client, tokens) = someone().await;
+    let robot =
+        app.console(&["client", "add", "Robot", "--secret", "--client-credentials", "--scope", "docs.read"]);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (id, secret) = (text(&robot["client"]["id"]), text(&robot["client_secret"]));
+    let own = async |app: &TestApp| {
+        let mcp = app.mcp_url();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &id),
+            ("client_secret", &secret),
+            ("resource", &mcp),
+        ];
+        text(&app.token(&form).await.json::<Value>().await.unwrap()["access_token"])
+    };
+    let search = async |app: &TestApp, token: &str| {
+        app.call_tool(token, "docs_search", json!({"query": "falcon"})).await.status()
+    };
+    let token = own(&app).await;
+    assert_eq!(search(&app, &token).await, 200);
+    ada.sign_in(&app, None).await;
+    let link = text(&app.console(&["user", "add", "bob"])["link"]);
+    let code = ada.authorize(&app, &client).await;
+    ada.sign_in(&app, None).await;
+
+    let asked = with_input(&app, &["lockdown"], "");
+    assert!(!asked.status.success());
+    assert!(
+        complaint(&asked).contains("2 grants (1 user, 1 client), 1 grant of a client to itself"),
+        "{}",
+        complaint(&asked)
+    );
+    assert!(works(&app, &tokens).await, "it was only asked");
+
+    let ended = app.console(&["lockdown", "--yes"]);
+    assert_eq!((&ended["ended"]["grants"], &ended["ended"]["links"]), (&json!(2), &json!(1)));
+    assert!(!works(&app, &tokens).await);
+    assert_eq!(search(&app, &token).await, 401);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
+    assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
+    let home = ada.get(&app, &app.url("/")).await.text().await.unwrap();
+    assert!(!home.contains("data-testid=\"user-name\""));
+    let mut bob = Browser::new();
+    assert_ne!(bob.follow_link(&app, &link).await.status(), StatusCode::OK);
+    let record = app.audit().into_iter().find(|r| r["event"] == "token.revoked").unwrap();
+    assert_eq!(
+        (&record["actor"]["type"], &record["detail"]["token"]),
+        (&json!("console"), &json!("everything"))
+    );
+
+    let app = app.restart().await;
+    assert!(!works(&app, &tokens).await);
+    assert_eq!(search(&app, &token).await, 401);
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(search(&app, &own(&app).await).await, 200, "its credentials stay");
+    assert!(works(&app, &app.tokens(&mut ada, &client).await).await, "passkeys stay");
+    let app = app.restart().await;
+    assert_eq!(search(&app, &token).await, 401);
+}
+
+/// ADMIN-05: the same without a server, under the directory's lock; the server finds it so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ended_without_a_server_stays_ended() {
+    let (app, mut browser, client, first) = someone().await;
+    let second = app.tokens(&mut browser, &client).await;
+    let third = app.tokens(&mut browser, &client).await;
+    let (grant, jti) = (grant_of(&first), second.claims()["jti"].as_str().unwrap().to_owned());
+    let data = app.data_dir();
+    let stopped = app.stop().await;
+    for arguments in [&["grant", "revoke", &grant][..], &["token", "revoke", &jti]] {
+        let output = portcullis(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{}", complaint(&output));
+    }
+    let app = stopped.start().await;
+    assert!(!works(&app, &first).await && !works(&app, &second).await && works(&app, &third).await);
+    let stopped = app.stop().await;
+    let output = portcullis(&["lockdown", "--yes", "--data-dir", data.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let app = stopped.start().await;
+    assert!(!works(&app, &third).await);
+}
+
+/// OPS-04: a lockdown on a clock that was wrong does not last until that time comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lockdown_in_a_wrong_time_ends_with_it() {
+    let (app, mut browser, client, _) = someone().await;
+    let right = app.clock.now();
+    app.clock.set(right + Duration::from_hours(24));
+    let within = app.tokens(&mut browser, &client).await;
+    app.console(&["lockdown", "--yes"]);
+    app.clock.set(right + Duration::from_mins(1));
+    app.console(&["clock", "confirm", "--yes"]);
+    app.clock.advance(Duration::from_secs(1));
+    let after = app.tokens(&mut browser, &client).await;
+    assert!(works(&app, &after).await && !works(&app, &within).await);
+    let app = app.restart().await;
+    assert!(works(&app, &after).await && !works(&app, &within).await);
+}
