@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use authz::RegistrationMode;
 use authz::clients::configuration::{self, Configured};
 use keys::Seal;
 use resource::catalogue::BuiltIn;
@@ -61,6 +62,8 @@ struct Report {
     data_dir: PathBuf,
     /// None for the built-in handbook.
     docs: Option<PathBuf>,
+    /// Who may register a client.
+    registration: &'static str,
     groups: BTreeMap<String, Vec<String>>,
     scopes: Vec<ScopeReport>,
     tools: Vec<ToolReport>,
@@ -106,6 +109,7 @@ impl Report {
             listen: file.listen_or_default().to_owned(),
             data_dir: file.data_dir_or_default(),
             docs: file.docs.clone(),
+            registration: registration(file.registration.mode),
             groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
             scopes: Vec::new(),
             tools: Vec::new(),
@@ -224,6 +228,14 @@ fn list(scope: &Scope) -> Vec<String> {
     scope.iter().map(str::to_owned).collect()
 }
 
+fn registration(mode: RegistrationMode) -> &'static str {
+    match mode {
+        RegistrationMode::Open => "open",
+        RegistrationMode::Token => "token",
+        RegistrationMode::Off => "off",
+    }
+}
+
 /// What `serve` would find in the data directory; one that is missing can be made.
 fn open(dir: &Path, seal_key: &SealKey) -> anyhow::Result<()> {
     let writable = |path: &Path| {
@@ -263,6 +275,7 @@ impl fmt::Display for Report {
         writeln!(f, "Listen         {}", self.listen)?;
         writeln!(f, "Data           {}", self.data_dir.display())?;
         writeln!(f, "Documents      {}", or(&self.docs, "the built-in handbook"))?;
+        writeln!(f, "Registration   {}", self.registration)?;
         let groups =
             self.groups.iter().map(|(name, scopes)| [name.clone(), or_nothing(scopes), String::new()]);
         columns(f, "Groups", groups)?;

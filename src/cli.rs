@@ -7,6 +7,7 @@ pub mod clock;
 pub mod duration;
 pub mod keys;
 pub mod people;
+pub mod registration_tokens;
 pub mod resource_servers;
 
 use std::path::PathBuf;
@@ -69,6 +70,9 @@ pub enum Command {
     /// End everything at once: every token, every grant, every session, every unused link. Shows first how much that
     /// is, and asks.
     Lockdown(access::Lockdown),
+    /// Say who may register clients, where that needs a token.
+    #[command(subcommand)]
+    RegistrationToken(registration_tokens::RegistrationToken),
     /// Read the audit log, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(Audit),

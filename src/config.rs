@@ -6,6 +6,7 @@ mod clients;
 mod file;
 mod front;
 mod keys;
+mod registration;
 mod signing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

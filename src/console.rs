@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod keys;
 pub(crate) mod people;
 mod print;
+pub(crate) mod registration_tokens;
 pub(crate) mod resource_servers;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod client_documents;
 pub mod clients;
 pub mod clock;
 pub mod keys;
+pub mod registration_tokens;
 pub mod resource_servers;
 
 use std::fs::{self, File, Permissions};
@@ -87,6 +88,7 @@ pub enum Request {
     ResourceServer(resource_servers::Request),
     Access(access::Request),
     ClientDocument(Command),
+    RegistrationToken(registration_tokens::Request),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,6 +261,7 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::Key(_) | Request::Clock(_) => Answer::error("unknown_command", "this is done elsewhere"),
         Request::Access(request) => access::execute(authz, tx, uid, request)?,
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
+        Request::RegistrationToken(request) => registration_tokens::execute(authz, tx, uid, request)?,
     })
 }
 

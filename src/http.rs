@@ -233,12 +233,18 @@ impl Cors {
             "/.well-known/oauth-authorization-server" | "/.well-known/jwks.json" | "/jwks.json" => {
                 Some(Self { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" })
             }
-            "/token" | "/revoke" | "/register" => Some(Self {
-                methods: "POST",
-                allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
-                expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",
-            }),
+            "/token" | "/revoke" | "/register" => Some(Self::of_client_endpoint("POST")),
+            // RFC 7592
+            _ if path.starts_with("/register/") => Some(Self::of_client_endpoint("GET, PUT, DELETE")),
             _ => None,
+        }
+    }
+
+    fn of_client_endpoint(methods: &'static str) -> Self {
+        Self {
+            methods,
+            allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
+            expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",
         }
     }
 

@@ -41,6 +41,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Token(command) => console::access::token(command, &file?),
         Command::Session(command) => console::access::session(command, &file?),
         Command::Lockdown(command) => console::access::lockdown(&command, &file?),
+        Command::RegistrationToken(command) => {
+            console::registration_tokens::registration_token(command, &file?)
+        }
         Command::Audit(command) => console::audit(&command, &file?),
     }
 }

@@ -30,6 +30,8 @@ use crate::{rotation, timekeeping};
 
 /// How often counted refusals are written down.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How often what nobody uses is looked for.
+const SWEEP: Duration = Duration::from_hours(1);
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -121,12 +123,13 @@ impl Server {
         let commands =
             tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
+        let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
         let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));
         let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, timekeeping, rotating);
+        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating);
         resource.flush().await;
         counts(&base).flush(true).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
@@ -171,6 +174,17 @@ async fn flush(resource: Resource, counts: Counts, stop: CancellationToken) {
                 resource.flush().await;
                 counts.flush(false).await;
             }
+        }
+    }
+}
+
+/// Clears away what nobody uses any more.
+async fn sweep(authz: Authz, stop: CancellationToken) {
+    loop {
+        authz.sweep().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
         }
     }
 }

@@ -2,9 +2,14 @@
 
 pub mod administration;
 pub mod configuration;
+pub(crate) mod expiry;
+pub mod initial_access;
+pub(crate) mod management;
+pub(crate) mod metadata;
 pub(crate) mod metadata_document;
 pub(crate) mod names;
 pub mod preregistered;
+pub(crate) mod redirects;
 pub(crate) mod registration;
 mod resolution;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub use crate::clients::metadata_document::network::{Network, NotANetwork};
 use crate::clients::metadata_document::{DocumentUrl, check_trust};
+pub use crate::clients::redirects::{NotAnAppScheme, Redirects};
 use crate::store::clients::Trust;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -26,6 +27,9 @@ pub struct Config {
     pub device: bool,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
+    pub registration: Registration,
+    /// Where clients' answers may go (REDIR-05, DCR-05).
+    pub redirects: Redirects,
 }
 
 /// What is done with client ids that are URLs of client id metadata documents (CIMD-01).
@@ -107,6 +111,8 @@ impl Default for Config {
             strict_refresh: false,
             device: false,
             cimd: Cimd::default(),
+            registration: Registration::default(),
+            redirects: Redirects::default(),
         }
     }
 }
@@ -123,8 +129,11 @@ pub(crate) struct RefreshLifetimes {
 impl Config {
     /// What becomes of a URL that there is no document for (CIMD-09).
     pub(crate) fn unknown_url(&self) -> UnknownUrl {
-        // Whoever may register may as well be known by a URL.
-        self.cimd.unknown.unwrap_or(UnknownUrl::Loopback)
+        // Where anybody may register, anybody may as well be known by a URL.
+        self.cimd.unknown.unwrap_or(match self.registration.mode {
+            RegistrationMode::Open => UnknownUrl::Loopback,
+            RegistrationMode::Token | RegistrationMode::Off => UnknownUrl::Ask,
+        })
     }
 
     /// The lifetimes for a client of this trust.
@@ -135,4 +144,24 @@ impl Config {
             Trust::Known | Trust::Verified => RefreshLifetimes { idle: 14 * DAY, family: 30 * DAY },
         }
     }
+}
+
+/// How clients may register themselves (RFC 7591).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Registration {
+    pub mode: RegistrationMode,
+    /// Whether clients may read, change and remove their own registrations (RFC 7592, DCR-09).
+    pub management: bool,
+}
+
+/// Who may register a client (DCR-01).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RegistrationMode {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Whoever holds an initial access token.
+    Token,
+    /// Nobody; the endpoint is not there.
+    Off,
 }

@@ -23,6 +23,7 @@ mod oxide;
 pub mod pages;
 pub mod people;
 mod rate;
+mod refusals;
 pub mod resource_servers;
 mod revocation;
 mod session;
@@ -54,7 +55,10 @@ use clients::configuration::{Configured, Obstacle};
 use clients::metadata_document::approvals;
 pub use clients::metadata_document::fetch_for_administrator;
 use clients::metadata_document::freshness::Fetcher;
-pub use config::{AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, UnknownUrl};
+pub use config::{
+    AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, NotAnAppScheme, Redirects, Registration,
+    RegistrationMode, UnknownUrl,
+};
 use error::PageError;
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
@@ -85,6 +89,7 @@ pub struct State {
     memory: Memory,
     introspections: introspection::Records,
     fetcher: Fetcher,
+    refusals: refusals::Refusals,
 }
 
 impl Deref for Authz {
@@ -138,6 +143,7 @@ impl Authz {
         let memory = Memory::new(keys.verifier());
         let introspections = introspection::Records::new(clock.clone());
         let fetcher = Fetcher::default();
+        let refusals = refusals::Refusals::new(&clock);
         let state = State {
             config,
             issuer,
@@ -154,6 +160,7 @@ impl Authz {
             memory,
             introspections,
             fetcher,
+            refusals,
         };
         Ok(Self(Arc::new(state)))
     }
@@ -172,8 +179,7 @@ impl Authz {
         let api = Router::new()
             .route("/token", post(token::post))
             .route("/revoke", post(revocation::post))
-            .route("/introspect", post(introspection::post))
-            .route("/register", post(clients::registration::post));
+            .route("/introspect", post(introspection::post));
         let pages = Router::new()
             .route("/", get(account::home))
             .route(
@@ -199,9 +205,17 @@ impl Authz {
             .route("/device_authorization", post(device::post))
             .route("/device", get(device::page::get).post(device::page::post))
             .route("/device/decision", post(device::decision::post));
+        let registration = Router::new().route("/register", post(clients::registration::post));
+        let own =
+            get(clients::management::get).put(clients::management::put).delete(clients::management::delete);
+        let management = Router::new().route("/register/{id}", own);
+        let registers = self.config.registration.mode != RegistrationMode::Off;
+        // What is off is not there (META-04).
+        let if_on = |on: bool, routes: Router<Self>| if on { routes } else { Router::new() };
         Router::new()
-            // What is off is not there (META-04).
-            .merge(if self.config.device { device } else { Router::new() })
+            .merge(if_on(self.config.device, device))
+            .merge(if_on(registers, registration))
+            .merge(if_on(registers && self.config.registration.management, management))
             .merge(documents)
             .merge(api)
             .merge(pages)
@@ -244,6 +258,17 @@ impl Authz {
     pub async fn flush(&self, last: bool) {
         if let Err(fault) = self.introspections.flush(&self.db, last).await {
             tracing::error!(db.fault = %fault, "introspections could not be recorded");
+        }
+        if let Err(fault) = self.refusals.flush(&self.db).await {
+            tracing::error!(db.fault = %fault, "refusals that were counted could not be recorded");
+        }
+    }
+
+    /// Removes clients that nobody uses (DCR-11). To be called at the start, and now and then.
+    pub async fn sweep(&self) {
+        let authz = self.clone();
+        if let Err(fault) = self.db.write(move |tx| clients::expiry::sweep(&authz, tx)).await {
+            tracing::error!(db.fault = %fault, "clients that nobody uses could not be removed");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
 use crate::clients;
 use crate::clients::preregistered::CLIENT_CREDENTIALS;
+use crate::config::RegistrationMode;
 use crate::device;
 use crate::error::OAuthError;
 use crate::store::clients::AuthMethod;
@@ -25,7 +26,8 @@ pub(crate) struct Document {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
-    registration_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    registration_endpoint: Option<String>,
     revocation_endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_authorization_endpoint: Option<String>,
@@ -36,8 +38,10 @@ pub(crate) struct Document {
     grant_types_supported: Vec<&'static str>,
     code_challenge_methods_supported: [&'static str; 1],
     authorization_response_iss_parameter_supported: bool,
-    token_endpoint_auth_methods_supported: [&'static str; 1],
-    revocation_endpoint_auth_methods_supported: [&'static str; 1],
+    token_endpoint_auth_methods_supported: [&'static str; 4],
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
+    revocation_endpoint_auth_methods_supported: [&'static str; 4],
+    revocation_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     introspection_endpoint_auth_methods_supported: [&'static str; 3],
     introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,8 @@ pub(crate) struct Document {
 impl Document {
     fn of(authz: &Authz) -> Result<Self, Fault> {
         let issuer = authz.issuer.clone();
+        let registers = authz.config.registration.mode != RegistrationMode::Off;
+        let methods = AuthMethod::ALL.map(AuthMethod::as_str);
         let scopes = authz.grantable().union(&[OFFLINE_ACCESS].into_iter().collect::<Scope>());
         let documents = authz.db.read(|conn| clients::documents_lead_to_a_login(authz, conn))?;
         Ok(Self {
@@ -55,7 +61,7 @@ impl Document {
             authorization_endpoint: issuer.url("/authorize"),
             token_endpoint: issuer.url("/token"),
             jwks_uri: issuer.url("/jwks.json"),
-            registration_endpoint: issuer.url("/register"),
+            registration_endpoint: registers.then(|| issuer.url("/register")),
             revocation_endpoint: issuer.url("/revoke"),
             device_authorization_endpoint: authz.config.device.then(|| issuer.url("/device_authorization")),
             introspection_endpoint: issuer.url("/introspect"),
@@ -69,8 +75,10 @@ impl Document {
                 .collect(),
             code_challenge_methods_supported: ["S256"],
             authorization_response_iss_parameter_supported: true,
-            token_endpoint_auth_methods_supported: ["none"],
-            revocation_endpoint_auth_methods_supported: ["none"],
+            token_endpoint_auth_methods_supported: methods,
+            token_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
+            revocation_endpoint_auth_methods_supported: methods,
+            revocation_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
             introspection_endpoint_auth_methods_supported: INTROSPECTING.map(AuthMethod::as_str),
             introspection_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
             protected_resources: authz

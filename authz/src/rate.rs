@@ -23,6 +23,7 @@ use crate::{Authz, LARGEST_BODY};
 pub(crate) struct Limits {
     token_address: Buckets<Origin>,
     token_client: Buckets<(Origin, Digest)>,
+    register: Buckets<Origin>,
     client_auth: Buckets<(Origin, Digest)>,
     authorize: Buckets<Origin>,
     passkey_address: Buckets<Origin>,
@@ -40,6 +41,7 @@ impl Limits {
         Self {
             token_address: Buckets::new("token_address", limits.token_address, clock, tally),
             token_client: Buckets::new("token_client", limits.token_client, clock, tally),
+            register: Buckets::new("register", limits.register, clock, tally),
             client_auth: Buckets::new("client_auth", limits.client_auth, clock, tally),
             authorize: Buckets::new("authorize", limits.authorize, clock, tally),
             passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
@@ -121,6 +123,8 @@ enum Guarded {
     Token,
     /// The same, but that a client may ask as often as it likes.
     Client,
+    /// By address; what stores nothing costs nothing (DCR-12).
+    Register,
     /// By address.
     Authorize,
     /// Nothing: but what ends well here is refunded where it began.
@@ -134,6 +138,7 @@ impl Guarded {
         match path {
             "/token" if method == Method::POST => Some(Self::Token),
             "/revoke" | "/device_authorization" if method == Method::POST => Some(Self::Client),
+            "/register" if method == Method::POST => Some(Self::Register),
             "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
             "/consent" if method == Method::POST => Some(Self::Consent),
             _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
@@ -156,6 +161,17 @@ pub(crate) async fn around(
     let origin = Origin::from(&request);
     match guarded {
         Guarded::Token | Guarded::Client => by_client(&authz, &request, guarded, asked, next).await,
+        Guarded::Register => {
+            if let Err(too_many) = authz.limits.register.take(&origin, &request) {
+                return oauth(too_many);
+            }
+            let response = next.run(asked).await;
+            let harmless = response.extensions().get::<Harmless>().is_some();
+            if response.status() != StatusCode::CREATED || harmless {
+                authz.limits.register.refund(&origin);
+            }
+            response
+        }
         Guarded::Authorize => match authz.limits.authorize.take(&origin, &request) {
             Ok(()) => approved(&authz, origin, next.run(asked).await),
             Err(too_many) => page(&authz, &request, too_many),

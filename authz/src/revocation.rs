@@ -13,6 +13,7 @@ use crate::Authz;
 use crate::client_auth::{self, Authorization};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
+use crate::refusals::Refused;
 use crate::status::LEEWAY;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
@@ -70,20 +71,27 @@ async fn revoke(
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::TokenRevoked, "malformed").request(&request);
-            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            authz.refusals.record(&authz.db, Refused::Revocation, event).await?;
             return Err(error);
         }
     };
     let authorization = Authorization::of(headers);
     // A signature takes longer than everything else here, and the writer has one thread.
     let access_token = params.get("token").and_then(|text| genuine(authz, text));
-    let answer = {
+    let settled = {
         let authz = authz.clone();
         let db = authz.db.clone();
         db.write(move |tx| settle(&authz, tx, &params, &authorization, access_token.as_ref(), &request))
             .await?
     };
-    answer.map_err(Refusal::wire)
+    if let Some(event) = settled.unrecorded {
+        let kind = match settled.answer {
+            Err(Refusal::Client(refusal)) => refusal.kind(),
+            _ => Refused::Revocation,
+        };
+        authz.refusals.record(&authz.db, kind, event).await?;
+    }
+    settled.answer.map_err(Refusal::wire)
 }
 
 /// An access token that this server signed; whether it is alive is another question.
@@ -99,20 +107,20 @@ fn settle(
     authorization: &Authorization,
     access_token: Option<&Verified>,
     request: &Request,
-) -> Result<Result<(), Refusal>, Fault> {
+) -> Answer {
     let client = match client_auth::authenticate(authz, tx, params, authorization)? {
         Ok(client) => client,
         Err(why) => {
             let refusal = token::Refusal::from(why);
-            audit::append(tx, token::refused(params, authorization, refusal, request))?;
-            return Ok(Err(Refusal::Client(refusal)));
+            let claimed = client_auth::claimed_client(params, authorization);
+            let event = token::refused(claimed.as_ref(), refusal, request);
+            return Ok(Settled { answer: Err(Refusal::Client(refusal)), unrecorded: Some(event) });
         }
     };
     let cx = Revocation { authz, tx, client: &client, request };
     // RFC 7009 §2.1: the hint may be wrong, and nothing depends on it.
     let Some(presented) = params.get("token") else {
-        cx.record(Event::denied(Name::TokenRevoked, "token_missing"))?;
-        return Ok(Err(Refusal::TokenMissing));
+        return Ok(cx.refused(Refusal::TokenMissing, Event::denied(Name::TokenRevoked, "token_missing")));
     };
     if let Some(token) = access_token {
         return cx.access_token(token);
@@ -120,10 +128,10 @@ fn settle(
     match refresh_tokens::find(tx, &Secret::presented(presented).digest())? {
         Some(token) => match grants::find(tx, &token.grant_id)? {
             Some(grant) => cx.refresh_token(&grant),
-            None => cx.nothing("unknown"),
+            None => Ok(cx.nothing("unknown")),
         },
         // RFC 7009 §2.2: "invalid tokens do not cause an error response"
-        None => cx.nothing("unknown"),
+        None => Ok(cx.nothing("unknown")),
     }
 }
 
@@ -134,7 +142,14 @@ struct Revocation<'a> {
     request: &'a Request,
 }
 
-type Answer = Result<Result<(), Refusal>, Fault>;
+/// How a request ended.
+struct Settled {
+    answer: Result<(), Refusal>,
+    /// What is to be put on record of a request that changed nothing (AUDIT-06).
+    unrecorded: Option<Event>,
+}
+
+type Answer = Result<Settled, Fault>;
 
 impl Revocation<'_> {
     /// REVOKE-04: the family ends, and with it every access token that it bought.
@@ -142,14 +157,12 @@ impl Revocation<'_> {
         let about =
             |event: Event| event.subject(grant.user_id.as_str()).grant(&grant.id).resource(&grant.resource);
         if grant.client_id != self.client.id {
-            return self.other_client(about);
+            return Ok(self.other_client(about));
         }
         if !ending::grant(self.authz, self.tx, &grant.id, Reason::RevokedByClient)? {
-            return self.nothing("ended_before");
+            return Ok(self.nothing("ended_before"));
         }
-        let event = about(Event::allowed(Name::TokenRevoked));
-        self.record(event.detail("token", "refresh_token"))?;
-        Ok(Ok(()))
+        self.revoked(about(Event::allowed(Name::TokenRevoked)).detail("token", "refresh_token"))
     }
 
     /// REVOKE-04: this token ends, and its grant goes on.
@@ -158,31 +171,38 @@ impl Revocation<'_> {
             event.subject(&token.sub).grant(&token.grant_id).jti(token.jti.as_str()).resource(&token.aud)
         };
         if token.client_id != self.client.id {
-            return self.other_client(about);
+            return Ok(self.other_client(about));
         }
         if self.tx.now() >= token.expires() + LEEWAY {
-            return self.nothing("expired");
+            return Ok(self.nothing("expired"));
         }
         let live = matches!(self.authz.status.standing(token, kid), Standing::Live { .. });
         if !live || !ending::token(self.authz, self.tx, &token.jti, token.expires())? {
-            return self.nothing("ended_before");
+            return Ok(self.nothing("ended_before"));
         }
-        self.record(about(Event::allowed(Name::TokenRevoked)).detail("token", "access_token"))?;
-        Ok(Ok(()))
+        self.revoked(about(Event::allowed(Name::TokenRevoked)).detail("token", "access_token"))
     }
 
-    fn other_client(&self, about: impl FnOnce(Event) -> Event) -> Answer {
-        self.record(about(Event::denied(Name::TokenRevoked, "other_client")))?;
-        Ok(Err(Refusal::OtherClient))
+    fn revoked(&self, event: Event) -> Answer {
+        audit::append(self.tx, self.by_client(event))?;
+        Ok(Settled { answer: Ok(()), unrecorded: None })
+    }
+
+    fn other_client(&self, about: impl FnOnce(Event) -> Event) -> Settled {
+        self.refused(Refusal::OtherClient, about(Event::denied(Name::TokenRevoked, "other_client")))
+    }
+
+    fn refused(&self, refusal: Refusal, event: Event) -> Settled {
+        Settled { answer: Err(refusal), unrecorded: Some(self.by_client(event)) }
     }
 
     /// There was nothing to revoke, which the client is told like a success.
-    fn nothing(&self, why: &str) -> Answer {
-        self.record(Event::failed(Name::TokenRevoked, why))?;
-        Ok(Ok(()))
+    fn nothing(&self, why: &str) -> Settled {
+        let event = Event::failed(Name::TokenRevoked, why);
+        Settled { answer: Ok(()), unrecorded: Some(self.by_client(event)) }
     }
 
-    fn record(&self, event: Event) -> Result<(), Fault> {
-        audit::append(self.tx, event.by_client(&self.client.id).client(&self.client.id).request(self.request))
+    fn by_client(&self, event: Event) -> Event {
+        event.by_client(&self.client.id).client(&self.client.id).request(self.request)
     }
 }

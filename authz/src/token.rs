@@ -6,8 +6,8 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use shared::audit::{self, Event, Name};
-use shared::{AccessToken, Fault, Request, Scope, Secret, Tx};
+use shared::audit::{Event, Name};
+use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
 
 use crate::client_auth::{self, Authorization, Unauthenticated};
 use crate::clients::metadata_document::freshness::{Freshness, freshen};
@@ -16,6 +16,7 @@ use crate::device;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
 use crate::grants::{Context, authorization_code, client_credentials, device_code, refresh_token};
+use crate::refusals::Refused;
 use crate::{Authz, rate};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
@@ -89,6 +90,14 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Which quota of records it counts against (AUDIT-06).
+    pub(crate) fn kind(self) -> Refused {
+        match self {
+            Self::Client(_) => Refused::Client,
+            _ => Refused::Token,
+        }
+    }
+
     pub(crate) fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::Client(why) => return why.wire(),
@@ -168,45 +177,45 @@ async fn exchange(
 ) -> Result<Response, OAuthError> {
     if authz.clock.is_behind() {
         let event = Event::denied(Name::TokenRefused, "clock_behind").request(&request);
-        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        authz.refusals.record(&authz.db, Refused::Token, event).await?;
         return Err(paused());
     }
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::TokenRefused, "malformed").request(&request);
-            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            authz.refusals.record(&authz.db, Refused::Token, event).await?;
             return Err(error);
         }
     };
     let authorization = Authorization::of(headers);
+    let claimed = client_auth::claimed_client(&params, &authorization);
     // A client that is known by a document from the network is known no more when its document is gone (CIMD-08).
-    let gone = match client_auth::claimed_client(&params, &authorization) {
+    let gone = match &claimed {
         Some(client_id) => freshen(authz, &request, client_id.as_str(), true).await? == Freshness::Refused,
         None => false,
     };
     if gone {
         let refusal = Refusal::Client(Unauthenticated::Unknown);
-        let event = refused(&params, &authorization, refusal, &request);
-        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        let event = refused(claimed.as_ref(), refusal, &request);
+        authz.refusals.record(&authz.db, refusal.kind(), event).await?;
         return Err(refusal.wire());
     }
     let answer = {
-        let authz = authz.clone();
+        let (authz, request) = (authz.clone(), request.clone());
         let db = authz.db.clone();
-        db.write(move |tx| {
-            let answer = choose(&authz, tx, &params, &authorization, &request)?;
-            // A poll that hears to wait decided nothing.
-            if let Err(refusal) = &answer
-                && *refusal != Refusal::DevicePending
-            {
-                audit::append(tx, refused(&params, &authorization, *refusal, &request))?;
-            }
-            Ok(answer)
-        })
-        .await?
+        db.write(move |tx| choose(&authz, tx, &params, &authorization, &request)).await?
     };
-    let minted = answer.map_err(Refusal::wire)?;
+    let minted = match answer {
+        Ok(minted) => minted,
+        // A poll that hears to wait decided nothing.
+        Err(Refusal::DevicePending) => return Err(Refusal::DevicePending.wire()),
+        Err(refusal) => {
+            let event = refused(claimed.as_ref(), refusal, &request);
+            authz.refusals.record(&authz.db, refusal.kind(), event).await?;
+            return Err(refusal.wire());
+        }
+    };
     respond(authz, &minted)
 }
 
@@ -255,19 +264,14 @@ fn choose(
 }
 
 /// The record of a refusal.
-pub(crate) fn refused(
-    params: &Params,
-    authorization: &Authorization,
-    refusal: Refusal,
-    request: &Request,
-) -> Event {
-    let name = match refusal {
-        Refusal::Client(_) => Name::ClientAuthFailed,
+pub(crate) fn refused(claimed: Option<&ClientId>, refusal: Refusal, request: &Request) -> Event {
+    let name = match refusal.kind() {
+        Refused::Client => Name::ClientAuthFailed,
         _ => Name::TokenRefused,
     };
     let event = Event::denied(name, &refusal.to_string()).request(request);
-    match client_auth::claimed_client(params, authorization) {
-        Some(client) => event.client(&client),
+    match claimed {
+        Some(client) => event.client(client),
         None => event,
     }
 }

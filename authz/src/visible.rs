@@ -13,7 +13,8 @@ pub(crate) fn clean(text: &str) -> String {
         unseen.contains(&category)
             || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
     };
-    text.nfc().filter(|c| !hidden(*c)).collect::<String>().trim().to_owned()
+    // Composed last: what stood apart because of something hidden between may belong together.
+    text.chars().filter(|c| !hidden(*c)).nfc().collect::<String>().trim().to_owned()
 }
 
 /// Whether a person would read two names as one (DCR-13): compatible characters are one character, case and
@@ -62,6 +63,7 @@ mod tests {
         assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");
         assert_eq!(clean("P\u{ad}o\u{206a}r\u{e0041}t"), "Port");
         assert_eq!(clean("A\u{30a}"), "\u{c5}");
+        assert_eq!(clean("A\u{200b}\u{30a}"), "\u{c5}");
         for empty in ["\u{3164}", "\u{2800}\u{fe0f}", "\u{2028}"] {
             assert_eq!(clean(empty), "");
         }

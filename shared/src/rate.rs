@@ -48,6 +48,12 @@ impl Quota {
         Self { count: Some(count), per }
     }
 
+    /// As many as this in the same while.
+    #[must_use]
+    pub const fn of(self, count: u32) -> Self {
+        Self::per(count, self.per)
+    }
+
     /// How many; `None` for as many as come.
     pub fn count(self) -> Option<u32> {
         self.count.map(NonZeroU32::get)
@@ -56,7 +62,7 @@ impl Quota {
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident = $quota:expr),* $(,)?) => {
-        /// Every limit, as `[rate]` may change it. Each is per minute.
+        /// Every limit, as `[rate]` may change it. Each is per minute, if it does not say otherwise.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub struct Limits { $($(#[$doc])* pub $name: Quota),* }
 
@@ -96,6 +102,8 @@ limits! {
     token_address = Quota::per_minute(60),
     /// Requests for tokens by one client at one address.
     token_client = Quota::per_minute(30),
+    /// Clients that registered themselves from one address, an hour (DCR-12).
+    register = Quota::per_hour(200),
     /// Failures of one client at one address to prove itself.
     client_auth = Quota::per_minute(10),
     /// Authorization requests from one address that were not approved.

@@ -17,8 +17,9 @@ crate::db::text_column!(RedirectUri);
 pub enum Target {
     /// The user's own computer: `http` to `127.0.0.1`, `[::1]` or `localhost`.
     Loopback,
-    /// An application in use everywhere, by a scheme from the allow-list (REDIR-05).
-    ListedScheme,
+    /// Some application on the user's own computer, by a scheme without a period, which nobody owns. A site lists
+    /// those that it lets in (REDIR-05).
+    AppScheme,
     /// Some application on the user's own computer, by a scheme it says it owns.
     PrivateScheme,
     /// A web server: `https`.
@@ -29,11 +30,6 @@ impl Target {
     /// Whether an answer sent there can only reach the user's own computer.
     pub fn is_local(self) -> bool {
         self != Self::Remote
-    }
-
-    /// Whether a client that nobody vouches for may have its answers there (DCR-05).
-    pub fn is_usable_unverified(self) -> bool {
-        matches!(self, Self::Loopback | Self::ListedScheme)
     }
 }
 
@@ -58,16 +54,25 @@ pub enum RedirectUriError {
     PortZero,
     #[error("is http to another computer; use https, or http to 127.0.0.1, [::1] or localhost")]
     PlainHttp,
-    #[error(
-        "has a scheme that is not allowed; an application's own scheme looks like com.example.app:/callback"
-    )]
+    #[error("has a scheme that no answer may go to")]
     Scheme,
+    #[error("has a scheme that is not allowed; an application's own looks like com.example.app:/callback")]
+    SchemeForm,
     #[error("has a query with a parameter that the answer will carry, such as code or state")]
     ReservedParameter,
 }
 
-/// Schemes of applications in use that have no period; each needs `://` (REDIR-05).
-const VENDOR_SCHEMES: [&str; 5] = ["cursor", "vscode", "vscode-insiders", "claude", "windsurf"];
+impl RedirectUriError {
+    /// Whether a URI was refused only because nothing is known to be done with it, so that it is harmless in a list
+    /// of others that are better (DCR-05).
+    pub fn is_merely_unsupported(self) -> bool {
+        self == Self::SchemeForm
+    }
+}
+
+/// What browsers, and nobody else, know what to do with, and what is no way back to an application (REDIR-04).
+const DANGEROUS_SCHEMES: [&str; 10] =
+    ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "ftp", "ws", "wss"];
 
 /// Parameters that our answer adds (REDIR-06).
 const RESERVED: [&str; 8] =
@@ -114,22 +119,23 @@ impl RedirectUri {
                 }
                 Self::check_web(text, &url)?;
             }
-            _ if VENDOR_SCHEMES.contains(&scheme) => {
-                let authority = split_web(text).ok_or(E::Scheme)?.0;
+            _ if DANGEROUS_SCHEMES.contains(&scheme) => return Err(E::Scheme),
+            // RFC 8252 §7.1: reverse-DNS form and a single slash.
+            _ if scheme.contains('.') => {
+                let named = !scheme.starts_with('.') && !scheme.ends_with('.');
+                if !named || !after_scheme.starts_with('/') || after_scheme.starts_with("//") {
+                    return Err(E::SchemeForm);
+                }
+            }
+            _ => {
+                let authority = split_web(text).ok_or(E::SchemeForm)?.0;
                 if !after_scheme.starts_with("//") || authority.is_empty() {
-                    return Err(E::Scheme);
+                    return Err(E::SchemeForm);
                 }
                 if authority.contains('@') {
                     return Err(E::UserInfo);
                 }
             }
-            // RFC 8252 §7.1: reverse-DNS form and a single slash.
-            _ if scheme.contains('.') && !scheme.starts_with('.') && !scheme.ends_with('.') => {
-                if !after_scheme.starts_with('/') || after_scheme.starts_with("//") {
-                    return Err(E::Scheme);
-                }
-            }
-            _ => return Err(E::Scheme),
         }
         Ok(Self(text.to_owned()))
     }
@@ -192,8 +198,8 @@ impl RedirectUri {
             "http" if self.without_loopback_port().is_some() => Target::Loopback,
             // `http` elsewhere does not parse; if it did, it would lead over the network.
             "http" | "https" => Target::Remote,
-            scheme if VENDOR_SCHEMES.contains(&scheme) => Target::ListedScheme,
-            _ => Target::PrivateScheme,
+            scheme if scheme.contains('.') => Target::PrivateScheme,
+            _ => Target::AppScheme,
         }
     }
 
@@ -313,8 +319,8 @@ mod tests {
             ("http://localhost:80:80/cb", E::NotAbsolute),
             ("http://localhost./cb", E::PlainHttp),
             ("cursor://u:p@evil/x", E::UserInfo),
-            ("cursor:evil://x", E::Scheme),
-            ("cursor:///x", E::Scheme),
+            ("cursor:evil://x", E::SchemeForm),
+            ("cursor:///x", E::SchemeForm),
             ("https://*.a.example/cb", E::Wildcard),
             ("https://a.example/\u{e9}", E::Characters),
             ("https://a.example\\@b.example/", E::Characters),
@@ -324,12 +330,25 @@ mod tests {
             ("http://localhost:0/cb", E::PortZero),
             ("http://localhost:/cb", E::PortZero),
             ("javascript:alert(1)", E::Scheme),
+            ("javascript://a.example/%0aalert(1)", E::Scheme),
+            ("JavaScript:alert(1)", E::Scheme),
+            (" javascript:alert(1)", E::Characters),
+            ("java\tscript:alert(1)", E::Characters),
             ("data:text/html,x", E::Scheme),
+            ("vbscript://a/x", E::Scheme),
+            ("file:///etc/passwd", E::Scheme),
+            ("blob:https://a.example/x", E::Scheme),
+            ("about:blank", E::Scheme),
+            ("view-source://a.example/", E::Scheme),
             ("ftp://a.example/", E::Scheme),
             ("ws://localhost/", E::Scheme),
-            ("myapp:/cb", E::Scheme),
-            ("com.example.app://cb", E::Scheme),
-            ("cursor:/cb", E::Scheme),
+            ("wss://localhost/", E::Scheme),
+            ("myapp:cb", E::SchemeForm),
+            ("com.example.app:cb", E::SchemeForm),
+            ("com.example.:/cb", E::SchemeForm),
+            ("myapp:/cb", E::SchemeForm),
+            ("com.example.app://cb", E::SchemeForm),
+            ("cursor:/cb", E::SchemeForm),
             ("HTTPS://a.example/cb", E::Scheme),
             ("https://a.example/cb?code=1", E::ReservedParameter),
             ("https://a.example/cb?%73tate=1", E::ReservedParameter),
@@ -344,7 +363,7 @@ mod tests {
     fn targets_tell_this_computer_from_the_network() {
         assert_eq!(uri("http://localhost:1/cb").target(), Target::Loopback);
         assert_eq!(uri("com.example.app:/cb").target(), Target::PrivateScheme);
-        assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::ListedScheme);
+        assert_eq!(uri("cursor://anysphere.cursor-mcp/oauth/callback").target(), Target::AppScheme);
         assert_eq!(uri("https://localhost/cb").target(), Target::Remote);
     }
 

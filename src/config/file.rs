@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use authz::Cimd;
 use authz::clients::configuration::Configured;
+use authz::{Cimd, Redirects, Registration};
 use resource::catalogue::{Rules, ScopeRule, UnknownTool};
 use shared::catalogue::{Risk, ScopeDescription};
 use shared::rate::Limits;
@@ -16,7 +16,7 @@ use shared::{Issuer, Scope};
 
 use super::keys::{Key, Text, meant};
 use super::signing::Signing;
-use super::{Listen, cimd, front};
+use super::{Listen, cimd, front, registration};
 use crate::base;
 use crate::cli::Given;
 
@@ -26,9 +26,20 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 12] = [
-    "issuer", "listen", "data_dir", "docs", "device", "groups", "scopes", "tools", "clients", "rate", "keys",
+const KEYS: [&str; 13] = [
+    "issuer",
+    "listen",
+    "data_dir",
+    "docs",
+    "device",
+    "groups",
+    "scopes",
+    "tools",
+    "clients",
+    "registration",
     "cimd",
+    "rate",
+    "keys",
 ];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
@@ -53,6 +64,10 @@ pub struct File {
     pub signing: Signing,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
+    /// Who may register a client.
+    pub registration: Registration,
+    /// Where clients' answers may go.
+    pub redirects: Redirects,
 }
 
 impl Default for File {
@@ -73,6 +88,8 @@ impl Default for File {
             limits: Limits::default(),
             signing: Signing::default(),
             cimd: Cimd::default(),
+            registration: Registration::default(),
+            redirects: Redirects::default(),
         }
     }
 }
@@ -110,6 +127,7 @@ impl File {
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
                 "cimd" => file.cimd = cimd::read(&key, folder)?,
+                "registration" => registration::read(&key, &mut file.registration, &mut file.redirects)?,
                 _ => return Err(key.unknown(&KEYS)),
             }
         }
@@ -154,7 +172,13 @@ impl File {
             rules: self.rules.clone(),
             clients: self.clients.clone(),
             limits: self.limits,
-            authz: authz::Config { device: self.device, cimd: self.cimd.clone(), ..authz::Config::default() },
+            authz: authz::Config {
+                device: self.device,
+                registration: self.registration,
+                redirects: self.redirects.clone(),
+                cimd: self.cimd.clone(),
+                ..authz::Config::default()
+            },
             keys: self.signing.keys.clone(),
             seal_key: self.signing.seal_key.clone(),
         }

@@ -11,7 +11,7 @@ pub(super) fn limits(table: &Key<'_>, limits: &mut Limits) -> anyhow::Result<()>
         let Some(quota) = limits.named(key.name) else { return Err(key.unknown(Limits::NAMES)) };
         *quota = match key.number_or_text()? {
             Ok(0) => bail!("`{}` at {} would let nobody in; write \"off\" for no limit", key.name, key.at()),
-            Ok(count) => Quota::per_minute(count),
+            Ok(count) => quota.of(count),
             Err("off") => Quota::OFF,
             Err(other) => bail!(
                 "`{}` at {} is `{other}`; write how many a minute, or \"off\" for no limit",

@@ -75,7 +75,7 @@ pub(super) fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) ->
             }
         }
         Request::List => Answer::Ok(json!({ "clients": administration::list(tx)? })),
-        Request::Show { client: who } => client(administration::show(tx, &who)?),
+        Request::Show { client: who } => client(administration::show(authz, tx, &who)?),
         Request::Verify { client: who } => client(administration::verify(authz, tx, uid, &who)?),
         Request::Unverify { client: who } => client(administration::unverify(authz, tx, uid, &who)?),
         Request::Disable { client: who } => client(administration::disable(authz, tx, uid, &who)?),

@@ -216,6 +216,8 @@ impl TestApp {
             "redirect_uris": ["http://localhost/callback"],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "none",
+            // Each is an installation of its own: the same registration twice is answered with the same client.
+            "software_id": shared::id::random_128(),
         });
         let response = self.register(&metadata).await;
         assert_eq!(response.status(), 201);

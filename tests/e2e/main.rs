@@ -7,6 +7,7 @@ mod browser;
 mod cimd;
 mod client_auth;
 mod client_credentials;
+mod client_management;
 mod client_table;
 mod clients;
 mod clock;

@@ -5,6 +5,7 @@ use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope};
 use super::{OFFLINE_ACCESS, PageStop, Return, Stop};
 use crate::Authz;
 use crate::clients::metadata_document::approvals;
+use crate::clients::redirects::Mismatch;
 use crate::clients::{self, Asked, Resolved};
 use crate::error::Code;
 use crate::form::Params;
@@ -156,39 +157,46 @@ impl<'a> Checks<'a> {
         if self.params.is_repeated("redirect_uri") {
             return Err(self.redirect_uri_page(client, "redirect_uri_repeated", asked));
         }
-        let uri = match asked {
-            // Absent is fine if there is nothing to choose from (RFC 6749 §3.1.2.3).
-            None => match client.redirect_uris.as_slice() {
-                [only] => only.clone(),
-                _ => return Err(self.redirect_uri_page(client, "redirect_uri_missing", None)),
-            },
-            Some(asked) => RedirectUri::parse(asked)
-                .ok()
-                .filter(|uri| client.redirect_uris.iter().any(|registered| registered.matches(uri)))
-                .ok_or_else(|| self.redirect_uri_page(client, "redirect_uri_unmatched", Some(asked)))?,
-        };
-        // One click on a stranger's link must not hand a code over the network (DCR-05).
-        if !client.may_be_answered_at(&uri) {
+        match self.authz.config.redirects.choose(client, asked) {
+            Ok(uri) => Ok(uri),
+            Err(Mismatch::Missing) => Err(self.redirect_uri_page(client, "redirect_uri_missing", None)),
+            Err(Mismatch::Unmatched) => Err(self.redirect_uri_page(client, "redirect_uri_unmatched", asked)),
+            Err(Mismatch::Unusable(uri)) => Err(self.unusable_page(client, &uri)),
+        }
+    }
+
+    /// One click on a stranger's link must not hand a code over the network, nor to whoever claims a scheme (DCR-05,
+    /// REDIR-05).
+    fn unusable_page(&self, client: &Client, uri: &RedirectUri) -> Stop {
+        let received =
+            || Some(Labelled { label: "Redirect URI received".to_owned(), value: uri.to_string() });
+        if !self.authz.config.redirects.admit(uri) {
             let what = format!(
-                "“{}” wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
+                "“{}” wants its answer sent to a program by a name that any program can take, and this site does not let that one in.",
                 client.name
             );
-            let words = [
-                "This application has not been verified",
-                &what,
-                "If you know this address, ask an administrator to verify the application. This is the command:",
-            ];
-            return Err(self.page("redirect_uri_remote", Code::InvalidRequest, words, |page| {
-                page.received =
-                    Some(Labelled { label: "Redirect URI received".to_owned(), value: uri.to_string() });
-                page.expected_label = "What needs nobody's word".to_owned();
-                page.expected =
-                    vec!["http://localhost, http://127.0.0.1 or http://[::1], on any port".to_owned()];
-                page.copyable_fix =
-                    Some(format!("portcullis client verify {}", shell_word(client.id.as_str())));
-            }));
+            let next = "If you know this program, ask an administrator to list the name as app_schemes in portcullis.toml.";
+            let words = ["This application cannot be answered here", &what, next];
+            return self.page("redirect_uri_scheme", Code::InvalidRequest, words, |page| {
+                page.received = received();
+            });
         }
-        Ok(uri)
+        let what = format!(
+            "“{}” wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
+            client.name
+        );
+        let words = [
+            "This application has not been verified",
+            &what,
+            "If you know this address, ask an administrator to verify the application. This is the command:",
+        ];
+        self.page("redirect_uri_remote", Code::InvalidRequest, words, |page| {
+            page.received = received();
+            page.expected_label = "What needs nobody's word".to_owned();
+            page.expected =
+                vec!["http://localhost, http://127.0.0.1 or http://[::1], on any port".to_owned()];
+            page.copyable_fix = Some(format!("portcullis client verify {}", shell_word(client.id.as_str())));
+        })
     }
 
     fn redirect_uri_page(&self, client: &Client, reason: &'static str, asked: Option<&str>) -> Stop {

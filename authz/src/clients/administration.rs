@@ -103,6 +103,10 @@ pub enum Refusal {
     NoDocument(String),
     #[error("{0}")]
     Mistake(#[from] Mistake),
+    #[error(
+        "the redirect URI `{0}` has a scheme that nobody owns; list it as `app_schemes` under [registration] in portcullis.toml and restart"
+    )]
+    SchemeNotListed(String),
     #[error("there is no scope `{0}` that a tool needs; `portcullis check` shows those that there are")]
     ScopeUnknown(String),
     #[error("`{0}` has no secret: it authenticates by {1}")]
@@ -133,9 +137,9 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<Summary>, Fault> {
 ///
 /// # Errors
 /// The database's fault.
-pub fn show(tx: &Tx<'_>, who: &str) -> Answer<Details> {
+pub fn show(authz: &Authz, tx: &Tx<'_>, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
-    Ok(Ok(details(tx, &client)?))
+    Ok(Ok(details(authz, tx, &client)?))
 }
 
 /// Adds a client; with a secret if it authenticates by one, which ends after `lifetime` if that is given.
@@ -151,6 +155,9 @@ pub fn add(
 ) -> Answer<(Details, Option<Secret>)> {
     let wanted = accepted!(Preregistered::new(description).map_err(Refusal::from));
     accepted!(check_name(authz, tx, &wanted.name, None)?);
+    if let Some(unlisted) = wanted.redirect_uris.iter().find(|uri| !authz.config.redirects.admit(uri)) {
+        return Ok(Err(Refusal::SchemeNotListed(unlisted.to_string())));
+    }
     let scopes = authz.grantable();
     if let Some(unknown) = wanted.scope.iter().find(|scope| !scopes.contains(scope)) {
         return Ok(Err(Refusal::ScopeUnknown(unknown.to_owned())));
@@ -162,7 +169,7 @@ pub fn add(
     };
     authz.status.client_changed(tx, &client.id)?;
     audit::append(tx, registered(Event::allowed(Name::ClientRegistered).by_console(uid), &client))?;
-    Ok(Ok((details(tx, &client)?, secret)))
+    Ok(Ok((details(authz, tx, &client)?, secret)))
 }
 
 /// Gives a client a new secret. The one before it goes on for `overlap`, so that there is time to take up the new
@@ -195,7 +202,7 @@ pub fn rotate_secret(
         event = event.detail("previous_ends_at", at.to_string());
     }
     audit::append(tx, event)?;
-    Ok(Ok(Issued { client: details(tx, &client)?, secret, previous_ends_at: previous }))
+    Ok(Ok(Issued { client: details(authz, tx, &client)?, secret, previous_ends_at: previous }))
 }
 
 fn issue(
@@ -232,7 +239,7 @@ pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
         tx,
         about(event, &client).detail("before", client.trust.as_str()).detail("after", "verified"),
     )?;
-    show(tx, client.id.as_str())
+    show(authz, tx, client.id.as_str())
 }
 
 /// Vouches for a client no more. What users let it do ends, because they decided about a verified client.
@@ -247,7 +254,7 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
     let lower = match client.source {
         // DCR-08: somebody has looked at these documents.
         Source::Catalogue | Source::Imported => Trust::Known,
-        _ => Trust::by_redirect_uris(&client.redirect_uris),
+        _ => authz.config.redirects.trust(&client.redirect_uris),
     };
     let mut ended = 0;
     if client.trust == Trust::Verified {
@@ -257,7 +264,7 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
     let after = if client.trust == Trust::Verified { lower } else { client.trust };
     let event = updated(uid, &client, &["trust"]).detail("before", client.trust.as_str());
     audit::append(tx, event.detail("after", after.as_str()).detail("grants_ended", ended))?;
-    show(tx, client.id.as_str())
+    show(authz, tx, client.id.as_str())
 }
 
 /// Stops a client: no token of its counts from the next request on, every grant ends, and enabling it again
@@ -270,7 +277,7 @@ pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detail
     let ended = stop(authz, tx, &client.id, Stopped::Administrator)?;
     let event = Event::allowed(Name::ClientDisabled).by_console(uid);
     audit::append(tx, about(event, &client).detail("grants_ended", ended))?;
-    show(tx, client.id.as_str())
+    show(authz, tx, client.id.as_str())
 }
 
 /// Lets a client in again. Its users sign in anew.
@@ -287,7 +294,7 @@ pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     authz.status.client_changed(tx, &client.id)?;
     let event = updated(uid, &client, &["disabled"]).detail("before", client.disabled);
     audit::append(tx, event.detail("after", false))?;
-    show(tx, client.id.as_str())
+    show(authz, tx, client.id.as_str())
 }
 
 /// Removes a client with everything that users gave it; the audit log keeps what it did. Its id is never issued
@@ -300,7 +307,7 @@ pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     if client.source == Source::Configuration && !has_left_configuration(&client) {
         return Ok(Err(Refusal::Configured(client.name)));
     }
-    let gone = details(tx, &client)?;
+    let gone = details(authz, tx, &client)?;
     let ended = ending::client(authz, tx, &client.id)?;
     let event = Event::allowed(Name::ClientDeleted).by_console(uid);
     audit::append(tx, about(event, &client).detail("grants_ended", ended))?;
@@ -389,12 +396,14 @@ fn summary(standing: Standing) -> Summary {
     }
 }
 
-fn details(tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
+fn details(authz: &Authz, tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
     let (now, id) = (tx.now(), &client.id);
     let standing = client_reports::one(tx, id, now)?;
     let standing = standing.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))?;
-    let redirect =
-        |uri: &RedirectUri| Redirect { usable: client.may_be_answered_at(uri), uri: uri.to_string() };
+    let redirect = |uri: &RedirectUri| Redirect {
+        usable: authz.config.redirects.admit_client(client, uri),
+        uri: uri.to_string(),
+    };
     let secret = |secret: client_reports::SecretAge| SecretAge {
         sha256_8: secret.digest.short(),
         created_at: secret.created_at.0,

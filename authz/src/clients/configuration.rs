@@ -147,7 +147,7 @@ fn leave(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     // What an administrator stopped stays stopped, also when the file names it again.
     let because = clients::stopped(tx, id)?.unwrap_or(Stopped::LeftConfiguration);
     let ended = stop(authz, tx, id, because)?;
-    trust(authz, tx, id, Trust::by_redirect_uris(&client.redirect_uris))?;
+    trust(authz, tx, id, authz.config.redirects.trust(&client.redirect_uris))?;
     let event = about(Event::allowed(Name::ClientDisabled).by_server(), &client);
     audit::append(
         tx,

@@ -9,11 +9,12 @@ pub(crate) mod network;
 mod url;
 pub(crate) mod words;
 
+use keys::ClientKeys;
 use serde_json::{Map, Value};
 use shared::json::{self, Unreadable};
 use shared::{RedirectUri, Scope};
 
-use super::registration::Metadata;
+use super::metadata::Metadata;
 use crate::config::Cimd;
 use crate::store::clients::{AuthMethod, Client, Source, Trust};
 use crate::visible::clean;
@@ -101,6 +102,7 @@ impl Document {
         let (auth_method, jwks) = authentication(&members)?;
         // The rest is what registrations say; how it authenticates is settled.
         members.insert("token_endpoint_auth_method".to_owned(), "none".into());
+        members.retain(|name, _| !["jwks", "jwks_uri"].contains(&name.as_str()));
         let valid = Metadata::validate(&members).map_err(|refused| E::Metadata(refused.description))?;
         if members.get("client_name").and_then(Value::as_str).is_none_or(|name| clean(name).is_empty()) {
             return Err(E::NoName);
@@ -116,7 +118,7 @@ impl Document {
 
     /// The client that the document describes.
     pub(crate) fn client(&self, url: &DocumentUrl, source: Source) -> Client {
-        let mut client = Client {
+        Client {
             id: url.id().clone(),
             name: self.name.clone(),
             source,
@@ -128,16 +130,7 @@ impl Document {
             redirect_uris: self.redirect_uris.clone(),
             scope: Scope::empty(),
             disabled: false,
-        };
-        // Nobody here has read a document that was fetched: it counts like a registration (DCR-08).
-        if source == Source::Fetched {
-            let usable = client.redirect_uris.iter().filter(|uri| client.may_be_answered_at(uri));
-            let mut targets = usable.map(|uri| uri.target().is_usable_unverified()).peekable();
-            if targets.peek().is_none() || !targets.all(|local| local) {
-                client.trust = Trust::Unverified;
-            }
         }
-        client
     }
 }
 
@@ -170,16 +163,7 @@ fn authentication(members: &Map<String, Value>) -> Result<(AuthMethod, Option<St
 
 /// A set of public keys (RFC 7517 §5), and nothing private in it.
 fn keys(jwks: &Value) -> Result<String, DocumentError> {
-    const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-    let keys = jwks["keys"].as_array().filter(|keys| (1..=10).contains(&keys.len()));
-    let fits = |key: &Value| {
-        let kind = key["kty"].as_str();
-        matches!(kind, Some("EC" | "RSA" | "OKP")) && PRIVATE.iter().all(|name| key.get(name).is_none())
-    };
-    match keys {
-        Some(keys) if keys.iter().all(fits) => Ok(jwks.to_string()),
-        _ => Err(DocumentError::Keys),
-    }
+    ClientKeys::parse(jwks).map(|keys| keys.to_json().to_string()).map_err(|_| DocumentError::Keys)
 }
 
 /// Reads a document from the network for an administrator, who is told what is wrong with it.

@@ -1,4 +1,4 @@
-//! Dynamic client registration (RFC 7591): open, for public clients.
+//! Dynamic client registration (RFC 7591): a client makes itself known.
 
 use std::time::Duration;
 
@@ -6,27 +6,25 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
-use shared::{ClientId, Fault, RedirectUri, Request, Scope, Tx};
+use shared::rate::Origin;
+use shared::{ClientId, Digest, Fault, Request, Scope, Secret, Tx, json};
 
-use super::names;
+use super::metadata::Metadata;
+use super::{administration, expiry, names};
 use crate::Authz;
+use crate::config::RegistrationMode;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
-use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
-use crate::visible::clean;
+use crate::rate::Harmless;
+use crate::refusals::Refused;
+use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
+use crate::store::{client_secrets, initial_access_tokens};
 
-/// Never-approved clients vanish after this time (DCR-11).
-const UNUSED: Duration = Duration::from_hours(24);
-/// How many clients may wait for a first approval; beyond it the oldest makes room (DCR-12).
-const MOST_UNUSED: u32 = 1000;
-/// DCR-04
-const MOST_ITEMS: usize = 10;
-const LONGEST_TEXT: usize = 256;
-/// Grant types that this server has.
-const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
+/// How long the same registration is answered with the same client.
+const SAME: Duration = Duration::from_mins(10);
 
 /// `POST /register`.
 pub(crate) async fn post(
@@ -35,283 +33,225 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match register(&authz, request, &headers, &body).await {
-        Ok(metadata) => {
-            let mut response = (StatusCode::CREATED, Json(metadata)).into_response();
-            no_store(&mut response);
+    match register(&authz, &request, &headers, &body).await {
+        Ok(Registered { members, stored }) => {
+            let mut response = answer(StatusCode::CREATED, members);
+            if !stored {
+                response.extensions_mut().insert(Harmless);
+            }
             response
         }
-        Err(error) => error.into_response(),
+        Err(refusal) => {
+            refused(&authz, refusal, Event::denied(Name::ClientRegistered, refusal.code.as_str()), &request)
+                .await
+        }
     }
+}
+
+/// What was registered (RFC 7591 §3.2.1).
+struct Registered {
+    members: Map<String, Value>,
+    /// False if it was there already.
+    stored: bool,
+}
+
+/// An answer that is no error (DCR-02).
+pub(super) fn answer(status: StatusCode, members: Map<String, Value>) -> Response {
+    let mut response = (status, Json(Value::Object(members))).into_response();
+    no_store(&mut response);
+    response
+}
+
+/// A refusal, once it is on record (AUDIT-06).
+pub(super) async fn refused(authz: &Authz, refusal: OAuthError, event: Event, request: &Request) -> Response {
+    let at_fault = matches!(refusal.code, Code::TemporarilyUnavailable | Code::ServerError);
+    let refusal = if at_fault {
+        refusal
+    } else {
+        let event = event.request(request).detail("error_description", refusal.description);
+        let recorded = authz.refusals.record(&authz.db, Refused::Registration, event).await;
+        recorded.map_or_else(OAuthError::from, |()| refusal)
+    };
+    let mut response = refusal.into_response();
+    if refusal.code == Code::InvalidToken {
+        // RFC 6750 §3
+        let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 async fn register(
     authz: &Authz,
-    request: Request,
+    request: &Request,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Value, OAuthError> {
-    if !has_media_type(headers, "application/json") {
-        return Err(bad("send application/json"));
-    }
-    let asked: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|_| bad("the body is not a JSON object"))?;
-    let valid = Metadata::validate(&asked)?;
-    let (authz, db) = (authz.clone(), authz.db.clone());
-    let stored = db.write(move |tx| match names::taken(&authz.issuer, tx, &valid.name, |_, _| false)? {
-        None => store(tx, valid, &request).map(Ok),
-        Some(_) => Ok(Err(bad("client_name is that of this server or of a verified client"))),
-    });
-    stored.await?
+) -> Result<Registered, OAuthError> {
+    let invited_by = invitation(authz, headers)?;
+    let metadata = understood(authz, &read(headers, body)?)?;
+    let (db, request) = (authz.db.clone(), request.clone());
+    let authz = authz.clone();
+    db.write(move |tx| {
+        if names::taken(&authz.issuer, tx, &metadata.name, |_, _| false)?.is_some() {
+            return Ok(Err(name_taken()));
+        }
+        settle(&authz, tx, metadata, invited_by.as_deref(), &request).map(Ok)
+    })
+    .await?
 }
 
-fn bad(description: &'static str) -> OAuthError {
-    OAuthError::new(Code::InvalidClientMetadata, description)
-}
-
-/// Client metadata that may be stored: what registers, authorizes.
-pub(super) struct Metadata {
-    pub(super) name: String,
-    pub(super) redirect_uris: Vec<RedirectUri>,
-    pub(super) grant_types: Vec<String>,
-    pub(super) application_type: &'static str,
-    /// Members that are stored and shown, and decide nothing.
-    informative: Map<String, Value>,
-}
-
-impl Metadata {
-    pub(super) fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
-        if asked.contains_key("software_statement") {
-            return Err(OAuthError::new(
-                Code::InvalidSoftwareStatement,
-                "software statements are not accepted",
-            ));
-        }
-        match text(asked, "token_endpoint_auth_method")? {
-            None | Some("none") => {}
-            Some(_) => {
-                return Err(bad("this server registers public clients: token_endpoint_auth_method=none"));
-            }
-        }
-        let response_types = list(asked, "response_types")?.unwrap_or_else(|| vec!["code".to_owned()]);
-        if !response_types.iter().any(|t| t == "code") {
-            return Err(bad("response_types must include code"));
-        }
-        // Unsupported grant types are dropped, not refused: vendors list what other servers have.
-        let mut grant_types =
-            list(asked, "grant_types")?.unwrap_or_else(|| vec!["authorization_code".to_owned()]);
-        grant_types.retain(|g| GRANT_TYPES.contains(&g.as_str()));
-        grant_types.dedup();
-        if !grant_types.iter().any(|g| g == "authorization_code") {
-            return Err(bad("grant_types must include authorization_code"));
-        }
-        let redirect_uris = redirect_uris(asked)?;
-        let application_type = application_type(asked, &redirect_uris)?;
-        let mut informative = Map::new();
-        for member in ["client_uri", "logo_uri", "tos_uri", "policy_uri"] {
-            if let Some(uri) = text(asked, member)? {
-                if !uri.starts_with("https://") {
-                    return Err(bad("informational URIs must be https"));
-                }
-                informative.insert(member.to_owned(), uri.into());
-            }
-        }
-        for member in ["software_id", "software_version"] {
-            if let Some(value) = text(asked, member)? {
-                informative.insert(member.to_owned(), clean(value).into());
-            }
-        }
-        if let Some(contacts) = list(asked, "contacts")? {
-            informative.insert("contacts".to_owned(), contacts.iter().map(|c| clean(c)).collect());
-        }
-        if let Some(scope) = text(asked, "scope")? {
-            // Informative, never a ceiling: clients register the first challenge's scope (DCR-07).
-            let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
-            informative.insert("scope".to_owned(), scope.to_string().into());
-        }
-        let name = text(asked, "client_name")?.map(clean).filter(|name| !name.is_empty());
-        let name = name.unwrap_or_else(|| "Unnamed application".to_owned());
-        if names::is_ours(&name) {
-            return Err(bad("client_name is this server's own name"));
-        }
-        Ok(Self { name, redirect_uris, grant_types, application_type, informative })
+/// DCR-01: in mode `token`, what the initial access token was made for (RFC 7591 §3).
+fn invitation(authz: &Authz, headers: &HeaderMap) -> Result<Option<String>, OAuthError> {
+    if authz.config.registration.mode != RegistrationMode::Token {
+        return Ok(None);
     }
-
-    fn response(&self, id: &ClientId, issued_at: i64) -> Value {
-        let mut members = self.informative.clone();
-        members.extend([
-            ("client_id".to_owned(), id.as_str().into()),
-            ("client_id_issued_at".to_owned(), issued_at.into()),
-            ("client_name".to_owned(), self.name.as_str().into()),
-            ("redirect_uris".to_owned(), self.redirect_uris.iter().map(RedirectUri::as_str).collect()),
-            ("grant_types".to_owned(), self.grant_types.iter().map(String::as_str).collect()),
-            ("response_types".to_owned(), json!(["code"])),
-            ("token_endpoint_auth_method".to_owned(), "none".into()),
-            ("application_type".to_owned(), self.application_type.into()),
-        ]);
-        Value::Object(members)
-    }
-}
-
-fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthError> {
-    let given = list(asked, "redirect_uris")?.unwrap_or_default();
-    let invalid = |description| OAuthError::new(Code::InvalidRedirectUri, description);
-    let mut uris = Vec::with_capacity(given.len());
-    for uri in given {
-        let uri = RedirectUri::parse(&uri).map_err(|why| {
-            tracing::info!(client.redirect_uri.error = %why, "a registration was refused");
-            invalid("a redirect URI is not https, http to this computer, or an application's own scheme")
-        })?;
-        if !uris.contains(&uri) {
-            uris.push(uri);
+    let digest = bearer(headers).map(|token| token.digest());
+    let found = match digest {
+        Some(digest) => {
+            let now = authz.clock.now();
+            authz.db.read(|conn| initial_access_tokens::find(conn, &digest, now))?
         }
-    }
-    if uris.is_empty() {
-        return Err(invalid("at least one redirect URI is needed"));
-    }
-    Ok(uris)
-}
-
-/// REDIR-09
-fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<&'static str, OAuthError> {
-    let local = uris.iter().any(|uri| uri.target().is_local());
-    match text(asked, "application_type")? {
-        None => Ok(if local { "native" } else { "web" }),
-        Some("native") => Ok("native"),
-        Some("web") if local => {
-            Err(OAuthError::new(Code::InvalidRedirectUri, "a web application's redirect URIs are https"))
-        }
-        Some("web") => Ok("web"),
-        Some(_) => Err(bad("application_type is native or web")),
-    }
-}
-
-fn text<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Option<&'a str>, OAuthError> {
-    match asked.get(member) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.chars().count() <= LONGEST_TEXT => Ok(Some(text)),
-        Some(Value::String(_)) => Err(bad("a value is longer than 256 characters")),
-        Some(_) => Err(bad("a member that must be text is not")),
-    }
-}
-
-fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>, OAuthError> {
-    let items = match asked.get(member) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Array(items)) if items.len() <= MOST_ITEMS => items,
-        Some(Value::Array(_)) => return Err(bad("a list has more than 10 items")),
-        Some(_) => return Err(bad("a member that must be a list is not")),
+        None => None,
     };
-    let strings = items.iter().map(|item| match item {
-        // Redirect URIs have a limit of their own (REDIR-03).
-        Value::String(text) if text.len() <= 2 * LONGEST_TEXT => Ok(text.clone()),
-        Value::String(_) => Err(bad("a value is too long")),
-        _ => Err(bad("a list holds something that is not text")),
-    });
-    strings.collect::<Result<_, _>>().map(Some)
+    let invalid = || OAuthError::new(Code::InvalidToken, "registration needs a valid initial access token");
+    found.map(|token| Some(token.label)).ok_or_else(invalid)
 }
 
-fn store(tx: &Tx<'_>, metadata: Metadata, request: &Request) -> Result<Value, Fault> {
-    let make_room = clients::count_unused(tx)? >= MOST_UNUSED;
-    for gone in clients::expire_unused(tx, tx.now() - UNUSED, make_room)? {
-        audit::append(tx, Event::allowed(Name::ClientExpired).by_server().client(&gone))?;
+/// The token of `Authorization: Bearer`, if there is one and one only (RFC 6750 §2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::presented(token.trim()))
+}
+
+/// The metadata that a body holds: one JSON object that can be read one way only (DCR-02).
+pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, OAuthError> {
+    let bad = |description| Err(OAuthError::new(Code::InvalidClientMetadata, description));
+    if !has_media_type(headers, "application/json") {
+        return bad("send application/json");
     }
+    json::object(body).or_else(|why| {
+        tracing::info!(client.metadata.error = %why, "client metadata could not be read");
+        bad("the body is not one JSON object of at most 32 levels and 1000 members, none of them twice")
+    })
+}
+
+/// The metadata as this site takes it: redirect URIs that lead nowhere here are left out (DCR-05, REDIR-05).
+pub(super) fn understood(authz: &Authz, asked: &Map<String, Value>) -> Result<Metadata, OAuthError> {
+    let mut metadata = Metadata::validate(asked)?;
+    metadata.redirect_uris.retain(|uri| authz.config.redirects.admit(uri));
+    if metadata.redirect_uris.is_empty() {
+        let description = "no redirect URI has a scheme that this server lets in";
+        return Err(OAuthError::new(Code::InvalidRedirectUri, description));
+    }
+    Ok(metadata)
+}
+
+/// DCR-13
+pub(super) fn name_taken() -> OAuthError {
+    OAuthError::new(Code::InvalidClientMetadata, "client_name is that of this server or of a verified client")
+}
+
+fn settle(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    metadata: Metadata,
+    invited_by: Option<&str>,
+    request: &Request,
+) -> Result<Registered, Fault> {
+    let fingerprint = fingerprint(authz, &metadata, request);
+    if let Some(fingerprint) = &fingerprint {
+        if let Some(same) = clients::same_registration(tx, fingerprint, tx.now() - SAME)? {
+            return Ok(Registered { members: stored(&same)?, stored: false });
+        }
+        clients::forget_fingerprint(tx, fingerprint)?;
+    }
+    expiry::sweep(authz, tx)?;
+    expiry::make_room(authz, tx)?;
     let id = ClientId::random_dynamic();
-    let response = metadata.response(&id, tx.now().seconds());
-    let trust = Trust::by_redirect_uris(&metadata.redirect_uris);
+    let mut members = metadata.registered(&id, tx.now().seconds());
     let client = Client {
         id,
         name: metadata.name,
         source: Source::SelfRegistered,
-        trust,
-        auth_method: AuthMethod::None,
-        auth_defaulted: false,
-        jwks: None,
+        trust: authz.config.redirects.trust(&metadata.redirect_uris),
+        auth_method: metadata.auth_method,
+        auth_defaulted: metadata.auth_defaulted,
+        jwks: metadata.jwks.map(|jwks| jwks.to_string()),
         scope: Scope::empty(),
         grant_types: metadata.grant_types,
         redirect_uris: metadata.redirect_uris,
         disabled: false,
     };
+    let management = authz.config.registration.management.then(|| Secret::random("rat_"));
     let registration = Registration {
         application_type: metadata.application_type,
-        metadata: &response.to_string(),
-        fingerprint: None,
-        management: None,
+        metadata: &Value::Object(members.clone()).to_string(),
+        fingerprint: fingerprint.as_ref(),
+        management: management.as_ref().map(Secret::digest),
     };
     clients::insert(tx, &client, &registration)?;
-    let hosts: Vec<String> = client.redirect_uris.iter().map(RedirectUri::host_for_people).collect();
-    audit::append(
-        tx,
-        Event::allowed(Name::ClientRegistered)
-            .client(&client.id)
-            .subject(&client.name)
-            .request(request)
-            .detail("source", client.source.as_str())
-            .detail("redirect_hosts", hosts),
-    )?;
-    Ok(response)
+    give_secret(tx, &client, &mut members)?;
+    if let Some(token) = &management {
+        give_management(authz, &client.id, token, &mut members);
+    }
+    let mut event =
+        administration::registered(Event::allowed(Name::ClientRegistered), &client).request(request);
+    if let Some(label) = invited_by {
+        event = event.detail("initial_access_token", label);
+    }
+    audit::append(tx, event)?;
+    Ok(Registered { members, stored: true })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn validate(value: &Value) -> Result<Metadata, OAuthError> {
-        Metadata::validate(value.as_object().unwrap())
+/// A new secret for a client that authenticates by one (DCR-06). It does not run out: clients that nobody uses vanish
+/// instead (DCR-11).
+pub(super) fn give_secret(
+    tx: &Tx<'_>,
+    client: &Client,
+    members: &mut Map<String, Value>,
+) -> Result<(), Fault> {
+    if !client.auth_method.is_by_secret() {
+        return Ok(());
     }
+    let secret = client_secrets::issue(tx, &client.id, Duration::ZERO)?;
+    members.insert("client_secret".to_owned(), secret.expose().into());
+    members.insert("client_secret_expires_at".to_owned(), 0.into());
+    Ok(())
+}
 
-    /// DCR-04, DCR-05, REDIR-09
-    #[test]
-    fn what_cannot_be_registered() {
-        let good = json!({"redirect_uris": ["http://localhost/callback"]});
-        assert!(validate(&good).is_ok());
-        for (member, value, code) in [
-            ("redirect_uris", json!([]), Code::InvalidRedirectUri),
-            ("redirect_uris", json!(["http://evil.example/"]), Code::InvalidRedirectUri),
-            ("redirect_uris", json!(["http://localhost/", "javascript:alert(1)"]), Code::InvalidRedirectUri),
-            ("redirect_uris", json!("http://localhost/"), Code::InvalidClientMetadata),
-            ("redirect_uris", json!([7]), Code::InvalidClientMetadata),
-            ("redirect_uris", json!(vec!["http://localhost/"; 11]), Code::InvalidClientMetadata),
-            ("application_type", json!("web"), Code::InvalidRedirectUri),
-            ("application_type", json!("robot"), Code::InvalidClientMetadata),
-            ("grant_types", json!(["refresh_token"]), Code::InvalidClientMetadata),
-            ("grant_types", json!(["password"]), Code::InvalidClientMetadata),
-            ("response_types", json!(["token"]), Code::InvalidClientMetadata),
-            ("token_endpoint_auth_method", json!("client_secret_jwt"), Code::InvalidClientMetadata),
-            ("client_uri", json!("http://a.example"), Code::InvalidClientMetadata),
-            ("client_uri", json!("javascript:alert(1)"), Code::InvalidClientMetadata),
-            ("client_name", json!("x".repeat(257)), Code::InvalidClientMetadata),
-            ("client_name", json!({}), Code::InvalidClientMetadata),
-            ("client_name", json!("Portcullis"), Code::InvalidClientMetadata),
-            ("client_name", json!("P\u{ad}\u{ff4f}RT cullis!"), Code::InvalidClientMetadata),
-            ("scope", json!("a\"b"), Code::InvalidClientMetadata),
-            ("software_statement", json!("x"), Code::InvalidSoftwareStatement),
-        ] {
-            let mut asked = good.clone();
-            asked[member] = value.clone();
-            assert_eq!(validate(&asked).err().map(|e| e.code), Some(code), "{member} {value}");
-        }
-    }
+/// How the client reaches its own registration (RFC 7592 §3, DCR-09).
+pub(super) fn give_management(
+    authz: &Authz,
+    id: &ClientId,
+    token: &Secret,
+    members: &mut Map<String, Value>,
+) {
+    members.insert("registration_access_token".to_owned(), token.expose().into());
+    let uri = authz.issuer.url(&format!("/register/{id}"));
+    members.insert("registration_client_uri".to_owned(), uri.into());
+}
 
-    /// DCR-08: a client is known by the redirect URIs that it can use without an administrator.
-    #[test]
-    fn trust_follows_the_usable_redirect_uris() {
-        let trust = |uris: Value| {
-            Trust::by_redirect_uris(&validate(&json!({ "redirect_uris": uris })).unwrap().redirect_uris)
-        };
-        assert_eq!(trust(json!(["http://127.0.0.1/", "cursor://x/cb"])), Trust::Known);
-        assert_eq!(trust(json!(["http://127.0.0.1/", "https://vscode.dev/redirect"])), Trust::Known);
-        assert_eq!(trust(json!(["https://a.example/cb"])), Trust::Unverified);
-        assert_eq!(trust(json!(["com.example.app:/cb"])), Trust::Unverified);
-    }
+/// What a registration answered with, out of the database.
+pub(super) fn stored(metadata: &str) -> Result<Map<String, Value>, Fault> {
+    serde_json::from_str(metadata)
+        .map_err(|_| Fault::Corrupt("a client's metadata is no JSON object".to_owned()))
+}
 
-    /// clients.md: vendors register grant types that this server does not have.
-    #[test]
-    fn unsupported_grant_types_are_dropped() {
-        let valid = validate(&json!({
-            "redirect_uris": ["http://localhost/"],
-            "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
-        }));
-        assert_eq!(valid.unwrap().grant_types, ["authorization_code", "refresh_token"]);
+/// What makes two registrations the same: everything in them, and where they come from. `None` if they never are.
+///
+/// A client that registers anew at every attempt, or in a loop, must not push others out (DCR-12). So the same
+/// registration from the same address within ten minutes gets the same client, as long as nobody has approved it.
+/// That hands out a client id a second time, and nothing else: an id is no secret, it stands in every authorization
+/// request, and all installations of a client with a document share one anyhow (CIMD-12). Codes, tokens and
+/// transactions are bound to users, browsers and keys, not to who registered. Where a registration comes with
+/// something that only one party may have, a secret or a token to change it with, none is like another.
+fn fingerprint(authz: &Authz, metadata: &Metadata, request: &Request) -> Option<Digest> {
+    let shareable = matches!(metadata.auth_method, AuthMethod::None | AuthMethod::PrivateKeyJwt);
+    if !shareable || authz.config.registration.management {
+        return None;
     }
+    let members = Value::Object(metadata.members()).to_string();
+    Some(Digest::of(format!("{:?} {members}", Origin::from(request)).as_bytes()))
 }

@@ -92,7 +92,13 @@ pub(crate) fn resolve(
         return Ok(Undocumented::finally("documents_off"));
     }
     let found = match documented(authz, conn, &url, asked)? {
-        Found::Document(document, source) => Ok(document.client(&url, source)),
+        Found::Document(document, source) => {
+            let mut client = document.client(&url, source);
+            if source == Source::Fetched {
+                client.trust = authz.config.redirects.trust_unread(&client);
+            }
+            Ok(client)
+        }
         Found::Unusable(reason) => Err(reason),
         Found::Nothing => unknown(authz, &url, row.as_ref(), asked),
     };

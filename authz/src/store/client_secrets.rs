@@ -63,6 +63,12 @@ pub(crate) fn holder(conn: &Conn<'_>, digest: &Digest) -> Result<Option<(ClientI
     )
 }
 
+/// Removes all secrets of a client.
+pub(crate) fn delete(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
+    tx.execute("DELETE FROM client_secret WHERE client_id = ?1", params![client])?;
+    Ok(())
+}
+
 /// Says when a secret ends.
 pub(crate) fn end_at(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
     tx.execute("UPDATE client_secret SET expires_at = ?2 WHERE digest = ?1", params![digest, expires_at])?;

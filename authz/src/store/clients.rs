@@ -1,7 +1,6 @@
 //! OAuth clients and their redirect URIs.
 
 use shared::db::{Conn, Row, params};
-use shared::redirect_uri::Target;
 use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
@@ -82,6 +81,11 @@ impl AuthMethod {
         }
     }
 
+    /// Whether a secret of ours is what the client proves itself with.
+    pub(crate) fn is_by_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+    }
+
     /// The method of this name; `None` if this server does not have it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str() == name)
@@ -117,13 +121,6 @@ impl Trust {
         }
     }
 
-    /// How far a client is trusted that nobody vouches for: a client that can be answered on the user's own
-    /// computer alone needs no administrator. URIs that are not usable without one do not count (DCR-05).
-    pub(crate) fn by_redirect_uris(uris: &[RedirectUri]) -> Self {
-        let usable = uris.iter().any(|uri| uri.target().is_usable_unverified());
-        if usable { Self::Known } else { Self::Unverified }
-    }
-
     fn parse(text: &str) -> Result<Self, Fault> {
         match text {
             "unverified" => Ok(Self::Unverified),
@@ -155,25 +152,6 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Whether its answers may go there: to the user's own computer; elsewhere only if somebody who may say so
-    /// has said so (DCR-05, CIMD-09).
-    pub(crate) fn may_be_answered_at(&self, uri: &RedirectUri) -> bool {
-        let target = uri.target();
-        if self.trust == Trust::Verified || target.is_usable_unverified() {
-            return true;
-        }
-        match self.source {
-            // An administrator was shown these URIs and took them.
-            Source::Imported => true,
-            Source::Catalogue => target.is_local(),
-            // The administrator named the host that serves the document, and no other (CIMD-06).
-            Source::Fetched => target == Target::Remote && uri.has_origin_of(self.id.as_str()),
-            Source::SelfRegistered | Source::Administrator | Source::Configuration | Source::UnknownUrl => {
-                false
-            }
-        }
-    }
-
     /// Whether it registered this grant type (TOKEN-13).
     pub(crate) fn has_grant(&self, grant_type: &str) -> bool {
         self.grant_types.iter().any(|g| g == grant_type)
@@ -198,7 +176,7 @@ pub(crate) struct Registration<'a> {
     /// A digest of the registration, so that the same one is not stored twice (DCR-12).
     pub fingerprint: Option<&'a Digest>,
     /// The digest of the registration access token (DCR-09).
-    pub management: Option<&'a Digest>,
+    pub management: Option<Digest>,
 }
 
 const COLUMNS: &str = "SELECT id, name, source, trust, auth_method, auth_defaulted, jwks, grant_types, scope, disabled_at FROM client";
@@ -454,32 +432,63 @@ macro_rules! vanishing {
 }
 
 /// How many clients registered and were never approved by anyone.
-pub(crate) fn count_unused(conn: &Conn<'_>) -> Result<u32, Fault> {
+pub(crate) fn count_never_used(conn: &Conn<'_>) -> Result<u32, Fault> {
     let count = conn.query_row(concat!("SELECT count(*) FROM ", vanishing!("")), [], |row| row.get(0))?;
     Ok(count.unwrap_or(0))
 }
 
-/// Removes never-approved clients: those registered before `created_before`, and the oldest one
-/// beyond them if `make_room` (DCR-11, DCR-12). Answers with their ids.
-pub(crate) fn expire_unused(
-    tx: &Tx<'_>,
-    created_before: Timestamp,
-    make_room: bool,
-) -> Result<Vec<ClientId>, Fault> {
-    let mut gone = tx.query(
-        concat!("DELETE FROM ", vanishing!(" AND created_at < ?1 RETURNING id")),
-        params![created_before],
+/// Clients that registered before then and were never approved by anyone.
+pub(crate) fn never_used_since(conn: &Conn<'_>, before: Timestamp) -> Result<Vec<ClientId>, Fault> {
+    let sql = concat!("SELECT id FROM ", vanishing!(" AND created_at < ?1 ORDER BY created_at"));
+    conn.query(sql, params![before], |row| row.get(0))
+}
+
+/// The oldest of those that were never approved by anyone.
+pub(crate) fn oldest_never_used(conn: &Conn<'_>, count: u32) -> Result<Vec<ClientId>, Fault> {
+    let sql = concat!("SELECT id FROM ", vanishing!(" ORDER BY created_at, id LIMIT ?1"));
+    conn.query(sql, params![count], |row| row.get(0))
+}
+
+/// Clients that nobody vouches for and that nobody approved or used since then.
+pub(crate) fn idle_since(conn: &Conn<'_>, before: Timestamp) -> Result<Vec<ClientId>, Fault> {
+    conn.query(
+        "SELECT id FROM client WHERE last_used_at < ?1 AND source IN ('self_registered', 'unknown_url') AND trust <> 'verified'
+         AND NOT EXISTS (SELECT 1 FROM access_grant g WHERE g.client_id = client.id
+             AND (g.created_at >= ?1 OR g.last_used_at >= ?1))
+         ORDER BY last_used_at LIMIT 1000",
+        params![before],
         |row| row.get(0),
-    )?;
-    if make_room && gone.is_empty() {
-        gone = tx.query(
-            concat!(
-                "DELETE FROM client WHERE id = (SELECT id FROM ",
-                vanishing!(" ORDER BY created_at LIMIT 1) RETURNING id")
-            ),
-            [],
-            |row| row.get(0),
-        )?;
-    }
-    Ok(gone)
+    )
+}
+
+/// What a registration answered with, if it was made with this fingerprint at this time or later and nobody approved
+/// the client since.
+pub(crate) fn same_registration(
+    conn: &Conn<'_>,
+    fingerprint: &Digest,
+    since: Timestamp,
+) -> Result<Option<String>, Fault> {
+    conn.query_row(
+        "SELECT metadata FROM client WHERE fingerprint = ?1 AND created_at >= ?2 AND last_used_at IS NULL AND disabled_at IS NULL",
+        params![fingerprint, since],
+        |row| row.get(0),
+    )
+}
+
+/// Lets the next registration with this fingerprint be another client.
+pub(crate) fn forget_fingerprint(tx: &Tx<'_>, fingerprint: &Digest) -> Result<(), Fault> {
+    tx.execute("UPDATE client SET fingerprint = NULL WHERE fingerprint = ?1", params![fingerprint])?;
+    Ok(())
+}
+
+/// Whether this is the registration access token of this client (RFC 7592 §1.3).
+pub(crate) fn is_managed_by(conn: &Conn<'_>, id: &ClientId, token: &Digest) -> Result<bool, Fault> {
+    let found: Option<Option<Digest>> =
+        conn.query_row("SELECT management FROM client WHERE id = ?1", params![id], |row| row.get(0))?;
+    Ok(found.flatten().as_ref() == Some(token))
+}
+
+/// What the registration of a client answered with, as JSON.
+pub(crate) fn metadata(conn: &Conn<'_>, id: &ClientId) -> Result<Option<String>, Fault> {
+    conn.query_row("SELECT metadata FROM client WHERE id = ?1", params![id], |row| row.get(0))
 }

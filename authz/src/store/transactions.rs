@@ -145,3 +145,12 @@ pub(crate) fn decide(tx: &Tx<'_>, id: &str) -> Result<bool, Fault> {
     )?;
     Ok(changed == 1)
 }
+
+/// Ends the requests of a client that wait for a person.
+pub(crate) fn cancel_of(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM authorization_transaction WHERE client_id = ?1 AND decided_at IS NULL",
+        params![client],
+    )?;
+    Ok(())
+}

@@ -329,3 +329,40 @@ fn the_schedule_of_keys_is_read() {
         assert!(refusal.contains(complaint), "{refusal}");
     }
 }
+
+/// DCR-01, REDIR-05, OPS-03: who may register, and where answers may go.
+#[test]
+fn registration_is_configured() {
+    let file = parse(
+        "[registration]\nmode = \"token\"\nmanagement = true\nremote_redirects = true\napp_schemes = [\"zed://\"]",
+    );
+    let mut redirects = authz::Redirects::default();
+    redirects.set_remote(true);
+    redirects.set_app_schemes(["zed://"]).unwrap();
+    let file = file.unwrap();
+    assert_eq!(file.registration.mode, authz::RegistrationMode::Token);
+    assert!(file.registration.management);
+    assert_eq!(file.redirects, redirects);
+    let usual = parse("").unwrap();
+    assert_eq!((usual.registration, usual.redirects), Default::default());
+    for (toml, complaint) in [
+        (
+            "[registration]\nmode = \"closed\"",
+            "`mode` at etc/portcullis.toml:2 is `closed`; write \"open\", \"token\" or \"off\"",
+        ),
+        (
+            "[registration]\nmodus = \"off\"",
+            "unknown key `modus` at etc/portcullis.toml:2; did you mean `mode`?",
+        ),
+        ("[registration]\nmanagement = \"yes\"", "must be true or false"),
+        ("[registration]\napp_schemes = [\"https://\"]", "write it like example:// or example://callback"),
+        (
+            "[registration]\napp_schemes = [\"javascript://\"]",
+            "`javascript://` in `app_schemes` at etc/portcullis.toml:2",
+        ),
+        ("registration = \"off\"", "must be a table"),
+    ] {
+        let refused = refused(toml);
+        assert!(refused.contains(complaint), "{refused}");
+    }
+}

@@ -135,7 +135,10 @@ async fn a_changed_document_is_consented_to_anew() {
     for (member, value) in [
         ("redirect_uris", json!(["http://localhost/other"])),
         ("client_name", json!("Reports 2")),
-        ("jwks", json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]})),
+        (
+            "jwks",
+            json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}),
+        ),
     ] {
         let user =
             "INSERT OR IGNORE INTO consent (user_id, client_id, resource, scope, client_state, granted_at)

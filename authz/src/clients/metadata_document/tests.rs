@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::clients::redirects::Redirects;
 
 const URL: &str = "https://app.corp.example/client.json";
 
@@ -115,7 +116,7 @@ fn a_document_is_read_strictly() {
 #[test]
 fn how_a_client_authenticates() {
     use DocumentError as E;
-    let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "1"}]});
+    let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0", "kid": "1"}]});
     let offering = |one: Value, many: Value, jwks: Value| {
         let mut document = without("token_endpoint_auth_method");
         document["token_endpoint_auth_method"] = one;
@@ -143,7 +144,7 @@ fn how_a_client_authenticates() {
         (
             json!("private_key_jwt"),
             null(),
-            json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "d": "AA"}]}),
+            json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0", "d": "AA"}]}),
             Err(E::Keys),
         ),
     ] {
@@ -157,8 +158,11 @@ fn how_a_client_authenticates() {
 fn trust_follows_who_has_seen_the_document() {
     let client = |uris: Value, source| parse(&with("redirect_uris", uris)).unwrap().client(&url(), source);
     let usable = |uris: Value, source| {
-        let client = client(uris, source);
-        let usable = client.redirect_uris.iter().filter(|uri| client.may_be_answered_at(uri)).count();
+        let (mut client, redirects) = (client(uris, source), Redirects::default());
+        if source == Source::Fetched {
+            client.trust = redirects.trust_unread(&client);
+        }
+        let usable = client.redirect_uris.iter().filter(|uri| redirects.admit_client(&client, uri)).count();
         (client.trust, usable)
     };
     let mixed = json!(["http://localhost/cb", "https://app.corp.example/cb", "https://evil.example/cb"]);

@@ -1,0 +1,248 @@
+//! Client metadata (RFC 7591 §2): one reading of it for registrations, their later changes, and documents. What
+//! registers, authorizes.
+
+use keys::ClientKeys;
+use serde_json::{Map, Value, json};
+use shared::{ClientId, RedirectUri, Scope};
+use url::Url;
+
+use super::names;
+use crate::error::{Code, OAuthError};
+use crate::store::clients::AuthMethod;
+use crate::visible::clean;
+
+/// DCR-04
+const MOST_ITEMS: usize = 10;
+const LONGEST_TEXT: usize = 256;
+/// Grant types that a client can register.
+const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
+/// What a client is called that does not say.
+const UNNAMED: &str = "Unnamed application";
+
+/// Client metadata that may be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Metadata {
+    pub name: String,
+    pub redirect_uris: Vec<RedirectUri>,
+    pub grant_types: Vec<String>,
+    pub application_type: &'static str,
+    pub auth_method: AuthMethod,
+    /// It named no method (CAUTH-01).
+    pub auth_defaulted: bool,
+    /// Its public keys (RFC 7517 §5).
+    pub jwks: Option<Value>,
+    /// Members that are stored and shown, and decide nothing.
+    informative: Map<String, Value>,
+}
+
+fn bad(description: &'static str) -> OAuthError {
+    OAuthError::new(Code::InvalidClientMetadata, description)
+}
+
+impl Metadata {
+    /// Checks what a client says of itself. Members that are not known here are ignored (DCR-03).
+    ///
+    /// # Errors
+    /// The first thing in it that cannot be had (DCR-04).
+    pub(crate) fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
+        if asked.get("software_statement").is_some_and(|statement| !statement.is_null()) {
+            let description = "software statements are not accepted";
+            return Err(OAuthError::new(Code::InvalidSoftwareStatement, description));
+        }
+        let (auth_method, auth_defaulted) = auth_method(asked)?;
+        let jwks = jwks(asked, auth_method)?;
+        let response_types = list(asked, "response_types")?;
+        if response_types.is_some_and(|types| !types.iter().any(|t| t == "code")) {
+            return Err(bad("response_types must include code"));
+        }
+        let grant_types = grant_types(asked)?;
+        let redirect_uris = redirect_uris(asked)?;
+        let application_type = application_type(asked, &redirect_uris)?;
+        let informative = informative(asked)?;
+        let name = text(asked, "client_name")?.map(clean).filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| UNNAMED.to_owned());
+        if names::is_ours(&name) {
+            return Err(bad("client_name is this server's own name"));
+        }
+        Ok(Self {
+            name,
+            redirect_uris,
+            grant_types,
+            application_type,
+            auth_method,
+            auth_defaulted,
+            jwks,
+            informative,
+        })
+    }
+
+    /// The metadata as it is stored and shown (RFC 7591 §3.2.1), secrets left out.
+    pub(crate) fn registered(&self, id: &ClientId, issued_at: i64) -> Map<String, Value> {
+        let mut members = self.members();
+        members.insert("client_id".to_owned(), id.as_str().into());
+        members.insert("client_id_issued_at".to_owned(), issued_at.into());
+        members
+    }
+
+    /// All that was registered, as it was understood.
+    pub(crate) fn members(&self) -> Map<String, Value> {
+        let mut members = self.informative.clone();
+        members.extend([
+            ("client_name".to_owned(), self.name.as_str().into()),
+            ("redirect_uris".to_owned(), self.redirect_uris.iter().map(RedirectUri::as_str).collect()),
+            ("grant_types".to_owned(), self.grant_types.iter().map(String::as_str).collect()),
+            ("response_types".to_owned(), json!(["code"])),
+            ("token_endpoint_auth_method".to_owned(), self.auth_method.as_str().into()),
+            ("application_type".to_owned(), self.application_type.into()),
+        ]);
+        members.extend(self.jwks.iter().map(|jwks| ("jwks".to_owned(), jwks.clone())));
+        members
+    }
+}
+
+/// RFC 7591 §2: "If unspecified or omitted, the default is "client_secret_basic"" (DCR-06).
+fn auth_method(asked: &Map<String, Value>) -> Result<(AuthMethod, bool), OAuthError> {
+    match text(asked, "token_endpoint_auth_method")? {
+        None => Ok((AuthMethod::ClientSecretBasic, true)),
+        Some(name) => AuthMethod::parse(name).map(|method| (method, false)).ok_or_else(|| {
+            bad("token_endpoint_auth_method is none, client_secret_basic, client_secret_post or private_key_jwt")
+        }),
+    }
+}
+
+/// The public keys. They stand in the registration itself: no address is ever followed (CAUTH-06, DCR-04).
+fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>, OAuthError> {
+    let given = |member: &str| asked.get(member).filter(|value| !value.is_null());
+    if given("jwks_uri").is_some() {
+        return Err(bad("jwks_uri is not supported: send the public keys as jwks"));
+    }
+    let set = given("jwks").map(ClientKeys::parse).transpose();
+    let set = set.map_err(|why| {
+        tracing::info!(client.jwks.error = %why, "client metadata was refused");
+        bad("jwks is a set of 1 to 10 public keys, at least one of them for ES256, EdDSA, RS256 or PS256")
+    })?;
+    if method == AuthMethod::PrivateKeyJwt && set.is_none() {
+        return Err(bad("private_key_jwt needs jwks, the client's public keys"));
+    }
+    Ok(set.map(|keys| keys.to_json()))
+}
+
+/// Unsupported grant types are dropped, not refused: vendors list what other servers have.
+fn grant_types(asked: &Map<String, Value>) -> Result<Vec<String>, OAuthError> {
+    let given = list(asked, "grant_types")?.unwrap_or_else(|| vec!["authorization_code".to_owned()]);
+    let supported = GRANT_TYPES.into_iter().filter(|supported| given.iter().any(|g| g == supported));
+    let grant_types: Vec<String> = supported.map(str::to_owned).collect();
+    if !grant_types.iter().any(|g| g == "authorization_code") {
+        return Err(bad("grant_types must include authorization_code"));
+    }
+    Ok(grant_types)
+}
+
+/// DCR-05: what could hurt fails the whole request; what merely leads nowhere known is left out, if something is
+/// left.
+fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthError> {
+    let given = list(asked, "redirect_uris")?.unwrap_or_default();
+    let invalid = |description| OAuthError::new(Code::InvalidRedirectUri, description);
+    let mut uris = Vec::with_capacity(given.len());
+    for text in given {
+        match RedirectUri::parse(&text) {
+            Ok(uri) if uris.contains(&uri) => {}
+            Ok(uri) => uris.push(uri),
+            Err(why) if why.is_merely_unsupported() => {}
+            Err(why) => {
+                tracing::info!(client.redirect_uri.error = %why, "client metadata was refused");
+                return Err(invalid(
+                    "a redirect URI is not https, http to this computer, or an application's own scheme",
+                ));
+            }
+        }
+    }
+    if uris.is_empty() {
+        return Err(invalid("at least one redirect URI is needed that can be used here"));
+    }
+    Ok(uris)
+}
+
+/// REDIR-09
+fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<&'static str, OAuthError> {
+    let local = uris.iter().any(|uri| uri.target().is_local());
+    match text(asked, "application_type")? {
+        None => Ok(if local { "native" } else { "web" }),
+        Some("native") => Ok("native"),
+        Some("web") if local => {
+            Err(OAuthError::new(Code::InvalidRedirectUri, "a web application's redirect URIs are https"))
+        }
+        Some("web") => Ok("web"),
+        Some(_) => Err(bad("application_type is native or web")),
+    }
+}
+
+fn informative(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAuthError> {
+    let mut members = Map::new();
+    for member in ["client_uri", "logo_uri", "tos_uri", "policy_uri"] {
+        if let Some(uri) = text(asked, member)? {
+            if !is_web_address(uri) {
+                return Err(bad("informational URIs must be https"));
+            }
+            members.insert(member.to_owned(), uri.into());
+        }
+    }
+    for member in ["software_id", "software_version"] {
+        if let Some(value) = text(asked, member)? {
+            members.insert(member.to_owned(), clean(value).into());
+        }
+    }
+    if let Some(contacts) = list(asked, "contacts")? {
+        members.insert("contacts".to_owned(), contacts.iter().map(|c| clean(c)).collect());
+    }
+    if let Some(scope) = text(asked, "scope")? {
+        // Informative, never a ceiling: clients register the first challenge's scope (DCR-07).
+        let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
+        members.insert("scope".to_owned(), scope.to_string().into());
+    }
+    match asked.get("dpop_bound_access_tokens") {
+        None | Some(Value::Null) => {}
+        // RFC 7591 §3.2.1: what is registered may differ from what was asked, and the answer says so. No token of
+        // this server is bound to a key (RFC 9449).
+        Some(Value::Bool(_)) => {
+            members.insert("dpop_bound_access_tokens".to_owned(), false.into());
+        }
+        Some(_) => return Err(bad("dpop_bound_access_tokens is true or false")),
+    }
+    Ok(members)
+}
+
+/// CONSENT-02: an address that could be a link.
+fn is_web_address(text: &str) -> bool {
+    let plain = text.starts_with("https://") && text.bytes().all(|b| b.is_ascii_graphic());
+    plain && Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.password().is_none())
+}
+
+fn text<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Option<&'a str>, OAuthError> {
+    match asked.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.chars().count() <= LONGEST_TEXT => Ok(Some(text)),
+        Some(Value::String(_)) => Err(bad("a value is longer than 256 characters")),
+        Some(_) => Err(bad("a member that must be text is not")),
+    }
+}
+
+fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>, OAuthError> {
+    let items = match asked.get(member) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(items)) if items.len() <= MOST_ITEMS => items,
+        Some(Value::Array(_)) => return Err(bad("a list has more than 10 items")),
+        Some(_) => return Err(bad("a member that must be a list is not")),
+    };
+    // Redirect URIs have a limit of their own (REDIR-03).
+    let fits = |text: &str| member == "redirect_uris" || text.chars().count() <= LONGEST_TEXT;
+    let strings = items.iter().map(|item| match item {
+        Value::String(text) if fits(text) => Ok(text.clone()),
+        Value::String(_) => Err(bad("a value is longer than 256 characters")),
+        _ => Err(bad("a list holds something that is not text")),
+    });
+    strings.collect::<Result<_, _>>().map(Some)
+}
+
+#[cfg(test)]
+mod tests;

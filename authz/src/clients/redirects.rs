@@ -1,0 +1,223 @@
+//! Where a client's answers may go, as far as the site decides it (REDIR-05, DCR-05): one answer for registration,
+//! for the authorization endpoint and for what administrators are shown.
+
+use shared::RedirectUri;
+use shared::redirect_uri::Target;
+
+use crate::store::clients::{Client, Source, Trust};
+
+/// Schemes without a period that applications in use have (clients.md).
+const SCHEMES_IN_USE: [&str; 5] =
+    ["cursor://", "vscode://", "vscode-insiders://", "claude://", "windsurf://"];
+
+/// The site's rules for redirect URIs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redirects {
+    app_schemes: Vec<AppScheme>,
+    /// Whether clients that nobody vouches for may have their answers sent over the network, and to private schemes.
+    remote: bool,
+}
+
+/// One entry of the list of applications' schemes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum AppScheme {
+    /// Everything behind `scheme://`.
+    Prefix(String),
+    Exact(RedirectUri),
+}
+
+/// The text is no entry of the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("is no scheme without a period, such as `cursor://`, and no redirect URI with one")]
+pub struct NotAnAppScheme;
+
+impl Default for Redirects {
+    fn default() -> Self {
+        let prefix = |scheme: &str| AppScheme::Prefix(scheme.to_owned());
+        Self { app_schemes: SCHEMES_IN_USE.map(prefix).into(), remote: false }
+    }
+}
+
+impl AppScheme {
+    fn parse(text: &str) -> Result<Self, NotAnAppScheme> {
+        // A scheme is one if a URI of it is.
+        let is_prefix = text.ends_with("://");
+        let sample = if is_prefix { format!("{text}x") } else { text.to_owned() };
+        match RedirectUri::parse(&sample) {
+            Ok(uri) if uri.target() != Target::AppScheme => Err(NotAnAppScheme),
+            Ok(_) if is_prefix => Ok(Self::Prefix(text.to_owned())),
+            Ok(uri) => Ok(Self::Exact(uri)),
+            Err(_) => Err(NotAnAppScheme),
+        }
+    }
+
+    fn fits(&self, uri: &RedirectUri) -> bool {
+        match self {
+            Self::Prefix(prefix) => uri.as_str().starts_with(prefix),
+            Self::Exact(exact) => uri == exact,
+        }
+    }
+}
+
+/// Why an authorization request gets no answer at the redirect URI that it names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Mismatch {
+    /// It names none, and there is not exactly one to choose.
+    Missing,
+    /// The client did not register it.
+    Unmatched,
+    /// The client registered it, and must not be answered there yet.
+    Unusable(RedirectUri),
+}
+
+impl Redirects {
+    /// Replaces the schemes that ship with the program.
+    ///
+    /// # Errors
+    /// If one is no entry of the list.
+    pub fn set_app_schemes<'t>(
+        &mut self,
+        texts: impl IntoIterator<Item = &'t str>,
+    ) -> Result<(), NotAnAppScheme> {
+        self.app_schemes = texts.into_iter().map(AppScheme::parse).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Says whether clients that nobody vouches for may be answered over the network.
+    pub fn set_remote(&mut self, remote: bool) {
+        self.remote = remote;
+    }
+
+    /// Whether anybody at all may be answered there: schemes that nobody owns have to be listed (REDIR-05).
+    pub(crate) fn admit(&self, uri: &RedirectUri) -> bool {
+        uri.target() != Target::AppScheme || self.app_schemes.iter().any(|listed| listed.fits(uri))
+    }
+
+    /// Whether a client that nobody vouches for may be answered there (DCR-05): on the user's own computer, by
+    /// something that is known to be there. One click on a stranger's link must not hand a code over the network.
+    pub(crate) fn admit_unverified(&self, uri: &RedirectUri) -> bool {
+        match uri.target() {
+            Target::Loopback => true,
+            Target::AppScheme => self.admit(uri),
+            Target::PrivateScheme | Target::Remote => self.remote,
+        }
+    }
+
+    /// Whether this client may be answered there: on the user's own computer; elsewhere only if somebody who may say
+    /// so has said so (DCR-05, CIMD-09).
+    pub(crate) fn admit_client(&self, client: &Client, uri: &RedirectUri) -> bool {
+        if client.trust == Trust::Verified || self.admit_unverified(uri) {
+            return self.admit(uri);
+        }
+        let said_so = match client.source {
+            // An administrator was shown these URIs and took them.
+            Source::Imported => true,
+            Source::Catalogue => uri.target().is_local(),
+            // The administrator named the host that serves the document, and no other (CIMD-06).
+            Source::Fetched => uri.target() == Target::Remote && uri.has_origin_of(client.id.as_str()),
+            Source::SelfRegistered | Source::Administrator | Source::Configuration | Source::UnknownUrl => {
+                false
+            }
+        };
+        said_so && self.admit(uri)
+    }
+
+    /// How far a client is trusted that nobody vouches for (DCR-08): one whose answers can only reach the user's own
+    /// computer needs no administrator. What it registered and cannot use does not count.
+    pub(crate) fn trust(&self, uris: &[RedirectUri]) -> Trust {
+        let mut usable = uris.iter().filter(|uri| self.admit_unverified(uri)).peekable();
+        if usable.peek().is_some() && usable.all(stays_here) { Trust::Known } else { Trust::Unverified }
+    }
+
+    /// The same for a client whose document nobody here has read: it counts like a registration (DCR-08).
+    pub(crate) fn trust_unread(&self, client: &Client) -> Trust {
+        let mut usable = client.redirect_uris.iter().filter(|uri| self.admit_client(client, uri)).peekable();
+        if usable.peek().is_some() && usable.all(stays_here) { Trust::Known } else { Trust::Unverified }
+    }
+
+    /// Where the answer to a request goes: what registers, authorizes, and nothing else does (REDIR-01, REDIR-02).
+    pub(crate) fn choose(&self, client: &Client, asked: Option<&str>) -> Result<RedirectUri, Mismatch> {
+        let uri = match asked {
+            // RFC 6749 §3.1.2.3: absent is fine if there is nothing to choose from.
+            None => match client.redirect_uris.as_slice() {
+                [only] => only.clone(),
+                _ => return Err(Mismatch::Missing),
+            },
+            Some(asked) => RedirectUri::parse(asked)
+                .ok()
+                .filter(|uri| client.redirect_uris.iter().any(|registered| registered.matches(uri)))
+                .ok_or(Mismatch::Unmatched)?,
+        };
+        if self.admit_client(client, &uri) { Ok(uri) } else { Err(Mismatch::Unusable(uri)) }
+    }
+}
+
+/// Whether an answer reaches the user's own computer alone, and something that is known to be there.
+fn stays_here(uri: &RedirectUri) -> bool {
+    matches!(uri.target(), Target::Loopback | Target::AppScheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> RedirectUri {
+        RedirectUri::parse(text).unwrap()
+    }
+
+    /// REDIR-05: the list that ships, another one, and none.
+    #[test]
+    fn schemes_that_nobody_owns_are_listed() {
+        let mut redirects = Redirects::default();
+        let cursor = uri("cursor://anysphere.cursor-mcp/oauth/callback");
+        let zed = uri("zed://mcp/cb");
+        assert!(redirects.admit(&cursor) && redirects.admit_unverified(&cursor));
+        assert!(!redirects.admit(&zed) && !redirects.admit(&uri("cursory://x")));
+        redirects.set_app_schemes(["zed://mcp/cb"]).unwrap();
+        assert!(
+            redirects.admit(&zed) && !redirects.admit(&uri("zed://mcp/cb2")) && !redirects.admit(&cursor)
+        );
+        redirects.set_app_schemes([]).unwrap();
+        assert!(!redirects.admit(&zed) && !redirects.admit(&cursor));
+        for other in ["http://localhost/", "https://a.example/", "com.example.app:/cb"] {
+            assert!(redirects.admit(&uri(other)), "{other}");
+        }
+        for bad in [
+            "cursor",
+            "cursor:",
+            "cursor:/",
+            "https://",
+            "http://",
+            "javascript://",
+            "com.example://",
+            "",
+            "://",
+            "a b://",
+        ] {
+            assert_eq!(redirects.set_app_schemes([bad]), Err(NotAnAppScheme), "{bad}");
+        }
+    }
+
+    /// DCR-05, DCR-08: what counts is where answers can really go.
+    #[test]
+    fn trust_follows_the_usable_redirect_uris() {
+        let mut redirects = Redirects::default();
+        let trust = |redirects: &Redirects, uris: &[&str]| {
+            redirects.trust(&uris.iter().map(|text| uri(text)).collect::<Vec<_>>())
+        };
+        for (uris, usual, remote) in [
+            (&["http://127.0.0.1/", "cursor://x/cb"][..], Trust::Known, Trust::Known),
+            (&["http://127.0.0.1/", "https://vscode.dev/redirect"], Trust::Known, Trust::Unverified),
+            (&["http://127.0.0.1/", "com.example.app:/cb"], Trust::Known, Trust::Unverified),
+            (&["https://a.example/cb"], Trust::Unverified, Trust::Unverified),
+            (&["com.example.app:/cb"], Trust::Unverified, Trust::Unverified),
+            (&["zed://cb"], Trust::Unverified, Trust::Unverified),
+            (&[], Trust::Unverified, Trust::Unverified),
+        ] {
+            redirects.set_remote(false);
+            assert_eq!(trust(&redirects, uris), usual, "{uris:?}");
+            redirects.set_remote(true);
+            assert_eq!(trust(&redirects, uris), remote, "{uris:?}");
+        }
+    }
+}
