@@ -17,6 +17,8 @@ use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
 
+use crate::control::Place;
+
 use crate::config::SealKey;
 
 /// What the base is built from.
@@ -104,6 +106,13 @@ impl Base {
             tally: Arc::clone(&tally),
         })?;
         Ok(Self { db, keys, status, catalogue, authz, tally, dir })
+    }
+}
+
+impl Base {
+    /// It as a place where commands are done.
+    pub(crate) fn place(&self) -> Place {
+        Place { authz: self.authz.clone(), db: self.db.clone(), catalogue: self.catalogue.clone() }
     }
 }
 

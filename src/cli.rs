@@ -7,6 +7,7 @@ pub mod clock;
 pub mod duration;
 pub mod keys;
 pub mod people;
+pub mod policy;
 pub mod registration_tokens;
 pub mod resource_servers;
 
@@ -49,6 +50,9 @@ pub enum Command {
     /// Show the applications that people use, vouch for them, stop them.
     #[command(subcommand)]
     Client(clients::Client),
+    /// Ask what the gate would decide, and why.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(keys::Key),

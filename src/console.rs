@@ -6,6 +6,7 @@ pub(crate) mod clients;
 pub(crate) mod clock;
 pub(crate) mod keys;
 pub(crate) mod people;
+pub(crate) mod policy;
 mod print;
 pub(crate) mod registration_tokens;
 pub(crate) mod resource_servers;
@@ -47,7 +48,7 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     }
     let base = Base::open(&file.base(dir.to_owned()), &Clock::system())?;
     let uid = rustix::process::getuid().as_raw();
-    runtime.block_on(control::perform(&base.authz, &base.db, uid, request))?.into_result()
+    runtime.block_on(control::perform(&base.place(), uid, request))?.into_result()
 }
 
 /// `portcullis audit …`.

@@ -8,6 +8,7 @@ mod client_documents;
 pub mod clients;
 pub mod clock;
 pub mod keys;
+pub mod policy;
 pub mod registration_tokens;
 pub mod resource_servers;
 
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use authz::Authz;
 use authz::client_documents::Command;
 use authz::people::{self, Person, passkeys};
+use resource::catalogue::BuiltIn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{Db, Fault, Tx};
@@ -83,12 +85,21 @@ pub enum Request {
     },
     GroupList,
     Client(clients::Request),
+    PolicyCheck(policy::Request),
     Key(keys::Request),
     Clock(clock::Request),
     ResourceServer(resource_servers::Request),
     Access(access::Request),
     ClientDocument(Command),
     RegistrationToken(registration_tokens::Request),
+}
+
+/// Where commands are done: a running server's parts, or those of a command that holds the data directory.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub authz: Authz,
+    pub db: Db,
+    pub catalogue: BuiltIn,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,7 +163,7 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers commands until `stop`.
-pub(crate) async fn serve(listener: UnixListener, authz: Authz, db: Db, stop: CancellationToken) {
+pub(crate) async fn serve(listener: UnixListener, place: Place, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -162,23 +173,23 @@ pub(crate) async fn serve(listener: UnixListener, authz: Authz, db: Db, stop: Ca
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (authz, db) = (authz.clone(), db.clone());
+        let place = place.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(stream, &authz, &db)).await {
+            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(stream, &place)).await {
                 tracing::warn!(control.error = %error, "a command was not answered");
             }
         });
     }
 }
 
-async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
         Ok(Envelope { v: 1, body }) => {
-            let executed = perform(authz, db, uid, body).await;
+            let executed = perform(place, uid, body).await;
             executed.unwrap_or_else(|fault| Answer::error("unavailable", &fault.to_string()))
         }
         Ok(_) => Answer::error("version", "this server speaks version 1 of the control protocol"),
@@ -194,13 +205,14 @@ async fn converse(stream: UnixStream, authz: &Authz, db: &Db) -> anyhow::Result<
 }
 
 /// Has a command done: for the running server, and for a command that holds the data directory itself.
-pub(crate) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) -> Result<Answer, Fault> {
+pub(crate) async fn perform(place: &Place, uid: u32, request: Request) -> Result<Answer, Fault> {
+    let Place { authz, db, .. } = place;
     match request {
         Request::Key(request) => keys::perform(authz, db, uid, request).await,
         Request::Clock(request) => clock::perform(authz, db, uid, request).await,
         request => {
-            let authz = authz.clone();
-            db.write(move |tx| execute(&authz, tx, uid, request)).await
+            let place = place.clone();
+            db.write(move |tx| execute(&place, tx, uid, request)).await
         }
     }
 }
@@ -217,7 +229,8 @@ async fn blocking<T: Send + 'static>(
 
 /// Does what a command asks, in one transaction: for the running server, and for a command that holds the
 /// data directory itself. A refusal commits nothing.
-fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
+fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Answer, Fault> {
+    let authz = &place.authz;
     let person = |answer: Result<Person, people::Refusal>| match answer {
         Ok(person) => Answer::Ok(json!({ "user": person })),
         Err(refusal) => Answer::refused(&refusal),
@@ -257,6 +270,7 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::GroupList => Answer::Ok(json!({ "groups": people::groups(authz, tx)? })),
         Request::ClientDocument(command) => client_documents::execute(authz, tx, uid, command)?,
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
+        Request::PolicyCheck(request) => policy::execute(authz, &place.catalogue, tx, &request)?,
         // More than a transaction: `perform` has them done.
         Request::Key(_) | Request::Clock(_) => Answer::error("unknown_command", "this is done elsewhere"),
         Request::Access(request) => access::execute(authz, tx, uid, request)?,

@@ -33,6 +33,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::SetupLink(options) => console::setup_link(&options, &file?),
         Command::User(command) => console::people::user(command, &file?),
         Command::Group(command) => console::people::group(command, &file?),
+        Command::Policy(command) => console::policy::policy(command, &file?),
         Command::Client(command) => console::clients::client(command, &file?),
         Command::Key(command) => console::keys::key(command, &file?),
         Command::Clock(command) => console::clock::clock(command, &file?),

@@ -120,8 +120,7 @@ impl Server {
             .route("/healthz", get(healthz))
             .route("/readyz", ready);
         let app = around(routes, base.authz.clone());
-        let commands =
-            tokio::spawn(control::serve(control, base.authz.clone(), base.db.clone(), stop.clone()));
+        let commands = tokio::spawn(control::serve(control, base.place(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
         let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));

@@ -23,6 +23,7 @@ mod oxide;
 pub mod pages;
 pub mod people;
 mod rate;
+pub mod reach;
 mod refusals;
 pub mod resource_servers;
 mod revocation;

@@ -225,7 +225,7 @@ pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
     Ok(groups)
 }
 
-fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
+pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
     let found = users::find_by_name_or_id(tx, who)?;
     Ok(found.ok_or_else(|| Refusal::Unknown(who.to_owned())))
 }

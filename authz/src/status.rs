@@ -27,7 +27,7 @@ pub(crate) const LISTED_AFTER_EXPIRY: Duration = Duration::from_mins(5);
 /// Tokens issued in this second or before are dead: Unix seconds, as text.
 const VOID_UNTIL: &str = "tokens_void_until";
 /// The implicit group of every user.
-const EVERYONE: &str = "everyone";
+pub(crate) const EVERYONE: &str = "everyone";
 
 /// What each group may be granted (design: who may do what). `everyone` is every user's.
 #[derive(Clone, Debug, Default)]

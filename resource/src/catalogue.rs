@@ -40,6 +40,17 @@ pub enum UnknownTool {
     NeedsNoScope(String),
 }
 
+/// A decision of the gate's, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explained {
+    /// The word for it on record: `allow`, `scope_missing`, `not_entitled`, `above_ceiling`, `unknown`.
+    pub decision: &'static str,
+    /// The scopes that the tool needs; `None` for one that needs only a valid token, or is not there.
+    pub needs: Option<Scope>,
+    /// The scopes that the decision turns on.
+    pub lacking: Scope,
+}
+
 impl Default for Rules {
     /// What holds if nobody says otherwise: the documentation, for its scope.
     fn default() -> Self {
@@ -100,6 +111,21 @@ impl BuiltIn {
             Needs::User => (tool.name(), None),
             Needs::Scopes(scope) => (tool.name(), Some(scope)),
         })
+    }
+
+    /// What the gate decides about a call, and why.
+    pub fn explain(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, tool: &str) -> Explained {
+        let decision = self.tools.decide(token, entitled, ceiling, tool);
+        let needs = self.needs().find(|(name, _)| *name == tool).and_then(|(_, needs)| needs.cloned());
+        let lacking = match &decision {
+            Decision::ScopeMissing { needed } => needed.clone(),
+            Decision::AboveCeiling { beyond } => beyond.clone(),
+            Decision::NotEntitled => {
+                needs.iter().flat_map(Scope::iter).filter(|scope| !entitled.contains(scope)).collect()
+            }
+            Decision::Allow | Decision::NoUser | Decision::Unknown => Scope::empty(),
+        };
+        Explained { decision: decision.as_str(), needs, lacking }
     }
 
     pub(crate) fn issuer(&self) -> &Issuer {

@@ -217,12 +217,11 @@ async fn a_file_that_cannot_be_followed_stops_the_start() {
         let said = complaint(output);
         said.lines().find_map(|line| line.strip_prefix("portcullis: ")).unwrap().to_owned()
     };
-    let serve = portcullis(&[&["serve", "--listen", "localhost:0"][..], &common].concat());
-    let said = line(&serve);
+    let check = portcullis(&[&["check"][..], &common, &["--listen", &listen]].concat());
+    let said = line(&check);
     assert!(said.contains("c_tickets") && said.contains(&id) && said.contains("client unverify"), "{said}");
-    let issuer = ["--listen", &listen];
-    let check = portcullis(&[&["check"][..], &common, &issuer].concat());
-    assert_eq!(line(&check), said);
+    let serve = portcullis(&[&["serve", "--listen", "localhost:0"][..], &common].concat());
+    assert_eq!(line(&serve), said);
     let after = portcullis(&[&["client", "list", "--json"][..], &common].concat());
     assert_eq!(serde_json::from_slice::<Value>(&after.stdout).unwrap(), before);
 }

@@ -27,6 +27,7 @@ mod offline;
 mod pages;
 mod passkeys;
 mod people;
+mod policy;
 mod process;
 mod python_clients;
 mod rate;

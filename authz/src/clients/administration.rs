@@ -344,7 +344,7 @@ fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>)
 }
 
 /// The client with this id; or else the one that is called so, if no other is.
-fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
+pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
     if let Some(id) = ClientId::parse(who)
         && let Some(client) = clients::find(tx, &id)?
     {

@@ -1,0 +1,88 @@
+//! What somebody may have, and what they have let a client have: for whoever asks why a call is decided as it is.
+
+use shared::token_status::Ceiling;
+use shared::{ClientId, ResourceUri, Scope, Tx, UserId};
+
+use crate::Authz;
+use crate::clients::administration;
+use crate::people::{self, accepted};
+use crate::status::EVERYONE;
+use crate::store::client_reports::{self, Whose};
+use crate::store::users;
+
+/// Nobody has let one client in more often.
+const MOST: u32 = 1000;
+
+/// A person with what their groups give them.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub id: UserId,
+    pub name: String,
+    pub disabled: bool,
+    /// The groups besides `everyone`.
+    pub groups: Vec<String>,
+    pub entitled: Scope,
+    /// Every other group with what its members may be granted.
+    others: Vec<(String, Scope)>,
+}
+
+impl Person {
+    /// The other groups whose members may be granted some of this.
+    pub fn who_else_has(&self, scope: &Scope) -> Vec<String> {
+        let has = |(_, its): &&(String, Scope)| !its.intersection(scope).is_empty();
+        self.others.iter().filter(has).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// A client, and what a person lets it have.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    pub id: ClientId,
+    pub name: String,
+    pub trust: &'static str,
+    pub disabled: bool,
+    pub ceiling: Ceiling,
+    /// What the person has granted it at the resource; `None` if nothing yet.
+    pub granted: Option<Scope>,
+}
+
+/// The person with this name or id.
+///
+/// # Errors
+/// The database's fault.
+pub fn person(authz: &Authz, tx: &Tx<'_>, who: &str) -> people::Answer<Person> {
+    let user = accepted!(people::find(tx, who)?);
+    let groups = users::groups(tx, &user.id)?;
+    let all = authz.status.groups();
+    let entitled = all.entitled(groups.iter().map(String::as_str));
+    let is_in = |name: &str| name == EVERYONE || groups.iter().any(|group| group == name);
+    let others = all.iter().filter(|(name, _)| !is_in(name));
+    let others = others.map(|(name, scope)| (name.to_owned(), scope.clone())).collect();
+    Ok(Ok(Person { id: user.id, name: user.name, disabled: user.disabled, groups, entitled, others }))
+}
+
+/// The client with this id or name, and what the person lets it have at the resource.
+///
+/// # Errors
+/// The database's fault.
+pub fn of_client(
+    tx: &Tx<'_>,
+    who: &str,
+    user: &UserId,
+    resource: &ResourceUri,
+) -> administration::Answer<Reach> {
+    let client = accepted!(administration::find(tx, who)?);
+    let whose = Whose { user: Some(user), client: Some(&client.id) };
+    let grants = client_reports::access(tx, whose, tx.now(), MOST)?;
+    let mut theirs = grants.iter().filter(|grant| grant.resource == *resource).peekable();
+    let granted =
+        theirs.peek().is_some().then(|| theirs.fold(Scope::empty(), |all, grant| all.union(&grant.scope)));
+    Ok(Ok(Reach {
+        id: client.id,
+        name: client.name,
+        trust: client.trust.as_str(),
+        disabled: client.disabled,
+        ceiling: client.trust.ceiling(),
+        granted,
+    }))
+}

@@ -1,0 +1,147 @@
+//! `portcullis policy check` says what the gate does, and why.
+
+use serde_json::{Value, json};
+
+use crate::clients::refused;
+use crate::harness::{Client, TestApp, Tokens, authorize_url, redirect_parameter};
+use crate::process::portcullis;
+
+const TEAM: &str = r#"
+[groups]
+engineers = ["docs.full"]
+archivists = ["docs.full", "docs.old"]
+
+[scopes."docs.full"]
+title = "Read whole documents"
+
+[scopes."docs.old"]
+title = "Read old documents"
+risk = "high"
+
+[tools.docs_read]
+scope = "docs.full"
+
+[tools.docs_search]
+scope = ["docs.read", "docs.old"]
+"#;
+
+fn check(app: &TestApp, user: &str, tool: &str, client: Option<&Client>) -> Value {
+    let mut arguments = vec!["policy", "check", "--user", user, "--tool", tool];
+    arguments.extend(client.iter().flat_map(|client| ["--client", client.id.as_str()]));
+    app.console(&arguments)
+}
+
+/// What a call comes to, in the words of the check.
+async fn called(app: &TestApp, token: &str, tool: &str) -> &'static str {
+    let response = app.call_tool(token, tool, json!({"path": "falcon.md", "query": "falcon"})).await;
+    let status = response.status().as_u16();
+    let body = response.text().await.unwrap();
+    match status {
+        401 => "dead",
+        403 => "scope_missing",
+        200 if body.contains("-32602") => "unknown_or_not_entitled",
+        200 if body.contains("client verify") => "above_ceiling",
+        200 => "allow",
+        other => panic!("{other}: {body}"),
+    }
+}
+
+/// MCP-09, DCR-08: for every kind of decision the check agrees with a call, and names the rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_agrees_with_the_gate() {
+    let app = TestApp::start_configured(TEAM).await;
+    app.admin().await;
+    let client = app.client().await;
+    let mut intern = app.enrol("ines", &[]).await;
+    let mut engineer = app.enrol("ernie", &["engineers"]).await;
+
+    // Not let in yet: decided as if everything were granted.
+    let answer = check(&app, "ernie", "docs_read", Some(&client));
+    assert_eq!((&answer["decision"], &answer["client"]["granted"]), (&json!("allow"), &Value::Null));
+
+    let tokens = app.tokens(&mut intern, &client).await;
+    for (tool, decision, rule) in [
+        ("whoami", "allow", "the tool needs only a valid token"),
+        (
+            "docs_read",
+            "not_entitled",
+            "none of the user's groups has docs.full; it is in: archivists, engineers",
+        ),
+        ("docs_search", "not_entitled", "none of the user's groups has docs.old; it is in: archivists"),
+        ("docs_rexd", "unknown", "there is no tool `docs_rexd`; there are docs_read, docs_search, whoami"),
+    ] {
+        let answer = check(&app, "ines", tool, Some(&client));
+        assert_eq!((&answer["decision"], &answer["rule"]), (&json!(decision), &json!(rule)));
+        assert_eq!(answer["allowed"], decision == "allow");
+        let seen = called(&app, &tokens.access, tool).await;
+        assert_eq!(seen == "allow", decision == "allow", "{tool}: {seen}");
+    }
+    assert_eq!(check(&app, "ines", "docs_read", None)["tool"]["needs"], "docs.full");
+
+    // Entitled, and the client does not hold it; then it does.
+    let tokens = app.tokens(&mut engineer, &client).await;
+    let answer = check(&app, "ernie", "docs_read", Some(&client));
+    assert_eq!(
+        (&answer["decision"], &answer["client"]["granted"]),
+        (&json!("scope_missing"), &json!("docs.read"))
+    );
+    assert_eq!(called(&app, &tokens.access, "docs_read").await, "scope_missing");
+    assert_eq!(check(&app, "ernie", "docs_read", None)["decision"], "allow");
+    let mut wide = client.request(&app);
+    wide.insert("scope", "docs.read docs.full".to_owned());
+    let page = engineer.consent_page(&app, &authorize_url(&app, &wide)).await;
+    let code = redirect_parameter(&engineer.decide(&app, &page, "approve").await, "code").unwrap();
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    let answer = check(&app, "ernie", "docs_read", Some(&client));
+    assert_eq!(answer["decision"], "allow");
+    assert!(answer["rule"].as_str().unwrap().starts_with("every scope that the tool needs is granted"));
+    assert_eq!(called(&app, &tokens.access, "docs_read").await, "allow");
+
+    app.console(&["client", "disable", &client.id]);
+    assert_eq!(check(&app, "ernie", "docs_read", Some(&client))["decision"], "client_disabled");
+    assert_eq!(called(&app, &tokens.access, "docs_read").await, "dead");
+    app.console(&["user", "disable", "ernie"]);
+    assert_eq!(check(&app, "ernie", "docs_read", None)["decision"], "user_disabled");
+    // Questions leave no trace.
+    assert!(!app.audit().iter().any(|record| record.to_string().contains("policy")));
+}
+
+/// DCR-08: what is high-risk goes through no client that nobody vouches for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_knows_ceilings() {
+    let app = TestApp::start_configured(TEAM).await;
+    app.admin().await;
+    app.enrol("arno", &["archivists"]).await;
+    let metadata = json!({"client_name": "Web", "redirect_uris": ["https://web.example/cb"], "token_endpoint_auth_method": "none"});
+    let registered: Value = app.register(&metadata).await.json().await.unwrap();
+    let id = registered["client_id"].as_str().unwrap().to_owned();
+    let client = Client { id, redirect_uri: "https://web.example/cb".to_owned() };
+    let answer = check(&app, "arno", "docs_search", Some(&client));
+    assert_eq!(answer["decision"], "above_ceiling");
+    assert_eq!(
+        answer["rule"],
+        "docs.old is high-risk, and nobody vouches for the client: portcullis client verify"
+    );
+    app.console(&["client", "verify", &client.id]);
+    assert_eq!(check(&app, "arno", "docs_search", Some(&client))["decision"], "allow");
+}
+
+/// In words, and what is not there is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_is_worded() {
+    let app = TestApp::start_configured(TEAM).await;
+    app.admin().await;
+    app.enrol("ernie", &["engineers"]).await;
+    let data = app.data_dir();
+    let data = ["--data-dir", data.to_str().unwrap()];
+    let question = ["policy", "check", "--user", "ernie", "--tool", "docs_search"];
+    let output = portcullis(&[&question[..], &data].concat());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "ernie may not call docs_search (not_entitled)\n  rule      none of the user's groups has docs.old; it is in: archivists\n  needs     docs.old docs.read\n  groups    engineers\n  entitled  docs.full docs.read\n"
+    );
+    let nobody = ["policy", "check", "--user", "nobody", "--tool", "whoami"];
+    assert!(refused(&app, &nobody).contains("there is no user `nobody`"));
+    let nothing = ["policy", "check", "--user", "ernie", "--tool", "whoami", "--client", "nothing"];
+    assert!(refused(&app, &nothing).contains("there is no client `nothing`"));
+}
