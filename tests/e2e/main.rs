@@ -21,6 +21,7 @@ mod harness;
 mod introspection;
 mod key_load;
 mod keys;
+mod kills;
 mod login;
 mod npm_clients;
 mod offline;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use shared::Scope;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,8 @@ pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Res
     let place = Place::take(resource, caller.principal()).ok_or_else(too_many)?;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stream = Stream { place, caller, feed, look, spoke: None };
+    let allowed = caller.token().scope.intersection(caller.entitled());
+    let stream = Stream { place, caller, allowed, feed, look, spoke: None };
     let events = stream::unfold(stream, |mut stream| async move {
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))
@@ -107,6 +109,8 @@ impl Drop for Place {
 struct Stream<F> {
     place: Place,
     caller: Checked,
+    /// What the caller could do when it began. Whoever loses any of it begins anew, with what is left.
+    allowed: Scope,
     feed: F,
     look: Interval,
     /// When it last said something; never yet means at once, so that the client sees it open.
@@ -135,12 +139,13 @@ impl<F: Feed> Stream<F> {
         }
     }
 
-    /// RS-10: the token within its time, grant, user and client alive, and what the feed asks for.
+    /// RS-10: the token within its time, grant, user and client alive, nothing of the entitlement lost, and what
+    /// the feed asks for.
     async fn may_go_on(&mut self) -> bool {
         let Resource(inner) = &self.place.resource;
         match inner.bearer.recheck(&self.caller, inner.clock.now()) {
-            Ok(caller) => self.feed.may_go_on(&caller).await,
-            Err(_) => false,
+            Ok(caller) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
+            Ok(_) | Err(_) => false,
         }
     }
 }

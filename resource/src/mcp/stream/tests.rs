@@ -38,12 +38,17 @@ struct Open {
 
 /// An open stream, after what it says first.
 async fn opened() -> Open {
+    opened_needing("docs.read").await
+}
+
+/// The same, with a feed that needs this.
+async fn opened_needing(needs: &str) -> Open {
     let app = App::start();
     let token = token("docs.read");
     let caller = app.resource.bearer().check(&bearer(&token).parse().unwrap(), NOW).unwrap();
     let (tell, events) = mpsc::channel(8);
     let asked = Arc::default();
-    let feed = News { events, needs: "docs.read".parse().unwrap(), asked: Arc::clone(&asked) };
+    let feed = News { events, needs: needs.parse().unwrap(), asked: Arc::clone(&asked) };
     tokio::time::pause();
     let body = open(&app.resource, caller, feed).unwrap().into_body();
     let mut open = Open { app, jti: token.jti.to_string(), tell, asked, body };
@@ -96,6 +101,25 @@ async fn a_lost_entitlement_ends_a_stream() {
     open.app.stage.entitle("other");
     assert_eq!(open.heard().await, None);
     assert!(then.elapsed() <= Duration::from_secs(2));
+}
+
+/// RS-10: a stream that needs nothing ends, too, when its caller may do less than when it began.
+#[tokio::test]
+async fn a_stream_is_for_what_its_caller_could_do() {
+    let mut open = opened_needing("").await;
+    let then = Instant::now();
+    open.app.stage.entitle("other");
+    assert_eq!(open.heard().await, None);
+    assert!(then.elapsed() <= Duration::from_secs(2));
+}
+
+/// RS-10: to be entitled to more ends nothing.
+#[tokio::test]
+async fn a_stream_goes_on_when_its_caller_may_do_more() {
+    let mut open = opened_needing("").await;
+    open.app.stage.entitle("docs.read other");
+    open.tell.send("data: 1\n\n").await.unwrap();
+    assert_eq!(open.heard().await.as_deref(), Some("data: 1\n\n"));
 }
 
 /// OPS-07: a server that stops does not wait for streams, and opens none that last.
