@@ -6,6 +6,7 @@
 //! redirect URIs, error codes, and everything newer than RFC 6749.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use oxide_auth::code_grant::error::{AccessTokenError, AccessTokenErrorType};
@@ -13,6 +14,7 @@ use oxide_auth::code_grant::{accesstoken, authorization, extensions::Pkce, refre
 use oxide_auth::primitives::grant::{Extensions, Grant, GrantExtension, Value};
 use oxide_auth::primitives::registrar::{BoundClient, ExactUrl, PreGrant, RegisteredUrl};
 use shared::{RedirectUri, Scope};
+use url::Url;
 
 use crate::form::Params;
 use crate::store;
@@ -127,7 +129,8 @@ pub(crate) fn check_code(
     code: &store::codes::IssuedCode,
     request: &Redemption<'_>,
 ) -> Result<(), CodeMismatch> {
-    let grant = to_oxide_grant(grant, &code.redirect_uri).ok_or(CodeMismatch::Grant)?;
+    let redirect_uri = code.redirect_uri.as_str().parse().map_err(|_| CodeMismatch::Grant)?;
+    let grant = to_oxide_grant(grant, redirect_uri);
     let request = CodeRequest { request, redirect_uri: code.redirect_uri.as_str() };
     let mut machine = accesstoken::AccessToken::new(&request);
     let mut input = accesstoken::Input::None;
@@ -158,8 +161,7 @@ pub(crate) fn check_refresh(
     client_id: &str,
     scope: Option<&str>,
 ) -> Result<Scope, Refusal> {
-    let any_uri = RedirectUri::parse("http://localhost/").map_err(|_| Refusal::InvalidGrant)?;
-    let grant = to_oxide_grant(grant, &any_uri).ok_or(Refusal::InvalidGrant)?;
+    let grant = to_oxide_grant(grant, ANY_URI.clone());
     let request = RefreshRequest { client_id, scope };
     let mut machine = refresh::Refresh::new(&request);
     let mut input = refresh::Input::None;
@@ -189,18 +191,21 @@ fn to_oxide(scope: &Scope) -> oxide_auth::primitives::scope::Scope {
     scope.to_string().parse().expect("our scopes are a subset of what oxide-auth parses")
 }
 
-fn to_oxide_grant(grant: &store::grants::Grant, redirect_uri: &RedirectUri) -> Option<Grant> {
+/// A refresh has no redirect URI, but the machine's grants do.
+static ANY_URI: LazyLock<Url> = LazyLock::new(|| Url::parse("http://localhost/").expect("it is a URL"));
+
+fn to_oxide_grant(grant: &store::grants::Grant, redirect_uri: Url) -> Grant {
     let mut extensions = Extensions::new();
     extensions.set(&Resource, Value::public(Some(grant.resource.to_string())));
-    Some(Grant {
+    Grant {
         owner_id: grant.user_id.to_string(),
         client_id: grant.client_id.to_string(),
         scope: to_oxide(&grant.scope),
-        redirect_uri: redirect_uri.as_str().parse().ok()?,
+        redirect_uri,
         // Our clock decides about lifetimes, before the machine is asked.
         until: DateTime::<Utc>::MAX_UTC,
         extensions,
-    })
+    }
 }
 
 struct Resource;

@@ -241,6 +241,10 @@ impl Event {
 
 /// Length-capped and without control characters (AUDIT-05).
 fn clean(text: &str) -> String {
+    // What we write ourselves is clean, and copied as it is.
+    if text.len() <= LONGEST && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        return text.to_owned();
+    }
     text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
 }
 

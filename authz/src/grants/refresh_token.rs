@@ -33,7 +33,11 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     if grant.client_id != cx.client.id {
         return Ok(Err(Refusal::RefreshTokenUnknown));
     }
-    let Some(leaf) = refresh_tokens::leaf(cx.tx, &grant.id)? else {
+    let leaf = if token.rotated_at.is_none() {
+        token.clone()
+    } else if let Some(leaf) = refresh_tokens::leaf(cx.tx, &grant.id)? {
+        leaf
+    } else {
         return Ok(Err(Refusal::RefreshTokenUnknown));
     };
     if grant.revoked || cx.tx.now() >= leaf.expires_at {
