@@ -63,6 +63,11 @@ impl ClientKey {
         json!({ "keys": [key] })
     }
 
+    /// The private half, for a program that signs by itself.
+    pub fn pem(&self) -> String {
+        String::from_utf8(self.key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+    }
+
     /// A compact JWS over whatever is given (RFC 7515 §7.1).
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let encode = |json: &Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());

@@ -143,6 +143,14 @@ async fn approve(app: &TestApp, browser: &mut Browser, device: &Device) {
     assert_eq!(decide(app, browser, &page, "approve").await.status(), 200);
 }
 
+/// An access token that a new device got, its person having allowed it.
+pub async fn access_token(app: &TestApp, browser: &mut Browser) -> String {
+    let client = device_client(app);
+    let device = ask(app, &client).await;
+    approve(app, browser, &device).await;
+    Tokens::of(poll(app, &client, &device).await).await.access
+}
+
 async fn works(app: &TestApp, access_token: &str) -> bool {
     let answer = app.call_tool(access_token, "docs_search", json!({"query": "falcon"})).await;
     match answer.status().as_u16() {
