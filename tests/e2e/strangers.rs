@@ -92,7 +92,7 @@ impl Walk {
         let gateway = json!({
             "client_id": server["resource_server"]["id"], "method": "client_secret_basic", "client_secret": server["client_secret"],
         });
-        let mut introspect = |walk: &mut Self, token: &Value| {
+        let introspect = |walk: &mut Self, token: &Value| {
             walk.client.ok(&json!({"op": "introspect", "token": token, "as": gateway}))["introspection"]
                 .clone()
         };
