@@ -62,15 +62,18 @@ CREATE TABLE link (
 ) STRICT;
 CREATE INDEX link_user ON link (user_id);
 
--- Browser sessions; `digest` is SHA-256 of the cookie (SESSION-03).
+-- Browser sessions; `digest` is SHA-256 of the cookie (SESSION-03). How somebody signed in stands beside who it
+-- was: which passkey, its methods, whether it checked the user, whether it is backed up (SESSION-10).
 CREATE TABLE session (
-    digest     BLOB PRIMARY KEY,
-    user_id    TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
-    credential BLOB NOT NULL REFERENCES passkey (credential) ON DELETE CASCADE,
-    amr        TEXT NOT NULL,
-    auth_time  INTEGER NOT NULL,
-    seen_at    INTEGER NOT NULL,
-    address    TEXT
+    digest        BLOB PRIMARY KEY,
+    user_id       TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    credential    BLOB NOT NULL REFERENCES passkey (credential) ON DELETE CASCADE,
+    amr           TEXT NOT NULL,
+    auth_time     INTEGER NOT NULL,
+    seen_at       INTEGER NOT NULL,
+    address       TEXT,
+    user_verified INTEGER NOT NULL DEFAULT 0,
+    backed_up     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX session_user ON session (user_id);
 
@@ -155,6 +158,8 @@ CREATE TABLE authorization_transaction (
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
 CREATE INDEX authorization_transaction_client ON authorization_transaction (client_id);
+CREATE INDEX authorization_transaction_browser ON authorization_transaction (browser);
+CREATE INDEX authorization_transaction_session ON authorization_transaction (session) WHERE session IS NOT NULL;
 
 -- What a user has granted to a client at one resource: one refresh family (TOKEN-11).
 -- `seen_generation` is the newest one whose access token was presented (REFRESH-06).

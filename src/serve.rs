@@ -102,6 +102,14 @@ impl Server {
         self.base.authz.issuer()
     }
 
+    /// The port that it listens on.
+    ///
+    /// # Errors
+    /// If the operating system does not tell.
+    pub fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.listeners.port()?)
+    }
+
     /// The link for the first administrator, while there is none.
     pub fn setup_link(&self) -> Option<&str> {
         self.setup_link.as_deref()

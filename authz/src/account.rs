@@ -21,6 +21,7 @@ use crate::login::{Failed, begin, explain, is_plain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
+use crate::store::transactions::Whose;
 use crate::store::{sessions, users};
 
 /// What the sign-out form's token is for.
@@ -150,10 +151,14 @@ async fn end_session(
             "This request did not come from a page of this server.",
         ));
     };
-    let request = request.clone();
+    let (request, browser) = (request.clone(), browser.id());
     let job = move |tx: &Tx<'_>| {
         if let Some(user) = sessions::delete(tx, &digest)? {
             audit::append(tx, Event::allowed(Name::SessionEnded).by_user(&user).request(&request))?;
+            if let Ok(browser) = &browser {
+                // Whoever leaves must not leave questions behind that the next one could answer for them (SESSION-09).
+                session::cancel_requests(tx, browser, Whose::Of(&user), None, &user, &request)?;
+            }
         }
         Ok(())
     };

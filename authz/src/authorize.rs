@@ -1,27 +1,32 @@
 //! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): from a request to the first
 //! page, or to the refusal. The decision table is in `checks`.
 
+mod answer;
 mod checks;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{self, Event, Name};
-use shared::{ClientId, Fault, RedirectUri, Request};
+use shared::{ClientId, Fault, Request, Tx};
 
+pub(crate) use answer::{Refused, Return, Via};
 use checks::Checks;
 
 use crate::clients::metadata_document::freshness::freshen;
 use crate::error::Code;
+use crate::form::{Params, has_media_type};
 use crate::oxide;
 use crate::pages::ErrorPage;
-use crate::session::{self, Browser, SignedIn};
+use crate::session::Browser;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
 /// Asked for by clients that want a refresh token; not a permission (REFRESH-01).
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
+/// The longest request target that is read (§1 of the matrix).
+const LONGEST_TARGET: usize = 8 * 1024;
 
 /// `GET /authorize`. Repeatable: each one starts its own transaction (AUTHZ-20).
 pub(crate) async fn get(
@@ -30,7 +35,7 @@ pub(crate) async fn get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    answer(&authz, &request, &Method::GET, query.as_deref().unwrap_or_default(), &headers).await
+    answer(&authz, &request, Via::Get, query.as_deref().unwrap_or_default(), &headers).await
 }
 
 /// `POST /authorize`: the same checks on form parameters (AUTHZ-01).
@@ -40,24 +45,39 @@ pub(crate) async fn post(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let form = std::str::from_utf8(&body).unwrap_or("%ff");
-    answer(&authz, &request, &Method::POST, form, &headers).await
+    let form = std::str::from_utf8(&body).ok().filter(|_| has_media_type(&headers, FORM));
+    if let Some(again) = form.and_then(|form| as_get(&authz, form, &headers)) {
+        return again;
+    }
+    answer(&authz, &request, Via::Post, form.unwrap_or("%ff"), &headers).await
 }
 
-async fn answer(
-    authz: &Authz,
-    request: &Request,
-    method: &Method,
-    text: &str,
-    headers: &HeaderMap,
-) -> Response {
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A form that another site's page posts comes without our cookies, and answering it with new ones would take the
+/// browser's other requests away from it (AUTHZ-15). The same request by GET comes with them. One that is too long
+/// for that is taken as it is.
+fn as_get(authz: &Authz, form: &str, headers: &HeaderMap) -> Option<Response> {
+    let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
+    if !from_elsewhere || Browser::from_headers(&authz.cookies, headers).id().is_ok() {
+        return None;
+    }
+    let location = format!("/authorize?{}", Params::parse(form).ok()?.encoded());
+    let location =
+        HeaderValue::try_from(location).ok().filter(|location| location.len() <= LONGEST_TARGET)?;
+    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response();
+    crate::error::no_store(&mut response);
+    Some(response)
+}
+
+async fn answer(authz: &Authz, request: &Request, via: Via, text: &str, headers: &HeaderMap) -> Response {
     if authz.clock.is_behind() {
         return paused(authz, request);
     }
     let browser = Browser::from_headers(&authz.cookies, headers);
-    match begin(authz, request, text, &browser).await {
+    match begin(authz, request, via, text, &browser).await {
         Ok(response) => response,
-        Err(stop) => refuse(authz, request, method, stop).await,
+        Err(stop) => refuse(authz, request, via, stop).await,
     }
 }
 
@@ -80,11 +100,7 @@ enum Stop {
     /// Nothing is redirected: a page for the person (AUTHZ-02).
     Page(Box<PageStop>),
     /// The client is told at its redirect URI (AUTHZ-08).
-    Redirect {
-        to: Return,
-        code: Code,
-        description: &'static str,
-    },
+    Return(Box<Return>, Refused),
     Fault(Fault),
 }
 
@@ -100,43 +116,14 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Where an answer goes, once the redirect URI is trusted.
-#[derive(Clone, Debug)]
-pub(crate) struct Return {
-    pub client_id: ClientId,
-    pub redirect_uri: RedirectUri,
-    pub state: Option<String>,
-}
-
-impl Return {
-    /// The redirect that carries an answer, with `state` if one was sent, and `iss` (AUTHZ-08).
-    pub(crate) fn redirect(&self, authz: &Authz, method: &Method, answer: &[(&str, &str)]) -> Response {
-        let mut parameters = answer.to_vec();
-        if let Some(state) = &self.state {
-            parameters.push(("state", state));
-        }
-        parameters.push(("iss", authz.issuer.as_str()));
-        let location = self.redirect_uri.with_parameters(&parameters);
-        // 307 and 308 would repeat the POST at the client (AUTHZ-10).
-        let status = if *method == Method::GET { StatusCode::FOUND } else { StatusCode::SEE_OTHER };
-        let mut response = status.into_response();
-        let headers = response.headers_mut();
-        match HeaderValue::try_from(location) {
-            Ok(location) => headers.insert(header::LOCATION, location),
-            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        };
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        if authz.issuer.is_loopback() {
-            // The client's callback may be on this host too, and cookies ignore ports (SESSION-01).
-            headers.append(header::SET_COOKIE, authz.cookies.expire_session());
-        }
-        response
-    }
-}
-
 /// Checks the request, stores it, and shows the first page.
-async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) -> Result<Response, Stop> {
+async fn begin(
+    authz: &Authz,
+    request: &Request,
+    via: Via,
+    text: &str,
+    browser: &Browser,
+) -> Result<Response, Stop> {
     let mut checks = Checks::new(authz, request, browser, text)?;
     if let Some(client_id) = checks.params.get("client_id") {
         // Whatever came of it: the checks see what is at hand then.
@@ -158,66 +145,78 @@ async fn begin(authz: &Authz, request: &Request, text: &str, browser: &Browser) 
         prompt_consent: checks.prompt.consent,
         max_age: checks.max_age,
         signed_in: None,
+        user_id: None,
         expires_at: authz.clock.now() + authz.config.transaction_lifetime,
         decided: false,
     };
-    let signed_in =
-        session::signed_in(authz, browser)?.filter(|s| consent::session_counts(authz, &transaction, s));
-    if checks.prompt.none {
-        let (code, description) = match signed_in {
-            None => (Code::LoginRequired, "nobody is signed in"),
-            Some(_) => (Code::ConsentRequired, "the user must be asked"),
-        };
-        return Err(checks.redirect(code, description));
-    }
-    // From here on the client can be told, so it is (AUTHZ-18).
-    match show(authz, request, &transaction, signed_in).await {
-        Ok(mut response) => {
-            if let Some(cookie) = set_browser {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
-            }
-            Ok(response)
-        }
+    let answered = if checks.prompt.none {
+        silently(authz, request, via, browser, transaction).await
+    } else {
+        show(authz, request, via, browser, transaction).await.map(Ok)
+    };
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(refused)) => return Err(Stop::Return(Box::new(back), refused)),
         Err(fault) => {
-            tracing::error!(db.fault = %fault, "an authorization request could not be stored");
-            Err(checks
-                .redirect(Code::TemporarilyUnavailable, "the server cannot do this at the moment; try again"))
+            // The client can be told by now, so it is (AUTHZ-18).
+            tracing::error!(db.fault = %fault, request.id = %request.id, "an authorization request could not be served");
+            return Err(Stop::Return(Box::new(back), Refused::fault(&fault)));
         }
+    };
+    if let Some(cookie) = set_browser {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
+    Ok(response)
 }
 
 /// Stores the request and shows its first page.
 async fn show(
     authz: &Authz,
     request: &Request,
-    transaction: &Transaction,
-    signed_in: Option<SignedIn>,
+    via: Via,
+    browser: &Browser,
+    transaction: Transaction,
 ) -> Result<Response, Fault> {
-    {
+    let job = {
         let (transaction, request) = (transaction.clone(), request.clone());
-        authz
-            .db
-            .record(move |tx| {
-                transactions::insert(tx, &transaction)?;
-                audit::append(
-                    tx,
-                    Event::allowed(Name::AuthzRequest)
-                        .by_client(&transaction.client_id)
-                        .client(&transaction.client_id)
-                        .resource(&transaction.resource)
-                        .scope(&transaction.scope)
-                        .request(&request),
-                )
-            })
-            .await?;
-    }
-    match signed_in {
-        Some(signed_in) => consent::page(authz, transaction, &signed_in),
-        None => login::passkey::page(authz, Some(transaction)),
+        move |tx: &Tx<'_>| store(tx, &transaction, &request)
+    };
+    authz.db.record(job).await?;
+    match consent::decider(authz, browser, &transaction)? {
+        Some(decider) => consent::ask(authz, request, via, browser, transaction, decider).await,
+        None => login::passkey::page(authz, Some(&transaction)),
     }
 }
 
-async fn refuse(authz: &Authz, request: &Request, method: &Method, stop: Stop) -> Response {
+/// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16).
+async fn silently(
+    authz: &Authz,
+    request: &Request,
+    via: Via,
+    browser: &Browser,
+    transaction: Transaction,
+) -> Result<Result<Response, Refused>, Fault> {
+    match consent::decider(authz, browser, &transaction)? {
+        Some(decider) => consent::silently(authz, request, via, browser, transaction, decider).await,
+        None => Ok(Err(Refused::new(Code::LoginRequired, "nobody is signed in, or not recently enough"))),
+    }
+}
+
+/// Stores a request, with its record.
+pub(crate) fn store(tx: &Tx<'_>, transaction: &Transaction, request: &Request) -> Result<(), Fault> {
+    transactions::insert(tx, transaction)?;
+    let event = Event::allowed(Name::AuthzRequest).by_client(&transaction.client_id);
+    audit::append(
+        tx,
+        event
+            .client(&transaction.client_id)
+            .resource(&transaction.resource)
+            .scope(&transaction.scope)
+            .request(request),
+    )
+}
+
+async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Response {
     let (event, response) = match stop {
         Stop::Page(stop) => {
             let mut event =
@@ -227,14 +226,7 @@ async fn refuse(authz: &Authz, request: &Request, method: &Method, stop: Stop) -
             }
             (event, authz.page(StatusCode::BAD_REQUEST, &stop.page))
         }
-        Stop::Redirect { to, code, description } => {
-            let event = Event::denied(Name::AuthzError, code.as_str())
-                .client(&to.client_id)
-                .detail("description", description)
-                .detail("redirect_host", to.redirect_uri.host_for_people());
-            let answer = [("error", code.as_str()), ("error_description", description)];
-            (event, to.redirect(authz, method, &answer))
-        }
+        Stop::Return(back, refused) => (back.event(refused), back.refused(authz, via, refused)),
         Stop::Fault(fault) => return authz.unavailable(request, &fault),
     };
     let event = event.request(request);

@@ -25,6 +25,8 @@ pub struct Config {
     pub strict_refresh: bool,
     /// The device authorization grant, for clients that an administrator made for it (DEV-01).
     pub device: bool,
+    /// A decision is answered with a page that leads to the client, in place of a redirect (CONSENT-10).
+    pub consent_interstitial: bool,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
     pub registration: Registration,
@@ -110,6 +112,7 @@ impl Default for Config {
             ceremony_timeout: Duration::from_mins(5),
             strict_refresh: false,
             device: false,
+            consent_interstitial: false,
             cimd: Cimd::default(),
             registration: Registration::default(),
             redirects: Redirects::default(),

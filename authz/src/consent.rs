@@ -1,44 +1,108 @@
-//! What is asked, and what the person decides (CONSENT).
+//! What is asked of a person, and what they decide (CONSENT).
+//!
+//! A request comes here when somebody is known who may decide it. It is answered from memory, where an earlier consent
+//! covers it (`remembered`); else with the question (`page`). The answer comes back as a form; for high-risk scopes
+//! together with a passkey used for it (`confirm`). `decision` writes it down.
 
+pub(crate) mod confirm;
+pub(crate) mod decision;
+pub(crate) mod offer;
+mod page;
+pub(crate) mod remembered;
+
+use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use shared::audit::{self, Event, Name};
-use shared::catalogue::Risk;
-use shared::{Fault, GrantId, Request, Scope, Secret, Tx};
+use shared::db::Conn;
+use shared::{Fault, Request, Secret, Tx};
 
-use crate::authorize::Return;
-use crate::clients::metadata_document::words;
+use crate::authorize::{Refused, Return, Via};
 use crate::clients::{self, Asked};
 use crate::error::Code;
 use crate::form::Params;
-use crate::pages::{self, ConsentScope, ErrorPage};
+use crate::login::explain;
+use crate::pages::ErrorPage;
 use crate::session::{self, Browser, SignedIn};
-use crate::store::clients::{Client, Source, Trust};
-use crate::store::codes::{self, IssuedCode};
-use crate::store::grants::{self, Grant};
+use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
-use crate::store::{sessions, users};
-use crate::{Authz, login, store};
+use crate::{Authz, login};
+use decision::{Outcome, Pressed};
+use offer::{Offer, offer};
+pub(crate) use page::in_words;
+use remembered::Recall;
 
-/// Whether a session may decide a transaction (AUTHZ-16). On loopback only a passkey assertion made
-/// in the transaction counts, because any program on the computer may have seen the cookie
-/// (SESSION-01).
-pub(crate) fn session_counts(authz: &Authz, transaction: &Transaction, signed_in: &SignedIn) -> bool {
-    let session = &signed_in.session;
-    let asserted_here = transaction
-        .signed_in
-        .as_ref()
-        .is_some_and(|made| made.session == session.digest && made.user_id == session.user_id);
-    if asserted_here {
-        return true;
+/// Who decides what, where.
+#[derive(Clone, Debug)]
+struct SignIn {
+    transaction: Transaction,
+    decider: SignedIn,
+    browser: Browser,
+    request: Request,
+}
+
+impl SignIn {
+    /// A record about this.
+    fn about(&self, event: Event) -> Event {
+        event
+            .by_user(&self.decider.user.id)
+            .client(&self.transaction.client_id)
+            .resource(&self.transaction.resource)
+            .request(&self.request)
     }
-    let age = i64::try_from(authz.clock.now().since(session.auth_time).as_secs()).unwrap_or(i64::MAX);
-    let fresh_enough = transaction.max_age.is_none_or(|max_age| age <= max_age);
-    !authz.issuer.is_loopback() && !transaction.prompt_login && fresh_enough
+}
+
+/// All that a decision is about.
+#[derive(Clone, Debug)]
+struct Question {
+    sign_in: SignIn,
+    client: Client,
+    offer: Offer,
+}
+
+impl Deref for Question {
+    type Target = SignIn;
+    fn deref(&self) -> &SignIn {
+        &self.sign_in
+    }
+}
+
+impl Question {
+    fn back(&self) -> Return {
+        let Transaction { redirect_uri, state, .. } = &self.transaction;
+        Return::new(&self.client, redirect_uri, state.as_deref())
+    }
+}
+
+/// Whoever may decide a transaction, if somebody may.
+///
+/// On loopback only a passkey assertion made in the transaction counts, because any program on the computer may have
+/// seen the cookie (SESSION-01); and it counts whatever becomes of the cookie, which the answer to another tab takes
+/// from the browser (AUTHZ-15). Elsewhere an earlier session counts too, unless the client wants a new sign-in
+/// (AUTHZ-16), and nothing counts once the browser's session is over.
+pub(crate) fn decider(
+    authz: &Authz,
+    browser: &Browser,
+    transaction: &Transaction,
+) -> Result<Option<SignedIn>, Fault> {
+    if let Some(made) = &transaction.signed_in {
+        return session::asserted(authz, browser, made);
+    }
+    let signed_in = session::signed_in(authz, browser)?;
+    Ok(signed_in.filter(|signed_in| counts_from_before(authz, transaction, signed_in)))
+}
+
+/// Whether a session from before the transaction may decide it.
+fn counts_from_before(authz: &Authz, transaction: &Transaction, signed_in: &SignedIn) -> bool {
+    let age = authz.clock.now().since(signed_in.session.auth_time);
+    let oldest = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let fresh_enough = transaction.max_age.is_none_or(|seconds| age <= oldest(seconds));
+    let its_user = transaction.user_id.as_ref().is_none_or(|user| *user == signed_in.user.id);
+    !authz.issuer.is_loopback() && !transaction.prompt_login && fresh_enough && its_user
 }
 
 /// Whether whoever asks is the page that made the transaction's assertion. Its cookies alone do not show it:
@@ -51,6 +115,126 @@ fn made_the_assertion(transaction: &Transaction, proof: Option<&str>) -> bool {
         .is_none_or(|made| proof.is_some_and(|proof| Secret::presented(proof).digest() == made.proof))
 }
 
+/// The form's token (CONSENT-03): of the sign-in that was made for the transaction, else of the session.
+fn csrf_token(authz: &Authz, transaction: &Transaction, decider: &SignedIn) -> String {
+    session::csrf_token(authz, session::csrf_key(transaction.signed_in.as_ref(), decider), &transaction.id)
+}
+
+fn check_csrf(authz: &Authz, transaction: &Transaction, decider: &SignedIn, presented: Option<&str>) -> bool {
+    let key = session::csrf_key(transaction.signed_in.as_ref(), decider);
+    session::csrf_matches(authz, key, &transaction.id, presented)
+}
+
+/// The client of a transaction, if it may still be answered there (AUTHZ-17, DCR-05).
+fn client_of(authz: &Authz, conn: &Conn<'_>, transaction: &Transaction) -> Result<Option<Client>, Fault> {
+    let uri = &transaction.redirect_uri;
+    let client = clients::resolve(authz, conn, &transaction.client_id, Asked::Transaction(uri))?;
+    Ok(client.client().filter(|client| {
+        let registered = client.redirect_uris.iter().any(|registered| registered.matches(uri));
+        !client.disabled && registered && authz.config.redirects.admit_client(client, uri)
+    }))
+}
+
+/// What comes next for whoever may decide a request: the answer from memory, or the question.
+pub(crate) async fn ask(
+    authz: &Authz,
+    request: &Request,
+    via: Via,
+    browser: &Browser,
+    transaction: Transaction,
+    decider: SignedIn,
+) -> Result<Response, Fault> {
+    session::touch(authz, &decider.session).await?;
+    let Some(question) = question(authz, request, browser, transaction, decider)? else {
+        let refusal = client_gone(request);
+        return Ok(refuse(authz, request, refusal).await);
+    };
+    if authz.db.read(|conn| remembered::recall(conn, &question, authz.clock.now()))? == Recall::Covers
+        && let Some(response) = from_memory(authz, via, &question, true).await?
+    {
+        return Ok(response);
+    }
+    present(authz, &question).await
+}
+
+/// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16). Nothing is stored before it
+/// is known that there is an answer.
+pub(crate) async fn silently(
+    authz: &Authz,
+    request: &Request,
+    via: Via,
+    browser: &Browser,
+    transaction: Transaction,
+    decider: SignedIn,
+) -> Result<Result<Response, Refused>, Fault> {
+    let refused = |code, description| Ok(Err(Refused::new(code, description)));
+    let Some(question) = question(authz, request, browser, transaction, decider)? else {
+        return refused(Code::AccessDenied, "the client may be answered no more");
+    };
+    if question.offer.scope.is_empty() {
+        return refused(Code::AccessDenied, "the user may not grant any of this");
+    }
+    match authz.db.read(|conn| remembered::recall(conn, &question, authz.clock.now()))? {
+        Recall::Covers => match from_memory(authz, via, &question, false).await? {
+            Some(response) => Ok(Ok(response)),
+            None => refused(Code::ConsentRequired, "the user must be asked"),
+        },
+        Recall::NeedsPasskey => refused(Code::InteractionRequired, "the user must use a passkey for this"),
+        Recall::Nothing => refused(Code::ConsentRequired, "the user must be asked"),
+    }
+}
+
+fn question(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    transaction: Transaction,
+    decider: SignedIn,
+) -> Result<Option<Question>, Fault> {
+    let Some(client) = authz.db.read(|conn| client_of(authz, conn, &transaction))? else { return Ok(None) };
+    let offer = offer(authz, &transaction.scope, &decider.user.id, client.trust.ceiling());
+    let (browser, request) = (browser.clone(), request.clone());
+    Ok(Some(Question { sign_in: SignIn { transaction, decider, browser, request }, client, offer }))
+}
+
+/// The answer that an earlier consent allows; `None` if that has changed since it was looked up. `stored` says
+/// whether the request is in the database.
+async fn from_memory(
+    authz: &Authz,
+    via: Via,
+    question: &Question,
+    stored: bool,
+) -> Result<Option<Response>, Fault> {
+    let code = {
+        let (authz, question) = (authz.clone(), question.clone());
+        let db = authz.db.clone();
+        db.write(move |tx| decision::settle_from_memory(&authz, tx, &question, stored)).await?
+    };
+    Ok(code.map(|code| question.back().approved(authz, via, &code)))
+}
+
+/// The question, or why there is none; from here on it is this user's (SESSION-09).
+async fn present(authz: &Authz, question: &Question) -> Result<Response, Fault> {
+    let nothing = question.offer.scope.is_empty();
+    let unbound = question.transaction.user_id.is_none();
+    if nothing || unbound {
+        let question = question.clone();
+        let job = move |tx: &Tx<'_>| {
+            transactions::bind(tx, &question.transaction.id, &question.decider.user.id)?;
+            if nothing {
+                audit::append(tx, question.about(Event::denied(Name::AuthzDenied, "not_entitled")))?;
+            }
+            Ok(())
+        };
+        authz.db.record(job).await?;
+    }
+    if nothing {
+        page::nothing_to_allow(authz, question)
+    } else {
+        Ok(page::question(authz, question, StatusCode::OK, None))
+    }
+}
+
 /// `GET /consent?transaction=…&proof=…`: the question, or the sign-in that comes before it.
 pub(crate) async fn get(
     State(authz): State<Authz>,
@@ -60,29 +244,46 @@ pub(crate) async fn get(
 ) -> Response {
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
-    let shown =
-        open_transaction(&authz, &request, &browser, params.get("transaction")).and_then(|transaction| {
-            match session::signed_in(&authz, &browser)? {
-                Some(signed_in)
-                    if session_counts(&authz, &transaction, &signed_in)
-                        && made_the_assertion(&transaction, params.get("proof")) =>
-                {
-                    Ok(page(&authz, &transaction, &signed_in)?)
-                }
-                _ => Ok(login::passkey::page(&authz, Some(&transaction))?),
+    let transaction = match open_transaction(&authz, &request, &browser, params.get("transaction")) {
+        Ok(transaction) => transaction,
+        Err(refusal) => return refuse(&authz, &request, refusal).await,
+    };
+    let shown = async {
+        match decider(&authz, &browser, &transaction)? {
+            Some(decider) if made_the_assertion(&transaction, params.get("proof")) => {
+                ask(&authz, &request, Via::Get, &browser, transaction.clone(), decider).await
             }
-        });
-    match shown {
+            _ => login::passkey::page(&authz, Some(&transaction)),
+        }
+    };
+    match shown.await {
         Ok(response) => response,
-        Err(refusal) => refuse(&authz, &request, refusal).await,
+        Err(fault) => tell(&authz, &request, Via::Get, &transaction, &fault),
+    }
+}
+
+/// A fault of ours is told to the client, since its request was in order (AUTHZ-18); if not even that can be done,
+/// to the person.
+fn tell(authz: &Authz, request: &Request, via: Via, transaction: &Transaction, fault: &Fault) -> Response {
+    match authz.db.read(|conn| client_of(authz, conn, transaction)) {
+        Ok(Some(client)) => {
+            tracing::error!(db.fault = %fault, request.id = %request.id, "a decision could not be served");
+            let back = Return::new(&client, &transaction.redirect_uri, transaction.state.as_deref());
+            back.refused(authz, via, Refused::fault(fault))
+        }
+        _ => authz.unavailable(request, fault),
     }
 }
 
 /// Records a refusal, and words it.
 async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
-    let event = Event::denied(Name::AuthzDenied, refusal.reason()).request(request);
+    let (status, reason, page) = match refusal {
+        Refusal::Page(status, reason, page) => (status, reason, page),
+        Refusal::Fault(fault) => return authz.unavailable(request, &fault),
+    };
+    let event = Event::denied(Name::AuthzDenied, reason).request(request);
     match authz.db.record(move |tx| audit::append(tx, event)).await {
-        Ok(()) => refusal.respond(authz, request),
+        Ok(()) => authz.page(status, page.as_ref()),
         Err(fault) => authz.unavailable(request, &fault),
     }
 }
@@ -105,20 +306,27 @@ impl Refusal {
         let page = ErrorPage::new(Code::InvalidRequest.as_str(), &request.id, title, what, next_step);
         Self::Page(status, reason, Box::new(page))
     }
+}
 
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Page(_, reason, _) => reason,
-            Self::Fault(_) => "fault",
-        }
-    }
+/// Row 2 of the decision table, a little later: nothing is sent to such a client.
+fn client_gone(request: &Request) -> Refusal {
+    Refusal::page(
+        request,
+        StatusCode::BAD_REQUEST,
+        "client_gone",
+        "This application may not be answered any more",
+        "It was disabled, removed or changed while you were asked. Nothing was allowed.",
+    )
+}
 
-    fn respond(self, authz: &Authz, request: &Request) -> Response {
-        match self {
-            Self::Page(status, _, page) => authz.page(status, page.as_ref()),
-            Self::Fault(fault) => authz.unavailable(request, &fault),
-        }
-    }
+fn decided(request: &Request) -> Refusal {
+    Refusal::page(
+        request,
+        StatusCode::BAD_REQUEST,
+        "decided",
+        "This has been decided already",
+        "Your answer was sent to the application once, and only once.",
+    )
 }
 
 /// The transaction with this handle, if it is open and belongs to this browser (AUTHZ-15).
@@ -138,8 +346,8 @@ fn open_transaction(
     let Some(transaction) = found.filter(|t| authz.clock.now() < t.expires_at) else {
         return bad(
             "transaction_unknown",
-            "This sign-in has run out",
-            "It was started too long ago, or never here.",
+            "This sign-in is over",
+            "It was started too long ago, or somebody else has signed in here since, or it never was.",
         );
     };
     if browser.id().ok() != Some(transaction.browser) {
@@ -150,110 +358,9 @@ fn open_transaction(
         );
     }
     if transaction.decided {
-        return bad(
-            "decided",
-            "This has been decided already",
-            "Your answer was sent to the application once, and only once.",
-        );
+        return Err(decided(request));
     }
     Ok(transaction)
-}
-
-/// The consent page (CONSENT-01).
-pub(crate) fn page(
-    authz: &Authz,
-    transaction: &Transaction,
-    signed_in: &SignedIn,
-) -> Result<Response, Fault> {
-    let asked = Asked::Transaction(&transaction.redirect_uri);
-    let client = authz.db.read(|conn| clients::resolve(authz, conn, &transaction.client_id, asked))?.client();
-    let Some(client) = client else {
-        return Ok(client_gone(authz));
-    };
-    let offered = offered(authz, transaction, &client, signed_in);
-    let endpoint = authz.resource(&transaction.resource);
-    let lifetimes = authz.config.refresh_lifetimes(client.trust);
-    let on_this_computer = transaction.redirect_uri.target().is_local();
-    let scopes = authz
-        .catalogue
-        .scopes()
-        .into_iter()
-        .filter(|scope| offered.contains(&scope.name))
-        .map(|scope| ConsentScope {
-            high_risk: scope.risk == Risk::High,
-            ticked: scope.risk == Risk::Low,
-            required: false,
-            name: scope.name,
-            title: scope.title,
-        })
-        .collect();
-    let mut warnings = Vec::new();
-    if client.source == Source::UnknownUrl {
-        warnings.push(words::unchecked(&client.name));
-    }
-    if on_this_computer && (client.trust != Trust::Verified || client.source.is_by_document()) {
-        warnings.push(
-            "Any program on this computer can claim this name. Allow it only if you started it just now."
-                .to_owned(),
-        );
-    }
-    let page = pages::Consent {
-        transaction: transaction.id.clone(),
-        csrf: session::csrf_token(authz, &signed_in.session.digest, &transaction.id),
-        client_name: client.name.clone(),
-        client_id: client.id.to_string(),
-        client_verified: client.trust == Trust::Verified,
-        client_id_host: words::host(&client),
-        client_source: words::source(client.source).to_owned(),
-        redirect_host: if on_this_computer {
-            "this computer".to_owned()
-        } else {
-            transaction.redirect_uri.host_for_people()
-        },
-        redirect_uri: transaction.redirect_uri.to_string(),
-        resource_name: endpoint.map_or_else(|| transaction.resource.to_string(), |e| e.name),
-        resource: transaction.resource.to_string(),
-        scopes,
-        user_name: signed_in.user.name.clone(),
-        access_lifetime: in_words(authz.config.access_token_lifetime),
-        refresh_lifetime: in_words(lifetimes.family),
-        warnings,
-        confirm_path: None,
-    };
-    Ok(authz.page(StatusCode::OK, &page))
-}
-
-/// A client that is known by a document can be known no more, while somebody reads what it asks for.
-fn client_gone(authz: &Authz) -> Response {
-    let page = pages::Notice {
-        title: "This application is not known here any more".to_owned(),
-        paragraphs: vec!["What it says of itself cannot be had any more. Nothing was decided.".to_owned()],
-        next_step: Some("Start again from your application.".to_owned()),
-    };
-    authz.page(StatusCode::BAD_REQUEST, &page)
-}
-
-/// What can be granted at most: asked for ∩ entitled to ∩ what the client's trust allows (DCR-08).
-fn offered(authz: &Authz, transaction: &Transaction, client: &Client, signed_in: &SignedIn) -> Scope {
-    let entitled = authz.status.entitled(&signed_in.user.id);
-    let descriptions = authz.catalogue.scopes();
-    let allowed: Scope = descriptions
-        .iter()
-        .filter(|scope| scope.risk == Risk::Low || client.trust == Trust::Verified)
-        .map(|scope| scope.name.as_str())
-        .collect();
-    transaction.scope.intersection(&entitled).intersection(&allowed)
-}
-
-/// A time as it follows "lasts".
-pub(crate) fn in_words(lifetime: Duration) -> String {
-    let minutes = lifetime.as_secs() / 60;
-    let (count, unit) = match minutes {
-        0..120 => (minutes, "minute"),
-        120..2880 => (minutes / 60, "hour"),
-        _ => (minutes / 1440, "day"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `POST /consent`: the only way to decide (CONSENT-03).
@@ -292,152 +399,89 @@ async fn decide(
     let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok());
     let params = params.ok_or_else(|| forbidden("malformed"))?;
     let transaction = open_transaction(authz, request, browser, params.get("transaction"))?;
-    let Some(signed_in) =
-        session::signed_in(authz, browser)?.filter(|s| session_counts(authz, &transaction, s))
-    else {
+    let Some(decider) = decider(authz, browser, &transaction)? else {
         // Signed out meanwhile: sign in again, in the same transaction.
         return Ok(login::passkey::page(authz, Some(&transaction))?);
     };
-    if !session::csrf_matches(authz, &signed_in.session.digest, &transaction.id, params.get("csrf")) {
+    if !check_csrf(authz, &transaction, &decider, params.get("csrf")) {
         return Err(forbidden("csrf"));
     }
-    let back = Return {
-        client_id: transaction.client_id.clone(),
-        redirect_uri: transaction.redirect_uri.clone(),
-        state: transaction.state.clone(),
+    let Some(question) = question(authz, request, browser, transaction.clone(), decider.clone())? else {
+        return no_client(authz, request, browser, transaction, decider).await;
     };
-    let ticked: Scope = params.all("scope").collect();
-    let decision = Decision {
-        approved: params.get("decision") == Some("approve"),
-        ticked,
-        transaction,
-        signed_in,
-        request: request.clone(),
-    };
+    match answer(authz, &question, &params).await {
+        Ok(response) => response,
+        Err(fault) => Ok(tell(authz, request, Via::Form, &question.transaction, &fault)),
+    }
+}
+
+/// A decision about a client that was disabled, or is known no more: its answer is no, whatever was pressed (AUTHZ-17).
+async fn no_client(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    transaction: Transaction,
+    decider: SignedIn,
+) -> Result<Response, Refusal> {
+    let back = Return::to_whom_it_was_promised(&transaction);
+    let sign_in = SignIn { transaction, decider, browser: browser.clone(), request: request.clone() };
     let outcome = {
-        let authz = authz.clone();
-        let db = authz.db.clone();
-        db.write(move |tx| settle(&authz, tx, &decision)).await?
+        let (authz, db) = (authz.clone(), authz.db.clone());
+        db.write(move |tx| decision::settle_without_client(&authz, tx, &sign_in)).await?
     };
+    match outcome {
+        Outcome::ClientGone(refused) => Ok(back.refused(authz, Via::Form, refused)),
+        _ => Err(decided(request)),
+    }
+}
+
+/// Has the decision written down, and answers it.
+async fn answer(
+    authz: &Authz,
+    question: &Question,
+    params: &Params,
+) -> Result<Result<Response, Refusal>, Fault> {
+    let request = &question.request;
+    let approve = params.get("decision") == Some("approve");
+    let confirmed = match (params.get("ceremony"), params.get("assertion")) {
+        (Some(ceremony), Some(assertion)) if approve => {
+            match confirm::finish(authz, &question.browser, question, ceremony, assertion).await {
+                Ok(confirmed) => Some(confirmed),
+                Err(login::Failed::Fault(fault)) => return Err(fault),
+                Err(failed) => {
+                    let told = explain(authz, request, failed).await;
+                    return Ok(Ok(page::question(authz, question, told.status, Some(UNCONFIRMED))));
+                }
+            }
+        }
+        _ => None,
+    };
+    let pressed = Pressed { approve, ticked: params.all("scope").collect(), confirmed };
+    let outcome = {
+        let (authz, question) = (authz.clone(), question.clone());
+        let db = authz.db.clone();
+        db.write(move |tx| decision::settle(&authz, tx, &question, &pressed)).await?
+    };
+    let back = question.back();
     Ok(match outcome {
-        Outcome::Approved(code) => back.redirect(authz, &Method::POST, &[("code", code.expose())]),
-        Outcome::Denied(description) => {
-            let answer = [("error", Code::AccessDenied.as_str()), ("error_description", description)];
-            back.redirect(authz, &Method::POST, &answer)
+        Outcome::Approved(approved) => {
+            let mut response = back.approved(authz, Via::Form, &approved.code);
+            if let Some(session) = &approved.session {
+                response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(session));
+            }
+            Ok(response)
         }
-        Outcome::DecidedBefore => {
-            return Err(Refusal::page(
-                request,
-                StatusCode::BAD_REQUEST,
-                "decided",
-                "This has been decided already",
-                "Your answer was sent to the application once, and only once.",
-            ));
+        Outcome::Refused(refused) => Ok(back.refused(authz, Via::Form, refused)),
+        Outcome::Unconfirmed(reason) => {
+            let event = question.about(Event::denied(Name::AuthzDenied, reason));
+            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            Ok(page::question(authz, question, StatusCode::BAD_REQUEST, Some(UNCONFIRMED)))
         }
+        Outcome::ClientGone(refused) => {
+            Ok(Return::to_whom_it_was_promised(&question.transaction).refused(authz, Via::Form, refused))
+        }
+        Outcome::DecidedBefore => Err(decided(request)),
     })
 }
 
-struct Decision {
-    approved: bool,
-    ticked: Scope,
-    transaction: Transaction,
-    signed_in: SignedIn,
-    request: Request,
-}
-
-enum Outcome {
-    Approved(Secret),
-    Denied(&'static str),
-    DecidedBefore,
-}
-
-/// Writes the decision down: in one step the transaction is decided, the grant and its code exist.
-fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fault> {
-    let transaction = &decision.transaction;
-    if !transactions::decide(tx, &transaction.id)? {
-        return Ok(Outcome::DecidedBefore);
-    }
-    if authz.issuer.is_loopback() && sessions::delete(tx, &decision.signed_in.session.digest)?.is_some() {
-        let ended = Event::allowed(Name::SessionEnded).by_user(&decision.signed_in.user.id);
-        audit::append(tx, ended.request(&decision.request).detail("because", "answered_a_client"))?;
-    }
-    let user = users::find(tx, &decision.signed_in.user.id)?.filter(|user| !user.disabled);
-    let asked = Asked::Transaction(&transaction.redirect_uri);
-    let client = clients::resolve(authz, tx, &transaction.client_id, asked)?.client();
-    let client = client.filter(|client| !client.disabled);
-    let denied = |name: Event| {
-        name.by_user(&decision.signed_in.user.id)
-            .client(&transaction.client_id)
-            .resource(&transaction.resource)
-            .request(&decision.request)
-    };
-    let (Some(user), Some(client)) = (user, client) else {
-        audit::append(tx, denied(Event::denied(Name::AuthzDenied, "disabled")))?;
-        return Ok(Outcome::Denied("the user or the client is disabled"));
-    };
-    let scope = offered(authz, transaction, &client, &decision.signed_in).intersection(&decision.ticked);
-    if !decision.approved || scope.is_empty() {
-        let reason = if decision.approved { "nothing_ticked" } else { "refused" };
-        audit::append(tx, denied(Event::denied(Name::AuthzDenied, reason)))?;
-        return Ok(Outcome::Denied("the user refused"));
-    }
-    let session = &decision.signed_in.session;
-    let grant = Grant {
-        id: GrantId::random(),
-        user_id: user.id.clone(),
-        client_id: client.id.clone(),
-        resource: transaction.resource.clone(),
-        scope: scope.clone(),
-        amr: session.amr.clone(),
-        auth_time: session.auth_time,
-        expires_at: tx.now() + authz.config.refresh_lifetimes(client.trust).family,
-        seen_generation: None,
-        revoked: false,
-    };
-    grants::sweep(tx, tx.now() - Duration::from_hours(2))?;
-    clients::adopt(authz, tx, &client, &decision.request)?;
-    grants::insert(tx, &grant)?;
-    store::clients::touch(tx, &client.id)?;
-    authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
-    let code = Secret::random("ac_");
-    let issued = IssuedCode {
-        digest: code.digest(),
-        grant_id: grant.id.clone(),
-        redirect_uri: transaction.redirect_uri.clone(),
-        code_challenge: transaction.code_challenge.clone(),
-        expires_at: tx.now() + authz.config.code_lifetime,
-        destroyed: false,
-        spent: false,
-    };
-    // A spent code is remembered as long as its grant, so that a replay is seen as one.
-    codes::insert(tx, &issued)?;
-    audit::append(
-        tx,
-        Event::allowed(Name::AuthzApproved)
-            .by_user(&user.id)
-            .client(&client.id)
-            .grant(&grant.id)
-            .resource(&grant.resource)
-            .scope(&scope)
-            .request(&decision.request)
-            .detail("scopes_asked", transaction.scope.to_string())
-            .detail("scopes_given", scope.to_string())
-            .detail("redirect_host", transaction.redirect_uri.host_for_people())
-            .detail("verified", client.trust == Trust::Verified),
-    )?;
-    Ok(Outcome::Approved(code))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lifetimes_read_like_words() {
-        let words = |secs| in_words(Duration::from_secs(secs));
-        assert_eq!(words(60), "1 minute");
-        assert_eq!(words(900), "15 minutes");
-        assert_eq!(words(86_400), "24 hours");
-        assert_eq!(words(30 * 86_400), "30 days");
-    }
-}
+const UNCONFIRMED: &str = "Your passkey was not used for exactly this, so nothing was decided. Tick what you want to allow and try again.";

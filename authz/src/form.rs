@@ -71,6 +71,11 @@ impl Params {
             .map(Self)
     }
 
+    /// The parameters, encoded again.
+    pub(crate) fn encoded(&self) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
+    }
+
     /// The value of a parameter. An empty one counts as absent (AUTHZ-03, TOKEN-04).
     pub(crate) fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next().filter(|value| !value.is_empty())
@@ -117,7 +122,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..5)) {
-            let text = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&pairs).finish();
+            let text = Params(pairs.clone()).encoded();
             prop_assert_eq!(Params::parse(&text).unwrap().0, pairs);
         }
     }

@@ -187,7 +187,8 @@ impl Authz {
                 "/authorize",
                 get(authorize::get).head(not_allowed).post(authorize::post).fallback(not_allowed),
             )
-            .route("/consent", get(consent::get).post(consent::post))
+            .route("/consent", get(consent::get).head(not_allowed).post(consent::post).fallback(not_allowed))
+            .route("/consent/confirm", post(consent::confirm::start))
             .route("/login/start", post(login::passkey::start))
             .route("/login/finish", post(login::passkey::finish))
             .route("/setup", get(login::enrolment::setup_page))
@@ -343,7 +344,7 @@ impl Authz {
     }
 }
 
-/// HEAD must not start a transaction (AUTHZ-01).
+/// HEAD must not start a transaction, nor answer one from memory (AUTHZ-01, CONSENT-03).
 async fn not_allowed() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(http::header::ALLOW, "GET, POST")]).into_response()
 }

@@ -18,7 +18,7 @@ use tera::{Context, Tera};
 
 pub use contexts::{
     AskForApproval, Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled,
-    Login, Notice, Setup, SignedOut, Snippet, UsableTool,
+    Login, NothingToAllow, Notice, Onward, Setup, SignedOut, Snippet, UsableTool, WithheldScope,
 };
 pub use headers::{Frame, answer_source};
 
@@ -63,13 +63,15 @@ impl Pages {
     }
 }
 
-const TEMPLATES: [(&str, &str); 13] = [
+const TEMPLATES: [(&str, &str); 15] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("ceremony.html", include_str!("../../templates/ceremony.html")),
     ("mark.svg", include_str!("../../templates/mark.svg")),
     ("login.html", include_str!("../../templates/login.html")),
     ("consent.html", include_str!("../../templates/consent.html")),
     ("continue.html", include_str!("../../templates/continue.html")),
+    ("nothing_to_allow.html", include_str!("../../templates/nothing_to_allow.html")),
+    ("onward.html", include_str!("../../templates/onward.html")),
     ("device.html", include_str!("../../templates/device.html")),
     ("device_consent.html", include_str!("../../templates/device_consent.html")),
     ("error.html", include_str!("../../templates/error.html")),

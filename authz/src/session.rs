@@ -5,12 +5,13 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{self, Event, Name};
-use shared::{Digest, Fault, Issuer, Request, Secret, Timestamp, Tx};
+use shared::{Digest, Fault, Issuer, Request, Secret, Timestamp, Tx, UserId};
 
 use crate::Authz;
 use crate::error::PageError;
 use crate::form::has_media_type;
-use crate::store::sessions::{self, Session};
+use crate::store::sessions::{self, Authentication, Session};
+use crate::store::transactions::{self, Assertion, Whose};
 use crate::store::users::{self, User};
 
 /// How long a session lives without being used.
@@ -126,16 +127,37 @@ pub(crate) struct SignedIn {
 
 /// The person behind a browser, if its session is alive and the user enabled (SESSION-03).
 pub(crate) fn signed_in(authz: &Authz, browser: &Browser) -> Result<Option<SignedIn>, Fault> {
-    let Some(digest) = browser.session else { return Ok(None) };
+    match &browser.session {
+        Some(session) => behind(authz, session),
+        None => Ok(None),
+    }
+}
+
+/// Whoever signed in with this session, if it is alive and they are enabled, whatever became of its cookie.
+pub(crate) fn behind(authz: &Authz, session: &Digest) -> Result<Option<SignedIn>, Fault> {
     let now = authz.clock.now();
     authz.db.read(|conn| {
-        let Some(session) = sessions::find(conn, &digest)? else { return Ok(None) };
-        if !is_alive(&session, now) {
+        let Some(session) = sessions::find(conn, session)?.filter(|session| is_alive(session, now)) else {
             return Ok(None);
-        }
+        };
         let user = users::find(conn, &session.user_id)?.filter(|user| !user.disabled);
         Ok(user.map(|user| SignedIn { session, user }))
     })
+}
+
+/// Whoever made the assertion of a request, while they may decide it. On loopback that does not depend on the session
+/// cookie, which the answer to another tab takes from the browser (AUTHZ-15); elsewhere it ends with the session.
+pub(crate) fn asserted(
+    authz: &Authz,
+    browser: &Browser,
+    made: &Assertion,
+) -> Result<Option<SignedIn>, Fault> {
+    if !authz.issuer.is_loopback()
+        && signed_in(authz, browser)?.is_none_or(|signed_in| signed_in.user.id != made.user_id)
+    {
+        return Ok(None);
+    }
+    Ok(behind(authz, &made.session)?.filter(|signed_in| signed_in.user.id == made.user_id))
 }
 
 /// Keeps a session that is in use from running out.
@@ -152,59 +174,108 @@ pub(crate) fn alive_since(now: Timestamp) -> (Timestamp, Timestamp) {
     (now - ABSOLUTE, now - IDLE)
 }
 
+/// Whether a session counts at this moment: in time, and of somebody whom their passkey was sure of (SESSION-10).
 fn is_alive(session: &Session, now: Timestamp) -> bool {
-    now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
+    session.authentication.user_verified && now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
 }
 
-/// Starts a session under a new id; one that the browser had before ends (SESSION-02).
+/// Starts a session under a new id; one that the browser had before ends (SESSION-02). If that was somebody
+/// else's, so do the requests that wait in this browser, except `transaction`, which this sign-in is for
+/// (SESSION-09).
 pub(crate) fn start(
     tx: &Tx<'_>,
     user: &User,
-    credential: &[u8],
-    amr: &str,
-    previous: Option<Digest>,
+    authentication: Authentication,
+    browser: &Browser,
+    transaction: Option<&str>,
     request: &Request,
 ) -> Result<(Secret, Session), Fault> {
     let now = tx.now();
     sessions::sweep(tx, now - ABSOLUTE, now - IDLE)?;
-    if let Some(previous) = previous
-        && let Some(owner) = sessions::delete(tx, &previous)?
-    {
-        let ended = Event::allowed(Name::SessionEnded).by_user(&owner).request(request);
+    let previous = match browser.session {
+        Some(digest) => sessions::find(tx, &digest)?,
+        None => None,
+    };
+    if let Some(id) = &browser.id {
+        let replaces_somebody = previous.as_ref().is_some_and(|session| session.user_id != user.id);
+        let whose = if replaces_somebody { Whose::Everybodys } else { Whose::NotOf(&user.id) };
+        cancel_requests(tx, id, whose, transaction, &user.id, request)?;
+    }
+    if let Some(previous) = previous {
+        leave(tx, &previous.digest, transaction)?;
+        let ended = Event::allowed(Name::SessionEnded).by_user(&previous.user_id).request(request);
         audit::append(tx, ended.detail("because", "replaced"))?;
     }
     let secret = Secret::random("sid_");
     let session = Session {
         digest: secret.digest(),
         user_id: user.id.clone(),
-        amr: amr.to_owned(),
+        authentication,
         auth_time: now,
         seen_at: now,
     };
-    sessions::insert(tx, &session, credential)?;
-    audit::append(
-        tx,
-        Event::allowed(Name::SessionCreated).by_user(&user.id).request(request).detail("amr", amr),
-    )?;
+    sessions::insert(tx, &session, request.address.map(|address| address.to_string()).as_deref())?;
+    let created = Event::allowed(Name::SessionCreated).by_user(&user.id).request(request);
+    audit::append(tx, created.detail("amr", session.authentication.amr.as_str()))?;
     Ok((secret, session))
 }
 
-/// The token that a form must carry to change something for this session (SESSION-07). It follows
-/// from the session, or from session and transaction, so nothing needs to be stored for it.
-pub(crate) fn csrf_token(authz: &Authz, session: &Digest, purpose: &str) -> String {
-    BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &form_of(session, purpose)))
+/// Makes a session's cookie worth nothing; whose it was. Requests that were signed in to with it, except one, keep
+/// what they know of that sign-in, because tabs do not disturb each other (AUTHZ-15); if there are none, the session
+/// ends altogether.
+pub(crate) fn leave(tx: &Tx<'_>, digest: &Digest, except: Option<&str>) -> Result<Option<UserId>, Fault> {
+    if !transactions::refer_to(tx, digest, except)? {
+        return sessions::delete(tx, digest);
+    }
+    let session = sessions::find(tx, digest)?;
+    let record = Secret::random("sid_").digest();
+    sessions::detach(tx, digest, &record)?;
+    transactions::follow(tx, digest, &record)?;
+    Ok(session.map(|session| session.user_id))
+}
+
+/// Cancels requests that wait in a browser, with what they know of sign-ins (SESSION-09). `by` is who caused it.
+pub(crate) fn cancel_requests(
+    tx: &Tx<'_>,
+    browser: &Digest,
+    whose: Whose<'_>,
+    except: Option<&str>,
+    by: &UserId,
+    request: &Request,
+) -> Result<(), Fault> {
+    let cancelled = transactions::cancel(tx, browser, whose, except)?;
+    if cancelled.is_empty() {
+        return Ok(());
+    }
+    for session in cancelled.iter().flatten() {
+        sessions::delete(tx, session)?;
+    }
+    let event = Event::denied(Name::AuthzDenied, "user_changed").by_user(by);
+    audit::append(tx, event.request(request).detail("cancelled", cancelled.len()))
+}
+
+/// The token that a form must carry to change something for this session, or in this transaction (SESSION-07). It
+/// follows from what it is for, so nothing needs to be stored for it.
+pub(crate) fn csrf_token(authz: &Authz, whose: &Digest, purpose: &str) -> String {
+    BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &form_of(whose, purpose)))
+}
+
+/// What the token of a request's form follows from: the assertion made in it, if there is one, because that stays
+/// what it is when another tab signs in; else the session.
+pub(crate) fn csrf_key<'a>(made: Option<&'a Assertion>, signed_in: &'a SignedIn) -> &'a Digest {
+    made.map_or(&signed_in.session.digest, |made| &made.proof)
 }
 
 /// Whether a form carries the right token, compared without telling how much of it is right. A form that was
 /// open while the sealing key was replaced has the one from before.
-pub(crate) fn csrf_matches(authz: &Authz, session: &Digest, purpose: &str, presented: Option<&str>) -> bool {
+pub(crate) fn csrf_matches(authz: &Authz, whose: &Digest, purpose: &str, presented: Option<&str>) -> bool {
     let Some(presented) = presented.map(|text| Digest::of(text.as_bytes())) else { return false };
-    let expected = authz.seal.hmacs(keys::Purpose::Csrf, &form_of(session, purpose));
+    let expected = authz.seal.hmacs(keys::Purpose::Csrf, &form_of(whose, purpose));
     expected.iter().any(|mac| Digest::of(BASE64URL_NOPAD.encode(mac).as_bytes()) == presented)
 }
 
-fn form_of(session: &Digest, purpose: &str) -> Vec<u8> {
-    [&session.0[..], purpose.as_bytes()].concat()
+fn form_of(whose: &Digest, purpose: &str) -> Vec<u8> {
+    [&whose.0[..], purpose.as_bytes()].concat()
 }
 
 /// Whether a request that changes something comes from one of our pages (SESSION-07).

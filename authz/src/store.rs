@@ -9,6 +9,7 @@ pub(crate) mod client_reports;
 pub(crate) mod client_secrets;
 pub(crate) mod clients;
 pub(crate) mod codes;
+pub(crate) mod consents;
 pub(crate) mod dead_tokens;
 pub(crate) mod devices;
 pub(crate) mod everything;

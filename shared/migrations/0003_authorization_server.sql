@@ -169,6 +169,10 @@ ALTER TABLE access_grant ADD COLUMN address TEXT;
 ALTER TABLE access_grant ADD COLUMN last_used_at INTEGER;
 ALTER TABLE session ADD COLUMN address TEXT;
 
+-- How somebody signed in, for later checks (SESSION-10). Sessions from before count as not verified.
+ALTER TABLE session ADD COLUMN user_verified INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN backed_up INTEGER NOT NULL DEFAULT 0;
+
 -- Ceremonies and requests that wait for a person live for minutes: those under way start again.
 -- `binding` is a digest of what the assertion confirms (CONSENT-08).
 DROP TABLE ceremony;
@@ -214,6 +218,8 @@ CREATE TABLE authorization_transaction (
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
 CREATE INDEX authorization_transaction_client ON authorization_transaction (client_id);
+CREATE INDEX authorization_transaction_browser ON authorization_transaction (browser);
+CREATE INDEX authorization_transaction_session ON authorization_transaction (session) WHERE session IS NOT NULL;
 
 -- When a key that is next takes over (KEYS-02).
 ALTER TABLE signing_key ADD COLUMN activate_at INTEGER;

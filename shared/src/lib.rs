@@ -17,6 +17,7 @@ pub mod resource_uri;
 pub mod schema;
 pub mod scope;
 pub mod secret;
+pub mod shell;
 pub mod timekeeping;
 pub mod token_status;
 

@@ -53,6 +53,12 @@ impl Scope {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
+    /// What is in this one and not in the other.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
     /// Its tokens, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -131,6 +137,8 @@ mod tests {
             let (a, b): (Scope, Scope) = (a.parse().unwrap(), b.parse().unwrap());
             let both = a.intersection(&b);
             prop_assert!(both.is_subset(&a) && both.is_subset(&b));
+            prop_assert_eq!(a.without(&b).union(&both), a.clone());
+            prop_assert!(a.without(&b).intersection(&b).is_empty());
             prop_assert_eq!(a.is_subset(&b), a.union(&b) == b);
         }
     }

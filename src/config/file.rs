@@ -26,12 +26,13 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "issuer",
     "listen",
     "data_dir",
     "docs",
     "device",
+    "consent",
     "groups",
     "scopes",
     "tools",
@@ -55,6 +56,8 @@ pub struct File {
     pub docs: Option<PathBuf>,
     /// The device authorization grant.
     pub device: bool,
+    /// A decision is answered with a page that leads to the client, in place of a redirect.
+    pub consent_interstitial: bool,
     /// What the members of each group may be granted. `everyone` is always among them.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
@@ -82,6 +85,7 @@ impl Default for File {
             data_dir: None,
             docs: None,
             device: false,
+            consent_interstitial: false,
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
             clients: Vec::new(),
@@ -120,6 +124,7 @@ impl File {
                 "data_dir" => file.data_dir = Some(folder.join(key.text()?)),
                 "docs" => file.docs = Some(folder.join(key.text()?)),
                 "device" => file.device = key.boolean()?,
+                "consent" => consent(&key, &mut file)?,
                 "groups" => groups = key.keys()?,
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
@@ -176,6 +181,7 @@ impl File {
                 device: self.device,
                 registration: self.registration,
                 redirects: self.redirects.clone(),
+                consent_interstitial: self.consent_interstitial,
                 cimd: self.cimd.clone(),
                 ..authz::Config::default()
             },
@@ -242,6 +248,17 @@ fn listen(key: &Key<'_>) -> anyhow::Result<String> {
         || anyhow!("`listen` at {} is `{text}`, not HOST:PORT; write it like localhost:8080", key.at());
     Listen::parse(text).map_err(|_| usage())?;
     Ok(text.to_owned())
+}
+
+/// `[consent]`: how people are asked.
+fn consent(key: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+    for key in key.keys()? {
+        match key.name {
+            "interstitial" => file.consent_interstitial = key.boolean()?,
+            _ => return Err(key.unknown(&["interstitial"])),
+        }
+    }
+    Ok(())
 }
 
 /// `[scopes."x"]`: a new scope, or other words for one that there is.

@@ -9,7 +9,7 @@ use data_encoding::BASE64URL_NOPAD;
 use portcullis::base;
 use portcullis::config::{File, Listen};
 use portcullis::serve::{Options, Server};
-use reqwest::header::{HeaderMap, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
+use reqwest::header::{HOST, HeaderMap, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -41,11 +41,14 @@ pub fn challenge() -> String {
 /// A running server.
 pub struct TestApp {
     pub origin: String,
+    /// Where it is reached: at its origin; behind a TLS proxy, which these tests play, at its port.
+    reached_at: String,
     pub clock: Clock,
     pub setup_link: Option<String>,
     pub http: reqwest::Client,
     dir: Arc<tempfile::TempDir>,
     port: u16,
+    issuer: Option<String>,
     base: base::Settings,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -67,11 +70,17 @@ impl TestApp {
         Self::start_from(toml, None).await
     }
 
+    /// The same as if a TLS proxy stood before it: what holds elsewhere than on loopback.
+    pub async fn start_https(toml: &str) -> Self {
+        Self::start_configured(&format!("issuer = \"https://auth.example\"\n{toml}")).await
+    }
+
     async fn start_from(toml: &str, config: Option<authz::Config>) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let file = dir.path().join("portcullis.toml");
         std::fs::write(&file, toml).unwrap();
-        let mut base = File::load(Some(&file)).unwrap().base(dir.path().join("data"));
+        let file = File::load(Some(&file)).unwrap();
+        let mut base = file.base(dir.path().join("data"));
         base.authz = config.unwrap_or(base.authz);
         if !toml.contains("[rate]") {
             // A clock that stands still fills no bucket.
@@ -85,28 +94,36 @@ impl TestApp {
             .unwrap();
         // 2026-11-23, at noon.
         let clock = Clock::held(Timestamp(1_795_435_200_000));
-        Self::open(dir, clock, 0, base).await
+        Self::open(dir, clock, 0, file.issuer, base).await
     }
 
-    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, port: u16, base: base::Settings) -> Self {
+    async fn open(
+        dir: Arc<tempfile::TempDir>,
+        clock: Clock,
+        port: u16,
+        issuer: Option<String>,
+        base: base::Settings,
+    ) -> Self {
         let options = Options {
             listen: Listen::Loopback(port),
-            issuer: None,
+            issuer: issuer.clone(),
             docs: Some(dir.path().join("docs")),
             base: base.clone(),
         };
         let server = Server::start(options, clock.clone()).await.unwrap();
         let origin = server.issuer().to_string();
+        let port = server.port().unwrap();
         let setup_link = server.setup_link().map(str::to_owned);
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.run(stop.clone()));
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .unwrap();
-        let port = Url::parse(&origin).unwrap().port().unwrap();
-        Self { origin, clock, setup_link, http, dir, port, base, stop, task }
+        let mut http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let mut reached_at = origin.clone();
+        if let Some((_, host)) = issuer.as_ref().and_then(|issuer| issuer.split_once("://")) {
+            http = http.default_headers([(HOST, host.parse().unwrap())].into_iter().collect());
+            reached_at = format!("http://127.0.0.1:{port}");
+        }
+        let http = http.build().unwrap();
+        Self { origin, reached_at, clock, setup_link, http, dir, port, issuer, base, stop, task }
     }
 
     /// A server in a process of its own, asked like any other. It is not this one's to stop.
@@ -118,10 +135,12 @@ impl TestApp {
             .unwrap();
         Self {
             origin: process.origin.clone(),
+            reached_at: process.origin.clone(),
             clock: Clock::system(),
             setup_link: process.setup_link.clone(),
             http,
             port: Url::parse(&process.origin).unwrap().port().unwrap(),
+            issuer: None,
             base: File::default().base(dir.path().join("data")),
             dir,
             stop: CancellationToken::new(),
@@ -138,7 +157,7 @@ impl TestApp {
     pub async fn stop(self) -> Stopped {
         self.stop.cancel();
         self.task.await.unwrap();
-        Stopped { dir: self.dir, clock: self.clock, port: self.port, base: self.base }
+        Stopped { dir: self.dir, clock: self.clock, port: self.port, issuer: self.issuer, base: self.base }
     }
 
     /// The same with another `portcullis.toml`.
@@ -157,11 +176,17 @@ impl TestApp {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.origin)
+        format!("{}{path}", self.reached_at)
     }
 
+    /// Where something is reached that this server names by its origin.
+    pub fn reach(&self, url: &str) -> String {
+        url.replacen(&self.origin, &self.reached_at, 1)
+    }
+
+    /// The identifier of the MCP endpoint.
     pub fn mcp_url(&self) -> String {
-        self.url("/mcp")
+        format!("{}/mcp", self.origin)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -260,7 +285,7 @@ impl TestApp {
     pub async fn call_tool(&self, access_token: &str, name: &str, arguments: Value) -> Response {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}});
         self.http
-            .post(self.mcp_url())
+            .post(self.url("/mcp"))
             .bearer_auth(access_token)
             .header("accept", "application/json, text/event-stream")
             .header("mcp-protocol-version", "2025-11-25")
@@ -294,13 +319,14 @@ pub struct Stopped {
     pub clock: Clock,
     dir: Arc<tempfile::TempDir>,
     port: u16,
+    issuer: Option<String>,
     base: base::Settings,
 }
 
 impl Stopped {
     /// Starts it again, on the same port.
     pub async fn start(self) -> TestApp {
-        TestApp::open(self.dir, self.clock, self.port, self.base).await
+        TestApp::open(self.dir, self.clock, self.port, self.issuer, self.base).await
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -414,7 +440,7 @@ impl Browser {
     }
 
     pub async fn get(&mut self, app: &TestApp, url: &str) -> Response {
-        self.send(app.http.get(url)).await
+        self.send(app.http.get(app.reach(url))).await
     }
 
     /// Posts JSON as one of our own pages does.
@@ -494,8 +520,8 @@ impl Browser {
             .await
     }
 
-    /// Opens an authorization URL and signs in there: the consent page.
-    pub async fn consent_page(&mut self, app: &TestApp, url: &str) -> ConsentPage {
+    /// Opens an authorization URL and signs in there: what comes next, and where it is.
+    pub async fn after_sign_in(&mut self, app: &TestApp, url: &str) -> (String, Response) {
         let page = self.get(app, url).await;
         assert_eq!(page.status(), 200);
         let html = page.text().await.unwrap();
@@ -504,16 +530,64 @@ impl Browser {
         assert_eq!(signed_in.status(), 200);
         let location: Value = signed_in.json().await.unwrap();
         let url = app.url(location["location"].as_str().unwrap());
-        let page = self.get(app, &url).await;
+        let next = self.get(app, &url).await;
+        (url, next)
+    }
+
+    /// Opens an authorization URL and signs in there: the consent page.
+    pub async fn consent_page(&mut self, app: &TestApp, url: &str) -> ConsentPage {
+        let (url, page) = self.after_sign_in(app, url).await;
         assert_eq!(page.status(), 200);
         ConsentPage::of(url, page.text().await.unwrap())
     }
 
-    /// Signs in, allows everything asked, and answers with the code.
+    /// Signs in, allows everything asked, if it is asked, and answers with the code.
     pub async fn authorize(&mut self, app: &TestApp, client: &Client) -> String {
-        let page = self.consent_page(app, &client.authorize_url(app)).await;
-        let answer = self.decide(app, &page, "approve").await;
+        let (url, page) = self.after_sign_in(app, &client.authorize_url(app)).await;
+        let answer = if page.status().is_redirection() {
+            page // allowed before
+        } else {
+            let page = ConsentPage::of(url, page.text().await.unwrap());
+            self.decide(app, &page, "approve").await
+        };
         redirect_parameter(&answer, "code").expect("an approval redirects with a code")
+    }
+
+    /// Starts the use of a passkey that high-risk scopes take.
+    pub async fn start_confirmation(
+        &mut self,
+        app: &TestApp,
+        page: &ConsentPage,
+        scopes: &[&str],
+    ) -> Response {
+        let start = json!({"transaction": page.transaction, "csrf": page.csrf, "scopes": scopes});
+        self.post_json(app, "/consent/confirm", &start).await
+    }
+
+    /// Uses the passkey for allowing these scopes: the two fields that the form then has besides its own.
+    pub async fn confirm(&mut self, app: &TestApp, page: &ConsentPage, scopes: &[&str]) -> [String; 2] {
+        let started = self.start_confirmation(app, page, scopes).await;
+        assert_eq!(started.status(), 200);
+        let started: Value = started.json().await.unwrap();
+        let assertion = self.assert(app, started["options"].clone());
+        [started["ceremony"].as_str().unwrap().to_owned(), serde_json::to_string(&assertion).unwrap()]
+    }
+
+    /// Allows these scopes, with the two fields of a confirmation if there is one.
+    pub async fn allow(
+        &mut self,
+        app: &TestApp,
+        page: &ConsentPage,
+        scopes: &[&str],
+        confirmed: Option<&[String; 2]>,
+    ) -> Response {
+        let mut form =
+            vec![("transaction", page.transaction.as_str()), ("csrf", &page.csrf), ("decision", "approve")];
+        form.extend(scopes.iter().map(|scope| ("scope", *scope)));
+        if let Some([ceremony, assertion]) = confirmed {
+            form.extend([("ceremony", ceremony.as_str()), ("assertion", assertion.as_str())]);
+        }
+        self.post_form(app, "/consent", &form).await
     }
 
     /// Presses a button of the consent page, every scope ticked.

@@ -11,13 +11,13 @@ use shared::{Fault, GrantId, Request, Scope, Tx};
 use super::page::{self, Open, Stop};
 use super::{FAMILY, grantable, is_allowed};
 use crate::Authz;
-use crate::consent::in_words;
+use crate::consent::{decision, in_words};
 use crate::form::Params;
 use crate::pages::{self, ConsentScope};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Trust};
 use crate::store::devices;
-use crate::store::grants::{self, Grant};
+use crate::store::grants::Grant;
 use crate::store::users;
 
 /// The page that asks (CONSENT-01).
@@ -35,7 +35,7 @@ pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response
     let endpoint = authz.resource(&device.resource);
     let page = pages::DeviceConsent {
         transaction: typed.id.clone(),
-        csrf: session::csrf_token(authz, &signed_in.session.digest, &typed.id),
+        csrf: session::csrf_token(authz, session::csrf_key(typed.signed_in.as_ref(), signed_in), &typed.id),
         client_name: client.name.clone(),
         client_id: client.id.to_string(),
         client_verified: client.trust == Trust::Verified,
@@ -93,7 +93,8 @@ async fn decide(
     let browser = Browser::from_headers(&authz.cookies, headers);
     let open = page::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
     let signed_in = page::signed_in(authz, &browser, &open.typed)?.ok_or_else(|| forbidden("session"))?;
-    if !session::csrf_matches(authz, &signed_in.session.digest, &open.typed.id, params.get("csrf")) {
+    let key = session::csrf_key(open.typed.signed_in.as_ref(), &signed_in);
+    if !session::csrf_matches(authz, key, &open.typed.id, params.get("csrf")) {
         return Err(forbidden("csrf"));
     }
     let client_name = open.client.name.clone();
@@ -176,16 +177,13 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
         client_id: client.id.clone(),
         resource: device.resource.clone(),
         scope: scope.clone(),
-        amr: session.amr.clone(),
+        amr: session.authentication.amr.clone(),
         auth_time: session.auth_time,
         expires_at: tx.now() + authz.config.refresh_lifetimes(client.trust).family.min(FAMILY),
         seen_generation: None,
         revoked: false,
     };
-    grants::sweep(tx, tx.now() - std::time::Duration::from_hours(2))?;
-    grants::insert(tx, &grant)?;
-    clients::touch(tx, &client.id)?;
-    authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
+    decision::insert(authz, tx, &client, &grant)?;
     devices::approve(tx, &device.code, &grant.id)?;
     let approved = about(Event::allowed(Name::AuthzApproved)).grant(&grant.id).scope(&scope);
     audit::append(

@@ -247,17 +247,19 @@ async fn enrol(
         refuse_another(authz, browser, user)?;
     }
     let passkey = verify(authz, &body.response, &state)?;
-    let amr = users::amr(&passkey)?;
-    let previous = browser.session_digest();
+    let authentication = users::registered_with(&passkey)?;
     let job = {
-        let (authz, request) = (authz.clone(), request.clone());
+        let (authz, request, browser) = (authz.clone(), request.clone(), browser.clone());
         move |tx: &Tx<'_>| -> Result<Option<Secret>, Fault> {
             let user = match purpose {
                 Purpose::Setup { link, name, handle } => {
                     first_administrator(&authz, tx, &request, &link, name, &handle)?
                 }
                 Purpose::Enrol { link, user } => invited(tx, &link, &user)?,
-                Purpose::SignIn { .. } | Purpose::StepUp { .. } | Purpose::AddPasskey { .. } => None,
+                Purpose::SignIn { .. }
+                | Purpose::StepUp { .. }
+                | Purpose::AddPasskey { .. }
+                | Purpose::Consent { .. } => None,
             };
             let Some(user) = user else { return Ok(None) };
             if !users::insert_passkey(tx, &user.id, &passkey)? {
@@ -266,8 +268,7 @@ async fn enrol(
             }
             audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;
             audit::append(tx, registered(&user.id, &passkey)?.request(&request))?;
-            let (secret, _) =
-                session::start(tx, &user, passkey.cred_id().as_slice(), amr, previous, &request)?;
+            let (secret, _) = session::start(tx, &user, authentication, &browser, None, &request)?;
             Ok(Some(secret))
         }
     };
@@ -329,5 +330,5 @@ pub(crate) fn registered(user: &UserId, passkey: &Passkey) -> Result<Event, Faul
         .by_user(user)
         .detail("credential_sha256_8", Digest::of(passkey.cred_id().as_slice()).short())
         .detail("uv", true)
-        .detail("be", users::amr(passkey)?.starts_with("swk")))
+        .detail("be", users::registered_with(passkey)?.amr.starts_with("swk")))
 }

@@ -21,7 +21,8 @@ use crate::error::PageError;
 use crate::pages;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
-use crate::store::transactions::{self, Assertion, Transaction};
+use crate::store::sessions::Authentication;
+use crate::store::transactions::{self, Assertion, SignInFor, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
 
 /// The sign-in page, for a transaction or by itself.
@@ -176,21 +177,24 @@ async fn sign_in(
     }
     let verified = authz.webauthn.finish_discoverable_authentication_v2(response, state, &stored.passkey);
     let used = settle(authz, request, &user, stored, verified).await?;
-    let previous = browser.session_digest();
     let job = {
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
+        let browser = browser.clone();
         move |tx: &Tx<'_>| {
-            if let Some(handle) = &transaction
-                && transactions::waits_in(tx, handle, tx.now())?.is_none()
-            {
-                return Ok(Err("transaction_decided"));
+            if let Some(handle) = &transaction {
+                match transactions::stands(tx, handle, &user.id)? {
+                    SignInFor::Open => {}
+                    SignInFor::Over => return Ok(Err("transaction_decided")),
+                    SignInFor::SomebodyElses => return Ok(Err("user_changed")),
+                }
             }
             if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) || !used.settle(tx)? {
                 return Ok(Err("credential_unusable"));
             }
             audit::append(tx, used.event(Name::WebauthnAsserted).by_user(&user.id).request(&request))?;
-            let credential = used.after.cred_id().as_slice();
-            let (secret, session) = session::start(tx, &user, credential, used.amr, previous, &request)?;
+            let how = used.authentication();
+            let (secret, session) =
+                session::start(tx, &user, how, &browser, transaction.as_deref(), &request)?;
             let proof = Secret::random("prf_");
             if let Some(handle) = &transaction {
                 let assertion =
@@ -218,8 +222,7 @@ async fn sign_in(
 pub(crate) struct Used {
     before: Passkey,
     after: Passkey,
-    /// Authentication methods (WEBAUTHN-13).
-    pub amr: &'static str,
+    user_verified: bool,
     backup_eligible: bool,
     backup_state: bool,
     counter: u32,
@@ -231,11 +234,21 @@ impl Used {
         users::update_passkey(tx, &self.before, &self.after)
     }
 
+    /// How its user has proved who they are (SESSION-10, WEBAUTHN-13).
+    pub(crate) fn authentication(&self) -> Authentication {
+        Authentication {
+            credential: self.after.cred_id().as_slice().to_owned(),
+            amr: users::amr(self.backup_eligible).to_owned(),
+            user_verified: self.user_verified,
+            backed_up: self.backup_state,
+        }
+    }
+
     /// An audit record of the use (AUDIT-08).
     pub(crate) fn event(&self, name: Name) -> Event {
         Event::allowed(name)
             .detail("credential_sha256_8", Digest::of(self.after.cred_id().as_slice()).short())
-            .detail("uv", true)
+            .detail("uv", self.user_verified)
             .detail("be", self.backup_eligible)
             .detail("bs", self.backup_state)
             .detail("count", self.counter)
@@ -252,13 +265,15 @@ pub(crate) async fn settle(
 ) -> Result<Used, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
     match verified {
+        // webauthn-rs was told to demand it; nothing here counts without it.
+        Ok(result) if !result.user_verified() => Err(Failed::Because("user_not_verified")),
         Ok(result) => {
             let mut after = stored.passkey.clone();
             after.update_credential(&result);
             Ok(Used {
                 before: stored.passkey,
                 after,
-                amr: if result.backup_eligible() { "swk user" } else { "hwk user" },
+                user_verified: result.user_verified(),
                 backup_eligible: result.backup_eligible(),
                 backup_state: result.backup_state(),
                 counter: result.counter(),

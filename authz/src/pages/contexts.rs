@@ -43,11 +43,15 @@ pub struct Consent {
     pub resource_name: String,
     pub resource: String,
     pub scopes: Vec<ConsentScope>,
+    /// What was asked for and is not the user's to give, in words.
+    pub not_entitled: Vec<String>,
+    /// What was asked for and is not for this client, in words.
+    pub above_ceiling: Vec<String>,
     pub user_name: String,
     /// In words, as they follow "lasts": "15 minutes".
     pub access_lifetime: String,
-    /// In words, as they follow "can be renewed for": "30 days".
-    pub refresh_lifetime: String,
+    /// In words, as they follow "can be renewed for": "30 days"; `None` if the client does not renew.
+    pub refresh_lifetime: Option<String>,
     pub warnings: Vec<String>,
     /// Where to start the passkey assertion that a high-risk scope needs for this decision (CONSENT-08).
     pub confirm_path: Option<String>,
@@ -186,6 +190,55 @@ impl Page for ErrorPage {
     fn frame(&self) -> Frame {
         // A form has to say where it comes from.
         if self.ask.is_some() { Frame::Authorization { answer_source: None } } else { Frame::Reading }
+    }
+}
+
+/// Nothing of what was asked for can be allowed: why, and who can change that (AUTHZ-13).
+#[derive(Clone, Debug, Serialize)]
+pub struct NothingToAllow {
+    pub transaction: String,
+    pub csrf: String,
+    pub client_name: String,
+    /// A host, or "this computer" for loopback and app schemes.
+    pub redirect_host: String,
+    pub redirect_uri: String,
+    pub resource_name: String,
+    pub user_name: String,
+    pub scopes: Vec<WithheldScope>,
+    /// Who can help, as it follows "ask": "ada or bob".
+    pub administrators: String,
+    /// The commands that would change it.
+    pub copyable_fix: Option<String>,
+}
+
+/// A scope that cannot be allowed, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct WithheldScope {
+    pub name: String,
+    pub title: String,
+    /// A sentence.
+    pub why: String,
+}
+
+impl Page for NothingToAllow {
+    const TEMPLATE: &'static str = "nothing_to_allow.html";
+    fn frame(&self) -> Frame {
+        Frame::Authorization { answer_source: answer_source(&self.redirect_uri) }
+    }
+}
+
+/// The answer to a decision, sent on by a page of its own (CONSENT-10).
+#[derive(Clone, Debug, Serialize)]
+pub struct Onward {
+    pub client_name: String,
+    /// The redirect URI with the answer's parameters.
+    pub uri: String,
+}
+
+impl Page for Onward {
+    const TEMPLATE: &'static str = "onward.html";
+    fn frame(&self) -> Frame {
+        Frame::Reading
     }
 }
 

@@ -56,9 +56,11 @@ impl Consent {
                 scope("jira.read", "Read tickets", false),
                 scope("cicd.trigger", "Start pipelines", true),
             ],
+            not_entitled: vec![],
+            above_ceiling: vec![],
             user_name: text("alice"),
             access_lifetime: text("15 minutes"),
-            refresh_lifetime: text("30 days"),
+            refresh_lifetime: Some(text("30 days")),
             warnings: vec![],
             confirm_path: Some(text("/consent/confirm")),
         }
@@ -84,6 +86,9 @@ impl Consent {
                 ticked: true,
                 required: true,
             }],
+            not_entitled: vec![text("Write tickets")],
+            above_ceiling: vec![text("Start pipelines")],
+            refresh_lifetime: None,
             confirm_path: None,
             ..Self::sample()
         }
@@ -216,6 +221,66 @@ impl ErrorPage {
             next_step: text("Remove the server from your MCP client, add it again, and connect once more."),
             copyable_fix: None,
             ..Self::sample()
+        }
+    }
+}
+
+impl NothingToAllow {
+    pub(crate) fn sample() -> Self {
+        let scope = |name: &str, title: &str, why: &str| WithheldScope {
+            name: text(name),
+            title: text(title),
+            why: text(why),
+        };
+        Self {
+            transaction: text("txn_6q3mzk2c"),
+            csrf: text("csrf_p0x1"),
+            client_name: text("Claude Code"),
+            redirect_host: text("this computer"),
+            redirect_uri: text("http://localhost:53211/callback"),
+            resource_name: text("Engineering tools"),
+            user_name: text("ines"),
+            scopes: vec![
+                scope(
+                    "jira.write",
+                    "Write tickets",
+                    "You are not in the group engineers, whose members may.",
+                ),
+                scope(
+                    "cicd.trigger",
+                    "Start pipelines",
+                    "You may, but nobody vouches for this application, and this is high-risk.",
+                ),
+            ],
+            administrators: text("ada or bob"),
+            copyable_fix: Some(text(
+                "portcullis user groups u_2k7f6m4w5x3y2z7a6b5c4d3e2f --add engineers\nportcullis client verify dyn_1c9w7zr8d0aq4m6e",
+            )),
+        }
+    }
+
+    pub(crate) fn sample_hopeless() -> Self {
+        let scope = WithheldScope {
+            name: text("docs.archive"),
+            title: text("Read what is kept for the record"),
+            why: text("No group may be granted this."),
+        };
+        Self {
+            scopes: vec![scope],
+            administrators: text("whoever runs this server"),
+            copyable_fix: None,
+            ..Self::sample()
+        }
+    }
+}
+
+impl Onward {
+    pub(crate) fn sample() -> Self {
+        Self {
+            client_name: text("Prompt Studio"),
+            uri: text(
+                "https://studio.tools.example.net/callback?code=ac_x&state=x&iss=https%3A%2F%2Fportcullis.lab.internal",
+            ),
         }
     }
 }

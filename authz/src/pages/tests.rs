@@ -1,46 +1,85 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use html5gum::{Token, Tokenizer};
+use proptest::prelude::*;
+use serde_json::Value;
+use tera::Context;
+
 use super::*;
 
 fn pages() -> Pages {
     Pages::new().expect("the embedded templates compile")
 }
 
-/// Every sample, rendered, by a name.
-fn every_sample() -> BTreeMap<&'static str, String> {
-    let pages = pages();
-    let mut all = BTreeMap::new();
-    let mut add = |name, html: Result<String, tera::Error>| {
-        all.insert(name, html.unwrap_or_else(|error| panic!("{name}: {error}")));
-    };
-    add("login", pages.render(&Login::sample()));
-    add("login-plain", pages.render(&Login::sample_without_request()));
-    add("consent", pages.render(&Consent::sample()));
-    add("consent-site", pages.render(&Consent::sample_unverified_site()));
-    add("consent-verified", pages.render(&Consent::sample_verified()));
-    add("device", pages.render(&DeviceCode::sample()));
-    add("device-linked", pages.render(&DeviceCode::sample_linked()));
-    add("device-wrong", pages.render(&DeviceCode::sample_wrong()));
-    add("device-consent", pages.render(&DeviceConsent::sample()));
-    add("device-not-entitled", pages.render(&DeviceConsent::sample_not_entitled()));
-    add("error", pages.render(&ErrorPage::sample()));
-    add("error-askable", pages.render(&ErrorPage::sample_askable()));
-    add("error-bare", pages.render(&ErrorPage::sample_bare()));
-    add("continue", pages.render(&Continue::sample()));
-    add("setup", pages.render(&Setup::sample()));
-    add("enrol", pages.render(&Setup::sample_enrolment()));
-    add("connect", pages.render(&Connect::sample()));
-    add("connect-settled", pages.render(&Connect::sample_settled()));
-    add("signed-out", pages.render(&SignedOut::sample()));
-    add("signed-out-new", pages.render(&SignedOut::sample_new()));
-    add("notice", pages.render(&Notice::sample()));
-    all
+/// A page as the templates see it.
+struct Sample {
+    name: &'static str,
+    template: &'static str,
+    context: Value,
+}
+
+fn sample<P: Page>(name: &'static str, page: &P) -> Sample {
+    Sample { name, template: P::TEMPLATE, context: serde_json::to_value(page).expect("is JSON") }
+}
+
+fn samples() -> Vec<Sample> {
+    vec![
+        sample("login", &Login::sample()),
+        sample("login-plain", &Login::sample_without_request()),
+        sample("consent", &Consent::sample()),
+        sample("consent-site", &Consent::sample_unverified_site()),
+        sample("consent-verified", &Consent::sample_verified()),
+        sample("device", &DeviceCode::sample()),
+        sample("device-linked", &DeviceCode::sample_linked()),
+        sample("device-wrong", &DeviceCode::sample_wrong()),
+        sample("device-consent", &DeviceConsent::sample()),
+        sample("device-not-entitled", &DeviceConsent::sample_not_entitled()),
+        sample("error", &ErrorPage::sample()),
+        sample("error-askable", &ErrorPage::sample_askable()),
+        sample("error-bare", &ErrorPage::sample_bare()),
+        sample("continue", &Continue::sample()),
+        sample("nothing-to-allow", &NothingToAllow::sample()),
+        sample("nothing-to-allow-hopeless", &NothingToAllow::sample_hopeless()),
+        sample("onward", &Onward::sample()),
+        sample("setup", &Setup::sample()),
+        sample("enrol", &Setup::sample_enrolment()),
+        sample("connect", &Connect::sample()),
+        sample("connect-settled", &Connect::sample_settled()),
+        sample("signed-out", &SignedOut::sample()),
+        sample("signed-out-new", &SignedOut::sample_new()),
+        sample("notice", &Notice::sample()),
+    ]
+}
+
+impl Sample {
+    fn render(&self, pages: &Pages) -> String {
+        let context = Context::from_serialize(&self.context).expect("is an object");
+        pages.tera.render(self.template, &context).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// The same with this in place of all that it shows, whoever said it.
+    fn saying(mut self, text: &str) -> Self {
+        fn replace(value: &mut Value, text: &str) {
+            match value {
+                // A link appears for https alone, so what it leads to stays that.
+                Value::String(said) if said.starts_with("https://") => *said = format!("https://{text}"),
+                Value::String(said) => text.clone_into(said),
+                Value::Array(values) => values.iter_mut().for_each(|value| replace(value, text)),
+                Value::Object(members) => members.values_mut().for_each(|value| replace(value, text)),
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            }
+        }
+        replace(&mut self.context, text);
+        self
+    }
 }
 
 /// Renders them all. With `PORTCULLIS_PAGES=dir` the pages are left there to be looked at.
 #[test]
 fn every_sample_renders_within_the_content_security_policy() {
-    for (name, html) in every_sample() {
+    let pages = pages();
+    for sample in samples() {
+        let (name, html) = (sample.name, sample.render(&pages));
         if let Some(dir) = std::env::var_os("PORTCULLIS_PAGES") {
             std::fs::write(std::path::Path::new(&dir).join(format!("{name}.html")), &html)
                 .expect("the directory exists");
@@ -125,120 +164,77 @@ fn outside_quotes(attributes: &str) -> String {
     attributes.split('"').step_by(2).collect()
 }
 
-/// An error page that shows this wherever something of a request is shown.
-fn hostile_error(hostile: &str) -> ErrorPage {
-    let bad = || hostile.to_owned();
-    ErrorPage {
-        code: bad(),
-        title: bad(),
-        what_happened: bad(),
-        received: Some(Labelled { label: bad(), value: bad() }),
-        expected_label: bad(),
-        expected: vec![bad()],
-        next_step: bad(),
-        copyable_fix: Some(bad()),
-        request_id: bad(),
-        ask: Some(AskForApproval {
-            action: "/account/client-requests",
-            csrf: bad(),
-            client_id: bad(),
-            redirect_uri: bad(),
-            user_name: bad(),
-        }),
-    }
-}
-
 /// CONSENT-02: a hostile value stays text wherever a page shows it.
 #[test]
 fn hostile_values_stay_text() {
     const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror='y'>";
     let pages = pages();
-    let bad = || HOSTILE.to_owned();
-    let scope = ConsentScope { name: bad(), title: bad(), high_risk: true, ticked: true, required: true };
-    let rendered = [
-        pages.render(&Login {
-            server_name: bad(),
-            transaction: Some(bad()),
-            client_name: Some(bad()),
-            redirect_host: Some(bad()),
-            resource_name: Some(bad()),
-            fresh: true,
-        }),
-        pages.render(&Consent {
-            transaction: bad(),
-            csrf: bad(),
-            client_name: bad(),
-            client_id: bad(),
-            client_id_host: Some(bad()),
-            client_verified: false,
-            client_source: bad(),
-            redirect_host: bad(),
-            redirect_uri: bad(),
-            resource_name: bad(),
-            resource: bad(),
-            scopes: vec![scope.clone(), ConsentScope { required: false, ..scope.clone() }],
-            user_name: bad(),
-            access_lifetime: bad(),
-            refresh_lifetime: bad(),
-            warnings: vec![bad()],
-            confirm_path: Some(bad()),
-        }),
-        pages.render(&DeviceCode { server_name: bad(), linked_code: Some(bad()), problem: Some(bad()) }),
-        pages.render(&DeviceConsent {
-            transaction: bad(),
-            csrf: bad(),
-            client_name: bad(),
-            client_id: bad(),
-            client_verified: false,
-            address: bad(),
-            asked: bad(),
-            asked_at: bad(),
-            resource_name: bad(),
-            resource: bad(),
-            scopes: vec![scope],
-            withheld: vec![bad()],
-            user_name: bad(),
-            access_lifetime: bad(),
-            refresh_lifetime: Some(bad()),
-        }),
-        pages.render(&hostile_error(HOSTILE)),
-        pages.render(&Continue {
-            host: bad(),
-            uri: format!("https://{HOSTILE}"),
-            error: bad(),
-            description: bad(),
-        }),
-        pages.render(&Setup {
-            server_name: bad(),
-            heading: bad(),
-            name_suggestion: bad(),
-            needs_name: true,
-            start_path: bad(),
-            finish_path: bad(),
-        }),
-        pages.render(&Setup { name_suggestion: bad(), ..Setup::sample_enrolment() }),
-        pages.render(&Connect {
-            server_name: bad(),
-            user_name: bad(),
-            mcp_url: bad(),
-            snippets: vec![Snippet { client: bad(), how: bad(), code: bad() }],
-            passkeys: 1,
-            show_nudge: true,
-            sign_out_csrf: bad(),
-            what: vec![UsableTool { name: bad(), title: bad() }],
-        }),
-        pages.render(&SignedOut { server_name: bad(), mcp_url: bad(), setup_pending: false }),
-        pages.render(&Notice { title: bad(), paragraphs: vec![bad()], next_step: Some(bad()) }),
-    ];
-    for (number, html) in rendered.into_iter().enumerate() {
-        let html = html.expect("renders");
-        assert!(html.contains("&lt;script&gt;alert(1)"), "{number}: shown, as text");
-        assert!(!html.contains("<script>") && !html.contains("<img"), "{number}");
+    for sample in samples() {
+        let name = sample.name;
+        let html = sample.saying(HOSTILE).render(&pages);
+        assert!(html.contains("&lt;script&gt;alert(1)"), "{name}: shown, as text");
+        assert!(!html.contains("<script>") && !html.contains("<img"), "{name}");
         assert!(
             !html.contains("\"\"&gt;") && !html.contains("\">&lt;/script"),
-            "{number}: the quote is escaped"
+            "{name}: the quote is escaped"
         );
-        obeys("hostile", &html);
+        obeys(name, &html);
+    }
+}
+
+/// What a browser reads: start tags with their attributes, end tags, and text, white space as it is.
+fn read(html: &str) -> Vec<String> {
+    let mut read: Vec<String> = Vec::new();
+    let mut text = String::new();
+    for token in Tokenizer::new(html) {
+        let token = match token.expect("text is always read") {
+            Token::String(string) => {
+                text.push_str(&String::from_utf8_lossy(&string));
+                continue;
+            }
+            Token::StartTag(tag) => {
+                let attributes = tag.attributes.iter().map(|(name, value)| {
+                    format!(" {}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+                });
+                format!("<{}{}>", String::from_utf8_lossy(&tag.name), attributes.collect::<String>())
+            }
+            Token::EndTag(tag) => format!("</{}>", String::from_utf8_lossy(&tag.name)),
+            Token::Comment(comment) => format!("<!--{}-->", String::from_utf8_lossy(&comment)),
+            Token::Doctype(_) => "<!doctype>".to_owned(),
+            Token::Error(error) => panic!("{error:?} in {html}"),
+        };
+        read.push(std::mem::take(&mut text));
+        read.push(token);
+    }
+    read
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// CONSENT-02: whatever anybody says of themselves, a browser reads the same page as for a plain word, with that
+    /// in the word's places: no tag and no attribute comes or goes, and none holds more or less.
+    #[test]
+    fn whatever_is_said_stays_in_its_place(
+        said in prop_oneof![
+            "\\PC{1,40}",
+            "[<>&\"'`=/ a-z;!-]{1,40}",
+            proptest::sample::select(vec![
+                "</title><script>", "--><!--", "&lt;&amp;#x3c;", "]]>", "{{ csrf }}{% raw %}", "' onclick='x", "javascript:alert(1)",
+                "\u{202e}\u{200b}\u{0}", "\" autofocus onfocus=\"x", "</textarea></code></bdi>", "&#0;&nbsp", "0; url=https://evil.example",
+            ]).prop_map(str::to_owned),
+        ]
+    ) {
+        const WORD: &str = "WORD";
+        let pages = pages();
+        // Browsers read NUL as a replacement, and one line break for another.
+        prop_assume!(!said.contains(['\0', '\r']));
+        for (plain, tainted) in samples().into_iter().zip(samples()) {
+            let name = plain.name;
+            let expected: Vec<String> = read(&plain.saying(WORD).render(&pages));
+            let expected: Vec<String> = expected.iter().map(|token| token.replace(WORD, &said)).collect();
+            prop_assert_eq!(read(&tainted.saying(&said).render(&pages)), expected, "{}", name);
+        }
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) enum Purpose {
     Enrol { link: Digest, user: UserId },
     /// A further passkey of this user.
     AddPasskey { user: UserId },
+    /// An assertion by this user that confirms a decision: `binding` is a digest of all that it confirms
+    /// (CONSENT-08).
+    Consent { user: UserId, transaction: String, binding: Digest },
 }
 
 /// A ceremony as stored.
@@ -39,26 +42,70 @@ pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Resul
          AND digest = (SELECT digest FROM ceremony ORDER BY expires_at LIMIT 1)",
         params![MOST],
     )?;
-    let (purpose, user, transaction, link, name, handle) = match &ceremony.purpose {
-        Purpose::Setup { link, name, handle } => ("setup", None, None, Some(link), Some(name), Some(handle)),
-        Purpose::Enrol { link, user } => ("enrol", Some(user), None, Some(link), None, None),
-        Purpose::SignIn { transaction } => ("sign_in", None, transaction.as_ref(), None, None, None),
-        Purpose::StepUp { user } => ("step_up", Some(user), None, None, None, None),
-        Purpose::AddPasskey { user } => ("add_passkey", Some(user), None, None, None, None),
-    };
+    let columns = Columns::of(&ceremony.purpose);
     tx.execute(
-        "INSERT INTO ceremony (digest, purpose, browser, user_id, transaction_id, link, user_name, user_handle, state, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        params![digest, purpose, ceremony.browser, user, transaction, link, name, handle, ceremony.state, ceremony.expires_at],
+        "INSERT INTO ceremony (digest, purpose, browser, user_id, transaction_id, link, user_name, user_handle, binding, state,
+         expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        params![
+            digest,
+            columns.purpose,
+            ceremony.browser,
+            columns.user,
+            columns.transaction,
+            columns.link,
+            columns.name,
+            columns.handle,
+            columns.binding,
+            ceremony.state,
+            ceremony.expires_at
+        ],
     )?;
     Ok(())
+}
+
+/// A purpose, column by column.
+#[derive(Default)]
+struct Columns<'a> {
+    purpose: &'static str,
+    user: Option<&'a UserId>,
+    transaction: Option<&'a String>,
+    link: Option<&'a Digest>,
+    name: Option<&'a String>,
+    handle: Option<&'a Vec<u8>>,
+    binding: Option<&'a Digest>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(purpose: &'a Purpose) -> Self {
+        let none = Self::default();
+        match purpose {
+            Purpose::Setup { link, name, handle } => {
+                Self { purpose: "setup", link: Some(link), name: Some(name), handle: Some(handle), ..none }
+            }
+            Purpose::Enrol { link, user } => {
+                Self { purpose: "enrol", user: Some(user), link: Some(link), ..none }
+            }
+            Purpose::SignIn { transaction } => {
+                Self { purpose: "sign_in", transaction: transaction.as_ref(), ..none }
+            }
+            Purpose::StepUp { user } => Self { purpose: "step_up", user: Some(user), ..none },
+            Purpose::AddPasskey { user } => Self { purpose: "add_passkey", user: Some(user), ..none },
+            Purpose::Consent { user, transaction, binding } => Self {
+                purpose: "consent",
+                user: Some(user),
+                transaction: Some(transaction),
+                binding: Some(binding),
+                ..none
+            },
+        }
+    }
 }
 
 /// Takes a ceremony: whoever presents it has used it up, whether it verifies or not.
 pub(crate) fn take(tx: &Tx<'_>, digest: &Digest) -> Result<Option<Ceremony>, Fault> {
     tx.query_row(
         "DELETE FROM ceremony WHERE digest = ?1
-         RETURNING purpose, browser, user_id, transaction_id, link, user_name, user_handle, state, expires_at",
+         RETURNING purpose, browser, user_id, transaction_id, link, user_name, user_handle, state, expires_at, binding",
         params![digest],
         ceremony,
     )
@@ -71,6 +118,7 @@ fn ceremony(row: &Row<'_>) -> Result<Ceremony, Fault> {
         "sign_in" => Purpose::SignIn { transaction: row.get(3)? },
         "step_up" => Purpose::StepUp { user: row.get(2)? },
         "add_passkey" => Purpose::AddPasskey { user: row.get(2)? },
+        "consent" => Purpose::Consent { user: row.get(2)?, transaction: row.get(3)?, binding: row.get(9)? },
         other => return Err(Fault::Corrupt(format!("a ceremony for {other}"))),
     };
     Ok(Ceremony { browser: row.get(1)?, purpose, state: row.get(7)?, expires_at: row.get(8)? })

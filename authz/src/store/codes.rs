@@ -49,6 +49,16 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<IssuedCode
     )
 }
 
+/// Removes grants whose codes ran out before this without being redeemed: nothing was ever issued on them.
+pub(crate) fn sweep_unspent(tx: &Tx<'_>, ran_out_before: Timestamp) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM access_grant WHERE id IN
+         (SELECT grant_id FROM authorization_code WHERE spent_at IS NULL AND expires_at < ?1 LIMIT 100)",
+        params![ran_out_before],
+    )?;
+    Ok(())
+}
+
 /// Marks a code spent; false if it was spent before.
 ///
 /// Check and mark are one statement: of two redemptions racing each other, one wins (TOKEN-05).

@@ -37,6 +37,8 @@ pub(crate) enum Reason {
     ClientChanged,
     /// It was made in a time that is yet to come.
     ClockSetBack,
+    /// The user took back what they had allowed.
+    ConsentWithdrawn,
 }
 
 impl Reason {
@@ -53,6 +55,7 @@ impl Reason {
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",
             Self::ClockSetBack => "clock_set_back",
+            Self::ConsentWithdrawn => "consent_withdrawn",
         }
     }
 }
@@ -119,6 +122,21 @@ pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize
         |row| row.get::<u32>(0),
     )?;
     Ok(count.unwrap_or(0) as usize)
+}
+
+/// Ends every grant of a user to a client; the ones that had not ended before. Whoever calls it publishes them.
+pub(crate) fn revoke_all_between(
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+    reason: Reason,
+) -> Result<Vec<GrantId>, Fault> {
+    tx.query(
+        "UPDATE access_grant SET revoked_at = ?3, revoked_because = ?4
+         WHERE user_id = ?1 AND client_id = ?2 AND revoked_at IS NULL RETURNING id",
+        params![user, client, tx.now(), reason.as_str()],
+        |row| row.get(0),
+    )
 }
 
 /// Ends every grant of a client, those that it holds in its own name too; the ones that had not ended before.

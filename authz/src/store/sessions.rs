@@ -3,13 +3,25 @@
 use shared::db::{Conn, params};
 use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
+/// How somebody proved who they are (SESSION-10).
+#[derive(Clone, Debug)]
+pub(crate) struct Authentication {
+    /// The id of the passkey that was used.
+    pub credential: Vec<u8>,
+    /// Authentication methods (RFC 8176), separated by spaces.
+    pub amr: String,
+    /// The authenticator checked that it was its user: a fingerprint, a PIN.
+    pub user_verified: bool,
+    /// The passkey exists elsewhere too.
+    pub backed_up: bool,
+}
+
 /// Who signed in, how and when (SESSION-10).
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub digest: Digest,
     pub user_id: UserId,
-    /// Authentication methods (RFC 8176), separated by spaces.
-    pub amr: String,
+    pub authentication: Authentication,
     pub auth_time: Timestamp,
     pub seen_at: Timestamp,
 }
@@ -51,10 +63,22 @@ pub(crate) fn list(
 }
 
 /// Starts a session.
-pub(crate) fn insert(tx: &Tx<'_>, session: &Session, credential: &[u8]) -> Result<(), Fault> {
+pub(crate) fn insert(tx: &Tx<'_>, session: &Session, address: Option<&str>) -> Result<(), Fault> {
+    let how = &session.authentication;
     tx.execute(
-        "INSERT INTO session (digest, user_id, credential, amr, auth_time, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![session.digest, session.user_id, credential, session.amr, session.auth_time, session.seen_at],
+        "INSERT INTO session (digest, user_id, credential, amr, user_verified, backed_up, auth_time, seen_at, address)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            session.digest,
+            session.user_id,
+            how.credential,
+            how.amr,
+            how.user_verified,
+            how.backed_up,
+            session.auth_time,
+            session.seen_at,
+            address
+        ],
     )?;
     Ok(())
 }
@@ -62,15 +86,20 @@ pub(crate) fn insert(tx: &Tx<'_>, session: &Session, credential: &[u8]) -> Resul
 /// The session with this digest, expired or not.
 pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<Session>, Fault> {
     conn.query_row(
-        "SELECT digest, user_id, amr, auth_time, seen_at FROM session WHERE digest = ?1",
+        "SELECT digest, user_id, credential, amr, user_verified, backed_up, auth_time, seen_at FROM session WHERE digest = ?1",
         params![digest],
         |row| {
             Ok(Session {
                 digest: row.get(0)?,
                 user_id: row.get(1)?,
-                amr: row.get(2)?,
-                auth_time: row.get(3)?,
-                seen_at: row.get(4)?,
+                authentication: Authentication {
+                    credential: row.get(2)?,
+                    amr: row.get(3)?,
+                    user_verified: row.get(4)?,
+                    backed_up: row.get(5)?,
+                },
+                auth_time: row.get(6)?,
+                seen_at: row.get(7)?,
             })
         },
     )
@@ -79,6 +108,12 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<Session>, 
 /// Notes that a session was used.
 pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     tx.execute("UPDATE session SET seen_at = ?2 WHERE digest = ?1", params![digest, tx.now()])?;
+    Ok(())
+}
+
+/// Takes a session away from its cookie: it goes on under a digest that no cookie has, as the record of a sign-in.
+pub(crate) fn detach(tx: &Tx<'_>, digest: &Digest, record: &Digest) -> Result<(), Fault> {
+    tx.execute("UPDATE session SET digest = ?2 WHERE digest = ?1", params![digest, record])?;
     Ok(())
 }
 

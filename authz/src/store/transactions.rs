@@ -23,6 +23,8 @@ pub(crate) struct Transaction {
     pub max_age: Option<i64>,
     /// The passkey assertion made in this transaction.
     pub signed_in: Option<Assertion>,
+    /// Whoever was first asked to decide it. It is nobody else's from then on (SESSION-09).
+    pub user_id: Option<UserId>,
     pub expires_at: Timestamp,
     pub decided: bool,
 }
@@ -67,6 +69,7 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
         prompt_consent: row.get(15)?,
         max_age: row.get(9)?,
         signed_in: Assertion::of(row.get(10)?, row.get(11)?, row.get(14)?),
+        user_id: row.get(11)?,
         expires_at: row.get(12)?,
         decided: decided_at.is_some(),
     })
@@ -92,10 +95,11 @@ pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
     }
     tx.execute(
         "INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, state, code_challenge, scope, resource,
-         prompt_login, prompt_consent, max_age, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         prompt_login, prompt_consent, max_age, user_id, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             t.id, t.browser, t.client_id, t.redirect_uri, t.state, t.code_challenge, t.scope, t.resource,
-            t.prompt_login, t.prompt_consent, t.max_age, tx.now(), t.expires_at
+            t.prompt_login, t.prompt_consent, t.max_age, t.user_id, tx.now(), t.expires_at
         ],
     )?;
     Ok(())
@@ -110,6 +114,8 @@ pub(crate) fn find(conn: &Conn<'_>, id: &str) -> Result<Option<Transaction>, Fau
 fn table(id: &str) -> &'static str {
     if is_device(id) { "device_transaction" } else { "authorization_transaction" }
 }
+
+const TABLES: [&str; 2] = ["authorization_transaction", "device_transaction"];
 
 /// Whether a handle is that of a device whose code was typed, and not of an authorization request.
 pub(crate) fn is_device(id: &str) -> bool {
@@ -128,11 +134,48 @@ pub(crate) fn waits_in(conn: &Conn<'_>, id: &str, now: Timestamp) -> Result<Opti
     )
 }
 
+/// Where a request of either kind stands when somebody signs in for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SignInFor {
+    /// It waits for its decision, and the sign-in is its user's.
+    Open,
+    /// It was decided, or has run out.
+    Over,
+    /// Somebody else was asked to decide it (SESSION-09).
+    SomebodyElses,
+}
+
+/// Where a request stands for this user.
+pub(crate) fn stands(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<SignInFor, Fault> {
+    let found = tx.query_row(
+        &format!(
+            "SELECT user_id FROM {} WHERE id = ?1 AND decided_at IS NULL AND expires_at > ?2",
+            table(id)
+        ),
+        params![id, tx.now()],
+        |row| row.get::<Option<UserId>>(0),
+    )?;
+    Ok(match found {
+        None => SignInFor::Over,
+        Some(Some(other)) if other != *user => SignInFor::SomebodyElses,
+        Some(_) => SignInFor::Open,
+    })
+}
+
 /// Binds a passkey assertion to the request it was made in, of either kind.
 pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<(), Fault> {
     tx.execute(
         &format!("UPDATE {} SET session = ?2, user_id = ?3, proof = ?4 WHERE id = ?1", table(id)),
         params![id, assertion.session, assertion.user_id, assertion.proof],
+    )?;
+    Ok(())
+}
+
+/// Binds a request to whoever is asked to decide it, unless it is somebody's already.
+pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE authorization_transaction SET user_id = ?2 WHERE id = ?1 AND user_id IS NULL",
+        params![id, user],
     )?;
     Ok(())
 }
@@ -153,4 +196,60 @@ pub(crate) fn cancel_of(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
         params![client],
     )?;
     Ok(())
+}
+
+/// Whether an open authorization request, except one, was signed in to with this session. A device's person, who
+/// answers for something out of sight, uses a passkey again.
+pub(crate) fn refer_to(tx: &Tx<'_>, session: &Digest, except: Option<&str>) -> Result<bool, Fault> {
+    let found = tx.query_row(
+        "SELECT 1 FROM authorization_transaction
+         WHERE session = ?1 AND id IS NOT ?2 AND decided_at IS NULL AND expires_at > ?3",
+        params![session, except, tx.now()],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
+/// Has the authorization requests that refer to a session refer to it under its new digest.
+pub(crate) fn follow(tx: &Tx<'_>, session: &Digest, record: &Digest) -> Result<(), Fault> {
+    tx.execute(
+        "UPDATE authorization_transaction SET session = ?2 WHERE session = ?1",
+        params![session, record],
+    )?;
+    Ok(())
+}
+
+/// Whose open requests a browser loses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    Everybodys,
+    /// Those of everybody else who was asked to decide one.
+    NotOf(&'a UserId),
+    Of(&'a UserId),
+}
+
+/// Removes a browser's open requests of either kind, except one (SESSION-09). Answers with what each was signed in
+/// to with.
+pub(crate) fn cancel(
+    tx: &Tx<'_>,
+    browser: &Digest,
+    whose: Whose<'_>,
+    except: Option<&str>,
+) -> Result<Vec<Option<Digest>>, Fault> {
+    let (which, user) = match whose {
+        Whose::Everybodys => ("?3 IS NULL", None),
+        Whose::NotOf(user) => ("user_id <> ?3", Some(user)), // one without a user is nobody's yet
+        Whose::Of(user) => ("user_id = ?3", Some(user)),
+    };
+    let mut cancelled = Vec::new();
+    for table in TABLES {
+        cancelled.extend(tx.query(
+            &format!(
+                "DELETE FROM {table} WHERE browser = ?1 AND id IS NOT ?2 AND decided_at IS NULL AND {which} RETURNING session"
+            ),
+            params![browser, except, user],
+            |row| row.get::<Option<Digest>>(0),
+        )?);
+    }
+    Ok(cancelled)
 }

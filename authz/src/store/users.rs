@@ -5,6 +5,8 @@ use shared::{Fault, Timestamp, Tx, UserId};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey};
 
+use super::sessions::Authentication;
+
 /// How many passkeys a user may have (WEBAUTHN-07).
 pub(crate) const MOST_PASSKEYS: usize = 20;
 
@@ -146,6 +148,15 @@ pub(crate) fn delete(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The names of the enabled administrators.
+pub(crate) fn administrators(conn: &Conn<'_>) -> Result<Vec<String>, Fault> {
+    conn.query(
+        "SELECT name FROM user WHERE role = 'admin' AND disabled_at IS NULL ORDER BY created_at, name",
+        [],
+        |row| row.get(0),
+    )
+}
+
 /// Whether the setup link has done its work.
 pub(crate) fn admin_exists(conn: &Conn<'_>) -> Result<bool, Fault> {
     let found = conn.query_row("SELECT 1 FROM user WHERE role = 'admin' LIMIT 1", [], |_| Ok(()))?;
@@ -181,16 +192,26 @@ pub(crate) fn update_passkey(tx: &Tx<'_>, before: &Passkey, after: &Passkey) -> 
     Ok(changed == 1)
 }
 
-/// How a user proves themselves with this passkey (WEBAUTHN-13, RFC 8176): a key bound to its device, or one
-/// that can be copied to others.
-pub(crate) fn amr(passkey: &Passkey) -> Result<&'static str, Fault> {
-    // webauthn-rs shows the flag in the stored form alone.
+/// How a user proves themselves with a passkey (WEBAUTHN-13, RFC 8176): by a key bound to its device, or one that
+/// can be copied to others.
+pub(crate) fn amr(backup_eligible: bool) -> &'static str {
+    if backup_eligible { "swk user" } else { "hwk user" }
+}
+
+/// How a user has proved themselves who has just made this passkey.
+pub(crate) fn registered_with(passkey: &Passkey) -> Result<Authentication, Fault> {
+    // webauthn-rs shows the flags in the stored form alone.
     let stored = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
-    match stored["cred"]["backup_eligible"].as_bool() {
-        Some(true) => Ok("swk user"),
-        Some(false) => Ok("hwk user"),
-        None => Err(Fault::Corrupt("a passkey without its backup flag".to_owned())),
-    }
+    let flag = |name: &str| {
+        let flag = stored["cred"][name].as_bool();
+        flag.ok_or_else(|| Fault::Corrupt(format!("a passkey without its flag {name}")))
+    };
+    Ok(Authentication {
+        credential: passkey.cred_id().as_slice().to_owned(),
+        amr: amr(flag("backup_eligible")?).to_owned(),
+        user_verified: flag("user_verified")?,
+        backed_up: flag("backup_state")?,
+    })
 }
 
 /// Stops a passkey from signing in (WEBAUTHN-08).

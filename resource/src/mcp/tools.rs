@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rmcp::model::{CallToolResult, ContentBlock, Tool as Definition, ToolAnnotations};
 use serde_json::{Map, Value};
 use shared::token_status::Ceiling;
-use shared::{ClientId, ResourceUri, Scope};
+use shared::{ClientId, ResourceUri, Scope, shell};
 
 use super::arguments;
 use super::mirror::{self, Mirrored};
@@ -177,7 +177,8 @@ impl Tools {
         said(Err(format!(
             "This tool needs {beyond}. That is high-risk, and nobody vouches for the client that you use, so it \
              cannot be granted here; signing in again does not change that. An administrator of this server \
-             can verify the client: portcullis client verify {client}"
+             can verify the client: portcullis client verify {}",
+            shell::word(client.as_str())
         )))
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use shared::Scope;
+use shared::{Scope, shell};
 
 use super::{Caller, Said};
 
@@ -46,7 +46,7 @@ pub(super) fn call(caller: &Caller<'_>, withheld: &Scope) -> Said {
     } else {
         format!(
             "\nWithheld from this client until an administrator verifies it: {withheld} (portcullis client verify {})",
-            token.client_id
+            shell::word(token.client_id.as_str())
         )
     };
     let text = format!(

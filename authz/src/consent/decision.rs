@@ -1,0 +1,272 @@
+//! What a decision makes: in one job the request is decided, and the grant and its code exist, or it is refused.
+
+use std::time::Duration;
+
+use shared::audit::{self, Event, Name};
+use shared::{Fault, GrantId, Scope, Secret, Tx};
+
+use super::confirm::Confirmed;
+use super::offer::offer;
+use super::remembered::{self, Recall};
+use super::{Question, SignIn, client_of};
+use crate::authorize::Refused;
+use crate::error::Code;
+use crate::store::clients::{self, Client};
+use crate::store::codes::{self, IssuedCode};
+use crate::store::grants::{self, Grant};
+use crate::store::{sessions, transactions, users};
+use crate::{Authz, session};
+
+/// Grants that ended stay this long, so that whoever comes late is told the right thing.
+const KEPT: Duration = Duration::from_hours(2);
+
+/// What the person pressed, with what was ticked, and with the passkey that they used for it.
+pub(super) struct Pressed {
+    pub approve: bool,
+    pub ticked: Scope,
+    pub confirmed: Option<Confirmed>,
+}
+
+/// What became of it.
+pub(super) enum Outcome {
+    Approved(Approved),
+    Refused(Refused),
+    /// High-risk scopes, and no passkey was used for exactly this: nothing was decided (CONSENT-08).
+    Unconfirmed(&'static str),
+    /// The client may be answered no more, not there or not at all, and is told no more than that.
+    ClientGone(Refused),
+    DecidedBefore,
+}
+
+/// An approval.
+pub(super) struct Approved {
+    pub code: Secret,
+    /// The browser's new session, if a passkey was used for the decision: a step-up changes the id (SESSION-02).
+    pub session: Option<Secret>,
+}
+
+const DENIED: Refused = Refused { code: Code::AccessDenied, description: "the user refused" };
+const NOT_ENTITLED: Refused =
+    Refused { code: Code::AccessDenied, description: "the user may not grant any of this" };
+const DISABLED: Refused = Refused { code: Code::AccessDenied, description: "the user is disabled" };
+const CLIENT_GONE: Refused =
+    Refused { code: Code::AccessDenied, description: "the client is disabled, or known no more" };
+const NO_RESOURCE: Refused = Refused {
+    code: Code::InvalidTarget,
+    description: "the resource is not one this server issues tokens for",
+};
+
+/// Writes a decision down.
+pub(super) fn settle(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+    pressed: &Pressed,
+) -> Result<Outcome, Fault> {
+    if let Some(confirmed) = &pressed.confirmed
+        && !confirmed.settle(tx, question)?
+    {
+        return Ok(Outcome::Unconfirmed("credential_unusable"));
+    }
+    let mut now = match standing(authz, tx, question)? {
+        Ok(now) => now,
+        Err(why) => return end(authz, tx, question, why),
+    };
+    let scope = now.offer.scope.intersection(&pressed.ticked);
+    if !pressed.approve || scope.is_empty() {
+        let why = match (now.offer.scope.is_empty(), pressed.approve) {
+            (true, _) => Why::Told("not_entitled", NOT_ENTITLED),
+            (false, true) => Why::Told("nothing_ticked", DENIED),
+            (false, false) => Why::Told("refused", DENIED),
+        };
+        return end(authz, tx, question, why);
+    }
+    let risky = !now.offer.high_risk_of(&scope).is_empty();
+    if risky && !pressed.confirmed.as_ref().is_some_and(|confirmed| confirmed.covers(question, &scope)) {
+        return Ok(Outcome::Unconfirmed("not_confirmed"));
+    }
+    if !transactions::decide(tx, &question.transaction.id)? {
+        return Ok(Outcome::DecidedBefore);
+    }
+    leave_sign_in(authz, tx, &now)?;
+    let session = match &pressed.confirmed {
+        Some(confirmed) => authenticated_anew(authz, tx, &mut now, confirmed)?,
+        None => None,
+    };
+    let code = approve(authz, tx, &now, &scope, Because::Pressed)?;
+    remembered::remember(tx, &now, &scope)?;
+    Ok(Outcome::Approved(Approved { code, session }))
+}
+
+/// A passkey used for the decision is the newest proof of who the user is: the grant says so, and so does a new
+/// session, whose secret this answers with. On loopback none outlives the answer.
+fn authenticated_anew(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    now: &mut Question,
+    confirmed: &Confirmed,
+) -> Result<Option<Secret>, Fault> {
+    let (how, handle) = (confirmed.authentication(), Some(now.transaction.id.as_str()));
+    if authz.issuer.is_loopback() {
+        now.sign_in.decider.session.authentication = how;
+        now.sign_in.decider.session.auth_time = tx.now();
+        return Ok(None);
+    }
+    let (secret, session) = session::start(tx, &now.decider.user, how, &now.browser, handle, &now.request)?;
+    now.sign_in.decider.session = session;
+    Ok(Some(secret))
+}
+
+/// Approves what an earlier consent covers; `None` if nothing covers it any more. `stored` says whether the request
+/// is in the database already.
+pub(super) fn settle_from_memory(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+    stored: bool,
+) -> Result<Option<Secret>, Fault> {
+    let Ok(now) = standing(authz, tx, question)? else { return Ok(None) };
+    if now.offer.scope.is_empty() || remembered::recall(tx, &now, tx.now())? != Recall::Covers {
+        return Ok(None);
+    }
+    if !stored {
+        crate::authorize::store(tx, &question.transaction, &question.request)?;
+    }
+    if !transactions::decide(tx, &question.transaction.id)? {
+        return Ok(None);
+    }
+    leave_sign_in(authz, tx, &now)?;
+    approve(authz, tx, &now, &now.offer.scope, Because::Remembered).map(Some)
+}
+
+/// Writes down that there is nobody to allow anything to.
+pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn) -> Result<Outcome, Fault> {
+    end(authz, tx, sign_in, Why::ClientGone)
+}
+
+/// Why a question ends without an approval.
+#[derive(Clone, Copy)]
+enum Why {
+    /// The client is told; the word is for the record.
+    Told(&'static str, Refused),
+    ClientGone,
+}
+
+/// The question as it stands at this moment: who and what it is about may have changed while it was read
+/// (AUTHZ-17).
+fn standing(authz: &Authz, tx: &Tx<'_>, question: &Question) -> Result<Result<Question, Why>, Fault> {
+    let transaction = &question.transaction;
+    let Some(client) = client_of(authz, tx, transaction)? else { return Ok(Err(Why::ClientGone)) };
+    let user = users::find(tx, &question.decider.user.id)?.filter(|user| !user.disabled);
+    let Some(user) = user else { return Ok(Err(Why::Told("user_disabled", DISABLED))) };
+    if authz.resource(&transaction.resource).is_none() {
+        return Ok(Err(Why::Told("resource_gone", NO_RESOURCE)));
+    }
+    let offer = offer(authz, &transaction.scope, &user.id, client.trust.ceiling());
+    let mut sign_in = question.sign_in.clone();
+    sign_in.decider.user = user;
+    Ok(Ok(Question { sign_in, client, offer }))
+}
+
+/// Decides the request without an approval.
+fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcome, Fault> {
+    if !transactions::decide(tx, &question.transaction.id)? {
+        return Ok(Outcome::DecidedBefore);
+    }
+    let (reason, outcome) = match why {
+        Why::Told(reason, refused) => (reason, Outcome::Refused(refused)),
+        Why::ClientGone => ("client_gone", Outcome::ClientGone(CLIENT_GONE)),
+    };
+    leave_sign_in(authz, tx, question)?;
+    audit::append(tx, question.about(Event::denied(Name::AuthzDenied, reason)))?;
+    Ok(outcome)
+}
+
+/// Why something is approved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Because {
+    Pressed,
+    Remembered,
+}
+
+/// Makes the grant and its code (AUTHZ-07).
+fn approve(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+    scope: &Scope,
+    because: Because,
+) -> Result<Secret, Fault> {
+    let Question { sign_in: SignIn { transaction, decider, .. }, client, .. } = question;
+    let grant = Grant {
+        id: GrantId::random(),
+        user_id: decider.user.id.clone(),
+        client_id: client.id.clone(),
+        resource: transaction.resource.clone(),
+        scope: scope.clone(),
+        amr: decider.session.authentication.amr.clone(),
+        auth_time: decider.session.auth_time,
+        expires_at: tx.now() + authz.config.refresh_lifetimes(client.trust).family,
+        seen_generation: None,
+        revoked: false,
+    };
+    // A client that is known by a document has its row from now on.
+    crate::clients::adopt(authz, tx, client, &question.request)?;
+    insert(authz, tx, client, &grant)?;
+    let code = Secret::random("ac_");
+    let issued = IssuedCode {
+        digest: code.digest(),
+        grant_id: grant.id.clone(),
+        redirect_uri: transaction.redirect_uri.clone(),
+        code_challenge: transaction.code_challenge.clone(),
+        expires_at: tx.now() + authz.config.code_lifetime,
+        destroyed: false,
+        spent: false,
+    };
+    // A spent code is remembered as long as its grant, so that a replay is seen as one.
+    codes::insert(tx, &issued)?;
+    audit::append(
+        tx,
+        question
+            .about(Event::allowed(Name::AuthzApproved))
+            .grant(&grant.id)
+            .scope(scope)
+            .detail("scopes_asked", transaction.scope.to_string())
+            .detail("scopes_given", scope.to_string())
+            .detail("redirect_host", transaction.redirect_uri.host_for_people())
+            .detail("verified", client.trust == clients::Trust::Verified)
+            .detail("remembered", because == Because::Remembered),
+    )?;
+    Ok(code)
+}
+
+/// Adds a grant that somebody has just decided on, however they were asked. Grants that ended, and those whose codes
+/// nobody came for, make room (RATE-03).
+pub(crate) fn insert(authz: &Authz, tx: &Tx<'_>, client: &Client, grant: &Grant) -> Result<(), Fault> {
+    grants::sweep(tx, tx.now() - KEPT)?;
+    codes::sweep_unspent(tx, tx.now() - KEPT)?;
+    grants::insert(tx, grant)?;
+    clients::touch(tx, &client.id)?;
+    authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());
+    Ok(())
+}
+
+/// The sign-in has served its purpose. On loopback its session ends with the answer, because the client's callback
+/// may have been sent the cookie (SESSION-01); other tabs keep theirs. Elsewhere only what no cookie leads to ends.
+fn leave_sign_in(authz: &Authz, tx: &Tx<'_>, question: &SignIn) -> Result<(), Fault> {
+    let handle = Some(question.transaction.id.as_str());
+    let cookie = question.browser.session_digest();
+    if authz.issuer.is_loopback()
+        && let Some(cookie) = &cookie
+        && session::leave(tx, cookie, handle)?.is_some()
+    {
+        let ended = Event::allowed(Name::SessionEnded).by_user(&question.decider.user.id);
+        audit::append(tx, ended.request(&question.request).detail("because", "answered_a_client"))?;
+    }
+    if let Some(made) = &question.transaction.signed_in
+        && cookie != Some(made.session)
+    {
+        sessions::delete(tx, &made.session)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What was allowed before (CONSENT-04, CONSENT-07): when it is not asked again, and how it is withdrawn.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::audit::{self, Event, Name};
+use shared::db::Conn;
+use shared::{ClientId, Digest, Fault, RedirectUri, Request, Scope, Timestamp, Tx, UserId};
+
+use super::{Question, SignIn};
+use crate::Authz;
+use crate::store::clients::{AuthMethod, Client, Trust};
+use crate::store::consents::{self, Consent};
+use crate::store::grants::{self, Reason};
+
+/// How long a consent is remembered.
+const REMEMBERED: Duration = Duration::from_hours(180 * 24);
+
+/// What an earlier consent means for a question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Recall {
+    /// All that can be allowed was allowed before: nothing needs to be asked.
+    Covers,
+    /// The same, but for high-risk scopes, which take a passkey each time.
+    NeedsPasskey,
+    Nothing,
+}
+
+/// What an earlier consent means for this question at this moment.
+pub(super) fn recall(conn: &Conn<'_>, question: &Question, now: Timestamp) -> Result<Recall, Fault> {
+    let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
+    if transaction.prompt_consent || !may_be_remembered(client, &transaction.redirect_uri) {
+        return Ok(Recall::Nothing);
+    }
+    let consent = consents::find(conn, &decider.user.id, &client.id, &transaction.resource)?;
+    // A consent from the future is of no known age.
+    let counts = |consent: &Consent| {
+        consent.client_state == client_state(client)
+            && consent.granted_at <= now
+            && now.since(consent.granted_at) <= REMEMBERED
+    };
+    let Some(consent) = consent.filter(counts) else { return Ok(Recall::Nothing) };
+    if !offer.scope.without(&offer.high_risk).is_subset(&consent.scope) {
+        return Ok(Recall::Nothing);
+    }
+    Ok(if offer.high_risk.is_empty() { Recall::Covers } else { Recall::NeedsPasskey })
+}
+
+/// Whether a client need not be asked for each time. An administrator vouches for it; and its answers reach nobody
+/// else, which a program on the user's own computer cannot say of itself, unless it proves with a key who it is when
+/// it redeems them.
+fn may_be_remembered(client: &Client, redirect_uri: &RedirectUri) -> bool {
+    let alone = !redirect_uri.target().is_local() || client.auth_method == AuthMethod::PrivateKeyJwt;
+    client.trust == Trust::Verified && alone
+}
+
+/// A digest of what a client is: consent was given to that, and not to what its id may come to mean.
+fn client_state(client: &Client) -> Digest {
+    let mut redirect_uris: Vec<&str> = client.redirect_uris.iter().map(RedirectUri::as_str).collect();
+    redirect_uris.sort_unstable();
+    let state = json!([
+        client.name,
+        client.source.as_str(),
+        client.auth_method.as_str(),
+        client.jwks,
+        client.grant_types,
+        redirect_uris,
+    ]);
+    Digest::of(state.to_string().as_bytes())
+}
+
+/// Remembers what was just allowed. What was shown and not ticked is forgotten; what was not shown stays, no younger
+/// than it was.
+pub(super) fn remember(tx: &Tx<'_>, question: &Question, allowed: &Scope) -> Result<(), Fault> {
+    let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
+    let user = &decider.user.id;
+    let client_state = client_state(client);
+    let before = consents::find(tx, user, &client.id, &transaction.resource)?;
+    let before = before.filter(|consent| consent.client_state == client_state);
+    let kept = before.map(|consent| (consent.scope.without(&offer.scope), consent.granted_at));
+    let consent = match kept {
+        Some((kept, granted_at)) if !kept.is_empty() => {
+            Consent { scope: kept.union(allowed), client_state, granted_at: granted_at.min(tx.now()) }
+        }
+        _ => Consent { scope: allowed.clone(), client_state, granted_at: tx.now() },
+    };
+    consents::put(tx, user, &client.id, &transaction.resource, &consent)?;
+    audit::append(
+        tx,
+        Event::allowed(Name::ConsentGranted)
+            .by_user(user)
+            .client(&client.id)
+            .resource(&transaction.resource)
+            .scope(allowed)
+            .request(&question.request)
+            .detail("remembered", consent.scope.to_string()),
+    )
+}
+
+/// Withdraws all that a user allowed a client: it is asked for again, and every grant ends before this is answered
+/// (CONSENT-07, REFRESH-08). Answers with how many grants ended.
+///
+/// # Errors
+/// The database's fault.
+#[allow(dead_code, reason = "the account page is what calls it")]
+pub(crate) fn withdraw(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+    request: &Request,
+) -> Result<usize, Fault> {
+    let forgotten = consents::forget(tx, user, client)?;
+    let ended = grants::revoke_all_between(tx, user, client, Reason::ConsentWithdrawn)?;
+    for grant in &ended {
+        authz.status.kill_grant(tx, grant);
+    }
+    let forgotten = forgotten.iter().fold(Scope::empty(), |all, (_, scope)| all.union(scope));
+    audit::append(
+        tx,
+        Event::allowed(Name::ConsentWithdrawn)
+            .by_user(user)
+            .client(client)
+            .scope(&forgotten)
+            .request(request)
+            .detail("grants_ended", ended.len()),
+    )?;
+    Ok(ended.len())
+}

@@ -1,0 +1,57 @@
+//! What users allowed clients, so that it can be remembered and withdrawn (CONSENT-04, CONSENT-07).
+
+use shared::db::{Conn, params};
+use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Timestamp, Tx, UserId};
+
+/// What a user allowed a client at one resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Consent {
+    pub scope: Scope,
+    /// A digest of what the client was then.
+    pub client_state: Digest,
+    /// When the oldest part of it was allowed.
+    pub granted_at: Timestamp,
+}
+
+/// What this user allowed this client here.
+pub(crate) fn find(
+    conn: &Conn<'_>,
+    user: &UserId,
+    client: &ClientId,
+    resource: &ResourceUri,
+) -> Result<Option<Consent>, Fault> {
+    conn.query_row(
+        "SELECT scope, client_state, granted_at FROM consent WHERE user_id = ?1 AND client_id = ?2 AND resource = ?3",
+        params![user, client, resource],
+        |row| Ok(Consent { scope: row.get(0)?, client_state: row.get(1)?, granted_at: row.get(2)? }),
+    )
+}
+
+/// Remembers it in place of what was remembered before.
+pub(crate) fn put(
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+    resource: &ResourceUri,
+    consent: &Consent,
+) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO consent (user_id, client_id, resource, scope, client_state, granted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (user_id, client_id, resource) DO UPDATE SET scope = ?4, client_state = ?5, granted_at = ?6",
+        params![user, client, resource, consent.scope, consent.client_state, consent.granted_at],
+    )?;
+    Ok(())
+}
+
+/// Forgets what a user allowed a client, everywhere; what it was.
+pub(crate) fn forget(
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+) -> Result<Vec<(ResourceUri, Scope)>, Fault> {
+    tx.query(
+        "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 RETURNING resource, scope",
+        params![user, client],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+}
