@@ -19,6 +19,7 @@ use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, Finish, RequestOptions};
 use crate::login::{Failed, begin, explain, is_plain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
+use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::transactions::Whose;
@@ -144,7 +145,7 @@ async fn end_session(
     });
     let Some(digest) = digest else {
         let event = Event::denied(Name::SessionEnded, "not_from_our_page").request(request);
-        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        authz.refusals.record(&authz.db, Kind::SignOut, event).await?;
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "wrong_origin",

@@ -27,6 +27,7 @@ use crate::error::Code;
 use crate::form::Params;
 use crate::login::explain;
 use crate::pages::ErrorPage;
+use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
@@ -282,7 +283,7 @@ async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response 
         Refusal::Fault(fault) => return authz.unavailable(request, &fault),
     };
     let event = Event::denied(Name::AuthzDenied, reason).request(request);
-    match authz.db.record(move |tx| audit::append(tx, event)).await {
+    match authz.refusals.record(&authz.db, Kind::Decision, event).await {
         Ok(()) => authz.page(status, page.as_ref()),
         Err(fault) => authz.unavailable(request, &fault),
     }

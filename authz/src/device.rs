@@ -26,6 +26,7 @@ use crate::client_auth::{self, Authorization, Unauthenticated};
 pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
+use crate::refusals::Kind;
 use crate::store::clients::{Client, Source};
 use crate::store::devices::{self, Device, Stage};
 use crate::token;
@@ -121,14 +122,14 @@ async fn authorize(
 ) -> Result<Response, OAuthError> {
     if authz.clock.is_behind() {
         let event = Event::denied(Name::AuthzError, "clock_behind").request(&request);
-        authz.db.record(move |tx| audit::append(tx, event)).await?;
+        authz.refusals.record(&authz.db, Kind::Authorization, event).await?;
         return Err(token::paused());
     }
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::AuthzError, "malformed").request(&request);
-            authz.db.record(move |tx| audit::append(tx, event)).await?;
+            authz.refusals.record(&authz.db, Kind::Authorization, event).await?;
             return Err(error);
         }
     };
@@ -138,14 +139,21 @@ async fn authorize(
         let db = authz.db.clone();
         db.write(move |tx| {
             let answer = begin(&authz, tx, &params, &authorization, &request)?;
-            if let Err(refusal) = &answer {
-                audit::append(tx, refused(&params, &authorization, *refusal, &request))?;
-            }
-            Ok(answer)
+            Ok(answer.map_err(|refusal| (refusal, refused(&params, &authorization, refusal, &request))))
         })
         .await?
     };
-    let authorized = answer.map_err(Refusal::wire)?;
+    let authorized = match answer {
+        Ok(authorized) => authorized,
+        Err((refusal, event)) => {
+            let kind = match refusal {
+                Refusal::Unauthenticated(_) => Kind::Client,
+                _ => Kind::Authorization,
+            };
+            authz.refusals.record(&authz.db, kind, event).await?;
+            return Err(refusal.wire());
+        }
+    };
     let mut response = (StatusCode::OK, Json(authorized)).into_response();
     no_store(&mut response);
     Ok(response)

@@ -9,12 +9,13 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use shared::audit::{self, Event, Name};
+use shared::audit::{Event, Name};
 use shared::rate::TooMany;
 use shared::{Digest, Fault, Request, Secret};
 
 use crate::Authz;
 use crate::error::PageError;
+use crate::refusals::Kind;
 use crate::store::ceremonies::{self, Ceremony, Purpose};
 
 /// How long a ceremony may take.
@@ -103,7 +104,7 @@ pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) ->
         ),
     };
     let event = Event::failed(Name::WebauthnFailed, reason).request(request);
-    match authz.db.record(move |tx| audit::append(tx, event)).await {
+    match authz.refusals.record(&authz.db, Kind::Ceremony, event).await {
         Ok(()) => told,
         Err(fault) => fault.into(),
     }

@@ -6,7 +6,7 @@ use shared::{Clock, Db, Fault};
 
 /// What is refused, each with a quota of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum Kind {
     /// A client that could not be made out.
     Client,
     /// A token that was not issued.
@@ -15,10 +15,30 @@ pub(crate) enum Refused {
     Revocation,
     /// A registration, or a change of one.
     Registration,
+    /// A request at the authorization endpoint.
+    Authorization,
+    /// A decision, or the page for it, that is not the browser's to make or see.
+    Decision,
+    /// A ceremony with a passkey.
+    Ceremony,
+    /// A sign-out that did not come from our page.
+    SignOut,
+    /// A wish that an administrator look at a client, which did not come from our page either.
+    Approval,
 }
 
-impl Refused {
-    const ALL: [Self; 4] = [Self::Client, Self::Token, Self::Revocation, Self::Registration];
+impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Client,
+        Self::Token,
+        Self::Revocation,
+        Self::Registration,
+        Self::Authorization,
+        Self::Decision,
+        Self::Ceremony,
+        Self::SignOut,
+        Self::Approval,
+    ];
 
     fn name(self) -> Name {
         match self {
@@ -26,23 +46,28 @@ impl Refused {
             Self::Token => Name::TokenRefused,
             Self::Revocation => Name::TokenRevoked,
             Self::Registration => Name::ClientRegistered,
+            Self::Authorization => Name::AuthzError,
+            Self::Decision => Name::AuthzDenied,
+            Self::Ceremony => Name::WebauthnFailed,
+            Self::SignOut => Name::SessionEnded,
+            Self::Approval => Name::CimdApprovalRequested,
         }
     }
 }
 
-/// The refusals of the endpoints that clients call.
-pub(crate) struct Refusals([Flood; 4]);
+/// The refusals of every endpoint that strangers reach.
+pub(crate) struct Refusals([Flood; 9]);
 
 impl Refusals {
     pub(crate) fn new(clock: &Clock) -> Self {
-        Self(Refused::ALL.map(|_| Flood::new(clock.clone())))
+        Self(Kind::ALL.map(|_| Flood::new(clock.clone())))
     }
 
     /// Records a refusal, or counts it.
     ///
     /// # Errors
     /// The database's fault; what was counted before is counted still.
-    pub(crate) async fn record(&self, db: &Db, what: Refused, event: Event) -> Result<(), Fault> {
+    pub(crate) async fn record(&self, db: &Db, what: Kind, event: Event) -> Result<(), Fault> {
         let flood = &self.0[what as usize];
         let (own, held_back) = flood.admit();
         let counted = (held_back > 0).then(|| aggregate(what, held_back));
@@ -55,7 +80,7 @@ impl Refusals {
     /// # Errors
     /// As [`Refusals::record`].
     pub(crate) async fn flush(&self, db: &Db) -> Result<(), Fault> {
-        for (what, flood) in Refused::ALL.into_iter().zip(&self.0) {
+        for (what, flood) in Kind::ALL.into_iter().zip(&self.0) {
             let held_back = flood.take();
             if held_back > 0 {
                 let written = append(db, vec![aggregate(what, held_back)]).await;
@@ -66,7 +91,7 @@ impl Refusals {
     }
 }
 
-fn aggregate(what: Refused, count: u64) -> Event {
+fn aggregate(what: Kind, count: u64) -> Event {
     Event::denied(what.name(), "flood").by_server().detail("count", count)
 }
 
@@ -93,7 +118,7 @@ mod tests {
         let clock = Clock::held(Timestamp(0));
         let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();
         let refusals = Refusals::new(&clock);
-        let refuse = async |what: Refused, count: u32| {
+        let refuse = async |what: Kind, count: u32| {
             for _ in 0..count {
                 refusals.record(&db, what, Event::denied(what.name(), "guess")).await.unwrap();
             }
@@ -106,12 +131,12 @@ mod tests {
             (of_name.len(), counts)
         };
         let quota = usize::try_from(QUOTA).unwrap();
-        refuse(Refused::Token, QUOTA + 5).await;
-        refuse(Refused::Client, 1).await;
+        refuse(Kind::Token, QUOTA + 5).await;
+        refuse(Kind::Client, 1).await;
         assert_eq!(on_record("token.refused"), (quota, vec![]));
         assert_eq!(on_record("client.auth_failed"), (1, vec![]));
         clock.advance(Duration::from_mins(1));
-        refuse(Refused::Token, QUOTA + 2).await;
+        refuse(Kind::Token, QUOTA + 2).await;
         assert_eq!(on_record("token.refused"), (2 * quota + 1, vec![5]));
         refusals.flush(&db).await.unwrap();
         refusals.flush(&db).await.unwrap();

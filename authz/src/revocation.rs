@@ -13,7 +13,7 @@ use crate::Authz;
 use crate::client_auth::{self, Authorization};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
-use crate::refusals::Refused;
+use crate::refusals::Kind;
 use crate::status::LEEWAY;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
@@ -71,7 +71,7 @@ async fn revoke(
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::TokenRevoked, "malformed").request(&request);
-            authz.refusals.record(&authz.db, Refused::Revocation, event).await?;
+            authz.refusals.record(&authz.db, Kind::Revocation, event).await?;
             return Err(error);
         }
     };
@@ -87,7 +87,7 @@ async fn revoke(
     if let Some(event) = settled.unrecorded {
         let kind = match settled.answer {
             Err(Refusal::Client(refusal)) => refusal.kind(),
-            _ => Refused::Revocation,
+            _ => Kind::Revocation,
         };
         authz.refusals.record(&authz.db, kind, event).await?;
     }

@@ -16,7 +16,7 @@ use crate::device;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::{self, Params};
 use crate::grants::{Context, authorization_code, client_credentials, device_code, refresh_token};
-use crate::refusals::Refused;
+use crate::refusals::Kind;
 use crate::{Authz, rate};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
@@ -91,10 +91,10 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Which quota of records it counts against (AUDIT-06).
-    pub(crate) fn kind(self) -> Refused {
+    pub(crate) fn kind(self) -> Kind {
         match self {
-            Self::Client(_) => Refused::Client,
-            _ => Refused::Token,
+            Self::Client(_) => Kind::Client,
+            _ => Kind::Token,
         }
     }
 
@@ -177,14 +177,14 @@ async fn exchange(
 ) -> Result<Response, OAuthError> {
     if authz.clock.is_behind() {
         let event = Event::denied(Name::TokenRefused, "clock_behind").request(&request);
-        authz.refusals.record(&authz.db, Refused::Token, event).await?;
+        authz.refusals.record(&authz.db, Kind::Token, event).await?;
         return Err(paused());
     }
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
             let event = Event::denied(Name::TokenRefused, "malformed").request(&request);
-            authz.refusals.record(&authz.db, Refused::Token, event).await?;
+            authz.refusals.record(&authz.db, Kind::Token, event).await?;
             return Err(error);
         }
     };
@@ -266,7 +266,7 @@ fn choose(
 /// The record of a refusal.
 pub(crate) fn refused(claimed: Option<&ClientId>, refusal: Refusal, request: &Request) -> Event {
     let name = match refusal.kind() {
-        Refused::Client => Name::ClientAuthFailed,
+        Kind::Client => Name::ClientAuthFailed,
         _ => Name::TokenRefused,
     };
     let event = Event::denied(name, &refusal.to_string()).request(request);

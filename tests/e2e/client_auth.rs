@@ -356,17 +356,45 @@ async fn a_bad_assertion_is_an_invalid_client() {
     assert_eq!(error_of(accepted).await.1, "invalid_grant");
 }
 
-/// AUDIT-06: a flood of strangers fills no disk, and does not vanish either.
+/// AUDIT-06: a flood of strangers fills no disk, and does not vanish either, wherever it comes in; one kind does not use
+/// up another's records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_strangers_is_counted() {
     let app = TestApp::start().await;
-    for _ in 0..150 {
-        let form = [("client_id", "nobody"), REFRESH[0], REFRESH[1]];
-        assert_eq!(app.token(&form).await.status(), 401);
+    let strange = [("client_id", "nobody"), REFRESH[0], REFRESH[1]];
+    let client = app.client().await;
+    let public = [("client_id", client.id.as_str()), ("token", "rt_unknown"), REFRESH[0], REFRESH[1]];
+    let post = |path: &str, form: &[(&str, &str)]| app.http.post(app.url(path)).form(form).send();
+    for _ in 0..130 {
+        assert_eq!(post("/token", &strange).await.unwrap().status(), 401);
+        assert_eq!(post("/token", &public).await.unwrap().status(), 400);
+        assert_eq!(post("/revoke", &public).await.unwrap().status(), 200);
+        assert_eq!(app.register(&json!({})).await.status(), 400);
+        assert_eq!(app.get("/authorize").await.status(), 400);
+        assert_eq!(post("/consent", &[]).await.unwrap().status(), 403);
+        assert_eq!(post("/login/finish", &[]).await.unwrap().status(), 403);
+        assert_eq!(post("/sign-out", &[]).await.unwrap().status(), 403);
     }
     let app = app.restart().await;
-    let failed: Vec<Value> =
-        app.audit().into_iter().filter(|record| record["event"] == "client.auth_failed").collect();
-    assert_eq!(failed.len(), 121);
-    assert_eq!((&failed[120]["reason"], &failed[120]["detail"]["count"]), (&json!("flood"), &json!(30)));
+    for event in [
+        "client.auth_failed",
+        "token.refused",
+        "token.revoked",
+        "client.registered",
+        "authz.error",
+        "authz.denied",
+        "webauthn.failed",
+        "session.ended",
+    ] {
+        let refused: Vec<Value> = app
+            .audit()
+            .into_iter()
+            .filter(|record| record["event"] == event && record["outcome"] != "allowed")
+            .collect();
+        assert_eq!(refused.len(), 121, "{event}");
+        assert_eq!(
+            (&refused[120]["reason"], &refused[120]["detail"]["count"]),
+            (&json!("flood"), &json!(10))
+        );
+    }
 }

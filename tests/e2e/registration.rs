@@ -375,7 +375,8 @@ async fn a_site_says_which_schemes_it_lets_in() {
     );
 }
 
-/// DCR-05, DCR-08: a site can let strangers be answered over the network; they stay unverified.
+/// DCR-05, DCR-08, AUTHZ-12: a site can let strangers be answered over the network; they stay unverified, and an error does
+/// not travel there by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_can_lift_the_rule_about_the_network() {
     let app = TestApp::start_configured("[registration]\nremote_redirects = true").await;
@@ -393,6 +394,15 @@ async fn a_site_can_lift_the_rule_about_the_network() {
         let tokens = app.tokens(&mut browser, &client).await;
         assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 200, "{uri}");
     }
+    let mut wrong = client(&body, "https://app.example/cb").request(&app);
+    wrong.insert("response_type", "token".to_owned());
+    let page = browser.get(&app, &crate::harness::authorize_url(&app, &wrong)).await;
+    assert_eq!((page.status(), header(page.headers(), "location")), (StatusCode::BAD_REQUEST, None));
+    let page = page.text().await.unwrap();
+    assert!(page.contains("app.example") && page.contains("error=unsupported_response_type"), "{page}");
+    wrong.insert("redirect_uri", "com.example.app:/cb".to_owned());
+    let answer = browser.get(&app, &crate::harness::authorize_url(&app, &wrong)).await;
+    assert!(header(answer.headers(), "location").unwrap().starts_with("com.example.app:/cb?error="));
 }
 
 /// META-02, META-05, META-06, META-07, META-08, KEYS-01: the documents, as clients fetch them.

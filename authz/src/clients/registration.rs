@@ -19,7 +19,7 @@ use crate::config::RegistrationMode;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
 use crate::rate::Harmless;
-use crate::refusals::Refused;
+use crate::refusals::Kind;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
 use crate::store::{client_secrets, initial_access_tokens};
 
@@ -69,7 +69,7 @@ pub(super) async fn refused(authz: &Authz, refusal: OAuthError, event: Event, re
         refusal
     } else {
         let event = event.request(request).detail("error_description", refusal.description);
-        let recorded = authz.refusals.record(&authz.db, Refused::Registration, event).await;
+        let recorded = authz.refusals.record(&authz.db, Kind::Registration, event).await;
         recorded.map_or_else(OAuthError::from, |()| refusal)
     };
     let mut response = refusal.into_response();

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use shared::audit::{self, Event, Name};
+use shared::audit::{Event, Name};
 use shared::rate::TooMany;
 use shared::{Fault, Request, Secret};
 
@@ -16,6 +16,7 @@ use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{self, ErrorPage};
 use crate::rate::Guesser;
+use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Client};
 use crate::store::devices::{self, Device, Stage, Typed};
@@ -110,7 +111,7 @@ impl Stop {
             Self::Page { reason, response } => {
                 let event = Event::denied(Name::AuthzDenied, reason).request(request);
                 let event = event.detail("grant_type", super::GRANT_TYPE);
-                match authz.db.record(move |tx| audit::append(tx, event)).await {
+                match authz.refusals.record(&authz.db, Kind::Decision, event).await {
                     Ok(()) => *response,
                     Err(fault) => authz.unavailable(request, &fault),
                 }

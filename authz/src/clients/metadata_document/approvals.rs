@@ -16,6 +16,7 @@ use crate::clients::{self, Asked, Resolved, Undocumented};
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
+use crate::refusals::Kind;
 use crate::session::{self, Browser};
 use crate::store::approval_requests;
 
@@ -209,7 +210,7 @@ fn file(
 
 async fn not_from_our_page(authz: &Authz, request: &Request) -> Result<Response, Fault> {
     let event = Event::denied(Name::CimdApprovalRequested, "not_from_our_page").request(request);
-    authz.db.record(move |tx| audit::append(tx, event)).await?;
+    authz.refusals.record(&authz.db, Kind::Approval, event).await?;
     let page = ErrorPage::new(
         Code::InvalidRequest.as_str(),
         &request.id,
