@@ -5,6 +5,9 @@
 //! Server, clients and limits share the machine's cores, and take turns round by round; only ratios travel.
 
 #[allow(dead_code)]
+#[path = "../tests/e2e/certificates.rs"]
+mod certificates;
+#[allow(dead_code)]
 #[path = "../tests/e2e/harness.rs"]
 mod harness;
 mod machine;

@@ -1,5 +1,7 @@
 //! `portcullis check`: what `serve` would do with the same options, and what would stop it.
 
+mod entrance;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -18,10 +20,12 @@ use shared::catalogue::Risk;
 use shared::data_dir::{self, DataDirError};
 use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
-use shared::{Catalogue, ClientId, Issuer, Scope};
+use shared::{Catalogue, ClientId, Clock, Issuer, Scope};
 
 use crate::cli::Check;
-use crate::config::{self, EVERYONE, File, Listen, SealKey};
+use entrance::Entrance;
+
+use crate::config::{self, EVERYONE, File, Listen, Protection, SealKey};
 
 /// Runs the command.
 pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result<()> {
@@ -59,6 +63,8 @@ struct Report {
     /// None if it depends on a port that is picked later.
     issuer: Option<Issuer>,
     listen: String,
+    #[serde(flatten)]
+    entrance: Entrance,
     data_dir: PathBuf,
     /// None for the built-in handbook.
     docs: Option<PathBuf>,
@@ -107,6 +113,7 @@ impl Report {
             config: file.path.clone(),
             issuer: None,
             listen: file.listen_or_default().to_owned(),
+            entrance: Entrance::of(file),
             data_dir: file.data_dir_or_default(),
             docs: file.docs.clone(),
             registration: registration(file.registration.mode),
@@ -119,6 +126,7 @@ impl Report {
         };
         // In the order in which `serve` meets them.
         report.issuer(file);
+        report.certificate(file);
         report.rules(file);
         report.note(file.cimd.check().map_err(anyhow::Error::msg));
         report.data(&file.signing.seal_key);
@@ -143,8 +151,19 @@ impl Report {
             self.issuer = configured.and_then(|text| Issuer::parse(text).ok());
             return;
         };
-        let issuer = config::issuer(configured, listen, listen.port());
-        self.issuer = self.note(issuer).filter(|_| configured.is_some() || listen.port() != 0);
+        let protection = Protection::of(file.tls_cert.is_some(), &file.proxies);
+        let issuer = config::issuer(configured, listen, listen.port(), protection);
+        self.issuer = self
+            .note(issuer)
+            .filter(|_| configured.is_some() || listen.port() != 0)
+            .or_else(|| configured.and_then(|text| Issuer::parse(text).ok()));
+    }
+
+    fn certificate(&mut self, file: &File) {
+        let (issuer, now) = (self.issuer.clone(), Clock::system().now());
+        let read = self.entrance.read_certificate(file, issuer.as_ref(), now);
+        let warnings = self.note(read).unwrap_or_default();
+        self.warnings.extend(warnings);
     }
 
     fn rules(&mut self, file: &File) {
@@ -273,6 +292,7 @@ impl fmt::Display for Report {
         writeln!(f, "Configuration  {}", or(&self.config, "no file; what is built in"))?;
         writeln!(f, "Issuer         {issuer}")?;
         writeln!(f, "Listen         {}", self.listen)?;
+        write!(f, "{}", self.entrance)?;
         writeln!(f, "Data           {}", self.data_dir.display())?;
         writeln!(f, "Documents      {}", or(&self.docs, "the built-in handbook"))?;
         writeln!(f, "Registration   {}", self.registration)?;

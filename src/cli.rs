@@ -111,6 +111,13 @@ pub struct Given {
     /// bound to it. Default: http://localhost with the port that is listened on.
     #[arg(long, env = "PORTCULLIS_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
+    /// The certificate to speak TLS with: PEM, with those between it and the root after it. Changes are
+    /// taken up without a restart.
+    #[arg(long, env = "PORTCULLIS_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: PEM, not encrypted, not readable by everybody.
+    #[arg(long, env = "PORTCULLIS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub data: DataDirOption,
     /// A folder of Markdown, text or HTML files to search and read. Default: Portcullis' own handbook.

@@ -18,6 +18,8 @@ use shared::Issuer;
 pub use file::{EVERYONE, File};
 pub use signing::{SealKey, Signing};
 
+use crate::proxies::Proxies;
+
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
 /// data directory for everybody else.
 pub fn default_data_dir() -> PathBuf {
@@ -81,19 +83,59 @@ impl Listen {
     }
 }
 
+/// What stands between a server and those who could read along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protection {
+    /// The loopback interface, which nobody else is on.
+    Loopback,
+    /// TLS in this process.
+    Tls,
+    /// Proxies that speak TLS, and are the only ones to be answered.
+    Proxies,
+}
+
+impl Protection {
+    /// What the configuration provides for.
+    pub fn of(tls: bool, proxies: &Proxies) -> Self {
+        match (tls, proxies.networks.is_empty()) {
+            (true, _) => Self::Tls,
+            (false, false) => Self::Proxies,
+            (false, true) => Self::Loopback,
+        }
+    }
+}
+
 /// The issuer of a server that listens on this port, once it is known that the two fit.
 ///
 /// # Errors
 /// A malformed issuer; plain HTTP that others could reach; a port that the issuer does not name.
-pub fn issuer(configured: Option<&str>, listen: Listen, bound_port: u16) -> anyhow::Result<Issuer> {
-    let issuer = match configured {
-        Some(text) => Issuer::parse(text)?,
-        None => Issuer::localhost(bound_port),
+pub fn issuer(
+    configured: Option<&str>,
+    listen: Listen,
+    bound_port: u16,
+    protection: Protection,
+) -> anyhow::Result<Issuer> {
+    let issuer = match (configured, protection) {
+        (Some(text), _) => Issuer::parse(text)?,
+        (None, Protection::Loopback) => Issuer::localhost(bound_port),
+        (None, Protection::Tls | Protection::Proxies) => bail!(
+            "there is no issuer; name the address that people will use with --issuer, like https://portcullis.example.internal"
+        ),
     };
-    if !listen.is_loopback() {
-        // Without TLS in the process, whoever listens on the network would speak plain HTTP (HTTP-01).
+    // HTTP-01
+    if protection == Protection::Loopback && !listen.is_loopback() {
         bail!(
-            "--listen names an address that other computers reach, and this version speaks no TLS; listen on localhost and put a TLS proxy on this machine in front"
+            "--listen names an address that other computers reach, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it in trusted_proxies"
+        );
+    }
+    if protection == Protection::Loopback && !issuer.is_loopback() {
+        bail!(
+            "the issuer {issuer} is https, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it, such as trusted_proxies = [\"127.0.0.1\", \"::1\"] for one on this machine"
+        );
+    }
+    if protection != Protection::Loopback && issuer.is_loopback() {
+        bail!(
+            "the issuer {issuer} is http, and TLS or trusted_proxies are configured; give it an https address with a name"
         );
     }
     if issuer.is_loopback() && !matches!(listen, Listen::Loopback(_)) {
@@ -124,23 +166,44 @@ mod tests {
         }
     }
 
-    /// OPS-03, HTTP-01
+    /// OPS-03, HTTP-01: plain HTTP is for this computer, and for proxies that were named.
     #[test]
     fn unsafe_combinations_are_refused() {
         let loopback = Listen::Loopback(8080);
-        assert_eq!(issuer(None, loopback, 8080).unwrap().as_str(), "http://localhost:8080");
-        assert!(issuer(Some("https://a.example"), loopback, 8080).is_ok());
         let one = |text: &str| Listen::One(text.parse().unwrap());
+        let (everywhere, https) = (one("0.0.0.0:8080"), Some("https://a.example"));
+        assert_eq!(
+            issuer(None, loopback, 8080, Protection::Loopback).unwrap().as_str(),
+            "http://localhost:8080"
+        );
+        for protection in [Protection::Tls, Protection::Proxies] {
+            for listen in [loopback, everywhere, one("[::]:443"), one("192.0.2.1:8443")] {
+                assert!(issuer(https, listen, 8080, protection).is_ok(), "{listen:?}");
+            }
+            for text in [None, Some("http://localhost:8080"), Some("http://a.example")] {
+                assert!(issuer(text, loopback, 8080, protection).is_err(), "{text:?}");
+            }
+        }
         for (text, listen) in [
             (Some("http://a.example"), loopback),
             (Some("https://10.0.0.1"), loopback),
             (Some("http://localhost:9"), loopback),
-            (None, one("0.0.0.0:8080")),
+            (https, loopback),
+            (None, everywhere),
             (None, one("127.0.0.1:8080")),
-            (Some("https://a.example"), one("0.0.0.0:8080")),
-            (Some("https://a.example"), one("192.0.2.1:8080")),
+            (https, everywhere),
+            (https, one("192.0.2.1:8080")),
         ] {
-            assert!(issuer(text, listen, 8080).is_err(), "{text:?} {listen:?}");
+            assert!(issuer(text, listen, 8080, Protection::Loopback).is_err(), "{text:?} {listen:?}");
         }
+    }
+
+    #[test]
+    fn tls_counts_more_than_proxies() {
+        let proxies = Proxies { networks: vec!["::1".parse().unwrap()], ..Proxies::default() };
+        assert_eq!(Protection::of(true, &proxies), Protection::Tls);
+        assert_eq!(Protection::of(true, &Proxies::default()), Protection::Tls);
+        assert_eq!(Protection::of(false, &proxies), Protection::Proxies);
+        assert_eq!(Protection::of(false, &Proxies::default()), Protection::Loopback);
     }
 }

@@ -16,6 +16,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/devices.md", include_str!("../docs/devices.md")),
     ("docs/documents.md", include_str!("../docs/documents.md")),
     ("docs/audit.md", include_str!("../docs/audit.md")),
+    ("docs/tls.md", include_str!("../docs/tls.md")),
     ("docs/operations.md", include_str!("../docs/operations.md")),
     ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
 ];

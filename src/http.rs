@@ -1,60 +1,77 @@
-//! What holds for every request, before any route: its address, its host, its headers (HTTP-03…08).
+//! What holds for every request, before any route: who asks, its path, its host, its headers, its end (HTTP-01…10).
 
-use std::net::SocketAddr;
+mod body;
+mod cors;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use authz::Authz;
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use serde_json::json;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use shared::Issuer;
 use tracing::Instrument;
 
-/// The longest request target (§1 of the matrix).
-const LONGEST_TARGET: usize = 8 * 1024;
+use crate::config::Protection;
+use crate::entrance::Entrance;
+use crate::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
+use crate::proxies::{Complaints, Proxies};
+use cors::Cors;
+use refusal::{is_bare, refusal, worded};
 
 /// What the layer needs to know.
 #[derive(Clone)]
 struct Front {
-    issuer: Issuer,
     authz: Authz,
+    proxies: Proxies,
+    protection: Protection,
+    complaints: Arc<Complaints>,
 }
 
 /// Puts the layer around all routes.
-pub(crate) fn around(routes: Router, authz: Authz) -> Router {
-    let front = Front { issuer: authz.issuer().clone(), authz };
+pub(crate) fn around(routes: Router, authz: Authz, entrance: &Entrance) -> Router {
+    let (proxies, protection) = (entrance.proxies.clone(), entrance.protection);
+    let front = Front { authz, proxies, protection, complaints: Arc::default() };
     routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
 }
 
-async fn handle(State(front): State<Front>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let ours = shared::Request::from(peer);
-    request.extensions_mut().insert(ours.clone());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let is_api = is_api(&path);
-    let cors = Cors::of(&path);
+async fn handle(State(front): State<Front>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let ours = shared::Request::from(peer.map(|peer| front.client(peer, &parts.headers)));
+    parts.extensions.insert(ours.clone());
+    let (method, version) = (parts.method.clone(), parts.version);
+    let kind = Kind::of(&parts.uri, &parts.headers);
+    let waits_for_us = parts.headers.contains_key(header::EXPECT);
     // No query: it may hold codes and tokens (HTTP-12).
     // Who it was, the gate adds once it knows.
     let span = tracing::info_span!(
         "http",
         request.id = %ours.id,
         http.method = %method,
-        http.path = %path,
+        http.path = %parts.uri.path(),
         user.id = tracing::field::Empty,
         client.id = tracing::field::Empty
     );
-    let started = Instant::now();
-    let page_wanted = wants_page(request.headers()) && !is_api;
+    let (body, rest) = body::paced(body);
+    let request = Request::from_parts(parts, Body::new(body));
     let answer = async {
-        match front.refuse(&request) {
+        match front.refuse(peer, &request) {
             Some(refusal) => refusal,
-            None if method == Method::OPTIONS && cors.is_some() => StatusCode::NO_CONTENT.into_response(),
+            None if method == Method::OPTIONS && kind.cors.is_some() => {
+                StatusCode::NO_CONTENT.into_response()
+            }
             // One request's bug is its own alone (HTTP-10).
             None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!("a request panicked");
@@ -63,14 +80,15 @@ async fn handle(State(front): State<Front>, mut request: Request, next: Next) ->
         }
     };
     let mut response = answer.instrument(span.clone()).await;
-    if page_wanted && response.status() == StatusCode::NOT_FOUND && is_bare(&response) {
-        response = front.authz.not_found(&ours);
+    let reusable = rest.end(waits_for_us).await;
+    if version < Version::HTTP_2 && reusable != body::End::Clean {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response = worded(response);
-    if let Some(cors) = cors {
-        cors.write(method == Method::OPTIONS, response.headers_mut());
+    if reusable == body::End::Late && is_bare(&response) {
+        *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
-    harden(&front.issuer, response.headers_mut());
+    let mut response = front.dressed(response, &kind, &ours, method == Method::OPTIONS);
+    harden(front.authz.issuer(), response.headers_mut());
     span.in_scope(|| {
         tracing::info!(
             http.status = response.status().as_u16(),
@@ -85,25 +103,58 @@ async fn not_found() -> Response {
     StatusCode::NOT_FOUND.into_response()
 }
 
+/// What kind of answer a request wants.
+struct Kind {
+    cors: Option<Cors>,
+    /// A person in front of a browser asks.
+    page: bool,
+}
+
+impl Kind {
+    fn of(uri: &Uri, headers: &HeaderMap) -> Self {
+        let path = uri.path();
+        Self { cors: Cors::of(path), page: wants_page(headers) && !is_api(path) }
+    }
+}
+
 impl Front {
-    fn refuse(&self, request: &Request) -> Option<Response> {
+    /// Who asks: the peer, or whom a trusted proxy asks for (HTTP-02).
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.proxies.trust(peer) {
+            self.complaints.about(peer, headers);
+        }
+        self.proxies.client(peer, headers)
+    }
+
+    /// What is refused whatever it asks for.
+    fn refuse(&self, peer: Option<IpAddr>, request: &Request) -> Option<Response> {
+        if let Some(bad) = request.extensions().get::<BadHead>() {
+            tracing::info!(http.refused = bad.description, "a request's head was refused");
+            return Some(refusal(bad.status, refusal::code(bad.status), bad.description));
+        }
+        // HTTP-01: past the proxies that speak TLS, whoever comes speaks plain HTTP.
+        if self.protection == Protection::Proxies && peer.is_none_or(|peer| !self.proxies.trust(peer)) {
+            let words = "this server answers its TLS proxies only";
+            return Some(refusal(StatusCode::FORBIDDEN, "tls_required", words));
+        }
+        if is_too_large(request) {
+            return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response());
+        }
         let target = request.uri();
         if target.path_and_query().is_some_and(|t| t.as_str().len() > LONGEST_TARGET) {
             return Some(StatusCode::URI_TOO_LONG.into_response());
         }
         if !is_plain_path(target.path()) {
-            return Some(refusal(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                "the path is not in its plain form",
-            ));
+            let words = "the path is not in its plain form";
+            return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
         // The MCP endpoint has rules of its own, for local proxies (MCP-14).
         if target.path() == "/mcp" {
             return None;
         }
         let Some(host) = authority(request) else {
-            return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", "the request names no host"));
+            let words = "the request names no host, or two";
+            return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         };
         match self.known(&host) {
             Known::Issuer => None,
@@ -111,29 +162,42 @@ impl Front {
             Known::LoopbackLiteral => {
                 // Passkeys live on the issuer's name; so do its pages.
                 let path = target.path_and_query().map_or("/", |t| t.as_str());
-                let location = HeaderValue::try_from(self.issuer.url(path)).ok()?;
+                let location = HeaderValue::try_from(self.authz.issuer().url(path)).ok()?;
                 Some((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
             }
-            Known::No => Some(refusal(
-                StatusCode::MISDIRECTED_REQUEST,
-                "misdirected_request",
-                "this server is not known by that name",
-            )),
+            Known::No => {
+                let words = "this server is not known by that name";
+                Some(refusal(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", words))
+            }
         }
     }
 
     /// HTTP-03: the issuer's authority, or a loopback literal with its port in the loopback profile.
     fn known(&self, host: &str) -> Known {
+        let issuer = self.authz.issuer();
         let host = host.to_ascii_lowercase();
-        let issuer = self.issuer.as_str().split_once("://").map_or("", |(_, authority)| authority);
-        let default_port = if self.issuer.is_loopback() { ":80" } else { ":443" };
-        let spelled_out = !issuer.contains(':') && host.strip_suffix(default_port) == Some(issuer);
-        if host == issuer || spelled_out {
+        let ours = issuer.as_str().split_once("://").map_or("", |(_, authority)| authority);
+        let default_port = if issuer.is_loopback() { ":80" } else { ":443" };
+        let spelled_out = !ours.contains(':') && host.strip_suffix(default_port) == Some(ours);
+        if host == ours || spelled_out {
             return Known::Issuer;
         }
-        let port = self.issuer.port();
+        let port = issuer.port();
         let literals = [format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
-        if self.issuer.is_loopback() && literals.contains(&host) { Known::LoopbackLiteral } else { Known::No }
+        if issuer.is_loopback() && literals.contains(&host) { Known::LoopbackLiteral } else { Known::No }
+    }
+
+    /// The answer with words for whoever asked, and with what other origins may read of it.
+    fn dressed(&self, response: Response, kind: &Kind, ours: &shared::Request, preflight: bool) -> Response {
+        let mut response = match response.status() {
+            StatusCode::NOT_FOUND if kind.page && is_bare(&response) => self.authz.not_found(ours),
+            StatusCode::INTERNAL_SERVER_ERROR if kind.page && is_bare(&response) => self.authz.broken(ours),
+            _ => worded(response),
+        };
+        if let Some(cors) = kind.cors {
+            cors.write(preflight, response.headers_mut());
+        }
+        response
     }
 }
 
@@ -143,14 +207,26 @@ enum Known {
     No,
 }
 
-/// The host that a request names: `:authority` in HTTP/2, one `Host` header in HTTP/1.1.
+/// The host that a request names: `:authority` in HTTP/2, one `Host` header in HTTP/1.1. Where both stand they must
+/// agree, or two readers would see two hosts.
 fn authority(request: &Request) -> Option<String> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.to_string());
-    }
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next()?.to_str().ok()?;
-    hosts.next().is_none().then(|| host.to_owned())
+    let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
+    if hosts.next().is_some() {
+        return None;
+    }
+    match (request.uri().authority().map(http::uri::Authority::as_str), host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
+        (Some(authority), _) => Some(authority.to_owned()),
+        (None, host) => host.map(str::to_owned),
+    }
+}
+
+/// What HTTP/1.1's reader has seen to before, and HTTP/2's only roughly (standards §1).
+fn is_too_large(request: &Request) -> bool {
+    let headers = request.headers();
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    headers.len() > MOST_HEADERS || size > LARGEST_HEADERS
 }
 
 /// HTTP-03: no spelling that two readers could take for two different paths.
@@ -174,91 +250,12 @@ fn is_api(path: &str) -> bool {
         "/healthz",
         "/readyz",
     ];
-    api.contains(&path) || path.starts_with("/.well-known/")
+    let below = ["/.well-known/", "/register/", "/mcp/"];
+    api.contains(&path) || below.iter().any(|start| path.starts_with(start))
 }
 
 fn wants_page(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/html"))
-}
-
-fn is_bare(response: &Response) -> bool {
-    !response.headers().contains_key(header::CONTENT_TYPE)
-}
-
-/// Refusals that the framework left without words get a JSON body (HTTP-08).
-fn worded(response: Response) -> Response {
-    let (code, description) = match response.status() {
-        StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not take that method"),
-        StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is larger than this path takes"),
-        StatusCode::URI_TOO_LONG => ("uri_too_long", "the request target is longer than 8 KiB"),
-        StatusCode::INTERNAL_SERVER_ERROR => ("server_error", "the server made a mistake"),
-        StatusCode::BAD_REQUEST => ("invalid_request", "the request could not be read"),
-        _ => return response,
-    };
-    let json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/"));
-    let html =
-        response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
-    if json || html {
-        return response;
-    }
-    let mut worded = refusal(response.status(), code, description);
-    if let Some(allow) = response.headers().get(header::ALLOW) {
-        worded.headers_mut().insert(header::ALLOW, allow.clone());
-    }
-    worded
-}
-
-fn refusal(status: StatusCode, code: &str, description: &str) -> Response {
-    let mut response =
-        (status, Json(json!({ "error": code, "error_description": description }))).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Who may read a path's answers from another origin (HTTP-06). Never with credentials.
-#[derive(Clone, Copy)]
-struct Cors {
-    methods: &'static str,
-    allow_headers: &'static str,
-    expose: &'static str,
-}
-
-impl Cors {
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/.well-known/oauth-authorization-server" | "/.well-known/jwks.json" | "/jwks.json" => {
-                Some(Self { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" })
-            }
-            "/token" | "/revoke" | "/register" => Some(Self::of_client_endpoint("POST")),
-            // RFC 7592
-            _ if path.starts_with("/register/") => Some(Self::of_client_endpoint("GET, PUT, DELETE")),
-            _ => None,
-        }
-    }
-
-    fn of_client_endpoint(methods: &'static str) -> Self {
-        Self {
-            methods,
-            allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
-            expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",
-        }
-    }
-
-    fn write(self, preflight: bool, headers: &mut HeaderMap<HeaderValue>) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        if preflight {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(self.methods));
-            headers
-                .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(self.allow_headers));
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        } else {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(self.expose));
-        }
-    }
 }
 
 /// HTTP-04, where a route has not said something stricter.
@@ -269,7 +266,7 @@ fn harden(issuer: &Issuer, headers: &mut HeaderMap) {
     default("x-content-type-options", "nosniff");
     default("referrer-policy", "no-referrer");
     default("cross-origin-resource-policy", "same-origin");
-    if !issuer.is_loopback() {
+    if issuer.demands_https() {
         default("strict-transport-security", "max-age=31536000");
     }
 }
@@ -277,18 +274,4 @@ fn harden(issuer: &Issuer, headers: &mut HeaderMap) {
 /// `GET /healthz`: the process answers (OPS-05).
 pub(crate) async fn healthz() -> Response {
     Response::new(Body::from("ok\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// HTTP-03
-    #[test]
-    fn only_plain_paths_pass() {
-        assert!(is_plain_path("/authorize") && is_plain_path("/.well-known/oauth-protected-resource/mcp"));
-        for odd in ["//evil", "/a;b", "/a/../b", "/a/./b", "/a%2fb", "/a%5Cb", "/a%00", "/%2e%2e/", "/a\\b"] {
-            assert!(!is_plain_path(odd), "{odd}");
-        }
-    }
 }

@@ -7,13 +7,16 @@ pub mod cli;
 pub mod config;
 mod console;
 mod control;
+mod entrance;
 mod handbook;
 mod http;
 mod listen;
 mod logging;
+pub mod proxies;
 mod rotation;
 pub mod serve;
 mod timekeeping;
+pub mod tls;
 
 use cli::{Args, Command};
 use config::File;

@@ -1,34 +1,33 @@
 //! Sockets: bound before anything else happens, accepted until the server stops.
 
+mod connection;
+mod connections;
+mod heads;
+mod wire;
+
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shared::rate::Origin;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-use tower_http::timeout::TimeoutBody;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Listen;
+use crate::entrance::Entrance;
+use connections::Connections;
+pub(crate) use heads::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
 
 /// How long requests under way may take once the server is asked to stop (OPS-07).
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's head (HTTP-09).
-const SLOW_HEAD: Duration = Duration::from_secs(10);
-/// How long a client may pause in a request's body (HTTP-09).
-const SLOW_BODY: Duration = Duration::from_secs(30);
-/// The most that a request's head may hold: target and headers.
-const HEAD: usize = 24 * 1024;
+/// The most connections that are kept open, whatever the system allows.
+const MOST_CONNECTIONS: usize = 8192;
+/// Files that are not connections: databases, the log, documents.
+const OTHER_FILES: u64 = 64;
 
 /// Bound sockets.
 pub(crate) struct Listeners(Vec<TcpListener>);
@@ -78,24 +77,22 @@ impl Listeners {
     }
 
     /// Serves until `stop`, then lets requests under way end.
-    pub(crate) async fn serve(self, app: Router, stop: CancellationToken) {
-        let graceful = Arc::new(GracefulShutdown::new());
-        let places = Arc::new(Semaphore::new(connection_limit()));
-        let tasks: Vec<_> = self
-            .0
-            .into_iter()
-            .map(|listener| {
-                let door =
-                    Door { app: app.clone(), graceful: Arc::clone(&graceful), places: Arc::clone(&places) };
-                tokio::spawn(accept(listener, door, stop.clone()))
-            })
-            .collect();
-        for task in tasks {
-            let _ = task.await;
+    pub(crate) async fn serve(self, app: Router, entrance: Entrance, stop: CancellationToken) {
+        let places = connection_limit();
+        let connections = Connections::new(places, places / 4);
+        let door = Arc::new(Door { app, entrance, stop: stop.clone() });
+        let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
+        for listener in self.0 {
+            let accepting =
+                accept(listener, Arc::clone(&door), connections.clone(), tasks.clone(), cut_off.clone());
+            tasks.spawn(accepting);
         }
-        let Some(graceful) = Arc::into_inner(graceful) else { return };
-        if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        stop.cancelled().await;
+        tasks.close();
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
             tracing::warn!("some requests did not end in time and were cut off");
+            cut_off.cancel();
+            tasks.wait().await;
         }
     }
 }
@@ -106,64 +103,57 @@ fn is_absent_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(unsupported)
 }
 
-/// How many connections may be open: most of the files the process may have, the rest being for the database.
+/// How many connections may be open: most of the files the process may have, after it has asked for as many as it may.
 fn connection_limit() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
-    usize::try_from(files.saturating_sub(64).clamp(16, 8192)).unwrap_or(8192)
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = MOST_CONNECTIONS as u64 + OTHER_FILES;
+    let allowed = limit.maximum.unwrap_or(wanted).min(wanted);
+    if limit.current.is_some_and(|current| current < allowed) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum: limit.maximum });
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).clamp(16, MOST_CONNECTIONS)
 }
 
 /// What every connection needs.
 struct Door {
     app: Router,
-    graceful: Arc<GracefulShutdown>,
-    places: Arc<Semaphore>,
+    entrance: Entrance,
+    stop: CancellationToken,
 }
 
-async fn accept(listener: TcpListener, door: Door, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    connections: Connections,
+    tasks: TaskTracker,
+    cut_off: CancellationToken,
+) {
     loop {
-        // Taken before the connection is: who says nothing gives the place back within seconds.
-        let place = tokio::select! {
-            () = stop.cancelled() => return,
-            place = Arc::clone(&door.places).acquire_owned() => place,
-        };
-        let Ok(place) = place else { return };
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            () = door.stop.cancelled() => return,
+            accepted = async { connections.room().await; listener.accept().await } => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => door.connect(stream, peer, place),
+            Ok((socket, peer)) => {
+                let origin = Origin::of(peer.ip());
+                let Some(guest) = connections.enter(origin, door.entrance.proxies.trust(peer.ip())) else {
+                    tracing::debug!(http.peer = %peer, "an address has all its connections, and all are busy");
+                    continue;
+                };
+                let (door, cut_off) = (Arc::clone(&door), cut_off.clone());
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = connection::serve(&door, socket, peer, &guest) => {}
+                        () = cut_off.cancelled() => {}
+                    }
+                });
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: the next connection will do better in a while.
                 tracing::warn!(listen.error = %error, "a connection was not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-    }
-}
-
-impl Door {
-    fn connect(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        // It decides between 344 and 6,568 streamed answers a second.
-        let _ = stream.set_nodelay(true);
-        let service = self.app.clone().map_request(move |request: hyper::Request<hyper::body::Incoming>| {
-            let mut request = request.map(|body| Body::new(TimeoutBody::new(SLOW_BODY, body)));
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request
-        });
-        // HTTP/1.1 alone: without TLS nothing negotiates another version, and sniffing for one would leave a
-        // silent connection without a timer.
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(SLOW_HEAD)
-            .max_buf_size(HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = self.graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(http.error = %error, "a connection ended early");
-            }
-            drop(place);
-        });
     }
 }

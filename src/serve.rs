@@ -17,16 +17,19 @@ use shared::audit::{self, Event, Name};
 use shared::rate::Tally;
 use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Settings};
 use crate::cli::Serve;
-use crate::config::{self, File, Listen};
+use crate::config::{File, Listen};
 use crate::control;
+use crate::entrance::Entrance;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
-use crate::{rotation, timekeeping};
+use crate::proxies::Proxies;
+use crate::{rotation, timekeeping, tls};
 
 /// How often counted refusals are written down.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -38,6 +41,10 @@ const SWEEP: Duration = Duration::from_hours(1);
 pub struct Options {
     pub listen: Listen,
     pub issuer: Option<String>,
+    pub tls: Option<tls::Files>,
+    pub proxies: Proxies,
+    /// Pages that may call the MCP endpoint from a browser; on loopback every loopback page may anyway.
+    pub allowed_origins: Vec<String>,
     /// A folder of documents; `None` for the built-in handbook.
     pub docs: Option<PathBuf>,
     pub base: Settings,
@@ -47,6 +54,7 @@ pub struct Options {
 pub struct Server {
     setup_link: Option<String>,
     clock: Clock,
+    entrance: Entrance,
     resource: Resource,
     docs: Arc<Docs>,
     listeners: Listeners,
@@ -62,7 +70,8 @@ impl Server {
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
         let (quota, clients) = (options.base.limits.mcp, options.base.clients.clone());
-        let issuer = config::issuer(options.issuer.as_deref(), options.listen, listeners.port()?)?;
+        let (entrance, issuer) = Entrance::open(&options, listeners.port()?, &clock)?;
+        let allowed_origins = options.allowed_origins.clone();
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
             let clock = clock.clone();
@@ -76,7 +85,7 @@ impl Server {
             verifier: base.keys.verifier(),
             status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
             docs: Arc::clone(&docs),
-            allowed_origins: Vec::new(),
+            allowed_origins,
             quota,
             tally: Arc::clone(&base.tally),
         });
@@ -94,7 +103,7 @@ impl Server {
             base.db.write(started).await??
         };
         let control = control::listen(base.dir.path())?;
-        Ok(Self { setup_link, clock, resource, docs, listeners, control, base })
+        Ok(Self { setup_link, clock, entrance, resource, docs, listeners, control, base })
     }
 
     /// The address it is known by.
@@ -110,6 +119,11 @@ impl Server {
         Ok(self.listeners.port()?)
     }
 
+    /// What makes it read its certificate anew, without waiting until it sees that the files have changed.
+    pub fn reload(&self) -> Arc<Notify> {
+        Arc::clone(&self.entrance.reload)
+    }
+
     /// The link for the first administrator, while there is none.
     pub fn setup_link(&self) -> Option<&str> {
         self.setup_link.as_deref()
@@ -117,7 +131,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { setup_link: _, clock, resource, docs, listeners, control, base } = self;
+        let Self { setup_link: _, clock, entrance, resource, docs, listeners, control, base } = self;
         let ready = {
             let db = base.db.clone();
             get(move || readyz(db.clone()))
@@ -127,16 +141,17 @@ impl Server {
             .merge(resource.router())
             .route("/healthz", get(healthz))
             .route("/readyz", ready);
-        let app = around(routes, base.authz.clone());
+        let app = around(routes, base.authz.clone(), &entrance);
         let commands = tokio::spawn(control::serve(control, base.place(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
-        let timekeeping = tokio::spawn(timekeeping::watch(clock, base.db.clone(), stop.clone()));
+        let timekeeping = tokio::spawn(timekeeping::watch(clock.clone(), base.db.clone(), stop.clone()));
         let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
+        let certificates = tokio::spawn(entrance.watch(clock, base.db.clone(), stop.clone()));
         let watching = docs.watch();
-        listeners.serve(app, stop.clone()).await;
+        listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating);
+        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating, certificates);
         resource.flush().await;
         counts(&base).flush(true).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
@@ -221,6 +236,9 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
     let options = Options {
         listen: Listen::parse(file.listen_or_default())?,
         issuer: file.issuer.clone(),
+        tls: file.tls()?,
+        proxies: file.proxies.clone(),
+        allowed_origins: file.allowed_origins.clone(),
         docs: file.docs.clone(),
         base: file.base(file.data_dir_or_default()),
     };
@@ -228,10 +246,15 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
+        let secured = options.tls.is_some();
         let server = Server::start(options, Clock::system()).await?;
+        let reloads = secured.then(|| reload_on_signal(server.reload())).transpose()?;
         announce(&server, &file, command.json);
         server.run(stop).await;
         signals.abort();
+        if let Some(reloads) = reloads {
+            reloads.abort();
+        }
         Ok(())
     })
 }
@@ -251,6 +274,17 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHa
             }
             tracing::info!("stopping; requests under way have 10 seconds");
             stop.cancel();
+        }
+    }))
+}
+
+/// Reads the certificate anew at SIGHUP (OPS-08). Without one the signal means what it always does: that the terminal
+/// has gone.
+fn reload_on_signal(reload: Arc<Notify>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.notify_one();
         }
     }))
 }

@@ -138,7 +138,7 @@ impl Authz {
             .and_then(|builder| builder.rp_name("Portcullis").timeout(config.ceremony_timeout).build())
             .map_err(|e| BuildError::Webauthn(format!("{e:?}")))?;
         config.cimd.check().map_err(BuildError::Trust)?;
-        let pages = Pages::new()?.https_issuer(!issuer.is_loopback());
+        let pages = Pages::new()?.https_issuer(issuer.demands_https());
         let cookies = CookieNames::new(&issuer);
         let limits = rate::Limits::new(limits, &clock, &tally);
         let memory = Memory::new(keys.verifier());
@@ -307,6 +307,18 @@ impl Authz {
                 resource: resource.clone(),
             })
         })
+    }
+
+    /// The page for a request in which something broke (HTTP-10).
+    pub fn broken(&self, request: &Request) -> Response {
+        let page = ErrorPage::new(
+            "server_error",
+            &request.id,
+            "Something broke here",
+            "This server made a mistake, and could not do what you asked for.",
+            "Try again. If it happens again, tell whoever runs this server, with the reference below.",
+        );
+        self.page(StatusCode::INTERNAL_SERVER_ERROR, &page)
     }
 
     /// Every scope that exists, in one set.

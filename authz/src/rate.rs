@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,11 +13,11 @@ use serde_json::json;
 use shared::rate::{Buckets, Origin, Quota, Tally, TooMany};
 use shared::{Clock, Digest, Request, UserId};
 
+use crate::Authz;
 use crate::client_auth::Authorization;
 use crate::error::{Code, PageError, no_store};
 use crate::form::Params;
 use crate::pages::ErrorPage;
-use crate::{Authz, LARGEST_BODY};
 
 /// The limits of this side.
 pub(crate) struct Limits {
@@ -198,8 +198,9 @@ async fn by_client(
     next: Next,
 ) -> Response {
     let (parts, body) = asked.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection.into_response(),
     };
     let limits = &authz.limits;
     let subject = subject(request, &parts.headers, &body);

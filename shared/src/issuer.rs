@@ -85,6 +85,12 @@ impl Issuer {
         self.loopback
     }
 
+    /// Whether browsers may be told to use nothing but https for this host (HTTP-04). Not for `localhost`: they would
+    /// apply it to every port, and so to every other program on their own computer, clients' callbacks among them.
+    pub fn demands_https(&self) -> bool {
+        !self.loopback && self.host != "localhost" && !self.host.ends_with(".localhost")
+    }
+
     /// The absolute URL of a path, which starts with `/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.text)
@@ -130,6 +136,15 @@ mod tests {
         ] {
             assert!(matches!(refused(bad), IssuerError::NotAnOrigin(_)), "{bad}");
         }
+    }
+
+    /// HTTP-04: HSTS is for https, and never for a name that other programs on a browser's computer share.
+    #[test]
+    fn localhost_is_never_told_to_be_https_only() {
+        let demands = |text: &str| Issuer::parse(text).unwrap().demands_https();
+        assert!(demands("https://a.example") && demands("https://a.example:8443"));
+        assert!(!demands("http://localhost:1") && !demands("https://localhost:8443"));
+        assert!(!demands("https://gate.localhost"));
     }
 
     #[test]

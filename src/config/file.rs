@@ -19,6 +19,8 @@ use super::signing::Signing;
 use super::{Listen, cimd, front, registration};
 use crate::base;
 use crate::cli::Given;
+use crate::proxies::Proxies;
+use crate::tls;
 
 /// Where the file is looked for if nobody names one.
 const HERE: &str = "portcullis.toml";
@@ -26,9 +28,13 @@ const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
 const LISTEN: &str = "localhost:8080";
 /// The group that every user is in.
 pub const EVERYONE: &str = "everyone";
-const KEYS: [&str; 14] = [
+const KEYS: &[&str] = &[
     "issuer",
     "listen",
+    "tls",
+    "trusted_proxies",
+    "forwarded_header",
+    "allowed_origins",
     "data_dir",
     "docs",
     "device",
@@ -52,6 +58,11 @@ pub struct File {
     pub path: Option<PathBuf>,
     pub issuer: Option<String>,
     pub listen: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub proxies: Proxies,
+    /// Pages that may call the MCP endpoint from a browser.
+    pub allowed_origins: Vec<String>,
     pub data_dir: Option<PathBuf>,
     pub docs: Option<PathBuf>,
     /// The device authorization grant.
@@ -82,6 +93,10 @@ impl Default for File {
             path: None,
             issuer: None,
             listen: None,
+            tls_cert: None,
+            tls_key: None,
+            proxies: Proxies::default(),
+            allowed_origins: Vec::new(),
             data_dir: None,
             docs: None,
             device: false,
@@ -121,6 +136,10 @@ impl File {
             match key.name {
                 "issuer" => file.issuer = Some(issuer(&key)?),
                 "listen" => file.listen = Some(listen(&key)?),
+                "tls" => front::tls(&key, folder, &mut file)?,
+                "trusted_proxies" => file.proxies.networks = front::networks(&key)?,
+                "forwarded_header" => file.proxies.naming = front::naming(&key)?,
+                "allowed_origins" => file.allowed_origins = front::origins(&key)?,
                 "data_dir" => file.data_dir = Some(folder.join(key.text()?)),
                 "docs" => file.docs = Some(folder.join(key.text()?)),
                 "device" => file.device = key.boolean()?,
@@ -133,7 +152,7 @@ impl File {
                 "keys" => file.signing = Signing::read(&key, folder)?,
                 "cimd" => file.cimd = cimd::read(&key, folder)?,
                 "registration" => registration::read(&key, &mut file.registration, &mut file.redirects)?,
-                _ => return Err(key.unknown(&KEYS)),
+                _ => return Err(key.unknown(KEYS)),
             }
         }
         // Scopes first: the others name them.
@@ -159,6 +178,8 @@ impl File {
     pub fn under(mut self, given: &Given) -> Self {
         self.issuer = given.issuer.clone().or(self.issuer);
         self.listen = given.listen.clone().or(self.listen);
+        self.tls_cert = given.tls_cert.clone().or(self.tls_cert);
+        self.tls_key = given.tls_key.clone().or(self.tls_key);
         self.data_dir = given.data.data_dir.clone().or(self.data_dir);
         self.docs = given.docs.clone().or(self.docs);
         self
@@ -167,6 +188,14 @@ impl File {
     /// Where to listen, as it was written.
     pub fn listen_or_default(&self) -> &str {
         self.listen.as_deref().unwrap_or(LISTEN)
+    }
+
+    /// What connections are secured with, if anything.
+    ///
+    /// # Errors
+    /// If a certificate is named without its key, or a key without its certificate.
+    pub fn tls(&self) -> anyhow::Result<Option<tls::Files>> {
+        front::files(self)
     }
 
     /// What the base is built from, on this data directory.

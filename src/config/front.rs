@@ -1,9 +1,81 @@
-//! What the file says about the way in: limits.
+//! What the file says about the way in: TLS, proxies, pages of other origins, limits.
 
-use anyhow::bail;
+use std::path::Path;
+
+use anyhow::{Context, bail};
 use shared::rate::{Limits, Quota};
+use url::Url;
 
+use super::file::File;
 use super::keys::Key;
+use crate::proxies::{Naming, Network};
+use crate::tls;
+
+/// `[tls]`: relative paths start at the file's folder.
+pub(super) fn tls(table: &Key<'_>, folder: &Path, file: &mut File) -> anyhow::Result<()> {
+    for key in table.keys()? {
+        match key.name {
+            "cert" => file.tls_cert = Some(folder.join(key.text()?)),
+            "key" => file.tls_key = Some(folder.join(key.text()?)),
+            _ => return Err(key.unknown(&["cert", "key"])),
+        }
+    }
+    match (&file.tls_cert, &file.tls_key) {
+        (Some(_), Some(_)) => Ok(()),
+        (None, _) => bail!("[tls] at {} has no `cert`; name the certificate", table.at()),
+        (_, None) => bail!("[tls] at {} has no `key`; name the certificate's private key", table.at()),
+    }
+}
+
+/// `trusted_proxies`: addresses and networks.
+pub(super) fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
+    let one = |value: &Key<'_>| {
+        let text = value.text()?;
+        text.parse().with_context(|| format!("`{text}` in `{}` at {}", key.name, value.at()))
+    };
+    key.list()?.iter().map(one).collect()
+}
+
+/// `forwarded_header`: how those proxies name who asks.
+pub(super) fn naming(key: &Key<'_>) -> anyhow::Result<Naming> {
+    let text = key.text()?;
+    let known = [Naming::XForwardedFor, Naming::Forwarded];
+    known.into_iter().find(|naming| naming.as_str().eq_ignore_ascii_case(text)).with_context(|| {
+        format!("`{}` at {} is `{text}`; write \"X-Forwarded-For\" or \"Forwarded\"", key.name, key.at())
+    })
+}
+
+/// `allowed_origins`: pages that may call `/mcp` from a browser. Each one by name (OPS-03).
+pub(super) fn origins(key: &Key<'_>) -> anyhow::Result<Vec<String>> {
+    let one = |value: &Key<'_>| {
+        let text = value.text()?;
+        let exact = Url::parse(text).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+        });
+        if exact {
+            return Ok(text.to_owned());
+        }
+        bail!(
+            "`{text}` in `{}` at {} is no origin; write each one out, like https://inspector.example.internal",
+            key.name,
+            value.at()
+        )
+    };
+    key.list()?.iter().map(one).collect()
+}
+
+/// Certificate and key, if both are named.
+///
+/// # Errors
+/// If only one is.
+pub(super) fn files(file: &File) -> anyhow::Result<Option<tls::Files>> {
+    match (file.tls_cert.clone(), file.tls_key.clone()) {
+        (Some(certificate), Some(key)) => Ok(Some(tls::Files { certificate, key })),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("--tls-cert names a certificate, and nothing names its key; add --tls-key"),
+        (None, Some(_)) => bail!("--tls-key names a key, and nothing names its certificate; add --tls-cert"),
+    }
+}
 
 /// `[rate]`: how many a minute, or "off" (RATE-01).
 pub(super) fn limits(table: &Key<'_>, limits: &mut Limits) -> anyhow::Result<()> {

@@ -134,7 +134,7 @@ fn check_says_what_serve_says() {
         ("isuer = \"https://a.example\"", "unknown key `isuer` at portcullis.toml:1; did you mean `issuer`?"),
         ("issuer = \"http://a.example\"", "portcullis.toml:1: issuer `http://a.example` is http"),
         ("issuer = \"http://localhost:1\"\nlisten = \"localhost:0\"", "names another port"),
-        ("listen = \"0.0.0.0:0\"", "speaks no TLS"),
+        ("listen = \"0.0.0.0:0\"", "nothing speaks TLS"),
         ("data_dir = \"wide\"\nlisten = \"0\"", "wide can be read by others (mode 755); run: chmod 700 wide"),
         ("data_dir = \"portcullis.toml/x\"\nlisten = \"0\"", "cannot use data directory portcullis.toml/x"),
         ("data_dir = \"data\"\ndocs = \"none\"\nlisten = \"0\"", "--docs none: there is no such folder"),

@@ -158,7 +158,7 @@ async fn unticking_forgets_and_time_does_too() {
 async fn another_client_under_the_same_id_is_asked_for_anew() {
     let toml = |uri: &str| {
         format!(
-            "issuer = \"https://auth.example\"\n{RULES}\n[clients.portal]\ntitle = \"Portal\"\npublic = true\nredirect_uris = [\"{WEB}\", \"{uri}\"]\n"
+            "issuer = \"https://auth.example\"\ntrusted_proxies = [\"127.0.0.1\", \"::1\"]\n{RULES}\n[clients.portal]\ntitle = \"Portal\"\npublic = true\nredirect_uris = [\"{WEB}\", \"{uri}\"]\n"
         )
     };
     let app = TestApp::start_configured(&toml("https://portal.example/a")).await;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -23,6 +24,7 @@ pub fn complaint(output: &Output) -> String {
 /// A server in a process of its own. Killed when dropped.
 pub struct Process {
     child: Child,
+    log: Arc<Mutex<Vec<u8>>>,
     pub origin: String,
     pub mcp_url: String,
     pub setup_link: Option<String>,
@@ -45,17 +47,25 @@ impl Process {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        // Logs are read by nobody unless the start failed; the pipe must not fill up.
+        // The pipe must not fill up.
         let mut stderr = child.stderr.take().unwrap();
         let Ok(ready) = serde_json::from_str::<Value>(&ready) else {
             let mut complaint = String::new();
             stderr.read_to_string(&mut complaint).unwrap();
             panic!("the server did not start: {complaint}");
         };
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
+                kept.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
         let text = |name: &str| ready[name].as_str().map(str::to_owned);
         Self {
             child,
+            log,
             origin: text("issuer").unwrap(),
             mcp_url: text("mcp_url").unwrap(),
             setup_link: text("setup_link"),
@@ -67,6 +77,17 @@ impl Process {
         self.origin.trim_start_matches("http://").to_owned()
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8(self.log.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -75,8 +96,7 @@ impl Process {
 
     /// SIGTERM, and the exit code.
     pub fn stop(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap().code()
     }
 }

@@ -3,17 +3,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::Request;
 
@@ -30,8 +28,6 @@ use crate::bearer::{Checked, Refused};
 
 /// Larger bodies are refused (standards §1).
 const LARGEST: usize = 1 << 20;
-/// How long the rest of a request is waited for whose answer is known.
-const PATIENCE: Duration = Duration::from_secs(2);
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `/mcp`, whatever the method.
@@ -50,9 +46,6 @@ pub(crate) async fn gate(State(resource): State<Resource>, request: axum::extrac
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if media::is(response.headers(), CONTENT_TYPE, b"text/event-stream") {
         response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    }
-    if !drained(body).await && parts.version < Version::HTTP_2 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -188,25 +181,6 @@ async fn read(body: &mut Body) -> Result<Bytes, Refusal> {
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refusal::bad_request(INVALID_REQUEST, "The body could not be read.")),
     }
-}
-
-/// Reads a request to its end, which most refusals come before; whether the end was reached. Unread
-/// bytes make hyper cut the connection, and with it the answer, or the request that the client, who was
-/// told nothing, sends next (RFC 9112 §9.6).
-async fn drained(mut body: Body) -> bool {
-    let mut room = LARGEST;
-    if body.size_hint().lower() > room as u64 {
-        return false;
-    }
-    let to_the_end = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
-            let Some(left) = room.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return false };
-            room = left;
-        }
-        true
-    };
-    tokio::time::timeout(PATIENCE, to_the_end).await.unwrap_or(false)
 }
 
 #[cfg(test)]

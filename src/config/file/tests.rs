@@ -115,7 +115,7 @@ fn every_mistake_has_its_line() {
             "unknown key `scopes` at etc/portcullis.toml:2; did you mean `scope`?",
         ),
         // The first in the file, not in the alphabet.
-        ("z = 1\na = 1", "unknown key `z` at etc/portcullis.toml:1; did you mean `docs`?"),
+        ("z = 1\na = 1", "unknown key `z` at etc/portcullis.toml:1; did you mean `tls`?"),
         // Syntax.
         ("a = 1\nissuer", "syntax error at etc/portcullis.toml:2: key with no value, expected `=`"),
         ("listen = \"1\"\nlisten = \"2\"", "syntax error at etc/portcullis.toml:2: duplicate key"),

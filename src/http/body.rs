@@ -1,0 +1,231 @@
+//! Requests' bodies: how fast they must come (HTTP-09), and what becomes of the rest that nobody has read.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+/// How long a client may pause in a body, and how long a body may take; and a second more for so many bytes.
+const SLOW: Duration = Duration::from_secs(30);
+const BYTES_A_SECOND: u64 = 16 * 1024;
+/// How long the rest of a request is waited for whose answer is known, and how much of it is thrown away.
+const PATIENCE: Duration = Duration::from_secs(2);
+const MOST: u64 = 1 << 20;
+
+/// How a request's body ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// With its last byte: another request can follow.
+    Clean,
+    /// Nobody knows: nothing can follow on this connection.
+    Unknown,
+    /// It took too long.
+    Late,
+}
+
+/// What is known of a body once its reader has let go of it.
+enum State {
+    Reading,
+    /// Let go of before its end.
+    Left(Body),
+    Ended(End),
+}
+
+/// A body that must come at a pace, and a handle on what is left of it.
+pub(super) fn paced(body: Body) -> (Paced, Rest) {
+    let state = if body.is_end_stream() { State::Ended(End::Clean) } else { State::Reading };
+    let rest = Rest(Arc::new(Mutex::new(state)));
+    (Paced { body: Some(body), began: Instant::now(), read: 0, late: None, rest: rest.clone() }, rest)
+}
+
+/// A body that must come at a pace.
+pub(super) struct Paced {
+    /// Gone once it has ended.
+    body: Option<Body>,
+    began: Instant,
+    read: u64,
+    late: Option<Pin<Box<Sleep>>>,
+    rest: Rest,
+}
+
+impl Paced {
+    /// Until when there must be more: soon, and in all not later than its size allows.
+    fn deadline(&self) -> Instant {
+        let whole = SLOW + Duration::from_secs(self.read / BYTES_A_SECOND);
+        (Instant::now() + SLOW).min(self.began + whole)
+    }
+
+    fn end(&mut self, end: End) {
+        self.body = None;
+        self.rest.set(State::Ended(end));
+    }
+}
+
+impl HttpBody for Paced {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.late = None;
+                if self.body.as_ref().is_some_and(HttpBody::is_end_stream) {
+                    self.end(End::Clean);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(End::Unknown);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.end(End::Clean);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let deadline = self.deadline();
+                let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                ready!(late.as_mut().poll(cx));
+                self.end(End::Late);
+                Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take()
+            && !body.is_end_stream()
+        {
+            self.rest.set(State::Left(body));
+        }
+    }
+}
+
+/// What is left of a body.
+#[derive(Clone)]
+pub(super) struct Rest(Arc<Mutex<State>>);
+
+impl Rest {
+    /// Reads what is left, which most refusals come before. Unread bytes make hyper cut the connection, and with it the
+    /// answer, or the request that the client, who was told nothing, sends next (RFC 9112 §9.6). Who waits to be asked
+    /// for the body has not sent it.
+    pub(super) async fn end(self, waits_for_us: bool) -> End {
+        let mut body = match self.set(State::Ended(End::Unknown)) {
+            State::Ended(end) => return end,
+            // Somebody holds it still.
+            State::Reading => return End::Unknown,
+            State::Left(body) => body,
+        };
+        if waits_for_us || body.size_hint().lower() > MOST {
+            return End::Unknown;
+        }
+        let mut room = MOST;
+        let to_the_end = async {
+            while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                let Ok(frame) = frame else { return End::Unknown };
+                let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(left) = room.checked_sub(read) else { return End::Unknown };
+                room = left;
+            }
+            End::Clean
+        };
+        tokio::time::timeout(PATIENCE, to_the_end).await.unwrap_or(End::Unknown)
+    }
+
+    fn set(&self, state: State) -> State {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    async fn read(paced: Paced) -> Result<Bytes, axum::Error> {
+        axum::body::to_bytes(Body::new(paced), usize::MAX).await
+    }
+
+    fn pieces(count: usize, size: usize, pause: Duration) -> Body {
+        Body::from_stream(stream::unfold(0, move |n| async move {
+            if n == count {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            Some((Ok::<_, Infallible>(vec![b'x'; size]), n + 1))
+        }))
+    }
+
+    /// HTTP-09: 30 seconds without a byte.
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_a_body() {
+        let (body, rest) = paced(pieces(2, 1, Duration::from_secs(31)));
+        let begun = Instant::now();
+        assert!(read(body).await.is_err());
+        assert_eq!(begun.elapsed(), SLOW);
+        assert_eq!(rest.end(false).await, End::Late);
+    }
+
+    /// HTTP-09: and 30 seconds in all for a small one, however busily it trickles.
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_ends_a_body() {
+        let (body, rest) = paced(pieces(1000, 1, Duration::from_secs(1)));
+        let begun = Instant::now();
+        assert!(read(body).await.is_err());
+        assert_eq!(begun.elapsed(), SLOW);
+        assert_eq!(rest.end(false).await, End::Late);
+    }
+
+    /// A large one over a slow line gets through.
+    #[tokio::test(start_paused = true)]
+    async fn a_large_body_has_its_time() {
+        let (body, rest) = paced(pieces(60, 17 * 1024, Duration::from_secs(1)));
+        assert_eq!(read(body).await.unwrap().len(), 60 * 17 * 1024);
+        assert_eq!(rest.end(false).await, End::Clean);
+    }
+
+    /// HTTP-09; RFC 9112 §9.6: what nobody has read is read to its end, if there is one within reason.
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_is_read() {
+        let left = |body| {
+            let (body, rest) = paced(body);
+            drop(body);
+            rest
+        };
+        assert_eq!(left(Body::empty()).end(false).await, End::Clean);
+        assert_eq!(left(Body::from("x")).end(false).await, End::Clean);
+        assert_eq!(left(pieces(3, 1000, Duration::from_millis(10))).end(false).await, End::Clean);
+        assert_eq!(left(pieces(3, 1000, Duration::from_millis(10))).end(true).await, End::Unknown);
+        assert_eq!(left(pieces(3, 1000, Duration::from_secs(1))).end(false).await, End::Unknown);
+        assert_eq!(left(pieces(1000, 1 << 16, Duration::ZERO)).end(false).await, End::Unknown);
+        assert_eq!(left(Body::from(vec![0; (1 << 20) + 1])).end(false).await, End::Unknown);
+        let (held, rest) = paced(Body::from("x"));
+        assert_eq!(rest.end(false).await, End::Unknown);
+        drop(held);
+    }
+}

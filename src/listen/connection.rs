@@ -1,0 +1,205 @@
+//! One connection, from its handshake to its end: HTTP/1.1 or HTTP/2, whichever was agreed on.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::Door;
+use super::connections::{Asked, Guest};
+use super::heads::{Heads, LARGEST_HEAD, LARGEST_HEADERS, Verdicts};
+use super::wire::{Transport, Wire, refuse_plain};
+
+/// How long a client may take to shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may be idle between requests: longer than most clients keep one, so that it is they who end it.
+const IDLE: Duration = Duration::from_secs(75);
+/// How long a connection that is asked to end may take to, when nothing is asked on it any more.
+const LEAVING: Duration = Duration::from_secs(2);
+/// The first byte of a TLS connection: a handshake record (RFC 8446 §5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, guest: &Guest) {
+    Transport::prepare(&socket);
+    let served = async {
+        let Some(transport) = secured(door, socket, peer).await else { return };
+        let is_http2 = matches!(&transport, Transport::Tls(stream)
+            if stream.ssl().selected_alpn_protocol() == Some(b"h2".as_slice()));
+        let wire = Wire::new(transport);
+        if is_http2 {
+            http2(door, wire, peer, guest).await;
+        } else {
+            http1(door, wire, peer, guest).await;
+        }
+    };
+    // Whoever is asked to leave does nothing just now, so nothing is lost by going at once.
+    tokio::select! {
+        () = served => {}
+        () = guest.leave.cancelled() => {}
+    }
+}
+
+/// Shakes hands, if there is TLS. `None` if nothing came of it.
+async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Transport> {
+    let Some(tls) = &door.entrance.tls else { return Some(Transport::Plain(socket)) };
+    let handshake = async {
+        let mut first = [0];
+        if socket.peek(&mut first).await.is_ok_and(|read| read == 1) && first[0] != HANDSHAKE_RECORD {
+            refuse_plain(socket, peer).await;
+            return None;
+        }
+        match tls.accept(socket).await {
+            Ok(stream) => Some(Transport::Tls(stream)),
+            Err(error) => {
+                tracing::debug!(tls.error = %error, http.peer = %peer, "a handshake failed");
+                None
+            }
+        }
+    };
+    tokio::select! {
+        // Nothing was asked, so nothing is owed when the server stops.
+        () = door.stop.cancelled() => None,
+        shaken = tokio::time::timeout(HANDSHAKE, handshake) => shaken.ok().flatten(),
+    }
+}
+
+async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
+    let (heads, verdicts) = Heads::new(wire);
+    let service = service(door, peer, guest, Some(verdicts));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The time of heads is kept by the reader before it.
+        .header_read_timeout(None)
+        .max_buf_size(LARGEST_HEAD + 8 * 1024)
+        .serve_connection(TokioIo::new(heads), TowerToHyperService::new(service));
+    let mut stopping = pin!(ending(door, guest));
+    let mut is_stopping = false;
+    loop {
+        let ended = tokio::select! {
+            ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
+            () = stopping.as_mut(), if !is_stopping => None,
+        };
+        match ended {
+            Some(Ok(())) => break,
+            Some(Err(error)) => {
+                tracing::debug!(http.error = %error, http.peer = %peer, "a connection ended early");
+                break;
+            }
+            None => {
+                is_stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    }
+    connection.into_parts().io.into_inner().into_inner().close().await;
+}
+
+/// HTTP/2, with what keeps one client from asking for everything at once. A stream that is reset before it was looked at
+/// counts (hyper ends the connection at 20 of them), and so do headers that go on for ever.
+async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
+    let service = service(door, peer, guest, None);
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        // Each field counts 32 bytes more than it holds (RFC 9113 §6.5.2).
+        .max_header_list_size(u32::try_from(LARGEST_HEADERS + 8 * 1024 + 32 * 100).unwrap_or(u32::MAX))
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending(door, guest) => {
+            connection.as_mut().graceful_shutdown();
+            // Requests under way are waited for; a client that just stays is not.
+            let left = async {
+                tokio::time::sleep(LEAVING).await;
+                guest.activity.idle_for(LEAVING).await;
+            };
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = left => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(http.error = %error, http.peer = %peer, "a connection ended early");
+    }
+}
+
+/// Waits until the server stops, or the connection has been idle for too long.
+async fn ending(door: &Door, guest: &Guest) {
+    tokio::select! {
+        () = door.stop.cancelled() => {}
+        () = guest.activity.idle_for(IDLE) => {}
+    }
+}
+
+/// The application, told who asks, and what was found of the head that the request came in.
+fn service(
+    door: &Door,
+    peer: SocketAddr,
+    guest: &Guest,
+    verdicts: Option<Verdicts>,
+) -> impl tower::Service<
+    hyper::Request<Incoming>,
+    Response = Response<Answer>,
+    Error = std::convert::Infallible,
+    Future: Send + Unpin + 'static,
+> + Clone
++ Send
++ 'static {
+    let (app, activity) = (door.app.clone(), guest.activity.clone());
+    tower::service_fn(move |request: hyper::Request<Incoming>| {
+        let asked = activity.request();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(Err(bad)) = verdicts.as_ref().map(Verdicts::next) {
+            request.extensions_mut().insert(bad);
+        }
+        let answered = app.clone().oneshot(request);
+        Box::pin(
+            async move { answered.await.map(|response| response.map(|body| Answer { body, _asked: asked })) },
+        )
+    })
+}
+
+/// An answer's body. The request lasts until it is sent.
+pub(super) struct Answer {
+    body: Body,
+    _asked: Asked,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,163 @@
+//! One head: whether it is complete, whether it is plain, and how long the body is that follows (RFC 9112 §6.3).
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+
+use super::BadHead;
+
+/// The longest request target (standards §1).
+pub(crate) const LONGEST_TARGET: usize = 8 * 1024;
+/// The most that a request's headers may hold together, and how many they may be.
+pub(crate) const MOST_HEADERS: usize = 100;
+pub(crate) const LARGEST_HEADERS: usize = 16 * 1024;
+/// The most that a head may hold: target and headers, with room for the method and the version.
+pub(crate) const LARGEST_HEAD: usize = LONGEST_TARGET + LARGEST_HEADERS + 64;
+
+/// What a buffer begins with.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    Nothing,
+    Incomplete,
+    Head { length: usize, body: Body },
+}
+
+/// How the end of a body is found.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Body {
+    Length(u64),
+    Chunked,
+}
+
+/// How far a head has been looked through, so that no byte is looked at again when the next one comes.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// The empty line before the head, if there is one (RFC 9112 §2.2: some send it after a body).
+    empty: usize,
+    at: usize,
+    /// Where the line begins that `at` is in.
+    line: usize,
+    /// Where the first line ends.
+    first: Option<usize>,
+}
+
+impl Scan {
+    /// Looks for a head at the beginning of what was read. To be asked again with more behind the same bytes.
+    pub(super) fn find(&mut self, held: &[u8]) -> Result<Found, BadHead> {
+        if self.at == 0 && held.starts_with(b"\r\n") {
+            *self = Self { empty: 2, at: 2, line: 2, first: None };
+        }
+        let end = self.end(held)?;
+        let so_far = end.unwrap_or(held.len());
+        self.check_size(&held[..so_far])?;
+        match end {
+            Some(end) => Ok(Found::Head { length: end, body: read(&held[self.empty..end])? }),
+            None if held.len() == self.empty => Ok(Found::Nothing),
+            None => Ok(Found::Incomplete),
+        }
+    }
+
+    /// Where the head ends. Lines end in CR LF: a bare LF or CR is what some take for a line's end and others do not.
+    fn end(&mut self, held: &[u8]) -> Result<Option<usize>, BadHead> {
+        while let Some(byte) = held.get(self.at) {
+            let after_return = self.at > self.line && held[self.at - 1] == b'\r';
+            if (*byte == b'\n') != after_return {
+                return Err(MALFORMED);
+            }
+            self.at += 1;
+            if *byte == b'\n' {
+                if self.at == self.line + 2 {
+                    return Ok(Some(self.at));
+                }
+                self.line = self.at;
+                self.first.get_or_insert(self.at);
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_size(&self, lines: &[u8]) -> Result<(), BadHead> {
+        let first = self.first.unwrap_or(lines.len());
+        if first - self.empty > LONGEST_TARGET {
+            let target = lines[self.empty..first].split(|b| *b == b' ').nth(1).unwrap_or_default();
+            if target.len() > LONGEST_TARGET {
+                return Err(BadHead::new(
+                    StatusCode::URI_TOO_LONG,
+                    "the request target is longer than 8 KiB",
+                ));
+            }
+            if first - self.empty > LONGEST_TARGET + 64 {
+                return Err(MALFORMED);
+            }
+        }
+        if lines.len() - first > LARGEST_HEADERS { Err(HEADERS_TOO_LARGE) } else { Ok(()) }
+    }
+}
+
+const MALFORMED: BadHead = BadHead::MALFORMED;
+const HEADERS_TOO_LARGE: BadHead = BadHead::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "the headers are larger than 16 KiB, or more than 100",
+);
+
+/// How a complete head says that its body ends. It parses with hyper's own parser, so that what is let pass here is not
+/// refused there.
+fn read(lines: &[u8]) -> Result<Body, BadHead> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(lines) {
+        Ok(httparse::Status::Complete(length)) if length == lines.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(HEADERS_TOO_LARGE),
+        _ => return Err(MALFORMED),
+    }
+    let method = request.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+    let target = request.path.and_then(|path| path.parse::<Uri>().ok());
+    let (Some(_), Some(_), Some(version)) = (method, target, request.version) else { return Err(MALFORMED) };
+    let mut framing = Framing::default();
+    for field in request.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
+        HeaderValue::from_bytes(field.value).map_err(|_| MALFORMED)?;
+        if name == header::CONTENT_LENGTH {
+            framing.length(field.value)?;
+        } else if name == header::TRANSFER_ENCODING {
+            framing.encoding(field.value, version)?;
+        }
+    }
+    framing.body()
+}
+
+/// What the headers say about the body, each of them once at most.
+#[derive(Default)]
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Framing {
+    fn length(&mut self, value: &[u8]) -> Result<(), BadHead> {
+        const BAD: BadHead =
+            BadHead::new(StatusCode::BAD_REQUEST, "Content-Length is no number, or there are two");
+        // Digits and nothing else: no sign, no list, not even of equal ones.
+        let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        let length = digits.and_then(|digits| digits.parse().ok()).ok_or(BAD)?;
+        if self.length.replace(length).is_some() { Err(BAD) } else { Ok(()) }
+    }
+
+    fn encoding(&mut self, value: &[u8], version: u8) -> Result<(), BadHead> {
+        if !value.eq_ignore_ascii_case(b"chunked") || self.chunked || version == 0 {
+            let words = "the only Transfer-Encoding is chunked, once, in HTTP/1.1";
+            return Err(BadHead::new(StatusCode::BAD_REQUEST, words));
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn body(&self) -> Result<Body, BadHead> {
+        match (self.length, self.chunked) {
+            (Some(_), true) => Err(BadHead::new(
+                StatusCode::BAD_REQUEST,
+                "Content-Length and Transfer-Encoding do not go together",
+            )),
+            (None, true) => Ok(Body::Chunked),
+            (length, false) => Ok(Body::Length(length.unwrap_or(0))),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What bytes travel on: a socket, with TLS around it or without. A peer that takes nothing is not waited for, and the
+//! end is such that what was sent last arrives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_openssl::SslStream;
+
+/// How long a peer may take nothing of what there is for it.
+const STALLED: Duration = Duration::from_secs(30);
+/// How long a peer is listened to after its last answer, and how much of what it says is thrown away.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 4 << 20;
+/// After how long the system gives up on a peer that acknowledges nothing: one that lost its power says no goodbye.
+const UNACKNOWLEDGED: u32 = 60_000;
+
+/// What is below.
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(SslStream<TcpStream>),
+}
+
+impl Transport {
+    /// A socket as it was accepted.
+    pub(super) fn prepare(socket: &TcpStream) {
+        // It decides between 344 and 6,568 streamed answers a second.
+        let _ = socket.set_nodelay(true);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, UNACKNOWLEDGED);
+    }
+
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_mut(),
+        }
+    }
+}
+
+/// A transport with patience.
+pub(super) struct Wire {
+    transport: Transport,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport, stalled: None }
+    }
+
+    /// Says goodbye. Closing a socket that holds unread bytes resets it, and a reset takes from the peer what it has not
+    /// read yet, the answer most of all; so what still comes is read and thrown away (RFC 9112 §9.6).
+    pub(super) async fn close(mut self) {
+        let goodbye = async {
+            self.shutdown().await?;
+            let mut rest = self.transport.socket().take(LINGER_BYTES);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+
+    /// Passes on what came of writing, unless it has been pending for too long.
+    fn patiently<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        self.patiently(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        };
+        self.patiently(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self.transport, Transport::Plain(_))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        self.patiently(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = match &mut self.transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        };
+        self.patiently(cx, shut)
+    }
+}
+
+/// Tells somebody who speaks plain HTTP to a port that speaks TLS (HTTP-01). Nothing is redirected: what they sent was
+/// sent for everybody to read, and a redirect would teach them to do it again.
+pub(super) async fn refuse_plain(socket: TcpStream, peer: SocketAddr) {
+    const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 84\r\n\
+        cache-control: no-store\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
+        cross-origin-resource-policy: same-origin\r\nconnection: close\r\n\r\n\
+        {\"error\":\"tls_required\",\"error_description\":\"this port speaks https and only https\"}";
+    tracing::debug!(http.peer = %peer, "plain HTTP on a port that speaks TLS was refused");
+    let mut wire = Wire::new(Transport::Plain(socket));
+    let _ = tokio::time::timeout(LINGER, wire.write_all(ANSWER.as_bytes())).await;
+    wire.close().await;
+}

@@ -1,0 +1,213 @@
+//! Proxies that are trusted to say for whom they ask (HTTP-01, HTTP-02). Everybody else's word on it is noise.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, header};
+use shared::rate::Origin;
+
+/// How far back a chain of proxies is followed.
+const MOST_HOPS: usize = 32;
+/// How often the same peer is complained about.
+const COMPLAINT: Duration = Duration::from_mins(1);
+/// How many peers are remembered for it.
+const MOST_PEERS: usize = 1024;
+/// What proxies say about those for whom they ask. Of all this only the address ever counts, and only from one of these.
+static SAID_BY_PROXIES: [HeaderName; 6] = [
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Addresses with a common beginning, such as `10.0.0.0/8`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// A text is no network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotANetwork {
+    #[error("it is no network; write it like 10.0.0.0/8, fd00::/8 or 10.1.2.3")]
+    Syntax,
+    #[error("there are bits set after its prefix; write {0}")]
+    HostBits(Network),
+}
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| NotANetwork::Syntax)?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|prefix| *prefix <= longest).ok_or(NotANetwork::Syntax)?
+            }
+            Some(_) => return Err(NotANetwork::Syntax),
+            None => longest,
+        };
+        let network = Self { address: masked(address, prefix), prefix };
+        // Somebody who writes 10.1.2.3/8 may have meant 10.1.2.3/32: a mistake here trusts millions.
+        if network.address == address { Ok(network) } else { Err(NotANetwork::HostBits(network)) }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Network {
+    fn contains(self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
+    }
+}
+
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
+/// The header in which the proxies name those for whom they ask. One of the two, never both: a proxy that writes the one
+/// hands on whatever a stranger has put into the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Naming {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+impl Naming {
+    /// The header's name as it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "X-Forwarded-For",
+            Self::Forwarded => "Forwarded",
+        }
+    }
+}
+
+/// The proxies that are trusted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Proxies {
+    pub networks: Vec<Network>,
+    pub naming: Naming,
+}
+
+impl Proxies {
+    /// Whether this peer is one of them.
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.networks.iter().any(|network| network.contains(peer))
+    }
+
+    /// Who asks: the right-most hop that is not one of them (RATE-01).
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut nearest = peer.to_canonical();
+        let hops = match self.naming {
+            Naming::XForwardedFor => listed(headers),
+            Naming::Forwarded => forwarded(headers),
+        };
+        for hop in hops.into_iter().rev().take(MOST_HOPS) {
+            if !self.trust(nearest) {
+                break;
+            }
+            // Beyond something that is no address, nothing is known: the last one that is counts.
+            let Some(hop) = hop else { break };
+            nearest = hop.to_canonical();
+        }
+        nearest
+    }
+}
+
+/// `X-Forwarded-For`: addresses, the nearest last.
+fn listed(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let values = headers.get_all(X_FORWARDED_FOR).iter();
+    values.flat_map(|value| value.as_bytes().split(|b| *b == b',')).map(|hop| node(text(hop)?)).collect()
+}
+
+/// `Forwarded` (RFC 7239 §4): elements of `name=value` pairs, of which `for` is wanted.
+fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let values = headers.get_all(header::FORWARDED).iter();
+    // No address that we could read has a comma or a semicolon in quotes, and what has breaks the chain there.
+    let elements = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    elements
+        .map(|element| {
+            let mut wanted = element.split(|b| *b == b';').filter_map(|pair| {
+                let (name, value) = text(pair)?.split_once('=')?;
+                name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
+            });
+            let value = wanted.next()?;
+            let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            wanted.next().is_none().then(|| node(unquoted.unwrap_or(value)))?
+        })
+        .collect()
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().map(str::trim)
+}
+
+/// An address, with or without brackets and port.
+fn node(text: &str) -> Option<IpAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = bracketed.unwrap_or(text).parse().ok();
+    address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
+/// Peers that said something only a proxy may say, and when that was last remarked upon.
+#[derive(Default)]
+pub(crate) struct Complaints(Mutex<HashMap<Origin, Instant>>);
+
+impl Complaints {
+    /// Warns about a peer that forwards requests without being declared: either the configuration lacks it, or somebody
+    /// tries to look like somebody else.
+    pub(crate) fn about(&self, peer: IpAddr, headers: &HeaderMap) {
+        let Some(said) = SAID_BY_PROXIES.iter().find(|name| headers.contains_key(*name)) else { return };
+        if self.is_new(peer, Instant::now()) {
+            tracing::warn!(
+                http.peer = %peer.to_canonical(),
+                http.header = %said,
+                "a peer that is no trusted proxy sends what only a proxy may say; it is ignored. If it is a proxy, name it in trusted_proxies"
+            );
+        }
+    }
+
+    fn is_new(&self, peer: IpAddr, now: Instant) -> bool {
+        let mut complained = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = |at: &Instant| now.duration_since(*at) < COMPLAINT;
+        if complained.get(&Origin::of(peer)).is_some_and(recent) {
+            return false;
+        }
+        if complained.len() >= MOST_PEERS {
+            complained.retain(|_, at| recent(at));
+        }
+        // If that many complained within a minute, one more line would tell nothing new.
+        complained.len() < MOST_PEERS
+            && complained.insert(Origin::of(peer), now).is_none_or(|at| !recent(&at))
+    }
+}
+
+#[cfg(test)]
+mod tests;
