@@ -103,6 +103,21 @@ async fn a_verified_client_is_asked_for_once() {
     assert_eq!(app.events().iter().filter(|(event, _)| event == "consent.granted").count(), 1);
 }
 
+/// CONSENT-07, REVOKE-07: what was taken back is not given again without a question, whoever took it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_back_is_asked_for_again() {
+    let app = TestApp::start_https(RULES).await;
+    app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let portal = added(&app, "Portal", WEB, &["--secret"]);
+    let plain = url(&app, &portal, "docs.read", None);
+    allow(&mut ines, &app, &portal, "docs.read", &["docs.read"]).await;
+    assert_eq!(outcome(&mut ines, &app, &plain).await, "code");
+    let grants = app.console(&["grant", "list", "--user", "ines"]);
+    app.console(&["grant", "revoke", grants["grants"][0]["id"].as_str().unwrap()]);
+    assert_eq!(outcome(&mut ines, &app, &plain).await, "question");
+}
+
 /// CONSENT-04: known, unverified and loopback clients are asked for every time, unless a key proves who redeems.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_answers_on_this_computer_is_asked_for_each_time() {

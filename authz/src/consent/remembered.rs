@@ -5,13 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::db::Conn;
-use shared::{ClientId, Digest, Fault, RedirectUri, Request, Scope, Timestamp, Tx, UserId};
+use shared::{Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
 use super::{Question, SignIn};
-use crate::Authz;
 use crate::store::clients::{AuthMethod, Client, Trust};
 use crate::store::consents::{self, Consent};
-use crate::store::grants::{self, Reason};
 
 /// How long a consent is remembered.
 const REMEMBERED: Duration = Duration::from_hours(180 * 24);
@@ -95,35 +93,4 @@ pub(super) fn remember(tx: &Tx<'_>, question: &Question, allowed: &Scope) -> Res
             .request(&question.request)
             .detail("remembered", consent.scope.to_string()),
     )
-}
-
-/// Withdraws all that a user allowed a client: it is asked for again, and every grant ends before this is answered
-/// (CONSENT-07, REFRESH-08). Answers with how many grants ended.
-///
-/// # Errors
-/// The database's fault.
-#[allow(dead_code, reason = "the account page is what calls it")]
-pub(crate) fn withdraw(
-    authz: &Authz,
-    tx: &Tx<'_>,
-    user: &UserId,
-    client: &ClientId,
-    request: &Request,
-) -> Result<usize, Fault> {
-    let forgotten = consents::forget(tx, user, client)?;
-    let ended = grants::revoke_all_between(tx, user, client, Reason::ConsentWithdrawn)?;
-    for grant in &ended {
-        authz.status.kill_grant(tx, grant);
-    }
-    let forgotten = forgotten.iter().fold(Scope::empty(), |all, (_, scope)| all.union(scope));
-    audit::append(
-        tx,
-        Event::allowed(Name::ConsentWithdrawn)
-            .by_user(user)
-            .client(client)
-            .scope(&forgotten)
-            .request(request)
-            .detail("grants_ended", ended.len()),
-    )?;
-    Ok(ended.len())
 }

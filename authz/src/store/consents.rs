@@ -42,16 +42,3 @@ pub(crate) fn put(
     )?;
     Ok(())
 }
-
-/// Forgets what a user allowed a client, everywhere; what it was.
-pub(crate) fn forget(
-    tx: &Tx<'_>,
-    user: &UserId,
-    client: &ClientId,
-) -> Result<Vec<(ResourceUri, Scope)>, Fault> {
-    tx.query(
-        "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 RETURNING resource, scope",
-        params![user, client],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
-}

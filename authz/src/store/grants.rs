@@ -37,8 +37,6 @@ pub(crate) enum Reason {
     ClientChanged,
     /// It was made in a time that is yet to come.
     ClockSetBack,
-    /// The user took back what they had allowed.
-    ConsentWithdrawn,
 }
 
 impl Reason {
@@ -55,7 +53,6 @@ impl Reason {
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",
             Self::ClockSetBack => "clock_set_back",
-            Self::ConsentWithdrawn => "consent_withdrawn",
         }
     }
 }
@@ -96,8 +93,14 @@ pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault
     )
 }
 
-/// Ends a grant; false if it had ended before. Whoever calls it publishes it to the token status.
+/// Ends a grant, and forgets the consent behind it: what was taken back is not given again without a question
+/// (CONSENT-07). False if it had ended before. Whoever calls it publishes it to the token status.
 pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, Fault> {
+    tx.execute(
+        "DELETE FROM consent WHERE (user_id, client_id, resource) IN
+         (SELECT user_id, client_id, resource FROM access_grant WHERE id = ?1)",
+        params![id],
+    )?;
     let changed = tx.execute(
         "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE id = ?1 AND revoked_at IS NULL",
         params![id, tx.now(), reason.as_str()],
@@ -105,8 +108,10 @@ pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, 
     Ok(changed == 1)
 }
 
-/// Ends every grant of a user; the ones that had not ended before. Whoever calls it publishes them.
+/// Ends every grant of a user, and forgets every consent of theirs; the grants that had not ended before. Whoever calls
+/// it publishes them.
 pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<Vec<GrantId>, Fault> {
+    tx.execute("DELETE FROM consent WHERE user_id = ?1", params![user])?;
     tx.query(
         "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE user_id = ?1 AND revoked_at IS NULL RETURNING id",
         params![user, tx.now(), reason.as_str()],
@@ -122,21 +127,6 @@ pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize
         |row| row.get::<u32>(0),
     )?;
     Ok(count.unwrap_or(0) as usize)
-}
-
-/// Ends every grant of a user to a client; the ones that had not ended before. Whoever calls it publishes them.
-pub(crate) fn revoke_all_between(
-    tx: &Tx<'_>,
-    user: &UserId,
-    client: &ClientId,
-    reason: Reason,
-) -> Result<Vec<GrantId>, Fault> {
-    tx.query(
-        "UPDATE access_grant SET revoked_at = ?3, revoked_because = ?4
-         WHERE user_id = ?1 AND client_id = ?2 AND revoked_at IS NULL RETURNING id",
-        params![user, client, tx.now(), reason.as_str()],
-        |row| row.get(0),
-    )
 }
 
 /// Ends every grant of a client, those that it holds in its own name too; the ones that had not ended before.
