@@ -42,10 +42,11 @@ pub struct Rotate {
 #[derive(Args, Debug)]
 pub struct Remove {
     /// The key's name, as `key list` shows it.
-    #[arg(long, value_name = "KID")]
+    // A name is base64url, so that it may begin with a hyphen.
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     pub kid: String,
     /// Why, for the audit log.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub reason: String,
     /// Do not ask.
     #[arg(short, long)]
@@ -68,4 +69,22 @@ pub struct Reseal {
     pub yes: bool,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Args, Command};
+
+    /// KEYS-04: one key in 64 has a name that begins with a hyphen.
+    #[test]
+    fn a_name_may_begin_with_a_hyphen() {
+        let words = ["portcullis", "key", "remove", "--kid", "-FfKn9", "--reason", "-", "--yes"];
+        let Command::Key(Key::Remove(remove)) = Args::try_parse_from(words).unwrap().command else {
+            panic!("it is another command")
+        };
+        assert_eq!((remove.kid.as_str(), remove.reason.as_str(), remove.yes), ("-FfKn9", "-", true));
+    }
 }
