@@ -10,10 +10,9 @@ use portcullis::base;
 use portcullis::config::{File, Listen};
 use portcullis::proxies::Proxies;
 use portcullis::serve::{Options, Server};
-use reqwest::header::{HeaderMap, HeaderValue, LOCATION, ORIGIN, SET_COOKIE};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-
 use sha2::{Digest, Sha256};
 use shared::clock::{Clock, Timestamp};
 use shared::db::ReadOnly;
@@ -22,15 +21,14 @@ use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use webauthn_authenticator_rs::AuthenticatorBackendHashedClientData;
-use webauthn_authenticator_rs::softpasskey::SoftPasskey;
-use webauthn_rs_proto::{
-    AllowCredentials, CreationChallengeResponse, PublicKeyCredential, RegisterPublicKeyCredential,
-    RequestChallengeResponse,
-};
 
 use crate::certificates::{Authority, HOST, unused_port};
 use crate::process::{Process, complaint, portcullis};
+
+#[path = "harness/browser.rs"] // benches take this file by its path, and a path below it is meant from here
+mod browser;
+
+pub use browser::*;
 
 /// A verifier that is right for [`Client::authorize_url`].
 pub const VERIFIER: &str = "correct-horse-battery-staple-0123456789-abcdefg";
@@ -438,253 +436,6 @@ pub async fn error_of(response: Response) -> (StatusCode, String) {
     let status = response.status();
     let body: Value = response.json().await.unwrap();
     (status, body["error"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned())
-}
-
-/// Somebody's browser, with the passkey they carry. It keeps cookies by hand, so that attacks on them
-/// can be written down.
-pub struct Browser {
-    pub cookies: BTreeMap<String, String>,
-    passkey: SoftPasskey,
-    credential: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Browser {
-    pub fn new() -> Self {
-        Self { cookies: BTreeMap::new(), passkey: SoftPasskey::new(true), credential: None }
-    }
-
-    /// Sends a request with the cookies, and keeps those that come back.
-    pub async fn send(&mut self, request: RequestBuilder) -> Response {
-        let cookies: Vec<String> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
-        let response = request.send().await.unwrap();
-        for cookie in response.headers().get_all(SET_COOKIE) {
-            let cookie = cookie.to_str().unwrap();
-            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
-            if cookie.contains("Max-Age=0") {
-                self.cookies.remove(name);
-            } else {
-                self.cookies.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        response
-    }
-
-    pub async fn get(&mut self, app: &TestApp, url: &str) -> Response {
-        self.send(app.http.get(app.reach(url))).await
-    }
-
-    /// Posts JSON as one of our own pages does.
-    pub async fn post_json(&mut self, app: &TestApp, path: &str, body: &Value) -> Response {
-        let request = app.http.request(Method::POST, app.url(path)).header(ORIGIN, &app.origin).json(body);
-        self.send(request).await
-    }
-
-    /// Posts a form as one of our own pages does.
-    pub async fn post_form(&mut self, app: &TestApp, path: &str, form: &[(&str, &str)]) -> Response {
-        let request = app.http.post(app.url(path)).header(ORIGIN, &app.origin).form(form);
-        self.send(request).await
-    }
-
-    /// Opens a setup link and creates a passkey.
-    pub async fn set_up(&mut self, app: &TestApp, link: &str, name: &str) -> Response {
-        let (page, token) = link.split_once('#').unwrap();
-        assert_eq!(self.get(app, page).await.status(), 200);
-        let started = self.post_json(app, "/setup/start", &json!({"token": token, "name": name})).await;
-        if started.status() != 200 {
-            return started;
-        }
-        let started: Value = started.json().await.unwrap();
-        let response = self.create(app, started["options"].clone());
-        self.post_json(app, "/setup/finish", &json!({"ceremony": started["ceremony"], "response": response}))
-            .await
-    }
-
-    /// Opens an enrolment link and creates a passkey.
-    pub async fn follow_link(&mut self, app: &TestApp, link: &str) -> Response {
-        let (page, token) = link.split_once('#').unwrap();
-        assert_eq!(self.get(app, page).await.status(), 200);
-        let started = self.post_json(app, "/enrol/start", &json!({"token": token})).await;
-        if started.status() != 200 {
-            return started;
-        }
-        let started: Value = started.json().await.unwrap();
-        let response = self.create(app, started["options"].clone());
-        self.post_json(app, "/enrol/finish", &json!({"ceremony": started["ceremony"], "response": response}))
-            .await
-    }
-
-    /// Makes a passkey for these creation options.
-    pub fn create(&mut self, app: &TestApp, options: Value) -> RegisterPublicKeyCredential {
-        let options: CreationChallengeResponse = serde_json::from_value(options).unwrap();
-        let handle = options.public_key.user.id.clone();
-        let client_data = client_data("webauthn.create", &options.public_key.challenge, &app.origin);
-        let hash = Sha256::digest(&client_data).to_vec();
-        let mut response = self.passkey.perform_register(hash, options.public_key, 60_000).unwrap();
-        response.response.client_data_json = client_data;
-        self.credential = Some((response.raw_id.clone(), handle));
-        response
-    }
-
-    /// Answers these request options with the passkey.
-    pub fn assert(&mut self, app: &TestApp, options: Value) -> PublicKeyCredential {
-        let (credential, handle) = self.credential.clone().expect("this person has a passkey");
-        let mut options: RequestChallengeResponse = serde_json::from_value(options).unwrap();
-        // The soft passkey cannot search for what it holds, and knows no handles: a real one does both.
-        options.public_key.allow_credentials =
-            vec![AllowCredentials { type_: "public-key".to_owned(), id: credential, transports: None }];
-        let client_data = client_data("webauthn.get", &options.public_key.challenge, &app.origin);
-        let hash = Sha256::digest(&client_data).to_vec();
-        let mut response = self.passkey.perform_auth(hash, options.public_key, 60_000).unwrap();
-        response.response.client_data_json = client_data;
-        response.response.user_handle = Some(handle);
-        response
-    }
-
-    /// Signs in; for a transaction if there is one.
-    pub async fn sign_in(&mut self, app: &TestApp, transaction: Option<&str>) -> Response {
-        let started = self.post_json(app, "/login/start", &json!({"transaction": transaction})).await;
-        assert_eq!(started.status(), 200);
-        let started: Value = started.json().await.unwrap();
-        let response = self.assert(app, started["options"].clone());
-        self.post_json(app, "/login/finish", &json!({"ceremony": started["ceremony"], "response": response}))
-            .await
-    }
-
-    /// Opens an authorization URL and signs in there: what comes next, and where it is.
-    pub async fn after_sign_in(&mut self, app: &TestApp, url: &str) -> (String, Response) {
-        let page = self.get(app, url).await;
-        assert_eq!(page.status(), 200);
-        let html = page.text().await.unwrap();
-        let Some(transaction) = attribute(&html, "data-transaction") else {
-            // Off loopback a session from before counts.
-            return (url.to_owned(), self.get(app, url).await);
-        };
-        let signed_in = self.sign_in(app, Some(&transaction)).await;
-        assert_eq!(signed_in.status(), 200);
-        let location: Value = signed_in.json().await.unwrap();
-        let url = app.url(location["location"].as_str().unwrap());
-        let next = self.get(app, &url).await;
-        (url, next)
-    }
-
-    /// Opens an authorization URL and signs in there: the consent page.
-    pub async fn consent_page(&mut self, app: &TestApp, url: &str) -> ConsentPage {
-        let (url, page) = self.after_sign_in(app, url).await;
-        assert_eq!(page.status(), 200);
-        ConsentPage::of(url, page.text().await.unwrap())
-    }
-
-    /// Signs in, allows everything asked, if it is asked, and answers with the code.
-    pub async fn authorize(&mut self, app: &TestApp, client: &Client) -> String {
-        let (url, page) = self.after_sign_in(app, &client.authorize_url(app)).await;
-        let answer = if page.status().is_redirection() {
-            page // allowed before
-        } else {
-            let page = ConsentPage::of(url, page.text().await.unwrap());
-            self.decide(app, &page, "approve").await
-        };
-        redirect_parameter(&answer, "code").expect("an approval redirects with a code")
-    }
-
-    /// Starts the use of a passkey that high-risk scopes take.
-    pub async fn start_confirmation(
-        &mut self,
-        app: &TestApp,
-        page: &ConsentPage,
-        scopes: &[&str],
-    ) -> Response {
-        let start = json!({"transaction": page.transaction, "csrf": page.csrf, "scopes": scopes});
-        self.post_json(app, "/consent/confirm", &start).await
-    }
-
-    /// Uses the passkey for allowing these scopes: the two fields that the form then has besides its own.
-    pub async fn confirm(&mut self, app: &TestApp, page: &ConsentPage, scopes: &[&str]) -> [String; 2] {
-        let started = self.start_confirmation(app, page, scopes).await;
-        assert_eq!(started.status(), 200);
-        let started: Value = started.json().await.unwrap();
-        let assertion = self.assert(app, started["options"].clone());
-        [started["ceremony"].as_str().unwrap().to_owned(), serde_json::to_string(&assertion).unwrap()]
-    }
-
-    /// Allows these scopes, with the two fields of a confirmation if there is one.
-    pub async fn allow(
-        &mut self,
-        app: &TestApp,
-        page: &ConsentPage,
-        scopes: &[&str],
-        confirmed: Option<&[String; 2]>,
-    ) -> Response {
-        let mut form =
-            vec![("transaction", page.transaction.as_str()), ("csrf", &page.csrf), ("decision", "approve")];
-        form.extend(scopes.iter().map(|scope| ("scope", *scope)));
-        if let Some([ceremony, assertion]) = confirmed {
-            form.extend([("ceremony", ceremony.as_str()), ("assertion", assertion.as_str())]);
-        }
-        self.post_form(app, "/consent", &form).await
-    }
-
-    /// Presses a button of the consent page, every scope ticked.
-    pub async fn decide(&mut self, app: &TestApp, page: &ConsentPage, decision: &str) -> Response {
-        let mut form =
-            vec![("transaction", page.transaction.as_str()), ("csrf", &page.csrf), ("decision", decision)];
-        form.extend(page.scopes.iter().map(|scope| ("scope", scope.as_str())));
-        self.post_form(app, "/consent", &form).await
-    }
-}
-
-/// What a browser says about a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin in a way
-/// that no browser does.
-fn client_data(kind: &str, challenge: &[u8], origin: &str) -> Vec<u8> {
-    let challenge = BASE64URL_NOPAD.encode(challenge);
-    json!({"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": false})
-        .to_string()
-        .into_bytes()
-}
-
-/// What the consent page's form holds.
-#[derive(Clone, Debug)]
-pub struct ConsentPage {
-    pub transaction: String,
-    pub csrf: String,
-    pub scopes: Vec<String>,
-    pub html: String,
-    /// Where it was: with the proof that the sign-in was answered with.
-    pub url: String,
-}
-
-impl ConsentPage {
-    pub fn of(url: String, html: String) -> Self {
-        Self {
-            transaction: input(&html, "transaction").expect("the form names its transaction"),
-            csrf: input(&html, "csrf").expect("the form has a token"),
-            scopes: inputs(&html, "scope"),
-            html,
-            url,
-        }
-    }
-}
-
-/// The first value of an attribute in a page.
-pub fn attribute(html: &str, name: &str) -> Option<String> {
-    let start = html.find(&format!("{name}=\""))? + name.len() + 2;
-    let end = html[start..].find('"')?;
-    Some(html[start..start + end].to_owned())
-}
-
-fn input(html: &str, name: &str) -> Option<String> {
-    inputs(html, name).into_iter().next()
-}
-
-/// The values of the inputs with this name.
-fn inputs(html: &str, name: &str) -> Vec<String> {
-    html.split("<input")
-        .skip(1)
-        .filter_map(|rest| rest.split('>').next())
-        .filter(|tag| attribute(tag, " name").as_deref() == Some(name))
-        .filter_map(|tag| attribute(tag, " value"))
-        .collect()
 }
 
 /// A parameter of the URL that an answer redirects to.
