@@ -36,6 +36,8 @@ pub struct Settings {
     /// How tokens are signed, and the schedule of the keys.
     pub keys: keys::Config,
     pub seal_key: SealKey,
+    /// Whether the gateway runs beside it; if not, its endpoint is nothing to ask tokens for.
+    pub gateway: bool,
 }
 
 /// An open data directory with everything built over it. It holds the directory's lock.
@@ -87,6 +89,7 @@ impl Base {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
+        let catalogue = if settings.gateway { catalogue } else { catalogue.without_endpoint() };
         let seal = settings.seal_key.source(dir.path())?;
         let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;

@@ -152,7 +152,7 @@ impl Report {
             return;
         };
         let protection = Protection::of(file.tls_cert.is_some(), &file.proxies);
-        let issuer = config::issuer(configured, listen, listen.port(), protection);
+        let issuer = config::address("issuer", configured, listen, listen.port(), protection);
         self.issuer = self
             .note(issuer)
             .filter(|_| configured.is_some() || listen.port() != 0)

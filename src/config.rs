@@ -7,6 +7,7 @@ mod file;
 mod front;
 mod keys;
 mod registration;
+mod remote;
 mod signing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,6 +17,7 @@ use anyhow::{Context, bail};
 use shared::Issuer;
 
 pub use file::{EVERYONE, File};
+pub use remote::Remote;
 pub use signing::{SealKey, Signing};
 
 use crate::proxies::Proxies;
@@ -105,21 +107,23 @@ impl Protection {
     }
 }
 
-/// The issuer of a server that listens on this port, once it is known that the two fit.
+/// The address of a server that listens on this port, once it is known that the two fit: what the configuration calls
+/// `issuer`, or `origin` for a gateway alone.
 ///
 /// # Errors
-/// A malformed issuer; plain HTTP that others could reach; a port that the issuer does not name.
-pub fn issuer(
+/// A malformed address; plain HTTP that others could reach; a port that the address does not name.
+pub fn address(
+    called: &str,
     configured: Option<&str>,
     listen: Listen,
     bound_port: u16,
     protection: Protection,
 ) -> anyhow::Result<Issuer> {
-    let issuer = match (configured, protection) {
-        (Some(text), _) => Issuer::parse(text)?,
+    let address = match (configured, protection) {
+        (Some(text), _) => Issuer::parse(text).with_context(|| format!("--{called} {text}"))?,
         (None, Protection::Loopback) => Issuer::localhost(bound_port),
         (None, Protection::Tls | Protection::Proxies) => bail!(
-            "there is no issuer; name the address that people will use with --issuer, like https://portcullis.example.internal"
+            "there is no {called}; name the address that people will use with --{called}, like https://portcullis.example.internal"
         ),
     };
     // HTTP-01
@@ -128,32 +132,41 @@ pub fn issuer(
             "--listen names an address that other computers reach, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it in trusted_proxies"
         );
     }
-    if protection == Protection::Loopback && !issuer.is_loopback() {
+    if protection == Protection::Loopback && !address.is_loopback() {
         bail!(
-            "the issuer {issuer} is https, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it, such as trusted_proxies = [\"127.0.0.1\", \"::1\"] for one on this machine"
+            "the {called} {address} is https, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it, such as trusted_proxies = [\"127.0.0.1\", \"::1\"] for one on this machine"
         );
     }
-    if protection != Protection::Loopback && issuer.is_loopback() {
+    if protection != Protection::Loopback && address.is_loopback() {
         bail!(
-            "the issuer {issuer} is http, and TLS or trusted_proxies are configured; give it an https address with a name"
+            "the {called} {address} is http, and TLS or trusted_proxies are configured; give it an https address with a name"
         );
     }
-    if issuer.is_loopback() && !matches!(listen, Listen::Loopback(_)) {
+    if address.is_loopback() && !matches!(listen, Listen::Loopback(_)) {
         bail!(
-            "the issuer {issuer} is called localhost, so both 127.0.0.1 and [::1] must be ours; use --listen localhost:{bound_port}"
+            "the {called} {address} is called localhost, so both 127.0.0.1 and [::1] must be ours; use --listen localhost:{bound_port}"
         );
     }
-    if issuer.is_loopback() && issuer.port() != bound_port {
+    if address.is_loopback() && address.port() != bound_port {
         bail!(
-            "the issuer {issuer} names another port than the one that is listened on, {bound_port}; change --issuer or --listen"
+            "the {called} {address} names another port than the one that is listened on, {bound_port}; change --{called} or --listen"
         );
     }
-    Ok(issuer)
+    Ok(address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn issuer(
+        configured: Option<&str>,
+        listen: Listen,
+        port: u16,
+        protection: Protection,
+    ) -> anyhow::Result<Issuer> {
+        address("issuer", configured, listen, port, protection)
+    }
 
     #[test]
     fn listen_takes_an_address_or_a_port() {

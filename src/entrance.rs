@@ -6,10 +6,19 @@ use shared::{Clock, Db, Issuer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Protection};
+use crate::config::{self, Listen, Protection};
 use crate::proxies::Proxies;
-use crate::serve::Options;
-use crate::tls::Tls;
+use crate::tls::{Files, Tls};
+
+/// The way in, as it was configured.
+pub(crate) struct Way<'o> {
+    /// What the configuration calls the address: `issuer`, or `origin`.
+    pub(crate) called: &'static str,
+    pub(crate) address: Option<&'o str>,
+    pub(crate) listen: Listen,
+    pub(crate) tls: Option<Files>,
+    pub(crate) proxies: &'o Proxies,
+}
 
 /// The way in.
 pub(crate) struct Entrance {
@@ -24,15 +33,15 @@ impl Entrance {
     /// Opens it, and says under which name.
     ///
     /// # Errors
-    /// If the issuer does not fit, or the certificate cannot be used.
-    pub(crate) fn open(options: &Options, port: u16, clock: &Clock) -> anyhow::Result<(Self, Issuer)> {
-        let protection = Protection::of(options.tls.is_some(), &options.proxies);
-        let issuer = config::issuer(options.issuer.as_deref(), options.listen, port, protection)?;
-        let tls = match options.tls.clone() {
+    /// If the address does not fit, or the certificate cannot be used.
+    pub(crate) fn open(way: Way<'_>, port: u16, clock: &Clock) -> anyhow::Result<(Self, Issuer)> {
+        let protection = Protection::of(way.tls.is_some(), way.proxies);
+        let issuer = config::address(way.called, way.address, way.listen, port, protection)?;
+        let tls = match way.tls {
             Some(files) => Some(Arc::new(Tls::open(files, issuer.host(), clock)?)),
             None => None,
         };
-        let proxies = options.proxies.clone();
+        let proxies = way.proxies.clone();
         Ok((Self { tls, proxies, protection, reload: Arc::default() }, issuer))
     }
 

@@ -11,6 +11,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/registering-clients.md", include_str!("../docs/registering-clients.md")),
     ("docs/client-documents.md", include_str!("../docs/client-documents.md")),
     ("docs/resource-servers.md", include_str!("../docs/resource-servers.md")),
+    ("docs/gateways.md", include_str!("../docs/gateways.md")),
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),
     ("docs/devices.md", include_str!("../docs/devices.md")),

@@ -32,16 +32,19 @@ use refusal::{is_bare, refusal, worded};
 /// What the layer needs to know.
 #[derive(Clone)]
 struct Front {
-    authz: Authz,
+    /// The address that the server is known by.
+    issuer: Issuer,
+    /// Whose pages there are, if there are any.
+    authz: Option<Authz>,
     proxies: Proxies,
     protection: Protection,
     complaints: Arc<Complaints>,
 }
 
-/// Puts the layer around all routes.
-pub(crate) fn around(routes: Router, authz: Authz, entrance: &Entrance) -> Router {
+/// Puts the layer around all routes of a server that is known by this address.
+pub(crate) fn around(routes: Router, issuer: Issuer, authz: Option<Authz>, entrance: &Entrance) -> Router {
     let (proxies, protection) = (entrance.proxies.clone(), entrance.protection);
-    let front = Front { authz, proxies, protection, complaints: Arc::default() };
+    let front = Front { issuer, authz, proxies, protection, complaints: Arc::default() };
     routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
 }
 
@@ -88,7 +91,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
     let mut response = front.dressed(response, &kind, &ours, method == Method::OPTIONS);
-    harden(front.authz.issuer(), response.headers_mut());
+    harden(&front.issuer, response.headers_mut());
     span.in_scope(|| {
         tracing::info!(
             http.status = response.status().as_u16(),
@@ -162,7 +165,7 @@ impl Front {
             Known::LoopbackLiteral => {
                 // Passkeys live on the issuer's name; so do its pages.
                 let path = target.path_and_query().map_or("/", |t| t.as_str());
-                let location = HeaderValue::try_from(self.authz.issuer().url(path)).ok()?;
+                let location = HeaderValue::try_from(self.issuer.url(path)).ok()?;
                 Some((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
             }
             Known::No => {
@@ -174,7 +177,7 @@ impl Front {
 
     /// HTTP-03: the issuer's authority, or a loopback literal with its port in the loopback profile.
     fn known(&self, host: &str) -> Known {
-        let issuer = self.authz.issuer();
+        let issuer = &self.issuer;
         let host = host.to_ascii_lowercase();
         let ours = issuer.as_str().split_once("://").map_or("", |(_, authority)| authority);
         let default_port = if issuer.is_loopback() { ":80" } else { ":443" };
@@ -189,9 +192,10 @@ impl Front {
 
     /// The answer with words for whoever asked, and with what other origins may read of it.
     fn dressed(&self, response: Response, kind: &Kind, ours: &shared::Request, preflight: bool) -> Response {
-        let mut response = match response.status() {
-            StatusCode::NOT_FOUND if kind.page && is_bare(&response) => self.authz.not_found(ours),
-            StatusCode::INTERNAL_SERVER_ERROR if kind.page && is_bare(&response) => self.authz.broken(ours),
+        let pages = self.authz.as_ref().filter(|_| kind.page && is_bare(&response));
+        let mut response = match (pages, response.status()) {
+            (Some(authz), StatusCode::NOT_FOUND) => authz.not_found(ours),
+            (Some(authz), StatusCode::INTERNAL_SERVER_ERROR) => authz.broken(ours),
             _ => worded(response),
         };
         if let Some(cors) = kind.cors {

@@ -8,6 +8,7 @@ pub mod config;
 mod console;
 mod control;
 mod entrance;
+pub mod gateway;
 mod handbook;
 mod http;
 mod listen;

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
-use resource::Resource;
 use resource::sources::docs::{Docs, Folder};
+use resource::{Authority, Resource};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::rate::Tally;
@@ -21,10 +21,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Settings};
-use crate::cli::Serve;
+use crate::cli::{Only, Serve};
 use crate::config::{File, Listen};
 use crate::control;
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Way};
+use crate::gateway::{self, Gateway};
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
@@ -32,7 +33,7 @@ use crate::proxies::Proxies;
 use crate::{rotation, timekeeping, tls};
 
 /// How often counted refusals are written down.
-const FLUSH: Duration = Duration::from_secs(10);
+pub(crate) const FLUSH: Duration = Duration::from_secs(10);
 /// How often what nobody uses is looked for.
 const SWEEP: Duration = Duration::from_hours(1);
 
@@ -50,9 +51,22 @@ pub struct Options {
     pub base: Settings,
 }
 
+impl Options {
+    fn way(&self) -> Way<'_> {
+        Way {
+            called: "issuer",
+            address: self.issuer.as_deref(),
+            listen: self.listen,
+            tls: self.tls.clone(),
+            proxies: &self.proxies,
+        }
+    }
+}
+
 /// A server that is ready: sockets bound, parts built, nothing served yet.
 pub struct Server {
     setup_link: Option<String>,
+    gateway: bool,
     clock: Clock,
     entrance: Entrance,
     resource: Resource,
@@ -69,8 +83,9 @@ impl Server {
     /// Whatever is in the way, worded for whoever starts the server.
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
+        let gateway = options.base.gateway;
         let (quota, clients) = (options.base.limits.mcp, options.base.clients.clone());
-        let (entrance, issuer) = Entrance::open(&options, listeners.port()?, &clock)?;
+        let (entrance, issuer) = Entrance::open(options.way(), listeners.port()?, &clock)?;
         let allowed_origins = options.allowed_origins.clone();
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
@@ -82,8 +97,10 @@ impl Server {
             catalogue: base.catalogue.clone(),
             db: base.db.clone(),
             clock: clock.clone(),
-            verifier: base.keys.verifier(),
-            status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
+            authority: Authority::Here {
+                verifier: base.keys.verifier(),
+                status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
+            },
             docs: Arc::clone(&docs),
             allowed_origins,
             quota,
@@ -103,7 +120,7 @@ impl Server {
             base.db.write(started).await??
         };
         let control = control::listen(base.dir.path())?;
-        Ok(Self { setup_link, clock, entrance, resource, docs, listeners, control, base })
+        Ok(Self { setup_link, gateway, clock, entrance, resource, docs, listeners, control, base })
     }
 
     /// The address it is known by.
@@ -131,17 +148,18 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { setup_link: _, clock, entrance, resource, docs, listeners, control, base } = self;
+        let Self { setup_link: _, gateway, clock, entrance, resource, docs, listeners, control, base } = self;
         let ready = {
             let db = base.db.clone();
             get(move || readyz(db.clone()))
         };
+        let gate = if gateway { resource.router() } else { Router::new() };
         let routes = Router::new()
             .merge(base.authz.router())
-            .merge(resource.router())
+            .merge(gate)
             .route("/healthz", get(healthz))
             .route("/readyz", ready);
-        let app = around(routes, base.authz.clone(), &entrance);
+        let app = around(routes, base.authz.issuer().clone(), Some(base.authz.clone()), &entrance);
         let commands = tokio::spawn(control::serve(control, base.place(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
@@ -212,7 +230,7 @@ async fn sweep(authz: Authz, stop: CancellationToken) {
 }
 
 /// `GET /readyz`: the database can be written (OPS-05).
-async fn readyz(db: Db) -> Response {
+pub(crate) async fn readyz(db: Db) -> Response {
     match db.record(|_| Ok(())).await {
         Ok(()) => "ready\n".into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
@@ -222,17 +240,24 @@ async fn readyz(db: Db) -> Response {
 /// What blocks while it opens.
 fn open(options: &Options, issuer: Issuer, clock: &Clock) -> anyhow::Result<(Base, Arc<Docs>)> {
     let base = Base::open_or_create(&options.base, issuer, clock)?;
-    let folder = match &options.docs {
+    let docs = Docs::open(&base.dir.docs_database(), folder(options.docs.as_ref()), clock)?;
+    Ok((base, Arc::new(docs)))
+}
+
+/// The folder of documents, or what is built in.
+pub(crate) fn folder(docs: Option<&PathBuf>) -> Folder {
+    match docs {
         Some(path) => Folder::Directory(path.clone()),
         None => Folder::Handbook(HANDBOOK),
-    };
-    let docs = Docs::open(&base.dir.docs_database(), folder, clock)?;
-    Ok((base, Arc::new(docs)))
+    }
 }
 
 /// Runs the command.
 pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
     let file = file.under(&command.settings);
+    if command.only == Some(Only::Resource) {
+        return run_gateway(command, &file);
+    }
     let options = Options {
         listen: Listen::parse(file.listen_or_default())?,
         issuer: file.issuer.clone(),
@@ -240,7 +265,10 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
         proxies: file.proxies.clone(),
         allowed_origins: file.allowed_origins.clone(),
         docs: file.docs.clone(),
-        base: file.base(file.data_dir_or_default()),
+        base: Settings {
+            gateway: command.only != Some(Only::Authz),
+            ..file.base(file.data_dir_or_default())
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
@@ -251,6 +279,50 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
         let reloads = secured.then(|| reload_on_signal(server.reload())).transpose()?;
         announce(&server, &file, command.json);
         server.run(stop).await;
+        signals.abort();
+        if let Some(reloads) = reloads {
+            reloads.abort();
+        }
+        Ok(())
+    })
+}
+
+/// Runs the gateway alone.
+fn run_gateway(command: &Serve, file: &File) -> anyhow::Result<()> {
+    let issuer = file.issuer.as_deref().context(
+        "--only resource needs --issuer: the address of the authorization server whose tokens are accepted",
+    )?;
+    let options = gateway::Options {
+        listen: Listen::parse(file.listen_or_default())?,
+        origin: command.origin.clone().or_else(|| file.origin.clone()),
+        tls: file.tls()?,
+        proxies: file.proxies.clone(),
+        allowed_origins: file.allowed_origins.clone(),
+        issuer: Issuer::parse(issuer)?,
+        remote: file.remote.clone(),
+        docs: file.docs.clone(),
+        data_dir: file.data_dir_or_default(),
+        rules: file.rules.clone(),
+        quota: file.limits.mcp,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = stop_on_signal(stop.clone())?;
+        let secured = options.tls.is_some();
+        let gateway = Gateway::start(options, Clock::system()).await?;
+        let reloads = secured.then(|| reload_on_signal(gateway.reload())).transpose()?;
+        let mcp_url = gateway.origin().url("/mcp");
+        if command.json {
+            println!("{}", json!({ "issuer": issuer, "mcp_url": mcp_url, "setup_link": null }));
+        } else {
+            println!("Portcullis {} is ready: the gateway alone.\n", env!("CARGO_PKG_VERSION"));
+            println!("  MCP URL    {mcp_url}");
+            println!("  Tokens of  {issuer}");
+            println!("  Data       {}", file.data_dir_or_default().display());
+            println!("\nStop with Ctrl-C.");
+        }
+        gateway.run(stop).await;
         signals.abort();
         if let Some(reloads) = reloads {
             reloads.abort();

@@ -46,6 +46,8 @@ pub(crate) struct Document {
     introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id_metadata_document_supported: Option<bool>,
+    /// None of its own, where the gateway runs elsewhere (META-09).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     protected_resources: Vec<String>,
 }
 

@@ -11,7 +11,11 @@ use keys::{Memory, Remembered, Unacceptable, Unverified, Verifier};
 use shared::audit::Event;
 use shared::clock::LEEWAY;
 use shared::token_status::{Ceiling, Standing};
-use shared::{AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, UserId};
+use shared::{
+    AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Secret, Timestamp, TokenStatus, UserId,
+};
+
+use crate::remote::{Check, Remote, Unavailable};
 
 pub(crate) use challenge::Challenges;
 
@@ -27,6 +31,8 @@ pub struct Bearer {
     issuer: Issuer,
     resource: ResourceUri,
     status: Arc<dyn TokenStatus>,
+    /// The authorization server, if it is elsewhere: then it is asked first.
+    remote: Option<Arc<Remote>>,
     memory: Memory,
 }
 
@@ -37,6 +43,8 @@ pub struct Checked {
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
     ceiling: Ceiling,
+    /// The token itself, kept only where somebody elsewhere is asked about it.
+    text: Option<Arc<Secret>>,
 }
 
 impl Checked {
@@ -99,6 +107,14 @@ pub enum Refused {
     Malformed,
     /// A token was sent, and it is not good (RS-03).
     Invalid(Invalid),
+    /// Nobody could say whether it is (RS-09).
+    Unavailable,
+}
+
+impl From<Unavailable> for Refused {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
 }
 
 /// What is known about a token that was refused: for the record, not for its holder.
@@ -129,7 +145,88 @@ impl Bearer {
         verifier: Verifier,
         status: Arc<dyn TokenStatus>,
     ) -> Self {
-        Self { issuer, resource, status, memory: Memory::new(verifier) }
+        Self { issuer, resource, status, remote: None, memory: Memory::new(verifier) }
+    }
+
+    /// The same for tokens of an authorization server elsewhere.
+    pub(crate) fn of_remote(issuer: Issuer, resource: ResourceUri, remote: Arc<Remote>) -> Self {
+        let status = Arc::clone(&remote) as Arc<dyn TokenStatus>;
+        let memory = Memory::new(remote.verifier());
+        Self { issuer, resource, status, remote: Some(remote), memory }
+    }
+
+    /// Whose the one `Authorization` header of a request is, before it is known what for. With the authorization
+    /// server in this process nothing is waited for.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn admit(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
+        let Some(remote) = &self.remote else { return self.check_headers(headers, now) };
+        let presented = presented(the_one(headers)?)?;
+        if presented.len() > LONGEST {
+            return Err(refused("too_long", Digest::of(presented)));
+        }
+        let digest = Digest::of(presented);
+        let text = well_formed(presented)?;
+        remote.keys().await?;
+        let verified = self.verified_by(remote, digest, text).await?;
+        let text = Some(Arc::new(Secret::presented(text)));
+        let (entitled, ceiling) = (Arc::default(), Ceiling::LowRisk);
+        let checked = Checked { digest, verified, entitled, ceiling, text };
+        let checked = self.confirm(&checked, now, remote.floor()).await;
+        match &checked {
+            Ok(checked) => self.memory.keep(digest, &checked.verified),
+            Err(Refused::Invalid(_)) => self.memory.forget(&digest),
+            Err(_) => {}
+        }
+        checked
+    }
+
+    async fn verified_by(
+        &self,
+        remote: &Remote,
+        digest: Digest,
+        text: &str,
+    ) -> Result<Arc<Remembered>, Refused> {
+        if let Some(verified) = self.memory.get(&digest) {
+            return Ok(verified);
+        }
+        let mut verified = self.memory.verify(text);
+        if matches!(verified, Err(Unverified::UnknownKey)) && remote.look_again().await? {
+            verified = self.memory.verify(text);
+        }
+        verified.map_err(|why| refused(word_for_unverified(why), digest))
+    }
+
+    /// Whether a token that was good a moment ago still is, for what is checked like this: asked again after every
+    /// wait, and before every decision (RS-08).
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(crate) async fn confirm(
+        &self,
+        checked: &Checked,
+        now: Timestamp,
+        check: Check,
+    ) -> Result<Checked, Refused> {
+        let (Some(remote), Some(text)) = (&self.remote, &checked.text) else {
+            return self.recheck(checked, now);
+        };
+        let dead = |reason| {
+            let verified = Some(Arc::clone(&checked.verified));
+            Refused::Invalid(Invalid { reason, token: checked.digest, verified })
+        };
+        // What its text tells comes first: nobody is asked about what has expired.
+        self.acceptable(&checked.verified, now).map_err(dead)?;
+        match remote.ask(text, checked.token(), check).await? {
+            Standing::Live { entitled, ceiling } => Ok(Checked { entitled, ceiling, ..checked.clone() }),
+            Standing::Dead => Err(dead("revoked")),
+        }
+    }
+
+    /// How a token is checked for what needs these scopes.
+    pub(crate) fn check_for(&self, needs: Option<&Scope>) -> Check {
+        self.remote.as_ref().map_or(Check::Always, |remote| remote.check_for(needs))
     }
 
     /// Checks the one `Authorization` header of a request.
@@ -137,12 +234,7 @@ impl Bearer {
     /// # Errors
     /// See [`Refused`].
     pub fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let first = values.next().ok_or(Refused::Absent)?;
-        if values.next().is_some() {
-            return Err(Refused::Malformed);
-        }
-        self.check(first, now)
+        self.check(the_one(headers)?, now)
     }
 
     /// Checks the value of an `Authorization` header.
@@ -167,7 +259,7 @@ impl Bearer {
                 if fresh {
                     self.memory.keep(digest, &verified);
                 }
-                Ok(Checked { digest, verified, entitled, ceiling })
+                Ok(Checked { digest, verified, entitled, ceiling, text: None })
             }
             Err(reason) => {
                 if !fresh {
@@ -185,7 +277,7 @@ impl Bearer {
     pub fn recheck(&self, checked: &Checked, now: Timestamp) -> Result<Checked, Refused> {
         let verified = Arc::clone(&checked.verified);
         match self.standing(&verified, now) {
-            Ok((entitled, ceiling)) => Ok(Checked { digest: checked.digest, verified, entitled, ceiling }),
+            Ok((entitled, ceiling)) => Ok(Checked { entitled, ceiling, ..checked.clone() }),
             Err(reason) => {
                 Err(Refused::Invalid(Invalid { reason, token: checked.digest, verified: Some(verified) }))
             }
@@ -198,22 +290,34 @@ impl Bearer {
         remembered: &Remembered,
         now: Timestamp,
     ) -> Result<(Arc<Scope>, Ceiling), &'static str> {
-        if !self.memory.knows_key_of(remembered) {
-            return Err("key_removed");
-        }
+        self.acceptable(remembered, now)?;
         let verified = remembered.verified();
-        keys::check(&verified.token, self.issuer.as_str(), &self.resource, now, LEEWAY)
-            .map_err(word_for_unacceptable)?;
         match self.status.standing(&verified.token, &verified.kid) {
             Standing::Live { entitled, ceiling } => Ok((entitled, ceiling)),
             Standing::Dead => Err("revoked"),
         }
     }
 
+    /// What a token itself tells, by its key and its claims.
+    fn acceptable(&self, remembered: &Remembered, now: Timestamp) -> Result<(), &'static str> {
+        if !self.memory.knows_key_of(remembered) {
+            return Err("key_removed");
+        }
+        let token = &remembered.verified().token;
+        keys::check(token, self.issuer.as_str(), &self.resource, now, LEEWAY).map_err(word_for_unacceptable)
+    }
+
     /// What tells whether tokens are alive.
     pub(crate) fn status(&self) -> &Arc<dyn TokenStatus> {
         &self.status
     }
+}
+
+/// The one header with credentials (RS-04).
+fn the_one(headers: &HeaderMap) -> Result<&HeaderValue, Refused> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let first = values.next().ok_or(Refused::Absent)?;
+    if values.next().is_some() { Err(Refused::Malformed) } else { Ok(first) }
 }
 
 /// What stands after `Bearer`; the scheme's case does not matter (RS-04).

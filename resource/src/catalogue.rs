@@ -85,10 +85,13 @@ impl Rules {
 /// nothing that the authorization side provides.
 #[derive(Clone)]
 pub struct BuiltIn {
+    own: Issuer,
     issuer: Issuer,
     resource: ResourceUri,
     scopes: Arc<[ScopeRule]>,
     tools: Arc<Tools>,
+    /// Whether the endpoint is served by this process.
+    served: bool,
 }
 
 impl BuiltIn {
@@ -97,11 +100,21 @@ impl BuiltIn {
     /// # Errors
     /// If there is a rule for a tool that cannot have one.
     pub fn new(issuer: &Issuer, rules: &Rules) -> Result<Self, UnknownTool> {
+        Self::at(issuer, issuer, rules)
+    }
+
+    /// The catalogue of a resource server at an origin of its own, for tokens of an issuer elsewhere.
+    ///
+    /// # Errors
+    /// As [`BuiltIn::new`].
+    pub fn at(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Result<Self, UnknownTool> {
         Ok(Self {
+            own: own.clone(),
             issuer: issuer.clone(),
-            resource: ResourceUri::at(issuer, MCP_PATH),
+            resource: ResourceUri::at(own, MCP_PATH),
             tools: Arc::new(Tools::built_in(&rules.tools)?.with_high_risk(rules.high_risk())),
             scopes: rules.scopes.as_slice().into(),
+            served: true,
         })
     }
 
@@ -128,6 +141,23 @@ impl BuiltIn {
         Explained { decision: decision.as_str(), needs, lacking }
     }
 
+    /// The same without an endpoint: scopes and their words, for endpoints elsewhere.
+    #[must_use]
+    pub fn without_endpoint(self) -> Self {
+        Self { served: false, ..self }
+    }
+
+    /// Every scope with its risk, whether some tool needs it or not.
+    pub fn risks(&self) -> impl Iterator<Item = (String, Risk)> {
+        self.scopes.iter().map(|rule| (rule.description.name.clone(), rule.description.risk))
+    }
+
+    /// The origin that the endpoint is at.
+    pub(crate) fn own(&self) -> &Issuer {
+        &self.own
+    }
+
+    /// Whose tokens it takes.
     pub(crate) fn issuer(&self) -> &Issuer {
         &self.issuer
     }
@@ -160,7 +190,7 @@ impl ScopeRule {
 
 impl Catalogue for BuiltIn {
     fn endpoints(&self) -> Vec<Endpoint> {
-        vec![self.mcp()]
+        if self.served { vec![self.mcp()] } else { Vec::new() }
     }
 
     fn scopes(&self) -> Vec<ScopeDescription> {
@@ -168,7 +198,7 @@ impl Catalogue for BuiltIn {
     }
 
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription> {
-        if *resource != self.resource {
+        if *resource != self.resource || !self.served {
             return Vec::new();
         }
         let decide = |name: &str| self.tools.decide(entitled, entitled, Ceiling::Any, name);

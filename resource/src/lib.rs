@@ -6,6 +6,7 @@ pub mod catalogue;
 mod mcp;
 mod metadata;
 mod policy;
+pub mod remote;
 pub mod sources;
 mod store;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use mcp::session::Sessions;
 use mcp::stream::Streams;
 use mcp::tools::Tools;
 use metadata::{Document, WELL_KNOWN};
+use remote::Remote;
 use sources::docs::Docs;
 
 /// What a resource server is made of.
@@ -41,8 +43,7 @@ pub struct Config {
     /// The main database: the audit log, and what is marked there about tokens.
     pub db: Db,
     pub clock: Clock,
-    pub verifier: Verifier,
-    pub status: Arc<dyn TokenStatus>,
+    pub authority: Authority,
     pub docs: Arc<Docs>,
     /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
     pub allowed_origins: Vec<String>,
@@ -50,6 +51,14 @@ pub struct Config {
     pub quota: Quota,
     /// Where refusals for being too many are counted.
     pub tally: Arc<Tally>,
+}
+
+/// Who says whether a token is good.
+pub enum Authority {
+    /// The authorization server in this process.
+    Here { verifier: Verifier, status: Arc<dyn TokenStatus> },
+    /// One in another.
+    Elsewhere(Arc<Remote>),
 }
 
 /// Who asks, as far as limits go: a subject, through a client.
@@ -78,11 +87,11 @@ struct Inner {
 impl Resource {
     /// Puts a resource server together.
     pub fn new(config: Config) -> Self {
-        let Config { catalogue, db, clock, verifier, status, docs, allowed_origins, quota, tally } = config;
-        let issuer = catalogue.issuer().clone();
+        let Config { catalogue, db, clock, authority, docs, allowed_origins, quota, tally } = config;
+        let (own, issuer) = (catalogue.own().clone(), catalogue.issuer().clone());
         let endpoint = catalogue.mcp();
         let uri = endpoint.resource.clone();
-        let metadata_url = issuer.url(&format!("{WELL_KNOWN}{MCP_PATH}"));
+        let metadata_url = own.url(&format!("{WELL_KNOWN}{MCP_PATH}"));
         let handler = Handler::new(Arc::clone(catalogue.tools()), docs, uri.clone());
         Self(Arc::new(Inner {
             challenges: Challenges::new(&metadata_url, &endpoint.default_scope),
@@ -90,8 +99,11 @@ impl Resource {
             denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
             sessions: Sessions::new(db.clone(), clock.clone()),
             streams: Streams::default(),
-            bearer: Bearer::new(issuer.clone(), uri.clone(), verifier, status),
-            front: Front::new(issuer, allowed_origins),
+            bearer: match authority {
+                Authority::Here { verifier, status } => Bearer::new(issuer, uri.clone(), verifier, status),
+                Authority::Elsewhere(remote) => Bearer::of_remote(issuer, uri.clone(), remote),
+            },
+            front: Front::new(own, allowed_origins),
             requests: Buckets::new("mcp", quota, &clock, &tally),
             mcp: protocol(handler),
             catalogue,

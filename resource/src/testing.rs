@@ -22,6 +22,7 @@ use shared::{
 };
 use tower::ServiceExt;
 
+use crate::Authority;
 use crate::catalogue::{BuiltIn, Rules};
 use crate::sources::docs::{Docs, Folder};
 use crate::{Config, Resource};
@@ -199,8 +200,10 @@ impl App {
             catalogue: BuiltIn::new(issuer, rules).unwrap(),
             db: db.clone(),
             clock: clock.clone(),
-            verifier: keys().verifier(),
-            status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
+            authority: Authority::Here {
+                verifier: keys().verifier(),
+                status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
+            },
             docs: Arc::new(docs),
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             quota: Quota::OFF,

@@ -15,6 +15,7 @@ use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
 use super::keys::{Key, Text, meant};
+use super::remote::Remote;
 use super::signing::Signing;
 use super::{Listen, cimd, front, registration};
 use crate::base;
@@ -47,6 +48,8 @@ const KEYS: &[&str] = &[
     "cimd",
     "rate",
     "keys",
+    "origin",
+    "remote",
 ];
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
@@ -76,6 +79,10 @@ pub struct File {
     pub clients: Vec<Configured>,
     pub limits: Limits,
     pub signing: Signing,
+    /// Where the gateway is known, if it runs alone.
+    pub origin: Option<String>,
+    /// How it is known to the authorization server then.
+    pub remote: Remote,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
     /// Who may register a client.
@@ -106,6 +113,8 @@ impl Default for File {
             clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
+            origin: None,
+            remote: Remote::default(),
             cimd: Cimd::default(),
             registration: Registration::default(),
             redirects: Redirects::default(),
@@ -131,7 +140,8 @@ impl File {
         let folder = path.parent().unwrap_or(Path::new(""));
         let text = Text::new(path, text);
         let table = text.parse()?;
-        let (mut groups, mut scopes, mut tools, mut clients) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (mut groups, mut scopes, mut tools) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clients, mut remote) = (None, None);
         for key in text.keys(&table)? {
             match key.name {
                 "issuer" => file.issuer = Some(issuer(&key)?),
@@ -150,6 +160,8 @@ impl File {
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
+                "origin" => file.origin = Some(issuer(&key)?),
+                "remote" => remote = Some(key),
                 "cimd" => file.cimd = cimd::read(&key, folder)?,
                 "registration" => registration::read(&key, &mut file.registration, &mut file.redirects)?,
                 _ => return Err(key.unknown(KEYS)),
@@ -166,6 +178,9 @@ impl File {
         for key in &tools {
             let needs = tool(key, &file.rules)?;
             file.rules.tools.insert(key.name.to_owned(), needs);
+        }
+        if let Some(key) = remote {
+            file.remote = Remote::read(&key, folder, &file.rules)?;
         }
         if let Some(key) = clients {
             file.clients = super::clients::clients(&key, folder, &file.rules)?;
@@ -216,6 +231,7 @@ impl File {
             },
             keys: self.signing.keys.clone(),
             seal_key: self.signing.seal_key.clone(),
+            gateway: true,
         }
     }
 

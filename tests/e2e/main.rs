@@ -46,6 +46,7 @@ mod requirements;
 mod resource_servers;
 mod revocation;
 mod seal;
+mod split;
 mod step_up;
 mod strangers;
 mod tls;

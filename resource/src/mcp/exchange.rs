@@ -46,8 +46,13 @@ impl Exchange<'_> {
         }
         self.mirrored(era, message)?;
         let call = Arc::new(Call::of(message, era)?);
-        // Reading the body may have taken a while (RS-08).
-        let caller = match self.resource.bearer().recheck(caller, self.resource.clock().now()) {
+        // Reading the body may have taken a while, and now it is known what the token is for (RS-08).
+        let bearer = self.resource.bearer();
+        let check = match call.as_ref() {
+            Call::Tool(tool) => bearer.check_for(Some(&self.resource.tools().needs(&tool.name))),
+            Call::Discover | Call::Initialize | Call::Ping | Call::Tools => bearer.check_for(None),
+        };
+        let caller = match bearer.confirm(caller, self.resource.clock().now(), check).await {
             Ok(caller) => caller,
             Err(refused) => return Err(unauthenticated(self.resource, &refused, self.request).await),
         };

@@ -91,6 +91,11 @@ fn names_session(headers: &HeaderMap) -> bool {
 async fn in_session(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
     let request = from_peer(parts);
     let caller = authenticate(resource, &parts.headers, &request).await?;
+    let (bearer, now) = (resource.bearer(), resource.clock().now());
+    let caller = match bearer.confirm(&caller, now, bearer.check_for(None)).await {
+        Ok(caller) => caller,
+        Err(refused) => return Err(unauthenticated(resource, &refused, &request).await),
+    };
     admit(resource, &caller, &request)?;
     era::stated_by_header(&parts.headers)?;
     let session = resource.sessions().named(&parts.headers, &caller).await?;
@@ -124,8 +129,7 @@ async fn authenticate(
     headers: &HeaderMap,
     request: &Request,
 ) -> Result<Checked, Refusal> {
-    let checked = resource.bearer().check_headers(headers, resource.clock().now());
-    let caller = match checked {
+    let caller = match resource.bearer().admit(headers, resource.clock().now()).await {
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, &refused, request).await),
     };
@@ -165,6 +169,9 @@ fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(),
 
 /// The challenge. Bad tokens go on record first, absent credentials do not.
 pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, request: &Request) -> Refusal {
+    if let Refused::Unavailable = refused {
+        return Refusal::nobody_to_ask();
+    }
     if let Refused::Invalid(invalid) = refused
         && let Err(unavailable) = resource.denials().record(invalid, request).await
     {

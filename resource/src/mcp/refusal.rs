@@ -61,6 +61,16 @@ impl Refusal {
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
+    /// The authorization server cannot say whether a token is good, so nothing is done with it (RS-09).
+    pub(crate) fn nobody_to_ask() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            INTERNAL_ERROR,
+            "The authorization server cannot be asked about the access token now. Try again shortly.",
+        )
+        .header(RETRY_AFTER, HeaderValue::from_static("2"))
+    }
+
     /// Something broke here.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL_ERROR, "Internal error")

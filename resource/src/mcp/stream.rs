@@ -143,7 +143,8 @@ impl<F: Feed> Stream<F> {
     /// the feed asks for.
     async fn may_go_on(&mut self) -> bool {
         let Resource(inner) = &self.place.resource;
-        match inner.bearer.recheck(&self.caller, inner.clock.now()) {
+        let check = inner.bearer.check_for(None);
+        match inner.bearer.confirm(&self.caller, inner.clock.now(), check).await {
             Ok(caller) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
             Ok(_) | Err(_) => false,
         }

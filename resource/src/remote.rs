@@ -1,0 +1,353 @@
+//! An authorization server elsewhere (split mode): its keys, kept for as long as it allows (KEYS-07), and its word on
+//! whether a token is good (RFC 7662, RS-08, RS-09).
+//!
+//! The gate asks in two steps: what may take a while first, [`Remote::keys`] and [`Remote::ask`]; then, from memory,
+//! [`TokenStatus`] like the authorization side of the same process.
+
+mod discovery;
+mod origin;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use http::{HeaderValue, StatusCode};
+use keys::{PublishedKeys, Verifier};
+use quick_cache::sync::Cache;
+use serde::Deserialize;
+use shared::catalogue::Risk;
+use shared::token_status::{Ceiling, Standing};
+use shared::{AccessToken, Clock, Fault, Issuer, Jti, Scope, Secret, TokenStatus, Tx};
+use tokio::sync::{Mutex, Semaphore};
+
+use discovery::Endpoints;
+use origin::{Answer, Origin};
+
+/// How often a key that is not there may have the key set fetched (KEYS-07).
+const COOLDOWN: Duration = Duration::from_secs(30);
+/// After a failure nobody is asked for this long, or every request would wait for the same silence.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A key set is never used for longer, whatever its issuer says (standards §1).
+const LONGEST: Duration = Duration::from_mins(15);
+/// How many answers are remembered.
+const REMEMBERED: usize = 100_000;
+/// How many questions may be in flight: fewer than the authorization server takes (INTRO-07).
+const IN_FLIGHT: usize = 48;
+
+/// How a resource server elsewhere is known to the authorization server, and what it asks.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub issuer: Issuer,
+    pub client_id: String,
+    pub client_secret: Secret,
+    /// Authorities that may vouch for the issuer's host; the system's if there is none.
+    pub ca: Option<PathBuf>,
+    /// How long an answer may be used again: 60 seconds at most (standards §1).
+    pub cache: Duration,
+    /// How tokens are checked for what needs these scopes, where it is not what follows from the risk.
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// How a token is checked beyond signature and expiry, from the least to the strictest (RS-08).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Check {
+    /// Not at all: a revoked token counts until it expires.
+    ExpiryOnly,
+    /// By an answer that is a few seconds old at most.
+    Cached,
+    /// By a question for this very request.
+    Always,
+}
+
+impl Check {
+    /// What follows from a scope's risk.
+    fn of(risk: Risk) -> Self {
+        match risk {
+            Risk::Low => Self::Cached,
+            Risk::High => Self::Always,
+        }
+    }
+}
+
+/// The authorization server could not be asked, so that nothing may be accepted (RS-09).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the authorization server cannot be asked")]
+pub struct Unavailable;
+
+/// The authorization server as it is known here.
+pub struct Remote {
+    config: Config,
+    origin: Origin,
+    clock: Clock,
+    authorization: HeaderValue,
+    keys: PublishedKeys,
+    /// Uptime in milliseconds until which the key set may be used; read at every request, without a lock.
+    keys_until: AtomicU64,
+    known: Mutex<Known>,
+    answers: Cache<Jti, Said>,
+    /// Held while an answer takes the place of another one.
+    answering: std::sync::Mutex<()>,
+    in_flight: Semaphore,
+    /// What is asked of every token, before it is known what for.
+    floor: Check,
+}
+
+/// What was fetched, and when.
+#[derive(Default)]
+struct Known {
+    endpoints: Option<Endpoints>,
+    /// When a key that was not there last had the set fetched.
+    looked: Option<Duration>,
+    failed: Option<Duration>,
+}
+
+/// An answer, and when it was asked for.
+#[derive(Clone)]
+struct Said {
+    at: Duration,
+    standing: Standing,
+}
+
+impl Remote {
+    /// Knows nothing yet, and fetches what it needs when it needs it. `scopes` are all there are.
+    ///
+    /// # Errors
+    /// If the credentials cannot stand in a header.
+    pub fn new(
+        config: Config,
+        scopes: impl IntoIterator<Item = (String, Risk)>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, Unavailable> {
+        let basic = format!("{}:{}", config.client_id, config.client_secret.expose());
+        let basic = format!("Basic {}", BASE64.encode(basic.as_bytes()));
+        let mut authorization = HeaderValue::try_from(basic).map_err(|_| Unavailable)?;
+        authorization.set_sensitive(true);
+        let mut config = config;
+        for (scope, risk) in scopes {
+            config.checks.entry(scope).or_insert(Check::of(risk));
+        }
+        let floor = config.checks.values().copied().min().unwrap_or(Check::Cached).min(Check::Cached);
+        Ok(Arc::new(Self {
+            origin: Origin::new(config.issuer.clone(), config.ca.clone()),
+            config,
+            clock,
+            authorization,
+            keys: PublishedKeys::default(),
+            keys_until: AtomicU64::new(0),
+            known: Mutex::default(),
+            answers: Cache::new(REMEMBERED),
+            answering: std::sync::Mutex::default(),
+            in_flight: Semaphore::new(IN_FLIGHT),
+            floor,
+        }))
+    }
+
+    /// What verifies with the issuer's keys.
+    pub fn verifier(&self) -> Verifier {
+        self.keys.verifier()
+    }
+
+    /// How tokens are checked for what needs these scopes: by the strictest of them. What needs none is checked like
+    /// what is of low risk.
+    pub(crate) fn check_for(&self, needs: Option<&Scope>) -> Check {
+        let of = |scope: &str| self.config.checks.get(scope).copied().unwrap_or(Check::Always);
+        needs.and_then(|needs| needs.iter().map(of).max()).unwrap_or(Check::Cached)
+    }
+
+    /// What is asked of every token, before it is known what for.
+    pub(crate) fn floor(&self) -> Check {
+        self.floor
+    }
+
+    /// Makes sure that the key set is no older than its issuer allows.
+    pub(crate) async fn keys(&self) -> Result<(), Unavailable> {
+        if self.keys_are_fresh() {
+            return Ok(());
+        }
+        let mut known = self.known.lock().await;
+        // Whoever waited may find it done.
+        if self.keys_are_fresh() {
+            return Ok(());
+        }
+        self.fetch_keys(&mut known).await
+    }
+
+    /// Looks for a key that is not there; false if that was done a moment ago.
+    pub(crate) async fn look_again(&self) -> Result<bool, Unavailable> {
+        let mut known = self.known.lock().await;
+        let now = self.clock.uptime();
+        if known.looked.is_some_and(|looked| now < looked + COOLDOWN) {
+            return Ok(false);
+        }
+        known.looked = Some(now);
+        self.fetch_keys(&mut known).await.map(|()| true)
+    }
+
+    fn keys_are_fresh(&self) -> bool {
+        milliseconds(self.clock.uptime()) < self.keys_until.load(Ordering::Acquire)
+    }
+
+    async fn fetch_keys(&self, known: &mut Known) -> Result<(), Unavailable> {
+        let now = self.clock.uptime();
+        let path = self.endpoints(known).await?.jwks.clone();
+        let answer = self.origin.get(&path).await;
+        let read = answer.map_err(|error| error.to_string()).and_then(|answer| match answer.status {
+            StatusCode::OK => {
+                self.keys.replace(&answer.body).map_err(|error| format!("the key set: {error}"))?;
+                Ok(lifetime(&answer))
+            }
+            other => Err(format!("the key set has status {other}")),
+        });
+        match read {
+            Ok(lifetime) => {
+                known.failed = None;
+                self.keys_until.store(milliseconds(now + lifetime), Ordering::Release);
+                Ok(())
+            }
+            Err(why) => Err(self.failed(known, &why)),
+        }
+    }
+
+    /// Where everything is: from the issuer's own document (RFC 8414), read again when it is old.
+    async fn endpoints<'k>(&self, known: &'k mut Known) -> Result<&'k Endpoints, Unavailable> {
+        let now = self.clock.uptime();
+        if known.failed.is_some_and(|failed| now < failed + PAUSE) {
+            return Err(Unavailable);
+        }
+        if known.endpoints.as_ref().is_none_or(|endpoints| now >= endpoints.until) {
+            match discovery::read(&self.origin, &self.config.issuer, now).await {
+                Ok(endpoints) => known.endpoints = Some(endpoints),
+                Err(why) => return Err(self.failed(known, &why)),
+            }
+        }
+        known.endpoints.as_ref().ok_or(Unavailable)
+    }
+
+    fn failed(&self, known: &mut Known, why: &str) -> Unavailable {
+        known.failed = Some(self.clock.uptime());
+        tracing::error!(remote.issuer = %self.config.issuer, remote.error = why, "the authorization server cannot be asked");
+        Unavailable
+    }
+
+    /// What counts for this token at this moment, by an answer that is good enough for this check.
+    pub(crate) async fn ask(
+        &self,
+        text: &Secret,
+        token: &AccessToken,
+        check: Check,
+    ) -> Result<Standing, Unavailable> {
+        let now = self.clock.uptime();
+        // Nothing from before this very question counts for `Always`: it may have been answered before a kill.
+        let window = match check {
+            Check::ExpiryOnly => return Ok(unasked(token)),
+            Check::Cached => Some(self.config.cache),
+            Check::Always => None,
+        };
+        let known = self.answers.get(&token.jti);
+        if let Some(said) = known.filter(|said| window.is_some_and(|window| now < said.at + window)) {
+            return Ok(said.standing);
+        }
+        let _place = self.in_flight.acquire().await.map_err(|_| Unavailable)?;
+        let path = self.endpoints(&mut *self.known.lock().await).await?.introspection.clone();
+        let at = self.clock.uptime();
+        // The gate has looked at its characters: none of them means anything in a form but `+` and `=`.
+        let form = format!("token={}", text.expose().replace('+', "%2B").replace('=', "%3D"));
+        let answer = self.origin.post(&path, &self.authorization, form).await;
+        let standing = answer.map_err(|error| error.to_string()).and_then(|answer| said(&answer, token));
+        match standing {
+            Ok(standing) => {
+                self.remember(&token.jti, Said { at, standing: standing.clone() });
+                Ok(standing)
+            }
+            Err(why) => Err(self.failed(&mut *self.known.lock().await, &why)),
+        }
+    }
+
+    /// Keeps an answer, unless one to a later question is there.
+    fn remember(&self, jti: &Jti, said: Said) {
+        let _turn = self.answering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.answers.get(jti).is_none_or(|there| there.at <= said.at) {
+            self.answers.insert(jti.clone(), said);
+        }
+    }
+}
+
+/// A token about which nobody is asked.
+fn unasked(token: &AccessToken) -> Standing {
+    Standing::Live { entitled: Arc::new(token.scope.clone()), ceiling: Ceiling::Any }
+}
+
+impl TokenStatus for Remote {
+    /// What was answered last, as long as it may be used. Whoever can wait asks [`Remote::ask`] instead.
+    fn standing(&self, token: &AccessToken, _kid: &str) -> Standing {
+        let now = self.clock.uptime();
+        match self.answers.get(&token.jti).filter(|said| now < said.at + self.config.cache) {
+            Some(said) => said.standing,
+            None if self.floor == Check::ExpiryOnly => unasked(token),
+            None => Standing::Dead,
+        }
+    }
+
+    /// The authorization server saw it when it was asked about it.
+    fn is_seen(&self, _token: &AccessToken) -> bool {
+        true
+    }
+
+    fn mark_seen(&self, _tx: &Tx<'_>, _token: &AccessToken) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// The answer of RFC 7662 §2.2, as far as it counts here (INTRO-02).
+#[derive(Deserialize)]
+struct Introspection {
+    active: bool,
+    scope: Option<Scope>,
+    /// What the user may be granted now, so that a scope that is missing can be told from one that cannot be had.
+    entitled_scope: Option<Scope>,
+    sub: Option<String>,
+    jti: Option<String>,
+    client_id: Option<String>,
+}
+
+fn said(answer: &Answer, token: &AccessToken) -> Result<Standing, String> {
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            return Err(format!("it does not know this resource server ({}): see [remote]", answer.status));
+        }
+        other => return Err(format!("introspection has status {other}")),
+    }
+    let said: Introspection =
+        serde_json::from_slice(&answer.body).map_err(|error| format!("introspection: {error}"))?;
+    if !said.active {
+        return Ok(Standing::Dead);
+    }
+    // It must be about this token, or somebody mixed up answers.
+    let about_it = said.sub.as_deref() == Some(token.sub.as_str())
+        && said.jti.as_deref() == Some(token.jti.as_str())
+        && said.client_id.as_deref() == Some(token.client_id.as_str());
+    if !about_it {
+        return Err("introspection answered about another token".to_owned());
+    }
+    let entitled = said.entitled_scope.or(said.scope).ok_or("introspection says nothing about scopes")?;
+    Ok(Standing::Live { entitled: Arc::new(entitled), ceiling: Ceiling::Any })
+}
+
+/// How long an answer may be kept (RFC 9111 §5.2.2.1).
+fn lifetime(answer: &Answer) -> Duration {
+    let values = answer.headers.get_all(http::header::CACHE_CONTROL).iter();
+    let directives = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let seconds = directives.filter_map(|directive| directive.trim().strip_prefix("max-age=")?.parse().ok());
+    seconds.min().map_or(Duration::ZERO, Duration::from_secs).min(LONGEST)
+}
+
+fn milliseconds(uptime: Duration) -> u64 {
+    u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

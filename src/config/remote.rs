@@ -1,0 +1,128 @@
+//! `[remote]`: how a server that runs the resource side alone is known to the authorization server (split mode).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use resource::catalogue::Rules;
+use resource::remote::{self, Check};
+use shared::{Issuer, Secret};
+
+use super::keys::Key;
+
+const KNOWN: [&str; 5] = ["client_id", "secret_file", "ca", "cache", "checks"];
+/// The longest that an answer may be used again (standards §1).
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// What the table says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remote {
+    pub client_id: Option<String>,
+    pub secret_file: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+    pub cache: Duration,
+    pub checks: BTreeMap<String, Check>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            client_id: None,
+            secret_file: None,
+            ca: None,
+            cache: Duration::from_secs(5),
+            checks: BTreeMap::new(),
+        }
+    }
+}
+
+impl Remote {
+    /// Reads the table; relative paths start at `folder`.
+    pub(super) fn read(table: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::Result<Self> {
+        let mut remote = Self::default();
+        for key in table.keys()? {
+            match key.name {
+                "client_id" => remote.client_id = Some(key.text()?.to_owned()),
+                "secret_file" => remote.secret_file = Some(folder.join(key.text()?)),
+                "ca" => remote.ca = Some(folder.join(key.text()?)),
+                "cache" => remote.cache = key.duration()?,
+                "checks" => {
+                    for key in key.keys()? {
+                        remote.checks.insert(known_scope(&key, rules)?, check(&key)?);
+                    }
+                }
+                _ => return Err(key.unknown(&KNOWN)),
+            }
+        }
+        if remote.cache > LONGEST {
+            bail!("`cache` in [remote] at {} must be 60 seconds at most", table.at());
+        }
+        Ok(remote)
+    }
+
+    /// What the resource side needs, with the secret out of its file.
+    ///
+    /// # Errors
+    /// What is missing, or the file that others can read.
+    pub fn settings(&self, issuer: Issuer) -> anyhow::Result<remote::Config> {
+        let missing =
+            "`portcullis rs add NAME --audience URL`, where the authorization server runs, prints both";
+        let client_id = self.client_id.clone().with_context(|| {
+            format!("--only resource needs [remote] client_id and secret_file; {missing}")
+        })?;
+        let path = self
+            .secret_file
+            .as_deref()
+            .with_context(|| format!("--only resource needs [remote] secret_file; {missing}"))?;
+        Ok(remote::Config {
+            issuer,
+            client_id,
+            client_secret: secret(path)?,
+            ca: self.ca.clone(),
+            cache: self.cache,
+            checks: self.checks.clone(),
+        })
+    }
+}
+
+fn known_scope(key: &Key<'_>, rules: &Rules) -> anyhow::Result<String> {
+    if !rules.scopes.iter().any(|rule| rule.description.name == key.name) {
+        bail!("[remote.checks] at {} names an unknown scope `{}`", key.at(), key.name);
+    }
+    Ok(key.name.to_owned())
+}
+
+fn check(key: &Key<'_>) -> anyhow::Result<Check> {
+    match key.text()? {
+        "always" => Ok(Check::Always),
+        "cached" => Ok(Check::Cached),
+        "expiry-only" => Ok(Check::ExpiryOnly),
+        other => {
+            bail!(
+                "`{}` at {} is `{other}`; write \"always\", \"cached\" or \"expiry-only\"",
+                key.name,
+                key.at()
+            )
+        }
+    }
+}
+
+fn secret(path: &Path) -> anyhow::Result<Secret> {
+    let unreadable = || format!("cannot read the secret in {}", path.display());
+    let mut file = fs::File::open(path).with_context(unreadable)?;
+    let mode = file.metadata().with_context(unreadable)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        bail!("{0} can be read by others (mode {mode:o}); run: chmod 600 {0}", path.display());
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(unreadable)?;
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        bail!("{} does not hold one secret", path.display());
+    }
+    Ok(Secret::presented(text))
+}
