@@ -44,6 +44,16 @@ impl Context<'_> {
         ending::grant(self.authz, self.tx, &grant.id, reason).map(drop)
     }
 
+    /// A record about a grant that this client, or whoever passes for it, asks something of.
+    fn about(&self, event: Event, grant: &Grant) -> Event {
+        event
+            .by_client(&self.client.id)
+            .subject(grant.user_id.as_str())
+            .client(&self.client.id)
+            .grant(&grant.id)
+            .request(self.request)
+    }
+
     /// The first tokens on a grant, in rows and on record: a refresh token for a client that uses them (REFRESH-01),
     /// and the claims of an access token.
     fn first_tokens(&self, grant: &Grant, scope: Scope, grant_type: &str) -> Result<Minted, Fault> {
@@ -66,15 +76,10 @@ impl Context<'_> {
         let claims = self.claims(grant, scope.clone(), 0);
         audit::append(
             self.tx,
-            Event::allowed(Name::TokenIssued)
-                .by_client(&self.client.id)
-                .subject(grant.user_id.as_str())
-                .client(&self.client.id)
-                .grant(&grant.id)
+            self.about(Event::allowed(Name::TokenIssued), grant)
                 .jti(claims.jti.as_str())
                 .resource(&grant.resource)
                 .scope(&scope)
-                .request(self.request)
                 .detail("grant_type", grant_type)
                 .detail("aud", grant.resource.as_str())
                 .detail("exp", claims.exp)

@@ -57,7 +57,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         // (RFC 6749 §4.1.2).
         cx.revoke(&grant, Reason::CodeReplayed)?;
         let event = Event::denied(Name::CodeReplay, "code_replayed");
-        audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
+        audit::append(cx.tx, cx.about(event, &grant))?;
         return Ok(Err(Refusal::CodeReplayed));
     }
     let Some(scope) = scope else { return Ok(Err(Refusal::CodeUnknown)) };

@@ -67,7 +67,7 @@ fn again(cx: &Context<'_>, device: &Device, grant: &GrantId, spent_at: Timestamp
     if let Some(grant) = grants::find(cx.tx, grant)?.filter(|grant| !grant.revoked) {
         cx.revoke(&grant, Reason::CodeReplayed)?;
         let event = Event::denied(Name::CodeReplay, "device_code_replayed");
-        audit::append(cx.tx, event.client(&cx.client.id).grant(&grant.id).request(cx.request))?;
+        audit::append(cx.tx, cx.about(event, &grant))?;
     }
     Ok(Err(Refusal::DeviceCodeSpent))
 }

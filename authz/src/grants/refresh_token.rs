@@ -146,13 +146,10 @@ fn reuse(
     leaf: &RefreshToken,
 ) -> Result<Answer, Fault> {
     cx.revoke(grant, Reason::RefreshReused)?;
+    let event = Event::denied(Name::RefreshReuse, "rotated_token_presented");
     audit::append(
         cx.tx,
-        Event::denied(Name::RefreshReuse, "rotated_token_presented")
-            .subject(grant.user_id.as_str())
-            .client(&cx.client.id)
-            .grant(&grant.id)
-            .request(cx.request)
+        cx.about(event, grant)
             .detail("family", grant.id.as_str())
             .detail("generation", token.generation)
             .detail("leaf_generation", leaf.generation)
@@ -173,15 +170,10 @@ fn mint(
     let claims = cx.claims(grant, scope.clone(), leaf.generation);
     audit::append(
         cx.tx,
-        Event::allowed(name)
-            .by_client(&cx.client.id)
-            .subject(grant.user_id.as_str())
-            .client(&cx.client.id)
-            .grant(&grant.id)
+        cx.about(Event::allowed(name), grant)
             .jti(claims.jti.as_str())
             .resource(&grant.resource)
             .scope(&scope)
-            .request(cx.request)
             .detail("family", grant.id.as_str())
             .detail("generation", leaf.generation)
             .detail("grace_use", name == Name::RefreshGrace)
