@@ -26,6 +26,7 @@ mod http;
 mod introspection;
 mod key_load;
 mod keys;
+mod killers;
 mod kills;
 mod login;
 mod metadata;

@@ -1,6 +1,6 @@
 //! The MCP clients of the Python world: the SDK (`mcp`) and `fastmcp`, which is built on it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -24,16 +24,17 @@ pub const FASTMCP: Library =
 impl Library {
     /// Starts it, with the state that the one before left.
     pub fn start(&self, story: &Story, protocol: &str) -> Driver {
-        let folder = clients().join("python");
-        let mut command = Command::new(folder.join(".venv/bin/python"));
-        command.arg(folder.join(self.driver)).args(["--url", &story.server.mcp_url]);
-        command.arg("--state").arg(self.state(story)).args(["--protocol", protocol]);
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("HOME", story.dir.path());
-        Driver::spawn(command)
+        self.start_for(&story.server.mcp_url, protocol, story.dir.path())
     }
 
-    fn state(&self, story: &Story) -> PathBuf {
-        story.dir.path().join(self.driver).with_extension("state")
+    /// The same for any server; its state lives in the scratch directory.
+    pub fn start_for(&self, mcp_url: &str, protocol: &str, scratch: &Path) -> Driver {
+        let folder = clients().join("python");
+        let mut command = Command::new(folder.join(".venv/bin/python"));
+        command.arg(folder.join(self.driver)).args(["--url", mcp_url, "--protocol", protocol]);
+        command.arg("--state").arg(scratch.join(self.driver).with_extension("state"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("HOME", scratch);
+        Driver::spawn(command)
     }
 }
 

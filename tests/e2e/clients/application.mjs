@@ -135,6 +135,8 @@ export async function application(sdk) {
 
   /** What this process did so far; `connect` compares before and after. */
   const did = { registrations: 0, authorizations: 0 };
+  /** Whether somebody is there who can be sent to a browser. */
+  let attended = true;
   const authorizationUrls = [];
 
   const provider = {
@@ -186,6 +188,23 @@ export async function application(sdk) {
   /** Every exchange the SDK makes, in order. */
   const exchanges = [];
 
+  /** The first event stream of a connection, as it came over the wire: when it spoke, and when and how it ended. */
+  const eventStream = () => ({ opened: Promise.withResolvers(), ended: Promise.withResolvers() });
+  let stream = eventStream();
+
+  /** The same bytes, watched. */
+  async function* watched(body, { opened, ended }) {
+    try {
+      for await (const bytes of body) {
+        opened.resolve();
+        yield bytes;
+      }
+      ended.resolve({ at: Date.now(), how: 'closed' });
+    } finally {
+      ended.resolve({ at: Date.now(), how: 'broken' }); // or the SDK needs it no more
+    }
+  }
+
   async function recordingFetch(input, init) {
     const request = new Request(input, init);
     const exchange = note(exchanges, {
@@ -199,7 +218,8 @@ export async function application(sdk) {
       exchange.status = response.status;
       exchange.www_authenticate = response.headers.get('www-authenticate');
       exchange.content_type = response.headers.get('content-type');
-      return response;
+      if (request.method !== 'GET' || !exchange.content_type?.startsWith('text/event-stream')) return response;
+      return new Response(ReadableStream.from(watched(response.body, stream)), response);
     } catch (error) {
       exchange.error = String(error.cause ?? error);
       throw error;
@@ -213,6 +233,7 @@ export async function application(sdk) {
     await client?.close();
     const protocol = given.protocol === undefined ? undefined : sdk.protocols[given.protocol];
     const options = { authProvider: provider, fetch: recordingFetch };
+    stream = eventStream();
     ({ client, transport } = sdk.make(new URL(given.url), protocol, options));
     client.onerror = (error) => console.error('[client]', error.message);
     await client.connect(transport);
@@ -225,7 +246,7 @@ export async function application(sdk) {
       return await attempt();
     } catch (error) {
       const url = authorizationUrls.shift();
-      if (!(error instanceof sdk.UnauthorizedError) || url === undefined) throw error;
+      if (!attended || !(error instanceof sdk.UnauthorizedError) || url === undefined) throw error;
       const arrival = callback.arrival();
       say({ event: 'authorize', url: url.href });
       await finishAuthorization(await arrival);
@@ -315,6 +336,18 @@ export async function application(sdk) {
       state.tokens = { ...state.tokens, access_token: 'rubbish' };
       return {};
     },
+
+    /** From now on nobody comes when the SDK wants a person: whatever needs one fails. */
+    leave_alone: () => {
+      attended = false;
+      return {};
+    },
+
+    /** Waits until the server has opened the connection's event stream, and said something on it. */
+    stream_opened: () => stream.opened.promise.then(() => ({})),
+
+    /** Waits until it is over: {at, how: closed|broken}. */
+    stream_ended: () => stream.ended.promise,
 
     /** The last request that came to the callback: {callback: {url, query, headers}}, or null. */
     callback: () => ({ callback: callback.last }),

@@ -99,6 +99,9 @@ async def main():
         "list": lambda: record.counted(list_tools),
         "call": lambda **request: record.counted(lambda: call(**request)),
         "http": record.http,
+        "leave_alone": record.leave_alone,
+        "stream_opened": record.opened,
+        "stream_ended": record.ended,
         **OAuthOperations(oauth, oauth.token_storage_adapter, list_tools).table(),
     }, stack.aclose)
 

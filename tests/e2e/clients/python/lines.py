@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import time
 import urllib.parse
 
 import httpx2
@@ -66,6 +67,33 @@ def _leaf(error):
     return error
 
 
+class EventStream(httpx2.AsyncByteStream):
+    """The bytes of an event stream as they come over the wire, and when and how that ended."""
+
+    def __init__(self, stream, opened, ended):
+        self.stream, self.opened, self.ended = stream, opened, ended
+
+    async def __aiter__(self):
+        try:
+            async for data in self.stream:
+                self.opened.set()
+                yield data
+            self._end("closed")
+        finally:
+            self._end("broken")  # or the library needs it no more
+
+    def _end(self, how):
+        if not self.ended.done():
+            self.ended.set_result({"at": time.time() * 1000, "how": how})
+
+    async def aclose(self):
+        await self.stream.aclose()
+
+
+class Unattended(Exception):
+    """The library wants a person, and nobody is there."""
+
+
 class Record:
     """Every exchange the library makes, in order, and how often it registered and sent for a person."""
 
@@ -74,9 +102,14 @@ class Record:
         self.registrations = 0
         self.authorizations = 0
         self.authorize_urls = []
+        self.attended, self.wanted = True, asyncio.Event()
+        self.stream_opened, self.stream_ended = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     def authorize(self, url):
         """Sends for the person."""
+        if not self.attended:
+            self.wanted.set()
+            return
         self.authorizations += 1
         self.authorize_urls.append(url)
         say({"event": "authorize", "url": url})
@@ -101,15 +134,38 @@ class Record:
             "www_authenticate": response.headers.get("www-authenticate"),
             "content_type": response.headers.get("content-type"),
         })
+        if request.method == "GET" and response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.stream = EventStream(response.stream, self.stream_opened, self.stream_ended)
 
     async def http(self):
         taken, self.exchanges = self.exchanges, []
         return {"exchanges": taken}
 
+    async def _alone(self, operation):
+        """What it returns, unless the library wants a person for it: then it waits for one in vain."""
+        self.waiting, wanted = asyncio.ensure_future(operation()), asyncio.ensure_future(self.wanted.wait())
+        await asyncio.wait([self.waiting, wanted], return_when=asyncio.FIRST_COMPLETED)
+        if self.waiting.done():
+            wanted.cancel()
+            return self.waiting.result()
+        raise Unattended("nobody is there to sign in")
+
+    async def leave_alone(self):
+        """From now on nobody comes when the library wants a person: whatever needs one fails."""
+        self.attended = False
+
+    async def opened(self):
+        """Waits until the server has opened an event stream, and said something on it."""
+        await self.stream_opened.wait()
+
+    async def ended(self):
+        """Waits until the first event stream is over: {at, how: closed|broken}"""
+        return await self.stream_ended
+
     async def counted(self, operation):
         """What it returns, and whether the library registered or sent for a person meanwhile."""
         registrations, authorizations = self.registrations, self.authorizations
-        answer = await operation()
+        answer = await (operation() if self.attended else self._alone(operation))
         return {
             **answer,
             "registered": self.registrations > registrations,

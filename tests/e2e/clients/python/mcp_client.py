@@ -150,6 +150,8 @@ async def main():
         return {"callback": callback.last}
 
     async def close():
+        if record.wanted.is_set():
+            os._exit(0)  # the SDK would go on waiting for its person
         await stack.aclose()
         callback.server.close()
 
@@ -159,6 +161,9 @@ async def main():
         "call": lambda **request: record.counted(lambda: call(**request)),
         "callback": last_callback,
         "http": record.http,
+        "leave_alone": record.leave_alone,
+        "stream_opened": record.opened,
+        "stream_ended": record.ended,
         **OAuthOperations(provider, state, list_tools).table(),
     }, close)
 
