@@ -246,12 +246,14 @@
 
   const add = find("passkey-add");
   if (add) {
+    if (add.dataset.then) add.parentElement.after(statusLine, errorLine); // beside what is pressed
     add.addEventListener("click", () => perform(add, async () => {
       const stepUp = await post("/account/passkeys/start", {});
       const confirmed = await get(stepUp.options);
       const creation = await post("/account/passkeys/confirm", { ceremony: stepUp.ceremony, response: confirmed });
       const response = await create(creation.options);
       const { passkeys } = await post("/account/passkeys/finish", { ceremony: creation.ceremony, response });
+      if (add.dataset.then) return leaveFor(add.dataset.then);
       const section = add.closest("[data-passkeys]");
       const nudge = section.querySelector("[data-nudge]");
       const added = find("passkey-added");
@@ -265,6 +267,30 @@
       added.focus();
       return true;
     }));
+  }
+
+  // ---- The account: form[data-change] -------------------------------------------------------------------------------
+
+  // A change that takes a passkey: what the form says is confirmed, and the assertion travels in the form.
+  for (const form of document.querySelectorAll("form[data-change][data-confirm]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      form.append(statusLine, errorLine);
+      perform(form.querySelector("button"), async () => {
+        const { ceremony, options } = await post(form.dataset.confirm, Object.fromEntries(new FormData(form)));
+        const response = await get(options);
+        for (const [name, value] of Object.entries({ ceremony, assertion: JSON.stringify(response) })) {
+          const field = document.createElement("input");
+          field.type = "hidden";
+          field.name = name;
+          field.value = value;
+          form.append(field);
+        }
+        say("One moment…");
+        form.submit();
+        return true;
+      });
+    });
   }
 
   // ---- Consent: form[data-consent] ---------------------------------------------------------------------------------

@@ -1,4 +1,10 @@
-//! Home: who am I here, how do I connect, and is there a second passkey?
+//! Home: who am I here, how do I connect, and is there a second passkey? And the account: what have I allowed, and how
+//! does it end (`page`, `change`)?
+
+pub(crate) mod change;
+pub(crate) mod confirm;
+mod effect;
+pub(crate) mod page;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -164,12 +170,23 @@ async fn end_session(
         Ok(())
     };
     authz.db.write(job).await?;
-    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
+    Ok(signed_out_here(authz))
+}
+
+/// The answer to whoever has left: nothing of them stays in the browser (SESSION-04).
+fn signed_out_here(authz: &Authz) -> Response {
+    let mut response = home_again();
     let headers = response.headers_mut();
     headers.insert("clear-site-data", HeaderValue::from_static("\"cookies\", \"storage\""));
     headers.append(header::SET_COOKIE, authz.cookies.expire_session());
+    response
+}
+
+/// To the home page, where one signs in.
+fn home_again() -> Response {
+    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
     crate::error::no_store(&mut response);
-    Ok(response)
+    response
 }
 
 /// Whoever changes something about passkeys: signed in, from one of our pages.

@@ -1,12 +1,12 @@
 //! How what was given ends: in the database and, before the commit, in the memory that decides (RS-08).
 
-use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx};
+use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx, UserId};
 
 use crate::Authz;
 use crate::status::{LISTED, LISTED_AFTER_EXPIRY};
 use crate::store::client_documents;
-use crate::store::grants::{self, Reason};
-use crate::store::{client_grants, clients, dead_tokens};
+use crate::store::grants::{self, Grant, Reason};
+use crate::store::{client_grants, clients, consents, dead_tokens};
 
 /// Ends a grant and every token on it; false if it had ended before.
 ///
@@ -18,6 +18,38 @@ pub(crate) fn grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId, reason: Reason) ->
         authz.status.kill_grant(tx, id);
     }
     Ok(ended)
+}
+
+/// Ends all that a user lets a client do, and forgets what they let it have without being asked; the grants that
+/// ended, and how many answers were forgotten (REVOKE-07, CONSENT-07).
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn all_between(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+    reason: Reason,
+) -> Result<(Vec<Grant>, usize), Fault> {
+    let forgotten = consents::forget(tx, user, client, None)?;
+    let ended = grants::between(tx, user, client)?;
+    for ending in &ended {
+        grant(authz, tx, &ending.id, reason)?;
+    }
+    Ok((ended, forgotten))
+}
+
+/// Ends all that a user lets anybody do, and forgets every answer of theirs; how many grants ended (REFRESH-08).
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn all_of(authz: &Authz, tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<usize, Fault> {
+    let ended = grants::revoke_all_of(tx, user, reason)?;
+    for grant in &ended {
+        authz.status.kill_grant(tx, grant);
+    }
+    Ok(ended.len())
 }
 
 /// Ends what a client holds in its own name by this grant; whose it was, if there was one.

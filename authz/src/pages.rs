@@ -3,6 +3,7 @@
 //! A handler fills a context and hands it over: `pages.respond(StatusCode::OK, &Login { .. })`. Templates escape every value
 //! (CONSENT-02), and which headers a page gets is decided beside its context, so that no handler can forget them.
 
+mod account;
 mod contexts;
 mod headers;
 #[cfg(test)]
@@ -16,6 +17,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tera::{Context, Tera};
 
+pub use account::{
+    Account, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
+};
 pub use contexts::{
     AskForApproval, Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled,
     Login, NothingToAllow, Notice, Onward, Setup, SignedOut, Snippet, UsableTool, WithheldScope,
@@ -63,7 +67,7 @@ impl Pages {
     }
 }
 
-const TEMPLATES: [(&str, &str); 15] = [
+const TEMPLATES: [(&str, &str); 16] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("ceremony.html", include_str!("../../templates/ceremony.html")),
     ("mark.svg", include_str!("../../templates/mark.svg")),
@@ -78,6 +82,7 @@ const TEMPLATES: [(&str, &str); 15] = [
     ("setup.html", include_str!("../../templates/setup.html")),
     ("connect.html", include_str!("../../templates/connect.html")),
     ("signed_out.html", include_str!("../../templates/signed_out.html")),
+    ("account.html", include_str!("../../templates/account.html")),
     ("notice.html", include_str!("../../templates/notice.html")),
 ];
 

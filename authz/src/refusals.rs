@@ -25,10 +25,12 @@ pub(crate) enum Kind {
     SignOut,
     /// A wish that an administrator look at a client, which did not come from our page either.
     Approval,
+    /// A change on the account page that did not come from there, or of what is not the person's.
+    Withdrawal,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Client,
         Self::Token,
         Self::Revocation,
@@ -38,9 +40,11 @@ impl Kind {
         Self::Ceremony,
         Self::SignOut,
         Self::Approval,
+        Self::Withdrawal,
     ];
 
-    fn name(self) -> Name {
+    /// What its records are called.
+    pub(crate) fn name(self) -> Name {
         match self {
             Self::Client => Name::ClientAuthFailed,
             Self::Token => Name::TokenRefused,
@@ -51,12 +55,13 @@ impl Kind {
             Self::Ceremony => Name::WebauthnFailed,
             Self::SignOut => Name::SessionEnded,
             Self::Approval => Name::CimdApprovalRequested,
+            Self::Withdrawal => Name::ConsentWithdrawn,
         }
     }
 }
 
 /// The refusals of every endpoint that strangers reach.
-pub(crate) struct Refusals([Flood; 9]);
+pub(crate) struct Refusals([Flood; 10]);
 
 impl Refusals {
     pub(crate) fn new(clock: &Clock) -> Self {

@@ -136,6 +136,37 @@ fn refusing_in_the_browser_tells_the_client() {
     assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("access_denied")), "{refused}");
 }
 
+/// REVOKE-07, RS-08, SESSION-01: somebody disconnects a client on their account page, with a tap, and its next call is refused:
+/// it has to send them to the browser again.
+#[test]
+fn a_client_is_disconnected_on_the_account_page() {
+    let mut story = Story::begin();
+    let mut client = story.client("legacy");
+    assert_eq!(client.connect(&mut story.browser, "approve")["ok"], true);
+    assert_eq!(first_path(&search(&mut client, "falcon")), Some("falcon.md"));
+    let browser = &mut story.browser;
+    browser.ok(&json!({"op": "open", "url": story.server.origin}));
+    browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=connect-client]"}));
+    browser.ok(&json!({"op": "click", "testid": "account"}));
+    let shown = browser.ok(&json!({"op": "text", "selector": "[data-testid=client]"}));
+    let shown = shown["text"].as_str().unwrap();
+    for words in ["Not verified (self-registered)", "Search and read the documentation", " from "] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let found = browser.ok(&json!({"op": "inspect"}));
+    assert_eq!(found["problems"], json!([]));
+    browser.ok(&json!({"op": "keyboard", "testid": "disconnect", "key": "Enter"}));
+    let done = browser.ok(&json!({"op": "text", "selector": "[data-testid=done]"}));
+    assert!(done["text"].as_str().unwrap().starts_with("Disconnected."), "{done}");
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=no-clients]"}));
+    client.send(&json!({"op": "call", "name": "docs_search", "arguments": {"query": "falcon"}}));
+    assert_eq!(client.receive()["event"], "authorize");
+
+    browser.ok(&json!({"op": "click", "testid": "end-session"}));
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-login]"}));
+}
+
 /// WEBAUTHN-12: a second passkey on another authenticator, which then signs in alone.
 #[test]
 fn a_second_passkey_signs_in_alone() {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use crate::account::another;
 use crate::harness::{Browser, Client, TestApp, Tokens, header};
 
 /// Somebody in the group that may read, who can be taken out of it.
@@ -35,15 +36,19 @@ enum Killer {
     ClientDeleted,
     KeyRemoved,
     Lockdown,
+    /// By the person, on their account page.
+    Disconnected,
+    /// The same: a passkey that somebody else may have.
+    PasskeyStolen,
 }
 
 impl Killer {
     /// How often each is tried: a thousand in all. What needs little to be prepared is tried more often.
-    const ALL: [(Self, usize); 13] = [
+    const ALL: [(Self, usize); 15] = [
         (Self::RefreshTokenRevoked, 50),
-        (Self::AccessTokenRevoked, 300),
+        (Self::AccessTokenRevoked, 280),
         (Self::GrantRevoked, 50),
-        (Self::TokenRevoked, 300),
+        (Self::TokenRevoked, 280),
         (Self::CodeReplayed, 40),
         (Self::RefreshTokenReused, 40),
         (Self::GroupLeft, 140),
@@ -53,6 +58,8 @@ impl Killer {
         (Self::ClientDeleted, 10),
         (Self::KeyRemoved, 10),
         (Self::Lockdown, 10),
+        (Self::Disconnected, 30),
+        (Self::PasskeyStolen, 10),
     ];
 
     /// The record that says who did it, and as what.
@@ -69,6 +76,8 @@ impl Killer {
             Self::ClientDisabled => ("client.disabled", Some("console")),
             Self::ClientDeleted => ("client.deleted", Some("console")),
             Self::KeyRemoved => ("key.removed", Some("console")),
+            Self::Disconnected => ("token.revoked", Some("user")),
+            Self::PasskeyStolen => ("webauthn.removed", Some("user")),
         }
     }
 }
@@ -89,6 +98,8 @@ struct Held {
     tokens: Tokens,
     /// The family's first refresh token, if it was used up.
     used: Option<String>,
+    /// A second passkey of the user's, which somebody else may have.
+    stolen: Option<String>,
 }
 
 impl Stage {
@@ -113,7 +124,7 @@ impl Stage {
     async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> Held {
         let code = browser.authorize(&self.app, client).await;
         let tokens = Tokens::of(self.app.redeem(client, &code).await).await;
-        Held { user: user.to_owned(), client: client.clone(), code, tokens, used: None }
+        Held { user: user.to_owned(), client: client.clone(), code, tokens, used: None, stolen: None }
     }
 
     /// A command as the program itself sends it, without starting the program.
@@ -136,7 +147,14 @@ impl Stage {
     }
 
     /// What some killers need to have happened before.
-    async fn prepare(&self, killer: Killer, held: &mut Held) {
+    async fn prepare(&self, killer: Killer, held: &mut Held, browser: &mut Browser) {
+        if matches!(killer, Killer::Disconnected | Killer::PasskeyStolen) {
+            // On loopback the answer to the client ended the session.
+            assert_eq!(browser.sign_in(&self.app, None).await.status(), 200);
+        }
+        if killer == Killer::PasskeyStolen {
+            held.stolen = Some(another(&self.app, &held.user).await.passkey_digest());
+        }
         if killer == Killer::RefreshTokenReused {
             let first = held.tokens.clone();
             for _ in 0..2 {
@@ -147,7 +165,7 @@ impl Stage {
     }
 
     /// Ends it. Returns when whoever ended it has been answered.
-    async fn kill(&self, killer: Killer, held: &Held) {
+    async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) {
         let claims = held.tokens.claims();
         match killer {
             Killer::RefreshTokenRevoked => self.revoke(&held.client, &held.tokens.refresh).await,
@@ -193,6 +211,15 @@ impl Stage {
                 self.command(command).await;
             }
             Killer::Lockdown => self.command(json!({"command": "access", "action": "lockdown"})).await,
+            Killer::Disconnected => {
+                let change = [("action", "disconnect"), ("client", held.client.id.as_str())];
+                assert_eq!(browser.change(&self.app, &change).await.status(), 303);
+            }
+            Killer::PasskeyStolen => {
+                let passkey = held.stolen.as_deref().unwrap();
+                let change = [("action", "remove_passkey"), ("passkey", passkey), ("stolen", "yes")];
+                assert_eq!(browser.change(&self.app, &change).await.status(), 303);
+            }
         }
     }
 
@@ -276,7 +303,7 @@ impl Asking {
     }
 }
 
-/// RS-08, INTRO-06, REVOKE-04, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: a thousand times something ends access while
+/// RS-08, INTRO-06, REVOKE-04, REVOKE-07, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: a thousand times something ends access while
 /// its holder asks without pause. No request that begins after the answer to it is accepted, not once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_kills_let_nothing_through() {
@@ -303,13 +330,13 @@ async fn a_thousand_kills_let_nothing_through() {
                 }
                 _ => stage.held(&user, &mut browser, &client).await,
             };
-            stage.prepare(killer, &mut next).await;
+            stage.prepare(killer, &mut next, &mut browser).await;
             let token = next.tokens.access.clone();
             assert!(is_accepted(&stage.app.http, &stage.app.mcp_url(), &token).await, "{killer:?}");
             assert!(stage.is_active(&token).await, "{killer:?}");
 
             let asking: Vec<_> = (0..ASKING).map(|_| Asking::begin(&stage.app, &token)).collect();
-            stage.kill(killer, &next).await;
+            stage.kill(killer, &next, &mut browser).await;
             let answered = Instant::now();
             assert!(!is_accepted(&stage.app.http, &stage.app.mcp_url(), &token).await, "{killer:?}");
             assert!(!stage.is_active(&token).await, "{killer:?}");
@@ -360,11 +387,11 @@ async fn streams_close_within_two_seconds() {
         let (other_user, mut other_browser) = stage.person().await;
         let (client, other_client) = (stage.app.client().await, stage.app.client().await);
         let mut held = stage.held(&user, &mut browser, &client).await;
-        stage.prepare(killer, &mut held).await;
+        stage.prepare(killer, &mut held, &mut browser).await;
         let other = stage.held(&other_user, &mut other_browser, &other_client).await;
         let mut stream = listen(&stage.app, &held.tokens.access).await;
         let mut bystander = listen(&stage.app, &other.tokens.access).await;
-        stage.kill(killer, &held).await;
+        stage.kill(killer, &held, &mut browser).await;
         let ended = async { while stream.chunk().await.unwrap().is_some() {} };
         let closed = tokio::time::timeout(Duration::from_secs(2), ended).await;
         assert!(closed.is_ok(), "{killer:?}: the stream is still open");

@@ -1,6 +1,8 @@
 //! Stories: a whole server, asked over HTTP as clients and browsers ask it.
 
 mod access;
+mod account;
+mod account_passkeys;
 mod assertion;
 mod authorize;
 mod browser;
@@ -47,6 +49,7 @@ mod requirements;
 mod resource_servers;
 mod revocation;
 mod seal;
+mod sessions;
 mod split;
 mod step_up;
 mod strangers;

@@ -128,6 +128,9 @@ fn every_page_can_be_read() {
     }
     story.set_up();
     story.inspect("the home page of somebody who is signed in");
+    story.open("/account");
+    story.wait_for("[data-testid=no-clients]");
+    story.inspect("the account of somebody with nothing");
     let metadata = json!({"client_name": "Laptop tool", "redirect_uris": ["http://localhost/callback", "https://tools.example/cb"]});
     let registered = story.http.post(story.url("/register")).json(&metadata).send().unwrap();
     let registered: Value = registered.json().unwrap();

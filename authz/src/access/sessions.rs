@@ -9,9 +9,6 @@ use crate::people::accepted;
 use crate::session;
 use crate::store::sessions::{self, Listed};
 
-/// How many digits of a session's digest name it.
-const DIGITS: usize = 16;
-
 /// Somebody's browser that is signed in. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
@@ -28,7 +25,7 @@ pub struct Session {
 impl From<&Listed> for Session {
     fn from(listed: &Listed) -> Self {
         Self {
-            id: name(listed),
+            id: listed.name(),
             user_id: listed.user_id.clone(),
             user: listed.user.clone(),
             signed_in_at: listed.auth_time.0,
@@ -36,10 +33,6 @@ impl From<&Listed> for Session {
             address: listed.address.clone(),
         }
     }
-}
-
-fn name(listed: &Listed) -> String {
-    listed.digest.hex()[..DIGITS].to_owned()
 }
 
 /// The sessions that are alive, of one user or of everybody; the newest first.
@@ -60,7 +53,7 @@ pub fn sessions(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Session>> {
 /// The database's fault.
 pub fn end_session(tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Session> {
     let wanted = id.to_ascii_lowercase();
-    let found = alive(tx, None)?.into_iter().find(|listed| name(listed) == wanted);
+    let found = alive(tx, None)?.into_iter().find(|listed| listed.name() == wanted);
     let Some(found) = found else { return Ok(Err(Refusal::SessionUnknown(id.to_owned()))) };
     end(tx, uid, &found)?;
     Ok(Ok(Session::from(&found)))

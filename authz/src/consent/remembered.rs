@@ -31,17 +31,26 @@ pub(super) fn recall(conn: &Conn<'_>, question: &Question, now: Timestamp) -> Re
         return Ok(Recall::Nothing);
     }
     let consent = consents::find(conn, &decider.user.id, &client.id, &transaction.resource)?;
-    // A consent from the future is of no known age.
-    let counts = |consent: &Consent| {
-        consent.client_state == client_state(client)
-            && consent.granted_at <= now
-            && now.since(consent.granted_at) <= REMEMBERED
+    let Some(consent) = consent.filter(|consent| counts(client, consent, now)) else {
+        return Ok(Recall::Nothing);
     };
-    let Some(consent) = consent.filter(counts) else { return Ok(Recall::Nothing) };
     if !offer.scope.without(&offer.high_risk).is_subset(&consent.scope) {
         return Ok(Recall::Nothing);
     }
     Ok(if offer.high_risk.is_empty() { Recall::Covers } else { Recall::NeedsPasskey })
+}
+
+/// Whether a consent was given to what the client is now, and lately. One from the future is of no known age.
+fn counts(client: &Client, consent: &Consent, now: Timestamp) -> bool {
+    consent.client_state == client_state(client)
+        && consent.granted_at <= now
+        && now.since(consent.granted_at) <= REMEMBERED
+}
+
+/// Until when a consent lets its client in without a question; `None` if its user is asked all the same.
+pub(crate) fn until(client: &Client, consent: &Consent, now: Timestamp) -> Option<Timestamp> {
+    let somewhere = client.redirect_uris.iter().any(|uri| may_be_remembered(client, uri));
+    (somewhere && !client.disabled && counts(client, consent, now)).then(|| consent.granted_at + REMEMBERED)
 }
 
 /// Whether a client need not be asked for each time. An administrator vouches for it; and its answers reach nobody

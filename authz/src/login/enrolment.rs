@@ -259,7 +259,8 @@ async fn enrol(
                 Purpose::SignIn { .. }
                 | Purpose::StepUp { .. }
                 | Purpose::AddPasskey { .. }
-                | Purpose::Consent { .. } => None,
+                | Purpose::Consent { .. }
+                | Purpose::Change { .. } => None,
             };
             let Some(user) = user else { return Ok(None) };
             if !users::insert_passkey(tx, &user.id, &passkey)? {

@@ -1,5 +1,7 @@
 //! A sample of every page, believable enough to be looked at.
 
+mod account;
+
 use super::*;
 
 fn text(words: &str) -> String {

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
-use shared::{Digest, Fault, Tx};
+use shared::{Fault, Tx};
 
 use super::{Answer, Person, Refusal, accepted, find, keep_an_administrator, show};
-use crate::Authz;
-use crate::store::grants::{self, Reason};
+use crate::store::grants::Reason;
 use crate::store::passkeys::{self, Listed};
 use crate::store::sessions;
 use crate::store::users::{self, Role, User};
+use crate::{Authz, ending};
 
 /// The shortest beginning of a digest that names a passkey.
 const SHORTEST: usize = 8;
@@ -36,7 +36,7 @@ pub fn list(tx: &Tx<'_>, who: &str) -> Answer<Vec<Passkey>> {
     let listed = passkeys::of(tx, &user.id)?;
     let passkey = |listed: &Listed| -> Result<Passkey, Fault> {
         Ok(Passkey {
-            sha256: digest(listed).hex(),
+            sha256: listed.digest().hex(),
             created_at: listed.created_at.0,
             last_used_at: listed.last_used_at.map(|at| at.0),
             suspended: listed.suspended,
@@ -63,19 +63,12 @@ pub fn remove(
     let listed = passkeys::of(tx, &user.id)?;
     let gone = accepted!(named(&user, &listed, credential));
     // Whoever may sign in must be able to (WEBAUTHN-12).
-    let others = listed.iter().filter(|other| other.credential != gone.credential);
-    if !user.disabled && !others.into_iter().any(|other| !other.suspended) {
+    if !user.disabled && passkeys::others(&listed, gone).next().is_none() {
         return Ok(Err(Refusal::LastPasskey(user.name)));
     }
     passkeys::delete(tx, &gone.credential)?;
     sessions::delete_all_of(tx, &user.id)?;
-    let mut ended = 0;
-    if stolen {
-        for grant in grants::revoke_all_of(tx, &user.id, Reason::PasskeyStolen)? {
-            authz.status.kill_grant(tx, &grant);
-            ended += 1;
-        }
-    }
+    let ended = if stolen { ending::all_of(authz, tx, &user.id, Reason::PasskeyStolen)? } else { 0 };
     let event = about(Event::allowed(Name::WebauthnRemoved), uid, &user, gone);
     audit::append(tx, event.detail("stolen", stolen).detail("grants_ended", ended))?;
     show(authz, tx, user.id.as_str())
@@ -90,7 +83,7 @@ pub fn unsuspend(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str, credential: &s
     let listed = passkeys::of(tx, &user.id)?;
     let cleared = accepted!(named(&user, &listed, credential));
     if !cleared.suspended {
-        return Ok(Err(Refusal::NotSuspended(digest(cleared).short())));
+        return Ok(Err(Refusal::NotSuspended(cleared.digest().short())));
     }
     passkeys::clear(tx, cleared)?;
     let event = about(Event::allowed(Name::CounterRegression), uid, &user, cleared);
@@ -129,17 +122,13 @@ fn named<'l>(user: &User, listed: &'l [Listed], credential: &str) -> Result<&'l 
     if prefix.len() < SHORTEST {
         return Err(unknown());
     }
-    let mut found = listed.iter().filter(|listed| digest(listed).hex().starts_with(&prefix));
+    let mut found = listed.iter().filter(|listed| listed.digest().hex().starts_with(&prefix));
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
         _ => Err(unknown()),
     }
 }
 
-fn digest(listed: &Listed) -> Digest {
-    Digest::of(&listed.credential)
-}
-
 fn about(event: Event, uid: u32, user: &User, passkey: &Listed) -> Event {
-    event.by_console(uid).subject(user.id.as_str()).detail("credential_sha256_8", digest(passkey).short())
+    event.by_console(uid).subject(user.id.as_str()).detail("credential_sha256_8", passkey.digest().short())
 }

@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     /// An assertion by this user that confirms a decision: `binding` is a digest of all that it confirms
     /// (CONSENT-08).
     Consent { user: UserId, transaction: String, binding: Digest },
+    /// An assertion by this user that confirms a change of their account: `binding` is a digest of it (SESSION-01).
+    Change { user: UserId, binding: Digest },
 }
 
 /// A ceremony as stored.
@@ -89,6 +91,9 @@ impl<'a> Columns<'a> {
                 Self { purpose: "sign_in", transaction: transaction.as_ref(), ..none }
             }
             Purpose::StepUp { user } => Self { purpose: "step_up", user: Some(user), ..none },
+            Purpose::Change { user, binding } => {
+                Self { purpose: "step_up", user: Some(user), binding: Some(binding), ..none }
+            }
             Purpose::AddPasskey { user } => Self { purpose: "add_passkey", user: Some(user), ..none },
             Purpose::Consent { user, transaction, binding } => Self {
                 purpose: "consent",
@@ -116,7 +121,10 @@ fn ceremony(row: &Row<'_>) -> Result<Ceremony, Fault> {
         "setup" => Purpose::Setup { link: row.get(4)?, name: row.get(5)?, handle: row.get(6)? },
         "enrol" => Purpose::Enrol { link: row.get(4)?, user: row.get(2)? },
         "sign_in" => Purpose::SignIn { transaction: row.get(3)? },
-        "step_up" => Purpose::StepUp { user: row.get(2)? },
+        "step_up" => match row.get(9)? {
+            Some(binding) => Purpose::Change { user: row.get(2)?, binding },
+            None => Purpose::StepUp { user: row.get(2)? },
+        },
         "add_passkey" => Purpose::AddPasskey { user: row.get(2)? },
         "consent" => Purpose::Consent { user: row.get(2)?, transaction: row.get(3)?, binding: row.get(9)? },
         other => return Err(Fault::Corrupt(format!("a ceremony for {other}"))),

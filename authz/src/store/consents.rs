@@ -42,3 +42,29 @@ pub(crate) fn put(
     )?;
     Ok(())
 }
+
+/// Everything that is remembered of a user, by client.
+pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<(ClientId, ResourceUri, Consent)>, Fault> {
+    conn.query(
+        "SELECT scope, client_state, granted_at, client_id, resource FROM consent WHERE user_id = ?1
+         ORDER BY client_id, resource",
+        params![user],
+        |row| {
+            let consent = Consent { scope: row.get(0)?, client_state: row.get(1)?, granted_at: row.get(2)? };
+            Ok((row.get(3)?, row.get(4)?, consent))
+        },
+    )
+}
+
+/// Forgets what is remembered of a client, at one resource or at all of them; how much that was.
+pub(crate) fn forget(
+    tx: &Tx<'_>,
+    user: &UserId,
+    client: &ClientId,
+    resource: Option<&ResourceUri>,
+) -> Result<usize, Fault> {
+    tx.execute(
+        "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 AND (?3 IS NULL OR resource = ?3)",
+        params![user, client, resource],
+    )
+}

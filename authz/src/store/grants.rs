@@ -29,6 +29,7 @@ pub(crate) enum Reason {
     UserDisabled,
     PasskeyStolen,
     RevokedByClient,
+    RevokedByUser,
     RevokedByAdministrator,
     /// Everything ended.
     Lockdown,
@@ -48,6 +49,7 @@ impl Reason {
             Self::UserDisabled => "user_disabled",
             Self::PasskeyStolen => "passkey_stolen",
             Self::RevokedByClient => "revoked_by_client",
+            Self::RevokedByUser => "revoked_by_user",
             Self::RevokedByAdministrator => "revoked_by_administrator",
             Self::Lockdown => "lockdown",
             Self::ClientDisabled => "client_disabled",
@@ -89,6 +91,16 @@ pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault
         "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, revoked_at
          FROM access_grant WHERE id = ?1",
         params![id],
+        grant,
+    )
+}
+
+/// What a user lets a client do and has not ended, expired or not.
+pub(crate) fn between(conn: &Conn<'_>, user: &UserId, client: &ClientId) -> Result<Vec<Grant>, Fault> {
+    conn.query(
+        "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, revoked_at
+         FROM access_grant WHERE user_id = ?1 AND client_id = ?2 AND revoked_at IS NULL ORDER BY created_at, id",
+        params![user, client],
         grant,
     )
 }

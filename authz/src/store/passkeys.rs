@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use shared::db::{Conn, params};
-use shared::{Fault, Timestamp, Tx, UserId};
+use shared::{Digest, Fault, Timestamp, Tx, UserId};
 use webauthn_rs::prelude::Passkey;
 
 /// A passkey in a list.
@@ -16,6 +16,11 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// What it is called in commands, on pages and in the audit log, or the beginning of it.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::of(&self.credential)
+    }
+
     /// Whether it can be copied to other devices.
     pub(crate) fn copyable(&self) -> Result<bool, Fault> {
         // webauthn-rs shows the flag in the stored form alone.
@@ -45,6 +50,12 @@ pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
             })
         },
     )
+}
+
+/// The passkeys with which their user can sign in without this one (WEBAUTHN-12).
+pub(crate) fn others<'l>(listed: &'l [Listed], one: &Listed) -> impl Iterator<Item = &'l Listed> {
+    let credential = one.credential.clone();
+    listed.iter().filter(move |other| other.credential != credential && !other.suspended)
 }
 
 /// Removes a passkey; sessions begun with it go too.

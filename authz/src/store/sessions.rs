@@ -37,6 +37,13 @@ pub(crate) struct Listed {
     pub address: Option<String>,
 }
 
+impl Listed {
+    /// What people call it: the beginning of its digest, which is worth nothing to whoever reads it.
+    pub(crate) fn name(&self) -> String {
+        self.digest.hex()[..16].to_owned()
+    }
+}
+
 /// Sessions begun and used after these times, of one user or of everybody; the newest first.
 pub(crate) fn list(
     conn: &Conn<'_>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use reqwest::header::{ORIGIN, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -118,6 +118,12 @@ impl Browser {
         response
     }
 
+    /// What its passkey is called: the digest of its id.
+    pub fn passkey_digest(&self) -> String {
+        let (credential, _) = self.credential.as_ref().expect("this person has a passkey");
+        HEXLOWER.encode(&Sha256::digest(credential))
+    }
+
     /// Signs in; for a transaction if there is one.
     pub async fn sign_in(&mut self, app: &TestApp, transaction: Option<&str>) -> Response {
         let started = self.post_json(app, "/login/start", &json!({"transaction": transaction})).await;
@@ -208,6 +214,41 @@ impl Browser {
         form.extend(page.scopes.iter().map(|scope| ("scope", scope.as_str())));
         self.post_form(app, "/consent", &form).await
     }
+
+    /// The account page.
+    pub async fn account(&mut self, app: &TestApp) -> String {
+        let page = self.get(app, &app.url("/account")).await;
+        assert_eq!(page.status(), 200);
+        page.text().await.unwrap()
+    }
+
+    /// Sends a form of the account page, with the passkey where the page would ask for it.
+    pub async fn change(&mut self, app: &TestApp, change: &[(&str, &str)]) -> Response {
+        let csrf = account_csrf(&self.account(app).await);
+        let mut form = [&[("csrf", csrf.as_str())], change].concat();
+        if !app.origin.starts_with("http://") && !change.contains(&("action", "remove_passkey")) {
+            return self.post_form(app, "/account/change", &form).await;
+        }
+        let confirmed = self.confirm_change(app, &form).await;
+        form.extend([("ceremony", confirmed[0].as_str()), ("assertion", &confirmed[1])]);
+        self.post_form(app, "/account/change", &form).await
+    }
+
+    /// Uses the passkey for a change: the two fields that the form then has besides its own.
+    pub async fn confirm_change(&mut self, app: &TestApp, form: &[(&str, &str)]) -> [String; 2] {
+        let fields: BTreeMap<_, _> = form.iter().copied().collect();
+        let started = self.post_json(app, "/account/change/start", &json!(fields)).await;
+        assert_eq!(started.status(), 200);
+        let started: Value = started.json().await.unwrap();
+        let assertion = self.assert(app, started["options"].clone());
+        [started["ceremony"].as_str().unwrap().to_owned(), serde_json::to_string(&assertion).unwrap()]
+    }
+}
+
+/// The token of the forms of the account page that change something.
+pub fn account_csrf(html: &str) -> String {
+    let (_, form) = html.split_once("action=\"/account/change\"").expect("the page has such forms");
+    input(form, "csrf").expect("the form has a token")
 }
 
 /// What a browser says about a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin in a way

@@ -1,0 +1,347 @@
+//! `POST /account/change`: the only way to end something on the account page (SESSION-07, REVOKE-07). A form of that
+//! page, sent with the session that it was made for; on loopback, and for passkeys anywhere, with a passkey used for
+//! exactly this (`confirm`). What it does stands in `effect`.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use shared::audit::Event;
+use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
+
+use super::effect::{Applied, By};
+use super::{confirm, signed_out_here};
+use crate::Authz;
+use crate::form::Params;
+use crate::login::{Failed, explain};
+use crate::pages::ErrorPage;
+use crate::refusals::Kind;
+use crate::session::{self, Browser, SignedIn};
+
+/// What the tokens of the page's forms are for.
+pub(super) const FORM: &str = "account";
+
+/// What a person ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    /// All that an application may do for them, and every answer that it was given.
+    Disconnect(ClientId),
+    /// An answer that was kept.
+    Forget(ClientId, ResourceUri),
+    /// One browser's session, by the name that the page gives it.
+    SignOut(String),
+    /// Every browser's but this one's.
+    SignOutElsewhere,
+    SignOutEverywhere,
+    /// A passkey, by the digest of its id; if it was stolen, all that they allowed ends with it.
+    RemovePasskey {
+        passkey: Digest,
+        stolen: bool,
+    },
+}
+
+impl Change {
+    /// The change that a form asks for; `None` if there is no such change.
+    pub(super) fn parse<'a>(field: impl Fn(&'static str) -> Option<&'a str>) -> Option<Self> {
+        let client = || ClientId::parse(field("client")?);
+        Some(match field("action")? {
+            "disconnect" => Self::Disconnect(client()?),
+            "forget" => Self::Forget(client()?, ResourceUri::parse(field("resource")?).ok()?),
+            "sign_out" => Self::SignOut(field("session")?.to_owned()),
+            "sign_out_elsewhere" => Self::SignOutElsewhere,
+            "sign_out_everywhere" => Self::SignOutEverywhere,
+            "remove_passkey" => Self::RemovePasskey {
+                passkey: Digest::from_hex(field("passkey")?)?,
+                stolen: field("stolen").is_some(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// Whether a passkey must be used for it: for every one on loopback, where a session alone only reads
+    /// (SESSION-01), and elsewhere for what changes how one signs in (WEBAUTHN-12).
+    fn takes_a_passkey(&self, authz: &Authz) -> bool {
+        authz.issuer.is_loopback() || matches!(self, Self::RemovePasskey { .. })
+    }
+
+    /// What an assertion for it confirms, as a digest: this, of this person, in this session.
+    pub(super) fn binding(&self, signed_in: &SignedIn) -> Digest {
+        let what = match self {
+            Self::Disconnect(client) => json!(["disconnect", client]),
+            Self::Forget(client, resource) => json!(["forget", client, resource]),
+            Self::SignOut(session) => json!(["sign_out", session]),
+            Self::SignOutElsewhere => json!(["sign_out_elsewhere"]),
+            Self::SignOutEverywhere => json!(["sign_out_everywhere"]),
+            Self::RemovePasskey { passkey, stolen } => json!(["remove_passkey", passkey.hex(), stolen]),
+        };
+        let session = signed_in.session.digest.hex();
+        Digest::of(json!(["account", signed_in.user.id, session, what]).to_string().as_bytes())
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Disconnect(_) | Self::Forget(..) => Kind::Withdrawal,
+            Self::SignOut(_) | Self::SignOutElsewhere | Self::SignOutEverywhere => Kind::SignOut,
+            Self::RemovePasskey { .. } => Kind::Ceremony,
+        }
+    }
+
+    /// What the page says when it is done, with the word by which it is sent back there.
+    fn done(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Disconnect(_) => DONE[0],
+            Self::Forget(..) => DONE[1],
+            Self::SignOut(_) => DONE[2],
+            Self::SignOutElsewhere | Self::SignOutEverywhere => DONE[3],
+            Self::RemovePasskey { stolen: false, .. } => DONE[4],
+            Self::RemovePasskey { stolen: true, .. } => DONE[5],
+        }
+    }
+}
+
+const DONE: [(&str, &str); 6] = [
+    ("disconnected", "Disconnected. Whatever that application sends from now on is refused."),
+    ("forgotten", "Forgotten. You will be asked the next time."),
+    ("signed out", "That browser is signed out."),
+    ("signed out elsewhere", "Every other browser is signed out."),
+    ("passkey removed", "The passkey is removed, and every other browser is signed out."),
+    (
+        "passkey reported",
+        "The passkey is removed, every application is disconnected, and every other browser is signed out.",
+    ),
+];
+
+/// What was just done in this session. The address has a token for it, so that nobody else's link says it.
+pub(super) fn done(authz: &Authz, session: &Digest, presented: Option<&str>) -> Option<&'static str> {
+    let found = DONE.iter().find(|(word, _)| session::csrf_matches(authz, session, word, presented));
+    found.map(|(_, sentence)| *sentence)
+}
+
+/// Why nothing was changed.
+struct Refusal {
+    kind: Kind,
+    status: StatusCode,
+    reason: &'static str,
+    title: &'static str,
+    what: &'static str,
+    /// Who asked, if somebody was signed in.
+    by: Option<SignedIn>,
+}
+
+/// Why nothing was changed, or what went wrong.
+enum Stop {
+    Refused(Box<Refusal>),
+    Failed(Failed),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault.into())
+    }
+}
+
+impl From<Failed> for Stop {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// Takes the form.
+pub(crate) async fn post(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match make(&authz, &request, &headers, &body).await {
+        Ok(response) => response,
+        Err(Stop::Refused(refusal)) => refuse(&authz, &request, *refusal).await,
+        Err(Stop::Failed(Failed::Fault(fault))) => authz.unavailable(&request, &fault),
+        Err(Stop::Failed(failed)) => {
+            let told = explain(&authz, &request, failed).await;
+            let mut response = nothing_changed(
+                &authz,
+                &request,
+                told.status,
+                told.code,
+                "Nothing was changed",
+                told.message,
+            );
+            if let Some(seconds) = told.retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            }
+            response
+        }
+    }
+}
+
+/// Records a refusal, and words it.
+async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
+    let Refusal { kind, status, reason, title, what, by } = refusal;
+    let event = Event::denied(kind.name(), reason).request(request);
+    let event = match &by {
+        Some(signed_in) => event.by_user(&signed_in.user.id),
+        None => event,
+    };
+    match authz.refusals.record(&authz.db, kind, event).await {
+        Ok(()) => nothing_changed(authz, request, status, reason, title, what),
+        Err(fault) => authz.unavailable(request, &fault),
+    }
+}
+
+fn nothing_changed(
+    authz: &Authz,
+    request: &Request,
+    status: StatusCode,
+    code: &str,
+    title: &str,
+    what: &str,
+) -> Response {
+    let next_step =
+        "Open your account from the home page: it shows what there is. Sign in first if you are asked to.";
+    authz.page(status, &ErrorPage::new(code, &request.id, title, what, next_step))
+}
+
+/// What came in.
+struct Asked {
+    params: Params,
+    change: Option<Change>,
+    browser: Browser,
+    signed_in: Option<SignedIn>,
+}
+
+impl Asked {
+    fn read(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Self, Fault> {
+        let text = std::str::from_utf8(body).ok();
+        let params = text.and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+        let change = Change::parse(|name| params.get(name));
+        let browser = Browser::from_headers(&authz.cookies, headers);
+        let signed_in = session::signed_in(authz, &browser)?;
+        Ok(Self { params, change, browser, signed_in })
+    }
+
+    /// Who asks, on our page, for what.
+    fn check(&self, authz: &Authz, headers: &HeaderMap) -> Result<(SignedIn, Change), Stop> {
+        if !session::is_same_origin(&authz.issuer, headers) {
+            return Err(self.not_ours("origin"));
+        }
+        let Some(signed_in) = self.signed_in.clone() else { return Err(self.signed_out()) };
+        if !session::csrf_matches(authz, &signed_in.session.digest, FORM, self.params.get("csrf")) {
+            return Err(self.not_ours("csrf"));
+        }
+        let Some(change) = self.change.clone() else { return Err(self.unknown()) };
+        Ok((signed_in, change))
+    }
+
+    fn refused(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        title: &'static str,
+        what: &'static str,
+    ) -> Stop {
+        let kind = self.change.as_ref().map_or(Kind::Withdrawal, Change::kind);
+        let by = self.signed_in.clone();
+        Stop::Refused(Box::new(Refusal { kind, status, reason, title, what, by }))
+    }
+
+    fn not_ours(&self, reason: &'static str) -> Stop {
+        let what = "A change counts only when it is made on the account page, as it was loaded last. Nothing was changed.";
+        self.refused(StatusCode::FORBIDDEN, reason, "This did not come from your account page", what)
+    }
+
+    fn signed_out(&self) -> Stop {
+        let what = "Your sign-in in this browser has ended, so nothing was changed.";
+        self.refused(StatusCode::UNAUTHORIZED, "login_required", "You are signed out", what)
+    }
+
+    /// It is not the person's, or it is over: there is no telling which.
+    fn unknown(&self) -> Stop {
+        let what = "What you wanted to end is not there, or not any more. Nothing was changed.";
+        self.refused(StatusCode::NOT_FOUND, "unknown", "There is nothing to end", what)
+    }
+
+    fn last_passkey(&self) -> Stop {
+        let what =
+            "It is the last passkey with which you can sign in. Add another one first. Nothing was changed.";
+        self.refused(StatusCode::CONFLICT, "last_passkey", "This passkey has to stay", what)
+    }
+
+    fn no_passkey(&self) -> Stop {
+        let what = "This takes your passkey, which a browser hands out to scripts only: allow the one of this page, and try again.";
+        self.refused(StatusCode::FORBIDDEN, "step_up_required", "A passkey is needed", what)
+    }
+}
+
+async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Stop> {
+    let asked = Asked::read(authz, headers, body)?;
+    let (signed_in, change) = asked.check(authz, headers)?;
+    let used = if change.takes_a_passkey(authz) {
+        let fields = (asked.params.get("ceremony"), asked.params.get("assertion"));
+        let (Some(ceremony), Some(assertion)) = fields else { return Err(asked.no_passkey()) };
+        Some(confirm::finish(authz, request, &asked.browser, &signed_in, &change, ceremony, assertion).await?)
+    } else {
+        None
+    };
+    let job = {
+        let (authz, request, browser, change) =
+            (authz.clone(), request.clone(), asked.browser.clone(), change.clone());
+        move |tx: &Tx<'_>| {
+            let by = By { authz: &authz, tx, request: &request, browser: &browser, signed_in: &signed_in };
+            by.apply(&change, used.as_ref())
+        }
+    };
+    match authz.db.write(job).await? {
+        Applied::Done { session, cookie } => Ok(back(authz, &change, &session, cookie.as_ref())),
+        Applied::SignedOutHere => Ok(signed_out_here(authz)),
+        Applied::SignedOutBefore => Err(asked.signed_out()),
+        Applied::Unknown => Err(asked.unknown()),
+        Applied::LastPasskey => Err(asked.last_passkey()),
+        Applied::PasskeyUnusable => Err(Failed::Because("credential_unusable").into()),
+    }
+}
+
+/// Back to the page, which says what was done.
+fn back(authz: &Authz, change: &Change, session: &Digest, cookie: Option<&Secret>) -> Response {
+    let token = session::csrf_token(authz, session, change.done().0);
+    let location = format!("/account?done={token}");
+    let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response();
+    crate::error::no_store(&mut response);
+    if let Some(secret) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(secret));
+    }
+    response
+}
+
+/// The fields of a change, as the page's script sends them before the form.
+pub(super) fn from_json(fields: &Value) -> Option<Change> {
+    Change::parse(|name| fields[name].as_str().filter(|value| !value.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_page_offers_is_a_change() {
+        let parse = |fields: Value| from_json(&fields);
+        let client = ClientId::random();
+        let disconnect = json!({"action": "disconnect", "client": client});
+        assert_eq!(parse(disconnect), Some(Change::Disconnect(client)));
+        for nothing in [
+            json!({}),
+            json!([]),
+            json!({"action": "disconnect"}),
+            json!({"action": "disconnect", "client": ""}),
+            json!({"action": "disconnect", "client": "a b"}),
+            json!({"action": "forget", "client": "c_a"}),
+            json!({"action": "forget", "client": "c_a", "resource": "nonsense"}),
+            json!({"action": "sign_out"}),
+            json!({"action": "remove_passkey", "passkey": "9f86d081"}),
+            json!({"action": "delete", "client": "c_a"}),
+        ] {
+            assert_eq!(parse(nothing.clone()), None, "{nothing}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A passkey used for one change of the account: its challenge belongs to this person, this session and exactly this
+//! change (SESSION-01, WEBAUTHN-12).
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use shared::{Digest, Fault, Request};
+use webauthn_rs::prelude::{Passkey, PasskeyAuthentication, PublicKeyCredential};
+
+use super::change::{self, Change, FORM};
+use super::someone;
+use crate::Authz;
+use crate::error::PageError;
+use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
+use crate::login::{Failed, begin, is_plain, recorded, take};
+use crate::session::{self, Browser, SignedIn};
+use crate::store::ceremonies::Purpose;
+use crate::store::users;
+
+/// Where the page starts it.
+pub(super) const PATH: &str = "/account/change/start";
+
+/// `POST /account/change/start`: the options for the assertion.
+pub(crate) async fn start(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, PageError> {
+    recorded(&authz, &request, begin_change(&authz, &headers, &body).await).await
+}
+
+async fn begin_change(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+    let (browser, signed_in) = someone(authz, headers)?;
+    let fields: Value = crate::read_json(body)?;
+    if !session::csrf_matches(authz, &signed_in.session.digest, FORM, fields["csrf"].as_str()) {
+        return Err(PageError::new(
+            StatusCode::FORBIDDEN,
+            "csrf",
+            "This page is not the newest. Load it again, then try once more.",
+        ));
+    }
+    let change = change::from_json(&fields).ok_or_else(|| {
+        PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "There is no such change.")
+    })?;
+    let passkeys = usable(authz, &signed_in, &change)?;
+    if passkeys.is_empty() {
+        return Err(PageError::new(
+            StatusCode::CONFLICT,
+            "last_passkey",
+            "It is the last passkey with which you can sign in. Add another one first.",
+        ));
+    }
+    let (challenge, state) =
+        authz.webauthn.start_passkey_authentication(&passkeys).map_err(crate::webauthn_fault)?;
+    let mut public_key = challenge.public_key;
+    public_key.hints = Some(passkey::hints());
+    let purpose = Purpose::Change { user: signed_in.user.id.clone(), binding: change.binding(&signed_in) };
+    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
+    crate::error::no_store(&mut response);
+    Ok(response)
+}
+
+/// The passkeys that may confirm a change. The one that goes is not among them: whoever removes it shows that they can
+/// sign in without it, and does not need to have it.
+fn usable(authz: &Authz, signed_in: &SignedIn, change: &Change) -> Result<Vec<Passkey>, Fault> {
+    let passkeys = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
+    Ok(passkeys.into_iter().filter(|passkey| may_confirm(change, passkey.cred_id())).collect())
+}
+
+fn may_confirm(change: &Change, credential: &[u8]) -> bool {
+    !matches!(change, Change::RemovePasskey { passkey, .. } if *passkey == Digest::of(credential))
+}
+
+/// Checks the assertion that a change came with. The ceremony is used up whatever comes of it.
+pub(super) async fn finish(
+    authz: &Authz,
+    request: &Request,
+    browser: &Browser,
+    signed_in: &SignedIn,
+    change: &Change,
+    ceremony: &str,
+    assertion: &str,
+) -> Result<Used, Failed> {
+    let (purpose, state) = take::<PasskeyAuthentication>(authz, browser.id()?, ceremony).await?;
+    let user = &signed_in.user;
+    match purpose {
+        Purpose::Change { user: id, binding } if id == user.id && binding == change.binding(signed_in) => {}
+        _ => return Err(Failed::Because("other_purpose")),
+    }
+    let response: PublicKeyCredential =
+        serde_json::from_str(assertion).map_err(|_| Failed::Because("malformed"))?;
+    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
+        return Err(Failed::Because("client_data"));
+    }
+    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
+    let stored = stored.filter(|stored| {
+        stored.user_id == user.id && !stored.suspended && may_confirm(change, stored.passkey.cred_id())
+    });
+    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
+    let verified = authz.webauthn.finish_passkey_authentication(&response, &state);
+    passkey::settle(authz, request, user, stored, verified).await
+}

@@ -1,0 +1,163 @@
+//! What a change of the account does, in one job with its record (REVOKE-07, SESSION-05, SESSION-06, WEBAUTHN-12).
+
+use shared::audit::{self, Event, Name};
+use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
+
+use super::change::Change;
+use crate::login::passkey::Used;
+use crate::session::{self, Browser, SignedIn};
+use crate::store::grants::Reason;
+use crate::store::sessions::{self, Listed};
+use crate::store::transactions::Whose;
+use crate::store::{consents, passkeys};
+use crate::{Authz, ending};
+
+/// How a change ended.
+pub(super) enum Applied {
+    /// The person is signed in still, with this session; with a new cookie if they used a passkey.
+    Done { session: Digest, cookie: Option<Secret> },
+    /// This browser is signed out.
+    SignedOutHere,
+    /// This browser had been signed out before.
+    SignedOutBefore,
+    /// It is not the person's, or it has ended before: they cannot tell which.
+    Unknown,
+    /// They could not sign in any more.
+    LastPasskey,
+    /// Another use of the passkey was faster, or it has been removed or shut out since.
+    PasskeyUnusable,
+}
+
+/// Who changes something, from where.
+pub(super) struct By<'a> {
+    pub authz: &'a Authz,
+    pub tx: &'a Tx<'a>,
+    pub request: &'a Request,
+    pub browser: &'a Browser,
+    pub signed_in: &'a SignedIn,
+}
+
+impl By<'_> {
+    /// Makes a change, with the passkey that was used for it if it takes one.
+    pub(super) fn apply(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
+        if let Some(used) = used {
+            if !used.settle(self.tx)? {
+                return Ok(Applied::PasskeyUnusable);
+            }
+            let event = used.event(Name::StepUp).by_user(&self.signed_in.user.id).request(self.request);
+            audit::append(self.tx, event.detail("for", "account"))?;
+        }
+        // Somebody may have signed this browser out since it was looked at.
+        if sessions::find(self.tx, &self.signed_in.session.digest)?.is_none() {
+            return Ok(Applied::SignedOutBefore);
+        }
+        let ended = match change {
+            Change::Disconnect(client) => self.disconnect(client)?,
+            Change::Forget(client, resource) => self.forget(client, resource)?,
+            Change::SignOut(name) => self.sign_out(|listed| listed.name() == *name, "ended_by_user")?,
+            Change::SignOutElsewhere => {
+                let this = self.signed_in.session.digest;
+                self.sign_out(|listed| listed.digest != this, "signed_out_elsewhere")?;
+                true
+            }
+            Change::SignOutEverywhere => self.sign_out(|_| true, "signed_out_everywhere")?,
+            Change::RemovePasskey { passkey, stolen } => match self.remove_passkey(passkey, *stolen)? {
+                Some(removed) => removed,
+                None => return Ok(Applied::LastPasskey),
+            },
+        };
+        if !ended {
+            return Ok(Applied::Unknown);
+        }
+        self.go_on(change, used)
+    }
+
+    /// The session goes on, under a new id if a passkey was used (SESSION-02), or it is over.
+    fn go_on(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
+        let SignedIn { session, user } = self.signed_in;
+        // It may have been begun with the passkey that has gone; another one was used since.
+        let stays = matches!(change, Change::RemovePasskey { .. })
+            || sessions::find(self.tx, &session.digest)?.is_some();
+        if let Some(used) = used.filter(|_| stays) {
+            let how = used.authentication();
+            let (secret, session) = session::start(self.tx, user, how, self.browser, None, self.request)?;
+            return Ok(Applied::Done { session: session.digest, cookie: Some(secret) });
+        }
+        if stays {
+            return Ok(Applied::Done { session: session.digest, cookie: None });
+        }
+        if let Ok(browser) = &self.browser.id() {
+            // Whoever leaves must not leave questions behind that the next one could answer for them (SESSION-09).
+            session::cancel_requests(self.tx, browser, Whose::Of(&user.id), None, &user.id, self.request)?;
+        }
+        Ok(Applied::SignedOutHere)
+    }
+
+    fn event(&self, name: Name) -> Event {
+        let user = &self.signed_in.user.id;
+        Event::allowed(name).by_user(user).subject(user.as_str()).request(self.request)
+    }
+
+    /// Ends what a client holds of this person's. False if that is nothing.
+    fn disconnect(&self, client: &ClientId) -> Result<bool, Fault> {
+        let user = &self.signed_in.user.id;
+        let (grants, forgotten) =
+            ending::all_between(self.authz, self.tx, user, client, Reason::RevokedByUser)?;
+        if grants.is_empty() && forgotten == 0 {
+            return Ok(false);
+        }
+        for grant in &grants {
+            let event = self.event(Name::TokenRevoked).client(client).grant(&grant.id);
+            let event = event.resource(&grant.resource).scope(&grant.scope);
+            audit::append(self.tx, event.detail("token", "grant"))?;
+        }
+        let event = self.event(Name::ConsentWithdrawn).client(client);
+        audit::append(self.tx, event.detail("grants_ended", grants.len()))?;
+        Ok(true)
+    }
+
+    /// Forgets one answer; what the client holds goes on. False if there is none.
+    fn forget(&self, client: &ClientId, resource: &ResourceUri) -> Result<bool, Fault> {
+        if consents::forget(self.tx, &self.signed_in.user.id, client, Some(resource))? == 0 {
+            return Ok(false);
+        }
+        let event = self.event(Name::ConsentWithdrawn).client(client).resource(resource);
+        audit::append(self.tx, event.detail("grants_ended", 0))?;
+        Ok(true)
+    }
+
+    /// Ends sessions of this person's. What they let applications do goes on (REFRESH-08). False if there are none.
+    fn sign_out(&self, which: impl Fn(&Listed) -> bool, because: &'static str) -> Result<bool, Fault> {
+        let (signed_in_after, seen_after) = session::alive_since(self.tx.now());
+        let user = &self.signed_in.user.id;
+        let alive = sessions::list(self.tx, Some(user), signed_in_after, seen_after)?;
+        let mut any = false;
+        for listed in alive.into_iter().filter(which) {
+            sessions::delete(self.tx, &listed.digest)?;
+            let event = self.event(Name::SessionEnded).detail("because", because);
+            audit::append(self.tx, event.detail("session_sha256_8", listed.digest.short()))?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Removes a passkey, and ends every other session. False if there is no such passkey, `None` if it has to stay.
+    fn remove_passkey(&self, digest: &Digest, stolen: bool) -> Result<Option<bool>, Fault> {
+        let SignedIn { session, user } = self.signed_in;
+        let listed = passkeys::of(self.tx, &user.id)?;
+        let Some(gone) = listed.iter().find(|passkey| passkey.digest() == *digest) else {
+            return Ok(Some(false));
+        };
+        if passkeys::others(&listed, gone).next().is_none() {
+            return Ok(None);
+        }
+        // Before the passkey takes those along that were begun with it.
+        self.sign_out(|other| other.digest != session.digest, "passkey_removed")?;
+        passkeys::delete(self.tx, &gone.credential)?;
+        let ended =
+            if stolen { ending::all_of(self.authz, self.tx, &user.id, Reason::PasskeyStolen)? } else { 0 };
+        let event = self.event(Name::WebauthnRemoved).detail("credential_sha256_8", digest.short());
+        audit::append(self.tx, event.detail("stolen", stolen).detail("grants_ended", ended))?;
+        Ok(Some(true))
+    }
+}

@@ -1,0 +1,229 @@
+//! `GET /account`: what a person lets applications do, where they are signed in, and with which passkeys (REVOKE-07,
+//! SESSION-06, WEBAUTHN-12). Each is theirs, and nobody else's.
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use shared::db::Conn;
+use shared::{ClientId, Digest, Fault, Request, ResourceUri, Scope, Timestamp};
+
+use super::change::{self, FORM};
+use super::{SIGN_OUT, confirm, home_again};
+use crate::clients::metadata_document::words;
+use crate::consent::in_words;
+use crate::consent::remembered;
+use crate::form::Params;
+use crate::pages::{
+    self, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
+};
+use crate::session::{self, Browser, SignedIn};
+use crate::store::client_reports::{self, Access, Whose};
+use crate::store::clients::{self, Client, Trust};
+use crate::store::consents::{self, Consent};
+use crate::store::passkeys;
+use crate::store::sessions::{self, Listed};
+use crate::{Authz, store};
+
+/// How many grants the page looks at; the newest.
+const MOST: u32 = 1000;
+/// How many grants of one client it shows.
+const SHOWN: usize = 3;
+
+/// The page, or the way to sign in.
+pub(crate) async fn get(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
+    let shown = async {
+        let Some(signed_in) = session::signed_in(&authz, &browser)? else { return Ok(home_again()) };
+        session::touch(&authz, &signed_in.session).await?;
+        show(&authz, &signed_in, params.get("done"))
+    };
+    shown.await.unwrap_or_else(|fault| authz.unavailable(&request, &fault))
+}
+
+fn show(authz: &Authz, signed_in: &SignedIn, done: Option<&str>) -> Result<Response, Fault> {
+    let now = authz.clock.now();
+    let (user, session) = (&signed_in.user, &signed_in.session);
+    let page = authz.db.read(|conn| {
+        let (signed_in_after, seen_after) = session::alive_since(now);
+        let browsers = sessions::list(conn, Some(&user.id), signed_in_after, seen_after)?;
+        let connected = connected(authz, conn, signed_in, now)?;
+        Ok(pages::Account {
+            user_name: user.name.clone(),
+            csrf: session::csrf_token(authz, &session.digest, FORM),
+            sign_out_csrf: session::csrf_token(authz, &session.digest, SIGN_OUT),
+            confirm_path: confirm::PATH.to_owned(),
+            // On loopback a session alone only reads.
+            always_confirm: authz.issuer.is_loopback(),
+            done: change::done(authz, &session.digest, done).map(str::to_owned),
+            remembered: answers(authz, conn, signed_in, &connected, now)?,
+            clients: connected,
+            browsers: browsers.iter().map(|listed| browser_of(listed, &session.digest, now)).collect(),
+            passkeys: own_passkeys(conn, signed_in, now)?,
+        })
+    })?;
+    Ok(authz.page(StatusCode::OK, &page))
+}
+
+/// The applications that hold something of this person's, the one that came last first.
+fn connected(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    signed_in: &SignedIn,
+    now: Timestamp,
+) -> Result<Vec<ConnectedClient>, Fault> {
+    let whose = Whose { user: Some(&signed_in.user.id), client: None };
+    let mut connected: Vec<ConnectedClient> = Vec::new();
+    for access in client_reports::access(conn, whose, now, MOST)? {
+        let newest = connected.len();
+        let before = connected.iter().position(|client| client.client_id == access.client_id.as_str());
+        if before.is_none() {
+            connected.push(connected_client(&client(conn, &access.client_id)?));
+        }
+        let client = &mut connected[before.unwrap_or(newest)];
+        if client.connections.len() < SHOWN {
+            client.connections.push(connection(authz, access, now));
+        } else {
+            client.more += 1;
+        }
+    }
+    Ok(connected)
+}
+
+fn client(conn: &Conn<'_>, id: &ClientId) -> Result<Client, Fault> {
+    clients::find(conn, id)?.ok_or_else(|| Fault::Corrupt("a grant without its client".to_owned()))
+}
+
+fn connected_client(client: &Client) -> ConnectedClient {
+    ConnectedClient {
+        client_id: client.id.to_string(),
+        name: client.name.clone(),
+        verified: client.trust == Trust::Verified,
+        source: words::source(client.source).to_owned(),
+        connections: Vec::new(),
+        more: 0,
+    }
+}
+
+fn connection(authz: &Authz, access: Access, now: Timestamp) -> Connection {
+    Connection {
+        scopes: titles(authz, &access.scope),
+        resource_name: resource_name(authz, &access.resource),
+        resource: access.resource.to_string(),
+        connected: moment(access.created_at, now),
+        last_used: access.last_used_at.map(|at| moment(at, now)),
+        address: access.address,
+        ends: in_words(access.expires_at.since(now)),
+    }
+}
+
+/// The answers that are kept (CONSENT-07). Those that change nothing are shown where nothing else of their application
+/// is: disconnecting it forgets them too.
+fn answers(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    signed_in: &SignedIn,
+    connected: &[ConnectedClient],
+    now: Timestamp,
+) -> Result<Vec<RememberedAnswer>, Fault> {
+    let mut answers = Vec::new();
+    for (id, resource, consent) in consents::of(conn, &signed_in.user.id)? {
+        let client = client(conn, &id)?;
+        let until = remembered::until(&client, &consent, now);
+        if until.is_some() || !connected.iter().any(|other| other.client_id == id.as_str()) {
+            answers.push(answer(authz, &client, &resource, &consent, until, now));
+        }
+    }
+    Ok(answers)
+}
+
+fn answer(
+    authz: &Authz,
+    client: &Client,
+    resource: &ResourceUri,
+    consent: &Consent,
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> RememberedAnswer {
+    RememberedAnswer {
+        client_id: client.id.to_string(),
+        name: client.name.clone(),
+        resource_name: resource_name(authz, resource),
+        resource: resource.to_string(),
+        scopes: titles(authz, &consent.scope),
+        given: moment(consent.granted_at, now),
+        counts_for: until.map(|until| in_words(until.since(now))),
+    }
+}
+
+fn browser_of(listed: &Listed, this: &Digest, now: Timestamp) -> SignedInBrowser {
+    SignedInBrowser {
+        id: listed.name(),
+        this: listed.digest == *this,
+        signed_in: moment(listed.auth_time, now),
+        seen: moment(listed.seen_at, now),
+        address: listed.address.clone(),
+    }
+}
+
+fn own_passkeys(conn: &Conn<'_>, signed_in: &SignedIn, now: Timestamp) -> Result<Vec<OwnPasskey>, Fault> {
+    let listed = passkeys::of(conn, &signed_in.user.id)?;
+    let own = |passkey: &store::passkeys::Listed| {
+        Ok(OwnPasskey {
+            id: passkey.digest().hex(),
+            digest: passkey.digest().short(),
+            added: moment(passkey.created_at, now),
+            last_used: passkey.last_used_at.map(|at| moment(at, now)),
+            copyable: passkey.copyable()?,
+            suspended: passkey.suspended,
+            this: passkey.credential == signed_in.session.authentication.credential,
+            removable: passkeys::others(&listed, passkey).next().is_some(),
+        })
+    };
+    listed.iter().map(own).collect()
+}
+
+/// What scopes are called; one that is configured no more keeps its name.
+fn titles(authz: &Authz, scope: &Scope) -> Vec<String> {
+    let described = authz.catalogue.scopes();
+    let title = |name: &str| {
+        let found = described.iter().find(|scope| scope.name == name);
+        found.map_or_else(|| name.to_owned(), |scope| scope.title.clone())
+    };
+    scope.iter().map(title).collect()
+}
+
+fn resource_name(authz: &Authz, resource: &ResourceUri) -> Option<String> {
+    authz.resource(resource).map(|endpoint| endpoint.name)
+}
+
+/// A time as people read it, with the exact one beside it.
+fn moment(at: Timestamp, now: Timestamp) -> Moment {
+    let age = now.since(at);
+    let words = if age.as_secs() < 60 { "just now".to_owned() } else { format!("{} ago", in_words(age)) };
+    Moment { words, exact: at.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_read_like_words() {
+        let now = Timestamp(1_795_435_200_000);
+        let words = |ago: Duration| moment(now - ago, now).words;
+        assert_eq!(words(Duration::from_secs(59)), "just now");
+        assert_eq!(words(Duration::from_mins(1)), "1 minute ago");
+        assert_eq!(words(Duration::from_mins(119)), "119 minutes ago");
+        assert_eq!(words(Duration::from_hours(49)), "2 days ago");
+        assert_eq!(moment(now, now).exact, "2026-11-23T12:00:00.000Z");
+        assert_eq!(moment(now + Duration::from_secs(5), now).words, "just now");
+    }
+}

@@ -1,0 +1,115 @@
+//! Samples of the account page.
+
+use super::text;
+use crate::pages::*;
+
+fn moment(words: &str) -> Moment {
+    Moment { words: text(words), exact: text("2026-11-23T12:00:00.000Z") }
+}
+
+fn connection(scopes: &[&str], connected: &str, last_used: Option<&str>) -> Connection {
+    Connection {
+        scopes: scopes.iter().map(|title| text(title)).collect(),
+        resource_name: Some(text("Engineering tools")),
+        resource: text("https://portcullis.lab.internal/mcp"),
+        connected: moment(connected),
+        last_used: last_used.map(moment),
+        address: last_used.map(|_| text("10.20.4.17")),
+        ends: text("27 days"),
+    }
+}
+
+fn passkey(digest: &str, this: bool) -> OwnPasskey {
+    OwnPasskey {
+        id: text(digest),
+        digest: text(digest),
+        added: moment("41 days ago"),
+        last_used: Some(moment("2 hours ago")),
+        copyable: !this,
+        suspended: false,
+        this,
+        removable: true,
+    }
+}
+
+impl Account {
+    pub(crate) fn sample() -> Self {
+        let read = "Search and read the team’s documents";
+        let browser = |id: &str, this: bool, seen: &str| SignedInBrowser {
+            id: text(id),
+            this,
+            signed_in: moment("3 hours ago"),
+            seen: moment(seen),
+            address: Some(text("10.20.4.17")),
+        };
+        Self {
+            user_name: text("alice"),
+            csrf: text("csrf_p0x1"),
+            sign_out_csrf: text("csrf_p0x2"),
+            confirm_path: text("/account/change/start"),
+            always_confirm: false,
+            done: Some(text("Disconnected. Whatever that application sends from now on is refused.")),
+            clients: vec![
+                ConnectedClient {
+                    client_id: text("https://claude.ai/oauth/claude-code-client-metadata"),
+                    name: text("Claude Code"),
+                    verified: false,
+                    source: text("built-in catalogue"),
+                    connections: vec![
+                        connection(&[read, "Read tickets"], "2 hours ago", Some("12 minutes ago")),
+                        connection(&[read], "3 days ago", Some("3 days ago")),
+                    ],
+                    more: 4,
+                },
+                ConnectedClient {
+                    client_id: text("cl_1c9w7zr8d0aq4m6e"),
+                    name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
+                    verified: true,
+                    source: text("pre-registered"),
+                    connections: vec![connection(&[read], "just now", None)],
+                    more: 0,
+                },
+            ],
+            remembered: vec![
+                RememberedAnswer {
+                    client_id: text("cl_1c9w7zr8d0aq4m6e"),
+                    name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
+                    resource: text("https://portcullis.lab.internal/mcp"),
+                    resource_name: Some(text("Engineering tools")),
+                    scopes: vec![text(read)],
+                    given: moment("20 days ago"),
+                    counts_for: Some(text("160 days")),
+                },
+                RememberedAnswer {
+                    client_id: text("dyn_9w7zr8d0aq4m6e1c"),
+                    name: text("Laptop tool"),
+                    resource: text("https://wiki.lab.internal/mcp"),
+                    resource_name: None,
+                    scopes: vec![text(read), text("Read tickets")],
+                    given: moment("50 days ago"),
+                    counts_for: None,
+                },
+            ],
+            browsers: vec![
+                browser("8d3f0c1a9b7e6d52", true, "just now"),
+                browser("1f0c9d3a5b7e6d88", false, "40 minutes ago"),
+            ],
+            passkeys: vec![
+                passkey("9f86d081", true),
+                OwnPasskey { suspended: true, last_used: None, ..passkey("2c26b46b", false) },
+            ],
+        }
+    }
+
+    pub(crate) fn sample_on_loopback() -> Self {
+        Self { always_confirm: true, ..Self::sample() }
+    }
+
+    pub(crate) fn sample_empty() -> Self {
+        let mut sample = Self { done: None, clients: vec![], remembered: vec![], ..Self::sample() };
+        sample.browsers.truncate(1);
+        sample.passkeys.truncate(1);
+        sample.passkeys[0].removable = false;
+        sample
+    }
+}

@@ -1,0 +1,430 @@
+//! The account page: what a person lets applications do, and where they are signed in, each theirs to see and to end
+//! (REVOKE-07, SESSION-06).
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Browser, Client, TestApp, Tokens, account_csrf, error_of, header};
+
+const CHANGE: &str = "/account/change";
+
+async fn works(app: &TestApp, tokens: &Tokens) -> bool {
+    app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
+}
+
+/// A client for a person, in whose session it is asked about.
+async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> Tokens {
+    app.tokens(browser, client).await
+}
+
+fn disconnect(client: &Client) -> [(&str, &str); 2] {
+    [("action", "disconnect"), ("client", &client.id)]
+}
+
+/// Another browser of somebody's, with a passkey of its own, signed in.
+pub async fn another(app: &TestApp, user: &str) -> Browser {
+    let link = app.console(&["user", "link", user]);
+    let mut browser = Browser::new();
+    let finished = browser.follow_link(app, link["link"].as_str().unwrap()).await;
+    assert_eq!(finished.status(), 200);
+    browser
+}
+
+pub async fn is_signed_in(app: &TestApp, browser: &mut Browser) -> bool {
+    browser.get(app, &app.url("/")).await.text().await.unwrap().contains("connect-client")
+}
+
+/// The names of the sessions on an account page, the one that asks first.
+fn sessions(html: &str) -> (String, Vec<String>) {
+    let of = |row: &str| {
+        let (_, rest) = row.split_once("name=\"session\" value=\"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let rows: Vec<&str> = html.split("data-testid=\"browser\"").skip(1).collect();
+    let this = rows.iter().find(|row| row.contains("This browser")).unwrap();
+    (of(this), rows.iter().filter(|row| !row.contains("This browser")).map(|row| of(row)).collect())
+}
+
+fn records(app: &TestApp, event: &str, outcome: &str) -> Vec<Value> {
+    let of = |record: &Value| record["event"] == event && record["outcome"] == outcome;
+    app.audit().into_iter().filter(of).collect()
+}
+
+async fn is_active(app: &TestApp, server: &Value, token: &str) -> bool {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let pair = format!("{}:{}", text(&server["resource_server"]["id"]), text(&server["client_secret"]));
+    let request = app.http.post(app.url("/introspect")).form(&[("token", token)]);
+    let request = request.header("authorization", format!("Basic {}", BASE64.encode(pair.as_bytes())));
+    request.send().await.unwrap().json::<Value>().await.unwrap()["active"] == true
+}
+
+/// REVOKE-07, RS-08, REFRESH-08, CONSENT-07, INTRO-06: disconnecting ends every grant of this person's through this client, before the
+/// answer: access tokens, refresh tokens, and a code that waits. Nobody else's, and no other client's. The record names the person.
+#[tokio::test(flavor = "multi_thread")]
+async fn disconnecting_ends_all_that_a_client_holds() {
+    let app = TestApp::start_https("").await;
+    app.admin().await;
+    let server = app.console(&["rs", "add", "elsewhere", "--audience", &app.mcp_url()]);
+    let mut ines = app.enrol("ines", &[]).await;
+    let mut bob = app.enrol("bob", &[]).await;
+    let (client, other) = (app.client().await, app.client().await);
+    let laptop = tokens(&app, &mut ines, &client).await;
+    let desktop = tokens(&app, &mut ines, &client).await;
+    let waiting = ines.authorize(&app, &client).await;
+    let of_other = tokens(&app, &mut ines, &other).await;
+    let of_bob = tokens(&app, &mut bob, &client).await;
+    for held in [&laptop, &desktop, &of_other, &of_bob] {
+        assert!(works(&app, held).await && is_active(&app, &server, &held.access).await);
+    }
+
+    let answer = ines.change(&app, &disconnect(&client)).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    for held in [&laptop, &desktop] {
+        assert_eq!(app.call_tool(&held.access, "whoami", json!({})).await.status(), 401);
+        assert!(!is_active(&app, &server, &held.access).await);
+        assert_eq!(error_of(app.refresh(&client, &held.refresh).await).await.1, "invalid_grant");
+    }
+    assert_eq!(error_of(app.redeem(&client, &waiting).await).await.1, "invalid_grant");
+    assert!(works(&app, &of_other).await && works(&app, &of_bob).await);
+    let location = header(answer.headers(), "location").unwrap().to_owned();
+    let page = ines.get(&app, &app.url(&location)).await.text().await.unwrap();
+    assert!(page.contains("Disconnected.") && !page.contains(&client.id) && page.contains(&other.id));
+    let again = ines.change(&app, &disconnect(&client)).await;
+    assert_eq!(again.status(), StatusCode::NOT_FOUND);
+
+    let me = app.console(&["user", "show", "ines"])["user"]["id"].clone();
+    let revoked = records(&app, "token.revoked", "allowed");
+    assert_eq!(revoked.len(), 3);
+    for record in &revoked {
+        assert_eq!(record["actor"], json!({"type": "user", "id": me}));
+        assert_eq!((&record["client_id"], &record["detail"]["token"]), (&json!(client.id), &json!("grant")));
+    }
+    let withdrawn = records(&app, "consent.withdrawn", "allowed");
+    assert_eq!((withdrawn.len(), &withdrawn[0]["detail"]["grants_ended"]), (1, &json!(3)));
+    let app = app.restart().await;
+    assert!(!works(&app, &laptop).await && works(&app, &of_bob).await, "over a restart too");
+}
+
+/// REVOKE-07, SESSION-06: the page shows what the person's clients may do, where, since when, when and from where last; and
+/// nothing of anybody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_a_person_what_is_theirs() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let client = app.client().await;
+    let nobody = Browser::new().get(&app, &app.url("/account")).await;
+    assert_eq!((nobody.status(), header(nobody.headers(), "location")), (StatusCode::SEE_OTHER, Some("/")));
+
+    let empty = ines.account(&app).await;
+    assert!(empty.contains("no-clients") && empty.contains("none-remembered"));
+    let held = tokens(&app, &mut ines, &client).await;
+    app.clock.advance(Duration::from_mins(20));
+    app.refresh(&client, &held.refresh).await;
+    app.clock.advance(Duration::from_mins(10));
+    let page = ines.account(&app).await;
+    for words in [
+        "<bdi>Test client</bdi>",
+        "Not verified (self-registered): the name is the program’s own claim",
+        "Search and read the documentation",
+        &app.mcp_url(),
+        ">30 minutes ago</time>, for another",
+        ">10 minutes ago</time> from 127.0.0.1",
+        &client.id,
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    app.console(&["client", "verify", &client.id]);
+    assert!(ines.account(&app).await.contains("Verified by your administrator"));
+    // An administrator sees their own account, like everybody else.
+    let of_ada = ada.account(&app).await;
+    assert!(of_ada.contains("no-clients") && !of_ada.contains(&client.id) && !of_ada.contains("ines"));
+    for name in sessions(&page).1.iter().chain([&sessions(&page).0]) {
+        assert!(!of_ada.contains(name));
+    }
+    // What was done is said to whoever did it, and by no link of a stranger's.
+    for forged in ["disconnected", "Disconnected.", "x"] {
+        let page = ines.get(&app, &app.url(&format!("/account?done={forged}"))).await.text().await.unwrap();
+        assert!(!page.contains("data-testid=\"done\""));
+    }
+}
+
+/// Everything in an answer but the reference.
+async fn said(response: Response) -> (StatusCode, String) {
+    let status = response.status();
+    let page = response.text().await.unwrap();
+    let references = page.split("r_").skip(1).map(|rest| rest[..26].to_owned());
+    (status, references.fold(page.clone(), |page, reference| page.replace(&reference, "REFERENCE")))
+}
+
+/// REVOKE-07, SESSION-07, AUDIT-06: without a session, from another origin, without the token of this very session, or by
+/// GET nothing is changed, and what is somebody else's looks like what is not there. Each is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_else_changes_an_account() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let mut mallory = app.enrol("mallory", &[]).await;
+    let client = app.client().await;
+    let held = tokens(&app, &mut ines, &client).await;
+    let csrf = account_csrf(&ines.account(&app).await);
+    let of_mallory = account_csrf(&mallory.account(&app).await);
+    let form = |csrf: &str| {
+        vec![
+            ("csrf".to_owned(), csrf.to_owned()),
+            ("action".to_owned(), "disconnect".to_owned()),
+            ("client".to_owned(), client.id.clone()),
+        ]
+    };
+    let post = |form: &[(String, String)]| app.http.post(app.url(CHANGE)).form(form);
+    let reasons = || -> Vec<String> {
+        let denied = records(&app, "consent.withdrawn", "denied");
+        denied.iter().map(|record| record["reason"].as_str().unwrap().to_owned()).collect()
+    };
+
+    let stranger = Browser::new().send(post(&form(&csrf)).header("origin", &app.origin)).await;
+    assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+    for origin in ["https://evil.example", "null", "http://auth.example", "https://auth.example.evil.example"]
+    {
+        let answer = ines.send(post(&form(&csrf)).header("origin", origin)).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{origin}");
+    }
+    assert_eq!(ines.send(post(&form(&csrf))).await.status(), StatusCode::FORBIDDEN, "no origin at all");
+    assert_eq!(reasons(), ["login_required", "origin", "origin", "origin", "origin", "origin"]);
+    for wrong in ["", "x", &of_mallory] {
+        let answer = ines.send(post(&form(wrong)).header("origin", &app.origin)).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{wrong}");
+    }
+    let answer = ines.send(post(&form(&csrf)[1..]).header("origin", &app.origin)).await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(reasons()[6..], ["csrf", "csrf", "csrf", "csrf"]);
+    for method in [reqwest::Method::GET, reqwest::Method::HEAD, reqwest::Method::PUT, reqwest::Method::DELETE]
+    {
+        let request = app.http.request(
+            method.clone(),
+            app.url(&format!("{CHANGE}?csrf={csrf}&action=disconnect&client={}", client.id)),
+        );
+        assert_eq!(ines.send(request).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
+    }
+
+    // Mallory has nothing of Ines's to end, whatever she names.
+    let (session, _) = sessions(&ines.account(&app).await);
+    let passkey =
+        app.console(&["user", "passkeys", "ines"])["passkeys"][0]["sha256"].as_str().unwrap().to_owned();
+    let mcp = app.mcp_url();
+    let foreign = [
+        (
+            vec![("action", "disconnect"), ("client", client.id.as_str())],
+            vec![("action", "disconnect"), ("client", "dyn_nobody")],
+        ),
+        (
+            vec![("action", "forget"), ("client", &client.id), ("resource", &mcp)],
+            vec![("action", "forget"), ("client", "dyn_nobody"), ("resource", &mcp)],
+        ),
+        (
+            vec![("action", "sign_out"), ("session", &session)],
+            vec![("action", "sign_out"), ("session", "0123456789abcdef")],
+        ),
+    ];
+    for (theirs, unknown) in &foreign {
+        let (theirs, unknown) = (mallory.change(&app, theirs).await, mallory.change(&app, unknown).await);
+        let (theirs, unknown) = (said(theirs).await, said(unknown).await);
+        assert_eq!(theirs.0, StatusCode::NOT_FOUND);
+        assert_eq!(theirs, unknown);
+    }
+    another(&app, "mallory").await;
+    let removed = mallory.change(&app, &[("action", "remove_passkey"), ("passkey", &passkey)]).await;
+    assert_eq!(removed.status(), StatusCode::NOT_FOUND);
+    for nonsense in
+        [&[("action", "delete")][..], &[("action", "disconnect")], &[("action", "sign_out"), ("session", "")]]
+    {
+        assert_eq!(mallory.change(&app, nonsense).await.status(), StatusCode::NOT_FOUND, "{nonsense:?}");
+    }
+    let me = app.console(&["user", "show", "mallory"])["user"]["id"].clone();
+    let unknown: Vec<Value> = app
+        .audit()
+        .into_iter()
+        .filter(|record| record["reason"] == "unknown" && record["outcome"] == "denied")
+        .collect();
+    assert!(unknown.iter().all(|record| record["actor"]["id"] == me), "{unknown:?}");
+    assert_eq!(unknown.len(), 10);
+
+    assert!(
+        works(&app, &held).await && is_signed_in(&app, &mut ines).await && is_signed_in(&app, &mut ada).await
+    );
+    assert!(records(&app, "token.revoked", "allowed").is_empty());
+    assert!(records(&app, "webauthn.removed", "allowed").is_empty());
+    // And the right form, after all that, does it.
+    let answer = ines.send(post(&form(&csrf)).header("origin", &app.origin)).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert!(!works(&app, &held).await);
+}
+
+/// CONSENT-07, REVOKE-07: an answer that lets a client in unasked is shown, and can be forgotten; what the client
+/// holds goes on. Disconnecting forgets it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remembered_answer_is_forgotten() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let added = app.console(&["client", "add", "Portal", "--redirect-uri", "https://portal.example/cb"]);
+    let client = Client {
+        id: added["client"]["id"].as_str().unwrap().to_owned(),
+        redirect_uri: "https://portal.example/cb".to_owned(),
+    };
+    let asked = async |ada: &mut Browser| {
+        let page = ada.get(&app, &client.authorize_url(&app)).await;
+        page.status() == 200
+    };
+    assert!(asked(&mut ada).await);
+    let code = ada.authorize(&app, &client).await;
+    let access = app.redeem(&client, &code).await.json::<Value>().await.unwrap()["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(!asked(&mut ada).await);
+    app.clock.advance(Duration::from_mins(2));
+    let page = ada.account(&app).await;
+    assert!(
+        page.contains("may come back without asking you, for another 179 days")
+            && page.contains("allowed <time")
+    );
+    let mcp = app.mcp_url();
+    let forget = [("action", "forget"), ("client", &client.id), ("resource", &mcp)];
+    assert_eq!(ada.change(&app, &forget).await.status(), StatusCode::SEE_OTHER);
+    assert!(asked(&mut ada).await);
+    assert_eq!(app.call_tool(&access, "whoami", json!({})).await.status(), 200);
+    assert_eq!(ada.change(&app, &forget).await.status(), StatusCode::NOT_FOUND);
+    assert!(ada.account(&app).await.contains("none-remembered"));
+
+    ada.authorize(&app, &client).await;
+    assert!(!asked(&mut ada).await);
+    ada.change(&app, &disconnect(&client)).await;
+    assert!(asked(&mut ada).await);
+    let withdrawn = records(&app, "consent.withdrawn", "allowed");
+    let ended: Vec<_> =
+        withdrawn.iter().map(|record| record["detail"]["grants_ended"].as_u64().unwrap()).collect();
+    assert_eq!((withdrawn.len(), ended[0]), (2, 0));
+    assert!(ended[1] > 0 && withdrawn[0]["resource"] == mcp.as_str());
+}
+
+/// SESSION-06, SESSION-04, REFRESH-08: a person signs out one browser, all others, or all of them; what they let applications
+/// do goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_signed_out() {
+    let app = TestApp::start_https("").await;
+    app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let client = app.client().await;
+    let held = tokens(&app, &mut ines, &client).await;
+    let (mut laptop, mut phone) = (another(&app, "ines").await, another(&app, "ines").await);
+    let mut bob = app.enrol("bob", &[]).await;
+    let (of_phone, _) = sessions(&phone.account(&app).await);
+    let (this, others) = sessions(&ines.account(&app).await);
+    assert_eq!(others.len(), 2);
+    assert!(others.contains(&of_phone) && !others.contains(&this));
+
+    let answer = ines.change(&app, &[("action", "sign_out"), ("session", &of_phone)]).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert!(!is_signed_in(&app, &mut phone).await && is_signed_in(&app, &mut laptop).await);
+    assert_eq!(phone.sign_in(&app, None).await.status(), 200);
+    ines.change(&app, &[("action", "sign_out_elsewhere")]).await;
+    assert!(!is_signed_in(&app, &mut phone).await && !is_signed_in(&app, &mut laptop).await);
+    assert!(is_signed_in(&app, &mut ines).await);
+    phone.sign_in(&app, None).await;
+    let answer = ines.change(&app, &[("action", "sign_out_everywhere")]).await;
+    assert_eq!(header(answer.headers(), "location"), Some("/"));
+    assert_eq!(header(answer.headers(), "clear-site-data"), Some("\"cookies\", \"storage\""));
+    assert!(!ines.cookies.contains_key("__Host-sid"));
+    assert!(!is_signed_in(&app, &mut ines).await && !is_signed_in(&app, &mut phone).await);
+    assert!(is_signed_in(&app, &mut bob).await && works(&app, &held).await);
+    laptop.sign_in(&app, None).await;
+    let (this, _) = sessions(&laptop.account(&app).await);
+    laptop.change(&app, &[("action", "sign_out"), ("session", &this)]).await;
+    assert!(!is_signed_in(&app, &mut laptop).await && works(&app, &held).await);
+
+    let me = app.console(&["user", "show", "ines"])["user"]["id"].clone();
+    let ended = records(&app, "session.ended", "allowed");
+    let why: Vec<_> = ended
+        .iter()
+        .filter(|r| r["subject"] == me)
+        .map(|r| r["detail"]["because"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        why,
+        [
+            "ended_by_user",
+            "signed_out_elsewhere",
+            "signed_out_elsewhere",
+            "signed_out_everywhere",
+            "signed_out_everywhere",
+            "ended_by_user"
+        ]
+    );
+    assert!(
+        ended.iter().filter(|r| r["subject"] == me).all(|r| r["actor"] == json!({"type": "user", "id": me}))
+    );
+}
+
+/// SESSION-01, SESSION-02, WEBAUTHN-03: on loopback a session alone only reads. Each change takes the passkey, used for exactly
+/// this, once; and then the session has a new id.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_loopback_a_change_takes_the_passkey() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let (client, other) = (app.client().await, app.client().await);
+    let held = tokens(&app, &mut ada, &client).await;
+    let of_other = tokens(&app, &mut ada, &other).await;
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+    let page = ada.account(&app).await;
+    assert!(page.contains("Each change here takes your passkey") && page.contains("data-confirm"));
+    let csrf = account_csrf(&page);
+    let form = |client: &Client| -> Vec<(String, String)> {
+        let form = [("csrf", csrf.as_str()), ("action", "disconnect"), ("client", &client.id)];
+        form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let post = async |ada: &mut Browser, mut form: Vec<(String, String)>, confirmed: Option<&[String; 2]>| {
+        if let Some([ceremony, assertion]) = confirmed {
+            form.extend([
+                ("ceremony".to_owned(), ceremony.clone()),
+                ("assertion".to_owned(), assertion.clone()),
+            ]);
+        }
+        ada.send(app.http.post(app.url(CHANGE)).header("origin", &app.origin).form(&form)).await
+    };
+    let bare = post(&mut ada, form(&client), None).await;
+    assert_eq!(bare.status(), StatusCode::FORBIDDEN);
+    assert!(bare.text().await.unwrap().contains("step_up_required"));
+    let for_other = [("csrf", csrf.as_str()), ("action", "disconnect"), ("client", other.id.as_str())];
+    let confirmed = ada.confirm_change(&app, &for_other).await;
+    assert_eq!(post(&mut ada, form(&client), Some(&confirmed)).await.status(), StatusCode::BAD_REQUEST);
+    // It is used up, for what it was made for too.
+    assert_eq!(post(&mut ada, form(&other), Some(&confirmed)).await.status(), StatusCode::BAD_REQUEST);
+    assert!(works(&app, &held).await && works(&app, &of_other).await);
+    // One for adding a passkey confirms nothing else.
+    let started = ada.post_json(&app, "/account/passkeys/start", &json!({})).await;
+    let started: Value = started.json().await.unwrap();
+    let assertion = serde_json::to_string(&ada.assert(&app, started["options"].clone())).unwrap();
+    let added = [started["ceremony"].as_str().unwrap().to_owned(), assertion];
+    assert_eq!(post(&mut ada, form(&client), Some(&added)).await.status(), StatusCode::BAD_REQUEST);
+    for (csrf, status) in [("x", StatusCode::FORBIDDEN), (csrf.as_str(), StatusCode::BAD_REQUEST)] {
+        let fields = json!({"csrf": csrf, "action": "delete"});
+        assert_eq!(ada.post_json(&app, "/account/change/start", &fields).await.status(), status);
+    }
+    assert!(works(&app, &held).await);
+
+    let before = ada.cookies.clone();
+    let answer = ada.change(&app, &disconnect(&client)).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert!(!works(&app, &held).await && works(&app, &of_other).await);
+    let location = header(answer.headers(), "location").unwrap().to_owned();
+    assert!(ada.get(&app, &app.url(&location)).await.text().await.unwrap().contains("Disconnected."));
+    let mut old = Browser::new();
+    old.cookies = before;
+    assert!(!is_signed_in(&app, &mut old).await);
+    let step_up = records(&app, "session.step_up", "allowed");
+    assert_eq!((step_up.len(), &step_up[0]["detail"]["for"]), (1, &json!("account")));
+    assert_eq!(records(&app, "webauthn.failed", "failed").len(), 5);
+}

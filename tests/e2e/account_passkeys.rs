@@ -1,0 +1,118 @@
+//! Passkeys on the account page: shown, and removed with another one (WEBAUTHN-12, SESSION-05).
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::account::{another, is_signed_in};
+use crate::harness::{Browser, Client, TestApp, Tokens, account_csrf, error_of};
+
+/// The digests of somebody's passkeys, the oldest first.
+fn passkeys(app: &TestApp, user: &str) -> Vec<String> {
+    let answer = app.console(&["user", "passkeys", user]);
+    let digest = |passkey: &Value| passkey["sha256"].as_str().unwrap().to_owned();
+    answer["passkeys"].as_array().unwrap().iter().map(digest).collect()
+}
+
+fn remove(passkey: &str) -> [(&str, &str); 2] {
+    [("action", "remove_passkey"), ("passkey", passkey)]
+}
+
+fn removed(app: &TestApp) -> Vec<Value> {
+    app.audit().into_iter().filter(|record| record["event"] == "webauthn.removed").collect()
+}
+
+async fn someone() -> (TestApp, Browser, Client, Tokens) {
+    let app = TestApp::start_https("").await;
+    app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let client = app.client().await;
+    let tokens = app.tokens(&mut ines, &client).await;
+    (app, ines, client, tokens)
+}
+
+/// WEBAUTHN-12, SESSION-05, SESSION-02, REFRESH-08: a passkey goes with the tap of another, and with it every other session;
+/// what was granted goes on. The last one stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passkey_is_removed_with_another() {
+    let (app, mut ines, _, tokens) = someone().await;
+    let [lost] = passkeys(&app, "ines").try_into().unwrap();
+    assert_eq!(lost, ines.passkey_digest());
+    let page = ines.account(&app).await;
+    assert!(
+        page.contains(&format!("Passkey <span class=\"code\">{}</span>, <strong>with which", &lost[..8]))
+    );
+    assert!(page.contains("so it stays") && !page.contains("remove_passkey"));
+    let csrf = account_csrf(&page);
+    let start = json!({"csrf": csrf, "action": "remove_passkey", "passkey": lost});
+    let refused = ines.post_json(&app, "/account/change/start", &start).await;
+    assert_eq!(error_of(refused).await, (StatusCode::CONFLICT, "last_passkey".to_owned()));
+
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let mut kept = another(&app, "ines").await;
+    assert!(ines.account(&app).await.contains("remove_passkey"));
+    // The session of the passkey that is left does not need the one that goes.
+    let before = kept.cookies.clone();
+    let answer = kept.change(&app, &remove(&lost)).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert!(!is_signed_in(&app, &mut ines).await && is_signed_in(&app, &mut kept).await);
+    assert_eq!(ines.sign_in(&app, None).await.status(), 400);
+    let mut old = Browser::new();
+    old.cookies = before;
+    assert!(!is_signed_in(&app, &mut old).await, "the session has a new id");
+    assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 200);
+    let records = removed(&app);
+    let me = app.console(&["user", "show", "ines"])["user"]["id"].clone();
+    assert_eq!((records.len(), &records[0]["actor"]), (1, &json!({"type": "user", "id": me})));
+    assert_eq!(
+        records[0]["detail"],
+        json!({"credential_sha256_8": lost[..8], "stolen": false, "grants_ended": 0})
+    );
+    assert_eq!(passkeys(&app, "ines").len(), 1);
+}
+
+/// WEBAUTHN-12, WEBAUTHN-06: neither the passkey that goes confirms that, nor a session alone, nor one that is shut out is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passkey_does_not_remove_itself() {
+    let (app, mut ines, _, _) = someone().await;
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let second = another(&app, "ines").await.passkey_digest();
+    let own = ines.passkey_digest();
+    let answer = ines.change(&app, &remove(&own)).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let csrf = account_csrf(&ines.account(&app).await);
+    let bare = [&[("csrf", csrf.as_str())], &remove(&second)[..]].concat();
+    assert_eq!(ines.post_form(&app, "/account/change", &bare).await.status(), StatusCode::FORBIDDEN);
+    // What confirms one removal does not confirm another, nor that it was stolen.
+    let confirmed = ines.confirm_change(&app, &bare).await;
+    let mut stolen = bare.clone();
+    stolen.extend([("stolen", "yes"), ("ceremony", confirmed[0].as_str()), ("assertion", &confirmed[1])]);
+    assert_eq!(ines.post_form(&app, "/account/change", &stolen).await.status(), StatusCode::BAD_REQUEST);
+
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    let suspend = "UPDATE passkey SET suspended_at = created_at WHERE created_at = (SELECT max(created_at) FROM passkey)";
+    assert_eq!(db.execute(suspend, []).unwrap(), 1);
+    let page = ines.account(&app).await;
+    assert!(page.contains("<strong>shut out</strong>") && page.contains("so it stays"));
+    assert_eq!(passkeys(&app, "ines").len(), 2);
+    assert!(removed(&app).is_empty());
+    assert!(is_signed_in(&app, &mut ines).await);
+    // The one that is shut out can go.
+    assert_eq!(ines.change(&app, &remove(&second)).await.status(), StatusCode::SEE_OTHER);
+}
+
+/// REFRESH-08, RS-08, SESSION-05: a passkey that somebody else may have takes along what it may have allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_passkey_takes_the_grants_along() {
+    let (app, mut ines, client, tokens) = someone().await;
+    let mut kept = another(&app, "ines").await;
+    let mut bob = app.enrol("bob", &[]).await;
+    let of_bob = app.tokens(&mut bob, &client).await;
+    let stolen = passkeys(&app, "ines").into_iter().find(|digest| *digest != kept.passkey_digest()).unwrap();
+    let change = [&remove(&stolen)[..], &[("stolen", "yes")]].concat();
+    assert_eq!(kept.change(&app, &change).await.status(), StatusCode::SEE_OTHER);
+    assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 401);
+    assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
+    assert_eq!(app.call_tool(&of_bob.access, "whoami", json!({})).await.status(), 200);
+    assert!(!is_signed_in(&app, &mut ines).await && is_signed_in(&app, &mut kept).await);
+    assert_eq!(removed(&app)[0]["detail"]["grants_ended"], 1);
+}
