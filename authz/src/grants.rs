@@ -24,8 +24,9 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The scope that a grant still carries: its user exists and is enabled, its resource exists, and
-    /// the user is still entitled to it (TOKEN-11, TOKEN-15). `None` if nothing of it is left.
+    /// The scope that a grant still carries: its user exists and is enabled, its resource exists, the user is still
+    /// entitled to it, and its client can still be granted it (TOKEN-11, TOKEN-15, DCR-08). `None` if nothing of it
+    /// is left.
     fn present_scope(&self, grant: &Grant) -> Result<Option<Scope>, Fault> {
         let now = self.tx.now();
         if grant.revoked || now >= grant.expires_at || self.authz.resource(&grant.resource).is_none() {
@@ -35,7 +36,9 @@ impl Context<'_> {
         if user.is_none_or(|user| user.disabled) {
             return Ok(None);
         }
-        let scope = grant.scope.intersection(&self.authz.status.entitled(&grant.user_id));
+        let entitled = self.authz.status.entitled(&grant.user_id);
+        let below = self.authz.grantable_to(self.client.trust.ceiling());
+        let scope = grant.scope.intersection(&entitled).intersection(&below);
         Ok((!scope.is_empty()).then_some(scope))
     }
 

@@ -267,10 +267,7 @@ impl Question<'_> {
         if ceiling == Ceiling::Any {
             return entitled;
         }
-        let scopes = self.authz.catalogue.scopes();
-        let below = scopes.iter().filter(|scope| ceiling.allows(scope.risk));
-        let below: Scope = below.map(|scope| scope.name.as_str()).collect();
-        Arc::new(entitled.intersection(&below))
+        Arc::new(entitled.intersection(&self.authz.grantable_to(ceiling)))
     }
 
     /// REFRESH-06: whoever holds this token has received the refresh token that came with it.

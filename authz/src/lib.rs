@@ -48,6 +48,7 @@ use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
 use shared::catalogue::Endpoint;
 use shared::rate::Tally;
+use shared::token_status::Ceiling;
 use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
@@ -326,8 +327,14 @@ impl Authz {
 
     /// Every scope that exists, in one set.
     fn grantable(&self) -> Scope {
+        self.grantable_to(Ceiling::Any)
+    }
+
+    /// Every scope that a client with this ceiling can be granted, whoever uses it (DCR-08).
+    fn grantable_to(&self, ceiling: Ceiling) -> Scope {
         let scopes = self.catalogue.scopes();
-        scopes.iter().map(|scope| scope.name.as_str()).collect()
+        let below = scopes.iter().filter(|scope| ceiling.allows(scope.risk));
+        below.map(|scope| scope.name.as_str()).collect()
     }
 
     /// What this server is called on its pages: its host.

@@ -82,11 +82,15 @@ pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scop
             authorization::Output::Ok { pre_grant, .. } => return Ok(pre_grant.scope.iter().collect()),
             authorization::Output::Err(_) => {
                 let supported = params.get("response_type") == Some("code");
-                return Err(steps.refuse(match bound {
-                    None => Refusal::Unusable,
-                    Some(_) if !supported => Refusal::UnsupportedResponseType,
-                    Some(_) => Refusal::InvalidScope,
-                }));
+                return Err(match bound {
+                    None => steps.refuse(Refusal::Unusable),
+                    Some(_) if !supported => steps.refuse(Refusal::UnsupportedResponseType),
+                    Some(_) => {
+                        // The machine reads the scope first; in the decision table it comes last.
+                        steps.extend()?;
+                        steps.refuse(Refusal::InvalidScope)
+                    }
+                });
             }
         };
     }

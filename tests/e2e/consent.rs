@@ -7,8 +7,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Browser, Client, ConsentPage, TestApp, attribute, authorize_url, challenge, error_of, header,
-    redirect_parameter,
+    Browser, Client, ConsentPage, TestApp, attribute, authorize_url, error_of, header, redirect_parameter,
 };
 
 fn with(app: &TestApp, client: &Client, changes: &[(&'static str, &str)]) -> String {
@@ -379,25 +378,6 @@ async fn nothing_of_the_request_is_read_again() {
             assert!(location.starts_with(&app.origin), "{path}: {location}");
         }
     }
-}
-
-/// PKCE-06: the challenge comes back in no answer and stands in no record.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_challenge_is_never_echoed() {
-    let app = TestApp::start().await;
-    let mut ada = app.admin().await;
-    let client = app.client().await;
-    let page = ada.consent_page(&app, &client.authorize_url(&app)).await;
-    let answer = ada.decide(&app, &page, "approve").await;
-    let refused = ada.get(&app, &with(&app, &client, &[("scope", "made.up")])).await;
-    let lost = ada.get(&app, &with(&app, &client, &[("redirect_uri", "http://localhost/other")])).await;
-    let mut seen = page.html;
-    for response in [answer, refused, lost] {
-        let headers = format!("{:?}", response.headers());
-        seen = [seen, headers, text(response).await].concat();
-    }
-    seen.push_str(&serde_json::to_string(&app.audit()).unwrap());
-    assert!(!seen.contains(&challenge()));
 }
 
 /// CONSENT-10: a site whose clients' targets redirect onward answers decisions with a page that leads there.

@@ -5,6 +5,8 @@ mod account;
 mod account_passkeys;
 mod assertion;
 mod authorize;
+mod authorize_errors;
+mod authorize_table;
 mod browser;
 mod certificates;
 mod cimd;

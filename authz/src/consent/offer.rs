@@ -1,7 +1,6 @@
 //! What a person can allow at all. Nothing is ever granted that is not in an offer, and no offer is wider than what
 //! was asked for, what its user is entitled to, and what its client can be granted.
 
-use shared::catalogue::Risk;
 use shared::token_status::Ceiling;
 use shared::{Scope, UserId};
 
@@ -29,18 +28,14 @@ impl Offer {
 
 /// What this user can allow a client with this ceiling, of what it asks for.
 pub(crate) fn offer(authz: &Authz, asked: &Scope, user: &UserId, ceiling: Ceiling) -> Offer {
-    let descriptions = authz.catalogue.scopes();
-    let named = |chosen: &dyn Fn(Risk) -> bool| -> Scope {
-        descriptions.iter().filter(|scope| chosen(scope.risk)).map(|scope| scope.name.as_str()).collect()
-    };
     // What asked for a scope that has left the configuration asked for nothing.
-    let asked = asked.intersection(&named(&|_| true));
+    let asked = asked.intersection(&authz.grantable());
     let entitled = authz.status.entitled(user);
-    let allowed = named(&|risk| ceiling.allows(risk));
+    let allowed = authz.grantable_to(ceiling);
     let own = asked.intersection(&entitled);
     let scope = own.intersection(&allowed);
     Offer {
-        high_risk: scope.intersection(&named(&|risk| risk == Risk::High)),
+        high_risk: scope.without(&authz.grantable_to(Ceiling::LowRisk)),
         not_entitled: asked.without(&entitled),
         above_ceiling: own.without(&allowed),
         scope,
