@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Client, TestApp, authorize_url, header, redirect_parameter};
+use crate::authorize_errors::with as changed;
+use crate::error_descriptions::all_of;
+use crate::harness::{Client, TestApp, authorize_url, challenge, header, redirect_parameter};
+use crate::process::{PORTCULLIS, Process};
+use crate::raw::{Raw, port};
 
 type Parameters = BTreeMap<&'static str, String>;
 
@@ -238,4 +242,104 @@ async fn a_transaction_runs_out() {
     let page = browser.consent_page(&app, &client.authorize_url(&app)).await;
     app.clock.advance(std::time::Duration::from_mins(10));
     assert_eq!(browser.decide(&app, &page, "approve").await.status(), 400);
+}
+
+/// PKCE-06: the challenge comes back in no answer to whatever is asked with it, and stands in no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_challenge_is_never_echoed() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let client = app.client().await;
+    let mut answers = vec![
+        ada.get(&app, &client.authorize_url(&app)).await,
+        ada.get(&app, &changed(&app, &client, &[("scope", "made.up")])).await,
+        ada.get(&app, &changed(&app, &client, &[("code_challenge_method", "plain")])).await,
+        ada.get(&app, &changed(&app, &client, &[("redirect_uri", "http://localhost/other")])).await,
+        ada.get(&app, &changed(&app, &client, &[("client_id", "nobody")])).await,
+        ada.get(&app, &format!("{}&code_challenge={}", client.authorize_url(&app), challenge())).await,
+    ];
+    let page = ada.consent_page(&app, &client.authorize_url(&app)).await;
+    let mut seen = page.html.clone();
+    let answer = ada.decide(&app, &page, "approve").await;
+    let code = redirect_parameter(&answer, "code").unwrap();
+    let mut wrong = client.redemption(&code);
+    wrong.retain(|(name, _)| *name != "code_verifier");
+    let guess = challenge();
+    wrong.push(("code_verifier", &guess));
+    answers.extend([answer, ada.decide(&app, &page, "approve").await]);
+    answers.extend([app.token(&wrong).await, app.redeem(&client, &code).await]);
+    for answer in answers {
+        seen.push_str(&all_of(answer).await.1);
+    }
+    seen.push_str(&serde_json::to_string(&app.audit()).unwrap());
+    assert!(!seen.contains(&challenge()));
+}
+
+/// PKCE-06, HTTP-12: the log does not have it either, however much is logged.
+#[test]
+fn the_challenge_is_never_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(PORTCULLIS);
+    command.env("PORTCULLIS_LOG", "trace").args(["serve", "--json", "--listen", "localhost:0", "--data-dir"]);
+    command.arg(dir.path().join("data"));
+    let server = Process::spawn(command);
+    let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+    let metadata = json!({"redirect_uris": ["http://localhost/callback"]});
+    let registered: Value =
+        http.post(format!("{}/register", server.origin)).json(&metadata).send().unwrap().json().unwrap();
+    let request = |redirect_uri: &str, scope: &str| {
+        let id = registered["client_id"].as_str().unwrap();
+        let parameters = [
+            ("response_type", "code"),
+            ("client_id", id),
+            ("redirect_uri", redirect_uri),
+            ("code_challenge", &challenge()),
+            ("code_challenge_method", "S256"),
+            ("scope", scope),
+        ];
+        let url = url::Url::parse_with_params(&format!("{}/authorize", server.origin), parameters);
+        http.get(url.unwrap()).send()
+    };
+    assert_eq!(request("http://localhost/callback", "docs.read").unwrap().status(), 200);
+    assert_eq!(request("http://localhost/other", "docs.read").unwrap().status(), 400);
+    // The redirect leads where nobody listens.
+    let _ = request("http://localhost:1/callback", "made.up");
+    assert_eq!(http.get(format!("{}/healthz", server.origin)).send().unwrap().status(), 200);
+    let log = server.log();
+    assert!(log.contains("/authorize"), "nothing was logged: {log}");
+    assert!(!log.contains(&challenge()), "{log}");
+}
+
+/// REDIR-08: where one of our hosts leads to the other, the other is all that it leads to, however the path is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_redirects_stay_here() {
+    let app = TestApp::start().await;
+    let at = port(&app.origin);
+    let mut redirected = 0;
+    for path in [
+        "/",
+        "/setup",
+        "/consent?transaction=//evil.example",
+        "/authorize?return_to=//evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/%09/evil.example",
+        "/%5Cevil.example",
+        "/%2Fevil.example",
+        "/.//evil.example",
+        "/@evil.example",
+        "/.evil.example",
+        "http://evil.example/",
+    ] {
+        let mut raw = Raw::open(&app.origin).await;
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{at}\r\nConnection: close\r\n\r\n")).await;
+        let answer = raw.answer().await.unwrap();
+        if let Some(location) = answer.header("location") {
+            assert!(location.starts_with(&format!("{}/", app.origin)), "{path}: {location}");
+            let url = url::Url::parse(location).unwrap();
+            assert_eq!(url.origin().ascii_serialization(), app.origin, "{path}: {location}");
+            redirected += 1;
+        }
+    }
+    assert!(redirected >= 2);
 }

@@ -25,6 +25,7 @@ mod consent_remembered;
 mod consent_tap;
 mod device;
 mod durability;
+mod error_descriptions;
 mod harness;
 mod http;
 mod introspection;
