@@ -51,6 +51,7 @@ mod registration;
 mod requirements;
 mod resource_servers;
 mod revocation;
+mod scopes;
 mod seal;
 mod sessions;
 mod split;

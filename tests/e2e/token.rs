@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{TestApp, Tokens, VERIFIER, error_of, header};
+use crate::harness::{
+    Client, TestApp, Tokens, VERIFIER, authorize_url, error_of, header, redirect_parameter,
+};
 
 /// TOKEN-02, AT-01, AT-02: what a token response and an access token hold.
 #[tokio::test(flavor = "multi_thread")]
@@ -240,4 +242,56 @@ async fn wrong_verifiers_do_not_hide_a_replay() {
     assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
     assert_eq!(app.call_tool(&stolen.access, "whoami", json!({})).await.status(), 401);
     assert!(app.has_event("code.replay", Some("code_replayed")));
+}
+
+/// AT-05: dates are whole seconds of the server's clock, whenever within a second it is, and no token was issued before
+/// its user signed in, not even after a sign-in that a clock put into the future.
+#[tokio::test(flavor = "multi_thread")]
+async fn dates_are_whole_seconds_in_order() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let client = app.client().await;
+    app.clock.advance(std::time::Duration::from_millis(1999));
+    let signed_in = app.clock.now().seconds();
+    let code = ada.authorize(&app, &client).await;
+    app.clock.advance(std::time::Duration::from_millis(900));
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    let dates = |tokens: &Tokens| {
+        let claims = tokens.claims();
+        ["auth_time", "iat", "exp"].map(|name| claims[name].as_i64().unwrap_or_else(|| panic!("{claims}")))
+    };
+    let now = app.clock.now().seconds();
+    assert_eq!(dates(&tokens), [signed_in, now, now + 900]);
+    app.clock.advance(std::time::Duration::from_secs(5));
+    let refreshed = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
+    assert_eq!(dates(&refreshed), [signed_in, now + 5, now + 905]);
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    let ahead = app.clock.now() + std::time::Duration::from_secs(30);
+    db.execute("UPDATE access_grant SET auth_time = ?1", [ahead.0]).unwrap();
+    let refreshed = Tokens::of(app.refresh(&client, &refreshed.refresh).await).await;
+    assert_eq!(dates(&refreshed), [now + 35, now + 35, now + 935]);
+}
+
+/// AT-07: with the longest client id there is, the longest signature, and two dozen scopes a token fits where tokens have
+/// to fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_at_most_four_kibibytes() {
+    let scopes: Vec<String> = (0..24).map(|i| format!("department.application-{i:02}.write")).collect();
+    let mut toml = format!(
+        "[groups]\neveryone = {scopes:?}\n[tools.docs_read]\nscope = {scopes:?}\n[keys]\nsigning_alg = \"RS256\"\n"
+    );
+    for scope in &scopes {
+        toml += &format!("[scopes.\"{scope}\"]\ntitle = \"Write\"\n");
+    }
+    let app = TestApp::start_configured(&toml).await;
+    let mut ada = app.admin().await;
+    let id = format!("https://tools.example.net/{}", "x".repeat(512 - 26));
+    let client = Client { id, redirect_uri: "http://localhost:4711/cb".to_owned() };
+    let mut request = client.request(&app);
+    request.insert("scope", scopes.join(" "));
+    let page = ada.consent_page(&app, &authorize_url(&app, &request)).await;
+    let code = redirect_parameter(&ada.decide(&app, &page, "approve").await, "code").unwrap();
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    assert_eq!(tokens.body["scope"].as_str().unwrap().split(' ').count(), 24);
+    assert!((2048..=4096).contains(&tokens.access.len()), "{}", tokens.access.len());
 }
