@@ -1,6 +1,7 @@
 //! Scope arithmetic: whatever is asked for, ticked, narrowed and taken away, nothing is ever wider than what was asked ∩
 //! entitled ∩ below the client's ceiling ∩ ticked: not the grant, not a token, not a call.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -45,14 +46,14 @@ impl Policy {
             names(self.everyone)
         );
         for (i, group) in self.groups.iter().enumerate() {
-            toml += &format!("g{i} = {:?}\n", names(*group));
+            writeln!(toml, "g{i} = {:?}", names(*group)).unwrap();
         }
         for name in names(ALL) {
             let risk = if set([name.as_str()]) & self.high != 0 { "risk = \"high\"\n" } else { "" };
-            toml += &format!("[scopes.{name}]\ntitle = \"Scope {name}\"\n{risk}");
+            write!(toml, "[scopes.{name}]\ntitle = \"Scope {name}\"\n{risk}").unwrap();
         }
         for (tool, needs) in ["docs_read", "docs_search"].into_iter().zip(self.tools) {
-            toml += &format!("[tools.{tool}]\nscope = {:?}\n", names(needs));
+            writeln!(toml, "[tools.{tool}]\nscope = {:?}", names(needs)).unwrap();
         }
         toml
     }

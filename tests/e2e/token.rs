@@ -1,5 +1,7 @@
 //! Redeeming codes: everything that can be wrong, and what a replay costs.
 
+use std::fmt::Write as _;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -281,7 +283,7 @@ async fn a_token_has_at_most_four_kibibytes() {
         "[groups]\neveryone = {scopes:?}\n[tools.docs_read]\nscope = {scopes:?}\n[keys]\nsigning_alg = \"RS256\"\n"
     );
     for scope in &scopes {
-        toml += &format!("[scopes.\"{scope}\"]\ntitle = \"Write\"\n");
+        writeln!(toml, "[scopes.\"{scope}\"]\ntitle = \"Write\"").unwrap();
     }
     let app = TestApp::start_configured(&toml).await;
     let mut ada = app.admin().await;

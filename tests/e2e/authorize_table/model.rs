@@ -122,6 +122,34 @@ fn parameter(
     times.prop_flat_map(move |times| prop::collection::vec(value.clone().prop_map(move |v| (name, v)), times))
 }
 
+/// What no client registered, however much it looks like it.
+const FOREIGN: [&str; 24] = [
+    "",
+    REMOTE,
+    "http://localhost:0/callback",
+    "http://localhost:70000/callback",
+    "http://127.0.0.1/callback",
+    "http://LOCALHOST/callback",
+    "http://localhost/callback/",
+    "http://localhost/callback?x",
+    "http://localhost//callback",
+    "http://localhost/%63allback",
+    "http://localhost/callback#f",
+    "http://localhost@evil.example/callback",
+    "http://localhost.evil.example/callback",
+    "https://localhost/callback",
+    "https://app.example/cb",
+    "https://app.example/cb?tenant=7&x",
+    "https://app.example.evil.example/cb?tenant=7",
+    "https://evil.example/",
+    "//evil.example",
+    "javascript:alert(1)",
+    "com.example.app://cb",
+    "com.example.app:/cb/..",
+    "callback",
+    "\n",
+];
+
 pub fn asked(resource: &str) -> impl Strategy<Value = Asked> + use<> {
     let challenge = challenge();
     let (upper, slash) = (resource.replace("http://", "HTTP://"), format!("{resource}/"));
@@ -132,32 +160,7 @@ pub fn asked(resource: &str) -> impl Strategy<Value = Asked> + use<> {
             "redirect_uri",
             60,
             &["http://localhost/callback", "http://localhost:5123/callback", VERIFIED, "com.example.app:/cb"],
-            &[
-                "",
-                REMOTE,
-                "http://localhost:0/callback",
-                "http://localhost:70000/callback",
-                "http://127.0.0.1/callback",
-                "http://LOCALHOST/callback",
-                "http://localhost/callback/",
-                "http://localhost/callback?x",
-                "http://localhost//callback",
-                "http://localhost/%63allback",
-                "http://localhost/callback#f",
-                "http://localhost@evil.example/callback",
-                "http://localhost.evil.example/callback",
-                "https://localhost/callback",
-                "https://app.example/cb",
-                "https://app.example/cb?tenant=7&x",
-                "https://app.example.evil.example/cb?tenant=7",
-                "https://evil.example/",
-                "//evil.example",
-                "javascript:alert(1)",
-                "com.example.app://cb",
-                "com.example.app:/cb/..",
-                "callback",
-                "\n",
-            ],
+            &FOREIGN,
         ),
         parameter("response_type", 60, &["code"], &["", "token", "code token", "CODE", "code\n"]),
         parameter(
