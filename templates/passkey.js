@@ -242,6 +242,13 @@
     });
   }
 
+  /** Gives the page's forms the tokens of a new session, by where they go. */
+  function renew(tokens) {
+    for (const [action, token] of Object.entries(tokens)) {
+      for (const field of document.querySelectorAll(`form[action="${action}"] input[name="csrf"]`)) field.value = token;
+    }
+  }
+
   // ---- Another passkey: [data-testid=passkey-add] ------------------------------------------------------------------
 
   const add = find("passkey-add");
@@ -251,6 +258,7 @@
       const stepUp = await post("/account/passkeys/start", {});
       const confirmed = await get(stepUp.options);
       const creation = await post("/account/passkeys/confirm", { ceremony: stepUp.ceremony, response: confirmed });
+      renew(creation.csrf); // the session has a new id
       const response = await create(creation.options);
       const { passkeys } = await post("/account/passkeys/finish", { ceremony: creation.ceremony, response });
       if (add.dataset.then) return leaveFor(add.dataset.then);

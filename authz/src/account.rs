@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Request, Tx};
@@ -28,8 +29,9 @@ use crate::pages::{self, Snippet, UsableTool};
 use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
+use crate::store::sessions::{self, Session};
 use crate::store::transactions::Whose;
-use crate::store::{sessions, users};
+use crate::store::users;
 
 /// What the sign-out form's token is for.
 const SIGN_OUT: &str = "sign-out";
@@ -280,28 +282,58 @@ async fn confirm(
     let verified = authz.webauthn.finish_passkey_authentication(response, &state);
     let used = passkey::settle(authz, request, user, stored, verified).await?;
     let job = {
-        let (request, user) = (request.clone(), user.id.clone());
+        let (request, browser, signed_in) = (request.clone(), browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {
             if !used.settle(tx)? {
-                return Ok(false);
+                return Ok(Err("credential_unusable"));
             }
-            let event = used.event(Name::StepUp).by_user(&user).request(&request);
+            let SignedIn { session, user } = &signed_in;
+            let event = used.event(Name::StepUp).by_user(&user.id).request(&request);
             audit::append(tx, event.detail("for", "add_passkey"))?;
-            Ok(true)
+            if sessions::find(tx, &session.digest)?.is_none() {
+                return Ok(Err("session_ended"));
+            }
+            // Whoever has used a passkey goes on under a new id (SESSION-02).
+            session::start(tx, user, used.authentication(), &browser, None, &request).map(Ok)
         }
     };
-    if !authz.db.write(job).await? {
-        return Err(Failed::Because("credential_unusable"));
-    }
+    let (secret, session) = authz.db.write(job).await?.map_err(Failed::Because)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
     let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
     let (public_key, state) = enrolment::creation_options(authz, user.handle, &user.name, existing)?;
     let purpose = Purpose::AddPasskey { user: user.id.clone() };
     let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
-    let mut response =
-        Json(CreationOptions { ceremony, options: enrolment::PublicKey { public_key } }).into_response();
+    let options = CreationOptions { ceremony, options: enrolment::PublicKey { public_key } };
+    let mut response = Json(Confirmed { options, csrf: Tokens::of(authz, &session) }).into_response();
     crate::error::no_store(&mut response);
+    response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
     Ok(response)
+}
+
+/// A passkey was used: what comes next, and what the page's forms must carry from now on.
+#[derive(Serialize)]
+struct Confirmed {
+    #[serde(flatten)]
+    options: CreationOptions,
+    csrf: Tokens,
+}
+
+/// The tokens of a session's forms, by where they go.
+#[derive(Serialize)]
+struct Tokens {
+    #[serde(rename = "/sign-out")]
+    sign_out: String,
+    #[serde(rename = "/account/change")]
+    change: String,
+}
+
+impl Tokens {
+    fn of(authz: &Authz, session: &Session) -> Self {
+        Self {
+            sign_out: session::csrf_token(authz, &session.digest, SIGN_OUT),
+            change: session::csrf_token(authz, &session.digest, change::FORM),
+        }
+    }
 }
 
 /// `POST /account/passkeys/finish`.

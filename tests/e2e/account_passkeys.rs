@@ -116,3 +116,35 @@ async fn a_stolen_passkey_takes_the_grants_along() {
     assert!(!is_signed_in(&app, &mut ines).await && is_signed_in(&app, &mut kept).await);
     assert_eq!(removed(&app)[0]["detail"]["grants_ended"], 1);
 }
+
+/// SESSION-02, SESSION-04, WEBAUTHN-12: the tap that adding a passkey takes gives the session a new id; the page is told the
+/// tokens that its forms carry from then on, and those from before count no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_a_passkey_gives_the_session_a_new_id() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let old_csrf = account_csrf(&ada.account(&app).await);
+    let before = ada.cookies.clone();
+    let started = ada.post_json(&app, "/account/passkeys/start", &json!({})).await;
+    let started: Value = started.json().await.unwrap();
+    let response = ada.assert(&app, started["options"].clone());
+    let confirmed = json!({"ceremony": started["ceremony"], "response": response});
+    let options = ada.post_json(&app, "/account/passkeys/confirm", &confirmed).await;
+    let options: Value = options.json().await.unwrap();
+    let mut thief = Browser::new();
+    thief.cookies = before;
+    assert!(!is_signed_in(&app, &mut thief).await && is_signed_in(&app, &mut ada).await);
+    let change = options["csrf"]["/account/change"].as_str().unwrap();
+    assert_eq!(account_csrf(&ada.account(&app).await), change);
+    assert_ne!(old_csrf, change);
+    let created = Browser::new().create(&app, options["options"].clone());
+    let finish = json!({"ceremony": options["ceremony"], "response": created});
+    assert_eq!(thief.post_json(&app, "/account/passkeys/finish", &finish).await.status(), 401);
+    let finished = ada.post_json(&app, "/account/passkeys/finish", &finish).await;
+    assert_eq!(finished.json::<Value>().await.unwrap()["passkeys"], 2);
+    let sign_out = options["csrf"]["/sign-out"].as_str().unwrap();
+    for (csrf, status) in [(old_csrf.as_str(), StatusCode::FORBIDDEN), (sign_out, StatusCode::SEE_OTHER)] {
+        assert_eq!(ada.post_form(&app, "/sign-out", &[("csrf", csrf)]).await.status(), status);
+    }
+    assert!(!is_signed_in(&app, &mut ada).await);
+}

@@ -167,11 +167,14 @@ fn a_client_is_disconnected_on_the_account_page() {
     browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-login]"}));
 }
 
-/// WEBAUTHN-12: a second passkey on another authenticator, which then signs in alone.
+/// WEBAUTHN-12, SESSION-02: a second passkey on another authenticator, which then signs in alone. The page goes on with the
+/// session's new id: its button signs out.
 #[test]
 fn a_second_passkey_signs_in_alone() {
     let mut story = Story::begin();
     story.browser.ok(&json!({"op": "add_passkey"}));
+    story.browser.ok(&json!({"op": "click", "testid": "sign-out"}));
+    story.browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-login]"}));
     let mut client = story.client("legacy");
     let connected = client.connect(&mut story.browser, "approve");
     assert_eq!(connected["ok"], true, "{connected}");
