@@ -13,16 +13,16 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::account::another;
-use crate::harness::{Browser, Client, TestApp, Tokens, header};
+use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
 
 /// Somebody in the group that may read, who can be taken out of it.
-const CONFIGURATION: &str = "[groups]\neveryone = []\nreaders = [\"docs.read\"]\n";
+pub const CONFIGURATION: &str = "[groups]\neveryone = []\nreaders = [\"docs.read\"]\n";
 /// How many ask all the time while something is ended.
 const ASKING: usize = 2;
 
 /// What ends access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Killer {
+pub enum Killer {
     RefreshTokenRevoked,
     AccessTokenRevoked,
     GrantRevoked,
@@ -44,7 +44,7 @@ enum Killer {
 
 impl Killer {
     /// How often each is tried: a thousand in all. What needs little to be prepared is tried more often.
-    const ALL: [(Self, usize); 15] = [
+    pub const ALL: [(Self, usize); 15] = [
         (Self::RefreshTokenRevoked, 50),
         (Self::AccessTokenRevoked, 280),
         (Self::GrantRevoked, 50),
@@ -83,19 +83,21 @@ impl Killer {
 }
 
 /// A server with people, clients, and a resource server that asks about all of it.
-struct Stage {
-    app: TestApp,
+pub struct Stage {
+    pub app: TestApp,
+    /// What tokens are asked for.
+    resource: String,
     /// `Basic` credentials of a resource server.
     introspecting: String,
     count: usize,
 }
 
 /// A token in somebody's hands.
-struct Held {
+pub struct Held {
     user: String,
     client: Client,
     code: String,
-    tokens: Tokens,
+    pub tokens: Tokens,
     /// The family's first refresh token, if it was used up.
     used: Option<String>,
     /// A second passkey of the user's, which somebody else may have.
@@ -110,10 +112,24 @@ impl Stage {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (id, secret) = (text(&server["resource_server"]["id"]), text(&server["client_secret"]));
         let introspecting = format!("Basic {}", BASE64.encode(format!("{id}:{secret}").as_bytes()));
-        Self { app, introspecting, count: 0 }
+        Self { resource: app.mcp_url(), app, introspecting, count: 0 }
     }
 
-    async fn person(&mut self) -> (String, Browser) {
+    /// The same around a server that has an administrator, with tokens for a resource elsewhere.
+    pub fn around(app: TestApp, resource: &str) -> Self {
+        Self { app, resource: resource.to_owned(), introspecting: String::new(), count: 0 }
+    }
+
+    /// Somebody new lets a new client in, and all that the killer needs has happened.
+    pub async fn ready(&mut self, killer: Killer) -> (Held, Browser) {
+        let (user, mut browser) = self.person().await;
+        let client = self.app.client().await;
+        let mut held = self.held(&user, &mut browser, &client).await;
+        self.prepare(killer, &mut held, &mut browser).await;
+        (held, browser)
+    }
+
+    pub async fn person(&mut self) -> (String, Browser) {
         self.count += 1;
         let name = format!("user{}", self.count);
         let browser = self.app.enrol(&name, &["readers"]).await;
@@ -121,8 +137,12 @@ impl Stage {
     }
 
     /// Lets a client in.
-    async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> Held {
-        let code = browser.authorize(&self.app, client).await;
+    pub async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> Held {
+        let mut request = client.request(&self.app);
+        request.insert("resource", self.resource.clone());
+        let page = browser.consent_page(&self.app, &authorize_url(&self.app, &request)).await;
+        let answer = browser.decide(&self.app, &page, "approve").await;
+        let code = redirect_parameter(&answer, "code").expect("an approval redirects with a code");
         let tokens = Tokens::of(self.app.redeem(client, &code).await).await;
         Held { user: user.to_owned(), client: client.clone(), code, tokens, used: None, stolen: None }
     }
@@ -147,7 +167,7 @@ impl Stage {
     }
 
     /// What some killers need to have happened before.
-    async fn prepare(&self, killer: Killer, held: &mut Held, browser: &mut Browser) {
+    pub async fn prepare(&self, killer: Killer, held: &mut Held, browser: &mut Browser) {
         if matches!(killer, Killer::Disconnected | Killer::PasskeyStolen) {
             // On loopback the answer to the client ended the session.
             assert_eq!(browser.sign_in(&self.app, None).await.status(), 200);
@@ -165,7 +185,7 @@ impl Stage {
     }
 
     /// Ends it. Returns when whoever ended it has been answered.
-    async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) {
+    pub async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) {
         let claims = held.tokens.claims();
         match killer {
             Killer::RefreshTokenRevoked => self.revoke(&held.client, &held.tokens.refresh).await,
@@ -224,7 +244,7 @@ impl Stage {
     }
 
     /// What must be put right before the next one of this kind.
-    async fn mend(&self, killer: Killer, held: &Held) {
+    pub async fn mend(&self, killer: Killer, held: &Held) {
         match killer {
             Killer::GroupLeft => {
                 let command =

@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::refusal::{Refusal, TOO_MANY};
 use crate::Resource;
 use crate::bearer::{Checked, Principal};
+use crate::remote::Check;
 
 /// How many a principal may have open (MCP-16).
 const PER_PRINCIPAL: usize = 8;
-/// How often it is looked whether a stream may go on; RS-10 leaves two seconds.
+/// How often it is looked whether a stream may go on, and the longest that one look may take: RS-10 leaves two seconds.
 const LOOK: Duration = Duration::from_secs(1);
 /// Silence is broken after this long, before some proxy takes it for the end.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -66,7 +67,10 @@ pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Res
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let allowed = caller.token().scope.intersection(caller.entitled());
-    let stream = Stream { place, caller, allowed, feed, look, spoke: None };
+    // It stands on all that its caller could do, and at least on what needs no scope.
+    let bearer = resource.bearer();
+    let check = bearer.check_for(Some(&allowed)).max(bearer.check_for(None));
+    let stream = Stream { place, caller, allowed, check, feed, look, spoke: None };
     let events = stream::unfold(stream, |mut stream| async move {
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))
@@ -111,6 +115,8 @@ struct Stream<F> {
     caller: Checked,
     /// What the caller could do when it began. Whoever loses any of it begins anew, with what is left.
     allowed: Scope,
+    /// How its token is checked at every look.
+    check: Check,
     feed: F,
     look: Interval,
     /// When it last said something; never yet means at once, so that the client sees it open.
@@ -143,9 +149,10 @@ impl<F: Feed> Stream<F> {
     /// the feed asks for.
     async fn may_go_on(&mut self) -> bool {
         let Resource(inner) = &self.place.resource;
-        let check = inner.bearer.check_for(None);
-        match inner.bearer.confirm(&self.caller, inner.clock.now(), check).await {
-            Ok(caller) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
+        let confirmed = inner.bearer.confirm(&self.caller, inner.clock.now(), self.check);
+        match tokio::time::timeout(LOOK, confirmed).await {
+            Ok(Ok(caller)) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
+            // Dead; or nobody could say so in time, and what cannot be asked about is not served (RS-09).
             Ok(_) | Err(_) => false,
         }
     }

@@ -1,0 +1,142 @@
+//! A gateway elsewhere, as tests run it: in this process, for tokens of a server under test.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use portcullis::config::{File, Listen};
+use portcullis::gateway::{Gateway, Options};
+use portcullis::proxies::Proxies;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use shared::Issuer;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{TestApp, header};
+
+/// What clients know it by. No resolver knows it.
+pub const ORIGIN: &str = "https://gateway.lab.internal";
+pub const AUDIENCE: &str = "https://gateway.lab.internal/mcp";
+
+/// Where a gateway is asked.
+#[derive(Clone)]
+pub struct Door {
+    pub http: reqwest::Client,
+    pub url: String,
+}
+
+/// A gateway that runs in this process, by the same held clock as the authorization server.
+pub struct Elsewhere {
+    door: Door,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    dir: tempfile::TempDir,
+}
+
+impl Door {
+    /// A request under the name that it is known by.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).header("host", "gateway.lab.internal")
+    }
+
+    /// Calls a tool the way a 2025-11-25 client without a session does.
+    pub async fn call(&self, token: &str, tool: &str, arguments: Value) -> Response {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        let request = self.request(Method::POST, "/mcp").bearer_auth(token);
+        let request = request.header("accept", "application/json, text/event-stream");
+        request.header("mcp-protocol-version", "2025-11-25").json(&call).send().await.unwrap()
+    }
+
+    /// The status of a call that only needs a good token.
+    pub async fn whoami(&self, token: &str) -> u16 {
+        self.call(token, "whoami", json!({})).await.status().as_u16()
+    }
+
+    /// A call that needs `docs.read`.
+    pub async fn search(&self, token: &str) -> Response {
+        self.call(token, "docs_search", json!({"query": "passkey"})).await
+    }
+
+    /// A GET stream of a session, as clients of the older revisions open it, until it ends.
+    pub async fn listen(&self, token: &str) -> Response {
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let begun = self.request(Method::POST, "/mcp").bearer_auth(token).json(&hello);
+        let begun = begun.header("accept", "application/json, text/event-stream").send().await.unwrap();
+        assert_eq!(begun.status(), 200);
+        let session = header(begun.headers(), "mcp-session-id").unwrap().to_owned();
+        let stream = self.request(Method::GET, "/mcp").bearer_auth(token).header("mcp-session-id", session);
+        let mut stream = stream.header("accept", "text/event-stream").send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        assert!(stream.chunk().await.unwrap().is_some(), "it says at once that it is open");
+        stream
+    }
+}
+
+impl std::ops::Deref for Elsewhere {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
+}
+
+impl Elsewhere {
+    /// One that the authorization server is told of, with this besides in its `[remote]`.
+    pub async fn start(app: &TestApp, more: &str) -> Self {
+        let added = app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
+        let id = added["resource_server"]["id"].as_str().unwrap();
+        Self::known_as(app, id, added["client_secret"].as_str().unwrap(), more).await
+    }
+
+    /// One that presents these credentials.
+    pub async fn known_as(app: &TestApp, id: &str, secret: &str, more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("portcullis.toml");
+        std::fs::write(&path, format!("[remote]\nclient_id = \"{id}\"\nsecret_file = \"secret\"\n{more}"))
+            .unwrap();
+        write_secret(&dir.path().join("secret"), secret, 0o600);
+        let file = File::load(Some(&path)).unwrap();
+        let options = Options {
+            listen: Listen::parse("localhost:0").unwrap(),
+            origin: Some(ORIGIN.to_owned()),
+            tls: None,
+            // As if TLS were spoken in front of it.
+            proxies: Proxies {
+                networks: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+                ..Proxies::default()
+            },
+            allowed_origins: Vec::new(),
+            issuer: Issuer::parse(&app.origin).unwrap(),
+            remote: file.remote.clone(),
+            docs: None,
+            data_dir: dir.path().join("data"),
+            rules: file.rules.clone(),
+            quota: shared::rate::Limits::off().mcp,
+        };
+        let gateway = Gateway::start(options, app.clock.clone()).await.unwrap();
+        let url = format!("http://localhost:{}", gateway.port().unwrap());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(gateway.run(stop.clone()));
+        Self { door: Door { http: app.http.clone(), url }, stop, task, dir }
+    }
+
+    /// What is on record there; the chain holds.
+    pub fn events(&self) -> Vec<Value> {
+        let db = self.dir.path().join("data/portcullis.db");
+        let db = shared::db::ReadOnly::open(&db, &shared::schema::SCHEMA).unwrap();
+        db.read(shared::audit::verify).unwrap().expect("the chain holds");
+        db.read(|conn| shared::audit::tail(conn, 100_000, 0)).unwrap()
+    }
+
+    pub async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// Writes a file that holds a secret.
+pub fn write_secret(path: &Path, secret: &str, mode: u32) {
+    std::fs::write(path, format!("{secret}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

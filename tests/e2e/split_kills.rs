@@ -1,0 +1,313 @@
+//! Everything that ends access, at gateways elsewhere: refused at the next request where it is asked every time, as soon
+//! as an answer's time is over where answers are kept, at expiry where nobody asks; open streams end with it.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::Response;
+use shared::rate::Limits;
+use tokio::task::JoinHandle;
+
+use crate::certificates::unused_port;
+use crate::gateway::{AUDIENCE, Door, Elsewhere, ORIGIN, write_secret};
+use crate::harness::{Browser, TestApp, header};
+use crate::kills::{CONFIGURATION, Held, Killer, Stage};
+use crate::process::{PORTCULLIS, Process};
+
+/// How long an answer counts if nothing is said.
+const CACHE: Duration = Duration::from_secs(5);
+/// What RS-10 leaves a stream.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Gateways on several machines, which are one to the authorization server.
+struct Gateways {
+    always: Elsewhere,
+    cached: Elsewhere,
+    expiry_only: Elsewhere,
+}
+
+impl Gateways {
+    async fn start(app: &TestApp) -> Self {
+        let added = app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
+        let id = added["resource_server"]["id"].as_str().unwrap();
+        let secret = added["client_secret"].as_str().unwrap();
+        let checks = |check: &str| format!("[remote.checks]\n\"docs.read\" = \"{check}\"\n");
+        Self {
+            always: Elsewhere::known_as(app, id, secret, &checks("always")).await,
+            // What follows from the scope's risk.
+            cached: Elsewhere::known_as(app, id, secret, "").await,
+            expiry_only: Elsewhere::known_as(app, id, secret, &checks("expiry-only")).await,
+        }
+    }
+
+    async fn end(self) {
+        self.always.end().await;
+        self.cached.end().await;
+        self.expiry_only.end().await;
+    }
+}
+
+/// Sets the stage at the gateways: an authorization server with an administrator, and tokens for the gateways.
+async fn stage() -> (Stage, Gateways) {
+    let app = TestApp::start_configured(CONFIGURATION).await;
+    app.admin().await;
+    let gateways = Gateways::start(&app).await;
+    (Stage::around(app, AUDIENCE), gateways)
+}
+
+fn assert_refused(answer: &Response, killer: Killer) {
+    assert_eq!(answer.status(), 401, "{killer:?}");
+    let challenge = header(answer.headers(), "www-authenticate").unwrap();
+    assert!(challenge.contains("error=\"invalid_token\""), "{killer:?}: {challenge}");
+}
+
+/// RS-08, INTRO-06, REVOKE-04, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: whatever ends access is refused elsewhere at
+/// the very next request where each is asked about, and where an answer may be kept, when its time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_killer_reaches_a_gateway_in_time() {
+    let (mut stage, gateways) = stage().await;
+    let clock = stage.app.clock.clone();
+    for (killer, _) in Killer::ALL {
+        let (held, mut browser) = stage.ready(killer).await;
+        let token = held.tokens.access.as_str();
+        for gateway in [&gateways.always, &gateways.cached, &gateways.expiry_only] {
+            assert_eq!(gateway.search(token).await.status(), 200, "{killer:?}");
+        }
+        stage.kill(killer, &held, &mut browser).await;
+        assert_refused(&gateways.always.search(token).await, killer);
+        // What that question has learned counts for what needs no scope.
+        assert_eq!(gateways.always.whoami(token).await, 401, "{killer:?}");
+        assert_eq!(gateways.cached.search(token).await.status(), 200, "{killer:?}: its answer still counts");
+        clock.advance(CACHE.saturating_sub(Duration::from_millis(1)));
+        assert_eq!(gateways.cached.search(token).await.status(), 200, "{killer:?}: its answer still counts");
+        clock.advance(Duration::from_millis(1));
+        assert_refused(&gateways.cached.search(token).await, killer);
+        assert_refused(&gateways.always.search(token).await, killer);
+        assert_eq!(gateways.expiry_only.search(token).await.status(), 200, "{killer:?}: it asks nobody");
+        stage.mend(killer, &held).await;
+    }
+    for gateway in [&gateways.always, &gateways.cached] {
+        let denied = gateway.events().into_iter().filter(|e| e["event"] == "rs.denied");
+        let revoked = denied.filter(|e| e["reason"] == "revoked").count();
+        assert!(revoked >= Killer::ALL.len(), "{revoked} are on record");
+    }
+    gateways.end().await;
+}
+
+/// RS-08: `expiry-only` is what it says: what was ended works until it expires, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_only_ends_with_the_expiry() {
+    let (mut stage, gateways) = stage().await;
+    let (held, mut browser) = stage.ready(Killer::GrantRevoked).await;
+    let token = held.tokens.access.as_str();
+    stage.kill(Killer::GrantRevoked, &held, &mut browser).await;
+    let lifetime = held.tokens.claims();
+    let lifetime = lifetime["exp"].as_i64().unwrap() - lifetime["iat"].as_i64().unwrap();
+    // Its own clock may differ by this much from the one that the token's end was read from.
+    let ends = Duration::from_secs(u64::try_from(lifetime).unwrap()) + shared::clock::LEEWAY;
+    stage.app.clock.advance(ends.saturating_sub(Duration::from_secs(1)));
+    assert_eq!(gateways.expiry_only.search(token).await.status(), 200);
+    stage.app.clock.advance(Duration::from_secs(1));
+    let refused = gateways.expiry_only.search(token).await;
+    assert_refused(&refused, Killer::GrantRevoked);
+    assert!(header(refused.headers(), "www-authenticate").unwrap().contains("expired"));
+    gateways.end().await;
+}
+
+/// Reads a stream to its end.
+async fn ends(stream: &mut Response) -> bool {
+    let to_its_end = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(AT_ONCE, to_its_end).await.is_ok()
+}
+
+async fn is_open(stream: &mut Response) -> bool {
+    tokio::time::timeout(Duration::from_millis(10), stream.chunk()).await.is_err()
+}
+
+/// RS-10: a gateway closes an open stream within two seconds of what ended its access, and where answers are kept, two
+/// seconds after their time is over. Others stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_elsewhere_end_in_time() {
+    let (mut stage, gateways) = stage().await;
+    for (killer, _) in Killer::ALL {
+        let (held, mut browser) = stage.ready(killer).await;
+        let (other, _) = stage.ready(Killer::GrantRevoked).await;
+        let mut asking = gateways.always.listen(&held.tokens.access).await;
+        let mut keeping = gateways.cached.listen(&held.tokens.access).await;
+        let mut bystander = gateways.always.listen(&other.tokens.access).await;
+        stage.kill(killer, &held, &mut browser).await;
+        assert!(ends(&mut asking).await, "{killer:?}: the stream is still open");
+        assert!(is_open(&mut keeping).await, "{killer:?}: an answer that still counts was not used");
+        if !matches!(killer, Killer::KeyRemoved | Killer::Lockdown) {
+            assert!(is_open(&mut bystander).await, "{killer:?}: somebody else's stream was closed");
+        }
+        stage.app.clock.advance(CACHE);
+        assert!(ends(&mut keeping).await, "{killer:?}: the stream is still open");
+        stage.mend(killer, &held).await;
+    }
+    gateways.end().await;
+}
+
+/// RS-09, RS-10: with nobody to ask a stream that has to be asked about ends; when there is somebody again, another one
+/// is opened without a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_nobody_can_be_asked() {
+    let (mut stage, gateways) = stage().await;
+    let (held, _) = stage.ready(Killer::GrantRevoked).await;
+    let token = held.tokens.access.as_str();
+    let mut asking = gateways.always.listen(token).await;
+    let mut keeping = gateways.cached.listen(token).await;
+    let clock = stage.app.clock.clone();
+    let stopped = stage.app.stop().await;
+    assert!(ends(&mut asking).await, "nobody could be asked");
+    assert!(is_open(&mut keeping).await, "its answer still counts");
+    clock.advance(CACHE);
+    assert!(ends(&mut keeping).await);
+    for gateway in [&gateways.always, &gateways.cached] {
+        let refused = gateway.search(token).await;
+        assert_eq!(refused.status(), 503);
+        assert!(header(refused.headers(), "retry-after").is_some());
+    }
+    let app = stopped.start().await;
+    clock.advance(Duration::from_secs(1));
+    gateways.always.listen(token).await;
+    gateways.cached.listen(token).await;
+    drop(app);
+    gateways.end().await;
+}
+
+/// RS-10, RS-09: an authorization server that takes questions and never answers holds no stream open.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_nobody_answers() {
+    let (mut stage, gateways) = stage().await;
+    let (held, _) = stage.ready(Killer::GrantRevoked).await;
+    let mut asking = gateways.always.listen(&held.tokens.access).await;
+    let address = stage.app.origin.replace("http://localhost", "127.0.0.1");
+    let _stopped = stage.app.stop().await;
+    let _silent = std::net::TcpListener::bind(address).unwrap();
+    assert!(ends(&mut asking).await, "nobody answered");
+    gateways.end().await;
+}
+
+/// Whether a gateway lets the holder of a token read the documents.
+async fn is_accepted(door: &Door, token: &str) -> bool {
+    let answer = door.search(token).await;
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    assert!(matches!(status, 200 | 401), "{status} {text}");
+    status == 200 && !text.contains("Unknown tool")
+}
+
+/// Somebody who asks again and again. Each answer: when it was asked for, and whether it was accepted.
+fn ask(door: &Door, token: &str, enough: &Arc<AtomicBool>) -> JoinHandle<Vec<(Instant, bool)>> {
+    let (door, token, enough) = (door.clone(), token.to_owned(), Arc::clone(enough));
+    tokio::spawn(async move {
+        let mut answers = Vec::new();
+        while !enough.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            answers.push((asked, is_accepted(&door, &token).await));
+        }
+        answers
+    })
+}
+
+/// Both halves, each a process of its own.
+struct Halves {
+    stage: Stage,
+    door: Door,
+    _authz: Process,
+    _gateway: Process,
+}
+
+impl Halves {
+    async fn start() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let config = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let serve = |half: &str, port: u16, config: &Path, data: &str| {
+            let mut command = Command::new(PORTCULLIS);
+            command.args(["serve", "--json", "--only", half, "--config"]).arg(config);
+            command.args(["--listen", &format!("localhost:{port}"), "--data-dir"]).arg(dir.path().join(data));
+            Process::spawn(command)
+        };
+        let off = format!("[rate]\n{} = \"off\"\n", Limits::NAMES.join(" = \"off\"\n"));
+        let authz = serve("authz", 0, &config("authz.toml", &format!("{CONFIGURATION}{off}")), "data");
+        let app = TestApp::beside(&authz, Arc::clone(&dir));
+        app.admin().await;
+        let added = app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
+        write_secret(&dir.path().join("secret"), added["client_secret"].as_str().unwrap(), 0o600);
+        let port = unused_port();
+        let gateway = serve(
+            "resource",
+            port,
+            &config(
+                "gateway.toml",
+                &format!(
+                    "issuer = \"{}\"\norigin = \"{ORIGIN}\"\ntrusted_proxies = [\"127.0.0.1\", \"::1\"]\n[remote]\nclient_id = {}\nsecret_file = \"secret\"\n[remote.checks]\n\"docs.read\" = \"always\"\n{off}",
+                    app.origin, added["resource_server"]["id"]
+                ),
+            ),
+            "elsewhere",
+        );
+        let door = Door { http: app.http.clone(), url: format!("http://localhost:{port}") };
+        Self { stage: Stage::around(app, AUDIENCE), door, _authz: authz, _gateway: gateway }
+    }
+
+    /// Ends this access while two ask for it without pause. How often was asked after the answer to what ended it.
+    async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) -> usize {
+        let token = held.tokens.access.as_str();
+        assert!(is_accepted(&self.door, token).await, "{killer:?}");
+        let enough = Arc::new(AtomicBool::new(false));
+        let asking = [(); 2].map(|()| ask(&self.door, token, &enough));
+        self.stage.kill(killer, held, browser).await;
+        let answered = Instant::now();
+        assert!(!is_accepted(&self.door, token).await, "{killer:?}: accepted after it was ended");
+        enough.store(true, Ordering::Relaxed);
+        let mut after = 0;
+        for asking in asking {
+            for (asked, accepted) in asking.await.unwrap() {
+                assert!(asked < answered || !accepted, "{killer:?}: accepted after it was ended");
+                after += usize::from(asked >= answered);
+            }
+        }
+        after
+    }
+}
+
+/// RS-08: the same between two processes: 198 times something ends access at the one while its holder asks the
+/// other without pause. No request that begins after the answer to what ended it is accepted, not once.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_let_nothing_through() {
+    let mut halves = Halves::start().await;
+    let (mut kills, mut asked_after) = (0, 0);
+    let (last, others): (Vec<_>, Vec<_>) =
+        Killer::ALL.into_iter().partition(|(killer, _)| *killer == Killer::Lockdown);
+    for (killer, times) in [others, last].concat() {
+        let (mut user, mut browser) = halves.stage.person().await;
+        let mut client = halves.stage.app.client().await;
+        // These clocks are not held: after a lockdown, which is the last, no token is good for the rest of the second,
+        // and a key that a gateway has not seen yet is looked for every thirty seconds.
+        let once = matches!(killer, Killer::KeyRemoved | Killer::Lockdown);
+        for _ in 0..if once { 1 } else { times / 5 } {
+            match killer {
+                Killer::UserDeleted => (user, browser) = halves.stage.person().await,
+                Killer::ClientDeleted => client = halves.stage.app.client().await,
+                _ => {}
+            }
+            let mut held = halves.stage.held(&user, &mut browser, &client).await;
+            halves.stage.prepare(killer, &mut held, &mut browser).await;
+            asked_after += halves.kill(killer, &held, &mut browser).await;
+            if killer != Killer::Lockdown {
+                halves.stage.mend(killer, &held).await;
+            }
+            kills += 1;
+        }
+    }
+    assert_eq!(kills, 198);
+    assert!(asked_after > 0, "nobody asked at the right moment");
+}
