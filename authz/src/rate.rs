@@ -127,8 +127,10 @@ enum Guarded {
     Register,
     /// By address.
     Authorize,
-    /// Nothing: but what ends well here is refunded where it began.
+    /// By address, if a passkey is used for it; and what ends well here is refunded where it began.
     Consent,
+    /// By address: a passkey was used for it a moment ago.
+    DeviceDecision,
     /// By address, and by user once it is known who it is.
     Passkey,
 }
@@ -141,6 +143,7 @@ impl Guarded {
             "/register" if method == Method::POST => Some(Self::Register),
             "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
             "/consent" if method == Method::POST => Some(Self::Consent),
+            "/device/decision" if method == Method::POST => Some(Self::DeviceDecision),
             _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
                 Some(Self::Passkey)
             }
@@ -176,7 +179,17 @@ pub(crate) async fn around(
             Ok(()) => approved(&authz, origin, next.run(asked).await),
             Err(too_many) => page(&authz, &request, too_many),
         },
-        Guarded::Consent => approved(&authz, origin, next.run(asked).await),
+        Guarded::Consent => decided(&authz, &request, asked, next).await,
+        Guarded::DeviceDecision => match authz.limits.passkey_address.take(&origin, &request) {
+            Ok(()) => {
+                let response = next.run(asked).await;
+                if response.status().is_success() {
+                    authz.limits.passkey_address.refund(&origin);
+                }
+                response
+            }
+            Err(too_many) => page(&authz, &request, too_many),
+        },
         Guarded::Passkey => {
             if let Err(too_many) = authz.limits.passkey_address.take(&origin, &request) {
                 return PageError::from(too_many).into_response();
@@ -231,14 +244,43 @@ async fn by_client(
     response
 }
 
+/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08).
+async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request, next: Next) -> Response {
+    let (parts, body) = asked.into_parts();
+    let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let (limits, origin) = (&authz.limits, Origin::from(request));
+    let confirms = form(&body).get("assertion").is_some();
+    if confirms && let Err(too_many) = limits.passkey_address.take(&origin, request) {
+        return page(authz, request, too_many);
+    }
+    let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
+    if confirms && has_code(&response) {
+        limits.passkey_address.refund(&origin);
+    }
+    approved(authz, origin, response)
+}
+
 /// Refunds an authorization request that was said yes to, by a person or by what they said before.
 fn approved(authz: &Authz, origin: Origin, response: Response) -> Response {
-    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
-    if Params::parse(query).is_ok_and(|params| params.get("code").is_some()) {
+    if has_code(&response) {
         authz.limits.authorize.refund(&origin);
     }
     response
+}
+
+/// Whether an answer sends the browser back with a code.
+fn has_code(response: &Response) -> bool {
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
+    Params::parse(query).is_ok_and(|params| params.get("code").is_some())
+}
+
+/// What a form holds; nothing if it is none.
+fn form(body: &[u8]) -> Params {
+    std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default()
 }
 
 /// A client at an address, as its request says.
@@ -255,7 +297,7 @@ fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
     if let Authorization::Basic { client_id, .. } = Authorization::of(headers) {
         return Digest::of(client_id.as_bytes());
     }
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let params = form(body);
     let name = params.get("client_id").or(params.get("client_assertion")).unwrap_or_default();
     Digest::of(name.as_bytes())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Browser, TestApp, header};
+use crate::harness::{Browser, TestApp, authorize_url, header, redirect_parameter};
 
 /// Sends until one is refused for being too many; how many were answered otherwise, and the refusal.
 async fn until_refused(send: impl AsyncFn() -> Response) -> (usize, Response) {
@@ -137,6 +137,63 @@ async fn an_address_may_try_so_many_passkeys() {
     assert_eq!(body["error"], "rate_limited");
     app.clock.advance(Duration::from_secs(3));
     assert_eq!(browser.sign_in(&app, None).await.status(), 200);
+}
+
+/// RATE-01, CONSENT-08: an assertion that comes with a decision is one more try; a decision without one is none, and what
+/// comes to a good end costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_may_confirm_so_often() {
+    let rules = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read\"\nrisk = \"high\"\n\
+        [tools.docs_read]\nscope = \"docs.full\"\n[rate]\npasskey_address = 3\npasskey_user = \"off\"";
+    let app = TestApp::start_configured(rules).await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    let mut request = client.request(&app);
+    request.insert("scope", "docs.full docs.read".to_owned());
+    for _ in 0..5 {
+        let page = browser.consent_page(&app, &authorize_url(&app, &request)).await;
+        let scopes = ["docs.full", "docs.read"];
+        let confirmed = browser.confirm(&app, &page, &scopes).await;
+        let answer = browser.allow(&app, &page, &scopes, Some(&confirmed)).await;
+        assert!(redirect_parameter(&answer, "code").is_some());
+    }
+    let page = browser.consent_page(&app, &authorize_url(&app, &request)).await;
+    let decide = async |more: &[(&str, &str)]| {
+        let form =
+            [&[("transaction", page.transaction.as_str()), ("csrf", "guess"), ("decision", "approve")], more]
+                .concat();
+        app.http.post(app.url("/consent")).header("origin", &app.origin).form(&form).send().await.unwrap()
+    };
+    for _ in 0..10 {
+        assert_eq!(decide(&[]).await.status(), 400, "no passkey, no try");
+    }
+    let guess = [("ceremony", "cer_guess"), ("assertion", "{}")];
+    let (through, refused) = until_refused(async || decide(&guess).await).await;
+    assert_eq!((through, retry_after(&refused)), (3, 20));
+    assert_eq!(header(refused.headers(), "content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(decide(&[]).await.status(), 400);
+    let page = refused.text().await.unwrap();
+    assert!(page.contains("Too many sign-ins at once"), "{page}");
+}
+
+/// RATE-01, DEV-01: the same for what a device's person decides.
+#[tokio::test]
+async fn an_address_may_decide_about_devices_so_often() {
+    let app = TestApp::start_configured("device = true\n[rate]\npasskey_address = 3").await;
+    let decide = async || {
+        let form = [("transaction", "d_guess"), ("csrf", "guess"), ("decision", "approve")];
+        app.http
+            .post(app.url("/device/decision"))
+            .header("origin", &app.origin)
+            .form(&form)
+            .send()
+            .await
+            .unwrap()
+    };
+    let (through, refused) = until_refused(decide).await;
+    assert_eq!((through, retry_after(&refused)), (3, 20));
+    assert!(refused.text().await.unwrap().contains("data-testid=\"error\""));
+    app.clock.advance(Duration::from_secs(20));
+    assert_ne!(decide().await.status(), 429);
 }
 
 /// RATE-01, RATE-02: one user's passkeys at one address; they are not suspended by it, and other users go on.
