@@ -59,7 +59,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let waits_for_us = parts.headers.contains_key(header::EXPECT);
     // No query: it may hold codes and tokens (HTTP-12).
     // Who it was, the gate adds once it knows.
-    let span = tracing::info_span!(
+    // At every level, because every line of a request names it.
+    let span = tracing::error_span!(
         "http",
         request.id = %ours.id,
         http.method = %method,
@@ -75,14 +76,12 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
             None if method == Method::OPTIONS && kind.cors.is_some() => {
                 StatusCode::NO_CONTENT.into_response()
             }
-            // One request's bug is its own alone (HTTP-10).
-            None => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!("a request panicked");
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
-            }),
+            None => next.run(request).await,
         }
     };
-    let mut response = answer.instrument(span.clone()).await;
+    // One request's bug is its own alone (HTTP-10). What it was is logged where panics are.
+    let answer = AssertUnwindSafe(answer).catch_unwind().instrument(span.clone());
+    let mut response = answer.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let reusable = rest.end(waits_for_us).await;
     if version < Version::HTTP_2 && reusable != body::End::Clean {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -149,6 +148,10 @@ impl Front {
         }
         if !is_plain_path(target.path()) {
             let words = "the path is not in its plain form";
+            return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
+        }
+        if target.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+            let words = "the request target is no http address";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
         // The MCP endpoint has rules of its own, for local proxies (MCP-14).

@@ -47,13 +47,20 @@ pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Res
 }
 
 /// The parameters of one request, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
 
 /// The text is not form-encoded UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the parameters are not form-encoded UTF-8")]
 pub(crate) struct Malformed;
+
+/// Names alone: values may be codes, tokens and secrets (HTTP-12).
+impl std::fmt::Debug for Params {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 impl Params {
     /// Parses `application/x-www-form-urlencoded`.

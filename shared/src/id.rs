@@ -5,7 +5,7 @@ use std::fmt;
 use data_encoding::{Encoding, Specification};
 use serde::{Deserialize, Serialize};
 
-use crate::secret::random;
+use crate::secret::{Secret, random};
 
 /// 128 random bits from the operating system, 26 characters of lower-case base32 (STORE-07).
 pub fn random_128() -> String {
@@ -114,9 +114,10 @@ impl ClientId {
         (first && name.len() <= 32 && name.bytes().all(fits)).then(|| Self(format!("c_{name}")))
     }
 
-    /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters.
+    /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters, and no secret that somebody
+    /// has put in the wrong place, because ids are logged and put on record (HTTP-12).
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = !text.is_empty() && text.len() <= 512;
+        let fits = !text.is_empty() && text.len() <= 512 && !Secret::is_likely(text);
         (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
     }
 
@@ -160,7 +161,8 @@ mod tests {
     #[test]
     fn a_client_id_is_visible_ascii() {
         assert!(ClientId::parse("dyn_abc").is_some());
-        for bad in ["", "with space", "tab\t", "ümlaut", "nul\0"] {
+        let secret = Secret::random("cs_");
+        for bad in ["", "with space", "tab\t", "ümlaut", "nul\0", secret.expose()] {
             assert!(ClientId::parse(bad).is_none(), "{bad:?}");
         }
         assert!(ClientId::parse(&"x".repeat(513)).is_none());

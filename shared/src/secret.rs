@@ -45,6 +45,16 @@ impl Secret {
         matches!(bytes, Some(Ok(bytes)) if bytes.len() == 32)
     }
 
+    /// Whether a text has the shape of any secret of ours, or of a signed token: somebody has put it in a wrong place, and
+    /// there it must not be repeated (HTTP-12).
+    pub fn is_likely(text: &str) -> bool {
+        let is_kind =
+            |kind: &str| (2..=4).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase());
+        let ours = text.split_once('_').filter(|(kind, _)| is_kind(kind));
+        let signed = text.starts_with("eyJ") && text.bytes().filter(|b| *b == b'.').count() == 2;
+        signed || ours.is_some_and(|(kind, _)| Self::presented(text).is_ours(&format!("{kind}_")))
+    }
+
     /// The text, to hand to its holder. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -133,6 +143,36 @@ mod tests {
         for bad in ["", "cs_", "cs_hunter2", &secret.expose()[..45], &format!("{}A", secret.expose())] {
             assert!(!Secret::presented(bad).is_ours("cs_"), "{bad}");
         }
+    }
+
+    /// HTTP-12: a secret in a wrong place is known by its shape; no name of a client has it.
+    #[test]
+    fn a_secret_is_known_by_its_shape() {
+        let signed = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln";
+        for secret in [Secret::random("rt_").expose(), Secret::random("dc_").expose(), signed] {
+            assert!(Secret::is_likely(secret), "{secret}");
+        }
+        let long = format!("c_{}", "a".repeat(32));
+        for name in
+            ["dyn_7pbc4ne2ivq0dmtzk3r8xw6s9a", "c_a_b", &long, "https://a.example/rt_x", "eyJ", "", "_"]
+        {
+            assert!(!Secret::is_likely(name), "{name}");
+        }
+    }
+
+    /// HTTP-11: a secret cannot be compared at all, only its digest can. Once it can be, this does not compile: two
+    /// implementations would hold for it then.
+    #[test]
+    fn a_secret_has_no_equality() {
+        struct Comparable;
+        trait Opaque<Why> {
+            fn is_opaque() -> bool {
+                true
+            }
+        }
+        impl<T: ?Sized> Opaque<()> for T {}
+        impl<T: ?Sized + PartialEq> Opaque<Comparable> for T {}
+        assert!(<Secret as Opaque<_>>::is_opaque());
     }
 
     #[test]

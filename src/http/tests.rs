@@ -1,4 +1,16 @@
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use shared::Clock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
 use super::*;
+use crate::base::Base;
+use crate::config::{File, Listen};
+use crate::listen::Listeners;
+use crate::logging;
 
 /// HTTP-03
 #[test]
@@ -7,4 +19,104 @@ fn only_plain_paths_pass() {
     for odd in ["//evil", "/a;b", "/a/../b", "/a/./b", "/a%2fb", "/a%5Cb", "/a%00", "/%2e%2e/", "/a\\b"] {
         assert!(!is_plain_path(odd), "{odd}");
     }
+}
+
+fn entrance() -> Entrance {
+    Entrance {
+        tls: None,
+        proxies: Proxies::default(),
+        protection: Protection::Loopback,
+        reload: Arc::default(),
+    }
+}
+
+/// A server's layer around handlers with bugs, one of which has seen a secret.
+async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
+    let settings = File::default().base(dir.path().join("data"));
+    let issuer = Issuer::parse(&format!("http://localhost:{port}")).unwrap();
+    let open = move || Base::open_or_create(&settings, issuer, &Clock::system()).unwrap();
+    let base = tokio::task::spawn_blocking(open).await.unwrap();
+    let forgetful = async |body: String| -> Response { panic!("did not expect {body}") };
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/token", post(forgetful))
+        .route("/account", get(async || -> Response { panic!("nobody thought of this") }));
+    let app = around(routes, base.authz.clone(), &entrance());
+    (base, app)
+}
+
+/// HTTP-10, HTTP-12: a bug in a handler is answered with fixed words, for programs in JSON and for people on a page, and
+/// logged with the request's id and the place of the bug, but with nothing of what the request held.
+#[tokio::test]
+async fn a_bug_is_answered_and_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_base, app) = buggy(&dir, 8080).await;
+    let log = logging::tests::Log::default();
+    std::panic::set_hook(Box::new(logging::panicked));
+    let _logging = tracing::subscriber::set_default(log.subscriber());
+    let ask = async |method: Method, path: &str, accept: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
+        let request = request.header("accept", accept).body(Body::from("rt_secret")).unwrap();
+        let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (parts, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (parts, body) = ask(Method::POST, "/token", "*/*").await;
+    assert_eq!(
+        (parts.status, parts.headers["x-content-type-options"].as_bytes()),
+        (StatusCode::INTERNAL_SERVER_ERROR, &b"nosniff"[..])
+    );
+    let told: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told, json!({ "error": "server_error", "error_description": "the server made a mistake" }));
+    let (parts, page) = ask(Method::GET, "/account", "text/html").await;
+    assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(page.contains("data-testid=\"error\"") && !page.contains("nobody"), "{page}");
+
+    let text = log.text();
+    assert!(!text.contains("rt_secret"), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let panics: Vec<_> = lines.iter().filter(|line| !line["panic.at"].is_null()).collect();
+    assert_eq!(panics.len(), 2, "{text}");
+    for (panic, (path, words)) in
+        panics.iter().zip([("/token", "not told here"), ("/account", "nobody thought of this")])
+    {
+        assert_eq!((&panic["level"], &panic["panic.words"]), (&json!("ERROR"), &json!(words)));
+        assert_eq!(panic["span"]["http.path"], path);
+        assert!(panic["panic.at"].as_str().unwrap().starts_with("src/http/tests.rs:"), "{panic}");
+    }
+    // Whoever complains has this id from the page.
+    let id = panics[1]["span"]["request.id"].as_str().unwrap();
+    assert!(page.contains(id), "{id} {page}");
+}
+
+/// HTTP-10: the connection on which a bug was met goes on, and so does every other one.
+#[tokio::test]
+async fn a_bug_ends_no_connection() {
+    let listeners = Listeners::bind(Listen::Loopback(0)).await.unwrap();
+    let port = listeners.port().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (_base, app) = buggy(&dir, port).await;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(listeners.serve(app, entrance(), stop.clone()));
+    let open = async || TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let ask = async |stream: &mut TcpStream, line: &str| {
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        let mut rest = Vec::new();
+        // No answer here is longer, and each has an end that shows.
+        while !rest.ends_with(b"ok\n") && !rest.ends_with(b"}") {
+            assert!(stream.read_buf(&mut rest).await.unwrap() > 0, "the connection ended");
+        }
+        String::from_utf8_lossy(&status[9..]).into_owned()
+    };
+    let (mut first, mut second) = (open().await, open().await);
+    for _ in 0..3 {
+        assert_eq!(ask(&mut first, "POST /token").await, "500");
+        assert_eq!(ask(&mut first, "GET /healthz").await, "200");
+        assert_eq!(ask(&mut second, "GET /healthz").await, "200");
+    }
+    stop.cancel();
+    serving.await.unwrap();
 }
