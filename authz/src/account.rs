@@ -279,8 +279,8 @@ async fn confirm(
     let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
     let stored = stored.filter(|s| s.user_id == user.id && !s.suspended);
     let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verified = authz.webauthn.finish_passkey_authentication(response, &state);
-    let used = passkey::settle(authz, request, user, stored, verified).await?;
+    let verify = || authz.webauthn.finish_passkey_authentication(response, &state);
+    let used = passkey::settle(authz, request, user, stored, verify).await?;
     let job = {
         let (request, browser, signed_in) = (request.clone(), browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {

@@ -101,12 +101,20 @@ pub(crate) fn client(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<usize,
     Ok(buried.len())
 }
 
+/// Forgets tokens that ended before their time once they are refused for their age anyway.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    dead_tokens::sweep(tx, tx.now() - LISTED_AFTER_EXPIRY)
+}
+
 /// Ends one access token, whose grant goes on; false if it had ended before.
 ///
 /// # Errors
 /// The database's fault.
 pub(crate) fn token(authz: &Authz, tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) -> Result<bool, Fault> {
-    dead_tokens::sweep(tx, tx.now() - LISTED_AFTER_EXPIRY)?;
+    sweep(tx)?;
     let ended = dead_tokens::insert(tx, jti, expires_at)?;
     if ended {
         authz.status.kill_token(tx, jti, expires_at);

@@ -31,6 +31,7 @@ mod session;
 pub mod signing_keys;
 mod status;
 mod store;
+mod sweeping;
 pub mod timekeeping;
 mod token;
 mod visible;
@@ -270,11 +271,12 @@ impl Authz {
         }
     }
 
-    /// Removes clients that nobody uses (DCR-11). To be called at the start, and now and then.
+    /// Removes what is over, and clients that nobody uses (RATE-03, DCR-11). To be called at the start, and now and
+    /// then.
     pub async fn sweep(&self) {
         let authz = self.clone();
-        if let Err(fault) = self.db.write(move |tx| clients::expiry::sweep(&authz, tx)).await {
-            tracing::error!(db.fault = %fault, "clients that nobody uses could not be removed");
+        if let Err(fault) = self.db.write(move |tx| sweeping::sweep(&authz, tx)).await {
+            tracing::error!(db.fault = %fault, "what is over could not be cleared away");
         }
     }
 

@@ -179,6 +179,11 @@ fn is_alive(session: &Session, now: Timestamp) -> bool {
     session.authentication.user_verified && now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
 }
 
+/// Clears away sessions that have run out.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    sessions::sweep(tx, tx.now() - ABSOLUTE, tx.now() - IDLE)
+}
+
 /// Starts a session under a new id; one that the browser had before ends (SESSION-02). If that was somebody
 /// else's, so do the requests that wait in this browser, except `transaction`, which this sign-in is for
 /// (SESSION-09).
@@ -191,7 +196,7 @@ pub(crate) fn start(
     request: &Request,
 ) -> Result<(Secret, Session), Fault> {
     let now = tx.now();
-    sessions::sweep(tx, now - ABSOLUTE, now - IDLE)?;
+    sweep(tx)?;
     let previous = match browser.session {
         Some(digest) => sessions::find(tx, &digest)?,
         None => None,

@@ -82,6 +82,7 @@ names! {
     CounterRegression = "webauthn.counter_regression",
     LinkIssued = "enrol.link_issued",
     LinkUsed = "enrol.used",
+    LinkExpired = "enrol.expired",
     UserCreated = "user.created",
     UserDisabled = "user.disabled",
     UserEnabled = "user.enabled",

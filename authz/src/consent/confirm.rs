@@ -168,7 +168,7 @@ pub(super) async fn finish(
     let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
     let stored = stored.filter(|stored| stored.user_id == user.id && !stored.suspended);
     let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verified = authz.webauthn.finish_passkey_authentication(&response, &state);
-    let used = passkey::settle(authz, &question.request, user, stored, verified).await?;
+    let verify = || authz.webauthn.finish_passkey_authentication(&response, &state);
+    let used = passkey::settle(authz, &question.request, user, stored, verify).await?;
     Ok(Confirmed { used, binding })
 }

@@ -14,7 +14,7 @@ use crate::error::Code;
 use crate::store::clients::{self, Client};
 use crate::store::codes::{self, IssuedCode};
 use crate::store::grants::{self, Grant};
-use crate::store::{sessions, transactions, users};
+use crate::store::{client_grants, sessions, transactions, users};
 use crate::{Authz, session};
 
 /// Grants that ended stay this long, so that whoever comes late is told the right thing.
@@ -240,11 +240,17 @@ fn approve(
     Ok(code)
 }
 
+/// Removes some of the grants that ended, and of those whose codes nobody came for. Whether there may be more.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<bool, Fault> {
+    let over = tx.now() - KEPT;
+    client_grants::sweep(tx, over)?;
+    Ok(grants::sweep(tx, over)? + codes::sweep_unspent(tx, over)? > 0)
+}
+
 /// Adds a grant that somebody has just decided on, however they were asked. Grants that ended, and those whose codes
 /// nobody came for, make room (RATE-03).
 pub(crate) fn insert(authz: &Authz, tx: &Tx<'_>, client: &Client, grant: &Grant) -> Result<(), Fault> {
-    grants::sweep(tx, tx.now() - KEPT)?;
-    codes::sweep_unspent(tx, tx.now() - KEPT)?;
+    sweep(tx)?;
     grants::insert(tx, grant)?;
     clients::touch(tx, &client.id)?;
     authz.status.set_ceiling(tx, &client.id, client.trust.ceiling());

@@ -175,8 +175,9 @@ async fn sign_in(
     if stored.user_id != user.id || user.disabled || stored.suspended {
         return Err(Failed::Because("credential_unusable"));
     }
-    let verified = authz.webauthn.finish_discoverable_authentication_v2(response, state, &stored.passkey);
-    let used = settle(authz, request, &user, stored, verified).await?;
+    let passkey = stored.passkey.clone();
+    let verify = || authz.webauthn.finish_discoverable_authentication_v2(response, state, &passkey);
+    let used = settle(authz, request, &user, stored, verify).await?;
     let job = {
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
         let browser = browser.clone();
@@ -255,16 +256,17 @@ impl Used {
     }
 }
 
-/// Weighs what webauthn-rs found: a counter that went backwards suspends the passkey (WEBAUTHN-08).
+/// Has webauthn-rs check an assertion, unless there were too many (RATE-04), and weighs what it found: a counter that
+/// went backwards suspends the passkey (WEBAUTHN-08).
 pub(crate) async fn settle(
     authz: &Authz,
     request: &Request,
     user: &User,
     stored: StoredPasskey,
-    verified: Result<AuthenticationResult, WebauthnError>,
+    verify: impl FnOnce() -> Result<AuthenticationResult, WebauthnError>,
 ) -> Result<Used, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
-    match verified {
+    match verify() {
         // webauthn-rs was told to demand it; nothing here counts without it.
         Ok(result) if !result.user_verified() => Err(Failed::Because("user_not_verified")),
         Ok(result) => {

@@ -38,7 +38,7 @@ const MOST: u32 = 10_000;
 
 /// Starts a ceremony.
 pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Result<(), Fault> {
-    tx.execute("DELETE FROM ceremony WHERE expires_at < ?1", params![tx.now()])?;
+    sweep(tx)?;
     tx.execute(
         "DELETE FROM ceremony WHERE (SELECT count(*) FROM ceremony) >= ?1
          AND digest = (SELECT digest FROM ceremony ORDER BY expires_at LIMIT 1)",
@@ -62,6 +62,12 @@ pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Resul
             ceremony.expires_at
         ],
     )?;
+    Ok(())
+}
+
+/// Removes ceremonies that have run out.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("DELETE FROM ceremony WHERE expires_at < ?1", params![tx.now()])?;
     Ok(())
 }
 

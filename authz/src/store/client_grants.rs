@@ -1,7 +1,7 @@
 //! What clients hold in their own name (CC-01): one row for each client and resource.
 
 use shared::db::params;
-use shared::{ClientId, Fault, GrantId, ResourceUri, Tx};
+use shared::{ClientId, Fault, GrantId, ResourceUri, Timestamp, Tx};
 
 /// Ends a grant; the client that had it, if there was one.
 pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId) -> Result<Option<ClientId>, Fault> {
@@ -28,4 +28,10 @@ pub(crate) fn live(tx: &Tx<'_>, client: &ClientId, resource: &ResourceUri) -> Re
         params![id, client, resource, tx.now()],
     )?;
     Ok(id)
+}
+
+/// Removes grants that ended long enough ago that no token of theirs can be good.
+pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<(), Fault> {
+    tx.execute("DELETE FROM client_grant WHERE revoked_at < ?1", params![ended_before])?;
+    Ok(())
 }

@@ -30,6 +30,12 @@ pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result
     Ok(secret)
 }
 
+/// Removes secrets that ran out.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("DELETE FROM client_secret WHERE expires_at <= ?1", params![tx.now()])?;
+    Ok(())
+}
+
 /// Adds a secret that was made elsewhere.
 pub(crate) fn insert(tx: &Tx<'_>, client: &ClientId, digest: &Digest) -> Result<(), Fault> {
     tx.execute(

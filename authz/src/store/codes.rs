@@ -49,14 +49,14 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<IssuedCode
     )
 }
 
-/// Removes grants whose codes ran out before this without being redeemed: nothing was ever issued on them.
-pub(crate) fn sweep_unspent(tx: &Tx<'_>, ran_out_before: Timestamp) -> Result<(), Fault> {
+/// Removes grants whose codes ran out before this without being redeemed, a hundred at a time: nothing was ever issued
+/// on them. How many there were.
+pub(crate) fn sweep_unspent(tx: &Tx<'_>, ran_out_before: Timestamp) -> Result<usize, Fault> {
     tx.execute(
         "DELETE FROM access_grant WHERE id IN
          (SELECT grant_id FROM authorization_code WHERE spent_at IS NULL AND expires_at < ?1 LIMIT 100)",
         params![ran_out_before],
-    )?;
-    Ok(())
+    )
 }
 
 /// Marks a code spent; false if it was spent before.

@@ -71,10 +71,7 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 /// the oldest one of whichever client has most waiting does, so that a flood drowns itself and not the others.
 /// What was approved goes when its grant goes, so that a replay is seen as one.
 pub(crate) fn insert(tx: &Tx<'_>, device: &Device, user_code: &Digest) -> Result<bool, Fault> {
-    tx.execute(
-        "DELETE FROM device_authorization WHERE expires_at < ?1 AND grant_id IS NULL",
-        params![tx.now() - REMEMBERED],
-    )?;
+    sweep(tx)?;
     let waiting =
         tx.query_row("SELECT count(*) FROM device_authorization WHERE decided_at IS NULL", [], |row| {
             row.get::<u32>(0)
@@ -104,6 +101,15 @@ pub(crate) fn insert(tx: &Tx<'_>, device: &Device, user_code: &Digest) -> Result
         ],
     )?;
     Ok(stored == 1)
+}
+
+/// Removes devices that ran out and were given nothing, with whatever was typed for them.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute(
+        "DELETE FROM device_authorization WHERE expires_at < ?1 AND grant_id IS NULL",
+        params![tx.now() - REMEMBERED],
+    )?;
+    Ok(())
 }
 
 fn milliseconds(interval: Duration) -> u32 {

@@ -198,13 +198,13 @@ pub(crate) fn bury(tx: &Tx<'_>, client: &ClientId, listed_before: Timestamp) -> 
     )
 }
 
-/// Removes grants that ended long enough ago that no token of theirs can be good, with all their tokens.
-pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<(), Fault> {
+/// Removes grants that ended long enough ago that no token of theirs can be good, with all their tokens: a hundred at a
+/// time. How many there were.
+pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<usize, Fault> {
     tx.execute(
         "DELETE FROM access_grant WHERE id IN (SELECT id FROM access_grant WHERE expires_at < ?1 LIMIT 100)",
         params![ended_before],
-    )?;
-    Ok(())
+    )
 }
 
 /// Grants that ended since then: their access tokens may not have expired yet.

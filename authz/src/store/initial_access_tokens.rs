@@ -24,11 +24,17 @@ fn token(row: &Row<'_>) -> Result<InitialAccessToken, Fault> {
 
 /// Adds a token. Those that ran out are forgotten.
 pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, label: &str, expires_at: Timestamp) -> Result<(), Fault> {
-    tx.execute("DELETE FROM initial_access_token WHERE expires_at <= ?1", params![tx.now()])?;
+    sweep(tx)?;
     tx.execute(
         "INSERT INTO initial_access_token (digest, label, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
         params![digest, label, tx.now(), expires_at],
     )?;
+    Ok(())
+}
+
+/// Forgets tokens that ran out.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("DELETE FROM initial_access_token WHERE expires_at <= ?1", params![tx.now()])?;
     Ok(())
 }
 

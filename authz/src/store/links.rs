@@ -40,6 +40,13 @@ pub(crate) fn replace_enrol(
     Ok(())
 }
 
+/// Removes links that can be used no more. Answers with those that ran out unused: whom each was for, nobody yet if it
+/// was for the first administrator.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<Vec<Option<UserId>>, Fault> {
+    tx.execute("DELETE FROM link WHERE used_at IS NOT NULL OR voided_at IS NOT NULL", [])?;
+    tx.query("DELETE FROM link WHERE expires_at <= ?1 RETURNING user_id", params![tx.now()], |row| row.get(0))
+}
+
 /// The user whom an enrolment link is for, if it would be accepted at this moment.
 pub(crate) fn live_enrol(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<Option<UserId>, Fault> {
     conn.query_row(

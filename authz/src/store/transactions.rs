@@ -81,7 +81,7 @@ const MOST: u32 = 10_000;
 /// Stores a request. Expired ones make room; beyond [`MOST`] the oldest one of whichever client has most
 /// waiting does, so that a flood drowns itself and not the others.
 pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
-    tx.execute("DELETE FROM authorization_transaction WHERE expires_at < ?1", params![tx.now()])?;
+    sweep(tx)?;
     let waiting =
         tx.query_row("SELECT count(*) FROM authorization_transaction", [], |row| row.get::<u32>(0))?;
     if waiting.unwrap_or(0) >= MOST {
@@ -102,6 +102,12 @@ pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
             t.prompt_login, t.prompt_consent, t.max_age, t.user_id, tx.now(), t.expires_at
         ],
     )?;
+    Ok(())
+}
+
+/// Removes requests that have run out.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    tx.execute("DELETE FROM authorization_transaction WHERE expires_at < ?1", params![tx.now()])?;
     Ok(())
 }
 

@@ -182,6 +182,14 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
     Ok(response)
 }
 
+/// Forgets wishes that nobody looked into.
+///
+/// # Errors
+/// The database's fault.
+pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
+    approval_requests::sweep(tx, tx.now() - FORGOTTEN)
+}
+
 /// Files a wish, if it may be filed; with the record of what was done.
 fn file(
     authz: &Authz,
@@ -196,7 +204,7 @@ fn file(
         Resolved::Undocumented(Undocumented { may_be_asked_for: true, .. }) => {}
         _ => return Ok((Outcome::NotNeeded, denied("not_needed"))),
     }
-    approval_requests::sweep(tx, tx.now() - FORGOTTEN)?;
+    sweep(tx)?;
     if approval_requests::find(tx, url.as_str())?.is_some() {
         return Ok((Outcome::Waiting, denied("asked_before")));
     }

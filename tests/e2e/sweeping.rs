@@ -1,0 +1,162 @@
+//! What strangers and people leave behind: how much of it there may be, and that it goes when it is over.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::harness::{Browser, TestApp};
+
+fn database(app: &TestApp) -> Connection {
+    let db = Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    db.busy_timeout(Duration::from_secs(10)).unwrap();
+    db
+}
+
+fn count(db: &Connection, table: &str) -> u32 {
+    db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Tables of what is over after a while.
+const PASSING: [&str; 9] = [
+    "link",
+    "session",
+    "ceremony",
+    "authorization_transaction",
+    "authorization_code",
+    "device_authorization",
+    "device_transaction",
+    "initial_access_token",
+    "client_assertion",
+];
+
+/// Something in every table of [`PASSING`] that nobody will come back for.
+async fn leave_something(app: &TestApp) {
+    let mut ada = app.admin().await;
+    let mut grace = app.enrol("grace", &[]).await;
+    app.console(&["user", "add", "linus"]);
+    app.console(&["registration-token", "add", "team"]);
+    let client = app.client().await;
+    ada.authorize(app, &client).await;
+    let page = Browser::new().get(app, &client.authorize_url(app)).await;
+    assert_eq!(page.status(), 200);
+    let started = grace.post_json(app, "/login/start", &json!({})).await;
+    assert_eq!(started.status(), 200);
+    let device = app.console(&["client", "add", "Lab console", "--device"]);
+    let form = [("client_id", device["client"]["id"].as_str().unwrap())];
+    let asked = app.http.post(app.url("/device_authorization")).form(&form).send().await.unwrap();
+    let asked: serde_json::Value = asked.json().await.unwrap();
+    let typed = grace.post_form(app, "/device", &[("user_code", asked["user_code"].as_str().unwrap())]).await;
+    assert_eq!(typed.status(), 303);
+    let now = app.clock.now().0;
+    database(app)
+        .execute(
+            "INSERT INTO client_assertion (digest, expires_at) VALUES (randomblob(32), ?1)",
+            [now + 1000],
+        )
+        .unwrap();
+    for table in PASSING {
+        assert!(count(&database(app), table) > 0, "{table}");
+    }
+}
+
+/// RATE-03: what is over is gone once the server has started, whether or not there is more of its like; and a link that
+/// nobody used is on record as such.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_goes_at_the_start() {
+    let app = TestApp::start_configured("device = true").await;
+    leave_something(&app).await;
+    let stopped = app.stop().await;
+    stopped.clock.advance(Duration::from_hours(8 * 24));
+    let app = stopped.start().await;
+    for table in PASSING {
+        while count(&database(&app), table) > 0 {
+            assert_eq!(app.get("/readyz").await.status(), 200, "still something in {table}");
+        }
+    }
+    let audit = app.audit();
+    let expired: Vec<_> = audit.iter().filter(|record| record["event"] == "enrol.expired").collect();
+    assert_eq!(expired.len(), 1, "{expired:?}");
+    assert_eq!(expired[0]["detail"]["purpose"], "enrol");
+    let linus = app.console(&["user", "show", "linus"]);
+    assert_eq!(expired[0]["subject"], linus["user"]["id"]);
+    // People and their passkeys are not over.
+    assert_eq!(count(&database(&app), "user"), 3);
+    assert_eq!(count(&database(&app), "passkey"), 2);
+}
+
+/// RATE-03: and once an hour while it runs.
+#[tokio::test]
+async fn what_is_over_goes_every_hour() {
+    let app = TestApp::start().await;
+    let client = app.client().await;
+    let page = app.http.get(client.authorize_url(&app)).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    app.clock.advance(Duration::from_hours(2));
+    assert_eq!(app.get("/readyz").await.status(), 200);
+    let db = database(&app);
+    let waiting = || (count(&db, "authorization_transaction"), count(&db, "link"));
+    assert_eq!(waiting(), (1, 1), "nobody looked yet");
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_mins(61)).await;
+    tokio::time::resume();
+    while waiting() != (0, 0) {
+        assert_eq!(app.get("/readyz").await.status(), 200);
+    }
+    assert!(app.has_event("enrol.expired", None), "the setup link");
+}
+
+/// RATE-03, AUTHZ-15: ten thousand requests may wait for people; a flood of one client's drowns itself and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_requests_drowns_itself() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let (quiet, flooding) = (app.client().await, app.client().await);
+    let page = ada.consent_page(&app, &quiet.authorize_url(&app)).await;
+    let db = database(&app);
+    db.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+         INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, code_challenge, scope, resource,
+         prompt_login, prompt_consent, created_at, expires_at)
+         SELECT 't_' || i, randomblob(32), ?1, 'http://localhost/callback', substr(hex(randomblob(22)), 1, 43), 'docs.read',
+         ?2, 0, 0, 1795435200000, 1795435200000 + 1000 * i FROM n",
+        [&flooding.id, &app.mcp_url()],
+    )
+    .unwrap();
+    app.clock.advance(Duration::from_millis(1));
+    let before = count(&db, "authorization_transaction");
+    assert_eq!(before, 10_000);
+    for client in [&flooding, &quiet, &flooding] {
+        let answer = app.http.get(client.authorize_url(&app)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert!(count(&db, "authorization_transaction") <= before);
+    assert_eq!(app.redeem(&quiet, &code(&ada.decide(&app, &page, "approve").await)).await.status(), 200);
+}
+
+fn code(answer: &reqwest::Response) -> String {
+    crate::harness::redirect_parameter(answer, "code").expect("a code")
+}
+
+/// RATE-03: as many ceremonies may be under way; the oldest makes room, and the newest ends well.
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_are_bounded() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let db = database(&app);
+    db.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         INSERT INTO ceremony (digest, purpose, browser, state, expires_at)
+         SELECT randomblob(32), 'sign_in', randomblob(32), '{}', 1795435200000 + 20 * i FROM n",
+        [],
+    )
+    .unwrap();
+    let oldest =
+        || -> i64 { db.query_row("SELECT min(expires_at) FROM ceremony", [], |row| row.get(0)).unwrap() };
+    let before = (count(&db, "ceremony"), oldest());
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+    for _ in 0..5 {
+        Browser::new().post_json(&app, "/login/start", &json!({})).await;
+    }
+    assert!(count(&db, "ceremony") <= before.0 && oldest() > before.1);
+}
