@@ -24,6 +24,9 @@ use super::wire::{Transport, Wire, refuse_plain};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between requests: longer than most clients keep one, so that it is they who end it.
 const IDLE: Duration = Duration::from_secs(75);
+/// How long an HTTP/2 client may take nothing of what there is for it. On the wire this does not show: it may keep the
+/// connection going and its windows shut.
+const STALLED: Duration = Duration::from_secs(30);
 /// How long a connection that is asked to end may take to, when nothing is asked on it any more.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 §5.1).
@@ -123,6 +126,7 @@ async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = guest.activity.stalled_for(STALLED) => Ok(()),
         () = ending(door, guest) => {
             connection.as_mut().graceful_shutdown();
             // Requests under way are waited for; a client that just stays is not.
@@ -133,6 +137,7 @@ async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
             tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = left => Ok(()),
+                () = guest.activity.stalled_for(STALLED) => Ok(()),
             }
         }
     };
@@ -172,16 +177,21 @@ fn service(
             request.extensions_mut().insert(bad);
         }
         let answered = app.clone().oneshot(request);
-        Box::pin(
-            async move { answered.await.map(|response| response.map(|body| Answer { body, _asked: asked })) },
-        )
+        Box::pin(async move { answered.await.map(|response| response.map(|body| Answer::new(body, asked))) })
     })
 }
 
 /// An answer's body. The request lasts until it is sent.
 pub(super) struct Answer {
     body: Body,
-    _asked: Asked,
+    asked: Asked,
+}
+
+impl Answer {
+    fn new(body: Body, mut asked: Asked) -> Self {
+        asked.offers(true);
+        Self { body, asked }
+    }
 }
 
 impl HttpBody for Answer {
@@ -192,7 +202,9 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.asked.offers(polled.is_ready());
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -130,11 +130,16 @@ pub(super) struct Activity(Arc<Mutex<State>>);
 struct State {
     requests: usize,
     since: Instant,
+    /// Of the requests those whose answers have something that the client has not taken yet.
+    offered: usize,
+    /// When any answer last got on.
+    moved: Instant,
 }
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State { requests: 0, since: Instant::now() })))
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(State { requests: 0, since: now, offered: 0, moved: now })))
     }
 }
 
@@ -142,7 +147,7 @@ impl Activity {
     /// A request has come. It lasts until what is returned goes.
     pub(super) fn request(&self) -> Asked {
         self.lock().requests += 1;
-        Asked(self.clone())
+        Asked { activity: self.clone(), offers: false }
     }
 
     /// Since when there has been no request; `None` while there is one.
@@ -162,17 +167,52 @@ impl Activity {
         }
     }
 
+    /// Since when the client has taken nothing although every answer has something for it; `None` otherwise.
+    fn stalled_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.requests > 0 && state.offered == state.requests).then_some(state.moved)
+    }
+
+    /// Waits until the client has taken nothing for so long of all that there is for it.
+    pub(super) async fn stalled_for(&self, time: Duration) {
+        loop {
+            let until = self.stalled_since().unwrap_or_else(Instant::now) + time;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request that is not answered yet, or whose answer is still being sent.
-pub(super) struct Asked(Activity);
+pub(super) struct Asked {
+    activity: Activity,
+    offers: bool,
+}
+
+impl Asked {
+    /// The answer has got on: it has something for the client now, or waits for more of itself.
+    pub(super) fn offers(&mut self, something: bool) {
+        let mut state = self.activity.lock();
+        match (self.offers, something) {
+            (false, true) => state.offered += 1,
+            (true, false) => state.offered -= 1,
+            _ => {}
+        }
+        self.offers = something;
+        state.moved = Instant::now();
+    }
+}
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        self.offers(false);
+        let mut state = self.activity.lock();
         state.requests -= 1;
         state.since = Instant::now();
     }
@@ -241,6 +281,31 @@ mod tests {
         assert!(!second.leave.is_cancelled() && !other.leave.is_cancelled());
         drop((first, second, third, other, also_asked));
         assert!(connections.lock().origins.is_empty() && connections.lock().places.is_empty());
+    }
+
+    /// HTTP-10: a client stalls that takes nothing of any answer; one that waits for the server, or takes some, does not.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_nothing_stalls() {
+        const SOON: Duration = Duration::from_secs(30);
+        const LONG: Duration = Duration::from_mins(5);
+        let activity = Activity::default();
+        let stalls =
+            async |patience| tokio::time::timeout(patience, activity.stalled_for(SOON)).await.is_ok();
+        let (mut first, mut second) = (activity.request(), activity.request());
+        assert!(!stalls(LONG).await, "nothing is answered yet");
+        first.offers(true);
+        assert!(!stalls(LONG).await, "one answer is still being made");
+        second.offers(true);
+        assert!(stalls(SOON).await);
+        // Something was taken, and there is more.
+        second.offers(true);
+        assert!(!stalls(Duration::from_secs(29)).await);
+        first.offers(false);
+        assert!(!stalls(LONG).await, "one waits for the server");
+        drop(first);
+        assert!(stalls(LONG).await);
+        drop(second);
+        assert!(!stalls(LONG).await, "nothing is asked");
     }
 
     #[tokio::test(start_paused = true)]

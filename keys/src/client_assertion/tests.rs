@@ -279,6 +279,30 @@ fn a_key_set_is_public() {
     assert_eq!(ClientKeys::parse(&stored).unwrap().to_json(), stored);
 }
 
+/// RATE-04: however an assertion and a key set are made, checking one takes ten checks of a signature at most; and none for
+/// what is too long, of another kind, or under an algorithm that is not ours.
+#[test]
+fn checking_is_bounded() {
+    let checks = |set: &ClientKeys, header: Value| {
+        let header: Header = serde_json::from_value(header).unwrap();
+        set.candidates(&header).count()
+    };
+    let nameless = keys(&vec![public("RS256", json!({})); 10]);
+    assert_eq!(checks(&nameless, json!({ "alg": "RS256" })), 10);
+    assert_eq!(checks(&nameless, json!({ "alg": "RS256", "kid": "k" })), 10);
+    assert_eq!(checks(&nameless, json!({ "alg": "ES256" })), 0);
+    assert_eq!(checks(&nameless, json!({ "alg": "none" })), 0);
+    let named: Vec<_> = (0..10).map(|n| public("PS256", json!({ "kid": n.to_string() }))).collect();
+    assert_eq!(checks(&keys(&named), json!({ "alg": "PS256", "kid": "7" })), 1);
+    assert_eq!(checks(&keys(&named), json!({ "alg": "PS256", "kid": "x" })), 0);
+    for length in [256, 512, 513, 4096] {
+        let key = public("RS256", json!({ "n": BASE64URL_NOPAD.encode(&vec![0xff; length]) }));
+        assert_eq!(ClientKeys::parse(&json!({ "keys": [key] })).is_ok(), length <= 512, "{length}");
+    }
+    let long = signed("ES256", &json!({ "alg": "ES256", "kid": "k".repeat(LONGEST) }), &claims());
+    assert_eq!(ClientAssertion::parse(&long).err(), Some(BadAssertion::Malformed));
+}
+
 /// CAUTH-03: the keys that are tried for a client with none are of every kind, and verify nothing.
 #[test]
 fn nobodys_keys_are_of_every_kind() {

@@ -109,7 +109,8 @@ fn read(lines: &[u8]) -> Result<Body, BadHead> {
         _ => return Err(MALFORMED),
     }
     let method = request.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-    let target = request.path.and_then(|path| path.parse::<Uri>().ok());
+    // RFC 9112 §3.2: no form of it has a fragment, which the parser would silently drop.
+    let target = request.path.filter(|path| !path.contains('#')).and_then(|path| path.parse::<Uri>().ok());
     let (Some(_), Some(_), Some(version)) = (method, target, request.version) else { return Err(MALFORMED) };
     let mut framing = Framing::default();
     for field in request.headers.iter() {
@@ -135,9 +136,12 @@ impl Framing {
     fn length(&mut self, value: &[u8]) -> Result<(), BadHead> {
         const BAD: BadHead =
             BadHead::new(StatusCode::BAD_REQUEST, "Content-Length is no number, or there are two");
+        // hyper has a meaning of its own for the largest ones.
+        const MOST: u64 = u64::MAX >> 1;
         // Digits and nothing else: no sign, no list, not even of equal ones.
         let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-        let length = digits.and_then(|digits| digits.parse().ok()).ok_or(BAD)?;
+        let length =
+            digits.and_then(|digits| digits.parse().ok()).filter(|length| *length <= MOST).ok_or(BAD)?;
         if self.length.replace(length).is_some() { Err(BAD) } else { Ok(()) }
     }
 
