@@ -127,8 +127,9 @@ enum Guarded {
     Register,
     /// By address.
     Authorize,
-    /// By address, if a passkey is used for it; and what ends well here is refunded where it began.
-    Consent,
+    /// By address, if a passkey is used for it; and an authorization request that ends well here is refunded where it
+    /// began.
+    Decision,
     /// By address: a passkey was used for it a moment ago.
     DeviceDecision,
     /// By address, and by user once it is known who it is.
@@ -142,7 +143,7 @@ impl Guarded {
             "/revoke" | "/device_authorization" if method == Method::POST => Some(Self::Client),
             "/register" if method == Method::POST => Some(Self::Register),
             "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
-            "/consent" if method == Method::POST => Some(Self::Consent),
+            "/consent" | "/account/change" if method == Method::POST => Some(Self::Decision),
             "/device/decision" if method == Method::POST => Some(Self::DeviceDecision),
             _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
                 Some(Self::Passkey)
@@ -179,7 +180,7 @@ pub(crate) async fn around(
             Ok(()) => approved(&authz, origin, next.run(asked).await),
             Err(too_many) => page(&authz, &request, too_many),
         },
-        Guarded::Consent => decided(&authz, &request, asked, next).await,
+        Guarded::Decision => decided(&authz, &request, asked, next).await,
         Guarded::DeviceDecision => match authz.limits.passkey_address.take(&origin, &request) {
             Ok(()) => {
                 let response = next.run(asked).await;
@@ -244,7 +245,8 @@ async fn by_client(
     response
 }
 
-/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08).
+/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08, WEBAUTHN-12). Where it
+/// verified, the browser is sent on.
 async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request, next: Next) -> Response {
     let (parts, body) = asked.into_parts();
     let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
@@ -257,7 +259,7 @@ async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request
         return page(authz, request, too_many);
     }
     let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
-    if confirms && has_code(&response) {
+    if confirms && response.status().is_redirection() {
         limits.passkey_address.refund(&origin);
     }
     approved(authz, origin, response)
@@ -265,17 +267,12 @@ async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request
 
 /// Refunds an authorization request that was said yes to, by a person or by what they said before.
 fn approved(authz: &Authz, origin: Origin, response: Response) -> Response {
-    if has_code(&response) {
+    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
+    if Params::parse(query).is_ok_and(|params| params.get("code").is_some()) {
         authz.limits.authorize.refund(&origin);
     }
     response
-}
-
-/// Whether an answer sends the browser back with a code.
-fn has_code(response: &Response) -> bool {
-    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
-    Params::parse(query).is_ok_and(|params| params.get("code").is_some())
 }
 
 /// What a form holds; nothing if it is none.

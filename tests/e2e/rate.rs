@@ -171,6 +171,8 @@ async fn an_address_may_confirm_so_often() {
     assert_eq!((through, retry_after(&refused)), (3, 20));
     assert_eq!(header(refused.headers(), "content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(decide(&[]).await.status(), 400);
+    let change = app.http.post(app.url("/account/change")).header("origin", &app.origin).form(&guess);
+    assert_eq!(change.send().await.unwrap().status(), 429, "a change of the account takes the same passkey");
     let page = refused.text().await.unwrap();
     assert!(page.contains("Too many sign-ins at once"), "{page}");
 }

@@ -102,6 +102,6 @@ pub(super) async fn finish(
         stored.user_id == user.id && !stored.suspended && may_confirm(change, stored.passkey.cred_id())
     });
     let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verified = authz.webauthn.finish_passkey_authentication(&response, &state);
-    passkey::settle(authz, request, user, stored, verified).await
+    let verify = || authz.webauthn.finish_passkey_authentication(&response, &state);
+    passkey::settle(authz, request, user, stored, verify).await
 }
