@@ -41,7 +41,8 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
         .route("/healthz", get(healthz))
         .route("/token", post(forgetful))
         .route("/account", get(async || -> Response { panic!("nobody thought of this") }));
-    let app = around(routes, base.authz.clone(), &entrance());
+    let authz = base.authz.clone();
+    let app = around(routes, authz.issuer().clone(), Some(authz), &entrance());
     (base, app)
 }
 
