@@ -368,6 +368,51 @@ async fn browsers_are_signed_out() {
     );
 }
 
+/// The form around a button, as a browser without scripts sends it.
+fn form_of<'h>(html: &'h str, testid: &str) -> Vec<(&'h str, &'h str)> {
+    let (before, _) = html.split_once(&format!("data-testid=\"{testid}\"")).expect("the button is there");
+    let (_, form) = before.rsplit_once("<form ").unwrap();
+    assert!(form.starts_with("method=\"post\" action=\"/account/change\" data-change>"), "{form}");
+    let value = |tag: &'h str, name: &str| {
+        let (_, rest) = tag.split_once(&format!(" {name}=\"")).unwrap();
+        rest.split('"').next().unwrap()
+    };
+    form.split("<input").skip(1).map(|tag| (value(tag, "name"), value(tag, "value"))).collect()
+}
+
+/// REVOKE-07, SESSION-06: with an `https` issuer the page's forms do their work as they stand, without any script.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_forms_need_no_script() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let added = app.console(&["client", "add", "Portal", "--redirect-uri", "https://portal.example/cb"]);
+    let client = Client {
+        id: added["client"]["id"].as_str().unwrap().to_owned(),
+        redirect_uri: "https://portal.example/cb".to_owned(),
+    };
+    ada.authorize(&app, &client).await;
+    let _laptop = another(&app, "ada").await;
+    for (testid, leads_to) in [
+        ("forget", "/account?done="),
+        ("disconnect", "/account?done="),
+        ("sign-out-elsewhere", "/account?done="),
+        ("end-session", "/"),
+    ] {
+        let html = ada.account(&app).await;
+        let answer = ada.post_form(&app, CHANGE, &form_of(&html, testid)).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{testid}");
+        let location = header(answer.headers(), "location").unwrap().to_owned();
+        assert!(location.starts_with(leads_to), "{testid}: {location}");
+        let next = ada.get(&app, &app.url(&location)).await.text().await.unwrap();
+        assert_eq!(next.contains("data-testid=\"done\""), leads_to != "/", "{testid}");
+    }
+    ada.sign_in(&app, None).await;
+    let mut laptop = another(&app, "ada").await;
+    let html = laptop.account(&app).await;
+    laptop.post_form(&app, CHANGE, &form_of(&html, "sign-out-everywhere")).await;
+    assert!(!is_signed_in(&app, &mut laptop).await && !is_signed_in(&app, &mut ada).await);
+}
+
 /// SESSION-01, SESSION-02, WEBAUTHN-03: on loopback a session alone only reads. Each change takes the passkey, used for exactly
 /// this, once; and then the session has a new id.
 #[tokio::test(flavor = "multi_thread")]

@@ -184,6 +184,33 @@ fn a_second_passkey_signs_in_alone() {
     assert_eq!(used.len(), 2, "{held}");
 }
 
+/// WEBAUTHN-12, SESSION-05: a lost passkey is removed on the account page with the other one, and then signs nobody in.
+#[test]
+fn a_lost_passkey_is_removed_on_the_account_page() {
+    let mut story = Story::begin();
+    let browser = &mut story.browser;
+    browser.ok(&json!({"op": "add_passkey"}));
+    browser.ok(&json!({"op": "click", "testid": "account"}));
+    // The first one is the lost one.
+    browser.ok(&json!({"op": "click", "testid": "passkey-remove-open"}));
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-remove]"}));
+    let found = browser.ok(&json!({"op": "inspect"}));
+    assert_eq!(found["problems"], json!([]));
+    browser.ok(&json!({"op": "click", "testid": "passkey-remove"}));
+    let told = browser.ok(&json!({"op": "text", "selector": "[data-testid=error]"}));
+    assert!(told["text"].as_str().unwrap().contains("device or security key you enrolled"), "{told}");
+    browser.ok(&json!({"op": "use_authenticator", "authenticator": 1}));
+    browser.ok(&json!({"op": "click", "testid": "passkey-remove"}));
+    let done = browser.ok(&json!({"op": "text", "selector": "[data-testid=done]"}));
+    assert!(done["text"].as_str().unwrap().starts_with("The passkey is removed"), "{done}");
+
+    browser.ok(&json!({"op": "click", "testid": "sign-out"}));
+    browser.ok(&json!({"op": "use_authenticator", "authenticator": 0}));
+    browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+    let told = browser.ok(&json!({"op": "text", "selector": "[data-testid=error]"}));
+    assert!(told["text"].as_str().unwrap().contains("could not be checked"), "{told}");
+}
+
 /// HTTP-05: every page loads under its own policy; nothing is blocked, nothing comes from elsewhere.
 #[test]
 fn pages_obey_their_own_policy() {
