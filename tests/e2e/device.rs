@@ -69,7 +69,7 @@ fn device_client(app: &TestApp) -> Client {
 
 /// What the endpoint told a device.
 #[derive(Clone, Debug)]
-struct Device {
+pub struct Device {
     code: String,
     user_code: String,
     body: Value,
@@ -87,11 +87,11 @@ async fn ask_for(app: &TestApp, client: &Client, scope: &str) -> Device {
     Device { code: text("device_code"), user_code: text("user_code"), body }
 }
 
-async fn ask(app: &TestApp, client: &Client) -> Device {
+pub async fn ask(app: &TestApp, client: &Client) -> Device {
     ask_for(app, client, "docs.read").await
 }
 
-async fn poll(app: &TestApp, client: &Client, device: &Device) -> Response {
+pub async fn poll(app: &TestApp, client: &Client, device: &Device) -> Response {
     app.token(&[("grant_type", GRANT), ("device_code", &device.code), ("client_id", &client.id)]).await
 }
 
@@ -138,7 +138,7 @@ async fn decide(app: &TestApp, browser: &mut Browser, page: &ConsentPage, decisi
 }
 
 /// Types, signs in, allows.
-async fn approve(app: &TestApp, browser: &mut Browser, device: &Device) {
+pub async fn approve(app: &TestApp, browser: &mut Browser, device: &Device) {
     let page = question(app, browser, device).await;
     assert_eq!(decide(app, browser, &page, "approve").await.status(), 200);
 }

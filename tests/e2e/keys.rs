@@ -1,6 +1,7 @@
 //! Signing keys: what is published, what is rotated, what is removed.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -266,4 +267,61 @@ async fn the_algorithm_is_configured() {
         assert_eq!(key["alg"], alg);
         assert_eq!(works(&app, &tokens).await, 200);
     }
+}
+
+/// Every source of the program, but for its tests.
+fn sources(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+/// KEYS-06: RSA keys of ours are in OpenSSL's hands alone, which signs in constant time and blinds as long as nobody
+/// switches it off; that takes unsafe code, and there is none. Nothing decrypts with RSA. The other implementation
+/// that is linked is the passkey library's, which has public keys only.
+#[test]
+fn rsa_signs_in_openssl_and_decrypts_nowhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for crate_ in ["src", "authz/src", "keys/src", "resource/src", "shared/src"] {
+        sources(&root.join(crate_), &mut found);
+    }
+    assert!(found.len() > 100);
+    let mut generates = 0;
+    for (path, text) in &found {
+        for never in [
+            "jwe",
+            "private_decrypt",
+            "private_encrypt",
+            "Decrypter",
+            ".decrypt(",
+            "decrypt_init",
+            "Padding",
+            "unsafe {",
+            "extern \"C\"",
+        ] {
+            assert!(!text.contains(never), "{never} in {}", path.display());
+        }
+        assert_eq!(
+            text.matches("rsa::").count(),
+            text.matches("openssl::rsa::Rsa").count(),
+            "{}",
+            path.display()
+        );
+        generates += text.matches("Rsa::generate").count();
+    }
+    assert_eq!(generates, 1);
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    let packages: Vec<&str> = lock.split("[[package]]").collect();
+    let users: Vec<&&str> = packages.iter().filter(|package| package.contains("\n \"rsa\",")).collect();
+    assert_eq!(users.len(), 1, "{users:?}");
+    assert!(users[0].contains("name = \"crypto-glue\""), "{}", users[0]);
 }

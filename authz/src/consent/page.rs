@@ -41,6 +41,12 @@ pub(super) fn question(
                 .to_owned(),
         );
     }
+    if !on_this_computer && client.trust == Trust::Unverified {
+        let host = transaction.redirect_uri.host_for_people();
+        warnings.push(format!(
+            "Nobody here has checked who answers at {host}. Allow it only if you came from there just now."
+        ));
+    }
     let titles = |scope: &Scope| described(authz, scope).into_iter().map(|scope| scope.title);
     let page = pages::Consent {
         transaction: transaction.id.clone(),

@@ -12,6 +12,7 @@ use shared::{Fault, Request, Secret};
 
 use super::{UserCode, decision};
 use crate::Authz;
+use crate::clients::metadata_document::words;
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{self, ErrorPage};
@@ -174,6 +175,7 @@ fn sign_in_page(authz: &Authz, open: &Open) -> Response {
         server_name: authz.server_name(),
         transaction: Some(open.typed.id.clone()),
         client_name: Some(open.client.name.clone()),
+        client_source: words::unproven(&open.client),
         redirect_host: Some(match &open.device.address {
             Some(address) => format!("the device that asked from {address}"),
             None => "the device that asked".to_owned(),

@@ -16,6 +16,7 @@ use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOpti
 
 use super::{Failed, begin, explain, is_plain, recorded, take};
 use crate::Authz;
+use crate::clients::metadata_document::words;
 use crate::clients::{self, Asked};
 use crate::error::PageError;
 use crate::pages;
@@ -37,6 +38,7 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
     let page = pages::Login {
         server_name: authz.server_name(),
         transaction: transaction.map(|t| t.id.clone()),
+        client_source: client.as_ref().and_then(words::unproven),
         client_name: client.map(|client| client.name),
         redirect_host: transaction.map(|t| {
             if t.redirect_uri.target().is_local() {

@@ -11,6 +11,8 @@ pub struct Login {
     pub transaction: Option<String>,
     /// Who asks; without it the page is a plain sign-in.
     pub client_name: Option<String>,
+    /// How the client came to be known, where nobody vouches for it.
+    pub client_source: Option<String>,
     /// Where the answer goes: a host, or "this computer".
     pub redirect_host: Option<String>,
     pub resource_name: Option<String>,

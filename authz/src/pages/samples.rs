@@ -14,6 +14,7 @@ impl Login {
             server_name: text("portcullis.lab.internal"),
             transaction: Some(text("txn_6q3mzk2c")),
             client_name: Some(text("Claude Code")),
+            client_source: Some(text("self-registered")),
             redirect_host: Some(text("this computer")),
             resource_name: Some(text("Engineering tools")),
             fresh: true,

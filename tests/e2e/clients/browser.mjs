@@ -297,6 +297,19 @@ async function setup({ url, name }) {
   return where();
 }
 
+/** Runs in the page, before anything of its own. */
+function notice(testid) {
+  const noticed = (window.noticed = []);
+  let asleep = null;
+  const look = () => {
+    const element = document.querySelector(`[data-testid="${testid}"]`);
+    if (element === null || element.disabled === asleep) return;
+    asleep = element.disabled;
+    noticed.push([performance.now(), asleep]);
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributeFilter: ['disabled'] });
+}
+
 async function screenshot({ path, width, dark }) {
   const { height } = currentPage().viewportSize();
   const before = page.viewportSize();
@@ -362,6 +375,39 @@ const operations = {
     if (key) await page.keyboard.press(key);
     return where();
   },
+
+  /** {testid}: clicks it on the current page and follows to another origin; answers {redirected_to}. */
+  leave: async ({ testid }) => {
+    const gone = leaving(new URL(currentPage().url()).origin);
+    await click(testid);
+    return { redirected_to: await Promise.race([gone, oneOf('the redirect')]) }; // the second only throws
+  },
+
+  /** {scope, ticked}: ticks a scope of the consent page, or unticks it. */
+  tick: async ({ scope, ticked }) => {
+    await currentPage().locator(`input[name="scope"][value="${scope}"]`).setChecked(ticked);
+    return where();
+  },
+
+  /** {present}: whether the owner of the authenticator at hand confirms what they are asked. */
+  owner: async ({ present }) => {
+    currentPage();
+    const { devtools, authenticatorId } = drawer.plugged;
+    await devtools.send('WebAuthn.setUserVerified', { authenticatorId, isUserVerified: present });
+    return { present };
+  },
+
+  /** {expression}: what the current page answers to it: {value}. */
+  evaluate: async ({ expression }) => ({ value: (await currentPage().evaluate(expression)) ?? null }),
+
+  /** {testid}: pages opened from now on keep in `window.noticed` when it was disabled and when not, in milliseconds. */
+  notice: async ({ testid }) => {
+    await currentPage().addInitScript(notice, testid);
+    return where();
+  },
+
+  /** The addresses of the current page and of the frames in it: {frames}. */
+  frames: async () => ({ frames: currentPage().frames().map((frame) => frame.url()) }),
 
   /** What is wrong with the current page for people who see little or have no mouse: {problems}. */
   inspect: async () => ({ problems: await inspect(currentPage()) }),

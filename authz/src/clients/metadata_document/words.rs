@@ -1,7 +1,7 @@
 //! What people are told of clients that are known by a document.
 
 use super::DocumentUrl;
-use crate::store::clients::{Client, Source};
+use crate::store::clients::{Client, Source, Trust};
 
 /// How a client that nobody vouches for became known, as it follows "Not verified".
 pub(crate) fn source(source: Source) -> &'static str {
@@ -13,6 +13,11 @@ pub(crate) fn source(source: Source) -> &'static str {
         Source::Fetched => "its own document, read from the network",
         Source::UnknownUrl => "its document could not be checked on this network",
     }
+}
+
+/// The same for a client, if nobody vouches for it.
+pub(crate) fn unproven(client: &Client) -> Option<String> {
+    (client.trust != Trust::Verified).then(|| source(client.source).to_owned())
 }
 
 /// CIMD-09: the warning for a client whose record was made from its own request.
