@@ -184,7 +184,7 @@ fn bare(uri: &str) -> Option<String> {
     ["http://localhost", "http://127.0.0.1", "http://[::1]"].into_iter().find_map(|host| {
         let rest = uri.strip_prefix(host)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let port = rest[..end].strip_prefix(':').map(|port| port.parse::<u16>());
+        let port = rest[..end].strip_prefix(':').map(str::parse::<u16>);
         let good = rest[..end].is_empty() || matches!(port, Some(Ok(1..)));
         good.then(|| format!("{host}{}", &rest[end..]))
     })
