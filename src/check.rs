@@ -1,6 +1,7 @@
 //! `portcullis check`: what `serve` would do with the same options, and what would stop it.
 
 mod entrance;
+mod gateway;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use anyhow::bail;
 use authz::RegistrationMode;
 use authz::clients::configuration::{self, Configured};
 use keys::Seal;
-use resource::catalogue::BuiltIn;
+use resource::catalogue::{BuiltIn, ScopeRule};
 use resource::sources::docs::Folder;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -22,8 +23,9 @@ use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
 use shared::{Catalogue, ClientId, Clock, Issuer, Scope};
 
-use crate::cli::Check;
+use crate::cli::{Check, Only};
 use entrance::Entrance;
+use gateway::Gateway;
 
 use crate::config::{self, EVERYONE, File, Listen, Protection, SealKey};
 
@@ -31,7 +33,7 @@ use crate::config::{self, EVERYONE, File, Listen, Protection, SealKey};
 pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result<()> {
     let problems = match file {
         Ok(file) => {
-            let report = Report::of(&file.under(&command.settings));
+            let report = Report::of(&file.under(&command.settings), command.settings.only);
             if command.json {
                 println!("{}", serde_json::to_string(&report)?);
             } else {
@@ -65,6 +67,9 @@ struct Report {
     listen: String,
     #[serde(flatten)]
     entrance: Entrance,
+    /// For a gateway alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<Gateway>,
     data_dir: PathBuf,
     /// None for the built-in handbook.
     docs: Option<PathBuf>,
@@ -107,13 +112,14 @@ struct ClientReport {
 }
 
 impl Report {
-    fn of(file: &File) -> Self {
+    fn of(file: &File, only: Option<Only>) -> Self {
         let mut report = Self {
             ok: false,
             config: file.path.clone(),
             issuer: None,
             listen: file.listen_or_default().to_owned(),
             entrance: Entrance::of(file),
+            gateway: None,
             data_dir: file.data_dir_or_default(),
             docs: file.docs.clone(),
             registration: registration(file.registration.mode),
@@ -125,18 +131,34 @@ impl Report {
             problems: Vec::new(),
         };
         // In the order in which `serve` meets them.
-        report.issuer(file);
-        report.certificate(file);
-        report.rules(file);
-        report.note(file.cimd.check().map_err(anyhow::Error::msg));
-        report.data(&file.signing.seal_key);
-        report.clients(file);
+        if only == Some(Only::Resource) {
+            report.gateway(file);
+            report.note(open(&file.data_dir_or_default(), None));
+        } else {
+            report.whole(file);
+        }
         if let Some(folder) = &file.docs {
             let opened = Folder::Directory(folder.clone()).check();
             report.note(opened.map_err(Into::into));
         }
         report.ok = report.problems.is_empty();
         report
+    }
+
+    /// What there is to say about an authorization server.
+    fn whole(&mut self, file: &File) {
+        self.issuer(file);
+        self.certificate(file, self.issuer.clone().as_ref());
+        self.rules(file);
+        self.note(file.cimd.check().map_err(anyhow::Error::msg));
+        self.data(&file.signing.seal_key);
+        self.clients(file);
+        if file.remote != config::Remote::default() {
+            self.warnings.push(
+                "[remote] counts with --only resource alone; for a gateway, check and serve with that"
+                    .to_owned(),
+            );
+        }
     }
 
     /// Keeps what went wrong, in the words of `serve`.
@@ -159,9 +181,8 @@ impl Report {
             .or_else(|| configured.and_then(|text| Issuer::parse(text).ok()));
     }
 
-    fn certificate(&mut self, file: &File) {
-        let (issuer, now) = (self.issuer.clone(), Clock::system().now());
-        let read = self.entrance.read_certificate(file, issuer.as_ref(), now);
+    fn certificate(&mut self, file: &File, address: Option<&Issuer>) {
+        let read = self.entrance.read_certificate(file, address, Clock::system().now());
         let warnings = self.note(read).unwrap_or_default();
         self.warnings.extend(warnings);
     }
@@ -177,12 +198,7 @@ impl Report {
             if !granted.contains(&described) {
                 self.warnings.push(format!("no tool needs the scope `{}`", described.name));
             }
-            self.scopes.push(ScopeReport {
-                name: described.name,
-                title: described.title,
-                risk: described.risk,
-                default: rule.default,
-            });
+            self.scopes.push(ScopeReport::of(rule));
         }
         let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
         let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
@@ -220,7 +236,7 @@ impl Report {
 
     fn data(&mut self, seal_key: &SealKey) {
         let dir = self.data_dir.clone();
-        self.note(open(&dir, seal_key));
+        self.note(open(&dir, Some(seal_key)));
         let beside = match seal_key {
             SealKey::Beside => dir.join("seal.key"),
             SealKey::File(path) => path.clone(),
@@ -256,7 +272,7 @@ fn registration(mode: RegistrationMode) -> &'static str {
 }
 
 /// What `serve` would find in the data directory; one that is missing can be made.
-fn open(dir: &Path, seal_key: &SealKey) -> anyhow::Result<()> {
+fn open(dir: &Path, seal_key: Option<&SealKey>) -> anyhow::Result<()> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
             .map_err(|error| DataDirError::Unwritable(dir.to_owned(), error.into()))
@@ -277,7 +293,10 @@ fn open(dir: &Path, seal_key: &SealKey) -> anyhow::Result<()> {
             Ok(_) | Err(OpenError::Older { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        Seal::open(seal_key.source(dir)?, false)?;
+        // A gateway alone has none.
+        if let Some(seal_key) = seal_key {
+            Seal::open(seal_key.source(dir)?, false)?;
+        }
     }
     Ok(())
 }
@@ -295,12 +314,22 @@ impl fmt::Display for Report {
         write!(f, "{}", self.entrance)?;
         writeln!(f, "Data           {}", self.data_dir.display())?;
         writeln!(f, "Documents      {}", or(&self.docs, "the built-in handbook"))?;
-        writeln!(f, "Registration   {}", self.registration)?;
+        match &self.gateway {
+            Some(gateway) => write!(f, "{gateway}")?,
+            None => writeln!(f, "Registration   {}", self.registration)?,
+        }
         let groups =
             self.groups.iter().map(|(name, scopes)| [name.clone(), or_nothing(scopes), String::new()]);
-        columns(f, "Groups", groups)?;
+        if self.gateway.is_none() {
+            columns(f, "Groups", groups)?;
+        }
         columns(f, "Scopes", self.scopes.iter().map(ScopeReport::columns))?;
-        columns(f, "Tools", self.tools.iter().map(ToolReport::columns))?;
+        let tools = self.tools.iter().map(ToolReport::columns);
+        // Who is in which group, the authorization server knows.
+        let known = self.gateway.is_none();
+        let tools =
+            tools.map(|[tool, needs, groups]| [tool, needs, if known { groups } else { String::new() }]);
+        columns(f, "Tools", tools)?;
         if !self.clients.is_empty() {
             columns(f, "Clients", self.clients.iter().map(ClientReport::columns))?;
         }
@@ -317,6 +346,11 @@ impl fmt::Display for Report {
 }
 
 impl ScopeReport {
+    fn of(rule: &ScopeRule) -> Self {
+        let shared::catalogue::ScopeDescription { name, title, risk } = rule.description.clone();
+        Self { name, title, risk, default: rule.default }
+    }
+
     fn columns(&self) -> [String; 3] {
         let risk = match self.risk {
             Risk::Low => "low risk",

@@ -86,14 +86,6 @@ pub enum Command {
 pub struct Serve {
     #[command(flatten)]
     pub settings: Given,
-    /// Run one half: `authz` signs people in and issues tokens, `resource` is the gateway for tokens of the
-    /// authorization server that --issuer names. Default: both.
-    #[arg(long, value_name = "HALF")]
-    pub only: Option<Only>,
-    /// With --only resource: the address that clients know the gateway by. Default: http://localhost with the
-    /// port that is listened on.
-    #[arg(long, env = "PORTCULLIS_ORIGIN", value_name = "URL")]
-    pub origin: Option<String>,
     /// Print one line of JSON when ready, instead of words.
     #[arg(long)]
     pub json: bool,
@@ -138,6 +130,14 @@ pub struct Given {
     /// A folder of Markdown, text or HTML files to search and read. Default: Portcullis' own handbook.
     #[arg(long, env = "PORTCULLIS_DOCS", value_name = "DIR")]
     pub docs: Option<PathBuf>,
+    /// Run one half: `authz` signs people in and issues tokens, `resource` is the gateway for tokens of the
+    /// authorization server that --issuer names. Default: both.
+    #[arg(long, value_name = "HALF")]
+    pub only: Option<Only>,
+    /// With --only resource: the address that clients know the gateway by. Default: http://localhost with the
+    /// port that is listened on.
+    #[arg(long, env = "PORTCULLIS_ORIGIN", value_name = "URL")]
+    pub origin: Option<String>,
 }
 
 #[derive(ClapArgs, Debug, Clone, Default)]

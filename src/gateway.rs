@@ -10,6 +10,7 @@ use resource::catalogue::{BuiltIn, Rules};
 use resource::remote::Remote;
 use resource::sources::docs::Docs;
 use resource::{Authority, Resource};
+use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::data_dir::DataDir;
 use shared::rate::{Quota, Tally};
@@ -18,12 +19,13 @@ use shared::{Clock, Db, Issuer, Tx};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Listen};
+use crate::cli::Serve;
+use crate::config::{self, File, Listen};
 use crate::entrance::{Entrance, Way};
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
 use crate::proxies::Proxies;
-use crate::serve::{FLUSH, folder, readyz};
+use crate::serve::{FLUSH, folder, readyz, reload_on_signal, stop_on_signal};
 use crate::{timekeeping, tls};
 
 /// What a gateway is started with.
@@ -46,6 +48,26 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the configuration says.
+    ///
+    /// # Errors
+    /// What is missing, or cannot be read, worded for whoever starts the gateway.
+    pub fn of(file: &File) -> anyhow::Result<Self> {
+        Ok(Self {
+            listen: Listen::parse(file.listen_or_default())?,
+            origin: file.origin.clone(),
+            tls: file.tls()?,
+            proxies: file.proxies.clone(),
+            allowed_origins: file.allowed_origins.clone(),
+            issuer: authority(file)?,
+            remote: file.remote.clone(),
+            docs: file.docs.clone(),
+            data_dir: file.data_dir_or_default(),
+            rules: file.rules.clone(),
+            quota: file.limits.mcp,
+        })
+    }
+
     fn way(&self) -> Way<'_> {
         Way {
             called: "origin",
@@ -79,6 +101,7 @@ impl Gateway {
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = Listeners::bind(options.listen).await?;
         let (entrance, origin) = Entrance::open(options.way(), listeners.port()?, &clock)?;
+        distinct(&origin, &options.issuer)?;
         let catalogue = BuiltIn::at(&origin, &options.issuer, &options.rules)?;
         let settings = options.remote.settings(options.issuer.clone())?;
         let remote = Remote::new(settings, catalogue.risks(), clock.clone());
@@ -173,6 +196,58 @@ async fn record(resource: &Resource, tally: &Tally, db: &Db) {
     if let Err(fault) = tally.flush(db).await {
         tracing::error!(db.fault = %fault, "requests that were too many were not recorded");
     }
+}
+
+/// The authorization server whose tokens are accepted.
+///
+/// # Errors
+/// If none is named.
+pub(crate) fn authority(file: &File) -> anyhow::Result<Issuer> {
+    let issuer = file.issuer.as_deref().context(
+        "--only resource needs --issuer: the address of the authorization server whose tokens are accepted",
+    )?;
+    Issuer::parse(issuer).with_context(|| format!("--issuer {issuer}"))
+}
+
+/// Refuses a gateway at the authorization server's own address: that is where clients look for the other one.
+///
+/// # Errors
+/// If the two are the same.
+pub(crate) fn distinct(origin: &Issuer, issuer: &Issuer) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        origin != issuer,
+        "the origin {origin} is the authorization server's own address; name the gateway's with --origin"
+    );
+    Ok(())
+}
+
+/// Runs `serve --only resource`.
+pub(crate) fn run(command: &Serve, file: &File) -> anyhow::Result<()> {
+    let options = Options::of(file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = stop_on_signal(stop.clone())?;
+        let (issuer, secured) = (options.issuer.clone(), options.tls.is_some());
+        let gateway = Gateway::start(options, Clock::system()).await?;
+        let reloads = secured.then(|| reload_on_signal(gateway.reload())).transpose()?;
+        let mcp_url = gateway.origin().url("/mcp");
+        if command.json {
+            println!("{}", json!({ "issuer": issuer, "mcp_url": mcp_url, "setup_link": null }));
+        } else {
+            println!("Portcullis {} is ready: the gateway alone.\n", env!("CARGO_PKG_VERSION"));
+            println!("  MCP URL    {mcp_url}");
+            println!("  Tokens of  {issuer}");
+            println!("  Data       {}", file.data_dir_or_default().display());
+            println!("\nStop with Ctrl-C.");
+        }
+        gateway.run(stop).await;
+        signals.abort();
+        if let Some(reloads) = reloads {
+            reloads.abort();
+        }
+        Ok(())
+    })
 }
 
 /// What blocks while it opens.

@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Settings};
 use crate::cli::{Only, Serve};
-use crate::config::{File, Listen};
+use crate::config::{self, File, Listen};
 use crate::control;
 use crate::entrance::{Entrance, Way};
-use crate::gateway::{self, Gateway};
+use crate::gateway;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
@@ -255,8 +255,11 @@ pub(crate) fn folder(docs: Option<&PathBuf>) -> Folder {
 /// Runs the command.
 pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
     let file = file.under(&command.settings);
-    if command.only == Some(Only::Resource) {
-        return run_gateway(command, &file);
+    if command.settings.only == Some(Only::Resource) {
+        return gateway::run(command, &file);
+    }
+    if file.remote != config::Remote::default() {
+        tracing::warn!("[remote] counts with --only resource alone; this is a whole server");
     }
     let options = Options {
         listen: Listen::parse(file.listen_or_default())?,
@@ -266,7 +269,7 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
         allowed_origins: file.allowed_origins.clone(),
         docs: file.docs.clone(),
         base: Settings {
-            gateway: command.only != Some(Only::Authz),
+            gateway: command.settings.only != Some(Only::Authz),
             ..file.base(file.data_dir_or_default())
         },
     };
@@ -287,52 +290,8 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
     })
 }
 
-/// Runs the gateway alone.
-fn run_gateway(command: &Serve, file: &File) -> anyhow::Result<()> {
-    let issuer = file.issuer.as_deref().context(
-        "--only resource needs --issuer: the address of the authorization server whose tokens are accepted",
-    )?;
-    let options = gateway::Options {
-        listen: Listen::parse(file.listen_or_default())?,
-        origin: command.origin.clone().or_else(|| file.origin.clone()),
-        tls: file.tls()?,
-        proxies: file.proxies.clone(),
-        allowed_origins: file.allowed_origins.clone(),
-        issuer: Issuer::parse(issuer)?,
-        remote: file.remote.clone(),
-        docs: file.docs.clone(),
-        data_dir: file.data_dir_or_default(),
-        rules: file.rules.clone(),
-        quota: file.limits.mcp,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let signals = stop_on_signal(stop.clone())?;
-        let secured = options.tls.is_some();
-        let gateway = Gateway::start(options, Clock::system()).await?;
-        let reloads = secured.then(|| reload_on_signal(gateway.reload())).transpose()?;
-        let mcp_url = gateway.origin().url("/mcp");
-        if command.json {
-            println!("{}", json!({ "issuer": issuer, "mcp_url": mcp_url, "setup_link": null }));
-        } else {
-            println!("Portcullis {} is ready: the gateway alone.\n", env!("CARGO_PKG_VERSION"));
-            println!("  MCP URL    {mcp_url}");
-            println!("  Tokens of  {issuer}");
-            println!("  Data       {}", file.data_dir_or_default().display());
-            println!("\nStop with Ctrl-C.");
-        }
-        gateway.run(stop).await;
-        signals.abort();
-        if let Some(reloads) = reloads {
-            reloads.abort();
-        }
-        Ok(())
-    })
-}
-
 /// Stops in good order at the first SIGTERM or SIGINT, at once at the second.
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub(crate) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::spawn(async move {
@@ -352,7 +311,7 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHa
 
 /// Reads the certificate anew at SIGHUP (OPS-08). Without one the signal means what it always does: that the terminal
 /// has gone.
-fn reload_on_signal(reload: Arc<Notify>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub(crate) fn reload_on_signal(reload: Arc<Notify>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -363,7 +322,7 @@ fn reload_on_signal(reload: Arc<Notify>) -> anyhow::Result<tokio::task::JoinHand
 
 /// Says what to do next, on standard output.
 fn announce(server: &Server, file: &File, json: bool) {
-    let mcp_url = server.issuer().url("/mcp");
+    let mcp_url = server.gateway.then(|| server.issuer().url("/mcp"));
     if json {
         println!(
             "{}",
@@ -371,12 +330,18 @@ fn announce(server: &Server, file: &File, json: bool) {
         );
         return;
     }
-    println!("Portcullis {} is ready.\n", env!("CARGO_PKG_VERSION"));
-    println!("  MCP URL    {mcp_url}");
+    let half = if server.gateway { "" } else { ": the authorization server alone" };
+    println!("Portcullis {} is ready{half}.\n", env!("CARGO_PKG_VERSION"));
+    match &mcp_url {
+        Some(url) => println!("  MCP URL    {url}"),
+        None => println!("  Issuer     {}", server.issuer()),
+    }
     println!("  Data       {}", file.data_dir_or_default().display());
-    match &file.docs {
-        Some(folder) => println!("  Documents  {}", folder.display()),
-        None => println!("  Documents  the built-in handbook; serve your own with --docs DIR"),
+    if server.gateway {
+        match &file.docs {
+            Some(folder) => println!("  Documents  {}", folder.display()),
+            None => println!("  Documents  the built-in handbook; serve your own with --docs DIR"),
+        }
     }
     if let Some(link) = &server.setup_link {
         println!(
@@ -385,10 +350,14 @@ fn announce(server: &Server, file: &File, json: bool) {
         println!("  {link}\n");
         println!("A new link: portcullis setup-link");
     }
-    println!("\nConnect a client:\n");
-    for snippet in authz::snippets(&mcp_url) {
-        println!("  {}: {}", snippet.client, snippet.how);
-        println!("    {}", snippet.code);
+    if let Some(url) = &mcp_url {
+        println!("\nConnect a client:\n");
+        for snippet in authz::snippets(url) {
+            println!("  {}: {}", snippet.client, snippet.how);
+            println!("    {}", snippet.code);
+        }
+    } else {
+        println!("\nMake a gateway known to it: portcullis rs add NAME --audience URL");
     }
     println!("\nStop with Ctrl-C.");
 }

@@ -66,7 +66,7 @@ pub(crate) async fn home(
 fn signed_out(authz: &Authz) -> Result<Response, Fault> {
     let page = pages::SignedOut {
         server_name: authz.server_name(),
-        mcp_url: authz.issuer.url("/mcp"),
+        mcp_url: authz.mcp_url(),
         setup_pending: !authz.db.read(users::admin_exists)?,
     };
     Ok(authz.page(StatusCode::OK, &page))
@@ -76,12 +76,14 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
     let passkeys = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?.len();
     let entitled = authz.status.entitled(&signed_in.user.id);
     let endpoints = authz.catalogue.endpoints();
+    let mcp_url = authz.mcp_url();
     let tools = endpoints.iter().flat_map(|e| authz.catalogue.usable(&e.resource, &entitled));
     let page = pages::Connect {
         server_name: authz.server_name(),
         user_name: signed_in.user.name.clone(),
-        mcp_url: authz.issuer.url("/mcp"),
-        snippets: snippets(&authz.issuer.url("/mcp")),
+        snippets: mcp_url.as_deref().map(snippets).unwrap_or_default(),
+        mcp_url,
+        elsewhere: endpoints.is_empty(),
         passkeys: u32::try_from(passkeys).unwrap_or(u32::MAX),
         show_nudge: passkeys < 2,
         sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, SIGN_OUT),

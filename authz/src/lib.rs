@@ -306,13 +306,30 @@ impl Authz {
     fn resource(&self, resource: &ResourceUri) -> Option<Endpoint> {
         let ours = self.catalogue.endpoint(resource);
         ours.or_else(|| {
-            let endpoints = self.catalogue.endpoints().into_iter();
             Some(Endpoint {
                 name: self.status.server_of(resource)?.name.clone(),
-                default_scope: endpoints.fold(Scope::empty(), |all, e| all.union(&e.default_scope)),
+                default_scope: self.catalogue.default_scope(),
                 resource: resource.clone(),
             })
         })
+    }
+
+    /// Everything that clients may ask tokens for (RFC 9728 §4): our own endpoints first.
+    fn resources(&self) -> Vec<ResourceUri> {
+        let ours: Vec<_> = self.catalogue.endpoints().into_iter().map(|e| e.resource).collect();
+        let elsewhere = self.status.served_elsewhere();
+        let others = elsewhere.into_iter().filter(|resource| !ours.contains(resource)).collect::<Vec<_>>();
+        [ours, others].concat()
+    }
+
+    /// The address that people give their clients: our endpoint, or the only one elsewhere if we have none.
+    fn mcp_url(&self) -> Option<String> {
+        let ours = self.catalogue.endpoints().into_iter().next().map(|e| e.resource);
+        let url = ours.or_else(|| {
+            let mut elsewhere = self.resources().into_iter();
+            elsewhere.next().filter(|_| elsewhere.next().is_none())
+        });
+        url.map(|url| url.to_string())
     }
 
     /// The page for a request in which something broke (HTTP-10).

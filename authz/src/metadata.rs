@@ -83,12 +83,7 @@ impl Document {
             revocation_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
             introspection_endpoint_auth_methods_supported: INTROSPECTING.map(AuthMethod::as_str),
             introspection_endpoint_auth_signing_alg_values_supported: keys::CLIENT_ALGORITHMS,
-            protected_resources: authz
-                .catalogue
-                .endpoints()
-                .into_iter()
-                .map(|e| e.resource.to_string())
-                .collect(),
+            protected_resources: authz.resources().iter().map(ToString::to_string).collect(),
             issuer,
         })
     }

@@ -3,7 +3,7 @@
 mod dead;
 pub(crate) mod machines;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -259,6 +259,13 @@ impl Status {
         let servers = live.machines.iter().filter_map(|machine| machine.resource_server.as_ref());
         let serving = servers.filter(|server| server.audiences.contains(resource));
         serving.max_by_key(|server| server.introspects).map(Arc::clone)
+    }
+
+    /// What is served by resource servers that may introspect now.
+    pub(crate) fn served_elsewhere(&self) -> BTreeSet<ResourceUri> {
+        let live = self.read();
+        let servers = live.machines.iter().filter_map(|machine| machine.resource_server.as_ref());
+        servers.flat_map(|server| server.audiences.iter().cloned()).collect()
     }
 
     /// Whether some client gets tokens in its own name.

@@ -171,7 +171,7 @@ impl BuiltIn {
         Endpoint {
             resource: self.resource.clone(),
             name: "Portcullis".to_owned(),
-            default_scope: self.needed().filter(|rule| rule.default).map(ScopeRule::name).collect(),
+            default_scope: self.default_scope(),
         }
     }
 
@@ -195,6 +195,10 @@ impl Catalogue for BuiltIn {
 
     fn scopes(&self) -> Vec<ScopeDescription> {
         self.needed().map(|rule| rule.description.clone()).collect()
+    }
+
+    fn default_scope(&self) -> Scope {
+        self.needed().filter(|rule| rule.default).map(ScopeRule::name).collect()
     }
 
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription> {

@@ -63,8 +63,17 @@ pub enum Check {
 }
 
 impl Check {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExpiryOnly => "expiry-only",
+            Self::Cached => "cached",
+            Self::Always => "always",
+        }
+    }
+
     /// What follows from a scope's risk.
-    fn of(risk: Risk) -> Self {
+    pub fn of(risk: Risk) -> Self {
         match risk {
             Risk::Low => Self::Cached,
             Risk::High => Self::Always,

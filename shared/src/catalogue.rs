@@ -53,6 +53,8 @@ pub trait Catalogue: Send + Sync {
     fn endpoints(&self) -> Vec<Endpoint>;
     /// Every grantable scope.
     fn scopes(&self) -> Vec<ScopeDescription>;
+    /// What a request that names no scope gets.
+    fn default_scope(&self) -> Scope;
     /// The tools of an endpoint that somebody entitled to `entitled` may call.
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription>;
 

@@ -19,6 +19,7 @@ pub mod scope;
 pub mod secret;
 pub mod shell;
 pub mod timekeeping;
+pub mod tls;
 pub mod token_status;
 
 pub use access_token::{AccessToken, Jti};

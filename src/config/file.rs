@@ -197,6 +197,7 @@ impl File {
         self.tls_key = given.tls_key.clone().or(self.tls_key);
         self.data_dir = given.data.data_dir.clone().or(self.data_dir);
         self.docs = given.docs.clone().or(self.docs);
+        self.origin = given.origin.clone().or(self.origin);
         self
     }
 

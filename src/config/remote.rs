@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use resource::catalogue::Rules;
 use resource::remote::{self, Check};
-use shared::{Issuer, Secret};
+use shared::catalogue::Risk;
+use shared::{Issuer, Secret, tls};
 
 use super::keys::Key;
 
@@ -78,6 +79,11 @@ impl Remote {
             .secret_file
             .as_deref()
             .with_context(|| format!("--only resource needs [remote] secret_file; {missing}"))?;
+        // RFC 6749 §2.3.1: what stands on either side of the colon.
+        if client_id.is_empty() || !client_id.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+            bail!("`{client_id}` in [remote] is no client_id; {missing}");
+        }
+        self.authorities(&issuer)?;
         Ok(remote::Config {
             issuer,
             client_id,
@@ -86,6 +92,27 @@ impl Remote {
             cache: self.cache,
             checks: self.checks.clone(),
         })
+    }
+}
+
+impl Remote {
+    /// Checks that there is somebody who can vouch for the issuer's host.
+    fn authorities(&self, issuer: &Issuer) -> anyhow::Result<()> {
+        if issuer.is_loopback() {
+            return Ok(());
+        }
+        let Some(ca) = self.ca.as_deref().or_else(|| tls::system_authorities()) else {
+            bail!("this system keeps no list of authorities; name who vouches for {issuer} in [remote] ca")
+        };
+        match tls::certificates(ca) {
+            Ok(_) => Ok(()),
+            Err(why) => bail!("the certificates of [remote] `ca` cannot be read: {why}"),
+        }
+    }
+
+    /// How tokens are checked for what needs a scope of this risk.
+    pub(crate) fn check(&self, scope: &str, risk: Risk) -> Check {
+        self.checks.get(scope).copied().unwrap_or(Check::of(risk))
     }
 }
 

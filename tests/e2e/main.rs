@@ -64,6 +64,7 @@ mod secrecy;
 mod sessions;
 mod split;
 mod split_kills;
+mod split_setup;
 mod step_up;
 mod strangers;
 mod sweeping;

@@ -26,6 +26,7 @@ pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<u8>>>,
     pub origin: String,
+    /// Empty if it has no endpoint.
     pub mcp_url: String,
     pub setup_link: Option<String>,
 }
@@ -67,7 +68,7 @@ impl Process {
             child,
             log,
             origin: text("issuer").unwrap(),
-            mcp_url: text("mcp_url").unwrap(),
+            mcp_url: text("mcp_url").unwrap_or_default(),
             setup_link: text("setup_link"),
         }
     }

@@ -1,6 +1,5 @@
 //! Two halves: an authorization server, and a gateway elsewhere that asks it (`serve --only`).
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -8,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::gateway::{AUDIENCE, Elsewhere, ORIGIN, write_secret};
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
-use crate::process::{Process, complaint, portcullis};
+use crate::process::{Process, portcullis};
+use crate::split_setup::check;
 
-async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> Tokens {
+pub async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> Tokens {
     tokens_for(app, browser, client, AUDIENCE).await
 }
 
@@ -221,11 +221,12 @@ fn the_program_runs_either_half() {
     let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
     let authz = Process::spawn(serve(&["--only", "authz"], "authz"));
     let get = |url: String| http.get(url).send().unwrap();
-    assert_eq!(http.post(&authz.mcp_url).send().unwrap().status(), 404);
+    assert_eq!(authz.mcp_url, "");
+    assert_eq!(http.post(format!("{}/mcp", authz.origin)).send().unwrap().status(), 404);
     assert_eq!(get(format!("{}/.well-known/oauth-protected-resource", authz.origin)).status(), 404);
     let metadata: Value =
         get(format!("{}/.well-known/oauth-authorization-server", authz.origin)).json().unwrap();
-    assert_eq!(metadata.get("protected_resources"), None);
+    assert_eq!(metadata.get("protected_resources"), None, "there is nothing to ask tokens for yet");
 
     let added =
         portcullis(&["rs", "add", "gw", "--audience", AUDIENCE, "--json", "--data-dir", &path("authz")]);
@@ -242,24 +243,54 @@ fn the_program_runs_either_half() {
     assert_eq!(http.post(&gateway.mcp_url).send().unwrap().status(), 401);
     assert_eq!(get(gateway.mcp_url.replace("/mcp", "/readyz")).status(), 200);
 
-    let refused = |more: &[&str], words: &str| {
-        let output = serve(more, "refused").output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{more:?}");
-        assert!(complaint(&output).contains(words), "{}", complaint(&output));
-    };
-    refused(&only, "--issuer");
-    refused(&["--only", "resource", "--issuer", &authz.origin], "portcullis rs add");
-    let both = [&only[..], &["--issuer", &authz.origin]].concat();
-    std::fs::set_permissions(path("secret"), std::fs::Permissions::from_mode(0o644)).unwrap();
-    refused(&both, "chmod 600");
-    for (line, words) in [
-        ("cache = \"61s\"", "60 seconds at most"),
-        ("checks = { \"docs.raed\" = \"always\" }", "unknown scope"),
-        ("checks = { \"docs.read\" = \"never\" }", "expiry-only"),
-        ("secret = \"cs_x\"", "unknown key"),
-    ] {
-        write(line);
-        refused(&both, words);
+    let authz_origin = authz.origin.clone();
+    assert_eq!((gateway.stop(), authz.stop()), (Some(0), Some(0))); // It has no key to seal, and needs none.
+    let checked = check(&[&only[..], &["--issuer", &authz_origin, "--data-dir", &path("gw")]].concat());
+    assert_eq!(checked["problems"], json!([]));
+}
+
+/// META-03: an authorization server without a gateway shows nobody an endpoint of its own; it names what is elsewhere,
+/// and grants for it what is asked for by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let mut command = std::process::Command::new(crate::process::PORTCULLIS);
+    command.args(["serve", "--json", "--listen", "localhost:0", "--only", "authz", "--data-dir"]);
+    let process = Process::spawn({
+        command.arg(dir.path().join("data"));
+        command
+    });
+    let app = TestApp::beside(&process, dir);
+    let mut browser = app.admin().await;
+    let own = app.mcp_url();
+    let home = app.url("/");
+    let signed_out = app.get("/").await.text().await.unwrap();
+    let signed_in = browser.get(&app, &home).await.text().await.unwrap();
+    for page in [&signed_out, &signed_in] {
+        assert!(!page.contains(&own) && !page.contains("mcp-url"), "{page}");
     }
-    assert_eq!((gateway.stop(), authz.stop()), (Some(0), Some(0)));
+    assert!(signed_in.contains("data-testid=\"elsewhere\"") && !signed_in.contains("What you may use"));
+
+    app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
+    let signed_out = app.get("/").await.text().await.unwrap();
+    let signed_in = browser.get(&app, &home).await.text().await.unwrap();
+    for page in [&signed_out, &signed_in] {
+        assert!(!page.contains(&own) && page.contains(AUDIENCE), "{page}");
+    }
+    let metadata: Value = app.get("/.well-known/oauth-authorization-server").await.json().await.unwrap();
+    assert_eq!(metadata["protected_resources"], json!([AUDIENCE]));
+    let client = app.client().await;
+    let mut request = client.request(&app);
+    request.insert("resource", AUDIENCE.to_owned());
+    request.remove("scope");
+    let page = browser.consent_page(&app, &authorize_url(&app, &request)).await;
+    let answer = browser.decide(&app, &page, "approve").await;
+    let code = redirect_parameter(&answer, "code").unwrap();
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    assert_eq!(tokens.claims()["scope"], "docs.read");
+    assert_eq!(tokens.claims()["aud"], AUDIENCE);
+
+    app.console(&["rs", "add", "another", "--audience", "https://another.lab.internal/mcp"]);
+    let two = app.get("/").await.text().await.unwrap();
+    assert!(!two.contains("mcp-url"), "there is not one address for everybody");
 }

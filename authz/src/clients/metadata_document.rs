@@ -187,7 +187,7 @@ pub async fn fetch_for_administrator(cimd: &Cimd, url: &str) -> Result<String, S
 /// # Errors
 /// What is wrong, in words.
 pub(crate) fn check_trust(cimd: &Cimd) -> Result<(), String> {
-    cimd.allow.iter().try_for_each(|allowed| fetch::certificates(&allowed.ca).map(|_| ()))
+    cimd.allow.iter().try_for_each(|allowed| shared::tls::certificates(&allowed.ca).map(|_| ()))
 }
 
 #[cfg(test)]

@@ -286,7 +286,10 @@ impl Page for Setup {
 pub struct Connect {
     pub server_name: String,
     pub user_name: String,
-    pub mcp_url: String,
+    /// `None` if there is not one address for everybody.
+    pub mcp_url: Option<String>,
+    /// The tools are elsewhere, and not known here.
+    pub elsewhere: bool,
     pub snippets: Vec<Snippet>,
     pub passkeys: u32,
     /// Ask for a second passkey (WEBAUTHN-12).
@@ -321,7 +324,7 @@ impl Page for Connect {
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedOut {
     pub server_name: String,
-    pub mcp_url: String,
+    pub mcp_url: Option<String>,
     /// Nobody is enrolled: the setup link comes first, and there is nothing to sign in with.
     pub setup_pending: bool,
 }

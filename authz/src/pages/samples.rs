@@ -336,7 +336,8 @@ impl Connect {
         Self {
             server_name: text("portcullis.lab.internal"),
             user_name: text("alice"),
-            mcp_url: text("https://portcullis.lab.internal/mcp"),
+            mcp_url: Some(text("https://portcullis.lab.internal/mcp")),
+            elsewhere: false,
             snippets: vec![
                 snippet(
                     "Claude Code",
@@ -364,13 +365,17 @@ impl Connect {
     pub(crate) fn sample_settled() -> Self {
         Self { passkeys: 2, show_nudge: false, what: vec![], ..Self::sample() }
     }
+
+    pub(crate) fn sample_elsewhere() -> Self {
+        Self { mcp_url: None, elsewhere: true, snippets: vec![], what: vec![], ..Self::sample_settled() }
+    }
 }
 
 impl SignedOut {
     pub(crate) fn sample() -> Self {
         Self {
             server_name: text("portcullis.lab.internal"),
-            mcp_url: text("https://portcullis.lab.internal/mcp"),
+            mcp_url: Some(text("https://portcullis.lab.internal/mcp")),
             setup_pending: false,
         }
     }

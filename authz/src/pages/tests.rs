@@ -45,6 +45,7 @@ fn samples() -> Vec<Sample> {
         sample("enrol", &Setup::sample_enrolment()),
         sample("connect", &Connect::sample()),
         sample("connect-settled", &Connect::sample_settled()),
+        sample("connect-elsewhere", &Connect::sample_elsewhere()),
         sample("account", &Account::sample()),
         sample("account-confirmed", &Account::sample_on_loopback()),
         sample("account-empty", &Account::sample_empty()),

@@ -1,8 +1,7 @@
 //! Requests to the authorization server's origin, and to no other: over TLS that the site's authorities vouch for,
 //! or in plain on this computer (OPS-01, OPS-08).
 
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,13 +10,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslMethod, SslVersion};
-use openssl::x509::X509;
-use openssl::x509::store::X509StoreBuilder;
 use shared::Issuer;
+use shared::tls::{self, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_openssl::SslStream;
 
 /// How long one request may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,9 +22,6 @@ const LARGEST: usize = 256 * 1024;
 const MOST_HEADERS: usize = 16 * 1024;
 /// How many connections are kept for the next requests.
 const KEPT: usize = 64;
-/// Where systems keep the authorities that they trust, if the site names none.
-const SYSTEM: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -60,6 +53,16 @@ pub(super) enum NoAnswer {
     TooSlow,
     #[error("what it answers is no HTTP, or too long: {0}")]
     Broken(String),
+}
+
+impl From<TlsError> for NoAnswer {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::TrustStore(why) => Self::TrustStore(why),
+            TlsError::Unproven(why) => Self::Tls(why),
+            TlsError::Broken(why) => Self::Unreachable(why),
+        }
+    }
 }
 
 impl Origin {
@@ -144,9 +147,11 @@ impl Origin {
         if self.issuer.is_loopback() {
             return speak(tcp).await;
         }
-        let mut stream = tls(self.ca.as_deref(), host, tcp)?;
-        Pin::new(&mut stream).connect().await.map_err(|error| NoAnswer::Tls(error.to_string()))?;
-        speak(stream).await
+        let ca = self.ca.as_deref().or_else(|| tls::system_authorities()).ok_or_else(|| {
+            let words = "this system keeps none where they are looked for; name a file in [remote] ca";
+            NoAnswer::TrustStore(words.to_owned())
+        })?;
+        speak(tls::connect(ca, host, tcp).await?).await
     }
 }
 
@@ -159,34 +164,4 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) ->
         }
     });
     Ok(sender)
-}
-
-/// TLS 1.2 or newer to a host that one of the authorities vouches for.
-fn tls(ca: Option<&Path>, host: &str, tcp: TcpStream) -> Result<SslStream<TcpStream>, NoAnswer> {
-    let certificates = certificates(ca).map_err(NoAnswer::TrustStore)?;
-    let connected = || -> Result<_, openssl::error::ErrorStack> {
-        let mut store = X509StoreBuilder::new()?;
-        for certificate in certificates {
-            store.add_cert(certificate)?;
-        }
-        let mut connector = SslConnector::builder(SslMethod::tls_client())?;
-        connector.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-        connector.set_cert_store(store.build());
-        SslStream::new(connector.build().configure()?.into_ssl(host)?, tcp)
-    };
-    connected().map_err(|error| NoAnswer::Tls(error.to_string()))
-}
-
-fn certificates(ca: Option<&Path>) -> Result<Vec<X509>, String> {
-    let path = match ca {
-        Some(path) => path,
-        None => SYSTEM.into_iter().map(Path::new).find(|path| path.exists()).ok_or_else(|| {
-            "this system keeps none where they are looked for; name a file in [remote] ca".to_owned()
-        })?,
-    };
-    let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    match X509::stack_from_pem(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("{} holds no certificate in PEM form", path.display())),
-    }
 }

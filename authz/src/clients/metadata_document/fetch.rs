@@ -2,8 +2,6 @@
 //! that the site's own authorities vouch for, and nothing else.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +9,8 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslMethod, SslVersion};
-use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::{X509, X509VerifyResult};
+use shared::tls::{self, TlsError};
 use tokio::net::{TcpStream, lookup_host};
-use tokio_openssl::SslStream;
 
 use super::{DocumentError, DocumentUrl, LARGEST};
 use crate::config::AllowedHost;
@@ -61,6 +56,16 @@ pub(crate) enum FetchError {
     Document(#[from] DocumentError),
 }
 
+impl From<TlsError> for FetchError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::TrustStore(why) => Self::TrustStore(why),
+            TlsError::Unproven(why) => Self::Tls(why),
+            TlsError::Broken(why) => Self::Unreachable(why),
+        }
+    }
+}
+
 impl FetchError {
     /// The word for it in the audit log.
     pub(crate) fn reason(&self) -> &'static str {
@@ -100,15 +105,8 @@ async fn get(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fetched, FetchE
     let addresses = addresses(allowed, host, url.port()).await?;
     // The addresses that were checked are the ones that are dialled: nothing is resolved twice.
     let tcp = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
-    let mut stream = tls(&allowed.ca, host, tcp)?;
-    if let Err(error) = Pin::new(&mut stream).connect().await {
-        let verified = stream.ssl().verify_result();
-        // A connection that breaks says nothing about who was there.
-        return Err(match verified {
-            X509VerifyResult::OK => FetchError::Unreachable(error.to_string()),
-            wrong => FetchError::Tls(wrong.error_string().to_owned()),
-        });
-    }
+    // In place of the system's authorities, which vouch for hosts that this network has no use for.
+    let stream = tls::connect(&allowed.ca, host, tcp).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEADERS)
         .handshake(TokioIo::new(stream))
@@ -152,37 +150,6 @@ fn check(allowed: &AllowedHost, found: &[IpAddr]) -> Result<(), FetchError> {
         Some(outside) => Err(FetchError::Address(*outside)),
         None if found.is_empty() => Err(FetchError::Unreachable("its name resolves to nothing".to_owned())),
         None => Ok(()),
-    }
-}
-
-/// TLS 1.2 or newer to a host that one of these authorities vouches for, and no other (OPS-08).
-fn tls(ca: &Path, host: &str, tcp: TcpStream) -> Result<SslStream<TcpStream>, FetchError> {
-    let store = trust_store(ca).map_err(FetchError::TrustStore)?;
-    let connected = || -> Result<_, openssl::error::ErrorStack> {
-        let mut connector = SslConnector::builder(SslMethod::tls_client())?;
-        connector.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-        // In place of the system's, which knows authorities that this network has no use for.
-        connector.set_cert_store(store);
-        let ssl = connector.build().configure()?.into_ssl(host)?;
-        SslStream::new(ssl, tcp)
-    };
-    connected().map_err(|error| FetchError::Tls(error.to_string()))
-}
-
-fn trust_store(ca: &Path) -> Result<openssl::x509::store::X509Store, String> {
-    let mut store = X509StoreBuilder::new().map_err(|e| e.to_string())?;
-    for certificate in certificates(ca)? {
-        store.add_cert(certificate).map_err(|e| e.to_string())?;
-    }
-    Ok(store.build())
-}
-
-/// The certificates in a PEM file. They are read each time, so that a new file counts at once (OPS-08).
-pub(crate) fn certificates(ca: &Path) -> Result<Vec<X509>, String> {
-    let pem = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
-    match X509::stack_from_pem(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("{} holds no certificate in PEM form", ca.display())),
     }
 }
 

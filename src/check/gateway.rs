@@ -1,0 +1,94 @@
+//! What `check --only resource` says about a gateway alone.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use resource::catalogue::BuiltIn;
+use serde::Serialize;
+use shared::Issuer;
+
+use super::{Report, ScopeReport, ToolReport, list};
+use crate::config::{self, File, Listen, Protection};
+use crate::gateway;
+
+/// A gateway, and how it asks the authorization server.
+#[derive(Serialize)]
+pub(super) struct Gateway {
+    /// None if it depends on a port that is picked later.
+    origin: Option<Issuer>,
+    client_id: Option<String>,
+    /// For how many milliseconds an answer counts.
+    cache_ms: u128,
+    /// How tokens are checked for what needs each scope.
+    checks: BTreeMap<String, &'static str>,
+}
+
+impl Report {
+    /// What there is to say about a gateway, in the order in which `serve` meets it. Whether the authorization server
+    /// can be reached is not among it: the gateway need not wait for it.
+    pub(super) fn gateway(&mut self, file: &File) {
+        self.groups.clear();
+        self.issuer = self.note(gateway::authority(file));
+        let protection = Protection::of(file.tls_cert.is_some(), &file.proxies);
+        let configured = file.origin.as_deref();
+        let address = Listen::parse(&self.listen).and_then(|listen| {
+            let address = config::address("origin", configured, listen, listen.port(), protection)?;
+            Ok((address, configured.is_some() || listen.port() != 0))
+        });
+        let origin = self.note(address).and_then(|(address, known)| known.then_some(address));
+        if let (Some(origin), Some(issuer)) = (&origin, &self.issuer) {
+            let distinct = gateway::distinct(origin, issuer);
+            self.note(distinct);
+        }
+        self.certificate(file, origin.as_ref());
+        // What is wrong with it is the same whoever the issuer is.
+        let issuer = self.issuer.clone().unwrap_or_else(|| Issuer::localhost(8080));
+        let settings = file.remote.settings(issuer);
+        self.note(settings);
+        if file.remote.ca.is_some() && self.issuer.as_ref().is_some_and(Issuer::is_loopback) {
+            self.warnings
+                .push("[remote] `ca` has no use: nobody vouches for a host on this computer".to_owned());
+        }
+        let checks = file.rules.scopes.iter().map(|rule| {
+            let scope = &rule.description;
+            (scope.name.clone(), file.remote.check(&scope.name, scope.risk).as_str())
+        });
+        let checks = checks.collect();
+        let (client_id, cache_ms) = (file.remote.client_id.clone(), file.remote.cache.as_millis());
+        self.gateway_rules(file, &checks);
+        self.gateway = Some(Gateway { origin, client_id, cache_ms, checks });
+    }
+
+    /// Which tools need what. Who is in which group, the authorization server knows.
+    fn gateway_rules(&mut self, file: &File, checks: &BTreeMap<String, &'static str>) {
+        let catalogue = BuiltIn::new(&Issuer::localhost(8080), &file.rules);
+        let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
+        self.scopes = file.rules.scopes.iter().map(ScopeReport::of).collect();
+        for (name, needs) in catalogue.needs() {
+            self.tools.push(ToolReport {
+                name: name.to_owned(),
+                scopes: needs.map(list),
+                groups: Vec::new(),
+            });
+        }
+        let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");
+        for (scope, _) in trusting {
+            self.warnings.push(format!(
+                "tokens are not asked about for what needs `{scope}`: what was revoked works there until it expires"
+            ));
+        }
+    }
+}
+
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.origin.as_ref().map_or("http://localhost, with the port", Issuer::as_str);
+        writeln!(f, "Origin         {origin}")?;
+        writeln!(f, "Known as       {}", self.client_id.as_deref().unwrap_or("nobody"))?;
+        writeln!(f, "Answers count  {} s", self.cache_ms / 1000)?;
+        for (scope, check) in &self.checks {
+            writeln!(f, "Checked        {scope}: {check}")?;
+        }
+        Ok(())
+    }
+}
