@@ -131,8 +131,8 @@ async fn a_bad_assertion_is_not_remembered() {
     assert_eq!(remembered(), 1, "a good one is");
 }
 
-/// RATE-04: no check of a passkey's signature is made for whoever has had too many: what they hold is not looked at, so
-/// nothing of it, a counter that went backwards least of all, has an effect.
+/// RATE-04: whoever has used passkeys too often is told so before a signature is checked: whether it holds makes no
+/// difference, and has no effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_no_signature_is_checked() {
     let app = TestApp::start_configured("[rate]\npasskey_user = 2\npasskey_address = \"off\"").await;
