@@ -24,12 +24,12 @@ use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
 use crate::client_auth::{self, Authorization, Unauthenticated};
 pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
+use crate::endpoint::{self, Endpoint, Settled};
 use crate::error::{Code, OAuthError, no_store};
-use crate::form::{self, Params};
+use crate::form::Params;
 use crate::refusals::Kind;
 use crate::store::clients::{Client, Source};
 use crate::store::devices::{self, Device, Stage};
-use crate::token;
 use user_code::UserCode;
 
 /// How long a code waits for its person.
@@ -69,6 +69,17 @@ impl Refusal {
             Self::ResourceUnknown => "resource_unknown".to_owned(),
             Self::ScopeMalformed => "scope_malformed".to_owned(),
             Self::ScopeUnknown => "scope_unknown".to_owned(),
+        }
+    }
+}
+
+const ENDPOINT: Endpoint = Endpoint { refused: Name::AuthzError, kind: Kind::Authorization };
+
+impl endpoint::Refusal for Refusal {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Unauthenticated(_) => Kind::Client,
+            _ => Kind::Authorization,
         }
     }
 
@@ -120,40 +131,18 @@ async fn authorize(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, OAuthError> {
-    if authz.clock.is_behind() {
-        let event = Event::denied(Name::AuthzError, "clock_behind").request(&request);
-        authz.refusals.record(&authz.db, Kind::Authorization, event).await?;
-        return Err(token::paused());
-    }
-    let params = match form::read(query, headers, body) {
-        Ok(params) => params,
-        Err(error) => {
-            let event = Event::denied(Name::AuthzError, "malformed").request(&request);
-            authz.refusals.record(&authz.db, Kind::Authorization, event).await?;
-            return Err(error);
-        }
-    };
-    let authorization = Authorization::of(headers);
-    let answer = {
+    ENDPOINT.unless_paused(authz, &request).await?;
+    let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
+    let job = {
         let authz = authz.clone();
-        let db = authz.db.clone();
-        db.write(move |tx| {
+        move |tx: &Tx<'_>| {
             let answer = begin(&authz, tx, &params, &authorization, &request)?;
-            Ok(answer.map_err(|refusal| (refusal, refused(&params, &authorization, refusal, &request))))
-        })
-        .await?
-    };
-    let authorized = match answer {
-        Ok(authorized) => authorized,
-        Err((refusal, event)) => {
-            let kind = match refusal {
-                Refusal::Unauthenticated(_) => Kind::Client,
-                _ => Kind::Authorization,
-            };
-            authz.refusals.record(&authz.db, kind, event).await?;
-            return Err(refusal.wire());
+            let refusal = answer.as_ref().err();
+            let unrecorded = refusal.map(|refusal| refused(&params, &authorization, *refusal, &request));
+            Ok(Settled { answer, unrecorded })
         }
     };
+    let authorized = ENDPOINT.answer(authz, job).await?;
     let mut response = (StatusCode::OK, Json(authorized)).into_response();
     no_store(&mut response);
     Ok(response)

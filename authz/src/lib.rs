@@ -13,6 +13,7 @@ mod config;
 mod consent;
 mod device;
 mod ending;
+mod endpoint;
 mod error;
 mod form;
 mod grants;

@@ -11,8 +11,9 @@ use shared::{Fault, Request, Secret, TokenStatus, Tx};
 
 use crate::Authz;
 use crate::client_auth::{self, Authorization};
+use crate::endpoint::{self, Endpoint};
 use crate::error::{Code, OAuthError, no_store};
-use crate::form::{self, Params};
+use crate::form::Params;
 use crate::refusals::Kind;
 use crate::status::LEEWAY;
 use crate::store::clients::Client;
@@ -29,7 +30,16 @@ enum Refusal {
     OtherClient,
 }
 
-impl Refusal {
+const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRevoked, kind: Kind::Revocation };
+
+impl endpoint::Refusal for Refusal {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Client(refusal) => refusal.kind(),
+            Self::TokenMissing | Self::OtherClient => Kind::Revocation,
+        }
+    }
+
     fn wire(self) -> OAuthError {
         match self {
             Self::Client(refusal) => refusal.wire(),
@@ -67,31 +77,14 @@ async fn revoke(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(), OAuthError> {
-    let params = match form::read(query, headers, body) {
-        Ok(params) => params,
-        Err(error) => {
-            let event = Event::denied(Name::TokenRevoked, "malformed").request(&request);
-            authz.refusals.record(&authz.db, Kind::Revocation, event).await?;
-            return Err(error);
-        }
-    };
-    let authorization = Authorization::of(headers);
+    let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     // A signature takes longer than everything else here, and the writer has one thread.
     let access_token = params.get("token").and_then(|text| genuine(authz, text));
-    let settled = {
+    let job = {
         let authz = authz.clone();
-        let db = authz.db.clone();
-        db.write(move |tx| settle(&authz, tx, &params, &authorization, access_token.as_ref(), &request))
-            .await?
+        move |tx: &Tx<'_>| settle(&authz, tx, &params, &authorization, access_token.as_ref(), &request)
     };
-    if let Some(event) = settled.unrecorded {
-        let kind = match settled.answer {
-            Err(Refusal::Client(refusal)) => refusal.kind(),
-            _ => Kind::Revocation,
-        };
-        authz.refusals.record(&authz.db, kind, event).await?;
-    }
-    settled.answer.map_err(Refusal::wire)
+    ENDPOINT.answer(authz, job).await
 }
 
 /// An access token that this server signed; whether it is alive is another question.
@@ -142,13 +135,7 @@ struct Revocation<'a> {
     request: &'a Request,
 }
 
-/// How a request ended.
-struct Settled {
-    answer: Result<(), Refusal>,
-    /// What is to be put on record of a request that changed nothing (AUDIT-06).
-    unrecorded: Option<Event>,
-}
-
+type Settled = endpoint::Settled<(), Refusal>;
 type Answer = Result<Settled, Fault>;
 
 impl Revocation<'_> {

@@ -13,8 +13,9 @@ use crate::client_auth::{self, Authorization, Unauthenticated};
 use crate::clients::metadata_document::freshness::{Freshness, freshen};
 use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::device;
+use crate::endpoint::{self, Endpoint, Refusal as _, Settled};
 use crate::error::{Code, OAuthError, no_store};
-use crate::form::{self, Params};
+use crate::form::Params;
 use crate::grants::{Context, authorization_code, client_credentials, device_code, refresh_token};
 use crate::refusals::Kind;
 use crate::{Authz, rate};
@@ -89,16 +90,15 @@ pub(crate) enum Refusal {
     DevicePolicy,
 }
 
-impl Refusal {
-    /// Which quota of records it counts against (AUDIT-06).
-    pub(crate) fn kind(self) -> Kind {
+impl endpoint::Refusal for Refusal {
+    fn kind(self) -> Kind {
         match self {
             Self::Client(_) => Kind::Client,
             _ => Kind::Token,
         }
     }
 
-    pub(crate) fn wire(self) -> OAuthError {
+    fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::Client(why) => return why.wire(),
             Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
@@ -144,6 +144,8 @@ impl Refusal {
     }
 }
 
+const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRefused, kind: Kind::Token };
+
 /// A refusal commits (what it revokes stays revoked); a fault rolls back.
 pub(crate) type Answer = Result<Minted, Refusal>;
 
@@ -175,20 +177,8 @@ async fn exchange(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Response, OAuthError> {
-    if authz.clock.is_behind() {
-        let event = Event::denied(Name::TokenRefused, "clock_behind").request(&request);
-        authz.refusals.record(&authz.db, Kind::Token, event).await?;
-        return Err(paused());
-    }
-    let params = match form::read(query, headers, body) {
-        Ok(params) => params,
-        Err(error) => {
-            let event = Event::denied(Name::TokenRefused, "malformed").request(&request);
-            authz.refusals.record(&authz.db, Kind::Token, event).await?;
-            return Err(error);
-        }
-    };
-    let authorization = Authorization::of(headers);
+    ENDPOINT.unless_paused(authz, &request).await?;
+    let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     let claimed = client_auth::claimed_client(&params, &authorization);
     // A client that is known by a document from the network is known no more when its document is gone (CIMD-08).
     let gone = match &claimed {
@@ -201,31 +191,20 @@ async fn exchange(
         authz.refusals.record(&authz.db, refusal.kind(), event).await?;
         return Err(refusal.wire());
     }
-    let answer = {
-        let (authz, request) = (authz.clone(), request.clone());
-        let db = authz.db.clone();
-        db.write(move |tx| choose(&authz, tx, &params, &authorization, &request)).await?
-    };
-    let minted = match answer {
-        Ok(minted) => minted,
-        // A poll that hears to wait decided nothing.
-        Err(Refusal::DevicePending) => return Err(Refusal::DevicePending.wire()),
-        Err(refusal) => {
-            let event = refused(claimed.as_ref(), refusal, &request);
-            authz.refusals.record(&authz.db, refusal.kind(), event).await?;
-            return Err(refusal.wire());
+    let job = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let answer = choose(&authz, tx, &params, &authorization, &request)?;
+            let unrecorded = match answer {
+                // A poll that hears to wait decided nothing.
+                Ok(_) | Err(Refusal::DevicePending) => None,
+                Err(refusal) => Some(refused(claimed.as_ref(), refusal, &request)),
+            };
+            Ok(Settled { answer, unrecorded })
         }
     };
+    let minted = ENDPOINT.answer(authz, job).await?;
     respond(authz, &minted)
-}
-
-/// OPS-04: a token of a time that has been, or is yet to come, would be good for too long or not at all.
-/// Nothing is spent, so that the same request works when the clock is right again.
-pub(crate) fn paused() -> OAuthError {
-    OAuthError::new(
-        Code::TemporarilyUnavailable,
-        "the clock of this server was set back; it issues nothing until that is put right",
-    )
 }
 
 fn choose(

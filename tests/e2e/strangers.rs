@@ -49,7 +49,12 @@ struct Walk {
 
 impl Walk {
     fn begin(library: Library, redirect_uri: &'static str) -> Self {
-        let story = Story::begin();
+        Self::begin_configured("", library, redirect_uri)
+    }
+
+    /// The same with a `portcullis.toml`.
+    fn begin_configured(toml: &str, library: Library, redirect_uri: &'static str) -> Self {
+        let story = Story::begin_configured(toml);
         let client = library.start(&story);
         Self { story, client, redirect_uri }
     }
@@ -207,4 +212,38 @@ fn authlib_registers_itself() {
 #[test]
 fn authlib_registers_itself_with_a_secret() {
     registers_itself(Library::Authlib, "client_secret_basic");
+}
+
+/// DEV-01, REFRESH-02, REVOKE-04: a library that is a device asks by itself until its person has decided somewhere else,
+/// calls, refreshes, and gives back what it got.
+#[test]
+fn openid_client_is_a_device() {
+    let mut walk = Walk::begin_configured("device = true\n", Library::OpenidClient, "");
+    let added = walk.console(&["client", "add", "Lab console", "--device"]);
+    walk.client.ok(&json!({"op": "use", "client_id": added["client"]["id"], "method": "none"}));
+    let asked = json!({"op": "device", "scope": "docs.read", "resource": walk.story.server.mcp_url});
+    let authorization = walk.client.ok(&asked)["authorization"].take();
+    assert_eq!(authorization["interval"], 5, "{authorization}");
+    walk.client.send(&json!({"op": "poll"}));
+    let browser = &mut walk.story.browser;
+    browser.ok(&json!({"op": "open", "url": authorization["verification_uri"]}));
+    browser.ok(
+        &json!({"op": "keyboard", "testid": "user-code", "text": authorization["user_code"], "key": "Enter"}),
+    );
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-login]"}));
+    browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=consent-approve]:enabled"}));
+    browser.ok(&json!({"op": "click", "testid": "consent-approve"}));
+    let polled = walk.client.receive();
+    assert_eq!((&polled["ok"], &polled["tokens"]["scope"]), (&json!(true), &json!("docs.read")), "{polled}");
+    let first = &polled["tokens"];
+    assert_eq!(walk.call(first), 200);
+    let refreshed = walk.client.ok(&json!({"op": "refresh", "refresh_token": first["refresh_token"]}));
+    let second = &refreshed["tokens"];
+    assert_eq!(walk.call(second), 200);
+    walk.client.ok(&json!({"op": "revoke", "token": second["refresh_token"]}));
+    assert_eq!((walk.call(first), walk.call(second)), (401, 401));
+    let dead = walk.client.attempt(&json!({"op": "refresh", "refresh_token": second["refresh_token"]}));
+    assert_eq!((&dead["ok"], &dead["code"]), (&json!(false), &json!("invalid_grant")), "{dead}");
+    walk.end();
 }

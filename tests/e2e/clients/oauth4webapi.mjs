@@ -3,13 +3,9 @@
 //
 //   oauth4webapi.mjs --issuer http://localhost:8080
 
-import { createPrivateKey } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import * as oauth from 'oauth4webapi';
-import { serve } from './lines.mjs';
+import { authentication, drive, issuer } from './library.mjs';
 
-const { values: given } = parseArgs({ options: { issuer: { type: 'string' } } });
-const issuer = new URL(given.issuer);
 const options = { [oauth.allowInsecureRequests]: true };
 let server;
 let self;
@@ -20,35 +16,7 @@ async function discovered() {
   return oauth.processDiscoveryResponse(issuer, answer);
 }
 
-async function authentication({ method, client_secret, private_key, kid }) {
-  switch (method) {
-    case 'client_secret_basic':
-      return oauth.ClientSecretBasic(client_secret);
-    case 'client_secret_post':
-      return oauth.ClientSecretPost(client_secret);
-    case 'private_key_jwt': {
-      const der = createPrivateKey(private_key).export({ type: 'pkcs8', format: 'der' });
-      const algorithm = { name: 'ECDSA', namedCurve: 'P-256' };
-      const key = await crypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign']);
-      return oauth.PrivateKeyJwt({ key, kid });
-    }
-    default:
-      return oauth.None();
-  }
-}
-
-const known = async (who) => ({ client: { client_id: who.client_id }, authentication: await authentication(who) });
-
-function explained(operation) {
-  return async (request) => {
-    try {
-      return await operation(request);
-    } catch (error) {
-      error.answer = { code: error.error ?? error.cause?.error ?? error.code ?? null, status: error.status ?? null };
-      throw error;
-    }
-  };
-}
+const known = async (who) => ({ client: { client_id: who.client_id }, authentication: await authentication(oauth, who) });
 
 const operations = {
   register: async ({ metadata }) => {
@@ -114,7 +82,4 @@ const operations = {
   },
 };
 
-await serve(
-  Object.fromEntries(Object.entries(operations).map(([name, operation]) => [name, explained(operation)])),
-  async () => {},
-);
+await drive(operations);

@@ -1,53 +1,19 @@
-// An application on openid-client, which knows nothing of MCP, driven line by line (lines.mjs).
+// An application on openid-client, which knows nothing of MCP, driven line by line (library.mjs).
 //
 //   openid-client.mjs --issuer http://localhost:8080
 //
 // All that it knows of the server is the issuer. The person's browser is elsewhere: `begin` says where to send them, `finish`
 // takes where they came back to.
 
-import { createPrivateKey } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import * as client from 'openid-client';
-import { serve } from './lines.mjs';
+import { authentication, drive, issuer } from './library.mjs';
 
-const { values: given } = parseArgs({ options: { issuer: { type: 'string' } } });
-const issuer = new URL(given.issuer);
 // Plain HTTP is for this computer alone, and the library wants to hear that it is meant.
 const options = { execute: [client.allowInsecureRequests], algorithm: 'oauth2' };
 let config;
 let waiting;
 
-/** How a client of this description authenticates. */
-async function authentication({ method, client_secret, private_key, kid }) {
-  switch (method) {
-    case 'client_secret_basic':
-      return client.ClientSecretBasic(client_secret);
-    case 'client_secret_post':
-      return client.ClientSecretPost(client_secret);
-    case 'private_key_jwt': {
-      const der = createPrivateKey(private_key).export({ type: 'pkcs8', format: 'der' });
-      const algorithm = { name: 'ECDSA', namedCurve: 'P-256' };
-      const key = await crypto.subtle.importKey('pkcs8', der, algorithm, false, ['sign']);
-      return client.PrivateKeyJwt({ key, kid });
-    }
-    default:
-      return client.None();
-  }
-}
-
-const configured = async (who) => client.discovery(issuer, who.client_id, {}, await authentication(who), options);
-
-/** What a test may want to match of a refusal. */
-function explained(operation) {
-  return async (request) => {
-    try {
-      return await operation(request);
-    } catch (error) {
-      error.answer = { code: error.error ?? error.cause?.error ?? error.code ?? null, status: error.status ?? null };
-      throw error;
-    }
-  };
-}
+const configured = async (who) => client.discovery(issuer, who.client_id, {}, await authentication(client, who), options);
 
 const operations = {
   /** {metadata}: registers itself; {client}. */
@@ -107,7 +73,4 @@ const operations = {
   introspect: async ({ token, as }) => ({ introspection: await client.tokenIntrospection(await configured(as), token) }),
 };
 
-await serve(
-  Object.fromEntries(Object.entries(operations).map(([name, operation]) => [name, explained(operation)])),
-  async () => {},
-);
+await drive(operations);
