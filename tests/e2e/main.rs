@@ -73,3 +73,4 @@ mod sweeping;
 mod tls;
 mod token;
 mod ways_in;
+mod webauthn;

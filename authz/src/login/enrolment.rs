@@ -250,7 +250,16 @@ async fn enrol(
     let authentication = users::registered_with(&passkey)?;
     let job = {
         let (authz, request, browser) = (authz.clone(), request.clone(), browser.clone());
-        move |tx: &Tx<'_>| -> Result<Option<Secret>, Fault> {
+        move |tx: &Tx<'_>| -> Result<Result<Secret, Failed>, Fault> {
+            // Before the link is spent, so that it is good for another try (WEBAUTHN-07).
+            if users::find_passkey(tx, passkey.cred_id())?.is_some() {
+                return Ok(Err(Failed::Because("credential_registered")));
+            }
+            if let Purpose::Enrol { user, .. } = &purpose
+                && users::passkeys(tx, user)?.len() >= users::MOST_PASSKEYS
+            {
+                return Ok(Err(crate::account::too_many_passkeys().into()));
+            }
             let user = match purpose {
                 Purpose::Setup { link, name, handle } => {
                     first_administrator(&authz, tx, &request, &link, name, &handle)?
@@ -262,19 +271,18 @@ async fn enrol(
                 | Purpose::Consent { .. }
                 | Purpose::Change { .. } => None,
             };
-            let Some(user) = user else { return Ok(None) };
+            let Some(user) = user else { return Ok(Err(dead_link().into())) };
             if !users::insert_passkey(tx, &user.id, &passkey)? {
-                // No refusal: the link that was just spent must come back.
-                return Err(Fault::Storage("this passkey is registered already".to_owned()));
+                return Err(Fault::Storage("a passkey appeared within a transaction".to_owned()));
             }
             audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;
             audit::append(tx, registered(&user.id, &passkey)?.request(&request))?;
             let (secret, _) = session::start(tx, &user, authentication, &browser, None, &request)?;
-            Ok(Some(secret))
+            Ok(Ok(secret))
         }
     };
     let db = authz.db.clone();
-    let Some(secret) = db.write(job).await? else { return Err(dead_link().into()) };
+    let secret = db.write(job).await??;
     let mut response = Json(json!({ "location": "/" })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
@@ -310,6 +318,9 @@ fn invited(tx: &Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<User>, Fa
     Ok(if user.is_some() && links::spend(tx, link)? { user } else { None })
 }
 
+/// The longest id of a credential (WebAuthn §7.1, step 25).
+const LONGEST_ID: usize = 1023;
+
 /// Verifies a registration (WebAuthn §7.1).
 pub(crate) fn verify(
     authz: &Authz,
@@ -318,6 +329,9 @@ pub(crate) fn verify(
 ) -> Result<Passkey, Failed> {
     if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
         return Err(Failed::Because("client_data"));
+    }
+    if response.raw_id.len() > LONGEST_ID {
+        return Err(Failed::Because("credential_id_too_long"));
     }
     authz.webauthn.finish_passkey_registration(response, state).map_err(|error| {
         tracing::info!(webauthn.error = ?error, "a registration did not verify");
