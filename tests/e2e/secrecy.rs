@@ -77,8 +77,15 @@ impl Story {
 
     fn page(&mut self, page: &ConsentPage) {
         self.keep(&page.csrf);
+        // Of use to nobody without the browser's cookies, for as long as the request waits.
+        assert_eq!(in_query(&page.url), ["proof"]);
         let proof = page.url.split_once("proof=").unwrap().1;
         self.keep(proof);
+        for attribute in ["href=\"", "action=\"", "src=\""] {
+            for link in page.html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert_eq!(looks_like_a_secret(link), None, "a link of the page");
+            }
+        }
     }
 
     /// Registers, is allowed something, and gets tokens, proving itself in this way.
@@ -105,6 +112,7 @@ impl Story {
         self.page(&page);
         self.cookies(browser);
         let answer = browser.decide(&self.app, &page, "approve").await;
+        assert_eq!(in_query(header(answer.headers(), "location").unwrap()), ["code"], "RFC 6749 §4.1.2");
         let code = crate::harness::redirect_parameter(&answer, "code").unwrap();
         self.keep(&code);
         let secret = registered["client_secret"].as_str().map(|secret| self.keep(secret));
@@ -264,6 +272,13 @@ impl Story {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// The parameters of an address that hold a secret.
+fn in_query(address: &str) -> Vec<String> {
+    let address = url::Url::parse(address).unwrap();
+    let secrets = address.query_pairs().filter(|(_, value)| Secret::is_likely(value));
+    secrets.map(|(name, _)| name.into_owned()).collect()
 }
 
 /// Whether this text holds anything of the shape of a secret of ours.
