@@ -323,14 +323,18 @@ impl Authz {
         [ours, others].concat()
     }
 
-    /// The address that people give their clients: our endpoint, or the only one elsewhere if we have none.
-    fn mcp_url(&self) -> Option<String> {
+    /// The endpoint that is meant if none is named: ours, or the only one elsewhere if we have none.
+    pub fn endpoint(&self) -> Option<ResourceUri> {
         let ours = self.catalogue.endpoints().into_iter().next().map(|e| e.resource);
-        let url = ours.or_else(|| {
+        ours.or_else(|| {
             let mut elsewhere = self.resources().into_iter();
             elsewhere.next().filter(|_| elsewhere.next().is_none())
-        });
-        url.map(|url| url.to_string())
+        })
+    }
+
+    /// The address that people give their clients.
+    fn mcp_url(&self) -> Option<String> {
+        self.endpoint().map(|url| url.to_string())
     }
 
     /// The page for a request in which something broke (HTTP-10).

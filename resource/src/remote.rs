@@ -9,6 +9,7 @@ mod origin;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,7 +55,8 @@ pub struct Config {
 /// How a token is checked beyond signature and expiry, from the least to the strictest (RS-08).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Check {
-    /// Not at all: a revoked token counts until it expires.
+    /// Not at all: a revoked token counts until it expires. The authorization server is told that it is in use, and
+    /// what it answers is not waited for.
     ExpiryOnly,
     /// By an answer that is a few seconds old at most.
     Cached,
@@ -97,6 +99,8 @@ pub struct Remote {
     keys_until: AtomicU64,
     known: Mutex<Known>,
     answers: Cache<Jti, Said>,
+    /// Tokens that were mentioned to the authorization server without waiting.
+    mentioned: Cache<Jti, ()>,
     /// Held while an answer takes the place of another one.
     answering: std::sync::Mutex<()>,
     in_flight: Semaphore,
@@ -148,6 +152,7 @@ impl Remote {
             keys_until: AtomicU64::new(0),
             known: Mutex::default(),
             answers: Cache::new(REMEMBERED),
+            mentioned: Cache::new(REMEMBERED),
             answering: std::sync::Mutex::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
             floor,
@@ -243,7 +248,7 @@ impl Remote {
 
     /// What counts for this token at this moment, by an answer that is good enough for this check.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         text: &Secret,
         token: &AccessToken,
         check: Check,
@@ -251,7 +256,10 @@ impl Remote {
         let now = self.clock.uptime();
         // Nothing from before this very question counts for `Always`: it may have been answered before a kill.
         let window = match check {
-            Check::ExpiryOnly => return Ok(unasked(token)),
+            Check::ExpiryOnly => {
+                self.mention(text, token);
+                return Ok(unasked(token));
+            }
             Check::Cached => Some(self.config.cache),
             Check::Always => None,
         };
@@ -273,6 +281,25 @@ impl Remote {
             }
             Err(why) => Err(self.failed(&mut *self.known.lock().await, &why)),
         }
+    }
+
+    /// Tells the authorization server once that a token is in use, without waiting: it notices a stolen refresh token by
+    /// that (REFRESH-06). If it is not there, the next use tells it.
+    fn mention(self: &Arc<Self>, text: &Secret, token: &AccessToken) {
+        let known = self.mentioned.get(&token.jti).is_some() || self.answers.get(&token.jti).is_some();
+        if known || self.in_flight.available_permits() == 0 {
+            return;
+        }
+        self.mentioned.insert(token.jti.clone(), ());
+        let (remote, text, token) = (Arc::clone(self), text.clone(), token.clone());
+        tokio::spawn(async move {
+            // A boxed future, because asking may lead here again, as far as the compiler knows.
+            let asked: Pin<Box<dyn Future<Output = _> + Send>> =
+                Box::pin(remote.ask(&text, &token, Check::Cached));
+            if asked.await.is_err() {
+                remote.mentioned.remove(&token.jti);
+            }
+        });
     }
 
     /// Keeps an answer, unless one to a later question is there.

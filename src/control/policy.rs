@@ -6,7 +6,7 @@ use resource::catalogue::{BuiltIn, Explained};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::token_status::Ceiling;
-use shared::{Catalogue, Fault, Tx};
+use shared::{Fault, Tx};
 
 use super::Answer;
 
@@ -29,14 +29,17 @@ pub(super) fn execute(
         Ok(person) => person,
         Err(refusal) => return Ok(Answer::error("refused", &refusal.to_string())),
     };
-    let endpoint = catalogue.endpoints().into_iter().next();
-    let client = match (&request.client, endpoint) {
-        (Some(client), Some(endpoint)) => match reach::of_client(tx, client, &person.id, &endpoint.resource)?
-        {
+    let client = match (&request.client, authz.endpoint()) {
+        (Some(_), None) => {
+            let words =
+                "this server has no endpoint of its own, and not one alone elsewhere; ask without --client";
+            return Ok(Answer::error("refused", words));
+        }
+        (Some(client), Some(endpoint)) => match reach::of_client(tx, client, &person.id, &endpoint)? {
             Ok(reach) => Some(reach),
             Err(refusal) => return Ok(Answer::error("refused", &refusal.to_string())),
         },
-        _ => None,
+        (None, _) => None,
     };
     // Without a client, or before one was let in: as if the client held all that it may.
     let ceiling = client.as_ref().map_or(Ceiling::Any, |client| client.ceiling);

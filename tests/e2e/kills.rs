@@ -82,6 +82,12 @@ impl Killer {
     }
 }
 
+impl Held {
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
 /// A server with people, clients, and a resource server that asks about all of it.
 pub struct Stage {
     pub app: TestApp,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::{AUDIENCE, Elsewhere, ORIGIN, write_secret};
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
-use crate::process::{Process, portcullis};
+use crate::process::{Process, complaint, portcullis};
 use crate::split_setup::check;
 
 pub async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> Tokens {
@@ -148,6 +148,7 @@ async fn expiry_only_is_a_choice_for_each_scope() {
     assert_eq!(gateway.search(&live.access).await.status(), 200);
     revoke(&app, &client, &live.access).await;
     assert_eq!(gateway.search(&live.access).await.status(), 200, "that is the choice");
+    app.clock.advance(Duration::from_secs(5));
     assert_eq!(gateway.whoami(&live.access).await, 401, "that is another one");
     let second = tokens(&app, &mut browser, &client).await;
     let clock = app.clock.clone();
@@ -290,7 +291,16 @@ async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
     assert_eq!(tokens.claims()["scope"], "docs.read");
     assert_eq!(tokens.claims()["aud"], AUDIENCE);
 
+    // What it would decide about a client is about the one elsewhere.
+    let check = ["policy", "check", "--user", "ada", "--tool", "docs_search", "--client", &client.id];
+    assert_eq!(app.console(&check)["decision"], "allow");
+    app.console(&["client", "disable", &client.id]);
+    let data = app.data_dir();
+    let refused = [&check[..], &["--data-dir", data.to_str().unwrap()]].concat();
+    let said = String::from_utf8(portcullis(&refused).stdout).unwrap();
+    assert!(said.contains("client_disabled"), "{said}");
     app.console(&["rs", "add", "another", "--audience", "https://another.lab.internal/mcp"]);
     let two = app.get("/").await.text().await.unwrap();
     assert!(!two.contains("mcp-url"), "there is not one address for everybody");
+    assert!(complaint(&portcullis(&refused)).contains("without --client"));
 }

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Response;
+use shared::db::{ReadOnly, params};
 use shared::rate::Limits;
+use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 
 use crate::certificates::unused_port;
 use crate::gateway::{AUDIENCE, Door, Elsewhere, ORIGIN, write_secret};
-use crate::harness::{Browser, TestApp, header};
+use crate::harness::{Browser, TestApp, Tokens, header};
 use crate::kills::{CONFIGURATION, Held, Killer, Stage};
 use crate::process::{PORTCULLIS, Process};
 
@@ -114,6 +116,34 @@ async fn expiry_only_ends_with_the_expiry() {
     let refused = gateways.expiry_only.search(token).await;
     assert_refused(&refused, Killer::GrantRevoked);
     assert!(header(refused.headers(), "www-authenticate").unwrap().contains("expired"));
+    gateways.end().await;
+}
+
+/// REFRESH-06: a gateway that asks nobody tells the authorization server all the same that a token is in use, so that
+/// whoever comes with the refresh token before it is a thief.
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_only_hides_no_thief() {
+    let (mut stage, gateways) = stage().await;
+    let (held, _) = stage.ready(Killer::GrantRevoked).await;
+    let app = &stage.app;
+    let client = held.client();
+    let next = Tokens::of(app.refresh(client, &held.tokens.refresh).await).await;
+    assert_eq!(gateways.expiry_only.search(&next.access).await.status(), 200);
+    let db = ReadOnly::open(&app.data_dir().join("portcullis.db"), &SCHEMA).unwrap();
+    let grant = next.claims()["grant_id"].as_str().unwrap().to_owned();
+    let told = || {
+        let (sql, grant) = ("SELECT seen_generation FROM access_grant WHERE id = ?1", grant.clone());
+        db.read(move |conn| conn.query_row(sql, params![grant], |row| row.get::<Option<i64>>(0))).unwrap()
+    };
+    let told = async {
+        while told().flatten().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("the authorization server is told");
+    app.clock.advance(Duration::from_mins(2));
+    assert_eq!(app.refresh(client, &held.tokens.refresh).await.status(), 400, "its successor is in use");
+    assert_eq!(app.refresh(client, &next.refresh).await.status(), 400, "and so all of it ends");
     gateways.end().await;
 }
 

@@ -194,7 +194,7 @@ async fn an_answer_is_as_old_as_its_check_allows() {
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Cached).await), Some(true));
 }
 
-/// RS-08: nobody is asked about what is checked by its expiry alone; and then nothing else is assumed of others.
+/// RS-08, REFRESH-06: no answer is waited for about what is checked by its expiry alone; and then nothing else is assumed of others.
 #[tokio::test]
 async fn expiry_alone_asks_nobody() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -207,7 +207,18 @@ async fn expiry_alone_asks_nobody() {
         panic!("it is live")
     };
     assert_eq!(*entitled, token.scope);
-    assert_eq!(fake.asked(), [0, 0, 0]);
+    // It is told once that the token is in use, and its answer changes nothing.
+    let told = async {
+        while fake.asked()[2] == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(is_live(&remote.ask(&text, &token, Check::ExpiryOnly).await), Some(true));
+        clock.advance(Duration::from_mins(1));
+    }
+    assert_eq!(fake.asked()[2], 1);
 }
 
 /// RS-09: whatever is no answer about this very token accepts nothing.
