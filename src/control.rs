@@ -94,6 +94,17 @@ pub enum Request {
     RegistrationToken(registration_tokens::Request),
 }
 
+impl Request {
+    /// How long the server's answer is waited for. Whoever locks everything down must hear that it is done, also where
+    /// the writer has much to do.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Access(access::Request::Lockdown) => 12 * PATIENCE,
+            _ => PATIENCE,
+        }
+    }
+}
+
 /// Where commands are done: a running server's parts, or those of a command that holds the data directory.
 #[derive(Clone)]
 pub(crate) struct Place {
@@ -175,7 +186,7 @@ pub(crate) async fn serve(listener: UnixListener, place: Place, stop: Cancellati
         };
         let place = place.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, converse(stream, &place)).await {
+            if let Err(error) = converse(stream, &place).await {
                 tracing::warn!(control.error = %error, "a command was not answered");
             }
         });
@@ -186,7 +197,8 @@ async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reader.take(LONGEST)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("nothing was asked")??;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
         Ok(Envelope { v: 1, body }) => {
             let executed = perform(place, uid, body).await;
@@ -200,7 +212,7 @@ async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
     };
     let mut line = serde_json::to_string(&Envelope { v: 1, body: answer })?;
     line.push('\n');
-    writer.write_all(line.as_bytes()).await?;
+    tokio::time::timeout(PATIENCE, writer.write_all(line.as_bytes())).await.context("nobody listened")??;
     Ok(())
 }
 
@@ -210,6 +222,7 @@ pub(crate) async fn perform(place: &Place, uid: u32, request: Request) -> Result
     match request {
         Request::Key(request) => keys::perform(authz, db, uid, request).await,
         Request::Clock(request) => clock::perform(authz, db, uid, request).await,
+        Request::Access(request) => access::perform(authz, db, uid, request).await,
         request => {
             let place = place.clone();
             db.write(move |tx| execute(&place, tx, uid, request)).await
@@ -272,8 +285,9 @@ fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
         Request::PolicyCheck(request) => policy::execute(authz, &place.catalogue, tx, &request)?,
         // More than a transaction: `perform` has them done.
-        Request::Key(_) | Request::Clock(_) => Answer::error("unknown_command", "this is done elsewhere"),
-        Request::Access(request) => access::execute(authz, tx, uid, request)?,
+        Request::Key(_) | Request::Clock(_) | Request::Access(_) => {
+            Answer::error("unknown_command", "this is done elsewhere")
+        }
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
         Request::RegistrationToken(request) => registration_tokens::execute(authz, tx, uid, request)?,
     })
@@ -282,7 +296,7 @@ fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
 /// Sends a command to the server that runs on a data directory; `None` if none answers there.
 ///
 /// # Errors
-/// If the server breaks off.
+/// If the server breaks off, or does not answer in time. Nothing is known then, and the error says where it can be read.
 pub(crate) async fn ask(dir: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
     let Ok((_handle, path)) = short_path(dir) else { return Ok(None) };
     let Ok(stream) = UnixStream::connect(&path).await else { return Ok(None) };
@@ -292,9 +306,19 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> anyhow::Result<Option<
     writer.write_all(line.as_bytes()).await?;
     let mut answer = String::new();
     let mut reader = BufReader::new(reader.take(LONGEST));
-    tokio::time::timeout(PATIENCE, reader.read_line(&mut answer))
-        .await
-        .context("the server did not answer")??;
+    let patience = request.patience();
+    let read = tokio::time::timeout(patience, reader.read_line(&mut answer)).await;
+    let read = read.with_context(|| {
+        format!(
+            "the server has not answered for {} seconds. It may still do what it was asked, or have done it: `portcullis audit tail` shows what was done",
+            patience.as_secs()
+        )
+    })?;
+    if read? == 0 {
+        bail!(
+            "the server ended before it answered. It may have done what it was asked: `portcullis audit tail` shows what was done"
+        );
+    }
     let answer =
         serde_json::from_str::<Envelope<Answer>>(&answer).context("the server's answer makes no sense")?;
     Ok(Some(answer.body))

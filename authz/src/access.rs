@@ -17,7 +17,7 @@ use crate::store::refresh_tokens;
 use crate::store::users;
 use crate::{Authz, ending};
 
-pub use lockdown::{BlastRadius, lock_down, measure};
+pub use lockdown::{BlastRadius, Held, Locked, lock_down, measure};
 pub use sessions::{Session, end_session, end_sessions_of, sessions};
 
 /// How many grants one answer lists at most.

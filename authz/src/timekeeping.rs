@@ -6,8 +6,8 @@ use shared::audit::{self, Event, Name};
 use shared::{Fault, Timestamp, Tx, timekeeping};
 
 use crate::Authz;
-use crate::store::future;
 use crate::store::grants::Reason;
+use crate::store::{everything, future};
 
 /// What the clocks say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -84,6 +84,7 @@ pub fn confirm(
         authz.status.kill_grant(tx, grant);
     }
     authz.status.clock_was_set_back(tx, now)?;
+    everything::clock_was_set_back(tx, now)?;
     let confirmed = Confirmed {
         before,
         now,

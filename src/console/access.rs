@@ -137,16 +137,20 @@ fn in_words(radius: &Value) -> String {
         1 => format!("1 {one}"),
         count => format!("{count} {more}"),
     };
-    [
+    let held = || {
         format!(
             "{} ({}, {})",
             some(count("grants"), "grant", "grants"),
             some(count("users"), "user", "users"),
             some(count("clients"), "client", "clients")
-        ),
+        )
+    };
+    [
+        radius.get("grants").map_or_else(|| "every grant (too many to count now)".to_owned(), |_| held()),
         some(count("client_grants"), "grant of a client to itself", "grants of clients to themselves"),
         some(count("sessions"), "browser session", "browser sessions"),
         some(count("links"), "unused link", "unused links"),
+        some(count("registration_tokens"), "registration token", "registration tokens"),
         some(count("waiting"), "request that waits for somebody", "requests that wait for somebody"),
     ]
     .join(", ")

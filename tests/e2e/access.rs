@@ -1,11 +1,15 @@
 //! Ending access at the console: grants, tokens, browser sessions, and everything at once.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use shared::db::params;
+use shared::schema::SCHEMA;
+use shared::{Clock, Db, Digest, GrantId};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 use crate::process::{PORTCULLIS, complaint, portcullis};
@@ -238,6 +242,100 @@ async fn a_lockdown_ends_everything() {
     assert_eq!(search(&app, &token).await, 401);
 }
 
+/// As many grants as these, each with a refresh token, beside the only one there is. The server is not running.
+async fn multiply(
+    data: &Path,
+    clock: &Clock,
+    count: usize,
+    secret: impl Fn(usize) -> String + Send + 'static,
+) {
+    let db = Db::open(&data.join("portcullis.db"), &SCHEMA, None, clock).unwrap();
+    let multiplied = db.write(move |tx| {
+        for n in 0..count {
+            let id = GrantId::random();
+            tx.execute(
+                "INSERT INTO access_grant (id, user_id, client_id, resource, scope, amr, auth_time, created_at, expires_at)
+                 SELECT ?1, user_id, client_id, resource, scope, amr, auth_time, created_at, expires_at FROM access_grant LIMIT 1",
+                params![id],
+            )?;
+            tx.execute(
+                "INSERT INTO refresh_token (digest, grant_id, generation, created_at, expires_at)
+                 SELECT ?1, id, 0, created_at, expires_at FROM access_grant WHERE id = ?2",
+                params![Digest::of(secret(n).as_bytes()), id],
+            )?;
+        }
+        Ok(())
+    });
+    multiplied.await.unwrap();
+}
+
+/// REFRESH-08, RS-08: twenty thousand grants end as one does, and stay ended; what comes after it counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lockdown_ends_any_number_of_grants() {
+    let (app, mut ada, client, tokens) = someone().await;
+    let secret = |n: usize| format!("rt_{n:043}");
+    let stopped = app.stop().await;
+    multiply(&stopped.data_dir(), &stopped.clock, 20_000, secret).await;
+    let app = stopped.start().await;
+    let alive = |app: &TestApp| app.console(&["grant", "list"])["grants"].as_array().unwrap().len();
+    assert_eq!(alive(&app), 1000, "it shows no more at once");
+    let refreshed = app.refresh(&client, &secret(1)).await;
+    let refreshed = Tokens::of(refreshed).await;
+    assert!(works(&app, &refreshed).await);
+    app.clock.advance(Duration::from_secs(1));
+
+    let ended = app.console(&["lockdown", "--yes"])["ended"].clone();
+    assert_eq!(
+        (&ended["grants"], &ended["users"], &ended["clients"]),
+        (&json!(20_001), &json!(1), &json!(1)),
+        "{ended}"
+    );
+    let mut app = app;
+    for _ in 0..2 {
+        assert_eq!(alive(&app), 0);
+        assert!(!works(&app, &tokens).await && !works(&app, &refreshed).await);
+        for token in [&tokens.refresh, &refreshed.refresh, &secret(0), &secret(9_999), &secret(19_999)] {
+            let (status, error) = error_of(app.refresh(&client, token).await).await;
+            assert_eq!((status, error.as_str()), (StatusCode::BAD_REQUEST, "invalid_grant"));
+        }
+        assert!(refused(&app, &["grant", "revoke", &grant_of(&tokens)]).contains("has ended"));
+        let shown = app.console(&["client", "show", &client.id]);
+        assert_eq!(shown["client"]["users"], 0, "{shown}");
+        app = app.restart().await;
+    }
+
+    let again = app.console(&["lockdown", "--yes"])["ended"].clone();
+    assert_eq!(again["grants"], 0, "what has ended does not end twice: {again}");
+    app.clock.advance(Duration::from_secs(1));
+    let new = app.tokens(&mut ada, &client).await;
+    assert!(works(&app, &new).await);
+    assert_eq!(alive(&app), 1);
+    assert_eq!(app.refresh(&client, &new.refresh).await.status(), 200);
+}
+
+/// DCR-01: an initial access token is a link for clients; a lockdown voids it, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lockdown_voids_initial_access_tokens() {
+    let app = TestApp::start_configured("[registration]\nmode = \"token\"").await;
+    let added = app.console(&["registration-token", "add", "platform team"]);
+    let token = added["initial_access_token"].as_str().unwrap();
+    let register = || {
+        let metadata =
+            json!({"redirect_uris": ["http://localhost/callback"], "token_endpoint_auth_method": "none"});
+        app.http.post(app.url("/register")).bearer_auth(token).json(&metadata).send()
+    };
+    assert_eq!(register().await.unwrap().status(), 201);
+    let asked = with_input(&app, &["lockdown"], "");
+    assert!(complaint(&asked).contains("1 registration token"), "{}", complaint(&asked));
+    let ended = app.console(&["lockdown", "--yes"]);
+    assert_eq!(ended["ended"]["registration_tokens"], 1);
+    let (status, error) = error_of(register().await.unwrap()).await;
+    assert_eq!((status, error.as_str()), (StatusCode::UNAUTHORIZED, "invalid_token"));
+    assert_eq!(app.console(&["registration-token", "list"])["registration_tokens"], json!([]));
+    let record = app.audit().into_iter().find(|record| record["event"] == "token.revoked").unwrap();
+    assert_eq!(record["detail"]["registration_tokens_voided"], 1);
+}
+
 /// ADMIN-05: the same without a server, under the directory's lock; the server finds it so.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_ended_without_a_server_stays_ended() {
@@ -263,7 +361,7 @@ async fn what_is_ended_without_a_server_stays_ended() {
 /// OPS-04: a lockdown on a clock that was wrong does not last until that time comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lockdown_in_a_wrong_time_ends_with_it() {
-    let (app, mut browser, client, _) = someone().await;
+    let (app, mut browser, client, before) = someone().await;
     let right = app.clock.now();
     app.clock.set(right + Duration::from_hours(24));
     let within = app.tokens(&mut browser, &client).await;
@@ -275,4 +373,9 @@ async fn a_lockdown_in_a_wrong_time_ends_with_it() {
     assert!(works(&app, &after).await && !works(&app, &within).await);
     let app = app.restart().await;
     assert!(works(&app, &after).await && !works(&app, &within).await);
+    // Nothing from before the lockdown, on either side of the right time, comes back with the clock.
+    for ended in [&before, &within] {
+        assert_eq!(error_of(app.refresh(&client, &ended.refresh).await).await.1, "invalid_grant");
+    }
+    assert_eq!(app.refresh(&client, &after.refresh).await.status(), 200);
 }

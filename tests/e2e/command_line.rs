@@ -1,7 +1,9 @@
 //! The command line: what goes wrong says what to do, and leaves with a non-zero code.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use serde_json::Value;
@@ -16,6 +18,27 @@ fn refused(arguments: &[&str], says: &[&str]) {
         assert!(complaint.contains(part), "{arguments:?} said: {complaint}");
     }
     assert!(complaint.lines().filter(|line| line.starts_with("portcullis: ")).count() <= 1, "{complaint}");
+}
+
+/// ADMIN-05: a server that ends before it has answered leaves no doubt that nothing is known, nor where to look.
+#[test]
+fn a_server_that_breaks_off_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Process::start(&data, "localhost:0", None).stop();
+    let socket = data.join("control.sock");
+    let _ = fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = std::thread::spawn(move || {
+        let mut asked = String::new();
+        BufReader::new(listener.accept().unwrap().0).read_line(&mut asked).unwrap();
+        asked
+    });
+    refused(
+        &["lockdown", "--yes", "--data-dir", data.to_str().unwrap()],
+        &["ended before it answered", "portcullis audit tail"],
+    );
+    assert!(server.join().unwrap().contains("\"lockdown\""));
 }
 
 /// OPS-03: unsafe or impossible configurations: one clear line each.

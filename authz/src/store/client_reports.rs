@@ -3,6 +3,8 @@
 use shared::db::{Conn, Row, params};
 use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, UserId};
 
+use super::everything::alive;
+
 /// How a client stands, on one line.
 pub(crate) struct Standing {
     pub id: ClientId,
@@ -41,11 +43,14 @@ pub(crate) struct SecretAge {
 }
 
 // `last_used_at` of a client is when somebody last approved it; its grants know of later uses.
-const STANDING: &str = "SELECT id, name, source, trust, auth_method, grant_types, disabled_at, created_at,
+const STANDING: &str = concat!(
+    "SELECT id, name, source, trust, auth_method, grant_types, disabled_at, created_at,
      (SELECT max(at) FROM (SELECT client.last_used_at AS at
          UNION ALL SELECT last_used_at FROM access_grant WHERE client_id = client.id)),
-     (SELECT count(DISTINCT user_id) FROM access_grant WHERE client_id = client.id AND revoked_at IS NULL AND expires_at > ?1)
-     FROM client";
+     (SELECT count(DISTINCT user_id) FROM access_grant g WHERE client_id = client.id AND expires_at > ?1 AND ",
+    alive!(),
+    ") FROM client"
+);
 
 fn standing(row: &Row<'_>) -> Result<Standing, Fault> {
     let disabled_at: Option<Timestamp> = row.get(6)?;
@@ -94,12 +99,13 @@ pub(crate) fn access(
         Whose { user: None, client: Some(_) } => "?1 IS NULL AND g.client_id = ?2",
         Whose { user: Some(_), client: Some(_) } => "g.user_id = ?1 AND g.client_id = ?2",
     };
+    let alive = alive!();
     conn.query(
         &format!(
             "SELECT g.id, g.user_id, u.name, g.client_id, c.name, g.resource, g.scope, g.created_at, g.last_used_at,
                     g.expires_at, g.address
              FROM access_grant g JOIN user u ON u.id = g.user_id JOIN client c ON c.id = g.client_id
-             WHERE {condition} AND g.revoked_at IS NULL AND g.expires_at > ?3
+             WHERE {condition} AND g.expires_at > ?3 AND {alive}
              ORDER BY g.created_at DESC, g.id LIMIT ?4"
         ),
         params![whose.user, whose.client, now, most],

@@ -3,6 +3,8 @@
 use shared::db::{Conn, params};
 use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Timestamp, Tx, UserId};
 
+use super::everything::ended_until_sql;
+
 /// What a user allowed a client at one resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Consent {
@@ -21,7 +23,11 @@ pub(crate) fn find(
     resource: &ResourceUri,
 ) -> Result<Option<Consent>, Fault> {
     conn.query_row(
-        "SELECT scope, client_state, granted_at FROM consent WHERE user_id = ?1 AND client_id = ?2 AND resource = ?3",
+        concat!(
+            "SELECT scope, client_state, granted_at FROM consent
+             WHERE user_id = ?1 AND client_id = ?2 AND resource = ?3 AND granted_at > ",
+            ended_until_sql!()
+        ),
         params![user, client, resource],
         |row| Ok(Consent { scope: row.get(0)?, client_state: row.get(1)?, granted_at: row.get(2)? }),
     )

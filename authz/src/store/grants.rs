@@ -3,6 +3,8 @@
 use shared::db::{Conn, Row, params};
 use shared::{ClientId, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx, UserId};
 
+use super::everything::alive;
+
 /// A grant.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
@@ -31,8 +33,6 @@ pub(crate) enum Reason {
     RevokedByClient,
     RevokedByUser,
     RevokedByAdministrator,
-    /// Everything ended.
-    Lockdown,
     ClientDisabled,
     /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
     ClientChanged,
@@ -51,7 +51,6 @@ impl Reason {
             Self::RevokedByClient => "revoked_by_client",
             Self::RevokedByUser => "revoked_by_user",
             Self::RevokedByAdministrator => "revoked_by_administrator",
-            Self::Lockdown => "lockdown",
             Self::ClientDisabled => "client_disabled",
             Self::ClientChanged => "client_changed",
             Self::ClockSetBack => "clock_set_back",
@@ -60,7 +59,6 @@ impl Reason {
 }
 
 fn grant(row: &Row<'_>) -> Result<Grant, Fault> {
-    let revoked_at: Option<Timestamp> = row.get(9)?;
     Ok(Grant {
         id: row.get(0)?,
         user_id: row.get(1)?,
@@ -71,7 +69,7 @@ fn grant(row: &Row<'_>) -> Result<Grant, Fault> {
         auth_time: row.get(6)?,
         expires_at: row.get(7)?,
         seen_generation: row.get(8)?,
-        revoked: revoked_at.is_some(),
+        revoked: !row.get::<bool>(9)?,
     })
 }
 
@@ -88,8 +86,11 @@ pub(crate) fn insert(tx: &Tx<'_>, g: &Grant) -> Result<(), Fault> {
 /// The grant with this id.
 pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault> {
     conn.query_row(
-        "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, revoked_at
-         FROM access_grant WHERE id = ?1",
+        concat!(
+            "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, ",
+            alive!(),
+            " FROM access_grant g WHERE id = ?1"
+        ),
         params![id],
         grant,
     )
@@ -114,7 +115,10 @@ pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, 
         params![id],
     )?;
     let changed = tx.execute(
-        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE id = ?1 AND revoked_at IS NULL",
+        concat!(
+            "UPDATE access_grant AS g SET revoked_at = ?2, revoked_because = ?3 WHERE id = ?1 AND ",
+            alive!()
+        ),
         params![id, tx.now(), reason.as_str()],
     )?;
     Ok(changed == 1)
@@ -125,7 +129,11 @@ pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, 
 pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<Vec<GrantId>, Fault> {
     tx.execute("DELETE FROM consent WHERE user_id = ?1", params![user])?;
     tx.query(
-        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE user_id = ?1 AND revoked_at IS NULL RETURNING id",
+        concat!(
+            "UPDATE access_grant AS g SET revoked_at = ?2, revoked_because = ?3 WHERE user_id = ?1 AND ",
+            alive!(),
+            " RETURNING id"
+        ),
         params![user, tx.now(), reason.as_str()],
         |row| row.get(0),
     )
@@ -134,7 +142,10 @@ pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Resul
 /// How many grants of a client have not ended.
 pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize, Fault> {
     let count = tx.query_row(
-        "SELECT count(*) FROM access_grant WHERE client_id = ?1 AND revoked_at IS NULL AND expires_at > ?2",
+        concat!(
+            "SELECT count(*) FROM access_grant g WHERE client_id = ?1 AND expires_at > ?2 AND ",
+            alive!()
+        ),
         params![client, tx.now()],
         |row| row.get::<u32>(0),
     )?;
@@ -149,7 +160,11 @@ pub(crate) fn revoke_all_through(
     reason: Reason,
 ) -> Result<Vec<GrantId>, Fault> {
     let mut ended = tx.query(
-        "UPDATE access_grant SET revoked_at = ?2, revoked_because = ?3 WHERE client_id = ?1 AND revoked_at IS NULL RETURNING id",
+        concat!(
+            "UPDATE access_grant AS g SET revoked_at = ?2, revoked_because = ?3 WHERE client_id = ?1 AND ",
+            alive!(),
+            " RETURNING id"
+        ),
         params![client, tx.now(), reason.as_str()],
         |row| row.get(0),
     )?;
@@ -256,15 +271,18 @@ pub(crate) fn issued_between(
     now: Timestamp,
 ) -> Result<Issued, Fault> {
     let found = conn.query_row(
-        "WITH issue (grant_id, at) AS (
+        concat!(
+            "WITH issue (grant_id, at) AS (
              SELECT grant_id, created_at FROM refresh_token WHERE created_at BETWEEN ?1 AND ?2
              UNION ALL SELECT grant_id, spent_at FROM authorization_code WHERE spent_at BETWEEN ?1 AND ?2),
          holder (grant_id, user_id, client_id, at) AS (
              SELECT g.id, g.user_id, g.client_id, i.at FROM issue i JOIN access_grant g ON g.id = i.grant_id
-             WHERE g.revoked_at IS NULL AND g.expires_at > ?3
-             UNION ALL SELECT id, NULL, client_id, min(?2, ?3) FROM client_grant
+             WHERE g.expires_at > ?3 AND ",
+            alive!(),
+            " UNION ALL SELECT id, NULL, client_id, min(?2, ?3) FROM client_grant
              WHERE revoked_at IS NULL AND created_at <= ?2)
-         SELECT count(DISTINCT grant_id), count(DISTINCT user_id), count(DISTINCT client_id), max(at) FROM holder",
+         SELECT count(DISTINCT grant_id), count(DISTINCT user_id), count(DISTINCT client_id), max(at) FROM holder"
+        ),
         params![since, until, now],
         |row| Ok(Issued { grants: row.get(0)?, users: row.get(1)?, clients: row.get(2)?, last: row.get(3)? }),
     )?;
