@@ -90,10 +90,20 @@ pub(crate) fn decider(
     browser: &Browser,
     transaction: &Transaction,
 ) -> Result<Option<SignedIn>, Fault> {
+    authz.db.read(|conn| decider_with(authz, conn, browser, transaction))
+}
+
+/// The same, as the job sees it that writes the decision.
+fn decider_with(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    browser: &Browser,
+    transaction: &Transaction,
+) -> Result<Option<SignedIn>, Fault> {
     if let Some(made) = &transaction.signed_in {
-        return session::asserted(authz, browser, made);
+        return session::asserted(authz, conn, browser, made);
     }
-    let signed_in = session::signed_in(authz, browser)?;
+    let signed_in = session::signed_in_with(authz, conn, browser)?;
     Ok(signed_in.filter(|signed_in| counts_from_before(authz, transaction, signed_in)))
 }
 
@@ -481,6 +491,8 @@ async fn answer(
         Outcome::ClientGone(refused) => {
             Ok(Return::to_whom_it_was_promised(&question.transaction).refused(authz, Via::Form, refused))
         }
+        // Sign in again, in the same transaction.
+        Outcome::SignedOut => Ok(login::passkey::page(authz, Some(&question.transaction))?),
         Outcome::DecidedBefore => Err(decided(request)),
     })
 }

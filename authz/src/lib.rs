@@ -33,6 +33,8 @@ pub mod signing_keys;
 mod status;
 mod store;
 mod sweeping;
+#[cfg(test)]
+mod testing;
 pub mod timekeeping;
 mod token;
 mod visible;

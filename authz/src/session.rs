@@ -5,6 +5,7 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::{Digest, Fault, Issuer, Request, Secret, Timestamp, Tx, UserId};
 
 use crate::Authz;
@@ -127,37 +128,45 @@ pub(crate) struct SignedIn {
 
 /// The person behind a browser, if its session is alive and the user enabled (SESSION-03).
 pub(crate) fn signed_in(authz: &Authz, browser: &Browser) -> Result<Option<SignedIn>, Fault> {
+    authz.db.read(|conn| signed_in_with(authz, conn, browser))
+}
+
+/// The same, as a job sees it that writes what the person has decided.
+pub(crate) fn signed_in_with(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    browser: &Browser,
+) -> Result<Option<SignedIn>, Fault> {
     match &browser.session {
-        Some(session) => behind(authz, session),
+        Some(session) => behind(authz, conn, session),
         None => Ok(None),
     }
 }
 
 /// Whoever signed in with this session, if it is alive and they are enabled, whatever became of its cookie.
-pub(crate) fn behind(authz: &Authz, session: &Digest) -> Result<Option<SignedIn>, Fault> {
+fn behind(authz: &Authz, conn: &Conn<'_>, session: &Digest) -> Result<Option<SignedIn>, Fault> {
     let now = authz.clock.now();
-    authz.db.read(|conn| {
-        let Some(session) = sessions::find(conn, session)?.filter(|session| is_alive(session, now)) else {
-            return Ok(None);
-        };
-        let user = users::find(conn, &session.user_id)?.filter(|user| !user.disabled);
-        Ok(user.map(|user| SignedIn { session, user }))
-    })
+    let Some(session) = sessions::find(conn, session)?.filter(|session| is_alive(session, now)) else {
+        return Ok(None);
+    };
+    let user = users::find(conn, &session.user_id)?.filter(|user| !user.disabled);
+    Ok(user.map(|user| SignedIn { session, user }))
 }
 
 /// Whoever made the assertion of a request, while they may decide it. On loopback that does not depend on the session
 /// cookie, which the answer to another tab takes from the browser (AUTHZ-15); elsewhere it ends with the session.
 pub(crate) fn asserted(
     authz: &Authz,
+    conn: &Conn<'_>,
     browser: &Browser,
     made: &Assertion,
 ) -> Result<Option<SignedIn>, Fault> {
     if !authz.issuer.is_loopback()
-        && signed_in(authz, browser)?.is_none_or(|signed_in| signed_in.user.id != made.user_id)
+        && signed_in_with(authz, conn, browser)?.is_none_or(|signed_in| signed_in.user.id != made.user_id)
     {
         return Ok(None);
     }
-    Ok(behind(authz, &made.session)?.filter(|signed_in| signed_in.user.id == made.user_id))
+    Ok(behind(authz, conn, &made.session)?.filter(|signed_in| signed_in.user.id == made.user_id))
 }
 
 /// Keeps a session that is in use from running out.

@@ -33,6 +33,8 @@ pub(super) enum Outcome {
     Refused(Refused),
     /// High-risk scopes, and no passkey was used for exactly this: nothing was decided (CONSENT-08).
     Unconfirmed(&'static str),
+    /// The session that decided has ended since the answer was sent: nothing was decided (SESSION-05, SESSION-06).
+    SignedOut,
     /// The client may be answered no more, not there or not at all, and is told no more than that.
     ClientGone(Refused),
     DecidedBefore,
@@ -63,6 +65,10 @@ pub(super) fn settle(
     question: &Question,
     pressed: &Pressed,
 ) -> Result<Outcome, Fault> {
+    let Some(question) = &of_somebody_present(authz, tx, question, true)? else {
+        audit::append(tx, question.about(Event::denied(Name::AuthzDenied, "session_over")))?;
+        return Ok(Outcome::SignedOut);
+    };
     if let Some(confirmed) = &pressed.confirmed
         && !confirmed.settle(tx, question)?
     {
@@ -125,6 +131,7 @@ pub(super) fn settle_from_memory(
     question: &Question,
     stored: bool,
 ) -> Result<Option<Secret>, Fault> {
+    let Some(question) = &of_somebody_present(authz, tx, question, stored)? else { return Ok(None) };
     let Ok(now) = standing(authz, tx, question)? else { return Ok(None) };
     if now.offer.scope.is_empty() || remembered::recall(tx, &now, tx.now())? != Recall::Covers {
         return Ok(None);
@@ -150,6 +157,30 @@ enum Why {
     /// The client is told; the word is for the record.
     Told(&'static str, Refused),
     ClientGone,
+}
+
+/// The question, if whoever decides it may still do so: their session may have ended while they read it, or while their
+/// answer waited to be written. `stored` says whether the request is in the database.
+fn of_somebody_present(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+    stored: bool,
+) -> Result<Option<Question>, Fault> {
+    let mut present = question.clone();
+    if stored {
+        match transactions::find(tx, &question.transaction.id)? {
+            // Another tab's answer may have moved what it knows of its sign-in (`session::leave`).
+            Some(transaction) => present.sign_in.transaction = transaction,
+            // It was cancelled meanwhile, which `decide` finds out.
+            None => return Ok(Some(present)),
+        }
+    }
+    let decider = super::decider_with(authz, tx, &present.browser, &present.transaction)?;
+    Ok(decider.filter(|decider| decider.user.id == question.decider.user.id).map(|decider| {
+        present.sign_in.decider = decider;
+        present
+    }))
 }
 
 /// The question as it stands at this moment: who and what it is about may have changed while it was read
@@ -276,3 +307,6 @@ fn leave_sign_in(authz: &Authz, tx: &Tx<'_>, question: &SignIn) -> Result<(), Fa
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,8 @@ async fn decide(
     let params = params.ok_or_else(|| forbidden("malformed"))?;
     let browser = Browser::from_headers(&authz.cookies, headers);
     let open = page::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
-    let signed_in = page::signed_in(authz, &browser, &open.typed)?.ok_or_else(|| forbidden("session"))?;
+    let signed_in = authz.db.read(|conn| page::signed_in(authz, conn, &browser, &open.typed))?;
+    let signed_in = signed_in.ok_or_else(|| forbidden("session"))?;
     let key = session::csrf_key(open.typed.signed_in.as_ref(), &signed_in);
     if !session::csrf_matches(authz, key, &open.typed.id, params.get("csrf")) {
         return Err(forbidden("csrf"));
@@ -103,6 +104,7 @@ async fn decide(
         ticked: params.all("scope").collect(),
         open,
         signed_in,
+        browser,
         request: request.clone(),
     };
     let outcome = {
@@ -121,6 +123,7 @@ async fn decide(
         Outcome::Denied => {
             ("Refused", format!("{client_name} was given nothing. The device says so within seconds."), None)
         }
+        Outcome::SignedOut => return Err(forbidden("session")),
         Outcome::DecidedBefore => return Err(Stop::decided(authz, request)),
     };
     let notice =
@@ -133,6 +136,7 @@ struct Decision {
     ticked: Scope,
     open: Open,
     signed_in: SignedIn,
+    browser: Browser,
     request: Request,
 }
 
@@ -140,12 +144,17 @@ struct Decision {
 enum Outcome {
     Approved,
     Denied,
+    /// The session that decided has ended since the answer was sent: nothing was decided (SESSION-05, SESSION-06).
+    SignedOut,
     DecidedBefore,
 }
 
 /// Writes the decision down: in one step the device is decided and the grant exists.
 fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fault> {
     let (device, signed_in) = (&decision.open.device, &decision.signed_in);
+    if page::signed_in(authz, tx, &decision.browser, &decision.open.typed)?.is_none() {
+        return Ok(Outcome::SignedOut);
+    }
     if !devices::decide(tx, &device.code)? {
         return Ok(Outcome::DecidedBefore);
     }
@@ -195,3 +204,6 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
     )?;
     Ok(Outcome::Approved)
 }
+
+#[cfg(test)]
+mod tests;

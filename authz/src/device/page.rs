@@ -7,6 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{Event, Name};
+use shared::db::Conn;
 use shared::rate::TooMany;
 use shared::{Fault, Request, Secret};
 
@@ -36,7 +37,7 @@ pub(crate) async fn get(
     };
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let shown = open(&authz, &request, &browser, handle).and_then(|open| {
-        match signed_in(&authz, &browser, &open.typed)? {
+        match authz.db.read(|conn| signed_in(&authz, conn, &browser, &open.typed))? {
             Some(signed_in) if proves(&open.typed, params.get("proof")) => {
                 Ok(decision::page(&authz, &open, &signed_in))
             }
@@ -156,8 +157,13 @@ pub(super) fn open(authz: &Authz, request: &Request, browser: &Browser, handle: 
 
 /// Who decides: whoever used a passkey for just this. An earlier session does not count, under any issuer: no code
 /// that a stranger sent may be one click away from an answer.
-pub(super) fn signed_in(authz: &Authz, browser: &Browser, typed: &Typed) -> Result<Option<SignedIn>, Fault> {
-    let signed_in = session::signed_in(authz, browser)?;
+pub(super) fn signed_in(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    browser: &Browser,
+    typed: &Typed,
+) -> Result<Option<SignedIn>, Fault> {
+    let signed_in = session::signed_in_with(authz, conn, browser)?;
     Ok(signed_in.filter(|who| {
         let made = typed.signed_in.as_ref();
         made.is_some_and(|made| made.session == who.session.digest && made.user_id == who.user.id)

@@ -1,0 +1,141 @@
+use shared::{Digest, Request, Tx};
+
+use super::*;
+use crate::session::{Browser, SignedIn};
+use crate::store::client_reports::{self, Whose};
+use crate::store::transactions::Transaction;
+use crate::testing::{House, resource, scope};
+
+/// A request that waits in this browser for whoever is signed in there.
+fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, stored: bool) -> Question {
+    let transaction = Transaction {
+        id: format!("t_{}", shared::id::random_128()),
+        browser: browser.id().ok().unwrap(),
+        client_id: client.id.clone(),
+        redirect_uri: client.redirect_uris[0].clone(),
+        state: None,
+        code_challenge: "c".repeat(43),
+        scope: scope(),
+        resource: resource(),
+        prompt_login: false,
+        prompt_consent: false,
+        max_age: None,
+        signed_in: None,
+        user_id: None,
+        expires_at: house.clock.now() + Duration::from_mins(10),
+        decided: false,
+    };
+    let request = Request::from(None);
+    if stored {
+        let (transaction, request) = (transaction.clone(), request.clone());
+        house.write(move |_, tx| crate::authorize::store(tx, &transaction, &request));
+    }
+    let asked = crate::consent::question(&house.authz, &request, browser, transaction, decider.clone());
+    asked.unwrap().unwrap()
+}
+
+fn settled(house: &House, question: &Question) -> Outcome {
+    let question = question.clone();
+    let pressed = Pressed { approve: true, ticked: scope(), confirmed: None };
+    house.write(move |authz, tx| settle(authz, tx, &question, &pressed))
+}
+
+fn recalled(house: &House, question: &Question, stored: bool) -> Option<Secret> {
+    let question = question.clone();
+    house.write(move |authz, tx| settle_from_memory(authz, tx, &question, stored))
+}
+
+fn grants(house: &House) -> usize {
+    let now = house.clock.now();
+    house.db.read(|conn| client_reports::access(conn, Whose::default(), now, 100)).unwrap().len()
+}
+
+fn is_decided(house: &House, question: &Question) -> bool {
+    let found = house.db.read(|conn| transactions::find(conn, &question.transaction.id)).unwrap();
+    found.unwrap().decided
+}
+
+fn end_session(house: &House, signed_in: &SignedIn) {
+    let digest = signed_in.session.digest;
+    house.write(move |_, tx: &Tx<'_>| sessions::delete(tx, &digest));
+}
+
+/// SESSION-05, SESSION-06, CONSENT-03: an answer that waited to be written while its session was ended decides nothing,
+/// and the request can still be answered by whoever signs in again.
+#[test]
+fn an_answer_does_not_outlive_its_session() {
+    let house = House::new();
+    let (client, ada) = (house.client("c_app"), house.person("ada"));
+    let (browser, signed_in) = house.sign_in(&ada);
+    let question = asked(&house, &client, &browser, &signed_in, true);
+    end_session(&house, &signed_in);
+    assert!(matches!(settled(&house, &question), Outcome::SignedOut));
+    assert_eq!((grants(&house), is_decided(&house, &question)), (0, false));
+    let records = house.db.read(|conn| audit::tail(conn, 100, 0)).unwrap();
+    assert!(
+        records.iter().any(|r| r["event"] == "authz.denied" && r["reason"] == "session_over"),
+        "{records:?}"
+    );
+
+    let (browser, signed_in) = house.sign_in(&ada);
+    let again = Question {
+        sign_in: SignIn { browser, decider: signed_in, ..question.sign_in.clone() },
+        ..question.clone()
+    };
+    assert!(matches!(settled(&house, &again), Outcome::Approved(_)));
+    assert_eq!((grants(&house), is_decided(&house, &question)), (1, true));
+}
+
+/// SESSION-05, CONSENT-04: nor does what is remembered answer for somebody who has been signed out.
+#[test]
+fn nothing_is_recalled_for_a_session_that_ended() {
+    let house = House::new();
+    let (client, ada) = (house.client("c_app"), house.person("ada"));
+    let (browser, signed_in) = house.sign_in(&ada);
+    let first = asked(&house, &client, &browser, &signed_in, true);
+    assert!(matches!(settled(&house, &first), Outcome::Approved(_)));
+    let [recalled_before, stored, silent] =
+        [true, true, false].map(|stored| asked(&house, &client, &browser, &signed_in, stored));
+    assert!(recalled(&house, &recalled_before, true).is_some(), "it is remembered");
+    end_session(&house, &signed_in);
+    assert!(recalled(&house, &stored, true).is_none() && recalled(&house, &silent, false).is_none());
+    assert_eq!(grants(&house), 2);
+    let found = house.db.read(|conn| transactions::find(conn, &silent.transaction.id)).unwrap();
+    assert!(found.is_none(), "nothing of it was stored");
+}
+
+/// REFRESH-08, CONSENT-07: after a lockdown everybody is asked again, also in the same browser and at once.
+#[test]
+fn a_lockdown_forgets_what_was_allowed() {
+    let house = House::new();
+    let (client, ada) = (house.client("c_app"), house.person("ada"));
+    let (browser, signed_in) = house.sign_in(&ada);
+    let first = asked(&house, &client, &browser, &signed_in, true);
+    assert!(matches!(settled(&house, &first), Outcome::Approved(_)));
+    let waiting = asked(&house, &client, &browser, &signed_in, true);
+    house.write(|authz, tx| crate::access::lock_down(authz, tx, 0));
+    assert!(recalled(&house, &waiting, true).is_none());
+    assert!(!matches!(settled(&house, &waiting), Outcome::Approved(_)));
+    house.clock.advance(Duration::from_secs(1));
+    let (browser, signed_in) = house.sign_in(&ada);
+    let after = asked(&house, &client, &browser, &signed_in, true);
+    assert!(recalled(&house, &after, true).is_none(), "it is not remembered");
+    assert_eq!(grants(&house), 0);
+    assert!(matches!(settled(&house, &after), Outcome::Approved(_)));
+    let next = asked(&house, &client, &browser, &signed_in, true);
+    assert!(recalled(&house, &next, true).is_some(), "what is allowed after it is");
+    assert_eq!(grants(&house), 2);
+}
+
+/// SESSION-09: what was cancelled meanwhile is over, whoever is signed in.
+#[test]
+fn a_request_that_is_gone_is_not_decided() {
+    let house = House::new();
+    let (client, ada) = (house.client("c_app"), house.person("ada"));
+    let (browser, signed_in) = house.sign_in(&ada);
+    let question = asked(&house, &client, &browser, &signed_in, true);
+    let here: Digest = browser.id().ok().unwrap();
+    house.write(move |_, tx| transactions::cancel(tx, &here, transactions::Whose::Everybodys, None));
+    assert!(matches!(settled(&house, &question), Outcome::DecidedBefore));
+    assert_eq!(grants(&house), 0);
+}
