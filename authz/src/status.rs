@@ -1,6 +1,8 @@
 //! The live state behind every access token, in memory (RS-08, design: tokens and instant revocation).
 
 mod dead;
+#[cfg(test)]
+mod histories;
 pub(crate) mod machines;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
