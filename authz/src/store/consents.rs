@@ -52,8 +52,12 @@ pub(crate) fn put(
 /// Everything that is remembered of a user, by client.
 pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<(ClientId, ResourceUri, Consent)>, Fault> {
     conn.query(
-        "SELECT scope, client_state, granted_at, client_id, resource FROM consent WHERE user_id = ?1
-         ORDER BY client_id, resource",
+        concat!(
+            "SELECT scope, client_state, granted_at, client_id, resource FROM consent
+             WHERE user_id = ?1 AND granted_at > ",
+            ended_until_sql!(),
+            " ORDER BY client_id, resource"
+        ),
         params![user],
         |row| {
             let consent = Consent { scope: row.get(0)?, client_state: row.get(1)?, granted_at: row.get(2)? };
@@ -70,7 +74,10 @@ pub(crate) fn forget(
     resource: Option<&ResourceUri>,
 ) -> Result<usize, Fault> {
     tx.execute(
-        "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 AND (?3 IS NULL OR resource = ?3)",
+        concat!(
+            "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 AND (?3 IS NULL OR resource = ?3) AND granted_at > ",
+            ended_until_sql!()
+        ),
         params![user, client, resource],
     )
 }

@@ -58,6 +58,17 @@ impl Reason {
     }
 }
 
+/// What [`grant`] reads; the row is `g`.
+macro_rules! columns {
+    () => {
+        concat!(
+            "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, ",
+            alive!(),
+            " FROM access_grant g"
+        )
+    };
+}
+
 fn grant(row: &Row<'_>) -> Result<Grant, Fault> {
     Ok(Grant {
         id: row.get(0)?,
@@ -85,22 +96,18 @@ pub(crate) fn insert(tx: &Tx<'_>, g: &Grant) -> Result<(), Fault> {
 
 /// The grant with this id.
 pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault> {
-    conn.query_row(
-        concat!(
-            "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, ",
-            alive!(),
-            " FROM access_grant g WHERE id = ?1"
-        ),
-        params![id],
-        grant,
-    )
+    conn.query_row(concat!(columns!(), " WHERE id = ?1"), params![id], grant)
 }
 
 /// What a user lets a client do and has not ended, expired or not.
 pub(crate) fn between(conn: &Conn<'_>, user: &UserId, client: &ClientId) -> Result<Vec<Grant>, Fault> {
     conn.query(
-        "SELECT id, user_id, client_id, resource, scope, amr, auth_time, expires_at, seen_generation, revoked_at
-         FROM access_grant WHERE user_id = ?1 AND client_id = ?2 AND revoked_at IS NULL ORDER BY created_at, id",
+        concat!(
+            columns!(),
+            " WHERE user_id = ?1 AND client_id = ?2 AND ",
+            alive!(),
+            " ORDER BY created_at, id"
+        ),
         params![user, client],
         grant,
     )
