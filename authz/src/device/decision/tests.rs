@@ -9,7 +9,7 @@ use crate::store::sessions;
 use crate::store::transactions::Assertion;
 use crate::testing::{House, resource, scope};
 
-/// SESSION-05, SESSION-06, DEV-02: a decision about a device that waited to be written while its session was ended
+/// SESSION-05, SESSION-06, DEV-01: a decision about a device that waited to be written while its session was ended
 /// decides nothing; the device goes on waiting.
 #[test]
 fn a_decision_does_not_outlive_its_session() {
