@@ -45,6 +45,10 @@ impl Catalogue for OneEndpoint {
         vec![ScopeDescription { name, title, risk: Risk::Low }]
     }
 
+    fn default_scope(&self) -> Scope {
+        scope()
+    }
+
     fn usable(&self, _: &ResourceUri, _: &Scope) -> Vec<ToolDescription> {
         Vec::new()
     }

@@ -46,7 +46,7 @@ pub enum Request {
 pub(super) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) -> Result<Answer, Fault> {
     match request {
         Request::Measure => {
-            let measured = reading(authz, db, |authz, conn| access::measure(authz, conn)).await?;
+            let measured = reading(authz, db, access::measure).await?;
             Ok(Answer::Ok(json!({ "blast_radius": measured })))
         }
         Request::Lockdown => {

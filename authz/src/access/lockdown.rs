@@ -75,7 +75,7 @@ impl Locked {
     /// The database's fault.
     pub fn held(self, conn: &Conn<'_>) -> Result<Held, Fault> {
         let counted = everything::count_grants(conn, self.before, self.at)?;
-        Ok(Held { grants: counted.grants, users: counted.users, clients: counted.clients })
+        Ok(Held { grants: counted.count, users: counted.users, clients: counted.clients })
     }
 }
 

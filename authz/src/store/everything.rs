@@ -63,7 +63,7 @@ pub(crate) fn count(conn: &Conn<'_>, now: Timestamp) -> Result<Counts, Fault> {
 /// The grants of a span of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grants {
-    pub grants: u32,
+    pub count: u32,
     pub users: u32,
     pub clients: u32,
 }
@@ -79,7 +79,7 @@ pub(crate) fn count_grants(
         "SELECT count(*), count(DISTINCT user_id), count(DISTINCT client_id) FROM access_grant
          WHERE revoked_at IS NULL AND created_at > coalesce(?1, -1) AND created_at <= ?2 AND expires_at > ?2",
         params![after, until],
-        |row| Ok(Grants { grants: row.get(0)?, users: row.get(1)?, clients: row.get(2)? }),
+        |row| Ok(Grants { count: row.get(0)?, users: row.get(1)?, clients: row.get(2)? }),
     )?;
     counted.ok_or_else(nothing)
 }
