@@ -162,7 +162,7 @@ impl Front {
             let words = "the request names no host, or two";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         };
-        match self.known(&host) {
+        match self.known(host) {
             Known::Issuer => None,
             Known::LoopbackLiteral if is_api(target.path()) => None,
             Known::LoopbackLiteral => {
@@ -181,8 +181,11 @@ impl Front {
     /// HTTP-03: the issuer's authority, or a loopback literal with its port in the loopback profile.
     fn known(&self, host: &str) -> Known {
         let issuer = &self.issuer;
-        let host = host.to_ascii_lowercase();
         let ours = issuer.as_str().split_once("://").map_or("", |(_, authority)| authority);
+        if host == ours {
+            return Known::Issuer;
+        }
+        let host = host.to_ascii_lowercase();
         let default_port = if issuer.is_loopback() { ":80" } else { ":443" };
         let spelled_out = !ours.contains(':') && host.strip_suffix(default_port) == Some(ours);
         if host == ours || spelled_out {
@@ -216,7 +219,7 @@ enum Known {
 
 /// The host that a request names: `:authority` in HTTP/2, one `Host` header in HTTP/1.1. Where both stand they must
 /// agree, or two readers would see two hosts.
-fn authority(request: &Request) -> Option<String> {
+fn authority(request: &Request) -> Option<&str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
     if hosts.next().is_some() {
@@ -224,8 +227,8 @@ fn authority(request: &Request) -> Option<String> {
     }
     match (request.uri().authority().map(http::uri::Authority::as_str), host) {
         (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => None,
-        (Some(authority), _) => Some(authority.to_owned()),
-        (None, host) => host.map(str::to_owned),
+        (Some(authority), _) => Some(authority),
+        (None, host) => host,
     }
 }
 
@@ -238,10 +241,20 @@ fn is_too_large(request: &Request) -> bool {
 
 /// HTTP-03: no spelling that two readers could take for two different paths.
 fn is_plain_path(path: &str) -> bool {
+    let is_odd = path.contains([';', '\\'])
+        || path.contains("//")
+        || path.split('/').any(|segment| matches!(segment, "." | ".."))
+        || hides_a_separator(path);
+    !is_odd
+}
+
+/// Whether it holds a slash, a backslash, a dot or a NUL in an encoded form.
+fn hides_a_separator(path: &str) -> bool {
+    if !path.contains('%') {
+        return false;
+    }
     let lower = path.to_ascii_lowercase();
-    let odd = [";", "//", "\\", "%2f", "%5c", "%00", "%2e"];
-    !odd.iter().any(|part| lower.contains(part))
-        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+    ["%2f", "%5c", "%00", "%2e"].iter().any(|part| lower.contains(part))
 }
 
 /// Paths that programs ask, in contrast to people's browsers.

@@ -4,21 +4,21 @@
 //! generation and for clients that sign assertions: who asks is known from memory, a token's signature is checked
 //! once, and what was answered is counted and recorded as counts.
 
+mod answer;
 mod record;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keys::Remembered;
-use serde::Serialize;
 use serde_json::json;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
-use shared::token_status::{Ceiling, Standing};
-use shared::{AccessToken, ClientId, Digest, Fault, Request, Scope, Secret, TokenStatus, Tx};
+use shared::token_status::Standing;
+use shared::{ClientId, Digest, Fault, Request, Secret, TokenStatus, Tx};
 
 use crate::client_auth::{self, Authorization, Unauthenticated};
 use crate::error::{Code, OAuthError, no_store};
@@ -28,10 +28,13 @@ use crate::status::machines::ResourceServer;
 use crate::store::clients::{AuthMethod, Client};
 use crate::store::resource_servers;
 use crate::{Authz, rate};
+pub(crate) use answer::Answers;
 pub(crate) use record::Records;
 
 /// The whole answer about everything that is not good (INTRO-03).
 const INACTIVE: &str = r#"{"active":false}"#;
+/// About how many headers an answer has.
+const HEADERS: usize = 12;
 
 /// Why nothing is said about a token.
 #[derive(Debug)]
@@ -88,12 +91,19 @@ pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    mut asked: axum::extract::Request,
 ) -> Response {
+    // Taken, not copied: nobody else needs them.
+    let headers = std::mem::take(asked.headers_mut());
+    let body = match Bytes::from_request(asked, &()).await {
+        Ok(body) => body,
+        Err(refused) => return refused.into_response(),
+    };
     match introspect(&authz, &request, query.as_deref(), &headers, &body).await {
         Ok(json) => {
-            let mut response = json.into_response();
+            let mut response = Response::new(Body::from(json));
+            // Room for what every answer gets, so that the map need not grow on the way.
+            response.headers_mut().reserve(HEADERS);
             let content_type = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
             no_store(&mut response);
@@ -225,23 +235,26 @@ impl Question<'_> {
                 Err(_) => return Ok(None),
             },
         };
-        if self.entitled(&token).is_none() {
+        let Some(answer) = self.about(&token)? else {
             if !fresh {
                 memory.forget(&digest);
             }
             return Ok(None);
-        }
+        };
         if fresh {
             memory.keep(digest, &token);
         }
+        if token.is_seen() {
+            return Ok(Some(answer));
+        }
         self.see(&token).await?;
         // It may have died meanwhile (RS-08).
-        self.entitled(&token).map(|entitled| json(&token.verified().token, &entitled)).transpose()
+        self.about(&token)
     }
 
-    /// What the token's user may be granted now; `None` if the token is not good, nothing of its scope is left,
-    /// or it is not for this caller to know about (INTRO-04, INTRO-06).
-    fn entitled(&self, remembered: &Remembered) -> Option<Arc<Scope>> {
+    /// What is said of the token now; `None` if it is not good, nothing of its scope is left, or it is not for this
+    /// caller to know about (INTRO-04, INTRO-06).
+    fn about(&self, remembered: &Remembered<Answers>) -> Result<Option<Bytes>, Fault> {
         let verified = remembered.verified();
         let token = &verified.token;
         let now = self.authz.clock.now();
@@ -251,30 +264,18 @@ impl Question<'_> {
             // The leeway is for clocks that differ, and this is the one that the token's end was read from.
             && now < token.expires();
         if !acceptable {
-            return None;
+            return Ok(None);
         }
         match self.authz.status.standing(token, &verified.kid) {
             Standing::Live { entitled, ceiling } => {
-                let entitled = self.below(ceiling, entitled);
-                token.scope.intersects(&entitled).then_some(entitled)
+                remembered.note().about(self.authz, token, &entitled, ceiling)
             }
-            Standing::Dead => None,
+            Standing::Dead => Ok(None),
         }
-    }
-
-    /// What of it can be granted to a client of this ceiling (DCR-08).
-    fn below(&self, ceiling: Ceiling, entitled: Arc<Scope>) -> Arc<Scope> {
-        if ceiling == Ceiling::Any {
-            return entitled;
-        }
-        Arc::new(entitled.intersection(&self.authz.grantable_to(ceiling)))
     }
 
     /// REFRESH-06: whoever holds this token has received the refresh token that came with it.
-    async fn see(&self, token: &Arc<Remembered>) -> Result<(), Fault> {
-        if token.is_seen() {
-            return Ok(());
-        }
+    async fn see(&self, token: &Arc<Remembered<Answers>>) -> Result<(), Fault> {
         if !self.authz.status.is_seen(&token.verified().token) {
             let (status, seen) = (Arc::clone(&self.authz.status), Arc::clone(token));
             self.authz.db.write(move |tx| status.mark_seen(tx, &seen.verified().token)).await?;
@@ -282,62 +283,4 @@ impl Question<'_> {
         token.mark_seen();
         Ok(())
     }
-}
-
-/// What is said of a good token (INTRO-02).
-#[derive(Serialize)]
-#[allow(clippy::struct_field_names, reason = "the names are the RFC's")]
-struct Active<'a> {
-    active: bool,
-    /// What of the token's scope counts now (INTRO-06).
-    scope: &'a Scope,
-    client_id: &'a ClientId,
-    token_type: &'static str,
-    exp: i64,
-    iat: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<i64>,
-    sub: &'a str,
-    aud: &'a str,
-    iss: &'a str,
-    jti: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_time: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    acr: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amr: Option<&'a [String]>,
-    grant_id: &'a str,
-    /// So that a scope that is missing can be told from one that cannot be had.
-    entitled_scope: &'a Scope,
-}
-
-fn json(token: &AccessToken, entitled: &Scope) -> Result<Bytes, Fault> {
-    let narrowed;
-    let scope = if token.scope.is_subset(entitled) {
-        &token.scope
-    } else {
-        narrowed = token.scope.intersection(entitled);
-        &narrowed
-    };
-    let active = Active {
-        active: true,
-        scope,
-        client_id: &token.client_id,
-        token_type: "Bearer",
-        exp: token.exp,
-        iat: token.iat,
-        nbf: token.nbf,
-        sub: &token.sub,
-        aud: token.aud.as_str(),
-        iss: &token.iss,
-        jti: token.jti.as_str(),
-        auth_time: token.auth_time,
-        acr: token.acr.as_deref(),
-        amr: token.amr.as_deref(),
-        grant_id: token.grant_id.as_str(),
-        entitled_scope: entitled,
-    };
-    let json = serde_json::to_vec(&active).map_err(|error| Fault::Corrupt(error.to_string()))?;
-    Ok(json.into())
 }

@@ -13,14 +13,15 @@ use crate::{Unverified, Verified, Verifier};
 const MOST: usize = 100_000;
 
 /// A token whose signature was checked, and whether its use is on record (REFRESH-06): that is written once, and
-/// asked of the database once.
+/// asked of the database once. Beside it stands a note of whoever remembers it.
 #[derive(Debug)]
-pub struct Remembered {
+pub struct Remembered<N = ()> {
     verified: Verified,
     seen: AtomicBool,
+    note: N,
 }
 
-impl Remembered {
+impl<N> Remembered<N> {
     /// What was verified.
     pub fn verified(&self) -> &Verified {
         &self.verified
@@ -35,22 +36,27 @@ impl Remembered {
     pub fn mark_seen(&self) {
         self.seen.store(true, Ordering::Relaxed);
     }
+
+    /// What was noted about it.
+    pub fn note(&self) -> &N {
+        &self.note
+    }
 }
 
 /// The tokens that were verified of late. Bounded: the least used make room.
-pub struct Memory {
+pub struct Memory<N = ()> {
     verifier: Verifier,
-    tokens: Cache<Digest, Arc<Remembered>>,
+    tokens: Cache<Digest, Arc<Remembered<N>>>,
 }
 
-impl Memory {
+impl<N: Default> Memory<N> {
     /// An empty memory in front of this verifier.
     pub fn new(verifier: Verifier) -> Self {
         Self { verifier, tokens: Cache::new(MOST) }
     }
 
     /// What is remembered under the SHA-256 of a token.
-    pub fn get(&self, digest: &Digest) -> Option<Arc<Remembered>> {
+    pub fn get(&self, digest: &Digest) -> Option<Arc<Remembered<N>>> {
         self.tokens.get(digest)
     }
 
@@ -58,13 +64,13 @@ impl Memory {
     ///
     /// # Errors
     /// As [`Verifier::verify`].
-    pub fn verify(&self, compact: &str) -> Result<Arc<Remembered>, Unverified> {
+    pub fn verify(&self, compact: &str) -> Result<Arc<Remembered<N>>, Unverified> {
         let verified = self.verifier.verify(compact)?;
-        Ok(Arc::new(Remembered { verified, seen: AtomicBool::new(false) }))
+        Ok(Arc::new(Remembered { verified, seen: AtomicBool::new(false), note: N::default() }))
     }
 
     /// Remembers a token that was good: bad ones would push good ones out (RS-05).
-    pub fn keep(&self, digest: Digest, token: &Arc<Remembered>) {
+    pub fn keep(&self, digest: Digest, token: &Arc<Remembered<N>>) {
         self.tokens.insert(digest, Arc::clone(token));
     }
 
@@ -84,7 +90,7 @@ impl Memory {
     }
 
     /// Whether the key that signed it is still published.
-    pub fn knows_key_of(&self, token: &Remembered) -> bool {
+    pub fn knows_key_of(&self, token: &Remembered<N>) -> bool {
         self.verifier.knows(&token.verified.kid)
     }
 }
@@ -99,7 +105,7 @@ mod tests {
     #[test]
     fn memory_has_a_bound() {
         let keys = Fixture::new().keys(Algorithm::Es256);
-        let memory = Memory::new(keys.verifier());
+        let memory: Memory = Memory::new(keys.verifier());
         assert!(memory.tokens.capacity() <= MOST as u64);
         let signed = keys.sign(&token()).unwrap();
         let digest = Digest::of(signed.text.as_bytes());

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::id::random_128;
+use crate::id::public_random_128;
 
 /// The request that an action belongs to: its id, and the address it came from.
 #[derive(Clone, Debug)]
@@ -16,6 +16,6 @@ pub struct Request {
 impl Request {
     /// A new request from this address.
     pub fn from(address: Option<IpAddr>) -> Self {
-        Self { id: format!("r_{}", random_128()), address }
+        Self { id: format!("r_{}", public_random_128()), address }
     }
 }

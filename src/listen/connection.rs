@@ -90,6 +90,7 @@ async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
     let mut is_stopping = false;
     loop {
         let ended = tokio::select! {
+            biased; // Nothing is gained by a fair draw, and it would be made for every request.
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
             () = stopping.as_mut(), if !is_stopping => None,
         };

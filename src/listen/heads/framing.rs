@@ -1,5 +1,7 @@
 //! One head: whether it is complete, whether it is plain, and how long the body is that follows (RFC 9112 §6.3).
 
+use std::mem::MaybeUninit;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::BadHead;
@@ -57,20 +59,23 @@ impl Scan {
 
     /// Where the head ends. Lines end in CR LF: a bare LF or CR is what some take for a line's end and others do not.
     fn end(&mut self, held: &[u8]) -> Result<Option<usize>, BadHead> {
-        while let Some(byte) = held.get(self.at) {
-            let after_return = self.at > self.line && held[self.at - 1] == b'\r';
-            if (*byte == b'\n') != after_return {
-                return Err(MALFORMED);
-            }
-            self.at += 1;
-            if *byte == b'\n' {
-                if self.at == self.line + 2 {
-                    return Ok(Some(self.at));
+        while let Some(found) = memchr::memchr2(b'\r', b'\n', &held[self.at..]) {
+            let (line, at) = (self.line, self.at + found);
+            match (held[at], held.get(at + 1)) {
+                (b'\r', Some(b'\n')) => {}
+                (b'\r', None) => {
+                    self.at = at;
+                    return Ok(None);
                 }
-                self.line = self.at;
-                self.first.get_or_insert(self.at);
+                _ => return Err(MALFORMED),
             }
+            (self.line, self.at) = (at + 2, at + 2);
+            if at == line {
+                return Ok(Some(self.at));
+            }
+            self.first.get_or_insert(self.at);
         }
+        self.at = held.len();
         Ok(None)
     }
 
@@ -101,9 +106,9 @@ const HEADERS_TOO_LARGE: BadHead = BadHead::new(
 /// How a complete head says that its body ends. It parses with hyper's own parser, so that what is let pass here is not
 /// refused there.
 fn read(lines: &[u8]) -> Result<Body, BadHead> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(lines) {
+    let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(lines, &mut headers) {
         Ok(httparse::Status::Complete(length)) if length == lines.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(HEADERS_TOO_LARGE),
         _ => return Err(MALFORMED),
