@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::account::{another, is_signed_in};
 use crate::clients::refused;
 use crate::harness::{Browser, TestApp, Tokens};
 
@@ -10,19 +11,6 @@ fn passkeys(app: &TestApp, user: &str) -> Vec<String> {
     let answer = app.console(&["user", "passkeys", user]);
     let digits = |passkey: &Value| passkey["sha256"].as_str().unwrap()[..8].to_owned();
     answer["passkeys"].as_array().unwrap().iter().map(digits).collect()
-}
-
-/// Another passkey of a user's, in a browser of its own.
-async fn another(app: &TestApp, user: &str) -> Browser {
-    let link = app.console(&["user", "link", user]);
-    let mut browser = Browser::new();
-    let finished = browser.follow_link(app, link["link"].as_str().unwrap()).await;
-    assert_eq!(finished.status(), 200);
-    browser
-}
-
-async fn is_signed_in(app: &TestApp, browser: &mut Browser) -> bool {
-    browser.get(app, &app.url("/")).await.text().await.unwrap().contains("connect-client")
 }
 
 /// SESSION-05, WEBAUTHN-12, REFRESH-08: a removed passkey signs nobody in, its user's sessions end, and what was granted
