@@ -24,7 +24,7 @@ use crate::error::PageError;
 use crate::form::Params;
 use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, Finish, RequestOptions};
-use crate::login::{Failed, begin, explain, is_plain, recorded, take};
+use crate::login::{Failed, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
@@ -274,15 +274,7 @@ async fn confirm(
     if !matches!(&purpose, Purpose::StepUp { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
     }
-    let response = &body.response;
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
-    }
-    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
-    let stored = stored.filter(|s| s.user_id == user.id && !s.suspended);
-    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verify = || authz.webauthn.finish_passkey_authentication(response, &state);
-    let used = passkey::settle(authz, request, user, stored, verify).await?;
+    let used = passkey::used_by(authz, request, user, &body.response, &state, |_| true).await?;
     let job = {
         let (request, browser, signed_in) = (request.clone(), browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {

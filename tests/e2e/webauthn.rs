@@ -1,11 +1,11 @@
 //! What passkeys are asked for, and which are taken (WEBAUTHN).
 
-use reqwest::StatusCode;
+use reqwest::{Response, StatusCode};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use webauthn_rs_proto::RegisterPublicKeyCredential;
 
-use crate::harness::{Browser, TestApp, error_of};
+use crate::harness::{Browser, TestApp, authorize_url, error_of};
 
 /// The options of a ceremony without what is different each time.
 fn constant(mut options: Value) -> Value {
@@ -36,13 +36,18 @@ fn finish(started: &Value, response: &RegisterPublicKeyCredential) -> Value {
 
 /// The options with which somebody who is signed in makes another passkey.
 async fn begin_another(app: &TestApp, browser: &mut Browser) -> Value {
+    let options = confirm_another(app, browser).await;
+    assert_eq!(options.status(), 200);
+    options.json().await.unwrap()
+}
+
+/// The answer to the tap that another passkey takes.
+async fn confirm_another(app: &TestApp, browser: &mut Browser) -> Response {
     let started = browser.post_json(app, "/account/passkeys/start", &json!({})).await;
     let started: Value = started.json().await.unwrap();
     let response = browser.assert(app, started["options"].clone());
     let confirmed = json!({"ceremony": started["ceremony"], "response": response});
-    let options = browser.post_json(app, "/account/passkeys/confirm", &confirmed).await;
-    assert_eq!(options.status(), 200);
-    options.json().await.unwrap()
+    browser.post_json(app, "/account/passkeys/confirm", &confirmed).await
 }
 
 /// WEBAUTHN-02, WEBAUTHN-14: a registration asks for a verified user, prefers a credential that needs no name, wants no
@@ -262,4 +267,38 @@ async fn nobody_types_a_name_or_a_password() {
         assert!(html.contains("passkey-login"));
         assert!(!html.contains("<input") && !html.contains("type=\"password\""), "{html}");
     }
+}
+
+/// WEBAUTHN-05: what is signed in another site's frame signs nobody in, allows nothing of high risk, changes no account
+/// and makes no passkey.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_counts_in_a_frame() {
+    let rules = r#"
+[groups]
+everyone = ["docs.read", "docs.full"]
+[scopes."docs.full"]
+title = "Read whole documents"
+risk = "high"
+[tools.docs_read]
+scope = "docs.full"
+"#;
+    let app = TestApp::start_configured(rules).await;
+    let mut ada = app.admin().await;
+    let client = app.client().await;
+    let held = app.tokens(&mut ada, &client).await;
+    let mut asked = client.request(&app);
+    asked.insert("scope", "docs.full".to_owned());
+    let page = ada.consent_page(&app, &authorize_url(&app, &asked)).await;
+
+    ada.framed = true;
+    assert_eq!(ada.sign_in(&app, None).await.status(), 400);
+    let confirmed = ada.confirm(&app, &page, &["docs.full"]).await;
+    assert_eq!(ada.allow(&app, &page, &["docs.full"], Some(&confirmed)).await.status(), 400);
+    let change = [("action", "disconnect"), ("client", client.id.as_str())];
+    assert_eq!(ada.change(&app, &change).await.status(), 400);
+    assert_eq!(confirm_another(&app, &mut ada).await.status(), 400);
+
+    let told = app.events().into_iter().filter(|(_, reason)| reason.as_deref() == Some("client_data"));
+    assert_eq!(told.count(), 4);
+    assert_eq!(app.call_tool(&held.access, "whoami", json!({})).await.status(), 200);
 }

@@ -15,7 +15,7 @@ use super::someone;
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, is_plain, recorded, take};
+use crate::login::{Failed, begin, recorded, take};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::users;
@@ -94,14 +94,6 @@ pub(super) async fn finish(
     }
     let response: PublicKeyCredential =
         serde_json::from_str(assertion).map_err(|_| Failed::Because("malformed"))?;
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
-    }
-    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
-    let stored = stored.filter(|stored| {
-        stored.user_id == user.id && !stored.suspended && may_confirm(change, stored.passkey.cred_id())
-    });
-    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verify = || authz.webauthn.finish_passkey_authentication(&response, &state);
-    passkey::settle(authz, request, user, stored, verify).await
+    let may = |passkey: &Passkey| may_confirm(change, passkey.cred_id());
+    passkey::used_by(authz, request, user, &response, &state, may).await
 }

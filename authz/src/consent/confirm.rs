@@ -18,7 +18,7 @@ use super::{Question, check_csrf, client_of, decider, open_transaction};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, is_plain, recorded, take};
+use crate::login::{Failed, begin, recorded, take};
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::Authentication;
@@ -162,13 +162,6 @@ pub(super) async fn finish(
     };
     let response: PublicKeyCredential =
         serde_json::from_str(assertion).map_err(|_| Failed::Because("malformed"))?;
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
-    }
-    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
-    let stored = stored.filter(|stored| stored.user_id == user.id && !stored.suspended);
-    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verify = || authz.webauthn.finish_passkey_authentication(&response, &state);
-    let used = passkey::settle(authz, &question.request, user, stored, verify).await?;
+    let used = passkey::used_by(authz, &question.request, user, &response, &state, |_| true).await?;
     Ok(Confirmed { used, binding })
 }

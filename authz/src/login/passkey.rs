@@ -10,7 +10,8 @@ use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::{Digest, Fault, Request, Secret, Tx};
 use webauthn_rs::prelude::{
-    AuthenticationResult, DiscoverableAuthentication, Passkey, PublicKeyCredential, WebauthnError,
+    AuthenticationResult, DiscoverableAuthentication, Passkey, PasskeyAuthentication, PublicKeyCredential,
+    WebauthnError,
 };
 use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
 
@@ -258,9 +259,29 @@ impl Used {
     }
 }
 
+/// The use of a passkey by somebody who is signed in, for a ceremony that was found to be theirs and for this: with one
+/// of their own passkeys that may be used for it (WebAuthn §7.2).
+pub(crate) async fn used_by(
+    authz: &Authz,
+    request: &Request,
+    user: &User,
+    response: &PublicKeyCredential,
+    state: &PasskeyAuthentication,
+    may: impl Fn(&Passkey) -> bool,
+) -> Result<Used, Failed> {
+    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
+        return Err(Failed::Because("client_data"));
+    }
+    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
+    let stored = stored.filter(|s| s.user_id == user.id && !s.suspended && may(&s.passkey));
+    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
+    let verify = || authz.webauthn.finish_passkey_authentication(response, state);
+    settle(authz, request, user, stored, verify).await
+}
+
 /// Has webauthn-rs check an assertion, unless there were too many (RATE-04), and weighs what it found: a counter that
 /// went backwards suspends the passkey (WEBAUTHN-08).
-pub(crate) async fn settle(
+async fn settle(
     authz: &Authz,
     request: &Request,
     user: &User,

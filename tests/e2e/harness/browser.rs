@@ -20,13 +20,15 @@ use super::{Client, TestApp, redirect_parameter};
 /// can be written down.
 pub struct Browser {
     pub cookies: BTreeMap<String, String>,
+    /// Whether our page stands in a frame of another site.
+    pub framed: bool,
     passkey: SoftPasskey,
     credential: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Browser {
     pub fn new() -> Self {
-        Self { cookies: BTreeMap::new(), passkey: SoftPasskey::new(true), credential: None }
+        Self { cookies: BTreeMap::new(), framed: false, passkey: SoftPasskey::new(true), credential: None }
     }
 
     /// Sends a request with the cookies, and keeps those that come back.
@@ -95,7 +97,8 @@ impl Browser {
     pub fn create(&mut self, app: &TestApp, options: Value) -> RegisterPublicKeyCredential {
         let options: CreationChallengeResponse = serde_json::from_value(options).unwrap();
         let handle = options.public_key.user.id.clone();
-        let client_data = client_data("webauthn.create", &options.public_key.challenge, &app.origin);
+        let client_data =
+            client_data("webauthn.create", &options.public_key.challenge, &app.origin, self.framed);
         let hash = Sha256::digest(&client_data).to_vec();
         let mut response = self.passkey.perform_register(hash, options.public_key, 60_000).unwrap();
         response.response.client_data_json = client_data;
@@ -110,7 +113,8 @@ impl Browser {
         // The soft passkey cannot search for what it holds, and knows no handles: a real one does both.
         options.public_key.allow_credentials =
             vec![AllowCredentials { type_: "public-key".to_owned(), id: credential, transports: None }];
-        let client_data = client_data("webauthn.get", &options.public_key.challenge, &app.origin);
+        let client_data =
+            client_data("webauthn.get", &options.public_key.challenge, &app.origin, self.framed);
         let hash = Sha256::digest(&client_data).to_vec();
         let mut response = self.passkey.perform_auth(hash, options.public_key, 60_000).unwrap();
         response.response.client_data_json = client_data;
@@ -253,9 +257,9 @@ pub fn account_csrf(html: &str) -> String {
 
 /// What a browser says about a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin in a way
 /// that no browser does.
-fn client_data(kind: &str, challenge: &[u8], origin: &str) -> Vec<u8> {
+fn client_data(kind: &str, challenge: &[u8], origin: &str, framed: bool) -> Vec<u8> {
     let challenge = BASE64URL_NOPAD.encode(challenge);
-    json!({"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": false})
+    json!({"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": framed})
         .to_string()
         .into_bytes()
 }
