@@ -18,6 +18,7 @@ pub mod schema;
 pub mod scope;
 pub mod secret;
 pub mod shell;
+pub mod terminal;
 pub mod timekeeping;
 pub mod tls;
 pub mod token_status;
