@@ -179,6 +179,29 @@ async fn a_change_is_checked_in_full() {
     assert_eq!(managed.get(&app).await.json::<Value>().await.unwrap(), before, "nothing has changed");
 }
 
+/// DCR-04, DCR-10: a change is not refused for what is informative either, and what cannot be used of it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_not_refused_for_what_is_informative() {
+    let app = TestApp::start_configured(ON).await;
+    let (mut managed, _) = Managed::new(&app, public()).await;
+    let kept = managed.put(&app, &[("client_uri", json!("https://a.example/"))]).await;
+    assert_eq!(kept["client_uri"], "https://a.example/");
+    let unusable = [
+        ("client_uri", json!("http://localhost:5173")),
+        ("logo_uri", json!("data:image/png;base64,AA")),
+        ("tos_uri", json!("")),
+        ("policy_uri", json!(7)),
+        ("contacts", json!([])),
+        ("jwks_uri", json!("")),
+        ("client_secret", json!(null)),
+    ];
+    let changed = managed.put(&app, &unusable).await;
+    for (gone, _) in &unusable {
+        assert!(changed.get(*gone).is_none(), "{gone} {changed}");
+    }
+    assert_eq!(changed["client_name"], "Self-made");
+}
+
 /// DCR-10: authentication only ever gets stronger, and what the client does not say about it stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn authentication_is_never_made_weaker() {

@@ -67,6 +67,45 @@ async fn a_registration_echoes_what_was_stored() {
     assert!(allowed.contains("Content-Type") && allowed.contains("Authorization"));
 }
 
+/// DCR-03, DCR-04: a browser client with its own `http` origin as its home page registers and signs in, and so does one
+/// whose unset members are empty. The answer shows what was kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_informative_turns_no_client_away() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    let redirect_uri = "http://localhost:5173/oauth/callback";
+    for members in [
+        json!({"client_name": "use-mcp", "client_uri": "http://localhost:5173"}),
+        json!({"client_name": "Portal", "client_uri": "http://portal.lab.internal/", "tos_uri": "", "policy_uri": null}),
+        json!({"client_name": "Logo", "logo_uri": format!("data:image/png;base64,{}", "A".repeat(8000))}),
+        json!({"client_name": "Struct", "client_uri": "", "logo_uri": "", "jwks_uri": "", "contacts": null, "scope": "",
+            "software_id": "", "software_version": "", "software_statement": "", "jwks": null}),
+        json!({"client_name": "Contact", "contacts": ["", 7, "x".repeat(300)], "made_up": {"a": [1]}}),
+    ] {
+        let mut metadata = public();
+        metadata["redirect_uris"] = json!([redirect_uri]);
+        metadata.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let body = registered(&app, &metadata).await;
+        for gone in [
+            "client_uri",
+            "logo_uri",
+            "tos_uri",
+            "policy_uri",
+            "contacts",
+            "jwks_uri",
+            "software_id",
+            "made_up",
+        ] {
+            assert!(body.get(gone).is_none(), "{gone} {body}");
+        }
+        assert_eq!(body["client_name"], members["client_name"]);
+        app.tokens(&mut ada, &client(&body, redirect_uri)).await;
+    }
+    let mut metadata = public();
+    metadata["client_uri"] = json!("https://portal.lab.internal/");
+    assert_eq!(registered(&app, &metadata).await["client_uri"], "https://portal.lab.internal/");
+}
+
 /// DCR-02, DCR-04, DCR-12, HTTP-09: refusals write nothing but their record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_registration_is_refused() {

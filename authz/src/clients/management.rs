@@ -126,7 +126,7 @@ fn replace(
         return Ok(Err(unauthorized()));
     };
     let before = stored(&before)?;
-    let secret = asked.get("client_secret").cloned();
+    let secret = asked.get("client_secret").filter(|secret| !secret.is_null()).cloned();
     if secret.is_some() && !is_its_secret(tx, id, secret.as_ref())? {
         return Ok(Err(bad("client_secret is not the one that was issued")));
     }

@@ -14,6 +14,8 @@ use crate::visible::clean;
 /// DCR-04
 const MOST_ITEMS: usize = 10;
 const LONGEST_TEXT: usize = 256;
+/// What `scopes_supported` offers must register.
+const LONGEST_SCOPE: usize = 4096;
 /// Grant types that a client can register.
 const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
 /// What a client is called that does not say.
@@ -40,12 +42,13 @@ fn bad(description: &'static str) -> OAuthError {
 }
 
 impl Metadata {
-    /// Checks what a client says of itself. Members that are not known here are ignored (DCR-03).
+    /// Checks what a client says of itself. Members that are not known here are ignored (DCR-03), and informative
+    /// members that cannot be used are dropped. The answer shows what was kept.
     ///
     /// # Errors
     /// The first thing in it that cannot be had (DCR-04).
     pub(crate) fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
-        if asked.get("software_statement").is_some_and(|statement| !statement.is_null()) {
+        if given(asked, "software_statement").is_some() {
             let description = "software statements are not accepted";
             return Err(OAuthError::new(Code::InvalidSoftwareStatement, description));
         }
@@ -58,7 +61,8 @@ impl Metadata {
         let grant_types = grant_types(asked)?;
         let redirect_uris = redirect_uris(asked)?;
         let application_type = application_type(asked, &redirect_uris)?;
-        let informative = informative(asked)?;
+        let mut informative = informative(asked);
+        informative.extend(decides_nothing(asked)?);
         let name = text(asked, "client_name")?.map(clean).filter(|name| !name.is_empty());
         let name = name.unwrap_or_else(|| UNNAMED.to_owned());
         if names::is_ours(&name) {
@@ -112,11 +116,10 @@ fn auth_method(asked: &Map<String, Value>) -> Result<(AuthMethod, bool), OAuthEr
 
 /// The public keys. They stand in the registration itself: no address is ever followed (CAUTH-06, DCR-04).
 fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>, OAuthError> {
-    let given = |member: &str| asked.get(member).filter(|value| !value.is_null());
-    if given("jwks_uri").is_some() {
+    if given(asked, "jwks_uri").is_some() {
         return Err(bad("jwks_uri is not supported: send the public keys as jwks"));
     }
-    let set = given("jwks").map(ClientKeys::parse).transpose();
+    let set = given(asked, "jwks").map(ClientKeys::parse).transpose();
     let set = set.map_err(|why| {
         tracing::info!(client.jwks.error = %why, "client metadata was refused");
         bad("jwks is a set of 1 to 10 public keys, at least one of them for ES256, EdDSA, RS256 or PS256")
@@ -177,28 +180,48 @@ fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<
     }
 }
 
-fn informative(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAuthError> {
+/// A member that says something. Programs that keep their settings in a struct send `""` or `null` for what is not set.
+fn given<'a>(asked: &'a Map<String, Value>, member: &str) -> Option<&'a Value> {
+    asked.get(member).filter(|value| !value.is_null() && value.as_str() != Some(""))
+}
+
+/// Members that are only shown to people. One that cannot be used, such as a home page on loopback or a logo in a
+/// `data:` URL, is dropped: it is never a reason to refuse a client (DCR-04).
+fn informative(asked: &Map<String, Value>) -> Map<String, Value> {
+    let short = |value: &Value| value.as_str().is_some_and(|text| text.chars().count() <= LONGEST_TEXT);
+    let usable = |member: &str| asked.get(member).filter(|value| short(value)).and_then(Value::as_str);
     let mut members = Map::new();
     for member in ["client_uri", "logo_uri", "tos_uri", "policy_uri"] {
-        if let Some(uri) = text(asked, member)? {
-            if !is_web_address(uri) {
-                return Err(bad("informational URIs must be https"));
-            }
+        if let Some(uri) = usable(member).filter(|uri| is_web_address(uri)) {
             members.insert(member.to_owned(), uri.into());
         }
     }
     for member in ["software_id", "software_version"] {
-        if let Some(value) = text(asked, member)? {
-            members.insert(member.to_owned(), clean(value).into());
+        if let Some(text) = usable(member).map(clean).filter(|text| !text.is_empty()) {
+            members.insert(member.to_owned(), text.into());
         }
     }
-    if let Some(contacts) = list(asked, "contacts")? {
-        members.insert("contacts".to_owned(), contacts.iter().map(|c| clean(c)).collect());
+    let contacts = asked.get("contacts").and_then(Value::as_array).into_iter().flatten();
+    let contacts = contacts.filter(|contact| short(contact)).filter_map(Value::as_str).map(clean);
+    let contacts: Vec<String> = contacts.filter(|contact| !contact.is_empty()).take(MOST_ITEMS).collect();
+    if !contacts.is_empty() {
+        members.insert("contacts".to_owned(), contacts.into());
     }
-    if let Some(scope) = text(asked, "scope")? {
-        // Informative, never a ceiling: clients register the first challenge's scope (DCR-07).
-        let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
-        members.insert("scope".to_owned(), scope.to_string().into());
+    members
+}
+
+/// Members of the protocol that are stored and decide nothing.
+fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAuthError> {
+    let mut members = Map::new();
+    match given(asked, "scope") {
+        None => {}
+        Some(Value::String(scope)) if scope.len() <= LONGEST_SCOPE => {
+            // Never a ceiling: clients register the first challenge's scope (DCR-07).
+            let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
+            members.insert("scope".to_owned(), scope.to_string().into());
+        }
+        Some(Value::String(_)) => return Err(bad("scope is longer than 4096 bytes")),
+        Some(_) => return Err(bad("a member that must be text is not")),
     }
     match asked.get("dpop_bound_access_tokens") {
         None | Some(Value::Null) => {}

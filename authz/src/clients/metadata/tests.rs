@@ -66,20 +66,15 @@ fn what_cannot_be_registered() {
         ("jwks", private, Metadata),
         ("jwks", json!({"keys": vec![jwks()["keys"][0].clone(); 11]}), Metadata),
         ("jwks_uri", json!("https://a.example/jwks"), Metadata),
-        ("client_uri", json!("http://a.example"), Metadata),
-        ("client_uri", json!("javascript:alert(1)"), Metadata),
-        ("logo_uri", json!("data:image/png;base64,AA"), Metadata),
-        ("tos_uri", json!("https://u@a.example/"), Metadata),
-        ("policy_uri", json!("https://"), Metadata),
         ("client_name", json!("x".repeat(257)), Metadata),
         ("client_name", json!({}), Metadata),
         ("client_name", json!("Portcullis"), Metadata),
         ("client_name", json!("P\u{ad}\u{ff4f}RT cullis!"), Metadata),
-        ("contacts", json!("ada@a.example"), Metadata),
-        ("contacts", json!(["x".repeat(257)]), Metadata),
-        ("software_id", json!("x".repeat(257)), Metadata),
         ("scope", json!("a\"b"), Metadata),
         ("scope", json!(["a"]), Metadata),
+        ("scope", json!("x".repeat(4097)), Metadata),
+        ("token_endpoint_auth_method", json!(""), Metadata),
+        ("application_type", json!(""), Metadata),
         ("dpop_bound_access_tokens", json!("yes"), Metadata),
         ("software_statement", json!("x"), Statement),
         ("software_statement", json!({}), Statement),
@@ -132,6 +127,88 @@ fn what_is_registered_is_said() {
         let named = with("token_endpoint_auth_method", &json!(method)).unwrap();
         assert_eq!((named.auth_method.as_str(), named.auth_defaulted), (method, false));
     }
+}
+
+/// DCR-03, DCR-04: what is only shown to people is never a reason to refuse. What cannot be used of it is dropped, the
+/// answer shows the rest, and every other member stays as it was asked for.
+#[test]
+fn nothing_informative_is_a_reason_to_refuse() {
+    let id = ClientId::random_dynamic();
+    let registered = |asked: &Value| Value::Object(validate(asked).unwrap().registered(&id, 7));
+    let asked = json!({"redirect_uris": ["http://localhost:5173/cb"], "client_name": "use-mcp"});
+    let bare = registered(&asked);
+    let long = format!("https://a.example/{}", "x".repeat(300));
+    let unusable = [
+        json!(null),
+        json!(""),
+        json!(" "),
+        json!(7),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!([null, "", 7, {"a": 1}, "\u{200b}", "x".repeat(257)]),
+        json!("x".repeat(9000)),
+    ];
+    let no_address = [
+        json!("http://a.example/"),
+        json!("http://wiki.lab.internal/"),
+        json!("http://localhost:5173"),
+        json!("http://127.0.0.1:5173/"),
+        json!("data:image/png;base64,AA"),
+        json!(format!("data:image/png;base64,{}", "A".repeat(9000))),
+        json!("javascript:alert(1)"),
+        json!("ftp://a.example/"),
+        json!("//a.example/"),
+        json!("/logo.png"),
+        json!("https://"),
+        json!("https://u@a.example/"),
+        json!("https://u:p@a.example/"),
+        json!("https://a.example/ x"),
+        json!("https://\u{e4}.example/"),
+        json!(long),
+        json!(["https://a.example/"]),
+    ];
+    let with = |member: &str, value: &Value| {
+        let mut asked = asked.clone();
+        asked[member] = value.clone();
+        registered(&asked)
+    };
+    for member in
+        ["client_uri", "logo_uri", "tos_uri", "policy_uri", "contacts", "software_id", "software_version"]
+    {
+        for value in &unusable {
+            assert_eq!(with(member, value), bare, "{member} {value}");
+        }
+    }
+    for member in ["client_uri", "logo_uri", "tos_uri", "policy_uri"] {
+        for value in &no_address {
+            assert_eq!(with(member, value), bare, "{member} {value}");
+        }
+    }
+    for member in ["jwks_uri", "scope", "software_statement", "client_name#fr", "made_up"] {
+        assert_eq!(with(member, &json!("")), bare, "{member}");
+    }
+    for member in [
+        "jwks",
+        "jwks_uri",
+        "grant_types",
+        "response_types",
+        "token_endpoint_auth_method",
+        "scope",
+        "application_type",
+        "dpop_bound_access_tokens",
+        "software_statement",
+    ] {
+        assert_eq!(with(member, &json!(null)), bare, "{member}");
+    }
+    assert_eq!(with("made_up", &json!({"deep": [[1], {"a": "x".repeat(9000)}]})), bare);
+    let mixed = json!([7, "ada@a.example", "x".repeat(257), ""]);
+    assert_eq!(with("contacts", &mixed)["contacts"], json!(["ada@a.example"]));
+    assert_eq!(with("contacts", &json!(vec!["a@a.example"; 30]))["contacts"].as_array().unwrap().len(), 10);
+    assert_eq!(with("client_uri", &json!("https://a.example/"))["client_uri"], "https://a.example/");
+    // DCR-04: what `scopes_supported` offers registers.
+    let scope = (0..300).map(|n| format!("s{n:03}.read")).collect::<Vec<_>>().join(" ");
+    assert_eq!(with("scope", &json!(scope))["scope"], scope);
 }
 
 /// REDIR-09: said or not, a web application has `https` alone; Cursor registers a mixed set.

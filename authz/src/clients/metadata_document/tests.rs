@@ -78,10 +78,26 @@ fn what_is_no_document() {
         with("client_name", json!("x".repeat(300))),
         with("grant_types", json!(["client_credentials"])),
         with("response_types", json!(["token"])),
-        with("client_uri", json!("javascript:alert(1)")),
         with("software_statement", json!("x")),
     ] {
         assert!(matches!(parse(&document), Err(E::Metadata(_))), "{document}");
+    }
+}
+
+/// CIMD-04, DCR-04: a document is not refused for what is only shown to people.
+#[test]
+fn a_document_is_not_refused_for_what_is_informative() {
+    let long = format!("https://a.example/{}", "x".repeat(300));
+    for member in ["client_uri", "logo_uri", "tos_uri", "policy_uri", "contacts", "software_id", "jwks_uri"] {
+        for value in [
+            json!(""),
+            json!(null),
+            json!("http://wiki.lab.internal/"),
+            json!("data:image/png;base64,AA"),
+            json!(long),
+        ] {
+            assert!(parse(&with(member, value.clone())).is_ok(), "{member} {value}");
+        }
     }
 }
 
