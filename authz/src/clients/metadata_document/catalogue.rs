@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::clients::redirects::Redirects;
-    use crate::store::clients::AuthMethod;
+    use crate::store::clients::{AuthMethod, Source};
 
     fn url(text: &str) -> DocumentUrl {
         DocumentUrl::parse(text).unwrap()
@@ -165,24 +165,116 @@ mod tests {
         }
     }
 
-    /// CIMD-13: what the programs really send, also where the vendor's document says something else.
+    /// CIMD-13: every entry, with what its program was seen to send, also where the vendor's document says something
+    /// else, and with what is near it and is never answered. An entry without a row here fails.
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one table of programs, best read in one piece")]
     fn entries_know_what_the_programs_send() {
-        for (client_id, redirect_uri) in [
-            ("https://claude.ai/oauth/claude-code-client-metadata", "http://localhost:57470/callback"),
-            ("https://vscode.dev/oauth/client-metadata.json", "http://127.0.0.1:33418/"),
-            ("https://vscode.dev/oauth/client-metadata.json", "http://127.0.0.1:59656/"),
-            ("https://github.com/copilot/cli/client-metadata.json", "http://127.0.0.1:60005/"),
-            ("https://opencode.ai/oauth/opencode/client.json", "http://127.0.0.1:19876/mcp/oauth/callback"),
-            ("https://goose-docs.ai/oauth/client-metadata.json", "http://127.0.0.1:3334/oauth_callback"),
-            ("https://zed.dev/oauth/client-metadata.json", "http://127.0.0.1:27523/callback"),
+        let codex = "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.json";
+        let table: [(&str, &str, &[&str], &[&str]); 9] = [
             (
-                "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.json",
-                "http://127.0.0.1:4711/callback/4-bzS8rt42zJ",
+                "claude-code",
+                "https://claude.ai/oauth/claude-code-client-metadata",
+                &[
+                    "http://localhost:57470/callback",
+                    "http://localhost:3118/callback",
+                    "http://127.0.0.1:57470/callback",
+                    "http://localhost/callback",
+                    "claude://claude.ai/mcp-auth-callback/sdk",
+                ],
+                &[
+                    "http://localhost:57470/",
+                    "http://localhost:57470/callback/",
+                    "http://[::1]:57470/callback",
+                    "claude://claude.ai/mcp-auth-callback",
+                    "https://claude.ai/api/mcp/auth_callback",
+                ],
             ),
-            ("https://chatgpt.com/oauth/codex/client.json", "http://127.0.0.1:4711/callback"),
-        ] {
-            assert!(answers_at(client_id, redirect_uri), "{client_id} {redirect_uri}");
+            (
+                "codex",
+                codex,
+                &[
+                    "http://127.0.0.1:4711/callback/4-bzS8rt42zJ",
+                    "http://localhost:4711/callback/4-bzS8rt42zJ",
+                ],
+                &["http://127.0.0.1:4711/callback", "http://127.0.0.1:4711/callback/AAAAAAAAAAAA"],
+            ),
+            (
+                "codex-shared",
+                "https://chatgpt.com/oauth/codex/client.json",
+                &["http://127.0.0.1:4711/callback", "http://localhost:4711/callback"],
+                &["http://127.0.0.1:4711/", "http://127.0.0.1:4711/callback/4-bzS8rt42zJ"],
+            ),
+            (
+                "copilot-cli",
+                "https://github.com/copilot/cli/client-metadata.json",
+                &[
+                    "http://127.0.0.1:60005/callback",
+                    "http://127.0.0.1:60005/",
+                    "http://127.0.0.1:33418/",
+                    "http://127.0.0.1/callback",
+                ],
+                &["http://localhost:60005/callback", "http://127.0.0.1:60005/callback/x"],
+            ),
+            (
+                "goose",
+                "https://goose-docs.ai/oauth/client-metadata.json",
+                &["http://127.0.0.1:3334/oauth_callback", "http://localhost:40000/oauth_callback"],
+                &["http://127.0.0.1:3334/callback", "http://localhost:3334"],
+            ),
+            (
+                "opencode",
+                "https://opencode.ai/oauth/opencode/client.json",
+                &[
+                    "http://127.0.0.1:19876/mcp/oauth/callback",
+                    "http://127.0.0.1:19876/callback",
+                    "http://localhost:19876/callback",
+                ],
+                &["http://127.0.0.1:19876/mcp/oauth", "https://opencode.ai/mcp/oauth/callback"],
+            ),
+            (
+                "vscode",
+                "https://vscode.dev/oauth/client-metadata.json",
+                &[
+                    "http://127.0.0.1:33418/",
+                    "http://127.0.0.1:59656/",
+                    "http://127.0.0.1/",
+                    "http://127.0.0.1:33418",
+                ],
+                &[
+                    "https://vscode.dev/redirect",
+                    "http://localhost:33418/",
+                    "http://127.0.0.1:33418/callback",
+                ],
+            ),
+            (
+                "vscode-insiders",
+                "https://insiders.vscode.dev/oauth/client-metadata.json",
+                &["http://127.0.0.1:33418/", "http://127.0.0.1:59656/", "http://127.0.0.1:33418"],
+                &["https://insiders.vscode.dev/redirect", "http://localhost:33418/"],
+            ),
+            (
+                "zed",
+                "https://zed.dev/oauth/client-metadata.json",
+                &["http://127.0.0.1:27523/callback", "http://127.0.0.1:50000/callback"],
+                &["http://127.0.0.1:27523/", "http://localhost:27523/callback"],
+            ),
+        ];
+        let names: Vec<&str> = entries().iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, table.map(|(name, ..)| name), "one row for each entry");
+        let redirects = Redirects::default();
+        for (name, client_id, sent, near) in table {
+            let url = url(client_id);
+            let (entry, document) = find(&url).unwrap_or_else(|| panic!("{client_id}"));
+            let client = document.client(&url, Source::Catalogue);
+            assert_eq!(entry.name, name);
+            for asked in sent {
+                let answered = redirects.choose(&client, Some(asked)).map(|uri| uri.to_string());
+                assert_eq!(answered.as_deref(), Ok(*asked), "{name}");
+            }
+            for asked in near {
+                assert!(redirects.choose(&client, Some(asked)).is_err(), "{name} {asked}");
+            }
         }
     }
 
