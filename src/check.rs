@@ -88,6 +88,8 @@ struct ScopeReport {
     name: String,
     title: String,
     risk: Risk,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk_text: Option<String>,
     default: bool,
 }
 
@@ -347,8 +349,8 @@ impl fmt::Display for Report {
 
 impl ScopeReport {
     fn of(rule: &ScopeRule) -> Self {
-        let shared::catalogue::ScopeDescription { name, title, risk } = rule.description.clone();
-        Self { name, title, risk, default: rule.default }
+        let shared::catalogue::ScopeDescription { name, title, risk, risk_text } = rule.description.clone();
+        Self { name, title, risk, risk_text, default: rule.default }
     }
 
     fn columns(&self) -> [String; 3] {

@@ -205,7 +205,7 @@
     login.addEventListener("click", () => perform(login, async () => {
       const { ceremony, options } = await post("/login/start", { transaction: login.dataset.transaction || null });
       const response = await get(options);
-      const { location } = await post("/login/finish", { ceremony, response });
+      const { location } = await post("/login/finish", { ceremony, response, destination: login.dataset.destination || null });
       return leaveFor(location);
     }));
   }
@@ -214,29 +214,58 @@
 
   const register = document.querySelector("form[data-register]");
   if (register) {
-    // The token leaves the address bar at once; it lives in this variable only.
-    let token = window.location.hash.slice(1);
-    if (token) window.history.replaceState(null, "", window.location.pathname);
+    // The token leaves the address bar at once. Until it is spent it stays with this entry of the tab's history, which a
+    // reload keeps.
+    const keep = (state) => window.history.replaceState(state, "", window.location.pathname);
+    let token = "";
+    const take = () => {
+      token = window.location.hash.slice(1);
+      if (token) keep({ token });
+    };
+    const before = window.history.state || {};
+    take();
+    token = token || before.token || "";
     const incomplete = "This page needs the whole link, with the part after “#”. Open it again as you were given it; opening does not use it up.";
-    if (!token) complain(incomplete);
+    const spent = "This link was used here, and a passkey was made with it. Sign in on the home page.";
+    if (!token) complain(before.spent ? spent : incomplete);
     // The same page opened again with another link changes only the fragment, which loads nothing.
     window.addEventListener("hashchange", () => {
       if (!window.location.hash) return;
-      token = window.location.hash.slice(1);
-      window.history.replaceState(null, "", window.location.pathname);
+      take();
       complain("");
     });
+
+    // Whoever is signed in leaves, and the link stays: it may be for somebody else.
+    const signOut = document.querySelector("form[data-sign-out-here]");
+    if (signOut) {
+      signOut.addEventListener("submit", (event) => {
+        event.preventDefault();
+        perform(signOut.querySelector("button"), async () => {
+          const response = await fetch(signOut.action, {
+            method: "POST",
+            body: new URLSearchParams(new FormData(signOut)),
+            credentials: "same-origin",
+            cache: "no-store",
+            redirect: "manual", // to the home page, which is not where this goes on
+          });
+          if (response.type !== "opaqueredirect") throw new Told("You are still signed in. Reload the page and try again.");
+          window.location.reload();
+          return true;
+        });
+      });
+    }
 
     const button = register.querySelector('[data-testid="passkey-register"]');
     register.addEventListener("submit", (event) => {
       event.preventDefault();
       perform(button, async () => {
-        if (!token) throw new Told(incomplete);
+        if (!token) throw new Told(before.spent ? spent : incomplete);
         const name = register.elements.namedItem("name");
         const start = name ? { token, name: name.value.trim() } : { token };
         const { ceremony, options } = await post(register.dataset.start, start);
         const response = await create(options);
         const { location } = await post(register.dataset.finish, { ceremony, response });
+        keep({ spent: true });
         return leaveFor(location);
       });
     });
@@ -309,27 +338,37 @@
     const deny = find("consent-deny");
     const boxes = [...consent.querySelectorAll('input[type="checkbox"]')];
     const hint = consent.querySelector("[data-hint]");
-    const usualHint = hint.textContent;
+    const usualHint = hint.dataset.hint;
     let sent = false;
+    let asleep = true;
     let timer = 0;
 
     // CONSENT-09: a click meant for something that covered this page must not land on "Allow", so the button sleeps
     // for half a second whenever the page appears or the person comes back to it.
+    // And with nothing ticked there is nothing to allow (CONSENT-05).
+    const show = () => {
+      const ticked = boxes.some((box) => box.checked);
+      approve.disabled = asleep || !ticked;
+      const words = ticked ? usualHint : "Tick something to allow access.";
+      if (hint.textContent !== words) hint.textContent = words; // a live region is read out when it is written to
+    };
     const sleep = () => {
       window.clearTimeout(timer);
       timer = 0;
-      approve.disabled = true;
+      asleep = true;
+      show();
     };
     const wake = () => {
       if (sent) return;
       sleep();
       timer = window.setTimeout(() => {
         timer = 0;
-        approve.disabled = false;
+        asleep = false;
+        show();
       }, 500);
     };
     const wakeIfAsleep = () => {
-      if (approve.disabled && !timer) wake();
+      if (asleep && !timer) wake();
     };
     window.addEventListener("blur", sleep);
     window.addEventListener("focus", wake);
@@ -339,9 +378,10 @@
     document.addEventListener("keydown", wakeIfAsleep);
     wake();
 
-    consent.addEventListener("change", () => {
-      // Nothing ticked is a refusal, whichever button is pressed (CONSENT-05).
-      hint.textContent = boxes.some((box) => box.checked) ? usualHint : "Nothing is ticked, so either button refuses.";
+    consent.addEventListener("change", show);
+    // Enter in a box presses the form's first button that is on, which must not be "Refuse" for "Allow" being off.
+    consent.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && approve.disabled && boxes.includes(event.target)) event.preventDefault();
     });
 
     const close = () => {

@@ -128,6 +128,13 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
     ]
 }
 
+/// What the form to sign out needs on a page that says who is signed in; `None` where the browser's cookie is not of the
+/// session that the page speaks of, as after a decision in another tab on loopback.
+pub(crate) fn sign_out_csrf(authz: &Authz, browser: &Browser, signed_in: &SignedIn) -> Option<String> {
+    let digest = &signed_in.session.digest;
+    (browser.session_digest().as_ref() == Some(digest)).then(|| session::csrf_token(authz, digest, SIGN_OUT))
+}
+
 /// `POST /sign-out` (SESSION-04).
 pub(crate) async fn sign_out(
     State(authz): State<Authz>,

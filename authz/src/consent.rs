@@ -242,7 +242,7 @@ async fn present(authz: &Authz, question: &Question) -> Result<Response, Fault> 
     if nothing {
         page::nothing_to_allow(authz, question)
     } else {
-        Ok(page::question(authz, question, StatusCode::OK, None))
+        page::question(authz, question, StatusCode::OK, None)
     }
 }
 
@@ -461,7 +461,7 @@ async fn answer(
                 Err(login::Failed::Fault(fault)) => return Err(fault),
                 Err(failed) => {
                     let told = explain(authz, request, failed).await;
-                    return Ok(Ok(page::question(authz, question, told.status, Some(UNCONFIRMED))));
+                    return page::question(authz, question, told.status, Some(UNCONFIRMED)).map(Ok);
                 }
             }
         }
@@ -486,7 +486,7 @@ async fn answer(
         Outcome::Unconfirmed(reason) => {
             let event = question.about(Event::denied(Name::AuthzDenied, reason));
             authz.db.record(move |tx| audit::append(tx, event)).await?;
-            Ok(page::question(authz, question, StatusCode::BAD_REQUEST, Some(UNCONFIRMED)))
+            Ok(page::question(authz, question, StatusCode::BAD_REQUEST, Some(UNCONFIRMED))?)
         }
         Outcome::ClientGone(refused) => {
             Ok(Return::to_whom_it_was_promised(&question.transaction).refused(authz, Via::Form, refused))

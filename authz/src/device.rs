@@ -214,8 +214,8 @@ fn store(authz: &Authz, tx: &Tx<'_>, device: &Device) -> Result<UserCode, Fault>
     Err(Fault::Storage("eight random user codes in a row were taken".to_owned()))
 }
 
-/// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped, and so are
-/// those of high risk; absent means the default.
+/// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped; absent means
+/// the default. Those of high risk are never offered to the person, who is told that they were asked for.
 fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal> {
     let endpoint = authz.asked_resource(params.get("resource")).ok_or(Refusal::ResourceUnknown)?;
     let scope: Scope = match params.get("scope") {
@@ -224,8 +224,9 @@ fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal
     };
     let named: Scope = scope.iter().filter(|name| *name != OFFLINE_ACCESS).collect();
     let wanted = if named.is_empty() { endpoint.default_scope } else { named };
-    let scope = wanted.intersection(&grantable(authz));
-    if scope.is_empty() { Err(Refusal::ScopeUnknown) } else { Ok((endpoint.resource, scope)) }
+    let scope = wanted.intersection(&authz.grantable());
+    let possible = !scope.intersection(&grantable(authz)).is_empty();
+    if possible { Ok((endpoint.resource, scope)) } else { Err(Refusal::ScopeUnknown) }
 }
 
 fn refused(params: &Params, authorization: &Authorization, refusal: Refusal, request: &Request) -> Event {

@@ -42,7 +42,7 @@ impl Catalogue for OneEndpoint {
 
     fn scopes(&self) -> Vec<ScopeDescription> {
         let (name, title) = (scope().to_string(), "Read documents".to_owned());
-        vec![ScopeDescription { name, title, risk: Risk::Low }]
+        vec![ScopeDescription { name, title, risk: Risk::Low, risk_text: None }]
     }
 
     fn default_scope(&self) -> Scope {

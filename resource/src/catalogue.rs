@@ -59,6 +59,7 @@ impl Default for Rules {
                 name: DOCS_READ.to_owned(),
                 title: "Search and read the documentation".to_owned(),
                 risk: Risk::Low,
+                risk_text: None,
             },
             default: true,
         };
@@ -230,8 +231,12 @@ mod tests {
     }
 
     fn rule(name: &str, default: bool) -> ScopeRule {
-        let description =
-            ScopeDescription { name: name.to_owned(), title: name.to_uppercase(), risk: Risk::High };
+        let description = ScopeDescription {
+            name: name.to_owned(),
+            title: name.to_uppercase(),
+            risk: Risk::High,
+            risk_text: None,
+        };
         ScopeRule { description, default }
     }
 

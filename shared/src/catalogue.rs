@@ -24,6 +24,8 @@ pub struct ScopeDescription {
     pub title: String,
     /// Whether granting it needs more care.
     pub risk: Risk,
+    /// Why, in the site's own words, where the consent page marks it as high-risk.
+    pub risk_text: Option<String>,
 }
 
 /// One MCP endpoint: its own RFC 8707 resource.

@@ -318,22 +318,30 @@ fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
         Some(rule) => (Some(rule.description.title), rule.description.risk, rule.default),
         None => (None, Risk::Low, false),
     };
+    let mut risk_text = None;
     for key in key.keys()? {
         match key.name {
             "title" => title = Some(key.text()?.to_owned()),
             "risk" => risk = level(&key)?,
+            "risk_text" => risk_text = Some((key.text()?.to_owned(), key.at())),
             "default" => default = key.boolean()?,
             // `[scopes.docs.read]` is a table in a table.
             part if key.is_table() => {
                 bail!("a name with a dot needs quotes at {}; write [scopes.\"{name}.{part}\"]", key.at())
             }
-            _ => return Err(key.unknown(&["title", "risk", "default"])),
+            _ => return Err(key.unknown(&["title", "risk", "risk_text", "default"])),
         }
     }
     let Some(title) = title else {
         bail!("the scope `{name}` at {} has no `title`; say in a few words what it allows", key.at());
     };
-    let description = ScopeDescription { name: name.to_owned(), title, risk };
+    if let (Risk::Low, Some((_, at))) = (risk, &risk_text) {
+        bail!(
+            "`risk_text` at {at} would never be shown: the scope `{name}` is low risk; set risk = \"high\" or remove the text"
+        );
+    }
+    let risk_text = risk_text.map(|(text, _)| text);
+    let description = ScopeDescription { name: name.to_owned(), title, risk, risk_text };
     scopes.push(ScopeRule { description, default });
     scopes.sort_by(|a, b| a.description.name.cmp(&b.description.name));
     Ok(())

@@ -7,7 +7,9 @@ use data_encoding::BASE64;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Browser, Client, TestApp, Tokens, account_csrf, error_of, header};
+use crate::harness::{
+    Browser, Client, TestApp, Tokens, account_csrf, authorize_url, error_of, header, redirect_parameter,
+};
 
 const CHANGE: &str = "/account/change";
 
@@ -117,7 +119,9 @@ async fn the_page_shows_a_person_what_is_theirs() {
     let mut ines = app.enrol("ines", &[]).await;
     let client = app.client().await;
     let nobody = Browser::new().get(&app, &app.url("/account")).await;
-    assert_eq!((nobody.status(), header(nobody.headers(), "location")), (StatusCode::SEE_OTHER, Some("/")));
+    assert_eq!(nobody.status(), StatusCode::OK);
+    let page = nobody.text().await.unwrap();
+    assert!(page.contains("passkey-login") && !page.contains("Applications that act for you"), "{page}");
 
     let empty = ines.account(&app).await;
     assert!(empty.contains("no-clients") && empty.contains("none-remembered"));
@@ -150,6 +154,61 @@ async fn the_page_shows_a_person_what_is_theirs() {
         let page = ines.get(&app, &app.url(&format!("/account?done={forged}"))).await.text().await.unwrap();
         assert!(!page.contains("data-testid=\"done\""));
     }
+}
+
+/// REDIR-08: whoever opens the account page signed out comes back to it; the names of our pages are all that counts, and no
+/// address that a browser sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_leads_back_to_the_account() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let mut lead = async |destination: Value| {
+        let started = ada.post_json(&app, "/login/start", &json!({"transaction": null})).await;
+        let started: Value = started.json().await.unwrap();
+        let response = ada.assert(&app, started["options"].clone());
+        let finish =
+            json!({"ceremony": started["ceremony"], "response": response, "destination": destination});
+        let finished = ada.post_json(&app, "/login/finish", &finish).await;
+        assert_eq!(finished.status(), 200, "{destination}");
+        finished.json::<Value>().await.unwrap()["location"].take()
+    };
+    assert_eq!(lead(json!("account")).await, "/account");
+    for elsewhere in [
+        json!(null),
+        json!(""),
+        json!("/account"),
+        json!("Account"),
+        json!("//evil.example"),
+        json!("/\\evil.example"),
+        json!("/%09/evil.example"),
+        json!("https://evil.example/"),
+        json!("javascript:alert(1)"),
+    ] {
+        assert_eq!(lead(elsewhere.clone()).await, "/", "{elsewhere}");
+    }
+}
+
+/// REVOKE-07: an application can do what its person is entitled to now, whatever they allowed it then, and nothing once it
+/// was stopped; the page says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_what_an_application_can_do_now() {
+    let rules = "[groups]\neveryone = [\"docs.read\"]\nreaders = [\"docs.list\"]\n[scopes.\"docs.list\"]\ntitle = \"List documents\"\n[tools.docs_read]\nscope = [\"docs.read\", \"docs.list\"]\n";
+    let app = TestApp::start_https(rules).await;
+    app.admin().await;
+    let mut ines = app.enrol("ines", &["readers"]).await;
+    let client = app.client().await;
+    let mut parameters = client.request(&app);
+    parameters.insert("scope", "docs.read docs.list".to_owned());
+    let page = ines.consent_page(&app, &authorize_url(&app, &parameters)).await;
+    assert!(redirect_parameter(&ines.decide(&app, &page, "approve").await, "code").is_some());
+    let page = ines.account(&app).await;
+    assert!(!page.contains("not-now") && !page.contains("client-disabled"), "{page}");
+    app.console(&["user", "groups", "ines", "--remove", "readers"]);
+    let page = ines.account(&app).await;
+    let (_, not_now) = page.split_once("data-testid=\"not-now\">").unwrap_or_else(|| panic!("{page}"));
+    assert!(not_now.starts_with("List documents"), "{not_now}");
+    app.console(&["user", "groups", "ines", "--add", "readers"]);
+    assert!(!ines.account(&app).await.contains("not-now"));
 }
 
 /// Everything in an answer but the reference.

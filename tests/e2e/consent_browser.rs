@@ -128,10 +128,44 @@ fn what_is_unticked_is_not_granted() {
 
     to_the_question(&mut story, &asking);
     tick(&mut story, "docs.read", false);
+    // Nothing to allow: the button says so by being off, its description and a live region say why, and Enter in a box,
+    // which presses a form's first button, presses none.
     let hint = story.browser.ok(&json!({"op": "text", "selector": "[data-hint]"}));
-    assert_eq!(hint["text"], "Nothing is ticked, so either button refuses.");
-    let redirected_to = leave(&mut story, "consent-approve");
+    assert_eq!(hint["text"], "Tick something to allow access.");
+    let button = "(() => { const one = document.querySelector('[data-testid=consent-approve]'); const why = document.getElementById(one.getAttribute('aria-describedby')); return [one.disabled, why.textContent, why.getAttribute('aria-live')]; })()";
+    assert_eq!(evaluate(&mut story, button), json!([true, "Tick something to allow access.", "polite"]));
+    let at = evaluate(&mut story, "location.href");
+    evaluate(&mut story, "document.querySelector('input[value=\"docs.read\"]').focus()");
+    story.browser.ok(&json!({"op": "press", "key": "Enter"}));
+    assert_eq!(evaluate(&mut story, "new Promise((done) => setTimeout(() => done(location.href), 700))"), at);
+    assert_eq!(evaluate(&mut story, button)[0], true, "time alone does not wake it");
+    story.browser.ok(&json!({"op": "press", "key": "Space"}));
+    assert_eq!(evaluate(&mut story, button), json!([false, "Untick what it does not need.", "polite"]));
+    tick(&mut story, "docs.read", false);
+    let redirected_to = leave(&mut story, "consent-deny");
     assert!(redirected_to.starts_with("http://localhost:1/callback?error=access_denied&"), "{redirected_to}");
+}
+
+/// CONSENT-05: where nothing is ticked to begin with, the page says what to do before its script runs, and the button stays
+/// off when the half second is over. CONSENT-08: it warns in the site's words, or in words that claim nothing.
+#[test]
+fn a_page_with_nothing_ticked_waits_for_a_tick() {
+    let rules = RULES.replace("risk = \"high\"", "risk = \"high\"\nrisk_text = \"It shows drafts, too.\"");
+    let mut story = Story::begin_configured(&rules);
+    let asking = Asking::register(&story, "Laptop tool", "http://localhost:1/callback");
+    let url = asking.url().replace("scope=docs.read+docs.full", "scope=docs.full");
+    assert!(url.contains("scope=docs.full"), "{url}");
+    story.browser.ok(&json!({"op": "open", "url": url}));
+    story.browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+    let hint = story.browser.ok(&json!({"op": "text", "selector": "[data-hint]"}));
+    assert_eq!(hint["text"], "Tick something to allow access.");
+    let risk = story.browser.ok(&json!({"op": "text", "selector": ".risk"}))["text"].take();
+    assert!(risk.as_str().unwrap().starts_with("High risk. It shows drafts, too."), "{risk}");
+    let disabled = "new Promise((done) => setTimeout(() => done(document.querySelector('[data-testid=consent-approve]').disabled), 700))";
+    assert_eq!(evaluate(&mut story, disabled), true);
+    tick(&mut story, "docs.full", true);
+    let redirected_to = leave(&mut story, "consent-approve");
+    assert_eq!(asking.redeem(&redirected_to), "docs.full");
 }
 
 /// CONSENT-01, DCR-08: before they sign in and when they decide, people read that the name is the program's own, and where

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::assertion::ClientKey;
 use crate::harness::{
@@ -101,6 +101,66 @@ async fn a_verified_client_is_asked_for_once() {
     );
     assert_ne!(approved[0]["grant_id"], approved[1]["grant_id"]);
     assert_eq!(app.events().iter().filter(|(event, _)| event == "consent.granted").count(), 1);
+}
+
+/// What the page says of remembering, and what the record of the approval says.
+async fn told_and_recorded(
+    browser: &mut Browser,
+    app: &TestApp,
+    client: &Client,
+    scopes: &[&str],
+) -> (Option<String>, Value) {
+    let page = question(browser, app, &url(app, client, &scopes.join(" "), Some("consent"))).await;
+    let told = page.html.split_once("data-testid=\"remembered-for\">").map(|(_, rest)| {
+        let (sentence, _) = rest.split_once("</p>").unwrap();
+        sentence.to_owned()
+    });
+    let answer = browser.allow(app, &page, scopes, None).await;
+    assert!(redirect_parameter(&answer, "code").is_some());
+    let granted = app.audit().into_iter().rfind(|record| record["event"] == "consent.granted").unwrap();
+    (told, granted["detail"].clone())
+}
+
+/// CONSENT-04, CONSENT-01: the page says that an answer will be remembered, and for how long, exactly where it will be; and
+/// so does the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_be_remembered_is_said() {
+    let app = TestApp::start_https(RULES).await;
+    let mut ada = app.admin().await;
+    let portal = added(&app, "Portal", WEB, &["--secret"]);
+    let (told, record) = told_and_recorded(&mut ada, &app, &portal, &["docs.read"]).await;
+    assert!(told.as_ref().is_some_and(|told| told.contains("remembered for 180 days")), "{told:?}");
+    assert_eq!(record["remembered"], "docs.read");
+    let until = (app.clock.now() + 180 * DAY).to_string();
+    assert_eq!(record["remembered_until"], until);
+
+    // What is asked for later does not make the whole younger, and the page does not claim it.
+    app.clock.advance(100 * DAY);
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+    let (told, record) = told_and_recorded(&mut ada, &app, &portal, &["docs.list"]).await;
+    assert!(told.as_ref().is_some_and(|told| told.contains("remembered for 80 days")), "{told:?}");
+    assert_eq!(
+        (&record["remembered"], &record["remembered_until"]),
+        (&json!("docs.list docs.read"), &json!(until))
+    );
+
+    // High risk is asked for each time.
+    let page = question(&mut ada, &app, &url(&app, &portal, "docs.full", Some("consent"))).await;
+    assert!(!page.html.contains("remembered-for"), "{}", page.html);
+    let page = question(&mut ada, &app, &url(&app, &portal, "docs.full docs.read", Some("consent"))).await;
+    assert!(page.html.contains("except for what is high risk"), "{}", page.html);
+
+    // Nothing is remembered of whoever answers on this computer, verified or not.
+    let known = app.client().await;
+    let phone = added(&app, "Phone app", "com.example.app:/cb", &[]);
+    for client in [&known, &phone] {
+        let (told, record) = told_and_recorded(&mut ada, &app, client, &["docs.read"]).await;
+        assert_eq!(told, None);
+        assert!(record.get("remembered").is_none() && record.get("remembered_until").is_none(), "{record}");
+    }
+    app.console(&["client", "verify", &known.id]);
+    let (told, record) = told_and_recorded(&mut ada, &app, &known, &["docs.read"]).await;
+    assert_eq!((told, record.get("remembered")), (None, None));
 }
 
 /// CONSENT-07, REVOKE-07: what was taken back is not given again without a question, whoever took it back.

@@ -116,6 +116,56 @@ fn a_device_is_allowed_with_the_keyboard_alone() {
     assert_eq!((status, &tokens["scope"]), (200, &json!("docs.read")), "{tokens}");
 }
 
+/// ENROL-02, ENROL-03, SESSION-04: an enrolment link works after a reload, until it is spent. Where somebody else is signed
+/// in, the page says who and lets them sign out, and the link is still there.
+#[test]
+fn an_enrolment_link_survives_a_reload_and_a_sign_out() {
+    let mut story = Story::begin();
+    story.set_up();
+    let added = story.console(&["user", "add", "ines"]);
+    let link = added["link"].as_str().unwrap().to_owned();
+    story.browser.ok(&json!({"op": "open", "url": link}));
+    let here = |story: &mut Story| {
+        story.browser.ok(&json!({"op": "evaluate", "expression": "location.pathname + location.hash"}))["value"]
+            .take()
+    };
+    assert_eq!(here(&mut story), "/enrol", "the secret is out of sight");
+    for reloaded in [false, true] {
+        if reloaded {
+            story.browser.ok(&json!({"op": "reload"}));
+        }
+        story.browser.ok(&json!({"op": "click", "testid": "passkey-register"}));
+        let told = story.wait_for("[data-testid=error]:visible");
+        assert!(told.contains("somebody else") && told.contains("Sign out"), "{told}");
+        assert!(story.wait_for("header").contains("Signed in as ada"));
+        story.inspect("an enrolment link where somebody else is signed in");
+    }
+    story.browser.ok(&json!({"op": "click", "testid": "sign-out"}));
+    story.wait_for("body:not(:has([data-testid=sign-out]))");
+    assert_eq!(here(&mut story), "/enrol");
+    story.browser.ok(&json!({"op": "reload"}));
+    story.inspect("an enrolment link after a reload");
+    story.keyboard("passkey-register", None, Some("Enter"));
+    assert_eq!(story.wait_for("[data-testid=user-name]"), "ines");
+    story.browser.ok(&json!({"op": "evaluate", "expression": "history.back()"}));
+    let told = story.wait_for("[data-testid=error]:visible");
+    assert!(told.contains("was used here"), "{told}");
+}
+
+/// REDIR-08: whoever opens the account page signed out is there after signing in.
+#[test]
+fn signing_in_leads_back_to_where_one_was_going() {
+    let mut story = Story::begin();
+    story.set_up();
+    story.keyboard("sign-out", None, Some("Enter"));
+    story.wait_for("[data-testid=passkey-login]");
+    story.open("/account");
+    story.wait_for("[data-testid=passkey-login]");
+    story.inspect("the sign-in for the account");
+    story.keyboard("passkey-login", None, Some("Enter"));
+    story.wait_for("[data-testid=no-clients]");
+}
+
 /// CONSENT-01: the other pages on a person's way, good or bad.
 #[test]
 fn every_page_can_be_read() {

@@ -3,16 +3,17 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Scope, Timestamp};
 
 use super::change::{self, FORM};
-use super::{SIGN_OUT, confirm, home_again};
+use super::{SIGN_OUT, confirm};
 use crate::clients::metadata_document::words;
 use crate::consent::in_words;
-use crate::consent::remembered;
+use crate::consent::remembered::{self, LetIn};
 use crate::form::Params;
+use crate::login::passkey::Destination;
 use crate::pages::{
     self, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
 };
@@ -22,7 +23,7 @@ use crate::store::clients::{self, Client, Trust};
 use crate::store::consents::{self, Consent};
 use crate::store::passkeys;
 use crate::store::sessions::{self, Listed};
-use crate::{Authz, store};
+use crate::{Authz, login, store};
 
 /// How many grants the page looks at; the newest.
 const MOST: u32 = 1000;
@@ -39,7 +40,13 @@ pub(crate) async fn get(
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
     let shown = async {
-        let Some(signed_in) = session::signed_in(&authz, &browser)? else { return Ok(home_again()) };
+        let Some(signed_in) = session::signed_in(&authz, &browser)? else {
+            let mut page = login::passkey::page_for(&authz, Destination::Account);
+            if let (_, Some(cookie)) = browser.id_or_new(&authz.cookies) {
+                page.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            return Ok(page);
+        };
         session::touch(&authz, &signed_in.session).await?;
         show(&authz, &signed_in, params.get("done"))
     };
@@ -79,15 +86,21 @@ fn connected(
 ) -> Result<Vec<ConnectedClient>, Fault> {
     let whose = Whose { user: Some(&signed_in.user.id), client: None };
     let mut connected: Vec<ConnectedClient> = Vec::new();
+    // What each of them can be used for at this moment, whatever its tokens say.
+    let mut usable: Vec<Scope> = Vec::new();
     for access in client_reports::access(conn, whose, now, MOST)? {
         let newest = connected.len();
         let before = connected.iter().position(|client| client.client_id == access.client_id.as_str());
         if before.is_none() {
-            connected.push(connected_client(&client(conn, &access.client_id)?));
+            let client = client(conn, &access.client_id)?;
+            let entitled = authz.status.entitled(&signed_in.user.id);
+            usable.push(entitled.intersection(&authz.grantable_to(client.trust.ceiling())));
+            connected.push(connected_client(&client));
         }
-        let client = &mut connected[before.unwrap_or(newest)];
+        let at = before.unwrap_or(newest);
+        let client = &mut connected[at];
         if client.connections.len() < SHOWN {
-            client.connections.push(connection(authz, access, now));
+            client.connections.push(connection(authz, access, &usable[at], now));
         } else {
             client.more += 1;
         }
@@ -105,14 +118,17 @@ fn connected_client(client: &Client) -> ConnectedClient {
         name: client.name.clone(),
         verified: client.trust == Trust::Verified,
         source: words::source(client.source).to_owned(),
+        claim: words::claim(client.source).to_owned(),
+        disabled: client.disabled,
         connections: Vec::new(),
         more: 0,
     }
 }
 
-fn connection(authz: &Authz, access: Access, now: Timestamp) -> Connection {
+fn connection(authz: &Authz, access: Access, usable: &Scope, now: Timestamp) -> Connection {
     Connection {
-        scopes: titles(authz, &access.scope),
+        scopes: titles(authz, &access.scope.intersection(usable)),
+        not_now: titles(authz, &access.scope.without(usable)),
         resource_name: resource_name(authz, &access.resource),
         resource: access.resource.to_string(),
         connected: moment(access.created_at, now),
@@ -134,9 +150,9 @@ fn answers(
     let mut answers = Vec::new();
     for (id, resource, consent) in consents::of(conn, &signed_in.user.id)? {
         let client = client(conn, &id)?;
-        let until = remembered::until(&client, &consent, now);
-        if until.is_some() || !connected.iter().any(|other| other.client_id == id.as_str()) {
-            answers.push(answer(authz, &client, &resource, &consent, until, now));
+        let lets_in = remembered::lets_in(authz, &client, &consent, now);
+        if lets_in.is_some() || !connected.iter().any(|other| other.client_id == id.as_str()) {
+            answers.push(answer(authz, &client, &resource, &consent, lets_in, now));
         }
     }
     Ok(answers)
@@ -147,7 +163,7 @@ fn answer(
     client: &Client,
     resource: &ResourceUri,
     consent: &Consent,
-    until: Option<Timestamp>,
+    lets_in: Option<LetIn>,
     now: Timestamp,
 ) -> RememberedAnswer {
     RememberedAnswer {
@@ -155,9 +171,9 @@ fn answer(
         name: client.name.clone(),
         resource_name: resource_name(authz, resource),
         resource: resource.to_string(),
-        scopes: titles(authz, &consent.scope),
+        scopes: titles(authz, lets_in.as_ref().map_or(&consent.scope, |lets_in| &lets_in.scope)),
         given: moment(consent.granted_at, now),
-        counts_for: until.map(|until| in_words(until.since(now))),
+        counts_for: lets_in.map(|lets_in| in_words(lets_in.until.since(now))),
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn settle(
         None => None,
     };
     let code = approve(authz, tx, &now, &scope, Because::Pressed)?;
-    remembered::remember(tx, &now, &scope)?;
+    remembered::remember(authz, tx, &now, &scope)?;
     Ok(Outcome::Approved(Approved { code, session }))
 }
 

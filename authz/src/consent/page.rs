@@ -7,8 +7,9 @@ use http::StatusCode;
 use shared::catalogue::{Risk, ScopeDescription};
 use shared::{Fault, Scope, shell};
 
-use super::{Question, SignIn, confirm, csrf_token};
+use super::{Question, SignIn, confirm, csrf_token, remembered};
 use crate::Authz;
+use crate::account;
 use crate::clients::metadata_document::words;
 use crate::pages::{self, ConsentScope, WithheldScope};
 use crate::store::clients::{Source, Trust};
@@ -20,7 +21,7 @@ pub(super) fn question(
     question: &Question,
     status: StatusCode,
     problem: Option<&str>,
-) -> Response {
+) -> Result<Response, Fault> {
     let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
     let lifetimes = authz.config.refresh_lifetimes(client.trust);
     let on_this_computer = transaction.redirect_uri.target().is_local();
@@ -28,9 +29,12 @@ pub(super) fn question(
         high_risk: scope.risk == Risk::High,
         ticked: scope.risk == Risk::Low,
         required: false,
+        risk_text: risk_text(&scope),
         name: scope.name,
         title: scope.title,
     });
+    let now = authz.clock.now();
+    let remembered_for = authz.db.read(|conn| remembered::would_last(authz, conn, question, now))?;
     let mut warnings: Vec<String> = problem.iter().map(ToString::to_string).collect();
     if client.source == Source::UnknownUrl {
         warnings.push(words::unchecked(&client.name));
@@ -56,6 +60,7 @@ pub(super) fn question(
         client_verified: client.trust == Trust::Verified,
         client_id_host: words::host(client),
         client_source: words::source(client.source).to_owned(),
+        client_claim: words::claim(client.source).to_owned(),
         redirect_host: destination(question),
         redirect_uri: transaction.redirect_uri.to_string(),
         resource_name: resource_name(authz, question),
@@ -66,10 +71,18 @@ pub(super) fn question(
         user_name: decider.user.name.clone(),
         access_lifetime: in_words(authz.config.access_token_lifetime),
         refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(lifetimes.family)),
+        remembered_for: remembered_for.map(in_words),
         warnings,
         confirm_path: (!offer.high_risk.is_empty()).then(|| confirm::PATH.to_owned()),
+        sign_out_csrf: account::sign_out_csrf(authz, &question.browser, decider),
     };
-    authz.page(status, &page)
+    Ok(authz.page(status, &page))
+}
+
+/// What the page says of a high-risk scope. Only the site knows what a scope can do, so the default claims nothing.
+pub(crate) fn risk_text(scope: &ScopeDescription) -> String {
+    let default = "Allow it only if you know what it is needed for.";
+    scope.risk_text.clone().unwrap_or_else(|| default.to_owned())
 }
 
 /// What is said where nothing can be allowed: why, and who can change that. The person sends the client its
@@ -112,6 +125,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
         redirect_uri: transaction.redirect_uri.to_string(),
         resource_name: resource_name(authz, question),
         user_name: decider.user.name.clone(),
+        sign_out_csrf: account::sign_out_csrf(authz, &question.browser, decider),
         scopes,
         administrators: named(&administrators),
         copyable_fix: (!commands.is_empty()).then(|| commands.join("\n")),

@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::db::Conn;
+use shared::token_status::Ceiling;
 use shared::{Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
 use super::{Question, SignIn};
+use crate::Authz;
 use crate::store::clients::{AuthMethod, Client, Trust};
 use crate::store::consents::{self, Consent};
 
@@ -47,10 +49,44 @@ fn counts(client: &Client, consent: &Consent, now: Timestamp) -> bool {
         && now.since(consent.granted_at) <= REMEMBERED
 }
 
-/// Until when a consent lets its client in without a question; `None` if its user is asked all the same.
-pub(crate) fn until(client: &Client, consent: &Consent, now: Timestamp) -> Option<Timestamp> {
+/// What a client is let in for without a question.
+pub(crate) struct LetIn {
+    /// Nothing of high risk, which is asked for each time.
+    pub scope: Scope,
+    pub until: Timestamp,
+}
+
+/// What a consent lets its client in for without a question; `None` if its user is asked all the same.
+pub(crate) fn lets_in(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<LetIn> {
     let somewhere = client.redirect_uris.iter().any(|uri| may_be_remembered(client, uri));
-    (somewhere && !client.disabled && counts(client, consent, now)).then(|| consent.granted_at + REMEMBERED)
+    if !somewhere || client.disabled {
+        return None;
+    }
+    counted(authz, client, consent, now)
+}
+
+fn counted(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<LetIn> {
+    let scope = consent.scope.intersection(&authz.grantable_to(Ceiling::LowRisk));
+    let counts = !scope.is_empty() && counts(client, consent, now);
+    counts.then(|| LetIn { scope, until: consent.granted_at + REMEMBERED })
+}
+
+/// For how long the answer to this question will be remembered, if something that it may allow will be.
+pub(super) fn would_last(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    question: &Question,
+    now: Timestamp,
+) -> Result<Option<Duration>, Fault> {
+    let Question { sign_in: SignIn { transaction, .. }, client, offer } = question;
+    if !may_be_remembered(client, &transaction.redirect_uri) {
+        return Ok(None);
+    }
+    let consent = consent_after(conn, question, &offer.scope, now)?;
+    // What stays of an earlier answer is remembered already, and is not what the page is about.
+    let new = offer.scope.without(&offer.high_risk);
+    let lets_in = counted(authz, client, &consent, now).filter(|_| !new.is_empty());
+    Ok(lets_in.map(|lets_in| lets_in.until.since(now)))
 }
 
 /// Whether a client need not be asked for each time. An administrator vouches for it; and its answers reach nobody
@@ -76,30 +112,55 @@ fn client_state(client: &Client) -> Digest {
     Digest::of(state.to_string().as_bytes())
 }
 
-/// Remembers what was just allowed. What was shown and not ticked is forgotten; what was not shown stays, no younger
-/// than it was.
-pub(super) fn remember(tx: &Tx<'_>, question: &Question, allowed: &Scope) -> Result<(), Fault> {
+/// What is known of a user's answers once this was allowed. What was shown and not ticked is forgotten; what was not
+/// shown stays, no younger than it was.
+fn consent_after(
+    conn: &Conn<'_>,
+    question: &Question,
+    allowed: &Scope,
+    now: Timestamp,
+) -> Result<Consent, Fault> {
     let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
-    let user = &decider.user.id;
     let client_state = client_state(client);
-    let before = consents::find(tx, user, &client.id, &transaction.resource)?;
+    let before = consents::find(conn, &decider.user.id, &client.id, &transaction.resource)?;
     let before = before.filter(|consent| consent.client_state == client_state);
     let kept = before.map(|consent| (consent.scope.without(&offer.scope), consent.granted_at));
-    let consent = match kept {
+    Ok(match kept {
         Some((kept, granted_at)) if !kept.is_empty() => {
-            Consent { scope: kept.union(allowed), client_state, granted_at: granted_at.min(tx.now()) }
+            Consent { scope: kept.union(allowed), client_state, granted_at: granted_at.min(now) }
         }
-        _ => Consent { scope: allowed.clone(), client_state, granted_at: tx.now() },
-    };
+        _ => Consent { scope: allowed.clone(), client_state, granted_at: now },
+    })
+}
+
+/// Writes down what was just allowed, so that its user sees it and can take it back (CONSENT-07). The record says what of
+/// it is not asked for again, if anything is (CONSENT-04).
+pub(super) fn remember(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+    allowed: &Scope,
+) -> Result<(), Fault> {
+    let Question { sign_in: SignIn { transaction, decider, .. }, client, .. } = question;
+    let user = &decider.user.id;
+    let consent = consent_after(tx, question, allowed, tx.now())?;
     consents::put(tx, user, &client.id, &transaction.resource, &consent)?;
-    audit::append(
-        tx,
-        Event::allowed(Name::ConsentGranted)
-            .by_user(user)
-            .client(&client.id)
-            .resource(&transaction.resource)
-            .scope(allowed)
-            .request(&question.request)
-            .detail("remembered", consent.scope.to_string()),
-    )
+    let event = Event::allowed(Name::ConsentGranted)
+        .by_user(user)
+        .client(&client.id)
+        .resource(&transaction.resource)
+        .scope(allowed)
+        .request(&question.request);
+    let lets_in = if may_be_remembered(client, &transaction.redirect_uri) {
+        counted(authz, client, &consent, tx.now())
+    } else {
+        None
+    };
+    let event = match lets_in {
+        Some(LetIn { scope, until }) => {
+            event.detail("remembered", scope.to_string()).detail("remembered_until", until.to_string())
+        }
+        None => event,
+    };
+    audit::append(tx, event)
 }

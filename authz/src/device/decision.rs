@@ -10,7 +10,7 @@ use shared::{Fault, GrantId, Request, Scope, Tx};
 
 use super::page::{self, Open, Stop};
 use super::{FAMILY, grantable, is_allowed};
-use crate::Authz;
+use crate::clients::metadata_document::words;
 use crate::consent::{decision, in_words};
 use crate::form::Params;
 use crate::pages::{self, ConsentScope};
@@ -19,9 +19,10 @@ use crate::store::clients::{self, Trust};
 use crate::store::devices;
 use crate::store::grants::Grant;
 use crate::store::users;
+use crate::{Authz, account};
 
 /// The page that asks (CONSENT-01).
-pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response {
+pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &SignedIn) -> Response {
     let Open { typed, device, client } = open;
     let offered = offered(authz, &device.scope, signed_in);
     let described = authz.catalogue.scopes();
@@ -29,16 +30,26 @@ pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response
         name: scope.name.clone(),
         title: scope.title.clone(),
         high_risk: false,
+        risk_text: String::new(),
         ticked: true,
         required: false,
     });
+    let may = grantable(authz);
+    let left_out = |high_risk: bool| {
+        let asked = described.iter().filter(|scope| device.scope.contains(&scope.name));
+        let left_out = asked.filter(|scope| !offered.contains(&scope.name));
+        let because = left_out.filter(|scope| may.contains(&scope.name) != high_risk);
+        because.map(|scope| scope.title.clone()).collect()
+    };
     let endpoint = authz.resource(&device.resource);
+    let family = authz.config.refresh_lifetimes(client.trust).family.min(FAMILY);
     let page = pages::DeviceConsent {
         transaction: typed.id.clone(),
         csrf: session::csrf_token(authz, session::csrf_key(typed.signed_in.as_ref(), signed_in), &typed.id),
         client_name: client.name.clone(),
         client_id: client.id.to_string(),
         client_verified: client.trust == Trust::Verified,
+        client_claim: words::claim(client.source).to_owned(),
         address: device.address.clone().unwrap_or_else(|| "an unknown address".to_owned()),
         asked: match authz.clock.now().since(device.created_at) {
             moment if moment.as_secs() < 60 => "just now".to_owned(),
@@ -48,14 +59,12 @@ pub(super) fn page(authz: &Authz, open: &Open, signed_in: &SignedIn) -> Response
         resource_name: endpoint.map_or_else(|| device.resource.to_string(), |endpoint| endpoint.name),
         resource: device.resource.to_string(),
         scopes: scopes.collect(),
-        withheld: described
-            .iter()
-            .filter(|scope| device.scope.contains(&scope.name) && !offered.contains(&scope.name))
-            .map(|scope| scope.title.clone())
-            .collect(),
+        not_entitled: left_out(false),
+        high_risk: left_out(true),
         user_name: signed_in.user.name.clone(),
+        sign_out_csrf: account::sign_out_csrf(authz, browser, signed_in),
         access_lifetime: in_words(authz.config.access_token_lifetime),
-        refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(FAMILY)),
+        refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(family)),
     };
     authz.page(StatusCode::OK, &page)
 }

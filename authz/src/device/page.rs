@@ -39,7 +39,7 @@ pub(crate) async fn get(
     let shown = open(&authz, &request, &browser, handle).and_then(|open| {
         match authz.db.read(|conn| signed_in(&authz, conn, &browser, &open.typed))? {
             Some(signed_in) if proves(&open.typed, params.get("proof")) => {
-                Ok(decision::page(&authz, &open, &signed_in))
+                Ok(decision::page(&authz, &browser, &open, &signed_in))
             }
             _ => Ok(sign_in_page(&authz, &open)),
         }
@@ -182,12 +182,14 @@ fn sign_in_page(authz: &Authz, open: &Open) -> Response {
         transaction: Some(open.typed.id.clone()),
         client_name: Some(open.client.name.clone()),
         client_source: words::unproven(&open.client),
+        client_claim: Some(words::claim(open.client.source).to_owned()),
         redirect_host: Some(match &open.device.address {
             Some(address) => format!("the device that asked from {address}"),
             None => "the device that asked".to_owned(),
         }),
         resource_name: authz.resource(&open.device.resource).map(|endpoint| endpoint.name),
         fresh: true,
+        destination: None,
     };
     authz.page(StatusCode::OK, &page)
 }

@@ -17,7 +17,6 @@ use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequireme
 
 use super::passkey::{Finish, hints};
 use super::{Failed, begin, explain, is_plain, recorded, take};
-use crate::Authz;
 use crate::error::PageError;
 use crate::pages;
 use crate::people;
@@ -25,6 +24,7 @@ use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::links;
 use crate::store::users::{self, Role, User};
+use crate::{Authz, account};
 
 /// How long the first administrator's link works.
 const SETUP_LINK: Duration = Duration::from_hours(1);
@@ -53,7 +53,16 @@ pub(crate) fn issue(authz: &Authz, tx: &Tx<'_>, uid: u32, user: &UserId) -> Resu
 }
 
 /// `GET /setup`. The link's secret stays in the browser until the form is sent.
-pub(crate) async fn setup_page(State(authz): State<Authz>, headers: HeaderMap) -> Response {
+pub(crate) async fn setup_page(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+) -> Response {
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    let signed_in = match signed_in_here(&authz, &browser) {
+        Ok(signed_in) => signed_in,
+        Err(fault) => return authz.unavailable(&request, &fault),
+    };
     let page = pages::Setup {
         server_name: authz.server_name(),
         heading: "Set up this Portcullis".to_owned(),
@@ -61,12 +70,22 @@ pub(crate) async fn setup_page(State(authz): State<Authz>, headers: HeaderMap) -
         needs_name: true,
         start_path: "/setup/start".to_owned(),
         finish_path: "/setup/finish".to_owned(),
+        signed_in,
     };
-    with_browser_id(&authz, &headers, authz.page(StatusCode::OK, &page))
+    with_browser_id(&authz, &browser, authz.page(StatusCode::OK, &page))
 }
 
 /// `GET /enrol`.
-pub(crate) async fn enrol_page(State(authz): State<Authz>, headers: HeaderMap) -> Response {
+pub(crate) async fn enrol_page(
+    State(authz): State<Authz>,
+    axum::Extension(request): axum::Extension<Request>,
+    headers: HeaderMap,
+) -> Response {
+    let browser = Browser::from_headers(&authz.cookies, &headers);
+    let signed_in = match signed_in_here(&authz, &browser) {
+        Ok(signed_in) => signed_in,
+        Err(fault) => return authz.unavailable(&request, &fault),
+    };
     let page = pages::Setup {
         server_name: authz.server_name(),
         heading: "Create your passkey".to_owned(),
@@ -74,12 +93,19 @@ pub(crate) async fn enrol_page(State(authz): State<Authz>, headers: HeaderMap) -
         needs_name: false,
         start_path: "/enrol/start".to_owned(),
         finish_path: "/enrol/finish".to_owned(),
+        signed_in,
     };
-    with_browser_id(&authz, &headers, authz.page(StatusCode::OK, &page))
+    with_browser_id(&authz, &browser, authz.page(StatusCode::OK, &page))
 }
 
-fn with_browser_id(authz: &Authz, headers: &HeaderMap, mut page: Response) -> Response {
-    let browser = Browser::from_headers(&authz.cookies, headers);
+/// Who is signed in here, with the way out: the link may be for somebody else (ENROL-03).
+fn signed_in_here(authz: &Authz, browser: &Browser) -> Result<Option<pages::SignedInHere>, Fault> {
+    let Some(signed_in) = session::signed_in(authz, browser)? else { return Ok(None) };
+    let csrf = account::sign_out_csrf(authz, browser, &signed_in);
+    Ok(csrf.map(|sign_out_csrf| pages::SignedInHere { user_name: signed_in.user.name, sign_out_csrf }))
+}
+
+fn with_browser_id(authz: &Authz, browser: &Browser, mut page: Response) -> Response {
     if let (_, Some(cookie)) = browser.id_or_new(&authz.cookies) {
         page.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -189,7 +215,7 @@ async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Res
     refuse_another(authz, &browser, &user.id)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
     if existing.len() >= users::MOST_PASSKEYS {
-        return Err(crate::account::too_many_passkeys());
+        return Err(account::too_many_passkeys());
     }
     let existing = existing.iter().map(|passkey| passkey.cred_id().clone()).collect();
     let (public_key, state) = creation_options(authz, user.handle, &user.name, existing)?;
@@ -206,7 +232,8 @@ fn refuse_another(authz: &Authz, browser: &Browser, user: &UserId) -> Result<(),
     Err(PageError::new(
         StatusCode::FORBIDDEN,
         "signed_in_as_another",
-        "You are signed in as somebody else. Sign out first, or open the link in another browser.",
+        "This link is for somebody else than the person who is signed in here. Sign out at the top of this page and try \
+         again, or open the link in another browser.",
     ))
 }
 
@@ -258,7 +285,7 @@ async fn enrol(
             if let Purpose::Enrol { user, .. } = &purpose
                 && users::passkeys(tx, user)?.len() >= users::MOST_PASSKEYS
             {
-                return Ok(Err(crate::account::too_many_passkeys().into()));
+                return Ok(Err(account::too_many_passkeys().into()));
             }
             let user = match purpose {
                 Purpose::Setup { link, name, handle } => {

@@ -27,6 +27,52 @@ use crate::store::sessions::Authentication;
 use crate::store::transactions::{self, Assertion, SignInFor, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
 
+/// Where somebody goes who has signed in for no transaction: one of our own pages, and no address that anybody sends
+/// (REDIR-08).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Destination {
+    #[default]
+    Home,
+    Account,
+}
+
+impl Destination {
+    /// The destination of this name; home for any other.
+    fn named(name: Option<&str>) -> Self {
+        if name == Self::Account.name() { Self::Account } else { Self::Home }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Home => None,
+            Self::Account => Some("account"),
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Home => "/",
+            Self::Account => "/account",
+        }
+    }
+}
+
+/// The sign-in page in place of one that only somebody who is signed in may see.
+pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
+    let page = pages::Login {
+        server_name: authz.server_name(),
+        transaction: None,
+        client_source: None,
+        client_claim: None,
+        client_name: None,
+        redirect_host: None,
+        resource_name: None,
+        fresh: false,
+        destination: destination.name(),
+    };
+    authz.page(StatusCode::OK, &page)
+}
+
 /// The sign-in page, for a transaction or by itself.
 pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
     let client = match transaction {
@@ -40,6 +86,7 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
         server_name: authz.server_name(),
         transaction: transaction.map(|t| t.id.clone()),
         client_source: client.as_ref().and_then(words::unproven),
+        client_claim: client.as_ref().map(|client| words::claim(client.source).to_owned()),
         client_name: client.map(|client| client.name),
         redirect_host: transaction.map(|t| {
             if t.redirect_uri.target().is_local() {
@@ -50,6 +97,7 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
         }),
         resource_name: transaction.and_then(|t| authz.resource(&t.resource)).map(|e| e.name),
         fresh: transaction.is_some_and(|t| t.prompt_login),
+        destination: None,
     };
     Ok(authz.page(StatusCode::OK, &page))
 }
@@ -133,6 +181,14 @@ pub(crate) struct Finish<R> {
     pub response: R,
 }
 
+/// The same for a sign-in, with the name of the page to go on to where no transaction says that.
+#[derive(Deserialize)]
+struct FinishSignIn {
+    ceremony: String,
+    response: PublicKeyCredential,
+    destination: Option<String>,
+}
+
 /// `POST /login/finish`.
 pub(crate) async fn finish(
     State(authz): State<Authz>,
@@ -142,9 +198,10 @@ pub(crate) async fn finish(
 ) -> Result<Response, PageError> {
     let signed_in = async {
         session::require_json_from_us(&authz.issuer, &headers)?;
-        let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+        let FinishSignIn { ceremony, response, destination } = crate::read_json(&body)?;
+        let body = Finish { ceremony, response };
         let browser = Browser::from_headers(&authz.cookies, &headers);
-        sign_in(&authz, &request, &browser, &body).await
+        sign_in(&authz, &request, &browser, &body, Destination::named(destination.as_deref())).await
     };
     match signed_in.await {
         Ok(response) => Ok(response),
@@ -157,6 +214,7 @@ async fn sign_in(
     request: &Request,
     browser: &Browser,
     body: &Finish<PublicKeyCredential>,
+    destination: Destination,
 ) -> Result<Response, Failed> {
     let (purpose, state) = take::<DiscoverableAuthentication>(authz, browser.id()?, &body.ceremony).await?;
     let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
@@ -210,7 +268,7 @@ async fn sign_in(
     };
     let (secret, proof) = authz.db.write(job).await?.map_err(Failed::Because)?;
     let location = transaction.map_or_else(
-        || "/".to_owned(),
+        || destination.path().to_owned(),
         |handle| {
             let page = if transactions::is_device(&handle) { "/device" } else { "/consent" };
             format!("{page}?transaction={handle}&proof={}", proof.expose())

@@ -30,6 +30,10 @@ pub struct ConnectedClient {
     pub verified: bool,
     /// How it became known, as it follows "Not verified".
     pub source: String,
+    /// Whose word its name is, as it follows the source.
+    pub claim: String,
+    /// An administrator stopped it.
+    pub disabled: bool,
     /// What it holds, the newest first.
     pub connections: Vec<Connection>,
     /// How many more there are.
@@ -39,8 +43,11 @@ pub struct ConnectedClient {
 /// One approval, and what came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Connection {
-    /// Each in words.
+    /// What it can do at this moment, each in words.
     pub scopes: Vec<String>,
+    /// What it was allowed and cannot do at this moment, because its user is not entitled to it any more or nobody
+    /// vouches for the client any more.
+    pub not_now: Vec<String>,
     pub resource_name: Option<String>,
     pub resource: String,
     pub connected: Moment,

@@ -13,11 +13,15 @@ pub struct Login {
     pub client_name: Option<String>,
     /// How the client came to be known, where nobody vouches for it.
     pub client_source: Option<String>,
+    /// Whose word its name is, as it follows the source.
+    pub client_claim: Option<String>,
     /// Where the answer goes: a host, or "this computer".
     pub redirect_host: Option<String>,
     pub resource_name: Option<String>,
     /// The request wants a passkey used now, whoever is signed in.
     pub fresh: bool,
+    /// The page to go on to, by its name.
+    pub destination: Option<&'static str>,
 }
 
 impl Page for Login {
@@ -39,6 +43,8 @@ pub struct Consent {
     pub client_verified: bool,
     /// How an unverified client became known: "self-registered", "known from the built-in catalogue".
     pub client_source: String,
+    /// Whose word its name is, as it follows the source.
+    pub client_claim: String,
     /// A host, or "this computer" for loopback and app schemes.
     pub redirect_host: String,
     pub redirect_uri: String,
@@ -54,9 +60,12 @@ pub struct Consent {
     pub access_lifetime: String,
     /// In words, as they follow "can be renewed for": "30 days"; `None` if the client does not renew.
     pub refresh_lifetime: Option<String>,
+    /// For how long the answer lets the client in without a question, as it follows "for" (CONSENT-04).
+    pub remembered_for: Option<String>,
     pub warnings: Vec<String>,
     /// Where to start the passkey assertion that a high-risk scope needs for this decision (CONSENT-08).
     pub confirm_path: Option<String>,
+    pub sign_out_csrf: Option<String>,
 }
 
 /// One line that may be ticked.
@@ -65,6 +74,8 @@ pub struct ConsentScope {
     pub name: String,
     pub title: String,
     pub high_risk: bool,
+    /// What to think of before a high-risk one is allowed, as a sentence.
+    pub risk_text: String,
     pub ticked: bool,
     /// Cannot be unticked; shown as such.
     pub required: bool,
@@ -102,6 +113,8 @@ pub struct DeviceConsent {
     pub client_name: String,
     pub client_id: String,
     pub client_verified: bool,
+    /// Whose word an unverified client's name is, as it follows "Not verified".
+    pub client_claim: String,
     /// The address that asked.
     pub address: String,
     /// When it asked, in words: "2 minutes ago".
@@ -113,8 +126,11 @@ pub struct DeviceConsent {
     /// What may be ticked; with none of it the page says so, and only refuses.
     pub scopes: Vec<ConsentScope>,
     /// What was asked for and this user may not give, in words.
-    pub withheld: Vec<String>,
+    pub not_entitled: Vec<String>,
+    /// What was asked for and no device is ever given, in words (DEV-01).
+    pub high_risk: Vec<String>,
     pub user_name: String,
+    pub sign_out_csrf: Option<String>,
     /// In words, as they follow "lasts": "15 minutes".
     pub access_lifetime: String,
     /// The same for renewing; `None` if the client does not renew.
@@ -206,6 +222,8 @@ pub struct NothingToAllow {
     pub redirect_uri: String,
     pub resource_name: String,
     pub user_name: String,
+    pub sign_out_csrf: Option<String>,
+    /// Empty if what it asked for has left the configuration.
     pub scopes: Vec<WithheldScope>,
     /// Who can help, as it follows "ask": "ada or bob".
     pub administrators: String,
@@ -272,6 +290,15 @@ pub struct Setup {
     pub needs_name: bool,
     pub start_path: String,
     pub finish_path: String,
+    /// Who is signed in here, who may not be whom the link is for (ENROL-03).
+    pub signed_in: Option<SignedInHere>,
+}
+
+/// Whoever is signed in in this browser, and the way out.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignedInHere {
+    pub user_name: String,
+    pub sign_out_csrf: String,
 }
 
 impl Page for Setup {

@@ -15,10 +15,16 @@ impl Login {
             transaction: Some(text("txn_6q3mzk2c")),
             client_name: Some(text("Claude Code")),
             client_source: Some(text("self-registered")),
+            client_claim: Some(text("the name is the program’s own claim")),
             redirect_host: Some(text("this computer")),
             resource_name: Some(text("Engineering tools")),
             fresh: true,
+            destination: None,
         }
+    }
+
+    pub(crate) fn sample_for_the_account() -> Self {
+        Self { destination: Some("account"), ..Self::sample_without_request() }
     }
 
     pub(crate) fn sample_without_request() -> Self {
@@ -39,6 +45,7 @@ impl Consent {
             name: text(name),
             title: text(title),
             high_risk,
+            risk_text: text("It starts work on the build machines."),
             ticked: !high_risk,
             required: false,
         };
@@ -50,6 +57,7 @@ impl Consent {
             client_id_host: Some(text("claude.ai")),
             client_verified: false,
             client_source: text("built-in catalogue"),
+            client_claim: text("any program can claim to be this one"),
             redirect_host: text("this computer"),
             redirect_uri: text("http://localhost:53211/callback"),
             resource_name: text("Engineering tools"),
@@ -64,8 +72,10 @@ impl Consent {
             user_name: text("alice"),
             access_lifetime: text("15 minutes"),
             refresh_lifetime: Some(text("30 days")),
+            remembered_for: None,
             warnings: vec![],
             confirm_path: Some(text("/consent/confirm")),
+            sign_out_csrf: Some(text("csrf_p0x2")),
         }
     }
 
@@ -75,6 +85,7 @@ impl Consent {
             client_id: text("cl_1c9w7zr8d0aq4m6e"),
             client_id_host: None,
             client_source: text("self-registered"),
+            client_claim: text("the name is the program’s own claim"),
             redirect_host: text("studio.tools.example.net"),
             redirect_uri: text(
                 "https://studio.tools.example.net/integrations/portcullis/oauth/callback?tenant=engineering",
@@ -86,6 +97,7 @@ impl Consent {
                 name: text("docs.read"),
                 title: text("Search and read the team’s documents"),
                 high_risk: false,
+                risk_text: text(""),
                 ticked: true,
                 required: true,
             }],
@@ -93,12 +105,25 @@ impl Consent {
             above_ceiling: vec![text("Start pipelines")],
             refresh_lifetime: None,
             confirm_path: None,
+            sign_out_csrf: None,
             ..Self::sample()
         }
     }
 
     pub(crate) fn sample_verified() -> Self {
-        Self { client_verified: true, client_source: text("pre-registered"), ..Self::sample() }
+        Self {
+            client_verified: true,
+            client_source: text("pre-registered"),
+            remembered_for: Some(text("180 days")),
+            ..Self::sample()
+        }
+    }
+
+    /// Nothing is ticked to begin with.
+    pub(crate) fn sample_risky() -> Self {
+        let mut sample = Self::sample();
+        sample.scopes.retain(|scope| scope.high_risk);
+        sample
     }
 }
 
@@ -127,6 +152,7 @@ impl DeviceConsent {
             name: text(name),
             title: text(title),
             high_risk: false,
+            risk_text: text(""),
             ticked: true,
             required: false,
         };
@@ -136,6 +162,7 @@ impl DeviceConsent {
             client_name: text("Lab console"),
             client_id: text("c_9w7zr8d0aq4m6e1c"),
             client_verified: true,
+            client_claim: text("no administrator vouches for it at the moment"),
             address: text("10.20.4.17"),
             asked: text("2 minutes ago"),
             asked_at: text("2026-11-23T12:00:00.000Z"),
@@ -145,8 +172,10 @@ impl DeviceConsent {
                 scope("docs.read", "Search and read the team’s documents"),
                 scope("jira.read", "Read tickets"),
             ],
-            withheld: vec![],
+            not_entitled: vec![],
+            high_risk: vec![],
             user_name: text("alice"),
+            sign_out_csrf: Some(text("csrf_p0x2")),
             access_lifetime: text("15 minutes"),
             refresh_lifetime: Some(text("24 hours")),
         }
@@ -155,8 +184,17 @@ impl DeviceConsent {
     pub(crate) fn sample_not_entitled() -> Self {
         Self {
             scopes: vec![],
-            withheld: vec![text("Read tickets")],
+            not_entitled: vec![text("Read tickets")],
             refresh_lifetime: None,
+            ..Self::sample()
+        }
+    }
+
+    pub(crate) fn sample_left_out() -> Self {
+        Self {
+            client_verified: false,
+            not_entitled: vec![text("Write tickets")],
+            high_risk: vec![text("Start pipelines")],
             ..Self::sample()
         }
     }
@@ -243,6 +281,7 @@ impl NothingToAllow {
             redirect_uri: text("http://localhost:53211/callback"),
             resource_name: text("Engineering tools"),
             user_name: text("ines"),
+            sign_out_csrf: Some(text("csrf_p0x2")),
             scopes: vec![
                 scope(
                     "jira.write",
@@ -274,6 +313,13 @@ impl NothingToAllow {
             copyable_fix: None,
             ..Self::sample()
         }
+    }
+}
+
+impl NothingToAllow {
+    /// What was asked for has left the configuration.
+    pub(crate) fn sample_gone() -> Self {
+        Self { scopes: vec![], sign_out_csrf: None, copyable_fix: None, ..Self::sample() }
     }
 }
 
@@ -310,6 +356,7 @@ impl Setup {
             needs_name: true,
             start_path: text("/setup/start"),
             finish_path: text("/setup/finish"),
+            signed_in: None,
         }
     }
 
@@ -322,6 +369,11 @@ impl Setup {
             finish_path: text("/enrol/finish"),
             ..Self::sample()
         }
+    }
+
+    pub(crate) fn sample_while_signed_in() -> Self {
+        let alice = SignedInHere { user_name: text("alice"), sign_out_csrf: text("csrf_p0x2") };
+        Self { signed_in: Some(alice), ..Self::sample_enrolment() }
     }
 }
 

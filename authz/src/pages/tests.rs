@@ -7,6 +7,8 @@ use tera::Context;
 
 use super::*;
 
+mod statements;
+
 fn pages() -> Pages {
     Pages::new().expect("the embedded templates compile")
 }
@@ -26,28 +28,34 @@ fn samples() -> Vec<Sample> {
     vec![
         sample("login", &Login::sample()),
         sample("login-plain", &Login::sample_without_request()),
+        sample("login-account", &Login::sample_for_the_account()),
         sample("consent", &Consent::sample()),
         sample("consent-site", &Consent::sample_unverified_site()),
         sample("consent-verified", &Consent::sample_verified()),
+        sample("consent-risky", &Consent::sample_risky()),
         sample("device", &DeviceCode::sample()),
         sample("device-linked", &DeviceCode::sample_linked()),
         sample("device-wrong", &DeviceCode::sample_wrong()),
         sample("device-consent", &DeviceConsent::sample()),
         sample("device-not-entitled", &DeviceConsent::sample_not_entitled()),
+        sample("device-left-out", &DeviceConsent::sample_left_out()),
         sample("error", &ErrorPage::sample()),
         sample("error-askable", &ErrorPage::sample_askable()),
         sample("error-bare", &ErrorPage::sample_bare()),
         sample("continue", &Continue::sample()),
         sample("nothing-to-allow", &NothingToAllow::sample()),
         sample("nothing-to-allow-hopeless", &NothingToAllow::sample_hopeless()),
+        sample("nothing-to-allow-gone", &NothingToAllow::sample_gone()),
         sample("onward", &Onward::sample()),
         sample("setup", &Setup::sample()),
         sample("enrol", &Setup::sample_enrolment()),
+        sample("enrol-signed-in", &Setup::sample_while_signed_in()),
         sample("connect", &Connect::sample()),
         sample("connect-settled", &Connect::sample_settled()),
         sample("connect-elsewhere", &Connect::sample_elsewhere()),
         sample("account", &Account::sample()),
         sample("account-confirmed", &Account::sample_on_loopback()),
+        sample("account-stopped", &Account::sample_stopped()),
         sample("account-empty", &Account::sample_empty()),
         sample("signed-out", &SignedOut::sample()),
         sample("signed-out-new", &SignedOut::sample_new()),

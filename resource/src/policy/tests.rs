@@ -271,6 +271,7 @@ async fn a_call_above_the_ceiling_says_who_can_help() {
         name: "docs.secret".to_owned(),
         title: "Read secrets".to_owned(),
         risk: Risk::High,
+        risk_text: None,
     };
     rules.scopes.push(ScopeRule { description, default: false });
     rules.tools.insert("docs_read".to_owned(), scope("docs.read docs.secret"));

@@ -41,6 +41,7 @@ fn every_key_is_read() {
             [scopes."docs.archive"]
             title = "Read what is kept for the record"
             risk = "high"
+            risk_text = "It shows drafts, too."
             default = true
 
             [scopes."docs.read"]
@@ -74,6 +75,9 @@ fn every_key_is_read() {
             ("docs.read", "Search and read the documentation", Risk::High, true),
         ]
     );
+    let risk_texts: Vec<_> =
+        file.rules.scopes.iter().map(|rule| rule.description.risk_text.as_deref()).collect();
+    assert_eq!(risk_texts, [Some("It shows drafts, too."), None]);
     assert_eq!(file.rules.tools["docs_read"], scope("docs.archive docs.read"));
     assert_eq!(file.rules.tools["docs_search"], scope("docs.archive"));
 }
@@ -182,6 +186,11 @@ fn every_mistake_has_its_line() {
         (
             "scopes.x.risk = \"medium\"",
             "`risk` at etc/portcullis.toml:1 is `medium`; write \"low\" or \"high\"",
+        ),
+        ("scopes.x.risk_text = 1", "`risk_text` at etc/portcullis.toml:1 must be a string, not integer"),
+        (
+            "[scopes.x]\ntitle = \"X\"\nrisk_text = \"It writes.\"",
+            "`risk_text` at etc/portcullis.toml:3 would never be shown: the scope `x` is low risk; set risk = \"high\" or remove the text",
         ),
         (
             "[scopes.jira.read]\ntitle = \"X\"",

@@ -376,6 +376,18 @@ const operations = {
     return where();
   },
 
+  /** {key}: presses it where the focus is. */
+  press: async ({ key }) => {
+    await currentPage().keyboard.press(key);
+    return where();
+  },
+
+  /** Reloads the current page. */
+  reload: async () => {
+    await currentPage().reload({ waitUntil: 'load', timeout: PATIENCE });
+    return where();
+  },
+
   /** {testid}: clicks it on the current page and follows to another origin; answers {redirected_to}. */
   leave: async ({ testid }) => {
     const gone = leaving(new URL(currentPage().url()).origin);

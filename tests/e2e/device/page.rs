@@ -238,10 +238,34 @@ async fn only_what_was_offered_and_ticked_is_granted() {
         ["docs.full", "docs.read"],
         "nothing of high risk, not even for a verified client"
     );
+    let (_, withheld) = page.html.split_once("data-testid=\"withheld\"").expect("what was left out is said");
+    let left_out = "Change what others rely on <span class=\"small\">– left out, because it is high risk";
+    assert!(withheld.contains(left_out), "{withheld}");
     page.scopes = ["docs.read", "docs.danger", "made.up"].map(str::to_owned).to_vec();
     decide(&app, &mut browser, &page, "approve").await;
     let tokens = Tokens::of(poll(&app, &client, &device).await).await;
     assert_eq!(tokens.body["scope"], "docs.read");
+}
+
+/// DEV-01, CONSENT-01: a page says why each scope was left out, and says nothing where nothing was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_is_said_with_its_reason() {
+    let (app, mut browser) = start().await;
+    let mut intern = app.enrol("ines", &[]).await;
+    let client = device_client(&app);
+    let device = ask_for(&app, &client, "docs.read docs.full docs.danger offline_access made.up").await;
+    let page = question(&app, &mut intern, &device).await;
+    let (_, withheld) = page.html.split_once("data-testid=\"withheld\"").unwrap();
+    for (title, why) in [
+        ("Read whole documents", "you are not entitled to it"),
+        ("Change what others rely on", "left out, because it is high risk"),
+    ] {
+        assert!(withheld.contains(&format!("{title} <span class=\"small\">– {why}")), "{title}: {withheld}");
+    }
+    assert_eq!(page.scopes, ["docs.read"]);
+    let device = ask_for(&app, &client, "docs.read").await;
+    let page = question(&app, &mut browser, &device).await;
+    assert!(!page.html.contains("data-testid=\"withheld\""), "{}", page.html);
 }
 
 /// DEV-01, AUTHZ-13: who is entitled to nothing of it is told so, and can only refuse.

@@ -15,6 +15,18 @@ pub(crate) fn source(source: Source) -> &'static str {
     }
 }
 
+/// Whose word the name of such a client is, as it follows "Not verified (…)": true of each way to become known.
+pub(crate) fn claim(source: Source) -> &'static str {
+    match source {
+        Source::SelfRegistered => "the name is the program’s own claim",
+        Source::Administrator | Source::Configuration => "no administrator vouches for it at the moment",
+        Source::Catalogue => "any program can claim to be this one",
+        Source::Imported => "the name comes from a document that an administrator imported",
+        Source::Fetched => "the name is what its own document says",
+        Source::UnknownUrl => "the name is the host of its address, and anybody can claim it",
+    }
+}
+
 /// The same for a client, if nobody vouches for it.
 pub(crate) fn unproven(client: &Client) -> Option<String> {
     (client.trust != Trust::Verified).then(|| source(client.source).to_owned())

@@ -10,6 +10,7 @@ fn moment(words: &str) -> Moment {
 fn connection(scopes: &[&str], connected: &str, last_used: Option<&str>) -> Connection {
     Connection {
         scopes: scopes.iter().map(|title| text(title)).collect(),
+        not_now: vec![],
         resource_name: Some(text("Engineering tools")),
         resource: text("https://portcullis.lab.internal/mcp"),
         connected: moment(connected),
@@ -55,6 +56,8 @@ impl Account {
                     name: text("Claude Code"),
                     verified: false,
                     source: text("built-in catalogue"),
+                    claim: text("any program can claim to be this one"),
+                    disabled: false,
                     connections: vec![
                         connection(&[read, "Read tickets"], "2 hours ago", Some("12 minutes ago")),
                         connection(&[read], "3 days ago", Some("3 days ago")),
@@ -66,6 +69,8 @@ impl Account {
                     name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
                     verified: true,
                     source: text("pre-registered"),
+                    claim: text("no administrator vouches for it at the moment"),
+                    disabled: false,
                     connections: vec![connection(&[read], "just now", None)],
                     more: 0,
                 },
@@ -103,6 +108,16 @@ impl Account {
 
     pub(crate) fn sample_on_loopback() -> Self {
         Self { always_confirm: true, ..Self::sample() }
+    }
+
+    /// An administrator has stopped one application, and taken from the person what another was allowed.
+    pub(crate) fn sample_stopped() -> Self {
+        let mut sample = Self::sample();
+        sample.clients[0].disabled = true;
+        let lost = &mut sample.clients[1].connections[0];
+        lost.not_now = std::mem::take(&mut lost.scopes);
+        sample.passkeys[1].removable = false;
+        sample
     }
 
     pub(crate) fn sample_empty() -> Self {
