@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
 use rusqlite::Connection;
 use serde_json::json;
 
