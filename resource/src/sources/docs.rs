@@ -6,6 +6,7 @@
 //! and links cannot lead it outside, even if they change while it runs.
 
 mod folder;
+mod front_matter;
 mod html;
 mod index;
 mod markdown;
@@ -16,6 +17,7 @@ mod snippet;
 mod watch;
 mod words;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -194,7 +196,7 @@ impl Docs {
             return Err(ReadError::UnknownPath { path: clipped(path), nearest });
         };
         let (heading, text) = match heading {
-            None => (None, document.text.as_str()),
+            None => (None, Cow::Borrowed(document.text.as_str())),
             Some(wanted) => match document.under(wanted) {
                 Some((heading, text)) => (Some(heading.to_owned()), text),
                 None => return Err(document.unknown_heading(path, clipped(wanted))),

@@ -45,6 +45,17 @@ pub(super) struct Stamp {
     pub size: i64,
     /// Nanoseconds since 1970; none if only reading it can tell.
     pub modified: Option<i64>,
+    /// What nobody can set: when the file itself was changed last (`ctime`), and which file it is. A tree that a link
+    /// is switched to may have the same names, sizes and times.
+    pub identity: Option<Identity>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Identity {
+    /// Nanoseconds since 1970.
+    pub changed: i64,
+    pub device: i64,
+    pub inode: i64,
 }
 
 /// Why a file is not in the index.
@@ -56,6 +67,10 @@ pub(super) enum Skip {
     Binary,
     #[error("it is not UTF-8")]
     NotUtf8,
+    #[error("it is UTF-16; save it as UTF-8")]
+    Utf16,
+    #[error("it is UTF-32; save it as UTF-8")]
+    Utf32,
     #[error("it is no regular file")]
     NotRegular,
     #[error("its name is not printable text")]
@@ -122,7 +137,7 @@ impl Root {
                 let found = |(path, text): &(&str, &str)| Found {
                     path: (*path).to_owned(),
                     kind: Kind::of(path).unwrap_or(Kind::Text),
-                    stamp: Stamp { size: i64::try_from(text.len()).unwrap_or(i64::MAX), modified: None },
+                    stamp: built_in(text),
                 };
                 (pages.iter().map(found).collect(), 0)
             }
@@ -142,10 +157,7 @@ impl Root {
                     .iter()
                     .find(|(p, _)| *p == path)
                     .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-                Ok((
-                    (*text).to_owned(),
-                    Stamp { size: i64::try_from(text.len()).unwrap_or(i64::MAX), modified: None },
-                ))
+                Ok(((*text).to_owned(), built_in(text)))
             }
             Self::Directory(dir) => read(dir, path),
         }
@@ -174,18 +186,49 @@ fn read(dir: &Dir, path: &str) -> Result<(String, Stamp), Skip> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Skip::Large);
     }
-    if bytes.contains(&0) {
-        return Err(Skip::Binary);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| Skip::NotUtf8)?;
+    let text = text(bytes)?;
     let text = text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text);
     Ok((text, stamp(&metadata)))
 }
 
+/// The text that bytes are, in the one encoding that is read.
+fn text(bytes: Vec<u8>) -> Result<String, Skip> {
+    if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
+        return Err(Skip::Utf32);
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || is_utf16(&bytes) {
+        return Err(Skip::Utf16);
+    }
+    if bytes.contains(&0) {
+        return Err(Skip::Binary);
+    }
+    String::from_utf8(bytes).map_err(|_| Skip::NotUtf8)
+}
+
+/// Whether these bytes look like UTF-16 without its mark: every other one of many is zero, and no other is.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(4096)];
+    let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    bytes.len().is_multiple_of(2) && even.min(odd) == 0 && even.max(odd) > head.len() / 4
+}
+
 fn stamp(metadata: &Metadata) -> Stamp {
-    let modified =
-        metadata.mtime().checked_mul(1_000_000_000).and_then(|s| s.checked_add(metadata.mtime_nsec()));
-    Stamp { size: i64::try_from(metadata.len()).unwrap_or(i64::MAX), modified }
+    let nanoseconds = |seconds: i64, rest: i64| seconds.checked_mul(1_000_000_000)?.checked_add(rest);
+    let changed = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
+    Stamp {
+        size: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
+        modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        identity: changed.map(|changed| Identity {
+            changed,
+            device: metadata.dev().cast_signed(),
+            inode: metadata.ino().cast_signed(),
+        }),
+    }
+}
+
+fn built_in(text: &str) -> Stamp {
+    Stamp { size: i64::try_from(text.len()).unwrap_or(i64::MAX), modified: None, identity: None }
 }
 
 struct Walk<'a> {
@@ -335,5 +378,33 @@ impl Warned {
             tracing::warn!(docs.path = ?path, docs.why = %why, "not indexed");
         }
         self.now.insert(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DOCS-02: the reason names the encoding, so that somebody can mend the file.
+    #[test]
+    fn encodings_are_named() {
+        let utf16 = |text: &str, big: bool| -> Vec<u8> {
+            let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        let why = |bytes: Vec<u8>| text(bytes).unwrap_err().to_string();
+        for big in [false, true] {
+            for words in ["\u{feff}# Guide\r\n", "# Guide without its mark", "\u{feff}設定"] {
+                assert_eq!(why(utf16(words, big)), "it is UTF-16; save it as UTF-8", "{words} {big}");
+            }
+        }
+        assert_eq!(why(vec![0xff, 0xfe, 0, 0, b'#', 0, 0, 0]), "it is UTF-32; save it as UTF-8");
+        assert_eq!(why(vec![0, 0, 0xfe, 0xff, 0, 0, 0, b'#']), "it is UTF-32; save it as UTF-8");
+        for binary in [&b"\x7fELF\0\0\0\x01\0\x02"[..], b"text with a NUL\0 in it", b"\0", b"\0\0\0\0"] {
+            assert_eq!(why(binary.to_vec()), "it holds binary data", "{binary:?}");
+        }
+        assert_eq!(why(b"Gr\xfc\xdfe".to_vec()), "it is not UTF-8");
+        assert_eq!(text("\u{feff}Grüße".into()).unwrap(), "\u{feff}Grüße");
+        assert_eq!(text(Vec::new()).unwrap(), "");
     }
 }

@@ -9,13 +9,13 @@ use super::section::Outline;
 pub(super) fn outline(source: &str, outline: &mut Outline) -> String {
     let mut text = String::new();
     each_block(source, |block| match block {
-        Block::Title(title) => outline.title(title),
-        Block::Heading(level, heading) => {
+        Piece::Title(title) => outline.title(title),
+        Piece::Heading(level, heading) => {
             outline.heading(level, heading, text.len());
             text.extend(std::iter::repeat_n('#', usize::from(level)));
             text.extend([" ", heading, "\n\n"]);
         }
-        Block::Text(paragraph) => {
+        Piece::Text(paragraph) => {
             outline.block(paragraph, text.len());
             text.extend([paragraph, "\n\n"]);
         }
@@ -23,23 +23,14 @@ pub(super) fn outline(source: &str, outline: &mut Outline) -> String {
     text
 }
 
-/// The text of a fragment.
-pub(super) fn plain(source: &str) -> String {
-    let mut text = String::new();
-    each_block(source, |block| {
-        let (Block::Title(words) | Block::Heading(_, words) | Block::Text(words)) = block;
-        text.extend([words, "\n"]);
-    });
-    text
-}
-
-enum Block<'t> {
+/// A piece of a page or a fragment.
+pub(super) enum Piece<'t> {
     Title(&'t str),
     Heading(u8, &'t str),
     Text(&'t str),
 }
 
-fn each_block(source: &str, mut each: impl FnMut(Block<'_>)) {
+pub(super) fn each_block(source: &str, mut each: impl FnMut(Piece<'_>)) {
     let mut emitter = DefaultEmitter::default();
     emitter.naively_switch_states(true); // what stands in <script> is no markup
     let mut line = Line::default();
@@ -89,7 +80,7 @@ impl Line {
         }
     }
 
-    fn tag(&mut self, name: &str, opens: bool, each: &mut impl FnMut(Block<'_>)) {
+    fn tag(&mut self, name: &str, opens: bool, each: &mut impl FnMut(Piece<'_>)) {
         let inside = match name {
             "script" | "style" => Inside::Unseen,
             "title" => Inside::Title,
@@ -104,7 +95,7 @@ impl Line {
         self.inside = if opens { inside } else { Inside::Body };
     }
 
-    fn end(&mut self, each: &mut impl FnMut(Block<'_>)) {
+    fn end(&mut self, each: &mut impl FnMut(Piece<'_>)) {
         let text = std::mem::take(&mut self.text);
         let text = match self.inside {
             Inside::Preformatted => text.trim_end().trim_start_matches('\n'),
@@ -114,9 +105,9 @@ impl Line {
             return;
         }
         each(match self.inside {
-            Inside::Title => Block::Title(text),
-            Inside::Heading(level) => Block::Heading(level, text),
-            _ => Block::Text(text),
+            Inside::Title => Piece::Title(text),
+            Inside::Heading(level) => Piece::Heading(level, text),
+            _ => Piece::Text(text),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! The index: a `SQLite` file of its own, made from the folder and worth nothing without it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -7,20 +8,22 @@ use std::path::{Path, PathBuf};
 use shared::db::{Conn, OpenError, Schema, params};
 use shared::{Clock, Db, Fault, Tx};
 
-use super::folder::Stamp;
+use super::folder::{Identity, Stamp};
 use super::query::Query;
 use super::section::Document;
 use super::snippet::snippet;
 use super::{DocsError, Hit, Listed, Listing, ReadError, words};
 
 /// Part of what an index is made for: raised when documents are taken apart in another way.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// "PCDX" marks its files.
 const SCHEMA: Schema = Schema {
     application_id: 0x5043_4458,
     audited: false,
     // The full-text table keeps no text: what it is given has its CJK characters in pairs.
+    // Marks belong to words (UAX #29): Devanagari, Thai and their like write vowels with them. What is optional is left
+    // out before (`words::normal`).
     // A word in the title is worth eight in the body.
     // Words are collected in 8 MiB of memory before they are sorted in: a first scan is a fifth faster.
     migrations: &["
@@ -31,6 +34,9 @@ CREATE TABLE document (
     title    TEXT NOT NULL,
     size     INTEGER NOT NULL,
     modified INTEGER,
+    changed  INTEGER,
+    device   INTEGER,
+    inode    INTEGER,
     hash     BLOB NOT NULL,
     text     TEXT NOT NULL
 ) STRICT;
@@ -44,7 +50,8 @@ CREATE TABLE section (
 ) STRICT;
 CREATE INDEX section_document ON section (document);
 CREATE VIRTUAL TABLE words USING fts5 (title, heading, path, body,
-    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2');
+    content = '', contentless_delete = 1,
+    tokenize = \"unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'\");
 INSERT INTO words (words, rank) VALUES ('hashsize', 8388608);
 INSERT INTO words (words, rank) VALUES ('rank', 'bm25(8.0, 6.0, 4.0, 1.0)');
 "],
@@ -124,10 +131,15 @@ pub(super) struct Known {
 }
 
 pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
-    let rows = c.query("SELECT path, id, size, modified, hash FROM document", [], |r| {
-        let stamp = Stamp { size: r.get(2)?, modified: r.get(3)? };
-        Ok((r.get(0)?, Known { id: r.get(1)?, stamp, hash: r.get(4)? }))
-    })?;
+    let rows =
+        c.query("SELECT path, id, size, modified, hash, changed, device, inode FROM document", [], |r| {
+            let identity = match (r.get(5)?, r.get(6)?, r.get(7)?) {
+                (Some(changed), Some(device), Some(inode)) => Some(Identity { changed, device, inode }),
+                _ => None,
+            };
+            let stamp = Stamp { size: r.get(2)?, modified: r.get(3)?, identity };
+            Ok((r.get(0)?, Known { id: r.get(1)?, stamp, hash: r.get(4)? }))
+        })?;
     Ok(rows.into_iter().collect())
 }
 
@@ -185,9 +197,10 @@ pub(super) fn apply(tx: &Tx<'_>, batch: &[Write]) -> Result<(), Fault> {
                 insert(tx, put)?;
             }
             Write::Restamp(id, stamp) => {
+                let [changed, device, inode] = columns(stamp.identity);
                 tx.execute(
-                    "UPDATE document SET size = ?2, modified = ?3 WHERE id = ?1",
-                    params![id, stamp.size, stamp.modified],
+                    "UPDATE document SET size = ?2, modified = ?3, changed = ?4, device = ?5, inode = ?6 WHERE id = ?1",
+                    params![id, stamp.size, stamp.modified, changed, device, inode],
                 )?;
             }
             Write::Remove(id) => remove(tx, *id)?,
@@ -204,9 +217,21 @@ fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
 
 fn insert(tx: &Tx<'_>, put: &Put) -> Result<(), Fault> {
     let document = &put.document;
+    let [changed, device, inode] = columns(put.stamp.identity);
     let id = inserted(tx.query_row(
-        "INSERT INTO document (path, title, size, modified, hash, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-        params![put.path, document.title, put.stamp.size, put.stamp.modified, put.hash, document.text],
+        "INSERT INTO document (path, title, size, modified, hash, text, changed, device, inode)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
+        params![
+            put.path,
+            document.title,
+            put.stamp.size,
+            put.stamp.modified,
+            put.hash,
+            document.text,
+            changed,
+            device,
+            inode
+        ],
         |r| r.get(0),
     )?)?;
     for (section, (heading, body)) in document.sections.iter().zip(&put.section_words) {
@@ -222,6 +247,11 @@ fn insert(tx: &Tx<'_>, put: &Put) -> Result<(), Fault> {
         )?;
     }
     Ok(())
+}
+
+fn columns(identity: Option<Identity>) -> [Option<i64>; 3] {
+    let column = |of: fn(&Identity) -> i64| identity.as_ref().map(of);
+    [column(|i| i.changed), column(|i| i.device), column(|i| i.inode)]
 }
 
 fn inserted(id: Option<i64>) -> Result<i64, Fault> {
@@ -286,21 +316,37 @@ pub(super) fn document(c: &Conn<'_>, path: &str) -> Result<Option<Stored>, Fault
 }
 
 impl Stored {
-    /// A heading by its path or its own words, and the text from it to the next one beside or above.
-    pub(super) fn under(&self, wanted: &str) -> Option<(&str, &str)> {
-        let wanted = plain_heading(wanted);
+    /// A heading by its path or its own words, and the text from it to the next one beside or above. Where the same heading
+    /// stands in several places, the text of all of them.
+    pub(super) fn under(&self, given: &str) -> Option<(&str, Cow<'_, str>)> {
+        let wanted = plain_heading(given);
         let is_whole = |heading: &str| plain_heading(heading) == wanted;
         let is_last = |heading: &str| heading.rsplit(" > ").next().is_some_and(is_whole);
         let find = |is: &dyn Fn(&str) -> bool| self.sections.iter().position(|(h, _)| !h.is_empty() && is(h));
-        let first = find(&is_whole).or_else(|| find(&is_last))?;
-        let (heading, start) = &self.sections[first];
+        let first =
+            find(&|heading| heading == given).or_else(|| find(&is_whole)).or_else(|| find(&is_last))?;
+        let heading = &self.sections[first].0;
         let beyond = |(other, _): &&(String, usize)| {
             other
                 .strip_prefix(heading.as_str())
                 .is_none_or(|rest| !rest.is_empty() && !rest.starts_with(" > "))
         };
-        let end = self.sections[first..].iter().find(beyond).map_or(self.text.len(), |(_, start)| *start);
-        Some((heading, self.text.get(*start..end)?))
+        let mut text = Cow::Borrowed("");
+        let mut rest = &self.sections[first..];
+        while let Some((_, start)) = rest.first() {
+            let length = rest.iter().position(|section| beyond(&section)).unwrap_or(rest.len());
+            let end = rest.get(length).map_or(self.text.len(), |(_, start)| *start);
+            let part = self.text.get(*start..end)?;
+            if text.is_empty() {
+                text = Cow::Borrowed(part);
+            } else {
+                text.to_mut().push_str(part);
+            }
+            let after = &rest[length..];
+            let next = after.iter().position(|(other, _)| other == heading);
+            rest = next.map_or(&[][..], |next| &after[next..]);
+        }
+        Some((heading, text))
     }
 
     pub(super) fn unknown_heading(&self, path: &str, heading: String) -> ReadError {
@@ -316,6 +362,7 @@ impl Stored {
 }
 
 fn plain_heading(heading: &str) -> String {
+    let heading = words::normal(heading);
     heading.trim_start_matches('#').split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 

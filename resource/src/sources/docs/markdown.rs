@@ -2,7 +2,8 @@
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use super::html;
+use super::front_matter::FrontMatter;
+use super::html::{self, Piece};
 use super::section::Outline;
 
 /// Tells the outline of a Markdown text.
@@ -11,15 +12,24 @@ pub(super) fn outline(source: &str, outline: &mut Outline) {
         | Options::ENABLE_FOOTNOTES
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
-        | Options::ENABLE_HEADING_ATTRIBUTES
-        | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS
-        | Options::ENABLE_PLUSES_DELIMITED_METADATA_BLOCKS;
-    let mut block = Block { text: String::new(), start: 0 };
-    for (event, range) in Parser::new_ext(source, options).into_offset_iter() {
+        | Options::ENABLE_HEADING_ATTRIBUTES;
+    // pulldown-cmark takes any two rules for front matter, wherever they stand, and drops what is between.
+    let begin = match FrontMatter::of(source) {
+        Some(matter) => {
+            if let Some(title) = &matter.title {
+                outline.title(title);
+            }
+            matter.end
+        }
+        None => 0,
+    };
+    let mut block = Block { text: String::new(), start: begin };
+    for (event, range) in Parser::new_ext(&source[begin..], options).into_offset_iter() {
+        let range = begin + range.start..begin + range.end;
         match event {
             Event::Start(tag) if is_block(tag.to_end()) => {
                 block.end(outline, range.start);
-                if let Tag::Heading { .. } | Tag::HtmlBlock | Tag::MetadataBlock(_) = tag {
+                if let Tag::Heading { .. } | Tag::HtmlBlock = tag {
                     block.start = range.start;
                 }
             }
@@ -27,15 +37,13 @@ pub(super) fn outline(source: &str, outline: &mut Outline) {
                 outline.heading(level as u8, &std::mem::take(&mut block.text), block.start);
                 block.start = range.end;
             }
-            Event::End(TagEnd::MetadataBlock(_)) => {
-                if let Some(title) = title_line(&std::mem::take(&mut block.text)) {
-                    outline.title(title);
-                }
-                block.start = range.end;
-            }
             Event::End(TagEnd::HtmlBlock) => {
-                block.text = html::plain(&block.text);
-                block.end(outline, range.end);
+                let source = std::mem::take(&mut block.text);
+                html::each_block(&source, |piece| match piece {
+                    Piece::Heading(level, heading) => outline.heading(level, heading, block.start),
+                    Piece::Title(text) | Piece::Text(text) => outline.block(text, block.start),
+                });
+                block.start = range.end;
             }
             Event::End(tag) if is_block(tag) => block.end(outline, range.end),
             Event::End(TagEnd::TableCell) | Event::SoftBreak => block.text.push(' '),
@@ -72,10 +80,4 @@ fn is_block(tag: TagEnd) -> bool {
             | TagEnd::Image
             | TagEnd::TableCell
     )
-}
-
-/// The `title` of front matter, YAML (`title: x`) or TOML (`title = "x"`).
-fn title_line(matter: &str) -> Option<&str> {
-    let value = matter.lines().find_map(|line| line.strip_prefix("title"))?.trim_start();
-    Some(value.strip_prefix([':', '='])?.trim().trim_matches(['"', '\'']))
 }

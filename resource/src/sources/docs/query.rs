@@ -19,7 +19,7 @@ pub(super) struct Query {
 enum Term {
     /// A piece between spaces; `redirect_uri` is one, and its words are looked for side by side.
     Piece(String),
-    /// A run of CJK characters.
+    /// A run of characters that are indexed by pairs.
     Run(String),
 }
 
@@ -32,7 +32,7 @@ impl Query {
             .split_whitespace()
             .flat_map(words::runs)
             .filter_map(|run| match run {
-                Run::Cjk(run) => Some(Term::Run(run.to_owned())),
+                Run::Paired(run) => Some(Term::Run(run.to_owned())),
                 Run::Other(piece) if piece.contains(char::is_alphanumeric) => {
                     Some(Term::Piece(piece.to_owned()))
                 }
@@ -69,7 +69,7 @@ impl Query {
         for term in &self.terms {
             match term {
                 Term::Piece(piece) => {
-                    for word in piece.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+                    for word in piece.split(|c: char| !words::is_word(c)).filter(|w| !w.is_empty()) {
                         if !words.contains(&word) {
                             words.push(word);
                         }
@@ -129,12 +129,12 @@ fn last_word(word: &str) -> String {
     if is_prefix(word) { format!("({quoted} OR {quoted}*)") } else { quoted }
 }
 
-/// One letter begins too many words. A CJK character is indexed as the beginning of a pair.
+/// One letter begins too many words. A character that is indexed by pairs is indexed as the beginning of one.
 fn is_prefix(word: &str) -> bool {
     let mut end = word.chars().rev();
     match end.next() {
-        Some(c) if words::is_cjk(c) => end.next().is_none(),
-        Some(c) if c.is_alphanumeric() => end.next().is_some_and(char::is_alphanumeric),
+        Some(c) if words::is_paired(c) => end.next().is_none(),
+        Some(c) if words::is_word(c) => end.next().is_some_and(words::is_word),
         _ => false,
     }
 }

@@ -1,5 +1,7 @@
 //! A document taken apart: headings, and under each some pieces small enough to be a search result.
 
+use std::borrow::Cow;
+
 use super::{html, markdown};
 
 /// How many characters a piece has at most.
@@ -53,6 +55,7 @@ pub(super) struct Section {
 
 impl Document {
     pub(super) fn parse(path: &str, kind: Kind, source: &str) -> Self {
+        let source = &*line_feeds(source);
         let mut outline = Outline::default();
         let (text, lines) = match kind {
             Kind::Markdown => {
@@ -74,10 +77,30 @@ impl Document {
     }
 }
 
+/// A carriage return by itself ends a line (CommonMark §2.1), as in files of old. As many bytes as before, so that
+/// places in the text stay what they are.
+fn line_feeds(source: &str) -> Cow<'_, str> {
+    let mut bytes = source.bytes().peekable();
+    let mut alone = false;
+    while let Some(byte) = bytes.next() {
+        alone |= byte == b'\r' && bytes.peek() != Some(&b'\n');
+    }
+    if !alone {
+        return Cow::Borrowed(source);
+    }
+    let mut chars = source.chars().peekable();
+    let mut text = String::with_capacity(source.len());
+    while let Some(c) = chars.next() {
+        text.push(if c == '\r' && chars.peek() != Some(&'\n') { '\n' } else { c });
+    }
+    Cow::Owned(text)
+}
+
 /// What a parser tells of a document, in its order.
 #[derive(Default)]
 pub(super) struct Outline {
     title: Option<String>,
+    first_heading: Option<String>,
     headings: Vec<(u8, String)>,
     count: usize,
     sections: Vec<Section>,
@@ -109,6 +132,7 @@ impl Outline {
             return self.block(&text, start);
         }
         self.close();
+        self.first_heading.get_or_insert_with(|| text.clone());
         self.headings.retain(|(above, _)| *above < level);
         self.headings.push((level, text));
         self.open = Some(Open { start, body: String::new(), chars: 0, headed: true });
@@ -149,11 +173,7 @@ impl Outline {
 
     fn finish(mut self) -> (Option<String>, Vec<Section>) {
         self.close();
-        let first = || {
-            let heading = &self.sections.iter().find(|s| !s.heading.is_empty())?.heading;
-            Some(heading.split(" > ").next().unwrap_or(heading).to_owned())
-        };
-        (self.title.clone().or_else(first), self.sections)
+        (self.title.or(self.first_heading), self.sections)
     }
 }
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod text;
+
 /// A folder, an outside beside it, and a place for the index.
 struct Place {
     dir: tempfile::TempDir,
@@ -519,14 +521,74 @@ fn a_restart_reads_nothing_again() {
         file.set_modified(old).unwrap();
     };
     age("a.md");
-    drop(place.open());
-    // Same size, same time: whoever reads it all the same would see the change.
-    place.put("a.md", "zzzz");
-    age("a.md");
     let docs = place.open();
-    assert_eq!(*docs.generation().borrow(), 0);
+    // Whoever reads the file all the same would see another hash.
+    docs.db.write_blocking(|tx| tx.execute("UPDATE document SET hash = x'00'", [])).unwrap();
+    drop(docs);
+    let docs = place.open();
     assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 0));
-    assert_eq!(paths(&docs, "aaaa"), ["a.md"]);
+    let known = |path: &str| docs.db.read(index::known).unwrap().remove(path).unwrap().hash;
+    assert_eq!(known("a.md"), [0]);
+    assert_ne!(known("b.md"), [0], "its time is too recent to say anything");
+}
+
+/// DOCS-02: nothing that a file can say of itself keeps an old text in the index: a tree that a link is switched to has
+/// the same names, sizes and times, and so does a file that was rewritten, or made anew, and dated back.
+#[test]
+fn equal_sizes_and_times_hide_no_change() {
+    let old = SystemTime::now() - Duration::from_hours(1);
+    let place = Place::new(&[
+        (".v1/guide.md", "first!"),
+        (".v2/guide.md", "second"),
+        ("a.md", "third!"),
+        ("b.md", "fourth"),
+    ]);
+    let age = |path: &str| {
+        let file = std::fs::File::options().write(true).open(place.folder().join(path)).unwrap();
+        file.set_modified(old).unwrap();
+    };
+    for path in [".v1/guide.md", ".v2/guide.md", "a.md", "b.md"] {
+        age(path);
+    }
+    symlink(".v1", place.folder().join("current")).unwrap();
+    let docs = place.open();
+    assert_eq!(paths(&docs, "first"), ["current/guide.md"]);
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 2));
+
+    symlink(".v2", place.folder().join("next")).unwrap();
+    std::fs::rename(place.folder().join("next"), place.folder().join("current")).unwrap();
+    place.put("a.md", "fifth!");
+    age("a.md");
+    std::fs::remove_file(place.folder().join("b.md")).unwrap();
+    place.put("b.md", "sixth!");
+    age("b.md");
+    assert_eq!(docs.scan().unwrap(), changes(0, 3, 0, 2));
+    assert_eq!(paths(&docs, "second"), ["current/guide.md"]);
+    assert_eq!(
+        (paths(&docs, "fifth"), paths(&docs, "sixth")),
+        (vec!["a.md".to_owned()], vec!["b.md".to_owned()])
+    );
+    assert!(paths(&docs, "first").is_empty() && paths(&docs, "third").is_empty());
+    assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 2));
+}
+
+/// DOCS-02: the same where the folder's own name is a link.
+#[test]
+fn a_folder_that_is_switched_is_read_anew() {
+    let old = SystemTime::now() - Duration::from_hours(1);
+    let place = Place::new(&[("v1/guide.md", "first!"), ("v2/guide.md", "second")]);
+    for path in ["v1/guide.md", "v2/guide.md"] {
+        let file = std::fs::File::options().write(true).open(place.folder().join(path)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    let link = place.dir.path().join("current");
+    symlink(place.folder().join("v1"), &link).unwrap();
+    let docs = Docs::open(&place.index(), Folder::Directory(link.clone()), &Clock::system()).unwrap();
+    assert_eq!(paths(&docs, "first"), ["guide.md"]);
+    std::fs::remove_file(&link).unwrap();
+    symlink(place.folder().join("v2"), &link).unwrap();
+    assert_eq!(docs.scan().unwrap(), changes(0, 1, 0, 0));
+    assert_eq!(paths(&docs, "second"), ["guide.md"]);
 }
 
 const BOOK: &[(&str, &str)] = &[("start.md", "# Start\n\nHere."), ("users.md", "# Users\n\nPasskeys.")];

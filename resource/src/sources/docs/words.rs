@@ -1,17 +1,34 @@
 //! What a word is, for the index, the query and the snippet alike.
 //!
-//! Chinese, Japanese and Korean are written without spaces that a tokenizer could cut at, so their
-//! runs are indexed as overlapping pairs: 東京都 becomes 東京 京都 都. The single character at the end
-//! lets a query of one character find it there too, as the beginning of a pair or alone. All other
-//! words are left to FTS5's `unicode61`.
+//! Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and some others are written without spaces that a tokenizer could
+//! cut at, and UAX #29 gives no rule for their words, so their runs are indexed as overlapping pairs: 東京都 becomes
+//! 東京 京都 都. The single character at the end lets a query of one character find it there too, as the beginning of a
+//! pair or alone. All other words are left to FTS5's `unicode61`, with marks as parts of words (UAX #29, WB4).
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
+use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
 /// Whether a character belongs to a script that is indexed by pairs.
-pub(super) fn is_cjk(c: char) -> bool {
+pub(super) fn is_paired(c: char) -> bool {
+    is_cjk(c) || is_south_east_asian(c)
+}
+
+/// Letters and marks of the scripts that need a dictionary to be cut into words (UAX #14, class SA), digits not.
+fn is_south_east_asian(c: char) -> bool {
+    matches!(u32::from(c),
+        0x0E01..=0x0E3A | 0x0E40..=0x0E4E       // Thai
+        | 0x0E81..=0x0ECE | 0x0EDC..=0x0EDF     // Lao
+        | 0x1780..=0x17D3 | 0x17D7 | 0x17DC | 0x17DD // Khmer
+        | 0x1000..=0x103F | 0x1050..=0x108F | 0x109A..=0x109D // Burmese and its neighbours
+        | 0xA9E0..=0xA9EF | 0xA9FA..=0xA9FE | 0xAA60..=0xAA7F
+        | 0x1950..=0x1974 | 0x1980..=0x19C9     // Tai Le, New Tai Lue
+        | 0x1A20..=0x1A7C | 0xAA80..=0xAADF) // Tai Tham, Tai Viet
+}
+
+fn is_cjk(c: char) -> bool {
     matches!(u32::from(c),
         0x3005 | 0x3007 | 0x303B                // iteration marks, zero
         | 0x3041..=0x309F                       // Hiragana
@@ -24,27 +41,81 @@ pub(super) fn is_cjk(c: char) -> bool {
         | 0xA960..=0xA97F | 0xAC00..=0xD7FF)
 }
 
-/// One spelling for what looks the same: half- and full-width forms, composed and decomposed ones.
+/// One spelling for what looks the same or is read the same: half- and full-width forms, composed and decomposed ones,
+/// with and without what shows nothing or may be left out.
 pub(super) fn normal(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() { Cow::Borrowed(text) } else { Cow::Owned(text.nfkc().collect()) }
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars().filter(|c| !is_invisible(*c)).nfkd().filter(|c| !is_optional(*c)).nfc() {
+        match c {
+            // NFKD takes SARA AM apart, and NFC leaves it so; it is one letter to whoever types it.
+            '\u{e32}' if out.ends_with('\u{e4d}') => replace_last(&mut out, '\u{e33}'),
+            '\u{eb2}' if out.ends_with('\u{ecd}') => replace_last(&mut out, '\u{eb3}'),
+            _ => spell(c, &mut out),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn replace_last(out: &mut String, c: char) {
+    out.pop();
+    out.push(c);
+}
+
+/// Letters that case alone keeps apart, and that lower case does not make one.
+fn spell(c: char, out: &mut String) {
+    match c {
+        'ß' => out.push_str("ss"),
+        'ẞ' => out.push_str("SS"),
+        'ς' => out.push('σ'),
+        // The Turkish pairs ı I and i İ: whoever searches without them has one i. The dot of İ is a mark.
+        'ı' => out.push('i'),
+        'ٱ' => out.push('ا'),
+        _ => out.push(c),
+    }
+}
+
+/// What shows nothing and stands inside words all the same (UAX #29, WB4: Format, and what is ignored by default):
+/// the soft hyphen, zero-width spaces and joiners, marks of direction, variation selectors.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(u32::from(c),
+        0x00AD | 0x034F | 0x061C | 0x17B4 | 0x17B5 | 0x180B..=0x180F | 0x200B..=0x200F | 0x202A..=0x202E
+        | 0x2060..=0x206F | 0xFE00..=0xFE0F | 0xFEFF | 0xFFF9..=0xFFFB | 0xE_0000..=0xE_0FFF)
+}
+
+/// Marks that may be written or left out: accents, the vowel signs of Arabic, Hebrew and Syriac, and the stroke that makes Arabic words longer. Marks of other scripts are letters like any other.
+fn is_optional(c: char) -> bool {
+    matches!(u32::from(c),
+        0x0300..=0x036F | 0x0483..=0x0489
+        | 0x0591..=0x05BD | 0x05BF | 0x05C1 | 0x05C2 | 0x05C4 | 0x05C5 | 0x05C7
+        | 0x0610..=0x061A | 0x0640 | 0x064B..=0x065F | 0x0670 | 0x06D6..=0x06DC | 0x06DF..=0x06E4
+        | 0x06E7 | 0x06E8 | 0x06EA..=0x06ED | 0x0711 | 0x0730..=0x074A | 0x08CA..=0x08E1 | 0x08E3..=0x08FF
+        | 0x1AB0..=0x1AFF | 0x1DC0..=0x1DFF | 0x20D0..=0x20FF | 0xFE20..=0xFE2F)
+}
+
+/// Whether a character of normal text is part of a word, to FTS5 as to us.
+pub(super) fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c.general_category(), Category::NonspacingMark | Category::SpacingMark)
 }
 
 /// A stretch of text in one kind of script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Run<'t> {
-    Cjk(&'t str),
+    Paired(&'t str),
     Other(&'t str),
 }
 
-/// Cuts text where it changes between CJK and anything else.
+/// Cuts text where it changes between scripts that are indexed by pairs and anything else.
 pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        let cjk = is_cjk(rest.chars().next()?);
-        let end = rest.find(|c| is_cjk(c) != cjk).unwrap_or(rest.len());
+        let paired = is_paired(rest.chars().next()?);
+        let end = rest.find(|c| is_paired(c) != paired).unwrap_or(rest.len());
         let (run, after) = rest.split_at(end);
         rest = after;
-        Some(if cjk { Run::Cjk(run) } else { Run::Other(run) })
+        Some(if paired { Run::Paired(run) } else { Run::Other(run) })
     })
 }
 
@@ -65,7 +136,7 @@ pub(super) fn indexed(text: &str) -> String {
     for run in runs(&text) {
         match run {
             Run::Other(other) => out.push_str(other),
-            Run::Cjk(run) => {
+            Run::Paired(run) => {
                 for pair in pairs(run) {
                     out.push(' ');
                     out.push_str(pair);
@@ -86,11 +157,14 @@ pub(super) fn folded(word: &str) -> String {
     if word.is_ascii() {
         return word.to_ascii_lowercase();
     }
-    let bare: String = word.nfkd().filter(|c| !is_combining_mark(*c)).collect();
+    if word.chars().all(is_south_east_asian) {
+        return normal(word).into_owned(); // their marks are no accents
+    }
+    let bare: String = normal(word).nfkd().filter(|c| !is_combining_mark(*c)).collect();
     bare.nfkc().flat_map(char::to_lowercase).collect()
 }
 
-/// A word of a text, or one CJK character, and where it stands.
+/// A word of a text, or one character of a script that is indexed by pairs, and where it stands.
 #[derive(Debug)]
 pub(super) struct Token {
     pub start: usize,
@@ -103,18 +177,26 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut start = None;
     let mut push = |from: usize, to: usize| {
-        tokens.push(Token { start: from, end: to, folded: folded(&text[from..to]) });
+        let to = from + text[from..to].trim_end_matches(is_invisible).len();
+        let folded = folded(&text[from..to]);
+        match tokens.last_mut() {
+            // A half-width voicing mark belongs to the character before it.
+            Some(Token { end, .. }) if folded.is_empty() && *end == from => *end = to,
+            _ if folded.is_empty() => {}
+            _ => tokens.push(Token { start: from, end: to, folded }),
+        }
     };
     for (i, c) in text.char_indices() {
-        let cjk = is_cjk(c);
-        if !cjk && (c.is_alphanumeric() || (start.is_some() && is_combining_mark(c))) {
+        let paired = is_paired(c);
+        if !paired && (c.is_alphanumeric() || (start.is_some() && (is_combining_mark(c) || is_invisible(c))))
+        {
             start.get_or_insert(i);
             continue;
         }
         if let Some(from) = start.take() {
             push(from, i);
         }
-        if cjk {
+        if paired {
             push(i, i + c.len_utf8());
         }
     }
@@ -137,6 +219,53 @@ mod tests {
         );
         assert_eq!(indexed("水 x").split_whitespace().collect::<Vec<_>>(), ["水", "x"]);
         assert_eq!(indexed("plain_text, 1"), "plain_text, 1");
+    }
+
+    /// UAX #29 (WB4): what shows nothing cuts no word, and what may be left out makes no difference.
+    #[test]
+    fn what_shows_nothing_cuts_no_word() {
+        for c in "\u{ad}\u{34f}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202e}\u{2060}\u{2066}\u{fe0f}\u{feff}\u{e0041}".chars() {
+            assert_eq!(indexed(&format!("pass{c}key")), "passkey", "{:x}", u32::from(c));
+            let text = format!("A pass{c}key{c}, x");
+            let words: Vec<_> = tokens(&text).into_iter().map(|token| token.folded).collect();
+            assert_eq!(words, ["a", "passkey", "x"], "{:x}", u32::from(c));
+            assert_eq!(indexed(&format!("東{c}京")), indexed("東京"), "{:x}", u32::from(c));
+        }
+        for (one, other) in [
+            ("مُحَمَّد", "محمد"),
+            ("العـــربية", "العربية"),
+            ("أحمد", "احمد"),
+            ("שָׁלוֹם", "שלום"),
+            ("می\u{200c}خواهم", "میخواهم"),
+            ("x\u{302}", "x"),
+            ("e\u{301}", "é"),
+            ("\u{ff21}\u{ff22}\u{ff11}", "AB1"),
+            ("ﬁle", "file"),
+            ("Stra\u{df}e", "Strasse"),
+            ("σοφός", "σοφόσ"),
+            ("ıstanbul", "istanbul"),
+            ("İstanbul", "Istanbul"),
+            ("i\u{307}", "i"),
+        ] {
+            assert_eq!(normal(one), normal(other), "{one} {other}");
+            assert_eq!(folded(one), folded(other), "{one} {other}");
+        }
+    }
+
+    /// Thai, Lao, Khmer and Burmese are indexed by pairs, marks included, and no character is lost.
+    #[test]
+    fn south_east_asian_runs_become_pairs() {
+        assert_eq!(
+            indexed("น้ำ ก").split_whitespace().collect::<Vec<_>>(),
+            ["น\u{e49}", "\u{e49}ำ", "ำ", "ก"]
+        );
+        for run in ["ความปลอดภัย", "ລາວ", "ភាសាខ្មែរ", "မြန်မာ"]
+        {
+            let pairs = indexed(run);
+            let first: String = pairs.split_whitespace().filter_map(|pair| pair.chars().next()).collect();
+            assert_eq!(first, normal(run), "{run}");
+        }
+        assert_eq!(indexed("๒๕๖๙"), "๒๕๖๙", "digits are words");
     }
 
     #[test]
