@@ -64,10 +64,12 @@ pub(crate) async fn home(
 }
 
 fn signed_out(authz: &Authz) -> Result<Response, Fault> {
+    let setup_pending = !authz.db.read(users::admin_exists)?;
     let page = pages::SignedOut {
         server_name: authz.server_name(),
         mcp_url: authz.mcp_url(),
-        setup_pending: !authz.db.read(users::admin_exists)?,
+        setup_pending,
+        can_sign_in: !setup_pending || authz.db.read(users::anybody_has_a_passkey)?,
     };
     Ok(authz.page(StatusCode::OK, &page))
 }

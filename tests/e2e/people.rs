@@ -395,3 +395,19 @@ async fn post(app: &TestApp, token: &str, session: Option<&str>, body: &Value) -
     }
     request.send().await.unwrap()
 }
+
+/// ENROL-01, ENROL-02: whoever was enrolled before the first administrator can sign in, and the page says what is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_first_administrator() {
+    let app = TestApp::start().await;
+    let home = async || app.http.get(app.url("/")).send().await.unwrap().text().await.unwrap();
+    let page = home().await;
+    assert!(page.contains("setup-pending") && !page.contains("passkey-login"), "{page}");
+    let mut ines = app.enrol("ines", &[]).await;
+    let page = home().await;
+    assert!(page.contains("setup-pending") && page.contains("passkey-login"), "{page}");
+    assert_eq!(ines.sign_in(&app, None).await.status(), 200);
+    app.admin().await;
+    let page = home().await;
+    assert!(!page.contains("setup-pending") && page.contains("passkey-login"), "{page}");
+}

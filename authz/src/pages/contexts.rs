@@ -352,8 +352,10 @@ impl Page for Connect {
 pub struct SignedOut {
     pub server_name: String,
     pub mcp_url: Option<String>,
-    /// Nobody is enrolled: the setup link comes first, and there is nothing to sign in with.
+    /// There is no administrator: the setup link comes first.
     pub setup_pending: bool,
+    /// Somebody has something to sign in with.
+    pub can_sign_in: bool,
 }
 
 impl Page for SignedOut {

@@ -418,6 +418,11 @@ impl Connect {
         Self { passkeys: 2, show_nudge: false, what: vec![], ..Self::sample() }
     }
 
+    /// The last passkey was removed by an administrator while its session goes on.
+    pub(crate) fn sample_without_passkey() -> Self {
+        Self { passkeys: 0, ..Self::sample() }
+    }
+
     pub(crate) fn sample_elsewhere() -> Self {
         Self { mcp_url: None, elsewhere: true, snippets: vec![], what: vec![], ..Self::sample_settled() }
     }
@@ -429,11 +434,17 @@ impl SignedOut {
             server_name: text("portcullis.lab.internal"),
             mcp_url: Some(text("https://portcullis.lab.internal/mcp")),
             setup_pending: false,
+            can_sign_in: true,
         }
     }
 
-    pub(crate) fn sample_new() -> Self {
+    /// Users were added before the first administrator.
+    pub(crate) fn sample_without_administrator() -> Self {
         Self { setup_pending: true, ..Self::sample() }
+    }
+
+    pub(crate) fn sample_new() -> Self {
+        Self { setup_pending: true, can_sign_in: false, ..Self::sample() }
     }
 }
 

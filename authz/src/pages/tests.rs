@@ -53,12 +53,14 @@ fn samples() -> Vec<Sample> {
         sample("connect", &Connect::sample()),
         sample("connect-settled", &Connect::sample_settled()),
         sample("connect-elsewhere", &Connect::sample_elsewhere()),
+        sample("connect-without-passkey", &Connect::sample_without_passkey()),
         sample("account", &Account::sample()),
         sample("account-confirmed", &Account::sample_on_loopback()),
         sample("account-stopped", &Account::sample_stopped()),
         sample("account-empty", &Account::sample_empty()),
         sample("signed-out", &SignedOut::sample()),
         sample("signed-out-new", &SignedOut::sample_new()),
+        sample("signed-out-no-admin", &SignedOut::sample_without_administrator()),
         sample("notice", &Notice::sample()),
     ]
 }

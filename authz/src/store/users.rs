@@ -163,6 +163,12 @@ pub(crate) fn admin_exists(conn: &Conn<'_>) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
+/// Whether anybody can sign in: users can be added before the first administrator.
+pub(crate) fn anybody_has_a_passkey(conn: &Conn<'_>) -> Result<bool, Fault> {
+    let found = conn.query_row("SELECT 1 FROM passkey LIMIT 1", [], |_| Ok(()))?;
+    Ok(found.is_some())
+}
+
 /// Adds a user; false if the name is taken.
 pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault> {
     let added = tx.execute(

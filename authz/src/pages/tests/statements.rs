@@ -115,12 +115,15 @@ fn statements() -> Vec<Statement> {
         "connect.html" {
             "The MCP servers are elsewhere": |c| !some(c, "mcp_url");
             "Nothing yet.": |c| c["elsewhere"] == false && !filled(c, "what");
-            "Add a second passkey": |c| c["show_nudge"] == true;
+            "Add a second passkey": |c| c["passkeys"] == 1;
+            "so is your way in": |c| c["passkeys"] == 1;
+            "You have no passkey": |c| c["passkeys"] == 0;
+            "passkey-add\"": |c| c["passkeys"] != 0;
         }
         "signed_out.html" {
-            "Nobody is enrolled yet": |c| c["setup_pending"] == true;
-            "passkey-login": |c| c["setup_pending"] == false;
-            "needs JavaScript": |c| c["setup_pending"] == false;
+            "There is no administrator yet": |c| c["setup_pending"] == true;
+            "passkey-login": |c| c["can_sign_in"] == true;
+            "needs JavaScript": |c| c["can_sign_in"] == true;
             "For your MCP client": |c| some(c, "mcp_url");
         }
         "account.html" {
