@@ -115,6 +115,7 @@ fn words_of_every_script_are_found() {
             "Pass\u{ad}key regis\u{ad}tration for zero\u{200b}width join\u{200d}er no\u{2060}break \u{feff}mark.\n",
         ),
         ("th.md", "# คู่มือ\n\nการตั้งค่าความปลอดภัยของเซิร์ฟเวอร์น้ำ\n"),
+        ("th2.md", "กัน\n"),
         ("lo.md", "ຄູ່ມືການຕິດຕັ້ງເຊີບເວີ\n"),
         ("km.md", "មគ្គុទ្ទេសក៍ដំឡើង\u{200b}ម៉ាស៊ីនមេ\n"),
         ("my.md", "ဆာဗာတပ်ဆင်ခြင်းလမ်းညွှန်\n"),
@@ -171,6 +172,10 @@ fn words_of_every_script_are_found() {
         ("green", "emoji.md"),
     ] {
         assert_eq!(paths(&docs, query), [path], "{query}");
+    }
+    // Vowel signs and tone marks are letters: another one makes another word.
+    for query in ["กิน", "हान्दू", "பதிகப்பி", "ຄຽ່ມີ"] {
+        assert!(paths(&docs, query).is_empty(), "{query}");
     }
     // What is in no text is found in none: a pair in another order, half a word of a script with marks.
     for query in ["ภัยปลอด", "वदस", "ဗာဆာဆာ", "width", "key registry"] {
