@@ -207,6 +207,21 @@ fn every_statement_holds_in_every_state() {
     }
 }
 
+/// CONSENT-05, CONSENT-09: without its script a page cannot allow anything by surprise, says why, and can be refused.
+#[test]
+fn without_its_script_a_page_only_refuses() {
+    let pages = pages();
+    for sample in samples() {
+        let html = sample.render(&pages);
+        if html.contains("consent-approve") {
+            let asleep = "data-testid=\"consent-approve\" aria-describedby=\"hint\" disabled>";
+            assert_eq!(html.matches(asleep).count(), 1, "{}", sample.name);
+            assert!(html.contains("<noscript>") && html.contains("refusing does not"), "{}", sample.name);
+            assert!(html.contains("value=\"deny\" data-testid=\"consent-deny\">"), "{}", sample.name);
+        }
+    }
+}
+
 /// Each statement is seen to hold and not to hold: else it proves nothing.
 #[test]
 fn every_statement_is_seen_both_ways() {

@@ -174,7 +174,7 @@ fn words_of_every_script_are_found() {
         assert_eq!(paths(&docs, query), [path], "{query}");
     }
     // Vowel signs and tone marks are letters: another one makes another word.
-    for query in ["กิน", "हान्दू", "பதிகப்பி", "ຄຽ່ມີ"] {
+    for query in ["กิน", "हान्दू", "பதிகப்பி"] {
         assert!(paths(&docs, query).is_empty(), "{query}");
     }
     // What is in no text is found in none: a pair in another order, half a word of a script with marks.
