@@ -26,6 +26,7 @@ use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, Finish, RequestOptions};
 use crate::login::{Failed, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
+use crate::rate::earned;
 use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
@@ -157,7 +158,7 @@ async fn end_session(
     body: &[u8],
 ) -> Result<Response, PageError> {
     let browser = Browser::from_headers(&authz.cookies, headers);
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let params = Params::of_body(body).unwrap_or_default();
     let digest = browser.session_digest().filter(|digest| {
         session::is_same_origin(&authz.issuer, headers)
             && session::csrf_matches(authz, digest, SIGN_OUT, params.get("csrf"))
@@ -310,7 +311,7 @@ async fn confirm(
     let mut response = Json(Confirmed { options, csrf: Tokens::of(authz, &session) }).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
-    Ok(response)
+    Ok(earned(response))
 }
 
 /// A passkey was used: what comes next, and what the page's forms must carry from now on.
@@ -385,5 +386,5 @@ async fn add(
     let Some(count) = count else { return Err(Failed::Because("credential_registered")) };
     let mut response = Json(json!({ "passkeys": count })).into_response();
     crate::error::no_store(&mut response);
-    Ok(response)
+    Ok(earned(response))
 }

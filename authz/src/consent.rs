@@ -24,7 +24,7 @@ use shared::{Fault, Request, Secret, Tx};
 use crate::authorize::{Refused, Return, Via};
 use crate::clients::{self, Asked};
 use crate::error::Code;
-use crate::form::Params;
+use crate::form::{Params, Unreadable};
 use crate::login::explain;
 use crate::pages::ErrorPage;
 use crate::refusals::Kind;
@@ -407,8 +407,7 @@ async fn decide(
     if !session::is_same_origin(&authz.issuer, headers) {
         return Err(forbidden("origin"));
     }
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok());
-    let params = params.ok_or_else(|| forbidden("malformed"))?;
+    let params = form(authz, body).map_err(|_| forbidden("malformed"))?;
     let transaction = open_transaction(authz, request, browser, params.get("transaction"))?;
     let Some(decider) = decider(authz, browser, &transaction)? else {
         // Signed out meanwhile: sign in again, in the same transaction.
@@ -444,6 +443,11 @@ async fn no_client(
         Outcome::ClientGone(refused) => Ok(back.refused(authz, Via::Form, refused)),
         _ => Err(decided(request)),
     }
+}
+
+/// The form of a decision, in which each scope that a person ticked is a parameter of its own.
+pub(crate) fn form(authz: &Authz, body: &[u8]) -> Result<Params, Unreadable> {
+    Params::of_choice(authz.catalogue.scopes().len(), body)
 }
 
 /// Has the decision written down, and answers it.

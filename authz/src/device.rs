@@ -27,8 +27,9 @@ pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
 use crate::endpoint::{self, Endpoint, Settled};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
+use crate::rate::earned;
 use crate::refusals::Kind;
-use crate::store::clients::{Client, Source};
+use crate::store::clients::{AuthMethod, Client, Source};
 use crate::store::devices::{self, Device, Stage};
 use user_code::UserCode;
 
@@ -142,20 +143,21 @@ async fn authorize(
             Ok(Settled { answer, unrecorded })
         }
     };
-    let authorized = ENDPOINT.answer(authz, job).await?;
+    let (authorized, proven) = ENDPOINT.answer(authz, job).await?;
     let mut response = (StatusCode::OK, Json(authorized)).into_response();
     no_store(&mut response);
-    Ok(response)
+    // Anybody can name a client that has no secret (RATE-05).
+    Ok(if proven { earned(response) } else { response })
 }
 
-/// Checks the request, and stores a device that waits.
+/// Checks the request, and stores a device that waits; with it, whether its client has proven who it is.
 fn begin(
     authz: &Authz,
     tx: &Tx<'_>,
     params: &Params,
     authorization: &Authorization,
     request: &Request,
-) -> Result<Result<Authorized, Refusal>, Fault> {
+) -> Result<Result<(Authorized, bool), Refusal>, Fault> {
     let client = match client_auth::authenticate(authz, tx, params, authorization)? {
         Ok(client) => client,
         Err(why) => return Ok(Err(Refusal::Unauthenticated(why))),
@@ -193,14 +195,15 @@ fn begin(
             .detail("auth_method", client.auth_method.as_str()),
     )?;
     let page = authz.issuer.url("/device");
-    Ok(Ok(Authorized {
+    let authorized = Authorized {
         device_code: device_code.expose().to_owned(),
         verification_uri_complete: format!("{page}?user_code={user_code}"),
         verification_uri: page,
         user_code: user_code.to_string(),
         expires_in: LIFETIME.as_secs(),
         interval: INTERVAL.as_secs(),
-    }))
+    };
+    Ok(Ok((authorized, client.auth_method != AuthMethod::None)))
 }
 
 /// Stores the device under a user code that no other one has.

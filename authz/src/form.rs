@@ -1,9 +1,15 @@
-//! Parameters of OAuth requests: nothing guessed, repeated names kept visible (RFC 6749 §3.1, §3.2).
+//! Parameters of OAuth requests: nothing guessed, repeated names kept visible (RFC 6749 §3.1, §3.2), and no more of them
+//! than anybody needs (RATE-05).
 
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
+use shared::work::{self, Work};
 
 use crate::error::{Code, OAuthError};
+
+/// The most parameters that a form or a query may have (RATE-05). What compares each of them with each other depends on
+/// it too.
+const MOST: usize = 64;
 
 /// Whether a body says it is of this media type; parameters such as `charset` do not matter.
 pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
@@ -16,12 +22,12 @@ pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
 ///
 /// # Errors
 /// If it is not UTF-8.
-pub(crate) fn decode(part: &str) -> Result<String, Malformed> {
+pub(crate) fn decode(part: &str) -> Result<String, Unreadable> {
     if memchr::memchr2(b'+', b'%', part.as_bytes()).is_none() {
         return Ok(part.to_owned());
     }
     let spaced = part.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Malformed)
+    percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Unreadable::Malformed)
 }
 
 /// The form of a request to an endpoint that clients call: a form, and nothing but a form (TOKEN-01,
@@ -37,8 +43,10 @@ pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Res
     if !has_media_type(headers, "application/x-www-form-urlencoded") {
         return bad("send application/x-www-form-urlencoded");
     }
-    let Some(params) = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()) else {
-        return bad("the body is not form-encoded UTF-8");
+    let params = match Params::of_body(body) {
+        Ok(params) => params,
+        Err(Unreadable::Malformed) => return bad("the body is not form-encoded UTF-8"),
+        Err(Unreadable::TooMany) => return bad("the body has more than 64 parameters"),
     };
     if params.repeated().is_some() {
         return bad("a parameter is repeated");
@@ -61,10 +69,14 @@ fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
 #[derive(Clone, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
 
-/// The text is not form-encoded UTF-8.
+/// Why parameters were not read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the parameters are not form-encoded UTF-8")]
-pub(crate) struct Malformed;
+pub(crate) enum Unreadable {
+    #[error("the parameters are not form-encoded UTF-8")]
+    Malformed,
+    #[error("there are more parameters than are read")]
+    TooMany,
+}
 
 /// Names alone: values may be codes, tokens and secrets (HTTP-12).
 impl std::fmt::Debug for Params {
@@ -77,12 +89,37 @@ impl Params {
     /// Parses `application/x-www-form-urlencoded`.
     ///
     /// # Errors
-    /// If a name or value is not UTF-8 (TOKEN-04).
-    pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
+    /// If a name or value is not UTF-8 (TOKEN-04), or there are too many of them (RATE-05).
+    pub(crate) fn parse(text: &str) -> Result<Self, Unreadable> {
+        Self::parse_up_to(MOST, text)
+    }
+
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// As [`Params::parse`].
+    pub(crate) fn of_body(body: &[u8]) -> Result<Self, Unreadable> {
+        Self::parse(std::str::from_utf8(body).map_err(|_| Unreadable::Malformed)?)
+    }
+
+    /// Parses the form of a page on which a person ticks some of what is offered, each with a parameter of its own.
+    ///
+    /// # Errors
+    /// As [`Params::parse`].
+    pub(crate) fn of_choice(offered: usize, body: &[u8]) -> Result<Self, Unreadable> {
+        Self::parse_up_to(MOST + offered, std::str::from_utf8(body).map_err(|_| Unreadable::Malformed)?)
+    }
+
+    /// Stops at the first parameter too many: what follows is not even decoded.
+    fn parse_up_to(most: usize, text: &str) -> Result<Self, Unreadable> {
         let (mut params, mut rest) = (Vec::new(), Some(text));
         while let Some(text) = rest {
             let (pair, after) = cut(text, b'&');
             if !pair.is_empty() {
+                if params.len() == most {
+                    return Err(Unreadable::TooMany);
+                }
+                work::done(Work::Parameter);
                 let (name, value) = cut(pair, b'=');
                 params.push((decode(name)?, decode(value.unwrap_or_default())?));
             }
@@ -143,11 +180,23 @@ mod tests {
         assert_eq!(params.repeated(), Some("a"));
         assert_eq!(params.get("b"), None);
         assert_eq!(params.get("c"), Some("x y&"));
-        assert_eq!(Params::parse("a=%ff").unwrap_err(), Malformed);
+        assert_eq!(Params::parse("a=%ff").unwrap_err(), Unreadable::Malformed);
         for controlled in ["a=%00", "a=x%7Fy", "%1f=x", "a=\u{85}", "a=\u{e9}\u{1}"] {
             assert!(Params::parse(controlled).unwrap().has_control_characters(), "{controlled}");
         }
         assert!(!Params::parse("a=x%20~&b=\u{e9}").unwrap().has_control_characters());
+    }
+
+    /// RATE-05: the first parameter too many ends the reading, and what is only a separator counts for nothing.
+    #[test]
+    fn only_so_many_parameters_are_read() {
+        let form = |count: usize| (0..count).map(|i| format!("{i}=")).collect::<Vec<_>>().join("&&");
+        assert_eq!(Params::parse(&form(MOST)).unwrap().0.len(), MOST);
+        let before = work::so_far(Work::Parameter);
+        assert_eq!(Params::parse(&form(5200)).unwrap_err(), Unreadable::TooMany);
+        assert_eq!(work::so_far(Work::Parameter) - before, MOST as u64);
+        assert_eq!(Params::of_choice(3, form(MOST + 3).as_bytes()).unwrap().0.len(), MOST + 3);
+        assert_eq!(Params::of_choice(3, form(MOST + 4).as_bytes()).unwrap_err(), Unreadable::TooMany);
     }
 
     proptest! {

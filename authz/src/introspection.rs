@@ -123,6 +123,9 @@ async fn introspect(
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
+            // The limit before the record: what cannot be read is nobody's question, and costs the address a failure.
+            authz.limits.may_fail(request).map_err(Refused::RateLimited)?;
+            authz.limits.not_readable(request);
             authz.introspections.refused(&authz.db, "malformed", None, request).await?;
             return Err(error.into());
         }

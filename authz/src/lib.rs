@@ -53,7 +53,7 @@ use serde::de::DeserializeOwned;
 use shared::catalogue::Endpoint;
 use shared::rate::Tally;
 use shared::token_status::Ceiling;
-use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx};
+use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx, json};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
 pub use account::snippets;
@@ -403,7 +403,7 @@ async fn asset(Path(name): Path<String>) -> Response {
 
 /// A JSON body of one of our own pages.
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
-    serde_json::from_slice(body).map_err(|_| {
+    json::read(body).map_err(|_| {
         PageError::new(
             StatusCode::BAD_REQUEST,
             "invalid_request",

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
-use shared::{Digest, Fault, Request, Secret};
+use shared::{Digest, Fault, Request, Secret, json};
 
 use crate::Authz;
 use crate::error::PageError;
@@ -132,8 +132,8 @@ pub(crate) fn is_plain(authz: &Authz, client_data_json: &[u8], id: &str, raw_id:
 }
 
 fn is_plain_for(origin: &str, client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
-    let Ok(client_data) = serde_json::from_slice::<serde_json::Value>(client_data_json) else { return false };
-    if client_data["origin"] != origin {
+    let Ok(client_data) = json::object(client_data_json) else { return false };
+    if client_data.get("origin").is_none_or(|named| named != origin) {
         return false;
     }
     let framed =

@@ -1,5 +1,6 @@
 //! How often strangers may try at each endpoint (RATE-01). Every limit is by address, or by address and subject, so
-//! nobody can use up somebody else's elsewhere (RATE-02). What comes to a good end costs its address nothing.
+//! nobody can use up somebody else's elsewhere (RATE-02). What an answer cost its sender something for, such as a grant or
+//! a passkey, costs the address nothing; what anybody can have answered well costs the same as a refusal (RATE-05).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use shared::{Clock, Digest, Request, UserId};
 
 use crate::Authz;
 use crate::client_auth::Authorization;
+use crate::consent;
 use crate::error::{Code, PageError, no_store};
 use crate::form::Params;
 use crate::pages::ErrorPage;
@@ -24,6 +26,9 @@ pub(crate) struct Limits {
     token_address: Buckets<Origin>,
     token_client: Buckets<(Origin, Digest)>,
     register: Buckets<Origin>,
+    /// Requests to register that stored nothing. A bucket of their own, so that a client that asks in a loop slows down
+    /// nobody's tokens.
+    registering: Buckets<Origin>,
     client_auth: Buckets<(Origin, Digest)>,
     authorize: Buckets<Origin>,
     passkey_address: Buckets<Origin>,
@@ -36,12 +41,29 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Harmless;
 
+/// On an answer that cost its sender what no stranger has: a grant, a passkey, a secret that an administrator handed out, a
+/// person's yes. Nothing else is refunded: strangers register clients and keys of their own, for which there is an answer
+/// without an error too (RATE-05).
+#[derive(Clone, Copy, Debug)]
+struct Earned;
+
+/// Marks an answer that its sender paid for.
+pub(crate) fn earned(mut response: Response) -> Response {
+    response.extensions_mut().insert(Earned);
+    response
+}
+
+fn is_earned(response: &Response) -> bool {
+    response.extensions().get::<Earned>().is_some()
+}
+
 impl Limits {
     pub(crate) fn new(limits: shared::rate::Limits, clock: &Clock, tally: &Arc<Tally>) -> Self {
         Self {
             token_address: Buckets::new("token_address", limits.token_address, clock, tally),
             token_client: Buckets::new("token_client", limits.token_client, clock, tally),
             register: Buckets::new("register", limits.register, clock, tally),
+            registering: Buckets::new("token_address", limits.token_address, clock, tally),
             client_auth: Buckets::new("client_auth", limits.client_auth, clock, tally),
             authorize: Buckets::new("authorize", limits.authorize, clock, tally),
             passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
@@ -73,6 +95,19 @@ impl Limits {
     pub(crate) fn not_proven(&self, subject: &Subject) {
         self.token_address.spend(&subject.0);
         self.client_auth.spend(subject);
+    }
+
+    /// Whether an address may fail once more to say who asks.
+    ///
+    /// # Errors
+    /// If there were too many failures.
+    pub(crate) fn may_fail(&self, request: &Request) -> Result<(), TooMany> {
+        self.token_address.check(&request.into(), request)
+    }
+
+    /// They sent something that says nothing about who they are.
+    pub(crate) fn not_readable(&self, request: &Request) {
+        self.token_address.spend(&request.into());
     }
 }
 
@@ -123,7 +158,7 @@ enum Guarded {
     Token,
     /// The same, but that a client may ask as often as it likes.
     Client,
-    /// By address; what stores nothing costs nothing (DCR-12).
+    /// By address: how many clients are stored (DCR-12), and how often it is asked for in vain.
     Register,
     /// By address.
     Authorize,
@@ -166,25 +201,38 @@ pub(crate) async fn around(
     match guarded {
         Guarded::Token | Guarded::Client => by_client(&authz, &request, guarded, asked, next).await,
         Guarded::Register => {
-            if let Err(too_many) = authz.limits.register.take(&origin, &request) {
+            let (registering, register) = (&authz.limits.registering, &authz.limits.register);
+            if let Err(too_many) =
+                registering.take(&origin, &request).and_then(|()| register.take(&origin, &request))
+            {
                 return oauth(too_many);
             }
             let response = next.run(asked).await;
-            let harmless = response.extensions().get::<Harmless>().is_some();
-            if response.status() != StatusCode::CREATED || harmless {
-                authz.limits.register.refund(&origin);
+            // One of the two is spent.
+            let stored =
+                response.status() == StatusCode::CREATED && response.extensions().get::<Harmless>().is_none();
+            if stored {
+                registering.refund(&origin);
+            } else {
+                register.refund(&origin);
             }
             response
         }
         Guarded::Authorize => match authz.limits.authorize.take(&origin, &request) {
-            Ok(()) => approved(&authz, origin, next.run(asked).await),
+            Ok(()) => {
+                let response = next.run(asked).await;
+                if is_earned(&response) {
+                    authz.limits.authorize.refund(&origin);
+                }
+                response
+            }
             Err(too_many) => page(&authz, &request, too_many),
         },
         Guarded::Decision => decided(&authz, &request, asked, next).await,
         Guarded::DeviceDecision => match authz.limits.passkey_address.take(&origin, &request) {
             Ok(()) => {
                 let response = next.run(asked).await;
-                if response.status().is_success() {
+                if is_earned(&response) {
                     authz.limits.passkey_address.refund(&origin);
                 }
                 response
@@ -196,7 +244,7 @@ pub(crate) async fn around(
                 return PageError::from(too_many).into_response();
             }
             let response = next.run(asked).await;
-            if response.status().is_success() {
+            if is_earned(&response) {
                 authz.limits.passkey_address.refund(&origin);
             }
             response
@@ -211,28 +259,27 @@ async fn by_client(
     asked: axum::extract::Request,
     next: Next,
 ) -> Response {
+    let (limits, origin) = (&authz.limits, Origin::from(request));
+    // Before anything of the body is read (RATE-05).
+    if let Err(too_many) = limits.token_address.take(&origin, request) {
+        return oauth(too_many);
+    }
     let (parts, body) = asked.into_parts();
     let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => body,
         Err(rejection) => return rejection.into_response(),
     };
-    let limits = &authz.limits;
     let subject = subject(request, &parts.headers, &body);
-    let origin = subject.0;
-    let admitted = limits
-        .token_address
-        .take(&origin, request)
-        .and_then(|()| limits.client_auth.check(&subject, request))
-        .and_then(|()| match guarded {
-            Guarded::Token => limits.token_client.take(&subject, request),
-            _ => Ok(()),
-        });
+    let admitted = limits.client_auth.check(&subject, request).and_then(|()| match guarded {
+        Guarded::Token => limits.token_client.take(&subject, request),
+        _ => Ok(()),
+    });
     if let Err(too_many) = admitted {
         return oauth(too_many);
     }
     let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
     let harmless = response.extensions().get::<Harmless>().is_some();
-    if response.status().is_success() || harmless {
+    if is_earned(&response) || harmless {
         limits.token_address.refund(&origin);
     }
     if harmless {
@@ -245,8 +292,8 @@ async fn by_client(
     response
 }
 
-/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08, WEBAUTHN-12). Where it
-/// verified, the browser is sent on.
+/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08, WEBAUTHN-12). A decision
+/// for an authorization request gives back what that one took.
 async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request, next: Next) -> Response {
     let (parts, body) = asked.into_parts();
     let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
@@ -254,30 +301,21 @@ async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request
         Err(rejection) => return rejection.into_response(),
     };
     let (limits, origin) = (&authz.limits, Origin::from(request));
-    let confirms = form(&body).get("assertion").is_some();
+    let confirms = consent::form(authz, &body).is_ok_and(|form| form.get("assertion").is_some());
     if confirms && let Err(too_many) = limits.passkey_address.take(&origin, request) {
         return page(authz, request, too_many);
     }
+    let decides_a_request = parts.uri.path() == "/consent";
     let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
-    if confirms && response.status().is_redirection() {
-        limits.passkey_address.refund(&origin);
-    }
-    approved(authz, origin, response)
-}
-
-/// Refunds an authorization request that was said yes to, by a person or by what they said before.
-fn approved(authz: &Authz, origin: Origin, response: Response) -> Response {
-    let location = response.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-    let query = location.and_then(|location| location.split_once('?')).map_or("", |(_, query)| query);
-    if Params::parse(query).is_ok_and(|params| params.get("code").is_some()) {
-        authz.limits.authorize.refund(&origin);
+    if is_earned(&response) {
+        if confirms {
+            limits.passkey_address.refund(&origin);
+        }
+        if decides_a_request {
+            limits.authorize.refund(&origin);
+        }
     }
     response
-}
-
-/// What a form holds; nothing if it is none.
-fn form(body: &[u8]) -> Params {
-    std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default()
 }
 
 /// A client at an address, as its request says.
@@ -294,7 +332,7 @@ fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
     if let Authorization::Basic { client_id, .. } = Authorization::of(headers) {
         return Digest::of(client_id.as_bytes());
     }
-    let params = form(body);
+    let params = Params::of_body(body).unwrap_or_default();
     let name = params.get("client_id").or(params.get("client_assertion")).unwrap_or_default();
     Digest::of(name.as_bytes())
 }

@@ -19,7 +19,7 @@ use crate::status::LEEWAY;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens;
-use crate::{ending, token};
+use crate::{ending, rate, token};
 
 /// Why the revocation endpoint refused. A token that is worth nothing is no reason: it is revoked already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,10 +61,10 @@ pub(crate) async fn post(
 ) -> Response {
     match revoke(&authz, request, query.as_deref(), &headers, &body).await {
         // RFC 7009 §2.2: "The content of the response body is ignored by the client"
-        Ok(()) => {
+        Ok(revoked) => {
             let mut response = StatusCode::OK.into_response();
             no_store(&mut response);
-            response
+            if revoked == Revoked::Something { rate::earned(response) } else { response }
         }
         Err(error) => error.challenging(&headers),
     }
@@ -76,7 +76,7 @@ async fn revoke(
     query: Option<&str>,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<(), OAuthError> {
+) -> Result<Revoked, OAuthError> {
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     // A signature takes longer than everything else here, and the writer has one thread.
     let access_token = params.get("token").and_then(|text| genuine(authz, text));
@@ -135,7 +135,15 @@ struct Revocation<'a> {
     request: &'a Request,
 }
 
-type Settled = endpoint::Settled<(), Refusal>;
+/// What a request that was not refused has ended. Whoever presents what is worth nothing is answered alike, and has spent
+/// nothing for it (RATE-05).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Revoked {
+    Something,
+    Nothing,
+}
+
+type Settled = endpoint::Settled<Revoked, Refusal>;
 type Answer = Result<Settled, Fault>;
 
 impl Revocation<'_> {
@@ -172,7 +180,7 @@ impl Revocation<'_> {
 
     fn revoked(&self, event: Event) -> Answer {
         audit::append(self.tx, self.by_client(event))?;
-        Ok(Settled { answer: Ok(()), unrecorded: None })
+        Ok(Settled { answer: Ok(Revoked::Something), unrecorded: None })
     }
 
     fn other_client(&self, about: impl FnOnce(Event) -> Event) -> Settled {
@@ -186,7 +194,7 @@ impl Revocation<'_> {
     /// There was nothing to revoke, which the client is told like a success.
     fn nothing(&self, why: &str) -> Settled {
         let event = Event::failed(Name::TokenRevoked, why);
-        Settled { answer: Ok(()), unrecorded: Some(self.by_client(event)) }
+        Settled { answer: Ok(Revoked::Nothing), unrecorded: Some(self.by_client(event)) }
     }
 
     fn by_client(&self, event: Event) -> Event {

@@ -280,5 +280,5 @@ fn respond(authz: &Authz, minted: &Minted) -> Result<Response, OAuthError> {
     };
     let mut response = (StatusCode::OK, Json(body)).into_response();
     no_store(&mut response);
-    Ok(response)
+    Ok(rate::earned(response))
 }

@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+
+use crate::work::{self, Work};
 
 /// Nesting deeper than this is refused.
 const DEEPEST: usize = 32;
@@ -30,6 +32,8 @@ pub enum Unreadable {
     TooDeep,
     #[error("the body has more than {MOST_MEMBERS} members")]
     TooManyMembers,
+    #[error("the body lacks a member, or has one of another kind than is expected")]
+    Unexpected,
 }
 
 /// Reads one JSON object.
@@ -53,6 +57,15 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
         Ok(_) => Err(Unreadable::NotAnObject),
         Err(_) => Err(limits.exceeded.take().unwrap_or(Unreadable::NotJson)),
     }
+}
+
+/// Reads one JSON object into what it is expected to say; members that nobody expects are bounded all the same.
+///
+/// # Errors
+/// See [`Unreadable`]; [`Unreadable::Unexpected`] if it says something else.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    let members = object(bytes)?;
+    serde_json::from_value(Value::Object(members)).map_err(|_| Unreadable::Unexpected)
 }
 
 #[derive(Default)]
@@ -143,6 +156,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if count > MOST_MEMBERS {
                 return Err(self.limits.refuse(Unreadable::TooManyMembers));
             }
+            work::done(Work::Member);
             if read.contains_key(&name) {
                 return Err(self.limits.refuse(Unreadable::Duplicate(name.chars().take(64).collect())));
             }

@@ -22,6 +22,7 @@ pub mod terminal;
 pub mod timekeeping;
 pub mod tls;
 pub mod token_status;
+pub mod work;
 
 pub use access_token::{AccessToken, Jti};
 pub use catalogue::Catalogue;

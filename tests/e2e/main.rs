@@ -68,6 +68,7 @@ mod split;
 mod split_kills;
 mod split_setup;
 mod step_up;
+mod stranger_work;
 mod strangers;
 mod sweeping;
 mod tls;

@@ -16,6 +16,7 @@ use crate::Authz;
 use crate::form::Params;
 use crate::login::{Failed, explain};
 use crate::pages::ErrorPage;
+use crate::rate::earned;
 use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 
@@ -213,8 +214,7 @@ struct Asked {
 
 impl Asked {
     fn read(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(body).ok();
-        let params = text.and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+        let params = Params::of_body(body).unwrap_or_default();
         let change = Change::parse(|name| params.get(name));
         let browser = Browser::from_headers(&authz.cookies, headers);
         let signed_in = session::signed_in(authz, &browser)?;
@@ -293,8 +293,8 @@ async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]
         }
     };
     match authz.db.write(job).await? {
-        Applied::Done { session, cookie } => Ok(back(authz, &change, &session, cookie.as_ref())),
-        Applied::SignedOutHere => Ok(signed_out_here(authz)),
+        Applied::Done { session, cookie } => Ok(earned(back(authz, &change, &session, cookie.as_ref()))),
+        Applied::SignedOutHere => Ok(earned(signed_out_here(authz))),
         Applied::SignedOutBefore => Err(asked.signed_out()),
         Applied::Unknown => Err(asked.unknown()),
         Applied::LastPasskey => Err(asked.last_passkey()),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use shared::{Digest, Fault, Request};
+use shared::{Digest, Fault, Request, json};
 use webauthn_rs::prelude::{Passkey, PasskeyAuthentication, PublicKeyCredential};
 
 use super::change::{self, Change, FORM};
@@ -93,7 +93,7 @@ pub(super) async fn finish(
         _ => return Err(Failed::Because("other_purpose")),
     }
     let response: PublicKeyCredential =
-        serde_json::from_str(assertion).map_err(|_| Failed::Because("malformed"))?;
+        json::read(assertion.as_bytes()).map_err(|_| Failed::Because("malformed"))?;
     let may = |passkey: &Passkey| may_confirm(change, passkey.cred_id());
     passkey::used_by(authz, request, user, &response, &state, may).await
 }

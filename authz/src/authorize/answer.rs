@@ -9,6 +9,7 @@ use shared::{ClientId, Fault, RedirectUri, Secret};
 use crate::Authz;
 use crate::error::Code;
 use crate::pages::{Continue, Onward};
+use crate::rate::earned;
 use crate::store::clients::{Client, Source, Trust};
 use crate::store::transactions::Transaction;
 
@@ -79,7 +80,7 @@ impl Return {
 
     /// The answer to an approval.
     pub(crate) fn approved(&self, authz: &Authz, via: Via, code: &Secret) -> Response {
-        self.send(authz, via, self.location(authz, &[("code", code.expose())]))
+        earned(self.send(authz, via, self.location(authz, &[("code", code.expose())])))
     }
 
     /// The answer to everything else. It goes at once where only the user's own computer can receive it, or where

@@ -8,7 +8,7 @@ use crate::clients::metadata_document::approvals;
 use crate::clients::redirects::Mismatch;
 use crate::clients::{self, Asked, Resolved};
 use crate::error::Code;
-use crate::form::Params;
+use crate::form::{Params, Unreadable};
 use crate::oxide::{self, Refusal, Steps};
 use crate::pages::{ErrorPage, Labelled};
 use crate::session::Browser;
@@ -64,12 +64,12 @@ impl<'a> Checks<'a> {
             prompt: Prompt::default(),
             max_age: None,
         };
-        checks.params = Params::parse(text).map_err(|_| {
-            let words = [
-                "This sign-in link is damaged",
-                "The request's parameters are not readable text.",
-                START_AGAIN,
-            ];
+        checks.params = Params::parse(text).map_err(|why| {
+            let what = match why {
+                Unreadable::Malformed => "The request's parameters are not readable text.",
+                Unreadable::TooMany => "The request has more than 64 parameters.",
+            };
+            let words = ["This sign-in link is damaged", what, START_AGAIN];
             checks.page("malformed", Code::InvalidRequest, words, |_| {})
         })?;
         checks.only_one_client()?;

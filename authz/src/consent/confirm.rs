@@ -19,6 +19,7 @@ use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
 use crate::login::{Failed, begin, recorded, take};
+use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::Authentication;
@@ -107,7 +108,7 @@ async fn begin_confirmation(
     let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
-    Ok(response)
+    Ok(earned(response))
 }
 
 /// What an assertion confirms, as a digest.
@@ -161,7 +162,7 @@ pub(super) async fn finish(
         _ => return Err(Failed::Because("other_purpose")),
     };
     let response: PublicKeyCredential =
-        serde_json::from_str(assertion).map_err(|_| Failed::Because("malformed"))?;
+        shared::json::read(assertion.as_bytes()).map_err(|_| Failed::Because("malformed"))?;
     let used = passkey::used_by(authz, &question.request, user, &response, &state, |_| true).await?;
     Ok(Confirmed { used, binding })
 }

@@ -11,9 +11,9 @@ use shared::{Fault, GrantId, Request, Scope, Tx};
 use super::page::{self, Open, Stop};
 use super::{FAMILY, grantable, is_allowed};
 use crate::clients::metadata_document::words;
-use crate::consent::{decision, in_words};
-use crate::form::Params;
+use crate::consent::{self, decision, in_words};
 use crate::pages::{self, ConsentScope};
+use crate::rate::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Trust};
 use crate::store::devices;
@@ -97,8 +97,7 @@ async fn decide(
     if !session::is_same_origin(&authz.issuer, headers) {
         return Err(forbidden("origin"));
     }
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok());
-    let params = params.ok_or_else(|| forbidden("malformed"))?;
+    let params = consent::form(authz, body).map_err(|_| forbidden("malformed"))?;
     let browser = Browser::from_headers(&authz.cookies, headers);
     let open = page::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
     let signed_in = authz.db.read(|conn| page::signed_in(authz, conn, &browser, &open.typed))?;
@@ -137,7 +136,7 @@ async fn decide(
     };
     let notice =
         pages::Notice { title: title.to_owned(), paragraphs: vec![what], next_step: next.map(str::to_owned) };
-    Ok(authz.page(StatusCode::OK, &notice))
+    Ok(earned(authz.page(StatusCode::OK, &notice)))
 }
 
 struct Decision {

@@ -211,8 +211,7 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
     if !session::is_same_origin(&authz.issuer, headers) {
         return Err(Stop::forbidden(authz, request, "origin"));
     }
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok());
-    let params = params.ok_or_else(|| Stop::forbidden(authz, request, "malformed"))?;
+    let params = Params::of_body(body).map_err(|_| Stop::forbidden(authz, request, "malformed"))?;
     let Some(text) = params.get("user_code") else {
         return Ok(form(authz, StatusCode::BAD_REQUEST, None, Some("Type the code that your device shows.")));
     };
@@ -240,7 +239,12 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
             response: Box::new(form(authz, StatusCode::BAD_REQUEST, None, Some(problem))),
         });
     };
-    authz.limits.guessed(&guesser);
+    // A person types a code once or twice. A stranger with a device of their own could type its code for ever (RATE-05).
+    if matches!(guesser, Guesser::User(_))
+        || !authz.db.read(|conn| devices::is_typed_often(conn, &device.code))?
+    {
+        authz.limits.guessed(&guesser);
+    }
     let (browser_id, set_browser) = browser.id_or_new(&authz.cookies);
     let typed = Typed {
         id: format!("d_{}", shared::id::random_128()),

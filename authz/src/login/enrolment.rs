@@ -20,6 +20,7 @@ use super::{Failed, begin, explain, is_plain, recorded, take};
 use crate::error::PageError;
 use crate::pages;
 use crate::people;
+use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::links;
@@ -313,7 +314,7 @@ async fn enrol(
     let mut response = Json(json!({ "location": "/" })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
-    Ok(response)
+    Ok(earned(response))
 }
 
 /// Makes the first administrator, if the link still stands and nobody was faster.

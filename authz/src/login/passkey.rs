@@ -21,6 +21,7 @@ use crate::clients::metadata_document::words;
 use crate::clients::{self, Asked};
 use crate::error::PageError;
 use crate::pages;
+use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::Authentication;
@@ -277,7 +278,7 @@ async fn sign_in(
     let mut response = Json(json!({ "location": location })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
-    Ok(response)
+    Ok(earned(response))
 }
 
 /// A passkey that has just proven itself.

@@ -197,6 +197,13 @@ pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether the code of this device was typed as often as is remembered.
+pub(crate) fn is_typed_often(conn: &Conn<'_>, device_code: &Digest) -> Result<bool, Fault> {
+    let sql = "SELECT count(*) FROM device_transaction WHERE device_code = ?1";
+    let typed = conn.query_row(sql, params![device_code], |row| row.get::<u32>(0))?;
+    Ok(typed.unwrap_or(0) >= MOST_TYPED)
+}
+
 /// The one with this handle, expired or not.
 pub(crate) fn find_typed(conn: &Conn<'_>, id: &str) -> Result<Option<Typed>, Fault> {
     conn.query_row(

@@ -13,6 +13,7 @@ use super::{Fault, OpenError, Tx};
 use crate::audit::Head;
 use crate::clock::{Clock, Timestamp};
 use crate::timekeeping::Mark;
+use crate::work;
 
 /// How many jobs share a commit at most.
 const BATCH: usize = 256;
@@ -161,6 +162,7 @@ fn serve(
     clock: &Clock,
     hooks: &Hooks,
 ) {
+    work::this_thread_writes();
     let (mut previous, mut last_commit) = (1, Duration::ZERO);
     while let Ok(first) = jobs.recv() {
         let mut batch = vec![first];

@@ -119,7 +119,7 @@ pub(crate) async fn post(
 
 async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Fault> {
     let browser = Browser::from_headers(&authz.cookies, headers);
-    let params = std::str::from_utf8(body).ok().and_then(|text| Params::parse(text).ok()).unwrap_or_default();
+    let params = Params::of_body(body).unwrap_or_default();
     let signed_in = session::signed_in(authz, &browser)?;
     let url = params.get("client_id").and_then(|text| DocumentUrl::parse(text).ok());
     let redirect_uri = params.get("redirect_uri").and_then(|text| RedirectUri::parse(text).ok());

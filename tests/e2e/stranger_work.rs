@@ -1,0 +1,62 @@
+//! What strangers can make this server do: so much and no more, whichever endpoint they send it to (RATE-05).
+
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::json;
+
+use crate::assertion::ClientKey;
+use crate::harness::TestApp;
+
+/// How often a request is let through before its address has sent too many; 200 stands for "for ever".
+async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
+    for through in 0..200 {
+        if request().await.send().await.unwrap().status() == StatusCode::TOO_MANY_REQUESTS {
+            return through;
+        }
+    }
+    200
+}
+
+/// RATE-05, RATE-01: an answer without an error that a stranger can have for nothing, with a client and a key of their own,
+/// costs the address what a refusal costs: everywhere where something is refunded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_get_for_nothing_is_not_refunded() {
+    let app = TestApp::start_configured(
+        "device = true\n[rate]\nclient_auth = \"off\"\ntoken_client = \"off\"\ntoken_address = 20",
+    )
+    .await;
+    let own = app.client().await;
+    let key = ClientKey::generate("ES256");
+    let metadata = json!({
+        "redirect_uris": ["http://localhost/callback"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": key.jwks(),
+    });
+    let registered: serde_json::Value = app.register(&metadata).await.json().await.unwrap();
+    let keyed = registered["client_id"].as_str().unwrap();
+    let device = app.console(&["client", "add", "Lab console", "--device"])["client"]["id"].clone();
+    let device = device.as_str().unwrap();
+    // Every bucket fills up again between the cases.
+    let rest = || app.clock.advance(std::time::Duration::from_mins(2));
+    let post = |path: &str| app.http.post(app.url(path));
+
+    let junk = async || post("/revoke").form(&[("token", "rt_junk"), ("client_id", own.id.as_str())]);
+    assert_eq!(until_limited(junk).await, 20, "/revoke by a client of one's own");
+    rest();
+    let signed = async || {
+        let [kind, assertion] = key.form(&app, keyed);
+        post("/revoke").form(&[kind, assertion, ("token", "rt_junk".to_owned())])
+    };
+    assert_eq!(until_limited(signed).await, 20, "/revoke with a key of one's own");
+    rest();
+    let same = async || post("/register").json(&metadata);
+    assert_eq!(until_limited(same).await, 20, "/register, the same again");
+    rest();
+    let refused = async || post("/register").json(&json!({"redirect_uris": ["javascript:1"]}));
+    assert_eq!(until_limited(refused).await, 20, "/register, refused");
+    rest();
+    let codes = async || post("/device_authorization").form(&[("client_id", device)]);
+    assert_eq!(until_limited(codes).await, 20, "/device_authorization of a client without a secret");
+    rest();
+    let malformed = async || post("/introspect").body("%");
+    assert_eq!(until_limited(malformed).await, 20, "/introspect that cannot be read");
+}
