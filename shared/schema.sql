@@ -245,12 +245,34 @@ CREATE TABLE client_secret (
 ) STRICT;
 CREATE INDEX client_secret_client ON client_secret (client_id);
 
--- Client assertions that were used: digest of client and `jti`, until they expire (CAUTH-05).
+-- Client assertions that were used: digest of client and `jti`, until they expire (CAUTH-05). `holder` answers for it: a
+-- client that the site knows, or the address of one that registered itself, a stranger.
 CREATE TABLE client_assertion (
     digest     BLOB PRIMARY KEY,
+    holder     TEXT NOT NULL,
+    stranger   INTEGER NOT NULL,
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX client_assertion_expiry ON client_assertion (expires_at);
+
+-- How many each holder has, and all strangers together: who fills the table must hurt nobody else (RATE-06). The triggers
+-- count as rows come and go, so that nobody's request counts through them.
+CREATE TABLE client_assertion_share (
+    holder TEXT PRIMARY KEY,
+    held   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER client_assertion_spent AFTER INSERT ON client_assertion BEGIN
+    INSERT INTO client_assertion_share (holder, held) VALUES (NEW.holder, 1)
+        ON CONFLICT (holder) DO UPDATE SET held = held + 1;
+    INSERT INTO client_assertion_share (holder, held) SELECT 'strangers', 1 WHERE NEW.stranger
+        ON CONFLICT (holder) DO UPDATE SET held = held + 1;
+END;
+CREATE TRIGGER client_assertion_forgotten AFTER DELETE ON client_assertion BEGIN
+    UPDATE client_assertion_share SET held = held - 1
+        WHERE holder = OLD.holder OR (OLD.stranger AND holder = 'strangers');
+    DELETE FROM client_assertion_share
+        WHERE held <= 0 AND (holder = OLD.holder OR holder = 'strangers');
+END;
 
 -- Initial access tokens for registration in mode `token` (DCR-01).
 CREATE TABLE initial_access_token (

@@ -5,7 +5,7 @@ mod assertion;
 use data_encoding::BASE64;
 use http::{HeaderMap, header};
 use keys::ClientAssertion;
-use shared::{ClientId, Digest, Fault, Secret, Tx};
+use shared::{ClientId, Digest, Fault, Request, Secret, Timestamp, Tx};
 
 use crate::Authz;
 use crate::clients::{self, Asked};
@@ -48,6 +48,9 @@ pub(crate) enum Unauthenticated {
     /// Its `jti` was used before.
     #[error("client_assertion_replayed")]
     AssertionReplayed,
+    /// So many are remembered already that one more of this client's has no room (RATE-03).
+    #[error("client_assertions_too_many")]
+    AssertionsTooMany,
 }
 
 impl Unauthenticated {
@@ -57,6 +60,10 @@ impl Unauthenticated {
             Self::SeveralMethods => {
                 OAuthError::new(Code::InvalidRequest, "use one method of client authentication")
             }
+            Self::AssertionsTooMany => OAuthError::new(
+                Code::TemporarilyUnavailable,
+                "too many assertions of this client have not expired yet; try again in a minute",
+            ),
             _ => OAuthError::new(Code::InvalidClient, "client authentication failed"),
         }
     }
@@ -100,19 +107,58 @@ pub(crate) fn claimed_client(params: &Params, authorization: &Authorization) -> 
     named.and_then(ClientId::parse)
 }
 
-/// The client that a request comes from, proven by the method it registered and no other. An assertion is spent
-/// by this.
+/// What a request shows of the client that it is from, checked as far as that takes work and no writing: an assertion is read
+/// and its signature verified here, never on the writer's thread, where everybody would wait for it (RATE-05).
+///
+/// # Errors
+/// The database's fault; the inner error says why nobody could be made out.
+pub(crate) fn examine(
+    authz: &Authz,
+    request: &Request,
+    params: &Params,
+    authorization: &Authorization,
+) -> Result<Result<Examined, Unauthenticated>, Fault> {
+    let find =
+        |id: &ClientId| authz.db.read(|conn| Ok(clients::resolve(authz, conn, id, Asked::Grant)?.client()));
+    check(authz.issuer.as_str(), authz.clock.now(), request, find, params, authorization)
+}
+
+/// The client that a request comes from, proven by the method it registered and no other. An assertion is spent by this.
 ///
 /// # Errors
 /// The database's fault; the inner error says why nobody could be made out.
 pub(crate) fn authenticate(
     authz: &Authz,
     tx: &Tx<'_>,
-    params: &Params,
-    authorization: &Authorization,
+    examined: &Result<Examined, Unauthenticated>,
 ) -> Result<Result<Client, Unauthenticated>, Fault> {
-    let find = |id: &ClientId| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client());
-    prove(authz.issuer.as_str(), tx, find, params, authorization)
+    let examined = match examined {
+        Ok(examined) => examined,
+        Err(why) => return Ok(Err(*why)),
+    };
+    prove(tx, |id| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client()), examined)
+}
+
+/// What [`examine`] found: everything but what may change until the job.
+pub(crate) struct Examined {
+    client_id: ClientId,
+    proof: Proof,
+}
+
+enum Proof {
+    Nothing,
+    Secret(AuthMethod, Digest),
+    Assertion(assertion::Good),
+}
+
+impl Proof {
+    fn method(&self) -> AuthMethod {
+        match self {
+            Self::Nothing => AuthMethod::None,
+            Self::Secret(method, _) => *method,
+            Self::Assertion(_) => AuthMethod::PrivateKeyJwt,
+        }
+    }
 }
 
 /// How a request says who sent it.
@@ -169,36 +215,65 @@ impl<'a> Presented<'a> {
     }
 }
 
-fn prove(
+fn check(
     issuer: &str,
-    tx: &Tx<'_>,
-    find: impl Fn(&ClientId) -> Result<Option<Client>, Fault>,
+    now: Timestamp,
+    request: &Request,
+    find: impl FnOnce(&ClientId) -> Result<Option<Client>, Fault>,
     params: &Params,
     authorization: &Authorization,
-) -> Result<Result<Client, Unauthenticated>, Fault> {
+) -> Result<Result<Examined, Unauthenticated>, Fault> {
     let presented = match Presented::of(params, authorization) {
         Ok(presented) => presented,
         Err(why) => return Ok(Err(why)),
     };
     // What is no client id at all says nothing about who is registered.
-    let Some(id) = ClientId::parse(presented.client_id()) else { return Ok(Err(Unauthenticated::Unknown)) };
-    let client = find(&id)?.filter(|client| !client.disabled);
-    let (method, proven) = match presented {
-        Presented::Name(_) => (AuthMethod::None, Ok(())),
-        // The same work whether or not there is such a client (CAUTH-03).
-        Presented::Secret { method, secret, .. } => {
-            let held = client_secrets::live(tx, &id, tx.now())?.contains(&secret);
-            (method, held.then_some(()).ok_or(Unauthenticated::WrongSecret))
-        }
+    let Some(client_id) = ClientId::parse(presented.client_id()) else {
+        return Ok(Err(Unauthenticated::Unknown));
+    };
+    let proof = match presented {
+        Presented::Name(_) => Proof::Nothing,
+        Presented::Secret { method, secret, .. } => Proof::Secret(method, secret),
         Presented::Assertion(assertion) => {
-            (AuthMethod::PrivateKeyJwt, assertion::check(issuer, tx, &id, client.as_ref(), *assertion)?)
+            let client = find(&client_id)?.filter(|client| !client.disabled);
+            // The same work whether or not there is such a client (CAUTH-03).
+            let good = assertion::check(issuer, now, request, &client_id, client.as_ref(), *assertion)?;
+            match (client, good) {
+                (None, _) => return Ok(Err(Unauthenticated::Unknown)),
+                (Some(client), _) if !accepts(&client, AuthMethod::PrivateKeyJwt) => {
+                    return Ok(Err(Unauthenticated::WrongMethod));
+                }
+                (Some(_), Err(why)) => return Ok(Err(why)),
+                (Some(_), Ok(good)) => Proof::Assertion(good),
+            }
         }
     };
-    Ok(match (client, proven) {
-        (None, _) => Err(Unauthenticated::Unknown),
-        (Some(client), _) if !accepts(&client, method) => Err(Unauthenticated::WrongMethod),
-        (Some(client), proven) => proven.map(|()| client),
-    })
+    Ok(Ok(Examined { client_id, proof }))
+}
+
+fn prove(
+    tx: &Tx<'_>,
+    find: impl FnOnce(&ClientId) -> Result<Option<Client>, Fault>,
+    Examined { client_id, proof }: &Examined,
+) -> Result<Result<Client, Unauthenticated>, Fault> {
+    let client = find(client_id)?.filter(|client| !client.disabled);
+    // The same work whether or not there is such a client (CAUTH-03).
+    let held = match proof {
+        Proof::Secret(_, secret) => client_secrets::live(tx, client_id, tx.now())?.contains(secret),
+        Proof::Nothing | Proof::Assertion(_) => true,
+    };
+    let client = match client {
+        None => return Ok(Err(Unauthenticated::Unknown)),
+        Some(client) if !accepts(&client, proof.method()) => return Ok(Err(Unauthenticated::WrongMethod)),
+        Some(_) if !held => return Ok(Err(Unauthenticated::WrongSecret)),
+        Some(client) => client,
+    };
+    if let Proof::Assertion(good) = proof
+        && let Err(why) = good.spend(tx, &client)?
+    {
+        return Ok(Err(why));
+    }
+    Ok(Ok(client))
 }
 
 /// CAUTH-01: the registered method; Basic and form are one where the client named neither.

@@ -134,10 +134,14 @@ async fn authorize(
 ) -> Result<Response, OAuthError> {
     ENDPOINT.unless_paused(authz, &request).await?;
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
+    let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {
         let authz = authz.clone();
         move |tx: &Tx<'_>| {
-            let answer = begin(&authz, tx, &params, &authorization, &request)?;
+            let answer = match client_auth::authenticate(&authz, tx, &examined)? {
+                Ok(client) => begin(&authz, tx, &client, &params, &request)?,
+                Err(why) => Err(Refusal::Unauthenticated(why)),
+            };
             let refusal = answer.as_ref().err();
             let unrecorded = refusal.map(|refusal| refused(&params, &authorization, *refusal, &request));
             Ok(Settled { answer, unrecorded })
@@ -154,15 +158,11 @@ async fn authorize(
 fn begin(
     authz: &Authz,
     tx: &Tx<'_>,
+    client: &Client,
     params: &Params,
-    authorization: &Authorization,
     request: &Request,
 ) -> Result<Result<(Authorized, bool), Refusal>, Fault> {
-    let client = match client_auth::authenticate(authz, tx, params, authorization)? {
-        Ok(client) => client,
-        Err(why) => return Ok(Err(Refusal::Unauthenticated(why))),
-    };
-    if !is_allowed(&client) {
+    if !is_allowed(client) {
         return Ok(Err(Refusal::NotAllowed));
     }
     let (resource, scope) = match asked(authz, params) {

@@ -136,7 +136,7 @@ async fn introspect(
     } else {
         let subject = rate::subject(request, headers, body);
         authz.limits.may_prove(&subject, request).map_err(Refused::RateLimited)?;
-        let proven = authenticated(authz, request, params.clone(), authorization).await;
+        let proven = authenticated(authz, request, &params, &authorization).await;
         if let Err(Refused::Told(OAuthError { code: Code::InvalidClient, .. })) = proven {
             authz.limits.not_proven(&subject);
         }
@@ -183,14 +183,15 @@ fn known(authz: &Authz, params: &Params, authorization: &Authorization) -> Optio
 async fn authenticated(
     authz: &Authz,
     request: &Request,
-    params: Params,
-    authorization: Authorization,
+    params: &Params,
+    authorization: &Authorization,
 ) -> Result<Arc<ResourceServer>, Refused> {
-    let claimed = client_auth::claimed_client(&params, &authorization);
+    let claimed = client_auth::claimed_client(params, authorization);
+    let examined = client_auth::examine(authz, request, params, authorization)?;
     let job = {
         let authz = authz.clone();
         move |tx: &Tx<'_>| {
-            let client = match client_auth::authenticate(&authz, tx, &params, &authorization)? {
+            let client = match client_auth::authenticate(&authz, tx, &examined)? {
                 Ok(client) => client,
                 Err(why) => return Ok(Err(why)),
             };

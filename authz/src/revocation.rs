@@ -10,7 +10,7 @@ use shared::token_status::Standing;
 use shared::{Fault, Request, Secret, TokenStatus, Tx};
 
 use crate::Authz;
-use crate::client_auth::{self, Authorization};
+use crate::client_auth;
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
@@ -79,10 +79,26 @@ async fn revoke(
 ) -> Result<Revoked, OAuthError> {
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     // A signature takes longer than everything else here, and the writer has one thread.
+    let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let access_token = params.get("token").and_then(|text| genuine(authz, text));
     let job = {
         let authz = authz.clone();
-        move |tx: &Tx<'_>| settle(&authz, tx, &params, &authorization, access_token.as_ref(), &request)
+        move |tx: &Tx<'_>| {
+            let client = match client_auth::authenticate(&authz, tx, &examined)? {
+                Ok(client) => client,
+                Err(why) => {
+                    let refusal = token::Refusal::from(why);
+                    let claimed = client_auth::claimed_client(&params, &authorization);
+                    let event = token::refused(claimed.as_ref(), refusal, &request);
+                    return Ok(Settled { answer: Err(Refusal::Client(refusal)), unrecorded: Some(event) });
+                }
+            };
+            settle(
+                &Revocation { authz: &authz, tx, client: &client, request: &request },
+                &params,
+                access_token.as_ref(),
+            )
+        }
     };
     ENDPOINT.answer(authz, job).await
 }
@@ -93,24 +109,7 @@ fn genuine(authz: &Authz, text: &str) -> Option<Verified> {
     (verified.token.iss == authz.issuer.as_str()).then_some(verified)
 }
 
-fn settle(
-    authz: &Authz,
-    tx: &Tx<'_>,
-    params: &Params,
-    authorization: &Authorization,
-    access_token: Option<&Verified>,
-    request: &Request,
-) -> Answer {
-    let client = match client_auth::authenticate(authz, tx, params, authorization)? {
-        Ok(client) => client,
-        Err(why) => {
-            let refusal = token::Refusal::from(why);
-            let claimed = client_auth::claimed_client(params, authorization);
-            let event = token::refused(claimed.as_ref(), refusal, request);
-            return Ok(Settled { answer: Err(Refusal::Client(refusal)), unrecorded: Some(event) });
-        }
-    };
-    let cx = Revocation { authz, tx, client: &client, request };
+fn settle(cx: &Revocation<'_>, params: &Params, access_token: Option<&Verified>) -> Answer {
     // RFC 7009 §2.1: the hint may be wrong, and nothing depends on it.
     let Some(presented) = params.get("token") else {
         return Ok(cx.refused(Refusal::TokenMissing, Event::denied(Name::TokenRevoked, "token_missing")));
@@ -118,8 +117,8 @@ fn settle(
     if let Some(token) = access_token {
         return cx.access_token(token);
     }
-    match refresh_tokens::find(tx, &Secret::presented(presented).digest())? {
-        Some(token) => match grants::find(tx, &token.grant_id)? {
+    match refresh_tokens::find(cx.tx, &Secret::presented(presented).digest())? {
+        Some(token) => match grants::find(cx.tx, &token.grant_id)? {
             Some(grant) => cx.refresh_token(&grant),
             None => Ok(cx.nothing("unknown")),
         },

@@ -9,7 +9,7 @@ use serde::Serialize;
 use shared::audit::{Event, Name};
 use shared::{AccessToken, ClientId, Fault, Request, Scope, Secret, Tx};
 
-use crate::client_auth::{self, Authorization, Unauthenticated};
+use crate::client_auth::{self, Unauthenticated};
 use crate::clients::metadata_document::freshness::{Freshness, freshen};
 use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::device;
@@ -191,10 +191,16 @@ async fn exchange(
         authz.refusals.record(&authz.db, refusal.kind(), event).await?;
         return Err(refusal.wire());
     }
+    let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {
         let authz = authz.clone();
         move |tx: &Tx<'_>| {
-            let answer = choose(&authz, tx, &params, &authorization, &request)?;
+            let answer = match client_auth::authenticate(&authz, tx, &examined)? {
+                Ok(client) => {
+                    choose(&Context { authz: &authz, tx, client: &client, request: &request }, &params)?
+                }
+                Err(why) => Err(why.into()),
+            };
             let unrecorded = match answer {
                 // A poll that hears to wait decided nothing.
                 Ok(_) | Err(Refusal::DevicePending) => None,
@@ -207,17 +213,8 @@ async fn exchange(
     respond(authz, &minted)
 }
 
-fn choose(
-    authz: &Authz,
-    tx: &Tx<'_>,
-    params: &Params,
-    authorization: &Authorization,
-    request: &Request,
-) -> Result<Answer, Fault> {
-    let client = match client_auth::authenticate(authz, tx, params, authorization)? {
-        Ok(client) => client,
-        Err(why) => return Ok(Err(why.into())),
-    };
+fn choose(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+    let (authz, client) = (cx.authz, cx.client);
     let grant_type = match params.get("grant_type") {
         None => return Ok(Err(Refusal::GrantTypeMissing)),
         Some(supported @ ("authorization_code" | "refresh_token")) => supported,
@@ -226,19 +223,18 @@ fn choose(
         Some(_) => return Ok(Err(Refusal::GrantTypeUnsupported)),
     };
     let allowed = match grant_type {
-        device::GRANT_TYPE => device::is_allowed(&client),
-        CLIENT_CREDENTIALS => client_credentials::is_allowed(&client),
+        device::GRANT_TYPE => device::is_allowed(client),
+        CLIENT_CREDENTIALS => client_credentials::is_allowed(client),
         registered => client.has_grant(registered),
     };
     if !allowed {
         return Ok(Err(Refusal::GrantTypeNotRegistered));
     }
-    let cx = Context { authz, tx, client: &client, request };
     match grant_type {
-        "authorization_code" => authorization_code::redeem(&cx, params),
-        device::GRANT_TYPE => device_code::redeem(&cx, params),
-        CLIENT_CREDENTIALS => client_credentials::issue(&cx, params),
-        _ => refresh_token::rotate(&cx, params),
+        "authorization_code" => authorization_code::redeem(cx, params),
+        device::GRANT_TYPE => device_code::redeem(cx, params),
+        CLIENT_CREDENTIALS => client_credentials::issue(cx, params),
+        _ => refresh_token::rotate(cx, params),
     }
 }
 

@@ -2,12 +2,14 @@
 //! What the claims must say is the authorization server's to check.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use data_encoding::BASE64URL_NOPAD;
 use josekit::jwk::Jwk;
 use josekit::jws::{ES256, EdDSA, JwsVerifier, PS256, RS256};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Number, Value, json};
+use shared::work::{self, Work};
 
 use crate::jwt::{LONGEST, object, three_parts};
 
@@ -24,6 +26,9 @@ enum Algorithm {
 pub const CLIENT_ALGORITHMS: [&str; 4] = ["ES256", "EdDSA", "RS256", "PS256"];
 /// A client has no more keys than this: each one may cost a check of a signature (RATE-04).
 const MOST_KEYS: usize = 10;
+/// No more of them are tried on one assertion (RATE-05). Two overlap while one replaces the other; a client that has more
+/// of one kind names the one that it signed with.
+const MOST_TRIED: usize = 3;
 
 impl Algorithm {
     const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Rs256, Self::Ps256];
@@ -109,15 +114,14 @@ impl ClientKeys {
         json!({ "keys": keys })
     }
 
-    /// The keys that may have signed: those the header names, and those that have no name. All of them, if it
-    /// names none.
+    /// The keys that may have signed: those the header names, then those that have no name. If it names none, the first
+    /// few of all.
     fn candidates<'k>(&'k self, header: &'k Header) -> impl Iterator<Item = Box<dyn JwsVerifier>> + 'k {
-        let named = |key: &&Jwk| match (&header.kid, key.key_id()) {
-            (Some(kid), Some(own)) => kid == own,
-            _ => true,
-        };
+        let is_named = |key: &&Jwk| header.kid.is_some() && header.kid.as_deref() == key.key_id();
+        let may_be_meant = |key: &&Jwk| header.kid.is_none() || key.key_id().is_none();
         let algorithm = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == header.alg);
-        self.0.iter().filter(named).filter_map(move |key| algorithm?.verifier(key))
+        let keys = self.0.iter().filter(is_named).chain(self.0.iter().filter(may_be_meant));
+        keys.filter_map(move |key| algorithm?.verifier(key)).take(MOST_TRIED)
     }
 }
 
@@ -252,11 +256,13 @@ impl<'a> ClientAssertion<'a> {
     /// # Errors
     /// [`BadAssertion::UnknownKey`] or [`BadAssertion::Signature`].
     pub fn verify(self, keys: &ClientKeys) -> Result<AssertionClaims, BadAssertion> {
-        let signed_by =
-            |key: Box<dyn JwsVerifier>| key.verify(self.message.as_bytes(), &self.signature).is_ok();
+        let signed_by = |key: Box<dyn JwsVerifier>| {
+            work::done(Work::Signature);
+            key.verify(self.message.as_bytes(), &self.signature).is_ok()
+        };
         let mut candidates = keys.candidates(&self.header).peekable();
         if candidates.peek().is_none() {
-            let _ = nobodys_keys().candidates(&self.header).any(signed_by);
+            let _ = NOBODYS_KEYS.candidates(&self.header).any(signed_by);
             return Err(BadAssertion::UnknownKey);
         }
         let signed = candidates.any(signed_by);
@@ -273,7 +279,7 @@ fn is_assertion(typ: &str) -> bool {
 
 /// Keys of every kind that belong to no client, out of the RFCs' examples (RFC 7515 A.3, RFC 8037 A.2, RFC 7638
 /// §3.1). Their private halves are public: whatever they verify counts for nothing.
-fn nobodys_keys() -> ClientKeys {
+static NOBODYS_KEYS: LazyLock<ClientKeys> = LazyLock::new(|| {
     let set = json!({ "keys": [
         { "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
           "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" },
@@ -285,7 +291,7 @@ fn nobodys_keys() -> ClientKeys {
                 aQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw" },
     ] });
     ClientKeys::parse(&set).unwrap_or_default()
-}
+});
 
 #[cfg(test)]
 mod tests;

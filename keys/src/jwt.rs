@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::AccessToken;
 use shared::access_token::TYP;
+use shared::work::{self, Work};
 use zeroize::Zeroizing;
 
 use crate::jwks::PublicJwk;
@@ -206,6 +207,7 @@ impl SigningKey {
     fn compact(&self, header: &str, payload: &[u8]) -> Result<String, CryptoFailed> {
         let mut text = format!("{header}.");
         BASE64URL_NOPAD.encode_append(payload, &mut text);
+        work::done(Work::Signature);
         let signature = self.signer.sign(text.as_bytes())?;
         text.push('.');
         BASE64URL_NOPAD.encode_append(&signature, &mut text);
@@ -281,6 +283,7 @@ pub(crate) fn verify<'k>(
         return Err(Unverified::Algorithm);
     }
     let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).map_err(|_| Unverified::Signature)?;
+    work::done(Work::Signature);
     key.verifier.verify(message.as_bytes(), &signature).map_err(|_| Unverified::Signature)?;
     let token = object(payload).ok_or(Unverified::Claims)?;
     Ok(Verified { token, kid: header.kid })

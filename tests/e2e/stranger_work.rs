@@ -2,8 +2,9 @@
 
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
+use shared::work::{self, Work};
 
-use crate::assertion::ClientKey;
+use crate::assertion::{self, ClientKey};
 use crate::harness::TestApp;
 
 /// How often a request is let through before its address has sent too many; 200 stands for "for ever".
@@ -59,4 +60,36 @@ async fn what_strangers_get_for_nothing_is_not_refunded() {
     rest();
     let malformed = async || post("/introspect").body("%");
     assert_eq!(until_limited(malformed).await, 20, "/introspect that cannot be read");
+}
+
+/// RATE-05: a signature is never checked on the writer's thread, where a debug build would fail the job. Ten keys without a
+/// name are not all tried, and a good assertion is good for any of the first few.
+#[tokio::test]
+async fn signatures_are_checked_before_the_job_and_few_are_tried() {
+    let app = TestApp::start().await;
+    let keys: Vec<ClientKey> = (0..10).map(|_| ClientKey::generate("ES256")).collect();
+    let nameless = |key: &ClientKey| {
+        let mut key = key.jwks()["keys"][0].clone();
+        key.as_object_mut().unwrap().remove("kid");
+        key
+    };
+    let metadata = json!({
+        "redirect_uris": ["http://localhost/callback"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": { "keys": keys.iter().map(nameless).collect::<Vec<_>>() },
+    });
+    let registered: serde_json::Value = app.register(&metadata).await.json().await.unwrap();
+    let id = registered["client_id"].as_str().unwrap();
+    let revoke = async |key: &ClientKey| {
+        let text = key.sign(&json!({ "alg": "ES256" }), &assertion::claims(&app, id));
+        let [kind, assertion] = assertion::form(text);
+        let before = work::so_far(Work::Signature);
+        let form = [kind, assertion, ("token", "rt_junk".to_owned())];
+        let status = app.http.post(app.url("/revoke")).form(&form).send().await.unwrap().status();
+        (status.as_u16(), work::so_far(Work::Signature) - before)
+    };
+    assert_eq!(revoke(&keys[0]).await, (200, 1));
+    assert_eq!(revoke(&keys[2]).await, (200, 3));
+    assert_eq!(revoke(&keys[9]).await, (401, 3));
+    assert_eq!(revoke(&ClientKey::generate("ES256")).await, (401, 3));
 }

@@ -62,7 +62,7 @@ async fn leave_something(app: &TestApp) {
     let now = app.clock.now().0;
     database(app)
         .execute(
-            "INSERT INTO client_assertion (digest, expires_at) VALUES (randomblob(32), ?1)",
+            "INSERT INTO client_assertion (digest, holder, stranger, expires_at) VALUES (randomblob(32), 'c_a', 0, ?1)",
             [now + 1000],
         )
         .unwrap();

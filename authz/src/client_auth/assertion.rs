@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use keys::{AssertionClaims, BadAssertion, ClientAssertion, ClientKeys};
-use shared::{ClientId, Digest, Fault, Timestamp, Tx};
+use shared::rate::Origin;
+use shared::{ClientId, Digest, Fault, Request, Timestamp, Tx};
 
 use super::Unauthenticated;
 use crate::form::Params;
-use crate::store::assertions;
-use crate::store::clients::Client;
+use crate::store::assertions::{self, Spent};
+use crate::store::clients::{Client, Source};
 
 /// RFC 7523 §2.2
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -25,16 +26,29 @@ pub(super) fn read(params: &Params) -> Result<ClientAssertion<'_>, Unauthenticat
     text.and_then(|text| ClientAssertion::parse(text).ok()).ok_or(Unauthenticated::AssertionMalformed)
 }
 
-/// Checks an assertion that says it is from the client `id`, and spends it. Without such a client the signature
-/// is checked all the same, and in vain (CAUTH-03).
+/// An assertion whose signature and claims are good. Once it is spent it has proven its client.
+pub(super) struct Good {
+    digest: Digest,
+    expires: Timestamp,
+    /// The keys that it was verified with: they must still be the client's when it is spent.
+    jwks: Option<String>,
+    client_id: ClientId,
+    /// Where it comes from, which answers for clients that anybody can make.
+    origin: Origin,
+}
+
+/// Checks an assertion that says it is from the client `id`. Without such a client the signature is checked all the same,
+/// and in vain (CAUTH-03).
 pub(super) fn check(
     issuer: &str,
-    tx: &Tx<'_>,
+    now: Timestamp,
+    request: &Request,
     id: &ClientId,
     client: Option<&Client>,
     assertion: ClientAssertion<'_>,
-) -> Result<Result<(), Unauthenticated>, Fault> {
-    let keys = client.and_then(|client| client.jwks.as_deref()).map(stored).transpose()?.unwrap_or_default();
+) -> Result<Result<Good, Unauthenticated>, Fault> {
+    let jwks = client.and_then(|client| client.jwks.clone());
+    let keys = jwks.as_deref().map(stored).transpose()?.unwrap_or_default();
     let claims = match assertion.verify(&keys) {
         Ok(claims) => claims,
         Err(BadAssertion::Malformed | BadAssertion::Typ) => {
@@ -44,14 +58,34 @@ pub(super) fn check(
             return Ok(Err(Unauthenticated::AssertionSignature));
         }
     };
-    if let Err(why) = acceptable(&claims, id, issuer, tx.now()) {
+    if let Err(why) = acceptable(&claims, id, issuer, now) {
         return Ok(Err(why));
     }
-    // To be forgotten only when it is refused for its age anyway.
-    let until = Timestamp::from_seconds(claims.exp) + LEEWAY;
     let digest = Digest::of(format!("{id} {}", claims.jti).as_bytes());
-    let first = assertions::spend(tx, &digest, until)?;
-    Ok(first.then_some(()).ok_or(Unauthenticated::AssertionReplayed))
+    let expires = Timestamp::from_seconds(claims.exp);
+    Ok(Ok(Good { digest, expires, jwks, client_id: id.clone(), origin: request.into() }))
+}
+
+impl Good {
+    /// Spends it, in the transaction of what it was sent for. What may have changed since it was checked is asked again.
+    pub(super) fn spend(&self, tx: &Tx<'_>, client: &Client) -> Result<Result<(), Unauthenticated>, Fault> {
+        if client.jwks != self.jwks {
+            return Ok(Err(Unauthenticated::AssertionSignature));
+        }
+        // To be forgotten only when it is refused for its age anyway.
+        let until = self.expires + LEEWAY;
+        if tx.now() >= until {
+            return Ok(Err(Unauthenticated::AssertionExpired));
+        }
+        let stranger = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
+        let holder =
+            if stranger { format!("{:?}", self.origin) } else { format!("client {}", self.client_id) };
+        Ok(match assertions::spend(tx, &self.digest, &holder, stranger, until)? {
+            Spent::Now => Ok(()),
+            Spent::Before => Err(Unauthenticated::AssertionReplayed),
+            Spent::NoRoom => Err(Unauthenticated::AssertionsTooMany),
+        })
+    }
 }
 
 fn stored(jwks: &str) -> Result<ClientKeys, Fault> {

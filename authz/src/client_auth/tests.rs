@@ -62,20 +62,21 @@ impl House {
             .unwrap()
     }
 
-    fn asked(&self, authorization: Authorization, form: &str) -> Result<String, Unauthenticated> {
+    fn asked(&self, authorization: &Authorization, form: &str) -> Result<String, Unauthenticated> {
         let params = Params::parse(form).unwrap();
-        self.db
-            .write_blocking(move |tx| prove(ISSUER, tx, |id| clients::find(tx, id), &params, &authorization))
-            .unwrap()
-            .map(|client| client.id.to_string())
+        let find = |id: &ClientId| self.db.read(|conn| clients::find(conn, id));
+        let request = Request::from(None);
+        let examined = check(ISSUER, self.clock.now(), &request, find, &params, authorization).unwrap()?;
+        let proven = self.db.write_blocking(move |tx| prove(tx, |id| clients::find(tx, id), &examined));
+        proven.unwrap().map(|client| client.id.to_string())
     }
 
     fn form(&self, form: &str) -> Result<String, Unauthenticated> {
-        self.asked(Authorization::Absent, form)
+        self.asked(&Authorization::Absent, form)
     }
 
     fn basic(&self, user: &str, password: &str) -> Result<String, Unauthenticated> {
-        self.asked(header(&format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))), "")
+        self.asked(&header(&format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()))), "")
     }
 }
 
@@ -90,14 +91,14 @@ fn basic_is_read_as_the_rfc_says() {
     let secret = house.client("c_a+b/c", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     let encoded = BASE64.encode(format!("c_a%2Bb%2fc:{}", secret.expose()).as_bytes());
     for scheme in ["Basic", "basic", "BASIC"] {
-        assert_eq!(house.asked(header(&format!("{scheme} {encoded}")), ""), Ok("c_a+b/c".to_owned()));
+        assert_eq!(house.asked(&header(&format!("{scheme} {encoded}")), ""), Ok("c_a+b/c".to_owned()));
     }
     assert_eq!(
-        house.asked(header(&format!("Basic {encoded}")), "client_id=c_a%2Bb%2Fc"),
+        house.asked(&header(&format!("Basic {encoded}")), "client_id=c_a%2Bb%2Fc"),
         Ok("c_a+b/c".to_owned())
     );
     assert_eq!(
-        house.asked(header(&format!("Basic {encoded}")), "client_id=c_b"),
+        house.asked(&header(&format!("Basic {encoded}")), "client_id=c_b"),
         Err(Unauthenticated::Unknown)
     );
     let broken = [
@@ -112,13 +113,13 @@ fn basic_is_read_as_the_rfc_says() {
         format!("Basic {}", BASE64.encode(b"a%ff:x")),
     ];
     for value in broken {
-        assert_eq!(house.asked(header(&value), "client_id=c_a"), Err(Unauthenticated::Malformed), "{value}");
+        assert_eq!(house.asked(&header(&value), "client_id=c_a"), Err(Unauthenticated::Malformed), "{value}");
     }
     let twice = HeaderMap::from_iter([
         (header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi")),
         (header::AUTHORIZATION, HeaderValue::from_static("Basic YTpi")),
     ]);
-    assert_eq!(house.asked(Authorization::of(&twice), ""), Err(Unauthenticated::Malformed));
+    assert_eq!(house.asked(&Authorization::of(&twice), ""), Err(Unauthenticated::Malformed));
 }
 
 /// CAUTH-01, CAUTH-07: what was registered and nothing else, also with the right secret.
@@ -173,7 +174,7 @@ fn two_methods_at_once_are_none() {
         (Authorization::Absent, format!("{in_form}&client_assertion_type=x")),
         (Authorization::Malformed, in_form.clone()),
     ] {
-        let refused = house.asked(authorization, &form).unwrap_err();
+        let refused = house.asked(&authorization, &form).unwrap_err();
         assert_eq!(refused, Unauthenticated::SeveralMethods, "{form}");
         assert_eq!(refused.wire().code, Code::InvalidRequest);
     }

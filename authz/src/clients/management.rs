@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, Request, Secret, Tx};
 
 use super::metadata::Metadata;
@@ -99,41 +100,50 @@ async fn change(authz: &Authz, id: &str, headers: &HeaderMap, body: &[u8], reque
     let (id, token) = credentials(id, headers)?;
     let (digest, db) = (token.digest(), authz.db.clone());
     // A body of nobody's is not worth reading.
-    if !db.read(|conn| clients::is_managed_by(conn, &id, &digest))? {
-        return Err(unauthorized());
-    }
+    let current = db.read(|conn| managed(conn, &id, &digest))?.ok_or_else(unauthorized)?;
     let asked = read(headers, body)?;
+    let secret = asked.get("client_secret").filter(|secret| !secret.is_null()).cloned();
+    // Keys and addresses are read here, and not while others wait for the writer (RATE-05).
+    let wanted = Wanted { metadata: resulting(authz, &current, asked)?, secret, seen: current };
     let (authz, request) = (authz.clone(), request.clone());
-    db.write(move |tx| replace(&authz, tx, &id, &digest, asked, &request)).await?
+    db.write(move |tx| replace(&authz, tx, &digest, wanted, &request)).await?
 }
 
 /// The client whose registration this token may change.
-fn managed(tx: &Tx<'_>, id: &ClientId, token: &Digest) -> Result<Option<Client>, Fault> {
-    let client = clients::find(tx, id)?;
-    Ok(if clients::is_managed_by(tx, id, token)? { client } else { None })
+fn managed(conn: &Conn<'_>, id: &ClientId, token: &Digest) -> Result<Option<Client>, Fault> {
+    let client = clients::find(conn, id)?;
+    Ok(if clients::is_managed_by(conn, id, token)? { client } else { None })
 }
 
-/// Puts new metadata in the place of the old. What results is checked in full, as if it were registered now.
+/// What a client wants to be from now on, checked in full as if it were registered now.
+struct Wanted {
+    metadata: Metadata,
+    /// The secret that the request repeats.
+    secret: Option<Value>,
+    /// The client as it was when that was checked: the result follows from how it authenticates.
+    seen: Client,
+}
+
+/// Puts new metadata in the place of the old.
 fn replace(
     authz: &Authz,
     tx: &Tx<'_>,
-    id: &ClientId,
     token: &Digest,
-    asked: Map<String, Value>,
+    wanted: Wanted,
     request: &Request,
 ) -> Result<Answer, Fault> {
+    let Wanted { metadata, secret, seen } = wanted;
+    let id = &seen.id;
     let (Some(current), Some(before)) = (managed(tx, id, token)?, clients::metadata(tx, id)?) else {
         return Ok(Err(unauthorized()));
     };
+    if (current.auth_method, current.auth_defaulted) != (seen.auth_method, seen.auth_defaulted) {
+        return Err(Fault::Busy);
+    }
     let before = stored(&before)?;
-    let secret = asked.get("client_secret").filter(|secret| !secret.is_null()).cloned();
     if secret.is_some() && !is_its_secret(tx, id, secret.as_ref())? {
         return Ok(Err(bad("client_secret is not the one that was issued")));
     }
-    let metadata = match resulting(authz, &current, asked) {
-        Ok(metadata) => metadata,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
     if names::taken(&authz.issuer, tx, &metadata.name, |other, _| other == id)?.is_some() {
         return Ok(Err(name_taken()));
     }

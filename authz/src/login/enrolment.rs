@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
+use shared::work::{self, Work};
 use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration, RegisterPublicKeyCredential};
@@ -361,6 +362,7 @@ pub(crate) fn verify(
     if response.raw_id.len() > LONGEST_ID {
         return Err(Failed::Because("credential_id_too_long"));
     }
+    work::done(Work::Signature);
     authz.webauthn.finish_passkey_registration(response, state).map_err(|error| {
         tracing::info!(webauthn.error = ?error, "a registration did not verify");
         Failed::Because("registration")

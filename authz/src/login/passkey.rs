@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
+use shared::work::{self, Work};
 use shared::{Digest, Fault, Request, Secret, Tx};
 use webauthn_rs::prelude::{
     AuthenticationResult, DiscoverableAuthentication, Passkey, PasskeyAuthentication, PublicKeyCredential,
@@ -348,6 +349,7 @@ async fn settle(
     verify: impl FnOnce() -> Result<AuthenticationResult, WebauthnError>,
 ) -> Result<Used, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
+    work::done(Work::Signature);
     match verify() {
         // webauthn-rs was told to demand it; nothing here counts without it.
         Ok(result) if !result.user_verified() => Err(Failed::Because("user_not_verified")),
