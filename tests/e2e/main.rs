@@ -75,3 +75,4 @@ mod tls;
 mod token;
 mod ways_in;
 mod webauthn;
+mod worst;

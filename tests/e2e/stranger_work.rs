@@ -6,6 +6,8 @@ use shared::work::{self, Work};
 
 use crate::assertion::{self, ClientKey};
 use crate::harness::TestApp;
+use crate::raw::Raw;
+use crate::worst;
 
 /// How often a request is let through before its address has sent too many; 200 stands for "for ever".
 async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
@@ -92,4 +94,50 @@ async fn signatures_are_checked_before_the_job_and_few_are_tried() {
     assert_eq!(revoke(&keys[2]).await, (200, 3));
     assert_eq!(revoke(&keys[9]).await, (401, 3));
     assert_eq!(revoke(&ClientKey::generate("ES256")).await, (401, 3));
+}
+
+/// Every path that this server's routers know, out of their source.
+fn routes() -> Vec<String> {
+    let sources = [include_str!("../../authz/src/lib.rs"), include_str!("../../src/serve.rs")];
+    let mut paths = Vec::new();
+    for source in sources {
+        for route in source.split(".route(").skip(1) {
+            let named = route.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+            paths.extend(named.map(|(path, _)| path.to_owned()));
+        }
+    }
+    paths
+}
+
+/// RATE-05: a route that is not walked below fails here.
+#[test]
+fn every_route_is_walked() {
+    let routes = routes();
+    assert!(routes.len() > 30, "{routes:?}");
+    for path in routes {
+        assert!(worst::ENDPOINTS.iter().any(|(_, walked, _)| *walked == path), "{path}");
+    }
+}
+
+/// RATE-05: whatever comes in 16 KB, an endpoint reads so many parameters and members of it and no more, and checks no
+/// signature of somebody whom it does not know twice. It is counted, not timed, so that it holds on any machine.
+#[tokio::test]
+async fn the_worst_input_is_little_work_everywhere() {
+    let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
+    let client = app.client().await;
+    let host = app.origin.trim_start_matches("http://").to_owned();
+    for worst in worst::requests(&app.origin, &client.id) {
+        let before = [Work::Parameter, Work::Member, Work::Signature].map(work::so_far);
+        let mut raw = Raw::open(&app.origin).await;
+        raw.send(worst.bytes(&host)).await;
+        let status = raw.answer().await.map_or(0, |answer| answer.status);
+        let done = [Work::Parameter, Work::Member, Work::Signature].map(work::so_far);
+        let [parameters, members, signatures] = std::array::from_fn(|i| done[i] - before[i]);
+        let what = format!("{} with {}: {status}", worst.endpoint, worst.how);
+        assert!((200..500).contains(&status), "{what}");
+        // A form is read by the limit and by the endpoint, and by the redirect that POST /authorize may become.
+        assert!(parameters <= 4 * 64, "{what}, {parameters} parameters");
+        assert!(members <= 1000, "{what}, {members} members");
+        assert!(signatures <= 1, "{what}, {signatures} signatures");
+    }
 }

@@ -1,0 +1,218 @@
+//! The worst that strangers can send to each endpoint in 16 KB: what would hurt most if it were compared with each other,
+//! nested, decoded or verified without a bound. For the tests that count the work, and for `benches/strangers`.
+
+use data_encoding::{BASE64, BASE64URL_NOPAD};
+use serde_json::json;
+use url::form_urlencoded;
+
+/// What a body or a query may be on its way to a parser.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    Nothing,
+    Query,
+    Form,
+    Json,
+}
+
+/// Every endpoint that is reached without a token.
+pub const ENDPOINTS: &[(&str, &str, Takes)] = &[
+    ("GET", "/.well-known/oauth-authorization-server", Takes::Nothing),
+    ("GET", "/.well-known/oauth-protected-resource", Takes::Nothing),
+    ("GET", "/.well-known/oauth-protected-resource/mcp", Takes::Nothing),
+    ("GET", "/jwks.json", Takes::Nothing),
+    ("GET", "/.well-known/jwks.json", Takes::Nothing),
+    ("POST", "/token", Takes::Form),
+    ("POST", "/revoke", Takes::Form),
+    ("POST", "/introspect", Takes::Form),
+    ("POST", "/device_authorization", Takes::Form),
+    ("POST", "/register", Takes::Json),
+    ("GET", "/register/{id}", Takes::Nothing),
+    ("PUT", "/register/{id}", Takes::Json),
+    ("DELETE", "/register/{id}", Takes::Nothing),
+    ("GET", "/", Takes::Query),
+    ("GET", "/authorize", Takes::Query),
+    ("POST", "/authorize", Takes::Form),
+    ("GET", "/consent", Takes::Query),
+    ("POST", "/consent", Takes::Form),
+    ("POST", "/consent/confirm", Takes::Json),
+    ("POST", "/login/start", Takes::Json),
+    ("POST", "/login/finish", Takes::Json),
+    ("GET", "/setup", Takes::Query),
+    ("POST", "/setup/start", Takes::Json),
+    ("POST", "/setup/finish", Takes::Json),
+    ("GET", "/enrol", Takes::Query),
+    ("POST", "/enrol/start", Takes::Json),
+    ("POST", "/enrol/finish", Takes::Json),
+    ("GET", "/account", Takes::Query),
+    ("POST", "/account/change", Takes::Form),
+    ("POST", "/account/change/start", Takes::Json),
+    ("POST", "/account/passkeys/start", Takes::Json),
+    ("POST", "/account/passkeys/confirm", Takes::Json),
+    ("POST", "/account/passkeys/finish", Takes::Json),
+    ("POST", "/account/client-requests", Takes::Form),
+    ("POST", "/sign-out", Takes::Form),
+    ("GET", "/assets/{name}", Takes::Nothing),
+    ("GET", "/device", Takes::Query),
+    ("POST", "/device", Takes::Form),
+    ("POST", "/device/decision", Takes::Form),
+    ("POST", "/mcp", Takes::Json),
+    ("GET", "/healthz", Takes::Nothing),
+    ("GET", "/readyz", Takes::Nothing),
+];
+
+/// A request as it goes over the wire, and in what it is bad.
+#[derive(Clone, Debug)]
+pub struct Worst {
+    pub endpoint: String,
+    pub how: &'static str,
+    pub method: &'static str,
+    pub target: String,
+    /// Lines that end in CR LF.
+    pub headers: String,
+    pub body: String,
+}
+
+impl Worst {
+    /// The bytes, for whoever listens at this origin and is called by that name.
+    pub fn bytes(&self, host: &str) -> String {
+        format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\n{}Content-Length: {}\r\n\r\n{}",
+            self.method,
+            self.target,
+            self.headers,
+            self.body.len(),
+            self.body
+        )
+    }
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+const JSON: &str = "Content-Type: application/json\r\n";
+/// A little less than the bounds of a body and of a target.
+const BODY: usize = 16_000;
+const TARGET: usize = 7_900;
+
+/// As many of these pieces, each with its number, as fit.
+fn filled(room: usize, mut piece: impl FnMut(usize) -> String) -> String {
+    let mut text = String::new();
+    for n in 0.. {
+        let next = piece(n);
+        if text.len() + next.len() > room {
+            break;
+        }
+        text.push_str(&next);
+    }
+    text
+}
+
+/// Parameters that are bad for whoever compares, decodes or splits them.
+fn parameters(room: usize, client_id: &str) -> Vec<(&'static str, String)> {
+    let client =
+        format!("client_id={}", form_urlencoded::byte_serialize(client_id.as_bytes()).collect::<String>());
+    let authorization = format!(
+        "{client}&response_type=code&redirect_uri=http%3A%2F%2Flocalhost%3A5123%2Fcallback&code_challenge={}&code_challenge_method=S256&token=rt_x&grant_type=refresh_token&scope=",
+        "a".repeat(43)
+    );
+    let deep = BASE64URL_NOPAD.encode(format!("{}{}", "[".repeat(2000), "]".repeat(2000)).as_bytes());
+    let members =
+        BASE64URL_NOPAD.encode(format!("{{{}\"a\":1}}", filled(2500, |n| format!("\"{n}\":1,"))).as_bytes());
+    let assertion = "client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=";
+    vec![
+        ("names", filled(room, |n| format!("{n:x}&"))),
+        ("values", format!("{client}&{}", filled(room - 200, |n| format!("{n:x}={n}&")))),
+        ("one name", filled(room, |_| "a&".to_owned())),
+        ("separators", "&".repeat(room)),
+        ("escapes", format!("{client}&token={}", "%41".repeat((room - 200) / 3))),
+        ("scopes", format!("{authorization}{}", filled(room - authorization.len(), |n| format!("{n:x}+")))),
+        ("one long value", format!("{client}&resource=https://{}", "a.".repeat((room - 200) / 2))),
+        (
+            "a resource in Unicode",
+            format!("{client}&resource=https://{}", "%C3%A9.".repeat((room - 200) / 7)),
+        ),
+        ("an assertion, deep", format!("{assertion}{deep}.{deep}.AA")),
+        ("an assertion, wide", format!("{assertion}{members}.{members}.AA")),
+    ]
+}
+
+/// JSON that is bad for whoever reads it.
+fn documents() -> Vec<(&'static str, String)> {
+    let uris: Vec<String> = (0..2000).map(|n| format!("h://{n}")).collect();
+    let mut registration =
+        json!({"client_name": "\u{fdfa}".repeat(256), "redirect_uris": ["http://localhost/cb"]}).to_string();
+    registration.insert_str(1, &filled(BODY - 1000, |n| format!("\"{n}\":0,")));
+    vec![
+        ("depth", "[".repeat(BODY)),
+        ("depth of objects", "{\"a\":".repeat(BODY / 5)),
+        ("members", format!("{{{}\"a\":0}}", filled(BODY, |n| format!("\"{n}\":0,")))),
+        ("items", json!({"redirect_uris": uris, "scopes": uris}).to_string().chars().take(BODY).collect()),
+        ("items of nothing", format!("{{\"ceremony\":[{}0]}}", "0,".repeat(BODY / 2 - 20))),
+        ("digits", format!("{{\"ceremony\":{}}}", "9".repeat(BODY - 20))),
+        ("escapes", format!("{{\"token\":\"{}\",\"name\":\"x\"}}", "\\u0041".repeat((BODY - 40) / 6))),
+        ("a name", registration),
+        (
+            "a text",
+            json!({"token": "x".repeat(BODY - 100), "transaction": "t", "ceremony": "c", "response": {}})
+                .to_string(),
+        ),
+    ]
+}
+
+/// Headers that are bad for whoever splits them.
+fn headers() -> Vec<(&'static str, String)> {
+    let room = 14_000;
+    vec![
+        (
+            "many headers",
+            filled(
+                room,
+                |n| if n < 90 { format!("x-{n}: {}\r\n", "v".repeat(100)) } else { "x".repeat(room) },
+            ),
+        ),
+        ("cookies", format!("Cookie: {}\r\n", filled(room, |n| format!("{n:x}=;")))),
+        ("languages and types", format!("Accept: {}\r\n", filled(room, |n| format!("a/{n:x};q=0.{n},")))),
+        ("tags", format!("If-None-Match: {}\r\n", filled(room, |n| format!("\"{n:x}\",")))),
+        ("hops", format!("X-Forwarded-For: {}\r\n", filled(room, |_| "1.1.1.1,".to_owned()))),
+        (
+            "basic",
+            format!(
+                "Authorization: Basic {}\r\n",
+                BASE64.encode(format!("a:{}", "%41".repeat(3300)).as_bytes())
+            ),
+        ),
+        ("bearer", format!("Authorization: Bearer {}\r\n", "a.".repeat(4000))),
+        (
+            "a preflight",
+            format!("Access-Control-Request-Headers: {}\r\n", filled(room, |n| format!("mcp-param-{n:x},"))),
+        ),
+    ]
+}
+
+/// Everything, for a server that knows this client.
+pub fn requests(origin: &str, client_id: &str) -> Vec<Worst> {
+    let ours = format!("Origin: {origin}\r\nSec-Fetch-Site: same-origin\r\n");
+    let mut all = Vec::new();
+    for (method, path, takes) in ENDPOINTS {
+        let plain = path.replace("{id}", client_id).replace("{name}", "style.css");
+        let endpoint = format!("{method} {path}");
+        let mut push = |how, target: String, headers: String, body: String| {
+            all.push(Worst { endpoint: endpoint.clone(), how, method, target, headers, body });
+        };
+        for (how, query) in parameters(TARGET - plain.len(), client_id) {
+            push(how, format!("{plain}?{query}"), ours.clone(), String::new());
+        }
+        for (how, lines) in headers() {
+            push(how, plain.clone(), lines, String::new());
+        }
+        if *takes == Takes::Form {
+            for (how, body) in parameters(BODY, client_id) {
+                push(how, plain.clone(), format!("{ours}{FORM}"), body);
+            }
+        }
+        if *takes == Takes::Json {
+            for (how, body) in documents() {
+                push(how, plain.clone(), format!("{ours}{JSON}"), body);
+            }
+        }
+    }
+    all
+}
