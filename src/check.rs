@@ -24,6 +24,7 @@ use shared::schema::SCHEMA;
 use shared::{Catalogue, ClientId, Clock, Issuer, Scope};
 
 use crate::cli::{Check, Only};
+use crate::output::{self, note, say};
 use entrance::Entrance;
 use gateway::Gateway;
 
@@ -35,23 +36,23 @@ pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result
         Ok(file) => {
             let report = Report::of(&file.under(&command.settings), command.settings.only);
             if command.json {
-                println!("{}", serde_json::to_string(&report)?);
+                output::json(&report)?;
             } else {
-                print!("{report}");
+                say!("{}", report.to_string().trim_end())?;
             }
             report.problems
         }
         Err(error) => {
             let problem = format!("{error:#}");
             if command.json {
-                println!("{}", json!({ "ok": false, "problems": [problem] }));
+                output::json(&json!({ "ok": false, "problems": [problem] }))?;
             }
             vec![problem]
         }
     };
     let Some((last, others)) = problems.split_last() else { return Ok(()) };
     for problem in others {
-        eprintln!("portcullis: {problem}");
+        note!("portcullis: {problem}");
     }
     bail!("{last}")
 }

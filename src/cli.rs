@@ -11,11 +11,13 @@ pub mod policy;
 pub mod registration_tokens;
 pub mod resource_servers;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::File;
+use crate::{environment, hints};
 
 /// Share MCP servers safely on a network without internet: an OAuth 2.1 authorization server with
 /// passkeys, and the MCP gateway that trusts it, in one program.
@@ -31,6 +33,20 @@ pub struct Args {
     pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The command line, and which of its options this environment sets.
+pub fn command() -> clap::Command {
+    environment::without_empty(Args::command())
+}
+
+impl Args {
+    /// Reads the command line; what it says about where things are goes into every command that is printed later.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(arguments)?;
+        hints::remember(command(), &matches);
+        Self::from_arg_matches(&matches)
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -189,10 +205,8 @@ pub struct Verify {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
     fn the_command_line_is_consistent() {
-        super::Args::command().debug_assert();
+        super::command().debug_assert();
     }
 }

@@ -20,6 +20,7 @@ pub use file::{EVERYONE, File};
 pub use remote::Remote;
 pub use signing::{SealKey, Signing};
 
+use crate::environment::variable;
 use crate::proxies::Proxies;
 
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
@@ -28,8 +29,8 @@ pub fn default_data_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/portcullis");
     }
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let base = variable("XDG_DATA_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     base.or(home).unwrap_or_default().join("portcullis")
 }
 

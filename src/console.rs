@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod clock;
+mod confirm;
 pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod policy;
@@ -26,13 +27,14 @@ use crate::base::{Base, require_database};
 use crate::cli::{Audit, DataDirOption, Tail, Verify};
 use crate::config::File;
 use crate::control::{self, Request};
+use crate::output::{self, note, say};
 
 /// `portcullis setup-link`.
 pub(crate) fn setup_link(options: &DataDirOption, file: &File) -> anyhow::Result<()> {
     let answer = execute(&options.path(file), Request::SetupLink, file)?;
     let link = answer["setup_link"].as_str().context("the answer makes no sense")?;
-    println!("{link}");
-    eprintln!(
+    say!("{link}")?;
+    note!(
         "Open it within 60 minutes, in a browser on a computer that reaches the server. Earlier links are void."
     );
     Ok(())
@@ -71,7 +73,7 @@ fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
     loop {
         for record in db.read(|conn| audit::tail(conn, count, last))? {
             last = record["seq"].as_i64().unwrap_or(last);
-            println!("{}", if options.json { record.to_string() } else { in_words(&record) });
+            if options.json { output::json(&record)? } else { say!("{}", in_words(&record))? }
         }
         if !options.follow {
             return Ok(());
@@ -83,7 +85,7 @@ fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
 
 /// A record on one line: when, what, who, about what.
 fn in_words(record: &Value) -> String {
-    let text = |key: &str| record[key].as_str().unwrap_or_default();
+    let text = |key: &str| print::text(record, key);
     let seq = record["seq"].as_i64().unwrap_or_default();
     let mut parts = vec![format!("{seq:>6}  {}  {:<7}  {:<22}", text("ts"), text("outcome"), text("event"))];
     if let Some(actor) = record["actor"]["id"].as_str() {
@@ -105,21 +107,20 @@ fn verify(options: &Verify, dir: &Path) -> anyhow::Result<()> {
     match db.read(audit::verify)? {
         Ok(verified) => {
             if options.json {
-                println!(
-                    "{}",
-                    json!({ "ok": true, "records": verified.records, "head": verified.head, "truncation_checked": false })
-                );
+                output::json(
+                    &json!({ "ok": true, "records": verified.records, "head": verified.head, "truncation_checked": false }),
+                )?;
             } else {
-                println!("The audit log holds: {} records, head {}.", verified.records, verified.head);
-                println!(
+                say!("The audit log holds: {} records, head {}.", verified.records, verified.head)?;
+                say!(
                     "Whether records are missing at its end was not checked: compare the head with one kept elsewhere."
-                );
+                )?;
             }
             Ok(())
         }
         Err(broken) => {
             if options.json {
-                println!("{}", json!({ "ok": false, "seq": broken.seq, "what": broken.what }));
+                output::json(&json!({ "ok": false, "seq": broken.seq, "what": broken.what }))?;
             }
             bail!("{broken}")
         }

@@ -16,6 +16,7 @@ use shared::data_dir::DataDir;
 use shared::rate::{Quota, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Tx};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +25,9 @@ use crate::config::{self, File, Listen};
 use crate::entrance::{Entrance, Way};
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
+use crate::output::{self, say};
 use crate::proxies::Proxies;
-use crate::serve::{FLUSH, folder, readyz, reload_on_signal, stop_on_signal};
+use crate::serve::{FLUSH, Hangups, folder, readyz, stop_on_signal, unheard};
 use crate::{timekeeping, tls};
 
 /// What a gateway is started with.
@@ -222,32 +224,35 @@ pub(crate) fn distinct(origin: &Issuer, issuer: &Issuer) -> anyhow::Result<()> {
 }
 
 /// Runs `serve --only resource`.
-pub(crate) fn run(command: &Serve, file: &File) -> anyhow::Result<()> {
+pub(crate) fn run(command: &Serve, file: &File, runtime: &Runtime, hangups: &Hangups) -> anyhow::Result<()> {
     let options = Options::of(file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
-        let (issuer, secured) = (options.issuer.clone(), options.tls.is_some());
+        let secured = options.tls.is_some();
+        let issuer = options.issuer.clone();
         let gateway = Gateway::start(options, Clock::system()).await?;
-        let reloads = secured.then(|| reload_on_signal(gateway.reload())).transpose()?;
-        let mcp_url = gateway.origin().url("/mcp");
-        if command.json {
-            println!("{}", json!({ "issuer": issuer, "mcp_url": mcp_url, "setup_link": null }));
-        } else {
-            println!("Portcullis {} is ready: the gateway alone.\n", env!("CARGO_PKG_VERSION"));
-            println!("  MCP URL    {mcp_url}");
-            println!("  Tokens of  {issuer}");
-            println!("  Data       {}", file.data_dir_or_default().display());
-            println!("\nStop with Ctrl-C.");
+        if secured {
+            hangups.reload(gateway.reload());
         }
+        unheard(announce(&gateway, &issuer, file, command.json));
         gateway.run(stop).await;
         signals.abort();
-        if let Some(reloads) = reloads {
-            reloads.abort();
-        }
         Ok(())
     })
+}
+
+/// Says that it is ready, on standard output.
+fn announce(gateway: &Gateway, issuer: &Issuer, file: &File, json: bool) -> anyhow::Result<()> {
+    let mcp_url = gateway.origin().url("/mcp");
+    if json {
+        return output::json(&json!({ "issuer": issuer, "mcp_url": mcp_url, "setup_link": null }));
+    }
+    say!("Portcullis {} is ready: the gateway alone.\n", env!("CARGO_PKG_VERSION"))?;
+    say!("  MCP URL    {mcp_url}")?;
+    say!("  Tokens of  {issuer}")?;
+    say!("  Data       {}", file.data_dir_or_default().display())?;
+    say!("\nStop with Ctrl-C.")
 }
 
 /// What blocks while it opens.

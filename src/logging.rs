@@ -10,13 +10,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+use crate::environment;
+use crate::output::Log;
+
 /// Our own crates. Whatever `PORTCULLIS_LOG` asks of others, frames and headers with all that they hold say, is not said.
 const OURS: [&str; 5] = ["portcullis", "authz", "resource", "keys", "shared"];
 
 /// Starts logging. `PORTCULLIS_LOG` filters, as `info` or `authz=debug,info`.
 pub(crate) fn start() {
-    let wanted = EnvFilter::try_from_env("PORTCULLIS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let wanted = environment::variable("PORTCULLIS_LOG").and_then(|filter| filter.into_string().ok());
+    let wanted = wanted.and_then(|filter| EnvFilter::try_new(filter).ok());
+    let wanted = wanted.unwrap_or_else(|| EnvFilter::new("info"));
+    let lines = fmt::layer().with_writer(Log::default);
     let lines: Box<dyn Layer<_> + Send + Sync> = if std::io::stderr().is_terminal() {
         Box::new(lines.with_target(false))
     } else {

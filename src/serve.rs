@@ -1,7 +1,7 @@
 //! `portcullis serve`: builds the parts, joins their routers, runs until it is told to stop.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,6 +29,7 @@ use crate::gateway;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
 use crate::listen::Listeners;
+use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::{rotation, timekeeping, tls};
 
@@ -253,10 +254,13 @@ pub(crate) fn folder(docs: Option<&PathBuf>) -> Folder {
 }
 
 /// Runs the command.
-pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
-    let file = file.under(&command.settings);
+pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    // First of all: a SIGHUP that comes while the server starts must not end it.
+    let hangups = runtime.block_on(async { Hangups::hear() })?;
+    let file = file()?.under(&command.settings);
     if command.settings.only == Some(Only::Resource) {
-        return gateway::run(command, &file);
+        return gateway::run(command, &file, &runtime, &hangups);
     }
     if file.remote != config::Remote::default() {
         tracing::warn!("[remote] counts with --only resource alone; this is a whole server");
@@ -273,19 +277,17 @@ pub(crate) fn run(command: &Serve, file: File) -> anyhow::Result<()> {
             ..file.base(file.data_dir_or_default())
         },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let secured = options.tls.is_some();
         let server = Server::start(options, Clock::system()).await?;
-        let reloads = secured.then(|| reload_on_signal(server.reload())).transpose()?;
-        announce(&server, &file, command.json);
+        if secured {
+            hangups.reload(server.reload());
+        }
+        unheard(announce(&server, &file, command.json));
         server.run(stop).await;
         signals.abort();
-        if let Some(reloads) = reloads {
-            reloads.abort();
-        }
         Ok(())
     })
 }
@@ -309,55 +311,78 @@ pub(crate) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::t
     }))
 }
 
-/// Reads the certificate anew at SIGHUP (OPS-08). Without one the signal means what it always does: that the terminal
-/// has gone.
-pub(crate) fn reload_on_signal(reload: Arc<Notify>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            reload.notify_one();
-        }
-    }))
+/// What SIGHUP does: it has the certificate read anew (OPS-08), and where there is none, nothing. It never ends the
+/// server: service managers and log rotation send it to whatever runs.
+pub(crate) struct Hangups(Arc<OnceLock<Arc<Notify>>>);
+
+impl Hangups {
+    /// From now on, for as long as the process runs.
+    fn hear() -> anyhow::Result<Self> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let reload = Arc::new(OnceLock::<Arc<Notify>>::new());
+        let heard = Self(Arc::clone(&reload));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                if let Some(reload) = reload.get() {
+                    reload.notify_one();
+                } else {
+                    tracing::info!("SIGHUP changes nothing: there is no certificate to read anew");
+                }
+            }
+        });
+        Ok(heard)
+    }
+
+    /// Has this told, once there is a certificate.
+    pub(crate) fn reload(&self, reload: Arc<Notify>) {
+        let _ = self.0.set(reload);
+    }
+}
+
+/// A server whose standard output takes nothing serves all the same.
+pub(crate) fn unheard(announced: anyhow::Result<()>) {
+    if let Err(error) = announced {
+        tracing::warn!(
+            stdout.error = %error.root_cause(),
+            "the server is ready, and could not say so on standard output; `portcullis setup-link` prints a link for the first administrator"
+        );
+    }
 }
 
 /// Says what to do next, on standard output.
-fn announce(server: &Server, file: &File, json: bool) {
+fn announce(server: &Server, file: &File, json: bool) -> anyhow::Result<()> {
     let mcp_url = server.gateway.then(|| server.issuer().url("/mcp"));
     if json {
-        println!(
-            "{}",
-            json!({ "issuer": server.issuer().as_str(), "mcp_url": mcp_url, "setup_link": server.setup_link })
+        return output::json(
+            &json!({ "issuer": server.issuer().as_str(), "mcp_url": mcp_url, "setup_link": server.setup_link }),
         );
-        return;
     }
     let half = if server.gateway { "" } else { ": the authorization server alone" };
-    println!("Portcullis {} is ready{half}.\n", env!("CARGO_PKG_VERSION"));
+    say!("Portcullis {} is ready{half}.\n", env!("CARGO_PKG_VERSION"))?;
     match &mcp_url {
-        Some(url) => println!("  MCP URL    {url}"),
-        None => println!("  Issuer     {}", server.issuer()),
+        Some(url) => say!("  MCP URL    {url}")?,
+        None => say!("  Issuer     {}", server.issuer())?,
     }
-    println!("  Data       {}", file.data_dir_or_default().display());
+    say!("  Data       {}", file.data_dir_or_default().display())?;
     if server.gateway {
         match &file.docs {
-            Some(folder) => println!("  Documents  {}", folder.display()),
-            None => println!("  Documents  the built-in handbook; serve your own with --docs DIR"),
+            Some(folder) => say!("  Documents  {}", folder.display())?,
+            None => say!("  Documents  the built-in handbook; serve your own with --docs DIR")?,
         }
     }
     if let Some(link) = &server.setup_link {
-        println!(
-            "\nYou are its first administrator. Open this link within 60 minutes and create a passkey:\n"
-        );
-        println!("  {link}\n");
-        println!("A new link: portcullis setup-link");
+        say!("\nYou are its first administrator. Open this link within 60 minutes and create a passkey:\n")?;
+        say!("  {link}\n")?;
+        say!("A new link: portcullis setup-link")?;
     }
     if let Some(url) = &mcp_url {
-        println!("\nConnect a client:\n");
+        say!("\nConnect a client:\n")?;
         for snippet in authz::snippets(url) {
-            println!("  {}: {}", snippet.client, snippet.how);
-            println!("    {}", snippet.code);
+            say!("  {}: {}", snippet.client, snippet.how)?;
+            say!("    {}", snippet.code)?;
         }
     } else {
-        println!("\nMake a gateway known to it: portcullis rs add NAME --audience URL");
+        say!("\nMake a gateway known to it: portcullis rs add NAME --audience URL")?;
     }
-    println!("\nStop with Ctrl-C.");
+    say!("\nStop with Ctrl-C.")
 }

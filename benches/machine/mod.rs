@@ -31,6 +31,7 @@ pub fn ratio(compared: &str, name: &str, value: f64) {
 }
 
 /// The directory for files: `PORTCULLIS_BENCH_DIR`, or cargo's own beside the build.
+#[allow(clippy::disallowed_methods, reason = "set by hand, for benches alone")]
 pub fn directory() -> PathBuf {
     std::env::var_os("PORTCULLIS_BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from)
 }

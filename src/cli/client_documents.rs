@@ -47,7 +47,7 @@ pub enum Approvals {
 #[derive(Args, Debug)]
 pub struct Confirmed {
     /// Do it without asking. Without it, and with --json, nothing is changed: what would be is printed.
-    #[arg(long)]
+    #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
     pub common: Common,

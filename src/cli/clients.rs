@@ -31,7 +31,7 @@ pub enum Client {
     /// Let a client in again. Its users sign in anew.
     Enable(One),
     /// Remove a client with everything that people granted it. The audit log keeps what it did.
-    Delete(One),
+    Delete(Delete),
     #[command(flatten)]
     Document(ClientDocument),
 }
@@ -41,6 +41,18 @@ pub struct One {
     /// The client's id, or its name if no other has the same.
     #[arg(value_name = "CLIENT")]
     pub client: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The client's id, or its name if no other has the same.
+    #[arg(value_name = "CLIENT")]
+    pub client: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub common: Common,
 }

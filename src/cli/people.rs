@@ -8,7 +8,7 @@ use super::DataDirOption;
 pub enum User {
     /// Add a user, and print the one-use link with which they create their passkey.
     Add(Add),
-    /// Show everyone.
+    /// Show every user: role, groups, passkeys, and whether they are enabled.
     List(Common),
     /// Show one user, by name or id.
     Show(One),
@@ -19,7 +19,7 @@ pub enum User {
     /// Let a user in again. Their clients sign in anew.
     Enable(One),
     /// Remove a user with everything that is theirs. The audit log keeps what they did.
-    Delete(One),
+    Delete(Delete),
     /// Put a user into groups, or take them out.
     Groups(Groups),
     /// Make a user an administrator, or none. Their sessions end.
@@ -59,6 +59,18 @@ pub struct One {
     /// The user's name or id.
     #[arg(value_name = "USER")]
     pub user: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The user's name or id.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub common: Common,
 }
@@ -128,4 +140,7 @@ pub struct RemovePasskey {
     /// Somebody else has it: what was granted with it ends too.
     #[arg(long)]
     pub stolen: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
 }

@@ -14,7 +14,7 @@ pub enum RegistrationToken {
     /// Show the tokens that work, without the tokens themselves: those are shown once, when they are made.
     List(Common),
     /// Remove a token. The clients that were registered with it stay.
-    Delete(One),
+    Delete(Delete),
 }
 
 #[derive(Args, Debug)]
@@ -33,10 +33,13 @@ pub struct Add {
 }
 
 #[derive(Args, Debug)]
-pub struct One {
+pub struct Delete {
     /// The token's label.
     #[arg(value_name = "LABEL")]
     pub label: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub common: Common,
 }

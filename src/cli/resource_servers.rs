@@ -22,7 +22,7 @@ pub enum ResourceServer {
     /// Give a resource server a new secret, and print it. The one before goes on for a while.
     RotateSecret(RotateSecret),
     /// Remove a resource server: from the next request on it learns nothing.
-    Delete(One),
+    Delete(Delete),
 }
 
 #[derive(Args, Debug)]
@@ -52,6 +52,18 @@ pub struct One {
     /// The resource server's name or id.
     #[arg(value_name = "NAME")]
     pub name: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// The resource server's name or id.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub common: Common,
 }

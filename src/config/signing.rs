@@ -8,6 +8,7 @@ use keys::Algorithm;
 use keys::seal::Source;
 
 use super::keys::Key;
+use crate::environment::variable;
 
 const KNOWN: [&str; 5] = ["signing_alg", "active", "publish_ahead", "jwks_max_age", "seal_key"];
 
@@ -43,7 +44,7 @@ impl SealKey {
             Self::Beside => Source::File(data_dir.join("seal.key")),
             Self::File(path) => Source::File(path.clone()),
             Self::Credential(name) => {
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
+                let directory = variable("CREDENTIALS_DIRECTORY").with_context(|| {
                     format!(
                         "the seal key is the credential `{name}`, and CREDENTIALS_DIRECTORY is not set; have the service manager run this, with LoadCredential={name}:FILE"
                     )

@@ -5,13 +5,14 @@ use std::io::Read;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::execute;
-use super::keys::confirm;
 use super::print::{moment, or_dash, table, text};
 use crate::cli::access::{Grant, Lockdown, Session, Token};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, access::Request};
+use crate::output::{self, note, say};
 
 /// Longer input is no token.
 const LONGEST: u64 = 64 << 10;
@@ -21,14 +22,14 @@ fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> 
 }
 
 /// Has it done; prints the answer as it is if that was asked for, and else in words.
-fn run(common: &Common, request: Request, file: &File, in_words: impl FnOnce(&Value)) -> anyhow::Result<()> {
+fn run(
+    common: &Common,
+    request: Request,
+    file: &File,
+    in_words: impl FnOnce(&Value) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let answer = ask(common, request, file)?;
-    if common.json {
-        println!("{answer}");
-    } else {
-        in_words(&answer);
-    }
-    Ok(())
+    if common.json { output::json(&answer) } else { in_words(&answer) }
 }
 
 /// `portcullis grant …`.
@@ -48,11 +49,11 @@ pub(crate) fn grant(command: Grant, file: &File) -> anyhow::Result<()> {
                         or_dash(text(grant, "address")),
                         text(grant, "id"),
                     ]
-                });
+                })
             })
         }
         Grant::Revoke(c) => run(&c.common, Request::RevokeGrant { grant: c.grant }, file, |_| {
-            println!("Ended. No token of it works any more.");
+            say!("Ended. No token of it works any more.")
         }),
     }
 }
@@ -70,8 +71,8 @@ pub(crate) fn token(command: Token, file: &File) -> anyhow::Result<()> {
     };
     run(&command.common, Request::RevokeToken { token }, file, |answer| {
         match answer["revoked"]["grant"].as_str() {
-            Some(grant) => println!("That was a refresh token. Its grant {grant} has ended."),
-            None => println!(
+            Some(grant) => say!("That was a refresh token. Its grant {grant} has ended."),
+            None => say!(
                 "Ended: {}. Its grant goes on: `portcullis grant revoke` ends that.",
                 text(&answer["revoked"], "access_token")
             ),
@@ -101,7 +102,7 @@ pub(crate) fn session(command: Session, file: &File) -> anyhow::Result<()> {
                     or_dash(text(session, "address")),
                     text(session, "id"),
                 ]
-            });
+            })
         }),
         Session::End(c) => {
             let request = match (c.session, c.user) {
@@ -110,9 +111,9 @@ pub(crate) fn session(command: Session, file: &File) -> anyhow::Result<()> {
                 (None, None) => bail!("say which session, or whose"),
             };
             run(&c.common, request, file, |answer| match items(answer, "ended").len() {
-                0 => println!("There was none."),
-                1 => println!("Ended."),
-                several => println!("Ended: {several}."),
+                0 => say!("There was none."),
+                1 => say!("Ended."),
+                several => say!("Ended: {several}."),
             })
         }
     }
@@ -123,11 +124,11 @@ pub(crate) fn lockdown(command: &Lockdown, file: &File) -> anyhow::Result<()> {
     let Lockdown { yes, common } = command;
     if !*yes {
         let measured = ask(common, Request::Measure, file)?;
-        eprintln!("A lockdown ends {}.", in_words(&measured["blast_radius"]));
+        note!("A lockdown ends {}.", in_words(&measured["blast_radius"]));
         confirm(false, "People sign in anew, and their applications ask them again.")?;
     }
     run(common, Request::Lockdown, file, |answer| {
-        println!("Ended: {}. No token that was issued before works any more.", in_words(&answer["ended"]));
+        say!("Ended: {}. No token that was issued before works any more.", in_words(&answer["ended"]))
     })
 }
 

@@ -1,19 +1,21 @@
 //! `portcullis client import-metadata`, `catalogue` and `approvals`: what changes is shown before it is done.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use authz::client_documents::Command;
 use serde_json::Value;
+use shared::terminal;
 
+use super::confirm::confirm;
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
 use crate::cli::client_documents::{Approvals, Catalogue, ClientDocument, Confirmed, Import};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control;
+use crate::output::{self, say};
 
 /// No document and no catalogue of them is larger.
 const LARGEST: u64 = 1 << 20;
@@ -51,29 +53,24 @@ fn catalogue(command: Catalogue, file: &File) -> anyhow::Result<()> {
                         text(entry, "date"),
                         text(&entry["document"], "client_id"),
                     ]
-                });
-                println!("\nWhere its answers go, and where that can be read: --json");
-            });
-            Ok(())
+                })?;
+                say!("\nWhere its answers go, and where that can be read: --json")
+            })
         }
         Catalogue::Disable(c) => {
             let answer = ask(&c.common, Command::CatalogueDisable { entry: c.entry }, file)?;
             shown(&c.common, &answer, || {
-                println!(
+                say!(
                     "{} is {}. Grants ended: {}.",
                     text(&answer, "entry"),
                     text(&answer, "state"),
                     answer["grants_ended"]
-                );
-            });
-            Ok(())
+                )
+            })
         }
         Catalogue::Enable(c) => {
             let answer = ask(&c.common, Command::CatalogueEnable { entry: c.entry }, file)?;
-            shown(&c.common, &answer, || {
-                println!("{} is {}.", text(&answer, "entry"), text(&answer, "state"));
-            });
-            Ok(())
+            shown(&c.common, &answer, || say!("{} is {}.", text(&answer, "entry"), text(&answer, "state")))
         }
         Catalogue::Import(c) => {
             let body = read(&c.file)?;
@@ -95,9 +92,8 @@ fn approvals(command: Approvals, file: &File) -> anyhow::Result<()> {
                         text(request, "redirect_uri"),
                         text(request, "url"),
                     ]
-                });
-            });
-            Ok(())
+                })
+            })
         }
         Approvals::Approve(c) => {
             let body = c.document.as_deref().map(read).transpose()?;
@@ -109,8 +105,7 @@ fn approvals(command: Approvals, file: &File) -> anyhow::Result<()> {
         }
         Approvals::Refuse(c) => {
             let answer = ask(&c.common, Command::RefuseApproval { url: c.url }, file)?;
-            shown(&c.common, &answer, || println!("{} is off the list.", text(&answer, "url")));
-            Ok(())
+            shown(&c.common, &answer, || say!("{} is off the list.", text(&answer, "url")))
         }
     }
 }
@@ -139,12 +134,8 @@ fn ask(common: &Common, command: Command, file: &File) -> anyhow::Result<Value> 
 }
 
 /// Prints an answer, for scripts or in words.
-fn shown(common: &Common, answer: &Value, words: impl FnOnce()) {
-    if common.json {
-        println!("{answer}");
-    } else {
-        words();
-    }
+fn shown(common: &Common, answer: &Value, words: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if common.json { output::json(answer) } else { words() }
 }
 
 /// Shows what a command would do, asks, and does just that.
@@ -159,71 +150,56 @@ fn confirmed(
         None => vec![&would["change"]],
     };
     if how.common.json && !how.yes {
-        println!("{would}");
+        output::json(&would)?;
         return Ok(());
     }
     if !how.common.json {
         for change in &changes {
-            describe(change);
+            describe(change)?;
         }
     }
     if changes.is_empty() {
-        shown(&how.common, &would, || println!("There is nothing to change."));
-        return Ok(());
+        return shown(&how.common, &would, || say!("There is nothing to change."));
     }
-    if !how.yes && !agreed()? {
-        bail!("nothing was changed");
-    }
+    confirm(how.yes, "")?;
     let state =
         would["state"].as_str().or(would["change"]["state"].as_str()).context("the answer makes no sense")?;
     let done = ask(&how.common, command(Some(state.to_owned())), file)?;
-    shown(&how.common, &done, || println!("Done."));
-    Ok(())
-}
-
-fn agreed() -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("there is nobody to ask; look at what is printed above, and run the command with --yes");
-    }
-    print!("Do it? [y/N] ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    shown(&how.common, &done, || say!("Done."))
 }
 
 /// A change, with what goes marked `-` and what comes marked `+`.
-fn describe(change: &Value) {
-    println!("{}", text(change, "url"));
+fn describe(change: &Value) -> anyhow::Result<()> {
+    say!("{}", text(change, "url"))?;
     let fields =
         ["source", "client_name", "redirect_uris", "grant_types", "token_endpoint_auth_method", "jwks"];
     for field in fields {
         let (before, after) = (value(&change["before"], field), value(&change["after"], field));
         if before == after {
             if let Some(same) = before {
-                println!("    {field:<26}  {same}");
+                say!("    {field:<26}  {same}")?;
             }
             continue;
         }
         if let Some(before) = before {
-            println!("  - {field:<26}  {before}");
+            say!("  - {field:<26}  {before}")?;
         }
         if let Some(after) = after {
-            println!("  + {field:<26}  {after}");
+            say!("  + {field:<26}  {after}")?;
         }
     }
     match change["grants_ended"].as_u64() {
-        Some(1) => println!("  1 grant ends; whoever gave it signs in anew."),
-        Some(ended) if ended > 1 => println!("  {ended} grants end; whoever gave them signs in anew."),
-        _ => {}
+        Some(1) => say!("  1 grant ends; whoever gave it signs in anew."),
+        Some(ended) if ended > 1 => say!("  {ended} grants end; whoever gave them signs in anew."),
+        _ => Ok(()),
     }
 }
 
 fn value(side: &Value, field: &str) -> Option<String> {
     match &side[field] {
         Value::Null => None,
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(terminal::safe(text).into_owned()),
         Value::Array(_) => Some(list(&side[field])),
-        other => Some(other.to_string()),
+        other => Some(terminal::safe_json(&other.to_string()).into_owned()),
     }
 }

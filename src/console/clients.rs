@@ -8,20 +8,21 @@ use authz::clients::preregistered::{Authentication, Description};
 use serde_json::{Value, json};
 use shared::Secret;
 
+use super::confirm::confirm;
 use super::print::{list, moment, or_dash, table, text};
 use super::{client_documents, execute};
 use crate::cli::clients::{Add, Client, Proof};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, clients::Request};
+use crate::output::{self, say};
 
 /// `portcullis client …`.
 pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
     let (common, request) = match command {
         Client::Add(c) => add(c)?,
         Client::NewSecret(c) => {
-            new_secret(c.json);
-            return Ok(());
+            return new_secret(c.json);
         }
         Client::RotateSecret(c) => {
             let (overlap_ms, lifetime_ms) = (milliseconds(c.overlap), c.expires.map(milliseconds));
@@ -33,7 +34,18 @@ pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
         Client::Unverify(c) => (c.common, Request::Unverify { client: c.client }),
         Client::Disable(c) => (c.common, Request::Disable { client: c.client }),
         Client::Enable(c) => (c.common, Request::Enable { client: c.client }),
-        Client::Delete(c) => (c.common, Request::Delete { client: c.client }),
+        Client::Delete(c) if c.yes => (c.common, Request::Delete { client: c.client }),
+        Client::Delete(c) => {
+            let found = &ask(&c.common, Request::Show { client: c.client }, file)?["client"];
+            let id = text(found, "id");
+            let warning = format!(
+                "The client `{}` ({id}) goes with everything that people granted it. Users now: {}.",
+                text(found, "name"),
+                items(found, "access").len()
+            );
+            confirm(false, &warning)?;
+            (c.common, Request::Delete { client: id })
+        }
         Client::Document(command) => return client_documents::run(command, file),
     };
     run(&common, request, file)
@@ -67,14 +79,14 @@ fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
 }
 
 /// Makes a secret for the configuration: the file has its digest, whoever runs the client has the rest.
-fn new_secret(as_json: bool) {
+fn new_secret(as_json: bool) -> anyhow::Result<()> {
     let secret = Secret::random("cs_");
     let digest = secret.digest().hex();
     if as_json {
-        println!("{}", json!({ "client_secret": secret.expose(), "secret_sha256": digest }));
+        output::json(&json!({ "client_secret": secret.expose(), "secret_sha256": digest }))
     } else {
-        println!("For the client:        {}", secret.expose());
-        println!("For portcullis.toml:   secret_sha256 = \"{digest}\"");
+        say!("For the client:        {}", secret.expose())?;
+        say!("For portcullis.toml:   secret_sha256 = \"{digest}\"")
     }
 }
 
@@ -82,29 +94,33 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> {
+    execute(&common.data.path(file), control::Request::Client(request), file)
+}
+
 fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     let deleted = matches!(request, Request::Delete { .. });
     let rotated = matches!(request, Request::RotateSecret { .. });
-    let answer = execute(&common.data.path(file), control::Request::Client(request), file)?;
+    let answer = ask(common, request, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     if let Some(clients) = answer["clients"].as_array() {
-        table(&["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"], clients, row);
+        table(&["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"], clients, row)?;
     } else {
-        describe(&answer["client"]);
+        describe(&answer["client"])?;
     }
     if let Some(secret) = answer["client_secret"].as_str() {
-        println!("\nIts secret is shown this once:\n\n  {secret}");
+        say!("\nIts secret is shown this once:\n\n  {secret}")?;
         match answer["previous_ends_at"].as_i64() {
-            Some(_) => println!("\nThe one before ends {}.", moment(&answer["previous_ends_at"])),
-            None if rotated => println!("\nNo secret from before works any more."),
+            Some(_) => say!("\nThe one before ends {}.", moment(&answer["previous_ends_at"]))?,
+            None if rotated => say!("\nNo secret from before works any more.")?,
             None => {}
         }
     }
     if deleted {
-        println!("\nRemoved. No token of its works any more.");
+        say!("\nRemoved. No token of its works any more.")?;
     }
     Ok(())
 }
@@ -143,8 +159,8 @@ fn source(client: &Value) -> &str {
     }
 }
 
-fn describe(client: &Value) {
-    println!("{} ({})", text(client, "name"), state(client));
+fn describe(client: &Value) -> anyhow::Result<()> {
+    say!("{} ({})", text(client, "name"), state(client))?;
     let lines = [
         ("id", text(client, "id")),
         ("trust", text(client, "trust")),
@@ -156,15 +172,15 @@ fn describe(client: &Value) {
         ("last used", moment(&client["last_used_at"])),
     ];
     for (label, value) in lines {
-        println!("  {label:<13}  {value}");
+        say!("  {label:<13}  {value}")?;
     }
     for redirect in items(client, "redirect_uris") {
         let note =
             if redirect["usable"] == true { "" } else { "  (not usable until the client is verified)" };
-        println!("  {:<13}  {}{note}", "redirect URI", text(redirect, "uri"));
+        say!("  {:<13}  {}{note}", "redirect URI", text(redirect, "uri"))?;
     }
     if !items(client, "keys").is_empty() {
-        println!("  {:<13}  {}", "keys", list(&client["keys"]));
+        say!("  {:<13}  {}", "keys", list(&client["keys"]))?;
     }
     for secret in items(client, "secrets") {
         let ends = match secret["expires_at"].as_i64() {
@@ -172,10 +188,10 @@ fn describe(client: &Value) {
             None => "does not end".to_owned(),
         };
         let (digest, made) = (text(secret, "sha256_8"), moment(&secret["created_at"]));
-        println!("  {:<13}  SHA-256 {digest}…, made {made}, {ends}", "secret");
+        say!("  {:<13}  SHA-256 {digest}…, made {made}, {ends}", "secret")?;
     }
     if let Some(access) = client["access"].as_array().filter(|access| !access.is_empty()) {
-        println!();
+        say!()?;
         table(&["USED BY", "SCOPES", "AT", "SINCE", "LAST USED", "UNTIL", "FROM"], access, |grant| {
             vec![
                 text(grant, "user"),
@@ -186,8 +202,9 @@ fn describe(client: &Value) {
                 moment(&grant["expires_at"]),
                 or_dash(text(grant, "address")),
             ]
-        });
+        })?;
     }
+    Ok(())
 }
 
 fn items<'v>(value: &'v Value, key: &str) -> &'v [Value] {

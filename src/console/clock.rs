@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::execute;
-use super::keys::confirm;
 use super::print::moment;
 use crate::cli::clock::{Clock, Confirm};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, clock::Request};
+use crate::output::{self, say};
 
 /// `portcullis clock …`.
 pub(crate) fn clock(command: Clock, file: &File) -> anyhow::Result<()> {
@@ -25,26 +26,26 @@ fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> 
 fn show(common: &Common, file: &File) -> anyhow::Result<()> {
     let answer = ask(common, Request::Show, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
-    say(&answer["time"]);
-    Ok(())
+    describe(&answer["time"])
 }
 
-fn say(time: &Value) {
-    println!("The time that decides  {}", moment(&time["now"]));
-    println!("The machine's clock    {}", moment(&time["clock"]));
+fn describe(time: &Value) -> anyhow::Result<()> {
+    say!("The time that decides  {}", moment(&time["now"]))?;
+    say!("The machine's clock    {}", moment(&time["clock"]))?;
     if time["paused"] == true {
-        println!("\nThe clock was set back. Nothing is issued until it has caught up, or is confirmed.");
+        say!("\nThe clock was set back. Nothing is issued until it has caught up, or is confirmed.")?;
     }
+    Ok(())
 }
 
 fn set_right(command: Confirm, file: &File) -> anyhow::Result<()> {
     let Confirm { yes, common } = command;
     if !common.json {
-        say(&ask(&common, Request::Show, file)?["time"]);
-        println!();
+        describe(&ask(&common, Request::Show, file)?["time"])?;
+        say!()?;
     }
     confirm(
         yes,
@@ -54,13 +55,15 @@ fn set_right(command: Confirm, file: &File) -> anyhow::Result<()> {
     )?;
     let answer = ask(&common, Request::Confirm, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     let confirmed = &answer["confirmed"];
-    println!(
+    say!(
         "Tokens are issued again. Ended: {} grants, {} sessions; {} signing keys replaced.",
-        confirmed["grants_ended"], confirmed["sessions_ended"], confirmed["keys_replaced"]
-    );
+        confirmed["grants_ended"],
+        confirmed["sessions_ended"],
+        confirmed["keys_replaced"]
+    )?;
     Ok(())
 }

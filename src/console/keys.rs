@@ -1,17 +1,17 @@
 //! `portcullis key …`.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::bail;
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::execute;
 use super::print::{moment, table, text};
 use crate::cli::keys::{Key, Remove, Reseal, Rotate};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, keys::Request};
+use crate::output::{self, say};
 
 /// `portcullis key …`.
 pub(crate) fn key(command: Key, file: &File) -> anyhow::Result<()> {
@@ -30,14 +30,13 @@ fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> 
 fn list(common: &Common, file: &File) -> anyhow::Result<()> {
     let answer = ask(common, Request::List, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     let keys = answer["keys"].as_array().map_or(&[][..], Vec::as_slice);
     table(&["KID", "ALG", "STATE", "PUBLISHED", "WHAT IS NEXT"], keys, |key| {
         vec![text(key, "kid"), text(key, "alg"), state(key), moment(&key["created_at"]), next(key)]
-    });
-    Ok(())
+    })
 }
 
 fn state(key: &Value) -> String {
@@ -63,17 +62,17 @@ fn rotate(command: Rotate, file: &File) -> anyhow::Result<()> {
     }
     let answer = ask(&common, Request::Rotate { alg, now, made: None }, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     let rotated = &answer["rotated"];
     match rotated["state"].as_str() {
-        Some("active") => println!("{} signs from now on.", text(rotated, "kid")),
-        _ => println!(
+        Some("active") => say!("{} signs from now on.", text(rotated, "kid"))?,
+        _ => say!(
             "{} is published, and signs from {} on, while a server runs.",
             text(rotated, "kid"),
             moment(&rotated["activate_at"])
-        ),
+        )?,
     }
     Ok(())
 }
@@ -82,22 +81,22 @@ fn remove(command: Remove, file: &File) -> anyhow::Result<()> {
     let Remove { kid, reason, yes, common } = command;
     let inspected = ask(&common, Request::Show { kid: kid.clone() }, file)?;
     if !common.json {
-        say_consequences(&inspected);
+        say_consequences(&inspected)?;
     }
     confirm(yes, "")?;
     let answer = ask(&common, Request::Remove { kid, reason, made: None }, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     let removed = &answer["removed"];
-    println!("Removed. No token that it signed is accepted here any more.");
+    say!("Removed. No token that it signed is accepted here any more.")?;
     if let Some(successor) = removed["successor"].as_str() {
-        println!("{successor} signs from now on.");
+        say!("{successor} signs from now on.")?;
     }
-    println!(
+    say!(
         "If the database was copied together with seal.key, its other keys may be known too: `portcullis key list`."
-    );
+    )?;
     Ok(())
 }
 
@@ -115,32 +114,32 @@ fn reseal(command: Reseal, file: &File) -> anyhow::Result<()> {
     let elsewhere = matches!(&request, Request::Reseal { elsewhere: Some(_), .. });
     let answer = ask(&common, request, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     let resealed = &answer["resealed"];
-    println!(
+    say!(
         "Sealed anew: {} values, with seal key {} in {}.",
         resealed["values"],
         text(resealed, "after"),
         text(resealed, "file")
-    );
+    )?;
     if elsewhere {
-        println!(
+        say!(
             "The next start needs that file: give it to the service manager, or name it in [keys] seal_key."
-        );
+        )?;
     }
     Ok(())
 }
 
 /// Says whom a removal hits.
-fn say_consequences(inspected: &Value) {
+fn say_consequences(inspected: &Value) -> anyhow::Result<()> {
     let (key, blast) = (&inspected["key"], &inspected["blast"]);
-    println!("{} ({}, {})\n", text(key, "kid"), text(key, "alg"), state(key));
+    say!("{} ({}, {})\n", text(key, "kid"), text(key, "alg"), state(key))?;
     if blast["grants"] == 0 {
-        println!("No token is out that it may have signed.");
+        say!("No token is out that it may have signed.")?;
     } else {
-        println!(
+        say!(
             "Tokens that it may have signed are out on {} grants, of {} users and {} clients. They would expire by\n\
              {}, and are refused from the removal on. Clients fetch new ones with their refresh tokens,\n\
              or ask people to sign in.",
@@ -148,31 +147,14 @@ fn say_consequences(inspected: &Value) {
             blast["users"],
             blast["clients"],
             moment(&blast["expires_by"])
-        );
+        )?;
     }
     if key["state"] == "active" {
-        println!(
+        say!(
             "A new key signs at once. Resource servers on other machines may accept old tokens and refuse new ones\n\
              until they fetch the key set again, within {} seconds.",
             inspected["jwks_max_age"]
-        );
+        )?;
     }
-}
-
-/// Asks whether to go on, unless that was said beforehand.
-pub(super) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
-    if !warning.is_empty() {
-        eprintln!("{warning}");
-    }
-    if yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!("nothing was done; say --yes to go on without being asked");
-    }
-    eprint!("Go on? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { bail!("nothing was done") }
+    Ok(())
 }

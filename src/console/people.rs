@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
 use crate::cli::people::{Common, Group, Passkey, Roles, User};
 use crate::config::File;
 use crate::control::Request;
+use crate::output::{self, say};
 
 /// `portcullis user …`.
 pub(crate) fn user(command: User, file: &File) -> anyhow::Result<()> {
@@ -17,11 +19,31 @@ pub(crate) fn user(command: User, file: &File) -> anyhow::Result<()> {
         User::Link(c) => (c.common, Request::UserLink { user: c.user }),
         User::Disable(c) => (c.common, Request::UserDisable { user: c.user }),
         User::Enable(c) => (c.common, Request::UserEnable { user: c.user }),
-        User::Delete(c) => (c.common, Request::UserDelete { user: c.user }),
+        User::Delete(c) if c.yes => (c.common, Request::UserDelete { user: c.user }),
+        User::Delete(c) => {
+            let user = found(&c.common, c.user, file)?;
+            let (name, id) = (text(&user, "name"), text(&user, "id"));
+            let warning = format!(
+                "The user `{name}` ({id}) goes with their passkeys ({}), sessions and everything that they granted.\n\
+                 `portcullis user disable {id}` stops them and can be undone.",
+                user["passkeys"]
+            );
+            confirm(false, &warning)?;
+            (c.common, Request::UserDelete { user: id })
+        }
         User::Role(c) => (c.common, Request::UserRole { user: c.user, admin: c.role == Roles::Admin }),
         User::Passkeys(c) => (c.common, Request::UserPasskeys { user: c.user }),
         User::Passkey(Passkey::Remove(c)) => {
-            let (user, passkey) = (c.which.user, c.which.passkey);
+            let (mut user, passkey) = (c.which.user, c.which.passkey);
+            if !c.yes {
+                let owner = found(&c.which.common, user, file)?;
+                user = text(&owner, "id");
+                let and = if c.stolen { ", and all that was granted with it ends" } else { "" };
+                confirm(
+                    false,
+                    &format!("The passkey {passkey} of `{}` ({user}) goes{and}.", text(&owner, "name")),
+                )?;
+            }
             (c.which.common, Request::UserPasskeyRemove { user, passkey, stolen: c.stolen })
         }
         User::Passkey(Passkey::Unsuspend(c)) => {
@@ -39,29 +61,34 @@ pub(crate) fn group(command: Group, file: &File) -> anyhow::Result<()> {
     }
 }
 
+/// The user whom a command means.
+fn found(common: &Common, user: String, file: &File) -> anyhow::Result<Value> {
+    Ok(execute(&common.data.path(file), Request::UserShow { user }, file)?["user"].take())
+}
+
 fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     let deleted = matches!(request, Request::UserDelete { .. });
     let answer = execute(&common.data.path(file), request, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     if let Some(users) = answer["users"].as_array() {
-        table(&["NAME", "ROLE", "GROUPS", "PASSKEYS", "STATE", "ID"], users, row);
+        table(&["NAME", "ROLE", "GROUPS", "PASSKEYS", "STATE", "ID"], users, row)?;
     } else if let Some(groups) = answer["groups"].as_array() {
         table(&["GROUP", "MEMBERS", "MAY BE GRANTED"], groups, |group| {
             vec![text(group, "name"), group["members"].to_string(), text(group, "scopes")]
-        });
+        })?;
     } else if let Some(passkeys) = answer["passkeys"].as_array() {
-        table(&["PASSKEY", "ADDED", "LAST USED", "KIND", "STATE"], passkeys, passkey);
+        table(&["PASSKEY", "ADDED", "LAST USED", "KIND", "STATE"], passkeys, passkey)?;
     } else if answer["user"].is_object() {
-        describe(&answer["user"]);
+        describe(&answer["user"])?;
     }
     if deleted {
-        println!("\nRemoved. No token of theirs works any more.");
+        say!("\nRemoved. No token of theirs works any more.")?;
     }
     if let Some(link) = answer["link"].as_str() {
-        println!("\nGive them this link; it works once, for 24 hours:\n\n  {link}");
+        say!("\nGive them this link; it works once, for 24 hours:\n\n  {link}")?;
     }
     Ok(())
 }
@@ -74,14 +101,14 @@ fn passkey(passkey: &Value) -> Vec<String> {
     vec![digest, added, used, kind.to_owned(), state.to_owned()]
 }
 
-fn describe(user: &Value) {
+fn describe(user: &Value) -> anyhow::Result<()> {
     let state = if user["disabled"] == true { "disabled" } else { "enabled" };
-    println!("{} ({state})", text(user, "name"));
-    println!("  id        {}", text(user, "id"));
-    println!("  role      {}", text(user, "role"));
-    println!("  groups    {}", list(&user["groups"]));
-    println!("  entitled  {}", or_dash(text(user, "entitled")));
-    println!("  passkeys  {}", user["passkeys"]);
+    say!("{} ({state})", text(user, "name"))?;
+    say!("  id        {}", text(user, "id"))?;
+    say!("  role      {}", text(user, "role"))?;
+    say!("  groups    {}", list(&user["groups"]))?;
+    say!("  entitled  {}", or_dash(text(user, "entitled")))?;
+    say!("  passkeys  {}", user["passkeys"])
 }
 
 fn row(user: &Value) -> Vec<String> {

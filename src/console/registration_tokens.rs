@@ -1,10 +1,12 @@
 //! `portcullis registration-token …`.
 
+use super::confirm::confirm;
 use super::execute;
 use super::print::{moment, table, text};
 use crate::cli::registration_tokens::RegistrationToken;
 use crate::config::File;
 use crate::control::{self, registration_tokens::Request};
+use crate::output::{self, note, say};
 
 /// `portcullis registration-token …`.
 pub(crate) fn registration_token(command: RegistrationToken, file: &File) -> anyhow::Result<()> {
@@ -14,26 +16,29 @@ pub(crate) fn registration_token(command: RegistrationToken, file: &File) -> any
             (c.common, Request::Add { label: c.label, lifetime_ms })
         }
         RegistrationToken::List(common) => (common, Request::List),
-        RegistrationToken::Delete(c) => (c.common, Request::Delete { label: c.label }),
+        RegistrationToken::Delete(c) => {
+            confirm(c.yes, &format!("Nobody can register a client with the token `{}` any more.", c.label))?;
+            (c.common, Request::Delete { label: c.label })
+        }
     };
     let answer = execute(&common.data.path(file), control::Request::RegistrationToken(request), file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     if let Some(tokens) = answer["registration_tokens"].as_array() {
         table(&["LABEL", "MADE", "WORKS UNTIL", "SHA-256"], tokens, |token| {
             let digest = format!("{}…", text(token, "sha256_8"));
             vec![text(token, "label"), moment(&token["created_at"]), moment(&token["expires_at"]), digest]
-        });
+        })?;
     } else if let Some(secret) = answer["initial_access_token"].as_str() {
         let until = moment(&answer["registration_token"]["expires_at"]);
-        println!("It works until {until}, and is shown this once:\n\n  {secret}");
+        say!("It works until {until}, and is shown this once:\n\n  {secret}")?;
     } else {
-        println!("Removed. No client can be registered with it any more.");
+        say!("Removed. No client can be registered with it any more.")?;
     }
     if answer["needed"] == false {
-        eprintln!(
+        note!(
             "\nNo client needs such a token now: [registration] in portcullis.toml does not say mode = \"token\"."
         );
     }

@@ -6,12 +6,14 @@ use anyhow::Context;
 use authz::resource_servers::Proof;
 use serde_json::Value;
 
+use super::confirm::confirm;
 use super::execute;
 use super::print::{list, moment, table, text};
 use crate::cli::people::Common;
 use crate::cli::resource_servers::ResourceServer;
 use crate::config::File;
 use crate::control::{self, resource_servers::Request};
+use crate::output::{self, say};
 
 /// `portcullis rs …`.
 pub(crate) fn resource_server(command: ResourceServer, file: &File) -> anyhow::Result<()> {
@@ -30,7 +32,13 @@ pub(crate) fn resource_server(command: ResourceServer, file: &File) -> anyhow::R
             let overlap_ms = u64::try_from(c.overlap.as_millis()).unwrap_or(u64::MAX);
             (c.common, Request::RotateSecret { name: c.name, overlap_ms })
         }
-        ResourceServer::Delete(c) => (c.common, Request::Delete { name: c.name }),
+        ResourceServer::Delete(c) if c.yes => (c.common, Request::Delete { name: c.name }),
+        ResourceServer::Delete(c) => {
+            let found = ask(&c.common, Request::Show { name: c.name }, file)?;
+            let (name, id) = (text(&found["resource_server"], "name"), text(&found["resource_server"], "id"));
+            confirm(false, &format!("The resource server `{name}` ({id}) goes, and its secrets with it."))?;
+            (c.common, Request::Delete { name: id })
+        }
     };
     run(&common, request, file)
 }
@@ -40,23 +48,27 @@ fn key_set(file: &Path) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
 }
 
+fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> {
+    execute(&common.data.path(file), control::Request::ResourceServer(request), file)
+}
+
 fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     let deleted = matches!(request, Request::Delete { .. });
-    let answer = execute(&common.data.path(file), control::Request::ResourceServer(request), file)?;
+    let answer = ask(common, request, file)?;
     if common.json {
-        println!("{answer}");
+        output::json(&answer)?;
         return Ok(());
     }
     if let Some(servers) = answer["resource_servers"].as_array() {
-        table(&["NAME", "AUDIENCES", "AUTHENTICATES", "STATE", "ID"], servers, row);
+        table(&["NAME", "AUDIENCES", "AUTHENTICATES", "STATE", "ID"], servers, row)?;
         return Ok(());
     }
-    describe(&answer["resource_server"]);
+    describe(&answer["resource_server"])?;
     if let Some(secret) = answer["client_secret"].as_str() {
-        println!("\nIts secret is shown this once:\n\n  {secret}");
+        say!("\nIts secret is shown this once:\n\n  {secret}")?;
     }
     if deleted {
-        println!("\nRemoved. It learns nothing about tokens any more.");
+        say!("\nRemoved. It learns nothing about tokens any more.")?;
     }
     Ok(())
 }
@@ -75,20 +87,21 @@ fn state(server: &Value) -> &'static str {
     if server["disabled"] == true { "disabled" } else { "enabled" }
 }
 
-fn describe(server: &Value) {
-    println!("{} ({})", text(server, "name"), state(server));
-    println!("  id             {}", text(server, "id"));
-    println!("  audiences      {}", list(&server["audiences"]));
-    println!("  authenticates  {}", text(server, "auth_method"));
+fn describe(server: &Value) -> anyhow::Result<()> {
+    say!("{} ({})", text(server, "name"), state(server))?;
+    say!("  id             {}", text(server, "id"))?;
+    say!("  audiences      {}", list(&server["audiences"]))?;
+    say!("  authenticates  {}", text(server, "auth_method"))?;
     for secret in server["secrets"].as_array().into_iter().flatten() {
         let ends = match secret["expires_at"].as_i64() {
             Some(_) => format!("ends {}", moment(&secret["expires_at"])),
             None => "does not end".to_owned(),
         };
-        println!(
+        say!(
             "  secret         SHA-256 {}…, made {}, {ends}",
             text(secret, "sha256_8"),
             moment(&secret["created_at"])
-        );
+        )?;
     }
+    Ok(())
 }

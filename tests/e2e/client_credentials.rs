@@ -190,7 +190,7 @@ async fn its_tokens_end_like_any_other() {
     app.console(&["client", "enable", &robot.id]);
     assert!(!works(&second).await, "enabling brings nothing back");
     assert!(works(&robot.token(&app).await).await);
-    app.console(&["client", "delete", &other.id]);
+    app.console(&["client", "delete", &other.id, "--yes"]);
     assert!(!works(&third).await);
     let last = robot.token(&app).await;
     app.clock.advance(Duration::from_mins(16));

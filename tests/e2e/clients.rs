@@ -91,7 +91,7 @@ async fn a_deleted_clients_tokens_stay_dead() {
     let client = app.client().await;
     let tokens = app.tokens(&mut ada, &client).await;
     assert_eq!(whoami(&app, &tokens.access).await, 200);
-    assert_eq!(app.console(&["client", "delete", &client.id])["client"]["id"], client.id.as_str());
+    assert_eq!(app.console(&["client", "delete", &client.id, "--yes"])["client"]["id"], client.id.as_str());
     assert_eq!(whoami(&app, &tokens.access).await, 401);
     assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_client");
     let app = app.restart().await;
@@ -239,7 +239,7 @@ fn commands_work_with_a_server_and_without() {
         (&json!(true), &rotated["client"]["secrets"])
     );
     console(&["client", "enable", id]);
-    console(&["client", "delete", id]);
+    console(&["client", "delete", id, "--yes"]);
     server.kill();
     assert_eq!(console(&["client", "list"])["clients"], json!([]));
     let verified = portcullis(&["audit", "verify", "--data-dir", data.to_str().unwrap()]);

@@ -171,8 +171,8 @@ async fn an_administrators_word_counts_more_than_the_file() {
     let app = TestApp::start_configured(&toml).await;
     let mut ada = app.admin().await;
     app.console(&["client", "disable", "c_portal"]);
-    for action in ["unverify", "delete"] {
-        let line = refused(&app, &["client", action, "c_portal"]);
+    for arguments in [&["client", "unverify", "c_portal"][..], &["client", "delete", "c_portal", "--yes"]] {
+        let line = refused(&app, arguments);
         assert!(line.contains("stands in portcullis.toml"), "{line}");
     }
     let app = app.restart().await;
@@ -185,7 +185,7 @@ async fn an_administrators_word_counts_more_than_the_file() {
     assert_eq!(ada.get(&app, &at(WEB).authorize_url(&app)).await.status(), 200);
 
     let app = app.restart_configured("").await;
-    app.console(&["client", "delete", "c_portal"]);
+    app.console(&["client", "delete", "c_portal", "--yes"]);
     let app = app.restart_configured(&toml).await;
     assert_eq!(show(&app)["disabled"], false);
 }

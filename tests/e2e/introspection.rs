@@ -146,7 +146,7 @@ async fn a_resource_elsewhere_is_one_to_ask_for() {
     let tokens = tokens_for(&app, &mut browser, &client, WIKI).await;
     let tokens = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
     assert_eq!(wiki.ask(&app, &tokens.access).await["active"], true);
-    app.console(&["rs", "delete", "Team wiki"]);
+    app.console(&["rs", "delete", "Team wiki", "--yes"]);
     assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
     assert_eq!(error_of(wiki.asking(&app, &tokens.access).send().await.unwrap()).await.1, "invalid_client");
 }
@@ -319,7 +319,7 @@ async fn secrets_overlap_and_end() {
     assert!(refused(&app, &fourth).await);
     app.console(&["client", "enable", "gateway"]);
     assert_eq!(fourth.ask(&app, "x").await, inactive());
-    app.console(&["client", "delete", "gateway"]);
+    app.console(&["client", "delete", "gateway", "--yes"]);
     assert!(refused(&app, &fourth).await);
 }
 

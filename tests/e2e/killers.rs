@@ -46,9 +46,9 @@ impl Killer {
     fn command(self, held: &Held) -> Option<Vec<String>> {
         let words: &[&str] = match self {
             Self::UserDisabled => &["user", "disable", "ines"],
-            Self::UserDeleted => &["user", "delete", "ines"],
+            Self::UserDeleted => &["user", "delete", "ines", "--yes"],
             Self::ClientDisabled => &["client", "disable", &held.client_id],
-            Self::ClientDeleted => &["client", "delete", &held.client_id],
+            Self::ClientDeleted => &["client", "delete", &held.client_id, "--yes"],
             Self::GrantRevoked => &["grant", "revoke", &held.grant],
             Self::TokenRevoked => &["token", "revoke", &held.jti],
             Self::Lockdown => &["lockdown", "--yes"],

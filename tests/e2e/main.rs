@@ -1,5 +1,7 @@
 //! Stories: a whole server, asked over HTTP as clients and browsers ask it.
 
+#![allow(clippy::disallowed_methods, reason = "tests read their own environment")]
+
 mod access;
 mod account;
 mod account_passkeys;
@@ -29,6 +31,7 @@ mod device;
 mod documents;
 mod durability;
 mod error_descriptions;
+mod every_command;
 mod floods;
 mod forwarded;
 mod gateway;

@@ -30,17 +30,17 @@ async fn a_removed_passkey_signs_nobody_in() {
         assert!(is_signed_in(&app, browser).await);
     }
 
-    let removed = app.console(&["user", "passkey", "remove", "ines", &first]);
+    let removed = app.console(&["user", "passkey", "remove", "ines", &first, "--yes"]);
     assert_eq!(removed["user"]["passkeys"], 1);
     assert!(!is_signed_in(&app, &mut lost).await && !is_signed_in(&app, &mut kept).await);
     assert_eq!(lost.sign_in(&app, None).await.status(), 400);
     assert_eq!(kept.sign_in(&app, None).await.status(), 200);
     assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 200);
 
-    let line = refused(&app, &["user", "passkey", "remove", "ines", &second]);
+    let line = refused(&app, &["user", "passkey", "remove", "ines", &second, "--yes"]);
     assert!(line.contains("the last passkey") && line.contains("user link"), "{line}");
     another(&app, "ines").await;
-    app.console(&["user", "passkey", "remove", "ines", &second, "--stolen"]);
+    app.console(&["user", "passkey", "remove", "ines", &second, "--stolen", "--yes"]);
     assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 401);
     let refreshed = app.refresh(&client, &tokens.refresh).await;
     assert_eq!(crate::harness::error_of(refreshed).await.1, "invalid_grant");
@@ -48,7 +48,7 @@ async fn a_removed_passkey_signs_nobody_in() {
     // Who cannot sign in anyway may be left with none.
     app.console(&["user", "disable", "ines"]);
     let [third] = passkeys(&app, "ines").try_into().unwrap();
-    app.console(&["user", "passkey", "remove", "ines", &third.to_uppercase()]);
+    app.console(&["user", "passkey", "remove", "ines", &third.to_uppercase(), "--yes"]);
     let removed: Vec<Value> =
         app.audit().into_iter().filter(|record| record["event"] == "webauthn.removed").collect();
     let details: Vec<_> =
@@ -92,9 +92,9 @@ async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     // A suspended one is none to be left with.
     another(&app, "ada").await;
     let second = passkeys(&app, "ada").pop().unwrap();
-    let line = refused(&app, &["user", "passkey", "remove", "ada", &second]);
+    let line = refused(&app, &["user", "passkey", "remove", "ada", &second, "--yes"]);
     assert!(line.contains("the last passkey"), "{line}");
-    app.console(&["user", "passkey", "remove", "ada", &passkey]);
+    app.console(&["user", "passkey", "remove", "ada", &passkey, "--yes"]);
 }
 
 /// ADMIN-03, ENROL-04, SESSION-02: the console makes administrators and unmakes them, never the last one; a change ends
@@ -142,13 +142,15 @@ async fn a_passkey_is_named_by_eight_digits() {
     app.enrol("ines", &[]).await;
     let [passkey] = passkeys(&app, "ada").try_into().unwrap();
     for name in ["", "x", &passkey[..7], "00000000", &format!("{passkey}00000000")] {
-        for action in ["remove", "unsuspend"] {
-            let line = refused(&app, &["user", "passkey", action, "ada", name]);
+        for (action, yes) in [("remove", &["--yes"][..]), ("unsuspend", &[])] {
+            let line = refused(&app, &[&["user", "passkey", action, "ada", name], yes].concat());
             assert!(line.contains("has no passkey"), "{line}");
         }
     }
     // Nor does another person's.
-    assert!(refused(&app, &["user", "passkey", "remove", "ines", &passkey]).contains("has no passkey"));
+    assert!(
+        refused(&app, &["user", "passkey", "remove", "ines", &passkey, "--yes"]).contains("has no passkey")
+    );
     assert!(refused(&app, &["user", "passkeys", "nobody"]).contains("there is no user `nobody`"));
     assert!(!app.has_event("webauthn.removed", None));
 }

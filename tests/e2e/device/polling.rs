@@ -193,7 +193,7 @@ async fn what_changed_since_the_decision_counts() {
     app.console(&["user", "enable", "bob"]);
     assert_eq!(polled(&app, &client, &device).await, "access_denied", "and enabling brings nothing back");
     assert_eq!(polled(&app, &client, &undecided).await, "authorization_pending");
-    app.console(&["user", "delete", "bob"]);
+    app.console(&["user", "delete", "bob", "--yes"]);
     assert_eq!(polled(&app, &client, &device).await, "invalid_grant");
 }
 

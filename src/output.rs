@@ -1,0 +1,83 @@
+//! What the program prints. Everything goes through here, so that a stranger's text cannot steer a terminal, commands
+//! that are offered carry the options they need, and an output that takes nothing is an error and no panic.
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+
+use anyhow::Context;
+use serde::Serialize;
+use shared::terminal;
+
+use crate::hints;
+
+/// Prints lines on standard output; an error if they cannot be written.
+macro_rules! say {
+    () => { $crate::output::print(format_args!("")) };
+    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Prints lines on standard error, if it takes them.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::remark(&format!($($text)*), "\n") };
+}
+pub(crate) use note;
+
+/// See [`say`].
+///
+/// # Errors
+/// If standard output is full or closed.
+pub(crate) fn print(text: Arguments<'_>) -> anyhow::Result<()> {
+    write(&(lines(&hints::complete(&text.to_string())) + "\n"))
+}
+
+/// Prints a value as one line of JSON on standard output.
+///
+/// # Errors
+/// If standard output is full or closed.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let document = serde_json::to_string(value)?;
+    write(&(terminal::safe_json(&document).into_owned() + "\n"))
+}
+
+/// Prints what clap has made, as it is: nothing in it is a stranger's.
+///
+/// # Errors
+/// If standard output is full or closed.
+pub(crate) fn help(text: &str) -> anyhow::Result<()> {
+    write(text)
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    // Flushed here, where the error is heard: at the end of the process nobody looks at it.
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.context(
+        "cannot write to standard output; what the command changed stays changed: `portcullis audit tail` shows it",
+    )
+}
+
+/// Prints on standard error; if that takes nothing either, there is nobody left to tell.
+pub(crate) fn remark(text: &str, end: &str) {
+    let _ = io::stderr().lock().write_all((lines(&hints::complete(text)) + end).as_bytes());
+}
+
+/// Lines that a terminal only shows.
+fn lines(text: &str) -> String {
+    text.split('\n').map(terminal::safe).collect::<Vec<_>>().join("\n")
+}
+
+/// Standard error as the log writes to it. A log that nobody can read must not stop the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
