@@ -2,10 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, statfs};
 
 /// An open data directory. The lock lasts as long as this value.
 pub struct DataDir {
@@ -25,6 +25,10 @@ pub enum DataDirError {
     Locked(PathBuf),
     #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown -R {2} {0}")]
     Owner(PathBuf, u32, u32),
+    #[error(
+        "data directory {0} belongs to another user (uid {1}), who could replace what is in it; run: chown -R {2} {0}, or, if this user may write there, name a new directory inside it: --data-dir {0}/portcullis"
+    )]
+    DirectoryOwner(PathBuf, u32, u32),
     #[error("{0} can be read by others (mode {1:o}); run: chmod {2:o} {0}")]
     Permissions(PathBuf, u32, u32),
     #[error(
@@ -63,6 +67,7 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let unwritable = |e| DataDirError::Unwritable(path.to_owned(), e);
         check(path)?;
+        tighten(path).map_err(unwritable)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -126,6 +131,14 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
     if let Some(name) = network_file_system(file_system.f_type) {
         return Err(DataDirError::NetworkFileSystem(path.to_owned(), name));
     }
+    if is_shared_by_setgid(&metadata) {
+        // The group of a volume (Kubernetes' fsGroup): a server takes the group's rights away when it opens the directory.
+        return tightenable(path);
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.uid() != me {
+        return Err(DataDirError::DirectoryOwner(path.to_owned(), metadata.uid(), me));
+    }
     private(path, &metadata, 0o700)?;
     for file in ["portcullis.db", "docs.db", "seal.key", "lock"] {
         let file = path.join(file);
@@ -134,6 +147,77 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
         }
     }
     Ok(())
+}
+
+/// Whether this is a directory of ours as Kubernetes' `fsGroup` leaves one at every start of a pod: setgid, everything
+/// allowed to the group, nothing to others.
+fn is_shared_by_setgid(metadata: &fs::Metadata) -> bool {
+    let mode = metadata.mode() & 0o7777;
+    metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o2070 == 0o2070 && mode & 0o007 == 0
+}
+
+/// Refuses what lies in such a directory and is another user's, or open to others than the group.
+fn tightenable(path: &Path) -> Result<(), DataDirError> {
+    for file in contents(path).map_err(|e| DataDirError::Unwritable(path.to_owned(), e))? {
+        let Ok(metadata) = fs::symlink_metadata(&file) else { continue };
+        let me = rustix::process::geteuid().as_raw();
+        if metadata.uid() != me && metadata.is_file() {
+            return Err(DataDirError::Owner(file, metadata.uid(), me));
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o007 != 0 && metadata.is_file() {
+            return Err(DataDirError::Permissions(file, mode, 0o600));
+        }
+    }
+    Ok(())
+}
+
+/// Takes from the group what a volume's group was given: the directory first, so that nobody is quicker.
+fn tighten(path: &Path) -> io::Result<()> {
+    if !is_shared_by_setgid(&fs::metadata(path)?) {
+        return Ok(());
+    }
+    tracing::warn!(
+        data_dir = %path.display(),
+        "the directory's group could read and write it, as fsGroup of Kubernetes makes it; now only this user can"
+    );
+    let private = |path: &Path, kind: OFlags, mode: u32| -> io::Result<()> {
+        // Through a handle, so that no symbolic link leads elsewhere.
+        let handle = rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | kind,
+            Mode::empty(),
+        )?;
+        Ok(rustix::fs::fchmod(&handle, Mode::from_raw_mode(mode))?)
+    };
+    // The data directory itself may be named by a link.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for file in contents(path)? {
+        let metadata = fs::symlink_metadata(&file)?;
+        if metadata.is_dir() {
+            private(&file, OFlags::DIRECTORY, 0o700)?;
+        } else if metadata.is_file() {
+            private(&file, OFlags::empty(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in the directory, and in its backups.
+fn contents(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in [path.to_owned(), path.join("backups")] {
+        match fs::read_dir(&folder) {
+            Ok(entries) => {
+                for entry in entries {
+                    found.push(entry?.path());
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
 }
 
 fn private(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), DataDirError> {
@@ -172,8 +256,6 @@ fn network_file_system(kind: rustix::fs::FsWord) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -201,6 +283,40 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         let refused = DataDir::open(&path).err().unwrap().to_string();
         assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    /// OPS-03: what Kubernetes' fsGroup does at every start of a pod is undone; whatever others may do is refused still.
+    #[test]
+    fn a_volume_of_a_group_is_made_private_and_no_other_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        drop(DataDir::open_or_create(&path).unwrap());
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let files =
+            ["seal.key", "portcullis.db", "portcullis.db-wal", "backups/old.db"].map(|file| path.join(file));
+        let elsewhere = parent.path().join("elsewhere");
+        fs::write(&elsewhere, "x").unwrap();
+        set(&elsewhere, 0o644);
+        std::os::unix::fs::symlink(&elsewhere, path.join("link")).unwrap();
+        for file in &files {
+            fs::write(file, "x").unwrap();
+            set(file, 0o660);
+        }
+        set(&path.join("backups"), 0o2770);
+        set(&path, 0o2770);
+        drop(DataDir::open(&path).unwrap());
+        assert_eq!(mode(&path) & 0o777, 0o700);
+        assert_eq!(mode(&path.join("backups")) & 0o777, 0o700);
+        assert!(files.iter().all(|file| mode(file) == 0o600));
+        assert_eq!(mode(&elsewhere), 0o644);
+        for open in [0o2775, 0o2771, 0o770, 0o750, 0o2750] {
+            set(&path, open);
+            assert!(matches!(DataDir::open(&path), Err(DataDirError::Permissions(..))), "{open:o}");
+        }
+        set(&path, 0o2770);
+        set(&files[0], 0o664);
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::Permissions(..))));
     }
 
     #[test]
