@@ -27,15 +27,25 @@ CREATE TABLE signing_key (
 ) STRICT;
 CREATE UNIQUE INDEX signing_key_active ON signing_key (alg) WHERE state = 'active';
 
--- People. `handle` is what their passkeys know them by; it is no name (WEBAUTHN-02).
+-- People. `handle` is what their passkeys know them by; it is no name (WEBAUTHN-02). Names with equal `reads_like`
+-- look alike to a person; it is made anew at every start.
 CREATE TABLE user (
     id          TEXT PRIMARY KEY,
     name        TEXT NOT NULL UNIQUE,
     role        TEXT NOT NULL CHECK (role IN ('none', 'viewer', 'operator', 'admin')),
     handle      BLOB NOT NULL UNIQUE,
     created_at  INTEGER NOT NULL,
-    disabled_at INTEGER
+    disabled_at INTEGER,
+    reads_like  TEXT NOT NULL DEFAULT ''
 ) STRICT;
+CREATE INDEX user_reads_like ON user (reads_like);
+
+-- What deleted users were called: the audit log names people by their ids, and is read with this beside it.
+CREATE TABLE past_user (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    deleted_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- WebAuthn credentials. `data` is webauthn-rs's own record of one, as JSON. `suspended_at` is set
 -- when a counter went backwards (WEBAUTHN-08).
@@ -48,6 +58,19 @@ CREATE TABLE passkey (
     suspended_at    INTEGER
 ) STRICT;
 CREATE INDEX passkey_user ON passkey (user_id);
+
+-- Passkeys of a host that the issuer had before: no browser offers them under another one (WEBAUTHN-01). They are
+-- back when the issuer is.
+CREATE TABLE passkey_elsewhere (
+    credential   BLOB PRIMARY KEY,
+    user_id      TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    host         TEXT NOT NULL,
+    data         TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    last_used_at INTEGER,
+    suspended_at INTEGER
+) STRICT;
+CREATE INDEX passkey_elsewhere_user ON passkey_elsewhere (user_id);
 
 -- One-use links: the first administrator's setup link, and enrolment links (ENROL-01, 02).
 CREATE TABLE link (

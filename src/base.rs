@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use authz::clients::configuration::Configured;
-use authz::{Authz, Groups, Parts, Status};
+use authz::issuer_change::{self, Another};
+use authz::{Authz, Groups, Parts, Status, people};
 use keys::{Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
-use shared::db::params;
 use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
@@ -58,14 +58,13 @@ impl Base {
     pub(crate) fn open_or_create(settings: &Settings, issuer: Issuer, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open_or_create(&settings.data_dir)?;
         let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+        let stored = db.read(issuer_change::stored)?;
+        if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
+            return Err(another.into());
+        }
         let base = Self::build(dir, db, settings, issuer, clock)?;
-        let issuer = base.authz.issuer().to_string();
-        base.db.write_blocking(move |tx| {
-            tx.execute(
-                "INSERT INTO setting (name, value) VALUES ('issuer', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
-                params![issuer],
-            )
-        })?;
+        let issuer = base.authz.issuer().clone();
+        base.db.write_blocking(move |tx| issuer_change::store(tx, &issuer))?;
         Ok(base)
     }
 
@@ -74,9 +73,7 @@ impl Base {
         let dir = DataDir::open(&settings.data_dir)?;
         require_database(dir.path())?;
         let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
-        let issuer: Option<String> = db.read(|conn| {
-            conn.query_row("SELECT value FROM setting WHERE name = 'issuer'", [], |row| row.get(0))
-        })?;
+        let issuer = db.read(issuer_change::stored)?;
         let issuer = issuer.context("this data directory was never served; start `portcullis serve` once")?;
         Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
     }
@@ -94,6 +91,7 @@ impl Base {
         let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;
         seal.settle(&db)?;
+        let alike = db.write_blocking(people::settle_names)?;
         let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
         let tally = Arc::new(Tally::default());
         let authz = Authz::new(Parts {
@@ -108,6 +106,12 @@ impl Base {
             limits: settings.limits,
             tally: Arc::clone(&tally),
         })?;
+        for users in alike {
+            tracing::warn!(
+                users,
+                "these users' names read alike; commands take them by id until only one is left"
+            );
+        }
         Ok(Self { db, keys, status, catalogue, authz, tally, dir })
     }
 }

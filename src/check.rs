@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use authz::RegistrationMode;
 use authz::clients::configuration::{self, Configured};
+use authz::issuer_change::{self, Another};
 use keys::Seal;
 use resource::catalogue::{BuiltIn, ScopeRule};
 use resource::sources::docs::Folder;
@@ -231,6 +232,10 @@ impl Report {
         let database = self.data_dir.join("portcullis.db");
         // Whatever is wrong with the directory has been said before.
         let Ok(db) = ReadOnly::open(&database, &SCHEMA) else { return };
+        let stored = self.note(db.read(issuer_change::stored).map_err(Into::into)).flatten();
+        if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
+            self.problems.push(another.to_string());
+        }
         let obstacle = db.read(|conn| configuration::obstacle(conn, &issuer, &file.clients));
         if let Some(Some(obstacle)) = self.note(obstacle.map_err(Into::into)) {
             self.problems.push(obstacle.to_string());

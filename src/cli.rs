@@ -5,6 +5,7 @@ pub mod client_documents;
 pub mod clients;
 pub mod clock;
 pub mod duration;
+pub mod issuer;
 pub mod keys;
 pub mod people;
 pub mod policy;
@@ -55,8 +56,9 @@ pub enum Command {
     Serve(Serve),
     /// Explain what `serve` would do with the same options: the configuration, and who may do what.
     Check(Check),
-    /// Print a new link for the first administrator. Works while there is none.
-    SetupLink(DataDirOption),
+    /// Print a link for the first administrator, or for the only one where no passkey of an administrator works. Else
+    /// it says who can sign in, and which command helps.
+    SetupLink(people::Common),
     /// Add users, show them, stop them, and say which groups they are in.
     #[command(subcommand)]
     User(people::User),
@@ -75,6 +77,9 @@ pub enum Command {
     /// Show the time that decides, and set it right after the machine's clock was set back.
     #[command(subcommand)]
     Clock(clock::Clock),
+    /// Show the address that the data directory belongs to, or move it to another one.
+    #[command(subcommand)]
+    Issuer(issuer::Issuer),
     /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
     #[command(subcommand, name = "rs")]
     ResourceServer(resource_servers::ResourceServer),

@@ -5,6 +5,7 @@ mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod clock;
 mod confirm;
+pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod people;
 pub(crate) mod policy;
@@ -16,27 +17,38 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use authz::issuer_change::{self, Another};
 use serde_json::{Value, json};
-use shared::Clock;
 use shared::audit;
 use shared::data_dir;
-use shared::db::ReadOnly;
+use shared::db::{Conn, ReadOnly};
 use shared::schema::SCHEMA;
+use shared::{Clock, Fault, Issuer, terminal};
 
 use crate::base::{Base, require_database};
-use crate::cli::{Audit, DataDirOption, Tail, Verify};
+use crate::cli::people::Common;
+use crate::cli::{Audit, Tail, Verify};
 use crate::config::File;
 use crate::control::{self, Request};
+use crate::environment;
 use crate::output::{self, note, say};
 
 /// `portcullis setup-link`.
-pub(crate) fn setup_link(options: &DataDirOption, file: &File) -> anyhow::Result<()> {
-    let answer = execute(&options.path(file), Request::SetupLink, file)?;
-    let link = answer["setup_link"].as_str().context("the answer makes no sense")?;
+pub(crate) fn setup_link(options: &Common, file: &File) -> anyhow::Result<()> {
+    let answer = execute(&options.data.path(file), Request::SetupLink, file)?;
+    if options.json {
+        return output::json(&answer);
+    }
+    let link = answer["setup_link"].as_str().context("the server's answer has no link")?;
     say!("{link}")?;
-    note!(
-        "Open it within 60 minutes, in a browser on a computer that reaches the server. Earlier links are void."
-    );
+    match answer["user"].as_str() {
+        Some(user) => note!(
+            "No administrator can sign in. With this link `{user}` creates a passkey; it works once, for 24 hours, in a browser on a computer that reaches the server."
+        ),
+        None => note!(
+            "Open it within 60 minutes, in a browser on a computer that reaches the server. Earlier links are void."
+        ),
+    }
     Ok(())
 }
 
@@ -44,6 +56,7 @@ pub(crate) fn setup_link(options: &DataDirOption, file: &File) -> anyhow::Result
 /// none does. A lock without a server that answers is an error, never a second writer (ADMIN-05).
 fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     data_dir::check(dir)?;
+    same_issuer(dir, file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(answer) = runtime.block_on(control::ask(dir, &request))? {
         return answer.into_result();
@@ -51,6 +64,21 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     let base = Base::open(&file.base(dir.to_owned()), &Clock::system())?;
     let uid = rustix::process::getuid().as_raw();
     runtime.block_on(control::perform(&base.place(), uid, request))?.into_result()
+}
+
+/// Refuses a command whose configuration names another issuer than the directory's: its links and answers would be about
+/// a server that nobody meant.
+fn same_issuer(dir: &Path, file: &File) -> anyhow::Result<()> {
+    let configured = environment::variable("PORTCULLIS_ISSUER").and_then(|issuer| issuer.into_string().ok());
+    let Some(wanted) = configured.or_else(|| file.issuer.clone()) else { return Ok(()) };
+    let wanted = Issuer::parse(&wanted).with_context(|| format!("issuer {wanted}"))?;
+    // Whatever is wrong with the database is said by whoever opens it to work with it.
+    let Ok(db) = ReadOnly::open(&dir.join("portcullis.db"), &SCHEMA) else { return Ok(()) };
+    let stored = db.read(issuer_change::stored)?;
+    match stored.and_then(|stored| Another::than(&stored, &wanted)) {
+        Some(another) => Err(another.into()),
+        None => Ok(()),
+    }
 }
 
 /// `portcullis audit …`.
@@ -73,7 +101,11 @@ fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
     loop {
         for record in db.read(|conn| audit::tail(conn, count, last))? {
             last = record["seq"].as_i64().unwrap_or(last);
-            if options.json { output::json(&record)? } else { say!("{}", in_words(&record))? }
+            if options.json {
+                output::json(&record)?;
+            } else {
+                say!("{}", db.read(|conn| in_words(conn, &record))?)?;
+            }
         }
         if !options.follow {
             return Ok(());
@@ -84,22 +116,28 @@ fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// A record on one line: when, what, who, about what.
-fn in_words(record: &Value) -> String {
+///
+/// People go by the name they have, or had until they were deleted; the record itself holds ids alone.
+fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
+    let called = |id: String| -> Result<String, Fault> {
+        let name = if id.starts_with("u_") { authz::people::name_on_record(conn, &id)? } else { None };
+        Ok(name.map_or_else(|| id.clone(), |name| format!("{} ({id})", terminal::safe(&name))))
+    };
     let text = |key: &str| print::text(record, key);
     let seq = record["seq"].as_i64().unwrap_or_default();
     let mut parts = vec![format!("{seq:>6}  {}  {:<7}  {:<22}", text("ts"), text("outcome"), text("event"))];
     if let Some(actor) = record["actor"]["id"].as_str() {
-        parts.push(format!("by {actor}"));
+        parts.push(format!("by {}", called(terminal::safe(actor).into_owned())?));
     }
     for key in ["subject", "client_id", "grant_id", "scope", "src_ip", "reason"] {
         if !text(key).is_empty() {
-            parts.push(format!("{key}={}", text(key)));
+            parts.push(format!("{key}={}", called(text(key))?));
         }
     }
     if let Some(name) = record["detail"]["name"].as_str() {
         parts.push(format!("name={name}"));
     }
-    parts.join("  ")
+    Ok(parts.join("  "))
 }
 
 fn verify(options: &Verify, dir: &Path) -> anyhow::Result<()> {

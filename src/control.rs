@@ -249,9 +249,9 @@ fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Err(refusal) => Answer::refused(&refusal),
     };
     Ok(match request {
-        Request::SetupLink => match authz.setup_link(tx, uid)? {
-            Some(link) => Answer::Ok(json!({ "setup_link": link })),
-            None => Answer::error("admin_exists", "there is an administrator already; sign in instead"),
+        Request::SetupLink => match authz.way_in(tx, uid)? {
+            Ok(way_in) => Answer::Ok(json!({ "setup_link": way_in.link, "user": way_in.user })),
+            Err(instead) => Answer::error("admin_exists", &instead.to_string()),
         },
         Request::UserAdd { name, groups } => match people::add(authz, tx, uid, &name, &groups)? {
             Ok((person, link)) => Answer::Ok(json!({ "user": person, "link": link })),

@@ -76,6 +76,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Client(command) => console::clients::client(command, &file()?),
         Command::Key(command) => console::keys::key(command, &file()?),
         Command::Clock(command) => console::clock::clock(command, &file()?),
+        Command::Issuer(command) => console::issuer::issuer(command, &file()?),
         Command::ResourceServer(command) => console::resource_servers::resource_server(command, &file()?),
         Command::Grant(command) => console::access::grant(command, &file()?),
         Command::Token(command) => console::access::token(command, &file()?),

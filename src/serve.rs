@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use authz::Authz;
+use authz::{Authz, issuer_change};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +14,9 @@ use resource::sources::docs::{Docs, Folder};
 use resource::{Authority, Resource};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
+use shared::db::ReadOnly;
 use shared::rate::Tally;
+use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -67,6 +69,8 @@ impl Options {
 /// A server that is ready: sockets bound, parts built, nothing served yet.
 pub struct Server {
     setup_link: Option<String>,
+    /// There are administrators, and none of them can sign in.
+    locked_out: bool,
     gateway: bool,
     clock: Clock,
     entrance: Entrance,
@@ -83,7 +87,7 @@ impl Server {
     /// # Errors
     /// Whatever is in the way, worded for whoever starts the server.
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
-        let listeners = Listeners::bind(options.listen).await?;
+        let listeners = listen(&options).await?;
         let gateway = options.base.gateway;
         let (quota, clients) = (options.base.limits.mcp, options.base.clients.clone());
         let (entrance, issuer) = Entrance::open(options.way(), listeners.port()?, &clock)?;
@@ -108,7 +112,7 @@ impl Server {
             tally: Arc::clone(&base.tally),
         });
         let uid = rustix::process::getuid().as_raw();
-        let setup_link = {
+        let (setup_link, locked_out) = {
             let authz = base.authz.clone();
             let started = move |tx: &Tx<'_>| {
                 if let Err(obstacle) = authz.follow_configuration(tx, &clients)? {
@@ -116,12 +120,23 @@ impl Server {
                 }
                 audit::append(tx, Event::allowed(Name::ServerStart).by_console(uid))?;
                 authz.reconcile(tx)?;
-                authz.setup_link(tx, uid).map(Ok)
+                Ok(Ok((authz.setup_link(tx, uid)?, authz.is_locked_out(tx)?)))
             };
             base.db.write(started).await??
         };
         let control = control::listen(base.dir.path())?;
-        Ok(Self { setup_link, gateway, clock, entrance, resource, docs, listeners, control, base })
+        Ok(Self {
+            setup_link,
+            locked_out,
+            gateway,
+            clock,
+            entrance,
+            resource,
+            docs,
+            listeners,
+            control,
+            base,
+        })
     }
 
     /// The address it is known by.
@@ -149,7 +164,18 @@ impl Server {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { setup_link: _, gateway, clock, entrance, resource, docs, listeners, control, base } = self;
+        let Self {
+            setup_link: _,
+            locked_out: _,
+            gateway,
+            clock,
+            entrance,
+            resource,
+            docs,
+            listeners,
+            control,
+            base,
+        } = self;
         let ready = {
             let db = base.db.clone();
             get(move || readyz(db.clone()))
@@ -236,6 +262,25 @@ pub(crate) async fn readyz(db: Db) -> Response {
         Ok(()) => "ready\n".into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
     }
+}
+
+/// Binds. Port 0 without an issuer is any port for a new data directory, and the one that it is known by for one that
+/// was served before: another would be another issuer.
+async fn listen(options: &Options) -> anyhow::Result<Listeners> {
+    if options.listen == Listen::Loopback(0)
+        && options.issuer.is_none()
+        && let Some(port) = port_before(&options.base)
+        && let Ok(listeners) = Listeners::bind(Listen::Loopback(port)).await
+    {
+        return Ok(listeners);
+    }
+    Listeners::bind(options.listen).await
+}
+
+fn port_before(base: &Settings) -> Option<u16> {
+    let db = ReadOnly::open(&base.data_dir.join("portcullis.db"), &SCHEMA).ok()?;
+    let issuer = Issuer::parse(&db.read(issuer_change::stored).ok()??).ok()?;
+    issuer.is_loopback().then(|| issuer.port())
 }
 
 /// What blocks while it opens.
@@ -374,6 +419,9 @@ fn announce(server: &Server, file: &File, json: bool) -> anyhow::Result<()> {
         say!("\nYou are its first administrator. Open this link within 60 minutes and create a passkey:\n")?;
         say!("  {link}\n")?;
         say!("A new link: portcullis setup-link")?;
+    }
+    if server.locked_out {
+        say!("\nNo administrator can sign in. A link for one of them: portcullis setup-link")?;
     }
     if let Some(url) = &mcp_url {
         say!("\nConnect a client:\n")?;

@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Fault, GrantId, Jti, Scope, Secret, Timestamp, Tx, UserId};
 
-use crate::people::accepted;
+use crate::people::{self, accepted};
 use crate::status::{LEEWAY, LISTED};
 use crate::store::client_reports::{self, Access, Whose};
 use crate::store::clients;
 use crate::store::grants::{self, Reason};
 use crate::store::refresh_tokens;
-use crate::store::users;
 use crate::{Authz, ending};
 
 pub use lockdown::{BlastRadius, Held, Locked, lock_down, measure};
@@ -71,8 +70,8 @@ pub enum Ended {
 /// Why a command about access is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no user `{0}`; `portcullis user list` shows them all")]
-    UserUnknown(String),
+    #[error("{0}")]
+    User(people::Refusal),
     #[error("there is no client `{0}`; `portcullis client list` shows them all")]
     ClientUnknown(String),
     #[error("there is no grant `{0}`, or it has ended; `portcullis grant list` shows those there are")]
@@ -173,8 +172,7 @@ fn end_token(
 }
 
 fn user_id(tx: &Tx<'_>, who: &str) -> Answer<UserId> {
-    let found = users::find_by_name_or_id(tx, who)?;
-    Ok(found.map(|user| user.id).ok_or_else(|| Refusal::UserUnknown(who.to_owned())))
+    Ok(people::find(tx, who)?.map(|user| user.id).map_err(Refusal::User))
 }
 
 /// A client's id; or else the only one of this name.

@@ -18,6 +18,7 @@ mod error;
 mod form;
 mod grants;
 mod introspection;
+pub mod issuer_change;
 mod login;
 mod metadata;
 mod oxide;
@@ -66,6 +67,7 @@ pub use config::{
     RegistrationMode, UnknownUrl,
 };
 use error::PageError;
+pub use login::enrolment::{NoLink, WayIn};
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
@@ -249,6 +251,23 @@ impl Authz {
     /// The database's fault.
     pub fn setup_link(&self, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
         login::enrolment::issue_setup(self, tx, uid)
+    }
+
+    /// A link with which an administrator can sign in again, for whoever asks at the console: the first one's, or one
+    /// for the only administrator where no passkey of an administrator works. The inner error says what to do instead.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn way_in(&self, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
+        login::enrolment::way_in(self, tx, uid)
+    }
+
+    /// Whether there are administrators, and none of them can sign in.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn is_locked_out(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
+        login::enrolment::is_locked_out(tx)
     }
 
     /// Makes the configured clients be what `portcullis.toml` says.

@@ -4,13 +4,14 @@ pub mod passkeys;
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::{Fault, Tx, UserId};
 use uuid::Uuid;
 
 use crate::Authz;
 use crate::login::enrolment;
 use crate::store::grants::{self, Reason};
-use crate::store::users::{self, Role, User};
+use crate::store::users::{self, Meant, Role, User};
 use crate::store::{links, sessions};
 use crate::visible;
 
@@ -56,8 +57,14 @@ pub struct Group {
 pub enum Refusal {
     #[error("there is no user `{0}`; `portcullis user list` shows them all")]
     Unknown(String),
+    #[error("there is no user `{0}`; did you mean {1}? Write the name exactly so, or the id")]
+    DidYouMean(String, String),
+    #[error("several users have names that read like `{0}`: {1}. Name the one that you mean by the id")]
+    Ambiguous(String, String),
     #[error("there is a user called `{0}` already")]
     NameTaken(String),
+    #[error("`{0}` cannot be told from the user {1}; choose another name")]
+    NameAlike(String, String),
     #[error(
         "`{0}` cannot be a name: use 1 to 64 characters, no line breaks, and no invisible characters, and not u_ at the start"
     )]
@@ -103,7 +110,12 @@ pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) 
     accepted!(check_groups(authz, groups));
     let user = User { id: UserId::random(), name: valid, handle: Uuid::new_v4(), disabled: false };
     if !users::insert(tx, &user, Role::None)? {
-        return Ok(Err(Refusal::NameTaken(user.name)));
+        let alike = users::reading_like(tx, &user.name)?;
+        return Ok(Err(if alike.iter().any(|other| other.name == user.name) {
+            Refusal::NameTaken(user.name)
+        } else {
+            Refusal::NameAlike(user.name, in_words(&alike))
+        }));
     }
     users::set_groups(tx, &user.id, groups)?;
     authz.status.set_groups(tx, &user.id, groups);
@@ -226,8 +238,40 @@ pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
 }
 
 pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
-    let found = users::find_by_name_or_id(tx, who)?;
-    Ok(found.ok_or_else(|| Refusal::Unknown(who.to_owned())))
+    Ok(match users::meant(tx, who)? {
+        Meant::One(user) => Ok(user),
+        Meant::Nobody => Err(Refusal::Unknown(who.to_owned())),
+        Meant::Like(users) => Err(Refusal::DidYouMean(who.to_owned(), in_words(&users))),
+        Meant::Several(users) => Err(Refusal::Ambiguous(who.to_owned(), in_words(&users))),
+    })
+}
+
+/// Users by name and id, the first few of many.
+fn in_words(users: &[User]) -> String {
+    let one = |user: &User| {
+        let state = if user.disabled { ", disabled" } else { "" };
+        format!("`{}` ({}{state})", user.name, user.id)
+    };
+    users.iter().take(5).map(one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Has every name kept with what it reads like, and says of whom nobody can tell the names apart. To be called when a
+/// database is opened.
+///
+/// # Errors
+/// The database's fault.
+pub fn settle_names(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
+    Ok(users::settle_names(tx)?.iter().map(|alike| in_words(alike)).collect())
+}
+
+/// What a record of the audit log calls somebody: the name that the user with this id has, or had until they were
+/// deleted.
+///
+/// # Errors
+/// The database's fault.
+pub fn name_on_record(conn: &Conn<'_>, id: &str) -> Result<Option<String>, Fault> {
+    let found = users::name_of(conn, id)?;
+    Ok(found.map(|(name, deleted)| if deleted { format!("{name}, deleted") } else { name }))
 }
 
 fn check_groups(authz: &Authz, groups: &[String]) -> Result<(), Refusal> {

@@ -15,6 +15,7 @@ use crate::clients::names;
 use crate::people::{accepted, valid_name};
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::store::{client_reports, client_secrets, resource_servers};
+use crate::visible::reads_like;
 use crate::{Authz, ending};
 
 /// A resource server. Times are Unix milliseconds.
@@ -86,7 +87,8 @@ pub fn add(
     let Some(name) = valid_name(name).filter(|name| !name.starts_with("c_")) else {
         return Ok(Err(Refusal::NameInvalid(name.to_owned())));
     };
-    if names::taken(&authz.issuer, tx, &name, |_, _| false)?.is_some() || find(tx, &name)?.is_ok() {
+    let alike = list(tx)?.iter().any(|other| reads_like(&other.name, &name));
+    if names::taken(&authz.issuer, tx, &name, |_, _| false)?.is_some() || alike {
         return Ok(Err(Refusal::NameTaken(name)));
     }
     let audiences = accepted!(parse(audiences));

@@ -17,18 +17,35 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().filter(|c| !hidden(*c)).nfc().collect::<String>().trim().to_owned()
 }
 
+/// What a name looks like: equal for names that nobody can tell apart by looking (UTS #39). Case and compatible
+/// characters are one, confusable ones too; `i` counts as `l`, because `I` looks like `l` and is `i` in lower case.
+pub(crate) fn skeleton(name: &str) -> String {
+    let lower = |text: &str| -> String {
+        // There and back, because some letters have two lower cases and some an upper case of two letters.
+        text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
+    };
+    let alike: String = unicode_security::skeleton(&lower(name)).collect();
+    let alike: String = unicode_security::skeleton(&lower(&alike)).collect();
+    let alike = lower(&alike).replace(['i', '\u{131}'], "l");
+    alike.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Whether a person would read two names as one (DCR-13): compatible characters are one character, case and
 /// whatever is neither letter nor digit are nothing.
 pub(crate) fn reads_like(one: &str, other: &str) -> bool {
-    folded(one) == folded(other)
+    folded(one) == folded(other) || letters(skeleton(one)) == letters(skeleton(other))
 }
 
 fn folded(name: &str) -> String {
     // There and back, because some letters have two lower cases and some an upper case of two letters.
     let folded: String =
         name.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect();
-    let letters: String = folded.chars().filter(|c| c.is_alphanumeric()).collect();
-    if letters.is_empty() { folded } else { letters }
+    letters(folded)
+}
+
+fn letters(text: String) -> String {
+    let letters: String = text.chars().filter(|c| c.is_alphanumeric()).collect();
+    if letters.is_empty() { text } else { letters }
 }
 
 #[cfg(test)]
@@ -55,6 +72,31 @@ mod tests {
         for (one, other) in [("Portcullis", "Portcullis 2"), ("!", "?"), ("", "!"), ("a", "b")] {
             assert!(!reads_like(one, other), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn confusable_names_have_one_skeleton() {
+        for (one, other) in [
+            ("ada", "Ada"),
+            ("ada", "\u{430}d\u{430}"),
+            ("Ida", "lda"),
+            ("ida", "Ida"),
+            ("\u{c5}sa", "A\u{30a}sa"),
+            ("bob", "\u{ff42}ob"),
+            ("admin1", "adminl"),
+            ("mary", "rnary"),
+            ("O'Neil", "0\u{2019}neil"),
+            ("ada lovelace", "ada  lovelace"),
+            ("Stra\u{df}e", "STRASSE"),
+            ("\u{3a3}igma", "\u{3c3}igma"),
+        ] {
+            assert_eq!(skeleton(one), skeleton(other), "{one} {other}");
+        }
+        for (one, other) in [("ada", "adam"), ("bob", "rob"), ("j.smith", "jsmith"), ("\u{6771}", "\u{897f}")]
+        {
+            assert_ne!(skeleton(one), skeleton(other), "{one} {other}");
+        }
+        assert!(reads_like("Portcullis", "P\u{43e}rtcullis"));
     }
 
     /// DCR-13

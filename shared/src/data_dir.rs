@@ -153,7 +153,7 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
 /// allowed to the group, nothing to others.
 fn is_shared_by_setgid(metadata: &fs::Metadata) -> bool {
     let mode = metadata.mode() & 0o7777;
-    metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o2070 == 0o2070 && mode & 0o007 == 0
+    metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o2077 == 0o2070
 }
 
 /// Refuses what lies in such a directory and is another user's, or open to others than the group.

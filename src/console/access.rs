@@ -132,7 +132,7 @@ pub(crate) fn lockdown(command: &Lockdown, file: &File) -> anyhow::Result<()> {
     })
 }
 
-fn in_words(radius: &Value) -> String {
+pub(super) fn in_words(radius: &Value) -> String {
     let count = |key: &str| radius[key].as_u64().unwrap_or(0);
     let some = |count: u64, one: &str, more: &str| match count {
         1 => format!("1 {one}"),

@@ -58,7 +58,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["rs", "add"] => &["library", "--audience", "https://library.example/mcp"],
         ["rs", "show" | "rotate-secret"] => &["wiki"],
         ["rs", "delete"] => &["notes", "--yes"],
-        ["grant", "revoke"] | ["token", "revoke"] => return None,
+        ["issuer", "change"] | ["grant", "revoke"] | ["token", "revoke"] => return None,
         ["session", "end"] => &["--user", "bob"],
         ["registration-token", "add"] => &["walker"],
         ["registration-token", "delete"] => &["spare", "--yes"],

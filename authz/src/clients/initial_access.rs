@@ -30,7 +30,9 @@ pub struct InitialAccessToken {
 pub enum Refusal {
     #[error("`{0}` cannot be a label: use 1 to 64 characters that can be seen")]
     LabelInvalid(String),
-    #[error("there is a registration token called `{0}` already; choose another label, or delete it first")]
+    #[error(
+        "there is a registration token called `{0}` already, or one that reads like it; choose another label, or delete it first"
+    )]
     LabelTaken(String),
     #[error(
         "there is no registration token called `{0}`; `portcullis registration-token list` shows them all"
@@ -61,7 +63,7 @@ pub fn add(tx: &Tx<'_>, uid: u32, label: &str, lifetime: Duration) -> Answer<(In
     if live.len() >= MOST {
         return Ok(Err(Refusal::TooMany));
     }
-    if live.iter().any(|token| token.label == label) {
+    if live.iter().any(|token| visible::reads_like(&token.label, label)) {
         return Ok(Err(Refusal::LabelTaken(label.to_owned())));
     }
     let secret = Secret::random("iat_");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::work::{self, Work};
-use shared::{Digest, Fault, Request, Secret, Tx, UserId};
+use shared::{Digest, Fault, Issuer, Request, Secret, Tx, UserId, shell};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration, RegisterPublicKeyCredential};
 use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequirement};
@@ -43,6 +43,59 @@ pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option
     audit::append(tx, Event::allowed(Name::LinkIssued).by_console(uid).detail("purpose", "setup"))?;
     // The secret sits behind #, so that it reaches no server log and no Referer.
     Ok(Some(format!("{}#{}", authz.issuer.url("/setup"), secret.expose())))
+}
+
+/// A link with which an administrator gets in.
+#[derive(Clone, Debug)]
+pub struct WayIn {
+    pub link: String,
+    /// Whose it is; nobody's yet if there is no administrator.
+    pub user: Option<String>,
+}
+
+/// Why there is no such link, and what to do instead.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoLink {
+    #[error(
+        "`{name}` is an administrator and can sign in; sign in instead, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
+    )]
+    SignIn { name: String, word: String, issuer: Issuer },
+    #[error("no administrator can sign in. Print a link for one of them: {0}")]
+    Several(String),
+    #[error(
+        "every administrator is disabled. Run `portcullis user enable {0}`, then `portcullis user link {0}`"
+    )]
+    Disabled(String),
+}
+
+/// See [`Authz::way_in`].
+pub(crate) fn way_in(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
+    if let Some(link) = issue_setup(authz, tx, uid)? {
+        return Ok(Ok(WayIn { link, user: None }));
+    }
+    let administrators = users::administrators_standing(tx)?;
+    if let Some((user, _)) = administrators.iter().find(|(_, usable)| *usable) {
+        let (name, word, issuer) = (user.name.clone(), shell::word(&user.name), authz.issuer.clone());
+        return Ok(Err(NoLink::SignIn { name, word, issuer }));
+    }
+    let enabled: Vec<&User> =
+        administrators.iter().map(|(user, _)| user).filter(|user| !user.disabled).collect();
+    Ok(match enabled.as_slice() {
+        [] => Err(NoLink::Disabled(
+            administrators.first().map_or_else(String::new, |(user, _)| user.id.to_string()),
+        )),
+        [only] => Ok(WayIn { link: issue(authz, tx, uid, &only.id)?, user: Some(only.name.clone()) }),
+        several => {
+            let command = |user: &&User| format!("`portcullis user link {}`", shell::word(&user.name));
+            Err(NoLink::Several(several.iter().take(5).map(command).collect::<Vec<_>>().join(", ")))
+        }
+    })
+}
+
+/// See [`Authz::is_locked_out`].
+pub(crate) fn is_locked_out(tx: &Tx<'_>) -> Result<bool, Fault> {
+    let administrators = users::administrators_standing(tx)?;
+    Ok(!administrators.is_empty() && administrators.iter().all(|(_, usable)| !usable))
 }
 
 /// Makes a new enrolment link for a user, the only one of theirs that works.
@@ -153,6 +206,14 @@ pub(crate) fn creation_options(
     Ok((options, state))
 }
 
+fn name_taken() -> PageError {
+    PageError::new(
+        StatusCode::BAD_REQUEST,
+        "name_taken",
+        "There is a user of this name already, or of one that looks like it. Choose another name.",
+    )
+}
+
 fn dead_link() -> PageError {
     PageError::new(
         StatusCode::BAD_REQUEST,
@@ -180,11 +241,15 @@ async fn begin_setup(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<
         return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", people::NAME_RULE));
     };
     let link = Secret::presented(body.token).digest();
-    let live = authz.db.read(|conn| {
-        Ok(links::is_live_setup(conn, &link, authz.clock.now())? && !users::admin_exists(conn)?)
+    let (live, taken) = authz.db.read(|conn| {
+        let live = links::is_live_setup(conn, &link, authz.clock.now())? && !users::admin_exists(conn)?;
+        Ok((live, !users::reading_like(conn, &name)?.is_empty()))
     })?;
     if !live {
         return Err(dead_link());
+    }
+    if taken {
+        return Err(name_taken());
     }
     let handle = Uuid::new_v4();
     let (public_key, state) = creation_options(authz, handle, &name, Vec::new())?;
@@ -290,6 +355,9 @@ async fn enrol(
                 return Ok(Err(account::too_many_passkeys().into()));
             }
             let user = match purpose {
+                Purpose::Setup { name, .. } if !users::reading_like(tx, &name)?.is_empty() => {
+                    return Ok(Err(name_taken().into()));
+                }
                 Purpose::Setup { link, name, handle } => {
                     first_administrator(&authz, tx, &request, &link, name, &handle)?
                 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey};
 
 use super::sessions::Authentication;
+use crate::visible::skeleton;
 
 /// How many passkeys a user may have (WEBAUTHN-07).
 pub(crate) const MOST_PASSKEYS: usize = 20;
@@ -64,9 +65,72 @@ pub(crate) fn find_by_handle(conn: &Conn<'_>, handle: Uuid) -> Result<Option<Use
     conn.query_row(&format!("{USER} WHERE handle = ?1"), params![handle.as_bytes().as_slice()], user)
 }
 
-/// The user with this name, or this id.
-pub(crate) fn find_by_name_or_id(conn: &Conn<'_>, who: &str) -> Result<Option<User>, Fault> {
-    conn.query_row(&format!("{USER} WHERE id = ?1 OR name = ?1"), params![who], user)
+/// Whom a command means.
+pub(crate) enum Meant {
+    /// By id, or by a name that nobody else's could be taken for.
+    One(User),
+    Nobody,
+    /// Nobody has exactly this name; these have one that reads like it.
+    Like(Vec<User>),
+    /// Somebody has this name, and others have one that reads like it: only an id says who is meant.
+    Several(Vec<User>),
+}
+
+/// The user with this id, or else with this name.
+pub(crate) fn meant(conn: &Conn<'_>, who: &str) -> Result<Meant, Fault> {
+    if let Some(found) = conn.query_row(&format!("{USER} WHERE id = ?1"), params![who], user)? {
+        return Ok(Meant::One(found));
+    }
+    let mut alike = reading_like(conn, who)?;
+    Ok(match alike.iter().position(|user| user.name == who) {
+        Some(_) if alike.len() > 1 => Meant::Several(alike),
+        Some(only) => Meant::One(alike.swap_remove(only)),
+        None if alike.is_empty() => Meant::Nobody,
+        None => Meant::Like(alike),
+    })
+}
+
+/// The users whose names read like this one.
+pub(crate) fn reading_like(conn: &Conn<'_>, name: &str) -> Result<Vec<User>, Fault> {
+    conn.query(
+        &format!("{USER} WHERE reads_like = ?1 ORDER BY created_at, id"),
+        params![skeleton(name)],
+        user,
+    )
+}
+
+/// Makes what every name reads like be what this program makes of it, and says which users nobody can tell apart.
+///
+/// Names that an earlier version took may read alike, and a newer Unicode may find more that do.
+pub(crate) fn settle_names(tx: &Tx<'_>) -> Result<Vec<Vec<User>>, Fault> {
+    let stored: Vec<(UserId, String, String)> =
+        tx.query("SELECT id, name, reads_like FROM user", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    for (id, name, reads_like) in stored {
+        let alike = skeleton(&name);
+        if alike != reads_like {
+            tx.execute("UPDATE user SET reads_like = ?2 WHERE id = ?1", params![id, alike])?;
+        }
+    }
+    let shared: Vec<String> = tx.query(
+        "SELECT reads_like FROM user GROUP BY reads_like HAVING count(*) > 1 ORDER BY min(created_at)",
+        [],
+        |row| row.get(0),
+    )?;
+    let together = |alike: &String| {
+        tx.query(&format!("{USER} WHERE reads_like = ?1 ORDER BY created_at, id"), params![alike], user)
+    };
+    shared.iter().map(together).collect()
+}
+
+/// What the user with this id is called, and whether they were deleted.
+pub(crate) fn name_of(conn: &Conn<'_>, id: &str) -> Result<Option<(String, bool)>, Fault> {
+    conn.query_row(
+        "SELECT name, 0 FROM user WHERE id = ?1 UNION ALL SELECT name, 1 FROM past_user WHERE id = ?1 LIMIT 1",
+        params![id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
 }
 
 /// Everyone, by name.
@@ -144,6 +208,10 @@ pub(crate) fn set_disabled(tx: &Tx<'_>, user: &UserId, disabled: bool) -> Result
 
 /// Removes a user; passkeys, sessions, links and grants go with them.
 pub(crate) fn delete(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO past_user (id, name, deleted_at) SELECT id, name, ?2 FROM user WHERE id = ?1",
+        params![user, tx.now()],
+    )?;
     tx.execute("DELETE FROM user WHERE id = ?1", params![user])?;
     Ok(())
 }
@@ -154,6 +222,17 @@ pub(crate) fn administrators(conn: &Conn<'_>) -> Result<Vec<String>, Fault> {
         "SELECT name FROM user WHERE role = 'admin' AND disabled_at IS NULL ORDER BY created_at, name",
         [],
         |row| row.get(0),
+    )
+}
+
+/// Every administrator, and whether they can sign in: enabled, with a passkey that is not suspended.
+pub(crate) fn administrators_standing(conn: &Conn<'_>) -> Result<Vec<(User, bool)>, Fault> {
+    conn.query(
+        "SELECT id, name, handle, disabled_at IS NOT NULL, disabled_at IS NULL AND EXISTS
+             (SELECT 1 FROM passkey WHERE user_id = user.id AND suspended_at IS NULL)
+         FROM user WHERE role = 'admin' ORDER BY created_at, id",
+        [],
+        |row| Ok((user(row)?, row.get(4)?)),
     )
 }
 
@@ -169,11 +248,22 @@ pub(crate) fn anybody_has_a_passkey(conn: &Conn<'_>) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
-/// Adds a user; false if the name is taken.
+/// Adds a user; false if the name is taken, or reads like one that is.
 pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault> {
+    if !reading_like(tx, &user.name)?.is_empty() {
+        return Ok(false);
+    }
     let added = tx.execute(
-        "INSERT INTO user (id, name, role, handle, created_at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO NOTHING",
-        params![user.id, user.name, role.as_str(), user.handle.as_bytes().as_slice(), tx.now()],
+        "INSERT INTO user (id, name, role, handle, created_at, reads_like) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (name) DO NOTHING",
+        params![
+            user.id,
+            user.name,
+            role.as_str(),
+            user.handle.as_bytes().as_slice(),
+            tx.now(),
+            skeleton(&user.name)
+        ],
     )?;
     Ok(added == 1)
 }

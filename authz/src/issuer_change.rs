@@ -1,0 +1,134 @@
+//! Another issuer on the same data directory. It is never taken by the way: tokens name their issuer, and passkeys are
+//! bound to its host (META-01, WEBAUTHN-01).
+
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::db::{Conn, params};
+use shared::{Fault, Issuer, Tx};
+
+use crate::Authz;
+use crate::access::{self, BlastRadius};
+
+/// The issuer that a data directory belongs to; `None` before its first start.
+///
+/// # Errors
+/// The database's fault.
+pub fn stored(conn: &Conn<'_>) -> Result<Option<String>, Fault> {
+    conn.query_row("SELECT value FROM setting WHERE name = 'issuer'", [], |row| row.get(0))
+}
+
+/// Has the data directory belong to this issuer: the first one, or another after [`change`].
+///
+/// # Errors
+/// The database's fault.
+pub fn store(tx: &Tx<'_>, issuer: &Issuer) -> Result<(), Fault> {
+    tx.execute(
+        "INSERT INTO setting (name, value) VALUES ('issuer', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
+        params![issuer.as_str()],
+    )?;
+    Ok(())
+}
+
+/// Why an issuer is refused: the data directory is another one's. It says what would end, what stays, and how to go on
+/// either way.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "this data directory belongs to the issuer {stored}, not to {wanted}. To go on as before, start with {before}. To move it, run `portcullis issuer change {wanted}`: {ends} Users, groups, clients, keys and the audit log stay"
+)]
+pub struct Another {
+    stored: String,
+    wanted: String,
+    before: String,
+    ends: String,
+}
+
+impl Another {
+    /// If `stored` is not this issuer.
+    pub fn than(stored: &str, wanted: &Issuer) -> Option<Self> {
+        if stored == wanted.as_str() {
+            return None;
+        }
+        let before = Issuer::parse(stored).ok();
+        let same_host = before.as_ref().is_some_and(|before| before.host() == wanted.host());
+        let ends = if same_host {
+            "every token, grant and session ends; passkeys go on, because the host name is the same."
+        } else {
+            "every token, grant and session ends, and no passkey works under the new host name, so everybody needs a new link (`portcullis user link`, `portcullis setup-link`)."
+        };
+        let port = before.as_ref().filter(|before| before.is_loopback()).map(Issuer::port);
+        let start = port.map_or_else(
+            || format!("--issuer {stored}"),
+            |port| format!("--listen localhost:{port} --issuer {stored}"),
+        );
+        Some(Self {
+            stored: stored.to_owned(),
+            wanted: wanted.to_string(),
+            before: start,
+            ends: ends.to_owned(),
+        })
+    }
+}
+
+/// What a change of the issuer does to passkeys.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Passkeys {
+    /// They stop working, because they are bound to the old host.
+    pub set_aside: u32,
+    /// They work again: they were made under the new host before.
+    pub back: u32,
+}
+
+/// What a change to this issuer would do to passkeys.
+///
+/// # Errors
+/// The database's fault.
+pub fn measure(conn: &Conn<'_>, before: &Issuer, after: &Issuer) -> Result<Passkeys, Fault> {
+    if before.host() == after.host() {
+        return Ok(Passkeys { set_aside: 0, back: 0 });
+    }
+    let set_aside = conn.query_row("SELECT count(*) FROM passkey", [], |row| row.get(0))?;
+    let back = conn.query_row(
+        "SELECT count(*) FROM passkey_elsewhere WHERE host = ?1",
+        params![after.host()],
+        |row| row.get(0),
+    )?;
+    Ok(Passkeys { set_aside: set_aside.unwrap_or(0), back: back.unwrap_or(0) })
+}
+
+/// Moves a data directory to another issuer. Everything ends that names the old one, as in a lockdown; passkeys of the
+/// old host are set aside, and those that were made under the new one before are back.
+///
+/// # Errors
+/// The database's fault.
+pub fn change(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+    after: &Issuer,
+) -> Result<(BlastRadius, Passkeys), Fault> {
+    let before = &authz.issuer;
+    let passkeys = measure(tx, before, after)?;
+    let (ended, _) = access::lock_down(authz, tx, uid)?;
+    if before.host() != after.host() {
+        tx.execute(
+            "INSERT INTO passkey_elsewhere (credential, user_id, host, data, created_at, last_used_at, suspended_at)
+             SELECT credential, user_id, ?1, data, created_at, last_used_at, suspended_at FROM passkey WHERE true
+             ON CONFLICT (credential) DO NOTHING",
+            params![before.host()],
+        )?;
+        tx.execute("DELETE FROM passkey", [])?;
+        tx.execute(
+            "INSERT INTO passkey (credential, user_id, data, created_at, last_used_at, suspended_at)
+             SELECT credential, user_id, data, created_at, last_used_at, suspended_at
+             FROM passkey_elsewhere WHERE host = ?1",
+            params![after.host()],
+        )?;
+        tx.execute("DELETE FROM passkey_elsewhere WHERE host = ?1", params![after.host()])?;
+    }
+    store(tx, after)?;
+    let event = Event::allowed(Name::ServerConfigChanged).by_console(uid);
+    let event = event.detail("issuer_before", before.as_str()).detail("issuer_after", after.as_str());
+    let event = event.detail("passkeys_set_aside", passkeys.set_aside).detail("passkeys_back", passkeys.back);
+    audit::append(tx, event)?;
+    Ok((ended, passkeys))
+}

@@ -1,0 +1,65 @@
+//! `portcullis issuer …`: the directory is opened here, because a server that runs has the old issuer in everything.
+
+use anyhow::Context;
+use authz::{access, issuer_change};
+use serde_json::json;
+use shared::db::ReadOnly;
+use shared::schema::SCHEMA;
+use shared::{Clock, Issuer, data_dir};
+
+use super::access::in_words;
+use super::confirm::confirm;
+use crate::base::{Base, require_database};
+use crate::cli::issuer::{Change, Issuer as Command};
+use crate::cli::people::Common;
+use crate::config::File;
+use crate::output::{self, note, say};
+
+/// `portcullis issuer …`.
+pub(crate) fn issuer(command: Command, file: &File) -> anyhow::Result<()> {
+    match command {
+        Command::Show(common) => show(&common, file),
+        Command::Change(command) => change(&command, file),
+    }
+}
+
+fn show(common: &Common, file: &File) -> anyhow::Result<()> {
+    let dir = common.data.path(file);
+    data_dir::check(&dir)?;
+    let db = ReadOnly::open(&require_database(&dir)?, &SCHEMA)?;
+    let stored = db.read(issuer_change::stored)?;
+    let stored = stored.context("this data directory was never served; start `portcullis serve` once")?;
+    if common.json { output::json(&json!({ "issuer": stored })) } else { say!("{stored}") }
+}
+
+fn change(command: &Change, file: &File) -> anyhow::Result<()> {
+    let after = Issuer::parse(&command.issuer).with_context(|| format!("`{}`", command.issuer))?;
+    let base = Base::open(&file.base(command.common.data.path(file)), &Clock::system())?;
+    let before = base.authz.issuer().clone();
+    if before == after {
+        anyhow::bail!("the data directory belongs to {after} already; nothing was done");
+    }
+    let radius = base.db.read(|conn| access::measure(&base.authz, conn))?;
+    let passkeys = base.db.read(|conn| issuer_change::measure(conn, &before, &after))?;
+    note!(
+        "{before} becomes {after}. That ends {}.\nPasskeys that stop working: {}; that work again: {}.",
+        in_words(&serde_json::to_value(radius)?),
+        passkeys.set_aside,
+        passkeys.back
+    );
+    confirm(command.yes, "Clients have to be given the new address; people sign in anew.")?;
+    let uid = rustix::process::getuid().as_raw();
+    let (authz, new) = (base.authz.clone(), after.clone());
+    let (_, passkeys) = base.db.write_blocking(move |tx| issuer_change::change(&authz, tx, uid, &new))?;
+    if command.common.json {
+        return output::json(&json!({ "before": before, "after": after, "passkeys": passkeys }));
+    }
+    say!("The data directory belongs to {after} now. Start the server with --issuer {after}.")?;
+    if passkeys.set_aside > 0 {
+        say!(
+            "Passkeys of {} do not work there: print new links with `portcullis setup-link` and `portcullis user link`.",
+            before.host()
+        )?;
+    }
+    Ok(())
+}

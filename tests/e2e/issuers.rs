@@ -1,0 +1,110 @@
+//! Another issuer on the same data directory, and the way in that there always is.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::clients::refused;
+use crate::harness::{Browser, TestApp};
+use crate::process::{Process, complaint, portcullis};
+
+fn serve(data: &Path, more: &[&str]) -> String {
+    let output = portcullis(&[&["serve", "--data-dir", data.to_str().unwrap()], more].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    complaint(&output)
+}
+
+/// META-01, WEBAUTHN-01: a server under another issuer does not start, commands and `check` refuse it too, and the line
+/// says what would end and how to go on; nothing has changed then.
+#[test]
+fn another_issuer_is_refused_until_it_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let at = ["--data-dir", data.to_str().unwrap()];
+    let server = Process::start(&data, "localhost:0", None);
+    let origin = server.origin.clone();
+    assert_eq!(server.stop(), Some(0));
+
+    let port = crate::certificates::unused_port();
+    let (listen, other) = (format!("localhost:{port}"), format!("http://localhost:{port}"));
+    let said = serve(&data, &["--listen", &listen]);
+    for part in [&origin, &other, "portcullis issuer change --data-dir", "passkeys go on", "stay"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let config = dir.path().join("portcullis.toml");
+    std::fs::write(&config, "issuer = \"https://auth.example\"\ntrusted_proxies = [\"127.0.0.1\"]\n")
+        .unwrap();
+    let config = ["--config", config.to_str().unwrap()];
+    let commands = [
+        &["check"][..],
+        &["serve"],
+        &["user", "list"],
+        &["setup-link"],
+        &["client", "list"],
+        &["key", "list"],
+    ];
+    for command in commands {
+        let output = portcullis(&[command, &config, &at].concat());
+        let said = complaint(&output);
+        assert!(!output.status.success() && said.contains("no passkey works"), "{command:?}: {said}");
+        assert!(said.contains("portcullis issuer change --config"), "{command:?}: {said}");
+    }
+
+    let change = ["issuer", "change", &other, at[0], at[1]];
+    let unasked = portcullis(&change);
+    assert!(complaint(&unasked).contains("nothing was done"), "{unasked:?}");
+    let shown = portcullis(&["issuer", "show", at[0], at[1]]);
+    assert_eq!(String::from_utf8(shown.stdout).unwrap().trim(), origin);
+    let changed = portcullis(&[&change[..], &["--yes"]].concat());
+    assert!(changed.status.success(), "{}", complaint(&changed));
+    let server = Process::start(&data, &listen, None);
+    assert_eq!(server.origin, other);
+    let running = portcullis(&["issuer", "change", &origin, "--yes", at[0], at[1]]);
+    assert!(complaint(&running).contains("in use"), "{running:?}");
+    let tail = portcullis(&["audit", "tail", "--json", at[0], at[1]]);
+    let tail = String::from_utf8(tail.stdout).unwrap();
+    let record = tail.lines().find(|line| line.contains("issuer_after")).expect("the change is on record");
+    let record: Value = serde_json::from_str(record).unwrap();
+    assert_eq!(record["event"], "server.config_changed");
+    assert_eq!(
+        (&record["detail"]["issuer_before"], &record["detail"]["issuer_after"]),
+        (&origin.into(), &other.into())
+    );
+}
+
+/// ENROL-01: whoever holds the console gets an administrator in again, whatever has happened to the others; what it
+/// says instead of a link is a command that works.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_always_a_way_in() {
+    let app = TestApp::start().await;
+    app.admin().await;
+    let line = refused(&app, &["setup-link"]);
+    assert!(
+        line.contains("`ada`") && line.contains("can sign in") && line.contains("portcullis user link"),
+        "{line}"
+    );
+
+    let change = |what: &str| {
+        let raw = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+        raw.execute(what, []).unwrap();
+    };
+    change("UPDATE passkey SET suspended_at = 1");
+    let answer = app.console(&["setup-link"]);
+    assert_eq!(answer["user"], "ada");
+    let mut browser = Browser::new();
+    assert_eq!(browser.follow_link(&app, answer["setup_link"].as_str().unwrap()).await.status(), 200);
+    assert!(refused(&app, &["setup-link"]).contains("can sign in"));
+
+    change("DELETE FROM passkey");
+    app.console(&["user", "add", "bob"]);
+    app.console(&["user", "role", "bob", "admin"]);
+    let line = refused(&app, &["setup-link"]);
+    assert!(line.contains("portcullis user link") && line.contains("ada") && line.contains("bob"), "{line}");
+
+    change("UPDATE user SET disabled_at = 1");
+    let line = refused(&app, &["setup-link"]);
+    assert!(
+        line.contains("every administrator is disabled") && line.contains("portcullis user enable"),
+        "{line}"
+    );
+}
