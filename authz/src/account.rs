@@ -102,7 +102,7 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
         how: how.to_owned(),
         code,
     };
-    vec![
+    let mut snippets = vec![
         snippet(
             "Claude Code",
             "Run in a terminal, then choose Authenticate under /mcp",
@@ -128,7 +128,16 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
             "Use as the server's command",
             format!("npx mcp-remote {mcp_url}"),
         ),
-    ]
+    ];
+    if mcp_url.starts_with("https:") {
+        // Node, and so most of these, does not look into the computer's own trust store.
+        snippets.push(snippet(
+            "If the certificate is from your own authority",
+            "Set this before a client on Node starts (SSL_CERT_FILE for those in Python or Rust)",
+            "export NODE_EXTRA_CA_CERTS=/path/to/authority.pem".to_owned(),
+        ));
+    }
+    snippets
 }
 
 /// What the form to sign out needs on a page that says who is signed in; `None` where the browser's cookie is not of the
@@ -387,4 +396,16 @@ async fn add(
     let mut response = Json(json!({ "passkeys": count })).into_response();
     crate::error::no_store(&mut response);
     Ok(earned(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OPS-08: who connects over TLS is told what a private authority takes; who does not, is not.
+    #[test]
+    fn connect_lines_take_a_private_authority_into_account() {
+        let told = |url| snippets(url).iter().any(|snippet| snippet.code.contains("NODE_EXTRA_CA_CERTS="));
+        assert!(told("https://gate.lab.internal/mcp") && !told("http://localhost:8080/mcp"));
+    }
 }

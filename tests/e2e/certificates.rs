@@ -10,7 +10,9 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::x509::extension::{BasicConstraints, KeyUsage, SubjectAlternativeName};
+use openssl::x509::extension::{
+    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier,
+};
 use openssl::x509::{X509, X509Builder, X509NameBuilder};
 
 /// What servers that speak TLS are called. No resolver knows it.
@@ -72,6 +74,8 @@ impl Authority {
         builder.set_issuer_name(&name).unwrap();
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
         builder.append_extension(KeyUsage::new().critical().key_cert_sign().build().unwrap()).unwrap();
+        let identifier = SubjectKeyIdentifier::new().build(&builder.x509v3_context(None, None)).unwrap();
+        builder.append_extension(identifier).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();
         Self { certificate: builder.build(), key }
     }
@@ -90,6 +94,9 @@ impl Authority {
             let alternative = alternative.build(&context).unwrap();
             builder.append_extension(alternative).unwrap();
         }
+        let context = builder.x509v3_context(Some(&self.certificate), None);
+        let identifier = AuthorityKeyIdentifier::new().keyid(true).build(&context).unwrap();
+        builder.append_extension(identifier).unwrap();
         builder.sign(&self.key, MessageDigest::sha256()).unwrap();
         Issued {
             certificate: builder.build().to_pem().unwrap(),

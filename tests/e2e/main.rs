@@ -55,6 +55,7 @@ mod passkeys;
 mod people;
 mod policy;
 mod preregistered;
+mod private_authority;
 mod process;
 mod python_clients;
 mod rate;
