@@ -14,21 +14,52 @@ pub struct Issuer {
     loopback: bool,
 }
 
-/// Why a text cannot be the issuer. Each message says what to do instead.
+/// Why a text cannot be the issuer. Each message says what is wrong with it and what to do instead.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum IssuerError {
-    #[error("issuer `{0}` is no URL; write it like https://portcullis.example.internal")]
+#[error("issuer `{text}` {why}")]
+pub struct IssuerError {
+    text: String,
+    /// What is wrong with it.
+    pub why: Malformed,
+}
+
+/// What is wrong with a text that cannot be the issuer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Malformed {
+    #[error("is empty; write it like https://portcullis.example.internal")]
+    Empty,
+    #[error("begins or ends with white space; write it without")]
+    WhiteSpace,
+    #[error("has no scheme; write https://{0}")]
+    NoScheme(String),
+    #[error("has the scheme {0}; it must be https, or http for http://localhost only")]
+    Scheme(String),
+    #[error("is not a valid URL ({0}); write it like https://portcullis.example.internal")]
     NotAUrl(String),
+    #[error("has a user name or a password; an origin such as {0} has none")]
+    UserInfo(String),
+    #[error("has a path; an origin has none: write {0}")]
+    Path(String),
+    #[error("ends with a slash; write {0}")]
+    Slash(String),
+    #[error("has a query; an origin has none: write {0}")]
+    Query(String),
+    #[error("has a fragment; an origin has none: write {0}")]
+    Fragment(String),
+    #[error("names the port that its scheme has anyway; write {0}")]
+    DefaultPort(String),
+    #[error("is not in its one canonical form; write {0}")]
+    NotCanonical(String),
+    #[error("is an IP address; passkeys need a name: give the machine one in DNS or a hosts file")]
+    IpAddress,
     #[error(
-        "issuer `{0}` has a path, query, fragment or user name; it must be an origin such as https://portcullis.example.internal"
+        "has a host name that {0}; passkeys accept letters, digits and hyphens, in parts of at most 63 characters"
     )]
-    NotAnOrigin(String),
-    #[error(
-        "issuer `{0}` is an IP address; passkeys need a name: give the machine one in DNS or a hosts file"
-    )]
-    IpAddress(String),
-    #[error("issuer `{0}` is http; off this computer it must be https (http is for http://localhost only)")]
-    PlainHttp(String),
+    Host(&'static str),
+    #[error("names port 0, which nobody can connect to")]
+    PortZero,
+    #[error("is http; off this computer it must be https (http is for http://localhost only)")]
+    PlainHttp,
 }
 
 impl Issuer {
@@ -38,21 +69,39 @@ impl Issuer {
     /// Anything that is not an `https` origin with a host name, or `http://localhost[:port]`
     /// (META-01, OPS-03, WEBAUTHN-01).
     pub fn parse(text: &str) -> Result<Self, IssuerError> {
-        let url = Url::parse(text).map_err(|_| IssuerError::NotAUrl(text.to_owned()))?;
+        Self::read(text).map_err(|why| IssuerError { text: text.to_owned(), why })
+    }
+
+    fn read(text: &str) -> Result<Self, Malformed> {
+        if text.is_empty() {
+            return Err(Malformed::Empty);
+        }
+        if text.trim() != text {
+            return Err(Malformed::WhiteSpace);
+        }
+        if !text.contains("://") {
+            return Err(Malformed::NoScheme(text.to_owned()));
+        }
+        let url = Url::parse(text).map_err(|why| Malformed::NotAUrl(why.to_string()))?;
+        if !["https", "http"].contains(&url.scheme()) {
+            return Err(Malformed::Scheme(url.scheme().to_owned()));
+        }
         let host = match url.host() {
             Some(Host::Domain(host)) => host.to_owned(),
-            Some(_) => return Err(IssuerError::IpAddress(text.to_owned())),
-            None => return Err(IssuerError::NotAUrl(text.to_owned())),
+            Some(_) => return Err(Malformed::IpAddress),
+            None => return Err(Malformed::NotAUrl("there is no host".to_owned())),
         };
+        let loopback = url.scheme() == "http" && host == "localhost";
         let origin = url.origin().ascii_serialization();
-        let loopback = match url.scheme() {
-            "https" => false,
-            "http" if host == "localhost" => true,
-            "http" => return Err(IssuerError::PlainHttp(text.to_owned())),
-            _ => return Err(IssuerError::NotAUrl(text.to_owned())),
-        };
+        if url.scheme() == "http" && !loopback {
+            return Err(Malformed::PlainHttp);
+        }
+        check_host(&host).map_err(Malformed::Host)?;
+        if url.port() == Some(0) {
+            return Err(Malformed::PortZero);
+        }
         if origin != text {
-            return Err(IssuerError::NotAnOrigin(text.to_owned()));
+            return Err(misspelt(text, &url, origin));
         }
         let port = url.port_or_known_default().unwrap_or(443);
         Ok(Self { text: origin, host, port, loopback })
@@ -97,6 +146,47 @@ impl Issuer {
     }
 }
 
+/// Why a host name cannot be a relying party's (WEBAUTHN-01).
+fn check_host(host: &str) -> Result<(), &'static str> {
+    let part = |part: &str| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        (1..=63).contains(&part.len())
+            && part.bytes().all(fits)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if host.ends_with('.') {
+        Err("ends with a dot")
+    } else if host.len() > 253 {
+        Err("is longer than 253 characters")
+    } else if host.split('.').all(part) {
+        Ok(())
+    } else {
+        Err("has a part that no name in DNS has")
+    }
+}
+
+/// What is in the text besides the origin.
+fn misspelt(text: &str, url: &Url, origin: String) -> Malformed {
+    let authority = text.split("://").nth(1).unwrap_or_default();
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        Malformed::UserInfo(origin)
+    } else if text.contains('#') {
+        Malformed::Fragment(origin)
+    } else if text.contains('?') {
+        Malformed::Query(origin)
+    } else if url.path() != "/" {
+        Malformed::Path(origin)
+    } else if text.ends_with('/') {
+        Malformed::Slash(origin)
+    } else if url.port().is_none() && authority.contains(':') {
+        Malformed::DefaultPort(origin)
+    } else {
+        Malformed::NotCanonical(origin)
+    }
+}
+
 impl fmt::Display for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -119,23 +209,49 @@ mod tests {
         for good in ["https://a.example", "https://a:8443", "http://localhost:8080", "http://localhost"] {
             assert_eq!(Issuer::parse(good).unwrap().as_str(), good);
         }
-        let refused = |text: &str| Issuer::parse(text).unwrap_err();
-        assert!(matches!(refused("https://10.0.0.1"), IssuerError::IpAddress(_)));
-        assert!(matches!(refused("http://127.0.0.1:8080"), IssuerError::IpAddress(_)));
-        assert!(matches!(refused("https://[::1]"), IssuerError::IpAddress(_)));
-        assert!(matches!(refused("http://a.example"), IssuerError::PlainHttp(_)));
-        assert!(matches!(refused("ftp://a.example"), IssuerError::NotAUrl(_)));
-        assert!(matches!(refused("a.example"), IssuerError::NotAUrl(_)));
-        for bad in [
-            "https://a.example/",
-            "https://a.example/x",
-            "https://a.example?q",
-            "https://u@a.example",
-            "https://A.example",
-            "https://a.example:443",
+        let refused = |text: &str| Issuer::parse(text).unwrap_err().why;
+        let origin = || "https://a.example".to_owned();
+        for (text, why) in [
+            ("", Malformed::Empty),
+            (" https://a.example", Malformed::WhiteSpace),
+            ("https://a.example\n", Malformed::WhiteSpace),
+            ("a.example", Malformed::NoScheme("a.example".to_owned())),
+            ("localhost:8080", Malformed::NoScheme("localhost:8080".to_owned())),
+            ("ftp://a.example", Malformed::Scheme("ftp".to_owned())),
+            ("wss://a.example", Malformed::Scheme("wss".to_owned())),
+            ("https://10.0.0.1", Malformed::IpAddress),
+            ("http://127.0.0.1:8080", Malformed::IpAddress),
+            ("https://[::1]", Malformed::IpAddress),
+            ("https://0x7f.1", Malformed::IpAddress),
+            ("http://a.example", Malformed::PlainHttp),
+            ("http://a.example/x", Malformed::PlainHttp),
+            ("https://a.example/", Malformed::Slash(origin())),
+            ("https://a.example/x", Malformed::Path(origin())),
+            ("https://a.example?q", Malformed::Query(origin())),
+            ("https://a.example/#f", Malformed::Fragment(origin())),
+            ("https://u:p@a.example", Malformed::UserInfo(origin())),
+            ("https://@a.example", Malformed::UserInfo(origin())),
+            ("https://a.example:443", Malformed::DefaultPort(origin())),
+            ("https://A.example", Malformed::NotCanonical(origin())),
+            ("HTTPS://a.example", Malformed::NotCanonical(origin())),
+            (
+                "https://b\u{fc}cher.example",
+                Malformed::NotCanonical("https://xn--bcher-kva.example".to_owned()),
+            ),
+            ("https://a.example:0", Malformed::PortZero),
+            ("https://a.example.", Malformed::Host("ends with a dot")),
+            ("https://a_b.example", Malformed::Host("has a part that no name in DNS has")),
+            ("https://*.example", Malformed::Host("has a part that no name in DNS has")),
+            ("https://a..example", Malformed::Host("has a part that no name in DNS has")),
+            ("https://-a.example", Malformed::Host("has a part that no name in DNS has")),
         ] {
-            assert!(matches!(refused(bad), IssuerError::NotAnOrigin(_)), "{bad}");
+            assert_eq!(refused(text), why, "{text:?}");
         }
+        for bad in ["https://", "https://a.example:99999", "https://a b", "https://a.example:x"] {
+            assert!(matches!(refused(bad), Malformed::NotAUrl(_)), "{bad}");
+        }
+        let long = format!("https://{}", vec!["a"; 130].join("."));
+        assert_eq!(refused(&long), Malformed::Host("is longer than 253 characters"));
     }
 
     /// HTTP-04: HSTS is for https, and never for a name that other programs on a browser's computer share.

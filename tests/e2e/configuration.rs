@@ -157,8 +157,10 @@ fn check_says_what_serve_says() {
 fn check_looks_after_the_seal_key() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    assert_eq!(Process::start(&data, "localhost:0", None).stop(), Some(0));
-    let check = ["check", "--json", "--data-dir", data.to_str().unwrap()];
+    let server = Process::start(&data, "localhost:0", None);
+    let listen = server.listen();
+    assert_eq!(server.stop(), Some(0));
+    let check = ["check", "--json", "--listen", &listen, "--data-dir", data.to_str().unwrap()];
     let good = report(&run(dir.path(), &check));
     assert_eq!(good["ok"], true, "{good}");
     assert!(good["warnings"][0].as_str().unwrap().starts_with("seal.key lies beside the database"), "{good}");

@@ -8,7 +8,7 @@ use crate::certificates::{Authority, HOST};
 use crate::process::complaint;
 
 /// A handshake within Python, as its `ssl.create_default_context` makes it from 3.13 on.
-const STRICT: &str = r#"
+const STRICT: &str = r"
 import ssl, sys
 authority, certificate, key, host = sys.argv[1:]
 server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -25,7 +25,7 @@ for _ in range(10):
         except ssl.SSLWantReadError:
             pass
 sys.exit(len(ends))
-"#;
+";
 
 fn done(output: &Output) {
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), complaint(output));

@@ -57,7 +57,7 @@ pub struct WayIn {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NoLink {
     #[error(
-        "`{name}` is an administrator and can sign in; sign in instead, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
+        "there is an administrator already who can sign in, `{name}`; sign in instead, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
     )]
     SignIn { name: String, word: String, issuer: Issuer },
     #[error("no administrator can sign in. Print a link for one of them: {0}")]
