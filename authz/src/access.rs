@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Fault, GrantId, Jti, Scope, Secret, Timestamp, Tx, UserId};
 
+use crate::clients::administration;
 use crate::people::{self, accepted};
 use crate::status::{LEEWAY, LISTED};
 use crate::store::client_reports::{self, Access, Whose};
-use crate::store::clients;
 use crate::store::grants::{self, Reason};
 use crate::store::refresh_tokens;
 use crate::{Authz, ending};
@@ -72,8 +72,8 @@ pub enum Ended {
 pub enum Refusal {
     #[error("{0}")]
     User(people::Refusal),
-    #[error("there is no client `{0}`; `portcullis client list` shows them all")]
-    ClientUnknown(String),
+    #[error("{0}")]
+    Client(administration::Refusal),
     #[error("there is no grant `{0}`, or it has ended; `portcullis grant list` shows those there are")]
     GrantUnknown(String),
     #[error("this is no token of this server, and no `jti`")]
@@ -177,12 +177,5 @@ fn user_id(tx: &Tx<'_>, who: &str) -> Answer<UserId> {
 
 /// A client's id; or else the only one of this name.
 fn client_id(tx: &Tx<'_>, who: &str) -> Answer<ClientId> {
-    if let Some(id) = ClientId::parse(who)
-        && clients::find(tx, &id)?.is_some()
-    {
-        return Ok(Ok(id));
-    }
-    let mut named = clients::named(tx, who)?.into_iter();
-    let only = named.next().filter(|_| named.next().is_none());
-    Ok(only.ok_or_else(|| Refusal::ClientUnknown(who.to_owned())))
+    Ok(administration::find(tx, who)?.map(|client| client.id).map_err(Refusal::Client))
 }

@@ -3,18 +3,19 @@
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
-use shared::db::{Conn, params};
+use shared::db::Conn;
 use shared::{Fault, Issuer, Tx};
 
 use crate::Authz;
 use crate::access::{self, BlastRadius};
+use crate::store::issuers;
 
 /// The issuer that a data directory belongs to; `None` before its first start.
 ///
 /// # Errors
 /// The database's fault.
 pub fn stored(conn: &Conn<'_>) -> Result<Option<String>, Fault> {
-    conn.query_row("SELECT value FROM setting WHERE name = 'issuer'", [], |row| row.get(0))
+    issuers::find(conn)
 }
 
 /// Has the data directory belong to this issuer: the first one, or another after [`change`].
@@ -22,11 +23,7 @@ pub fn stored(conn: &Conn<'_>) -> Result<Option<String>, Fault> {
 /// # Errors
 /// The database's fault.
 pub fn store(tx: &Tx<'_>, issuer: &Issuer) -> Result<(), Fault> {
-    tx.execute(
-        "INSERT INTO setting (name, value) VALUES ('issuer', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
-        params![issuer.as_str()],
-    )?;
-    Ok(())
+    issuers::set(tx, issuer.as_str())
 }
 
 /// Why an issuer is refused: the data directory is another one's. It says what would end, what stays, and how to go on
@@ -86,13 +83,8 @@ pub fn measure(conn: &Conn<'_>, before: &Issuer, after: &Issuer) -> Result<Passk
     if before.host() == after.host() {
         return Ok(Passkeys { set_aside: 0, back: 0 });
     }
-    let set_aside = conn.query_row("SELECT count(*) FROM passkey", [], |row| row.get(0))?;
-    let back = conn.query_row(
-        "SELECT count(*) FROM passkey_elsewhere WHERE host = ?1",
-        params![after.host()],
-        |row| row.get(0),
-    )?;
-    Ok(Passkeys { set_aside: set_aside.unwrap_or(0), back: back.unwrap_or(0) })
+    let (set_aside, back) = (issuers::count_passkeys(conn)?, issuers::count_passkeys_of(conn, after.host())?);
+    Ok(Passkeys { set_aside, back })
 }
 
 /// Moves a data directory to another issuer. Everything ends that names the old one, as in a lockdown; passkeys of the
@@ -110,20 +102,7 @@ pub fn change(
     let passkeys = measure(tx, before, after)?;
     let (ended, _) = access::lock_down(authz, tx, uid)?;
     if before.host() != after.host() {
-        tx.execute(
-            "INSERT INTO passkey_elsewhere (credential, user_id, host, data, created_at, last_used_at, suspended_at)
-             SELECT credential, user_id, ?1, data, created_at, last_used_at, suspended_at FROM passkey WHERE true
-             ON CONFLICT (credential) DO NOTHING",
-            params![before.host()],
-        )?;
-        tx.execute("DELETE FROM passkey", [])?;
-        tx.execute(
-            "INSERT INTO passkey (credential, user_id, data, created_at, last_used_at, suspended_at)
-             SELECT credential, user_id, data, created_at, last_used_at, suspended_at
-             FROM passkey_elsewhere WHERE host = ?1",
-            params![after.host()],
-        )?;
-        tx.execute("DELETE FROM passkey_elsewhere WHERE host = ?1", params![after.host()])?;
+        issuers::exchange_passkeys(tx, before.host(), after.host())?;
     }
     store(tx, after)?;
     let event = Event::allowed(Name::ServerConfigChanged).by_console(uid);

@@ -71,6 +71,7 @@ pub use login::enrolment::{NoLink, WayIn};
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
+pub use visible::look_alike;
 
 /// The largest body that any endpoint takes (standards §1).
 const LARGEST_BODY: usize = 16 * 1024;

@@ -16,6 +16,7 @@ pub(crate) mod everything;
 pub(crate) mod future;
 pub(crate) mod grants;
 pub(crate) mod initial_access_tokens;
+pub(crate) mod issuers;
 pub(crate) mod links;
 pub(crate) mod passkeys;
 pub(crate) mod refresh_tokens;

@@ -30,6 +30,11 @@ pub(crate) fn skeleton(name: &str) -> String {
     alike.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Whether two different names look alike.
+pub fn look_alike(one: &str, other: &str) -> bool {
+    one != other && skeleton(one) == skeleton(other)
+}
+
 /// Whether a person would read two names as one (DCR-13): compatible characters are one character, case and
 /// whatever is neither letter nor digit are nothing.
 pub(crate) fn reads_like(one: &str, other: &str) -> bool {

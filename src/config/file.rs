@@ -173,6 +173,9 @@ impl File {
         }
         for key in &groups {
             let members = group(key, &file.rules)?;
+            if let Some(other) = file.groups.keys().find(|other| authz::look_alike(other, key.name)) {
+                bail!("the groups `{other}` and `{}` at {} look alike; rename one", key.name, key.at());
+            }
             file.groups.insert(key.name.to_owned(), members);
         }
         for key in &tools {

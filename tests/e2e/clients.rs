@@ -174,6 +174,8 @@ async fn a_name_that_two_clients_have_names_neither() {
         let line = refused(&app, &["client", action, "Nobody"]);
         assert!(line.contains("there is no client `Nobody`"), "{line}");
     }
+    let line = refused(&app, &["grant", "list", "--client", "Twin"]);
+    assert!(line.contains("2 clients are called `Twin`"), "{line}");
     assert_eq!(app.console(&["client", "show", &first.id])["client"]["disabled"], false);
     assert_eq!(app.console(&["client", "list"])["clients"].as_array().unwrap().len(), 2);
 }

@@ -204,6 +204,10 @@ fn every_mistake_has_its_line() {
             "[scopes.offline_access]\ntitle = \"X\"",
             "the scope `offline_access` at etc/portcullis.toml:1 has a meaning of its own in OAuth; choose another name",
         ),
+        (
+            "[groups]\nroom1 = []\nrooml = []",
+            "the groups `room1` and `rooml` at etc/portcullis.toml:3 look alike; rename one",
+        ),
         // Tools.
         (
             "[tools.docs_serch]\nscope = \"docs.read\"",
