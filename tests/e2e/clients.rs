@@ -174,10 +174,17 @@ async fn a_name_that_two_clients_have_names_neither() {
         let line = refused(&app, &["client", action, "Nobody"]);
         assert!(line.contains("there is no client `Nobody`"), "{line}");
     }
+    let lookalike = registered(&app, "P\u{43e}rtal", &["http://localhost/c"]).await;
+    registered(&app, "Portal", &["http://localhost/d"]).await;
+    for name in ["Portal", "P\u{43e}rtal", "PORTAL"] {
+        let line = refused(&app, &["client", "disable", name]);
+        assert!(line.contains("by its id") && line.contains("look like"), "{line}");
+    }
+    assert!(refused(&app, &["client", "delete", "Portal"]).contains(&lookalike.id));
     let line = refused(&app, &["grant", "list", "--client", "Twin"]);
     assert!(line.contains("2 clients are called `Twin`"), "{line}");
     assert_eq!(app.console(&["client", "show", &first.id])["client"]["disabled"], false);
-    assert_eq!(app.console(&["client", "list"])["clients"].as_array().unwrap().len(), 2);
+    assert_eq!(app.console(&["client", "list"])["clients"].as_array().unwrap().len(), 4);
 }
 
 /// REVOKE-07: an administrator sees who lets a client do what, since when, and until when.

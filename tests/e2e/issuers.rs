@@ -72,6 +72,30 @@ fn another_issuer_is_refused_until_it_is_changed() {
     );
 }
 
+/// WEBAUTHN-01: passkeys are bound to the host name. Under another one they are set aside, an administrator gets in with a
+/// link, and they are back with the old name.
+#[tokio::test(flavor = "multi_thread")]
+async fn passkeys_of_another_host_are_set_aside_and_come_back() {
+    let app = TestApp::start().await;
+    app.admin().await;
+    let before = app.origin.clone();
+    let stopped = app.stop().await;
+    let data = stopped.data_dir();
+    let run = |words: &[&str]| -> Value {
+        let output = portcullis(&[words, &["--json", "--data-dir", data.to_str().unwrap()]].concat());
+        assert!(output.status.success(), "{words:?}: {}", complaint(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let moved = run(&["issuer", "change", "https://auth.example", "--yes"]);
+    assert_eq!((&moved["passkeys"]["set_aside"], &moved["passkeys"]["back"]), (&1.into(), &0.into()));
+    assert_eq!(run(&["user", "show", "ada"])["user"]["passkeys"], 0);
+    let link = run(&["setup-link"]);
+    assert!(link["setup_link"].as_str().unwrap().starts_with("https://auth.example/enrol#"), "{link}");
+    let back = run(&["issuer", "change", &before, "--yes"]);
+    assert_eq!((&back["passkeys"]["set_aside"], &back["passkeys"]["back"]), (&0.into(), &1.into()));
+    assert_eq!(run(&["user", "show", "ada"])["user"]["passkeys"], 1);
+}
+
 /// ENROL-01: whoever holds the console gets an administrator in again, whatever has happened to the others; what it
 /// says instead of a link is a command that works.
 #[tokio::test(flavor = "multi_thread")]

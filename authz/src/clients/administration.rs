@@ -16,6 +16,7 @@ use crate::store::client_reports::{self, Standing, Whose};
 use crate::store::client_secrets;
 use crate::store::clients::{self, AuthMethod, Client, Source, Stopped, Trust};
 use crate::store::grants::Reason;
+use crate::visible;
 
 /// A client on one line. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,8 +88,12 @@ pub struct Access {
 pub enum Refusal {
     #[error("there is no client `{0}`; `portcullis client list` shows them all")]
     Unknown(String),
-    #[error("{1} clients are called `{0}`; name one by its id: {2}")]
+    #[error("{1} clients are called `{0}`; name one by its id: {2}; `portcullis client list` shows them all")]
     Ambiguous(String, usize, String),
+    #[error(
+        "other clients have names that look like `{0}`: {1}. Name the one that you mean by its id; `portcullis client list` shows them all"
+    )]
+    LooksLike(String, String),
     #[error("`{0}` is this server's own name; people would take the client for it")]
     NameOurs(String),
     #[error("`{0}` reads like the name of the verified client {1}; people could not tell them apart")]
@@ -351,6 +356,15 @@ pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
         return Ok(Ok(client));
     }
     let named = clients::named(tx, who)?;
+    if named.len() < 2 {
+        // Two that a person cannot tell apart are as good as two of one name.
+        let alike = clients::looking_like(tx, who)?;
+        if !alike.is_empty() {
+            let one = |(id, name): &(ClientId, String)| format!("`{}` ({id})", visible::clean(name));
+            let alike = alike.iter().map(one).collect::<Vec<_>>().join(" and ");
+            return Ok(Err(Refusal::LooksLike(who.to_owned(), alike)));
+        }
+    }
     let client = match named.as_slice() {
         [only] => clients::find(tx, only)?,
         [] => None,

@@ -4,6 +4,8 @@ use shared::db::{Conn, Row, params};
 use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
+use crate::visible::skeleton;
+
 /// How a client became known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
@@ -227,6 +229,20 @@ pub(crate) fn named(conn: &Conn<'_>, name: &str) -> Result<Vec<ClientId>, Fault>
     conn.query("SELECT id FROM client WHERE name = ?1 ORDER BY created_at, id", params![name], |row| {
         row.get(0)
     })
+}
+
+/// The clients whose names look like this one without being it, the first few.
+pub(crate) fn looking_like(conn: &Conn<'_>, name: &str) -> Result<Vec<(ClientId, String)>, Fault> {
+    let wanted = skeleton(name);
+    let mut alike = Vec::new();
+    conn.for_each("SELECT id, name FROM client WHERE name <> ?1", params![name], |row| {
+        let other: String = row.get(1)?;
+        if skeleton(&other) == wanted {
+            alike.push((row.get(0)?, other));
+        }
+        Ok(alike.len() < 3)
+    })?;
+    Ok(alike)
 }
 
 /// Who stopped a client.
