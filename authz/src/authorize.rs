@@ -26,6 +26,8 @@ use crate::{Authz, consent, login};
 
 /// Asked for by clients that want a refresh token; not a permission (REFRESH-01).
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
+/// A longer scope is not taken apart: each name in it is looked up (RATE-05). What is offered fits (DCR-04).
+pub(crate) const LONGEST_SCOPE: usize = 4096;
 /// The longest request target that is read (§1 of the matrix).
 const LONGEST_TARGET: usize = 8 * 1024;
 

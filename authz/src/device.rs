@@ -21,7 +21,7 @@ use shared::catalogue::Risk;
 use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
 
 use crate::Authz;
-use crate::authorize::OFFLINE_ACCESS;
+use crate::authorize::{LONGEST_SCOPE, OFFLINE_ACCESS};
 use crate::client_auth::{self, Authorization, Unauthenticated};
 pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
 use crate::endpoint::{self, Endpoint, Settled};
@@ -222,6 +222,7 @@ fn store(authz: &Authz, tx: &Tx<'_>, device: &Device) -> Result<UserCode, Fault>
 fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal> {
     let endpoint = authz.asked_resource(params.get("resource")).ok_or(Refusal::ResourceUnknown)?;
     let scope: Scope = match params.get("scope") {
+        Some(text) if text.len() > LONGEST_SCOPE => return Err(Refusal::ScopeMalformed),
         Some(text) => text.parse().map_err(|_| Refusal::ScopeMalformed)?,
         None => Scope::empty(),
     };

@@ -2,7 +2,7 @@
 
 use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope, shell};
 
-use super::{OFFLINE_ACCESS, PageStop, Refused, Return, Stop};
+use super::{LONGEST_SCOPE, OFFLINE_ACCESS, PageStop, Refused, Return, Stop};
 use crate::Authz;
 use crate::clients::metadata_document::approvals;
 use crate::clients::redirects::Mismatch;
@@ -237,6 +237,9 @@ impl<'a> Checks<'a> {
         }
         if self.params.has_control_characters() {
             return Err(self.redirect(Code::InvalidRequest, "a parameter holds a control character"));
+        }
+        if self.params.get("scope").is_some_and(|scope| scope.len() > LONGEST_SCOPE) {
+            return Err(self.redirect(Code::InvalidScope, "the scope is longer than 4096 bytes"));
         }
         if self.params.get("response_type").is_none() {
             return Err(self.redirect(Code::InvalidRequest, "response_type is missing"));

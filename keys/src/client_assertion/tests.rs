@@ -279,7 +279,7 @@ fn a_key_set_is_public() {
     assert_eq!(ClientKeys::parse(&stored).unwrap().to_json(), stored);
 }
 
-/// RATE-04, RATE-05: however an assertion and a key set are made, checking one takes three checks of a signature at most;
+/// RATE-04, RATE-05: however an assertion and a key set are made, checking one takes two checks of a signature at most;
 /// and none for what is too long, of another kind, or under an algorithm that is not ours.
 #[test]
 fn checking_is_bounded() {
