@@ -58,8 +58,11 @@
       // Not JSON: said below, together with the status.
     }
     if (response.ok && answer) return answer;
-    throw new Told((answer && answer.message) ||
-      `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell whoever runs this server.`);
+    const said = (answer && answer.message) ||
+      `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell whoever runs this server.`;
+    // The audit record of the refusal has it too.
+    const reference = response.headers.get("x-request-id");
+    throw new Told(reference ? `${said} Reference: ${reference}` : said);
   }
 
   // ---- WebAuthn ------------------------------------------------------------------------------------------------
@@ -90,6 +93,8 @@
           ...publicKey,
           challenge: toBytes(publicKey.challenge),
           user: { ...publicKey.user, id: toBytes(publicKey.user.id) },
+          // The older name, for browsers that do not know residentKey.
+          authenticatorSelection: { ...publicKey.authenticatorSelection, requireResidentKey: true },
           excludeCredentials: described(publicKey.excludeCredentials),
         },
       });
@@ -148,8 +153,8 @@
     switch (error.name) {
       case "NotAllowedError":
         return new Told(deed === "create"
-          ? "No passkey was made: the request was cancelled or took too long. Try again when you are ready."
-          : "No passkey was used: the request was cancelled or took too long, or this device holds no passkey for this server. Try again, or use the device or security key you enrolled.");
+          ? "No passkey was made: the request was cancelled or took too long, or this authenticator cannot keep a passkey and check that it is you. Try again. If it is a security key, set a PIN on it first, or use another device."
+          : "No passkey was used: the request was cancelled or took too long, or this device holds no passkey for this server, or the security key has no PIN. Try again, or use the device or security key you enrolled.");
       case "InvalidStateError":
         return new Told("This device already has a passkey here. Use another device or a security key.");
       case "SecurityError":

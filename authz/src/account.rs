@@ -12,18 +12,17 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Request, Tx};
-use webauthn_rs::prelude::{
-    PasskeyAuthentication, PasskeyRegistration, PublicKeyCredential, RegisterPublicKeyCredential,
-};
+use webauthn_rs::prelude::PasskeyRegistration;
 
 use crate::Authz;
 use crate::error::PageError;
 use crate::form::Params;
 use crate::login::enrolment::{self, CreationOptions};
-use crate::login::passkey::{self, Finish, RequestOptions};
+use crate::login::passkey::{self, RequestOptions};
+use crate::login::response::Finish;
 use crate::login::{Failed, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::rate::earned;
@@ -272,7 +271,7 @@ pub(crate) async fn add_confirm(
 ) -> Result<Response, PageError> {
     let confirmed = async {
         let (browser, signed_in) = someone(&authz, &headers)?;
-        let body: Finish<PublicKeyCredential> = crate::read_json(&body)?;
+        let body = Finish::read(&body)?;
         confirm(&authz, &request, &browser, &signed_in, &body).await
     };
     match confirmed.await {
@@ -286,14 +285,14 @@ async fn confirm(
     request: &Request,
     browser: &Browser,
     signed_in: &SignedIn,
-    body: &Finish<PublicKeyCredential>,
+    body: &Finish,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<PasskeyAuthentication>(authz, browser.id()?, &body.ceremony).await?;
+    let (purpose, state) = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::StepUp { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
     }
-    let used = passkey::used_by(authz, request, user, &body.response, &state, |_| true).await?;
+    let used = passkey::used_by(authz, request, user, &body.response, state, |_| true).await?;
     let job = {
         let (request, browser, signed_in) = (request.clone(), browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {
@@ -358,7 +357,7 @@ pub(crate) async fn add_finish(
 ) -> Result<Response, PageError> {
     let added = async {
         let (browser, signed_in) = someone(&authz, &headers)?;
-        let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
+        let body = Finish::read(&body)?;
         add(&authz, &request, &browser, &signed_in, &body).await
     };
     match added.await {
@@ -372,27 +371,32 @@ async fn add(
     request: &Request,
     browser: &Browser,
     signed_in: &SignedIn,
-    body: &Finish<RegisterPublicKeyCredential>,
+    body: &Finish,
 ) -> Result<Response, Failed> {
     let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::AddPasskey { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
     }
-    let passkey = enrolment::verify(authz, &body.response, &state)?;
+    let made = enrolment::verify(authz, &body.response, &state)?;
     let job = {
-        let (request, user) = (request.clone(), user.id.clone());
+        let (authz, request, user) = (authz.clone(), request.clone(), user.id.clone());
+        let browser = browser.clone();
         move |tx: &Tx<'_>| {
-            let existing = users::passkeys(tx, &user)?.len();
-            if existing >= users::MOST_PASSKEYS || !users::insert_passkey(tx, &user, &passkey)? {
-                return Ok(None);
+            // They may have been disabled or signed out since the request came (SESSION-05).
+            let present = session::signed_in_with(&authz, tx, &browser)?;
+            if present.is_none_or(|present| present.user.id != user) {
+                return Ok(Err(Failed::Because("session_ended")));
             }
-            audit::append(tx, enrolment::registered(&user, &passkey)?.request(&request))?;
-            Ok(Some(existing + 1))
+            let existing = users::passkeys(tx, &user)?.len();
+            if existing >= users::MOST_PASSKEYS || !users::insert_passkey(tx, &user, &made.passkey)? {
+                return Ok(Err(Failed::Because("credential_registered")));
+            }
+            audit::append(tx, made.event(&user).request(&request))?;
+            Ok(Ok(existing + 1))
         }
     };
-    let count = authz.db.write(job).await?;
-    let Some(count) = count else { return Err(Failed::Because("credential_registered")) };
+    let count = authz.db.write(job).await??;
     let mut response = Json(json!({ "passkeys": count })).into_response();
     crate::error::no_store(&mut response);
     Ok(earned(response))

@@ -464,8 +464,10 @@ async fn answer(
                 Ok(confirmed) => Some(confirmed),
                 Err(login::Failed::Fault(fault)) => return Err(fault),
                 Err(failed) => {
+                    let words = failed.words().unwrap_or(UNCONFIRMED);
                     let told = explain(authz, request, failed).await;
-                    return page::question(authz, question, told.status, Some(UNCONFIRMED)).map(Ok);
+                    let problem = format!("{words} Reference: {}", request.id);
+                    return page::question(authz, question, told.status, Some(&problem)).map(Ok);
                 }
             }
         }

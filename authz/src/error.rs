@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
-use shared::Fault;
 use shared::rate::TooMany;
+use shared::{Fault, Request};
 
 /// The error codes of RFC 6749 §4.1.2.1 and §5.2, RFC 6750 §3.1, RFC 7591 §3.2.2, RFC 8628 §3.5, RFC 8707 §2 and OpenID
 /// Connect Core §3.1.2.6 that this server sends.
@@ -136,11 +136,22 @@ pub(crate) struct PageError {
     pub message: &'static str,
     /// Seconds after which it is worth trying again.
     pub retry_after: Option<u64>,
+    /// The request's id, by which its audit record is found. It travels in a header, so that bodies are the same for
+    /// every cause (WEBAUTHN-05).
+    pub reference: Option<String>,
 }
+
+/// The header in which the reference travels. The page's script shows it.
+const REFERENCE: HeaderName = HeaderName::from_static("x-request-id");
 
 impl PageError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, retry_after: None }
+        Self { status, code, message, retry_after: None, reference: None }
+    }
+
+    /// The same with what its audit record can be found by.
+    pub(crate) fn about(self, request: &Request) -> Self {
+        Self { reference: Some(request.id.clone()), ..self }
     }
 }
 
@@ -171,6 +182,9 @@ impl IntoResponse for PageError {
         no_store(&mut response);
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(reference) = self.reference.and_then(|id| HeaderValue::try_from(id).ok()) {
+            response.headers_mut().insert(REFERENCE, reference);
         }
         response
     }

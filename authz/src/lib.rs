@@ -423,13 +423,16 @@ async fn asset(Path(name): Path<String>) -> Response {
 
 /// A JSON body of one of our own pages.
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
-    json::read(body).map_err(|_| {
-        PageError::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            "The page and the server do not agree. Load the page again.",
-        )
-    })
+    json::read(body).map_err(|_| invalid_json())
+}
+
+/// The answer to a body that none of our own pages sends.
+fn invalid_json() -> PageError {
+    PageError::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_request",
+        "The page and the server do not agree. Load the page again.",
+    )
 }
 
 /// webauthn-rs could not even make a challenge: a bug or no randomness.

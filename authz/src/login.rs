@@ -1,7 +1,9 @@
 //! How people get in: passkeys, and nothing else.
 
+mod authenticator_data;
 pub(crate) mod enrolment;
 pub(crate) mod passkey;
+pub(crate) mod response;
 
 use std::time::Duration;
 
@@ -11,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
-use shared::{Digest, Fault, Request, Secret, json};
+use shared::{Digest, Fault, Request, Secret, UserId};
 
+use self::response::Malformed;
 use crate::Authz;
 use crate::error::PageError;
 use crate::refusals::Kind;
@@ -64,10 +67,42 @@ pub(crate) async fn take<S: DeserializeOwned>(
 #[derive(Debug)]
 pub(crate) enum Failed {
     Because(&'static str),
+    Helped(Box<Help>),
     Told(PageError),
     /// Counted, and on record with the others that were too many (RATE-01).
     TooMany(TooMany),
     Fault(Fault),
+}
+
+/// A cause with words for the person. Only what tells a stranger nothing has words: what is known once the signature of a
+/// known passkey was verified, or what the response says of itself.
+#[derive(Debug)]
+pub(crate) struct Help {
+    pub reason: &'static str,
+    pub words: &'static str,
+    /// Whose passkey it was, and which, once that is proven.
+    pub whose: Option<(UserId, String)>,
+}
+
+impl Failed {
+    /// A cause that the response itself shows.
+    pub(crate) fn helped(reason: &'static str, words: &'static str) -> Self {
+        Self::Helped(Box::new(Help { reason, words, whose: None }))
+    }
+
+    /// What the person is told beyond "it did not work".
+    pub(crate) fn words(&self) -> Option<&'static str> {
+        match self {
+            Self::Helped(help) => Some(help.words),
+            _ => None,
+        }
+    }
+}
+
+impl From<Malformed> for Failed {
+    fn from(malformed: Malformed) -> Self {
+        Self::Because(malformed.reason())
+    }
 }
 
 impl From<Fault> for Failed {
@@ -90,23 +125,29 @@ impl From<PageError> for Failed {
 
 /// Records a failed ceremony and words it for the browser.
 pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) -> PageError {
-    let (reason, told) = match failed {
-        Failed::Fault(fault) => return fault.into(),
-        Failed::TooMany(too_many) => return too_many.into(),
-        Failed::Told(error) => (error.code, error),
+    let failure = |words| PageError::new(StatusCode::BAD_REQUEST, "webauthn_failed", words).about(request);
+    let event = |reason| Event::failed(Name::WebauthnFailed, reason).request(request);
+    let (event, told) = match failed {
+        Failed::Fault(fault) => return PageError::from(fault).about(request),
+        Failed::TooMany(too_many) => return PageError::from(too_many).about(request),
+        Failed::Told(error) => (event(error.code), error.about(request)),
+        Failed::Helped(help) => {
+            let event = match &help.whose {
+                Some((user, credential)) => {
+                    event(help.reason).by_user(user).detail("credential_sha256_8", credential.as_str())
+                }
+                None => event(help.reason),
+            };
+            (event, failure(help.words))
+        }
         Failed::Because(reason) => (
-            reason,
-            PageError::new(
-                StatusCode::BAD_REQUEST,
-                "webauthn_failed",
-                "The passkey could not be checked. Load the page again and try once more.",
-            ),
+            event(reason),
+            failure("The passkey could not be checked. Load the page again and try once more."),
         ),
     };
-    let event = Event::failed(Name::WebauthnFailed, reason).request(request);
     match authz.refusals.record(&authz.db, Kind::Ceremony, event).await {
         Ok(()) => told,
-        Err(fault) => fault.into(),
+        Err(fault) => PageError::from(fault).about(request),
     }
 }
 
@@ -121,42 +162,6 @@ pub(crate) async fn recorded(
         Err(error) if error.status.is_client_error() => {
             Err(explain(authz, request, Failed::Told(error)).await)
         }
-        other => other,
-    }
-}
-
-/// What webauthn-rs does not look at (WEBAUTHN-01, WEBAUTHN-05): the origin letter by letter, nothing framed
-/// by another site, and one id.
-pub(crate) fn is_plain(authz: &Authz, client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
-    is_plain_for(authz.issuer.as_str(), client_data_json, id, raw_id)
-}
-
-fn is_plain_for(origin: &str, client_data_json: &[u8], id: &str, raw_id: &[u8]) -> bool {
-    let Ok(client_data) = json::object(client_data_json) else { return false };
-    if client_data.get("origin").is_none_or(|named| named != origin) {
-        return false;
-    }
-    let framed =
-        client_data.get("crossOrigin").is_some_and(|v| v != false) || client_data.get("topOrigin").is_some();
-    !framed && data_encoding::BASE64URL_NOPAD.encode(raw_id) == id
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// WEBAUTHN-01, WEBAUTHN-05
-    #[test]
-    fn framed_assertions_other_origins_and_two_ids_are_refused() {
-        let plain = |client_data: &[u8], id| is_plain_for("http://localhost:1", client_data, id, &[1, 2]);
-        assert!(plain(br#"{"origin":"http://localhost:1","crossOrigin":false}"#, "AQI"));
-        assert!(plain(br#"{"origin":"http://localhost:1"}"#, "AQI"));
-        assert!(!plain(br#"{"origin":"http://localhost:1","crossOrigin":true}"#, "AQI"));
-        assert!(!plain(br#"{"origin":"http://localhost:1","topOrigin":"https://evil.example"}"#, "AQI"));
-        assert!(!plain(br#"{"origin":"http://LOCALHOST:1"}"#, "AQI"));
-        assert!(!plain(br#"{"origin":"http://localhost:1/"}"#, "AQI"));
-        assert!(!plain(br#"{"origin":"http://localhost:1"}"#, "AQM"));
-        assert!(!plain(b"{}", "AQI"));
-        assert!(!plain(b"no json", "AQI"));
+        other => other.map_err(|error| error.about(request)),
     }
 }

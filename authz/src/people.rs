@@ -38,6 +38,9 @@ pub struct Person {
     pub entitled: String,
     pub disabled: bool,
     pub passkeys: u32,
+    /// How many of them are suspended, because their counter went back (WEBAUTHN-08).
+    #[serde(default)]
+    pub suspended_passkeys: u32,
     /// Unix milliseconds.
     pub created_at: i64,
 }
@@ -305,7 +308,10 @@ fn person(authz: &Authz, tx: &Tx<'_>, user: &User) -> Result<Person, Fault> {
         authz.status.groups().entitled(groups.iter().map(String::as_str)).to_string()
     };
     let (role, created_at) = users::role_and_age(tx, &user.id)?;
-    let passkeys = u32::try_from(users::passkeys(tx, &user.id)?.len()).unwrap_or(u32::MAX);
+    let listed = crate::store::passkeys::of(tx, &user.id)?;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let passkeys = count(listed.len());
+    let suspended_passkeys = count(listed.iter().filter(|passkey| passkey.suspended).count());
     Ok(Person {
         id: user.id.clone(),
         name: user.name.clone(),
@@ -314,6 +320,7 @@ fn person(authz: &Authz, tx: &Tx<'_>, user: &User) -> Result<Person, Fault> {
         entitled,
         disabled: user.disabled,
         passkeys,
+        suspended_passkeys,
         created_at: created_at.0,
     })
 }

@@ -93,6 +93,14 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many passkeys a user has, and how many of them cannot sign in.
+fn passkeys(user: &Value) -> String {
+    match user["suspended_passkeys"].as_u64() {
+        None | Some(0) => user["passkeys"].to_string(),
+        Some(suspended) => format!("{} ({suspended} suspended)", user["passkeys"]),
+    }
+}
+
 fn passkey(passkey: &Value) -> Vec<String> {
     let kind = if passkey["copyable"] == true { "can be copied" } else { "bound to its device" };
     let state = if passkey["suspended"] == true { "suspended: its counter went back" } else { "usable" };
@@ -108,7 +116,7 @@ fn describe(user: &Value) -> anyhow::Result<()> {
     say!("  role      {}", text(user, "role"))?;
     say!("  groups    {}", list(&user["groups"]))?;
     say!("  entitled  {}", or_dash(text(user, "entitled")))?;
-    say!("  passkeys  {}", user["passkeys"])
+    say!("  passkeys  {}", passkeys(user))
 }
 
 fn row(user: &Value) -> Vec<String> {
@@ -117,7 +125,7 @@ fn row(user: &Value) -> Vec<String> {
         text(user, "name"),
         text(user, "role"),
         list(&user["groups"]),
-        user["passkeys"].to_string(),
+        passkeys(user),
         state.to_owned(),
         text(user, "id"),
     ]

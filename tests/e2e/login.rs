@@ -108,6 +108,81 @@ async fn a_foreign_or_missing_user_handle_is_refused() {
     }
 }
 
+/// WEBAUTHN-09, AUDIT-06: a passkey that could be copied and says now that it cannot is refused, with words, a reason and the
+/// reference of its record; a disabled user and a suspended passkey likewise, but only if the signature is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_holds_the_passkey_is_told_why_it_is_refused() {
+    let app = TestApp::start().await;
+    app.admin().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    let database = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    let of_ines = "WHERE user_id = (SELECT id FROM user WHERE name = 'ines')";
+    let set = |change: &str| assert_eq!(database.execute(change, []).unwrap(), 1, "{change}");
+    let lost = |value| {
+        format!(
+            "UPDATE passkey SET data = json_set(data, '$.cred.backup_eligible', json('{value}')) {of_ines}"
+        )
+    };
+    let disable = |at| format!("UPDATE user SET disabled_at = {at} WHERE name = 'ines'");
+    let suspend = |at| format!("UPDATE passkey SET suspended_at = {at} {of_ines}");
+    for (change, undo, reason, words) in [
+        (lost("true"), lost("false"), "backup_eligibility_lost", "user passkey remove"),
+        (disable("1"), disable("NULL"), "user_disabled", "account on this server is disabled"),
+        (suspend("1"), suspend("NULL"), "credential_suspended", "user passkey unsuspend"),
+    ] {
+        set(&change);
+        let answer = ines.sign_in(&app, None).await;
+        assert_eq!(answer.status(), 400);
+        let reference = header(answer.headers(), "x-request-id").unwrap().to_owned();
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["error"], "webauthn_failed");
+        assert!(body["message"].as_str().unwrap().contains(words), "{body}");
+        let record =
+            app.audit().into_iter().find(|record| record["request_id"] == reference.as_str()).unwrap();
+        assert_eq!((&record["event"], &record["reason"]), (&json!("webauthn.failed"), &json!(reason)));
+        assert_eq!(record["detail"]["credential_sha256_8"], ines.passkey_digest()[..8]);
+
+        // Whoever cannot sign is told nothing of it.
+        let started = ines.post_json(&app, "/login/start", &json!({})).await.json::<Value>().await.unwrap();
+        let mut forged = ines.assert(&app, started["options"].clone());
+        forged.response.signature = vec![0; 70];
+        let finish = json!({"ceremony": started["ceremony"], "response": forged});
+        let body: Value = ines.post_json(&app, "/login/finish", &finish).await.json().await.unwrap();
+        assert!(body["message"].as_str().unwrap().contains("could not be checked"), "{body}");
+        set(&undo);
+    }
+    assert_eq!(ines.sign_in(&app, None).await.status(), 200);
+}
+
+/// WEBAUTHN-02, WEBAUTHN-05: a passkey that the authenticator did not keep, or whose response is padded, is refused; the link
+/// is good for another try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passkey_that_could_not_sign_in_is_refused_and_spends_no_link() {
+    let app = TestApp::start().await;
+    let link = app.setup_link.clone().unwrap();
+    let (page, token) = link.split_once('#').unwrap();
+    let mut ada = Browser::new();
+    ada.get(&app, page).await;
+    for (member, value, words) in [
+        ("extensions", json!({"credProps": {"rk": false}}), "did not keep the passkey"),
+        ("type", json!("x"), "could not be checked"),
+    ] {
+        let start = json!({"token": token, "name": "ada"});
+        let started: Value = ada.post_json(&app, "/setup/start", &start).await.json().await.unwrap();
+        let mut response = json!(ada.create(&app, started["options"].clone()));
+        response[member] = value;
+        let finish = json!({"ceremony": started["ceremony"], "response": response});
+        let refused = ada.post_json(&app, "/setup/finish", &finish).await;
+        assert_eq!(refused.status(), 400);
+        let body: Value = refused.json().await.unwrap();
+        assert!(body["message"].as_str().unwrap().contains(words), "{body}");
+        let again = ada.post_json(&app, "/setup/finish", &finish).await;
+        assert_eq!(again.status(), 400, "the ceremony is used up");
+    }
+    assert!(app.has_event("webauthn.failed", Some("not_discoverable")));
+    assert_eq!(ada.set_up(&app, &link, "ada").await.status(), 200);
+}
+
 /// WEBAUTHN-15, SESSION-07: ceremonies answer to our own pages alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn ceremonies_need_our_origin_and_json() {
@@ -424,5 +499,5 @@ async fn a_counter_that_goes_backwards_suspends_the_passkey() {
     }
     assert_eq!(statuses, [200, 400, 400]);
     assert!(app.has_event("webauthn.counter_regression", Some("counter_went_backwards")));
-    assert!(app.has_event("webauthn.failed", Some("credential_unusable")));
+    assert!(app.has_event("webauthn.failed", Some("credential_suspended")));
 }

@@ -50,7 +50,7 @@ async fn confirm_another(app: &TestApp, browser: &mut Browser) -> Response {
     browser.post_json(app, "/account/passkeys/confirm", &confirmed).await
 }
 
-/// WEBAUTHN-02, WEBAUTHN-14: a registration asks for a verified user, prefers a credential that needs no name, wants no
+/// WEBAUTHN-02, WEBAUTHN-14: a registration asks for a verified user, requires a credential that needs no name, wants no
 /// attestation, names the algorithms that are verified and what exists already, and knows its user by a random UUID. What needs
 /// the internet is not suggested.
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn a_registration_asks_for_what_is_needed() {
     let selection = &options["authenticatorSelection"];
     assert_eq!(
         (&selection["residentKey"], &selection["userVerification"]),
-        (&json!("preferred"), &json!("required"))
+        (&json!("required"), &json!("required"))
     );
     assert_eq!(options["attestation"], "none");
     let algorithms: Vec<_> =

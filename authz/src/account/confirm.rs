@@ -7,15 +7,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use shared::{Digest, Fault, Request, json};
-use webauthn_rs::prelude::{Passkey, PasskeyAuthentication, PublicKeyCredential};
+use shared::{Digest, Fault, Request};
+use webauthn_rs::prelude::Passkey;
 
 use super::change::{self, Change, FORM};
 use super::someone;
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, recorded, take};
+use crate::login::{Failed, begin, recorded, response as sent, take};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::users;
@@ -86,14 +86,13 @@ pub(super) async fn finish(
     ceremony: &str,
     assertion: &str,
 ) -> Result<Used, Failed> {
-    let (purpose, state) = take::<PasskeyAuthentication>(authz, browser.id()?, ceremony).await?;
+    let (purpose, state) = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &signed_in.user;
     match purpose {
         Purpose::Change { user: id, binding } if id == user.id && binding == change.binding(signed_in) => {}
         _ => return Err(Failed::Because("other_purpose")),
     }
-    let response: PublicKeyCredential =
-        json::read(assertion.as_bytes()).map_err(|_| Failed::Because("malformed"))?;
+    let response = sent::in_form(assertion)?;
     let may = |passkey: &Passkey| may_confirm(change, passkey.cred_id());
-    passkey::used_by(authz, request, user, &response, &state, may).await
+    passkey::used_by(authz, request, user, &response, state, may).await
 }

@@ -9,8 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::rate::Origin;
-use shared::{ClientId, Digest, Fault, Request, Scope, Secret, Tx, json};
+use shared::{ClientId, Digest, Fault, Request, Scope, Secret, Timestamp, Tx, json};
 
 use super::metadata::Metadata;
 use super::{administration, expiry, names};
@@ -87,11 +88,19 @@ async fn register(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Registered, OAuthError> {
-    let invited_by = invitation(authz, headers)?;
+    // Nobody's body is not worth reading. The job asks again (SESSION-05).
+    let token = bearer(headers).map(|token| token.digest());
+    let now = authz.clock.now();
+    authz.db.read(|conn| invitation(authz, conn, token.as_ref(), now))??;
     let metadata = understood(authz, &read(headers, body)?)?;
     let (db, request) = (authz.db.clone(), request.clone());
     let authz = authz.clone();
     db.write(move |tx| {
+        // The token may have been deleted or run out since the request came.
+        let invited_by = match invitation(&authz, tx, token.as_ref(), tx.now())? {
+            Ok(invited_by) => invited_by,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if names::taken(&authz.issuer, tx, &metadata.name, |_, _| false)?.is_some() {
             return Ok(Err(name_taken()));
         }
@@ -101,20 +110,21 @@ async fn register(
 }
 
 /// DCR-01: in mode `token`, what the initial access token was made for (RFC 7591 §3).
-fn invitation(authz: &Authz, headers: &HeaderMap) -> Result<Option<String>, OAuthError> {
+fn invitation(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    token: Option<&Digest>,
+    now: Timestamp,
+) -> Result<Result<Option<String>, OAuthError>, Fault> {
     if authz.config.registration.mode != RegistrationMode::Token {
-        return Ok(None);
+        return Ok(Ok(None));
     }
-    let digest = bearer(headers).map(|token| token.digest());
-    let found = match digest {
-        Some(digest) => {
-            let now = authz.clock.now();
-            authz.db.read(|conn| initial_access_tokens::find(conn, &digest, now))?
-        }
+    let found = match token {
+        Some(token) => initial_access_tokens::find(conn, token, now)?,
         None => None,
     };
     let invalid = || OAuthError::new(Code::InvalidToken, "registration needs a valid initial access token");
-    found.map(|token| Some(token.label)).ok_or_else(invalid)
+    Ok(found.map(|token| Some(token.label)).ok_or_else(invalid))
 }
 
 /// The token of `Authorization: Bearer`, if there is one and one only (RFC 6750 §2.1).

@@ -8,17 +8,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::audit::{self, Name};
 use shared::{Digest, Fault, Request, Scope, Tx, UserId};
-use webauthn_rs::prelude::{PasskeyAuthentication, PublicKeyCredential};
 
 use super::offer::offer;
 use super::{Question, check_csrf, client_of, decider, open_transaction};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, recorded, take};
+use crate::login::{Failed, begin, recorded, response as sent, take};
 use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
@@ -151,7 +150,7 @@ pub(super) async fn finish(
     ceremony: &str,
     assertion: &str,
 ) -> Result<Confirmed, Failed> {
-    let (purpose, state) = take::<PasskeyAuthentication>(authz, browser.id()?, ceremony).await?;
+    let (purpose, state) = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &question.decider.user;
     let binding = match purpose {
         Purpose::Consent { user: id, transaction, binding }
@@ -161,8 +160,7 @@ pub(super) async fn finish(
         }
         _ => return Err(Failed::Because("other_purpose")),
     };
-    let response: PublicKeyCredential =
-        shared::json::read(assertion.as_bytes()).map_err(|_| Failed::Because("malformed"))?;
-    let used = passkey::used_by(authz, &question.request, user, &response, &state, |_| true).await?;
+    let response = sent::in_form(assertion)?;
+    let used = passkey::used_by(authz, &question.request, user, &response, state, |_| true).await?;
     Ok(Confirmed { used, binding })
 }

@@ -8,16 +8,18 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
 use shared::work::{self, Work};
 use shared::{Digest, Fault, Issuer, Request, Secret, Tx, UserId, shell};
 use uuid::Uuid;
-use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration, RegisterPublicKeyCredential};
+use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration};
 use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequirement};
 
-use super::passkey::{Finish, hints};
-use super::{Failed, begin, explain, is_plain, recorded, take};
+use super::authenticator_data::{Flags, LONGEST_ID};
+use super::passkey::{USER_NOT_VERIFIED, hints};
+use super::response::{Finish, Registration};
+use super::{Failed, begin, explain, recorded, take};
 use crate::error::PageError;
 use crate::pages;
 use crate::people;
@@ -198,9 +200,9 @@ pub(crate) fn creation_options(
         .start_passkey_registration(handle, name, name, Some(existing))
         .map_err(crate::webauthn_fault)?;
     let mut options = challenge.public_key;
-    // Sign-in asks for no name, so the passkey should know whose it is.
+    // Sign-in asks for no name, so the authenticator must keep the passkey and know whose it is.
     if let Some(selection) = &mut options.authenticator_selection {
-        selection.resident_key = Some(ResidentKeyRequirement::Preferred);
+        selection.resident_key = Some(ResidentKeyRequirement::Required);
     }
     options.hints = Some(hints());
     Ok((options, state))
@@ -319,7 +321,7 @@ pub(crate) async fn finish(
 ) -> Result<Response, PageError> {
     let enrolled = async {
         session::require_json_from_us(&authz.issuer, &headers)?;
-        let body: Finish<RegisterPublicKeyCredential> = crate::read_json(&body)?;
+        let body = Finish::read(&body)?;
         let browser = Browser::from_headers(&authz.cookies, &headers);
         enrol(&authz, &request, &browser, &body).await
     };
@@ -333,20 +335,20 @@ async fn enrol(
     authz: &Authz,
     request: &Request,
     browser: &Browser,
-    body: &Finish<RegisterPublicKeyCredential>,
+    body: &Finish,
 ) -> Result<Response, Failed> {
     let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     if let Purpose::Enrol { user, .. } = &purpose {
         // Somebody may have signed in since the ceremony began.
         refuse_another(authz, browser, user)?;
     }
-    let passkey = verify(authz, &body.response, &state)?;
-    let authentication = users::registered_with(&passkey)?;
+    let made = verify(authz, &body.response, &state)?;
+    let authentication = users::registered_with(&made.passkey)?;
     let job = {
         let (authz, request, browser) = (authz.clone(), request.clone(), browser.clone());
         move |tx: &Tx<'_>| -> Result<Result<Secret, Failed>, Fault> {
             // Before the link is spent, so that it is good for another try (WEBAUTHN-07).
-            if users::find_passkey(tx, passkey.cred_id())?.is_some() {
+            if users::find_passkey(tx, made.passkey.cred_id())?.is_some() {
                 return Ok(Err(Failed::Because("credential_registered")));
             }
             if let Purpose::Enrol { user, .. } = &purpose
@@ -369,11 +371,11 @@ async fn enrol(
                 | Purpose::Change { .. } => None,
             };
             let Some(user) = user else { return Ok(Err(dead_link().into())) };
-            if !users::insert_passkey(tx, &user.id, &passkey)? {
+            if !users::insert_passkey(tx, &user.id, &made.passkey)? {
                 return Err(Fault::Storage("a passkey appeared within a transaction".to_owned()));
             }
             audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;
-            audit::append(tx, registered(&user.id, &passkey)?.request(&request))?;
+            audit::append(tx, made.event(&user.id).request(&request))?;
             let (secret, _) = session::start(tx, &user, authentication, &browser, None, &request)?;
             Ok(Ok(secret))
         }
@@ -415,33 +417,49 @@ fn invited(tx: &Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<User>, Fa
     Ok(if user.is_some() && links::spend(tx, link)? { user } else { None })
 }
 
-/// The longest id of a credential (WebAuthn §7.1, step 25).
-const LONGEST_ID: usize = 1023;
+/// A passkey that was made and verified, and is not stored yet.
+pub(crate) struct Made {
+    pub passkey: Passkey,
+    flags: Flags,
+    counter: u32,
+    /// The kind of authenticator.
+    aaguid: Uuid,
+}
 
-/// Verifies a registration (WebAuthn §7.1).
-pub(crate) fn verify(
-    authz: &Authz,
-    response: &RegisterPublicKeyCredential,
-    state: &PasskeyRegistration,
-) -> Result<Passkey, Failed> {
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
+impl Made {
+    /// The audit record of it (AUDIT-08).
+    pub(crate) fn event(&self, user: &UserId) -> Event {
+        Event::allowed(Name::WebauthnRegistered)
+            .by_user(user)
+            .detail("credential_sha256_8", Digest::of(self.passkey.cred_id().as_slice()).short())
+            .detail("aaguid", self.aaguid.to_string())
+            .detail("uv", self.flags.user_verified())
+            .detail("be", self.flags.backup_eligible())
+            .detail("bs", self.flags.backup_state())
+            .detail("count", self.counter)
     }
-    if response.raw_id.len() > LONGEST_ID {
+}
+
+/// Verifies a registration (WebAuthn §7.1). Nothing is used up by a refusal but the ceremony.
+pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistration) -> Result<Made, Failed> {
+    let Registration { credential, data, attested } = Registration::read(authz.issuer.as_str(), response)?;
+    if attested.id.len() > LONGEST_ID {
         return Err(Failed::Because("credential_id_too_long"));
     }
+    if !data.flags.user_verified() {
+        return Err(Failed::helped("user_not_verified", USER_NOT_VERIFIED));
+    }
     work::done(Work::Signature);
-    authz.webauthn.finish_passkey_registration(response, state).map_err(|error| {
+    let passkey = authz.webauthn.finish_passkey_registration(&credential, state).map_err(|error| {
         tracing::info!(webauthn.error = ?error, "a registration did not verify");
         Failed::Because("registration")
-    })
+    })?;
+    // Signing in asks for no name, so a passkey that the authenticator did not keep signs nobody in (WEBAUTHN-02).
+    if credential.extensions.cred_props.is_some_and(|props| props.rk == Some(false)) {
+        return Err(Failed::helped("not_discoverable", NOT_DISCOVERABLE));
+    }
+    let aaguid = Uuid::from_bytes(attested.aaguid);
+    Ok(Made { passkey, flags: data.flags, counter: data.counter, aaguid })
 }
 
-/// An audit record of a new passkey (AUDIT-08).
-pub(crate) fn registered(user: &UserId, passkey: &Passkey) -> Result<Event, Fault> {
-    Ok(Event::allowed(Name::WebauthnRegistered)
-        .by_user(user)
-        .detail("credential_sha256_8", Digest::of(passkey.cred_id().as_slice()).short())
-        .detail("uv", true)
-        .detail("be", users::registered_with(passkey)?.amr.starts_with("swk")))
-}
+const NOT_DISCOVERABLE: &str = "This authenticator did not keep the passkey, so you could not sign in with it. Nothing was saved. Use another device or security key. If this one can keep passkeys, set a PIN on it or make room on it first, then try again.";

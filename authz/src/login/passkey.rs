@@ -6,17 +6,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
 use shared::work::{self, Work};
-use shared::{Digest, Fault, Request, Secret, Tx};
-use webauthn_rs::prelude::{
-    AuthenticationResult, DiscoverableAuthentication, Passkey, PasskeyAuthentication, PublicKeyCredential,
-    WebauthnError,
-};
+use shared::{Digest, Fault, Request, Secret, Tx, UserId};
+use webauthn_rs::prelude::{AuthenticationResult, DiscoverableAuthentication, Passkey, WebauthnError};
 use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
 
-use super::{Failed, begin, explain, is_plain, recorded, take};
+use super::response::{Assertion as Shown, Finish};
+use super::{Failed, Help, begin, explain, recorded, take};
 use crate::Authz;
 use crate::clients::metadata_document::words;
 use crate::clients::{self, Asked};
@@ -176,21 +174,6 @@ fn check_open(authz: &Authz, handle: &str, browser: Digest) -> Result<(), PageEr
     ))
 }
 
-/// What a browser sends back after a ceremony.
-#[derive(Deserialize)]
-pub(crate) struct Finish<R> {
-    pub ceremony: String,
-    pub response: R,
-}
-
-/// The same for a sign-in, with the name of the page to go on to where no transaction says that.
-#[derive(Deserialize)]
-struct FinishSignIn {
-    ceremony: String,
-    response: PublicKeyCredential,
-    destination: Option<String>,
-}
-
 /// `POST /login/finish`.
 pub(crate) async fn finish(
     State(authz): State<Authz>,
@@ -200,10 +183,10 @@ pub(crate) async fn finish(
 ) -> Result<Response, PageError> {
     let signed_in = async {
         session::require_json_from_us(&authz.issuer, &headers)?;
-        let FinishSignIn { ceremony, response, destination } = crate::read_json(&body)?;
-        let body = Finish { ceremony, response };
+        let body = Finish::read(&body)?;
+        let destination = Destination::named(body.destination.as_deref());
         let browser = Browser::from_headers(&authz.cookies, &headers);
-        sign_in(&authz, &request, &browser, &body, Destination::named(destination.as_deref())).await
+        sign_in(&authz, &request, &browser, &body, destination).await
     };
     match signed_in.await {
         Ok(response) => Ok(response),
@@ -215,32 +198,24 @@ async fn sign_in(
     authz: &Authz,
     request: &Request,
     browser: &Browser,
-    body: &Finish<PublicKeyCredential>,
+    body: &Finish,
     destination: Destination,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<DiscoverableAuthentication>(authz, browser.id()?, &body.ceremony).await?;
+    let (purpose, state) = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
-    let response = &body.response;
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
+    let assertion = Shown::read(authz.issuer.as_str(), &body.response)?;
+    let id = &assertion.credential.raw_id;
+    let found = authz.db.read(|conn| match users::find_passkey(conn, id)? {
+        Some(stored) => Ok(users::find(conn, &stored.user_id)?.map(|user| (user, stored))),
+        None => Ok(None),
+    })?;
+    let Some((user, stored)) = found else { return Err(Failed::Because("credential_unknown")) };
+    // Nobody was identified before, so the authenticator has to say whose passkey it is (WEBAUTHN-06).
+    let says_whose = assertion.says_whose(&user)?;
+    let used = verify(authz, request, &user, stored, &assertion, state).await?;
+    if !says_whose {
+        return Err(used.refused("no_user_handle", NO_USER_HANDLE));
     }
-    let (handle, credential) = authz
-        .webauthn
-        .identify_discoverable_authentication(response)
-        .map_err(|_| Failed::Because("no_user_handle"))?;
-    let (user, stored) = authz
-        .db
-        .read(|conn| Ok((users::find_by_handle(conn, handle)?, users::find_passkey(conn, credential)?)))?;
-    let (Some(user), Some(stored)) = (user, stored) else {
-        return Err(Failed::Because("credential_unknown"));
-    };
-    // The handle is not signed: the credential says whose it is (WEBAUTHN-06).
-    if stored.user_id != user.id || user.disabled || stored.suspended {
-        return Err(Failed::Because("credential_unusable"));
-    }
-    let passkey = stored.passkey.clone();
-    let verify = || authz.webauthn.finish_discoverable_authentication_v2(response, state, &passkey);
-    let used = settle(authz, request, &user, stored, verify).await?;
     let job = {
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
         let browser = browser.clone();
@@ -248,12 +223,15 @@ async fn sign_in(
             if let Some(handle) = &transaction {
                 match transactions::stands(tx, handle, &user.id)? {
                     SignInFor::Open => {}
-                    SignInFor::Over => return Ok(Err("transaction_decided")),
-                    SignInFor::SomebodyElses => return Ok(Err("user_changed")),
+                    SignInFor::Over => return Ok(Err(Failed::Because("transaction_decided"))),
+                    SignInFor::SomebodyElses => return Ok(Err(Failed::Because("user_changed"))),
                 }
             }
-            if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) || !used.settle(tx)? {
-                return Ok(Err("credential_unusable"));
+            if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) {
+                return Ok(Err(used.refused("user_disabled", USER_DISABLED)));
+            }
+            if !used.settle(tx)? {
+                return Ok(Err(Failed::Because("credential_unusable")));
             }
             audit::append(tx, used.event(Name::WebauthnAsserted).by_user(&user.id).request(&request))?;
             let how = used.authentication();
@@ -268,7 +246,7 @@ async fn sign_in(
             Ok(Ok((secret, proof)))
         }
     };
-    let (secret, proof) = authz.db.write(job).await?.map_err(Failed::Because)?;
+    let (secret, proof) = authz.db.write(job).await??;
     let location = transaction.map_or_else(
         || destination.path().to_owned(),
         |handle| {
@@ -283,10 +261,14 @@ async fn sign_in(
 }
 
 /// A passkey that has just proven itself.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the authenticator, each by its own name")]
 pub(crate) struct Used {
+    user: UserId,
     before: Passkey,
     after: Passkey,
     user_verified: bool,
+    /// It says for the first time that it can be copied: its vault has moved, or keeps it elsewhere (WEBAUTHN-09).
+    became_copyable: bool,
     backup_eligible: bool,
     backup_state: bool,
     counter: u32,
@@ -296,6 +278,11 @@ impl Used {
     /// Writes the use down; false if another use of the same counter was faster.
     pub(crate) fn settle(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
         users::update_passkey(tx, &self.before, &self.after)
+    }
+
+    /// Why this use counts for nothing although the passkey is the right one.
+    pub(crate) fn refused(&self, reason: &'static str, words: &'static str) -> Failed {
+        refused(&self.user, &self.before, reason, words)
     }
 
     /// How its user has proved who they are (SESSION-10, WEBAUTHN-13).
@@ -310,12 +297,13 @@ impl Used {
 
     /// An audit record of the use (AUDIT-08).
     pub(crate) fn event(&self, name: Name) -> Event {
-        Event::allowed(name)
+        let event = Event::allowed(name)
             .detail("credential_sha256_8", Digest::of(self.after.cred_id().as_slice()).short())
             .detail("uv", self.user_verified)
             .detail("be", self.backup_eligible)
             .detail("bs", self.backup_state)
-            .detail("count", self.counter)
+            .detail("count", self.counter);
+        if self.became_copyable { event.detail("be_before", false) } else { event }
     }
 }
 
@@ -325,63 +313,156 @@ pub(crate) async fn used_by(
     authz: &Authz,
     request: &Request,
     user: &User,
-    response: &PublicKeyCredential,
-    state: &PasskeyAuthentication,
+    response: &Value,
+    state: Value,
     may: impl Fn(&Passkey) -> bool,
 ) -> Result<Used, Failed> {
-    if !is_plain(authz, &response.response.client_data_json, &response.id, &response.raw_id) {
-        return Err(Failed::Because("client_data"));
-    }
-    let stored = authz.db.read(|conn| users::find_passkey(conn, &response.raw_id))?;
-    let stored = stored.filter(|s| s.user_id == user.id && !s.suspended && may(&s.passkey));
-    let Some(stored) = stored else { return Err(Failed::Because("credential_unusable")) };
-    let verify = || authz.webauthn.finish_passkey_authentication(response, state);
-    settle(authz, request, user, stored, verify).await
+    let assertion = Shown::read(authz.issuer.as_str(), response)?;
+    let id = &assertion.credential.raw_id;
+    let stored = authz.db.read(|conn| users::find_passkey(conn, id))?;
+    let stored = stored.filter(|s| s.user_id == user.id && may(&s.passkey));
+    let Some(stored) = stored.filter(|_| was_asked_for(&state, &assertion)) else {
+        return Err(Failed::Because("credential_unusable"));
+    };
+    assertion.says_whose(user)?;
+    verify(authz, request, user, stored, &assertion, state).await
 }
 
-/// Has webauthn-rs check an assertion, unless there were too many (RATE-04), and weighs what it found: a counter that
-/// went backwards suspends the passkey (WEBAUTHN-08).
-async fn settle(
+/// Whether the passkey is one of those that the ceremony named (§7.2, step 5).
+fn was_asked_for(state: &Value, assertion: &Shown) -> bool {
+    let named = state["ast"]["credentials"].as_array();
+    named.is_some_and(|named| named.iter().any(|one| one["cred_id"] == assertion.credential.id.as_str()))
+}
+
+impl Shown {
+    /// Whether the authenticator says whose passkey it used.
+    ///
+    /// # Errors
+    /// If it names somebody else than the user whose passkey it is.
+    fn says_whose(&self, user: &User) -> Result<bool, Failed> {
+        match &self.credential.response.user_handle {
+            Some(handle) if handle == user.handle.as_bytes() => Ok(true),
+            Some(_) => Err(Failed::Because("user_handle_mismatch")),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Has webauthn-rs check an assertion, unless there were too many (RATE-04), and weighs what it found. What refuses a
+/// passkey whose signature is right has words for its owner, who is the only one to see them.
+async fn verify(
     authz: &Authz,
     request: &Request,
     user: &User,
     stored: StoredPasskey,
-    verify: impl FnOnce() -> Result<AuthenticationResult, WebauthnError>,
+    assertion: &Shown,
+    state: Value,
 ) -> Result<Used, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
     work::done(Work::Signature);
-    match verify() {
+    // webauthn-rs would refuse what a change of this flag means before it has looked at the signature. What it means
+    // is decided below (WEBAUTHN-09).
+    let copyable = assertion.flags.backup_eligible();
+    let as_shown = users::with(&stored.passkey, "backup_eligible", copyable.into())?;
+    let result = match check(authz, assertion, &state, &as_shown)? {
         // webauthn-rs was told to demand it; nothing here counts without it.
-        Ok(result) if !result.user_verified() => Err(Failed::Because("user_not_verified")),
-        Ok(result) => {
-            let mut after = stored.passkey.clone();
-            after.update_credential(&result);
-            Ok(Used {
-                before: stored.passkey,
-                after,
-                user_verified: result.user_verified(),
-                backup_eligible: result.backup_eligible(),
-                backup_state: result.backup_state(),
-                counter: result.counter(),
-            })
-        }
-        Err(WebauthnError::CredentialPossibleCompromise) => {
-            let (user, request) = (user.id.clone(), request.clone());
-            authz
-                .db
-                .write(move |tx| {
-                    users::suspend_passkey(tx, stored.passkey.cred_id())?;
-                    let digest = Digest::of(stored.passkey.cred_id().as_slice()).short();
-                    let event =
-                        Event::denied(Name::CounterRegression, "counter_went_backwards").by_user(&user);
-                    audit::append(tx, event.request(&request).detail("credential_sha256_8", digest))
-                })
-                .await?;
-            Err(Failed::Because("counter_regression"))
-        }
+        Ok(result) if !result.user_verified() => return Err(Failed::Because("user_not_verified")),
+        Ok(result) => Ok(result),
+        // It looks at the counter last.
+        Err(WebauthnError::CredentialPossibleCompromise) => Err(()),
         Err(error) => {
             tracing::info!(webauthn.error = ?error, "an assertion did not verify");
-            Err(Failed::Because("assertion"))
+            let unverified = matches!(error, WebauthnError::UserNotVerified);
+            return Err(if unverified && is_signed(authz, assertion, state, &as_shown)? {
+                refused(&user.id, &stored.passkey, "user_not_verified", USER_NOT_VERIFIED)
+            } else {
+                Failed::Because(reason(&error))
+            });
         }
+    };
+    let refused = |reason, words| Err(refused(&user.id, &stored.passkey, reason, words));
+    if stored.suspended {
+        return refused("credential_suspended", SUSPENDED);
+    }
+    let Ok(result) = result else {
+        suspend(authz, request, &user.id, &stored.passkey).await?;
+        return refused("counter_regression", SUSPENDED);
+    };
+    if user.disabled {
+        return refused("user_disabled", USER_DISABLED);
+    }
+    let was_copyable = users::is_copyable(&stored.passkey)?;
+    if was_copyable && !copyable {
+        return refused("backup_eligibility_lost", BACKUP_ELIGIBILITY_LOST);
+    }
+    let mut after = stored.passkey.clone();
+    after.update_credential(&result);
+    Ok(Used {
+        user: user.id.clone(),
+        before: stored.passkey,
+        after,
+        user_verified: result.user_verified(),
+        became_copyable: copyable && !was_copyable,
+        backup_eligible: result.backup_eligible(),
+        backup_state: result.backup_state(),
+        counter: result.counter(),
+    })
+}
+
+/// webauthn-rs's verification of an assertion by this passkey (§7.2).
+fn check(
+    authz: &Authz,
+    assertion: &Shown,
+    state: &Value,
+    passkey: &Passkey,
+) -> Result<Result<AuthenticationResult, WebauthnError>, Failed> {
+    // Whatever a ceremony asked for, its state has the same form; the passkeys that it named were looked at before.
+    let state = DiscoverableAuthentication::deserialize(state);
+    let state = state.map_err(|_| Failed::Because("other_purpose"))?;
+    Ok(authz.webauthn.finish_discoverable_authentication_v2(&assertion.credential, state, passkey))
+}
+
+/// Whether everything but the missing verification of the user is right. It decides about words alone: the assertion is
+/// refused in any case.
+fn is_signed(authz: &Authz, assertion: &Shown, mut state: Value, passkey: &Passkey) -> Result<bool, Failed> {
+    let lenient = "discouraged";
+    state["ast"]["policy"] = lenient.into();
+    let passkey = users::with(passkey, "registration_policy", lenient.into())?;
+    let result = check(authz, assertion, &state, &passkey)?;
+    Ok(matches!(result, Ok(_) | Err(WebauthnError::CredentialPossibleCompromise)))
+}
+
+/// Suspends a passkey whose counter went backwards (WEBAUTHN-08).
+async fn suspend(authz: &Authz, request: &Request, user: &UserId, passkey: &Passkey) -> Result<(), Fault> {
+    let (user, request, credential) = (user.clone(), request.clone(), passkey.cred_id().clone());
+    let job = move |tx: &Tx<'_>| {
+        users::suspend_passkey(tx, &credential)?;
+        let event = Event::denied(Name::CounterRegression, "counter_went_backwards").by_user(&user);
+        let digest = Digest::of(credential.as_slice()).short();
+        audit::append(tx, event.request(&request).detail("credential_sha256_8", digest))
+    };
+    authz.db.write(job).await
+}
+
+/// The word for the audit log.
+fn reason(error: &WebauthnError) -> &'static str {
+    match error {
+        WebauthnError::MismatchedChallenge => "challenge",
+        WebauthnError::InvalidRPIDHash => "rp_id",
+        WebauthnError::UserNotPresent => "user_not_present",
+        WebauthnError::UserNotVerified => "user_not_verified",
+        _ => "assertion",
     }
 }
+
+fn refused(user: &UserId, passkey: &Passkey, reason: &'static str, words: &'static str) -> Failed {
+    let credential = Digest::of(passkey.cred_id().as_slice()).short();
+    Failed::Helped(Box::new(Help { reason, words, whose: Some((user.clone(), credential)) }))
+}
+
+pub(super) const USER_NOT_VERIFIED: &str = "This authenticator did not check that it is you. Set a PIN or a screen lock on it, then try again, or use another one.";
+const NO_USER_HANDLE: &str = "This authenticator did not say whose passkey it used, so it cannot sign you in. Use another passkey. If you have none, ask an administrator for a new link (portcullis user link).";
+const SUSPENDED: &str = "This passkey is suspended: its counter went backwards, as the counter of a copy would. Use another passkey, or ask an administrator to let it in again (portcullis user passkey unsuspend).";
+const USER_DISABLED: &str =
+    "Your account on this server is disabled. Ask an administrator to enable it (portcullis user enable).";
+const BACKUP_ELIGIBILITY_LOST: &str = "This passkey was one that can be copied to other devices, and says now that it is not. Use another passkey, or ask an administrator to remove it and to send you a new link (portcullis user passkey remove, portcullis user link).";

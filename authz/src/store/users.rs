@@ -1,5 +1,6 @@
 //! People and their passkeys.
 
+use serde_json::Value;
 use shared::db::{Conn, Row, params};
 use shared::{Fault, Timestamp, Tx, UserId};
 use uuid::Uuid;
@@ -58,11 +59,6 @@ fn user(row: &Row<'_>) -> Result<User, Fault> {
 /// The user with this id.
 pub(crate) fn find(conn: &Conn<'_>, id: &UserId) -> Result<Option<User>, Fault> {
     conn.query_row(&format!("{USER} WHERE id = ?1"), params![id], user)
-}
-
-/// The user whose passkeys carry this handle.
-pub(crate) fn find_by_handle(conn: &Conn<'_>, handle: Uuid) -> Result<Option<User>, Fault> {
-    conn.query_row(&format!("{USER} WHERE handle = ?1"), params![handle.as_bytes().as_slice()], user)
 }
 
 /// Whom a command means.
@@ -296,18 +292,34 @@ pub(crate) fn amr(backup_eligible: bool) -> &'static str {
 
 /// How a user has proved themselves who has just made this passkey.
 pub(crate) fn registered_with(passkey: &Passkey) -> Result<Authentication, Fault> {
-    // webauthn-rs shows the flags in the stored form alone.
-    let stored = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
-    let flag = |name: &str| {
-        let flag = stored["cred"][name].as_bool();
-        flag.ok_or_else(|| Fault::Corrupt(format!("a passkey without its flag {name}")))
-    };
     Ok(Authentication {
         credential: passkey.cred_id().as_slice().to_owned(),
-        amr: amr(flag("backup_eligible")?).to_owned(),
-        user_verified: flag("user_verified")?,
-        backed_up: flag("backup_state")?,
+        amr: amr(is_copyable(passkey)?).to_owned(),
+        user_verified: flag(passkey, "user_verified")?,
+        backed_up: flag(passkey, "backup_state")?,
     })
+}
+
+/// Whether a passkey can be copied to other devices, as far as it has said so (WebAuthn's BE flag).
+pub(crate) fn is_copyable(passkey: &Passkey) -> Result<bool, Fault> {
+    flag(passkey, "backup_eligible")
+}
+
+fn flag(passkey: &Passkey, name: &str) -> Result<bool, Fault> {
+    // webauthn-rs shows the flags in the stored form alone.
+    let stored = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
+    let flag = stored["cred"][name].as_bool();
+    flag.ok_or_else(|| Fault::Corrupt(format!("a passkey without its flag {name}")))
+}
+
+/// A passkey with another value in its record, to verify with.
+pub(crate) fn with(passkey: &Passkey, name: &str, value: Value) -> Result<Passkey, Fault> {
+    let mut record = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
+    match record["cred"].get_mut(name) {
+        Some(member) => *member = value,
+        None => return Err(Fault::Corrupt(format!("a passkey without its {name}"))),
+    }
+    serde_json::from_value(record).map_err(|e| Fault::Corrupt(e.to_string()))
 }
 
 /// Stops a passkey from signing in (WEBAUTHN-08).
