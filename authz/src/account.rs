@@ -294,17 +294,19 @@ async fn confirm(
     }
     let used = passkey::used_by(authz, request, user, &body.response, state, |_| true).await?;
     let job = {
-        let (request, browser, signed_in) = (request.clone(), browser.clone(), signed_in.clone());
+        let (authz, request) = (authz.clone(), request.clone());
+        let (browser, signed_in) = (browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {
+            let SignedIn { session, user } = &signed_in;
+            let present = session::signed_in_with(&authz, tx, &browser)?;
+            if present.is_none_or(|present| present.session.digest != session.digest) {
+                return Ok(Err("session_ended"));
+            }
             if !used.settle(tx)? {
                 return Ok(Err("credential_unusable"));
             }
-            let SignedIn { session, user } = &signed_in;
             let event = used.event(Name::StepUp).by_user(&user.id).request(&request);
             audit::append(tx, event.detail("for", "add_passkey"))?;
-            if sessions::find(tx, &session.digest)?.is_none() {
-                return Ok(Err("session_ended"));
-            }
             // Whoever has used a passkey goes on under a new id (SESSION-02).
             session::start(tx, user, used.authentication(), &browser, None, &request).map(Ok)
         }

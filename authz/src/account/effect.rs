@@ -40,16 +40,17 @@ pub(super) struct By<'a> {
 impl By<'_> {
     /// Makes a change, with the passkey that was used for it if it takes one.
     pub(super) fn apply(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
+        // Somebody may have signed this browser out, or disabled its user, since it was looked at.
+        let present = session::signed_in_with(self.authz, self.tx, self.browser)?;
+        if present.is_none_or(|present| present.session.digest != self.signed_in.session.digest) {
+            return Ok(Applied::SignedOutBefore);
+        }
         if let Some(used) = used {
             if !used.settle(self.tx)? {
                 return Ok(Applied::PasskeyUnusable);
             }
             let event = used.event(Name::StepUp).by_user(&self.signed_in.user.id).request(self.request);
             audit::append(self.tx, event.detail("for", "account"))?;
-        }
-        // Somebody may have signed this browser out since it was looked at.
-        if sessions::find(self.tx, &self.signed_in.session.digest)?.is_none() {
-            return Ok(Applied::SignedOutBefore);
         }
         let ended = match change {
             Change::Disconnect(client) => self.disconnect(client)?,
@@ -159,5 +160,27 @@ impl By<'_> {
         let event = self.event(Name::WebauthnRemoved).detail("credential_sha256_8", digest.short());
         audit::append(self.tx, event.detail("stolen", stolen).detail("grants_ended", ended))?;
         Ok(Some(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::people;
+    use crate::testing::House;
+
+    /// SESSION-05: a change that waited while its user was disabled changes nothing.
+    #[test]
+    fn a_change_does_not_outlive_its_session() {
+        let house = House::new();
+        let ines = house.person("ines");
+        let (browser, signed_in) = house.sign_in(&ines);
+        house.write(|authz, tx| people::disable(authz, tx, 0, "ines")).unwrap();
+        let applied = house.write(move |authz, tx| {
+            let request = Request::from(None);
+            let by = By { authz, tx, request: &request, browser: &browser, signed_in: &signed_in };
+            by.apply(&Change::SignOutElsewhere, None)
+        });
+        assert!(matches!(applied, Applied::SignedOutBefore));
     }
 }

@@ -137,16 +137,22 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
         let (authz, request) = (authz.clone(), request.clone());
         let db = authz.db.clone();
         db.write(move |tx| {
+            // They may have been disabled or signed out since the form was looked at (SESSION-05).
+            let present = session::signed_in_with(&authz, tx, &browser)?;
+            if present.is_none_or(|present| present.user.id != signed_in.user.id) {
+                return Ok(None);
+            }
             let (outcome, event) = file(&authz, tx, &url, &redirect_uri, &signed_in)?;
             let event = event.by_user(&signed_in.user.id).client(url.id()).request(&request);
             audit::append(
                 tx,
                 event.detail("url", url.as_str()).detail("redirect_uri", redirect_uri.as_str()),
             )?;
-            Ok(outcome)
+            Ok(Some(outcome))
         })
         .await?
     };
+    let Some(outcome) = outcome else { return not_from_our_page(authz, request).await };
     let start_again = "Start again from your application.".to_owned();
     let (status, title, words, next_step) = match outcome {
         Outcome::Filed => (
