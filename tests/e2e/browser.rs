@@ -340,3 +340,25 @@ fn recorded_decisions(data: &std::path::Path) -> Vec<String> {
     let denied = records(data).into_iter().filter(|record| record["event"] == "mcp.denied");
     denied.map(|record| record["detail"]["decision"].as_str().unwrap().to_owned()).collect()
 }
+
+/// WEBAUTHN-09: a passkey whose vault has moved says that it can be copied. It signs in, and that is on record; when it says
+/// the opposite later, it is refused, and the page says what to do, with the reference of the record.
+#[test]
+fn a_passkey_may_become_one_that_can_be_copied() {
+    let mut story = Story::begin();
+    let home = story.server.origin.clone();
+    let mut sign_in = |copyable: bool, then: &str| {
+        story.browser.ok(&json!({"op": "open", "url": home}));
+        story.browser.ok(&json!({"op": "vault", "copyable": copyable}));
+        story.browser.ok(&json!({"op": "evaluate", "expression": "document.querySelector('form[action=\"/sign-out\"]')?.submit()"}));
+        story.browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+        story.browser.ok(&json!({"op": "text", "selector": then}))["text"].as_str().unwrap().to_owned()
+    };
+    sign_in(true, "[data-testid=\"connect-client\"]");
+    let said = sign_in(false, ".problem[data-testid=\"error\"]:visible");
+    assert!(said.contains("user passkey remove") && said.contains("Reference: r_"), "{said}");
+    let data = story.dir.path().join("data");
+    let tail = portcullis(&["audit", "tail", "--json", "-n", "1000", "--data-dir", data.to_str().unwrap()]);
+    let tail = String::from_utf8(tail.stdout).unwrap();
+    assert!(tail.contains("\"be_before\":false") && tail.contains("backup_eligibility_lost"), "{tail}");
+}

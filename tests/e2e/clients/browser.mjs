@@ -409,6 +409,18 @@ const operations = {
     return { present };
   },
 
+  /** {copyable}: what the passkeys at hand say of themselves from now on: that they can be copied, and have been, or not. */
+  vault: async ({ copyable }) => {
+    currentPage();
+    const { devtools, authenticatorId } = drawer.plugged;
+    await drawer.read();
+    for (const { credentialId } of drawer.current.credentials) {
+      const flags = { backupEligibility: copyable, backupState: copyable };
+      await devtools.send('WebAuthn.setCredentialProperties', { authenticatorId, credentialId, ...flags });
+    }
+    return { copyable };
+  },
+
   /** {expression}: what the current page answers to it: {value}. */
   evaluate: async ({ expression }) => ({ value: (await currentPage().evaluate(expression)) ?? null }),
 
