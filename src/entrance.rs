@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Listen, Protection};
+use crate::listen::Budget;
 use crate::proxies::Proxies;
 use crate::tls::{Files, Tls};
 
@@ -18,6 +19,7 @@ pub(crate) struct Way<'o> {
     pub(crate) listen: Listen,
     pub(crate) tls: Option<Files>,
     pub(crate) proxies: &'o Proxies,
+    pub(crate) memory: Budget,
 }
 
 /// The way in.
@@ -25,6 +27,8 @@ pub(crate) struct Entrance {
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) proxies: Proxies,
     pub(crate) protection: Protection,
+    /// How much memory connections may hold.
+    pub(crate) memory: Budget,
     /// Told to read the certificate anew.
     pub(crate) reload: Arc<Notify>,
 }
@@ -42,7 +46,7 @@ impl Entrance {
             None => None,
         };
         let proxies = way.proxies.clone();
-        Ok((Self { tls, proxies, protection, reload: Arc::default() }, issuer))
+        Ok((Self { tls, proxies, protection, memory: way.memory, reload: Arc::default() }, issuer))
     }
 
     /// Takes up new certificates until `stop`.

@@ -24,7 +24,7 @@ use crate::cli::Serve;
 use crate::config::{self, File, Listen};
 use crate::entrance::{Entrance, Way};
 use crate::http::{around, healthz};
-use crate::listen::Listeners;
+use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::serve::{FLUSH, Hangups, folder, readyz, stop_on_signal, unheard};
@@ -38,6 +38,8 @@ pub struct Options {
     pub origin: Option<String>,
     pub tls: Option<tls::Files>,
     pub proxies: Proxies,
+    /// How much memory connections may hold.
+    pub memory: Budget,
     /// Pages that may call the endpoint from a browser.
     pub allowed_origins: Vec<String>,
     /// The authorization server.
@@ -60,6 +62,7 @@ impl Options {
             origin: file.origin.clone(),
             tls: file.tls()?,
             proxies: file.proxies.clone(),
+            memory: file.memory,
             allowed_origins: file.allowed_origins.clone(),
             issuer: authority(file)?,
             remote: file.remote.clone(),
@@ -77,6 +80,7 @@ impl Options {
             listen: self.listen,
             tls: self.tls.clone(),
             proxies: &self.proxies,
+            memory: self.memory,
         }
     }
 }

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use crate::config::Protection;
 use crate::entrance::Entrance;
-use crate::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
+use crate::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
 use crate::proxies::{Complaints, Proxies};
 use cors::Cors;
 use refusal::{is_bare, refusal, worded};
@@ -68,7 +68,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
         user.id = tracing::field::Empty,
         client.id = tracing::field::Empty
     );
-    let (body, rest) = body::paced(body);
+    let (body, rest) = body::paced(body, parts.extensions.remove::<RequestMemory>());
     let request = Request::from_parts(parts, Body::new(body));
     let answer = async {
         match front.refuse(peer, &request) {

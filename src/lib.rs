@@ -15,7 +15,7 @@ pub mod gateway;
 mod handbook;
 mod hints;
 mod http;
-mod listen;
+pub mod listen;
 mod logging;
 mod output;
 pub mod proxies;

@@ -3,6 +3,7 @@
 mod connection;
 mod connections;
 mod heads;
+mod memory;
 mod wire;
 
 use std::io;
@@ -21,6 +22,8 @@ use crate::config::Listen;
 use crate::entrance::Entrance;
 use connections::Connections;
 pub(crate) use heads::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
+pub use memory::Budget;
+pub(crate) use memory::RequestMemory;
 
 /// How long requests under way may take once the server is asked to stop (OPS-07).
 const GRACE: Duration = Duration::from_secs(10);
@@ -79,7 +82,7 @@ impl Listeners {
     /// Serves until `stop`, then lets requests under way end.
     pub(crate) async fn serve(self, app: Router, entrance: Entrance, stop: CancellationToken) {
         let places = connection_limit();
-        let connections = Connections::new(places, places / 4);
+        let connections = Connections::new(places, places / 4, entrance.memory);
         let door = Arc::new(Door { app, entrance, stop: stop.clone() });
         let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
         for listener in self.0 {
@@ -144,7 +147,7 @@ async fn accept(
                 let (door, cut_off) = (Arc::clone(&door), cut_off.clone());
                 tasks.spawn(async move {
                     tokio::select! {
-                        () = connection::serve(&door, socket, peer, &guest) => {}
+                        () = connection::serve(&door, socket, peer, guest) => {}
                         () = cut_off.cancelled() => {}
                     }
                 });

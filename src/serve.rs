@@ -30,7 +30,7 @@ use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
 use crate::http::{around, healthz};
-use crate::listen::Listeners;
+use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::{rotation, timekeeping, tls};
@@ -47,6 +47,8 @@ pub struct Options {
     pub issuer: Option<String>,
     pub tls: Option<tls::Files>,
     pub proxies: Proxies,
+    /// How much memory connections may hold.
+    pub memory: Budget,
     /// Pages that may call the MCP endpoint from a browser; on loopback every loopback page may anyway.
     pub allowed_origins: Vec<String>,
     /// A folder of documents; `None` for the built-in handbook.
@@ -62,6 +64,7 @@ impl Options {
             listen: self.listen,
             tls: self.tls.clone(),
             proxies: &self.proxies,
+            memory: self.memory,
         }
     }
 }
@@ -315,6 +318,7 @@ pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) 
         issuer: file.issuer.clone(),
         tls: file.tls()?,
         proxies: file.proxies.clone(),
+        memory: file.memory,
         allowed_origins: file.allowed_origins.clone(),
         docs: file.docs.clone(),
         base: Settings {

@@ -20,6 +20,7 @@ use super::signing::Signing;
 use super::{Listen, cimd, front, registration};
 use crate::base;
 use crate::cli::Given;
+use crate::listen::Budget;
 use crate::proxies::Proxies;
 use crate::tls;
 
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
     "trusted_proxies",
     "forwarded_header",
     "allowed_origins",
+    "memory",
     "data_dir",
     "docs",
     "device",
@@ -66,6 +68,8 @@ pub struct File {
     pub proxies: Proxies,
     /// Pages that may call the MCP endpoint from a browser.
     pub allowed_origins: Vec<String>,
+    /// How much memory connections may hold.
+    pub memory: Budget,
     pub data_dir: Option<PathBuf>,
     pub docs: Option<PathBuf>,
     /// The device authorization grant.
@@ -104,6 +108,7 @@ impl Default for File {
             tls_key: None,
             proxies: Proxies::default(),
             allowed_origins: Vec::new(),
+            memory: Budget::default(),
             data_dir: None,
             docs: None,
             device: false,
@@ -149,6 +154,7 @@ impl File {
                 "tls" => front::tls(&key, folder, &mut file)?,
                 "trusted_proxies" => file.proxies.networks = front::networks(&key)?,
                 "forwarded_header" => file.proxies.naming = front::naming(&key)?,
+                "memory" => file.memory = front::memory(&key)?,
                 "allowed_origins" => file.allowed_origins = front::origins(&key)?,
                 "data_dir" => file.data_dir = Some(folder.join(key.text()?)),
                 "docs" => file.docs = Some(folder.join(key.text()?)),

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::file::File;
 use super::keys::Key;
+use crate::listen::Budget;
 use crate::proxies::{Naming, Network};
 use crate::tls;
 
@@ -75,6 +76,20 @@ pub(super) fn files(file: &File) -> anyhow::Result<Option<tls::Files>> {
         (Some(_), None) => bail!("--tls-cert names a certificate, and nothing names its key; add --tls-key"),
         (None, Some(_)) => bail!("--tls-key names a key, and nothing names its certificate; add --tls-cert"),
     }
+}
+
+/// `memory`: how much connections may hold (RATE-07).
+pub(super) fn memory(key: &Key<'_>) -> anyhow::Result<Budget> {
+    let budget = key.size().map(Budget::of)?;
+    if budget.bytes() < Budget::LEAST.bytes() {
+        bail!(
+            "`{}` at {} is too little to serve with: one address may hold a quarter of it; write \"{} MiB\" or more",
+            key.name,
+            key.at(),
+            Budget::LEAST.bytes() >> 20
+        );
+    }
+    Ok(budget)
 }
 
 /// `[rate]`: how many a minute, or "off" (RATE-01).

@@ -127,6 +127,27 @@ impl<'t> Key<'t> {
         })
     }
 
+    /// A number of bytes, in a unit: `"256 MiB"`.
+    pub(super) fn size(&self) -> anyhow::Result<u64> {
+        let text = self.text()?;
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let unit = match unit.trim_start() {
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let size = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        size.ok_or_else(|| {
+            anyhow!(
+                "`{}` at {} is `{text}`, not a size; write it like \"256 MiB\" (KiB, MiB or GiB)",
+                self.name,
+                self.at()
+            )
+        })
+    }
+
     /// The values of a list.
     pub(super) fn list(&self) -> anyhow::Result<Vec<Key<'t>>> {
         let DeValue::Array(values) = self.value else { return Err(self.wrong("a list of strings")) };

@@ -11,6 +11,8 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::listen::RequestMemory;
+
 /// How long a client may pause in a body, and how long a body may take; and a second more for so many bytes.
 const SLOW: Duration = Duration::from_secs(30);
 const BYTES_A_SECOND: u64 = 16 * 1024;
@@ -37,11 +39,13 @@ enum State {
     Ended(End),
 }
 
-/// A body that must come at a pace, and a handle on what is left of it.
-pub(super) fn paced(body: Body) -> (Paced, Rest) {
+/// A body that must come at a pace, and a handle on what is left of it. What its reader takes of it counts as memory of the
+/// request (RATE-07).
+pub(super) fn paced(body: Body, memory: Option<RequestMemory>) -> (Paced, Rest) {
     let state = if body.is_end_stream() { State::Ended(End::Clean) } else { State::Reading };
     let rest = Rest(Arc::new(Mutex::new(state)));
-    (Paced { body: Some(body), began: Instant::now(), read: 0, late: None, rest: rest.clone() }, rest)
+    let (began, late) = (Instant::now(), None);
+    (Paced { body: Some(body), began, read: 0, late, rest: rest.clone(), memory }, rest)
 }
 
 /// A body that must come at a pace.
@@ -52,6 +56,7 @@ pub(super) struct Paced {
     read: u64,
     late: Option<Pin<Box<Sleep>>>,
     rest: Rest,
+    memory: Option<RequestMemory>,
 }
 
 impl Paced {
@@ -78,7 +83,11 @@ impl HttpBody for Paced {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(memory) = &self.memory {
+                    memory.add(length);
+                }
+                self.read += length as u64;
                 self.late = None;
                 if self.body.as_ref().is_some_and(HttpBody::is_end_stream) {
                     self.end(End::Clean);
@@ -184,7 +193,7 @@ mod tests {
     /// HTTP-09: 30 seconds without a byte.
     #[tokio::test(start_paused = true)]
     async fn a_pause_ends_a_body() {
-        let (body, rest) = paced(pieces(2, 1, Duration::from_secs(31)));
+        let (body, rest) = paced(pieces(2, 1, Duration::from_secs(31)), None);
         let begun = Instant::now();
         assert!(read(body).await.is_err());
         assert_eq!(begun.elapsed(), SLOW);
@@ -194,7 +203,7 @@ mod tests {
     /// HTTP-09: and 30 seconds in all for a small one, however busily it trickles.
     #[tokio::test(start_paused = true)]
     async fn a_trickle_ends_a_body() {
-        let (body, rest) = paced(pieces(1000, 1, Duration::from_secs(1)));
+        let (body, rest) = paced(pieces(1000, 1, Duration::from_secs(1)), None);
         let begun = Instant::now();
         assert!(read(body).await.is_err());
         assert_eq!(begun.elapsed(), SLOW);
@@ -204,7 +213,7 @@ mod tests {
     /// A large one over a slow line gets through.
     #[tokio::test(start_paused = true)]
     async fn a_large_body_has_its_time() {
-        let (body, rest) = paced(pieces(60, 17 * 1024, Duration::from_secs(1)));
+        let (body, rest) = paced(pieces(60, 17 * 1024, Duration::from_secs(1)), None);
         assert_eq!(read(body).await.unwrap().len(), 60 * 17 * 1024);
         assert_eq!(rest.end(false).await, End::Clean);
     }
@@ -213,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rest_is_read() {
         let left = |body| {
-            let (body, rest) = paced(body);
+            let (body, rest) = paced(body, None);
             drop(body);
             rest
         };
@@ -224,7 +233,7 @@ mod tests {
         assert_eq!(left(pieces(3, 1000, Duration::from_secs(1))).end(false).await, End::Unknown);
         assert_eq!(left(pieces(1000, 1 << 16, Duration::ZERO)).end(false).await, End::Unknown);
         assert_eq!(left(Body::from(vec![0; (1 << 20) + 1])).end(false).await, End::Unknown);
-        let (held, rest) = paced(Body::from("x"));
+        let (held, rest) = paced(Body::from("x"), None);
         assert_eq!(rest.end(false).await, End::Unknown);
         drop(held);
     }

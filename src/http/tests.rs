@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::base::Base;
 use crate::config::{File, Listen};
-use crate::listen::Listeners;
+use crate::listen::{Budget, Listeners};
 use crate::logging;
 
 /// HTTP-03
@@ -26,6 +26,7 @@ fn entrance() -> Entrance {
         tls: None,
         proxies: Proxies::default(),
         protection: Protection::Loopback,
+        memory: Budget::default(),
         reload: Arc::default(),
     }
 }

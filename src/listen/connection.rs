@@ -8,16 +8,19 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
 use axum::response::Response;
+use bytes::Buf;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::Door;
 use super::connections::{Asked, Guest};
 use super::heads::{Heads, LARGEST_HEAD, LARGEST_HEADERS, Verdicts};
+use super::memory::{Account, Charge, HTTP1, HTTP2, SECURED, WINDOW};
 use super::wire::{Transport, Wire, refuse_plain};
 
 /// How long a client may take to shake hands.
@@ -33,24 +36,26 @@ const LEAVING: Duration = Duration::from_secs(2);
 const HANDSHAKE_RECORD: u8 = 22;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, guest: &Guest) {
+pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut guest: Guest) {
     Transport::prepare(&socket);
+    let leave = guest.leave.clone();
     let served = async {
+        if door.entrance.tls.is_some() {
+            guest.grow(SECURED);
+        }
         let Some(transport) = secured(door, socket, peer).await else { return };
         let is_http2 = matches!(&transport, Transport::Tls(stream)
             if stream.ssl().selected_alpn_protocol() == Some(b"h2".as_slice()));
         let wire = Wire::new(transport);
+        guest.grow(if is_http2 { HTTP2 } else { HTTP1 });
         if is_http2 {
-            http2(door, wire, peer, guest).await;
+            http2(door, wire, peer, &guest).await;
         } else {
-            http1(door, wire, peer, guest).await;
+            http1(door, wire, peer, &guest).await;
         }
     };
-    // Whoever is asked to leave does nothing just now, so nothing is lost by going at once.
-    tokio::select! {
-        () = served => {}
-        () = guest.leave.cancelled() => {}
-    }
+    // Who is asked to leave does nothing just now, or holds too much: either way it goes at once.
+    leave.run_until_cancelled(served).await;
 }
 
 /// Shakes hands, if there is TLS. `None` if nothing came of it.
@@ -78,7 +83,7 @@ async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Tra
 }
 
 async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
-    let (heads, verdicts) = Heads::new(wire);
+    let (heads, verdicts) = Heads::new(wire, guest.account.charge(0));
     let service = service(door, peer, guest, Some(verdicts));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -113,13 +118,13 @@ async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
 /// counts (hyper ends the connection at 20 of them), and so do headers that go on for ever.
 async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
     let service = service(door, peer, guest, None);
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams(guest.leave.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(64)
         // Each field counts 32 bytes more than it holds (RFC 9113 §6.5.2).
         .max_header_list_size(u32::try_from(LARGEST_HEADERS + 8 * 1024 + 32 * 100).unwrap_or(u32::MAX))
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
@@ -155,6 +160,17 @@ async fn ending(door: &Door, guest: &Guest) {
     }
 }
 
+/// Runs the requests of an HTTP/2 connection. Each is a task of its own, and they must not outlive a connection that is
+/// closed for what they hold.
+#[derive(Clone)]
+struct Streams(CancellationToken);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        tokio::spawn(self.0.clone().run_until_cancelled_owned(stream));
+    }
+}
+
 /// The application, told who asks, and what was found of the head that the request came in.
 fn service(
     door: &Door,
@@ -169,16 +185,22 @@ fn service(
 > + Clone
 + Send
 + 'static {
-    let (app, activity) = (door.app.clone(), guest.activity.clone());
+    let (app, activity, account) = (door.app.clone(), guest.activity.clone(), guest.account.clone());
     tower::service_fn(move |request: hyper::Request<Incoming>| {
-        let asked = activity.request();
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
+        let (asked, account) = (activity.request(), account.clone());
+        let (mut head, body) = request.into_parts();
+        let memory = account.request(&head);
+        head.extensions.insert(memory.clone());
+        head.extensions.insert(ConnectInfo(peer));
         if let Some(Err(bad)) = verdicts.as_ref().map(Verdicts::next) {
-            request.extensions_mut().insert(bad);
+            head.extensions.insert(bad);
         }
-        let answered = app.clone().oneshot(request);
-        Box::pin(async move { answered.await.map(|response| response.map(|body| Answer::new(body, asked))) })
+        let answered = app.clone().oneshot(hyper::Request::from_parts(head, Body::new(body)));
+        Box::pin(async move {
+            let response = answered.await;
+            drop(memory);
+            response.map(|response| response.map(|body| Answer::new(body, asked, &account)))
+        })
     })
 }
 
@@ -186,26 +208,31 @@ fn service(
 pub(super) struct Answer {
     body: Body,
     asked: Asked,
+    /// For what is still in the body.
+    memory: Charge,
 }
 
 impl Answer {
-    fn new(body: Body, mut asked: Asked) -> Self {
+    fn new(body: Body, mut asked: Asked, account: &Account) -> Self {
         asked.offers(true);
-        Self { body, asked }
+        let memory = account.answer(body.size_hint().lower());
+        Self { body, asked, memory }
     }
 }
 
 impl HttpBody for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.asked.offers(polled.is_ready());
-        polled
+    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.asked.offers(polled.is_ready());
+        let piece = |bytes: Bytes| Piece { _memory: this.memory.split(bytes.len()), bytes };
+        polled.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -214,5 +241,25 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A piece of an answer, charged until the last byte of it is sent.
+pub(super) struct Piece {
+    bytes: Bytes,
+    _memory: Charge,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! A connection costs a file and some memory whether or not anything is asked on it. So nobody is kept out while another
 //! one does nothing: when places run out, a connection without a request goes, of the origin that has most of them the
-//! one that has been idle for longest.
+//! one that has been idle for longest. When memory runs out (RATE-07), it is the connection that holds most of it, of the
+//! origin that holds most.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +16,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::memory::{ACCEPTED, Account, Budget, Charge};
+
 /// How often it is looked again whether a place can be had, when all connections are busy.
 const RETRY: Duration = Duration::from_millis(200);
+/// How often it is said that memory has run out.
+const REMINDER: Duration = Duration::from_mins(1);
+/// Connections whose memory differs by less than this count as equally greedy.
+const COARSE: usize = 256 * 1024;
 
 /// The connections that are open. Cheap to clone.
 #[derive(Clone)]
@@ -24,6 +33,9 @@ struct Inner {
     places: usize,
     /// How many one origin may have.
     share: usize,
+    budget: Budget,
+    /// How many bytes all connections hold together.
+    held: AtomicUsize,
     open: Mutex<Open>,
     freed: Notify,
 }
@@ -32,19 +44,36 @@ struct Inner {
 struct Open {
     next: u64,
     places: HashMap<u64, Place>,
-    origins: HashMap<Origin, usize>,
+    origins: HashMap<Origin, OfOrigin>,
+    /// When it was last said that memory has run out.
+    reminded: Option<Instant>,
+}
+
+/// What an origin has: connections, and the bytes that they hold.
+#[derive(Default)]
+struct OfOrigin {
+    connections: usize,
+    held: Arc<AtomicUsize>,
 }
 
 struct Place {
     origin: Origin,
+    /// A proxy speaks for many, so its origin has no share, and each of its connections counts for itself.
+    is_proxy: bool,
     activity: Activity,
+    account: Account,
     leave: CancellationToken,
 }
 
 impl Connections {
-    pub(super) fn new(places: usize, share: usize) -> Self {
-        let inner = Inner { places, share, open: Mutex::default(), freed: Notify::new() };
-        Self(Arc::new(inner))
+    pub(super) fn new(places: usize, share: usize, budget: Budget) -> Self {
+        let (held, open, freed) = (AtomicUsize::new(0), Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { places, share, budget, held, open, freed }))
+    }
+
+    /// How many bytes all connections hold together.
+    pub(super) fn held(&self) -> &AtomicUsize {
+        &self.0.held
     }
 
     /// Waits until there is a place, and has an idle connection leave if there is none.
@@ -66,16 +95,59 @@ impl Connections {
     /// many has no share.
     pub(super) fn enter(&self, origin: Origin, is_proxy: bool) -> Option<Guest> {
         let mut open = self.lock();
-        let count = open.origins.get(&origin).copied().unwrap_or(0);
+        let count = open.connections_of(origin);
         if !is_proxy && count >= self.0.share && !open.ask_to_leave(Some(origin)) {
             return None;
         }
         let (activity, leave) = (Activity::default(), CancellationToken::new());
         let id = open.next;
         open.next += 1;
-        open.places.insert(id, Place { origin, activity: activity.clone(), leave: leave.clone() });
-        *open.origins.entry(origin).or_default() += 1;
-        Some(Guest { connections: self.clone(), id, activity, leave })
+        let of_origin = open.origins.entry(origin).or_default();
+        of_origin.connections += 1;
+        let account = Account::new(id, Arc::clone(&of_origin.held), self.clone());
+        let place = Place {
+            origin,
+            is_proxy,
+            activity: activity.clone(),
+            account: account.clone(),
+            leave: leave.clone(),
+        };
+        open.places.insert(id, place);
+        drop(open);
+        let place = Some(account.charge(ACCEPTED));
+        Some(Guest { connections: self.clone(), id, activity, account, place, leave })
+    }
+
+    /// Has the greediest connections leave if this one's origin, or all origins together, hold more than they may.
+    pub(super) fn relieve(&self, id: u64, of_origin: usize, of_all: usize) {
+        let budget = self.0.budget;
+        if of_origin > budget.of_origin() {
+            let open = self.lock();
+            let origin = open.places.get(&id).filter(|place| !place.is_proxy).map(|place| place.origin);
+            let asked = origin.and_then(|origin| open.relieve(Some(origin), of_origin - budget.of_origin()));
+            self.remind(open, asked);
+        }
+        if of_all > budget.of_all() {
+            let open = self.lock();
+            let asked = open.relieve(None, of_all - budget.of_all());
+            self.remind(open, asked);
+        }
+    }
+
+    /// Says, now and then, that a connection from here had to go.
+    fn remind(&self, mut open: MutexGuard<'_, Open>, asked: Option<Origin>) {
+        let Some(origin) = asked else { return };
+        if open.reminded.is_some_and(|at| at.elapsed() < REMINDER) {
+            return;
+        }
+        open.reminded = Some(Instant::now());
+        drop(open);
+        tracing::warn!(
+            http.origin = %origin,
+            memory.budget = self.0.budget.bytes(),
+            "connections were closed because they held more memory than one address, or all together, may hold; \
+             if this was normal use, raise `memory` in portcullis.toml"
+        );
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -89,12 +161,42 @@ impl Open {
         let idle = self.places.values().filter_map(|place| {
             let wanted = origin.is_none_or(|origin| origin == place.origin) && !place.leave.is_cancelled();
             let since = place.activity.idle_since().filter(|_| wanted)?;
-            let others = self.origins.get(&place.origin).copied().unwrap_or(0);
-            Some((std::cmp::Reverse(others), since, place))
+            Some((Reverse(self.connections_of(place.origin)), since, place))
         });
         let Some((.., place)) = idle.min_by_key(|(others, since, _)| (*others, *since)) else { return false };
         place.leave.cancel();
         true
+    }
+
+    fn connections_of(&self, origin: Origin) -> usize {
+        self.origins.get(&origin).map_or(0, |of_origin| of_origin.connections)
+    }
+
+    /// Has connections leave, of this origin or of any, until so many bytes will be free: of the origin that holds most
+    /// the connection that holds most. Of those that hold about as much the idle go first. Says whose the last one was.
+    fn relieve(&self, origin: Option<Origin>, mut bytes: usize) -> Option<Origin> {
+        let mut asked = None;
+        let of_these = |place: &&Place| origin.is_none_or(|origin| origin == place.origin);
+        let leaving = self.places.values().filter(of_these).filter(|place| place.leave.is_cancelled());
+        bytes = bytes.saturating_sub(leaving.map(|place| place.account.bytes()).sum());
+        while bytes > 0 {
+            let staying = self.places.values().filter(of_these).filter(|place| !place.leave.is_cancelled());
+            let Some(greediest) = staying.max_by_key(|place| place.greed()) else { break };
+            bytes = bytes.saturating_sub(greediest.account.bytes());
+            greediest.leave.cancel();
+            asked = Some(greediest.origin);
+        }
+        asked
+    }
+}
+
+impl Place {
+    /// Who is greediest, in this order: whose origin holds most, who holds most, who has been idle for longest.
+    fn greed(&self) -> impl Ord + use<> {
+        let own = self.account.bytes();
+        let of_origin = if self.is_proxy { own } else { self.account.bytes_of_origin() };
+        let idle = self.activity.idle_since().map(Reverse);
+        (of_origin, own / COARSE, idle.is_some(), idle, own)
     }
 }
 
@@ -103,18 +205,32 @@ pub(super) struct Guest {
     connections: Connections,
     id: u64,
     pub(super) activity: Activity,
-    /// Cancelled when the place is needed.
+    pub(super) account: Account,
+    /// What the connection costs while it is silent.
+    place: Option<Charge>,
+    /// Cancelled when the place, or the memory, is needed.
     pub(super) leave: CancellationToken,
+}
+
+impl Guest {
+    /// The connection has got on, and costs so much more while it is silent.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        if let Some(place) = &mut self.place {
+            place.add(bytes);
+        }
+    }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        // Before the lock is taken: a charge that goes needs none, one that comes may.
+        self.place = None;
         let mut open = self.connections.lock();
         if let Some(place) = open.places.remove(&self.id)
-            && let Some(count) = open.origins.get_mut(&place.origin)
+            && let Some(of_origin) = open.origins.get_mut(&place.origin)
         {
-            *count -= 1;
-            if *count == 0 {
+            of_origin.connections -= 1;
+            if of_origin.connections == 0 {
                 open.origins.remove(&place.origin);
             }
         }
@@ -229,7 +345,7 @@ mod tests {
     /// HTTP-10: who does nothing makes room: of the origin with most connections, the one idle for longest.
     #[tokio::test(start_paused = true)]
     async fn the_idle_make_room() {
-        let connections = Connections::new(4, 4);
+        let connections = Connections::new(4, 4, Budget::default());
         let mut guests = Vec::new();
         for last in [1, 2, 2, 2] {
             guests.push(connections.enter(origin(last), false).unwrap());
@@ -251,7 +367,7 @@ mod tests {
     /// HTTP-10: while all are busy, whoever comes waits; nobody is cut off in a request.
     #[tokio::test(start_paused = true)]
     async fn the_busy_stay() {
-        let connections = Connections::new(1, 1);
+        let connections = Connections::new(1, 1, Budget::default());
         let guest = connections.enter(origin(1), false).unwrap();
         let asked = guest.activity.request();
         assert!(tokio::time::timeout(Duration::from_mins(1), connections.room()).await.is_err());
@@ -268,7 +384,7 @@ mod tests {
     /// HTTP-10: no origin takes more than its share; its own idle connections go first, others' never.
     #[tokio::test(start_paused = true)]
     async fn no_origin_takes_everything() {
-        let connections = Connections::new(100, 2);
+        let connections = Connections::new(100, 2, Budget::default());
         let first = connections.enter(origin(1), false).unwrap();
         let second = connections.enter(origin(1), false).unwrap();
         let other = connections.enter(origin(2), false).unwrap();

@@ -21,6 +21,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::memory::Charge;
 use chunks::Chunks;
 pub(super) use framing::LARGEST_HEAD;
 use framing::{Body, Found, Scan};
@@ -95,11 +96,13 @@ pub(super) struct Heads<T> {
     /// Until when the head must be complete. None while nothing of one has come.
     deadline: Option<Pin<Box<Sleep>>>,
     verdicts: Verdicts,
+    /// For what is held.
+    memory: Charge,
 }
 
 impl<T> Heads<T> {
     /// A reader, and the verdicts that it comes to. The first head has its time from now on.
-    pub(super) fn new(inner: T) -> (Self, Verdicts) {
+    pub(super) fn new(inner: T, memory: Charge) -> (Self, Verdicts) {
         let verdicts = Verdicts::default();
         let this = Self {
             inner,
@@ -108,6 +111,7 @@ impl<T> Heads<T> {
             next: Next::Head(Scan::default()),
             deadline: Some(Box::pin(tokio::time::sleep(SLOW))),
             verdicts: verdicts.clone(),
+            memory,
         };
         (this, verdicts)
     }
@@ -191,6 +195,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heads<T> {
                     // Most connections are silent most of the time, and need no buffer then.
                     this.held = BytesMut::new();
                 }
+                this.memory.set(this.held.capacity());
                 return Poll::Ready(Ok(()));
             }
             if matches!(this.next, Next::Nothing) {
@@ -212,6 +217,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heads<T> {
                 return Poll::Ready(Ok(()));
             }
             this.held.extend_from_slice(read.filled());
+            this.memory.set(this.held.capacity());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use portcullis::config::{File, Listen};
 use portcullis::gateway::{Gateway, Options};
+use portcullis::listen::Budget;
 use portcullis::proxies::Proxies;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -102,6 +103,7 @@ impl Elsewhere {
             origin: Some(ORIGIN.to_owned()),
             tls: None,
             // As if TLS were spoken in front of it.
+            memory: Budget::default(),
             proxies: Proxies {
                 networks: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
                 ..Proxies::default()

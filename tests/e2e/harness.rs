@@ -8,6 +8,7 @@ use std::sync::Arc;
 use data_encoding::BASE64URL_NOPAD;
 use portcullis::base;
 use portcullis::config::{File, Listen};
+use portcullis::listen::Budget;
 use portcullis::proxies::Proxies;
 use portcullis::serve::{Options, Server};
 use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
@@ -118,6 +119,7 @@ impl TestApp {
             issuer: file.issuer.clone(),
             tls: file.tls().unwrap(),
             proxies: file.proxies.clone(),
+            memory: file.memory,
             allowed_origins: file.allowed_origins.clone(),
             docs: Some(docs),
             base,
@@ -170,6 +172,7 @@ impl TestApp {
                 issuer: None,
                 tls: None,
                 proxies: Proxies::default(),
+                memory: Budget::default(),
                 allowed_origins: Vec::new(),
                 docs: None,
                 base: File::default().base(dir.path().join("data")),

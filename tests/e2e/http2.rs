@@ -9,17 +9,18 @@ use tokio_openssl::SslStream;
 use crate::harness::TestApp;
 use crate::raw::Handshake;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
+pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 const CANCEL: u32 = 8;
 const PROTOCOL_ERROR: u32 = 1;
@@ -28,22 +29,22 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Frame {
-    kind: u8,
+pub struct Frame {
+    pub kind: u8,
     flags: u8,
-    stream: u32,
+    pub stream: u32,
     payload: Vec<u8>,
 }
 
 impl Frame {
-    /// The code of a RST_STREAM or GOAWAY.
-    fn code(&self) -> u32 {
+    /// The code of a RST_STREAM or GOAWAY; how much further a WINDOW_UPDATE opens a window.
+    pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -73,7 +74,7 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 /// A connection, which answers nothing by itself.
-struct Connection {
+pub struct Connection {
     stream: SslStream<TcpStream>,
     read: Vec<u8>,
     authority: String,
@@ -83,9 +84,14 @@ impl Connection {
     /// Agrees on HTTP/2, and says hello with these settings.
     async fn open(app: &TestApp, settings: &[(u16, u32)]) -> Self {
         let authority = std::fs::read(app.data_dir().parent().unwrap().join("gate.ca")).unwrap();
-        let handshake = Handshake { protocols: b"\x02h2", ..Handshake::new(&authority) };
-        let stream = handshake.shake(&app.origin).await.unwrap();
-        let authority = app.origin.strip_prefix("https://").unwrap().to_owned();
+        Self::to(&app.origin, &authority, settings).await.unwrap()
+    }
+
+    /// The same with the server of this origin, whose certificate is from this authority.
+    pub async fn to(origin: &str, authority: &[u8], settings: &[(u16, u32)]) -> Result<Self, String> {
+        let handshake = Handshake { protocols: b"\x02h2", ..Handshake::new(authority) };
+        let stream = handshake.shake(origin).await?;
+        let authority = origin.strip_prefix("https://").unwrap().to_owned();
         let mut connection = Self { stream, read: Vec::new(), authority };
         let settings: Vec<u8> = settings
             .iter()
@@ -93,29 +99,29 @@ impl Connection {
             .collect();
         connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         connection.send(&frame(SETTINGS, 0, 0, &settings)).await;
-        connection
+        Ok(connection)
     }
 
     /// Sends bytes. That the other side has gone shows in what it said.
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
     /// The header block of a request with everything right, and these headers besides.
-    fn block(&self, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    pub fn block(&self, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let pseudo =
             [(":method", method), (":scheme", "https"), (":authority", &self.authority), (":path", path)];
         pseudo.iter().chain(more).flat_map(|(name, value)| literal(name, value)).collect()
     }
 
-    async fn ask(&mut self, stream: u32, method: &str, path: &str, flags: u8) {
+    pub async fn ask(&mut self, stream: u32, method: &str, path: &str, flags: u8) {
         let block = self.block(method, path, &[]);
         self.send(&frame(HEADERS, END_HEADERS | flags, stream, &block)).await;
     }
 
     /// The next frame; `None` if the connection has ended.
-    async fn next(&mut self) -> Option<Frame> {
+    pub async fn next(&mut self) -> Option<Frame> {
         self.fill(9).await.then_some(())?;
         let length = u32::from_be_bytes([0, self.read[0], self.read[1], self.read[2]]);
         let length = usize::try_from(length).unwrap();
@@ -138,7 +144,7 @@ impl Connection {
     }
 
     /// Frames until one is wanted, answering pings meanwhile.
-    async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+    pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let next = self.next().await?;
             if next.kind == PING && next.flags & ACK == 0 {

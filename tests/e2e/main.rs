@@ -45,6 +45,7 @@ mod keys;
 mod killers;
 mod kills;
 mod login;
+mod memory;
 mod metadata;
 mod names;
 mod npm_clients;

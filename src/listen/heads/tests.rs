@@ -7,7 +7,7 @@ use super::*;
 /// What hyper would get of these pieces, and the verdicts.
 async fn handed_on(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Verdict>) {
     let (mut client, server) = tokio::io::duplex(1 << 20);
-    let (mut heads, verdicts) = Heads::new(server);
+    let (mut heads, verdicts) = Heads::new(server, Charge::of_nobody());
     for piece in pieces {
         client.write_all(piece).await.unwrap();
     }
@@ -138,7 +138,7 @@ async fn malformed_chunks_are_refused() {
     ] {
         let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         let (mut client, server) = tokio::io::duplex(1 << 20);
-        let (mut heads, _) = Heads::new(server);
+        let (mut heads, _) = Heads::new(server, Charge::of_nobody());
         client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         let error = heads.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{body:?}");
@@ -178,7 +178,7 @@ async fn read(heads: &mut Heads<DuplexStream>) -> Vec<u8> {
 #[tokio::test(start_paused = true)]
 async fn slow_heads_are_refused() {
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut heads, verdicts) = Heads::new(server);
+    let (mut heads, verdicts) = Heads::new(server, Charge::of_nobody());
     let sending = tokio::spawn(async move {
         for byte in GET.iter().take(20) {
             client.write_all(&[*byte]).await.unwrap();
@@ -197,11 +197,11 @@ async fn slow_heads_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn silence_is_answered_with_silence() {
     let (_client, server) = tokio::io::duplex(1024);
-    let (mut heads, _) = Heads::new(server);
+    let (mut heads, _) = Heads::new(server, Charge::of_nobody());
     assert_eq!(read(&mut heads).await, b"");
 
     let (mut client, server) = tokio::io::duplex(1024);
-    let (mut heads, verdicts) = Heads::new(server);
+    let (mut heads, verdicts) = Heads::new(server, Charge::of_nobody());
     client.write_all(GET).await.unwrap();
     assert_eq!(read(&mut heads).await, GET);
     let waited = tokio::time::timeout(Duration::from_mins(10), read(&mut heads)).await;
