@@ -6,7 +6,7 @@ mod sessions;
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
-use shared::{ClientId, Fault, GrantId, Jti, Scope, Secret, Timestamp, Tx, UserId};
+use shared::{AccessToken, ClientId, Fault, GrantId, Jti, Scope, Secret, Timestamp, Tx, UserId};
 
 use crate::clients::administration;
 use crate::people::{self, accepted};
@@ -128,22 +128,46 @@ pub fn revoke_grant(authz: &Authz, tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Gr
     Ok(Ok(id))
 }
 
-/// Ends one access token, given whole or by its `jti`; or, with a refresh token, the grant that it renews.
+/// The one token that a command names, read before the job that ends it: a signature is never verified on the writer
+/// (RATE-05).
+pub enum Named {
+    Jti(Jti),
+    AccessToken(Box<AccessToken>),
+    /// A refresh token if it is in the database, otherwise nothing of ours.
+    Other(Secret),
+}
+
+impl Named {
+    /// What `token` is: a `jti`, an access token with our signature, or something else.
+    pub fn read(authz: &Authz, token: &str) -> Self {
+        let token = token.trim();
+        if let Ok(jti) = token.parse() {
+            return Self::Jti(jti);
+        }
+        match authz.keys.verifier().verify(token) {
+            Ok(verified) => Self::AccessToken(Box::new(verified.token)),
+            Err(_) => Self::Other(Secret::presented(token)),
+        }
+    }
+}
+
+/// Ends one access token; or, with a refresh token, the grant that it renews.
 ///
 /// # Errors
 /// The database's fault.
-pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, token: &str) -> Answer<Ended> {
-    let token = token.trim();
-    if let Ok(jti) = token.parse::<Jti>() {
+pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, named: &Named) -> Answer<Ended> {
+    let token = match named {
         // How long it lives is not known; no token lives longer than this.
-        return end_token(authz, tx, uid, &jti, tx.now() + LISTED, |event| event);
-    }
-    if let Some(refresh_token) = refresh_tokens::find(tx, &Secret::presented(token).digest())? {
-        let ended = revoke_grant(authz, tx, uid, refresh_token.grant_id.as_str())?;
-        return Ok(ended.map(Ended::Grant).map_err(|_| Refusal::TokenDead));
-    }
-    let Ok(verified) = authz.keys.verifier().verify(token) else { return Ok(Err(Refusal::TokenUnknown)) };
-    let token = verified.token;
+        Named::Jti(jti) => return end_token(authz, tx, uid, jti, tx.now() + LISTED, |event| event),
+        Named::Other(secret) => {
+            let Some(refresh_token) = refresh_tokens::find(tx, &secret.digest())? else {
+                return Ok(Err(Refusal::TokenUnknown));
+            };
+            let ended = revoke_grant(authz, tx, uid, refresh_token.grant_id.as_str())?;
+            return Ok(ended.map(Ended::Grant).map_err(|_| Refusal::TokenDead));
+        }
+        Named::AccessToken(token) => token,
+    };
     if token.iss != authz.issuer.as_str() {
         return Ok(Err(Refusal::TokenUnknown));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use authz::Authz;
-use authz::access::{self, BlastRadius, Refusal};
+use authz::access::{self, BlastRadius, Named, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::db::Conn;
@@ -57,6 +57,12 @@ pub(super) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) 
             let held = tokio::time::timeout(COUNTED_WITHIN, counted).await.ok().and_then(Result::ok);
             Ok(Answer::Ok(json!({ "ended": BlastRadius { held, ..ended } })))
         }
+        Request::RevokeToken { token } => {
+            let authz = authz.clone();
+            let named = Named::read(&authz, &token);
+            let ended = db.write(move |tx| access::revoke_token(&authz, tx, uid, &named)).await?;
+            Ok(answered(ended.map(|ended| json!({ "revoked": ended }))))
+        }
         request => {
             let authz = authz.clone();
             db.write(move |tx| execute(&authz, tx, uid, request)).await
@@ -84,19 +90,22 @@ fn execute(authz: &Authz, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
             answer("grants", access::grants(tx, user.as_deref(), client.as_deref())?)
         }
         Request::RevokeGrant { grant } => answer("revoked", access::revoke_grant(authz, tx, uid, &grant)?),
-        Request::RevokeToken { token } => answer("revoked", access::revoke_token(authz, tx, uid, &token)?),
         Request::Sessions { user } => answer("sessions", access::sessions(tx, user.as_deref())?),
         Request::EndSession { session } => {
             answer("ended", access::end_session(tx, uid, &session)?.map(|session| [session]))
         }
         Request::EndSessions { user } => answer("ended", access::end_sessions_of(tx, uid, &user)?),
         // More than a transaction: `perform` has them done.
-        Request::Measure | Request::Lockdown => {
+        Request::RevokeToken { .. } | Request::Measure | Request::Lockdown => {
             return Ok(Answer::error("unknown_command", "this is done elsewhere"));
         }
     };
-    Ok(match done {
+    Ok(answered(done))
+}
+
+fn answered(done: Result<Value, Refusal>) -> Answer {
+    match done {
         Ok(value) => Answer::Ok(value),
         Err(refusal) => Answer::error("refused", &refusal.to_string()),
-    })
+    }
 }
