@@ -199,7 +199,7 @@ impl World {
     /// Everything that this job does is undone, after memory was told of it.
     fn lose(&self, token: AccessToken) {
         let lost = self.house.attempt(move |authz, tx| {
-            let ended = access::revoke_token(authz, tx, UID, token.jti.as_str())?;
+            let ended = access::revoke_token(authz, tx, UID, &access::Named::Jti(token.jti.clone()))?;
             let _ = (ended, access::revoke_grant(authz, tx, UID, token.grant_id.as_str())?);
             access::lock_down(authz, tx, UID)?;
             tx.execute("PRAGMA defer_foreign_keys = ON", [])?;
@@ -223,8 +223,9 @@ impl World {
             Step::RevokeToken(n) => {
                 if let Some(token) = self.some_token(n) {
                     let jti = token.jti.clone();
-                    let _ =
-                        self.house.write(move |authz, tx| access::revoke_token(authz, tx, UID, jti.as_str()));
+                    let _ = self.house.write(move |authz, tx| {
+                        access::revoke_token(authz, tx, UID, &access::Named::Jti(jti.clone()))
+                    });
                     self.kill(|other| other.jti == token.jti);
                 }
             }
