@@ -22,10 +22,11 @@ use shared::catalogue::Risk;
 use shared::data_dir::{self, DataDirError};
 use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
-use shared::{Catalogue, ClientId, Clock, Issuer, Scope};
+use shared::{Catalogue, ClientId, Issuer, Scope};
 
 use crate::cli::{Check, Only};
 use crate::output::{self, note, say};
+use crate::timekeeping;
 use entrance::Entrance;
 use gateway::Gateway;
 
@@ -186,7 +187,8 @@ impl Report {
     }
 
     fn certificate(&mut self, file: &File, address: Option<&Issuer>) {
-        let read = self.entrance.read_certificate(file, address, Clock::system().now());
+        let Some(clock) = self.note(timekeeping::clock()) else { return };
+        let read = self.entrance.read_certificate(file, address, clock.now());
         let warnings = self.note(read).unwrap_or_default();
         self.warnings.extend(warnings);
     }

@@ -23,15 +23,15 @@ use shared::audit;
 use shared::data_dir;
 use shared::db::{Conn, ReadOnly};
 use shared::schema::SCHEMA;
-use shared::{Clock, Fault, Issuer, terminal};
+use shared::{Fault, Issuer, terminal};
 
 use crate::base::{Base, require_database};
 use crate::cli::people::Common;
 use crate::cli::{Audit, Tail, Verify};
 use crate::config::File;
 use crate::control::{self, Request};
-use crate::environment;
 use crate::output::{self, note, say};
+use crate::{environment, timekeeping};
 
 /// `portcullis setup-link`.
 pub(crate) fn setup_link(options: &Common, file: &File) -> anyhow::Result<()> {
@@ -61,7 +61,7 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     if let Some(answer) = runtime.block_on(control::ask(dir, &request))? {
         return answer.into_result();
     }
-    let base = Base::open(&file.base(dir.to_owned()), &Clock::system())?;
+    let base = Base::open(&file.base(dir.to_owned()), &timekeeping::clock()?)?;
     let uid = rustix::process::getuid().as_raw();
     runtime.block_on(control::perform(&base.place(), uid, request))?.into_result()
 }

@@ -235,7 +235,7 @@ pub(crate) fn run(command: &Serve, file: &File, runtime: &Runtime, hangups: &Han
         let signals = stop_on_signal(stop.clone())?;
         let secured = options.tls.is_some();
         let issuer = options.issuer.clone();
-        let gateway = Gateway::start(options, Clock::system()).await?;
+        let gateway = Gateway::start(options, timekeeping::clock()?).await?;
         if secured {
             hangups.reload(gateway.reload());
         }

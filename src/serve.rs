@@ -330,7 +330,7 @@ pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) 
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let secured = options.tls.is_some();
-        let server = Server::start(options, Clock::system()).await?;
+        let server = Server::start(options, timekeeping::clock()?).await?;
         if secured {
             hangups.reload(server.reload());
         }

@@ -1,4 +1,7 @@
-//! Watches the machine's clock (OPS-04): a step back is put on record, and so is its end.
+//! The machine's clock, and a watch over it (OPS-04): a step back is put on record, and so is its end.
+
+#[cfg(debug_assertions)]
+mod test_clock;
 
 use std::time::Duration;
 
@@ -10,6 +13,18 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the time is written down even if nothing else is.
 const KEEP: u32 = 10;
+
+/// The clock that the program goes by.
+///
+/// # Errors
+/// If a test gave it a time that cannot be read.
+pub(crate) fn clock() -> anyhow::Result<Clock> {
+    #[cfg(debug_assertions)]
+    if let Some(clock) = test_clock::given()? {
+        return Ok(clock);
+    }
+    Ok(Clock::system())
+}
 
 /// Looks until `stop`.
 pub(crate) async fn watch(clock: Clock, db: Db, stop: CancellationToken) {

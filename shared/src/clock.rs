@@ -77,6 +77,7 @@ struct Inner {
 #[derive(Debug)]
 enum Source {
     System { started: Instant },
+    Shifted { started: Instant, begin: Timestamp },
     Held { wall: AtomicI64, uptime: AtomicI64 },
 }
 
@@ -89,6 +90,11 @@ impl Clock {
     /// A clock that stands still at `at` until [`Clock::advance`] moves it.
     pub fn held(at: Timestamp) -> Self {
         Self::of(Source::Held { wall: AtomicI64::new(at.0), uptime: AtomicI64::new(0) })
+    }
+
+    /// A clock that says `begin` now and goes on from there at the machine's pace.
+    pub fn started_at(begin: Timestamp) -> Self {
+        Self::of(Source::Shifted { started: Instant::now(), begin })
     }
 
     fn of(source: Source) -> Self {
@@ -108,6 +114,7 @@ impl Clock {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 Timestamp(milliseconds(since))
             }
+            Source::Shifted { started, begin } => *begin + started.elapsed(),
             Source::Held { wall, .. } => Timestamp(wall.load(Ordering::SeqCst)),
         }
     }
@@ -115,7 +122,7 @@ impl Clock {
     /// How long this process has had this clock, measured by what nobody can set.
     pub fn uptime(&self) -> Duration {
         match &self.0.source {
-            Source::System { started } => started.elapsed(),
+            Source::System { started } | Source::Shifted { started, .. } => started.elapsed(),
             Source::Held { uptime, .. } => {
                 Duration::from_millis(uptime.load(Ordering::SeqCst).max(0).unsigned_abs())
             }

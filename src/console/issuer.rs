@@ -5,7 +5,7 @@ use authz::{access, issuer_change};
 use serde_json::json;
 use shared::db::ReadOnly;
 use shared::schema::SCHEMA;
-use shared::{Clock, Issuer, data_dir};
+use shared::{Issuer, data_dir};
 
 use super::access::in_words;
 use super::confirm::confirm;
@@ -14,6 +14,7 @@ use crate::cli::issuer::{Change, Issuer as Command};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::output::{self, note, say};
+use crate::timekeeping;
 
 /// `portcullis issuer …`.
 pub(crate) fn issuer(command: Command, file: &File) -> anyhow::Result<()> {
@@ -34,7 +35,7 @@ fn show(common: &Common, file: &File) -> anyhow::Result<()> {
 
 fn change(command: &Change, file: &File) -> anyhow::Result<()> {
     let after = Issuer::parse(&command.issuer).with_context(|| format!("`{}`", command.issuer))?;
-    let base = Base::open(&file.base(command.common.data.path(file)), &Clock::system())?;
+    let base = Base::open(&file.base(command.common.data.path(file)), &timekeeping::clock()?)?;
     let before = base.authz.issuer().clone();
     if before == after {
         anyhow::bail!("the data directory belongs to {after} already; nothing was done");

@@ -1,6 +1,5 @@
 use axum::routing::{get, post};
 use serde_json::{Value, json};
-use shared::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +9,7 @@ use super::*;
 use crate::base::Base;
 use crate::config::{File, Listen};
 use crate::listen::{Budget, Listeners};
-use crate::logging;
+use crate::{logging, timekeeping};
 
 /// HTTP-03
 #[test]
@@ -35,7 +34,7 @@ fn entrance() -> Entrance {
 async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
     let settings = File::default().base(dir.path().join("data"));
     let issuer = Issuer::parse(&format!("http://localhost:{port}")).unwrap();
-    let open = move || Base::open_or_create(&settings, issuer, &Clock::system()).unwrap();
+    let open = move || Base::open_or_create(&settings, issuer, &timekeeping::clock().unwrap()).unwrap();
     let base = tokio::task::spawn_blocking(open).await.unwrap();
     let forgetful = async |body: String| -> Response { panic!("did not expect {body}") };
     let routes = Router::new()

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -12,7 +12,7 @@ use shared::schema::SCHEMA;
 use shared::{Clock, Db, Digest, GrantId};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
-use crate::process::{PORTCULLIS, complaint, portcullis};
+use crate::process::{complaint, portcullis, program_on};
 
 async fn someone() -> (TestApp, Browser, Client, Tokens) {
     let app = TestApp::start().await;
@@ -36,8 +36,8 @@ fn refused(app: &TestApp, arguments: &[&str]) -> String {
 
 /// A command with something on standard input.
 fn with_input(app: &TestApp, arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(PORTCULLIS);
-    command.args(arguments).args(["--json", "--data-dir"]).arg(app.data_dir());
+    let mut command = program_on(&app.data_dir());
+    command.args(arguments).arg("--json");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::authorize_errors::with as changed;
 use crate::error_descriptions::all_of;
 use crate::harness::{Client, TestApp, authorize_url, challenge, header, redirect_parameter};
-use crate::process::{PORTCULLIS, Process};
+use crate::process::{Process, program};
 use crate::raw::{Raw, port};
 
 type Parameters = BTreeMap<&'static str, String>;
@@ -279,7 +279,7 @@ async fn the_challenge_is_never_echoed() {
 #[test]
 fn the_challenge_is_never_logged() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = std::process::Command::new(PORTCULLIS);
+    let mut command = program();
     command.env("PORTCULLIS_LOG", "trace").args(["serve", "--json", "--listen", "localhost:0", "--data-dir"]);
     command.arg(dir.path().join("data"));
     let server = Process::spawn(command);

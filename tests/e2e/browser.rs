@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::process::{Driver, PORTCULLIS, Process, portcullis};
+use crate::process::{Driver, Process, portcullis, program};
 
 pub struct Story {
     pub dir: tempfile::TempDir,
@@ -47,7 +46,7 @@ impl Story {
     }
 
     fn serve(dir: &Path, listen: &str) -> Process {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(["serve", "--json", "--listen", listen, "--config"]).arg(dir.join("portcullis.toml"));
         command.arg("--data-dir").arg(dir.join("data")).arg("--docs").arg(dir.join("docs"));
         Process::spawn(command)
@@ -262,7 +261,7 @@ fn an_intern_is_kept_out_and_an_engineer_steps_up() {
          [tools.docs_read]\nscope = \"docs.full\"\n",
     )
     .unwrap();
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command
         .args(["serve", "--json", "--listen", "localhost:0", "--config"])
         .arg(&config)

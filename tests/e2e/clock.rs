@@ -1,12 +1,13 @@
 //! The machine's clock is set back (OPS-04).
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
-use shared::clock::Timestamp;
+use serde_json::{Value, json};
+use shared::clock::{Clock, Timestamp};
 
 use crate::harness::{Browser, TestApp, Tokens, error_of, header};
-use crate::process::{complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, share_clock};
 
 /// By this much, more than clocks may differ.
 const STEP: Duration = Duration::from_mins(10);
@@ -144,4 +145,57 @@ async fn a_clock_can_be_confirmed() {
     assert_eq!(app.call_tool(&within.access, "whoami", json!({})).await.status(), 401);
     assert_eq!(error_of(app.refresh(&client, &within.refresh).await).await.1, "invalid_grant");
     assert_eq!(app.refresh(&client, &fresh.refresh).await.status(), 200);
+}
+
+/// Rust files under these folders of the project, with what is in them.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        folders.iter().map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("clients") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
+        }
+    }
+    files
+}
+
+/// Every file of these folders that contains the text.
+fn containing(folders: &[&str], text: &str) -> Vec<String> {
+    let name =
+        |path: &Path| path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
+    sources(folders).iter().filter(|(_, has)| has.contains(text)).map(|(path, _)| name(path)).collect()
+}
+
+/// The program is started in one place, which gives it the time of the server in the test's process, and reads the clock
+/// in one place: a test or a command that did otherwise would depend on today's date.
+#[test]
+fn processes_are_started_with_the_tests_clock() {
+    let executable = concat!("CARGO_BIN_EXE_", "portcullis");
+    assert_eq!(containing(&["tests", "benches"], executable), ["tests/e2e/process.rs"]);
+    let machine = concat!("Clock::", "system()");
+    let readers = containing(&["src"], machine);
+    assert_eq!(readers, ["src/timekeeping.rs"], "ask timekeeping::clock()");
+}
+
+/// A debug build goes by the clock that a test gives it. A release build, which this is too if the tests are built so,
+/// ignores it.
+#[test]
+fn only_a_debug_build_takes_its_time_from_a_test() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    assert_eq!(Process::start(&data, "localhost:0", None).stop(), Some(0));
+    let year_2031 = 1_924_992_000_000_i64;
+    share_clock(&data, &Clock::held(Timestamp(year_2031)));
+    let shown = portcullis(&["clock", "show", "--json", "--data-dir", data.to_str().unwrap()]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let clock = Timestamp(shown["time"]["clock"].as_i64().unwrap());
+    let given = clock >= Timestamp(year_2031) && clock.since(Timestamp(year_2031)) < Duration::from_mins(1);
+    assert_eq!(given, cfg!(debug_assertions), "{clock}");
 }

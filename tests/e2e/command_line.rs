@@ -4,11 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::process::{PORTCULLIS, Process, complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, program};
 
 fn refused(arguments: &[&str], says: &[&str]) {
     let output = portcullis(arguments);
@@ -147,7 +146,7 @@ fn audit_verify_names_a_changed_row() {
 #[test]
 fn serve_says_what_to_do_next() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(PORTCULLIS)
+    let mut child = program()
         .args(["serve", "--listen", "localhost:0"])
         .env_clear()
         .env("PORTCULLIS_DATA_DIR", dir.path().join("data"))

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::process::{PORTCULLIS, Process, complaint};
+use crate::process::{Process, complaint, program};
 
 const RULES: &str = r#"
     listen = "localhost:8123"
@@ -35,7 +35,7 @@ fn folder(configuration: &str) -> tempfile::TempDir {
 
 fn command(dir: &Path, arguments: &[&str]) -> Command {
     // As root the default would be the machine's own data directory: name another wherever it counts.
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command.args(arguments).current_dir(dir).env_clear().env("HOME", dir).stdin(Stdio::null());
     command
 }

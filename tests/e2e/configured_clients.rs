@@ -10,7 +10,7 @@ use shared::Secret;
 use crate::assertion::ClientKey;
 use crate::clients::refused;
 use crate::harness::{Client, TestApp, Tokens, VERIFIER, error_of};
-use crate::process::{PORTCULLIS, complaint, portcullis};
+use crate::process::{complaint, portcullis, program};
 
 const WEB: &str = "https://portal.example/cb";
 
@@ -243,7 +243,7 @@ fn check_shows_configured_clients() {
     );
     fs::write(&path, text).unwrap();
     let check = |json: &[&str]| {
-        let mut command = std::process::Command::new(PORTCULLIS);
+        let mut command = program();
         command.args([&["check"], json].concat()).current_dir(dir.path()).env_clear().env("HOME", dir.path());
         command.output().unwrap()
     };

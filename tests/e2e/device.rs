@@ -3,7 +3,6 @@
 mod page;
 mod polling;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::harness::{
     Browser, Client, ConsentPage, TestApp, Tokens, attribute, error_of, header, redirect_parameter,
 };
-use crate::process::{PORTCULLIS, Process};
+use crate::process::Process;
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::process::{PORTCULLIS, Process, complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, program};
 
 fn register(http: &reqwest::blocking::Client, origin: &str, name: &str) -> Option<(u16, Value)> {
     let metadata = json!({"client_name": name, "redirect_uris": ["http://localhost/callback"], "contacts": ["x".repeat(200)]});
@@ -75,11 +75,10 @@ fn a_full_disk_is_answered_503_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     // SIGXFSZ ignored, so that a write beyond the limit is an error and no end.
-    let script = format!(
-        "trap '' XFSZ; ulimit -f 1024; exec {PORTCULLIS} serve --json --listen localhost:0 --data-dir \"$0\""
-    );
+    let script =
+        "trap '' XFSZ; ulimit -f 1024; exec \"$0\" serve --json --listen localhost:0 --data-dir \"$1\"";
     let mut command = Command::new("bash");
-    command.args(["-c", &script]).arg(&data);
+    command.args(["-c", script]).arg(program().get_program()).arg(&data);
     let mut server = Process::spawn(command);
     let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
     let mut acknowledged = Vec::new();

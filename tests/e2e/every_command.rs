@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::TestApp;
-use crate::process::{PORTCULLIS, complaint};
+use crate::process::{complaint, program, program_on};
 
 /// Every command that does something, by its words.
 fn all() -> Vec<(Vec<String>, clap::Command)> {
@@ -68,9 +68,8 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
 }
 
 fn run(app: &TestApp, words: &[String], more: &[String], stdout: Stdio) -> Output {
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program_on(&app.data_dir());
     command.args(words).args(more).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
-    command.env("PORTCULLIS_DATA_DIR", app.data_dir());
     command.spawn().unwrap().wait_with_output().unwrap()
 }
 
@@ -103,7 +102,7 @@ fn every_command_and_option_is_explained() {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.len() >= 10, "{words:?} {}: `{help}`", argument.get_id());
         }
-        let help = Command::new(PORTCULLIS).args(&words).arg("--help").output().unwrap();
+        let help = program().args(&words).arg("--help").output().unwrap();
         assert!(help.status.success() && !help.stdout.is_empty() && help.stderr.is_empty(), "{words:?}");
     }
 }
@@ -207,7 +206,7 @@ async fn every_unknown_name_is_refused_with_what_to_do() {
             _ => &[],
         };
         let yes: &[&str] = if has(&command, "yes") { &["--yes"] } else { &[] };
-        let output = Command::new(PORTCULLIS)
+        let output = program_on(&app.data_dir())
             .args(&words)
             .arg("nobody-at-all")
             .args(more)
@@ -275,7 +274,7 @@ fn every_empty_variable_counts_as_unset() {
         variables.extend(set);
     }
     assert!(variables.len() > 8, "{variables:?}");
-    let mut check = Command::new(PORTCULLIS);
+    let mut check = program();
     check.arg("check").env("HOME", dir.path()).current_dir(dir.path());
     let plain = check.output().unwrap();
     check.envs(variables.iter().map(|name| (name, "")));
@@ -292,7 +291,7 @@ fn a_server_outlives_hangups_and_deaf_outputs() {
     let port = crate::certificates::unused_port();
     let full = || File::options().write(true).open("/dev/full").unwrap();
     for (index, deaf) in [false, true].into_iter().enumerate() {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(["serve", "--listen", &format!("localhost:{port}"), "--data-dir"]);
         command.arg(dir.path().join(format!("data{index}"))).stdin(Stdio::null());
         let (out, err) = if deaf { (full().into(), full().into()) } else { (Stdio::null(), Stdio::null()) };

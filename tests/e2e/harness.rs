@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::certificates::{Authority, HOST, unused_port};
-use crate::process::{Process, complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, share_clock};
 
 #[path = "harness/browser.rs"] // benches take this file by its path, and a path below it is meant from here
 mod browser;
@@ -128,6 +128,7 @@ impl TestApp {
     }
 
     async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, mut options: Options) -> Self {
+        share_clock(&options.base.data_dir, &clock);
         let server = Server::start(options.clone(), clock.clone()).await.unwrap();
         let origin = server.issuer().to_string();
         let port = server.port().unwrap();

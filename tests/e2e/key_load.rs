@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
 
-use crate::process::{PORTCULLIS, Process, clients, complaint, portcullis};
+use crate::process::{Process, clients, complaint, portcullis, program};
 
 /// A rotation every three seconds. The key set may be kept for one.
 const CONFIG: &str = "[keys]\nactive = \"3s\"\npublish_ahead = \"2s\"\njwks_max_age = \"1s\"\n\
@@ -26,7 +26,7 @@ struct Load {
 fn serve(dir: &Path, listen: &str) -> Process {
     let config = dir.join("portcullis.toml");
     std::fs::write(&config, CONFIG).unwrap();
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command.args(["serve", "--json", "--listen", listen, "--config"]).arg(config);
     command.arg("--data-dir").arg(dir.join("data"));
     Process::spawn(command)

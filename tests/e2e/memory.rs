@@ -1,6 +1,5 @@
 //! How much memory strangers can make the program keep (RATE-07): measured on the program itself.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::certificates::{Authority, HOST, unused_port};
 use crate::http2::{Connection, DATA, END_HEADERS, HEADERS, WINDOW_UPDATE, frame};
-use crate::process::{PORTCULLIS, Process};
+use crate::process::{Process, program};
 use crate::raw::{Handshake, Raw};
 
 const MIB: u64 = 1 << 20;
@@ -35,7 +34,7 @@ impl Victim {
         Authority::new().issue(&[HOST], 90).write(dir.path(), "gate");
         let config = dir.path().join("portcullis.toml");
         std::fs::write(&config, format!("data_dir = \"data\"\n{toml}")).unwrap();
-        let mut command = Command::new(program());
+        let mut command = measured();
         command.args(["serve", "--json", "--config"]).arg(&config).env_remove("RUST_LOG");
         let process = Process::spawn(command);
         Self { dir, process }
@@ -86,8 +85,8 @@ impl Victim {
 }
 
 /// The program under test, or another build of it that is to be measured.
-fn program() -> PathBuf {
-    std::env::var_os("PORTCULLIS_MEASURED").map_or_else(|| PORTCULLIS.into(), PathBuf::from)
+fn measured() -> Command {
+    std::env::var_os("PORTCULLIS_MEASURED").map_or_else(program, Command::new)
 }
 
 /// Sends as much as it may: on 64 streams headers of 15 KB and 15 KB of a body that never ends, within the windows that the

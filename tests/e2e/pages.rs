@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use reqwest::blocking::Client as Http;
 use serde_json::{Value, json};
 
 use crate::harness::challenge;
-use crate::process::{Driver, PORTCULLIS, Process, portcullis};
+use crate::process::{Driver, Process, portcullis, program};
 
 struct Story {
     server: Process,
@@ -26,7 +25,7 @@ impl Story {
         let dir = tempfile::tempdir().unwrap();
         let (data, config) = (dir.path().join("data"), dir.path().join("portcullis.toml"));
         fs::write(&config, "device = true\n").unwrap();
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(["serve", "--json", "--listen", "localhost:0", "--config"]).arg(config);
         let server = Process::spawn({
             command.arg("--data-dir").arg(&data);

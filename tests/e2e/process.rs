@@ -1,19 +1,45 @@
 //! The program itself, started as people start it, and the drivers of other programs beside it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use shared::Clock;
 
-/// The program under test.
-pub const PORTCULLIS: &str = env!("CARGO_BIN_EXE_portcullis");
+/// The clocks of servers in this process, by data directory.
+static CLOCKS: Mutex<BTreeMap<PathBuf, Clock>> = Mutex::new(BTreeMap::new());
 
-/// Runs a command of it to its end.
+/// From now on the program tells this clock's time when it works on this data directory.
+pub fn share_clock(data_dir: &Path, clock: &Clock) {
+    let mut clocks = CLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    clocks.insert(data_dir.to_owned(), clock.clone());
+}
+
+/// The program under test, on a data directory that no server in this process uses. It tells the machine's time.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+}
+
+/// The program under test, on a data directory. If a server in this process uses the directory too, the program tells
+/// that server's time: otherwise what one of them writes could lie in the future of the other.
+pub fn program_on(data_dir: &Path) -> Command {
+    let mut command = program();
+    command.env("PORTCULLIS_DATA_DIR", data_dir);
+    if let Some(clock) = CLOCKS.lock().unwrap_or_else(PoisonError::into_inner).get(data_dir) {
+        command.env("PORTCULLIS_TEST_CLOCK", clock.wall().0.to_string());
+    }
+    command
+}
+
+/// Runs a command of it to its end, on the data directory that the arguments name.
 pub fn portcullis(arguments: &[&str]) -> Output {
-    Command::new(PORTCULLIS).args(arguments).stdin(Stdio::null()).output().unwrap()
+    let option = arguments.iter().position(|argument| *argument == "--data-dir");
+    let mut command = option.map_or_else(program, |option| program_on(Path::new(arguments[option + 1])));
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// What a command said on standard error.
@@ -34,8 +60,8 @@ pub struct Process {
 impl Process {
     /// Starts `serve` on this data directory, and waits until it says that it is ready.
     pub fn start(data_dir: &Path, listen: &str, docs: Option<&Path>) -> Self {
-        let mut command = Command::new(PORTCULLIS);
-        command.args(["serve", "--json", "--listen", listen, "--data-dir"]).arg(data_dir);
+        let mut command = program_on(data_dir);
+        command.args(["serve", "--json", "--listen", listen]);
         if let Some(docs) = docs {
             command.arg("--docs").arg(docs);
         }

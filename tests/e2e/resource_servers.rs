@@ -96,7 +96,7 @@ impl Drop for Example {
 fn server(dir: &Path, listen: &str) -> Process {
     let config = dir.join("portcullis.toml");
     std::fs::write(&config, CONFIG).unwrap();
-    let mut command = Command::new(crate::process::PORTCULLIS);
+    let mut command = crate::process::program();
     command.args(["serve", "--json", "--listen", listen, "--config"]).arg(config);
     command.arg("--data-dir").arg(dir.join("data"));
     Process::spawn(command)

@@ -3,12 +3,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, redirect_parameter};
-use crate::process::{PORTCULLIS, Process, complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, program};
 
 async fn family(app: &TestApp) -> (Browser, Client, Tokens) {
     let mut browser = app.admin().await;
@@ -104,7 +104,7 @@ fn a_killed_command_leaves_a_directory_that_opens() {
     };
     let before = kids(&list());
     let reseal = || {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(["key", "reseal", "--yes", "--data-dir"]).arg(&data);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
@@ -131,7 +131,7 @@ fn the_seal_key_may_be_elsewhere() {
     let (data, config) = (dir.path().join("data"), dir.path().join("portcullis.toml"));
     let credentials = dir.path().join("credentials");
     let run = |arguments: &[&str], credentials: Option<&Path>| {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(arguments).arg("--config").arg(&config).arg("--data-dir").arg(&data);
         command.stdin(Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
         if let Some(directory) = credentials {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use shared::Secret;
 use crate::assertion::ClientKey;
 use crate::certificates::{Authority, HOST, unused_port};
 use crate::harness::{Browser, Client, ConsentPage, TestApp, Tokens, VERIFIER, attribute, challenge, header};
-use crate::process::{PORTCULLIS, Process};
+use crate::process::{Process, program};
 use crate::raw::Handshake;
 
 const RULES: &str = "device = true\n[registration]\nmanagement = true\n\
@@ -39,7 +38,7 @@ impl Story {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let config = dir.path().join("portcullis.toml");
         std::fs::write(&config, RULES).unwrap();
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.args(["serve", "--json", "--listen", "localhost:0", "--config"]).arg(&config);
         command.arg("--data-dir").arg(dir.path().join("data")).env("PORTCULLIS_LOG", "trace");
         let process = Process::spawn(command);
@@ -387,7 +386,7 @@ async fn frames_are_not_logged() {
     let identity = Authority::new().issue(&[HOST], 90);
     identity.write(dir.path(), "gate");
     let port = unused_port();
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command.current_dir(dir.path()).env_clear().env("PORTCULLIS_LOG", "trace,h2=trace,hyper=trace");
     command.args(["serve", "--json", "--data-dir", "data", "--listen", &format!("127.0.0.1:{port}")]);
     command.args([

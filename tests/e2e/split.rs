@@ -215,7 +215,7 @@ fn the_program_runs_either_half() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let serve = |more: &[&str], data: &str| {
-        let mut command = std::process::Command::new(crate::process::PORTCULLIS);
+        let mut command = crate::process::program();
         command.args(["serve", "--json", "--listen", "localhost:0", "--data-dir", &path(data)]).args(more);
         command
     };
@@ -255,7 +255,7 @@ fn the_program_runs_either_half() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let mut command = std::process::Command::new(crate::process::PORTCULLIS);
+    let mut command = crate::process::program();
     command.args(["serve", "--json", "--listen", "localhost:0", "--only", "authz", "--data-dir"]);
     let process = Process::spawn({
         command.arg(dir.path().join("data"));

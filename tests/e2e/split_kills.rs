@@ -2,7 +2,6 @@
 //! as an answer's time is over where answers are kept, at expiry where nobody asks; open streams end with it.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::certificates::unused_port;
 use crate::gateway::{AUDIENCE, Door, Elsewhere, ORIGIN, write_secret};
 use crate::harness::{Browser, TestApp, Tokens, header};
 use crate::kills::{CONFIGURATION, Held, Killer, Stage};
-use crate::process::{PORTCULLIS, Process};
+use crate::process::{Process, program};
 
 /// How long an answer counts if nothing is said.
 const CACHE: Duration = Duration::from_secs(5);
@@ -260,7 +259,7 @@ impl Halves {
             path
         };
         let serve = |half: &str, port: u16, config: &Path, data: &str| {
-            let mut command = Command::new(PORTCULLIS);
+            let mut command = program();
             command.args(["serve", "--json", "--only", half, "--config"]).arg(config);
             command.args(["--listen", &format!("localhost:{port}"), "--data-dir"]).arg(dir.path().join(data));
             Process::spawn(command)

@@ -104,7 +104,7 @@ fn blocks(page: &'static str, language: &str) -> Vec<&'static str> {
 fn as_written(line: &str, folder: &std::path::Path, environment: &[(&str, String)]) -> std::process::Command {
     let mut words = line.split_whitespace();
     assert_eq!(words.next(), Some("portcullis"), "{line}");
-    let mut command = std::process::Command::new(crate::process::PORTCULLIS);
+    let mut command = crate::process::program();
     command.args(words).current_dir(folder);
     command.envs(environment.iter().map(|(name, value)| (*name, value)));
     command

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, HOST, Issued, unused_port};
 use crate::harness::{TestApp, header};
-use crate::process::{PORTCULLIS, Process, complaint};
+use crate::process::{Process, complaint, program};
 use crate::raw::{Handshake, Raw, port};
 
 const OLD: SslVersion = SslVersion::TLS1;
@@ -153,7 +153,7 @@ async fn a_stop_is_graceful_over_tls() {
 
 /// A server in a process of its own, which speaks TLS with what lies in this directory.
 fn serve(dir: &Path, port: u16) -> Command {
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command.current_dir(dir).env_clear().args(["serve", "--json", "--data-dir", "data"]);
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--issuer", &format!("https://{HOST}:{port}")]);
     command.args(["--tls-cert", "gate.pem", "--tls-key", "gate.key"]);
@@ -215,7 +215,7 @@ async fn certificates_are_taken_up() {
     assert!(log.contains("the TLS key gate.key does not belong to the certificate gate.pem"), "{log}");
     assert_eq!(server.stop(), Some(0));
 
-    let mut audit = Command::new(PORTCULLIS);
+    let mut audit = program();
     audit.current_dir(dir.path()).env_clear().args(["audit", "tail", "--json", "--data-dir", "data"]);
     let records = String::from_utf8(audit.output().unwrap().stdout).unwrap();
     let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -239,7 +239,7 @@ fn unusable_certificates_are_refused() {
     let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
     let good = authority.issue(&[HOST], 90);
     let run = |arguments: &[&str], port: &str| {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.current_dir(dir.path()).env_clear().args(arguments).args([
             "--data-dir",
             "data",
@@ -285,7 +285,7 @@ fn unusable_certificates_are_refused() {
     authority.issue(&[HOST], -1).write(dir.path(), "gate");
     refused(&both, "cannot use the TLS certificate gate.pem: it ran out on ");
     good.write(dir.path(), "gate");
-    let mut plain = Command::new(PORTCULLIS);
+    let mut plain = program();
     plain.current_dir(dir.path()).env_clear().args([
         "check",
         "--data-dir",
@@ -303,7 +303,7 @@ fn check_warns_of_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let check = |json: bool| {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = program();
         command.current_dir(dir.path()).env_clear().args([
             "check",
             "--data-dir",

@@ -222,7 +222,7 @@ async fn a_killed_server_redeems_no_code_twice() {
     let config = dir.path().join("portcullis.toml");
     std::fs::write(&config, "device = true\n").unwrap();
     let serve = |listen: &str| {
-        let mut command = Command::new(PORTCULLIS);
+        let mut command = crate::process::program();
         command.args(["serve", "--json", "--listen", listen, "--config"]).arg(&config);
         command.arg("--data-dir").arg(dir.path().join("data"));
         Process::spawn(command)

@@ -1,7 +1,6 @@
 //! A server in its own process, a person with a real client that is connected, and what can be seen of its end.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use data_encoding::BASE64;
@@ -13,7 +12,7 @@ use super::Killer;
 use crate::account::another;
 use crate::harness::{Browser, TestApp, header, redirect_parameter};
 
-use crate::process::{Driver, PORTCULLIS, Process};
+use crate::process::{Driver, Process, program};
 use crate::python_clients::MCP;
 
 /// Somebody in the group that may read, who can be taken out of it.
@@ -238,7 +237,7 @@ impl Scene {
 }
 
 pub fn serve(dir: &Path, listen: &str) -> Process {
-    let mut command = Command::new(PORTCULLIS);
+    let mut command = program();
     command.args(["serve", "--json", "--listen", listen, "--config"]).arg(dir.join("portcullis.toml"));
     command.arg("--data-dir").arg(dir.join("data")).arg("--docs").arg(dir.join("docs"));
     Process::spawn(command)
