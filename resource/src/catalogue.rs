@@ -7,7 +7,7 @@ use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescrip
 use shared::token_status::Ceiling;
 use shared::{Issuer, ResourceUri, Scope};
 
-use crate::mcp::tools::Tools;
+use crate::gate::tools::Tools;
 use crate::policy::{Decision, Needs};
 
 /// Where the MCP endpoint is.

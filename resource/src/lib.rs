@@ -3,7 +3,7 @@
 
 pub mod bearer;
 pub mod catalogue;
-mod mcp;
+mod gate;
 mod metadata;
 mod policy;
 pub mod remote;
@@ -26,12 +26,12 @@ use shared::{ClientId, Clock, Db, ResourceUri, TokenStatus};
 
 use bearer::{Bearer, Challenges};
 use catalogue::{BuiltIn, MCP_PATH};
-use mcp::Front;
-use mcp::handler::Handler;
-use mcp::record::Denials;
-use mcp::session::Sessions;
-use mcp::stream::Streams;
-use mcp::tools::Tools;
+use gate::Front;
+use gate::handler::Handler;
+use gate::record::Denials;
+use gate::session::Sessions;
+use gate::stream::Streams;
+use gate::tools::Tools;
 use metadata::{Document, WELL_KNOWN};
 use remote::Remote;
 use sources::docs::Docs;
@@ -116,7 +116,7 @@ impl Resource {
     /// Every route of the crate.
     pub fn router(&self) -> Router {
         Router::new()
-            .route(MCP_PATH, any(mcp::gate::gate))
+            .route(MCP_PATH, any(gate::gate))
             .route(&format!("{WELL_KNOWN}{MCP_PATH}"), any(metadata::document))
             // Clients fall back to the root; there is one endpoint, so it is no guess (META-06).
             .route(WELL_KNOWN, any(metadata::document))

@@ -14,6 +14,7 @@ mod query;
 mod scan;
 mod section;
 mod snippet;
+pub(crate) mod tools;
 mod watch;
 mod words;
 

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use shared::{Scope, shell};
 
-use super::{Caller, Said};
+use crate::gate::tools::{Caller, Said};
 
-pub(super) const WORDS: (&str, &str, &str) = (
+pub(crate) const WORDS: (&str, &str, &str) = (
     "whoami",
     "Who am I",
     "Says on whose behalf you are calling: user id, client id, the scopes of the access token, the scopes \
@@ -15,7 +15,7 @@ pub(super) const WORDS: (&str, &str, &str) = (
      asked for by signing in again, unless it is withheld.",
 );
 
-pub(super) fn schemas() -> [Value; 2] {
+pub(crate) fn schemas() -> [Value; 2] {
     let scopes =
         |words: &str| json!({ "type": "array", "items": { "type": "string" }, "description": words });
     [
@@ -37,7 +37,7 @@ pub(super) fn schemas() -> [Value; 2] {
     ]
 }
 
-pub(super) fn call(caller: &Caller<'_>, withheld: &Scope) -> Said {
+pub(crate) fn call(caller: &Caller<'_>, withheld: &Scope) -> Said {
     let token = caller.checked.token();
     let expires = token.expires().to_string();
     let or_none = |scopes: String| if scopes.is_empty() { "none".to_owned() } else { scopes };

@@ -13,7 +13,6 @@ use shared::{Request, Scope};
 
 use super::call::{Call, ToolCall};
 use super::era::{self, Era};
-use super::gate::unauthenticated;
 use super::handler::{Admitted, Ended};
 use super::media;
 use super::message::Message;
@@ -22,6 +21,7 @@ use super::record::{self, Subject};
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::session::SESSION_HEADER;
 use super::tools::Tool;
+use super::unauthenticated;
 use crate::Resource;
 use crate::bearer::Checked;
 use crate::policy::Decision;

@@ -1,6 +1,21 @@
 //! The gate: one pipeline for every request to the endpoint. It answers every refusal itself, and
 //! what it lets through it has written anew (MCP-07).
 
+pub(crate) mod arguments;
+mod call;
+mod era;
+mod exchange;
+mod front;
+pub(crate) mod handler;
+mod media;
+mod message;
+pub(crate) mod mirror;
+pub(crate) mod record;
+pub(crate) mod refusal;
+pub(crate) mod session;
+pub(crate) mod stream;
+pub(crate) mod tools;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,16 +30,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::Request;
 
-use super::era::{self, Era};
-use super::exchange::Exchange;
-use super::front::{self, Front};
-use super::media;
-use super::message::Message;
-use super::refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
-use super::session::{Listening, SESSION_HEADER};
-use super::stream;
 use crate::Resource;
 use crate::bearer::{Checked, Refused};
+use era::Era;
+use exchange::Exchange;
+pub(crate) use front::Front;
+use message::Message;
+use refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
+use session::{Listening, SESSION_HEADER};
 
 /// Larger bodies are refused (standards §1).
 const LARGEST: usize = 1 << 20;

@@ -1,9 +1,6 @@
 //! The tools: what each is called, needs, takes and does. One table, asked by lists, calls and the
 //! catalogue alike.
 
-mod documentation;
-mod whoami;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,7 +14,8 @@ use super::mirror::{self, Mirrored};
 use crate::bearer::Checked;
 use crate::catalogue::UnknownTool;
 use crate::policy::{Decision, Needs, Policy};
-use crate::sources::docs::Docs;
+use crate::sources::account;
+use crate::sources::docs::{Docs, tools as documentation};
 
 /// A tool.
 #[derive(Clone, Debug)]
@@ -110,7 +108,7 @@ impl Tools {
             Tool::new(words, ruled(words.0), does, schemas)
         };
         let tools = Self::new([
-            Tool::new(whoami::WORDS, Needs::User, Does::Whoami, whoami::schemas()),
+            Tool::new(account::WORDS, Needs::User, Does::Whoami, account::schemas()),
             tool(documentation::SEARCH, Does::DocsSearch, documentation::search_schemas()),
             tool(documentation::READ, Does::DocsRead, documentation::read_schemas()),
         ]);
@@ -195,7 +193,7 @@ impl Tools {
         said(match tool.does {
             Does::Whoami => {
                 let withheld = self.policy.beyond(caller.checked.entitled(), caller.checked.ceiling());
-                Ok(whoami::call(&caller, &withheld))
+                Ok(account::call(&caller, &withheld))
             }
             Does::DocsSearch => documentation::search(caller.docs, &arguments).await,
             Does::DocsRead => documentation::read(caller.docs, &arguments).await,
@@ -204,9 +202,9 @@ impl Tools {
 }
 
 /// What a tool has to say: text for reading, and the same as data.
-struct Said {
-    text: String,
-    data: Value,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) data: Value,
 }
 
 /// An error goes to the model as a result, so that it can try again.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::Said;
-use crate::mcp::arguments::integer;
+use crate::gate::arguments::integer;
+use crate::gate::tools::Said;
 use crate::sources::docs::{Docs, DocsError, Hit, Page, ReadError};
 
-pub(super) const SEARCH: (&str, &str, &str) = (
+pub(crate) const SEARCH: (&str, &str, &str) = (
     "docs_search",
     "Search the documentation",
     "Searches this organisation's documentation by words and returns the best matching sections, best \
@@ -17,14 +17,14 @@ pub(super) const SEARCH: (&str, &str, &str) = (
      Then call docs_read with a path (and heading) from the results to read the whole section.",
 );
 
-pub(super) const READ: (&str, &str, &str) = (
+pub(crate) const READ: (&str, &str, &str) = (
     "docs_read",
     "Read a document",
     "Returns the text of a document, or of the section under one of its headings. Take the path from \
      docs_search. Long documents come in parts: when next_offset is present, call again with it as offset.",
 );
 
-pub(super) fn search_schemas() -> [Value; 2] {
+pub(crate) fn search_schemas() -> [Value; 2] {
     let hit = json!({
         "type": "object",
         "properties": {
@@ -65,7 +65,7 @@ pub(super) fn search_schemas() -> [Value; 2] {
     ]
 }
 
-pub(super) fn read_schemas() -> [Value; 2] {
+pub(crate) fn read_schemas() -> [Value; 2] {
     [
         json!({
             "type": "object",
@@ -107,7 +107,7 @@ pub(super) fn read_schemas() -> [Value; 2] {
 }
 
 /// Answers off the async threads: a search reads the disk.
-pub(super) async fn search(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
+pub(crate) async fn search(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
     let query = text(arguments, "query").unwrap_or_default();
     let limit = number(arguments, "limit").and_then(|limit| u32::try_from(limit).ok());
     let path = text(arguments, "path");
@@ -135,7 +135,7 @@ fn found(query: &str, hits: &[Hit]) -> Said {
 }
 
 /// As [`search`].
-pub(super) async fn read(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
+pub(crate) async fn read(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
     let path = text(arguments, "path").unwrap_or_default();
     let heading = text(arguments, "heading").filter(|heading| !heading.is_empty());
     let size = |name| number(arguments, name).and_then(|size| usize::try_from(size).ok());
