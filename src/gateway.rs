@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::Router;
-use axum::routing::get;
 use resource::catalogue::{BuiltIn, Rules};
 use resource::remote::Remote;
 use resource::sources::docs::Docs;
@@ -23,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Serve;
 use crate::config::{self, File, Listen};
 use crate::entrance::{Entrance, Way};
-use crate::http::{around, healthz};
+use crate::http::around;
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
-use crate::serve::{FLUSH, Hangups, folder, readyz, stop_on_signal, unheard};
-use crate::{timekeeping, tls};
+use crate::serve::{FLUSH, Hangups, folder, stop_on_signal, unheard};
+use crate::{routes, timekeeping, tls};
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -159,13 +157,7 @@ impl Gateway {
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
         let Self { origin, clock, entrance, db, tally, resource, docs, listeners, dir } = self;
-        let ready = {
-            let db = db.clone();
-            get(move || readyz(db.clone()))
-        };
-        let routes =
-            Router::new().merge(resource.router()).route("/healthz", get(healthz)).route("/readyz", ready);
-        let app = around(routes, origin, None, &entrance);
+        let app = around(routes::all([resource.routes()], &db), origin, None, &entrance);
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));
         let watching_time = tokio::spawn(timekeeping::watch(clock.clone(), db.clone(), stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, db.clone(), stop.clone()));

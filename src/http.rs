@@ -18,15 +18,15 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use shared::Issuer;
+use shared::route::{Audience, Host, Routes, Rule, Table};
 use tracing::Instrument;
 
 use crate::config::Protection;
 use crate::entrance::Entrance;
 use crate::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
 use crate::proxies::{Complaints, Proxies};
-use cors::Cors;
 use refusal::{is_bare, refusal, worded};
 
 /// What the layer needs to know.
@@ -36,15 +36,18 @@ struct Front {
     issuer: Issuer,
     /// Whose pages there are, if there are any.
     authz: Option<Authz>,
+    table: Arc<Table>,
     proxies: Proxies,
     protection: Protection,
     complaints: Arc<Complaints>,
 }
 
 /// Puts the layer around all routes of a server that is known by this address.
-pub(crate) fn around(routes: Router, issuer: Issuer, authz: Option<Authz>, entrance: &Entrance) -> Router {
+pub(crate) fn around(routes: Routes, issuer: Issuer, authz: Option<Authz>, entrance: &Entrance) -> Router {
     let (proxies, protection) = (entrance.proxies.clone(), entrance.protection);
-    let front = Front { issuer, authz, proxies, protection, complaints: Arc::default() };
+    let (routes, table) = routes.split();
+    let table = Arc::new(table);
+    let front = Front { issuer, authz, table, proxies, protection, complaints: Arc::default() };
     routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
 }
 
@@ -55,7 +58,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let ours = shared::Request::from(peer.map(|peer| front.client(peer, &parts.headers)));
     parts.extensions.insert(ours.clone());
     let (method, version) = (parts.method.clone(), parts.version);
-    let kind = Kind::of(&parts.uri, &parts.headers);
+    let rule = front.table.of(parts.uri.path());
+    let wants_page = rule.audience == Audience::Person && accepts_page(&parts.headers);
     let waits_for_us = parts.headers.contains_key(header::EXPECT);
     // No query: it may hold codes and tokens (HTTP-12).
     // Who it was, the gate adds once it knows.
@@ -71,9 +75,9 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let (body, rest) = body::paced(body, parts.extensions.remove::<RequestMemory>());
     let request = Request::from_parts(parts, Body::new(body));
     let answer = async {
-        match front.refuse(peer, &request) {
+        match front.refuse(peer, rule, &request) {
             Some(refusal) => refusal,
-            None if method == Method::OPTIONS && kind.cors.is_some() => {
+            None if method == Method::OPTIONS && cors::is_answered_here(rule.cors) => {
                 StatusCode::NO_CONTENT.into_response()
             }
             None => next.run(request).await,
@@ -89,7 +93,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     if reusable == body::End::Late && is_bare(&response) {
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
-    let mut response = front.dressed(response, &kind, &ours, method == Method::OPTIONS);
+    let mut response = front.dressed(response, wants_page, &ours);
+    cors::write(rule.cors, method == Method::OPTIONS, response.headers_mut());
     harden(&front.issuer, response.headers_mut());
     span.in_scope(|| {
         tracing::info!(
@@ -105,20 +110,6 @@ async fn not_found() -> Response {
     StatusCode::NOT_FOUND.into_response()
 }
 
-/// What kind of answer a request wants.
-struct Kind {
-    cors: Option<Cors>,
-    /// A person in front of a browser asks.
-    page: bool,
-}
-
-impl Kind {
-    fn of(uri: &Uri, headers: &HeaderMap) -> Self {
-        let path = uri.path();
-        Self { cors: Cors::of(path), page: wants_page(headers) && !is_api(path) }
-    }
-}
-
 impl Front {
     /// Who asks: the peer, or whom a trusted proxy asks for (HTTP-02).
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
@@ -129,13 +120,16 @@ impl Front {
     }
 
     /// What is refused whatever it asks for.
-    fn refuse(&self, peer: Option<IpAddr>, request: &Request) -> Option<Response> {
+    fn refuse(&self, peer: Option<IpAddr>, rule: Rule, request: &Request) -> Option<Response> {
         if let Some(bad) = request.extensions().get::<BadHead>() {
             tracing::info!(http.refused = bad.description, "a request's head was refused");
             return Some(refusal(bad.status, refusal::code(bad.status), bad.description));
         }
         // HTTP-01: past the proxies that speak TLS, whoever comes speaks plain HTTP.
-        if self.protection == Protection::Proxies && peer.is_none_or(|peer| !self.proxies.trust(peer)) {
+        if self.protection == Protection::Proxies
+            && rule.host != Host::Any
+            && peer.is_none_or(|peer| !self.proxies.trust(peer))
+        {
             let words = "this server answers its TLS proxies only";
             return Some(refusal(StatusCode::FORBIDDEN, "tls_required", words));
         }
@@ -154,8 +148,7 @@ impl Front {
             let words = "the request target is no http address";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
-        // The MCP endpoint has rules of its own, for local proxies (MCP-14).
-        if target.path() == "/mcp" {
+        if rule.host == Host::ByHandler {
             return None;
         }
         let Some(host) = authority(request) else {
@@ -163,8 +156,9 @@ impl Front {
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         };
         match self.known(host) {
+            _ if rule.host == Host::Any && is_one_name(host) => None,
             Known::Issuer => None,
-            Known::LoopbackLiteral if is_api(target.path()) => None,
+            Known::LoopbackLiteral if rule.audience == Audience::Program => None,
             Known::LoopbackLiteral => {
                 // Passkeys live on the issuer's name; so do its pages.
                 let path = target.path_and_query().map_or("/", |t| t.as_str());
@@ -196,18 +190,14 @@ impl Front {
         if issuer.is_loopback() && literals.contains(&host) { Known::LoopbackLiteral } else { Known::No }
     }
 
-    /// The answer with words for whoever asked, and with what other origins may read of it.
-    fn dressed(&self, response: Response, kind: &Kind, ours: &shared::Request, preflight: bool) -> Response {
-        let pages = self.authz.as_ref().filter(|_| kind.page && is_bare(&response));
-        let mut response = match (pages, response.status()) {
+    /// The answer with words for whoever asked.
+    fn dressed(&self, response: Response, wants_page: bool, ours: &shared::Request) -> Response {
+        let pages = self.authz.as_ref().filter(|_| wants_page && is_bare(&response));
+        match (pages, response.status()) {
             (Some(authz), StatusCode::NOT_FOUND) => authz.not_found(ours),
             (Some(authz), StatusCode::INTERNAL_SERVER_ERROR) => authz.broken(ours),
             _ => worded(response),
-        };
-        if let Some(cors) = kind.cors {
-            cors.write(preflight, response.headers_mut());
         }
-        response
     }
 }
 
@@ -215,6 +205,11 @@ enum Known {
     Issuer,
     LoopbackLiteral,
     No,
+}
+
+/// Whether it could be the name of a host with its port, and no more.
+fn is_one_name(host: &str) -> bool {
+    !host.contains(['@', ',', ' '])
 }
 
 /// The host that a request names: `:authority` in HTTP/2, one `Host` header in HTTP/1.1. Where both stand they must
@@ -257,24 +252,7 @@ fn hides_a_separator(path: &str) -> bool {
     ["%2f", "%5c", "%00", "%2e"].iter().any(|part| lower.contains(part))
 }
 
-/// Paths that programs ask, in contrast to people's browsers.
-fn is_api(path: &str) -> bool {
-    let api = [
-        "/token",
-        "/revoke",
-        "/introspect",
-        "/register",
-        "/device_authorization",
-        "/jwks.json",
-        "/mcp",
-        "/healthz",
-        "/readyz",
-    ];
-    let below = ["/.well-known/", "/register/", "/mcp/"];
-    api.contains(&path) || below.iter().any(|start| path.starts_with(start))
-}
-
-fn wants_page(headers: &HeaderMap) -> bool {
+fn accepts_page(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/html"))
 }
 
@@ -289,9 +267,4 @@ fn harden(issuer: &Issuer, headers: &mut HeaderMap) {
     if issuer.demands_https() {
         default("strict-transport-security", "max-age=31536000");
     }
-}
-
-/// `GET /healthz`: the process answers (OPS-05).
-pub(crate) async fn healthz() -> Response {
-    Response::new(Body::from("ok\n"))
 }

@@ -20,6 +20,7 @@ mod logging;
 mod output;
 pub mod proxies;
 mod rotation;
+mod routes;
 pub mod serve;
 mod timekeeping;
 pub mod tls;

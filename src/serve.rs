@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use authz::{Authz, issuer_change};
-use axum::Router;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::StatusCode;
 use resource::sources::docs::{Docs, Folder};
 use resource::{Authority, Resource};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::db::ReadOnly;
 use shared::rate::Tally;
+use shared::route::{Routes, Table};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,11 +26,11 @@ use crate::control;
 use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
-use crate::http::{around, healthz};
+use crate::http::around;
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
-use crate::{rotation, timekeeping, tls};
+use crate::{rotation, routes, timekeeping, tls};
 
 /// How often counted refusals are written down.
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);
@@ -147,6 +144,11 @@ impl Server {
         self.base.authz.issuer()
     }
 
+    /// What is declared about every path that it serves.
+    pub fn table(&self) -> Table {
+        routes(&self.base, &self.resource, self.gateway).split().1
+    }
+
     /// The port that it listens on.
     ///
     /// # Errors
@@ -179,16 +181,7 @@ impl Server {
             control,
             base,
         } = self;
-        let ready = {
-            let db = base.db.clone();
-            get(move || readyz(db.clone()))
-        };
-        let gate = if gateway { resource.router() } else { Router::new() };
-        let routes = Router::new()
-            .merge(base.authz.router())
-            .merge(gate)
-            .route("/healthz", get(healthz))
-            .route("/readyz", ready);
+        let routes = routes(&base, &resource, gateway);
         let app = around(routes, base.authz.issuer().clone(), Some(base.authz.clone()), &entrance);
         let commands = tokio::spawn(control::serve(control, base.place(), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
@@ -259,12 +252,9 @@ async fn sweep(authz: Authz, stop: CancellationToken) {
     }
 }
 
-/// `GET /readyz`: the database can be written (OPS-05).
-pub(crate) async fn readyz(db: Db) -> Response {
-    match db.record(|_| Ok(())).await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
-    }
+fn routes(base: &Base, resource: &Resource, gateway: bool) -> Routes {
+    let halves = [Some(base.authz.routes()), gateway.then(|| resource.routes())];
+    routes::all(halves.into_iter().flatten(), &base.db)
 }
 
 /// Binds. Port 0 without an issuer is any port for a new data directory, and the one that it is known by for one that

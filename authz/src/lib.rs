@@ -43,16 +43,15 @@ mod visible;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path};
-use axum::middleware::from_fn_with_state;
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use http::StatusCode;
 use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
 use shared::catalogue::Endpoint;
 use shared::rate::Tally;
+use shared::route::{Cors, Limit, Routes, page, program};
 use shared::token_status::Ceiling;
 use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx, json};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
@@ -72,9 +71,6 @@ use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
 pub use visible::look_alike;
-
-/// The largest body that any endpoint takes (standards §1).
-const LARGEST_BODY: usize = 16 * 1024;
 
 /// The authorization server. Cheap to clone.
 #[derive(Clone)]
@@ -179,61 +175,61 @@ impl Authz {
         &self.issuer
     }
 
-    /// Every route of this crate.
-    pub fn router(&self) -> Router {
-        let documents = Router::new()
-            .route("/.well-known/oauth-authorization-server", get(metadata::authorization_server))
-            .route("/jwks.json", get(metadata::jwks))
-            .route("/.well-known/jwks.json", get(metadata::jwks));
-        let api = Router::new().route("/token", post(token::post)).route("/revoke", post(revocation::post));
-        // It counts failures only, and by itself (INTRO-07); a layer that has nothing to do costs it a twentieth.
-        let introspection = Router::new().route("/introspect", post(introspection::post));
-        let pages = Router::new()
-            .route("/", get(account::home))
-            .route(
-                "/authorize",
-                get(authorize::get).head(not_allowed).post(authorize::post).fallback(not_allowed),
-            )
-            .route("/consent", get(consent::get).head(not_allowed).post(consent::post).fallback(not_allowed))
-            .route("/consent/confirm", post(consent::confirm::start))
-            .route("/login/start", post(login::passkey::start))
-            .route("/login/finish", post(login::passkey::finish))
-            .route("/setup", get(login::enrolment::setup_page))
-            .route("/setup/start", post(login::enrolment::setup_start))
-            .route("/setup/finish", post(login::enrolment::finish))
-            .route("/enrol", get(login::enrolment::enrol_page))
-            .route("/enrol/start", post(login::enrolment::enrol_start))
-            .route("/enrol/finish", post(login::enrolment::finish))
-            .route("/account", get(account::page::get))
-            .route("/account/change", post(account::change::post))
-            .route("/account/change/start", post(account::confirm::start))
-            .route("/account/passkeys/start", post(account::add_start))
-            .route("/account/passkeys/confirm", post(account::add_confirm))
-            .route("/account/passkeys/finish", post(account::add_finish))
-            .route(approvals::PATH, post(approvals::post))
-            .route("/sign-out", post(account::sign_out))
-            .route("/assets/{name}", get(asset));
-        let device = Router::new()
-            .route("/device_authorization", post(device::post))
-            .route("/device", get(device::page::get).post(device::page::post))
-            .route("/device/decision", post(device::decision::post));
-        let registration = Router::new().route("/register", post(clients::registration::post));
-        let own =
-            get(clients::management::get).put(clients::management::put).delete(clients::management::delete);
-        let management = Router::new().route("/register/{id}", own);
-        let registers = self.config.registration.mode != RegistrationMode::Off;
-        // What is off is not there (META-04).
-        let if_on = |on: bool, routes: Router<Self>| if on { routes } else { Router::new() };
-        Router::new()
-            .merge(if_on(self.config.device, device))
-            .merge(if_on(registers, registration))
-            .merge(if_on(registers && self.config.registration.management, management))
-            .merge(documents)
-            .merge(api)
-            .merge(pages)
-            .layer(from_fn_with_state(self.clone(), rate::around))
-            .merge(introspection)
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
+    /// Every route of this crate, with what is declared about each.
+    pub fn routes(&self) -> Routes {
+        let reads = Limit::Free("it only reads");
+        let bounded = Limit::Free("what it starts has a bound of its own");
+        let document = |handler| program(handler, reads).cors(Cors::Documents);
+        let passkey = |handler| page(handler, Limit::Passkey);
+        let registration = &self.config.registration;
+        let registers = registration.mode != RegistrationMode::Off;
+        let own = if registers && registration.management {
+            let own = get(clients::management::get).put(clients::management::put);
+            program(own.delete(clients::management::delete), bounded)
+        } else {
+            // A page that asks for it must be able to read that it is off.
+            program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"))
+        };
+        let authz = self.clone();
+        Routes::guarded(move |rule, handler| rate::limited(&authz, rule.limit, handler))
+            .route("/.well-known/oauth-authorization-server", document(get(metadata::authorization_server)))
+            .route("/jwks.json", document(get(metadata::jwks)))
+            .route("/.well-known/jwks.json", document(get(metadata::jwks)))
+            .route("/token", program(post(token::post), Limit::Token).cors(Cors::Clients))
+            .route("/revoke", program(post(revocation::post), Limit::Client).cors(Cors::Clients))
+            .route("/introspect", program(post(introspection::post), Limit::Failures))
+            .route("/", page(get(account::home), reads))
+            .route("/authorize", page(either(get(authorize::get).post(authorize::post)), Limit::Authorize))
+            .route("/consent", page(either(get(consent::get).post(consent::post)), Limit::Decision))
+            .route("/consent/confirm", passkey(post(consent::confirm::start)))
+            .route("/login/start", page(post(login::passkey::start), bounded))
+            .route("/login/finish", passkey(post(login::passkey::finish)))
+            .route("/setup", page(get(login::enrolment::setup_page), reads))
+            .route("/setup/start", page(post(login::enrolment::setup_start), bounded))
+            .route("/setup/finish", passkey(post(login::enrolment::finish)))
+            .route("/enrol", page(get(login::enrolment::enrol_page), reads))
+            .route("/enrol/start", page(post(login::enrolment::enrol_start), bounded))
+            .route("/enrol/finish", passkey(post(login::enrolment::finish)))
+            .route("/account", page(get(account::page::get), reads))
+            .route("/account/change", page(post(account::change::post), Limit::Change))
+            .route("/account/change/start", page(post(account::confirm::start), bounded))
+            .route("/account/passkeys/start", page(post(account::add_start), bounded))
+            .route("/account/passkeys/confirm", passkey(post(account::add_confirm)))
+            .route("/account/passkeys/finish", passkey(post(account::add_finish)))
+            .route(approvals::PATH, page(post(approvals::post), bounded))
+            .route("/sign-out", page(post(account::sign_out), Limit::Free("it only ends something")))
+            .route("/assets/{name}", page(get(asset), reads))
+            .when(self.config.device, |routes| {
+                routes
+                    .route("/device_authorization", program(post(device::post), Limit::Client))
+                    .route("/device", page(get(device::page::get).post(device::page::post), bounded))
+                    .route("/device/decision", page(post(device::decision::post), Limit::DeviceDecision))
+            })
+            .when(registers, |routes| {
+                let register = program(post(clients::registration::post), Limit::Register);
+                routes.route("/register", register.cors(Cors::Clients))
+            })
+            .route("/register/{id}", own.cors(Cors::Management))
             .with_state(self.clone())
     }
 
@@ -412,7 +408,11 @@ impl Authz {
     }
 }
 
-/// HEAD must not start a transaction, nor answer one from memory (AUTHZ-01, CONSENT-03).
+/// GET and POST, and no HEAD: it must not start a transaction, nor answer one from memory (AUTHZ-01, CONSENT-03).
+fn either(handler: MethodRouter<Authz>) -> MethodRouter<Authz> {
+    handler.head(not_allowed).fallback(not_allowed)
+}
+
 async fn not_allowed() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(http::header::ALLOW, "GET, POST")]).into_response()
 }

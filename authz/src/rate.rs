@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, State};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::routing::MethodRouter;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use shared::rate::{Buckets, Origin, Quota, Tally, TooMany};
+use shared::route::Limit;
 use shared::{Clock, Digest, Request, UserId};
 
 use crate::Authz;
@@ -151,56 +153,28 @@ impl Limits {
     }
 }
 
-/// What is limited at a path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Guarded {
-    /// By address, by client, and by failures of a client to prove itself.
-    Token,
-    /// The same, but that a client may ask as often as it likes.
-    Client,
-    /// By address: how many clients are stored (DCR-12), and how often it is asked for in vain.
-    Register,
-    /// By address.
-    Authorize,
-    /// By address, if a passkey is used for it; and an authorization request that ends well here is refunded where it
-    /// began.
-    Decision,
-    /// By address: a passkey was used for it a moment ago.
-    DeviceDecision,
-    /// By address, and by user once it is known who it is.
-    Passkey,
-}
-
-impl Guarded {
-    fn of(method: &Method, path: &str) -> Option<Self> {
-        match path {
-            "/token" if method == Method::POST => Some(Self::Token),
-            "/revoke" | "/device_authorization" if method == Method::POST => Some(Self::Client),
-            "/register" if method == Method::POST => Some(Self::Register),
-            "/authorize" if method == Method::GET || method == Method::POST => Some(Self::Authorize),
-            "/consent" | "/account/change" if method == Method::POST => Some(Self::Decision),
-            "/device/decision" if method == Method::POST => Some(Self::DeviceDecision),
-            _ if method == Method::POST && (path.ends_with("/finish") || path.ends_with("/confirm")) => {
-                Some(Self::Passkey)
-            }
-            _ => None,
-        }
+/// The handler with its limit around it.
+pub(crate) fn limited(authz: &Authz, limit: Limit, handler: MethodRouter<Authz>) -> MethodRouter<Authz> {
+    match limit {
+        // The second counts by itself.
+        Limit::Free(_) | Limit::Failures => handler,
+        _ => handler.layer(from_fn_with_state((authz.clone(), limit), around)),
     }
 }
 
-/// Around every route.
-pub(crate) async fn around(
-    State(authz): State<Authz>,
+async fn around(
+    State((authz, limit)): State<(Authz, Limit)>,
     asked: axum::extract::Request,
     next: Next,
 ) -> Response {
-    let guarded = Guarded::of(asked.method(), asked.uri().path());
     let request = asked.extensions().get::<Request>().cloned();
-    let (Some(guarded), Some(request)) = (guarded, request) else { return next.run(asked).await };
+    let Some(request) = request.filter(|_| limit.counts(asked.method())) else {
+        return next.run(asked).await;
+    };
     let origin = Origin::from(&request);
-    match guarded {
-        Guarded::Token | Guarded::Client => by_client(&authz, &request, guarded, asked, next).await,
-        Guarded::Register => {
+    match limit {
+        Limit::Token | Limit::Client => by_client(&authz, &request, limit, asked, next).await,
+        Limit::Register => {
             let (registering, register) = (&authz.limits.registering, &authz.limits.register);
             if let Err(too_many) =
                 registering.take(&origin, &request).and_then(|()| register.take(&origin, &request))
@@ -218,7 +192,7 @@ pub(crate) async fn around(
             }
             response
         }
-        Guarded::Authorize => match authz.limits.authorize.take(&origin, &request) {
+        Limit::Authorize => match authz.limits.authorize.take(&origin, &request) {
             Ok(()) => {
                 let response = next.run(asked).await;
                 if is_earned(&response) {
@@ -228,8 +202,8 @@ pub(crate) async fn around(
             }
             Err(too_many) => page(&authz, &request, too_many),
         },
-        Guarded::Decision => decided(&authz, &request, asked, next).await,
-        Guarded::DeviceDecision => match authz.limits.passkey_address.take(&origin, &request) {
+        Limit::Decision | Limit::Change => decided(&authz, &request, limit, asked, next).await,
+        Limit::DeviceDecision => match authz.limits.passkey_address.take(&origin, &request) {
             Ok(()) => {
                 let response = next.run(asked).await;
                 if is_earned(&response) {
@@ -239,7 +213,7 @@ pub(crate) async fn around(
             }
             Err(too_many) => page(&authz, &request, too_many),
         },
-        Guarded::Passkey => {
+        Limit::Passkey => {
             if let Err(too_many) = authz.limits.passkey_address.take(&origin, &request) {
                 return PageError::from(too_many).into_response();
             }
@@ -249,13 +223,14 @@ pub(crate) async fn around(
             }
             response
         }
+        Limit::Free(_) | Limit::Failures | Limit::Mcp => next.run(asked).await,
     }
 }
 
 async fn by_client(
     authz: &Authz,
     request: &Request,
-    guarded: Guarded,
+    limit: Limit,
     asked: axum::extract::Request,
     next: Next,
 ) -> Response {
@@ -270,8 +245,8 @@ async fn by_client(
         Err(rejection) => return rejection.into_response(),
     };
     let subject = subject(request, &parts.headers, &body);
-    let admitted = limits.client_auth.check(&subject, request).and_then(|()| match guarded {
-        Guarded::Token => limits.token_client.take(&subject, request),
+    let admitted = limits.client_auth.check(&subject, request).and_then(|()| match limit {
+        Limit::Token => limits.token_client.take(&subject, request),
         _ => Ok(()),
     });
     if let Err(too_many) = admitted {
@@ -294,7 +269,13 @@ async fn by_client(
 
 /// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08, WEBAUTHN-12). A decision
 /// for an authorization request gives back what that one took.
-async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request, next: Next) -> Response {
+async fn decided(
+    authz: &Authz,
+    request: &Request,
+    limit: Limit,
+    asked: axum::extract::Request,
+    next: Next,
+) -> Response {
     let (parts, body) = asked.into_parts();
     let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
         Ok(body) => body,
@@ -305,13 +286,12 @@ async fn decided(authz: &Authz, request: &Request, asked: axum::extract::Request
     if confirms && let Err(too_many) = limits.passkey_address.take(&origin, request) {
         return page(authz, request, too_many);
     }
-    let decides_a_request = parts.uri.path() == "/consent";
     let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
     if is_earned(&response) {
         if confirms {
             limits.passkey_address.refund(&origin);
         }
-        if decides_a_request {
+        if limit == Limit::Decision {
             limits.authorize.refund(&origin);
         }
     }

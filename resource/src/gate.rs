@@ -40,7 +40,7 @@ use refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
 use session::{Listening, SESSION_HEADER};
 
 /// Larger bodies are refused (standards §1).
-const LARGEST: usize = 1 << 20;
+pub(crate) const LARGEST: usize = 1 << 20;
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `/mcp`, whatever the method.

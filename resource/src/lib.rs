@@ -14,7 +14,6 @@ mod testing;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::response::Response;
 use axum::routing::any;
 use http::{HeaderName, HeaderValue};
@@ -22,6 +21,7 @@ use keys::Verifier;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use shared::rate::{Buckets, Quota, Tally};
+use shared::route::{Cors, Host, Limit, Routes, program};
 use shared::{ClientId, Clock, Db, ResourceUri, TokenStatus};
 
 use bearer::{Bearer, Challenges};
@@ -32,7 +32,7 @@ use gate::record::Denials;
 use gate::session::Sessions;
 use gate::stream::Streams;
 use gate::tools::Tools;
-use metadata::{Document, WELL_KNOWN};
+use metadata::{Document, MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
 use remote::Remote;
 use sources::docs::Docs;
 
@@ -91,7 +91,7 @@ impl Resource {
         let (own, issuer) = (catalogue.own().clone(), catalogue.issuer().clone());
         let endpoint = catalogue.mcp();
         let uri = endpoint.resource.clone();
-        let metadata_url = own.url(&format!("{WELL_KNOWN}{MCP_PATH}"));
+        let metadata_url = own.url(MCP_WELL_KNOWN);
         let handler = Handler::new(Arc::clone(catalogue.tools()), docs, uri.clone());
         Self(Arc::new(Inner {
             challenges: Challenges::new(&metadata_url, &endpoint.default_scope),
@@ -113,15 +113,19 @@ impl Resource {
         }))
     }
 
-    /// Every route of the crate.
-    pub fn router(&self) -> Router {
-        Router::new()
-            .route(MCP_PATH, any(gate::gate))
-            .route(&format!("{WELL_KNOWN}{MCP_PATH}"), any(metadata::document))
+    /// Every route of the crate, with what is declared about each.
+    pub fn routes(&self) -> Routes {
+        let document =
+            || program(any(metadata::document), Limit::Free("it only reads")).cors(Cors::Documents);
+        let gate = program(any(gate::gate), Limit::Mcp);
+        let elsewhere =
+            program(any(metadata::none_such), Limit::Free("there is nothing")).cors(Cors::Documents);
+        Routes::guarded(|_, handler| handler.layer(axum::middleware::map_response(harden)))
+            .route(MCP_PATH, gate.cors(Cors::ByHandler).host(Host::ByHandler).body(gate::LARGEST))
+            .route(MCP_WELL_KNOWN, document())
             // Clients fall back to the root; there is one endpoint, so it is no guess (META-06).
-            .route(WELL_KNOWN, any(metadata::document))
-            .route(&format!("{WELL_KNOWN}/{{*endpoint}}"), any(metadata::none_such))
-            .layer(axum::middleware::map_response(harden))
+            .route(WELL_KNOWN, document())
+            .route(OTHER_WELL_KNOWN, elsewhere)
             .with_state(self.clone())
     }
 

@@ -18,6 +18,10 @@ use crate::Resource;
 
 /// The well-known prefix; an endpoint's document is at this plus its path (RFC 9728 §3.1).
 pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+/// The document of the endpoint.
+pub(crate) const MCP_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/mcp";
+/// Where documents of other endpoints would be.
+pub(crate) const OTHER_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/{*endpoint}";
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

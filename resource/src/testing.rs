@@ -209,7 +209,7 @@ impl App {
             quota: Quota::OFF,
             tally: Arc::default(),
         });
-        let router = resource.router();
+        let (router, _) = resource.routes().split();
         Self { stage, clock, db, resource, router, dir }
     }
 

@@ -14,6 +14,7 @@ pub mod rate;
 pub mod redirect_uri;
 pub mod request;
 pub mod resource_uri;
+pub mod route;
 pub mod schema;
 pub mod scope;
 pub mod secret;

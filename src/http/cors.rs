@@ -1,46 +1,50 @@
 //! Who may read a path's answers from another origin (HTTP-06). `/mcp` has a list of its own; pages have nobody.
 
 use http::{HeaderMap, HeaderValue, header};
+use shared::route::Cors;
 
 /// What is said to pages of other origins. Never anything about credentials, so that none are sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cors {
+struct Words {
     methods: &'static str,
     allow_headers: &'static str,
     expose: &'static str,
 }
 
 /// Documents that everybody may read.
-const DOCUMENTS: Cors = Cors { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" };
+const DOCUMENTS: Words =
+    Words { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" };
 /// Endpoints of clients, which bring their own proof.
-const CLIENTS: Cors = Cors {
+const CLIENTS: Words = Words {
     methods: "POST",
     allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
     expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",
 };
+const MANAGEMENT: Words = Words { methods: "GET, PUT, DELETE", ..CLIENTS };
 
-impl Cors {
-    /// The table of HTTP-06.
-    pub(super) fn of(path: &str) -> Option<Self> {
-        match path {
-            "/jwks.json" => Some(DOCUMENTS),
-            _ if path.starts_with("/.well-known/") => Some(DOCUMENTS),
-            "/token" | "/revoke" | "/register" => Some(CLIENTS),
-            _ if path.starts_with("/register/") => Some(Self { methods: "GET, PUT, DELETE", ..CLIENTS }),
-            _ => None,
-        }
+fn words(cors: Cors) -> Option<Words> {
+    match cors {
+        Cors::Closed | Cors::ByHandler => None,
+        Cors::Documents => Some(DOCUMENTS),
+        Cors::Clients => Some(CLIENTS),
+        Cors::Management => Some(MANAGEMENT),
     }
+}
 
-    /// Writes it, on errors as on answers.
-    pub(super) fn write(self, preflight: bool, headers: &mut HeaderMap) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        if preflight {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(self.methods));
-            headers
-                .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(self.allow_headers));
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        } else {
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(self.expose));
-        }
+/// Whether OPTIONS is answered before any handler.
+pub(super) fn is_answered_here(cors: Cors) -> bool {
+    words(cors).is_some()
+}
+
+/// Writes what pages of other origins may do, on errors as on answers.
+pub(super) fn write(cors: Cors, preflight: bool, headers: &mut HeaderMap) {
+    let Some(words) = words(cors) else { return };
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(words.methods));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(words.allow_headers));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    } else {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(words.expose));
     }
 }

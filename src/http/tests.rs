@@ -1,5 +1,6 @@
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use shared::route::{Limit, page, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use super::*;
 use crate::base::Base;
 use crate::config::{File, Listen};
 use crate::listen::{Budget, Listeners};
+use crate::routes::healthz;
 use crate::{logging, timekeeping};
 
 /// HTTP-03
@@ -37,10 +39,11 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
     let open = move || Base::open_or_create(&settings, issuer, &timekeeping::clock().unwrap()).unwrap();
     let base = tokio::task::spawn_blocking(open).await.unwrap();
     let forgetful = async |body: String| -> Response { panic!("did not expect {body}") };
-    let routes = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/token", post(forgetful))
-        .route("/account", get(async || -> Response { panic!("nobody thought of this") }));
+    let free = Limit::Free("a test");
+    let routes = Routes::default()
+        .route("/healthz", program(get(healthz), free))
+        .route("/token", program(post(forgetful), free))
+        .route("/account", page(get(async || -> Response { panic!("nobody thought of this") }), free));
     let authz = base.authz.clone();
     let app = around(routes, authz.issuer().clone(), Some(authz), &entrance());
     (base, app)

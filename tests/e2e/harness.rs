@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use shared::clock::{Clock, Timestamp};
 use shared::db::ReadOnly;
 use shared::rate::Limits;
+use shared::route::Table;
 use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,8 @@ pub struct TestApp {
     /// Where it is reached: at its origin; behind a TLS proxy, which these tests play, at its port.
     reached_at: String,
     pub clock: Clock,
+    /// What the server declares about its paths.
+    pub table: Table,
     pub setup_link: Option<String>,
     pub http: reqwest::Client,
     dir: Arc<tempfile::TempDir>,
@@ -133,6 +136,7 @@ impl TestApp {
         let origin = server.issuer().to_string();
         let port = server.port().unwrap();
         let setup_link = server.setup_link().map(str::to_owned);
+        let table = server.table();
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.run(stop.clone()));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
@@ -152,7 +156,8 @@ impl TestApp {
         if let Listen::Loopback(listened_on) = &mut options.listen {
             *listened_on = port;
         }
-        Self { origin, reached_at, clock, setup_link, http: http.build().unwrap(), dir, options, stop, task }
+        let http = http.build().unwrap();
+        Self { origin, reached_at, clock, table, setup_link, http, dir, options, stop, task }
     }
 
     /// A server in a process of its own, asked like any other. It is not this one's to stop.
@@ -166,6 +171,7 @@ impl TestApp {
             origin: process.origin.clone(),
             reached_at: process.origin.clone(),
             clock: Clock::system(),
+            table: Table::default(),
             setup_link: process.setup_link.clone(),
             http,
             options: Options {

@@ -67,6 +67,7 @@ mod registration;
 mod requirements;
 mod resource_servers;
 mod revocation;
+mod routes;
 mod scopes;
 mod seal;
 mod secrecy;

@@ -49,7 +49,7 @@ async fn targets_have_one_form() {
     for named in
         [format!("evil@{host}"), format!("{host}, evil.example"), host.replace("localhost", "localhost.")]
     {
-        let answer = sent(&app, &format!("GET /healthz HTTP/1.1\r\nHost: {named}\r\n\r\n")).await;
+        let answer = sent(&app, &format!("GET /jwks.json HTTP/1.1\r\nHost: {named}\r\n\r\n")).await;
         assert!(matches!(answer.status, 400 | 421), "{named}: {answer:?}");
     }
 }

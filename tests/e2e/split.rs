@@ -49,7 +49,8 @@ async fn a_gateway_elsewhere_accepts_tokens_for_itself() {
     for path in ["/authorize", "/token", "/jwks.json", "/.well-known/oauth-authorization-server", "/"] {
         assert_eq!(gateway.request(Method::GET, path).send().await.unwrap().status(), 404, "{path}");
     }
-    let elsewhere = gateway.http.get(format!("{}/healthz", gateway.url)).send().await.unwrap();
+    let document = format!("{}/.well-known/oauth-protected-resource", gateway.url);
+    let elsewhere = gateway.http.get(document).send().await.unwrap();
     assert_eq!(elsewhere.status(), 421, "it is not known as localhost");
 
     let client = app.client().await;

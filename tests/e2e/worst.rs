@@ -56,6 +56,11 @@ pub const ENDPOINTS: &[(&str, &str, Takes)] = &[
     ("POST", "/device", Takes::Form),
     ("POST", "/device/decision", Takes::Form),
     ("POST", "/mcp", Takes::Json),
+    ("GET", "/.well-known/oauth-protected-resource/{*endpoint}", Takes::Nothing),
+    ("GET", "/.well-known/", Takes::Nothing),
+    ("GET", "/.well-known/{*document}", Takes::Nothing),
+    ("GET", "/mcp/.well-known/{*document}", Takes::Nothing),
+    ("GET", "/mcp/{*path}", Takes::Query),
     ("GET", "/healthz", Takes::Nothing),
     ("GET", "/readyz", Takes::Nothing),
 ];

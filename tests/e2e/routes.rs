@@ -1,0 +1,169 @@
+//! Every path that is served, by the table that the server itself goes by: a new route that forgets something fails here.
+
+use reqwest::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use shared::route::{Audience, Cors, Host, Limit, Rule};
+
+use crate::harness::TestApp;
+
+const ALL: &str = "device = true\n[registration]\nmanagement = true\n";
+
+/// A path that the rule holds for.
+fn path(rule: &Rule) -> String {
+    rule.path
+        .split('/')
+        .map(|part| if part.starts_with('{') { "x" } else { part })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+/// The methods that a path takes, as it says itself when it is asked with none of them.
+async fn methods(app: &TestApp, rule: &Rule) -> Vec<Method> {
+    if rule.path == "/mcp" {
+        return vec![Method::POST];
+    }
+    let refused = app.http.request(Method::PATCH, app.url(&path(rule))).send().await.unwrap();
+    if refused.status() == StatusCode::NOT_FOUND {
+        return vec![Method::GET];
+    }
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED, "{}", rule.path);
+    let allowed = refused.headers()[ALLOW].to_str().unwrap().to_owned();
+    let methods = allowed.split(',').map(|method| method.trim().parse().unwrap());
+    methods.filter(|method| !matches!(*method, Method::HEAD | Method::OPTIONS)).collect()
+}
+
+/// Every route with each of its methods.
+async fn endpoints(app: &TestApp) -> Vec<(Rule, Method)> {
+    let mut endpoints = Vec::new();
+    for rule in app.table.rules() {
+        endpoints.extend(methods(app, rule).await.into_iter().map(|method| (*rule, method)));
+    }
+    assert!(endpoints.len() > 40, "{endpoints:?}");
+    endpoints
+}
+
+fn ask(app: &TestApp, rule: &Rule, method: &Method) -> RequestBuilder {
+    app.http.request(method.clone(), app.url(&path(rule)))
+}
+
+async fn code(response: Response) -> String {
+    let told: serde_json::Value = response.json().await.unwrap_or_default();
+    told["error"].as_str().unwrap_or_default().to_owned()
+}
+
+/// RATE-01: whoever asks again and again is told to wait, at every path with a limit by address; a path without one says
+/// why.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_limit_is_reached() {
+    let limits =
+        shared::rate::Limits::NAMES.iter().map(|name| format!("{name} = 5")).collect::<Vec<_>>().join("\n");
+    let app = TestApp::start_configured(&format!("{ALL}[rate]\n{limits}")).await;
+    for (rule, method) in endpoints(&TestApp::start_configured(ALL).await).await {
+        if let Limit::Free(why) = rule.limit {
+            assert!(why.len() > 5, "{}", rule.path);
+            continue;
+        }
+        // Those count once it is known who asks; tests of their own reach them.
+        if rule.limit == Limit::Mcp || !rule.limit.counts(&method) {
+            continue;
+        }
+        app.clock.advance(std::time::Duration::from_mins(10));
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            let asked = ask(&app, &rule, &method).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            statuses.push(asked.body("assertion=x&client_id=x").send().await.unwrap().status());
+        }
+        assert_eq!(
+            statuses.last(),
+            Some(&StatusCode::TOO_MANY_REQUESTS),
+            "{method} {} {statuses:?}",
+            rule.path
+        );
+    }
+}
+
+/// RATE-05: a body of one byte more than the path takes is refused for that, whatever else is wrong.
+#[tokio::test]
+async fn no_body_is_larger_than_its_bound() {
+    let app = TestApp::start_configured(ALL).await;
+    for (rule, method) in endpoints(&app).await.into_iter().filter(|(_, method)| *method != Method::GET) {
+        let media = if rule.audience == Audience::Program { "application/json" } else { "text/plain" };
+        for media in [media, "application/json", "application/x-www-form-urlencoded"] {
+            let asked = ask(&app, &rule, &method).header(CONTENT_TYPE, media);
+            let status = asked.body("a".repeat(rule.body + 1)).send().await.unwrap().status();
+            // What is refused before its body is read is as good.
+            assert!(status.is_client_error(), "{method} {} {status}", rule.path);
+            if rule.limit == Limit::Token || rule.limit == Limit::Client {
+                assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{method} {}", rule.path);
+            }
+        }
+    }
+}
+
+/// HTTP-06: another origin's page reads what is public, with errors, and nothing else.
+#[tokio::test]
+async fn other_origins_read_what_is_declared() {
+    let app = TestApp::start_configured(ALL).await;
+    for (rule, method) in endpoints(&app).await {
+        let allowed = |response: &Response| {
+            response.headers().get("access-control-allow-origin").map(|v| v.to_str().unwrap().to_owned())
+        };
+        let origin = "https://elsewhere.example";
+        let answer = ask(&app, &rule, &method).header(ORIGIN, origin).send().await.unwrap();
+        let refused = ask(&app, &rule, &Method::PATCH).header(ORIGIN, origin).send().await.unwrap();
+        let preflight = ask(&app, &rule, &Method::OPTIONS)
+            .header(ORIGIN, origin)
+            .header("access-control-request-method", method.as_str());
+        let preflight = preflight.send().await.unwrap();
+        let expected = matches!(rule.cors, Cors::Documents | Cors::Clients | Cors::Management);
+        for response in [&answer, &refused, &preflight] {
+            let what = format!("{method} {} {}", rule.path, response.status());
+            assert_eq!(allowed(response), expected.then(|| "*".to_owned()), "{what}");
+            assert!(!response.headers().contains_key("access-control-allow-credentials"), "{what}");
+        }
+        assert_eq!(preflight.status() == StatusCode::NO_CONTENT, expected, "{method} {}", rule.path);
+        if expected {
+            let methods = preflight.headers()["access-control-allow-methods"].to_str().unwrap().to_owned();
+            assert!(methods.contains(method.as_str()), "{method} {} {methods}", rule.path);
+        }
+    }
+}
+
+/// HTTP-08: programs are told in JSON what is wrong, also where they say that they take pages.
+#[tokio::test]
+async fn refusals_come_in_the_form_of_whoever_asks() {
+    let app = TestApp::start_configured(ALL).await;
+    for rule in app.table.rules() {
+        let asked = ask(&app, rule, &Method::PATCH).header(ACCEPT, "text/html").header(CONTENT_LENGTH, "0");
+        let response = asked.send().await.unwrap();
+        let kind = response.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+        assert_eq!(kind, "application/json", "{}", rule.path);
+        if rule.audience == Audience::Person {
+            let nowhere = app.http.get(app.url("/nowhere")).header(ACCEPT, "text/html").send().await.unwrap();
+            assert!(nowhere.headers()[CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+        } else {
+            assert!(response.status().is_client_error(), "{}", rule.path);
+        }
+    }
+}
+
+/// HTTP-03, OPS-05: under a name that is not its own the server answers probes, and nobody else.
+#[tokio::test]
+async fn only_probes_are_answered_under_any_name() {
+    for app in [TestApp::start_configured(ALL).await, TestApp::start_https(ALL).await] {
+        for (rule, method) in endpoints(&app).await {
+            for name in ["192.0.2.7:8080", "evil.example", "evil.example:80"] {
+                let response = ask(&app, &rule, &method).header(HOST, name).send().await.unwrap();
+                let (status, what) = (response.status(), format!("{method} {} as {name}", rule.path));
+                match rule.host {
+                    Host::Any => assert_eq!(status, StatusCode::OK, "{what}"),
+                    Host::Known => {
+                        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{what}");
+                        assert_eq!(code(response).await, "misdirected_request", "{what}");
+                    }
+                    Host::ByHandler => assert!(status.is_client_error(), "{what} {status}"),
+                }
+            }
+        }
+    }
+}
