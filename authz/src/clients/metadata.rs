@@ -218,7 +218,10 @@ fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAu
         Some(Value::String(scope)) if scope.len() <= LONGEST_SCOPE => {
             // Never a ceiling: clients register the first challenge's scope (DCR-07).
             let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
-            members.insert("scope".to_owned(), scope.to_string().into());
+            // Spaces alone name no scope, like "".
+            if !scope.is_empty() {
+                members.insert("scope".to_owned(), scope.to_string().into());
+            }
         }
         Some(Value::String(_)) => return Err(bad("scope is longer than 4096 bytes")),
         Some(_) => return Err(bad("a member that must be text is not")),

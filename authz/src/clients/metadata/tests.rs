@@ -188,6 +188,9 @@ fn nothing_informative_is_a_reason_to_refuse() {
     for member in ["jwks_uri", "scope", "software_statement", "client_name#fr", "made_up"] {
         assert_eq!(with(member, &json!("")), bare, "{member}");
     }
+    for blank in [" ", "   "] {
+        assert_eq!(with("scope", &json!(blank)), bare, "{blank:?}");
+    }
     for member in [
         "jwks",
         "jwks_uri",
