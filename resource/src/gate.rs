@@ -68,9 +68,7 @@ async fn answer(resource: &Resource, parts: &Parts, body: &mut Body) -> Result<R
     match parts.method {
         Method::POST => {}
         Method::OPTIONS => return Ok(Front::preflight(&parts.headers)),
-        Method::GET | Method::DELETE if names_session(&parts.headers) => {
-            return in_session(resource, parts).await;
-        }
+        Method::GET | Method::HEAD | Method::DELETE => return without_body(resource, parts).await,
         _ => return Err(method_not_allowed()),
     }
     bounded(&parts.headers)?;
@@ -100,10 +98,14 @@ fn names_session(headers: &HeaderMap) -> bool {
 }
 
 /// GET listens to what a session's client is to be told, DELETE ends the session (MCP 2025-11-25
-/// transports). Neither is answered without a token (RS-01).
-async fn in_session(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
+/// transports); HEAD does nothing. None is answered without a token (RS-01): some clients look for the challenge with
+/// GET or HEAD before they post anything.
+async fn without_body(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
     let request = from_peer(parts);
     let caller = authenticate(resource, &parts.headers, &request).await?;
+    if parts.method == Method::HEAD || !names_session(&parts.headers) {
+        return Err(method_not_allowed());
+    }
     let (bearer, now) = (resource.bearer(), resource.clock().now());
     let caller = match bearer.confirm(&caller, now, bearer.check_for(None)).await {
         Ok(caller) => caller,

@@ -176,7 +176,7 @@ async fn only_our_name_and_plain_paths_are_answered() {
         for stranger in ["evil.example", "localhost", "localhost:1", "127.0.0.1", "gate.localhost", "", "@"] {
             let answer = send(&format!("GET {path} HTTP/1.1"), &format!("Host: {stranger}\r\n")).await;
             // The MCP endpoint answers to every loopback name (MCP-14).
-            let expected = if path == "/mcp" && stranger.starts_with(['l', '1']) { 405 } else { 421 };
+            let expected = if path == "/mcp" && stranger.starts_with(['l', '1']) { 401 } else { 421 };
             assert_eq!(answer.status, expected, "{path} {stranger}");
             assert_hardened(&answer);
             answer.json();
@@ -251,7 +251,7 @@ async fn programs_are_refused_in_json() {
         ("DELETE /register", 405, Some("POST")),
         ("PUT /jwks.json", 405, Some("GET,HEAD")),
         ("POST /.well-known/oauth-authorization-server", 405, Some("GET,HEAD")),
-        ("GET /mcp", 405, Some("POST, OPTIONS")),
+        ("PUT /mcp", 405, Some("POST, OPTIONS")),
         ("GET /.well-known/openid-configuration", 404, None),
         ("GET /.well-known/oauth-protected-resource/nothing", 404, None),
         ("GET /.well-known/security.txt", 404, None),

@@ -101,7 +101,7 @@ fn call(message: &Message) -> Result<Call, Refusal> {
         return Err(invalid("`name` must be a string"));
     };
     let arguments = match message.params.get("arguments") {
-        None => Map::new(),
+        None | Some(Value::Null) => Map::new(),
         Some(Value::Object(arguments)) => arguments.clone(),
         Some(_) => return Err(invalid("`arguments` must be an object")),
     };

@@ -224,6 +224,35 @@ mod tests {
         assert!(!host(&odd, "gate.example"));
     }
 
+    /// MCP-14: pages of applications that bring their own browser, byte for byte.
+    #[test]
+    fn an_origin_of_any_scheme_can_be_listed() {
+        let listed = ["app://obsidian.md", "vscode-webview://1f2e", "tauri://localhost", "file://"];
+        for issuer in [Issuer::localhost(8080), Issuer::parse("https://gate.example").unwrap()] {
+            let front = Front::new(issuer, listed.map(str::to_owned).to_vec());
+            for good in listed {
+                assert!(origin(&front, good), "{good}");
+            }
+            for bad in [
+                "app://obsidian.md/",
+                "app://obsidian.md:1",
+                "app://OBSIDIAN.md",
+                "APP://obsidian.md",
+                "app://obsidian.md.evil.example",
+                "xapp://obsidian.md",
+                "app://",
+                "vscode-webview://1f2e3",
+                "vscode-webview://",
+                "tauri://localhost:80",
+                "https://tauri.localhost.example",
+                "file:///etc",
+                "null",
+            ] {
+                assert!(!origin(&front, bad), "{bad}");
+            }
+        }
+    }
+
     /// MCP-14: neither form of naming the host can hide the other.
     #[test]
     fn host_and_authority_must_both_be_ours() {

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::refusal::{INVALID_REQUEST, Refusal};
 
-/// What is sent must be JSON, and both kinds of answer must be welcome.
+/// What is sent must be JSON, and so is every answer to it: whether the client would read a stream too does not matter.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity");
     if encoded
@@ -15,7 +15,7 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
         let words = "Send Content-Type: application/json.";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, words));
     }
-    if !accepts(headers, "application", "json") || !accepts(headers, "text", "event-stream") {
+    if !accepts(headers, "application", "json") {
         let words = "Send Accept: application/json, text/event-stream.";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, INVALID_REQUEST, words));
     }
@@ -42,19 +42,30 @@ pub(crate) fn is(headers: &HeaderMap, name: HeaderName, media_type: &[u8]) -> bo
     })
 }
 
-/// Whether `Accept` allows a media type, by name or by a range, and not with a weight of zero.
+/// Whether `Accept` allows a media type. Of the ranges that match it the most specific one counts, and it must not have a
+/// weight of zero (RFC 9110 §12.5.1). Without the header everything is allowed.
 fn accepts(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
+    if !headers.contains_key(ACCEPT) {
+        return true;
+    }
     let lists = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|range| {
+    let ranges = lists.flat_map(|list| list.split(',')).filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let (range_kind, range_subtype) =
-            parts.next().and_then(|name| name.split_once('/')).unwrap_or_default();
+        let (range_kind, range_subtype) = parts.next()?.split_once('/')?;
         let matches = |range: &str, name: &str| range == "*" || range.eq_ignore_ascii_case(name);
-        let refused = |part: &str| {
-            part.split_once('=').is_some_and(|(name, weight)| {
-                name.eq_ignore_ascii_case("q") && weight.parse::<f32>().is_ok_and(|weight| weight == 0.0)
-            })
-        };
-        matches(range_kind, kind) && matches(range_subtype, subtype) && !parts.any(refused)
+        let specific = u8::from(range_kind != "*") + u8::from(range_subtype != "*");
+        let is_range = range_kind != "*" || range_subtype == "*";
+        let fits = is_range && matches(range_kind, kind) && matches(range_subtype, subtype);
+        fits.then(|| (specific, !parts.any(refuses)))
+    });
+    // Where two are equally specific, the one that allows it counts.
+    ranges.max().is_some_and(|(_, allowed)| allowed)
+}
+
+/// Whether a parameter is a weight of zero.
+fn refuses(parameter: &str) -> bool {
+    parameter.split_once('=').is_some_and(|(name, weight)| {
+        name.trim().eq_ignore_ascii_case("q")
+            && weight.trim().parse::<f32>().is_ok_and(|weight| weight == 0.0)
     })
 }

@@ -51,11 +51,13 @@ impl Message {
         let Some(Value::String(method)) = object.remove("method") else {
             return Err(invalid("`method` must be a string"));
         };
+        // Programs that keep requests in a struct write null for what is not set.
         let params = match object.remove("params") {
-            None => Map::new(),
+            None | Some(Value::Null) => Map::new(),
             Some(Value::Object(params)) => params,
             Some(_) => return Err(invalid("`params` must be an object")),
         };
+        let params = without_null(params, "_meta");
         Ok(Self { id, method, params })
     }
 
@@ -68,6 +70,14 @@ impl Message {
     pub(crate) fn is_notification(&self) -> bool {
         self.id.is_none()
     }
+}
+
+/// The same without this member if it is null.
+fn without_null(mut members: Map<String, Value>, member: &str) -> Map<String, Value> {
+    if members.get(member).is_some_and(Value::is_null) {
+        members.remove(member);
+    }
+    members
 }
 
 fn looks_like_a_member(name: &str) -> bool {
@@ -95,7 +105,9 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"ping"}"#, None),
             (r#"{"jsonrpc":"2.0","id":7,"method":["ping"]}"#, Some(7)),
             (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}"#, Some(7)),
-            (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":null}"#, Some(7)),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":false}"#, Some(7)),
+            (r#"{"jsonrpc":"2.0","id":7,"method":null}"#, Some(7)),
+            (r#"{"jsonrpc":null,"id":7,"method":"ping"}"#, Some(7)),
             (r#"{"jsonrpc":"2.0","id":7,"method":"ping","Method":"tools/call"}"#, Some(7)),
             (r#"{"jsonrpc":"2.0","id":7,"method":"ping","PARAMS":{}}"#, Some(7)),
             (r#"{"jsonrpc":"2.0","id":7,"method":"ping","Id":8}"#, Some(7)),
@@ -116,6 +128,10 @@ mod tests {
         let request = Message::parse(br#"{"jsonrpc":"2.0","id":"a","method":"ping","extra":1}"#).unwrap();
         assert_eq!(request.id, Some("a".into()));
         assert!(request.params.is_empty());
+        for params in ["null", "{}", r#"{"_meta":null}"#] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":"a","method":"ping","params":{params}}}"#);
+            assert!(Message::parse(text.as_bytes()).unwrap().params.is_empty(), "{params}");
+        }
         let note = Message::parse(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).unwrap();
         assert!(note.is_notification());
     }

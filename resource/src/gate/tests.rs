@@ -112,6 +112,32 @@ async fn a_token_is_taken_from_one_header_only() {
     assert!(!answer.header("www-authenticate").contains("error"));
 }
 
+/// RS-01, RS-02: programs that look before they post see the challenge, whatever they look with.
+#[tokio::test]
+async fn looking_without_a_token_shows_the_challenge() {
+    let app = App::start();
+    let expected = format!("Bearer resource_metadata=\"{METADATA}\", scope=\"docs.read\"");
+    for method in ["GET", "HEAD", "DELETE"] {
+        for accept in ["text/event-stream", "application/json", "text/html"] {
+            let mut request = post().method(method).body(Body::empty()).unwrap();
+            request.headers_mut().insert("accept", accept.parse().unwrap());
+            let answer = app.send(request).await;
+            assert_eq!(answer.status, 401, "{method}");
+            assert_eq!(answer.header("www-authenticate"), expected, "{method}");
+            assert_eq!(answer.header("cache-control"), "no-store", "{method}");
+        }
+        let request =
+            post().method(method).header("authorization", "Bearer abc").body(Body::empty()).unwrap();
+        let answer = app.send(request).await;
+        assert_eq!(answer.status, 401, "{method}");
+        assert!(answer.header("www-authenticate").starts_with("Bearer error=\"invalid_token\""), "{method}");
+    }
+    for method in ["PUT", "PATCH"] {
+        let answer = app.send(post().method(method).body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, "POST, OPTIONS"), "{method}");
+    }
+}
+
 /// MCP-02: POST only.
 #[tokio::test]
 async fn other_methods_are_refused() {
@@ -220,23 +246,29 @@ async fn media_types_are_checked() {
         assert_eq!(app.send(request(content, BOTH)).await.status, 415, "{content:?}");
     }
     for accept in [
-        None,
-        Some(""),
-        Some("application/json"),
-        Some("text/event-stream"),
-        Some("text/*"),
-        Some("application/json, text/event-stream;q=0"),
-        Some("application/json;q=0.000, text/event-stream"),
-        Some("application/jsonx, text/event-streams"),
+        "",
+        "text/event-stream",
+        "text/*",
+        "application/json;q=0.000, text/event-stream",
+        "application/json; q=0, */*",
+        "application/*;q=0, */*;q=1",
+        "application/jsonx, text/event-streams",
+        "application, json, */json",
     ] {
-        let answer = app.send(request(&["application/json"], accept)).await;
+        let answer = app.send(request(&["application/json"], Some(accept))).await;
         assert_eq!((answer.status, answer.code()), (406, -32600), "{accept:?}");
     }
     for (content, accept) in [
-        ("application/json", "*/*"),
-        ("Application/JSON; charset=UTF-8", "text/event-stream;q=0.5,application/*;v=1"),
+        ("application/json", None),
+        ("application/json", Some("*/*")),
+        ("application/json", Some("application/json")),
+        ("application/json", Some("Application/JSON; charset=utf-8;q=0.001")),
+        ("application/json", Some("application/json, text/event-stream;q=0")),
+        ("application/json", Some("application/json, */*;q=0")),
+        ("application/json", Some("text/html;q=0.9, application/*;q=0.1")),
+        ("Application/JSON; charset=UTF-8", Some("text/event-stream;q=0.5,application/*;v=1")),
     ] {
-        assert_eq!(app.send(request(&[content], Some(accept))).await.status, 200, "{accept}");
+        assert_eq!(app.send(request(&[content], accept)).await.status, 200, "{accept:?}");
     }
 }
 

@@ -7,6 +7,73 @@ pub(super) fn initialize(version: &str) -> String {
     rpc("initialize", &json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client }))
 }
 
+/// MCP-03: null is nothing, wherever a member may be left out.
+#[tokio::test]
+async fn null_is_like_nothing() {
+    let app = App::start();
+    let token = token("docs.read");
+    let client = json!({ "name": "test", "version": "1", "title": null, "websiteUrl": null, "icons": null });
+    let capabilities = json!({ "roots": null, "sampling": null, "elicitation": null, "experimental": null });
+    let initialize = json!({
+        "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client, "_meta": null,
+    });
+    let answer = app.send(with(authorized(&token), &rpc("initialize", &initialize))).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert_eq!(answer.json()["result"]["protocolVersion"], "2025-11-25");
+    let search = json!({
+        "name": "docs_search", "arguments": { "query": "vpn", "limit": null, "path": null },
+        "task": null, "inputResponses": null, "requestState": null, "_meta": { "progressToken": null },
+    });
+    for (method, params) in [
+        ("ping", json!(null)),
+        ("tools/list", json!(null)),
+        ("tools/list", json!({ "cursor": null, "_meta": null })),
+        ("tools/call", json!({ "name": "whoami", "arguments": null })),
+        ("tools/call", json!({ "name": "whoami", "arguments": null, "_meta": null })),
+        ("tools/call", search.clone()),
+    ] {
+        let answer = app.send(legacy(authorized(&token), method, &params)).await;
+        assert_eq!(answer.status, 200, "{method} {params}");
+        let json = answer.json();
+        assert!(json["result"].is_object() && json["result"]["isError"] != true, "{method} {params} {json}");
+    }
+    for (method, params) in [
+        ("tools/list", json!({ "cursor": null })),
+        ("tools/call", json!({ "name": "whoami", "arguments": null })),
+        ("tools/call", search),
+    ] {
+        let answer = app.send(modern(authorized(&token), method, params)).await;
+        assert_eq!(answer.status, 200, "{method}");
+        assert!(answer.json()["result"].is_object(), "{method} {}", answer.json());
+    }
+    for params in [json!({ "name": null }), json!({ "name": null, "arguments": null })] {
+        let answer = app.send(legacy(authorized(&token), "tools/call", &params)).await;
+        assert_eq!((answer.status, answer.code()), (400, -32602), "{params}");
+    }
+}
+
+/// MCP-06: what `initialize` must say is asked for, and lacking it is the client's fault.
+#[tokio::test]
+async fn initialize_says_what_it_must() {
+    let app = App::start();
+    let whole = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    for member in ["protocolVersion", "capabilities", "clientInfo"] {
+        for value in [json!(null), json!(7), json!([]), json!("")] {
+            let mut params = whole.clone();
+            params[member] = value;
+            let answer = app.send(with(authorized(&token("docs.read")), &rpc("initialize", &params))).await;
+            // What is answered in the revision that was asked for has its status.
+            let expected = match member {
+                "protocolVersion" if params[member].is_string() => (200, 0),
+                "protocolVersion" => (400, -32602),
+                _ => (200, -32602),
+            };
+            let code = answer.json()["error"]["code"].as_i64().unwrap_or_default();
+            assert_eq!((answer.status, code), expected, "{params} {}", answer.json());
+        }
+    }
+}
+
 /// MCP-01, MCP-10: a modern list.
 #[tokio::test]
 async fn a_modern_list_is_stateless_and_private() {

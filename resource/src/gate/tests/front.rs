@@ -67,7 +67,9 @@ async fn a_page_can_read_refusals() {
     let origin = ("origin", "http://127.0.0.1:6274");
     for (status, request) in [
         (401, with(post().header(origin.0, origin.1), "{}")),
-        (405, plain("GET", &[("host", "localhost"), origin])),
+        (401, plain("GET", &[("host", "localhost"), origin])),
+        (401, plain("HEAD", &[("host", "localhost"), origin])),
+        (405, plain("PUT", &[("host", "localhost"), origin])),
         (421, plain("POST", &[("host", "evil.example"), origin])),
         (400, with(authorized(&token("")).header(origin.0, origin.1), "[]")),
         (200, legacy(authorized(&token("")).header(origin.0, origin.1), "ping", &json!({}))),
