@@ -1,17 +1,18 @@
 //! Logs: readable on a terminal, JSON otherwise; always on stderr. No secret gets there (HTTP-12): what is said is said
 //! by our own code, which knows what it holds; libraries, which do not, are heard only when they warn.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::environment;
-use crate::output::Log;
+use crate::output::{Format, Log};
 
 /// Our own crates. Whatever `PORTCULLIS_LOG` asks of others, frames and headers with all that they hold say, is not said.
 const OURS: [&str; 5] = ["portcullis", "authz", "resource", "keys", "shared"];
@@ -21,15 +22,29 @@ pub(crate) fn start() {
     let wanted = environment::variable("PORTCULLIS_LOG").and_then(|filter| filter.into_string().ok());
     let wanted = wanted.and_then(|filter| EnvFilter::try_new(filter).ok());
     let wanted = wanted.unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = fmt::layer().with_writer(Log::default);
-    let lines: Box<dyn Layer<_> + Send + Sync> = if std::io::stderr().is_terminal() {
-        Box::new(lines.with_target(false))
-    } else {
-        Box::new(lines.json().flatten_event(true).with_current_span(true).with_span_list(false))
-    };
+    let format = if std::io::stderr().is_terminal() { Format::Text } else { Format::Json };
+    let lines = lines(format, std::io::stderr);
     // A second call, as in tests, leaves the first one's choice in place.
     if Registry::default().with(lines).with(wanted).with(filter_fn(is_admitted)).try_init().is_ok() {
         std::panic::set_hook(Box::new(panicked));
+    }
+}
+
+/// Writes events as lines. Paths, names and what is wrong with a request hold other people's text, which must neither steer
+/// a terminal nor look like another line: what the line is made of is made safe after it was put together (AUDIT-05).
+fn lines<S, W, T>(format: Format, to: T) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    W: Write + 'static,
+    T: Fn() -> W + Send + Sync + 'static,
+{
+    // Without colours: their escape sequences could not be told from a stranger's.
+    let lines = fmt::layer().with_ansi(false).with_writer(move || Log { format, to: to() });
+    match format {
+        Format::Text => Box::new(lines.with_target(false)),
+        Format::Json => {
+            Box::new(lines.json().flatten_event(true).with_current_span(true).with_span_list(false))
+        }
     }
 }
 
@@ -58,19 +73,21 @@ pub(crate) mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use tracing::Subscriber;
-
     use super::*;
 
     /// What was logged.
     #[derive(Clone, Default)]
-    pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
-    impl Log {
+    impl Kept {
         /// What logs here, at every level.
         pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
+            self.in_format(Format::Json)
+        }
+
+        fn in_format(&self, format: Format) -> impl Subscriber + Send + Sync + 'static {
             let log = self.clone();
-            let lines = fmt::layer().json().flatten_event(true).with_writer(move || log.clone());
+            let lines = lines(format, move || log.clone());
             Registry::default().with(lines).with(EnvFilter::new("trace")).with(filter_fn(is_admitted))
         }
 
@@ -79,7 +96,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl io::Write for Log {
+    impl io::Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -93,7 +110,7 @@ pub(crate) mod tests {
     /// HTTP-12: libraries are not heard below a warning, however much is asked for.
     #[test]
     fn libraries_only_warn() {
-        let log = Log::default();
+        let log = Kept::default();
         tracing::subscriber::with_default(log.subscriber(), || {
             tracing::trace!(target: "h2::codec", "headers");
             tracing::info!(target: "rmcp::service", "arguments");
@@ -105,6 +122,39 @@ pub(crate) mod tests {
         assert!(said.contains("trouble") && said.contains("own words"), "{said}");
         for silent in ["headers", "arguments", "stranger"] {
             assert!(!said.contains(silent), "{said}");
+        }
+    }
+
+    /// AUDIT-05, HTTP-12: whatever a stranger writes, wherever a line repeats it, stays on that line and steers no terminal.
+    #[test]
+    fn no_stranger_steers_a_log() {
+        let dangerous = (0..=0x10_ffff).filter_map(char::from_u32).filter(|c| {
+            let (c0, c1) = (*c < ' ' || *c == '\u{7f}', ('\u{80}'..='\u{9f}').contains(c));
+            let bidirectional = matches!(*c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let unseen = matches!(*c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{feff}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}');
+            c0 || c1 || bidirectional || unseen || matches!(*c, '\u{2028}' | '\u{2029}')
+        });
+        let text: String = dangerous.flat_map(|c| ['x', c]).collect();
+        let error = io::Error::other(text.clone());
+        for format in [Format::Text, Format::Json] {
+            let log = Kept::default();
+            tracing::subscriber::with_default(log.in_format(format), || {
+                let span =
+                    tracing::error_span!(target: "portcullis", "http", http.path = %text, http.other = ?text);
+                let _entered = span.enter();
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::info!(target: "portcullis", plain = text, shown = %text, debugged = ?text, "{}", text);
+                tracing::warn!(target: "h2::codec", error = error, "said by a library: {}", text);
+            });
+            let said = log.text();
+            assert_eq!(said.lines().count(), 2, "{format:?}");
+            for line in said.lines() {
+                assert_eq!(shared::terminal::safe(line), line, "{format:?}");
+                if format == Format::Json {
+                    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(event["span"]["http.path"], text);
+                }
+            }
         }
     }
 }

@@ -67,13 +67,30 @@ fn lines(text: &str) -> String {
     text.split('\n').map(terminal::safe).collect::<Vec<_>>().join("\n")
 }
 
-/// Standard error as the log writes to it. A log that nobody can read must not stop the server.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Log;
+/// How a log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
 
-impl Write for Log {
+/// Where the log goes. Each write is one event, and so one line; what stands in it of other people's text must not steer whatever shows
+/// it, and a log that nobody can read must not stop the server.
+#[derive(Debug)]
+pub(crate) struct Log<W> {
+    pub(crate) format: Format,
+    pub(crate) to: W,
+}
+
+impl<W: Write> Write for Log<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let line = match self.format {
+            Format::Text => terminal::safe(line),
+            Format::Json => terminal::safe_json(line),
+        };
+        let _ = self.to.write_all((line.into_owned() + "\n").as_bytes());
         Ok(bytes.len())
     }
 
