@@ -187,6 +187,8 @@ impl<'a> Presented<'a> {
         }
         let presented = match authorization {
             Authorization::Malformed => return Err(U::Malformed),
+            // Some programs send the header for a client that has no secret. It says no more than the name does.
+            Authorization::Basic { client_id, secret } if secret.is_empty() => Self::Name(client_id),
             Authorization::Basic { client_id, secret } => {
                 let method = AuthMethod::ClientSecretBasic;
                 Self::Secret { method, client_id, secret: secret.digest() }

@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
+use shared::ResourceUri;
+use shared::percent::is_percent_encoded;
 use shared::work::{self, Work};
 
 use crate::error::{Code, OAuthError};
@@ -18,13 +20,20 @@ pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
 }
 
+/// The one parameter that may be repeated: equal values count once (AUTHZ-03; RFC 8707 §2).
+const RESOURCE: &str = "resource";
+
 /// Decodes one form-encoded part.
 ///
 /// # Errors
-/// If it is not UTF-8.
+/// If it is not UTF-8, or a `%` stands in it that begins no encoded byte: two readers could take that for two different
+/// texts.
 pub(crate) fn decode(part: &str) -> Result<String, Unreadable> {
     if memchr::memchr2(b'+', b'%', part.as_bytes()).is_none() {
         return Ok(part.to_owned());
+    }
+    if !is_percent_encoded(part) {
+        return Err(Unreadable::Malformed);
     }
     let spaced = part.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Unreadable::Malformed)
@@ -48,8 +57,12 @@ pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Res
         Err(Unreadable::Malformed) => return bad("the body is not form-encoded UTF-8"),
         Err(Unreadable::TooMany) => return bad("the body has more than 64 parameters"),
     };
-    if params.repeated().is_some() {
-        return bad("a parameter is repeated");
+    match params.repeated() {
+        Some(RESOURCE) => {
+            return Err(OAuthError::new(Code::InvalidTarget, "one grant has one resource"));
+        }
+        Some(_) => return bad("a parameter is repeated"),
+        None => {}
     }
     if params.has_control_characters() {
         return bad("a parameter holds a control character");
@@ -125,7 +138,23 @@ impl Params {
             }
             rest = after;
         }
-        Ok(Self(params))
+        let mut params = Self(params);
+        params.merge_resources();
+        Ok(params)
+    }
+
+    /// Leaves one of equal resources, and those that are empty out: an empty value counts as absent.
+    fn merge_resources(&mut self) {
+        let mut kept: Vec<Named> = Vec::new();
+        self.0.retain(|(name, value)| {
+            if name != RESOURCE {
+                return true;
+            }
+            let named = Named::of(value);
+            let is_new = !value.is_empty() && !kept.contains(&named);
+            kept.extend(is_new.then_some(named));
+            is_new
+        });
     }
 
     /// The parameters, encoded again.
@@ -159,6 +188,19 @@ impl Params {
     }
 }
 
+/// What a `resource` names: two spellings of one resource are equal (AUTHZ-14).
+#[derive(PartialEq)]
+enum Named {
+    Resource(ResourceUri),
+    Nothing(String),
+}
+
+impl Named {
+    fn of(value: &str) -> Self {
+        ResourceUri::parse(value).map_or_else(|_| Self::Nothing(value.to_owned()), Self::Resource)
+    }
+}
+
 fn has_control_character(text: &str) -> bool {
     // Nearly all that comes is ASCII, and many bytes of it are looked at as fast as one.
     if text.is_ascii() {
@@ -180,11 +222,41 @@ mod tests {
         assert_eq!(params.repeated(), Some("a"));
         assert_eq!(params.get("b"), None);
         assert_eq!(params.get("c"), Some("x y&"));
-        assert_eq!(Params::parse("a=%ff").unwrap_err(), Unreadable::Malformed);
+        for broken in ["a=%ff", "a=%zz", "%zz=a", "a=%", "a=%2", "a=b%2g&c=d", "a=%%41", "a=%u0041", "a=+%"] {
+            assert_eq!(Params::parse(broken).unwrap_err(), Unreadable::Malformed, "{broken}");
+        }
         for controlled in ["a=%00", "a=x%7Fy", "%1f=x", "a=\u{85}", "a=\u{e9}\u{1}"] {
             assert!(Params::parse(controlled).unwrap().has_control_characters(), "{controlled}");
         }
         assert!(!Params::parse("a=x%20~&b=\u{e9}").unwrap().has_control_characters());
+    }
+
+    /// AUTHZ-03: equal resources are one, in whatever spelling; an empty one is none.
+    #[test]
+    fn equal_resources_count_once() {
+        let resources = |text: &str| {
+            let params = Params::parse(text).unwrap();
+            let all: Vec<_> = params.all("resource").map(str::to_owned).collect();
+            (all, params.repeated().map(str::to_owned))
+        };
+        let one = |text: &str| (vec![text.to_owned()], None);
+        for text in [
+            "resource=https://a.example/mcp",
+            "resource=https://a.example/mcp&x=1&resource=https%3A%2F%2Fa.example/mcp",
+            "resource=https://a.example/mcp&resource=HTTPS://A.example/mcp&resource=https://a.example/mcp",
+            "resource=&resource=https://a.example/mcp&resource=",
+        ] {
+            assert_eq!(resources(text), one("https://a.example/mcp"), "{text}");
+        }
+        assert_eq!(resources("resource=x&resource=x"), one("x"));
+        assert_eq!(resources("resource=&resource="), (vec![], None));
+        for text in [
+            "resource=https://a.example/mcp&resource=https://b.example/mcp",
+            "resource=https://a.example/mcp&resource=https://a.example/mcp&resource=https://a.example/other",
+            "resource=x&resource=X",
+        ] {
+            assert_eq!(resources(text).1.as_deref(), Some("resource"), "{text}");
+        }
     }
 
     /// RATE-05: the first parameter too many ends the reading, and what is only a separator counts for nothing.

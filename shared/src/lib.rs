@@ -10,6 +10,7 @@ pub mod db;
 pub mod id;
 pub mod issuer;
 pub mod json;
+pub mod percent;
 pub mod rate;
 pub mod redirect_uri;
 pub mod request;

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::percent::is_percent_encoded;
+
 /// A redirect URI in the exact text it was registered or asked with. Never normalised (REDIR-01).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -40,6 +42,8 @@ pub enum RedirectUriError {
     TooLong,
     #[error("holds a character that is not plain ASCII, or a backslash, a space or a control character")]
     Characters,
+    #[error("has a % that begins no encoded byte")]
+    PercentEncoding,
     #[error("is no absolute URI")]
     NotAbsolute,
     #[error("has a fragment")]
@@ -90,6 +94,9 @@ impl RedirectUri {
         }
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
             return Err(E::Characters);
+        }
+        if !is_percent_encoded(text) {
+            return Err(E::PercentEncoding);
         }
         let url = Url::parse(text).map_err(|_| E::NotAbsolute)?;
         // The parser forgives much; what it forgave must stand in the text as we keep it.

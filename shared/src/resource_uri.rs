@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::issuer::Issuer;
+use crate::percent::is_percent_encoded;
 
 /// The canonical identifier of a protected resource, such as `https://portcullis.example/mcp`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl ResourceUri {
     pub fn parse(text: &str) -> Result<Self, MalformedResource> {
         let url = Url::parse(text).map_err(|_| MalformedResource)?;
         let plain = url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
-        if !plain || !matches!(url.scheme(), "http" | "https") {
+        if !plain || !matches!(url.scheme(), "http" | "https") || !is_percent_encoded(text) {
             return Err(MalformedResource);
         }
         let bare_origin = url.path() == "/" && url.query().is_none();
@@ -77,7 +78,14 @@ mod tests {
             assert_ne!(ResourceUri::parse(other).unwrap(), mcp, "{other}");
         }
         assert_eq!(ResourceUri::parse("https://a.example/").unwrap().as_str(), "https://a.example");
-        for bad in ["/mcp", "mcp", "http://localhost:8080/mcp#x", "http://u@localhost/mcp", "urn:x"] {
+        for bad in [
+            "/mcp",
+            "mcp",
+            "http://localhost:8080/mcp#x",
+            "http://u@localhost/mcp",
+            "urn:x",
+            "https://a.example/%zz",
+        ] {
             assert_eq!(ResourceUri::parse(bad), Err(MalformedResource), "{bad}");
         }
     }

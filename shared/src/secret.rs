@@ -55,6 +55,11 @@ impl Secret {
         signed || ours.is_some_and(|(kind, _)| Self::presented(text).is_ours(&format!("{kind}_")))
     }
 
+    /// Whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text, to hand to its holder. Never log it.
     pub fn expose(&self) -> &str {
         &self.0

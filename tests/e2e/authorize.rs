@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::authorize_errors::with as changed;
 use crate::error_descriptions::all_of;
-use crate::harness::{Client, TestApp, authorize_url, challenge, header, redirect_parameter};
+use crate::harness::{Client, TestApp, Tokens, authorize_url, challenge, header, redirect_parameter};
 use crate::process::{Process, program};
 use crate::raw::{Raw, port};
 
@@ -72,6 +72,29 @@ async fn repeated_parameters_are_errors() {
         let twice = format!("{url}&{name}=x&{name}=y");
         let response = app.http.get(twice).send().await.unwrap();
         assert_eq!(redirect_parameter(&response, "error").as_deref(), Some(error), "{name}");
+    }
+}
+
+/// AUTHZ-03, AUTHZ-14: a resource that is named twice is one resource, and the code is for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_resources_are_one() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let mcp = app.mcp_url();
+    let url = client.authorize_url(&app);
+    assert!(url.contains("resource="), "{url}");
+    for more in [vec![mcp.clone()], vec![mcp.replace("http://", "HTTP://"), mcp.clone()], vec![String::new()]]
+    {
+        let more: String = more.iter().map(|resource| format!("&resource={resource}")).collect();
+        let page = browser.consent_page(&app, &format!("{url}{more}")).await;
+        let answer = browser.decide(&app, &page, "approve").await;
+        let code = redirect_parameter(&answer, "code").expect(&more);
+        assert_eq!(Tokens::of(app.redeem(&client, &code).await).await.claims()["aud"], mcp);
+    }
+    for other in [app.url("/"), format!("{mcp}/"), "x".to_owned(), mcp.to_uppercase()] {
+        let response = app.http.get(format!("{url}&resource={other}")).send().await.unwrap();
+        assert_eq!(redirect_parameter(&response, "error").as_deref(), Some("invalid_target"), "{other}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -143,6 +143,47 @@ async fn a_code_runs_out() {
     assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
 }
 
+/// AUTHZ-03, TOKEN-11: equal resources are one, different ones are refused, and the code stays good.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_resource_may_be_named_twice() {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let code = browser.authorize(&app, &client).await;
+    let (mcp, other) = (app.mcp_url(), app.url("/other"));
+    let naming = |resources: &[&'static str]| {
+        let resources = resources.iter().map(|name| match *name {
+            "mcp" => ("resource", mcp.as_str()),
+            "other" => ("resource", other.as_str()),
+            text => ("resource", text),
+        });
+        [client.redemption(&code), resources.collect()].concat()
+    };
+    for different in [&["mcp", "other"][..], &["other", "other"], &["mcp", "", "x"], &["x", "x"]] {
+        let refused = app.token(&naming(different)).await;
+        assert_eq!(
+            error_of(refused).await,
+            (StatusCode::BAD_REQUEST, "invalid_target".to_owned()),
+            "{different:?}"
+        );
+    }
+    let tokens = Tokens::of(app.token(&naming(&["mcp", "", "mcp"])).await).await;
+    assert_eq!(tokens.claims()["aud"], mcp);
+    let refresh = |more: &'static [&'static str]| {
+        let form =
+            [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("client_id", &client.id)];
+        let mcp = mcp.clone();
+        let app = &app;
+        async move {
+            let more =
+                more.iter().map(|name| ("resource", if *name == "mcp" { mcp.as_str() } else { *name }));
+            app.token(&form.into_iter().chain(more).collect::<Vec<_>>()).await
+        }
+    };
+    assert_eq!(error_of(refresh(&["mcp", "x"]).await).await.1, "invalid_target");
+    assert_eq!(refresh(&["mcp", "mcp"]).await.status(), 200);
+}
+
 /// TOKEN-01, TOKEN-04: the form of a request.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_endpoint_takes_one_plain_form() {
@@ -156,7 +197,16 @@ async fn the_token_endpoint_takes_one_plain_form() {
     let raw = |body: &'static str| {
         app.http.post(&url).header("content-type", "application/x-www-form-urlencoded").body(body).send()
     };
-    for body in ["grant_type=a&grant_type=b", "code=%ff", "code=%00", "a=1&a=1"] {
+    for body in [
+        "grant_type=a&grant_type=b",
+        "code=%ff",
+        "code=%00",
+        "code=%zz",
+        "code=%",
+        "%4=x",
+        "a=1&a=1",
+        "resource=x&a=1&a=1",
+    ] {
         assert_eq!(error_of(raw(body).await.unwrap()).await.1, "invalid_request", "{body}");
     }
     for method in [Method::GET, Method::PUT, Method::DELETE] {

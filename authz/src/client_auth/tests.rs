@@ -122,6 +122,37 @@ fn basic_is_read_as_the_rfc_says() {
     assert_eq!(house.asked(&Authorization::of(&twice), ""), Err(Unauthenticated::Malformed));
 }
 
+/// CAUTH-01, CAUTH-02: Basic with an empty secret is a client's name, and proves nothing more.
+#[test]
+fn an_empty_secret_is_no_secret() {
+    let house = House::new();
+    house.client("c_none", AuthMethod::None, |_| {});
+    house.client("c_basic", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
+    house.client("c_post", AuthMethod::ClientSecretPost, |_| {}).unwrap();
+    house.client("c_either", AuthMethod::ClientSecretBasic, |c| c.auth_defaulted = true).unwrap();
+    let key = Key::new();
+    house.client("c_key", AuthMethod::PrivateKeyJwt, |c| c.jwks = Some(key.jwks()));
+    let empty = |id: &str| header(&format!("Basic {}", BASE64.encode(format!("{id}:").as_bytes())));
+    assert_eq!(house.basic("c_none", ""), Ok("c_none".to_owned()));
+    for form in ["client_id=c_none", "client_id=c_none&client_secret=", "client_id="] {
+        assert_eq!(house.asked(&empty("c_none"), form), Ok("c_none".to_owned()), "{form}");
+    }
+    for id in ["c_basic", "c_post", "c_either", "c_key"] {
+        assert_eq!(house.basic(id, ""), Err(Unauthenticated::WrongMethod), "{id}");
+        let empty_in_form = house.form(&format!("client_id={id}&client_secret="));
+        assert_eq!(empty_in_form, Err(Unauthenticated::WrongMethod), "{id}");
+    }
+    for (form, why) in [
+        ("client_id=c_basic", Unauthenticated::Unknown),
+        ("client_id=c_none&client_secret=s", Unauthenticated::SeveralMethods),
+        ("client_assertion=x", Unauthenticated::SeveralMethods),
+    ] {
+        assert_eq!(house.asked(&empty("c_none"), form), Err(why), "{form}");
+    }
+    assert_eq!(house.basic("", ""), Err(Unauthenticated::Unknown));
+    assert_eq!(house.basic("c_none", " "), Err(Unauthenticated::WrongMethod));
+}
+
 /// CAUTH-01, CAUTH-07: what was registered and nothing else, also with the right secret.
 #[test]
 fn only_the_registered_method_counts() {
@@ -149,7 +180,7 @@ fn only_the_registered_method_counts() {
     }
     for id in ["c_none", "c_key"] {
         assert_eq!(posted(id, &basic), wrong, "{id}");
-        assert_eq!(house.basic(id, ""), wrong, "{id}");
+        assert_eq!(house.basic(id, basic.expose()), wrong, "{id}");
     }
     for id in ["c_none", "c_basic", "c_post", "c_either"] {
         assert_eq!(house.form(&key.form(&claims(id))), wrong, "{id}");

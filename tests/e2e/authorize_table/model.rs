@@ -247,11 +247,23 @@ impl Asked {
 
     /// An empty one counts as absent.
     fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        if name == "resource" {
+            return self.all(name).find(|value| !value.is_empty());
+        }
         self.all(name).next().filter(|value| !value.is_empty())
     }
 
     fn repeated(&self) -> Vec<&'static str> {
-        let twice = |name: &&'static str| self.all(name).nth(1).is_some();
+        let twice = |name: &&'static str| match *name {
+            // Equal ones are one (AUTHZ-03), also in another spelling (AUTHZ-14).
+            "resource" => {
+                let plain = |value: &str| value.replace("HTTP://", "http://");
+                let mut named = self.all(name).filter(|value| !value.is_empty()).map(plain);
+                let first = named.next();
+                named.any(|other| Some(other) != first)
+            }
+            name => self.all(name).nth(1).is_some(),
+        };
         self.others.iter().map(|(name, _)| *name).filter(twice).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Client ids that are URLs (Client ID Metadata Document §3).
 
 use shared::ClientId;
+use shared::percent::is_percent_encoded;
 use url::Url;
 
 /// The URL of a client id metadata document, which is the client's id. It is the text that was sent, and two
@@ -60,7 +61,7 @@ impl DocumentUrl {
         }
         let url = Url::parse(text).map_err(|_| UrlError::NotPlain)?;
         // Whatever the parser would forgive or resolve shows as a difference between its text and ours.
-        if url.as_str() != text || url.host_str().is_none_or(str::is_empty) {
+        if !is_percent_encoded(text) || url.as_str() != text || url.host_str().is_none_or(str::is_empty) {
             return Err(UrlError::NotPlain);
         }
         Ok(Self { id, url })
