@@ -78,6 +78,8 @@ struct Report {
     docs: Option<PathBuf>,
     /// Who may register a client.
     registration: &'static str,
+    /// How many seconds an access token lives.
+    access_token_lifetime: u64,
     groups: BTreeMap<String, Vec<String>>,
     scopes: Vec<ScopeReport>,
     tools: Vec<ToolReport>,
@@ -128,6 +130,7 @@ impl Report {
             data_dir: file.data_dir_or_default(),
             docs: file.docs.clone(),
             registration: registration(file.registration.mode),
+            access_token_lifetime: file.access_token_lifetime.as_secs(),
             groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
             scopes: Vec::new(),
             tools: Vec::new(),
@@ -324,9 +327,11 @@ impl fmt::Display for Report {
         write!(f, "{}", self.entrance)?;
         writeln!(f, "Data           {}", self.data_dir.display())?;
         writeln!(f, "Documents      {}", or(&self.docs, "the built-in handbook"))?;
-        match &self.gateway {
-            Some(gateway) => write!(f, "{gateway}")?,
-            None => writeln!(f, "Registration   {}", self.registration)?,
+        if let Some(gateway) = &self.gateway {
+            write!(f, "{gateway}")?;
+        } else {
+            writeln!(f, "Registration   {}", self.registration)?;
+            writeln!(f, "Access tokens  live {} seconds", self.access_token_lifetime)?;
         }
         let groups =
             self.groups.iter().map(|(name, scopes)| [name.clone(), or_nothing(scopes), String::new()]);

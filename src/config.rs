@@ -9,6 +9,7 @@ mod keys;
 mod registration;
 mod remote;
 mod signing;
+mod tokens;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The parameters of the authorization server, with the defaults of the conformance matrix (§1).
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,10 +11,14 @@ use crate::store::clients::Trust;
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// How long an access token may live (standards §1). What is remembered of tokens that ended before their time, and
+/// for how long a retired key is kept, follows from the upper bound, whatever is configured.
+pub const ACCESS_TOKEN_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(1);
+
 /// Lifetimes and rules.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// An access token's life: 60 to 3600 seconds.
+    /// An access token's life, one of [`ACCESS_TOKEN_LIFETIMES`].
     pub access_token_lifetime: Duration,
     /// An authorization code's life: at most 60 seconds.
     pub code_lifetime: Duration,

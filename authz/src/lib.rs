@@ -62,14 +62,15 @@ use clients::metadata_document::approvals;
 pub use clients::metadata_document::fetch_for_administrator;
 use clients::metadata_document::freshness::Fetcher;
 pub use config::{
-    AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, NotAnAppScheme, Redirects, Registration,
-    RegistrationMode, UnknownUrl,
+    ACCESS_TOKEN_LIFETIMES, AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, NotAnAppScheme,
+    Redirects, Registration, RegistrationMode, UnknownUrl,
 };
 use error::PageError;
 pub use login::enrolment::{NoLink, WayIn};
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
+use store::lifetimes;
 pub use visible::look_alike;
 
 /// The authorization server. Cheap to clone.
@@ -238,6 +239,7 @@ impl Authz {
     /// # Errors
     /// The database's fault.
     pub fn reconcile(&self, tx: &Tx<'_>) -> Result<(), Fault> {
+        lifetimes::note(tx, self.config.access_token_lifetime)?;
         clients::reconcile(self, tx)
     }
 

@@ -10,7 +10,7 @@ use shared::db::Conn;
 use shared::{Fault, Timestamp, Tx};
 
 use crate::Authz;
-use crate::store::grants;
+use crate::store::{grants, lifetimes};
 
 /// What the removal of a key would refuse.
 #[derive(Clone, Debug, Serialize)]
@@ -162,11 +162,12 @@ pub fn finish_reseal(authz: &Authz, pending: &Pending) -> Result<(), SealError> 
 }
 
 /// Which grants may have a token out that the key signed: those on which tokens were issued while it was
-/// active, not longer ago than a token lives. More than it signed, if it was not the one that signs.
+/// active, not longer ago than any token lives. More than it signed, if it was not the one that signs.
 fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
     let none = Blast { grants: 0, users: 0, clients: 0, expires_by: None };
     let Some(since) = key.activated_at else { return Ok(none) };
-    let (now, lifetime) = (authz.clock.now(), authz.config.access_token_lifetime);
+    let now = authz.clock.now();
+    let lifetime = lifetimes::longest(conn, now, authz.config.access_token_lifetime)?;
     let since = since.max(now - lifetime);
     let until = key.retired_at.unwrap_or(now);
     let found = grants::issued_between(conn, since, until, now)?;

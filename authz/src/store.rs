@@ -17,6 +17,7 @@ pub(crate) mod future;
 pub(crate) mod grants;
 pub(crate) mod initial_access_tokens;
 pub(crate) mod issuers;
+pub(crate) mod lifetimes;
 pub(crate) mod links;
 pub(crate) mod passkeys;
 pub(crate) mod refresh_tokens;

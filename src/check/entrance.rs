@@ -18,8 +18,16 @@ pub(super) struct Entrance {
     trusted_proxies: Vec<String>,
     forwarded_header: &'static str,
     allowed_origins: Vec<String>,
+    /// How many bytes all connections may hold together, and those of one address.
+    memory: Memory,
     /// How many a minute, or "off".
     limits: BTreeMap<&'static str, Value>,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    all: usize,
+    one_address: usize,
 }
 
 #[derive(Serialize)]
@@ -38,6 +46,7 @@ impl Entrance {
             trusted_proxies: file.proxies.networks.iter().map(ToString::to_string).collect(),
             forwarded_header: file.proxies.naming.as_str(),
             allowed_origins: file.allowed_origins.clone(),
+            memory: Memory { all: file.memory.bytes(), one_address: file.memory.share() },
             limits: file.limits.all().into_iter().map(|(name, quota)| (name, limit(quota))).collect(),
         }
     }
@@ -83,6 +92,14 @@ impl fmt::Display for Entrance {
         if !self.allowed_origins.is_empty() {
             writeln!(f, "Origins        {}", self.allowed_origins.join(" "))?;
         }
+        let Memory { all, one_address } = &self.memory;
+        let mib = |bytes: &usize| bytes >> 20;
+        writeln!(
+            f,
+            "Memory         {} MiB for connections, {} MiB for those of one address",
+            mib(all),
+            mib(one_address)
+        )?;
         let limits = self.limits.iter().map(|(name, limit)| match limit {
             Value::String(off) => format!("{name} {off}"),
             count => format!("{name} {count}"),

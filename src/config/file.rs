@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use authz::clients::configuration::Configured;
@@ -17,7 +18,7 @@ use shared::{Issuer, Scope};
 use super::keys::{Key, Text, meant};
 use super::remote::Remote;
 use super::signing::Signing;
-use super::{Listen, cimd, front, registration};
+use super::{Listen, cimd, front, registration, tokens};
 use crate::base;
 use crate::cli::Given;
 use crate::listen::Budget;
@@ -50,6 +51,7 @@ const KEYS: &[&str] = &[
     "cimd",
     "rate",
     "keys",
+    "tokens",
     "origin",
     "remote",
 ];
@@ -83,6 +85,8 @@ pub struct File {
     pub clients: Vec<Configured>,
     pub limits: Limits,
     pub signing: Signing,
+    /// How long an access token lives.
+    pub access_token_lifetime: Duration,
     /// Where the gateway is known, if it runs alone.
     pub origin: Option<String>,
     /// How it is known to the authorization server then.
@@ -118,6 +122,7 @@ impl Default for File {
             clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
+            access_token_lifetime: authz::Config::default().access_token_lifetime,
             origin: None,
             remote: Remote::default(),
             cimd: Cimd::default(),
@@ -166,6 +171,7 @@ impl File {
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
+                "tokens" => tokens::read(&key, &mut file.access_token_lifetime)?,
                 "origin" => file.origin = Some(issuer(&key)?),
                 "remote" => remote = Some(key),
                 "cimd" => file.cimd = cimd::read(&key, folder)?,
@@ -232,6 +238,7 @@ impl File {
             clients: self.clients.clone(),
             limits: self.limits,
             authz: authz::Config {
+                access_token_lifetime: self.access_token_lifetime,
                 device: self.device,
                 registration: self.registration,
                 redirects: self.redirects.clone(),

@@ -46,23 +46,44 @@ pub(super) fn naming(key: &Key<'_>) -> anyhow::Result<Naming> {
     })
 }
 
-/// `allowed_origins`: pages that may call `/mcp` from a browser. Each one by name (OPS-03).
+/// `allowed_origins`: pages that may call `/mcp` from a browser. Each one by name (OPS-03), of any scheme (MCP-14).
 pub(super) fn origins(key: &Key<'_>) -> anyhow::Result<Vec<String>> {
     let one = |value: &Key<'_>| {
         let text = value.text()?;
-        let exact = Url::parse(text).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
-        });
-        if exact {
-            return Ok(text.to_owned());
+        match origin(text) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(why) => bail!("`{text}` in `{}` at {} {why}", key.name, value.at()),
         }
-        bail!(
-            "`{text}` in `{}` at {} is no origin; write each one out, like https://inspector.example.internal",
-            key.name,
-            value.at()
-        )
     };
     key.list()?.iter().map(one).collect()
+}
+
+/// Whether a text is an origin as a browser would send it, byte for byte; if not, what it is instead.
+fn origin(text: &str) -> Result<(), String> {
+    const LIKE: &str = "write each one out, like https://inspector.example.internal or app://obsidian.md";
+    if text.eq_ignore_ascii_case("null") {
+        let why = "is what every sandboxed page sends, whoever made it, so it cannot be allowed";
+        return Err(why.to_owned());
+    }
+    if text.contains('*') {
+        return Err(format!("is a pattern; {LIKE}"));
+    }
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return Err(format!("is not an origin; {LIKE}"));
+    };
+    if matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https") {
+        let sent = Url::parse(text).ok().map(|url| url.origin().ascii_serialization());
+        return match sent {
+            Some(sent) if sent == text => Ok(()),
+            Some(sent) => Err(format!("is not what a browser sends as its origin; write {sent}")),
+            None => Err(format!("is not an origin; {LIKE}")),
+        };
+    }
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+    // Applications choose what stands there: `app://obsidian.md`, `tauri://localhost`, and for some nothing.
+    let is_authority = authority.bytes().all(|b| b.is_ascii_graphic() && !b"/\\?#@\"<>^`{|},".contains(&b));
+    if is_scheme && is_authority { Ok(()) } else { Err(format!("is not an origin; {LIKE}")) }
 }
 
 /// Certificate and key, if both are named.

@@ -43,6 +43,11 @@ impl Budget {
         self.0
     }
 
+    /// How many bytes of it the connections of one address may hold.
+    pub fn share(self) -> usize {
+        self.0 / 4
+    }
+
     /// How much may be charged to all connections. Allocators round up and leave gaps, so the process grows by more than
     /// what is charged.
     pub(super) fn of_all(self) -> usize {

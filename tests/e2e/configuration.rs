@@ -76,6 +76,8 @@ fn check_explains_what_is_built_in() {
             { "name": "whoami", "scopes": null, "groups": ["everyone"] },
         ])
     );
+    assert_eq!(report["memory"], json!({ "all": 256 << 20, "one_address": 64 << 20 }));
+    assert_eq!(report["access_token_lifetime"], 900);
     // It looks, and leaves nothing behind.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -90,6 +92,8 @@ fn check_explains_who_reaches_which_tool() {
         "Configuration  portcullis.toml\n",
         "Issuer         http://localhost:8123\n",
         "Documents      handbook\n",
+        "Memory         256 MiB for connections, 64 MiB for those of one address\n",
+        "Access tokens  live 900 seconds\n",
         "  archivists  docs.archive\n  everyone    docs.read\n",
         "  docs.archive  high risk                       Read what is kept for the record\n",
         "  docs.read     low risk, asked for by default  Search and read the documentation\n",

@@ -13,13 +13,13 @@ const WIKI: &str = "https://wiki.lab.internal/mcp";
 
 /// A resource server's credentials.
 #[derive(Clone)]
-struct Server {
+pub struct Server {
     id: String,
     secret: String,
 }
 
 impl Server {
-    fn add(app: &TestApp, name: &str, audience: &str) -> Self {
+    pub fn add(app: &TestApp, name: &str, audience: &str) -> Self {
         Self::of(&app.console(&["rs", "add", name, "--audience", audience]))
     }
 
@@ -39,7 +39,7 @@ impl Server {
         app.http.post(app.url("/introspect")).header("authorization", self.basic()).form(&form)
     }
 
-    async fn ask(&self, app: &TestApp, token: &str) -> Value {
+    pub async fn ask(&self, app: &TestApp, token: &str) -> Value {
         let answer = self.asking(app, token).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         answer.json().await.unwrap()

@@ -44,6 +44,7 @@ mod key_load;
 mod keys;
 mod killers;
 mod kills;
+mod lifetimes;
 mod login;
 mod memory;
 mod metadata;

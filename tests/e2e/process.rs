@@ -125,6 +125,11 @@ impl Process {
         self.status("VmRSS:")
     }
 
+    /// The part of it that no file stands behind.
+    pub fn resident_own(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
     /// Has [`Self::memory`] begin anew.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();

@@ -160,8 +160,11 @@ fn destination(question: &Question) -> String {
 
 /// A time as it follows "lasts".
 pub(crate) fn in_words(lifetime: Duration) -> String {
-    let minutes = lifetime.as_secs() / 60;
+    let seconds = lifetime.as_secs();
+    let minutes = seconds / 60;
     let (count, unit) = match minutes {
+        // Only a short life is told to the second.
+        0..5 if !seconds.is_multiple_of(60) => (seconds, "second"),
         0..120 => (minutes, "minute"),
         120..2880 => (minutes / 60, "hour"),
         _ => (minutes / 1440, "day"),
@@ -177,7 +180,11 @@ mod tests {
     fn lifetimes_read_like_words() {
         let words = |secs| in_words(Duration::from_secs(secs));
         assert_eq!(words(60), "1 minute");
+        assert_eq!(words(61), "61 seconds");
+        assert_eq!(words(90), "90 seconds");
+        assert_eq!(words(120), "2 minutes");
         assert_eq!(words(900), "15 minutes");
+        assert_eq!(words(3600), "60 minutes");
         assert_eq!(words(86_400), "24 hours");
         assert_eq!(words(30 * 86_400), "30 days");
     }

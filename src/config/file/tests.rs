@@ -343,6 +343,86 @@ fn the_schedule_of_keys_is_read() {
     }
 }
 
+/// Standards §1: an access token lives 60 to 3600 seconds, and 15 minutes if nothing is said.
+#[test]
+fn the_life_of_access_tokens_is_read() {
+    use std::time::Duration;
+
+    let lifetime = |text: &str| parse(text).unwrap().base(PathBuf::new()).authz.access_token_lifetime;
+    assert_eq!(lifetime(""), Duration::from_mins(15));
+    assert_eq!(lifetime("[tokens]\n"), Duration::from_mins(15));
+    for (text, seconds) in [("60s", 60), ("1m", 60), ("901s", 901), ("1h", 3600), ("3600s", 3600)] {
+        assert_eq!(
+            lifetime(&format!("[tokens]\naccess = \"{text}\"")),
+            Duration::from_secs(seconds),
+            "{text}"
+        );
+    }
+    for (line, complaint) in [
+        (
+            "access = \"59s\"",
+            "`access` at etc/portcullis.toml:2 is 59 seconds; an access token lives 60 to 3600 seconds",
+        ),
+        ("access = \"3601s\"", "is 3601 seconds"),
+        ("access = \"1d\"", "60 to 3600 seconds (1m to 1h)"),
+        ("access = \"0s\"", "not a length of time"),
+        ("access = \"900\"", "not a length of time"),
+        ("access = 900", "must be a string"),
+        ("acess = \"15m\"", "did you mean `access`?"),
+    ] {
+        let refusal = refused(&format!("[tokens]\n{line}\n"));
+        assert!(refusal.contains(complaint), "{refusal}");
+    }
+    assert!(refused("tokens = \"15m\"").contains("must be a table"));
+}
+
+/// MCP-14, OPS-03: origins of any scheme, each one by name, as a browser sends it.
+#[test]
+fn origins_of_any_scheme_are_read() {
+    let one = |text: &str| format!("allowed_origins = ['{text}']");
+    for good in [
+        "https://inspector.lab.internal",
+        "http://localhost:6274",
+        "https://[fd00::1]:8443",
+        "app://obsidian.md",
+        "app://.",
+        "vscode-webview://0a1b2c3d4e5f",
+        "tauri://localhost",
+        "capacitor://localhost",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "com.example.app+x://Main",
+        "file://",
+    ] {
+        assert_eq!(parse(&one(good)).unwrap().allowed_origins, [good], "{good}");
+    }
+    for (bad, complaint) in [
+        ("null", "`null` in `allowed_origins` at etc/portcullis.toml:1 is what every sandboxed page sends"),
+        ("NULL", "cannot be allowed"),
+        ("*", "is a pattern"),
+        ("https://*.lab.internal", "is a pattern"),
+        ("vscode-webview://*", "is a pattern"),
+        ("inspector.lab.internal", "is not an origin; write each one out"),
+        ("https://inspector.lab.internal/", "write https://inspector.lab.internal"),
+        ("https://inspector.lab.internal:443", "write https://inspector.lab.internal"),
+        ("HTTPS://Inspector.lab.internal", "write https://inspector.lab.internal"),
+        ("https://u@inspector.lab.internal", "write https://inspector.lab.internal"),
+        ("https://", "is not an origin"),
+        ("app://obsidian.md/", "is not an origin"),
+        ("app://obsidian.md/index.html", "is not an origin"),
+        ("app://a?b", "is not an origin"),
+        ("app://u@a", "is not an origin"),
+        ("App://obsidian.md", "is not an origin"),
+        ("1app://obsidian.md", "is not an origin"),
+        ("://obsidian.md", "is not an origin"),
+        ("app:obsidian.md", "is not an origin"),
+        ("app://obsidian md", "is not an origin"),
+        ("app://b\u{fc}cher", "is not an origin"),
+        ("data:text/html,x", "is not an origin"),
+    ] {
+        assert!(refused(&one(bad)).contains(complaint), "{bad}: {}", refused(&one(bad)));
+    }
+}
+
 /// DCR-01, REDIR-05, OPS-03: who may register, and where answers may go.
 #[test]
 fn registration_is_configured() {
