@@ -86,7 +86,7 @@ async fn equal_resources_are_one() {
     assert!(url.contains("resource="), "{url}");
     for more in [vec![mcp.clone()], vec![mcp.replace("http://", "HTTP://"), mcp.clone()], vec![String::new()]]
     {
-        let more: String = more.iter().map(|resource| format!("&resource={resource}")).collect();
+        let more = more.iter().fold(String::new(), |more, resource| more + "&resource=" + resource);
         let page = browser.consent_page(&app, &format!("{url}{more}")).await;
         let answer = browser.decide(&app, &page, "approve").await;
         let code = redirect_parameter(&answer, "code").expect(&more);

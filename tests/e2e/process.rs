@@ -126,6 +126,7 @@ impl Process {
     }
 
     /// The part of it that no file stands behind.
+    #[allow(dead_code, reason = "for tests that measure")]
     pub fn resident_own(&self) -> u64 {
         self.status("RssAnon:")
     }
