@@ -3,24 +3,12 @@
 use keys::{Cause, NewKey};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
-use shared::{Fault, Timestamp, Tx, timekeeping};
+use shared::timekeeping::{self, Refusal, Time};
+use shared::{Fault, Timestamp, Tx};
 
 use crate::Authz;
 use crate::store::grants::Reason;
 use crate::store::{everything, future};
-
-/// What the clocks say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Time {
-    /// The time that decides.
-    pub now: Timestamp,
-    /// What the machine's clock says.
-    pub clock: Timestamp,
-    /// Milliseconds by which the machine's clock is behind.
-    pub behind_ms: u64,
-    /// Whether nothing is issued because of it.
-    pub paused: bool,
-}
 
 /// What confirming the clock ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -34,22 +22,9 @@ pub struct Confirmed {
     pub keys_replaced: usize,
 }
 
-/// Why the clock is not confirmed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    #[error("the clock is not behind: there is nothing to confirm")]
-    NotBehind,
-}
-
 /// What the clocks say now.
 pub fn show(authz: &Authz) -> Time {
-    let clock = &authz.clock;
-    Time {
-        now: clock.now(),
-        clock: clock.wall(),
-        behind_ms: u64::try_from(clock.behind().as_millis()).unwrap_or(u64::MAX),
-        paused: clock.is_behind(),
-    }
+    Time::of(&authz.clock)
 }
 
 /// What has to be made before the clock is confirmed: new signing keys. Takes a moment.

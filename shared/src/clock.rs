@@ -1,11 +1,13 @@
 //! Time as a parameter: the system's clock, or one that a test holds still. It never goes back (OPS-04).
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::id::random_128;
 
 /// How far clocks may differ (standards §1): between two machines, and between two looks at one.
 pub const LEEWAY: Duration = Duration::from_mins(1);
@@ -60,76 +62,149 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// One second in how many a small step back is made good: less than any oscillator is wrong by, and more than a clock that
+/// is set every day falls behind.
+const SLEW: u32 = 2000;
+
 /// Where the time comes from. Cheap to clone; clones are one clock.
 ///
-/// What it tells never decreases: a clock of the machine that was set back is waited for, so that what
-/// has expired stays expired. [`Clock::is_behind`] says that this is going on, [`Clock::restart`] ends it.
+/// The time it tells never decreases. If the machine's clock is set back, it goes on from the latest time told at the pace
+/// of [`Clock::uptime`], so that a token lives no longer and nothing that waits for a time waits for ever.
+/// [`Clock::is_behind`] says that this is going on, [`Clock::restart`] ends it.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
-    /// The latest time that was told, by this process or the one before it on the same database.
-    latest: AtomicI64,
+    source: Arc<Source>,
+    told: Mutex<Told>,
 }
 
 #[derive(Debug)]
 enum Source {
-    System { started: Instant },
-    Shifted { started: Instant, begin: Timestamp },
-    Held { wall: AtomicI64, uptime: AtomicI64 },
+    System { started: Duration },
+    Shifted { started: Duration, begin: Timestamp },
+    Held { wall: AtomicI64, uptime: AtomicI64, boot: String },
+}
+
+/// The latest time that was told, by this process or the one before it on the same database.
+#[derive(Debug)]
+struct Told {
+    latest: Timestamp,
+    /// Time goes on from here: this time was due at this uptime.
+    due: Timestamp,
+    at: Duration,
+    /// The uptime until which a small step back has been made good.
+    slewed: Duration,
+}
+
+impl Told {
+    /// The time to tell, by what the machine's clock says.
+    fn follow(&mut self, wall: Timestamp, uptime: Duration) -> Timestamp {
+        let due = self.due + uptime.saturating_sub(self.at);
+        let behind = due.since(wall);
+        if behind.is_zero() {
+            *self = Self { latest: self.latest.max(wall), due: wall, at: uptime, slewed: uptime };
+        } else if behind > LEEWAY {
+            self.slewed = uptime;
+        } else {
+            // A clock that is set every day, and always back a little, would be behind by more than the leeway one day.
+            let gained = milliseconds((uptime.saturating_sub(self.slewed) / SLEW).min(behind));
+            if gained > 0 {
+                self.due.0 -= gained;
+                self.slewed = uptime;
+            }
+        }
+        self.latest = self.latest.max(self.due + uptime.saturating_sub(self.at));
+        self.latest
+    }
+}
+
+/// A moment of the time since the machine was switched on, as another process on it can understand it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moment {
+    /// Which start of the machine is meant.
+    pub boot: String,
+    pub since_boot: Duration,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::of(Source::System { started: Instant::now() })
+        Self::of(Source::System { started: since_boot() })
     }
 
     /// A clock that stands still at `at` until [`Clock::advance`] moves it.
     pub fn held(at: Timestamp) -> Self {
-        Self::of(Source::Held { wall: AtomicI64::new(at.0), uptime: AtomicI64::new(0) })
+        let boot = random_128();
+        Self::of(Source::Held { wall: AtomicI64::new(at.0), uptime: AtomicI64::new(0), boot })
     }
 
     /// A clock that says `begin` now and goes on from there at the machine's pace.
     pub fn started_at(begin: Timestamp) -> Self {
-        Self::of(Source::Shifted { started: Instant::now(), begin })
+        Self::of(Source::Shifted { started: since_boot(), begin })
+    }
+
+    /// The clock of another process on the same machine, which has told no time yet.
+    #[must_use]
+    pub fn of_another_process(&self) -> Self {
+        Self::over(Arc::clone(&self.0.source))
     }
 
     fn of(source: Source) -> Self {
-        Self(Arc::new(Inner { source, latest: AtomicI64::new(i64::MIN) }))
+        Self::over(Arc::new(source))
+    }
+
+    fn over(source: Arc<Source>) -> Self {
+        let never = Timestamp(i64::MIN);
+        let told = Told { latest: never, due: never, at: Duration::ZERO, slewed: Duration::ZERO };
+        Self(Arc::new(Inner { source, told: Mutex::new(told) }))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present: never earlier than what was told before.
     pub fn now(&self) -> Timestamp {
-        let wall = self.wall();
-        Timestamp(self.0.latest.fetch_max(wall.0, Ordering::SeqCst).max(wall.0))
+        let mut told = self.told();
+        told.follow(self.wall(), self.uptime())
     }
 
     /// What the machine's clock says, even if it was set back. Decide nothing by it.
     pub fn wall(&self) -> Timestamp {
-        match &self.0.source {
+        match &*self.0.source {
             Source::System { .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 Timestamp(milliseconds(since))
             }
-            Source::Shifted { started, begin } => *begin + started.elapsed(),
+            Source::Shifted { started, begin } => *begin + since_boot().saturating_sub(*started),
             Source::Held { wall, .. } => Timestamp(wall.load(Ordering::SeqCst)),
         }
     }
 
-    /// How long this process has had this clock, measured by what nobody can set.
+    /// How long this process has had this clock, measured by what nobody can set. The time that the machine slept counts.
     pub fn uptime(&self) -> Duration {
-        match &self.0.source {
-            Source::System { started } | Source::Shifted { started, .. } => started.elapsed(),
+        match &*self.0.source {
+            Source::System { started } | Source::Shifted { started, .. } => {
+                since_boot().saturating_sub(*started)
+            }
             Source::Held { uptime, .. } => {
                 Duration::from_millis(uptime.load(Ordering::SeqCst).max(0).unsigned_abs())
             }
         }
     }
 
-    /// How far the machine's clock is behind what was told before; zero in good order.
+    /// The present for another process on this machine; `None` if the machine does not tell its starts apart.
+    pub fn moment(&self) -> Option<Moment> {
+        if let Source::Held { boot, .. } = &*self.0.source {
+            return Some(Moment { boot: boot.clone(), since_boot: self.uptime() });
+        }
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(Moment { boot: boot.trim().to_owned(), since_boot: since_boot() })
+    }
+
+    /// How far the machine's clock is behind the time that is told; zero in good order.
     pub fn behind(&self) -> Duration {
         self.now().since(self.wall())
     }
@@ -142,18 +217,24 @@ impl Clock {
 
     /// From now on no earlier time than this is told.
     pub fn at_least(&self, at: Timestamp) {
-        self.0.latest.fetch_max(at.0, Ordering::SeqCst);
+        let mut told = self.told();
+        let uptime = self.uptime();
+        if told.due + uptime.saturating_sub(told.at) < at {
+            *told = Told { latest: told.latest.max(at), due: at, at: uptime, slewed: uptime };
+        }
     }
 
     /// Takes the machine's clock for right, although it was set back: somebody said so. It is the one
     /// way in which the time that is told decreases.
     pub fn restart(&self) {
-        self.0.latest.store(self.wall().0, Ordering::SeqCst);
+        let mut told = self.told();
+        let (wall, uptime) = (self.wall(), self.uptime());
+        *told = Told { latest: wall, due: wall, at: uptime, slewed: uptime };
     }
 
     /// Lets time go by on a held clock; the system's clock is left alone.
     pub fn advance(&self, by: Duration) {
-        if let Source::Held { wall, uptime } = &self.0.source {
+        if let Source::Held { wall, uptime, .. } = &*self.0.source {
             wall.fetch_add(milliseconds(by), Ordering::SeqCst);
             uptime.fetch_add(milliseconds(by), Ordering::SeqCst);
         }
@@ -161,10 +242,16 @@ impl Clock {
 
     /// Sets a held clock, forward or back, without any time going by: somebody turned the hands.
     pub fn set(&self, to: Timestamp) {
-        if let Source::Held { wall, .. } = &self.0.source {
+        if let Source::Held { wall, .. } = &*self.0.source {
             wall.store(to.0, Ordering::SeqCst);
         }
     }
+}
+
+/// The time since the machine was switched on, sleep included.
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or(Duration::ZERO)
 }
 
 #[cfg(test)]
@@ -187,7 +274,7 @@ mod tests {
         assert_eq!(clock.uptime(), Duration::from_secs(1));
     }
 
-    /// OPS-04: a clock that is set back is waited for, and more than the leeway is noticed.
+    /// OPS-04: a clock that is set back stops no time, and more than the leeway is noticed.
     #[test]
     fn time_never_goes_back() {
         let clock = Clock::held(Timestamp(1_000_000));
@@ -199,11 +286,57 @@ mod tests {
         clock.set(Timestamp(939_999));
         assert!(clock.is_behind());
         assert_eq!((clock.now(), clock.wall()), (Timestamp(1_000_000), Timestamp(939_999)));
-        clock.advance(Duration::from_millis(60_001));
-        assert!(!clock.is_behind());
         clock.advance(Duration::from_secs(1));
-        assert_eq!(clock.now(), Timestamp(1_001_000));
-        assert_eq!(clock.behind(), Duration::ZERO);
+        assert_eq!((clock.now(), clock.wall()), (Timestamp(1_001_000), Timestamp(940_999)));
+        assert!(clock.is_behind(), "time goes on, and the step remains");
+        clock.set(Timestamp(1_001_000));
+        assert_eq!((clock.now(), clock.behind()), (Timestamp(1_001_000), Duration::ZERO));
+    }
+
+    /// OPS-04: however the hands are turned, between two looks no less time is told than has gone by, and after a step
+    /// back exactly that.
+    #[test]
+    fn time_goes_on_at_the_pace_of_the_uptime() {
+        let clock = Clock::held(Timestamp(1_000_000_000));
+        let begun = clock.now();
+        let hours = |hours| Duration::from_hours(hours);
+        clock.set(begun - hours(6));
+        clock.advance(hours(1));
+        assert_eq!(clock.now(), begun + hours(1));
+        clock.set(begun + hours(7));
+        assert_eq!(clock.now(), begun + hours(7));
+        clock.set(begun + hours(1));
+        for minute in 1..=60 {
+            clock.advance(Duration::from_mins(1));
+            assert_eq!(clock.now(), begun + hours(7) + Duration::from_mins(minute));
+        }
+        assert_eq!(clock.behind(), hours(6));
+    }
+
+    /// OPS-04: a clock that is set back by a few seconds every day does not stop issuance after a while.
+    #[test]
+    fn small_steps_back_do_not_add_up() {
+        let clock = Clock::held(Timestamp(1_000_000_000));
+        let mut before = clock.now();
+        for _ in 0..60 {
+            clock.set(clock.wall() - Duration::from_secs(20));
+            for _ in 0..24 * 60 {
+                clock.advance(Duration::from_mins(1));
+                let now = clock.now();
+                let told = now.since(before);
+                assert!(told <= Duration::from_mins(1) && told >= Duration::from_millis(59_970), "{told:?}");
+                before = now;
+            }
+            assert!(!clock.is_behind());
+        }
+        assert!(clock.behind() <= Duration::from_secs(20));
+        // Looks that follow each other at once see no time go back.
+        clock.set(clock.wall() - Duration::from_secs(20));
+        for _ in 0..5000 {
+            let now = clock.now();
+            clock.advance(Duration::from_millis(1));
+            assert!(clock.now() >= now);
+        }
     }
 
     /// OPS-04: what was told before this process began counts too, until somebody says otherwise.
@@ -226,6 +359,11 @@ mod tests {
         let clock = Clock::held(Timestamp(1000));
         clock.set(Timestamp(i64::MAX));
         assert_eq!(clock.uptime(), Duration::ZERO);
-        assert!(Clock::system().uptime() < Duration::from_mins(1));
+        let system = Clock::system();
+        assert!(system.uptime() < Duration::from_mins(1));
+        let (first, second) = (system.moment(), system.moment());
+        let (first, second) = (first.expect("Linux tells"), second.expect("Linux tells"));
+        assert_eq!(first.boot, second.boot);
+        assert!(first.since_boot <= second.since_boot);
     }
 }

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::request::Request;
 pub use tally::Tally;
 
@@ -173,19 +173,19 @@ pub struct Buckets<K> {
 /// The keys of this period and of the one before. A bucket that nobody touched for a whole period is full again, so
 /// forgetting it changes nothing.
 struct Generations<K> {
-    since: Timestamp,
+    since: Duration,
     current: HashMap<K, Drained>,
     previous: HashMap<K, Drained>,
 }
 
-/// When a bucket will be full again, in microseconds: all that has to be known of it.
+/// When a bucket will be full again, in microseconds of uptime: all that has to be known of it.
 type Drained = i64;
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
     /// A limit of this name. What it refuses is counted in the tally.
     pub fn new(limit: &'static str, quota: Quota, clock: &Clock, tally: &Arc<Tally>) -> Self {
         let generations =
-            Generations { since: clock.now(), current: HashMap::new(), previous: HashMap::new() };
+            Generations { since: clock.uptime(), current: HashMap::new(), previous: HashMap::new() };
         Self {
             limit,
             quota,
@@ -218,13 +218,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     fn draw(&self, key: &K, take: bool) -> Result<(), TooMany> {
         let Some(one) = self.one() else { return Ok(()) };
-        let (now, whole) = (self.clock.now(), micros(self.quota.per));
+        // What nobody can set: a clock that is turned neither fills a bucket nor keeps it empty (OPS-04).
+        let (now, whole) = (self.clock.uptime(), micros(self.quota.per));
         let mut generations = self.lock();
         generations.turn(now, self.quota.per);
-        let now = now.0.saturating_mul(1000);
-        // Nothing takes longer to fill than a whole period, even if the clock was set back.
-        let full_at = generations.find(key).unwrap_or(now).clamp(now, now.saturating_add(whole));
-        let full_at = full_at.saturating_add(one);
+        let now = micros(now);
+        let full_at = generations.find(key).unwrap_or(now).max(now).saturating_add(one);
         let beyond = full_at - now - whole;
         if beyond > 0 {
             let retry_after = u64::try_from(beyond).unwrap_or(0).div_ceil(1_000_000);
@@ -256,8 +255,8 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 }
 
 impl<K: Hash + Eq> Generations<K> {
-    fn turn(&mut self, now: Timestamp, period: Duration) {
-        let over = now.since(self.since) >= period || now < self.since;
+    fn turn(&mut self, now: Duration, period: Duration) {
+        let over = now.saturating_sub(self.since) >= period;
         if over || self.current.len() >= MOST_KEYS {
             self.previous = std::mem::take(&mut self.current);
             self.since = now;

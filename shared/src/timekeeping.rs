@@ -4,25 +4,68 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment, Timestamp};
 use crate::db::{Fault, Tx};
 
 /// How often it is written while there is other work.
 const EVERY: Duration = Duration::from_secs(1);
+const READ: &str = "SELECT value FROM setting WHERE name = ?1";
 const WRITE: &str =
-    "INSERT INTO setting (name, value) VALUES ('time', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
+    "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
+/// The latest time, in Unix milliseconds.
+const TIME: &str = "time";
+/// The same time with the moment at which it was written: the machine's start, milliseconds since then, the time.
+const MOMENT: &str = "time_moment";
+
+/// What the clocks say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Time {
+    /// The time that decides.
+    pub now: Timestamp,
+    /// What the machine's clock says.
+    pub clock: Timestamp,
+    /// Milliseconds by which the machine's clock is behind.
+    pub behind_ms: u64,
+    /// Whether nothing is issued because of it.
+    pub paused: bool,
+}
+
+impl Time {
+    /// What they say now.
+    pub fn of(clock: &Clock) -> Self {
+        Self {
+            now: clock.now(),
+            clock: clock.wall(),
+            behind_ms: u64::try_from(clock.behind().as_millis()).unwrap_or(u64::MAX),
+            paused: clock.is_behind(),
+        }
+    }
+}
+
+/// Why the machine's clock is not taken for right by a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It is not behind.
+    #[error("the clock is not behind: there is nothing to confirm")]
+    NotBehind,
+}
 
 /// What the writer remembers of what it wrote.
-pub(crate) struct Mark(Option<Timestamp>);
+pub(crate) struct Mark {
+    clock: Clock,
+    kept: Option<Timestamp>,
+}
 
 impl Mark {
-    /// Reads what an earlier process left, and has the clock go on from there.
+    /// Reads what an earlier process left, and has the clock go on from there. The time in between counts, if the machine
+    /// was not switched off meanwhile: otherwise nothing tells how long it was.
     pub(crate) fn load(connection: &Connection, clock: &Clock) -> Result<Self, Fault> {
-        let text: Option<String> = connection
-            .query_row("SELECT value FROM setting WHERE name = 'time'", [], |row| row.get(0))
-            .optional()?;
-        let kept = match text {
+        let read = |name: &str| -> Result<Option<String>, Fault> {
+            Ok(connection.query_row(READ, params![name], |row| row.get(0)).optional()?)
+        };
+        let kept = match read(TIME)? {
             None => None,
             Some(text) => {
                 let bad = |_| Fault::Corrupt("the time that was kept is no number".to_owned());
@@ -30,19 +73,44 @@ impl Mark {
             }
         };
         if let Some(kept) = kept {
-            clock.at_least(kept);
+            let moment = read(MOMENT)?.and_then(|text| written_at(&text, kept));
+            clock.at_least(kept + gone_by(moment, clock.moment()));
         }
-        Ok(Self(kept))
+        Ok(Self { clock: clock.clone(), kept })
     }
 
     /// Writes the time, in the transaction of a batch, if it was not written a moment ago.
     pub(crate) fn keep(&mut self, connection: &Connection, now: Timestamp) -> Result<(), Fault> {
-        if self.0.is_some_and(|kept| kept <= now && now.since(kept) < EVERY) {
+        if self.kept.is_some_and(|kept| kept <= now && now.since(kept) < EVERY) {
             return Ok(());
         }
-        connection.prepare_cached(WRITE)?.execute(params![now.0.to_string()])?;
-        self.0 = Some(now);
+        for (name, value) in rows(&self.clock, now) {
+            connection.prepare_cached(WRITE)?.execute(params![name, value])?;
+        }
+        self.kept = Some(now);
         Ok(())
+    }
+}
+
+fn rows(clock: &Clock, now: Timestamp) -> [(&'static str, String); 2] {
+    let moment = clock
+        .moment()
+        .map(|Moment { boot, since_boot }| format!("{boot} {} {}", since_boot.as_millis(), now.0));
+    [(TIME, now.0.to_string()), (MOMENT, moment.unwrap_or_default())]
+}
+
+/// When this time was written, if the text says so of this very time.
+fn written_at(text: &str, kept: Timestamp) -> Option<Moment> {
+    let mut words = text.split(' ');
+    let (boot, since_boot, time) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let moment = Moment { boot: boot.to_owned(), since_boot: Duration::from_millis(since_boot) };
+    (Timestamp(time) == kept).then_some(moment)
+}
+
+fn gone_by(then: Option<Moment>, now: Option<Moment>) -> Duration {
+    match (then, now) {
+        (Some(then), Some(now)) if then.boot == now.boot => now.since_boot.saturating_sub(then.since_boot),
+        _ => Duration::ZERO,
     }
 }
 
@@ -53,7 +121,9 @@ impl Mark {
 /// The database's fault.
 pub fn restart(tx: &Tx<'_>, clock: &Clock) -> Result<Timestamp, Fault> {
     let wall = clock.wall();
-    tx.execute(WRITE, params![wall.0.to_string()])?;
+    for (name, value) in rows(clock, wall) {
+        tx.execute(WRITE, params![name, value])?;
+    }
     let clock = clock.clone();
     tx.after_commit(move || clock.restart());
     Ok(wall)

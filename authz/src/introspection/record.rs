@@ -22,7 +22,9 @@ pub(crate) struct Records {
 }
 
 struct Counts {
+    /// For the record; how long it is ago, the uptime tells.
     since: Timestamp,
+    began: Duration,
     of: HashMap<ClientId, Count>,
 }
 
@@ -35,7 +37,8 @@ struct Count {
 
 impl Records {
     pub(crate) fn new(clock: Clock) -> Self {
-        let counts = Mutex::new(Counts { since: clock.now(), of: HashMap::new() });
+        let counts = Counts { since: clock.now(), began: clock.uptime(), of: HashMap::new() };
+        let counts = Mutex::new(counts);
         Self { flood: Flood::new(clock.clone()), clock, counts, stuck: AtomicBool::new(false) }
     }
 
@@ -99,13 +102,17 @@ impl Records {
     }
 
     async fn record_answers(&self, db: &Db, last: bool) -> Result<(), Fault> {
-        let now = self.clock.now();
-        let (since, counted) = {
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let (since, began, counted) = {
             let mut counts = self.lock();
-            if !last && now.since(counts.since) < MINUTE {
+            if !last && uptime.saturating_sub(counts.began) < MINUTE {
                 return Ok(());
             }
-            (std::mem::replace(&mut counts.since, now), std::mem::take(&mut counts.of))
+            (
+                std::mem::replace(&mut counts.since, now),
+                std::mem::replace(&mut counts.began, uptime),
+                std::mem::take(&mut counts.of),
+            )
         };
         if counted.is_empty() {
             return Ok(());
@@ -115,7 +122,7 @@ impl Records {
             db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event))).await;
         if written.is_err() {
             let mut counts = self.lock();
-            counts.since = since;
+            (counts.since, counts.began) = (since, began);
             for (caller, count) in counted {
                 let kept = counts.of.entry(caller).or_default();
                 kept.active += count.active;

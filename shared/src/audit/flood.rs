@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 
 const WINDOW: Duration = Duration::from_mins(1);
 /// How many a minute get a record of their own.
@@ -17,7 +17,7 @@ pub struct Flood {
 }
 
 struct Window {
-    since: Timestamp,
+    since: Duration,
     written: u32,
     held_back: u64,
 }
@@ -25,16 +25,16 @@ struct Window {
 impl Flood {
     /// None yet.
     pub fn new(clock: Clock) -> Self {
-        let window = Mutex::new(Window { since: clock.now(), written: 0, held_back: 0 });
+        let window = Mutex::new(Window { since: clock.uptime(), written: 0, held_back: 0 });
         Self { clock, window }
     }
 
     /// Whether one more gets a record of its own, and how many before it got none and are to be recorded now.
     pub fn admit(&self) -> (bool, u64) {
-        let now = self.clock.now();
+        let now = self.clock.uptime();
         let mut window = self.lock();
         let mut held_back = 0;
-        if now.since(window.since) >= WINDOW {
+        if now.saturating_sub(window.since) >= WINDOW {
             held_back = window.held_back;
             *window = Window { since: now, written: 0, held_back: 0 };
         }
@@ -64,6 +64,7 @@ impl Flood {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     /// AUDIT-06: nothing is dropped: what has no record of its own is in a count.
     #[test]
@@ -77,5 +78,19 @@ mod tests {
         assert_eq!(flood.take(), 0);
         flood.put_back(2);
         assert_eq!(flood.take(), 2);
+    }
+
+    /// AUDIT-06, OPS-04: hands that are turned neither open a new window nor keep one shut.
+    #[test]
+    fn turned_hands_open_no_window() {
+        let clock = Clock::held(Timestamp(1_000_000_000));
+        let flood = Flood::new(clock.clone());
+        assert!((0..QUOTA).all(|_| flood.admit().0));
+        clock.set(Timestamp(2_208_988_800_000));
+        assert_eq!(flood.admit(), (false, 0));
+        clock.set(Timestamp(0));
+        clock.restart();
+        clock.advance(WINDOW);
+        assert_eq!(flood.admit(), (true, 1));
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::Timestamp;
 
 fn buckets(quota: Quota) -> (Clock, Buckets<u32>) {
     let clock = Clock::held(Timestamp(1_000_000_007));
@@ -67,19 +68,21 @@ fn looking_takes_nothing() {
     assert!(buckets.check(&1, &anybody()).is_err());
 }
 
-/// A clock that is set back keeps nobody out for longer than a bucket takes to fill.
+/// OPS-04: hands that are turned, back or forward, neither fill a bucket nor keep it empty.
 #[test]
-fn a_clock_set_back_locks_nobody_out() {
-    let quota = Quota::per_minute(2);
-    let clock = Clock::held(Timestamp(10_000_000));
-    let buckets = Buckets::new("test", quota, &clock, &Arc::default());
-    assert_eq!(buckets.burst(1), 2);
-    let earlier = Clock::held(Timestamp(1_000_000));
-    let buckets = Buckets { clock: earlier.clone(), ..buckets };
-    let refused = buckets.take(&1, &anybody()).unwrap_err();
-    assert!(refused.retry_after <= 30, "{refused:?}");
-    earlier.advance(Duration::from_mins(1));
-    assert_eq!(buckets.burst(1), 2);
+fn turned_hands_change_no_bucket() {
+    let hours = Duration::from_hours(6);
+    let (clock, buckets) = buckets(Quota::per_minute(2));
+    let right = clock.now();
+    for wrong in [right - hours, right + hours, Timestamp(2_208_988_800_000), right] {
+        assert_eq!(buckets.burst(1), 2);
+        clock.set(wrong);
+        let refused = buckets.take(&1, &anybody()).unwrap_err();
+        assert_eq!(refused.retry_after, 30, "{wrong}");
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(buckets.burst(1), 1, "{wrong}");
+        clock.advance(Duration::from_mins(1));
+    }
 }
 
 /// RATE-03: however many keys come, only so many are kept.

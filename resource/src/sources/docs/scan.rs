@@ -156,7 +156,8 @@ impl Scan<'_> {
 
     /// A time so recent that a second change might share it says nothing.
     fn settled(&self, stamp: Stamp) -> Stamp {
-        let latest = (self.docs.clock.now() - SETTLED).0;
+        // Files are stamped by the machine's clock, right or wrong.
+        let latest = (self.docs.clock.wall() - SETTLED).0;
         Stamp { modified: stamp.modified.filter(|ns| ns / 1_000_000 < latest), ..stamp }
     }
 
