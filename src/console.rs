@@ -20,16 +20,16 @@ use anyhow::{Context, bail};
 use authz::issuer_change::{self, Another};
 use serde_json::{Value, json};
 use shared::audit;
-use shared::data_dir;
+use shared::data_dir::{self, DataDir};
 use shared::db::{Conn, ReadOnly};
 use shared::schema::SCHEMA;
-use shared::{Fault, Issuer, terminal};
+use shared::{Db, Fault, Issuer, terminal};
 
 use crate::base::{Base, require_database};
 use crate::cli::people::Common;
 use crate::cli::{Audit, Tail, Verify};
 use crate::config::File;
-use crate::control::{self, Request};
+use crate::control::{self, Performer, Request};
 use crate::output::{self, note, say};
 use crate::{environment, timekeeping};
 
@@ -61,9 +61,21 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     if let Some(answer) = runtime.block_on(control::ask(dir, &request))? {
         return answer.into_result();
     }
-    let base = Base::open(&file.base(dir.to_owned()), &timekeeping::clock()?)?;
+    let clock = timekeeping::clock()?;
     let uid = rustix::process::getuid().as_raw();
-    runtime.block_on(control::perform(&base.place(), uid, request))?.into_result()
+    if matches!(request, Request::Clock(_)) && is_a_gateways(dir)? {
+        let holds = DataDir::open(dir)?;
+        let db = Db::open(&holds.database(), &SCHEMA, Some(&holds.backups()), &clock)?;
+        let gateway = Performer::Gateway(control::Gateway { clock, db });
+        return runtime.block_on(gateway.perform(uid, request))?.into_result();
+    }
+    let base = Base::open(&file.base(dir.to_owned()), &clock)?;
+    runtime.block_on(Performer::Server(base.place()).perform(uid, request))?.into_result()
+}
+
+/// Whether only a gateway has used this directory: an authorization server leaves its issuer there.
+fn is_a_gateways(dir: &Path) -> anyhow::Result<bool> {
+    Ok(ReadOnly::open(&require_database(dir)?, &SCHEMA)?.read(issuer_change::stored)?.is_none())
 }
 
 /// Refuses a command whose configuration names another issuer than the directory's: its links and answers would be about

@@ -26,7 +26,7 @@ use authz::people::{self, Person, passkeys};
 use resource::catalogue::BuiltIn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::{Db, Fault, Tx};
+use shared::{Clock, Db, Fault, Tx};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -113,6 +113,37 @@ pub(crate) struct Place {
     pub catalogue: BuiltIn,
 }
 
+/// The parts of a gateway alone that commands are about.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    pub clock: Clock,
+    pub db: Db,
+}
+
+/// Who has commands done.
+#[derive(Clone)]
+pub(crate) enum Performer {
+    /// What has people, clients and keys.
+    Server(Place),
+    Gateway(Gateway),
+}
+
+impl Performer {
+    /// Has a command done: for the running process, and for a command that holds the data directory itself.
+    pub(crate) async fn perform(&self, uid: u32, request: Request) -> Result<Answer, Fault> {
+        match (self, request) {
+            (Self::Server(place), request) => perform(place, uid, request).await,
+            (Self::Gateway(gateway), Request::Clock(request)) => {
+                clock::perform_at_gateway(gateway, uid, request).await
+            }
+            (Self::Gateway(_), _) => Ok(Answer::error(
+                "unknown_command",
+                "this is a gateway alone, and knows no people, clients or keys; ask where the authorization server is",
+            )),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     v: u32,
@@ -174,7 +205,7 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers commands until `stop`.
-pub(crate) async fn serve(listener: UnixListener, place: Place, stop: CancellationToken) {
+pub(crate) async fn serve(listener: UnixListener, performer: Performer, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -184,16 +215,16 @@ pub(crate) async fn serve(listener: UnixListener, place: Place, stop: Cancellati
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let place = place.clone();
+        let performer = performer.clone();
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, &place).await {
+            if let Err(error) = converse(stream, &performer).await {
                 tracing::warn!(control.error = %error, "a command was not answered");
             }
         });
     }
 }
 
-async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, performer: &Performer) -> anyhow::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
@@ -201,7 +232,7 @@ async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("nothing was asked")??;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
         Ok(Envelope { v: 1, body }) => {
-            let executed = perform(place, uid, body).await;
+            let executed = performer.perform(uid, body).await;
             executed.unwrap_or_else(|fault| Answer::error("unavailable", &fault.to_string()))
         }
         Ok(_) => Answer::error("version", "this server speaks version 1 of the control protocol"),
@@ -216,8 +247,7 @@ async fn converse(stream: UnixStream, place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has a command done: for the running server, and for a command that holds the data directory itself.
-pub(crate) async fn perform(place: &Place, uid: u32, request: Request) -> Result<Answer, Fault> {
+async fn perform(place: &Place, uid: u32, request: Request) -> Result<Answer, Fault> {
     let Place { authz, db, .. } = place;
     match request {
         Request::Key(request) => keys::perform(authz, db, uid, request).await,

@@ -14,19 +14,22 @@ use shared::data_dir::DataDir;
 use shared::rate::{Quota, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Tx};
+use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Serve;
 use crate::config::{self, File, Listen};
+use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};
 use crate::http::around;
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::serve::{FLUSH, Hangups, folder, stop_on_signal, unheard};
-use crate::{routes, timekeeping, tls};
+use crate::timekeeping::{self, Issues};
+use crate::{routes, tls};
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -93,6 +96,7 @@ pub struct Gateway {
     resource: Resource,
     docs: Arc<Docs>,
     listeners: Listeners,
+    control: UnixListener,
     // Last: the lock goes when everything else is gone.
     dir: DataDir,
 }
@@ -133,7 +137,8 @@ impl Gateway {
             audit::append(tx, event.detail("only", "resource").detail("issuer", issuer))
         };
         db.write(started).await?;
-        Ok(Self { origin, clock, entrance, db, tally, resource, docs, listeners, dir })
+        let control = control::listen(dir.path())?;
+        Ok(Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir })
     }
 
     /// The address it is known by.
@@ -156,15 +161,18 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { origin, clock, entrance, db, tally, resource, docs, listeners, dir } = self;
+        let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir } = self;
         let app = around(routes::all([resource.routes()], &db), origin, None, &entrance);
+        let performer = Performer::Gateway(control::Gateway { clock: clock.clone(), db: db.clone() });
+        let commands = tokio::spawn(control::serve(control, performer, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));
-        let watching_time = tokio::spawn(timekeeping::watch(clock.clone(), db.clone(), stop.clone()));
+        let watching_time =
+            tokio::spawn(timekeeping::watch(clock.clone(), db.clone(), Issues::Nothing, stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, db.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(flushing, watching_time, certificates);
+        let _ = tokio::join!(commands, flushing, watching_time, certificates);
         record(&resource, &tally, &db).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = db.write(stopped).await {

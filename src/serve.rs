@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{Base, Settings};
 use crate::cli::{Only, Serve};
 use crate::config::{self, File, Listen};
-use crate::control;
+use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
@@ -30,7 +30,8 @@ use crate::http::around;
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
-use crate::{rotation, routes, timekeeping, tls};
+use crate::timekeeping::{self, Issues};
+use crate::{rotation, routes, tls};
 
 /// How often counted refusals are written down.
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);
@@ -183,10 +184,11 @@ impl Server {
         } = self;
         let routes = routes(&base, &resource, gateway);
         let app = around(routes, base.authz.issuer().clone(), Some(base.authz.clone()), &entrance);
-        let commands = tokio::spawn(control::serve(control, base.place(), stop.clone()));
+        let commands = tokio::spawn(control::serve(control, Performer::Server(base.place()), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
-        let timekeeping = tokio::spawn(timekeeping::watch(clock.clone(), base.db.clone(), stop.clone()));
+        let timekeeping =
+            tokio::spawn(timekeeping::watch(clock.clone(), base.db.clone(), Issues::Tokens, stop.clone()));
         let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, base.db.clone(), stop.clone()));
         let watching = docs.watch();

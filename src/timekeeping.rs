@@ -26,13 +26,34 @@ pub(crate) fn clock() -> anyhow::Result<Clock> {
     Ok(Clock::system())
 }
 
+/// What a process issues, and so what stops while its clock is behind.
+#[derive(Clone, Copy)]
+pub(crate) enum Issues {
+    Tokens,
+    /// A gateway alone. It only checks tokens.
+    Nothing,
+}
+
+impl Issues {
+    fn pause(self) -> &'static str {
+        match self {
+            Self::Tokens => {
+                "the clock was set back; nothing is issued until it is set right, or `portcullis clock confirm` says that it is right"
+            }
+            Self::Nothing => {
+                "the clock was set back; tokens are checked by the time of before, until the clock is set right, or `portcullis clock confirm` says that it is right"
+            }
+        }
+    }
+}
+
 /// Looks until `stop`.
-pub(crate) async fn watch(clock: Clock, db: Db, stop: CancellationToken) {
+pub(crate) async fn watch(clock: Clock, db: Db, issues: Issues, stop: CancellationToken) {
     let mut behind = false;
     for look in 0_u32.. {
         let now_behind = clock.is_behind();
         let done = if now_behind != behind {
-            record(&clock, &db, now_behind).await
+            record(&clock, &db, issues, now_behind).await
         } else if look.is_multiple_of(KEEP) {
             // Any write keeps the time with it.
             db.record(|_| Ok(())).await
@@ -50,14 +71,10 @@ pub(crate) async fn watch(clock: Clock, db: Db, stop: CancellationToken) {
     }
 }
 
-async fn record(clock: &Clock, db: &Db, behind: bool) -> Result<(), Fault> {
+async fn record(clock: &Clock, db: &Db, issues: Issues, behind: bool) -> Result<(), Fault> {
     let (wall, by) = (clock.wall(), u64::try_from(clock.behind().as_millis()).unwrap_or(u64::MAX));
     let event = if behind {
-        tracing::error!(
-            clock.wall = %wall,
-            clock.behind_ms = by,
-            "the clock was set back; nothing is issued until it has caught up, or `portcullis clock confirm` says that it is right"
-        );
+        tracing::error!(clock.wall = %wall, clock.behind_ms = by, "{}", issues.pause());
         Event::failed(Name::ClockStep, "set_back").detail("behind_ms", by)
     } else {
         tracing::info!(clock.wall = %wall, "the clock is right again");

@@ -11,6 +11,7 @@ pub mod sources;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod timekeeping;
 
 use std::sync::Arc;
 

@@ -29,36 +29,55 @@ fn show(common: &Common, file: &File) -> anyhow::Result<()> {
         output::json(&answer)?;
         return Ok(());
     }
-    describe(&answer["time"])
+    describe(&answer)
 }
 
-fn describe(time: &Value) -> anyhow::Result<()> {
+fn describe(answer: &Value) -> anyhow::Result<()> {
+    let time = &answer["time"];
     say!("The time that decides  {}", moment(&time["now"]))?;
     say!("The machine's clock    {}", moment(&time["clock"]))?;
-    if time["paused"] == true {
-        say!("\nThe clock was set back. Nothing is issued until it has caught up, or is confirmed.")?;
+    if time["paused"] == true && is_gateway(answer) {
+        say!(
+            "\nThe clock was set back. Tokens are checked by the time that decides, until the clock is set right, or confirmed."
+        )?;
+    } else if time["paused"] == true {
+        say!("\nThe clock was set back. Nothing is issued until it is set right, or confirmed.")?;
     }
     Ok(())
 }
 
+fn is_gateway(answer: &Value) -> bool {
+    answer["gateway"] == true
+}
+
 fn set_right(command: Confirm, file: &File) -> anyhow::Result<()> {
     let Confirm { yes, common } = command;
+    let shown = ask(&common, Request::Show, file)?;
     if !common.json {
-        describe(&ask(&common, Request::Show, file)?["time"])?;
+        describe(&shown)?;
         say!()?;
     }
-    confirm(
-        yes,
+    let warning = if is_gateway(&shown) {
+        "If the machine's clock is right, the time before was not. From now on tokens are checked by the machine's clock, and\n\
+         MCP sessions that were made in the time that is yet to come end."
+    } else {
         "If the machine's clock is right, the time before was not. Grants, sessions and links that were made in the\n\
          time that is yet to come end, and no access token is accepted any more. Clients fetch new ones; who was let\n\
-         in meanwhile signs in again.",
-    )?;
+         in meanwhile signs in again."
+    };
+    confirm(yes, warning)?;
     let answer = ask(&common, Request::Confirm, file)?;
     if common.json {
         output::json(&answer)?;
         return Ok(());
     }
     let confirmed = &answer["confirmed"];
+    if is_gateway(&shown) {
+        return say!(
+            "Tokens are checked by the machine's clock. Ended: {} MCP sessions.",
+            confirmed["sessions_ended"]
+        );
+    }
     say!(
         "Tokens are issued again. Ended: {} grants, {} sessions; {} signing keys replaced.",
         confirmed["grants_ended"],

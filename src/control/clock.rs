@@ -5,9 +5,10 @@ use authz::timekeeping;
 use keys::NewKey;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shared::{Db, Fault};
+use shared::timekeeping::Time;
+use shared::{Db, Fault, Tx};
 
-use super::Answer;
+use super::{Answer, Gateway};
 
 /// What is done about the clock.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -22,6 +23,25 @@ pub(super) async fn perform(authz: &Authz, db: &Db, uid: u32, request: Request) 
     match request {
         Request::Show => Ok(Answer::Ok(json!({ "time": timekeeping::show(authz) }))),
         Request::Confirm => confirm(authz, db, uid).await,
+    }
+}
+
+/// Has it done at a gateway alone.
+pub(super) async fn perform_at_gateway(
+    gateway: &Gateway,
+    uid: u32,
+    request: Request,
+) -> Result<Answer, Fault> {
+    let clock = gateway.clock.clone();
+    match request {
+        Request::Show => Ok(Answer::Ok(json!({ "time": Time::of(&clock), "gateway": true }))),
+        Request::Confirm => {
+            let job = move |tx: &Tx<'_>| resource::timekeeping::confirm(tx, &clock, uid);
+            Ok(match gateway.db.write(job).await? {
+                Ok(confirmed) => Answer::Ok(json!({ "confirmed": confirmed })),
+                Err(refusal) => Answer::error("refused", &refusal.to_string()),
+            })
+        }
     }
 }
 

@@ -29,9 +29,9 @@ fn set_back(app: &TestApp) -> Timestamp {
 }
 
 /// OPS-04: nothing is issued, nothing is spent, and what is there goes on working until it expires; when
-/// time has caught up everything works again.
+/// the clock is set right everything works again.
 #[tokio::test(flavor = "multi_thread")]
-async fn issuance_pauses_until_time_catches_up() {
+async fn issuance_pauses_until_the_clock_is_set_right() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;
@@ -50,7 +50,7 @@ async fn issuance_pauses_until_time_catches_up() {
     recorded(&app, Some("set_back")).await;
     assert!(app.has_event("token.refused", Some("clock_behind")));
 
-    app.clock.advance(STEP);
+    app.clock.set(app.clock.now());
     let redeemed = Tokens::of(app.redeem(&client, &code).await).await;
     assert_eq!(app.call_tool(&redeemed.access, "whoami", json!({})).await.status(), 200);
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
@@ -78,9 +78,9 @@ async fn an_expired_token_does_not_come_back() {
     recorded(&app, Some("set_back")).await;
 }
 
-/// OPS-04: a step within the leeway is no event: time stands still until it has caught up.
+/// OPS-04: a step within the leeway is no event: time goes on, and nothing pauses.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_step_is_waited_for() {
+async fn a_small_step_is_no_event() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;
@@ -133,6 +133,7 @@ async fn a_clock_can_be_confirmed() {
     assert_eq!(error_of(app.refresh(&client, &within.refresh).await).await.1, "invalid_grant");
     assert_ne!(Browser::new().follow_link(&app, &link).await.status(), 200);
     let listed = app.console(&["key", "list"])["keys"].clone();
+    assert_ne!(listed, json!([]));
     for key in listed.as_array().unwrap() {
         assert_eq!(key["activated_at"], json!((right + Duration::from_mins(1)).0));
     }

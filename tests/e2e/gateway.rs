@@ -1,7 +1,8 @@
 //! A gateway elsewhere, as tests run it: in this process, for tokens of a server under test.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portcullis::config::{File, Listen};
 use portcullis::gateway::{Gateway, Options};
@@ -9,11 +10,12 @@ use portcullis::listen::Budget;
 use portcullis::proxies::Proxies;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use shared::Issuer;
+use shared::{Clock, Issuer};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{TestApp, header};
+use crate::process::share_clock;
 
 /// What clients know it by. No resolver knows it.
 pub const ORIGIN: &str = "https://gateway.lab.internal";
@@ -26,12 +28,14 @@ pub struct Door {
     pub url: String,
 }
 
-/// A gateway that runs in this process, by the same held clock as the authorization server.
+/// A gateway that runs in this process, by the same held clock as the authorization server if nothing is said.
 pub struct Elsewhere {
+    pub clock: Clock,
     door: Door,
+    options: Options,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 impl Door {
@@ -85,14 +89,23 @@ impl std::ops::Deref for Elsewhere {
 impl Elsewhere {
     /// One that the authorization server is told of, with this besides in its `[remote]`.
     pub async fn start(app: &TestApp, more: &str) -> Self {
+        Self::start_by(app, more, app.clock.clone()).await
+    }
+
+    /// The same on a machine with a clock of its own.
+    pub async fn start_by(app: &TestApp, more: &str, clock: Clock) -> Self {
         let added = app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
         let id = added["resource_server"]["id"].as_str().unwrap();
-        Self::known_as(app, id, added["client_secret"].as_str().unwrap(), more).await
+        Self::known_by(app, id, added["client_secret"].as_str().unwrap(), more, clock).await
     }
 
     /// One that presents these credentials.
     pub async fn known_as(app: &TestApp, id: &str, secret: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::known_by(app, id, secret, more, app.clock.clone()).await
+    }
+
+    async fn known_by(app: &TestApp, id: &str, secret: &str, more: &str, clock: Clock) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let path = dir.path().join("portcullis.toml");
         std::fs::write(&path, format!("[remote]\nclient_id = \"{id}\"\nsecret_file = \"secret\"\n{more}"))
             .unwrap();
@@ -116,11 +129,38 @@ impl Elsewhere {
             rules: file.rules.clone(),
             quota: shared::rate::Limits::off().mcp,
         };
-        let gateway = Gateway::start(options, app.clock.clone()).await.unwrap();
+        Self::open(dir, options, clock, app.http.clone()).await
+    }
+
+    async fn open(
+        dir: Arc<tempfile::TempDir>,
+        options: Options,
+        clock: Clock,
+        http: reqwest::Client,
+    ) -> Self {
+        share_clock(&options.data_dir, &clock);
+        let gateway = Gateway::start(options.clone(), clock.clone()).await.unwrap();
         let url = format!("http://localhost:{}", gateway.port().unwrap());
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway.run(stop.clone()));
-        Self { door: Door { http: app.http.clone(), url }, stop, task, dir }
+        Self { clock, door: Door { http, url }, options, stop, task, dir }
+    }
+
+    /// Ends it, and starts it as another process of the same machine.
+    pub async fn restart(self) -> Self {
+        let (dir, options, http) = (Arc::clone(&self.dir), self.options.clone(), self.door.http.clone());
+        let clock = self.clock.of_another_process();
+        self.end().await;
+        Self::open(dir, options, clock, http).await
+    }
+
+    /// Keeps its data after its end.
+    pub fn dir(&self) -> Arc<tempfile::TempDir> {
+        Arc::clone(&self.dir)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// What is on record there; the chain holds.

@@ -195,6 +195,12 @@ impl TestApp {
         self.stop().await.start().await
     }
 
+    /// The same as another process of the same machine, which has told no time yet.
+    pub async fn restart_as_another_process(mut self) -> Self {
+        self.clock = self.clock.of_another_process();
+        self.restart().await
+    }
+
     /// Stops the server; its data stay.
     pub async fn stop(self) -> Stopped {
         self.stop.cancel();

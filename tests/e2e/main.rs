@@ -18,6 +18,7 @@ mod client_management;
 mod client_table;
 mod clients;
 mod clock;
+mod clock_turned;
 mod command_line;
 mod configuration;
 mod configured_clients;

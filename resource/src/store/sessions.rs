@@ -44,6 +44,11 @@ pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Forgets those of a time that is yet to come: made while the clock was wrong. How many there were.
+pub(crate) fn forget(tx: &Tx<'_>, after: Timestamp) -> Result<usize, Fault> {
+    tx.execute("DELETE FROM mcp_session WHERE created_at > ?1 OR seen_at > ?1", params![after])
+}
+
 /// Ends a session.
 pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     tx.execute("DELETE FROM mcp_session WHERE digest = ?1", params![digest])?;
