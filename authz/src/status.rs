@@ -369,6 +369,8 @@ impl TokenStatus for Status {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn scope(text: &str) -> Scope {
@@ -408,23 +410,39 @@ mod tests {
         let groups = Groups::new([("everyone".to_owned(), scope("docs.read"))].into());
         let status = Status::load(&db, groups, clock.now()).unwrap();
         let user = UserId::random();
+        let (begin, begun) = tokio::sync::oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
+        let holding = db.clone();
+        // Has a batch of its own, and holds the writer until the two behind it are queued, so that they share the next one.
+        let holding = tokio::spawn(async move {
+            let held = move |_: &Tx<'_>| {
+                let _ = begin.send(());
+                released.recv().map_err(|_| Fault::Busy)
+            };
+            holding.write(held).await
+        });
+        begun.await.unwrap();
+        let batches = Arc::new(AtomicUsize::new(0));
+        let (first, second) = (Arc::clone(&batches), Arc::clone(&batches));
         let (enabling, disabling) =
             ((Arc::clone(&status), user.clone()), (Arc::clone(&status), user.clone()));
-        let (held, enabled, disabled, _) = tokio::join!(
-            // Holds the writer until the two behind it are queued, so that they share a batch.
-            db.write(move |_| released.recv().map_err(|_| Fault::Busy)),
+        let (enabled, disabled, _) = tokio::join!(
             db.write(move |tx| {
                 enabling.0.set_groups(tx, &enabling.1, &[]);
+                tx.after_commit(move || {
+                    first.fetch_add(1, Ordering::SeqCst);
+                });
                 Ok(())
             }),
             db.write(move |tx| {
                 disabling.0.remove_user(tx, &disabling.1);
-                Ok(())
+                Ok(second.load(Ordering::SeqCst))
             }),
             async { release.send(()) },
         );
-        assert!(held.is_ok() && enabled.is_ok() && disabled.is_ok());
+        assert!(holding.await.unwrap().is_ok() && enabled.is_ok());
+        assert_eq!(disabled.unwrap(), 0, "nothing was committed between the two: they are of one batch");
+        assert_eq!(batches.load(Ordering::SeqCst), 1);
         assert_eq!(*status.entitled(&user), Scope::empty());
     }
 }

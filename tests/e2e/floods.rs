@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::certificates::unused_port;
 use crate::harness::TestApp;
 use crate::process::Process;
-use crate::raw::{Handshake, Raw, Stream, port};
+use crate::raw::{Handshake, Raw, Stream, assert_after, port};
 
 async fn assert_serves(app: &TestApp) {
     assert_eq!(app.get("/healthz").await.status(), 200);
@@ -45,7 +45,7 @@ async fn a_reader_that_stalls_is_cut_off() {
     for reader in readers {
         reader.await.unwrap();
     }
-    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+    assert_after(begun, 30);
 }
 
 /// HTTP-09, HTTP-10: hundreds of requests that are half there, in head or body, keep nobody out, and are answered or ended
@@ -71,7 +71,7 @@ async fn half_a_request_keeps_nobody_out() {
     for raw in &mut halves {
         while raw.answer().await.is_some() {}
     }
-    assert!(begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
+    assert_after(begun, 30);
 }
 
 /// HTTP-10: more connections than there are places, none of which begins to shake hands, keep nobody out.
@@ -88,7 +88,7 @@ async fn connections_without_a_handshake_keep_nobody_out() {
     for mut stream in silent {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
-    assert!(begun.elapsed() <= Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_after(begun, 10);
 }
 
 /// HTTP-10: what a connection may make the server keep is bounded: hundreds that send as much as they can of a head, of a

@@ -1,12 +1,10 @@
 //! HTTP as it comes: malformed, in the wrong form, to the wrong name, too slow, too large.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{TestApp, header};
-use crate::raw::{Answer, Raw};
+use crate::raw::{Answer, Raw, assert_after};
 
 /// Every kind of path there is.
 const PATHS: [&str; 8] =
@@ -110,11 +108,12 @@ async fn slow_requests_are_refused() {
     let answer = head.answer().await.unwrap();
     assert_eq!((answer.status, &answer.json()["error"]), (408, &json!("request_timeout")));
     assert!(head.is_over().await && silent.is_over().await);
+    assert_after(begun, 10);
     let answer = body.answer().await.unwrap();
     assert_eq!((answer.status, &answer.json()["error"]), (408, &json!("request_timeout")));
     assert_eq!(answer.header("connection"), Some("close"));
+    assert_after(begun, 30);
     assert!(body.is_over().await);
-    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 }
 
 /// HTTP-09: a connection may be idle for longer than that, though not for ever.

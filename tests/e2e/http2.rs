@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use crate::harness::TestApp;
-use crate::raw::Handshake;
+use crate::raw::{Handshake, assert_after};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -293,7 +293,7 @@ async fn shut_windows_end_their_connection() {
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     assert!(connection.until(|frame| frame.kind == DATA).await.is_none(), "and nothing was sent");
-    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+    assert_after(begun, 30);
 }
 
 /// HTTP-09: bodies that are announced and do not come are waited for half a minute, each on its own.
@@ -319,7 +319,7 @@ async fn bodies_that_do_not_come_are_given_up() {
             connection.until(|frame| frame.stream == stream && matches!(frame.kind, HEADERS | RST_STREAM));
         ended.await.expect("an answer");
     }
-    assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
+    assert_after(begun, 30);
 }
 
 /// HTTP-09: a client that answers pings and asks nothing may stay for a while, though not for ever; one that does not

@@ -78,6 +78,7 @@ async fn the_key_set_is_published() {
         assert_eq!(header(&headers, "access-control-allow-origin"), Some("*"));
         let etag = header(&headers, "etag").unwrap().to_owned();
         let body: Value = response.json().await.unwrap();
+        assert_ne!(body["keys"], json!([]));
         for key in body["keys"].as_array().unwrap() {
             assert_eq!(key["use"], "sig");
             assert!(key["kid"].is_string() && key["alg"].is_string() && key["kty"].is_string());

@@ -105,6 +105,13 @@ impl Raw {
     }
 }
 
+/// By a clock that was paused at `begun`, this many seconds have gone by, or the one or two more that it takes to go.
+pub fn assert_after(begun: tokio::time::Instant, seconds: u64) {
+    let gone_by = begun.elapsed();
+    let least = Duration::from_millis(seconds * 1000 - 500);
+    assert!(gone_by >= least && gone_by <= least + Duration::from_secs(4), "{seconds}: {gone_by:?}");
+}
+
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:?} {}", self.status, self.headers, self.text())

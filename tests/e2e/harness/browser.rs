@@ -31,6 +31,14 @@ impl Browser {
         Self { cookies: BTreeMap::new(), framed: false, passkey: SoftPasskey::new(true), credential: None }
     }
 
+    /// Its session cookie on loopback, if it has one.
+    pub fn session(&self) -> Option<&str> {
+        let mut sessions = self.cookies.iter().filter(|(name, _)| name.starts_with("sid_"));
+        let session = sessions.next().map(|(_, value)| value.as_str());
+        assert!(sessions.next().is_none(), "{:?}", self.cookies.keys());
+        session
+    }
+
     /// Sends a request with the cookies, and keeps those that come back.
     pub async fn send(&mut self, request: RequestBuilder) -> Response {
         let cookies: Vec<String> =
