@@ -16,6 +16,8 @@ pub struct Row {
     pub client: &'static str,
     /// Of the package that is tested, out of its lock file.
     pub version: fn() -> String,
+    /// The version and the day, where the test does not run with every change (`more_clients.rs`).
+    pub tested: Option<(&'static str, &'static str)>,
     pub registers_by: &'static str,
     /// Its port, which is another one every time, is `PORT`.
     pub redirect_uri: &'static str,
@@ -29,12 +31,77 @@ pub struct Row {
     pub result: &'static str,
 }
 
-const ROWS: [&Row; 7] =
-    [&CLAUDE_CODE, &INSPECTOR, &MCP_REMOTE, &PYTHON_MCP, &FASTMCP, &TYPESCRIPT_1, &TYPESCRIPT_2];
+const ROWS: [&Row; 12] = [
+    &CLAUDE_CODE,
+    &CODEX,
+    &COPILOT,
+    &GEMINI,
+    &OPENCODE,
+    &INSPECTOR,
+    &INSPECTOR_PAGES,
+    &MCP_REMOTE,
+    &PYTHON_MCP,
+    &FASTMCP,
+    &TYPESCRIPT_1,
+    &TYPESCRIPT_2,
+];
+
+pub const CODEX: Row = Row {
+    client: "Codex CLI",
+    version: || more_npm("@openai/codex"),
+    tested: Some(("0.171.0", "2026-11-29")),
+    registers_by: "metadata document https://chatgpt.com/oauth/codex/client.json",
+    redirect_uri: "http://127.0.0.1:PORT/callback",
+    protocol_version: "2025-06-18",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "never: it reports the refusal",
+    result: "works",
+};
+
+pub const COPILOT: Row = Row {
+    client: "GitHub Copilot CLI",
+    version: || more_npm("@github/copilot"),
+    tested: Some(("1.0.102", "2026-11-29")),
+    registers_by: "metadata document https://github.com/copilot/cli/client-metadata.json",
+    redirect_uri: "http://127.0.0.1:PORT/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read offline_access",
+    refreshes: "when it is time",
+    step_up: "after a 403",
+    result: "works; signing in needs a terminal",
+};
+
+pub const GEMINI: Row = Row {
+    client: "Gemini CLI",
+    version: || more_npm("@google/gemini-cli"),
+    tested: Some(("0.61.0", "2026-11-29")),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/oauth/callback",
+    protocol_version: "2025-06-18",
+    scopes: "docs.full docs.read offline_access",
+    refreshes: "when it is time",
+    step_up: "never: it reports the refusal",
+    result: "works; it asks for every scope there is",
+};
+
+pub const OPENCODE: Row = Row {
+    client: "opencode",
+    version: || more_npm("opencode-ai"),
+    tested: Some(("1.18.33", "2026-11-29")),
+    registers_by: "registration",
+    redirect_uri: "http://127.0.0.1:19876/mcp/oauth/callback",
+    protocol_version: "2025-11-25",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "never: it refreshes and gives up",
+    result: "works; two cannot sign in at a time",
+};
 
 pub const CLAUDE_CODE: Row = Row {
     client: "Claude Code",
     version: || npm("@anthropic-ai/claude-code"),
+    tested: None,
     registers_by: "metadata document https://claude.ai/oauth/claude-code-client-metadata",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2026-07-28",
@@ -47,6 +114,7 @@ pub const CLAUDE_CODE: Row = Row {
 pub const INSPECTOR: Row = Row {
     client: "MCP Inspector, command line",
     version: || npm("@modelcontextprotocol/inspector"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://127.0.0.1:PORT/oauth/callback",
     protocol_version: "2025-11-25",
@@ -56,9 +124,23 @@ pub const INSPECTOR: Row = Row {
     result: "works; `--protocol-era modern` speaks 2026-07-28",
 };
 
+pub const INSPECTOR_PAGES: Row = Row {
+    client: "MCP Inspector, pages",
+    version: || npm("@modelcontextprotocol/inspector"),
+    tested: Some(("2.12.0", "2026-11-29")),
+    registers_by: "registration",
+    redirect_uri: "http://127.0.0.1:PORT/oauth/callback",
+    protocol_version: "2025-11-25",
+    scopes: "docs.read offline_access",
+    refreshes: "after a 401",
+    step_up: "after a 403",
+    result: "works; it asks before it steps up",
+};
+
 pub const MCP_REMOTE: Row = Row {
     client: "mcp-remote",
     version: || npm("mcp-remote"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://localhost:PORT/oauth/callback",
     protocol_version: "2025-11-25",
@@ -71,6 +153,7 @@ pub const MCP_REMOTE: Row = Row {
 pub const PYTHON_MCP: Row = Row {
     client: "Python SDK (mcp)",
     version: || pip("mcp"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2026-07-28",
@@ -83,6 +166,7 @@ pub const PYTHON_MCP: Row = Row {
 pub const FASTMCP: Row = Row {
     client: "fastmcp",
     version: || pip("fastmcp"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2026-07-28",
@@ -95,6 +179,7 @@ pub const FASTMCP: Row = Row {
 pub const TYPESCRIPT_1: Row = Row {
     client: "TypeScript SDK 1",
     version: || npm("@modelcontextprotocol/sdk"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2025-11-25",
@@ -107,6 +192,7 @@ pub const TYPESCRIPT_1: Row = Row {
 pub const TYPESCRIPT_2: Row = Row {
     client: "TypeScript SDK 2",
     version: || npm("@modelcontextprotocol/client"),
+    tested: None,
     registers_by: "registration",
     redirect_uri: "http://localhost:PORT/callback",
     protocol_version: "2025-11-25",
@@ -121,9 +207,10 @@ impl Row {
     /// browser.
     pub fn compare(&self, page: &str, exchanges: &[Value]) {
         let page = Url::parse(page).unwrap();
+        let fixed_port = Url::parse(self.redirect_uri).ok().and_then(|uri| uri.port());
         let seen = [
             registers_by(&page, exchanges),
-            redirect_uri(&page),
+            redirect_uri(&page, fixed_port),
             protocol_version(exchanges),
             parameter(&page, "scope"),
             refreshes(exchanges).to_owned(),
@@ -133,11 +220,12 @@ impl Row {
         assert_eq!(seen, said, "{}:\n{}", self.client, exchanges.iter().map(line).collect::<String>());
     }
 
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let code = |text: &str| format!("`{text}`");
         [
             self.client.to_owned(),
             (self.version)(),
+            self.tested.map_or("with every change", |(_, day)| day).to_owned(),
             self.registers_by.to_owned(),
             code(self.redirect_uri),
             self.protocol_version.to_owned(),
@@ -162,9 +250,10 @@ fn registers_by(page: &Url, exchanges: &[Value]) -> String {
     if client_id.starts_with("https://") { format!("metadata document {client_id}") } else { client_id }
 }
 
-fn redirect_uri(page: &Url) -> String {
+/// With `PORT` in the place of its port, unless that is always the same.
+fn redirect_uri(page: &Url, fixed: Option<u16>) -> String {
     let uri = parameter(page, "redirect_uri");
-    let port = Url::parse(&uri).unwrap().port();
+    let port = Url::parse(&uri).unwrap().port().filter(|port| Some(*port) != fixed);
     port.map_or(uri.clone(), |port| uri.replace(&format!(":{port}/"), ":PORT/"))
 }
 
@@ -181,7 +270,10 @@ fn refreshes(exchanges: &[Value]) -> &'static str {
     let refreshed =
         |exchange: &Value| exchange["status"] == 200 && form(exchange).is_some_and(|f| f.contains(&refresh));
     let Some(first) = exchanges.iter().position(refreshed) else { return "never" };
-    let before = exchanges[..first].iter().rev().find(|exchange| to(exchange, "/mcp"));
+    // Some ask without a token first, though they hold one.
+    let with_token =
+        |exchange: &&Value| to(exchange, "/mcp") && exchange["headers"]["authorization"].is_string();
+    let before = exchanges[..first].iter().rev().find(with_token);
     if before.is_some_and(|exchange| exchange["status"] == 401) { "after a 401" } else { "when it is time" }
 }
 
@@ -197,7 +289,15 @@ pub fn form(exchange: &Value) -> Option<Vec<(String, String)>> {
 }
 
 fn npm(package: &str) -> String {
-    let lock = fs::read_to_string(clients().join("package-lock.json")).unwrap();
+    locked("package-lock.json", package)
+}
+
+fn more_npm(package: &str) -> String {
+    locked("more/package-lock.json", package)
+}
+
+fn locked(file: &str, package: &str) -> String {
+    let lock = fs::read_to_string(clients().join(file)).unwrap();
     let lock: Value = serde_json::from_str(&lock).unwrap();
     lock["packages"][format!("node_modules/{package}")]["version"].as_str().unwrap().to_owned()
 }
@@ -210,13 +310,41 @@ fn pip(package: &str) -> String {
 
 fn table() -> String {
     let mut table = String::from(
-        "| Client | Version | Known by | Redirect URI | MCP | Scopes asked | Refreshes | Step-up | Result |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| Client | Version | Tested | Known by | Redirect URI | MCP | Scopes asked | Refreshes | Step-up | Result |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in ROWS {
         table.extend(["| ", &row.cells().join(" | "), " |\n"]);
     }
     table
+}
+
+/// A row says of a version that it was tested: whoever changes the version tests it, and writes down when.
+#[test]
+fn client_table_has_the_versions_that_were_tested() {
+    for row in ROWS {
+        if let Some((version, _)) = row.tested {
+            assert_eq!((row.version)(), version, "{}: tests/run more-clients", row.client);
+        }
+    }
+}
+
+/// CIMD-13: a client that was seen to come with a document is in the built-in catalogue, with the redirect URI that it sends.
+#[test]
+fn the_catalogue_has_what_the_tested_clients_send() {
+    const CATALOGUE: &str = include_str!("../../authz/src/clients/metadata_document/catalogue.json");
+    let catalogue: Value = serde_json::from_str(CATALOGUE).unwrap();
+    let documents: Vec<&Value> =
+        catalogue.as_array().unwrap().iter().map(|entry| &entry["document"]).collect();
+    let mut found = 0;
+    for row in ROWS {
+        let Some(client_id) = row.registers_by.strip_prefix("metadata document ") else { continue };
+        let document = documents.iter().find(|document| document["client_id"] == client_id).expect(client_id);
+        let sent = Value::from(row.redirect_uri.replace(":PORT", ""));
+        assert!(document["redirect_uris"].as_array().unwrap().contains(&sent), "{}: {sent}", row.client);
+        found += 1;
+    }
+    assert_eq!(found, 3);
 }
 
 /// The committed page holds the table of the rows that the tests compare.

@@ -49,6 +49,7 @@ mod lifetimes;
 mod login;
 mod memory;
 mod metadata;
+mod more_clients;
 mod names;
 mod npm_clients;
 mod odd_requests;

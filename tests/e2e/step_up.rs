@@ -11,28 +11,32 @@ use crate::process::{Driver, clients, node};
 use crate::python_clients::{FASTMCP, Library, MCP};
 
 /// Everybody may have both scopes; the first sign-in is asked for one.
-const TWO_SCOPES: &str = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n\
+pub const TWO_SCOPES: &str = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n\
      [scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
 
 /// A person and a client of theirs who was given the first scope.
-struct Walk {
-    story: Story,
-    client: Driver,
+pub struct Walk {
+    pub story: Story,
+    pub client: Driver,
 }
 
 impl Walk {
     fn begin(start: impl FnOnce(&Story) -> Driver) -> Self {
-        let story = Story::begin_configured(TWO_SCOPES);
+        Self::begin_configured(TWO_SCOPES, start)
+    }
+
+    pub fn begin_configured(toml: &str, start: impl FnOnce(&Story) -> Driver) -> Self {
+        let story = Story::begin_configured(toml);
         let client = start(&story);
         Self { story, client }
     }
 
-    fn npm(arguments: &[&str]) -> Self {
+    pub fn npm(arguments: &[&str]) -> Self {
         Self::begin(|story| npm_clients::start(story, arguments))
     }
 
     /// Does an operation; the person allows whatever the client asks for meanwhile. The answer, and the pages.
-    fn act(&mut self, operation: &Value) -> (Value, Vec<Url>) {
+    pub fn act(&mut self, operation: &Value) -> (Value, Vec<Url>) {
         let mut pages = Vec::new();
         self.client.send(operation);
         let mut answer = self.client.receive();
@@ -45,27 +49,27 @@ impl Walk {
     }
 
     /// What passed since it was last asked.
-    fn overhear(&mut self) -> Vec<Value> {
+    pub fn overhear(&mut self) -> Vec<Value> {
         self.client.ok(&json!({"op": "http"}))["exchanges"].as_array().unwrap().clone()
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.client.close();
         self.story.browser.close();
     }
 }
 
 /// What one attempt to use the tool came to.
-struct Seen {
-    worked: bool,
-    pages: Vec<Url>,
-    exchanges: Vec<Value>,
+pub struct Seen {
+    pub worked: bool,
+    pub pages: Vec<Url>,
+    pub exchanges: Vec<Value>,
 }
 
 impl Seen {
     /// What the table says of it. It holds whatever the client does: the refusal named all that is needed and held,
     /// and nothing but a new decision of the person let the call through.
-    fn words(&self) -> &'static str {
+    pub fn words(&self) -> &'static str {
         let refused = self.exchanges.iter().position(|e| to(e, "/mcp") && e["status"] == 403);
         let refused = refused.expect("the first call is refused");
         let challenge = self.exchanges[refused]["www_authenticate"].as_str().unwrap();
@@ -80,13 +84,13 @@ impl Seen {
                 "after a 403"
             }
             (false, [], true) => "never: it refreshes and gives up",
-            (false, [], false) => "when its user signs in again, as it tells them to",
+            (false, [], false) => "never: it reports the refusal",
             other => panic!("{other:?}: {:?}", self.exchanges),
         }
     }
 }
 
-fn asked_scopes(page: &Url) -> Vec<String> {
+pub fn asked_scopes(page: &Url) -> Vec<String> {
     let (_, scope) = page.query_pairs().find(|(name, _)| name == "scope").unwrap();
     let mut scopes: Vec<_> = scope.split(' ').filter(|s| *s != "offline_access").map(str::to_owned).collect();
     scopes.sort();
@@ -202,7 +206,8 @@ fn claude_code_steps_up_when_its_user_signs_in_again() {
     assert!(said.contains("needs additional permissions") && said.contains("docs.full docs.read"), "{said}");
     let worked = said.contains("launches at dawn");
     let seen = Seen { worked, pages, exchanges: walk.overhear() };
-    assert_eq!(seen.words(), client_table::CLAUDE_CODE.step_up, "{ended}");
+    assert_eq!(seen.words(), "never: it reports the refusal", "{ended}");
+    assert_eq!(client_table::CLAUDE_CODE.step_up, "when its user signs in again, as it tells them to");
 
     let (_, pages) = walk.act(&sign_in);
     assert_eq!(asked_scopes(&pages[0]), ["docs.full", "docs.read"]);

@@ -1,6 +1,7 @@
 // A person with a browser and a passkey: headless Chromium and a virtual authenticator, driven line by line (lines.mjs).
 //
-// The operations stand in `operations` below. Elements are found by their data-testid and nothing else.
+// The operations stand in `operations` below. Elements are found by their data-testid and nothing else, but for `use`,
+// which is for the pages of other people.
 
 import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -386,6 +387,30 @@ const operations = {
   reload: async () => {
     await currentPage().reload({ waitUntil: 'load', timeout: PATIENCE });
     return where();
+  },
+
+  /** {role, name, text?}: clicks what a screen reader would call that, or fills it with the text; {url, title}, at once. */
+  use: async ({ role, name, text }) => {
+    const named = role === 'text' ? currentPage().getByText(name, { exact: true }) : currentPage().getByRole(role, { name });
+    const found = named.first();
+    try {
+      await (text === undefined ? found.click({ force: role === 'switch' }) : found.fill(text)); // its label is over a switch
+    } catch (cause) {
+      throw await lost(`looked for the ${role} ${name}`, cause);
+    }
+    return where();
+  },
+
+  /** Signs in where asked and allows what is asked, on the current page; answers {redirected_to}. */
+  allow: async () => {
+    const origin = new URL(currentPage().url()).origin;
+    if ((await oneOf('consent-approve', 'passkey-login')) === 'passkey-login') {
+      await click('passkey-login');
+      await oneOf('consent-approve');
+    }
+    const gone = leaving(origin);
+    await click('consent-approve');
+    return { redirected_to: await Promise.race([gone, oneOf('the redirect')]) }; // the second only throws
   },
 
   /** {testid}: clicks it on the current page and follows to another origin; answers {redirected_to}. */

@@ -7,6 +7,7 @@ import { text } from 'node:stream/consumers';
 
 /** Makes one in `folder`. `environment` leads a program to it; `opened` is called with each URL. */
 export async function openDesktop(folder, opened) {
+  let waiting = null;
   const server = createServer(async (socket) => opened(await text(socket)));
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 
@@ -22,6 +23,15 @@ export async function openDesktop(folder, opened) {
       PATH: [bin, dirname(process.execPath), process.env.PATH].join(delimiter),
       // Some programs bring a copy of xdg-open along, which asks BROWSER as long as there is no DISPLAY.
       BROWSER: browser,
+    },
+    /** The next page, which then is not said to `opened`'s owner. */
+    next: () => new Promise((resolve) => (waiting = resolve)),
+    /** Tells whoever waits for it; whether somebody did. */
+    told: (url) => {
+      const one = waiting;
+      waiting = null;
+      one?.(url);
+      return one !== null;
     },
     close: () => server.close(),
   };

@@ -1,51 +1,54 @@
-// A language model behind Anthropic's Messages API, as an air-gapped network would have one, with one thought: it calls
-// the tool it was told to call, and then says what came back.
+// A language model, as an air-gapped network would have one, with one thought: it calls the tool that it was told to
+// call, and then says what came back. It is behind the APIs that the clients speak (model/*.mjs).
 
 import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
+import * as anthropic from './model/anthropic.mjs';
+import * as chatCompletions from './model/chat-completions.mjs';
+import * as gemini from './model/gemini.mjs';
+import * as responses from './model/responses.mjs';
 
-export async function openModel({ tool, input }) {
+const APIS = [anthropic, chatCompletions, gemini, responses];
+
+export async function openModel(thought) {
+  const offered = new Set();
+  const refused = [];
   const server = createServer(async (incoming, outgoing) => {
-    const asked = JSON.parse((await text(incoming)) || '{}');
-    if (incoming.method !== 'POST' || !incoming.url.startsWith('/v1/messages?') || !asked.stream) {
+    const body = await text(incoming);
+    const { pathname } = new URL(incoming.url, 'http://model');
+    const listed = incoming.method === 'GET' && /\/models$/.test(pathname);
+    if (listed) {
+      outgoing.writeHead(200, { 'content-type': 'application/json' });
+      outgoing.end(JSON.stringify({ object: 'list', data: [{ id: 'one-thought', object: 'model', owned_by: 'test' }] }));
+      return;
+    }
+    const asked = JSON.parse(body || '{}');
+    const api = APIS.find(({ path, onlyStreams }) => path.test(pathname) && (asked.stream || !onlyStreams));
+    if (incoming.method !== 'POST' || api === undefined) {
+      refused.push(`${incoming.method} ${incoming.url}`);
       outgoing.writeHead(404).end();
       return;
     }
-    const said = asked.messages.flatMap(({ content }) => content);
-    const result = said.findLast(({ type }) => type === 'tool_result');
-    outgoing.writeHead(200, { 'content-type': 'text/event-stream' });
-    for (const event of result ? answer(asked.model, result) : call(asked.model, tool, input)) {
-      outgoing.write(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
-    }
-    outgoing.end();
+    const tools = api.tools(asked);
+    for (const tool of tools) offered.add(tool);
+    const result = api.result(asked);
+    // A question without any tool is about the conversation: its title, say. Of some tools a model is told only later.
+    const said = result ?? (tools.length > 0 ? undefined : 'A question about falcons.');
+    const turn = said === undefined ? thought : { text: typeof said === 'string' ? said : JSON.stringify(said) };
+    const { type, content } = api.write(turn, asked, pathname);
+    outgoing.writeHead(200, { 'content-type': type });
+    outgoing.end(content);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${server.address().port}`;
   return {
-    environment: { ANTHROPIC_BASE_URL: `http://127.0.0.1:${server.address().port}`, ANTHROPIC_API_KEY: 'placeholder' },
+    url,
+    environment: { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: 'placeholder' },
+    /** The names of all tools that it was offered, and the requests that it did not understand. */
+    heard: () => ({ offered: [...offered].sort(), refused }),
     close: () => {
       server.close();
       server.closeAllConnections();
     },
   };
-}
-
-const call = (model, name, input) =>
-  message(model, 'tool_use', { type: 'tool_use', id: 'toolu_1', name, input: {} }, [
-    { type: 'input_json_delta', partial_json: JSON.stringify(input) },
-  ]);
-
-const answer = (model, { content }) =>
-  message(model, 'end_turn', { type: 'text', text: '' }, [{ type: 'text_delta', text: JSON.stringify(content) }]);
-
-function message(model, stop_reason, content_block, deltas) {
-  const usage = { input_tokens: 1, output_tokens: 1 };
-  const empty = { id: 'msg_1', type: 'message', role: 'assistant', model, content: [], stop_reason: null, stop_sequence: null };
-  return [
-    { type: 'message_start', message: { ...empty, usage } },
-    { type: 'content_block_start', index: 0, content_block },
-    ...deltas.map((delta) => ({ type: 'content_block_delta', index: 0, delta })),
-    { type: 'content_block_stop', index: 0 },
-    { type: 'message_delta', delta: { stop_reason, stop_sequence: null }, usage },
-    { type: 'message_stop' },
-  ];
 }
