@@ -113,10 +113,23 @@ CREATE TABLE ceremony (
     user_handle BLOB,
     binding     BLOB,
     state       TEXT NOT NULL,
-    expires_at  INTEGER NOT NULL
+    expires_at  INTEGER NOT NULL,
+    holder      TEXT,
+    network     TEXT
 ) STRICT;
 CREATE INDEX ceremony_expiry ON ceremony (expires_at);
 CREATE INDEX ceremony_user ON ceremony (user_id);
+CREATE INDEX ceremony_holder ON ceremony (holder, expires_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER ceremony_held AFTER INSERT ON ceremony WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('ceremony', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER ceremony_let_go AFTER DELETE ON ceremony WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('ceremony', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER ceremony_handed_on AFTER UPDATE OF holder, network ON ceremony BEGIN
+    INSERT INTO share_change SELECT 'ceremony', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'ceremony', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- OAuth clients, whatever made them known. `metadata` is what the registration answered with (RFC 7591
 -- section 3.2.1), or the document; `scope` is what the client may have in its own name (CC-01);
@@ -141,13 +154,26 @@ CREATE TABLE client (
     created_at       INTEGER NOT NULL,
     last_used_at     INTEGER,
     disabled_at      INTEGER,
-    disabled_because TEXT CHECK (disabled_because IN ('administrator', 'left_configuration'))
+    disabled_because TEXT CHECK (disabled_because IN ('administrator', 'left_configuration')),
+    holder           TEXT,
+    network          TEXT
 ) STRICT;
 CREATE INDEX client_unused ON client (created_at) WHERE last_used_at IS NULL;
 CREATE INDEX client_idle ON client (last_used_at) WHERE last_used_at IS NOT NULL;
 CREATE INDEX client_verified ON client (name) WHERE trust = 'verified';
 CREATE UNIQUE INDEX client_fingerprint ON client (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE UNIQUE INDEX client_management ON client (management) WHERE management IS NOT NULL;
+CREATE INDEX client_holder ON client (holder, created_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER client_held AFTER INSERT ON client WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('client', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER client_let_go AFTER DELETE ON client WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('client', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER client_handed_on AFTER UPDATE OF holder, network ON client BEGIN
+    INSERT INTO share_change SELECT 'client', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'client', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- Their redirect URIs, byte for byte (REDIR-01).
 CREATE TABLE client_redirect_uri (
@@ -176,13 +202,26 @@ CREATE TABLE authorization_transaction (
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
     decided_at     INTEGER,
-    proof          BLOB
+    proof          BLOB,
+    holder         TEXT,
+    network        TEXT
 ) STRICT;
 CREATE INDEX authorization_transaction_expiry ON authorization_transaction (expires_at);
 CREATE INDEX authorization_transaction_user ON authorization_transaction (user_id);
 CREATE INDEX authorization_transaction_client ON authorization_transaction (client_id);
 CREATE INDEX authorization_transaction_browser ON authorization_transaction (browser);
 CREATE INDEX authorization_transaction_session ON authorization_transaction (session) WHERE session IS NOT NULL;
+CREATE INDEX authorization_transaction_holder ON authorization_transaction (holder, expires_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER authorization_transaction_held AFTER INSERT ON authorization_transaction WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('authorization_transaction', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER authorization_transaction_let_go AFTER DELETE ON authorization_transaction WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('authorization_transaction', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER authorization_transaction_handed_on AFTER UPDATE OF holder, network ON authorization_transaction BEGIN
+    INSERT INTO share_change SELECT 'authorization_transaction', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'authorization_transaction', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- What a user has granted to a client at one resource: one refresh family (TOKEN-11).
 -- `seen_generation` is the newest one whose access token was presented (REFRESH-06).
@@ -258,6 +297,13 @@ CREATE TABLE mcp_session (
     seen_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mcp_session_principal ON mcp_session (sub, client_id, iss);
+CREATE INDEX mcp_session_seen ON mcp_session (sub, seen_at);
+CREATE TRIGGER mcp_session_held AFTER INSERT ON mcp_session BEGIN
+    INSERT INTO share_change VALUES ('mcp_session', NEW.sub, NEW.sub, 1);
+END;
+CREATE TRIGGER mcp_session_let_go AFTER DELETE ON mcp_session BEGIN
+    INSERT INTO share_change VALUES ('mcp_session', OLD.sub, OLD.sub, -1);
+END;
 
 -- Secrets of confidential clients, by digest; two may be live at once (CAUTH-04).
 CREATE TABLE client_secret (
@@ -274,28 +320,19 @@ CREATE TABLE client_assertion (
     digest     BLOB PRIMARY KEY,
     holder     TEXT NOT NULL,
     stranger   INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    network    TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX client_assertion_expiry ON client_assertion (expires_at);
-
--- How many each holder has, and all strangers together: who fills the table must hurt nobody else (RATE-06). The triggers
--- count as rows come and go, so that nobody's request counts through them.
-CREATE TABLE client_assertion_share (
-    holder TEXT PRIMARY KEY,
-    held   INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
 CREATE TRIGGER client_assertion_spent AFTER INSERT ON client_assertion BEGIN
-    INSERT INTO client_assertion_share (holder, held) VALUES (NEW.holder, 1)
-        ON CONFLICT (holder) DO UPDATE SET held = held + 1;
-    INSERT INTO client_assertion_share (holder, held) SELECT 'strangers', 1 WHERE NEW.stranger
-        ON CONFLICT (holder) DO UPDATE SET held = held + 1;
+    INSERT INTO share_change
+        VALUES (iif(NEW.stranger, 'client_assertion', 'client_assertion of clients'), NEW.network, NEW.holder, 1);
 END;
 CREATE TRIGGER client_assertion_forgotten AFTER DELETE ON client_assertion BEGIN
-    UPDATE client_assertion_share SET held = held - 1
-        WHERE holder = OLD.holder OR (OLD.stranger AND holder = 'strangers');
-    DELETE FROM client_assertion_share
-        WHERE held <= 0 AND (holder = OLD.holder OR holder = 'strangers');
+    INSERT INTO share_change
+        VALUES (iif(OLD.stranger, 'client_assertion', 'client_assertion of clients'), OLD.network, OLD.holder, -1);
 END;
+
 
 -- Initial access tokens for registration in mode `token` (DCR-01).
 CREATE TABLE initial_access_token (
@@ -351,11 +388,24 @@ CREATE TABLE device_authorization (
     polled_at   INTEGER,
     decided_at  INTEGER,
     grant_id    TEXT REFERENCES access_grant (id) ON DELETE CASCADE,
-    spent_at    INTEGER
+    spent_at    INTEGER,
+    holder      TEXT,
+    network     TEXT
 ) STRICT;
 CREATE INDEX device_authorization_expiry ON device_authorization (expires_at);
 CREATE INDEX device_authorization_client ON device_authorization (client_id);
 CREATE INDEX device_authorization_grant ON device_authorization (grant_id);
+CREATE INDEX device_authorization_holder ON device_authorization (holder, created_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER device_authorization_held AFTER INSERT ON device_authorization WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('device_authorization', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER device_authorization_let_go AFTER DELETE ON device_authorization WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('device_authorization', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER device_authorization_handed_on AFTER UPDATE OF holder, network ON device_authorization BEGIN
+    INSERT INTO share_change SELECT 'device_authorization', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'device_authorization', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- Somebody who typed a device's user code in a browser, until they decide; `session`, `user_id` and `proof` as in
 -- `authorization_transaction`.
@@ -368,10 +418,23 @@ CREATE TABLE device_transaction (
     created_at  INTEGER NOT NULL,
     expires_at  INTEGER NOT NULL,
     decided_at  INTEGER,
-    proof       BLOB
+    proof       BLOB,
+    holder      TEXT,
+    network     TEXT
 ) STRICT;
 CREATE INDEX device_transaction_device ON device_transaction (device_code);
 CREATE INDEX device_transaction_user ON device_transaction (user_id);
+CREATE INDEX device_transaction_holder ON device_transaction (holder, created_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER device_transaction_held AFTER INSERT ON device_transaction WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('device_transaction', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER device_transaction_let_go AFTER DELETE ON device_transaction WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('device_transaction', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER device_transaction_handed_on AFTER UPDATE OF holder, network ON device_transaction BEGIN
+    INSERT INTO share_change SELECT 'device_transaction', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'device_transaction', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- Client id metadata documents that an administrator imported or the server fetched, byte for byte (CIMD-05).
 CREATE TABLE client_document (
@@ -381,8 +444,21 @@ CREATE TABLE client_document (
     source      TEXT NOT NULL CHECK (source IN ('imported', 'fetched')),
     imported_by TEXT,
     imported_at INTEGER NOT NULL,
-    expires_at  INTEGER
+    expires_at  INTEGER,
+    holder      TEXT,
+    network     TEXT
 ) STRICT;
+CREATE INDEX client_document_holder ON client_document (holder, expires_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER client_document_held AFTER INSERT ON client_document WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('client_document', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER client_document_let_go AFTER DELETE ON client_document WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('client_document', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER client_document_handed_on AFTER UPDATE OF holder, network ON client_document BEGIN
+    INSERT INTO share_change SELECT 'client_document', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'client_document', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- Entries of the built-in catalogue that the site has switched off (CIMD-13).
 CREATE TABLE catalogue_disabled (
@@ -395,9 +471,22 @@ CREATE TABLE approval_request (
     url          TEXT PRIMARY KEY,
     redirect_uri TEXT NOT NULL,
     user_id      TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
-    created_at   INTEGER NOT NULL
+    created_at   INTEGER NOT NULL,
+    holder       TEXT,
+    network      TEXT
 ) STRICT;
 CREATE INDEX approval_request_user ON approval_request (user_id);
+CREATE INDEX approval_request_holder ON approval_request (holder, created_at) WHERE holder IS NOT NULL;
+CREATE TRIGGER approval_request_held AFTER INSERT ON approval_request WHEN NEW.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('approval_request', NEW.network, NEW.holder, 1);
+END;
+CREATE TRIGGER approval_request_let_go AFTER DELETE ON approval_request WHEN OLD.holder IS NOT NULL BEGIN
+    INSERT INTO share_change VALUES ('approval_request', OLD.network, OLD.holder, -1);
+END;
+CREATE TRIGGER approval_request_handed_on AFTER UPDATE OF holder, network ON approval_request BEGIN
+    INSERT INTO share_change SELECT 'approval_request', OLD.network, OLD.holder, -1 WHERE OLD.holder IS NOT NULL;
+    INSERT INTO share_change SELECT 'approval_request', NEW.network, NEW.holder, 1 WHERE NEW.holder IS NOT NULL;
+END;
 
 -- Access tokens that were revoked one by one, until they expire (REVOKE-04).
 CREATE TABLE dead_token (
@@ -412,3 +501,37 @@ CREATE TABLE buried_grant (
     buried_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buried_grant_age ON buried_grant (buried_at);
+
+-- How many rows of the tables that strangers can fill belong to whom (RATE-06): to an address, which is an IPv6 /64, or to
+-- a person once it is known who it is. `network` is what holders have in common, an IPv6 /48. An empty `holder` is the
+-- network's sum, an empty `network` everybody's. Triggers count as rows come and go, so that nobody's request counts
+-- through them; a row without a holder counts for nobody.
+CREATE TABLE share (
+    kept    TEXT NOT NULL,
+    network TEXT NOT NULL,
+    holder  TEXT NOT NULL,
+    held    INTEGER NOT NULL,
+    PRIMARY KEY (kept, network, holder)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX share_holder ON share (kept, held) WHERE holder <> '';
+CREATE INDEX share_network ON share (kept, held) WHERE holder = '' AND network <> '';
+CREATE INDEX share_within ON share (kept, network, held) WHERE holder <> '';
+
+-- What the triggers say: a holder has so many more.
+CREATE VIEW share_change AS SELECT kept, network, holder, held AS change FROM share;
+CREATE TRIGGER share_changes INSTEAD OF INSERT ON share_change BEGIN
+    INSERT INTO share (kept, network, holder, held)
+        VALUES (NEW.kept, '', '', NEW.change), (NEW.kept, NEW.network, '', NEW.change), (NEW.kept, NEW.network, NEW.holder, NEW.change)
+        ON CONFLICT (kept, network, holder) DO UPDATE SET held = held + excluded.held;
+    DELETE FROM share
+        WHERE NEW.change < 0 AND held <= 0 AND kept = NEW.kept AND network IN ('', NEW.network) AND holder IN ('', NEW.holder);
+END;
+
+-- How often room was made at a network's expense, or newcomers were turned away, since that last went on record (AUDIT-06).
+CREATE TABLE room_made (
+    kept    TEXT NOT NULL,
+    network TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('made_room', 'full')),
+    times   INTEGER NOT NULL,
+    PRIMARY KEY (kept, network, outcome)
+) STRICT, WITHOUT ROWID;

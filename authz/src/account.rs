@@ -241,10 +241,10 @@ pub(crate) async fn add_start(
     axum::Extension(request): axum::Extension<Request>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    recorded(&authz, &request, step_up(&authz, &headers).await).await
+    recorded(&authz, &request, step_up(&authz, &request, &headers).await).await
 }
 
-async fn step_up(authz: &Authz, headers: &HeaderMap) -> Result<Response, PageError> {
+async fn step_up(authz: &Authz, request: &Request, headers: &HeaderMap) -> Result<Response, PageError> {
     let (browser, signed_in) = someone(authz, headers)?;
     let existing = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
     if existing.len() >= users::MOST_PASSKEYS {
@@ -255,7 +255,7 @@ async fn step_up(authz: &Authz, headers: &HeaderMap) -> Result<Response, PageErr
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
     let purpose = Purpose::StepUp { user: signed_in.user.id.clone() };
-    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
     let mut response =
         Json(RequestOptions { ceremony, options: passkey::PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
@@ -316,7 +316,7 @@ async fn confirm(
     let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
     let (public_key, state) = enrolment::creation_options(authz, user.handle, &user.name, existing)?;
     let purpose = Purpose::AddPasskey { user: user.id.clone() };
-    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
     let options = CreationOptions { ceremony, options: enrolment::PublicKey { public_key } };
     let mut response = Json(Confirmed { options, csrf: Tokens::of(authz, &session) }).into_response();
     crate::error::no_store(&mut response);

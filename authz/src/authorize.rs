@@ -9,6 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{self, Event, Name};
+use shared::share::{Full, Holder};
 use shared::{ClientId, Fault, Request, Tx};
 
 pub(crate) use answer::{Refused, Return, Via};
@@ -104,6 +105,8 @@ enum Stop {
     Page(Box<PageStop>),
     /// The client is told at its redirect URI (AUTHZ-08).
     Return(Box<Return>, Refused),
+    /// There is no room for it (RATE-06).
+    Full,
     Fault(Fault),
 }
 
@@ -155,7 +158,11 @@ async fn begin(
     let answered = if checks.prompt.none {
         silently(authz, request, via, browser, transaction).await
     } else {
-        show(authz, request, via, browser, transaction).await.map(Ok)
+        match show(authz, request, via, browser, transaction).await {
+            Ok(Err(_)) => return Err(Stop::Full),
+            Ok(Ok(response)) => Ok(Ok(response)),
+            Err(fault) => Err(fault),
+        }
     };
     let mut response = match answered {
         Ok(Ok(response)) => response,
@@ -179,16 +186,21 @@ async fn show(
     via: Via,
     browser: &Browser,
     transaction: Transaction,
-) -> Result<Response, Fault> {
+) -> Result<Result<Response, Full>, Fault> {
+    let decider = consent::decider(authz, browser, &transaction)?;
+    let holder = decider.as_ref().map_or_else(|| Holder::from(request), |who| Holder::user(&who.user.id));
     let job = {
         let (transaction, request) = (transaction.clone(), request.clone());
-        move |tx: &Tx<'_>| store(tx, &transaction, &request)
+        move |tx: &Tx<'_>| store(tx, &transaction, &request, &holder)
     };
-    authz.db.record(job).await?;
-    match consent::decider(authz, browser, &transaction)? {
+    if let Err(full) = authz.db.record(job).await? {
+        return Ok(Err(full));
+    }
+    let response = match decider {
         Some(decider) => consent::ask(authz, request, via, browser, transaction, decider).await,
         None => login::passkey::page(authz, Some(&transaction)),
-    }
+    };
+    response.map(Ok)
 }
 
 /// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16).
@@ -205,9 +217,16 @@ async fn silently(
     }
 }
 
-/// Stores a request, with its record.
-pub(crate) fn store(tx: &Tx<'_>, transaction: &Transaction, request: &Request) -> Result<(), Fault> {
-    transactions::insert(tx, transaction)?;
+/// Stores a request of this holder, with its record.
+pub(crate) fn store(
+    tx: &Tx<'_>,
+    transaction: &Transaction,
+    request: &Request,
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
+    if let Err(full) = transactions::insert(tx, transaction, holder)? {
+        return Ok(Err(full));
+    }
     let event = Event::allowed(Name::AuthzRequest).by_client(&transaction.client_id);
     audit::append(
         tx,
@@ -216,7 +235,8 @@ pub(crate) fn store(tx: &Tx<'_>, transaction: &Transaction, request: &Request) -
             .resource(&transaction.resource)
             .scope(&transaction.scope)
             .request(request),
-    )
+    )?;
+    Ok(Ok(()))
 }
 
 async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Response {
@@ -230,6 +250,7 @@ async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Respo
             (event, authz.page(StatusCode::BAD_REQUEST, &stop.page))
         }
         Stop::Return(back, refused) => (back.event(refused), back.refused(authz, via, refused)),
+        Stop::Full => return authz.full(request),
         Stop::Fault(fault) => return authz.unavailable(request, &fault),
     };
     let event = event.request(request);

@@ -18,6 +18,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
 use shared::catalogue::Risk;
+use shared::share::Holder;
 use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
 
 use crate::Authz;
@@ -60,6 +61,7 @@ enum Refusal {
     ResourceUnknown,
     ScopeMalformed,
     ScopeUnknown,
+    Full,
 }
 
 impl Refusal {
@@ -70,6 +72,7 @@ impl Refusal {
             Self::ResourceUnknown => "resource_unknown".to_owned(),
             Self::ScopeMalformed => "scope_malformed".to_owned(),
             Self::ScopeUnknown => "scope_unknown".to_owned(),
+            Self::Full => "full".to_owned(),
         }
     }
 }
@@ -92,6 +95,10 @@ impl endpoint::Refusal for Refusal {
             }
             Self::ResourceUnknown => {
                 (Code::InvalidTarget, "the resource is not one this server issues tokens for")
+            }
+            // RATE-06
+            Self::Full => {
+                (Code::TemporarilyUnavailable, "too many devices wait for their people; try again later")
             }
             Self::ScopeMalformed => (Code::InvalidScope, "the scope is malformed"),
             Self::ScopeUnknown => (Code::InvalidScope, "no scope of the request can be granted to a device"),
@@ -182,7 +189,11 @@ fn begin(
         polled_at: None,
         stage: Stage::Waiting,
     };
-    let user_code = store(authz, tx, &device)?;
+    let holder = Holder::from(request);
+    if devices::make_room(tx, &holder)?.is_err() {
+        return Ok(Err(Refusal::Full));
+    }
+    let user_code = store(authz, tx, &device, &holder)?;
     audit::append(
         tx,
         Event::allowed(Name::AuthzRequest)
@@ -207,10 +218,10 @@ fn begin(
 }
 
 /// Stores the device under a user code that no other one has.
-fn store(authz: &Authz, tx: &Tx<'_>, device: &Device) -> Result<UserCode, Fault> {
+fn store(authz: &Authz, tx: &Tx<'_>, device: &Device, holder: &Holder) -> Result<UserCode, Fault> {
     for _ in 0..8 {
         let user_code = UserCode::random();
-        if devices::insert(tx, device, &user_code.digest(&authz.seal))? {
+        if devices::insert(tx, device, &user_code.digest(&authz.seal), holder)? {
             return Ok(user_code);
         }
     }

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 use shared::rate::TooMany;
+use shared::share::Full;
 use shared::{Fault, Request};
 
 /// The error codes of RFC 6749 §4.1.2.1 and §5.2, RFC 6750 §3.1, RFC 7591 §3.2.2, RFC 8628 §3.5, RFC 8707 §2 and OpenID
@@ -172,6 +173,16 @@ impl From<TooMany> for PageError {
         let message = "Too many attempts from your network address. Wait a minute and try again.";
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
         Self { retry_after: Some(too_many.retry_after), ..error }
+    }
+}
+
+impl From<Full> for PageError {
+    /// RATE-06: nobody makes room, because nobody has more than their share.
+    fn from(_: Full) -> Self {
+        let message =
+            "More sign-ins wait on this server than it keeps. Wait a few minutes, then load the page again.";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", message);
+        Self { retry_after: Some(60), ..error }
     }
 }
 

@@ -394,6 +394,20 @@ impl Authz {
         })
     }
 
+    /// The page for a sign-in for which there is no room (RATE-06). It is counted where the room was looked for.
+    fn full(&self, request: &Request) -> Response {
+        let page = ErrorPage::new(
+            "temporarily_unavailable",
+            &request.id,
+            "Too many sign-ins wait here",
+            "This server keeps a number of sign-ins that wait for somebody, and has reached it. Yours was not begun.",
+            "Wait a few minutes, then start again. If it stays like this, tell whoever runs this server.",
+        );
+        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("60"));
+        response
+    }
+
     /// The page for a request that could not be served (AUTHZ-18).
     fn unavailable(&self, request: &Request, fault: &Fault) -> Response {
         tracing::error!(db.fault = %fault, request.id = %request.id, "a request could not be served");

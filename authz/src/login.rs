@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
+use shared::share::Holder;
 use shared::{Digest, Fault, Request, Secret, UserId};
 
 use self::response::Malformed;
@@ -30,6 +31,7 @@ pub(crate) async fn begin<S: Serialize>(
     browser: Digest,
     purpose: Purpose,
     state: &S,
+    request: &Request,
 ) -> Result<String, PageError> {
     let handle = Secret::random("cer_");
     let ceremony = Ceremony {
@@ -38,8 +40,8 @@ pub(crate) async fn begin<S: Serialize>(
         state: serde_json::to_string(state).map_err(|e| Fault::Storage(e.to_string()))?,
         expires_at: authz.clock.now() + CEREMONY,
     };
-    let digest = handle.digest();
-    authz.db.record(move |tx| ceremonies::insert(tx, &digest, &ceremony)).await?;
+    let (digest, holder) = (handle.digest(), Holder::from(request));
+    authz.db.record(move |tx| ceremonies::insert(tx, &digest, &ceremony, &holder)).await??;
     Ok(handle.expose().to_owned())
 }
 

@@ -13,6 +13,8 @@ pub(crate) mod consents;
 pub(crate) mod dead_tokens;
 pub(crate) mod devices;
 pub(crate) mod everything;
+#[cfg(test)]
+mod fairness;
 pub(crate) mod future;
 pub(crate) mod grants;
 pub(crate) mod initial_access_tokens;

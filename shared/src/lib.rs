@@ -19,6 +19,7 @@ pub mod route;
 pub mod schema;
 pub mod scope;
 pub mod secret;
+pub mod share;
 pub mod shell;
 pub mod terminal;
 pub mod timekeeping;

@@ -132,6 +132,17 @@ impl Origin {
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    /// What it has in common with its neighbours: the /48 that an IPv6 site has, or the IPv4 address itself.
+    pub fn network(&self) -> String {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => {
+                let [a, b, c, ..] = v6.segments();
+                format!("{}/48", Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -390,8 +390,8 @@ async fn the_data_directory_holds_no_code() {
     assert!(read > 0, "the digest of the long one is there");
 }
 
-/// DEV-01, RATE-03: a flood of requests drowns its own client's and nobody else's, and typing a code often keeps the
-/// last of it only.
+/// DEV-01, RATE-03, RATE-06: a flood of requests from one address drowns its own and nobody else's, and typing a code often
+/// keeps the last of it only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_drowns_itself() {
     let (app, mut browser) = start().await;
@@ -401,8 +401,8 @@ async fn a_flood_drowns_itself() {
     db.busy_timeout(Duration::from_secs(10)).unwrap();
     db.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-         INSERT INTO device_authorization (device_code, user_code, client_id, scope, resource, created_at, expires_at, interval_ms)
-         SELECT randomblob(32), randomblob(32), ?1, 'docs.read', ?2, 1795435100000, 1795435800000, 5000 FROM n",
+         INSERT INTO device_authorization (device_code, user_code, client_id, scope, resource, created_at, expires_at, interval_ms, holder, network)
+         SELECT randomblob(32), randomblob(32), ?1, 'docs.read', ?2, 1795435100000, 1795435800000, 5000, '203.0.113.9', '203.0.113.9' FROM n",
         [&flooding.id, &app.mcp_url()],
     )
     .unwrap();

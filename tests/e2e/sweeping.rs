@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Browser, TestApp};
 
@@ -113,7 +113,8 @@ async fn what_is_over_goes_every_hour() {
     assert!(app.has_event("enrol.expired", None), "the setup link");
 }
 
-/// RATE-03, AUTHZ-15: ten thousand requests may wait for people; a flood of one client's drowns itself and nobody else's.
+/// RATE-03, RATE-06, AUTHZ-15: ten thousand requests may wait for people; a flood from one address drowns itself and nobody
+/// else's, even if each of its requests names another client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_requests_drowns_itself() {
     let app = TestApp::start().await;
@@ -124,9 +125,9 @@ async fn a_flood_of_requests_drowns_itself() {
     db.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
          INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, code_challenge, scope, resource,
-         prompt_login, prompt_consent, created_at, expires_at)
-         SELECT 't_' || i, randomblob(32), ?1, 'http://localhost/callback', substr(hex(randomblob(22)), 1, 43), 'docs.read',
-         ?2, 0, 0, 1795435200000, 1795435200000 + 1000 * i FROM n",
+         prompt_login, prompt_consent, created_at, expires_at, holder, network)
+         SELECT 't_' || i, randomblob(32), ?1 || i, 'http://localhost/callback', substr(hex(randomblob(22)), 1, 43), 'docs.read',
+         ?2, 0, 0, 1795435200000, 1795435200000 + 1000 * i, '203.0.113.9', '203.0.113.9' FROM n",
         [&flooding.id, &app.mcp_url()],
     )
     .unwrap();
@@ -145,25 +146,32 @@ fn code(answer: &reqwest::Response) -> String {
     crate::harness::redirect_parameter(answer, "code").expect("a code")
 }
 
-/// RATE-03: as many ceremonies may be under way; the oldest makes room, and the newest ends well.
+/// RATE-03, RATE-06: as many ceremonies may be under way; the oldest of whoever has most makes room, and others end well,
+/// also one that began before the flood.
 #[tokio::test(flavor = "multi_thread")]
 async fn ceremonies_are_bounded() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
+    let begun: Value = ada.post_json(&app, "/login/start", &json!({})).await.json().await.unwrap();
     let db = database(&app);
     db.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-         INSERT INTO ceremony (digest, purpose, browser, state, expires_at)
-         SELECT randomblob(32), 'sign_in', randomblob(32), '{}', 1795435200000 + 20 * i FROM n",
+         INSERT INTO ceremony (digest, purpose, browser, state, expires_at, holder, network)
+         SELECT randomblob(32), 'sign_in', randomblob(32), '{}', 1795435500000 + 20 * i, '203.0.113.9', '203.0.113.9' FROM n",
         [],
     )
     .unwrap();
-    let oldest =
-        || -> i64 { db.query_row("SELECT min(expires_at) FROM ceremony", [], |row| row.get(0)).unwrap() };
+    let oldest = || -> i64 {
+        let sql = "SELECT min(expires_at) FROM ceremony WHERE holder = '203.0.113.9'";
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
     let before = (count(&db, "ceremony"), oldest());
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
     for _ in 0..5 {
         Browser::new().post_json(&app, "/login/start", &json!({})).await;
     }
     assert!(count(&db, "ceremony") <= before.0 && oldest() > before.1);
+    let response = ada.assert(&app, begun["options"].clone());
+    let finish = json!({"ceremony": begun["ceremony"], "response": response});
+    assert_eq!(ada.post_json(&app, "/login/finish", &finish).await.status(), 200);
 }

@@ -30,10 +30,15 @@ pub(crate) async fn start(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    recorded(&authz, &request, begin_change(&authz, &headers, &body).await).await
+    recorded(&authz, &request, begin_change(&authz, &request, &headers, &body).await).await
 }
 
-async fn begin_change(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+async fn begin_change(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, PageError> {
     let (browser, signed_in) = someone(authz, headers)?;
     let fields: Value = crate::read_json(body)?;
     if !session::csrf_matches(authz, &signed_in.session.digest, FORM, fields["csrf"].as_str()) {
@@ -59,7 +64,7 @@ async fn begin_change(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
     let purpose = Purpose::Change { user: signed_in.user.id.clone(), binding: change.binding(&signed_in) };
-    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     Ok(response)

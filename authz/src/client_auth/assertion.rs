@@ -8,7 +8,7 @@ use shared::{ClientId, Digest, Fault, Request, Timestamp, Tx};
 
 use super::Unauthenticated;
 use crate::form::Params;
-use crate::store::assertions::{self, Spent};
+use crate::store::assertions::{self, Spent, Whose};
 use crate::store::clients::{Client, Source};
 
 /// RFC 7523 §2.2
@@ -78,9 +78,8 @@ impl Good {
             return Ok(Err(Unauthenticated::AssertionExpired));
         }
         let stranger = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
-        let holder =
-            if stranger { format!("{:?}", self.origin) } else { format!("client {}", self.client_id) };
-        Ok(match assertions::spend(tx, &self.digest, &holder, stranger, until)? {
+        let whose = if stranger { Whose::Stranger(self.origin.into()) } else { Whose::Client(&self.client_id) };
+        Ok(match assertions::spend(tx, &self.digest, &whose, until)? {
             Spent::Now => Ok(()),
             Spent::Before => Err(Unauthenticated::AssertionReplayed),
             Spent::NoRoom => Err(Unauthenticated::AssertionsTooMany),

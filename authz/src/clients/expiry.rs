@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use shared::audit::{self, Event, Name};
+use shared::share::{self, Full, Holder, Room};
 use shared::{ClientId, Fault, Tx};
 
 use crate::Authz;
@@ -14,8 +15,6 @@ use crate::store::clients;
 const NEVER_USED: Duration = Duration::from_hours(24);
 /// Clients that somebody used vanish this long after the last time.
 const IDLE: Duration = Duration::from_hours(90 * 24);
-/// How many clients may wait for a first approval (DCR-12).
-const MOST_NEVER_USED: u32 = 1000;
 
 /// Removes clients that registered themselves and are not used. Their grants and tokens go with them, and their ids
 /// are never issued again.
@@ -28,14 +27,21 @@ pub(crate) fn sweep(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     remove(authz, tx, &clients::idle_since(tx, now - IDLE)?, "idle")
 }
 
-/// Makes room for one more, if there is none: the oldest client goes that nobody ever approved (DCR-12).
+/// Makes room for one more, if there is none: the oldest client goes that nobody ever approved, of the address that
+/// registered most of them (DCR-12, RATE-06).
 ///
 /// # Errors
-/// The database's fault.
-pub(super) fn make_room(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
-    let count = clients::count_never_used(tx)?;
-    let too_many = (count + 1).saturating_sub(MOST_NEVER_USED);
-    remove(authz, tx, &clients::oldest_never_used(tx, too_many)?, "made_room")
+/// The database's fault; the inner error says that there is no room.
+pub(crate) fn make_room(authz: &Authz, tx: &Tx<'_>, newcomer: &Holder) -> Result<Result<(), Full>, Fault> {
+    Ok(match share::room(tx, &share::CLIENTS, newcomer)? {
+        Ok(Room::Free) => Ok(()),
+        Ok(Room::Of { holder, .. }) => {
+            let oldest = clients::oldest_of(tx, &holder)?;
+            remove(authz, tx, oldest.as_slice(), "made_room")?;
+            Ok(())
+        }
+        Err(full) => Err(full),
+    })
 }
 
 fn remove(authz: &Authz, tx: &Tx<'_>, gone: &[ClientId], reason: &str) -> Result<(), Fault> {

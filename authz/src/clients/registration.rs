@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
 use shared::db::Conn;
 use shared::rate::Origin;
+use shared::share::Holder;
 use shared::{ClientId, Digest, Fault, Request, Scope, Secret, Timestamp, Tx, json};
 
 use super::metadata::Metadata;
@@ -104,7 +105,7 @@ async fn register(
         if names::taken(&authz.issuer, tx, &metadata.name, |_, _| false)?.is_some() {
             return Ok(Err(name_taken()));
         }
-        settle(&authz, tx, metadata, invited_by.as_deref(), &request).map(Ok)
+        settle(&authz, tx, metadata, invited_by.as_deref(), &request)
     })
     .await?
 }
@@ -163,22 +164,31 @@ pub(super) fn name_taken() -> OAuthError {
     OAuthError::new(Code::InvalidClientMetadata, "client_name is that of this server or of a verified client")
 }
 
+/// RATE-06: as many clients wait for a first approval as are kept, and nobody registered more than their share.
+const FULL: OAuthError = OAuthError {
+    code: Code::TemporarilyUnavailable,
+    description: "too many clients wait for somebody to sign in with them; try again later",
+};
+
 fn settle(
     authz: &Authz,
     tx: &Tx<'_>,
     metadata: Metadata,
     invited_by: Option<&str>,
     request: &Request,
-) -> Result<Registered, Fault> {
+) -> Result<Result<Registered, OAuthError>, Fault> {
     let fingerprint = fingerprint(authz, &metadata, request);
     if let Some(fingerprint) = &fingerprint {
         if let Some(same) = clients::same_registration(tx, fingerprint, tx.now() - SAME)? {
-            return Ok(Registered { members: stored(&same)?, stored: false });
+            return Ok(Ok(Registered { members: stored(&same)?, stored: false }));
         }
         clients::forget_fingerprint(tx, fingerprint)?;
     }
     expiry::sweep(authz, tx)?;
-    expiry::make_room(authz, tx)?;
+    let holder = Holder::from(request);
+    if expiry::make_room(authz, tx, &holder)?.is_err() {
+        return Ok(Err(FULL));
+    }
     let id = ClientId::random_dynamic();
     let mut members = metadata.registered(&id, tx.now().seconds());
     let client = Client {
@@ -202,6 +212,7 @@ fn settle(
         management: management.as_ref().map(Secret::digest),
     };
     clients::insert(tx, &client, &registration)?;
+    clients::hold(tx, &client.id, &holder)?;
     give_secret(tx, &client, &mut members)?;
     if let Some(token) = &management {
         give_management(authz, &client.id, token, &mut members);
@@ -212,7 +223,7 @@ fn settle(
         event = event.detail("initial_access_token", label);
     }
     audit::append(tx, event)?;
-    Ok(Registered { members, stored: true })
+    Ok(Ok(Registered { members, stored: true }))
 }
 
 /// A new secret for a client that authenticates by one (DCR-06). It does not run out: clients that nobody uses vanish

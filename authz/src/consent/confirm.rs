@@ -104,7 +104,7 @@ async fn begin_confirmation(
         transaction: transaction.id.clone(),
         binding: binding(&transaction, user, &ticked),
     };
-    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     Ok(earned(response))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::audit::{self, Event, Name};
+use shared::share::Holder;
 use shared::{Fault, GrantId, Scope, Secret, Tx};
 
 use super::confirm::Confirmed;
@@ -137,7 +138,10 @@ pub(super) fn settle_from_memory(
         return Ok(None);
     }
     if !stored {
-        crate::authorize::store(tx, &question.transaction, &question.request)?;
+        let holder = Holder::user(&question.sign_in.decider.user.id);
+        if crate::authorize::store(tx, &question.transaction, &question.request, &holder)?.is_err() {
+            return Ok(None);
+        }
     }
     if !transactions::decide(tx, &question.transaction.id)? {
         return Ok(None);

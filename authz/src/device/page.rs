@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use shared::audit::{Event, Name};
 use shared::db::Conn;
 use shared::rate::TooMany;
+use shared::share::Holder;
 use shared::{Fault, Request, Secret};
 
 use super::{UserCode, decision};
@@ -255,7 +256,13 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         decided: false,
     };
     let location = format!("/device?transaction={}", typed.id);
-    authz.db.record(move |tx| devices::insert_typed(tx, &typed)).await?;
+    let holder = match guesser {
+        Guesser::User(user) => Holder::user(&user),
+        Guesser::Stranger(origin) => origin.into(),
+    };
+    if authz.db.record(move |tx| devices::insert_typed(tx, &typed, &holder)).await?.is_err() {
+        return Err(Stop::TooMany(Box::new(authz.full(request))));
+    }
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response();
     crate::error::no_store(&mut response);
     if let Some(cookie) = set_browser {

@@ -232,10 +232,15 @@ pub(crate) async fn setup_start(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    recorded(&authz, &request, begin_setup(&authz, &headers, &body).await).await
+    recorded(&authz, &request, begin_setup(&authz, &request, &headers, &body).await).await
 }
 
-async fn begin_setup(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+async fn begin_setup(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, PageError> {
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers).id()?;
@@ -256,7 +261,7 @@ async fn begin_setup(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<
     let handle = Uuid::new_v4();
     let (public_key, state) = creation_options(authz, handle, &name, Vec::new())?;
     let purpose = Purpose::Setup { link, name, handle: handle.as_bytes().to_vec() };
-    let ceremony = begin(authz, browser, purpose, &state).await?;
+    let ceremony = begin(authz, browser, purpose, &state, request).await?;
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
 }
 
@@ -267,10 +272,15 @@ pub(crate) async fn enrol_start(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, PageError> {
-    recorded(&authz, &request, begin_enrolment(&authz, &headers, &body).await).await
+    recorded(&authz, &request, begin_enrolment(&authz, &request, &headers, &body).await).await
 }
 
-async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+async fn begin_enrolment(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, PageError> {
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
@@ -289,7 +299,7 @@ async fn begin_enrolment(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Res
     let existing = existing.iter().map(|passkey| passkey.cred_id().clone()).collect();
     let (public_key, state) = creation_options(authz, user.handle, &user.name, existing)?;
     let purpose = Purpose::Enrol { link, user: user.id };
-    let ceremony = begin(authz, browser.id()?, purpose, &state).await?;
+    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
 }
 

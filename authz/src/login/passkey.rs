@@ -132,10 +132,15 @@ pub(crate) async fn start(
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Result<Response, PageError> {
-    recorded(&authz, &request, begin_sign_in(&authz, &headers, &body).await).await
+    recorded(&authz, &request, begin_sign_in(&authz, &request, &headers, &body).await).await
 }
 
-async fn begin_sign_in(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Response, PageError> {
+async fn begin_sign_in(
+    authz: &Authz,
+    request: &Request,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, PageError> {
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
@@ -152,7 +157,7 @@ async fn begin_sign_in(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Resul
     let mut public_key = challenge.public_key;
     public_key.hints = Some(hints());
     let ceremony =
-        begin(authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state).await?;
+        begin(authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state, request).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     if let Some(cookie) = set_browser {

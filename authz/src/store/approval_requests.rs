@@ -2,6 +2,7 @@
 //! each URL (CIMD-09).
 
 use shared::db::{Conn, Row, params};
+use shared::share::{self, Full, Holder};
 use shared::{Fault, RedirectUri, Timestamp, Tx, UserId};
 
 /// A wish.
@@ -35,23 +36,29 @@ pub(crate) fn list(conn: &Conn<'_>) -> Result<Vec<ApprovalRequest>, Fault> {
     conn.query(&format!("{COLUMNS} ORDER BY created_at, url"), [], request)
 }
 
-/// How many there are: of everybody, and of this user since then.
-pub(crate) fn count(conn: &Conn<'_>, user: &UserId, since: Timestamp) -> Result<(u32, u32), Fault> {
-    let counts = conn.query_row(
-        "SELECT count(*), count(*) FILTER (WHERE user_id = ?1 AND created_at > ?2) FROM approval_request",
-        params![user, since],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
-    Ok(counts.unwrap_or((0, 0)))
+/// How many there are of this user since then.
+pub(crate) fn count(conn: &Conn<'_>, user: &UserId, since: Timestamp) -> Result<u32, Fault> {
+    let sql = "SELECT count(*) FROM approval_request WHERE user_id = ?1 AND created_at > ?2";
+    Ok(conn.query_row(sql, params![user, since], |row| row.get(0))?.unwrap_or(0))
 }
 
-/// Files a wish. There is none for its URL.
-pub(crate) fn insert(tx: &Tx<'_>, url: &str, redirect_uri: &RedirectUri, user: &UserId) -> Result<(), Fault> {
+/// Files a wish. There is none for its URL. Whoever has most waiting makes room (RATE-06).
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    url: &str,
+    redirect_uri: &RedirectUri,
+    user: &UserId,
+) -> Result<Result<(), Full>, Fault> {
+    let holder = Holder::user(user);
+    if let Err(full) = share::make_room(tx, &share::APPROVALS, &holder)? {
+        return Ok(Err(full));
+    }
     tx.execute(
-        "INSERT INTO approval_request (url, redirect_uri, user_id, created_at) VALUES (?1, ?2, ?3, ?4)",
-        params![url, redirect_uri, user, tx.now()],
+        "INSERT INTO approval_request (url, redirect_uri, user_id, created_at, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![url, redirect_uri, user, tx.now(), holder.name(), holder.network()],
     )?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Removes the wish for a URL; false if there is none.

@@ -2,19 +2,32 @@
 //! once more. So nobody takes more room than a share (RATE-03, RATE-06).
 
 use shared::db::params;
-use shared::{Digest, Fault, Timestamp, Tx};
+use shared::share::{Holder, held};
+use shared::{ClientId, Digest, Fault, Timestamp, Tx};
 
 /// How many are remembered for one client that the site knows: a resource server may sign one for every question.
 const MOST_OF_A_CLIENT: u32 = 100_000;
 /// How many for all clients of one address that registered themselves.
 const MOST_OF_A_STRANGER: u32 = 500;
-/// How many for all of those together. Beyond it each address has a small share, and once strangers hold [`FULL`] there is
-/// room for none of them.
+/// How many for all addresses of one network.
+const MOST_OF_A_NETWORK: u32 = 1000;
+/// How many for all of those together. Beyond it each address and each network has a small share, and once strangers hold
+/// [`FULL`] there is room for none of them.
 const MOST_OF_STRANGERS: u32 = 10_000;
 const SHARE_OF_A_STRANGER: u32 = 10;
+const SHARE_OF_A_NETWORK: u32 = 100;
 const FULL: u32 = 2 * MOST_OF_STRANGERS;
-/// Under what name the schema counts those of all strangers.
-const STRANGERS: &str = "strangers";
+/// Under what names the schema counts those of strangers, and of clients that the site knows.
+const STRANGERS: &str = "client_assertion";
+const CLIENTS: &str = "client_assertion of clients";
+
+/// Whose assertion it is.
+pub(crate) enum Whose<'a> {
+    /// A client's that the site knows.
+    Client(&'a ClientId),
+    /// A client's that registered itself, by the address that it comes from.
+    Stranger(Holder),
+}
 
 /// What became of an assertion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,12 +40,11 @@ pub(crate) enum Spent {
 
 /// Spends an assertion. Check and mark are one statement: of two requests that race, one wins.
 ///
-/// `holder` answers for it; a stranger is a client that registered itself, by the address that it comes from.
+/// `whose` says who answers for it.
 pub(crate) fn spend(
     tx: &Tx<'_>,
     digest: &Digest,
-    holder: &str,
-    stranger: bool,
+    whose: &Whose<'_>,
     until: Timestamp,
 ) -> Result<Spent, Fault> {
     sweep(tx)?;
@@ -40,31 +52,33 @@ pub(crate) fn spend(
     if tx.query_row(sql, params![digest], |_| Ok(()))?.is_some() {
         return Ok(Spent::Before);
     }
-    let most = if stranger { most_of_a_stranger(held(tx, STRANGERS)?) } else { MOST_OF_A_CLIENT };
-    if held(tx, holder)? >= most {
+    let (room, holder, network) = match whose {
+        Whose::Client(id) => (held(tx, CLIENTS, id.as_str(), id.as_str())? < MOST_OF_A_CLIENT, id.as_str(), id.as_str()),
+        Whose::Stranger(holder) => {
+            let (most, of_network) = most_of_a_stranger(held(tx, STRANGERS, "", "")?);
+            let room = held(tx, STRANGERS, holder.network(), holder.name())? < most
+                && held(tx, STRANGERS, holder.network(), "")? < of_network;
+            (room, holder.name(), holder.network())
+        }
+    };
+    if !room {
         return Ok(Spent::NoRoom);
     }
+    let stranger = matches!(whose, Whose::Stranger(_));
     tx.execute(
-        "INSERT INTO client_assertion (digest, holder, stranger, expires_at) VALUES (?1, ?2, ?3, ?4)",
-        params![digest, holder, stranger, until],
+        "INSERT INTO client_assertion (digest, holder, network, stranger, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![digest, holder, network, stranger, until],
     )?;
     Ok(Spent::Now)
 }
 
 /// Who comes in small numbers finds room until strangers hold twice what they should.
-fn most_of_a_stranger(all: u32) -> u32 {
+fn most_of_a_stranger(all: u32) -> (u32, u32) {
     match all {
-        0..MOST_OF_STRANGERS => MOST_OF_A_STRANGER,
-        MOST_OF_STRANGERS..FULL => SHARE_OF_A_STRANGER,
-        _ => 0,
+        0..MOST_OF_STRANGERS => (MOST_OF_A_STRANGER, MOST_OF_A_NETWORK),
+        MOST_OF_STRANGERS..FULL => (SHARE_OF_A_STRANGER, SHARE_OF_A_NETWORK),
+        _ => (0, 0),
     }
-}
-
-/// How many are remembered for one holder, or for [`STRANGERS`]: counted as they come and go, so that nobody's request
-/// counts through them.
-fn held(tx: &Tx<'_>, holder: &str) -> Result<u32, Fault> {
-    let sql = "SELECT held FROM client_assertion_share WHERE holder = ?1";
-    Ok(tx.query_row(sql, params![holder], |row| row.get(0))?.unwrap_or(0))
 }
 
 /// Forgets assertions that are refused for their age anyway.
@@ -77,6 +91,7 @@ pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
 mod tests {
     use std::time::Duration;
 
+    use shared::rate::Origin;
     use shared::{Clock, Db};
 
     use super::*;
@@ -94,14 +109,19 @@ mod tests {
             made += 1;
             Digest::of(&made.to_be_bytes())
         };
+        let stranger = |address: String| -> Holder { Origin::of(address.parse().unwrap()).into() };
         let first = digest();
-        db.write_blocking(move |tx| spend(tx, &first, "192.0.2.1", true, until)).unwrap();
-        let mut spend_many = |holder: String, stranger: bool, count: u32| {
+        let here = Whose::Stranger(stranger("192.0.2.1".to_owned()));
+        db.write_blocking(move |tx| spend(tx, &first, &here, until)).unwrap();
+        let mut spend_many = |address: Option<String>, count: u32| {
             let digests: Vec<_> = (0..count).map(|_| digest()).collect();
+            let holder = address.map(stranger);
             db.write_blocking(move |tx| {
+                let known = ClientId::parse("c_known").unwrap();
+                let whose = holder.map_or(Whose::Client(&known), Whose::Stranger);
                 let mut taken = 0;
                 for digest in &digests {
-                    match spend(tx, digest, &holder, stranger, until)? {
+                    match spend(tx, digest, &whose, until)? {
                         Spent::Now => taken += 1,
                         Spent::NoRoom => {}
                         Spent::Before => return Err(Fault::Corrupt("each is new".to_owned())),
@@ -111,21 +131,26 @@ mod tests {
             })
             .unwrap()
         };
-        assert_eq!(spend_many("192.0.2.1".to_owned(), true, 600), MOST_OF_A_STRANGER - 1);
-        assert_eq!(spend_many("192.0.2.2".to_owned(), true, 1), 1);
+        let mut from = |address: &str, count| spend_many(Some(address.to_owned()), count);
+        assert_eq!(from("192.0.2.1", 600), MOST_OF_A_STRANGER - 1);
+        assert_eq!(from("192.0.2.2", 1), 1);
+        let of_one_network: u32 = (0..4).map(|n| from(&format!("2001:db8:1:{n}::1"), 400)).sum();
+        assert_eq!(of_one_network, MOST_OF_A_NETWORK);
+        assert_eq!(from("2001:db8:2::1", 1), 1);
         for address in 0..MOST_OF_STRANGERS / MOST_OF_A_STRANGER {
-            spend_many(format!("198.51.100.{address}"), true, MOST_OF_A_STRANGER);
+            from(&format!("198.51.100.{address}"), MOST_OF_A_STRANGER);
         }
-        assert_eq!(spend_many("198.51.100.0".to_owned(), true, 1), 0);
-        assert_eq!(spend_many("203.0.113.1".to_owned(), true, 30), SHARE_OF_A_STRANGER);
-        assert_eq!(spend_many("c_known".to_owned(), false, 30), 30);
-        let again = db.write_blocking(move |tx| spend(tx, &first, "192.0.2.1", true, until));
+        assert_eq!(from("198.51.100.0", 1), 0);
+        assert_eq!(from("203.0.113.1", 30), SHARE_OF_A_STRANGER);
+        assert_eq!(spend_many(None, 30), 30);
+        let here = Whose::Stranger(stranger("192.0.2.1".to_owned()));
+        let again = db.write_blocking(move |tx| spend(tx, &first, &here, until));
         assert_eq!(again.unwrap(), Spent::Before);
         clock.advance(Duration::from_mins(6));
         db.write_blocking(sweep).unwrap();
-        let counted = "SELECT count(*) FROM client_assertion_share";
+        let counted = "SELECT count(*) FROM share";
         let left = db.read(|conn| conn.query_row(counted, [], |row| row.get::<u32>(0)));
         assert_eq!(left.unwrap(), Some(0));
-        assert_eq!(most_of_a_stranger(FULL), 0);
+        assert_eq!(most_of_a_stranger(FULL), (0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! WebAuthn ceremonies under way (WEBAUTHN-03): each row is deleted the first time it is presented.
 
 use shared::db::{Row, params};
+use shared::share::{self, Full, Holder};
 use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
 /// What a ceremony is for, with what it needs to end.
@@ -33,21 +34,23 @@ pub(crate) struct Ceremony {
     pub expires_at: Timestamp,
 }
 
-/// How many ceremonies may be under way; beyond it the oldest makes room (RATE-03).
-const MOST: u32 = 10_000;
-
-/// Starts a ceremony.
-pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Result<(), Fault> {
+/// Starts a ceremony that was asked for from this address. Whoever has most under way makes room (RATE-06).
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    digest: &Digest,
+    ceremony: &Ceremony,
+    from: &Holder,
+) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;
-    tx.execute(
-        "DELETE FROM ceremony WHERE (SELECT count(*) FROM ceremony) >= ?1
-         AND digest = (SELECT digest FROM ceremony ORDER BY expires_at LIMIT 1)",
-        params![MOST],
-    )?;
     let columns = Columns::of(&ceremony.purpose);
+    let user = columns.user.map(Holder::user);
+    let holder = user.as_ref().unwrap_or(from);
+    if let Err(full) = share::make_room(tx, &share::CEREMONIES, holder)? {
+        return Ok(Err(full));
+    }
     tx.execute(
         "INSERT INTO ceremony (digest, purpose, browser, user_id, transaction_id, link, user_name, user_handle, binding, state,
-         expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+         expires_at, holder, network) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         params![
             digest,
             columns.purpose,
@@ -59,10 +62,12 @@ pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, ceremony: &Ceremony) -> Resul
             columns.handle,
             columns.binding,
             ceremony.state,
-            ceremony.expires_at
+            ceremony.expires_at,
+            holder.name(),
+            holder.network()
         ],
     )?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Removes ceremonies that have run out.

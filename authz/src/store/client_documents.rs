@@ -2,6 +2,7 @@
 //! that the site has switched off (CIMD-13).
 
 use shared::db::{Conn, Row, params};
+use shared::share::{self, Full, Holder};
 use shared::{Digest, Fault, Timestamp, Tx};
 
 /// Where a document came from.
@@ -58,38 +59,32 @@ pub(crate) fn import(tx: &Tx<'_>, url: &str, body: &[u8], importer: &str) -> Res
     put(tx, url, body, Some(importer), None)
 }
 
-/// How many fetched documents are kept at most (RATE-03).
-const MOST_FETCHED: u32 = 1000;
-
-/// Keeps a document that was fetched. Those that expired before `useless_before` make room, and the one that
-/// expired or expires first if that is not enough. What an administrator imported meanwhile stays.
+/// Keeps a document that was fetched for whoever asked from this address. Those that expired before `useless_before`
+/// make room, then whoever had most of them fetched (RATE-06). What an administrator imported meanwhile stays.
 pub(crate) fn keep_fetched(
     tx: &Tx<'_>,
     url: &str,
     body: &[u8],
     expires_at: Timestamp,
     useless_before: Timestamp,
-) -> Result<(), Fault> {
-    if find(tx, url)?.is_some_and(|stored| stored.origin == Origin::Imported) {
-        return Ok(());
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
+    let before = find(tx, url)?;
+    if before.as_ref().is_some_and(|stored| stored.origin == Origin::Imported) {
+        return Ok(Ok(()));
     }
     tx.execute(
         "DELETE FROM client_document WHERE source = 'fetched' AND expires_at < ?1",
         params![useless_before],
     )?;
-    let kept = tx.query_row(
-        "SELECT count(*) FROM client_document WHERE source = 'fetched' AND url <> ?1",
-        params![url],
-        |row| row.get::<u32>(0),
-    )?;
-    if kept.unwrap_or(0) >= MOST_FETCHED {
-        tx.execute(
-            "DELETE FROM client_document WHERE url =
-             (SELECT url FROM client_document WHERE source = 'fetched' AND url <> ?1 ORDER BY expires_at LIMIT 1)",
-            params![url],
-        )?;
+    // A document that is fetched anew stays whose it was: nobody makes it theirs by asking for it.
+    if before.is_none()
+        && let Err(full) = share::make_room(tx, &share::DOCUMENTS, holder)?
+    {
+        return Ok(Err(full));
     }
-    put(tx, url, body, None, Some(expires_at))
+    put(tx, url, body, None, Some((expires_at, holder)))?;
+    Ok(Ok(()))
 }
 
 fn put(
@@ -97,14 +92,18 @@ fn put(
     url: &str,
     body: &[u8],
     importer: Option<&str>,
-    expires_at: Option<Timestamp>,
+    fetched: Option<(Timestamp, &Holder)>,
 ) -> Result<(), Fault> {
-    let source = if expires_at.is_some() { "fetched" } else { "imported" };
+    let source = if fetched.is_some() { "fetched" } else { "imported" };
+    let expires_at = fetched.map(|(expires_at, _)| expires_at);
+    let holder = fetched.map(|(_, holder)| holder.name());
+    let network = fetched.map(|(_, holder)| holder.network());
     tx.execute(
-        "INSERT INTO client_document (url, body, sha256, source, imported_by, imported_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (url) DO UPDATE SET
-         body = ?2, sha256 = ?3, source = ?4, imported_by = ?5, imported_at = ?6, expires_at = ?7",
-        params![url, body, Digest::of(body), source, importer, tx.now(), expires_at],
+        "INSERT INTO client_document (url, body, sha256, source, imported_by, imported_at, expires_at, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (url) DO UPDATE SET
+         body = ?2, sha256 = ?3, source = ?4, imported_by = ?5, imported_at = ?6, expires_at = ?7,
+         holder = iif(?4 = 'fetched', coalesce(holder, ?8), NULL), network = iif(?4 = 'fetched', coalesce(network, ?9), NULL)",
+        params![url, body, Digest::of(body), source, importer, tx.now(), expires_at, holder, network],
     )?;
     Ok(())
 }

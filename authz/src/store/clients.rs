@@ -1,6 +1,7 @@
 //! OAuth clients and their redirect URIs.
 
 use shared::db::{Conn, Row, params};
+use shared::share::Holder;
 use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
@@ -294,7 +295,7 @@ pub(crate) fn admit(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
 /// Says how far a client is trusted.
 pub(crate) fn set_trust(tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
     tx.execute("UPDATE client SET trust = ?2 WHERE id = ?1", params![id, trust.as_str()])?;
-    Ok(())
+    if trust == Trust::Verified { release(tx, id) } else { Ok(()) }
 }
 
 /// Clients that act in their own name: resource servers, and those with this grant type.
@@ -430,9 +431,24 @@ pub(crate) fn forget_consents(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Notes that somebody approved this client: it is in use from now on.
+/// Notes that somebody approved this client: it is in use from now on, and counts no longer for the address that
+/// registered it.
 pub(crate) fn touch(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("UPDATE client SET last_used_at = ?2 WHERE id = ?1", params![id, tx.now()])?;
+    release(tx, id)
+}
+
+/// Has a client that nobody has approved yet count for the address that registered it (RATE-06).
+pub(crate) fn hold(tx: &Tx<'_>, id: &ClientId, holder: &Holder) -> Result<(), Fault> {
+    let sql = "UPDATE client SET holder = ?2, network = ?3 WHERE id = ?1";
+    tx.execute(sql, params![id, holder.name(), holder.network()])?;
+    Ok(())
+}
+
+/// Has a client count for nobody.
+fn release(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
+    let sql = "UPDATE client SET holder = NULL, network = NULL WHERE id = ?1 AND holder IS NOT NULL";
+    tx.execute(sql, params![id])?;
     Ok(())
 }
 
@@ -447,22 +463,16 @@ macro_rules! vanishing {
     };
 }
 
-/// How many clients registered and were never approved by anyone.
-pub(crate) fn count_never_used(conn: &Conn<'_>) -> Result<u32, Fault> {
-    let count = conn.query_row(concat!("SELECT count(*) FROM ", vanishing!("")), [], |row| row.get(0))?;
-    Ok(count.unwrap_or(0))
-}
-
 /// Clients that registered before then and were never approved by anyone.
 pub(crate) fn never_used_since(conn: &Conn<'_>, before: Timestamp) -> Result<Vec<ClientId>, Fault> {
     let sql = concat!("SELECT id FROM ", vanishing!(" AND created_at < ?1 ORDER BY created_at"));
     conn.query(sql, params![before], |row| row.get(0))
 }
 
-/// The oldest of those that were never approved by anyone.
-pub(crate) fn oldest_never_used(conn: &Conn<'_>, count: u32) -> Result<Vec<ClientId>, Fault> {
-    let sql = concat!("SELECT id FROM ", vanishing!(" ORDER BY created_at, id LIMIT ?1"));
-    conn.query(sql, params![count], |row| row.get(0))
+/// The oldest of those that this address registered and nobody approved.
+pub(crate) fn oldest_of(conn: &Conn<'_>, holder: &str) -> Result<Option<ClientId>, Fault> {
+    let sql = "SELECT id FROM client WHERE holder = ?1 ORDER BY created_at, rowid LIMIT 1";
+    conn.query_row(sql, params![holder], |row| row.get(0))
 }
 
 /// Clients that nobody vouches for and that nobody approved or used since then.

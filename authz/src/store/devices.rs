@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::db::{Conn, Row, params};
+use shared::share::{self, Full, Holder};
 use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx};
 
 use super::transactions::Assertion;
@@ -62,32 +63,26 @@ fn device(row: &Row<'_>) -> Result<Device, Fault> {
     })
 }
 
-/// How many devices may wait for people at once (RATE-03).
-const MOST: u32 = 10_000;
 /// How long a client that comes too late still hears `expired_token`, and not that there never was such a code.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// Stores a device that waits; false if another one has this user code. Expired ones make room; beyond [`MOST`]
-/// the oldest one of whichever client has most waiting does, so that a flood drowns itself and not the others.
-/// What was approved goes when its grant goes, so that a replay is seen as one.
-pub(crate) fn insert(tx: &Tx<'_>, device: &Device, user_code: &Digest) -> Result<bool, Fault> {
+/// Whether there is room for one more device of this holder. Expired ones make it, then whoever has most waiting
+/// (RATE-06). What was approved goes when its grant goes, so that a replay is seen as one.
+pub(crate) fn make_room(tx: &Tx<'_>, holder: &Holder) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;
-    let waiting =
-        tx.query_row("SELECT count(*) FROM device_authorization WHERE decided_at IS NULL", [], |row| {
-            row.get::<u32>(0)
-        })?;
-    if waiting.unwrap_or(0) >= MOST {
-        tx.execute(
-            "DELETE FROM device_authorization WHERE device_code =
-             (SELECT device_code FROM device_authorization WHERE decided_at IS NULL AND client_id =
-              (SELECT client_id FROM device_authorization WHERE decided_at IS NULL GROUP BY client_id ORDER BY count(*) DESC LIMIT 1)
-              ORDER BY created_at LIMIT 1)",
-            [],
-        )?;
-    }
+    share::make_room(tx, &share::DEVICES, holder)
+}
+
+/// Stores a device that waits; false if another one has this user code.
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    device: &Device,
+    user_code: &Digest,
+    holder: &Holder,
+) -> Result<bool, Fault> {
     let stored = tx.execute(
-        "INSERT INTO device_authorization (device_code, user_code, client_id, scope, resource, address, created_at, expires_at, interval_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (user_code) DO NOTHING",
+        "INSERT INTO device_authorization (device_code, user_code, client_id, scope, resource, address, created_at, expires_at, interval_ms, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (user_code) DO NOTHING",
         params![
             device.code,
             user_code,
@@ -97,7 +92,9 @@ pub(crate) fn insert(tx: &Tx<'_>, device: &Device, user_code: &Digest) -> Result
             device.address,
             device.created_at,
             device.expires_at,
-            milliseconds(device.interval)
+            milliseconds(device.interval),
+            holder.name(),
+            holder.network()
         ],
     )?;
     Ok(stored == 1)
@@ -136,10 +133,11 @@ pub(crate) fn polled(tx: &Tx<'_>, device_code: &Digest, interval: Duration) -> R
 }
 
 /// Decides a device, which is a refusal unless [`approve`] follows; false if it was decided before, or is over.
-/// Whoever else typed its code has nothing left to decide.
+/// It waits no longer, so it counts for nobody. Whoever else typed its code has nothing left to decide.
 pub(crate) fn decide(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
     let changed = tx.execute(
-        "UPDATE device_authorization SET decided_at = ?2 WHERE device_code = ?1 AND decided_at IS NULL AND expires_at > ?2",
+        "UPDATE device_authorization SET decided_at = ?2, holder = NULL, network = NULL
+         WHERE device_code = ?1 AND decided_at IS NULL AND expires_at > ?2",
         params![device_code, tx.now()],
     )?;
     tx.execute(
@@ -180,21 +178,51 @@ pub(crate) struct Typed {
     pub decided: bool,
 }
 
-/// In how many browsers one code may be typed; beyond it the oldest makes room (RATE-03).
+/// In how many browsers one code may be typed (RATE-03).
 const MOST_TYPED: u32 = 16;
 
-/// Stores that a code was typed.
-pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed) -> Result<(), Fault> {
+/// Stores that a code was typed by this holder. Beyond [`MOST_TYPED`] whoever typed this code most often makes room, if
+/// that was more than once (RATE-06).
+pub(crate) fn insert_typed(
+    tx: &Tx<'_>,
+    typed: &Typed,
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
+    if is_typed_often(tx, &typed.device_code)? {
+        let most = tx.query_row(
+            "SELECT network FROM device_transaction WHERE device_code = ?1 AND network IS NOT NULL
+             GROUP BY network HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT 1",
+            params![typed.device_code],
+            |row| row.get::<String>(0),
+        )?;
+        let Some(network) = most else {
+            share::count(tx, share::TYPED_CODES.table, "", "full")?;
+            return Ok(Err(Full::of(&share::TYPED_CODES)));
+        };
+        share::count(tx, share::TYPED_CODES.table, &network, "made_room")?;
+        tx.execute(
+            "DELETE FROM device_transaction WHERE id =
+             (SELECT id FROM device_transaction WHERE device_code = ?1 AND network = ?2 ORDER BY created_at, rowid LIMIT 1)",
+            params![typed.device_code, network],
+        )?;
+    }
+    if let Err(full) = share::make_room(tx, &share::TYPED_CODES, holder)? {
+        return Ok(Err(full));
+    }
     tx.execute(
-        "DELETE FROM device_transaction WHERE device_code = ?1 AND id NOT IN
-         (SELECT id FROM device_transaction WHERE device_code = ?1 ORDER BY created_at DESC, id LIMIT ?2)",
-        params![typed.device_code, MOST_TYPED - 1],
+        "INSERT INTO device_transaction (id, device_code, browser, created_at, expires_at, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            typed.id,
+            typed.device_code,
+            typed.browser,
+            tx.now(),
+            typed.expires_at,
+            holder.name(),
+            holder.network()
+        ],
     )?;
-    tx.execute(
-        "INSERT INTO device_transaction (id, device_code, browser, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![typed.id, typed.device_code, typed.browser, tx.now(), typed.expires_at],
-    )?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Whether the code of this device was typed as often as is remembered.
@@ -289,13 +317,17 @@ mod tests {
         }
     }
 
+    fn here() -> Holder {
+        Holder::from(&shared::Request::from(None))
+    }
+
     /// CONSENT-06, STORE-02: decided once, whoever asks first; and not when it is over.
     #[test]
     fn a_device_is_decided_once_and_in_time() {
         let x = Fixture::new();
         for code in ["a", "b"] {
             let device = x.device(code);
-            assert!(x.write(move |tx| insert(tx, &device, &Digest::of(code.as_bytes()))));
+            assert!(x.write(move |tx| insert(tx, &device, &Digest::of(code.as_bytes()), &here())));
         }
         let decide = |code: &'static str| x.write(move |tx| decide(tx, &Digest::of(code.as_bytes())));
         assert!(decide("a"));
@@ -312,7 +344,7 @@ mod tests {
     fn only_what_was_approved_is_spent() {
         let x = Fixture::new();
         let device = x.device("a");
-        x.write(move |tx| insert(tx, &device, &Digest::of(b"a")));
+        x.write(move |tx| insert(tx, &device, &Digest::of(b"a"), &here()));
         assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
         x.write(|tx| decide(tx, &Digest::of(b"a")));
         assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
@@ -324,8 +356,8 @@ mod tests {
         let x = Fixture::new();
         let (first, second) = (x.device("a"), x.device("b"));
         let code = Digest::of(b"WDJBMJHT");
-        assert!(x.write(move |tx| insert(tx, &first, &code)));
-        assert!(!x.write(move |tx| insert(tx, &second, &code)));
+        assert!(x.write(move |tx| insert(tx, &first, &code, &here())));
+        assert!(!x.write(move |tx| insert(tx, &second, &code, &here())));
         let found = x.db.read(|conn| find_by_user_code(conn, &code)).unwrap().unwrap();
         assert_eq!(found.code, Digest::of(b"a"));
     }

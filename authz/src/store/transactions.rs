@@ -1,6 +1,7 @@
 //! Authorization requests that wait for a person (AUTHZ-07, AUTHZ-15).
 
 use shared::db::{Conn, Row, params};
+use shared::share::{self, Full, Holder};
 use shared::{ClientId, Digest, Fault, RedirectUri, ResourceUri, Scope, Timestamp, Tx, UserId};
 
 /// An authorization request, as it was validated. Nothing of it is read from the browser again.
@@ -75,34 +76,23 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
     })
 }
 
-/// How many requests may wait for people at once (RATE-03).
-const MOST: u32 = 10_000;
-
-/// Stores a request. Expired ones make room; beyond [`MOST`] the oldest one of whichever client has most
-/// waiting does, so that a flood drowns itself and not the others.
-pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction) -> Result<(), Fault> {
+/// Stores a request of this holder. Expired ones make room, then whoever has most waiting (RATE-06).
+pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction, holder: &Holder) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;
-    let waiting =
-        tx.query_row("SELECT count(*) FROM authorization_transaction", [], |row| row.get::<u32>(0))?;
-    if waiting.unwrap_or(0) >= MOST {
-        tx.execute(
-            "DELETE FROM authorization_transaction WHERE id =
-             (SELECT id FROM authorization_transaction WHERE client_id =
-              (SELECT client_id FROM authorization_transaction GROUP BY client_id ORDER BY count(*) DESC LIMIT 1)
-              ORDER BY expires_at LIMIT 1)",
-            [],
-        )?;
+    if let Err(full) = share::make_room(tx, &share::TRANSACTIONS, holder)? {
+        return Ok(Err(full));
     }
     tx.execute(
         "INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, state, code_challenge, scope, resource,
-         prompt_login, prompt_consent, max_age, user_id, created_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         prompt_login, prompt_consent, max_age, user_id, created_at, expires_at, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             t.id, t.browser, t.client_id, t.redirect_uri, t.state, t.code_challenge, t.scope, t.resource,
-            t.prompt_login, t.prompt_consent, t.max_age, t.user_id, tx.now(), t.expires_at
+            t.prompt_login, t.prompt_consent, t.max_age, t.user_id, tx.now(), t.expires_at, holder.name(),
+            holder.network()
         ],
     )?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Removes requests that have run out.
@@ -168,10 +158,14 @@ pub(crate) fn stands(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<SignInFor, 
     })
 }
 
-/// Binds a passkey assertion to the request it was made in, of either kind.
+/// Binds a passkey assertion to the request it was made in, of either kind. It is the person's from now on, so that no
+/// stranger's flood reaches it (RATE-06).
 pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<(), Fault> {
     tx.execute(
-        &format!("UPDATE {} SET session = ?2, user_id = ?3, proof = ?4 WHERE id = ?1", table(id)),
+        &format!(
+            "UPDATE {} SET session = ?2, user_id = ?3, proof = ?4, holder = ?3, network = ?3 WHERE id = ?1",
+            table(id)
+        ),
         params![id, assertion.session, assertion.user_id, assertion.proof],
     )?;
     Ok(())
@@ -180,7 +174,7 @@ pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<()
 /// Binds a request to whoever is asked to decide it, unless it is somebody's already.
 pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE authorization_transaction SET user_id = ?2 WHERE id = ?1 AND user_id IS NULL",
+        "UPDATE authorization_transaction SET user_id = ?2, holder = ?2, network = ?2 WHERE id = ?1 AND user_id IS NULL",
         params![id, user],
     )?;
     Ok(())

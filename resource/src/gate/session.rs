@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use shared::share::MCP_SESSIONS;
 use shared::{Clock, Db, Digest, Fault, Secret, Timestamp};
 
 use super::era;
@@ -32,8 +33,6 @@ const ABSOLUTE: Duration = Duration::from_hours(8);
 const NOTED: Duration = Duration::from_mins(1);
 /// How many a principal may have; one more ends the one that was unused for longest.
 const PER_PRINCIPAL: u32 = 32;
-/// How many there may be altogether.
-const OVERALL: u32 = 10_000;
 /// What is longer was never one of our ids, and is not looked up.
 const LONGEST: usize = 128;
 
@@ -66,12 +65,12 @@ impl Sessions {
         let (digest, caller) = (id.digest(), caller.clone());
         let begun = self.db.write(move |tx| {
             sessions::keep_newest(tx, caller.token(), PER_PRINCIPAL - 1)?;
-            if sessions::count(tx)? >= OVERALL {
-                let (created, seen) = over(tx.now());
+            let (created, seen) = over(tx.now());
+            if sessions::count(tx)? >= MCP_SESSIONS.most {
                 sessions::sweep(tx, created, seen)?;
-                if sessions::count(tx)? >= OVERALL {
-                    return Ok(false);
-                }
+            }
+            if sessions::make_room(tx, caller.token())?.is_err() {
+                return Ok(false);
             }
             sessions::insert(tx, &digest, caller.token(), version).map(|()| true)
         });
@@ -177,7 +176,7 @@ fn gone() -> Refusal {
 }
 
 fn full() -> Refusal {
-    tracing::warn!(mcp.sessions = OVERALL, "no more sessions fit; initialize is refused");
+    tracing::warn!(mcp.sessions = MCP_SESSIONS.most, "no more sessions fit; initialize is refused");
     let words = "As many sessions are open as this server keeps. Try again in a minute.";
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, words)
         .header(RETRY_AFTER, HeaderValue::from_static("60"))

@@ -4,6 +4,7 @@
 //! endpoint.
 
 use shared::db::{Conn, params};
+use shared::share::{self, Full, Holder, MCP_SESSIONS, Room};
 use shared::{AccessToken, Digest, Fault, Timestamp, Tx};
 
 /// A session as it is stored, expired or not.
@@ -68,8 +69,24 @@ pub(crate) fn keep_newest(tx: &Tx<'_>, holder: &AccessToken, keep: u32) -> Resul
 
 /// How many there are, of everybody.
 pub(crate) fn count(conn: &Conn<'_>) -> Result<u32, Fault> {
-    let counted = conn.query_row("SELECT count(*) FROM mcp_session", [], |row| row.get(0))?;
-    Ok(counted.unwrap_or(0))
+    share::held(conn, MCP_SESSIONS.table, "", "")
+}
+
+/// Makes room for one more session of this user: the one goes that was unused for longest, of whoever has most
+/// (RATE-06).
+pub(crate) fn make_room(tx: &Tx<'_>, holder: &AccessToken) -> Result<Result<(), Full>, Fault> {
+    Ok(match share::room(tx, &MCP_SESSIONS, &Holder::subject(&holder.sub))? {
+        Ok(Room::Free) => Ok(()),
+        Ok(Room::Of { holder, .. }) => {
+            tx.execute(
+                "DELETE FROM mcp_session WHERE digest =
+                 (SELECT digest FROM mcp_session WHERE sub = ?1 ORDER BY seen_at LIMIT 1)",
+                params![holder],
+            )?;
+            Ok(())
+        }
+        Err(full) => Err(full),
+    })
 }
 
 /// Whether there is anything for [`sweep`] to do.

@@ -7,6 +7,7 @@ use super::Origin;
 use crate::audit::{self, Event, Name};
 use crate::db::{Db, Fault};
 use crate::request::Request;
+use crate::share;
 
 /// How many pairs of limit and origin are counted apart; what exceeds them is counted by limit alone.
 const MOST: usize = 256;
@@ -33,11 +34,13 @@ impl Tally {
         counts.entry(key).or_insert_with(|| Counted { count: 0, first: first.cloned() }).count += 1;
     }
 
-    /// Puts on record what was only counted so far. For a regular tick, and for the end.
+    /// Puts on record what was only counted so far, and at whose expense full tables made room. For a regular tick, and
+    /// for the end.
     ///
     /// # Errors
     /// The database's fault; the counts are kept for the next time.
     pub async fn flush(&self, db: &Db) -> Result<(), Fault> {
+        share::flush(db).await?;
         let counted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if counted.is_empty() {
             return Ok(());

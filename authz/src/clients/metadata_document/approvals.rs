@@ -22,8 +22,7 @@ use crate::store::approval_requests;
 
 /// Where the form goes.
 pub(crate) const PATH: &str = "/account/client-requests";
-/// How many wishes may wait: of everybody, and of one user within [`WINDOW`] (RATE-03).
-const MOST: u32 = 500;
+/// How many wishes one user may file within [`WINDOW`] (RATE-03); how many wait altogether is `shared::share`'s.
 const MOST_OF_ONE: u32 = 5;
 const WINDOW: Duration = Duration::from_hours(1);
 /// What nobody looked into in this time goes.
@@ -214,11 +213,12 @@ fn file(
     if approval_requests::find(tx, url.as_str())?.is_some() {
         return Ok((Outcome::Waiting, denied("asked_before")));
     }
-    let (all, own) = approval_requests::count(tx, &signed_in.user.id, tx.now() - WINDOW)?;
-    if all >= MOST || own >= MOST_OF_ONE {
+    let own = approval_requests::count(tx, &signed_in.user.id, tx.now() - WINDOW)?;
+    if own >= MOST_OF_ONE
+        || approval_requests::insert(tx, url.as_str(), redirect_uri, &signed_in.user.id)?.is_err()
+    {
         return Ok((Outcome::TooMany, denied("too_many")));
     }
-    approval_requests::insert(tx, url.as_str(), redirect_uri, &signed_in.user.id)?;
     Ok((Outcome::Filed, Event::allowed(Name::CimdApprovalRequested)))
 }
 

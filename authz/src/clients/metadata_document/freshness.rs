@@ -108,13 +108,17 @@ async fn read(authz: &Authz, request: &Request, url: &DocumentUrl) -> Result<Fre
                     return Ok(Freshness::Refused);
                 }
                 let expires_at = tx.now() + fetched.lifetime;
-                client_documents::keep_fetched(
+                let kept = client_documents::keep_fetched(
                     tx,
                     url.as_str(),
                     &fetched.body,
                     expires_at,
                     tx.now() - STALE,
+                    &(&request).into(),
                 )?;
+                if kept.is_err() {
+                    return Ok(Freshness::Down);
+                }
                 let event = Event::allowed(Name::CimdFetched).client(url.id()).by_server().request(&request);
                 let digest = data_encoding::HEXLOWER.encode(&Digest::of(&fetched.body).0);
                 audit::append(tx, event.detail("url", url.as_str()).detail("doc_sha256", digest))?;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use shared::Digest;
+use shared::share::Holder;
 
 use super::*;
 use crate::store::client_reports::{self, Whose};
@@ -40,8 +41,9 @@ fn a_decision_does_not_outlive_its_session() {
     };
     let (waiting, entered) = (device.clone(), typed.clone());
     house.write(move |_, tx| {
-        assert!(devices::insert(tx, &waiting, &Digest::of(b"user code"))?);
-        devices::insert_typed(tx, &entered)
+        let holder = Holder::from(&Request::from(None));
+        assert!(devices::insert(tx, &waiting, &Digest::of(b"user code"), &holder)?);
+        devices::insert_typed(tx, &entered, &holder).map(|_| ())
     });
     let answered = || {
         let open = Open { typed: typed.clone(), device: device.clone(), client: client.clone() };

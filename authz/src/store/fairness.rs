@@ -1,0 +1,335 @@
+//! Whoever fills a table that strangers reach makes room in it themselves (RATE-06): for every such table.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use shared::audit::tail;
+use shared::rate::Origin;
+use shared::share::{self, Full, Growth, Holder, Kept, held};
+use shared::{Digest, Fault, RedirectUri, Scope, Tx, UserId};
+
+use super::ceremonies::{self, Ceremony, Purpose};
+use super::clients::{self, AuthMethod, Client, Registration, Source, Trust};
+use super::devices::{self, Device, Stage, Typed};
+use super::transactions::{self, Transaction};
+use super::{approval_requests, client_documents};
+use crate::Authz;
+use crate::clients::expiry;
+use crate::testing::{House, resource, scope};
+
+type Made = Result<Result<(), Full>, Fault>;
+
+/// How a row comes into a table.
+type Insert = fn(&Authz, &Tx<'_>, u32, &Holder) -> Made;
+
+/// Each table that strangers fill, but that of the other side.
+const TABLES: &[(Kept, Insert)] = &[
+    (share::CEREMONIES, |_, tx, n, holder| {
+        let ceremony = Ceremony {
+            browser: Digest::of(b"browser"),
+            purpose: Purpose::SignIn { transaction: None },
+            state: "{}".to_owned(),
+            expires_at: tx.now() + Duration::from_mins(5),
+        };
+        ceremonies::insert(tx, &digest(n), &ceremony, holder)
+    }),
+    (share::TRANSACTIONS, |_, tx, n, holder| {
+        let transaction = Transaction {
+            id: format!("t_{n}"),
+            browser: Digest::of(b"browser"),
+            client_id: shared::ClientId::parse(&format!("https://{n}.example/client")).unwrap(),
+            redirect_uri: RedirectUri::parse("http://localhost/callback").unwrap(),
+            state: None,
+            code_challenge: "a".repeat(43),
+            scope: scope(),
+            resource: resource(),
+            prompt_login: false,
+            prompt_consent: false,
+            max_age: None,
+            signed_in: None,
+            user_id: None,
+            expires_at: tx.now() + Duration::from_mins(10),
+            decided: false,
+        };
+        transactions::insert(tx, &transaction, holder)
+    }),
+    (share::DEVICES, |_, tx, n, holder| {
+        if let Err(full) = devices::make_room(tx, holder)? {
+            return Ok(Err(full));
+        }
+        device(tx, n, holder)
+    }),
+    (share::TYPED_CODES, |_, tx, n, holder| {
+        // Each code is typed once, so that the share of one code's does not come into it.
+        device(tx, n, &Holder::from(origin(&format!("198.18.{}.{}", n / 200, n % 200))))?.unwrap();
+        devices::insert_typed(tx, &typed(tx, n, n), holder)
+    }),
+    (share::CLIENTS, |authz, tx, n, holder| {
+        if let Err(full) = expiry::make_room(authz, tx, holder)? {
+            return Ok(Err(full));
+        }
+        let client = client(n);
+        let registration =
+            Registration { application_type: "native", metadata: "{}", fingerprint: None, management: None };
+        clients::insert(tx, &client, &registration)?;
+        clients::hold(tx, &client.id, holder)?;
+        Ok(Ok(()))
+    }),
+    (share::DOCUMENTS, |_, tx, n, holder| {
+        let url = format!("https://{n}.example/client");
+        let expires_at = tx.now() + Duration::from_hours(1);
+        client_documents::keep_fetched(tx, &url, b"{}", expires_at, tx.now(), holder)
+    }),
+    (share::APPROVALS, |_, tx, n, holder| {
+        let user = UserId::from_subject(holder.name());
+        let redirect_uri = RedirectUri::parse("http://localhost/callback").unwrap();
+        approval_requests::insert(tx, &format!("https://{n}.example/client"), &redirect_uri, &user)
+    }),
+];
+
+fn digest(n: u32) -> Digest {
+    Digest::of(&n.to_be_bytes())
+}
+
+fn origin(address: &str) -> Origin {
+    Origin::of(address.parse::<IpAddr>().unwrap())
+}
+
+fn client(n: u32) -> Client {
+    Client {
+        id: shared::ClientId::parse(&format!("c_{n}")).unwrap(),
+        name: format!("client {n}"),
+        source: Source::SelfRegistered,
+        trust: Trust::Known,
+        auth_method: AuthMethod::None,
+        auth_defaulted: false,
+        jwks: None,
+        grant_types: Vec::new(),
+        redirect_uris: Vec::new(),
+        scope: Scope::empty(),
+        disabled: false,
+    }
+}
+
+fn device(tx: &Tx<'_>, n: u32, holder: &Holder) -> Made {
+    let device = Device {
+        code: digest(n),
+        client_id: shared::ClientId::parse("c_device").unwrap(),
+        scope: scope(),
+        resource: resource(),
+        address: None,
+        created_at: tx.now(),
+        expires_at: tx.now() + Duration::from_mins(10),
+        interval: Duration::from_secs(5),
+        polled_at: None,
+        stage: Stage::Waiting,
+    };
+    assert!(devices::insert(tx, &device, &digest(n), holder)?, "each user code is new");
+    Ok(Ok(()))
+}
+
+fn typed(tx: &Tx<'_>, n: u32, code: u32) -> Typed {
+    Typed {
+        id: format!("d_{n}"),
+        device_code: digest(code),
+        browser: Digest::of(b"browser"),
+        signed_in: None,
+        expires_at: tx.now() + Duration::from_mins(10),
+        decided: false,
+    }
+}
+
+/// A table of a house of its own.
+struct Filled {
+    house: House,
+    kept: Kept,
+    insert: Insert,
+    rows: u32,
+}
+
+impl Filled {
+    fn new(kept: Kept, insert: Insert) -> Self {
+        let house = House::new();
+        house.client("c_device");
+        Self { house, kept, insert, rows: 0 }
+    }
+
+    /// As many rows of this holder; how many of them found room.
+    fn insert(&mut self, holder: &Holder, count: u32) -> u32 {
+        self.insert_each((0..count).map(|_| holder.clone()).collect())
+    }
+
+    /// A row of each holder, all in one job.
+    fn insert_each(&mut self, holders: Vec<Holder>) -> u32 {
+        let (insert, mut n) = (self.insert, self.rows);
+        self.rows += u32::try_from(holders.len()).unwrap();
+        self.house.write(move |authz, tx| {
+            let mut made = 0;
+            for holder in &holders {
+                made += u32::from(insert(authz, tx, n, holder)?.is_ok());
+                n += 1;
+            }
+            Ok(made)
+        })
+    }
+
+    fn held(&self, holder: &Holder) -> u32 {
+        let table = self.kept.table;
+        self.house.db.read(|conn| held(conn, table, holder.network(), holder.name())).unwrap()
+    }
+
+    fn all(&self) -> u32 {
+        self.house.db.read(|conn| held(conn, self.kept.table, "", "")).unwrap()
+    }
+
+    /// How often room was made and how often there was none, as the audit log has it for a network.
+    fn recorded(&self, reason: &str, network: Option<&str>) -> i64 {
+        let flush = share::flush(&self.house.db);
+        tokio::runtime::Runtime::new().unwrap().block_on(flush).unwrap();
+        let records = self.house.db.read(|conn| tail(conn, 1_000_000, 0)).unwrap();
+        let of_this = records.iter().filter(|record| {
+            record["event"] == "rate.limited"
+                && record["reason"] == reason
+                && record["detail"]["table"] == self.kept.table
+                && record["detail"]["holder"].as_str() == network
+        });
+        of_this.map(|record| record["detail"]["count"].as_i64().unwrap()).sum()
+    }
+}
+
+/// Whom the rows of a table are said to be of: addresses, or users where nobody else gets that far.
+fn holder(house: &House, kept: &Kept, address: &str) -> Holder {
+    if *kept == share::APPROVALS { Holder::user(&house.person(address).id) } else { origin(address).into() }
+}
+
+/// RATE-06: all tables that strangers fill are tried here, or on the other side.
+#[test]
+fn every_table_that_strangers_fill_is_tried() {
+    let tried: Vec<_> = TABLES.iter().map(|(kept, _)| *kept).collect();
+    for (table, growth) in share::GROWTH {
+        if let Growth::ByStrangers(kept) = growth {
+            assert!(tried.contains(kept) || *kept == share::MCP_SESSIONS, "{table}");
+        }
+    }
+}
+
+/// RATE-06, AUDIT-06: who floods a table loses the oldest of their own rows, once it is full; whoever came before has
+/// theirs still, and whoever comes after gets room. Both hold against one address and against an IPv6 /48. It is on record,
+/// as a count.
+#[test]
+fn a_flood_makes_room_at_its_own_expense() {
+    for (kept, insert) in TABLES {
+        let mut table = Filled::new(*kept, *insert);
+        let victim = holder(&table.house, kept, "192.0.2.1");
+        let flood = holder(&table.house, kept, "203.0.113.9");
+        let late = holder(&table.house, kept, "192.0.2.2");
+        assert_eq!(table.insert(&victim, 1), 1, "{kept:?}");
+        assert_eq!(table.insert(&flood, kept.most + 50), kept.most + 50, "{kept:?}");
+        assert_eq!((table.held(&victim), table.all()), (1, kept.most), "{kept:?}");
+        assert_eq!(table.insert(&late, 1), 1);
+        assert_eq!((table.held(&victim), table.held(&late), table.held(&flood)), (1, 1, kept.most - 2));
+        assert_eq!(table.recorded("made_room", Some(flood.network())), 52, "{kept:?}");
+        assert_eq!(table.recorded("full", None), 0);
+        if *kept == share::APPROVALS {
+            continue; // users have no networks
+        }
+        // A site's /48 floods with one row from each of its networks, so that no single one of them has many.
+        for step in 0..4 {
+            let networks = step * kept.most / 4..(step + 1) * kept.most / 4;
+            let one = |n| Holder::from(origin(&format!("2001:db8:7:{n:x}::1")));
+            assert_eq!(table.insert_each(networks.map(one).collect()), kept.most / 4, "{kept:?}");
+        }
+        assert_eq!((table.held(&victim), table.held(&late), table.all()), (1, 1, kept.most));
+        assert!(table.held(&flood) >= kept.share, "{kept:?}");
+        assert!(table.recorded("made_room", Some("2001:db8:7::/48")) > 0, "{kept:?}");
+    }
+}
+
+/// RATE-06: where nobody has more than a share, the newcomer is turned away, and that is on record; a person whom this
+/// server knows still gets in.
+#[test]
+fn a_full_table_of_small_holders_turns_newcomers_away() {
+    for (kept, insert) in TABLES {
+        let mut table = Filled::new(*kept, *insert);
+        let mut each = Vec::new();
+        for n in 0..kept.most / kept.share {
+            let one = holder(&table.house, kept, &format!("10.1.{}.{}", n / 200, n % 200));
+            each.extend((0..kept.share).map(|_| one.clone()));
+        }
+        assert_eq!(table.insert_each(each), kept.most, "{kept:?}");
+        assert_eq!(table.all(), kept.most);
+        let late = holder(&table.house, kept, "192.0.2.2");
+        let is_person = *kept == share::APPROVALS;
+        assert_eq!(table.insert(&late, 1), u32::from(is_person), "{kept:?}");
+        assert_eq!(table.recorded("full", None), i64::from(!is_person), "{kept:?}");
+        assert_eq!(table.recorded("made_room", None), 0);
+        let ada = Holder::user(&table.house.person("ada").id);
+        assert_eq!(table.insert(&ada, 1), 1, "{kept:?}");
+    }
+}
+
+/// RATE-06: what somebody has signed in for is theirs, and no longer their address's, whom a flood may have made the
+/// heaviest; and what is decided, approved or over counts for nobody.
+#[test]
+fn what_is_somebodys_is_not_their_addresses_any_more() {
+    let (kept, insert) = TABLES[1];
+    let mut table = Filled::new(kept, insert);
+    let ada = table.house.person("ada");
+    let (_, signed_in) = table.house.sign_in(&ada);
+    let office: Holder = origin("203.0.113.9").into();
+    table.insert(&office, 1);
+    let assertion = transactions::Assertion {
+        session: signed_in.session.digest,
+        user_id: ada.id.clone(),
+        proof: Digest::of(b"proof"),
+    };
+    table.house.write(move |_, tx| transactions::sign_in(tx, "t_0", &assertion));
+    assert_eq!((table.held(&office), table.held(&Holder::user(&ada.id))), (0, 1));
+    table.insert(&office, kept.most + 5);
+    assert!(table.house.db.read(|conn| transactions::find(conn, "t_0")).unwrap().is_some());
+    table.house.clock.advance(Duration::from_hours(1));
+    table.house.write(|_, tx| transactions::sweep(tx));
+    assert_eq!(table.all(), 0);
+    let counted = table.house.db.read(|conn| held(conn, kept.table, "203.0.113.9", "203.0.113.9"));
+    assert_eq!(counted.unwrap(), 0);
+
+    let mut clients = Filled::new(TABLES[4].0, TABLES[4].1);
+    clients.insert(&office, 3);
+    clients.house.write(|_, tx| clients::touch(tx, &shared::ClientId::parse("c_0").unwrap()));
+    clients
+        .house
+        .write(|_, tx| clients::set_trust(tx, &shared::ClientId::parse("c_1").unwrap(), Trust::Verified));
+    assert_eq!((clients.held(&office), clients.all()), (1, 1));
+
+    let mut devices = Filled::new(TABLES[2].0, TABLES[2].1);
+    devices.insert(&office, 2);
+    devices.house.write(|_, tx| devices::decide(tx, &digest(0)));
+    assert_eq!(devices.all(), 1);
+}
+
+/// RATE-06: a code is typed in so many browsers; whoever types it most makes room, and where each typed it once nobody does.
+#[test]
+fn who_types_a_code_again_and_again_makes_room_for_others() {
+    let house = House::new();
+    house.client("c_device");
+    let type_it = |n: u32, address: &str| {
+        let holder: Holder = origin(address).into();
+        house.write(move |_, tx| Ok(devices::insert_typed(tx, &typed(tx, n, 0), &holder)?.is_ok()))
+    };
+    house.write(|_, tx| device(tx, 0, &origin("192.0.2.1").into())).unwrap();
+    assert!(type_it(0, "192.0.2.1"));
+    assert!((1..100).all(|n| type_it(n, "203.0.113.9")));
+    assert!((100..200).all(|n| type_it(n, &format!("2001:db8:7:{n:x}::1"))));
+    assert!(type_it(200, "192.0.2.2"));
+    for n in [0, 200] {
+        let found = house.db.read(|conn| devices::find_typed(conn, &format!("d_{n}"))).unwrap();
+        assert!(found.is_some(), "{n}");
+    }
+    house.write(|_, tx| device(tx, 1, &origin("192.0.2.1").into())).unwrap();
+    let type_other = |n: u32, address: String| {
+        let holder: Holder = origin(&address).into();
+        house.write(move |_, tx| Ok(devices::insert_typed(tx, &typed(tx, n, 1), &holder)?.is_ok()))
+    };
+    assert!((0..16).all(|n| type_other(300 + n, format!("198.51.100.{n}"))));
+    assert!(!type_other(400, "192.0.2.7".to_owned()));
+}
