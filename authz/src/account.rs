@@ -26,7 +26,6 @@ use crate::login::response::Finish;
 use crate::login::{Failed, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::rate::earned;
-use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::{self, Session};
@@ -173,7 +172,7 @@ async fn end_session(
     });
     let Some(digest) = digest else {
         let event = Event::denied(Name::SessionEnded, "not_from_our_page").request(request);
-        authz.refusals.record(&authz.db, Kind::SignOut, event).await?;
+        authz.refusals.record(&authz.db, event).await?;
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "wrong_origin",

@@ -20,7 +20,6 @@ use crate::error::Code;
 use crate::form::{Params, has_media_type};
 use crate::oxide;
 use crate::pages::ErrorPage;
-use crate::refusals::Kind;
 use crate::session::Browser;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
@@ -254,7 +253,7 @@ async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Respo
         Stop::Fault(fault) => return authz.unavailable(request, &fault),
     };
     let event = event.request(request);
-    match authz.refusals.record(&authz.db, Kind::Authorization, event).await {
+    match authz.refusals.record(&authz.db, event).await {
         // A redirect carries nothing that needed the record first: it only tells the client to stop.
         Err(fault) if !response.status().is_redirection() => authz.unavailable(request, &fault),
         _ => response,

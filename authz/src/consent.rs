@@ -27,7 +27,6 @@ use crate::error::Code;
 use crate::form::{Params, Unreadable};
 use crate::login::explain;
 use crate::pages::ErrorPage;
-use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
@@ -293,7 +292,7 @@ async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response 
         Refusal::Fault(fault) => return authz.unavailable(request, &fault),
     };
     let event = Event::denied(Name::AuthzDenied, reason).request(request);
-    match authz.refusals.record(&authz.db, Kind::Decision, event).await {
+    match authz.refusals.record(&authz.db, event).await {
         Ok(()) => authz.page(status, page.as_ref()),
         Err(fault) => authz.unavailable(request, &fault),
     }

@@ -29,7 +29,6 @@ use crate::endpoint::{self, Endpoint, Settled};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
 use crate::rate::earned;
-use crate::refusals::Kind;
 use crate::store::clients::{AuthMethod, Client, Source};
 use crate::store::devices::{self, Device, Stage};
 use user_code::UserCode;
@@ -77,16 +76,9 @@ impl Refusal {
     }
 }
 
-const ENDPOINT: Endpoint = Endpoint { refused: Name::AuthzError, kind: Kind::Authorization };
+const ENDPOINT: Endpoint = Endpoint { refused: Name::AuthzError };
 
 impl endpoint::Refusal for Refusal {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Unauthenticated(_) => Kind::Client,
-            _ => Kind::Authorization,
-        }
-    }
-
     fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::Unauthenticated(why) => return why.wire(),

@@ -9,20 +9,15 @@ use crate::Authz;
 use crate::client_auth::Authorization;
 use crate::error::{Code, OAuthError};
 use crate::form::{self, Params};
-use crate::refusals::Kind;
 
-/// An endpoint, by what its refusals are called on record, and which quota they count against (AUDIT-06).
+/// An endpoint, by what its refusals are called on record (AUDIT-06).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint {
     pub refused: Name,
-    pub kind: Kind,
 }
 
 /// Why an endpoint refuses. What the client is told is less than what is on record.
 pub(crate) trait Refusal: Copy + Send + 'static {
-    /// Which quota of records it counts against.
-    fn kind(self) -> Kind;
-
     fn wire(self) -> OAuthError;
 }
 
@@ -77,14 +72,13 @@ impl Endpoint {
     ) -> Result<T, OAuthError> {
         let Settled { answer, unrecorded } = authz.db.write(job).await?;
         if let Some(event) = unrecorded {
-            let kind = answer.as_ref().err().map_or(self.kind, |refusal| refusal.kind());
-            authz.refusals.record(&authz.db, kind, event).await?;
+            authz.refusals.record(&authz.db, event).await?;
         }
         answer.map_err(R::wire)
     }
 
     async fn record(self, authz: &Authz, request: &Request, reason: &str) -> Result<(), Fault> {
         let event = Event::denied(self.refused, reason).request(request);
-        authz.refusals.record(&authz.db, self.kind, event).await
+        authz.refusals.record(&authz.db, event).await
     }
 }

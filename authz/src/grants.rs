@@ -5,8 +5,10 @@ pub(crate) mod client_credentials;
 pub(crate) mod device_code;
 pub(crate) mod refresh_token;
 
+use std::cell::OnceCell;
+
 use shared::audit::{self, Event, Name};
-use shared::{AccessToken, Fault, Jti, Request, Scope, Secret, Tx};
+use shared::{AccessToken, Fault, GrantId, Jti, Request, Scope, Secret, Tx, UserId};
 
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
@@ -21,9 +23,16 @@ pub(crate) struct Context<'a> {
     pub tx: &'a Tx<'a>,
     pub client: &'a Client,
     pub request: &'a Request,
+    /// The grant of what was presented: a refusal is on record with it, whatever the client is told (AUDIT-06).
+    pub met: OnceCell<(GrantId, UserId)>,
 }
 
 impl Context<'_> {
+    /// What was presented belongs to this grant.
+    fn meet(&self, grant: &Grant) {
+        let _ = self.met.set((grant.id.clone(), grant.user_id.clone()));
+    }
+
     /// The scope that a grant still carries: its user exists and is enabled, its resource exists, the user is still
     /// entitled to it, and its client can still be granted it (TOKEN-11, TOKEN-15, DCR-08). `None` if nothing of it
     /// is left.

@@ -19,7 +19,6 @@ use shared::{Digest, Fault, Request, Secret, UserId};
 use self::response::Malformed;
 use crate::Authz;
 use crate::error::PageError;
-use crate::refusals::Kind;
 use crate::store::ceremonies::{self, Ceremony, Purpose};
 
 /// How long a ceremony may take.
@@ -76,26 +75,27 @@ pub(crate) enum Failed {
     Fault(Fault),
 }
 
-/// A cause with words for the person. Only what tells a stranger nothing has words: what is known once the signature of a
-/// known passkey was verified, or what the response says of itself.
+/// A cause with more to it: words for the person, or whose passkey it was, for the audit log. Only what tells a stranger
+/// nothing has words: what is known once the signature of a known passkey was verified, or what the response says of itself.
 #[derive(Debug)]
 pub(crate) struct Help {
     pub reason: &'static str,
-    pub words: &'static str,
-    /// Whose passkey it was, and which, once that is proven.
+    /// `None` says no more than that it did not work (WEBAUTHN-05).
+    pub words: Option<&'static str>,
+    /// Whose passkey it was, or was said to be, and which.
     pub whose: Option<(UserId, String)>,
 }
 
 impl Failed {
     /// A cause that the response itself shows.
     pub(crate) fn helped(reason: &'static str, words: &'static str) -> Self {
-        Self::Helped(Box::new(Help { reason, words, whose: None }))
+        Self::Helped(Box::new(Help { reason, words: Some(words), whose: None }))
     }
 
     /// What the person is told beyond "it did not work".
     pub(crate) fn words(&self) -> Option<&'static str> {
         match self {
-            Self::Helped(help) => Some(help.words),
+            Self::Helped(help) => help.words,
             _ => None,
         }
     }
@@ -125,6 +125,8 @@ impl From<PageError> for Failed {
     }
 }
 
+const NOT_CHECKED: &str = "The passkey could not be checked. Load the page again and try once more.";
+
 /// Records a failed ceremony and words it for the browser.
 pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) -> PageError {
     let failure = |words| PageError::new(StatusCode::BAD_REQUEST, "webauthn_failed", words).about(request);
@@ -140,14 +142,11 @@ pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) ->
                 }
                 None => event(help.reason),
             };
-            (event, failure(help.words))
+            (event, failure(help.words.unwrap_or(NOT_CHECKED)))
         }
-        Failed::Because(reason) => (
-            event(reason),
-            failure("The passkey could not be checked. Load the page again and try once more."),
-        ),
+        Failed::Because(reason) => (event(reason), failure(NOT_CHECKED)),
     };
-    match authz.refusals.record(&authz.db, Kind::Ceremony, event).await {
+    match authz.refusals.record(&authz.db, event).await {
         Ok(()) => told,
         Err(fault) => PageError::from(fault).about(request),
     }

@@ -14,7 +14,6 @@ use crate::client_auth;
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
-use crate::refusals::Kind;
 use crate::status::LEEWAY;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
@@ -30,16 +29,9 @@ enum Refusal {
     OtherClient,
 }
 
-const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRevoked, kind: Kind::Revocation };
+const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRevoked };
 
 impl endpoint::Refusal for Refusal {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Client(refusal) => refusal.kind(),
-            Self::TokenMissing | Self::OtherClient => Kind::Revocation,
-        }
-    }
-
     fn wire(self) -> OAuthError {
         match self {
             Self::Client(refusal) => refusal.wire(),
@@ -120,10 +112,10 @@ fn settle(cx: &Revocation<'_>, params: &Params, access_token: Option<&Verified>)
     match refresh_tokens::find(cx.tx, &Secret::presented(presented).digest())? {
         Some(token) => match grants::find(cx.tx, &token.grant_id)? {
             Some(grant) => cx.refresh_token(&grant),
-            None => Ok(cx.nothing("unknown")),
+            None => Ok(cx.nothing("unknown", |event| event)),
         },
         // RFC 7009 §2.2: "invalid tokens do not cause an error response"
-        None => Ok(cx.nothing("unknown")),
+        None => Ok(cx.nothing("unknown", |event| event)),
     }
 }
 
@@ -154,7 +146,7 @@ impl Revocation<'_> {
             return Ok(self.other_client(about));
         }
         if !ending::grant(self.authz, self.tx, &grant.id, Reason::RevokedByClient)? {
-            return Ok(self.nothing("ended_before"));
+            return Ok(self.nothing("ended_before", about));
         }
         self.revoked(about(Event::allowed(Name::TokenRevoked)).detail("token", "refresh_token"))
     }
@@ -168,11 +160,11 @@ impl Revocation<'_> {
             return Ok(self.other_client(about));
         }
         if self.tx.now() >= token.expires() + LEEWAY {
-            return Ok(self.nothing("expired"));
+            return Ok(self.nothing("expired", about));
         }
         let live = matches!(self.authz.status.standing(token, kid), Standing::Live { .. });
         if !live || !ending::token(self.authz, self.tx, &token.jti, token.expires())? {
-            return Ok(self.nothing("ended_before"));
+            return Ok(self.nothing("ended_before", about));
         }
         self.revoked(about(Event::allowed(Name::TokenRevoked)).detail("token", "access_token"))
     }
@@ -191,8 +183,8 @@ impl Revocation<'_> {
     }
 
     /// There was nothing to revoke, which the client is told like a success.
-    fn nothing(&self, why: &str) -> Settled {
-        let event = Event::failed(Name::TokenRevoked, why);
+    fn nothing(&self, why: &str, about: impl FnOnce(Event) -> Event) -> Settled {
+        let event = about(Event::failed(Name::TokenRevoked, why));
         Settled { answer: Ok(Revoked::Nothing), unrecorded: Some(self.by_client(event)) }
     }
 

@@ -1,5 +1,7 @@
 //! The token endpoint (RFC 6749 §3.2): it reads the request and chooses the grant; the grant decides.
 
+use std::cell::OnceCell;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
@@ -17,7 +19,6 @@ use crate::endpoint::{self, Endpoint, Refusal as _, Settled};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
 use crate::grants::{Context, authorization_code, client_credentials, device_code, refresh_token};
-use crate::refusals::Kind;
 use crate::{Authz, rate};
 
 /// What a grant answers: rows are written, the JWT is signed after the commit.
@@ -91,13 +92,6 @@ pub(crate) enum Refusal {
 }
 
 impl endpoint::Refusal for Refusal {
-    fn kind(self) -> Kind {
-        match self {
-            Self::Client(_) => Kind::Client,
-            _ => Kind::Token,
-        }
-    }
-
     fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::Client(why) => return why.wire(),
@@ -144,7 +138,7 @@ impl endpoint::Refusal for Refusal {
     }
 }
 
-const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRefused, kind: Kind::Token };
+const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRefused };
 
 /// A refusal commits (what it revokes stays revoked); a fault rolls back.
 pub(crate) type Answer = Result<Minted, Refusal>;
@@ -188,23 +182,31 @@ async fn exchange(
     if gone {
         let refusal = Refusal::Client(Unauthenticated::Unknown);
         let event = refused(claimed.as_ref(), refusal, &request);
-        authz.refusals.record(&authz.db, refusal.kind(), event).await?;
+        authz.refusals.record(&authz.db, event).await?;
         return Err(refusal.wire());
     }
     let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {
         let authz = authz.clone();
         move |tx: &Tx<'_>| {
-            let answer = match client_auth::authenticate(&authz, tx, &examined)? {
+            let met = OnceCell::new();
+            let (answer, met) = match client_auth::authenticate(&authz, tx, &examined)? {
                 Ok(client) => {
-                    choose(&Context { authz: &authz, tx, client: &client, request: &request }, &params)?
+                    let cx = Context { authz: &authz, tx, client: &client, request: &request, met };
+                    (choose(&cx, &params)?, cx.met.into_inner())
                 }
-                Err(why) => Err(why.into()),
+                Err(why) => (Err(why.into()), None),
             };
             let unrecorded = match answer {
                 // A poll that hears to wait decided nothing.
                 Ok(_) | Err(Refusal::DevicePending) => None,
-                Err(refusal) => Some(refused(claimed.as_ref(), refusal, &request)),
+                Err(refusal) => {
+                    let event = refused(claimed.as_ref(), refusal, &request);
+                    Some(match met {
+                        Some((grant, user)) => event.grant(&grant).subject(user.as_str()),
+                        None => event,
+                    })
+                }
             };
             Ok(Settled { answer, unrecorded })
         }
@@ -240,8 +242,8 @@ fn choose(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
 
 /// The record of a refusal.
 pub(crate) fn refused(claimed: Option<&ClientId>, refusal: Refusal, request: &Request) -> Event {
-    let name = match refusal.kind() {
-        Kind::Client => Name::ClientAuthFailed,
+    let name = match refusal {
+        Refusal::Client(_) => Name::ClientAuthFailed,
         _ => Name::TokenRefused,
     };
     let event = Event::denied(name, &refusal.to_string()).request(request);

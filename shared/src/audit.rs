@@ -4,16 +4,19 @@
 mod flood;
 mod verify;
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::db::{Conn, Fault, Tx, params};
 use crate::id::{ClientId, GrantId, UserId};
+use crate::rate::Origin;
 use crate::request::Request;
 use crate::resource_uri::ResourceUri;
 use crate::scope::Scope;
-pub use flood::{Flood, QUOTA};
+pub use flood::{Acquaintance, Flood, HeldBack, QUOTA};
 pub use verify::{Broken, Verified, tail, verify};
 
 /// `prev` of the first record.
@@ -24,10 +27,13 @@ const LONGEST: usize = 512;
 macro_rules! names {
     ($($variant:ident = $text:literal),* $(,)?) => {
         /// What happened: a closed set of stable names (AUDIT-09).
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Name { $($variant),* }
 
         impl Name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
             /// The name on record.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
@@ -227,6 +233,50 @@ impl Event {
     pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.detail.insert(key.to_owned(), clean_value(value.into()));
         self
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.members.get(key)?.as_str()
+    }
+
+    /// Why it was refused.
+    fn reason(&self) -> &str {
+        self.text("reason").unwrap_or_default()
+    }
+
+    /// Where it was caused.
+    fn origin(&self) -> Origin {
+        let address = self.text("src_ip").and_then(|address| address.parse().ok());
+        Origin::of(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+    }
+
+    /// The token, the grant or the person that it is about: those are never what a request merely says.
+    fn concerns(&self) -> Option<&str> {
+        let user = self.members.get("actor").filter(|actor| actor["type"] == "user");
+        let person = || user.and_then(|user| user["id"].as_str());
+        self.text("jti").or_else(|| self.text("grant_id")).or_else(person).or_else(|| self.text("subject"))
+    }
+
+    /// The client that it is about, which a request may merely say.
+    pub fn client_id(&self) -> Option<&str> {
+        self.text("client_id")
+    }
+
+    /// The record of so many like this one that got none of their own: about the same subject, if they all are.
+    fn counted(&self, count: u64, from: Option<String>, same_subject: bool) -> Self {
+        let mut event = Self::denied(self.name, "flood").by_server().detail("count", count);
+        event = event.detail("of", self.reason());
+        let first: &[&str] = if from.is_some() { &["src_ip", "request_id"] } else { &[] };
+        let about: &[&str] = if same_subject { &["subject", "client_id", "grant_id", "jti"] } else { &[] };
+        for member in [&["resource"], first, about].concat() {
+            if let Some(value) = self.members.get(member) {
+                event.members.insert(member.to_owned(), value.clone());
+            }
+        }
+        match from {
+            Some(from) => event.detail("from", from),
+            None => event,
+        }
     }
 
     fn record(mut self, seq: i64, at: Timestamp, prev: &str) -> Value {

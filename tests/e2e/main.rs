@@ -37,6 +37,7 @@ mod floods;
 mod forwarded;
 mod gateway;
 mod harness;
+mod hidden_records;
 mod http;
 mod http2;
 mod introspection;

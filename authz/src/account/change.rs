@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
-use shared::audit::Event;
+use shared::audit::{Event, Name};
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
 
 use super::effect::{Applied, By};
@@ -17,7 +17,6 @@ use crate::form::Params;
 use crate::login::{Failed, explain};
 use crate::pages::ErrorPage;
 use crate::rate::earned;
-use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 
 /// What the tokens of the page's forms are for.
@@ -80,11 +79,12 @@ impl Change {
         Digest::of(json!(["account", signed_in.user.id, session, what]).to_string().as_bytes())
     }
 
-    fn kind(&self) -> Kind {
+    /// What its refusals are called on record.
+    fn name(&self) -> Name {
         match self {
-            Self::Disconnect(_) | Self::Forget(..) => Kind::Withdrawal,
-            Self::SignOut(_) | Self::SignOutElsewhere | Self::SignOutEverywhere => Kind::SignOut,
-            Self::RemovePasskey { .. } => Kind::Ceremony,
+            Self::Disconnect(_) | Self::Forget(..) => Name::ConsentWithdrawn,
+            Self::SignOut(_) | Self::SignOutElsewhere | Self::SignOutEverywhere => Name::SessionEnded,
+            Self::RemovePasskey { .. } => Name::WebauthnFailed,
         }
     }
 
@@ -121,7 +121,7 @@ pub(super) fn done(authz: &Authz, session: &Digest, presented: Option<&str>) -> 
 
 /// Why nothing was changed.
 struct Refusal {
-    kind: Kind,
+    name: Name,
     status: StatusCode,
     reason: &'static str,
     title: &'static str,
@@ -179,13 +179,13 @@ pub(crate) async fn post(
 
 /// Records a refusal, and words it.
 async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
-    let Refusal { kind, status, reason, title, what, by } = refusal;
-    let event = Event::denied(kind.name(), reason).request(request);
+    let Refusal { name, status, reason, title, what, by } = refusal;
+    let event = Event::denied(name, reason).request(request);
     let event = match &by {
         Some(signed_in) => event.by_user(&signed_in.user.id),
         None => event,
     };
-    match authz.refusals.record(&authz.db, kind, event).await {
+    match authz.refusals.record(&authz.db, event).await {
         Ok(()) => nothing_changed(authz, request, status, reason, title, what),
         Err(fault) => authz.unavailable(request, &fault),
     }
@@ -241,9 +241,9 @@ impl Asked {
         title: &'static str,
         what: &'static str,
     ) -> Stop {
-        let kind = self.change.as_ref().map_or(Kind::Withdrawal, Change::kind);
+        let name = self.change.as_ref().map_or(Name::ConsentWithdrawn, Change::name);
         let by = self.signed_in.clone();
-        Stop::Refused(Box::new(Refusal { kind, status, reason, title, what, by }))
+        Stop::Refused(Box::new(Refusal { name, status, reason, title, what, by }))
     }
 
     fn not_ours(&self, reason: &'static str) -> Stop {

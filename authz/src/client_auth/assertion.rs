@@ -78,7 +78,8 @@ impl Good {
             return Ok(Err(Unauthenticated::AssertionExpired));
         }
         let stranger = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
-        let whose = if stranger { Whose::Stranger(self.origin.into()) } else { Whose::Client(&self.client_id) };
+        let whose =
+            if stranger { Whose::Stranger(self.origin.into()) } else { Whose::Client(&self.client_id) };
         Ok(match assertions::spend(tx, &self.digest, &whose, until)? {
             Spent::Now => Ok(()),
             Spent::Before => Err(Unauthenticated::AssertionReplayed),

@@ -21,7 +21,6 @@ use crate::config::RegistrationMode;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
 use crate::rate::Harmless;
-use crate::refusals::Kind;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
 use crate::store::{client_secrets, initial_access_tokens};
 
@@ -71,7 +70,7 @@ pub(super) async fn refused(authz: &Authz, refusal: OAuthError, event: Event, re
         refusal
     } else {
         let event = event.request(request).detail("error_description", refusal.description);
-        let recorded = authz.refusals.record(&authz.db, Kind::Registration, event).await;
+        let recorded = authz.refusals.record(&authz.db, event).await;
         recorded.map_or_else(OAuthError::from, |()| refusal)
     };
     let mut response = refusal.into_response();

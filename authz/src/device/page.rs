@@ -19,7 +19,6 @@ use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{self, ErrorPage};
 use crate::rate::Guesser;
-use crate::refusals::Kind;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Client};
 use crate::store::devices::{self, Device, Stage, Typed};
@@ -114,7 +113,7 @@ impl Stop {
             Self::Page { reason, response } => {
                 let event = Event::denied(Name::AuthzDenied, reason).request(request);
                 let event = event.detail("grant_type", super::GRANT_TYPE);
-                match authz.refusals.record(&authz.db, Kind::Decision, event).await {
+                match authz.refusals.record(&authz.db, event).await {
                     Ok(()) => *response,
                     Err(fault) => authz.unavailable(request, &fault),
                 }

@@ -24,6 +24,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     let Some(grant) = grants::find(cx.tx, &code.grant_id)? else {
         return Ok(Err(Refusal::CodeUnknown));
     };
+    cx.meet(&grant);
     // Another client's, an expired and a destroyed code look like an unknown one (TOKEN-08). A spent
     // one goes on: only a request that is right in everything else is a replay (TOKEN-06).
     let dead = !code.spent && (code.destroyed || cx.tx.now() >= code.expires_at);

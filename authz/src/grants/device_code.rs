@@ -37,7 +37,10 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     };
     // Asked anew: much may have happened since the person decided.
     let present = match grants::find(cx.tx, grant)? {
-        Some(grant) => cx.present_scope(&grant)?.map(|scope| (grant, scope)),
+        Some(grant) => {
+            cx.meet(&grant);
+            cx.present_scope(&grant)?.map(|scope| (grant, scope))
+        }
         None => None,
     };
     let granted = present.map(|(grant, scope)| (grant, scope.intersection(&device::grantable(cx.authz))));
@@ -64,7 +67,11 @@ fn again(cx: &Context<'_>, device: &Device, grant: &GrantId, spent_at: Timestamp
     if cx.tx.now() < spent_at + device.interval {
         return Ok(Err(Refusal::DeviceCodeSpent));
     }
-    if let Some(grant) = grants::find(cx.tx, grant)?.filter(|grant| !grant.revoked) {
+    let grant = grants::find(cx.tx, grant)?;
+    if let Some(grant) = &grant {
+        cx.meet(grant);
+    }
+    if let Some(grant) = grant.filter(|grant| !grant.revoked) {
         cx.revoke(&grant, Reason::CodeReplayed)?;
         let event = Event::denied(Name::CodeReplay, "device_code_replayed");
         audit::append(cx.tx, cx.about(event, &grant))?;

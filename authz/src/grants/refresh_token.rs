@@ -29,6 +29,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     let Some(grant) = grants::find(cx.tx, &token.grant_id)? else {
         return Ok(Err(Refusal::RefreshTokenUnknown));
     };
+    cx.meet(&grant);
     // Another client's token is not consumed, and looks unknown (REFRESH-03).
     if grant.client_id != cx.client.id {
         return Ok(Err(Refusal::RefreshTokenUnknown));

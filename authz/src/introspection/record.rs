@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::audit::{self, Event, Flood, Name};
+use shared::audit::{self, Event, Name};
 use shared::{ClientId, Clock, Db, Fault, Request, Timestamp};
+
+use crate::refusals::Refusals;
 
 /// How long answers are counted before the counts are recorded.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -16,7 +18,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub(crate) struct Records {
     clock: Clock,
     counts: Mutex<Counts>,
-    flood: Flood,
+    refusals: Refusals,
     /// The counts could not be recorded the last time.
     stuck: AtomicBool,
 }
@@ -39,7 +41,7 @@ impl Records {
     pub(crate) fn new(clock: Clock) -> Self {
         let counts = Counts { since: clock.now(), began: clock.uptime(), of: HashMap::new() };
         let counts = Mutex::new(counts);
-        Self { flood: Flood::new(clock.clone()), clock, counts, stuck: AtomicBool::new(false) }
+        Self { refusals: Refusals::new(&clock), clock, counts, stuck: AtomicBool::new(false) }
     }
 
     /// Counts an answer.
@@ -77,9 +79,7 @@ impl Records {
 
     /// Records this, or counts it.
     pub(super) async fn refuse(&self, db: &Db, event: Event) -> Result<(), Fault> {
-        let (own, held_back) = self.flood.admit();
-        self.record_held_back(db, held_back).await?;
-        if own { db.record(move |tx| audit::append(tx, event)).await } else { Ok(()) }
+        self.refusals.record(db, event).await
     }
 
     /// Answers that could not be recorded must be the last ones (AUDIT-04).
@@ -93,7 +93,7 @@ impl Records {
     /// Records what was counted; answers only if they were counted for a minute, or nothing will come after.
     pub(crate) async fn flush(&self, db: &Db, last: bool) -> Result<(), Fault> {
         let written = async {
-            self.record_held_back(db, self.flood.take()).await?;
+            self.refusals.flush(db).await?;
             self.record_answers(db, last).await
         };
         let written = written.await;
@@ -131,15 +131,6 @@ impl Records {
             }
         }
         written
-    }
-
-    async fn record_held_back(&self, db: &Db, count: u64) -> Result<(), Fault> {
-        if count == 0 {
-            return Ok(());
-        }
-        let event = Event::denied(Name::IntrospectRefused, "flood").by_server().detail("count", count);
-        let written = db.record(move |tx| audit::append(tx, event)).await;
-        written.inspect_err(|_| self.flood.put_back(count))
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

@@ -216,7 +216,7 @@ async fn sign_in(
     })?;
     let Some((user, stored)) = found else { return Err(Failed::Because("credential_unknown")) };
     // Nobody was identified before, so the authenticator has to say whose passkey it is (WEBAUTHN-06).
-    let says_whose = assertion.says_whose(&user)?;
+    let says_whose = assertion.says_whose(&user, &stored.passkey)?;
     let used = verify(authz, request, &user, stored, &assertion, state).await?;
     if !says_whose {
         return Err(used.refused("no_user_handle", NO_USER_HANDLE));
@@ -228,15 +228,15 @@ async fn sign_in(
             if let Some(handle) = &transaction {
                 match transactions::stands(tx, handle, &user.id)? {
                     SignInFor::Open => {}
-                    SignInFor::Over => return Ok(Err(Failed::Because("transaction_decided"))),
-                    SignInFor::SomebodyElses => return Ok(Err(Failed::Because("user_changed"))),
+                    SignInFor::Over => return Ok(Err(used.failed("transaction_decided"))),
+                    SignInFor::SomebodyElses => return Ok(Err(used.failed("user_changed"))),
                 }
             }
             if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) {
                 return Ok(Err(used.refused("user_disabled", USER_DISABLED)));
             }
             if !used.settle(tx)? {
-                return Ok(Err(Failed::Because("credential_unusable")));
+                return Ok(Err(used.failed("credential_unusable")));
             }
             audit::append(tx, used.event(Name::WebauthnAsserted).by_user(&user.id).request(&request))?;
             let how = used.authentication();
@@ -290,6 +290,11 @@ impl Used {
         refused(&self.user, &self.before, reason, words)
     }
 
+    /// The same without words for the person.
+    fn failed(&self, reason: &'static str) -> Failed {
+        failed(&self.user, self.before.cred_id(), reason)
+    }
+
     /// How its user has proved who they are (SESSION-10, WEBAUTHN-13).
     pub(crate) fn authentication(&self) -> Authentication {
         Authentication {
@@ -327,9 +332,9 @@ pub(crate) async fn used_by(
     let stored = authz.db.read(|conn| users::find_passkey(conn, id))?;
     let stored = stored.filter(|s| s.user_id == user.id && may(&s.passkey));
     let Some(stored) = stored.filter(|_| was_asked_for(&state, &assertion)) else {
-        return Err(Failed::Because("credential_unusable"));
+        return Err(failed(&user.id, id, "credential_unusable"));
     };
-    assertion.says_whose(user)?;
+    assertion.says_whose(user, &stored.passkey)?;
     verify(authz, request, user, stored, &assertion, state).await
 }
 
@@ -344,10 +349,10 @@ impl Shown {
     ///
     /// # Errors
     /// If it names somebody else than the user whose passkey it is.
-    fn says_whose(&self, user: &User) -> Result<bool, Failed> {
+    fn says_whose(&self, user: &User, passkey: &Passkey) -> Result<bool, Failed> {
         match &self.credential.response.user_handle {
             Some(handle) if handle == user.handle.as_bytes() => Ok(true),
-            Some(_) => Err(Failed::Because("user_handle_mismatch")),
+            Some(_) => Err(failed(&user.id, passkey.cred_id(), "user_handle_mismatch")),
             None => Ok(false),
         }
     }
@@ -371,7 +376,9 @@ async fn verify(
     let as_shown = users::with(&stored.passkey, "backup_eligible", copyable.into())?;
     let result = match check(authz, assertion, &state, &as_shown)? {
         // webauthn-rs was told to demand it; nothing here counts without it.
-        Ok(result) if !result.user_verified() => return Err(Failed::Because("user_not_verified")),
+        Ok(result) if !result.user_verified() => {
+            return Err(failed(&user.id, stored.passkey.cred_id(), "user_not_verified"));
+        }
         Ok(result) => Ok(result),
         // It looks at the counter last.
         Err(WebauthnError::CredentialPossibleCompromise) => Err(()),
@@ -381,7 +388,7 @@ async fn verify(
             return Err(if unverified && is_signed(authz, assertion, state, &as_shown)? {
                 refused(&user.id, &stored.passkey, "user_not_verified", USER_NOT_VERIFIED)
             } else {
-                Failed::Because(reason(&error))
+                failed(&user.id, stored.passkey.cred_id(), reason(&error))
             });
         }
     };
@@ -461,8 +468,15 @@ fn reason(error: &WebauthnError) -> &'static str {
 }
 
 fn refused(user: &UserId, passkey: &Passkey, reason: &'static str, words: &'static str) -> Failed {
-    let credential = Digest::of(passkey.cred_id().as_slice()).short();
-    Failed::Helped(Box::new(Help { reason, words, whose: Some((user.clone(), credential)) }))
+    let whose = Some((user.clone(), Digest::of(passkey.cred_id().as_slice()).short()));
+    Failed::Helped(Box::new(Help { reason, words: Some(words), whose }))
+}
+
+/// A failure that is on record with whose passkey was meant, so that no stranger's flood hides it (AUDIT-06), and about
+/// which the person is told no more than about any other.
+fn failed(user: &UserId, credential: &[u8], reason: &'static str) -> Failed {
+    let whose = Some((user.clone(), Digest::of(credential).short()));
+    Failed::Helped(Box::new(Help { reason, words: None, whose }))
 }
 
 pub(super) const USER_NOT_VERIFIED: &str = "This authenticator did not check that it is you. Set a PIN or a screen lock on it, then try again, or use another one.";

@@ -53,7 +53,9 @@ pub(crate) fn spend(
         return Ok(Spent::Before);
     }
     let (room, holder, network) = match whose {
-        Whose::Client(id) => (held(tx, CLIENTS, id.as_str(), id.as_str())? < MOST_OF_A_CLIENT, id.as_str(), id.as_str()),
+        Whose::Client(id) => {
+            (held(tx, CLIENTS, id.as_str(), id.as_str())? < MOST_OF_A_CLIENT, id.as_str(), id.as_str())
+        }
         Whose::Stranger(holder) => {
             let (most, of_network) = most_of_a_stranger(held(tx, STRANGERS, "", "")?);
             let room = held(tx, STRANGERS, holder.network(), holder.name())? < most

@@ -1,5 +1,6 @@
 //! OAuth clients and their redirect URIs.
 
+use shared::audit::Acquaintance;
 use shared::db::{Conn, Row, params};
 use shared::share::Holder;
 use shared::token_status::Ceiling;
@@ -213,6 +214,16 @@ pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fau
     )?;
     let found = conn.query_row(&format!("{COLUMNS} WHERE id = ?1"), params![id], client)?;
     Ok(found.map(|client| Client { redirect_uris, ..client }))
+}
+
+/// How well a client is known (AUDIT-06).
+pub(crate) fn acquaintance(conn: &Conn<'_>, id: &ClientId) -> Result<Acquaintance, Fault> {
+    let sql = "SELECT holder IS NOT NULL FROM client WHERE id = ?1";
+    Ok(match conn.query_row(sql, params![id], |row| row.get(0))? {
+        None => Acquaintance::Unknown,
+        Some(true) => Acquaintance::SelfMade,
+        Some(false) => Acquaintance::Known,
+    })
 }
 
 /// Every disabled client's id.

@@ -183,11 +183,7 @@ const MOST_TYPED: u32 = 16;
 
 /// Stores that a code was typed by this holder. Beyond [`MOST_TYPED`] whoever typed this code most often makes room, if
 /// that was more than once (RATE-06).
-pub(crate) fn insert_typed(
-    tx: &Tx<'_>,
-    typed: &Typed,
-    holder: &Holder,
-) -> Result<Result<(), Full>, Fault> {
+pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed, holder: &Holder) -> Result<Result<(), Full>, Fault> {
     if is_typed_often(tx, &typed.device_code)? {
         let most = tx.query_row(
             "SELECT network FROM device_transaction WHERE device_code = ?1 AND network IS NOT NULL

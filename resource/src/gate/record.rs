@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use shared::audit::{self, Event, Flood, Name};
+use shared::audit::{self, Acquaintance, Event, Flood, HeldBack, Name};
 use shared::{Clock, Db, Digest, Request, ResourceUri, Scope};
 
 use super::refusal::Refusal;
@@ -15,7 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes a record; without it there is no answer (AUDIT-04).
 pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
-    let written = tokio::time::timeout(PATIENCE, db.record(move |tx| audit::append(tx, event))).await;
+    write_all(db, vec![event]).await
+}
+
+async fn write_all(db: &Db, events: Vec<Event>) -> Result<(), Refusal> {
+    let job = db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event)));
+    let written = tokio::time::timeout(PATIENCE, job).await;
     match written {
         Ok(Ok(())) => Ok(()),
         Ok(Err(fault)) => {
@@ -108,17 +113,24 @@ impl Denials {
 
     /// Records a refused token, or counts it.
     pub(crate) async fn record(&self, invalid: &Invalid, request: &Request) -> Result<(), Refusal> {
-        let (own, held_back) = self.flood.admit();
-        if held_back > 0 {
-            write(&self.db, self.aggregate(held_back)).await?;
-        }
-        if own { write(&self.db, self.one(invalid, request)).await } else { Ok(()) }
+        let event = self.one(invalid, request);
+        // A client is named only if the token was ours, and then the token is what the record is about.
+        let (own, held_back) = self.flood.admit(&event, Acquaintance::Unknown);
+        self.append(held_back, own.then_some(event)).await
     }
 
     /// Records what was only counted so far. For a regular tick, and for the end.
     pub(crate) async fn flush(&self) -> Result<(), Refusal> {
-        let held_back = self.flood.take();
-        if held_back > 0 { write(&self.db, self.aggregate(held_back)).await } else { Ok(()) }
+        self.append(self.flood.take(), None).await
+    }
+
+    async fn append(&self, held_back: Vec<HeldBack>, own: Option<Event>) -> Result<(), Refusal> {
+        let events: Vec<Event> = held_back.iter().map(HeldBack::event).chain(own).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let written = write_all(&self.db, events).await;
+        written.inspect_err(|_| self.flood.put_back(held_back))
     }
 
     fn one(&self, invalid: &Invalid, request: &Request) -> Event {
@@ -135,9 +147,5 @@ impl Denials {
                 .jti(verified.verified().token.jti.as_str()),
             None => event,
         }
-    }
-
-    fn aggregate(&self, count: u64) -> Event {
-        Event::denied(Name::RsDenied, "flood").by_server().resource(&self.resource).detail("count", count)
     }
 }

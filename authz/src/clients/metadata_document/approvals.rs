@@ -16,7 +16,6 @@ use crate::clients::{self, Asked, Resolved, Undocumented};
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
-use crate::refusals::Kind;
 use crate::session::{self, Browser};
 use crate::store::approval_requests;
 
@@ -224,7 +223,7 @@ fn file(
 
 async fn not_from_our_page(authz: &Authz, request: &Request) -> Result<Response, Fault> {
     let event = Event::denied(Name::CimdApprovalRequested, "not_from_our_page").request(request);
-    authz.refusals.record(&authz.db, Kind::Approval, event).await?;
+    authz.refusals.record(&authz.db, event).await?;
     let page = ErrorPage::new(
         Code::InvalidRequest.as_str(),
         &request.id,

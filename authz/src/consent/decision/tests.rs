@@ -28,7 +28,9 @@ fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, 
     let request = Request::from(None);
     if stored {
         let (transaction, request) = (transaction.clone(), request.clone());
-        house.write(move |_, tx| crate::authorize::store(tx, &transaction, &request, &(&request).into()).map(|_| ()));
+        house.write(move |_, tx| {
+            crate::authorize::store(tx, &transaction, &request, &(&request).into()).map(|_| ())
+        });
     }
     let asked = crate::consent::question(&house.authz, &request, browser, transaction, decider.clone());
     asked.unwrap().unwrap()

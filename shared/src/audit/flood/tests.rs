@@ -1,0 +1,144 @@
+use super::*;
+use crate::clock::Timestamp;
+use crate::id::{ClientId, UserId};
+use crate::request::Request;
+
+struct Fixture {
+    clock: Clock,
+    flood: Flood,
+}
+
+fn fixture() -> Fixture {
+    let clock = Clock::held(Timestamp(0));
+    Fixture { flood: Flood::new(clock.clone()), clock }
+}
+
+fn from(address: &str) -> Request {
+    Request::from(Some(address.parse().unwrap()))
+}
+
+fn junk(address: &str) -> Event {
+    Event::denied(Name::RsDenied, "not_a_jwt").request(&from(address))
+}
+
+impl Fixture {
+    fn own(&self, event: &Event) -> bool {
+        self.flood.admit(event, Acquaintance::Unknown).0
+    }
+
+    fn many(&self, event: &Event, count: u32) -> u32 {
+        (0..count).map(|_| u32::from(self.own(event))).sum()
+    }
+
+    fn held_back(&self) -> u64 {
+        self.flood.take().iter().map(|one| one.count).sum()
+    }
+}
+
+/// AUDIT-06: nothing is dropped: what has no record of its own is in a count, which says what it counts.
+#[test]
+fn every_refusal_is_recorded_or_counted() {
+    let f = fixture();
+    let event = junk("192.0.2.1");
+    assert_eq!(f.many(&event, QUOTA + 5), QUOTA);
+    f.clock.advance(WINDOW);
+    let (own, held_back) = f.flood.admit(&event, Acquaintance::Unknown);
+    assert!(own);
+    assert_eq!(held_back.iter().map(|one| one.count).collect::<Vec<_>>(), [5]);
+    let counted = held_back[0].event();
+    assert_eq!((counted.reason(), counted.text("src_ip")), ("flood", Some("192.0.2.1")));
+    assert_eq!((&counted.detail["of"], &counted.detail["from"]), (&"not_a_jwt".into(), &"192.0.2.1".into()));
+    assert_eq!(f.held_back(), 0);
+    f.flood.put_back(held_back);
+    assert_eq!(f.held_back(), 5);
+}
+
+/// AUDIT-06: one kind, one address and one subject hide no other.
+#[test]
+fn a_flood_hides_nothing_else() {
+    let f = fixture();
+    f.many(&junk("192.0.2.1"), 10_000);
+    let other_kind = Event::denied(Name::RsDenied, "expired").request(&from("192.0.2.1"));
+    assert!(f.own(&other_kind));
+    assert!(f.own(&junk("192.0.2.2")));
+    let revoked = |jti: &str| Event::denied(Name::RsDenied, "revoked").jti(jti).request(&from("192.0.2.1"));
+    assert_eq!(f.many(&revoked("t1"), 10_000), QUOTA);
+    assert!(f.own(&revoked("t2")));
+    let user = |id: &UserId| {
+        Event::failed(Name::WebauthnFailed, "assertion").by_user(id).request(&from("192.0.2.1"))
+    };
+    let (ada, grace) = (UserId::random(), UserId::random());
+    assert_eq!(f.many(&user(&ada), 10_000), QUOTA);
+    assert!(f.own(&user(&grace)));
+}
+
+/// AUDIT-06: names that a request merely claims are no subjects; clients that anybody can register are, some for each
+/// network; clients that somebody approved always are.
+#[test]
+fn made_up_clients_are_no_subjects() {
+    let f = fixture();
+    let client = |n: u32| {
+        let id = ClientId::parse(&format!("c_{n}")).unwrap();
+        Event::denied(Name::ClientAuthFailed, "client_unknown").client(&id).request(&from("192.0.2.1"))
+    };
+    assert_eq!((0..10_000).filter(|n| f.own(&client(*n))).count(), QUOTA as usize);
+    let with = |n: u32, how| f.flood.admit(&client(n), how).0;
+    let told_apart = (0..10_000).filter(|n| with(*n, Acquaintance::SelfMade)).count();
+    assert_eq!(told_apart, MOST_OF_A_NETWORK as usize - 1);
+    assert!((0..500).all(|n| with(n, Acquaintance::Known)));
+}
+
+/// AUDIT-06: what strangers cause is bounded, from however many addresses it comes; and neither a network nor a thousand
+/// addresses hide what comes from elsewhere or is about somebody known.
+#[test]
+fn many_addresses_cause_a_bounded_number_of_records() {
+    let f = fixture();
+    let mut written = 0;
+    for n in 0..20_000_u32 {
+        written += f.many(&junk(&format!("2001:db8:1:{n:x}::1")), 2);
+    }
+    assert!(written <= 2 * MOST_OF_A_NETWORK + QUOTA, "{written}");
+    assert!(f.own(&junk("2001:db8:2::1")));
+    for n in 0..60_000_u32 {
+        written += f.many(&junk(&format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255)), 3);
+    }
+    let most = PLENTY + 2 * FIRST * u32::try_from(MOST).unwrap() + QUOTA;
+    assert!(written <= most, "{written}");
+    let revoked = Event::denied(Name::RsDenied, "revoked").jti("t1").request(&from("192.0.2.1"));
+    assert!(f.own(&revoked));
+    assert_eq!(u64::from(written) + f.held_back(), 2 * 20_000 + 3 * 60_000);
+    assert!(f.flood.lock().allowances.len() <= 2 * MOST + 3);
+}
+
+/// AUDIT-06: one subject has so many records, from however many addresses.
+#[test]
+fn one_subject_is_bounded_too() {
+    let f = fixture();
+    let revoked = |n: u32| {
+        let request = from(&format!("10.0.{}.{}", n >> 8, n & 255));
+        Event::denied(Name::RsDenied, "revoked").jti("t1").request(&request)
+    };
+    let written: u32 = (0..1000).map(|n| f.many(&revoked(n), QUOTA + 1)).sum();
+    assert_eq!(written, (u32::try_from(NETWORKS_OF_A_SUBJECT).unwrap() + 1) * QUOTA);
+    // A /48 that uses one subject up has not used it up for others.
+    let other = |address: &str| Event::denied(Name::RsDenied, "revoked").jti("t2").request(&from(address));
+    for n in 0..1000 {
+        f.many(&other(&format!("2001:db8:1:{n:x}::1")), QUOTA + 1);
+    }
+    assert!(f.own(&other("192.0.2.1")));
+}
+
+/// AUDIT-06, OPS-04: hands that are turned neither open a new window nor keep one shut.
+#[test]
+fn turned_hands_open_no_window() {
+    let f = fixture();
+    let event = junk("192.0.2.1");
+    assert_eq!(f.many(&event, QUOTA), QUOTA);
+    f.clock.set(Timestamp(2_208_988_800_000));
+    assert!(!f.own(&event));
+    f.clock.set(Timestamp(0));
+    f.clock.restart();
+    f.clock.advance(WINDOW);
+    let (own, held_back) = f.flood.admit(&event, Acquaintance::Unknown);
+    assert_eq!((own, held_back.len(), held_back[0].count), (true, 1, 1));
+}

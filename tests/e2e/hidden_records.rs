@@ -1,0 +1,351 @@
+//! Floods that are meant to hide something: whatever strangers send in whatever number, another record is written (AUDIT-06).
+
+use reqwest::{RequestBuilder, Response};
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+use shared::audit::{Name, QUOTA};
+
+use crate::harness::{Browser, Client, TestApp, Tokens};
+
+/// How a record comes about, with what it is called and why it was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cause {
+    event: Name,
+    reason: &'static str,
+    how: How,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    TokenByNobody,
+    TokenMalformed,
+    RefreshTokenMadeUp,
+    CodeMadeUp,
+    RevokeMadeUp,
+    IntrospectMalformed,
+    IntrospectByNobody,
+    RegisterBadly,
+    LookWithAGuess,
+    ChangeWithAGuess,
+    DeleteWithAGuess,
+    AuthorizeNothing,
+    AuthorizeByNobody,
+    DeviceByTheWrongClient,
+    ConsentFromElsewhere,
+    ConsentToNothing,
+    DeviceDecisionFromElsewhere,
+    LoginFromElsewhere,
+    LoginToNothing,
+    DeadLink,
+    SignOutFromElsewhere,
+    ApprovalFromElsewhere,
+    ChangeFromElsewhere,
+    JunkBearer,
+    // From here on the record is about somebody or something that the server knows.
+    BadSignature,
+    RevokedAccessToken,
+    EndedRefreshToken,
+    SomebodyElsesRefreshToken,
+    RevokedAgain,
+    WrongSecret,
+}
+
+const CAUSES: &[Cause] = &[
+    cause(Name::ClientAuthFailed, "client_unknown", How::TokenByNobody),
+    cause(Name::TokenRefused, "malformed", How::TokenMalformed),
+    cause(Name::TokenRefused, "refresh_token_unknown", How::RefreshTokenMadeUp),
+    cause(Name::TokenRefused, "code_unknown", How::CodeMadeUp),
+    cause(Name::TokenRevoked, "unknown", How::RevokeMadeUp),
+    cause(Name::IntrospectRefused, "malformed", How::IntrospectMalformed),
+    cause(Name::ClientAuthFailed, "client_unknown", How::IntrospectByNobody),
+    cause(Name::ClientRegistered, "invalid_redirect_uri", How::RegisterBadly),
+    cause(Name::ClientRegistered, "invalid_token", How::LookWithAGuess),
+    cause(Name::ClientUpdated, "invalid_token", How::ChangeWithAGuess),
+    cause(Name::ClientDeleted, "invalid_token", How::DeleteWithAGuess),
+    cause(Name::AuthzError, "client_id_missing", How::AuthorizeNothing),
+    cause(Name::AuthzError, "client_unknown", How::AuthorizeByNobody),
+    cause(Name::AuthzError, "device_grant_not_allowed", How::DeviceByTheWrongClient),
+    cause(Name::AuthzDenied, "origin", How::ConsentFromElsewhere),
+    cause(Name::AuthzDenied, "transaction_unknown", How::ConsentToNothing),
+    cause(Name::AuthzDenied, "origin", How::DeviceDecisionFromElsewhere),
+    cause(Name::WebauthnFailed, "wrong_origin", How::LoginFromElsewhere),
+    cause(Name::WebauthnFailed, "cookies_required", How::LoginToNothing),
+    cause(Name::WebauthnFailed, "cookies_required", How::DeadLink),
+    cause(Name::SessionEnded, "not_from_our_page", How::SignOutFromElsewhere),
+    cause(Name::CimdApprovalRequested, "not_from_our_page", How::ApprovalFromElsewhere),
+    cause(Name::ConsentWithdrawn, "origin", How::ChangeFromElsewhere),
+    cause(Name::RsDenied, "not_a_jwt", How::JunkBearer),
+    cause(Name::WebauthnFailed, "assertion", How::BadSignature),
+    cause(Name::RsDenied, "revoked", How::RevokedAccessToken),
+    cause(Name::TokenRefused, "grant_ended", How::EndedRefreshToken),
+    cause(Name::TokenRefused, "refresh_token_unknown", How::SomebodyElsesRefreshToken),
+    cause(Name::TokenRevoked, "ended_before", How::RevokedAgain),
+    cause(Name::ClientAuthFailed, "client_secret_wrong", How::WrongSecret),
+];
+
+const fn cause(event: Name, reason: &'static str, how: How) -> Cause {
+    Cause { event, reason, how }
+}
+
+/// Events of which no record is ever held back, because what strangers can cause of them is limited or counted otherwise, or
+/// because nobody causes them who has not shown what no stranger has.
+const NEVER_HELD_BACK: &[Name] = &[
+    Name::ServerStart,
+    Name::ServerStop,
+    Name::ServerConfigChanged,
+    Name::ClockStep,
+    Name::AuthzRequest,
+    Name::AuthzApproved,
+    Name::ConsentGranted,
+    Name::TokenIssued,
+    Name::RefreshRotated,
+    Name::RefreshGrace,
+    Name::RefreshReuse,
+    Name::CodeReplay,
+    Name::PkceFailed,
+    Name::IntrospectOk,
+    Name::ClientExpired,
+    Name::ClientVerified,
+    Name::ClientDisabled,
+    Name::CimdImported,
+    Name::CimdFetched,
+    Name::CimdRefused,
+    Name::KeyPublished,
+    Name::KeyActivated,
+    Name::KeyRetired,
+    Name::KeyRemoved,
+    Name::SessionCreated,
+    Name::StepUp,
+    Name::WebauthnRegistered,
+    Name::WebauthnAsserted,
+    Name::WebauthnRemoved,
+    Name::CounterRegression,
+    Name::LinkIssued,
+    Name::LinkUsed,
+    Name::LinkExpired,
+    Name::UserCreated,
+    Name::UserDisabled,
+    Name::UserEnabled,
+    Name::UserDeleted,
+    Name::UserRoleChanged,
+    Name::McpCall,
+    Name::McpDenied,
+    Name::RateLimited,
+];
+
+/// AUDIT-06: an event that is neither flooded below nor known never to be held back fails here.
+#[test]
+fn every_event_is_walked() {
+    for name in Name::ALL {
+        let walked = CAUSES.iter().any(|cause| cause.event == *name);
+        assert!(walked != NEVER_HELD_BACK.contains(name), "{}", name.as_str());
+    }
+}
+
+/// A server, somebody with a passkey, and what they had that is good no longer.
+struct Scene {
+    app: TestApp,
+    ada: Browser,
+    client: Client,
+    other: Client,
+    confidential: String,
+    dead: Option<Tokens>,
+    live: Option<Tokens>,
+    /// What proxies say of where requests come from.
+    from: Option<String>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let app = TestApp::start_https("device = true\n[registration]\nmanagement = true").await;
+        let (ada, client, other) = (app.admin().await, app.client().await, app.client().await);
+        let made =
+            app.console(&["client", "add", "Wiki", "--secret", "--redirect-uri", "https://wiki.example/cb"]);
+        let confidential = made["client"]["id"].as_str().unwrap().to_owned();
+        let mut scene = Self { app, ada, client, other, confidential, dead: None, live: None, from: None };
+        scene.renew().await;
+        scene
+    }
+
+    /// New tokens, of which one set is revoked.
+    async fn renew(&mut self) {
+        let dead = self.app.tokens(&mut self.ada, &self.client).await;
+        self.app
+            .http
+            .post(self.app.url("/revoke"))
+            .form(&self.revocation(&dead.refresh))
+            .send()
+            .await
+            .unwrap();
+        self.live = Some(self.app.tokens(&mut self.ada, &self.client).await);
+        self.dead = Some(dead);
+    }
+
+    fn revocation<'a>(&'a self, token: &'a str) -> [(&'a str, &'a str); 2] {
+        [("token", token), ("client_id", &self.client.id)]
+    }
+
+    /// Has it happen once.
+    async fn cause(&mut self, how: How) {
+        if how == How::BadSignature {
+            return self.sign_badly().await;
+        }
+        let request = self.request(how);
+        let request = match &self.from {
+            Some(from) => request.header("x-forwarded-for", from),
+            None => request,
+        };
+        let status = request.send().await.unwrap().status().as_u16();
+        let nothing_revoked = matches!(how, How::RevokeMadeUp | How::RevokedAgain);
+        assert_eq!((400..500).contains(&status), !nothing_revoked, "{how:?}: {status}");
+    }
+
+    async fn sign_badly(&mut self) {
+        let start = json!({"transaction": null});
+        let started: Value =
+            self.ada.post_json(&self.app, "/login/start", &start).await.json().await.unwrap();
+        let response = self.ada.assert(&self.app, started["options"].clone());
+        let mut response = serde_json::to_value(&response).unwrap();
+        let signature = response["response"]["signature"].as_str().unwrap();
+        let mut bytes = data_encoding::BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        response["response"]["signature"] = data_encoding::BASE64URL_NOPAD.encode(&bytes).into();
+        let finish = json!({"ceremony": started["ceremony"], "response": response});
+        let refused: Response = self.ada.post_json(&self.app, "/login/finish", &finish).await;
+        assert_eq!(refused.status(), 400);
+    }
+
+    fn request(&self, how: How) -> RequestBuilder {
+        let Self { app, client, other, .. } = self;
+        let (dead, live) = (self.dead.as_ref().unwrap(), self.live.as_ref().unwrap());
+        let http = &app.http;
+        let registration = format!("/register/{}", client.id);
+        let post = |path: &str| http.post(app.url(path));
+        let ours = |path: &str| post(path).header("origin", &app.origin);
+        let evil = |path: &str| post(path).header("origin", "https://evil.example");
+        let refresh = |token: &str, client: &str| {
+            post("/token").form(&[
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token),
+                ("client_id", client),
+            ])
+        };
+        match how {
+            How::TokenByNobody => refresh("rt_guess", "nobody"),
+            How::TokenMalformed => post("/token").body("%"),
+            How::RefreshTokenMadeUp => refresh("rt_guess", &client.id),
+            How::CodeMadeUp => post("/token").form(&[
+                ("grant_type", "authorization_code"),
+                ("code", "ac_guess"),
+                ("code_verifier", &"a".repeat(43)),
+                ("client_id", client.id.as_str()),
+            ]),
+            How::RevokeMadeUp => post("/revoke").form(&self.revocation("rt_guess")),
+            How::IntrospectMalformed => post("/introspect").body("%"),
+            How::IntrospectByNobody => {
+                post("/introspect").basic_auth("nobody", Some("guess")).form(&[("token", "rt_guess")])
+            }
+            How::RegisterBadly => post("/register").json(&json!({"redirect_uris": ["javascript:1"]})),
+            How::LookWithAGuess => http.get(app.url(&registration)).bearer_auth("rat_guess"),
+            How::ChangeWithAGuess => {
+                http.put(app.url(&registration)).bearer_auth("rat_guess").json(&json!({}))
+            }
+            How::DeleteWithAGuess => http.delete(app.url(&registration)).bearer_auth("rat_guess"),
+            How::AuthorizeNothing => http.get(app.url("/authorize")),
+            How::AuthorizeByNobody => http.get(app.url("/authorize?client_id=nobody")),
+            How::DeviceByTheWrongClient => {
+                post("/device_authorization").form(&[("client_id", client.id.as_str())])
+            }
+            How::ConsentFromElsewhere => evil("/consent").form(&[("a", "b")]),
+            How::ConsentToNothing => http.get(app.url("/consent?transaction=t_guess")),
+            How::DeviceDecisionFromElsewhere => evil("/device/decision").form(&[("a", "b")]),
+            How::LoginFromElsewhere => evil("/login/start").json(&json!({})),
+            How::LoginToNothing => {
+                ours("/login/finish").json(&json!({"ceremony": "cer_guess", "response": {}}))
+            }
+            How::DeadLink => ours("/setup/start").json(&json!({"token": "enr_guess", "name": "eve"})),
+            How::SignOutFromElsewhere => evil("/sign-out").form(&[("csrf", "guess")]),
+            How::ApprovalFromElsewhere => evil("/account/client-requests").form(&[("a", "b")]),
+            How::ChangeFromElsewhere => evil("/account/change").form(&[("a", "b")]),
+            How::JunkBearer => http.post(app.reach(&app.mcp_url())).bearer_auth("junk").json(&json!({})),
+            How::BadSignature => unreachable!("it takes two requests"),
+            How::RevokedAccessToken => {
+                http.post(app.reach(&app.mcp_url())).bearer_auth(&dead.access).json(&json!({}))
+            }
+            How::EndedRefreshToken => refresh(&dead.refresh, &client.id),
+            How::SomebodyElsesRefreshToken => refresh(&live.refresh, &other.id),
+            How::RevokedAgain => post("/revoke").form(&self.revocation(&dead.refresh)),
+            How::WrongSecret => {
+                let form = [("grant_type", "client_credentials"), ("client_secret", "cs_guess")];
+                post("/token").form(&[form[0], form[1], ("client_id", &self.confidential)])
+            }
+        }
+    }
+
+    /// How many records of their own there are of a cause; from this address if one is named.
+    fn records(&self, cause: &Cause, from: Option<&str>) -> u32 {
+        let db = Connection::open(self.app.data_dir().join("portcullis.db")).unwrap();
+        let sql = "SELECT count(*) FROM audit WHERE event = ?1 AND json_extract(record, '$.reason') = ?2
+                   AND (?3 IS NULL OR json_extract(record, '$.src_ip') = ?3)";
+        db.query_row(sql, params![cause.event.as_str(), cause.reason, from], |row| row.get(0)).unwrap()
+    }
+}
+
+/// AUDIT-06: whoever floods with one kind of record hides no record of another kind, and none that is about somebody or
+/// something that the server knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_one_kind_hides_no_other() {
+    let mut scene = Scene::new().await;
+    for flood in CAUSES {
+        for _ in 0..QUOTA + 10 {
+            scene.cause(flood.how).await;
+        }
+        for other in CAUSES {
+            let same = (flood.event, flood.reason) == (other.event, other.reason);
+            // One stranger is as good as another.
+            if same && (other.how as usize) < How::BadSignature as usize || other == flood {
+                continue;
+            }
+            let before = scene.records(other, None);
+            scene.cause(other.how).await;
+            assert_eq!(scene.records(other, None), before + 1, "{flood:?} hides {other:?}");
+        }
+        scene.app.clock.advance(std::time::Duration::from_mins(1));
+        scene.renew().await;
+    }
+    // What was held back is in counts, each of which says what it counts.
+    let records = scene.app.restart().await.audit();
+    for cause in CAUSES {
+        let counts = records.iter().filter(|record| {
+            record["event"] == cause.event.as_str()
+                && record["reason"] == "flood"
+                && record["detail"]["of"] == cause.reason
+        });
+        assert!(counts.count() > 0, "{cause:?}");
+    }
+}
+
+/// AUDIT-06: whoever floods from one address, or from a whole IPv6 /48, hides nothing that comes from another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_from_one_address_hides_no_other_address() {
+    let mut scene = Scene::new().await;
+    for (n, cause) in CAUSES.iter().enumerate() {
+        if cause.how == How::BadSignature {
+            continue;
+        }
+        for count in 0..QUOTA + 10 {
+            let network = if count % 2 == 0 { String::new() } else { format!("{count:x}") };
+            scene.from = Some(format!("2001:db8:7:{network}::1").replace(":::", "::"));
+            scene.cause(cause.how).await;
+        }
+        for _ in 0..QUOTA + 10 {
+            scene.from = Some("203.0.113.9".to_owned());
+            scene.cause(cause.how).await;
+        }
+        let elsewhere = format!("198.51.100.{n}");
+        scene.from = Some(elsewhere.clone());
+        scene.cause(cause.how).await;
+        assert_eq!(scene.records(cause, Some(&elsewhere)), 1, "{cause:?}");
+    }
+}
