@@ -4,6 +4,8 @@
 //! Both servers are asked over a connection each, by a thread whose own time does not count; everything else in this process
 //! does. No limit is on, so that every request gets as far as it can, and each kind of refusal has used up its records
 //! before it is measured. Last come requests that are one too many.
+//!
+//! Then what one address that floods does to somebody else's sign-in: `strangers/victim.rs`.
 
 #[allow(dead_code)]
 #[path = "../tests/e2e/assertion.rs"]
@@ -18,6 +20,8 @@ mod machine;
 #[allow(dead_code)]
 #[path = "../tests/e2e/process.rs"]
 mod process;
+#[path = "strangers/victim.rs"]
+mod victim;
 #[path = "../tests/e2e/worst.rs"]
 mod worst;
 
@@ -45,6 +49,16 @@ async fn main() {
     if !machine::ready("strangers") {
         return;
     }
+    // `cargo bench --bench strangers -- victim` measures that alone.
+    if !std::env::args().any(|argument| argument == "victim") {
+        costs().await;
+    }
+    victim::measured().await;
+    machine::load_after();
+}
+
+/// What each endpoint's worst request costs.
+async fn costs() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
     let client = app.client().await;
     let mut requests = worst::requests(&app.origin, &client.id);
@@ -74,7 +88,6 @@ async fn main() {
         println!("{endpoint:<52} {how:<24} {status:>6} {ours:>10.1} {bare:>10.1} {:>7.1}", ours / bare);
         worst = worst.max(ours / bare);
     }
-    machine::load_after();
     machine::ratio(
         "compared: processor time of the worst request of 16 KB that a stranger can send, and of a bare axum handler that reads the same bytes; the aim is 40 or less",
         "worst_stranger_over_bare",

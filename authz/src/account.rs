@@ -191,7 +191,7 @@ async fn end_session(
         Ok(())
     };
     authz.db.write(job).await?;
-    Ok(signed_out_here(authz))
+    Ok(earned(signed_out_here(authz)))
 }
 
 /// The answer to whoever has left: nothing of them stays in the browser (SESSION-04).

@@ -179,14 +179,15 @@ impl Authz {
     /// Every route of this crate, with what is declared about each.
     pub fn routes(&self) -> Routes {
         let reads = Limit::Free("it only reads");
-        let bounded = Limit::Free("what it starts has a bound of its own");
         let document = |handler| program(handler, reads).cors(Cors::Documents);
         let passkey = |handler| page(handler, Limit::Passkey);
+        let start = |handler| page(handler, Limit::Start);
+        let form = |handler| page(handler, Limit::Form);
         let registration = &self.config.registration;
         let registers = registration.mode != RegistrationMode::Off;
         let own = if registers && registration.management {
             let own = get(clients::management::get).put(clients::management::put);
-            program(own.delete(clients::management::delete), bounded)
+            program(own.delete(clients::management::delete), Limit::Management)
         } else {
             // A page that asks for it must be able to read that it is off.
             program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"))
@@ -203,27 +204,27 @@ impl Authz {
             .route("/authorize", page(either(get(authorize::get).post(authorize::post)), Limit::Authorize))
             .route("/consent", page(either(get(consent::get).post(consent::post)), Limit::Decision))
             .route("/consent/confirm", passkey(post(consent::confirm::start)))
-            .route("/login/start", page(post(login::passkey::start), bounded))
+            .route("/login/start", start(post(login::passkey::start)))
             .route("/login/finish", passkey(post(login::passkey::finish)))
             .route("/setup", page(get(login::enrolment::setup_page), reads))
-            .route("/setup/start", page(post(login::enrolment::setup_start), bounded))
+            .route("/setup/start", start(post(login::enrolment::setup_start)))
             .route("/setup/finish", passkey(post(login::enrolment::finish)))
             .route("/enrol", page(get(login::enrolment::enrol_page), reads))
-            .route("/enrol/start", page(post(login::enrolment::enrol_start), bounded))
+            .route("/enrol/start", start(post(login::enrolment::enrol_start)))
             .route("/enrol/finish", passkey(post(login::enrolment::finish)))
             .route("/account", page(get(account::page::get), reads))
             .route("/account/change", page(post(account::change::post), Limit::Change))
-            .route("/account/change/start", page(post(account::confirm::start), bounded))
-            .route("/account/passkeys/start", page(post(account::add_start), bounded))
+            .route("/account/change/start", start(post(account::confirm::start)))
+            .route("/account/passkeys/start", start(post(account::add_start)))
             .route("/account/passkeys/confirm", passkey(post(account::add_confirm)))
             .route("/account/passkeys/finish", passkey(post(account::add_finish)))
-            .route(approvals::PATH, page(post(approvals::post), bounded))
-            .route("/sign-out", page(post(account::sign_out), Limit::Free("it only ends something")))
+            .route(approvals::PATH, form(post(approvals::post)))
+            .route("/sign-out", form(post(account::sign_out)))
             .route("/assets/{name}", page(get(asset), reads))
             .when(self.config.device, |routes| {
                 routes
                     .route("/device_authorization", program(post(device::post), Limit::Client))
-                    .route("/device", page(get(device::page::get).post(device::page::post), bounded))
+                    .route("/device", form(get(device::page::get).post(device::page::post)))
                     .route("/device/decision", page(post(device::decision::post), Limit::DeviceDecision))
             })
             .when(registers, |routes| {

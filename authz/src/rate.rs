@@ -33,6 +33,7 @@ pub(crate) struct Limits {
     registering: Buckets<Origin>,
     client_auth: Buckets<(Origin, Digest)>,
     authorize: Buckets<Origin>,
+    page: Buckets<Origin>,
     passkey_address: Buckets<Origin>,
     passkey_user: Buckets<(Origin, UserId)>,
     user_code: Buckets<Guesser>,
@@ -68,6 +69,7 @@ impl Limits {
             registering: Buckets::new("token_address", limits.token_address, clock, tally),
             client_auth: Buckets::new("client_auth", limits.client_auth, clock, tally),
             authorize: Buckets::new("authorize", limits.authorize, clock, tally),
+            page: Buckets::new("page", limits.page, clock, tally),
             passkey_address: Buckets::new("passkey_address", limits.passkey_address, clock, tally),
             passkey_user: Buckets::new("passkey_user", limits.passkey_user, clock, tally),
             user_code: Buckets::new("user_code", USER_CODE, clock, tally),
@@ -220,9 +222,28 @@ async fn around(
             let response = next.run(asked).await;
             if is_earned(&response) {
                 authz.limits.passkey_address.refund(&origin);
+                // What its ceremony took when it began.
+                authz.limits.page.refund(&origin);
             }
             response
         }
+        Limit::Start | Limit::Form => {
+            if let Err(too_many) = authz.limits.page.take(&origin, &request) {
+                return match limit {
+                    Limit::Start => PageError::from(too_many).into_response(),
+                    _ => page(&authz, &request, too_many),
+                };
+            }
+            let response = next.run(asked).await;
+            if is_earned(&response) {
+                authz.limits.page.refund(&origin);
+            }
+            response
+        }
+        Limit::Management => match authz.limits.token_address.take(&origin, &request) {
+            Ok(()) => next.run(asked).await,
+            Err(too_many) => oauth(too_many),
+        },
         Limit::Free(_) | Limit::Failures | Limit::Mcp => next.run(asked).await,
     }
 }
@@ -283,7 +304,8 @@ async fn decided(
     };
     let (limits, origin) = (&authz.limits, Origin::from(request));
     let confirms = consent::form(authz, &body).is_ok_and(|form| form.get("assertion").is_some());
-    if confirms && let Err(too_many) = limits.passkey_address.take(&origin, request) {
+    let limit_of_this = if confirms { &limits.passkey_address } else { &limits.page };
+    if let Err(too_many) = limit_of_this.take(&origin, request) {
         return page(authz, request, too_many);
     }
     let response = next.run(http::Request::from_parts(parts, Body::from(body))).await;
@@ -291,6 +313,8 @@ async fn decided(
         if confirms {
             limits.passkey_address.refund(&origin);
         }
+        // Without an assertion it was taken here, with one when the ceremony began.
+        limits.page.refund(&origin);
         if limit == Limit::Decision {
             limits.authorize.refund(&origin);
         }

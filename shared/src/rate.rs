@@ -109,6 +109,8 @@ limits! {
     client_auth = Quota::per_minute(10),
     /// Authorization requests from one address that were not approved.
     authorize = Quota::per_minute(60),
+    /// What pages of sign-in and account begin or send from one address, and what comes to nothing.
+    page = Quota::per_minute(60),
     /// Passkeys from one address that could not be verified.
     passkey_address = Quota::per_minute(20),
     /// Uses of one user's passkeys at one address.

@@ -33,6 +33,12 @@ pub enum Limit {
     DeviceDecision,
     /// By address, and by user once it is known who it is.
     Passkey,
+    /// By address: a page's script begins something for which this server keeps a row (RATE-06).
+    Start,
+    /// By address: a page's form, which may leave a row or a record (RATE-06).
+    Form,
+    /// By address, whatever is answered: anybody can register a client, and ask about it (RFC 7592).
+    Management,
     /// By user and client, once the token says who they are.
     Mcp,
 }
@@ -42,7 +48,7 @@ impl Limit {
     pub fn counts(self, method: &Method) -> bool {
         match self {
             Self::Free(_) => false,
-            Self::Authorize | Self::Mcp => true,
+            Self::Authorize | Self::Management | Self::Mcp => true,
             _ => !matches!(*method, Method::GET | Method::HEAD),
         }
     }

@@ -82,6 +82,17 @@ async fn every_limit_is_reached() {
     }
 }
 
+/// RATE-06: whatever may leave a row or a record has a limit, what begins a ceremony too; only reading is free.
+#[tokio::test]
+async fn only_reading_is_free() {
+    let app = TestApp::start_configured(ALL).await;
+    for (rule, method) in endpoints(&app).await {
+        if method != Method::GET {
+            assert!(rule.limit.counts(&method), "{method} {}", rule.path);
+        }
+    }
+}
+
 /// RATE-05: a body of one byte more than the path takes is refused for that, whatever else is wrong.
 #[tokio::test]
 async fn no_body_is_larger_than_its_bound() {

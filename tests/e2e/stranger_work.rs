@@ -1,11 +1,14 @@
 //! What strangers can make this server do: so much and no more, whichever endpoint they send it to (RATE-05).
 
+use std::collections::BTreeMap;
+
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
+use shared::share::{self, Growth};
 use shared::work::{self, Work};
 
 use crate::assertion::{self, ClientKey};
-use crate::harness::TestApp;
+use crate::harness::{Browser, TestApp};
 use crate::raw::Raw;
 use crate::worst;
 
@@ -125,5 +128,64 @@ async fn the_worst_input_is_little_work_everywhere() {
         assert!(parameters <= 4 * 64, "{what}, {parameters} parameters");
         assert!(members <= 1000, "{what}, {members} members");
         assert!(signatures <= 1, "{what}, {signatures} signatures");
+    }
+}
+
+/// How many rows each table has.
+fn rows(app: &TestApp) -> BTreeMap<&'static str, u32> {
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    let count = |table: &str| -> u32 {
+        db.query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get(0)).unwrap()
+    };
+    share::GROWTH.iter().map(|(table, _)| (*table, count(table))).collect()
+}
+
+/// RATE-06: whatever strangers send, good or bad, it makes rows only in tables of which it is known that strangers make rows in
+/// them, and how those are bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_fill_no_table_that_is_not_bounded() {
+    let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
+    let device = app.console(&["client", "add", "Lab console", "--device"])["client"]["id"].clone();
+    let known = app.client().await;
+    let before = rows(&app);
+    let host = app.origin.trim_start_matches("http://").to_owned();
+    for worst in worst::requests(&app.origin, &known.id) {
+        let mut raw = Raw::open(&app.origin).await;
+        raw.send(worst.bytes(&host)).await;
+        raw.answer().await;
+    }
+    // And all that ends well for somebody who has nothing.
+    let key = ClientKey::generate("ES256");
+    let own = json!({
+        "redirect_uris": ["http://localhost/callback"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": key.jwks(),
+    });
+    let keyed: serde_json::Value = app.register(&own).await.json().await.unwrap();
+    let secret = json!({ "redirect_uris": ["http://localhost/callback"] });
+    app.register(&secret).await;
+    let [kind, assertion] = key.form(&app, keyed["client_id"].as_str().unwrap());
+    let revoke = app.http.post(app.url("/revoke")).form(&[kind, assertion, ("token", "rt_junk".to_owned())]);
+    assert_eq!(revoke.send().await.unwrap().status(), 200);
+    let mut browser = Browser::new();
+    assert_eq!(browser.get(&app, &known.authorize_url(&app)).await.status(), 200);
+    assert_eq!(browser.post_json(&app, "/login/start", &json!({})).await.status(), 200);
+    let asked =
+        app.http.post(app.url("/device_authorization")).form(&[("client_id", device.as_str().unwrap())]);
+    let asked: serde_json::Value = asked.send().await.unwrap().json().await.unwrap();
+    let typed = [("user_code", asked["user_code"].as_str().unwrap())];
+    assert_eq!(browser.post_form(&app, "/device", &typed).await.status(), 303);
+    let after = rows(&app);
+    let mut grew = Vec::new();
+    for (table, growth) in share::GROWTH {
+        if after[table] > before[table] {
+            grew.push(*table);
+            assert!(!matches!(growth, Growth::NotByStrangers(_)), "{table}");
+        }
+    }
+    for table in
+        ["ceremony", "authorization_transaction", "device_authorization", "device_transaction", "client"]
+    {
+        assert!(grew.contains(&table), "{table} did not grow: {grew:?}");
     }
 }

@@ -16,6 +16,7 @@ use crate::clients::{self, Asked, Resolved, Undocumented};
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
+use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::approval_requests;
 
@@ -179,7 +180,8 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
         ),
     };
     let page = Notice { title: title.to_owned(), paragraphs: vec![words], next_step: Some(next_step) };
-    let mut response = authz.page(status, &page);
+    // Whoever asks is signed in, and has a limit of their own.
+    let mut response = earned(authz.page(status, &page));
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(WINDOW.as_secs()));
     }

@@ -1,0 +1,158 @@
+//! What one address that floods does to somebody else's sign-in: a whole one, from the authorization request to the tokens,
+//! with nobody else there and beside the flood.
+//!
+//! The server is a process of its own on one core, with the limits that it has by default; whoever asks is on the other one.
+//! Only the limit of ten uses of a user's passkeys a minute is off, because the same person signs in all the time.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::{Browser, Client, TestApp};
+use crate::machine;
+use crate::process::Process;
+
+/// How many sign-ins are timed in one go, and how many goes there are of either kind.
+const SIGN_INS: usize = 50;
+const ROUNDS: usize = 8;
+/// How many connections the flood has.
+const CONNECTIONS: usize = 8;
+/// Where it comes from.
+const FLOODER: &str = "127.0.0.2:0";
+
+pub async fn measured() {
+    let dir = Arc::new(tempfile::tempdir().expect("there is a place for files"));
+    let config = dir.path().join("portcullis.toml");
+    std::fs::write(&config, "[rate]\npasskey_user = \"off\"\n").expect("files can be written");
+    let mut serve = Command::new("taskset");
+    serve.args(["-c", "0", env!("CARGO_BIN_EXE_portcullis"), "serve", "--json", "--listen", "localhost:0"]);
+    serve.arg("--config").arg(&config).arg("--data-dir").arg(dir.path().join("data"));
+    let process = Process::spawn(serve);
+    let here = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-a", "-c", "-p", "1", &here]).output();
+    assert!(pinned.is_ok_and(|output| output.status.success()), "taskset keeps a process on one core");
+
+    let app = TestApp::beside(&process, dir);
+    let (mut victim, client) = (app.admin().await, app.client().await);
+    let (mut idle, mut flooded, mut sent) = (Vec::new(), Vec::new(), 0);
+    sign_ins(&app, &mut victim, &client).await;
+    for _ in 0..ROUNDS {
+        idle.extend(sign_ins(&app, &mut victim, &client).await);
+        let flood = Flood::start(&app.origin);
+        flooded.extend(sign_ins(&app, &mut victim, &client).await);
+        sent += flood.stop();
+    }
+    let count = idle.len();
+    for (what, times) in [("alone", &mut idle), ("beside a flood", &mut flooded)] {
+        let [half, most] = [50, 99].map(|percent| machine::percentile(times, percent) * 1000.0);
+        println!("a sign-in {what}: median {half:.2} ms, p99 {most:.2} ms, {count} of them");
+    }
+    println!("the flood sent {sent} requests meanwhile");
+    machine::ratio(
+        "compared: p99 of somebody's whole sign-in beside a flood from one other address at /login/start and /authorize, and alone; the aim is 2 or less",
+        "victim_sign_in_p99_flood_over_idle",
+        machine::percentile(&mut flooded, 99) / machine::percentile(&mut idle, 99),
+    );
+}
+
+/// Seconds that each of some sign-ins takes.
+async fn sign_ins(app: &TestApp, victim: &mut Browser, client: &Client) -> Vec<f64> {
+    let mut times = Vec::new();
+    for _ in 0..SIGN_INS {
+        let begun = Instant::now();
+        let code = victim.authorize(app, client).await;
+        assert_eq!(app.redeem(client, &code).await.status(), 200);
+        times.push(begun.elapsed().as_secs_f64());
+    }
+    times
+}
+
+/// An address that asks for the beginnings of sign-ins as fast as it is answered.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Flood {
+    fn start(origin: &str) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (origin, halt, count) = (origin.to_owned(), Arc::clone(&stop), Arc::clone(&sent));
+        let thread = std::thread::spawn(move || {
+            // The one whose sign-in is timed must not wait for this thread.
+            let _ = rustix::process::setpriority_process(None, 19);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(async {
+                let floods = (0..CONNECTIONS).map(|n| flood(n, &origin, &halt, &count));
+                futures_util::future::join_all(floods).await;
+            });
+        });
+        let flood = Self { stop, sent, thread };
+        // Until it is at its limit.
+        while flood.sent.load(Ordering::Relaxed) < 500 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        flood
+    }
+
+    fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the flood does not panic");
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+async fn flood(connection: usize, origin: &str, stop: &AtomicBool, sent: &AtomicU64) {
+    let host = origin.trim_start_matches("http://");
+    let mut stream = None;
+    let mut n = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        n += 1;
+        let request = if n.is_multiple_of(2) {
+            let query = format!(
+                "response_type=code&client_id=https%3A%2F%2F{connection}-{n}.example%2Fclient&redirect_uri=http%3A%2F%2Flocalhost%3A1%2Fcb&code_challenge={}&code_challenge_method=S256",
+                "a".repeat(43)
+            );
+            format!("GET /authorize?{query} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+        } else {
+            format!(
+                "POST /login/start HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+            )
+        };
+        stream = ask(stream, host, &request).await;
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends a request and reads the answer; the connection, if it goes on.
+async fn ask(stream: Option<TcpStream>, host: &str, request: &str) -> Option<TcpStream> {
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => {
+            let socket = TcpSocket::new_v4().ok()?;
+            socket.bind(FLOODER.parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
+            let there: SocketAddr = host.replace("localhost", "127.0.0.1").parse().expect("an address");
+            let stream = socket.connect(there).await.ok()?;
+            stream.set_nodelay(true).ok()?;
+            stream
+        }
+    };
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let (mut read, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    loop {
+        let count = stream.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
+        read.extend_from_slice(&buffer[..count]);
+        let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let length: usize = header("content-length: ").and_then(|length| length.trim().parse().ok())?;
+        if read.len() >= end + 4 + length {
+            return (header("connection: ") != Some("close")).then_some(stream);
+        }
+    }
+}
