@@ -23,10 +23,11 @@ use crate::cli::Serve;
 use crate::config::{self, File, Listen};
 use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};
-use crate::http::around;
+use crate::http::{Halves, around};
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
+use crate::readiness::Readiness;
 use crate::serve::{FLUSH, Hangups, folder, stop_on_signal, unheard};
 use crate::timekeeping::{self, Issues};
 use crate::{routes, tls};
@@ -162,7 +163,8 @@ impl Gateway {
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
         let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir } = self;
-        let app = around(routes::all([resource.routes()], &db), origin, None, &entrance);
+        let routes = routes::all([resource.routes()], Readiness::of(&db, &clock));
+        let app = around(routes, origin, Halves { authz: None, resource: Some(resource.clone()) }, &entrance);
         let performer = Performer::Gateway(control::Gateway { clock: clock.clone(), db: db.clone() });
         let commands = tokio::spawn(control::serve(control, performer, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));

@@ -19,8 +19,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use resource::Resource;
 use shared::Issuer;
-use shared::route::{Audience, Host, Routes, Rule, Table};
+use shared::percent::is_percent_encoded;
+use shared::route::{Audience, Cors, Host, Routes, Rule, Table};
 use tracing::Instrument;
 
 use crate::config::Protection;
@@ -34,20 +36,28 @@ use refusal::{is_bare, refusal, worded};
 struct Front {
     /// The address that the server is known by.
     issuer: Issuer,
-    /// Whose pages there are, if there are any.
-    authz: Option<Authz>,
+    halves: Halves,
     table: Arc<Table>,
     proxies: Proxies,
     protection: Protection,
     complaints: Arc<Complaints>,
 }
 
+/// Which halves there are.
+#[derive(Clone)]
+pub(crate) struct Halves {
+    /// Whose pages there are.
+    pub(crate) authz: Option<Authz>,
+    /// Which knows whose pages may call it.
+    pub(crate) resource: Option<Resource>,
+}
+
 /// Puts the layer around all routes of a server that is known by this address.
-pub(crate) fn around(routes: Routes, issuer: Issuer, authz: Option<Authz>, entrance: &Entrance) -> Router {
+pub(crate) fn around(routes: Routes, issuer: Issuer, halves: Halves, entrance: &Entrance) -> Router {
     let (proxies, protection) = (entrance.proxies.clone(), entrance.protection);
     let (routes, table) = routes.split();
     let table = Arc::new(table);
-    let front = Front { issuer, authz, table, proxies, protection, complaints: Arc::default() };
+    let front = Front { issuer, halves, table, proxies, protection, complaints: Arc::default() };
     routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
 }
 
@@ -59,7 +69,11 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     parts.extensions.insert(ours.clone());
     let (method, version) = (parts.method.clone(), parts.version);
     let rule = front.table.of(parts.uri.path());
-    let wants_page = rule.audience == Audience::Person && accepts_page(&parts.headers);
+    // Whoever writes an address a little differently is told in the way that they would be told at the right one.
+    let meant = front.table.meant(parts.uri.path());
+    let Rule { cors, audience, .. } = meant.unwrap_or(rule);
+    let wants_page = audience == Audience::Person && accepts_page(&parts.headers);
+    let origins = (cors == Cors::ByHandler).then(|| origins(&parts.headers));
     let waits_for_us = parts.headers.contains_key(header::EXPECT);
     // No query: it may hold codes and tokens (HTTP-12).
     // Who it was, the gate adds once it knows.
@@ -77,10 +91,13 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let answer = async {
         match front.refuse(peer, rule, &request) {
             Some(refusal) => refusal,
-            None if method == Method::OPTIONS && cors::is_answered_here(rule.cors) => {
+            None if method == Method::OPTIONS && cors::is_answered_here(cors) => {
                 StatusCode::NO_CONTENT.into_response()
             }
-            None => next.run(request).await,
+            None => match meant {
+                Some(meant) if meant.audience == Audience::Program => front.elsewhere(meant),
+                _ => next.run(request).await,
+            },
         }
     };
     // One request's bug is its own alone (HTTP-10). What it was is logged where panics are.
@@ -94,7 +111,10 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
     let mut response = front.dressed(response, wants_page, &ours);
-    cors::write(rule.cors, method == Method::OPTIONS, response.headers_mut());
+    cors::write(cors, method == Method::OPTIONS, response.headers_mut());
+    if let (Some(origins), Some(resource)) = (origins, &front.halves.resource) {
+        resource.share(&origins, &mut response);
+    }
     harden(&front.issuer, response.headers_mut());
     span.in_scope(|| {
         tracing::info!(
@@ -144,6 +164,14 @@ impl Front {
             let words = "the path is not in its plain form";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
+        let query = target.query().unwrap_or_default();
+        if !is_percent_encoded(target.path()) || !is_percent_encoded(query) {
+            if rule.audience == Audience::Person {
+                return Some(StatusCode::BAD_REQUEST.into_response());
+            }
+            let words = "a % in the request target begins no encoded byte";
+            return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
+        }
         if target.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
             let words = "the request target is no http address";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
@@ -172,6 +200,12 @@ impl Front {
         }
     }
 
+    /// The answer at an address that is nearly one of ours (HTTP-03): nothing is tolerated, and the right one is named.
+    fn elsewhere(&self, meant: Rule) -> Response {
+        let words = format!("there is nothing at this path; the address is {}", self.issuer.url(meant.path));
+        refusal(StatusCode::NOT_FOUND, "not_found", &words)
+    }
+
     /// HTTP-03: the issuer's authority, or a loopback literal with its port in the loopback profile.
     fn known(&self, host: &str) -> Known {
         let issuer = &self.issuer;
@@ -192,8 +226,9 @@ impl Front {
 
     /// The answer with words for whoever asked.
     fn dressed(&self, response: Response, wants_page: bool, ours: &shared::Request) -> Response {
-        let pages = self.authz.as_ref().filter(|_| wants_page && is_bare(&response));
+        let pages = self.halves.authz.as_ref().filter(|_| wants_page && is_bare(&response));
         match (pages, response.status()) {
+            (Some(authz), StatusCode::BAD_REQUEST) => authz.unreadable(ours),
             (Some(authz), StatusCode::NOT_FOUND) => authz.not_found(ours),
             (Some(authz), StatusCode::INTERNAL_SERVER_ERROR) => authz.broken(ours),
             _ => worded(response),
@@ -205,6 +240,11 @@ enum Known {
     Issuer,
     LoopbackLiteral,
     No,
+}
+
+/// The `Origin` of a request.
+fn origins(headers: &HeaderMap) -> HeaderMap {
+    headers.get_all(header::ORIGIN).iter().map(|origin| (header::ORIGIN, origin.clone())).collect()
 }
 
 /// Whether it could be the name of a host with its port, and no more.

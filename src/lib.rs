@@ -19,6 +19,7 @@ pub mod listen;
 mod logging;
 mod output;
 pub mod proxies;
+mod readiness;
 mod rotation;
 mod routes;
 pub mod serve;

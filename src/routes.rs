@@ -3,17 +3,15 @@
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use http::StatusCode;
-use shared::Db;
 use shared::route::{Cors, Host, Limit, Routes, program};
 
+use crate::readiness::Readiness;
+
 /// What both halves serve, and the probes.
-pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, db: &Db) -> Routes {
+pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, readiness: Readiness) -> Routes {
     let probe = |handler| program(handler, Limit::Free("a probe")).host(Host::Any);
     let nothing = || program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"));
-    let ready = {
-        let db = db.clone();
-        get(move || readyz(db.clone()))
-    };
+    let ready = get(move || readiness.clone().answer());
     let own = Routes::default()
         .route("/healthz", probe(get(healthz)))
         .route("/readyz", probe(ready))
@@ -21,6 +19,7 @@ pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, db: &Db) -> Routes {
         .route("/.well-known/", nothing().cors(Cors::Documents))
         .route("/.well-known/{*document}", nothing().cors(Cors::Documents))
         .route("/mcp/.well-known/{*document}", nothing().cors(Cors::Documents))
+        .route("/mcp/.well-known/", nothing().cors(Cors::Documents))
         .route("/mcp/{*path}", nothing());
     halves.into_iter().fold(own, Routes::merge)
 }
@@ -28,12 +27,4 @@ pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, db: &Db) -> Routes {
 /// `GET /healthz`: the process answers (OPS-05).
 pub(crate) async fn healthz() -> Response {
     "ok\n".into_response()
-}
-
-/// `GET /readyz`: the database can be written (OPS-05).
-async fn readyz(db: Db) -> Response {
-    match db.record(|_| Ok(())).await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
-    }
 }

@@ -1,5 +1,6 @@
 //! `portcullis serve`: builds the parts, joins their routers, runs until it is told to stop.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,10 +27,11 @@ use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
-use crate::http::around;
+use crate::http::{Halves, around};
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
+use crate::readiness::Readiness;
 use crate::timekeeping::{self, Issues};
 use crate::{rotation, routes, tls};
 
@@ -147,7 +149,7 @@ impl Server {
 
     /// What is declared about every path that it serves.
     pub fn table(&self) -> Table {
-        routes(&self.base, &self.resource, self.gateway).split().1
+        routes(&self.base, &self.clock, &self.resource, self.gateway).split().1
     }
 
     /// The port that it listens on.
@@ -182,8 +184,9 @@ impl Server {
             control,
             base,
         } = self;
-        let routes = routes(&base, &resource, gateway);
-        let app = around(routes, base.authz.issuer().clone(), Some(base.authz.clone()), &entrance);
+        let routes = routes(&base, &clock, &resource, gateway);
+        let halves = Halves { authz: Some(base.authz.clone()), resource: gateway.then(|| resource.clone()) };
+        let app = around(routes, base.authz.issuer().clone(), halves, &entrance);
         let commands = tokio::spawn(control::serve(control, Performer::Server(base.place()), stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
@@ -254,9 +257,9 @@ async fn sweep(authz: Authz, stop: CancellationToken) {
     }
 }
 
-fn routes(base: &Base, resource: &Resource, gateway: bool) -> Routes {
+fn routes(base: &Base, clock: &Clock, resource: &Resource, gateway: bool) -> Routes {
     let halves = [Some(base.authz.routes()), gateway.then(|| resource.routes())];
-    routes::all(halves.into_iter().flatten(), &base.db)
+    routes::all(halves.into_iter().flatten(), Readiness::of(&base.db, clock))
 }
 
 /// Binds. Port 0 without an issuer is any port for a new data directory, and the one that it is known by for one that
@@ -298,6 +301,7 @@ pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     // First of all: a SIGHUP that comes while the server starts must not end it.
     let hangups = runtime.block_on(async { Hangups::hear() })?;
+    runtime.block_on(async { refuse_to_die_of_a_file() })?;
     let file = file()?.under(&command.settings);
     if command.settings.only == Some(Only::Resource) {
         return gateway::run(command, &file, &runtime, &hangups);
@@ -350,6 +354,12 @@ pub(crate) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::t
             stop.cancel();
         }
     }))
+}
+
+/// A file that may grow no further (`LimitFSIZE=`) makes a write fail, like a full disk; by itself it ends the process.
+fn refuse_to_die_of_a_file() -> io::Result<()> {
+    // Once it is heard, it is heard for as long as the process runs.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// What SIGHUP does: it has the certificate read anew (OPS-08), and where there is none, nothing. It never ends the

@@ -314,6 +314,18 @@ impl Authz {
         self.page(StatusCode::NOT_FOUND, &page)
     }
 
+    /// The page for an address that cannot be read.
+    pub fn unreadable(&self, request: &Request) -> Response {
+        let page = ErrorPage::new(
+            "invalid_request",
+            &request.id,
+            "This address is damaged",
+            "The server could not read what it was asked for.",
+            "Start from the home page, or from your application.",
+        );
+        self.page(StatusCode::BAD_REQUEST, &page)
+    }
+
     /// The resource that a request names; without a name the one endpoint of ours, if there is one (AUTHZ-14).
     fn asked_resource(&self, asked: Option<&str>) -> Option<Endpoint> {
         if let Some(asked) = asked {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use axum::routing::any;
-use http::{HeaderName, HeaderValue};
+use http::header::VARY;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use keys::Verifier;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
@@ -136,6 +137,13 @@ impl Resource {
         self.0.sessions.sweep().await;
         // It was logged, and nobody waits for an answer.
         let _ = self.0.denials.flush().await;
+    }
+
+    /// Lets a page that may call the endpoint read what was refused before the gate was asked (HTTP-06).
+    pub fn share(&self, asked: &HeaderMap, response: &mut Response) {
+        if !response.headers().contains_key(VARY) {
+            Front::share(response, self.0.front.check_origin(asked).ok().flatten().cloned());
+        }
     }
 
     /// Ends all open streams, and every later one at once. To be called when the server begins to

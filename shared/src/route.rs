@@ -112,6 +112,8 @@ impl Rule {
         host: Host::Known,
         body: LARGEST_BODY,
     };
+    /// What holds where a document could be and is not.
+    const NO_DOCUMENT: Self = Self { cors: Cors::Documents, audience: Audience::Program, ..Self::UNKNOWN };
 }
 
 /// A handler with its rule, on its way into [`Routes`].
@@ -236,7 +238,24 @@ impl Table {
 
     /// What holds for a request to this path.
     pub fn of(&self, path: &str) -> Rule {
-        self.by_path.at(path).map_or(Rule::UNKNOWN, |found| self.rules[*found.value])
+        self.find(path).unwrap_or_else(|| {
+            // Clients in browsers look for documents below every address that they know, and must be able to read that
+            // they are not there.
+            if path.split('/').any(|part| part == ".well-known") { Rule::NO_DOCUMENT } else { Rule::UNKNOWN }
+        })
+    }
+
+    fn find(&self, path: &str) -> Option<Rule> {
+        self.by_path.at(path).ok().map(|found| self.rules[*found.value])
+    }
+
+    /// The path that somebody means who asks for one that nobody declared: with a slash at its end, or in other letters.
+    pub fn meant(&self, path: &str) -> Option<Rule> {
+        if self.find(path).is_some() {
+            return None;
+        }
+        let plain = path.trim_end_matches('/').to_ascii_lowercase();
+        self.find(&plain).filter(|rule| rule.path == plain)
     }
 
     /// All rules, in the order of their declaration.
@@ -280,11 +299,32 @@ mod tests {
         }
     }
 
-    /// HTTP-06: what nobody declared is closed to other origins.
+    /// HTTP-06: what nobody declared is closed to other origins, but where documents are looked for.
     #[test]
     fn what_is_unknown_is_closed() {
-        let rule = table().of("/nowhere");
-        assert_eq!((rule.cors, rule.host, rule.body), (Cors::Closed, Host::Known, LARGEST_BODY));
+        for path in ["/nowhere", "/nowhere/well-known/x", "/.well-knowns", "/x.well-known/y"] {
+            let rule = table().of(path);
+            assert_eq!(
+                (rule.cors, rule.host, rule.body),
+                (Cors::Closed, Host::Known, LARGEST_BODY),
+                "{path}"
+            );
+        }
+        for path in ["/.well-known", "/.well-known/", "/token/.well-known/x", "/a/b/.well-known/c/d"] {
+            assert_eq!(table().of(path).cors, Cors::Documents, "{path}");
+        }
+    }
+
+    /// HTTP-03: a slash too many and other letters are told from nonsense.
+    #[test]
+    fn what_is_meant_is_found() {
+        for path in ["/token/", "/Token", "/TOKEN/", "/token//"] {
+            assert_eq!(table().meant(path).map(|rule| rule.path), Some("/token"), "{path}");
+        }
+        for path in ["/token", "/toke", "/token/x", "/register/", "/register/a", "/Register/a", "/", "", "//"]
+        {
+            assert!(table().meant(path).is_none(), "{path}");
+        }
     }
 
     /// RATE-01

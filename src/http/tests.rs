@@ -45,7 +45,8 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
         .route("/token", program(post(forgetful), free))
         .route("/account", page(get(async || -> Response { panic!("nobody thought of this") }), free));
     let authz = base.authz.clone();
-    let app = around(routes, authz.issuer().clone(), Some(authz), &entrance());
+    let app =
+        around(routes, authz.issuer().clone(), Halves { authz: Some(authz), resource: None }, &entrance());
     (base, app)
 }
 

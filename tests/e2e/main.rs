@@ -65,6 +65,7 @@ mod process;
 mod python_clients;
 mod rate;
 mod raw;
+mod readiness;
 mod refresh;
 mod refresh_families;
 mod registration;

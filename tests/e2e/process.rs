@@ -131,6 +131,13 @@ impl Process {
         self.status("RssAnon:")
     }
 
+    /// Lets no file of its grow beyond so many bytes.
+    pub fn limit_files(&self, most: Option<u64>) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let limit = rustix::process::Rlimit { current: most, maximum: None };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).unwrap();
+    }
+
     /// Has [`Self::memory`] begin anew.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();

@@ -5,6 +5,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use shared::route::{Audience, Cors, Host, Limit, Rule};
 
 use crate::harness::TestApp;
+use crate::raw::Raw;
 
 const ALL: &str = "device = true\n[registration]\nmanagement = true\n";
 
@@ -136,6 +137,151 @@ async fn other_origins_read_what_is_declared() {
         if expected {
             let methods = preflight.headers()["access-control-allow-methods"].to_str().unwrap().to_owned();
             assert!(methods.contains(method.as_str()), "{method} {} {methods}", rule.path);
+        }
+    }
+}
+
+/// HTTP-03, TOKEN-04: a `%` that begins no byte is refused everywhere, in path, query and form: two readers could take it for
+/// two different texts.
+#[tokio::test]
+async fn malformed_percent_encoding_is_refused() {
+    let app = TestApp::start_configured(ALL).await;
+    let raw = async |method: &Method, target: &str, accept: &str, body: &str| {
+        let mut raw = Raw::open(&app.origin).await;
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        let headers = format!("{form}Accept: {accept}\r\nContent-Length: {}\r\n", body.len());
+        raw.ask(&format!("{method} {target}"), &headers, body).await;
+        raw.answer().await.unwrap()
+    };
+    for (rule, method) in endpoints(&app).await {
+        let path = path(&rule);
+        for target in
+            [format!("{path}?x=%zz"), format!("{path}?%4"), format!("{path}?a=b&c=%"), format!("{path}%g0")]
+        {
+            let answer = raw(&method, &target, "application/json", "").await;
+            assert_eq!(answer.status, 400, "{method} {target} {answer:?}");
+            assert_eq!(answer.json()["error"], "invalid_request", "{method} {target}");
+        }
+        if rule.audience == Audience::Person {
+            let answer = raw(&method, &format!("{path}?x=%zz"), "text/html", "").await;
+            assert_eq!(
+                (answer.status, answer.header("content-type")),
+                (400, Some("text/html; charset=utf-8"))
+            );
+        }
+        if method == Method::POST {
+            for body in ["x=%zz", "%=x", "client_id=x&token=%4g"] {
+                let answer = raw(&method, &path, "application/json", body).await;
+                assert!((400..500).contains(&answer.status), "{method} {path} {answer:?}");
+                if matches!(rule.limit, Limit::Token | Limit::Client | Limit::Failures)
+                    && rule.path != "/register/{id}"
+                {
+                    assert_eq!(
+                        (answer.status, &answer.json()["error"]),
+                        (400, &"invalid_request".into()),
+                        "{path}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// HTTP-03: no slash at the end and no other letters are tolerated; a program is told the right address, and a page that
+/// could read the answer there can read this.
+#[tokio::test]
+async fn an_address_that_is_nearly_right_names_the_right_one() {
+    let app = TestApp::start_configured(ALL).await;
+    let origin = "http://localhost:6274";
+    let programs = app.table.rules().iter().filter(|rule| rule.audience == Audience::Program);
+    let mut asked = 0;
+    // Below `/.well-known/` every path is declared.
+    let declared = |rule: &&Rule| rule.path.contains('{') || rule.path.contains("/.well-known/");
+    for rule in programs.filter(|rule| !declared(rule)) {
+        let (slash, upper) = (format!("{}/", rule.path), rule.path.to_uppercase());
+        for (near, method) in [(&slash, Method::GET), (&slash, Method::POST), (&upper, Method::POST)] {
+            let ask =
+                app.http.request(method, app.url(near)).header(ORIGIN, origin).header(ACCEPT, "text/html");
+            let answer = ask.send().await.unwrap();
+            let readable =
+                answer.headers().get("access-control-allow-origin").map(|v| v.to_str().unwrap().to_owned());
+            let expected = match rule.cors {
+                Cors::Closed => None,
+                Cors::ByHandler => Some(origin.to_owned()),
+                Cors::Documents | Cors::Clients | Cors::Management => Some("*".to_owned()),
+            };
+            assert_eq!(readable, expected, "{near}");
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{near}");
+            let told: serde_json::Value = answer.json().await.unwrap();
+            let words = told["error_description"].as_str().unwrap();
+            assert!(words.ends_with(&format!("the address is {}", app.url(rule.path))), "{near} {words}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked}");
+    let page = app.http.get(app.url("/account/")).header(ACCEPT, "text/html").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::NOT_FOUND);
+    assert!(page.headers()[CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+}
+
+/// HTTP-06, HTTP-08, META-03: wherever a client in a browser looks for a document that is not there, it can read so.
+#[tokio::test]
+async fn a_missing_document_can_be_read_to_be_missing() {
+    let app = TestApp::start_configured(ALL).await;
+    for path in [
+        "/.well-known",
+        "/.well-known/",
+        "/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/mcp",
+        "/.well-known/oauth-authorization-server/mcp",
+        "/.well-known/oauth-protected-resource/nothing",
+        "/mcp/.well-known/openid-configuration",
+        "/mcp/.well-known/oauth-authorization-server",
+        "/mcp/.well-known/",
+        "/token/.well-known/openid-configuration",
+        "/a/b/.well-known/c",
+    ] {
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
+            let ask =
+                app.http.request(method.clone(), app.url(path)).header(ORIGIN, "https://elsewhere.example");
+            let answer = ask.header(ACCEPT, "text/html").send().await.unwrap();
+            let headers = answer.headers();
+            assert_eq!(headers["access-control-allow-origin"], "*", "{method} {path}");
+            if method == Method::OPTIONS {
+                assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{path}");
+            } else {
+                assert_eq!(
+                    (answer.status(), &headers[CONTENT_TYPE]),
+                    (StatusCode::NOT_FOUND, &"application/json".parse().unwrap()),
+                    "{method} {path}"
+                );
+            }
+        }
+    }
+}
+
+/// HTTP-06: what is refused before the gate is asked can be read by the pages that may call it, and by no others.
+#[tokio::test]
+async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
+    let app = TestApp::start_configured(ALL).await;
+    let (long, wide) = ("x".repeat(8200), "y".repeat(17_000));
+    for (line, filler, status) in [
+        ("POST /mcp?x=%zz".to_owned(), "", 400),
+        (format!("POST /mcp?{long}"), "", 414),
+        ("POST /mcp".to_owned(), wide.as_str(), 431),
+        ("POST /mcp/".to_owned(), "", 404),
+    ] {
+        for (origin, shared) in [("http://localhost:6274", true), ("https://evil.example", false)] {
+            let mut raw = Raw::open(&app.origin).await;
+            raw.ask(&line, &format!("Origin: {origin}\r\nX-Filler: {filler}\r\nContent-Length: 0\r\n"), "")
+                .await;
+            let answer = raw.answer().await.unwrap();
+            assert_eq!(answer.status, status, "{line:.20}");
+            let readable = answer.header("access-control-allow-origin");
+            // A head that nobody could read to its end names no origin.
+            let read = !matches!(status, 414 | 431);
+            assert!(readable.is_none() || readable == Some(origin) && shared, "{line:.20} {readable:?}");
+            assert!(!read || readable.is_some() == shared, "{line:.20} {readable:?}");
         }
     }
 }
