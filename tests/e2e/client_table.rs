@@ -262,7 +262,15 @@ fn protocol_version(exchanges: &[Value]) -> String {
     let answered =
         exchanges.iter().rev().filter(|exchange| to(exchange, "/mcp") && exchange["status"] == 200);
     let mut versions = answered.filter_map(|exchange| exchange["headers"]["mcp-protocol-version"].as_str());
-    versions.next().unwrap_or_default().to_owned()
+    versions.next().map_or_else(|| initialized_with(exchanges), str::to_owned)
+}
+
+/// What it asked for when it began, where it does not say so later as it should.
+fn initialized_with(exchanges: &[Value]) -> String {
+    let bodies = exchanges.iter().filter(|exchange| to(exchange, "/mcp")).filter_map(|e| e["body"].as_str());
+    let messages = bodies.filter_map(|body| serde_json::from_str::<Value>(body).ok());
+    let mut asked = messages.filter_map(|m| m["params"]["protocolVersion"].as_str().map(str::to_owned));
+    asked.next().unwrap_or_default()
 }
 
 fn refreshes(exchanges: &[Value]) -> &'static str {

@@ -309,11 +309,11 @@ fn inspector_pages_sign_in_and_step_up() {
 
     session.click("switch", "Connect or disconnect");
     session.sign_in_here();
-    session.walk.story.browser.ok(&json!({"op": "text", "selector": "text=Connected"}));
+    session.walk.story.browser.ok(&json!({"op": "text", "selector": "text=\"Connected\""}));
     session.click("text", "Tools");
     session.click("button", "whoami");
     session.click("button", "Execute Tool");
-    session.walk.story.browser.ok(&json!({"op": "text", "selector": "text=ada"}));
+    session.walk.story.browser.ok(&json!({"op": "text", "selector": "text=Scopes of the token"}));
     session.expire();
     let call = |session: &mut Session, tool: &str, argument: &str, value: &str| {
         session.click("button", tool);

@@ -122,8 +122,8 @@ const operations = {
 
   /** {tool, input}: from now on there is a language model that calls this tool (model.mjs); where it is: {url}. */
   model: async (request) => {
-    model?.close();
-    model = await openModel(request);
+    if (model) model.think(request);
+    else model = await openModel(request);
     return { url: model.url };
   },
 

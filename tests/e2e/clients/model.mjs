@@ -10,7 +10,8 @@ import * as responses from './model/responses.mjs';
 
 const APIS = [anthropic, chatCompletions, gemini, responses];
 
-export async function openModel(thought) {
+export async function openModel(first) {
+  let thought = first;
   const offered = new Set();
   const refused = [];
   const server = createServer(async (incoming, outgoing) => {
@@ -44,6 +45,10 @@ export async function openModel(thought) {
   return {
     url,
     environment: { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: 'placeholder' },
+    /** Gives it another thought. */
+    think: (next) => {
+      thought = next;
+    },
     /** The names of all tools that it was offered, and the requests that it did not understand. */
     heard: () => ({ offered: [...offered].sort(), refused }),
     close: () => {
