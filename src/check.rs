@@ -212,13 +212,13 @@ impl Report {
         let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
         let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
         for (name, needs) in catalogue.needs() {
-            let reach = |entitled: &Scope| reaches(&catalogue, entitled, name);
+            let reach = |entitled: &Scope| reaches(&catalogue, entitled, &name);
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
             let groups = groups.map(|(group, _)| group.clone()).collect();
             if !reach(&everything) {
                 self.warnings.push(format!("nobody may call the tool `{name}`: no group has what it needs"));
             }
-            self.tools.push(ToolReport { name: name.to_owned(), scopes: needs.map(list), groups });
+            self.tools.push(ToolReport { name, scopes: needs.as_ref().map(list), groups });
         }
     }
 

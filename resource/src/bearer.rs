@@ -15,6 +15,7 @@ use shared::{
     AccessToken, ClientId, Digest, Issuer, ResourceUri, Scope, Secret, Timestamp, TokenStatus, UserId,
 };
 
+use crate::policy::Caller;
 use crate::remote::{Check, Remote, Unavailable};
 
 pub(crate) use challenge::Challenges;
@@ -79,6 +80,18 @@ impl Checked {
         Principal { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
     }
 
+    /// What the policy decides on.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        let token = self.token();
+        let (scope, has_user) = (&token.scope, !token.of_client());
+        Caller { scope, entitled: &self.entitled, ceiling: self.ceiling, has_user }
+    }
+
+    /// What a source may know of them. `withheld` is what this client is not granted.
+    pub(crate) fn asker(&self, withheld: Scope) -> Asker {
+        Asker { verified: Arc::clone(&self.verified), entitled: Arc::clone(&self.entitled), withheld }
+    }
+
     /// A record of what the caller did: the person behind the token, or the client if there is none (RS-14: never
     /// by mail or name).
     pub(crate) fn acting(&self, event: Event) -> Event {
@@ -87,6 +100,54 @@ impl Checked {
             return event.by_client(&token.client_id);
         }
         event.by_user(&UserId::from_subject(&token.sub))
+    }
+}
+
+/// Whoever asks, as a source may know them: what the token said, and not the token (SRC-01).
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    verified: Arc<Remembered>,
+    entitled: Arc<Scope>,
+    withheld: Scope,
+}
+
+impl Asker {
+    fn token(&self) -> &AccessToken {
+        &self.verified.verified().token
+    }
+
+    /// The user's id.
+    pub(crate) fn user(&self) -> &str {
+        &self.token().sub
+    }
+
+    pub(crate) fn client(&self) -> &ClientId {
+        &self.token().client_id
+    }
+
+    /// The endpoint that was called.
+    pub(crate) fn resource(&self) -> &ResourceUri {
+        &self.token().aud
+    }
+
+    /// What the user allowed the client.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.token().scope
+    }
+
+    /// What the user may be granted at this moment.
+    pub(crate) fn entitled(&self) -> &Scope {
+        &self.entitled
+    }
+
+    /// What of that this client is not granted, whatever the user allows.
+    pub(crate) fn withheld(&self) -> &Scope {
+        &self.withheld
+    }
+
+    /// Until when the user's word holds.
+    pub(crate) fn expires(&self) -> Timestamp {
+        self.token().expires()
     }
 }
 

@@ -1,44 +1,20 @@
 //! Which endpoints, scopes and tools there are, for the authorization side to ask.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescription};
 use shared::token_status::Ceiling;
 use shared::{Issuer, ResourceUri, Scope};
 
-use crate::gate::tools::Tools;
-use crate::policy::{Decision, Needs};
+use crate::item::Kind;
+use crate::policy::{Caller, Decision};
+use crate::registry::Registry;
+use crate::sources;
+
+pub use crate::rules::{Rules, ScopeRule, UnknownTool};
 
 /// Where the MCP endpoint is.
 pub const MCP_PATH: &str = "/mcp";
-/// Reading the documentation.
-const DOCS_READ: &str = "docs.read";
-
-/// Which scopes there are, and which of them a tool needs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rules {
-    pub scopes: Vec<ScopeRule>,
-    /// All of the scopes are needed. A tool that is not in here is denied (MCP-08).
-    pub tools: BTreeMap<String, Scope>,
-}
-
-/// A scope that may be granted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ScopeRule {
-    pub description: ScopeDescription,
-    /// Whether the first challenge of an endpoint asks for it, where a tool needs it (META-07).
-    pub default: bool,
-}
-
-/// A rule about a tool that cannot have one.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum UnknownTool {
-    #[error("there is no tool `{0}`")]
-    NoSuchTool(String),
-    #[error("the tool `{0}` needs only a valid token and cannot be mapped to scopes")]
-    NeedsNoScope(String),
-}
 
 /// A decision of the gate's, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,34 +27,13 @@ pub struct Explained {
     pub lacking: Scope,
 }
 
-impl Default for Rules {
-    /// What holds if nobody says otherwise: the documentation, for its scope.
-    fn default() -> Self {
-        let docs = ScopeRule {
-            description: ScopeDescription {
-                name: DOCS_READ.to_owned(),
-                title: "Search and read the documentation".to_owned(),
-                risk: Risk::Low,
-                risk_text: None,
-            },
-            default: true,
-        };
-        let needs_docs = |tool: &str| (tool.to_owned(), [DOCS_READ].into_iter().collect());
-        Self { scopes: vec![docs], tools: ["docs_read", "docs_search"].map(needs_docs).into() }
-    }
-}
-
 impl Rules {
     /// Whether a tool can be mapped to scopes.
     ///
     /// # Errors
     /// If there is no such tool, or it needs none.
     pub fn check_tool(name: &str) -> Result<(), UnknownTool> {
-        Tools::built_in(&[(name.to_owned(), Scope::empty())].into()).map(drop)
-    }
-
-    fn high_risk(&self) -> Scope {
-        self.scopes.iter().filter(|rule| rule.description.risk == Risk::High).map(ScopeRule::name).collect()
+        Registry::new(Self::default(), &sources::built_in()).snapshot().check_rule(name)
     }
 }
 
@@ -89,8 +44,7 @@ pub struct BuiltIn {
     own: Issuer,
     issuer: Issuer,
     resource: ResourceUri,
-    scopes: Arc<[ScopeRule]>,
-    tools: Arc<Tools>,
+    registry: Arc<Registry>,
     /// Whether the endpoint is served by this process.
     served: bool,
 }
@@ -109,34 +63,46 @@ impl BuiltIn {
     /// # Errors
     /// As [`BuiltIn::new`].
     pub fn at(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Result<Self, UnknownTool> {
-        Ok(Self {
+        let catalogue = Self::unchecked(own, issuer, rules);
+        let snapshot = catalogue.registry.snapshot();
+        rules.tools.keys().try_for_each(|tool| snapshot.check_rule(tool))?;
+        Ok(catalogue)
+    }
+
+    /// Without asking whether the rules are about tools that there are.
+    fn unchecked(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Self {
+        Self {
             own: own.clone(),
             issuer: issuer.clone(),
             resource: ResourceUri::at(own, MCP_PATH),
-            tools: Arc::new(Tools::built_in(&rules.tools)?.with_high_risk(rules.high_risk())),
-            scopes: rules.scopes.as_slice().into(),
+            registry: Arc::new(Registry::new(rules.clone(), &sources::built_in())),
             served: true,
-        })
+        }
+    }
+
+    /// For sources of which a test alone knows.
+    #[cfg(test)]
+    pub(crate) fn of_any(issuer: &Issuer, rules: &Rules) -> Self {
+        Self::unchecked(issuer, issuer, rules)
     }
 
     /// Every tool with the scopes it needs; none for one that needs only a valid token.
-    pub fn needs(&self) -> impl Iterator<Item = (&str, Option<&Scope>)> {
-        self.tools.iter().map(|tool| match tool.needs() {
-            Needs::User => (tool.name(), None),
-            Needs::Scopes(scope) => (tool.name(), Some(scope)),
-        })
+    pub fn needs(&self) -> Vec<(String, Option<Scope>)> {
+        let snapshot = self.registry.snapshot();
+        let needs = snapshot.items(Kind::Tool);
+        needs.map(|item| (item.offer.name.to_string(), item.needs.scopes().cloned())).collect()
     }
 
     /// What the gate decides about a call, and why.
     pub fn explain(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, tool: &str) -> Explained {
-        let decision = self.tools.decide(token, entitled, ceiling, tool);
-        let needs = self.needs().find(|(name, _)| *name == tool).and_then(|(_, needs)| needs.cloned());
+        let snapshot = self.registry.snapshot();
+        let caller = Caller { scope: token, entitled, ceiling, has_user: true };
+        let decision = snapshot.decide(Kind::Tool, tool, &caller);
+        let needs = snapshot.find(Kind::Tool, tool).and_then(|item| item.needs.scopes().cloned());
         let lacking = match &decision {
             Decision::ScopeMissing { needed } => needed.clone(),
             Decision::AboveCeiling { beyond } => beyond.clone(),
-            Decision::NotEntitled => {
-                needs.iter().flat_map(Scope::iter).filter(|scope| !entitled.contains(scope)).collect()
-            }
+            Decision::NotEntitled => needs.as_ref().map(|needs| needs.without(entitled)).unwrap_or_default(),
             Decision::Allow | Decision::NoUser | Decision::Unknown => Scope::empty(),
         };
         Explained { decision: decision.as_str(), needs, lacking }
@@ -150,7 +116,7 @@ impl BuiltIn {
 
     /// Every scope with its risk, whether some tool needs it or not.
     pub fn risks(&self) -> impl Iterator<Item = (String, Risk)> {
-        self.scopes.iter().map(|rule| (rule.description.name.clone(), rule.description.risk))
+        self.registry.rules().scopes.iter().map(|rule| (rule.description.name.clone(), rule.description.risk))
     }
 
     /// The origin that the endpoint is at.
@@ -163,8 +129,8 @@ impl BuiltIn {
         &self.issuer
     }
 
-    pub(crate) fn tools(&self) -> &Arc<Tools> {
-        &self.tools
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// The one endpoint.
@@ -178,14 +144,8 @@ impl BuiltIn {
 
     /// The scopes that some tool needs.
     fn needed(&self) -> impl Iterator<Item = &ScopeRule> {
-        let needed = self.tools.scopes();
-        self.scopes.iter().filter(move |rule| needed.contains(rule.name()))
-    }
-}
-
-impl ScopeRule {
-    fn name(&self) -> &str {
-        &self.description.name
+        let needed = self.registry.snapshot().scopes();
+        self.registry.rules().scopes.iter().filter(move |rule| needed.contains(rule.name()))
     }
 }
 
@@ -206,12 +166,12 @@ impl Catalogue for BuiltIn {
         if *resource != self.resource || !self.served {
             return Vec::new();
         }
-        let decide = |name: &str| self.tools.decide(entitled, entitled, Ceiling::Any, name);
-        let allowed = |name: &str| decide(name) == Decision::Allow;
-        self.tools
-            .iter()
-            .filter(|tool| allowed(tool.name()))
-            .map(|tool| ToolDescription { name: tool.name().to_owned(), title: tool.title().to_owned() })
+        let caller = Caller { scope: entitled, entitled, ceiling: Ceiling::Any, has_user: true };
+        let snapshot = self.registry.snapshot();
+        let tools = snapshot.items(Kind::Tool).map(|item| &item.offer);
+        tools
+            .filter(|offer| snapshot.decide(offer.kind, &offer.name, &caller) == Decision::Allow)
+            .map(|offer| ToolDescription { name: offer.name.to_string(), title: offer.title.clone() })
             .collect()
     }
 }
@@ -254,17 +214,17 @@ mod tests {
         let catalogue = built(&Rules::default());
         let described: Scope = catalogue.scopes().iter().map(|scope| scope.name.as_str()).collect();
         assert!(catalogue.mcp().default_scope.is_subset(&described));
-        assert!(catalogue.tools().scopes().is_subset(&described));
+        assert!(catalogue.registry().snapshot().scopes().is_subset(&described));
     }
 
     /// MCP-08: the defaults map every tool that can be mapped; one that no rule maps is denied.
     #[test]
     fn a_tool_without_a_rule_is_denied() {
         let mut rules = Rules::default();
-        let mappable = |name: &&str| Rules::check_tool(name).is_ok();
+        let mappable = |name: &String| Rules::check_tool(name).is_ok();
         let catalogue = built(&rules);
-        let tools: Vec<_> = catalogue.needs().map(|(name, _)| name).filter(mappable).collect();
-        assert!(tools.into_iter().eq(rules.tools.keys()));
+        let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).filter(mappable).collect();
+        assert!(tools.iter().eq(rules.tools.keys()));
         rules.tools.remove("docs_read");
         assert_eq!(usable(&built(&rules), "/mcp", "docs.read"), ["docs_search", "whoami"]);
     }

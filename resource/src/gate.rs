@@ -1,20 +1,19 @@
 //! The gate: one pipeline for every request to the endpoint. It answers every refusal itself, and
 //! what it lets through it has written anew (MCP-07).
 
-pub(crate) mod arguments;
+mod answer;
 mod call;
+pub(crate) mod denials;
 mod era;
 mod exchange;
 mod front;
-pub(crate) mod handler;
+mod lifecycle;
 mod media;
 mod message;
-pub(crate) mod mirror;
-pub(crate) mod record;
+mod mirror;
 pub(crate) mod refusal;
 pub(crate) mod session;
 pub(crate) mod stream;
-pub(crate) mod tools;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -80,7 +79,7 @@ async fn answer(resource: &Resource, parts: &Parts, body: &mut Body) -> Result<R
     let message = Message::parse(&body)?;
     let id = message.id.clone();
     let exchange = Exchange { resource, headers: &parts.headers, request: &request, began };
-    exchange.answer(&message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
+    exchange.answer(message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
 }
 
 /// The request as the logs know it, or a new one where nobody has begun to log it.
@@ -106,7 +105,7 @@ async fn without_body(resource: &Resource, parts: &Parts) -> Result<Response, Re
     if parts.method == Method::HEAD || !names_session(&parts.headers) {
         return Err(method_not_allowed());
     }
-    let (bearer, now) = (resource.bearer(), resource.clock().now());
+    let (bearer, now) = (resource.profile().bearer(), resource.clock().now());
     let caller = match bearer.confirm(&caller, now, bearer.check_for(None)).await {
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, &refused, &request).await),
@@ -144,7 +143,7 @@ async fn authenticate(
     headers: &HeaderMap,
     request: &Request,
 ) -> Result<Checked, Refusal> {
-    let caller = match resource.bearer().admit(headers, resource.clock().now()).await {
+    let caller = match resource.profile().bearer().admit(headers, resource.clock().now()).await {
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, &refused, request).await),
     };
@@ -155,7 +154,7 @@ async fn authenticate(
     if caller.is_seen() {
         return Ok(caller);
     }
-    let status = resource.bearer().status();
+    let status = resource.profile().bearer().status();
     if status.is_seen(caller.token()) {
         caller.mark_seen();
         return Ok(caller);
@@ -173,9 +172,7 @@ async fn authenticate(
 
 /// One more request of this principal, if it has not had too many (RATE-01).
 fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
-    let token = caller.token();
-    let principal = (token.sub.clone(), token.client_id.clone());
-    resource.requests().take(&principal, request).map_err(|too_many| {
+    resource.requests().take(&caller.principal(), request).map_err(|too_many| {
         let words = "Too many requests. Wait as long as Retry-After says.";
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
             .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
@@ -192,7 +189,7 @@ pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, requ
     {
         return unavailable;
     }
-    let (status, challenge, words) = resource.challenges().answer(refused);
+    let (status, challenge, words) = resource.profile().challenges().answer(refused);
     let code = if status == StatusCode::UNAUTHORIZED { UNAUTHENTICATED } else { INVALID_REQUEST };
     Refusal::new(status, code, words).header(WWW_AUTHENTICATE, challenge)
 }

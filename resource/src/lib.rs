@@ -1,12 +1,17 @@
-//! The MCP resource server: its metadata (RFC 9728), the check of bearer tokens, and the gate that
-//! decides about every tool call.
+//! The MCP resource server: its metadata (RFC 9728), the check of bearer tokens, and the gate, behind which the sources
+//! are.
 
+mod admission;
 pub mod bearer;
 pub mod catalogue;
 mod gate;
+mod item;
 mod metadata;
 mod policy;
+mod profile;
+mod registry;
 pub mod remote;
+mod rules;
 pub mod sources;
 mod store;
 #[cfg(test)]
@@ -20,23 +25,23 @@ use axum::routing::any;
 use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keys::Verifier;
-use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use shared::rate::{Buckets, Quota, Tally};
 use shared::route::{Cors, Host, Limit, Routes, program};
-use shared::{ClientId, Clock, Db, ResourceUri, TokenStatus};
+use shared::{Clock, Db, TokenStatus};
 
-use bearer::{Bearer, Challenges};
+use admission::Admission;
+use bearer::{Bearer, Challenges, Principal};
 use catalogue::{BuiltIn, MCP_PATH};
 use gate::Front;
-use gate::handler::Handler;
-use gate::record::Denials;
+use gate::denials::Denials;
 use gate::session::Sessions;
 use gate::stream::Streams;
-use gate::tools::Tools;
 use metadata::{Document, MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
+use profile::Profile;
+use registry::Registry;
 use remote::Remote;
 use sources::docs::Docs;
+use sources::{Source, Sources};
 
 /// What a resource server is made of.
 pub struct Config {
@@ -63,53 +68,54 @@ pub enum Authority {
     Elsewhere(Arc<Remote>),
 }
 
-/// Who asks, as far as limits go: a subject, through a client.
-pub(crate) type Principal = (String, ClientId);
-
 /// The resource server's state. Cheap to clone.
 #[derive(Clone)]
 pub struct Resource(Arc<Inner>);
 
 struct Inner {
-    catalogue: BuiltIn,
-    uri: ResourceUri,
+    profile: Profile,
+    registry: Arc<Registry>,
+    admission: Admission,
     db: Db,
     clock: Clock,
-    bearer: Bearer,
-    challenges: Challenges,
     denials: Denials,
     sessions: Sessions,
     streams: Streams,
     front: Front,
     requests: Buckets<Principal>,
-    metadata: Document,
-    mcp: StreamableHttpService<Handler, NeverSessionManager>,
 }
 
 impl Resource {
     /// Puts a resource server together.
     pub fn new(config: Config) -> Self {
-        let Config { catalogue, db, clock, authority, docs, allowed_origins, quota, tally } = config;
+        let sources = Sources::new([Source::Account, Source::Docs(Arc::clone(&config.docs))]);
+        Self::with(config, sources)
+    }
+
+    /// The same, with these sources behind the gate.
+    pub(crate) fn with(config: Config, sources: Sources) -> Self {
+        let Config { catalogue, db, clock, authority, docs: _, allowed_origins, quota, tally } = config;
         let (own, issuer) = (catalogue.own().clone(), catalogue.issuer().clone());
         let endpoint = catalogue.mcp();
         let uri = endpoint.resource.clone();
         let metadata_url = own.url(MCP_WELL_KNOWN);
-        let handler = Handler::new(Arc::clone(catalogue.tools()), docs, uri.clone());
+        let challenges = Challenges::new(&metadata_url, &endpoint.default_scope);
+        let metadata = Document::new(&issuer, &endpoint);
+        let bearer = match authority {
+            Authority::Here { verifier, status } => Bearer::new(issuer, uri.clone(), verifier, status),
+            Authority::Elsewhere(remote) => Bearer::of_remote(issuer, uri.clone(), remote),
+        };
+        let registry = Arc::clone(catalogue.registry());
+        registry.replace(&sources.offered());
         Self(Arc::new(Inner {
-            challenges: Challenges::new(&metadata_url, &endpoint.default_scope),
-            metadata: Document::new(&issuer, &endpoint),
+            registry,
+            admission: Admission::new(db.clone(), clock.clone(), sources),
             denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
             sessions: Sessions::new(db.clone(), clock.clone()),
             streams: Streams::default(),
-            bearer: match authority {
-                Authority::Here { verifier, status } => Bearer::new(issuer, uri.clone(), verifier, status),
-                Authority::Elsewhere(remote) => Bearer::of_remote(issuer, uri.clone(), remote),
-            },
             front: Front::new(own, allowed_origins),
             requests: Buckets::new("mcp", quota, &clock, &tally),
-            mcp: protocol(handler),
-            catalogue,
-            uri,
+            profile: Profile::new(uri, bearer, challenges, metadata),
             db,
             clock,
         }))
@@ -132,8 +138,11 @@ impl Resource {
     }
 
     /// Records how many refused tokens were only counted so far (AUDIT-06), and clears away sessions
-    /// that are over. To be called now and then, and before the server stops.
+    /// that are over. To be called now and then, and before the server stops; then the calls that run end first.
     pub async fn flush(&self) {
+        if self.0.streams.is_ending() {
+            self.0.admission.settle().await;
+        }
         self.0.sessions.sweep().await;
         // It was logged, and nobody waits for an answer.
         let _ = self.0.denials.flush().await;
@@ -154,11 +163,19 @@ impl Resource {
 
     /// The check of bearer tokens, for measuring it.
     pub fn bearer(&self) -> &Bearer {
-        &self.0.bearer
+        self.0.profile.bearer()
     }
 
-    pub(crate) fn uri(&self) -> &ResourceUri {
-        &self.0.uri
+    pub(crate) fn profile(&self) -> &Profile {
+        &self.0.profile
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.0.admission
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -167,10 +184,6 @@ impl Resource {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.clock
-    }
-
-    pub(crate) fn challenges(&self) -> &Challenges {
-        &self.0.challenges
     }
 
     pub(crate) fn denials(&self) -> &Denials {
@@ -193,29 +206,6 @@ impl Resource {
     pub(crate) fn front(&self) -> &Front {
         &self.0.front
     }
-
-    pub(crate) fn metadata(&self) -> &Document {
-        &self.0.metadata
-    }
-
-    pub(crate) fn tools(&self) -> &Tools {
-        self.0.catalogue.tools()
-    }
-
-    pub(crate) fn mcp(&self) -> &StreamableHttpService<Handler, NeverSessionManager> {
-        &self.0.mcp
-    }
-}
-
-/// The protocol library, with its own checks of `Host` and `Origin` off: the gate has made them, and
-/// hands on requests that have neither.
-fn protocol(handler: Handler) -> StreamableHttpService<Handler, NeverSessionManager> {
-    let config = StreamableHttpServerConfig::default()
-        .with_legacy_session_mode(false)
-        .with_json_response(true)
-        .disable_allowed_hosts()
-        .disable_allowed_origins();
-    StreamableHttpService::new(move || Ok(handler.clone()), Arc::new(NeverSessionManager::default()), config)
 }
 
 /// What every response carries (HTTP-04), unless its handler said otherwise.

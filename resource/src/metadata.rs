@@ -69,7 +69,7 @@ pub(crate) async fn document(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let document = resource.metadata();
+    let document = resource.profile().metadata();
     let mut response = match method {
         Method::GET | Method::HEAD => {
             let caching = [

@@ -1,20 +1,25 @@
-//! Who may call which tool: pure functions, deny by default (MCP-08, 09, 10).
-
-use std::collections::BTreeMap;
+//! Who may use what: one pure function of what an item needs and who calls. It knows no names and holds no map; lists
+//! and calls ask the same one (MCP-08, 09, 10).
 
 use shared::Scope;
 use shared::token_status::Ceiling;
 
-/// What a tool asks of its caller.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Needs {
-    /// A valid token with a user behind it, whatever its scopes.
-    User,
-    /// All of these scopes. An empty set is never satisfied: it is a tool that nobody has mapped.
-    Scopes(Scope),
+use crate::item::Needs;
+
+/// Who calls, as far as the decision goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'c> {
+    /// What the token allows.
+    pub(crate) scope: &'c Scope,
+    /// What the user may be granted at this moment.
+    pub(crate) entitled: &'c Scope,
+    /// What the client may be granted at all.
+    pub(crate) ceiling: Ceiling,
+    /// Whether there is a user: a client may call in its own name (CC-02).
+    pub(crate) has_user: bool,
 }
 
-/// The answer for one caller and one tool. Lists and calls are answered by the same one.
+/// The answer for one caller and one item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Decision {
     /// The call may go ahead.
@@ -23,18 +28,17 @@ pub(crate) enum Decision {
     ScopeMissing { needed: Scope },
     /// The user is not entitled. To the client it looks like [`Decision::Unknown`] (MCP-09).
     NotEntitled,
-    /// The tool is about the user, and there is none: a client calls in its own name (CC-02). To the client it
-    /// looks like [`Decision::Unknown`].
+    /// The item is about the user, and there is none. To the client it looks like [`Decision::Unknown`].
     NoUser,
     /// The user is entitled, and nobody vouches for the client they use: signing in again would not help, so
     /// the answer says what would (DCR-08). `beyond` is what the client cannot be granted.
     AboveCeiling { beyond: Scope },
-    /// There is no such tool.
+    /// There is no such item. Whoever looks items up by name says so, not [`decide`].
     Unknown,
 }
 
 impl Decision {
-    /// Whether a list shows the tool: also when a step-up is all that is missing, and not what cannot be had
+    /// Whether a list shows the item: also when a step-up is all that is missing, and not what cannot be had
     /// through this client (MCP-10).
     pub(crate) fn listed(&self) -> bool {
         matches!(self, Self::Allow | Self::ScopeMissing { .. })
@@ -53,57 +57,31 @@ impl Decision {
     }
 }
 
-/// The map from tool to scopes.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Policy {
-    tools: BTreeMap<String, Needs>,
-    high_risk: Scope,
+/// Decides. What counts is the intersection of token, entitlement and ceiling.
+pub(crate) fn decide(needs: &Needs, caller: &Caller<'_>) -> Decision {
+    let (all, high_risk) = match needs {
+        Needs::User if caller.has_user => return Decision::Allow,
+        Needs::User => return Decision::NoUser,
+        Needs::Scopes { all, high_risk } => (all, high_risk),
+    };
+    if all.is_empty() || !all.is_subset(caller.entitled) {
+        return Decision::NotEntitled;
+    }
+    let beyond = beyond(high_risk, caller.ceiling);
+    if !beyond.is_empty() {
+        return Decision::AboveCeiling { beyond };
+    }
+    if all.is_subset(caller.scope) {
+        return Decision::Allow;
+    }
+    Decision::ScopeMissing { needed: all.without(caller.scope) }
 }
 
-impl Policy {
-    /// A policy for these tools; every other one is unknown.
-    pub(crate) fn new(tools: impl IntoIterator<Item = (String, Needs)>) -> Self {
-        Self { tools: tools.into_iter().collect(), high_risk: Scope::empty() }
-    }
-
-    /// The same, these scopes being none for a client that nobody vouches for.
-    pub(crate) fn with_high_risk(self, high_risk: Scope) -> Self {
-        Self { high_risk, ..self }
-    }
-
-    /// What a tool needs, by its exact name; `None` if there is no such tool.
-    pub(crate) fn needs(&self, tool: &str) -> Option<&Needs> {
-        self.tools.get(tool)
-    }
-
-    /// What this client is not granted of a scope, whoever uses it.
-    pub(crate) fn beyond(&self, scope: &Scope, ceiling: Ceiling) -> Scope {
-        match ceiling {
-            Ceiling::LowRisk => scope.intersection(&self.high_risk),
-            Ceiling::Any => Scope::empty(),
-        }
-    }
-
-    /// Decides on a tool for somebody whose token holds `token` and who is entitled to `entitled` at this
-    /// moment, through a client with this ceiling. What counts is the intersection of the three.
-    pub(crate) fn decide(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, tool: &str) -> Decision {
-        let needed = match self.needs(tool) {
-            None => return Decision::Unknown,
-            Some(Needs::User) => return Decision::Allow,
-            Some(Needs::Scopes(needed)) => needed,
-        };
-        if needed.is_empty() || !needed.is_subset(entitled) {
-            return Decision::NotEntitled;
-        }
-        let beyond = self.beyond(needed, ceiling);
-        if !beyond.is_empty() {
-            return Decision::AboveCeiling { beyond };
-        }
-        if needed.is_subset(token) {
-            return Decision::Allow;
-        }
-        let lacking: Scope = needed.iter().filter(|scope| !token.contains(scope)).collect();
-        Decision::ScopeMissing { needed: lacking }
+/// What a client with this ceiling is not granted of these high-risk scopes, whoever uses it (DCR-08).
+pub(crate) fn beyond(high_risk: &Scope, ceiling: Ceiling) -> Scope {
+    match ceiling {
+        Ceiling::LowRisk => high_risk.clone(),
+        Ceiling::Any => Scope::empty(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! A resource server for tests: real keys, a real database, a clock that stands still, and the
 //! authorization side played by [`Stage`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use axum::Router;
@@ -20,12 +22,15 @@ use shared::{
     AccessToken, ClientId, Clock, Db, Fault, GrantId, Issuer, ResourceUri, Scope, Timestamp, TokenStatus, Tx,
     UserId, audit,
 };
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::Authority;
+use crate::admission::{Ask, Relay, What};
 use crate::catalogue::{BuiltIn, Rules};
+use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
-use crate::{Config, Resource};
+use crate::sources::{Outcome, Source, Sources, answered};
+use crate::{Authority, Config, Resource};
 
 /// The moment of every test.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -66,13 +71,32 @@ pub(crate) struct Stage(Mutex<State>);
 struct State {
     dead: HashSet<String>,
     unseen: HashSet<String>,
+    /// After how many more questions about a token what happens.
+    soon: HashMap<String, (usize, Soon)>,
     marked: Vec<String>,
     entitled: Arc<Scope>,
     unverified: bool,
     broken: bool,
 }
 
+/// What happens to a token in the middle of a request.
+#[derive(Clone, Copy)]
+enum Soon {
+    Dies,
+    LosesAll,
+}
+
 impl Stage {
+    /// Kills a token after so many more questions about it.
+    pub(crate) fn kill_after(&self, token: &AccessToken, questions: usize) {
+        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::Dies));
+    }
+
+    /// Takes everything from a token's user after so many more questions about it.
+    pub(crate) fn disentitle_after(&self, token: &AccessToken, questions: usize) {
+        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::LosesAll));
+    }
+
     pub(crate) fn entitle(&self, scope: &str) {
         self.0.lock().unwrap().entitled = Arc::new(scope.parse().unwrap());
     }
@@ -103,7 +127,13 @@ impl Stage {
 
 impl TokenStatus for Stage {
     fn standing(&self, token: &AccessToken, kid: &str) -> Standing {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        match state.soon.get_mut(token.jti.as_str()) {
+            Some((0, Soon::Dies)) => return Standing::Dead,
+            Some((0, Soon::LosesAll)) => state.entitled = Arc::default(),
+            Some((questions, _)) => *questions -= 1,
+            None => {}
+        }
         if state.dead.contains(token.jti.as_str()) || state.dead.contains(kid) {
             return Standing::Dead;
         }
@@ -178,6 +208,17 @@ impl App {
         Self::open(dir, Arc::new(Stage::default()), Clock::held(NOW), &issuer, &[], rules)
     }
 
+    /// On loopback, with another source beside those that are always there, its tools for these scopes.
+    pub(crate) fn staged(staged: &Arc<Staged>, tools: &[(&str, &str)]) -> Self {
+        let mut rules = Rules::default();
+        rules.tools.extend(tools.iter().map(|(name, scope)| ((*name).to_owned(), scope.parse().unwrap())));
+        let stage = Arc::new(Stage::default());
+        stage.entitle("docs.read");
+        let dir = tempfile::tempdir().unwrap();
+        let staged = Some(Arc::clone(staged));
+        Self::build(dir, stage, Clock::held(NOW), &Issuer::localhost(8080), &[], &rules, staged)
+    }
+
     /// After a restart, on loopback: what was in memory here is gone, the files are not.
     pub(crate) fn restart(self) -> Self {
         let Self { stage, clock, db, resource, router, dir } = self;
@@ -193,22 +234,38 @@ impl App {
         origins: &[&str],
         rules: &Rules,
     ) -> Self {
+        Self::build(dir, stage, clock, issuer, origins, rules, None)
+    }
+
+    fn build(
+        dir: tempfile::TempDir,
+        stage: Arc<Stage>,
+        clock: Clock,
+        issuer: &Issuer,
+        origins: &[&str],
+        rules: &Rules,
+        staged: Option<Arc<Staged>>,
+    ) -> Self {
         let db = Db::open(&dir.path().join("main.db"), &SCHEMA, None, &clock).unwrap();
         let index = dir.path().join("docs.db");
         let docs = elsewhere(|| Docs::open(&index, Folder::Handbook(HANDBOOK), &clock).unwrap());
-        let resource = Resource::new(Config {
-            catalogue: BuiltIn::new(issuer, rules).unwrap(),
+        let docs = Arc::new(docs);
+        let mut sources = vec![Source::Account, Source::Docs(Arc::clone(&docs))];
+        sources.extend(staged.map(Source::Staged));
+        let config = Config {
+            catalogue: BuiltIn::of_any(issuer, rules),
             db: db.clone(),
             clock: clock.clone(),
             authority: Authority::Here {
                 verifier: keys().verifier(),
                 status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
             },
-            docs: Arc::new(docs),
+            docs,
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             quota: Quota::OFF,
             tally: Arc::default(),
-        });
+        };
+        let resource = Resource::with(config, Sources::new(sources));
         let (router, _) = resource.routes().split();
         Self { stage, clock, db, resource, router, dir }
     }
@@ -271,4 +328,88 @@ impl Answer {
     pub(crate) fn code(&self) -> i64 {
         self.json()["error"]["code"].as_i64().unwrap_or_default()
     }
+}
+
+/// What a staged source does with a call.
+type Act = Box<
+    dyn for<'a> Fn(&'a Ask, &'a Relay) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> + Send + Sync,
+>;
+
+/// A source that does what a test says, and counts what reaches it.
+pub(crate) struct Staged {
+    offered: Arc<Offered>,
+    act: Act,
+    calls: AtomicUsize,
+}
+
+impl Staged {
+    /// A source with these tools, each with what it does to the world.
+    pub(crate) fn new<F>(
+        tools: &[(&str, Effect)],
+        act: impl Fn(&Arguments) -> F + Send + Sync + 'static,
+    ) -> Arc<Self>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let offered = Arc::new(offered("staged", tools));
+        let act: Act = Box::new(move |ask, _| {
+            let What::Tool(_, arguments) = ask.what();
+            Box::pin(act(arguments))
+        });
+        Arc::new(Self { offered, act, calls: AtomicUsize::new(0) })
+    }
+
+    /// A source that tells of its progress as a test does, and answers when the test says no more.
+    pub(crate) fn telling(tools: &[(&str, Effect)], told: mpsc::UnboundedReceiver<f64>) -> Arc<Self> {
+        let told = Arc::new(tokio::sync::Mutex::new(told));
+        let act: Act = Box::new(move |_, relay| {
+            let told = Arc::clone(&told);
+            Box::pin(async move {
+                while let Some(progress) = told.lock().await.recv().await {
+                    relay.progress(progress);
+                }
+                answered("done", &serde_json::json!({}))
+            })
+        });
+        Arc::new(Self { offered: Arc::new(offered("staged", tools)), act, calls: AtomicUsize::new(0) })
+    }
+
+    /// The same, which answers at once.
+    pub(crate) fn prompt(tools: &[(&str, Effect)]) -> Arc<Self> {
+        Self::new(tools, |_| async { answered("done", &serde_json::json!({})) })
+    }
+
+    /// How many calls have reached it.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn offered(&self) -> Arc<Offered> {
+        Arc::clone(&self.offered)
+    }
+
+    pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        (self.act)(ask, relay).await
+    }
+}
+
+/// What a source of this name offers: tools that want their argument `region` repeated in a header.
+pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
+    let schema = serde_json::json!({
+        "type": "object", "properties": { "region": { "type": "string", "x-mcp-header": "Region" } }
+    });
+    let offer = |(name, effect): &(&str, Effect)| {
+        let listed = serde_json::json!({ "name": name, "inputSchema": schema, "source": source });
+        Arc::new(Offer {
+            kind: Kind::Tool,
+            name: (*name).into(),
+            title: name.to_uppercase(),
+            listed: serde_json::value::to_raw_value(&listed).unwrap(),
+            effect: *effect,
+            needs: None,
+            mirrored: Mirrored::in_schema(&schema),
+        })
+    };
+    Offered { source: source.into(), offers: tools.iter().map(offer).collect() }
 }

@@ -97,6 +97,7 @@ names! {
     RsDenied = "rs.denied",
     McpCall = "mcp.call",
     McpDenied = "mcp.denied",
+    McpResult = "mcp.result",
     RateLimited = "rate.limited",
 }
 

@@ -65,11 +65,7 @@ impl Report {
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
         self.scopes = file.rules.scopes.iter().map(ScopeReport::of).collect();
         for (name, needs) in catalogue.needs() {
-            self.tools.push(ToolReport {
-                name: name.to_owned(),
-                scopes: needs.map(list),
-                groups: Vec::new(),
-            });
+            self.tools.push(ToolReport { name, scopes: needs.as_ref().map(list), groups: Vec::new() });
         }
         let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");
         for (scope, _) in trusting {

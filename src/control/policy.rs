@@ -75,7 +75,7 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, tool: &str)
             Some(_) => "every scope that the tool needs is granted, and the user's groups have it".to_owned(),
         },
         "unknown" => {
-            let tools: Vec<&str> = catalogue.needs().map(|(name, _)| name).collect();
+            let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).collect();
             format!("there is no tool `{tool}`; there are {}", tools.join(", "))
         }
         "not_entitled" if lacking.is_empty() => "no scope opens this tool".to_owned(),

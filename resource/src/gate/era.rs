@@ -2,6 +2,8 @@
 //! (MCP-01).
 
 use http::HeaderMap;
+use rmcp::model::ClientCapabilities;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -119,10 +121,17 @@ fn initialize(header: Option<&str>, message: &Message) -> Result<Era, Refusal> {
 
 /// MCP 2026-07-28 basic: "A request missing any required field is malformed" (MCP-06).
 fn complete(era: Era, message: &Message) -> Result<Era, Refusal> {
-    let lacking = era == Era::Modern
-        && !message.is_notification()
-        && !message.meta(CAPABILITIES_META).is_some_and(Value::is_object);
-    if lacking { Err(missing(CAPABILITIES_META)) } else { Ok(era) }
+    if era != Era::Modern || message.is_notification() {
+        return Ok(era);
+    }
+    match message.meta(CAPABILITIES_META) {
+        Some(stated @ Value::Object(_)) if ClientCapabilities::deserialize(stated).is_ok() => Ok(era),
+        Some(Value::Object(_)) => {
+            let words = format!("Invalid params: `{CAPABILITIES_META}` in `_meta` is malformed");
+            Err(Refusal::bad_request(INVALID_PARAMS, words))
+        }
+        _ => Err(missing(CAPABILITIES_META)),
+    }
 }
 
 /// A legacy revision that is known.
@@ -181,6 +190,11 @@ mod tests {
             (&[MODERN], json!({ "_meta": { VERSION_META: 7 } }), INVALID_PARAMS),
             (&[MODERN], json!({ "_meta": { VERSION_META: MODERN } }), INVALID_PARAMS),
             (&[MODERN], json!({ "_meta": { VERSION_META: MODERN, CAPABILITIES_META: [] } }), INVALID_PARAMS),
+            (
+                &[MODERN],
+                json!({ "_meta": { VERSION_META: MODERN, CAPABILITIES_META: { "sampling": 7 } } }),
+                INVALID_PARAMS,
+            ),
             (&["2025-11-25"], json!({ "_meta": { VERSION_META: 7 } }), INVALID_REQUEST),
             (&["2025-11-25"], meta("2025-11-25"), INVALID_REQUEST),
             (&["1900-01-01"], meta("1900-01-01"), UNSUPPORTED_VERSION),

@@ -1,32 +1,28 @@
 //! One request past the door: which era, what it asks for, whether it may, what came of it.
 
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt, Full};
-use serde_json::{Value, json};
-use shared::{Request, Scope};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+use shared::{ClientId, Request, Scope, shell};
 
-use super::call::{Call, ToolCall};
+use super::answer::Answer;
+use super::call::{CALL_TOOL, Call, ToolCall};
 use super::era::{self, Era};
-use super::handler::{Admitted, Ended};
-use super::media;
+use super::lifecycle::{self, FRESH_MS};
 use super::message::Message;
-use super::mirror;
-use super::record::{self, Subject};
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
-use super::session::SESSION_HEADER;
-use super::tools::Tool;
-use super::unauthenticated;
+use super::session::{SESSION_HEADER, Session};
+use super::{mirror, unauthenticated};
 use crate::Resource;
+use crate::admission::{CallId, Denied, Wanted};
 use crate::bearer::Checked;
-use crate::policy::Decision;
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+use crate::item::{Arguments, Effect, Item, Kind};
+use crate::policy::{self, Decision};
+use crate::registry::Snapshot;
+use crate::sources::Outcome;
 
 /// A request whose sender is known.
 pub(crate) struct Exchange<'e> {
@@ -36,56 +32,86 @@ pub(crate) struct Exchange<'e> {
     pub(crate) began: Instant,
 }
 
+/// A request that is understood, up to what it asks for.
+struct Understood {
+    id: Value,
+    era: Era,
+    session: Option<Session>,
+    caller: Checked,
+}
+
 impl Exchange<'_> {
     /// Answers a message of this caller.
-    pub(crate) async fn answer(&self, message: &Message, caller: &Checked) -> Result<Response, Refusal> {
-        let era = era::decide(self.headers, message)?;
-        let era = self.in_session(era, message, caller).await?;
-        if message.is_notification() {
-            return notification(message);
-        }
-        self.mirrored(era, message)?;
-        let call = Arc::new(Call::of(message, era)?);
-        // Reading the body may have taken a while, and now it is known what the token is for (RS-08).
-        let bearer = self.resource.bearer();
-        let check = match call.as_ref() {
-            Call::Tool(tool) => bearer.check_for(Some(&self.resource.tools().needs(&tool.name))),
-            Call::Discover | Call::Initialize | Call::Ping | Call::Tools => bearer.check_for(None),
+    pub(crate) async fn answer(&self, message: Message, caller: &Checked) -> Result<Response, Refusal> {
+        let era = era::decide(self.headers, &message)?;
+        let (era, session) = self.in_session(era, &message, caller).await?;
+        let Some(id) = message.id.clone() else {
+            return self.notification(&message, session.as_ref());
         };
+        self.mirrored(era, &message)?;
+        let call = Call::of(&message.method, message.params, era)?;
+        let snapshot = self.resource.registry().snapshot();
+        // Reading the body may have taken a while, and now it is known what the token is for (RS-08).
+        let profile = self.resource.profile();
+        let needs = match &call {
+            Call::Tool(tool) => {
+                let item = profile.find(&snapshot, Kind::Tool, &tool.name);
+                Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
+            }
+            Call::Discover | Call::Initialize(_) | Call::Ping | Call::Tools => None,
+        };
+        let bearer = profile.bearer();
+        let check = bearer.check_for(needs.as_ref());
         let caller = match bearer.confirm(caller, self.resource.clock().now(), check).await {
             Ok(caller) => caller,
             Err(refused) => return Err(unauthenticated(self.resource, &refused, self.request).await),
         };
-        let admitted = Admitted {
-            call: Arc::clone(&call),
-            era,
-            decision: self.decide(&caller, &call),
-            caller,
-            ended: Arc::new(OnceLock::new()),
-        };
-        match call.as_ref() {
-            Call::Tool(tool) => self.call_tool(tool, message, admitted).await,
-            Call::Initialize => self.initialize(message, admitted).await,
-            Call::Discover | Call::Ping | Call::Tools => {
-                let (status, body) = self.hand_on(message, admitted, Vec::new()).await?;
-                Ok(json_response(status, body))
-            }
+        let understood = Understood { id, era, session, caller };
+        match call {
+            Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
+            Call::Initialize(params) => self.initialize(params, understood).await,
+            Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
+            Call::Tools => Ok(self.list_tools(&snapshot, &understood).into_response()),
+            Call::Tool(tool) => self.call_tool(tool, &snapshot, understood).await,
         }
     }
 
-    /// The era, seen from the session that the request names, if it does. The modern one knows none,
-    /// and `initialize` begins another (MCP-12).
-    async fn in_session(&self, era: Era, message: &Message, caller: &Checked) -> Result<Era, Refusal> {
+    /// The era, seen from the session that the request names, if it does, and that session. The modern one knows
+    /// none, and `initialize` begins another (MCP-12).
+    async fn in_session(
+        &self,
+        era: Era,
+        message: &Message,
+        caller: &Checked,
+    ) -> Result<(Era, Option<Session>), Refusal> {
         if era == Era::Modern || message.method == "initialize" {
-            return Ok(era);
+            return Ok((era, None));
         }
-        match self.resource.sessions().named(self.headers, caller).await? {
+        let session = self.resource.sessions().named(self.headers, caller).await?;
+        match &session {
             // MCP-01: inside a session an absent header means the negotiated revision.
-            Some(session) if !self.headers.contains_key(era::VERSION_HEADER) => {
-                Ok(Era::Legacy(session.version))
+            Some(known) if !self.headers.contains_key(era::VERSION_HEADER) => {
+                Ok((Era::Legacy(known.version), session))
             }
-            _ => Ok(era),
+            _ => Ok((era, session)),
         }
+    }
+
+    /// What a client tells without asking. Only a cancellation does anything, and only in the session of the call
+    /// (MCP-16). What is no notification by name does not become one for lack of an id.
+    fn notification(&self, message: &Message, session: Option<&Session>) -> Result<Response, Refusal> {
+        if !message.method.starts_with("notifications/") {
+            return Err(Refusal::bad_request(
+                INVALID_REQUEST,
+                "This method is a request, and needs an `id`.",
+            ));
+        }
+        if message.method == "notifications/cancelled"
+            && let (Some(session), Some(request)) = (session, message.params.get("requestId"))
+        {
+            self.resource.admission().cancel(&call_id(session, request));
+        }
+        Ok(StatusCode::ACCEPTED.into_response())
     }
 
     /// MCP-05. On older revisions the mirror headers are ignored, never trusted.
@@ -102,83 +128,86 @@ impl Exchange<'_> {
         mirror::check_name(self.headers, message.params.get(source).and_then(Value::as_str))
     }
 
-    /// Protocol methods need only a valid token; tools have the policy (MCP-08).
-    fn decide(&self, caller: &Checked, call: &Call) -> Decision {
-        match call {
-            Call::Tool(tool) => self.resource.tools().decide_for(caller, &tool.name),
-            Call::Discover | Call::Initialize | Call::Ping | Call::Tools => Decision::Allow,
-        }
-    }
-
     /// `initialize`, and if it succeeds, a session: it costs a client nothing to take no notice.
-    async fn initialize(&self, message: &Message, admitted: Admitted) -> Result<Response, Refusal> {
-        let (caller, era, ended) = (admitted.caller.clone(), admitted.era, Arc::clone(&admitted.ended));
-        let (status, body) = self.hand_on(message, admitted, Vec::new()).await?;
-        let mut response = json_response(status, body);
-        if ended.get() == Some(&Ended::Answered) {
-            let id = self.resource.sessions().begin(&caller, era.version()).await?;
-            response.headers_mut().insert(SESSION_HEADER, id);
-        }
+    async fn initialize(
+        &self,
+        params: Map<String, Value>,
+        understood: Understood,
+    ) -> Result<Response, Refusal> {
+        let Understood { id, era, caller, .. } = understood;
+        let Some(result) = lifecycle::initialize(params, era) else {
+            let words = "Invalid params: they do not fit initialize";
+            return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
+        };
+        let session = self.resource.sessions().begin(&caller, era.version()).await?;
+        let mut response = Answer::whole(&id, &result).into_response();
+        response.headers_mut().insert(SESSION_HEADER, session);
         Ok(response)
     }
 
-    /// A tool call: decided, done, recorded, answered; no answer leaves unrecorded (AUDIT-04).
-    async fn call_tool(
-        &self,
-        call: &ToolCall,
-        message: &Message,
-        admitted: Admitted,
-    ) -> Result<Response, Refusal> {
-        let tools = self.resource.tools();
-        let caller = admitted.caller.clone();
-        let subject = Subject {
-            request: self.request,
-            caller: &caller,
-            resource: self.resource.uri(),
-            tool: &call.name,
-            needs: tools.needs(&call.name),
-            arguments: &call.arguments,
-        };
-        if admitted.decision != Decision::Allow {
-            record::write(self.resource.db(), subject.refused(&admitted.decision)).await?;
-        }
-        let tool = match &admitted.decision {
-            Decision::Allow | Decision::AboveCeiling { .. } => {
-                tools.find(&call.name).ok_or_else(Refusal::internal)?
+    /// The tools that the caller can have through this client, each as its source defined it (MCP-10).
+    fn list_tools(&self, snapshot: &Snapshot, understood: &Understood) -> Answer {
+        let Understood { id, era, caller, .. } = understood;
+        let (mut members, caller) = (b"\"tools\":[".to_vec(), caller.caller());
+        let items = self.resource.profile().items(snapshot, Kind::Tool);
+        for (at, item) in items.filter(|item| policy::decide(&item.needs, &caller).listed()).enumerate() {
+            if at > 0 {
+                members.push(b',');
             }
-            Decision::ScopeMissing { needed } => return Err(self.insufficient_scope(&caller, needed)),
-            Decision::NotEntitled | Decision::NoUser | Decision::Unknown => {
-                return Err(unknown_tool(&call.name));
-            }
-        };
-        let mirrored = self.mirrored_arguments(tool, call, admitted.era)?;
-        let (allowed, ended) = (admitted.decision == Decision::Allow, Arc::clone(&admitted.ended));
-        let (status, body) = self.hand_on(message, admitted, mirrored).await?;
-        if !allowed {
-            return Ok(json_response(status, body)); // no call was made, and the refusal is on record
+            members.extend_from_slice(item.offer.listed.get().as_bytes());
         }
-        let result = match ended.get() {
-            Some(Ended::Answered) => "ok",
-            Some(Ended::ToolError) => "tool_error",
-            None => "error",
-        };
-        let made = subject.made(result, body.len(), self.began.elapsed());
-        record::write(self.resource.db(), made).await?;
-        Ok(json_response(status, body))
+        members.push(b']');
+        if *era == Era::Modern {
+            members.extend_from_slice(format!(",\"ttlMs\":{FRESH_MS},\"cacheScope\":\"private\"").as_bytes());
+        }
+        Answer::result(id, *era, &members)
     }
 
-    /// MCP-05, for the arguments that the tool wants mirrored: checked, and written anew.
-    fn mirrored_arguments(
+    /// A tool call: admitted, made and answered; or refused.
+    async fn call_tool(
         &self,
-        tool: &Tool,
-        call: &ToolCall,
-        era: Era,
-    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-        if era != Era::Modern {
-            return Ok(Vec::new());
+        tool: ToolCall,
+        snapshot: &Snapshot,
+        understood: Understood,
+    ) -> Result<Response, Refusal> {
+        let Understood { id, era, session, caller } = understood;
+        let (profile, admission) = (self.resource.profile(), self.resource.admission());
+        let wanted = Wanted {
+            kind: Kind::Tool,
+            method: CALL_TOOL,
+            name: tool.name.clone(),
+            arguments: tool.arguments,
+            caller: caller.clone(),
+            request: self.request.clone(),
+            began: self.began,
+            id: session.map(|session| call_id(&session, &id)),
+            closing_cancels: era == Era::Modern,
+        };
+        let answer = {
+            let id = id.clone();
+            move |effect: Effect, outcome: &Outcome| Answer::ended(&id, era, effect, outcome)
+        };
+        let agree = |item: &Item, arguments: &Arguments| match era {
+            Era::Modern => mirror::check_parameters(self.headers, arguments, &item.offer.mirrored),
+            Era::Legacy(_) => Ok(()),
+        };
+        let decision = match admission.call(profile, snapshot, wanted, agree, answer).await {
+            Ok(answer) => return Ok(answer.into_response()),
+            Err(Denied::Policy(decision)) => decision,
+            Err(Denied::Token(refused)) => {
+                return Err(unauthenticated(self.resource, &refused, self.request).await);
+            }
+            Err(Denied::Refused(refusal)) => return Err(refusal),
+        };
+        match decision {
+            Decision::ScopeMissing { needed } => Err(self.insufficient_scope(&caller, &needed)),
+            Decision::AboveCeiling { beyond } => {
+                let words = withheld(&caller.token().client_id, &beyond);
+                Ok(Answer::told(&id, era, &words).into_response())
+            }
+            Decision::NotEntitled | Decision::NoUser | Decision::Unknown => Err(unknown_tool(&tool.name)),
+            Decision::Allow => Err(Refusal::internal()),
         }
-        mirror::check_parameters(self.headers, &call.arguments, tool.mirrored())?;
-        Ok(mirror::written(&call.arguments, tool.mirrored()))
     }
 
     /// RS-11: the challenge lists what the token holds and what lacks, so that nothing is lost by
@@ -187,55 +216,25 @@ impl Exchange<'_> {
         let all = caller.token().scope.union(needed);
         let words = format!("Insufficient scope: this tool needs {needed}. Sign in again and allow it.");
         Refusal::new(StatusCode::FORBIDDEN, FORBIDDEN, words)
-            .header(WWW_AUTHENTICATE, self.resource.challenges().insufficient(&all))
+            .header(WWW_AUTHENTICATE, self.resource.profile().challenges().insufficient(&all))
             .data(json!({ "error": "insufficient_scope", "scope": all }))
-    }
-
-    /// Hands the request to the protocol library: the body written anew, and no header of the
-    /// client's, so neither its token nor its cookies go any further (MCP-07, RS-15).
-    async fn hand_on(
-        &self,
-        message: &Message,
-        admitted: Admitted,
-        mirrored: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<(StatusCode, Bytes), Refusal> {
-        let body = admitted.call.rewritten(message).to_string();
-        let mut request = http::Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = Method::POST;
-        let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_static("localhost"));
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        if *admitted.call != Call::Initialize {
-            headers.insert(era::VERSION_HEADER, HeaderValue::from_static(admitted.era.version()));
-        }
-        if admitted.era == Era::Modern {
-            headers.insert(mirror::METHOD_HEADER, HeaderValue::from_static(admitted.call.method()));
-            if let Some(name) = admitted.call.tool() {
-                headers.insert(mirror::NAME_HEADER, mirror::encoded(name));
-            }
-            headers.extend(mirrored);
-        }
-        request.extensions_mut().insert(admitted);
-        let (parts, body) = self.resource.mcp().handle(request).await.into_parts();
-        let Ok(body) = body.collect().await;
-        if !media::is(&parts.headers, CONTENT_TYPE, b"application/json") {
-            // It refuses some things in plain text, and what the gate writes is none of them.
-            let status = parts.status.as_u16();
-            tracing::error!(http.status = status, "the protocol library refused what the gate had written");
-            return Err(Refusal::internal());
-        }
-        Ok((parts.status, body.to_bytes()))
     }
 }
 
-/// Nothing that a client can tell us needs doing without a session. What is no notification by name
-/// does not become one for lack of an id.
-fn notification(message: &Message) -> Result<Response, Refusal> {
-    if message.method.starts_with("notifications/") {
-        return Ok(StatusCode::ACCEPTED.into_response());
-    }
-    Err(Refusal::bad_request(INVALID_REQUEST, "This method is a request, and needs an `id`."))
+/// By what a client names a call of its own when it cancels it.
+fn call_id(session: &Session, request: &Value) -> CallId {
+    CallId { session: session.digest, request: request.to_string() }
+}
+
+/// For a call that the client cannot be granted, whoever uses it: words for the model to read out, because signing in
+/// again, which is what a 403 asks for, would end in the same place (DCR-08).
+fn withheld(client: &ClientId, beyond: &Scope) -> String {
+    format!(
+        "This tool needs {beyond}. That is high-risk, and nobody vouches for the client that you use, so it \
+         cannot be granted here; signing in again does not change that. An administrator of this server \
+         can verify the client: portcullis client verify {}",
+        shell::word(client.as_str())
+    )
 }
 
 /// Unknown and not entitled look the same (MCP-09).
@@ -244,12 +243,10 @@ fn unknown_tool(name: &str) -> Refusal {
     Refusal::new(StatusCode::OK, INVALID_PARAMS, format!("Unknown tool: {name}"))
 }
 
-fn json_response(status: StatusCode, body: Bytes) -> Response {
-    (status, [(CONTENT_TYPE, JSON)], body).into_response()
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::testing::{App, NOW, bearer, token};
 
@@ -280,7 +277,7 @@ mod tests {
                 request: &request,
                 began: Instant::now(),
             };
-            exchange.in_session(era, &message, &caller).await.unwrap().version()
+            exchange.in_session(era, &message, &caller).await.unwrap().0.version()
         };
         assert_eq!(decided("ping", true, None).await, "2025-11-25");
         assert_eq!(decided("ping", true, Some("2025-06-18")).await, "2025-06-18");

@@ -1,14 +1,14 @@
 //! Headers that repeat what the body says, for intermediaries (MCP 2026-07-28 transports, Request
 //! Metadata). They are compared with the body and then forgotten: the body decides (MCP-05).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Map, Value};
+use http::HeaderMap;
+use serde_json::Value;
 
 use super::refusal::Refusal;
+use crate::item::{Arguments, Mirrored};
 
-pub(crate) const METHOD_HEADER: &str = "mcp-method";
-pub(crate) const NAME_HEADER: &str = "mcp-name";
-const PARAM_PREFIX: &str = "mcp-param-";
+const METHOD_HEADER: &str = "mcp-method";
+const NAME_HEADER: &str = "mcp-name";
 
 /// The only value of a header, trimmed.
 pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
@@ -63,48 +63,11 @@ fn decoded(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// A parameter that a tool's schema wants mirrored (`x-mcp-header`).
-#[derive(Clone, Debug)]
-pub(crate) struct Mirrored {
-    header: HeaderName,
-    path: Vec<String>,
-}
-
-impl Mirrored {
-    fn value<'a>(&self, arguments: &'a Map<String, Value>) -> Option<&'a Value> {
-        let (first, rest) = self.path.split_first()?;
-        let value = rest.iter().try_fold(arguments.get(first)?, |value, name| value.get(name))?;
-        (!value.is_null()).then_some(value)
-    }
-}
-
-/// The annotations of a schema, reached from its root through `properties` alone.
-pub(crate) fn mirrored(schema: &Map<String, Value>) -> Vec<Mirrored> {
-    let mut found = Vec::new();
-    collect(schema.get("properties"), &[], &mut found);
-    found
-}
-
-fn collect(properties: Option<&Value>, path: &[String], found: &mut Vec<Mirrored>) {
-    let Some(Value::Object(properties)) = properties else {
-        return;
-    };
-    for (name, schema) in properties {
-        let path: Vec<_> = path.iter().chain([name]).cloned().collect();
-        if let Some(Value::String(header)) = schema.get("x-mcp-header")
-            && let Ok(header) = HeaderName::try_from(format!("{PARAM_PREFIX}{header}"))
-        {
-            found.push(Mirrored { header, path: path.clone() });
-        }
-        collect(schema.get("properties"), &path, found);
-    }
-}
-
 /// Each `Mcp-Param-*` that the tool recognises says what the arguments say; one that it does not
 /// recognise means nothing.
 pub(crate) fn check_parameters(
     headers: &HeaderMap,
-    arguments: &Map<String, Value>,
+    arguments: &Arguments,
     mirrored: &[Mirrored],
 ) -> Result<(), Refusal> {
     for one in mirrored {
@@ -136,28 +99,13 @@ fn same(said: &str, value: &Value) -> bool {
     }
 }
 
-/// The headers that mirror these arguments, written anew for whoever comes next (MCP-07).
-pub(crate) fn written(
-    arguments: &Map<String, Value>,
-    mirrored: &[Mirrored],
-) -> Vec<(HeaderName, HeaderValue)> {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let written = |one: &Mirrored| Some((one.header.clone(), encoded(&text(one.value(arguments)?))));
-    mirrored.iter().filter_map(written).collect()
-}
-
-/// Any text as a header value.
-pub(crate) fn encoded(text: &str) -> HeaderValue {
-    let encoded = format!("=?base64?{}?=", data_encoding::BASE64.encode(text.as_bytes()));
-    HeaderValue::from_str(&encoded).expect("base64 is visible ASCII")
-}
-
 fn shown(text: &str) -> String {
     text.chars().take(128).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use serde_json::json;
 
     use super::super::refusal::HEADER_MISMATCH;
@@ -213,10 +161,10 @@ mod tests {
             "page": { "properties": { "size": { "type": "integer", "x-mcp-header": "Size" } } },
             "list": { "items": { "properties": { "x": { "x-mcp-header": "Not-Reachable" } } } },
         }});
-        let mirrored = mirrored(schema.as_object().unwrap());
+        let mirrored = Mirrored::in_schema(&schema);
         assert_eq!(mirrored.len(), 2);
         let check = |values: &[(&'static str, &[u8])], arguments: Value| {
-            check_parameters(&headers(values), arguments.as_object().unwrap(), &mirrored)
+            check_parameters(&headers(values), &arguments.as_object().unwrap().clone().into(), &mirrored)
         };
         check(&[("mcp-param-other", b"x")], json!({})).unwrap();
         check(&[("mcp-param-region", b"us")], json!({ "region": "us" })).unwrap();
@@ -228,17 +176,5 @@ mod tests {
         refused(check(&[("mcp-param-region", b"eu")], json!({ "region": "us" })));
         refused(check(&[("mcp-param-region", b"[]")], json!({ "region": [] })));
         refused(check(&[("mcp-param-size", b"41")], json!({ "page": { "size": 42 } })));
-    }
-
-    /// MCP-07: what we write, we would accept.
-    #[test]
-    fn what_is_written_reads_back() {
-        let schema =
-            json!({ "properties": { "region": { "x-mcp-header": "Region" }, "n": { "x-mcp-header": "N" } } });
-        let mirrored = mirrored(schema.as_object().unwrap());
-        let arguments = json!({ "region": " Zürich\n", "n": 7 });
-        let arguments = arguments.as_object().unwrap();
-        let headers: HeaderMap = written(arguments, &mirrored).into_iter().collect();
-        check_parameters(&headers, arguments, &mirrored).unwrap();
     }
 }

@@ -61,6 +61,15 @@ impl Refusal {
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
+    /// The call was made, and how it ended could not be recorded: trying again may do it twice (AUDIT-04).
+    pub(crate) fn unrecorded() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            INTERNAL_ERROR,
+            "The tool was called, but how the call ended could not be recorded. Find out what it did before you try again.",
+        )
+    }
+
     /// The authorization server cannot say whether a token is good, so nothing is done with it (RS-09).
     pub(crate) fn nobody_to_ask() -> Self {
         Self::new(

@@ -7,6 +7,7 @@ use shared::{AccessToken, Issuer};
 use crate::testing::{Answer, App, MODERN, bearer, post, token};
 
 mod audit;
+mod calls;
 mod eras;
 mod front;
 mod sessions;

@@ -9,20 +9,81 @@ use super::*;
 use shared::catalogue::{Risk, ScopeDescription};
 
 use crate::catalogue::{Rules, ScopeRule};
+use crate::item::Kind;
 use crate::testing::{App, bearer, post, token};
 
 fn scope(text: &str) -> Scope {
     text.parse().unwrap()
 }
 
+/// What these names need; every other one is unknown.
+struct Policy(BTreeMap<String, Needs>);
+
+impl Policy {
+    fn new(needs: impl IntoIterator<Item = (String, Needs)>) -> Self {
+        Self(needs.into_iter().collect())
+    }
+
+    fn decide(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, name: &str) -> Decision {
+        let caller = Caller { scope: token, entitled, ceiling, has_user: true };
+        self.0.get(name).map_or(Decision::Unknown, |needs| decide(needs, &caller))
+    }
+}
+
+fn scopes_of(all: Scope) -> Needs {
+    Needs::Scopes { all, high_risk: Scope::empty() }
+}
+
 fn policy() -> Policy {
     let tool = |name: &str, needs| (name.to_owned(), needs);
     Policy::new([
         tool("whoami", Needs::User),
-        tool("docs_search", Needs::Scopes(scope("docs.read"))),
-        tool("ci_trigger", Needs::Scopes(scope("cicd.read cicd.trigger"))),
-        tool("unmapped", Needs::Scopes(Scope::empty())),
+        tool("docs_search", scopes_of(scope("docs.read"))),
+        tool("ci_trigger", scopes_of(scope("cicd.read cicd.trigger"))),
+        tool("unmapped", scopes_of(Scope::empty())),
     ])
+}
+
+/// MCP-08, MCP-09, RS-11, DCR-08, CC-02: the policy as a table. `u` is there, `h` is high-risk; the columns are what an
+/// item needs, the token's scope, the entitlement, whether somebody vouches for the client, whether there is a user.
+#[test]
+fn the_policy_as_a_table() {
+    use Ceiling::{Any, LowRisk};
+    let missing = |needed: &str| Decision::ScopeMissing { needed: scope(needed) };
+    let above = |beyond: &str| Decision::AboveCeiling { beyond: scope(beyond) };
+    let (allow, not_entitled) = (Decision::Allow, Decision::NotEntitled);
+    let high = scope("h i");
+    for (needed, token, entitled, ceiling, has_user, expected) in [
+        (None, "", "", LowRisk, true, allow.clone()),
+        (None, "u", "u", Any, false, Decision::NoUser),
+        (Some(""), "u h", "u h", Any, true, not_entitled.clone()),
+        (Some("u"), "", "", Any, true, not_entitled.clone()),
+        (Some("u"), "u", "", Any, true, not_entitled.clone()),
+        (Some("u"), "", "u", Any, true, missing("u")),
+        (Some("u"), "u", "u", Any, true, allow.clone()),
+        (Some("u"), "u", "u", LowRisk, true, allow.clone()),
+        (Some("u"), "u", "u", Any, false, allow.clone()),
+        (Some("u v"), "u", "u v", Any, true, missing("v")),
+        (Some("u v"), "u v", "u", Any, true, not_entitled.clone()),
+        (Some("h"), "h", "h", LowRisk, true, above("h")),
+        (Some("h"), "", "h", LowRisk, true, above("h")),
+        (Some("h"), "h", "", LowRisk, true, not_entitled.clone()),
+        (Some("h"), "h", "h", Any, true, allow.clone()),
+        (Some("h"), "", "h", Any, true, missing("h")),
+        (Some("u h i"), "u h i", "u h i", LowRisk, true, above("h i")),
+        (Some("u h"), "h", "u h", LowRisk, true, above("h")),
+        (Some("u h"), "h", "u h", Any, true, missing("u")),
+    ] {
+        let needs = needed.map_or(Needs::User, |needed| {
+            let all = scope(needed);
+            let high_risk = all.intersection(&high);
+            Needs::Scopes { all, high_risk }
+        });
+        let caller = Caller { scope: &scope(token), entitled: &scope(entitled), ceiling, has_user };
+        let decided = decide(&needs, &caller);
+        assert_eq!(decided, expected, "{needs:?} {caller:?}");
+        assert_eq!(decided.listed(), matches!(decided, Decision::Allow | Decision::ScopeMissing { .. }));
+    }
 }
 
 /// MCP-08: names are exact and case-sensitive, and what is not mapped is denied.
@@ -69,7 +130,7 @@ proptest! {
     #[test]
     fn allowed_means_in_both(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
         let (token, entitled, needed) = (scope(&token), scope(&entitled), scope(&needed));
-        let policy = Policy::new([("t".to_owned(), Needs::Scopes(needed.clone()))]);
+        let policy = Policy::new([("t".to_owned(), scopes_of(needed.clone()))]);
         let allowed = policy.decide(&token, &entitled, Ceiling::Any, "t") == Decision::Allow;
         let both = token.intersection(&entitled);
         prop_assert_eq!(allowed, !needed.is_empty() && needed.is_subset(&both));
@@ -126,8 +187,11 @@ impl Case {
     }
 
     fn policy(&self) -> Policy {
-        let needs = |(name, needs): (&&str, &Scope)| ((*name).to_owned(), Needs::Scopes(needs.clone()));
-        Policy::new(self.tools.iter().map(needs)).with_high_risk(self.high_risk.clone())
+        let needs = |(name, needs): (&&str, &Scope)| {
+            let high_risk = needs.intersection(&self.high_risk);
+            ((*name).to_owned(), Needs::Scopes { all: needs.clone(), high_risk })
+        };
+        Policy::new(self.tools.iter().map(needs))
     }
 
     fn decide(&self, token: &Scope) -> Decision {
@@ -226,7 +290,8 @@ async fn the_gate_answers_as_the_policy_says() {
                 ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
             // It counts the name's letters.
             answer.headers.remove("content-length");
-            let decision = app.resource.tools().decide(&held, &entitled, Ceiling::Any, name);
+            let caller = Caller { scope: &held, entitled: &entitled, ceiling: Ceiling::Any, has_user: true };
+            let decision = app.resource.registry().snapshot().decide(Kind::Tool, name, &caller);
             assert_eq!(listed(name), decision.listed(), "{name} {held} {entitled}");
             let text = String::from_utf8(answer.body).unwrap();
             let blank = text.replace(name, "NAME").replace(&format!("\"id\":{id}"), "\"id\":ID");

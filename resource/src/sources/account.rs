@@ -1,12 +1,17 @@
 //! `whoami`: what the server knows about the caller. It needs nothing but a valid token (MCP-08).
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::{Value, json};
 
-use shared::{Scope, shell};
+use shared::shell;
 
-use crate::gate::tools::{Caller, Said};
+use super::Outcome;
+use super::own::{OwnTool, answered, problem};
+use crate::admission::{Ask, What};
+use crate::item::{Needs, Offered};
 
-pub(crate) const WORDS: (&str, &str, &str) = (
+const WORDS: (&str, &str, &str) = (
     "whoami",
     "Who am I",
     "Says on whose behalf you are calling: user id, client id, the scopes of the access token, the scopes \
@@ -15,7 +20,23 @@ pub(crate) const WORDS: (&str, &str, &str) = (
      asked for by signing in again, unless it is withheld.",
 );
 
-pub(crate) fn schemas() -> [Value; 2] {
+static WHOAMI: LazyLock<OwnTool> = LazyLock::new(|| OwnTool::new(WORDS, Some(Needs::User), schemas()));
+static OFFERED: LazyLock<Arc<Offered>> =
+    LazyLock::new(|| Arc::new(Offered { source: "account".into(), offers: vec![WHOAMI.offer()] }));
+
+pub(super) fn offered() -> Arc<Offered> {
+    Arc::clone(&OFFERED)
+}
+
+pub(super) fn run(ask: &Ask) -> Outcome {
+    let What::Tool(_, arguments) = ask.what();
+    match WHOAMI.check(arguments) {
+        Ok(()) => whoami(ask),
+        Err(wrong) => problem(&wrong),
+    }
+}
+
+fn schemas() -> [Value; 2] {
     let scopes =
         |words: &str| json!({ "type": "array", "items": { "type": "string" }, "description": words });
     [
@@ -37,33 +58,34 @@ pub(crate) fn schemas() -> [Value; 2] {
     ]
 }
 
-pub(crate) fn call(caller: &Caller<'_>, withheld: &Scope) -> Said {
-    let token = caller.checked.token();
-    let expires = token.expires().to_string();
+fn whoami(ask: &Ask) -> Outcome {
+    let asker = ask.asker();
+    let (scope, entitled, withheld) = (asker.scope(), asker.entitled(), asker.withheld());
+    let expires = asker.expires().to_string();
     let or_none = |scopes: String| if scopes.is_empty() { "none".to_owned() } else { scopes };
     let withheld_from_client = if withheld.is_empty() {
         String::new()
     } else {
         format!(
             "\nWithheld from this client until an administrator verifies it: {withheld} (portcullis client verify {})",
-            shell::word(token.client_id.as_str())
+            shell::word(asker.client().as_str())
         )
     };
     let text = format!(
         "User: {}\nClient: {}\nScopes of the token: {}\nScopes the user is entitled to: {}{withheld_from_client}\nThe token expires: {expires}",
-        token.sub,
-        token.client_id,
-        or_none(token.scope.to_string()),
-        or_none(caller.checked.entitled().to_string()),
+        asker.user(),
+        asker.client(),
+        or_none(scope.to_string()),
+        or_none(entitled.to_string()),
     );
     let data = json!({
-        "user": token.sub,
-        "client": token.client_id,
-        "resource": caller.resource,
-        "scopes": token.scope.iter().collect::<Vec<_>>(),
-        "entitled": caller.checked.entitled().iter().collect::<Vec<_>>(),
+        "user": asker.user(),
+        "client": asker.client(),
+        "resource": asker.resource(),
+        "scopes": scope.iter().collect::<Vec<_>>(),
+        "entitled": entitled.iter().collect::<Vec<_>>(),
         "withheld": withheld.iter().collect::<Vec<_>>(),
         "expires": expires,
     });
-    Said { text, data }
+    answered(&text, &data)
 }

@@ -1,15 +1,19 @@
 //! `docs_search` and `docs_read`: the documentation, found and read.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::gate::arguments::integer;
-use crate::gate::tools::Said;
-use crate::sources::docs::{Docs, DocsError, Hit, Page, ReadError};
+use super::{Docs, DocsError, Hit, Page, ReadError};
+use crate::admission::{Ask, What};
+use crate::item::{Arguments, Offered};
+use crate::sources::Outcome;
+use crate::sources::own::{OwnTool, answered, problem};
+use crate::sources::schema::integer;
 
-pub(crate) const SEARCH: (&str, &str, &str) = (
+const SEARCH: (&str, &str, &str) = (
     "docs_search",
     "Search the documentation",
     "Searches this organisation's documentation by words and returns the best matching sections, best \
@@ -17,14 +21,45 @@ pub(crate) const SEARCH: (&str, &str, &str) = (
      Then call docs_read with a path (and heading) from the results to read the whole section.",
 );
 
-pub(crate) const READ: (&str, &str, &str) = (
+const READ: (&str, &str, &str) = (
     "docs_read",
     "Read a document",
     "Returns the text of a document, or of the section under one of its headings. Take the path from \
      docs_search. Long documents come in parts: when next_offset is present, call again with it as offset.",
 );
 
-pub(crate) fn search_schemas() -> [Value; 2] {
+/// What is done when a tool is called.
+type Does = fn(&Docs, &Arguments) -> Outcome;
+
+static TOOLS: LazyLock<[(OwnTool, Does); 2]> = LazyLock::new(|| {
+    [(OwnTool::new(SEARCH, None, search_schemas()), search), (OwnTool::new(READ, None, read_schemas()), read)]
+});
+static OFFERED: LazyLock<Arc<Offered>> = LazyLock::new(|| {
+    let offers = TOOLS.iter().map(|(tool, _)| tool.offer()).collect();
+    Arc::new(Offered { source: "docs".into(), offers })
+});
+
+pub(crate) fn offered() -> Arc<Offered> {
+    Arc::clone(&OFFERED)
+}
+
+/// Answers off the async threads: a search reads the disk.
+pub(crate) async fn run(docs: &Arc<Docs>, ask: &Ask) -> Outcome {
+    let What::Tool(item, arguments) = ask.what();
+    let Some((tool, does)) = TOOLS.iter().find(|(tool, _)| tool.name() == &*item.offer.name) else {
+        return Outcome::Error;
+    };
+    if let Err(wrong) = tool.check(arguments) {
+        return problem(&wrong);
+    }
+    let (docs, arguments) = (Arc::clone(docs), Arc::clone(arguments));
+    match tokio::task::spawn_blocking(move || does(&docs, &arguments)).await {
+        Ok(outcome) => outcome,
+        Err(panic) => broken(&panic),
+    }
+}
+
+fn search_schemas() -> [Value; 2] {
     let hit = json!({
         "type": "object",
         "properties": {
@@ -65,7 +100,7 @@ pub(crate) fn search_schemas() -> [Value; 2] {
     ]
 }
 
-pub(crate) fn read_schemas() -> [Value; 2] {
+fn read_schemas() -> [Value; 2] {
     [
         json!({
             "type": "object",
@@ -106,22 +141,22 @@ pub(crate) fn read_schemas() -> [Value; 2] {
     ]
 }
 
-/// Answers off the async threads: a search reads the disk.
-pub(crate) async fn search(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
+fn search(docs: &Docs, arguments: &Arguments) -> Outcome {
     let query = text(arguments, "query").unwrap_or_default();
     let limit = number(arguments, "limit").and_then(|limit| u32::try_from(limit).ok());
-    let path = text(arguments, "path");
-    let (docs, asked) = (Arc::clone(docs), query.clone());
-    let search = move || docs.search(&asked, limit, path.as_deref());
-    match tokio::task::spawn_blocking(search).await {
-        Ok(Ok(hits)) => Ok(found(&query, &hits)),
-        Ok(Err(DocsError::Fault(fault))) => Err(broken(&fault)),
-        Ok(Err(error)) => Err(broken(&error)),
-        Err(panic) => Err(broken(&panic)),
+    match docs.search(query, limit, text(arguments, "path")) {
+        Ok(hits) => found(query, &hits),
+        Err(DocsError::Fault(fault)) => broken(&fault),
+        Err(error) => broken(&error),
     }
 }
 
-fn found(query: &str, hits: &[Hit]) -> Said {
+#[derive(Serialize)]
+struct Hits<'h> {
+    hits: &'h [Hit],
+}
+
+fn found(query: &str, hits: &[Hit]) -> Outcome {
     let mut text = match hits.len() {
         0 => format!("Nothing matches \"{query}\". Try fewer or other words, or leave path out."),
         1 => format!("1 section matches \"{query}\":"),
@@ -131,48 +166,40 @@ fn found(query: &str, hits: &[Hit]) -> Said {
         let heading = if hit.heading.is_empty() { &hit.title } else { &hit.heading };
         let _ = write!(text, "\n\n{}. {} (path: {})\n{}", at + 1, heading, hit.path, hit.snippet.trim());
     }
-    Said { text, data: json!({ "hits": hits }) }
+    answered(&text, &Hits { hits })
 }
 
-/// As [`search`].
-pub(crate) async fn read(docs: &Arc<Docs>, arguments: &Map<String, Value>) -> Result<Said, String> {
+fn read(docs: &Docs, arguments: &Arguments) -> Outcome {
     let path = text(arguments, "path").unwrap_or_default();
     let heading = text(arguments, "heading").filter(|heading| !heading.is_empty());
     let size = |name| number(arguments, name).and_then(|size| usize::try_from(size).ok());
-    let (offset, limit) = (size("offset"), size("limit"));
-    let docs = Arc::clone(docs);
-    let read = move || docs.read(&path, heading.as_deref(), offset, limit);
-    match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(page)) => Ok(shown(&page)),
-        Ok(Err(ReadError::Fault(fault))) => Err(broken(&fault)),
+    match docs.read(path, heading, size("offset"), size("limit")) {
+        Ok(page) => shown(&page),
+        Err(ReadError::Fault(fault)) => broken(&fault),
         // What there is instead: the model can use it.
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(broken(&panic)),
+        Err(error) => problem(&error.to_string()),
     }
 }
 
-fn shown(page: &Page) -> Said {
-    let mut text = page.text.clone();
-    if let Some(next) = page.next_offset {
-        let _ = write!(
-            text,
-            "\n\n[Characters {} to {next} of {}. Call docs_read with offset {next} for more.]",
-            page.offset, page.total
-        );
-    }
-    Said { text, data: json!(page) }
+fn shown(page: &Page) -> Outcome {
+    let Some(next) = page.next_offset else { return answered(&page.text, page) };
+    let text = format!(
+        "{}\n\n[Characters {} to {next} of {}. Call docs_read with offset {next} for more.]",
+        page.text, page.offset, page.total
+    );
+    answered(&text, page)
 }
 
 /// Logged here, once; the caller learns nothing about our disk.
-fn broken(cause: &dyn std::fmt::Display) -> String {
+fn broken(cause: &dyn std::fmt::Display) -> Outcome {
     tracing::error!(docs.cause = %cause, "the documentation could not be read");
-    "The documentation cannot be read at the moment. Try again, or tell an administrator.".to_owned()
+    problem("The documentation cannot be read at the moment. Try again, or tell an administrator.")
 }
 
-fn text(arguments: &Map<String, Value>, name: &str) -> Option<String> {
-    arguments.get(name)?.as_str().map(str::to_owned)
+fn text<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a str> {
+    arguments.get(name)?.as_str()
 }
 
-fn number(arguments: &Map<String, Value>, name: &str) -> Option<i64> {
+fn number(arguments: &Arguments, name: &str) -> Option<i64> {
     arguments.get(name).and_then(integer)
 }

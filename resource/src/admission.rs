@@ -1,0 +1,262 @@
+//! From a call that was understood to its end. Nothing is done that has not gone through [`Admission::call`], step by
+//! step, and no other file can make an [`Ask`].
+
+mod ask;
+pub(crate) mod record;
+mod relay;
+mod running;
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use shared::{Clock, Db, Request};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
+
+use crate::bearer::{self, Asker, Checked};
+use crate::gate::refusal::Refusal;
+use crate::item::{Arguments, Effect, Item, Kind};
+use crate::policy::{self, Decision};
+use crate::profile::Profile;
+use crate::registry::Snapshot;
+use crate::sources::{Outcome, Sources};
+use record::Subject;
+
+pub(crate) use ask::{Ask, What};
+pub(crate) use relay::Relay;
+pub(crate) use running::CallId;
+use running::{Named, Running};
+
+/// How long a call may go on without getting further (LIMIT-04).
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long it may take in all.
+const LONGEST: Duration = Duration::from_mins(10);
+/// How many bytes an answer may have.
+pub(crate) const MOST: usize = 8 << 20;
+/// How long a server that stops waits for the calls that run.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// The way in, and the only one.
+pub(crate) struct Admission {
+    db: Db,
+    clock: Clock,
+    sources: Arc<Sources>,
+    running: Running,
+}
+
+/// A call as the gate read it, and whose it is.
+pub(crate) struct Wanted {
+    pub(crate) kind: Kind,
+    pub(crate) method: &'static str,
+    pub(crate) name: String,
+    pub(crate) arguments: Arguments,
+    pub(crate) caller: Checked,
+    pub(crate) request: Request,
+    pub(crate) began: Instant,
+    /// By what its client can cancel it.
+    pub(crate) id: Option<CallId>,
+    /// Whether closing the response cancels it (MCP-16).
+    pub(crate) closing_cancels: bool,
+}
+
+/// Why a call is not made. The gate says it to the client.
+#[derive(Debug)]
+pub(crate) enum Denied {
+    /// By policy. It is on record.
+    Policy(Decision),
+    /// The token was good a moment ago, and is no longer.
+    Token(bearer::Refused),
+    /// For any other reason, with the answer.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(db: Db, clock: Clock, sources: Sources) -> Self {
+        Self { db, clock, sources: Arc::new(sources), running: Running::default() }
+    }
+
+    /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
+    /// the caller may know.
+    ///
+    /// `agree` compares the arguments with what the headers repeat of them: after the decision, or a mismatch would tell
+    /// that a hidden item exists (MCP-05). `answer` writes what the client gets.
+    pub(crate) async fn call<A: AsRef<[u8]> + Send + 'static>(
+        &self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        wanted: Wanted,
+        agree: impl FnOnce(&Item, &Arguments) -> Result<(), Refusal>,
+        answer: impl FnOnce(Effect, &Outcome) -> A + Send + 'static,
+    ) -> Result<A, Denied> {
+        let item = profile.find(snapshot, wanted.kind, &wanted.name);
+        let mut subject = wanted.subject(profile, item);
+        let item = self.decide(item, &subject).await?;
+        agree(item, &wanted.arguments)?;
+        if item.offer.effect == Effect::Writes {
+            subject.caller = self.announce(profile, item, &subject, wanted.began).await?;
+        }
+        let cancel = CancellationToken::new();
+        let named = wanted.id.map(|id| self.running.name(id, &cancel));
+        let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
+        let what = What::Tool(Arc::clone(item), Arc::new(wanted.arguments));
+        let ask = Ask::new(what, asker(&subject.caller, snapshot), LONGEST, MOST, cancel);
+        let call = Call { db: self.db.clone(), sources: Arc::clone(&self.sources), subject, ask, named };
+        let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
+        closing.map(DropGuard::disarm);
+        match ended {
+            Ok(answered) => Ok(answered?),
+            Err(panic) => {
+                tracing::error!(mcp.cause = %panic, "a call broke off");
+                Err(Refusal::internal().into())
+            }
+        }
+    }
+
+    /// Cancels a call of this name, if one runs.
+    pub(crate) fn cancel(&self, id: &CallId) {
+        self.running.cancel(id);
+    }
+
+    /// Waits for the calls that run. To be called when no other can come.
+    pub(crate) async fn settle(&self) {
+        self.running.settle(SETTLING).await;
+    }
+
+    /// The policy's decision. What is not there and what is not the caller's are on record as what they are.
+    async fn decide<'i>(
+        &self,
+        item: Option<&'i Arc<Item>>,
+        subject: &Subject,
+    ) -> Result<&'i Arc<Item>, Denied> {
+        let decision =
+            item.map_or(Decision::Unknown, |item| policy::decide(&item.needs, &subject.caller.caller()));
+        match (item, decision) {
+            (Some(item), Decision::Allow) => Ok(item),
+            (_, refused) => {
+                record::write(&self.db, subject.refused(&refused)).await?;
+                Err(Denied::Policy(refused))
+            }
+        }
+    }
+
+    /// Puts on record what may change something, before it does (AUDIT-04), and asks again about everything that may
+    /// have changed while that was written (RS-08).
+    async fn announce(
+        &self,
+        profile: &Profile,
+        item: &Item,
+        subject: &Subject,
+        began: Instant,
+    ) -> Result<Checked, Denied> {
+        record::write_ahead(&self.db, subject.intended()).await?;
+        let check = profile.bearer().check_for(item.needs.scopes());
+        let denied = match profile.bearer().confirm(&subject.caller, self.clock.now(), check).await {
+            Ok(caller) => match policy::decide(&item.needs, &caller.caller()) {
+                Decision::Allow => return Ok(caller),
+                refused => Denied::Policy(refused),
+            },
+            Err(refused) => Denied::Token(refused),
+        };
+        let ended = subject.ended(item.offer.effect, &Outcome::NotSent, began.elapsed()).detail("bytes", 0);
+        record::write(&self.db, ended).await?;
+        Err(denied)
+    }
+}
+
+impl Wanted {
+    fn subject(&self, profile: &Profile, item: Option<&Arc<Item>>) -> Subject {
+        Subject {
+            request: self.request.clone(),
+            caller: self.caller.clone(),
+            resource: profile.uri().clone(),
+            method: self.method,
+            name: self.name.clone(),
+            needs: item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default(),
+            arguments: record::digest(&self.arguments),
+        }
+    }
+}
+
+/// Who asks, as a source may know them.
+fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
+    let high_risk = caller.entitled().intersection(snapshot.high_risk());
+    caller.asker(policy::beyond(&high_risk, caller.ceiling()))
+}
+
+/// A call that has been admitted. It runs in a task of its own, so that its end is on record whatever becomes of
+/// the connection (SRC-09).
+struct Call {
+    db: Db,
+    sources: Arc<Sources>,
+    subject: Subject,
+    ask: Ask,
+    named: Option<Named>,
+}
+
+impl Call {
+    async fn finish<A: AsRef<[u8]>>(
+        self,
+        began: Instant,
+        answer: impl FnOnce(Effect, &Outcome) -> A,
+    ) -> Result<A, Refusal> {
+        let Self { db, sources, subject, ask, named } = self;
+        let outcome = run(&sources, &ask).await;
+        drop(named);
+        let effect = ask.what().item().offer.effect;
+        let answer = answer(effect, &outcome);
+        let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
+        match record::write(&db, ended).await {
+            Ok(()) => Ok(answer),
+            Err(_) if effect == Effect::Writes => Err(Refusal::unrecorded()),
+            Err(unavailable) => Err(unavailable),
+        }
+    }
+}
+
+/// Has the source do it, within time and size.
+async fn run(sources: &Sources, ask: &Ask) -> Outcome {
+    let item = ask.what().item();
+    let Some(source) = sources.find(&item.source) else {
+        return Outcome::NotSent;
+    };
+    let (relay, mut heard) = relay::relay();
+    let mut running = pin!(caught(source.run(ask, &relay)));
+    let mut silence = pin!(tokio::time::sleep(PATIENCE));
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            outcome = &mut running => break outcome.unwrap_or(match item.offer.effect {
+                Effect::ReadOnly => Outcome::Error,
+                Effect::Writes => Outcome::Unknown,
+            }),
+            () = ask.cancel().cancelled() => break Outcome::Cancelled,
+            () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + PATIENCE),
+            () = &mut silence => break Outcome::TimedOut,
+            () = tokio::time::sleep_until(ask.deadline()) => break Outcome::TimedOut,
+        }
+    };
+    match outcome {
+        Outcome::Result { members, .. } if members.len() > ask.most() => Outcome::TooLarge(members.len()),
+        within => within,
+    }
+}
+
+/// What a future comes to; `None` if it panics, which ends nothing else.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,143 @@
+//! What goes on record about calls (AUDIT-04, 08).
+
+use std::time::Duration;
+
+use serde_json::Value;
+use shared::audit::{self, Event, Name};
+use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
+
+use crate::bearer::Checked;
+use crate::gate::refusal::Refusal;
+use crate::item::{Arguments, Effect};
+use crate::policy::Decision;
+use crate::sources::Outcome;
+
+/// A record that takes longer than this fails the request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes a record; without it there is no answer (AUDIT-04).
+pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
+    in_time(db.record(move |tx| audit::append(tx, event))).await
+}
+
+/// The same for several records, all or none.
+pub(crate) async fn write_all(db: &Db, events: Vec<Event>) -> Result<(), Refusal> {
+    in_time(db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event)))).await
+}
+
+/// Writes a record that outlives the power: whatever it announces comes after it.
+pub(crate) async fn write_ahead(db: &Db, event: Event) -> Result<(), Refusal> {
+    in_time(db.write(move |tx| audit::append(tx, event))).await
+}
+
+async fn in_time(writing: impl Future<Output = Result<(), Fault>>) -> Result<(), Refusal> {
+    match tokio::time::timeout(PATIENCE, writing).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(fault)) => {
+            tracing::error!(db.fault = %fault, "a record could not be written");
+            Err(Refusal::unavailable())
+        }
+        Err(_) => {
+            tracing::error!("a record was not written in time");
+            Err(Refusal::unavailable())
+        }
+    }
+}
+
+/// A call, as far as it is the same however it ends.
+pub(crate) struct Subject {
+    pub(crate) request: Request,
+    pub(crate) caller: Checked,
+    pub(crate) resource: ResourceUri,
+    pub(crate) method: &'static str,
+    pub(crate) name: String,
+    pub(crate) needs: Scope,
+    /// The digest of its arguments.
+    pub(crate) arguments: Digest,
+}
+
+impl Subject {
+    fn describe(&self, event: Event, decision: &Decision) -> Event {
+        let token = self.caller.token();
+        let needs: Vec<_> = self.needs.iter().collect();
+        self.caller
+            .acting(event)
+            .client(&token.client_id)
+            .grant(&token.grant_id)
+            .jti(token.jti.as_str())
+            .resource(&self.resource)
+            .scope(&token.scope)
+            .request(&self.request)
+            .detail("method", self.method)
+            .detail("name", self.name.as_str())
+            .detail("scopes_needed", needs)
+            .detail("decision", decision.as_str())
+            .detail("args_sha256", data_encoding::HEXLOWER.encode(&self.arguments.0))
+    }
+
+    /// The call is about to be made. It is not known to read only, so this is on record first.
+    pub(crate) fn intended(&self) -> Event {
+        self.describe(Event::allowed(Name::McpCall), &Decision::Allow)
+    }
+
+    /// The call has ended: how, and how long it took. What was not announced has this one record.
+    pub(crate) fn ended(&self, effect: Effect, outcome: &Outcome, took: Duration) -> Event {
+        let name = match effect {
+            Effect::ReadOnly => Name::McpCall,
+            Effect::Writes => Name::McpResult,
+        };
+        let event = match outcome {
+            Outcome::Result { .. } => Event::allowed(name),
+            _ => Event::failed(name, outcome.as_str()),
+        };
+        self.describe(event, &Decision::Allow)
+            .detail("result", outcome.as_str())
+            .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The call was refused. The record tells apart what the answer does not (MCP-09).
+    pub(crate) fn refused(&self, decision: &Decision) -> Event {
+        self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision)
+    }
+}
+
+/// The digest of a call's arguments: the same for the same arguments in whatever order they came.
+pub(crate) fn digest(arguments: &Arguments) -> Digest {
+    let mut text = Vec::new();
+    write_sorted(arguments.value(), &mut text);
+    Digest::of(&text)
+}
+
+fn write_sorted(value: &Value, text: &mut Vec<u8>) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            text.push(b'{');
+            for (at, (name, value)) in members.into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b',');
+                }
+                plain(name, text);
+                text.push(b':');
+                write_sorted(value, text);
+            }
+            text.push(b'}');
+        }
+        Value::Array(items) => {
+            text.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    text.push(b',');
+                }
+                write_sorted(item, text);
+            }
+            text.push(b']');
+        }
+        other => plain(other, text),
+    }
+}
+
+fn plain(value: &impl serde::Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("JSON in memory is written");
+}

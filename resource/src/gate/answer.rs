@@ -1,0 +1,131 @@
+//! What requests are answered with, written once: the members of a result come as JSON and go out as they are.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::era::Era;
+use super::lifecycle;
+use super::refusal::INTERNAL_ERROR;
+use crate::admission::{MOST, PATIENCE};
+use crate::item::Effect;
+use crate::sources::{self, Outcome};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// Newer results say who made them (MCP 2026-07-28 basic, per-response protocol fields).
+static META: LazyLock<String> = LazyLock::new(|| format!(",\"_meta\":{}", lifecycle::result_meta()));
+
+/// An answer that is ready to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    media_type: HeaderValue,
+    body: Bytes,
+}
+
+impl Answer {
+    /// A result with these members.
+    pub(crate) fn result(id: &Value, era: Era, members: &[u8]) -> Self {
+        let modern = era == Era::Modern;
+        let mut body = begun(id, members.len() + 256);
+        body.extend_from_slice(b"\"result\":{");
+        if modern {
+            body.extend_from_slice(b"\"resultType\":\"complete\",");
+        }
+        body.extend_from_slice(members);
+        if modern {
+            body.extend_from_slice(META.as_bytes());
+        }
+        body.extend_from_slice(b"}}");
+        Self::json(StatusCode::OK, body)
+    }
+
+    /// A result that is an object as it stands.
+    pub(crate) fn whole(id: &Value, result: &[u8]) -> Self {
+        let mut body = begun(id, result.len() + 64);
+        body.extend_from_slice(b"\"result\":");
+        body.extend_from_slice(result);
+        body.push(b'}');
+        Self::json(StatusCode::OK, body)
+    }
+
+    /// What a tool call came to.
+    pub(crate) fn ended(id: &Value, era: Era, effect: Effect, outcome: &Outcome) -> Self {
+        let problem: Cow<'static, str> = match outcome {
+            Outcome::Result { members, .. } => return Self::result(id, era, members),
+            Outcome::Error => return Self::internal(id),
+            // Whoever cancelled it expects no answer, so there is none in the stream.
+            Outcome::Cancelled => {
+                return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
+            }
+            Outcome::TooLarge(bytes) => {
+                format!("The answer has {bytes} bytes; at most {MOST} are passed on. Ask for less.").into()
+            }
+            Outcome::NotSent => "The tool cannot be reached at the moment. Nothing was done.".into(),
+            Outcome::TimedOut if effect == Effect::ReadOnly => {
+                format!("The tool did not answer within {} seconds. Try again.", PATIENCE.as_secs()).into()
+            }
+            Outcome::TimedOut => {
+                let waited = PATIENCE.as_secs();
+                format!(
+                    "The tool did not answer within {waited} seconds. It may have done what it was asked for all \
+                     the same; find out before you try again."
+                )
+                .into()
+            }
+            Outcome::Unknown => {
+                "The tool was called and gave no answer. It may have done what it was asked for; \
+                 find out before you try again."
+                    .into()
+            }
+        };
+        Self::told(id, era, &problem)
+    }
+
+    /// An error that goes to the model as a result, so that it can act on it.
+    pub(crate) fn told(id: &Value, era: Era, problem: &str) -> Self {
+        match sources::problem(problem) {
+            Outcome::Result { members, .. } => Self::result(id, era, &members),
+            _ => Self::internal(id),
+        }
+    }
+
+    fn internal(id: &Value) -> Self {
+        let mut body = begun(id, 64);
+        let error = format!("\"error\":{{\"code\":{INTERNAL_ERROR},\"message\":\"Internal error\"}}}}");
+        body.extend_from_slice(error.as_bytes());
+        Self::json(StatusCode::INTERNAL_SERVER_ERROR, body)
+    }
+
+    fn json(status: StatusCode, body: Vec<u8>) -> Self {
+        Self { status, media_type: JSON, body: body.into() }
+    }
+}
+
+/// The beginning of every answer, with room for the rest.
+fn begun(id: &Value, room: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(room);
+    body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    serde_json::to_writer(&mut body, id).expect("an id is a string or an integer");
+    body.push(b',');
+    body
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        (self.status, [(CONTENT_TYPE, self.media_type)], self.body).into_response()
+    }
+}

@@ -1,0 +1,159 @@
+//! What is reached through the gate: items, each a kind and a name (MCP-08), with what they ask of their callers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderName;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use shared::Scope;
+
+/// What an item is. Each kind has its own list and its own method.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Kind {
+    Tool,
+}
+
+/// An item as the registry holds it: what its source offers, under the site's rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) offer: Arc<Offer>,
+    /// The source that runs it.
+    pub(crate) source: SourceName,
+    pub(crate) needs: Needs,
+}
+
+/// An item as its source offers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) kind: Kind,
+    /// The name on the wire; rules, limits and records use the same one (SRC-03).
+    pub(crate) name: Arc<str>,
+    /// Its name for people.
+    pub(crate) title: String,
+    /// What a list shows: one JSON object, as its source wrote it (SRC-05).
+    pub(crate) listed: Box<RawValue>,
+    pub(crate) effect: Effect,
+    /// What it needs whatever the rules say; `None` leaves it to them.
+    pub(crate) needs: Option<Needs>,
+    /// The arguments that it wants repeated in headers (MCP-05).
+    pub(crate) mirrored: Vec<Mirrored>,
+}
+
+/// All that a source offers, from one complete look at it. It never changes; a newer look is another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    pub(crate) source: SourceName,
+    pub(crate) offers: Vec<Arc<Offer>>,
+}
+
+/// The name of a source, unique among them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SourceName(Arc<str>);
+
+impl From<&str> for SourceName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an item asks of its caller.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Needs {
+    /// A valid token with a user behind it, whatever its scopes.
+    User,
+    /// All of these scopes, of which `high_risk` are withheld from clients that nobody vouches for (DCR-08). An empty
+    /// set is never satisfied: it is an item that no rule maps.
+    Scopes { all: Scope, high_risk: Scope },
+}
+
+impl Needs {
+    /// The scopes; `None` if a token alone will do.
+    pub(crate) fn scopes(&self) -> Option<&Scope> {
+        match self {
+            Self::User => None,
+            Self::Scopes { all, .. } => Some(all),
+        }
+    }
+}
+
+/// Whether a call can change anything. What is not known to read only counts as writing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    ReadOnly,
+    Writes,
+}
+
+impl Effect {
+    /// The effect of something that does, or does not, say that it only reads.
+    pub(crate) fn of(reads_only: bool) -> Self {
+        if reads_only { Self::ReadOnly } else { Self::Writes }
+    }
+}
+
+/// The arguments of a call: one JSON object, read strictly.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Arguments(Value);
+
+impl From<Map<String, Value>> for Arguments {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(Value::Object(members))
+    }
+}
+
+impl Arguments {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// The object as a value, for who compares or digests it as a whole.
+    pub(crate) fn value(&self) -> &Value {
+        &self.0
+    }
+}
+
+/// An argument that a schema wants repeated in a header (`x-mcp-header`).
+#[derive(Clone, Debug)]
+pub(crate) struct Mirrored {
+    pub(crate) header: HeaderName,
+    pub(crate) path: Vec<String>,
+}
+
+/// What the names of such headers begin with.
+const PARAM_PREFIX: &str = "mcp-param-";
+
+impl Mirrored {
+    /// The annotations of a schema, reached from its root through `properties` alone.
+    pub(crate) fn in_schema(schema: &Value) -> Vec<Self> {
+        let mut found = Vec::new();
+        collect(schema.get("properties"), &[], &mut found);
+        found
+    }
+
+    /// What the arguments say; null counts as nothing.
+    pub(crate) fn value<'a>(&self, arguments: &'a Arguments) -> Option<&'a Value> {
+        let value = self.path.iter().try_fold(arguments.value(), |value, name| value.get(name))?;
+        (!value.is_null()).then_some(value)
+    }
+}
+
+fn collect(properties: Option<&Value>, path: &[String], found: &mut Vec<Mirrored>) {
+    let Some(Value::Object(properties)) = properties else {
+        return;
+    };
+    for (name, schema) in properties {
+        let path: Vec<_> = path.iter().chain([name]).cloned().collect();
+        if let Some(Value::String(header)) = schema.get("x-mcp-header")
+            && let Ok(header) = HeaderName::try_from(format!("{PARAM_PREFIX}{header}"))
+        {
+            found.push(Mirrored { header, path: path.clone() });
+        }
+        collect(schema.get("properties"), &path, found);
+    }
+}

@@ -1,0 +1,42 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::*;
+
+/// What lists show of every tool that is always there, by name.
+fn listed() -> BTreeMap<String, Value> {
+    let offers = built_in().into_iter().flat_map(|offered| offered.offers.clone());
+    offers.map(|offer| (offer.name.to_string(), serde_json::from_str(offer.listed.get()).unwrap())).collect()
+}
+
+/// MCP-08: names on the wire, and words for people and models.
+#[test]
+fn every_tool_is_named_and_described() {
+    assert_eq!(listed().len(), 3);
+    for (name, tool) in listed() {
+        assert_eq!(tool["name"], name);
+        assert!((1..=64).contains(&name.len()), "{name}");
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)), "{name}");
+        assert_ne!(tool["title"], name);
+        assert!(tool["description"].as_str().is_some_and(|words| words.len() > 60), "{name}");
+        assert_eq!(tool["annotations"]["readOnlyHint"], true, "{name}");
+        for schema in [&tool["inputSchema"], &tool["outputSchema"]] {
+            assert_eq!(schema["type"], "object", "{name}");
+        }
+        assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{name}");
+    }
+}
+
+/// Every argument is of a type that is checked, is described, and only the first is required.
+#[test]
+fn every_argument_is_described() {
+    for (_, tool) in listed() {
+        let schema = &tool["inputSchema"];
+        assert!(schema.get("required").and_then(Value::as_array).is_none_or(|names| names.len() == 1));
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            assert!(matches!(property["type"].as_str(), Some("string" | "integer")), "{name}");
+            assert!(property["description"].as_str().is_some_and(|words| words.len() > 20), "{name}");
+        }
+    }
+}
