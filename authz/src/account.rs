@@ -14,10 +14,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
-use shared::{Fault, Request, Tx};
-use webauthn_rs::prelude::PasskeyRegistration;
+use shared::db::Conn;
+use shared::share::Holder;
+use shared::{Fault, Request, Secret, Tx, UserId};
+use webauthn_rs::prelude::{Passkey, PasskeyRegistration};
 
-use crate::Authz;
 use crate::error::PageError;
 use crate::form::Params;
 use crate::login::enrolment::{self, CreationOptions};
@@ -31,6 +32,7 @@ use crate::store::ceremonies::Purpose;
 use crate::store::sessions::{self, Session};
 use crate::store::transactions::Whose;
 use crate::store::users;
+use crate::{Authz, login};
 
 /// What the sign-out form's token is for.
 const SIGN_OUT: &str = "sign-out";
@@ -44,11 +46,10 @@ pub(crate) async fn home(
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let shown = async {
         match session::signed_in(&authz, &browser)? {
-            Some(signed_in) => {
-                session::touch(&authz, &signed_in.session).await?;
+            Some(signed_in) if session::touch(&authz, &signed_in.session).await? => {
                 connect(&authz, &signed_in)
             }
-            None => signed_out(&authz),
+            _ => signed_out(&authz),
         }
     };
     match shown.await {
@@ -215,14 +216,17 @@ fn someone(authz: &Authz, headers: &HeaderMap) -> Result<(Browser, SignedIn), Pa
     session::require_json_from_us(&authz.issuer, headers)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
     let signed_in = session::signed_in(authz, &browser)?;
-    let signed_in = signed_in.ok_or_else(|| {
-        PageError::new(
-            StatusCode::UNAUTHORIZED,
-            "login_required",
-            "You are signed out. Sign in, then try again.",
-        )
-    })?;
-    Ok((browser, signed_in))
+    Ok((browser, signed_in.ok_or_else(no_session)?))
+}
+
+fn no_session() -> PageError {
+    PageError::new(StatusCode::UNAUTHORIZED, "login_required", "You are signed out. Sign in, then try again.")
+}
+
+/// The passkeys of somebody who may have one more (WEBAUTHN-07).
+fn room_for_one_more(conn: &Conn<'_>, user: &UserId) -> Result<Result<Vec<Passkey>, PageError>, Fault> {
+    let existing = users::passkeys(conn, user)?;
+    Ok(if existing.len() < users::MOST_PASSKEYS { Ok(existing) } else { Err(too_many_passkeys()) })
 }
 
 pub(crate) fn too_many_passkeys() -> PageError {
@@ -245,16 +249,23 @@ pub(crate) async fn add_start(
 
 async fn step_up(authz: &Authz, request: &Request, headers: &HeaderMap) -> Result<Response, PageError> {
     let (browser, signed_in) = someone(authz, headers)?;
-    let existing = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
-    if existing.len() >= users::MOST_PASSKEYS {
-        return Err(too_many_passkeys());
-    }
+    let existing = authz.db.read(|conn| room_for_one_more(conn, &signed_in.user.id))??;
     let (challenge, state) =
         authz.webauthn.start_passkey_authentication(&existing).map_err(crate::webauthn_fault)?;
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
-    let purpose = Purpose::StepUp { user: signed_in.user.id.clone() };
-    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
+    let browser_id = browser.id()?;
+    let purpose = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let Some(present) = session::present(&authz, tx, &browser, &signed_in)? else {
+                return Ok(Err(no_session()));
+            };
+            let user = present.user.id.clone();
+            Ok(room_for_one_more(tx, &user)?.map(|_| Purpose::StepUp { user }))
+        }
+    };
+    let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
     let mut response =
         Json(RequestOptions { ceremony, options: passkey::PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
@@ -292,30 +303,36 @@ async fn confirm(
         return Err(Failed::Because("other_purpose"));
     }
     let used = passkey::used_by(authz, request, user, &body.response, state, |_| true).await?;
+    let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
+    let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
+    let (public_key, state) = enrolment::creation_options(authz, user.handle, &user.name, existing)?;
+    let state = serde_json::to_string(&state).map_err(|e| Fault::Storage(e.to_string()))?;
+    let (browser_id, handle) = (browser.id()?, Secret::random("cer_"));
+    let ceremony = handle.expose().to_owned();
     let job = {
         let (authz, request) = (authz.clone(), request.clone());
         let (browser, signed_in) = (browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {
-            let SignedIn { session, user } = &signed_in;
-            let present = session::signed_in_with(&authz, tx, &browser)?;
-            if present.is_none_or(|present| present.session.digest != session.digest) {
-                return Ok(Err("session_ended"));
-            }
+            let Some(present) = session::present(&authz, tx, &browser, &signed_in)? else {
+                return Ok(Err(Failed::Because("session_ended")));
+            };
             if !used.settle(tx)? {
-                return Ok(Err("credential_unusable"));
+                return Ok(Err(Failed::Because("credential_unusable")));
             }
+            let user = present.map(|present| present.user);
             let event = used.event(Name::StepUp).by_user(&user.id).request(&request);
             audit::append(tx, event.detail("for", "add_passkey"))?;
             // Whoever has used a passkey goes on under a new id (SESSION-02).
-            session::start(tx, user, used.authentication(), &browser, None, &request).map(Ok)
+            let started = session::start(tx, &user, used.authentication(), &browser, None, &request)?;
+            let purpose = user.map(|user| Purpose::AddPasskey { user: user.id });
+            let holder = Holder::user(&signed_in.user.id);
+            if let Err(full) = login::store(tx, &handle.digest(), browser_id, purpose, state, &holder)? {
+                return Ok(Err(PageError::from(full).into()));
+            }
+            Ok(Ok(started))
         }
     };
-    let (secret, session) = authz.db.write(job).await?.map_err(Failed::Because)?;
-    let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
-    let existing = existing.iter().map(|p| p.cred_id().clone()).collect();
-    let (public_key, state) = enrolment::creation_options(authz, user.handle, &user.name, existing)?;
-    let purpose = Purpose::AddPasskey { user: user.id.clone() };
-    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
+    let (secret, session) = authz.db.write(job).await??;
     let options = CreationOptions { ceremony, options: enrolment::PublicKey { public_key } };
     let mut response = Json(Confirmed { options, csrf: Tokens::of(authz, &session) }).into_response();
     crate::error::no_store(&mut response);
@@ -381,19 +398,18 @@ async fn add(
     }
     let made = enrolment::verify(authz, &body.response, &state)?;
     let job = {
-        let (authz, request, user) = (authz.clone(), request.clone(), user.id.clone());
-        let browser = browser.clone();
+        let (authz, request) = (authz.clone(), request.clone());
+        let (browser, signed_in) = (browser.clone(), signed_in.clone());
         move |tx: &Tx<'_>| {
-            // They may have been disabled or signed out since the request came (SESSION-05).
-            let present = session::signed_in_with(&authz, tx, &browser)?;
-            if present.is_none_or(|present| present.user.id != user) {
+            let Some(present) = session::present(&authz, tx, &browser, &signed_in)? else {
                 return Ok(Err(Failed::Because("session_ended")));
-            }
-            let existing = users::passkeys(tx, &user)?.len();
+            };
+            let user = present.map(|present| present.user);
+            let existing = users::passkeys(tx, &user.id)?.len();
             if existing >= users::MOST_PASSKEYS || !users::insert_passkey(tx, &user, &made.passkey)? {
                 return Ok(Err(Failed::Because("credential_registered")));
             }
-            audit::append(tx, made.event(&user).request(&request))?;
+            audit::append(tx, made.event(&user.id).request(&request))?;
             Ok(Ok(existing + 1))
         }
     };

@@ -16,11 +16,13 @@ pub(crate) use answer::{Refused, Return, Via};
 use checks::Checks;
 
 use crate::clients::metadata_document::freshness::freshen;
+use crate::current::Current;
 use crate::error::Code;
 use crate::form::{Params, has_media_type};
 use crate::oxide;
 use crate::pages::ErrorPage;
 use crate::session::Browser;
+use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
@@ -154,12 +156,20 @@ async fn begin(
         expires_at: authz.clock.now() + authz.config.transaction_lifetime,
         decided: false,
     };
+    let params = std::mem::take(&mut checks.params);
     let answered = if checks.prompt.none {
         silently(authz, request, via, browser, transaction).await
     } else {
         match show(authz, request, via, browser, transaction).await {
-            Ok(Err(_)) => return Err(Stop::Full),
-            Ok(Ok(response)) => Ok(Ok(response)),
+            Ok(Shown::Page(response)) => Ok(Ok(response)),
+            Ok(Shown::Full) => return Err(Stop::Full),
+            // Something that it rests on has ended meanwhile: the checks say what.
+            Ok(Shown::NotAnyMore) => {
+                let mut again =
+                    Checks { params: params.clone(), ..Checks::new(authz, request, browser, "")? };
+                oxide::authorize(&params, &mut again)?;
+                Err(Fault::Busy)
+            }
             Err(fault) => Err(fault),
         }
     };
@@ -178,28 +188,37 @@ async fn begin(
     Ok(response)
 }
 
-/// Stores the request and shows its first page.
+/// Stores the request and shows its first page; `None` if by now it would not be let in.
 async fn show(
     authz: &Authz,
     request: &Request,
     via: Via,
     browser: &Browser,
     transaction: Transaction,
-) -> Result<Result<Response, Full>, Fault> {
+) -> Result<Shown, Fault> {
     let decider = consent::decider(authz, browser, &transaction)?;
     let holder = decider.as_ref().map_or_else(|| Holder::from(request), |who| Holder::user(&who.user.id));
     let job = {
-        let (transaction, request) = (transaction.clone(), request.clone());
-        move |tx: &Tx<'_>| store(tx, &transaction, &request, &holder)
+        let (authz, transaction, request) = (authz.clone(), transaction.clone(), request.clone());
+        move |tx: &Tx<'_>| {
+            let client = Current::read(tx, |tx| consent::client_to_answer(&authz, tx, &transaction))?.found();
+            match client {
+                Some(client) => store(tx, &transaction, &client, &request, &holder).map(Some),
+                None => Ok(None),
+            }
+        }
     };
-    if let Err(full) = authz.db.record(job).await? {
-        return Ok(Err(full));
+    match authz.db.record(job).await? {
+        None => return Ok(Shown::NotAnyMore),
+        Some(Err(_)) => return Ok(Shown::Full),
+        Some(Ok(())) => {}
     }
-    let response = match decider {
+    // Whoever was signed in may have been signed out while that waited.
+    let response = match consent::decider(authz, browser, &transaction)? {
         Some(decider) => consent::ask(authz, request, via, browser, transaction, decider).await,
         None => login::passkey::page(authz, Some(&transaction)),
     };
-    response.map(Ok)
+    response.map(Shown::Page)
 }
 
 /// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16).
@@ -216,24 +235,29 @@ async fn silently(
     }
 }
 
+/// What came of storing a request.
+enum Shown {
+    Page(Response),
+    Full,
+    /// By now it would not be let in.
+    NotAnyMore,
+}
+
 /// Stores a request of this holder, with its record.
 pub(crate) fn store(
     tx: &Tx<'_>,
     transaction: &Transaction,
+    client: &Current<'_, Client>,
     request: &Request,
     holder: &Holder,
 ) -> Result<Result<(), Full>, Fault> {
-    if let Err(full) = transactions::insert(tx, transaction, holder)? {
+    if let Err(full) = transactions::insert(tx, transaction, client, holder)? {
         return Ok(Err(full));
     }
-    let event = Event::allowed(Name::AuthzRequest).by_client(&transaction.client_id);
+    let event = Event::allowed(Name::AuthzRequest).by_client(&client.id);
     audit::append(
         tx,
-        event
-            .client(&transaction.client_id)
-            .resource(&transaction.resource)
-            .scope(&transaction.scope)
-            .request(request),
+        event.client(&client.id).resource(&transaction.resource).scope(&transaction.scope).request(request),
     )?;
     Ok(Ok(()))
 }

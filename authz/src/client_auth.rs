@@ -9,6 +9,7 @@ use shared::{ClientId, Digest, Fault, Request, Secret, Timestamp, Tx};
 
 use crate::Authz;
 use crate::clients::{self, Asked};
+use crate::current::Current;
 use crate::error::{Code, OAuthError};
 use crate::form::{Params, decode};
 use crate::store::client_secrets;
@@ -127,16 +128,17 @@ pub(crate) fn examine(
 ///
 /// # Errors
 /// The database's fault; the inner error says why nobody could be made out.
-pub(crate) fn authenticate(
+pub(crate) fn authenticate<'t>(
     authz: &Authz,
-    tx: &Tx<'_>,
+    tx: &'t Tx<'_>,
     examined: &Result<Examined, Unauthenticated>,
-) -> Result<Result<Client, Unauthenticated>, Fault> {
+) -> Result<Result<Current<'t, Client>, Unauthenticated>, Fault> {
     let examined = match examined {
         Ok(examined) => examined,
         Err(why) => return Ok(Err(*why)),
     };
-    prove(tx, |id| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client()), examined)
+    let find = |id: &ClientId| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client());
+    Ok(Current::read(tx, |tx| prove(tx, find, examined))?.allowed())
 }
 
 /// What [`examine`] found: everything but what may change until the job.

@@ -31,7 +31,7 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, login};
-use decision::{Outcome, Pressed};
+use decision::{NotAsked, Outcome, Pressed};
 use offer::{Offer, offer};
 pub(crate) use page::in_words;
 use remembered::Recall;
@@ -145,6 +145,16 @@ fn client_of(authz: &Authz, conn: &Conn<'_>, transaction: &Transaction) -> Resul
     }))
 }
 
+/// The same, if there is still what it asks for.
+pub(crate) fn client_to_answer(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    transaction: &Transaction,
+) -> Result<Option<Client>, Fault> {
+    let client = client_of(authz, conn, transaction)?;
+    Ok(if authz.resource_in(conn, &transaction.resource)?.is_some() { client } else { None })
+}
+
 /// What comes next for whoever may decide a request: the answer from memory, or the question.
 pub(crate) async fn ask(
     authz: &Authz,
@@ -154,7 +164,9 @@ pub(crate) async fn ask(
     transaction: Transaction,
     decider: SignedIn,
 ) -> Result<Response, Fault> {
-    session::touch(authz, &decider.session).await?;
+    if !session::touch(authz, &decider.session).await? {
+        return login::passkey::page(authz, Some(&transaction));
+    }
     let Some(question) = question(authz, request, browser, transaction, decider)? else {
         let refusal = client_gone(request);
         return Ok(refuse(authz, request, refusal).await);
@@ -164,7 +176,7 @@ pub(crate) async fn ask(
     {
         return Ok(response);
     }
-    present(authz, &question).await
+    present(authz, question).await
 }
 
 /// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16). Nothing is stored before it
@@ -201,8 +213,12 @@ fn question(
     transaction: Transaction,
     decider: SignedIn,
 ) -> Result<Option<Question>, Fault> {
-    let Some(client) = authz.db.read(|conn| client_of(authz, conn, &transaction))? else { return Ok(None) };
-    let offer = offer(authz, &transaction.scope, &decider.user.id, client.trust.ceiling());
+    let found = authz.db.read(|conn| {
+        let Some(client) = client_of(authz, conn, &transaction)? else { return Ok(None) };
+        let ceiling = client.trust.ceiling();
+        Ok(Some((offer(authz, conn, &transaction.scope, &decider.user.id, ceiling)?, client)))
+    })?;
+    let Some((offer, client)) = found else { return Ok(None) };
     let (browser, request) = (browser.clone(), request.clone());
     Ok(Some(Question { sign_in: SignIn { transaction, decider, browser, request }, client, offer }))
 }
@@ -224,24 +240,28 @@ async fn from_memory(
 }
 
 /// The question, or why there is none; from here on it is this user's (SESSION-09).
-async fn present(authz: &Authz, question: &Question) -> Result<Response, Fault> {
-    let nothing = question.offer.scope.is_empty();
-    let unbound = question.transaction.user_id.is_none();
-    if nothing || unbound {
-        let question = question.clone();
-        let job = move |tx: &Tx<'_>| {
-            transactions::bind(tx, &question.transaction.id, &question.decider.user.id)?;
-            if nothing {
-                audit::append(tx, question.about(Event::denied(Name::AuthzDenied, "not_entitled")))?;
-            }
-            Ok(())
+async fn present(authz: &Authz, question: Question) -> Result<Response, Fault> {
+    let mut question = question;
+    if question.offer.scope.is_empty() || question.transaction.user_id.is_none() {
+        let job = {
+            let (authz, question) = (authz.clone(), question.clone());
+            move |tx: &Tx<'_>| decision::bind(&authz, tx, &question)
         };
-        authz.db.record(job).await?;
+        question = match authz.db.record(job).await? {
+            Ok(question) => question,
+            Err(NotAsked::SignedOut) => return login::passkey::page(authz, Some(&question.transaction)),
+            Err(NotAsked::ClientGone) => {
+                return Ok(refuse(authz, &question.request, client_gone(&question.request)).await);
+            }
+            Err(NotAsked::Decided) => {
+                return Ok(refuse(authz, &question.request, decided(&question.request)).await);
+            }
+        };
     }
-    if nothing {
-        page::nothing_to_allow(authz, question)
+    if question.offer.scope.is_empty() {
+        page::nothing_to_allow(authz, &question)
     } else {
-        page::question(authz, question, StatusCode::OK, None)
+        page::question(authz, &question, StatusCode::OK, None)
     }
 }
 
@@ -254,7 +274,9 @@ pub(crate) async fn get(
 ) -> Response {
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
-    let transaction = match open_transaction(&authz, &request, &browser, params.get("transaction")) {
+    let handle = params.get("transaction");
+    let found = authz.db.read(|conn| Ok(open_transaction(&authz, conn, &request, &browser, handle)));
+    let transaction = match found.unwrap_or_else(|fault| Err(fault.into())) {
         Ok(transaction) => transaction,
         Err(refusal) => return refuse(&authz, &request, refusal).await,
     };
@@ -342,12 +364,13 @@ fn decided(request: &Request) -> Refusal {
 /// The transaction with this handle, if it is open and belongs to this browser (AUTHZ-15).
 fn open_transaction(
     authz: &Authz,
+    conn: &Conn<'_>,
     request: &Request,
     browser: &Browser,
     handle: Option<&str>,
 ) -> Result<Transaction, Refusal> {
     let found = match handle {
-        Some(handle) => authz.db.read(|conn| transactions::find(conn, handle))?,
+        Some(handle) => transactions::find(conn, handle)?,
         None => None,
     };
     let bad = |reason, title: &str, what: &str| {
@@ -407,7 +430,8 @@ async fn decide(
         return Err(forbidden("origin"));
     }
     let params = form(authz, body).map_err(|_| forbidden("malformed"))?;
-    let transaction = open_transaction(authz, request, browser, params.get("transaction"))?;
+    let handle = params.get("transaction");
+    let transaction = authz.db.read(|conn| Ok(open_transaction(authz, conn, request, browser, handle)))??;
     let Some(decider) = decider(authz, browser, &transaction)? else {
         // Signed out meanwhile: sign in again, in the same transaction.
         return Ok(login::passkey::page(authz, Some(&transaction))?);
@@ -440,6 +464,7 @@ async fn no_client(
     };
     match outcome {
         Outcome::ClientGone(refused) => Ok(back.refused(authz, Via::Form, refused)),
+        Outcome::SignedOut => Ok(login::passkey::page(authz, None)?),
         _ => Err(decided(request)),
     }
 }

@@ -18,6 +18,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
 use shared::catalogue::Risk;
+use shared::db::Conn;
 use shared::share::Holder;
 use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
 
@@ -25,6 +26,7 @@ use crate::Authz;
 use crate::authorize::{LONGEST_SCOPE, OFFLINE_ACCESS};
 use crate::client_auth::{self, Authorization, Unauthenticated};
 pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
+use crate::current::Current;
 use crate::endpoint::{self, Endpoint, Settled};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
@@ -135,7 +137,7 @@ async fn authorize(
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {
-        let authz = authz.clone();
+        let (authz, request) = (authz.clone(), request.clone());
         move |tx: &Tx<'_>| {
             let answer = match client_auth::authenticate(&authz, tx, &examined)? {
                 Ok(client) => begin(&authz, tx, &client, &params, &request)?,
@@ -146,7 +148,7 @@ async fn authorize(
             Ok(Settled { answer, unrecorded })
         }
     };
-    let (authorized, proven) = ENDPOINT.answer(authz, job).await?;
+    let (authorized, proven) = ENDPOINT.issue(authz, &request, job).await?;
     let mut response = (StatusCode::OK, Json(authorized)).into_response();
     no_store(&mut response);
     // Anybody can name a client that has no secret (RATE-05).
@@ -157,14 +159,14 @@ async fn authorize(
 fn begin(
     authz: &Authz,
     tx: &Tx<'_>,
-    client: &Client,
+    client: &Current<'_, Client>,
     params: &Params,
     request: &Request,
 ) -> Result<Result<(Authorized, bool), Refusal>, Fault> {
     if !is_allowed(client) {
         return Ok(Err(Refusal::NotAllowed));
     }
-    let (resource, scope) = match asked(authz, params) {
+    let (resource, scope) = match asked(authz, tx, params)? {
         Ok(asked) => asked,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -185,7 +187,7 @@ fn begin(
     if devices::make_room(tx, &holder)?.is_err() {
         return Ok(Err(Refusal::Full));
     }
-    let user_code = store(authz, tx, &device, &holder)?;
+    let user_code = store(authz, tx, &device, client, &holder)?;
     audit::append(
         tx,
         Event::allowed(Name::AuthzRequest)
@@ -210,10 +212,16 @@ fn begin(
 }
 
 /// Stores the device under a user code that no other one has.
-fn store(authz: &Authz, tx: &Tx<'_>, device: &Device, holder: &Holder) -> Result<UserCode, Fault> {
+fn store(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    device: &Device,
+    client: &Current<'_, Client>,
+    holder: &Holder,
+) -> Result<UserCode, Fault> {
     for _ in 0..8 {
         let user_code = UserCode::random();
-        if devices::insert(tx, device, &user_code.digest(&authz.seal), holder)? {
+        if devices::insert(tx, device, &user_code.digest(&authz.seal), client, holder)? {
             return Ok(user_code);
         }
     }
@@ -222,18 +230,28 @@ fn store(authz: &Authz, tx: &Tx<'_>, device: &Device, holder: &Holder) -> Result
 
 /// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped; absent means
 /// the default. Those of high risk are never offered to the person, who is told that they were asked for.
-fn asked(authz: &Authz, params: &Params) -> Result<(ResourceUri, Scope), Refusal> {
-    let endpoint = authz.asked_resource(params.get("resource")).ok_or(Refusal::ResourceUnknown)?;
+fn asked(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    params: &Params,
+) -> Result<Result<(ResourceUri, Scope), Refusal>, Fault> {
+    let Some(endpoint) = authz.asked_resource(conn, params.get("resource"))? else {
+        return Ok(Err(Refusal::ResourceUnknown));
+    };
+    Ok(scope_asked(authz, params, endpoint.default_scope).map(|scope| (endpoint.resource, scope)))
+}
+
+fn scope_asked(authz: &Authz, params: &Params, default: Scope) -> Result<Scope, Refusal> {
     let scope: Scope = match params.get("scope") {
         Some(text) if text.len() > LONGEST_SCOPE => return Err(Refusal::ScopeMalformed),
         Some(text) => text.parse().map_err(|_| Refusal::ScopeMalformed)?,
         None => Scope::empty(),
     };
     let named: Scope = scope.iter().filter(|name| *name != OFFLINE_ACCESS).collect();
-    let wanted = if named.is_empty() { endpoint.default_scope } else { named };
+    let wanted = if named.is_empty() { default } else { named };
     let scope = wanted.intersection(&authz.grantable());
     let possible = !scope.intersection(&grantable(authz)).is_empty();
-    if possible { Ok((endpoint.resource, scope)) } else { Err(Refusal::ScopeUnknown) }
+    if possible { Ok(scope) } else { Err(Refusal::ScopeUnknown) }
 }
 
 fn refused(params: &Params, authorization: &Authorization, refusal: Refusal, request: &Request) -> Event {

@@ -70,7 +70,28 @@ impl Endpoint {
         authz: &Authz,
         job: impl FnOnce(&Tx<'_>) -> Result<Settled<T, R>, Fault> + Send + 'static,
     ) -> Result<T, OAuthError> {
-        let Settled { answer, unrecorded } = authz.db.write(job).await?;
+        let settled = authz.db.write(job).await?;
+        self.settled(authz, settled).await
+    }
+
+    /// The same for a request that has something issued: the job asks again whether anything is issued now (OPS-04).
+    pub(crate) async fn issue<T: Send + 'static, R: Refusal>(
+        self,
+        authz: &Authz,
+        request: &Request,
+        job: impl FnOnce(&Tx<'_>) -> Result<Settled<T, R>, Fault> + Send + 'static,
+    ) -> Result<T, OAuthError> {
+        let clock = authz.clock.clone();
+        let issued = move |tx: &Tx<'_>| if clock.is_behind() { Ok(None) } else { job(tx).map(Some) };
+        if let Some(settled) = authz.db.write(issued).await? {
+            return self.settled(authz, settled).await;
+        }
+        self.record(authz, request, "clock_behind").await?;
+        Err(PAUSED)
+    }
+
+    async fn settled<T, R: Refusal>(self, authz: &Authz, settled: Settled<T, R>) -> Result<T, OAuthError> {
+        let Settled { answer, unrecorded } = settled;
         if let Some(event) = unrecorded {
             authz.refusals.record(&authz.db, event).await?;
         }

@@ -10,10 +10,10 @@ use std::cell::OnceCell;
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, GrantId, Jti, Request, Scope, Secret, Tx, UserId};
 
+use crate::current::Current;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
-use crate::store::users;
 use crate::token::Minted;
 use crate::{Authz, ending};
 
@@ -21,7 +21,7 @@ use crate::{Authz, ending};
 pub(crate) struct Context<'a> {
     pub authz: &'a Authz,
     pub tx: &'a Tx<'a>,
-    pub client: &'a Client,
+    pub client: &'a Current<'a, Client>,
     pub request: &'a Request,
     /// The grant of what was presented: a refusal is on record with it, whatever the client is told (AUDIT-06).
     pub met: OnceCell<(GrantId, UserId)>,
@@ -38,14 +38,14 @@ impl Context<'_> {
     /// is left.
     fn present_scope(&self, grant: &Grant) -> Result<Option<Scope>, Fault> {
         let now = self.tx.now();
-        if grant.revoked || now >= grant.expires_at || self.authz.resource(&grant.resource).is_none() {
+        if grant.revoked || now >= grant.expires_at {
             return Ok(None);
         }
-        let user = users::find(self.tx, &grant.user_id)?;
-        if user.is_none_or(|user| user.disabled) {
+        if self.authz.resource_in(self.tx, &grant.resource)?.is_none() {
             return Ok(None);
         }
-        let entitled = self.authz.status.entitled(&grant.user_id);
+        // Nothing, if they are disabled.
+        let entitled = self.authz.status.entitled_in(self.tx, &grant.user_id)?;
         let below = self.authz.grantable_to(self.client.trust.ceiling());
         let scope = grant.scope.intersection(&entitled).intersection(&below);
         Ok((!scope.is_empty()).then_some(scope))

@@ -131,7 +131,9 @@ async fn introspect(
         }
     };
     let authorization = Authorization::of(headers);
-    let caller = if let Some(caller) = known(authz, &params, &authorization) {
+    let by_secret = known(authz, &params, &authorization);
+    let is_by_secret = by_secret.is_some();
+    let caller = if let Some(caller) = by_secret {
         caller
     } else {
         let subject = rate::subject(request, headers, body);
@@ -152,7 +154,25 @@ async fn introspect(
         authz.introspections.refused(&authz.db, "token_missing", Some(&caller.id), request).await?;
         return Err(OAuthError::new(Code::InvalidRequest, "token is missing").into());
     };
-    let answer = Question { authz, caller: &caller }.answer(token).await?;
+    let question = Question { authz, caller: &caller };
+    let answer = match question.answer(token)? {
+        None => None,
+        Some(Answer::Told(json)) => Some(json),
+        Some(Answer::Unseen(unseen)) => {
+            question.see(&unseen).await?;
+            // Caller and token may have ended while that waited (SESSION-05, RS-08).
+            let still = if is_by_secret {
+                known(authz, &params, &authorization)
+            } else {
+                authz.status.resource_server(&caller.id)
+            };
+            let Some(caller) = still else {
+                authz.introspections.refused(&authz.db, "client_gone", Some(&caller.id), request).await?;
+                return Err(Unauthenticated::Unknown.wire().into());
+            };
+            Question { authz, caller: &caller }.about(&unseen)?
+        }
+    };
     authz.introspections.answered(&caller.id, answer.is_some());
     Ok(answer.unwrap_or_else(|| Bytes::from_static(INACTIVE.as_bytes())))
 }
@@ -196,7 +216,7 @@ async fn authenticated(
                 Err(why) => return Ok(Err(why)),
             };
             let is_server = !resource_servers::audiences(tx, &client.id)?.is_empty();
-            Ok(Ok((client, is_server)))
+            Ok(Ok(((*client).clone(), is_server)))
         }
     };
     let (client, is_server): (Client, bool) = match authz.db.write(job).await? {
@@ -220,6 +240,13 @@ async fn authenticated(
     Err(Refused::WrongRole)
 }
 
+/// What can be said about a token that is good.
+enum Answer {
+    Told(Bytes),
+    /// Nothing yet: that it was seen has to be on record first (REFRESH-06).
+    Unseen(Arc<Remembered<Answers>>),
+}
+
 /// One question of one resource server.
 struct Question<'a> {
     authz: &'a Authz,
@@ -228,7 +255,7 @@ struct Question<'a> {
 
 impl Question<'_> {
     /// The answer about a token that is good; `None` for every other, whatever is wrong with it (INTRO-03).
-    async fn answer(&self, text: &str) -> Result<Option<Bytes>, Fault> {
+    fn answer(&self, text: &str) -> Result<Option<Answer>, Fault> {
         let digest = Digest::of(text.as_bytes());
         let memory = &self.authz.memory;
         let (token, fresh) = match memory.get(&digest) {
@@ -248,12 +275,7 @@ impl Question<'_> {
         if fresh {
             memory.keep(digest, &token);
         }
-        if token.is_seen() {
-            return Ok(Some(answer));
-        }
-        self.see(&token).await?;
-        // It may have died meanwhile (RS-08).
-        self.about(&token)
+        Ok(Some(if token.is_seen() { Answer::Told(answer) } else { Answer::Unseen(token) }))
     }
 
     /// What is said of the token now; `None` if it is not good, nothing of its scope is left, or it is not for this

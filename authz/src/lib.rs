@@ -11,6 +11,7 @@ pub mod client_documents;
 pub mod clients;
 mod config;
 mod consent;
+mod current;
 mod device;
 mod ending;
 mod endpoint;
@@ -50,6 +51,7 @@ use http::StatusCode;
 use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
 use shared::catalogue::Endpoint;
+use shared::db::Conn;
 use shared::rate::Tally;
 use shared::route::{Cors, Limit, Routes, page, program};
 use shared::token_status::Ceiling;
@@ -327,12 +329,27 @@ impl Authz {
     }
 
     /// The resource that a request names; without a name the one endpoint of ours, if there is one (AUTHZ-14).
-    fn asked_resource(&self, asked: Option<&str>) -> Option<Endpoint> {
+    fn asked_resource(&self, conn: &Conn<'_>, asked: Option<&str>) -> Result<Option<Endpoint>, Fault> {
         if let Some(asked) = asked {
-            return self.resource(&ResourceUri::parse(asked).ok()?);
+            let Ok(resource) = ResourceUri::parse(asked) else { return Ok(None) };
+            return self.resource_in(conn, &resource);
         }
         let mut endpoints = self.catalogue.endpoints().into_iter();
-        endpoints.next().filter(|_| endpoints.next().is_none())
+        Ok(endpoints.next().filter(|_| endpoints.next().is_none()))
+    }
+
+    /// As [`Authz::resource`], as this connection sees it: what a job decides by, because memory follows at the commit
+    /// (SESSION-05).
+    fn resource_in(&self, conn: &Conn<'_>, resource: &ResourceUri) -> Result<Option<Endpoint>, Fault> {
+        if let Some(ours) = self.catalogue.endpoint(resource) {
+            return Ok(Some(ours));
+        }
+        let server = store::resource_servers::serving(conn, resource)?;
+        Ok(server.map(|(name, _)| Endpoint {
+            name,
+            default_scope: self.catalogue.default_scope(),
+            resource: resource.clone(),
+        }))
     }
 
     /// What clients may ask tokens for: our own endpoints, and what resource servers elsewhere say that they

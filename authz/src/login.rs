@@ -13,35 +13,50 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
-use shared::share::Holder;
-use shared::{Digest, Fault, Request, Secret, UserId};
+use shared::share::{Full, Holder};
+use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 
 use self::response::Malformed;
 use crate::Authz;
+use crate::current::Current;
 use crate::error::PageError;
 use crate::store::ceremonies::{self, Ceremony, Purpose};
 
 /// How long a ceremony may take.
 const CEREMONY: Duration = Duration::from_mins(5);
 
-/// Stores a ceremony and answers with its handle (WEBAUTHN-03).
+/// Stores a ceremony and answers with its handle (WEBAUTHN-03). What it is for is asked in the job that stores it: the
+/// same question that let the request in, because whoever may begin can have lost that by then (SESSION-05).
 pub(crate) async fn begin<S: Serialize>(
     authz: &Authz,
     browser: Digest,
-    purpose: Purpose,
     state: &S,
     request: &Request,
+    purpose: impl FnOnce(&Tx<'_>) -> Result<Result<Purpose, PageError>, Fault> + Send + 'static,
 ) -> Result<String, PageError> {
     let handle = Secret::random("cer_");
-    let ceremony = Ceremony {
-        browser,
-        purpose,
-        state: serde_json::to_string(state).map_err(|e| Fault::Storage(e.to_string()))?,
-        expires_at: authz.clock.now() + CEREMONY,
-    };
+    let state = serde_json::to_string(state).map_err(|e| Fault::Storage(e.to_string()))?;
     let (digest, holder) = (handle.digest(), Holder::from(request));
-    authz.db.record(move |tx| ceremonies::insert(tx, &digest, &ceremony, &holder)).await??;
+    let job = move |tx: &Tx<'_>| match Current::read(tx, purpose)?.allowed() {
+        Ok(purpose) => Ok(store(tx, &digest, browser, purpose, state, &holder)?.map_err(PageError::from)),
+        Err(refused) => Ok(Err(refused)),
+    };
+    authz.db.record(job).await??;
     Ok(handle.expose().to_owned())
+}
+
+/// Stores a ceremony for a purpose that stands.
+pub(crate) fn store(
+    tx: &Tx<'_>,
+    handle: &Digest,
+    browser: Digest,
+    purpose: Current<'_, Purpose>,
+    state: String,
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
+    let expires_at = tx.now() + CEREMONY;
+    let ceremony = purpose.map(|purpose| Ceremony { browser, purpose, state, expires_at });
+    ceremonies::insert(tx, handle, &ceremony, holder)
 }
 
 /// Takes a ceremony, once: it is used up whether it verifies or not.

@@ -9,6 +9,7 @@ use shared::db::Conn;
 use shared::{Digest, Fault, Issuer, Request, Secret, Timestamp, Tx, UserId};
 
 use crate::Authz;
+use crate::current::Current;
 use crate::error::PageError;
 use crate::form::has_media_type;
 use crate::store::sessions::{self, Authentication, Session};
@@ -131,7 +132,19 @@ pub(crate) fn signed_in(authz: &Authz, browser: &Browser) -> Result<Option<Signe
     authz.db.read(|conn| signed_in_with(authz, conn, browser))
 }
 
-/// The same, as a job sees it that writes what the person has decided.
+/// The same person in the same session, as the job sees it that acts for them (SESSION-05, SESSION-06).
+pub(crate) fn present<'t>(
+    authz: &Authz,
+    tx: &'t Tx<'_>,
+    browser: &Browser,
+    before: &SignedIn,
+) -> Result<Option<Current<'t, SignedIn>>, Fault> {
+    let same = |now: &SignedIn| now.session.digest == before.session.digest;
+    let now = Current::read(tx, |tx| Ok(signed_in_with(authz, tx, browser)?.filter(same)))?;
+    Ok(now.found())
+}
+
+/// The person behind a browser, as this connection sees it.
 pub(crate) fn signed_in_with(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -169,13 +182,18 @@ pub(crate) fn asserted(
     Ok(behind(authz, conn, &made.session)?.filter(|signed_in| signed_in.user.id == made.user_id))
 }
 
-/// Keeps a session that is in use from running out.
-pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<(), Fault> {
+/// Keeps a session that is in use from running out; false if it has ended while that waited.
+pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<bool, Fault> {
     if authz.clock.now().since(session.seen_at) < TOUCH_EVERY {
-        return Ok(());
+        return Ok(true);
     }
-    let digest = session.digest;
-    authz.db.record(move |tx| sessions::touch(tx, &digest)).await
+    let (authz, digest) = (authz.clone(), session.digest);
+    let db = authz.db.clone();
+    db.record(move |tx| match Current::read(tx, |tx| behind(&authz, tx, &digest))?.found() {
+        Some(signed_in) => sessions::touch(tx, &signed_in.map(|signed_in| signed_in.session)).map(|()| true),
+        None => Ok(false),
+    })
+    .await
 }
 
 /// Sessions are alive that were signed in to after the first of these times and used after the second.
@@ -198,7 +216,7 @@ pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
 /// (SESSION-09).
 pub(crate) fn start(
     tx: &Tx<'_>,
-    user: &User,
+    user: &Current<'_, User>,
     authentication: Authentication,
     browser: &Browser,
     transaction: Option<&str>,

@@ -117,6 +117,17 @@ impl Status {
         self.read().users.get(user).map(Arc::clone).unwrap_or_default()
     }
 
+    /// The same as this connection sees it: what a job decides by, because memory follows at the commit (SESSION-05).
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn entitled_in(&self, conn: &Conn<'_>, user: &UserId) -> Result<Scope, Fault> {
+        if users::find(conn, user)?.is_none_or(|user| user.disabled) {
+            return Ok(Scope::empty());
+        }
+        Ok(self.groups.entitled(users::groups(conn, user)?.iter().map(String::as_str)))
+    }
+
     /// Ends a grant at once, before the commit that makes it so.
     pub(crate) fn kill_grant(self: &Arc<Self>, tx: &Tx<'_>, id: &GrantId) {
         let (status, id) = (Arc::clone(self), id.clone());

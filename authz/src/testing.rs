@@ -186,6 +186,7 @@ impl House {
                 "INSERT INTO passkey (credential, user_id, data, created_at) VALUES (?1, ?2, '{}', ?3) ON CONFLICT DO NOTHING",
                 params![who.id.as_str().as_bytes(), who.id, tx.now()],
             )?;
+            let who = users::enabled(tx, &who.id)?.unwrap();
             session::start(tx, &who, authentication, &unknown, None, &Request::from(None))
         });
         (self.browser(Some(secret.expose())), SignedIn { session, user: user.clone() })

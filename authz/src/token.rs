@@ -187,7 +187,7 @@ async fn exchange(
     }
     let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {
-        let authz = authz.clone();
+        let (authz, request) = (authz.clone(), request.clone());
         move |tx: &Tx<'_>| {
             let met = OnceCell::new();
             let (answer, met) = match client_auth::authenticate(&authz, tx, &examined)? {
@@ -211,7 +211,7 @@ async fn exchange(
             Ok(Settled { answer, unrecorded })
         }
     };
-    let minted = ENDPOINT.answer(authz, job).await?;
+    let minted = ENDPOINT.issue(authz, &request, job).await?;
     respond(authz, &minted)
 }
 

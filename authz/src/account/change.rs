@@ -14,6 +14,7 @@ use super::effect::{Applied, By};
 use super::{confirm, signed_out_here};
 use crate::Authz;
 use crate::form::Params;
+use crate::login::passkey::Used;
 use crate::login::{Failed, explain};
 use crate::pages::ErrorPage;
 use crate::rate::earned;
@@ -287,10 +288,7 @@ async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]
     let job = {
         let (authz, request, browser, change) =
             (authz.clone(), request.clone(), asked.browser.clone(), change.clone());
-        move |tx: &Tx<'_>| {
-            let by = By { authz: &authz, tx, request: &request, browser: &browser, signed_in: &signed_in };
-            by.apply(&change, used.as_ref())
-        }
+        move |tx: &Tx<'_>| apply(&authz, tx, &request, &browser, &signed_in, &change, used.as_ref())
     };
     match authz.db.write(job).await? {
         Applied::Done { session, cookie } => Ok(earned(back(authz, &change, &session, cookie.as_ref()))),
@@ -299,6 +297,22 @@ async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]
         Applied::Unknown => Err(asked.unknown()),
         Applied::LastPasskey => Err(asked.last_passkey()),
         Applied::PasskeyUnusable => Err(Failed::Because("credential_unusable").into()),
+    }
+}
+
+/// Makes the change, if whoever asked for it is still signed in (SESSION-05, SESSION-06).
+pub(super) fn apply(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    request: &Request,
+    browser: &Browser,
+    signed_in: &SignedIn,
+    change: &Change,
+    used: Option<&Used>,
+) -> Result<Applied, Fault> {
+    match session::present(authz, tx, browser, signed_in)? {
+        Some(signed_in) => By { authz, tx, request, browser, signed_in }.apply(change, used),
+        None => Ok(Applied::SignedOutBefore),
     }
 }
 

@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use shared::{Digest, Fault, Request};
+use shared::db::Conn;
+use shared::{Digest, Fault, Request, Tx};
 use webauthn_rs::prelude::Passkey;
 
 use super::change::{self, Change, FORM};
-use super::someone;
+use super::{no_session, someone};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
@@ -51,20 +52,23 @@ async fn begin_change(
     let change = change::from_json(&fields).ok_or_else(|| {
         PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "There is no such change.")
     })?;
-    let passkeys = usable(authz, &signed_in, &change)?;
-    if passkeys.is_empty() {
-        return Err(PageError::new(
-            StatusCode::CONFLICT,
-            "last_passkey",
-            "It is the last passkey with which you can sign in. Add another one first.",
-        ));
-    }
+    let passkeys = authz.db.read(|conn| usable(conn, &signed_in, &change))??;
     let (challenge, state) =
         authz.webauthn.start_passkey_authentication(&passkeys).map_err(crate::webauthn_fault)?;
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
-    let purpose = Purpose::Change { user: signed_in.user.id.clone(), binding: change.binding(&signed_in) };
-    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
+    let browser_id = browser.id()?;
+    let purpose = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let Some(present) = session::present(&authz, tx, &browser, &signed_in)? else {
+                return Ok(Err(no_session()));
+            };
+            let (user, binding) = (present.user.id.clone(), change.binding(&present));
+            Ok(usable(tx, &present, &change)?.map(|_| Purpose::Change { user, binding }))
+        }
+    };
+    let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     Ok(response)
@@ -72,9 +76,21 @@ async fn begin_change(
 
 /// The passkeys that may confirm a change. The one that goes is not among them: whoever removes it shows that they can
 /// sign in without it, and does not need to have it.
-fn usable(authz: &Authz, signed_in: &SignedIn, change: &Change) -> Result<Vec<Passkey>, Fault> {
-    let passkeys = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?;
-    Ok(passkeys.into_iter().filter(|passkey| may_confirm(change, passkey.cred_id())).collect())
+fn usable(
+    conn: &Conn<'_>,
+    signed_in: &SignedIn,
+    change: &Change,
+) -> Result<Result<Vec<Passkey>, PageError>, Fault> {
+    let mut passkeys = users::passkeys(conn, &signed_in.user.id)?;
+    passkeys.retain(|passkey| may_confirm(change, passkey.cred_id()));
+    if passkeys.is_empty() {
+        return Ok(Err(PageError::new(
+            StatusCode::CONFLICT,
+            "last_passkey",
+            "It is the last passkey with which you can sign in. Add another one first.",
+        )));
+    }
+    Ok(Ok(passkeys))
 }
 
 fn may_confirm(change: &Change, credential: &[u8]) -> bool {

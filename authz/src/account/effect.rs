@@ -4,6 +4,7 @@ use shared::audit::{self, Event, Name};
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
 
 use super::change::Change;
+use crate::current::Current;
 use crate::login::passkey::Used;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::grants::Reason;
@@ -34,17 +35,12 @@ pub(super) struct By<'a> {
     pub tx: &'a Tx<'a>,
     pub request: &'a Request,
     pub browser: &'a Browser,
-    pub signed_in: &'a SignedIn,
+    pub signed_in: Current<'a, SignedIn>,
 }
 
 impl By<'_> {
     /// Makes a change, with the passkey that was used for it if it takes one.
     pub(super) fn apply(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
-        // Somebody may have signed this browser out, or disabled its user, since it was looked at.
-        let present = session::signed_in_with(self.authz, self.tx, self.browser)?;
-        if present.is_none_or(|present| present.session.digest != self.signed_in.session.digest) {
-            return Ok(Applied::SignedOutBefore);
-        }
         if let Some(used) = used {
             if !used.settle(self.tx)? {
                 return Ok(Applied::PasskeyUnusable);
@@ -75,13 +71,13 @@ impl By<'_> {
 
     /// The session goes on, under a new id if a passkey was used (SESSION-02), or it is over.
     fn go_on(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
-        let SignedIn { session, user } = self.signed_in;
+        let SignedIn { session, user } = &*self.signed_in;
         // It may have been begun with the passkey that has gone; another one was used since.
         let stays = matches!(change, Change::RemovePasskey { .. })
             || sessions::find(self.tx, &session.digest)?.is_some();
         if let Some(used) = used.filter(|_| stays) {
-            let how = used.authentication();
-            let (secret, session) = session::start(self.tx, user, how, self.browser, None, self.request)?;
+            let (user, how) = (self.signed_in.clone().map(|signed_in| signed_in.user), used.authentication());
+            let (secret, session) = session::start(self.tx, &user, how, self.browser, None, self.request)?;
             return Ok(Applied::Done { session: session.digest, cookie: Some(secret) });
         }
         if stays {
@@ -144,7 +140,7 @@ impl By<'_> {
 
     /// Removes a passkey, and ends every other session. False if there is no such passkey, `None` if it has to stay.
     fn remove_passkey(&self, digest: &Digest, stolen: bool) -> Result<Option<bool>, Fault> {
-        let SignedIn { session, user } = self.signed_in;
+        let SignedIn { session, user } = &*self.signed_in;
         let listed = passkeys::of(self.tx, &user.id)?;
         let Some(gone) = listed.iter().find(|passkey| passkey.digest() == *digest) else {
             return Ok(Some(false));
@@ -166,6 +162,7 @@ impl By<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::change;
     use crate::people;
     use crate::testing::House;
 
@@ -178,8 +175,7 @@ mod tests {
         house.write(|authz, tx| people::disable(authz, tx, 0, "ines")).unwrap();
         let applied = house.write(move |authz, tx| {
             let request = Request::from(None);
-            let by = By { authz, tx, request: &request, browser: &browser, signed_in: &signed_in };
-            by.apply(&Change::SignOutElsewhere, None)
+            change::apply(authz, tx, &request, &browser, &signed_in, &Change::SignOutElsewhere, None)
         });
         assert!(matches!(applied, Applied::SignedOutBefore));
     }

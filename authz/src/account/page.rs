@@ -40,14 +40,19 @@ pub(crate) async fn get(
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
     let shown = async {
-        let Some(signed_in) = session::signed_in(&authz, &browser)? else {
+        let mut signed_in = session::signed_in(&authz, &browser)?;
+        if let Some(here) = &signed_in
+            && !session::touch(&authz, &here.session).await?
+        {
+            signed_in = None;
+        }
+        let Some(signed_in) = signed_in else {
             let mut page = login::passkey::page_for(&authz, Destination::Account);
             if let (_, Some(cookie)) = browser.id_or_new(&authz.cookies) {
                 page.headers_mut().append(header::SET_COOKIE, cookie);
             }
             return Ok(page);
         };
-        session::touch(&authz, &signed_in.session).await?;
         show(&authz, &signed_in, params.get("done"))
     };
     shown.await.unwrap_or_else(|fault| authz.unavailable(&request, &fault))

@@ -306,7 +306,8 @@ impl<'a> Checks<'a> {
 
     /// Row 10, first half (AUTHZ-14).
     fn check_resource(&mut self) -> Result<(), Stop> {
-        match self.authz.asked_resource(self.params.get("resource")) {
+        let asked = self.params.get("resource");
+        match self.authz.db.read(|conn| self.authz.asked_resource(conn, asked))? {
             Some(endpoint) => {
                 self.resource = Some(endpoint.resource);
                 Ok(())

@@ -18,6 +18,7 @@ use super::metadata::Metadata;
 use super::{administration, expiry, names};
 use crate::Authz;
 use crate::config::RegistrationMode;
+use crate::current::Current;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
 use crate::rate::Harmless;
@@ -97,14 +98,15 @@ async fn register(
     let authz = authz.clone();
     db.write(move |tx| {
         // The token may have been deleted or run out since the request came.
-        let invited_by = match invitation(&authz, tx, token.as_ref(), tx.now())? {
+        let invited = Current::read(tx, |tx| invitation(&authz, tx, token.as_ref(), tx.now()))?.allowed();
+        let invited_by = match invited {
             Ok(invited_by) => invited_by,
             Err(refusal) => return Ok(Err(refusal)),
         };
         if names::taken(&authz.issuer, tx, &metadata.name, |_, _| false)?.is_some() {
             return Ok(Err(name_taken()));
         }
-        settle(&authz, tx, metadata, invited_by.as_deref(), &request)
+        settle(&authz, tx, metadata, &invited_by, &request)
     })
     .await?
 }
@@ -173,7 +175,7 @@ fn settle(
     authz: &Authz,
     tx: &Tx<'_>,
     metadata: Metadata,
-    invited_by: Option<&str>,
+    invited_by: &Current<'_, Option<String>>,
     request: &Request,
 ) -> Result<Result<Registered, OAuthError>, Fault> {
     let fingerprint = fingerprint(authz, &metadata, request);
@@ -218,7 +220,7 @@ fn settle(
     }
     let mut event =
         administration::registered(Event::allowed(Name::ClientRegistered), &client).request(request);
-    if let Some(label) = invited_by {
+    if let Some(label) = invited_by.as_deref() {
         event = event.detail("initial_access_token", label);
     }
     audit::append(tx, event)?;

@@ -10,10 +10,12 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::audit::{self, Name};
+use shared::db::Conn;
 use shared::{Digest, Fault, Request, Scope, Tx, UserId};
+use webauthn_rs::prelude::Passkey;
 
 use super::offer::offer;
-use super::{Question, check_csrf, client_of, decider, open_transaction};
+use super::{Question, Refusal, check_csrf, client_to_answer, decider_with, open_transaction};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
@@ -55,59 +57,67 @@ async fn begin_confirmation(
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
-    let stale = |_| {
-        PageError::new(
-            StatusCode::BAD_REQUEST,
-            "transaction_unknown",
-            "This sign-in has run out, was answered, or belongs to another browser. Start again from your application.",
-        )
-    };
-    let transaction = open_transaction(authz, request, &browser, Some(&body.transaction)).map_err(stale)?;
-    let Some(decider) = decider(authz, &browser, &transaction)? else {
-        return Err(PageError::new(
-            StatusCode::UNAUTHORIZED,
-            "login_required",
-            "You are signed out. Load the page again and sign in.",
-        ));
-    };
-    if !check_csrf(authz, &transaction, &decider, Some(&body.csrf)) {
-        return Err(PageError::new(
-            StatusCode::FORBIDDEN,
-            "wrong_origin",
-            "This request did not come from a page of this server.",
-        ));
-    }
-    let nothing = || {
-        PageError::new(
-            StatusCode::BAD_REQUEST,
-            "nothing_to_confirm",
-            "What is ticked can no longer be allowed. Load the page again.",
-        )
-    };
-    let Some(client) = authz.db.read(|conn| client_of(authz, conn, &transaction))? else {
-        return Err(nothing());
-    };
-    let user = &decider.user.id;
-    let ticked: Scope = body.scopes.iter().map(String::as_str).collect();
-    let offer = offer(authz, &transaction.scope, user, client.trust.ceiling());
-    // A person must not be asked for less, or for more, than the page will then send.
-    if !ticked.is_subset(&offer.scope) || offer.high_risk_of(&ticked).is_empty() {
-        return Err(nothing());
-    }
-    let passkeys = authz.db.read(|conn| users::passkeys(conn, user))?;
+    let (_, passkeys) = authz.db.read(|conn| confirmable(authz, conn, request, &browser, &body))??;
     let (challenge, state) =
         authz.webauthn.start_passkey_authentication(&passkeys).map_err(crate::webauthn_fault)?;
     let mut public_key = challenge.public_key;
     public_key.hints = Some(passkey::hints());
-    let purpose = Purpose::Consent {
-        user: user.clone(),
-        transaction: transaction.id.clone(),
-        binding: binding(&transaction, user, &ticked),
+    let browser_id = browser.id()?;
+    let purpose = {
+        let (authz, request) = (authz.clone(), request.clone());
+        move |tx: &Tx<'_>| {
+            let confirmable = confirmable(&authz, tx, &request, &browser, &body)?;
+            Ok(confirmable.map(|(purpose, _)| purpose))
+        }
     };
-    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
+    let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     Ok(earned(response))
+}
+
+/// What can be confirmed at this moment, with the passkeys that can confirm it.
+fn confirmable(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    request: &Request,
+    browser: &Browser,
+    body: &Start,
+) -> Result<Result<(Purpose, Vec<Passkey>), PageError>, Fault> {
+    let refused = |status, code, message| Ok(Err(PageError::new(status, code, message)));
+    let transaction = match open_transaction(authz, conn, request, browser, Some(&body.transaction)) {
+        Ok(transaction) => transaction,
+        Err(Refusal::Fault(fault)) => return Err(fault),
+        Err(Refusal::Page(..)) => {
+            let message = "This sign-in has run out, was answered, or belongs to another browser. Start again from your application.";
+            return refused(StatusCode::BAD_REQUEST, "transaction_unknown", message);
+        }
+    };
+    let Some(decider) = decider_with(authz, conn, browser, &transaction)? else {
+        let message = "You are signed out. Load the page again and sign in.";
+        return refused(StatusCode::UNAUTHORIZED, "login_required", message);
+    };
+    if !check_csrf(authz, &transaction, &decider, Some(&body.csrf)) {
+        let message = "This request did not come from a page of this server.";
+        return refused(StatusCode::FORBIDDEN, "wrong_origin", message);
+    }
+    let user = &decider.user.id;
+    let ticked: Scope = body.scopes.iter().map(String::as_str).collect();
+    let may_be_confirmed = match client_to_answer(authz, conn, &transaction)? {
+        Some(client) => {
+            let offer = offer(authz, conn, &transaction.scope, user, client.trust.ceiling())?;
+            // A person must not be asked for less, or for more, than the page will then send.
+            ticked.is_subset(&offer.scope) && !offer.high_risk_of(&ticked).is_empty()
+        }
+        None => false,
+    };
+    if !may_be_confirmed {
+        let message = "What is ticked can no longer be allowed. Load the page again.";
+        return refused(StatusCode::BAD_REQUEST, "nothing_to_confirm", message);
+    }
+    let binding = binding(&transaction, user, &ticked);
+    let purpose = Purpose::Consent { user: user.clone(), transaction: transaction.id, binding };
+    Ok(Ok((purpose, users::passkeys(conn, user)?)))
 }
 
 /// What an assertion confirms, as a digest.

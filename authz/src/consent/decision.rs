@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::share::Holder;
 use shared::{Fault, GrantId, Scope, Secret, Tx};
 
@@ -11,11 +12,13 @@ use super::offer::offer;
 use super::remembered::{self, Recall};
 use super::{Question, SignIn, client_of};
 use crate::authorize::Refused;
+use crate::current::Current;
 use crate::error::Code;
 use crate::store::clients::{self, Client};
 use crate::store::codes::{self, IssuedCode};
 use crate::store::grants::{self, Grant};
-use crate::store::{client_grants, sessions, transactions, users};
+use crate::store::sessions::{self, Session};
+use crate::store::{client_grants, transactions, users};
 use crate::{Authz, session};
 
 /// Grants that ended stay this long, so that whoever comes late is told the right thing.
@@ -59,6 +62,41 @@ const NO_RESOURCE: Refused = Refused {
     description: "the resource is not one this server issues tokens for",
 };
 
+/// Why a question is not asked after all.
+pub(super) enum NotAsked {
+    SignedOut,
+    ClientGone,
+    Decided,
+}
+
+/// Makes a question that of whoever is asked; from here on it is nobody else's (SESSION-09). Where nothing can be allowed,
+/// that goes on record. Answers with the question as it is now.
+pub(super) fn bind(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    question: &Question,
+) -> Result<Result<Question, NotAsked>, Fault> {
+    let Some(question) = of_somebody_present(authz, tx, question, true)? else {
+        audit::append(tx, question.about(Event::denied(Name::AuthzDenied, "session_over")))?;
+        return Ok(Err(NotAsked::SignedOut));
+    };
+    let waits = transactions::find(tx, &question.transaction.id)?.is_some_and(|found| !found.decided);
+    let now = match standing(authz, tx, &question)? {
+        _ if !waits => return Ok(Err(NotAsked::Decided)),
+        Ok(now) => now,
+        Err(why) => {
+            let event = Event::denied(Name::AuthzDenied, why.reason());
+            audit::append(tx, question.about(event))?;
+            return Ok(Err(NotAsked::ClientGone));
+        }
+    };
+    transactions::bind(tx, &now.transaction.id, &now.clone().map(|now| now.sign_in.decider.user))?;
+    if now.offer.scope.is_empty() {
+        audit::append(tx, now.about(Event::denied(Name::AuthzDenied, "not_entitled")))?;
+    }
+    Ok(Ok((*now).clone()))
+}
+
 /// Writes a decision down.
 pub(super) fn settle(
     authz: &Authz,
@@ -75,7 +113,7 @@ pub(super) fn settle(
     {
         return Ok(Outcome::Unconfirmed("credential_unusable"));
     }
-    let mut now = match standing(authz, tx, question)? {
+    let now = match standing(authz, tx, question)? {
         Ok(now) => now,
         Err(why) => return end(authz, tx, question, why),
     };
@@ -96,9 +134,9 @@ pub(super) fn settle(
         return Ok(Outcome::DecidedBefore);
     }
     leave_sign_in(authz, tx, &now)?;
-    let session = match &pressed.confirmed {
-        Some(confirmed) => authenticated_anew(authz, tx, &mut now, confirmed)?,
-        None => None,
+    let (now, session) = match &pressed.confirmed {
+        Some(confirmed) => authenticated_anew(authz, tx, now, confirmed)?,
+        None => (now, None),
     };
     let code = approve(authz, tx, &now, &scope, Because::Pressed)?;
     remembered::remember(authz, tx, &now, &scope)?;
@@ -107,21 +145,27 @@ pub(super) fn settle(
 
 /// A passkey used for the decision is the newest proof of who the user is: the grant says so, and so does a new
 /// session, whose secret this answers with. On loopback none outlives the answer.
-fn authenticated_anew(
+fn authenticated_anew<'t>(
     authz: &Authz,
     tx: &Tx<'_>,
-    now: &mut Question,
+    now: Current<'t, Question>,
     confirmed: &Confirmed,
-) -> Result<Option<Secret>, Fault> {
+) -> Result<(Current<'t, Question>, Option<Secret>), Fault> {
     let (how, handle) = (confirmed.authentication(), Some(now.transaction.id.as_str()));
+    let with = |now: Current<'t, Question>, session| {
+        now.map(|mut now| {
+            now.sign_in.decider.session = session;
+            now
+        })
+    };
     if authz.issuer.is_loopback() {
-        now.sign_in.decider.session.authentication = how;
-        now.sign_in.decider.session.auth_time = tx.now();
-        return Ok(None);
+        let before = now.decider.session.clone();
+        let session = Session { authentication: how, auth_time: tx.now(), ..before };
+        return Ok((with(now, session), None));
     }
-    let (secret, session) = session::start(tx, &now.decider.user, how, &now.browser, handle, &now.request)?;
-    now.sign_in.decider.session = session;
-    Ok(Some(secret))
+    let user = now.clone().map(|now| now.sign_in.decider.user);
+    let (secret, session) = session::start(tx, &user, how, &now.browser, handle, &now.request)?;
+    Ok((with(now, session), Some(secret)))
 }
 
 /// Approves what an earlier consent covers; `None` if nothing covers it any more. `stored` says whether the request
@@ -138,8 +182,10 @@ pub(super) fn settle_from_memory(
         return Ok(None);
     }
     if !stored {
+        let client = now.clone().map(|now| now.client);
         let holder = Holder::user(&question.sign_in.decider.user.id);
-        if crate::authorize::store(tx, &question.transaction, &question.request, &holder)?.is_err() {
+        let stored = crate::authorize::store(tx, &question.transaction, &client, &question.request, &holder)?;
+        if stored.is_err() {
             return Ok(None);
         }
     }
@@ -152,7 +198,11 @@ pub(super) fn settle_from_memory(
 
 /// Writes down that there is nobody to allow anything to.
 pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn) -> Result<Outcome, Fault> {
-    end(authz, tx, sign_in, Why::ClientGone)
+    if let Some(sign_in) = still_signed_in(authz, tx, sign_in, true)? {
+        return end(authz, tx, &sign_in, Why::ClientGone);
+    }
+    audit::append(tx, sign_in.about(Event::denied(Name::AuthzDenied, "session_over")))?;
+    Ok(Outcome::SignedOut)
 }
 
 /// Why a question ends without an approval.
@@ -163,6 +213,16 @@ enum Why {
     ClientGone,
 }
 
+impl Why {
+    /// The word for the record.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Told(reason, _) => reason,
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
 /// The question, if whoever decides it may still do so: their session may have ended while they read it, or while their
 /// answer waited to be written. `stored` says whether the request is in the database.
 fn of_somebody_present(
@@ -171,33 +231,51 @@ fn of_somebody_present(
     question: &Question,
     stored: bool,
 ) -> Result<Option<Question>, Fault> {
-    let mut present = question.clone();
+    let sign_in = still_signed_in(authz, tx, &question.sign_in, stored)?;
+    Ok(sign_in.map(|sign_in| Question { sign_in, ..question.clone() }))
+}
+
+fn still_signed_in(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    sign_in: &SignIn,
+    stored: bool,
+) -> Result<Option<SignIn>, Fault> {
+    let mut present = sign_in.clone();
     if stored {
-        match transactions::find(tx, &question.transaction.id)? {
+        match transactions::find(tx, &sign_in.transaction.id)? {
             // Another tab's answer may have moved what it knows of its sign-in (`session::leave`).
-            Some(transaction) => present.sign_in.transaction = transaction,
+            Some(transaction) => present.transaction = transaction,
             // It was cancelled meanwhile, which `decide` finds out.
             None => return Ok(Some(present)),
         }
     }
     let decider = super::decider_with(authz, tx, &present.browser, &present.transaction)?;
-    Ok(decider.filter(|decider| decider.user.id == question.decider.user.id).map(|decider| {
-        present.sign_in.decider = decider;
+    Ok(decider.filter(|decider| decider.user.id == sign_in.decider.user.id).map(|decider| {
+        present.decider = decider;
         present
     }))
 }
 
 /// The question as it stands at this moment: who and what it is about may have changed while it was read
 /// (AUTHZ-17).
-fn standing(authz: &Authz, tx: &Tx<'_>, question: &Question) -> Result<Result<Question, Why>, Fault> {
+fn standing<'t>(
+    authz: &Authz,
+    tx: &'t Tx<'_>,
+    question: &Question,
+) -> Result<Result<Current<'t, Question>, Why>, Fault> {
+    Ok(Current::read(tx, |tx| as_it_stands(authz, tx, question))?.allowed())
+}
+
+fn as_it_stands(authz: &Authz, conn: &Conn<'_>, question: &Question) -> Result<Result<Question, Why>, Fault> {
     let transaction = &question.transaction;
-    let Some(client) = client_of(authz, tx, transaction)? else { return Ok(Err(Why::ClientGone)) };
-    let user = users::find(tx, &question.decider.user.id)?.filter(|user| !user.disabled);
+    let Some(client) = client_of(authz, conn, transaction)? else { return Ok(Err(Why::ClientGone)) };
+    let user = users::find(conn, &question.decider.user.id)?.filter(|user| !user.disabled);
     let Some(user) = user else { return Ok(Err(Why::Told("user_disabled", DISABLED))) };
-    if authz.resource(&transaction.resource).is_none() {
+    if authz.resource_in(conn, &transaction.resource)?.is_none() {
         return Ok(Err(Why::Told("resource_gone", NO_RESOURCE)));
     }
-    let offer = offer(authz, &transaction.scope, &user.id, client.trust.ceiling());
+    let offer = offer(authz, conn, &transaction.scope, &user.id, client.trust.ceiling())?;
     let mut sign_in = question.sign_in.clone();
     sign_in.decider.user = user;
     Ok(Ok(Question { sign_in, client, offer }))
@@ -208,12 +286,12 @@ fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcom
     if !transactions::decide(tx, &question.transaction.id)? {
         return Ok(Outcome::DecidedBefore);
     }
-    let (reason, outcome) = match why {
-        Why::Told(reason, refused) => (reason, Outcome::Refused(refused)),
-        Why::ClientGone => ("client_gone", Outcome::ClientGone(CLIENT_GONE)),
+    let outcome = match why {
+        Why::Told(_, refused) => Outcome::Refused(refused),
+        Why::ClientGone => Outcome::ClientGone(CLIENT_GONE),
     };
     leave_sign_in(authz, tx, question)?;
-    audit::append(tx, question.about(Event::denied(Name::AuthzDenied, reason)))?;
+    audit::append(tx, question.about(Event::denied(Name::AuthzDenied, why.reason())))?;
     Ok(outcome)
 }
 
@@ -228,11 +306,12 @@ enum Because {
 fn approve(
     authz: &Authz,
     tx: &Tx<'_>,
-    question: &Question,
+    question: &Current<'_, Question>,
     scope: &Scope,
     because: Because,
 ) -> Result<Secret, Fault> {
-    let Question { sign_in: SignIn { transaction, decider, .. }, client, .. } = question;
+    let Question { sign_in: SignIn { transaction, decider, .. }, .. } = &**question;
+    let client = &question.clone().map(|question| question.client);
     let grant = Grant {
         id: GrantId::random(),
         user_id: decider.user.id.clone(),
@@ -284,7 +363,12 @@ pub(crate) fn sweep(tx: &Tx<'_>) -> Result<bool, Fault> {
 
 /// Adds a grant that somebody has just decided on, however they were asked. Grants that ended, and those whose codes
 /// nobody came for, make room (RATE-03).
-pub(crate) fn insert(authz: &Authz, tx: &Tx<'_>, client: &Client, grant: &Grant) -> Result<(), Fault> {
+pub(crate) fn insert(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    client: &Current<'_, Client>,
+    grant: &Grant,
+) -> Result<(), Fault> {
     sweep(tx)?;
     grants::insert(tx, grant)?;
     clients::touch(tx, &client.id)?;

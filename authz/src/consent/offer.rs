@@ -1,8 +1,9 @@
 //! What a person can allow at all. Nothing is ever granted that is not in an offer, and no offer is wider than what
 //! was asked for, what its user is entitled to, and what its client can be granted.
 
+use shared::db::Conn;
 use shared::token_status::Ceiling;
-use shared::{Scope, UserId};
+use shared::{Fault, Scope, UserId};
 
 use crate::Authz;
 
@@ -27,17 +28,23 @@ impl Offer {
 }
 
 /// What this user can allow a client with this ceiling, of what it asks for.
-pub(crate) fn offer(authz: &Authz, asked: &Scope, user: &UserId, ceiling: Ceiling) -> Offer {
+pub(crate) fn offer(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    asked: &Scope,
+    user: &UserId,
+    ceiling: Ceiling,
+) -> Result<Offer, Fault> {
     // What asked for a scope that has left the configuration asked for nothing.
     let asked = asked.intersection(&authz.grantable());
-    let entitled = authz.status.entitled(user);
+    let entitled = authz.status.entitled_in(conn, user)?;
     let allowed = authz.grantable_to(ceiling);
     let own = asked.intersection(&entitled);
     let scope = own.intersection(&allowed);
-    Offer {
+    Ok(Offer {
         high_risk: scope.without(&authz.grantable_to(Ceiling::LowRisk)),
         not_entitled: asked.without(&entitled),
         above_ceiling: own.without(&allowed),
         scope,
-    }
+    })
 }

@@ -12,6 +12,7 @@ use super::page::{self, Open, Stop};
 use super::{FAMILY, grantable, is_allowed};
 use crate::clients::metadata_document::words;
 use crate::consent::{self, decision, in_words};
+use crate::current::Current;
 use crate::pages::{self, ConsentScope};
 use crate::rate::earned;
 use crate::session::{self, Browser, SignedIn};
@@ -24,7 +25,7 @@ use crate::{Authz, account};
 /// The page that asks (CONSENT-01).
 pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &SignedIn) -> Response {
     let Open { typed, device, client } = open;
-    let offered = offered(authz, &device.scope, signed_in);
+    let offered = offered(authz, &device.scope, &authz.status.entitled(&signed_in.user.id));
     let described = authz.catalogue.scopes();
     let scopes = described.iter().filter(|scope| offered.contains(&scope.name)).map(|scope| ConsentScope {
         name: scope.name.clone(),
@@ -70,8 +71,8 @@ pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &Si
 }
 
 /// What can be granted at most: asked for ∩ entitled to ∩ what a device may have at all.
-fn offered(authz: &Authz, asked: &Scope, signed_in: &SignedIn) -> Scope {
-    asked.intersection(&authz.status.entitled(&signed_in.user.id)).intersection(&grantable(authz))
+fn offered(authz: &Authz, asked: &Scope, entitled: &Scope) -> Scope {
+    asked.intersection(entitled).intersection(&grantable(authz))
 }
 
 /// `POST /device/decision`: the only way to decide (CONSENT-03).
@@ -176,13 +177,20 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
             .detail("asked_from", device.address.clone().unwrap_or_default())
     };
     let denied = |reason| audit::append(tx, about(Event::denied(Name::AuthzDenied, reason)));
-    let user = users::find(tx, &signed_in.user.id)?.filter(|user| !user.disabled);
-    let client = clients::find(tx, &device.client_id)?.filter(|client| !client.disabled);
-    let (Some(user), Some(client)) = (user, client.filter(is_allowed)) else {
+    let client = Current::read(tx, |tx| {
+        let client = clients::find(tx, &device.client_id)?.filter(|client| !client.disabled);
+        Ok(client.filter(is_allowed))
+    })?;
+    let (Some(user), Some(client)) = (users::enabled(tx, &signed_in.user.id)?, client.found()) else {
         denied("disabled")?;
         return Ok(Outcome::Denied);
     };
-    let scope = offered(authz, &device.scope, signed_in).intersection(&decision.ticked);
+    if authz.resource_in(tx, &device.resource)?.is_none() {
+        denied("resource_gone")?;
+        return Ok(Outcome::Denied);
+    }
+    let entitled = authz.status.entitled_in(tx, &user.id)?;
+    let scope = offered(authz, &device.scope, &entitled).intersection(&decision.ticked);
     if !decision.approved || scope.is_empty() {
         denied(if decision.approved { "nothing_ticked" } else { "refused" })?;
         return Ok(Outcome::Denied);

@@ -10,11 +10,12 @@ use shared::audit::{Event, Name};
 use shared::db::Conn;
 use shared::rate::TooMany;
 use shared::share::Holder;
-use shared::{Fault, Request, Secret};
+use shared::{Fault, Request, Secret, Tx};
 
-use super::{UserCode, decision};
+use super::{UserCode, decision, is_allowed};
 use crate::Authz;
 use crate::clients::metadata_document::words;
+use crate::current::Current;
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{self, ErrorPage};
@@ -220,25 +221,13 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         Some(signed_in) => Guesser::User(signed_in.user.id),
         None => Guesser::Stranger(request.into()),
     };
-    let now = authz.clock.now();
     authz.limits.guess(&guesser, request).map_err(|wait| too_many(authz, request, wait))?;
-    let found = match UserCode::parse(text) {
-        Some(code) => {
-            let mut digests = code.digests(&authz.seal);
-            let find = |digest| authz.db.read(|conn| devices::find_by_user_code(conn, &digest)).transpose();
-            digests.find_map(find).transpose()?
-        }
+    let code = UserCode::parse(text);
+    let found = match &code {
+        Some(code) => authz.db.read(|conn| waiting(authz, conn, code))?,
         None => None,
     };
-    let Some(device) = found.filter(|device| device.stage == Stage::Waiting && now < device.expires_at)
-    else {
-        let problem =
-            "No device waits with this code. Look at the device again: a code is good for ten minutes, once.";
-        return Err(Stop::Page {
-            reason: "user_code_unknown",
-            response: Box::new(form(authz, StatusCode::BAD_REQUEST, None, Some(problem))),
-        });
-    };
+    let (Some(code), Some(device)) = (code, found) else { return Err(unknown_code(authz)) };
     // A person types a code once or twice. A stranger with a device of their own could type its code for ever (RATE-05).
     if matches!(guesser, Guesser::User(_))
         || !authz.db.read(|conn| devices::is_typed_often(conn, &device.code))?
@@ -259,8 +248,17 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         Guesser::User(user) => Holder::user(&user),
         Guesser::Stranger(origin) => origin.into(),
     };
-    if authz.db.record(move |tx| devices::insert_typed(tx, &typed, &holder)).await?.is_err() {
-        return Err(Stop::TooMany(Box::new(authz.full(request))));
+    let job = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| match Current::read(tx, |tx| waiting(&authz, tx, &code))?.found() {
+            Some(device) => devices::insert_typed(tx, &typed, &device, &holder).map(Some),
+            None => Ok(None),
+        }
+    };
+    match authz.db.record(job).await? {
+        Some(Ok(())) => {}
+        Some(Err(_)) => return Err(Stop::TooMany(Box::new(authz.full(request)))),
+        None => return Err(unknown_code(authz)),
     }
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response();
     crate::error::no_store(&mut response);
@@ -268,6 +266,24 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// The device that waits with this code, for a client that may still ask (AUTHZ-17).
+fn waiting(authz: &Authz, conn: &Conn<'_>, code: &UserCode) -> Result<Option<Device>, Fault> {
+    for digest in code.digests(&authz.seal) {
+        let Some(device) = devices::find_by_user_code(conn, &digest)? else { continue };
+        let waits = device.stage == Stage::Waiting && authz.clock.now() < device.expires_at;
+        let client = clients::find(conn, &device.client_id)?.filter(|client| !client.disabled);
+        return Ok(client.filter(|client| waits && is_allowed(client)).map(|_| device));
+    }
+    Ok(None)
+}
+
+fn unknown_code(authz: &Authz) -> Stop {
+    let problem =
+        "No device waits with this code. Look at the device again: a code is good for ten minutes, once.";
+    let response = form(authz, StatusCode::BAD_REQUEST, None, Some(problem));
+    Stop::Page { reason: "user_code_unknown", response: Box::new(response) }
 }
 
 /// DEV-01, RATE-02: no more guesses for now; whoever has a passkey can go on all the same.

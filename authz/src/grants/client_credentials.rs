@@ -21,7 +21,8 @@ pub(crate) fn is_allowed(client: &Client) -> bool {
 pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
     // There is no user who could have chosen it (CC-01).
     let Some(asked) = params.get("resource") else { return Ok(Err(Refusal::ResourceMissing)) };
-    let Some(resource) = cx.authz.asked_resource(Some(asked)).map(|endpoint| endpoint.resource) else {
+    let Some(resource) = cx.authz.asked_resource(cx.tx, Some(asked))?.map(|endpoint| endpoint.resource)
+    else {
         return Ok(Err(Refusal::ResourceUnknown));
     };
     let asked = match params.get("scope").map(without_offline).map(|scope| scope.parse::<Scope>()) {

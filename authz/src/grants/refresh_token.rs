@@ -11,6 +11,7 @@ use crate::form::Params;
 use crate::oxide::{self, Refusal as MachineRefusal};
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
+use crate::store::resource_servers;
 use crate::token::{Answer, Minted, Refusal};
 
 /// Within this time of the rotation the predecessor is accepted whatever became of the leaf's tokens.
@@ -44,7 +45,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     if grant.revoked || cx.tx.now() >= leaf.expires_at {
         return Ok(Err(Refusal::GrantEnded));
     }
-    let position = position(cx, &grant, &token, &leaf);
+    let position = position(cx, &grant, &token, &leaf)?;
     if position == Position::Reused {
         return reuse(cx, &grant, &token, &leaf);
     }
@@ -100,22 +101,31 @@ enum Position {
     Reused,
 }
 
-fn position(cx: &Context<'_>, grant: &Grant, token: &RefreshToken, leaf: &RefreshToken) -> Position {
-    let Some(rotated_at) = token.rotated_at else { return Position::Leaf };
+fn position(
+    cx: &Context<'_>,
+    grant: &Grant,
+    token: &RefreshToken,
+    leaf: &RefreshToken,
+) -> Result<Position, Fault> {
+    let Some(rotated_at) = token.rotated_at else { return Ok(Position::Leaf) };
     let age = cx.tx.now().since(rotated_at);
     let direct = token.generation + 1 == leaf.generation;
     let leaf_used = grant.seen_generation.is_some_and(|seen| seen >= leaf.generation);
     // Rotated in the future: the clock was set back, and nobody knows how long ago it was.
     let known_age = rotated_at <= cx.tx.now();
     let accepted = known_age && (age < RACE || (!leaf_used && age < LOST_RESPONSE));
-    if direct && accepted && !is_strict(cx, grant) { Position::Predecessor } else { Position::Reused }
+    let predecessor = direct && accepted && !is_strict(cx, grant)?;
+    Ok(if predecessor { Position::Predecessor } else { Position::Reused })
 }
 
 /// Whether a predecessor is never accepted: a site wants it so, or nobody would tell us that the leaf's tokens
 /// are in use, because who serves the resource looks at signature and expiry alone.
-fn is_strict(cx: &Context<'_>, grant: &Grant) -> bool {
-    let blind = || cx.authz.status.server_of(&grant.resource).is_some_and(|server| !server.introspects);
-    cx.authz.config.strict_refresh || (cx.authz.catalogue.endpoint(&grant.resource).is_none() && blind())
+fn is_strict(cx: &Context<'_>, grant: &Grant) -> Result<bool, Fault> {
+    if cx.authz.config.strict_refresh || cx.authz.catalogue.endpoint(&grant.resource).is_some() {
+        return Ok(cx.authz.config.strict_refresh);
+    }
+    let server = resource_servers::serving(cx.tx, &grant.resource)?;
+    Ok(server.is_some_and(|(_, introspects)| !introspects))
 }
 
 fn advance(

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::work::{self, Work};
 use shared::{Digest, Fault, Issuer, Request, Secret, Tx, UserId, shell};
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use super::authenticator_data::{Flags, LONGEST_ID};
 use super::passkey::{USER_NOT_VERIFIED, hints};
 use super::response::{Finish, Registration};
 use super::{Failed, begin, explain, recorded, take};
+use crate::current::Current;
 use crate::error::PageError;
 use crate::pages;
 use crate::people;
@@ -248,21 +250,32 @@ async fn begin_setup(
         return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", people::NAME_RULE));
     };
     let link = Secret::presented(body.token).digest();
-    let (live, taken) = authz.db.read(|conn| {
-        let live = links::is_live_setup(conn, &link, authz.clock.now())? && !users::admin_exists(conn)?;
-        Ok((live, !users::reading_like(conn, &name)?.is_empty()))
-    })?;
-    if !live {
-        return Err(dead_link());
-    }
-    if taken {
-        return Err(name_taken());
-    }
+    authz.db.read(|conn| may_set_up(authz, conn, &link, &name))??;
     let handle = Uuid::new_v4();
     let (public_key, state) = creation_options(authz, handle, &name, Vec::new())?;
-    let purpose = Purpose::Setup { link, name, handle: handle.as_bytes().to_vec() };
-    let ceremony = begin(authz, browser, purpose, &state, request).await?;
+    let purpose = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let handle = handle.as_bytes().to_vec();
+            Ok(may_set_up(&authz, tx, &link, &name)?.map(|()| Purpose::Setup { link, name, handle }))
+        }
+    };
+    let ceremony = begin(authz, browser, &state, request, purpose).await?;
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
+}
+
+/// Whether this link makes an administrator of this name at this moment.
+fn may_set_up(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    link: &Digest,
+    name: &str,
+) -> Result<Result<(), PageError>, Fault> {
+    if !links::is_live_setup(conn, link, authz.clock.now())? || users::admin_exists(conn)? {
+        return Ok(Err(dead_link()));
+    }
+    let taken = !users::reading_like(conn, name)?.is_empty();
+    Ok(if taken { Err(name_taken()) } else { Ok(()) })
 }
 
 /// `POST /enrol/start`.
@@ -285,35 +298,55 @@ async fn begin_enrolment(
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
     let link = Secret::presented(body.token).digest();
-    let found = authz.db.read(|conn| match links::live_enrol(conn, &link, authz.clock.now())? {
-        Some(user) => users::find(conn, &user),
-        None => Ok(None),
-    })?;
-    let Some(user) = found.filter(|user| !user.disabled) else { return Err(dead_link()) };
-    // It must neither add a passkey to whoever is signed in nor swap one person for another (ENROL-03).
-    refuse_another(authz, &browser, &user.id)?;
-    let existing = authz.db.read(|conn| users::passkeys(conn, &user.id))?;
-    if existing.len() >= users::MOST_PASSKEYS {
-        return Err(account::too_many_passkeys());
-    }
+    let (user, existing) = authz.db.read(|conn| may_enrol(authz, conn, &browser, &link))??;
     let existing = existing.iter().map(|passkey| passkey.cred_id().clone()).collect();
     let (public_key, state) = creation_options(authz, user.handle, &user.name, existing)?;
-    let purpose = Purpose::Enrol { link, user: user.id };
-    let ceremony = begin(authz, browser.id()?, purpose, &state, request).await?;
+    let browser_id = browser.id()?;
+    let purpose = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let may = may_enrol(&authz, tx, &browser, &link)?;
+            Ok(may.map(|(user, _)| Purpose::Enrol { link, user: user.id }))
+        }
+    };
+    let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
 }
 
-/// Refuses a browser in which somebody else is signed in (ENROL-03).
-fn refuse_another(authz: &Authz, browser: &Browser, user: &UserId) -> Result<(), PageError> {
-    if session::signed_in(authz, browser)?.is_none_or(|signed_in| signed_in.user.id == *user) {
-        return Ok(());
+/// Whom this link lets make a passkey in this browser at this moment, with the passkeys that they have.
+fn may_enrol(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    browser: &Browser,
+    link: &Digest,
+) -> Result<Result<(User, Vec<Passkey>), PageError>, Fault> {
+    let user = match links::live_enrol(conn, link, authz.clock.now())? {
+        Some(user) => users::find(conn, &user)?,
+        None => None,
+    };
+    let Some(user) = user.filter(|user| !user.disabled) else { return Ok(Err(dead_link())) };
+    // It must neither add a passkey to whoever is signed in nor swap one person for another (ENROL-03).
+    if is_another_here(authz, conn, browser, &user.id)? {
+        return Ok(Err(signed_in_as_another()));
     }
-    Err(PageError::new(
+    let existing = users::passkeys(conn, &user.id)?;
+    let full = existing.len() >= users::MOST_PASSKEYS;
+    Ok(if full { Err(account::too_many_passkeys()) } else { Ok((user, existing)) })
+}
+
+/// Whether somebody else is signed in in this browser (ENROL-03).
+fn is_another_here(authz: &Authz, conn: &Conn<'_>, browser: &Browser, user: &UserId) -> Result<bool, Fault> {
+    let here = session::signed_in_with(authz, conn, browser)?;
+    Ok(here.is_some_and(|signed_in| signed_in.user.id != *user))
+}
+
+fn signed_in_as_another() -> PageError {
+    PageError::new(
         StatusCode::FORBIDDEN,
         "signed_in_as_another",
         "This link is for somebody else than the person who is signed in here. Sign out at the top of this page and try \
          again, or open the link in another browser.",
-    ))
+    )
 }
 
 fn answer(options: CreationOptions) -> Response {
@@ -348,10 +381,6 @@ async fn enrol(
     body: &Finish,
 ) -> Result<Response, Failed> {
     let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
-    if let Purpose::Enrol { user, .. } = &purpose {
-        // Somebody may have signed in since the ceremony began.
-        refuse_another(authz, browser, user)?;
-    }
     let made = verify(authz, &body.response, &state)?;
     let authentication = users::registered_with(&made.passkey)?;
     let job = {
@@ -361,10 +390,14 @@ async fn enrol(
             if users::find_passkey(tx, made.passkey.cred_id())?.is_some() {
                 return Ok(Err(Failed::Because("credential_registered")));
             }
-            if let Purpose::Enrol { user, .. } = &purpose
-                && users::passkeys(tx, user)?.len() >= users::MOST_PASSKEYS
-            {
-                return Ok(Err(account::too_many_passkeys().into()));
+            if let Purpose::Enrol { user, .. } = &purpose {
+                // Somebody may have signed in since the ceremony began.
+                if is_another_here(&authz, tx, &browser, user)? {
+                    return Ok(Err(signed_in_as_another().into()));
+                }
+                if users::passkeys(tx, user)?.len() >= users::MOST_PASSKEYS {
+                    return Ok(Err(account::too_many_passkeys().into()));
+                }
             }
             let user = match purpose {
                 Purpose::Setup { name, .. } if !users::reading_like(tx, &name)?.is_empty() => {
@@ -381,7 +414,7 @@ async fn enrol(
                 | Purpose::Change { .. } => None,
             };
             let Some(user) = user else { return Ok(Err(dead_link().into())) };
-            if !users::insert_passkey(tx, &user.id, &made.passkey)? {
+            if !users::insert_passkey(tx, &user, &made.passkey)? {
                 return Err(Fault::Storage("a passkey appeared within a transaction".to_owned()));
             }
             audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;
@@ -399,14 +432,14 @@ async fn enrol(
 }
 
 /// Makes the first administrator, if the link still stands and nobody was faster.
-fn first_administrator(
+fn first_administrator<'t>(
     authz: &Authz,
-    tx: &Tx<'_>,
+    tx: &'t Tx<'_>,
     request: &Request,
     link: &Digest,
     name: String,
     handle: &[u8],
-) -> Result<Option<User>, Fault> {
+) -> Result<Option<Current<'t, User>>, Fault> {
     if users::admin_exists(tx)? || !links::spend(tx, link)? {
         return Ok(None);
     }
@@ -418,12 +451,12 @@ fn first_administrator(
     authz.status.set_groups(tx, &user.id, &[]);
     let created = Event::allowed(Name::UserCreated).by_user(&user.id).subject(user.id.as_str());
     audit::append(tx, created.request(request).detail("role", "admin"))?;
-    Ok(Some(user))
+    users::enabled(tx, &user.id)
 }
 
 /// The user whom a link was made for, if it still stands.
-fn invited(tx: &Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<User>, Fault> {
-    let user = users::find(tx, user)?.filter(|user| !user.disabled);
+fn invited<'t>(tx: &'t Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<Current<'t, User>>, Fault> {
+    let user = users::enabled(tx, user)?;
     Ok(if user.is_some() && links::spend(tx, link)? { user } else { None })
 }
 

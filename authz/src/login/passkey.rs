@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::work::{self, Work};
 use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 use webauthn_rs::prelude::{AuthenticationResult, DiscoverableAuthentication, Passkey, WebauthnError};
@@ -149,15 +150,19 @@ async fn begin_sign_in(
         Some(_) => (browser.id()?, None),
         None => browser.id_or_new(&authz.cookies),
     };
-    if let Some(handle) = &body.transaction {
-        check_open(authz, handle, browser_id)?;
-    }
+    authz.db.read(|conn| check_open(authz, conn, body.transaction.as_deref(), browser_id))??;
     let (challenge, state) =
         authz.webauthn.start_discoverable_authentication().map_err(crate::webauthn_fault)?;
     let mut public_key = challenge.public_key;
     public_key.hints = Some(hints());
-    let ceremony =
-        begin(authz, browser_id, Purpose::SignIn { transaction: body.transaction }, &state, request).await?;
+    let purpose = {
+        let authz = authz.clone();
+        move |tx: &Tx<'_>| {
+            let open = check_open(&authz, tx, body.transaction.as_deref(), browser_id)?;
+            Ok(open.map(|()| Purpose::SignIn { transaction: body.transaction }))
+        }
+    };
+    let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
     let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
     crate::error::no_store(&mut response);
     if let Some(cookie) = set_browser {
@@ -166,17 +171,22 @@ async fn begin_sign_in(
     Ok(response)
 }
 
-/// The transaction a sign-in is for must be open, and this browser's.
-fn check_open(authz: &Authz, handle: &str, browser: Digest) -> Result<(), PageError> {
-    let waits_in = authz.db.read(|conn| transactions::waits_in(conn, handle, authz.clock.now()))?;
-    if waits_in == Some(browser) {
-        return Ok(());
+/// The transaction that a sign-in is for, if it is for one, must be open and this browser's.
+fn check_open(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    transaction: Option<&str>,
+    browser: Digest,
+) -> Result<Result<(), PageError>, Fault> {
+    let Some(handle) = transaction else { return Ok(Ok(())) };
+    if transactions::waits_in(conn, handle, authz.clock.now())? == Some(browser) {
+        return Ok(Ok(()));
     }
-    Err(PageError::new(
+    Ok(Err(PageError::new(
         StatusCode::BAD_REQUEST,
         "transaction_unknown",
         "This sign-in has run out, or belongs to another browser. Start again from your application.",
-    ))
+    )))
 }
 
 /// `POST /login/finish`.
@@ -232,9 +242,9 @@ async fn sign_in(
                     SignInFor::SomebodyElses => return Ok(Err(used.failed("user_changed"))),
                 }
             }
-            if users::find(tx, &user.id)?.is_none_or(|user| user.disabled) {
+            let Some(user) = users::enabled(tx, &user.id)? else {
                 return Ok(Err(used.refused("user_disabled", USER_DISABLED)));
-            }
+            };
             if !used.settle(tx)? {
                 return Ok(Err(used.failed("credential_unusable")));
             }
@@ -448,7 +458,9 @@ fn is_signed(authz: &Authz, assertion: &Shown, mut state: Value, passkey: &Passk
 async fn suspend(authz: &Authz, request: &Request, user: &UserId, passkey: &Passkey) -> Result<(), Fault> {
     let (user, request, credential) = (user.clone(), request.clone(), passkey.cred_id().clone());
     let job = move |tx: &Tx<'_>| {
-        users::suspend_passkey(tx, &credential)?;
+        if !users::suspend_passkey(tx, &credential)? {
+            return Ok(());
+        }
         let event = Event::denied(Name::CounterRegression, "counter_went_backwards").by_user(&user);
         let digest = Digest::of(credential.as_slice()).short();
         audit::append(tx, event.request(&request).detail("credential_sha256_8", digest))

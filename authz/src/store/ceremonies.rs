@@ -4,6 +4,8 @@ use shared::db::{Row, params};
 use shared::share::{self, Full, Holder};
 use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
+use crate::current::Current;
+
 /// What a ceremony is for, with what it needs to end.
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
@@ -34,11 +36,11 @@ pub(crate) struct Ceremony {
     pub expires_at: Timestamp,
 }
 
-/// Starts a ceremony that was asked for from this address. Whoever has most under way makes room (RATE-06).
+/// Starts a ceremony, for whatever still stands in this job, that was asked for from this address. Whoever has most under way makes room (RATE-06).
 pub(crate) fn insert(
     tx: &Tx<'_>,
     digest: &Digest,
-    ceremony: &Ceremony,
+    ceremony: &Current<'_, Ceremony>,
     from: &Holder,
 ) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;

@@ -6,7 +6,9 @@ use shared::db::{Conn, Row, params};
 use shared::share::{self, Full, Holder};
 use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx};
 
+use super::clients::Client;
 use super::transactions::Assertion;
+use crate::current::Current;
 
 /// A device authorization.
 #[derive(Clone, Debug)]
@@ -78,6 +80,7 @@ pub(crate) fn insert(
     tx: &Tx<'_>,
     device: &Device,
     user_code: &Digest,
+    client: &Current<'_, Client>,
     holder: &Holder,
 ) -> Result<bool, Fault> {
     let stored = tx.execute(
@@ -86,7 +89,7 @@ pub(crate) fn insert(
         params![
             device.code,
             user_code,
-            device.client_id,
+            client.id,
             device.scope,
             device.resource,
             device.address,
@@ -183,12 +186,17 @@ const MOST_TYPED: u32 = 16;
 
 /// Stores that a code was typed by this holder. Beyond [`MOST_TYPED`] whoever typed this code most often makes room, if
 /// that was more than once (RATE-06).
-pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed, holder: &Holder) -> Result<Result<(), Full>, Fault> {
-    if is_typed_often(tx, &typed.device_code)? {
+pub(crate) fn insert_typed(
+    tx: &Tx<'_>,
+    typed: &Typed,
+    device: &Current<'_, Device>,
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
+    if is_typed_often(tx, &device.code)? {
         let most = tx.query_row(
             "SELECT network FROM device_transaction WHERE device_code = ?1 AND network IS NOT NULL
              GROUP BY network HAVING count(*) > 1 ORDER BY count(*) DESC LIMIT 1",
-            params![typed.device_code],
+            params![device.code],
             |row| row.get::<String>(0),
         )?;
         let Some(network) = most else {
@@ -199,7 +207,7 @@ pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed, holder: &Holder) -> Resul
         tx.execute(
             "DELETE FROM device_transaction WHERE id =
              (SELECT id FROM device_transaction WHERE device_code = ?1 AND network = ?2 ORDER BY created_at, rowid LIMIT 1)",
-            params![typed.device_code, network],
+            params![device.code, network],
         )?;
     }
     if let Err(full) = share::make_room(tx, &share::TYPED_CODES, holder)? {
@@ -210,7 +218,7 @@ pub(crate) fn insert_typed(tx: &Tx<'_>, typed: &Typed, holder: &Holder) -> Resul
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             typed.id,
-            typed.device_code,
+            device.code,
             typed.browser,
             tx.now(),
             typed.expires_at,
@@ -305,6 +313,13 @@ mod tests {
             }
         }
 
+        fn insert(&self, device: Device, user_code: Digest) -> bool {
+            self.write(move |tx| {
+                let client = Current::read(tx, |tx| clients::find(tx, &device.client_id))?.found().unwrap();
+                insert(tx, &device, &user_code, &client, &here())
+            })
+        }
+
         fn write<T: Send + 'static>(
             &self,
             job: impl FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -323,7 +338,7 @@ mod tests {
         let x = Fixture::new();
         for code in ["a", "b"] {
             let device = x.device(code);
-            assert!(x.write(move |tx| insert(tx, &device, &Digest::of(code.as_bytes()), &here())));
+            assert!(x.insert(device, Digest::of(code.as_bytes())));
         }
         let decide = |code: &'static str| x.write(move |tx| decide(tx, &Digest::of(code.as_bytes())));
         assert!(decide("a"));
@@ -340,7 +355,7 @@ mod tests {
     fn only_what_was_approved_is_spent() {
         let x = Fixture::new();
         let device = x.device("a");
-        x.write(move |tx| insert(tx, &device, &Digest::of(b"a"), &here()));
+        x.insert(device, Digest::of(b"a"));
         assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
         x.write(|tx| decide(tx, &Digest::of(b"a")));
         assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
@@ -352,8 +367,8 @@ mod tests {
         let x = Fixture::new();
         let (first, second) = (x.device("a"), x.device("b"));
         let code = Digest::of(b"WDJBMJHT");
-        assert!(x.write(move |tx| insert(tx, &first, &code, &here())));
-        assert!(!x.write(move |tx| insert(tx, &second, &code, &here())));
+        assert!(x.insert(first, code));
+        assert!(!x.insert(second, code));
         let found = x.db.read(|conn| find_by_user_code(conn, &code)).unwrap().unwrap();
         assert_eq!(found.code, Digest::of(b"a"));
     }

@@ -15,6 +15,7 @@ use super::transactions::{self, Transaction};
 use super::{approval_requests, client_documents};
 use crate::Authz;
 use crate::clients::expiry;
+use crate::current::Current;
 use crate::testing::{House, resource, scope};
 
 type Made = Result<Result<(), Full>, Fault>;
@@ -31,7 +32,7 @@ const TABLES: &[(Kept, Insert)] = &[
             state: "{}".to_owned(),
             expires_at: tx.now() + Duration::from_mins(5),
         };
-        ceremonies::insert(tx, &digest(n), &ceremony, holder)
+        ceremonies::insert(tx, &digest(n), &Current::read(tx, |_| Ok(ceremony))?, holder)
     }),
     (share::TRANSACTIONS, |_, tx, n, holder| {
         let transaction = Transaction {
@@ -51,7 +52,8 @@ const TABLES: &[(Kept, Insert)] = &[
             expires_at: tx.now() + Duration::from_mins(10),
             decided: false,
         };
-        transactions::insert(tx, &transaction, holder)
+        let client = Client { id: transaction.client_id.clone(), ..client(n) };
+        transactions::insert(tx, &transaction, &Current::read(tx, |_| Ok(client))?, holder)
     }),
     (share::DEVICES, |_, tx, n, holder| {
         if let Err(full) = devices::make_room(tx, holder)? {
@@ -62,7 +64,7 @@ const TABLES: &[(Kept, Insert)] = &[
     (share::TYPED_CODES, |_, tx, n, holder| {
         // Each code is typed once, so that the share of one code's does not come into it.
         device(tx, n, &Holder::from(origin(&format!("198.18.{}.{}", n / 200, n % 200))))?.unwrap();
-        devices::insert_typed(tx, &typed(tx, n, n), holder)
+        devices::insert_typed(tx, &typed(tx, n, n), &waiting(tx, n)?, holder)
     }),
     (share::CLIENTS, |authz, tx, n, holder| {
         if let Err(full) = expiry::make_room(authz, tx, holder)? {
@@ -124,8 +126,13 @@ fn device(tx: &Tx<'_>, n: u32, holder: &Holder) -> Made {
         polled_at: None,
         stage: Stage::Waiting,
     };
-    assert!(devices::insert(tx, &device, &digest(n), holder)?, "each user code is new");
+    let client = Current::read(tx, |tx| clients::find(tx, &device.client_id))?.found().unwrap();
+    assert!(devices::insert(tx, &device, &digest(n), &client, holder)?, "each user code is new");
     Ok(Ok(()))
+}
+
+fn waiting<'t>(tx: &'t Tx<'_>, code: u32) -> Result<Current<'t, Device>, Fault> {
+    Ok(Current::read(tx, |tx| devices::find(tx, &digest(code)))?.found().unwrap())
 }
 
 fn typed(tx: &Tx<'_>, n: u32, code: u32) -> Typed {
@@ -319,7 +326,9 @@ fn who_types_a_code_again_and_again_makes_room_for_others() {
     house.client("c_device");
     let type_it = |n: u32, address: &str| {
         let holder: Holder = origin(address).into();
-        house.write(move |_, tx| Ok(devices::insert_typed(tx, &typed(tx, n, 0), &holder)?.is_ok()))
+        house.write(move |_, tx| {
+            Ok(devices::insert_typed(tx, &typed(tx, n, 0), &waiting(tx, 0)?, &holder)?.is_ok())
+        })
     };
     house.write(|_, tx| device(tx, 0, &origin("192.0.2.1").into())).unwrap();
     assert!(type_it(0, "192.0.2.1"));
@@ -333,7 +342,9 @@ fn who_types_a_code_again_and_again_makes_room_for_others() {
     house.write(|_, tx| device(tx, 1, &origin("192.0.2.1").into())).unwrap();
     let type_other = |n: u32, address: String| {
         let holder: Holder = origin(&address).into();
-        house.write(move |_, tx| Ok(devices::insert_typed(tx, &typed(tx, n, 1), &holder)?.is_ok()))
+        house.write(move |_, tx| {
+            Ok(devices::insert_typed(tx, &typed(tx, n, 1), &waiting(tx, 1)?, &holder)?.is_ok())
+        })
     };
     assert!((0..16).all(|n| type_other(300 + n, format!("198.51.100.{n}"))));
     assert!(!type_other(400, "192.0.2.7".to_owned()));

@@ -99,6 +99,20 @@ pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault
     conn.query_row(concat!(columns!(), " WHERE id = ?1"), params![id], grant)
 }
 
+/// Whether a grant, of a user or of a client's own, has ended or is not there any more.
+pub(crate) fn has_ended(conn: &Conn<'_>, id: &GrantId) -> Result<bool, Fault> {
+    let alive = conn.query_row(
+        concat!(
+            "SELECT 1 FROM access_grant g WHERE id = ?1 AND ",
+            alive!(),
+            " UNION ALL SELECT 1 FROM client_grant WHERE id = ?1 AND revoked_at IS NULL"
+        ),
+        params![id],
+        |_| Ok(()),
+    )?;
+    Ok(alive.is_none())
+}
+
 /// What a user lets a client do and has not ended, expired or not.
 pub(crate) fn between(conn: &Conn<'_>, user: &UserId, client: &ClientId) -> Result<Vec<Grant>, Fault> {
     conn.query(
@@ -252,8 +266,11 @@ pub(crate) fn seen_generation(conn: &Conn<'_>, id: &GrantId) -> Result<Option<u3
 /// Records that an access token of this generation was presented (REFRESH-06).
 pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<(), Fault> {
     tx.execute(
-        "UPDATE access_grant SET seen_generation = ?2, last_used_at = ?3
-         WHERE id = ?1 AND coalesce(seen_generation, -1) < ?2",
+        concat!(
+            "UPDATE access_grant AS g SET seen_generation = ?2, last_used_at = ?3
+             WHERE id = ?1 AND coalesce(seen_generation, -1) < ?2 AND ",
+            alive!()
+        ),
         params![id, generation, tx.now()],
     )?;
     Ok(())

@@ -21,6 +21,18 @@ pub(crate) fn audiences(conn: &Conn<'_>, client: &ClientId) -> Result<Vec<Resour
     )
 }
 
+/// The enabled resource server that serves this resource, what it is called and whether it introspects; one that does, if
+/// there are several.
+pub(crate) fn serving(conn: &Conn<'_>, resource: &ResourceUri) -> Result<Option<(String, bool)>, Fault> {
+    conn.query_row(
+        "SELECT c.name, c.auth_method <> 'none' AS introspects
+         FROM resource_server_audience a JOIN client c ON c.id = a.client_id
+         WHERE a.resource = ?1 AND c.disabled_at IS NULL ORDER BY introspects DESC, c.id LIMIT 1",
+        params![resource],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+}
+
 /// Every resource server, by name.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query(

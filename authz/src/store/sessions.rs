@@ -3,6 +3,8 @@
 use shared::db::{Conn, params};
 use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
+use crate::current::Current;
+
 /// How somebody proved who they are (SESSION-10).
 #[derive(Clone, Debug)]
 pub(crate) struct Authentication {
@@ -113,8 +115,8 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<Session>, 
 }
 
 /// Notes that a session was used.
-pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
-    tx.execute("UPDATE session SET seen_at = ?2 WHERE digest = ?1", params![digest, tx.now()])?;
+pub(crate) fn touch(tx: &Tx<'_>, session: &Current<'_, Session>) -> Result<(), Fault> {
+    tx.execute("UPDATE session SET seen_at = ?2 WHERE digest = ?1", params![session.digest, tx.now()])?;
     Ok(())
 }
 

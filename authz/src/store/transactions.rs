@@ -4,6 +4,10 @@ use shared::db::{Conn, Row, params};
 use shared::share::{self, Full, Holder};
 use shared::{ClientId, Digest, Fault, RedirectUri, ResourceUri, Scope, Timestamp, Tx, UserId};
 
+use super::clients::Client;
+use super::users::User;
+use crate::current::Current;
+
 /// An authorization request, as it was validated. Nothing of it is read from the browser again.
 #[derive(Clone, Debug)]
 pub(crate) struct Transaction {
@@ -77,7 +81,12 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
 }
 
 /// Stores a request of this holder. Expired ones make room, then whoever has most waiting (RATE-06).
-pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction, holder: &Holder) -> Result<Result<(), Full>, Fault> {
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    t: &Transaction,
+    client: &Current<'_, Client>,
+    holder: &Holder,
+) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;
     if let Err(full) = share::make_room(tx, &share::TRANSACTIONS, holder)? {
         return Ok(Err(full));
@@ -87,7 +96,7 @@ pub(crate) fn insert(tx: &Tx<'_>, t: &Transaction, holder: &Holder) -> Result<Re
          prompt_login, prompt_consent, max_age, user_id, created_at, expires_at, holder, network)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
-            t.id, t.browser, t.client_id, t.redirect_uri, t.state, t.code_challenge, t.scope, t.resource,
+            t.id, t.browser, client.id, t.redirect_uri, t.state, t.code_challenge, t.scope, t.resource,
             t.prompt_login, t.prompt_consent, t.max_age, t.user_id, tx.now(), t.expires_at, holder.name(),
             holder.network()
         ],
@@ -172,10 +181,10 @@ pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<()
 }
 
 /// Binds a request to whoever is asked to decide it, unless it is somebody's already.
-pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<(), Fault> {
+pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &Current<'_, User>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE authorization_transaction SET user_id = ?2, holder = ?2, network = ?2 WHERE id = ?1 AND user_id IS NULL",
-        params![id, user],
+        params![id, user.id],
     )?;
     Ok(())
 }

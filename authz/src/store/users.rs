@@ -7,6 +7,7 @@ use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey};
 
 use super::sessions::Authentication;
+use crate::current::Current;
 use crate::visible::skeleton;
 
 /// How many passkeys a user may have (WEBAUTHN-07).
@@ -59,6 +60,11 @@ fn user(row: &Row<'_>) -> Result<User, Fault> {
 /// The user with this id.
 pub(crate) fn find(conn: &Conn<'_>, id: &UserId) -> Result<Option<User>, Fault> {
     conn.query_row(&format!("{USER} WHERE id = ?1"), params![id], user)
+}
+
+/// The user with this id, if they are there and enabled in this job.
+pub(crate) fn enabled<'t>(tx: &'t Tx<'_>, id: &UserId) -> Result<Option<Current<'t, User>>, Fault> {
+    Ok(Current::read(tx, |tx| Ok(find(tx, id)?.filter(|user| !user.disabled)))?.found())
 }
 
 /// Whom a command means.
@@ -265,10 +271,14 @@ pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault
 }
 
 /// Adds a passkey; false if the credential id is registered already, to anyone (WEBAUTHN-07).
-pub(crate) fn insert_passkey(tx: &Tx<'_>, user: &UserId, passkey: &Passkey) -> Result<bool, Fault> {
+pub(crate) fn insert_passkey(
+    tx: &Tx<'_>,
+    user: &Current<'_, User>,
+    passkey: &Passkey,
+) -> Result<bool, Fault> {
     let added = tx.execute(
         "INSERT INTO passkey (credential, user_id, data, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (credential) DO NOTHING",
-        params![passkey.cred_id().as_slice(), user, to_json(passkey)?, tx.now()],
+        params![passkey.cred_id().as_slice(), user.id, to_json(passkey)?, tx.now()],
     )?;
     Ok(added == 1)
 }
@@ -322,13 +332,13 @@ pub(crate) fn with(passkey: &Passkey, name: &str, value: Value) -> Result<Passke
     serde_json::from_value(record).map_err(|e| Fault::Corrupt(e.to_string()))
 }
 
-/// Stops a passkey from signing in (WEBAUTHN-08).
-pub(crate) fn suspend_passkey(tx: &Tx<'_>, credential: &CredentialID) -> Result<(), Fault> {
-    tx.execute(
+/// Stops a passkey from signing in (WEBAUTHN-08); false if it is not there any more.
+pub(crate) fn suspend_passkey(tx: &Tx<'_>, credential: &CredentialID) -> Result<bool, Fault> {
+    let changed = tx.execute(
         "UPDATE passkey SET suspended_at = coalesce(suspended_at, ?2) WHERE credential = ?1",
         params![credential.as_slice(), tx.now()],
     )?;
-    Ok(())
+    Ok(changed == 1)
 }
 
 /// The passkey with this credential id.

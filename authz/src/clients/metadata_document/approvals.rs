@@ -13,11 +13,12 @@ use shared::{ClientId, Fault, RedirectUri, Request, Tx};
 use super::{DocumentUrl, host_for_people};
 use crate::Authz;
 use crate::clients::{self, Asked, Resolved, Undocumented};
+use crate::current::Current;
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
 use crate::rate::earned;
-use crate::session::{self, Browser};
+use crate::session::{self, Browser, SignedIn};
 use crate::store::approval_requests;
 
 /// Where the form goes.
@@ -136,11 +137,9 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
         let (authz, request) = (authz.clone(), request.clone());
         let db = authz.db.clone();
         db.write(move |tx| {
-            // They may have been disabled or signed out since the form was looked at (SESSION-05).
-            let present = session::signed_in_with(&authz, tx, &browser)?;
-            if present.is_none_or(|present| present.user.id != signed_in.user.id) {
+            let Some(signed_in) = session::present(&authz, tx, &browser, &signed_in)? else {
                 return Ok(None);
-            }
+            };
             let (outcome, event) = file(&authz, tx, &url, &redirect_uri, &signed_in)?;
             let event = event.by_user(&signed_in.user.id).client(url.id()).request(&request);
             audit::append(
@@ -202,7 +201,7 @@ fn file(
     tx: &Tx<'_>,
     url: &DocumentUrl,
     redirect_uri: &RedirectUri,
-    signed_in: &session::SignedIn,
+    signed_in: &Current<'_, SignedIn>,
 ) -> Result<(Outcome, Event), Fault> {
     let denied = |reason| Event::denied(Name::CimdApprovalRequested, reason);
     let asked = Asked::Request(Some(redirect_uri.as_str()));

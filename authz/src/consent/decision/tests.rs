@@ -28,8 +28,9 @@ fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, 
     let request = Request::from(None);
     if stored {
         let (transaction, request) = (transaction.clone(), request.clone());
-        house.write(move |_, tx| {
-            crate::authorize::store(tx, &transaction, &request, &(&request).into()).map(|_| ())
+        house.write(move |authz, tx| {
+            let client = Current::read(tx, |tx| client_of(authz, tx, &transaction))?.found().unwrap();
+            crate::authorize::store(tx, &transaction, &client, &request, &(&request).into()).map(|_| ())
         });
     }
     let asked = crate::consent::question(&house.authz, &request, browser, transaction, decider.clone());

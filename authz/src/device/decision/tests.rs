@@ -42,8 +42,9 @@ fn a_decision_does_not_outlive_its_session() {
     let (waiting, entered) = (device.clone(), typed.clone());
     house.write(move |_, tx| {
         let holder = Holder::from(&Request::from(None));
-        assert!(devices::insert(tx, &waiting, &Digest::of(b"user code"), &holder)?);
-        devices::insert_typed(tx, &entered, &holder).map(|_| ())
+        let client = Current::read(tx, |tx| clients::find(tx, &waiting.client_id))?.found().unwrap();
+        assert!(devices::insert(tx, &waiting, &Digest::of(b"user code"), &client, &holder)?);
+        devices::insert_typed(tx, &entered, &Current::read(tx, |_| Ok(waiting))?, &holder).map(|_| ())
     });
     let answered = || {
         let open = Open { typed: typed.clone(), device: device.clone(), client: client.clone() };
