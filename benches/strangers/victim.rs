@@ -131,19 +131,18 @@ async fn flood(connection: usize, origin: &str, stop: &AtomicBool, sent: &Atomic
 
 /// Sends a request and reads the answer; the connection, if it goes on.
 async fn ask(stream: Option<TcpStream>, host: &str, request: &str) -> Option<TcpStream> {
-    let mut stream = match stream {
-        Some(stream) => stream,
-        None => {
-            let socket = TcpSocket::new_v4().ok()?;
-            socket.bind(FLOODER.parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
-            let there: SocketAddr = host.replace("localhost", "127.0.0.1").parse().expect("an address");
-            let stream = socket.connect(there).await.ok()?;
-            stream.set_nodelay(true).ok()?;
-            stream
-        }
+    let mut stream = if let Some(stream) = stream {
+        stream
+    } else {
+        let socket = TcpSocket::new_v4().ok()?;
+        socket.bind(FLOODER.parse().expect("an address")).expect("all of 127.0.0.0/8 is this machine");
+        let there: SocketAddr = host.replace("localhost", "127.0.0.1").parse().expect("an address");
+        let stream = socket.connect(there).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream
     };
     stream.write_all(request.as_bytes()).await.ok()?;
-    let (mut read, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    let (mut read, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
     loop {
         let count = stream.read(&mut buffer).await.ok().filter(|count| *count > 0)?;
         read.extend_from_slice(&buffer[..count]);
