@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::{Browser, Client, TestApp};
 use crate::machine;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// How many sign-ins are timed in one go, and how many goes there are of either kind.
 const SIGN_INS: usize = 50;
@@ -30,7 +30,8 @@ pub async fn measured() {
     let config = dir.path().join("portcullis.toml");
     std::fs::write(&config, "[rate]\npasskey_user = \"off\"\n").expect("files can be written");
     let mut serve = Command::new("taskset");
-    serve.args(["-c", "0", env!("CARGO_BIN_EXE_portcullis"), "serve", "--json", "--listen", "localhost:0"]);
+    serve.args(["-c", "0"]).arg(process::program().get_program());
+    serve.args(["serve", "--json", "--listen", "localhost:0"]);
     serve.arg("--config").arg(&config).arg("--data-dir").arg(dir.path().join("data"));
     let process = Process::spawn(serve);
     let here = std::process::id().to_string();
