@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use shared::db::{Schema, params};
+use shared::audit::{self, Event, Name};
+use shared::db::{OpenError, Schema, params};
 use shared::{Clock, Db, Digest, Fault, Tx};
 use tokio::runtime::Runtime;
 
@@ -40,6 +41,16 @@ const TABLE: &str = "CREATE TABLE token (
 const INSERT: &str = "INSERT INTO token (digest, grant_id, generation, created_at, expires_at, rotated_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const SCHEMA: Schema = Schema { application_id: 0x5043_424E, migrations: &[TABLE], audited: false };
+/// The same with an audit log: a record with each row.
+const AUDITED: Schema = Schema {
+    application_id: 0x5043_424E,
+    migrations: &[
+        TABLE,
+        "CREATE TABLE audit (seq INTEGER PRIMARY KEY, record TEXT NOT NULL, hash BLOB NOT NULL) STRICT;
+         CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+    ],
+    audited: true,
+};
 
 fn main() {
     if !machine::ready("store") {
@@ -55,8 +66,20 @@ fn main() {
     println!("fsync_ms {:.3}", fsync.as_secs_f64() * 1e3);
 
     let runtime = Runtime::new().expect("threads can be started");
-    let single = Written::new(&dir.path().join("single.db"));
-    let grouped = Written::new(&dir.path().join("grouped.db"));
+    let clock = Clock::system();
+    let plain = |name: &str, schema| Db::open(&dir.path().join(name), schema, None, &clock);
+    let mirrored = |name: &str| {
+        let (database, head) = (dir.path().join(name), dir.path().join(name).with_extension("head"));
+        Db::open_mirrored(&database, &head, &AUDITED, None, &clock)
+    };
+    let written =
+        |db: Result<Db, OpenError>, audited| Written::new(db.expect("a database can be made"), audited);
+    let single = written(plain("single.db", &SCHEMA), false);
+    let grouped = written(plain("grouped.db", &SCHEMA), false);
+    let audited_single = written(plain("audited-single.db", &AUDITED), true);
+    let mirrored_single = written(mirrored("mirrored-single.db"), true);
+    let audited_grouped = written(plain("audited-grouped.db", &AUDITED), true);
+    let mirrored_grouped = written(mirrored("mirrored-grouped.db"), true);
     let raw_single = Raw::new(&dir.path().join("raw-single.db"));
     let raw_grouped = Raw::new(&dir.path().join("raw-grouped.db"));
 
@@ -65,13 +88,26 @@ fn main() {
         Side::new("Db::write, one caller", || single.run(&runtime, 1)),
         Side::new("raw SQLite, 64 rows a commit", || raw_grouped.run(CALLERS)),
         Side::new("Db::write, 64 callers", || grouped.run(&runtime, CALLERS)),
+        Side::new("audited, one caller", || audited_single.run(&runtime, 1)),
+        Side::new("audited and noted, one caller", || mirrored_single.run(&runtime, 1)),
+        Side::new("audited, 64 callers", || audited_grouped.run(&runtime, CALLERS)),
+        Side::new("audited and noted, 64 callers", || mirrored_grouped.run(&runtime, CALLERS)),
     ];
     for _ in 0..ROUNDS {
         for side in &mut sides {
             side.measure();
         }
     }
-    let [raw_single, single, raw_grouped, grouped] = sides.map(Side::report);
+    let [
+        raw_single,
+        single,
+        raw_grouped,
+        grouped,
+        audited_single,
+        mirrored_single,
+        audited_grouped,
+        mirrored_grouped,
+    ] = sides.map(Side::report);
 
     machine::load_after();
     machine::ratio(
@@ -95,6 +131,16 @@ fn main() {
         ),
         "group_commit_over_single",
         grouped / raw_single,
+    );
+    machine::ratio(
+        "compared: rows/s of one caller whose records are noted outside the database, and not",
+        "noted_over_audited_single",
+        mirrored_single / audited_single,
+    );
+    machine::ratio(
+        "compared: rows/s of 64 callers whose records are noted outside the database, and not",
+        "noted_over_audited_grouped",
+        mirrored_grouped / audited_grouped,
     );
 }
 
@@ -223,6 +269,8 @@ impl Raw {
 /// What is measured: a [`Db`], written to by tasks as the server's handlers do.
 struct Written {
     db: Db,
+    /// Whether each row comes with an audit record.
+    audited: bool,
     count: Arc<Count>,
 }
 
@@ -247,8 +295,7 @@ impl Count {
 }
 
 impl Written {
-    fn new(path: &Path) -> Self {
-        let db = Db::open(path, &SCHEMA, None, &Clock::system()).expect("a database can be made");
+    fn new(db: Db, audited: bool) -> Self {
         let count = Arc::new(Count::default());
         let filling = Arc::clone(&count);
         db.write_blocking(move |tx| {
@@ -258,14 +305,16 @@ impl Written {
             Ok(())
         })
         .expect("the disk has room");
-        Self { db, count }
+        Self { db, audited, count }
     }
 
     fn run(&self, runtime: &Runtime, callers: usize) -> Turn {
         let commits_before = self.count.commits.load(Ordering::Relaxed);
         let begun = Instant::now();
         let tasks: Vec<_> = (0..callers)
-            .map(|_| runtime.spawn(call(self.db.clone(), Arc::clone(&self.count), begun + TURN)))
+            .map(|_| {
+                runtime.spawn(call(self.db.clone(), self.audited, Arc::clone(&self.count), begun + TURN))
+            })
             .collect();
         let waits = tasks
             .into_iter()
@@ -277,13 +326,21 @@ impl Written {
 }
 
 /// One caller: writes a row, waits until it is durable, and does it again.
-async fn call(db: Db, count: Arc<Count>, end: Instant) -> Vec<Duration> {
+async fn call(db: Db, audited: bool, count: Arc<Count>, end: Instant) -> Vec<Duration> {
     let mut waits = Vec::new();
     while Instant::now() < end {
         let begun = Instant::now();
         let row = Row::numbered(count.next.fetch_add(1, Ordering::Relaxed));
         let count = Arc::clone(&count);
-        db.write(move |tx| count.job(tx, &row)).await.expect("the disk has room");
+        let job = move |tx: &Tx<'_>| {
+            count.job(tx, &row)?;
+            if audited {
+                audit::append(tx, Event::allowed(Name::TokenIssued).subject(&row.grant))
+            } else {
+                Ok(())
+            }
+        };
+        db.write(job).await.expect("the disk has room");
         waits.push(begun.elapsed());
     }
     waits

@@ -3,6 +3,7 @@
 //! runs (ADMIN-05).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use anyhow::Context;
 use authz::clients::configuration::Configured;
 use authz::issuer_change::{self, Another};
 use authz::{Authz, Groups, Parts, Status, people};
+use keys::seal::Source;
 use keys::{Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
+use shared::db::{self, OpenError};
 use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
@@ -57,7 +60,8 @@ impl Base {
     /// Opens a data directory for a server, creating what is missing. Blocks: it may make keys.
     pub(crate) fn open_or_create(settings: &Settings, issuer: Issuer, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open_or_create(&settings.data_dir)?;
-        let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+        refuse_seal_key_alone(&dir, &settings.seal_key)?;
+        let db = database(&dir, clock)?;
         let stored = db.read(issuer_change::stored)?;
         if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
             return Err(another.into());
@@ -72,7 +76,7 @@ impl Base {
     pub(crate) fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open(&settings.data_dir)?;
         require_database(dir.path())?;
-        let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+        let db = database(&dir, clock)?;
         let issuer = db.read(issuer_change::stored)?;
         let issuer = issuer.context("this data directory was never served; start `portcullis serve` once")?;
         Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
@@ -114,6 +118,26 @@ impl Base {
         }
         Ok(Self { db, keys, status, catalogue, authz, tally, dir })
     }
+}
+
+fn database(dir: &DataDir, clock: &Clock) -> Result<Db, OpenError> {
+    Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)
+}
+
+/// A seal key beside a database in which nothing was ever written: the database was lost. A new one would take the
+/// place of everybody's (STORE-06).
+fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()> {
+    let Source::File(seal_key) = seal_key.source(dir.path())? else { return Ok(()) };
+    let database = dir.database();
+    let lost = !fs::metadata(&database).is_ok_and(|file| file.len() > 0)
+        || (!dir.audit_head().exists() && db::is_unused(&database)?);
+    anyhow::ensure!(
+        !(lost && seal_key.exists()),
+        "there is a seal key at {}, and the database that belongs to it is missing or empty. This is not a first start: put {} back. To begin anew all the same, move the seal key away first",
+        seal_key.display(),
+        database.display()
+    );
+    Ok(())
 }
 
 impl Base {

@@ -264,7 +264,7 @@ fn announce(gateway: &Gateway, issuer: &Issuer, file: &File, json: bool) -> anyh
 /// What blocks while it opens.
 fn open(options: &Options, clock: &Clock) -> anyhow::Result<(DataDir, Db, Arc<Docs>)> {
     let dir = DataDir::open_or_create(&options.data_dir)?;
-    let db = Db::open(&dir.database(), &SCHEMA, Some(&dir.backups()), clock)?;
+    let db = Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?;
     let docs = Docs::open(&dir.docs_database(), folder(options.docs.as_ref()), clock)?;
     Ok((dir, db, Arc::new(docs)))
 }

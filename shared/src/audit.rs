@@ -314,13 +314,41 @@ fn clean_value(value: Value) -> Value {
 }
 
 /// The end of the chain: what the next record builds on.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
     seq: i64,
     hash: String,
 }
 
 impl Head {
+    pub(crate) fn new(seq: i64, hash: String) -> Self {
+        Self { seq, hash }
+    }
+
+    /// Of a chain without records.
+    pub(crate) fn genesis() -> Self {
+        Self::new(0, GENESIS.to_owned())
+    }
+
+    /// The last record's number.
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// Its hash, in hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// What the chain's end was when this was its last record.
+    pub(crate) fn at(connection: &rusqlite::Connection, seq: i64) -> Result<Option<Self>, Fault> {
+        use rusqlite::OptionalExtension;
+        let hash = connection
+            .query_row("SELECT hash FROM audit WHERE seq = ?1", [seq], |row| row.get::<_, Vec<u8>>(0))
+            .optional()?;
+        Ok(hash.map(|hash| Self::new(seq, data_encoding::HEXLOWER.encode(&hash))))
+    }
+
     pub(crate) fn load(connection: &rusqlite::Connection) -> Result<Self, Fault> {
         use rusqlite::OptionalExtension;
         let last = connection
@@ -330,7 +358,7 @@ impl Head {
             .optional()?;
         Ok(match last {
             Some((seq, hash)) => Self { seq, hash: data_encoding::HEXLOWER.encode(&hash) },
-            None => Self { seq: 0, hash: GENESIS.to_owned() },
+            None => Self::genesis(),
         })
     }
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, statfs};
 
+/// Where the audit log ends.
+pub const AUDIT_HEAD: &str = "audit.head";
+
 /// An open data directory. The lock lasts as long as this value.
 pub struct DataDir {
     path: PathBuf,
@@ -97,6 +100,11 @@ impl DataDir {
         self.path.join("portcullis.db")
     }
 
+    /// Where the audit log ends, outside the database (AUDIT-03).
+    pub fn audit_head(&self) -> PathBuf {
+        self.path.join(AUDIT_HEAD)
+    }
+
     /// The search index; it can be rebuilt.
     pub fn docs_database(&self) -> PathBuf {
         self.path.join("docs.db")
@@ -140,7 +148,7 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
         return Err(DataDirError::DirectoryOwner(path.to_owned(), metadata.uid(), me));
     }
     private(path, &metadata, 0o700)?;
-    for file in ["portcullis.db", "docs.db", "seal.key", "lock"] {
+    for file in ["portcullis.db", AUDIT_HEAD, "docs.db", "seal.key", "lock"] {
         let file = path.join(file);
         if let Ok(metadata) = fs::metadata(&file) {
             private(&file, &metadata, 0o600)?;

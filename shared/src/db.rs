@@ -6,6 +6,7 @@
 mod columns;
 mod conn;
 mod migrate;
+mod mirror;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +20,17 @@ pub use columns::{FromColumn, ToColumn};
 pub(crate) use columns::{parsed_column, text_column};
 pub use conn::{Conn, Row, Tx};
 pub use migrate::{OpenError, Schema};
+use mirror::Mirror;
+pub use mirror::{MirrorError, Noted, read as noted};
 pub use rusqlite::params;
 use writer::Writer;
 pub use writer::{Durability, Hooks};
 
+use crate::audit::Head;
 use crate::clock::Clock;
+
+/// How long a connection waits for another one's lock.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What goes wrong below a decision. A refusal is never one of these.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -63,13 +70,36 @@ impl Db {
         backups: Option<&Path>,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
-        create_private(path)?;
-        let mut connection = Connection::open(path).map_err(OpenError::from)?;
-        pragmas(&connection)?;
-        migrate::run(&mut connection, schema, backups, clock)?;
+        let (connection, _) = open(path, None, schema, backups, clock)?;
+        Self::start(path, connection, None, schema, clock)
+    }
+
+    /// The same for a database whose audit chain is noted in a file beside it, which refuses an older copy of it
+    /// (AUDIT-03, STORE-06). The file is made with the database, or when a database without one is first opened.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; among them that this is not the database that was here last.
+    pub fn open_mirrored(
+        path: &Path,
+        head: &Path,
+        schema: &Schema,
+        backups: Option<&Path>,
+        clock: &Clock,
+    ) -> Result<Self, OpenError> {
+        let (connection, mirror) = open(path, Some(head), schema, backups, clock)?;
+        Self::start(path, connection, mirror, schema, clock)
+    }
+
+    fn start(
+        path: &Path,
+        connection: Connection,
+        mirror: Option<Mirror>,
+        schema: &Schema,
+        clock: &Clock,
+    ) -> Result<Self, OpenError> {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let readers = (0..readers).map(|_| reader(path).map(Mutex::new)).collect::<Result<_, _>>()?;
-        let writer = Writer::start(connection, schema.audited, clock.clone())?;
+        let writer = Writer::start(connection, mirror, schema.audited, clock.clone())?;
         Ok(Self(Arc::new(Inner { writer, readers, next_reader: AtomicUsize::new(0), path: path.to_owned() })))
     }
 
@@ -167,6 +197,75 @@ impl ReadOnly {
     }
 }
 
+/// Opens or creates a database, and the file beside it if one is named; brings the schema up to date.
+fn open(
+    path: &Path,
+    head: Option<&Path>,
+    schema: &Schema,
+    backups: Option<&Path>,
+    clock: &Clock,
+) -> Result<(Connection, Option<Mirror>), OpenError> {
+    let mut mirror = match head {
+        Some(head) => Mirror::before_open(head, path)?,
+        None => None,
+    };
+    let killed = head.is_some() && mirror::has_wal(path);
+    create_private(path)?;
+    let mut connection = Connection::open(path).map_err(OpenError::from)?;
+    pragmas(&connection)?;
+    let found = migrate::version(&connection, schema)?;
+    // The file is there before the database says that it needs one, so that no kill in between shuts anybody out.
+    match (head, &mirror) {
+        (Some(_), Some(mirror)) if found > 0 => mirror.check(&connection)?,
+        (Some(_), Some(mirror)) => mirror.first_start()?,
+        (Some(head), None) => {
+            if found > 0 && mirror::epoch(&connection)?.is_some() {
+                return Err(MirrorError::Missing(head.to_owned()).into());
+            }
+            let last = if found > 0 { Head::load(&connection)? } else { Head::genesis() };
+            mirror = Some(Mirror::create(head, Noted::at(0, last))?);
+        }
+        _ => {}
+    }
+    if killed {
+        quick_check(&connection)?;
+    }
+    if let Some(mirror) = &mut mirror
+        && found < schema.version()
+    {
+        mirror.forget_base()?;
+    }
+    migrate::run(&mut connection, schema, backups, clock)?;
+    if let Some(mirror) = &mut mirror {
+        mirror::require(&connection)?;
+        mirror.checkpoint(&connection, "TRUNCATE")?;
+    }
+    Ok((connection, mirror))
+}
+
+/// What a killed process left was put together again: it must be whole.
+fn quick_check(connection: &Connection) -> Result<(), OpenError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(Fault::Corrupt(format!("its file and the -wal beside it do not fit together: {verdict}")).into())
+}
+
+/// Whether nothing was ever recorded in this database, or there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_unused(path: &Path) -> Result<bool, OpenError> {
+    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(true);
+    }
+    let connection = reader(path)?;
+    let audited =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'audit'", [], |row| row.get(0));
+    Ok(audited.map(|tables: i64| tables == 0)? || Head::load(&connection)? == Head::genesis())
+}
+
 /// Created by us, so that it is never readable by others, not even for a moment.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -181,7 +280,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 }
 
 fn pragmas(connection: &Connection) -> Result<(), OpenError> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -189,8 +288,7 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     // What is deleted is overwritten where that costs no further writing: the private half of a signing key.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    // 16 MB between checkpoints: one is work for the writer's thread, while others wait.
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", writer::CHECKPOINT)?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
 }
@@ -198,7 +296,7 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
 fn reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "mmap_size", 256 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(128);

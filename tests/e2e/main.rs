@@ -72,6 +72,7 @@ mod registration;
 mod requirements;
 mod resource_servers;
 mod revocation;
+mod rollback;
 mod routes;
 mod scopes;
 mod seal;

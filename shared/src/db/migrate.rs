@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::Fault;
+use super::{Fault, MirrorError};
 use crate::clock::Clock;
 
 /// What a database must look like.
@@ -18,7 +18,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    fn version(&self) -> u32 {
+    pub(super) fn version(&self) -> u32 {
         u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
     }
 }
@@ -38,6 +38,8 @@ pub enum OpenError {
         "the database has schema {found}, this program needs {known}; start `portcullis serve` once to bring it up to date"
     )]
     Older { found: u32, known: u32 },
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     #[error("the database could not be opened: {0}")]
     Fault(#[from] Fault),
 }
@@ -49,7 +51,7 @@ impl From<rusqlite::Error> for OpenError {
 }
 
 /// The file's schema version, if it is ours and not newer than we know.
-fn version(connection: &Connection, schema: &Schema) -> Result<u32, OpenError> {
+pub(super) fn version(connection: &Connection, schema: &Schema) -> Result<u32, OpenError> {
     let file = connection.path().unwrap_or_default().to_owned();
     let id: i32 = connection
         .pragma_query_value(None, "application_id", |row| row.get(0))

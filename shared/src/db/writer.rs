@@ -2,14 +2,16 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 use tokio::sync::oneshot;
 
-use super::{Fault, OpenError, Tx};
+use super::{Fault, Mirror, OpenError, Tx};
 use crate::audit::Head;
 use crate::clock::{Clock, Timestamp};
 use crate::timekeeping::Mark;
@@ -19,6 +21,11 @@ use crate::work;
 const BATCH: usize = 256;
 /// How long the writer waits at most for callers of the last batch to come back.
 const GATHER: Duration = Duration::from_micros(500);
+/// How many pages lie in the -wal before they are moved into the database's file. 16 MB: it is work for the writer's
+/// thread, while others wait.
+pub(super) const CHECKPOINT: i32 = 4000;
+/// How many more before it is tried again, if a reader was in the way.
+const AGAIN: i32 = 1000;
 /// How many jobs may wait; one more is told [`Fault::Busy`].
 const QUEUE: usize = 8192;
 
@@ -59,16 +66,26 @@ pub(super) fn stopped() -> Fault {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, audited: bool, clock: Clock) -> Result<Self, OpenError> {
+    pub(super) fn start(
+        mut connection: Connection,
+        mirror: Option<Mirror>,
+        audited: bool,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let hooks = Arc::new(Hooks::default());
         let head = RefCell::new(if audited { Some(Head::load(&connection)?) } else { None });
         let mark = if audited { Some(Mark::load(&connection, &clock)?) } else { None };
+        // In place of SQLite's own: the mirror has to know when the -wal begins anew.
+        let mirror = match mirror {
+            Some(mirror) => Some(Mirrored::new(mirror, &mut connection)?),
+            None => None,
+        };
         let (queue, jobs) = sync_channel(QUEUE);
         let thread = {
             let hooks = Arc::clone(&hooks);
             std::thread::Builder::new()
                 .name("db-writer".to_owned())
-                .spawn(move || serve(&connection, &jobs, &head, mark, &clock, &hooks))
+                .spawn(move || serve(&connection, &jobs, &head, (mark, mirror), &clock, &hooks))
                 .map_err(|e| OpenError::Fault(Fault::Storage(e.to_string())))?
         };
         Ok(Self { queue: Some(queue), thread: Some(thread), hooks })
@@ -158,7 +175,7 @@ fn serve(
     connection: &Connection,
     jobs: &Receiver<Box<dyn Job>>,
     head: &RefCell<Option<Head>>,
-    mut mark: Option<Mark>,
+    (mut mark, mut mirrored): (Option<Mark>, Option<Mirrored>),
     clock: &Clock,
     hooks: &Hooks,
 ) {
@@ -169,7 +186,9 @@ fn serve(
         gather(&mut batch, jobs, previous, last_commit);
         previous = batch.len();
         let started = Instant::now();
-        if let Err(fault) = commit(connection, &mut batch, head, mark.as_mut(), clock.now()) {
+        if let Err(fault) =
+            commit(connection, &mut batch, head, (mark.as_mut(), mirrored.as_mut()), clock.now())
+        {
             tracing::error!(db.fault = %fault, db.jobs = batch.len(), "a batch was not committed");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -191,8 +210,62 @@ fn serve(
         for job in batch {
             job.answer();
         }
+        if let Some(mirrored) = &mut mirrored {
+            mirrored.checkpoint_if_due(connection);
+        }
     }
-    let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    match &mut mirrored {
+        Some(mirrored) => mirrored.close(connection, head.borrow().as_ref()),
+        None => {
+            let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+        }
+    }
+}
+
+/// The file beside the database, and how much lies in the -wal.
+struct Mirrored {
+    mirror: Mirror,
+    pages: Arc<AtomicI32>,
+    /// When it is to be moved into the database's file.
+    due: i32,
+}
+
+impl Mirrored {
+    fn new(mirror: Mirror, connection: &mut Connection) -> Result<Self, OpenError> {
+        let pages = Arc::new(AtomicI32::new(0));
+        let counted = Arc::clone(&pages);
+        connection.wal_hook(Some(move |_: &mut Wal, pages| {
+            counted.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Self { mirror, pages, due: CHECKPOINT })
+    }
+
+    fn checkpoint_if_due(&mut self, connection: &Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.due {
+            return;
+        }
+        self.due = match self.mirror.checkpoint(connection, "RESTART") {
+            Ok(true) => CHECKPOINT,
+            Ok(false) => pages.saturating_add(AGAIN),
+            Err(fault) => {
+                tracing::error!(db.fault = %fault, "the -wal could not be moved into the database's file");
+                pages.saturating_add(AGAIN)
+            }
+        };
+    }
+
+    /// Leaves nothing that loss of power could take.
+    fn close(&mut self, connection: &Connection, head: Option<&Head>) {
+        let noted = self.mirror.checkpoint(connection, "TRUNCATE").and_then(|done| match head {
+            Some(head) if done => self.mirror.note(head),
+            _ => Ok(()),
+        });
+        if let Err(fault) = noted {
+            tracing::error!(db.fault = %fault, "the end of the audit log was not written down");
+        }
+    }
 }
 
 /// Takes what is queued. Callers that were answered together come back together, a moment apart: without waiting
@@ -215,12 +288,13 @@ fn gather(
     }
 }
 
-/// Runs a batch in one transaction. An error means that nothing of it happened.
+/// Runs a batch in one transaction. After an error nobody may rely on any of it: nothing of it happened, or it did and
+/// where the audit log ends now could not be written down.
 fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
     head: &RefCell<Option<Head>>,
-    mark: Option<&mut Mark>,
+    (mark, mirrored): (Option<&mut Mark>, Option<&mut Mirrored>),
     now: Timestamp,
 ) -> Result<(), Fault> {
     let full = batch.iter().any(|job| job.durability() == Durability::Full);
@@ -255,10 +329,16 @@ fn commit(
         abort_on_panic(effect);
     }
     cached(connection, "COMMIT")?;
+    // Before anybody is answered. What loss of power may take back is not written down before a later commit has
+    // made it last.
+    let noted = match (mirrored, &*head.borrow()) {
+        (Some(mirrored), Some(head)) if full => mirrored.mirror.note(head),
+        _ => Ok(()),
+    };
     for effect in after_commit {
         abort_on_panic(effect);
     }
-    Ok(())
+    noted
 }
 
 fn cached(connection: &Connection, sql: &str) -> Result<(), Fault> {

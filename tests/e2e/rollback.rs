@@ -1,0 +1,168 @@
+//! An older database in the place of the last one: nothing starts with it (STORE-06, AUDIT-03).
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::{Browser, TestApp, Tokens};
+use crate::process::{Process, complaint, portcullis};
+
+/// Nothing opens this data directory: not the server, and no command that writes. What they all say.
+fn refused(data: &Path) -> String {
+    let data = data.to_str().unwrap();
+    let commands: [&[&str]; 4] = [
+        &["serve", "--listen", "localhost:0", "--data-dir", data],
+        &["user", "list", "--data-dir", data],
+        &["setup-link", "--data-dir", data],
+        &["lockdown", "--yes", "--data-dir", data],
+    ];
+    let said = commands.map(|command| {
+        let output = portcullis(command);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        complaint(&output)
+    });
+    assert!(said.iter().all(|line| line.lines().last() == said[0].lines().last()), "{said:?}");
+    said[0].clone()
+}
+
+/// As a backup program makes it while the server runs: a whole copy of one moment.
+fn copy_online(app: &TestApp, to: &Path) {
+    let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
+    db.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
+}
+
+/// Writes a file that only this user can read.
+fn put(path: &Path, content: &[u8]) {
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(content).unwrap();
+}
+
+async fn works(app: &TestApp, tokens: &Tokens) -> bool {
+    app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
+}
+
+async fn someone() -> (TestApp, Browser, crate::harness::Client, Tokens) {
+    let app = TestApp::start().await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let tokens = app.tokens(&mut browser, &client).await;
+    (app, browser, client, tokens)
+}
+
+/// STORE-06: copied while the server ran, revoked, stopped, put back: it does not start, and with the last database
+/// the token is as dead as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_put_back_revives_no_token() {
+    let (app, _, client, tokens) = someone().await;
+    let copy = app.data_dir().join("backups/copy.db");
+    copy_online(&app, &copy);
+    let grant = tokens.claims()["grant_id"].as_str().unwrap().to_owned();
+    app.console(&["grant", "revoke", &grant]);
+    assert!(!works(&app, &tokens).await);
+    let stopped = app.stop().await;
+    let database = stopped.data_dir().join("portcullis.db");
+    let last = fs::read(&database).unwrap();
+
+    put(&database, &fs::read(&copy).unwrap());
+    let line = refused(&stopped.data_dir());
+    assert!(line.contains("is older than") && line.contains("audit.head"), "{line}");
+    // Neither does it without what says so.
+    let head = stopped.data_dir().join("audit.head");
+    let noted = fs::read(&head).unwrap();
+    fs::remove_file(&head).unwrap();
+    put(&database, &last);
+    assert!(refused(&stopped.data_dir()).contains("audit.head is missing"));
+    put(&head, &noted[..100]);
+    assert!(refused(&stopped.data_dir()).contains("audit.head is damaged"));
+
+    put(&head, &noted);
+    let app = stopped.start().await;
+    assert!(!works(&app, &tokens).await);
+    assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 400);
+}
+
+/// STORE-06: a lost database is not a first start, with what was written beside it or with the seal key alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_is_no_first_start() {
+    let stopped = TestApp::start().await.stop().await;
+    let data = stopped.data_dir();
+    let (database, head, seal_key) =
+        (data.join("portcullis.db"), data.join("audit.head"), data.join("seal.key"));
+    let serve = || {
+        let output = portcullis(&["serve", "--listen", "localhost:0", "--data-dir", data.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        complaint(&output)
+    };
+    let (whole, noted, key) =
+        (fs::read(&database).unwrap(), fs::read(&head).unwrap(), fs::read(&seal_key).unwrap());
+    for with_head in [true, false] {
+        put(&seal_key, &key);
+        if with_head {
+            put(&head, &noted);
+        } else {
+            fs::remove_file(&head).unwrap();
+        }
+        fs::remove_file(&database).unwrap();
+        assert!(serve().contains("not a first start"));
+        assert!(!database.exists());
+        put(&database, b"");
+        assert!(serve().contains("not a first start"));
+        // One with tables and nothing in them.
+        fs::remove_file(&database).unwrap();
+        let clock = shared::Clock::system();
+        drop(shared::Db::open(&database, &shared::schema::SCHEMA, None, &clock).unwrap());
+        let says = if with_head { "is older than" } else { "not a first start" };
+        assert!(serve().contains(says), "{}", serve());
+        if with_head {
+            fs::remove_file(&seal_key).unwrap();
+            assert!(serve().contains("is older than"));
+            assert!(!seal_key.exists());
+        }
+    }
+    put(&seal_key, &key);
+    put(&database, &whole);
+    assert!(serve().contains("audit.head is missing"));
+    put(&head, &noted);
+    stopped.start().await;
+}
+
+/// OPS-07, STORE-06: `kill -9` in the middle of writes, twenty times over, shuts nobody out; the file is there, private,
+/// and behind the database if anything.
+#[test]
+fn a_killed_server_starts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for round in 0..20 {
+        let mut server = Process::start(&data, "localhost:0", None);
+        let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+        let register = format!("{}/register", server.origin);
+        let callers: Vec<_> = (0..2)
+            .map(|caller| {
+                let (http, register) = (http.clone(), register.clone());
+                std::thread::spawn(move || {
+                    let metadata = |n: usize| json!({"client_name": format!("{round} {caller} {n}"), "redirect_uris": ["http://localhost/"]});
+                    (0..1_000_000).take_while(|n| http.post(&register).json(&metadata(*n)).send().is_ok()).count()
+                })
+            })
+            .collect();
+        for n in 0..=round {
+            let metadata =
+                json!({"client_name": format!("{round} {n}"), "redirect_uris": ["http://localhost/"]});
+            http.post(&register).json(&metadata).send().unwrap();
+        }
+        server.kill();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        let noted = shared::db::noted(&data.join("audit.head")).unwrap().unwrap().head;
+        let records = rusqlite::Connection::open(data.join("portcullis.db"))
+            .unwrap()
+            .query_row("SELECT max(seq) FROM audit", [], |row| row.get::<_, i64>(0))
+            .unwrap();
+        assert!(0 < noted.seq() && noted.seq() <= records, "{} of {records}", noted.seq());
+    }
+}
