@@ -12,7 +12,7 @@ use authz::clients::configuration::Configured;
 use authz::issuer_change::{self, Another};
 use authz::{Authz, Groups, Parts, Status, people};
 use keys::seal::Source;
-use keys::{Keys, Seal};
+use keys::{Checkpoints, Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
 use shared::db::{self, OpenError};
@@ -47,6 +47,7 @@ pub struct Settings {
 pub(crate) struct Base {
     pub db: Db,
     pub keys: Keys,
+    pub checkpoints: Checkpoints,
     pub status: Arc<Status>,
     pub catalogue: BuiltIn,
     pub authz: Authz,
@@ -95,6 +96,7 @@ impl Base {
         let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;
         seal.settle(&db)?;
+        let checkpoints = Checkpoints::open(&db, &seal, clock)?;
         let alike = db.write_blocking(people::settle_names)?;
         let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
         let tally = Arc::new(Tally::default());
@@ -116,7 +118,7 @@ impl Base {
                 "these users' names read alike; commands take them by id until only one is left"
             );
         }
-        Ok(Self { db, keys, status, catalogue, authz, tally, dir })
+        Ok(Self { db, keys, checkpoints, status, catalogue, authz, tally, dir })
     }
 }
 
@@ -143,7 +145,12 @@ fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()
 impl Base {
     /// It as a place where commands are done.
     pub(crate) fn place(&self) -> Place {
-        Place { authz: self.authz.clone(), db: self.db.clone(), catalogue: self.catalogue.clone() }
+        Place {
+            authz: self.authz.clone(),
+            db: self.db.clone(),
+            catalogue: self.catalogue.clone(),
+            checkpoints: self.checkpoints.clone(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod access;
+pub mod audit;
 pub mod client_documents;
 pub mod clients;
 pub mod clock;
@@ -98,9 +99,9 @@ pub enum Command {
     /// Say who may register clients, where that needs a token.
     #[command(subcommand)]
     RegistrationToken(registration_tokens::RegistrationToken),
-    /// Read the audit log, or check that nobody has changed it.
+    /// Read the audit log, sign and export it, or check that nobody has changed it.
     #[command(subcommand)]
-    Audit(Audit),
+    Audit(audit::Audit),
 }
 
 #[derive(ClapArgs, Debug)]
@@ -174,38 +175,6 @@ impl DataDirOption {
     pub fn path(&self, file: &File) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
     }
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Audit {
-    /// Print the last records, oldest first.
-    Tail(Tail),
-    /// Check every record against the chain; name the first that was changed, moved or removed.
-    Verify(Verify),
-}
-
-#[derive(ClapArgs, Debug)]
-pub struct Tail {
-    /// How many records.
-    #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
-    pub lines: u32,
-    /// Go on printing as records are written, until interrupted.
-    #[arg(short, long)]
-    pub follow: bool,
-    /// One line of JSON for each record.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub data: DataDirOption,
-}
-
-#[derive(ClapArgs, Debug)]
-pub struct Verify {
-    /// The result as JSON.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub data: DataDirOption,
 }
 
 #[cfg(test)]

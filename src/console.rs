@@ -1,6 +1,7 @@
 //! Commands that are not `serve`.
 
 pub(crate) mod access;
+pub(crate) mod audit;
 mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod clock;
@@ -14,20 +15,17 @@ pub(crate) mod registration_tokens;
 pub(crate) mod resource_servers;
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use authz::issuer_change::{self, Another};
-use serde_json::{Value, json};
-use shared::audit;
+use serde_json::Value;
 use shared::data_dir::{self, DataDir};
-use shared::db::{Conn, ReadOnly};
+use shared::db::ReadOnly;
 use shared::schema::SCHEMA;
-use shared::{Db, Fault, Issuer, terminal};
+use shared::{Db, Issuer};
 
-use crate::base::{Base, require_database};
+use crate::base::Base;
 use crate::cli::people::Common;
-use crate::cli::{Audit, Tail, Verify};
 use crate::config::File;
 use crate::control::{self, Performer, Request};
 use crate::output::{self, note, say};
@@ -90,89 +88,5 @@ fn same_issuer(dir: &Path, file: &File) -> anyhow::Result<()> {
     match stored.and_then(|stored| Another::than(&stored, &wanted)) {
         Some(another) => Err(another.into()),
         None => Ok(()),
-    }
-}
-
-/// `portcullis audit …`.
-pub(crate) fn audit(command: &Audit, file: &File) -> anyhow::Result<()> {
-    match command {
-        Audit::Tail(options) => tail(options, &options.data.path(file)),
-        Audit::Verify(options) => verify(options, &options.data.path(file)),
-    }
-}
-
-fn open(dir: &Path) -> anyhow::Result<ReadOnly> {
-    data_dir::check(dir)?;
-    Ok(ReadOnly::open(&require_database(dir)?, &SCHEMA)?)
-}
-
-fn tail(options: &Tail, dir: &Path) -> anyhow::Result<()> {
-    let db = open(dir)?;
-    let mut last = 0;
-    let mut count = options.lines;
-    loop {
-        for record in db.read(|conn| audit::tail(conn, count, last))? {
-            last = record["seq"].as_i64().unwrap_or(last);
-            if options.json {
-                output::json(&record)?;
-            } else {
-                say!("{}", db.read(|conn| in_words(conn, &record))?)?;
-            }
-        }
-        if !options.follow {
-            return Ok(());
-        }
-        count = u32::MAX;
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-/// A record on one line: when, what, who, about what.
-///
-/// People go by the name they have, or had until they were deleted; the record itself holds ids alone.
-fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
-    let called = |id: String| -> Result<String, Fault> {
-        let name = if id.starts_with("u_") { authz::people::name_on_record(conn, &id)? } else { None };
-        Ok(name.map_or_else(|| id.clone(), |name| format!("{} ({id})", terminal::safe(&name))))
-    };
-    let text = |key: &str| print::text(record, key);
-    let seq = record["seq"].as_i64().unwrap_or_default();
-    let mut parts = vec![format!("{seq:>6}  {}  {:<7}  {:<22}", text("ts"), text("outcome"), text("event"))];
-    if let Some(actor) = record["actor"]["id"].as_str() {
-        parts.push(format!("by {}", called(terminal::safe(actor).into_owned())?));
-    }
-    for key in ["subject", "client_id", "grant_id", "scope", "src_ip", "reason"] {
-        if !text(key).is_empty() {
-            parts.push(format!("{key}={}", called(text(key))?));
-        }
-    }
-    if let Some(name) = record["detail"]["name"].as_str() {
-        parts.push(format!("name={name}"));
-    }
-    Ok(parts.join("  "))
-}
-
-fn verify(options: &Verify, dir: &Path) -> anyhow::Result<()> {
-    let db = open(dir)?;
-    match db.read(audit::verify)? {
-        Ok(verified) => {
-            if options.json {
-                output::json(
-                    &json!({ "ok": true, "records": verified.records, "head": verified.head, "truncation_checked": false }),
-                )?;
-            } else {
-                say!("The audit log holds: {} records, head {}.", verified.records, verified.head)?;
-                say!(
-                    "Whether records are missing at its end was not checked: compare the head with one kept elsewhere."
-                )?;
-            }
-            Ok(())
-        }
-        Err(broken) => {
-            if options.json {
-                output::json(&json!({ "ok": false, "seq": broken.seq, "what": broken.what }))?;
-            }
-            bail!("{broken}")
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
 pub mod access;
+pub mod audit;
 mod client_documents;
 pub mod clients;
 pub mod clock;
@@ -19,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::keys::Checkpoints;
 use anyhow::{Context, bail};
 use authz::Authz;
 use authz::client_documents::Command;
@@ -88,6 +90,7 @@ pub enum Request {
     PolicyCheck(policy::Request),
     Key(keys::Request),
     Clock(clock::Request),
+    Audit(audit::Request),
     ResourceServer(resource_servers::Request),
     Access(access::Request),
     ClientDocument(Command),
@@ -111,6 +114,7 @@ pub(crate) struct Place {
     pub authz: Authz,
     pub db: Db,
     pub catalogue: BuiltIn,
+    pub checkpoints: Checkpoints,
 }
 
 /// The parts of a gateway alone that commands are about.
@@ -248,11 +252,12 @@ async fn converse(stream: UnixStream, performer: &Performer) -> anyhow::Result<(
 }
 
 async fn perform(place: &Place, uid: u32, request: Request) -> Result<Answer, Fault> {
-    let Place { authz, db, .. } = place;
+    let Place { authz, db, checkpoints, .. } = place;
     match request {
         Request::Key(request) => keys::perform(authz, db, uid, request).await,
         Request::Clock(request) => clock::perform(authz, db, uid, request).await,
         Request::Access(request) => access::perform(authz, db, uid, request).await,
+        Request::Audit(request) => audit::perform(checkpoints, db, uid, request).await,
         request => {
             let place = place.clone();
             db.write(move |tx| execute(&place, tx, uid, request)).await
@@ -315,7 +320,7 @@ fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         Request::Client(request) => clients::execute(authz, tx, uid, request)?,
         Request::PolicyCheck(request) => policy::execute(authz, &place.catalogue, tx, &request)?,
         // More than a transaction: `perform` has them done.
-        Request::Key(_) | Request::Clock(_) | Request::Access(_) => {
+        Request::Key(_) | Request::Clock(_) | Request::Access(_) | Request::Audit(_) => {
             Answer::error("unknown_command", "this is done elsewhere")
         }
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,

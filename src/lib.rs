@@ -5,6 +5,7 @@
 
 pub mod base;
 mod check;
+mod checkpoints;
 pub mod cli;
 pub mod config;
 mod console;
@@ -87,7 +88,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::RegistrationToken(command) => {
             console::registration_tokens::registration_token(command, &file()?)
         }
-        Command::Audit(command) => console::audit(&command, &file()?),
+        Command::Audit(command) => console::audit::audit(&command, &file()?),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -33,7 +33,7 @@ use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::timekeeping::{self, Issues};
-use crate::{rotation, routes, tls};
+use crate::{checkpoints, rotation, routes, tls};
 
 /// How often counted refusals are written down.
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);
@@ -101,6 +101,9 @@ impl Server {
             tokio::task::spawn_blocking(move || open(&options, issuer, &clock))
         };
         let (base, docs) = opened.await??;
+        // What a killed process left unsigned.
+        let checkpoints = base.checkpoints.clone();
+        tokio::task::spawn_blocking(move || checkpoints.cover()).await??;
         let resource = Resource::new(resource::Config {
             catalogue: base.catalogue.clone(),
             db: base.db.clone(),
@@ -193,11 +196,12 @@ impl Server {
         let timekeeping =
             tokio::spawn(timekeeping::watch(clock.clone(), base.db.clone(), Issues::Tokens, stop.clone()));
         let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
+        let signing = tokio::spawn(checkpoints::keep(base.checkpoints.clone(), stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, base.db.clone(), stop.clone()));
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating, certificates);
+        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating, signing, certificates);
         resource.flush().await;
         counts(&base).flush(true).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
@@ -205,7 +209,13 @@ impl Server {
             tracing::error!(db.fault = %fault, "the stop was not recorded");
         }
         // Threads end here; not on the runtime's own.
-        let _ = tokio::task::spawn_blocking(move || drop((watching, resource, base))).await;
+        let end = move || {
+            if let Err(error) = base.checkpoints.cover() {
+                tracing::error!(audit.error = %error, "the end of the audit log was not signed");
+            }
+            drop((watching, resource, base));
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! holds public keys only, and sees every change of the other half.
 
 mod check;
+pub mod checkpoint;
 mod client_assertion;
 mod config;
 mod jwks;
@@ -24,6 +25,7 @@ use arc_swap::ArcSwap;
 use shared::{AccessToken, Clock, Db, Fault, Timestamp};
 
 pub use check::{Unacceptable, check};
+pub use checkpoint::Checkpoints;
 pub use client_assertion::{
     AssertionClaims, BadAssertion, BadClientKeys, CLIENT_ALGORITHMS, ClientAssertion, ClientKeys,
 };

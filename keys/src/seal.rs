@@ -47,11 +47,20 @@ pub enum Purpose {
     PublicKey,
     /// What is left of the sealing key before this one.
     Earlier,
+    /// The private key that signs checkpoints of the audit log.
+    CheckpointKey,
 }
 
 impl Purpose {
-    const ALL: [Self; 6] =
-        [Self::SigningKey, Self::RefreshToken, Self::Csrf, Self::UserCode, Self::PublicKey, Self::Earlier];
+    const ALL: [Self; 7] = [
+        Self::SigningKey,
+        Self::RefreshToken,
+        Self::Csrf,
+        Self::UserCode,
+        Self::PublicKey,
+        Self::Earlier,
+        Self::CheckpointKey,
+    ];
 
     /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
     fn info(self) -> &'static [u8] {
@@ -62,6 +71,7 @@ impl Purpose {
             Self::UserCode => b"portcullis seal v1 user-code",
             Self::PublicKey => b"portcullis seal v1 public-key",
             Self::Earlier => b"portcullis seal v1 earlier",
+            Self::CheckpointKey => b"portcullis seal v1 checkpoint-key",
         }
     }
 }

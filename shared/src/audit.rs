@@ -17,7 +17,7 @@ use crate::request::Request;
 use crate::resource_uri::ResourceUri;
 use crate::scope::Scope;
 pub use flood::{Acquaintance, Flood, HeldBack, QUOTA};
-pub use verify::{Broken, Verified, tail, verify};
+pub use verify::{Broken, Entry, Verified, range, tail, verify, verify_each};
 
 /// `prev` of the first record.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -99,6 +99,8 @@ names! {
     McpDenied = "mcp.denied",
     McpResult = "mcp.result",
     RateLimited = "rate.limited",
+    AuditCheckpoint = "audit.checkpoint",
+    AuditExported = "audit.exported",
 }
 
 /// How it ended.
@@ -414,6 +416,27 @@ fn exported(record: &str, hash: &[u8]) -> Result<Value, Fault> {
     let mut value: Value = serde_json::from_str(record).map_err(|e| Fault::Corrupt(e.to_string()))?;
     value["hash"] = data_encoding::HEXLOWER.encode(hash).into();
     Ok(value)
+}
+
+/// Where the chain ends.
+///
+/// # Errors
+/// The database's fault.
+pub fn head(conn: &Conn<'_>) -> Result<Head, Fault> {
+    let last = conn.query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
+        Ok(Head::new(row.get(0)?, data_encoding::HEXLOWER.encode(&row.get::<Vec<u8>>(1)?)))
+    })?;
+    Ok(last.unwrap_or_else(Head::genesis))
+}
+
+/// The hash of a record, in hexadecimal, if there is one.
+///
+/// # Errors
+/// The database's fault.
+pub fn hash_at(conn: &Conn<'_>, seq: i64) -> Result<Option<String>, Fault> {
+    let hash: Option<Vec<u8>> =
+        conn.query_row("SELECT hash FROM audit WHERE seq = ?1", params![seq], |row| row.get(0))?;
+    Ok(hash.map(|hash| data_encoding::HEXLOWER.encode(&hash)))
 }
 
 /// How many records there are.

@@ -21,7 +21,7 @@ pub(crate) use columns::{parsed_column, text_column};
 pub use conn::{Conn, Row, Tx};
 pub use migrate::{OpenError, Schema};
 use mirror::Mirror;
-pub use mirror::{MirrorError, Noted, read as noted};
+pub use mirror::{MirrorError, Noted, needed as needs_noted, read as noted};
 pub use rusqlite::params;
 use writer::Writer;
 pub use writer::{Durability, Hooks};

@@ -132,6 +132,8 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::McpCall,
     Name::McpDenied,
     Name::RateLimited,
+    Name::AuditCheckpoint,
+    Name::AuditExported,
 ];
 
 /// AUDIT-06: an event that is neither flooded below nor known never to be held back fails here.

@@ -6,6 +6,7 @@ mod access;
 mod account;
 mod account_passkeys;
 mod assertion;
+mod audit_log;
 mod authorize;
 mod authorize_errors;
 mod authorize_table;

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::file::{self, SealKey};
 use super::{Derived, Opened, Purpose, Seal, SealError, Source, Subkey, derive};
+use crate::checkpoint;
 use crate::jwt::CryptoFailed;
 use crate::rotation::State;
 use crate::store;
@@ -248,6 +249,16 @@ impl Seal {
             store::reseal(tx, &row.kid, &new.seal(purpose, store::TABLE, kid, &plain))?;
             values += 1;
         }
+        values += checkpoint::reseal(
+            tx,
+            |blob| new.sealed(blob),
+            |table, row, blob| {
+                let plain = self.unseal(Purpose::CheckpointKey, table, row, blob).map_err(|cause| {
+                    Fault::Corrupt(format!("the key of the audit log's checkpoints: {cause}"))
+                })?;
+                Ok(new.seal(Purpose::CheckpointKey, table, row, &plain))
+            },
+        )?;
         for kept in recall(self, tx)? {
             if kept.until <= tx.now() {
                 tx.execute("DELETE FROM setting WHERE name = ?1", params![kept.name()])?;

@@ -24,11 +24,30 @@ pub struct Broken {
     pub what: &'static str,
 }
 
+/// A record that fits into the chain.
+pub struct Entry<'e> {
+    /// Its number.
+    pub seq: i64,
+    /// What it says.
+    pub record: &'e Value,
+}
+
 /// Walks the whole chain (AUDIT-03): altered, missing and reordered records are found.
 ///
 /// # Errors
 /// The database's fault; the inner result is the verdict.
 pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
+    verify_each(conn, |_| Ok(Ok(())))
+}
+
+/// The same with a look at each record that fits: an inner error says what is wrong with it.
+///
+/// # Errors
+/// The database's fault; the inner result is the verdict.
+pub fn verify_each(
+    conn: &Conn<'_>,
+    mut each: impl FnMut(&Entry<'_>) -> Result<Result<(), &'static str>, Fault>,
+) -> Result<Result<Verified, Broken>, Fault> {
     let mut records = 0;
     let mut head = GENESIS.to_owned();
     let mut broken = None;
@@ -39,7 +58,10 @@ pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
             broken = Some(Broken { seq, what: "is not what was written: a value has another type" });
             return Ok(false);
         };
-        let verdict = check(records + 1, seq, &record, &hash, &head);
+        let verdict = match check(records + 1, seq, &record, &hash, &head) {
+            Ok(record) => each(&Entry { seq, record: &record })?,
+            Err(what) => Err(what),
+        };
         records += 1;
         head = data_encoding::HEXLOWER.encode(&hash);
         broken = verdict.err().map(|what| Broken { seq, what });
@@ -48,7 +70,7 @@ pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
     Ok(broken.map_or(Ok(Verified { records, head }), Err))
 }
 
-fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Result<(), &'static str> {
+fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Result<Value, &'static str> {
     if seq != expected {
         return Err("follows a gap: a record before it is missing");
     }
@@ -59,7 +81,19 @@ fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Resu
     if value["seq"] != seq || value["prev"] != prev || canonical(&value) != record {
         return Err("is not what was written: it names another place in the chain");
     }
-    Ok(())
+    Ok(value)
+}
+
+/// The records after one and up to another, oldest first, as exported JSON.
+///
+/// # Errors
+/// The database's fault.
+pub fn range(conn: &Conn<'_>, after: i64, to: i64) -> Result<Vec<Value>, Fault> {
+    conn.query(
+        "SELECT record, hash FROM audit WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
+        params![after, to],
+        |row| exported(&row.get::<String>(0)?, &row.get::<Vec<u8>>(1)?),
+    )
 }
 
 /// The last `count` records, oldest first, as exported JSON.

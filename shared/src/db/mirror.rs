@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{Fault, OpenError, PATIENCE};
+use super::{Conn, Fault, OpenError, PATIENCE};
 use crate::audit::Head;
 
 /// Two places take turns, each in a block of its own: a write that is cut off leaves the other one whole.
@@ -279,6 +279,14 @@ pub(super) fn epoch(connection: &Connection) -> Result<Option<i64>, Fault> {
         .optional()?;
     let bad = |_| Fault::Corrupt("the epoch is not a number".to_owned());
     text.map(|text| text.parse().map_err(bad)).transpose()
+}
+
+/// Whether a database is not opened without the file.
+///
+/// # Errors
+/// The database's fault.
+pub fn needed(conn: &Conn<'_>) -> Result<bool, Fault> {
+    Ok(conn.query_row("SELECT 1 FROM setting WHERE name = 'epoch'", [], |_| Ok(()))?.is_some())
 }
 
 /// How often everything was moved into the database's file.
