@@ -15,7 +15,7 @@ use keys::seal::Source;
 use keys::{Checkpoints, Keys, Seal};
 use resource::catalogue::{BuiltIn, Rules};
 use shared::data_dir::DataDir;
-use shared::db::{self, OpenError};
+use shared::db::{self, restore};
 use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
@@ -61,8 +61,7 @@ impl Base {
     /// Opens a data directory for a server, creating what is missing. Blocks: it may make keys.
     pub(crate) fn open_or_create(settings: &Settings, issuer: Issuer, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open_or_create(&settings.data_dir)?;
-        refuse_seal_key_alone(&dir, &settings.seal_key)?;
-        let db = database(&dir, clock)?;
+        let db = database(&dir, settings, clock)?;
         let stored = db.read(issuer_change::stored)?;
         if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
             return Err(another.into());
@@ -77,7 +76,7 @@ impl Base {
     pub(crate) fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open(&settings.data_dir)?;
         require_database(dir.path())?;
-        let db = database(&dir, clock)?;
+        let db = database(&dir, settings, clock)?;
         let issuer = db.read(issuer_change::stored)?;
         let issuer = issuer.context("this data directory was never served; start `portcullis serve` once")?;
         Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
@@ -122,8 +121,12 @@ impl Base {
     }
 }
 
-fn database(dir: &DataDir, clock: &Clock) -> Result<Db, OpenError> {
-    Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)
+fn database(dir: &DataDir, settings: &Settings, clock: &Clock) -> anyhow::Result<Db> {
+    refuse_seal_key_alone(dir, &settings.seal_key)?;
+    if let Err(error) = restore::sweep(dir) {
+        tracing::warn!(data_dir.error = %error, "what a restore left behind when it was broken off could not be removed");
+    }
+    Ok(Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?)
 }
 
 /// A seal key beside a database in which nothing was ever written: the database was lost. A new one would take the
@@ -135,7 +138,7 @@ fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()
         || (!dir.audit_head().exists() && db::is_unused(&database)?);
     anyhow::ensure!(
         !(lost && seal_key.exists()),
-        "there is a seal key at {}, and the database that belongs to it is missing or empty. This is not a first start: put {} back. To begin anew all the same, move the seal key away first",
+        "there is a seal key at {}, and the database that belongs to it is missing or empty. This is not a first start: put {} back, or bring a copy back with `portcullis restore FILE`. To begin anew all the same, move the seal key away first",
         seal_key.display(),
         database.display()
     );

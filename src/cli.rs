@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod client_documents;
 pub mod clients;
 pub mod clock;
@@ -99,6 +100,11 @@ pub enum Command {
     /// Say who may register clients, where that needs a token.
     #[command(subcommand)]
     RegistrationToken(registration_tokens::RegistrationToken),
+    /// Copy the database into a new file, beside a running server or without one.
+    Backup(backup::Backup),
+    /// Put a copy in the place of the database. What was taken away since the copy stays taken away, and every token,
+    /// session, link and code ends. Shows first what it found, and asks. No server may run.
+    Restore(backup::Restore),
     /// Read the audit log, sign and export it, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(audit::Audit),

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod audit;
+pub(crate) mod backup;
 mod client_documents;
 pub(crate) mod clients;
 pub(crate) mod clock;
@@ -24,7 +25,7 @@ use shared::db::ReadOnly;
 use shared::schema::SCHEMA;
 use shared::{Db, Issuer};
 
-use crate::base::Base;
+use crate::base::{Base, require_database};
 use crate::cli::people::Common;
 use crate::config::File;
 use crate::control::{self, Performer, Request};
@@ -63,7 +64,13 @@ fn execute(dir: &Path, request: Request, file: &File) -> anyhow::Result<Value> {
     let uid = rustix::process::getuid().as_raw();
     if matches!(request, Request::Clock(_)) && is_a_gateways(dir)? {
         let holds = DataDir::open(dir)?;
-        let db = Db::open(&holds.database(), &SCHEMA, Some(&holds.backups()), &clock)?;
+        let db = Db::open_mirrored(
+            &holds.database(),
+            &holds.audit_head(),
+            &SCHEMA,
+            Some(&holds.backups()),
+            &clock,
+        )?;
         let gateway = Performer::Gateway(control::Gateway { clock, db });
         return runtime.block_on(gateway.perform(uid, request))?.into_result();
     }

@@ -28,6 +28,7 @@ use authz::people::{self, Person, passkeys};
 use resource::catalogue::BuiltIn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::audit::{self as log, Event, Name};
 use shared::{Clock, Db, Fault, Tx};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -95,6 +96,12 @@ pub enum Request {
     Access(access::Request),
     ClientDocument(Command),
     RegistrationToken(registration_tokens::Request),
+    /// A copy was made; it ends there.
+    Backup {
+        file: String,
+        seq: i64,
+        hash: String,
+    },
 }
 
 impl Request {
@@ -325,6 +332,11 @@ fn execute(place: &Place, tx: &Tx<'_>, uid: u32, request: Request) -> Result<Ans
         }
         Request::ResourceServer(request) => resource_servers::execute(authz, tx, uid, request)?,
         Request::RegistrationToken(request) => registration_tokens::execute(authz, tx, uid, request)?,
+        Request::Backup { file, seq, hash } => {
+            let event = Event::allowed(Name::BackupCreated).by_console(uid);
+            log::append(tx, event.detail("file", file).detail("seq", seq).detail("hash", hash))?;
+            Answer::Ok(json!({}))
+        }
     })
 }
 

@@ -88,6 +88,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::RegistrationToken(command) => {
             console::registration_tokens::registration_token(command, &file()?)
         }
+        Command::Backup(options) => console::backup::backup(&options, &file()?),
+        Command::Restore(options) => console::backup::restore(&options, &file()?),
         Command::Audit(command) => console::audit::audit(&command, &file()?),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -246,7 +246,7 @@ impl Checkpoints {
         let head = self.0.db.read(audit::head)?;
         let (records, now) = (head.seq() - last, self.0.clock.now());
         if records >= RECORDS || (records > 0 && now.since(at) >= PERIOD) {
-            self.make(|event| event.by_server())?;
+            self.make(Event::by_server)?;
         }
         Ok(())
     }
@@ -258,7 +258,7 @@ impl Checkpoints {
     pub fn cover(&self) -> Result<(), KeysError> {
         let (last, _) = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.db.read(audit::head)?.seq() > last {
-            self.make(|event| event.by_server())?;
+            self.make(Event::by_server)?;
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ names! {
     RateLimited = "rate.limited",
     AuditCheckpoint = "audit.checkpoint",
     AuditExported = "audit.exported",
+    BackupCreated = "backup.created",
+    BackupRestored = "backup.restored",
 }
 
 /// How it ended.

@@ -3,10 +3,12 @@
 //! Everything above this module speaks [`Tx`], [`Conn`] and [`Fault`], never rusqlite, so that a
 //! second engine would be an addition here and nowhere else.
 
+mod backup;
 mod columns;
 mod conn;
 mod migrate;
 mod mirror;
+pub mod restore;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use backup::{BackupError, back_up};
 pub use columns::{FromColumn, ToColumn};
 pub(crate) use columns::{parsed_column, text_column};
 pub use conn::{Conn, Row, Tx};
@@ -215,7 +218,7 @@ fn open(
     pragmas(&connection)?;
     let found = migrate::version(&connection, schema)?;
     // The file is there before the database says that it needs one, so that no kill in between shuts anybody out.
-    match (head, &mirror) {
+    match (head, &mut mirror) {
         (Some(_), Some(mirror)) if found > 0 => mirror.check(&connection)?,
         (Some(_), Some(mirror)) => mirror.first_start()?,
         (Some(head), None) => {

@@ -39,7 +39,8 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
     let fixed: &[&str] = match words.as_slice() {
         ["serve" | "check" | "setup-link"] => return None,
         // It makes a file, and the next run would be refused because of it.
-        ["audit", "export"] => return None,
+        ["audit", "export"] | ["backup"] => return None,
+        ["restore"] => return None,
         ["client", "import-metadata" | "remove-metadata"]
         | ["client", "catalogue", "import"]
         | ["client", "approvals", "approve" | "refuse"] => return None,

@@ -134,6 +134,8 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::RateLimited,
     Name::AuditCheckpoint,
     Name::AuditExported,
+    Name::BackupCreated,
+    Name::BackupRestored,
 ];
 
 /// AUDIT-06: an event that is neither flooded below nor known never to be held back fails here.

@@ -72,6 +72,7 @@ mod refresh_families;
 mod registration;
 mod requirements;
 mod resource_servers;
+mod restore;
 mod revocation;
 mod rollback;
 mod routes;

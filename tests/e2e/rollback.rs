@@ -110,6 +110,9 @@ async fn a_lost_database_is_no_first_start() {
         assert!(serve().contains("not a first start"));
         assert!(!database.exists());
         put(&database, b"");
+        // Nor is it one for a command: what that made would pass for what was here.
+        let listed = portcullis(&["user", "list", "--data-dir", data.to_str().unwrap()]);
+        assert!(complaint(&listed).contains("not a first start"), "{}", complaint(&listed));
         assert!(serve().contains("not a first start"));
         // One with tables and nothing in them.
         fs::remove_file(&database).unwrap();

@@ -32,31 +32,31 @@ const KEEP_GENERATION: &str =
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     #[error(
-        "{0} is missing. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was"
+        "{0} is missing. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was, or take what you have on purpose: `portcullis restore FILE`"
     )]
     Missing(PathBuf),
     #[error(
-        "{0} is damaged. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was"
+        "{0} is damaged. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was, or take what you have on purpose: `portcullis restore FILE`"
     )]
     Damaged(PathBuf),
     #[error(
-        "there is no database beside {0}, which says that one with {1} audit records was here. This is not a first start: put the database back, or choose another --data-dir"
+        "there is no database beside {0}, which says that one with {1} audit records was here. This is not a first start: put the database back, or bring a copy back with `portcullis restore FILE`"
     )]
     Gone(PathBuf, i64),
     #[error(
-        "the database is older than {path} says: its audit log ends at record {found}, and record {noted} was written. What was revoked since would work again. Put back the database that was here last"
+        "the database is older than {path} says: its audit log ends at record {found}, and record {noted} was written. What was revoked since would work again. Put back the database that was here last, or bring the older one back on purpose: `portcullis restore FILE`"
     )]
     Behind { path: PathBuf, found: i64, noted: i64 },
     #[error(
-        "the database is of epoch {found}, and {path} says {noted}: a backup was restored since it was copied. Put back the database that was here last"
+        "the database is of epoch {found}, and {path} says {noted}: a backup was restored since it was copied. Put back the database that was here last, or bring this one back on purpose: `portcullis restore FILE`"
     )]
     EarlierEpoch { path: PathBuf, found: i64, noted: i64 },
     #[error(
-        "audit record {noted} of the database is not the one that {path} names: the log was changed, or the database comes from elsewhere. Put back the database that was here last"
+        "audit record {noted} of the database is not the one that {path} names: the log was changed, or the database comes from elsewhere. Put back the database that was here last, or move it away and bring a copy back with `portcullis restore FILE`"
     )]
     Forked { path: PathBuf, noted: i64 },
     #[error(
-        "{0} is older than the -wal file beside it, which holds changes to a later one: together they would be neither. Put back the database that was here last"
+        "{0} is older than the -wal file beside it, which holds changes to a later one: together they would be neither. Put back the database that was here last, or bring a copy back with `portcullis restore FILE`"
     )]
     StaleDatabase(PathBuf),
     #[error("cannot read or write {0}: {1}; give this user permission to it and to its directory")]
@@ -72,12 +72,19 @@ pub struct Noted {
     pub head: Head,
     /// The generation that the database's file alone, without its -wal, has reached at least; 0 if nothing is known.
     base: i64,
+    /// What a database will be that is about to be put in this one's place: epoch and head.
+    next: Option<(i64, Head)>,
 }
 
 impl Noted {
     /// Of a database whose chain ends there.
     pub fn at(epoch: i64, head: Head) -> Self {
-        Self { epoch, head, base: 0 }
+        Self { epoch, head, base: 0, next: None }
+    }
+
+    /// Whether a database's file is older than the -wal beside it.
+    pub(super) fn is_ahead_of(&self, database: &Path) -> bool {
+        has_wal(database) && generation_without_wal(database).is_ok_and(|found| found < self.base)
     }
 }
 
@@ -98,8 +105,7 @@ impl Mirror {
         if !there {
             mirror.first_start()?;
         }
-        if has_wal(database) && generation_without_wal(database).is_ok_and(|found| found < mirror.noted.base)
-        {
+        if mirror.noted.is_ahead_of(database) {
             return Err(MirrorError::StaleDatabase(database.to_owned()));
         }
         Ok(Some(mirror))
@@ -130,7 +136,8 @@ impl Mirror {
     }
 
     /// Refuses a database whose chain does not reach to what is noted, or leads elsewhere.
-    pub(super) fn check(&self, connection: &Connection) -> Result<(), OpenError> {
+    pub(super) fn check(&mut self, connection: &Connection) -> Result<(), OpenError> {
+        self.settle(connection)?;
         let (path, noted) = (self.path.clone(), self.noted.head.seq());
         let epoch = epoch(connection)?.unwrap_or(0);
         if epoch < self.noted.epoch {
@@ -144,6 +151,26 @@ impl Mirror {
             return Err(MirrorError::Forked { path, noted }.into());
         }
         Ok(())
+    }
+
+    /// Finds out whether a restore that was broken off had put its database in place.
+    fn settle(&mut self, connection: &Connection) -> Result<(), OpenError> {
+        let Some((epoch, head)) = self.noted.next.clone() else { return Ok(()) };
+        let done = self::epoch(connection)? == Some(epoch)
+            && Head::at(connection, head.seq())?.as_ref() == Some(&head);
+        let noted = if done { Noted::at(epoch, head) } else { Noted { next: None, ..self.noted.clone() } };
+        Ok(self.write(noted)?)
+    }
+
+    /// Says that a restored database is about to be put in the place of the last one. Where the file says nothing of
+    /// that one, it says what the restored one is.
+    pub(super) fn expect(path: &Path, noted: Option<Noted>, restored: &Noted) -> Result<(), OpenError> {
+        match (noted, Self::open(path)) {
+            (Some(noted), Ok(Some(mut mirror))) => {
+                Ok(mirror.write(Noted { next: Some((restored.epoch, restored.head.clone())), ..noted })?)
+            }
+            _ => Ok(Self::create(path, restored.clone()).map(drop)?),
+        }
     }
 
     /// Writes down where the chain ends now, if that has changed. It is on disk when this returns.
@@ -230,9 +257,12 @@ fn contents(path: &Path, file: &File) -> Result<(u64, Noted), MirrorError> {
 }
 
 fn slot(turn: u64, noted: &Noted) -> Vec<u8> {
-    let Noted { epoch, head, base } = noted;
-    let text =
+    let Noted { epoch, head, base, next } = noted;
+    let mut text =
         format!("{FORMAT} turn={turn} epoch={epoch} base={base} seq={} hash={}", head.seq(), head.hash());
+    if let Some((epoch, head)) = next {
+        text = format!("{text} next={epoch}:{}:{}", head.seq(), head.hash());
+    }
     let check = HEXLOWER.encode(&Sha256::digest(&text));
     let mut slot = format!("{text} check={check}").into_bytes();
     slot.resize(SLOT - 1, b' ');
@@ -251,7 +281,14 @@ fn parse(slot: &[u8]) -> Option<(u64, Noted)> {
     let epoch = field("epoch")?.parse().ok()?;
     let base = field("base")?.parse().ok()?;
     let head = Head::new(field("seq")?.parse().ok()?, field("hash")?.to_owned());
-    Some((turn, Noted { epoch, head, base }))
+    let next = match field("next") {
+        Some(next) => {
+            let [epoch, seq, hash] = next.split(':').collect::<Vec<_>>()[..] else { return None };
+            Some((epoch.parse().ok()?, Head::new(seq.parse().ok()?, hash.to_owned())))
+        }
+        None => None,
+    };
+    Some((turn, Noted { epoch, head, base, next }))
 }
 
 /// Puts a new file there in one step, readable by this user alone.

@@ -1,0 +1,496 @@
+//! A copy in the place of the last database, and the only way to it (STORE-06).
+//!
+//! Everything is done to copies in a folder of the data directory; the last step is a rename. A process that is killed
+//! before it leaves the last database, one that is killed after it the restored one.
+
+mod fates;
+
+use std::cell::RefCell;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::backup::{BackupError, whole};
+use super::mirror::{self, Mirror, MirrorError, Noted};
+use super::{Conn, Fault, OpenError, Schema, Tx, migrate, pragmas};
+use crate::audit::{self, Event, Head, Name};
+use crate::clock::{Clock, Timestamp};
+use crate::data_dir::DataDir;
+use fates::FATES;
+
+/// Where copies are worked on.
+const FOLDER: &str = ".restore";
+
+/// Why a copy cannot take the place of the last database. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, io::Error),
+    #[error("cannot write in {0}: {1}")]
+    Unwritable(PathBuf, io::Error),
+    #[error("{0} is not a copy of a data directory's database that can be used: {1}")]
+    NotACopy(PathBuf, BackupError),
+    #[error(
+        "the copy and the database that is here go separate ways from audit record {0} on: one of them was changed, or is of another directory. If it is the database here, move portcullis.db away first"
+    )]
+    Forked(i64),
+    #[error(
+        "the copy is of {copy}, and the database here of {here}: passkeys and tokens are bound to that address"
+    )]
+    OtherIssuer { copy: String, here: String },
+    #[error("`{0}` is not an administrator of the copy who can sign in; it has: {1}")]
+    NoAdministrator(String, String),
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<Fault> for RestoreError {
+    fn from(fault: Fault) -> Self {
+        Self::Open(fault.into())
+    }
+}
+
+impl From<rusqlite::Error> for RestoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+/// A database in the folder.
+struct Side {
+    connection: Connection,
+    head: Head,
+}
+
+/// A copy and what is here, looked at; nothing has changed yet.
+pub struct Restoring<'d> {
+    dir: &'d DataDir,
+    copy: Side,
+    /// The last database, or why it cannot be used.
+    present: Result<Side, String>,
+    /// What the file beside the last database says, if it says anything.
+    noted: Option<Noted>,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The last audit record of the copy.
+    pub copy: i64,
+    /// When that was written.
+    pub time: String,
+    /// The last record of the database here, or why it cannot be used.
+    pub present: Result<i64, String>,
+    /// The last record that is known to have been written, if anything says so.
+    pub noted: Option<i64>,
+    /// Whether everything that was lost since the copy is known.
+    pub complete: bool,
+    /// The administrators of the copy who can sign in.
+    pub administrators: Vec<String>,
+    /// Whether there is anybody at all.
+    pub people: bool,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// How often a backup was restored in this directory.
+    pub epoch: i64,
+    /// Where the last database went, if there was one.
+    pub kept: Option<PathBuf>,
+    /// The last record of the restored log.
+    pub records: i64,
+}
+
+impl<'d> Restoring<'d> {
+    /// Looks at a copy and at what is in the directory.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn prepare(
+        dir: &'d DataDir,
+        from: &Path,
+        schema: &Schema,
+        clock: &Clock,
+    ) -> Result<Self, RestoreError> {
+        let folder = folder(dir)?;
+        let noted = match mirror::read(&dir.audit_head()) {
+            Ok(noted) => noted,
+            Err(MirrorError::Damaged(_)) => None,
+            Err(other) => return Err(other.into()),
+        };
+        let copied = duplicate(from, &folder.join("copy.db"))
+            .map_err(|e| RestoreError::Unreadable(from.to_owned(), e))?;
+        let copy =
+            Side::open(&copied, schema, clock).map_err(|e| RestoreError::NotACopy(from.to_owned(), e))?;
+        let present = present(dir, &folder, noted.as_ref(), schema, clock);
+        let restoring = Self { dir, copy, present, noted };
+        restoring.refuse_forks()?;
+        Ok(restoring)
+    }
+
+    fn refuse_forks(&self) -> Result<(), RestoreError> {
+        let Ok(present) = &self.present else { return Ok(()) };
+        let shorter = self.copy.head.seq().min(present.head.seq());
+        if shorter > 0 && Head::at(&self.copy.connection, shorter)? != Head::at(&present.connection, shorter)?
+        {
+            return Err(RestoreError::Forked(shorter));
+        }
+        let issuer = |side: &Side| setting(&side.connection, "issuer");
+        match (issuer(&self.copy)?, issuer(present)?) {
+            (Some(copy), Some(here)) if copy != here => Err(RestoreError::OtherIssuer { copy, here }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The side whose log is longer.
+    fn longer(&self) -> &Side {
+        match &self.present {
+            Ok(present) if present.head.seq() > self.copy.head.seq() => present,
+            _ => &self.copy,
+        }
+    }
+
+    /// Whether the longer log reaches as far as any that was ever written here.
+    fn is_complete(&self) -> Result<bool, Fault> {
+        let longer = &self.longer().connection;
+        match (&self.noted, &self.present) {
+            (Some(noted), _) => {
+                let seq = noted.head.seq();
+                Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
+                    && (seq == 0 || Head::at(longer, seq)?.as_ref() == Some(&noted.head)))
+            }
+            // A version that wrote nothing down: what is here is what there was.
+            (None, Ok(present)) => Ok(mirror::epoch(&present.connection)?.is_none()),
+            (None, Err(_)) => Ok(false),
+        }
+    }
+
+    /// What there is to say before anything is done.
+    ///
+    /// # Errors
+    /// The databases' faults.
+    pub fn found(&self) -> Result<Found, RestoreError> {
+        let time: Option<String> = self
+            .copy
+            .connection
+            .query_row(
+                "SELECT json_extract(record, '$.ts') FROM audit ORDER BY seq DESC LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(Found {
+            copy: self.copy.head.seq(),
+            time: time.unwrap_or_default(),
+            present: self.present.as_ref().map(|side| side.head.seq()).map_err(Clone::clone),
+            noted: self.noted.as_ref().map(|noted| noted.head.seq()),
+            complete: self.is_complete()?,
+            administrators: administrators(&self.copy.connection)?,
+            people: self.has_people()?,
+        })
+    }
+
+    /// Puts the copy in the place of the last database. Where it is not known what was lost since the copy, only `admin`
+    /// signs in until others are let in again.
+    ///
+    /// # Errors
+    /// See [`RestoreError`]. The last database is in its place then.
+    pub fn finish(self, admin: Option<&str>, uid: u32, clock: &Clock) -> Result<Restored, RestoreError> {
+        let complete = self.is_complete()?;
+        let admin = match (complete, admin) {
+            (true, _) => None,
+            (false, name) => Some(self.administrator(name.unwrap_or_default())?),
+        };
+        let epochs = [
+            mirror::epoch(&self.copy.connection)?,
+            self.present.as_ref().ok().map(|side| mirror::epoch(&side.connection)).transpose()?.flatten(),
+            self.noted.as_ref().map(|noted| noted.epoch),
+        ];
+        let epoch = epochs.into_iter().flatten().max().unwrap_or(0) + 1;
+        let head = self.change(admin.as_deref(), epoch, uid, clock)?;
+        let Self { dir, copy, present, noted } = self;
+        // Closing moves everything into the one file.
+        copy.connection.close().map_err(|(_, e)| RestoreError::from(e))?;
+        drop(present);
+        let kept = put_in_place(dir, noted, Noted::at(epoch, head.clone()), clock.now())?;
+        Ok(Restored { epoch, kept, records: head.seq() })
+    }
+
+    fn has_people(&self) -> Result<bool, Fault> {
+        Ok(Conn::new(&self.copy.connection)
+            .query_row("SELECT 1 FROM user LIMIT 1", [], |_| Ok(()))?
+            .is_some())
+    }
+
+    fn administrator(&self, name: &str) -> Result<String, RestoreError> {
+        if !self.has_people()? {
+            // A gateway's: there is nobody to let in.
+            return Ok(String::new());
+        }
+        let id = self
+            .copy
+            .connection
+            .query_row(
+                "SELECT id FROM user WHERE name = ?1 AND role = 'admin' AND disabled_at IS NULL",
+                [name],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let all = || administrators(&self.copy.connection).unwrap_or_default().join(", ");
+        id.ok_or_else(|| RestoreError::NoAdministrator(name.to_owned(), all()))
+    }
+
+    /// What becomes of each table, and the record of it, in one transaction.
+    fn change(&self, admin: Option<&str>, epoch: i64, uid: u32, clock: &Clock) -> Result<Head, RestoreError> {
+        let copied = self.copy.head.seq();
+        let goes_on = matches!(&self.present, Ok(present) if present.head.seq() > copied);
+        let mut time = kept_time(&self.copy.connection)?;
+        if let Ok(present) = &self.present {
+            time = time.max(kept_time(&present.connection)?);
+        }
+        clock.at_least(Timestamp(time));
+        let now = clock.now();
+        let connection = &self.copy.connection;
+        if goes_on {
+            let path = self.dir.path().join(FOLDER).join("present.db");
+            connection.execute("ATTACH DATABASE ?1 AS present", [path.to_string_lossy()])?;
+        }
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        for fate in FATES {
+            let unknown: &[&str] = if admin.is_some() { fate.unknown } else { &[] };
+            let carried: &[&str] = if goes_on { fate.carried } else { &[] };
+            for sql in carried.iter().chain(unknown).chain(fate.always) {
+                execute(connection, sql, now, admin)
+                    .map_err(|e| Fault::Storage(format!("the table {}: {e}", fate.table)))?;
+            }
+        }
+        for (name, value) in [("time", now.0), ("epoch", epoch)] {
+            connection.execute(
+                "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+                (name, value.to_string()),
+            )?;
+        }
+        let head = RefCell::new(Some(Head::load(connection)?));
+        let event = Event::allowed(Name::BackupRestored)
+            .by_console(uid)
+            .detail("epoch", epoch)
+            .detail("copied_at", copied)
+            .detail("complete", admin.is_none());
+        // The records that nobody has any more.
+        let event = match &self.noted {
+            Some(noted) if admin.is_some() => event.detail("lost_to", noted.head.seq()),
+            _ => event,
+        };
+        let event = admin.iter().fold(event, |event, admin| event.subject(admin));
+        audit::append(&Tx::new(connection, &head, now), event)?;
+        let orphan: Option<String> = connection
+            .query_row("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1", [], |row| row.get(0))
+            .optional()?;
+        if let Some(table) = orphan {
+            return Err(Fault::Corrupt(format!("a row of {table} would refer to nothing")).into());
+        }
+        connection.execute_batch("COMMIT")?;
+        if goes_on {
+            connection.execute_batch("DETACH DATABASE present")?;
+        }
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        whole(connection).map_err(|e| RestoreError::NotACopy(self.dir.path().join(FOLDER), e))
+    }
+}
+
+fn execute(
+    connection: &Connection,
+    sql: &str,
+    now: Timestamp,
+    admin: Option<&str>,
+) -> Result<(), rusqlite::Error> {
+    let mut statement = connection.prepare(sql)?;
+    if let Some(index) = statement.parameter_index(":now")? {
+        statement.raw_bind_parameter(index, now.0)?;
+    }
+    if let Some(index) = statement.parameter_index(":admin")? {
+        statement.raw_bind_parameter(index, admin)?;
+    }
+    statement.raw_execute()?;
+    Ok(())
+}
+
+impl Side {
+    fn open(path: &Path, schema: &Schema, clock: &Clock) -> Result<Self, BackupError> {
+        let mut connection = Connection::open(path).map_err(OpenError::from)?;
+        // Before anything is written: a file of another program is not made ours.
+        if migrate::version(&connection, schema)? == 0 {
+            return Err(OpenError::Foreign(path.display().to_string()).into());
+        }
+        pragmas(&connection)?;
+        whole(&connection)?;
+        migrate::run(&mut connection, schema, None, clock)?;
+        let head = audit::head(&Conn::new(&connection))?;
+        Ok(Self { connection, head })
+    }
+}
+
+/// An empty folder for copies.
+fn folder(dir: &DataDir) -> Result<PathBuf, RestoreError> {
+    let folder = dir.path().join(FOLDER);
+    let unwritable = |e| RestoreError::Unwritable(dir.path().to_owned(), e);
+    sweep(dir).map_err(unwritable)?;
+    DirBuilder::new().mode(0o700).create(&folder).map_err(unwritable)?;
+    Ok(folder)
+}
+
+/// Removes what a restore that was broken off left behind.
+///
+/// # Errors
+/// The file system's.
+pub fn sweep(dir: &DataDir) -> io::Result<()> {
+    match fs::remove_dir_all(dir.path().join(FOLDER)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// The bytes of a database that nobody has open, and of its -wal.
+fn duplicate(from: &Path, to: &Path) -> io::Result<PathBuf> {
+    for suffix in ["", "-wal"] {
+        let source = match File::open(beside(from, suffix)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && suffix == "-wal" => continue,
+            source => source?,
+        };
+        if !source.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
+        let mut target =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside(to, suffix))?;
+        io::copy(&mut &source, &mut target)?;
+    }
+    Ok(to.to_owned())
+}
+
+/// The last database, or why it cannot be used.
+fn present(
+    dir: &DataDir,
+    folder: &Path,
+    noted: Option<&Noted>,
+    schema: &Schema,
+    clock: &Clock,
+) -> Result<Side, String> {
+    let database = dir.database();
+    if !fs::metadata(&database).is_ok_and(|file| file.len() > 0) {
+        return Err("it is missing or empty".to_owned());
+    }
+    if noted.is_some_and(|noted| noted.is_ahead_of(&database)) {
+        return Err("its file is older than the -wal beside it".to_owned());
+    }
+    let copied = duplicate(&database, &folder.join("present.db")).map_err(|e| e.to_string())?;
+    Side::open(&copied, schema, clock).map_err(|e| e.to_string())
+}
+
+/// The administrators who can sign in.
+fn administrators(connection: &Connection) -> Result<Vec<String>, Fault> {
+    Conn::new(connection).query(
+        "SELECT name FROM user WHERE role = 'admin' AND disabled_at IS NULL ORDER BY name",
+        [],
+        |row| row.get(0),
+    )
+}
+
+fn setting(connection: &Connection, name: &str) -> Result<Option<String>, Fault> {
+    Ok(connection
+        .query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
+        .optional()?)
+}
+
+fn kept_time(connection: &Connection) -> Result<i64, Fault> {
+    Ok(setting(connection, "time")?.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// The last steps. The order makes each instant one of two: the last database with the file that belongs to it, or the
+/// restored one with a file that says so already.
+fn put_in_place(
+    dir: &DataDir,
+    noted: Option<Noted>,
+    restored: Noted,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, RestoreError> {
+    let unwritable = |e| RestoreError::Unwritable(dir.path().to_owned(), e);
+    let (database, new) = (dir.database(), dir.path().join(FOLDER).join("copy.db"));
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(unwritable);
+    sync(&new)?;
+    let kept = database.exists().then(|| unused(&dir.backups().join(format!("before-restore-{}", now.0))));
+    if let Some(kept) = &kept {
+        // What a killed process left in the -wal goes into the last database first: alone it would be an older one.
+        if !noted.as_ref().is_some_and(|noted| noted.is_ahead_of(&database))
+            && let Ok(last) = Connection::open(&database)
+        {
+            let _ = last.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        for suffix in ["", "-wal"] {
+            match fs::hard_link(beside(&database, suffix), beside(kept, suffix)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && suffix == "-wal" => {}
+                linked => linked.map_err(unwritable)?,
+            }
+        }
+        sync(&dir.backups())?;
+    }
+    step()?;
+    Mirror::expect(&dir.audit_head(), noted, &restored)?;
+    step()?;
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(beside(&database, suffix)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unwritable(e)),
+            _ => {}
+        }
+    }
+    sync(dir.path())?;
+    step()?;
+    fs::rename(&new, &database).map_err(unwritable)?;
+    step()?;
+    sync(dir.path())?;
+    drop(Mirror::create(&dir.audit_head(), restored)?);
+    step()?;
+    sweep(dir).map_err(unwritable)?;
+    Ok(kept)
+}
+
+/// A name for a database that nothing has yet.
+fn unused(begin: &Path) -> PathBuf {
+    let names = (1..).map(|n| beside(begin, &format!("-{n}.db")));
+    let first = beside(begin, ".db");
+    std::iter::once(first)
+        .chain(names)
+        .find(|name| name.symlink_metadata().is_err())
+        .expect("names do not run out")
+}
+
+/// Where a test has the process killed.
+#[cfg_attr(
+    not(test),
+    allow(clippy::unnecessary_wraps, clippy::missing_const_for_fn, reason = "tests break off here")
+)]
+fn step() -> Result<(), RestoreError> {
+    #[cfg(test)]
+    {
+        let left = tests::KILLED_AT.get();
+        tests::KILLED_AT.set(left.and_then(|left| left.checked_sub(1)));
+        if left == Some(0) {
+            return Err(Fault::Storage("killed".to_owned()).into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! `portcullis backup`, `portcullis restore`.
+
+use std::fs;
+
+use anyhow::bail;
+use serde_json::json;
+use shared::data_dir::{self, DataDir};
+use shared::db::back_up;
+use shared::db::restore::{Found, Restoring};
+use shared::schema::SCHEMA;
+
+use super::confirm::confirm;
+use super::{execute, same_issuer};
+use crate::base::require_database;
+use crate::cli::backup::{Backup, Restore};
+use crate::config::File;
+use crate::control::Request;
+use crate::output::{self, note, say};
+use crate::timekeeping;
+
+/// `portcullis backup`: the copy is made here, beside a server that runs, and put on record by whoever writes.
+pub(crate) fn backup(options: &Backup, file: &File) -> anyhow::Result<()> {
+    let dir = options.common.data.path(file);
+    data_dir::check(&dir)?;
+    same_issuer(&dir, file)?;
+    let head = back_up(&require_database(&dir)?, &options.to, &SCHEMA)?;
+    let name = options.to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let recorded =
+        execute(&dir, Request::Backup { file: name, seq: head.seq(), hash: head.hash().to_owned() }, file);
+    if let Err(error) = recorded {
+        // What is not on record was not done.
+        let _ = fs::remove_file(&options.to);
+        return Err(error);
+    }
+    if options.common.json {
+        return output::json(&json!({ "file": options.to, "records": head.seq(), "head": head.hash() }));
+    }
+    say!("{} holds everything up to audit record {}.", options.to.display(), head.seq())?;
+    note!(
+        "The seal key is not in it: keep a copy of that in another place. `portcullis restore FILE` brings the copy back."
+    );
+    Ok(())
+}
+
+/// `portcullis restore`: the directory is changed here, because a server that runs has the last database in everything.
+pub(crate) fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
+    let path = options.common.data.path(file);
+    let dir = DataDir::open_or_create(&path)?;
+    let clock = timekeeping::clock()?;
+    let restoring = Restoring::prepare(&dir, &options.from, &SCHEMA, &clock)?;
+    let found = restoring.found()?;
+    explain(&found);
+    if !found.complete && found.people && options.admin.is_none() {
+        bail!(
+            "nothing was done: say with --admin who is to sign in alone until you have let in the others; the copy has {}",
+            found.administrators.join(", ")
+        );
+    }
+    confirm(
+        options.yes,
+        "Every token, session, link, code and remembered decision ends; clients and people sign in anew.",
+    )?;
+    let restored = restoring.finish(options.admin.as_deref(), rustix::process::getuid().as_raw(), &clock)?;
+    if options.common.json {
+        return output::json(&json!({
+            "epoch": restored.epoch, "records": restored.records, "kept": restored.kept, "complete": found.complete,
+        }));
+    }
+    say!("Restored. Start the server.")?;
+    if let Some(kept) = &restored.kept {
+        note!(
+            "The database that was here is {}; delete it when you do not need it any more.",
+            kept.display()
+        );
+    }
+    if !found.complete {
+        note!(
+            "Let in again whom you trust: `portcullis user enable USER`, `portcullis user link USER` for a new passkey, `portcullis client enable CLIENT`, `portcullis client rotate-secret CLIENT`."
+        );
+    }
+    Ok(())
+}
+
+fn explain(found: &Found) {
+    note!("The copy ends with audit record {}, of {}.", found.copy, found.time);
+    match &found.present {
+        Ok(last) if *last > found.copy => note!("The database here goes on to record {last}."),
+        Ok(last) => note!("The database here ends with record {last}."),
+        Err(why) => note!("The database here cannot be used: {why}."),
+    }
+    if found.complete {
+        note!(
+            "What was taken away since stays taken away: users, clients, passkeys and secrets that were removed or stopped, groups and roles. What was added since is lost."
+        );
+        return;
+    }
+    let known = found.noted.map_or_else(
+        || "Nothing here says how far the log went".to_owned(),
+        |noted| format!("The log went on to record {noted}, and nothing here reaches that far"),
+    );
+    note!(
+        "{known}: it is not known who was stopped since. Therefore every user but one administrator is disabled, their passkeys are suspended, clients are disabled and lose their secrets, imported documents go, and the signing keys are made anew."
+    );
+}
