@@ -392,7 +392,7 @@ async fn malformed_requests_are_refused() {
     // Another authority than ours: 421.
     let mut connection = Connection::open(&app, &[]).await;
     connection.authority = "evil.example".to_owned();
-    connection.ask(1, "GET", "/healthz", END_STREAM).await;
+    connection.ask(1, "GET", "/jwks.json", END_STREAM).await;
     assert_eq!(connection.status(1).await, 0);
 }
 
