@@ -130,6 +130,7 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::UserDeleted,
     Name::UserRoleChanged,
     Name::McpCall,
+    Name::McpResult,
     Name::McpDenied,
     Name::RateLimited,
     Name::AuditCheckpoint,
