@@ -59,6 +59,7 @@ pub const ENDPOINTS: &[(&str, &str, Takes)] = &[
     ("GET", "/.well-known/oauth-protected-resource/{*endpoint}", Takes::Nothing),
     ("GET", "/.well-known/", Takes::Nothing),
     ("GET", "/.well-known/{*document}", Takes::Nothing),
+    ("GET", "/mcp/.well-known/", Takes::Nothing),
     ("GET", "/mcp/.well-known/{*document}", Takes::Nothing),
     ("GET", "/mcp/{*path}", Takes::Query),
     ("GET", "/healthz", Takes::Nothing),
