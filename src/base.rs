@@ -78,7 +78,8 @@ impl Base {
         require_database(dir.path())?;
         let db = database(&dir, settings, clock)?;
         let issuer = db.read(issuer_change::stored)?;
-        let issuer = issuer.context("this data directory was never served; start `portcullis serve` once")?;
+        let issuer =
+            issuer.context("no server has used this data directory yet; start `portcullis serve` once")?;
         Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
     }
 
@@ -138,7 +139,7 @@ fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()
         || (!dir.audit_head().exists() && db::is_unused(&database)?);
     anyhow::ensure!(
         !(lost && seal_key.exists()),
-        "there is a seal key at {}, and the database that belongs to it is missing or empty. This is not a first start: put {} back, or bring a copy back with `portcullis restore FILE`. To begin anew all the same, move the seal key away first",
+        "there is a seal key at {}, but its database is missing or empty. This is not a first start: put {} back, or restore a copy with `portcullis restore FILE`. To start from nothing, move the seal key away first",
         seal_key.display(),
         database.display()
     );
@@ -162,7 +163,7 @@ pub(crate) fn require_database(dir: &Path) -> anyhow::Result<PathBuf> {
     let path = dir.join("portcullis.db");
     anyhow::ensure!(
         path.exists(),
-        "there is no database in {}; start `portcullis serve` once, or name the right directory with --data-dir",
+        "no database in {}; start `portcullis serve` once, or give the right directory with --data-dir",
         dir.display()
     );
     Ok(path)

@@ -163,7 +163,7 @@ impl Report {
         self.clients(file);
         if file.remote != config::Remote::default() {
             self.warnings.push(
-                "[remote] counts with --only resource alone; for a gateway, check and serve with that"
+                "[remote] is used only with --only resource; for a gateway, run check and serve with that option"
                     .to_owned(),
             );
         }
@@ -216,7 +216,8 @@ impl Report {
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
             let groups = groups.map(|(group, _)| group.clone()).collect();
             if !reach(&everything) {
-                self.warnings.push(format!("nobody may call the tool `{name}`: no group has what it needs"));
+                self.warnings
+                    .push(format!("nobody may call the tool `{name}`: no group has the scopes it needs"));
             }
             self.tools.push(ToolReport { name, scopes: needs.as_ref().map(list), groups });
         }
@@ -228,7 +229,7 @@ impl Report {
                 && client.wanted().grant_types().iter().any(|grant| grant.ends_with(":device_code"))
             {
                 self.warnings.push(format!(
-                    "the client {} may be used on devices, and the server has no device grant; write device = true",
+                    "the client {} uses the device grant, and the server has it turned off; write device = true",
                     client.id()
                 ));
             }
@@ -259,7 +260,7 @@ impl Report {
         if fs::canonicalize(&dir).is_ok_and(inside) {
             let name = beside.file_name().unwrap_or_default().display();
             self.warnings.push(format!(
-                "{name} lies beside the database in {}: whoever copies the whole directory can open every key in it; leave {name} out of copies, or keep it elsewhere and name it in [keys] seal_key (KEYS-05)",
+                "{name} is in the same directory as the database, {}: anyone who copies the whole directory can decrypt every key in it; leave {name} out of copies, or keep it elsewhere and set [keys] seal_key",
                 dir.display()
             ));
         }
@@ -321,7 +322,7 @@ impl fmt::Display for Report {
             None => none.to_owned(),
         };
         let issuer = self.issuer.as_ref().map_or("http://localhost, with the port", Issuer::as_str);
-        writeln!(f, "Configuration  {}", or(&self.config, "no file; what is built in"))?;
+        writeln!(f, "Configuration  {}", or(&self.config, "none (built-in defaults)"))?;
         writeln!(f, "Issuer         {issuer}")?;
         writeln!(f, "Listen         {}", self.listen)?;
         write!(f, "{}", self.entrance)?;

@@ -125,33 +125,33 @@ pub fn address(
         (Some(text), _) => Issuer::parse(text).with_context(|| format!("--{called} {text}"))?,
         (None, Protection::Loopback) => Issuer::localhost(bound_port),
         (None, Protection::Tls | Protection::Proxies) => bail!(
-            "there is no {called}; name the address that people will use with --{called}, like https://portcullis.example.internal"
+            "no {called} is set; give the address that people will use with --{called}, like https://portcullis.example.internal"
         ),
     };
     // HTTP-01
     if protection == Protection::Loopback && !listen.is_loopback() {
         bail!(
-            "--listen names an address that other computers reach, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it in trusted_proxies"
+            "--listen is an address that other computers can reach, but TLS is not configured; set --tls-cert and --tls-key, or list your TLS proxies in trusted_proxies"
         );
     }
     if protection == Protection::Loopback && !address.is_loopback() {
         bail!(
-            "the {called} {address} is https, and nothing speaks TLS; name a certificate with --tls-cert and --tls-key, or the proxies that speak it, such as trusted_proxies = [\"127.0.0.1\", \"::1\"] for one on this machine"
+            "the {called} {address} is https, but TLS is not configured; set --tls-cert and --tls-key, or list your TLS proxies, such as trusted_proxies = [\"127.0.0.1\", \"::1\"] for one on this machine"
         );
     }
     if protection != Protection::Loopback && address.is_loopback() {
         bail!(
-            "the {called} {address} is http, and TLS or trusted_proxies are configured; give it an https address with a name"
+            "the {called} {address} is http, but TLS or trusted_proxies are configured; use an https address with a host name"
         );
     }
     if address.is_loopback() && !matches!(listen, Listen::Loopback(_)) {
         bail!(
-            "the {called} {address} is called localhost, so both 127.0.0.1 and [::1] must be ours; use --listen localhost:{bound_port}"
+            "the {called} {address} is on localhost, so the server must listen on both 127.0.0.1 and [::1]; use --listen localhost:{bound_port}"
         );
     }
     if address.is_loopback() && address.port() != bound_port {
         bail!(
-            "the {called} {address} names another port than the one that is listened on, {bound_port}; change --{called} or --listen"
+            "the {called} {address} has a different port than the server listens on, {bound_port}; change --{called} or --listen"
         );
     }
     Ok(address)

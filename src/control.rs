@@ -149,7 +149,7 @@ impl Performer {
             }
             (Self::Gateway(_), _) => Ok(Answer::error(
                 "unknown_command",
-                "this is a gateway alone, and knows no people, clients or keys; ask where the authorization server is",
+                "this is a gateway alone: it has no people, clients or keys. Run the command where the authorization server is",
             )),
         }
     }
@@ -240,16 +240,16 @@ async fn converse(stream: UnixStream, performer: &Performer) -> anyhow::Result<(
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(LONGEST));
-    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("nothing was asked")??;
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("the request was empty")??;
     let answer = match serde_json::from_str::<Envelope<Request>>(&line) {
         Ok(Envelope { v: 1, body }) => {
             let executed = performer.perform(uid, body).await;
             executed.unwrap_or_else(|fault| Answer::error("unavailable", &fault.to_string()))
         }
-        Ok(_) => Answer::error("version", "this server speaks version 1 of the control protocol"),
+        Ok(_) => Answer::error("version", "this server uses version 1 of the control protocol"),
         Err(_) => Answer::error(
             "unknown_command",
-            "this server does not know that command; use its own `portcullis`",
+            "this server does not know that command; use the `portcullis` program of the same version",
         ),
     };
     let mut line = serde_json::to_string(&Envelope { v: 1, body: answer })?;
@@ -357,16 +357,16 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> anyhow::Result<Option<
     let read = tokio::time::timeout(patience, reader.read_line(&mut answer)).await;
     let read = read.with_context(|| {
         format!(
-            "the server has not answered for {} seconds. It may still do what it was asked, or have done it: `portcullis audit tail` shows what was done",
+            "the server has not answered for {} seconds. The command may still run, or have run: `portcullis audit tail` shows what was done",
             patience.as_secs()
         )
     })?;
     if read? == 0 {
         bail!(
-            "the server ended before it answered. It may have done what it was asked: `portcullis audit tail` shows what was done"
+            "the server stopped before it answered. The command may have run: `portcullis audit tail` shows what was done"
         );
     }
     let answer =
-        serde_json::from_str::<Envelope<Answer>>(&answer).context("the server's answer makes no sense")?;
+        serde_json::from_str::<Envelope<Answer>>(&answer).context("the server's answer could not be read")?;
     Ok(Some(answer.body))
 }

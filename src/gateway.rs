@@ -114,7 +114,8 @@ impl Gateway {
         let catalogue = BuiltIn::at(&origin, &options.issuer, &options.rules)?;
         let settings = options.remote.settings(options.issuer.clone())?;
         let remote = Remote::new(settings, catalogue.risks(), clock.clone());
-        let remote = remote.context("[remote] client_id and the secret cannot stand in a header")?;
+        let remote = remote
+            .context("[remote] client_id or the secret contains characters that a header cannot carry")?;
         let opened = {
             let (clock, options) = (clock.clone(), options.clone());
             tokio::task::spawn_blocking(move || open(&options, &clock))
@@ -224,7 +225,7 @@ pub(crate) fn authority(file: &File) -> anyhow::Result<Issuer> {
 pub(crate) fn distinct(origin: &Issuer, issuer: &Issuer) -> anyhow::Result<()> {
     anyhow::ensure!(
         origin != issuer,
-        "the origin {origin} is the authorization server's own address; name the gateway's with --origin"
+        "the origin {origin} is the authorization server's own address; give the gateway's own with --origin"
     );
     Ok(())
 }

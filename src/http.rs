@@ -150,7 +150,7 @@ impl Front {
             && rule.host != Host::Any
             && peer.is_none_or(|peer| !self.proxies.trust(peer))
         {
-            let words = "this server answers its TLS proxies only";
+            let words = "this server accepts connections only from its TLS proxies";
             return Some(refusal(StatusCode::FORBIDDEN, "tls_required", words));
         }
         if is_too_large(request) {
@@ -161,7 +161,7 @@ impl Front {
             return Some(StatusCode::URI_TOO_LONG.into_response());
         }
         if !is_plain_path(target.path()) {
-            let words = "the path is not in its plain form";
+            let words = "the path is not in normalized form";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
         let query = target.query().unwrap_or_default();
@@ -169,18 +169,18 @@ impl Front {
             if rule.audience == Audience::Person {
                 return Some(StatusCode::BAD_REQUEST.into_response());
             }
-            let words = "a % in the request target begins no encoded byte";
+            let words = "a % in the request target is not followed by two hexadecimal digits";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
         if target.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
-            let words = "the request target is no http address";
+            let words = "the request target is not a valid http address";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         }
         if rule.host == Host::ByHandler {
             return None;
         }
         let Some(host) = authority(request) else {
-            let words = "the request names no host, or two";
+            let words = "the request must have exactly one Host";
             return Some(refusal(StatusCode::BAD_REQUEST, "invalid_request", words));
         };
         match self.known(host) {
@@ -194,7 +194,7 @@ impl Front {
                 Some((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
             }
             Known::No => {
-                let words = "this server is not known by that name";
+                let words = "the Host header does not match this server's name";
                 Some(refusal(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", words))
             }
         }
@@ -202,7 +202,7 @@ impl Front {
 
     /// The answer at an address that is nearly one of ours (HTTP-03): nothing is tolerated, and the right one is named.
     fn elsewhere(&self, meant: Rule) -> Response {
-        let words = format!("there is nothing at this path; the address is {}", self.issuer.url(meant.path));
+        let words = format!("nothing at this path; use {}", self.issuer.url(meant.path));
         refusal(StatusCode::NOT_FOUND, "not_found", &words)
     }
 

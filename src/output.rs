@@ -53,7 +53,7 @@ fn write(text: &str) -> anyhow::Result<()> {
     // Flushed here, where the error is heard: at the end of the process nobody looks at it.
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.context(
-        "cannot write to standard output; what the command changed stays changed: `portcullis audit tail` shows it",
+        "cannot write to standard output; the command's changes stay in effect: `portcullis audit tail` shows them",
     )
 }
 

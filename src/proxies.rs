@@ -37,9 +37,9 @@ pub struct Network {
 /// A text is no network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotANetwork {
-    #[error("it is no network; write it like 10.0.0.0/8, fd00::/8 or 10.1.2.3")]
+    #[error("it is not a valid network; write it like 10.0.0.0/8, fd00::/8 or 10.1.2.3")]
     Syntax,
-    #[error("there are bits set after its prefix; write {0}")]
+    #[error("it has bits set after its prefix; write {0}")]
     HostBits(Network),
 }
 
@@ -189,7 +189,7 @@ impl Complaints {
             tracing::warn!(
                 http.peer = %peer.to_canonical(),
                 http.header = %said,
-                "a peer that is no trusted proxy sends what only a proxy may say; it is ignored. If it is a proxy, name it in trusted_proxies"
+                "a peer that is not a trusted proxy sent forwarding headers; they were ignored. If it is a proxy, add it to trusted_proxies"
             );
         }
     }

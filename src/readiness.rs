@@ -57,7 +57,7 @@ impl Readiness {
         let obstacle = self.obstacle().await;
         match &obstacle {
             Some(obstacle) if was => {
-                tracing::error!(ready.obstacle = %obstacle, "not ready: nothing can be stored");
+                tracing::error!(ready.obstacle = %obstacle, "not ready: the database cannot be written");
             }
             None if !was => tracing::info!("ready again"),
             _ => {}

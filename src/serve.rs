@@ -317,7 +317,7 @@ pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) 
         return gateway::run(command, &file, &runtime, &hangups);
     }
     if file.remote != config::Remote::default() {
-        tracing::warn!("[remote] counts with --only resource alone; this is a whole server");
+        tracing::warn!("[remote] is used only with --only resource; this is a whole server");
     }
     let options = Options {
         listen: Listen::parse(file.listen_or_default())?,
@@ -387,7 +387,7 @@ impl Hangups {
                 if let Some(reload) = reload.get() {
                     reload.notify_one();
                 } else {
-                    tracing::info!("SIGHUP changes nothing: there is no certificate to read anew");
+                    tracing::info!("SIGHUP has no effect: no certificate is configured");
                 }
             }
         });
@@ -437,7 +437,7 @@ fn announce(server: &Server, file: &File, json: bool) -> anyhow::Result<()> {
         say!("A new link: portcullis setup-link")?;
     }
     if server.locked_out {
-        say!("\nNo administrator can sign in. A link for one of them: portcullis setup-link")?;
+        say!("\nNo administrator can sign in. To print a link for one: portcullis setup-link")?;
     }
     if let Some(url) = &mcp_url {
         say!("\nConnect a client:\n")?;
@@ -446,7 +446,7 @@ fn announce(server: &Server, file: &File, json: bool) -> anyhow::Result<()> {
             say!("    {}", snippet.code)?;
         }
     } else {
-        say!("\nMake a gateway known to it: portcullis rs add NAME --audience URL")?;
+        say!("\nTo register a gateway: portcullis rs add NAME --audience URL")?;
     }
     say!("\nStop with Ctrl-C.")
 }

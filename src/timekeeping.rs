@@ -38,10 +38,10 @@ impl Issues {
     fn pause(self) -> &'static str {
         match self {
             Self::Tokens => {
-                "the clock was set back; nothing is issued until it is set right, or `portcullis clock confirm` says that it is right"
+                "the clock was set back; no tokens are issued until the clock is corrected, or confirmed with `portcullis clock confirm`"
             }
             Self::Nothing => {
-                "the clock was set back; tokens are checked by the time of before, until the clock is set right, or `portcullis clock confirm` says that it is right"
+                "the clock was set back; tokens are checked against the earlier time until the clock is corrected, or confirmed with `portcullis clock confirm`"
             }
         }
     }

@@ -102,7 +102,7 @@ impl Tls {
             Err(error) => {
                 tracing::error!(
                     tls.error = format!("{error:#}"),
-                    "the new TLS certificate cannot be used; the one before stays in use"
+                    "the new TLS certificate cannot be used; the previous one stays in use"
                 );
                 return false;
             }

@@ -59,7 +59,7 @@
     }
     if (response.ok && answer) return answer;
     const said = (answer && answer.message) ||
-      `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell whoever runs this server.`;
+      `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell your administrator.`;
     // The audit record of the refusal has it too.
     const reference = response.headers.get("x-request-id");
     throw new Told(reference ? `${said} Reference: ${reference}` : said);
@@ -230,8 +230,8 @@
     const before = window.history.state || {};
     take();
     token = token || before.token || "";
-    const incomplete = "This page needs the whole link, with the part after “#”. Open it again as you were given it; opening does not use it up.";
-    const spent = "This link was used here, and a passkey was made with it. Sign in on the home page.";
+    const incomplete = "This page needs the whole link, with the part after “#”. Open the link again as you received it; opening it does not use it up.";
+    const spent = "A passkey was created with this link. Sign in on the home page.";
     if (!token) complain(before.spent ? spent : incomplete);
     // The same page opened again with another link changes only the fragment, which loads nothing.
     window.addEventListener("hashchange", () => {

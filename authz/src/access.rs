@@ -74,13 +74,13 @@ pub enum Refusal {
     User(people::Refusal),
     #[error("{0}")]
     Client(administration::Refusal),
-    #[error("there is no grant `{0}`, or it has ended; `portcullis grant list` shows those there are")]
+    #[error("no active grant `{0}`; `portcullis grant list` shows all active grants")]
     GrantUnknown(String),
-    #[error("this is no token of this server, and no `jti`")]
+    #[error("this is neither a token from this server nor a `jti`")]
     TokenUnknown,
-    #[error("this token has expired, or was ended before")]
+    #[error("this token has already expired or been revoked")]
     TokenDead,
-    #[error("there is no session `{0}`; `portcullis session list` shows those there are")]
+    #[error("no session `{0}`; `portcullis session list` shows all sessions")]
     SessionUnknown(String),
 }
 

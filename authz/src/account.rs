@@ -114,7 +114,7 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
         ),
         snippet(
             "Cursor",
-            "Put into ~/.cursor/mcp.json",
+            "Add to ~/.cursor/mcp.json",
             format!("{{ \"mcpServers\": {{ \"portcullis\": {{ \"url\": \"{mcp_url}\" }} }} }}"),
         ),
         snippet(
@@ -123,8 +123,8 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
             format!("codex mcp add portcullis --url {mcp_url} && codex mcp login portcullis"),
         ),
         snippet(
-            "Anything that speaks stdio",
-            "Use as the server's command",
+            "Any client that uses stdio",
+            "Use this as the server's command",
             format!("npx mcp-remote {mcp_url}"),
         ),
     ];
@@ -177,7 +177,7 @@ async fn end_session(
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "wrong_origin",
-            "This request did not come from a page of this server.",
+            "This request did not come from a page on this server.",
         ));
     };
     let (request, browser) = (request.clone(), browser.id());
@@ -233,7 +233,7 @@ pub(crate) fn too_many_passkeys() -> PageError {
     PageError::new(
         StatusCode::BAD_REQUEST,
         "too_many_passkeys",
-        "You have 20 passkeys, the most there can be. Remove one first.",
+        "You have 20 passkeys, which is the limit. Remove one first.",
     )
 }
 

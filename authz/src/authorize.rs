@@ -91,9 +91,9 @@ fn paused(authz: &Authz, request: &Request) -> Response {
     let page = ErrorPage::new(
         "temporarily_unavailable",
         &request.id,
-        "Not just now",
-        "The clock of this server was set back, and until it is right again nobody can sign in to an application.",
-        "Tell whoever runs this server: `portcullis clock show` has more. Then start again from your application.",
+        "Not available right now",
+        "This server's clock was set back. Nobody can sign in to an application until the clock is corrected.",
+        "Tell your administrator (`portcullis clock show` says more). Then start again from your application.",
     );
     let mut response = authz.page(StatusCode::SERVICE_UNAVAILABLE, &page);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));

@@ -59,7 +59,7 @@ impl Unauthenticated {
     pub(crate) fn wire(self) -> OAuthError {
         match self {
             Self::SeveralMethods => {
-                OAuthError::new(Code::InvalidRequest, "use one method of client authentication")
+                OAuthError::new(Code::InvalidRequest, "use only one method of client authentication")
             }
             Self::AssertionsTooMany => OAuthError::new(
                 Code::TemporarilyUnavailable,

@@ -80,25 +80,21 @@ pub struct Change {
 pub enum Refusal {
     #[error("the document {0}")]
     NotTaken(String),
-    #[error("the document names no `client_id`; it must hold the URL that it is served at")]
+    #[error("the document has no `client_id`; it must be the URL that the document is served at")]
     NoClientId,
-    #[error("the document is that of {found}, not of {wanted}")]
+    #[error("the document's client_id is {found}, not {wanted}")]
     OtherClient { found: String, wanted: String },
-    #[error(
-        "the document calls its client `{0}`, which people would take for this server or for a verified client"
-    )]
+    #[error("the document's client_name `{0}` looks like this server or a verified client")]
     NameTaken(String),
     #[error("the catalogue {0}")]
     BadCatalogue(String),
-    #[error("there is no imported document of {0}; `portcullis client list` shows the clients there are")]
+    #[error("no imported document for {0}; `portcullis client list` shows all clients")]
     NotImported(String),
-    #[error(
-        "there is no entry `{0}` in the built-in catalogue; `portcullis client catalogue list` shows them all"
-    )]
+    #[error("no entry `{0}` in the built-in catalogue; `portcullis client catalogue list` shows all entries")]
     NoEntry(String),
-    #[error("nobody asked for {0}; `portcullis client approvals list` shows what waits")]
+    #[error("no approval request for {0}; `portcullis client approvals list` shows all open requests")]
     NotAskedFor(String),
-    #[error("what is known of the client changed while you looked at it; run the command again")]
+    #[error("the client changed while you were looking at it; run the command again")]
     ChangedMeanwhile,
 }
 

@@ -346,8 +346,8 @@ fn client_gone(request: &Request) -> Refusal {
         request,
         StatusCode::BAD_REQUEST,
         "client_gone",
-        "This application may not be answered any more",
-        "It was disabled, removed or changed while you were asked. Nothing was allowed.",
+        "This application is no longer allowed",
+        "It was disabled, removed or changed while this page was open. Nothing was allowed.",
     )
 }
 
@@ -356,8 +356,8 @@ fn decided(request: &Request) -> Refusal {
         request,
         StatusCode::BAD_REQUEST,
         "decided",
-        "This has been decided already",
-        "Your answer was sent to the application once, and only once.",
+        "Already answered",
+        "Your answer has already been sent to the application.",
     )
 }
 
@@ -379,15 +379,15 @@ fn open_transaction(
     let Some(transaction) = found.filter(|t| authz.clock.now() < t.expires_at) else {
         return bad(
             "transaction_unknown",
-            "This sign-in is over",
-            "It was started too long ago, or somebody else has signed in here since, or it never was.",
+            "This sign-in has expired",
+            "It is too old, or another person has signed in since.",
         );
     };
     if browser.id().ok() != Some(transaction.browser) {
         return bad(
             "other_browser",
-            "This sign-in belongs to another browser",
-            "It can only be finished in the browser window that your application opened.",
+            "This sign-in was started in another browser",
+            "Finish it in the browser window that your application opened.",
         );
     }
     if transaction.decided {
@@ -423,7 +423,7 @@ async fn decide(
             StatusCode::FORBIDDEN,
             reason,
             "This answer did not come from our page",
-            "A decision counts only when it is made on the page that asked for it. Nothing was decided.",
+            "Decisions are accepted only from the page that asks for them. Nothing was decided.",
         )
     };
     if !session::is_same_origin(&authz.issuer, headers) {
@@ -527,4 +527,4 @@ async fn answer(
     })
 }
 
-const UNCONFIRMED: &str = "Your passkey was not used for exactly this, so nothing was decided. Tick what you want to allow and try again.";
+const UNCONFIRMED: &str = "Your passkey was used for a different selection, so nothing was decided. Tick what you want to allow and try again.";

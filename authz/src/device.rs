@@ -84,18 +84,18 @@ impl endpoint::Refusal for Refusal {
     fn wire(self) -> OAuthError {
         let (code, description) = match self {
             Self::Unauthenticated(why) => return why.wire(),
-            Self::NotAllowed => {
-                (Code::UnauthorizedClient, "no administrator has allowed this client the device grant")
-            }
+            Self::NotAllowed => (Code::UnauthorizedClient, "this client may not use the device grant"),
             Self::ResourceUnknown => {
                 (Code::InvalidTarget, "the resource is not one this server issues tokens for")
             }
             // RATE-06
             Self::Full => {
-                (Code::TemporarilyUnavailable, "too many devices wait for their people; try again later")
+                (Code::TemporarilyUnavailable, "too many devices are waiting for approval; try again later")
             }
             Self::ScopeMalformed => (Code::InvalidScope, "the scope is malformed"),
-            Self::ScopeUnknown => (Code::InvalidScope, "no scope of the request can be granted to a device"),
+            Self::ScopeUnknown => {
+                (Code::InvalidScope, "none of the requested scopes can be granted to a device")
+            }
         };
         OAuthError::new(code, description)
     }

@@ -32,7 +32,7 @@ pub(crate) struct Settled<T, R> {
 /// Nothing is spent, so that the same request works when the clock is right again.
 const PAUSED: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
-    description: "the clock of this server was set back; it issues nothing until that is put right",
+    description: "the server's clock was set back; no tokens are issued until it is corrected",
 };
 
 impl Endpoint {

@@ -106,7 +106,7 @@ impl From<Fault> for OAuthError {
     /// The cause goes to the log; the client learns that trying again may help.
     fn from(fault: Fault) -> Self {
         tracing::error!(db.fault = %fault, "a request could not be served");
-        Self::new(Code::TemporarilyUnavailable, "the server cannot do this at the moment; try again")
+        Self::new(Code::TemporarilyUnavailable, "the server is temporarily unavailable; try again")
     }
 }
 
@@ -162,7 +162,7 @@ impl From<Fault> for PageError {
         let error = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "temporarily_unavailable",
-            "The server cannot do this at the moment. Try again in a little while.",
+            "The server is temporarily unavailable. Try again in a few minutes.",
         );
         Self { retry_after: Some(1), ..error }
     }
@@ -180,7 +180,7 @@ impl From<Full> for PageError {
     /// RATE-06: nobody makes room, because nobody has more than their share.
     fn from(_: Full) -> Self {
         let message =
-            "More sign-ins wait on this server than it keeps. Wait a few minutes, then load the page again.";
+            "This server has too many unfinished sign-ins. Wait a few minutes, then reload the page.";
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", message);
         Self { retry_after: Some(60), ..error }
     }

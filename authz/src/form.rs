@@ -47,7 +47,7 @@ pub(crate) fn decode(part: &str) -> Result<String, Unreadable> {
 pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<Params, OAuthError> {
     let bad = |description| Err(OAuthError::new(Code::InvalidRequest, description));
     if query.is_some_and(|query| !query.is_empty()) {
-        return bad("parameters belong in the body, not in the URL");
+        return bad("send parameters in the body, not in the URL");
     }
     if !has_media_type(headers, "application/x-www-form-urlencoded") {
         return bad("send application/x-www-form-urlencoded");
@@ -59,13 +59,13 @@ pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Res
     };
     match params.repeated() {
         Some(RESOURCE) => {
-            return Err(OAuthError::new(Code::InvalidTarget, "one grant has one resource"));
+            return Err(OAuthError::new(Code::InvalidTarget, "only one resource parameter is allowed"));
         }
         Some(_) => return bad("a parameter is repeated"),
         None => {}
     }
     if params.has_control_characters() {
-        return bad("a parameter holds a control character");
+        return bad("a parameter contains a control character");
     }
     Ok(params)
 }
@@ -87,7 +87,7 @@ pub(crate) struct Params(Vec<(String, String)>);
 pub(crate) enum Unreadable {
     #[error("the parameters are not form-encoded UTF-8")]
     Malformed,
-    #[error("there are more parameters than are read")]
+    #[error("there are too many parameters")]
     TooMany,
 }
 

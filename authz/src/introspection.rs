@@ -66,11 +66,11 @@ impl Refused {
         match self {
             Self::Told(error) => error.challenging(headers),
             Self::WrongRole => {
-                refusal(StatusCode::FORBIDDEN, "access_denied", "the client is no resource server")
+                refusal(StatusCode::FORBIDDEN, "access_denied", "the client is not a resource server")
             }
             Self::RateLimited(too_many) => rate::oauth(*too_many),
             Self::TooManyInFlight => {
-                let words = "64 requests of this resource server are in flight";
+                let words = "this resource server has 64 requests in progress, which is the limit";
                 let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", words);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 response

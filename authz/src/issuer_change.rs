@@ -30,7 +30,7 @@ pub fn store(tx: &Tx<'_>, issuer: &Issuer) -> Result<(), Fault> {
 /// either way.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "this data directory belongs to the issuer {stored}, not to {wanted}. To go on as before, start with {before}. To move it, run `portcullis issuer change {wanted}`: {ends} Users, groups, clients, keys and the audit log stay"
+    "this data directory belongs to the issuer {stored}, not to {wanted}. To keep that issuer, start with {before}. To change it, run `portcullis issuer change {wanted}`: {ends} Users, groups, clients, keys and the audit log stay"
 )]
 pub struct Another {
     stored: String,
@@ -48,7 +48,7 @@ impl Another {
         let before = Issuer::parse(stored).ok();
         let same_host = before.as_ref().is_some_and(|before| before.host() == wanted.host());
         let ends = if same_host {
-            "every token, grant and session ends; passkeys go on, because the host name is the same."
+            "every token, grant and session ends; passkeys keep working, because the host name is the same."
         } else {
             "every token, grant and session ends, and no passkey works under the new host name, so everybody needs a new link (`portcullis user link`, `portcullis setup-link`)."
         };

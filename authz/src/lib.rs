@@ -127,7 +127,7 @@ pub struct Parts {
 pub enum BuildError {
     #[error("the issuer cannot be used for passkeys: {0}")]
     Webauthn(String),
-    #[error("the certificates that vouch for clients' documents cannot be used: {0}")]
+    #[error("the CA certificates for client documents cannot be used: {0}")]
     Trust(String),
     #[error("the pages do not compile: {0}")]
     Pages(#[from] tera::Error),
@@ -309,8 +309,8 @@ impl Authz {
         let page = ErrorPage::new(
             "not_found",
             &request.id,
-            "There is nothing here",
-            "This address leads nowhere on this server.",
+            "Page not found",
+            "This address does not exist on this server.",
             "Start from the home page, or from your application.",
         );
         self.page(StatusCode::NOT_FOUND, &page)
@@ -321,8 +321,8 @@ impl Authz {
         let page = ErrorPage::new(
             "invalid_request",
             &request.id,
-            "This address is damaged",
-            "The server could not read what it was asked for.",
+            "This address is invalid",
+            "The server could not read the address.",
             "Start from the home page, or from your application.",
         );
         self.page(StatusCode::BAD_REQUEST, &page)
@@ -392,9 +392,9 @@ impl Authz {
         let page = ErrorPage::new(
             "server_error",
             &request.id,
-            "Something broke here",
-            "This server made a mistake, and could not do what you asked for.",
-            "Try again. If it happens again, tell whoever runs this server, with the reference below.",
+            "Something went wrong",
+            "The server made an error and could not complete your request.",
+            "Try again. If it happens again, give your administrator the reference below.",
         );
         self.page(StatusCode::INTERNAL_SERVER_ERROR, &page)
     }
@@ -429,9 +429,9 @@ impl Authz {
         let page = ErrorPage::new(
             "temporarily_unavailable",
             &request.id,
-            "Too many sign-ins wait here",
-            "This server keeps a number of sign-ins that wait for somebody, and has reached it. Yours was not begun.",
-            "Wait a few minutes, then start again. If it stays like this, tell whoever runs this server.",
+            "Too many unfinished sign-ins",
+            "This server has reached its limit of unfinished sign-ins, so it did not start yours.",
+            "Wait a few minutes, then start again. If this continues, tell your administrator.",
         );
         let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
         response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("60"));
@@ -444,9 +444,9 @@ impl Authz {
         let page = ErrorPage::new(
             "temporarily_unavailable",
             &request.id,
-            "Not just now",
-            "The server could not store or read what this needs. Nothing was changed.",
-            "Try again in a little while. If it stays like this, tell whoever runs this server.",
+            "Not available right now",
+            "The server could not read or write its data. Nothing was changed.",
+            "Try again in a few minutes. If this continues, tell your administrator.",
         );
         let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
         response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
@@ -474,11 +474,7 @@ fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
 
 /// The answer to a body that none of our own pages sends.
 fn invalid_json() -> PageError {
-    PageError::new(
-        StatusCode::BAD_REQUEST,
-        "invalid_request",
-        "The page and the server do not agree. Load the page again.",
-    )
+    PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "This page is out of date. Reload it.")
 }
 
 /// webauthn-rs could not even make a challenge: a bug or no randomness.

@@ -140,7 +140,7 @@ impl From<PageError> for Failed {
     }
 }
 
-const NOT_CHECKED: &str = "The passkey could not be checked. Load the page again and try once more.";
+const NOT_CHECKED: &str = "The passkey could not be checked. Reload the page and try again.";
 
 /// Records a failed ceremony and words it for the browser.
 pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) -> PageError {

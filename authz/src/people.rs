@@ -58,32 +58,32 @@ pub struct Group {
 /// Why a command about people is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no user `{0}`; `portcullis user list` shows them all")]
+    #[error("no user `{0}`; `portcullis user list` shows all users")]
     Unknown(String),
-    #[error("there is no user `{0}`; did you mean {1}? Write the name exactly so, or the id")]
+    #[error("no user `{0}`; did you mean {1}? Write the name exactly like that, or use the id")]
     DidYouMean(String, String),
-    #[error("several users have names that read like `{0}`: {1}. Name the one that you mean by the id")]
+    #[error("several users have names that look like `{0}`: {1}. Use the id of the one you mean")]
     Ambiguous(String, String),
-    #[error("there is a user called `{0}` already")]
+    #[error("a user called `{0}` exists already")]
     NameTaken(String),
-    #[error("`{0}` cannot be told from the user {1}; choose another name")]
+    #[error("`{0}` looks like the user {1}; choose another name")]
     NameAlike(String, String),
     #[error(
-        "`{0}` cannot be a name: use 1 to 64 characters, no line breaks, and no invisible characters, and not u_ at the start"
+        "`{0}` is not a valid name: use 1 to 64 visible characters without line breaks, and do not start with u_"
     )]
     NameInvalid(String),
-    #[error("there is no group `{0}`; define it under [groups] in portcullis.toml and restart")]
+    #[error("no group `{0}`; define it under [groups] in portcullis.toml and restart")]
     GroupUnknown(String),
-    #[error("`{0}` is the last enabled administrator; somebody must be left who can administer")]
+    #[error("`{0}` is the last enabled administrator; at least one must remain")]
     LastAdministrator(String),
     #[error("`{0}` is disabled; enable the user first")]
     Disabled(String),
     #[error(
-        "`{1}` has no passkey `{0}`; `portcullis user passkeys` shows theirs, and eight digits of one name it"
+        "`{1}` has no passkey `{0}`; `portcullis user passkeys` shows their passkeys, and the first eight digits are enough to name one"
     )]
     PasskeyUnknown(String, String),
     #[error(
-        "that is the last passkey with which `{0}` can sign in; have them add another first (`portcullis user link`), or disable the user"
+        "that is the last passkey `{0}` can sign in with; have them add another first (`portcullis user link`), or disable the user"
     )]
     LastPasskey(String),
     #[error("the passkey {0} is not suspended")]

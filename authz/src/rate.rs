@@ -358,8 +358,8 @@ fn page(authz: &Authz, request: &Request, too_many: TooMany) -> Response {
     let page = ErrorPage::new(
         "rate_limited",
         &request.id,
-        "Too many sign-ins at once",
-        "From your network address came more requests to sign in than this server takes in a minute.",
+        "Too many sign-in requests",
+        "Your network sent more sign-in requests than this server accepts per minute.",
         "Wait a minute, then start again from your application.",
     );
     let mut response = authz.page(StatusCode::TOO_MANY_REQUESTS, &page);

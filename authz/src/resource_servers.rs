@@ -54,15 +54,15 @@ pub enum Proof {
 /// Why a command about resource servers is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no resource server `{0}`; `portcullis rs list` shows them all")]
+    #[error("no resource server `{0}`; `portcullis rs list` shows all resource servers")]
     Unknown(String),
-    #[error("`{0}` cannot be a name: use 1 to 64 characters that can be seen, and not c_ at the start")]
+    #[error("`{0}` is not a valid name: use 1 to 64 visible characters, and do not start with c_")]
     NameInvalid(String),
-    #[error("`{0}` is taken, or reads like a name that is; choose another")]
+    #[error("`{0}` is taken, or looks like a name that is taken; choose another name")]
     NameTaken(String),
-    #[error("`{0}` is no audience: it must be an absolute http or https URL without a fragment")]
+    #[error("`{0}` is not a valid audience: use an absolute http or https URL without a fragment")]
     AudienceInvalid(String),
-    #[error("name what it serves: --audience URL")]
+    #[error("add the URL that it serves: --audience URL")]
     NoAudience,
     #[error("the key set cannot be used: {0}")]
     Keys(String),

@@ -76,7 +76,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Reads the cookies. Of a name that stands there twice neither counts: one may be planted.
+    /// Reads the cookies. Of a name that is listed twice neither counts: one may be planted.
     pub(crate) fn from_headers(names: &CookieNames, headers: &HeaderMap) -> Self {
         let find = |name: &str| {
             let mut found = headers
@@ -109,7 +109,7 @@ impl Browser {
             PageError::new(
                 StatusCode::BAD_REQUEST,
                 "cookies_required",
-                "This browser sent no cookie. Allow cookies for this address and load the page again.",
+                "This browser sent no cookie. Allow cookies for this address and reload the page.",
             )
         })
     }
@@ -326,7 +326,7 @@ pub(crate) fn require_json_from_us(issuer: &Issuer, headers: &HeaderMap) -> Resu
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "wrong_origin",
-            "This request did not come from a page of this server.",
+            "This request did not come from a page on this server.",
         ));
     }
     if !has_media_type(headers, "application/json") {

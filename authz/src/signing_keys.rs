@@ -47,13 +47,11 @@ pub struct Removed {
 /// Why a command about keys is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no signing key `{0}`; `portcullis key list` shows them all")]
+    #[error("no signing key `{0}`; `portcullis key list` shows all keys")]
     Unknown(String),
-    #[error("say why the key is removed: the audit log keeps the reason")]
+    #[error("give a reason for removing the key: the audit log keeps it")]
     NoReason,
-    #[error(
-        "no key of {0} is in use here; [keys] signing_alg in portcullis.toml chooses what tokens are signed with"
-    )]
+    #[error("no {0} key is in use; [keys] signing_alg in portcullis.toml sets the algorithm for tokens")]
     NotInUse(Algorithm),
 }
 

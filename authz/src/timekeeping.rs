@@ -15,7 +15,7 @@ use crate::store::{everything, future};
 pub struct Confirmed {
     /// The time that decided before.
     pub before: Timestamp,
-    /// The time that decides now.
+    /// Time in use now.
     pub now: Timestamp,
     pub grants_ended: usize,
     pub sessions_ended: usize,

@@ -125,13 +125,13 @@ impl endpoint::Refusal for Refusal {
             Self::DeviceCodeUnknown | Self::DeviceCodeSpent => {
                 (Code::InvalidGrant, "the device code is invalid, used, or was issued to another client")
             }
-            Self::DevicePending => (Code::AuthorizationPending, "nobody has decided yet"),
+            Self::DevicePending => (Code::AuthorizationPending, "the user has not answered yet"),
             Self::DeviceSlowDown => {
-                (Code::SlowDown, "nobody has decided yet; wait five seconds longer between requests")
+                (Code::SlowDown, "the user has not answered yet; wait five seconds longer between requests")
             }
             Self::DeviceExpired => (Code::ExpiredToken, "the device code has expired"),
             Self::DeviceDenied => (Code::AccessDenied, "the user refused"),
-            Self::DevicePolicy => (Code::AccessDenied, "nothing of what was granted may be used any more"),
+            Self::DevicePolicy => (Code::AccessDenied, "none of the granted scopes may be used any more"),
             Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
         };
         OAuthError::new(code, description)

@@ -44,15 +44,15 @@ impl Default for Config {
 /// A schedule by which tokens would be refused that are good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unsafe {
-    #[error("`jwks_max_age` must be 15 minutes at most")]
+    #[error("`jwks_max_age` must be at most 15 minutes")]
     JwksMaxAge,
     #[error(
-        "`publish_ahead` must be twice `jwks_max_age` at least, so that everybody knows a key before it signs"
+        "`publish_ahead` must be at least twice `jwks_max_age`, so that every verifier knows a key before it signs"
     )]
     PublishAhead,
-    #[error("`active` must be `publish_ahead` at least, so that each key is followed in time")]
+    #[error("`active` must be at least `publish_ahead`, so that the next key is ready in time")]
     Active,
-    #[error("`active` must be 366 days at most")]
+    #[error("`active` must be at most 366 days")]
     ActiveTooLong,
 }
 

@@ -50,10 +50,10 @@ pub enum KeysError {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(
-        "signing key {kid} does not open: {cause}; put the seal.key back that belongs to this database (backups leave it out)"
+        "signing key {kid} cannot be decrypted: {cause}; put back the seal.key that belongs to this database (backups do not include it)"
     )]
     Sealed { kid: String, cause: Unsealable },
-    #[error("signing key {0} is not the key that its name says; restore the database from a backup")]
+    #[error("signing key {0} does not match its key ID; restore the database from a backup")]
     Misnamed(String),
     #[error("no signing key is active; restore the database from a backup")]
     NoneActive,

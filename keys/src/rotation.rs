@@ -89,9 +89,9 @@ impl<'c> Cause<'c> {
 /// A step that the life of a key does not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Illegal {
-    #[error("there is no such signing key")]
+    #[error("no such signing key")]
     Unknown,
-    #[error("only a key that is next can be activated, and this one is {0}")]
+    #[error("only a key in state next can be activated; this one is {0}")]
     NotNext(State),
 }
 

@@ -163,7 +163,7 @@ pub enum Unsealable {
     Malformed,
     #[error("it was sealed with seal key {sealed_with}, and this one is {ours}")]
     OtherKey { sealed_with: String, ours: String },
-    #[error("it was changed, moved from another row, or sealed with another key of the same id")]
+    #[error("it was changed, moved from another row, or sealed with another key that has the same id")]
     Forged,
 }
 

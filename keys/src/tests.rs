@@ -133,7 +133,7 @@ fn another_seal_key_is_refused() {
     let other = Arc::new(Seal::open_or_create(&other_path, true).unwrap());
     let refused = refusal(Keys::open(&fixture.db, other, Config::default(), &fixture.clock));
     assert!(
-        refused.contains("sealed with seal key") && refused.contains("put the seal.key back"),
+        refused.contains("sealed with seal key") && refused.contains("put back the seal.key"),
         "{refused}"
     );
 
@@ -143,7 +143,7 @@ fn another_seal_key_is_refused() {
     std::fs::write(&other_path, mixed).unwrap();
     let other = Arc::new(Seal::open_or_create(&other_path, false).unwrap());
     let refused = refusal(Keys::open(&fixture.db, other, Config::default(), &fixture.clock));
-    assert!(refused.contains("another key of the same id"), "{refused}");
+    assert!(refused.contains("another key that has the same id"), "{refused}");
 }
 
 /// KEYS-05: a sealed key that was moved to another key's row does not open.
@@ -179,7 +179,7 @@ fn a_key_that_is_not_what_its_name_says_is_refused() {
             tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])
         })
         .unwrap();
-    assert!(refusal(keys.reload().map(|()| keys)).contains("is not the key that its name says"));
+    assert!(refusal(keys.reload().map(|()| keys)).contains("does not match its key ID"));
 }
 
 /// KEYS-05: the public key in the row is for reading; nobody can plant another one there.

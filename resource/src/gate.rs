@@ -173,7 +173,7 @@ async fn authenticate(
 /// One more request of this principal, if it has not had too many (RATE-01).
 fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
     resource.requests().take(&caller.principal(), request).map_err(|too_many| {
-        let words = "Too many requests. Wait as long as Retry-After says.";
+        let words = "Too many requests. Wait for the time given in Retry-After.";
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
             .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
     })

@@ -96,7 +96,8 @@ pub(crate) async fn document(
 
 /// A metadata address that no endpoint has (HTTP-08).
 pub(crate) async fn none_such() -> Response {
-    let body = json!({ "error": "not_found", "error_description": "No MCP endpoint has this address." });
+    let body =
+        json!({ "error": "not_found", "error_description": "There is no MCP endpoint at this address." });
     let mut response = (StatusCode::NOT_FOUND, [(CONTENT_TYPE, JSON)], body.to_string()).into_response();
     public(&mut response);
     response

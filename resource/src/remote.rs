@@ -353,7 +353,10 @@ fn said(answer: &Answer, token: &AccessToken) -> Result<Standing, String> {
     match answer.status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(format!("it does not know this resource server ({}): see [remote]", answer.status));
+            return Err(format!(
+                "the authorization server does not know this resource server ({}): see [remote]",
+                answer.status
+            ));
         }
         other => return Err(format!("introspection has status {other}")),
     }

@@ -27,7 +27,7 @@ pub struct ScopeRule {
 /// A rule about a tool that cannot have one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnknownTool {
-    #[error("there is no tool `{0}`")]
+    #[error("no tool `{0}`")]
     NoSuchTool(String),
     #[error("the tool `{0}` needs only a valid token and cannot be mapped to scopes")]
     NeedsNoScope(String),

@@ -12,7 +12,7 @@ use crate::store::sessions;
 pub struct Confirmed {
     /// The time that decided before.
     pub before: Timestamp,
-    /// The time that decides now.
+    /// Time in use now.
     pub now: Timestamp,
     /// MCP sessions of the time that is yet to come.
     pub sessions_ended: usize,

@@ -21,7 +21,7 @@ pub struct DataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     #[error(
-        "cannot use data directory {0}: {1}; give this user write permission, or choose another --data-dir"
+        "cannot use the data directory {0}: {1}; give this user write permission, or choose another --data-dir"
     )]
     Unwritable(PathBuf, io::Error),
     #[error("data directory {0} is in use by another portcullis; stop it, or choose another --data-dir")]
@@ -35,14 +35,12 @@ pub enum DataDirError {
     #[error("{0} can be read by others (mode {1:o}); run: chmod {2:o} {0}")]
     Permissions(PathBuf, u32, u32),
     #[error(
-        "data directory {0} lies on a network file system ({1}), where SQLite loses data; use a local disk"
+        "data directory {0} is on a network file system ({1}), where SQLite can lose data; use a local disk"
     )]
     NetworkFileSystem(PathBuf, &'static str),
     #[error("{0} is not a directory; choose another --data-dir")]
     NotADirectory(PathBuf),
-    #[error(
-        "there is no data directory {0}; start `portcullis serve` once, or name the right one with --data-dir"
-    )]
+    #[error("no data directory {0}; start `portcullis serve` once, or give the right one with --data-dir")]
     Missing(PathBuf),
 }
 

@@ -28,7 +28,7 @@ pub struct IssuerError {
 pub enum Malformed {
     #[error("is empty; write it like https://portcullis.example.internal")]
     Empty,
-    #[error("begins or ends with white space; write it without")]
+    #[error("begins or ends with white space; remove it")]
     WhiteSpace,
     #[error("has no scheme; write https://{0}")]
     NoScheme(String),
@@ -36,19 +36,19 @@ pub enum Malformed {
     Scheme(String),
     #[error("is not a valid URL ({0}); write it like https://portcullis.example.internal")]
     NotAUrl(String),
-    #[error("has a user name or a password; an origin such as {0} has none")]
+    #[error("contains a user name or a password; write an origin such as {0}")]
     UserInfo(String),
-    #[error("has a path; an origin has none: write {0}")]
+    #[error("has a path; write only the origin: {0}")]
     Path(String),
     #[error("ends with a slash; write {0}")]
     Slash(String),
-    #[error("has a query; an origin has none: write {0}")]
+    #[error("has a query; write only the origin: {0}")]
     Query(String),
-    #[error("has a fragment; an origin has none: write {0}")]
+    #[error("has a fragment; write only the origin: {0}")]
     Fragment(String),
-    #[error("names the port that its scheme has anyway; write {0}")]
+    #[error("contains the default port of its scheme; write {0}")]
     DefaultPort(String),
-    #[error("is not in its one canonical form; write {0}")]
+    #[error("is not in canonical form; write {0}")]
     NotCanonical(String),
     #[error("is an IP address; passkeys need a name: give the machine one in DNS or a hosts file")]
     IpAddress,
@@ -56,9 +56,9 @@ pub enum Malformed {
         "has a host name that {0}; passkeys accept letters, digits and hyphens, in parts of at most 63 characters"
     )]
     Host(&'static str),
-    #[error("names port 0, which nobody can connect to")]
+    #[error("has port 0, which cannot be connected to")]
     PortZero,
-    #[error("is http; off this computer it must be https (http is for http://localhost only)")]
+    #[error("is http; use https (http is allowed only for http://localhost)")]
     PlainHttp,
 }
 
@@ -162,7 +162,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     } else if host.split('.').all(part) {
         Ok(())
     } else {
-        Err("has a part that no name in DNS has")
+        Err("has a part that is not a valid DNS label")
     }
 }
 
@@ -240,10 +240,10 @@ mod tests {
             ),
             ("https://a.example:0", Malformed::PortZero),
             ("https://a.example.", Malformed::Host("ends with a dot")),
-            ("https://a_b.example", Malformed::Host("has a part that no name in DNS has")),
-            ("https://*.example", Malformed::Host("has a part that no name in DNS has")),
-            ("https://a..example", Malformed::Host("has a part that no name in DNS has")),
-            ("https://-a.example", Malformed::Host("has a part that no name in DNS has")),
+            ("https://a_b.example", Malformed::Host("has a part that is not a valid DNS label")),
+            ("https://*.example", Malformed::Host("has a part that is not a valid DNS label")),
+            ("https://a..example", Malformed::Host("has a part that is not a valid DNS label")),
+            ("https://-a.example", Malformed::Host("has a part that is not a valid DNS label")),
         ] {
             assert_eq!(refused(text), why, "{text:?}");
         }

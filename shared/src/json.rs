@@ -32,7 +32,7 @@ pub enum Unreadable {
     TooDeep,
     #[error("the body has more than {MOST_MEMBERS} members")]
     TooManyMembers,
-    #[error("the body lacks a member, or has one of another kind than is expected")]
+    #[error("the body lacks a required member, or a member has the wrong type")]
     Unexpected,
 }
 

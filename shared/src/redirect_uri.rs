@@ -40,17 +40,17 @@ impl Target {
 pub enum RedirectUriError {
     #[error("is longer than 512 bytes")]
     TooLong,
-    #[error("holds a character that is not plain ASCII, or a backslash, a space or a control character")]
+    #[error("contains a character that is not plain ASCII, or a backslash, a space or a control character")]
     Characters,
-    #[error("has a % that begins no encoded byte")]
+    #[error("contains a % that is not followed by two hexadecimal digits")]
     PercentEncoding,
-    #[error("is no absolute URI")]
+    #[error("is not an absolute URI")]
     NotAbsolute,
     #[error("has a fragment")]
     Fragment,
     #[error("has a user name")]
     UserInfo,
-    #[error("holds a wildcard")]
+    #[error("contains a wildcard")]
     Wildcard,
     #[error("has dot segments in its path")]
     DotSegments,
@@ -58,11 +58,11 @@ pub enum RedirectUriError {
     PortZero,
     #[error("is http to another computer; use https, or http to 127.0.0.1, [::1] or localhost")]
     PlainHttp,
-    #[error("has a scheme that no answer may go to")]
+    #[error("has a forbidden scheme")]
     Scheme,
     #[error("has a scheme that is not allowed; an application's own looks like com.example.app:/callback")]
     SchemeForm,
-    #[error("has a query with a parameter that the answer will carry, such as code or state")]
+    #[error("has a query parameter that the response uses, such as code or state")]
     ReservedParameter,
 }
 

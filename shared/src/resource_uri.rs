@@ -15,7 +15,7 @@ pub struct ResourceUri(String);
 
 crate::db::text_column!(ResourceUri);
 
-/// The text is no absolute URI, or it has a fragment (RFC 8707 §2).
+/// The text is not an absolute URI, or it has a fragment (RFC 8707 §2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a resource is an absolute URI without a fragment")]
 pub struct MalformedResource;

@@ -12,7 +12,7 @@ pub struct Scope(BTreeSet<String>);
 
 /// The text is no scope: a character outside `%x21 / %x23-5B / %x5D-7E`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a scope token holds a character that RFC 6749 §3.3 does not allow")]
+#[error("a scope token contains a character that RFC 6749 §3.3 does not allow")]
 pub struct MalformedScope;
 
 impl Scope {

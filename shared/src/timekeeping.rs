@@ -22,7 +22,7 @@ const MOMENT: &str = "time_moment";
 /// What the clocks say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Time {
-    /// The time that decides.
+    /// Time in use.
     pub now: Timestamp,
     /// What the machine's clock says.
     pub clock: Timestamp,

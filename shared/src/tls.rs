@@ -16,9 +16,9 @@ const SYSTEM: [&str; 3] =
 /// Why nothing can be said to a host, and nothing it says counts.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("the certificates to trust cannot be read: {0}")]
+    #[error("the CA certificates cannot be read: {0}")]
     TrustStore(String),
-    #[error("the host does not prove who it is: {0}")]
+    #[error("the host's TLS certificate is not trusted: {0}")]
     Unproven(String),
     /// It broke before that was known, so it says nothing about who was there.
     #[error("the connection broke: {0}")]
@@ -64,7 +64,7 @@ pub fn certificates(ca: &Path) -> Result<Vec<X509>, String> {
     let pem = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
     match X509::stack_from_pem(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("{} holds no certificate in PEM form", ca.display())),
+        _ => Err(format!("{} contains no PEM certificate", ca.display())),
     }
 }
 

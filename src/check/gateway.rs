@@ -46,8 +46,7 @@ impl Report {
         let settings = file.remote.settings(issuer);
         self.note(settings);
         if file.remote.ca.is_some() && self.issuer.as_ref().is_some_and(Issuer::is_loopback) {
-            self.warnings
-                .push("[remote] `ca` has no use: nobody vouches for a host on this computer".to_owned());
+            self.warnings.push("[remote] `ca` has no effect for a server on this computer".to_owned());
         }
         let checks = file.rules.scopes.iter().map(|rule| {
             let scope = &rule.description;
@@ -70,7 +69,7 @@ impl Report {
         let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");
         for (scope, _) in trusting {
             self.warnings.push(format!(
-                "tokens are not asked about for what needs `{scope}`: what was revoked works there until it expires"
+                "tokens are not checked with the authorization server for tools that need `{scope}`: a revoked token works there until it expires"
             ));
         }
     }

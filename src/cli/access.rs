@@ -83,7 +83,7 @@ pub struct SessionEnd {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "It ends every token and code issued so far, browser sessions, whatever waits for somebody, remembered decisions,\nunused links and registration tokens. Passkeys, clients and their secrets stay: people sign in anew, and\napplications ask them again. Whom you do not trust any more, stop with `user disable`, `client disable` or\n`key remove`."
+    after_help = "It ends every token and code issued so far, browser sessions, pending requests, remembered decisions, unused links\nand registration tokens. Passkeys, clients and their secrets stay: people sign in again, and applications ask\nthem again. To stop a person, a client or a key that you no longer trust, use `user disable`, `client disable` or\n`key remove`."
 )]
 pub struct Lockdown {
     /// Do not ask.

@@ -21,7 +21,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let length = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     match length.filter(|length| *length <= 3_660 * 86_400) {
         Some(length) => Ok(Duration::from_secs(length)),
-        None => Err("write a number with d, h, m or s, such as 90d or 24h, and ten years at most".to_owned()),
+        None => Err("write a number with d, h, m or s, such as 90d or 24h, up to ten years".to_owned()),
     }
 }
 
@@ -31,7 +31,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// As [`parse`], and if it is nothing.
 pub fn parse_some(text: &str) -> Result<Duration, String> {
     let length = parse(text)?;
-    if length.is_zero() { Err("that would be over before it begins".to_owned()) } else { Ok(length) }
+    if length.is_zero() { Err("the duration must be more than zero".to_owned()) } else { Ok(length) }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::people::Common;
 
 #[derive(Subcommand, Debug)]
 #[command(
-    after_help = "A resource server is a program elsewhere that accepts this server's tokens and asks /introspect about them."
+    after_help = "A resource server is a program on another machine that accepts this server's tokens and checks them at /introspect."
 )]
 pub enum ResourceServer {
     /// Add a resource server, and print its id and secret. Clients can then ask for tokens for what it serves.

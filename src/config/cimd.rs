@@ -30,13 +30,12 @@ pub(super) fn read(key: &Key<'_>, folder: &Path) -> anyhow::Result<Cimd> {
     }
     match (cimd.mode, allow.first()) {
         (CimdMode::Fetch, None) => bail!(
-            "`mode = \"fetch\"` at {} needs to know where documents may be fetched from; add [[cimd.allow]]",
+            "`mode = \"fetch\"` at {} needs a list of hosts to fetch documents from; add [[cimd.allow]]",
             key.at()
         ),
-        (CimdMode::Import | CimdMode::Off, Some(allow)) => bail!(
-            "[[cimd.allow]] at {} has no use without `mode = \"fetch\"` in [cimd]; nothing is fetched",
-            allow.at()
-        ),
+        (CimdMode::Import | CimdMode::Off, Some(allow)) => {
+            bail!("[[cimd.allow]] at {} has no effect without `mode = \"fetch\"` in [cimd]", allow.at())
+        }
         _ => Ok(cimd),
     }
 }
@@ -79,17 +78,17 @@ fn allowed(key: &Key<'_>, folder: &Path, common_ca: Option<&PathBuf>) -> anyhow:
             _ => return Err(key.unknown(&ALLOW)),
         }
     }
-    let missing = |what: &str| anyhow!("[[cimd.allow]] at {} names no {what}", key.at());
+    let missing = |what: &str| anyhow!("[[cimd.allow]] at {} has no {what}", key.at());
     Ok(AllowedHost {
         host: host.ok_or_else(|| missing("`host`"))?,
         port,
         networks: if networks.is_empty() {
-            return Err(missing("`cidr`: the addresses that its name may stand for, like \"10.20.0.0/16\""));
+            return Err(missing("`cidr`: the networks that its name may resolve to, like \"10.20.0.0/16\""));
         } else {
             networks
         },
         ca: ca.ok_or_else(|| {
-            missing("`ca`, and neither does [cimd]: a file with the certificates of the authorities that vouch for it")
+            missing("`ca`, and neither has [cimd]: a file with the CA certificates to trust for it")
         })?,
     })
 }

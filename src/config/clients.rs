@@ -51,10 +51,10 @@ pub(super) fn clients(table: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::
         for other in &clients {
             let both = || format!("the clients `{}` and `{}` at {}", bare(other.id()), key.name, key.at());
             if client.reads_like(other) {
-                bail!("{} read alike to people; give one of them another title", both());
+                bail!("{} look alike; give one of them another title", both());
             }
             if client.shares_a_secret_with(other) {
-                bail!("{} have the same secret; give each its own", both());
+                bail!("{} have the same secret; give each client its own", both());
             }
         }
         clients.push(client);
@@ -77,20 +77,20 @@ fn client(key: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::Result<Configu
     }
     let table = Table::read(key, folder, rules)?;
     if table.secrets.len() > MOST_SECRETS {
-        bail!("{} has more than two secrets; two are enough while one takes over from the other", whose());
+        bail!(
+            "{} has more than two secrets; keep at most two (the old and the new one during a change)",
+            whose()
+        );
     }
     let authentication = match (table.public, !table.secrets.is_empty(), &table.jwks) {
         (true, false, None) => Authentication::Public,
         (false, true, None) => Authentication::Secret,
         (false, false, Some((set, _))) => Authentication::Keys(set.clone()),
         (false, false, None) => bail!(
-            "{} does not say how it proves who it is; write public = true, secret_sha256, secret_file or jwks_file",
+            "{} has no authentication method; write public = true, secret_sha256, secret_file or jwks_file",
             whose()
         ),
-        _ => bail!(
-            "{} says in two ways how it proves who it is; keep one of public, a secret and jwks_file",
-            whose()
-        ),
+        _ => bail!("{} has two authentication methods; keep one of public, a secret and jwks_file", whose()),
     };
     let texts =
         |keys: &[Key<'_>]| keys.iter().map(|key| Ok(key.text()?.to_owned())).collect::<anyhow::Result<_>>();
@@ -106,7 +106,7 @@ fn client(key: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::Result<Configu
         anyhow!("the client `{}` at {}: {mistake}", key.name, table.place(&mistake, key))
     })?;
     if wanted.is_named_like_us() {
-        bail!("{} reads like this server; give it another title", whose());
+        bail!("{} looks like this server's name; give it another title", whose());
     }
     Configured::new(key.name, wanted, table.secrets).ok_or_else(|| anyhow!("{} cannot have an id", whose()))
 }
@@ -129,7 +129,7 @@ impl<'t> Table<'t> {
                 }
                 "device" => table.device = key.boolean()?,
                 "secret" | "client_secret" => bail!(
-                    "`{}` at {} would be read by everybody who reads this file; write secret_sha256, which `portcullis client new-secret` prints, or secret_file",
+                    "`{}` at {} would be visible to everybody who reads this file; write secret_sha256, which `portcullis client new-secret` prints, or secret_file",
                     key.name,
                     key.at()
                 ),
@@ -171,7 +171,7 @@ impl<'t> Table<'t> {
 fn digest(key: &Key<'_>) -> anyhow::Result<Digest> {
     Digest::from_hex(key.text()?).ok_or_else(|| {
         anyhow!(
-            "`secret_sha256` at {} is no SHA-256: 64 hexadecimal digits, as `portcullis client new-secret` prints them",
+            "`secret_sha256` at {} is not a SHA-256 digest: write the 64 hexadecimal digits that `portcullis client new-secret` prints",
             key.at()
         )
     })
@@ -193,7 +193,7 @@ fn secret_file(key: &Key<'_>, folder: &Path) -> anyhow::Result<Digest> {
     let secret = Secret::presented(text.trim_end());
     if !secret.is_ours("cs_") {
         bail!(
-            "{} at {} holds no secret of this server's: cs_ and 43 characters, as `portcullis client new-secret` prints it",
+            "{} at {} does not contain a client secret: cs_ and 43 characters, as `portcullis client new-secret` prints it",
             path.display(),
             key.at()
         );
@@ -217,11 +217,11 @@ fn read(
     path: &Path,
     check: impl Fn(&Path, &fs::Metadata) -> anyhow::Result<()>,
 ) -> anyhow::Result<String> {
-    let unreadable = || format!("cannot read {}, which `{}` at {} names", path.display(), key.name, key.at());
+    let unreadable = || format!("cannot read {}, set by `{}` at {}", path.display(), key.name, key.at());
     let file = File::open(path).with_context(unreadable)?;
     let metadata = file.metadata().with_context(unreadable)?;
     if !metadata.is_file() {
-        bail!("{} at {} is no file", path.display(), key.at());
+        bail!("{} at {} is not a file", path.display(), key.at());
     }
     check(path, &metadata)?;
     let mut text = String::new();

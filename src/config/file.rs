@@ -273,7 +273,7 @@ fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
     // Whoever left it where we happen to be started must not configure us.
     if explicit.is_none() && ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
         bail!(
-            "{0} belongs to another user ({1}); if it is the right one, name it with --config {0}",
+            "{0} belongs to another user ({1}); if it is the right file, give it with --config {0}",
             path.display(),
             metadata.uid()
         );
@@ -327,7 +327,7 @@ fn consent(key: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
 fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
     let name = token(key, key.name)?;
     if RESERVED.contains(&name) {
-        bail!("the scope `{name}` at {} has a meaning of its own in OAuth; choose another name", key.at());
+        bail!("the scope `{name}` at {} is reserved in OAuth; choose another name", key.at());
     }
     let built_in = scopes.iter().position(|rule| rule.description.name == name);
     let (mut title, mut risk, mut default) = match built_in.map(|index| scopes.swap_remove(index)) {
@@ -353,7 +353,7 @@ fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
     };
     if let (Risk::Low, Some((_, at))) = (risk, &risk_text) {
         bail!(
-            "`risk_text` at {at} would never be shown: the scope `{name}` is low risk; set risk = \"high\" or remove the text"
+            "`risk_text` at {at} is never shown, because the scope `{name}` is low risk; set risk = \"high\" or remove the text"
         );
     }
     let risk_text = risk_text.map(|(text, _)| text);
@@ -404,7 +404,7 @@ fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
     }
     if needs.is_empty() {
         // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
-        bail!("the tool `{name}` at {} names no scope; write scope = \"…\"", key.at());
+        bail!("the tool `{name}` at {} has no scope; write scope = \"…\"", key.at());
     }
     Ok(needs)
 }
@@ -431,7 +431,7 @@ fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
     match name.parse::<Scope>() {
         Ok(scope) if scope.iter().eq([name]) => Ok(name),
         _ => bail!(
-            "`{name}` at {} is no scope: visible ASCII, without spaces, quotes and backslashes",
+            "`{name}` at {} is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
             key.at()
         ),
     }

@@ -23,8 +23,8 @@ pub(super) fn tls(table: &Key<'_>, folder: &Path, file: &mut File) -> anyhow::Re
     }
     match (&file.tls_cert, &file.tls_key) {
         (Some(_), Some(_)) => Ok(()),
-        (None, _) => bail!("[tls] at {} has no `cert`; name the certificate", table.at()),
-        (_, None) => bail!("[tls] at {} has no `key`; name the certificate's private key", table.at()),
+        (None, _) => bail!("[tls] at {} has no `cert`; add the certificate file", table.at()),
+        (_, None) => bail!("[tls] at {} has no `key`; add the certificate's private key file", table.at()),
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn origins(key: &Key<'_>) -> anyhow::Result<Vec<String>> {
 fn origin(text: &str) -> Result<(), String> {
     const LIKE: &str = "write each one out, like https://inspector.example.internal or app://obsidian.md";
     if text.eq_ignore_ascii_case("null") {
-        let why = "is what every sandboxed page sends, whoever made it, so it cannot be allowed";
+        let why = "is what every sandboxed page sends, so it cannot be allowed";
         return Err(why.to_owned());
     }
     if text.contains('*') {
@@ -75,7 +75,7 @@ fn origin(text: &str) -> Result<(), String> {
         let sent = Url::parse(text).ok().map(|url| url.origin().ascii_serialization());
         return match sent {
             Some(sent) if sent == text => Ok(()),
-            Some(sent) => Err(format!("is not what a browser sends as its origin; write {sent}")),
+            Some(sent) => Err(format!("is not how a browser writes this origin; write {sent}")),
             None => Err(format!("is not an origin; {LIKE}")),
         };
     }
@@ -94,8 +94,8 @@ pub(super) fn files(file: &File) -> anyhow::Result<Option<tls::Files>> {
     match (file.tls_cert.clone(), file.tls_key.clone()) {
         (Some(certificate), Some(key)) => Ok(Some(tls::Files { certificate, key })),
         (None, None) => Ok(None),
-        (Some(_), None) => bail!("--tls-cert names a certificate, and nothing names its key; add --tls-key"),
-        (None, Some(_)) => bail!("--tls-key names a key, and nothing names its certificate; add --tls-cert"),
+        (Some(_), None) => bail!("--tls-cert is set without a key; add --tls-key"),
+        (None, Some(_)) => bail!("--tls-key is set without a certificate; add --tls-cert"),
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn memory(key: &Key<'_>) -> anyhow::Result<Budget> {
     let budget = key.size().map(Budget::of)?;
     if budget.bytes() < Budget::LEAST.bytes() {
         bail!(
-            "`{}` at {} is too little to serve with: one address may hold a quarter of it; write \"{} MiB\" or more",
+            "`{}` at {} is too small: one address may use a quarter of it; write \"{} MiB\" or more",
             key.name,
             key.at(),
             Budget::LEAST.bytes() >> 20
@@ -118,11 +118,13 @@ pub(super) fn limits(table: &Key<'_>, limits: &mut Limits) -> anyhow::Result<()>
     for key in table.keys()? {
         let Some(quota) = limits.named(key.name) else { return Err(key.unknown(Limits::NAMES)) };
         *quota = match key.number_or_text()? {
-            Ok(0) => bail!("`{}` at {} would let nobody in; write \"off\" for no limit", key.name, key.at()),
+            Ok(0) => {
+                bail!("`{}` at {} would refuse every request; write \"off\" for no limit", key.name, key.at())
+            }
             Ok(count) => quota.of(count),
             Err("off") => Quota::OFF,
             Err(other) => bail!(
-                "`{}` at {} is `{other}`; write how many a minute, or \"off\" for no limit",
+                "`{}` at {} is `{other}`; write a number per minute, or \"off\" for no limit",
                 key.name,
                 key.at()
             ),

@@ -52,7 +52,7 @@ impl<'t> Text<'t> {
             .collect();
         keys.sort_by_key(|key| key.offset);
         match keys.iter().find(|key| key.name.contains(char::is_control)) {
-            Some(key) => bail!("a key at {} holds {CONTROL}", key.at()),
+            Some(key) => bail!("a key at {} contains {CONTROL}", key.at()),
             None => Ok(keys),
         }
     }
@@ -94,7 +94,7 @@ impl<'t> Key<'t> {
                 bail!("`{}` at {} is empty", self.name, self.at())
             }
             DeValue::String(text) if text.contains(char::is_control) => {
-                bail!("`{}` at {} holds {CONTROL}", self.name, self.at())
+                bail!("`{}` at {} contains {CONTROL}", self.name, self.at())
             }
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong("a string")),
@@ -175,9 +175,9 @@ impl<'t> Key<'t> {
             DeValue::Integer(number) => u16::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => return Err(self.wrong("a number")),
         };
-        number
-            .filter(|port| *port != 0)
-            .ok_or_else(|| anyhow!("`{}` at {} is no port; ports go from 1 to 65535", self.name, self.at()))
+        number.filter(|port| *port != 0).ok_or_else(|| {
+            anyhow!("`{}` at {} is not a valid port; ports go from 1 to 65535", self.name, self.at())
+        })
     }
 
     /// The values of a list, or the one value that stands for a list of one.

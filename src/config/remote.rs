@@ -60,7 +60,7 @@ impl Remote {
             }
         }
         if remote.cache > LONGEST {
-            bail!("`cache` in [remote] at {} must be 60 seconds at most", table.at());
+            bail!("`cache` in [remote] at {} must be at most 60 seconds", table.at());
         }
         Ok(remote)
     }
@@ -81,7 +81,7 @@ impl Remote {
             .with_context(|| format!("--only resource needs [remote] secret_file; {missing}"))?;
         // RFC 6749 §2.3.1: what stands on either side of the colon.
         if client_id.is_empty() || !client_id.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
-            bail!("`{client_id}` in [remote] is no client_id; {missing}");
+            bail!("`{client_id}` in [remote] is not a valid client_id; {missing}");
         }
         self.authorities(&issuer)?;
         Ok(remote::Config {
@@ -102,7 +102,7 @@ impl Remote {
             return Ok(());
         }
         let Some(ca) = self.ca.as_deref().or_else(|| tls::system_authorities()) else {
-            bail!("this system keeps no list of authorities; name who vouches for {issuer} in [remote] ca")
+            bail!("this system has no CA certificates; set [remote] ca to the CA certificate of {issuer}")
         };
         match tls::certificates(ca) {
             Ok(_) => Ok(()),
@@ -149,7 +149,7 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
     file.read_to_string(&mut text).with_context(unreadable)?;
     let text = text.trim();
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        bail!("{} does not hold one secret", path.display());
+        bail!("{} does not contain exactly one secret", path.display());
     }
     Ok(Secret::presented(text))
 }

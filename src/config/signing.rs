@@ -62,7 +62,7 @@ impl SealKey {
                 Ok(Self::Credential(name.to_owned()))
             }
             Some(_) => bail!(
-                "`{}` at {} names no credential; write it like \"{CREDENTIAL}seal.key\"",
+                "`{}` at {} has no credential name; write it like \"{CREDENTIAL}seal.key\"",
                 key.name,
                 key.at()
             ),

@@ -53,7 +53,7 @@ pub(crate) fn grant(command: Grant, file: &File) -> anyhow::Result<()> {
             })
         }
         Grant::Revoke(c) => run(&c.common, Request::RevokeGrant { grant: c.grant }, file, |_| {
-            say!("Ended. No token of it works any more.")
+            say!("Grant revoked. Its tokens are refused from now on.")
         }),
     }
 }
@@ -71,9 +71,9 @@ pub(crate) fn token(command: Token, file: &File) -> anyhow::Result<()> {
     };
     run(&command.common, Request::RevokeToken { token }, file, |answer| {
         match answer["revoked"]["grant"].as_str() {
-            Some(grant) => say!("That was a refresh token. Its grant {grant} has ended."),
+            Some(grant) => say!("That was a refresh token. Its grant {grant} is revoked."),
             None => say!(
-                "Ended: {}. Its grant goes on: `portcullis grant revoke` ends that.",
+                "Revoked: {}. Its grant stays active; `portcullis grant revoke` ends it.",
                 text(&answer["revoked"], "access_token")
             ),
         }
@@ -84,7 +84,7 @@ fn from_stdin() -> anyhow::Result<String> {
     let mut token = String::new();
     std::io::stdin().take(LONGEST).read_to_string(&mut token).context("standard input cannot be read")?;
     if token.trim().is_empty() {
-        bail!("nothing came on standard input; give a jti, or a token there");
+        bail!("standard input is empty; give a jti, or a token on standard input");
     }
     Ok(token.trim().to_owned())
 }
@@ -108,7 +108,7 @@ pub(crate) fn session(command: Session, file: &File) -> anyhow::Result<()> {
             let request = match (c.session, c.user) {
                 (Some(session), _) => Request::EndSession { session },
                 (None, Some(user)) => Request::EndSessions { user },
-                (None, None) => bail!("say which session, or whose"),
+                (None, None) => bail!("give a session, or a user with --user"),
             };
             run(&c.common, request, file, |answer| match items(answer, "ended").len() {
                 0 => say!("There was none."),
@@ -125,10 +125,10 @@ pub(crate) fn lockdown(command: &Lockdown, file: &File) -> anyhow::Result<()> {
     if !*yes {
         let measured = ask(common, Request::Measure, file)?;
         note!("A lockdown ends {}.", in_words(&measured["blast_radius"]));
-        confirm(false, "People sign in anew, and their applications ask them again.")?;
+        confirm(false, "People sign in again, and their applications ask them again.")?;
     }
     run(common, Request::Lockdown, file, |answer| {
-        say!("Ended: {}. No token that was issued before works any more.", in_words(&answer["ended"]))
+        say!("Ended: {}. Tokens issued before now are refused.", in_words(&answer["ended"]))
     })
 }
 
@@ -152,7 +152,7 @@ pub(super) fn in_words(radius: &Value) -> String {
         some(count("sessions"), "browser session", "browser sessions"),
         some(count("links"), "unused link", "unused links"),
         some(count("registration_tokens"), "registration token", "registration tokens"),
-        some(count("waiting"), "request that waits for somebody", "requests that wait for somebody"),
+        some(count("waiting"), "pending request", "pending requests"),
     ]
     .join(", ")
 }

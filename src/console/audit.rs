@@ -93,7 +93,7 @@ fn make(common: &Common, file: &config::File) -> anyhow::Result<()> {
     }
     say!("{}", made["checkpoint"].as_str().context("the server's answer has no checkpoint")?)?;
     note!(
-        "The audit log is signed up to record {}. Keep this line where nobody can change it together with the data directory; `portcullis audit verify --anchor FILE` compares.",
+        "The audit log is signed up to record {}. Keep this line in a place that cannot be changed together with the data directory; `portcullis audit verify --anchor FILE` compares the log with it.",
         made["seq"]
     );
     Ok(())
@@ -108,7 +108,7 @@ fn export(options: &Export, file: &config::File) -> anyhow::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&options.to)
-        .with_context(|| format!("cannot make {to}"))?;
+        .with_context(|| format!("cannot create {to}"))?;
     let written = execute(&dir, control::Request::Audit(Request::Export), file)
         .and_then(|answer| {
             Ok((answer["exported_to"].as_i64().context("the server's answer has no number")?, answer))
@@ -123,7 +123,7 @@ fn export(options: &Export, file: &config::File) -> anyhow::Result<()> {
     if options.common.json {
         return output::json(&json!({ "file": options.to, "records": last, "made": answer["made"] }));
     }
-    say!("{last} records are in {to}. The last one is a checkpoint of those before it.")
+    say!("{to} contains {last} records. The last one is a checkpoint of those before it.")
 }
 
 fn write_records(db: &ReadOnly, last: i64, target: &File) -> anyhow::Result<()> {
@@ -225,7 +225,7 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
     let verified = audit::verify_each(conn, |entry| {
         let Some(compact) = checkpoint::checkpoint_in(entry.record) else { return Ok(Ok(())) };
         let Some(verifier) = &verifier else {
-            return Ok(Err("is a checkpoint, and this log has no key for one"));
+            return Ok(Err("is a checkpoint, but this log has no checkpoint key"));
         };
         let covered = match compact.as_str().map(|compact| verifier.verify(compact)) {
             Some(Ok(covered)) => covered,
@@ -246,7 +246,7 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
     };
     if verifier.is_some() && checkpoints == 0 {
         return Ok(Err(Verdict::of_log(
-            "no record is a checkpoint, and this log had one from its first start on: it was emptied or written anew",
+            "the log has no checkpoint, but one is made at the first start: it was emptied or rewritten",
         )));
     }
     let noted = match end(conn, &verified, outside)? {
@@ -259,7 +259,7 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
             Err(verdict) => return Ok(Err(verdict)),
         },
         (Some(_), None) => {
-            return Ok(Err(Verdict::of_log("this log has no checkpoints that an anchor could belong to")));
+            return Ok(Err(Verdict::of_log("this log has no checkpoints to compare the anchor with")));
         }
         (None, _) => None,
     };
@@ -279,13 +279,13 @@ fn key(
         (Err(_), None) if !expected => return Ok(Ok(None)),
         (Err(why), None) => {
             return Ok(Err(Verdict::of_log(format!(
-                "the checkpoints' key does not open, so that a log written anew would pass: {why}. With --anchor the seal key is not needed"
+                "the checkpoint key cannot be decrypted, so a rewritten log would not be detected: {why}. With --anchor the seal key is not needed"
             ))));
         }
     };
     Ok(match checkpoint::verifier(conn, seal)? {
         Ok(None) if expected => Err(Verdict::of_log(
-            "the key of the checkpoints is missing: it was removed, or this directory has not been served by this version yet",
+            "the checkpoint key is missing: it was removed, or this version has not served this directory yet",
         )),
         Ok(verifier) => Ok(verifier),
         Err(error) => Err(Verdict::of_log(error.to_string())),
@@ -302,7 +302,7 @@ fn covers(
     Ok(if before && same {
         Ok(())
     } else {
-        Err("is a checkpoint of another log: a record before it was changed, and the chain written anew")
+        Err("is a checkpoint of another log: an earlier record was changed and the chain rewritten")
     })
 }
 
@@ -315,7 +315,9 @@ fn end(
     let noted = match &outside.noted {
         Err(error) => return Ok(Err(Verdict::of_log(error.to_string()))),
         Ok(None) if db::needs_noted(conn)? => {
-            return Ok(Err(Verdict::of_log(format!("{AUDIT_HEAD} is missing: it says where the log ended"))));
+            return Ok(Err(Verdict::of_log(format!(
+                "{AUDIT_HEAD} is missing: it records where the log ended"
+            ))));
         }
         Ok(None) => return Ok(Ok(None)),
         Ok(Some(noted)) => &noted.head,
@@ -323,7 +325,7 @@ fn end(
     let records = verified.records;
     if records < noted.seq() {
         return Ok(Err(Verdict::of_log(format!(
-            "the log ends at record {records}, and {AUDIT_HEAD} says that record {} was written: its end was cut off, or the database is an older copy",
+            "the log ends at record {records}, but {AUDIT_HEAD} says that record {} was written: the end was cut off, or the database is an older copy",
             noted.seq()
         ))));
     }
@@ -334,7 +336,7 @@ fn end(
     } else {
         Err(Verdict::at(
             noted.seq(),
-            format!("is not the one that {AUDIT_HEAD} names: the log was written anew"),
+            format!("is not the one that {AUDIT_HEAD} names: the log was rewritten"),
         ))
     })
 }
@@ -347,18 +349,20 @@ fn compare(
 ) -> Result<Result<i64, Verdict>, Fault> {
     let anchor = match anchor {
         Ok(anchor) => anchor,
-        Err(bad) => return Ok(Err(Verdict::of_log(format!("the anchor is not of this log: {bad}")))),
+        Err(bad) => {
+            return Ok(Err(Verdict::of_log(format!("the anchor does not belong to this log: {bad}"))));
+        }
     };
     if verified.records < anchor.seq {
         return Ok(Err(Verdict::of_log(format!(
-            "the log ends at record {}, and the anchor of {} names record {}: its end was cut off, or the directory is an older copy",
+            "the log ends at record {}, but the anchor of {} names record {}: the end was cut off, or the directory is an older copy",
             verified.records, anchor.time, anchor.seq
         ))));
     }
     if audit::hash_at(conn, anchor.seq)?.is_none_or(|hash| hash != anchor.hash) {
         return Ok(Err(Verdict::at(
             anchor.seq,
-            format!("is not the one that the anchor of {} names: the log was written anew", anchor.time),
+            format!("is not the one that the anchor of {} names: the log was rewritten", anchor.time),
         )));
     }
     Ok(Ok(anchor.seq))
@@ -378,12 +382,12 @@ fn announce(report: &Report, options: &Verify) -> anyhow::Result<()> {
             "truncation_checked": anchor.is_some(),
         }));
     }
-    say!("The audit log holds: {} records, head {}.", verified.records, verified.head)?;
+    say!("The audit log is intact: {} records, head {}.", verified.records, verified.head)?;
     say!("Checkpoints: {checkpoints}; the last one covers record {signed_to}.")?;
     match anchor {
-        Some(seq) => say!("It goes on from the anchor, record {seq}."),
+        Some(seq) => say!("It continues from the anchor, record {seq}."),
         None => say!(
-            "Whether all of the data directory is an older copy was not checked: --anchor FILE compares with a checkpoint kept elsewhere."
+            "An older copy of the whole data directory cannot be detected without --anchor FILE, which compares the log with a checkpoint kept elsewhere."
         ),
     }
 }

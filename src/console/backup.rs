@@ -35,9 +35,9 @@ pub(crate) fn backup(options: &Backup, file: &File) -> anyhow::Result<()> {
     if options.common.json {
         return output::json(&json!({ "file": options.to, "records": head.seq(), "head": head.hash() }));
     }
-    say!("{} holds everything up to audit record {}.", options.to.display(), head.seq())?;
+    say!("{} contains everything up to audit record {}.", options.to.display(), head.seq())?;
     note!(
-        "The seal key is not in it: keep a copy of that in another place. `portcullis restore FILE` brings the copy back."
+        "It does not contain the seal key: keep a copy of that in another place. `portcullis restore FILE` restores this copy."
     );
     Ok(())
 }
@@ -52,13 +52,13 @@ pub(crate) fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
     explain(&found);
     if !found.complete && found.people && options.admin.is_none() {
         bail!(
-            "nothing was done: say with --admin who is to sign in alone until you have let in the others; the copy has {}",
+            "nothing was done: use --admin to name the one administrator who can sign in until you enable the others; the copy has {}",
             found.administrators.join(", ")
         );
     }
     confirm(
         options.yes,
-        "Every token, session, link, code and remembered decision ends; clients and people sign in anew.",
+        "Every token, session, link, code and remembered decision ends; clients and people sign in again.",
     )?;
     let restored = restoring.finish(options.admin.as_deref(), rustix::process::getuid().as_raw(), &clock)?;
     if options.common.json {
@@ -68,14 +68,11 @@ pub(crate) fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
     }
     say!("Restored. Start the server.")?;
     if let Some(kept) = &restored.kept {
-        note!(
-            "The database that was here is {}; delete it when you do not need it any more.",
-            kept.display()
-        );
+        note!("The previous database is {}; delete it when you no longer need it.", kept.display());
     }
     if !found.complete {
         note!(
-            "Let in again whom you trust: `portcullis user enable USER`, `portcullis user link USER` for a new passkey, `portcullis client enable CLIENT`, `portcullis client rotate-secret CLIENT`."
+            "Enable the people and clients that you trust: `portcullis user enable USER`, `portcullis user link USER` for a new passkey, `portcullis client enable CLIENT`, `portcullis client rotate-secret CLIENT`."
         );
     }
     Ok(())
@@ -84,21 +81,21 @@ pub(crate) fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
 fn explain(found: &Found) {
     note!("The copy ends with audit record {}, of {}.", found.copy, found.time);
     match &found.present {
-        Ok(last) if *last > found.copy => note!("The database here goes on to record {last}."),
-        Ok(last) => note!("The database here ends with record {last}."),
-        Err(why) => note!("The database here cannot be used: {why}."),
+        Ok(last) if *last > found.copy => note!("The current database continues to record {last}."),
+        Ok(last) => note!("The current database ends with record {last}."),
+        Err(why) => note!("The current database cannot be used: {why}."),
     }
     if found.complete {
         note!(
-            "What was taken away since stays taken away: users, clients, passkeys and secrets that were removed or stopped, groups and roles. What was added since is lost."
+            "Removals since the copy stay in force: users, clients, passkeys and secrets that were removed or disabled, groups and roles. Additions since the copy are lost."
         );
         return;
     }
     let known = found.noted.map_or_else(
-        || "Nothing here says how far the log went".to_owned(),
-        |noted| format!("The log went on to record {noted}, and nothing here reaches that far"),
+        || "The end of the audit log is unknown".to_owned(),
+        |noted| format!("The audit log went on to record {noted}, which is missing here"),
     );
     note!(
-        "{known}: it is not known who was stopped since. Therefore every user but one administrator is disabled, their passkeys are suspended, clients are disabled and lose their secrets, imported documents go, and the signing keys are made anew."
+        "{known}, so it is unknown who was disabled since the copy. Therefore every user but one administrator is disabled, their passkeys are suspended, clients are disabled and lose their secrets, imported documents are removed, and new signing keys are made."
     );
 }

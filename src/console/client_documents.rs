@@ -105,7 +105,7 @@ fn approvals(command: Approvals, file: &File) -> anyhow::Result<()> {
         }
         Approvals::Refuse(c) => {
             let answer = ask(&c.common, Command::RefuseApproval { url: c.url }, file)?;
-            shown(&c.common, &answer, || say!("{} is off the list.", text(&answer, "url")))
+            shown(&c.common, &answer, || say!("{} was removed from the list.", text(&answer, "url")))
         }
     }
 }
@@ -124,7 +124,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read {}", path.display());
     let size = fs::metadata(path).with_context(unreadable)?.len();
     if size > LARGEST {
-        bail!("{} is larger than 1 MiB; no document is", path.display());
+        bail!("{} is larger than 1 MiB; that is not a client document", path.display());
     }
     fs::read_to_string(path).with_context(unreadable)
 }
@@ -159,11 +159,13 @@ fn confirmed(
         }
     }
     if changes.is_empty() {
-        return shown(&how.common, &would, || say!("There is nothing to change."));
+        return shown(&how.common, &would, || say!("Nothing to change."));
     }
     confirm(how.yes, "")?;
-    let state =
-        would["state"].as_str().or(would["change"]["state"].as_str()).context("the answer makes no sense")?;
+    let state = would["state"]
+        .as_str()
+        .or(would["change"]["state"].as_str())
+        .context("the answer could not be read")?;
     let done = ask(&how.common, command(Some(state.to_owned())), file)?;
     shown(&how.common, &done, || say!("Done."))
 }
@@ -189,7 +191,7 @@ fn describe(change: &Value) -> anyhow::Result<()> {
         }
     }
     match change["grants_ended"].as_u64() {
-        Some(1) => say!("  1 grant ends; whoever gave it signs in anew."),
+        Some(1) => say!("  1 grant ends; the person who gave it signs in again."),
         Some(ended) if ended > 1 => say!("  {ended} grants end; whoever gave them signs in anew."),
         _ => Ok(()),
     }

@@ -39,7 +39,7 @@ pub(crate) fn client(command: Client, file: &File) -> anyhow::Result<()> {
             let found = &ask(&c.common, Request::Show { client: c.client }, file)?["client"];
             let id = text(found, "id");
             let warning = format!(
-                "The client `{}` ({id}) goes with everything that people granted it. Users now: {}.",
+                "The client `{}` ({id}) will be deleted with everything that people granted it. Users now: {}.",
                 text(found, "name"),
                 items(found, "access").len()
             );
@@ -114,13 +114,13 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
     if let Some(secret) = answer["client_secret"].as_str() {
         say!("\nIts secret is shown this once:\n\n  {secret}")?;
         match answer["previous_ends_at"].as_i64() {
-            Some(_) => say!("\nThe one before ends {}.", moment(&answer["previous_ends_at"]))?,
-            None if rotated => say!("\nNo secret from before works any more.")?,
+            Some(_) => say!("\nThe previous secret ends {}.", moment(&answer["previous_ends_at"]))?,
+            None if rotated => say!("\nEarlier secrets no longer work.")?,
             None => {}
         }
     }
     if deleted {
-        say!("\nRemoved. No token of its works any more.")?;
+        say!("\nClient deleted. Its tokens are refused from now on.")?;
     }
     Ok(())
 }

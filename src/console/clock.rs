@@ -34,7 +34,7 @@ fn show(common: &Common, file: &File) -> anyhow::Result<()> {
 
 fn describe(answer: &Value) -> anyhow::Result<()> {
     let time = &answer["time"];
-    say!("The time that decides  {}", moment(&time["now"]))?;
+    say!("Time in use  {}", moment(&time["now"]))?;
     say!("The machine's clock    {}", moment(&time["clock"]))?;
     if time["paused"] == true && is_gateway(answer) {
         say!(

@@ -18,7 +18,7 @@ pub(super) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        bail!("nothing was done: there is nobody to ask; say --yes to go on without being asked");
+        bail!("nothing was done: no terminal to ask on; use --yes to continue without being asked");
     }
     output::remark("Go on? [y/N] ", "");
     let mut answer = String::new();

@@ -29,7 +29,8 @@ fn show(common: &Common, file: &File) -> anyhow::Result<()> {
     data_dir::check(&dir)?;
     let db = ReadOnly::open(&require_database(&dir)?, &SCHEMA)?;
     let stored = db.read(issuer_change::stored)?;
-    let stored = stored.context("this data directory was never served; start `portcullis serve` once")?;
+    let stored =
+        stored.context("no server has used this data directory yet; start `portcullis serve` once")?;
     if common.json { output::json(&json!({ "issuer": stored })) } else { say!("{stored}") }
 }
 
@@ -38,7 +39,7 @@ fn change(command: &Change, file: &File) -> anyhow::Result<()> {
     let base = Base::open(&file.base(command.common.data.path(file)), &timekeeping::clock()?)?;
     let before = base.authz.issuer().clone();
     if before == after {
-        anyhow::bail!("the data directory belongs to {after} already; nothing was done");
+        anyhow::bail!("the data directory already belongs to {after}; nothing was done");
     }
     let radius = base.db.read(|conn| access::measure(&base.authz, conn))?;
     let passkeys = base.db.read(|conn| issuer_change::measure(conn, &before, &after))?;
@@ -48,17 +49,17 @@ fn change(command: &Change, file: &File) -> anyhow::Result<()> {
         passkeys.set_aside,
         passkeys.back
     );
-    confirm(command.yes, "Clients have to be given the new address; people sign in anew.")?;
+    confirm(command.yes, "Give clients the new address; people sign in again.")?;
     let uid = rustix::process::getuid().as_raw();
     let (authz, new) = (base.authz.clone(), after.clone());
     let (_, passkeys) = base.db.write_blocking(move |tx| issuer_change::change(&authz, tx, uid, &new))?;
     if command.common.json {
         return output::json(&json!({ "before": before, "after": after, "passkeys": passkeys }));
     }
-    say!("The data directory belongs to {after} now. Start the server with --issuer {after}.")?;
+    say!("The data directory now belongs to {after}. Start the server with --issuer {after}.")?;
     if passkeys.set_aside > 0 {
         say!(
-            "Passkeys of {} do not work there: print new links with `portcullis setup-link` and `portcullis user link`.",
+            "Passkeys for {} do not work there: print new links with `portcullis setup-link` and `portcullis user link`.",
             before.host()
         )?;
     }

@@ -90,7 +90,7 @@ fn remove(command: Remove, file: &File) -> anyhow::Result<()> {
         return Ok(());
     }
     let removed = &answer["removed"];
-    say!("Removed. No token that it signed is accepted here any more.")?;
+    say!("Key removed. Tokens it signed are refused from now on.")?;
     if let Some(successor) = removed["successor"].as_str() {
         say!("{successor} signs from now on.")?;
     }
@@ -125,9 +125,7 @@ fn reseal(command: Reseal, file: &File) -> anyhow::Result<()> {
         text(resealed, "file")
     )?;
     if elsewhere {
-        say!(
-            "The next start needs that file: give it to the service manager, or name it in [keys] seal_key."
-        )?;
+        say!("The next start needs that file: give it to the service manager, or set [keys] seal_key.")?;
     }
     Ok(())
 }
@@ -137,11 +135,11 @@ fn say_consequences(inspected: &Value) -> anyhow::Result<()> {
     let (key, blast) = (&inspected["key"], &inspected["blast"]);
     say!("{} ({}, {})\n", text(key, "kid"), text(key, "alg"), state(key))?;
     if blast["grants"] == 0 {
-        say!("No token is out that it may have signed.")?;
+        say!("No valid token was signed by it.")?;
     } else {
         say!(
-            "Tokens that it may have signed are out on {} grants, of {} users and {} clients. They would expire by\n\
-             {}, and are refused from the removal on. Clients fetch new ones with their refresh tokens,\n\
+            "Tokens it may have signed are in use on {} grants, of {} users and {} clients. They would expire by\n\
+             {}, and are refused once the key is removed. Clients get new ones with their refresh tokens,\n\
              or ask people to sign in.",
             blast["grants"],
             blast["users"],

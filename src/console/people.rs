@@ -24,7 +24,7 @@ pub(crate) fn user(command: User, file: &File) -> anyhow::Result<()> {
             let user = found(&c.common, c.user, file)?;
             let (name, id) = (text(&user, "name"), text(&user, "id"));
             let warning = format!(
-                "The user `{name}` ({id}) goes with their passkeys ({}), sessions and everything that they granted.\n\
+                "The user `{name}` ({id}) will be deleted with their passkeys ({}), sessions and everything they granted.\n\
                  `portcullis user disable {id}` stops them and can be undone.",
                 user["passkeys"]
             );
@@ -38,10 +38,13 @@ pub(crate) fn user(command: User, file: &File) -> anyhow::Result<()> {
             if !c.yes {
                 let owner = found(&c.which.common, user, file)?;
                 user = text(&owner, "id");
-                let and = if c.stolen { ", and all that was granted with it ends" } else { "" };
+                let and = if c.stolen { ", and everything granted with it ends" } else { "" };
                 confirm(
                     false,
-                    &format!("The passkey {passkey} of `{}` ({user}) goes{and}.", text(&owner, "name")),
+                    &format!(
+                        "The passkey {passkey} of `{}` ({user}) will be removed{and}.",
+                        text(&owner, "name")
+                    ),
                 )?;
             }
             (c.which.common, Request::UserPasskeyRemove { user, passkey, stolen: c.stolen })
@@ -85,7 +88,7 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
         describe(&answer["user"])?;
     }
     if deleted {
-        say!("\nRemoved. No token of theirs works any more.")?;
+        say!("\nUser deleted. Their tokens are refused from now on.")?;
     }
     if let Some(link) = answer["link"].as_str() {
         say!("\nGive them this link; it works once, for 24 hours:\n\n  {link}")?;

@@ -42,7 +42,7 @@ fn explain(answer: &Value) -> anyhow::Result<()> {
     say!("  entitled  {}", or_dash(text(user, "entitled")))?;
     if !client.is_null() {
         let granted = if client["granted"].is_null() {
-            "nothing granted yet; decided as if all were".to_owned()
+            "nothing granted yet; decided as if everything were granted".to_owned()
         } else {
             format!("granted {}", or_dash(text(client, "granted")))
         };

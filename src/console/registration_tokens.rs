@@ -17,7 +17,7 @@ pub(crate) fn registration_token(command: RegistrationToken, file: &File) -> any
         }
         RegistrationToken::List(common) => (common, Request::List),
         RegistrationToken::Delete(c) => {
-            confirm(c.yes, &format!("Nobody can register a client with the token `{}` any more.", c.label))?;
+            confirm(c.yes, &format!("The token `{}` will no longer register clients.", c.label))?;
             (c.common, Request::Delete { label: c.label })
         }
     };
@@ -35,11 +35,11 @@ pub(crate) fn registration_token(command: RegistrationToken, file: &File) -> any
         let until = moment(&answer["registration_token"]["expires_at"]);
         say!("It works until {until}, and is shown this once:\n\n  {secret}")?;
     } else {
-        say!("Removed. No client can be registered with it any more.")?;
+        say!("Registration token deleted. It no longer registers clients.")?;
     }
     if answer["needed"] == false {
         note!(
-            "\nNo client needs such a token now: [registration] in portcullis.toml does not say mode = \"token\"."
+            "\nRegistration does not require a token at the moment: [registration] in portcullis.toml does not say mode = \"token\"."
         );
     }
     Ok(())

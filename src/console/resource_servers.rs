@@ -36,7 +36,10 @@ pub(crate) fn resource_server(command: ResourceServer, file: &File) -> anyhow::R
         ResourceServer::Delete(c) => {
             let found = ask(&c.common, Request::Show { name: c.name }, file)?;
             let (name, id) = (text(&found["resource_server"], "name"), text(&found["resource_server"], "id"));
-            confirm(false, &format!("The resource server `{name}` ({id}) goes, and its secrets with it."))?;
+            confirm(
+                false,
+                &format!("The resource server `{name}` ({id}) will be deleted with its secrets."),
+            )?;
             (c.common, Request::Delete { name: id })
         }
     };
@@ -45,7 +48,7 @@ pub(crate) fn resource_server(command: ResourceServer, file: &File) -> anyhow::R
 
 fn key_set(file: &Path) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
+    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", file.display()))
 }
 
 fn ask(common: &Common, request: Request, file: &File) -> anyhow::Result<Value> {
@@ -68,7 +71,7 @@ fn run(common: &Common, request: Request, file: &File) -> anyhow::Result<()> {
         say!("\nIts secret is shown this once:\n\n  {secret}")?;
     }
     if deleted {
-        say!("\nRemoved. It learns nothing about tokens any more.")?;
+        say!("\nResource server deleted. It can no longer check tokens.")?;
     }
     Ok(())
 }

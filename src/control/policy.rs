@@ -31,8 +31,7 @@ pub(super) fn execute(
     };
     let client = match (&request.client, authz.endpoint()) {
         (Some(_), None) => {
-            let words =
-                "this server has no endpoint of its own, and not one alone elsewhere; ask without --client";
+            let words = "this server has no MCP endpoint of its own, and more than one or none elsewhere; leave out --client";
             return Ok(Answer::error("refused", words));
         }
         (Some(client), Some(endpoint)) => match reach::of_client(tx, client, &person.id, &endpoint)? {
@@ -46,10 +45,8 @@ pub(super) fn execute(
     let token = client.as_ref().and_then(|client| client.granted.as_ref()).unwrap_or(&person.entitled);
     let explained = catalogue.explain(token, &person.entitled, ceiling, &request.tool);
     let (decision, rule) = match (&person, &client) {
-        (person, _) if person.disabled => ("user_disabled", "a disabled user may do nothing".to_owned()),
-        (_, Some(client)) if client.disabled => {
-            ("client_disabled", "nothing goes through a disabled client".to_owned())
-        }
+        (person, _) if person.disabled => ("user_disabled", "the user is disabled".to_owned()),
+        (_, Some(client)) if client.disabled => ("client_disabled", "the client is disabled".to_owned()),
         _ => (explained.decision, rule(&explained, &person, catalogue, &request.tool)),
     };
     Ok(Answer::Ok(json!({
@@ -76,16 +73,16 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, tool: &str)
         },
         "unknown" => {
             let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).collect();
-            format!("there is no tool `{tool}`; there are {}", tools.join(", "))
+            format!("no tool `{tool}`; the tools are {}", tools.join(", "))
         }
-        "not_entitled" if lacking.is_empty() => "no scope opens this tool".to_owned(),
+        "not_entitled" if lacking.is_empty() => "no scope gives access to this tool".to_owned(),
         "not_entitled" => {
             let givers = person.who_else_has(lacking);
             let givers = if givers.is_empty() { "no group has it".to_owned() } else { givers.join(", ") };
             format!("none of the user's groups has {lacking}; it is in: {givers}")
         }
         "above_ceiling" => {
-            format!("{lacking} is high-risk, and nobody vouches for the client: portcullis client verify")
+            format!("{lacking} is high risk, and the client is not verified: portcullis client verify")
         }
         "scope_missing" => format!("the user has not granted the client {lacking}; a call asks them for it"),
         other => other.to_owned(),

@@ -21,19 +21,19 @@ pub(super) fn code(status: StatusCode) -> &'static str {
 fn words(status: StatusCode) -> Option<(&'static str, &'static str)> {
     Some(match status {
         StatusCode::BAD_REQUEST => ("invalid_request", "the request could not be read"),
-        StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not take that method"),
+        StatusCode::NOT_FOUND => ("not_found", "nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not accept that method"),
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request took too long to arrive"),
-        StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is larger than this path takes"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("payload_too_large", "the body is larger than this path accepts"),
         StatusCode::URI_TOO_LONG => ("uri_too_long", "the request target is longer than 8 KiB"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            ("unsupported_media_type", "this path does not take that Content-Type")
+            ("unsupported_media_type", "this path does not accept that Content-Type")
         }
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             ("headers_too_large", "the headers are larger than 16 KiB, or more than 100")
         }
         StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests; try again later"),
-        StatusCode::INTERNAL_SERVER_ERROR => ("server_error", "the server made a mistake"),
+        StatusCode::INTERNAL_SERVER_ERROR => ("server_error", "internal server error"),
         _ => return None,
     })
 }

@@ -72,7 +72,7 @@ async fn a_bug_is_answered_and_logged() {
         (StatusCode::INTERNAL_SERVER_ERROR, &b"nosniff"[..])
     );
     let told: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(told, json!({ "error": "server_error", "error_description": "the server made a mistake" }));
+    assert_eq!(told, json!({ "error": "server_error", "error_description": "internal server error" }));
     let (parts, page) = ask(Method::GET, "/account", "text/html").await;
     assert_eq!(parts.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(page.contains("data-testid=\"error\"") && !page.contains("nobody"), "{page}");

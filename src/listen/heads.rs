@@ -41,10 +41,10 @@ pub(crate) struct BadHead {
 
 impl BadHead {
     pub(super) const MALFORMED: Self =
-        Self { status: StatusCode::BAD_REQUEST, description: "the request is no HTTP/1.1" };
+        Self { status: StatusCode::BAD_REQUEST, description: "the request is not valid HTTP/1.1" };
     const SLOW: Self = Self {
         status: StatusCode::REQUEST_TIMEOUT,
-        description: "the request's head took longer than 10 seconds",
+        description: "the request's headers took longer than 10 seconds",
     };
 
     const fn new(status: StatusCode, description: &'static str) -> Self {

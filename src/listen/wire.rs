@@ -134,10 +134,10 @@ impl AsyncWrite for Wire {
 /// Tells somebody who speaks plain HTTP to a port that speaks TLS (HTTP-01). Nothing is redirected: what they sent was
 /// sent for everybody to read, and a redirect would teach them to do it again.
 pub(super) async fn refuse_plain(socket: TcpStream, peer: SocketAddr) {
-    const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 84\r\n\
+    const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 75\r\n\
         cache-control: no-store\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
         cross-origin-resource-policy: same-origin\r\nconnection: close\r\n\r\n\
-        {\"error\":\"tls_required\",\"error_description\":\"this port speaks https and only https\"}";
+        {\"error\":\"tls_required\",\"error_description\":\"this port accepts only https\"}";
     tracing::debug!(http.peer = %peer, "plain HTTP on a port that speaks TLS was refused");
     let mut wire = Wire::new(Transport::Plain(socket));
     let _ = tokio::time::timeout(LINGER, wire.write_all(ANSWER.as_bytes())).await;

@@ -41,7 +41,7 @@ fn networks_are_read_strictly() {
     }
     assert_eq!(
         network("10.1.2.3/8").unwrap_err().to_string(),
-        "there are bits set after its prefix; write 10.0.0.0/8"
+        "it has bits set after its prefix; write 10.0.0.0/8"
     );
 }
 

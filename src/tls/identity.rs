@@ -45,10 +45,10 @@ impl Expiry {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::FarOff => "the TLS certificate lasts for more than 30 days",
-            Self::WithinAMonth => "the TLS certificate runs out within 30 days",
-            Self::WithinAWeek => "the TLS certificate runs out within 7 days",
-            Self::WithinADay => "the TLS certificate runs out within a day",
-            Self::Over => "the TLS certificate has run out: nobody can connect",
+            Self::WithinAMonth => "the TLS certificate expires within 30 days",
+            Self::WithinAWeek => "the TLS certificate expires within 7 days",
+            Self::WithinADay => "the TLS certificate expires within a day",
+            Self::Over => "the TLS certificate has expired: nobody can connect",
         }
     }
 }
@@ -78,13 +78,10 @@ impl Identity {
         let not_after = timestamp(leaf.not_after()).with_context(of_certificate)?;
         let not_before = timestamp(leaf.not_before()).with_context(of_certificate)?;
         if now >= not_after {
-            bail!("{}: it ran out on {not_after}", of_certificate());
+            bail!("{}: it expired on {not_after}", of_certificate());
         }
         if now < not_before {
-            bail!(
-                "{}: it counts from {not_before}, and by this machine's clock it is {now}",
-                of_certificate()
-            );
+            bail!("{}: it is valid from {not_before}, and this machine's clock says {now}", of_certificate());
         }
         let key = key(key_path).with_context(|| format!("cannot use the TLS key {}", key_path.display()))?;
         if !leaf.public_key().is_ok_and(|public| public.public_eq(&key)) {
@@ -148,7 +145,7 @@ impl Identity {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("it does not hold {0} in PEM, which begins with -----BEGIN")]
+#[error("it does not contain {0} in PEM, which begins with -----BEGIN")]
 struct NotPem(&'static str);
 
 /// Who may read a file.
@@ -166,7 +163,7 @@ fn read(path: &Path, openness: Openness) -> anyhow::Result<Vec<u8>> {
     if openness == Openness::Closed && mode & 0o027 != 0 {
         bail!("others may read or change it (mode {mode:o}); run: chmod g-w,o-rwx {}", path.display());
     }
-    anyhow::ensure!(metadata.is_file(), "it is no file");
+    anyhow::ensure!(metadata.is_file(), "it is not a file");
     let mut bytes = Vec::new();
     file.by_ref().take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -181,7 +178,7 @@ fn key(path: &Path) -> anyhow::Result<PKey<Private>> {
         Err(ErrorStack::get())
     });
     if encrypted {
-        bail!("it is encrypted, and nobody is there to type its passphrase; store it without one");
+        bail!("it is encrypted; store it without a passphrase");
     }
     Ok(key.map_err(|_| NotPem("a private key"))?)
 }

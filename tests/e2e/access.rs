@@ -122,11 +122,11 @@ async fn single_tokens_are_ended() {
     assert!(ended.status.success(), "{}", complaint(&ended));
     assert!(!works(&app, &second).await && works(&app, &third).await);
     for (input, says) in [
-        (second.access.as_str(), "ended before"),
-        ("", "nothing came"),
-        ("rt_unknown", "no token of this server"),
-        (&third.access[1..], "no token of this server"),
-        ("3yuupoygj2bnrezpak254f2sjy", "no token of this server"),
+        (second.access.as_str(), "already expired or been revoked"),
+        ("", "standard input is empty"),
+        ("rt_unknown", "neither a token from this server"),
+        (&third.access[1..], "neither a token from this server"),
+        ("3yuupoygj2bnrezpak254f2sjy", "neither a token from this server"),
     ] {
         let output = with_input(&app, &["token", "revoke"], input);
         assert!(
@@ -298,7 +298,7 @@ async fn a_lockdown_ends_any_number_of_grants() {
             let (status, error) = error_of(app.refresh(&client, token).await).await;
             assert_eq!((status, error.as_str()), (StatusCode::BAD_REQUEST, "invalid_grant"));
         }
-        assert!(refused(&app, &["grant", "revoke", &grant_of(&tokens)]).contains("has ended"));
+        assert!(refused(&app, &["grant", "revoke", &grant_of(&tokens)]).contains("no active grant"));
         let shown = app.console(&["client", "show", &client.id]);
         assert_eq!(shown["client"]["users"], 0, "{shown}");
         app = app.restart().await;

@@ -93,7 +93,9 @@ async fn disconnecting_ends_all_that_a_client_holds() {
     assert!(works(&app, &of_other).await && works(&app, &of_bob).await);
     let location = header(answer.headers(), "location").unwrap().to_owned();
     let page = ines.get(&app, &app.url(&location)).await.text().await.unwrap();
-    assert!(page.contains("Disconnected.") && !page.contains(&client.id) && page.contains(&other.id));
+    assert!(
+        page.contains("Application disconnected.") && !page.contains(&client.id) && page.contains(&other.id)
+    );
     let again = ines.change(&app, &disconnect(&client)).await;
     assert_eq!(again.status(), StatusCode::NOT_FOUND);
 
@@ -150,7 +152,7 @@ async fn the_page_shows_a_person_what_is_theirs() {
         assert!(!of_ada.contains(name));
     }
     // What was done is said to whoever did it, and by no link of a stranger's.
-    for forged in ["disconnected", "Disconnected.", "x"] {
+    for forged in ["disconnected", "Application disconnected.", "x"] {
         let page = ines.get(&app, &app.url(&format!("/account?done={forged}"))).await.text().await.unwrap();
         assert!(!page.contains("data-testid=\"done\""));
     }
@@ -483,7 +485,7 @@ async fn on_loopback_a_change_takes_the_passkey() {
     let of_other = tokens(&app, &mut ada, &other).await;
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
     let page = ada.account(&app).await;
-    assert!(page.contains("Each change here takes your passkey") && page.contains("data-confirm"));
+    assert!(page.contains("Each change here needs your passkey") && page.contains("data-confirm"));
     let csrf = account_csrf(&page);
     let form = |client: &Client| -> Vec<(String, String)> {
         let form = [("csrf", csrf.as_str()), ("action", "disconnect"), ("client", &client.id)];
@@ -524,7 +526,9 @@ async fn on_loopback_a_change_takes_the_passkey() {
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
     assert!(!works(&app, &held).await && works(&app, &of_other).await);
     let location = header(answer.headers(), "location").unwrap().to_owned();
-    assert!(ada.get(&app, &app.url(&location)).await.text().await.unwrap().contains("Disconnected."));
+    assert!(
+        ada.get(&app, &app.url(&location)).await.text().await.unwrap().contains("Application disconnected.")
+    );
     let mut old = Browser::new();
     old.cookies = before;
     assert!(!is_signed_in(&app, &mut old).await);

@@ -38,10 +38,8 @@ async fn a_passkey_is_removed_with_another() {
     let [lost] = passkeys(&app, "ines").try_into().unwrap();
     assert_eq!(lost, ines.passkey_digest());
     let page = ines.account(&app).await;
-    assert!(
-        page.contains(&format!("Passkey <span class=\"code\">{}</span>, <strong>with which", &lost[..8]))
-    );
-    assert!(page.contains("so it stays") && !page.contains("remove_passkey"));
+    assert!(page.contains(&format!("Passkey <span class=\"code\">{}</span>, <strong>used to", &lost[..8])));
+    assert!(page.contains("so it cannot be removed") && !page.contains("remove_passkey"));
     let csrf = account_csrf(&page);
     let start = json!({"csrf": csrf, "action": "remove_passkey", "passkey": lost});
     let refused = ines.post_json(&app, "/account/change/start", &start).await;
@@ -92,7 +90,7 @@ async fn a_passkey_does_not_remove_itself() {
     let suspend = "UPDATE passkey SET suspended_at = created_at WHERE created_at = (SELECT max(created_at) FROM passkey)";
     assert_eq!(db.execute(suspend, []).unwrap(), 1);
     let page = ines.account(&app).await;
-    assert!(page.contains("<strong>shut out</strong>") && page.contains("so it stays"));
+    assert!(page.contains("<strong>suspended</strong>") && page.contains("so it cannot be removed"));
     assert_eq!(passkeys(&app, "ines").len(), 2);
     assert!(removed(&app).is_empty());
     assert!(is_signed_in(&app, &mut ines).await);

@@ -155,18 +155,18 @@ async fn a_shortened_log_is_noticed() {
         (
             "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)",
             false,
-            "its end was cut off",
-            "its end was cut off",
+            "the end was cut off",
+            "the end was cut off",
         ),
-        ("DELETE FROM audit WHERE seq > 6", false, "its end was cut off", "its end was cut off"),
-        ("DELETE FROM audit", false, "no record is a checkpoint", "no record is a checkpoint"),
-        ("DELETE FROM audit", true, "no record is a checkpoint", "no record is a checkpoint"),
+        ("DELETE FROM audit WHERE seq > 6", false, "the end was cut off", "the end was cut off"),
+        ("DELETE FROM audit", false, "the log has no checkpoint", "the log has no checkpoint"),
+        ("DELETE FROM audit", true, "the log has no checkpoint", "the log has no checkpoint"),
         ("DELETE FROM audit WHERE seq <= 3", true, "follows a gap", "follows a gap"),
         (
             "DELETE FROM setting WHERE name = 'checkpoint_key'",
             true,
-            "key of the checkpoints is missing",
-            "key of the checkpoints is missing",
+            "checkpoint key is missing",
+            "checkpoint key is missing",
         ),
     ] {
         let attacked = Taken::of(&log.data());
@@ -199,8 +199,8 @@ async fn a_log_written_anew_is_noticed() {
     for (sql, fits, says) in [
         (lie.to_owned(), false, "checkpoint of another log"),
         (lie.to_owned(), true, "checkpoint of another log"),
-        (strip.to_owned(), true, "no record is a checkpoint"),
-        (format!("{lie}; {strip}"), true, "no record is a checkpoint"),
+        (strip.to_owned(), true, "the log has no checkpoint"),
+        (format!("{lie}; {strip}"), true, "the log has no checkpoint"),
     ] {
         let attacked = Taken::of(&log.data());
         attacked.run(&sql);
@@ -217,7 +217,7 @@ async fn a_log_written_anew_is_noticed() {
     let attacked = Taken::of(&log.data());
     attacked.run(&format!("{lie}; {move_on}"));
     attacked.rechain();
-    assert!(attacked.verify(&[]).unwrap_err().contains("written anew"));
+    assert!(attacked.verify(&[]).unwrap_err().contains("rewritten"));
     attacked.fix_head();
     assert!(attacked.verify(&anchor).unwrap_err().contains("the anchor of"));
 }
@@ -255,7 +255,7 @@ async fn a_forged_checkpoint_is_noticed() {
         .query_row("SELECT value FROM setting WHERE name = 'checkpoint_key'", [], |row| row.get(0));
     let key: String = key.unwrap();
     log.run(&format!("UPDATE setting SET value = '{key}' WHERE name = 'checkpoint_key'"));
-    assert!(log.verify(&[]).unwrap_err().contains("does not open"));
+    assert!(log.verify(&[]).unwrap_err().contains("cannot be decrypted"));
 }
 
 /// AUDIT-03: the whole directory of an earlier moment is in itself as it was. Only what was carried away tells.
@@ -299,7 +299,7 @@ async fn the_log_is_exported_up_to_a_checkpoint() {
     let data = app.data_dir();
     let again = ["audit", "export", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
     let before = app.audit().len();
-    assert!(complaint(&portcullis(&again)).contains("cannot make"));
+    assert!(complaint(&portcullis(&again)).contains("cannot create"));
     assert_eq!(app.audit().len(), before);
 }
 

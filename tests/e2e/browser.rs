@@ -157,7 +157,7 @@ fn a_client_is_disconnected_on_the_account_page() {
     assert_eq!(found["problems"], json!([]));
     browser.ok(&json!({"op": "keyboard", "testid": "disconnect", "key": "Enter"}));
     let done = browser.ok(&json!({"op": "text", "selector": "[data-testid=done]"}));
-    assert!(done["text"].as_str().unwrap().starts_with("Disconnected."), "{done}");
+    assert!(done["text"].as_str().unwrap().starts_with("Application disconnected."), "{done}");
     browser.ok(&json!({"op": "text", "selector": "[data-testid=no-clients]"}));
     client.send(&json!({"op": "call", "name": "docs_search", "arguments": {"query": "falcon"}}));
     assert_eq!(client.receive()["event"], "authorize");

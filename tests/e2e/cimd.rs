@@ -69,7 +69,7 @@ pub async fn is_row_3(response: Response, host: &str) -> String {
     assert_eq!(response.status(), 400);
     assert!(response.headers().get("location").is_none());
     let page = response.text().await.unwrap();
-    assert!(page.contains("This application is not known here"), "{page}");
+    assert!(page.contains("This application is not known on this server"), "{page}");
     assert!(page.contains(host), "{page}");
     page
 }
@@ -225,7 +225,7 @@ async fn a_url_must_be_plain() {
     ] {
         let url = client(id, "http://localhost:1/cb").authorize_url(&app);
         let page = is_row_3(app.http.get(url).send().await.unwrap(), "example.net").await;
-        assert!(page.contains("not written as such addresses have to be"), "{id}");
+        assert!(page.contains("not in the required form"), "{id}");
         let refresh = app.refresh(&client(id, ""), "rt_x").await;
         assert_eq!(error_of(refresh).await.1, "invalid_client", "{id}");
     }
@@ -243,7 +243,7 @@ async fn the_site_decides_about_unknown_urls() {
         let page =
             is_row_3(app.http.get(stranger().authorize_url(&app)).send().await.unwrap(), "tools.example.net")
                 .await;
-        assert_eq!(page.contains("load this page again"), unknown == "ask", "{page}");
+        assert_eq!(page.contains("reload this page"), unknown == "ask", "{page}");
         assert!(app.has_event("authz.error", Some(reason)));
         let known = app.http.get(claude_code().authorize_url(&app)).send().await.unwrap();
         assert_eq!(known.status(), 200, "what is known needs no policy");

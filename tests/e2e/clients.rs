@@ -58,7 +58,7 @@ async fn a_disabled_client_is_out_at_once() {
     assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_client");
     let page = ada.get(&app, &client.authorize_url(&app)).await;
     assert_eq!(page.status(), 400);
-    assert!(page.text().await.unwrap().contains("An administrator has disabled this client."));
+    assert!(page.text().await.unwrap().contains("An administrator disabled this application."));
     let decided = ada.decide(&app, &waiting, "approve").await;
     assert_eq!(redirect_parameter(&decided, "error").as_deref(), Some("access_denied"));
 
@@ -98,7 +98,7 @@ async fn a_deleted_clients_tokens_stay_dead() {
     assert_eq!(whoami(&app, &tokens.access).await, 401);
     assert_eq!(app.console(&["client", "list"])["clients"], json!([]));
     let unknown = refused(&app, &["client", "show", &client.id]);
-    assert!(unknown.contains("there is no client") && unknown.contains("client list"), "{unknown}");
+    assert!(unknown.contains("no client") && unknown.contains("client list"), "{unknown}");
     assert!(app.has_event("client.deleted", None) && app.has_event("token.issued", None));
 }
 
@@ -149,7 +149,7 @@ async fn no_two_verified_clients_read_alike() {
     app.console(&["client", "verify", &first.id]);
     let line = refused(&app, &["client", "verify", &second.id]);
     assert!(
-        line.contains("reads like the name of the verified client") && line.contains(&first.id),
+        line.contains("looks like the name of the verified client") && line.contains(&first.id),
         "{line}"
     );
     for name in ["Web thing", "web\u{200b} Thing", "\u{ff37}eb thing", "Portcullis"] {
@@ -172,13 +172,13 @@ async fn a_name_that_two_clients_have_names_neither() {
         let line = refused(&app, &["client", action, "Twin"]);
         assert!(line.contains("2 clients are called `Twin`") && line.contains(&second.id), "{line}");
         let line = refused(&app, &["client", action, "Nobody"]);
-        assert!(line.contains("there is no client `Nobody`"), "{line}");
+        assert!(line.contains("no client `Nobody`"), "{line}");
     }
     let lookalike = registered(&app, "P\u{43e}rtal", &["http://localhost/c"]).await;
     registered(&app, "Portal", &["http://localhost/d"]).await;
     for name in ["Portal", "P\u{43e}rtal", "PORTAL"] {
         let line = refused(&app, &["client", "disable", name]);
-        assert!(line.contains("by its id") && line.contains("look like"), "{line}");
+        assert!(line.contains("Use the id") && line.contains("look like"), "{line}");
     }
     assert!(refused(&app, &["client", "delete", "Portal"]).contains(&lookalike.id));
     let line = refused(&app, &["grant", "list", "--client", "Twin"]);

@@ -35,7 +35,7 @@ fn a_server_that_breaks_off_is_told_of() {
     });
     refused(
         &["lockdown", "--yes", "--data-dir", data.to_str().unwrap()],
-        &["ended before it answered", "portcullis audit tail"],
+        &["stopped before it answered", "portcullis audit tail"],
     );
     assert!(server.join().unwrap().contains("\"lockdown\""));
 }
@@ -49,7 +49,7 @@ fn impossible_starts_are_explained() {
     let serve =
         |extra: &[&'static str]| [&["serve", "--data-dir", data, "--listen", "localhost:0"], extra].concat();
     refused(&serve(&["--issuer", "https://10.0.0.1"]), &["IP address", "name"]);
-    refused(&serve(&["--issuer", "http://portal.example"]), &["must be https"]);
+    refused(&serve(&["--issuer", "http://portal.example"]), &["use https"]);
     refused(&serve(&["--issuer", "https://portal.example/path"]), &["origin"]);
     refused(&serve(&["--issuer", "http://localhost:1"]), &["port"]);
     refused(&serve(&["--docs", "/nowhere/at/all"]), &["--docs"]);

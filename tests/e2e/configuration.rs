@@ -137,11 +137,14 @@ fn check_says_what_serve_says() {
     for (configuration, says) in [
         ("isuer = \"https://a.example\"", "unknown key `isuer` at portcullis.toml:1; did you mean `issuer`?"),
         ("issuer = \"http://a.example\"", "portcullis.toml:1: issuer `http://a.example` is http"),
-        ("issuer = \"http://localhost:1\"\nlisten = \"localhost:0\"", "names another port"),
-        ("listen = \"0.0.0.0:0\"", "nothing speaks TLS"),
+        ("issuer = \"http://localhost:1\"\nlisten = \"localhost:0\"", "has a different port"),
+        ("listen = \"0.0.0.0:0\"", "TLS is not configured"),
         ("data_dir = \"wide\"\nlisten = \"0\"", "wide can be read by others (mode 755); run: chmod 700 wide"),
-        ("data_dir = \"portcullis.toml/x\"\nlisten = \"0\"", "cannot use data directory portcullis.toml/x"),
-        ("data_dir = \"data\"\ndocs = \"none\"\nlisten = \"0\"", "--docs none: there is no such folder"),
+        (
+            "data_dir = \"portcullis.toml/x\"\nlisten = \"0\"",
+            "cannot use the data directory portcullis.toml/x",
+        ),
+        ("data_dir = \"data\"\ndocs = \"none\"\nlisten = \"0\"", "--docs none: the folder does not exist"),
     ] {
         fs::write(dir.path().join("portcullis.toml"), configuration).unwrap();
         let checked = run(dir.path(), &["check"]);
@@ -167,7 +170,13 @@ fn check_looks_after_the_seal_key() {
     let check = ["check", "--json", "--listen", &listen, "--data-dir", data.to_str().unwrap()];
     let good = report(&run(dir.path(), &check));
     assert_eq!(good["ok"], true, "{good}");
-    assert!(good["warnings"][0].as_str().unwrap().starts_with("seal.key lies beside the database"), "{good}");
+    assert!(
+        good["warnings"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("seal.key is in the same directory as the database"),
+        "{good}"
+    );
     fs::remove_file(data.join("seal.key")).unwrap();
     let serve = ["serve", "--listen", "localhost:0", "--data-dir", data.to_str().unwrap()];
     assert_eq!(line(&run(dir.path(), &check)), line(&run(dir.path(), &serve)));
@@ -183,8 +192,8 @@ fn check_warns_of_what_nobody_can_use() {
         report["warnings"],
         json!([
             "no tool needs the scope `spare`",
-            "nobody may call the tool `docs_read`: no group has what it needs",
-            "nobody may call the tool `docs_search`: no group has what it needs",
+            "nobody may call the tool `docs_read`: no group has the scopes it needs",
+            "nobody may call the tool `docs_search`: no group has the scopes it needs",
         ])
     );
 }

@@ -129,7 +129,7 @@ async fn secrets_take_over_in_the_file() {
     assert_eq!(whoami(&app, &tokens.access).await, 200);
     assert_eq!(changes(&app, "client.updated"), vec![(json!(["client_secret"]), json!(0)); 2]);
     let line = refused(&app, &["client", "rotate-secret", "c_portal"]);
-    assert!(line.contains("stands in portcullis.toml; change it there"), "{line}");
+    assert!(line.contains("is defined in portcullis.toml; change it there"), "{line}");
 
     // To another client, in one step.
     let moved = portal(&uri, &[&new]).replace("clients.portal", "clients.gate");
@@ -173,7 +173,7 @@ async fn an_administrators_word_counts_more_than_the_file() {
     app.console(&["client", "disable", "c_portal"]);
     for arguments in [&["client", "unverify", "c_portal"][..], &["client", "delete", "c_portal", "--yes"]] {
         let line = refused(&app, arguments);
-        assert!(line.contains("stands in portcullis.toml"), "{line}");
+        assert!(line.contains("is defined in portcullis.toml"), "{line}");
     }
     let app = app.restart().await;
     assert_eq!(show(&app)["disabled_because"], "administrator");
@@ -255,7 +255,7 @@ fn check_shows_configured_clients() {
                "grant_types": ["client_credentials"], "scope": "docs.read"})
     );
     let warning =
-        "the client c_tv may be used on devices, and the server has no device grant; write device = true";
+        "the client c_tv uses the device grant, and the server has it turned off; write device = true";
     assert!(report["warnings"].as_array().unwrap().contains(&json!(warning)), "{report}");
     let words = String::from_utf8(check(&[]).stdout).unwrap();
     for part in [

@@ -211,7 +211,7 @@ async fn another_user_cancels_what_was_open() {
         ada.cookies = bob.cookies.clone();
         let gone = ada.get(&app, &open).await;
         assert_eq!(gone.status(), 400);
-        assert!(text(gone).await.contains("somebody else has signed in here"));
+        assert!(text(gone).await.contains("another person has signed in"));
         assert_eq!(ada.decide(&app, &question, "approve").await.status(), 400);
         assert!(app.has_event("authz.denied", Some("user_changed")));
         assert!(code(&bob.decide(&app, &his, "approve").await).is_some());
@@ -281,7 +281,7 @@ async fn who_may_grant_nothing_is_told_who_can_help() {
     for part in [
         "Test client",
         "Read whole documents",
-        "You are not in the group engineers",
+        "Only members of the group engineers",
         "Ask <bdi data-testid=\"who-can-grant\">ada</bdi>",
         &format!("portcullis user groups {id} --add engineers"),
     ] {

@@ -178,7 +178,7 @@ fn a_claimed_name_is_marked_and_the_host_is_large() {
         (
             "https://tools.example/cb",
             "tools.example",
-            "Nobody here has checked who answers at tools.example.",
+            "Nobody on this site has checked who runs tools.example.",
         ),
     ] {
         let asking = Asking::register(&story, "Grand Central Bank", uri);

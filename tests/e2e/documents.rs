@@ -83,7 +83,7 @@ async fn what_is_off_is_absent() {
     }
     let page = app.http.get(app.url("/nowhere")).header("accept", "text/html").send().await.unwrap();
     assert_eq!(page.status(), 404);
-    assert!(page.text().await.unwrap().contains("There is nothing here"));
+    assert!(page.text().await.unwrap().contains("Page not found"));
 }
 
 /// HTTP-03, META-01: an unknown host is refused and never shows up in what is answered.

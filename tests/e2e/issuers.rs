@@ -28,7 +28,7 @@ fn another_issuer_is_refused_until_it_is_changed() {
     let port = crate::certificates::unused_port();
     let (listen, other) = (format!("localhost:{port}"), format!("http://localhost:{port}"));
     let said = serve(&data, &["--listen", &listen]);
-    for part in [&origin, &other, "portcullis issuer change --data-dir", "passkeys go on", "stay"] {
+    for part in [&origin, &other, "portcullis issuer change --data-dir", "passkeys keep working", "stay"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let config = dir.path().join("portcullis.toml");

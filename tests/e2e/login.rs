@@ -164,7 +164,7 @@ async fn a_passkey_that_could_not_sign_in_is_refused_and_spends_no_link() {
     let mut ada = Browser::new();
     ada.get(&app, page).await;
     for (member, value, words) in [
-        ("extensions", json!({"credProps": {"rk": false}}), "did not keep the passkey"),
+        ("extensions", json!({"credProps": {"rk": false}}), "did not store the passkey"),
         ("type", json!("x"), "could not be checked"),
     ] {
         let start = json!({"token": token, "name": "ada"});

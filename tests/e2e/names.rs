@@ -13,7 +13,7 @@ async fn a_name_that_reads_like_another_names_nobody() {
     app.console(&["user", "add", "bob"]);
     for alike in ["Ada", "ADA", "\u{430}da", "\u{ff41}da", "BOB", "b0b"] {
         let line = refused(&app, &["user", "add", alike]);
-        assert!(line.contains("cannot be told from") && line.contains("u_"), "{alike}: {line}");
+        assert!(line.contains("looks like the user") && line.contains("u_"), "{alike}: {line}");
     }
     for command in [
         &["user", "disable", "Bob"][..],
@@ -27,9 +27,9 @@ async fn a_name_that_reads_like_another_names_nobody() {
 
     app.console(&["rs", "add", "Wiki", "--audience", "https://wiki.example/mcp"]);
     let alike = ["rs", "add", "w\u{456}ki", "--audience", "https://other.example/mcp"];
-    assert!(refused(&app, &alike).contains("reads like"));
+    assert!(refused(&app, &alike).contains("looks like"));
     app.console(&["registration-token", "add", "Platform"]);
-    assert!(refused(&app, &["registration-token", "add", "plat f0rm"]).contains("reads like"));
+    assert!(refused(&app, &["registration-token", "add", "plat f0rm"]).contains("looks like"));
 }
 
 /// ADMIN-03: users of an earlier version whose names read alike both stay; only an id says who is meant.
@@ -46,7 +46,7 @@ async fn names_from_before_that_read_alike_are_told_apart_by_id() {
     let app = stopped.start().await;
     for name in ["bob", "Bob"] {
         let line = refused(&app, &["user", "disable", name]);
-        assert!(line.contains("by the id") && line.contains("`bob` (u_") && line.contains(&other), "{line}");
+        assert!(line.contains("Use the id") && line.contains("`bob` (u_") && line.contains(&other), "{line}");
     }
     assert!(refused(&app, &["user", "disable", "BOB"]).contains("did you mean"));
     assert_eq!(app.console(&["user", "disable", &other])["user"]["name"], "Bob");

@@ -151,6 +151,6 @@ async fn a_passkey_is_named_by_eight_digits() {
     assert!(
         refused(&app, &["user", "passkey", "remove", "ines", &passkey, "--yes"]).contains("has no passkey")
     );
-    assert!(refused(&app, &["user", "passkeys", "nobody"]).contains("there is no user `nobody`"));
+    assert!(refused(&app, &["user", "passkeys", "nobody"]).contains("no user `nobody`"));
     assert!(!app.has_event("webauthn.removed", None));
 }

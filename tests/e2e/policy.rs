@@ -71,7 +71,7 @@ async fn the_check_agrees_with_the_gate() {
             "none of the user's groups has docs.full; it is in: archivists, engineers",
         ),
         ("docs_search", "not_entitled", "none of the user's groups has docs.old; it is in: archivists"),
-        ("docs_rexd", "unknown", "there is no tool `docs_rexd`; there are docs_read, docs_search, whoami"),
+        ("docs_rexd", "unknown", "no tool `docs_rexd`; the tools are docs_read, docs_search, whoami"),
     ] {
         let answer = check(&app, "ines", tool, Some(&client));
         assert_eq!((&answer["decision"], &answer["rule"]), (&json!(decision), &json!(rule)));
@@ -123,7 +123,7 @@ async fn the_check_knows_ceilings() {
     assert_eq!(answer["decision"], "above_ceiling");
     assert_eq!(
         answer["rule"],
-        "docs.old is high-risk, and nobody vouches for the client: portcullis client verify"
+        "docs.old is high risk, and the client is not verified: portcullis client verify"
     );
     app.console(&["client", "verify", &client.id]);
     assert_eq!(check(&app, "arno", "docs_search", Some(&client))["decision"], "allow");
@@ -144,7 +144,7 @@ async fn the_check_is_worded() {
         "ernie may not call docs_search (not_entitled)\n  rule      none of the user's groups has docs.old; it is in: archivists\n  needs     docs.old docs.read\n  groups    engineers\n  entitled  docs.full docs.read\n"
     );
     let nobody = ["policy", "check", "--user", "nobody", "--tool", "whoami"];
-    assert!(refused(&app, &nobody).contains("there is no user `nobody`"));
+    assert!(refused(&app, &nobody).contains("no user `nobody`"));
     let nothing = ["policy", "check", "--user", "ernie", "--tool", "whoami", "--client", "nothing"];
-    assert!(refused(&app, &nothing).contains("there is no client `nothing`"));
+    assert!(refused(&app, &nothing).contains("no client `nothing`"));
 }

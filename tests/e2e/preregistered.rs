@@ -238,20 +238,23 @@ async fn a_client_that_makes_no_sense_is_refused() {
     let uri = ["--redirect-uri", WEB];
     let with = |name: &'static str, rest: &[&'static str]| [&["client", "add", name], rest].concat();
     for (arguments, says) in [
-        (with("portal!", &uri), "reads like the name of the verified client c_"),
+        (with("portal!", &uri), "looks like the name of the verified client c_"),
         (with("PORTCULLIS", &uri), "this server's own name"),
-        (with("c_x", &uri), "cannot be a client's name"),
-        (with("X", &[]), "it could do nothing"),
+        (with("c_x", &uri), "is not a valid client name"),
+        (with("X", &[]), "it would have no use"),
         (with("X", &["--redirect-uri", "http://portal.example/cb"]), "is http to another computer"),
         (with("X", &["--redirect-uri", "https://portal.example/cb#f"]), "has a fragment"),
-        (with("X", &["--grant", "password", uri[0], uri[1]]), "there is no grant `password`"),
+        (with("X", &["--grant", "password", uri[0], uri[1]]), "unknown grant type `password`"),
         (with("X", &["--grant", "authorization_code"]), "needs a redirect URI"),
         (with("X", &["--grant", "refresh_token"]), "neither is among its grants"),
         (with("X", &["--client-credentials", "--scope", "docs.read"]), "give it a secret or keys"),
-        (with("X", &["--secret", "--client-credentials", "--scope", "docs.reed"]), "no scope `docs.reed`"),
+        (
+            with("X", &["--secret", "--client-credentials", "--scope", "docs.reed"]),
+            "no tool needs a scope `docs.reed`",
+        ),
         (with("X", &["--secret", "--client-credentials", "--scope", "a\"b"]), "--scope `a\"b`"),
         (vec!["client", "rotate-secret", "Laptop tool"], "has no secret: it authenticates by none"),
-        (vec!["client", "rotate-secret", "Nobody"], "there is no client `Nobody`"),
+        (vec!["client", "rotate-secret", "Nobody"], "no client `Nobody`"),
     ] {
         let line = refused(&app, &arguments);
         assert!(line.contains(says), "{arguments:?}: {line}");

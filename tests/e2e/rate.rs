@@ -116,7 +116,7 @@ async fn an_address_may_open_so_many_sign_ins() {
     assert_eq!(header(refused.headers(), "content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(header(refused.headers(), "x-frame-options"), Some("DENY"));
     let page = refused.text().await.unwrap();
-    assert!(page.contains("data-testid=\"error\"") && page.contains("Too many sign-ins at once"), "{page}");
+    assert!(page.contains("data-testid=\"error\"") && page.contains("Too many sign-in requests"), "{page}");
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(open().await.status(), 200);
 }
@@ -174,7 +174,7 @@ async fn an_address_may_confirm_so_often() {
     let change = app.http.post(app.url("/account/change")).header("origin", &app.origin).form(&guess);
     assert_eq!(change.send().await.unwrap().status(), 429, "a change of the account takes the same passkey");
     let page = refused.text().await.unwrap();
-    assert!(page.contains("Too many sign-ins at once"), "{page}");
+    assert!(page.contains("Too many sign-in requests"), "{page}");
 }
 
 /// RATE-01, DEV-01: the same for what a device's person decides.

@@ -43,6 +43,6 @@ async fn a_server_that_can_store_nothing_is_not_ready() {
         becomes(&app, StatusCode::OK).await;
         app.client().await;
     }
-    assert!(process.log().contains("nothing can be stored"), "{}", process.log());
+    assert!(process.log().contains("the database cannot be written"), "{}", process.log());
     assert_eq!(process.stop(), Some(0));
 }

@@ -214,7 +214,7 @@ async fn an_address_that_is_nearly_right_names_the_right_one() {
             assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{near}");
             let told: serde_json::Value = answer.json().await.unwrap();
             let words = told["error_description"].as_str().unwrap();
-            assert!(words.ends_with(&format!("the address is {}", app.url(rule.path))), "{near} {words}");
+            assert!(words.ends_with(&format!("use {}", app.url(rule.path))), "{near} {words}");
             asked += 1;
         }
     }

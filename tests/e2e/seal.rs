@@ -157,7 +157,10 @@ fn the_seal_key_may_be_elsewhere() {
     fs::write(&config, "[keys]\nseal_key = \"data/../data/secret.key\"\n").unwrap();
     fs::rename(&file, data.join("secret.key")).unwrap();
     assert!(
-        warnings(None)["warnings"][0].as_str().unwrap().starts_with("secret.key lies beside the database")
+        warnings(None)["warnings"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("secret.key is in the same directory as the database")
     );
 
     fs::write(&config, "[keys]\nseal_key = \"credential:portcullis.seal\"\n").unwrap();
@@ -170,7 +173,7 @@ fn the_seal_key_may_be_elsewhere() {
 
     // It is the service manager's: the new key goes elsewhere, and the next start needs it.
     let refused = run(&["key", "reseal", "--yes"], None).output().unwrap();
-    assert!(complaint(&refused).contains("credential of the service manager"), "{}", complaint(&refused));
+    assert!(complaint(&refused).contains("service manager credential"), "{}", complaint(&refused));
     let new = dir.path().join("new.key");
     let resealed = run(&["key", "reseal", "--yes", "--new", new.to_str().unwrap()], None).output().unwrap();
     assert!(resealed.status.success(), "{}", complaint(&resealed));
@@ -182,7 +185,8 @@ fn the_seal_key_may_be_elsewhere() {
     fs::rename(&new, credentials.join("portcullis.seal")).unwrap();
     assert_eq!(Process::spawn(run(&serve, Some(&credentials))).stop(), Some(0));
 
-    for (value, words) in [("credential:", "names no credential"), ("credential:../x", "names no credential")]
+    for (value, words) in
+        [("credential:", "has no credential name"), ("credential:../x", "has no credential name")]
     {
         fs::write(&config, format!("[keys]\nseal_key = \"{value}\"\n")).unwrap();
         let refused = run(&serve, Some(&credentials)).output().unwrap();

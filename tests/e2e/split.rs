@@ -303,5 +303,5 @@ async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
     app.console(&["rs", "add", "another", "--audience", "https://another.lab.internal/mcp"]);
     let two = app.get("/").await.text().await.unwrap();
     assert!(!two.contains("mcp-url"), "there is not one address for everybody");
-    assert!(complaint(&portcullis(&refused)).contains("without --client"));
+    assert!(complaint(&portcullis(&refused)).contains("leave out --client"));
 }

@@ -198,7 +198,7 @@ async fn certificates_are_taken_up() {
     fs::write(dir.path().join("gate.pem"), &third.certificate).unwrap();
     server.signal(rustix::process::Signal::HUP);
     assert!(shows(&server.origin, &second).await);
-    fs::write(dir.path().join("gate.pem"), "no certificate").unwrap();
+    fs::write(dir.path().join("gate.pem"), "no PEM certificate").unwrap();
     server.signal(rustix::process::Signal::HUP);
     fs::remove_file(dir.path().join("gate.key")).unwrap();
     server.signal(rustix::process::Signal::HUP);
@@ -211,7 +211,7 @@ async fn certificates_are_taken_up() {
     open.ask("GET /healthz", "", "").await;
     assert_eq!(open.answer().await.unwrap().status, 200);
     let log = server.log();
-    assert!(log.contains("the new TLS certificate cannot be used; the one before stays in use"), "{log}");
+    assert!(log.contains("the new TLS certificate cannot be used; the previous one stays in use"), "{log}");
     assert!(log.contains("the TLS key gate.key does not belong to the certificate gate.pem"), "{log}");
     assert_eq!(server.stop(), Some(0));
 
@@ -258,8 +258,8 @@ fn unusable_certificates_are_refused() {
     };
     refused(&both, "cannot use the TLS certificate gate.pem: No such file or directory");
     good.write(dir.path(), "gate");
-    refused(&both[..2], "nothing names its key; add --tls-key");
-    refused(&both[2..], "nothing names its certificate; add --tls-cert");
+    refused(&both[..2], "is set without a key; add --tls-key");
+    refused(&both[2..], "is set without a certificate; add --tls-cert");
     for open in [0o644, 0o604, 0o660, 0o602] {
         mode(open);
         refused(
@@ -273,7 +273,7 @@ fn unusable_certificates_are_refused() {
     write("gate.key", &authority.issue(&[HOST], 90).key);
     refused(&both, "the TLS key gate.key does not belong to the certificate gate.pem");
     write("gate.key", b"nonsense");
-    refused(&both, "it does not hold a private key in PEM");
+    refused(&both, "it does not contain a private key in PEM");
     let encrypted = openssl::pkey::PKey::private_key_from_pem(&good.key).unwrap();
     write(
         "gate.key",
@@ -281,9 +281,9 @@ fn unusable_certificates_are_refused() {
     );
     refused(&both, "it is encrypted");
     write("gate.pem", b"nonsense");
-    refused(&both, "it does not hold a certificate in PEM");
+    refused(&both, "it does not contain a certificate in PEM");
     authority.issue(&[HOST], -1).write(dir.path(), "gate");
-    refused(&both, "cannot use the TLS certificate gate.pem: it ran out on ");
+    refused(&both, "cannot use the TLS certificate gate.pem: it expired on ");
     good.write(dir.path(), "gate");
     let mut plain = program();
     plain.current_dir(dir.path()).env_clear().args([
@@ -294,7 +294,7 @@ fn unusable_certificates_are_refused() {
         "http://localhost:8080",
     ]);
     let said = complaint(&plain.args(both).output().unwrap());
-    assert!(said.contains("is http, and TLS or trusted_proxies are configured"), "{said}");
+    assert!(said.contains("is http, but TLS or trusted_proxies are configured"), "{said}");
 }
 
 /// OPS-08: what runs out is said beforehand, at 30, 7 and 1 days; and what browsers would refuse.
@@ -323,9 +323,9 @@ fn check_warns_of_certificates() {
         (&[HOST][..], 90, None),
         (&["*.example"], 90, None),
         (&["other.example", HOST], 90, None),
-        (&[HOST], 29, Some("runs out within 30 days")),
-        (&[HOST], 6, Some("runs out within 7 days")),
-        (&[HOST], 0, Some("runs out within a day")),
+        (&[HOST], 29, Some("expires within 30 days")),
+        (&[HOST], 6, Some("expires within 7 days")),
+        (&[HOST], 0, Some("expires within a day")),
         (&["other.example"], 90, Some("is for other.example, not for gate.example")),
         (&["*.gate.example"], 90, Some("not for gate.example")),
         (&[], 90, Some("is for nobody, not for gate.example")),
@@ -356,7 +356,7 @@ fn the_log_warns_of_certificates() {
     let mut stderr = child.stderr.take().unwrap();
     let mut log = String::new();
     let mut buffer = [0; 4096];
-    while !(log.contains("runs out within 7 days") && log.contains("not for gate.example")) {
+    while !(log.contains("expires within 7 days") && log.contains("not for gate.example")) {
         let read = stderr.read(&mut buffer).unwrap();
         assert!(read > 0, "{log}");
         log.push_str(&String::from_utf8_lossy(&buffer[..read]));

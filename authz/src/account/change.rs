@@ -103,8 +103,8 @@ impl Change {
 }
 
 const DONE: [(&str, &str); 6] = [
-    ("disconnected", "Disconnected. Whatever that application sends from now on is refused."),
-    ("forgotten", "Forgotten. You will be asked the next time."),
+    ("disconnected", "Application disconnected. Its requests are refused from now on."),
+    ("forgotten", "Answer forgotten. You will be asked the next time."),
     ("signed out", "That browser is signed out."),
     ("signed out elsewhere", "Every other browser is signed out."),
     ("passkey removed", "The passkey is removed, and every other browser is signed out."),
@@ -200,8 +200,7 @@ fn nothing_changed(
     title: &str,
     what: &str,
 ) -> Response {
-    let next_step =
-        "Open your account from the home page: it shows what there is. Sign in first if you are asked to.";
+    let next_step = "Open your account from the home page to see the current state. Sign in first if asked.";
     authz.page(status, &ErrorPage::new(code, &request.id, title, what, next_step))
 }
 
@@ -248,29 +247,30 @@ impl Asked {
     }
 
     fn not_ours(&self, reason: &'static str) -> Stop {
-        let what = "A change counts only when it is made on the account page, as it was loaded last. Nothing was changed.";
-        self.refused(StatusCode::FORBIDDEN, reason, "This did not come from your account page", what)
+        let what =
+            "Changes are accepted only from the latest copy of your account page. Nothing was changed.";
+        self.refused(StatusCode::FORBIDDEN, reason, "This request did not come from your account page", what)
     }
 
     fn signed_out(&self) -> Stop {
-        let what = "Your sign-in in this browser has ended, so nothing was changed.";
+        let what = "Your session in this browser has ended. Nothing was changed.";
         self.refused(StatusCode::UNAUTHORIZED, "login_required", "You are signed out", what)
     }
 
     /// It is not the person's, or it is over: there is no telling which.
     fn unknown(&self) -> Stop {
-        let what = "What you wanted to end is not there, or not any more. Nothing was changed.";
-        self.refused(StatusCode::NOT_FOUND, "unknown", "There is nothing to end", what)
+        let what = "The item you chose no longer exists. Nothing was changed.";
+        self.refused(StatusCode::NOT_FOUND, "unknown", "Already gone", what)
     }
 
     fn last_passkey(&self) -> Stop {
         let what =
-            "It is the last passkey with which you can sign in. Add another one first. Nothing was changed.";
-        self.refused(StatusCode::CONFLICT, "last_passkey", "This passkey has to stay", what)
+            "This is the last passkey you can sign in with. Add another one first. Nothing was changed.";
+        self.refused(StatusCode::CONFLICT, "last_passkey", "This passkey cannot be removed", what)
     }
 
     fn no_passkey(&self) -> Stop {
-        let what = "This takes your passkey, which a browser hands out to scripts only: allow the one of this page, and try again.";
+        let what = "This change needs your passkey, and browsers give passkeys only to scripts. Allow JavaScript on this page, then try again.";
         self.refused(StatusCode::FORBIDDEN, "step_up_required", "A passkey is needed", what)
     }
 }

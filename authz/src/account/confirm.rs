@@ -46,11 +46,11 @@ async fn begin_change(
         return Err(PageError::new(
             StatusCode::FORBIDDEN,
             "csrf",
-            "This page is not the newest. Load it again, then try once more.",
+            "This page is out of date. Reload it, then try again.",
         ));
     }
     let change = change::from_json(&fields).ok_or_else(|| {
-        PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "There is no such change.")
+        PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "This change does not exist.")
     })?;
     let passkeys = authz.db.read(|conn| usable(conn, &signed_in, &change))??;
     let (challenge, state) =
@@ -87,7 +87,7 @@ fn usable(
         return Ok(Err(PageError::new(
             StatusCode::CONFLICT,
             "last_passkey",
-            "It is the last passkey with which you can sign in. Add another one first.",
+            "This is the last passkey you can sign in with. Add another one first.",
         )));
     }
     Ok(Ok(passkeys))

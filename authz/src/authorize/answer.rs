@@ -29,9 +29,9 @@ impl Refused {
     pub(crate) fn fault(fault: &Fault) -> Self {
         match fault {
             Fault::Busy | Fault::Storage(_) => {
-                Self::new(Code::TemporarilyUnavailable, "the server cannot do this at the moment; try again")
+                Self::new(Code::TemporarilyUnavailable, "the server is temporarily unavailable; try again")
             }
-            Fault::Corrupt(_) => Self::new(Code::ServerError, "the server has a problem with what it stored"),
+            Fault::Corrupt(_) => Self::new(Code::ServerError, "the server found invalid stored data"),
         }
     }
 }

@@ -20,9 +20,10 @@ const LONGEST_STATE: usize = 4096;
 /// A page's title, what happened, and what to do next.
 type Words<'a> = [&'a str; 3];
 
-const START_AGAIN: &str = "Start again from your application. If this comes back, it needs an update.";
+const START_AGAIN: &str =
+    "Start again from your application. If this happens again, the application needs an update.";
 
-const ADD_AGAIN: &str = "Remove the server from your application and add it again, so that it registers anew with the address that it uses. In Claude Code that is:";
+const ADD_AGAIN: &str = "Remove the server from your application and add it again, so that it registers the address it uses now. In Claude Code:";
 
 /// What the checks find out on their way.
 pub(super) struct Checks<'a> {
@@ -66,10 +67,10 @@ impl<'a> Checks<'a> {
         };
         checks.params = Params::parse(text).map_err(|why| {
             let what = match why {
-                Unreadable::Malformed => "The request's parameters are not readable text.",
+                Unreadable::Malformed => "The request's parameters are not valid UTF-8 text.",
                 Unreadable::TooMany => "The request has more than 64 parameters.",
             };
-            let words = ["This sign-in link is damaged", what, START_AGAIN];
+            let words = ["This sign-in link is invalid", what, START_AGAIN];
             checks.page("malformed", Code::InvalidRequest, words, |_| {})
         })?;
         checks.only_one_client()?;
@@ -81,7 +82,7 @@ impl<'a> Checks<'a> {
         if self.params.is_repeated("client_id") || self.params.get("client_id").is_none() {
             let words = [
                 "Which application is asking?",
-                "The request names no client, or more than one.",
+                "The request has no client_id, or more than one.",
                 START_AGAIN,
             ];
             return Err(self.page("client_id_missing", Code::InvalidClient, words, |_| {}));
@@ -104,9 +105,9 @@ impl<'a> Checks<'a> {
             Resolved::Client(client) if !client.disabled => return Ok(*client),
             Resolved::Client(_) => (
                 [
-                    "This application has been switched off",
-                    "An administrator has disabled this client. Nothing was sent to it.",
-                    "If you need it, ask an administrator. This is the command that lets it in again:",
+                    "This application is disabled",
+                    "An administrator disabled this application. Nothing was sent to it.",
+                    "If you need it, ask an administrator to enable it with this command:",
                 ],
                 format!("portcullis client enable {}", shell::word(client_id)),
             ),
@@ -132,7 +133,7 @@ impl<'a> Checks<'a> {
         };
         Err(self.page("client_unknown", Code::InvalidClient, words, |page| {
             page.received =
-                Some(Labelled { label: "Client id received".to_owned(), value: client_id.to_owned() });
+                Some(Labelled { label: "Client ID received".to_owned(), value: client_id.to_owned() });
             page.copyable_fix = Some(fix);
         }))
     }
@@ -163,27 +164,27 @@ impl<'a> Checks<'a> {
             || Some(Labelled { label: "Redirect URI received".to_owned(), value: uri.to_string() });
         if !self.authz.config.redirects.admit(uri) {
             let what = format!(
-                "“{}” wants its answer sent to a program by a name that any program can take, and this site does not let that one in.",
+                "“{}” uses a redirect URI scheme that any program on the computer can claim, and this server does not allow that scheme.",
                 client.name
             );
-            let next = "If you know this program, ask an administrator to list the name as app_schemes in portcullis.toml.";
-            let words = ["This application cannot be answered here", &what, next];
+            let next = "If you know this program, ask an administrator to add the scheme to app_schemes in portcullis.toml.";
+            let words = ["This application's redirect URI is not allowed", &what, next];
             return self.page("redirect_uri_scheme", Code::InvalidRequest, words, |page| {
                 page.received = received();
             });
         }
         let what = format!(
-            "“{}” wants its answer sent where anybody could be waiting for it. That needs an administrator's word first.",
+            "“{}” uses a redirect URI on another computer. An administrator must verify the application first.",
             client.name
         );
         let words = [
-            "This application has not been verified",
+            "This application is not verified",
             &what,
-            "If you know this address, ask an administrator to verify the application. This is the command:",
+            "If you know this address, ask an administrator to verify the application with this command:",
         ];
         self.page("redirect_uri_remote", Code::InvalidRequest, words, |page| {
             page.received = received();
-            page.expected_label = "What needs nobody's word".to_owned();
+            page.expected_label = "Allowed without approval".to_owned();
             page.expected =
                 vec!["http://localhost, http://127.0.0.1 or http://[::1], on any port".to_owned()];
             page.copyable_fix = Some(format!("portcullis client verify {}", shell::word(client.id.as_str())));
@@ -192,33 +193,28 @@ impl<'a> Checks<'a> {
 
     fn redirect_uri_page(&self, client: &Client, reason: &'static str, asked: Option<&str>) -> Stop {
         let what = format!(
-            "“{}” asked for its answer at an address that it did not register, so nothing was sent there.",
+            "“{}” sent a redirect URI that it did not register. Nothing was sent there.",
             client.name
         );
         let by_itself = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
         let next = match client.source {
             Source::SelfRegistered | Source::UnknownUrl => ADD_AGAIN,
             Source::Administrator | Source::Configuration => {
-                "It was added by an administrator, who can add it again with the address that it uses. Compare the two letter by letter: an end or a port that differs is enough."
+                "An administrator added this application and can add it again with the address it uses. Compare the two addresses letter by letter: a different ending or port is enough to fail."
             }
             Source::Catalogue | Source::Imported | Source::Fetched => {
-                "Its addresses stand in its client id metadata document. If the application is newer than the one that this server has, ask an administrator to import the new one."
+                "Its addresses come from its client ID metadata document. If the application is newer than the document on this server, ask an administrator to import the new one."
             }
         };
-        self.page(
-            reason,
-            Code::InvalidRequest,
-            ["The answer would go to the wrong place", &what, next],
-            |page| {
-                page.copyable_fix = by_itself.then(|| self.add_again());
-                page.received = Some(Labelled {
-                    label: "Redirect URI received".to_owned(),
-                    value: asked.unwrap_or("none").to_owned(),
-                });
-                page.expected_label = "Redirect URIs registered".to_owned();
-                page.expected = client.redirect_uris.iter().map(ToString::to_string).collect();
-            },
-        )
+        self.page(reason, Code::InvalidRequest, ["The redirect URI does not match", &what, next], |page| {
+            page.copyable_fix = by_itself.then(|| self.add_again());
+            page.received = Some(Labelled {
+                label: "Redirect URI received".to_owned(),
+                value: asked.unwrap_or("none").to_owned(),
+            });
+            page.expected_label = "Redirect URIs registered".to_owned();
+            page.expected = client.redirect_uris.iter().map(ToString::to_string).collect();
+        })
     }
 
     /// Rows 5 and 6, and AUTHZ-11.
@@ -230,13 +226,13 @@ impl<'a> Checks<'a> {
         }
         match self.params.repeated() {
             Some("resource") => {
-                return Err(self.redirect(Code::InvalidTarget, "one grant has one resource"));
+                return Err(self.redirect(Code::InvalidTarget, "only one resource parameter is allowed"));
             }
             Some(_) => return Err(self.redirect(Code::InvalidRequest, "a parameter is repeated")),
             None => {}
         }
         if self.params.has_control_characters() {
-            return Err(self.redirect(Code::InvalidRequest, "a parameter holds a control character"));
+            return Err(self.redirect(Code::InvalidRequest, "a parameter contains a control character"));
         }
         if self.params.get("scope").is_some_and(|scope| scope.len() > LONGEST_SCOPE) {
             return Err(self.redirect(Code::InvalidScope, "the scope is longer than 4096 bytes"));
@@ -290,7 +286,9 @@ impl<'a> Checks<'a> {
         let login = has("login") || has("select_account");
         self.prompt = Prompt { login, consent: has("consent"), none: has("none") };
         if self.prompt.none && prompts.len() > 1 {
-            return Err(self.redirect(Code::InvalidRequest, "prompt=none stands alone"));
+            return Err(
+                self.redirect(Code::InvalidRequest, "prompt=none cannot be combined with other values")
+            );
         }
         if let Some(max_age) = self.params.get("max_age") {
             let max_age = max_age.parse().ok().filter(|age: &u32| i64::from(*age) >= 0);
@@ -298,7 +296,7 @@ impl<'a> Checks<'a> {
                 // Within the same second an older sign-in would look fresh enough.
                 Some(0) => self.prompt.login = true,
                 Some(age) => self.max_age = Some(i64::from(age)),
-                None => return Err(self.redirect(Code::InvalidRequest, "max_age is no number of seconds")),
+                None => return Err(self.redirect(Code::InvalidRequest, "max_age is not a number of seconds")),
             }
         }
         Ok(())
@@ -384,7 +382,9 @@ impl Steps for Checks<'_> {
         let asked: Scope = scope.iter().flat_map(Scope::iter).filter(|s| *s != OFFLINE_ACCESS).collect();
         let granted = if asked.is_empty() { default } else { asked.intersection(&known) };
         if granted.is_empty() {
-            return Err(self.redirect(Code::InvalidScope, "no scope of the request is known here"));
+            return Err(
+                self.redirect(Code::InvalidScope, "none of the requested scopes exists on this server")
+            );
         }
         Ok(granted)
     }
@@ -397,8 +397,11 @@ impl Steps for Checks<'_> {
             }
             Refusal::Unusable | Refusal::InvalidRequest | Refusal::InvalidGrant => {
                 let asked = self.params.get("redirect_uri").unwrap_or("none").to_owned();
-                let words =
-                    ["The answer would go nowhere", "The request's redirect URI is no address.", START_AGAIN];
+                let words = [
+                    "The redirect URI is invalid",
+                    "The request's redirect URI is not a valid URI.",
+                    START_AGAIN,
+                ];
                 self.page("redirect_uri_malformed", Code::InvalidRequest, words, |page| {
                     page.received =
                         Some(Labelled { label: "Redirect URI received".to_owned(), value: asked });

@@ -86,33 +86,35 @@ pub struct Access {
 /// Why a command about clients is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("there is no client `{0}`; `portcullis client list` shows them all")]
+    #[error("no client `{0}`; `portcullis client list` shows all clients")]
     Unknown(String),
-    #[error("{1} clients are called `{0}`; name one by its id: {2}; `portcullis client list` shows them all")]
+    #[error(
+        "{1} clients are called `{0}`; use an id instead: {2}; `portcullis client list` shows all clients"
+    )]
     Ambiguous(String, usize, String),
     #[error(
-        "other clients have names that look like `{0}`: {1}. Name the one that you mean by its id; `portcullis client list` shows them all"
+        "other clients have names that look like `{0}`: {1}. Use the id of the one you mean; `portcullis client list` shows all clients"
     )]
     LooksLike(String, String),
-    #[error("`{0}` is this server's own name; people would take the client for it")]
+    #[error("`{0}` is this server's own name; choose a name that people cannot confuse with it")]
     NameOurs(String),
-    #[error("`{0}` reads like the name of the verified client {1}; people could not tell them apart")]
+    #[error("`{0}` looks like the name of the verified client {1}; choose a name that people can tell apart")]
     NameTaken(String, ClientId),
     #[error("`{0}` is no longer in portcullis.toml; put it back there and restart")]
     LeftConfiguration(String),
-    #[error("`{0}` stands in portcullis.toml; change it there and restart")]
+    #[error("`{0}` is defined in portcullis.toml; change it there and restart")]
     Configured(String),
     #[error(
-        "`{0}` names a document that this server has not read, so there is nothing to vouch for; import the document first"
+        "this server has not read the document `{0}`, so it cannot be verified; import the document first"
     )]
     NoDocument(String),
     #[error("{0}")]
     Mistake(#[from] Mistake),
     #[error(
-        "the redirect URI `{0}` has a scheme that nobody owns; list it as `app_schemes` under [registration] in portcullis.toml and restart"
+        "the redirect URI `{0}` has a scheme that any program can claim; add it to `app_schemes` under [registration] in portcullis.toml and restart"
     )]
     SchemeNotListed(String),
-    #[error("there is no scope `{0}` that a tool needs; `portcullis check` shows those that there are")]
+    #[error("no tool needs a scope `{0}`; `portcullis check` shows all scopes")]
     ScopeUnknown(String),
     #[error("`{0}` has no secret: it authenticates by {1}")]
     NoSecret(String, &'static str),

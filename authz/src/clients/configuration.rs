@@ -25,17 +25,21 @@ pub struct Configured {
 /// Why the file cannot be followed; each in one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Obstacle {
-    #[error("the client {0} in portcullis.toml reads like this server; give it another title")]
+    #[error(
+        "the client {0} in portcullis.toml has a title that looks like this server's name; give it another title"
+    )]
     NameOurs(ClientId),
     #[error(
-        "the client {0} in portcullis.toml reads like the verified client {1}; give it another title, or run: portcullis client unverify {1}"
+        "the client {0} in portcullis.toml has a title that looks like the verified client {1}; give it another title, or run: portcullis client unverify {1}"
     )]
     NameTaken(ClientId, ClientId),
     #[error(
-        "there is a client {0} that was not configured; take it out of portcullis.toml, or run: portcullis client delete {0}"
+        "a client {0} exists that does not come from portcullis.toml; remove it from portcullis.toml, or run: portcullis client delete {0}"
     )]
     IdTaken(ClientId),
-    #[error("the client {0} in portcullis.toml has the secret of another client; give it one of its own")]
+    #[error(
+        "the client {0} in portcullis.toml has the same secret as another client; give it its own secret"
+    )]
     SecretTaken(ClientId),
 }
 

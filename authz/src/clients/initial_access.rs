@@ -28,17 +28,15 @@ pub struct InitialAccessToken {
 /// Why a command about initial access tokens is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("`{0}` cannot be a label: use 1 to 64 characters that can be seen")]
+    #[error("`{0}` is not a valid label: use 1 to 64 visible characters")]
     LabelInvalid(String),
     #[error(
-        "there is a registration token called `{0}` already, or one that reads like it; choose another label, or delete it first"
+        "a registration token called `{0}`, or one that looks like it, exists already; choose another label, or delete that token first"
     )]
     LabelTaken(String),
-    #[error(
-        "there is no registration token called `{0}`; `portcullis registration-token list` shows them all"
-    )]
+    #[error("no registration token `{0}`; `portcullis registration-token list` shows all tokens")]
     Unknown(String),
-    #[error("there are 1000 registration tokens already; delete those that nobody needs")]
+    #[error("the limit of 1000 registration tokens has been reached; delete unused ones")]
     TooMany,
 }
 

@@ -77,7 +77,7 @@ fn credentials(id: &str, headers: &HeaderMap) -> Result<(ClientId, Secret), OAut
 
 /// DCR-10: a wrong token and a client that is gone look the same.
 fn unauthorized() -> OAuthError {
-    OAuthError::new(Code::InvalidToken, "the registration access token is not one of this client")
+    OAuthError::new(Code::InvalidToken, "the registration access token does not belong to this client")
 }
 
 fn bad(description: &'static str) -> OAuthError {
@@ -142,7 +142,7 @@ fn replace(
     }
     let before = stored(&before)?;
     if secret.is_some() && !is_its_secret(tx, id, secret.as_ref())? {
-        return Ok(Err(bad("client_secret is not the one that was issued")));
+        return Ok(Err(bad("client_secret is not the issued one")));
     }
     if names::taken(&authz.issuer, tx, &metadata.name, |other, _| other == id)?.is_some() {
         return Ok(Err(name_taken()));
@@ -189,10 +189,10 @@ fn resulting(authz: &Authz, current: &Client, mut asked: Map<String, Value>) -> 
         "client_id_issued_at",
     ];
     if ours.iter().any(|member| asked.contains_key(*member)) {
-        return Err(bad("the request holds members that only the server sets"));
+        return Err(bad("the request contains members that only the server may set"));
     }
     if asked.get("client_id").and_then(Value::as_str) != Some(current.id.as_str()) {
-        return Err(bad("client_id is not that of this registration"));
+        return Err(bad("client_id does not match this registration"));
     }
     // What is not said about the method leaves it: a default must not weaken it.
     let said = asked.get("token_endpoint_auth_method").is_some_and(|method| !method.is_null());
@@ -202,7 +202,7 @@ fn resulting(authz: &Authz, current: &Client, mut asked: Map<String, Value>) -> 
     let mut metadata = understood(authz, &asked)?;
     metadata.auth_defaulted = !said && current.auth_defaulted;
     if strength(metadata.auth_method) < strength(current.auth_method) {
-        return Err(bad("token_endpoint_auth_method cannot be made weaker; register anew"));
+        return Err(bad("token_endpoint_auth_method cannot be changed to a weaker one; register again"));
     }
     Ok(metadata)
 }

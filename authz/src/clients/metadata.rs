@@ -109,7 +109,7 @@ fn auth_method(asked: &Map<String, Value>) -> Result<(AuthMethod, bool), OAuthEr
     match text(asked, "token_endpoint_auth_method")? {
         None => Ok((AuthMethod::ClientSecretBasic, true)),
         Some(name) => AuthMethod::parse(name).map(|method| (method, false)).ok_or_else(|| {
-            bad("token_endpoint_auth_method is none, client_secret_basic, client_secret_post or private_key_jwt")
+            bad("token_endpoint_auth_method must be none, client_secret_basic, client_secret_post or private_key_jwt")
         }),
     }
 }
@@ -122,7 +122,7 @@ fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>,
     let set = given(asked, "jwks").map(ClientKeys::parse).transpose();
     let set = set.map_err(|why| {
         tracing::info!(client.jwks.error = %why, "client metadata was refused");
-        bad("jwks is a set of 1 to 10 public keys, at least one of them for ES256, EdDSA, RS256 or PS256")
+        bad("jwks must be a set of 1 to 10 public keys, at least one of them for ES256, EdDSA, RS256 or PS256")
     })?;
     if method == AuthMethod::PrivateKeyJwt && set.is_none() {
         return Err(bad("private_key_jwt needs jwks, the client's public keys"));
@@ -155,13 +155,13 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthEr
             Err(why) => {
                 tracing::info!(client.redirect_uri.error = %why, "client metadata was refused");
                 return Err(invalid(
-                    "a redirect URI is not https, http to this computer, or an application's own scheme",
+                    "a redirect URI must be https, http to the local computer, or an application's own scheme",
                 ));
             }
         }
     }
     if uris.is_empty() {
-        return Err(invalid("at least one redirect URI is needed that can be used here"));
+        return Err(invalid("at least one redirect URI must be usable on this server"));
     }
     Ok(uris)
 }
@@ -173,10 +173,10 @@ fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<
         None => Ok(if local { "native" } else { "web" }),
         Some("native") => Ok("native"),
         Some("web") if local => {
-            Err(OAuthError::new(Code::InvalidRedirectUri, "a web application's redirect URIs are https"))
+            Err(OAuthError::new(Code::InvalidRedirectUri, "redirect URIs of a web application must be https"))
         }
         Some("web") => Ok("web"),
-        Some(_) => Err(bad("application_type is native or web")),
+        Some(_) => Err(bad("application_type must be native or web")),
     }
 }
 
@@ -224,7 +224,7 @@ fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAu
             }
         }
         Some(Value::String(_)) => return Err(bad("scope is longer than 4096 bytes")),
-        Some(_) => return Err(bad("a member that must be text is not")),
+        Some(_) => return Err(bad("a member that must be a string is not a string")),
     }
     match asked.get("dpop_bound_access_tokens") {
         None | Some(Value::Null) => {}
@@ -233,7 +233,7 @@ fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAu
         Some(Value::Bool(_)) => {
             members.insert("dpop_bound_access_tokens".to_owned(), false.into());
         }
-        Some(_) => return Err(bad("dpop_bound_access_tokens is true or false")),
+        Some(_) => return Err(bad("dpop_bound_access_tokens must be true or false")),
     }
     Ok(members)
 }
@@ -249,7 +249,7 @@ fn text<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Option<&'a st
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.chars().count() <= LONGEST_TEXT => Ok(Some(text)),
         Some(Value::String(_)) => Err(bad("a value is longer than 256 characters")),
-        Some(_) => Err(bad("a member that must be text is not")),
+        Some(_) => Err(bad("a member that must be a string is not a string")),
     }
 }
 
@@ -258,14 +258,14 @@ fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>,
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(items)) if items.len() <= MOST_ITEMS => items,
         Some(Value::Array(_)) => return Err(bad("a list has more than 10 items")),
-        Some(_) => return Err(bad("a member that must be a list is not")),
+        Some(_) => return Err(bad("a member that must be an array is not an array")),
     };
     // Redirect URIs have a limit of their own (REDIR-03).
     let fits = |text: &str| member == "redirect_uris" || text.chars().count() <= LONGEST_TEXT;
     let strings = items.iter().map(|item| match item {
         Value::String(text) if fits(text) => Ok(text.clone()),
         Value::String(_) => Err(bad("a value is longer than 256 characters")),
-        _ => Err(bad("a list holds something that is not text")),
+        _ => Err(bad("an array contains an element that is not a string")),
     });
     strings.collect::<Result<_, _>>().map(Some)
 }

@@ -47,15 +47,15 @@ pub(crate) enum DocumentError {
     NoName,
     #[error("has no `redirect_uris`")]
     NoRedirectUris,
-    #[error("holds `{0}`, but everybody can read it: a client with a document has no secret")]
+    #[error("contains `{0}`, but anyone can read the document: clients with a document cannot have a secret")]
     Secret(String),
-    #[error("names no way to authenticate that works without a secret; `none` and `private_key_jwt` do")]
+    #[error("must use an authentication method that needs no secret: `none` or `private_key_jwt`")]
     AuthMethod,
-    #[error("has its keys elsewhere; they must stand in it, as `jwks`")]
+    #[error("refers to keys at another URL; include them in the document as `jwks`")]
     KeysElsewhere,
-    #[error("has `jwks` that are no set of public keys")]
+    #[error("has `jwks` that are not a set of public keys")]
     Keys,
-    #[error("is no client that can be registered: {0}")]
+    #[error("cannot be registered as a client: {0}")]
     Metadata(&'static str),
 }
 
@@ -171,15 +171,15 @@ fn keys(jwks: &Value) -> Result<String, DocumentError> {
 /// # Errors
 /// Why there is none, in words.
 pub async fn fetch_for_administrator(cimd: &Cimd, url: &str) -> Result<String, String> {
-    let url = DocumentUrl::parse(url).map_err(|why| format!("`{url}` is no client id: it {why}"))?;
+    let url = DocumentUrl::parse(url).map_err(|why| format!("`{url}` is not a valid client ID: it {why}"))?;
     let allowed = cimd.allowed(&url).ok_or_else(|| {
         format!(
-            "{} is not among the hosts that documents may be fetched from; name it in [[cimd.allow]], with `mode = \"fetch\"`, or bring the document as a file",
+            "{} is not in the list of hosts to fetch documents from; add it to [[cimd.allow]], with `mode = \"fetch\"`, or import the document as a file",
             url.authority()
         )
     })?;
     let fetched = fetch::fetch(allowed, &url).await.map_err(|why| why.to_string())?;
-    String::from_utf8(fetched.body).map_err(|_| "the document is not text".to_owned())
+    String::from_utf8(fetched.body).map_err(|_| "the document is not UTF-8 text".to_owned())
 }
 
 /// Checks that the files that are needed to fetch documents are there (OPS-03).

@@ -51,7 +51,7 @@ pub enum Authentication {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Mistake {
     #[error(
-        "`{0}` cannot be a client's name: use 1 to 64 characters that can be seen, not c_, dyn_ or https: at the start"
+        "`{0}` is not a valid client name: use 1 to 64 visible characters, and do not start with c_, dyn_ or https:"
     )]
     Name(String),
     #[error("the redirect URI `{0}` {1}")]
@@ -59,19 +59,19 @@ pub enum Mistake {
     #[error("there are more than 32 redirect URIs")]
     TooManyRedirectUris,
     #[error(
-        "there is no grant `{0}`; there are authorization_code, refresh_token, client_credentials and device_code"
+        "unknown grant type `{0}`; use authorization_code, refresh_token, client_credentials or device_code"
     )]
     Grant(String),
     #[error(
-        "it could do nothing: give it a redirect URI to sign people in, the device grant for terminals without a browser, or a scope of its own"
+        "it would have no use: give it a redirect URI to sign people in, the device grant for terminals without a browser, or a scope of its own"
     )]
     Nothing,
-    #[error("authorization_code needs a redirect URI, where the answer goes")]
+    #[error("authorization_code needs a redirect URI")]
     CodeWithoutRedirectUri,
     #[error("redirect URIs are for authorization_code, which is not among its grants")]
     RedirectUriWithoutCode,
     #[error(
-        "refresh_token continues what authorization_code or device_code began, and neither is among its grants"
+        "refresh_token works only with authorization_code or device_code, and neither is among its grants"
     )]
     NothingToRefresh,
     #[error("client_credentials needs a scope: what the client may have in its own name")]
@@ -80,7 +80,7 @@ pub enum Mistake {
         "a scope is what the client may have in its own name, for client_credentials, which is not among its grants; what people grant it needs none"
     )]
     ScopeWithoutCredentials,
-    #[error("its keys are no JWK set: {0}")]
+    #[error("its keys are not a valid JWK set: {0}")]
     Keys(String),
     #[error("client_credentials needs a client that can prove who it is: give it a secret or keys")]
     PublicCredentials,

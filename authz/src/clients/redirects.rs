@@ -28,7 +28,7 @@ enum AppScheme {
 
 /// The text is no entry of the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("is no scheme without a period, such as `cursor://`, and no redirect URI with one")]
+#[error("is neither a scheme without a period, such as `cursor://`, nor a redirect URI with such a scheme")]
 pub struct NotAnAppScheme;
 
 impl Default for Redirects {

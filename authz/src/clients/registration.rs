@@ -145,7 +145,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value
     }
     json::object(body).or_else(|why| {
         tracing::info!(client.metadata.error = %why, "client metadata could not be read");
-        bad("the body is not one JSON object of at most 32 levels and 1000 members, none of them twice")
+        bad("the body must be one JSON object with at most 32 levels and 1000 members, and no duplicate members")
     })
 }
 
@@ -154,7 +154,7 @@ pub(super) fn understood(authz: &Authz, asked: &Map<String, Value>) -> Result<Me
     let mut metadata = Metadata::validate(asked)?;
     metadata.redirect_uris.retain(|uri| authz.config.redirects.admit(uri));
     if metadata.redirect_uris.is_empty() {
-        let description = "no redirect URI has a scheme that this server lets in";
+        let description = "none of the redirect URIs has a scheme that this server allows";
         return Err(OAuthError::new(Code::InvalidRedirectUri, description));
     }
     Ok(metadata)
@@ -162,13 +162,13 @@ pub(super) fn understood(authz: &Authz, asked: &Map<String, Value>) -> Result<Me
 
 /// DCR-13
 pub(super) fn name_taken() -> OAuthError {
-    OAuthError::new(Code::InvalidClientMetadata, "client_name is that of this server or of a verified client")
+    OAuthError::new(Code::InvalidClientMetadata, "client_name looks like this server or a verified client")
 }
 
 /// RATE-06: as many clients wait for a first approval as are kept, and nobody registered more than their share.
 const FULL: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
-    description: "too many clients wait for somebody to sign in with them; try again later",
+    description: "too many registered clients have never been used; try again later",
 };
 
 fn settle(

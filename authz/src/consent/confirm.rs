@@ -89,7 +89,7 @@ fn confirmable(
         Ok(transaction) => transaction,
         Err(Refusal::Fault(fault)) => return Err(fault),
         Err(Refusal::Page(..)) => {
-            let message = "This sign-in has run out, was answered, or belongs to another browser. Start again from your application.";
+            let message = "This sign-in has expired, was answered already, or belongs to another browser. Start again from your application.";
             return refused(StatusCode::BAD_REQUEST, "transaction_unknown", message);
         }
     };
@@ -98,7 +98,7 @@ fn confirmable(
         return refused(StatusCode::UNAUTHORIZED, "login_required", message);
     };
     if !check_csrf(authz, &transaction, &decider, Some(&body.csrf)) {
-        let message = "This request did not come from a page of this server.";
+        let message = "This request did not come from a page on this server.";
         return refused(StatusCode::FORBIDDEN, "wrong_origin", message);
     }
     let user = &decider.user.id;
@@ -112,7 +112,7 @@ fn confirmable(
         None => false,
     };
     if !may_be_confirmed {
-        let message = "What is ticked can no longer be allowed. Load the page again.";
+        let message = "You can no longer allow what is ticked. Reload the page.";
         return refused(StatusCode::BAD_REQUEST, "nothing_to_confirm", message);
     }
     let binding = binding(&transaction, user, &ticked);

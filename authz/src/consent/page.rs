@@ -48,7 +48,7 @@ pub(super) fn question(
     if !on_this_computer && client.trust == Trust::Unverified {
         let host = transaction.redirect_uri.host_for_people();
         warnings.push(format!(
-            "Nobody here has checked who answers at {host}. Allow it only if you came from there just now."
+            "Nobody on this site has checked who runs {host}. Allow it only if you just came from there."
         ));
     }
     let titles = |scope: &Scope| described(authz, scope).into_iter().map(|scope| scope.title);
@@ -96,10 +96,13 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
         let having: Vec<&str> =
             groups.iter().filter(|(_, may)| may.contains(&scope.name)).map(|(name, _)| name).collect();
         let why = match having.as_slice() {
-            [] => "No group may be granted this.".to_owned(),
-            [only] => format!("You are not in the group {only}, whose members may."),
+            [] => "No group may use this.".to_owned(),
+            [only] => format!("Only members of the group {only} may use this, and you are not in it."),
             [first @ .., last] => {
-                format!("You are in none of the groups {} and {last}, whose members may.", first.join(", "))
+                format!(
+                    "Only members of the groups {} and {last} may use this, and you are in none of them.",
+                    first.join(", ")
+                )
             }
         };
         if let Some(group) = having.first() {
@@ -112,7 +115,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
         commands.push(format!("portcullis client verify {}", shell::word(client.id.as_str())));
     }
     for scope in described(authz, &offer.above_ceiling) {
-        let why = "You may, but nobody vouches for this application, and this is high-risk.".to_owned();
+        let why = "You may use this, but it is high risk and this application is not verified.".to_owned();
         scopes.push(WithheldScope { name: scope.name, title: scope.title, why });
     }
     commands.dedup();
@@ -136,7 +139,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
 /// A few of them, in words.
 fn named(administrators: &[String]) -> String {
     match administrators {
-        [] => "whoever runs this server".to_owned(),
+        [] => "your administrator".to_owned(),
         [only] => only.clone(),
         [one, other] => format!("{one} or {other}"),
         [one, other, third] => format!("{one}, {other} or {third}"),
@@ -193,7 +196,7 @@ mod tests {
     #[test]
     fn administrators_are_named() {
         let words = |names: &[&str]| named(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(words(&[]), "whoever runs this server");
+        assert_eq!(words(&[]), "your administrator");
         assert_eq!(words(&["ada"]), "ada");
         assert_eq!(words(&["ada", "bob", "cleo"]), "ada, bob or cleo");
         assert_eq!(words(&["ada", "bob", "cleo", "dora"]), "ada, bob or another administrator");

@@ -124,13 +124,13 @@ async fn decide(
     let (title, what, next) = match outcome {
         Outcome::Approved => (
             "Go back to your device",
-            format!(
-                "{client_name} may act for you from now on. The device goes on by itself within seconds."
+            format!("{client_name} may now act for you. Your device will continue in a few seconds."),
+            Some(
+                "If your device does not continue, somebody else may have sent you the code: tell an administrator.",
             ),
-            Some("If you do not see it go on, somebody else holds that device: tell an administrator."),
         ),
         Outcome::Denied => {
-            ("Refused", format!("{client_name} was given nothing. The device says so within seconds."), None)
+            ("Refused", format!("{client_name} was refused. Your device will say so in a few seconds."), None)
         }
         Outcome::SignedOut => return Err(forbidden("session")),
         Outcome::DecidedBefore => return Err(Stop::decided(authz, request)),

@@ -77,7 +77,7 @@ impl From<Fault> for Stop {
     }
 }
 
-const START_AGAIN: &str = "Start again on your device. It shows a new code then.";
+const START_AGAIN: &str = "Start again on your device to get a new code.";
 
 impl Stop {
     /// A page that says what happened, and to start again.
@@ -95,16 +95,15 @@ impl Stop {
 
     /// The answer came from somewhere else (CONSENT-03, SESSION-07).
     pub(super) fn forbidden(authz: &Authz, request: &Request, reason: &'static str) -> Self {
-        let what =
-            "An answer counts only when it is given on the page that asked for it. Nothing was decided.";
+        let what = "Answers are accepted only from the page that asks for them. Nothing was decided.";
         let title = "This answer did not come from our page";
         Self::page(authz, request, StatusCode::FORBIDDEN, reason, title, what)
     }
 
     /// This device has had its answer (CONSENT-06).
     pub(super) fn decided(authz: &Authz, request: &Request) -> Self {
-        let what = "The device was given its answer once, and only once.";
-        let title = "This has been decided already";
+        let what = "Your answer has already been sent to the device.";
+        let title = "Already answered";
         Self::page(authz, request, StatusCode::BAD_REQUEST, "decided", title, what)
     }
 
@@ -143,12 +142,12 @@ pub(super) fn open(authz: &Authz, request: &Request, browser: &Browser, handle: 
         Ok(client.map(|client| Open { typed, device, client }))
     })?;
     let Some(open) = found.filter(|open| authz.clock.now() < open.device.expires_at) else {
-        let what = "A code is good for ten minutes. This one was typed too long ago, or never here.";
-        return bad("transaction_unknown", "This code has run out", what);
+        let what = "A code is valid for ten minutes. This one is too old, or was entered in another browser.";
+        return bad("transaction_unknown", "This code has expired", what);
     };
     if browser.id().ok() != Some(open.typed.browser) {
-        let what = "It can only be finished in the browser in which its code was typed.";
-        return bad("other_browser", "This belongs to another browser", what);
+        let what = "Finish it in the browser where you entered the code.";
+        return bad("other_browser", "This was started in another browser", what);
     }
     if open.typed.decided || open.device.stage != Stage::Waiting {
         return Err(Stop::decided(authz, request));
@@ -214,7 +213,12 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
     }
     let params = Params::of_body(body).map_err(|_| Stop::forbidden(authz, request, "malformed"))?;
     let Some(text) = params.get("user_code") else {
-        return Ok(form(authz, StatusCode::BAD_REQUEST, None, Some("Type the code that your device shows.")));
+        return Ok(form(
+            authz,
+            StatusCode::BAD_REQUEST,
+            None,
+            Some("Enter the code that your device shows."),
+        ));
     };
     let browser = Browser::from_headers(&authz.cookies, headers);
     let guesser = match session::signed_in(authz, &browser)? {
@@ -280,8 +284,7 @@ fn waiting(authz: &Authz, conn: &Conn<'_>, code: &UserCode) -> Result<Option<Dev
 }
 
 fn unknown_code(authz: &Authz) -> Stop {
-    let problem =
-        "No device waits with this code. Look at the device again: a code is good for ten minutes, once.";
+    let problem = "No device is waiting with this code. Check the code on the device: it is valid for ten minutes and works once.";
     let response = form(authz, StatusCode::BAD_REQUEST, None, Some(problem));
     Stop::Page { reason: "user_code_unknown", response: Box::new(response) }
 }
@@ -293,8 +296,8 @@ fn too_many(authz: &Authz, request: &Request, too_many: TooMany) -> Stop {
         Code::TemporarilyUnavailable.as_str(),
         &request.id,
         "Too many wrong codes",
-        "Five codes that no device showed were typed at this network address, or by you.",
-        "Wait a few minutes, then type the code that your device shows then. If it was somebody else at this address, sign in on the home page first: whoever is signed in has five tries of their own.",
+        "Five wrong codes were entered from your network address or by you.",
+        "Wait a few minutes, then enter the code that your device shows. If somebody else used this network address, sign in on the home page first: each signed-in person has five tries of their own.",
     );
     let mut response = authz.page(status, &page);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(too_many.retry_after));

@@ -61,7 +61,7 @@ pub struct WayIn {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NoLink {
     #[error(
-        "there is an administrator already who can sign in, `{name}`; sign in instead, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
+        "the administrator `{name}` can sign in already, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
     )]
     SignIn { name: String, word: String, issuer: Issuer },
     #[error("no administrator can sign in. Print a link for one of them: {0}")]
@@ -214,7 +214,7 @@ fn name_taken() -> PageError {
     PageError::new(
         StatusCode::BAD_REQUEST,
         "name_taken",
-        "There is a user of this name already, or of one that looks like it. Choose another name.",
+        "A user with this name, or one that looks like it, exists already. Choose another name.",
     )
 }
 
@@ -222,8 +222,7 @@ fn dead_link() -> PageError {
     PageError::new(
         StatusCode::BAD_REQUEST,
         "link_invalid",
-        "This link is used up, was replaced by a newer one, or has run out. Ask whoever runs this server for a new one; \
-         for the first administrator, `portcullis setup-link` prints it.",
+        "This link was used, was replaced by a newer one, or has expired. Ask your administrator for a new one; for the first administrator, `portcullis setup-link` prints it.",
     )
 }
 
@@ -344,8 +343,7 @@ fn signed_in_as_another() -> PageError {
     PageError::new(
         StatusCode::FORBIDDEN,
         "signed_in_as_another",
-        "This link is for somebody else than the person who is signed in here. Sign out at the top of this page and try \
-         again, or open the link in another browser.",
+        "This link is for a different person than the one signed in here. Sign out at the top of this page and try again, or open the link in another browser.",
     )
 }
 
@@ -505,4 +503,4 @@ pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistratio
     Ok(Made { passkey, flags: data.flags, counter: data.counter, aaguid })
 }
 
-const NOT_DISCOVERABLE: &str = "This authenticator did not keep the passkey, so you could not sign in with it. Nothing was saved. Use another device or security key. If this one can keep passkeys, set a PIN on it or make room on it first, then try again.";
+const NOT_DISCOVERABLE: &str = "This authenticator did not store the passkey, so you could not sign in with it. Nothing was saved. Use another device or security key. If this one can store passkeys, set a PIN on it or free some space on it first, then try again.";

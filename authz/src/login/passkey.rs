@@ -185,7 +185,7 @@ fn check_open(
     Ok(Err(PageError::new(
         StatusCode::BAD_REQUEST,
         "transaction_unknown",
-        "This sign-in has run out, or belongs to another browser. Start again from your application.",
+        "This sign-in has expired, or belongs to another browser. Start again from your application.",
     )))
 }
 
@@ -491,9 +491,9 @@ fn failed(user: &UserId, credential: &[u8], reason: &'static str) -> Failed {
     Failed::Helped(Box::new(Help { reason, words: None, whose }))
 }
 
-pub(super) const USER_NOT_VERIFIED: &str = "This authenticator did not check that it is you. Set a PIN or a screen lock on it, then try again, or use another one.";
-const NO_USER_HANDLE: &str = "This authenticator did not say whose passkey it used, so it cannot sign you in. Use another passkey. If you have none, ask an administrator for a new link (portcullis user link).";
-const SUSPENDED: &str = "This passkey is suspended: its counter went backwards, as the counter of a copy would. Use another passkey, or ask an administrator to let it in again (portcullis user passkey unsuspend).";
+pub(super) const USER_NOT_VERIFIED: &str = "This authenticator did not verify that it is you. Set a PIN or a screen lock on it, then try again, or use another one.";
+const NO_USER_HANDLE: &str = "This authenticator did not say whose passkey it used, so it cannot sign you in. Use another passkey. If you have no other, ask an administrator for a new link (portcullis user link).";
+const SUSPENDED: &str = "This passkey is suspended: its counter went backwards, which can mean that it was copied. Use another passkey, or ask an administrator to restore it (portcullis user passkey unsuspend).";
 const USER_DISABLED: &str =
     "Your account on this server is disabled. Ask an administrator to enable it (portcullis user enable).";
-const BACKUP_ELIGIBILITY_LOST: &str = "This passkey was one that can be copied to other devices, and says now that it is not. Use another passkey, or ask an administrator to remove it and to send you a new link (portcullis user passkey remove, portcullis user link).";
+const BACKUP_ELIGIBILITY_LOST: &str = "This passkey was registered as one that can be copied to other devices, and now says that it cannot. Use another passkey, or ask an administrator to remove it and send you a new link (portcullis user passkey remove, portcullis user link).";

@@ -139,7 +139,7 @@ impl DeviceCode {
     pub(crate) fn sample_wrong() -> Self {
         Self {
             problem: Some(text(
-                "No device waits with this code. Look at the device again: a code is good for ten minutes, once.",
+                "No device is waiting with this code. Check the code on the device: it is valid for ten minutes and works once.",
             )),
             ..Self::sample()
         }
@@ -162,7 +162,7 @@ impl DeviceConsent {
             client_name: text("Lab console"),
             client_id: text("c_9w7zr8d0aq4m6e1c"),
             client_verified: true,
-            client_claim: text("no administrator vouches for it at the moment"),
+            client_claim: text("not verified by an administrator"),
             address: text("10.20.4.17"),
             asked: text("2 minutes ago"),
             asked_at: text("2026-11-23T12:00:00.000Z"),
@@ -204,7 +204,7 @@ impl ErrorPage {
     pub(crate) fn sample() -> Self {
         Self {
             code: text("invalid_request"),
-            title: text("The answer would go to the wrong place"),
+            title: text("The redirect URI does not match"),
             what_happened: text(
                 "“Claude Code” asked for its answer at an address that it did not register, so nothing was sent there.",
             ),
@@ -215,7 +215,7 @@ impl ErrorPage {
             expected_label: text("Redirect URIs registered"),
             expected: vec![text("http://localhost/callback"), text("http://127.0.0.1/callback")],
             next_step: text(
-                "Remove the server from your application and add it again, so that it registers anew with the address that it uses. In Claude Code that is:",
+                "Remove the server from your application and add it again, so that it registers the address it uses now. In Claude Code:",
             ),
             copyable_fix: Some(text(
                 "claude mcp remove portcullis\nclaude mcp add --transport http portcullis https://portcullis.lab.internal/mcp",
@@ -228,17 +228,17 @@ impl ErrorPage {
     pub(crate) fn sample_askable() -> Self {
         Self {
             code: text("invalid_client"),
-            title: text("This application is not known here"),
+            title: text("This application is not known on this server"),
             what_happened: text(
-                "It calls itself by an address of reports.example.net. What reports.example.net says of it is not known on this network, so nothing was sent anywhere.",
+                "Its client ID is a URL on reports.example.net, and this server has no metadata document for it. Nothing was sent.",
             ),
             received: Some(Labelled {
-                label: text("Client id received"),
+                label: text("Client ID received"),
                 value: text("https://reports.example.net/oauth/client.json"),
             }),
             expected: vec![],
             next_step: text(
-                "An administrator can let it in. Ask for it here, and start again from your application when they have.",
+                "An administrator can approve it. Send a request here, and start again from your application when it is approved.",
             ),
             copyable_fix: None,
             ask: Some(AskForApproval {
@@ -256,7 +256,7 @@ impl ErrorPage {
         Self {
             code: text("invalid_client"),
             title: text("This server does not know the program that sent you"),
-            what_happened: text("The request named no client, so there is nobody to answer."),
+            what_happened: text("The request has no client_id, so no answer can be sent."),
             received: None,
             expected: vec![],
             next_step: text("Remove the server from your MCP client, add it again, and connect once more."),
@@ -286,12 +286,12 @@ impl NothingToAllow {
                 scope(
                     "jira.write",
                     "Write tickets",
-                    "You are not in the group engineers, whose members may.",
+                    "Only members of the group engineers may use this, and you are not in it.",
                 ),
                 scope(
                     "cicd.trigger",
                     "Start pipelines",
-                    "You may, but nobody vouches for this application, and this is high-risk.",
+                    "You may use this, but it is high risk and this application is not verified.",
                 ),
             ],
             administrators: text("ada or bob"),
@@ -305,11 +305,11 @@ impl NothingToAllow {
         let scope = WithheldScope {
             name: text("docs.archive"),
             title: text("Read what is kept for the record"),
-            why: text("No group may be granted this."),
+            why: text("No group may use this."),
         };
         Self {
             scopes: vec![scope],
-            administrators: text("whoever runs this server"),
+            administrators: text("your administrator"),
             copyable_fix: None,
             ..Self::sample()
         }

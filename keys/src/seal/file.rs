@@ -24,25 +24,27 @@ const TEMPORARY: &str = ".seal-key-";
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error(
-        "there is no seal key at {0}, but the database holds keys sealed with one; put it back (backups leave it out)"
+        "no seal key at {0}, but the database contains keys sealed with one; put it back (backups do not include it)"
     )]
     Missing(PathBuf),
     #[error("{0} can be read or changed by others (mode {1:o}); run: chmod 600 {0}")]
     Permissions(PathBuf, u32),
     #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown {2} {0}")]
     Owner(PathBuf, u32, u32),
-    #[error("{0} is not a seal key file of this program; put the right one there")]
+    #[error("{0} is not a valid seal key file; put the right one there")]
     Malformed(PathBuf),
     #[error("cannot read the seal key {0}: {1}")]
     Unreadable(PathBuf, io::Error),
     #[error("cannot write the seal key {0}: {1}; give this user write permission to its directory")]
     Unwritable(PathBuf, io::Error),
-    #[error("{0} exists already; name a file that does not")]
+    #[error("{0} exists already; choose a new file name")]
     Exists(PathBuf),
-    #[error("{0} holds another key than the one in use; put the one back that the server was started with")]
+    #[error(
+        "{0} contains a different key than the one in use; put back the one that the server was started with"
+    )]
     Replaced(PathBuf),
     #[error(
-        "{0} is a credential of the service manager, which is not changed from here; name a new file for the new key"
+        "{0} is a service manager credential, which this command cannot change; give a new file for the new key"
     )]
     ReadOnly(PathBuf),
     #[error(transparent)]

@@ -51,9 +51,11 @@ impl Challenges {
             Refused::Malformed => (StatusCode::BAD_REQUEST, self.malformed.clone(), MALFORMED),
             Refused::Invalid(why) => self.invalid(why),
             // Answered before it comes to a challenge: there is none that would help.
-            Refused::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, self.absent.clone(), "The token cannot be checked now.")
-            }
+            Refused::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                self.absent.clone(),
+                "The token cannot be checked right now.",
+            ),
         }
     }
 

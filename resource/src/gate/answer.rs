@@ -66,23 +66,21 @@ impl Answer {
                 return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
             }
             Outcome::TooLarge(bytes) => {
-                format!("The answer has {bytes} bytes; at most {MOST} are passed on. Ask for less.").into()
+                format!("The result has {bytes} bytes; the limit is {MOST}. Ask for less.").into()
             }
-            Outcome::NotSent => "The tool cannot be reached at the moment. Nothing was done.".into(),
+            Outcome::NotSent => "The tool cannot be reached right now. Nothing was done.".into(),
             Outcome::TimedOut if effect == Effect::ReadOnly => {
                 format!("The tool did not answer within {} seconds. Try again.", PATIENCE.as_secs()).into()
             }
             Outcome::TimedOut => {
                 let waited = PATIENCE.as_secs();
                 format!(
-                    "The tool did not answer within {waited} seconds. It may have done what it was asked for all \
-                     the same; find out before you try again."
+                    "The tool did not answer within {waited} seconds. It may have run: check the effect before you try again."
                 )
                 .into()
             }
             Outcome::Unknown => {
-                "The tool was called and gave no answer. It may have done what it was asked for; \
-                 find out before you try again."
+                "The tool was called but did not answer. It may have run: check the effect before you try again."
                     .into()
             }
         };

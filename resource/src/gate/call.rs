@@ -60,7 +60,7 @@ fn list(params: &Map<String, Value>) -> Result<Call, Refusal> {
     // One page holds them all, so no cursor is one of ours.
     match params.get("cursor") {
         None | Some(Value::Null) => Ok(Call::Tools),
-        Some(_) => Err(invalid("`cursor` is not one that this server gave out")),
+        Some(_) => Err(invalid("`cursor` was not issued by this server")),
     }
 }
 
@@ -76,7 +76,7 @@ fn call(mut params: Map<String, Value>) -> Result<Call, Refusal> {
     // They would answer a question of ours, and no tool asks any (MCP-13).
     for member in ["inputResponses", "requestState"] {
         if params.get(member).is_some_and(|value| !value.is_null()) {
-            return Err(invalid(&format!("`{member}` answers nothing that this server asked")));
+            return Err(invalid(&format!("`{member}` does not answer a request from this server")));
         }
     }
     Ok(Call::Tool(ToolCall { name, arguments: arguments.into() }))

@@ -101,10 +101,7 @@ impl Exchange<'_> {
     /// (MCP-16). What is no notification by name does not become one for lack of an id.
     fn notification(&self, message: &Message, session: Option<&Session>) -> Result<Response, Refusal> {
         if !message.method.starts_with("notifications/") {
-            return Err(Refusal::bad_request(
-                INVALID_REQUEST,
-                "This method is a request, and needs an `id`.",
-            ));
+            return Err(Refusal::bad_request(INVALID_REQUEST, "This method is a request and needs an `id`."));
         }
         if message.method == "notifications/cancelled"
             && let (Some(session), Some(request)) = (session, message.params.get("requestId"))
@@ -136,7 +133,7 @@ impl Exchange<'_> {
     ) -> Result<Response, Refusal> {
         let Understood { id, era, caller, .. } = understood;
         let Some(result) = lifecycle::initialize(params, era) else {
-            let words = "Invalid params: they do not fit initialize";
+            let words = "Invalid params for initialize";
             return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
         };
         let session = self.resource.sessions().begin(&caller, era.version()).await?;
@@ -230,9 +227,7 @@ fn call_id(session: &Session, request: &Value) -> CallId {
 /// again, which is what a 403 asks for, would end in the same place (DCR-08).
 fn withheld(client: &ClientId, beyond: &Scope) -> String {
     format!(
-        "This tool needs {beyond}. That is high-risk, and nobody vouches for the client that you use, so it \
-         cannot be granted here; signing in again does not change that. An administrator of this server \
-         can verify the client: portcullis client verify {}",
+        "This tool needs {beyond}, which is high risk and is not granted to unverified clients. Signing in again does not change that. An administrator can verify your client: portcullis client verify {}",
         shell::word(client.as_str())
     )
 }

@@ -47,7 +47,7 @@ impl Front {
         if some && said.all(|authority| self.is_ours(authority)) {
             return Ok(());
         }
-        let words = "This server is known by another name; use the URL it was configured with.";
+        let words = "The Host header does not match this server's name. Use the configured URL.";
         Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, INVALID_REQUEST, words))
     }
 
@@ -83,7 +83,7 @@ impl Front {
         if known && origins.next().is_none() {
             return Ok(Some(origin));
         }
-        let words = "Pages of this origin may not call this server.";
+        let words = "This origin is not allowed to call this server.";
         Err(Refusal::new(StatusCode::FORBIDDEN, FORBIDDEN, words))
     }
 

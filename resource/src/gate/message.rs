@@ -46,7 +46,7 @@ impl Message {
         }
         if object.contains_key("result") || object.contains_key("error") {
             // A response answers a request of ours, and without a session none is outstanding.
-            return Err(invalid("this server has asked nothing, so it takes no responses"));
+            return Err(invalid("this server sent no requests, so it accepts no responses"));
         }
         let Some(Value::String(method)) = object.remove("method") else {
             return Err(invalid("`method` must be a string"));

@@ -22,7 +22,9 @@ pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'
     // Visible ASCII, space and tab (RFC 9110 §5.5); more must come in base64.
     match value.to_str() {
         Ok(text) => Ok(Some(text.trim_matches([' ', '\t']))),
-        Err(_) => Err(Refusal::header_mismatch(format!("Header mismatch: {name} holds invalid characters"))),
+        Err(_) => {
+            Err(Refusal::header_mismatch(format!("Header mismatch: {name} contains invalid characters")))
+        }
     }
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn check_parameters(
         };
         if !agrees {
             return Err(Refusal::header_mismatch(format!(
-                "Header mismatch: {name} does not say what the argument {} says",
+                "Header mismatch: {name} does not match the argument {}",
                 one.path.join(".")
             )));
         }

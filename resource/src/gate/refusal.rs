@@ -56,7 +56,7 @@ impl Refusal {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             INTERNAL_ERROR,
-            "The server cannot record requests now, so it answers none. Try again shortly.",
+            "The server cannot write its audit log right now, so it refuses requests. Try again shortly.",
         )
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
@@ -66,7 +66,7 @@ impl Refusal {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             INTERNAL_ERROR,
-            "The tool was called, but how the call ended could not be recorded. Find out what it did before you try again.",
+            "The tool was called, but its outcome could not be recorded. Check the effect before you try again.",
         )
     }
 
@@ -75,12 +75,12 @@ impl Refusal {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             INTERNAL_ERROR,
-            "The authorization server cannot be asked about the access token now. Try again shortly.",
+            "The authorization server cannot be reached to check the access token. Try again shortly.",
         )
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
-    /// Something broke here.
+    /// Something went wrong.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL_ERROR, "Internal error")
     }

@@ -171,13 +171,13 @@ fn over(now: Timestamp) -> (Timestamp, Timestamp) {
 }
 
 fn gone() -> Refusal {
-    let words = "There is no such session; send initialize again.";
+    let words = "Unknown session; send initialize again.";
     Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, words)
 }
 
 fn full() -> Refusal {
     tracing::warn!(mcp.sessions = MCP_SESSIONS.most, "no more sessions fit; initialize is refused");
-    let words = "As many sessions are open as this server keeps. Try again in a minute.";
+    let words = "The session limit has been reached. Try again in a minute.";
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, INTERNAL_ERROR, words)
         .header(RETRY_AFTER, HeaderValue::from_static("60"))
 }

@@ -164,7 +164,7 @@ impl<F: Feed> Stream<F> {
 }
 
 fn too_many() -> Refusal {
-    let words = "This client has as many streams open as it may. Close one first.";
+    let words = "This client has reached its limit of open streams. Close one first.";
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
         .header(RETRY_AFTER, HeaderValue::from_static("15"))
 }

@@ -53,7 +53,7 @@ fn parse(body: &[u8], issuer: &Issuer, now: Duration) -> Result<Endpoints, Strin
 fn path(issuer: &Issuer, url: &str) -> Result<String, String> {
     let path = url.strip_prefix(issuer.as_str()).filter(|path| path.starts_with('/'));
     let plain = path.filter(|path| path.bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
-    plain.map(str::to_owned).ok_or_else(|| "its metadata leads away from its origin".to_owned())
+    plain.map(str::to_owned).ok_or_else(|| "its metadata contains a URL on another origin".to_owned())
 }
 
 #[cfg(test)]

@@ -45,13 +45,13 @@ pub(super) struct Answer {
 pub(super) enum NoAnswer {
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
-    #[error("it does not prove who it is: {0}")]
+    #[error("its TLS certificate is not trusted: {0}")]
     Tls(String),
-    #[error("the certificates to trust cannot be read: {0}")]
+    #[error("the CA certificates cannot be read: {0}")]
     TrustStore(String),
     #[error("it took longer than 5 seconds")]
     TooSlow,
-    #[error("what it answers is no HTTP, or too long: {0}")]
+    #[error("its answer is not valid HTTP, or too long: {0}")]
     Broken(String),
 }
 
@@ -148,7 +148,7 @@ impl Origin {
             return speak(tcp).await;
         }
         let ca = self.ca.as_deref().or_else(|| tls::system_authorities()).ok_or_else(|| {
-            let words = "this system keeps none where they are looked for; name a file in [remote] ca";
+            let words = "this system has no CA certificates in the usual places; set [remote] ca to a file";
             NoAnswer::TrustStore(words.to_owned())
         })?;
         speak(tls::connect(ca, host, tcp).await?).await

@@ -101,11 +101,11 @@ pub struct Listed {
 /// Why the documents could not be opened, scanned or searched.
 #[derive(Debug, thiserror::Error)]
 pub enum DocsError {
-    #[error("--docs {}: {problem}; name an existing folder that this user may read", .path.display())]
+    #[error("--docs {}: {problem}; give an existing folder that this user can read", .path.display())]
     Folder { path: PathBuf, problem: String },
     #[error("the search index {} could not be opened: {source}", .path.display())]
     Index { path: PathBuf, source: OpenError },
-    #[error("{} holds other data than a search index; it is left alone", .0.display())]
+    #[error("{} contains something other than a search index; it was not changed", .0.display())]
     NotAnIndex(PathBuf),
     #[error("the search index: {0}")]
     Fault(#[from] Fault),
@@ -114,7 +114,7 @@ pub enum DocsError {
 /// Why a document could not be read. The message is for whoever asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("there is no document {path:?}{}", index::or_instead(.nearest))]
+    #[error("no document {path:?}{}", index::or_instead(.nearest))]
     UnknownPath { path: String, nearest: Vec<String> },
     #[error("{path} has no heading {heading:?}; its headings are: {}", .headings.join(", "))]
     UnknownHeading { path: String, heading: String, headings: Vec<String> },

@@ -99,7 +99,7 @@ impl Schema {
         let name = at.split('/').nth(1).unwrap_or_default();
         match (place(name), self.properties.get(name)) {
             (Some(place), Some(expected)) => (place, misfit(name, expected, error.instance())),
-            _ => (usize::MAX, format!("the arguments do not fit: {error}.")),
+            _ => (usize::MAX, format!("invalid arguments: {error}.")),
         }
     }
 }

@@ -55,7 +55,7 @@ pub fn verify_each(
         let seq: i64 = row.get(0)?;
         // Tampering can change a value's type as well; that is a verdict, not a fault.
         let (Ok(record), Ok(hash)) = (row.get::<String>(1), row.get::<Vec<u8>>(2)) else {
-            broken = Some(Broken { seq, what: "is not what was written: a value has another type" });
+            broken = Some(Broken { seq, what: "was changed: a value has another type" });
             return Ok(false);
         };
         let verdict = match check(records + 1, seq, &record, &hash, &head) {
@@ -72,14 +72,14 @@ pub fn verify_each(
 
 fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Result<Value, &'static str> {
     if seq != expected {
-        return Err("follows a gap: a record before it is missing");
+        return Err("follows a gap: the record before it is missing");
     }
     if chain(prev, record) != hash {
-        return Err("is not what was written: its hash does not fit");
+        return Err("was changed: its hash does not match");
     }
-    let value: Value = serde_json::from_str(record).map_err(|_| "is not what was written: no JSON")?;
+    let value: Value = serde_json::from_str(record).map_err(|_| "was changed: it is not valid JSON")?;
     if value["seq"] != seq || value["prev"] != prev || canonical(&value) != record {
-        return Err("is not what was written: it names another place in the chain");
+        return Err("was changed: it names another position in the chain");
     }
     Ok(value)
 }

@@ -14,13 +14,13 @@ use crate::audit::{self, Head};
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("{0} exists already; name a file that does not")]
+    #[error("{0} exists already; choose a new file name")]
     Exists(PathBuf),
     #[error("cannot write {0}: {1}")]
     Unwritable(PathBuf, io::Error),
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("the audit log does not hold: {0}; `portcullis audit verify` says more. Nothing was copied")]
+    #[error("the audit log is not intact: {0}; `portcullis audit verify` says more. Nothing was copied")]
     Broken(audit::Broken),
 }
 

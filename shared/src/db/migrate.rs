@@ -31,7 +31,7 @@ pub enum OpenError {
     #[error("{0} is not a database of this program; choose another --data-dir")]
     Foreign(String),
     #[error(
-        "the database has schema {found}, this program knows up to {known}: it was used by a newer version; run that one, or restore a backup"
+        "the database has schema {found}, and this program knows schemas up to {known}: a newer version used it; run that version, or restore a backup"
     )]
     Newer { found: u32, known: u32 },
     #[error(

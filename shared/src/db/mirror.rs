@@ -32,31 +32,31 @@ const KEEP_GENERATION: &str =
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     #[error(
-        "{0} is missing. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was, or take what you have on purpose: `portcullis restore FILE`"
+        "{0} is missing. It records where the audit log ended; without it an older copy of the database cannot be detected. Put it back from where this database came from, or accept the database you have with `portcullis restore FILE`"
     )]
     Missing(PathBuf),
     #[error(
-        "{0} is damaged. It says where the audit log ended; without it an older database cannot be told from the last one. Put it back from where this database was, or take what you have on purpose: `portcullis restore FILE`"
+        "{0} is damaged. It records where the audit log ended; without it an older copy of the database cannot be detected. Put it back from where this database came from, or accept the database you have with `portcullis restore FILE`"
     )]
     Damaged(PathBuf),
     #[error(
-        "there is no database beside {0}, which says that one with {1} audit records was here. This is not a first start: put the database back, or bring a copy back with `portcullis restore FILE`"
+        "the database beside {0} is missing; it had {1} audit records. This is not a first start: put the database back, or restore a copy with `portcullis restore FILE`"
     )]
     Gone(PathBuf, i64),
     #[error(
-        "the database is older than {path} says: its audit log ends at record {found}, and record {noted} was written. What was revoked since would work again. Put back the database that was here last, or bring the older one back on purpose: `portcullis restore FILE`"
+        "the database is older than {path} says: its audit log ends at record {found}, but record {noted} was written. Everything revoked since then would work again. Put back the latest database, or accept the older one with `portcullis restore FILE`"
     )]
     Behind { path: PathBuf, found: i64, noted: i64 },
     #[error(
-        "the database is of epoch {found}, and {path} says {noted}: a backup was restored since it was copied. Put back the database that was here last, or bring this one back on purpose: `portcullis restore FILE`"
+        "the database has epoch {found}, but {path} says {noted}: a backup was restored after this copy was made. Put back the latest database, or accept this one with `portcullis restore FILE`"
     )]
     EarlierEpoch { path: PathBuf, found: i64, noted: i64 },
     #[error(
-        "audit record {noted} of the database is not the one that {path} names: the log was changed, or the database comes from elsewhere. Put back the database that was here last, or move it away and bring a copy back with `portcullis restore FILE`"
+        "audit record {noted} of the database is not the one that {path} names: the log was changed, or the database comes from another directory. Put back the latest database, or move it away and restore a copy with `portcullis restore FILE`"
     )]
     Forked { path: PathBuf, noted: i64 },
     #[error(
-        "{0} is older than the -wal file beside it, which holds changes to a later one: together they would be neither. Put back the database that was here last, or bring a copy back with `portcullis restore FILE`"
+        "{0} is older than the -wal file beside it, which contains changes to a later database. Put back the latest database, or restore a copy with `portcullis restore FILE`"
     )]
     StaleDatabase(PathBuf),
     #[error("cannot read or write {0}: {1}; give this user permission to it and to its directory")]

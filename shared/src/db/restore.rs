@@ -31,17 +31,17 @@ pub enum RestoreError {
     Unreadable(PathBuf, io::Error),
     #[error("cannot write in {0}: {1}")]
     Unwritable(PathBuf, io::Error),
-    #[error("{0} is not a copy of a data directory's database that can be used: {1}")]
+    #[error("{0} is not a usable copy of a database: {1}")]
     NotACopy(PathBuf, BackupError),
     #[error(
-        "the copy and the database that is here go separate ways from audit record {0} on: one of them was changed, or is of another directory. If it is the database here, move portcullis.db away first"
+        "the copy and the current database differ from audit record {0} on: one of them was changed, or belongs to another directory. If the current database is the wrong one, move portcullis.db away first"
     )]
     Forked(i64),
     #[error(
-        "the copy is of {copy}, and the database here of {here}: passkeys and tokens are bound to that address"
+        "the copy belongs to {copy}, and the current database to {here}: passkeys and tokens are bound to that address"
     )]
     OtherIssuer { copy: String, here: String },
-    #[error("`{0}` is not an administrator of the copy who can sign in; it has: {1}")]
+    #[error("`{0}` is not an administrator in the copy who can sign in; the copy has: {1}")]
     NoAdministrator(String, String),
     #[error(transparent)]
     Mirror(#[from] MirrorError),

@@ -95,9 +95,9 @@ fn every_mistake_has_its_line() {
         (client("publik = true"), "unknown key `publik` at DIR/p.toml:2; did you mean `public`?"),
         (
             client("secret = \"hunter2\""),
-            "`secret` at DIR/p.toml:2 would be read by everybody who reads this file; write secret_sha256, which `portcullis client new-secret` prints, or secret_file",
+            "`secret` at DIR/p.toml:2 would be visible to everybody who reads this file; write secret_sha256, which `portcullis client new-secret` prints, or secret_file",
         ),
-        (client("client_secret = \"hunter2\""), "`client_secret` at DIR/p.toml:2 would be read by"),
+        (client("client_secret = \"hunter2\""), "`client_secret` at DIR/p.toml:2 would be visible to"),
         ("[clients.X]".to_owned(), "the client `X` at DIR/p.toml:1 needs another name: a letter, then"),
         (
             "[clients.\"a b\"]".to_owned(),
@@ -105,38 +105,38 @@ fn every_mistake_has_its_line() {
         ),
         (
             client(uri),
-            "the client `x` at DIR/p.toml:1 does not say how it proves who it is; write public = true, secret_sha256, secret_file or jwks_file",
+            "the client `x` at DIR/p.toml:1 has no authentication method; write public = true, secret_sha256, secret_file or jwks_file",
         ),
         (
             client(&format!("{public}\nsecret_file = \"good\"")),
-            "the client `x` at DIR/p.toml:1 says in two ways how it proves who it is",
+            "the client `x` at DIR/p.toml:1 has two authentication methods",
         ),
         (
             client(&format!("{public}\njwks_file = \"keys\"")),
-            "the client `x` at DIR/p.toml:1 says in two ways how it proves who it is",
+            "the client `x` at DIR/p.toml:1 has two authentication methods",
         ),
         (client(&other), "the client `x` at DIR/p.toml:1 has more than two secrets"),
         (
             client("secret_sha256 = \"abc\""),
-            "`secret_sha256` at DIR/p.toml:2 is no SHA-256: 64 hexadecimal digits",
+            "`secret_sha256` at DIR/p.toml:2 is not a SHA-256 digest: write the 64 hexadecimal digits",
         ),
         (client("\nsecret_sha256 = [\n7]"), "`secret_sha256` at DIR/p.toml:4 must be a string, not integer"),
         (
             client("secret_file = \"none\""),
-            "cannot read DIR/none, which `secret_file` at DIR/p.toml:2 names: No such file",
+            "cannot read DIR/none, set by `secret_file` at DIR/p.toml:2: No such file",
         ),
-        (client("secret_file = \"folder\""), "DIR/folder at DIR/p.toml:2 is no file"),
+        (client("secret_file = \"folder\""), "DIR/folder at DIR/p.toml:2 is not a file"),
         (
             client("secret_file = \"wide\""),
             "DIR/wide can be read by others (mode 640); run: chmod 600 DIR/wide",
         ),
         (
             client("secret_file = \"guessable\""),
-            "DIR/guessable at DIR/p.toml:2 holds no secret of this server's: cs_ and 43 characters",
+            "DIR/guessable at DIR/p.toml:2 does not contain a client secret: cs_ and 43 characters",
         ),
         (
             client("secret_file = \"binary\""),
-            "cannot read DIR/binary, which `secret_file` at DIR/p.toml:2 names: stream did not contain valid UTF-8",
+            "cannot read DIR/binary, set by `secret_file` at DIR/p.toml:2: stream did not contain valid UTF-8",
         ),
         (
             client("jwks_file = \"open\""),
@@ -144,22 +144,22 @@ fn every_mistake_has_its_line() {
         ),
         (
             client(&format!("{uri}\njwks_file = \"private\"")),
-            "the client `x` at DIR/p.toml:3: its keys are no JWK set: it holds a private or a shared key",
+            "the client `x` at DIR/p.toml:3: its keys are not a valid JWK set: it holds a private or a shared key",
         ),
         (
             client(&format!("{uri}\njwks_file = \"good\"")),
-            "the client `x` at DIR/p.toml:3: its keys are no JWK set: it is not JSON",
+            "the client `x` at DIR/p.toml:3: its keys are not a valid JWK set: it is not JSON",
         ),
         (client("public = \"yes\""), "`public` at DIR/p.toml:2 must be true or false, not string"),
-        (client("public = false"), "does not say how it proves who it is"),
-        (client("public = true"), "the client `x` at DIR/p.toml:1: it could do nothing"),
+        (client("public = false"), "has no authentication method"),
+        (client("public = true"), "the client `x` at DIR/p.toml:1: it would have no use"),
         (
             client("public = true\nredirect_uris = [\n\"https://a.example/cb\",\n\"http://a.example/cb\"]"),
             "the client `x` at DIR/p.toml:5: the redirect URI `http://a.example/cb` is http to another computer",
         ),
         (
             client(&format!("{public}\ngrants = [\"authorization_code\",\n\"password\"]")),
-            "the client `x` at DIR/p.toml:5: there is no grant `password`",
+            "the client `x` at DIR/p.toml:5: unknown grant type `password`",
         ),
         (
             client(&format!("{public}\nscope = \"docs.read\"")),
@@ -171,19 +171,19 @@ fn every_mistake_has_its_line() {
         ),
         (
             client(&format!("{public}\ntitle = \"Port-Cullis\"")),
-            "the client `x` at DIR/p.toml:1 reads like this server; give it another title",
+            "the client `x` at DIR/p.toml:1 looks like this server's name; give it another title",
         ),
         (
             client(&format!("{public}\ntitle = \"c_x\"")),
-            "the client `x` at DIR/p.toml:1: `c_x` cannot be a client's name",
+            "the client `x` at DIR/p.toml:1: `c_x` is not a valid client name",
         ),
         (
             twin(&format!("{public}\ntitle = \"Twin\"")),
-            "the clients `a` and `b` at DIR/p.toml:5 read alike to people; give one of them another title",
+            "the clients `a` and `b` at DIR/p.toml:5 look alike; give one of them another title",
         ),
         (
             twin(&format!("secret_file = \"good\"\n{uri}")),
-            "the clients `a` and `b` at DIR/p.toml:4 have the same secret; give each its own",
+            "the clients `a` and `b` at DIR/p.toml:4 have the same secret; give each client its own",
         ),
     ] {
         let line = format!("{:#}", load(dir.path(), &text).unwrap_err()).replace(&here, "DIR");

@@ -147,12 +147,15 @@ fn every_mistake_has_its_line() {
         ("docs = \" \"", "`docs` at etc/portcullis.toml:1 is empty"),
         (
             "docs = \"a\\nb\"",
-            "`docs` at etc/portcullis.toml:1 holds a line break or another control character",
+            "`docs` at etc/portcullis.toml:1 contains a line break or another control character",
         ),
-        ("\"a\\nb\" = 1", "a key at etc/portcullis.toml:1 holds a line break or another control character"),
+        (
+            "\"a\\nb\" = 1",
+            "a key at etc/portcullis.toml:1 contains a line break or another control character",
+        ),
         (
             "issuer = \"http://a.example\"",
-            "etc/portcullis.toml:1: issuer `http://a.example` is http; off this computer it must be https (http is for http://localhost only)",
+            "etc/portcullis.toml:1: issuer `http://a.example` is http; use https (http is allowed only for http://localhost)",
         ),
         (
             "issuer = \"https://10.0.0.1\"",
@@ -174,7 +177,7 @@ fn every_mistake_has_its_line() {
         ),
         (
             "groups.a = [\"docs.read x\"]",
-            "`docs.read x` at etc/portcullis.toml:1 is no scope: visible ASCII, without spaces, quotes and backslashes",
+            "`docs.read x` at etc/portcullis.toml:1 is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
         ),
         ("groups.a = [\"\"]", "`a` at etc/portcullis.toml:1 is empty"),
         // Scopes.
@@ -190,7 +193,7 @@ fn every_mistake_has_its_line() {
         ("scopes.x.risk_text = 1", "`risk_text` at etc/portcullis.toml:1 must be a string, not integer"),
         (
             "[scopes.x]\ntitle = \"X\"\nrisk_text = \"It writes.\"",
-            "`risk_text` at etc/portcullis.toml:3 would never be shown: the scope `x` is low risk; set risk = \"high\" or remove the text",
+            "`risk_text` at etc/portcullis.toml:3 is never shown, because the scope `x` is low risk; set risk = \"high\" or remove the text",
         ),
         (
             "[scopes.jira.read]\ntitle = \"X\"",
@@ -198,11 +201,11 @@ fn every_mistake_has_its_line() {
         ),
         (
             "[scopes.\"\u{fc}\"]",
-            "`\u{fc}` at etc/portcullis.toml:1 is no scope: visible ASCII, without spaces, quotes and backslashes",
+            "`\u{fc}` at etc/portcullis.toml:1 is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
         ),
         (
             "[scopes.offline_access]\ntitle = \"X\"",
-            "the scope `offline_access` at etc/portcullis.toml:1 has a meaning of its own in OAuth; choose another name",
+            "the scope `offline_access` at etc/portcullis.toml:1 is reserved in OAuth; choose another name",
         ),
         (
             "[groups]\nroom1 = []\nrooml = []",
@@ -219,11 +222,11 @@ fn every_mistake_has_its_line() {
         ),
         (
             "\n[tools.docs_read]",
-            "the tool `docs_read` at etc/portcullis.toml:2 names no scope; write scope = \"\u{2026}\"",
+            "the tool `docs_read` at etc/portcullis.toml:2 has no scope; write scope = \"\u{2026}\"",
         ),
         (
             "tools.docs_read.scope = []",
-            "the tool `docs_read` at etc/portcullis.toml:1 names no scope; write scope = \"\u{2026}\"",
+            "the tool `docs_read` at etc/portcullis.toml:1 has no scope; write scope = \"\u{2026}\"",
         ),
         (
             "tools.docs_read.scope = \"docs.reed\"",
@@ -278,11 +281,11 @@ fn hosts_of_documents_are_read() {
     assert_eq!(allowed.ca, PathBuf::from("etc/ca.pem"), "relative to the file's folder");
     assert_eq!(parse("").unwrap().cimd, authz::Cimd::default());
     for (was, is, says) in [
-        ("\"fetch\"", "\"import\"", "has no use without `mode"),
-        ("cidr = \"10.0.0.0/8\"", "", "names no `cidr`"),
-        ("ca = \"ca.pem\"\n", "", "names no `ca`"),
-        ("cidr", "port = 0\ncidr", "is no port"),
-        ("cidr", "port = 65536\ncidr", "is no port"),
+        ("\"fetch\"", "\"import\"", "has no effect without `mode"),
+        ("cidr = \"10.0.0.0/8\"", "", "has no `cidr`"),
+        ("ca = \"ca.pem\"\n", "", "has no `ca`"),
+        ("cidr", "port = 0\ncidr", "is not a valid port"),
+        ("cidr", "port = 65536\ncidr", "is not a valid port"),
         ("cidr", "port = \"443\"\ncidr", "must be a number"),
         ("host = \"a.lab\"", "host = \"a.lab:443\"", "not a host"),
         ("mode", "unknown = \"allow\"\nmode", "write \"loopback\", \"ask\" or \"refuse\""),
@@ -302,9 +305,9 @@ fn limits_are_read() {
     assert_eq!(file.base(PathBuf::new()).limits, expected);
     for (text, says) in [
         ("[rate]\nmpc = 1", "unknown key `mpc` at etc/portcullis.toml:2; did you mean `mcp`?"),
-        ("[rate]\nmcp = 0", "`mcp` at etc/portcullis.toml:2 would let nobody in"),
+        ("[rate]\nmcp = 0", "`mcp` at etc/portcullis.toml:2 would refuse every request"),
         ("[rate]\nmcp = -1", "must be a number from 0 to"),
-        ("[rate]\nmcp = \"no\"", "is `no`; write how many a minute, or \"off\""),
+        ("[rate]\nmcp = \"no\"", "is `no`; write a number per minute, or \"off\""),
         ("[rate]\nmcp = false", "must be a number or a string, not boolean"),
         ("rate = 5", "`rate` at etc/portcullis.toml:1 must be a table"),
     ] {
@@ -330,10 +333,10 @@ fn the_schedule_of_keys_is_read() {
     for (line, complaint) in [
         ("signing_alg = \"none\"", "`signing_alg` at etc/portcullis.toml:2 is `none`"),
         ("signing_alg = \"HS256\"", "write \"ES256\", \"RS256\" or \"EdDSA\""),
-        ("jwks_max_age = \"16m\"", "15 minutes at most"),
-        ("publish_ahead = \"9m\"", "twice `jwks_max_age` at least"),
-        ("active = \"23h\"", "`active` must be `publish_ahead` at least"),
-        ("active = \"367d\"", "366 days at most"),
+        ("jwks_max_age = \"16m\"", "at most 15 minutes"),
+        ("publish_ahead = \"9m\"", "at least twice `jwks_max_age`"),
+        ("active = \"23h\"", "`active` must be at least `publish_ahead`"),
+        ("active = \"367d\"", "at most 366 days"),
         ("active = \"0d\"", "not a length of time"),
         ("active = 90", "must be a string"),
         ("activ = \"90d\"", "did you mean `active`?"),

@@ -140,7 +140,7 @@ struct Framing {
 impl Framing {
     fn length(&mut self, value: &[u8]) -> Result<(), BadHead> {
         const BAD: BadHead =
-            BadHead::new(StatusCode::BAD_REQUEST, "Content-Length is no number, or there are two");
+            BadHead::new(StatusCode::BAD_REQUEST, "Content-Length is not a number, or there are two");
         // hyper has a meaning of its own for the largest ones.
         const MOST: u64 = u64::MAX >> 1;
         // Digits and nothing else: no sign, no list, not even of equal ones.
@@ -152,7 +152,7 @@ impl Framing {
 
     fn encoding(&mut self, value: &[u8], version: u8) -> Result<(), BadHead> {
         if !value.eq_ignore_ascii_case(b"chunked") || self.chunked || version == 0 {
-            let words = "the only Transfer-Encoding is chunked, once, in HTTP/1.1";
+            let words = "Transfer-Encoding must be chunked, once, and only in HTTP/1.1";
             return Err(BadHead::new(StatusCode::BAD_REQUEST, words));
         }
         self.chunked = true;
@@ -163,7 +163,7 @@ impl Framing {
         match (self.length, self.chunked) {
             (Some(_), true) => Err(BadHead::new(
                 StatusCode::BAD_REQUEST,
-                "Content-Length and Transfer-Encoding do not go together",
+                "Content-Length and Transfer-Encoding cannot be combined",
             )),
             (None, true) => Ok(Body::Chunked),
             (length, false) => Ok(Body::Length(length.unwrap_or(0))),

@@ -66,9 +66,9 @@ async fn a_bad_document_is_refused() {
         (json!([]), "`client_id`"),
         (json!({"client_name": "x"}), "`client_id`"),
         (with("client_id", json!("http://reports.corp.example/x")), "is not https"),
-        (with("client_secret", json!("x")), "has no secret"),
+        (with("client_secret", json!("x")), "cannot have a secret"),
         (with("redirect_uris", json!([])), "`redirect_uris`"),
-        (with("token_endpoint_auth_method", json!("client_secret_basic")), "`private_key_jwt` do"),
+        (with("token_endpoint_auth_method", json!("client_secret_basic")), "`none` or `private_key_jwt`"),
         (with("client_name", json!("Portcullis")), "own name"),
         (with("padding", json!("x".repeat(6000))), "larger than 5 KiB"),
     ] {
@@ -78,7 +78,7 @@ async fn a_bad_document_is_refused() {
     }
     let good = file(&app, "good.json", &reports());
     let why = refused(&app, &["client", "import-metadata", &good, "--url", STRANGER, "--yes"]);
-    assert!(why.contains("is that of"), "{why}");
+    assert!(why.contains("client_id is"), "{why}");
     let why = refused(&app, &["client", "import-metadata", REPORTS, "--yes"]);
     assert!(why.contains("[[cimd.allow]]"), "nothing is fetched that was not allowed: {why}");
     let why = refused(&app, &["client", "remove-metadata", REPORTS, "--yes"]);
@@ -276,7 +276,7 @@ async fn a_catalogue_can_be_brought() {
     bad[1]["document"]["client_secret"] = json!("x");
     bad[0]["document"]["client_name"] = json!("Never");
     let why = refused(&app, &["client", "catalogue", "import", &file(&app, "bad.json", &bad), "--yes"]);
-    assert!(why.contains("has no secret"), "{why}");
+    assert!(why.contains("cannot have a secret"), "{why}");
     let names = app.console(&["client", "list"]).to_string();
     assert!(!names.contains("Never"));
 }

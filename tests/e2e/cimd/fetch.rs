@@ -192,7 +192,7 @@ async fn an_administrator_fetches_and_pins() {
     let why = refused(&app, &["client", "import-metadata", &client.id, "--config", config, "--yes"]);
     assert!(why.contains("status 404"), "{why}");
     let why = refused(&app, &["client", "import-metadata", CLAUDE_CODE, "--config", config, "--yes"]);
-    assert!(why.contains("not among the hosts"), "{why}");
+    assert!(why.contains("not in the list of hosts"), "{why}");
 }
 
 /// CIMD-01, TOKEN-15: without `fetch`, what was fetched counts no more.
@@ -226,13 +226,13 @@ async fn a_configuration_that_cannot_fetch_is_refused() {
     };
     assert!(!complaint_about(&good).1.contains("cimd"), "{}", complaint_about(&good).1);
     for (was, is, says) in [
-        ("mode = \"fetch\"", "mode = \"import\"", "nothing is fetched"),
+        ("mode = \"fetch\"", "mode = \"import\"", "has no effect"),
         ("mode = \"fetch\"", "mode = \"all\"", "write \"import\", \"fetch\" or \"off\""),
         ("host = \"localhost\"", "host = \"https://localhost\"", "not a host"),
         ("host = \"localhost\"", "host = \"LOCALHOST\"", "not a host"),
-        ("host = \"localhost\"\n", "", "names no `host`"),
-        ("127.0.0.1/32", "127.0.0.1", "is no network"),
-        ("127.0.0.1/32", "127.0.0.1/8", "is no network"),
+        ("host = \"localhost\"\n", "", "has no `host`"),
+        ("127.0.0.1/32", "127.0.0.1", "is not a valid network"),
+        ("127.0.0.1/32", "127.0.0.1/8", "is not a valid network"),
         ("cidr", "cdir", "did you mean `cidr`"),
         ("ca.pem", "missing.pem", "missing.pem"),
         ("[[cimd.allow]]", "[cimd.allow]", "[[allow]]"),
@@ -244,8 +244,8 @@ async fn a_configuration_that_cannot_fetch_is_refused() {
     let (_, said) = complaint_about("[cimd]\nmode = \"fetch\"\n");
     assert!(said.contains("add [[cimd.allow]]"), "{said}");
     let (_, said) = complaint_about(good.split("ca = ").next().unwrap());
-    assert!(said.contains("names no `ca`"), "{said}");
+    assert!(said.contains("has no `ca`"), "{said}");
     std::fs::write(origin.ca(), "nothing").unwrap();
     let (fine, said) = complaint_about(&good);
-    assert!(!fine && said.contains("no certificate"), "{said}");
+    assert!(!fine && said.contains("no PEM certificate"), "{said}");
 }

@@ -213,7 +213,7 @@ async fn a_refusal_reaches_the_device() {
     assert_eq!(decide(&app, &mut browser, &page, "deny").await.status(), 200);
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
-    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 400, "once, and only once");
+    assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 400, "already been sent");
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
 
     let device = ask(&app, &client).await;
@@ -331,7 +331,7 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
     let page = question(&app, &mut browser, &device).await;
     app.console(&["client", "disable", &client.id]);
     let answer = decide(&app, &mut browser, &page, "approve").await;
-    assert!(answer.text().await.unwrap().contains("was given nothing"));
+    assert!(answer.text().await.unwrap().contains("was refused"));
     assert!(app.has_event("authz.denied", Some("disabled")));
     app.console(&["client", "enable", &client.id]);
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
@@ -340,7 +340,7 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
     let page = question(&app, &mut browser, &device).await;
     change(&app, "UPDATE client SET grant_types = 'refresh_token' WHERE id = ?1", &client.id);
     let answer = decide(&app, &mut browser, &page, "approve").await;
-    assert!(answer.text().await.unwrap().contains("was given nothing"), "nor one that may not ask any more");
+    assert!(answer.text().await.unwrap().contains("was refused"), "nor one that may not ask any more");
 }
 
 /// DEV-01: what became a matter of high risk meanwhile is granted to no device, before the decision or after it.

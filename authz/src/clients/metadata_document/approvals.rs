@@ -43,28 +43,28 @@ pub(crate) fn page(
 ) -> Result<(ErrorPage, Option<ClientId>), Fault> {
     let host = host_for_people(client_id);
     let what = match undocumented.reason {
-        "url_malformed" => format!(
-            "It calls itself by an address of {host} that is not written as such addresses have to be, so nothing was sent anywhere."
-        ),
+        "url_malformed" => {
+            format!("Its client ID is a URL on {host} that is not in the required form. Nothing was sent.")
+        }
         _ => format!(
-            "It calls itself by an address of {host}. What {host} says of it is not known on this network, so nothing was sent anywhere."
+            "Its client ID is a URL on {host}, and this server has no metadata document for it. Nothing was sent."
         ),
     };
     let mut page = ErrorPage::new(
         Code::InvalidClient.as_str(),
         &request.id,
-        "This application is not known here",
+        "This application is not known on this server",
         what,
-        "If your application can register itself or take a client id, have it do that. Otherwise tell whoever runs this server.",
+        "If your application can register itself or accept a client ID, use that. Otherwise tell your administrator.",
     );
-    page.received = Some(Labelled { label: "Client id received".to_owned(), value: client_id.to_owned() });
+    page.received = Some(Labelled { label: "Client ID received".to_owned(), value: client_id.to_owned() });
     // Only what could be approved as it stands can be asked for.
     let askable =
         DocumentUrl::parse(client_id).ok().zip(redirect_uri.and_then(|uri| RedirectUri::parse(uri).ok()));
     if let Some((url, redirect_uri)) = askable.filter(|_| undocumented.may_be_asked_for) {
         match session::signed_in(authz, browser)? {
             Some(signed_in) => {
-                "An administrator can let it in. Ask for it here, and start again from your application when they have."
+                "An administrator can approve it. Send a request here, and start again from your application when it is approved."
                     .clone_into(&mut page.next_step);
                 page.ask = Some(AskForApproval {
                     action: PATH,
@@ -80,7 +80,7 @@ pub(crate) fn page(
             }
             None => {
                 page.next_step = format!(
-                    "An administrator can let it in. To ask for it, sign in at {} and then load this page again.",
+                    "An administrator can approve it. To send a request, sign in at {} and then reload this page.",
                     authz.issuer
                 );
             }
@@ -155,26 +155,26 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
     let (status, title, words, next_step) = match outcome {
         Outcome::Filed => (
             StatusCode::OK,
-            "Your wish is on record",
-            format!("An administrator can see now that you want to use the application of {host}."),
-            "When they have let it in, start again from your application.".to_owned(),
+            "Request saved",
+            format!("Administrators can now see that you want to use the application from {host}."),
+            "When it is approved, start again from your application.".to_owned(),
         ),
         Outcome::Waiting => (
             StatusCode::OK,
-            "This has been asked for already",
-            format!("The application of {host} waits for an administrator."),
-            "When they have let it in, start again from your application.".to_owned(),
+            "Request already sent",
+            format!("The application from {host} is waiting for an administrator's approval."),
+            "When it is approved, start again from your application.".to_owned(),
         ),
         Outcome::TooMany => (
             StatusCode::TOO_MANY_REQUESTS,
-            "Too many wishes at a time",
-            "This one was not put on record.".to_owned(),
-            "Try again in an hour, or tell an administrator yourself.".to_owned(),
+            "Too many approval requests",
+            "Your request was not saved.".to_owned(),
+            "Try again in an hour, or ask an administrator directly.".to_owned(),
         ),
         Outcome::NotNeeded => (
             StatusCode::CONFLICT,
-            "This cannot be asked for any more",
-            format!("What is done with the application of {host} has changed meanwhile."),
+            "This request is no longer possible",
+            format!("The rules for the application from {host} have changed in the meantime."),
             start_again,
         ),
     };
@@ -228,8 +228,8 @@ async fn not_from_our_page(authz: &Authz, request: &Request) -> Result<Response,
     let page = ErrorPage::new(
         Code::InvalidRequest.as_str(),
         &request.id,
-        "This did not come from our page",
-        "A wish counts only when it is made on the page that offers it, by whoever is signed in there.",
+        "This request did not come from our page",
+        "Approval requests are accepted only from the page that offers them, by the person who is signed in there.",
         "Start again from your application.",
     );
     Ok(authz.page(StatusCode::FORBIDDEN, &page))

@@ -52,12 +52,13 @@ pub(crate) fn find(url: &DocumentUrl) -> Option<(&'static Entry, Document)> {
 /// # Errors
 /// What is wrong with it, in words for whoever wrote it.
 pub(crate) fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
-    let entries: Vec<Entry> = serde_json::from_slice(text).map_err(|e| format!("is no catalogue: {e}"))?;
+    let entries: Vec<Entry> =
+        serde_json::from_slice(text).map_err(|e| format!("is not a valid catalogue: {e}"))?;
     for (index, entry) in entries.iter().enumerate() {
         let refused = |why: String| format!("has an entry `{}` that {why}", entry.name);
         entry.check().map_err(refused)?;
         if entries[..index].iter().any(|e| e.name == entry.name || e.client_id() == entry.client_id()) {
-            return Err(refused("stands there twice".to_owned()));
+            return Err(refused("is listed twice".to_owned()));
         }
     }
     Ok(entries)
@@ -76,7 +77,7 @@ impl Entry {
 
     fn check(&self) -> Result<(), String> {
         if !self.source.starts_with("https://") || self.date.len() != "2026-11-23".len() {
-            return Err("does not say where and when it can be read".to_owned());
+            return Err("does not say where and when it was published".to_owned());
         }
         check_family(self.client_id(), &self.body()).map(|_| ()).map_err(|why| why.to_string())
     }
@@ -313,7 +314,7 @@ mod tests {
         let parsed = |entries: Value| parse(entries.to_string().as_bytes());
         assert_eq!(parsed(json!([good])).unwrap()[0].name, "reports");
         assert!(parsed(json!([good, good])).unwrap_err().contains("twice"));
-        assert!(parsed(good.clone()).unwrap_err().contains("is no catalogue"));
+        assert!(parsed(good.clone()).unwrap_err().contains("is not a valid catalogue"));
         for (member, value, says) in [
             ("source", json!("wiki"), "where and when"),
             ("date", json!("yesterday"), "where and when"),

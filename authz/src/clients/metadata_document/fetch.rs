@@ -34,7 +34,7 @@ pub(crate) struct Fetched {
 /// Why there is no document. Whoever asked for the client is not told (CIMD-07).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the host's name resolves to {0}, which is in none of its networks in [[cimd.allow]]")]
+    #[error("the host name resolves to {0}, which is not in its networks in [[cimd.allow]]")]
     Address(IpAddr),
     #[error("the host cannot be reached: {0}")]
     Unreachable(String),
@@ -42,11 +42,11 @@ pub(crate) enum FetchError {
     TooSlow,
     #[error("the certificates of [[cimd.allow]] `ca` cannot be read: {0}")]
     TrustStore(String),
-    #[error("the host does not prove who it is: {0}")]
+    #[error("the host's TLS certificate is not trusted: {0}")]
     Tls(String),
-    #[error("the answer is no HTTP")]
+    #[error("the answer is not valid HTTP")]
     NotHttp,
-    #[error("the answer has status {0}; only 200 counts, and redirects are not followed")]
+    #[error("the answer has status {0}; only 200 is accepted, and redirects are not followed")]
     Status(u16),
     #[error("the answer is not JSON")]
     MediaType,
@@ -148,7 +148,7 @@ fn check(allowed: &AllowedHost, found: &[IpAddr]) -> Result<(), FetchError> {
     let admitted = |address: &IpAddr| allowed.networks.iter().any(|network| network.admits(*address));
     match found.iter().find(|address| !admitted(address)) {
         Some(outside) => Err(FetchError::Address(*outside)),
-        None if found.is_empty() => Err(FetchError::Unreachable("its name resolves to nothing".to_owned())),
+        None if found.is_empty() => Err(FetchError::Unreachable("its name has no address".to_owned())),
         None => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ pub struct Network {
 
 /// The text is no network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("is no network; write it like 10.20.0.0/16, or 10.20.0.7/32 for one address")]
+#[error("is not a valid network; write it like 10.20.0.0/16, or 10.20.0.7/32 for one address")]
 pub struct NotANetwork;
 
 impl FromStr for Network {

@@ -15,7 +15,7 @@ pub(crate) struct DocumentUrl {
 /// Why a text is no client id although it looks like a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum UrlError {
-    #[error("is longer than 512 bytes, or holds something else than visible ASCII")]
+    #[error("is longer than 512 bytes, or contains characters other than visible ASCII")]
     Characters,
     #[error("is not https")]
     NotHttps,
@@ -29,7 +29,7 @@ pub(crate) enum UrlError {
     NoPath,
     /// Dot segments, capital letters in the host, a port that need not be said, an IP address in another
     /// notation: whoever reads it would make another text of it.
-    #[error("is not written in the one plain form that a URL has")]
+    #[error("is not in normalized form")]
     NotPlain,
 }
 

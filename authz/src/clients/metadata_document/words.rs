@@ -19,7 +19,7 @@ pub(crate) fn source(source: Source) -> &'static str {
 pub(crate) fn claim(source: Source) -> &'static str {
     match source {
         Source::SelfRegistered => "the name is the program’s own claim",
-        Source::Administrator | Source::Configuration => "no administrator vouches for it at the moment",
+        Source::Administrator | Source::Configuration => "not verified by an administrator",
         Source::Catalogue => "any program can claim to be this one",
         Source::Imported => "the name comes from a document that an administrator imported",
         Source::Fetched => "the name is what its own document says",

@@ -49,7 +49,7 @@ impl Account {
             sign_out_csrf: text("csrf_p0x2"),
             confirm_path: text("/account/change/start"),
             always_confirm: false,
-            done: Some(text("Disconnected. Whatever that application sends from now on is refused.")),
+            done: Some(text("Application disconnected. Its requests are refused from now on.")),
             clients: vec![
                 ConnectedClient {
                     client_id: text("https://claude.ai/oauth/claude-code-client-metadata"),
@@ -69,7 +69,7 @@ impl Account {
                     name: text("Prompt Studio for Very Large and Long-Named Engineering Organisations"),
                     verified: true,
                     source: text("pre-registered"),
-                    claim: text("no administrator vouches for it at the moment"),
+                    claim: text("not verified by an administrator"),
                     disabled: false,
                     connections: vec![connection(&[read], "just now", None)],
                     more: 0,

@@ -67,7 +67,7 @@ fn statements() -> Vec<Statement> {
     statements! {
         "login.html" {
             "Not verified (": |c| some(c, "client_name") && some(c, "client_source");
-            "Signing in allows nothing yet": |c| some(c, "client_name");
+            "Signing in does not allow anything yet": |c| some(c, "client_name");
             "needs a passkey used now": |c| c["fresh"] == true;
             "data-destination=": |c| some(c, "destination");
         }
@@ -86,7 +86,7 @@ fn statements() -> Vec<Statement> {
                 && any(c, "scopes", |scope| scope["required"] == false);
             "Nothing works without it": |c| any(c, "scopes", |scope| scope["required"] == true);
             "you are not entitled to it": |c| filled(c, "not_entitled");
-            "nobody vouches for this application": |c| filled(c, "above_ceiling");
+            "this application is not verified": |c| filled(c, "above_ceiling");
             "An administrator can change that": |c| filled(c, "not_entitled") || filled(c, "above_ceiling");
             "can be renewed for up to": |c| some(c, "refresh_lifetime");
         }
@@ -103,7 +103,7 @@ fn statements() -> Vec<Statement> {
         }
         "nothing_to_allow.html" {
             "It asks for:": |c| filled(c, "scopes");
-            "is not offered here any more": |c| !filled(c, "scopes");
+            "no longer exists on this server": |c| !filled(c, "scopes");
             "What they can run on the server": |c| some(c, "copyable_fix");
             "data-testid=\"sign-out\"": |c| some(c, "sign_out_csrf");
         }
@@ -113,10 +113,10 @@ fn statements() -> Vec<Statement> {
             "Your name here": |c| c["needs_name"] == true;
         }
         "connect.html" {
-            "The MCP servers are elsewhere": |c| !some(c, "mcp_url");
+            "The MCP servers are on other machines": |c| !some(c, "mcp_url");
             "Nothing yet.": |c| c["elsewhere"] == false && !filled(c, "what");
             "Add a second passkey": |c| c["passkeys"] == 1;
-            "so is your way in": |c| c["passkeys"] == 1;
+            "If you lose it, you cannot sign in": |c| c["passkeys"] == 1;
             "You have no passkey": |c| c["passkeys"] == 0;
             "passkey-add\"": |c| c["passkeys"] != 0;
         }
@@ -127,23 +127,23 @@ fn statements() -> Vec<Statement> {
             "For your MCP client": |c| some(c, "mcp_url");
         }
         "account.html" {
-            "Each change here takes your passkey": |c| c["always_confirm"] == true;
-            "Nothing is connected": |c| !filled(c, "clients");
+            "Each change here needs your passkey": |c| c["always_confirm"] == true;
+            "No applications are connected": |c| !filled(c, "clients");
             "Verified by your administrator": |c| any(c, "clients", |client| client["verified"] == true);
             "Not verified (": |c| any(c, "clients", |client| client["verified"] == false);
-            "An administrator has stopped this application": |c| any(c, "clients", |client| client["disabled"] == true);
+            "An administrator has disabled this application": |c| any(c, "clients", |client| client["disabled"] == true);
             "<dt>It may</dt>": |c| any(c, "clients", |client| client["disabled"] == false && filled(client, "connections"));
             "<dt>It was allowed</dt>": |c| any(c, "clients", |client| client["disabled"] == true && filled(client, "connections"));
             "Nothing at the moment": |c| connection(c, |connection| !filled(connection, "scopes"));
-            "has since taken it from you": |c| connection(c, |connection| filled(connection, "not_now"));
+            "has since removed it from you": |c| connection(c, |connection| filled(connection, "not_now"));
             "may come back without asking you": |c| any(c, "remembered", |answer| some(answer, "counts_for"));
-            "asks you each time all the same": |c| any(c, "remembered", |answer| !some(answer, "counts_for"));
-            "Every application asks you each time": |c| !filled(c, "remembered");
+            "asks you each time anyway": |c| any(c, "remembered", |answer| !some(answer, "counts_for"));
+            "every application asks you each time": |c| !filled(c, "remembered");
             "<strong>This browser</strong>": |c| any(c, "browsers", |browser| browser["this"] == true);
             "Sign out everywhere else": |c| c["browsers"].as_array().is_some_and(|browsers| browsers.len() > 1);
-            "<strong>shut out</strong>": |c| any(c, "passkeys", |passkey| passkey["suspended"] == true);
-            "It is the last one with which you can sign in": |c| any(c, "passkeys", |passkey| passkey["removable"] == false && passkey["suspended"] == false);
-            "It stays until you have another one": |c| any(c, "passkeys", |passkey| passkey["removable"] == false && passkey["suspended"] == true);
+            "<strong>suspended</strong>": |c| any(c, "passkeys", |passkey| passkey["suspended"] == true);
+            "It is the last one you can sign in with": |c| any(c, "passkeys", |passkey| passkey["removable"] == false && passkey["suspended"] == false);
+            "You can remove it once you have another passkey": |c| any(c, "passkeys", |passkey| passkey["removable"] == false && passkey["suspended"] == true);
         }
     }
 }

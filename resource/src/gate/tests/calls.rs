@@ -255,15 +255,15 @@ async fn every_other_end_is_told_and_recorded() {
     let broken = ask("staged_read", "panics").await.unwrap();
     assert_eq!((broken.status, broken.code(), &broken.json()["id"]), (500, -32603, &json!(7)));
     for (name, how, words) in [
-        ("staged_write", "panics", "may have done"),
-        ("staged_write", "unknown", "may have done"),
-        ("staged_read", "large", "at most 8388608"),
+        ("staged_write", "panics", "may have run"),
+        ("staged_write", "unknown", "may have run"),
+        ("staged_read", "large", "the limit is 8388608"),
     ] {
         let answer = ask(name, how).await.unwrap();
         assert_eq!(answer.json()["result"]["isError"], true, "{how}");
         assert!(text(&answer).contains(words), "{}", text(&answer));
     }
-    for (name, words) in [("staged_write", "may have done"), ("staged_read", "Try again")] {
+    for (name, words) in [("staged_write", "may have run"), ("staged_read", "Try again")] {
         let calls = staged.calls();
         let sent = ask(name, "never");
         reached(&staged, calls + 1).await;

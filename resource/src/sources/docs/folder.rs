@@ -71,11 +71,11 @@ pub(super) enum Skip {
     Utf16,
     #[error("it is UTF-32; save it as UTF-8")]
     Utf32,
-    #[error("it is no regular file")]
+    #[error("it is not a regular file")]
     NotRegular,
     #[error("its name is not printable text")]
     Name,
-    #[error("it lies more than {MAX_DEPTH} folders deep")]
+    #[error("it is more than {MAX_DEPTH} folders deep")]
     Deep,
     #[error("there are more than {MAX_FILES} documents")]
     Many,
@@ -120,9 +120,9 @@ fn open_root(path: &Path) -> Result<Dir, DocsError> {
     });
     listed.map_err(|error| {
         let problem = match error.kind() {
-            io::ErrorKind::NotFound => "there is no such folder".to_owned(),
-            io::ErrorKind::NotADirectory => "this is no folder".to_owned(),
-            io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+            io::ErrorKind::NotFound => "the folder does not exist".to_owned(),
+            io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
+            io::ErrorKind::PermissionDenied => "this user cannot read it".to_owned(),
             _ => error.to_string(),
         };
         DocsError::Folder { path: path.to_owned(), problem }

@@ -62,8 +62,8 @@ pub(super) fn open(path: &Path, origin: &str, clock: &Clock) -> Result<Db, DocsE
     let origin = format!("{RECIPE} {origin}");
     let why = match usable(path, &origin, clock) {
         Ok(db) => return Ok(db),
-        Err(OpenError::Foreign(_)) => "it is no search index".to_owned(),
-        Err(OpenError::Newer { .. }) => "a newer version made it".to_owned(),
+        Err(OpenError::Foreign(_)) => "it is not a search index".to_owned(),
+        Err(OpenError::Newer { .. }) => "it was made by a newer version".to_owned(),
         Err(OpenError::Fault(Fault::Corrupt(why))) => why,
         Err(source) => return Err(DocsError::Index { path: path.to_owned(), source }),
     };

@@ -73,9 +73,9 @@ fn a_folder_that_is_none_is_one_clear_error() {
     let place = Place::new(&[]);
     let open = |path: PathBuf| Docs::open(&place.index(), Folder::Directory(path), &Clock::system());
     let missing = open(place.dir.path().join("nowhere")).err().unwrap().to_string();
-    assert!(missing.starts_with("--docs ") && missing.contains("there is no such folder"), "{missing}");
+    assert!(missing.starts_with("--docs ") && missing.contains("the folder does not exist"), "{missing}");
     let file = open(place.outside().join("secret.md")).err().unwrap().to_string();
-    assert!(file.starts_with("--docs ") && file.contains("this is no folder"), "{file}");
+    assert!(file.starts_with("--docs ") && file.contains("it is not a folder"), "{file}");
     assert!(!place.index().exists(), "no index is made for no folder");
 }
 
@@ -221,14 +221,11 @@ fn unknown_paths_and_headings_say_what_there_is() {
         Place::new(&[("guides/install.md", GUIDE), ("guides/other.md", "x"), ("misc/zebra.txt", "x")]);
     let docs = place.open();
     let error = docs.read("guides/instal.md", None, None, None).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        r#"there is no document "guides/instal.md"; did you mean guides/install.md, guides/other.md?"#
-    );
+    assert_eq!(error, r#"no document "guides/instal.md"; did you mean guides/install.md, guides/other.md?"#);
     let error = docs.read("install.md", None, None, None).unwrap_err().to_string();
     assert!(error.contains("did you mean guides/install.md"), "{error}");
     let error = docs.read("\0\u{1b}[2J", None, None, None).unwrap_err().to_string();
-    assert_eq!(error, r#"there is no document "\0\u{1b}[2J""#);
+    assert_eq!(error, r#"no document "\0\u{1b}[2J""#);
     let error = docs.read("guides/install.md", Some("Windows"), None, None).unwrap_err().to_string();
     assert!(error.contains("Guide > Install > Linux, Guide > Install > macOS"), "{error}");
     let error = docs.read("guides/other.md", Some(""), None, None).unwrap_err().to_string();

@@ -193,7 +193,7 @@ fn shown(page: &Page) -> Outcome {
 /// Logged here, once; the caller learns nothing about our disk.
 fn broken(cause: &dyn std::fmt::Display) -> Outcome {
     tracing::error!(docs.cause = %cause, "the documentation could not be read");
-    problem("The documentation cannot be read at the moment. Try again, or tell an administrator.")
+    problem("The documentation cannot be read right now. Try again, or tell an administrator.")
 }
 
 fn text<'a>(arguments: &'a Arguments, name: &str) -> Option<&'a str> {
