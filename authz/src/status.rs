@@ -336,7 +336,7 @@ fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Arc<
 /// Since when tokens count; always, if nothing ever ended them all.
 fn void_until(conn: &Conn<'_>) -> Result<i64, Fault> {
     let Some(text) = settings::get(conn, VOID_UNTIL)? else { return Ok(i64::MIN) };
-    text.parse().map_err(|_| Fault::Corrupt(format!("a setting {VOID_UNTIL} that is no time")))
+    text.parse().map_err(|_| Fault::Corrupt(format!("a setting {VOID_UNTIL} that is not a time")))
 }
 
 impl TokenStatus for Status {

@@ -131,7 +131,7 @@ impl endpoint::Refusal for Refusal {
             }
             Self::DeviceExpired => (Code::ExpiredToken, "the device code has expired"),
             Self::DeviceDenied => (Code::AccessDenied, "the user refused"),
-            Self::DevicePolicy => (Code::AccessDenied, "none of the granted scopes may be used any more"),
+            Self::DevicePolicy => (Code::AccessDenied, "none of the granted scopes is allowed now"),
             Self::ScopeExceedsGrant => (Code::InvalidScope, "the scope is malformed or wider than granted"),
         };
         OAuthError::new(code, description)

@@ -273,10 +273,7 @@ pub const GROWTH: &[(&str, Growth)] = &[
     ("client_secret", Growth::Bounded("two for each client")),
     ("share", Growth::Bounded("one for each holder of a row that counts, and each network")),
     ("room_made", Growth::Bounded("emptied every few seconds; one for each network that exceeded its share")),
-    (
-        "audit",
-        Growth::Bounded("what strangers cause is limited by address, and counted beyond that (AUDIT-06)"),
-    ),
+    ("audit", Growth::Bounded("what strangers cause is limited by address, and counted beyond that")),
     ("setting", Growth::NotByStrangers("a fixed set of names")),
     ("signing_key", Growth::NotByStrangers("rotation and commands")),
     ("user", Growth::NotByStrangers("a link from an administrator, or a command")),

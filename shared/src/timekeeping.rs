@@ -68,7 +68,7 @@ impl Mark {
         let kept = match read(TIME)? {
             None => None,
             Some(text) => {
-                let bad = |_| Fault::Corrupt("the time that was kept is no number".to_owned());
+                let bad = |_| Fault::Corrupt("the stored time is not a number".to_owned());
                 Some(Timestamp(text.parse().map_err(bad)?))
             }
         };

@@ -192,7 +192,7 @@ fn describe(change: &Value) -> anyhow::Result<()> {
     }
     match change["grants_ended"].as_u64() {
         Some(1) => say!("  1 grant ends; the person who gave it signs in again."),
-        Some(ended) if ended > 1 => say!("  {ended} grants end; whoever gave them signs in anew."),
+        Some(ended) if ended > 1 => say!("  {ended} grants end; the people who gave them sign in again."),
         _ => Ok(()),
     }
 }

@@ -58,12 +58,12 @@ fn set_right(command: Confirm, file: &File) -> anyhow::Result<()> {
         say!()?;
     }
     let warning = if is_gateway(&shown) {
-        "If the machine's clock is right, the time before was not. From now on tokens are checked by the machine's clock, and\n\
-         MCP sessions that were made in the time that is yet to come end."
+        "This says that the machine's clock is right and the earlier time was wrong. Tokens are then checked by the\n\
+         machine's clock, and MCP sessions made in that later time end."
     } else {
-        "If the machine's clock is right, the time before was not. Grants, sessions and links that were made in the\n\
-         time that is yet to come end, and no access token is accepted any more. Clients fetch new ones; who was let\n\
-         in meanwhile signs in again."
+        "This says that the machine's clock is right and the earlier time was wrong. Grants, sessions and links made in\n\
+         that later time end, and no earlier access token is accepted. Clients fetch new ones; people who signed in\n\
+         during that time sign in again."
     };
     confirm(yes, warning)?;
     let answer = ask(&common, Request::Confirm, file)?;

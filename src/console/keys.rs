@@ -119,7 +119,7 @@ fn reseal(command: Reseal, file: &File) -> anyhow::Result<()> {
     }
     let resealed = &answer["resealed"];
     say!(
-        "Sealed anew: {} values, with seal key {} in {}.",
+        "Resealed: {} values, with seal key {} in {}.",
         resealed["values"],
         text(resealed, "after"),
         text(resealed, "file")

@@ -50,6 +50,7 @@ mod kills;
 mod lifetimes;
 mod login;
 mod memory;
+mod messages;
 mod metadata;
 mod more_clients;
 mod names;

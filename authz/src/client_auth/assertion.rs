@@ -89,7 +89,7 @@ impl Good {
 }
 
 fn stored(jwks: &str) -> Result<ClientKeys, Fault> {
-    let corrupt = || Fault::Corrupt("a client's keys are no JWK set".to_owned());
+    let corrupt = || Fault::Corrupt("a client's keys are not a JWK set".to_owned());
     let set = serde_json::from_str(jwks).map_err(|_| corrupt())?;
     ClientKeys::parse(&set).map_err(|_| corrupt())
 }

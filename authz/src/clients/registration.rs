@@ -258,7 +258,7 @@ pub(super) fn give_management(
 /// What a registration answered with, out of the database.
 pub(super) fn stored(metadata: &str) -> Result<Map<String, Value>, Fault> {
     serde_json::from_str(metadata)
-        .map_err(|_| Fault::Corrupt("a client's metadata is no JSON object".to_owned()))
+        .map_err(|_| Fault::Corrupt("a client's metadata is not a JSON object".to_owned()))
 }
 
 /// What makes two registrations the same: everything in them, and where they come from. `None` if they never are.

@@ -92,7 +92,7 @@ fn nothing() -> Fault {
 pub(crate) fn ended_until(conn: &Conn<'_>) -> Result<Option<Timestamp>, Fault> {
     let Some(text) = settings::get(conn, ENDED_UNTIL)? else { return Ok(None) };
     let moment =
-        text.parse().map_err(|_| Fault::Corrupt(format!("a setting {ENDED_UNTIL} that is no time")))?;
+        text.parse().map_err(|_| Fault::Corrupt(format!("a setting {ENDED_UNTIL} that is not a time")))?;
     Ok(Some(Timestamp(moment)))
 }
 

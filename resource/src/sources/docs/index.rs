@@ -100,7 +100,7 @@ pub(super) fn discard(path: &Path, why: &str) -> Result<(), DocsError> {
     if is_main_database(path) {
         return Err(DocsError::NotAnIndex(path.to_owned()));
     }
-    tracing::warn!(docs.index = %path.display(), docs.why = %why, "the search index is made anew");
+    tracing::warn!(docs.index = %path.display(), docs.why = %why, "the search index is rebuilt");
     for suffix in ["", "-wal", "-shm"] {
         let mut file = path.as_os_str().to_owned();
         file.push(suffix);
