@@ -3,6 +3,7 @@
 
 mod cimd;
 mod clients;
+pub(crate) mod duration;
 mod file;
 mod front;
 mod keys;

@@ -26,7 +26,7 @@ use shared::schema::SCHEMA;
 use shared::{Db, Issuer};
 
 use crate::base::{Base, require_database};
-use crate::cli::people::Common;
+use crate::commands::user::Common;
 use crate::config::File;
 use crate::control::{self, Performer, Request};
 use crate::output::{self, note, say};

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Serve;
+use crate::commands::Serve;
 use crate::config::{self, File, Listen};
 use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};

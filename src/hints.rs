@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn given(arguments: &[&str]) -> Given {
-        let commands = crate::cli::command();
+        let commands = crate::commands::command();
         let matches = commands.clone().try_get_matches_from(arguments).unwrap();
         let mut given = Given { commands, ..Given::default() };
         let leaf = matches.subcommand().unwrap().1;

@@ -4,9 +4,8 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // `output` prints
 
 pub mod base;
-mod check;
 mod checkpoints;
-pub mod cli;
+pub mod commands;
 pub mod config;
 mod console;
 mod control;
@@ -31,7 +30,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use cli::{Args, Command};
+use commands::{Args, Command, check};
 use config::File;
 
 /// Runs the command that these arguments name, and says on standard error what stopped it.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Settings};
-use crate::cli::{Only, Serve};
+use crate::commands::{Only, Serve};
 use crate::config::{self, File, Listen};
 use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};

@@ -20,7 +20,7 @@ use super::remote::Remote;
 use super::signing::Signing;
 use super::{Listen, cimd, front, registration, tokens};
 use crate::base;
-use crate::cli::Given;
+use crate::commands::Given;
 use crate::listen::Budget;
 use crate::proxies::Proxies;
 use crate::tls;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Error, anyhow, bail};
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::duration;
+use crate::config::duration;
 
 /// None belongs into a name, and each would break a complaint's one line.
 const CONTROL: &str = "a line break or another control character";

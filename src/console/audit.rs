@@ -18,8 +18,8 @@ use shared::{Fault, terminal};
 
 use super::{execute, print, same_issuer};
 use crate::base::require_database;
-use crate::cli::audit::{Audit, Export, Tail, Verify};
-use crate::cli::people::Common;
+use crate::commands::audit::{Audit, Export, Tail, Verify};
+use crate::commands::user::Common;
 use crate::config;
 use crate::control::{self, audit::Request};
 use crate::output::{self, note, say};

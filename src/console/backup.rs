@@ -12,7 +12,7 @@ use shared::schema::SCHEMA;
 use super::confirm::confirm;
 use super::{execute, same_issuer};
 use crate::base::require_database;
-use crate::cli::backup::{Backup, Restore};
+use crate::commands::backup::{Backup, Restore};
 use crate::config::File;
 use crate::control::Request;
 use crate::output::{self, note, say};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::confirm::confirm;
 use super::execute;
 use super::print::{list, moment, or_dash, table, text};
-use crate::cli::people::{Common, Group, Passkey, Roles, User};
+use crate::commands::user::{Common, Group, Passkey, Roles, User};
 use crate::config::File;
 use crate::control::Request;
 use crate::output::{self, say};

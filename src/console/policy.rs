@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::execute;
 use super::print::{list, or_dash, text};
-use crate::cli::policy::{Check, Policy};
+use crate::commands::policy::{Check, Policy};
 use crate::config::File;
 use crate::control::{self, policy::Request};
 use crate::output::{self, say};

@@ -3,7 +3,7 @@
 use super::confirm::confirm;
 use super::execute;
 use super::print::{moment, table, text};
-use crate::cli::registration_tokens::RegistrationToken;
+use crate::commands::registration_token::RegistrationToken;
 use crate::config::File;
 use crate::control::{self, registration_tokens::Request};
 use crate::output::{self, note, say};

@@ -22,7 +22,7 @@ fn all() -> Vec<(Vec<String>, clap::Command)> {
         }
     }
     let mut found = Vec::new();
-    walk(&<portcullis::cli::Args as clap::CommandFactory>::command(), &[], &mut found);
+    walk(&<portcullis::commands::Args as clap::CommandFactory>::command(), &[], &mut found);
     assert!(found.len() > 40, "{}", found.len());
     found
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::DataDirOption;
-use super::people::Common;
+use super::user::Common;
 
 #[derive(Subcommand, Debug)]
 pub enum Audit {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::people::Common;
+use super::user::Common;
 
 #[derive(Subcommand, Debug)]
 pub enum Grant {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::duration;
-use super::people::Common;
+use super::user::Common;
+use crate::config::duration;
 
 #[derive(Subcommand, Debug)]
 #[command(

@@ -1,13 +1,15 @@
 //! Commands about clients.
 
+pub mod document;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::client_documents::ClientDocument;
-use super::duration;
-use super::people::Common;
+use super::user::Common;
+use crate::config::duration;
+use document::ClientDocument;
 
 #[derive(Subcommand, Debug)]
 pub enum Client {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::people::Common;
+use crate::commands::user::Common;
 
 #[derive(Subcommand, Debug)]
 pub enum ClientDocument {

@@ -24,7 +24,7 @@ use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
 use shared::{Catalogue, ClientId, Issuer, Scope};
 
-use crate::cli::{Check, Only};
+use crate::commands::{Check, Only};
 use crate::output::{self, note, say};
 use crate::timekeeping;
 use entrance::Entrance;

@@ -3,16 +3,15 @@
 pub mod access;
 pub mod audit;
 pub mod backup;
-pub mod client_documents;
-pub mod clients;
+pub(crate) mod check;
+pub mod client;
 pub mod clock;
-pub mod duration;
 pub mod issuer;
-pub mod keys;
-pub mod people;
+pub mod key;
 pub mod policy;
-pub mod registration_tokens;
-pub mod resource_servers;
+pub mod registration_token;
+pub mod resource_server;
+pub mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,22 +59,22 @@ pub enum Command {
     Check(Check),
     /// Print a link for the first administrator, or for the only one where no passkey of an administrator works. Else
     /// it says who can sign in, and which command helps.
-    SetupLink(people::Common),
+    SetupLink(user::Common),
     /// Add users, show them, stop them, and say which groups they are in.
     #[command(subcommand)]
-    User(people::User),
+    User(user::User),
     /// Show the groups.
     #[command(subcommand)]
-    Group(people::Group),
+    Group(user::Group),
     /// Show the applications that people use, vouch for them, stop them.
     #[command(subcommand)]
-    Client(clients::Client),
+    Client(client::Client),
     /// Ask what the gate would decide, and why.
     #[command(subcommand)]
     Policy(policy::Policy),
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
-    Key(keys::Key),
+    Key(key::Key),
     /// Show the time that decides, and set it right after the machine's clock was set back.
     #[command(subcommand)]
     Clock(clock::Clock),
@@ -84,7 +83,7 @@ pub enum Command {
     Issuer(issuer::Issuer),
     /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
     #[command(subcommand, name = "rs")]
-    ResourceServer(resource_servers::ResourceServer),
+    ResourceServer(resource_server::ResourceServer),
     /// Show what people let applications do, and end it.
     #[command(subcommand)]
     Grant(access::Grant),
@@ -99,7 +98,7 @@ pub enum Command {
     Lockdown(access::Lockdown),
     /// Say who may register clients, where that needs a token.
     #[command(subcommand)]
-    RegistrationToken(registration_tokens::RegistrationToken),
+    RegistrationToken(registration_token::RegistrationToken),
     /// Copy the database into a new file, beside a running server or without one.
     Backup(backup::Backup),
     /// Put a copy in the place of the database. What was taken away since the copy stays taken away, and every token,

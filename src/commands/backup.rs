@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::people::Common;
+use super::user::Common;
 
 #[derive(Args, Debug)]
 pub struct Backup {

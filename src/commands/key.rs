@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use keys::Algorithm;
 
-use super::people::Common;
+use super::user::Common;
 
 #[derive(Subcommand, Debug)]
 pub enum Key {
@@ -76,7 +76,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Args, Command};
+    use crate::commands::{Args, Command};
 
     /// KEYS-04: one key in 64 has a name that begins with a hyphen.
     #[test]
