@@ -20,8 +20,6 @@ use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
 
-use crate::control::Place;
-
 use crate::config::SealKey;
 
 /// What the base is built from.
@@ -144,18 +142,6 @@ fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()
         database.display()
     );
     Ok(())
-}
-
-impl Base {
-    /// It as a place where commands are done.
-    pub(crate) fn place(&self) -> Place {
-        Place {
-            authz: self.authz.clone(),
-            db: self.db.clone(),
-            catalogue: self.catalogue.clone(),
-            checkpoints: self.checkpoints.clone(),
-        }
-    }
 }
 
 /// Refuses a directory that holds no database, for commands that only look or change.

@@ -1,25 +1,36 @@
-//! The command line.
+//! The command line. Each noun is a file here, with everything about it: options, requests to a running server, what is
+//! done, what is printed. A new noun is a file and an entry in the list of [`Nouns`].
 
-pub mod access;
 pub mod audit;
 pub mod backup;
-pub(crate) mod check;
+pub mod check;
 pub mod client;
 pub mod clock;
+pub(crate) mod frame;
+pub mod grant;
+pub mod group;
 pub mod issuer;
 pub mod key;
+pub mod lockdown;
 pub mod policy;
 pub mod registration_token;
 pub mod resource_server;
+pub mod restore;
+pub mod serve;
+pub mod session;
+pub mod setup_link;
+pub mod token;
 pub mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::File;
-use crate::{environment, hints};
+use crate::{environment, hints, logging};
+use frame::{Handler, Noun};
 
 /// Share MCP servers safely on a network without internet: an OAuth 2.1 authorization server with
 /// passkeys, and the MCP gateway that trusts it, in one program.
@@ -37,35 +48,47 @@ pub struct Args {
     pub command: Command,
 }
 
-/// The command line, and which of its options this environment sets.
-pub fn command() -> clap::Command {
-    environment::without_empty(Args::command())
-}
-
-impl Args {
-    /// Reads the command line; what it says about where things are goes into every command that is printed later.
-    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(arguments)?;
-        hints::remember(command(), &matches);
-        Self::from_arg_matches(&matches)
-    }
-}
-
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the server. With no options: http://localhost:8080, for this computer alone.
-    Serve(Serve),
+    Serve(serve::Serve),
     /// Explain what `serve` would do with the same options: the configuration, and who may do what.
-    Check(Check),
+    Check(check::Check),
+    #[command(flatten)]
+    Noun(Nouns),
+}
+
+/// Makes the list of nouns: what is written on the command line, and what a running server is asked.
+macro_rules! nouns {
+    ($($(#[$about:meta])+ $name:ident($noun:ty),)+) => {
+        /// Every noun that commands are about.
+        #[derive(Subcommand, Debug)]
+        pub enum Nouns {
+            $($(#[$about])+ $name($noun),)+
+        }
+
+        impl Nouns {
+            const REQUESTS: &'static [&'static [Handler]] = &[$(<$noun as Noun>::REQUESTS,)+];
+
+            fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+                match self {
+                    $(Self::$name(noun) => noun.run(file),)+
+                }
+            }
+        }
+    };
+}
+
+nouns! {
     /// Print a link for the first administrator, or for the only one where no passkey of an administrator works. Else
     /// it says who can sign in, and which command helps.
-    SetupLink(user::Common),
+    SetupLink(setup_link::SetupLink),
     /// Add users, show them, stop them, and say which groups they are in.
     #[command(subcommand)]
     User(user::User),
     /// Show the groups.
     #[command(subcommand)]
-    Group(user::Group),
+    Group(group::Group),
     /// Show the applications that people use, vouch for them, stop them.
     #[command(subcommand)]
     Client(client::Client),
@@ -86,16 +109,16 @@ pub enum Command {
     ResourceServer(resource_server::ResourceServer),
     /// Show what people let applications do, and end it.
     #[command(subcommand)]
-    Grant(access::Grant),
+    Grant(grant::Grant),
     /// End single tokens.
     #[command(subcommand)]
-    Token(access::Token),
+    Token(token::Token),
     /// Show who is signed in with a browser, and sign them out.
     #[command(subcommand)]
-    Session(access::Session),
+    Session(session::Session),
     /// End everything at once: every token, every grant, every session, every unused link. Shows first how much that
     /// is, and asks.
-    Lockdown(access::Lockdown),
+    Lockdown(lockdown::Lockdown),
     /// Say who may register clients, where that needs a token.
     #[command(subcommand)]
     RegistrationToken(registration_token::RegistrationToken),
@@ -103,89 +126,68 @@ pub enum Command {
     Backup(backup::Backup),
     /// Put a copy in the place of the database. What was taken away since the copy stays taken away, and every token,
     /// session, link and code ends. Shows first what it found, and asks. No server may run.
-    Restore(backup::Restore),
+    Restore(restore::Restore),
     /// Read the audit log, sign and export it, or check that nobody has changed it.
     #[command(subcommand)]
     Audit(audit::Audit),
 }
 
-#[derive(ClapArgs, Debug)]
-pub struct Serve {
-    #[command(flatten)]
-    pub settings: Given,
-    /// Print one line of JSON when ready, instead of words.
-    #[arg(long)]
-    pub json: bool,
+/// The command line, and which of its options this environment sets.
+pub fn command() -> clap::Command {
+    environment::without_empty(Args::command())
 }
 
-/// One half of the server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Only {
-    Authz,
-    Resource,
+/// The kind of request that has this name on the control socket.
+pub(crate) fn request(name: &str) -> Option<&'static Handler> {
+    Nouns::REQUESTS.iter().copied().flatten().find(|handler| handler.command == name)
 }
 
-#[derive(ClapArgs, Debug)]
-pub struct Check {
-    #[command(flatten)]
-    pub settings: Given,
-    /// The result as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
+impl Args {
+    /// Reads the command line; what it says about where things are goes into every command that is printed later.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(arguments)?;
+        hints::remember(command(), &matches);
+        Self::from_arg_matches(&matches)
+    }
 
-/// What the configuration may say too; here it counts more.
-#[derive(ClapArgs, Debug, Default)]
-pub struct Given {
-    /// Where to listen: HOST:PORT or PORT. `localhost` means both loopback addresses; port 0 picks a
-    /// free one. Default: localhost:8080.
-    #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "HOST:PORT")]
-    pub listen: Option<String>,
-    /// The address people and clients know this server by. It never changes: passkeys and tokens are
-    /// bound to it. Default: http://localhost with the port that is listened on.
-    #[arg(long, env = "PORTCULLIS_ISSUER", value_name = "URL")]
-    pub issuer: Option<String>,
-    /// The certificate to speak TLS with: PEM, with those between it and the root after it. Changes are
-    /// taken up without a restart.
-    #[arg(long, env = "PORTCULLIS_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key: PEM, not encrypted, not readable by everybody.
-    #[arg(long, env = "PORTCULLIS_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    #[command(flatten)]
-    pub data: DataDirOption,
-    /// A folder of Markdown, text or HTML files to search and read. Default: Portcullis' own handbook.
-    #[arg(long, env = "PORTCULLIS_DOCS", value_name = "DIR")]
-    pub docs: Option<PathBuf>,
-    /// Run one half: `authz` signs people in and issues tokens, `resource` is the gateway for tokens of the
-    /// authorization server that --issuer names. Default: both.
-    #[arg(long, value_name = "HALF")]
-    pub only: Option<Only>,
-    /// With --only resource: the address that clients know the gateway by. Default: http://localhost with the
-    /// port that is listened on.
-    #[arg(long, env = "PORTCULLIS_ORIGIN", value_name = "URL")]
-    pub origin: Option<String>,
-}
-
-#[derive(ClapArgs, Debug, Clone, Default)]
-pub struct DataDirOption {
-    /// Where everything is kept: database, keys, search index. Created if it is missing. Default:
-    /// /var/lib/portcullis for root, ~/.local/share/portcullis for others.
-    #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-impl DataDirOption {
-    /// The directory: as given, else as configured, else the default.
-    pub fn path(&self, file: &File) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// Anything that stops it, worded for whoever typed it.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let file = || File::load(self.config.as_deref());
+        match self.command {
+            Command::Serve(options) => {
+                logging::start();
+                crate::serve::run(&options, file)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Check(options) => {
+                check::run(&options, file())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Noun(noun) => noun.run(&file()?),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Nouns;
+
     #[test]
     fn the_command_line_is_consistent() {
         super::command().debug_assert();
+    }
+
+    /// ADMIN-05: the control socket finds a request by its name, so no two may share one.
+    #[test]
+    fn every_request_has_a_name_of_its_own() {
+        let mut names: Vec<&str> =
+            Nouns::REQUESTS.iter().copied().flatten().map(|handler| handler.command).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 }

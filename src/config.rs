@@ -6,6 +6,7 @@ mod clients;
 pub(crate) mod duration;
 mod file;
 mod front;
+mod given;
 mod keys;
 mod registration;
 mod remote;
@@ -19,6 +20,7 @@ use anyhow::{Context, bail};
 use shared::Issuer;
 
 pub use file::{EVERYONE, File};
+pub use given::{DataDirOption, Given, Only};
 pub use remote::Remote;
 pub use signing::{SealKey, Signing};
 

@@ -19,9 +19,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::Serve;
+use crate::commands::frame::{Place, socket};
+use crate::commands::serve::Serve;
 use crate::config::{self, File, Listen};
-use crate::control::{self, Performer};
 use crate::entrance::{Entrance, Way};
 use crate::http::{Halves, around};
 use crate::listen::{Budget, Listeners};
@@ -30,7 +30,7 @@ use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::serve::{FLUSH, Hangups, folder, stop_on_signal, unheard};
 use crate::timekeeping::{self, Issues};
-use crate::{routes, tls};
+use crate::{commands, routes, tls};
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Gateway {
             audit::append(tx, event.detail("only", "resource").detail("issuer", issuer))
         };
         db.write(started).await?;
-        let control = control::listen(dir.path())?;
+        let control = socket::listen(dir.path())?;
         Ok(Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir })
     }
 
@@ -166,8 +166,8 @@ impl Gateway {
         let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir } = self;
         let routes = routes::all([resource.routes()], Readiness::of(&db, &clock));
         let app = around(routes, origin, Halves { authz: None, resource: Some(resource.clone()) }, &entrance);
-        let performer = Performer::Gateway(control::Gateway { clock: clock.clone(), db: db.clone() });
-        let commands = tokio::spawn(control::serve(control, performer, stop.clone()));
+        let place = Place::gateway(&db, &clock);
+        let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));
         let watching_time =
             tokio::spawn(timekeeping::watch(clock.clone(), db.clone(), Issues::Nothing, stop.clone()));

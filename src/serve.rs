@@ -21,9 +21,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Settings};
-use crate::commands::{Only, Serve};
-use crate::config::{self, File, Listen};
-use crate::control::{self, Performer};
+use crate::commands::frame::{Place, socket};
+use crate::commands::serve::Serve;
+use crate::config::{self, File, Listen, Only};
 use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
@@ -33,7 +33,7 @@ use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::timekeeping::{self, Issues};
-use crate::{checkpoints, rotation, routes, tls};
+use crate::{checkpoints, commands, rotation, routes, tls};
 
 /// How often counted refusals are written down.
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ impl Server {
             };
             base.db.write(started).await??
         };
-        let control = control::listen(base.dir.path())?;
+        let control = socket::listen(base.dir.path())?;
         Ok(Self {
             setup_link,
             locked_out,
@@ -190,7 +190,8 @@ impl Server {
         let routes = routes(&base, &clock, &resource, gateway);
         let halves = Halves { authz: Some(base.authz.clone()), resource: gateway.then(|| resource.clone()) };
         let app = around(routes, base.authz.issuer().clone(), halves, &entrance);
-        let commands = tokio::spawn(control::serve(control, Performer::Server(base.place()), stop.clone()));
+        let place = Place::of(&base, &clock);
+        let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
         let timekeeping =

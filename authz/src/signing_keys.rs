@@ -4,7 +4,7 @@ use std::path::Path;
 
 use keys::seal::{Pending, Resealed};
 use keys::{Algorithm, Cause, Listed, NewKey, Rotated, SealError, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::audit::{Event, Name};
 use shared::db::Conn;
 use shared::{Fault, Timestamp, Tx};
@@ -13,7 +13,7 @@ use crate::Authz;
 use crate::store::{grants, lifetimes};
 
 /// What the removal of a key would refuse.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Blast {
     /// Grants on which a token may be out that the key signed.
     pub grants: u32,
@@ -24,7 +24,7 @@ pub struct Blast {
 }
 
 /// A key, and what hangs on it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inspected {
     pub key: Listed,
     pub blast: Blast,
@@ -33,7 +33,7 @@ pub struct Inspected {
 }
 
 /// What a removal did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Removed {
     pub kid: String,
     pub alg: Algorithm,

@@ -1,9 +1,9 @@
 //! A clock that was set back: what it says, and that it is right (OPS-04).
 
 use keys::{Cause, NewKey};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
-use shared::timekeeping::{self, Refusal, Time};
+use shared::timekeeping::{self, Refusal};
 use shared::{Fault, Timestamp, Tx};
 
 use crate::Authz;
@@ -11,7 +11,7 @@ use crate::store::grants::Reason;
 use crate::store::{everything, future};
 
 /// What confirming the clock ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The time that decided before.
     pub before: Timestamp,
@@ -20,11 +20,6 @@ pub struct Confirmed {
     pub grants_ended: usize,
     pub sessions_ended: usize,
     pub keys_replaced: usize,
-}
-
-/// What the clocks say now.
-pub fn show(authz: &Authz) -> Time {
-    Time::of(&authz.clock)
 }
 
 /// What has to be made before the clock is confirmed: new signing keys. Takes a moment.

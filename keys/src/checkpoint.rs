@@ -195,7 +195,7 @@ pub fn expected(conn: &Conn<'_>) -> Result<bool, Fault> {
 }
 
 /// A checkpoint that was just made.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Made {
     /// The compact serialization.
     pub checkpoint: String,

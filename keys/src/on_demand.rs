@@ -1,6 +1,6 @@
 //! What somebody asks of the keys, ahead of the schedule: show them, rotate now, remove one (KEYS-03, 04).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::db::Conn;
 use shared::{Fault, Timestamp, Tx};
 
@@ -11,7 +11,7 @@ use crate::rotation::{Cause, Illegal, NewKey, State};
 use crate::store::{self, StoredKey};
 
 /// A key as it is shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Listed {
     pub kid: String,
     pub alg: Algorithm,
@@ -35,7 +35,7 @@ pub struct Listed {
 }
 
 /// What came of a rotation.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rotated {
     pub kid: String,
     pub alg: Algorithm,

@@ -6,7 +6,7 @@ pub(crate) mod schedule;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Timestamp, Tx};
 
@@ -19,7 +19,7 @@ use crate::store::{self, StoredKey};
 pub(crate) use schedule::{Step, due};
 
 /// Where a key stands. All three are published; only an active one signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Published ahead of its use, so that resource servers know it in time.

@@ -1,6 +1,6 @@
 //! A clock that was set back, at a gateway alone: it issues nothing, and goes by the time that it told before (OPS-04).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::timekeeping::{self, Refusal};
 use shared::{Clock, Fault, Timestamp, Tx};
@@ -8,7 +8,7 @@ use shared::{Clock, Fault, Timestamp, Tx};
 use crate::store::sessions;
 
 /// What taking the machine's clock for right ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
     /// The time that decided before.
     pub before: Timestamp,

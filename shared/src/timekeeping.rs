@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Moment, Timestamp};
 use crate::db::{Fault, Tx};
@@ -20,7 +20,7 @@ const TIME: &str = "time";
 const MOMENT: &str = "time_moment";
 
 /// What the clocks say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Time {
     /// Time in use.
     pub now: Timestamp,

@@ -1,10 +1,21 @@
-//! Copies of the database, and the way back to one.
+//! `portcullis backup`: the copy is made here, beside a server that runs, and put on record by whoever writes.
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::audit::{self, Event, Name};
+use shared::data_dir;
+use shared::db::back_up;
+use shared::schema::SCHEMA;
 
-use super::user::Common;
+use super::frame::{Common, Handler, Noun, Place, Refused, Request, same_issuer};
+use crate::base::require_database;
+use crate::config::File;
+use crate::output::{self, note, say};
 
 #[derive(Args, Debug)]
 pub struct Backup {
@@ -15,18 +26,53 @@ pub struct Backup {
     pub common: Common,
 }
 
-#[derive(Args, Debug)]
-pub struct Restore {
-    /// A copy that `portcullis backup` made.
-    #[arg(value_name = "FILE")]
-    pub from: PathBuf,
-    /// The administrator who signs in alone until others are let in again, where it is not known what was taken away
-    /// since the copy was made.
-    #[arg(long, value_name = "USER")]
-    pub admin: Option<String>,
-    /// Do not ask.
-    #[arg(short, long)]
-    pub yes: bool,
-    #[command(flatten)]
-    pub common: Common,
+/// A copy was made that ends with this record.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordBackup {
+    file: String,
+    seq: i64,
+    hash: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Recorded {}
+
+impl Request for RecordBackup {
+    const COMMAND: &'static str = "backup";
+    type Answer = Recorded;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Recorded, Refused> {
+        let Self { file, seq, hash } = self;
+        let event = Event::allowed(Name::BackupCreated).by_console(uid);
+        let event = event.detail("file", file).detail("seq", seq).detail("hash", hash);
+        place.look(move |_, tx| audit::append(tx, event)).await?;
+        Ok(Recorded {})
+    }
+}
+
+impl Noun for Backup {
+    const REQUESTS: &'static [Handler] = &[Handler::of::<RecordBackup>()];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        let Self { to, common } = self;
+        let dir = common.data.path(file);
+        data_dir::check(&dir)?;
+        same_issuer(&dir, file)?;
+        let head = back_up(&require_database(&dir)?, &to, &SCHEMA)?;
+        let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let record = RecordBackup { file: name, seq: head.seq(), hash: head.hash().to_owned() };
+        common.ask(file, record).inspect_err(|_| {
+            // What is not on record was not done.
+            let _ = fs::remove_file(&to);
+        })?;
+        if common.json {
+            output::json(&json!({ "file": to, "records": head.seq(), "head": head.hash() }))?;
+        } else {
+            say!("{} contains everything up to audit record {}.", to.display(), head.seq())?;
+            note!(
+                "It does not contain the seal key: keep a copy of that in another place. `portcullis restore FILE` restores this copy."
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::bail;
 use authz::RegistrationMode;
 use authz::clients::configuration::{self, Configured};
 use authz::issuer_change::{self, Another};
+use clap::Args;
 use keys::Seal;
 use resource::catalogue::{BuiltIn, ScopeRule};
 use resource::sources::docs::Folder;
@@ -24,13 +25,21 @@ use shared::db::{OpenError, ReadOnly};
 use shared::schema::SCHEMA;
 use shared::{Catalogue, ClientId, Issuer, Scope};
 
-use crate::commands::{Check, Only};
 use crate::output::{self, note, say};
 use crate::timekeeping;
 use entrance::Entrance;
 use gateway::Gateway;
 
-use crate::config::{self, EVERYONE, File, Listen, Protection, SealKey};
+use crate::config::{self, EVERYONE, File, Given, Listen, Only, Protection, SealKey};
+
+#[derive(Args, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    pub settings: Given,
+    /// The result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Runs the command.
 pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result<()> {

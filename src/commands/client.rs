@@ -1,14 +1,25 @@
-//! Commands about clients.
+//! `portcullis client …`: the applications that people use.
 
 pub mod document;
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
+use authz::clients::administration::{self, Access, Details, Summary};
+use authz::clients::preregistered::{Authentication, Description};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use shared::{Secret, Timestamp};
 
-use super::user::Common;
-use crate::config::duration;
+use super::frame::confirm::confirm;
+use super::frame::print::{ends, list, moment, moment_if, optional, or_dash, safe, table};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::{File, duration};
+use crate::output::{self, say};
 use document::ClientDocument;
 
 #[derive(Subcommand, Debug)]
@@ -127,4 +138,396 @@ pub struct NewSecret {
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `portcullis client add`.
+#[derive(Debug, Serialize, Deserialize)]
+struct AddClient {
+    description: Description,
+    /// How long its secret lasts, in milliseconds.
+    lifetime_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Added {
+    client: Details,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
+}
+
+impl Request for AddClient {
+    const COMMAND: &'static str = "client-add";
+    type Answer = Added;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
+        let Self { description, lifetime_ms } = self;
+        let lifetime = lifetime_ms.map(Duration::from_millis);
+        let added = place.write(move |authz, tx| administration::add(authz, tx, uid, &description, lifetime));
+        let (client, secret) = added.await?;
+        Ok(Added { client, client_secret: secret.map(|secret| secret.expose().to_owned()) })
+    }
+}
+
+/// `portcullis client rotate-secret`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RotateClientSecret {
+    client: String,
+    overlap_ms: u64,
+    lifetime_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Rotated {
+    client: Details,
+    client_secret: String,
+    previous_ends_at: Option<Timestamp>,
+}
+
+impl Request for RotateClientSecret {
+    const COMMAND: &'static str = "client-rotate-secret";
+    type Answer = Rotated;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Rotated, Refused> {
+        let Self { client, overlap_ms, lifetime_ms } = self;
+        let (overlap, lifetime) = (Duration::from_millis(overlap_ms), lifetime_ms.map(Duration::from_millis));
+        let issued = place.write(move |authz, tx| {
+            administration::rotate_secret(authz, tx, uid, &client, overlap, lifetime)
+        });
+        let issued = issued.await?;
+        Ok(Rotated {
+            client: issued.client,
+            client_secret: issued.secret.expose().to_owned(),
+            previous_ends_at: issued.previous_ends_at,
+        })
+    }
+}
+
+/// `portcullis client list`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListClients {}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    clients: Vec<Summary>,
+}
+
+impl Request for ListClients {
+    const COMMAND: &'static str = "client-list";
+    type Answer = Listed;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+        Ok(Listed { clients: place.look(|_, tx| administration::list(tx)).await? })
+    }
+}
+
+/// One client, as it is after what was done.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    client: Details,
+}
+
+/// `portcullis client show`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ShowClient {
+    client: String,
+}
+
+impl Request for ShowClient {
+    const COMMAND: &'static str = "client-show";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::show(authz, tx, &self.client)).await?;
+        Ok(Found { client })
+    }
+}
+
+/// `portcullis client verify`.
+#[derive(Debug, Serialize, Deserialize)]
+struct VerifyClient {
+    client: String,
+}
+
+impl Request for VerifyClient {
+    const COMMAND: &'static str = "client-verify";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::verify(authz, tx, uid, &self.client));
+        Ok(Found { client: client.await? })
+    }
+}
+
+/// `portcullis client unverify`.
+#[derive(Debug, Serialize, Deserialize)]
+struct UnverifyClient {
+    client: String,
+}
+
+impl Request for UnverifyClient {
+    const COMMAND: &'static str = "client-unverify";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::unverify(authz, tx, uid, &self.client));
+        Ok(Found { client: client.await? })
+    }
+}
+
+/// `portcullis client disable`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DisableClient {
+    client: String,
+}
+
+impl Request for DisableClient {
+    const COMMAND: &'static str = "client-disable";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::disable(authz, tx, uid, &self.client));
+        Ok(Found { client: client.await? })
+    }
+}
+
+/// `portcullis client enable`.
+#[derive(Debug, Serialize, Deserialize)]
+struct EnableClient {
+    client: String,
+}
+
+impl Request for EnableClient {
+    const COMMAND: &'static str = "client-enable";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::enable(authz, tx, uid, &self.client));
+        Ok(Found { client: client.await? })
+    }
+}
+
+/// `portcullis client delete`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DeleteClient {
+    client: String,
+}
+
+impl Request for DeleteClient {
+    const COMMAND: &'static str = "client-delete";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let client = place.write(move |authz, tx| administration::delete(authz, tx, uid, &self.client));
+        Ok(Found { client: client.await? })
+    }
+}
+
+impl Noun for Client {
+    const REQUESTS: &'static [Handler] = &[
+        Handler::of::<AddClient>(),
+        Handler::of::<RotateClientSecret>(),
+        Handler::of::<ListClients>(),
+        Handler::of::<ShowClient>(),
+        Handler::of::<VerifyClient>(),
+        Handler::of::<UnverifyClient>(),
+        Handler::of::<DisableClient>(),
+        Handler::of::<EnableClient>(),
+        Handler::of::<DeleteClient>(),
+        Handler::of::<document::ImportDocument>(),
+        Handler::of::<document::RemoveDocument>(),
+        Handler::of::<document::catalogue::ListEntries>(),
+        Handler::of::<document::catalogue::DisableEntry>(),
+        Handler::of::<document::catalogue::EnableEntry>(),
+        Handler::of::<document::catalogue::ImportCatalogue>(),
+        Handler::of::<document::approvals::ListApprovals>(),
+        Handler::of::<document::approvals::ApproveClient>(),
+        Handler::of::<document::approvals::RefuseApproval>(),
+    ];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Add(command) => add(command, file),
+            Self::NewSecret(command) => new_secret(command.json),
+            Self::RotateSecret(command) => rotate_secret(command, file),
+            Self::List(common) => common.run(file, ListClients {}, |listed| {
+                let heading = ["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"];
+                table(&heading, &listed.clients, row)
+            }),
+            Self::Show(c) => c.common.run(file, ShowClient { client: c.client }, changed),
+            Self::Verify(c) => c.common.run(file, VerifyClient { client: c.client }, changed),
+            Self::Unverify(c) => c.common.run(file, UnverifyClient { client: c.client }, changed),
+            Self::Disable(c) => c.common.run(file, DisableClient { client: c.client }, changed),
+            Self::Enable(c) => c.common.run(file, EnableClient { client: c.client }, changed),
+            Self::Delete(command) => delete(command, file),
+            Self::Document(command) => document::run(command, file),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn changed(found: &Found) -> anyhow::Result<()> {
+    describe(&found.client)
+}
+
+fn add(command: Add, file: &File) -> anyhow::Result<()> {
+    let mut grants = command.grants;
+    if command.client_credentials && !grants.is_empty() {
+        grants.push("client_credentials".to_owned());
+    }
+    let scope = command.scopes.join(" ");
+    let description = Description {
+        name: command.name,
+        redirect_uris: command.redirect_uris,
+        authentication: authentication(&command.proof)?,
+        grants,
+        device: command.device,
+        scope: scope.parse().with_context(|| format!("--scope `{scope}`"))?,
+    };
+    let lifetime_ms = command.proof.expires.map(milliseconds);
+    command.common.run(file, AddClient { description, lifetime_ms }, |added| {
+        describe(&added.client)?;
+        added.client_secret.as_deref().map_or(Ok(()), hand_out)
+    })
+}
+
+fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
+    Ok(match &proof.jwks {
+        Some(path) => Authentication::Keys(
+            fs::read_to_string(path).with_context(|| format!("cannot read the keys {}", path.display()))?,
+        ),
+        None if proof.secret => Authentication::Secret,
+        None => Authentication::Public,
+    })
+}
+
+/// Makes a secret for the configuration: the file has its digest, whoever runs the client has the rest.
+fn new_secret(as_json: bool) -> anyhow::Result<()> {
+    let secret = Secret::random("cs_");
+    let digest = secret.digest().hex();
+    if as_json {
+        output::json(&json!({ "client_secret": secret.expose(), "secret_sha256": digest }))
+    } else {
+        say!("For the client:        {}", secret.expose())?;
+        say!("For portcullis.toml:   secret_sha256 = \"{digest}\"")
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn rotate_secret(command: RotateSecret, file: &File) -> anyhow::Result<()> {
+    let (overlap_ms, lifetime_ms) = (milliseconds(command.overlap), command.expires.map(milliseconds));
+    let request = RotateClientSecret { client: command.client, overlap_ms, lifetime_ms };
+    command.common.run(file, request, |rotated| {
+        describe(&rotated.client)?;
+        hand_out(&rotated.client_secret)?;
+        match rotated.previous_ends_at {
+            Some(at) => say!("\nThe previous secret ends {}.", moment(at.0)),
+            None => say!("\nEarlier secrets no longer work."),
+        }
+    })
+}
+
+fn hand_out(secret: &str) -> anyhow::Result<()> {
+    say!("\nIts secret is shown this once:\n\n  {secret}")
+}
+
+fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
+    let Delete { mut client, yes, common } = command;
+    if !yes {
+        let found = common.ask(file, ShowClient { client })?.client;
+        let (name, id) = (safe(&found.summary.name), found.summary.id);
+        let warning = format!(
+            "The client `{name}` ({id}) will be deleted with everything that people granted it. Users now: {}.",
+            found.access.len()
+        );
+        confirm(false, &warning)?;
+        client = id.to_string();
+    }
+    common.run(file, DeleteClient { client }, |deleted| {
+        describe(&deleted.client)?;
+        say!("\nClient deleted. Its tokens are refused from now on.")
+    })
+}
+
+fn row(client: &Summary) -> Vec<String> {
+    vec![
+        safe(&client.name),
+        safe(&client.trust),
+        source(client).to_owned(),
+        safe(&client.auth_method),
+        client.users.to_string(),
+        if client.disabled { "disabled" } else { "enabled" }.to_owned(),
+        safe(&client.id.to_string()),
+    ]
+}
+
+/// How it became known, in words.
+fn source(client: &Summary) -> &str {
+    match client.source.as_str() {
+        "self_registered" => "registration",
+        "administrator" => "administrator",
+        "configuration" => "portcullis.toml",
+        "catalogue" => "catalogue",
+        "imported" => "imported document",
+        "fetched" => "fetched document",
+        "unknown_url" => "its URL alone",
+        other => other,
+    }
+}
+
+fn state(client: &Details) -> &'static str {
+    match (client.summary.disabled, client.disabled_because.as_deref()) {
+        (false, _) => "enabled",
+        (true, Some("left_configuration")) => "disabled: no longer in portcullis.toml",
+        (true, _) => "disabled",
+    }
+}
+
+fn describe(client: &Details) -> anyhow::Result<()> {
+    let summary = &client.summary;
+    say!("{} ({})", safe(&summary.name), state(client))?;
+    let lines = [
+        ("id", safe(&summary.id.to_string())),
+        ("trust", safe(&summary.trust)),
+        ("known by", source(summary).to_owned()),
+        ("authenticates", safe(&summary.auth_method)),
+        ("grants", list(&summary.grant_types)),
+        ("own scope", or_dash(client.scope.to_string())),
+        ("added", moment(summary.created_at)),
+        ("last used", moment_if(summary.last_used_at)),
+    ];
+    for (label, value) in lines {
+        say!("  {label:<13}  {value}")?;
+    }
+    for redirect in &client.redirect_uris {
+        let note = if redirect.usable { "" } else { "  (not usable until the client is verified)" };
+        say!("  {:<13}  {}{note}", "redirect URI", safe(&redirect.uri))?;
+    }
+    if !client.keys.is_empty() {
+        say!("  {:<13}  {}", "keys", list(&client.keys))?;
+    }
+    for secret in &client.secrets {
+        let (digest, made) = (safe(&secret.sha256_8), moment(secret.created_at));
+        say!("  {:<13}  SHA-256 {digest}…, made {made}, {}", "secret", ends(secret.expires_at))?;
+    }
+    if !client.access.is_empty() {
+        say!()?;
+        let heading = ["USED BY", "SCOPES", "AT", "SINCE", "LAST USED", "UNTIL", "FROM"];
+        table(&heading, &client.access, used_by)?;
+    }
+    Ok(())
+}
+
+fn used_by(grant: &Access) -> Vec<String> {
+    vec![
+        safe(&grant.user),
+        grant.scope.to_string(),
+        safe(&grant.resource),
+        moment(grant.created_at),
+        moment_if(grant.last_used_at),
+        moment(grant.expires_at),
+        optional(grant.address.as_deref()),
+    ]
 }

@@ -1,8 +1,19 @@
-//! Questions about what the gate would decide.
+//! `portcullis policy …`: what the gate would decide, and why. It asks the function that the gate asks.
 
+use std::process::ExitCode;
+
+use authz::Authz;
+use authz::reach::{self, Person, Reach};
 use clap::{Args, Subcommand};
+use resource::catalogue::{BuiltIn, Explained};
+use serde::{Deserialize, Serialize};
+use shared::token_status::Ceiling;
+use shared::{ClientId, Fault, Scope, Tx, UserId};
 
-use super::user::Common;
+use super::frame::print::{list, or_dash, safe};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::File;
+use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Policy {
@@ -24,4 +35,159 @@ pub struct Check {
     pub client: Option<String>,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// May this user call this tool, through this client if one is named?
+#[derive(Debug, Serialize, Deserialize)]
+struct CheckPolicy {
+    user: String,
+    tool: String,
+    client: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Decided {
+    allowed: bool,
+    decision: String,
+    rule: String,
+    tool: Tool,
+    user: User,
+    client: Option<Client>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Tool {
+    name: String,
+    needs: Option<Scope>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct User {
+    id: UserId,
+    name: String,
+    groups: Vec<String>,
+    entitled: Scope,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Client {
+    id: ClientId,
+    name: String,
+    trust: String,
+    granted: Option<Scope>,
+}
+
+impl Request for CheckPolicy {
+    const COMMAND: &'static str = "policy-check";
+    type Answer = Decided;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Decided, Refused> {
+        let catalogue = place.authority()?.catalogue.clone();
+        place.write(move |authz, tx| self.decide(authz, &catalogue, tx)).await
+    }
+}
+
+impl CheckPolicy {
+    fn decide(
+        self,
+        authz: &Authz,
+        catalogue: &BuiltIn,
+        tx: &Tx<'_>,
+    ) -> Result<Result<Decided, String>, Fault> {
+        let person = match reach::person(authz, tx, &self.user)? {
+            Ok(person) => person,
+            Err(refusal) => return Ok(Err(refusal.to_string())),
+        };
+        let client = match (&self.client, authz.endpoint()) {
+            (Some(_), None) => {
+                let words = "this server has no MCP endpoint of its own, and more than one or none elsewhere; leave out --client";
+                return Ok(Err(words.to_owned()));
+            }
+            (Some(client), Some(endpoint)) => match reach::of_client(tx, client, &person.id, &endpoint)? {
+                Ok(reach) => Some(reach),
+                Err(refusal) => return Ok(Err(refusal.to_string())),
+            },
+            (None, _) => None,
+        };
+        // Without a client, or before one was let in: as if the client held all that it may.
+        let ceiling = client.as_ref().map_or(Ceiling::Any, |client| client.ceiling);
+        let token = client.as_ref().and_then(|client| client.granted.as_ref()).unwrap_or(&person.entitled);
+        let explained = catalogue.explain(token, &person.entitled, ceiling, &self.tool);
+        let (decision, rule) = match (&person, &client) {
+            (person, _) if person.disabled => ("user_disabled", "the user is disabled".to_owned()),
+            (_, Some(client)) if client.disabled => ("client_disabled", "the client is disabled".to_owned()),
+            _ => (explained.decision, rule(&explained, &person, catalogue, &self.tool)),
+        };
+        Ok(Ok(Decided {
+            allowed: decision == "allow",
+            decision: decision.to_owned(),
+            rule,
+            tool: Tool { name: self.tool, needs: explained.needs },
+            user: User { id: person.id, name: person.name, groups: person.groups, entitled: person.entitled },
+            client: client.map(Client::from),
+        }))
+    }
+}
+
+impl From<Reach> for Client {
+    fn from(reach: Reach) -> Self {
+        Self { id: reach.id, name: reach.name, trust: reach.trust.to_owned(), granted: reach.granted }
+    }
+}
+
+/// Why, in one line.
+fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, tool: &str) -> String {
+    let lacking = &explained.lacking;
+    match explained.decision {
+        "allow" => match &explained.needs {
+            None => "the tool needs only a valid token".to_owned(),
+            Some(_) => "every scope that the tool needs is granted, and the user's groups have it".to_owned(),
+        },
+        "unknown" => {
+            let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).collect();
+            format!("no tool `{tool}`; the tools are {}", tools.join(", "))
+        }
+        "not_entitled" if lacking.is_empty() => "no scope gives access to this tool".to_owned(),
+        "not_entitled" => {
+            let givers = person.who_else_has(lacking);
+            let givers = if givers.is_empty() { "no group has it".to_owned() } else { givers.join(", ") };
+            format!("none of the user's groups has {lacking}; it is in: {givers}")
+        }
+        "above_ceiling" => {
+            format!("{lacking} is high risk, and the client is not verified: portcullis client verify")
+        }
+        "scope_missing" => format!("the user has not granted the client {lacking}; a call asks them for it"),
+        other => other.to_owned(),
+    }
+}
+
+impl Noun for Policy {
+    const REQUESTS: &'static [Handler] = &[Handler::of::<CheckPolicy>()];
+
+    /// Leaves with 1 if the answer is no, so that a script can ask.
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        let Self::Check(Check { user, tool, client, common }) = self;
+        let decided = common.ask(file, CheckPolicy { user, tool, client })?;
+        common.show(&decided, explain)?;
+        Ok(if decided.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn explain(decided: &Decided) -> anyhow::Result<()> {
+    let Decided { allowed, decision, rule, tool, user, client } = decided;
+    let may = if *allowed { "may call" } else { "may not call" };
+    say!("{} {may} {} ({})", safe(&user.name), safe(&tool.name), safe(decision))?;
+    say!("  rule      {}", safe(rule))?;
+    let needs = tool.needs.as_ref().map_or_else(|| "no scope".to_owned(), |needs| or_dash(needs.to_string()));
+    say!("  needs     {needs}")?;
+    say!("  groups    {}", list(&user.groups))?;
+    say!("  entitled  {}", or_dash(user.entitled.to_string()))?;
+    if let Some(client) = client {
+        let granted = client.granted.as_ref().map_or_else(
+            || "nothing granted yet; decided as if everything were granted".to_owned(),
+            |granted| format!("granted {}", or_dash(granted.to_string())),
+        );
+        say!("  client    {} ({}): {granted}", safe(&client.name), safe(&client.trust))?;
+    }
+    Ok(())
 }

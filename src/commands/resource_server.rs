@@ -1,12 +1,20 @@
-//! Commands about resource servers elsewhere.
+//! `portcullis rs …`: resource servers elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
+use authz::resource_servers::{self, Proof, ResourceServer as Shown};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::user::Common;
-use crate::config::duration;
+use super::frame::confirm::confirm;
+use super::frame::print::{ends, list, moment, safe, table};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::{File, duration};
+use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 #[command(
@@ -78,4 +86,195 @@ pub struct RotateSecret {
     pub overlap: Duration,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// A resource server, with its secret if it has just been made.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    resource_server: Shown,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
+}
+
+impl Found {
+    fn without_secret(resource_server: Shown) -> Self {
+        Self { resource_server, client_secret: None }
+    }
+}
+
+/// `portcullis rs add`.
+#[derive(Debug, Serialize, Deserialize)]
+struct AddServer {
+    name: String,
+    audiences: Vec<String>,
+    proof: Proof,
+}
+
+impl Request for AddServer {
+    const COMMAND: &'static str = "rs-add";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let Self { name, audiences, proof } = self;
+        let added =
+            place.write(move |authz, tx| resource_servers::add(authz, tx, uid, (&name, &audiences), &proof));
+        let (resource_server, secret) = added.await?;
+        Ok(Found { resource_server, client_secret: secret.map(|secret| secret.expose().to_owned()) })
+    }
+}
+
+/// `portcullis rs list`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListServers {}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    resource_servers: Vec<Shown>,
+}
+
+impl Request for ListServers {
+    const COMMAND: &'static str = "rs-list";
+    type Answer = Listed;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+        Ok(Listed { resource_servers: place.look(|_, tx| resource_servers::list(tx)).await? })
+    }
+}
+
+/// `portcullis rs show`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ShowServer {
+    name: String,
+}
+
+impl Request for ShowServer {
+    const COMMAND: &'static str = "rs-show";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+        let shown = place.write(move |_, tx| resource_servers::show(tx, &self.name)).await?;
+        Ok(Found::without_secret(shown))
+    }
+}
+
+/// `portcullis rs rotate-secret`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RotateServerSecret {
+    name: String,
+    overlap_ms: u64,
+}
+
+impl Request for RotateServerSecret {
+    const COMMAND: &'static str = "rs-rotate-secret";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let overlap = Duration::from_millis(self.overlap_ms);
+        let rotated = place
+            .write(move |authz, tx| resource_servers::rotate_secret(authz, tx, uid, &self.name, overlap));
+        let (resource_server, secret) = rotated.await?;
+        Ok(Found { resource_server, client_secret: Some(secret.expose().to_owned()) })
+    }
+}
+
+/// `portcullis rs delete`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DeleteServer {
+    name: String,
+}
+
+impl Request for DeleteServer {
+    const COMMAND: &'static str = "rs-delete";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let deleted = place.write(move |authz, tx| resource_servers::delete(authz, tx, uid, &self.name));
+        Ok(Found::without_secret(deleted.await?))
+    }
+}
+
+impl Noun for ResourceServer {
+    const REQUESTS: &'static [Handler] = &[
+        Handler::of::<AddServer>(),
+        Handler::of::<ListServers>(),
+        Handler::of::<ShowServer>(),
+        Handler::of::<RotateServerSecret>(),
+        Handler::of::<DeleteServer>(),
+    ];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Add(c) => {
+                let proof = match c.jwks.as_deref() {
+                    _ if c.expiry_only => Proof::None,
+                    Some(path) => Proof::Keys(key_set(path)?),
+                    None => Proof::Secret,
+                };
+                c.common.run(file, AddServer { name: c.name, audiences: c.audiences, proof }, describe)
+            }
+            Self::List(common) => common.run(file, ListServers {}, |listed| {
+                table(&["NAME", "AUDIENCES", "AUTHENTICATES", "STATE", "ID"], &listed.resource_servers, row)
+            }),
+            Self::Show(c) => c.common.run(file, ShowServer { name: c.name }, describe),
+            Self::RotateSecret(c) => {
+                let overlap_ms = u64::try_from(c.overlap.as_millis()).unwrap_or(u64::MAX);
+                c.common.run(file, RotateServerSecret { name: c.name, overlap_ms }, describe)
+            }
+            Self::Delete(c) => delete(c, file),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn key_set(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", file.display()))
+}
+
+fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
+    let Delete { mut name, yes, common } = command;
+    if !yes {
+        let found = common.ask(file, ShowServer { name })?.resource_server;
+        let (called, id) = (safe(&found.name), found.id);
+        confirm(false, &format!("The resource server `{called}` ({id}) will be deleted with its secrets."))?;
+        name = id.to_string();
+    }
+    common.run(file, DeleteServer { name }, |deleted| {
+        describe(deleted)?;
+        say!("\nResource server deleted. It can no longer check tokens.")
+    })
+}
+
+fn row(server: &Shown) -> Vec<String> {
+    vec![
+        safe(&server.name),
+        list(&server.audiences),
+        safe(&server.auth_method),
+        state(server).to_owned(),
+        server.id.to_string(),
+    ]
+}
+
+fn state(server: &Shown) -> &'static str {
+    if server.disabled { "disabled" } else { "enabled" }
+}
+
+fn describe(found: &Found) -> anyhow::Result<()> {
+    let server = &found.resource_server;
+    say!("{} ({})", safe(&server.name), state(server))?;
+    say!("  id             {}", server.id)?;
+    say!("  audiences      {}", list(&server.audiences))?;
+    say!("  authenticates  {}", safe(&server.auth_method))?;
+    for secret in &server.secrets {
+        say!(
+            "  secret         SHA-256 {}…, made {}, {}",
+            safe(&secret.sha256_8),
+            moment(secret.created_at),
+            ends(secret.expires_at)
+        )?;
+    }
+    if let Some(secret) = &found.client_secret {
+        say!("\nIts secret is shown this once:\n\n  {secret}")?;
+    }
+    Ok(())
 }

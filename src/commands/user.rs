@@ -1,8 +1,19 @@
-//! Commands about people and groups.
+//! `portcullis user …`: people, their groups and roles.
 
+pub mod passkey;
+
+use std::process::ExitCode;
+
+use authz::people::{self, Person, passkeys};
 use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
-use super::DataDirOption;
+use super::frame::confirm::confirm;
+use super::frame::print::{list, or_dash, safe, table};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::File;
+use crate::output::say;
+use passkey::Passkey;
 
 #[derive(Subcommand, Debug)]
 pub enum User {
@@ -29,29 +40,6 @@ pub enum User {
     /// Remove a passkey, or let one sign in again that was suspended.
     #[command(subcommand)]
     Passkey(Passkey),
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Passkey {
-    /// Remove a passkey. The user's sessions end; with --stolen every client of theirs signs in anew, too.
-    Remove(RemovePasskey),
-    /// Let a passkey sign in again whose counter went back, once you know why it did.
-    Unsuspend(OnePasskey),
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Group {
-    /// Show the groups of the configuration, what they may be granted, and how many are in them.
-    List(Common),
-}
-
-#[derive(Args, Debug)]
-pub struct Common {
-    /// The result as JSON.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub data: DataDirOption,
 }
 
 #[derive(Args, Debug)]
@@ -121,26 +109,276 @@ pub struct Role {
     pub common: Common,
 }
 
-#[derive(Args, Debug)]
-pub struct OnePasskey {
-    /// The user's name or id.
-    #[arg(value_name = "USER")]
-    pub user: String,
-    /// The passkey: the digits that `user passkeys` shows.
-    #[arg(value_name = "PASSKEY")]
-    pub passkey: String,
-    #[command(flatten)]
-    pub common: Common,
+/// `portcullis user add`.
+#[derive(Debug, Serialize, Deserialize)]
+struct AddUser {
+    name: String,
+    groups: Vec<String>,
 }
 
-#[derive(Args, Debug)]
-pub struct RemovePasskey {
-    #[command(flatten)]
-    pub which: OnePasskey,
-    /// Somebody else has it: what was granted with it ends too.
-    #[arg(long)]
-    pub stolen: bool,
-    /// Do not ask.
-    #[arg(short, long)]
-    pub yes: bool,
+/// A user who was added.
+#[derive(Serialize, Deserialize)]
+struct Added {
+    user: Person,
+    link: String,
+}
+
+impl Request for AddUser {
+    const COMMAND: &'static str = "user-add";
+    type Answer = Added;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
+        let Self { name, groups } = self;
+        let added = place.write(move |authz, tx| people::add(authz, tx, uid, &name, &groups));
+        let (user, link) = added.await?;
+        Ok(Added { user, link })
+    }
+}
+
+/// `portcullis user list`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListUsers {}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    users: Vec<Person>,
+}
+
+impl Request for ListUsers {
+    const COMMAND: &'static str = "user-list";
+    type Answer = Listed;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+        Ok(Listed { users: place.look(people::list).await? })
+    }
+}
+
+/// One user, as they are after what was done.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    user: Person,
+}
+
+/// `portcullis user show`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ShowUser {
+    user: String,
+}
+
+impl Request for ShowUser {
+    const COMMAND: &'static str = "user-show";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+        let user = place.write(move |authz, tx| people::show(authz, tx, &self.user)).await?;
+        Ok(Found { user })
+    }
+}
+
+/// `portcullis user link`.
+#[derive(Debug, Serialize, Deserialize)]
+struct LinkUser {
+    user: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Linked {
+    link: String,
+}
+
+impl Request for LinkUser {
+    const COMMAND: &'static str = "user-link";
+    type Answer = Linked;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Linked, Refused> {
+        let link = place.write(move |authz, tx| people::link(authz, tx, uid, &self.user)).await?;
+        Ok(Linked { link })
+    }
+}
+
+/// `portcullis user disable`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DisableUser {
+    user: String,
+}
+
+impl Request for DisableUser {
+    const COMMAND: &'static str = "user-disable";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let user = place.write(move |authz, tx| people::disable(authz, tx, uid, &self.user)).await?;
+        Ok(Found { user })
+    }
+}
+
+/// `portcullis user enable`.
+#[derive(Debug, Serialize, Deserialize)]
+struct EnableUser {
+    user: String,
+}
+
+impl Request for EnableUser {
+    const COMMAND: &'static str = "user-enable";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let user = place.write(move |authz, tx| people::enable(authz, tx, uid, &self.user)).await?;
+        Ok(Found { user })
+    }
+}
+
+/// `portcullis user delete`.
+#[derive(Debug, Serialize, Deserialize)]
+struct DeleteUser {
+    user: String,
+}
+
+impl Request for DeleteUser {
+    const COMMAND: &'static str = "user-delete";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let user = place.write(move |authz, tx| people::delete(authz, tx, uid, &self.user)).await?;
+        Ok(Found { user })
+    }
+}
+
+/// `portcullis user groups`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RegroupUser {
+    user: String,
+    add: Vec<String>,
+    remove: Vec<String>,
+}
+
+impl Request for RegroupUser {
+    const COMMAND: &'static str = "user-groups";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let Self { user, add, remove } = self;
+        let regrouped = place.write(move |authz, tx| people::regroup(authz, tx, uid, &user, &add, &remove));
+        Ok(Found { user: regrouped.await? })
+    }
+}
+
+/// `portcullis user role`.
+#[derive(Debug, Serialize, Deserialize)]
+struct SetRole {
+    user: String,
+    admin: bool,
+}
+
+impl Request for SetRole {
+    const COMMAND: &'static str = "user-role";
+    type Answer = Found;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+        let Self { user, admin } = self;
+        let user = place.write(move |authz, tx| passkeys::role(authz, tx, uid, &user, admin)).await?;
+        Ok(Found { user })
+    }
+}
+
+impl Noun for User {
+    const REQUESTS: &'static [Handler] = &[
+        Handler::of::<AddUser>(),
+        Handler::of::<ListUsers>(),
+        Handler::of::<ShowUser>(),
+        Handler::of::<LinkUser>(),
+        Handler::of::<DisableUser>(),
+        Handler::of::<EnableUser>(),
+        Handler::of::<DeleteUser>(),
+        Handler::of::<RegroupUser>(),
+        Handler::of::<SetRole>(),
+        Handler::of::<passkey::ListPasskeys>(),
+        Handler::of::<passkey::RemovePasskey>(),
+        Handler::of::<passkey::UnsuspendPasskey>(),
+    ];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Add(c) => c.common.run(file, AddUser { name: c.name, groups: c.groups }, |added| {
+                describe(&added.user)?;
+                hand_out(&added.link)
+            }),
+            Self::List(common) => common.run(file, ListUsers {}, |listed| {
+                table(&["NAME", "ROLE", "GROUPS", "PASSKEYS", "STATE", "ID"], &listed.users, row)
+            }),
+            Self::Show(c) => c.common.run(file, ShowUser { user: c.user }, changed),
+            Self::Link(c) => c.common.run(file, LinkUser { user: c.user }, |linked| hand_out(&linked.link)),
+            Self::Disable(c) => c.common.run(file, DisableUser { user: c.user }, changed),
+            Self::Enable(c) => c.common.run(file, EnableUser { user: c.user }, changed),
+            Self::Delete(c) => delete(c, file),
+            Self::Groups(c) => {
+                c.common.run(file, RegroupUser { user: c.user, add: c.add, remove: c.remove }, changed)
+            }
+            Self::Role(c) => {
+                c.common.run(file, SetRole { user: c.user, admin: c.role == Roles::Admin }, changed)
+            }
+            Self::Passkeys(c) => passkey::show(c, file),
+            Self::Passkey(command) => passkey::run(command, file),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
+    let Delete { mut user, yes, common } = command;
+    if !yes {
+        let found = common.ask(file, ShowUser { user })?.user;
+        let (name, id) = (safe(&found.name), found.id);
+        let warning = format!(
+            "The user `{name}` ({id}) will be deleted with their passkeys ({}), sessions and everything they granted.\n\
+             `portcullis user disable {id}` stops them and can be undone.",
+            found.passkeys
+        );
+        confirm(false, &warning)?;
+        user = id.to_string();
+    }
+    common.run(file, DeleteUser { user }, |deleted| {
+        describe(&deleted.user)?;
+        say!("\nUser deleted. Their tokens are refused from now on.")
+    })
+}
+
+fn changed(found: &Found) -> anyhow::Result<()> {
+    describe(&found.user)
+}
+
+fn hand_out(link: &str) -> anyhow::Result<()> {
+    say!("\nGive them this link; it works once, for 24 hours:\n\n  {link}")
+}
+
+/// How many passkeys a user has, and how many of them cannot sign in.
+fn passkeys_of(user: &Person) -> String {
+    match user.suspended_passkeys {
+        0 => user.passkeys.to_string(),
+        suspended => format!("{} ({suspended} suspended)", user.passkeys),
+    }
+}
+
+fn state(user: &Person) -> &'static str {
+    if user.disabled { "disabled" } else { "enabled" }
+}
+
+fn describe(user: &Person) -> anyhow::Result<()> {
+    say!("{} ({})", safe(&user.name), state(user))?;
+    say!("  id        {}", user.id)?;
+    say!("  role      {}", safe(&user.role))?;
+    say!("  groups    {}", list(&user.groups))?;
+    say!("  entitled  {}", or_dash(safe(&user.entitled)))?;
+    say!("  passkeys  {}", passkeys_of(user))
+}
+
+fn row(user: &Person) -> Vec<String> {
+    vec![
+        safe(&user.name),
+        safe(&user.role),
+        list(&user.groups),
+        passkeys_of(user),
+        state(user).to_owned(),
+        user.id.to_string(),
+    ]
 }

@@ -15,12 +15,12 @@ use shared::catalogue::{Risk, ScopeDescription};
 use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
+use super::given::{DataDirOption, Given};
 use super::keys::{Key, Text, meant};
 use super::remote::Remote;
 use super::signing::Signing;
 use super::{Listen, cimd, front, registration, tokens};
 use crate::base;
-use crate::commands::Given;
 use crate::listen::Budget;
 use crate::proxies::Proxies;
 use crate::tls;
@@ -434,6 +434,13 @@ fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
             "`{name}` at {} is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
             key.at()
         ),
+    }
+}
+
+impl DataDirOption {
+    /// The directory: as given, else as configured, else the default.
+    pub fn path(&self, file: &File) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
     }
 }
 

@@ -198,11 +198,11 @@ impl Stage {
             Killer::AccessTokenRevoked => self.revoke(&held.client, &held.tokens.access).await,
             Killer::GrantRevoked => {
                 let grant = &claims["grant_id"];
-                self.command(json!({"command": "access", "action": "revoke-grant", "grant": grant})).await;
+                self.command(json!({"command": "grant-revoke", "grant": grant})).await;
             }
             Killer::TokenRevoked => {
                 let jti = &claims["jti"];
-                self.command(json!({"command": "access", "action": "revoke-token", "token": jti})).await;
+                self.command(json!({"command": "token-revoke", "token": jti})).await;
             }
             Killer::CodeReplayed => {
                 assert_eq!(self.app.redeem(&held.client, &held.code).await.status(), 400);
@@ -224,19 +224,18 @@ impl Stage {
             }
             Killer::ClientDisabled => {
                 let id = &held.client.id;
-                self.command(json!({"command": "client", "action": "disable", "client": id})).await;
+                self.command(json!({"command": "client-disable", "client": id})).await;
             }
             Killer::ClientDeleted => {
                 let id = &held.client.id;
-                self.command(json!({"command": "client", "action": "delete", "client": id})).await;
+                self.command(json!({"command": "client-delete", "client": id})).await;
             }
             Killer::KeyRemoved => {
                 let kid = kid(&held.tokens.access);
-                let command =
-                    json!({"command": "key", "action": "remove", "kid": kid, "reason": "it leaked"});
+                let command = json!({"command": "key-remove", "kid": kid, "reason": "it leaked"});
                 self.command(command).await;
             }
-            Killer::Lockdown => self.command(json!({"command": "access", "action": "lockdown"})).await,
+            Killer::Lockdown => self.command(json!({"command": "lockdown"})).await,
             Killer::Disconnected => {
                 let change = [("action", "disconnect"), ("client", held.client.id.as_str())];
                 assert_eq!(browser.change(&self.app, &change).await.status(), 303);
@@ -262,7 +261,7 @@ impl Stage {
             }
             Killer::ClientDisabled => {
                 let id = &held.client.id;
-                self.command(json!({"command": "client", "action": "enable", "client": id})).await;
+                self.command(json!({"command": "client-enable", "client": id})).await;
             }
             Killer::Lockdown => self.app.clock.advance(Duration::from_secs(1)),
             _ => {}

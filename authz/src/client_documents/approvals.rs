@@ -1,8 +1,9 @@
 //! What users asked for, and what an administrator does about it (CIMD-09).
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
-use shared::{Fault, Tx};
+use shared::{Fault, RedirectUri, Tx, UserId};
 
 use super::import;
 use super::{Answer, Change, Refusal};
@@ -11,24 +12,36 @@ use crate::clients::metadata_document::host_for_people;
 use crate::store::approval_requests::{self, ApprovalRequest};
 use crate::store::users;
 
-/// Everything that waits, oldest first.
-pub(super) fn list(tx: &Tx<'_>) -> Result<Value, Fault> {
-    let mut waiting = Vec::new();
-    for request in approval_requests::list(tx)? {
-        let user = users::find(tx, &request.user_id)?;
-        waiting.push(json!({
-            "url": request.url,
-            "redirect_uri": request.redirect_uri,
-            "user": user.map(|user| user.name),
-            "user_id": request.user_id,
-            "created_at": request.created_at.0,
-        }));
-    }
-    Ok(json!({ "approvals": waiting }))
+/// What a user asked for. The time is Unix milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    pub url: String,
+    pub redirect_uri: RedirectUri,
+    /// `None` if the user is gone.
+    pub user: Option<String>,
+    pub user_id: UserId,
+    pub created_at: i64,
 }
 
-/// Pins a document for a client that users asked for.
-pub(super) fn approve(
+/// Everything that waits, oldest first.
+///
+/// # Errors
+/// The database's fault.
+pub fn list(tx: &Tx<'_>) -> Result<Vec<Waiting>, Fault> {
+    let mut waiting = Vec::new();
+    for request in approval_requests::list(tx)? {
+        let user = users::find(tx, &request.user_id)?.map(|user| user.name);
+        let ApprovalRequest { url, redirect_uri, user_id, created_at, .. } = request;
+        waiting.push(Waiting { url, redirect_uri, user, user_id, created_at: created_at.0 });
+    }
+    Ok(waiting)
+}
+
+/// Pins a document for a client that users asked for: one that is brought, or what the request says.
+///
+/// # Errors
+/// The database's fault.
+pub fn approve(
     authz: &Authz,
     tx: &Tx<'_>,
     uid: u32,
@@ -56,11 +69,14 @@ fn smallest(request: &ApprovalRequest) -> Value {
 }
 
 /// Takes a wish off the list. Whoever filed it may file it again.
-pub(super) fn refuse(tx: &Tx<'_>, uid: u32, url: &str) -> Answer<Value> {
+///
+/// # Errors
+/// The database's fault.
+pub fn refuse(tx: &Tx<'_>, uid: u32, url: &str) -> Answer<()> {
     if !approval_requests::delete(tx, url)? {
         return Ok(Err(Refusal::NotAskedFor(url.to_owned())));
     }
     let event = Event::denied(Name::CimdRefused, "approval_refused").by_console(uid);
     audit::append(tx, event.detail("url", url))?;
-    Ok(Ok(json!({ "url": url, "refused": true })))
+    Ok(Ok(()))
 }

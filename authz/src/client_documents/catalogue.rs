@@ -1,11 +1,12 @@
 //! The built-in catalogue, as the site sees and changes it (CIMD-13).
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Tx};
 
 use super::import::{Plan, sha256};
-use super::{Answer, Refusal, accepted};
+use super::{Answer, Change, Refusal, accepted};
 use crate::Authz;
 use crate::clients::metadata_document::catalogue::{self, Entry};
 use crate::ending;
@@ -13,15 +14,45 @@ use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Source};
 use crate::store::grants::Reason;
 
+/// An entry, and whether it counts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listed {
+    pub name: String,
+    pub source: String,
+    pub date: String,
+    pub note: Option<String>,
+    pub document: Value,
+    /// `enabled`, `disabled`, or `overridden` by an imported document.
+    pub state: String,
+}
+
+/// What became of an entry that was switched off or on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Switched {
+    pub entry: String,
+    pub state: String,
+}
+
+/// What an import does, or would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changes {
+    pub changes: Vec<Change>,
+    pub applied: bool,
+    /// What to confirm with: it stands for all of them.
+    pub state: String,
+}
+
 /// Every entry, and whether it counts.
-pub(super) fn list(tx: &Tx<'_>) -> Result<Value, Fault> {
-    let mut entries = Vec::new();
-    for entry in catalogue::entries() {
-        let mut shown = json!(entry);
-        shown["state"] = state(tx, entry)?.into();
-        entries.push(shown);
-    }
-    Ok(json!({ "catalogue": entries }))
+///
+/// # Errors
+/// The database's fault.
+pub fn list(tx: &Tx<'_>) -> Result<Vec<Listed>, Fault> {
+    let listed = |entry: &Entry| {
+        let state = state(tx, entry)?.to_owned();
+        let Entry { name, source, date, note, document } = entry.clone();
+        Ok(Listed { name, source, date, note, document, state })
+    };
+    catalogue::entries().iter().map(listed).collect()
 }
 
 fn state(tx: &Tx<'_>, entry: &Entry) -> Result<&'static str, Fault> {
@@ -32,8 +63,15 @@ fn state(tx: &Tx<'_>, entry: &Entry) -> Result<&'static str, Fault> {
     Ok(if client_documents::is_disabled(tx, entry.client_id())? { "disabled" } else { "enabled" })
 }
 
-/// Switches an entry off. What users gave its clients ends.
-pub(super) fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Value> {
+fn switched(tx: &Tx<'_>, entry: &Entry) -> Result<Switched, Fault> {
+    Ok(Switched { entry: entry.name.clone(), state: state(tx, entry)?.to_owned() })
+}
+
+/// Switches an entry off. What users gave its clients ends; answers with how many grants did.
+///
+/// # Errors
+/// The database's fault.
+pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answer<(Switched, usize)> {
     let entry = accepted!(find(name));
     let mut grants_ended = 0;
     if client_documents::disable_entry(tx, entry.client_id())? {
@@ -47,28 +85,28 @@ pub(super) fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answe
         let event = event.detail("source", Source::Catalogue.as_str()).detail("url", entry.client_id());
         audit::append(tx, event.detail("grants_ended", grants_ended))?;
     }
-    Ok(Ok(json!({ "entry": entry.name, "state": state(tx, entry)?, "grants_ended": grants_ended })))
+    Ok(Ok((switched(tx, entry)?, grants_ended)))
 }
 
 /// Switches an entry on again.
-pub(super) fn enable(tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Value> {
+///
+/// # Errors
+/// The database's fault.
+pub fn enable(tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Switched> {
     let entry = accepted!(find(name));
     if client_documents::enable_entry(tx, entry.client_id())? {
         let event = Event::allowed(Name::ClientUpdated).by_console(uid).subject(&entry.name);
         let event = event.detail("source", Source::Catalogue.as_str()).detail("url", entry.client_id());
         audit::append(tx, event.detail("changed_fields", vec!["enabled"]))?;
     }
-    Ok(Ok(json!({ "entry": entry.name, "state": state(tx, entry)? })))
+    Ok(Ok(switched(tx, entry)?))
 }
 
 /// Takes every document of a catalogue that is newer than the built-in one, or a site's own.
-pub(super) fn import(
-    authz: &Authz,
-    tx: &Tx<'_>,
-    uid: u32,
-    body: &str,
-    confirm: Option<&str>,
-) -> Answer<Value> {
+///
+/// # Errors
+/// The database's fault.
+pub fn import(authz: &Authz, tx: &Tx<'_>, uid: u32, body: &str, confirm: Option<&str>) -> Answer<Changes> {
     let entries = match catalogue::parse(body.as_bytes()) {
         Ok(entries) => entries,
         Err(why) => {
@@ -91,15 +129,15 @@ pub(super) fn import(
     let states: Vec<&str> = plans.iter().map(|plan| plan.change.state.as_str()).collect();
     let state = sha256(states.join(" ").as_bytes());
     let Some(confirm) = confirm else {
-        let changes: Vec<_> = plans.into_iter().map(|plan| plan.change).collect();
-        return Ok(Ok(json!({ "changes": changes, "applied": false, "state": state })));
+        let changes = plans.into_iter().map(|plan| plan.change).collect();
+        return Ok(Ok(Changes { changes, applied: false, state }));
     };
     if confirm != state {
         return Ok(Err(Refusal::ChangedMeanwhile));
     }
     let changes = plans.into_iter().map(|plan| plan.apply(authz, tx, uid));
     let changes = changes.collect::<Result<Vec<_>, _>>()?;
-    Ok(Ok(json!({ "changes": changes, "applied": true, "state": state })))
+    Ok(Ok(Changes { changes, applied: true, state }))
 }
 
 /// The entry of this name, or of this client id.

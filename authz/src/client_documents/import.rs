@@ -16,8 +16,11 @@ use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Client, Source};
 use crate::store::grants::{self, Reason};
 
-/// Takes one document (CIMD-05).
-pub(super) fn one(
+/// Takes one document (CIMD-05) in place of whatever is known of its URL, which is named by `url` or by the document.
+///
+/// # Errors
+/// The database's fault.
+pub fn one(
     authz: &Authz,
     tx: &Tx<'_>,
     uid: u32,
@@ -127,14 +130,11 @@ impl Plan {
     }
 }
 
-/// Forgets an imported document. What users gave to its clients ends.
-pub(super) fn remove(
-    authz: &Authz,
-    tx: &Tx<'_>,
-    uid: u32,
-    url: &str,
-    confirm: Option<&str>,
-) -> Answer<Change> {
+/// Forgets an imported document; the built-in catalogue counts again, if it has one. What users gave to its clients ends.
+///
+/// # Errors
+/// The database's fault.
+pub fn remove(authz: &Authz, tx: &Tx<'_>, uid: u32, url: &str, confirm: Option<&str>) -> Answer<Change> {
     let stored = client_documents::find(tx, url)?.filter(|stored| stored.origin == Origin::Imported);
     let Some(stored) = stored else { return Ok(Err(Refusal::NotImported(url.to_owned()))) };
     let mut ids = Vec::new();

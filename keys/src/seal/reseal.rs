@@ -89,7 +89,7 @@ impl std::fmt::Debug for Pending {
 }
 
 /// What was done.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Resealed {
     /// The id of the key before.
     pub before: String,

@@ -1,10 +1,30 @@
-//! Commands about clients whose ids are URLs of client id metadata documents.
+//! `portcullis client import-metadata` and what else is about client id metadata documents: what changes is shown before
+//! it is done.
 
-use std::path::PathBuf;
+pub mod approvals;
+pub mod catalogue;
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use authz::client_documents::catalogue::Changes;
+use authz::client_documents::{Change, import};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::terminal;
 
-use crate::commands::user::Common;
+use crate::commands::frame::confirm::confirm;
+use crate::commands::frame::print::{list, safe};
+use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::config::File;
+use crate::output::say;
+use approvals::Approvals;
+use catalogue::Catalogue;
+
+/// No document and no catalogue of them is larger.
+const LARGEST: u64 = 1 << 20;
 
 #[derive(Subcommand, Debug)]
 pub enum ClientDocument {
@@ -19,28 +39,6 @@ pub enum ClientDocument {
     /// Show what users asked for, and decide about it.
     #[command(subcommand)]
     Approvals(Approvals),
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Catalogue {
-    /// Show every entry: the client, where its answers go, where that can be read, and whether it counts here.
-    List(Common),
-    /// Switch an entry off: its client is not let in any more, and what people granted it ends.
-    Disable(Entry),
-    /// Switch an entry on again.
-    Enable(Entry),
-    /// Take every document of a catalogue file, such as a newer version's. What changes is shown first.
-    Import(CatalogueFile),
-}
-
-#[derive(Subcommand, Debug)]
-pub enum Approvals {
-    /// Show which clients users asked for.
-    List(Common),
-    /// Let a client in: with a document that you bring, or with what its request said.
-    Approve(Approve),
-    /// Take it off the list.
-    Refuse(OneUrl),
 }
 
 /// What is shown before it is done.
@@ -74,41 +72,167 @@ pub struct Remove {
     pub confirmed: Confirmed,
 }
 
-#[derive(Args, Debug)]
-pub struct Entry {
-    /// The entry's name, or its client id.
-    #[arg(value_name = "NAME")]
-    pub entry: String,
-    #[command(flatten)]
-    pub common: Common,
+/// `portcullis client import-metadata`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ImportDocument {
+    body: String,
+    /// What the document's `client_id` has to be, if it was named.
+    url: Option<String>,
+    confirm: Option<String>,
 }
 
-#[derive(Args, Debug)]
-pub struct CatalogueFile {
-    /// The catalogue, as JSON: what `catalogue list --json` prints under `catalogue`, without `state`.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub confirmed: Confirmed,
+/// What is done about one client, or would be.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OneChange {
+    change: Change,
 }
 
-#[derive(Args, Debug)]
-pub struct Approve {
-    /// The client id.
-    #[arg(value_name = "CLIENT_ID_URL")]
-    pub url: String,
-    /// Its document. Default: the least that a document can say, out of what the client asked with.
-    #[arg(long, value_name = "FILE")]
-    pub document: Option<PathBuf>,
-    #[command(flatten)]
-    pub confirmed: Confirmed,
+impl Request for ImportDocument {
+    const COMMAND: &'static str = "client-import-metadata";
+    type Answer = OneChange;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<OneChange, Refused> {
+        let Self { body, url, confirm } = self;
+        let change = place
+            .write(move |authz, tx| import::one(authz, tx, uid, &body, url.as_deref(), confirm.as_deref()));
+        Ok(OneChange { change: change.await? })
+    }
 }
 
-#[derive(Args, Debug)]
-pub struct OneUrl {
-    /// The client id.
-    #[arg(value_name = "CLIENT_ID_URL")]
-    pub url: String,
-    #[command(flatten)]
-    pub common: Common,
+/// `portcullis client remove-metadata`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RemoveDocument {
+    url: String,
+    confirm: Option<String>,
+}
+
+impl Request for RemoveDocument {
+    const COMMAND: &'static str = "client-remove-metadata";
+    type Answer = OneChange;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<OneChange, Refused> {
+        let Self { url, confirm } = self;
+        let change = place.write(move |authz, tx| import::remove(authz, tx, uid, &url, confirm.as_deref()));
+        Ok(OneChange { change: change.await? })
+    }
+}
+
+/// What would be done, for whoever has to confirm it.
+trait Proposal {
+    fn changes(&self) -> &[Change];
+    /// What to confirm with.
+    fn state(&self) -> &str;
+}
+
+impl Proposal for OneChange {
+    fn changes(&self) -> &[Change] {
+        std::slice::from_ref(&self.change)
+    }
+
+    fn state(&self) -> &str {
+        &self.change.state
+    }
+}
+
+impl Proposal for Changes {
+    fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    fn state(&self) -> &str {
+        &self.state
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(command: ClientDocument, file: &File) -> anyhow::Result<()> {
+    match command {
+        ClientDocument::ImportMetadata(Import { from, url, confirmed }) => {
+            let body = document(&from, file)?;
+            confirmed.run(file, |confirm| ImportDocument { body: body.clone(), url: url.clone(), confirm })
+        }
+        ClientDocument::RemoveMetadata(Remove { url, confirmed }) => {
+            confirmed.run(file, |confirm| RemoveDocument { url: url.clone(), confirm })
+        }
+        ClientDocument::Catalogue(command) => catalogue::run(command, file),
+        ClientDocument::Approvals(command) => approvals::run(command, file),
+    }
+}
+
+impl Confirmed {
+    /// Shows what a request would do, asks, and has just that done.
+    fn run<R: Request<Answer: Proposal>>(
+        &self,
+        file: &File,
+        request: impl Fn(Option<String>) -> R,
+    ) -> anyhow::Result<()> {
+        let Self { yes, common } = self;
+        let would = common.ask(file, request(None))?;
+        if common.json && !yes {
+            return common.show(&would, |_| Ok(()));
+        }
+        if !common.json {
+            would.changes().iter().try_for_each(describe)?;
+        }
+        if would.changes().is_empty() {
+            return common.show(&would, |_| say!("Nothing to change."));
+        }
+        confirm(*yes, "")?;
+        common.run(file, request(Some(would.state().to_owned())), |_| say!("Done."))
+    }
+}
+
+/// A document from where the command says.
+fn document(from: &str, file: &File) -> anyhow::Result<String> {
+    if !from.starts_with("https://") {
+        return read(Path::new(from));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let fetched = runtime.block_on(authz::fetch_for_administrator(&file.cimd, from));
+    fetched.map_err(|why| anyhow!(why)).with_context(|| format!("cannot fetch {from}"))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let unreadable = || format!("cannot read {}", path.display());
+    let size = fs::metadata(path).with_context(unreadable)?.len();
+    if size > LARGEST {
+        bail!("{} is larger than 1 MiB; that is not a client document", path.display());
+    }
+    fs::read_to_string(path).with_context(unreadable)
+}
+
+/// A change, with what goes marked `-` and what comes marked `+`.
+fn describe(change: &Change) -> anyhow::Result<()> {
+    say!("{}", safe(&change.url))?;
+    let fields =
+        ["source", "client_name", "redirect_uris", "grant_types", "token_endpoint_auth_method", "jwks"];
+    for field in fields {
+        let (before, after) = (value(change.before.as_ref(), field), value(change.after.as_ref(), field));
+        if before == after {
+            if let Some(same) = before {
+                say!("    {field:<26}  {same}")?;
+            }
+            continue;
+        }
+        if let Some(before) = before {
+            say!("  - {field:<26}  {before}")?;
+        }
+        if let Some(after) = after {
+            say!("  + {field:<26}  {after}")?;
+        }
+    }
+    match change.grants_ended {
+        0 => Ok(()),
+        1 => say!("  1 grant ends; the person who gave it signs in again."),
+        ended => say!("  {ended} grants end; the people who gave them sign in again."),
+    }
+}
+
+fn value(side: Option<&Value>, field: &str) -> Option<String> {
+    match side?.get(field)? {
+        Value::Null => None,
+        Value::String(text) => Some(safe(text)),
+        Value::Array(items) => Some(list(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>())),
+        other => Some(terminal::safe_json(&other.to_string()).into_owned()),
+    }
 }

@@ -1,144 +1,32 @@
-//! `portcullis audit …`.
+//! `portcullis audit verify`: the log against its chain, its checkpoints, and what is known from outside the database.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
+use clap::Args;
 use keys::Seal;
 use keys::checkpoint::{self, BadCheckpoint, CheckpointVerifier};
 use serde_json::{Value, json};
+use shared::Fault;
 use shared::audit::{self, Broken, Entry, Verified};
-use shared::data_dir::{self, AUDIT_HEAD};
-use shared::db::{self, Conn, MirrorError, Noted, ReadOnly};
-use shared::schema::SCHEMA;
-use shared::{Fault, terminal};
+use shared::data_dir::AUDIT_HEAD;
+use shared::db::{self, Conn, MirrorError, Noted};
 
-use super::{execute, print, same_issuer};
-use crate::base::require_database;
-use crate::commands::audit::{Audit, Export, Tail, Verify};
-use crate::commands::user::Common;
-use crate::config;
-use crate::control::{self, audit::Request};
-use crate::output::{self, note, say};
+use super::open;
+use crate::config::{DataDirOption, File};
+use crate::output::{self, say};
 
-/// `portcullis audit …`.
-pub(crate) fn audit(command: &Audit, file: &config::File) -> anyhow::Result<()> {
-    match command {
-        Audit::Tail(options) => tail(options, &open(&options.data.path(file), file)?),
-        Audit::Verify(options) => verify(options, &options.data.path(file), file),
-        Audit::Checkpoint(common) => make(common, file),
-        Audit::Export(options) => export(options, file),
-    }
-}
-
-fn open(dir: &Path, file: &config::File) -> anyhow::Result<ReadOnly> {
-    data_dir::check(dir)?;
-    same_issuer(dir, file)?;
-    Ok(ReadOnly::open(&require_database(dir)?, &SCHEMA)?)
-}
-
-fn tail(options: &Tail, db: &ReadOnly) -> anyhow::Result<()> {
-    let mut last = 0;
-    let mut count = options.lines;
-    loop {
-        for record in db.read(|conn| audit::tail(conn, count, last))? {
-            last = record["seq"].as_i64().unwrap_or(last);
-            if options.json {
-                output::json(&record)?;
-            } else {
-                say!("{}", db.read(|conn| in_words(conn, &record))?)?;
-            }
-        }
-        if !options.follow {
-            return Ok(());
-        }
-        count = u32::MAX;
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-/// A record on one line: when, what, who, about what.
-///
-/// People go by the name they have, or had until they were deleted; the record itself holds ids alone.
-fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
-    let called = |id: String| -> Result<String, Fault> {
-        let name = if id.starts_with("u_") { authz::people::name_on_record(conn, &id)? } else { None };
-        Ok(name.map_or_else(|| id.clone(), |name| format!("{} ({id})", terminal::safe(&name))))
-    };
-    let text = |key: &str| print::text(record, key);
-    let seq = record["seq"].as_i64().unwrap_or_default();
-    let mut parts = vec![format!("{seq:>6}  {}  {:<7}  {:<22}", text("ts"), text("outcome"), text("event"))];
-    if let Some(actor) = record["actor"]["id"].as_str() {
-        parts.push(format!("by {}", called(terminal::safe(actor).into_owned())?));
-    }
-    for key in ["subject", "client_id", "grant_id", "scope", "src_ip", "reason"] {
-        if !text(key).is_empty() {
-            parts.push(format!("{key}={}", called(text(key))?));
-        }
-    }
-    if let Some(name) = record["detail"]["name"].as_str() {
-        parts.push(format!("name={name}"));
-    }
-    Ok(parts.join("  "))
-}
-
-fn make(common: &Common, file: &config::File) -> anyhow::Result<()> {
-    let request = control::Request::Audit(Request::Checkpoint);
-    let made = execute(&common.data.path(file), request, file)?["made"].take();
-    if common.json {
-        return output::json(&made);
-    }
-    say!("{}", made["checkpoint"].as_str().context("the server's answer has no checkpoint")?)?;
-    note!(
-        "The audit log is signed up to record {}. Keep this line in a place that cannot be changed together with the data directory; `portcullis audit verify --anchor FILE` compares the log with it.",
-        made["seq"]
-    );
-    Ok(())
-}
-
-fn export(options: &Export, file: &config::File) -> anyhow::Result<()> {
-    let dir = options.common.data.path(file);
-    let to = options.to.display();
-    // First of all, so that nothing goes on record for a file that cannot be written.
-    let target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&options.to)
-        .with_context(|| format!("cannot create {to}"))?;
-    let written = execute(&dir, control::Request::Audit(Request::Export), file)
-        .and_then(|answer| {
-            Ok((answer["exported_to"].as_i64().context("the server's answer has no number")?, answer))
-        })
-        .and_then(|(last, answer)| {
-            write_records(&open(&dir, file)?, last, &target).with_context(|| format!("cannot write {to}"))?;
-            Ok((last, answer))
-        });
-    let (last, answer) = written.inspect_err(|_| {
-        let _ = fs::remove_file(&options.to);
-    })?;
-    if options.common.json {
-        return output::json(&json!({ "file": options.to, "records": last, "made": answer["made"] }));
-    }
-    say!("{to} contains {last} records. The last one is a checkpoint of those before it.")
-}
-
-fn write_records(db: &ReadOnly, last: i64, target: &File) -> anyhow::Result<()> {
-    let mut lines = BufWriter::new(target);
-    let mut from = 0;
-    while from < last {
-        let records = db.read(|conn| audit::range(conn, from, last.min(from + 1000)))?;
-        ensure!(!records.is_empty(), "audit record {} is missing", from + 1);
-        for record in records {
-            from = record["seq"].as_i64().unwrap_or(last);
-            writeln!(lines, "{record}")?;
-        }
-    }
-    lines.flush()?;
-    Ok(target.sync_all()?)
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// A checkpoint that was kept elsewhere. Without one an older copy of the whole data directory passes.
+    #[arg(long, value_name = "FILE")]
+    pub anchor: Option<PathBuf>,
+    /// The result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub data: DataDirOption,
 }
 
 /// What is known from outside the database.
@@ -159,7 +47,7 @@ struct Report {
     anchor: Option<i64>,
 }
 
-fn verify(options: &Verify, dir: &Path, file: &config::File) -> anyhow::Result<()> {
+pub(super) fn verify(options: &Verify, dir: &Path, file: &File) -> anyhow::Result<()> {
     let seal = file.base(dir.to_owned()).seal_key.source(dir)?;
     let outside = Outside {
         // Before the database: it may be ahead of this, never behind.

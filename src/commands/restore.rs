@@ -1,49 +1,45 @@
-//! `portcullis backup`, `portcullis restore`.
+//! `portcullis restore`: the directory is changed here, because a server that runs has the last database in everything.
 
-use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::bail;
+use clap::Args;
 use serde_json::json;
-use shared::data_dir::{self, DataDir};
-use shared::db::back_up;
+use shared::data_dir::DataDir;
 use shared::db::restore::{Found, Restoring};
 use shared::schema::SCHEMA;
 
-use super::confirm::confirm;
-use super::{execute, same_issuer};
-use crate::base::require_database;
-use crate::commands::backup::{Backup, Restore};
+use super::frame::confirm::confirm;
+use super::frame::{Common, Noun};
 use crate::config::File;
-use crate::control::Request;
 use crate::output::{self, note, say};
 use crate::timekeeping;
 
-/// `portcullis backup`: the copy is made here, beside a server that runs, and put on record by whoever writes.
-pub(crate) fn backup(options: &Backup, file: &File) -> anyhow::Result<()> {
-    let dir = options.common.data.path(file);
-    data_dir::check(&dir)?;
-    same_issuer(&dir, file)?;
-    let head = back_up(&require_database(&dir)?, &options.to, &SCHEMA)?;
-    let name = options.to.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let recorded =
-        execute(&dir, Request::Backup { file: name, seq: head.seq(), hash: head.hash().to_owned() }, file);
-    if let Err(error) = recorded {
-        // What is not on record was not done.
-        let _ = fs::remove_file(&options.to);
-        return Err(error);
-    }
-    if options.common.json {
-        return output::json(&json!({ "file": options.to, "records": head.seq(), "head": head.hash() }));
-    }
-    say!("{} contains everything up to audit record {}.", options.to.display(), head.seq())?;
-    note!(
-        "It does not contain the seal key: keep a copy of that in another place. `portcullis restore FILE` restores this copy."
-    );
-    Ok(())
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// A copy that `portcullis backup` made.
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
+    /// The administrator who signs in alone until others are let in again, where it is not known what was taken away
+    /// since the copy was made.
+    #[arg(long, value_name = "USER")]
+    pub admin: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
-/// `portcullis restore`: the directory is changed here, because a server that runs has the last database in everything.
-pub(crate) fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
+impl Noun for Restore {
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        restore(&self, file)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
     let path = options.common.data.path(file);
     let dir = DataDir::open_or_create(&path)?;
     let clock = timekeeping::clock()?;

@@ -10,7 +10,7 @@ use crate::output::{self, note};
 ///
 /// # Errors
 /// If the answer is no, or nobody is there to answer.
-pub(super) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
+pub(crate) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
     if !warning.is_empty() {
         note!("{warning}");
     }

@@ -1,0 +1,60 @@
+//! How answers look on a terminal.
+
+use std::fmt::Display;
+
+use shared::{Timestamp, terminal};
+
+use crate::output::say;
+
+/// Text on one line, without what a terminal would act on.
+pub(crate) fn safe(text: &str) -> String {
+    terminal::safe(text).into_owned()
+}
+
+/// A dash in place of nothing.
+pub(crate) fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Text that may be missing.
+pub(crate) fn optional(text: Option<&str>) -> String {
+    or_dash(safe(text.unwrap_or_default()))
+}
+
+/// Rows under a heading, each column as wide as it needs.
+pub(crate) fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> anyhow::Result<()> {
+    let mut rows = vec![heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
+    rows.extend(items.iter().map(row));
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: Vec<String>| {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    say!("{}", rows.into_iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// A moment, from Unix milliseconds.
+pub(crate) fn moment(at: i64) -> String {
+    let text = Timestamp(at).to_string();
+    // Nobody reads the milliseconds; the audit log has them.
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+/// A moment that may not have come.
+pub(crate) fn moment_if(at: Option<i64>) -> String {
+    at.map_or_else(|| "-".to_owned(), moment)
+}
+
+/// Texts of a list, one after the other.
+pub(crate) fn list<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    or_dash(safe(&items.join(", ")))
+}
+
+/// When something ends.
+pub(crate) fn ends(at: Option<i64>) -> String {
+    at.map_or_else(|| "does not end".to_owned(), |at| format!("ends {}", moment(at)))
+}

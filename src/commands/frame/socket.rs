@@ -1,0 +1,176 @@
+//! The control socket: requests for a running server, guarded by file permissions (ADMIN-05).
+//!
+//! One line of JSON each way: `{"v":1,"command":"setup-link"}` is answered with
+//! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Handler, Place, Refused, Request};
+
+const NAME: &str = "control.sock";
+/// The longest line either side reads.
+const LONGEST: u64 = 16 << 20;
+/// How long the server waits for a request, and until its answer is taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Finds the kind of request that has this name.
+pub(crate) type Find = fn(&str) -> Option<&'static Handler>;
+
+#[derive(Serialize)]
+struct Asking<'r, R> {
+    v: u32,
+    command: &'static str,
+    #[serde(flatten)]
+    request: &'r R,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    v: u32,
+    command: String,
+    #[serde(flatten)]
+    request: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answered<T> {
+    v: u32,
+    #[serde(flatten)]
+    answer: Answer<T>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer<T> {
+    Ok(T),
+    Error(Refused),
+}
+
+impl<T> From<Result<T, Refused>> for Answer<T> {
+    fn from(done: Result<T, Refused>) -> Self {
+        match done {
+            Ok(answer) => Self::Ok(answer),
+            Err(refused) => Self::Error(refused),
+        }
+    }
+}
+
+impl<T> From<Answer<T>> for Result<T, Refused> {
+    fn from(answer: Answer<T>) -> Self {
+        match answer {
+            Answer::Ok(answer) => Ok(answer),
+            Answer::Error(refused) => Err(refused),
+        }
+    }
+}
+
+/// The socket's path through a handle of its directory: socket paths have 108 bytes at most, data
+/// directories may be deeper.
+fn short_path(dir: &Path) -> io::Result<(File, PathBuf)> {
+    let handle = File::open(dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", handle.as_raw_fd()));
+    Ok((handle, path))
+}
+
+/// Opens the socket; only this user can connect. The data directory's lock is held, so a socket that
+/// is there already is a dead server's.
+pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
+    let (_handle, path) = short_path(dir)?;
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(e).context("cannot replace the control socket");
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).context("cannot open the control socket")?;
+    // The directory is 0700 already; this is the second lock on the same door.
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).context("cannot guard the control socket")?;
+    Ok(listener)
+}
+
+/// Answers requests until `stop`.
+pub(crate) async fn serve(listener: UnixListener, find: Find, place: Place, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let place = place.clone();
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, find, place).await {
+                tracing::warn!(control.error = %error, "a command was not answered");
+            }
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, find: Find, place: Place) -> anyhow::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("the request was empty")??;
+    let answer = answer(&line, find, place, uid).await.into();
+    let mut line = serde_json::to_string(&Answered { v: 1, answer })?;
+    line.push('\n');
+    tokio::time::timeout(PATIENCE, writer.write_all(line.as_bytes())).await.context("nobody listened")??;
+    Ok(())
+}
+
+async fn answer(line: &str, find: Find, place: Place, uid: u32) -> Result<Value, Refused> {
+    let asked: Asked = serde_json::from_str(line).map_err(|_| Refused::unknown_command())?;
+    if asked.v != 1 {
+        return Err(Refused::new("version", &"this server uses version 1 of the control protocol"));
+    }
+    let handler = find(&asked.command).ok_or_else(Refused::unknown_command)?;
+    (handler.perform)(asked.request.into(), place, uid).await
+}
+
+/// Sends a request to the server that runs on a data directory; `None` if none answers there.
+///
+/// # Errors
+/// If the server breaks off, or does not answer in time. Nothing is known then, and the error says where it can be read.
+pub(super) async fn ask<R: Request>(
+    dir: &Path,
+    request: &R,
+) -> anyhow::Result<Option<Result<R::Answer, Refused>>> {
+    let Ok((_handle, path)) = short_path(dir) else { return Ok(None) };
+    let Ok(stream) = UnixStream::connect(&path).await else { return Ok(None) };
+    let (reader, mut writer) = stream.into_split();
+    let mut line = serde_json::to_string(&Asking { v: 1, command: R::COMMAND, request })?;
+    line.push('\n');
+    writer.write_all(line.as_bytes()).await?;
+    let mut answer = String::new();
+    let mut reader = BufReader::new(reader.take(LONGEST));
+    let read = tokio::time::timeout(R::PATIENCE, reader.read_line(&mut answer)).await;
+    let read = read.with_context(|| {
+        format!(
+            "the server has not answered for {} seconds. The command may still run, or have run: `portcullis audit tail` shows what was done",
+            R::PATIENCE.as_secs()
+        )
+    })?;
+    if read? == 0 {
+        bail!(
+            "the server stopped before it answered. The command may have run: `portcullis audit tail` shows what was done"
+        );
+    }
+    let answered: Answered<R::Answer> =
+        serde_json::from_str(&answer).context("the server's answer could not be read")?;
+    Ok(Some(answered.answer.into()))
+}

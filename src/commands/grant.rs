@@ -1,0 +1,116 @@
+//! `portcullis grant …`: what people let applications do.
+
+use std::process::ExitCode;
+
+use authz::access;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use shared::GrantId;
+
+use super::frame::print::{moment, moment_if, optional, safe, table};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::File;
+use crate::output::say;
+
+#[derive(Subcommand, Debug)]
+pub enum Grant {
+    /// Show what people let applications do, the newest first; a thousand at most.
+    List(List),
+    /// End one: from the next request on none of its tokens works, and its application has to ask again.
+    Revoke(Revoke),
+}
+
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only what this user did: a name or an id.
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Only of this application: an id, or a name that only one has.
+    #[arg(long, value_name = "CLIENT")]
+    pub client: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Debug)]
+pub struct Revoke {
+    /// The grant's id, as `grant list`, the audit log and the token itself (`grant_id`) have it.
+    #[arg(value_name = "GRANT")]
+    pub grant: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `portcullis grant list`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListGrants {
+    user: Option<String>,
+    client: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    grants: Vec<access::Grant>,
+}
+
+impl Request for ListGrants {
+    const COMMAND: &'static str = "grant-list";
+    type Answer = Listed;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+        let Self { user, client } = self;
+        let grants = place.write(move |_, tx| access::grants(tx, user.as_deref(), client.as_deref()));
+        Ok(Listed { grants: grants.await? })
+    }
+}
+
+/// `portcullis grant revoke`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RevokeGrant {
+    grant: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Revoked {
+    revoked: GrantId,
+}
+
+impl Request for RevokeGrant {
+    const COMMAND: &'static str = "grant-revoke";
+    type Answer = Revoked;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Revoked, Refused> {
+        let revoked = place.write(move |authz, tx| access::revoke_grant(authz, tx, uid, &self.grant));
+        Ok(Revoked { revoked: revoked.await? })
+    }
+}
+
+impl Noun for Grant {
+    const REQUESTS: &'static [Handler] = &[Handler::of::<ListGrants>(), Handler::of::<RevokeGrant>()];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List(c) => c.common.run(file, ListGrants { user: c.user, client: c.client }, |listed| {
+                let heading = ["USER", "CLIENT", "SCOPE", "RESOURCE", "CREATED", "LAST USED", "FROM", "ID"];
+                table(&heading, &listed.grants, row)
+            }),
+            Self::Revoke(c) => c.common.run(file, RevokeGrant { grant: c.grant }, |_| {
+                say!("Grant revoked. Its tokens are refused from now on.")
+            }),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(grant: &access::Grant) -> Vec<String> {
+    vec![
+        safe(&grant.user),
+        safe(&grant.client),
+        grant.scope.to_string(),
+        safe(&grant.resource),
+        moment(grant.created_at),
+        moment_if(grant.last_used_at),
+        optional(grant.address.as_deref()),
+        grant.id.to_string(),
+    ]
+}

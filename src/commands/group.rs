@@ -1,0 +1,49 @@
+//! `portcullis group …`.
+
+use std::process::ExitCode;
+
+use authz::people;
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+
+use super::frame::print::{safe, table};
+use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use crate::config::File;
+
+#[derive(Subcommand, Debug)]
+pub enum Group {
+    /// Show the groups of the configuration, what they may be granted, and how many are in them.
+    List(Common),
+}
+
+/// `portcullis group list`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListGroups {}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    groups: Vec<people::Group>,
+}
+
+impl Request for ListGroups {
+    const COMMAND: &'static str = "group-list";
+    type Answer = Listed;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+        Ok(Listed { groups: place.look(people::groups).await? })
+    }
+}
+
+impl Noun for Group {
+    const REQUESTS: &'static [Handler] = &[Handler::of::<ListGroups>()];
+
+    fn run(self, file: &File) -> anyhow::Result<ExitCode> {
+        let Self::List(common) = self;
+        common.run(file, ListGroups {}, |listed| {
+            table(&["GROUP", "MEMBERS", "MAY BE GRANTED"], &listed.groups, |group| {
+                vec![safe(&group.name), group.members.to_string(), safe(&group.scopes)]
+            })
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
