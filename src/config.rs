@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn tls_counts_more_than_proxies() {
-        let proxies = Proxies { networks: vec!["::1".parse().unwrap()], ..Proxies::default() };
+        let proxies = Proxies { networks: vec!["::1/128".parse().unwrap()], ..Proxies::default() };
         assert_eq!(Protection::of(true, &proxies), Protection::Tls);
         assert_eq!(Protection::of(true, &Proxies::default()), Protection::Tls);
         assert_eq!(Protection::of(false, &proxies), Protection::Proxies);

@@ -1,13 +1,12 @@
 //! Proxies that are trusted to say for whom they ask (HTTP-01, HTTP-02). Everybody else's word on it is noise.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, header};
+use shared::Network;
 use shared::rate::Origin;
 
 /// How far back a chain of proxies is followed.
@@ -26,67 +25,6 @@ static SAID_BY_PROXIES: [HeaderName; 6] = [
     HeaderName::from_static("x-real-ip"),
 ];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// Addresses with a common beginning, such as `10.0.0.0/8`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-/// A text is no network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum NotANetwork {
-    #[error("it is not a valid network; write it like 10.0.0.0/8, fd00::/8 or 10.1.2.3")]
-    Syntax,
-    #[error("it has bits set after its prefix; write {0}")]
-    HostBits(Network),
-}
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork::Syntax)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().ok().filter(|prefix| *prefix <= longest).ok_or(NotANetwork::Syntax)?
-            }
-            Some(_) => return Err(NotANetwork::Syntax),
-            None => longest,
-        };
-        let network = Self { address: masked(address, prefix), prefix };
-        // Somebody who writes 10.1.2.3/8 may have meant 10.1.2.3/32: a mistake here trusts millions.
-        if network.address == address { Ok(network) } else { Err(NotANetwork::HostBits(network)) }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.address.is_ipv4() && masked(address, self.prefix) == self.address
-    }
-}
-
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
-}
 
 /// The header in which the proxies name those for whom they ask. One of the two, never both: a proxy that writes the one
 /// hands on whatever a stranger has put into the other.

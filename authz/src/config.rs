@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use crate::clients::metadata_document::network::{Network, NotANetwork};
+use shared::Network;
+
 use crate::clients::metadata_document::{DocumentUrl, check_trust};
 pub use crate::clients::redirects::{NotAnAppScheme, Redirects};
 use crate::store::clients::Trust;

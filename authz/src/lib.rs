@@ -64,8 +64,8 @@ use clients::metadata_document::approvals;
 pub use clients::metadata_document::fetch_for_administrator;
 use clients::metadata_document::freshness::Fetcher;
 pub use config::{
-    ACCESS_TOKEN_LIFETIMES, AllowedHost, Cimd, CimdMode, Config, Network, NotANetwork, NotAnAppScheme,
-    Redirects, Registration, RegistrationMode, UnknownUrl,
+    ACCESS_TOKEN_LIFETIMES, AllowedHost, Cimd, CimdMode, Config, NotAnAppScheme, Redirects, Registration,
+    RegistrationMode, UnknownUrl,
 };
 use error::PageError;
 pub use login::enrolment::{NoLink, WayIn};

@@ -11,6 +11,7 @@ mod policy;
 mod profile;
 mod registry;
 pub mod remote;
+mod revision;
 mod rules;
 pub mod sources;
 mod store;

@@ -144,7 +144,7 @@ impl Remote {
         }
         let floor = config.checks.values().copied().min().unwrap_or(Check::Cached).min(Check::Cached);
         Ok(Arc::new(Self {
-            origin: Origin::new(config.issuer.clone(), config.ca.clone()),
+            origin: Origin::new(&config.issuer, config.ca.clone()),
             config,
             clock,
             authorization,

@@ -1,13 +1,16 @@
-//! TLS to other hosts: to one that an authority vouches for that the site named, and to no other (OPS-08).
+//! TLS to other hosts: only to one that an authority vouches for that the site named (OPS-08, SRC-12).
 
 use std::path::Path;
 use std::pin::Pin;
 
-use openssl::ssl::{SslConnector, SslMethod, SslVersion};
+use openssl::pkey::PKey;
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslVersion};
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::{X509, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
+
+use crate::outbound::{Identity, Trust};
 
 /// Where systems keep the authorities that they trust.
 const SYSTEM: [&str; 3] =
@@ -18,6 +21,8 @@ const SYSTEM: [&str; 3] =
 pub enum TlsError {
     #[error("the CA certificates cannot be read: {0}")]
     TrustStore(String),
+    #[error("the client certificate cannot be used: {0}")]
+    Identity(String),
     #[error("the host's TLS certificate is not trusted: {0}")]
     Unproven(String),
     /// It broke before that was known, so it says nothing about who was there.
@@ -25,17 +30,22 @@ pub enum TlsError {
     Broken(String),
 }
 
-/// Speaks TLS 1.2 or newer with a host that one of the authorities in this file vouches for, under this name.
-///
-/// # Errors
-/// See [`TlsError`].
-pub async fn connect(ca: &Path, host: &str, tcp: TcpStream) -> Result<SslStream<TcpStream>, TlsError> {
+/// Speaks TLS 1.2 or newer with a host that one of these authorities vouches for, under this name.
+pub(crate) async fn connect(
+    trust: &Trust,
+    host: &str,
+    tcp: TcpStream,
+) -> Result<SslStream<TcpStream>, TlsError> {
+    let ca = trust.ca.as_deref().or_else(|| system_authorities()).ok_or_else(|| {
+        let words = "this system has no CA certificates in the usual places; set `ca` to a file";
+        TlsError::TrustStore(words.to_owned())
+    })?;
     let store = trust_store(ca).map_err(TlsError::TrustStore)?;
+    let mut connector = builder(store).map_err(|error| TlsError::Unproven(error.to_string()))?;
+    if let Some(identity) = &trust.identity {
+        present(&mut connector, identity).map_err(TlsError::Identity)?;
+    }
     let prepared = || -> Result<_, openssl::error::ErrorStack> {
-        let mut connector = SslConnector::builder(SslMethod::tls_client())?;
-        connector.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-        // In place of the library's own, so that nobody is trusted whom nobody named.
-        connector.set_cert_store(store);
         SslStream::new(connector.build().configure()?.into_ssl(host)?, tcp)
     };
     let mut stream = prepared().map_err(|error| TlsError::Unproven(error.to_string()))?;
@@ -46,6 +56,35 @@ pub async fn connect(ca: &Path, host: &str, tcp: TcpStream) -> Result<SslStream<
             wrong => TlsError::Unproven(wrong.error_string().to_owned()),
         }),
     }
+}
+
+fn builder(store: X509Store) -> Result<SslConnectorBuilder, openssl::error::ErrorStack> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    connector.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    // In place of the library's own, so that no authority is trusted that the site did not name.
+    connector.set_cert_store(store);
+    Ok(connector)
+}
+
+/// Shows this certificate to hosts that ask for one.
+fn present(connector: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
+    let Identity { certificate, key } = identity;
+    let wrong = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    connector.set_certificate_chain_file(certificate).map_err(|error| wrong(certificate, &error))?;
+    let pem = std::fs::read(key).map_err(|error| wrong(key, &error))?;
+    // An empty passphrase, or the library would ask for one on the terminal.
+    let private = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|error| wrong(key, &error))?;
+    connector.set_private_key(&private).map_err(|error| wrong(key, &error))?;
+    connector.check_private_key().map_err(|error| wrong(key, &error))
+}
+
+/// Checks that a client certificate and its key can be read and belong together.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check_identity(identity: &Identity) -> Result<(), String> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).map_err(|error| error.to_string())?;
+    present(&mut connector, identity)
 }
 
 fn trust_store(ca: &Path) -> Result<X509Store, String> {

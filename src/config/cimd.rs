@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use authz::{AllowedHost, Cimd, CimdMode, Network, UnknownUrl};
+use authz::{AllowedHost, Cimd, CimdMode, UnknownUrl};
+use shared::Network;
 
 use super::keys::Key;
 
@@ -107,5 +108,6 @@ fn hostname(key: &Key<'_>) -> anyhow::Result<String> {
 
 fn network(key: &Key<'_>) -> anyhow::Result<Network> {
     let text = key.text()?;
-    text.parse().map_err(|why| anyhow!("`cidr` at {} is `{text}`, which {why}", key.at()))
+    text.parse()
+        .map_err(|why| anyhow!("`cidr` at {} is `{text}`, which is not a valid network; {why}", key.at()))
 }

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use shared::Network;
 use shared::rate::{Limits, Quota};
 use url::Url;
 
 use super::file::File;
 use super::keys::Key;
 use crate::listen::Budget;
-use crate::proxies::{Naming, Network};
+use crate::proxies::Naming;
 use crate::tls;
 
 /// `[tls]`: relative paths start at the file's folder.
@@ -32,7 +33,9 @@ pub(super) fn tls(table: &Key<'_>, folder: &Path, file: &mut File) -> anyhow::Re
 pub(super) fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
     let one = |value: &Key<'_>| {
         let text = value.text()?;
-        text.parse().with_context(|| format!("`{text}` in `{}` at {}", key.name, value.at()))
+        Network::or_address(text).map_err(|why| {
+            anyhow!("`{text}` in `{}` at {} is not a valid network; {why}", key.name, value.at())
+        })
     };
     key.list()?.iter().map(one).collect()
 }

@@ -5,7 +5,6 @@ pub(crate) mod approvals;
 pub(crate) mod catalogue;
 mod fetch;
 pub(crate) mod freshness;
-pub(crate) mod network;
 mod url;
 pub(crate) mod words;
 

@@ -9,33 +9,8 @@ use serde_json::{Value, json};
 use super::message::Message;
 use super::mirror::single;
 use super::refusal::{INVALID_PARAMS, INVALID_REQUEST, Refusal, UNSUPPORTED_VERSION};
-
-/// The revision in which every request carries its own version and capabilities.
-pub(crate) const MODERN: &str = "2026-07-28";
-/// The revisions that begin with `initialize`, newest first.
-pub(crate) const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
-
-pub(crate) const VERSION_HEADER: &str = "mcp-protocol-version";
-const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_META: &str = "io.modelcontextprotocol/clientCapabilities";
-
-/// What a request turned out to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Era {
-    Modern,
-    /// With the revision that was negotiated, or is to be.
-    Legacy(&'static str),
-}
-
-impl Era {
-    /// The revision, as the header names it.
-    pub(crate) fn version(self) -> &'static str {
-        match self {
-            Self::Modern => MODERN,
-            Self::Legacy(version) => version,
-        }
-    }
-}
+use crate::revision::{CAPABILITIES_META, VERSION_META};
+pub(crate) use crate::revision::{Era, LEGACY, MODERN, VERSION_HEADER, legacy};
 
 /// Decides on the era of a request.
 pub(crate) fn decide(headers: &HeaderMap, message: &Message) -> Result<Era, Refusal> {
@@ -132,11 +107,6 @@ fn complete(era: Era, message: &Message) -> Result<Era, Refusal> {
         }
         _ => Err(missing(CAPABILITIES_META)),
     }
-}
-
-/// A legacy revision that is known.
-pub(crate) fn legacy(version: &str) -> Option<&'static str> {
-    LEGACY.into_iter().find(|known| *known == version)
 }
 
 fn missing(member: &str) -> Refusal {

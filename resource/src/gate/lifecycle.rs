@@ -9,10 +9,10 @@ use rmcp::model::{
 use serde_json::{Map, Value, json};
 
 use super::era::Era;
+use crate::revision::SERVER_META;
 
 /// How long a client may keep a list (MCP 2026-07-28, Caching). Entitlements change; lists follow.
 pub(crate) const FRESH_MS: u64 = 60_000;
-const SERVER_INFO_META: &str = "io.modelcontextprotocol/serverInfo";
 const INSTRUCTIONS: &str = "Portcullis guards this organisation's tools. Search the documentation with \
      docs_search and read it with docs_read. If a tool is missing or refused, whoami says what is granted.";
 
@@ -40,7 +40,7 @@ fn config() -> ServerConfig {
 pub(crate) fn result_meta() -> String {
     let mut meta = MetaObject::default();
     let server = serde_json::to_value(config().server_info).expect("our own words are JSON");
-    meta.insert(SERVER_INFO_META.to_owned(), server);
+    meta.insert(SERVER_META.to_owned(), server);
     json!(meta).to_string()
 }
 

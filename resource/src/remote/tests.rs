@@ -339,6 +339,7 @@ mod tls {
     }
 
     use openssl::ssl::SslMethod;
+    use shared::outbound::{Failure, NotSent};
     use std::pin::Pin;
     use tokio_openssl::SslStream;
 
@@ -357,7 +358,7 @@ mod tls {
         let port = serve(right, key).await;
         let misnamed = serve(other, other_key).await;
         let origin = |port: u16, ca: Option<PathBuf>| {
-            Origin::new(Issuer::parse(&format!("https://localhost:{port}")).unwrap(), ca)
+            Origin::new(&Issuer::parse(&format!("https://localhost:{port}")).unwrap(), ca)
         };
         let good = origin(port, Some(ca.clone()));
         for _ in 0..3 {
@@ -371,7 +372,10 @@ mod tls {
         ] {
             let refused = origin(port, ca.clone()).get("/x").await.err().unwrap();
             assert!(
-                matches!(refused, origin::NoAnswer::Tls(_) | origin::NoAnswer::TrustStore(_)),
+                matches!(
+                    refused,
+                    origin::NoAnswer::Failed(Failure::NotSent(NotSent::Unproven(_) | NotSent::TrustStore(_)))
+                ),
                 "{ca:?}: {refused}"
             );
         }

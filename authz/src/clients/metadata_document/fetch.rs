@@ -1,16 +1,14 @@
 //! Reading a document from the network (CIMD-06, CIMD-07): one request to an address that was checked, over TLS
 //! that the site's own authorities vouch for, and nothing else.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use shared::tls::{self, TlsError};
-use tokio::net::{TcpStream, lookup_host};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use shared::outbound::{
+    Answer, Destination, Failure, NoAnswer, NotSent, Outbound, Outgoing, Security, Trust,
+};
+use tokio::time::Instant;
 
 use super::{DocumentError, DocumentUrl, LARGEST};
 use crate::config::AllowedHost;
@@ -20,8 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The shortest and the longest time that a document counts without being read again (CIMD-08).
 const SHORTEST: Duration = Duration::from_mins(5);
 const LONGEST: Duration = Duration::from_hours(24);
-/// How much of a response's headers is read.
-const MOST_HEADERS: usize = 16 * 1024;
 
 /// A document as it was served.
 #[derive(Debug)]
@@ -56,12 +52,25 @@ pub(crate) enum FetchError {
     Document(#[from] DocumentError),
 }
 
-impl From<TlsError> for FetchError {
-    fn from(error: TlsError) -> Self {
-        match error {
-            TlsError::TrustStore(why) => Self::TrustStore(why),
-            TlsError::Unproven(why) => Self::Tls(why),
-            TlsError::Broken(why) => Self::Unreachable(why),
+impl From<Failure> for FetchError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotSent(NotSent::Address(address)) => Self::Address(address),
+            Failure::NotSent(NotSent::TrustStore(why)) => Self::TrustStore(why),
+            Failure::NotSent(NotSent::Unproven(why) | NotSent::Identity(why)) => Self::Tls(why),
+            Failure::NotSent(NotSent::Unreachable(why) | NotSent::Unwritable(why)) => Self::Unreachable(why),
+            Failure::NotSent(NotSent::TooSlow) => Self::TooSlow,
+            Failure::NoAnswer(why) => why.into(),
+        }
+    }
+}
+
+impl From<NoAnswer> for FetchError {
+    fn from(why: NoAnswer) -> Self {
+        match why {
+            NoAnswer::Broken(_) => Self::NotHttp,
+            NoAnswer::TooLarge(_) => Self::TooLarge,
+            NoAnswer::TooSlow => Self::TooSlow,
         }
     }
 }
@@ -100,80 +109,35 @@ pub(crate) async fn fetch(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fe
 }
 
 async fn get(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fetched, FetchError> {
-    let unreachable = |error: std::io::Error| FetchError::Unreachable(error.to_string());
-    let host = url.host().trim_start_matches('[').trim_end_matches(']');
-    let addresses = addresses(allowed, host, url.port()).await?;
-    // The addresses that were checked are the ones that are dialled: nothing is resolved twice.
-    let tcp = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
-    // In place of the system's authorities, which vouch for hosts that this network has no use for.
-    let stream = tls::connect(&allowed.ca, host, tcp).await?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MOST_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_| FetchError::NotHttp)?;
-    // No cookie, no credential, nothing of whoever caused this.
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri(url.path())
-        .header(header::HOST, url.authority())
-        .header(header::ACCEPT, "application/json")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| FetchError::NotHttp)?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|_| FetchError::NotHttp)?;
-        read(response).await
+    let destination = Destination {
+        host: url.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
+        port: url.port(),
+        authority: url.authority().to_owned(),
+        // In place of the system's authorities, which vouch for hosts that this network has no use for.
+        security: Security::Tls(Trust { ca: Some(allowed.ca.clone()), identity: None }),
+        networks: allowed.networks.clone(),
     };
-    tokio::pin!(answer);
-    // The connection is driven here, so that it ends when we do.
-    tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
-    }
+    // No cookie, no credential, nothing of the request that caused this.
+    let mut outgoing = Outgoing::get(url.path());
+    outgoing.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    read(Outbound::new(destination).send(&outgoing, Instant::now() + PATIENCE).await?).await
 }
 
-/// CIMD-06: every address that a name stands for is one that the site named.
-async fn addresses(allowed: &AllowedHost, host: &str, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
-    let unreachable = |error: std::io::Error| FetchError::Unreachable(error.to_string());
-    let found: Vec<IpAddr> = match host.parse() {
-        Ok(address) => vec![address],
-        Err(_) => lookup_host((host, port)).await.map_err(unreachable)?.map(|found| found.ip()).collect(),
-    };
-    check(allowed, &found)?;
-    Ok(found.into_iter().map(|address| SocketAddr::new(address.to_canonical(), port)).collect())
-}
-
-fn check(allowed: &AllowedHost, found: &[IpAddr]) -> Result<(), FetchError> {
-    let admitted = |address: &IpAddr| allowed.networks.iter().any(|network| network.admits(*address));
-    match found.iter().find(|address| !admitted(address)) {
-        Some(outside) => Err(FetchError::Address(*outside)),
-        None if found.is_empty() => Err(FetchError::Unreachable("its name has no address".to_owned())),
-        None => Ok(()),
+async fn read(answer: Answer) -> Result<Fetched, FetchError> {
+    if answer.status != StatusCode::OK {
+        return Err(FetchError::Status(answer.status.as_u16()));
     }
-}
-
-async fn read(response: http::Response<hyper::body::Incoming>) -> Result<Fetched, FetchError> {
-    if response.status() != StatusCode::OK {
-        return Err(FetchError::Status(response.status().as_u16()));
-    }
-    if !is_json(response.headers()) {
+    if !is_json(&answer.headers) {
         return Err(FetchError::MediaType);
     }
     let plain = |encoding: &http::HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !response.headers().get_all(header::CONTENT_ENCODING).iter().all(plain) {
+    if !answer.headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
         return Err(FetchError::TooLarge);
     }
-    let lifetime = lifetime(response.headers());
-    let body = Limited::new(response.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            FetchError::TooLarge
-        } else {
-            FetchError::NotHttp
-        }
-    })?;
-    Ok(Fetched { body: body.to_bytes().to_vec(), lifetime })
+    let lifetime = lifetime(&answer.headers);
+    let body = answer.body.read(LARGEST).await?;
+    Ok(Fetched { body: body.to_vec(), lifetime })
 }
 
 /// `application/json`, or a more specific kind of it (§4.1).

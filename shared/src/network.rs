@@ -1,109 +1,104 @@
-//! Where documents may be fetched from (CIMD-06): the hosts that the site names, at addresses that it names.
+//! Networks, as the configuration names them, and which addresses each stands for (CIMD-06, HTTP-02, SRC-12).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// Addresses with a common beginning (CIDR, RFC 4632).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    base: IpAddr,
-    prefix: u8,
-}
+pub struct Network(IpNet);
 
-/// The text is no network.
+/// The text is not a network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("is not a valid network; write it like 10.20.0.0/16, or 10.20.0.7/32 for one address")]
-pub struct NotANetwork;
+pub enum NotANetwork {
+    #[error("write it like 10.20.0.0/16 or fd00::/8, or 10.20.0.7/32 for one address")]
+    Syntax,
+    /// `10.1.2.3/8` was meant to be something else: taken as it is, it stands for millions.
+    #[error("it has bits set after its prefix; write {0}")]
+    HostBits(Network),
+}
 
 impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (base, prefix) = text.split_once('/').ok_or(NotANetwork)?;
-        let base: IpAddr = base.parse().map_err(|_| NotANetwork)?;
+        let (base, prefix) = text.split_once('/').ok_or(NotANetwork::Syntax)?;
+        let base: IpAddr = base.parse().map_err(|_| NotANetwork::Syntax)?;
         let digits = prefix.bytes().all(|b| b.is_ascii_digit());
-        let prefix = prefix.parse().ok().filter(|_| digits).ok_or(NotANetwork)?;
-        // An IPv4 address in IPv6 clothes is compared without them, so it cannot be written in them.
-        if base.to_canonical() != base || prefix > bits(base) {
-            return Err(NotANetwork);
+        let prefix = prefix.parse().ok().filter(|_| digits).ok_or(NotANetwork::Syntax)?;
+        // An IPv4 address in IPv6 form is compared as IPv4, so a network in that form would match nothing.
+        if base.to_canonical() != base {
+            return Err(NotANetwork::Syntax);
         }
-        let network = Self { base, prefix };
-        // 10.1.2.3/8 was meant to be something else.
-        if network.masked(base) != Some(number(base)) {
-            return Err(NotANetwork);
-        }
-        Ok(network)
+        let named = IpNet::new(base, prefix).map_err(|_| NotANetwork::Syntax)?;
+        if named.trunc() == named { Ok(Self(named)) } else { Err(NotANetwork::HostBits(Self(named.trunc()))) }
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
+        self.0.fmt(f)
     }
 }
 
 impl Network {
+    /// Reads a network, or one address that stands for itself.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn or_address(text: &str) -> Result<Self, NotANetwork> {
+        match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Self(address.into())),
+            Err(_) => text.parse(),
+        }
+    }
+
     const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Self {
-        Self { base: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
+        Self(IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix))
     }
 
     const fn v6(base: Ipv6Addr, prefix: u8) -> Self {
-        Self { base: IpAddr::V6(base), prefix }
+        Self(IpNet::new_assert(IpAddr::V6(base), prefix))
     }
 
-    /// The beginning of an address that counts here; `None` if it is of the other family.
-    fn masked(self, address: IpAddr) -> Option<u128> {
-        if self.base.is_ipv4() != address.is_ipv4() {
-            return None;
-        }
-        let dropped = u32::from(bits(self.base) - self.prefix);
-        Some(number(address).checked_shr(dropped).unwrap_or(0).checked_shl(dropped).unwrap_or(0))
+    /// Whether an address begins as this network does.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
     }
 
-    fn contains(self, address: IpAddr) -> bool {
-        self.masked(address).is_some_and(|beginning| Some(beginning) == self.masked(self.base))
-    }
-
-    fn is_within(self, wider: Self) -> bool {
-        self.prefix >= wider.prefix && wider.contains(self.base)
-    }
-
-    /// Whether a document may be fetched from this address because the site named this network. Special-use
-    /// addresses (RFC 6890) count as named only by a network of their own: `0.0.0.0/0` names no loopback address.
-    pub(crate) fn admits(self, address: IpAddr) -> bool {
+    /// Whether this address may be dialled because the site named this network. Special-use addresses (RFC 6890) count
+    /// as named only by a network of their own: `0.0.0.0/0` names no loopback address.
+    pub fn admits(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let special = SPECIAL.iter().filter(|special| special.contains(address));
+        let mut special = SPECIAL.iter().filter(|special| special.contains(address));
         self.contains(address)
-            && !never(address)
-            && special.into_iter().all(|special| self.is_within(*special))
+            && !is_never_dialled(address)
+            && special.all(|special| special.0.contains(&self.0))
     }
 }
 
-/// Addresses of no computer, or of many.
-fn never(address: IpAddr) -> bool {
-    address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+/// Whether an address is never connected to, whatever the configuration says: it is no computer's, many computers', or
+/// link-local, where clouds keep the credentials of machines (SRC-12).
+pub fn is_never_dialled(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_unspecified()
+        || address.is_multicast()
+        || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+        || LINK_LOCAL.iter().any(|network| network.contains(address))
 }
+
+const LINK_LOCAL: [Network; 2] =
+    [Network::v4(169, 254, 0, 0, 16), Network::v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)];
 
 /// Special-use addresses (RFC 6890 and IANA's registries). An isolated network is made of them, so each that is
 /// meant has to be named.
-const SPECIAL: [Network; 29] = [
+const SPECIAL: [Network; 27] = [
     Network::v4(0, 0, 0, 0, 8),
     Network::v4(10, 0, 0, 0, 8),
     Network::v4(100, 64, 0, 0, 10),
     Network::v4(127, 0, 0, 0, 8),
-    Network::v4(169, 254, 0, 0, 16),
     Network::v4(172, 16, 0, 0, 12),
     Network::v4(192, 0, 0, 0, 24),
     Network::v4(192, 0, 2, 0, 24),
@@ -127,7 +122,6 @@ const SPECIAL: [Network; 29] = [
     Network::v6(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
     Network::v6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
     Network::v6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
-    Network::v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
     Network::v6(Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),
 ];
 
@@ -186,6 +180,11 @@ mod tests {
             ("255.255.255.255/32", "255.255.255.255"),
             ("ff00::/8", "ff02::1"),
             ("::/128", "::"),
+            // SRC-12: link-local addresses are refused even where they are named.
+            ("169.254.0.0/16", "169.254.169.254"),
+            ("169.254.169.254/32", "169.254.169.254"),
+            ("169.254.0.0/16", "::ffff:169.254.169.254"),
+            ("fe80::/10", "fe80::1"),
         ] {
             assert!(!admits(network, address), "{network} {address}");
         }
