@@ -18,6 +18,7 @@ use shared::{
 use dead::Dead;
 use machines::{Machine, Machines, ResourceServer};
 
+use crate::grants::client_credentials;
 use crate::store::{clients, dead_tokens, grants, settings, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
@@ -362,6 +363,21 @@ impl TokenStatus for Status {
             }
             _ => Standing::Dead,
         }
+    }
+
+    fn has_ended_in(&self, conn: &Conn<'_>, token: &AccessToken) -> Result<bool, Fault> {
+        let client = clients::find(conn, &token.client_id)?.filter(|client| !client.disabled);
+        let counts = match client {
+            Some(client) if token.of_client() => client_credentials::is_allowed(&client),
+            Some(_) => {
+                users::find(conn, &UserId::from_subject(&token.sub))?.is_some_and(|user| !user.disabled)
+            }
+            None => false,
+        };
+        Ok(!counts
+            || token.iat <= void_until(conn)?
+            || dead_tokens::lists(conn, &token.jti)?
+            || grants::has_ended(conn, &token.grant_id)?)
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {

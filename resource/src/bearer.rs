@@ -54,6 +54,12 @@ impl Checked {
         &self.verified.verified().token
     }
 
+    /// The refusal of a token that has ended since it was checked.
+    pub(crate) fn ended(&self) -> Refused {
+        let verified = Some(Arc::clone(&self.verified));
+        Refused::Invalid(Invalid { reason: "revoked", token: self.digest, verified })
+    }
+
     /// Whether its use is known to be on record.
     pub(crate) fn is_seen(&self) -> bool {
         self.verified.is_seen()

@@ -112,7 +112,7 @@ impl Resource {
             registry,
             admission: Admission::new(db.clone(), clock.clone(), sources),
             denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
-            sessions: Sessions::new(db.clone(), clock.clone()),
+            sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
             streams: Streams::default(),
             front: Front::new(own, allowed_origins),
             requests: Buckets::new("mcp", quota, &clock, &tally),

@@ -20,6 +20,7 @@ use keys::{PublishedKeys, Verifier};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use shared::catalogue::Risk;
+use shared::db::Conn;
 use shared::token_status::{Ceiling, Standing};
 use shared::{AccessToken, Clock, Fault, Issuer, Jti, Scope, Secret, TokenStatus, Tx};
 use tokio::sync::{Mutex, Semaphore};
@@ -325,6 +326,11 @@ impl TokenStatus for Remote {
             None if self.floor == Check::ExpiryOnly => unasked(token),
             None => Standing::Dead,
         }
+    }
+
+    /// Nothing in the gateway's own database ends a token: the authorization server was asked about it just before.
+    fn has_ended_in(&self, _conn: &Conn<'_>, _token: &AccessToken) -> Result<bool, Fault> {
+        Ok(false)
     }
 
     /// The authorization server saw it when it was asked about it.

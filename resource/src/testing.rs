@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use keys::{Keys, Seal};
 use serde_json::Value;
 use shared::access_token::Jti;
+use shared::db::Conn;
 use shared::rate::Quota;
 use shared::schema::SCHEMA;
 use shared::token_status::{Ceiling, Standing};
@@ -139,6 +140,10 @@ impl TokenStatus for Stage {
         }
         let ceiling = if state.unverified { Ceiling::LowRisk } else { Ceiling::Any };
         Standing::Live { entitled: Arc::clone(&state.entitled), ceiling }
+    }
+
+    fn has_ended_in(&self, _: &Conn<'_>, token: &AccessToken) -> Result<bool, Fault> {
+        Ok(self.0.lock().unwrap().dead.contains(token.jti.as_str()))
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::access_token::AccessToken;
 use crate::catalogue::Risk;
-use crate::db::{Fault, Tx};
+use crate::db::{Conn, Fault, Tx};
 use crate::scope::Scope;
 
 /// The answer of [`TokenStatus::standing`].
@@ -44,6 +44,13 @@ pub trait TokenStatus: Send + Sync {
     ///
     /// Answered from memory: no I/O, no lock held across any.
     fn standing(&self, token: &AccessToken, kid: &str) -> Standing;
+
+    /// Whether the token has ended, as this connection sees it: what a job decides by, because memory follows at the
+    /// commit, and the job before it may be in the same batch (SESSION-05).
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn has_ended_in(&self, conn: &Conn<'_>, token: &AccessToken) -> Result<bool, Fault>;
 
     /// Whether [`TokenStatus::mark_seen`] has anything left to write for this token.
     fn is_seen(&self, token: &AccessToken) -> bool;

@@ -12,6 +12,11 @@ pub(crate) fn insert(tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) -> Result<bo
     Ok(listed == 1)
 }
 
+/// Whether this token is listed.
+pub(crate) fn lists(conn: &Conn<'_>, jti: &Jti) -> Result<bool, Fault> {
+    Ok(conn.query_row("SELECT 1 FROM dead_token WHERE jti = ?1", params![jti], |_| Ok(()))?.is_some())
+}
+
 /// Forgets those that expired before this moment.
 pub(crate) fn sweep(tx: &Tx<'_>, expired_before: Timestamp) -> Result<(), Fault> {
     tx.execute("DELETE FROM dead_token WHERE expires_at < ?1", params![expired_before])?;

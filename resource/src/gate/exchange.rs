@@ -14,7 +14,7 @@ use super::era::{self, Era};
 use super::lifecycle::{self, FRESH_MS};
 use super::message::Message;
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
-use super::session::{SESSION_HEADER, Session};
+use super::session::{NotBegun, SESSION_HEADER, Session};
 use super::{mirror, unauthenticated};
 use crate::Resource;
 use crate::admission::{CallId, Denied, Wanted};
@@ -136,7 +136,13 @@ impl Exchange<'_> {
             let words = "Invalid params for initialize";
             return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
         };
-        let session = self.resource.sessions().begin(&caller, era.version()).await?;
+        let session = match self.resource.sessions().begin(&caller, era.version()).await {
+            Ok(session) => session,
+            Err(NotBegun::Token(refused)) => {
+                return Err(unauthenticated(self.resource, &refused, self.request).await);
+            }
+            Err(NotBegun::Refused(refusal)) => return Err(refusal),
+        };
         let mut response = Answer::whole(&id, &result).into_response();
         response.headers_mut().insert(SESSION_HEADER, session);
         Ok(response)

@@ -8,19 +8,20 @@
 //! `initialize`; it is told neither who asks nor when a session is over, and what it restores is a
 //! task of some 48 KiB that answers every POST with a stream. Here a session is one row.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use shared::share::MCP_SESSIONS;
-use shared::{Clock, Db, Digest, Fault, Secret, Timestamp};
+use shared::{Clock, Db, Digest, Fault, Secret, Timestamp, TokenStatus};
 
 use super::era;
 use super::refusal::{INTERNAL_ERROR, INVALID_REQUEST, Refusal};
 use super::stream::Feed;
 use crate::Resource;
-use crate::bearer::Checked;
+use crate::bearer::{Checked, Refused};
 use crate::store::sessions;
 
 pub(crate) const SESSION_HEADER: &str = "mcp-session-id";
@@ -40,6 +41,7 @@ const LONGEST: usize = 128;
 pub(crate) struct Sessions {
     db: Db,
     clock: Clock,
+    status: Arc<dyn TokenStatus>,
 }
 
 /// A session that goes on, named by somebody whom it belongs to.
@@ -50,36 +52,46 @@ pub(crate) struct Session {
     pub(crate) version: &'static str,
 }
 
+/// Why no session was begun.
+#[derive(Debug)]
+pub(crate) enum NotBegun {
+    /// The token was good a moment ago, and is no longer.
+    Token(Refused),
+    /// For any other reason, with the answer.
+    Refused(Refusal),
+}
+
 impl Sessions {
-    pub(crate) fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+    pub(crate) fn new(db: Db, clock: Clock, status: Arc<dyn TokenStatus>) -> Self {
+        Self { db, clock, status }
     }
 
-    /// Begins a session, and says by which id the client may name it.
+    /// Begins a session, and says by which id the client may name it. The job asks about the token again, because it
+    /// may have ended while the job waited (SESSION-05).
     pub(crate) async fn begin(
         &self,
         caller: &Checked,
         version: &'static str,
-    ) -> Result<HeaderValue, Refusal> {
+    ) -> Result<HeaderValue, NotBegun> {
         let id = Secret::random("ms_");
-        let (digest, caller) = (id.digest(), caller.clone());
+        let (digest, status, caller) = (id.digest(), Arc::clone(&self.status), caller.clone());
         let begun = self.db.write(move |tx| {
+            if status.has_ended_in(tx, caller.token())? {
+                return Ok(Err(NotBegun::Token(caller.ended())));
+            }
             sessions::keep_newest(tx, caller.token(), PER_PRINCIPAL - 1)?;
             let (created, seen) = over(tx.now());
             if sessions::count(tx)? >= MCP_SESSIONS.most {
                 sessions::sweep(tx, created, seen)?;
             }
             if sessions::make_room(tx, caller.token())?.is_err() {
-                return Ok(false);
+                return Ok(Err(NotBegun::Refused(full())));
             }
-            sessions::insert(tx, &digest, caller.token(), version).map(|()| true)
+            sessions::insert(tx, &digest, caller.token(), version).map(Ok)
         });
-        match begun.await {
-            // "MUST only contain visible ASCII characters"
-            Ok(true) => Ok(HeaderValue::from_str(id.expose()).expect("base64url is visible ASCII")),
-            Ok(false) => Err(full()),
-            Err(fault) => Err(unavailable(&fault)),
-        }
+        begun.await.map_err(|fault| NotBegun::Refused(unavailable(&fault)))??;
+        // "MUST only contain visible ASCII characters"
+        Ok(HeaderValue::from_str(id.expose()).expect("base64url is visible ASCII"))
     }
 
     /// The session that a request names, if it names one. Unknown, over, and somebody else's are
