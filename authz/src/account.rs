@@ -24,7 +24,7 @@ use crate::form::Params;
 use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, RequestOptions};
 use crate::login::response::Finish;
-use crate::login::{Failed, begin, explain, recorded, take};
+use crate::login::{Failed, Taken, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableTool};
 use crate::rate::earned;
 use crate::session::{self, Browser, SignedIn};
@@ -297,7 +297,7 @@ async fn confirm(
     signed_in: &SignedIn,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
+    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::StepUp { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
@@ -391,7 +391,8 @@ async fn add(
     signed_in: &SignedIn,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
+    let Taken { purpose, state, .. } =
+        take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::AddPasskey { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));

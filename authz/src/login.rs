@@ -1,6 +1,7 @@
 //! How people get in: passkeys, and nothing else.
 
 mod authenticator_data;
+pub(crate) mod destination;
 pub(crate) mod enrolment;
 pub(crate) mod passkey;
 pub(crate) mod response;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use shared::audit::{Event, Name};
 use shared::rate::TooMany;
 use shared::share::{Full, Holder};
-use shared::{Digest, Fault, Request, Secret, Tx, UserId};
+use shared::{Digest, Fault, Request, Secret, Timestamp, Tx, UserId};
 
 use self::response::Malformed;
 use crate::Authz;
@@ -59,12 +60,19 @@ pub(crate) fn store(
     ceremonies::insert(tx, handle, &ceremony, holder)
 }
 
+/// A ceremony that was taken.
+pub(crate) struct Taken<S> {
+    pub purpose: Purpose,
+    pub state: S,
+    pub begun_at: Timestamp,
+}
+
 /// Takes a ceremony, once: it is used up whether it verifies or not.
 pub(crate) async fn take<S: DeserializeOwned>(
     authz: &Authz,
     browser: Digest,
     handle: &str,
-) -> Result<(Purpose, S), Failed> {
+) -> Result<Taken<S>, Failed> {
     let digest = Secret::presented(handle).digest();
     let taken = authz.db.write(move |tx| ceremonies::take(tx, &digest)).await?;
     let Some(ceremony) = taken else { return Err(Failed::Because("ceremony_unknown")) };
@@ -75,7 +83,7 @@ pub(crate) async fn take<S: DeserializeOwned>(
         return Err(Failed::Because("ceremony_expired"));
     }
     let state = serde_json::from_str(&ceremony.state).map_err(|_| Failed::Because("other_purpose"))?;
-    Ok((ceremony.purpose, state))
+    Ok(Taken { purpose: ceremony.purpose, state, begun_at: ceremony.expires_at - CEREMONY })
 }
 
 /// A ceremony that did not end well. The reason is for the audit log; the browser is told the same

@@ -16,7 +16,7 @@ use super::{no_session, someone};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, recorded, response as sent, take};
+use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::users;
@@ -107,7 +107,7 @@ pub(super) async fn finish(
     ceremony: &str,
     assertion: &str,
 ) -> Result<Used, Failed> {
-    let (purpose, state) = take::<Value>(authz, browser.id()?, ceremony).await?;
+    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &signed_in.user;
     match purpose {
         Purpose::Change { user: id, binding } if id == user.id && binding == change.binding(signed_in) => {}

@@ -13,7 +13,7 @@ use crate::clients::metadata_document::words;
 use crate::consent::in_words;
 use crate::consent::remembered::{self, LetIn};
 use crate::form::Params;
-use crate::login::passkey::Destination;
+use crate::login::destination::Destination;
 use crate::pages::{
     self, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
 };

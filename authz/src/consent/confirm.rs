@@ -19,7 +19,7 @@ use super::{Question, Refusal, check_csrf, client_to_answer, decider_with, open_
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
-use crate::login::{Failed, begin, recorded, response as sent, take};
+use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
 use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
@@ -160,7 +160,7 @@ pub(super) async fn finish(
     ceremony: &str,
     assertion: &str,
 ) -> Result<Confirmed, Failed> {
-    let (purpose, state) = take::<Value>(authz, browser.id()?, ceremony).await?;
+    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &question.decider.user;
     let binding = match purpose {
         Purpose::Consent { user: id, transaction, binding }

@@ -20,7 +20,7 @@ use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequireme
 use super::authenticator_data::{Flags, LONGEST_ID};
 use super::passkey::{USER_NOT_VERIFIED, hints};
 use super::response::{Finish, Registration};
-use super::{Failed, begin, explain, recorded, take};
+use super::{Failed, Taken, begin, explain, recorded, take};
 use crate::current::Current;
 use crate::error::PageError;
 use crate::pages;
@@ -378,7 +378,8 @@ async fn enrol(
     browser: &Browser,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
+    let Taken { purpose, state, .. } =
+        take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     let made = verify(authz, &body.response, &state)?;
     let authentication = users::registered_with(&made.passkey)?;
     let job = {

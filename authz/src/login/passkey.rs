@@ -14,8 +14,9 @@ use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 use webauthn_rs::prelude::{AuthenticationResult, DiscoverableAuthentication, Passkey, WebauthnError};
 use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
 
+use super::destination::Destination;
 use super::response::{Assertion as Shown, Finish};
-use super::{Failed, Help, begin, explain, recorded, take};
+use super::{Failed, Help, Taken, begin, explain, recorded, take};
 use crate::Authz;
 use crate::clients::metadata_document::words;
 use crate::clients::{self, Asked};
@@ -24,39 +25,10 @@ use crate::pages;
 use crate::rate::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
+use crate::store::everything;
 use crate::store::sessions::Authentication;
 use crate::store::transactions::{self, Assertion, SignInFor, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
-
-/// Where somebody goes who has signed in for no transaction: one of our own pages, and no address that anybody sends
-/// (REDIR-08).
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Destination {
-    #[default]
-    Home,
-    Account,
-}
-
-impl Destination {
-    /// The destination of this name; home for any other.
-    fn named(name: Option<&str>) -> Self {
-        if name == Self::Account.name() { Self::Account } else { Self::Home }
-    }
-
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Home => None,
-            Self::Account => Some("account"),
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Home => "/",
-            Self::Account => "/account",
-        }
-    }
-}
 
 /// The sign-in page in place of one that only somebody who is signed in may see.
 pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
@@ -216,7 +188,7 @@ async fn sign_in(
     body: &Finish,
     destination: Destination,
 ) -> Result<Response, Failed> {
-    let (purpose, state) = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
+    let Taken { purpose, state, begun_at } = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
     let assertion = Shown::read(authz.issuer.as_str(), &body.response)?;
     let id = &assertion.credential.raw_id;
@@ -235,6 +207,10 @@ async fn sign_in(
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
         let browser = browser.clone();
         move |tx: &Tx<'_>| {
+            // A lockdown ends ceremonies too, and this one was taken from among them before it.
+            if everything::has_ended_since(tx, begun_at)? {
+                return Ok(Err(used.failed("ceremony_unknown")));
+            }
             if let Some(handle) = &transaction {
                 match transactions::stands(tx, handle, &user.id)? {
                     SignInFor::Open => {}

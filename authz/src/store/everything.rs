@@ -96,6 +96,11 @@ pub(crate) fn ended_until(conn: &Conn<'_>) -> Result<Option<Timestamp>, Fault> {
     Ok(Some(Timestamp(moment)))
 }
 
+/// Whether everything was ended at this moment or later.
+pub(crate) fn has_ended_since(conn: &Conn<'_>, moment: Timestamp) -> Result<bool, Fault> {
+    Ok(ended_until(conn)?.is_some_and(|until| moment <= until))
+}
+
 /// Ends all of it. Whoever calls this lets no token count that was issued so far.
 pub(crate) fn end(tx: &Tx<'_>) -> Result<(), Fault> {
     let now = tx.now();
