@@ -18,6 +18,7 @@ use shared::{
 use dead::Dead;
 use machines::{Machine, Machines, ResourceServer};
 
+use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::grants::client_credentials;
 use crate::store::{clients, dead_tokens, grants, settings, users};
 
@@ -254,7 +255,20 @@ impl Status {
     /// # Errors
     /// The database's fault.
     pub(crate) fn client_changed(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
-        let next = Machine::read(tx, id, tx.now())?;
+        self.client_changed_at(tx, id, tx.now())
+    }
+
+    /// The same for all of them, once the ends of their secrets were moved to a time that is right (OPS-04).
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn secrets_were_moved(self: &Arc<Self>, tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
+        let clients = clients::acting_in_their_own_name(tx, CLIENT_CREDENTIALS)?;
+        clients.iter().try_for_each(|id| self.client_changed_at(tx, id, now))
+    }
+
+    fn client_changed_at(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId, now: Timestamp) -> Result<(), Fault> {
+        let next = Machine::read(tx, id, now)?;
         let (status, client, kept) = (Arc::clone(self), id.clone(), next.clone());
         tx.before_commit(move || status.write().machines.narrow(&client, kept.as_ref()));
         let (status, client) = (Arc::clone(self), id.clone());

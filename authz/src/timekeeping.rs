@@ -33,8 +33,8 @@ pub fn prepare(authz: &Authz) -> Result<Vec<NewKey>, Fault> {
 }
 
 /// Takes the machine's clock for right, although it was set back. What was made in the time that is now yet to
-/// come would last until then and longer: grants, sessions and links from it end, and so do all access tokens,
-/// by new signing keys. Refresh tokens of older grants go on.
+/// come would last until then and longer: grants, sessions and links from it end, older grants too that were refreshed in
+/// it, and so do all access tokens, by new signing keys. Refresh tokens of before go on.
 ///
 /// # Errors
 /// The database's fault.
@@ -55,11 +55,13 @@ pub fn confirm(
     }
     authz.status.clock_was_set_back(tx, now)?;
     everything::clock_was_set_back(tx, now)?;
+    let sessions_ended = future::forget(tx, now)?;
+    authz.status.secrets_were_moved(tx, now)?;
     let confirmed = Confirmed {
         before,
         now,
         grants_ended: ended.len(),
-        sessions_ended: future::forget(tx, now)?,
+        sessions_ended,
         keys_replaced: authz.keys.replace_all(tx, made, now, Cause::console(uid, "clock_set_back"))?,
     };
     let event = Event::allowed(Name::ClockStep)

@@ -229,6 +229,41 @@ async fn secrets_overlap_and_end() {
     }
 }
 
+/// CAUTH-04, OPS-04: secrets that were issued or replaced while the clock was wrong end as long after it was put right as they
+/// were to last: a client's, and a resource server's, which is asked for at every introspection.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_a_wrong_time_end_in_time() {
+    let app = TestApp::start().await;
+    let portal = Confidential::add(&app, "Portal");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let server = app.console(&["rs", "add", "elsewhere", "--audience", &app.mcp_url()]);
+    let (server, first_of_server) = (text(&server["resource_server"]["id"]), text(&server["client_secret"]));
+    let introspects = async |secret: &str| {
+        let request = app.http.post(app.url("/introspect")).basic_auth(&server, Some(secret));
+        request.form(&[("token", "x")]).send().await.unwrap().status() == 200
+    };
+    let right = app.clock.wall();
+    app.clock.set(shared::Timestamp(2_208_988_800_000));
+    let rotated = |arguments: &[&str]| text(&app.console(arguments)["client_secret"]);
+    let second = rotated(&["client", "rotate-secret", "Portal", "--overlap", "1h", "--expires", "30d"]);
+    let second_of_server = rotated(&["rs", "rotate-secret", "elsewhere", "--overlap", "1h"]);
+    app.clock.set(right);
+    app.console(&["clock", "confirm", "--yes"]);
+
+    let minute = Duration::from_mins(1);
+    app.clock.advance(Duration::from_hours(1) - minute);
+    assert!(portal.is_accepted(&app, &portal.secret).await && portal.is_accepted(&app, &second).await);
+    assert!(introspects(&first_of_server).await && introspects(&second_of_server).await);
+    app.clock.advance(minute);
+    assert!(!portal.is_accepted(&app, &portal.secret).await && portal.is_accepted(&app, &second).await);
+    assert!(!introspects(&first_of_server).await && introspects(&second_of_server).await);
+    app.clock.advance(Duration::from_hours(30 * 24 - 1) - minute);
+    assert!(portal.is_accepted(&app, &second).await);
+    app.clock.advance(minute);
+    assert!(!portal.is_accepted(&app, &second).await);
+    assert!(introspects(&second_of_server).await, "it has no end");
+}
+
 /// DCR-13, CC-01, REDIR-03: what cannot be added says why, in one line, and leaves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_makes_no_sense_is_refused() {

@@ -44,8 +44,6 @@ const BEGUN: &[(&str, &[&str])] = &[
 /// What is left of it: ends that were reckoned from that time.
 const ENDS: &[&str] = &[
     "UPDATE link SET voided_at = ?1 WHERE created_at > ?1 AND used_at IS NULL AND voided_at IS NULL",
-    // A grant of before goes on; its refresh token has as long as if it had been made now.
-    "UPDATE refresh_token SET expires_at = expires_at - (created_at - ?1) WHERE created_at > ?1",
     // A secret that gives way to a new one of that time.
     "UPDATE client_secret SET expires_at = expires_at -
          ((SELECT max(created_at) FROM client_secret AS newest WHERE newest.client_id = client_secret.client_id) - ?1)
@@ -55,11 +53,14 @@ const ENDS: &[&str] = &[
     "UPDATE client_document SET expires_at = ?1 WHERE expires_at IS NOT NULL AND imported_at > ?1",
 ];
 
-/// Ends every grant that was made later than this. Whoever calls it publishes them.
+/// Ends every grant that was made later than this, or that a refresh token was issued on later than this: what was issued
+/// in a wrong time ends, and a family ends as a whole. Whoever calls it publishes them.
 pub(crate) fn revoke_grants(tx: &Tx<'_>, after: Timestamp, reason: Reason) -> Result<Vec<GrantId>, Fault> {
     tx.query(
         "UPDATE access_grant SET revoked_at = ?1, revoked_because = ?2
-         WHERE created_at > ?1 AND revoked_at IS NULL RETURNING id",
+         WHERE revoked_at IS NULL AND (created_at > ?1
+             OR EXISTS (SELECT 1 FROM refresh_token WHERE grant_id = access_grant.id AND refresh_token.created_at > ?1))
+         RETURNING id",
         params![after, reason.as_str()],
         |row| row.get(0),
     )
@@ -99,7 +100,10 @@ mod tests {
         ("authorization_code.expires_at", "belongs to a grant, and was made with it"),
         ("link.expires_at", "what was made in that time is void"),
         ("refresh_token.rotated_at", "an unknown age: whoever presents it again is refused (REFRESH-06)"),
-        ("refresh_token.expires_at", "shifted"),
+        (
+            "refresh_token.expires_at",
+            "follows from created_at: what was made in that time has ended with its grant",
+        ),
         ("client_secret.expires_at", "shifted"),
         ("client_document.expires_at", "set to now"),
         ("device_transaction.expires_at", "minutes from created_at"),
