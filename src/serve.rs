@@ -168,6 +168,16 @@ impl Server {
         Arc::clone(&self.entrance.reload)
     }
 
+    /// Its authorization server.
+    pub fn authz(&self) -> &Authz {
+        &self.base.authz
+    }
+
+    /// Its database.
+    pub fn db(&self) -> &Db {
+        &self.base.db
+    }
+
     /// The link for the first administrator, while there is none.
     pub fn setup_link(&self) -> Option<&str> {
         self.setup_link.as_deref()

@@ -171,6 +171,11 @@ impl Db {
         job(&Conn::new(&connection))
     }
 
+    /// How many jobs wait for the writer; the batch that it is busy with is not among them.
+    pub fn queued(&self) -> usize {
+        self.0.writer.queued()
+    }
+
     /// The database's file.
     pub fn path(&self) -> &Path {
         &self.0.path

@@ -1,7 +1,7 @@
 //! Clients whose ids are URLs, on a network where nobody can read what is at the URL.
 
 mod administration;
-mod approvals;
+pub mod approvals;
 mod fetch;
 
 use std::time::Duration;

@@ -70,8 +70,19 @@ fn device_client(app: &TestApp) -> Client {
 #[derive(Clone, Debug)]
 pub struct Device {
     code: String,
-    user_code: String,
+    pub user_code: String,
     body: Value,
+}
+
+impl Device {
+    /// The form with which it asks for its token.
+    pub fn poll(&self, client: &Client) -> Vec<(&'static str, String)> {
+        vec![
+            ("grant_type", GRANT.to_owned()),
+            ("device_code", self.code.clone()),
+            ("client_id", client.id.clone()),
+        ]
+    }
 }
 
 async fn ask_with(app: &TestApp, form: &[(&str, &str)]) -> Response {
@@ -114,7 +125,7 @@ async fn entered(app: &TestApp, browser: &mut Browser, device: &Device) -> Strin
 }
 
 /// Types the code and signs in: the page that asks.
-async fn question(app: &TestApp, browser: &mut Browser, device: &Device) -> ConsentPage {
+pub async fn question(app: &TestApp, browser: &mut Browser, device: &Device) -> ConsentPage {
     let handle = entered(app, browser, device).await;
     let page = browser.get(app, &app.url(&format!("/device?transaction={handle}"))).await;
     assert_eq!(page.status(), 200);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use authz::Authz;
 use data_encoding::BASE64URL_NOPAD;
 use portcullis::base;
 use portcullis::config::{File, Listen};
@@ -15,6 +16,7 @@ use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use shared::Db;
 use shared::clock::{Clock, Timestamp};
 use shared::db::ReadOnly;
 use shared::rate::Limits;
@@ -84,6 +86,16 @@ impl TestApp {
         Self::start_in(tempfile::tempdir().unwrap(), toml, config).await
     }
 
+    /// A server with this in its `portcullis.toml`, and what it writes with: for tests that hold its writer up.
+    pub async fn start_with_writer(toml: &str) -> (Self, Writer) {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let (clock, options) = Self::prepared(&dir, toml, None);
+        share_clock(&options.base.data_dir, &clock);
+        let server = Server::start(options.clone(), clock.clone()).await.unwrap();
+        let writer = Writer { authz: server.authz().clone(), db: server.db().clone() };
+        (Self::around(server, dir, clock, options), writer)
+    }
+
     /// A server that speaks TLS, as [`HOST`], with this besides in its `portcullis.toml`.
     pub async fn start_secured(toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -100,6 +112,11 @@ impl TestApp {
 
     async fn start_in(dir: tempfile::TempDir, toml: &str, config: Option<authz::Config>) -> Self {
         let dir = Arc::new(dir);
+        let (clock, options) = Self::prepared(&dir, toml, config);
+        Self::open(dir, clock, options).await
+    }
+
+    fn prepared(dir: &tempfile::TempDir, toml: &str, config: Option<authz::Config>) -> (Clock, Options) {
         let path = dir.path().join("portcullis.toml");
         std::fs::write(&path, toml).unwrap();
         let file = File::load(Some(&path)).unwrap();
@@ -127,12 +144,16 @@ impl TestApp {
             docs: Some(docs),
             base,
         };
-        Self::open(dir, clock, options).await
+        (clock, options)
     }
 
-    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, mut options: Options) -> Self {
+    async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, options: Options) -> Self {
         share_clock(&options.base.data_dir, &clock);
         let server = Server::start(options.clone(), clock.clone()).await.unwrap();
+        Self::around(server, dir, clock, options)
+    }
+
+    fn around(server: Server, dir: Arc<tempfile::TempDir>, clock: Clock, mut options: Options) -> Self {
         let origin = server.issuer().to_string();
         let port = server.port().unwrap();
         let setup_link = server.setup_link().map(str::to_owned);
@@ -360,6 +381,12 @@ impl TestApp {
     pub fn has_event(&self, event: &str, reason: Option<&str>) -> bool {
         self.events().iter().any(|(e, r)| e == event && r.as_deref() == reason)
     }
+}
+
+/// What a server writes with. While there is one, the server's database stays open.
+pub struct Writer {
+    pub authz: Authz,
+    pub db: Db,
 }
 
 /// A server that was stopped.

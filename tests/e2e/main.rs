@@ -57,6 +57,7 @@ mod names;
 mod npm_clients;
 mod odd_requests;
 mod offline;
+mod overtaken;
 mod pages;
 mod passkeys;
 mod people;

@@ -34,7 +34,7 @@ async fn methods(app: &TestApp, rule: &Rule) -> Vec<Method> {
 }
 
 /// Every route with each of its methods.
-async fn endpoints(app: &TestApp) -> Vec<(Rule, Method)> {
+pub async fn endpoints(app: &TestApp) -> Vec<(Rule, Method)> {
     let mut endpoints = Vec::new();
     for rule in app.table.rules() {
         endpoints.extend(methods(app, rule).await.into_iter().map(|method| (*rule, method)));

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,6 +43,7 @@ pub(super) struct Writer {
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<std::thread::JoinHandle<()>>,
     hooks: Arc<Hooks>,
+    queued: Arc<AtomicUsize>,
 }
 
 /// What to do when memory that mirrors the database may have run ahead of it.
@@ -81,6 +82,8 @@ impl Writer {
             None => None,
         };
         let (queue, jobs) = sync_channel(QUEUE);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let jobs = Jobs { queue: jobs, queued: Arc::clone(&queued) };
         let thread = {
             let hooks = Arc::clone(&hooks);
             std::thread::Builder::new()
@@ -88,7 +91,11 @@ impl Writer {
                 .spawn(move || serve(&connection, &jobs, &head, (mark, mirror), &clock, &hooks))
                 .map_err(|e| OpenError::Fault(Fault::Storage(e.to_string())))?
         };
-        Ok(Self { queue: Some(queue), thread: Some(thread), hooks })
+        Ok(Self { queue: Some(queue), thread: Some(thread), hooks, queued })
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::SeqCst)
     }
 
     pub(super) fn hooks(&self) -> &Hooks {
@@ -106,11 +113,16 @@ impl Writer {
     {
         let (answer, receiver) = oneshot::channel();
         let job = Box::new(Work { run: Some(run), result: None, answer, durability });
-        match self.queue.as_ref().ok_or_else(stopped)?.try_send(job) {
-            Ok(()) => Ok(receiver),
-            Err(TrySendError::Full(_)) => Err(Fault::Busy),
-            Err(TrySendError::Disconnected(_)) => Err(stopped()),
-        }
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        // Counted first: the writer may take it before this thread goes on.
+        self.queued.fetch_add(1, Ordering::SeqCst);
+        queue.try_send(job).map(|()| receiver).map_err(|refused| {
+            self.queued.fetch_sub(1, Ordering::SeqCst);
+            match refused {
+                TrySendError::Full(_) => Fault::Busy,
+                TrySendError::Disconnected(_) => stopped(),
+            }
+        })
     }
 }
 
@@ -124,6 +136,12 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
+}
+
+/// The writer's end of the queue.
+struct Jobs {
+    queue: Receiver<Box<dyn Job>>,
+    queued: Arc<AtomicUsize>,
 }
 
 /// A job of any type: run it, then tell whoever waits.
@@ -173,7 +191,7 @@ where
 
 fn serve(
     connection: &Connection,
-    jobs: &Receiver<Box<dyn Job>>,
+    jobs: &Jobs,
     head: &RefCell<Option<Head>>,
     (mut mark, mut mirrored): (Option<Mark>, Option<Mirrored>),
     clock: &Clock,
@@ -181,9 +199,10 @@ fn serve(
 ) {
     work::this_thread_writes();
     let (mut previous, mut last_commit) = (1, Duration::ZERO);
-    while let Ok(first) = jobs.recv() {
+    while let Ok(first) = jobs.queue.recv() {
         let mut batch = vec![first];
-        gather(&mut batch, jobs, previous, last_commit);
+        gather(&mut batch, &jobs.queue, previous, last_commit);
+        jobs.queued.fetch_sub(batch.len(), Ordering::SeqCst);
         previous = batch.len();
         let started = Instant::now();
         if let Err(fault) =

@@ -10,7 +10,7 @@ const ASK: &str = "[cimd]\nunknown = \"ask\"\n";
 const PATH: &str = "/account/client-requests";
 
 /// What the form of the page holds.
-fn form(html: &str) -> Vec<(String, String)> {
+pub fn form(html: &str) -> Vec<(String, String)> {
     let start = html.find("data-testid=\"ask-for-client\"").unwrap_or_else(|| panic!("no form in {html}"));
     let inputs = html[start..].split("<input").skip(1).filter_map(|rest| rest.split('>').next());
     inputs.filter_map(|tag| Some((attribute(tag, " name")?, attribute(tag, " value")?))).collect()

@@ -39,12 +39,16 @@ impl Browser {
         session
     }
 
-    /// Sends a request with the cookies, and keeps those that come back.
-    pub async fn send(&mut self, request: RequestBuilder) -> Response {
+    /// A request with the cookies.
+    pub fn with_cookies(&self, request: RequestBuilder) -> RequestBuilder {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
-        let response = request.send().await.unwrap();
+        if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) }
+    }
+
+    /// Sends a request with the cookies, and keeps those that come back.
+    pub async fn send(&mut self, request: RequestBuilder) -> Response {
+        let response = self.with_cookies(request).send().await.unwrap();
         for cookie in response.headers().get_all(SET_COOKIE) {
             let cookie = cookie.to_str().unwrap();
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();

@@ -1,0 +1,130 @@
+//! The requests that another can overtake, and what ends each.
+
+use super::kill::Kill;
+
+/// A request that another can overtake.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Case {
+    Code,
+    Refresh,
+    DeviceToken,
+    ClientCredentials,
+    Revoke,
+    Introspect,
+    Authorize,
+    AuthorizeForm,
+    ConsentPage,
+    Remembered,
+    Consent,
+    ConfirmedConsent,
+    Confirm,
+    SignInStart,
+    SignIn,
+    SignInForClient,
+    ClientRequest,
+    SetupStart,
+    Setup,
+    EnrolStart,
+    Enrol,
+    Home,
+    Account,
+    ChangeStart,
+    Change,
+    PasskeyStart,
+    PasskeyConfirm,
+    PasskeyFinish,
+    DeviceAuthorization,
+    DeviceCode,
+    DeviceDecision,
+    Register,
+    ClientUpdate,
+    ClientRemoval,
+    Initialize,
+}
+
+impl Case {
+    /// Its method and its path, as the table of routes has them.
+    pub fn route(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Code | Self::Refresh | Self::DeviceToken | Self::ClientCredentials => ("POST", "/token"),
+            Self::Revoke => ("POST", "/revoke"),
+            Self::Introspect => ("POST", "/introspect"),
+            Self::Authorize => ("GET", "/authorize"),
+            Self::AuthorizeForm => ("POST", "/authorize"),
+            Self::ConsentPage | Self::Remembered => ("GET", "/consent"),
+            Self::Consent | Self::ConfirmedConsent => ("POST", "/consent"),
+            Self::Confirm => ("POST", "/consent/confirm"),
+            Self::SignInStart => ("POST", "/login/start"),
+            Self::SignIn | Self::SignInForClient => ("POST", "/login/finish"),
+            Self::ClientRequest => ("POST", "/account/client-requests"),
+            Self::SetupStart => ("POST", "/setup/start"),
+            Self::Setup => ("POST", "/setup/finish"),
+            Self::EnrolStart => ("POST", "/enrol/start"),
+            Self::Enrol => ("POST", "/enrol/finish"),
+            Self::Home => ("GET", "/"),
+            Self::Account => ("GET", "/account"),
+            Self::ChangeStart => ("POST", "/account/change/start"),
+            Self::Change => ("POST", "/account/change"),
+            Self::PasskeyStart => ("POST", "/account/passkeys/start"),
+            Self::PasskeyConfirm => ("POST", "/account/passkeys/confirm"),
+            Self::PasskeyFinish => ("POST", "/account/passkeys/finish"),
+            Self::DeviceAuthorization => ("POST", "/device_authorization"),
+            Self::DeviceCode => ("POST", "/device"),
+            Self::DeviceDecision => ("POST", "/device/decision"),
+            Self::Register => ("POST", "/register"),
+            Self::ClientUpdate => ("PUT", "/register/{id}"),
+            Self::ClientRemoval => ("DELETE", "/register/{id}"),
+            Self::Initialize => ("POST", "/mcp"),
+        }
+    }
+
+    /// Whether this kill takes away what the request was let in for.
+    pub fn is_ended_by(self, kill: Kill) -> bool {
+        let user = matches!(kill, Kill::UserDisabled | Kill::UserDeleted);
+        let client = matches!(kill, Kill::ClientDisabled | Kill::ClientDeleted);
+        let passkey = matches!(kill, Kill::PasskeyRemoved | Kill::PasskeySuspended);
+        let (lockdown, group) = (kill == Kill::Lockdown, kill == Kill::GroupLeft);
+        let session = user || lockdown || matches!(kill, Kill::PasskeyRemoved | Kill::SessionsEnded);
+        let grant = user || client || lockdown || kill == Kill::GrantRevoked;
+        match self {
+            Self::Code | Self::Refresh | Self::DeviceToken => grant || group,
+            Self::ClientCredentials | Self::Revoke => client || kill == Kill::SecretReplaced,
+            Self::Authorize | Self::AuthorizeForm | Self::DeviceAuthorization => client,
+            // What is left to allow is said on the page, and may be nothing.
+            Self::ConsentPage => session || client,
+            Self::Remembered => session || client || group || kill == Kill::GrantRevoked,
+            Self::Confirm | Self::Consent | Self::DeviceDecision => session || client || group,
+            Self::ConfirmedConsent => session || client || passkey || group,
+            Self::SignInStart => lockdown,
+            Self::SignIn | Self::SignInForClient => user || passkey || lockdown,
+            Self::ClientRequest | Self::Home | Self::Account => session,
+            // A suspended passkey is refused when it is used.
+            Self::ChangeStart | Self::PasskeyStart | Self::PasskeyFinish => session,
+            Self::SetupStart | Self::Setup => lockdown || kill == Kill::LinkReplaced,
+            Self::EnrolStart | Self::Enrol => user || lockdown || kill == Kill::LinkReplaced,
+            Self::Change | Self::PasskeyConfirm => session || passkey,
+            Self::DeviceCode => client || lockdown,
+            Self::Register => lockdown || kill == Kill::InvitationDeleted,
+            // A client that is disabled may still manage itself (DCR-10).
+            Self::ClientUpdate | Self::ClientRemoval => kill == Kill::ClientDeleted,
+            Self::Introspect => {
+                grant
+                    || group
+                    || matches!(kill, Kill::TokenRevoked | Kill::ServerDeleted | Kill::ServerSecretReplaced)
+            }
+            Self::Initialize => grant || kill == Kill::TokenRevoked,
+        }
+    }
+
+    /// What a refusal of it leaves: it is an answer to the question that was asked, and the sign-in has served its purpose.
+    pub fn leaves(self) -> &'static [&'static str] {
+        match self {
+            Self::Consent => &["authorization_transaction", "session", "session.ended"],
+            Self::ConfirmedConsent => {
+                &["authorization_transaction", "session", "session.ended", "passkey", "session.step_up"]
+            }
+            Self::DeviceDecision => &["device_authorization", "device_transaction"],
+            _ => &[],
+        }
+    }
+}
