@@ -7,6 +7,7 @@ mod account;
 mod account_passkeys;
 mod assertion;
 mod audit_log;
+mod authenticators;
 mod authorize;
 mod authorize_errors;
 mod authorize_table;

@@ -72,6 +72,7 @@ const drawer = {
         hasUserVerification: true,
         isUserVerified: true,
         automaticPresenceSimulation: true,
+        ...this.current.options,
       },
     });
     for (const credential of this.current.credentials) {
@@ -247,12 +248,12 @@ async function authorize({ url, decision }) {
  * `create`; and the new one, holding none, may not be there when it calls `get`. We change them between the two, as
  * a person would, by holding `create` back until it is done.
  */
-async function addPasskey() {
+async function addPasskey({ options }) {
   currentPage();
   if (await isThere('passkey-added')) await go(page.url()); // of the one before
   await holdBackCreate();
   const before = drawer.atHand;
-  const added = drawer.owned.push({ transport: 'usb', credentials: [] }) - 1;
+  const added = drawer.owned.push({ transport: 'usb', credentials: [], options }) - 1;
   takenForCreate = added;
   try {
     await oneOf('passkey-add');
@@ -299,6 +300,15 @@ async function setup({ url, name }) {
 }
 
 /** Runs in the page, before anything of its own. */
+function askForLess() {
+  const create = navigator.credentials?.create.bind(navigator.credentials);
+  if (create === undefined) return; // no page of ours
+  const less = { residentKey: 'discouraged', requireResidentKey: false, userVerification: 'discouraged' };
+  const extensions = { credProps: true }; // no protection is asked for, which some authenticators do not have
+  navigator.credentials.create = ({ publicKey }) => create({ publicKey: { ...publicKey, authenticatorSelection: less, extensions } });
+}
+
+/** Runs in the page, before anything of its own. */
 function notice(testid) {
   const noticed = (window.noticed = []);
   let asleep = null;
@@ -332,13 +342,27 @@ const operations = {
   /** {url, decision}: signs in where asked, decides, follows the redirect; {client_name, redirected_to, consent_text}. */
   authorize,
 
-  /** Adds a second passkey from the current page, on an authenticator of its own; {authenticator, url, title}. */
+  /** {options?}: adds a second passkey from the current page, on an authenticator of its own, as `own` makes one;
+   *  {authenticator, url, title}. */
   add_passkey: addPasskey,
 
   /** {authenticator}: takes this one to hand from now on. */
   use_authenticator: async ({ authenticator }) => {
     await drawer.change(authenticator);
     return { authenticator };
+  },
+
+  /** {options}: takes a new authenticator to hand, which differs in these of DevTools' options; {authenticator}. */
+  own: async ({ options }) => {
+    const authenticator = drawer.owned.push({ transport: 'usb', credentials: [], options }) - 1;
+    await drawer.change(authenticator);
+    return { authenticator };
+  },
+
+  /** Pages opened from now on ask authenticators for less than they were told to, as a careless browser does. */
+  ask_for_less: async () => {
+    await context.addInitScript(askForLess);
+    return {};
   },
 
   /** What the authenticators hold. */
