@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::account::{another, is_signed_in};
 use crate::clients::refused;
 use crate::harness::{Browser, TestApp, Tokens};
+use crate::process::portcullis;
 
 /// The digits that name a user's passkeys, the oldest first.
 fn passkeys(app: &TestApp, user: &str) -> Vec<String> {
@@ -57,6 +58,21 @@ async fn a_removed_passkey_signs_nobody_in() {
     assert_eq!(removed[0]["detail"]["credential_sha256_8"], first.as_str());
 }
 
+/// How many of a user's passkeys are suspended, as `user show` and `user list` say, in words and as JSON.
+fn suspended_of(app: &TestApp, user: &str) -> u64 {
+    let shown = app.console(&["user", "show", user])["user"]["suspended_passkeys"].as_u64().unwrap();
+    let listed = app.console(&["user", "list"])["users"].as_array().unwrap().clone();
+    let listed = listed.iter().find(|listed| listed["name"] == user).unwrap();
+    assert_eq!(listed["suspended_passkeys"], shown);
+    let data = app.data_dir();
+    for command in [&["user", "show", user][..], &["user", "list"]] {
+        let output = portcullis(&[command, &["--data-dir", data.to_str().unwrap()]].concat());
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(words.contains(&format!("({shown} suspended)")), shown > 0, "{words}");
+    }
+    shown
+}
+
 /// WEBAUTHN-08: a suspended passkey stays out until an administrator clears it; then it counts anew, and a copy of it is
 /// caught again.
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +97,10 @@ async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     suspend(&mut ada).await;
     let shown = app.console(&["user", "passkeys", "ada"])["passkeys"][0].clone();
     assert_eq!((&shown["suspended"], &shown["last_used_at"]), (&json!(true), &json!(app.clock.now().0)));
+    // Whoever looks at the user sees it too.
+    assert_eq!(suspended_of(&app, "ada"), 1);
     app.console(&["user", "passkey", "unsuspend", "ada", &passkey]);
+    assert_eq!(suspended_of(&app, "ada"), 0);
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
     suspend(&mut ada).await;

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use webauthn_rs_proto::RegisterPublicKeyCredential;
 
-use crate::harness::{Browser, TestApp, authorize_url, error_of};
+use crate::harness::{Browser, TestApp, authorize_url, error_of, header};
 
 /// The options of a ceremony without what is different each time.
 fn constant(mut options: Value) -> Value {
@@ -301,4 +301,42 @@ scope = "docs.full"
     let told = app.events().into_iter().filter(|(_, reason)| reason.as_deref() == Some("client_data"));
     assert_eq!(told.count(), 4);
     assert_eq!(app.call_tool(&held.access, "whoami", json!({})).await.status(), 200);
+}
+
+/// WEBAUTHN-06, WEBAUTHN-05, AUDIT-06: an authenticator that does not say whose passkey it used, or that did not check who uses
+/// it, signs nobody in. The person is told what to do, with the reference of the record; whoever cannot sign is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authenticator_that_says_too_little_is_refused_with_words() {
+    let app = TestApp::start().await;
+    let mut ada = app.admin().await;
+    for (verification, reason, words) in [
+        ("required", "no_user_handle", "did not say whose passkey it used"),
+        ("discouraged", "user_not_verified", "Set a PIN"),
+    ] {
+        for is_signed in [true, false] {
+            let started = ada.post_json(&app, "/login/start", &json!({})).await;
+            let mut started: Value = started.json().await.unwrap();
+            started["options"]["publicKey"]["userVerification"] = json!(verification);
+            let mut assertion = ada.assert(&app, started["options"].clone());
+            if reason == "no_user_handle" {
+                assertion.response.user_handle = None;
+            }
+            if !is_signed {
+                assertion.response.signature = vec![0; 70];
+            }
+            let finish = json!({"ceremony": started["ceremony"], "response": assertion});
+            let refused = ada.post_json(&app, "/login/finish", &finish).await;
+            assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{reason}");
+            let reference = header(refused.headers(), "x-request-id").unwrap().to_owned();
+            let body: Value = refused.json().await.unwrap();
+            let said = body["message"].as_str().unwrap();
+            assert_eq!(said.contains(words), is_signed, "{reason}: {said}");
+            assert_eq!(said.contains("could not be checked"), !is_signed, "{reason}: {said}");
+            let record = app.audit().into_iter().find(|record| record["request_id"] == reference.as_str());
+            let record = record.expect("it is on record");
+            assert_eq!(record["event"], "webauthn.failed");
+            assert!(!is_signed || record["reason"] == reason, "{record}");
+        }
+    }
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
 }
