@@ -151,7 +151,7 @@ async fn overtake(scene: &Scene, prepared: Prepared, kill: Option<Kill>, before_
     let went_well = status.as_u16() < 400
         && !location.contains("error=")
         && good.is_none_or(|text| format!("{location} {body}").contains(text));
-    let written = db.read(|conn| rows(conn)).unwrap().difference(&seen).cloned().collect();
+    let written = db.read(rows).unwrap().difference(&seen).cloned().collect();
     End::Answered { went_well, told: format!("{status} {location} {body:.300}"), written }
 }
 
@@ -205,7 +205,7 @@ async fn walk(cases: &[Case]) {
                     let is_in = |left: &&str| {
                         row.starts_with(&format!("{left} ")) || row.contains(&format!("\"event\":\"{left}\""))
                     };
-                    !went_well && case.leaves().iter().any(|left| is_in(&left))
+                    !went_well && case.leaves().iter().any(is_in)
                 };
                 let written: Vec<_> = written.into_iter().filter(|row| !refusals(row)).collect();
                 let what = format!("{case:?} {kill:?} before job {before_job}: {told} {written:?}");

@@ -97,9 +97,9 @@ impl Case {
             Self::ConfirmedConsent => session || client || passkey || group,
             Self::SignInStart => lockdown,
             Self::SignIn | Self::SignInForClient => user || passkey || lockdown,
-            Self::ClientRequest | Self::Home | Self::Account => session,
+            Self::ClientRequest | Self::Home | Self::Account | Self::PasskeyFinish
             // A suspended passkey is refused when it is used.
-            Self::ChangeStart | Self::PasskeyStart | Self::PasskeyFinish => session,
+            | Self::ChangeStart | Self::PasskeyStart => session,
             Self::SetupStart | Self::Setup => lockdown || kill == Kill::LinkReplaced,
             Self::EnrolStart | Self::Enrol => user || lockdown || kill == Kill::LinkReplaced,
             Self::Change | Self::PasskeyConfirm => session || passkey,

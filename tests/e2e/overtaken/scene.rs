@@ -247,7 +247,7 @@ impl Scene {
         let request = app.http.get(app.url(location["location"].as_str().unwrap()));
         let (grant, client) = (Some(self.grant(&client)), Some(client.id));
         let request = browser.with_cookies(request);
-        Prepared { request, whose: Whose { grant, client, ..whose }, good: Some("code=") }
+        Prepared { request, whose: Whose { client, grant, ..whose }, good: Some("code=") }
     }
 
     /// Posts JSON as one of our own pages does.

@@ -41,7 +41,7 @@ impl Scene {
             }
         };
         let (grant, client) = (Some(self.grant(&client)), Some(client.id));
-        Prepared { request, whose: Whose { grant, client, ..person.whose }, good: None }
+        Prepared { request, whose: Whose { client, grant, ..person.whose }, good: None }
     }
 
     async fn of_client_itself(&mut self, case: Case) -> Prepared {
