@@ -11,7 +11,7 @@ use resource::{Authority, Resource};
 use serde_json::json;
 use shared::audit::{self, Event, Name};
 use shared::data_dir::DataDir;
-use shared::rate::{Quota, Tally};
+use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Tx};
 use tokio::net::UnixListener;
@@ -50,7 +50,7 @@ pub struct Options {
     pub docs: Option<PathBuf>,
     pub data_dir: PathBuf,
     pub rules: Rules,
-    pub quota: Quota,
+    pub limits: Limits,
 }
 
 impl Options {
@@ -71,7 +71,7 @@ impl Options {
             docs: file.docs.clone(),
             data_dir: file.data_dir_or_default(),
             rules: file.rules.clone(),
-            quota: file.limits.mcp,
+            limits: file.limits,
         })
     }
 
@@ -129,7 +129,7 @@ impl Gateway {
             authority: Authority::Elsewhere(remote),
             docs: Arc::clone(&docs),
             allowed_origins: options.allowed_origins,
-            quota: options.quota,
+            limits: options.limits,
             tally: Arc::clone(&tally),
         });
         let uid = rustix::process::getuid().as_raw();

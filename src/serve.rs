@@ -92,7 +92,7 @@ impl Server {
     pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Self> {
         let listeners = listen(&options).await?;
         let gateway = options.base.gateway;
-        let (quota, clients) = (options.base.limits.mcp, options.base.clients.clone());
+        let (limits, clients) = (options.base.limits, options.base.clients.clone());
         let (entrance, issuer) = Entrance::open(options.way(), listeners.port()?, &clock)?;
         let allowed_origins = options.allowed_origins.clone();
         // Opening makes keys and reads documents: work for a thread of its own.
@@ -114,7 +114,7 @@ impl Server {
             },
             docs: Arc::clone(&docs),
             allowed_origins,
-            quota,
+            limits,
             tally: Arc::clone(&base.tally),
         });
         let uid = rustix::process::getuid().as_raw();

@@ -82,8 +82,7 @@ impl Checked {
 
     /// Who calls, as far as anything may be kept for them.
     pub fn principal(&self) -> Principal {
-        let token = self.token();
-        Principal { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
+        Principal::of(self.token())
     }
 
     /// What the policy decides on.
@@ -163,6 +162,13 @@ pub struct Principal {
     pub iss: String,
     pub sub: String,
     pub client_id: ClientId,
+}
+
+impl Principal {
+    /// Whom a token is for. It must be verified.
+    pub(crate) fn of(token: &AccessToken) -> Self {
+        Self { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
+    }
 }
 
 /// Why credentials were not accepted.

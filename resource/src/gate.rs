@@ -8,6 +8,7 @@ mod era;
 mod exchange;
 mod front;
 mod lifecycle;
+pub(crate) mod limits;
 mod media;
 mod message;
 mod mirror;
@@ -28,6 +29,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use shared::Request;
+use shared::rate::TooMany;
 
 use crate::Resource;
 use crate::bearer::{Checked, Refused};
@@ -172,22 +174,28 @@ async fn authenticate(
 
 /// One more request of this principal, if it has not had too many (RATE-01).
 fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
-    resource.requests().take(&caller.principal(), request).map_err(|too_many| {
-        let words = "Too many requests. Wait for the time given in Retry-After.";
-        Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
-            .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
-    })
+    resource.limits().take(caller, request).map_err(told_to_wait)
 }
 
-/// The challenge. Bad tokens go on record first, absent credentials do not.
+fn told_to_wait(too_many: TooMany) -> Refusal {
+    let words = "Too many requests. Wait for the time given in Retry-After.";
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY, words)
+        .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
+}
+
+/// The challenge. Bad tokens are counted and go on record first, absent credentials do not. Beyond the limit of its sender
+/// (RATE-01) a bad token is answered 429, and only counted.
 pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, request: &Request) -> Refusal {
     if let Refused::Unavailable = refused {
         return Refusal::nobody_to_ask();
     }
-    if let Refused::Invalid(invalid) = refused
-        && let Err(unavailable) = resource.denials().record(invalid, request).await
-    {
-        return unavailable;
+    if let Refused::Invalid(invalid) = refused {
+        if let Err(too_many) = resource.limits().refused(invalid, request) {
+            return told_to_wait(too_many);
+        }
+        if let Err(unavailable) = resource.denials().record(invalid, request).await {
+            return unavailable;
+        }
     }
     let (status, challenge, words) = resource.profile().challenges().answer(refused);
     let code = if status == StatusCode::UNAUTHORIZED { UNAUTHENTICATED } else { INVALID_REQUEST };

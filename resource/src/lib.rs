@@ -26,15 +26,16 @@ use axum::routing::any;
 use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keys::Verifier;
-use shared::rate::{Buckets, Quota, Tally};
+use shared::rate::{self, Tally};
 use shared::route::{Cors, Host, Limit, Routes, program};
 use shared::{Clock, Db, TokenStatus};
 
 use admission::Admission;
-use bearer::{Bearer, Challenges, Principal};
+use bearer::{Bearer, Challenges};
 use catalogue::{BuiltIn, MCP_PATH};
 use gate::Front;
 use gate::denials::Denials;
+use gate::limits::Limits;
 use gate::session::Sessions;
 use gate::stream::Streams;
 use metadata::{Document, MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
@@ -55,8 +56,8 @@ pub struct Config {
     pub docs: Arc<Docs>,
     /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
     pub allowed_origins: Vec<String>,
-    /// How often one user may ask through one client (RATE-01).
-    pub quota: Quota,
+    /// How often one user may ask through one client, and how often one address may send a bad token (RATE-01).
+    pub limits: rate::Limits,
     /// Where refusals for being too many are counted.
     pub tally: Arc<Tally>,
 }
@@ -83,7 +84,7 @@ struct Inner {
     sessions: Sessions,
     streams: Streams,
     front: Front,
-    requests: Buckets<Principal>,
+    limits: Limits,
 }
 
 impl Resource {
@@ -95,7 +96,7 @@ impl Resource {
 
     /// The same, with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
-        let Config { catalogue, db, clock, authority, docs: _, allowed_origins, quota, tally } = config;
+        let Config { catalogue, db, clock, authority, docs: _, allowed_origins, limits, tally } = config;
         let (own, issuer) = (catalogue.own().clone(), catalogue.issuer().clone());
         let endpoint = catalogue.mcp();
         let uri = endpoint.resource.clone();
@@ -115,7 +116,7 @@ impl Resource {
             sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
             streams: Streams::default(),
             front: Front::new(own, allowed_origins),
-            requests: Buckets::new("mcp", quota, &clock, &tally),
+            limits: Limits::new(&limits, &clock, &tally),
             profile: Profile::new(uri, bearer, challenges, metadata),
             db,
             clock,
@@ -199,9 +200,9 @@ impl Resource {
         &self.0.streams
     }
 
-    /// The limit of each principal.
-    pub(crate) fn requests(&self) -> &Buckets<Principal> {
-        &self.0.requests
+    /// How often it answers.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn front(&self) -> &Front {

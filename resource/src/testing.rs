@@ -16,7 +16,7 @@ use keys::{Keys, Seal};
 use serde_json::Value;
 use shared::access_token::Jti;
 use shared::db::Conn;
-use shared::rate::Quota;
+use shared::rate::Limits;
 use shared::schema::SCHEMA;
 use shared::token_status::{Ceiling, Standing};
 use shared::{
@@ -267,7 +267,7 @@ impl App {
             },
             docs,
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
-            quota: Quota::OFF,
+            limits: Limits::off(),
             tally: Arc::default(),
         };
         let resource = Resource::with(config, Sources::new(sources));

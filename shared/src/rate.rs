@@ -117,6 +117,8 @@ limits! {
     passkey_user = Quota::per_minute(10),
     /// MCP requests by one user through one client.
     mcp = Quota::per_minute(600),
+    /// MCP requests from one address with tokens that this issuer never signed.
+    mcp_address = Quota::per_minute(60),
 }
 
 /// Where a request comes from, as far as limits go: an IPv4 address, or the IPv6 /64 that one customer has.

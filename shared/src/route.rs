@@ -39,7 +39,7 @@ pub enum Limit {
     Form,
     /// By address, whatever is answered: anybody can register a client, and ask about it (RFC 7592).
     Management,
-    /// By user and client, once the token says who they are.
+    /// By user and client, once the token says who they are; by address where it is no token of ours.
     Mcp,
 }
 

@@ -127,7 +127,7 @@ impl Elsewhere {
             docs: None,
             data_dir: dir.path().join("data"),
             rules: file.rules.clone(),
-            quota: shared::rate::Limits::off().mcp,
+            limits: shared::rate::Limits::off(),
         };
         Self::open(dir, options, clock, app.http.clone()).await
     }

@@ -237,6 +237,65 @@ async fn a_principal_may_call_so_often() {
     assert_eq!(call().await.status(), 200);
 }
 
+/// RATE-01, RATE-02, AUDIT-06: an address that sends junk in place of tokens is told to wait, and what exceeds the limit is
+/// recorded as a count. Whoever sends a good token from the same address notices nothing, also when the token is new; and a
+/// token that has ended is answered with the challenge that its client needs.
+#[tokio::test]
+async fn junk_tokens_are_limited_by_address_and_hurt_no_good_one() {
+    let app = TestApp::start_configured("[rate]").await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    let known = app.tokens(&mut browser, &client).await;
+    let call = async |token: &str| app.call_tool(token, "whoami", json!({})).await;
+    assert_eq!(call(&known.access).await.status(), 200);
+    let foreign = format!("{}A", known.access);
+    for _ in 0..30 {
+        assert_eq!(call(&foreign).await.status(), 401);
+    }
+    let (through, refused) = until_refused(async || call("junk").await).await;
+    assert_eq!((through, retry_after(&refused)), (30, 1));
+    assert!(!refused.headers().contains_key("www-authenticate"));
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!((&body["jsonrpc"], &body["error"]["code"]), (&json!("2.0"), &json!(429)));
+
+    assert_eq!(call(&known.access).await.status(), 200);
+    let renewed: Value = app.refresh(&client, &known.refresh).await.json().await.unwrap();
+    assert_eq!(call(renewed["access_token"].as_str().unwrap()).await.status(), 200);
+    app.clock.advance(Duration::from_mins(20));
+    until_refused(async || call("junk").await).await;
+    let expired = call(&known.access).await;
+    assert_eq!(expired.status(), 401);
+    assert!(header(expired.headers(), "www-authenticate").unwrap().contains("expired"));
+
+    let app = app.restart().await;
+    let counts: Vec<Value> =
+        app.audit().into_iter().filter(|record| record["event"] == "rate.limited").collect();
+    assert!(
+        counts.iter().all(|count| count["reason"] == "mcp_address" && count["src_ip"].is_string()),
+        "{counts:?}"
+    );
+    assert_eq!(counts.iter().filter_map(|count| count["detail"]["count"].as_u64()).sum::<u64>(), 2);
+}
+
+/// RATE-01, RATE-02: a token that has ended may be sent as often as a good one, by its user, client and address; then it is
+/// only counted. It uses up nothing of what the same user may do with a good one.
+#[tokio::test]
+async fn an_ended_token_is_limited_and_slows_down_nobody_else() {
+    let app = TestApp::start_configured("[rate]\nmcp = 5\nmcp_address = 1").await;
+    let (mut browser, client) = (app.admin().await, app.client().await);
+    let (ended, other) = (app.tokens(&mut browser, &client).await, app.tokens(&mut browser, &client).await);
+    let form = [("token", ended.refresh.as_str()), ("client_id", client.id.as_str())];
+    let revoked = app.http.post(app.url("/revoke")).form(&form).send().await.unwrap();
+    assert_eq!(revoked.status(), 200);
+    let call = async |token: &str| app.call_tool(token, "whoami", json!({})).await;
+    let (through, refused) = until_refused(async || call(&ended.access).await).await;
+    assert_eq!((through, retry_after(&refused)), (5, 12));
+    for _ in 0..5 {
+        assert_eq!(call(&other.access).await.status(), 200);
+    }
+    assert_eq!(call("junk").await.status(), 401, "junk has a limit of its own");
+    assert_eq!(call("junk").await.status(), 429);
+}
+
 /// AUDIT-06: refusals are on record as a count, however many there were.
 #[tokio::test]
 async fn refusals_are_counted_on_record() {
