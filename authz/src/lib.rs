@@ -98,6 +98,7 @@ pub struct State {
     introspections: introspection::Records,
     fetcher: Fetcher,
     refusals: refusals::Refusals,
+    published: metadata::Published,
 }
 
 impl Deref for Authz {
@@ -169,6 +170,7 @@ impl Authz {
             introspections,
             fetcher,
             refusals,
+            published: metadata::Published::default(),
         };
         Ok(Self(Arc::new(state)))
     }

@@ -1,10 +1,15 @@
 //! `/.well-known/oauth-authorization-server` (RFC 8414) and `/jwks.json` (RFC 7517).
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, header};
+use keys::Jwks;
 use serde::Serialize;
-use shared::{Digest, Fault, Issuer, Scope};
+use shared::{Fault, Issuer, Scope};
 
 use crate::Authz;
 use crate::authorize::OFFLINE_ACCESS;
@@ -20,8 +25,8 @@ const INTROSPECTING: [AuthMethod; 3] =
     [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::PrivateKeyJwt];
 
 /// The document of RFC 8414 §2, made from what the handlers use (META-04).
-#[derive(Serialize)]
-pub(crate) struct Document {
+#[derive(PartialEq, Serialize)]
+struct Members {
     issuer: Issuer,
     authorization_endpoint: String,
     token_endpoint: String,
@@ -51,7 +56,7 @@ pub(crate) struct Document {
     protected_resources: Vec<String>,
 }
 
-impl Document {
+impl Members {
     fn of(authz: &Authz) -> Result<Self, Fault> {
         let issuer = authz.issuer.clone();
         let registers = authz.config.registration.mode != RegistrationMode::Off;
@@ -89,21 +94,57 @@ impl Document {
     }
 }
 
+/// The documents as they were last made.
+#[derive(Default)]
+pub(crate) struct Published {
+    metadata: ArcSwapOption<Metadata>,
+    keys: ArcSwapOption<KeySet>,
+}
+
+/// The metadata, and up to which change of the database it is known to be right.
+struct Metadata {
+    at: u64,
+    says: Members,
+    document: shared::Document,
+}
+
+/// The key set, in the two media types that it is asked for in.
+struct KeySet {
+    made_from: Arc<Jwks>,
+    json: shared::Document,
+    jwk_set: shared::Document,
+}
+
+/// The metadata as it is now. Whatever was committed may have changed it, so it is read anew then; its bytes are made anew
+/// only if it says something else.
+fn metadata(authz: &Authz) -> Result<shared::Document, Fault> {
+    let (at, published) = (authz.db.changes(), &authz.published.metadata);
+    let before = published.load();
+    if let Some(before) = before.as_ref().filter(|before| before.at == at) {
+        return Ok(before.document.clone());
+    }
+    let says = Members::of(authz)?;
+    let document = match before.as_ref().filter(|before| before.says == says) {
+        Some(before) => before.document.clone(),
+        None => {
+            let body = serde_json::to_vec(&says).map_err(|e| Fault::Corrupt(e.to_string()))?;
+            shared::Document::new(body, JSON, METADATA_MAX_AGE)
+        }
+    };
+    published.store(Some(Arc::new(Metadata { at, says, document: document.clone() })));
+    Ok(document)
+}
+
 /// `GET /.well-known/oauth-authorization-server`.
 pub(crate) async fn authorization_server(State(authz): State<Authz>, headers: HeaderMap) -> Response {
-    let metadata = match Document::of(&authz) {
-        Ok(metadata) => metadata,
-        Err(fault) => return OAuthError::from(fault).into_response(),
-    };
-    match serde_json::to_vec(&metadata) {
-        Ok(body) => {
-            let etag = format!("\"{}\"", Digest::of(&body).short());
-            document(&headers, body, &etag, "application/json", "public, max-age=3600")
-        }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match metadata(&authz) {
+        Ok(document) => document.answer(&headers),
+        Err(fault) => OAuthError::from(fault).into_response(),
     }
 }
 
+/// How long the metadata may be kept (META-08).
+const METADATA_MAX_AGE: Duration = Duration::from_hours(1);
 const JSON: &str = "application/json";
 /// RFC 7517 §8.5.2.
 const JWK_SET: &str = "application/jwk-set+json";
@@ -129,45 +170,30 @@ fn prefers_set(headers: &HeaderMap) -> bool {
 
 /// `GET /jwks.json`: public keys only (KEYS-01).
 pub(crate) async fn jwks(State(authz): State<Authz>, headers: HeaderMap) -> Response {
-    let jwks = authz.keys.jwks();
-    let content_type = if prefers_set(&headers) { JWK_SET } else { JSON };
-    let max_age = authz.keys.config().jwks_max_age.as_secs();
-    let cache = format!("public, max-age={max_age}");
-    let mut response = document(&headers, jwks.body.to_vec(), &jwks.etag, content_type, &cache);
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
-    response
+    let set = key_set(&authz);
+    if prefers_set(&headers) { set.jwk_set.answer(&headers) } else { set.json.answer(&headers) }
 }
 
-/// A public document (META-08): any origin may read it, caches may keep it.
-fn document(
-    request: &HeaderMap,
-    body: Vec<u8>,
-    etag: &str,
-    content_type: &'static str,
-    cache: &str,
-) -> Response {
-    let unchanged = request.get(header::IF_NONE_MATCH).is_some_and(|v| {
-        v.to_str().is_ok_and(|v| v.split(',').any(|tag| matches!(tag.trim(), t if t == etag || t == "*")))
-    });
-    let mut response = if unchanged {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        (StatusCode::OK, body).into_response()
+fn key_set(authz: &Authz) -> Arc<KeySet> {
+    let jwks = authz.keys.jwks();
+    if let Some(before) =
+        authz.published.keys.load_full().filter(|before| Arc::ptr_eq(&before.made_from, &jwks))
+    {
+        return before;
+    }
+    let max_age = authz.keys.config().jwks_max_age;
+    let document = |content_type| {
+        shared::Document::new(jwks.body.clone(), content_type, max_age).with(header::VARY, "Accept")
     };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Ok(cache) = HeaderValue::try_from(cache) {
-        headers.insert(header::CACHE_CONTROL, cache);
-    }
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    response
+    let set = Arc::new(KeySet { json: document(JSON), jwk_set: document(JWK_SET), made_from: jwks });
+    authz.published.keys.store(Some(Arc::clone(&set)));
+    set
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     /// KEYS-01: the set's own media type is for those who ask for it.

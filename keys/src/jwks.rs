@@ -13,15 +13,12 @@ use crate::jwt::Algorithm;
 pub struct Jwks {
     /// The JSON document (RFC 7517 §5).
     pub body: Bytes,
-    /// A strong entity tag of it, quotes included (RFC 9110 §8.8.3).
-    pub etag: String,
 }
 
 impl Jwks {
     pub(crate) fn of<'a>(keys: impl Iterator<Item = &'a Value>) -> Self {
         let body = json!({ "keys": keys.collect::<Vec<_>>() }).to_string();
-        let etag = format!("\"{}\"", BASE64URL_NOPAD.encode(&Digest::of(body.as_bytes()).0));
-        Self { body: body.into(), etag }
+        Self { body: body.into() }
     }
 }
 

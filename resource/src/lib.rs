@@ -38,7 +38,7 @@ use gate::denials::Denials;
 use gate::limits::Limits;
 use gate::session::Sessions;
 use gate::stream::Streams;
-use metadata::{Document, MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
+use metadata::{MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
 use profile::Profile;
 use registry::Registry;
 use remote::Remote;
@@ -102,7 +102,7 @@ impl Resource {
         let uri = endpoint.resource.clone();
         let metadata_url = own.url(MCP_WELL_KNOWN);
         let challenges = Challenges::new(&metadata_url, &endpoint.default_scope);
-        let metadata = Document::new(&issuer, &endpoint);
+        let metadata = metadata::of(&issuer, &endpoint);
         let bearer = match authority {
             Authority::Here { verifier, status } => Bearer::new(issuer, uri.clone(), verifier, status),
             Authority::Elsewhere(remote) => Bearer::of_remote(issuer, uri.clone(), remote),

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use shared::ResourceUri;
+use shared::{Document, ResourceUri};
 
 use crate::bearer::{Bearer, Challenges};
 use crate::item::{Item, Kind};
-use crate::metadata::Document;
 use crate::registry::Snapshot;
 
 /// An endpoint.

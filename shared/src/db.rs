@@ -111,6 +111,12 @@ impl Db {
         self.0.writer.hooks().add_reload(Box::new(hook));
     }
 
+    /// A number that rises with every commit, before whoever waits for it is answered. What was made from the database and
+    /// from memory that follows it is up to date while the number stays the same.
+    pub fn changes(&self) -> u64 {
+        self.0.writer.changes()
+    }
+
     /// Runs a job on the writer thread and answers once it is on disk.
     ///
     /// Jobs that wait together are committed together; each has its own savepoint. `Ok` commits,

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,6 +44,7 @@ pub(super) struct Writer {
     thread: Option<std::thread::JoinHandle<()>>,
     hooks: Arc<Hooks>,
     queued: Arc<AtomicUsize>,
+    changes: Arc<AtomicU64>,
 }
 
 /// What to do when memory that mirrors the database may have run ahead of it.
@@ -73,7 +74,7 @@ impl Writer {
         audited: bool,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let hooks = Arc::new(Hooks::default());
+        let (hooks, changes) = (Arc::new(Hooks::default()), Arc::new(AtomicU64::new(0)));
         let head = RefCell::new(if audited { Some(Head::load(&connection)?) } else { None });
         let mark = if audited { Some(Mark::load(&connection, &clock)?) } else { None };
         // In place of SQLite's own: the mirror has to know when the -wal begins anew.
@@ -85,13 +86,13 @@ impl Writer {
         let queued = Arc::new(AtomicUsize::new(0));
         let jobs = Jobs { queue: jobs, queued: Arc::clone(&queued) };
         let thread = {
-            let hooks = Arc::clone(&hooks);
+            let told = (Arc::clone(&hooks), Arc::clone(&changes));
             std::thread::Builder::new()
                 .name("db-writer".to_owned())
-                .spawn(move || serve(&connection, &jobs, &head, (mark, mirror), &clock, &hooks))
+                .spawn(move || serve(&connection, &jobs, &head, (mark, mirror), &clock, (&told.0, &told.1)))
                 .map_err(|e| OpenError::Fault(Fault::Storage(e.to_string())))?
         };
-        Ok(Self { queue: Some(queue), thread: Some(thread), hooks, queued })
+        Ok(Self { queue: Some(queue), thread: Some(thread), hooks, queued, changes })
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -100,6 +101,10 @@ impl Writer {
 
     pub(super) fn hooks(&self) -> &Hooks {
         &self.hooks
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn submit<T, F>(
@@ -195,7 +200,7 @@ fn serve(
     head: &RefCell<Option<Head>>,
     (mut mark, mut mirrored): (Option<Mark>, Option<Mirrored>),
     clock: &Clock,
-    hooks: &Hooks,
+    (hooks, changes): (&Hooks, &AtomicU64),
 ) {
     work::this_thread_writes();
     let (mut previous, mut last_commit) = (1, Duration::ZERO);
@@ -226,6 +231,8 @@ fn serve(
             hooks.reload();
         }
         last_commit = started.elapsed();
+        // After memory has followed: who sees the new number sees all that is new.
+        changes.fetch_add(1, Ordering::Release);
         for job in batch {
             job.answer();
         }
