@@ -4,11 +4,12 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
-/// Returns memory to the system once strangers have let go of it, which the C library's allocator does not (RATE-07).
+/// Returns memory to the system once strangers have let go of it (RATE-07), whichever threads have used it and whether or not
+/// they allocate again: jemalloc's own threads do that. How soon is said in `.cargo/config.toml`.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     portcullis::main(std::env::args_os())
