@@ -116,7 +116,7 @@ async fn turn(origin: &str, path: &'static str, process: u32) -> f64 {
     for one in asking {
         one.await.expect("who asks does not panic");
     }
-    let spent = process::processor_time(process) - before;
+    let spent = process::processor_time(process).saturating_sub(before);
     spent.as_secs_f64() * 1e6 / machine::number(CONNECTIONS * REQUESTS)
 }
 

@@ -124,12 +124,11 @@ fn metadata(authz: &Authz) -> Result<shared::Document, Fault> {
         return Ok(before.document.clone());
     }
     let says = Members::of(authz)?;
-    let document = match before.as_ref().filter(|before| before.says == says) {
-        Some(before) => before.document.clone(),
-        None => {
-            let body = serde_json::to_vec(&says).map_err(|e| Fault::Corrupt(e.to_string()))?;
-            shared::Document::new(body, JSON, METADATA_MAX_AGE)
-        }
+    let document = if let Some(before) = before.as_ref().filter(|before| before.says == says) {
+        before.document.clone()
+    } else {
+        let body = serde_json::to_vec(&says).map_err(|e| Fault::Corrupt(e.to_string()))?;
+        shared::Document::new(body, JSON, METADATA_MAX_AGE)
     };
     published.store(Some(Arc::new(Metadata { at, says, document: document.clone() })));
     Ok(document)
