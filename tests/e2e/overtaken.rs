@@ -1,5 +1,5 @@
-//! Requests that are overtaken: each is let in, and before its job is written another one ends what it was let in for.
-//! Then it writes nothing, and nothing is issued (SESSION-05).
+//! Each request is checked, and then waits for the database writer. Here a kill is written first, after the check. The
+//! request must then write nothing and issue nothing (SESSION-05).
 
 mod case;
 mod kill;
@@ -27,7 +27,7 @@ const NO_CASE: [(&str, &str); 4] = [
     ("/device", "its page only reads"),
 ];
 
-/// Every request that another can overtake, by what is asked about it.
+/// Every request that a kill can overtake, in groups that run side by side.
 const WALKS: [&[Case]; 6] = [
     &[Case::Code, Case::Refresh, Case::DeviceToken, Case::ClientCredentials, Case::Revoke],
     &[

@@ -78,7 +78,7 @@ impl Case {
         }
     }
 
-    /// Whether this kill takes away what the request was let in for.
+    /// Whether the request must be refused after this kill.
     pub fn is_ended_by(self, kill: Kill) -> bool {
         let user = matches!(kill, Kill::UserDisabled | Kill::UserDeleted);
         let client = matches!(kill, Kill::ClientDisabled | Kill::ClientDeleted);
@@ -90,16 +90,20 @@ impl Case {
             Self::Code | Self::Refresh | Self::DeviceToken => grant || group,
             Self::ClientCredentials | Self::Revoke => client || kill == Kill::SecretReplaced,
             Self::Authorize | Self::AuthorizeForm | Self::DeviceAuthorization => client,
-            // What is left to allow is said on the page, and may be nothing.
+            // After a lost group the page still opens, and says that there is nothing to allow.
             Self::ConsentPage => session || client,
             Self::Remembered => session || client || group || kill == Kill::GrantRevoked,
             Self::Confirm | Self::Consent | Self::DeviceDecision => session || client || group,
             Self::ConfirmedConsent => session || client || passkey || group,
             Self::SignInStart => lockdown,
             Self::SignIn | Self::SignInForClient => user || passkey || lockdown,
-            Self::ClientRequest | Self::Home | Self::Account | Self::PasskeyFinish
-            // A suspended passkey is refused when it is used.
-            | Self::ChangeStart | Self::PasskeyStart => session,
+            // The last two name suspended passkeys as well: each is refused when it is used.
+            Self::ClientRequest
+            | Self::Home
+            | Self::Account
+            | Self::PasskeyFinish
+            | Self::ChangeStart
+            | Self::PasskeyStart => session,
             Self::SetupStart | Self::Setup => lockdown || kill == Kill::LinkReplaced,
             Self::EnrolStart | Self::Enrol => user || lockdown || kill == Kill::LinkReplaced,
             Self::Change | Self::PasskeyConfirm => session || passkey,
@@ -116,7 +120,7 @@ impl Case {
         }
     }
 
-    /// What a refusal of it leaves: it is an answer to the question that was asked, and the sign-in has served its purpose.
+    /// The tables and events that its refusal writes: a denied consent is a decision, and ends the sign-in made for it.
     pub fn leaves(self) -> &'static [&'static str] {
         match self {
             Self::Consent => &["authorization_transaction", "session", "session.ended"],

@@ -1,4 +1,4 @@
-//! What ends something, as the job that does it.
+//! Kills: jobs that end a user, a session, a passkey, a client, a grant or a token.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use authz::{Authz, access, resource_servers};
 use shared::db::params;
 use shared::{Fault, Tx};
 
-/// Whoever asks at the console.
+/// The operating-system user at the console.
 const UID: u32 = 0;
 
-/// What a request is about, as far as it has that.
+/// Who and what a request is about. A kill whose field is empty does not apply.
 #[derive(Clone, Debug, Default)]
 pub struct Whose {
     pub user: Option<String>,
@@ -70,7 +70,7 @@ impl Kill {
         Self::Lockdown,
     ];
 
-    /// Whether there is what it ends.
+    /// Whether the request has what this kill ends.
     pub fn applies(self, whose: &Whose) -> bool {
         match self {
             Self::UserDisabled | Self::UserDeleted | Self::SessionsEnded | Self::GroupLeft => {

@@ -78,7 +78,7 @@ impl Scene {
         scene
     }
 
-    /// What comes after this kill begins after it.
+    /// Lets the clock go on after a lockdown, which ends everything made up to its moment.
     pub fn go_on(&self, kill: Option<Kill>) {
         if kill == Some(Kill::Lockdown) {
             self.app.clock.advance(Duration::from_secs(2));
