@@ -10,6 +10,7 @@ mod given;
 mod keys;
 mod registration;
 mod remote;
+mod rules;
 mod signing;
 mod tokens;
 

@@ -100,9 +100,9 @@ impl Admission {
     ) -> Result<A, Denied> {
         let item = profile.find(snapshot, wanted.kind, &wanted.name);
         let mut subject = wanted.subject(profile, item);
-        let item = self.decide(item, &subject).await?;
+        let item = self.decide(item, &subject, &wanted.arguments).await?;
         agree(item, &wanted.arguments)?;
-        if item.offer.effect == Effect::Writes {
+        if item.effect == Effect::Writes {
             subject.caller = self.announce(profile, item, &subject, wanted.began).await?;
         }
         let cancel = CancellationToken::new();
@@ -137,9 +137,10 @@ impl Admission {
         &self,
         item: Option<&'i Arc<Item>>,
         subject: &Subject,
+        arguments: &Arguments,
     ) -> Result<&'i Arc<Item>, Denied> {
-        let decision =
-            item.map_or(Decision::Unknown, |item| policy::decide(&item.needs, &subject.caller.caller()));
+        let caller = subject.caller.caller();
+        let decision = item.map_or(Decision::Unknown, |item| policy::decide_call(item, &caller, arguments));
         match (item, decision) {
             (Some(item), Decision::Allow) => Ok(item),
             (_, refused) => {
@@ -167,7 +168,7 @@ impl Admission {
             },
             Err(refused) => Denied::Token(refused),
         };
-        let ended = subject.ended(item.offer.effect, &Outcome::NotSent, began.elapsed()).detail("bytes", 0);
+        let ended = subject.ended(item.effect, &Outcome::NotSent, began.elapsed()).detail("bytes", 0);
         record::write(&self.db, ended).await?;
         Err(denied)
     }
@@ -212,7 +213,7 @@ impl Call {
         let Self { db, sources, subject, ask, named } = self;
         let outcome = run(&sources, &ask).await;
         drop(named);
-        let effect = ask.what().item().offer.effect;
+        let effect = ask.what().item().effect;
         let answer = answer(effect, &outcome);
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
         match record::write(&db, ended).await {
@@ -235,7 +236,7 @@ async fn run(sources: &Sources, ask: &Ask) -> Outcome {
     let outcome = loop {
         tokio::select! {
             biased;
-            outcome = &mut running => break outcome.unwrap_or(match item.offer.effect {
+            outcome = &mut running => break outcome.unwrap_or(match item.effect {
                 Effect::ReadOnly => Outcome::Error,
                 Effect::Writes => Outcome::Unknown,
             }),

@@ -2,38 +2,87 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescription};
 use shared::token_status::Ceiling;
 use shared::{Issuer, ResourceUri, Scope};
 
-use crate::item::Kind;
-use crate::policy::{Caller, Decision};
+use crate::item::{Arguments, Kind, Needs};
+use crate::policy::{self, Caller, Decision};
 use crate::registry::Registry;
 use crate::sources;
 
-pub use crate::rules::{Rules, ScopeRule, UnknownTool};
+pub use crate::rules::{
+    ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern, ItemRule, ItemRules,
+    Pattern, Rules, ScopeRule, UnusableRule,
+};
 
 /// Where the MCP endpoint is.
 pub const MCP_PATH: &str = "/mcp";
 
+/// A call about which somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// What the token allows.
+    pub token: &'q Scope,
+    /// What the user may be granted.
+    pub entitled: &'q Scope,
+    pub ceiling: Ceiling,
+    pub tool: &'q str,
+    /// Its arguments, if they count.
+    pub arguments: Option<&'q Map<String, Value>>,
+}
+
 /// A decision of the gate's, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explained {
-    /// The word for it on record: `allow`, `scope_missing`, `not_entitled`, `above_ceiling`, `unknown`.
+    /// The word for it on record: `allow`, `scope_missing`, `not_entitled`, `above_ceiling`, `argument_denied`, `hidden`,
+    /// `unknown`.
     pub decision: &'static str,
-    /// The scopes that the tool needs; `None` for one that needs only a valid token, or is not there.
+    /// The scopes that the tool needs; `None` for one that needs only a valid token, that is hidden, or is not there.
     pub needs: Option<Scope>,
     /// The scopes that the decision turns on.
     pub lacking: Scope,
+    /// The rule about the tool, with its line; or the two that tie.
+    pub ruling: Vec<String>,
+    /// What the rule allows, if it is an argument that it does not.
+    pub allowed: Option<String>,
+}
+
+/// What opens a tool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Opens {
+    /// A valid token, whatever its scopes.
+    Token,
+    /// All of these scopes; nothing, if there are none.
+    Scopes(Scope),
+    /// Nothing: the site keeps it from everybody.
+    Nothing,
+}
+
+impl Opens {
+    fn of(needs: &Needs) -> Self {
+        match needs {
+            Needs::User => Self::Token,
+            Needs::Scopes { all, .. } => Self::Scopes(all.clone()),
+            Needs::Hidden => Self::Nothing,
+        }
+    }
 }
 
 impl Rules {
-    /// Whether a tool can be mapped to scopes.
+    /// Whether this is a tool that needs only a valid token.
+    pub fn needs_no_scope(name: &str) -> bool {
+        let snapshot = Registry::new(Self::default(), &sources::built_in()).snapshot();
+        snapshot.find(Kind::Tool, name).is_some_and(|item| item.offer.needs == Some(Needs::User))
+    }
+
+    /// Whether there can be this rule about exactly this tool.
     ///
     /// # Errors
-    /// If there is no such tool, or it needs none.
-    pub fn check_tool(name: &str) -> Result<(), UnknownTool> {
-        Registry::new(Self::default(), &sources::built_in()).snapshot().check_rule(name)
+    /// If there is no such tool, or it needs no scope and the rule names one.
+    pub fn check_tool(name: &str, rule: &ItemRule) -> Result<(), UnusableRule> {
+        Registry::new(Self::default(), &sources::built_in()).snapshot().check_rule(name, rule)
     }
 }
 
@@ -53,8 +102,8 @@ impl BuiltIn {
     /// The catalogue of a server with this issuer.
     ///
     /// # Errors
-    /// If there is a rule for a tool that cannot have one.
-    pub fn new(issuer: &Issuer, rules: &Rules) -> Result<Self, UnknownTool> {
+    /// If there is a rule for a tool that cannot have one, or two rules that are equally about one.
+    pub fn new(issuer: &Issuer, rules: &Rules) -> Result<Self, UnusableRule> {
         Self::at(issuer, issuer, rules)
     }
 
@@ -62,10 +111,9 @@ impl BuiltIn {
     ///
     /// # Errors
     /// As [`BuiltIn::new`].
-    pub fn at(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Result<Self, UnknownTool> {
+    pub fn at(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Result<Self, UnusableRule> {
         let catalogue = Self::unchecked(own, issuer, rules);
-        let snapshot = catalogue.registry.snapshot();
-        rules.tools.keys().try_for_each(|tool| snapshot.check_rule(tool))?;
+        catalogue.registry.snapshot().check_rules(rules)?;
         Ok(catalogue)
     }
 
@@ -86,26 +134,48 @@ impl BuiltIn {
         Self::unchecked(issuer, issuer, rules)
     }
 
-    /// Every tool with the scopes it needs; none for one that needs only a valid token.
-    pub fn needs(&self) -> Vec<(String, Option<Scope>)> {
+    /// Every tool with what opens it.
+    pub fn needs(&self) -> Vec<(String, Opens)> {
         let snapshot = self.registry.snapshot();
-        let needs = snapshot.items(Kind::Tool);
-        needs.map(|item| (item.offer.name.to_string(), item.needs.scopes().cloned())).collect()
+        let items = snapshot.items(Kind::Tool);
+        items.map(|item| (item.offer.name.to_string(), Opens::of(&item.needs))).collect()
     }
 
-    /// What the gate decides about a call, and why.
-    pub fn explain(&self, token: &Scope, entitled: &Scope, ceiling: Ceiling, tool: &str) -> Explained {
+    /// What may be wrong with the rules (POL-05).
+    pub fn doubts(&self) -> Vec<DoubtfulRule> {
+        self.registry.snapshot().doubts(self.registry.rules())
+    }
+
+    /// What the gate decides about a call, and why: with these arguments, or before any are looked at.
+    pub fn explain(&self, asked: &Question<'_>) -> Explained {
+        let Question { token, entitled, ceiling, tool, arguments } = *asked;
         let snapshot = self.registry.snapshot();
         let caller = Caller { scope: token, entitled, ceiling, has_user: true };
-        let decision = snapshot.decide(Kind::Tool, tool, &caller);
-        let needs = snapshot.find(Kind::Tool, tool).and_then(|item| item.needs.scopes().cloned());
+        let item = snapshot.find(Kind::Tool, tool);
+        let decision = match (item, arguments) {
+            (None, _) => Decision::Unknown,
+            (Some(item), None) => policy::decide(&item.needs, &caller),
+            (Some(item), Some(arguments)) => {
+                policy::decide_call(item, &caller, &Arguments::from(arguments.clone()))
+            }
+        };
+        let needs = item.and_then(|item| item.needs.scopes().cloned());
         let lacking = match &decision {
             Decision::ScopeMissing { needed } => needed.clone(),
             Decision::AboveCeiling { beyond } => beyond.clone(),
             Decision::NotEntitled => needs.as_ref().map(|needs| needs.without(entitled)).unwrap_or_default(),
-            Decision::Allow | Decision::NoUser | Decision::Unknown => Scope::empty(),
+            Decision::Allow
+            | Decision::NoUser
+            | Decision::Hidden
+            | Decision::ArgumentDenied { .. }
+            | Decision::Unknown => Scope::empty(),
         };
-        Explained { decision: decision.as_str(), needs, lacking }
+        let allowed = match &decision {
+            Decision::ArgumentDenied { violation } => Some(violation.allowed.clone()),
+            _ => None,
+        };
+        let ruling = item.map(|item| item.rule.rules().to_vec()).unwrap_or_default();
+        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed }
     }
 
     /// The same without an endpoint: scopes and their words, for endpoints elsewhere.
@@ -168,10 +238,10 @@ impl Catalogue for BuiltIn {
         }
         let caller = Caller { scope: entitled, entitled, ceiling: Ceiling::Any, has_user: true };
         let snapshot = self.registry.snapshot();
-        let tools = snapshot.items(Kind::Tool).map(|item| &item.offer);
+        let tools = snapshot.items(Kind::Tool);
         tools
-            .filter(|offer| snapshot.decide(offer.kind, &offer.name, &caller) == Decision::Allow)
-            .map(|offer| ToolDescription { name: offer.name.to_string(), title: offer.title.clone() })
+            .filter(|item| policy::decide(&item.needs, &caller) == Decision::Allow)
+            .map(|item| ToolDescription { name: item.offer.name.to_string(), title: item.title.clone() })
             .collect()
     }
 }
@@ -221,11 +291,12 @@ mod tests {
     #[test]
     fn a_tool_without_a_rule_is_denied() {
         let mut rules = Rules::default();
-        let mappable = |name: &String| Rules::check_tool(name).is_ok();
+        let any_rule = ItemRule::needing("docs.read".parse().unwrap());
+        let mappable = |name: &String| Rules::check_tool(name, &any_rule).is_ok();
         let catalogue = built(&rules);
         let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).filter(mappable).collect();
-        assert!(tools.iter().eq(rules.tools.keys()));
-        rules.tools.remove("docs_read");
+        assert!(tools.iter().eq(rules.tools.iter().map(|(pattern, _)| pattern.as_str())));
+        rules.tools.set(Pattern::exact("docs_read"), ItemRule::default());
         assert_eq!(usable(&built(&rules), "/mcp", "docs.read"), ["docs_search", "whoami"]);
     }
 
@@ -234,7 +305,7 @@ mod tests {
     fn scopes_are_those_that_tools_need() {
         let mut rules = Rules::default();
         rules.scopes.extend([rule("docs.archive", true), rule("docs.secret", false), rule("idle", true)]);
-        rules.tools.insert("docs_read".to_owned(), "docs.archive docs.secret".parse().unwrap());
+        rules.need("docs_read", "docs.archive docs.secret");
         let catalogue = built(&rules);
         assert_eq!(catalogue.mcp().default_scope.to_string(), "docs.archive docs.read");
         let names: Vec<_> = catalogue.scopes().into_iter().map(|scope| scope.name).collect();
@@ -244,11 +315,13 @@ mod tests {
 
     #[test]
     fn some_tools_cannot_be_mapped() {
-        let refused = |name: &str| Rules::check_tool(name).unwrap_err();
-        assert_eq!(refused("whoami"), UnknownTool::NeedsNoScope("whoami".to_owned()));
-        assert_eq!(refused("Docs_read"), UnknownTool::NoSuchTool("Docs_read".to_owned()));
+        let scoped = ItemRule::needing("docs.read".parse().unwrap());
+        let refused = |name: &str| Rules::check_tool(name, &scoped).unwrap_err();
+        assert_eq!(refused("whoami"), UnusableRule::NeedsNoScope("whoami".to_owned()));
+        assert_eq!(refused("Docs_read"), UnusableRule::NoSuchTool("Docs_read".to_owned()));
+        assert_eq!(Rules::check_tool("whoami", &ItemRule { hidden: true, ..ItemRule::default() }), Ok(()));
         let mut rules = Rules::default();
-        rules.tools.insert("whoami".to_owned(), "docs.read".parse().unwrap());
+        rules.need("whoami", "docs.read");
         assert!(BuiltIn::new(&Issuer::localhost(8080), &rules).is_err());
     }
 }

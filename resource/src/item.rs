@@ -1,12 +1,16 @@
 //! What is reached through the gate: items, each a kind and a name (MCP-08), with what they ask of their callers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderName;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::Scope;
+
+use crate::argument_rules::ArgumentRules;
 
 /// What an item is. Each kind has its own list and its own method.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -21,6 +25,28 @@ pub(crate) struct Item {
     /// The source that runs it.
     pub(crate) source: SourceName,
     pub(crate) needs: Needs,
+    /// Whether a call can change anything: the rule's word, or else the source's.
+    pub(crate) effect: Effect,
+    /// Its name for people.
+    pub(crate) title: String,
+    /// What lists show: the source's own bytes, but for what the rule puts in place of title and description.
+    pub(crate) listed: Box<RawValue>,
+    /// The rule that governs it, with the line that it stands on.
+    pub(crate) rule: Ruling,
+    /// What the arguments of a call must be like (POL-02).
+    pub(crate) arguments: ArgumentRules,
+    /// The arguments that its schema names; only known where there are rules about them.
+    pub(crate) named: BTreeSet<String>,
+}
+
+/// Which rule governs an item (POL-01).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ruling {
+    /// None: what it needs is for its source to say, or nobody may use it.
+    None,
+    By(String),
+    /// Two that are equally specific. Neither counts, so nobody may use it.
+    Tied([String; 2]),
 }
 
 /// An item as its source offers it.
@@ -38,6 +64,36 @@ pub(crate) struct Offer {
     pub(crate) needs: Option<Needs>,
     /// The arguments that it wants repeated in headers (MCP-05).
     pub(crate) mirrored: Vec<Mirrored>,
+}
+
+impl Offer {
+    /// The schema of its arguments, if it has one that can be read.
+    pub(crate) fn schema(&self) -> Option<Value> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Definition {
+            input_schema: Value,
+        }
+        serde_json::from_str(self.listed.get()).ok().map(|definition: Definition| definition.input_schema)
+    }
+
+    /// The arguments that its schema names at the top.
+    pub(crate) fn named_arguments(&self) -> BTreeSet<String> {
+        let schema = self.schema();
+        let properties = schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
+        properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+    }
+}
+
+impl Ruling {
+    /// The rule, or the two that tie.
+    pub(crate) fn rules(&self) -> &[String] {
+        match self {
+            Self::None => &[],
+            Self::By(rule) => std::slice::from_ref(rule),
+            Self::Tied(rules) => rules,
+        }
+    }
 }
 
 /// All that a source offers, from one complete look at it. It never changes; a newer look is another one.
@@ -71,13 +127,15 @@ pub(crate) enum Needs {
     /// All of these scopes, of which `high_risk` are withheld from clients that nobody vouches for (DCR-08). An empty
     /// set is never satisfied: it is an item that no rule maps.
     Scopes { all: Scope, high_risk: Scope },
+    /// Nothing opens it: the site keeps it from everybody.
+    Hidden,
 }
 
 impl Needs {
-    /// The scopes; `None` if a token alone will do.
+    /// The scopes; `None` if there are none that would open it.
     pub(crate) fn scopes(&self) -> Option<&Scope> {
         match self {
-            Self::User => None,
+            Self::User | Self::Hidden => None,
             Self::Scopes { all, .. } => Some(all),
         }
     }
@@ -85,7 +143,7 @@ impl Needs {
 
 /// Whether a call can change anything. What is not known to read only counts as writing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Effect {
+pub enum Effect {
     ReadOnly,
     Writes,
 }

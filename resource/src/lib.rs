@@ -2,6 +2,7 @@
 //! are.
 
 mod admission;
+mod argument_rules;
 pub mod bearer;
 pub mod catalogue;
 mod gate;

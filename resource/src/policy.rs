@@ -4,7 +4,8 @@
 use shared::Scope;
 use shared::token_status::Ceiling;
 
-use crate::item::Needs;
+use crate::argument_rules::{self, Violation};
+use crate::item::{Arguments, Item, Needs};
 
 /// Who calls, as far as the decision goes.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,10 @@ pub(crate) enum Decision {
     /// The user is entitled, and nobody vouches for the client they use: signing in again would not help, so
     /// the answer says what would (DCR-08). `beyond` is what the client cannot be granted.
     AboveCeiling { beyond: Scope },
+    /// The site keeps the item from everybody. To the client it looks like [`Decision::Unknown`].
+    Hidden,
+    /// The caller may use the item, but not with these arguments (POL-02).
+    ArgumentDenied { violation: Violation },
     /// There is no such item. Whoever looks items up by name says so, not [`decide`].
     Unknown,
 }
@@ -52,6 +57,8 @@ impl Decision {
             Self::NotEntitled => "not_entitled",
             Self::NoUser => "no_user",
             Self::AboveCeiling { .. } => "above_ceiling",
+            Self::Hidden => "hidden",
+            Self::ArgumentDenied { .. } => "argument_denied",
             Self::Unknown => "unknown",
         }
     }
@@ -62,6 +69,7 @@ pub(crate) fn decide(needs: &Needs, caller: &Caller<'_>) -> Decision {
     let (all, high_risk) = match needs {
         Needs::User if caller.has_user => return Decision::Allow,
         Needs::User => return Decision::NoUser,
+        Needs::Hidden => return Decision::Hidden,
         Needs::Scopes { all, high_risk } => (all, high_risk),
     };
     if all.is_empty() || !all.is_subset(caller.entitled) {
@@ -75,6 +83,18 @@ pub(crate) fn decide(needs: &Needs, caller: &Caller<'_>) -> Decision {
         return Decision::Allow;
     }
     Decision::ScopeMissing { needed: all.without(caller.scope) }
+}
+
+/// Decides about a call: whether the caller may use the item at all, and then whether with these arguments. Only somebody
+/// who may use an item learns what its arguments must be like.
+pub(crate) fn decide_call(item: &Item, caller: &Caller<'_>, arguments: &Arguments) -> Decision {
+    match decide(&item.needs, caller) {
+        Decision::Allow => match argument_rules::check(&item.arguments, &item.named, arguments.value()) {
+            Ok(()) => Decision::Allow,
+            Err(violation) => Decision::ArgumentDenied { violation },
+        },
+        refused => refused,
+    }
 }
 
 /// What a client with this ceiling is not granted of these high-risk scopes, whoever uses it (DCR-08).

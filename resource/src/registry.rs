@@ -1,15 +1,17 @@
 //! The only owner of definitions: which items there are, from which source, and what they need. A request takes one
 //! [`Snapshot`] and uses it to its end; a newer one replaces it whole, for later requests.
 
-use std::collections::BTreeMap;
+mod listing;
+mod review;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use shared::Scope;
 
-use crate::item::{Item, Kind, Needs, Offer, Offered, SourceName};
-use crate::policy::{self, Caller, Decision};
-use crate::rules::{Rules, UnknownTool};
+use crate::item::{Item, Kind, Needs, Offer, Offered, Ruling, SourceName};
+use crate::rules::{Governing, ItemRule, Pattern, Rules};
 
 /// The items that there are now.
 #[derive(Debug)]
@@ -77,8 +79,7 @@ impl Snapshot {
                     quarantined.push(Quarantined { offer: Arc::clone(offer), source, owner });
                     continue;
                 }
-                let needs = offer.needs.clone().unwrap_or_else(|| ruled(rules, offer, &snapshot.high_risk));
-                let item = Item { offer: Arc::clone(offer), source: offered.source.clone(), needs };
+                let item = ruled(rules, offer, offered.source.clone(), &snapshot.high_risk);
                 items.insert(Arc::clone(&offer.name), Arc::new(item));
             }
         }
@@ -95,11 +96,6 @@ impl Snapshot {
         self.items.get(&kind)?.get(name)
     }
 
-    /// The decision about an item for whoever calls.
-    pub(crate) fn decide(&self, kind: Kind, name: &str, caller: &Caller<'_>) -> Decision {
-        self.find(kind, name).map_or(Decision::Unknown, |item| policy::decide(&item.needs, caller))
-    }
-
     /// Every scope that some item needs.
     pub(crate) fn scopes(&self) -> Scope {
         let needs = self.items.values().flat_map(BTreeMap::values).filter_map(|item| item.needs.scopes());
@@ -110,27 +106,49 @@ impl Snapshot {
     pub(crate) fn high_risk(&self) -> &Scope {
         &self.high_risk
     }
+}
 
-    /// Whether a rule can be about this tool.
-    ///
-    /// # Errors
-    /// If there is no such tool, or it needs no scope.
-    pub(crate) fn check_rule(&self, tool: &str) -> Result<(), UnknownTool> {
-        match self.find(Kind::Tool, tool) {
-            None => Err(UnknownTool::NoSuchTool(tool.to_owned())),
-            Some(item) if item.needs == Needs::User => Err(UnknownTool::NeedsNoScope(tool.to_owned())),
-            Some(_) => Ok(()),
+/// An offer under the rules. What no rule is about needs the empty set, which nobody satisfies (MCP-08), and so does what
+/// two rules are equally about.
+fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_risk: &Scope) -> Item {
+    let governing = match offer.kind {
+        Kind::Tool => rules.tools.governing(&offer.name),
+    };
+    let (rule, ruling) = match governing {
+        Governing::Nothing => (None, Ruling::None),
+        Governing::One(pattern, rule) => (Some(rule), Ruling::By(called(pattern, rule))),
+        Governing::Tied(tied) => (None, Ruling::Tied(tied.map(|(pattern, rule)| called(pattern, rule)))),
+    };
+    let nothing = ItemRule::default();
+    let rule = rule.unwrap_or(&nothing);
+    let needs = match &offer.needs {
+        _ if rule.hidden => Needs::Hidden,
+        Some(needs) => needs.clone(),
+        None => {
+            let all = rule.scope.clone();
+            Needs::Scopes { high_risk: all.intersection(high_risk), all }
         }
+    };
+    let named = if rule.arguments.is_empty() { BTreeSet::new() } else { offer.named_arguments() };
+    Item {
+        offer: Arc::clone(offer),
+        source,
+        needs,
+        effect: rule.effect.unwrap_or(offer.effect),
+        title: rule.title.clone().unwrap_or_else(|| offer.title.clone()),
+        listed: listing::shown(&offer.listed, rule.title.as_deref(), rule.description.as_deref()),
+        rule: ruling,
+        arguments: rule.arguments.clone(),
+        named,
     }
 }
 
-/// What the rules say that an item needs: nothing said is the empty set, which nobody satisfies (MCP-08).
-fn ruled(rules: &Rules, offer: &Offer, high_risk: &Scope) -> Needs {
-    let all = match offer.kind {
-        Kind::Tool => rules.tools.get(offer.name.as_ref()).cloned().unwrap_or_default(),
-    };
-    let high_risk = all.intersection(high_risk);
-    Needs::Scopes { all, high_risk }
+/// A rule as people find it again.
+fn called(pattern: &Pattern, rule: &ItemRule) -> String {
+    match &rule.at {
+        Some(at) => format!("[tools.\"{pattern}\"] at {at}"),
+        None => format!("[tools.\"{pattern}\"], which is built in"),
+    }
 }
 
 #[cfg(test)]

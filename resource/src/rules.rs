@@ -1,19 +1,25 @@
 //! What the site's configuration says about scopes and items.
 
+mod pattern;
+
 use std::collections::BTreeMap;
 
 use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
+pub use crate::argument_rules::{ArgumentRule, ArgumentRules, Conditions, InvalidArgumentRule};
+pub use crate::item::Effect;
+pub use pattern::{InvalidPattern, Pattern};
+
 /// Reading the documentation.
 const DOCS_READ: &str = "docs.read";
 
-/// Which scopes there are, and which of them a tool needs.
+/// Which scopes there are, and what is said about items.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
     pub scopes: Vec<ScopeRule>,
-    /// All of the scopes are needed. A tool that is not in here is denied (MCP-08).
-    pub tools: BTreeMap<String, Scope>,
+    /// A tool that no rule is about is denied (MCP-08).
+    pub tools: ItemRules,
 }
 
 /// A scope that may be granted.
@@ -24,13 +30,65 @@ pub struct ScopeRule {
     pub default: bool,
 }
 
-/// A rule about a tool that cannot have one.
+/// What is said about the items of one kind, by exact name or by glob (POL-01).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ItemRules(BTreeMap<Pattern, ItemRule>);
+
+/// What is said about the items that one pattern matches. One rule governs an item as a whole: nothing is added to it
+/// from a less specific one.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ItemRule {
+    /// All of these scopes are needed. Nobody may use an item whose rule names none.
+    pub scope: Scope,
+    /// What a call can change, in the administrator's word; `None` leaves it to the source.
+    pub effect: Option<Effect>,
+    /// Whether the item is kept from everybody.
+    pub hidden: bool,
+    /// The title that lists show in place of the source's.
+    pub title: Option<String>,
+    /// The description that lists show in place of the source's.
+    pub description: Option<String>,
+    /// What the arguments of a call must be like (POL-02).
+    pub arguments: ArgumentRules,
+    /// The file and line that it stands on; `None` for what is built in, which yields to everything in the file.
+    pub at: Option<String>,
+}
+
+/// The rule that governs one item.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Governing<'r> {
+    /// No rule matches its name.
+    Nothing,
+    One(&'r Pattern, &'r ItemRule),
+    /// Two globs match it, and neither is more specific. Neither counts.
+    Tied([(&'r Pattern, &'r ItemRule); 2]),
+}
+
+/// Why the rules cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum UnknownTool {
+pub enum UnusableRule {
     #[error("no tool `{0}`")]
     NoSuchTool(String),
+    #[error("the rule {rule} names the argument {pointer}, and the tool `{name}` has no such argument; remove it, or write the name as the tool has it")]
+    NoSuchArgument { name: String, rule: String, pointer: String },
     #[error("the tool `{0}` needs only a valid token and cannot be mapped to scopes")]
     NeedsNoScope(String),
+    #[error(
+        "two rules match the tool `{name}` and neither is more specific: {}; write [tools.{name}] to say which one counts",
+        .rules.join(" and ")
+    )]
+    Tied { name: String, rules: [String; 2] },
+}
+
+/// What may be wrong with the rules, and is no reason not to use them (POL-05).
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DoubtfulRule {
+    #[error("the rule {rule} matches no tool that there is; remove it, or write the name as the tool has it")]
+    MatchesNothing { rule: String },
+    #[error(
+        "the rule {rule} names the argument {pointer}, of which the tool `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the tool takes it"
+    )]
+    UnknownArgument { name: String, rule: String, pointer: String },
 }
 
 impl Default for Rules {
@@ -45,15 +103,65 @@ impl Default for Rules {
             },
             default: true,
         };
-        let needs_docs = |tool: &str| (tool.to_owned(), [DOCS_READ].into_iter().collect());
-        Self { scopes: vec![docs], tools: ["docs_read", "docs_search"].map(needs_docs).into() }
+        let mut tools = ItemRules::default();
+        for tool in ["docs_read", "docs_search"] {
+            tools.set(Pattern::exact(tool), ItemRule::needing([DOCS_READ].into_iter().collect()));
+        }
+        Self { scopes: vec![docs], tools }
     }
 }
 
 impl Rules {
+    /// From now on exactly this tool needs these scopes.
+    #[cfg(test)]
+    pub(crate) fn need(&mut self, tool: &str, scope: &str) {
+        self.tools.set(Pattern::exact(tool), ItemRule::needing(scope.parse().unwrap()));
+    }
+
     /// The scopes that can do harm in the wrong hands.
     pub(crate) fn high_risk(&self) -> Scope {
         self.scopes.iter().filter(|rule| rule.description.risk == Risk::High).map(ScopeRule::name).collect()
+    }
+}
+
+impl ItemRules {
+    /// Sets the rule of a pattern; one that the pattern had before is gone.
+    pub fn set(&mut self, pattern: Pattern, rule: ItemRule) {
+        self.0.insert(pattern, rule);
+    }
+
+    /// Every rule with its pattern.
+    pub fn iter(&self) -> impl Iterator<Item = (&Pattern, &ItemRule)> {
+        self.0.iter()
+    }
+
+    /// The rule of exactly this pattern.
+    pub fn get(&self, pattern: &str) -> Option<&ItemRule> {
+        self.0.iter().find(|(known, _)| known.as_str() == pattern).map(|(_, rule)| rule)
+    }
+
+    /// The rule that governs the item of this name (POL-01): an exact name counts more than a glob, a more specific
+    /// glob more than a less specific one, and what is in the file more than what is built in.
+    pub(crate) fn governing(&self, name: &str) -> Governing<'_> {
+        let rank = |(pattern, rule): &(&Pattern, &ItemRule)| (rule.at.is_some(), pattern.specificity());
+        let mut best = Governing::Nothing;
+        let mut highest = None;
+        for found in self.0.iter().filter(|(pattern, _)| pattern.matches(name)) {
+            let rank = Some(rank(&found));
+            if rank > highest {
+                (best, highest) = (Governing::One(found.0, found.1), rank);
+            } else if let (true, Governing::One(pattern, rule)) = (rank == highest, best) {
+                best = Governing::Tied([(pattern, rule), found]);
+            }
+        }
+        best
+    }
+}
+
+impl ItemRule {
+    /// A rule that says no more than which scopes are needed.
+    pub fn needing(scope: Scope) -> Self {
+        Self { scope, ..Self::default() }
     }
 }
 
@@ -62,3 +170,6 @@ impl ScopeRule {
         &self.description.name
     }
 }
+
+#[cfg(test)]
+mod tests;

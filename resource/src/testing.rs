@@ -216,12 +216,19 @@ impl App {
     /// On loopback, with another source beside those that are always there, its tools for these scopes.
     pub(crate) fn staged(staged: &Arc<Staged>, tools: &[(&str, &str)]) -> Self {
         let mut rules = Rules::default();
-        rules.tools.extend(tools.iter().map(|(name, scope)| ((*name).to_owned(), scope.parse().unwrap())));
+        for (name, scope) in tools {
+            rules.need(name, scope);
+        }
+        Self::staged_under(staged, &rules)
+    }
+
+    /// The same under these rules.
+    pub(crate) fn staged_under(staged: &Arc<Staged>, rules: &Rules) -> Self {
         let stage = Arc::new(Stage::default());
         stage.entitle("docs.read");
         let dir = tempfile::tempdir().unwrap();
         let staged = Some(Arc::clone(staged));
-        Self::build(dir, stage, Clock::held(NOW), &Issuer::localhost(8080), &[], &rules, staged)
+        Self::build(dir, stage, Clock::held(NOW), &Issuer::localhost(8080), &[], rules, staged)
     }
 
     /// After a restart, on loopback: what was in memory here is gone, the files are not.

@@ -14,7 +14,7 @@ use authz::clients::configuration::{self, Configured};
 use authz::issuer_change::{self, Another};
 use clap::Args;
 use keys::Seal;
-use resource::catalogue::{BuiltIn, ScopeRule};
+use resource::catalogue::{BuiltIn, Opens, ScopeRule};
 use resource::sources::docs::Folder;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -110,8 +110,10 @@ struct ScopeReport {
 #[derive(Serialize)]
 struct ToolReport {
     name: String,
-    /// None if a valid token is all that it needs.
+    /// None if a valid token is all that it needs, or nothing opens it.
     scopes: Option<Vec<String>>,
+    /// Whether it is kept from everybody.
+    hidden: bool,
     /// The groups whose members may call it.
     groups: Vec<String>,
 }
@@ -220,15 +222,22 @@ impl Report {
         }
         let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
         let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
-        for (name, needs) in catalogue.needs() {
+        self.warnings.extend(catalogue.doubts().iter().map(ToString::to_string));
+        for (name, opens) in catalogue.needs() {
             let reach = |entitled: &Scope| reaches(&catalogue, entitled, &name);
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
             let groups = groups.map(|(group, _)| group.clone()).collect();
-            if !reach(&everything) {
-                self.warnings
-                    .push(format!("nobody may call the tool `{name}`: no group has the scopes it needs"));
+            match &opens {
+                Opens::Scopes(scopes) if scopes.is_empty() => self.warnings.push(format!(
+                    "nobody may call the tool `{name}`: no rule says what it needs; write [tools.{name}] with scope = \"…\", or with hidden = true"
+                )),
+                Opens::Scopes(scopes) if !reach(&everything) => self.warnings.push(format!(
+                    "nobody may call the tool `{name}`: no group has the scopes it needs; add {} to one of [groups]",
+                    scopes.without(&everything)
+                )),
+                Opens::Scopes(_) | Opens::Token | Opens::Nothing => {}
             }
-            self.tools.push(ToolReport { name, scopes: needs.as_ref().map(list), groups });
+            self.tools.push(ToolReport::new(name, &opens, groups));
         }
     }
 
@@ -387,7 +396,19 @@ impl ScopeReport {
 }
 
 impl ToolReport {
+    fn new(name: String, opens: &Opens, groups: Vec<String>) -> Self {
+        let (scopes, hidden) = match opens {
+            Opens::Token => (None, false),
+            Opens::Scopes(scopes) => (Some(list(scopes)), false),
+            Opens::Nothing => (None, true),
+        };
+        Self { name, scopes, hidden, groups }
+    }
+
     fn columns(&self) -> [String; 3] {
+        if self.hidden {
+            return [self.name.clone(), "hidden".to_owned(), "for nobody".to_owned()];
+        }
         let needs = self.scopes.as_ref().map_or("a valid token".to_owned(), |scopes| or_nothing(scopes));
         let groups = if self.groups.iter().any(|group| group == EVERYONE) {
             EVERYONE.to_owned()

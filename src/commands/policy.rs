@@ -1,12 +1,16 @@
 //! `portcullis policy …`: what the gate would decide, and why. It asks the function that the gate asks.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, anyhow};
 use authz::Authz;
 use authz::reach::{self, Person, Reach};
 use clap::{Args, Subcommand};
-use resource::catalogue::{BuiltIn, Explained};
+use resource::catalogue::{BuiltIn, Explained, Question};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use shared::token_status::Ceiling;
 use shared::{ClientId, Fault, Scope, Tx, UserId};
 
@@ -33,6 +37,9 @@ pub struct Check {
     /// Without it: through a client that holds all that the user may grant.
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
+    /// With these arguments: a file with one JSON object. Without it the rules about arguments are left out.
+    #[arg(long, value_name = "FILE")]
+    pub args: Option<PathBuf>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -43,6 +50,9 @@ struct CheckPolicy {
     user: String,
     tool: String,
     client: Option<String>,
+    /// What it is called with; without it the rules about arguments are left out.
+    #[serde(default)]
+    arguments: Option<Map<String, Value>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,6 +60,8 @@ struct Decided {
     allowed: bool,
     decision: String,
     rule: String,
+    /// The rule about the tool with its line, or the two that tie.
+    by: Vec<String>,
     tool: Tool,
     user: User,
     client: Option<Client>,
@@ -112,7 +124,13 @@ impl CheckPolicy {
         // Without a client, or before one was let in: as if the client held all that it may.
         let ceiling = client.as_ref().map_or(Ceiling::Any, |client| client.ceiling);
         let token = client.as_ref().and_then(|client| client.granted.as_ref()).unwrap_or(&person.entitled);
-        let explained = catalogue.explain(token, &person.entitled, ceiling, &self.tool);
+        let explained = catalogue.explain(&Question {
+            token,
+            entitled: &person.entitled,
+            ceiling,
+            tool: &self.tool,
+            arguments: self.arguments.as_ref(),
+        });
         let (decision, rule) = match (&person, &client) {
             (person, _) if person.disabled => ("user_disabled", "the user is disabled".to_owned()),
             (_, Some(client)) if client.disabled => ("client_disabled", "the client is disabled".to_owned()),
@@ -122,6 +140,7 @@ impl CheckPolicy {
             allowed: decision == "allow",
             decision: decision.to_owned(),
             rule,
+            by: explained.ruling,
             tool: Tool { name: self.tool, needs: explained.needs },
             user: User { id: person.id, name: person.name, groups: person.groups, entitled: person.entitled },
             client: client.map(Client::from),
@@ -147,6 +166,11 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, tool: &str)
             let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).collect();
             format!("no tool `{tool}`; the tools are {}", tools.join(", "))
         }
+        "hidden" => "the tool is hidden".to_owned(),
+        "argument_denied" => explained.allowed.clone().unwrap_or_default(),
+        "not_entitled" if explained.ruling.len() > 1 => {
+            "two rules match the tool and neither is more specific, so neither counts".to_owned()
+        }
         "not_entitled" if lacking.is_empty() => "no scope gives access to this tool".to_owned(),
         "not_entitled" => {
             let givers = person.who_else_has(lacking);
@@ -166,18 +190,30 @@ impl Noun for Policy {
 
     /// Leaves with 1 if the answer is no, so that a script can ask.
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
-        let Self::Check(Check { user, tool, client, common }) = self;
-        let decided = common.ask(file, CheckPolicy { user, tool, client })?;
+        let Self::Check(Check { user, tool, client, args, common }) = self;
+        let arguments = args.as_deref().map(read_arguments).transpose()?;
+        let decided = common.ask(file, CheckPolicy { user, tool, client, arguments })?;
         common.show(&decided, explain)?;
         Ok(if decided.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
+/// The arguments of a call, from a file that holds them as one JSON object.
+fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    shared::json::read(&text).map_err(|error| {
+        anyhow!("{} does not hold the arguments of a call as one JSON object: {error}", path.display())
+    })
+}
+
 fn explain(decided: &Decided) -> anyhow::Result<()> {
-    let Decided { allowed, decision, rule, tool, user, client } = decided;
+    let Decided { allowed, decision, rule, by, tool, user, client } = decided;
     let may = if *allowed { "may call" } else { "may not call" };
     say!("{} {may} {} ({})", safe(&user.name), safe(&tool.name), safe(decision))?;
     say!("  rule      {}", safe(rule))?;
+    for by in by {
+        say!("  by        {}", safe(by))?;
+    }
     let needs = tool.needs.as_ref().map_or_else(|| "no scope".to_owned(), |needs| or_dash(needs.to_string()));
     say!("  needs     {needs}")?;
     say!("  groups    {}", list(&user.groups))?;

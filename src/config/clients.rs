@@ -11,8 +11,8 @@ use authz::clients::preregistered::{Authentication, Description, Mistake, Prereg
 use resource::catalogue::Rules;
 use shared::{ClientId, Digest, Scope, Secret};
 
-use super::file::known_scopes;
 use super::keys::Key;
+use super::rules::known_scopes;
 
 const KEYS: [&str; 9] = [
     "title",

@@ -10,16 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use authz::clients::configuration::Configured;
 use authz::{Cimd, Redirects, Registration};
-use resource::catalogue::{Rules, ScopeRule, UnknownTool};
-use shared::catalogue::{Risk, ScopeDescription};
+use resource::catalogue::Rules;
 use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
 use super::given::{DataDirOption, Given};
-use super::keys::{Key, Text, meant};
+use super::keys::{Key, Text};
 use super::remote::Remote;
 use super::signing::Signing;
-use super::{Listen, cimd, front, registration, tokens};
+use super::{Listen, cimd, front, registration, rules, tokens};
 use crate::base;
 use crate::listen::Budget;
 use crate::proxies::Proxies;
@@ -55,8 +54,6 @@ const KEYS: &[&str] = &[
     "origin",
     "remote",
 ];
-/// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
-const RESERVED: [&str; 2] = ["offline_access", "openid"];
 
 /// What the file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,18 +178,18 @@ impl File {
         }
         // Scopes first: the others name them.
         for key in &scopes {
-            scope(key, &mut file.rules.scopes)?;
+            rules::scope(key, &mut file.rules.scopes)?;
         }
         for key in &groups {
-            let members = group(key, &file.rules)?;
+            let members = rules::group(key, &file.rules)?;
             if let Some(other) = file.groups.keys().find(|other| authz::look_alike(other, key.name)) {
                 bail!("the groups `{other}` and `{}` at {} look alike; rename one", key.name, key.at());
             }
             file.groups.insert(key.name.to_owned(), members);
         }
         for key in &tools {
-            let needs = tool(key, &file.rules)?;
-            file.rules.tools.insert(key.name.to_owned(), needs);
+            let (pattern, rule) = rules::tool(key, &file.rules)?;
+            file.rules.tools.set(pattern, rule);
         }
         if let Some(key) = remote {
             file.remote = Remote::read(&key, folder, &file.rules)?;
@@ -321,127 +318,6 @@ fn consent(key: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// `[scopes."x"]`: a new scope, or other words for one that there is.
-fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
-    let name = token(key, key.name)?;
-    if RESERVED.contains(&name) {
-        bail!("the scope `{name}` at {} is reserved in OAuth; choose another name", key.at());
-    }
-    let built_in = scopes.iter().position(|rule| rule.description.name == name);
-    let (mut title, mut risk, mut default) = match built_in.map(|index| scopes.swap_remove(index)) {
-        Some(rule) => (Some(rule.description.title), rule.description.risk, rule.default),
-        None => (None, Risk::Low, false),
-    };
-    let mut risk_text = None;
-    for key in key.keys()? {
-        match key.name {
-            "title" => title = Some(key.text()?.to_owned()),
-            "risk" => risk = level(&key)?,
-            "risk_text" => risk_text = Some((key.text()?.to_owned(), key.at())),
-            "default" => default = key.boolean()?,
-            // `[scopes.docs.read]` is a table in a table.
-            part if key.is_table() => {
-                bail!("a name with a dot needs quotes at {}; write [scopes.\"{name}.{part}\"]", key.at())
-            }
-            _ => return Err(key.unknown(&["title", "risk", "risk_text", "default"])),
-        }
-    }
-    let Some(title) = title else {
-        bail!("the scope `{name}` at {} has no `title`; say in a few words what it allows", key.at());
-    };
-    if let (Risk::Low, Some((_, at))) = (risk, &risk_text) {
-        bail!(
-            "`risk_text` at {at} is never shown, because the scope `{name}` is low risk; set risk = \"high\" or remove the text"
-        );
-    }
-    let risk_text = risk_text.map(|(text, _)| text);
-    let description = ScopeDescription { name: name.to_owned(), title, risk, risk_text };
-    scopes.push(ScopeRule { description, default });
-    scopes.sort_by(|a, b| a.description.name.cmp(&b.description.name));
-    Ok(())
-}
-
-fn level(key: &Key<'_>) -> anyhow::Result<Risk> {
-    match key.text()? {
-        "low" => Ok(Risk::Low),
-        "high" => Ok(Risk::High),
-        other => bail!("`risk` at {} is `{other}`; write \"low\" or \"high\"", key.at()),
-    }
-}
-
-/// One of `[groups]`: its name, and what its members may be granted.
-fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
-    let name = key.name;
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 32 || !name.bytes().all(fits) {
-        bail!(
-            "the group `{name}` at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
-            key.at()
-        );
-    }
-    known_scopes(&key.list()?, &format!("the group `{name}`"), rules)
-}
-
-/// `[tools.x]`: what the tool needs.
-fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
-    let name = key.name;
-    match Rules::check_tool(name) {
-        Ok(()) => {}
-        Err(UnknownTool::NoSuchTool(_)) => {
-            let tools = rules.tools.keys().map(String::as_str);
-            bail!("unknown tool `{name}` at {}; {}", key.at(), meant(name, tools))
-        }
-        Err(other) => return Err(other).with_context(|| key.at()),
-    }
-    let mut needs = Scope::empty();
-    for key in key.keys()? {
-        match key.name {
-            "scope" => needs = known_scopes(&key.one_or_list()?, &format!("the tool `{name}`"), rules)?,
-            _ => return Err(key.unknown(&["scope"])),
-        }
-    }
-    if needs.is_empty() {
-        // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
-        bail!("the tool `{name}` at {} has no scope; write scope = \"…\"", key.at());
-    }
-    Ok(needs)
-}
-
-pub(super) fn known_scopes(values: &[Key<'_>], whose: &str, rules: &Rules) -> anyhow::Result<Scope> {
-    let known = || rules.scopes.iter().map(|rule| rule.description.name.as_str());
-    let mut scopes = Scope::empty();
-    for value in values {
-        let name = token(value, value.text()?)?;
-        if !known().any(|known| known == name) {
-            bail!(
-                "{whose} at {} names an unknown scope `{name}`; {} A new one needs [scopes.\"{name}\"] with a title",
-                value.at(),
-                meant(name, known())
-            );
-        }
-        scopes = scopes.union(&[name].into_iter().collect());
-    }
-    Ok(scopes)
-}
-
-/// A single scope token (RFC 6749 §3.3).
-fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
-    match name.parse::<Scope>() {
-        Ok(scope) if scope.iter().eq([name]) => Ok(name),
-        _ => bail!(
-            "`{name}` at {} is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
-            key.at()
-        ),
-    }
-}
-
-impl DataDirOption {
-    /// The directory: as given, else as configured, else the default.
-    pub fn path(&self, file: &File) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Error, anyhow, bail};
+use serde_json::{Number, Value};
 use toml::de::{DeTable, DeValue};
 
 use crate::config::duration;
@@ -98,6 +99,46 @@ impl<'t> Key<'t> {
             }
             DeValue::String(text) => Ok(text),
             _ => Err(self.wrong("a string")),
+        }
+    }
+
+    /// Text that may have several lines, and not none.
+    pub(super) fn prose(&self) -> anyhow::Result<&'t str> {
+        match self.value {
+            DeValue::String(text) if text.contains('\n') && !text.trim().is_empty() => {
+                match text.chars().find(|c| c.is_control() && *c != '\n') {
+                    Some(_) => bail!("`{}` at {} holds a control character", self.name, self.at()),
+                    None => Ok(text),
+                }
+            }
+            _ => self.text(),
+        }
+    }
+
+    /// A number, whole or not.
+    pub(super) fn number(&self) -> anyhow::Result<Number> {
+        match self.json() {
+            Some(Value::Number(number)) => Ok(number),
+            _ => Err(self.wrong("a number")),
+        }
+    }
+
+    /// The values of a list: texts, numbers, true and false.
+    pub(super) fn values(&self) -> anyhow::Result<Vec<Value>> {
+        let value = |key: &Key<'_>| key.json().ok_or_else(|| key.wrong("a string, a number, true or false"));
+        self.list()?.iter().map(value).collect()
+    }
+
+    /// The value as JSON has it, if it is a single one that JSON knows.
+    fn json(&self) -> Option<Value> {
+        match self.value {
+            DeValue::String(text) => Some(Value::from(text.as_ref())),
+            DeValue::Boolean(truth) => Some(Value::from(*truth)),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::from)
+            }
+            DeValue::Float(number) => number.as_str().parse().ok().and_then(Number::from_f64).map(Value::Number),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
         }
     }
 

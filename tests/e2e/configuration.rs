@@ -192,10 +192,46 @@ fn check_warns_of_what_nobody_can_use() {
         report["warnings"],
         json!([
             "no tool needs the scope `spare`",
-            "nobody may call the tool `docs_read`: no group has the scopes it needs",
-            "nobody may call the tool `docs_search`: no group has the scopes it needs",
+            "nobody may call the tool `docs_read`: no group has the scopes it needs; add docs.read to one of [groups]",
+            "nobody may call the tool `docs_search`: no group has the scopes it needs; add docs.read to one of [groups]",
         ])
     );
+}
+
+/// POL-05: what is doubtful about rules is said with the line and what to write, and rules that cannot be used are a
+/// problem: two that tie, a tool or an argument that is not there.
+#[test]
+fn check_finds_rules_that_cannot_work() {
+    let rules = "data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\n[tools.\"docs_*\"]\nscope = \"docs.read\"\n\
+                 args = { \"/query\" = { match = \"[a-z ]*\" } }\n";
+    let dir = folder(rules);
+    assert_eq!(
+        line(&run(dir.path(), &["check"])),
+        "the rule [tools.\"docs_*\"] at portcullis.toml:4 names the argument /query, and the tool `docs_read` has no such argument; remove it, or write the name as the tool has it"
+    );
+
+    let dir = folder("data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\ndocs_read = []\n");
+    assert_eq!(
+        line(&run(dir.path(), &["check"])),
+        "the tool `docs_read` at portcullis.toml:5 has no scope; write scope = \"\u{2026}\""
+    );
+    let dir = folder("data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\n");
+    let good = report(&run(dir.path(), &["check", "--json"]));
+    assert_eq!(good["ok"], true, "{good}");
+    assert_eq!(
+        good["warnings"],
+        json!(["the rule [tools.\"ci_*\"] at portcullis.toml:3 matches no tool that there is; remove it, or write the name as the tool has it"])
+    );
+    let search = good["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "docs_search").unwrap();
+    assert_eq!((&search["hidden"], &search["groups"]), (&json!(true), &json!([])));
+
+    let dir = folder("data_dir = \"data\"\n[tools]\n\"docs_*\" = \"docs.read\"\n\"*_read\" = \"docs.read\"\n");
+    let tied = line(&run(dir.path(), &["check"]));
+    assert_eq!(
+        tied,
+        "two rules match the tool `docs_read` and neither is more specific: [tools.\"*_read\"] at portcullis.toml:4 and [tools.\"docs_*\"] at portcullis.toml:3; write [tools.docs_read] to say which one counts"
+    );
+    assert_eq!(line(&run(dir.path(), &["serve"])), tied);
 }
 
 /// The file configures `serve`: its data directory, and what the first challenge asks for (META-07).

@@ -97,7 +97,11 @@ impl Subject {
 
     /// The call was refused. The record tells apart what the answer does not (MCP-09).
     pub(crate) fn refused(&self, decision: &Decision) -> Event {
-        self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision)
+        let event = self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision);
+        match decision {
+            Decision::ArgumentDenied { violation } => event.detail("rule", violation.rule.as_str()),
+            _ => event,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::session::{NotBegun, SESSION_HEADER, Session};
 use super::{mirror, unauthenticated};
 use crate::Resource;
 use crate::admission::{CallId, Denied, Wanted};
+use crate::argument_rules::Violation;
 use crate::bearer::Checked;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
@@ -157,7 +158,7 @@ impl Exchange<'_> {
             if at > 0 {
                 members.push(b',');
             }
-            members.extend_from_slice(item.offer.listed.get().as_bytes());
+            members.extend_from_slice(item.listed.get().as_bytes());
         }
         members.push(b']');
         if *era == Era::Modern {
@@ -208,7 +209,13 @@ impl Exchange<'_> {
                 let words = withheld(&caller.token().client_id, &beyond);
                 Ok(Answer::told(&id, era, &words).into_response())
             }
-            Decision::NotEntitled | Decision::NoUser | Decision::Unknown => Err(unknown_tool(&tool.name)),
+            Decision::ArgumentDenied { violation } => {
+                let words = not_allowed(&tool.name, &violation);
+                Ok(Answer::told(&id, era, &words).into_response())
+            }
+            Decision::NotEntitled | Decision::NoUser | Decision::Hidden | Decision::Unknown => {
+                Err(unknown_tool(&tool.name))
+            }
             Decision::Allow => Err(Refusal::internal()),
         }
     }
@@ -235,6 +242,15 @@ fn withheld(client: &ClientId, beyond: &Scope) -> String {
     format!(
         "This tool needs {beyond}, which is high risk and is not granted to unverified clients. Signing in again does not change that. An administrator can verify your client: portcullis client verify {}",
         shell::word(client.as_str())
+    )
+}
+
+/// For a call whose arguments a rule does not allow (POL-02): which one, and what is allowed, so that a model can call
+/// again.
+fn not_allowed(tool: &str, violation: &Violation) -> String {
+    let Violation { argument, allowed, .. } = violation;
+    format!(
+        "The argument {argument} of {tool} is not allowed here. Nothing was done. On this server {allowed}."
     )
 }
 

@@ -10,6 +10,7 @@ mod audit;
 mod calls;
 mod eras;
 mod front;
+mod rules;
 mod sessions;
 
 /// A good token in a good header.

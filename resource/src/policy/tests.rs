@@ -262,7 +262,7 @@ proptest! {
 async fn the_gate_answers_as_the_policy_says() {
     const HELD: [&str; 3] = ["docs.archive", "docs.read", "docs.secret"];
     let mut rules = Rules::default();
-    rules.tools.insert("docs_read".to_owned(), scope("docs.archive docs.secret"));
+    rules.need("docs_read", "docs.archive docs.secret");
     let app = App::ruled(&rules);
     let subset = |bits: usize| -> Scope {
         HELD.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, name)| *name).collect()
@@ -291,7 +291,9 @@ async fn the_gate_answers_as_the_policy_says() {
             // It counts the name's letters.
             answer.headers.remove("content-length");
             let caller = Caller { scope: &held, entitled: &entitled, ceiling: Ceiling::Any, has_user: true };
-            let decision = app.resource.registry().snapshot().decide(Kind::Tool, name, &caller);
+            let snapshot = app.resource.registry().snapshot();
+            let item = snapshot.find(Kind::Tool, name);
+            let decision = item.map_or(Decision::Unknown, |item| super::decide(&item.needs, &caller));
             assert_eq!(listed(name), decision.listed(), "{name} {held} {entitled}");
             let text = String::from_utf8(answer.body).unwrap();
             let blank = text.replace(name, "NAME").replace(&format!("\"id\":{id}"), "\"id\":ID");
@@ -301,6 +303,7 @@ async fn the_gate_answers_as_the_policy_says() {
                 Decision::ScopeMissing { .. } => assert_eq!(answer.status, 403),
                 Decision::AboveCeiling { .. } => panic!("nothing is above the ceiling of this client"),
                 Decision::NoUser => panic!("there is a user"),
+                Decision::Hidden | Decision::ArgumentDenied { .. } => panic!("no rule says so"),
                 Decision::NotEntitled | Decision::Unknown => {
                     answers.insert(name, (answer.status, format!("{:?}", answer.headers), blank));
                 }
@@ -339,7 +342,7 @@ async fn a_call_above_the_ceiling_says_who_can_help() {
         risk_text: None,
     };
     rules.scopes.push(ScopeRule { description, default: false });
-    rules.tools.insert("docs_read".to_owned(), scope("docs.read docs.secret"));
+    rules.need("docs_read", "docs.read docs.secret");
     let app = App::ruled(&rules);
     app.stage.entitle("docs.read docs.secret");
     let token = token("docs.read docs.secret");

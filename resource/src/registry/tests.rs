@@ -31,8 +31,8 @@ fn the_first_source_keeps_a_name() {
 fn the_rules_say_what_an_item_needs() {
     let mut rules = Rules::default();
     rules.scopes[0].description.risk = shared::catalogue::Risk::High;
-    rules.tools.insert("a".to_owned(), "docs.read x".parse().unwrap());
-    rules.tools.insert("elsewhere".to_owned(), "docs.read".parse().unwrap());
+    rules.need("a", "docs.read x");
+    rules.need("elsewhere", "docs.read");
     let (snapshot, _) = Snapshot::merge(&[offers("one", &["a", "b"])], &rules);
     let needs = |name: &str| snapshot.find(Kind::Tool, name).map(|item| item.needs.clone());
     let scopes = |all: &str, high_risk: &str| {

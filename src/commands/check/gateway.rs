@@ -7,7 +7,7 @@ use resource::catalogue::BuiltIn;
 use serde::Serialize;
 use shared::Issuer;
 
-use super::{Report, ScopeReport, ToolReport, list};
+use super::{Report, ScopeReport, ToolReport};
 use crate::config::{self, File, Listen, Protection};
 use crate::gateway;
 
@@ -63,9 +63,10 @@ impl Report {
         let catalogue = BuiltIn::new(&Issuer::localhost(8080), &file.rules);
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
         self.scopes = file.rules.scopes.iter().map(ScopeReport::of).collect();
-        for (name, needs) in catalogue.needs() {
-            self.tools.push(ToolReport { name, scopes: needs.as_ref().map(list), groups: Vec::new() });
+        for (name, opens) in catalogue.needs() {
+            self.tools.push(ToolReport::new(name, &opens, Vec::new()));
         }
+        self.warnings.extend(catalogue.doubts().iter().map(ToString::to_string));
         let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");
         for (scope, _) in trusting {
             self.warnings.push(format!(

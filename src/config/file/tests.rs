@@ -1,3 +1,6 @@
+use resource::catalogue::ScopeRule;
+use shared::Scope;
+use shared::catalogue::Risk;
 use shared::rate::Quota;
 
 use super::*;
@@ -15,6 +18,11 @@ fn refused(text: &str) -> String {
 
 fn scope(text: &str) -> Scope {
     text.parse().unwrap()
+}
+
+/// The scopes that the rule of this tool names.
+fn needs(file: &File, tool: &str) -> Scope {
+    file.rules.tools.get(tool).unwrap().scope.clone()
 }
 
 #[test]
@@ -78,8 +86,8 @@ fn every_key_is_read() {
     let risk_texts: Vec<_> =
         file.rules.scopes.iter().map(|rule| rule.description.risk_text.as_deref()).collect();
     assert_eq!(risk_texts, [Some("It shows drafts, too."), None]);
-    assert_eq!(file.rules.tools["docs_read"], scope("docs.archive docs.read"));
-    assert_eq!(file.rules.tools["docs_search"], scope("docs.archive"));
+    assert_eq!(needs(&file, "docs_read"), scope("docs.archive docs.read"));
+    assert_eq!(needs(&file, "docs_search"), scope("docs.archive"));
 }
 
 #[test]
@@ -138,7 +146,10 @@ fn every_mistake_has_its_line() {
         ),
         ("scopes.x.title = 1", "`title` at etc/portcullis.toml:1 must be a string, not integer"),
         ("scopes.x.risk = 1", "`risk` at etc/portcullis.toml:1 must be a string, not integer"),
-        ("tools.docs_read = \"x\"", "`docs_read` at etc/portcullis.toml:1 must be a table, not string"),
+        (
+            "tools.docs_read = 7",
+            "`docs_read` at etc/portcullis.toml:1 must be a string or a list of strings, not integer",
+        ),
         (
             "tools.docs_read.scope = 1",
             "`scope` at etc/portcullis.toml:1 must be a string or a list of strings, not integer",
@@ -237,6 +248,83 @@ fn every_mistake_has_its_line() {
     }
 }
 
+/// POL-01, POL-02: what rules about tools cannot say, each with its line and what to write.
+#[test]
+fn mistakes_in_rules_have_their_line() {
+    let args = |rule: &str| format!("[tools.docs_read]\nscope = \"docs.read\"\nargs = {{ {rule} }}");
+    let unusable = |rule: &str, argument: &str, why: &str| {
+        let line = format!("the rule for the argument `{argument}` at etc/portcullis.toml:3 cannot be used: {why}");
+        (args(rule), line)
+    };
+    for (text, line) in [
+        (
+            "tools.\"docs.*\" = \"docs.read\"".to_owned(),
+            "the tool `docs.*` at etc/portcullis.toml:1 cannot be meant: a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most".to_owned(),
+        ),
+        (
+            "[tools.\"docs_*\"]\ntitle = \"Documents\"".to_owned(),
+            "the tool `docs_*` at etc/portcullis.toml:1 has no scope; write scope = \"\u{2026}\"".to_owned(),
+        ),
+        (
+            "[tools.docs_read]\neffect = \"readonly\"".to_owned(),
+            "`effect` at etc/portcullis.toml:2 is `readonly`; write \"read\" or \"write\"".to_owned(),
+        ),
+        (
+            "[tools.docs_read]\nhidden = \"yes\"".to_owned(),
+            "`hidden` at etc/portcullis.toml:2 must be true or false, not string".to_owned(),
+        ),
+        (
+            args("\"/path\" = { mach = \"x\" }"),
+            "unknown key `mach` at etc/portcullis.toml:3; did you mean `match`?".to_owned(),
+        ),
+        (
+            args("\"/path\" = { in = [1979-05-27] }"),
+            "`in` at etc/portcullis.toml:3 must be a string, a number, true or false, not datetime".to_owned(),
+        ),
+        (
+            args("\"/path\" = { min = \"1\" }"),
+            "`min` at etc/portcullis.toml:3 must be a number, not string".to_owned(),
+        ),
+        (
+            args("\"/path\" = { absent = false }"),
+            "`absent` at etc/portcullis.toml:3 says nothing if it is false; remove it".to_owned(),
+        ),
+        unusable("path = { in = [1] }", "path", "a pointer begins with a slash and names an argument, like /branch or /files/*/path"),
+        unusable("\"/path\" = {}", "/path", "it has no condition; write in, match, min, max or absent"),
+        unusable("\"/path\" = { match = \"(\" }", "/path", "`match` is not a regular expression that can be used: error: unclosed group"),
+    ] {
+        assert_eq!(refused(&text), line, "{text}");
+    }
+}
+
+/// POL-01, POL-02: rules by glob, in the short form and in the long one.
+#[test]
+fn rules_about_tools_are_read() {
+    let file = parse(
+        r#"
+            [tools]
+            docs_read = ["docs.read"]
+            "d*" = "docs.read"
+            "ci_*" = { scope = "docs.read", effect = "read", title = "CI", description = "a\nb" }
+            whoami.title = "Me"
+            "x_*".hidden = true
+
+            [tools.docs_search]
+            scope = "docs.read"
+            args = { "/branch" = { match = "release/.*" }, "/runs" = { min = 1, max = 2.5, in = [1, "a", true] } }
+        "#,
+    )
+    .unwrap();
+    let rule = |pattern: &str| file.rules.tools.get(pattern).unwrap().clone();
+    assert_eq!((rule("docs_read").scope, rule("d*").scope), (scope("docs.read"), scope("docs.read")));
+    let ci = rule("ci_*");
+    assert_eq!((ci.effect, ci.title.as_deref()), (Some(resource::catalogue::Effect::ReadOnly), Some("CI")));
+    assert_eq!((ci.description.as_deref(), ci.at.as_deref()), (Some("a\nb"), Some("etc/portcullis.toml:5")));
+    assert!(rule("x_*").hidden && rule("whoami").scope.is_empty());
+    let arguments: Vec<_> = rule("docs_search").arguments.iter().map(ToString::to_string).collect();
+    assert_eq!(arguments, ["/branch match release/.*", "/runs in [1,\"a\",true], min 1, max 2.5"]);
+}
+
 #[test]
 fn a_file_that_cannot_be_read_or_trusted_is_named() {
     use std::os::unix::fs::PermissionsExt;
@@ -266,7 +354,7 @@ fn the_handbooks_examples_are_read() {
     let examples: String = handbook.split("```toml\n").skip(1).filter_map(example).collect();
     let file = parse(&examples).unwrap();
     assert!(super::KEYS.iter().all(|key| examples.contains(key)), "{examples}");
-    assert_eq!(file.groups["engineers"], file.rules.tools["docs_read"]);
+    assert_eq!(file.groups["engineers"], needs(&file, "docs_read"));
 }
 
 /// CIMD-01, CIMD-06: `[cimd]` names hosts, ports, networks and authorities, and says what it does not know.

@@ -1,0 +1,103 @@
+//! The names that a rule is about: one, or all that a glob matches (POL-01).
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// Longer patterns are refused: names on the wire have 64 characters at most (MCP-08).
+const LONGEST: usize = 128;
+
+/// The exact name of an item; or a glob, in which `*` stands for any characters and `?` for one.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    /// `None` for an exact name.
+    glob: Option<GlobMatcher>,
+}
+
+/// The text is not a pattern.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most")]
+pub struct InvalidPattern;
+
+/// How specific a pattern is: an exact name is more so than every glob, of two globs the one that has more characters
+/// of its own; and if they have as many, the one that leaves less open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Specificity {
+    Glob { literals: usize, single: usize },
+    Exact,
+}
+
+impl Pattern {
+    /// Reads a pattern, and compiles it.
+    ///
+    /// # Errors
+    /// If it has a character that no name has.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-*?".contains(&b);
+        if text.is_empty() || text.len() > LONGEST || !text.bytes().all(fits) {
+            return Err(InvalidPattern);
+        }
+        if !text.contains(['*', '?']) {
+            return Ok(Self::exact(text));
+        }
+        let glob = GlobBuilder::new(text).build().map_err(|_| InvalidPattern)?;
+        Ok(Self { text: text.to_owned(), glob: Some(glob.compile_matcher()) })
+    }
+
+    /// The name itself, whatever is in it.
+    pub(crate) fn exact(name: &str) -> Self {
+        Self { text: name.to_owned(), glob: None }
+    }
+
+    /// Whether it is a name, and not a glob.
+    pub fn is_exact(&self) -> bool {
+        self.glob.is_none()
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it matches an item of this name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.glob.as_ref().map_or_else(|| self.text == name, |glob| glob.is_match(name))
+    }
+
+    pub(super) fn specificity(&self) -> Specificity {
+        if self.is_exact() {
+            return Specificity::Exact;
+        }
+        let single = self.text.matches('?').count();
+        let literals = self.text.len() - single - self.text.matches('*').count();
+        Specificity::Glob { literals, single }
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,188 @@
+//! `[scopes]`, `[groups]` and `[tools]`: who may be granted what, and what it opens (POL-01, POL-02).
+
+use anyhow::{Context, bail};
+use resource::catalogue::{
+    ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Pattern, Rules, ScopeRule, UnusableRule,
+};
+use shared::Scope;
+use shared::catalogue::{Risk, ScopeDescription};
+
+use super::keys::{Key, meant};
+
+/// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
+const RESERVED: [&str; 2] = ["offline_access", "openid"];
+/// What a rule about tools can say.
+const TOOL_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args"];
+/// What a rule about an argument can say.
+const ARGUMENT_KEYS: &[&str] = &["in", "match", "min", "max", "absent"];
+
+/// `[scopes."x"]`: a new scope, or other words for one that there is.
+pub(super) fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
+    let name = token(key, key.name)?;
+    if RESERVED.contains(&name) {
+        bail!("the scope `{name}` at {} is reserved in OAuth; choose another name", key.at());
+    }
+    let built_in = scopes.iter().position(|rule| rule.description.name == name);
+    let (mut title, mut risk, mut default) = match built_in.map(|index| scopes.swap_remove(index)) {
+        Some(rule) => (Some(rule.description.title), rule.description.risk, rule.default),
+        None => (None, Risk::Low, false),
+    };
+    let mut risk_text = None;
+    for key in key.keys()? {
+        match key.name {
+            "title" => title = Some(key.text()?.to_owned()),
+            "risk" => risk = level(&key)?,
+            "risk_text" => risk_text = Some((key.text()?.to_owned(), key.at())),
+            "default" => default = key.boolean()?,
+            // `[scopes.docs.read]` is a table in a table.
+            part if key.is_table() => {
+                bail!("a name with a dot needs quotes at {}; write [scopes.\"{name}.{part}\"]", key.at())
+            }
+            _ => return Err(key.unknown(&["title", "risk", "risk_text", "default"])),
+        }
+    }
+    let Some(title) = title else {
+        bail!("the scope `{name}` at {} has no `title`; say in a few words what it allows", key.at());
+    };
+    if let (Risk::Low, Some((_, at))) = (risk, &risk_text) {
+        bail!(
+            "`risk_text` at {at} is never shown, because the scope `{name}` is low risk; set risk = \"high\" or remove the text"
+        );
+    }
+    let risk_text = risk_text.map(|(text, _)| text);
+    let description = ScopeDescription { name: name.to_owned(), title, risk, risk_text };
+    scopes.push(ScopeRule { description, default });
+    scopes.sort_by(|a, b| a.description.name.cmp(&b.description.name));
+    Ok(())
+}
+
+fn level(key: &Key<'_>) -> anyhow::Result<Risk> {
+    match key.text()? {
+        "low" => Ok(Risk::Low),
+        "high" => Ok(Risk::High),
+        other => bail!("`risk` at {} is `{other}`; write \"low\" or \"high\"", key.at()),
+    }
+}
+
+/// One of `[groups]`: its name, and what its members may be granted.
+pub(super) fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    let name = key.name;
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 32 || !name.bytes().all(fits) {
+        bail!(
+            "the group `{name}` at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
+            key.at()
+        );
+    }
+    known_scopes(&key.list()?, &format!("the group `{name}`"), rules)
+}
+
+/// One of `[tools]`: the items that it is about, and what is said about them. `docs_read = "docs.read"` is short for a
+/// table with that scope.
+pub(super) fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<(Pattern, ItemRule)> {
+    let name = key.name;
+    let pattern = match Pattern::parse(name) {
+        Ok(pattern) => pattern,
+        Err(error) => bail!("the tool `{name}` at {} cannot be meant: {error}", key.at()),
+    };
+    let whose = format!("the tool `{name}`");
+    let mut rule = ItemRule { at: Some(key.at()), ..ItemRule::default() };
+    if key.is_table() {
+        for key in key.keys()? {
+            match key.name {
+                "scope" => rule.scope = known_scopes(&key.one_or_list()?, &whose, rules)?,
+                "effect" => rule.effect = Some(effect(&key)?),
+                "hidden" => rule.hidden = key.boolean()?,
+                "title" => rule.title = Some(key.text()?.to_owned()),
+                "description" => rule.description = Some(key.prose()?.to_owned()),
+                "args" => rule.arguments = arguments(&key)?,
+                _ => return Err(key.unknown(TOOL_KEYS)),
+            }
+        }
+    } else {
+        rule.scope = known_scopes(&key.one_or_list()?, &whose, rules)?;
+    }
+    if pattern.is_exact() {
+        known(key, &rule, rules)?;
+    }
+    if rule.scope.is_empty() && !rule.hidden && !Rules::needs_no_scope(name) {
+        // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
+        bail!("the tool `{name}` at {} has no scope; write scope = \"…\"", key.at());
+    }
+    Ok((pattern, rule))
+}
+
+/// Refuses a rule about a tool that there is not, or that cannot have this one.
+fn known(key: &Key<'_>, rule: &ItemRule, rules: &Rules) -> anyhow::Result<()> {
+    match Rules::check_tool(key.name, rule) {
+        Ok(()) => Ok(()),
+        Err(UnusableRule::NoSuchTool(name)) => {
+            let tools = rules.tools.iter().filter(|(pattern, _)| pattern.is_exact());
+            let tools = tools.map(|(pattern, _)| pattern.as_str());
+            bail!("unknown tool `{name}` at {}; {}", key.at(), meant(&name, tools))
+        }
+        Err(other) => Err(other).with_context(|| key.at()),
+    }
+}
+
+fn effect(key: &Key<'_>) -> anyhow::Result<Effect> {
+    match key.text()? {
+        "read" => Ok(Effect::ReadOnly),
+        "write" => Ok(Effect::Writes),
+        other => bail!("`effect` at {} is `{other}`; write \"read\" or \"write\"", key.at()),
+    }
+}
+
+/// `args = { "/branch" = { … } }`: what the arguments of a call must be like (POL-02).
+fn arguments(table: &Key<'_>) -> anyhow::Result<ArgumentRules> {
+    table.keys()?.iter().map(argument).collect()
+}
+
+fn argument(rule: &Key<'_>) -> anyhow::Result<ArgumentRule> {
+    let mut conditions = Conditions::default();
+    for key in rule.keys()? {
+        match key.name {
+            "in" => conditions.one_of = Some(key.values()?),
+            "match" => conditions.matches = Some(key.text()?.to_owned()),
+            "min" => conditions.min = Some(key.number()?),
+            "max" => conditions.max = Some(key.number()?),
+            "absent" => match key.boolean()? {
+                true => conditions.absent = true,
+                false => bail!("`absent` at {} says nothing if it is false; remove it", key.at()),
+            },
+            _ => return Err(key.unknown(ARGUMENT_KEYS)),
+        }
+    }
+    match ArgumentRule::new(rule.name, conditions) {
+        Ok(rule) => Ok(rule),
+        Err(error) => bail!("the rule for the argument `{}` at {} cannot be used: {error}", rule.name, rule.at()),
+    }
+}
+
+pub(super) fn known_scopes(values: &[Key<'_>], whose: &str, rules: &Rules) -> anyhow::Result<Scope> {
+    let known = || rules.scopes.iter().map(|rule| rule.description.name.as_str());
+    let mut scopes = Scope::empty();
+    for value in values {
+        let name = token(value, value.text()?)?;
+        if !known().any(|known| known == name) {
+            bail!(
+                "{whose} at {} names an unknown scope `{name}`; {} A new one needs [scopes.\"{name}\"] with a title",
+                value.at(),
+                meant(name, known())
+            );
+        }
+        scopes = scopes.union(&[name].into_iter().collect());
+    }
+    Ok(scopes)
+}
+
+/// A single scope token (RFC 6749 §3.3).
+fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
+    match name.parse::<Scope>() {
+        Ok(scope) if scope.iter().eq([name]) => Ok(name),
+        _ => bail!(
+            "`{name}` at {} is not a valid scope: use visible ASCII without spaces, quotes and backslashes",
+            key.at()
+        ),
+    }
+}
