@@ -38,18 +38,22 @@ fn main() {
     }
     let dir = tempfile::tempdir_in(machine::directory()).expect("PORTCULLIS_BENCH_DIR can be written to");
     let stage = Stage::new(dir.path());
-    let Stage { bearer, status, now, .. } = &stage;
+    let Stage { bearer, status, resource, now, .. } = &stage;
 
     let known: Vec<Token> = (0..GRANTS).map(|grant| stage.token(grant)).collect();
     for token in &known {
-        bearer.check(&token.header, *now).expect("the token is good");
+        bearer.check(&token.header, resource, *now).expect("the token is good");
     }
     let (mut first, mut seen) = (Vec::new(), Vec::new());
     let (mut digest, mut is_seen) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let fresh: Vec<Token> = (0..FRESH).map(|n| stage.token(n % GRANTS)).collect();
-        first.push(each(&fresh, FRESH, |t| bearer.check(&t.header, *now).expect("the token is good")));
-        seen.push(each(&known, SEEN, |t| bearer.check(&t.header, *now).expect("the token is good")));
+        first.push(each(&fresh, FRESH, |t| {
+            bearer.check(&t.header, resource, *now).expect("the token is good")
+        }));
+        seen.push(each(&known, SEEN, |t| {
+            bearer.check(&t.header, resource, *now).expect("the token is good")
+        }));
         digest.push(each(&known, SEEN, |t| Digest::of(t.header.as_bytes())));
         is_seen.push(each(&known, SEEN / 10, |t| status.is_seen(&t.claims)));
     }
@@ -116,7 +120,7 @@ impl Stage {
             authz::Groups::new([("everyone".to_owned(), "docs.read".parse().expect("a scope"))].into());
         let status = Status::load(&db, everyone, now).expect("the status can be read");
         let asked = Arc::clone(&status) as Arc<dyn TokenStatus>;
-        let bearer = Bearer::new(issuer.clone(), resource.clone(), keys.verifier(), asked);
+        let bearer = Bearer::new(issuer.clone(), keys.verifier(), asked);
         Self { keys, status, bearer, issuer, resource, now, user, client, grants }
     }
 

@@ -164,7 +164,7 @@ impl Gateway {
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
         let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir } = self;
-        let routes = routes::all([resource.routes()], Readiness::of(&db, &clock));
+        let routes = routes::all(None, Some(resource.routes()), Readiness::of(&db, &clock));
         let app = around(routes, origin, Halves { authz: None, resource: Some(resource.clone()) }, &entrance);
         let place = Place::gateway(&db, &clock);
         let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));

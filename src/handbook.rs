@@ -14,6 +14,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/gateways.md", include_str!("../docs/gateways.md")),
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),
+    ("docs/policy.md", include_str!("../docs/policy.md")),
     ("docs/your-account.md", include_str!("../docs/your-account.md")),
     ("docs/devices.md", include_str!("../docs/devices.md")),
     ("docs/documents.md", include_str!("../docs/documents.md")),

@@ -7,8 +7,8 @@ use shared::route::{Cors, Host, Limit, Routes, program};
 
 use crate::readiness::Readiness;
 
-/// What both halves serve, and the probes.
-pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, readiness: Readiness) -> Routes {
+/// What the halves serve that there are, and the probes.
+pub(crate) fn all(authz: Option<Routes>, resource: Option<Routes>, readiness: Readiness) -> Routes {
     let probe = |handler| program(handler, Limit::Free("a probe")).host(Host::Any);
     let nothing = || program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"));
     let ready = get(move || readiness.clone().answer());
@@ -20,8 +20,9 @@ pub(crate) fn all(halves: impl IntoIterator<Item = Routes>, readiness: Readiness
         .route("/.well-known/{*document}", nothing().cors(Cors::Documents))
         .route("/mcp/.well-known/{*document}", nothing().cors(Cors::Documents))
         .route("/mcp/.well-known/", nothing().cors(Cors::Documents))
-        .route("/mcp/{*path}", nothing());
-    halves.into_iter().fold(own, Routes::merge)
+        .route("/mcp/{profile}/{*path}", nothing())
+        .when(resource.is_none(), |routes| routes.route("/mcp/{profile}", nothing()));
+    authz.into_iter().chain(resource).fold(own, Routes::merge)
 }
 
 /// `GET /healthz`: the process answers (OPS-05).

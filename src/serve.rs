@@ -279,8 +279,8 @@ async fn sweep(authz: Authz, stop: CancellationToken) {
 }
 
 fn routes(base: &Base, clock: &Clock, resource: &Resource, gateway: bool) -> Routes {
-    let halves = [Some(base.authz.routes()), gateway.then(|| resource.routes())];
-    routes::all(halves.into_iter().flatten(), Readiness::of(&base.db, clock))
+    let resource = gateway.then(|| resource.routes());
+    routes::all(Some(base.authz.routes()), resource, Readiness::of(&base.db, clock))
 }
 
 /// Binds. Port 0 without an issuer is any port for a new data directory, and the one that it is known by for one that

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
+use shared::catalogue::Endpoint;
 use shared::db::Conn;
 use shared::share::Holder;
 use shared::{Fault, Request, Secret, Tx, UserId};
@@ -25,7 +26,7 @@ use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey::{self, RequestOptions};
 use crate::login::response::Finish;
 use crate::login::{Failed, Taken, begin, explain, recorded, take};
-use crate::pages::{self, Snippet, UsableTool};
+use crate::pages::{self, Snippet, UsableProfile, UsableTool};
 use crate::rate::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
@@ -79,7 +80,15 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
     let entitled = authz.status.entitled(&signed_in.user.id);
     let endpoints = authz.catalogue.endpoints();
     let mcp_url = authz.mcp_url();
-    let tools = endpoints.iter().flat_map(|e| authz.catalogue.usable(&e.resource, &entitled));
+    let what = |endpoint: &Endpoint| -> Vec<UsableTool> {
+        let tools = authz.catalogue.usable(&endpoint.resource, &entitled);
+        tools.into_iter().map(|tool| UsableTool { name: tool.name, title: tool.title }).collect()
+    };
+    let profiles = endpoints.iter().skip(1).map(|endpoint| UsableProfile {
+        name: endpoint.name.clone(),
+        url: endpoint.resource.to_string(),
+        what: what(endpoint),
+    });
     let page = pages::Connect {
         server_name: authz.server_name(),
         user_name: signed_in.user.name.clone(),
@@ -89,7 +98,8 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
         passkeys: u32::try_from(passkeys).unwrap_or(u32::MAX),
         show_nudge: passkeys < 2,
         sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, SIGN_OUT),
-        what: tools.map(|tool| UsableTool { name: tool.name, title: tool.title }).collect(),
+        what: endpoints.first().map(what).unwrap_or_default(),
+        profiles: profiles.collect(),
     };
     Ok(authz.page(StatusCode::OK, &page))
 }

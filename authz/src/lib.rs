@@ -22,6 +22,7 @@ mod introspection;
 pub mod issuer_change;
 mod login;
 mod metadata;
+mod opened;
 mod oxide;
 pub mod pages;
 pub mod people;

@@ -22,8 +22,8 @@ pub use account::{
 };
 pub use contexts::{
     AskForApproval, Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled,
-    Login, NothingToAllow, Notice, Onward, Setup, SignedInHere, SignedOut, Snippet, UsableTool,
-    WithheldScope,
+    Login, NothingToAllow, Notice, Onward, Setup, SignedInHere, SignedOut, Snippet, UsableProfile,
+    UsableTool, WithheldScope,
 };
 pub use headers::{Frame, answer_source};
 

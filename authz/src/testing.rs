@@ -52,6 +52,10 @@ impl Catalogue for OneEndpoint {
     fn usable(&self, _: &ResourceUri, _: &Scope) -> Vec<ToolDescription> {
         Vec::new()
     }
+
+    fn opened_by(&self, _: &ResourceUri, _: &str) -> Vec<ToolDescription> {
+        Vec::new()
+    }
 }
 
 /// The scope there is.

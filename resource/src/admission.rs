@@ -17,7 +17,7 @@ use shared::{Clock, Db, Request};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::bearer::{self, Asker, Checked};
+use crate::bearer::{self, Asker, Bearer, Checked};
 use crate::gate::refusal::Refusal;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
@@ -44,6 +44,7 @@ const SETTLING: Duration = Duration::from_secs(10);
 pub(crate) struct Admission {
     db: Db,
     clock: Clock,
+    bearer: Arc<Bearer>,
     sources: Arc<Sources>,
     running: Running,
 }
@@ -81,8 +82,8 @@ impl From<Refusal> for Denied {
 }
 
 impl Admission {
-    pub(crate) fn new(db: Db, clock: Clock, sources: Sources) -> Self {
-        Self { db, clock, sources: Arc::new(sources), running: Running::default() }
+    pub(crate) fn new(db: Db, clock: Clock, bearer: Arc<Bearer>, sources: Sources) -> Self {
+        Self { db, clock, bearer, sources: Arc::new(sources), running: Running::default() }
     }
 
     /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
@@ -98,12 +99,12 @@ impl Admission {
         agree: impl FnOnce(&Item, &Arguments) -> Result<(), Refusal>,
         answer: impl FnOnce(Effect, &Outcome) -> A + Send + 'static,
     ) -> Result<A, Denied> {
-        let item = profile.find(snapshot, wanted.kind, &wanted.name);
+        let item = snapshot.find_at(profile, wanted.kind, &wanted.name);
         let mut subject = wanted.subject(profile, item);
         let item = self.decide(item, &subject, &wanted.arguments).await?;
         agree(item, &wanted.arguments)?;
         if item.effect == Effect::Writes {
-            subject.caller = self.announce(profile, item, &subject, wanted.began).await?;
+            subject.caller = self.announce(item, &subject, wanted.began).await?;
         }
         let cancel = CancellationToken::new();
         let named = wanted.id.map(|id| self.running.name(id, &cancel));
@@ -152,16 +153,10 @@ impl Admission {
 
     /// Puts on record what may change something, before it does (AUDIT-04), and asks again about everything that may
     /// have changed while that was written (RS-08).
-    async fn announce(
-        &self,
-        profile: &Profile,
-        item: &Item,
-        subject: &Subject,
-        began: Instant,
-    ) -> Result<Checked, Denied> {
+    async fn announce(&self, item: &Item, subject: &Subject, began: Instant) -> Result<Checked, Denied> {
         record::write_ahead(&self.db, subject.intended()).await?;
-        let check = profile.bearer().check_for(item.needs.scopes());
-        let denied = match profile.bearer().confirm(&subject.caller, self.clock.now(), check).await {
+        let check = self.bearer.check_for(item.needs.scopes());
+        let denied = match self.bearer.confirm(&subject.caller, self.clock.now(), check).await {
             Ok(caller) => match policy::decide(&item.needs, &caller.caller()) {
                 Decision::Allow => return Ok(caller),
                 refused => Denied::Policy(refused),

@@ -12,8 +12,8 @@ use std::fmt;
 use regex::{Regex, RegexBuilder};
 use serde_json::{Number, Value};
 
-pub use pointer::InvalidPointer;
 use pointer::Found;
+pub use pointer::InvalidPointer;
 pub(crate) use pointer::{Pointer, Reach};
 
 /// Longer regular expressions are refused.
@@ -56,7 +56,7 @@ pub enum InvalidArgumentRule {
     Pointer(#[from] InvalidPointer),
     #[error("it has no condition; write in, match, min, max or absent")]
     NoCondition,
-    #[error("`absent` leaves nothing for another condition to look at; write it alone")]
+    #[error("`absent` cannot be combined with another condition; write it alone")]
     AbsentAndMore,
     #[error("`in` lists no value, so nothing could ever be allowed")]
     NoValues,
@@ -169,7 +169,8 @@ impl ArgumentRule {
 
     fn check(&self, arguments: &Value) -> Result<(), Violation> {
         let found = self.pointer.find(arguments);
-        let broken = self.conditions.iter().find(|condition| !found.iter().all(|found| condition.holds(*found)));
+        let broken =
+            self.conditions.iter().find(|condition| !found.iter().all(|found| condition.holds(*found)));
         broken.map_or(Ok(()), |condition| Err(self.violated(condition)))
     }
 

@@ -23,14 +23,13 @@ pub(crate) use challenge::Challenges;
 /// Longer tokens are not looked at (RS-05).
 const LONGEST: usize = 8 * 1024;
 
-/// Checks bearer tokens for one endpoint.
+/// Checks bearer tokens. Whoever asks says for which endpoint.
 ///
 /// The signature of a token is checked once; after that its SHA-256 finds the claims again. All
 /// else is checked every time: that the key is still published, issuer and audience, times, and
 /// whether grant, user and client are alive (RS-05).
 pub struct Bearer {
     issuer: Issuer,
-    resource: ResourceUri,
     status: Arc<dyn TokenStatus>,
     /// The authorization server, if it is elsewhere: then it is asked first.
     remote: Option<Arc<Remote>>,
@@ -58,6 +57,11 @@ impl Checked {
     pub(crate) fn ended(&self) -> Refused {
         let verified = Some(Arc::clone(&self.verified));
         Refused::Invalid(Invalid { reason: "revoked", token: self.digest, verified })
+    }
+
+    /// The endpoint that it was admitted to: its audience was compared with it then (RS-05).
+    fn endpoint(&self) -> &ResourceUri {
+        &self.token().aud
     }
 
     /// Whether its use is known to be on record.
@@ -211,30 +215,30 @@ impl Invalid {
 const EXPIRED: &str = "expired";
 
 impl Bearer {
-    /// A check for the endpoint that is known as `resource`.
-    pub fn new(
-        issuer: Issuer,
-        resource: ResourceUri,
-        verifier: Verifier,
-        status: Arc<dyn TokenStatus>,
-    ) -> Self {
-        Self { issuer, resource, status, remote: None, memory: Memory::new(verifier) }
+    /// A check of this issuer's tokens.
+    pub fn new(issuer: Issuer, verifier: Verifier, status: Arc<dyn TokenStatus>) -> Self {
+        Self { issuer, status, remote: None, memory: Memory::new(verifier) }
     }
 
     /// The same for tokens of an authorization server elsewhere.
-    pub(crate) fn of_remote(issuer: Issuer, resource: ResourceUri, remote: Arc<Remote>) -> Self {
+    pub(crate) fn of_remote(issuer: Issuer, remote: Arc<Remote>) -> Self {
         let status = Arc::clone(&remote) as Arc<dyn TokenStatus>;
         let memory = Memory::new(remote.verifier());
-        Self { issuer, resource, status, remote: Some(remote), memory }
+        Self { issuer, status, remote: Some(remote), memory }
     }
 
-    /// Whose the one `Authorization` header of a request is, before it is known what for. With the authorization
-    /// server in this process nothing is waited for.
+    /// Whose the one `Authorization` header of a request to this endpoint is, before it is known what for. With the
+    /// authorization server in this process nothing is waited for.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub(crate) async fn admit(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
-        let Some(remote) = &self.remote else { return self.check_headers(headers, now) };
+    pub(crate) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        endpoint: &ResourceUri,
+        now: Timestamp,
+    ) -> Result<Checked, Refused> {
+        let Some(remote) = &self.remote else { return self.check_headers(headers, endpoint, now) };
         let presented = presented(the_one(headers)?)?;
         if presented.len() > LONGEST {
             return Err(refused("too_long", Digest::of(presented)));
@@ -243,6 +247,10 @@ impl Bearer {
         let text = well_formed(presented)?;
         remote.keys().await?;
         let verified = self.verified_by(remote, digest, text).await?;
+        self.acceptable(&verified, endpoint, now).map_err(|reason| {
+            let verified = Some(Arc::clone(&verified));
+            Refused::Invalid(Invalid { reason, token: digest, verified })
+        })?;
         let text = Some(Arc::new(Secret::presented(text)));
         let (entitled, ceiling) = (Arc::default(), Ceiling::LowRisk);
         let checked = Checked { digest, verified, entitled, ceiling, text };
@@ -290,7 +298,7 @@ impl Bearer {
             Refused::Invalid(Invalid { reason, token: checked.digest, verified })
         };
         // What its text tells comes first: nobody is asked about what has expired.
-        self.acceptable(&checked.verified, now).map_err(dead)?;
+        self.acceptable(&checked.verified, checked.endpoint(), now).map_err(dead)?;
         match remote.ask(text, checked.token(), check).await? {
             Standing::Live { entitled, ceiling } => Ok(Checked { entitled, ceiling, ..checked.clone() }),
             Standing::Dead => Err(dead("revoked")),
@@ -302,19 +310,29 @@ impl Bearer {
         self.remote.as_ref().map_or(Check::Always, |remote| remote.check_for(needs))
     }
 
-    /// Checks the one `Authorization` header of a request.
+    /// Checks the one `Authorization` header of a request to this endpoint.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
-        self.check(the_one(headers)?, now)
+    pub fn check_headers(
+        &self,
+        headers: &HeaderMap,
+        endpoint: &ResourceUri,
+        now: Timestamp,
+    ) -> Result<Checked, Refused> {
+        self.check(the_one(headers)?, endpoint, now)
     }
 
-    /// Checks the value of an `Authorization` header.
+    /// Checks the value of an `Authorization` header of a request to this endpoint.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn check(&self, authorization: &HeaderValue, now: Timestamp) -> Result<Checked, Refused> {
+    pub fn check(
+        &self,
+        authorization: &HeaderValue,
+        endpoint: &ResourceUri,
+        now: Timestamp,
+    ) -> Result<Checked, Refused> {
         let presented = presented(authorization)?;
         if presented.len() > LONGEST {
             return Err(refused("too_long", Digest::of(presented)));
@@ -327,7 +345,7 @@ impl Bearer {
                 Err(why) => return Err(refused(word_for_unverified(why), digest)),
             },
         };
-        match self.standing(&verified, now) {
+        match self.standing(&verified, endpoint, now) {
             Ok((entitled, ceiling)) => {
                 if fresh {
                     self.memory.keep(digest, &verified);
@@ -349,7 +367,7 @@ impl Bearer {
     /// See [`Refused`].
     pub fn recheck(&self, checked: &Checked, now: Timestamp) -> Result<Checked, Refused> {
         let verified = Arc::clone(&checked.verified);
-        match self.standing(&verified, now) {
+        match self.standing(&verified, checked.endpoint(), now) {
             Ok((entitled, ceiling)) => Ok(Checked { entitled, ceiling, ..checked.clone() }),
             Err(reason) => {
                 Err(Refused::Invalid(Invalid { reason, token: checked.digest, verified: Some(verified) }))
@@ -361,9 +379,10 @@ impl Bearer {
     fn standing(
         &self,
         remembered: &Remembered,
+        endpoint: &ResourceUri,
         now: Timestamp,
     ) -> Result<(Arc<Scope>, Ceiling), &'static str> {
-        self.acceptable(remembered, now)?;
+        self.acceptable(remembered, endpoint, now)?;
         let verified = remembered.verified();
         match self.status.standing(&verified.token, &verified.kid) {
             Standing::Live { entitled, ceiling } => Ok((entitled, ceiling)),
@@ -372,12 +391,17 @@ impl Bearer {
     }
 
     /// What a token itself tells, by its key and its claims.
-    fn acceptable(&self, remembered: &Remembered, now: Timestamp) -> Result<(), &'static str> {
+    fn acceptable(
+        &self,
+        remembered: &Remembered,
+        endpoint: &ResourceUri,
+        now: Timestamp,
+    ) -> Result<(), &'static str> {
         if !self.memory.knows_key_of(remembered) {
             return Err("key_removed");
         }
         let token = &remembered.verified().token;
-        keys::check(token, self.issuer.as_str(), &self.resource, now, LEEWAY).map_err(word_for_unacceptable)
+        keys::check(token, self.issuer.as_str(), endpoint, now, LEEWAY).map_err(word_for_unacceptable)
     }
 
     /// What tells whether tokens are alive.

@@ -7,18 +7,15 @@ use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescrip
 use shared::token_status::Ceiling;
 use shared::{Issuer, ResourceUri, Scope};
 
-use crate::item::{Arguments, Kind, Needs};
+use crate::item::{Arguments, Item, Kind, Needs};
 use crate::policy::{self, Caller, Decision};
-use crate::registry::Registry;
+use crate::registry::{Registry, Site, Snapshot};
 use crate::sources;
 
 pub use crate::rules::{
-    ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern, ItemRule, ItemRules,
-    Pattern, Rules, ScopeRule, UnusableRule,
+    ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern,
+    ItemRule, ItemRules, Pattern, ProfileRule, Rules, ScopeRule, UnusableRule,
 };
-
-/// Where the MCP endpoint is.
-pub const MCP_PATH: &str = "/mcp";
 
 /// A call about which somebody asks.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +70,7 @@ impl Opens {
 impl Rules {
     /// Whether this is a tool that needs only a valid token.
     pub fn needs_no_scope(name: &str) -> bool {
-        let snapshot = Registry::new(Self::default(), &sources::built_in()).snapshot();
+        let snapshot = built_in();
         snapshot.find(Kind::Tool, name).is_some_and(|item| item.offer.needs == Some(Needs::User))
     }
 
@@ -82,19 +79,22 @@ impl Rules {
     /// # Errors
     /// If there is no such tool, or it needs no scope and the rule names one.
     pub fn check_tool(name: &str, rule: &ItemRule) -> Result<(), UnusableRule> {
-        Registry::new(Self::default(), &sources::built_in()).snapshot().check_rule(name, rule)
+        built_in().check_rule(name, rule)
     }
 }
 
-/// What is built in: one endpoint, with the documentation behind it. Cheap to clone, and needs
-/// nothing that the authorization side provides.
+/// What is always there.
+fn built_in() -> Snapshot {
+    let anywhere = Issuer::localhost(8080);
+    let site = Site { own: anywhere.clone(), issuer: anywhere };
+    Snapshot::merge(&site, &sources::built_in(), &Arc::default()).0
+}
+
+/// What is behind the endpoints of this server. Cheap to clone, and needs nothing that the authorization side provides.
 #[derive(Clone)]
 pub struct BuiltIn {
-    own: Issuer,
-    issuer: Issuer,
-    resource: ResourceUri,
     registry: Arc<Registry>,
-    /// Whether the endpoint is served by this process.
+    /// Whether the endpoints are served by this process.
     served: bool,
 }
 
@@ -113,19 +113,15 @@ impl BuiltIn {
     /// As [`BuiltIn::new`].
     pub fn at(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Result<Self, UnusableRule> {
         let catalogue = Self::unchecked(own, issuer, rules);
-        catalogue.registry.snapshot().check_rules(rules)?;
+        catalogue.registry.snapshot().check_rules()?;
         Ok(catalogue)
     }
 
     /// Without asking whether the rules are about tools that there are.
     fn unchecked(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Self {
-        Self {
-            own: own.clone(),
-            issuer: issuer.clone(),
-            resource: ResourceUri::at(own, MCP_PATH),
-            registry: Arc::new(Registry::new(rules.clone(), &sources::built_in())),
-            served: true,
-        }
+        let site = Site { own: own.clone(), issuer: issuer.clone() };
+        let registry = Registry::new(site, rules.clone(), &sources::built_in());
+        Self { registry: Arc::new(registry), served: true }
     }
 
     /// For sources of which a test alone knows.
@@ -143,7 +139,7 @@ impl BuiltIn {
 
     /// What may be wrong with the rules (POL-05).
     pub fn doubts(&self) -> Vec<DoubtfulRule> {
-        self.registry.snapshot().doubts(self.registry.rules())
+        self.registry.snapshot().doubts()
     }
 
     /// What the gate decides about a call, and why: with these arguments, or before any are looked at.
@@ -185,64 +181,57 @@ impl BuiltIn {
     }
 
     /// Every scope with its risk, whether some tool needs it or not.
-    pub fn risks(&self) -> impl Iterator<Item = (String, Risk)> {
-        self.registry.rules().scopes.iter().map(|rule| (rule.description.name.clone(), rule.description.risk))
-    }
-
-    /// The origin that the endpoint is at.
-    pub(crate) fn own(&self) -> &Issuer {
-        &self.own
-    }
-
-    /// Whose tokens it takes.
-    pub(crate) fn issuer(&self) -> &Issuer {
-        &self.issuer
+    pub fn risks(&self) -> Vec<(String, Risk)> {
+        let snapshot = self.registry.snapshot();
+        let scopes = snapshot.rules().scopes.iter();
+        scopes.map(|rule| (rule.description.name.clone(), rule.description.risk)).collect()
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
+}
 
-    /// The one endpoint.
-    pub(crate) fn mcp(&self) -> Endpoint {
-        Endpoint {
-            resource: self.resource.clone(),
-            name: "Portcullis".to_owned(),
-            default_scope: self.default_scope(),
-        }
-    }
+/// The rules of the scopes that some tool needs.
+fn needed(snapshot: &Snapshot) -> impl Iterator<Item = &ScopeRule> {
+    let needed = snapshot.scopes();
+    snapshot.rules().scopes.iter().filter(move |rule| needed.contains(rule.name()))
+}
 
-    /// The scopes that some tool needs.
-    fn needed(&self) -> impl Iterator<Item = &ScopeRule> {
-        let needed = self.registry.snapshot().scopes();
-        self.registry.rules().scopes.iter().filter(move |rule| needed.contains(rule.name()))
-    }
+fn described(item: &Item) -> ToolDescription {
+    ToolDescription { name: item.offer.name.to_string(), title: item.title.clone() }
 }
 
 impl Catalogue for BuiltIn {
     fn endpoints(&self) -> Vec<Endpoint> {
-        if self.served { vec![self.mcp()] } else { Vec::new() }
+        let snapshot = self.registry.snapshot();
+        let served = snapshot.profiles().filter(|_| self.served);
+        served.map(|profile| profile.endpoint().clone()).collect()
     }
 
     fn scopes(&self) -> Vec<ScopeDescription> {
-        self.needed().map(|rule| rule.description.clone()).collect()
+        needed(&self.registry.snapshot()).map(|rule| rule.description.clone()).collect()
     }
 
     fn default_scope(&self) -> Scope {
-        self.needed().filter(|rule| rule.default).map(ScopeRule::name).collect()
+        needed(&self.registry.snapshot()).filter(|rule| rule.default).map(ScopeRule::name).collect()
     }
 
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription> {
-        if *resource != self.resource || !self.served {
-            return Vec::new();
-        }
         let caller = Caller { scope: entitled, entitled, ceiling: Ceiling::Any, has_user: true };
         let snapshot = self.registry.snapshot();
-        let tools = snapshot.items(Kind::Tool);
-        tools
-            .filter(|item| policy::decide(&item.needs, &caller) == Decision::Allow)
-            .map(|item| ToolDescription { name: item.offer.name.to_string(), title: item.title.clone() })
-            .collect()
+        let Some(profile) = snapshot.profile_of(resource).filter(|_| self.served) else { return Vec::new() };
+        let tools = snapshot.items_at(profile, Kind::Tool);
+        let usable = tools.filter(|item| policy::decide(&item.needs, &caller) == Decision::Allow);
+        usable.map(|item| described(item)).collect()
+    }
+
+    fn opened_by(&self, resource: &ResourceUri, scope: &str) -> Vec<ToolDescription> {
+        let snapshot = self.registry.snapshot();
+        let Some(profile) = snapshot.profile_of(resource).filter(|_| self.served) else { return Vec::new() };
+        let tools = snapshot.items_at(profile, Kind::Tool);
+        let opened = tools.filter(|item| item.needs.scopes().is_some_and(|needs| needs.contains(scope)));
+        opened.map(|item| described(item)).collect()
     }
 }
 
@@ -283,7 +272,7 @@ mod tests {
     fn every_scope_has_words() {
         let catalogue = built(&Rules::default());
         let described: Scope = catalogue.scopes().iter().map(|scope| scope.name.as_str()).collect();
-        assert!(catalogue.mcp().default_scope.is_subset(&described));
+        assert!(catalogue.default_scope().is_subset(&described));
         assert!(catalogue.registry().snapshot().scopes().is_subset(&described));
     }
 
@@ -307,7 +296,7 @@ mod tests {
         rules.scopes.extend([rule("docs.archive", true), rule("docs.secret", false), rule("idle", true)]);
         rules.need("docs_read", "docs.archive docs.secret");
         let catalogue = built(&rules);
-        assert_eq!(catalogue.mcp().default_scope.to_string(), "docs.archive docs.read");
+        assert_eq!(catalogue.default_scope().to_string(), "docs.archive docs.read");
         let names: Vec<_> = catalogue.scopes().into_iter().map(|scope| scope.name).collect();
         assert_eq!(names, ["docs.read", "docs.archive", "docs.secret"]);
         assert_eq!(usable(&catalogue, "/mcp", "docs.archive docs.read"), ["docs_search", "whoami"]);

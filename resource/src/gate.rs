@@ -33,6 +33,9 @@ use shared::rate::TooMany;
 
 use crate::Resource;
 use crate::bearer::{Checked, Refused};
+use crate::metadata;
+use crate::profile::Profile;
+use crate::registry::Snapshot;
 use era::Era;
 use exchange::Exchange;
 pub(crate) use front::Front;
@@ -44,14 +47,40 @@ use session::{Listening, SESSION_HEADER};
 pub(crate) const LARGEST: usize = 1 << 20;
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// The endpoint that a request was sent to, and the items that there are: the request uses these to its end.
+#[derive(Clone)]
+pub(crate) struct At {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) profile: Arc<Profile>,
+}
+
+impl At {
+    /// `/mcp`, or the profile of this name; `None` if there is none.
+    fn of(resource: &Resource, profile: Option<&str>) -> Option<Self> {
+        let snapshot = resource.registry().snapshot();
+        let profile = Arc::clone(snapshot.profile(profile)?);
+        Some(Self { snapshot, profile })
+    }
+}
+
 /// `/mcp`, whatever the method.
-pub(crate) async fn gate(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
+pub(crate) async fn main(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
+    enter(&resource, None, request).await
+}
+
+/// `/mcp/NAME`, whatever the method (POL-03).
+pub(crate) async fn profile(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
+    let name = metadata::profile_in(request.uri()).to_owned();
+    enter(&resource, Some(&name), request).await
+}
+
+async fn enter(resource: &Resource, profile: Option<&str>, request: axum::extract::Request) -> Response {
     let (parts, mut body) = request.into_parts();
     let front = resource.front();
     let origin = front.check_origin(&parts.headers).map(Option::<&_>::cloned);
     let host = front.check_host(&parts.uri, &parts.headers);
     let (origin, answer) = match (host, origin) {
-        (Ok(()), Ok(origin)) => (origin, answer(&resource, &parts, &mut body).await),
+        (Ok(()), Ok(origin)) => (origin, answer(resource, profile, &parts, &mut body).await),
         (Err(refusal), origin) => (origin.ok().flatten(), Err(refusal)),
         (Ok(()), Err(refusal)) => (None, Err(refusal)),
     };
@@ -64,23 +93,29 @@ pub(crate) async fn gate(State(resource): State<Resource>, request: axum::extrac
     response
 }
 
-async fn answer(resource: &Resource, parts: &Parts, body: &mut Body) -> Result<Response, Refusal> {
+async fn answer(
+    resource: &Resource,
+    profile: Option<&str>,
+    parts: &Parts,
+    body: &mut Body,
+) -> Result<Response, Refusal> {
     let began = Instant::now();
+    let Some(at) = At::of(resource, profile) else { return Err(no_endpoint()) };
     match parts.method {
         Method::POST => {}
         Method::OPTIONS => return Ok(Front::preflight(&parts.headers)),
-        Method::GET | Method::HEAD | Method::DELETE => return without_body(resource, parts).await,
+        Method::GET | Method::HEAD | Method::DELETE => return without_body(resource, &at, parts).await,
         _ => return Err(method_not_allowed()),
     }
     bounded(&parts.headers)?;
     let request = from_peer(parts);
-    let caller = authenticate(resource, &parts.headers, &request).await?;
+    let caller = authenticate(resource, &at.profile, &parts.headers, &request).await?;
     admit(resource, &caller, &request)?;
     media::check(&parts.headers)?;
     let body = read(body).await?;
     let message = Message::parse(&body)?;
     let id = message.id.clone();
-    let exchange = Exchange { resource, headers: &parts.headers, request: &request, began };
+    let exchange = Exchange { resource, at: &at, headers: &parts.headers, request: &request, began };
     exchange.answer(message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
 }
 
@@ -101,16 +136,16 @@ fn names_session(headers: &HeaderMap) -> bool {
 /// GET listens to what a session's client is to be told, DELETE ends the session (MCP 2025-11-25
 /// transports); HEAD does nothing. None is answered without a token (RS-01): some clients look for the challenge with
 /// GET or HEAD before they post anything.
-async fn without_body(resource: &Resource, parts: &Parts) -> Result<Response, Refusal> {
+async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Response, Refusal> {
     let request = from_peer(parts);
-    let caller = authenticate(resource, &parts.headers, &request).await?;
+    let caller = authenticate(resource, &at.profile, &parts.headers, &request).await?;
     if parts.method == Method::HEAD || !names_session(&parts.headers) {
         return Err(method_not_allowed());
     }
-    let (bearer, now) = (resource.profile().bearer(), resource.clock().now());
+    let (bearer, now) = (resource.bearer(), resource.clock().now());
     let caller = match bearer.confirm(&caller, now, bearer.check_for(None)).await {
         Ok(caller) => caller,
-        Err(refused) => return Err(unauthenticated(resource, &refused, &request).await),
+        Err(refused) => return Err(unauthenticated(resource, &at.profile, &refused, &request).await),
     };
     admit(resource, &caller, &request)?;
     era::stated_by_header(&parts.headers)?;
@@ -129,6 +164,11 @@ fn method_not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "Use POST.").header(ALLOW, front::METHODS)
 }
 
+/// A path below `/mcp` that no profile has.
+fn no_endpoint() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "There is no MCP endpoint at this address.")
+}
+
 /// What says that it is too large is not even begun with.
 fn bounded(headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -142,12 +182,13 @@ fn too_large() -> Refusal {
 /// Who calls: decided before anything of the body is looked at (RS-01).
 async fn authenticate(
     resource: &Resource,
+    profile: &Profile,
     headers: &HeaderMap,
     request: &Request,
 ) -> Result<Checked, Refusal> {
-    let caller = match resource.profile().bearer().admit(headers, resource.clock().now()).await {
+    let caller = match resource.bearer().admit(headers, profile.uri(), resource.clock().now()).await {
         Ok(caller) => caller,
-        Err(refused) => return Err(unauthenticated(resource, &refused, request).await),
+        Err(refused) => return Err(unauthenticated(resource, profile, &refused, request).await),
     };
     // The request's line in the log names whose it was.
     let span = tracing::Span::current();
@@ -156,7 +197,7 @@ async fn authenticate(
     if caller.is_seen() {
         return Ok(caller);
     }
-    let status = resource.profile().bearer().status();
+    let status = resource.bearer().status();
     if status.is_seen(caller.token()) {
         caller.mark_seen();
         return Ok(caller);
@@ -185,7 +226,12 @@ fn told_to_wait(too_many: TooMany) -> Refusal {
 
 /// The challenge. Bad tokens are counted and go on record first, absent credentials do not. Beyond the limit of its sender
 /// (RATE-01) a bad token is answered 429, and only counted.
-pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, request: &Request) -> Refusal {
+pub(crate) async fn unauthenticated(
+    resource: &Resource,
+    profile: &Profile,
+    refused: &Refused,
+    request: &Request,
+) -> Refusal {
     if let Refused::Unavailable = refused {
         return Refusal::nobody_to_ask();
     }
@@ -193,11 +239,11 @@ pub(crate) async fn unauthenticated(resource: &Resource, refused: &Refused, requ
         if let Err(too_many) = resource.limits().refused(invalid, request) {
             return told_to_wait(too_many);
         }
-        if let Err(unavailable) = resource.denials().record(invalid, request).await {
+        if let Err(unavailable) = resource.denials().record(profile.uri(), invalid, request).await {
             return unavailable;
         }
     }
-    let (status, challenge, words) = resource.profile().challenges().answer(refused);
+    let (status, challenge, words) = profile.challenges().answer(refused);
     let code = if status == StatusCode::UNAUTHORIZED { UNAUTHENTICATED } else { INVALID_REQUEST };
     Refusal::new(status, code, words).header(WWW_AUTHENTICATE, challenge)
 }

@@ -32,16 +32,16 @@ use shared::route::{Cors, Host, Limit, Routes, program};
 use shared::{Clock, Db, TokenStatus};
 
 use admission::Admission;
-use bearer::{Bearer, Challenges};
-use catalogue::{BuiltIn, MCP_PATH};
+use bearer::Bearer;
+use catalogue::BuiltIn;
 use gate::Front;
 use gate::denials::Denials;
 use gate::limits::Limits;
 use gate::session::Sessions;
 use gate::stream::Streams;
-use metadata::{MCP_WELL_KNOWN, OTHER_WELL_KNOWN, WELL_KNOWN};
-use profile::Profile;
-use registry::Registry;
+use metadata::{MCP_WELL_KNOWN, OTHER_WELL_KNOWN, PROFILE_WELL_KNOWN, WELL_KNOWN};
+use profile::{MCP_PATH, PROFILE_PATH};
+use registry::{Registry, Site};
 use remote::Remote;
 use sources::docs::Docs;
 use sources::{Source, Sources};
@@ -76,7 +76,7 @@ pub enum Authority {
 pub struct Resource(Arc<Inner>);
 
 struct Inner {
-    profile: Profile,
+    bearer: Arc<Bearer>,
     registry: Arc<Registry>,
     admission: Admission,
     db: Db,
@@ -98,27 +98,22 @@ impl Resource {
     /// The same, with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
         let Config { catalogue, db, clock, authority, docs: _, allowed_origins, limits, tally } = config;
-        let (own, issuer) = (catalogue.own().clone(), catalogue.issuer().clone());
-        let endpoint = catalogue.mcp();
-        let uri = endpoint.resource.clone();
-        let metadata_url = own.url(MCP_WELL_KNOWN);
-        let challenges = Challenges::new(&metadata_url, &endpoint.default_scope);
-        let metadata = metadata::of(&issuer, &endpoint);
-        let bearer = match authority {
-            Authority::Here { verifier, status } => Bearer::new(issuer, uri.clone(), verifier, status),
-            Authority::Elsewhere(remote) => Bearer::of_remote(issuer, uri.clone(), remote),
-        };
         let registry = Arc::clone(catalogue.registry());
+        let Site { own, issuer } = registry.site().clone();
+        let bearer = Arc::new(match authority {
+            Authority::Here { verifier, status } => Bearer::new(issuer, verifier, status),
+            Authority::Elsewhere(remote) => Bearer::of_remote(issuer, remote),
+        });
         registry.replace(&sources.offered());
         Self(Arc::new(Inner {
             registry,
-            admission: Admission::new(db.clone(), clock.clone(), sources),
-            denials: Denials::new(db.clone(), clock.clone(), uri.clone()),
+            admission: Admission::new(db.clone(), clock.clone(), Arc::clone(&bearer), sources),
             sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
+            bearer,
+            denials: Denials::new(db.clone(), clock.clone()),
             streams: Streams::default(),
             front: Front::new(own, allowed_origins),
             limits: Limits::new(&limits, &clock, &tally),
-            profile: Profile::new(uri, bearer, challenges, metadata),
             db,
             clock,
         }))
@@ -126,16 +121,19 @@ impl Resource {
 
     /// Every route of the crate, with what is declared about each.
     pub fn routes(&self) -> Routes {
-        let document =
-            || program(any(metadata::document), Limit::Free("it only reads")).cors(Cors::Documents);
-        let gate = program(any(gate::gate), Limit::Mcp);
+        let reads = Limit::Free("it only reads");
+        let endpoint = |handler| {
+            let gate = program(handler, Limit::Mcp).cors(Cors::ByHandler);
+            gate.host(Host::ByHandler).body(gate::LARGEST)
+        };
         let elsewhere =
             program(any(metadata::none_such), Limit::Free("there is nothing")).cors(Cors::Documents);
         Routes::guarded(|_, handler| handler.layer(axum::middleware::map_response(harden)))
-            .route(MCP_PATH, gate.cors(Cors::ByHandler).host(Host::ByHandler).body(gate::LARGEST))
-            .route(MCP_WELL_KNOWN, document())
-            // Clients fall back to the root; there is one endpoint, so it is no guess (META-06).
-            .route(WELL_KNOWN, document())
+            .route(MCP_PATH, endpoint(any(gate::main)))
+            .route(PROFILE_PATH, endpoint(any(gate::profile)))
+            .route(MCP_WELL_KNOWN, program(any(metadata::of_main), reads).cors(Cors::Documents))
+            .route(PROFILE_WELL_KNOWN, program(any(metadata::of_profile), reads).cors(Cors::Documents))
+            .route(WELL_KNOWN, program(any(metadata::of_the_only_one), reads).cors(Cors::Documents))
             .route(OTHER_WELL_KNOWN, elsewhere)
             .with_state(self.clone())
     }
@@ -166,11 +164,7 @@ impl Resource {
 
     /// The check of bearer tokens, for measuring it.
     pub fn bearer(&self) -> &Bearer {
-        self.0.profile.bearer()
-    }
-
-    pub(crate) fn profile(&self) -> &Profile {
-        &self.0.profile
+        &self.0.bearer
     }
 
     pub(crate) fn registry(&self) -> &Registry {

@@ -8,7 +8,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::json;
 use shared::catalogue::Endpoint;
 use shared::{Document, Issuer};
@@ -17,8 +17,10 @@ use crate::Resource;
 
 /// The well-known prefix; an endpoint's document is at this plus its path (RFC 9728 §3.1).
 pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
-/// The document of the endpoint.
+/// The document of `/mcp`.
 pub(crate) const MCP_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/mcp";
+/// The documents of profiles (POL-03).
+pub(crate) const PROFILE_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/mcp/{profile}";
 /// Where documents of other endpoints would be.
 pub(crate) const OTHER_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/{*endpoint}";
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
@@ -41,14 +43,49 @@ pub(crate) fn of(issuer: &Issuer, endpoint: &Endpoint) -> Document {
         .with(ACCESS_CONTROL_EXPOSE_HEADERS, "ETag")
 }
 
-/// Answers at both addresses of the document (META-05, 06, 08).
-pub(crate) async fn document(
+/// The document of `/mcp` (META-05).
+pub(crate) async fn of_main(
     State(resource): State<Resource>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let mut response = match method {
-        Method::GET | Method::HEAD => return resource.profile().metadata().answer(&headers),
+    let snapshot = resource.registry().snapshot();
+    answer(snapshot.profile(None).map(|profile| profile.metadata()), &method, &headers)
+}
+
+/// The document of a profile (META-05, POL-03).
+pub(crate) async fn of_profile(
+    State(resource): State<Resource>,
+    uri: Uri,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let snapshot = resource.registry().snapshot();
+    answer(snapshot.profile(Some(profile_in(&uri))).map(|profile| profile.metadata()), &method, &headers)
+}
+
+/// The name of the profile in a path that ends in it, as it was sent: another spelling of it is another path (HTTP-03).
+pub(crate) fn profile_in(uri: &Uri) -> &str {
+    uri.path().rsplit('/').next().unwrap_or_default()
+}
+
+/// Clients fall back to the root. With one endpoint that is no guess; with several it would be one (META-06).
+pub(crate) async fn of_the_only_one(
+    State(resource): State<Resource>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
+    let snapshot = resource.registry().snapshot();
+    let mut profiles = snapshot.profiles();
+    let only = profiles.next().filter(|_| profiles.next().is_none());
+    answer(only.map(|profile| profile.metadata()), &method, &headers)
+}
+
+/// A document, if there is one, or how to ask for it (META-08).
+fn answer(document: Option<&Document>, method: &Method, headers: &HeaderMap) -> Response {
+    let Some(document) = document else { return missing() };
+    let mut response = match *method {
+        Method::GET | Method::HEAD => return document.answer(headers),
         Method::OPTIONS => preflight(),
         _ => {
             let body = json!({ "error": "method_not_allowed", "error_description": "Use GET." });
@@ -62,6 +99,10 @@ pub(crate) async fn document(
 
 /// A metadata address that no endpoint has (HTTP-08).
 pub(crate) async fn none_such() -> Response {
+    missing()
+}
+
+fn missing() -> Response {
     let body =
         json!({ "error": "not_found", "error_description": "There is no MCP endpoint at this address." });
     let mut response = (StatusCode::NOT_FOUND, [(CONTENT_TYPE, JSON)], body.to_string()).into_response();

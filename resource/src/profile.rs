@@ -1,34 +1,70 @@
-//! An MCP endpoint: its own RFC 8707 resource, with its own metadata, its own challenges and its own choice of items.
+//! An MCP endpoint: its own RFC 8707 resource, with its own metadata, its own challenges and its own choice of items
+//! (POL-03). `/mcp` is one, and each of `[profiles]` is another at `/mcp/NAME`.
 
-use std::sync::Arc;
+use shared::catalogue::Endpoint;
+use shared::{Document, Issuer, ResourceUri};
 
-use shared::{Document, ResourceUri};
+use crate::bearer::Challenges;
+use crate::item::{Item, Needs};
+use crate::metadata::{self, MCP_WELL_KNOWN};
+use crate::rules::Pattern;
 
-use crate::bearer::{Bearer, Challenges};
-use crate::item::{Item, Kind};
-use crate::registry::Snapshot;
+/// Where the MCP endpoint is.
+pub(crate) const MCP_PATH: &str = "/mcp";
+/// Where its profiles are.
+pub(crate) const PROFILE_PATH: &str = "/mcp/{profile}";
 
 /// An endpoint.
+#[derive(Debug)]
 pub(crate) struct Profile {
-    uri: ResourceUri,
-    bearer: Bearer,
+    endpoint: Endpoint,
+    selection: Selection,
     challenges: Challenges,
     metadata: Document,
 }
 
+/// Which items are reached at an endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Selection {
+    All,
+    /// Those whose name one of these matches, and those that need only a valid token (MCP-08).
+    Matching(Vec<Pattern>),
+}
+
+impl Selection {
+    /// Whether an item is among them.
+    pub(crate) fn contains(&self, item: &Item) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(patterns) => {
+                item.needs == Needs::User || patterns.iter().any(|pattern| pattern.matches(&item.offer.name))
+            }
+        }
+    }
+}
+
 impl Profile {
-    pub(crate) fn new(uri: ResourceUri, bearer: Bearer, challenges: Challenges, metadata: Document) -> Self {
-        Self { uri, bearer, challenges, metadata }
+    /// The endpoint at this origin, for tokens of this issuer.
+    pub(crate) fn new(own: &Issuer, issuer: &Issuer, endpoint: Endpoint, selection: Selection) -> Self {
+        let path = endpoint.resource.path();
+        let below = path.strip_prefix(MCP_PATH).unwrap_or_default();
+        let well_known = own.url(&format!("{MCP_WELL_KNOWN}{below}"));
+        Self {
+            challenges: Challenges::new(&well_known, &endpoint.default_scope),
+            metadata: metadata::of(issuer, &endpoint),
+            endpoint,
+            selection,
+        }
     }
 
     /// The identifier that tokens for it carry as `aud`.
     pub(crate) fn uri(&self) -> &ResourceUri {
-        &self.uri
+        &self.endpoint.resource
     }
 
-    /// The check of tokens for it.
-    pub(crate) fn bearer(&self) -> &Bearer {
-        &self.bearer
+    /// What it is to the authorization side.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     pub(crate) fn challenges(&self) -> &Challenges {
@@ -39,19 +75,8 @@ impl Profile {
         &self.metadata
     }
 
-    /// The items of a kind that are reached here: all of them.
-    #[expect(clippy::unused_self, reason = "which items are reached is the endpoint's to say")]
-    pub(crate) fn items<'s>(
-        &self,
-        snapshot: &'s Snapshot,
-        kind: Kind,
-    ) -> impl Iterator<Item = &'s Arc<Item>> {
-        snapshot.items(kind)
-    }
-
-    /// The item of this name, if it is reached here.
-    #[expect(clippy::unused_self, reason = "which items are reached is the endpoint's to say")]
-    pub(crate) fn find<'s>(&self, snapshot: &'s Snapshot, kind: Kind, name: &str) -> Option<&'s Arc<Item>> {
-        snapshot.find(kind, name)
+    /// Whether the item is reached here.
+    pub(crate) fn reaches(&self, item: &Item) -> bool {
+        self.selection.contains(item)
     }
 }

@@ -1,31 +1,51 @@
-//! The only owner of definitions: which items there are, from which source, and what they need. A request takes one
-//! [`Snapshot`] and uses it to its end; a newer one replaces it whole, for later requests.
+//! The only owner of definitions: which items there are, from which source, what they need, and at which endpoints they
+//! are reached. A request takes one [`Snapshot`] and uses it to its end; a newer one replaces it whole, for later
+//! requests.
 
 mod listing;
 mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use shared::Scope;
+use shared::catalogue::Endpoint;
+use shared::{Issuer, ResourceUri, Scope};
 
 use crate::item::{Item, Kind, Needs, Offer, Offered, Ruling, SourceName};
-use crate::rules::{Governing, ItemRule, Pattern, Rules};
+use crate::profile::{MCP_PATH, Profile, Selection};
+use crate::rules::{Governing, ItemRule, Pattern, ProfileRule, Rules, ScopeRule};
 
 /// The items that there are now.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    rules: Rules,
+    site: Site,
     snapshot: ArcSwap<Snapshot>,
+    /// Whoever replaces the snapshot makes the next one from what is there, one after the other.
+    parts: Mutex<Parts>,
+}
+
+/// What a snapshot is made from.
+#[derive(Clone, Debug)]
+struct Parts {
+    rules: Arc<Rules>,
+    offered: Vec<Arc<Offered>>,
+}
+
+/// Where the endpoints are, and whose tokens they take.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) own: Issuer,
+    pub(crate) issuer: Issuer,
 }
 
 impl Registry {
     /// A registry of what is offered, under these rules.
-    pub(crate) fn new(rules: Rules, offered: &[Arc<Offered>]) -> Self {
-        let registry = Self { rules, snapshot: ArcSwap::default() };
-        registry.replace(offered);
-        registry
+    pub(crate) fn new(site: Site, rules: Rules, offered: &[Arc<Offered>]) -> Self {
+        let parts = Parts { rules: Arc::new(rules), offered: offered.to_vec() };
+        let (snapshot, quarantined) = Snapshot::merge(&site, &parts.offered, &parts.rules);
+        tell(&quarantined);
+        Self { site, snapshot: ArcSwap::from_pointee(snapshot), parts: Mutex::new(parts) }
     }
 
     /// The present snapshot.
@@ -35,27 +55,38 @@ impl Registry {
 
     /// Puts a snapshot of what is offered in place of the present one, and says what was left out of it.
     pub(crate) fn replace(&self, offered: &[Arc<Offered>]) -> Vec<Quarantined> {
-        let (snapshot, quarantined) = Snapshot::merge(offered, &self.rules);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.offered = offered.to_vec();
+        let (snapshot, quarantined) = Snapshot::merge(&self.site, &parts.offered, &parts.rules);
         self.snapshot.store(Arc::new(snapshot));
-        for item in &quarantined {
-            tracing::warn!(
-                item.name = %item.offer.name, source = %item.source, owner = %item.owner,
-                "the name of an item is taken by another source; the newcomer is left out"
-            );
-        }
+        tell(&quarantined);
         quarantined
     }
 
-    pub(crate) fn rules(&self) -> &Rules {
-        &self.rules
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
     }
 }
 
-/// All items at one moment. It never changes.
-#[derive(Default, Debug)]
+fn tell(quarantined: &[Quarantined]) {
+    for item in quarantined {
+        tracing::warn!(
+            item.name = %item.offer.name, source = %item.source, owner = %item.owner,
+            "the name of an item is taken by another source; the newcomer is left out"
+        );
+    }
+}
+
+/// All items and endpoints at one moment. It never changes.
+#[derive(Debug)]
 pub(crate) struct Snapshot {
+    rules: Arc<Rules>,
     items: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>>,
     high_risk: Scope,
+    /// `/mcp`.
+    main: Arc<Profile>,
+    /// `/mcp/NAME`.
+    profiles: BTreeMap<String, Arc<Profile>>,
 }
 
 /// An offer whose name somebody else had first (MCP-11).
@@ -68,44 +99,117 @@ pub(crate) struct Quarantined {
 
 impl Snapshot {
     /// What these sources offer, under these rules. Of two offers of one name the earlier source's counts.
-    pub(crate) fn merge(offered: &[Arc<Offered>], rules: &Rules) -> (Self, Vec<Quarantined>) {
-        let mut snapshot = Self { items: BTreeMap::new(), high_risk: rules.high_risk() };
+    pub(crate) fn merge(
+        site: &Site,
+        offered: &[Arc<Offered>],
+        rules: &Arc<Rules>,
+    ) -> (Self, Vec<Quarantined>) {
+        let high_risk = rules.high_risk();
+        let mut all: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>> = BTreeMap::new();
         let mut quarantined = Vec::new();
         for offered in offered {
             for offer in &offered.offers {
-                let items = snapshot.items.entry(offer.kind).or_default();
+                let items = all.entry(offer.kind).or_default();
                 if let Some(first) = items.get(&offer.name) {
                     let (source, owner) = (offered.source.clone(), first.source.clone());
                     quarantined.push(Quarantined { offer: Arc::clone(offer), source, owner });
                     continue;
                 }
-                let item = ruled(rules, offer, offered.source.clone(), &snapshot.high_risk);
+                let item = ruled(rules, offer, offered.source.clone(), &high_risk);
                 items.insert(Arc::clone(&offer.name), Arc::new(item));
             }
         }
-        (snapshot, quarantined)
+        let items = || all.values().flat_map(BTreeMap::values);
+        let main = Arc::new(profile(site, rules, items(), None));
+        let profiles = rules.profiles.iter();
+        let profiles = profiles
+            .map(|(name, rule)| (name.clone(), Arc::new(profile(site, rules, items(), Some((name, rule))))))
+            .collect();
+        (Self { rules: Arc::clone(rules), items: all, high_risk, main, profiles }, quarantined)
     }
 
-    /// The items of a kind in the order of their names, which never changes (MCP-10).
+    /// The rules that it was made under.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// All items of a kind in the order of their names, which never changes (MCP-10).
     pub(crate) fn items(&self, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items.get(&kind).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The item of exactly this name.
+    /// The item of exactly this name, wherever it is reached.
     pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Item>> {
         self.items.get(&kind)?.get(name)
     }
 
+    /// The items of a kind that are reached at an endpoint.
+    pub(crate) fn items_at(&self, profile: &Profile, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
+        self.items(kind).filter(|item| profile.reaches(item))
+    }
+
+    /// The item of exactly this name, if it is reached at this endpoint.
+    pub(crate) fn find_at(&self, profile: &Profile, kind: Kind, name: &str) -> Option<&Arc<Item>> {
+        self.find(kind, name).filter(|item| profile.reaches(item))
+    }
+
+    /// The endpoint `/mcp`, or the one of this name (POL-03).
+    pub(crate) fn profile(&self, name: Option<&str>) -> Option<&Arc<Profile>> {
+        match name {
+            None => Some(&self.main),
+            Some(name) => self.profiles.get(name),
+        }
+    }
+
+    /// The endpoint with this identifier.
+    pub(crate) fn profile_of(&self, resource: &ResourceUri) -> Option<&Arc<Profile>> {
+        self.profiles().find(|profile| profile.uri() == resource)
+    }
+
+    /// All endpoints, `/mcp` first.
+    pub(crate) fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        std::iter::once(&self.main).chain(self.profiles.values())
+    }
+
     /// Every scope that some item needs.
     pub(crate) fn scopes(&self) -> Scope {
-        let needs = self.items.values().flat_map(BTreeMap::values).filter_map(|item| item.needs.scopes());
-        needs.fold(Scope::empty(), |all, scope| all.union(scope))
+        needed(self.items.values().flat_map(BTreeMap::values))
     }
 
     /// The scopes that are withheld from clients that nobody vouches for.
     pub(crate) fn high_risk(&self) -> &Scope {
         &self.high_risk
     }
+}
+
+/// Every scope that one of these items needs.
+fn needed<'i>(items: impl Iterator<Item = &'i Arc<Item>>) -> Scope {
+    items.filter_map(|item| item.needs.scopes()).fold(Scope::empty(), |all, scope| all.union(scope))
+}
+
+/// An endpoint under the rules: `/mcp`, or one of `[profiles]`.
+fn profile<'i>(
+    site: &Site,
+    rules: &Rules,
+    items: impl Iterator<Item = &'i Arc<Item>>,
+    named: Option<(&String, &ProfileRule)>,
+) -> Profile {
+    let (path, name, selection, default_scope) = match named {
+        None => (MCP_PATH.to_owned(), "Portcullis".to_owned(), Selection::All, None),
+        Some((name, rule)) => {
+            let title = rule.title.clone().unwrap_or_else(|| format!("Portcullis: {name}"));
+            let selection = Selection::Matching(rule.items.clone());
+            (format!("{MCP_PATH}/{name}"), title, selection, rule.default_scope.clone())
+        }
+    };
+    // META-07: the minimal useful set. What no item here needs is asked for by nobody.
+    let needed = needed(items.filter(|item| selection.contains(item)));
+    let default_scope = default_scope.unwrap_or_else(|| {
+        let default = rules.scopes.iter().filter(|rule| rule.default && needed.contains(rule.name()));
+        default.map(ScopeRule::name).collect()
+    });
+    let resource = ResourceUri::at(&site.own, &path);
+    Profile::new(&site.own, &site.issuer, Endpoint { resource, name, default_scope }, selection)
 }
 
 /// An offer under the rules. What no rule is about needs the empty set, which nobody satisfies (MCP-08), and so does what

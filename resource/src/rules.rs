@@ -20,6 +20,21 @@ pub struct Rules {
     pub scopes: Vec<ScopeRule>,
     /// A tool that no rule is about is denied (MCP-08).
     pub tools: ItemRules,
+    /// The endpoints beside `/mcp`, by name (POL-03).
+    pub profiles: BTreeMap<String, ProfileRule>,
+}
+
+/// What is said about a profile: an endpoint of its own, with a selection of the items (POL-03).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ProfileRule {
+    /// Its name for people; `None` for one that is made from its name.
+    pub title: Option<String>,
+    /// An item is reached if one of these matches its name, or if it needs only a valid token.
+    pub items: Vec<Pattern>,
+    /// What the first challenge asks for; `None` for what the items need and scopes say.
+    pub default_scope: Option<Scope>,
+    /// The file and line that it stands on.
+    pub at: String,
 }
 
 /// A scope that may be granted.
@@ -69,7 +84,9 @@ pub(crate) enum Governing<'r> {
 pub enum UnusableRule {
     #[error("no tool `{0}`")]
     NoSuchTool(String),
-    #[error("the rule {rule} names the argument {pointer}, and the tool `{name}` has no such argument; remove it, or write the name as the tool has it")]
+    #[error(
+        "the rule {rule} names the argument {pointer}, and the tool `{name}` has no such argument; remove it, or write the name as the tool has it"
+    )]
     NoSuchArgument { name: String, rule: String, pointer: String },
     #[error("the tool `{0}` needs only a valid token and cannot be mapped to scopes")]
     NeedsNoScope(String),
@@ -85,6 +102,10 @@ pub enum UnusableRule {
 pub enum DoubtfulRule {
     #[error("the rule {rule} matches no tool that there is; remove it, or write the name as the tool has it")]
     MatchesNothing { rule: String },
+    #[error(
+        "the profile `{profile}` at {at} selects no tool with `{pattern}`; remove it, or write the name as the tool has it"
+    )]
+    SelectsNothing { profile: String, pattern: String, at: String },
     #[error(
         "the rule {rule} names the argument {pointer}, of which the tool `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the tool takes it"
     )]
@@ -107,7 +128,7 @@ impl Default for Rules {
         for tool in ["docs_read", "docs_search"] {
             tools.set(Pattern::exact(tool), ItemRule::needing([DOCS_READ].into_iter().collect()));
         }
-        Self { scopes: vec![docs], tools }
+        Self { scopes: vec![docs], tools, profiles: BTreeMap::new() }
     }
 }
 

@@ -59,6 +59,8 @@ pub trait Catalogue: Send + Sync {
     fn default_scope(&self) -> Scope;
     /// The tools of an endpoint that somebody entitled to `entitled` may call.
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription>;
+    /// The tools of an endpoint that need this scope, alone or with others (POL-03).
+    fn opened_by(&self, resource: &ResourceUri, scope: &str) -> Vec<ToolDescription>;
 
     /// The endpoint with this identifier.
     fn endpoint(&self, resource: &ResourceUri) -> Option<Endpoint> {

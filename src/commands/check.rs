@@ -113,6 +113,7 @@ struct ToolReport {
     /// None if a valid token is all that it needs, or nothing opens it.
     scopes: Option<Vec<String>>,
     /// Whether it is kept from everybody.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     hidden: bool,
     /// The groups whose members may call it.
     groups: Vec<String>,

@@ -45,6 +45,7 @@ const KEYS: &[&str] = &[
     "groups",
     "scopes",
     "tools",
+    "profiles",
     "clients",
     "registration",
     "cimd",
@@ -148,7 +149,7 @@ impl File {
         let text = Text::new(path, text);
         let table = text.parse()?;
         let (mut groups, mut scopes, mut tools) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut clients, mut remote) = (None, None);
+        let (mut profiles, mut clients, mut remote) = (Vec::new(), None, None);
         for key in text.keys(&table)? {
             match key.name {
                 "issuer" => file.issuer = Some(issuer(&key)?),
@@ -165,6 +166,7 @@ impl File {
                 "groups" => groups = key.keys()?,
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
+                "profiles" => profiles = key.keys()?,
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
@@ -190,6 +192,10 @@ impl File {
         for key in &tools {
             let (pattern, rule) = rules::tool(key, &file.rules)?;
             file.rules.tools.set(pattern, rule);
+        }
+        for key in &profiles {
+            let profile = rules::profile(key, &file.rules)?;
+            file.rules.profiles.insert(key.name.to_owned(), profile);
         }
         if let Some(key) = remote {
             file.remote = Remote::read(&key, folder, &file.rules)?;
@@ -318,6 +324,13 @@ fn consent(key: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+impl DataDirOption {
+    /// The directory: as given, else as configured, else the default.
+    pub fn path(&self, file: &File) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
+    }
 }
 
 #[cfg(test)]

@@ -137,7 +137,9 @@ impl<'t> Key<'t> {
             DeValue::Integer(number) => {
                 i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::from)
             }
-            DeValue::Float(number) => number.as_str().parse().ok().and_then(Number::from_f64).map(Value::Number),
+            DeValue::Float(number) => {
+                number.as_str().parse().ok().and_then(Number::from_f64).map(Value::Number)
+            }
             DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
         }
     }

@@ -1,8 +1,9 @@
-//! `[scopes]`, `[groups]` and `[tools]`: who may be granted what, and what it opens (POL-01, POL-02).
+//! `[scopes]`, `[groups]`, `[tools]` and `[profiles]`: who may be granted what, what it opens, and where (POL-01 to 03).
 
 use anyhow::{Context, bail};
 use resource::catalogue::{
-    ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Pattern, Rules, ScopeRule, UnusableRule,
+    ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Pattern, ProfileRule, Rules, ScopeRule,
+    UnusableRule,
 };
 use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
@@ -66,9 +67,8 @@ fn level(key: &Key<'_>) -> anyhow::Result<Risk> {
 
 /// One of `[groups]`: its name, and what its members may be granted.
 pub(super) fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
     let name = key.name;
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.len() > 32 || !name.bytes().all(fits) {
+    if !is_short_name(name) {
         bail!(
             "the group `{name}` at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
             key.at()
@@ -77,13 +77,56 @@ pub(super) fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
     known_scopes(&key.list()?, &format!("the group `{name}`"), rules)
 }
 
+/// A letter, then letters, digits, `_` or `-`, all lower case, 32 at most.
+fn is_short_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 32 && name.bytes().all(fits)
+}
+
+/// `[profiles.NAME]`: an endpoint `/mcp/NAME` with a selection of the items (POL-03).
+pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRule> {
+    let name = key.name;
+    if !is_short_name(name) {
+        bail!(
+            "the profile `{name}` at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
+            key.at()
+        );
+    }
+    let mut profile = ProfileRule { at: key.at(), ..ProfileRule::default() };
+    for key in key.keys()? {
+        match key.name {
+            "title" => profile.title = Some(key.text()?.to_owned()),
+            "items" => {
+                profile.items = key.one_or_list()?.iter().map(pattern).collect::<anyhow::Result<_>>()?
+            }
+            "scope" => {
+                let scopes = known_scopes(&key.one_or_list()?, &format!("the profile `{name}`"), rules)?;
+                profile.default_scope = Some(scopes);
+            }
+            _ => return Err(key.unknown(&["title", "items", "scope"])),
+        }
+    }
+    if profile.items.is_empty() {
+        bail!("the profile `{name}` at {} selects nothing; write items = [\"…\"]", key.at());
+    }
+    Ok(profile)
+}
+
+fn pattern(key: &Key<'_>) -> anyhow::Result<Pattern> {
+    let text = key.text()?;
+    match Pattern::parse(text) {
+        Ok(pattern) => Ok(pattern),
+        Err(error) => bail!("`{text}` at {} is not the name of an item: {error}", key.at()),
+    }
+}
+
 /// One of `[tools]`: the items that it is about, and what is said about them. `docs_read = "docs.read"` is short for a
 /// table with that scope.
 pub(super) fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<(Pattern, ItemRule)> {
     let name = key.name;
     let pattern = match Pattern::parse(name) {
         Ok(pattern) => pattern,
-        Err(error) => bail!("the tool `{name}` at {} cannot be meant: {error}", key.at()),
+        Err(error) => bail!("`{name}` at {} is not the name of a tool: {error}", key.at()),
     };
     let whose = format!("the tool `{name}`");
     let mut rule = ItemRule { at: Some(key.at()), ..ItemRule::default() };
@@ -148,14 +191,16 @@ fn argument(rule: &Key<'_>) -> anyhow::Result<ArgumentRule> {
             "max" => conditions.max = Some(key.number()?),
             "absent" => match key.boolean()? {
                 true => conditions.absent = true,
-                false => bail!("`absent` at {} says nothing if it is false; remove it", key.at()),
+                false => bail!("`absent` at {} has no effect if it is false; remove it", key.at()),
             },
             _ => return Err(key.unknown(ARGUMENT_KEYS)),
         }
     }
     match ArgumentRule::new(rule.name, conditions) {
         Ok(rule) => Ok(rule),
-        Err(error) => bail!("the rule for the argument `{}` at {} cannot be used: {error}", rule.name, rule.at()),
+        Err(error) => {
+            bail!("the rule for the argument `{}` at {} cannot be used: {error}", rule.name, rule.at())
+        }
     }
 }
 

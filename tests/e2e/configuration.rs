@@ -210,22 +210,28 @@ fn check_finds_rules_that_cannot_work() {
         "the rule [tools.\"docs_*\"] at portcullis.toml:4 names the argument /query, and the tool `docs_read` has no such argument; remove it, or write the name as the tool has it"
     );
 
-    let dir = folder("data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\ndocs_read = []\n");
+    let dir = folder(
+        "data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\ndocs_read = []\n",
+    );
     assert_eq!(
         line(&run(dir.path(), &["check"])),
         "the tool `docs_read` at portcullis.toml:5 has no scope; write scope = \"\u{2026}\""
     );
-    let dir = folder("data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\n");
+    let dir =
+        folder("data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\ndocs_search = { hidden = true }\n");
     let good = report(&run(dir.path(), &["check", "--json"]));
     assert_eq!(good["ok"], true, "{good}");
     assert_eq!(
         good["warnings"],
-        json!(["the rule [tools.\"ci_*\"] at portcullis.toml:3 matches no tool that there is; remove it, or write the name as the tool has it"])
+        json!([
+            "the rule [tools.\"ci_*\"] at portcullis.toml:3 matches no tool that there is; remove it, or write the name as the tool has it"
+        ])
     );
     let search = good["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "docs_search").unwrap();
     assert_eq!((&search["hidden"], &search["groups"]), (&json!(true), &json!([])));
 
-    let dir = folder("data_dir = \"data\"\n[tools]\n\"docs_*\" = \"docs.read\"\n\"*_read\" = \"docs.read\"\n");
+    let dir =
+        folder("data_dir = \"data\"\n[tools]\n\"docs_*\" = \"docs.read\"\n\"*_read\" = \"docs.read\"\n");
     let tied = line(&run(dir.path(), &["check"]));
     assert_eq!(
         tied,

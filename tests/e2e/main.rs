@@ -66,6 +66,7 @@ mod policy;
 mod preregistered;
 mod private_authority;
 mod process;
+mod profiles;
 mod python_clients;
 mod rate;
 mod raw;

@@ -7,7 +7,7 @@ use shared::route::{Audience, Cors, Host, Limit, Rule};
 use crate::harness::TestApp;
 use crate::raw::Raw;
 
-const ALL: &str = "device = true\n[registration]\nmanagement = true\n";
+const ALL: &str = "device = true\n[registration]\nmanagement = true\n[profiles.x]\nitems = \"*\"\n";
 
 /// A path that the rule holds for.
 fn path(rule: &Rule) -> String {
@@ -20,7 +20,7 @@ fn path(rule: &Rule) -> String {
 
 /// The methods that a path takes, as it says itself when it is asked with none of them.
 async fn methods(app: &TestApp, rule: &Rule) -> Vec<Method> {
-    if rule.path == "/mcp" {
+    if rule.host == shared::route::Host::ByHandler {
         return vec![Method::POST];
     }
     let refused = app.http.request(Method::PATCH, app.url(&path(rule))).send().await.unwrap();

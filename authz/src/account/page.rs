@@ -23,7 +23,7 @@ use crate::store::clients::{self, Client, Trust};
 use crate::store::consents::{self, Consent};
 use crate::store::passkeys;
 use crate::store::sessions::{self, Listed};
-use crate::{Authz, login, store};
+use crate::{Authz, login, opened, store};
 
 /// How many grants the page looks at; the newest.
 const MOST: u32 = 1000;
@@ -131,8 +131,10 @@ fn connected_client(client: &Client) -> ConnectedClient {
 }
 
 fn connection(authz: &Authz, access: Access, usable: &Scope, now: Timestamp) -> Connection {
+    let now_usable = access.scope.intersection(usable);
     Connection {
-        scopes: titles(authz, &access.scope.intersection(usable)),
+        opens: opened::by_all(authz, &access.resource, &now_usable),
+        scopes: titles(authz, &now_usable),
         not_now: titles(authz, &access.scope.without(usable)),
         resource_name: resource_name(authz, &access.resource),
         resource: access.resource.to_string(),

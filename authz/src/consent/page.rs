@@ -11,6 +11,7 @@ use super::{Question, SignIn, confirm, csrf_token, remembered};
 use crate::Authz;
 use crate::account;
 use crate::clients::metadata_document::words;
+use crate::opened;
 use crate::pages::{self, ConsentScope, WithheldScope};
 use crate::store::clients::{Source, Trust};
 use crate::store::users;
@@ -30,6 +31,7 @@ pub(super) fn question(
         ticked: scope.risk == Risk::Low,
         required: false,
         risk_text: risk_text(&scope),
+        opens: opened::by_scope(authz, &transaction.resource, &scope.name),
         name: scope.name,
         title: scope.title,
     });

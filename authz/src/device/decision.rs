@@ -20,7 +20,7 @@ use crate::store::clients::{self, Trust};
 use crate::store::devices;
 use crate::store::grants::Grant;
 use crate::store::users;
-use crate::{Authz, account};
+use crate::{Authz, account, opened};
 
 /// The page that asks (CONSENT-01).
 pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &SignedIn) -> Response {
@@ -32,6 +32,7 @@ pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &Si
         title: scope.title.clone(),
         high_risk: false,
         risk_text: String::new(),
+        opens: opened::by_scope(authz, &device.resource, &scope.name),
         ticked: true,
         required: false,
     });

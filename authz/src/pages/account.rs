@@ -45,6 +45,8 @@ pub struct ConnectedClient {
 pub struct Connection {
     /// What it can do at this moment, each in words.
     pub scopes: Vec<String>,
+    /// The tools that these open there, in words (POL-03).
+    pub opens: Option<String>,
     /// What it was allowed and cannot do at this moment, because its user is not entitled to it any more or nobody
     /// vouches for the client any more.
     pub not_now: Vec<String>,

@@ -79,6 +79,8 @@ pub struct ConsentScope {
     pub ticked: bool,
     /// Cannot be unticked; shown as such.
     pub required: bool,
+    /// The tools that it opens where it is asked for, in words (POL-03).
+    pub opens: Option<String>,
 }
 
 impl Page for Consent {
@@ -323,6 +325,8 @@ pub struct Connect {
     pub show_nudge: bool,
     pub sign_out_csrf: String,
     pub what: Vec<UsableTool>,
+    /// The endpoints beside the one above, each with a selection of the tools (POL-03).
+    pub profiles: Vec<UsableProfile>,
 }
 
 /// How one client is connected.
@@ -332,6 +336,14 @@ pub struct Snippet {
     /// What to do with the code: "Run in a terminal".
     pub how: String,
     pub code: String,
+}
+
+/// An endpoint with a selection of the tools.
+#[derive(Clone, Debug, Serialize)]
+pub struct UsableProfile {
+    pub name: String,
+    pub url: String,
+    pub what: Vec<UsableTool>,
 }
 
 #[derive(Clone, Debug, Serialize)]

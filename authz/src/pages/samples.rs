@@ -48,6 +48,7 @@ impl Consent {
             risk_text: text("It starts work on the build machines."),
             ticked: !high_risk,
             required: false,
+            opens: (!high_risk).then(|| text("Search and Read")),
         };
         Self {
             transaction: text("txn_6q3mzk2c"),
@@ -100,6 +101,7 @@ impl Consent {
                 risk_text: text(""),
                 ticked: true,
                 required: true,
+                opens: None,
             }],
             not_entitled: vec![text("Write tickets")],
             above_ceiling: vec![text("Start pipelines")],
@@ -155,6 +157,7 @@ impl DeviceConsent {
             risk_text: text(""),
             ticked: true,
             required: false,
+            opens: Some(text("Search and Read")),
         };
         Self {
             transaction: text("d_6q3mzk2c"),
@@ -411,11 +414,22 @@ impl Connect {
             show_nudge: true,
             sign_out_csrf: text("csrf_p0x1"),
             what: vec![tool("docs_search", "Search the documents"), tool("jira_search", "Find tickets")],
+            profiles: vec![],
         }
     }
 
     pub(crate) fn sample_settled() -> Self {
         Self { passkeys: 2, show_nudge: false, what: vec![], ..Self::sample() }
+    }
+
+    pub(crate) fn sample_profiles() -> Self {
+        let tool = UsableTool { name: text("ci_run"), title: text("Run the pipeline") };
+        let profile = UsableProfile {
+            name: text("CI"),
+            url: text("https://portcullis.lab.internal/mcp/ci"),
+            what: vec![tool],
+        };
+        Self { profiles: vec![profile], ..Self::sample() }
     }
 
     /// The last passkey was removed by an administrator while its session goes on.

@@ -52,6 +52,7 @@ fn samples() -> Vec<Sample> {
         sample("enrol-signed-in", &Setup::sample_while_signed_in()),
         sample("connect", &Connect::sample()),
         sample("connect-settled", &Connect::sample_settled()),
+        sample("connect-profiles", &Connect::sample_profiles()),
         sample("connect-elsewhere", &Connect::sample_elsewhere()),
         sample("connect-without-passkey", &Connect::sample_without_passkey()),
         sample("account", &Account::sample()),

@@ -130,7 +130,12 @@ fn a_violation_says_what_is_allowed() {
     let names = named(&["branch", "runs", "mode", "force"]);
     assert_eq!(check(&rules, &names, &good), Ok(()));
     for (member, value, rule, allowed) in [
-        ("branch", json!("main"), "/branch match release/.*", "/branch must be a string that matches release/.* as a whole"),
+        (
+            "branch",
+            json!("main"),
+            "/branch match release/.*",
+            "/branch must be a string that matches release/.* as a whole",
+        ),
         ("runs", json!(0), "/runs min 1", "/runs must be a number of at least 1"),
         ("runs", json!(4), "/runs max 3", "/runs must be a number of at most 3"),
         ("mode", json!("wet"), r#"/mode in ["dry",1]"#, r#"/mode must be one of "dry", 1"#),
@@ -173,16 +178,18 @@ fn unusable_rules_are_refused() {
     let nested = "(".repeat(40) + &")".repeat(40);
     for expression in expressions.into_iter().chain([nested, "a".repeat(1025)]) {
         let refused = rule("/x", &json!({ "match": expression })).unwrap_err();
-        assert!(matches!(&refused, Invalid::Expression(why) if !why.is_empty() && !why.contains('\n')), "{refused}");
+        assert!(
+            matches!(&refused, Invalid::Expression(why) if !why.is_empty() && !why.contains('\n')),
+            "{refused}"
+        );
     }
 }
 
 /// POL-02: an expression is anchored as a whole, alternatives and flags too.
 #[test]
 fn an_expression_matches_the_whole_text() {
-    let allows = |expression: &str, text: &str| {
-        allows("/x", &json!({ "match": expression }), &json!({ "x": text }))
-    };
+    let allows =
+        |expression: &str, text: &str| allows("/x", &json!({ "match": expression }), &json!({ "x": text }));
     assert!(allows("main|dev", "dev") && allows("main|dev", "main"));
     assert!(!allows("main|dev", "develop") && !allows("main|dev", "domain"));
     assert!(!allows("(?m)^a$", "a\nb") && !allows("a", "a\n") && allows("(?i)a", "A"));
@@ -279,10 +286,12 @@ fn any_number() -> impl Strategy<Value = Number> {
 }
 
 fn number_of(whole: i128) -> Number {
-    i64::try_from(whole).map(Number::from).or_else(|_| u64::try_from(whole).map(Number::from)).unwrap_or_else(|_| {
-        #[expect(clippy::cast_precision_loss, reason = "it was a float before")]
-        Number::from_f64(whole as f64).unwrap()
-    })
+    i64::try_from(whole).map(Number::from).or_else(|_| u64::try_from(whole).map(Number::from)).unwrap_or_else(
+        |_| {
+            #[expect(clippy::cast_precision_loss, reason = "it was a float before")]
+            Number::from_f64(whole as f64).unwrap()
+        },
+    )
 }
 
 /// POL-02: the work is linear in the body, whatever a stranger sends: the largest body of each shape is decided upon.

@@ -1,13 +1,33 @@
 use super::*;
 use crate::testing::{self, NOW, Stage, keys, token};
 
-fn bearer_for(path: &str) -> (Bearer, Arc<Stage>) {
+/// The check of tokens at one endpoint.
+struct At {
+    bearer: Bearer,
+    endpoint: ResourceUri,
+}
+
+impl At {
+    fn check(&self, value: &HeaderValue, now: Timestamp) -> Result<Checked, Refused> {
+        self.bearer.check(value, &self.endpoint, now)
+    }
+
+    fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
+        self.bearer.check_headers(headers, &self.endpoint, now)
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.bearer.memory
+    }
+}
+
+fn bearer_for(path: &str) -> (At, Arc<Stage>) {
     let stage = Arc::new(Stage::default());
     stage.entitle("docs.read");
     let issuer = Issuer::localhost(8080);
-    let resource = ResourceUri::at(&issuer, path);
+    let endpoint = ResourceUri::at(&issuer, path);
     let status = Arc::clone(&stage) as Arc<dyn TokenStatus>;
-    (Bearer::new(issuer, resource, keys().verifier(), status), stage)
+    (At { bearer: Bearer::new(issuer, keys().verifier(), status), endpoint }, stage)
 }
 
 fn signed(token: &AccessToken) -> HeaderValue {
@@ -100,12 +120,12 @@ fn only_valid_tokens_are_remembered() {
         (signed(&dead), "revoked"),
     ] {
         assert_eq!(reason(bearer.check(&value, NOW)), expected);
-        assert_eq!(bearer.memory.len(), 0, "{expected}");
+        assert_eq!(bearer.memory().len(), 0, "{expected}");
     }
     let good = signed(&token("docs.read"));
     for _ in 0..3 {
         bearer.check(&good, NOW).unwrap();
-        assert_eq!(bearer.memory.len(), 1);
+        assert_eq!(bearer.memory().len(), 1);
     }
 }
 
@@ -119,7 +139,7 @@ fn a_remembered_token_expires() {
     bearer.check(&value, NOW).unwrap();
     bearer.check(&value, Timestamp(end.0 - 1)).unwrap();
     assert_eq!(reason(bearer.check(&value, end)), "expired");
-    assert_eq!(bearer.memory.len(), 0);
+    assert_eq!(bearer.memory().len(), 0);
 }
 
 /// RS-05, RS-08: a kill reaches a remembered token at the very next request, and one that was
@@ -131,7 +151,7 @@ fn a_remembered_token_dies_with_its_grant() {
     let value = signed(&token);
     let checked = bearer.check(&value, NOW).unwrap();
     stage.kill(token.jti.as_str());
-    assert_eq!(reason(bearer.recheck(&checked, NOW)), "revoked");
+    assert_eq!(reason(bearer.bearer.recheck(&checked, NOW)), "revoked");
     assert_eq!(reason(bearer.check(&value, NOW)), "revoked");
 }
 
@@ -155,9 +175,26 @@ fn a_remembered_token_of_another_endpoint_is_refused() {
     here.check(&value, NOW).unwrap();
     assert_eq!(reason(there.check(&value, NOW)), "audience");
     let digest = Digest::of(presented(&value).unwrap());
-    there.memory.keep(digest, &here.memory.get(&digest).unwrap());
+    there.memory().keep(digest, &here.memory().get(&digest).unwrap());
     assert_eq!(reason(there.check(&value, NOW)), "audience");
-    assert_eq!(there.memory.len(), 0);
+    assert_eq!(there.memory().len(), 0);
+}
+
+/// RS-05, POL-03: one check serves several endpoints. A token that it remembers from one is refused at the other, and
+/// still good where it belongs.
+#[test]
+fn a_token_of_one_endpoint_is_refused_at_another_of_the_same_server() {
+    let (main, _) = bearer_for("/mcp");
+    let ci = ResourceUri::at(&Issuer::localhost(8080), "/mcp/ci");
+    let (mut for_ci, for_main) = (token("docs.read"), signed(&token("docs.read")));
+    for_ci.aud = ci.clone();
+    let for_ci = signed(&for_ci);
+    for _ in 0..2 {
+        main.check(&for_main, NOW).unwrap();
+        main.bearer.check(&for_ci, &ci, NOW).unwrap();
+        assert_eq!(reason(main.check(&for_ci, NOW)), "audience");
+        assert_eq!(reason(main.bearer.check(&for_main, &ci, NOW)), "audience");
+    }
 }
 
 /// RS-05: entitlement is never remembered.

@@ -7,21 +7,25 @@ use super::refusal::Refusal;
 use crate::admission::record;
 use crate::bearer::Invalid;
 
-/// The refused tokens of an endpoint.
+/// The refused tokens of all endpoints.
 pub(crate) struct Denials {
     db: Db,
-    resource: ResourceUri,
     flood: Flood,
 }
 
 impl Denials {
-    pub(crate) fn new(db: Db, clock: Clock, resource: ResourceUri) -> Self {
-        Self { db, resource, flood: Flood::new(clock) }
+    pub(crate) fn new(db: Db, clock: Clock) -> Self {
+        Self { db, flood: Flood::new(clock) }
     }
 
-    /// Records a refused token, or counts it.
-    pub(crate) async fn record(&self, invalid: &Invalid, request: &Request) -> Result<(), Refusal> {
-        let event = self.one(invalid, request);
+    /// Records a token that was refused at this endpoint, or counts it.
+    pub(crate) async fn record(
+        &self,
+        endpoint: &ResourceUri,
+        invalid: &Invalid,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        let event = one(endpoint, invalid, request);
         // A client is named only if the token was ours, and then the token is what the record is about.
         let (own, held_back) = self.flood.admit(&event, Acquaintance::Unknown);
         self.append(held_back, own.then_some(event)).await
@@ -40,20 +44,20 @@ impl Denials {
         let written = record::write_all(&self.db, events).await;
         written.inspect_err(|_| self.flood.put_back(held_back))
     }
+}
 
-    fn one(&self, invalid: &Invalid, request: &Request) -> Event {
-        let event = Event::denied(Name::RsDenied, invalid.reason)
-            .resource(&self.resource)
-            .request(request)
-            .detail("token_sha256_8", invalid.token.short());
-        match &invalid.verified {
-            // The signature was good, so the claims can be believed.
-            Some(verified) => event
-                .subject(&verified.verified().token.sub)
-                .client(&verified.verified().token.client_id)
-                .grant(&verified.verified().token.grant_id)
-                .jti(verified.verified().token.jti.as_str()),
-            None => event,
-        }
+fn one(endpoint: &ResourceUri, invalid: &Invalid, request: &Request) -> Event {
+    let event = Event::denied(Name::RsDenied, invalid.reason)
+        .resource(endpoint)
+        .request(request)
+        .detail("token_sha256_8", invalid.token.short());
+    match &invalid.verified {
+        // The signature was good, so the claims can be believed.
+        Some(verified) => event
+            .subject(&verified.verified().token.sub)
+            .client(&verified.verified().token.client_id)
+            .grant(&verified.verified().token.grant_id)
+            .jti(verified.verified().token.jti.as_str()),
+        None => event,
     }
 }

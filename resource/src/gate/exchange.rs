@@ -15,19 +15,20 @@ use super::lifecycle::{self, FRESH_MS};
 use super::message::Message;
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::session::{NotBegun, SESSION_HEADER, Session};
-use super::{mirror, unauthenticated};
+use super::{At, mirror, unauthenticated};
 use crate::Resource;
 use crate::admission::{CallId, Denied, Wanted};
 use crate::argument_rules::Violation;
 use crate::bearer::Checked;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
-use crate::registry::Snapshot;
 use crate::sources::Outcome;
 
 /// A request whose sender is known.
 pub(crate) struct Exchange<'e> {
     pub(crate) resource: &'e Resource,
+    /// The endpoint that it was sent to, and the items that there are.
+    pub(crate) at: &'e At,
     pub(crate) headers: &'e HeaderMap,
     pub(crate) request: &'e Request,
     pub(crate) began: Instant,
@@ -51,29 +52,29 @@ impl Exchange<'_> {
         };
         self.mirrored(era, &message)?;
         let call = Call::of(&message.method, message.params, era)?;
-        let snapshot = self.resource.registry().snapshot();
         // Reading the body may have taken a while, and now it is known what the token is for (RS-08).
-        let profile = self.resource.profile();
         let needs = match &call {
             Call::Tool(tool) => {
-                let item = profile.find(&snapshot, Kind::Tool, &tool.name);
+                let item = self.at.snapshot.find_at(&self.at.profile, Kind::Tool, &tool.name);
                 Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
             }
             Call::Discover | Call::Initialize(_) | Call::Ping | Call::Tools => None,
         };
-        let bearer = profile.bearer();
+        let bearer = self.resource.bearer();
         let check = bearer.check_for(needs.as_ref());
         let caller = match bearer.confirm(caller, self.resource.clock().now(), check).await {
             Ok(caller) => caller,
-            Err(refused) => return Err(unauthenticated(self.resource, &refused, self.request).await),
+            Err(refused) => {
+                return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
+            }
         };
         let understood = Understood { id, era, session, caller };
         match call {
             Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
             Call::Initialize(params) => self.initialize(params, understood).await,
             Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
-            Call::Tools => Ok(self.list_tools(&snapshot, &understood).into_response()),
-            Call::Tool(tool) => self.call_tool(tool, &snapshot, understood).await,
+            Call::Tools => Ok(self.list_tools(&understood).into_response()),
+            Call::Tool(tool) => self.call_tool(tool, understood).await,
         }
     }
 
@@ -140,7 +141,7 @@ impl Exchange<'_> {
         let session = match self.resource.sessions().begin(&caller, era.version()).await {
             Ok(session) => session,
             Err(NotBegun::Token(refused)) => {
-                return Err(unauthenticated(self.resource, &refused, self.request).await);
+                return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
             }
             Err(NotBegun::Refused(refusal)) => return Err(refusal),
         };
@@ -150,10 +151,10 @@ impl Exchange<'_> {
     }
 
     /// The tools that the caller can have through this client, each as its source defined it (MCP-10).
-    fn list_tools(&self, snapshot: &Snapshot, understood: &Understood) -> Answer {
+    fn list_tools(&self, understood: &Understood) -> Answer {
         let Understood { id, era, caller, .. } = understood;
         let (mut members, caller) = (b"\"tools\":[".to_vec(), caller.caller());
-        let items = self.resource.profile().items(snapshot, Kind::Tool);
+        let items = self.at.snapshot.items_at(&self.at.profile, Kind::Tool);
         for (at, item) in items.filter(|item| policy::decide(&item.needs, &caller).listed()).enumerate() {
             if at > 0 {
                 members.push(b',');
@@ -168,14 +169,9 @@ impl Exchange<'_> {
     }
 
     /// A tool call: admitted, made and answered; or refused.
-    async fn call_tool(
-        &self,
-        tool: ToolCall,
-        snapshot: &Snapshot,
-        understood: Understood,
-    ) -> Result<Response, Refusal> {
+    async fn call_tool(&self, tool: ToolCall, understood: Understood) -> Result<Response, Refusal> {
         let Understood { id, era, session, caller } = understood;
-        let (profile, admission) = (self.resource.profile(), self.resource.admission());
+        let (At { snapshot, profile }, admission) = (self.at, self.resource.admission());
         let wanted = Wanted {
             kind: Kind::Tool,
             method: CALL_TOOL,
@@ -199,7 +195,7 @@ impl Exchange<'_> {
             Ok(answer) => return Ok(answer.into_response()),
             Err(Denied::Policy(decision)) => decision,
             Err(Denied::Token(refused)) => {
-                return Err(unauthenticated(self.resource, &refused, self.request).await);
+                return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
             }
             Err(Denied::Refused(refusal)) => return Err(refusal),
         };
@@ -226,7 +222,7 @@ impl Exchange<'_> {
         let all = caller.token().scope.union(needed);
         let words = format!("Insufficient scope: this tool needs {needed}. Sign in again and allow it.");
         Refusal::new(StatusCode::FORBIDDEN, FORBIDDEN, words)
-            .header(WWW_AUTHENTICATE, self.resource.profile().challenges().insufficient(&all))
+            .header(WWW_AUTHENTICATE, self.at.profile.challenges().insufficient(&all))
             .data(json!({ "error": "insufficient_scope", "scope": all }))
     }
 }
@@ -273,7 +269,8 @@ mod tests {
     async fn a_session_remembers_its_revision() {
         let app = App::start();
         let header = bearer(&token("docs.read")).parse().unwrap();
-        let caller = app.resource.bearer().check(&header, NOW).unwrap();
+        let at = At::of(&app.resource, None).unwrap();
+        let caller = app.resource.bearer().check(&header, at.profile.uri(), NOW).unwrap();
         let id = app.resource.sessions().begin(&caller, "2025-11-25").await.unwrap();
         let decided = async |method: &str, named: bool, version: Option<&'static str>| {
             let mut headers = HeaderMap::new();
@@ -290,6 +287,7 @@ mod tests {
             let request = Request::from(None);
             let exchange = Exchange {
                 resource: &app.resource,
+                at: &at,
                 headers: &headers,
                 request: &request,
                 began: Instant::now(),

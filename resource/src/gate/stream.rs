@@ -73,7 +73,7 @@ pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Res
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let allowed = caller.token().scope.intersection(caller.entitled());
     // It stands on all that its caller could do, and at least on what needs no scope.
-    let bearer = resource.profile().bearer();
+    let bearer = resource.bearer();
     let check = bearer.check_for(Some(&allowed)).max(bearer.check_for(None));
     let stream = Stream { place, caller, allowed, check, feed, look, spoke: None };
     let events = stream::unfold(stream, |mut stream| async move {
@@ -154,7 +154,11 @@ impl<F: Feed> Stream<F> {
     /// the feed asks for.
     async fn may_go_on(&mut self) -> bool {
         let Resource(inner) = &self.place.resource;
-        let confirmed = inner.profile.bearer().confirm(&self.caller, inner.clock.now(), self.check);
+        // An endpoint that a reload took away has no streams.
+        if inner.registry.snapshot().profile_of(&self.caller.token().aud).is_none() {
+            return false;
+        }
+        let confirmed = inner.bearer.confirm(&self.caller, inner.clock.now(), self.check);
         match tokio::time::timeout(LOOK, confirmed).await {
             Ok(Ok(caller)) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
             // Dead; or nobody could say so in time, and what cannot be asked about is not served (RS-09).

@@ -10,6 +10,7 @@ mod audit;
 mod calls;
 mod eras;
 mod front;
+mod profiles;
 mod rules;
 mod sessions;
 

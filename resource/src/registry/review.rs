@@ -3,7 +3,7 @@
 use super::{Snapshot, called};
 use crate::argument_rules::Reach;
 use crate::item::{Item, Kind, Needs, Ruling};
-use crate::rules::{DoubtfulRule, ItemRule, Rules, UnusableRule};
+use crate::rules::{DoubtfulRule, ItemRule, Pattern, UnusableRule};
 
 impl Snapshot {
     /// Whether the rules can be about these items.
@@ -11,8 +11,8 @@ impl Snapshot {
     /// # Errors
     /// If a rule names a tool or an argument that is not there, names a scope where none is needed, or if nobody can say
     /// which of two counts.
-    pub(crate) fn check_rules(&self, rules: &Rules) -> Result<(), UnusableRule> {
-        for (pattern, rule) in rules.tools.iter().filter(|(pattern, _)| pattern.is_exact()) {
+    pub(crate) fn check_rules(&self) -> Result<(), UnusableRule> {
+        for (pattern, rule) in self.rules.tools.iter().filter(|(pattern, _)| pattern.is_exact()) {
             self.check_rule(pattern.as_str(), rule)?;
         }
         self.items(Kind::Tool).try_for_each(|item| check_item(item))
@@ -33,12 +33,12 @@ impl Snapshot {
     }
 
     /// What may be wrong: rules that match nothing, and arguments of which the tools say nothing.
-    pub(crate) fn doubts(&self, rules: &Rules) -> Vec<DoubtfulRule> {
-        let matches = |pattern: &crate::rules::Pattern| {
-            self.items(Kind::Tool).any(|item| pattern.matches(&item.offer.name))
-        };
-        let unused = rules.tools.iter().filter(|(pattern, _)| !matches(pattern));
-        let unused = unused.map(|(pattern, rule)| DoubtfulRule::MatchesNothing { rule: called(pattern, rule) });
+    pub(crate) fn doubts(&self) -> Vec<DoubtfulRule> {
+        let matches =
+            |pattern: &Pattern| self.items(Kind::Tool).any(|item| pattern.matches(&item.offer.name));
+        let unused = self.rules.tools.iter().filter(|(pattern, _)| !matches(pattern));
+        let unused =
+            unused.map(|(pattern, rule)| DoubtfulRule::MatchesNothing { rule: called(pattern, rule) });
         let unknown = self.items(Kind::Tool).flat_map(|item| {
             arguments(item, Reach::Open).map(|(name, rule, pointer)| DoubtfulRule::UnknownArgument {
                 name,
@@ -46,7 +46,15 @@ impl Snapshot {
                 pointer,
             })
         });
-        unused.chain(unknown).collect()
+        let selections = self.rules.profiles.iter().flat_map(|(name, profile)| {
+            let unused = profile.items.iter().filter(|pattern| !matches(pattern));
+            unused.map(|pattern| DoubtfulRule::SelectsNothing {
+                profile: name.clone(),
+                pattern: pattern.to_string(),
+                at: profile.at.clone(),
+            })
+        });
+        unused.chain(unknown).chain(selections).collect()
     }
 }
 
@@ -64,9 +72,8 @@ fn check_item(item: &Item) -> Result<(), UnusableRule> {
 fn arguments(item: &Item, reach: Reach) -> impl Iterator<Item = (String, String, String)> {
     let schema = if item.arguments.is_empty() { None } else { item.offer.schema() };
     let pointers = item.arguments.iter().map(|rule| rule.pointer());
-    let found = pointers.filter(move |pointer| {
-        schema.as_ref().map_or(Reach::Open, |schema| pointer.reach(schema)) == reach
-    });
+    let found = pointers
+        .filter(move |pointer| schema.as_ref().map_or(Reach::Open, |schema| pointer.reach(schema)) == reach);
     let rule = item.rule.rules().concat();
     found.map(move |pointer| (item.offer.name.to_string(), rule.clone(), pointer.to_string()))
 }

@@ -2,6 +2,10 @@ use super::*;
 use crate::item::Effect;
 use crate::testing::offered;
 
+fn site() -> Site {
+    Site { own: Issuer::localhost(8080), issuer: Issuer::localhost(8080) }
+}
+
 fn offers(source: &str, tools: &[&str]) -> Arc<Offered> {
     let tools: Vec<_> = tools.iter().map(|tool| (*tool, Effect::ReadOnly)).collect();
     Arc::new(offered(source, &tools))
@@ -17,7 +21,7 @@ fn names(snapshot: &Snapshot) -> Vec<(String, String)> {
 fn the_first_source_keeps_a_name() {
     let rules = Rules::default();
     let sources = [offers("one", &["b", "a"]), offers("two", &["c", "b", "B"]), offers("three", &["b"])];
-    let (snapshot, quarantined) = Snapshot::merge(&sources, &rules);
+    let (snapshot, quarantined) = Snapshot::merge(&site(), &sources, &Arc::new(rules));
     let own = |name: &str, source: &str| (name.to_owned(), source.to_owned());
     assert_eq!(names(&snapshot), [own("B", "two"), own("a", "one"), own("b", "one"), own("c", "two")]);
     let left_out: Vec<_> =
@@ -33,7 +37,7 @@ fn the_rules_say_what_an_item_needs() {
     rules.scopes[0].description.risk = shared::catalogue::Risk::High;
     rules.need("a", "docs.read x");
     rules.need("elsewhere", "docs.read");
-    let (snapshot, _) = Snapshot::merge(&[offers("one", &["a", "b"])], &rules);
+    let (snapshot, _) = Snapshot::merge(&site(), &[offers("one", &["a", "b"])], &Arc::new(rules));
     let needs = |name: &str| snapshot.find(Kind::Tool, name).map(|item| item.needs.clone());
     let scopes = |all: &str, high_risk: &str| {
         Some(Needs::Scopes { all: all.parse().unwrap(), high_risk: high_risk.parse().unwrap() })
@@ -47,7 +51,7 @@ fn the_rules_say_what_an_item_needs() {
 /// A snapshot stays what it is when another takes its place.
 #[test]
 fn a_snapshot_never_changes() {
-    let registry = Registry::new(Rules::default(), &[offers("one", &["a"])]);
+    let registry = Registry::new(site(), Rules::default(), &[offers("one", &["a"])]);
     let before = registry.snapshot();
     assert!(registry.replace(&[offers("one", &["b"])]).is_empty());
     assert_eq!(registry.replace(&[offers("one", &["b"]), offers("two", &["b"])]).len(), 1);

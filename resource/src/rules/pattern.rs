@@ -18,7 +18,9 @@ pub struct Pattern {
 
 /// The text is not a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most")]
+#[error(
+    "a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most"
+)]
 pub struct InvalidPattern;
 
 /// How specific a pattern is: an exact name is more so than every glob, of two globs the one that has more characters

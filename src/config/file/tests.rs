@@ -253,13 +253,14 @@ fn every_mistake_has_its_line() {
 fn mistakes_in_rules_have_their_line() {
     let args = |rule: &str| format!("[tools.docs_read]\nscope = \"docs.read\"\nargs = {{ {rule} }}");
     let unusable = |rule: &str, argument: &str, why: &str| {
-        let line = format!("the rule for the argument `{argument}` at etc/portcullis.toml:3 cannot be used: {why}");
+        let line =
+            format!("the rule for the argument `{argument}` at etc/portcullis.toml:3 cannot be used: {why}");
         (args(rule), line)
     };
     for (text, line) in [
         (
             "tools.\"docs.*\" = \"docs.read\"".to_owned(),
-            "the tool `docs.*` at etc/portcullis.toml:1 cannot be meant: a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most".to_owned(),
+            "`docs.*` at etc/portcullis.toml:1 is not the name of a tool: a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most".to_owned(),
         ),
         (
             "[tools.\"docs_*\"]\ntitle = \"Documents\"".to_owned(),
@@ -287,13 +288,54 @@ fn mistakes_in_rules_have_their_line() {
         ),
         (
             args("\"/path\" = { absent = false }"),
-            "`absent` at etc/portcullis.toml:3 says nothing if it is false; remove it".to_owned(),
+            "`absent` at etc/portcullis.toml:3 has no effect if it is false; remove it".to_owned(),
         ),
         unusable("path = { in = [1] }", "path", "a pointer begins with a slash and names an argument, like /branch or /files/*/path"),
         unusable("\"/path\" = {}", "/path", "it has no condition; write in, match, min, max or absent"),
         unusable("\"/path\" = { match = \"(\" }", "/path", "`match` is not a regular expression that can be used: error: unclosed group"),
     ] {
         assert_eq!(refused(&text), line, "{text}");
+    }
+}
+
+/// POL-03: profiles, and what they cannot say.
+#[test]
+fn profiles_are_read() {
+    let file = parse("[profiles.ci]\ntitle = \"CI\"\nitems = [\"docs_*\", \"whoami\"]\nscope = []\n[profiles.d-2]\nitems = \"*\"").unwrap();
+    let ci = &file.rules.profiles["ci"];
+    assert_eq!((ci.title.as_deref(), ci.default_scope.clone()), (Some("CI"), Some(Scope::empty())));
+    assert_eq!(ci.items.iter().map(ToString::to_string).collect::<Vec<_>>(), ["docs_*", "whoami"]);
+    assert_eq!(
+        (file.rules.profiles["d-2"].title.as_deref(), ci.at.as_str()),
+        (None, "etc/portcullis.toml:1")
+    );
+    for (text, line) in [
+        (
+            "[profiles.\"a/b\"]\nitems = \"*\"",
+            "the profile `a/b` at etc/portcullis.toml:1 needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
+        ),
+        (
+            "[profiles.\".well-known\"]\nitems = \"*\"",
+            "the profile `.well-known` at etc/portcullis.toml:1 needs another name: a letter, then letters, digits, `_` or `-`, all lower case, 32 at most",
+        ),
+        (
+            "[profiles.a]",
+            "the profile `a` at etc/portcullis.toml:1 selects nothing; write items = [\"\u{2026}\"]",
+        ),
+        (
+            "[profiles.a]\nitems = [\"a\", \"docs.*\"]",
+            "`docs.*` at etc/portcullis.toml:2 is not the name of an item: a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most",
+        ),
+        (
+            "[profiles.a]\nitems = \"*\"\nscope = \"x\"",
+            "the profile `a` at etc/portcullis.toml:3 names an unknown scope `x`; did you mean `docs.read`? A new one needs [scopes.\"x\"] with a title",
+        ),
+        (
+            "[profiles.a]\ntools = \"*\"",
+            "unknown key `tools` at etc/portcullis.toml:2; did you mean `title`?",
+        ),
+    ] {
+        assert_eq!(refused(text), line, "{text}");
     }
 }
 

@@ -11,6 +11,7 @@ fn connection(scopes: &[&str], connected: &str, last_used: Option<&str>) -> Conn
     Connection {
         scopes: scopes.iter().map(|title| text(title)).collect(),
         not_now: vec![],
+        opens: (!scopes.is_empty()).then(|| text("Search the documents and Find tickets")),
         resource_name: Some(text("Engineering tools")),
         resource: text("https://portcullis.lab.internal/mcp"),
         connected: moment(connected),

@@ -84,6 +84,7 @@ fn statements() -> Vec<Statement> {
             ">Tick something to allow access.": |c| !any(c, "scopes", |scope| scope["ticked"] == true || scope["required"] == true);
             ">Untick what it does not need.": |c| any(c, "scopes", |scope| scope["ticked"] == true || scope["required"] == true)
                 && any(c, "scopes", |scope| scope["required"] == false);
+            "Opens: ": |c| any(c, "scopes", |scope| some(scope, "opens"));
             "Nothing works without it": |c| any(c, "scopes", |scope| scope["required"] == true);
             "you are not entitled to it": |c| filled(c, "not_entitled");
             "this application is not verified": |c| filled(c, "above_ceiling");
@@ -115,6 +116,8 @@ fn statements() -> Vec<Statement> {
         "connect.html" {
             "The MCP servers are on other machines": |c| !some(c, "mcp_url");
             "Nothing yet.": |c| c["elsewhere"] == false && !filled(c, "what");
+            "Addresses with fewer tools": |c| filled(c, "profiles");
+            "You may use none of its tools": |c| any(c, "profiles", |profile| !filled(profile, "what"));
             "Add a second passkey": |c| c["passkeys"] == 1;
             "If you lose it, you cannot sign in": |c| c["passkeys"] == 1;
             "You have no passkey": |c| c["passkeys"] == 0;
@@ -135,6 +138,7 @@ fn statements() -> Vec<Statement> {
             "<dt>It may</dt>": |c| any(c, "clients", |client| client["disabled"] == false && filled(client, "connections"));
             "<dt>It was allowed</dt>": |c| any(c, "clients", |client| client["disabled"] == true && filled(client, "connections"));
             "Nothing at the moment": |c| connection(c, |connection| !filled(connection, "scopes"));
+            "With the tools": |c| connection(c, |connection| some(connection, "opens"));
             "has since removed it from you": |c| connection(c, |connection| filled(connection, "not_now"));
             "may come back without asking you": |c| any(c, "remembered", |answer| some(answer, "counts_for"));
             "asks you each time anyway": |c| any(c, "remembered", |answer| !some(answer, "counts_for"));

@@ -45,7 +45,7 @@ async fn opened() -> Open {
 async fn opened_needing(needs: &str) -> Open {
     let app = App::start();
     let token = token("docs.read");
-    let caller = app.resource.bearer().check(&bearer(&token).parse().unwrap(), NOW).unwrap();
+    let caller = app.resource.bearer().check(&bearer(&token).parse().unwrap(), &token.aud, NOW).unwrap();
     let (tell, events) = mpsc::channel(8);
     let asked = Arc::default();
     let feed = News { events, needs: needs.parse().unwrap(), asked: Arc::clone(&asked) };

@@ -40,7 +40,8 @@ async fn listed(app: &App) -> Vec<Value> {
 async fn a_hidden_item_looks_unknown() {
     let (app, staged) = ruled(|rule| rule.hidden = true);
     assert!(!listed(&app).await.iter().any(|tool| tool["name"] == "ci_run"));
-    let unknown = app.send(legacy(authorized(&token("docs.read")), "tools/call", &call("ci_xxx", &json!({})))).await;
+    let unknown =
+        app.send(legacy(authorized(&token("docs.read")), "tools/call", &call("ci_xxx", &json!({})))).await;
     let hidden = run(&app, &json!({})).await;
     let text = |answer: &Answer| String::from_utf8(answer.body.clone()).unwrap();
     assert_eq!(text(&hidden), text(&unknown).replace("ci_xxx", "ci_run"));
