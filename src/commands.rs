@@ -14,6 +14,7 @@ pub mod key;
 pub mod lockdown;
 pub mod policy;
 pub mod registration_token;
+pub mod reload;
 pub mod resource_server;
 pub mod restore;
 pub mod serve;
@@ -54,6 +55,9 @@ pub enum Command {
     Serve(serve::Serve),
     /// Explain what `serve` would do with the same options: the configuration, and who may do what.
     Check(check::Check),
+    /// Have the running server take its configuration up: scopes, groups, tools, profiles, clients, limits. All of it
+    /// counts from one moment on; if something is wrong, nothing changes.
+    Reload(reload::Reload),
     #[command(flatten)]
     Noun(Nouns),
 }
@@ -139,7 +143,8 @@ pub fn command() -> clap::Command {
 
 /// The kind of request that has this name on the control socket.
 pub(crate) fn request(name: &str) -> Option<&'static Handler> {
-    Nouns::REQUESTS.iter().copied().flatten().find(|handler| handler.command == name)
+    let all = Nouns::REQUESTS.iter().copied().flatten().chain(reload::REQUESTS);
+    all.into_iter().find(|handler| handler.command == name)
 }
 
 impl Args {
@@ -159,11 +164,15 @@ impl Args {
         match self.command {
             Command::Serve(options) => {
                 logging::start();
-                crate::serve::run(&options, file)?;
+                crate::serve::run(&options, self.config.clone())?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Check(options) => {
                 check::run(&options, file())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Reload(options) => {
+                reload::run(&options, file())?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Noun(noun) => noun.run(&file()?),

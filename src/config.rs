@@ -1,6 +1,7 @@
 //! From options and `portcullis.toml` to what the parts need, with every unsafe combination refused
 //! (OPS-03).
 
+mod anew;
 mod cimd;
 mod clients;
 pub(crate) mod duration;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use shared::Issuer;
 
+pub use anew::{Origin, Reading, Running, Unreadable};
 pub use file::{EVERYONE, File};
 pub use given::{DataDirOption, Given, Only};
 pub use remote::Remote;

@@ -21,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::frame::{Place, socket};
 use crate::commands::serve::Serve;
-use crate::config::{self, File, Listen};
+use crate::config::{self, File, Listen, Running};
 use crate::entrance::{Entrance, Way};
+use crate::hangups::Hangups;
 use crate::http::{Halves, around};
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::readiness::Readiness;
-use crate::serve::{FLUSH, Hangups, folder, stop_on_signal, unheard};
+use crate::reload::{Parts, Reloader};
+use crate::serve::{FLUSH, folder, stop_on_signal, unheard};
 use crate::timekeeping::{self, Issues};
 use crate::{commands, routes, tls};
 
@@ -51,6 +53,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     pub rules: Rules,
     pub limits: Limits,
+    /// What all this was read from, so that it can be read again (POL-04).
+    pub running: Arc<Running>,
 }
 
 impl Options {
@@ -58,7 +62,8 @@ impl Options {
     ///
     /// # Errors
     /// What is missing, or cannot be read, worded for whoever starts the gateway.
-    pub fn of(file: &File) -> anyhow::Result<Self> {
+    pub fn of(running: &Arc<Running>) -> anyhow::Result<Self> {
+        let file = &running.reading.file;
         Ok(Self {
             listen: Listen::parse(file.listen_or_default())?,
             origin: file.origin.clone(),
@@ -72,6 +77,7 @@ impl Options {
             data_dir: file.data_dir_or_default(),
             rules: file.rules.clone(),
             limits: file.limits,
+            running: Arc::clone(running),
         })
     }
 
@@ -98,6 +104,7 @@ pub struct Gateway {
     docs: Arc<Docs>,
     listeners: Listeners,
     control: UnixListener,
+    reloader: Reloader,
     // Last: the lock goes when everything else is gone.
     dir: DataDir,
 }
@@ -123,7 +130,7 @@ impl Gateway {
         let (dir, db, docs) = opened.await??;
         let tally = Arc::new(Tally::default());
         let resource = Resource::new(resource::Config {
-            catalogue,
+            catalogue: catalogue.clone(),
             db: db.clone(),
             clock: clock.clone(),
             authority: Authority::Elsewhere(remote),
@@ -140,7 +147,10 @@ impl Gateway {
         };
         db.write(started).await?;
         let control = socket::listen(dir.path())?;
-        Ok(Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir })
+        let (resources, authority) = (Some(resource.clone()), None);
+        let parts = Parts { db: db.clone(), catalogue, resource: resources, authority };
+        let reloader = Reloader::new(&options.running, parts);
+        Ok(Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, reloader, dir })
     }
 
     /// The address it is known by.
@@ -156,6 +166,11 @@ impl Gateway {
         self.listeners.port()
     }
 
+    /// What makes it take its configuration up again.
+    pub fn reconfigure(&self) -> Arc<Notify> {
+        self.reloader.hangup()
+    }
+
     /// What makes it read its certificate anew, without waiting until it sees that the files have changed.
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.entrance.reload)
@@ -163,10 +178,12 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
-        let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, dir } = self;
+        let Self { origin, clock, entrance, db, tally, resource, docs, listeners, control, reloader, dir } =
+            self;
         let routes = routes::all(None, Some(resource.routes()), Readiness::of(&db, &clock));
         let app = around(routes, origin, Halves { authz: None, resource: Some(resource.clone()) }, &entrance);
-        let place = Place::gateway(&db, &clock);
+        let place = Place::gateway(&db, &clock).running(&reloader);
+        let reloading = tokio::spawn(reloader.follow_signals(stop.clone()));
         let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));
         let watching_time =
@@ -175,7 +192,7 @@ impl Gateway {
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, watching_time, certificates);
+        let _ = tokio::join!(commands, reloading, flushing, watching_time, certificates);
         record(&resource, &tally, &db).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = db.write(stopped).await {
@@ -231,18 +248,25 @@ pub(crate) fn distinct(origin: &Issuer, issuer: &Issuer) -> anyhow::Result<()> {
 }
 
 /// Runs `serve --only resource`.
-pub(crate) fn run(command: &Serve, file: &File, runtime: &Runtime, hangups: &Hangups) -> anyhow::Result<()> {
-    let options = Options::of(file)?;
+pub(crate) fn run(
+    command: &Serve,
+    running: &Arc<Running>,
+    runtime: &Runtime,
+    hangups: &Hangups,
+) -> anyhow::Result<()> {
+    let file = running.reading.file.clone();
+    let options = Options::of(running)?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let secured = options.tls.is_some();
         let issuer = options.issuer.clone();
         let gateway = Gateway::start(options, timekeeping::clock()?).await?;
+        hangups.reconfigure(gateway.reconfigure());
         if secured {
             hangups.reload(gateway.reload());
         }
-        unheard(announce(&gateway, &issuer, file, command.json));
+        unheard(announce(&gateway, &issuer, &file, command.json));
         gateway.run(stop).await;
         signals.abort();
         Ok(())

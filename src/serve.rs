@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,15 +23,17 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{Base, Settings};
 use crate::commands::frame::{Place, socket};
 use crate::commands::serve::Serve;
-use crate::config::{self, File, Listen, Only};
+use crate::config::{self, File, Listen, Only, Origin, Running};
 use crate::entrance::{Entrance, Way};
 use crate::gateway;
 use crate::handbook::HANDBOOK;
+use crate::hangups::Hangups;
 use crate::http::{Halves, around};
 use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::readiness::Readiness;
+use crate::reload::{Parts, Reloader};
 use crate::timekeeping::{self, Issues};
 use crate::{checkpoints, commands, rotation, routes, tls};
 
@@ -54,6 +56,8 @@ pub struct Options {
     /// A folder of documents; `None` for the built-in handbook.
     pub docs: Option<PathBuf>,
     pub base: Settings,
+    /// What all this was read from, so that it can be read again (POL-04).
+    pub running: Arc<Running>,
 }
 
 impl Options {
@@ -81,6 +85,7 @@ pub struct Server {
     docs: Arc<Docs>,
     listeners: Listeners,
     control: tokio::net::UnixListener,
+    reloader: Reloader,
     base: Base,
 }
 
@@ -94,7 +99,7 @@ impl Server {
         let gateway = options.base.gateway;
         let (limits, clients) = (options.base.limits, options.base.clients.clone());
         let (entrance, issuer) = Entrance::open(options.way(), listeners.port()?, &clock)?;
-        let allowed_origins = options.allowed_origins.clone();
+        let (allowed_origins, running) = (options.allowed_origins.clone(), Arc::clone(&options.running));
         // Opening makes keys and reads documents: work for a thread of its own.
         let opened = {
             let clock = clock.clone();
@@ -131,6 +136,15 @@ impl Server {
             base.db.write(started).await??
         };
         let control = socket::listen(base.dir.path())?;
+        let reloader = Reloader::new(
+            &running,
+            Parts {
+                db: base.db.clone(),
+                catalogue: base.catalogue.clone(),
+                resource: gateway.then(|| resource.clone()),
+                authority: Some((base.authz.clone(), Arc::clone(&base.status))),
+            },
+        );
         Ok(Self {
             setup_link,
             locked_out,
@@ -141,6 +155,7 @@ impl Server {
             docs,
             listeners,
             control,
+            reloader,
             base,
         })
     }
@@ -161,6 +176,11 @@ impl Server {
     /// If the operating system does not tell.
     pub fn port(&self) -> anyhow::Result<u16> {
         Ok(self.listeners.port()?)
+    }
+
+    /// What makes it take its configuration up again.
+    pub fn reconfigure(&self) -> Arc<Notify> {
+        self.reloader.hangup()
     }
 
     /// What makes it read its certificate anew, without waiting until it sees that the files have changed.
@@ -195,12 +215,14 @@ impl Server {
             docs,
             listeners,
             control,
+            reloader,
             base,
         } = self;
         let routes = routes(&base, &clock, &resource, gateway);
         let halves = Halves { authz: Some(base.authz.clone()), resource: gateway.then(|| resource.clone()) };
         let app = around(routes, base.authz.issuer().clone(), halves, &entrance);
-        let place = Place::of(&base, &clock);
+        let place = Place::of(&base, &clock).running(&reloader);
+        let reloading = tokio::spawn(reloader.follow_signals(stop.clone()));
         let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));
         let sweeping = tokio::spawn(sweep(base.authz.clone(), stop.clone()));
@@ -212,7 +234,16 @@ impl Server {
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, flushing, sweeping, timekeeping, rotating, signing, certificates);
+        let _ = tokio::join!(
+            commands,
+            reloading,
+            flushing,
+            sweeping,
+            timekeeping,
+            rotating,
+            signing,
+            certificates
+        );
         resource.flush().await;
         counts(&base).flush(true).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
@@ -318,15 +349,18 @@ pub(crate) fn folder(docs: Option<&PathBuf>) -> Folder {
 }
 
 /// Runs the command.
-pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) -> anyhow::Result<()> {
+pub(crate) fn run(command: &Serve, named: Option<PathBuf>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     // First of all: a SIGHUP that comes while the server starts must not end it.
     let hangups = runtime.block_on(async { Hangups::hear() })?;
     runtime.block_on(async { refuse_to_die_of_a_file() })?;
-    let file = file()?.under(&command.settings);
+    let origin = Origin { named, given: command.settings.clone() };
+    let reading = origin.read().map_err(|unreadable| unreadable.why)?;
+    let running = Arc::new(Running { origin, reading });
     if command.settings.only == Some(Only::Resource) {
-        return gateway::run(command, &file, &runtime, &hangups);
+        return gateway::run(command, &running, &runtime, &hangups);
     }
+    let file = running.reading.file.clone();
     if file.remote != config::Remote::default() {
         tracing::warn!("[remote] is used only with --only resource; this is a whole server");
     }
@@ -342,12 +376,14 @@ pub(crate) fn run(command: &Serve, file: impl FnOnce() -> anyhow::Result<File>) 
             gateway: command.settings.only != Some(Only::Authz),
             ..file.base(file.data_dir_or_default())
         },
+        running,
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let secured = options.tls.is_some();
         let server = Server::start(options, timekeeping::clock()?).await?;
+        hangups.reconfigure(server.reconfigure());
         if secured {
             hangups.reload(server.reload());
         }
@@ -381,34 +417,6 @@ pub(crate) fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::t
 fn refuse_to_die_of_a_file() -> io::Result<()> {
     // Once it is heard, it is heard for as long as the process runs.
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
-}
-
-/// What SIGHUP does: it has the certificate read anew (OPS-08), and where there is none, nothing. It never ends the
-/// server: service managers and log rotation send it to whatever runs.
-pub(crate) struct Hangups(Arc<OnceLock<Arc<Notify>>>);
-
-impl Hangups {
-    /// From now on, for as long as the process runs.
-    fn hear() -> anyhow::Result<Self> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let reload = Arc::new(OnceLock::<Arc<Notify>>::new());
-        let heard = Self(Arc::clone(&reload));
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                if let Some(reload) = reload.get() {
-                    reload.notify_one();
-                } else {
-                    tracing::info!("SIGHUP has no effect: no certificate is configured");
-                }
-            }
-        });
-        Ok(heard)
-    }
-
-    /// Has this told, once there is a certificate.
-    pub(crate) fn reload(&self, reload: Arc<Notify>) {
-        let _ = self.0.set(reload);
-    }
 }
 
 /// A server whose standard output takes nothing serves all the same.

@@ -287,6 +287,11 @@ impl Authz {
         clients::configuration::follow(self, tx, configured)
     }
 
+    /// Replaces how often strangers may try at each endpoint (RATE-01, POL-04).
+    pub fn limit(&self, limits: shared::rate::Limits) {
+        self.limits.set(limits);
+    }
+
     /// Records what was only counted so far (AUDIT-06); all of it before the server stops. To be called now and
     /// then.
     pub async fn flush(&self, last: bool) {

@@ -77,6 +77,19 @@ impl Limits {
         }
     }
 
+    /// Other quotas from now on (POL-04).
+    pub(crate) fn set(&self, limits: shared::rate::Limits) {
+        self.token_address.set_quota(limits.token_address);
+        self.token_client.set_quota(limits.token_client);
+        self.register.set_quota(limits.register);
+        self.registering.set_quota(limits.token_address);
+        self.client_auth.set_quota(limits.client_auth);
+        self.authorize.set_quota(limits.authorize);
+        self.page.set_quota(limits.page);
+        self.passkey_address.set_quota(limits.passkey_address);
+        self.passkey_user.set_quota(limits.passkey_user);
+    }
+
     /// One use of a passkey of this user's.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 //! What somebody may have, and what they have let a client have: for whoever asks why a call is decided as it is.
 
+use std::collections::{HashMap, HashSet};
+
+use shared::db::Conn;
 use shared::token_status::Ceiling;
-use shared::{ClientId, ResourceUri, Scope, Tx, UserId};
+use shared::{ClientId, Fault, ResourceUri, Scope, Tx, UserId};
 
 use crate::Authz;
 use crate::clients::administration;
 use crate::people::{self, accepted};
-use crate::status::EVERYONE;
+use crate::status::{EVERYONE, Groups};
 use crate::store::client_reports::{self, Whose};
-use crate::store::users;
+use crate::store::{clients, users};
 
 /// Nobody has let one client in more often.
 const MOST: u32 = 1000;
@@ -44,6 +47,37 @@ pub struct Reach {
     pub ceiling: Ceiling,
     /// What the person has granted it at the resource; `None` if nothing yet.
     pub granted: Option<Scope>,
+}
+
+/// Everybody at one moment: who is in which groups, and whom somebody vouches for.
+#[derive(Clone, Debug)]
+pub struct Everybody {
+    /// The groups of each user who is enabled.
+    users: HashMap<String, Vec<String>>,
+    trusted: HashSet<ClientId>,
+}
+
+impl Everybody {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn read(conn: &Conn<'_>) -> Result<Self, Fault> {
+        let users = users::enabled_with_groups(conn)?;
+        let users = users.into_iter().map(|(id, groups)| (id.to_string(), groups)).collect();
+        Ok(Self { users, trusted: clients::trusted(conn)?.into_iter().collect() })
+    }
+
+    /// What the user with this id may be granted, if groups are these; nothing for who is not there or disabled.
+    pub fn entitled(&self, user: &str, groups: &Groups) -> Scope {
+        let joined = self.users.get(user);
+        joined.map(|joined| groups.entitled(joined.iter().map(String::as_str))).unwrap_or_default()
+    }
+
+    /// What the client may be granted at most.
+    pub fn ceiling(&self, client: &ClientId) -> Ceiling {
+        if self.trusted.contains(client) { Ceiling::Any } else { Ceiling::LowRisk }
+    }
 }
 
 /// The person with this name or id.

@@ -63,12 +63,13 @@ impl Groups {
 /// Answers for the whole process whether a token is still good.
 pub struct Status {
     db: Db,
-    groups: Groups,
     live: RwLock<Live>,
 }
 
 #[derive(Default)]
 struct Live {
+    /// What each group may be granted.
+    groups: Arc<Groups>,
     /// Tokens issued in this second or before are dead, whatever they stand on. JWTs know no less than seconds.
     void_until: i64,
     dead_grants: Dead<GrantId>,
@@ -76,12 +77,26 @@ struct Live {
     dead_tokens: Dead<Jti>,
     /// Users who exist and are enabled, with what they may be granted now. Whoever is not in here has no good
     /// token.
-    users: HashMap<UserId, Arc<Scope>>,
+    users: HashMap<UserId, Member>,
     disabled_clients: HashSet<ClientId>,
     /// Clients that somebody or something vouches for. What is not in here is granted no high-risk scope.
     trusted_clients: HashSet<ClientId>,
     /// Clients that act in their own name.
     machines: Machines,
+}
+
+/// A user's groups, and what they come to.
+#[derive(Clone, Debug)]
+struct Member {
+    /// Those who are in the same groups share both.
+    joined: Arc<[String]>,
+    entitled: Arc<Scope>,
+}
+
+impl Member {
+    fn of(joined: &[String], groups: &Groups) -> Self {
+        Self { joined: joined.into(), entitled: Arc::new(groups.entitled(joined.iter().map(String::as_str))) }
+    }
 }
 
 /// How long a token that expires then is listed.
@@ -96,13 +111,13 @@ impl Status {
     /// # Errors
     /// The database's fault.
     pub fn load(db: &Db, groups: Groups, now: Timestamp) -> Result<Arc<Self>, Fault> {
-        let live = RwLock::new(Live::read(db, &groups, now)?);
-        let status = Arc::new(Self { db: db.clone(), groups, live });
+        let live = RwLock::new(Live::read(db, &Arc::new(groups), now)?);
+        let status = Arc::new(Self { db: db.clone(), live });
         let weak = Arc::downgrade(&status);
         db.on_reload(move || {
             if let Some(status) = weak.upgrade() {
                 // Without the truth no decision is safe; the writer aborts the process on a panic here.
-                let live = Live::read(&status.db, &status.groups, Timestamp(0));
+                let live = Live::read(&status.db, &status.groups(), Timestamp(0));
                 *status.write() = live.expect("the token status can be read anew");
             }
         });
@@ -110,13 +125,26 @@ impl Status {
     }
 
     /// The groups there are.
-    pub fn groups(&self) -> &Groups {
-        &self.groups
+    pub fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.read().groups)
+    }
+
+    /// Replaces what each group may be granted, and with it what everybody is entitled to, in one moment (POL-04).
+    pub fn replace_groups(&self, groups: Groups) {
+        let mut live = self.write();
+        let mut known: HashMap<Arc<[String]>, Arc<Scope>> = HashMap::new();
+        for member in live.users.values_mut() {
+            let entitled = known
+                .entry(Arc::clone(&member.joined))
+                .or_insert_with_key(|joined| Arc::new(groups.entitled(joined.iter().map(String::as_str))));
+            member.entitled = Arc::clone(entitled);
+        }
+        live.groups = Arc::new(groups);
     }
 
     /// What a user may be granted now; nothing if disabled or unknown.
     pub fn entitled(&self, user: &UserId) -> Arc<Scope> {
-        self.read().users.get(user).map(Arc::clone).unwrap_or_default()
+        self.read().users.get(user).map(|member| Arc::clone(&member.entitled)).unwrap_or_default()
     }
 
     /// The same as this connection sees it: what a job decides by, because memory follows at the commit (SESSION-05).
@@ -127,7 +155,7 @@ impl Status {
         if users::find(conn, user)?.is_none_or(|user| user.disabled) {
             return Ok(Scope::empty());
         }
-        Ok(self.groups.entitled(users::groups(conn, user)?.iter().map(String::as_str)))
+        Ok(self.groups().entitled(users::groups(conn, user)?.iter().map(String::as_str)))
     }
 
     /// Ends a grant at once, before the commit that makes it so.
@@ -174,17 +202,22 @@ impl Status {
     /// Makes a user's groups count: what they lose before the commit, what they gain after it. For a new user
     /// and one that is enabled again, everything is gain.
     pub(crate) fn set_groups(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId, groups: &[String]) {
-        let new = self.groups.entitled(groups.iter().map(String::as_str));
-        let (status, user, kept) = (Arc::clone(self), id.clone(), new.clone());
+        // What the groups may be granted is asked for when it counts: a reload may come in between.
+        let (status, user, joined) = (Arc::clone(self), id.clone(), groups.to_vec());
         tx.before_commit(move || {
             let mut live = status.write();
-            if let Some(scope) = live.users.get_mut(&user) {
-                *scope = Arc::new(scope.intersection(&kept));
+            let new = Member::of(&joined, &live.groups);
+            if let Some(member) = live.users.get_mut(&user) {
+                member.entitled = Arc::new(member.entitled.intersection(&new.entitled));
+                // What a reload makes of it must not be more than this.
+                member.joined = new.joined;
             }
         });
-        let (status, user) = (Arc::clone(self), id.clone());
+        let (status, user, joined) = (Arc::clone(self), id.clone(), groups.to_vec());
         tx.after_commit(move || {
-            status.write().users.insert(user, Arc::new(new));
+            let mut live = status.write();
+            let new = Member::of(&joined, &live.groups);
+            live.users.insert(user, new);
         });
     }
 
@@ -311,7 +344,7 @@ impl Status {
 }
 
 impl Live {
-    fn read(db: &Db, groups: &Groups, now: Timestamp) -> Result<Self, Fault> {
+    fn read(db: &Db, groups: &Arc<Groups>, now: Timestamp) -> Result<Self, Fault> {
         db.read(|conn| {
             let void_until = void_until(conn)?;
             // Tokens of grants that ended before that are dead because of it.
@@ -322,6 +355,7 @@ impl Live {
             let tokens = dead_tokens::expiring_after(conn, now - LISTED_AFTER_EXPIRY)?;
             dead_tokens.extend(tokens.into_iter().map(|(jti, expires)| (jti, listed(expires, now))));
             Ok(Self {
+                groups: Arc::clone(groups),
                 void_until,
                 dead_grants,
                 dead_tokens,
@@ -335,15 +369,15 @@ impl Live {
 }
 
 /// What each enabled user may be granted. Those who are in the same groups share it.
-fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Arc<Scope>>, Fault> {
-    let mut shared: HashMap<Vec<String>, Arc<Scope>> = HashMap::new();
+fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Member>, Fault> {
+    let mut shared: HashMap<Vec<String>, Member> = HashMap::new();
     let users = users::enabled_with_groups(conn)?.into_iter().map(|(id, joined)| {
-        if let Some(scope) = shared.get(&joined) {
-            return (id, Arc::clone(scope));
+        if let Some(member) = shared.get(&joined) {
+            return (id, member.clone());
         }
-        let scope = Arc::new(groups.entitled(joined.iter().map(String::as_str)));
-        shared.insert(joined, Arc::clone(&scope));
-        (id, scope)
+        let member = Member::of(&joined, groups);
+        shared.insert(joined, member.clone());
+        (id, member)
     });
     Ok(users.collect())
 }
@@ -361,7 +395,7 @@ impl TokenStatus for Status {
         let entitled = if token.of_client() {
             live.machines.get(&token.client_id).and_then(|machine| machine.own.as_ref())
         } else {
-            live.users.get(token.sub.as_str())
+            live.users.get(token.sub.as_str()).map(|member| &member.entitled)
         };
         match entitled {
             Some(entitled)
@@ -409,81 +443,4 @@ impl TokenStatus for Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    fn scope(text: &str) -> Scope {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn everyone_is_everybodys_group_and_unknown_groups_give_nothing() {
-        let groups = [("everyone", "docs.read"), ("engineers", "db.read docs.write")];
-        let groups = Groups::new(groups.map(|(name, text)| (name.to_owned(), scope(text))).into());
-        assert_eq!(groups.entitled([]), scope("docs.read"));
-        assert_eq!(groups.entitled(["engineers"]), scope("db.read docs.read docs.write"));
-        assert_eq!(groups.entitled(["gone"]), scope("docs.read"));
-        assert!(
-            groups.is_joinable("engineers") && !groups.is_joinable("everyone") && !groups.is_joinable("gone")
-        );
-        assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
-    }
-
-    /// RS-08: a token stays listed for five minutes after its end, and no longer than any can live.
-    #[test]
-    fn a_dead_token_is_listed_until_after_its_end() {
-        let second = Duration::from_secs(1);
-        let at = Timestamp(1_000_000);
-        assert_eq!(listed(at + 900 * second, at), 1200 * second);
-        assert_eq!(listed(at - 200 * second, at), 100 * second);
-        assert_eq!(listed(at - 600 * second, at), Duration::ZERO);
-        assert_eq!(listed(Timestamp(i64::MAX), at), LISTED);
-    }
-
-    /// RS-08: in one batch an earlier job's permission is published after a later job's kill; the kill must win.
-    #[tokio::test]
-    async fn a_kill_outlives_a_permission_of_the_same_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = shared::Clock::held(Timestamp(1));
-        let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();
-        let groups = Groups::new([("everyone".to_owned(), scope("docs.read"))].into());
-        let status = Status::load(&db, groups, clock.now()).unwrap();
-        let user = UserId::random();
-        let (begin, begun) = tokio::sync::oneshot::channel();
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let holding = db.clone();
-        // Has a batch of its own, and holds the writer until the two behind it are queued, so that they share the next one.
-        let holding = tokio::spawn(async move {
-            let held = move |_: &Tx<'_>| {
-                let _ = begin.send(());
-                released.recv().map_err(|_| Fault::Busy)
-            };
-            holding.write(held).await
-        });
-        begun.await.unwrap();
-        let batches = Arc::new(AtomicUsize::new(0));
-        let (first, second) = (Arc::clone(&batches), Arc::clone(&batches));
-        let (enabling, disabling) =
-            ((Arc::clone(&status), user.clone()), (Arc::clone(&status), user.clone()));
-        let (enabled, disabled, _) = tokio::join!(
-            db.write(move |tx| {
-                enabling.0.set_groups(tx, &enabling.1, &[]);
-                tx.after_commit(move || {
-                    first.fetch_add(1, Ordering::SeqCst);
-                });
-                Ok(())
-            }),
-            db.write(move |tx| {
-                disabling.0.remove_user(tx, &disabling.1);
-                Ok(second.load(Ordering::SeqCst))
-            }),
-            async { release.send(()) },
-        );
-        assert!(holding.await.unwrap().is_ok() && enabled.is_ok());
-        assert_eq!(disabled.unwrap(), 0, "nothing was committed between the two: they are of one batch");
-        assert_eq!(batches.load(Ordering::SeqCst), 1);
-        assert_eq!(*status.entitled(&user), Scope::empty());
-    }
-}
+mod tests;

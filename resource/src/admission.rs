@@ -22,7 +22,7 @@ use crate::gate::refusal::Refusal;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
 use crate::profile::Profile;
-use crate::registry::Snapshot;
+use crate::registry::{Registry, Snapshot};
 use crate::sources::{Outcome, Sources};
 use record::Subject;
 
@@ -45,6 +45,7 @@ pub(crate) struct Admission {
     db: Db,
     clock: Clock,
     bearer: Arc<Bearer>,
+    registry: Arc<Registry>,
     sources: Arc<Sources>,
     running: Running,
 }
@@ -82,8 +83,14 @@ impl From<Refusal> for Denied {
 }
 
 impl Admission {
-    pub(crate) fn new(db: Db, clock: Clock, bearer: Arc<Bearer>, sources: Sources) -> Self {
-        Self { db, clock, bearer, sources: Arc::new(sources), running: Running::default() }
+    pub(crate) fn new(
+        db: Db,
+        clock: Clock,
+        bearer: Arc<Bearer>,
+        registry: Arc<Registry>,
+        sources: Sources,
+    ) -> Self {
+        Self { db, clock, bearer, registry, sources: Arc::new(sources), running: Running::default() }
     }
 
     /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
@@ -100,11 +107,12 @@ impl Admission {
         answer: impl FnOnce(Effect, &Outcome) -> A + Send + 'static,
     ) -> Result<A, Denied> {
         let item = snapshot.find_at(profile, wanted.kind, &wanted.name);
-        let mut subject = wanted.subject(profile, item);
+        let keeps = snapshot.rules().record_values;
+        let mut subject = wanted.subject(profile, item, keeps);
         let item = self.decide(item, &subject, &wanted.arguments).await?;
         agree(item, &wanted.arguments)?;
         if item.effect == Effect::Writes {
-            subject.caller = self.announce(item, &subject, wanted.began).await?;
+            subject.caller = self.announce(item, &wanted, &subject).await?;
         }
         let cancel = CancellationToken::new();
         let named = wanted.id.map(|id| self.running.name(id, &cancel));
@@ -152,25 +160,45 @@ impl Admission {
     }
 
     /// Puts on record what may change something, before it does (AUDIT-04), and asks again about everything that may
-    /// have changed while that was written (RS-08).
-    async fn announce(&self, item: &Item, subject: &Subject, began: Instant) -> Result<Checked, Denied> {
+    /// have changed while that was written: the token, its user, and the rules (RS-08).
+    async fn announce(&self, item: &Item, wanted: &Wanted, subject: &Subject) -> Result<Checked, Denied> {
         record::write_ahead(&self.db, subject.intended()).await?;
-        let check = self.bearer.check_for(item.needs.scopes());
-        let denied = match self.bearer.confirm(&subject.caller, self.clock.now(), check).await {
-            Ok(caller) => match policy::decide(&item.needs, &caller.caller()) {
-                Decision::Allow => return Ok(caller),
-                refused => Denied::Policy(refused),
-            },
+        let denied = match self.decide_again(wanted, subject).await {
+            Ok((Decision::Allow, caller)) => return Ok(caller),
+            Ok((refused, _)) => Denied::Policy(refused),
             Err(refused) => Denied::Token(refused),
         };
-        let ended = subject.ended(item.effect, &Outcome::NotSent, began.elapsed()).detail("bytes", 0);
+        let ended = subject.ended(item.effect, &Outcome::NotSent, wanted.began.elapsed()).detail("bytes", 0);
         record::write(&self.db, ended).await?;
         Err(denied)
+    }
+
+    /// The decision by the rules and the caller of this moment.
+    async fn decide_again(
+        &self,
+        wanted: &Wanted,
+        subject: &Subject,
+    ) -> Result<(Decision, Checked), bearer::Refused> {
+        loop {
+            let look = self.registry.look();
+            let profile = look.snapshot.profile_of(&subject.resource);
+            let item = profile.and_then(|profile| look.snapshot.find_at(profile, wanted.kind, &wanted.name));
+            let check = self.bearer.check_for(item.and_then(|item| item.needs.scopes()));
+            let confirmed = self.bearer.confirm(&subject.caller, self.clock.now(), check).await;
+            if self.registry.still_holds(&look) {
+                let caller = confirmed?;
+                let decision = item.map_or(Decision::Unknown, |item| {
+                    policy::decide_call(item, &caller.caller(), &wanted.arguments)
+                });
+                return Ok((decision, caller));
+            }
+        }
     }
 }
 
 impl Wanted {
-    fn subject(&self, profile: &Profile, item: Option<&Arc<Item>>) -> Subject {
+    fn subject(&self, profile: &Profile, item: Option<&Arc<Item>>, keeps: bool) -> Subject {
+        let ruled = item.filter(|item| keeps && !item.arguments.is_empty());
         Subject {
             request: self.request.clone(),
             caller: self.caller.clone(),
@@ -179,6 +207,7 @@ impl Wanted {
             name: self.name.clone(),
             needs: item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default(),
             arguments: record::digest(&self.arguments),
+            values: ruled.map(|item| item.arguments.looked_at(self.arguments.value())),
         }
     }
 }

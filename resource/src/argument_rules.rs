@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use regex::{Regex, RegexBuilder};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use pointer::Found;
 pub use pointer::InvalidPointer;
@@ -22,6 +22,9 @@ const LONGEST_EXPRESSION: usize = 1024;
 const LARGEST_EXPRESSION: usize = 1 << 18;
 /// How deep its groups may be nested.
 const DEEPEST_EXPRESSION: u32 = 32;
+
+/// What is on record of a call with an argument that the schema does not name.
+pub(crate) const NOT_IN_SCHEMA: &str = "not in the schema";
 
 /// All rules about the arguments of an item.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -102,7 +105,7 @@ pub(crate) fn check(
     if let Some(unknown) = given.into_iter().find(|name| !named.contains(*name)) {
         return Err(Violation {
             argument: pointer::of_member(unknown),
-            rule: "not in the schema".to_owned(),
+            rule: NOT_IN_SCHEMA.to_owned(),
             allowed: format!("only the arguments that the tool names are allowed: {}", listed(named)),
         });
     }
@@ -123,6 +126,30 @@ impl ArgumentRules {
     /// Every rule.
     pub fn iter(&self) -> impl Iterator<Item = &ArgumentRule> {
         self.0.iter()
+    }
+}
+
+impl ArgumentRules {
+    /// What the rules look at in these arguments: for each pointer what it leads to, as JSON. That is enough to decide by
+    /// other rules about the same places later (POL-06).
+    pub(crate) fn looked_at(&self, arguments: &Value) -> Map<String, Value> {
+        let kept = self.0.iter().map(|rule| {
+            let found = rule.pointer.find(arguments).into_iter().map(Found::kept).collect();
+            (rule.pointer.to_string(), Value::String(Value::Array(found).to_string()))
+        });
+        kept.collect()
+    }
+
+    /// Whether the rules hold for what was kept of some arguments; `None` if too little was.
+    pub(crate) fn hold_for(&self, kept: &Map<String, Value>) -> Option<bool> {
+        let mut all = true;
+        for rule in &self.0 {
+            let text = kept.get(&rule.pointer.to_string())?.as_str()?;
+            let places: Vec<Value> = serde_json::from_str(text).ok()?;
+            let found: Vec<_> = places.iter().map(Found::from_kept).collect();
+            all &= rule.conditions.iter().all(|condition| found.iter().all(|found| condition.holds(*found)));
+        }
+        Some(all)
     }
 }
 

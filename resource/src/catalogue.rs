@@ -10,6 +10,7 @@ use shared::{Issuer, ResourceUri, Scope};
 use crate::item::{Arguments, Item, Kind, Needs};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Registry, Site, Snapshot};
+use crate::replay::{self, Recorded, Replayed};
 use crate::sources;
 
 pub use crate::rules::{
@@ -172,6 +173,26 @@ impl BuiltIn {
         };
         let ruling = item.map(|item| item.rule.rules().to_vec()).unwrap_or_default();
         Explained { decision: decision.as_str(), needs, lacking, ruling, allowed }
+    }
+
+    /// Whether these rules could take the place of the present ones, for what is offered now (POL-04).
+    ///
+    /// # Errors
+    /// As [`BuiltIn::new`].
+    pub fn check_rules(&self, rules: &Arc<Rules>) -> Result<(), UnusableRule> {
+        self.registry.under(rules).check_rules()
+    }
+
+    /// Puts these rules in the place of the present ones, and does `together` in the same moment (POL-04).
+    pub fn replace_rules(&self, rules: Arc<Rules>, together: impl FnOnce()) {
+        self.registry.replace_rules(rules, together);
+    }
+
+    /// What would become of a recorded call under another catalogue's rules; the user is entitled to the first of these
+    /// here, and to the second there (POL-06).
+    pub fn replay(&self, call: &Recorded, other: &Self, entitled: [&Scope; 2]) -> Replayed {
+        let [here, there] = entitled;
+        replay::compare(call, (&self.registry.snapshot(), here), (&other.registry.snapshot(), there))
     }
 
     /// The same without an endpoint: scopes and their words, for endpoints elsewhere.

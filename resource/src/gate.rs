@@ -61,6 +61,12 @@ impl At {
         let profile = Arc::clone(snapshot.profile(profile)?);
         Some(Self { snapshot, profile })
     }
+
+    /// The same endpoint in another snapshot; `None` if it is not there any more.
+    fn in_snapshot(&self, snapshot: &Arc<Snapshot>) -> Option<Self> {
+        let profile = Arc::clone(snapshot.profile_of(self.profile.uri())?);
+        Some(Self { snapshot: Arc::clone(snapshot), profile })
+    }
 }
 
 /// `/mcp`, whatever the method.
@@ -258,3 +264,7 @@ async fn read(body: &mut Body) -> Result<Bytes, Refusal> {
 
 #[cfg(test)]
 mod tests;
+/// What holds at `/mcp` holds at a profile (POL-03).
+#[cfg(test)]
+#[path = "gate/tests.rs"]
+mod tests_at_a_profile;

@@ -1,6 +1,8 @@
 //! The MCP resource server: its metadata (RFC 9728), the check of bearer tokens, and the gate, behind which the sources
 //! are.
 
+#![cfg_attr(test, allow(clippy::duplicate_mod, reason = "the gate's tests run at /mcp and at a profile"))]
+
 mod admission;
 mod argument_rules;
 pub mod bearer;
@@ -12,6 +14,7 @@ mod policy;
 mod profile;
 mod registry;
 pub mod remote;
+pub mod replay;
 mod revision;
 mod rules;
 pub mod sources;
@@ -106,8 +109,14 @@ impl Resource {
         });
         registry.replace(&sources.offered());
         Self(Arc::new(Inner {
+            admission: Admission::new(
+                db.clone(),
+                clock.clone(),
+                Arc::clone(&bearer),
+                Arc::clone(&registry),
+                sources,
+            ),
             registry,
-            admission: Admission::new(db.clone(), clock.clone(), Arc::clone(&bearer), sources),
             sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
             bearer,
             denials: Denials::new(db.clone(), clock.clone()),
@@ -160,6 +169,11 @@ impl Resource {
     /// stop, because a stream has no end of its own.
     pub fn end_streams(&self) {
         self.0.streams.end();
+    }
+
+    /// Replaces how often the gate answers (RATE-01, POL-04).
+    pub fn limit(&self, limits: &rate::Limits) {
+        self.0.limits.set(limits);
     }
 
     /// The check of bearer tokens, for measuring it.

@@ -6,7 +6,8 @@ mod listing;
 mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use shared::catalogue::Endpoint;
@@ -21,6 +22,8 @@ use crate::rules::{Governing, ItemRule, Pattern, ProfileRule, Rules, ScopeRule};
 pub(crate) struct Registry {
     site: Site,
     snapshot: ArcSwap<Snapshot>,
+    /// Odd while the rules are being replaced together with what goes with them; higher after each time.
+    epoch: AtomicU64,
     /// Whoever replaces the snapshot makes the next one from what is there, one after the other.
     parts: Mutex<Parts>,
 }
@@ -30,6 +33,13 @@ pub(crate) struct Registry {
 struct Parts {
     rules: Arc<Rules>,
     offered: Vec<Arc<Offered>>,
+}
+
+/// A snapshot, and when it was taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    epoch: u64,
+    pub(crate) snapshot: Arc<Snapshot>,
 }
 
 /// Where the endpoints are, and whose tokens they take.
@@ -45,7 +55,8 @@ impl Registry {
         let parts = Parts { rules: Arc::new(rules), offered: offered.to_vec() };
         let (snapshot, quarantined) = Snapshot::merge(&site, &parts.offered, &parts.rules);
         tell(&quarantined);
-        Self { site, snapshot: ArcSwap::from_pointee(snapshot), parts: Mutex::new(parts) }
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        Self { site, snapshot, epoch: AtomicU64::new(0), parts: Mutex::new(parts) }
     }
 
     /// The present snapshot.
@@ -53,14 +64,57 @@ impl Registry {
         self.snapshot.load_full()
     }
 
+    /// The present snapshot, for whoever decides by it together with what somebody is entitled to: they ask for that, and
+    /// then whether the look still holds.
+    pub(crate) fn look(&self) -> Look {
+        loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            if epoch.is_multiple_of(2) {
+                return Look { epoch, snapshot: self.snapshot() };
+            }
+            // A few assignments, on another thread.
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether no rules were replaced since the look. If they were, what was asked for meanwhile may belong to other rules.
+    pub(crate) fn still_holds(&self, look: &Look) -> bool {
+        self.epoch.load(Ordering::SeqCst) == look.epoch
+    }
+
+    /// What a snapshot under other rules would be, of what is offered now.
+    pub(crate) fn under(&self, rules: &Arc<Rules>) -> Snapshot {
+        let parts = self.lock();
+        Snapshot::merge(&self.site, &parts.offered, rules).0
+    }
+
+    /// Replaces the rules, and does `together` in the same moment: no request is decided by one without the other
+    /// (POL-04).
+    pub(crate) fn replace_rules(&self, rules: Arc<Rules>, together: impl FnOnce()) {
+        let mut parts = self.lock();
+        let (snapshot, quarantined) = Snapshot::merge(&self.site, &parts.offered, &rules);
+        let snapshot = Arc::new(snapshot);
+        parts.rules = rules;
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        together();
+        self.snapshot.store(snapshot);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        drop(parts);
+        tell(&quarantined);
+    }
+
     /// Puts a snapshot of what is offered in place of the present one, and says what was left out of it.
     pub(crate) fn replace(&self, offered: &[Arc<Offered>]) -> Vec<Quarantined> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.lock();
         parts.offered = offered.to_vec();
         let (snapshot, quarantined) = Snapshot::merge(&self.site, &parts.offered, &parts.rules);
         self.snapshot.store(Arc::new(snapshot));
         tell(&quarantined);
         quarantined
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn site(&self) -> &Site {
@@ -249,9 +303,11 @@ fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_risk: &Scop
 
 /// A rule as people find it again.
 fn called(pattern: &Pattern, rule: &ItemRule) -> String {
+    // A glob needs quotes, a name does not.
+    let name = if pattern.is_exact() { pattern.to_string() } else { format!("\"{pattern}\"") };
     match &rule.at {
-        Some(at) => format!("[tools.\"{pattern}\"] at {at}"),
-        None => format!("[tools.\"{pattern}\"], which is built in"),
+        Some(at) => format!("[tools.{name}] at {at}"),
+        None => format!("[tools.{name}], which is built in"),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Rules {
     pub tools: ItemRules,
     /// The endpoints beside `/mcp`, by name (POL-03).
     pub profiles: BTreeMap<String, ProfileRule>,
+    /// Whether the values of arguments that rules look at go on record (AUDIT-05).
+    pub record_values: bool,
 }
 
 /// What is said about a profile: an endpoint of its own, with a selection of the items (POL-03).
@@ -128,7 +130,7 @@ impl Default for Rules {
         for tool in ["docs_read", "docs_search"] {
             tools.set(Pattern::exact(tool), ItemRule::needing([DOCS_READ].into_iter().collect()));
         }
-        Self { scopes: vec![docs], tools, profiles: BTreeMap::new() }
+        Self { scopes: vec![docs], tools, profiles: BTreeMap::new(), record_values: false }
     }
 }
 

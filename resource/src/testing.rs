@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 
 use crate::admission::{Ask, Relay, What};
-use crate::catalogue::{BuiltIn, Rules};
+use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
 use crate::sources::{Outcome, Source, Sources, answered};
@@ -35,6 +35,8 @@ use crate::{Authority, Config, Resource};
 
 /// The moment of every test.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
+/// The profile that every server has beside `/mcp`, with the same items.
+const EVERYTHING: &str = "all";
 pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     (
@@ -250,6 +252,27 @@ impl App {
     }
 
     fn build(
+        dir: tempfile::TempDir,
+        stage: Arc<Stage>,
+        clock: Clock,
+        issuer: &Issuer,
+        origins: &[&str],
+        rules: &Rules,
+        staged: Option<Arc<Staged>>,
+    ) -> Self {
+        let mut rules = rules.clone();
+        let items = vec![Pattern::parse("*").unwrap()];
+        rules.profiles.insert(EVERYTHING.to_owned(), ProfileRule { items, ..ProfileRule::default() });
+        Self::build_exactly(dir, stage, clock, issuer, origins, &rules, staged)
+    }
+
+    /// With no other endpoint than `/mcp`.
+    pub(crate) fn with_one_endpoint() -> Self {
+        let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
+        Self::build_exactly(dir, Arc::default(), Clock::held(NOW), &issuer, &[], &Rules::default(), None)
+    }
+
+    fn build_exactly(
         dir: tempfile::TempDir,
         stage: Arc<Stage>,
         clock: Clock,

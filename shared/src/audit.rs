@@ -46,6 +46,8 @@ names! {
     ServerStart = "server.start",
     ServerStop = "server.stop",
     ServerConfigChanged = "server.config_changed",
+    ConfigReloaded = "config.reloaded",
+    ConfigReloadRefused = "config.reload_refused",
     ClockStep = "server.clock_step",
     AuthzRequest = "authz.request",
     AuthzError = "authz.error",

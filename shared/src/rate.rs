@@ -8,7 +8,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -53,6 +53,11 @@ impl Quota {
     #[must_use]
     pub const fn of(self, count: u32) -> Self {
         Self::per(count, self.per)
+    }
+
+    /// The time in which one grows back; `None` if there is no limit.
+    fn one(self) -> Option<i64> {
+        self.count.map(|count| micros(self.per) / i64::from(count.get()))
     }
 
     /// How many; `None` for as many as come.
@@ -179,7 +184,7 @@ pub struct TooMany {
 /// One limit: a bucket for each key, as deep as the quota of its period, which fills up evenly.
 pub struct Buckets<K> {
     limit: &'static str,
-    quota: Quota,
+    quota: RwLock<Quota>,
     clock: Clock,
     tally: Arc<Tally>,
     generations: Mutex<Generations<K>>,
@@ -203,7 +208,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
             Generations { since: clock.uptime(), current: HashMap::new(), previous: HashMap::new() };
         Self {
             limit,
-            quota,
+            quota: RwLock::new(quota),
             clock: clock.clone(),
             tally: Arc::clone(tally),
             generations: Mutex::new(generations),
@@ -232,11 +237,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 
     fn draw(&self, key: &K, take: bool) -> Result<(), TooMany> {
-        let Some(one) = self.one() else { return Ok(()) };
+        let quota = self.quota();
+        let Some(one) = quota.one() else { return Ok(()) };
         // What nobody can set: a clock that is turned neither fills a bucket nor keeps it empty (OPS-04).
-        let (now, whole) = (self.clock.uptime(), micros(self.quota.per));
+        let (now, whole) = (self.clock.uptime(), micros(quota.per));
         let mut generations = self.lock();
-        generations.turn(now, self.quota.per);
+        generations.turn(now, quota.per);
         let now = micros(now);
         let full_at = generations.find(key).unwrap_or(now).max(now).saturating_add(one);
         let beyond = full_at - now - whole;
@@ -252,16 +258,20 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Puts one back: what was taken for it came to a good end (RATE-01).
     pub fn refund(&self, key: &K) {
-        let Some(one) = self.one() else { return };
+        let Some(one) = self.quota().one() else { return };
         let mut generations = self.lock();
         if let Some(full_at) = generations.find(key) {
             generations.current.insert(key.clone(), full_at.saturating_sub(one));
         }
     }
 
-    /// The time in which one grows back; `None` if there is no limit.
-    fn one(&self) -> Option<i64> {
-        self.quota.count.map(|count| micros(self.quota.per) / i64::from(count.get()))
+    /// Another quota from now on; what was taken under the one before stays taken.
+    pub fn set_quota(&self, quota: Quota) {
+        *self.quota.write().unwrap_or_else(PoisonError::into_inner) = quota;
+    }
+
+    fn quota(&self) -> Quota {
+        *self.quota.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations<K>> {

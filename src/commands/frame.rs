@@ -28,6 +28,7 @@ use shared::{Clock, Db, Fault, Issuer, Tx};
 
 use crate::base::{Base, require_database};
 use crate::config::{DataDirOption, File};
+use crate::reload::Reloader;
 use crate::{environment, output, timekeeping};
 
 /// A noun of the command line, with everything about it in one file: options, requests, what is done, what is printed.
@@ -106,6 +107,8 @@ pub(crate) struct Place {
     pub db: Db,
     /// `None` at a gateway alone.
     pub authority: Option<Authority>,
+    /// `None` where no server runs.
+    pub reloader: Option<Reloader>,
 }
 
 /// The parts that have people, clients and keys.
@@ -124,12 +127,17 @@ impl Place {
             catalogue: base.catalogue.clone(),
             checkpoints: base.checkpoints.clone(),
         };
-        Self { clock: clock.clone(), db: base.db.clone(), authority: Some(authority) }
+        Self { clock: clock.clone(), db: base.db.clone(), authority: Some(authority), reloader: None }
     }
 
     /// A gateway alone.
     pub(crate) fn gateway(db: &Db, clock: &Clock) -> Self {
-        Self { clock: clock.clone(), db: db.clone(), authority: None }
+        Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None }
+    }
+
+    /// The same at a running server.
+    pub(crate) fn running(self, reloader: &Reloader) -> Self {
+        Self { reloader: Some(reloader.clone()), ..self }
     }
 
     /// The parts that have people, clients and keys; refused at a gateway alone.
@@ -253,6 +261,15 @@ pub(crate) fn ask<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Re
     }
     let base = Base::open(&file.base(dir.to_owned()), &clock)?;
     Ok(runtime.block_on(request.perform(&Place::of(&base, &clock), uid))?)
+}
+
+/// Has a request done by the server that runs on the data directory; `None` if none answers there.
+pub(super) fn ask_server<R: Request>(
+    dir: &Path,
+    request: &R,
+) -> anyhow::Result<Option<Result<R::Answer, Refused>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(socket::ask(dir, request))
 }
 
 /// Whether only a gateway has used this directory: an authorization server leaves its issuer there.

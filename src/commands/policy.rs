@@ -1,5 +1,7 @@
 //! `portcullis policy …`: what the gate would decide, and why. It asks the function that the gate asks.
 
+mod test;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +25,9 @@ use crate::output::say;
 pub enum Policy {
     /// May this user call this tool? Prints the decision and the rule that made it. Changes nothing.
     Check(Check),
+    /// Which calls of the last days would be decided differently by another configuration? Prints each, and leaves with
+    /// 1 if there is one. Changes nothing.
+    Test(test::Test),
 }
 
 #[derive(Args, Debug)]
@@ -190,12 +195,19 @@ impl Noun for Policy {
 
     /// Leaves with 1 if the answer is no, so that a script can ask.
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
-        let Self::Check(Check { user, tool, client, args, common }) = self;
+        let Check { user, tool, client, args, common } = match self {
+            Self::Check(check) => check,
+            Self::Test(test) => return Ok(code(test.run(file)?)),
+        };
         let arguments = args.as_deref().map(read_arguments).transpose()?;
         let decided = common.ask(file, CheckPolicy { user, tool, client, arguments })?;
         common.show(&decided, explain)?;
-        Ok(if decided.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(code(decided.allowed))
     }
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The arguments of a call, from a file that holds them as one JSON object.

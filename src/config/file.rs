@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use authz::clients::configuration::Configured;
 use authz::{Cimd, Redirects, Registration};
 use resource::catalogue::Rules;
+use shared::catalogue::Risk;
 use shared::rate::Limits;
 use shared::{Issuer, Scope};
 
@@ -46,6 +47,7 @@ const KEYS: &[&str] = &[
     "scopes",
     "tools",
     "profiles",
+    "audit",
     "clients",
     "registration",
     "cimd",
@@ -143,7 +145,7 @@ impl File {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+    pub(super) fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
         let mut file = Self { path: Some(path.to_owned()), ..Self::default() };
         let folder = path.parent().unwrap_or(Path::new(""));
         let text = Text::new(path, text);
@@ -167,6 +169,7 @@ impl File {
                 "scopes" => scopes = key.keys()?,
                 "tools" => tools = key.keys()?,
                 "profiles" => profiles = key.keys()?,
+                "audit" => file.rules.record_values = rules::record_values(&key)?,
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
@@ -255,14 +258,61 @@ impl File {
         }
     }
 
+    /// The keys of which another file says something else, and that a server reads once, when it starts (POL-04).
+    pub(super) fn fixed(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("issuer", self.issuer == other.issuer),
+            ("listen", self.listen == other.listen),
+            ("tls", self.tls_cert == other.tls_cert && self.tls_key == other.tls_key),
+            ("trusted_proxies", self.proxies.networks == other.proxies.networks),
+            ("forwarded_header", self.proxies.naming == other.proxies.naming),
+            ("allowed_origins", self.allowed_origins == other.allowed_origins),
+            ("memory", self.memory == other.memory),
+            ("data_dir", self.data_dir == other.data_dir),
+            ("docs", self.docs == other.docs),
+            ("device", self.device == other.device),
+            ("consent", self.consent_interstitial == other.consent_interstitial),
+            ("keys", self.signing == other.signing),
+            ("tokens", self.access_token_lifetime == other.access_token_lifetime),
+            ("origin", self.origin == other.origin),
+            ("remote", self.remote == other.remote),
+            ("cimd", self.cimd == other.cimd),
+            ("registration", self.registration == other.registration && self.redirects == other.redirects),
+        ];
+        differing(keys)
+    }
+
+    /// The keys of which another file says something else, and that a server reads anew while it runs (POL-04).
+    pub(super) fn changed(&self, other: &Self) -> Vec<&'static str> {
+        differing([
+            ("groups", self.groups == other.groups),
+            ("scopes", self.rules.scopes == other.rules.scopes),
+            ("tools", self.rules.tools == other.rules.tools),
+            ("profiles", self.rules.profiles == other.rules.profiles),
+            ("audit", self.rules.record_values == other.rules.record_values),
+            ("clients", self.clients == other.clients),
+            ("rate", self.limits == other.limits),
+        ])
+    }
+
+    /// The risk of each scope.
+    pub fn risks(&self) -> Vec<(&str, Risk)> {
+        let scopes = self.rules.scopes.iter().map(|rule| &rule.description);
+        scopes.map(|scope| (scope.name.as_str(), scope.risk)).collect()
+    }
+
     /// Where everything is kept.
     pub fn data_dir_or_default(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(super::default_data_dir)
     }
 }
 
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+}
+
 /// The path and text of the file, if there is one.
-fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
+pub(super) fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
     let found = match explicit {
         Some(path) => Some((path, fs::File::open(path).with_context(|| unreadable(path))?)),
         None => found()?,

@@ -12,7 +12,7 @@ pub enum Only {
 }
 
 /// What the configuration may say too; here it counts more.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug, Clone, Default)]
 pub struct Given {
     /// Where to listen: HOST:PORT or PORT. `localhost` means both loopback addresses; port 0 picks a
     /// free one. Default: localhost:8080.

@@ -97,7 +97,7 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
         match key.name {
             "title" => profile.title = Some(key.text()?.to_owned()),
             "items" => {
-                profile.items = key.one_or_list()?.iter().map(pattern).collect::<anyhow::Result<_>>()?
+                profile.items = key.one_or_list()?.iter().map(pattern).collect::<anyhow::Result<_>>()?;
             }
             "scope" => {
                 let scopes = known_scopes(&key.one_or_list()?, &format!("the profile `{name}`"), rules)?;
@@ -110,6 +110,18 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
         bail!("the profile `{name}` at {} selects nothing; write items = [\"…\"]", key.at());
     }
     Ok(profile)
+}
+
+/// `[audit]`: whether the values that rules look at go on record.
+pub(super) fn record_values(table: &Key<'_>) -> anyhow::Result<bool> {
+    let mut record = false;
+    for key in table.keys()? {
+        match key.name {
+            "rule_values" => record = key.boolean()?,
+            _ => return Err(key.unknown(&["rule_values"])),
+        }
+    }
+    Ok(record)
 }
 
 fn pattern(key: &Key<'_>) -> anyhow::Result<Pattern> {
@@ -189,10 +201,8 @@ fn argument(rule: &Key<'_>) -> anyhow::Result<ArgumentRule> {
             "match" => conditions.matches = Some(key.text()?.to_owned()),
             "min" => conditions.min = Some(key.number()?),
             "max" => conditions.max = Some(key.number()?),
-            "absent" => match key.boolean()? {
-                true => conditions.absent = true,
-                false => bail!("`absent` at {} has no effect if it is false; remove it", key.at()),
-            },
+            "absent" if key.boolean()? => conditions.absent = true,
+            "absent" => bail!("`absent` at {} has no effect if it is false; remove it", key.at()),
             _ => return Err(key.unknown(ARGUMENT_KEYS)),
         }
     }

@@ -56,6 +56,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["client", "delete"] => &["Spare", "--yes"],
         ["client", "catalogue", "enable" | "disable"] => &["vscode"],
         ["policy", "check"] => &["--user", "bob", "--tool", "whoami"],
+        ["policy", "test"] => &["/dev/null"],
         ["key", "remove"] => return None,
         ["key", "reseal" | "rotate"] | ["clock", "confirm"] | ["lockdown"] => &["--yes"],
         ["rs", "add"] => &["library", "--audience", "https://library.example/mcp"],

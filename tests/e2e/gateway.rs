@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis::config::{File, Listen};
+use portcullis::config::{Given, Listen, Origin, Running};
 use portcullis::gateway::{Gateway, Options};
 use portcullis::listen::Budget;
 use portcullis::proxies::Proxies;
@@ -110,7 +110,10 @@ impl Elsewhere {
         std::fs::write(&path, format!("[remote]\nclient_id = \"{id}\"\nsecret_file = \"secret\"\n{more}"))
             .unwrap();
         write_secret(&dir.path().join("secret"), secret, 0o600);
-        let file = File::load(Some(&path)).unwrap();
+        let origin = Origin { named: Some(path), given: Given::default() };
+        let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
+        let running = Arc::new(Running { origin, reading });
+        let file = running.reading.file.clone();
         let options = Options {
             listen: Listen::parse("localhost:0").unwrap(),
             origin: Some(ORIGIN.to_owned()),
@@ -118,7 +121,7 @@ impl Elsewhere {
             // As if TLS were spoken in front of it.
             memory: Budget::default(),
             proxies: Proxies {
-                networks: vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+                networks: vec!["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()],
                 ..Proxies::default()
             },
             allowed_origins: Vec::new(),
@@ -128,6 +131,7 @@ impl Elsewhere {
             data_dir: dir.path().join("data"),
             rules: file.rules.clone(),
             limits: shared::rate::Limits::off(),
+            running,
         };
         Self::open(dir, options, clock, app.http.clone()).await
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use authz::Authz;
 use data_encoding::BASE64URL_NOPAD;
 use portcullis::base;
-use portcullis::config::{File, Listen};
+use portcullis::config::{File, Given, Listen, Origin, Running};
 use portcullis::listen::Budget;
 use portcullis::proxies::Proxies;
 use portcullis::serve::{Options, Server};
@@ -119,7 +119,10 @@ impl TestApp {
     fn prepared(dir: &tempfile::TempDir, toml: &str, config: Option<authz::Config>) -> (Clock, Options) {
         let path = dir.path().join("portcullis.toml");
         std::fs::write(&path, toml).unwrap();
-        let file = File::load(Some(&path)).unwrap();
+        let origin = Origin { named: Some(path), given: Given::default() };
+        let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
+        let running = Arc::new(Running { origin, reading });
+        let file = &running.reading.file;
         let mut base = file.base(dir.path().join("data"));
         base.authz = config.unwrap_or(base.authz);
         if !toml.contains("[rate]") {
@@ -143,6 +146,7 @@ impl TestApp {
             allowed_origins: file.allowed_origins.clone(),
             docs: Some(docs),
             base,
+            running: Arc::clone(&running),
         };
         (clock, options)
     }
@@ -204,6 +208,7 @@ impl TestApp {
                 allowed_origins: Vec::new(),
                 docs: None,
                 base: File::default().base(dir.path().join("data")),
+                running: Arc::default(),
             },
             dir,
             stop: CancellationToken::new(),

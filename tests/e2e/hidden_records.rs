@@ -95,6 +95,8 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::ServerStart,
     Name::ServerStop,
     Name::ServerConfigChanged,
+    Name::ConfigReloaded,
+    Name::ConfigReloadRefused,
     Name::ClockStep,
     Name::AuthzRequest,
     Name::AuthzApproved,

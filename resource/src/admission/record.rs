@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
 use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
 
@@ -54,12 +54,18 @@ pub(crate) struct Subject {
     pub(crate) needs: Scope,
     /// The digest of its arguments.
     pub(crate) arguments: Digest,
+    /// What the rules look at in them, if that is kept.
+    pub(crate) values: Option<Map<String, Value>>,
 }
 
 impl Subject {
     fn describe(&self, event: Event, decision: &Decision) -> Event {
         let token = self.caller.token();
         let needs: Vec<_> = self.needs.iter().collect();
+        let event = match &self.values {
+            Some(values) => event.detail("rule_values", values.clone()),
+            None => event,
+        };
         self.caller
             .acting(event)
             .client(&token.client_id)

@@ -45,6 +45,25 @@ pub(super) enum Found<'v> {
     OtherType,
 }
 
+impl<'v> Found<'v> {
+    /// As it is kept: a value in a list of its own, an empty list for nothing, null for another type.
+    pub(super) fn kept(self) -> Value {
+        match self {
+            Self::Value(value) => Value::Array(vec![value.clone()]),
+            Self::Nothing => Value::Array(Vec::new()),
+            Self::OtherType => Value::Null,
+        }
+    }
+
+    pub(super) fn from_kept(kept: &'v Value) -> Self {
+        match kept.as_array().map(Vec::as_slice) {
+            Some([value]) => Self::Value(value),
+            Some([]) => Self::Nothing,
+            _ => Self::OtherType,
+        }
+    }
+}
+
 /// What is known about the place that a pointer leads to, from a schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reach {

@@ -263,6 +263,24 @@ proptest! {
         }
     }
 
+    /// POL-06: what is kept of a call's arguments decides as the arguments did, by the same rules and by others about the
+    /// same places; and where a place was not kept, nothing is decided.
+    #[test]
+    fn what_was_kept_decides_as_the_arguments_did(
+        arguments in proptest::collection::btree_map("[a-c]", any_json(), 0..3),
+        pointer in "(/[a-c*0-1]{1}){1,3}",
+        listed in proptest::collection::vec(any_json(), 1..3),
+    ) {
+        let arguments = Value::Object(arguments.into_iter().collect());
+        let rules = |conditions: &Value| ArgumentRules::from_iter([rule(&pointer, conditions).unwrap()]);
+        let kept = rules(&json!({ "absent": true })).looked_at(&arguments);
+        for conditions in [json!({ "in": listed }), json!({ "absent": true }), json!({ "min": 0 })] {
+            let held = rules(&conditions).hold_for(&kept);
+            prop_assert_eq!(held, Some(allows(&pointer, &conditions, &arguments)));
+        }
+        prop_assert_eq!(rules(&json!({ "min": 0 })).hold_for(&serde_json::Map::new()), None);
+    }
+
     /// POL-02: numbers are compared by value: never two answers for one pair, and the same as `i128` where both are whole.
     #[test]
     fn numbers_compare_by_value(one in any_number(), other in any_number()) {

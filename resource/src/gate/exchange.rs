@@ -15,7 +15,7 @@ use super::lifecycle::{self, FRESH_MS};
 use super::message::Message;
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::session::{NotBegun, SESSION_HEADER, Session};
-use super::{At, mirror, unauthenticated};
+use super::{At, mirror, no_endpoint, unauthenticated};
 use crate::Resource;
 use crate::admission::{CallId, Denied, Wanted};
 use crate::argument_rules::Violation;
@@ -40,6 +40,7 @@ struct Understood {
     era: Era,
     session: Option<Session>,
     caller: Checked,
+    at: At,
 }
 
 impl Exchange<'_> {
@@ -52,29 +53,34 @@ impl Exchange<'_> {
         };
         self.mirrored(era, &message)?;
         let call = Call::of(&message.method, message.params, era)?;
-        // Reading the body may have taken a while, and now it is known what the token is for (RS-08).
-        let needs = match &call {
-            Call::Tool(tool) => {
-                let item = self.at.snapshot.find_at(&self.at.profile, Kind::Tool, &tool.name);
-                Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
-            }
-            Call::Discover | Call::Initialize(_) | Call::Ping | Call::Tools => None,
-        };
-        let bearer = self.resource.bearer();
-        let check = bearer.check_for(needs.as_ref());
-        let caller = match bearer.confirm(caller, self.resource.clock().now(), check).await {
-            Ok(caller) => caller,
-            Err(refused) => {
-                return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
-            }
-        };
-        let understood = Understood { id, era, session, caller };
+        let (at, caller) = self.settle(&call, caller).await?;
+        let understood = Understood { id, era, session, caller, at };
         match call {
             Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
             Call::Initialize(params) => self.initialize(params, understood).await,
             Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
-            Call::Tools => Ok(self.list_tools(&understood).into_response()),
+            Call::Tools => Ok(Self::list_tools(&understood).into_response()),
             Call::Tool(tool) => self.call_tool(tool, understood).await,
+        }
+    }
+
+    /// The caller as they are now, and the items that there are now: what the call is decided by. Reading the body may have
+    /// taken a while, and only now it is known what the token is for (RS-08). Both are of one moment, also while a reload
+    /// replaces rules and groups (POL-04).
+    async fn settle(&self, call: &Call, caller: &Checked) -> Result<(At, Checked), Refusal> {
+        let (registry, bearer) = (self.resource.registry(), self.resource.bearer());
+        loop {
+            let look = registry.look();
+            let at = self.at.in_snapshot(&look.snapshot).ok_or_else(no_endpoint)?;
+            let check = bearer.check_for(at.needs(call).as_ref());
+            let confirmed = bearer.confirm(caller, self.resource.clock().now(), check).await;
+            match confirmed {
+                _ if !registry.still_holds(&look) => {}
+                Ok(caller) => return Ok((at, caller)),
+                Err(refused) => {
+                    return Err(unauthenticated(self.resource, &at.profile, &refused, self.request).await);
+                }
+            }
         }
     }
 
@@ -151,10 +157,10 @@ impl Exchange<'_> {
     }
 
     /// The tools that the caller can have through this client, each as its source defined it (MCP-10).
-    fn list_tools(&self, understood: &Understood) -> Answer {
-        let Understood { id, era, caller, .. } = understood;
+    fn list_tools(understood: &Understood) -> Answer {
+        let Understood { id, era, caller, at, .. } = understood;
         let (mut members, caller) = (b"\"tools\":[".to_vec(), caller.caller());
-        let items = self.at.snapshot.items_at(&self.at.profile, Kind::Tool);
+        let items = at.snapshot.items_at(&at.profile, Kind::Tool);
         for (at, item) in items.filter(|item| policy::decide(&item.needs, &caller).listed()).enumerate() {
             if at > 0 {
                 members.push(b',');
@@ -170,8 +176,8 @@ impl Exchange<'_> {
 
     /// A tool call: admitted, made and answered; or refused.
     async fn call_tool(&self, tool: ToolCall, understood: Understood) -> Result<Response, Refusal> {
-        let Understood { id, era, session, caller } = understood;
-        let (At { snapshot, profile }, admission) = (self.at, self.resource.admission());
+        let Understood { id, era, session, caller, at } = understood;
+        let admission = self.resource.admission();
         let wanted = Wanted {
             kind: Kind::Tool,
             method: CALL_TOOL,
@@ -191,7 +197,7 @@ impl Exchange<'_> {
             Era::Modern => mirror::check_parameters(self.headers, arguments, &item.offer.mirrored),
             Era::Legacy(_) => Ok(()),
         };
-        let decision = match admission.call(profile, snapshot, wanted, agree, answer).await {
+        let decision = match admission.call(&at.profile, &at.snapshot, wanted, agree, answer).await {
             Ok(answer) => return Ok(answer.into_response()),
             Err(Denied::Policy(decision)) => decision,
             Err(Denied::Token(refused)) => {
@@ -224,6 +230,15 @@ impl Exchange<'_> {
         Refusal::new(StatusCode::FORBIDDEN, FORBIDDEN, words)
             .header(WWW_AUTHENTICATE, self.at.profile.challenges().insufficient(&all))
             .data(json!({ "error": "insufficient_scope", "scope": all }))
+    }
+}
+
+impl At {
+    /// The scopes that the call needs; `None` if it needs only a valid token.
+    fn needs(&self, call: &Call) -> Option<Scope> {
+        let Call::Tool(tool) = call else { return None };
+        let item = self.snapshot.find_at(&self.profile, Kind::Tool, &tool.name);
+        Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
     }
 }
 

@@ -29,6 +29,13 @@ impl Limits {
         }
     }
 
+    /// Other quotas from now on (POL-04).
+    pub(crate) fn set(&self, limits: &rate::Limits) {
+        self.requests.set_quota(limits.mcp);
+        self.strangers.set_quota(limits.mcp_address);
+        self.ended.set_quota(limits.mcp);
+    }
+
     /// Counts one request of this principal.
     ///
     /// # Errors

@@ -4,15 +4,42 @@ use http::request::Builder;
 use serde_json::json;
 use shared::{AccessToken, Issuer};
 
-use crate::testing::{Answer, App, MODERN, bearer, post, token};
+use crate::testing::{self, Answer, App, MODERN, bearer};
 
+#[path = "tests/audit.rs"] // this file is compiled under two names
 mod audit;
+#[path = "tests/calls.rs"]
 mod calls;
+#[path = "tests/eras.rs"]
 mod eras;
+#[path = "tests/front.rs"]
 mod front;
+#[path = "tests/profiles.rs"]
 mod profiles;
+#[path = "tests/rules.rs"]
 mod rules;
+#[path = "tests/sessions.rs"]
 mod sessions;
+
+/// These tests are compiled twice: where they ask, and where its document is.
+const IS_MAIN: bool = module_path!().len() == "resource::gate::tests".len();
+const PATH: &str = if IS_MAIN { "/mcp" } else { "/mcp/all" };
+const METADATA: &str = if IS_MAIN {
+    "http://localhost:8080/.well-known/oauth-protected-resource/mcp"
+} else {
+    "http://localhost:8080/.well-known/oauth-protected-resource/mcp/all"
+};
+
+/// A request of the endpoint, as clients send it.
+fn post() -> Builder {
+    testing::post().uri(PATH)
+}
+
+/// A good token for the endpoint, with these scopes.
+fn token(scope: &str) -> AccessToken {
+    let resource = shared::ResourceUri::at(&Issuer::localhost(8080), PATH);
+    AccessToken { aud: resource, ..testing::token(scope) }
+}
 
 /// A good token in a good header.
 fn authorized(token: &AccessToken) -> Builder {
@@ -48,8 +75,6 @@ fn legacy(request: Builder, method: &str, params: &serde_json::Value) -> HttpReq
 fn call(name: &str, arguments: &serde_json::Value) -> serde_json::Value {
     json!({ "name": name, "arguments": arguments })
 }
-
-const METADATA: &str = "http://localhost:8080/.well-known/oauth-protected-resource/mcp";
 
 /// RS-01, RS-02: nothing is answered without a token, whatever is asked, and before it is read.
 #[tokio::test]
@@ -228,7 +253,7 @@ async fn media_types_are_checked() {
     let token = token("docs.read");
     let request = |content: &[&str], accept: Option<&str>| {
         let mut request =
-            HttpRequest::post("/mcp").header("host", "localhost").header("authorization", bearer(&token));
+            HttpRequest::post(PATH).header("host", "localhost").header("authorization", bearer(&token));
         for content in content {
             request = request.header("content-type", *content);
         }
@@ -403,7 +428,7 @@ async fn the_tools_answer() {
     assert_eq!(
         who.json()["result"]["structuredContent"],
         json!({
-            "user": token.sub, "client": token.client_id, "resource": "http://localhost:8080/mcp",
+            "user": token.sub, "client": token.client_id, "resource": format!("http://localhost:8080{PATH}"),
             "scopes": ["docs.read"], "entitled": ["docs.read"], "withheld": [],
             "expires": token.expires().to_string(),
         })
@@ -460,10 +485,9 @@ async fn wrong_arguments_are_tool_errors() {
 #[tokio::test]
 async fn challenges_name_the_configured_issuer() {
     let app = App::with(&Issuer::parse("https://gate.example").unwrap(), &[]);
-    let request = HttpRequest::post("/mcp").header("host", "gate.example");
+    let request = HttpRequest::post(PATH).header("host", "gate.example");
     let answer = app.send(with(request, "{}")).await;
-    assert_eq!(
-        answer.header("www-authenticate"),
-        "Bearer resource_metadata=\"https://gate.example/.well-known/oauth-protected-resource/mcp\", scope=\"docs.read\""
-    );
+    let document = METADATA.replace("http://localhost:8080", "https://gate.example");
+    let expected = format!("Bearer resource_metadata=\"{document}\", scope=\"docs.read\"");
+    assert_eq!(answer.header("www-authenticate"), expected);
 }

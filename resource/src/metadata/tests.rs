@@ -17,7 +17,7 @@ async fn ask(app: &App, method: &str, path: &str, headers: &[(&str, &str)]) -> A
 /// META-05, 06, 07, 09: the document, at both addresses.
 #[tokio::test]
 async fn the_document_is_exact() {
-    let app = App::start();
+    let app = App::with_one_endpoint();
     for path in AT {
         let answer = ask(&app, "GET", path, &[]).await;
         assert_eq!(answer.status, 200);

@@ -1,7 +1,7 @@
 //! What is wrong with the rules, seen from the items that there are (POL-05).
 
 use super::{Snapshot, called};
-use crate::argument_rules::Reach;
+use crate::argument_rules::{ArgumentRule, Reach};
 use crate::item::{Item, Kind, Needs, Ruling};
 use crate::rules::{DoubtfulRule, ItemRule, Pattern, UnusableRule};
 
@@ -71,7 +71,7 @@ fn check_item(item: &Item) -> Result<(), UnusableRule> {
 /// The pointers of an item's rule of which its schema says this, with the item's name and the rule.
 fn arguments(item: &Item, reach: Reach) -> impl Iterator<Item = (String, String, String)> {
     let schema = if item.arguments.is_empty() { None } else { item.offer.schema() };
-    let pointers = item.arguments.iter().map(|rule| rule.pointer());
+    let pointers = item.arguments.iter().map(ArgumentRule::pointer);
     let found = pointers
         .filter(move |pointer| schema.as_ref().map_or(Reach::Open, |schema| pointer.reach(schema)) == reach);
     let rule = item.rule.rules().concat();

@@ -1,4 +1,4 @@
-use resource::catalogue::ScopeRule;
+use resource::catalogue::{ItemRules, ProfileRule, ScopeRule};
 use shared::Scope;
 use shared::catalogue::Risk;
 use shared::rate::Quota;
@@ -296,6 +296,51 @@ fn mistakes_in_rules_have_their_line() {
     ] {
         assert_eq!(refused(&text), line, "{text}");
     }
+}
+
+/// POL-04: every key of the file either can change while a server runs, or is told to need a restart.
+#[test]
+fn every_key_is_known_to_a_reload() {
+    let other = File {
+        path: None,
+        issuer: Some("x".to_owned()),
+        listen: Some("x".to_owned()),
+        tls_cert: Some(PathBuf::from("x")),
+        tls_key: None,
+        proxies: Proxies {
+            networks: vec!["::1/128".parse().unwrap()],
+            naming: crate::proxies::Naming::Forwarded,
+        },
+        allowed_origins: vec!["x".to_owned()],
+        memory: Budget::of(1 << 30),
+        data_dir: Some(PathBuf::from("x")),
+        docs: Some(PathBuf::from("x")),
+        device: true,
+        consent_interstitial: true,
+        groups: BTreeMap::new(),
+        rules: Rules {
+            scopes: Vec::new(),
+            tools: ItemRules::default(),
+            profiles: [("x".to_owned(), ProfileRule::default())].into(),
+            record_values: true,
+        },
+        clients: Vec::new(),
+        limits: Limits::off(),
+        signing: Signing { seal_key: super::super::SealKey::File(PathBuf::from("x")), ..Signing::default() },
+        access_token_lifetime: Duration::from_secs(1),
+        origin: Some("x".to_owned()),
+        remote: Remote { client_id: Some("x".to_owned()), ..Remote::default() },
+        cimd: parse("[cimd]\nunknown = \"ask\"").unwrap().cimd,
+        registration: Registration { management: true, ..Registration::default() },
+        redirects: Redirects::default(),
+    };
+    let known = File::default();
+    let mut told = [known.fixed(&other), known.changed(&other), vec!["clients"]].concat();
+    let mut keys = KEYS.to_vec();
+    told.sort_unstable();
+    keys.sort_unstable();
+    assert_eq!(told, keys);
+    assert!(known.fixed(&File::default()).is_empty() && known.changed(&File::default()).is_empty());
 }
 
 /// POL-03: profiles, and what they cannot say.

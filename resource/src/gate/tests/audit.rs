@@ -22,7 +22,7 @@ async fn a_call_is_on_record_when_its_answer_leaves() {
     assert_eq!(record["client_id"], json!(token.client_id));
     assert_eq!(record["grant_id"], json!(token.grant_id));
     assert_eq!(record["jti"], token.jti.to_string());
-    assert_eq!(record["resource"], "http://localhost:8080/mcp");
+    assert_eq!(record["resource"], format!("http://localhost:8080{PATH}"));
     assert_eq!(record["scope"], "docs.read");
     assert_eq!(record["src_ip"], "192.0.2.7");
     assert!(record["request_id"].as_str().unwrap().starts_with("r_"));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn plain(method: &str, headers: &[(&str, &str)]) -> HttpRequest<Body> {
-    let mut request = HttpRequest::builder().method(method).uri("/mcp");
+    let mut request = HttpRequest::builder().method(method).uri(PATH);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

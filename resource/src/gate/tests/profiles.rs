@@ -166,10 +166,12 @@ async fn there_is_nothing_at_other_addresses() {
 async fn a_session_belongs_to_its_profile() {
     let (app, _) = app();
     let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
-    let begun = app.send(asked("/mcp/ci", &token_at("/mcp/ci"), "initialize", &params)).await;
+    let theirs = token("docs.read");
+    let at = |path: &str| AccessToken { aud: token_at(path).aud, ..theirs.clone() };
+    let begun = app.send(asked("/mcp/ci", &at("/mcp/ci"), "initialize", &params)).await;
     let id = begun.header("mcp-session-id").to_owned();
     for (path, status) in [("/mcp/ci", 200), ("/mcp/docs", 404), ("/mcp", 404)] {
-        let mut request = asked(path, &token_at(path), "ping", &json!({}));
+        let mut request = asked(path, &at(path), "ping", &json!({}));
         request.headers_mut().insert("mcp-session-id", id.parse().unwrap());
         assert_eq!(app.send(request).await.status, status, "{path}");
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{authorized, call, legacy, modern};
+use super::{authorized, call, legacy, modern, token};
 use crate::argument_rules::{ArgumentRule, Conditions};
 use crate::item::Effect;
 use crate::rules::{ItemRule, Pattern, Rules};
-use crate::testing::{Answer, App, Staged, token};
+use crate::testing::{Answer, App, Staged};
 
 /// A server with a source of one tool, `ci_run`, under this rule.
 fn ruled(change: impl FnOnce(&mut ItemRule)) -> (App, Arc<Staged>) {

@@ -29,7 +29,7 @@ async fn ping(app: &App, token: &AccessToken, id: &str) -> u16 {
 }
 
 fn bare(method: &str, token: &AccessToken, id: &str) -> HttpRequest<Body> {
-    let request = HttpRequest::builder().method(method).uri("/mcp").header("host", "localhost:8080");
+    let request = HttpRequest::builder().method(method).uri(PATH).header("host", "localhost:8080");
     let request = request.header("authorization", bearer(token)).header("mcp-session-id", id);
     request.header("accept", "text/event-stream").body(Body::empty()).unwrap()
 }

@@ -1,0 +1,93 @@
+//! Recorded calls under other rules: what would be decided differently (POL-06). It asks the function that the gate asks.
+
+use serde_json::{Map, Value};
+use shared::token_status::Ceiling;
+use shared::{ResourceUri, Scope};
+
+use crate::argument_rules::{ArgumentRules, NOT_IN_SCHEMA};
+use crate::item::Kind;
+use crate::policy::{self, Caller, Decision};
+use crate::registry::Snapshot;
+
+/// A call as it stands on record.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The endpoint that was called.
+    pub resource: ResourceUri,
+    pub tool: String,
+    /// What the token allowed.
+    pub token: Scope,
+    pub ceiling: Ceiling,
+    /// Whether there was a user, and not a client in its own name.
+    pub has_user: bool,
+    /// The word for what was decided then.
+    pub decision: String,
+    /// The rule about an argument that did not hold.
+    pub rule: Option<String>,
+    /// What the rules of that time looked at, if it was kept.
+    pub values: Option<Map<String, Value>>,
+}
+
+/// What becomes of a recorded call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Replayed {
+    Same,
+    /// Another decision, each in the word for it on record.
+    Changed {
+        before: String,
+        after: String,
+    },
+    /// The values of the arguments on which it depends were not kept.
+    Undecided,
+}
+
+/// A decision, or the rules about arguments that it still depends on.
+enum Verdict<'s> {
+    Word(&'static str),
+    Arguments(&'s ArgumentRules),
+}
+
+/// Compares what is decided about a call by two snapshots, each with what the user is entitled to under it.
+pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapshot, &Scope)) -> Replayed {
+    let (before, after) = (verdict(call, now), verdict(call, other));
+    if let (Verdict::Arguments(before), Verdict::Arguments(after)) = (&before, &after)
+        && before == after
+    {
+        return Replayed::Same;
+    }
+    let recorded = Some(call.decision.as_str()).filter(|word| ["allow", "argument_denied"].contains(word));
+    let before = match before {
+        Verdict::Word(word) => Some(word.to_owned()),
+        Verdict::Arguments(rules) => by_arguments(call, rules).or(recorded).map(str::to_owned),
+    };
+    let after = match after {
+        Verdict::Word(word) => Some(word),
+        Verdict::Arguments(rules) => by_arguments(call, rules),
+    };
+    match (before, after) {
+        (Some(before), Some(after)) if before == after => Replayed::Same,
+        (Some(before), Some(after)) => Replayed::Changed { before, after: after.to_owned() },
+        _ => Replayed::Undecided,
+    }
+}
+
+fn verdict<'s>(call: &Recorded, (snapshot, entitled): (&'s Snapshot, &Scope)) -> Verdict<'s> {
+    let profile = snapshot.profile_of(&call.resource);
+    let Some(item) = profile.and_then(|profile| snapshot.find_at(profile, Kind::Tool, &call.tool)) else {
+        return Verdict::Word(Decision::Unknown.as_str());
+    };
+    let caller = Caller { scope: &call.token, entitled, ceiling: call.ceiling, has_user: call.has_user };
+    match policy::decide(&item.needs, &caller) {
+        Decision::Allow if !item.arguments.is_empty() => Verdict::Arguments(&item.arguments),
+        decided => Verdict::Word(decided.as_str()),
+    }
+}
+
+/// What rules about arguments come to, as far as was kept what they look at.
+fn by_arguments(call: &Recorded, rules: &ArgumentRules) -> Option<&'static str> {
+    if call.rule.as_deref() == Some(NOT_IN_SCHEMA) {
+        return Some("argument_denied");
+    }
+    let holds = rules.hold_for(call.values.as_ref()?)?;
+    Some(if holds { "allow" } else { "argument_denied" })
+}

@@ -1,0 +1,58 @@
+//! `portcullis reload`: has a running server take its configuration up (POL-04).
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use shared::data_dir;
+
+use super::frame::{Common, Handler, Place, Refused, Request, ask_server};
+use crate::config::File;
+use crate::output::say;
+use crate::reload::{By, Reloaded};
+
+/// The requests that a running server takes for it.
+pub(super) const REQUESTS: &[Handler] = &[Handler::of::<TakeUp>()];
+
+#[derive(Args, Debug)]
+pub struct Reload {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Take the configuration up.
+#[derive(Debug, Serialize, Deserialize)]
+struct TakeUp {}
+
+impl Request for TakeUp {
+    const COMMAND: &'static str = "reload";
+    const AT_GATEWAY: bool = true;
+    type Answer = Reloaded;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Reloaded, Refused> {
+        let Some(reloader) = &place.reloader else {
+            return Err(Refused::unavailable(&"no server runs; the next start reads the configuration"));
+        };
+        reloader.reload(By::Console(uid)).await?.map_err(|refused| Refused::by_rule(&refused))
+    }
+}
+
+/// Runs the command. A file that is wrong is told to the server too, so that the attempt is on record.
+pub(super) fn run(command: &Reload, file: anyhow::Result<File>) -> anyhow::Result<()> {
+    let dir = match (&command.common.data.data_dir, file) {
+        (Some(dir), _) => dir.clone(),
+        (None, Ok(file)) => file.data_dir_or_default(),
+        (None, Err(error)) => {
+            return Err(error).context("nothing was reloaded");
+        }
+    };
+    data_dir::check(&dir)?;
+    let Some(answer) = ask_server(&dir, &TakeUp {})? else {
+        bail!("no server runs on {}; the next start reads the configuration", dir.display());
+    };
+    command.common.show(&answer?, |reloaded| {
+        if reloaded.changed.is_empty() {
+            return say!("Reloaded. Nothing has changed.");
+        }
+        say!("Reloaded. Changed: {}.", reloaded.changed.join(", "))
+    })
+}

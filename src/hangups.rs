@@ -1,0 +1,40 @@
+//! SIGHUP.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// What SIGHUP does: it has the configuration taken up again (POL-04), and the certificate read again where there is one
+/// (OPS-08). It never ends the server: service managers and log rotation send it to whatever runs.
+pub(crate) struct Hangups {
+    configuration: Arc<OnceLock<Arc<Notify>>>,
+    certificate: Arc<OnceLock<Arc<Notify>>>,
+}
+
+impl Hangups {
+    /// From now on, for as long as the process runs.
+    pub(crate) fn hear() -> anyhow::Result<Self> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let heard = Self { configuration: Arc::default(), certificate: Arc::default() };
+        let told = [Arc::clone(&heard.configuration), Arc::clone(&heard.certificate)];
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                for told in told.iter().filter_map(|told| told.get()) {
+                    told.notify_one();
+                }
+            }
+        });
+        Ok(heard)
+    }
+
+    /// Has this told, once there is something that follows the configuration.
+    pub(crate) fn reconfigure(&self, reconfigure: Arc<Notify>) {
+        let _ = self.configuration.set(reconfigure);
+    }
+
+    /// Has this told, once there is a certificate.
+    pub(crate) fn reload(&self, reload: Arc<Notify>) {
+        let _ = self.certificate.set(reload);
+    }
+}

@@ -1,0 +1,201 @@
+//! The configuration of a running server, taken up anew without a restart: rules, scopes, groups, limits, clients and
+//! profiles. All of it counts from one moment on, or nothing does (POL-04).
+
+use std::sync::Arc;
+
+use authz::{Authz, Groups, Status};
+use resource::Resource;
+use resource::catalogue::BuiltIn;
+use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
+use shared::{Db, Fault, Tx};
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{File, Origin, Reading, Running};
+
+/// Takes the configuration up anew. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reloader(Arc<Inner>);
+
+struct Inner {
+    origin: Origin,
+    /// What counts now. Held for as long as a reload takes, so that two never mix.
+    current: Mutex<Reading>,
+    parts: Parts,
+    /// Told by SIGHUP.
+    hangup: Arc<Notify>,
+}
+
+/// The parts of a server that follow the configuration.
+pub(crate) struct Parts {
+    pub(crate) db: Db,
+    pub(crate) catalogue: BuiltIn,
+    /// `None` where the gateway is elsewhere.
+    pub(crate) resource: Option<Resource>,
+    /// `None` at a gateway alone.
+    pub(crate) authority: Option<(Authz, Arc<Status>)>,
+}
+
+/// A configuration that was taken up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// The digest of the file that counted before; `None` if there was none.
+    pub(crate) before: Option<String>,
+    /// That of the file that counts now.
+    pub(crate) after: Option<String>,
+    /// The keys of which it says something else.
+    pub(crate) changed: Vec<String>,
+}
+
+/// Who asked for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// Whoever runs commands, by their number on the machine.
+    Console(u32),
+    /// A signal.
+    Signal,
+}
+
+/// Why nothing was taken up: in a word for the record, and in words for people.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{words}")]
+pub(crate) struct NotReloaded {
+    reason: &'static str,
+    words: String,
+}
+
+impl NotReloaded {
+    fn new(reason: &'static str, why: &impl ToString) -> Self {
+        Self { reason, words: why.to_string() }
+    }
+}
+
+impl Reloader {
+    pub(crate) fn new(running: &Running, parts: Parts) -> Self {
+        let Running { origin, reading } = running.clone();
+        Self(Arc::new(Inner { origin, current: Mutex::new(reading), parts, hangup: Arc::default() }))
+    }
+
+    /// What makes it reload, for a signal.
+    pub(crate) fn hangup(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.hangup)
+    }
+
+    /// Reloads whenever the signal comes, until `stop`.
+    pub(crate) async fn follow_signals(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.0.hangup.notified() => {}
+            }
+            match self.reload(By::Signal).await {
+                Ok(Ok(reloaded)) => {
+                    tracing::info!(config.changed = ?reloaded.changed, "the configuration was reloaded");
+                }
+                Ok(Err(refused)) => {
+                    tracing::error!(config.problem = %refused, "the configuration was not reloaded; the old one stays in force");
+                }
+                Err(fault) => {
+                    tracing::error!(db.fault = %fault, "the configuration was not reloaded; the old one stays in force");
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration and takes it up, or keeps the old one and says why. Both are on record.
+    pub(crate) async fn reload(&self, by: By) -> Result<Result<Reloaded, NotReloaded>, Fault> {
+        let mut current = self.0.current.lock().await;
+        let origin = self.0.origin.clone();
+        let read = tokio::task::spawn_blocking(move || origin.read()).await;
+        let read = read.map_err(|error| Fault::Storage(error.to_string()))?;
+        let before = current.digest.clone();
+        let (after, taken) = match read {
+            Err(unreadable) => {
+                let words = format!("{:#}", unreadable.why);
+                (unreadable.digest, Err(NotReloaded::new("unreadable", &words)))
+            }
+            Ok(reading) => (reading.digest.clone(), self.take_up(&current, reading, by).await?),
+        };
+        match taken {
+            Ok((reading, changed)) => {
+                *current = reading;
+                Ok(Ok(Reloaded { before, after, changed }))
+            }
+            Err(refused) => {
+                let event = by.mark(Event::denied(Name::ConfigReloadRefused, refused.reason));
+                let event = digests(event, before, after).detail("problem", refused.words.as_str());
+                self.0.parts.db.write(move |tx| audit::append(tx, event)).await?;
+                Ok(Err(refused))
+            }
+        }
+    }
+
+    async fn take_up(
+        &self,
+        current: &Reading,
+        next: Reading,
+        by: By,
+    ) -> Result<Result<(Reading, Vec<String>), NotReloaded>, Fault> {
+        if let Some(words) = current.needs_restart(&next) {
+            return Ok(Err(NotReloaded::new("needs_restart", &words)));
+        }
+        let rules = Arc::new(next.file.rules.clone());
+        if let Err(unusable) = self.0.parts.catalogue.check_rules(&rules) {
+            return Ok(Err(NotReloaded::new("rules", &unusable)));
+        }
+        if self.0.parts.authority.is_none() && current.file.risks() != next.file.risks() {
+            let words = "the risk of a scope cannot change while a gateway runs alone; restart it. Nothing else in the file was taken up either";
+            return Ok(Err(NotReloaded::new("needs_restart", &words)));
+        }
+        let changed: Vec<_> = current.changes(&next).into_iter().map(str::to_owned).collect();
+        let event = by.mark(Event::allowed(Name::ConfigReloaded));
+        let event =
+            digests(event, current.digest.clone(), next.digest.clone()).detail("changed", changed.clone());
+        let (inner, file) = (Arc::clone(&self.0), next.file.clone());
+        let done = self.0.parts.db.write(move |tx| {
+            if let Some((authz, _)) = &inner.parts.authority {
+                if let Err(obstacle) = authz.follow_configuration(tx, &file.clients)? {
+                    return Ok(Err(NotReloaded::new("clients", &obstacle)));
+                }
+                authz.reconcile(tx)?;
+            }
+            audit::append(tx, event)?;
+            publish(tx, inner, file);
+            Ok(Ok(()))
+        });
+        Ok(done.await?.map(|()| (next, changed)))
+    }
+}
+
+/// Makes the configuration count, as soon as its record is committed and before anybody hears of it.
+fn publish(tx: &Tx<'_>, inner: Arc<Inner>, file: File) {
+    tx.after_commit(move || {
+        let Parts { catalogue, resource, authority, .. } = &inner.parts;
+        catalogue.replace_rules(Arc::new(file.rules), || {
+            if let Some((_, status)) = authority {
+                status.replace_groups(Groups::new(file.groups));
+            }
+        });
+        if let Some((authz, _)) = authority {
+            authz.limit(file.limits);
+        }
+        if let Some(resource) = resource {
+            resource.limit(&file.limits);
+        }
+    });
+}
+
+fn digests(event: Event, before: Option<String>, after: Option<String>) -> Event {
+    let none = || "none".to_owned();
+    event.detail("before", before.unwrap_or_else(none)).detail("after", after.unwrap_or_else(none))
+}
+
+impl By {
+    fn mark(self, event: Event) -> Event {
+        match self {
+            Self::Console(uid) => event.by_console(uid),
+            Self::Signal => event.by_server(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `portcullis policy test`: recorded calls under another configuration (POL-06).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, redirect_parameter};
+use crate::process::portcullis;
+
+const NOW: &str = r#"
+[groups]
+everyone = ["docs.read"]
+engineers = ["docs.full"]
+
+[scopes."docs.full"]
+title = "Read whole documents"
+
+[tools.docs_read]
+scope = "docs.full"
+
+[tools.docs_search]
+scope = "docs.read"
+args = { "/query" = { match = "[a-z ]+" } }
+"#;
+
+async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> String {
+    let mut request = client.request(app);
+    request.insert("scope", "docs.read docs.full".to_owned());
+    let page = browser.consent_page(app, &authorize_url(app, &request)).await;
+    let code = redirect_parameter(&browser.decide(app, &page, "approve").await, "code").unwrap();
+    Tokens::of(app.redeem(client, &code).await).await.access
+}
+
+async fn search(app: &TestApp, token: &str, query: &str) {
+    assert_eq!(app.call_tool(token, "docs_search", json!({ "query": query })).await.status(), 200);
+}
+
+/// What the command says of another file, and how it leaves.
+fn tested(app: &TestApp, other: &str, more: &[&str]) -> (Value, Option<i32>) {
+    let file = app.data_dir().with_file_name("other.toml");
+    std::fs::write(&file, other).unwrap();
+    let (now, data) = (app.data_dir().with_file_name("portcullis.toml"), app.data_dir());
+    let arguments = ["policy", "test", file.to_str().unwrap(), "--json", "--config", now.to_str().unwrap()];
+    let output = portcullis(&[&arguments[..], &["--data-dir", data.to_str().unwrap()], more].concat());
+    (serde_json::from_slice(&output.stdout).unwrap_or_default(), output.status.code())
+}
+
+/// A week of calls by an intern and an engineer; one is older.
+async fn week(app: &TestApp) {
+    app.admin().await;
+    let client = app.client().await;
+    let mut intern = app.enrol("ines", &[]).await;
+    let mut engineer = app.enrol("ernie", &["engineers"]).await;
+    let old = tokens(app, &mut engineer, &client).await;
+    search(app, &old, "launch").await;
+    app.clock.advance(Duration::from_hours(8 * 24));
+    let (ines, ernie) = (tokens(app, &mut intern, &client).await, tokens(app, &mut engineer, &client).await);
+    search(app, &ines, "falcon").await;
+    search(app, &ernie, "falcon 9").await;
+    search(app, &ernie, "launch").await;
+    for token in [&ines, &ernie] {
+        app.call_tool(token, "docs_read", json!({ "path": "falcon.md" })).await;
+        app.call_tool(token, "whoami", json!({})).await;
+    }
+}
+
+/// POL-06: of a recorded week exactly those calls are shown that would be decided differently, with both decisions; and
+/// the command leaves with 1. The same configuration changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_week_shows_what_would_change() {
+    let app = TestApp::start_configured(&format!("{NOW}\n[audit]\nrule_values = true\n")).await;
+    week(&app).await;
+    let other = NOW
+        .replace("everyone = [\"docs.read\"]", "everyone = [\"docs.read\", \"docs.full\"]")
+        .replace("[a-z ]+", "falcon.*");
+    let (said, code) = tested(&app, &other, &[]);
+    assert_eq!((code, &said["calls"], &said["undecided"]), (Some(1), &json!(7), &json!(0)), "{said}");
+    let changed = said["changed"].as_array().unwrap();
+    let words: Vec<_> = changed.iter().map(|c| [&c["tool"], &c["before"], &c["after"]]).collect();
+    assert_eq!(
+        words,
+        [
+            ["docs_search", "argument_denied", "allow"],
+            ["docs_search", "allow", "argument_denied"],
+            ["docs_read", "not_entitled", "scope_missing"],
+        ]
+    );
+    assert!(changed[2]["user"].as_str().unwrap().starts_with("u_"));
+    // Further back there is one more.
+    let (said, _) = tested(&app, &other, &["--since", "9d"]);
+    assert_eq!((&said["calls"], said["changed"].as_array().unwrap().len()), (&json!(8), 4));
+    let (said, code) = tested(&app, NOW, &[]);
+    assert_eq!((code, said["changed"].as_array().unwrap().len()), (Some(0), 0), "{said}");
+    // Questions leave no trace.
+    assert!(!app.audit().iter().any(|record| record.to_string().contains("other.toml")));
+}
+
+/// POL-06, AUDIT-05: without the values, calls that depend on them count as undecided, and no value is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_values_a_call_is_undecided() {
+    let app = TestApp::start_configured(NOW).await;
+    week(&app).await;
+    let (said, code) = tested(&app, &NOW.replace("[a-z ]+", "falcon.*"), &[]);
+    assert_eq!((code, &said["undecided"], &said["changed"]), (Some(0), &json!(3), &json!([])), "{said}");
+    assert!(!app.audit().iter().any(|record| record["detail"].to_string().contains("falcon 9")));
+    // A file that is wrong is no comparison.
+    let (said, code) = tested(&app, "[tools.nothing]\nscope = \"docs.read\"\n", &[]);
+    assert_eq!((said, code), (Value::Null, Some(1)));
+}
