@@ -87,7 +87,7 @@ pub const GEMINI: Row = Row {
 
 pub const OPENCODE: Row = Row {
     client: "opencode",
-    version: || more_npm("opencode-ai"),
+    version: || more_npm("opencode-linux-x64"),
     tested: Some(("1.18.33", "2026-11-29")),
     registers_by: "registration",
     redirect_uri: "http://127.0.0.1:19876/mcp/oauth/callback",
