@@ -31,7 +31,7 @@ pub struct Row {
     pub result: &'static str,
 }
 
-const ROWS: [&Row; 12] = [
+const ROWS: [&Row; 13] = [
     &CLAUDE_CODE,
     &CODEX,
     &COPILOT,
@@ -40,6 +40,7 @@ const ROWS: [&Row; 12] = [
     &INSPECTOR,
     &INSPECTOR_PAGES,
     &MCP_REMOTE,
+    &OPEN_WEBUI,
     &PYTHON_MCP,
     &FASTMCP,
     &TYPESCRIPT_1,
@@ -148,6 +149,19 @@ pub const MCP_REMOTE: Row = Row {
     refreshes: "after a 401",
     step_up: "after a 403",
     result: "works; `--protocol auto` speaks 2026-07-28",
+};
+
+pub const OPEN_WEBUI: Row = Row {
+    client: "Open WebUI",
+    version: || pinned("open-webui", "open-webui"),
+    tested: Some(("0.12.4", "2026-11-29")),
+    registers_by: "registration",
+    redirect_uri: "http://localhost:PORT/oauth/clients/mcp:portcullis/callback",
+    protocol_version: "2026-07-28",
+    scopes: "docs.read",
+    refreshes: "when it is time",
+    step_up: "never: it reports the refusal",
+    result: "works; an administrator registers it for all of its users",
 };
 
 pub const PYTHON_MCP: Row = Row {
@@ -278,10 +292,11 @@ fn refreshes(exchanges: &[Value]) -> &'static str {
     let refreshed =
         |exchange: &Value| exchange["status"] == 200 && form(exchange).is_some_and(|f| f.contains(&refresh));
     let Some(first) = exchanges.iter().position(refreshed) else { return "never" };
-    // Some ask without a token first, though they hold one.
+    // Some ask without a token first, though they hold one. A client that signed in again holds a new one.
     let with_token =
-        |exchange: &&Value| to(exchange, "/mcp") && exchange["headers"]["authorization"].is_string();
-    let before = exchanges[..first].iter().rev().find(with_token);
+        |exchange: &Value| to(exchange, "/mcp") && exchange["headers"]["authorization"].is_string();
+    let signed_in = |exchange: &Value| exchange["status"] == 200 && form(exchange).is_some();
+    let before = exchanges[..first].iter().rev().find(|exchange| with_token(exchange) || signed_in(exchange));
     if before.is_some_and(|exchange| exchange["status"] == 401) { "after a 401" } else { "when it is time" }
 }
 
@@ -311,7 +326,11 @@ fn locked(file: &str, package: &str) -> String {
 }
 
 fn pip(package: &str) -> String {
-    let lock = fs::read_to_string(clients().join("python/requirements.txt")).unwrap();
+    pinned("python", package)
+}
+
+fn pinned(folder: &str, package: &str) -> String {
+    let lock = fs::read_to_string(clients().join(folder).join("requirements.txt")).unwrap();
     let pinned = lock.lines().find_map(|line| line.strip_prefix(package)?.strip_prefix("=="));
     pinned.unwrap().trim_end_matches('\\').trim().to_owned()
 }

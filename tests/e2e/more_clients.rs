@@ -1,5 +1,5 @@
-//! Clients that are too large to be tested with every change: `tests/run more-clients` installs them (`clients/more`) and
-//! runs these. What `docs/clients.md` tells their users to paste is what is pasted here.
+//! Clients that are too large to be tested with every change: `tests/run more-clients` installs them (`clients/more`,
+//! `clients/open-webui`) and runs these. What `docs/clients.md` tells their users to paste is what is pasted here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use url::Url;
 use crate::client_table::{CODEX, COPILOT, GEMINI, INSPECTOR_PAGES, OPENCODE, Row, form, to};
 use crate::process::{clients, node};
 use crate::step_up::{Seen, TWO_SCOPES, Walk, asked_scopes};
+
+mod open_webui;
 
 /// `docs/clients.md` between this heading and the next one, with our addresses in the place of the documented ones.
 struct Documented {
@@ -147,7 +149,7 @@ fn installed(path: &str) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
     let target = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
     let path = path.replace("ARCHITECTURE", architecture).replace("TARGET", target);
-    let found: PathBuf = clients().join("more").join(&path);
+    let found: PathBuf = clients().join(&path);
     assert!(found.exists(), "{path} is not installed: tests/run more-clients says why");
     found.to_str().unwrap().to_owned()
 }
@@ -157,8 +159,9 @@ fn installed(path: &str) -> String {
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn codex_signs_in() {
-    let program =
-        installed("node_modules/@openai/codex-linux-ARCHITECTURE/vendor/TARGET-unknown-linux-musl/bin/codex");
+    let program = installed(
+        "more/node_modules/@openai/codex-linux-ARCHITECTURE/vendor/TARGET-unknown-linux-musl/bin/codex",
+    );
     let mut session = Session::begin(&[&program]);
     session.think("mcp__portcullis/docs_search", &json!({"query": "falcon dawn"}));
     let documented = session.documented("Codex CLI");
@@ -196,7 +199,7 @@ fn codex_signs_in() {
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn copilot_signs_in_and_steps_up() {
-    let program = installed("node_modules/@github/copilot-linux-ARCHITECTURE/copilot");
+    let program = installed("more/node_modules/@github/copilot-linux-ARCHITECTURE/copilot");
     let mut session = Session::begin(&[&program]);
     session.think("portcullis-docs_search", &json!({"query": "falcon dawn"}));
     // It asks before it works in a folder.
@@ -242,7 +245,7 @@ fn copilot_signs_in_and_steps_up() {
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn gemini_signs_in() {
-    let program = installed("node_modules/@google/gemini-cli/bundle/gemini.js");
+    let program = installed("more/node_modules/@google/gemini-cli/bundle/gemini.js");
     let node = node();
     let mut session = Session::begin(&[node.get_program().to_str().unwrap(), &program]);
     session.think("mcp_portcullis_docs_search", &json!({"query": "falcon dawn"}));
@@ -359,7 +362,7 @@ fn servers(session: &Session) -> String {
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn opencode_signs_in() {
-    let program = installed("node_modules/opencode-linux-ARCHITECTURE/bin/opencode");
+    let program = installed("more/node_modules/opencode-linux-ARCHITECTURE/bin/opencode");
     let mut session = Session::begin(&[&program]);
     session.think("portcullis_docs_search", &json!({"query": "falcon dawn"}));
     let documented = session.documented("opencode");

@@ -413,12 +413,15 @@ const operations = {
     return where();
   },
 
-  /** {role, name, text?}: clicks what a screen reader would call that, or fills it with the text; {url, title}, at once. */
-  use: async ({ role, name, text }) => {
+  /**
+   * {role, name, text?, force?}: clicks what a screen reader would call that, whatever lies over it if forced, or fills it
+   * with the text; {url, title}, at once.
+   */
+  use: async ({ role, name, text, force = role === 'switch' }) => { // its label is over a switch
     const named = role === 'text' ? currentPage().getByText(name, { exact: true }) : currentPage().getByRole(role, { name });
     const found = named.first();
     try {
-      await (text === undefined ? found.click({ force: role === 'switch' }) : found.fill(text)); // its label is over a switch
+      await (text === undefined ? found.click({ force }) : found.fill(text));
     } catch (cause) {
       throw await lost(`looked for the ${role} ${name}`, cause);
     }
