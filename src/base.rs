@@ -20,7 +20,7 @@ use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Scope};
 
-use crate::config::SealKey;
+use crate::config::{self, SealKey};
 
 /// What the base is built from.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Settings {
     pub groups: BTreeMap<String, Scope>,
     /// The scopes there are, and which tool needs which.
     pub rules: Rules,
+    /// Servers behind the gate.
+    pub sources: Vec<config::Source>,
     /// Clients that are there from the start.
     pub clients: Vec<Configured>,
     pub limits: Limits,
@@ -90,6 +92,8 @@ impl Base {
     ) -> anyhow::Result<Self> {
         let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
         let catalogue = if settings.gateway { catalogue } else { catalogue.without_endpoint() };
+        let sources: Vec<_> = settings.sources.iter().map(|source| source.http.clone()).collect();
+        catalogue.remember(&db, &sources)?;
         let seal = settings.seal_key.source(dir.path())?;
         let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
         let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;

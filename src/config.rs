@@ -13,6 +13,7 @@ mod registration;
 mod remote;
 mod rules;
 mod signing;
+mod sources;
 mod tokens;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,6 +27,7 @@ pub use file::{EVERYONE, File};
 pub use given::{DataDirOption, Given, Only};
 pub use remote::Remote;
 pub use signing::{SealKey, Signing};
+pub use sources::{Kept, Source};
 
 use crate::environment::variable;
 use crate::proxies::Proxies;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use resource::catalogue::{BuiltIn, Rules};
 use resource::remote::Remote;
+use resource::sources::Upstreams;
 use resource::sources::docs::Docs;
 use resource::{Authority, Resource};
 use serde_json::json;
@@ -30,7 +31,7 @@ use crate::output::{self, say};
 use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::reload::{Parts, Reloader};
-use crate::serve::{FLUSH, folder, stop_on_signal, unheard};
+use crate::serve::{FLUSH, folder, stop_on_signal, unheard, warn_of_doubtful_rules};
 use crate::timekeeping::{self, Issues};
 use crate::{commands, routes, tls};
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub limits: Limits,
     /// What all this was read from, so that it can be read again (POL-04).
     pub running: Arc<Running>,
+    /// Servers behind the gate.
+    pub sources: Vec<config::Source>,
 }
 
 impl Options {
@@ -78,6 +81,7 @@ impl Options {
             rules: file.rules.clone(),
             limits: file.limits,
             running: Arc::clone(running),
+            sources: file.sources.values().cloned().collect(),
         })
     }
 
@@ -127,7 +131,7 @@ impl Gateway {
             let (clock, options) = (clock.clone(), options.clone());
             tokio::task::spawn_blocking(move || open(&options, &clock))
         };
-        let (dir, db, docs) = opened.await??;
+        let (dir, db, docs, upstreams) = opened.await??;
         let tally = Arc::new(Tally::default());
         let resource = Resource::new(resource::Config {
             catalogue: catalogue.clone(),
@@ -135,10 +139,12 @@ impl Gateway {
             clock: clock.clone(),
             authority: Authority::Elsewhere(remote),
             docs: Arc::clone(&docs),
+            upstreams,
             allowed_origins: options.allowed_origins,
             limits: options.limits,
             tally: Arc::clone(&tally),
         });
+        warn_of_doubtful_rules(&catalogue);
         let uid = rustix::process::getuid().as_raw();
         let issuer = options.issuer.to_string();
         let started = move |tx: &Tx<'_>| {
@@ -189,10 +195,14 @@ impl Gateway {
         let watching_time =
             tokio::spawn(timekeeping::watch(clock.clone(), db.clone(), Issues::Nothing, stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, db.clone(), stop.clone()));
+        let sources = tokio::spawn({
+            let (resource, stop) = (resource.clone(), stop.clone());
+            async move { resource.keep_sources(stop).await }
+        });
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
-        let _ = tokio::join!(commands, reloading, flushing, watching_time, certificates);
+        let _ = tokio::join!(commands, reloading, flushing, watching_time, certificates, sources);
         record(&resource, &tally, &db).await;
         let stopped = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::ServerStop).by_server());
         if let Err(fault) = db.write(stopped).await {
@@ -287,9 +297,13 @@ fn announce(gateway: &Gateway, issuer: &Issuer, file: &File, json: bool) -> anyh
 }
 
 /// What blocks while it opens.
-fn open(options: &Options, clock: &Clock) -> anyhow::Result<(DataDir, Db, Arc<Docs>)> {
+fn open(options: &Options, clock: &Clock) -> anyhow::Result<(DataDir, Db, Arc<Docs>, Upstreams)> {
     let dir = DataDir::open_or_create(&options.data_dir)?;
     let db = Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?;
     let docs = Docs::open(&dir.docs_database(), folder(options.docs.as_ref()), clock)?;
-    Ok((dir, db, Arc::new(docs)))
+    let configured =
+        options.sources.iter().map(config::Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
+    // A gateway alone has no keys to tell a server who asks.
+    let upstreams = Upstreams::open(&configured, None, &options.issuer, &db, clock)?;
+    Ok((dir, db, Arc::new(docs), upstreams))
 }

@@ -15,6 +15,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("docs/clients.md", include_str!("../docs/clients.md")),
     ("docs/configuration.md", include_str!("../docs/configuration.md")),
     ("docs/policy.md", include_str!("../docs/policy.md")),
+    ("docs/upstreams.md", include_str!("../docs/upstreams.md")),
     ("docs/your-account.md", include_str!("../docs/your-account.md")),
     ("docs/devices.md", include_str!("../docs/devices.md")),
     ("docs/documents.md", include_str!("../docs/documents.md")),

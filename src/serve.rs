@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use authz::{Authz, issuer_change};
+use resource::catalogue::BuiltIn;
+use resource::sources::Upstreams;
 use resource::sources::docs::{Docs, Folder};
 use resource::{Authority, Resource};
 use serde_json::json;
@@ -105,7 +107,7 @@ impl Server {
             let clock = clock.clone();
             tokio::task::spawn_blocking(move || open(&options, issuer, &clock))
         };
-        let (base, docs) = opened.await??;
+        let (base, docs, upstreams) = opened.await??;
         // What a killed process left unsigned.
         let checkpoints = base.checkpoints.clone();
         tokio::task::spawn_blocking(move || checkpoints.cover()).await??;
@@ -118,10 +120,12 @@ impl Server {
                 status: Arc::clone(&base.status) as Arc<dyn TokenStatus>,
             },
             docs: Arc::clone(&docs),
+            upstreams,
             allowed_origins,
             limits,
             tally: Arc::clone(&base.tally),
         });
+        warn_of_doubtful_rules(&base.catalogue);
         let uid = rustix::process::getuid().as_raw();
         let (setup_link, locked_out) = {
             let authz = base.authz.clone();
@@ -231,6 +235,10 @@ impl Server {
         let rotating = tokio::spawn(rotation::keep(base.keys.clone(), stop.clone()));
         let signing = tokio::spawn(checkpoints::keep(base.checkpoints.clone(), stop.clone()));
         let certificates = tokio::spawn(entrance.watch(clock, base.db.clone(), stop.clone()));
+        let sources = tokio::spawn({
+            let (resource, stop) = (resource.clone(), stop.clone());
+            async move { resource.keep_sources(stop).await }
+        });
         let watching = docs.watch();
         listeners.serve(app, entrance, stop.clone()).await;
         stop.cancel();
@@ -242,7 +250,8 @@ impl Server {
             timekeeping,
             rotating,
             signing,
-            certificates
+            certificates,
+            sources
         );
         resource.flush().await;
         counts(&base).flush(true).await;
@@ -334,10 +343,29 @@ fn port_before(base: &Settings) -> Option<u16> {
 }
 
 /// What blocks while it opens.
-fn open(options: &Options, issuer: Issuer, clock: &Clock) -> anyhow::Result<(Base, Arc<Docs>)> {
+fn open(options: &Options, issuer: Issuer, clock: &Clock) -> anyhow::Result<(Base, Arc<Docs>, Upstreams)> {
     let base = Base::open_or_create(&options.base, issuer, clock)?;
     let docs = Docs::open(&base.dir.docs_database(), folder(options.docs.as_ref()), clock)?;
-    Ok((base, Arc::new(docs)))
+    let upstreams = if options.base.gateway {
+        upstreams(&base, &options.base.sources, clock)?
+    } else {
+        Upstreams::default()
+    };
+    Ok((base, Arc::new(docs), upstreams))
+}
+
+/// The servers behind the gate, with what they listed before. None of them is asked.
+fn upstreams(base: &Base, sources: &[config::Source], clock: &Clock) -> anyhow::Result<Upstreams> {
+    let configured = sources.iter().map(config::Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
+    let (identities, issuer) = (base.keys.identities(), base.authz.issuer());
+    Ok(Upstreams::open(&configured, Some(&identities), issuer, &base.db, clock)?)
+}
+
+/// Warns about rules that match nothing now: they may be misspelled, or are about a server that was never there.
+pub(crate) fn warn_of_doubtful_rules(catalogue: &BuiltIn) {
+    for doubt in catalogue.doubts() {
+        tracing::warn!(rule.doubt = %doubt, "a rule in the configuration has no effect now");
+    }
 }
 
 /// The folder of documents, or what is built in.

@@ -159,7 +159,8 @@ fn public(algorithm: Algorithm, jwk: &Jwk) -> Result<(VerifyingKey, PublicJwk), 
 /// A key to sign with, parsed once.
 pub(crate) struct SigningKey {
     kid: String,
-    /// The encoded header: the same for every token.
+    algorithm: Algorithm,
+    /// The encoded header: the same for every access token.
     header: String,
     signer: Box<dyn JwsSigner>,
 }
@@ -191,7 +192,8 @@ impl SigningKey {
         };
         // Exactly these three (AT-01).
         let header = json!({ "alg": algorithm.as_str(), "kid": kid, "typ": TYP }).to_string();
-        Ok(Self { kid: kid.to_owned(), header: BASE64URL_NOPAD.encode(header.as_bytes()), signer })
+        let header = BASE64URL_NOPAD.encode(header.as_bytes());
+        Ok(Self { kid: kid.to_owned(), algorithm, header, signer })
     }
 
     pub(crate) fn kid(&self) -> &str {
@@ -201,6 +203,13 @@ impl SigningKey {
     pub(crate) fn sign(&self, token: &AccessToken) -> Result<SignedToken, CryptoFailed> {
         let claims = serde_json::to_vec(token).map_err(|e| CryptoFailed(e.to_string()))?;
         Ok(SignedToken { text: self.compact(&self.header, &claims)?, kid: self.kid.clone() })
+    }
+
+    /// Signs claims that are not an access token's, under a `typ` of its own (RFC 8725 §3.11).
+    pub(crate) fn sign_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, CryptoFailed> {
+        let payload = serde_json::to_vec(claims).map_err(|e| CryptoFailed(e.to_string()))?;
+        let header = json!({ "alg": self.algorithm.as_str(), "kid": self.kid, "typ": typ }).to_string();
+        self.compact(&BASE64URL_NOPAD.encode(header.as_bytes()), &payload)
     }
 
     /// RFC 7515 §7.1: header, payload and signature, each in base64url, with dots between them.

@@ -8,6 +8,7 @@ mod check;
 pub mod checkpoint;
 mod client_assertion;
 mod config;
+pub mod identity;
 mod jwks;
 mod jwt;
 mod on_demand;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 use shared::{AccessToken, Clock, Db, Fault, Timestamp};
 
 pub use check::{Unacceptable, check};
@@ -170,6 +172,11 @@ impl Keys {
     /// If the cryptographic library fails.
     pub fn sign(&self, token: &AccessToken) -> Result<SignedToken, CryptoFailed> {
         self.0.signer.load().sign(token)
+    }
+
+    /// Signs what is not an access token, under a `typ` of its own, with the active key.
+    pub(crate) fn sign_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, CryptoFailed> {
+        self.0.signer.load().sign_as(typ, claims)
     }
 
     /// The key set as published (RFC 7517 §5).

@@ -23,7 +23,8 @@ use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
 use crate::profile::Profile;
 use crate::registry::{Registry, Snapshot};
-use crate::sources::{Outcome, Sources};
+use crate::revision::Era;
+use crate::sources::{Outcome, Source, Sources};
 use record::Subject;
 
 pub(crate) use ask::{Ask, What};
@@ -32,7 +33,7 @@ pub(crate) use running::CallId;
 use running::{Named, Running};
 
 /// How long a call may go on without getting further (LIMIT-04).
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long it may take in all.
 const LONGEST: Duration = Duration::from_mins(10);
 /// How many bytes an answer may have.
@@ -56,6 +57,8 @@ pub(crate) struct Wanted {
     pub(crate) method: &'static str,
     pub(crate) name: String,
     pub(crate) arguments: Arguments,
+    /// What its client speaks.
+    pub(crate) era: Era,
     pub(crate) caller: Checked,
     pub(crate) request: Request,
     pub(crate) began: Instant,
@@ -63,6 +66,14 @@ pub(crate) struct Wanted {
     pub(crate) id: Option<CallId>,
     /// Whether closing the response cancels it (MCP-16).
     pub(crate) closing_cancels: bool,
+}
+
+/// How a call ended, as far as its answer depends on it.
+pub(crate) struct Ending<'o> {
+    pub(crate) effect: Effect,
+    pub(crate) outcome: &'o Outcome,
+    /// How long the source was given without getting further.
+    pub(crate) patience: Duration,
 }
 
 /// Why a call is not made. The gate says it to the client.
@@ -104,7 +115,7 @@ impl Admission {
         snapshot: &Snapshot,
         wanted: Wanted,
         agree: impl FnOnce(&Item, &Arguments) -> Result<(), Refusal>,
-        answer: impl FnOnce(Effect, &Outcome) -> A + Send + 'static,
+        answer: impl FnOnce(&Ending<'_>) -> A + Send + 'static,
     ) -> Result<A, Denied> {
         let item = snapshot.find_at(profile, wanted.kind, &wanted.name);
         let keeps = snapshot.rules().record_values;
@@ -118,7 +129,7 @@ impl Admission {
         let named = wanted.id.map(|id| self.running.name(id, &cancel));
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
         let what = What::Tool(Arc::clone(item), Arc::new(wanted.arguments));
-        let ask = Ask::new(what, asker(&subject.caller, snapshot), LONGEST, MOST, cancel);
+        let ask = Ask::new(what, asker(&subject.caller, snapshot), wanted.era, (LONGEST, MOST), cancel);
         let call = Call { db: self.db.clone(), sources: Arc::clone(&self.sources), subject, ask, named };
         let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
         closing.map(DropGuard::disarm);
@@ -134,6 +145,11 @@ impl Admission {
     /// Cancels a call of this name, if one runs.
     pub(crate) fn cancel(&self, id: &CallId) {
         self.running.cancel(id);
+    }
+
+    /// What is behind it.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Waits for the calls that run. To be called when no other can come.
@@ -168,7 +184,8 @@ impl Admission {
             Ok((refused, _)) => Denied::Policy(refused),
             Err(refused) => Denied::Token(refused),
         };
-        let ended = subject.ended(item.effect, &Outcome::NotSent, wanted.began.elapsed()).detail("bytes", 0);
+        let ended =
+            subject.ended(item.effect, &Outcome::not_sent(), wanted.began.elapsed()).detail("bytes", 0);
         record::write(&self.db, ended).await?;
         Err(denied)
     }
@@ -232,13 +249,18 @@ impl Call {
     async fn finish<A: AsRef<[u8]>>(
         self,
         began: Instant,
-        answer: impl FnOnce(Effect, &Outcome) -> A,
+        answer: impl FnOnce(&Ending<'_>) -> A,
     ) -> Result<A, Refusal> {
         let Self { db, sources, subject, ask, named } = self;
-        let outcome = run(&sources, &ask).await;
+        let source = sources.find(&ask.what().item().source);
+        let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
+        let outcome = match source {
+            Some(source) => run(source, &ask, patience).await,
+            None => Outcome::not_sent(),
+        };
         drop(named);
         let effect = ask.what().item().effect;
-        let answer = answer(effect, &outcome);
+        let answer = answer(&Ending { effect, outcome: &outcome, patience });
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
         match record::write(&db, ended).await {
             Ok(()) => Ok(answer),
@@ -249,23 +271,20 @@ impl Call {
 }
 
 /// Has the source do it, within time and size.
-async fn run(sources: &Sources, ask: &Ask) -> Outcome {
+async fn run(source: &Source, ask: &Ask, patience: Duration) -> Outcome {
     let item = ask.what().item();
-    let Some(source) = sources.find(&item.source) else {
-        return Outcome::NotSent;
-    };
     let (relay, mut heard) = relay::relay();
     let mut running = pin!(caught(source.run(ask, &relay)));
-    let mut silence = pin!(tokio::time::sleep(PATIENCE));
+    let mut silence = pin!(tokio::time::sleep(patience));
     let outcome = loop {
         tokio::select! {
             biased;
             outcome = &mut running => break outcome.unwrap_or(match item.effect {
                 Effect::ReadOnly => Outcome::Error,
-                Effect::Writes => Outcome::Unknown,
+                Effect::Writes => Outcome::unknown(),
             }),
             () = ask.cancel().cancelled() => break Outcome::Cancelled,
-            () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + PATIENCE),
+            () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + patience),
             () = &mut silence => break Outcome::TimedOut,
             () = tokio::time::sleep_until(ask.deadline()) => break Outcome::TimedOut,
         }

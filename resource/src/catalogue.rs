@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescription};
 use shared::token_status::Ceiling;
-use shared::{Issuer, ResourceUri, Scope};
+use shared::{Db, Fault, Issuer, ResourceUri, Scope};
 
 use crate::item::{Arguments, Item, Kind, Needs};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Registry, Site, Snapshot};
 use crate::replay::{self, Recorded, Replayed};
-use crate::sources;
+use crate::sources::{self, HttpSource};
 
 pub use crate::rules::{
     ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern,
@@ -123,6 +123,17 @@ impl BuiltIn {
         let site = Site { own: own.clone(), issuer: issuer.clone() };
         let registry = Registry::new(site, rules.clone(), &sources::built_in());
         Self { registry: Arc::new(registry), served: true }
+    }
+
+    /// Adds what these servers listed before, without asking any of them (SRC-02).
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn remember(&self, db: &Db, sources: &[HttpSource]) -> Result<(), Fault> {
+        let mut offered = sources::built_in();
+        offered.extend(sources::remembered(db, sources)?);
+        self.registry.replace(&offered);
+        Ok(())
     }
 
     /// For sources of which a test alone knows.

@@ -55,10 +55,14 @@ pub(crate) struct Offer {
     pub(crate) kind: Kind,
     /// The name on the wire; rules, limits and records use the same one (SRC-03).
     pub(crate) name: Arc<str>,
+    /// What its source calls it (SRC-03).
+    pub(crate) at_source: Arc<str>,
     /// Its name for people.
     pub(crate) title: String,
     /// What a list shows: one JSON object, as its source wrote it (SRC-05).
     pub(crate) listed: Box<RawValue>,
+    /// Whether its results are described by a schema that the older revisions do not know (SRC-06).
+    pub(crate) modern_output: bool,
     pub(crate) effect: Effect,
     /// What it needs whatever the rules say; `None` leaves it to them.
     pub(crate) needs: Option<Needs>,
@@ -194,10 +198,63 @@ impl Mirrored {
         found
     }
 
+    /// The same for a schema that somebody else wrote, if each annotation is as MCP 2026-07-28 wants it: a token of its own,
+    /// on a primitive property that is reached through `properties` alone (streamable HTTP, schema extension).
+    ///
+    /// # Errors
+    /// What is wrong, in words: a tool with such a schema is not offered (SRC-05).
+    pub(crate) fn checked(schema: &Value) -> Result<Vec<Self>, String> {
+        let found = Self::in_schema(schema);
+        if annotations(schema) != found.len() {
+            return Err(
+                "an `x-mcp-header` in its schema is not a header name, or not on a plain property".to_owned()
+            );
+        }
+        let mut names = BTreeSet::new();
+        for one in &found {
+            let property =
+                one.path.iter().try_fold(schema, |schema, name| schema.get("properties")?.get(name));
+            let kind = property.and_then(|property| property.get("type")).and_then(Value::as_str);
+            if !matches!(kind, Some("string" | "integer" | "boolean")) {
+                return Err(format!(
+                    "`x-mcp-header` stands on `{}`, which is not a string, integer or boolean",
+                    one.path.join(".")
+                ));
+            }
+            if one.header.as_str() == PARAM_PREFIX {
+                return Err("an `x-mcp-header` in its schema is empty".to_owned());
+            }
+            if !names.insert(one.header.as_str()) {
+                return Err(format!("two properties want the header `{}`", one.header));
+            }
+        }
+        Ok(found)
+    }
+
     /// What the arguments say; null counts as nothing.
     pub(crate) fn value<'a>(&self, arguments: &'a Arguments) -> Option<&'a Value> {
         let value = self.path.iter().try_fold(arguments.value(), |value, name| value.get(name))?;
         (!value.is_null()).then_some(value)
+    }
+}
+
+/// How many annotations there are anywhere in a schema. A property may be called like one.
+fn annotations(schema: &Value) -> usize {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| match (name.as_str(), value) {
+                ("x-mcp-header", _) => 1,
+                // What is in here is data, not schema.
+                ("const" | "default" | "enum" | "examples", _) => 0,
+                ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                    named.values().map(annotations).sum()
+                }
+                (_, value) => annotations(value),
+            })
+            .sum(),
+        Value::Array(items) => items.iter().map(annotations).sum(),
+        _ => 0,
     }
 }
 

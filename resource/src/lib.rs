@@ -9,6 +9,7 @@ pub mod bearer;
 pub mod catalogue;
 mod gate;
 mod item;
+mod members;
 mod metadata;
 mod policy;
 mod profile;
@@ -33,6 +34,8 @@ use keys::Verifier;
 use shared::rate::{self, Tally};
 use shared::route::{Cors, Host, Limit, Routes, program};
 use shared::{Clock, Db, TokenStatus};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
 use bearer::Bearer;
@@ -47,7 +50,7 @@ use profile::{MCP_PATH, PROFILE_PATH};
 use registry::{Registry, Site};
 use remote::Remote;
 use sources::docs::Docs;
-use sources::{Source, Sources};
+use sources::{Health, Source, Sources, Upstreams};
 
 /// What a resource server is made of.
 pub struct Config {
@@ -58,6 +61,8 @@ pub struct Config {
     pub clock: Clock,
     pub authority: Authority,
     pub docs: Arc<Docs>,
+    /// Servers behind the gate.
+    pub upstreams: Upstreams,
     /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
     pub allowed_origins: Vec<String>,
     /// How often one user may ask through one client, and how often one address may send a bad token (RATE-01).
@@ -89,18 +94,22 @@ struct Inner {
     streams: Streams,
     front: Front,
     limits: Limits,
+    upstreams: Upstreams,
 }
 
 impl Resource {
     /// Puts a resource server together.
     pub fn new(config: Config) -> Self {
-        let sources = Sources::new([Source::Account, Source::Docs(Arc::clone(&config.docs))]);
+        let built_in = [Source::Account, Source::Docs(Arc::clone(&config.docs))];
+        let upstreams = config.upstreams.http.iter().cloned().map(Source::Http);
+        let sources = Sources::new(built_in.into_iter().chain(upstreams));
         Self::with(config, sources)
     }
 
     /// The same, with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
-        let Config { catalogue, db, clock, authority, docs: _, allowed_origins, limits, tally } = config;
+        let Config { catalogue, db, clock, authority, docs: _, upstreams, allowed_origins, limits, tally } =
+            config;
         let registry = Arc::clone(catalogue.registry());
         let Site { own, issuer } = registry.site().clone();
         let bearer = Arc::new(match authority {
@@ -123,6 +132,7 @@ impl Resource {
             streams: Streams::default(),
             front: Front::new(own, allowed_origins),
             limits: Limits::new(&limits, &clock, &tally),
+            upstreams,
             db,
             clock,
         }))
@@ -156,6 +166,32 @@ impl Resource {
         self.0.sessions.sweep().await;
         // It was logged, and nobody waits for an answer.
         let _ = self.0.denials.flush().await;
+    }
+
+    /// Keeps what is known of the servers behind the gate true until `stop`, each by itself (SRC-02): none waits for
+    /// another, and nothing waits for any of them.
+    pub async fn keep_sources(&self, stop: CancellationToken) {
+        let Upstreams { http, changed } = &self.0.upstreams;
+        let mut changed = changed.subscribe();
+        let mut keeping: JoinSet<()> = http.iter().cloned().map(|source| source.keep(stop.clone())).collect();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = changed.changed() => {
+                    self.0.registry.replace(&self.0.admission.sources().offered());
+                }
+            }
+        }
+        while keeping.join_next().await.is_some() {}
+    }
+
+    /// How each server behind the gate is, from what is known: none of them is asked.
+    pub async fn source_health(&self) -> Vec<Health> {
+        let mut all = Vec::new();
+        for source in &self.0.upstreams.http {
+            all.push(source.health().await);
+        }
+        all
     }
 
     /// Lets a page that may call the endpoint read what was refused before the gate was asked (HTTP-06).

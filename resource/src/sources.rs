@@ -3,12 +3,17 @@
 
 pub(crate) mod account;
 pub mod docs;
+mod http;
+mod identity;
+mod mcp;
 mod outcome;
 mod own;
+mod refused;
 mod schema;
+mod upstreams;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::admission::{Ask, Relay};
 use crate::item::{Offered, SourceName};
@@ -16,10 +21,16 @@ use crate::item::{Offered, SourceName};
 use crate::testing::Staged;
 use docs::Docs;
 
+pub(crate) use http::Http;
+pub use http::{Health, HttpSource};
+pub use mcp::definition::{LeftOut, Names};
+pub(crate) use mcp::message::RpcError;
 pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use own::answered;
 pub(crate) use own::problem;
+pub(crate) use upstreams::remembered;
+pub use upstreams::{Configured, UpstreamError, Upstreams};
 
 /// One thing behind the gate.
 pub(crate) enum Source {
@@ -27,6 +38,8 @@ pub(crate) enum Source {
     Account,
     /// The documentation.
     Docs(Arc<Docs>),
+    /// An MCP server that is reached over HTTP.
+    Http(Http),
     /// A source that a test directs.
     #[cfg(test)]
     Staged(Arc<Staged>),
@@ -38,25 +51,34 @@ impl Source {
         match self {
             Self::Account => account::offered(),
             Self::Docs(_) => docs::tools::offered(),
+            Self::Http(http) => http.offered(),
             #[cfg(test)]
             Self::Staged(staged) => staged.offered(),
         }
     }
 
+    /// How long a call may go on without getting further, if it is not as long as ever.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Http(http) => Some(http.patience()),
+            _ => None,
+        }
+    }
+
     /// Does what it is asked. To drop this is to cancel: what cannot be undone goes on, and nobody hears of it.
-    #[cfg_attr(not(test), expect(unused_variables, reason = "what is built in answers at once"))]
     pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
         match self {
             Self::Account => account::run(ask),
             Self::Docs(docs) => docs::tools::run(docs, ask).await,
+            Self::Http(http) => http.run(ask, relay).await,
             #[cfg(test)]
             Self::Staged(staged) => staged.run(ask, relay).await,
         }
     }
 }
 
-/// All sources, by name.
-pub(crate) struct Sources(BTreeMap<SourceName, Source>);
+/// All sources. Of two that claim one name the earlier one keeps it (MCP-11).
+pub(crate) struct Sources(Vec<(SourceName, Source)>);
 
 impl Sources {
     pub(crate) fn new(sources: impl IntoIterator<Item = Source>) -> Self {
@@ -65,12 +87,12 @@ impl Sources {
 
     /// The source of this name.
     pub(crate) fn find(&self, name: &SourceName) -> Option<&Source> {
-        self.0.get(name)
+        self.0.iter().find(|(known, _)| known == name).map(|(_, source)| source)
     }
 
     /// What all of them offer, in an order that never changes.
     pub(crate) fn offered(&self) -> Vec<Arc<Offered>> {
-        self.0.values().map(Source::offered).collect()
+        self.0.iter().map(|(_, source)| source.offered()).collect()
     }
 }
 

@@ -30,7 +30,7 @@ use crate::admission::{Ask, Relay, What};
 use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
-use crate::sources::{Outcome, Source, Sources, answered};
+use crate::sources::{Http, Outcome, Source, Sources, Upstreams, answered};
 use crate::{Authority, Config, Resource};
 
 /// The moment of every test.
@@ -194,6 +194,8 @@ pub(crate) struct App {
     pub(crate) db: Db,
     pub(crate) resource: Resource,
     pub(crate) router: Router,
+    /// The server behind the gate, if there is one.
+    pub(crate) upstream: Option<Http>,
     dir: tempfile::TempDir,
 }
 
@@ -235,7 +237,7 @@ impl App {
 
     /// After a restart, on loopback: what was in memory here is gone, the files are not.
     pub(crate) fn restart(self) -> Self {
-        let Self { stage, clock, db, resource, router, dir } = self;
+        let Self { stage, clock, db, resource, router, upstream: _, dir } = self;
         drop((router, resource, db));
         Self::open(dir, stage, clock, &Issuer::localhost(8080), &[], &Rules::default())
     }
@@ -296,13 +298,44 @@ impl App {
                 status: Arc::clone(&stage) as Arc<dyn TokenStatus>,
             },
             docs,
+            upstreams: Upstreams::default(),
             allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             limits: Limits::off(),
             tally: Arc::default(),
         };
         let resource = Resource::with(config, Sources::new(sources));
         let (router, _) = resource.routes().split();
-        Self { stage, clock, db, resource, router, dir }
+        Self { stage, clock, db, resource, router, upstream: None, dir }
+    }
+
+    /// On loopback, with a server behind the gate, its tools for these scopes.
+    pub(crate) async fn upstream(tools: &[(&str, &str)], open: impl AsyncFnOnce(&Db) -> Http) -> Self {
+        let mut rules = Rules::default();
+        rules.tools.extend(tools.iter().map(|(name, scope)| ((*name).to_owned(), scope.parse().unwrap())));
+        let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
+        let stage = Arc::new(Stage::default());
+        stage.entitle("docs.read");
+        let app = Self::open(dir, stage, Clock::held(NOW), &issuer, &[], &rules);
+        let source = open(&app.db).await;
+        let index = app.dir.path().join("more.db");
+        let docs = elsewhere(|| Docs::open(&index, Folder::Handbook(HANDBOOK), &app.clock).unwrap());
+        let config = Config {
+            catalogue: BuiltIn::of_any(&issuer, &rules),
+            db: app.db.clone(),
+            clock: app.clock.clone(),
+            authority: Authority::Here {
+                verifier: keys().verifier(),
+                status: Arc::clone(&app.stage) as Arc<dyn TokenStatus>,
+            },
+            docs: Arc::new(docs),
+            upstreams: Upstreams::default(),
+            allowed_origins: Vec::new(),
+            quota: Quota::OFF,
+            tally: Arc::default(),
+        };
+        let resource = Resource::with(config, Sources::new([Source::Account, Source::Http(source.clone())]));
+        let (router, _) = resource.routes().split();
+        Self { resource, router, upstream: Some(source), ..app }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -439,6 +472,8 @@ pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
         Arc::new(Offer {
             kind: Kind::Tool,
             name: (*name).into(),
+            at_source: (*name).into(),
+            modern_output: false,
             title: name.to_uppercase(),
             listed: serde_json::value::to_raw_value(&listed).unwrap(),
             effect: *effect,

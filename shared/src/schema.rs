@@ -12,6 +12,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("../migrations/0004_client_assertion_share.sql"),
         include_str!("../migrations/0005_names_and_issuers.sql"),
         include_str!("../migrations/0006_shares.sql"),
+        include_str!("../migrations/0007_sources.sql"),
     ],
     audited: true,
 };

@@ -170,6 +170,7 @@ impl Report {
         self.issuer(file);
         self.certificate(file, self.issuer.clone().as_ref());
         self.rules(file);
+        self.sources(file);
         self.note(file.cimd.check().map_err(anyhow::Error::msg));
         self.data(&file.signing.seal_key);
         self.clients(file);
@@ -239,6 +240,14 @@ impl Report {
                 Opens::Scopes(_) | Opens::Token | Opens::Nothing => {}
             }
             self.tools.push(ToolReport::new(name, &opens, groups));
+        }
+    }
+
+    /// Whether what each server behind the gate needs is there. None of them is asked.
+    fn sources(&mut self, file: &File) {
+        for source in file.sources.values() {
+            let settings = source.settings();
+            self.note(settings);
         }
     }
 

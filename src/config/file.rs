@@ -19,6 +19,7 @@ use super::given::{DataDirOption, Given};
 use super::keys::{Key, Text};
 use super::remote::Remote;
 use super::signing::Signing;
+use super::sources::{self, Source};
 use super::{Listen, cimd, front, registration, rules, tokens};
 use crate::base;
 use crate::listen::Budget;
@@ -48,6 +49,7 @@ const KEYS: &[&str] = &[
     "tools",
     "profiles",
     "audit",
+    "sources",
     "clients",
     "registration",
     "cimd",
@@ -81,6 +83,8 @@ pub struct File {
     /// What the members of each group may be granted. `everyone` is always among them.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
+    /// Servers behind the gate, by name.
+    pub sources: BTreeMap<String, Source>,
     /// Clients that are there from the start, in the order of the file.
     pub clients: Vec<Configured>,
     pub limits: Limits,
@@ -119,6 +123,7 @@ impl Default for File {
             consent_interstitial: false,
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
+            sources: BTreeMap::new(),
             clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
@@ -170,6 +175,7 @@ impl File {
                 "tools" => tools = key.keys()?,
                 "profiles" => profiles = key.keys()?,
                 "audit" => file.rules.record_values = rules::record_values(&key)?,
+                "sources" => file.sources = sources::read(&key, folder)?,
                 "clients" => clients = Some(key),
                 "rate" => front::limits(&key, &mut file.limits)?,
                 "keys" => file.signing = Signing::read(&key, folder)?,
@@ -193,7 +199,7 @@ impl File {
             file.groups.insert(key.name.to_owned(), members);
         }
         for key in &tools {
-            let (pattern, rule) = rules::tool(key, &file.rules)?;
+            let (pattern, rule) = rules::tool(key, &file.rules, &file.sources)?;
             file.rules.tools.set(pattern, rule);
         }
         for key in &profiles {
@@ -241,6 +247,7 @@ impl File {
             data_dir,
             groups: self.groups.clone(),
             rules: self.rules.clone(),
+            sources: self.sources.values().cloned().collect(),
             clients: self.clients.clone(),
             limits: self.limits,
             authz: authz::Config {

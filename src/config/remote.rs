@@ -139,6 +139,16 @@ fn check(key: &Key<'_>) -> anyhow::Result<Check> {
 }
 
 fn secret(path: &Path) -> anyhow::Result<Secret> {
+    let text = private(path)?;
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        bail!("{} does not contain exactly one secret", path.display());
+    }
+    Ok(Secret::presented(text))
+}
+
+/// The text of a file that nobody else can read.
+pub(super) fn private(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read the secret in {}", path.display());
     let mut file = fs::File::open(path).with_context(unreadable)?;
     let mode = file.metadata().with_context(unreadable)?.mode() & 0o7777;
@@ -147,9 +157,5 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
     }
     let mut text = String::new();
     file.read_to_string(&mut text).with_context(unreadable)?;
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        bail!("{} does not contain exactly one secret", path.display());
-    }
-    Ok(Secret::presented(text))
+    Ok(text)
 }

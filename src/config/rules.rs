@@ -1,5 +1,7 @@
 //! `[scopes]`, `[groups]`, `[tools]` and `[profiles]`: who may be granted what, what it opens, and where (POL-01 to 03).
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, bail};
 use resource::catalogue::{
     ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Pattern, ProfileRule, Rules, ScopeRule,
@@ -9,6 +11,7 @@ use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
 use super::keys::{Key, meant};
+use super::sources::Source;
 
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
@@ -134,7 +137,11 @@ fn pattern(key: &Key<'_>) -> anyhow::Result<Pattern> {
 
 /// One of `[tools]`: the items that it is about, and what is said about them. `docs_read = "docs.read"` is short for a
 /// table with that scope.
-pub(super) fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<(Pattern, ItemRule)> {
+pub(super) fn tool(
+    key: &Key<'_>,
+    rules: &Rules,
+    sources: &BTreeMap<String, Source>,
+) -> anyhow::Result<(Pattern, ItemRule)> {
     let name = key.name;
     let pattern = match Pattern::parse(name) {
         Ok(pattern) => pattern,
@@ -158,7 +165,7 @@ pub(super) fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<(Pattern, Ite
         rule.scope = known_scopes(&key.one_or_list()?, &whose, rules)?;
     }
     if pattern.is_exact() {
-        known(key, &rule, rules)?;
+        known(key, &rule, rules, sources)?;
     }
     if rule.scope.is_empty() && !rule.hidden && !Rules::needs_no_scope(name) {
         // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
@@ -168,9 +175,16 @@ pub(super) fn tool(key: &Key<'_>, rules: &Rules) -> anyhow::Result<(Pattern, Ite
 }
 
 /// Refuses a rule about a tool that there is not, or that cannot have this one.
-fn known(key: &Key<'_>, rule: &ItemRule, rules: &Rules) -> anyhow::Result<()> {
+fn known(
+    key: &Key<'_>,
+    rule: &ItemRule,
+    rules: &Rules,
+    sources: &BTreeMap<String, Source>,
+) -> anyhow::Result<()> {
     match Rules::check_tool(key.name, rule) {
         Ok(()) => Ok(()),
+        // What a server lists is not known here.
+        Err(UnusableRule::NoSuchTool(name)) if sources.values().any(|source| source.may_offer(&name)) => Ok(()),
         Err(UnusableRule::NoSuchTool(name)) => {
             let tools = rules.tools.iter().filter(|(pattern, _)| pattern.is_exact());
             let tools = tools.map(|(pattern, _)| pattern.as_str());

@@ -132,6 +132,7 @@ impl Elsewhere {
             rules: file.rules.clone(),
             limits: shared::rate::Limits::off(),
             running,
+            sources: Vec::new(),
         };
         Self::open(dir, options, clock, app.http.clone()).await
     }

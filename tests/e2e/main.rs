@@ -86,6 +86,7 @@ mod scopes;
 mod seal;
 mod secrecy;
 mod sessions;
+mod sources;
 mod split;
 mod split_kills;
 mod split_setup;

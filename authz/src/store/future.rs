@@ -39,6 +39,7 @@ const BEGUN: &[(&str, &[&str])] = &[
     ("approval_request", &["created_at"]),
     ("buried_grant", &["buried_at"]),
     ("refresh_token", &["created_at"]),
+    ("source", &["added_at", "walked_at"]),
 ];
 
 /// What is left of it: ends that were reckoned from that time.

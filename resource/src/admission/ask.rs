@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bearer::Asker;
 use crate::item::{Arguments, Item};
+use crate::revision::Era;
 
 /// An authorized call. Admission alone can make one.
 pub(crate) struct Ask {
     what: What,
     asker: Asker,
+    era: Era,
     deadline: Instant,
     most: usize,
     cancel: CancellationToken,
@@ -38,11 +40,11 @@ impl Ask {
     pub(super) fn new(
         what: What,
         asker: Asker,
-        patience: Duration,
-        most: usize,
+        era: Era,
+        (longest, most): (Duration, usize),
         cancel: CancellationToken,
     ) -> Self {
-        Self { what, asker, deadline: Instant::now() + patience, most, cancel }
+        Self { what, asker, era, deadline: Instant::now() + longest, most, cancel }
     }
 
     pub(crate) fn what(&self) -> &What {
@@ -52,6 +54,11 @@ impl Ask {
     /// Who asks.
     pub(crate) fn asker(&self) -> &Asker {
         &self.asker
+    }
+
+    /// What the client speaks that the answer is for.
+    pub(crate) fn era(&self) -> Era {
+        self.era
     }
 
     /// When the answer comes too late.

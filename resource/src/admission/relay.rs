@@ -17,7 +17,6 @@ pub(super) fn relay() -> (Relay, Heard) {
 
 impl Relay {
     /// Tells how far the work has come. What is not further than before counts for nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what is built in answers at once"))]
     pub(crate) fn progress(&self, progress: f64) {
         self.0.send_if_modified(|furthest| {
             let further = progress > *furthest;

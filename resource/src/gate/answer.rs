@@ -12,15 +12,18 @@ use serde_json::Value;
 use super::era::Era;
 use super::lifecycle;
 use super::refusal::INTERNAL_ERROR;
-use crate::admission::{MOST, PATIENCE};
+use crate::admission::{Ending, MOST};
 use crate::item::Effect;
-use crate::sources::{self, Outcome};
+use crate::sources::{self, Outcome, RpcError};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// Newer results say who made them (MCP 2026-07-28 basic, per-response protocol fields).
-static META: LazyLock<String> = LazyLock::new(|| format!(",\"_meta\":{}", lifecycle::result_meta()));
+static META: LazyLock<String> = LazyLock::new(|| {
+    let meta = lifecycle::result_meta();
+    meta.strip_prefix('{').and_then(|meta| meta.strip_suffix('}')).unwrap_or_default().to_owned()
+});
 
 /// An answer that is ready to be sent.
 #[derive(Clone, Debug)]
@@ -33,15 +36,29 @@ pub(crate) struct Answer {
 impl Answer {
     /// A result with these members.
     pub(crate) fn result(id: &Value, era: Era, members: &[u8]) -> Self {
-        let modern = era == Era::Modern;
-        let mut body = begun(id, members.len() + 256);
+        Self::with_meta(id, era, members, "")
+    }
+
+    /// The same, with these members of `_meta` beside ours.
+    fn with_meta(id: &Value, era: Era, members: &[u8], meta: &str) -> Self {
+        let mut body = begun(id, members.len() + meta.len() + 256);
         body.extend_from_slice(b"\"result\":{");
-        if modern {
-            body.extend_from_slice(b"\"resultType\":\"complete\",");
-        }
+        let ours = if era == Era::Modern {
+            body.extend_from_slice(b"\"resultType\":\"complete\"");
+            if !members.is_empty() {
+                body.push(b',');
+            }
+            META.as_str()
+        } else {
+            ""
+        };
         body.extend_from_slice(members);
-        if modern {
-            body.extend_from_slice(META.as_bytes());
+        if !(ours.is_empty() && meta.is_empty()) {
+            if era == Era::Modern || !members.is_empty() {
+                body.push(b',');
+            }
+            let comma = if ours.is_empty() || meta.is_empty() { "" } else { "," };
+            body.extend_from_slice(format!("\"_meta\":{{{ours}{comma}{meta}}}").as_bytes());
         }
         body.extend_from_slice(b"}}");
         Self::json(StatusCode::OK, body)
@@ -57,10 +74,12 @@ impl Answer {
     }
 
     /// What a tool call came to.
-    pub(crate) fn ended(id: &Value, era: Era, effect: Effect, outcome: &Outcome) -> Self {
-        let problem: Cow<'static, str> = match outcome {
-            Outcome::Result { members, .. } => return Self::result(id, era, members),
+    pub(crate) fn ended(id: &Value, era: Era, ending: &Ending<'_>) -> Self {
+        let Ending { effect, outcome, patience } = *ending;
+        let problem: Cow<'_, str> = match outcome {
+            Outcome::Result { members, meta, .. } => return Self::with_meta(id, era, members, meta),
             Outcome::Error => return Self::internal(id),
+            Outcome::Refused(error) => return Self::error(id, error),
             // Whoever cancelled it expects no answer, so there is none in the stream.
             Outcome::Cancelled => {
                 return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
@@ -68,20 +87,18 @@ impl Answer {
             Outcome::TooLarge(bytes) => {
                 format!("The result has {bytes} bytes; the limit is {MOST}. Ask for less.").into()
             }
-            Outcome::NotSent => "The tool cannot be reached right now. Nothing was done.".into(),
+            Outcome::Failed(words) | Outcome::NotSent(words) | Outcome::Unknown(words) => {
+                words.as_ref().into()
+            }
             Outcome::TimedOut if effect == Effect::ReadOnly => {
-                format!("The tool did not answer within {} seconds. Try again.", PATIENCE.as_secs()).into()
+                format!("The tool did not answer within {} seconds. Try again.", patience.as_secs()).into()
             }
             Outcome::TimedOut => {
-                let waited = PATIENCE.as_secs();
+                let waited = patience.as_secs();
                 format!(
                     "The tool did not answer within {waited} seconds. It may have run: check the effect before you try again."
                 )
                 .into()
-            }
-            Outcome::Unknown => {
-                "The tool was called but did not answer. It may have run: check the effect before you try again."
-                    .into()
             }
         };
         Self::told(id, era, &problem)
@@ -93,6 +110,21 @@ impl Answer {
             Outcome::Result { members, .. } => Self::result(id, era, &members),
             _ => Self::internal(id),
         }
+    }
+
+    /// An error of a source's, as it was written.
+    fn error(id: &Value, error: &RpcError) -> Self {
+        let mut body = begun(id, 256);
+        let message = Value::from(error.message.as_str());
+        body.extend_from_slice(
+            format!("\"error\":{{\"code\":{},\"message\":{message}", error.code).as_bytes(),
+        );
+        if let Some(data) = &error.data {
+            body.extend_from_slice(b",\"data\":");
+            body.extend_from_slice(data.get().as_bytes());
+        }
+        body.extend_from_slice(b"}}");
+        Self::json(StatusCode::OK, body)
     }
 
     fn internal(id: &Value) -> Self {

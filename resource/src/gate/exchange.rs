@@ -17,12 +17,12 @@ use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::session::{NotBegun, SESSION_HEADER, Session};
 use super::{At, mirror, no_endpoint, unauthenticated};
 use crate::Resource;
-use crate::admission::{CallId, Denied, Wanted};
+use crate::admission::{CallId, Denied, Ending, Wanted};
 use crate::argument_rules::Violation;
 use crate::bearer::Checked;
-use crate::item::{Arguments, Effect, Item, Kind};
+use crate::item::{Arguments, Item, Kind};
+use crate::members::{Edit, Members};
 use crate::policy::{self, Decision};
-use crate::sources::Outcome;
 
 /// A request whose sender is known.
 pub(crate) struct Exchange<'e> {
@@ -165,7 +165,13 @@ impl Exchange<'_> {
             if at > 0 {
                 members.push(b',');
             }
-            members.extend_from_slice(item.listed.get().as_bytes());
+            let listed = item.listed.get();
+            match era {
+                Era::Legacy(_) if item.offer.modern_output => {
+                    members.extend_from_slice(without_output(listed).as_bytes());
+                }
+                _ => members.extend_from_slice(listed.as_bytes()),
+            }
         }
         members.push(b']');
         if *era == Era::Modern {
@@ -183,6 +189,7 @@ impl Exchange<'_> {
             method: CALL_TOOL,
             name: tool.name.clone(),
             arguments: tool.arguments,
+            era,
             caller: caller.clone(),
             request: self.request.clone(),
             began: self.began,
@@ -191,7 +198,7 @@ impl Exchange<'_> {
         };
         let answer = {
             let id = id.clone();
-            move |effect: Effect, outcome: &Outcome| Answer::ended(&id, era, effect, outcome)
+            move |ending: &Ending<'_>| Answer::ended(&id, era, ending)
         };
         let agree = |item: &Item, arguments: &Arguments| match era {
             Era::Modern => mirror::check_parameters(self.headers, arguments, &item.offer.mirrored),
@@ -240,6 +247,12 @@ impl At {
         let item = self.snapshot.find_at(&self.profile, Kind::Tool, &tool.name);
         Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
     }
+}
+
+/// A definition for clients that know output schemas of objects only (SRC-06).
+fn without_output(listed: &str) -> String {
+    let edit = |name: &str| if name == "outputSchema" { Edit::Drop } else { Edit::Keep };
+    Members::of(listed).map_or_else(|| listed.to_owned(), |members| format!("{{{}}}", members.edited(edit)))
 }
 
 /// By what a client names a call of its own when it cancels it.

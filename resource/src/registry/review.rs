@@ -13,7 +13,11 @@ impl Snapshot {
     /// which of two counts.
     pub(crate) fn check_rules(&self) -> Result<(), UnusableRule> {
         for (pattern, rule) in self.rules.tools.iter().filter(|(pattern, _)| pattern.is_exact()) {
-            self.check_rule(pattern.as_str(), rule)?;
+            match self.check_rule(pattern.as_str(), rule) {
+                // It may be a tool of a server that has not been asked yet.
+                Ok(()) | Err(UnusableRule::NoSuchTool(_)) => {}
+                refused => return refused,
+            }
         }
         self.items(Kind::Tool).try_for_each(|item| check_item(item))
     }

@@ -1,17 +1,28 @@
 //! How a call ends: in exactly one way (SRC-08).
 
+use std::borrow::Cow;
+
+use super::mcp::message::RpcError;
+
+/// What the model is told where there is no result.
+pub(crate) type Words = Cow<'static, str>;
+
 /// The end of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// The source answered. `members` are those of the result, as JSON without the braces; `is_error` tells that they
-    /// tell of an error.
-    Result { members: Vec<u8>, is_error: bool },
+    /// The source answered. `members` are those of the result, as JSON without the braces, but for `_meta`, whose members
+    /// are in `meta`; `is_error` tells that they tell of an error.
+    Result { members: Vec<u8>, meta: String, is_error: bool },
     /// The source failed, and nothing was changed by it.
     Error,
+    /// The source answered with an error of the protocol, which is handed on.
+    Refused(RpcError),
+    /// The source answered, and not with what can be handed on.
+    Failed(Words),
     /// Nothing was sent to the source.
-    NotSent,
+    NotSent(Words),
     /// It was sent, and no answer came: it may have happened.
-    Unknown,
+    Unknown(Words),
     /// The answer has this many bytes, which is more than may be handed on.
     TooLarge(usize),
     /// Whoever called does not want it any more.
@@ -21,14 +32,27 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// Nothing was sent, and there is no more to say about it.
+    pub(crate) fn not_sent() -> Self {
+        Self::NotSent("The tool cannot be reached right now. Nothing was done.".into())
+    }
+
+    /// It was sent, and there is no more to say about it.
+    pub(crate) fn unknown() -> Self {
+        Self::Unknown(
+            "The tool was called but did not answer. It may have run: check the effect before you try again."
+                .into(),
+        )
+    }
+
     /// The word for it on record.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Result { is_error: false, .. } => "ok",
             Self::Result { is_error: true, .. } => "tool_error",
-            Self::Error => "error",
-            Self::NotSent => "not_sent",
-            Self::Unknown => "unknown",
+            Self::Error | Self::Refused(_) | Self::Failed(_) => "error",
+            Self::NotSent(_) => "not_sent",
+            Self::Unknown(_) => "unknown",
             Self::TooLarge(_) => "too_large",
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed_out",

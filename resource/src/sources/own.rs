@@ -35,7 +35,17 @@ impl OwnTool {
             .with_raw_output_schema(Arc::new(members(output)));
         let listed = serde_json::value::to_raw_value(&definition).expect("a definition is JSON");
         let (title, effect) = (title.to_owned(), Effect::of(true));
-        let offer = Offer { kind: Kind::Tool, name: name.into(), title, listed, effect, needs, mirrored };
+        let offer = Offer {
+            kind: Kind::Tool,
+            name: name.into(),
+            at_source: name.into(),
+            title,
+            listed,
+            modern_output: false,
+            effect,
+            needs,
+            mirrored,
+        };
         Self { offer: Arc::new(offer), takes }
     }
 
@@ -91,5 +101,5 @@ fn result(text: &str, data: Option<&impl Serialize>, is_error: bool) -> Outcome 
     let mut members = written.expect("what tools answer is JSON");
     members.pop();
     members.remove(0);
-    Outcome::Result { members, is_error }
+    Outcome::Result { members, meta: String::new(), is_error }
 }

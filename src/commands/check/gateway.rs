@@ -55,6 +55,13 @@ impl Report {
         let checks = checks.collect();
         let (client_id, cache_ms) = (file.remote.client_id.clone(), file.remote.cache.as_millis());
         self.gateway_rules(file, &checks);
+        self.sources(file);
+        for source in file.sources.values().filter(|source| source.http.identity) {
+            self.problems.push(format!(
+                "[sources.{}] has `identity = \"jwt\"`, and a gateway alone has no keys to sign with; remove it, or run the whole server",
+                source.http.name
+            ));
+        }
         self.gateway = Some(Gateway { origin, client_id, cache_ms, checks });
     }
 

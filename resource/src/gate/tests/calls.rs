@@ -240,7 +240,7 @@ async fn every_other_end_is_told_and_recorded() {
             match how.as_str() {
                 "panics" => panic!("a fault of the source"),
                 "large" => answered(&"x".repeat(9 << 20), &json!({})),
-                "unknown" => Outcome::Unknown,
+                "unknown" => Outcome::unknown(),
                 _ => std::future::pending().await,
             }
         }

@@ -179,6 +179,9 @@ pub(super) const FATES: &[Fate] = &[
             WHERE digest NOT IN (SELECT digest FROM client_assertion)"],
         ..fate("client_assertion", "digest holder stranger expires_at network")
     },
+    // They follow the configuration at every start, and are read anew from the servers themselves.
+    fate("source", "id name target added_at era digest walked_at"),
+    fate("source_item", "source_id position definition"),
     // Triggers count.
     fate("share", "kept network holder held"),
     Fate {

@@ -1,0 +1,298 @@
+use std::sync::atomic::AtomicUsize;
+
+use serde_json::{Value, json};
+use shared::outbound::NotSent;
+
+use super::super::testing::{Arrived, Reply, Upstream, error, legacy, modern, result};
+use super::super::walk::{self, Incomplete};
+use super::*;
+
+fn client(upstream: &Upstream) -> Client {
+    Client::new(upstream.outbound(), "/mcp?x=1".to_owned(), None)
+}
+
+fn nobody() -> Identity {
+    Identity::default()
+}
+
+fn call() -> Request<'static> {
+    Request {
+        method: "tools/call",
+        params: r#""name":"greet","arguments":{"b":1}"#.to_owned(),
+        tool: Some(("greet", vec![(HeaderName::from_static("mcp-param-b"), HeaderValue::from_static("1"))])),
+        most: 10_000,
+        deadline: Instant::now() + Duration::from_mins(1),
+    }
+}
+
+async fn ask(client: &Client) -> Result<Answered, NoResult> {
+    client.ask(&nobody(), &call(), &mut deaf).await
+}
+
+fn hello(request: &Arrived) -> Reply {
+    Reply::Json(200, result(request, &json!({ "content": [] })))
+}
+
+fn none() -> Value {
+    json!([])
+}
+
+/// MCP-05, MCP-07, RS-15: a modern request says of itself what the revision wants, and carries no header of anybody's.
+#[tokio::test]
+async fn a_modern_request_is_written_anew() {
+    let upstream =
+        Upstream::start(|request| modern(request, &none()).unwrap_or_else(|| hello(request))).await;
+    let client = client(&upstream);
+    assert_eq!(ask(&client).await.unwrap().unwrap().get(), r#"{"content":[]}"#);
+    ask(&client).await.unwrap().unwrap();
+    assert_eq!(upstream.methods(), ["server/discover", "tools/call", "tools/call"]);
+    let arrived = &upstream.arrived()[1];
+    let mut names: Vec<_> = arrived.headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    let expected =
+        ["accept", "content-length", "content-type", "host", "mcp-method", "mcp-name", "mcp-param-b"];
+    assert_eq!(names, [&expected[..], &["mcp-protocol-version"]].concat());
+    assert_eq!(arrived.header("mcp-name"), "greet");
+    let id = arrived.body["id"].clone();
+    let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "portcullis", "version": env!("CARGO_PKG_VERSION") },
+        "io.modelcontextprotocol/clientCapabilities": {}, "progressToken": id });
+    assert_eq!(arrived.body["params"], json!({ "name": "greet", "arguments": { "b": 1 }, "_meta": meta }));
+    assert_ne!(upstream.arrived()[2].body["id"], id);
+}
+
+/// SRC-07: what tells the eras apart, and what tells nothing and is asked again.
+#[tokio::test]
+async fn the_first_question_tells_the_eras_apart() {
+    let supported = |versions: &[&str]| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32022, "message": "", "data": { "supported": versions } } });
+    let code = |code: i64| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": "" } });
+    let found =
+        |versions: &[&str]| json!({ "jsonrpc": "2.0", "id": 1, "result": { "supportedVersions": versions } });
+    let modern = Some(Speaks::Modern { tells_changes: false });
+    for (status, body, speaks) in [
+        (200, found(&["2026-07-28", "2025-11-25"]), modern),
+        (200, found(&["2025-11-25"]), Some(Speaks::Legacy)),
+        (200, found(&["1999-01-01"]), None),
+        (200, code(-32601), Some(Speaks::Legacy)),
+        (200, json!({ "x": 1 }), None),
+        (400, Value::Null, Some(Speaks::Legacy)),
+        (404, json!("gone"), Some(Speaks::Legacy)),
+        (405, code(-32000), Some(Speaks::Legacy)),
+        (400, code(-32020), modern),
+        (400, supported(&["2026-07-28"]), modern),
+        (400, supported(&["2025-11-25"]), Some(Speaks::Legacy)),
+        (401, Value::Null, None),
+        (403, Value::Null, None),
+        (429, Value::Null, None),
+        (500, Value::Null, None),
+        (503, code(-32000), None),
+    ] {
+        let answer = body.clone();
+        let upstream = Upstream::start(move |request| match request.method() {
+            "server/discover" => Reply::Json(status, answer.clone()),
+            _ => Reply::Silence,
+        })
+        .await;
+        assert_eq!(client(&upstream).probe(&nobody()).await.ok(), speaks, "{status} {body}");
+    }
+}
+
+/// SRC-07: a session is begun once for all who wait, and once again when the upstream has forgotten it.
+#[tokio::test]
+async fn a_forgotten_session_is_begun_again_once() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&begun);
+    let upstream = Upstream::start(move |request| {
+        if request.method() == "initialize" {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        let session = if counted.load(Ordering::SeqCst) < 2 { "first" } else { "second" };
+        legacy(request, session, &none()).unwrap_or_else(|| hello(request))
+    })
+    .await;
+    let client = client(&upstream);
+    let (one, other) = tokio::join!(ask(&client), ask(&client));
+    assert!(one.unwrap().is_ok() && other.unwrap().is_ok());
+    assert_eq!(begun.load(Ordering::SeqCst), 1);
+    let called = upstream.arrived().into_iter().find(|one| one.method() == "tools/call").unwrap();
+    assert_eq!(
+        (called.header("mcp-session-id"), called.header("mcp-protocol-version")),
+        ("first", "2025-06-18")
+    );
+    assert_eq!(called.header("mcp-method"), "");
+    begun.store(2, Ordering::SeqCst);
+    // The server was started anew: it knows "second" only, which nobody has begun yet.
+    assert!(ask(&client).await.unwrap().is_ok());
+    assert_eq!(begun.load(Ordering::SeqCst), 3);
+    assert!(ask(&client).await.unwrap().is_ok());
+    assert_eq!(begun.load(Ordering::SeqCst), 3);
+}
+
+/// SRC-07, SRC-08: an upstream that forgets every session is not asked for ever, and what it said about this very request
+/// is an answer.
+#[tokio::test]
+async fn an_upstream_that_always_forgets_is_asked_twice() {
+    for (status, ours, calls) in [(404, false, 2), (400, false, 2), (400, true, 1), (403, false, 1)] {
+        let upstream = Upstream::start(move |request| match request.method() {
+            "tools/call" if ours => Reply::Json(status, error(request, -32602)),
+            "tools/call" => Reply::Json(status, json!({ "error": "No session" })),
+            _ => legacy(request, "s", &none()).unwrap_or_else(|| hello(request)),
+        })
+        .await;
+        let failed = ask(&client(&upstream)).await.unwrap_err();
+        let Failed::Status(refusal) = failed.why else { panic!("{failed:?}") };
+        assert_eq!((failed.sent, refusal.status.as_u16(), refusal.ours), (true, status, ours));
+        let methods = upstream.methods();
+        assert_eq!(methods.iter().filter(|method| *method == "tools/call").count(), calls, "{methods:?}");
+    }
+}
+
+/// SRC-08, SRC-13: an answer may come in a stream, after what the upstream tells and asks meanwhile. Progress counts with
+/// this request's token only.
+#[tokio::test]
+async fn an_answer_may_come_in_a_stream() {
+    let upstream = Upstream::start(|request| match request.method() {
+        "tools/call" => {
+            let id = request.body["id"].as_u64().unwrap();
+            let progress = |token: u64, n: f64| {
+                json!({ "jsonrpc": "2.0", "method": "notifications/progress",
+                    "params": { "progressToken": token, "progress": n } })
+            };
+            let events = [
+                json!({ "jsonrpc": "2.0", "id": "p", "method": "ping" }),
+                progress(id, 1.0),
+                progress(id + 1, 9.0),
+                json!({ "jsonrpc": "2.0", "id": id + 7, "result": { "another": true } }),
+                json!("noise"),
+                json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }),
+                progress(id, 2.5),
+                result(request, &json!({ "content": [ 1 ] })),
+                result(request, &json!({ "late": true })),
+            ];
+            Reply::Events(events.map(|event| format!("event: message\ndata: {event}\n\n")).concat())
+        }
+        "" if request.http == http::Method::POST => Reply::Json(202, Value::Null),
+        _ => legacy(request, "s", &none()).unwrap(),
+    })
+    .await;
+    let (client, mut heard) = (client(&upstream), Vec::new());
+    let answered = client.ask(&nobody(), &call(), &mut |one| heard.push(one)).await;
+    assert_eq!(answered.unwrap().unwrap().get(), r#"{"content":[1]}"#);
+    assert_eq!(heard, [Heard::Progress(1.0), Heard::ToolsChanged, Heard::Progress(2.5)]);
+}
+
+/// SRC-12: a stream of an older revision that breaks off is resumed after its last event, and not for ever.
+#[tokio::test]
+async fn a_stream_is_resumed_after_its_last_event() {
+    for resumable in [true, false] {
+        let upstream = Upstream::start(move |request| match (request.method(), &request.http) {
+            ("tools/call", _) => Reply::Events(format!("id: {}\nretry: 0\ndata:\n\n", request.body["id"])),
+            ("", &http::Method::GET) => {
+                let id: u64 = request.header("last-event-id").parse().unwrap();
+                let answer = json!({ "jsonrpc": "2.0", "id": id, "result": { "resumed": true } });
+                Reply::Events(if resumable { format!("data: {answer}\n\n") } else { String::new() })
+            }
+            _ => legacy(request, "s", &none()).unwrap(),
+        })
+        .await;
+        let answered = ask(&client(&upstream)).await;
+        let gets = upstream.arrived().iter().filter(|one| one.http == http::Method::GET).count();
+        if resumable {
+            assert_eq!(answered.unwrap().unwrap().get(), r#"{"resumed":true}"#);
+            assert_eq!(gets, 1);
+        } else {
+            let failed = answered.unwrap_err();
+            assert!(failed.sent && matches!(failed.why, Failed::Lost(_)), "{failed:?}");
+            assert_eq!(gets, 3);
+        }
+    }
+}
+
+/// SRC-09: whoever drops a call of an older revision has the upstream told so, by the id that it knows.
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_at_the_upstream() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::start(move |request| {
+        let _ = told.send(request.clone());
+        match request.method() {
+            "tools/call" => Reply::Silence,
+            _ => legacy(request, "s", &none()).unwrap(),
+        }
+    })
+    .await;
+    let client = client(&upstream);
+    let asking = tokio::spawn(async move { ask(&client).await });
+    let called = loop {
+        let one = heard.recv().await.unwrap();
+        if one.method() == "tools/call" {
+            break one;
+        }
+    };
+    asking.abort();
+    let cancelled = heard.recv().await.unwrap();
+    assert_eq!(cancelled.method(), "notifications/cancelled");
+    assert_eq!(cancelled.body["params"]["requestId"], called.body["id"]);
+    assert_eq!(cancelled.header("mcp-session-id"), "s");
+}
+
+/// SRC-08: what was not sent is told from what was; a port that nobody listens on is sent nothing.
+#[tokio::test]
+async fn a_server_that_is_not_there_was_sent_nothing() {
+    let upstream = Upstream::start(hello).await;
+    let mut to = upstream.destination();
+    to.networks = vec!["10.0.0.0/8".parse().unwrap()];
+    let client =
+        Client::new(Outbound::new(to), "/".to_owned(), Some(Speaks::Modern { tells_changes: false }));
+    let failed = ask(&client).await.unwrap_err();
+    let address = Failed::NotSent(NotSent::Address("127.0.0.1".parse().unwrap()));
+    assert_eq!(failed, NoResult { sent: false, why: address });
+    assert!(upstream.arrived().is_empty());
+}
+
+/// MCP-03, SRC-12: what is no answer to this request is none, whatever it is.
+#[tokio::test]
+async fn what_is_no_answer_is_not_taken_for_one() {
+    for (status, body) in [
+        (200, json!({ "jsonrpc": "2.0", "id": 999_999, "result": {} })),
+        (200, json!([])),
+        (200, json!({ "jsonrpc": "2.0", "method": "notifications/x" })),
+        (202, Value::Null),
+        (200, json!({ "jsonrpc": "2.0", "id": 2, "result": "x".repeat(100_000) })),
+    ] {
+        let answer = body.clone();
+        let upstream = Upstream::start(move |request| {
+            modern(request, &none()).unwrap_or_else(|| Reply::Json(status, answer.clone()))
+        })
+        .await;
+        let failed = ask(&client(&upstream)).await.unwrap_err();
+        assert!(failed.sent, "{status} {failed:?}");
+    }
+}
+
+/// SRC-02: a walk takes all pages or nothing; an empty cursor is a cursor, and no list goes round for ever.
+#[tokio::test]
+async fn a_walk_is_complete_or_nothing() {
+    let tool = |name: &str| json!({ "name": name, "inputSchema": {} });
+    for (pages, outcome) in [
+        (vec![(json!([tool("a")]), json!("")), (json!([tool("b")]), Value::Null)], Ok(2)),
+        (vec![(json!([]), Value::Null)], Ok(0)),
+        (vec![(json!([tool("a")]), json!("x")), (json!([tool("b")]), json!("x"))], Err(Incomplete::Circle)),
+        (vec![(json!({ "a": 1 }), Value::Null)], Err(Incomplete::NotAList)),
+        (vec![(json!([tool("a")]), json!("x")), (Value::Null, Value::Null)], Err(Incomplete::NotAList)),
+        ((0..200).map(|n| (json!([tool("a")]), json!(n.to_string()))).collect(), Err(Incomplete::TooMuch)),
+        (vec![(Value::from(vec![tool("a"); 5001]), Value::Null)], Err(Incomplete::TooMuch)),
+        (vec![(json!([tool(&"x".repeat(9 << 20))]), Value::Null)], Err(Incomplete::TooMuch)),
+    ] {
+        let turned = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |request| match request.method() {
+            "tools/list" => {
+                let (tools, next) = pages[turned.fetch_add(1, Ordering::SeqCst)].clone();
+                Reply::Json(200, result(request, &json!({ "tools": tools, "nextCursor": next })))
+            }
+            _ => modern(request, &none()).unwrap(),
+        })
+        .await;
+        let walked = walk::tools(&client(&upstream), &nobody(), &mut deaf).await;
+        assert_eq!(walked.map(|tools| tools.len()), outcome);
+    }
+}

@@ -1,0 +1,71 @@
+//! Why a request to an upstream has no result.
+
+use http::StatusCode;
+use shared::outbound::{Failure, NoAnswer, NotSent};
+
+use super::message::RpcError;
+
+/// What went wrong. Whether the request had left is the caller's to know (SRC-08).
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+    /// It was sent, and no whole answer came.
+    #[error("{0}")]
+    Lost(String),
+    #[error("its answer has {0} bytes or more, which is too long")]
+    TooLarge(usize),
+    /// Another status than 200, with the JSON-RPC error if the body is one.
+    #[error("it answered with HTTP {}{}", .0.status.as_u16(), .0.words())]
+    Status(Box<Refusal>),
+    /// An answer that is not one of MCP.
+    #[error("its answer is not MCP: {0}")]
+    Unreadable(String),
+    /// The session or the revision could not be agreed on.
+    #[error("it did not answer within {0} seconds")]
+    Silent(u64),
+}
+
+/// An answer with another status than 200.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// Where it redirects to.
+    pub(crate) location: Option<String>,
+    pub(crate) error: Option<RpcError>,
+    /// Whether the error answers this very request, which the server has therefore read.
+    pub(crate) ours: bool,
+}
+
+impl Refusal {
+    fn words(&self) -> String {
+        match (&self.location, &self.error) {
+            (Some(location), _) => format!(" and redirects to {location}, which is not followed"),
+            (None, Some(error)) => format!(": {}", shown(&error.message)),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotSent(why) => Self::NotSent(why),
+            Failure::NoAnswer(why) => why.into(),
+        }
+    }
+}
+
+impl From<NoAnswer> for Failed {
+    fn from(why: NoAnswer) -> Self {
+        match why {
+            NoAnswer::TooLarge(size) => Self::TooLarge(size),
+            NoAnswer::Broken(_) | NoAnswer::TooSlow => Self::Lost(why.to_string()),
+        }
+    }
+}
+
+/// What an upstream wrote, as far as it is repeated in words of ours.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,326 @@
+//! One message to an upstream over streamable HTTP, and what comes back: a JSON object or a stream of events
+//! (MCP 2025-11-25 and 2026-07-28, transports).
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::outbound::{Answer, Body, Outbound, Outgoing};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::events::{Events, TooLong};
+use super::failed::{Failed, Refusal, shown};
+use super::message::{Answered, Message, reply};
+
+/// What an answer may have beyond its result.
+const ENVELOPE: usize = 64 * 1024;
+/// What is read of the body of a refusal.
+const MOST_REFUSAL: usize = 64 * 1024;
+/// How many times its largest answer a whole stream may have.
+const STREAM: usize = 4;
+/// How often a stream is resumed without getting any further.
+const MOST_ATTEMPTS: u32 = 3;
+/// How long to wait before resuming, if the server does not say.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many requests of a server are answered on one stream.
+const MOST_REPLIES: u32 = 16;
+/// How long a stream may go on after its answer, so that its connection can be used again.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The way to an upstream. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    outbound: Outbound,
+    path: String,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) id: u64,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// Whether it may be sent twice.
+    pub(super) repeatable: bool,
+    /// Whether a stream that breaks off is resumed, which the older revisions know.
+    pub(super) resumable: bool,
+    /// How many bytes its result may have.
+    pub(super) most: usize,
+    /// Until when the answer must begin.
+    pub(super) deadline: Instant,
+}
+
+/// What an upstream tells while it works.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Heard {
+    Progress(f64),
+    ToolsChanged,
+}
+
+/// Hears what an upstream tells.
+pub(crate) type Hear<'h> = &'h mut (dyn FnMut(Heard) + Send);
+
+impl Wire {
+    pub(super) fn new(outbound: Outbound, path: String) -> Self {
+        Self { outbound, path }
+    }
+
+    /// Sends a request and reads its answer, with the headers that it came with.
+    pub(super) async fn ask(
+        &self,
+        sending: &Sending,
+        hear: Hear<'_>,
+    ) -> Result<(HeaderMap, Answered), Failed> {
+        let answer = self.post(sending).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refusal(answer, sending.id).await);
+        }
+        let headers = answer.headers;
+        let answered = match kind(&headers) {
+            Some(Media::Json) => {
+                let text = answer.body.read(sending.most + ENVELOPE).await?;
+                match Message::read(&text) {
+                    Some(Message::Answer { id, answered }) if id.is(sending.id) || refuses_all(&answered) => {
+                        answered
+                    }
+                    _ => return Err(Failed::Unreadable("no answer to this request".to_owned())),
+                }
+            }
+            Some(Media::Events) => self.stream(answer.body, sending, hear).await?,
+            None => {
+                return Err(Failed::Unreadable(
+                    "its Content-Type is neither JSON nor an event stream".into(),
+                ));
+            }
+        };
+        Ok((headers, answered))
+    }
+
+    /// Sends what has no answer: a notification, or the answer to a request of the server's.
+    pub(super) async fn tell(
+        &self,
+        headers: HeaderMap,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(), Failed> {
+        let outgoing =
+            Outgoing { method: Method::POST, path: self.path.clone(), headers, body, repeatable: false };
+        let answer = self.outbound.send(&outgoing, deadline).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(answer, 0).await);
+        }
+        answer.body.read(MOST_REFUSAL).await?;
+        Ok(())
+    }
+
+    /// Listens to what a server tells without being asked, until the stream ends: with a request of this revision, or
+    /// with none (2025-11-25, listening for messages from the server).
+    pub(super) async fn listen(&self, opening: Opening, hear: Hear<'_>) -> Result<(), Failed> {
+        let answer = match &opening {
+            Opening::Request(sending) => self.post(sending).await?,
+            Opening::Get(headers, deadline) => {
+                self.outbound.send(&self.get(headers, None), *deadline).await?
+            }
+        };
+        if answer.status != StatusCode::OK || kind(&answer.headers) != Some(Media::Events) {
+            return Err(refusal(answer, 0).await);
+        }
+        let (mut body, mut events, mut read) = (answer.body, Events::new(ENVELOPE), 0);
+        while let Some(chunk) = body.chunk().await? {
+            read += chunk.len();
+            if read > ENVELOPE * 1024 {
+                return Err(Failed::TooLarge(read));
+            }
+            for data in events.feed(&chunk).map_err(too_long)? {
+                if let Some(Message::Notification { method, .. }) = Message::read(&data)
+                    && method == TOOLS_CHANGED
+                {
+                    hear(Heard::ToolsChanged);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a session (2025-11-25, session management). What the server says to it does not matter.
+    pub(super) async fn end(&self, headers: HeaderMap, deadline: Instant) -> Result<(), Failed> {
+        let outgoing = Outgoing { method: Method::DELETE, headers, ..self.get(&HeaderMap::new(), None) };
+        self.outbound.send(&outgoing, deadline).await?;
+        Ok(())
+    }
+
+    async fn post(&self, sending: &Sending) -> Result<Answer, Failed> {
+        let outgoing = Outgoing {
+            method: Method::POST,
+            path: self.path.clone(),
+            headers: sending.headers.clone(),
+            body: sending.body.clone(),
+            repeatable: sending.repeatable,
+        };
+        Ok(self.outbound.send(&outgoing, sending.deadline).await?)
+    }
+
+    fn get(&self, headers: &HeaderMap, last_event: Option<HeaderValue>) -> Outgoing {
+        let mut headers = headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        headers.extend(last_event.map(|id| (HeaderName::from_static("last-event-id"), id)));
+        Outgoing { headers, ..Outgoing::get(&self.path) }
+    }
+
+    /// Reads a stream up to the answer.
+    async fn stream(&self, mut body: Body, sending: &Sending, hear: Hear<'_>) -> Result<Answered, Failed> {
+        let mut events = Events::new(sending.most + ENVELOPE);
+        let (mut read, mut attempts, mut replies) = (0, 0, 0);
+        loop {
+            let why = match body.chunk().await {
+                Ok(Some(chunk)) => {
+                    read += chunk.len();
+                    if read > sending.most * STREAM + ENVELOPE {
+                        return Err(Failed::TooLarge(read));
+                    }
+                    for data in events.feed(&chunk).map_err(too_long)? {
+                        attempts = 0;
+                        match Message::read(&data) {
+                            Some(Message::Answer { id, answered }) if id.is(sending.id) => {
+                                drain(body);
+                                return Ok(answered);
+                            }
+                            Some(Message::Notification { method, params }) => {
+                                hear_of(&method, params, sending.id, hear);
+                            }
+                            Some(Message::Request { id, method }) if replies < MOST_REPLIES => {
+                                replies += 1;
+                                self.reply(sending, reply(id, &method));
+                            }
+                            _ => {}
+                        }
+                    }
+                    continue;
+                }
+                Ok(None) => "its stream ended before the answer".to_owned(),
+                Err(why) => why.to_string(),
+            };
+            body = self.resumed(sending, &mut events, &mut attempts).await.ok_or(Failed::Lost(why))?;
+        }
+    }
+
+    /// The same stream on another connection, after the last event that came (2025-11-25, resumability).
+    async fn resumed(&self, sending: &Sending, events: &mut Events, attempts: &mut u32) -> Option<Body> {
+        let id = events.last_id.as_deref().filter(|_| sending.resumable)?;
+        let id = HeaderValue::from_str(id).ok()?;
+        while *attempts < MOST_ATTEMPTS {
+            *attempts += 1;
+            sleep(events.retry.unwrap_or(RETRY)).await;
+            let outgoing = self.get(&sending.headers, Some(id.clone()));
+            let answer = match self.outbound.send(&outgoing, Instant::now() + sending.patience()).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::debug!(outbound.error = %error, "a stream could not be resumed");
+                    continue;
+                }
+            };
+            if answer.status != StatusCode::OK || kind(&answer.headers) != Some(Media::Events) {
+                return None;
+            }
+            events.reconnected();
+            return Some(answer.body);
+        }
+        None
+    }
+
+    /// Answers a request of the server's while its stream is read on.
+    fn reply(&self, sending: &Sending, body: Bytes) {
+        let (wire, headers) = (self.clone(), sending.headers.clone());
+        tokio::spawn(async move {
+            let _ = wire.tell(headers, body, Instant::now() + RETRY * 10).await;
+        });
+    }
+}
+
+/// How a stream of what nobody asked for is opened.
+pub(super) enum Opening {
+    Request(Sending),
+    Get(HeaderMap, Instant),
+}
+
+impl Sending {
+    fn patience(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).max(RETRY)
+    }
+}
+
+const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Progress<'p> {
+    #[serde(borrow)]
+    progress_token: &'p RawValue,
+    progress: f64,
+}
+
+fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
+    match method {
+        TOOLS_CHANGED => hear(Heard::ToolsChanged),
+        "notifications/progress" => {
+            let progress = params.and_then(|params| serde_json::from_str::<Progress<'_>>(params.get()).ok());
+            // Only what is about this request, by the token that it carried.
+            if let Some(progress) = progress.filter(|p| p.progress_token.get() == id.to_string()) {
+                hear(Heard::Progress(progress.progress));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An error without an id answers whatever was sent: the server could not read which request it was.
+fn refuses_all(answered: &Answered) -> bool {
+    answered.is_err()
+}
+
+fn too_long(TooLong(size): TooLong) -> Failed {
+    Failed::TooLarge(size)
+}
+
+/// Reads what is left after the answer, in the background and not for long, so that the connection can be used again.
+fn drain(mut body: Body) {
+    tokio::spawn(timeout(DRAIN, async move {
+        let mut left = ENVELOPE;
+        while let Ok(Some(chunk)) = body.chunk().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                return;
+            }
+        }
+    }));
+}
+
+#[derive(PartialEq)]
+enum Media {
+    Json,
+    Events,
+}
+
+fn kind(headers: &HeaderMap) -> Option<Media> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    match value.split(';').next()?.trim().to_ascii_lowercase().as_str() {
+        "application/json" => Some(Media::Json),
+        "text/event-stream" => Some(Media::Events),
+        _ => None,
+    }
+}
+
+/// What a server said in place of an answer.
+async fn refusal(answer: Answer, id: u64) -> Failed {
+    let status = answer.status;
+    let location = answer.headers.get(header::LOCATION).filter(|_| status.is_redirection());
+    let location = location.and_then(|to| to.to_str().ok()).map(shown);
+    let text = answer.body.read(MOST_REFUSAL).await.unwrap_or_default();
+    let (error, ours) = match Message::read(&text) {
+        Some(Message::Answer { id: to, answered: Err(error) }) => (Some(error), to.is(id)),
+        _ => (None, false),
+    };
+    Failed::Status(Box::new(Refusal { status, location, error, ours }))
+}

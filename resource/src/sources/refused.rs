@@ -1,0 +1,63 @@
+//! What a call to a server came to where there is no result: which of the classes it belongs to (SRC-08), and words for the
+//! model. An upstream's own codes for the protocol between it and us go no further (SRC-06).
+
+use super::Outcome;
+use super::identity::Credentials;
+use super::mcp::failed::{Failed, shown};
+use super::mcp::message::RpcError;
+use crate::item::SourceName;
+use crate::revision::Era;
+
+const INVALID_PARAMS: i64 = -32602;
+/// Codes that only the older revisions have.
+const RESOURCE_NOT_FOUND: i64 = -32002;
+const URL_ELICITATION: i64 = -32042;
+/// Codes about the protocol between an upstream and its client, which is this gateway.
+const PROTOCOL: std::ops::RangeInclusive<i64> = -32022..=-32020;
+
+/// An upstream answered with an error.
+pub(super) fn error(name: &SourceName, error: RpcError, client: Era) -> Outcome {
+    match error.code {
+        URL_ELICITATION => Outcome::Failed(
+            format!("The server `{name}` asks its user to open a page first, which cannot be passed on.")
+                .into(),
+        ),
+        code if PROTOCOL.contains(&code) => {
+            let words = shown(&error.message);
+            Outcome::Failed(format!("The server `{name}` refused the request before it ran: {words}").into())
+        }
+        RESOURCE_NOT_FOUND if client == Era::Modern => {
+            Outcome::Refused(RpcError { code: INVALID_PARAMS, ..error })
+        }
+        _ => Outcome::Refused(error),
+    }
+}
+
+/// A call was sent, and there is no answer that could be handed on.
+pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Failed) -> Outcome {
+    match why {
+        Failed::TooLarge(size) => Outcome::TooLarge(size),
+        Failed::Status(refusal) if matches!(refusal.status.as_u16(), 401 | 403) => {
+            let (status, remedy) = (refusal.status.as_u16(), credentials.remedy(name));
+            let words = format!(
+                "The server `{name}` refused the call (HTTP {status}): {remedy}. Your own sign-in is not the problem."
+            );
+            Outcome::Failed(words.into())
+        }
+        Failed::Status(refusal) if !refusal.status.is_server_error() => {
+            let (why, redirects) = (Failed::Status(refusal.clone()), refusal.location.is_some());
+            let remedy = if redirects {
+                " An administrator can write that address as `url` of the source."
+            } else {
+                ""
+            };
+            Outcome::Failed(format!("The server `{name}` refused the call: {why}.{remedy}").into())
+        }
+        why => Outcome::Unknown(
+            format!(
+                "The server `{name}` was called and gave no usable answer: {why}. It may have run: check the effect before you try again."
+            )
+            .into(),
+        ),
+    }
+}

@@ -1,0 +1,304 @@
+//! `[sources.NAME]`: servers behind the gate (SRC-12).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use resource::sources::{Configured, HttpSource, Names};
+use shared::outbound::{Destination, Identity, Security, Trust};
+use shared::{Network, Secret, tls};
+use url::{Host, Url};
+
+use super::keys::Key;
+use crate::environment::variable;
+
+const KEYS: [&str; 11] = [
+    "kind",
+    "url",
+    "ca",
+    "client_cert",
+    "client_key",
+    "timeout",
+    "names",
+    "identity",
+    "authorization",
+    "plaintext",
+    "networks",
+];
+/// What is built in is called so.
+const RESERVED: [&str; 2] = ["account", "docs"];
+/// The longest name: what follows it in the name of a tool needs room too.
+const LONGEST_NAME: usize = 24;
+/// How long a call may go on without getting further, if nothing is said (LIMIT-04).
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// The longest and the shortest that can be said: a call ends after ten minutes in any case.
+const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+
+/// A server as the file names it. Its secret is still where it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    pub http: HttpSource,
+    pub authorization: Option<Kept>,
+}
+
+/// Where a secret is kept: never in the file itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    File(PathBuf),
+    Environment(String),
+}
+
+/// Reads the tables; relative paths start at `folder`.
+pub(super) fn read(tables: &Key<'_>, folder: &Path) -> anyhow::Result<BTreeMap<String, Source>> {
+    let mut sources = BTreeMap::new();
+    for table in tables.keys()? {
+        check_name(&table)?;
+        sources.insert(table.name.to_owned(), source(&table, folder)?);
+    }
+    Ok(sources)
+}
+
+fn check_name(table: &Key<'_>) -> anyhow::Result<()> {
+    let name = table.name;
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
+    if RESERVED.contains(&name) {
+        bail!("[sources.{name}] at {} has the name of a built-in source; choose another name", table.at());
+    }
+    if !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || name.len() > LONGEST_NAME
+        || !name.bytes().all(fits)
+    {
+        bail!(
+            "[sources.{name}] at {} needs another name: a letter, then letters, digits, `_` or `-`, all lower case, at most {LONGEST_NAME}",
+            table.at()
+        );
+    }
+    Ok(())
+}
+
+/// What a table says, before it is known to fit together.
+#[derive(Default)]
+struct Said<'t> {
+    kind: bool,
+    url: Option<(Url, &'t str)>,
+    ca: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    timeout: Option<Duration>,
+    names: Names,
+    identity: bool,
+    authorization: Option<Kept>,
+    plaintext: bool,
+    networks: Vec<Network>,
+}
+
+fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
+    let mut said = Said::default();
+    for key in table.keys()? {
+        match key.name {
+            "kind" => said.kind = kind(&key)?,
+            "url" => said.url = Some((url(&key)?, key.text()?)),
+            "ca" => said.ca = Some(folder.join(key.text()?)),
+            "client_cert" => said.client_cert = Some(folder.join(key.text()?)),
+            "client_key" => said.client_key = Some(folder.join(key.text()?)),
+            "timeout" => said.timeout = Some(timeout(&key)?),
+            "names" => said.names = names(&key)?,
+            "identity" => said.identity = identity(&key)?,
+            "authorization" => said.authorization = Some(kept(&key, folder)?),
+            "plaintext" => said.plaintext = key.boolean()?,
+            "networks" => said.networks = networks(&key)?,
+            _ => return Err(key.unknown(&KEYS)),
+        }
+    }
+    said.fits(table)
+}
+
+impl Said<'_> {
+    fn fits(self, table: &Key<'_>) -> anyhow::Result<Source> {
+        let (name, at) = (table.name, table.at());
+        if !self.kind {
+            bail!("[sources.{name}] at {at} has no `kind`; write kind = \"mcp-http\"");
+        }
+        let Some((url, written)) = self.url else {
+            bail!(
+                "[sources.{name}] at {at} has no `url`; write the address of its MCP endpoint, like url = \"https://jira.lab.internal/mcp\""
+            );
+        };
+        let secure = url.scheme() == "https";
+        let has_files = self.ca.is_some() || self.client_cert.is_some() || self.client_key.is_some();
+        if !secure && has_files {
+            bail!(
+                "[sources.{name}] at {at} has certificates, and its `url` is http; write https, or remove them"
+            );
+        }
+        if !secure && !is_loopback(&url) && !self.plaintext && (self.identity || self.authorization.is_some())
+        {
+            bail!(
+                "[sources.{name}] at {at} would send a credential over plain http; use https, or write plaintext = true if the network between is trusted"
+            );
+        }
+        let identity = match (self.client_cert, self.client_key) {
+            (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                bail!("[sources.{name}] at {at} has `client_cert` and no `client_key`; add it")
+            }
+            (None, Some(_)) => {
+                bail!("[sources.{name}] at {at} has `client_key` and no `client_cert`; add it")
+            }
+        };
+        let security = if secure { Security::Tls(Trust { ca: self.ca, identity }) } else { Security::Plain };
+        let http = HttpSource {
+            name: name.to_owned(),
+            path: url[url::Position::BeforePath..url::Position::AfterQuery].to_owned(),
+            url: written.to_owned(),
+            destination: destination(&url, security, self.networks),
+            names: self.names,
+            timeout: self.timeout.unwrap_or(TIMEOUT),
+            identity: self.identity,
+        };
+        Ok(Source { http, authorization: self.authorization })
+    }
+}
+
+fn destination(url: &Url, security: Security, networks: Vec<Network>) -> Destination {
+    let host = match url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        Some(host) => host.to_string(),
+        None => String::new(),
+    };
+    let authority = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+    Destination { host, port: url.port_or_known_default().unwrap_or(443), authority, security, networks }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn kind(key: &Key<'_>) -> anyhow::Result<bool> {
+    match key.text()? {
+        "mcp-http" => Ok(true),
+        other => bail!("`kind` at {} is `{other}`; write \"mcp-http\"", key.at()),
+    }
+}
+
+fn url(key: &Key<'_>) -> anyhow::Result<Url> {
+    let text = key.text()?;
+    let like = "write it like https://jira.lab.internal/mcp";
+    let url = Url::parse(text).map_err(|why| anyhow!("`url` at {} is `{text}`: {why}; {like}", key.at()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        bail!("`url` at {} is `{text}`, which is neither http nor https; {like}", key.at());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        bail!("`url` at {} holds a password; remove it, and keep credentials with `authorization`", key.at());
+    }
+    if url.fragment().is_some() {
+        bail!("`url` at {} has a `#` part, which no server receives; remove it", key.at());
+    }
+    Ok(url)
+}
+
+fn timeout(key: &Key<'_>) -> anyhow::Result<Duration> {
+    let timeout = key.duration()?;
+    if !TIMEOUTS.contains(&timeout) {
+        bail!("`timeout` at {} must be from 1 second to 10 minutes", key.at());
+    }
+    Ok(timeout)
+}
+
+fn names(key: &Key<'_>) -> anyhow::Result<Names> {
+    match key.text()? {
+        "bare" => Ok(Names::Bare),
+        "prefixed" => Ok(Names::Prefixed),
+        other => bail!("`names` at {} is `{other}`; write \"prefixed\" or \"bare\"", key.at()),
+    }
+}
+
+fn identity(key: &Key<'_>) -> anyhow::Result<bool> {
+    match key.text()? {
+        "jwt" => Ok(true),
+        other => bail!("`identity` at {} is `{other}`; write \"jwt\", or remove it", key.at()),
+    }
+}
+
+fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
+    let one = |value: &Key<'_>| {
+        let text = value.text()?;
+        let network = Network::or_address(text);
+        network
+            .map_err(|why| anyhow!("`{text}` in `networks` at {} is not a valid network; {why}", value.at()))
+    };
+    let networks: Vec<_> = key.one_or_list()?.iter().map(one).collect::<anyhow::Result<_>>()?;
+    if networks.is_empty() {
+        bail!(
+            "`networks` at {} is empty; name the networks that its name may resolve to, or remove it",
+            key.at()
+        );
+    }
+    Ok(networks)
+}
+
+fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {
+    match key.text()?.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(Kept::File(folder.join(path))),
+        Some(("env", name)) if !name.is_empty() => Ok(Kept::Environment(name.to_owned())),
+        // What was written is not repeated: it may be the secret itself.
+        _ => bail!(
+            "`authorization` at {} must say where the credential is kept: \"file:/path\" or \"env:NAME\"",
+            key.at()
+        ),
+    }
+}
+
+impl Source {
+    /// What the resource side needs, with the secret out of its place and the certificates there (OPS-03).
+    ///
+    /// # Errors
+    /// What is missing, or can be read by others.
+    pub fn settings(&self) -> anyhow::Result<Configured> {
+        let name = &self.http.name;
+        if let Security::Tls(trust) = &self.http.destination.security {
+            let wrong = |why: String| anyhow!("[sources.{name}]: {why}");
+            trust.ca.as_deref().map_or(Ok(()), |ca| tls::certificates(ca).map(drop)).map_err(wrong)?;
+            trust.identity.as_ref().map_or(Ok(()), tls::check_identity).map_err(wrong)?;
+        }
+        let authorization = self.authorization.as_ref().map(|kept| kept.secret(name)).transpose()?;
+        Ok(Configured { source: self.http.clone(), authorization })
+    }
+
+    /// Whether a tool of this name can be one of its tools.
+    pub(crate) fn may_offer(&self, tool: &str) -> bool {
+        let rest = tool.strip_prefix(self.http.name.as_str());
+        self.http.names == Names::Bare || rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))
+    }
+}
+
+impl Kept {
+    fn secret(&self, source: &str) -> anyhow::Result<Secret> {
+        let text = match self {
+            Self::File(path) => {
+                super::remote::private(path).with_context(|| format!("`authorization` of [sources.{source}]"))?
+            }
+            Self::Environment(name) => variable(name).and_then(|text| text.into_string().ok()).ok_or_else(|| {
+                anyhow!("`authorization` of [sources.{source}] is in the environment variable {name}, which is not set")
+            })?,
+        };
+        let text = text.trim();
+        let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if !visible || !text.contains(' ') {
+            bail!(
+                "the credential of [sources.{source}] must be the whole value of the Authorization header on one line, like `Bearer TOKEN`"
+            );
+        }
+        Ok(Secret::presented(text))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+use crate::config::File;
+
+fn parse(text: &str) -> anyhow::Result<File> {
+    File::parse(Path::new("etc/portcullis.toml"), text)
+}
+
+fn source(keys: &str) -> anyhow::Result<Source> {
+    parse(&format!("[sources.jira]\n{keys}")).map(|mut file| file.sources.remove("jira").unwrap())
+}
+
+const LEAST: &str = "kind = \"mcp-http\"\nurl = \"https://jira.lab.internal:8443/mcp?x=1\"\n";
+
+/// SRC-12, OPS-03: what a table says arrives whole.
+#[test]
+fn a_source_is_read() {
+    let source = source(&format!(
+        "{LEAST}ca = \"ca.pem\"\nclient_cert = \"c.pem\"\nclient_key = \"k.pem\"\ntimeout = \"30s\"\nnames = \"bare\"\n\
+         identity = \"jwt\"\nauthorization = \"file:secret\"\nnetworks = [\"10.0.0.0/8\", \"192.0.2.7\"]\n"
+    ))
+    .unwrap();
+    let file = |name: &str| Path::new("etc").join(name);
+    let identity = Identity { certificate: file("c.pem"), key: file("k.pem") };
+    let security = Security::Tls(Trust { ca: Some(file("ca.pem")), identity: Some(identity) });
+    let networks = ["10.0.0.0/8", "192.0.2.7/32"].map(|network| network.parse().unwrap()).into();
+    let destination = Destination {
+        host: "jira.lab.internal".to_owned(),
+        port: 8443,
+        authority: "jira.lab.internal:8443".to_owned(),
+        security,
+        networks,
+    };
+    let http = HttpSource {
+        name: "jira".to_owned(),
+        url: "https://jira.lab.internal:8443/mcp?x=1".to_owned(),
+        path: "/mcp?x=1".to_owned(),
+        destination,
+        names: Names::Bare,
+        timeout: Duration::from_secs(30),
+        identity: true,
+    };
+    assert_eq!(source, Source { http, authorization: Some(Kept::File(file("secret"))) });
+    let plain = self::source("kind = \"mcp-http\"\nurl = \"http://[::1]/\"\n").unwrap();
+    let to = &plain.http.destination;
+    assert_eq!((to.host.as_str(), to.port, to.authority.as_str()), ("::1", 80, "[::1]"));
+    assert_eq!((plain.http.timeout, plain.http.names), (Duration::from_mins(1), Names::Prefixed));
+}
+
+/// OPS-03, SRC-12: each of these is refused, in one line with the place and what to write.
+#[test]
+fn a_source_that_does_not_fit_is_refused() {
+    for (keys, says) in [
+        ("url = \"http://localhost/mcp\"", "has no `kind`; write kind = \"mcp-http\""),
+        ("kind = \"mcp-stdio\"", "write \"mcp-http\""),
+        ("kind = \"mcp-http\"", "has no `url`"),
+        ("kind = \"mcp-http\"\nurl = \"jira\"", "write it like https://"),
+        ("kind = \"mcp-http\"\nurl = \"ftp://jira/\"", "neither http nor https"),
+        ("kind = \"mcp-http\"\nurl = \"https://a:b@jira/\"", "holds a password"),
+        ("kind = \"mcp-http\"\nurl = \"https://jira/#x\"", "`#` part"),
+        (&format!("{LEAST}urls = 1"), "did you mean `url`?"),
+        (&format!("{LEAST}timeout = \"0s\""), "`timeout`"),
+        (&format!("{LEAST}timeout = \"11m\""), "from 1 second to 10 minutes"),
+        (&format!("{LEAST}names = \"short\""), "write \"prefixed\" or \"bare\""),
+        (&format!("{LEAST}identity = \"yes\""), "write \"jwt\""),
+        (&format!("{LEAST}plaintext = \"yes\""), "true or false"),
+        (&format!("{LEAST}client_cert = \"c.pem\""), "no `client_key`"),
+        (&format!("{LEAST}client_key = \"c.pem\""), "no `client_cert`"),
+        (&format!("{LEAST}networks = []"), "`networks` at etc/portcullis.toml:4 is empty"),
+        (&format!("{LEAST}networks = \"10.0.0.1/8\""), "write 10.0.0.0/8"),
+        (&format!("{LEAST}authorization = \"Bearer s3cret\""), "\"file:/path\" or \"env:NAME\""),
+        (&format!("{LEAST}authorization = \"file:\""), "\"file:/path\" or \"env:NAME\""),
+        ("kind = \"mcp-http\"\nurl = \"http://jira/\"\nca = \"ca.pem\"", "write https, or remove them"),
+        ("kind = \"mcp-http\"\nurl = \"http://jira/\"\nauthorization = \"env:A\"", "write plaintext = true"),
+        ("kind = \"mcp-http\"\nurl = \"http://10.0.0.1/\"\nidentity = \"jwt\"", "write plaintext = true"),
+    ] {
+        let refused = format!("{:#}", source(keys).unwrap_err());
+        assert!(refused.contains(says) && refused.contains("etc/portcullis.toml:"), "{keys}: {refused}");
+        assert!(!refused.contains('\n') && !refused.contains("s3cret"), "{refused}");
+    }
+    for allowed in [
+        "kind = \"mcp-http\"\nurl = \"http://127.0.0.1:9/\"\nauthorization = \"env:A\"",
+        "kind = \"mcp-http\"\nurl = \"http://localhost/\"\nidentity = \"jwt\"",
+        "kind = \"mcp-http\"\nurl = \"http://jira/\"\nauthorization = \"env:A\"\nplaintext = true",
+        "kind = \"mcp-http\"\nurl = \"http://jira/\"",
+    ] {
+        source(allowed).unwrap();
+    }
+    for name in ["docs", "account", "Jira", "1a", "a.b", "\"a b\"", "\"\"", &"a".repeat(25)] {
+        let quoted = if name.contains('"') { name.to_owned() } else { format!("\"{name}\"") };
+        let refused = format!("{:#}", parse(&format!("[sources.{quoted}]\n{LEAST}")).unwrap_err());
+        assert!(refused.contains("name"), "{name}: {refused}");
+    }
+}
+
+/// SRC-03, MCP-08: a rule may be about a tool that some server may list, and about no other.
+#[test]
+fn a_rule_may_be_about_a_server_s_tool() {
+    let ruled = |names: &str, tool: &str| {
+        parse(&format!(
+            "[sources.jira]\n{LEAST}names = \"{names}\"\n[scopes.\"jira.read\"]\ntitle = \"Jira\"\n[tools.{tool}]\nscope = \"jira.read\"\n"
+        ))
+    };
+    assert!(ruled("prefixed", "jira_get").is_ok() && ruled("bare", "get").is_ok());
+    for other in ["jira", "jira_", "jirax_get", "github_get", "get"] {
+        let refused = format!("{:#}", ruled("prefixed", other).unwrap_err());
+        assert!(refused.contains("unknown tool"), "{other}: {refused}");
+    }
+    assert!(ruled("bare", "whoami").is_err());
+}
+
+/// SRC-10: a secret comes out of a file that nobody else reads, and is one header's value.
+#[test]
+fn a_credential_is_the_value_of_a_header() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    let read = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        Kept::File(path.clone()).secret("jira").map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(read("Bearer abc\n", 0o600).unwrap(), "Bearer abc");
+    for (text, mode) in
+        [("Bearer abc", 0o644), ("abc", 0o600), ("", 0o600), ("Bearer a\nX: y", 0o600), ("Bearer é", 0o600)]
+    {
+        let refused = format!("{:#}", read(text, mode).unwrap_err());
+        assert!(!refused.contains("abc") || mode == 0o644, "{refused}");
+        assert!(refused.contains("jira"), "{refused}");
+    }
+    let missing = Kept::Environment("PORTCULLIS_TEST_NO_SUCH".to_owned()).secret("jira").unwrap_err();
+    assert!(missing.to_string().contains("PORTCULLIS_TEST_NO_SUCH"), "{missing}");
+}
