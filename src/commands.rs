@@ -20,6 +20,7 @@ pub mod restore;
 pub mod serve;
 pub mod session;
 pub mod setup_link;
+pub mod source;
 pub mod token;
 pub mod user;
 
@@ -99,6 +100,9 @@ nouns! {
     /// Ask what the gate would decide, and why.
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Show the servers behind the gate, and ask one of them what it lists.
+    #[command(subcommand)]
+    Source(source::Source),
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(key::Key),

@@ -188,7 +188,7 @@ impl Gateway {
             self;
         let routes = routes::all(None, Some(resource.routes()), Readiness::of(&db, &clock));
         let app = around(routes, origin, Halves { authz: None, resource: Some(resource.clone()) }, &entrance);
-        let place = Place::gateway(&db, &clock).running(&reloader);
+        let place = Place::gateway(&db, &clock).running(&reloader, resource.upstreams());
         let reloading = tokio::spawn(reloader.follow_signals(stop.clone()));
         let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), Arc::clone(&tally), db.clone(), stop.clone()));

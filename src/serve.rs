@@ -225,7 +225,7 @@ impl Server {
         let routes = routes(&base, &clock, &resource, gateway);
         let halves = Halves { authz: Some(base.authz.clone()), resource: gateway.then(|| resource.clone()) };
         let app = around(routes, base.authz.issuer().clone(), halves, &entrance);
-        let place = Place::of(&base, &clock).running(&reloader);
+        let place = Place::of(&base, &clock).running(&reloader, resource.upstreams());
         let reloading = tokio::spawn(reloader.follow_signals(stop.clone()));
         let commands = tokio::spawn(socket::serve(control, commands::request, place, stop.clone()));
         let flushing = tokio::spawn(flush(resource.clone(), counts(&base), stop.clone()));

@@ -50,7 +50,7 @@ use profile::{MCP_PATH, PROFILE_PATH};
 use registry::{Registry, Site};
 use remote::Remote;
 use sources::docs::Docs;
-use sources::{Health, Source, Sources, Upstreams};
+use sources::{Source, Sources, Upstreams};
 
 /// What a resource server is made of.
 pub struct Config {
@@ -185,13 +185,9 @@ impl Resource {
         while keeping.join_next().await.is_some() {}
     }
 
-    /// How each server behind the gate is, from what is known: none of them is asked.
-    pub async fn source_health(&self) -> Vec<Health> {
-        let mut all = Vec::new();
-        for source in &self.0.upstreams.http {
-            all.push(source.health().await);
-        }
-        all
+    /// The servers behind the gate.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.0.upstreams
     }
 
     /// Lets a page that may call the endpoint read what was refused before the gate was asked (HTTP-06).

@@ -9,6 +9,7 @@ mod mcp;
 mod outcome;
 mod own;
 mod refused;
+mod report;
 mod schema;
 mod upstreams;
 
@@ -22,13 +23,14 @@ use crate::testing::Staged;
 use docs::Docs;
 
 pub(crate) use http::Http;
-pub use http::{Health, HttpSource};
+pub use http::HttpSource;
 pub use mcp::definition::{LeftOut, Names};
 pub(crate) use mcp::message::RpcError;
 pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use own::answered;
 pub(crate) use own::problem;
+pub use report::{Health, ListedTool, Stale, Tested};
 pub(crate) use upstreams::remembered;
 pub use upstreams::{Configured, UpstreamError, Upstreams};
 

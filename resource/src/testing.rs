@@ -311,7 +311,9 @@ impl App {
     /// On loopback, with a server behind the gate, its tools for these scopes.
     pub(crate) async fn upstream(tools: &[(&str, &str)], open: impl AsyncFnOnce(&Db) -> Http) -> Self {
         let mut rules = Rules::default();
-        rules.tools.extend(tools.iter().map(|(name, scope)| ((*name).to_owned(), scope.parse().unwrap())));
+        for (name, scope) in tools {
+            rules.need(name, scope);
+        }
         let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
         let stage = Arc::new(Stage::default());
         stage.entitle("docs.read");
@@ -330,7 +332,7 @@ impl App {
             docs: Arc::new(docs),
             upstreams: Upstreams::default(),
             allowed_origins: Vec::new(),
-            quota: Quota::OFF,
+            limits: Limits::off(),
             tally: Arc::default(),
         };
         let resource = Resource::with(config, Sources::new([Source::Account, Source::Http(source.clone())]));

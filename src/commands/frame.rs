@@ -18,6 +18,7 @@ use authz::issuer_change::{self, Another};
 use clap::Args;
 use keys::Checkpoints;
 use resource::catalogue::BuiltIn;
+use resource::sources::Upstreams;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -109,6 +110,8 @@ pub(crate) struct Place {
     pub authority: Option<Authority>,
     /// `None` where no server runs.
     pub reloader: Option<Reloader>,
+    /// The servers behind the gate, where a server runs.
+    pub upstreams: Option<Upstreams>,
 }
 
 /// The parts that have people, clients and keys.
@@ -127,17 +130,23 @@ impl Place {
             catalogue: base.catalogue.clone(),
             checkpoints: base.checkpoints.clone(),
         };
-        Self { clock: clock.clone(), db: base.db.clone(), authority: Some(authority), reloader: None }
+        Self {
+            clock: clock.clone(),
+            db: base.db.clone(),
+            authority: Some(authority),
+            reloader: None,
+            upstreams: None,
+        }
     }
 
     /// A gateway alone.
     pub(crate) fn gateway(db: &Db, clock: &Clock) -> Self {
-        Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None }
+        Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None, upstreams: None }
     }
 
     /// The same at a running server.
-    pub(crate) fn running(self, reloader: &Reloader) -> Self {
-        Self { reloader: Some(reloader.clone()), ..self }
+    pub(crate) fn running(self, reloader: &Reloader, upstreams: &Upstreams) -> Self {
+        Self { reloader: Some(reloader.clone()), upstreams: Some(upstreams.clone()), ..self }
     }
 
     /// The parts that have people, clients and keys; refused at a gateway alone.

@@ -283,6 +283,7 @@ impl File {
             ("tokens", self.access_token_lifetime == other.access_token_lifetime),
             ("origin", self.origin == other.origin),
             ("remote", self.remote == other.remote),
+            ("sources", self.sources == other.sources),
             ("cimd", self.cimd == other.cimd),
             ("registration", self.registration == other.registration && self.redirects == other.redirects),
         ];

@@ -184,7 +184,9 @@ fn known(
     match Rules::check_tool(key.name, rule) {
         Ok(()) => Ok(()),
         // What a server lists is not known here.
-        Err(UnusableRule::NoSuchTool(name)) if sources.values().any(|source| source.may_offer(&name)) => Ok(()),
+        Err(UnusableRule::NoSuchTool(name)) if sources.values().any(|source| source.may_offer(&name)) => {
+            Ok(())
+        }
         Err(UnusableRule::NoSuchTool(name)) => {
             let tools = rules.tools.iter().filter(|(pattern, _)| pattern.is_exact());
             let tools = tools.map(|(pattern, _)| pattern.as_str());

@@ -40,7 +40,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["serve" | "check" | "setup-link"] => return None,
         // It makes a file, and the next run would be refused because of it.
         ["audit", "export"] | ["backup"] => return None,
-        ["restore"] => return None,
+        ["restore"] | ["source", "show" | "test"] => return None,
         ["client", "import-metadata" | "remove-metadata"]
         | ["client", "catalogue", "import"]
         | ["client", "approvals", "approve" | "refuse"] => return None,

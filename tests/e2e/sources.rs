@@ -18,12 +18,9 @@ use server::{Direct, Server, items, member};
 
 /// A configuration with one source and a rule for each of these tools.
 fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String {
-    let mut toml = format!(
-        "[groups]\neveryone = [\"docs.read\", \"use\"]\n[scopes.use]\ntitle = \"Use it\"\ndefault = true\n\
-         [sources.{name}]\nkind = \"mcp-http\"\nurl = \"{url}\"\n{more}\n"
-    );
+    let mut toml = format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{url}\"\n{more}\n");
     for tool in tools {
-        write!(toml, "[tools.{tool}]\nscope = \"use\"\n").unwrap();
+        write!(toml, "[tools.{tool}]\nscope = \"docs.read\"\n").unwrap();
     }
     toml
 }
@@ -32,7 +29,7 @@ fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String {
 async fn walked(app: &TestApp, event: &str, times: usize) {
     let begun = Instant::now();
     while app.events().iter().filter(|(name, _)| name == event).count() < times {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{event} is not on record");
+        assert!(begun.elapsed() < Duration::from_mins(1), "{event} is not on record");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -92,7 +89,6 @@ async fn server_everything_passes_unchanged() {
         ("get-annotated-message", json!({ "messageType": "error", "includeImage": true })),
         ("get-structured-content", json!({ "location": "Chicago" })),
         ("get-resource-links", json!({ "count": 3 })),
-        ("get-resource-reference", json!({ "resourceType": "Text", "resourceId": 1 })),
         ("get-sum", json!({ "a": "no number" })),
         ("trigger-long-running-operation", json!({ "duration": 0.2, "steps": 2 })),
     ] {
@@ -100,8 +96,7 @@ async fn server_everything_passes_unchanged() {
         let passed =
             ask(&app, &token, "tools/call", json!({ "name": format!("all_{name}"), "arguments": arguments }))
                 .await;
-        let stamp = without_times(own.get());
-        assert_eq!(without_times(passed.get()), stamp, "{name}");
+        assert_eq!(passed.get(), own.get(), "{name}");
     }
     let port = server.url.split([':', '/']).nth(4).unwrap().parse().unwrap();
     server.kill();
@@ -120,13 +115,6 @@ async fn server_everything_passes_unchanged() {
     let results: Vec<Value> = app.audit().into_iter().filter(|one| one["event"] == "mcp.result").collect();
     let last: Vec<_> = results.iter().rev().take(2).map(|one| one["detail"]["result"].clone()).collect();
     assert_eq!(last, ["ok", "not_sent"]);
-}
-
-/// Times of day differ from call to call.
-fn without_times(text: &str) -> String {
-    text.split('"')
-        .filter(|part| !(part.len() == 24 && part.ends_with('Z') && part.starts_with("20")))
-        .collect()
 }
 
 /// SRC-05, SRC-06: a server of the Python world (2026-07-28) passes unchanged.
@@ -232,7 +220,7 @@ async fn nothing_of_the_caller_reaches_a_server() {
         ] {
             request = request.header(name, value);
         }
-        let request = bearer.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = bearer.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         request.send().await.unwrap().text().await.unwrap()
     };
     for (bearer, name) in [

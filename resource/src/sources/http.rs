@@ -21,6 +21,7 @@ use super::mcp::failed::Failed;
 use super::mcp::message::RpcError;
 use super::mcp::walk::{self, Incomplete};
 use super::mcp::{Heard, mirror};
+use super::report::{Health, Stale};
 use super::{Outcome, refused};
 use crate::admission::{Ask, Relay, What};
 use crate::item::{Arguments, Offer, Offered, SourceName};
@@ -61,24 +62,6 @@ impl HttpSource {
     pub(crate) fn target(&self) -> String {
         format!("mcp-http {}", self.url)
     }
-}
-
-/// How a source is.
-#[derive(Clone, Debug)]
-pub struct Health {
-    pub name: String,
-    pub id: String,
-    /// Where it is reached.
-    pub url: String,
-    /// How many tools it offers.
-    pub tools: usize,
-    /// `2026-07-28`, or a revision before it; `None` as long as it has not answered.
-    pub era: Option<String>,
-    /// When a walk of its lists was last complete.
-    pub walked_at: Option<Timestamp>,
-    /// Since when it does not answer, and why.
-    pub stale: Option<(Timestamp, String)>,
-    pub left_out: Vec<LeftOut>,
 }
 
 /// One server behind the gate. Cheap to clone.
@@ -151,6 +134,10 @@ impl Http {
         self.0.offered.load_full()
     }
 
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.0.settings.name == name
+    }
+
     /// How long a call may go on without getting further.
     pub(crate) fn patience(&self) -> Duration {
         self.0.settings.timeout
@@ -171,7 +158,7 @@ impl Http {
             id: state.stored.id.clone(),
             era: era.or_else(|| state.stored.era.clone()),
             walked_at: state.stored.walked_at,
-            stale: state.stale.clone(),
+            stale: state.stale.clone().map(|(since, why)| Stale { since, why }),
             left_out: state.left_out.clone(),
         }
     }
@@ -237,7 +224,7 @@ impl Http {
             }
             Err(NoResult { sent: false, why }) => {
                 self.0.due.notify_one();
-                self.not_sent(&why.to_string())
+                self.not_sent(&self.says(&why.into()))
             }
             Err(NoResult { sent: true, why }) => {
                 if let Failed::Status(refusal) = &why

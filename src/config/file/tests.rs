@@ -324,6 +324,7 @@ fn every_key_is_known_to_a_reload() {
             profiles: [("x".to_owned(), ProfileRule::default())].into(),
             record_values: true,
         },
+        sources: parse("[sources.x]\nkind = \"mcp-http\"\nurl = \"http://localhost/\"").unwrap().sources,
         clients: Vec::new(),
         limits: Limits::off(),
         signing: Signing { seal_key: super::super::SealKey::File(PathBuf::from("x")), ..Signing::default() },

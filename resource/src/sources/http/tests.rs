@@ -97,7 +97,7 @@ async fn the_last_good_list_is_there_at_start() {
     assert!(after.walk().await.is_err());
     assert_eq!(names(&after), ["up_b_c", "up_a"]);
     let health = after.health().await;
-    assert_eq!((health.walked_at, health.stale.as_ref().map(|(since, _)| *since)), (Some(NOW), Some(NOW)));
+    assert_eq!((health.walked_at, health.stale.as_ref().map(|stale| stale.since)), (Some(NOW), Some(NOW)));
     assert_eq!(app.records("source.stale").len(), 1, "once, and not at every try");
     up.store(true, Ordering::SeqCst);
     tokio::time::pause();
@@ -287,5 +287,5 @@ async fn an_upstream_is_told_who_asks() {
     assert!(Credentials::new(Some(&shared::Secret::presented("a\nb"))).is_none());
     let app = App::start();
     let presented = alone.headers[0].1.clone();
-    assert!(app.resource.bearer().check(&presented, NOW).is_err());
+    assert!(app.resource.bearer().check(&presented, &token("docs.read").aud, NOW).is_err());
 }

@@ -1,0 +1,122 @@
+//! What administrators are told about servers behind the gate (SRC-14).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{Db, Fault, Timestamp};
+
+use super::http::Http;
+use super::mcp::definition::LeftOut;
+use super::upstreams::Upstreams;
+use crate::item::Offer;
+use crate::store::snapshots;
+
+/// Characters of a definition that make about one token of a model's context.
+const PER_TOKEN: usize = 4;
+
+/// How a source is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    pub name: String,
+    pub id: String,
+    /// Where it is reached.
+    pub url: String,
+    /// `2026-07-28`, or `legacy` for the revisions before it; `None` as long as it has not answered.
+    pub era: Option<String>,
+    /// How many tools it offers.
+    pub tools: usize,
+    /// When a walk of its lists was last complete.
+    pub walked_at: Option<Timestamp>,
+    pub stale: Option<Stale>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Since when a source does not answer as it should, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stale {
+    pub since: Timestamp,
+    pub why: String,
+}
+
+/// What a source answered when it was asked on purpose.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tested {
+    pub era: Option<String>,
+    /// How long all of it took.
+    pub ms: u64,
+    pub tools: Vec<ListedTool>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A tool as it was listed, with what its own annotations suggest. They are its server's word, and nobody goes by them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListedTool {
+    pub name: String,
+    pub title: String,
+    pub scope: String,
+    /// `low` or `high`.
+    pub risk: String,
+    /// About how much of a model's context its definition takes.
+    pub tokens: usize,
+}
+
+impl ListedTool {
+    fn of(source: &str, offer: &Offer) -> Self {
+        let listed: Value = serde_json::from_str(offer.listed.get()).unwrap_or_default();
+        let hint = |name: &str| listed["annotations"][name].as_bool();
+        let reads = hint("readOnlyHint") == Some(true);
+        let harmless = reads || hint("destructiveHint") == Some(false);
+        Self {
+            name: offer.name.to_string(),
+            title: offer.title.clone(),
+            scope: format!("{source}.{}", if reads { "read" } else { "write" }),
+            risk: if harmless { "low" } else { "high" }.to_owned(),
+            tokens: offer.listed.get().len().div_ceil(PER_TOKEN),
+        }
+    }
+}
+
+impl Upstreams {
+    /// How each of them is, from what is known: none is asked.
+    pub async fn health(&self) -> Vec<Health> {
+        let mut all = Vec::new();
+        for source in &self.http {
+            all.push(source.health().await);
+        }
+        all
+    }
+
+    /// The same where no server runs: what the database remembers.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn remembered(db: &Db) -> Result<Vec<Health>, Fault> {
+        let health = |stored: snapshots::Stored| {
+            Ok(Health {
+                tools: db.read(|conn| snapshots::definitions(conn, &stored.id))?.len(),
+                url: stored.target.rsplit(' ').next().unwrap_or_default().to_owned(),
+                name: stored.name,
+                id: stored.id,
+                era: stored.era,
+                walked_at: stored.walked_at,
+                stale: None,
+                left_out: Vec::new(),
+            })
+        };
+        db.read(snapshots::all)?.into_iter().map(health).collect()
+    }
+
+    /// Walks the source of this name now, and says what it lists; `None` if there is none.
+    pub async fn test(&self, name: &str) -> Option<Result<Tested, String>> {
+        let source = self.http.iter().find(|source| source.is_called(name))?;
+        Some(test(name, source).await)
+    }
+}
+
+async fn test(name: &str, source: &Http) -> Result<Tested, String> {
+    let begun = std::time::Instant::now();
+    source.walk().await?;
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let health = source.health().await;
+    let tools = source.offered().offers.iter().map(|offer| ListedTool::of(name, offer)).collect();
+    Ok(Tested { era: health.era, ms, tools, left_out: health.left_out })
+}
