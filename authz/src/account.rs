@@ -1,7 +1,8 @@
 //! Home: who am I here, how do I connect, and is there a second passkey? And the account: what have I allowed, and how
 //! does it end (`page`, `change`)?
 
-pub(crate) mod change;
+mod change;
+pub(crate) mod changing;
 pub(crate) mod confirm;
 mod effect;
 pub(crate) mod page;
@@ -22,21 +23,19 @@ use webauthn_rs::prelude::{Passkey, PasskeyRegistration};
 
 use crate::error::PageError;
 use crate::form::Params;
+use crate::login::challenge::{RequestOptions, challenge};
 use crate::login::enrolment::{self, CreationOptions};
-use crate::login::passkey::{self, RequestOptions};
+use crate::login::passkey;
 use crate::login::response::Finish;
 use crate::login::{Failed, Taken, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableProfile, UsableTool};
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::{self, Session};
 use crate::store::transactions::Whose;
 use crate::store::users;
 use crate::{Authz, login};
-
-/// What the sign-out form's token is for.
-const SIGN_OUT: &str = "sign-out";
 
 /// `GET /`.
 pub(crate) async fn home(
@@ -97,7 +96,7 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
         elsewhere: endpoints.is_empty(),
         passkeys: u32::try_from(passkeys).unwrap_or(u32::MAX),
         show_nudge: passkeys < 2,
-        sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, SIGN_OUT),
+        sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, session::SIGN_OUT),
         what: endpoints.first().map(what).unwrap_or_default(),
         profiles: profiles.collect(),
     };
@@ -149,13 +148,6 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
     snippets
 }
 
-/// What the form to sign out needs on a page that says who is signed in; `None` where the browser's cookie is not of the
-/// session that the page speaks of, as after a decision in another tab on loopback.
-pub(crate) fn sign_out_csrf(authz: &Authz, browser: &Browser, signed_in: &SignedIn) -> Option<String> {
-    let digest = &signed_in.session.digest;
-    (browser.session_digest().as_ref() == Some(digest)).then(|| session::csrf_token(authz, digest, SIGN_OUT))
-}
-
 /// `POST /sign-out` (SESSION-04).
 pub(crate) async fn sign_out(
     State(authz): State<Authz>,
@@ -179,7 +171,7 @@ async fn end_session(
     let params = Params::of_body(body).unwrap_or_default();
     let digest = browser.session_digest().filter(|digest| {
         session::is_same_origin(&authz.issuer, headers)
-            && session::csrf_matches(authz, digest, SIGN_OUT, params.get("csrf"))
+            && session::csrf_matches(authz, digest, session::SIGN_OUT, params.get("csrf"))
     });
     let Some(digest) = digest else {
         let event = Event::denied(Name::SessionEnded, "not_from_our_page").request(request);
@@ -236,15 +228,7 @@ fn no_session() -> PageError {
 /// The passkeys of somebody who may have one more (WEBAUTHN-07).
 fn room_for_one_more(conn: &Conn<'_>, user: &UserId) -> Result<Result<Vec<Passkey>, PageError>, Fault> {
     let existing = users::passkeys(conn, user)?;
-    Ok(if existing.len() < users::MOST_PASSKEYS { Ok(existing) } else { Err(too_many_passkeys()) })
-}
-
-pub(crate) fn too_many_passkeys() -> PageError {
-    PageError::new(
-        StatusCode::BAD_REQUEST,
-        "too_many_passkeys",
-        "You have 20 passkeys, which is the limit. Remove one first.",
-    )
+    Ok(if existing.len() < users::MOST_PASSKEYS { Ok(existing) } else { Err(enrolment::too_many_passkeys()) })
 }
 
 /// `POST /account/passkeys/start`: a session alone changes nothing, a passkey in hand must agree
@@ -260,10 +244,7 @@ pub(crate) async fn add_start(
 async fn step_up(authz: &Authz, request: &Request, headers: &HeaderMap) -> Result<Response, PageError> {
     let (browser, signed_in) = someone(authz, headers)?;
     let existing = authz.db.read(|conn| room_for_one_more(conn, &signed_in.user.id))??;
-    let (challenge, state) =
-        authz.webauthn.start_passkey_authentication(&existing).map_err(crate::webauthn_fault)?;
-    let mut public_key = challenge.public_key;
-    public_key.hints = Some(passkey::hints());
+    let (options, state) = challenge(authz, &existing)?;
     let browser_id = browser.id()?;
     let purpose = {
         let authz = authz.clone();
@@ -276,8 +257,7 @@ async fn step_up(authz: &Authz, request: &Request, headers: &HeaderMap) -> Resul
         }
     };
     let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
-    let mut response =
-        Json(RequestOptions { ceremony, options: passkey::PublicKey { public_key } }).into_response();
+    let mut response = Json(RequestOptions { ceremony, options }).into_response();
     crate::error::no_store(&mut response);
     Ok(response)
 }
@@ -370,7 +350,7 @@ struct Tokens {
 impl Tokens {
     fn of(authz: &Authz, session: &Session) -> Self {
         Self {
-            sign_out: session::csrf_token(authz, &session.digest, SIGN_OUT),
+            sign_out: session::csrf_token(authz, &session.digest, session::SIGN_OUT),
             change: session::csrf_token(authz, &session.digest, change::FORM),
         }
     }

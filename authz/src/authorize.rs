@@ -1,7 +1,6 @@
 //! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): from a request to the first
 //! page, or to the refusal. The decision table is in `checks`.
 
-mod answer;
 mod checks;
 
 use axum::body::Bytes;
@@ -12,9 +11,9 @@ use shared::audit::{self, Event, Name};
 use shared::share::{Full, Holder};
 use shared::{ClientId, Fault, Request, Tx};
 
-pub(crate) use answer::{Refused, Return, Via};
 use checks::Checks;
 
+use crate::answer::{Refused, Return, Via};
 use crate::clients::metadata_document::freshness::freshen;
 use crate::current::Current;
 use crate::error::Code;
@@ -26,10 +25,6 @@ use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
-/// Asked for by clients that want a refresh token; not a permission (REFRESH-01).
-pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
-/// A longer scope is not taken apart: each name in it is looked up (RATE-05). What is offered fits (DCR-04).
-pub(crate) const LONGEST_SCOPE: usize = 4096;
 /// The longest request target that is read (§1 of the matrix).
 const LONGEST_TARGET: usize = 8 * 1024;
 

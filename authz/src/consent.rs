@@ -21,7 +21,7 @@ use shared::audit::{self, Event, Name};
 use shared::db::Conn;
 use shared::{Fault, Request, Secret, Tx};
 
-use crate::authorize::{Refused, Return, Via};
+use crate::answer::{Refused, Return, Via};
 use crate::clients::{self, Asked};
 use crate::error::Code;
 use crate::form::{Params, Unreadable};

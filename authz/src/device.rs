@@ -6,6 +6,7 @@
 
 pub(crate) mod decision;
 pub(crate) mod page;
+mod typed;
 mod user_code;
 
 use std::time::Duration;
@@ -17,21 +18,21 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use shared::audit::{self, Event, Name};
-use shared::catalogue::Risk;
 use shared::db::Conn;
 use shared::share::Holder;
 use shared::{Fault, Request, ResourceUri, Scope, Secret, Tx};
 
 use crate::Authz;
-use crate::authorize::{LONGEST_SCOPE, OFFLINE_ACCESS};
 use crate::client_auth::{self, Authorization, Unauthenticated};
-pub(crate) use crate::clients::preregistered::DEVICE_CODE as GRANT_TYPE;
 use crate::current::Current;
 use crate::endpoint::{self, Endpoint, Settled};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
-use crate::rate::earned;
-use crate::store::clients::{AuthMethod, Client, Source};
+use crate::grants::GrantType;
+use crate::grants::device_code::grantable;
+use crate::rate::refund::earned;
+use crate::scope::{LONGEST_SCOPE, OFFLINE_ACCESS};
+use crate::store::clients::{AuthMethod, Client};
 use crate::store::devices::{self, Device, Stage};
 use user_code::UserCode;
 
@@ -41,18 +42,6 @@ const LIFETIME: Duration = Duration::from_mins(10);
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a grant lasts at most that was given to a device, however often it is refreshed.
 pub(crate) const FAMILY: Duration = Duration::from_hours(24);
-
-/// Whether a client may ask this way: an administrator said so, for a client that they made themselves. What a client
-/// says of itself, or the catalogue or a document says of it, does not count.
-pub(crate) fn is_allowed(client: &Client) -> bool {
-    matches!(client.source, Source::Administrator | Source::Configuration) && client.has_grant(GRANT_TYPE)
-}
-
-/// What can be granted to a device at all: nothing of high risk.
-pub(crate) fn grantable(authz: &Authz) -> Scope {
-    let scopes = authz.catalogue.scopes();
-    scopes.iter().filter(|scope| scope.risk == Risk::Low).map(|scope| scope.name.as_str()).collect()
-}
 
 /// Why the endpoint refused. The variant is for the audit trail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,7 +152,7 @@ fn begin(
     params: &Params,
     request: &Request,
 ) -> Result<Result<(Authorized, bool), Refusal>, Fault> {
-    if !is_allowed(client) {
+    if !GrantType::DeviceCode.is_allowed(client) {
         return Ok(Err(Refusal::NotAllowed));
     }
     let (resource, scope) = match asked(authz, tx, params)? {
@@ -196,7 +185,7 @@ fn begin(
             .resource(&device.resource)
             .scope(&device.scope)
             .request(request)
-            .detail("grant_type", GRANT_TYPE)
+            .detail("grant_type", GrantType::DeviceCode.name())
             .detail("auth_method", client.auth_method.as_str()),
     )?;
     let page = authz.issuer.url("/device");
@@ -259,7 +248,9 @@ fn refused(params: &Params, authorization: &Authorization, refusal: Refusal, req
         Refusal::Unauthenticated(_) => Name::ClientAuthFailed,
         _ => Name::AuthzError,
     };
-    let event = Event::denied(name, &refusal.reason()).request(request).detail("grant_type", GRANT_TYPE);
+    let event = Event::denied(name, &refusal.reason())
+        .request(request)
+        .detail("grant_type", GrantType::DeviceCode.name());
     match client_auth::claimed_client(params, authorization) {
         Some(client) => event.client(&client),
         None => event,

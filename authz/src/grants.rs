@@ -1,9 +1,11 @@
-//! The grants of the token endpoint: one request, one transaction.
+//! The grants of the token endpoint: one request, one transaction. A new grant is a variant of [`GrantType`] here, with
+//! all that it is, and a file that redeems it.
 
-pub(crate) mod authorization_code;
-pub(crate) mod client_credentials;
+mod authorization_code;
+mod client_credentials;
 pub(crate) mod device_code;
-pub(crate) mod refresh_token;
+mod refresh_token;
+mod refusal;
 
 use std::cell::OnceCell;
 
@@ -11,11 +13,106 @@ use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, GrantId, Jti, Request, Scope, Secret, Tx, UserId};
 
 use crate::current::Current;
-use crate::store::clients::Client;
+use crate::form::Params;
+use crate::store::clients::{CLIENT_CREDENTIALS, Client};
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
-use crate::token::Minted;
 use crate::{Authz, ending};
+pub(crate) use refusal::Refusal;
+
+/// What is minted on a grant: rows are written, the JWT is signed after the commit.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub claims: AccessToken,
+    pub refresh_token: Option<Secret>,
+    pub scope: Scope,
+}
+
+/// A refusal commits (what it revokes stays revoked); a fault rolls back.
+pub(crate) type Answer = Result<Minted, Refusal>;
+
+/// What a client may come with to the token endpoint (RFC 6749 §4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GrantType {
+    /// OAuth 2.1 §4.1
+    AuthorizationCode,
+    /// OAuth 2.1 §4.3
+    RefreshToken,
+    /// RFC 8628
+    DeviceCode,
+    /// OAuth 2.1 §4.2
+    ClientCredentials,
+}
+
+impl GrantType {
+    /// In the order in which the metadata names them.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::AuthorizationCode, Self::RefreshToken, Self::DeviceCode, Self::ClientCredentials];
+
+    /// Its name in requests, registrations and metadata.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::ClientCredentials => CLIENT_CREDENTIALS,
+        }
+    }
+
+    /// Its name for people: of a URN the end.
+    pub(crate) fn short_name(self) -> &'static str {
+        self.name().rsplit(':').next().unwrap_or_default()
+    }
+
+    /// All of them, for people who have to name one.
+    pub(crate) fn alternatives() -> String {
+        let [before @ .., last] = &Self::ALL.map(Self::short_name);
+        format!("{} or {last}", before.join(", "))
+    }
+
+    /// The one with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|grant_type| grant_type.name() == name)
+    }
+
+    /// Whether this server has it now.
+    pub(crate) fn is_on(self, authz: &Authz) -> bool {
+        match self {
+            Self::AuthorizationCode | Self::RefreshToken => true,
+            Self::DeviceCode => authz.config.device,
+            Self::ClientCredentials => authz.status.has_own_tokens(),
+        }
+    }
+
+    /// Whether a client may say of itself that it uses it. What only an administrator allows, a registration or a
+    /// document does not bring about.
+    pub(crate) fn is_for_everybody(self) -> bool {
+        matches!(self, Self::AuthorizationCode | Self::RefreshToken)
+    }
+
+    /// Whether this client may use it (TOKEN-13).
+    pub(crate) fn is_allowed(self, client: &Client) -> bool {
+        match self {
+            Self::AuthorizationCode | Self::RefreshToken => client.has_grant(self.name()),
+            // What a client says of itself, or the catalogue or a document says of it, does not count (DEV-01).
+            Self::DeviceCode => client.is_added() && client.has_grant(self.name()),
+            Self::ClientCredentials => client.acts_in_its_own_name(),
+        }
+    }
+
+    /// Gives tokens for what was presented.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(crate) fn redeem(self, cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
+        match self {
+            Self::AuthorizationCode => authorization_code::redeem(cx, params),
+            Self::RefreshToken => refresh_token::rotate(cx, params),
+            Self::DeviceCode => device_code::redeem(cx, params),
+            Self::ClientCredentials => client_credentials::issue(cx, params),
+        }
+    }
+}
 
 /// What a grant has at hand.
 pub(crate) struct Context<'a> {
@@ -68,8 +165,8 @@ impl Context<'_> {
 
     /// The first tokens on a grant, in rows and on record: a refresh token for a client that uses them (REFRESH-01),
     /// and the claims of an access token.
-    fn first_tokens(&self, grant: &Grant, scope: Scope, grant_type: &str) -> Result<Minted, Fault> {
-        let refresh_token = if self.client.has_grant("refresh_token") {
+    fn first_tokens(&self, grant: &Grant, scope: Scope, grant_type: GrantType) -> Result<Minted, Fault> {
+        let refresh_token = if GrantType::RefreshToken.is_allowed(self.client) {
             let secret = Secret::random("rt_");
             let idle = self.authz.config.refresh_lifetimes(self.client.trust).idle;
             let row = RefreshToken {
@@ -92,7 +189,7 @@ impl Context<'_> {
                 .jti(claims.jti.as_str())
                 .resource(&grant.resource)
                 .scope(&scope)
-                .detail("grant_type", grant_type)
+                .detail("grant_type", grant_type.name())
                 .detail("aud", grant.resource.as_str())
                 .detail("exp", claims.exp)
                 .detail("auth_method", self.client.auth_method.as_str())

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod account;
+mod answer;
 mod authorize;
 mod client_auth;
 pub mod client_documents;
@@ -31,6 +32,7 @@ pub mod reach;
 mod refusals;
 pub mod resource_servers;
 mod revocation;
+mod scope;
 mod session;
 pub mod signing_keys;
 mod status;
@@ -69,7 +71,7 @@ pub use config::{
     RegistrationMode, UnknownUrl,
 };
 use error::PageError;
-pub use login::enrolment::{NoLink, WayIn};
+pub use login::enrolment::link::{NoLink, WayIn};
 use pages::{ErrorPage, Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
@@ -218,7 +220,7 @@ impl Authz {
             .route("/enrol/start", start(post(login::enrolment::enrol_start)))
             .route("/enrol/finish", passkey(post(login::enrolment::finish)))
             .route("/account", page(get(account::page::get), reads))
-            .route("/account/change", page(post(account::change::post), Limit::Change))
+            .route("/account/change", page(post(account::changing::post), Limit::Change))
             .route("/account/change/start", start(post(account::confirm::start)))
             .route("/account/passkeys/start", start(post(account::add_start)))
             .route("/account/passkeys/confirm", passkey(post(account::add_confirm)))
@@ -255,7 +257,7 @@ impl Authz {
     /// # Errors
     /// The database's fault.
     pub fn setup_link(&self, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
-        login::enrolment::issue_setup(self, tx, uid)
+        login::enrolment::link::issue_setup(self, tx, uid)
     }
 
     /// A link with which an administrator can sign in again, for whoever asks at the console: the first one's, or one
@@ -264,7 +266,7 @@ impl Authz {
     /// # Errors
     /// The database's fault.
     pub fn way_in(&self, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
-        login::enrolment::way_in(self, tx, uid)
+        login::enrolment::link::way_in(self, tx, uid)
     }
 
     /// Whether there are administrators, and none of them can sign in.
@@ -272,7 +274,7 @@ impl Authz {
     /// # Errors
     /// The database's fault.
     pub fn is_locked_out(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
-        login::enrolment::is_locked_out(tx)
+        login::enrolment::link::is_locked_out(tx)
     }
 
     /// Makes the configured clients be what `portcullis.toml` says.

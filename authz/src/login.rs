@@ -1,6 +1,7 @@
 //! How people get in: passkeys, and nothing else.
 
 mod authenticator_data;
+pub(crate) mod challenge;
 pub(crate) mod destination;
 pub(crate) mod enrolment;
 pub(crate) mod passkey;

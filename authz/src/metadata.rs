@@ -12,12 +12,11 @@ use serde::Serialize;
 use shared::{Fault, Issuer, Scope};
 
 use crate::Authz;
-use crate::authorize::OFFLINE_ACCESS;
 use crate::clients;
-use crate::clients::preregistered::CLIENT_CREDENTIALS;
 use crate::config::RegistrationMode;
-use crate::device;
 use crate::error::OAuthError;
+use crate::grants::GrantType;
+use crate::scope::OFFLINE_ACCESS;
 use crate::store::clients::AuthMethod;
 
 /// How resource servers prove who they are (INTRO-01).
@@ -75,10 +74,10 @@ impl Members {
             scopes_supported: scopes.iter().map(str::to_owned).collect(),
             response_types_supported: ["code"],
             response_modes_supported: ["query"],
-            grant_types_supported: ["authorization_code", "refresh_token"]
+            grant_types_supported: GrantType::ALL
                 .into_iter()
-                .chain(authz.config.device.then_some(device::GRANT_TYPE))
-                .chain(authz.status.has_own_tokens().then_some(CLIENT_CREDENTIALS))
+                .filter(|grant_type| grant_type.is_on(authz))
+                .map(GrantType::name)
                 .collect(),
             code_challenge_methods_supported: ["S256"],
             authorization_response_iss_parameter_supported: true,

@@ -1,5 +1,6 @@
 //! People, as an administrator at the console sees and changes them (ENROL, ADMIN-03, ADMIN-05).
 
+pub(crate) mod name;
 pub mod passkeys;
 
 use serde::{Deserialize, Serialize};
@@ -9,21 +10,11 @@ use shared::{Fault, Tx, UserId};
 use uuid::Uuid;
 
 use crate::Authz;
-use crate::login::enrolment;
+use crate::login::enrolment::link;
 use crate::store::grants::{self, Reason};
 use crate::store::users::{self, Meant, Role, User};
 use crate::store::{links, sessions};
-use crate::visible;
-
-pub(crate) const NAME_RULE: &str = "Choose a name of 1 to 64 characters, without line breaks.";
-
-/// A person's name as it is kept; `None` if it cannot be one.
-pub(crate) fn valid_name(text: &str) -> Option<String> {
-    let name = text.trim();
-    let fits = !name.is_empty() && name.chars().count() <= 64;
-    // Two people must not look alike, and ids and names share one argument on the command line.
-    (fits && !name.starts_with("u_") && visible::clean(name) == name).then(|| name.to_owned())
-}
+use name::valid_name;
 
 /// A person, for whoever administers the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,7 +115,7 @@ pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) 
     authz.status.set_groups(tx, &user.id, groups);
     let created = Event::allowed(Name::UserCreated).by_console(uid).subject(user.id.as_str());
     audit::append(tx, created.detail("groups", groups.to_vec()))?;
-    let link = enrolment::issue(authz, tx, uid, &user.id)?;
+    let link = link::issue(authz, tx, uid, &user.id)?;
     Ok(Ok((person(authz, tx, &user)?, link)))
 }
 
@@ -154,7 +145,7 @@ pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
     if user.disabled {
         return Ok(Err(Refusal::Disabled(user.name)));
     }
-    Ok(Ok(enrolment::issue(authz, tx, uid, &user.id)?))
+    Ok(Ok(link::issue(authz, tx, uid, &user.id)?))
 }
 
 /// Stops a user: no token of theirs counts from the next request on, every grant and session ends, and

@@ -2,6 +2,8 @@
 //! nobody can use up somebody else's elsewhere (RATE-02). What an answer cost its sender something for, such as a grant or
 //! a passkey, costs the address nothing; what anybody can have answered well costs the same as a refusal (RATE-05).
 
+pub(crate) mod refund;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use axum::extract::{FromRequest, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use shared::rate::{Buckets, Origin, Quota, Tally, TooMany};
@@ -22,6 +25,7 @@ use crate::consent;
 use crate::error::{Code, PageError, no_store};
 use crate::form::Params;
 use crate::pages::ErrorPage;
+use refund::{Harmless, is_earned};
 
 /// The limits of this side.
 pub(crate) struct Limits {
@@ -38,26 +42,6 @@ pub(crate) struct Limits {
     passkey_user: Buckets<(Origin, UserId)>,
     user_code: Buckets<Guesser>,
     document: Buckets<Origin>,
-}
-
-/// On an answer that says no in the ordinary course of things, such as "not yet": it costs nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Harmless;
-
-/// On an answer that cost its sender what no stranger has: a grant, a passkey, a secret that an administrator handed out, a
-/// person's yes. Nothing else is refunded: strangers register clients and keys of their own, for which there is an answer
-/// without an error too (RATE-05).
-#[derive(Clone, Copy, Debug)]
-struct Earned;
-
-/// Marks an answer that its sender paid for.
-pub(crate) fn earned(mut response: Response) -> Response {
-    response.extensions_mut().insert(Earned);
-    response
-}
-
-fn is_earned(response: &Response) -> bool {
-    response.extensions().get::<Earned>().is_some()
 }
 
 impl Limits {
@@ -261,6 +245,13 @@ async fn around(
     }
 }
 
+/// A request's head and its body, which is read to know whose bucket counts it.
+async fn with_body(asked: axum::extract::Request) -> Result<(Parts, Bytes), Response> {
+    let (parts, body) = asked.into_parts();
+    let read = Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await;
+    read.map(|body| (parts, body)).map_err(IntoResponse::into_response)
+}
+
 async fn by_client(
     authz: &Authz,
     request: &Request,
@@ -273,10 +264,9 @@ async fn by_client(
     if let Err(too_many) = limits.token_address.take(&origin, request) {
         return oauth(too_many);
     }
-    let (parts, body) = asked.into_parts();
-    let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
+    let (parts, body) = match with_body(asked).await {
+        Ok(read) => read,
+        Err(refused) => return refused,
     };
     let subject = subject(request, &parts.headers, &body);
     let admitted = limits.client_auth.check(&subject, request).and_then(|()| match limit {
@@ -310,10 +300,9 @@ async fn decided(
     asked: axum::extract::Request,
     next: Next,
 ) -> Response {
-    let (parts, body) = asked.into_parts();
-    let body = match Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await {
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
+    let (parts, body) = match with_body(asked).await {
+        Ok(read) => read,
+        Err(refused) => return refused,
     };
     let (limits, origin) = (&authz.limits, Origin::from(request));
     let confirms = consent::form(authz, &body).is_ok_and(|form| form.get("assertion").is_some());

@@ -12,7 +12,8 @@ use shared::audit::{self, Event, Name};
 use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Secret, Tx};
 
 use crate::clients::names;
-use crate::people::{accepted, valid_name};
+use crate::people::accepted;
+use crate::people::name::valid_name;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::store::{client_reports, client_secrets, resource_servers};
 use crate::visible::reads_like;

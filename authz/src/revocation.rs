@@ -12,19 +12,21 @@ use shared::{Fault, Request, Secret, TokenStatus, Tx};
 use crate::Authz;
 use crate::client_auth;
 use crate::current::Current;
+use crate::ending;
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::Params;
+use crate::grants::Refusal as TokenRefusal;
+use crate::rate::refund::earned;
 use crate::status::LEEWAY;
 use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens;
-use crate::{ending, rate, token};
 
 /// Why the revocation endpoint refused. A token that is worth nothing is no reason: it is revoked already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
-    Client(token::Refusal),
+    Client(TokenRefusal),
     TokenMissing,
     /// REVOKE-03
     OtherClient,
@@ -57,7 +59,7 @@ pub(crate) async fn post(
         Ok(revoked) => {
             let mut response = StatusCode::OK.into_response();
             no_store(&mut response);
-            if revoked == Revoked::Something { rate::earned(response) } else { response }
+            if revoked == Revoked::Something { earned(response) } else { response }
         }
         Err(error) => error.challenging(&headers),
     }
@@ -80,9 +82,9 @@ async fn revoke(
             let client = match client_auth::authenticate(&authz, tx, &examined)? {
                 Ok(client) => client,
                 Err(why) => {
-                    let refusal = token::Refusal::from(why);
+                    let refusal = TokenRefusal::from(why);
                     let claimed = client_auth::claimed_client(&params, &authorization);
-                    let event = token::refused(claimed.as_ref(), refusal, &request);
+                    let event = refusal.record(claimed.as_ref(), &request);
                     return Ok(Settled { answer: Err(Refusal::Client(refusal)), unrecorded: Some(event) });
                 }
             };

@@ -286,6 +286,16 @@ pub(crate) fn cancel_requests(
     audit::append(tx, event.request(request).detail("cancelled", cancelled.len()))
 }
 
+/// What the token of a form to sign out is for.
+pub(crate) const SIGN_OUT: &str = "sign-out";
+
+/// What the form to sign out needs on a page that says who is signed in; `None` where the browser's cookie is not of the
+/// session that the page speaks of, as after a decision in another tab on loopback.
+pub(crate) fn sign_out_csrf(authz: &Authz, browser: &Browser, signed_in: &SignedIn) -> Option<String> {
+    let digest = &signed_in.session.digest;
+    (browser.session_digest().as_ref() == Some(digest)).then(|| csrf_token(authz, digest, SIGN_OUT))
+}
+
 /// The token that a form must carry to change something for this session, or in this transaction (SESSION-07). It
 /// follows from what it is for, so nothing needs to be stored for it.
 pub(crate) fn csrf_token(authz: &Authz, whose: &Digest, purpose: &str) -> String {

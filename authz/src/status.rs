@@ -18,8 +18,6 @@ use shared::{
 use dead::Dead;
 use machines::{Machine, Machines, ResourceServer};
 
-use crate::clients::preregistered::CLIENT_CREDENTIALS;
-use crate::grants::client_credentials;
 use crate::store::{clients, dead_tokens, grants, settings, users};
 
 /// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
@@ -296,7 +294,7 @@ impl Status {
     /// # Errors
     /// The database's fault.
     pub(crate) fn secrets_were_moved(self: &Arc<Self>, tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
-        let clients = clients::acting_in_their_own_name(tx, CLIENT_CREDENTIALS)?;
+        let clients = clients::acting_in_their_own_name(tx)?;
         clients.iter().try_for_each(|id| self.client_changed_at(tx, id, now))
     }
 
@@ -416,7 +414,7 @@ impl TokenStatus for Status {
     fn has_ended_in(&self, conn: &Conn<'_>, token: &AccessToken) -> Result<bool, Fault> {
         let client = clients::find(conn, &token.client_id)?.filter(|client| !client.disabled);
         let counts = match client {
-            Some(client) if token.of_client() => client_credentials::is_allowed(&client),
+            Some(client) if token.of_client() => client.acts_in_its_own_name(),
             Some(_) => {
                 users::find(conn, &UserId::from_subject(&token.sub))?.is_some_and(|user| !user.disabled)
             }

@@ -137,7 +137,7 @@ impl House {
             auth_method: AuthMethod::None,
             auth_defaulted: false,
             jwks: None,
-            grant_types: ["authorization_code", "refresh_token", crate::device::GRANT_TYPE]
+            grant_types: ["authorization_code", "refresh_token", crate::grants::GrantType::DeviceCode.name()]
                 .map(str::to_owned)
                 .into(),
             redirect_uris: vec![RedirectUri::parse("https://app.example/callback").unwrap()],

@@ -15,7 +15,8 @@ use super::change::{self, Change, FORM};
 use super::{no_session, someone};
 use crate::Authz;
 use crate::error::PageError;
-use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
+use crate::login::challenge::{RequestOptions, challenge};
+use crate::login::passkey::{self, Used};
 use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
@@ -53,10 +54,7 @@ async fn begin_change(
         PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "This change does not exist.")
     })?;
     let passkeys = authz.db.read(|conn| usable(conn, &signed_in, &change))??;
-    let (challenge, state) =
-        authz.webauthn.start_passkey_authentication(&passkeys).map_err(crate::webauthn_fault)?;
-    let mut public_key = challenge.public_key;
-    public_key.hints = Some(passkey::hints());
+    let (options, state) = challenge(authz, &passkeys)?;
     let browser_id = browser.id()?;
     let purpose = {
         let authz = authz.clone();
@@ -69,7 +67,7 @@ async fn begin_change(
         }
     };
     let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
-    let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
+    let mut response = Json(RequestOptions { ceremony, options }).into_response();
     crate::error::no_store(&mut response);
     Ok(response)
 }

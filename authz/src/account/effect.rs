@@ -162,7 +162,7 @@ impl By<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::change;
+    use crate::account::changing;
     use crate::people;
     use crate::testing::House;
 
@@ -175,7 +175,7 @@ mod tests {
         house.write(|authz, tx| people::disable(authz, tx, 0, "ines")).unwrap();
         let applied = house.write(move |authz, tx| {
             let request = Request::from(None);
-            change::apply(authz, tx, &request, &browser, &signed_in, &Change::SignOutElsewhere, None)
+            changing::apply(authz, tx, &request, &browser, &signed_in, &Change::SignOutElsewhere, None)
         });
         assert!(matches!(applied, Applied::SignedOutBefore));
     }

@@ -8,7 +8,7 @@ use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Scope, Timestamp};
 
 use super::change::{self, FORM};
-use super::{SIGN_OUT, confirm};
+use super::confirm;
 use crate::clients::metadata_document::words;
 use crate::consent::in_words;
 use crate::consent::remembered::{self, LetIn};
@@ -68,7 +68,7 @@ fn show(authz: &Authz, signed_in: &SignedIn, done: Option<&str>) -> Result<Respo
         Ok(pages::Account {
             user_name: user.name.clone(),
             csrf: session::csrf_token(authz, &session.digest, FORM),
-            sign_out_csrf: session::csrf_token(authz, &session.digest, SIGN_OUT),
+            sign_out_csrf: session::csrf_token(authz, &session.digest, session::SIGN_OUT),
             confirm_path: confirm::PATH.to_owned(),
             // On loopback a session alone only reads.
             always_confirm: authz.issuer.is_loopback(),

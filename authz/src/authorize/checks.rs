@@ -2,15 +2,18 @@
 
 use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope, shell};
 
-use super::{LONGEST_SCOPE, OFFLINE_ACCESS, PageStop, Refused, Return, Stop};
+use super::{PageStop, Stop};
 use crate::Authz;
+use crate::answer::{Refused, Return};
 use crate::clients::metadata_document::approvals;
 use crate::clients::redirects::Mismatch;
 use crate::clients::{self, Asked, Resolved};
 use crate::error::Code;
 use crate::form::{Params, Unreadable};
+use crate::grants::GrantType;
 use crate::oxide::{self, Refusal, Steps};
 use crate::pages::{ErrorPage, Labelled};
+use crate::scope::{LONGEST_SCOPE, OFFLINE_ACCESS};
 use crate::session::Browser;
 use crate::store::clients::{Client, Source};
 
@@ -249,7 +252,7 @@ impl<'a> Checks<'a> {
     /// Row 7.
     fn check_grant_type(&self) -> Result<(), Stop> {
         match &self.client {
-            Some(client) if client.has_grant("authorization_code") => Ok(()),
+            Some(client) if GrantType::AuthorizationCode.is_allowed(client) => Ok(()),
             _ => {
                 Err(self.redirect(Code::UnauthorizedClient, "the client did not register authorization_code"))
             }

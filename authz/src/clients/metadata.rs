@@ -8,6 +8,7 @@ use url::Url;
 
 use super::names;
 use crate::error::{Code, OAuthError};
+use crate::grants::GrantType;
 use crate::store::clients::AuthMethod;
 use crate::visible::clean;
 
@@ -17,7 +18,6 @@ const LONGEST_TEXT: usize = 256;
 /// What `scopes_supported` offers must register.
 const LONGEST_SCOPE: usize = 4096;
 /// Grant types that a client can register.
-const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
 /// What a client is called that does not say.
 const UNNAMED: &str = "Unnamed application";
 
@@ -132,10 +132,12 @@ fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>,
 
 /// Unsupported grant types are dropped, not refused: vendors list what other servers have.
 fn grant_types(asked: &Map<String, Value>) -> Result<Vec<String>, OAuthError> {
-    let given = list(asked, "grant_types")?.unwrap_or_else(|| vec!["authorization_code".to_owned()]);
-    let supported = GRANT_TYPES.into_iter().filter(|supported| given.iter().any(|g| g == supported));
+    let given =
+        list(asked, "grant_types")?.unwrap_or_else(|| vec![GrantType::AuthorizationCode.name().to_owned()]);
+    let supported = GrantType::ALL.into_iter().filter(|grant_type| grant_type.is_for_everybody());
+    let supported = supported.map(GrantType::name).filter(|name| given.iter().any(|given| given == name));
     let grant_types: Vec<String> = supported.map(str::to_owned).collect();
-    if !grant_types.iter().any(|g| g == "authorization_code") {
+    if !grant_types.iter().any(|name| name == GrantType::AuthorizationCode.name()) {
         return Err(bad("grant_types must include authorization_code"));
     }
     Ok(grant_types)

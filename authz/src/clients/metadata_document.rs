@@ -181,13 +181,5 @@ pub async fn fetch_for_administrator(cimd: &Cimd, url: &str) -> Result<String, S
     String::from_utf8(fetched.body).map_err(|_| "the document is not UTF-8 text".to_owned())
 }
 
-/// Checks that the files that are needed to fetch documents are there (OPS-03).
-///
-/// # Errors
-/// What is wrong, in words.
-pub(crate) fn check_trust(cimd: &Cimd) -> Result<(), String> {
-    cimd.allow.iter().try_for_each(|allowed| shared::tls::certificates(&allowed.ca).map(|_| ()))
-}
-
 #[cfg(test)]
 mod tests;

@@ -8,17 +8,13 @@ use shared::redirect_uri::RedirectUriError;
 use shared::{ClientId, Fault, RedirectUri, Scope, Tx};
 
 use super::names;
+use crate::grants::GrantType;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible;
 
 /// More would be a mistake.
 const MOST_REDIRECT_URIS: usize = 32;
 const LONGEST_NAME: usize = 64;
-
-pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
-pub(crate) const REFRESH_TOKEN: &str = "refresh_token";
-pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
-pub(crate) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// What an administrator says about a client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -58,9 +54,7 @@ pub enum Mistake {
     RedirectUri(String, RedirectUriError),
     #[error("there are more than 32 redirect URIs")]
     TooManyRedirectUris,
-    #[error(
-        "unknown grant type `{0}`; use authorization_code, refresh_token, client_credentials or device_code"
-    )]
+    #[error("unknown grant type `{0}`; use {all}", all = GrantType::alternatives())]
     Grant(String),
     #[error(
         "it would have no use: give it a redirect URI to sign people in, the device grant for terminals without a browser, or a scope of its own"
@@ -112,7 +106,7 @@ impl Preregistered {
             Authentication::Secret => (AuthMethod::ClientSecretBasic, None),
             Authentication::Keys(set) => (AuthMethod::PrivateKeyJwt, Some(keys(set)?)),
         };
-        if auth_method == AuthMethod::None && grant_types.contains(&CLIENT_CREDENTIALS) {
+        if auth_method == AuthMethod::None && grant_types.contains(&GrantType::ClientCredentials) {
             return Err(Mistake::PublicCredentials);
         }
         Ok(Self {
@@ -120,7 +114,7 @@ impl Preregistered {
             redirect_uris,
             auth_method,
             jwks,
-            grant_types: grant_types.into_iter().map(str::to_owned).collect(),
+            grant_types: grant_types.into_iter().map(|grant| grant.name().to_owned()).collect(),
             scope: description.scope.clone(),
         })
     }
@@ -234,7 +228,7 @@ impl Preregistered {
             "token_endpoint_auth_method": self.auth_method.as_str(),
             "application_type": self.application_type(),
         });
-        if self.grant_types.iter().any(|grant| grant == AUTHORIZATION_CODE) {
+        if self.grant_types.iter().any(|grant| grant == GrantType::AuthorizationCode.name()) {
             metadata["response_types"] = json!(["code"]);
         }
         if let Some(jwks) = self.jwks.as_deref().and_then(|jwks| serde_json::from_str::<Value>(jwks).ok()) {
@@ -275,38 +269,39 @@ fn keys(text: &str) -> Result<String, Mistake> {
 }
 
 /// The grants that were named; or else those that follow from what the client is given.
-fn grant_types(description: &Description, redirects: bool) -> Result<Vec<&'static str>, Mistake> {
+fn grant_types(description: &Description, redirects: bool) -> Result<Vec<GrantType>, Mistake> {
+    use GrantType::{AuthorizationCode, ClientCredentials, DeviceCode, RefreshToken};
     let mut grants = Vec::new();
     for named in &description.grants {
-        let known = [AUTHORIZATION_CODE, REFRESH_TOKEN, CLIENT_CREDENTIALS, DEVICE_CODE];
-        let found = known.into_iter().find(|known| known == named || known.ends_with(&format!(":{named}")));
+        let mut known = GrantType::ALL.into_iter();
+        let found = known.find(|known| known.name() == named || known.short_name() == named);
         grants.push(found.ok_or_else(|| Mistake::Grant(visible::clean(named)))?);
     }
     let has_scope = !description.scope.is_empty();
     if grants.is_empty() {
         if redirects {
-            grants.push(AUTHORIZATION_CODE);
+            grants.push(AuthorizationCode);
         }
         if redirects || description.device {
-            grants.push(REFRESH_TOKEN);
+            grants.push(RefreshToken);
         }
         if has_scope {
-            grants.push(CLIENT_CREDENTIALS);
+            grants.push(ClientCredentials);
         }
     }
     if description.device {
-        grants.push(DEVICE_CODE);
+        grants.push(DeviceCode);
     }
-    grants.sort_unstable();
+    grants.sort_unstable_by_key(|grant| grant.name());
     grants.dedup();
     let has = |grant| grants.contains(&grant);
     let mistakes = [
         (grants.is_empty(), Mistake::Nothing),
-        (has(AUTHORIZATION_CODE) && !redirects, Mistake::CodeWithoutRedirectUri),
-        (redirects && !has(AUTHORIZATION_CODE), Mistake::RedirectUriWithoutCode),
-        (has(REFRESH_TOKEN) && !has(AUTHORIZATION_CODE) && !has(DEVICE_CODE), Mistake::NothingToRefresh),
-        (has(CLIENT_CREDENTIALS) && !has_scope, Mistake::NoScope),
-        (has_scope && !has(CLIENT_CREDENTIALS), Mistake::ScopeWithoutCredentials),
+        (has(AuthorizationCode) && !redirects, Mistake::CodeWithoutRedirectUri),
+        (redirects && !has(AuthorizationCode), Mistake::RedirectUriWithoutCode),
+        (has(RefreshToken) && !has(AuthorizationCode) && !has(DeviceCode), Mistake::NothingToRefresh),
+        (has(ClientCredentials) && !has_scope, Mistake::NoScope),
+        (has_scope && !has(ClientCredentials), Mistake::ScopeWithoutCredentials),
     ];
     match mistakes.into_iter().find(|(made, _)| *made) {
         Some((_, mistake)) => Err(mistake),
@@ -341,16 +336,19 @@ mod tests {
             Preregistered::new(&description).map(|client| client.grant_types.join(" "))
         };
         assert_eq!(grants(|_| {}).unwrap(), "authorization_code refresh_token");
-        assert_eq!(grants(|d| d.grants = vec![AUTHORIZATION_CODE.to_owned()]).unwrap(), "authorization_code");
+        assert_eq!(
+            grants(|d| d.grants = vec!["authorization_code".to_owned()]).unwrap(),
+            "authorization_code"
+        );
         assert_eq!(
             grants(|d| d.device = true).unwrap(),
-            format!("authorization_code refresh_token {DEVICE_CODE}")
+            "authorization_code refresh_token urn:ietf:params:oauth:grant-type:device_code"
         );
         let no_redirect = grants(|d| {
             d.redirect_uris.clear();
             d.grants = vec!["device_code".to_owned(), "refresh_token".to_owned()];
         });
-        assert_eq!(no_redirect.unwrap(), format!("refresh_token {DEVICE_CODE}"));
+        assert_eq!(no_redirect.unwrap(), "refresh_token urn:ietf:params:oauth:grant-type:device_code");
         let own = grants(|d| {
             d.redirect_uris.clear();
             d.scope = scope();

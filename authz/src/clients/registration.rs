@@ -21,7 +21,7 @@ use crate::config::RegistrationMode;
 use crate::current::Current;
 use crate::error::{Code, OAuthError, no_store};
 use crate::form::has_media_type;
-use crate::rate::Harmless;
+use crate::rate::refund::Harmless;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
 use crate::store::{client_secrets, initial_access_tokens};
 

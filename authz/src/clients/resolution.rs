@@ -17,6 +17,7 @@ use super::metadata_document::{Document, DocumentError, DocumentUrl, catalogue};
 use crate::Authz;
 use crate::config::{CimdMode, UnknownUrl};
 use crate::ending;
+use crate::grants::GrantType;
 use crate::store::client_documents::{self, Origin, Stored};
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::store::grants::Reason;
@@ -206,7 +207,9 @@ fn unknown(
             auth_method: AuthMethod::None,
             auth_defaulted: false,
             jwks: None,
-            grant_types: ["authorization_code", "refresh_token"].map(str::to_owned).to_vec(),
+            grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken]
+                .map(|grant| grant.name().to_owned())
+                .to_vec(),
             redirect_uris: vec![redirect_uri],
             scope: Scope::empty(),
             disabled: false,

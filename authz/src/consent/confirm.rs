@@ -18,9 +18,10 @@ use super::offer::offer;
 use super::{Question, Refusal, check_csrf, client_to_answer, decider_with, open_transaction};
 use crate::Authz;
 use crate::error::PageError;
-use crate::login::passkey::{self, PublicKey, RequestOptions, Used};
+use crate::login::challenge::{RequestOptions, challenge};
+use crate::login::passkey::{self, Used};
 use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::Authentication;
@@ -58,10 +59,7 @@ async fn begin_confirmation(
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
     let (_, passkeys) = authz.db.read(|conn| confirmable(authz, conn, request, &browser, &body))??;
-    let (challenge, state) =
-        authz.webauthn.start_passkey_authentication(&passkeys).map_err(crate::webauthn_fault)?;
-    let mut public_key = challenge.public_key;
-    public_key.hints = Some(passkey::hints());
+    let (options, state) = challenge(authz, &passkeys)?;
     let browser_id = browser.id()?;
     let purpose = {
         let (authz, request) = (authz.clone(), request.clone());
@@ -71,7 +69,7 @@ async fn begin_confirmation(
         }
     };
     let ceremony = begin(authz, browser_id, &state, request, purpose).await?;
-    let mut response = Json(RequestOptions { ceremony, options: PublicKey { public_key } }).into_response();
+    let mut response = Json(RequestOptions { ceremony, options }).into_response();
     crate::error::no_store(&mut response);
     Ok(earned(response))
 }

@@ -11,7 +11,7 @@ use super::confirm::Confirmed;
 use super::offer::offer;
 use super::remembered::{self, Recall};
 use super::{Question, SignIn, client_of};
-use crate::authorize::Refused;
+use crate::answer::Refused;
 use crate::current::Current;
 use crate::error::Code;
 use crate::store::clients::{self, Client};

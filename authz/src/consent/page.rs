@@ -9,10 +9,11 @@ use shared::{Fault, Scope, shell};
 
 use super::{Question, SignIn, confirm, csrf_token, remembered};
 use crate::Authz;
-use crate::account;
 use crate::clients::metadata_document::words;
+use crate::grants::GrantType;
 use crate::opened;
 use crate::pages::{self, ConsentScope, WithheldScope};
+use crate::session;
 use crate::store::clients::{Source, Trust};
 use crate::store::users;
 
@@ -72,11 +73,11 @@ pub(super) fn question(
         above_ceiling: titles(&offer.above_ceiling).collect(),
         user_name: decider.user.name.clone(),
         access_lifetime: in_words(authz.config.access_token_lifetime),
-        refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(lifetimes.family)),
+        refresh_lifetime: GrantType::RefreshToken.is_allowed(client).then(|| in_words(lifetimes.family)),
         remembered_for: remembered_for.map(in_words),
         warnings,
         confirm_path: (!offer.high_risk.is_empty()).then(|| confirm::PATH.to_owned()),
-        sign_out_csrf: account::sign_out_csrf(authz, &question.browser, decider),
+        sign_out_csrf: session::sign_out_csrf(authz, &question.browser, decider),
     };
     Ok(authz.page(status, &page))
 }
@@ -130,7 +131,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
         redirect_uri: transaction.redirect_uri.to_string(),
         resource_name: resource_name(authz, question),
         user_name: decider.user.name.clone(),
-        sign_out_csrf: account::sign_out_csrf(authz, &question.browser, decider),
+        sign_out_csrf: session::sign_out_csrf(authz, &question.browser, decider),
         scopes,
         administrators: named(&administrators),
         copyable_fix: (!commands.is_empty()).then(|| commands.join("\n")),

@@ -8,19 +8,22 @@ use http::{HeaderMap, StatusCode};
 use shared::audit::{self, Event, Name};
 use shared::{Fault, GrantId, Request, Scope, Tx};
 
-use super::page::{self, Open, Stop};
-use super::{FAMILY, grantable, is_allowed};
+use super::FAMILY;
+use super::typed::{self, Open, Stop};
+use crate::Authz;
 use crate::clients::metadata_document::words;
 use crate::consent::{self, decision, in_words};
 use crate::current::Current;
+use crate::grants::GrantType;
+use crate::grants::device_code::grantable;
+use crate::opened;
 use crate::pages::{self, ConsentScope};
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Trust};
 use crate::store::devices;
 use crate::store::grants::Grant;
 use crate::store::users;
-use crate::{Authz, account, opened};
 
 /// The page that asks (CONSENT-01).
 pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &SignedIn) -> Response {
@@ -64,9 +67,9 @@ pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &Si
         not_entitled: left_out(false),
         high_risk: left_out(true),
         user_name: signed_in.user.name.clone(),
-        sign_out_csrf: account::sign_out_csrf(authz, browser, signed_in),
+        sign_out_csrf: session::sign_out_csrf(authz, browser, signed_in),
         access_lifetime: in_words(authz.config.access_token_lifetime),
-        refresh_lifetime: client.has_grant("refresh_token").then(|| in_words(family)),
+        refresh_lifetime: GrantType::RefreshToken.is_allowed(client).then(|| in_words(family)),
     };
     authz.page(StatusCode::OK, &page)
 }
@@ -101,8 +104,8 @@ async fn decide(
     }
     let params = consent::form(authz, body).map_err(|_| forbidden("malformed"))?;
     let browser = Browser::from_headers(&authz.cookies, headers);
-    let open = page::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
-    let signed_in = authz.db.read(|conn| page::signed_in(authz, conn, &browser, &open.typed))?;
+    let open = typed::open(authz, request, &browser, params.get("transaction").unwrap_or_default())?;
+    let signed_in = authz.db.read(|conn| typed::signed_in(authz, conn, &browser, &open.typed))?;
     let signed_in = signed_in.ok_or_else(|| forbidden("session"))?;
     let key = session::csrf_key(open.typed.signed_in.as_ref(), &signed_in);
     if !session::csrf_matches(authz, key, &open.typed.id, params.get("csrf")) {
@@ -162,7 +165,7 @@ enum Outcome {
 /// Writes the decision down: in one step the device is decided and the grant exists.
 fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fault> {
     let (device, signed_in) = (&decision.open.device, &decision.signed_in);
-    if page::signed_in(authz, tx, &decision.browser, &decision.open.typed)?.is_none() {
+    if typed::signed_in(authz, tx, &decision.browser, &decision.open.typed)?.is_none() {
         return Ok(Outcome::SignedOut);
     }
     if !devices::decide(tx, &device.code)? {
@@ -174,13 +177,13 @@ fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fa
             .client(&device.client_id)
             .resource(&device.resource)
             .request(&decision.request)
-            .detail("grant_type", super::GRANT_TYPE)
+            .detail("grant_type", GrantType::DeviceCode.name())
             .detail("asked_from", device.address.clone().unwrap_or_default())
     };
     let denied = |reason| audit::append(tx, about(Event::denied(Name::AuthzDenied, reason)));
     let client = Current::read(tx, |tx| {
         let client = clients::find(tx, &device.client_id)?.filter(|client| !client.disabled);
-        Ok(client.filter(is_allowed))
+        Ok(client.filter(|client| GrantType::DeviceCode.is_allowed(client)))
     })?;
     let (Some(user), Some(client)) = (users::enabled(tx, &signed_in.user.id)?, client.found()) else {
         denied("disabled")?;

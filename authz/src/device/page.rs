@@ -6,22 +6,23 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use shared::audit::{Event, Name};
 use shared::db::Conn;
 use shared::rate::TooMany;
 use shared::share::Holder;
 use shared::{Fault, Request, Secret, Tx};
 
-use super::{UserCode, decision, is_allowed};
+use super::typed::{Open, Stop, open, signed_in};
+use super::{UserCode, decision};
 use crate::Authz;
 use crate::clients::metadata_document::words;
 use crate::current::Current;
 use crate::error::Code;
 use crate::form::Params;
+use crate::grants::GrantType;
 use crate::pages::{self, ErrorPage};
 use crate::rate::Guesser;
-use crate::session::{self, Browser, SignedIn};
-use crate::store::clients::{self, Client};
+use crate::session::{self, Browser};
+use crate::store::clients;
 use crate::store::devices::{self, Device, Stage, Typed};
 
 /// `GET /device`: the form for the code; with a `transaction` what comes after it.
@@ -58,116 +59,6 @@ fn form(authz: &Authz, status: StatusCode, linked: Option<&UserCode>, problem: O
         problem: problem.map(str::to_owned),
     };
     authz.page(status, &page)
-}
-
-/// Why somebody comes no further.
-pub(super) enum Stop {
-    Page {
-        reason: &'static str,
-        response: Box<Response>,
-    },
-    /// Counted already, to go on record with the others.
-    TooMany(Box<Response>),
-    Fault(Fault),
-}
-
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-const START_AGAIN: &str = "Start again on your device to get a new code.";
-
-impl Stop {
-    /// A page that says what happened, and to start again.
-    pub(super) fn page(
-        authz: &Authz,
-        request: &Request,
-        status: StatusCode,
-        reason: &'static str,
-        title: &str,
-        what: &str,
-    ) -> Self {
-        let page = ErrorPage::new(Code::InvalidRequest.as_str(), &request.id, title, what, START_AGAIN);
-        Self::Page { reason, response: Box::new(authz.page(status, &page)) }
-    }
-
-    /// The answer came from somewhere else (CONSENT-03, SESSION-07).
-    pub(super) fn forbidden(authz: &Authz, request: &Request, reason: &'static str) -> Self {
-        let what = "Answers are accepted only from the page that asks for them. Nothing was decided.";
-        let title = "This answer did not come from our page";
-        Self::page(authz, request, StatusCode::FORBIDDEN, reason, title, what)
-    }
-
-    /// This device has had its answer (CONSENT-06).
-    pub(super) fn decided(authz: &Authz, request: &Request) -> Self {
-        let what = "Your answer has already been sent to the device.";
-        let title = "Already answered";
-        Self::page(authz, request, StatusCode::BAD_REQUEST, "decided", title, what)
-    }
-
-    /// Records it, and answers (AUDIT-06).
-    pub(super) async fn respond(self, authz: &Authz, request: &Request) -> Response {
-        match self {
-            Self::Page { reason, response } => {
-                let event = Event::denied(Name::AuthzDenied, reason).request(request);
-                let event = event.detail("grant_type", super::GRANT_TYPE);
-                match authz.refusals.record(&authz.db, event).await {
-                    Ok(()) => *response,
-                    Err(fault) => authz.unavailable(request, &fault),
-                }
-            }
-            Self::TooMany(response) => *response,
-            Self::Fault(fault) => authz.unavailable(request, &fault),
-        }
-    }
-}
-
-/// A device that waits for whoever typed its code here.
-pub(super) struct Open {
-    pub(super) typed: Typed,
-    pub(super) device: Device,
-    pub(super) client: Client,
-}
-
-/// What belongs to this handle, if it waits for this browser (AUTHZ-15).
-pub(super) fn open(authz: &Authz, request: &Request, browser: &Browser, handle: &str) -> Result<Open, Stop> {
-    let bad =
-        |reason, title, what| Err(Stop::page(authz, request, StatusCode::BAD_REQUEST, reason, title, what));
-    let found = authz.db.read(|conn| {
-        let Some(typed) = devices::find_typed(conn, handle)? else { return Ok(None) };
-        let Some(device) = devices::find(conn, &typed.device_code)? else { return Ok(None) };
-        let client = clients::find(conn, &device.client_id)?;
-        Ok(client.map(|client| Open { typed, device, client }))
-    })?;
-    let Some(open) = found.filter(|open| authz.clock.now() < open.device.expires_at) else {
-        let what = "A code is valid for ten minutes. This one is too old, or was entered in another browser.";
-        return bad("transaction_unknown", "This code has expired", what);
-    };
-    if browser.id().ok() != Some(open.typed.browser) {
-        let what = "Finish it in the browser where you entered the code.";
-        return bad("other_browser", "This was started in another browser", what);
-    }
-    if open.typed.decided || open.device.stage != Stage::Waiting {
-        return Err(Stop::decided(authz, request));
-    }
-    Ok(open)
-}
-
-/// Who decides: whoever used a passkey for just this. An earlier session does not count, under any issuer: no code
-/// that a stranger sent may be one click away from an answer.
-pub(super) fn signed_in(
-    authz: &Authz,
-    conn: &Conn<'_>,
-    browser: &Browser,
-    typed: &Typed,
-) -> Result<Option<SignedIn>, Fault> {
-    let signed_in = session::signed_in_with(authz, conn, browser)?;
-    Ok(signed_in.filter(|who| {
-        let made = typed.signed_in.as_ref();
-        made.is_some_and(|made| made.session == who.session.digest && made.user_id == who.user.id)
-    }))
 }
 
 /// Whether whoever asks is the page that made the assertion (SESSION-01): cookies alone do not show it.
@@ -278,7 +169,7 @@ fn waiting(authz: &Authz, conn: &Conn<'_>, code: &UserCode) -> Result<Option<Dev
         let Some(device) = devices::find_by_user_code(conn, &digest)? else { continue };
         let waits = device.stage == Stage::Waiting && authz.clock.now() < device.expires_at;
         let client = clients::find(conn, &device.client_id)?.filter(|client| !client.disabled);
-        return Ok(client.filter(|client| waits && is_allowed(client)).map(|_| device));
+        return Ok(client.filter(|client| waits && GrantType::DeviceCode.is_allowed(client)).map(|_| device));
     }
     Ok(None)
 }

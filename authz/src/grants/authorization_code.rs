@@ -3,12 +3,11 @@
 use shared::audit::{self, Event, Name};
 use shared::{Fault, ResourceUri, Secret};
 
-use super::Context;
+use super::{Answer, Context, GrantType, Refusal};
 use crate::form::Params;
 use crate::oxide::{self, CodeMismatch, Redemption};
 use crate::store::codes;
 use crate::store::grants::{self, Reason};
-use crate::token::{Answer, Refusal};
 
 /// Redeems a code for tokens.
 pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
@@ -62,5 +61,5 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::CodeReplayed));
     }
     let Some(scope) = scope else { return Ok(Err(Refusal::CodeUnknown)) };
-    Ok(Ok(cx.first_tokens(&grant, scope, "authorization_code")?))
+    Ok(Ok(cx.first_tokens(&grant, scope, GrantType::AuthorizationCode)?))
 }

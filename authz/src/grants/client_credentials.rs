@@ -3,19 +3,10 @@
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, Jti, Scope};
 
-use super::Context;
-use super::refresh_token::without_offline;
-use crate::clients::preregistered::CLIENT_CREDENTIALS;
+use super::{Answer, Context, GrantType, Minted, Refusal};
 use crate::form::Params;
-use crate::store::client_grants;
-use crate::store::clients::{self, AuthMethod, Client, Source};
-use crate::token::{Answer, Minted, Refusal};
-
-/// CC-01: only clients that an administrator added, and that prove who they are.
-pub(crate) fn is_allowed(client: &Client) -> bool {
-    let added = matches!(client.source, Source::Administrator | Source::Configuration);
-    added && client.auth_method != AuthMethod::None && client.has_grant(CLIENT_CREDENTIALS)
-}
+use crate::scope::without_offline;
+use crate::store::{client_grants, clients};
 
 /// Gives a client an access token, and no refresh token (REFRESH-01).
 pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
@@ -69,7 +60,7 @@ fn record(cx: &Context<'_>, claims: &AccessToken) -> Event {
         .resource(&claims.aud)
         .scope(&claims.scope)
         .request(cx.request)
-        .detail("grant_type", CLIENT_CREDENTIALS)
+        .detail("grant_type", GrantType::ClientCredentials.name())
         .detail("aud", claims.aud.as_str())
         .detail("exp", claims.exp)
         .detail("auth_method", cx.client.auth_method.as_str())

@@ -3,19 +3,25 @@
 use std::time::Duration;
 
 use shared::audit::{self, Event, Name};
-use shared::{Fault, GrantId, ResourceUri, Secret, Timestamp};
+use shared::catalogue::Risk;
+use shared::{Fault, GrantId, ResourceUri, Scope, Secret, Timestamp};
 
-use super::Context;
-use crate::device::{self, GRANT_TYPE};
+use super::{Answer, Context, GrantType, Refusal};
+use crate::Authz;
 use crate::form::Params;
 use crate::store::devices::{self, Device, Stage};
 use crate::store::grants::{self, Reason};
-use crate::token::{Answer, Refusal};
 
 /// How much longer a client must wait that did not wait (RFC 8628 §3.5).
 const SLOWER: Duration = Duration::from_secs(5);
 /// A poll may come so much early: the network is not as regular as its client.
 const JITTER: Duration = Duration::from_millis(500);
+
+/// What can be granted to a device at all: nothing of high risk.
+pub(crate) fn grantable(authz: &Authz) -> Scope {
+    let scopes = authz.catalogue.scopes();
+    scopes.iter().filter(|scope| scope.risk == Risk::Low).map(|scope| scope.name.as_str()).collect()
+}
 
 /// Answers a poll; with tokens, once.
 pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
@@ -43,14 +49,14 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         }
         None => None,
     };
-    let granted = present.map(|(grant, scope)| (grant, scope.intersection(&device::grantable(cx.authz))));
+    let granted = present.map(|(grant, scope)| (grant, scope.intersection(&grantable(cx.authz))));
     let Some((grant, scope)) = granted.filter(|(_, scope)| !scope.is_empty()) else {
         return Ok(Err(Refusal::DevicePolicy));
     };
     if !devices::spend(cx.tx, &device.code)? {
         return Err(Fault::Corrupt("a device code was spent while it was approved".to_owned()));
     }
-    Ok(Ok(cx.first_tokens(&grant, scope, GRANT_TYPE)?))
+    Ok(Ok(cx.first_tokens(&grant, scope, GrantType::DeviceCode)?))
 }
 
 /// Nobody has decided yet. Whoever asks too soon is told to wait five seconds longer, from now on.

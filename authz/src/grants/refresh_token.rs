@@ -6,13 +6,13 @@ use std::time::Duration;
 use shared::audit::{self, Event, Name};
 use shared::{Fault, ResourceUri, Scope, Secret};
 
-use super::Context;
+use super::{Answer, Context, Minted, Refusal};
 use crate::form::Params;
 use crate::oxide::{self, Refusal as MachineRefusal};
+use crate::scope::without_offline;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
 use crate::store::resource_servers;
-use crate::token::{Answer, Minted, Refusal};
 
 /// Within this time of the rotation the predecessor is accepted whatever became of the leaf's tokens.
 const RACE: Duration = Duration::from_mins(1);
@@ -83,12 +83,6 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Err(Fault::Corrupt("a refresh token's successor is not the one derived from it".to_owned()));
     };
     Ok(Ok(mint(cx, &grant, scope, &leaf, successor, name)?))
-}
-
-/// `offline_access` asks for a refresh token; it is no permission that could exceed a grant.
-pub(super) fn without_offline(scope: &str) -> String {
-    let kept: Vec<&str> = scope.split(' ').filter(|s| *s != crate::authorize::OFFLINE_ACCESS).collect();
-    kept.join(" ")
 }
 
 /// Where a token stands in its family.

@@ -1,6 +1,6 @@
 //! Links that lead to a first passkey: the first administrator's, and everybody else's (ENROL-01…03).
 
-use std::time::Duration;
+pub(crate) mod link;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -12,104 +12,26 @@ use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
 use shared::db::Conn;
 use shared::work::{self, Work};
-use shared::{Digest, Fault, Issuer, Request, Secret, Tx, UserId, shell};
+use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 use uuid::Uuid;
 use webauthn_rs::prelude::{CredentialID, Passkey, PasskeyRegistration};
 use webauthn_rs_proto::{PublicKeyCredentialCreationOptions, ResidentKeyRequirement};
 
 use super::authenticator_data::{Flags, LONGEST_ID};
-use super::passkey::{USER_NOT_VERIFIED, hints};
+use super::challenge::hints;
+use super::passkey::USER_NOT_VERIFIED;
 use super::response::{Finish, Registration};
 use super::{Failed, Taken, begin, explain, recorded, take};
+use crate::Authz;
 use crate::current::Current;
 use crate::error::PageError;
 use crate::pages;
-use crate::people;
-use crate::rate::earned;
+use crate::people::name::{NAME_RULE, valid_name};
+use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::links;
 use crate::store::users::{self, Role, User};
-use crate::{Authz, account};
-
-/// How long the first administrator's link works.
-const SETUP_LINK: Duration = Duration::from_hours(1);
-/// How long an enrolment link works.
-const ENROL_LINK: Duration = Duration::from_hours(24);
-
-/// Makes a new setup link, the only one that works; `None` once there is an administrator.
-pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
-    if users::admin_exists(tx)? {
-        return Ok(None);
-    }
-    let secret = Secret::random("enr_");
-    links::replace_setup(tx, &secret.digest(), tx.now() + SETUP_LINK)?;
-    audit::append(tx, Event::allowed(Name::LinkIssued).by_console(uid).detail("purpose", "setup"))?;
-    // The secret sits behind #, so that it reaches no server log and no Referer.
-    Ok(Some(format!("{}#{}", authz.issuer.url("/setup"), secret.expose())))
-}
-
-/// A link with which an administrator gets in.
-#[derive(Clone, Debug)]
-pub struct WayIn {
-    pub link: String,
-    /// Whose it is; nobody's yet if there is no administrator.
-    pub user: Option<String>,
-}
-
-/// Why there is no such link, and what to do instead.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NoLink {
-    #[error(
-        "the administrator `{name}` can sign in already, at {issuer}/. If they lost their passkey, `portcullis user link {word}` prints a link for a new one"
-    )]
-    SignIn { name: String, word: String, issuer: Issuer },
-    #[error("no administrator can sign in. Print a link for one of them: {0}")]
-    Several(String),
-    #[error(
-        "every administrator is disabled. Run `portcullis user enable {0}`, then `portcullis user link {0}`"
-    )]
-    Disabled(String),
-}
-
-/// See [`Authz::way_in`].
-pub(crate) fn way_in(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
-    if let Some(link) = issue_setup(authz, tx, uid)? {
-        return Ok(Ok(WayIn { link, user: None }));
-    }
-    let administrators = users::administrators_standing(tx)?;
-    if let Some((user, _)) = administrators.iter().find(|(_, usable)| *usable) {
-        let (name, word, issuer) = (user.name.clone(), shell::word(&user.name), authz.issuer.clone());
-        return Ok(Err(NoLink::SignIn { name, word, issuer }));
-    }
-    let enabled: Vec<&User> =
-        administrators.iter().map(|(user, _)| user).filter(|user| !user.disabled).collect();
-    Ok(match enabled.as_slice() {
-        [] => Err(NoLink::Disabled(
-            administrators.first().map_or_else(String::new, |(user, _)| user.id.to_string()),
-        )),
-        [only] => Ok(WayIn { link: issue(authz, tx, uid, &only.id)?, user: Some(only.name.clone()) }),
-        several => {
-            let command = |user: &&User| format!("`portcullis user link {}`", shell::word(&user.name));
-            Err(NoLink::Several(several.iter().take(5).map(command).collect::<Vec<_>>().join(", ")))
-        }
-    })
-}
-
-/// See [`Authz::is_locked_out`].
-pub(crate) fn is_locked_out(tx: &Tx<'_>) -> Result<bool, Fault> {
-    let administrators = users::administrators_standing(tx)?;
-    Ok(!administrators.is_empty() && administrators.iter().all(|(_, usable)| !usable))
-}
-
-/// Makes a new enrolment link for a user, the only one of theirs that works.
-pub(crate) fn issue(authz: &Authz, tx: &Tx<'_>, uid: u32, user: &UserId) -> Result<String, Fault> {
-    let secret = Secret::random("enr_");
-    links::replace_enrol(tx, &secret.digest(), user, tx.now() + ENROL_LINK)?;
-    let issued = Event::allowed(Name::LinkIssued).by_console(uid).subject(user.as_str());
-    audit::append(tx, issued.detail("purpose", "enrol"))?;
-    Ok(format!("{}#{}", authz.issuer.url("/enrol"), secret.expose()))
-}
 
 /// `GET /setup`. The link's secret stays in the browser until the form is sent.
 pub(crate) async fn setup_page(
@@ -160,7 +82,7 @@ pub(crate) async fn enrol_page(
 /// Who is signed in here, with the way out: the link may be for somebody else (ENROL-03).
 fn signed_in_here(authz: &Authz, browser: &Browser) -> Result<Option<pages::SignedInHere>, Fault> {
     let Some(signed_in) = session::signed_in(authz, browser)? else { return Ok(None) };
-    let csrf = account::sign_out_csrf(authz, browser, &signed_in);
+    let csrf = session::sign_out_csrf(authz, browser, &signed_in);
     Ok(csrf.map(|sign_out_csrf| pages::SignedInHere { user_name: signed_in.user.name, sign_out_csrf }))
 }
 
@@ -245,8 +167,8 @@ async fn begin_setup(
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers).id()?;
-    let Some(name) = people::valid_name(body.name.as_deref().unwrap_or_default()) else {
-        return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", people::NAME_RULE));
+    let Some(name) = valid_name(body.name.as_deref().unwrap_or_default()) else {
+        return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", NAME_RULE));
     };
     let link = Secret::presented(body.token).digest();
     authz.db.read(|conn| may_set_up(authz, conn, &link, &name))??;
@@ -330,7 +252,7 @@ fn may_enrol(
     }
     let existing = users::passkeys(conn, &user.id)?;
     let full = existing.len() >= users::MOST_PASSKEYS;
-    Ok(if full { Err(account::too_many_passkeys()) } else { Ok((user, existing)) })
+    Ok(if full { Err(too_many_passkeys()) } else { Ok((user, existing)) })
 }
 
 /// Whether somebody else is signed in in this browser (ENROL-03).
@@ -395,7 +317,7 @@ async fn enrol(
                     return Ok(Err(signed_in_as_another().into()));
                 }
                 if users::passkeys(tx, user)?.len() >= users::MOST_PASSKEYS {
-                    return Ok(Err(account::too_many_passkeys().into()));
+                    return Ok(Err(too_many_passkeys().into()));
                 }
             }
             let user = match purpose {
@@ -505,3 +427,11 @@ pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistratio
 }
 
 const NOT_DISCOVERABLE: &str = "This authenticator did not store the passkey, so you could not sign in with it. Nothing was saved. Use another device or security key. If this one can store passkeys, set a PIN on it or free some space on it first, then try again.";
+
+pub(crate) fn too_many_passkeys() -> PageError {
+    PageError::new(
+        StatusCode::BAD_REQUEST,
+        "too_many_passkeys",
+        "You have 20 passkeys, which is the limit. Remove one first.",
+    )
+}

@@ -5,15 +5,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
 use shared::db::Conn;
 use shared::work::{self, Work};
 use shared::{Digest, Fault, Request, Secret, Tx, UserId};
 use webauthn_rs::prelude::{AuthenticationResult, DiscoverableAuthentication, Passkey, WebauthnError};
-use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOptions};
 
+use super::challenge::{PublicKey, RequestOptions, hints};
 use super::destination::Destination;
 use super::response::{Assertion as Shown, Finish};
 use super::{Failed, Help, Taken, begin, explain, recorded, take};
@@ -22,7 +22,7 @@ use crate::clients::metadata_document::words;
 use crate::clients::{self, Asked};
 use crate::error::PageError;
 use crate::pages;
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::everything;
@@ -78,24 +78,6 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
 #[derive(Deserialize)]
 pub(crate) struct Start {
     transaction: Option<String>,
-}
-
-/// Options for `navigator.credentials.get`, with the ceremony they start.
-#[derive(Serialize)]
-pub(crate) struct RequestOptions {
-    pub ceremony: String,
-    pub options: PublicKey,
-}
-
-#[derive(Serialize)]
-pub(crate) struct PublicKey {
-    #[serde(rename = "publicKey")]
-    pub public_key: PublicKeyCredentialRequestOptions,
-}
-
-/// Prefers what works without the internet over a phone's (WEBAUTHN-14).
-pub(crate) fn hints() -> Vec<PublicKeyCredentialHints> {
-    vec![PublicKeyCredentialHints::ClientDevice, PublicKeyCredentialHints::SecurityKey]
 }
 
 /// `POST /login/start`.

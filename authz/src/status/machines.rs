@@ -8,8 +8,6 @@ use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Timestamp};
 use tokio::sync::Semaphore;
 
-use crate::clients::preregistered::CLIENT_CREDENTIALS;
-use crate::grants::client_credentials;
 use crate::store::clients::{self, AuthMethod};
 use crate::store::{client_reports, resource_servers};
 
@@ -55,7 +53,7 @@ impl Machine {
         let Some(client) = clients::find(conn, id)?.filter(|client| !client.disabled) else {
             return Ok(None);
         };
-        let own = client_credentials::is_allowed(&client).then(|| Arc::new(client.scope.clone()));
+        let own = client.acts_in_its_own_name().then(|| Arc::new(client.scope.clone()));
         let audiences: BTreeSet<_> = resource_servers::audiences(conn, id)?.into_iter().collect();
         let resource_server = if audiences.is_empty() {
             None
@@ -127,7 +125,7 @@ pub(super) struct Machines(HashMap<ClientId, Machine>);
 impl Machines {
     pub(super) fn read(conn: &Conn<'_>, now: Timestamp) -> Result<Self, Fault> {
         let mut all = HashMap::new();
-        for id in clients::acting_in_their_own_name(conn, CLIENT_CREDENTIALS)? {
+        for id in clients::acting_in_their_own_name(conn)? {
             if let Some(machine) = Machine::read(conn, &id, now)? {
                 all.insert(id, machine);
             }

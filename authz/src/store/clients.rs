@@ -8,6 +8,9 @@ use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
 use crate::visible::skeleton;
 
+/// The grant by which a client gets tokens in its own name (OAuth 2.1 §4.2).
+pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
+
 /// How a client became known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
@@ -161,6 +164,17 @@ impl Client {
         self.grant_types.iter().any(|g| g == grant_type)
     }
 
+    /// Whether an administrator added it.
+    pub(crate) fn is_added(&self) -> bool {
+        matches!(self.source, Source::Administrator | Source::Configuration)
+    }
+
+    /// Whether it gets tokens in its own name: only clients that an administrator added, and that prove who they are
+    /// (CC-01).
+    pub(crate) fn acts_in_its_own_name(&self) -> bool {
+        self.is_added() && self.auth_method != AuthMethod::None && self.has_grant(CLIENT_CREDENTIALS)
+    }
+
     /// In which ways it may present a secret: the registered one; either of the two if it named none (CAUTH-01).
     pub(crate) fn secret_methods(&self) -> Vec<AuthMethod> {
         let by_secret = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
@@ -309,12 +323,12 @@ pub(crate) fn set_trust(tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), 
     if trust == Trust::Verified { release(tx, id) } else { Ok(()) }
 }
 
-/// Clients that act in their own name: resource servers, and those with this grant type.
-pub(crate) fn acting_in_their_own_name(conn: &Conn<'_>, grant_type: &str) -> Result<Vec<ClientId>, Fault> {
+/// Clients that act in their own name: resource servers, and those with the client credentials grant.
+pub(crate) fn acting_in_their_own_name(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query(
         "SELECT client_id FROM resource_server_audience
          UNION SELECT id FROM client WHERE instr(' ' || grant_types || ' ', ' ' || ?1 || ' ')",
-        params![grant_type],
+        params![CLIENT_CREDENTIALS],
         |row| row.get(0),
     )
 }

@@ -17,7 +17,7 @@ use crate::current::Current;
 use crate::error::Code;
 use crate::form::Params;
 use crate::pages::{AskForApproval, ErrorPage, Labelled, Notice};
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::approval_requests;
 

@@ -9,7 +9,7 @@ use shared::{ClientId, Fault, RedirectUri, Secret};
 use crate::Authz;
 use crate::error::Code;
 use crate::pages::{Continue, Onward};
-use crate::rate::earned;
+use crate::rate::refund::earned;
 use crate::store::clients::{Client, Source, Trust};
 use crate::store::transactions::Transaction;
 
