@@ -220,7 +220,10 @@ impl Row {
         let (created, expires) = (self.at, self.at + 2_592_000_000);
         connection
             .prepare_cached(INSERT)
-            .and_then(|mut s| s.execute(params![self.digest, self.grant, 1, created, expires, None::<i64>]))
+            .and_then(|mut s| {
+                let digest = self.digest.0.as_slice();
+                s.execute(rusqlite::params![digest, self.grant, 1, created, expires, None::<i64>])
+            })
             .expect("the disk has room");
     }
 }

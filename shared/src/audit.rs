@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
+pub use crate::db::Head;
 use crate::db::{Conn, Fault, Tx, params};
 use crate::id::{ClientId, GrantId, UserId};
 use crate::rate::Origin;
@@ -19,8 +20,6 @@ use crate::scope::Scope;
 pub use flood::{Acquaintance, Flood, HeldBack, QUOTA};
 pub use verify::{Broken, Entry, Verified, range, tail, verify, verify_each};
 
-/// `prev` of the first record.
-const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Longer values are cut (AUDIT-05).
 const LONGEST: usize = 512;
 
@@ -324,56 +323,6 @@ fn clean_value(value: Value) -> Value {
     }
 }
 
-/// The end of the chain: what the next record builds on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Head {
-    seq: i64,
-    hash: String,
-}
-
-impl Head {
-    pub(crate) fn new(seq: i64, hash: String) -> Self {
-        Self { seq, hash }
-    }
-
-    /// Of a chain without records.
-    pub(crate) fn genesis() -> Self {
-        Self::new(0, GENESIS.to_owned())
-    }
-
-    /// The last record's number.
-    pub fn seq(&self) -> i64 {
-        self.seq
-    }
-
-    /// Its hash, in hexadecimal.
-    pub fn hash(&self) -> &str {
-        &self.hash
-    }
-
-    /// What the chain's end was when this was its last record.
-    pub(crate) fn at(connection: &rusqlite::Connection, seq: i64) -> Result<Option<Self>, Fault> {
-        use rusqlite::OptionalExtension;
-        let hash = connection
-            .query_row("SELECT hash FROM audit WHERE seq = ?1", [seq], |row| row.get::<_, Vec<u8>>(0))
-            .optional()?;
-        Ok(hash.map(|hash| Self::new(seq, data_encoding::HEXLOWER.encode(&hash))))
-    }
-
-    pub(crate) fn load(connection: &rusqlite::Connection) -> Result<Self, Fault> {
-        use rusqlite::OptionalExtension;
-        let last = connection
-            .query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?))
-            })
-            .optional()?;
-        Ok(match last {
-            Some((seq, hash)) => Self { seq, hash: data_encoding::HEXLOWER.encode(&hash) },
-            None => Self::genesis(),
-        })
-    }
-}
-
 /// Appends a record to the chain, in the transaction of what it describes.
 ///
 /// # Errors
@@ -385,15 +334,15 @@ pub fn append(tx: &Tx<'_>, event: Event) -> Result<(), Fault> {
     let mut head = tx.head().borrow_mut();
     let head = head.as_mut().expect("audit records go to a database opened with an audit log");
     let name = event.name.as_str();
-    let seq = head.seq + 1;
-    let record = canonical(&event.record(seq, tx.now(), &head.hash));
-    let hash = chain(&head.hash, &record);
+    let seq = head.seq() + 1;
+    let record = canonical(&event.record(seq, tx.now(), head.hash()));
+    let hash = chain(head.hash(), &record);
     tx.execute(
         "INSERT INTO audit (seq, record, hash) VALUES (?1, ?2, ?3)",
         params![seq, record, hash.as_slice()],
     )?;
     tracing::debug!(audit.seq = seq, audit.event = name, "recorded");
-    *head = Head { seq, hash: data_encoding::HEXLOWER.encode(&hash) };
+    *head = Head::new(seq, data_encoding::HEXLOWER.encode(&hash));
     Ok(())
 }
 
@@ -432,10 +381,7 @@ fn exported(record: &str, hash: &[u8]) -> Result<Value, Fault> {
 /// # Errors
 /// The database's fault.
 pub fn head(conn: &Conn<'_>) -> Result<Head, Fault> {
-    let last = conn.query_row("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1", [], |row| {
-        Ok(Head::new(row.get(0)?, data_encoding::HEXLOWER.encode(&row.get::<Vec<u8>>(1)?)))
-    })?;
-    Ok(last.unwrap_or_else(Head::genesis))
+    Head::load(conn)
 }
 
 /// The hash of a record, in hexadecimal, if there is one.
@@ -443,9 +389,7 @@ pub fn head(conn: &Conn<'_>) -> Result<Head, Fault> {
 /// # Errors
 /// The database's fault.
 pub fn hash_at(conn: &Conn<'_>, seq: i64) -> Result<Option<String>, Fault> {
-    let hash: Option<Vec<u8>> =
-        conn.query_row("SELECT hash FROM audit WHERE seq = ?1", params![seq], |row| row.get(0))?;
-    Ok(hash.map(|hash| data_encoding::HEXLOWER.encode(&hash)))
+    Ok(Head::at(conn, seq)?.map(|head| head.hash().to_owned()))
 }
 
 /// How many records there are.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::db::{FromColumn, ToColumn, Value, WrongValue};
 use crate::id::random_128;
 
 /// How far clocks may differ (standards §1): between two machines, and between two looks at one.
@@ -16,6 +17,18 @@ pub const LEEWAY: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
+
+impl ToColumn for Timestamp {
+    fn to_column(&self) -> Value<'_> {
+        Value::Integer(self.0)
+    }
+}
+
+impl FromColumn for Timestamp {
+    fn from_column(value: Value<'_>) -> Result<Self, WrongValue> {
+        i64::from_column(value).map(Self)
+    }
+}
 
 impl Timestamp {
     /// Whole Unix seconds, rounded down: the unit of JWT dates (RFC 7519 §2, `NumericDate`).

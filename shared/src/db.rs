@@ -1,14 +1,16 @@
 //! SQLite: one writer thread that commits in groups, and readers that never wait for it.
 //!
-//! Everything above this module speaks [`Tx`], [`Conn`] and [`Fault`], never rusqlite, so that a
-//! second engine would be an addition here and nowhere else.
+//! Everything above this module speaks [`Tx`], [`Conn`], [`Row`], [`Value`] and [`Fault`], and no signature outside it has
+//! a type of rusqlite's, so that a second engine is an addition here. SQL that SQLite alone understands is listed in
+//! `tests/dialect.rs`, with its reasons.
 
 mod backup;
-mod columns;
 mod conn;
+mod error;
 mod migrate;
 mod mirror;
 pub mod restore;
+mod value;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -19,17 +21,16 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{BackupError, back_up};
-pub use columns::{FromColumn, ToColumn};
-pub(crate) use columns::{parsed_column, text_column};
-pub use conn::{Conn, Row, Tx};
-pub use migrate::{OpenError, Schema};
+pub use conn::{Conn, Head, Row, Tx};
+pub use error::{MirrorError, OpenError};
+pub use migrate::Schema;
 use mirror::Mirror;
-pub use mirror::{MirrorError, Noted, needed as needs_noted, read as noted};
-pub use rusqlite::params;
+pub use mirror::{Noted, needed as needs_noted, read as noted};
+pub use value::{FromColumn, Params, ToColumn, Value, WrongValue, params};
+pub(crate) use value::{parsed_column, text_column};
 use writer::Writer;
 pub use writer::{Durability, Hooks};
 
-use crate::audit::Head;
 use crate::clock::Clock;
 
 /// How long a connection waits for another one's lock.
@@ -236,7 +237,7 @@ fn open(
             if found > 0 && mirror::epoch(&connection)?.is_some() {
                 return Err(MirrorError::Missing(head.to_owned()).into());
             }
-            let last = if found > 0 { Head::load(&connection)? } else { Head::genesis() };
+            let last = if found > 0 { Head::load(&Conn::new(&connection))? } else { Head::genesis() };
             mirror = Some(Mirror::create(head, Noted::at(0, last))?);
         }
         _ => {}
@@ -277,7 +278,7 @@ pub fn is_unused(path: &Path) -> Result<bool, OpenError> {
     let connection = reader(path)?;
     let audited =
         connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'audit'", [], |row| row.get(0));
-    Ok(audited.map(|tables: i64| tables == 0)? || Head::load(&connection)? == Head::genesis())
+    Ok(audited.map(|tables: i64| tables == 0)? || Head::load(&Conn::new(&connection))? == Head::genesis())
 }
 
 /// Created by us, so that it is never readable by others, not even for a moment.

@@ -9,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::db::{FromColumn, ToColumn, Value, WrongValue};
+
 /// Random bytes from the operating system's generator (STORE-07).
 ///
 /// # Panics
@@ -80,6 +82,19 @@ impl fmt::Debug for Secret {
 /// SHA-256 of something. Comparing two takes the same time whatever they hold (HTTP-11).
 #[derive(Clone, Copy)]
 pub struct Digest(pub [u8; 32]);
+
+impl ToColumn for Digest {
+    fn to_column(&self) -> Value<'_> {
+        Value::Blob(self.0.as_slice().into())
+    }
+}
+
+impl FromColumn for Digest {
+    fn from_column(value: Value<'_>) -> Result<Self, WrongValue> {
+        let bytes = Vec::<u8>::from_column(value)?;
+        bytes.try_into().map(Self).map_err(|_| WrongValue::meaning("a blob of another length", "32 bytes"))
+    }
+}
 
 impl Digest {
     /// The digest of these bytes.

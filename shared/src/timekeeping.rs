@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Moment, Timestamp};
-use crate::db::{Fault, Tx};
+use crate::db::{Conn, Fault, Tx, params};
 
 /// How often it is written while there is other work.
 const EVERY: Duration = Duration::from_secs(1);
@@ -61,9 +60,9 @@ pub(crate) struct Mark {
 impl Mark {
     /// Reads what an earlier process left, and has the clock go on from there. The time in between counts, if the machine
     /// was not switched off meanwhile: otherwise nothing tells how long it was.
-    pub(crate) fn load(connection: &Connection, clock: &Clock) -> Result<Self, Fault> {
+    pub(crate) fn load(conn: &Conn<'_>, clock: &Clock) -> Result<Self, Fault> {
         let read = |name: &str| -> Result<Option<String>, Fault> {
-            Ok(connection.query_row(READ, params![name], |row| row.get(0)).optional()?)
+            conn.query_row(READ, params![name], |row| row.get(0))
         };
         let kept = match read(TIME)? {
             None => None,
@@ -80,12 +79,12 @@ impl Mark {
     }
 
     /// Writes the time, in the transaction of a batch, if it was not written a moment ago.
-    pub(crate) fn keep(&mut self, connection: &Connection, now: Timestamp) -> Result<(), Fault> {
+    pub(crate) fn keep(&mut self, conn: &Conn<'_>, now: Timestamp) -> Result<(), Fault> {
         if self.kept.is_some_and(|kept| kept <= now && now.since(kept) < EVERY) {
             return Ok(());
         }
         for (name, value) in rows(&self.clock, now) {
-            connection.prepare_cached(WRITE)?.execute(params![name, value])?;
+            conn.change(WRITE, params![name, value])?;
         }
         self.kept = Some(now);
         Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{GENESIS, canonical, chain, exported};
+use super::{Head, canonical, chain, exported};
 use crate::db::{Conn, Fault, params};
 
 /// A chain that holds.
@@ -49,7 +49,7 @@ pub fn verify_each(
     mut each: impl FnMut(&Entry<'_>) -> Result<Result<(), &'static str>, Fault>,
 ) -> Result<Result<Verified, Broken>, Fault> {
     let mut records = 0;
-    let mut head = GENESIS.to_owned();
+    let mut head = Head::genesis().hash().to_owned();
     let mut broken = None;
     conn.for_each("SELECT seq, record, hash FROM audit ORDER BY seq", [], |row| {
         let seq: i64 = row.get(0)?;

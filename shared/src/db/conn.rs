@@ -1,13 +1,16 @@
 //! What a job sees of the database: statements in, rows out.
 
+mod head;
+
 use std::cell::RefCell;
 use std::ops::Deref;
 
-use rusqlite::{Connection, OptionalExtension, Params};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, ParamsFromIter, params_from_iter};
 
-use super::{Fault, FromColumn};
-use crate::audit::Head;
+use super::{Fault, FromColumn, Params, ToColumn, Value};
 use crate::clock::Timestamp;
+pub use head::Head;
 
 /// A connection to read with. Statements are prepared once and kept.
 pub struct Conn<'c>(&'c Connection);
@@ -21,8 +24,38 @@ impl Row<'_> {
     /// # Errors
     /// [`Fault::Corrupt`] if the column holds something else.
     pub fn get<T: FromColumn>(&self, column: usize) -> Result<T, Fault> {
-        self.0.get(column).map_err(|e| Fault::Corrupt(e.to_string()))
+        let corrupt = |why: &dyn std::fmt::Display| Fault::Corrupt(format!("column {column}: {why}"));
+        let value = self.0.get_ref(column).map_err(|error| corrupt(&error))?;
+        let value = match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(number) => Value::Integer(number),
+            ValueRef::Real(number) => Value::Real(number),
+            ValueRef::Text(text) => {
+                Value::Text(std::str::from_utf8(text).map_err(|error| corrupt(&error))?.into())
+            }
+            ValueRef::Blob(bytes) => Value::Blob(bytes.into()),
+        };
+        T::from_column(value).map_err(|wrong| corrupt(&wrong))
     }
+}
+
+/// A parameter on its way to SQLite.
+struct Bound<'v>(Value<'v>);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match &self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(*number),
+            Value::Real(number) => ValueRef::Real(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn bound<'v>(values: &'v [&dyn ToColumn]) -> ParamsFromIter<impl Iterator<Item = Bound<'v>>> {
+    params_from_iter(values.iter().map(|value| Bound(value.to_column())))
 }
 
 impl<'c> Conn<'c> {
@@ -34,24 +67,24 @@ impl<'c> Conn<'c> {
     ///
     /// # Errors
     /// The database's fault, or the mapping's.
-    pub fn query_row<T>(
+    pub fn query_row<'p, T>(
         &self,
         sql: &str,
-        params: impl Params,
+        params: impl Params<'p>,
         map: impl FnOnce(&Row<'_>) -> Result<T, Fault>,
     ) -> Result<Option<T>, Fault> {
         let mut statement = self.0.prepare_cached(sql)?;
-        statement.query_row(params, |row| Ok(map(&Row(row)))).optional()?.transpose()
+        statement.query_row(bound(params.values()), |row| Ok(map(&Row(row)))).optional()?.transpose()
     }
 
     /// All rows that a query finds.
     ///
     /// # Errors
     /// As [`Conn::query_row`].
-    pub fn query<T>(
+    pub fn query<'p, T>(
         &self,
         sql: &str,
-        params: impl Params,
+        params: impl Params<'p>,
         mut map: impl FnMut(&Row<'_>) -> Result<T, Fault>,
     ) -> Result<Vec<T>, Fault> {
         let mut found = Vec::new();
@@ -66,20 +99,27 @@ impl<'c> Conn<'c> {
     ///
     /// # Errors
     /// As [`Conn::query_row`].
-    pub fn for_each(
+    pub fn for_each<'p>(
         &self,
         sql: &str,
-        params: impl Params,
+        params: impl Params<'p>,
         mut each: impl FnMut(&Row<'_>) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         let mut statement = self.0.prepare_cached(sql)?;
-        let mut rows = statement.query(params)?;
+        let mut rows = statement.query(bound(params.values()))?;
         while let Some(row) = rows.next()? {
             if !each(&Row(row))? {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+impl Conn<'_> {
+    /// Changes rows and says how many: outside a job, for what the writer itself keeps.
+    pub(crate) fn change<'p>(&self, sql: &str, params: impl Params<'p>) -> Result<usize, Fault> {
+        Ok(self.0.prepare_cached(sql)?.execute(bound(params.values()))?)
     }
 }
 
@@ -116,8 +156,8 @@ impl<'c> Tx<'c> {
     ///
     /// # Errors
     /// The database's fault.
-    pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Fault> {
-        Ok(self.conn.0.prepare_cached(sql)?.execute(params)?)
+    pub fn execute<'p>(&self, sql: &str, params: impl Params<'p>) -> Result<usize, Fault> {
+        self.conn.change(sql, params)
     }
 
     /// The time of this job; the same for everything it writes.

@@ -1,10 +1,10 @@
 //! Forward-only migrations by `user_version`, in one exclusive transaction (STORE-05).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::{Fault, MirrorError};
+use super::{Fault, OpenError};
 use crate::clock::Clock;
 
 /// What a database must look like.
@@ -20,33 +20,6 @@ pub struct Schema {
 impl Schema {
     pub(super) fn version(&self) -> u32 {
         u32::try_from(self.migrations.len()).unwrap_or(u32::MAX)
-    }
-}
-
-/// Why a database could not be opened. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("cannot write {0}: {1}; give this user write permission, or choose another --data-dir")]
-    Unwritable(PathBuf, std::io::Error),
-    #[error("{0} is not a database of this program; choose another --data-dir")]
-    Foreign(String),
-    #[error(
-        "the database has schema {found}, and this program knows schemas up to {known}: a newer version used it; run that version, or restore a backup"
-    )]
-    Newer { found: u32, known: u32 },
-    #[error(
-        "the database has schema {found}, this program needs {known}; start `portcullis serve` once to bring it up to date"
-    )]
-    Older { found: u32, known: u32 },
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
-    #[error("the database could not be opened: {0}")]
-    Fault(#[from] Fault),
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Fault(error.into())
     }
 }
 

@@ -19,49 +19,15 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{Conn, Fault, OpenError, PATIENCE};
-use crate::audit::Head;
+use super::conn::Head;
+use super::error::{MirrorError, OpenError};
+use super::{Conn, Fault, PATIENCE};
 
 /// Two places take turns, each in a block of its own: a write that is cut off leaves the other one whole.
 const SLOT: usize = 4096;
 const FORMAT: &str = "portcullis-audit-head v1";
 const KEEP_GENERATION: &str =
     "INSERT INTO setting (name, value) VALUES ('generation', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
-
-/// Why a database is not the one that was here last. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
-    #[error(
-        "{0} is missing. It records where the audit log ended; without it an older copy of the database cannot be detected. Put it back from where this database came from, or accept the database you have with `portcullis restore FILE`"
-    )]
-    Missing(PathBuf),
-    #[error(
-        "{0} is damaged. It records where the audit log ended; without it an older copy of the database cannot be detected. Put it back from where this database came from, or accept the database you have with `portcullis restore FILE`"
-    )]
-    Damaged(PathBuf),
-    #[error(
-        "the database beside {0} is missing; it had {1} audit records. This is not a first start: put the database back, or restore a copy with `portcullis restore FILE`"
-    )]
-    Gone(PathBuf, i64),
-    #[error(
-        "the database is older than {path} says: its audit log ends at record {found}, but record {noted} was written. Everything revoked since then would work again. Put back the latest database, or accept the older one with `portcullis restore FILE`"
-    )]
-    Behind { path: PathBuf, found: i64, noted: i64 },
-    #[error(
-        "the database has epoch {found}, but {path} says {noted}: a backup was restored after this copy was made. Put back the latest database, or accept this one with `portcullis restore FILE`"
-    )]
-    EarlierEpoch { path: PathBuf, found: i64, noted: i64 },
-    #[error(
-        "audit record {noted} of the database is not the one that {path} names: the log was changed, or the database comes from another directory. Put back the latest database, or move it away and restore a copy with `portcullis restore FILE`"
-    )]
-    Forked { path: PathBuf, noted: i64 },
-    #[error(
-        "{0} is older than the -wal file beside it, which contains changes to a later database. Put back the latest database, or restore a copy with `portcullis restore FILE`"
-    )]
-    StaleDatabase(PathBuf),
-    #[error("cannot read or write {0}: {1}; give this user permission to it and to its directory")]
-    Unusable(PathBuf, io::Error),
-}
 
 /// What the file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -143,11 +109,11 @@ impl Mirror {
         if epoch < self.noted.epoch {
             return Err(MirrorError::EarlierEpoch { path, found: epoch, noted: self.noted.epoch }.into());
         }
-        let found = Head::load(connection)?.seq();
+        let found = Head::load(&Conn::new(connection))?.seq();
         if found < noted {
             return Err(MirrorError::Behind { path, found, noted }.into());
         }
-        if noted > 0 && Head::at(connection, noted)?.as_ref() != Some(&self.noted.head) {
+        if noted > 0 && Head::at(&Conn::new(connection), noted)?.as_ref() != Some(&self.noted.head) {
             return Err(MirrorError::Forked { path, noted }.into());
         }
         Ok(())
@@ -157,7 +123,7 @@ impl Mirror {
     fn settle(&mut self, connection: &Connection) -> Result<(), OpenError> {
         let Some((epoch, head)) = self.noted.next.clone() else { return Ok(()) };
         let done = self::epoch(connection)? == Some(epoch)
-            && Head::at(connection, head.seq())?.as_ref() == Some(&head);
+            && Head::at(&Conn::new(connection), head.seq())?.as_ref() == Some(&head);
         let noted = if done { Noted::at(epoch, head) } else { Noted { next: None, ..self.noted.clone() } };
         Ok(self.write(noted)?)
     }

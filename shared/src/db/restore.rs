@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::backup::{BackupError, whole};
-use super::mirror::{self, Mirror, MirrorError, Noted};
-use super::{Conn, Fault, OpenError, Schema, Tx, migrate, pragmas};
-use crate::audit::{self, Event, Head, Name};
+use super::conn::Head;
+use super::error::{MirrorError, OpenError};
+use super::mirror::{self, Mirror, Noted};
+use super::{Conn, Fault, Schema, Tx, migrate, pragmas};
+use crate::audit::{self, Event, Name};
 use crate::clock::{Clock, Timestamp};
 use crate::data_dir::DataDir;
 use fates::FATES;
@@ -137,7 +139,9 @@ impl<'d> Restoring<'d> {
     fn refuse_forks(&self) -> Result<(), RestoreError> {
         let Ok(present) = &self.present else { return Ok(()) };
         let shorter = self.copy.head.seq().min(present.head.seq());
-        if shorter > 0 && Head::at(&self.copy.connection, shorter)? != Head::at(&present.connection, shorter)?
+        if shorter > 0
+            && Head::at(&Conn::new(&self.copy.connection), shorter)?
+                != Head::at(&Conn::new(&present.connection), shorter)?
         {
             return Err(RestoreError::Forked(shorter));
         }
@@ -163,7 +167,7 @@ impl<'d> Restoring<'d> {
             (Some(noted), _) => {
                 let seq = noted.head.seq();
                 Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
-                    && (seq == 0 || Head::at(longer, seq)?.as_ref() == Some(&noted.head)))
+                    && (seq == 0 || Head::at(&Conn::new(longer), seq)?.as_ref() == Some(&noted.head)))
             }
             // A version that wrote nothing down: what is here is what there was.
             (None, Ok(present)) => Ok(mirror::epoch(&present.connection)?.is_none()),
@@ -276,7 +280,7 @@ impl<'d> Restoring<'d> {
                 (name, value.to_string()),
             )?;
         }
-        let head = RefCell::new(Some(Head::load(connection)?));
+        let head = RefCell::new(Some(Head::load(&Conn::new(connection))?));
         let event = Event::allowed(Name::BackupRestored)
             .by_console(uid)
             .detail("epoch", epoch)

@@ -1,3 +1,5 @@
+mod dialect;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

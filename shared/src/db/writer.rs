@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use tokio::sync::oneshot;
 
-use super::{Fault, Mirror, OpenError, Tx};
-use crate::audit::Head;
+use super::conn::Head;
+use super::{Conn, Fault, Mirror, OpenError, Tx};
 use crate::clock::{Clock, Timestamp};
 use crate::timekeeping::Mark;
 use crate::work;
@@ -75,8 +75,8 @@ impl Writer {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let (hooks, changes) = (Arc::new(Hooks::default()), Arc::new(AtomicU64::new(0)));
-        let head = RefCell::new(if audited { Some(Head::load(&connection)?) } else { None });
-        let mark = if audited { Some(Mark::load(&connection, &clock)?) } else { None };
+        let head = RefCell::new(if audited { Some(Head::load(&Conn::new(&connection))?) } else { None });
+        let mark = if audited { Some(Mark::load(&Conn::new(&connection), &clock)?) } else { None };
         // In place of SQLite's own: the mirror has to know when the -wal begins anew.
         let mirror = match mirror {
             Some(mirror) => Some(Mirrored::new(mirror, &mut connection)?),
@@ -222,7 +222,7 @@ fn serve(
             }
             // Memory may have been told of kills that did not happen; it is loaded from what did.
             if head.borrow().is_some() {
-                match Head::load(connection) {
+                match Head::load(&Conn::new(connection)) {
                     Ok(loaded) => *head.borrow_mut() = Some(loaded),
                     // A record on a stale head would break the chain: better no process.
                     Err(fault) => abort(&format!("the audit head could not be reloaded: {fault}")),
@@ -328,7 +328,7 @@ fn commit(
     connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
     cached(connection, "BEGIN IMMEDIATE")?;
     if let Some(mark) = mark {
-        mark.keep(connection, now)?;
+        mark.keep(&Conn::new(connection), now)?;
     }
     let mut before_commit = Vec::new();
     let mut after_commit = Vec::new();

@@ -180,7 +180,9 @@ impl Scene {
     /// The one grant of this client.
     fn grant(&self, client: &Client) -> String {
         let sql = "SELECT id FROM access_grant WHERE client_id = ?1";
-        let found = |conn: &shared::db::Conn<'_>| conn.query_row(sql, [&client.id], |row| row.get(0));
+        let found = |conn: &shared::db::Conn<'_>| {
+            conn.query_row(sql, shared::db::params![client.id], |row| row.get(0))
+        };
         self.writer.db.read(found).unwrap().expect("there is one")
     }
 

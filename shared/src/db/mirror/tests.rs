@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::audit::{self, Event, Name};
 use crate::clock::{Clock, Timestamp};
-use crate::db::{Db, Durability};
+use crate::db::{Db, Durability, params};
 use crate::schema::SCHEMA;
 
 /// A database and the file beside it.
@@ -267,7 +267,7 @@ fn a_kill_while_pages_move_shuts_nobody_out() {
             for i in from..from + 20 {
                 tx.execute(
                     "INSERT INTO user (id, name, role, handle, created_at) VALUES (?1, ?2, 'none', ?3, 0)",
-                    rusqlite::params![i.to_string(), format!("{i}{}", "x".repeat(5000)), vec![i]],
+                    params![i.to_string(), format!("{i}{}", "x".repeat(5000)), vec![i]],
                 )?;
                 audit::append(tx, event("many"))?;
             }

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::db::Db;
 use crate::db::backup::back_up;
-use crate::db::{Db, params};
 use crate::schema::SCHEMA;
 
 thread_local! {
@@ -363,8 +363,5 @@ fn a_copy_is_private_and_new() {
     assert_eq!(left.len(), 2, "{left:?}");
     fs::set_permissions(&to, fs::Permissions::from_mode(0o400)).unwrap();
     let names = Connection::open_with_flags(&to, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    assert_eq!(
-        names.query_row("SELECT count(*) FROM user", params![], |row| row.get::<_, i64>(0)).unwrap(),
-        3
-    );
+    assert_eq!(names.query_row("SELECT count(*) FROM user", [], |row| row.get::<_, i64>(0)).unwrap(), 3);
 }
