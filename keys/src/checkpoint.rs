@@ -15,7 +15,8 @@ use shared::audit::{self, Event, Head, Name};
 use shared::db::{Conn, params};
 use shared::{Clock, Db, Fault, Timestamp, Tx};
 
-use crate::jwt::{self, Algorithm, SigningKey, VerifyingKey};
+use crate::algorithm::Algorithm;
+use crate::jwt::{self, SigningKey, VerifyingKey};
 use crate::seal::{Purpose, Seal};
 use crate::{CryptoFailed, KeysError};
 

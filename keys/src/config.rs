@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::jwt::Algorithm;
+use crate::algorithm::Algorithm;
 
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);

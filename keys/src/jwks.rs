@@ -6,7 +6,7 @@ use josekit::jwk::Jwk;
 use serde_json::{Map, Value, json};
 use shared::Digest;
 
-use crate::jwt::Algorithm;
+use crate::algorithm::Algorithm;
 
 /// The key set, ready to be sent.
 #[derive(Debug)]

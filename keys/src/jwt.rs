@@ -4,7 +4,6 @@
 //! algorithm from the token if asked: the form is checked here, and a key has its one algorithm.
 
 use std::fmt;
-use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use josekit::jwk::Jwk;
@@ -15,75 +14,20 @@ use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use shared::AccessToken;
 use shared::access_token::TYP;
 use shared::work::{self, Work};
 use zeroize::Zeroizing;
 
+use crate::algorithm::Algorithm;
 use crate::jwks::PublicJwk;
 
 /// Longer tokens are not looked at (RS-05).
 pub(crate) const LONGEST: usize = 8 * 1024;
 /// RFC 9068 §2.1 has RSA keys of at least 2048 bits (AT-01).
 const RSA_BITS: u32 = 2048;
-
-/// How tokens are signed (RFC 7518 §3.1). `none` and HMAC are not among the choices (AT-01).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// ECDSA with P-256 and SHA-256.
-    #[default]
-    #[serde(rename = "ES256")]
-    Es256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256; RFC 9068 §2.1 requires it to be there.
-    #[serde(rename = "RS256")]
-    Rs256,
-    /// Ed25519 (RFC 8037 §3.1). RFC 9864 §2.2 has a name of its own for it, which is understood too.
-    #[serde(rename = "EdDSA", alias = "Ed25519")]
-    EdDsa,
-}
-
-/// The fully-specified name of Ed25519 (RFC 9864 §2.2).
-const ED25519: &str = "Ed25519";
-
-impl Algorithm {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
-
-    /// The name, as in `alg`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Es256 => "ES256",
-            Self::Rs256 => "RS256",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// Whether a header's `alg` is this one.
-    fn is_named(self, alg: &str) -> bool {
-        alg == self.as_str() || (self == Self::EdDsa && alg == ED25519)
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text names no algorithm that is used here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the signing algorithm must be ES256, RS256 or EdDSA")]
-pub struct UnknownAlgorithm;
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Self, UnknownAlgorithm> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.is_named(name)).ok_or(UnknownAlgorithm)
-    }
-}
 
 /// The cryptographic library did not do what it always does.
 #[derive(Clone, Debug, thiserror::Error)]

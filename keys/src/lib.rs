@@ -4,6 +4,7 @@
 //! [`Keys`] is the authorization server's half: it signs. [`Verifier`] is the resource server's: it
 //! holds public keys only, and sees every change of the other half.
 
+mod algorithm;
 mod check;
 pub mod checkpoint;
 mod client_assertion;
@@ -17,6 +18,7 @@ mod remembered;
 mod ring;
 pub mod rotation;
 pub mod seal;
+mod state;
 mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +28,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use shared::{AccessToken, Clock, Db, Fault, Timestamp};
 
+pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use check::{Unacceptable, check};
 pub use checkpoint::Checkpoints;
 pub use client_assertion::{
@@ -33,12 +36,13 @@ pub use client_assertion::{
 };
 pub use config::{Config, Unsafe};
 pub use jwks::Jwks;
-pub use jwt::{Algorithm, CryptoFailed, SignedToken, UnknownAlgorithm, Unverified, Verified};
+pub use jwt::{CryptoFailed, SignedToken, Unverified, Verified};
 pub use on_demand::{Listed, Rotated};
 pub use published::{BadKeySet, PublishedKeys};
 pub use remembered::{Memory, Remembered};
-pub use rotation::{Cause, Illegal, NewKey, State};
+pub use rotation::{Cause, Illegal, NewKey};
 pub use seal::{Purpose, Seal, SealError};
+pub use state::State;
 
 use jwt::SigningKey;
 use ring::{KeySet, Ring};

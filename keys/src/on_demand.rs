@@ -5,9 +5,10 @@ use shared::db::Conn;
 use shared::{Fault, Timestamp, Tx};
 
 use crate::Keys;
-use crate::jwt::Algorithm;
+use crate::algorithm::Algorithm;
 use crate::rotation::schedule::{activate_at, remove_at};
-use crate::rotation::{Cause, Illegal, NewKey, State};
+use crate::rotation::{Cause, Illegal, NewKey};
+use crate::state::State;
 use crate::store::{self, StoredKey};
 
 /// A key as it is shown.

@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use crate::Verifier;
+use crate::algorithm::Algorithm;
 use crate::jwks::Jwks;
-use crate::jwt::{self, Algorithm};
+use crate::jwt;
 use crate::ring::KeySet;
 
 /// An issuer has no more keys than this: each costs time to read.

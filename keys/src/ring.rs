@@ -7,10 +7,11 @@ use std::time::Duration;
 use shared::Db;
 
 use crate::KeysError;
+use crate::algorithm::Algorithm;
 use crate::jwks::{Jwks, PublicJwk};
-use crate::jwt::{self, Algorithm, SigningKey, VerifyingKey};
-use crate::rotation::State;
+use crate::jwt::{self, SigningKey, VerifyingKey};
 use crate::seal::{Purpose, Seal};
+use crate::state::State;
 use crate::store::{self, StoredKey};
 
 /// The public keys of one moment.

@@ -6,51 +6,18 @@ pub(crate) mod schedule;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Timestamp, Tx};
 
 use crate::Keys;
+use crate::algorithm::Algorithm;
 use crate::jwks::PublicJwk;
-use crate::jwt::{self, Algorithm, CryptoFailed, SigningKey, VerifyingKey};
+use crate::jwt::{self, CryptoFailed, SigningKey, VerifyingKey};
 use crate::ring::Held;
 use crate::seal::{Purpose, Seal};
+use crate::state::State;
 use crate::store::{self, StoredKey};
 pub(crate) use schedule::{Step, due};
-
-/// Where a key stands. All three are published; only an active one signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Published ahead of its use, so that resource servers know it in time.
-    Next,
-    /// Signs. One for each algorithm.
-    Active,
-    /// Signs no more; still verifies what it signed.
-    Retired,
-}
-
-impl State {
-    const ALL: [Self; 3] = [Self::Next, Self::Active, Self::Retired];
-
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Next => "next",
-            Self::Active => "active",
-            Self::Retired => "retired",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Who takes a step, and why, for the record (AUDIT-08).
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 use shared::db::{Conn, Row, params};
 use shared::{Fault, Timestamp, Tx};
 
-use crate::jwt::Algorithm;
-use crate::rotation::State;
+use crate::algorithm::Algorithm;
+use crate::state::State;
 
 /// The table's name, which sealed values are bound to.
 pub(crate) const TABLE: &str = "signing_key";

@@ -10,7 +10,6 @@ mod connection;
 mod failure;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ pub use failure::{Failure, NoAnswer, NotSent};
 
 use crate::network::{Network, is_never_dialled};
 use crate::tls;
+pub use crate::tls::{Identity, Trust};
 
 /// How long connecting may take: the name, the address, and TLS.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -49,23 +49,6 @@ pub enum Security {
     /// Not at all.
     Plain,
     Tls(Trust),
-}
-
-/// Who vouches for a host, and what proves to it who asks. The files are read for each connection, so that new ones
-/// count at once.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Trust {
-    /// Authorities in PEM form; the system's, if none is named.
-    pub ca: Option<PathBuf>,
-    pub identity: Option<Identity>,
-}
-
-/// A client certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The certificate and those that lead to its authority, in PEM form.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 /// A request.

@@ -1,6 +1,6 @@
 //! TLS to other hosts: only to one that an authority vouches for that the site named (OPS-08, SRC-12).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use openssl::pkey::PKey;
@@ -10,7 +10,22 @@ use openssl::x509::{X509, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use crate::outbound::{Identity, Trust};
+/// Who vouches for a host, and what proves to it who asks. The files are read for each connection, so that new ones
+/// count at once.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trust {
+    /// Authorities in PEM form; the system's, if none is named.
+    pub ca: Option<PathBuf>,
+    pub identity: Option<Identity>,
+}
+
+/// A client certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The certificate and those that lead to its authority, in PEM form.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
 
 /// Where systems keep the authorities that they trust.
 const SYSTEM: [&str; 3] =

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::algorithm::UnknownAlgorithm;
 use crate::tests::token;
 
 /// A key with both of its halves in hand.

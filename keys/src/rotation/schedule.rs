@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use shared::Timestamp;
 
-use super::State;
+use crate::algorithm::Algorithm;
 use crate::config::Config;
-use crate::jwt::Algorithm;
+use crate::state::State;
 use crate::store::StoredKey;
 
 /// One step of one key's life.

@@ -19,7 +19,7 @@ use super::file::{self, SealKey};
 use super::{Derived, Opened, Purpose, Seal, SealError, Source, Subkey, derive};
 use crate::checkpoint;
 use crate::jwt::CryptoFailed;
-use crate::rotation::State;
+use crate::state::State;
 use crate::store;
 
 /// How long something may be asked for that followed from the earlier key: a lost answer to a refresh, for

@@ -10,6 +10,7 @@ mod front_matter;
 mod html;
 mod index;
 mod markdown;
+mod outline;
 mod query;
 mod scan;
 mod section;

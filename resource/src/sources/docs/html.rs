@@ -3,7 +3,7 @@
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
 
-use super::section::Outline;
+use super::outline::Outline;
 
 /// Tells the outline of a page and answers with its text, headings written as Markdown's.
 pub(super) fn outline(source: &str, outline: &mut Outline) -> String {

@@ -4,7 +4,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use super::front_matter::FrontMatter;
 use super::html::{self, Piece};
-use super::section::Outline;
+use super::outline::Outline;
 
 /// Tells the outline of a Markdown text.
 pub(super) fn outline(source: &str, outline: &mut Outline) {
