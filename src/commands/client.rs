@@ -1,6 +1,7 @@
 //! `portcullis client …`: the applications that people use.
 
 pub mod document;
+pub mod secret;
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,15 +13,14 @@ use authz::clients::administration::{self, Access, Details, Summary};
 use authz::clients::preregistered::{Authentication, Description};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use shared::{Secret, Timestamp};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{ends, list, moment, moment_if, optional, or_dash, safe, table};
 use super::frame::{Common, Handler, Noun, Place, Refused, Request};
 use crate::config::{File, duration};
-use crate::output::{self, say};
+use crate::output::say;
 use document::ClientDocument;
+use secret::{NewSecret, RotateSecret, hand_out, milliseconds};
 
 #[derive(Subcommand, Debug)]
 pub enum Client {
@@ -118,28 +118,6 @@ pub struct Proof {
     pub expires: Option<Duration>,
 }
 
-#[derive(Args, Debug)]
-pub struct RotateSecret {
-    /// The client's id, or its name if no other has the same.
-    #[arg(value_name = "CLIENT")]
-    pub client: String,
-    /// How long the secret before goes on, such as 24h; 0 ends it at once.
-    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration::parse)]
-    pub overlap: Duration,
-    /// When the new secret ends, such as 90d. Default: never.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse_some)]
-    pub expires: Option<Duration>,
-    #[command(flatten)]
-    pub common: Common,
-}
-
-#[derive(Args, Debug)]
-pub struct NewSecret {
-    /// The result as JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `portcullis client add`.
 #[derive(Debug, Serialize, Deserialize)]
 struct AddClient {
@@ -165,40 +143,6 @@ impl Request for AddClient {
         let added = place.write(move |authz, tx| administration::add(authz, tx, uid, &description, lifetime));
         let (client, secret) = added.await?;
         Ok(Added { client, client_secret: secret.map(|secret| secret.expose().to_owned()) })
-    }
-}
-
-/// `portcullis client rotate-secret`.
-#[derive(Debug, Serialize, Deserialize)]
-struct RotateClientSecret {
-    client: String,
-    overlap_ms: u64,
-    lifetime_ms: Option<u64>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Rotated {
-    client: Details,
-    client_secret: String,
-    previous_ends_at: Option<Timestamp>,
-}
-
-impl Request for RotateClientSecret {
-    const COMMAND: &'static str = "client-rotate-secret";
-    type Answer = Rotated;
-
-    async fn perform(self, place: &Place, uid: u32) -> Result<Rotated, Refused> {
-        let Self { client, overlap_ms, lifetime_ms } = self;
-        let (overlap, lifetime) = (Duration::from_millis(overlap_ms), lifetime_ms.map(Duration::from_millis));
-        let issued = place.write(move |authz, tx| {
-            administration::rotate_secret(authz, tx, uid, &client, overlap, lifetime)
-        });
-        let issued = issued.await?;
-        Ok(Rotated {
-            client: issued.client,
-            client_secret: issued.secret.expose().to_owned(),
-            previous_ends_at: issued.previous_ends_at,
-        })
     }
 }
 
@@ -325,7 +269,7 @@ impl Request for DeleteClient {
 impl Noun for Client {
     const REQUESTS: &'static [Handler] = &[
         Handler::of::<AddClient>(),
-        Handler::of::<RotateClientSecret>(),
+        Handler::of::<secret::RotateClientSecret>(),
         Handler::of::<ListClients>(),
         Handler::of::<ShowClient>(),
         Handler::of::<VerifyClient>(),
@@ -347,8 +291,8 @@ impl Noun for Client {
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         match self {
             Self::Add(command) => add(command, file),
-            Self::NewSecret(command) => new_secret(command.json),
-            Self::RotateSecret(command) => rotate_secret(command, file),
+            Self::NewSecret(command) => secret::new_secret(command.json),
+            Self::RotateSecret(command) => secret::rotate_secret(command, file),
             Self::List(common) => common.run(file, ListClients {}, |listed| {
                 let heading = ["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"];
                 table(&heading, &listed.clients, row)
@@ -398,39 +342,6 @@ fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
         None if proof.secret => Authentication::Secret,
         None => Authentication::Public,
     })
-}
-
-/// Makes a secret for the configuration: the file has its digest, whoever runs the client has the rest.
-fn new_secret(as_json: bool) -> anyhow::Result<()> {
-    let secret = Secret::random("cs_");
-    let digest = secret.digest().hex();
-    if as_json {
-        output::json(&json!({ "client_secret": secret.expose(), "secret_sha256": digest }))
-    } else {
-        say!("For the client:        {}", secret.expose())?;
-        say!("For portcullis.toml:   secret_sha256 = \"{digest}\"")
-    }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn rotate_secret(command: RotateSecret, file: &File) -> anyhow::Result<()> {
-    let (overlap_ms, lifetime_ms) = (milliseconds(command.overlap), command.expires.map(milliseconds));
-    let request = RotateClientSecret { client: command.client, overlap_ms, lifetime_ms };
-    command.common.run(file, request, |rotated| {
-        describe(&rotated.client)?;
-        hand_out(&rotated.client_secret)?;
-        match rotated.previous_ends_at {
-            Some(at) => say!("\nThe previous secret ends {}.", moment(at.0)),
-            None => say!("\nEarlier secrets no longer work."),
-        }
-    })
-}
-
-fn hand_out(secret: &str) -> anyhow::Result<()> {
-    say!("\nIts secret is shown this once:\n\n  {secret}")
 }
 
 fn delete(command: Delete, file: &File) -> anyhow::Result<()> {

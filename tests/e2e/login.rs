@@ -1,5 +1,7 @@
 //! Setup, sign-in, consent: what a person does, and what somebody else must not be able to do.
 
+mod second_passkey;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Browser, TestApp, attribute, header, redirect_parameter};
@@ -389,55 +391,6 @@ async fn the_consent_page_has_its_policy() {
     assert_eq!(header(again.headers(), "cache-control"), Some("no-store"));
     assert_eq!(header(again.headers(), "referrer-policy"), Some("same-origin"));
     assert_eq!(header(again.headers(), "cross-origin-opener-policy"), None);
-}
-
-/// WEBAUTHN-12: a second passkey needs the first one in hand, and then signs in by itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_passkey_needs_the_first() {
-    let app = TestApp::start().await;
-    let mut first = app.admin().await;
-    let mut second = Browser::new();
-    let started: Value =
-        first.post_json(&app, "/account/passkeys/start", &json!({})).await.json().await.unwrap();
-    // Without the assertion there are no options to create anything with.
-    let skipped =
-        json!({"ceremony": started["ceremony"], "response": second.create(&app, creation_like(&started))});
-    assert_eq!(first.post_json(&app, "/account/passkeys/finish", &skipped).await.status(), 400);
-
-    let started: Value =
-        first.post_json(&app, "/account/passkeys/start", &json!({})).await.json().await.unwrap();
-    let response = first.assert(&app, started["options"].clone());
-    let confirmed = json!({"ceremony": started["ceremony"], "response": response});
-    let options: Value =
-        first.post_json(&app, "/account/passkeys/confirm", &confirmed).await.json().await.unwrap();
-    let mut second = Browser::new();
-    let created = second.create(&app, options["options"].clone());
-    let finish = json!({"ceremony": options["ceremony"], "response": created});
-    let added = first.post_json(&app, "/account/passkeys/finish", &finish).await;
-    assert_eq!(added.json::<Value>().await.unwrap()["passkeys"], 2);
-    assert_eq!(second.sign_in(&app, None).await.status(), 200);
-    assert!(app.has_event("session.step_up", None));
-}
-
-/// Creation options that the server never made, for somebody who tries without them.
-fn creation_like(started: &Value) -> Value {
-    json!({"publicKey": {
-        "rp": {"name": "Portcullis", "id": "localhost"},
-        "user": {"id": "AAAA", "name": "eve", "displayName": "eve"},
-        "challenge": started["options"]["publicKey"]["challenge"],
-        "pubKeyCredParams": [{"type": "public-key", "alg": -7}],
-    }})
-}
-
-/// WEBAUTHN-12: nobody adds a passkey to somebody else's account, or without a session.
-#[tokio::test(flavor = "multi_thread")]
-async fn adding_a_passkey_needs_a_session() {
-    let app = TestApp::start().await;
-    let mut stranger = Browser::new();
-    stranger.get(&app, &app.url("/")).await;
-    for path in ["/account/passkeys/start", "/account/passkeys/confirm", "/account/passkeys/finish"] {
-        assert_eq!(stranger.post_json(&app, path, &json!({})).await.status(), 401, "{path}");
-    }
 }
 
 /// SESSION-01: on loopback other programs are sent the cookies too; without what the sign-in was answered with

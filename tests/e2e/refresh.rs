@@ -9,7 +9,8 @@ use shared::schema::SCHEMA;
 
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 
-async fn family() -> (TestApp, Browser, Client, Tokens) {
+/// A server whose administrator has let a client in: who, through what, and the first tokens.
+pub async fn family() -> (TestApp, Browser, Client, Tokens) {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Browser, TestApp, Tokens};
+use crate::harness::{TestApp, Tokens};
 use crate::process::{Process, complaint, portcullis};
+use crate::refresh::family;
 
 /// Nothing opens this data directory: not the server, and no command that writes. What they all say.
 fn refused(data: &Path) -> String {
@@ -45,19 +46,11 @@ async fn works(app: &TestApp, tokens: &Tokens) -> bool {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
 }
 
-async fn someone() -> (TestApp, Browser, crate::harness::Client, Tokens) {
-    let app = TestApp::start().await;
-    let mut browser = app.admin().await;
-    let client = app.client().await;
-    let tokens = app.tokens(&mut browser, &client).await;
-    (app, browser, client, tokens)
-}
-
 /// STORE-06: copied while the server ran, revoked, stopped, put back: it does not start, and with the last database
 /// the token is as dead as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_put_back_revives_no_token() {
-    let (app, _, client, tokens) = someone().await;
+    let (app, _, client, tokens) = family().await;
     let copy = app.data_dir().join("backups/copy.db");
     copy_online(&app, &copy);
     let grant = tokens.claims()["grant_id"].as_str().unwrap().to_owned();

@@ -1,0 +1,164 @@
+//! Streams of a session.
+
+use axum::response::Response;
+use http_body_util::BodyExt;
+
+use super::*;
+
+/// Opens the stream of a session.
+async fn listen(app: &App, token: &AccessToken, id: &str) -> Response {
+    let response = app.open_answer(bare("GET", token, id)).await;
+    assert_eq!(response.status(), 200);
+    response
+}
+
+/// What a stream says next; `None` when it is over.
+async fn heard(stream: &mut Response) -> Option<String> {
+    let frame = stream.body_mut().frame().await?.unwrap();
+    Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+}
+
+/// MCP-16: how a stream looks; it opens at once, and silence is broken by comments.
+#[tokio::test]
+async fn a_stream_is_kept_alive() {
+    let app = App::start();
+    let token = token("docs.read");
+    let id = begin(&app, &token, "2025-11-25").await;
+    let mut stream = listen(&app, &token, &id).await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(stream.headers()[name], value);
+    }
+    assert!(stream.headers().get("mcp-session-id").is_none());
+    tokio::time::pause();
+    let opened = tokio::time::Instant::now();
+    for seconds in [0, 15, 30] {
+        assert_eq!(heard(&mut stream).await.as_deref(), Some(":\n\n"));
+        assert_eq!(opened.elapsed().as_secs(), seconds);
+    }
+}
+
+/// MCP-04: whoever does not read events is not sent any.
+#[tokio::test]
+async fn a_stream_must_be_welcome() {
+    let app = App::start();
+    let token = token("docs.read");
+    let id = begin(&app, &token, "2025-11-25").await;
+    for accept in ["application/json", "text/event-stream;q=0"] {
+        let mut request = bare("GET", &token, &id);
+        request.headers_mut().insert("accept", accept.parse().unwrap());
+        assert_eq!(app.send(request).await.status, 406, "{accept}");
+    }
+}
+
+/// RS-10: within two seconds of whatever ends it.
+#[tokio::test]
+async fn a_stream_ends_with_what_it_stands_on() {
+    type End = fn(&App, &AccessToken);
+    let ends: [(&str, End); 4] = [
+        ("revoked", |app, token| app.stage.kill(token.jti.as_str())),
+        ("expired", |app, _| app.clock.advance(MINUTE * 16)),
+        ("stopped", |app, _| app.resource.end_streams()),
+        ("nothing", |_, _| ()),
+    ];
+    for (what, end) in ends {
+        let app = App::start();
+        let token = token("docs.read");
+        let id = begin(&app, &token, "2025-11-25").await;
+        let mut stream = listen(&app, &token, &id).await;
+        tokio::time::pause();
+        assert!(heard(&mut stream).await.is_some(), "{what}");
+        let then = tokio::time::Instant::now();
+        end(&app, &token);
+        let over = heard(&mut stream).await.is_none();
+        assert_eq!(over, what != "nothing", "{what}");
+        assert!(!over || then.elapsed() <= Duration::from_secs(2), "{what}: {:?}", then.elapsed());
+        tokio::time::resume();
+    }
+}
+
+/// RS-10: leeway counts for a stream as it does for a request.
+#[tokio::test]
+async fn a_stream_lasts_as_long_as_its_token() {
+    let app = App::start();
+    let token = token("docs.read");
+    let id = begin(&app, &token, "2025-11-25").await;
+    let mut stream = listen(&app, &token, &id).await;
+    tokio::time::pause();
+    assert!(heard(&mut stream).await.is_some());
+    app.clock.advance(Duration::from_secs(900 + 59));
+    assert!(heard(&mut stream).await.is_some());
+    app.clock.advance(Duration::from_secs(1));
+    assert!(heard(&mut stream).await.is_none());
+}
+
+/// MCP-12: an ended session tells nothing any more; its neighbour does, until that is over as well.
+#[tokio::test]
+async fn a_stream_ends_with_its_session() {
+    let app = App::start();
+    let mut token = token("docs.read");
+    token.exp += 7200;
+    let (id, other) = (begin(&app, &token, "2025-11-25").await, begin(&app, &token, "2025-11-25").await);
+    let (mut stream, mut neighbour) = (listen(&app, &token, &id).await, listen(&app, &token, &other).await);
+    assert!(heard(&mut stream).await.is_some());
+    assert!(heard(&mut neighbour).await.is_some());
+    assert_eq!(app.send(bare("DELETE", &token, &id)).await.status, 204);
+    tokio::time::pause();
+    assert!(heard(&mut stream).await.is_none());
+    assert!(heard(&mut neighbour).await.is_some());
+    app.clock.advance(MINUTE * 30);
+    assert!(heard(&mut neighbour).await.is_none());
+}
+
+/// A session whose client only listens is in use.
+#[tokio::test]
+async fn listening_keeps_a_session() {
+    let app = App::start();
+    let mut token = token("docs.read");
+    token.exp += 3600;
+    let id = begin(&app, &token, "2025-11-25").await;
+    let mut stream = listen(&app, &token, &id).await;
+    tokio::time::pause();
+    for _ in 0..3 {
+        app.clock.advance(MINUTE * 20);
+        assert!(heard(&mut stream).await.is_some());
+        // Silence for fifteen seconds, and a look in between.
+        assert!(heard(&mut stream).await.is_some());
+    }
+}
+
+/// MCP-16: eight open streams to a principal, in whatever sessions; a closed one makes room.
+#[tokio::test]
+async fn a_principal_has_eight_streams() {
+    let app = App::start();
+    let token = token("docs.read");
+    let ids = [begin(&app, &token, "2025-11-25").await, begin(&app, &token, "2025-11-25").await];
+    let mut open = Vec::new();
+    for n in 0..8 {
+        open.push(listen(&app, &token, &ids[n % 2]).await);
+    }
+    let ninth = app.send(bare("GET", &token, &ids[0])).await;
+    assert_eq!((ninth.status, ninth.header("retry-after"), ninth.code()), (429, "15", 429));
+    let other = same_user_other_client(&token);
+    let others = begin(&app, &other, "2025-11-25").await;
+    drop(listen(&app, &other, &others).await);
+    drop(open.pop());
+    open.push(listen(&app, &token, &ids[0]).await);
+    assert_eq!(app.send(bare("GET", &token, &ids[0])).await.status, 429);
+}
+
+/// MCP-12: nothing that is replayed can be somebody else's, because no event has an id.
+#[tokio::test]
+async fn nothing_is_replayed() {
+    let app = App::start();
+    let token = token("docs.read");
+    let id = begin(&app, &token, "2025-11-25").await;
+    let mut request = bare("GET", &token, &id);
+    request.headers_mut().insert("last-event-id", "1".parse().unwrap());
+    let mut stream = app.open_answer(request).await;
+    assert_eq!(heard(&mut stream).await.as_deref(), Some(":\n\n"));
+}
