@@ -88,9 +88,12 @@ impl Hostile {
             _ => match *self.does.lock().unwrap() {
                 Does::Answer => result(json!({ "content": [{ "type": "text", "text": "hello" }] })),
                 Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
-                Does::Endless => endless(b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n"),
-                Does::EndlessEvent => endless(b"data: 0123456789012345678901234567890123456789\n"),
-                Does::Drip => drip(),
+                Does::Endless => slowly(
+                    "text/event-stream",
+                    b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n",
+                ),
+                Does::EndlessEvent => endless(),
+                Does::Drip => slowly("application/json", b" "),
                 Does::Redirect => {
                     let response = Response::builder().status(307);
                     let to = "http://169.254.169.254/latest/meta-data/";
@@ -116,8 +119,8 @@ fn respond(status: u16, kind: &str, body: Body) -> Response {
     Response::builder().status(status).header("content-type", kind).body(body).unwrap()
 }
 
-fn endless(piece: &'static [u8]) -> Response {
-    let piece = Bytes::from(piece.repeat(200));
+fn endless() -> Response {
+    let piece = Bytes::from(vec![b'x'; 1 << 16]);
     respond(
         200,
         "text/event-stream",
@@ -125,10 +128,10 @@ fn endless(piece: &'static [u8]) -> Response {
     )
 }
 
-fn drip() -> Response {
-    let bytes = stream::repeat_with(|| Piece::Ok(Bytes::from_static(b" "))).then(|byte| async {
+fn slowly(kind: &str, piece: &'static [u8]) -> Response {
+    let pieces = stream::repeat_with(move || Piece::Ok(Bytes::from_static(piece))).then(|piece| async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        byte
+        piece
     });
-    respond(200, "application/json", Body::from_stream(bytes))
+    respond(200, kind, Body::from_stream(pieces))
 }
