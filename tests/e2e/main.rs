@@ -94,6 +94,7 @@ mod step_up;
 mod stranger_work;
 mod strangers;
 mod sweeping;
+mod team;
 mod tls;
 mod token;
 mod ways_in;
