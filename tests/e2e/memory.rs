@@ -168,7 +168,8 @@ async fn stall_call(origin: String, token: String) {
     let _ = tokio::time::timeout(Duration::from_secs(4), stalled).await;
 }
 
-/// RATE-07: 200 connections of HTTP/1 with a good token, and on each a stalled body of 1 MiB.
+/// RATE-07: 200 connections of HTTP/1 with a good token, and on each a stalled body of 1 MiB. What is counted is the bytes of
+/// bodies; a buffer that grows is there twice for a moment, so the process may grow by a quarter more.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_calls_cost_a_bounded_amount_of_memory() {
     let victim = Victim::start("listen = \"localhost:0\"\n");
@@ -177,7 +178,7 @@ async fn stalled_calls_cost_a_bounded_amount_of_memory() {
     let token = app.tokens(&mut browser, &client).await.access;
     assert_eq!(app.call_tool(&token, "whoami", json!({})).await.status(), 200);
     victim
-        .endures("stalled calls", SHARE, 200, async |connections| {
+        .endures("stalled calls", SHARE + SHARE / 4, 200, async |connections| {
             let mut callers = JoinSet::new();
             for _ in 0..connections {
                 callers.spawn(stall_call(victim.process.origin.clone(), token.clone()));
