@@ -20,11 +20,12 @@ use kill::Kill;
 use scene::{Prepared, Scene};
 
 /// Routes that no case is for, and why.
-const NO_CASE: [(&str, &str); 4] = [
+const NO_CASE: [(&str, &str); 5] = [
     ("/sign-out", "it only ends something"),
     ("/setup", "its page only reads"),
     ("/enrol", "its page only reads"),
     ("/device", "its page only reads"),
+    ("/mcp/{profile}", "its requests go the same way as those to /mcp"),
 ];
 
 /// Every request that a kill can overtake, in groups that run side by side.
