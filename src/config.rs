@@ -30,7 +30,7 @@ pub use signing::{SealKey, Signing};
 pub use sources::{Kept, Source};
 
 use crate::environment::variable;
-use crate::proxies::Proxies;
+use crate::front::proxies::Proxies;
 
 /// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
 /// data directory for everybody else.

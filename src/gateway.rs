@@ -23,17 +23,18 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::frame::{Place, socket};
 use crate::commands::serve::Serve;
 use crate::config::{self, File, Listen, Running};
-use crate::entrance::{Entrance, Way};
+use crate::front::entrance::{Entrance, Way};
+use crate::front::http::{Halves, around};
+use crate::front::listen::{Budget, Listeners};
+use crate::front::proxies::Proxies;
+use crate::front::tls;
 use crate::hangups::Hangups;
-use crate::http::{Halves, around};
-use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
-use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::reload::{Parts, Reloader};
 use crate::serve::{FLUSH, folder, stop_on_signal, unheard, warn_of_doubtful_rules};
 use crate::timekeeping::{self, Issues};
-use crate::{commands, routes, tls};
+use crate::{commands, routes};
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]

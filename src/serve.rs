@@ -26,18 +26,19 @@ use crate::base::{Base, Settings};
 use crate::commands::frame::{Place, socket};
 use crate::commands::serve::Serve;
 use crate::config::{self, File, Listen, Only, Origin, Running};
-use crate::entrance::{Entrance, Way};
+use crate::front::entrance::{Entrance, Way};
+use crate::front::http::{Halves, around};
+use crate::front::listen::{Budget, Listeners};
+use crate::front::proxies::Proxies;
+use crate::front::tls;
 use crate::gateway;
 use crate::handbook::HANDBOOK;
 use crate::hangups::Hangups;
-use crate::http::{Halves, around};
-use crate::listen::{Budget, Listeners};
 use crate::output::{self, say};
-use crate::proxies::Proxies;
 use crate::readiness::Readiness;
 use crate::reload::{Parts, Reloader};
 use crate::timekeeping::{self, Issues};
-use crate::{checkpoints, commands, rotation, routes, tls};
+use crate::{checkpoints, commands, rotation, routes};
 
 /// How often counted refusals are written down.
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);

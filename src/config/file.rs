@@ -22,9 +22,9 @@ use super::signing::Signing;
 use super::sources::{self, Source};
 use super::{Listen, cimd, front, registration, rules, tokens};
 use crate::base;
-use crate::listen::Budget;
-use crate::proxies::Proxies;
-use crate::tls;
+use crate::front::listen::Budget;
+use crate::front::proxies::Proxies;
+use crate::front::tls;
 
 /// Where the file is looked for if nobody names one.
 const HERE: &str = "portcullis.toml";

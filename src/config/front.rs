@@ -9,9 +9,9 @@ use url::Url;
 
 use super::file::File;
 use super::keys::Key;
-use crate::listen::Budget;
-use crate::proxies::Naming;
-use crate::tls;
+use crate::front::listen::Budget;
+use crate::front::proxies::Naming;
+use crate::front::tls;
 
 /// `[tls]`: relative paths start at the file's folder.
 pub(super) fn tls(table: &Key<'_>, folder: &Path, file: &mut File) -> anyhow::Result<()> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis::config::{Given, Listen, Origin, Running};
+use portcullis::front::listen::Budget;
+use portcullis::front::proxies::Proxies;
 use portcullis::gateway::{Gateway, Options};
-use portcullis::listen::Budget;
-use portcullis::proxies::Proxies;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use shared::{Clock, Issuer};

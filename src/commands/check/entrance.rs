@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shared::{Issuer, Timestamp};
 
 use crate::config::File;
-use crate::tls::{Expiry, Identity};
+use crate::front::tls::{Expiry, Identity};
 
 /// The way in.
 #[derive(Serialize)]

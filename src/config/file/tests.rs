@@ -309,7 +309,7 @@ fn every_key_is_known_to_a_reload() {
         tls_key: None,
         proxies: Proxies {
             networks: vec!["::1/128".parse().unwrap()],
-            naming: crate::proxies::Naming::Forwarded,
+            naming: crate::front::proxies::Naming::Forwarded,
         },
         allowed_origins: vec!["x".to_owned()],
         memory: Budget::of(1 << 30),

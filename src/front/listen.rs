@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Listen;
-use crate::entrance::Entrance;
+use crate::front::entrance::Entrance;
 use connections::Connections;
 pub(crate) use heads::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
 pub use memory::Budget;

@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::base::Base;
 use crate::config::{File, Listen};
-use crate::listen::{Budget, Listeners};
+use crate::front::listen::{Budget, Listeners};
 use crate::routes::healthz;
 use crate::{logging, timekeeping};
 
@@ -87,7 +87,7 @@ async fn a_bug_is_answered_and_logged() {
     {
         assert_eq!((&panic["level"], &panic["panic.words"]), (&json!("ERROR"), &json!(words)));
         assert_eq!(panic["span"]["http.path"], path);
-        assert!(panic["panic.at"].as_str().unwrap().starts_with("src/http/tests.rs:"), "{panic}");
+        assert!(panic["panic.at"].as_str().unwrap().starts_with("src/front/http/tests.rs:"), "{panic}");
     }
     // Whoever complains has this id from the page.
     let id = panics[1]["span"]["request.id"].as_str().unwrap();

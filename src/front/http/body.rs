@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::listen::RequestMemory;
+use crate::front::listen::RequestMemory;
 
 /// How long a client may pause in a body, and how long a body may take; and a second more for so many bytes.
 const SLOW: Duration = Duration::from_secs(30);

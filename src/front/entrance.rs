@@ -7,9 +7,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Listen, Protection};
-use crate::listen::Budget;
-use crate::proxies::Proxies;
-use crate::tls::{Files, Tls};
+use crate::front::listen::Budget;
+use crate::front::proxies::Proxies;
+use crate::front::tls::{Files, Tls};
 
 /// The way in, as it was configured.
 pub(crate) struct Way<'o> {

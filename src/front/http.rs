@@ -26,9 +26,9 @@ use shared::route::{Audience, Cors, Host, Routes, Rule, Table};
 use tracing::Instrument;
 
 use crate::config::Protection;
-use crate::entrance::Entrance;
-use crate::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
-use crate::proxies::{Complaints, Proxies};
+use crate::front::entrance::Entrance;
+use crate::front::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
+use crate::front::proxies::{Complaints, Proxies};
 use refusal::{is_bare, refusal, worded};
 
 /// What the layer needs to know.
