@@ -1,5 +1,5 @@
-//! Who may do what at this moment, as an administrator at the console sees and ends it: grants, single tokens,
-//! browser sessions, or everything at once (REVOKE-07, SESSION-06, REFRESH-08).
+//! Access that exists now, for the administrator's commands: lists and ends grants, single tokens, browser
+//! sessions, or everything at once (REVOKE-07, SESSION-06, REFRESH-08).
 
 mod lockdown;
 mod sessions;
@@ -19,10 +19,10 @@ use crate::{Authz, ending};
 pub use lockdown::{BlastRadius, Held, Locked, lock_down, measure};
 pub use sessions::{Session, end_session, end_sessions_of, sessions};
 
-/// How many grants one answer lists at most.
+/// The most grants that one answer lists.
 const MOST: u32 = 1000;
 
-/// What one person lets one client do. Times are Unix milliseconds.
+/// A grant: what one user lets one client do. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
     pub id: GrantId,
@@ -35,7 +35,7 @@ pub struct Grant {
     pub created_at: i64,
     pub last_used_at: Option<i64>,
     pub expires_at: i64,
-    /// Where the client called from when it last got a token.
+    /// The address from which the client last got a token.
     pub address: Option<String>,
 }
 
@@ -61,9 +61,9 @@ impl From<Access> for Grant {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// An access token; its grant goes on.
+    /// An access token, by `jti`. Its grant continues.
     AccessToken(String),
-    /// A refresh token: this is the grant that ended with it.
+    /// A refresh token. Its whole grant ended.
     Grant(GrantId),
 }
 
@@ -84,13 +84,13 @@ pub enum Refusal {
     SessionUnknown(String),
 }
 
-/// A refusal is an answer and commits nothing; a fault rolls back.
+/// A refusal is an answer and changes nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// The grants of a user, of a client, of both, or all; the newest, if there are very many.
+/// The grants of a user, of a client, of both, or all. If there are more than [`MOST`], the newest.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn grants(tx: &Tx<'_>, user: Option<&str>, client: Option<&str>) -> Answer<Vec<Grant>> {
     let user = match user {
         Some(who) => Some(accepted!(user_id(tx, who)?)),
@@ -105,11 +105,11 @@ pub fn grants(tx: &Tx<'_>, user: Option<&str>, client: Option<&str>) -> Answer<V
     Ok(Ok(found.into_iter().map(Grant::from).collect()))
 }
 
-/// Ends a grant, and what was remembered of it, so that its client must ask again. What a client holds in its own
-/// name ends too; it can come back with its credentials.
+/// Ends a grant and forgets the consent behind it, so that its client must ask again. Also ends a grant that a
+/// client holds in its own name; that client can get a new one with its credentials.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn revoke_grant(authz: &Authz, tx: &Tx<'_>, uid: u32, id: &str) -> Answer<GrantId> {
     let unknown = || Refusal::GrantUnknown(id.to_owned());
     let Some(id) = GrantId::parse(id) else { return Ok(Err(unknown())) };
@@ -128,12 +128,12 @@ pub fn revoke_grant(authz: &Authz, tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Gr
     Ok(Ok(id))
 }
 
-/// The one token that a command names, read before the job that ends it: a signature is never verified on the writer
-/// (RATE-05).
+/// The token that a command names. It is read before the writer's job, because the writer never verifies a
+/// signature (RATE-05).
 pub enum Named {
     Jti(Jti),
     AccessToken(Box<AccessToken>),
-    /// A refresh token if it is in the database, otherwise nothing of ours.
+    /// A refresh token, if the database has it; otherwise unknown.
     Other(Secret),
 }
 
@@ -151,13 +151,13 @@ impl Named {
     }
 }
 
-/// Ends one access token; or, with a refresh token, the grant that it renews.
+/// Ends one access token or, given a refresh token, its grant.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, named: &Named) -> Answer<Ended> {
     let token = match named {
-        // How long it lives is not known; no token lives longer than this.
+        // The token's expiry is not known, so assume the longest lifetime.
         Named::Jti(jti) => return end_token(authz, tx, uid, jti, tx.now() + LISTED, |event| event),
         Named::Other(secret) => {
             let Some(refresh_token) = refresh_tokens::find(tx, &secret.digest())? else {
@@ -199,7 +199,7 @@ fn user_id(tx: &Tx<'_>, who: &str) -> Answer<UserId> {
     Ok(people::find(tx, who)?.map(|user| user.id).map_err(Refusal::User))
 }
 
-/// A client's id; or else the only one of this name.
+/// Finds a client by id, or by name if only one client has that name.
 fn client_id(tx: &Tx<'_>, who: &str) -> Answer<ClientId> {
     Ok(administration::find(tx, who)?.map(|client| client.id).map_err(Refusal::Client))
 }

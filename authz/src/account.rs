@@ -1,5 +1,5 @@
-//! Home: who am I here, how do I connect, and is there a second passkey? And the account: what have I allowed, and how
-//! does it end (`page`, `change`)?
+//! The home page (who is signed in, how to connect a client, whether a second passkey is missing) and the
+//! account page (`page`, `change`).
 
 mod change;
 pub(crate) mod changing;
@@ -103,7 +103,7 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
     Ok(authz.page(StatusCode::OK, &page))
 }
 
-/// Ready-to-paste lines for the clients that people use.
+/// Connection instructions, ready to paste, for common clients.
 pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
     let snippet = |client: &str, how: &str, code: String| Snippet {
         client: client.to_owned(),
@@ -138,7 +138,7 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
         ),
     ];
     if mcp_url.starts_with("https:") {
-        // Node, and so most of these, does not look into the computer's own trust store.
+        // Node, which most of these clients run on, does not read the computer's trust store.
         snippets.push(snippet(
             "If the certificate is from your own authority",
             "Set this before a client on Node starts (SSL_CERT_FILE for those in Python or Rust)",
@@ -187,7 +187,8 @@ async fn end_session(
         if let Some(user) = sessions::delete(tx, &digest)? {
             audit::append(tx, Event::allowed(Name::SessionEnded).by_user(&user).request(&request))?;
             if let Ok(browser) = &browser {
-                // Whoever leaves must not leave questions behind that the next one could answer for them (SESSION-09).
+                // After signing out, the next user of this browser must not answer pending requests in this
+                // one's name (SESSION-09).
                 session::cancel_requests(tx, browser, Whose::Of(&user), None, &user, &request)?;
             }
         }
@@ -197,7 +198,7 @@ async fn end_session(
     Ok(earned(signed_out_here(authz)))
 }
 
-/// The answer to whoever has left: nothing of them stays in the browser (SESSION-04).
+/// The answer after signing out. It removes everything of the user from the browser (SESSION-04).
 fn signed_out_here(authz: &Authz) -> Response {
     let mut response = home_again();
     let headers = response.headers_mut();
@@ -206,14 +207,14 @@ fn signed_out_here(authz: &Authz) -> Response {
     response
 }
 
-/// To the home page, where one signs in.
+/// Redirects to the home page, where users sign in.
 fn home_again() -> Response {
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
     crate::error::no_store(&mut response);
     response
 }
 
-/// Whoever changes something about passkeys: signed in, from one of our pages.
+/// The signed-in user who changes their passkeys. The request must come from one of our pages.
 fn someone(authz: &Authz, headers: &HeaderMap) -> Result<(Browser, SignedIn), PageError> {
     session::require_json_from_us(&authz.issuer, headers)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
@@ -225,14 +226,14 @@ fn no_session() -> PageError {
     PageError::new(StatusCode::UNAUTHORIZED, "login_required", "You are signed out. Sign in, then try again.")
 }
 
-/// The passkeys of somebody who may have one more (WEBAUTHN-07).
+/// A user's passkeys, if the user may add another one (WEBAUTHN-07).
 fn room_for_one_more(conn: &Conn<'_>, user: &UserId) -> Result<Result<Vec<Passkey>, PageError>, Fault> {
     let existing = users::passkeys(conn, user)?;
     Ok(if existing.len() < users::MOST_PASSKEYS { Ok(existing) } else { Err(enrolment::too_many_passkeys()) })
 }
 
-/// `POST /account/passkeys/start`: a session alone changes nothing, a passkey in hand must agree
-/// (WEBAUTHN-12).
+/// `POST /account/passkeys/start`: adding a passkey takes an assertion by an existing one, because a session
+/// alone must not be enough (WEBAUTHN-12).
 pub(crate) async fn add_start(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -262,7 +263,7 @@ async fn step_up(authz: &Authz, request: &Request, headers: &HeaderMap) -> Resul
     Ok(response)
 }
 
-/// `POST /account/passkeys/confirm`: the assertion, answered with options for the new passkey.
+/// `POST /account/passkeys/confirm`: checks the assertion and answers with options for the new passkey.
 pub(crate) async fn add_confirm(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -312,7 +313,7 @@ async fn confirm(
             let user = present.map(|present| present.user);
             let event = used.event(Name::StepUp).by_user(&user.id).request(&request);
             audit::append(tx, event.detail("for", "add_passkey"))?;
-            // Whoever has used a passkey goes on under a new id (SESSION-02).
+            // After using a passkey, the session continues under a new id (SESSION-02).
             let started = session::start(tx, &user, used.authentication(), &browser, None, &request)?;
             let purpose = user.map(|user| Purpose::AddPasskey { user: user.id });
             let holder = Holder::user(&signed_in.user.id);
@@ -330,7 +331,8 @@ async fn confirm(
     Ok(earned(response))
 }
 
-/// A passkey was used: what comes next, and what the page's forms must carry from now on.
+/// The answer after a passkey was used: the next step, and the tokens that the page's forms must carry from now
+/// on.
 #[derive(Serialize)]
 struct Confirmed {
     #[serde(flatten)]
@@ -338,7 +340,7 @@ struct Confirmed {
     csrf: Tokens,
 }
 
-/// The tokens of a session's forms, by where they go.
+/// The CSRF tokens of a session's forms, by form.
 #[derive(Serialize)]
 struct Tokens {
     #[serde(rename = "/sign-out")]
@@ -414,7 +416,7 @@ async fn add(
 mod tests {
     use super::*;
 
-    /// OPS-08: who connects over TLS is told what a private authority takes; who does not, is not.
+    /// OPS-08: over TLS, users are told what a private certificate authority requires; over plain HTTP, not.
     #[test]
     fn connect_lines_take_a_private_authority_into_account() {
         let told = |url| snippets(url).iter().any(|snippet| snippet.code.contains("NODE_EXTRA_CA_CERTS="));

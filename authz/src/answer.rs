@@ -1,5 +1,5 @@
-//! How an answer reaches a client (RFC 6749 §4.1.2, RFC 9207): by redirect, at once or, where nobody vouches for
-//! the place, when the person says so.
+//! How an authorization response reaches a client (RFC 6749 §4.1.2, RFC 9207): by redirect, either at once or,
+//! if the redirect URI was not verified, after the person confirms.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -13,7 +13,7 @@ use crate::rate::refund::earned;
 use crate::store::clients::{Client, Source, Trust};
 use crate::store::transactions::Transaction;
 
-/// An error on its way to a client: a code, and a fixed text (AUTHZ-19).
+/// An error for a client: a code and a fixed text (AUTHZ-19).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused {
     pub code: Code,
@@ -25,7 +25,7 @@ impl Refused {
         Self { code, description }
     }
 
-    /// What a client is told of a fault of ours (AUTHZ-18).
+    /// The error that a client gets for a server fault (AUTHZ-18).
     pub(crate) fn fault(fault: &Fault) -> Self {
         match fault {
             Fault::Busy | Fault::Storage(_) => {
@@ -36,7 +36,7 @@ impl Refused {
     }
 }
 
-/// What an answer answers.
+/// The kind of request that is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Via {
     Get,
@@ -45,12 +45,13 @@ pub(crate) enum Via {
     Form,
 }
 
-/// Where an answer goes, once the redirect URI is trusted. It is the stored, validated one (REDIR-07).
+/// Where an authorization response goes, once the redirect URI has been validated. This is the stored URI
+/// (REDIR-07).
 #[derive(Clone, Debug)]
 pub(crate) struct Return {
     pub client_id: ClientId,
     client_name: String,
-    /// An administrator vouches for the client, or was shown where its answers go and took it.
+    /// An administrator verified the client, or saw its redirect URIs and accepted them.
     vouched_for: bool,
     pub redirect_uri: RedirectUri,
     pub state: Option<String>,
@@ -67,7 +68,7 @@ impl Return {
         }
     }
 
-    /// For a request whose client is known no more: nobody vouches for it.
+    /// For a request whose client has been deleted. It counts as unverified.
     pub(crate) fn to_whom_it_was_promised(transaction: &Transaction) -> Self {
         Self {
             client_id: transaction.client_id.clone(),
@@ -78,14 +79,14 @@ impl Return {
         }
     }
 
-    /// The answer to an approval.
+    /// The response for an approval.
     pub(crate) fn approved(&self, authz: &Authz, via: Via, code: &Secret) -> Response {
         earned(self.send(authz, via, self.location(authz, &[("code", code.expose())])))
     }
 
-    /// The answer to everything else. It goes at once where only the user's own computer can receive it, or where
-    /// an administrator vouches for the receiver. Anywhere else a redirect would let strangers use this server to
-    /// send people places, so the person is asked first (AUTHZ-12).
+    /// The response for every refusal. It is redirected at once if only the user's own computer can receive it
+    /// or if an administrator verified the receiver. Otherwise this server would be an open redirector, so the
+    /// person is asked first (AUTHZ-12).
     pub(crate) fn refused(&self, authz: &Authz, via: Via, refused: Refused) -> Response {
         let answer = [("error", refused.code.as_str()), ("error_description", refused.description)];
         let location = self.location(authz, &answer);
@@ -101,7 +102,7 @@ impl Return {
         authz.page(StatusCode::BAD_REQUEST, &page)
     }
 
-    /// The record of a refusal that is answered here.
+    /// The audit record of this refusal.
     pub(crate) fn event(&self, refused: Refused) -> Event {
         Event::denied(Name::AuthzError, refused.code.as_str())
             .client(&self.client_id)
@@ -109,7 +110,8 @@ impl Return {
             .detail("redirect_host", self.redirect_uri.host_for_people())
     }
 
-    /// The redirect URI with the answer: `state` if one was sent, and `iss` always (AUTHZ-08).
+    /// The redirect URI with the response parameters: `state` if the request had one, and always `iss`
+    /// (AUTHZ-08).
     fn location(&self, authz: &Authz, answer: &[(&str, &str)]) -> String {
         let mut parameters = answer.to_vec();
         if let Some(state) = &self.state {
@@ -121,11 +123,11 @@ impl Return {
 
     fn send(&self, authz: &Authz, via: Via, location: String) -> Response {
         let mut response = if via == Via::Form && authz.config.consent_interstitial {
-            // Chromium holds `form-action` against the whole chain of redirects that a form starts, and this page
-            // starts a chain of its own (CONSENT-10).
+            // Chromium applies `form-action` to the whole chain of redirects that a form starts. This page
+            // starts a new chain (CONSENT-10).
             authz.page(StatusCode::OK, &Onward { client_name: self.client_name.clone(), uri: location })
         } else {
-            // 307 and 308 would repeat the POST at the client (AUTHZ-10).
+            // 307 and 308 would make the browser repeat the POST at the client (AUTHZ-10).
             let status = if via == Via::Get { StatusCode::FOUND } else { StatusCode::SEE_OTHER };
             let Ok(location) = HeaderValue::try_from(location) else {
                 return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -137,7 +139,7 @@ impl Return {
             response
         };
         if authz.issuer.is_loopback() {
-            // The client's callback may be on this host too, and cookies ignore ports (SESSION-01).
+            // The client's callback may be on the same host, and cookies ignore ports (SESSION-01).
             response.headers_mut().append(header::SET_COOKIE, authz.cookies.expire_session());
         }
         response

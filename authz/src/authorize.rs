@@ -1,5 +1,5 @@
-//! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): from a request to the first
-//! page, or to the refusal. The decision table is in `checks`.
+//! The authorization endpoint (RFC 6749 §3.1, RFC 7636, RFC 8707, RFC 9207): from a request to its first page
+//! or its refusal. The decision table is in `checks`.
 
 mod checks;
 
@@ -25,10 +25,10 @@ use crate::store::clients::Client;
 use crate::store::transactions::{self, Transaction};
 use crate::{Authz, consent, login};
 
-/// The longest request target that is read (§1 of the matrix).
+/// The longest request target that is read, in bytes (§1 of the matrix).
 const LONGEST_TARGET: usize = 8 * 1024;
 
-/// `GET /authorize`. Repeatable: each one starts its own transaction (AUTHZ-20).
+/// `GET /authorize`. Each request starts its own transaction, so it can be repeated (AUTHZ-20).
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -54,9 +54,9 @@ pub(crate) async fn post(
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A form that another site's page posts comes without our cookies, and answering it with new ones would take the
-/// browser's other requests away from it (AUTHZ-15). The same request by GET comes with them. One that is too long
-/// for that is taken as it is.
+/// The same request as a GET, for a form that another site posted. Browsers do not send our cookies with such a
+/// form, and answering it with new cookies would detach the browser from its other requests (AUTHZ-15). The GET
+/// brings the cookies. A form too long for a URL is handled as it is.
 fn as_get(authz: &Authz, form: &str, headers: &HeaderMap) -> Option<Response> {
     let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
     if !from_elsewhere || Browser::from_headers(&authz.cookies, headers).id().is_ok() {
@@ -81,7 +81,7 @@ async fn answer(authz: &Authz, request: &Request, via: Via, text: &str, headers:
     }
 }
 
-/// OPS-04: what this would lead to could not be had, so nobody is led on.
+/// OPS-04: no tokens are issued while the clock is behind, so no request is started.
 fn paused(authz: &Authz, request: &Request) -> Response {
     let page = ErrorPage::new(
         "temporarily_unavailable",
@@ -95,13 +95,13 @@ fn paused(authz: &Authz, request: &Request) -> Response {
     response
 }
 
-/// Why a request goes no further, and how that is said.
+/// Why a request stops, and how that is answered.
 enum Stop {
-    /// Nothing is redirected: a page for the person (AUTHZ-02).
+    /// Not redirected: an error page for the person (AUTHZ-02).
     Page(Box<PageStop>),
-    /// The client is told at its redirect URI (AUTHZ-08).
+    /// Redirected: the client gets an error at its redirect URI (AUTHZ-08).
     Return(Box<Return>, Refused),
-    /// There is no room for it (RATE-06).
+    /// The table of pending requests is full (RATE-06).
     Full,
     Fault(Fault),
 }
@@ -118,7 +118,7 @@ impl From<Fault> for Stop {
     }
 }
 
-/// Checks the request, stores it, and shows the first page.
+/// Checks and stores the request, and shows the first page.
 async fn begin(
     authz: &Authz,
     request: &Request,
@@ -128,7 +128,7 @@ async fn begin(
 ) -> Result<Response, Stop> {
     let mut checks = Checks::new(authz, request, browser, text)?;
     if let Some(client_id) = checks.params.get("client_id") {
-        // Whatever came of it: the checks see what is at hand then.
+        // Continue even if the fetch fails: the checks then use what is stored.
         freshen(authz, request, client_id, false).await?;
     }
     let scope = oxide::authorize(&checks.params.clone(), &mut checks)?;
@@ -158,7 +158,7 @@ async fn begin(
         match show(authz, request, via, browser, transaction).await {
             Ok(Shown::Page(response)) => Ok(Ok(response)),
             Ok(Shown::Full) => return Err(Stop::Full),
-            // Something that it rests on has ended meanwhile: the checks say what.
+            // Something that the request depends on ended meanwhile. Check again to find out what.
             Ok(Shown::NotAnyMore) => {
                 let mut again =
                     Checks { params: params.clone(), ..Checks::new(authz, request, browser, "")? };
@@ -172,7 +172,7 @@ async fn begin(
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => return Err(Stop::Return(Box::new(back), refused)),
         Err(fault) => {
-            // The client can be told by now, so it is (AUTHZ-18).
+            // Client and redirect URI are valid by now, so the client is told (AUTHZ-18).
             tracing::error!(db.fault = %fault, request.id = %request.id, "an authorization request could not be served");
             return Err(Stop::Return(Box::new(back), Refused::fault(&fault)));
         }
@@ -183,7 +183,7 @@ async fn begin(
     Ok(response)
 }
 
-/// Stores the request and shows its first page; `None` if by now it would not be let in.
+/// Stores the request and shows its first page; `None` if the request would no longer pass the checks.
 async fn show(
     authz: &Authz,
     request: &Request,
@@ -208,7 +208,7 @@ async fn show(
         Some(Err(_)) => return Ok(Shown::Full),
         Some(Ok(())) => {}
     }
-    // Whoever was signed in may have been signed out while that waited.
+    // The user may have been signed out while this waited.
     let response = match consent::decider(authz, browser, &transaction)? {
         Some(decider) => consent::ask(authz, request, via, browser, transaction, decider).await,
         None => login::passkey::page(authz, Some(&transaction)),
@@ -216,7 +216,7 @@ async fn show(
     response.map(Shown::Page)
 }
 
-/// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16).
+/// `prompt=none`: an answer without a page, or the error that says why a page is needed (AUTHZ-16).
 async fn silently(
     authz: &Authz,
     request: &Request,
@@ -230,15 +230,15 @@ async fn silently(
     }
 }
 
-/// What came of storing a request.
+/// The result of storing a request.
 enum Shown {
     Page(Response),
     Full,
-    /// By now it would not be let in.
+    /// The request would no longer pass the checks.
     NotAnyMore,
 }
 
-/// Stores a request of this holder, with its record.
+/// Stores a request of this holder together with its audit record.
 pub(crate) fn store(
     tx: &Tx<'_>,
     transaction: &Transaction,
@@ -273,7 +273,7 @@ async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Respo
     };
     let event = event.request(request);
     match authz.refusals.record(&authz.db, event).await {
-        // A redirect carries nothing that needed the record first: it only tells the client to stop.
+        // An error redirect may be sent without its record: it only tells the client to stop.
         Err(fault) if !response.status().is_redirection() => authz.unavailable(request, &fault),
         _ => response,
     }

@@ -1,4 +1,4 @@
-//! Which client is asking (RFC 6749 §2.3, OAuth 2.1 §2.4): the same at every endpoint that clients call.
+//! Client authentication (RFC 6749 §2.3, OAuth 2.1 §2.4), the same at every endpoint that clients call.
 
 mod assertion;
 
@@ -15,14 +15,14 @@ use crate::form::{Params, decode};
 use crate::store::client_secrets;
 use crate::store::clients::{AuthMethod, Client};
 
-/// Why no client could be made out. The variant is for the audit log; the client is told the same whatever the
-/// cause (CAUTH-03), but for a request that uses two methods at once.
+/// Why a client could not be authenticated. The variant is for the audit log. The client gets the same error
+/// for every cause (CAUTH-03), except for a request that uses two methods at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Unauthenticated {
-    /// Missing, unknown or disabled.
+    /// The client id is missing or unknown, or the client is disabled.
     #[error("client_unknown")]
     Unknown,
-    /// The `Authorization` header is not Basic, or Basic that does not decode (CAUTH-02).
+    /// The `Authorization` header is not a well-formed Basic header (CAUTH-02).
     #[error("client_credentials_malformed")]
     Malformed,
     /// More than one method at once (TOKEN-04).
@@ -31,31 +31,31 @@ pub(crate) enum Unauthenticated {
     /// A method that the client did not register (CAUTH-01, CAUTH-07).
     #[error("client_auth_method_wrong")]
     WrongMethod,
-    /// The right method, and not the client's secret.
+    /// The method is right and the secret is wrong.
     #[error("client_secret_wrong")]
     WrongSecret,
-    /// What `client_assertion` holds is no assertion, or `client_assertion_type` is another one.
+    /// `client_assertion` is not an assertion, or `client_assertion_type` is not the JWT bearer type.
     #[error("client_assertion_malformed")]
     AssertionMalformed,
-    /// No key of the client's signed it (CAUTH-06).
+    /// None of the client's keys verifies the signature (CAUTH-06).
     #[error("client_assertion_signature")]
     AssertionSignature,
-    /// It is not from this client, or not for this server (CAUTH-05).
+    /// The assertion is from another client or for another server (CAUTH-05).
     #[error("client_assertion_claims")]
     AssertionClaims,
-    /// It has run out, lasts too long, or is from the future.
+    /// The assertion has expired, lasts too long, or is from the future.
     #[error("client_assertion_expired")]
     AssertionExpired,
     /// Its `jti` was used before.
     #[error("client_assertion_replayed")]
     AssertionReplayed,
-    /// So many are remembered already that one more of this client's has no room (RATE-03).
+    /// The limit of remembered assertions for this client has been reached (RATE-03).
     #[error("client_assertions_too_many")]
     AssertionsTooMany,
 }
 
 impl Unauthenticated {
-    /// What the client is told (standards §6.1).
+    /// The error that the client gets (standards §6.1).
     pub(crate) fn wire(self) -> OAuthError {
         match self {
             Self::SeveralMethods => {
@@ -70,7 +70,7 @@ impl Unauthenticated {
     }
 }
 
-/// What the `Authorization` header says.
+/// The content of the `Authorization` header.
 #[derive(Debug)]
 pub(crate) enum Authorization {
     Absent,
@@ -79,7 +79,7 @@ pub(crate) enum Authorization {
 }
 
 impl Authorization {
-    /// Reads the header (OAuth 2.1 §2.4.1): form-encoded in base64, the scheme in any case.
+    /// Reads the header (OAuth 2.1 §2.4.1): form-encoded values in base64; the scheme in any case.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         match (values.next(), values.next()) {
@@ -101,18 +101,18 @@ fn basic(value: &str) -> Option<Authorization> {
     Some(Authorization::Basic { client_id: decode(client_id).ok()?, secret })
 }
 
-/// Whom a request says it is from, for the record: not to be believed.
+/// The client id that a request claims, for the record only. It is not verified.
 pub(crate) fn claimed_client(params: &Params, authorization: &Authorization) -> Option<ClientId> {
     let presented = Presented::of(params, authorization).ok();
     let named = presented.as_ref().map(Presented::client_id).or(params.get("client_id"));
     named.and_then(ClientId::parse)
 }
 
-/// What a request shows of the client that it is from, checked as far as that takes work and no writing: an assertion is read
-/// and its signature verified here, never on the writer's thread, where everybody would wait for it (RATE-05).
+/// Checks a request's client authentication as far as possible without writing. An assertion's signature is
+/// verified here and never on the writer's thread, where all requests would wait for it (RATE-05).
 ///
 /// # Errors
-/// The database's fault; the inner error says why nobody could be made out.
+/// A database fault. The inner error says why the client could not be authenticated.
 pub(crate) fn examine(
     authz: &Authz,
     request: &Request,
@@ -124,10 +124,10 @@ pub(crate) fn examine(
     check(authz.issuer.as_str(), authz.clock.now(), request, find, params, authorization)
 }
 
-/// The client that a request comes from, proven by the method it registered and no other. An assertion is spent by this.
+/// Authenticates the client of a request by the method that it registered. This uses up an assertion.
 ///
 /// # Errors
-/// The database's fault; the inner error says why nobody could be made out.
+/// A database fault. The inner error says why the client could not be authenticated.
 pub(crate) fn authenticate<'t>(
     authz: &Authz,
     tx: &'t Tx<'_>,
@@ -141,7 +141,7 @@ pub(crate) fn authenticate<'t>(
     Ok(Current::read(tx, |tx| prove(tx, find, examined))?.allowed())
 }
 
-/// What [`examine`] found: everything but what may change until the job.
+/// The result of [`examine`]: everything that cannot change before the job runs.
 pub(crate) struct Examined {
     client_id: ClientId,
     proof: Proof,
@@ -163,9 +163,9 @@ impl Proof {
     }
 }
 
-/// How a request says who sent it.
+/// How a request identifies its client.
 enum Presented<'a> {
-    /// By name alone.
+    /// By client id alone.
     Name(&'a str),
     Secret {
         method: AuthMethod,
@@ -176,7 +176,8 @@ enum Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// One method (TOKEN-04). A client may name itself in the form as well, if it gives the same name.
+    /// Finds the one method that a request uses (TOKEN-04). A client may also put its id into the form, if the
+    /// two agree.
     fn of(params: &'a Params, authorization: &'a Authorization) -> Result<Self, Unauthenticated> {
         use Unauthenticated as U;
         let named = params.get("client_id");
@@ -189,7 +190,7 @@ impl<'a> Presented<'a> {
         }
         let presented = match authorization {
             Authorization::Malformed => return Err(U::Malformed),
-            // Some programs send the header for a client that has no secret. It says no more than the name does.
+            // Some programs send this header for a client without a secret. It says no more than the client id.
             Authorization::Basic { client_id, secret } if secret.is_empty() => Self::Name(client_id),
             Authorization::Basic { client_id, secret } => {
                 let method = AuthMethod::ClientSecretBasic;
@@ -231,7 +232,7 @@ fn check(
         Ok(presented) => presented,
         Err(why) => return Ok(Err(why)),
     };
-    // What is no client id at all says nothing about who is registered.
+    // A malformed client id can be refused early: the time this takes reveals nothing about registered clients.
     let Some(client_id) = ClientId::parse(presented.client_id()) else {
         return Ok(Err(Unauthenticated::Unknown));
     };
@@ -240,7 +241,7 @@ fn check(
         Presented::Secret { method, secret, .. } => Proof::Secret(method, secret),
         Presented::Assertion(assertion) => {
             let client = find(&client_id)?.filter(|client| !client.disabled);
-            // The same work whether or not there is such a client (CAUTH-03).
+            // Do the same work whether or not the client exists (CAUTH-03).
             let good = assertion::check(issuer, now, request, &client_id, client.as_ref(), *assertion)?;
             match (client, good) {
                 (None, _) => return Ok(Err(Unauthenticated::Unknown)),
@@ -261,7 +262,7 @@ fn prove(
     Examined { client_id, proof }: &Examined,
 ) -> Result<Result<Client, Unauthenticated>, Fault> {
     let client = find(client_id)?.filter(|client| !client.disabled);
-    // The same work whether or not there is such a client (CAUTH-03).
+    // Do the same work whether or not the client exists (CAUTH-03).
     let held = match proof {
         Proof::Secret(_, secret) => client_secrets::live(tx, client_id, tx.now())?.contains(secret),
         Proof::Nothing | Proof::Assertion(_) => true,
@@ -280,7 +281,7 @@ fn prove(
     Ok(Ok(client))
 }
 
-/// CAUTH-01: the registered method; Basic and form are one where the client named neither.
+/// CAUTH-01: only the registered method is accepted. A client that registered none may use Basic or the form.
 fn accepts(client: &Client, used: AuthMethod) -> bool {
     let by_secret = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
     client.auth_method == used

@@ -1,8 +1,8 @@
-//! Client id metadata documents, as an administrator at the console sees and changes them (CIMD-05, CIMD-09,
-//! CIMD-13).
+//! Client id metadata documents in the administrator's commands (CIMD-05, CIMD-09, CIMD-13).
 //!
-//! What changes who may be answered where is shown first: without `confirm` nothing is changed, and the answer is a
-//! [`Change`]; the same goes through with that change's `state`, if nothing has happened since.
+//! A command that changes where a client's answers may go first shows its effect: without `confirm` it changes
+//! nothing and answers with a [`Change`]. Repeated with that change's `state` it is carried out, provided that
+//! nothing has changed meanwhile.
 
 pub mod approvals;
 pub mod catalogue;
@@ -15,19 +15,19 @@ use shared::Fault;
 use crate::clients::metadata_document::catalogue::NotTaken;
 use crate::people::accepted;
 
-/// What is done, or would be.
+/// A change to a client's document, made or proposed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Change {
     pub url: String,
-    /// What is known of the client now, in the words of RFC 7591 with its `source`; nothing if it is not known.
+    /// What is known of the client now, as RFC 7591 metadata plus `source`; `None` if nothing is known.
     pub before: Option<Value>,
     pub after: Option<Value>,
-    /// What differs between the two.
+    /// The members that differ between before and after.
     pub changed_fields: Vec<String>,
     /// How many grants end.
     pub grants_ended: usize,
     pub applied: bool,
-    /// What to confirm with: it stands for all of the above.
+    /// The confirmation value: a digest of everything above.
     pub state: String,
 }
 

@@ -1,4 +1,4 @@
-//! How a client becomes known, what it may be called, and how it ends.
+//! How a client becomes known, which names it may have, and how it is removed.
 
 pub mod administration;
 pub mod configuration;

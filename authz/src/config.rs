@@ -1,4 +1,4 @@
-//! The parameters of the authorization server, with the defaults of the conformance matrix (§1).
+//! The settings of the authorization server, with the defaults of the conformance matrix (§1).
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,64 +12,64 @@ use crate::store::clients::Trust;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// How long an access token may live (standards §1). What is remembered of tokens that ended before their time, and
-/// for how long a retired key is kept, follows from the upper bound, whatever is configured.
+/// The allowed range of an access token's lifetime (standards §1). How long ended tokens are remembered and
+/// retired keys are kept follows from its upper bound.
 pub const ACCESS_TOKEN_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(1);
 
 /// Lifetimes and rules.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// An access token's life, one of [`ACCESS_TOKEN_LIFETIMES`].
+    /// The lifetime of an access token, within [`ACCESS_TOKEN_LIFETIMES`].
     pub access_token_lifetime: Duration,
-    /// An authorization code's life: at most 60 seconds.
+    /// The lifetime of an authorization code: at most 60 seconds.
     pub code_lifetime: Duration,
-    /// How long a request waits for a person.
+    /// How long an authorization request stays open.
     pub transaction_lifetime: Duration,
     /// How long a browser may wait for a passkey.
     pub ceremony_timeout: Duration,
-    /// One-shot rotation: no successor-unused rule (REFRESH-06).
+    /// Strict rotation: a used refresh token is never accepted again (REFRESH-06).
     pub strict_refresh: bool,
-    /// The device authorization grant, for clients that an administrator made for it (DEV-01).
+    /// Whether the device authorization grant is on, for clients that an administrator added for it (DEV-01).
     pub device: bool,
-    /// A decision is answered with a page that leads to the client, in place of a redirect (CONSENT-10).
+    /// Whether a decision is answered with a page that leads to the client, instead of a redirect (CONSENT-10).
     pub consent_interstitial: bool,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
     pub registration: Registration,
-    /// Where clients' answers may go (REDIR-05, DCR-05).
+    /// Rules for redirect URIs (REDIR-05, DCR-05).
     pub redirects: Redirects,
 }
 
-/// What is done with client ids that are URLs of client id metadata documents (CIMD-01).
+/// Settings for client ids that are URLs of client id metadata documents (CIMD-01).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Cimd {
     pub mode: CimdMode,
-    /// `None`: what fits how registration is set.
+    /// `None`: follows from the registration mode.
     pub unknown: Option<UnknownUrl>,
-    /// Whether the metadata says that such ids are taken; `None`: if that is so (CIMD-02).
+    /// Whether the metadata advertises them; `None`: if they are accepted (CIMD-02).
     pub advertise: Option<bool>,
-    /// Where documents may be fetched from, in mode `Fetch`.
+    /// The hosts that documents may be fetched from in mode `Fetch`.
     pub allow: Vec<AllowedHost>,
 }
 
 /// Where documents come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CimdMode {
-    /// From administrators and the built-in catalogue; nothing is ever fetched.
+    /// Only imported documents and the built-in catalogue; nothing is fetched.
     #[default]
     Import,
-    /// From the network too, where the site says so.
+    /// Also from the network, for allowed hosts.
     Fetch,
-    /// Ids that are URLs are not taken.
+    /// URLs are not accepted as client ids.
     Off,
 }
 
-/// What becomes of a URL that there is no document for (CIMD-09).
+/// How a URL without a document is treated (CIMD-09).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownUrl {
-    /// A client that is answered on the user's own computer counts like one that registered itself.
+    /// As a self-registered client, if it redirects to the user's own computer.
     Loopback,
-    /// An administrator may be asked.
+    /// Refused; the user may ask an administrator to approve it.
     Ask,
     Refuse,
 }
@@ -79,14 +79,14 @@ pub enum UnknownUrl {
 pub struct AllowedHost {
     pub host: String,
     pub port: u16,
-    /// Every address that the host's name resolves to must be in one of these.
+    /// Every address that the host resolves to must be in one of these.
     pub networks: Vec<Network>,
-    /// Certificates of the authorities that may vouch for it, as PEM (OPS-08).
+    /// The certificate authorities for it, as a PEM file (OPS-08).
     pub ca: PathBuf,
 }
 
 impl AllowedHost {
-    /// Whether a text is a host as it stands in a URL: in small letters, an address in its plain form.
+    /// Whether a text is a host in the normal form of URLs: lower case, IP addresses in their plain form.
     pub fn is_host(text: &str) -> bool {
         DocumentUrl::parse(&format!("https://{text}/x"))
             .is_ok_and(|url| url.authority() == text && url.host() == text)
@@ -94,7 +94,7 @@ impl AllowedHost {
 }
 
 impl Cimd {
-    /// Checks that the files that are needed to fetch documents are there (OPS-03).
+    /// Checks that the files needed for fetching exist (OPS-03).
     ///
     /// # Errors
     /// What is wrong, in words.
@@ -102,7 +102,7 @@ impl Cimd {
         self.allow.iter().try_for_each(|allowed| shared::tls::certificates(&allowed.ca).map(|_| ()))
     }
 
-    /// The host that a document may be fetched from.
+    /// The allowed host that serves this document.
     pub(crate) fn allowed(&self, url: &DocumentUrl) -> Option<&AllowedHost> {
         let named = |allowed: &&AllowedHost| allowed.host == url.host() && allowed.port == url.port();
         self.allow.iter().filter(|_| self.mode == CimdMode::Fetch).find(named)
@@ -129,16 +129,16 @@ impl Default for Config {
 /// How long refresh tokens last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RefreshLifetimes {
-    /// Without being used.
+    /// Maximum time between two uses.
     pub idle: Duration,
-    /// At most, however often they are used.
+    /// Maximum age of the family, however often it is used.
     pub family: Duration,
 }
 
 impl Config {
-    /// What becomes of a URL that there is no document for (CIMD-09).
+    /// The policy for URLs without a document (CIMD-09).
     pub(crate) fn unknown_url(&self) -> UnknownUrl {
-        // Where anybody may register, anybody may as well be known by a URL.
+        // If anyone may register, an unknown URL adds no risk.
         self.cimd.unknown.unwrap_or(match self.registration.mode {
             RegistrationMode::Open => UnknownUrl::Loopback,
             RegistrationMode::Token | RegistrationMode::Off => UnknownUrl::Ask,
@@ -155,22 +155,22 @@ impl Config {
     }
 }
 
-/// How clients may register themselves (RFC 7591).
+/// Settings of dynamic client registration (RFC 7591).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Registration {
     pub mode: RegistrationMode,
-    /// Whether clients may read, change and remove their own registrations (RFC 7592, DCR-09).
+    /// Whether clients may manage their registrations (RFC 7592, DCR-09).
     pub management: bool,
 }
 
 /// Who may register a client (DCR-01).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RegistrationMode {
-    /// Anybody.
+    /// Anyone.
     #[default]
     Open,
-    /// Whoever holds an initial access token.
+    /// Clients with an initial access token.
     Token,
-    /// Nobody; the endpoint is not there.
+    /// No one; the endpoint answers 404.
     Off,
 }

@@ -1,8 +1,8 @@
-//! What is asked of a person, and what they decide (CONSENT).
+//! The consent page and its decision (CONSENT).
 //!
-//! A request comes here when somebody is known who may decide it. It is answered from memory, where an earlier consent
-//! covers it (`remembered`); else with the question (`page`). The answer comes back as a form; for high-risk scopes
-//! together with a passkey used for it (`confirm`). `decision` writes it down.
+//! A request arrives here when the user who may decide it is known. If an earlier consent covers it, it is
+//! approved without a question (`remembered`). Otherwise the page asks (`page`). The answer is a form; for
+//! high-risk scopes it includes a passkey assertion (`confirm`). `decision` stores the result.
 
 pub(crate) mod confirm;
 pub(crate) mod decision;
@@ -37,7 +37,7 @@ pub(crate) use page::in_words;
 use refusal::{Refusal, client_gone, decided, open_transaction, refuse, tell};
 use remembered::Recall;
 
-/// Who decides what, where.
+/// Who decides which request, in which browser.
 #[derive(Clone, Debug)]
 struct SignIn {
     transaction: Transaction,
@@ -47,7 +47,7 @@ struct SignIn {
 }
 
 impl SignIn {
-    /// A record about this.
+    /// Adds this request's details to an audit record.
     fn about(&self, event: Event) -> Event {
         event
             .by_user(&self.decider.user.id)
@@ -57,7 +57,7 @@ impl SignIn {
     }
 }
 
-/// All that a decision is about.
+/// A question: the request, its client and what may be allowed.
 #[derive(Clone, Debug)]
 struct Question {
     sign_in: SignIn,
@@ -79,12 +79,12 @@ impl Question {
     }
 }
 
-/// Whoever may decide a transaction, if somebody may.
+/// The user who may decide a transaction, if there is one.
 ///
-/// On loopback only a passkey assertion made in the transaction counts, because any program on the computer may have
-/// seen the cookie (SESSION-01); and it counts whatever becomes of the cookie, which the answer to another tab takes
-/// from the browser (AUTHZ-15). Elsewhere an earlier session counts too, unless the client wants a new sign-in
-/// (AUTHZ-16), and nothing counts once the browser's session is over.
+/// On loopback only a passkey assertion made in the transaction counts, because any program on the computer may
+/// have seen the session cookie (SESSION-01). The assertion counts even if the answer to another tab has
+/// removed the cookie from the browser (AUTHZ-15). Elsewhere an earlier session counts too, unless the client
+/// wants a new sign-in (AUTHZ-16); without a live session nothing counts.
 pub(crate) fn decider(
     authz: &Authz,
     browser: &Browser,
@@ -93,7 +93,7 @@ pub(crate) fn decider(
     authz.db.read(|conn| decider_with(authz, conn, browser, transaction))
 }
 
-/// The same, as the job sees it that writes the decision.
+/// Like [`decider`], as seen by the job that stores the decision.
 fn decider_with(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -107,7 +107,7 @@ fn decider_with(
     Ok(signed_in.filter(|signed_in| counts_from_before(authz, transaction, signed_in)))
 }
 
-/// Whether a session from before the transaction may decide it.
+/// Whether a session that began before the transaction may decide it.
 fn counts_from_before(authz: &Authz, transaction: &Transaction, signed_in: &SignedIn) -> bool {
     let age = authz.clock.now().since(signed_in.session.auth_time);
     let oldest = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -116,9 +116,10 @@ fn counts_from_before(authz: &Authz, transaction: &Transaction, signed_in: &Sign
     !authz.issuer.is_loopback() && !transaction.prompt_login && fresh_enough && its_user
 }
 
-/// Whether whoever asks is the page that made the transaction's assertion. Its cookies alone do not show it:
-/// on loopback every program that listens on this host is sent them too (SESSION-01). The form's token follows
-/// from seeing the page, so the decision needs no proof of its own.
+/// Whether the request comes from the page that made the transaction's assertion. Cookies do not prove that: on
+/// loopback, browsers send them to every program that listens on this host (SESSION-01). Only that page knows
+/// the proof. The decision itself needs no proof, because its CSRF token is only on the page shown after this
+/// check.
 fn made_the_assertion(transaction: &Transaction, proof: Option<&str>) -> bool {
     transaction
         .signed_in
@@ -126,7 +127,8 @@ fn made_the_assertion(transaction: &Transaction, proof: Option<&str>) -> bool {
         .is_none_or(|made| proof.is_some_and(|proof| Secret::presented(proof).digest() == made.proof))
 }
 
-/// The form's token (CONSENT-03): of the sign-in that was made for the transaction, else of the session.
+/// The form's CSRF token (CONSENT-03), derived from the assertion made in the transaction, or else from the
+/// session.
 fn csrf_token(authz: &Authz, transaction: &Transaction, decider: &SignedIn) -> String {
     session::csrf_token(authz, session::csrf_key(transaction.signed_in.as_ref(), decider), &transaction.id)
 }
@@ -136,7 +138,7 @@ fn check_csrf(authz: &Authz, transaction: &Transaction, decider: &SignedIn, pres
     session::csrf_matches(authz, key, &transaction.id, presented)
 }
 
-/// The client of a transaction, if it may still be answered there (AUTHZ-17, DCR-05).
+/// The client of a transaction, if it may still get an answer at its redirect URI (AUTHZ-17, DCR-05).
 fn client_of(authz: &Authz, conn: &Conn<'_>, transaction: &Transaction) -> Result<Option<Client>, Fault> {
     let uri = &transaction.redirect_uri;
     let client = clients::resolve(authz, conn, &transaction.client_id, Asked::Transaction(uri))?;
@@ -146,7 +148,7 @@ fn client_of(authz: &Authz, conn: &Conn<'_>, transaction: &Transaction) -> Resul
     }))
 }
 
-/// The same, if there is still what it asks for.
+/// Like [`client_of`], but only while the requested resource still exists.
 pub(crate) fn client_to_answer(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -156,7 +158,7 @@ pub(crate) fn client_to_answer(
     Ok(if authz.resource_in(conn, &transaction.resource)?.is_some() { client } else { None })
 }
 
-/// What comes next for whoever may decide a request: the answer from memory, or the question.
+/// The next step for the user who may decide: an answer from a remembered consent, or the question.
 pub(crate) async fn ask(
     authz: &Authz,
     request: &Request,
@@ -180,8 +182,8 @@ pub(crate) async fn ask(
     present(authz, question).await
 }
 
-/// `prompt=none`: an answer without a page, or the reason why there is none (AUTHZ-16). Nothing is stored before it
-/// is known that there is an answer.
+/// `prompt=none`: an answer without a page, or the error that says why a page is needed (AUTHZ-16). Nothing is
+/// stored until it is known that there is an answer.
 pub(crate) async fn silently(
     authz: &Authz,
     request: &Request,
@@ -224,8 +226,8 @@ fn question(
     Ok(Some(Question { sign_in: SignIn { transaction, decider, browser, request }, client, offer }))
 }
 
-/// The answer that an earlier consent allows; `None` if that has changed since it was looked up. `stored` says
-/// whether the request is in the database.
+/// The answer that a remembered consent allows; `None` if the consent has changed since it was looked up.
+/// `stored` says whether the request is in the database.
 async fn from_memory(
     authz: &Authz,
     via: Via,
@@ -240,7 +242,8 @@ async fn from_memory(
     Ok(code.map(|code| question.back().approved(authz, via, &code)))
 }
 
-/// The question, or why there is none; from here on it is this user's (SESSION-09).
+/// The page with the question, or the page that says why nothing can be asked. From here on the request belongs
+/// to this user (SESSION-09).
 async fn present(authz: &Authz, question: Question) -> Result<Response, Fault> {
     let mut question = question;
     if question.offer.scope.is_empty() || question.transaction.user_id.is_none() {
@@ -266,7 +269,7 @@ async fn present(authz: &Authz, question: Question) -> Result<Response, Fault> {
     }
 }
 
-/// `GET /consent?transaction=…&proof=…`: the question, or the sign-in that comes before it.
+/// `GET /consent?transaction=…&proof=…`: the question, or first the sign-in page.
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -295,7 +298,7 @@ pub(crate) async fn get(
     }
 }
 
-/// `POST /consent`: the only way to decide (CONSENT-03).
+/// `POST /consent`: the only endpoint that decides (CONSENT-03).
 pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -332,7 +335,7 @@ async fn decide(
     let handle = params.get("transaction");
     let transaction = authz.db.read(|conn| Ok(open_transaction(authz, conn, request, browser, handle)))??;
     let Some(decider) = decider(authz, browser, &transaction)? else {
-        // Signed out meanwhile: sign in again, in the same transaction.
+        // The user was signed out meanwhile: sign in again, in the same transaction.
         return Ok(login::passkey::page(authz, Some(&transaction))?);
     };
     if !check_csrf(authz, &transaction, &decider, params.get("csrf")) {
@@ -347,7 +350,7 @@ async fn decide(
     }
 }
 
-/// A decision about a client that was disabled, or is known no more: its answer is no, whatever was pressed (AUTHZ-17).
+/// Refuses a request whose client was disabled or deleted meanwhile, even if the user pressed Allow (AUTHZ-17).
 async fn no_client(
     authz: &Authz,
     request: &Request,
@@ -368,12 +371,12 @@ async fn no_client(
     }
 }
 
-/// The form of a decision, in which each scope that a person ticked is a parameter of its own.
+/// Parses the decision form. Each ticked scope is a parameter of its own.
 pub(crate) fn form(authz: &Authz, body: &[u8]) -> Result<Params, Unreadable> {
     Params::of_choice(authz.catalogue.scopes().len(), body)
 }
 
-/// Has the decision written down, and answers it.
+/// Stores the decision and makes the response.
 async fn answer(
     authz: &Authz,
     question: &Question,

@@ -1,17 +1,17 @@
-//! What a job may act on (SESSION-05).
+//! Data that a job may act on (SESSION-05).
 //!
-//! A request is looked at before its job, so that what is refused costs the writer nothing. But the job waits behind
-//! others, and any of them may end the session, disable the user or delete the client that the request was let in for.
-//! So a job asks again for what it acts on, in its own transaction. It asks the database, not [`crate::Status`]: memory
-//! follows at the commit, and the job before it in the same batch has not been committed yet.
+//! A request is checked before its job, so that refusals cost the writer nothing. The job waits behind others,
+//! and any of them may end the session, disable the user or delete the client of the request. So a job checks
+//! again in its own transaction. It asks the database and not [`crate::Status`]: memory is updated at the
+//! commit, and an earlier job of the same batch has not been committed yet.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 use shared::{Fault, Tx};
 
-/// Something that was read in this job. Only a transaction makes one, and it cannot leave the job: a function that takes
-/// a `Current<User>` cannot be given a user who was read before the job.
+/// A value that was read in this job. Only a transaction can make one, and it cannot leave the job: a function
+/// that takes a `Current<User>` cannot be called with a user who was read before the job.
 #[derive(Clone, Debug)]
 pub(crate) struct Current<'t, T> {
     found: T,
@@ -19,7 +19,7 @@ pub(crate) struct Current<'t, T> {
 }
 
 impl<'t, T> Current<'t, T> {
-    /// What this question finds in the job.
+    /// Runs a query in the job.
     pub(crate) fn read<'c>(
         tx: &'t Tx<'c>,
         question: impl FnOnce(&'t Tx<'c>) -> Result<T, Fault>,
@@ -27,14 +27,14 @@ impl<'t, T> Current<'t, T> {
         question(tx).map(|found| Self { found, job: PhantomData })
     }
 
-    /// A part of it, or the same in another form.
+    /// A part of the value, or the value in another form.
     pub(crate) fn map<U>(self, to: impl FnOnce(T) -> U) -> Current<'t, U> {
         Current { found: to(self.found), job: PhantomData }
     }
 }
 
 impl<'t, T> Current<'t, Option<T>> {
-    /// What was found, if anything was.
+    /// The value, if the query found one.
     pub(crate) fn found(self) -> Option<Current<'t, T>> {
         let Self { found, job } = self;
         found.map(|found| Current { found, job })
@@ -42,7 +42,7 @@ impl<'t, T> Current<'t, Option<T>> {
 }
 
 impl<'t, T, E> Current<'t, Result<T, E>> {
-    /// What was found, or why it does not count.
+    /// The value, or the reason why it does not count.
     pub(crate) fn allowed(self) -> Result<Current<'t, T>, E> {
         let Self { found, job } = self;
         found.map(|found| Current { found, job })

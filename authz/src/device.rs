@@ -1,8 +1,9 @@
-//! The device authorization grant (RFC 8628, DEV-01): a program without a browser shows a short code, a person types it
-//! at `/device` and decides there, and the program asks `/token` until they have.
+//! The device authorization grant (RFC 8628, DEV-01). A program without a browser shows a short code, a person
+//! types it at `/device` and decides there, and the program polls `/token` until they have.
 //!
-//! Whoever can talk a person into typing a code gets what that person grants. So only clients that an administrator made
-//! for it may ask, nothing of high risk is granted this way, and each decision takes a passkey used for it.
+//! An attacker who persuades a person to type a code gets what that person grants. So only clients that an
+//! administrator added for it may use this grant, high-risk scopes are never granted, and each decision takes a
+//! passkey assertion.
 
 pub(crate) mod decision;
 pub(crate) mod page;
@@ -36,14 +37,14 @@ use crate::store::clients::{AuthMethod, Client};
 use crate::store::devices::{self, Device, Stage};
 use user_code::UserCode;
 
-/// How long a code waits for its person.
+/// The lifetime of a user code.
 const LIFETIME: Duration = Duration::from_mins(10);
-/// How long a client waits between polls, to begin with (RFC 8628 §3.2).
+/// The initial interval between polls (RFC 8628 §3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long a grant lasts at most that was given to a device, however often it is refreshed.
+/// The longest that a device's grant lasts, however often it is refreshed.
 pub(crate) const FAMILY: Duration = Duration::from_hours(24);
 
-/// Why the endpoint refused. The variant is for the audit trail.
+/// Why the device authorization endpoint refused. The variant is for the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
     Unauthenticated(Unauthenticated),
@@ -77,7 +78,7 @@ impl endpoint::Refusal for Refusal {
             Self::ResourceUnknown => {
                 (Code::InvalidTarget, "the resource is not one this server issues tokens for")
             }
-            // RATE-06
+            // RATE-06: the table is full.
             Self::Full => {
                 (Code::TemporarilyUnavailable, "too many devices are waiting for approval; try again later")
             }
@@ -90,7 +91,7 @@ impl endpoint::Refusal for Refusal {
     }
 }
 
-/// What the device is told (RFC 8628 §3.2).
+/// The response to the device (RFC 8628 §3.2).
 #[derive(Serialize)]
 struct Authorized {
     device_code: String,
@@ -140,11 +141,11 @@ async fn authorize(
     let (authorized, proven) = ENDPOINT.issue(authz, &request, job).await?;
     let mut response = (StatusCode::OK, Json(authorized)).into_response();
     no_store(&mut response);
-    // Anybody can name a client that has no secret (RATE-05).
+    // A public client's id is known to anyone, so such a request is not refunded (RATE-05).
     Ok(if proven { earned(response) } else { response })
 }
 
-/// Checks the request, and stores a device that waits; with it, whether its client has proven who it is.
+/// Checks the request and stores the device. Also tells whether its client was authenticated.
 fn begin(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -200,7 +201,7 @@ fn begin(
     Ok(Ok((authorized, client.auth_method != AuthMethod::None)))
 }
 
-/// Stores the device under a user code that no other one has.
+/// Stores the device under an unused user code.
 fn store(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -217,8 +218,8 @@ fn store(
     Err(Fault::Storage("eight random user codes in a row were taken".to_owned()))
 }
 
-/// The resource and the scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14): unknown scopes are dropped; absent means
-/// the default. Those of high risk are never offered to the person, who is told that they were asked for.
+/// The resource and scope of a request (RFC 8707 §2, AUTHZ-13, AUTHZ-14). Unknown scopes are dropped; an absent
+/// scope means the default. High-risk scopes are kept apart: the page mentions them and does not offer them.
 fn asked(
     authz: &Authz,
     conn: &Conn<'_>,

@@ -1,4 +1,4 @@
-//! How what was given ends: in the database and, before the commit, in the memory that decides (RS-08).
+//! Ends grants and tokens: in the database and, before the commit, in the memory that decides (RS-08).
 
 use shared::{ClientId, Fault, GrantId, Jti, Timestamp, Tx, UserId};
 
@@ -8,10 +8,10 @@ use crate::store::client_documents;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::{client_grants, clients, consents, dead_tokens};
 
-/// Ends a grant and every token on it; false if it had ended before.
+/// Ends a grant and all its tokens; false if it had already ended.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, Fault> {
     let ended = grants::revoke(tx, id, reason)?;
     if ended {
@@ -20,11 +20,11 @@ pub(crate) fn grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId, reason: Reason) ->
     Ok(ended)
 }
 
-/// Ends all that a user lets a client do, and forgets what they let it have without being asked; the grants that
-/// ended, and how many answers were forgotten (REVOKE-07, CONSENT-07).
+/// Ends all grants of a user to a client and forgets the consents between them. Answers with the ended grants
+/// and the number of consents (REVOKE-07, CONSENT-07).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn all_between(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -40,10 +40,10 @@ pub(crate) fn all_between(
     Ok((ended, forgotten))
 }
 
-/// Ends all that a user lets anybody do, and forgets every answer of theirs; how many grants ended (REFRESH-08).
+/// Ends all grants of a user and forgets all their consents. Answers with the number of grants (REFRESH-08).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn all_of(authz: &Authz, tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<usize, Fault> {
     let ended = grants::revoke_all_of(tx, user, reason)?;
     for grant in &ended {
@@ -52,10 +52,10 @@ pub(crate) fn all_of(authz: &Authz, tx: &Tx<'_>, user: &UserId, reason: Reason) 
     Ok(ended.len())
 }
 
-/// Ends what a client holds in its own name by this grant; whose it was, if there was one.
+/// Ends a grant that a client holds in its own name. Answers with the client, if there was one.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn own_grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId) -> Result<Option<ClientId>, Fault> {
     let client = client_grants::revoke(tx, id)?;
     if client.is_some() {
@@ -64,11 +64,10 @@ pub(crate) fn own_grant(authz: &Authz, tx: &Tx<'_>, id: &GrantId) -> Result<Opti
     Ok(client)
 }
 
-/// Ends every grant of a client, and what users let it have without being asked; how many grants ended
-/// (REFRESH-08).
+/// Ends all grants of a client and forgets its consents. Answers with the number of grants (REFRESH-08).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn all_through(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -83,36 +82,36 @@ pub(crate) fn all_through(
     Ok(ended.len())
 }
 
-/// Removes a client with everything that is its own; how many grants that were. Access tokens on them stay dead
-/// although their rows are gone, over a restart too.
+/// Deletes a client and all its rows. Answers with the number of grants. Access tokens on them stay dead
+/// although the rows are gone, also after a restart.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn client(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<usize, Fault> {
     let buried = grants::bury(tx, id, tx.now() - LISTED)?;
     for grant in &buried {
         authz.status.kill_grant(tx, grant);
     }
     clients::delete(tx, id)?;
-    // Or it would be known again at its next request (CIMD-01).
+    // Otherwise its next request would make it known again (CIMD-01).
     client_documents::remove_imported(tx, id.as_str())?;
     authz.status.remove_client(tx, id);
     authz.status.client_changed(tx, id)?;
     Ok(buried.len())
 }
 
-/// Forgets tokens that ended before their time once they are refused for their age anyway.
+/// Forgets revoked tokens that have expired.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     dead_tokens::sweep(tx, tx.now() - LISTED_AFTER_EXPIRY)
 }
 
-/// Ends one access token, whose grant goes on; false if it had ended before.
+/// Ends one access token; its grant continues. False if it had already ended.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn token(authz: &Authz, tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) -> Result<bool, Fault> {
     sweep(tx)?;
     let ended = dead_tokens::insert(tx, jti, expires_at)?;

@@ -1,5 +1,5 @@
-//! An endpoint that clients post forms to (RFC 6749 §3.2): it reads one form, answers it in one job of the writer, and
-//! puts what it refuses on record.
+//! An endpoint that clients post forms to (RFC 6749 §3.2): reads one form, answers it in one job of the writer,
+//! and records refusals.
 
 use http::HeaderMap;
 use shared::audit::{Event, Name};
@@ -10,26 +10,26 @@ use crate::client_auth::Authorization;
 use crate::error::{Code, OAuthError};
 use crate::form::{self, Params};
 
-/// An endpoint, by what its refusals are called on record (AUDIT-06).
+/// An endpoint, with the audit event of its refusals (AUDIT-06).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint {
     pub refused: Name,
 }
 
-/// Why an endpoint refuses. What the client is told is less than what is on record.
+/// Why an endpoint refuses. The client gets fewer details than the audit log.
 pub(crate) trait Refusal: Copy + Send + 'static {
     fn wire(self) -> OAuthError;
 }
 
-/// How a request ended.
+/// The result of a request.
 pub(crate) struct Settled<T, R> {
     pub answer: Result<T, R>,
-    /// What is to be put on record, in its quota, of a request that changed nothing.
+    /// A record, subject to a quota, for a request that changed nothing.
     pub unrecorded: Option<Event>,
 }
 
-/// OPS-04: a token of a time that has been, or is yet to come, would be good for too long or not at all.
-/// Nothing is spent, so that the same request works when the clock is right again.
+/// OPS-04: the clock is behind, so new tokens would have a wrong lifetime. Nothing is used up, so the same
+/// request works once the clock is right.
 const PAUSED: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
     description: "the server's clock was set back; no tokens are issued until it is corrected",
@@ -45,7 +45,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The form of a request, and what its header says of who sent it (TOKEN-01, TOKEN-04).
+    /// Reads the form and the `Authorization` header (TOKEN-01, TOKEN-04).
     pub(crate) async fn read(
         self,
         authz: &Authz,
@@ -63,8 +63,8 @@ impl Endpoint {
         }
     }
 
-    /// The answer to a request, which is one job of the writer. A refusal of it commits; the record of what changed
-    /// nothing follows.
+    /// Answers a request in one job of the writer. A refusal commits; the record of a request that changed
+    /// nothing is written afterwards.
     pub(crate) async fn answer<T: Send + 'static, R: Refusal>(
         self,
         authz: &Authz,
@@ -74,7 +74,8 @@ impl Endpoint {
         self.settled(authz, settled).await
     }
 
-    /// The same for a request that has something issued: the job asks again whether anything is issued now (OPS-04).
+    /// Like [`Self::answer`], for requests that issue something: the job checks again that issuing is not
+    /// paused (OPS-04).
     pub(crate) async fn issue<T: Send + 'static, R: Refusal>(
         self,
         authz: &Authz,

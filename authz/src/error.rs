@@ -1,4 +1,4 @@
-//! Why a request was refused, and the RFC bodies made from it.
+//! Errors of the endpoints, and the bodies that the RFCs define for them.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -81,7 +81,7 @@ impl Code {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OAuthError {
     pub code: Code,
-    /// Plain ASCII chosen by us; never an echo of the request (AUTHZ-19).
+    /// Plain ASCII; never repeats anything of the request (AUTHZ-19).
     pub description: &'static str,
 }
 
@@ -90,8 +90,8 @@ impl OAuthError {
         Self { code, description }
     }
 
-    /// The response of an endpoint where clients authenticate: RFC 6749 §5.2 wants a challenge if the
-    /// client tried the `Authorization` header.
+    /// The response of an endpoint where clients authenticate: RFC 6749 §5.2 requires a challenge if the client
+    /// used the `Authorization` header.
     pub(crate) fn challenging(self, request: &HeaderMap) -> Response {
         let mut response = self.into_response();
         if self.code == Code::InvalidClient && request.contains_key(header::AUTHORIZATION) {
@@ -103,7 +103,7 @@ impl OAuthError {
 }
 
 impl From<Fault> for OAuthError {
-    /// The cause goes to the log; the client learns that trying again may help.
+    /// The cause is logged; the client learns only that a retry may help.
     fn from(fault: Fault) -> Self {
         tracing::error!(db.fault = %fault, "a request could not be served");
         Self::new(Code::TemporarilyUnavailable, "the server is temporarily unavailable; try again")
@@ -122,23 +122,23 @@ impl IntoResponse for OAuthError {
     }
 }
 
-/// Keeps an answer out of every cache (TOKEN-02).
+/// Forbids caching of a response (TOKEN-02).
 pub(crate) fn no_store(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
 }
 
-/// An error of the endpoints that our own pages call: a code for scripts, a sentence for people.
+/// An error of the endpoints that our own pages call: a code for scripts and a sentence for people.
 #[derive(Clone, Debug)]
 pub(crate) struct PageError {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: &'static str,
-    /// Seconds after which it is worth trying again.
+    /// Seconds until a retry may succeed.
     pub retry_after: Option<u64>,
-    /// The request's id, by which its audit record is found. It travels in a header, so that bodies are the same for
-    /// every cause (WEBAUTHN-05).
+    /// The request id, by which its audit record is found. It is sent in a header, so that bodies are the same
+    /// for every cause (WEBAUTHN-05).
     pub reference: Option<String>,
 }
 
@@ -150,7 +150,7 @@ impl PageError {
         Self { status, code, message, retry_after: None, reference: None }
     }
 
-    /// The same with what its audit record can be found by.
+    /// Adds the reference of this request.
     pub(crate) fn about(self, request: &Request) -> Self {
         Self { reference: Some(request.id.clone()), ..self }
     }
@@ -177,7 +177,7 @@ impl From<TooMany> for PageError {
 }
 
 impl From<Full> for PageError {
-    /// RATE-06: nobody makes room, because nobody has more than their share.
+    /// RATE-06: the table is full, and no holder has more than their share.
     fn from(_: Full) -> Self {
         let message =
             "This server has too many unfinished sign-ins. Wait a few minutes, then reload the page.";

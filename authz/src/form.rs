@@ -1,5 +1,5 @@
-//! Parameters of OAuth requests: nothing guessed, repeated names kept visible (RFC 6749 §3.1, §3.2), and no more of them
-//! than anybody needs (RATE-05).
+//! Parameters of OAuth requests (RFC 6749 §3.1, §3.2). Parsing is strict, repeated names stay visible, and
+//! their number is limited (RATE-05).
 
 use http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
@@ -9,11 +9,11 @@ use shared::work::{self, Work};
 
 use crate::error::{Code, OAuthError};
 
-/// The most parameters that a form or a query may have (RATE-05). What compares each of them with each other depends on
-/// it too.
+/// The most parameters of a form or query (RATE-05). Code that compares each parameter with all others depends
+/// on this limit.
 const MOST: usize = 64;
 
-/// Whether a body says it is of this media type; parameters such as `charset` do not matter.
+/// Whether a body has this media type; parameters such as `charset` are ignored.
 pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next());
@@ -26,8 +26,7 @@ const RESOURCE: &str = "resource";
 /// Decodes one form-encoded part.
 ///
 /// # Errors
-/// If it is not UTF-8, or a `%` stands in it that begins no encoded byte: two readers could take that for two different
-/// texts.
+/// If it is not UTF-8, or has a `%` without two hexadecimal digits, which two parsers could read differently.
 pub(crate) fn decode(part: &str) -> Result<String, Unreadable> {
     if memchr::memchr2(b'+', b'%', part.as_bytes()).is_none() {
         return Ok(part.to_owned());
@@ -39,7 +38,7 @@ pub(crate) fn decode(part: &str) -> Result<String, Unreadable> {
     percent_decode_str(&spaced).decode_utf8().map(String::from).map_err(|_| Unreadable::Malformed)
 }
 
-/// The form of a request to an endpoint that clients call: a form, and nothing but a form (TOKEN-01,
+/// Reads the form of a request to an endpoint that clients call; nothing but a form is accepted (TOKEN-01,
 /// TOKEN-04).
 ///
 /// # Errors
@@ -70,7 +69,7 @@ pub(crate) fn read(query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Res
     Ok(params)
 }
 
-/// What stands before this ASCII character, and what after it, if it is there.
+/// The text before this ASCII character, and the text after it if it occurs.
 fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
     match memchr::memchr(at, text.as_bytes()) {
         Some(found) => (&text[..found], Some(&text[found + 1..])),
@@ -91,7 +90,7 @@ pub(crate) enum Unreadable {
     TooMany,
 }
 
-/// Names alone: values may be codes, tokens and secrets (HTTP-12).
+/// Prints names only: values may be codes, tokens and secrets (HTTP-12).
 impl std::fmt::Debug for Params {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
@@ -102,7 +101,7 @@ impl Params {
     /// Parses `application/x-www-form-urlencoded`.
     ///
     /// # Errors
-    /// If a name or value is not UTF-8 (TOKEN-04), or there are too many of them (RATE-05).
+    /// If a name or value is not UTF-8 (TOKEN-04), or there are too many parameters (RATE-05).
     pub(crate) fn parse(text: &str) -> Result<Self, Unreadable> {
         Self::parse_up_to(MOST, text)
     }
@@ -115,7 +114,7 @@ impl Params {
         Self::parse(std::str::from_utf8(body).map_err(|_| Unreadable::Malformed)?)
     }
 
-    /// Parses the form of a page on which a person ticks some of what is offered, each with a parameter of its own.
+    /// Parses a form with one parameter for each ticked scope.
     ///
     /// # Errors
     /// As [`Params::parse`].
@@ -123,7 +122,7 @@ impl Params {
         Self::parse_up_to(MOST + offered, std::str::from_utf8(body).map_err(|_| Unreadable::Malformed)?)
     }
 
-    /// Stops at the first parameter too many: what follows is not even decoded.
+    /// Stops at the first parameter beyond the limit; the rest is not decoded.
     fn parse_up_to(most: usize, text: &str) -> Result<Self, Unreadable> {
         let (mut params, mut rest) = (Vec::new(), Some(text));
         while let Some(text) = rest {
@@ -143,7 +142,7 @@ impl Params {
         Ok(params)
     }
 
-    /// Leaves one of equal resources, and those that are empty out: an empty value counts as absent.
+    /// Removes repeated equal resources and empty ones: an empty value counts as absent.
     fn merge_resources(&mut self) {
         let mut kept: Vec<Named> = Vec::new();
         self.0.retain(|(name, value)| {
@@ -172,12 +171,12 @@ impl Params {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a parameter stands there more than once.
+    /// Whether a parameter occurs more than once.
     pub(crate) fn is_repeated(&self, name: &str) -> bool {
         self.all(name).nth(1).is_some()
     }
 
-    /// The first parameter that stands there more than once.
+    /// The first parameter that occurs more than once.
     pub(crate) fn repeated(&self) -> Option<&str> {
         self.0.iter().map(|(name, _)| name.as_str()).find(|name| self.is_repeated(name))
     }
@@ -188,7 +187,7 @@ impl Params {
     }
 }
 
-/// What a `resource` names: two spellings of one resource are equal (AUTHZ-14).
+/// The resource in a `resource` parameter: two spellings of one resource are equal (AUTHZ-14).
 #[derive(PartialEq)]
 enum Named {
     Resource(ResourceUri),
@@ -202,7 +201,7 @@ impl Named {
 }
 
 fn has_control_character(text: &str) -> bool {
-    // Nearly all that comes is ASCII, and many bytes of it are looked at as fast as one.
+    // Nearly all input is ASCII, and checking ASCII is fast.
     if text.is_ascii() {
         return text.bytes().fold(false, |found, byte| found | byte.is_ascii_control());
     }
@@ -215,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// TOKEN-04
+    /// TOKEN-04: repeated, empty and malformed parameters.
     #[test]
     fn repeated_empty_and_broken_parameters() {
         let params = Params::parse("a=1&b=&a=2&c=x+y%26").unwrap();
@@ -231,7 +230,7 @@ mod tests {
         assert!(!Params::parse("a=x%20~&b=\u{e9}").unwrap().has_control_characters());
     }
 
-    /// AUTHZ-03: equal resources are one, in whatever spelling; an empty one is none.
+    /// AUTHZ-03: two spellings of one resource are equal; an empty resource counts as absent.
     #[test]
     fn equal_resources_count_once() {
         let resources = |text: &str| {
@@ -259,7 +258,8 @@ mod tests {
         }
     }
 
-    /// RATE-05: the first parameter too many ends the reading, and what is only a separator counts for nothing.
+    /// RATE-05: parsing stops at the first parameter beyond the limit; empty pieces between separators do not
+    /// count.
     #[test]
     fn only_so_many_parameters_are_read() {
         let form = |count: usize| (0..count).map(|i| format!("{i}=")).collect::<Vec<_>>().join("&&");

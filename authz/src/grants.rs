@@ -1,5 +1,5 @@
-//! The grants of the token endpoint: one request, one transaction. A new grant is a variant of [`GrantType`] here, with
-//! all that it is, and a file that redeems it.
+//! The grants of the token endpoint: one request, one transaction. To add a grant, add a variant to
+//! [`GrantType`] here, and a file that redeems it.
 
 mod authorization_code;
 mod client_credentials;
@@ -20,7 +20,7 @@ use crate::store::refresh_tokens::{self, RefreshToken};
 use crate::{Authz, ending};
 pub(crate) use refusal::Refusal;
 
-/// What is minted on a grant: rows are written, the JWT is signed after the commit.
+/// Tokens that were created: the rows are written, and the JWT is signed after the commit.
 #[derive(Debug)]
 pub(crate) struct Minted {
     pub claims: AccessToken,
@@ -31,7 +31,7 @@ pub(crate) struct Minted {
 /// A refusal commits (what it revokes stays revoked); a fault rolls back.
 pub(crate) type Answer = Result<Minted, Refusal>;
 
-/// What a client may come with to the token endpoint (RFC 6749 §4).
+/// The grant types of the token endpoint (RFC 6749 §4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum GrantType {
     /// OAuth 2.1 §4.1
@@ -45,7 +45,7 @@ pub(crate) enum GrantType {
 }
 
 impl GrantType {
-    /// In the order in which the metadata names them.
+    /// All of them, in the order of the metadata.
     pub(crate) const ALL: [Self; 4] =
         [Self::AuthorizationCode, Self::RefreshToken, Self::DeviceCode, Self::ClientCredentials];
 
@@ -59,23 +59,23 @@ impl GrantType {
         }
     }
 
-    /// Its name for people: of a URN the end.
+    /// Its short name for people: of a URN, the last part.
     pub(crate) fn short_name(self) -> &'static str {
         self.name().rsplit(':').next().unwrap_or_default()
     }
 
-    /// All of them, for people who have to name one.
+    /// All short names, for error messages.
     pub(crate) fn alternatives() -> String {
         let [before @ .., last] = &Self::ALL.map(Self::short_name);
         format!("{} or {last}", before.join(", "))
     }
 
-    /// The one with this name.
+    /// The grant type with this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|grant_type| grant_type.name() == name)
     }
 
-    /// Whether this server has it now.
+    /// Whether this server offers it now.
     pub(crate) fn is_on(self, authz: &Authz) -> bool {
         match self {
             Self::AuthorizationCode | Self::RefreshToken => true,
@@ -84,8 +84,8 @@ impl GrantType {
         }
     }
 
-    /// Whether a client may say of itself that it uses it. What only an administrator allows, a registration or a
-    /// document does not bring about.
+    /// Whether clients may register it. Grant types that need an administrator cannot be enabled by a
+    /// registration or a document.
     pub(crate) fn is_for_everybody(self) -> bool {
         matches!(self, Self::AuthorizationCode | Self::RefreshToken)
     }
@@ -94,16 +94,16 @@ impl GrantType {
     pub(crate) fn is_allowed(self, client: &Client) -> bool {
         match self {
             Self::AuthorizationCode | Self::RefreshToken => client.has_grant(self.name()),
-            // What a client says of itself, or the catalogue or a document says of it, does not count (DEV-01).
+            // Only an administrator can allow it; a registration, the catalogue or a document cannot (DEV-01).
             Self::DeviceCode => client.is_added() && client.has_grant(self.name()),
             Self::ClientCredentials => client.acts_in_its_own_name(),
         }
     }
 
-    /// Gives tokens for what was presented.
+    /// Exchanges the presented credential for tokens.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn redeem(self, cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
         match self {
             Self::AuthorizationCode => authorization_code::redeem(cx, params),
@@ -114,25 +114,25 @@ impl GrantType {
     }
 }
 
-/// What a grant has at hand.
+/// The context of a token request.
 pub(crate) struct Context<'a> {
     pub authz: &'a Authz,
     pub tx: &'a Tx<'a>,
     pub client: &'a Current<'a, Client>,
     pub request: &'a Request,
-    /// The grant of what was presented: a refusal is on record with it, whatever the client is told (AUDIT-06).
+    /// The grant of the presented credential: refusals are recorded with it, although the client is not told
+    /// (AUDIT-06).
     pub met: OnceCell<(GrantId, UserId)>,
 }
 
 impl Context<'_> {
-    /// What was presented belongs to this grant.
+    /// Notes that the presented credential belongs to this grant.
     fn meet(&self, grant: &Grant) {
         let _ = self.met.set((grant.id.clone(), grant.user_id.clone()));
     }
 
-    /// The scope that a grant still carries: its user exists and is enabled, its resource exists, the user is still
-    /// entitled to it, and its client can still be granted it (TOKEN-11, TOKEN-15, DCR-08). `None` if nothing of it
-    /// is left.
+    /// The scope that a grant has now: its user exists, is enabled and still entitled, its resource exists, and
+    /// its client may still be granted it (TOKEN-11, TOKEN-15, DCR-08). `None` if no scope is left.
     fn present_scope(&self, grant: &Grant) -> Result<Option<Scope>, Fault> {
         let now = self.tx.now();
         if grant.revoked || now >= grant.expires_at {
@@ -141,19 +141,20 @@ impl Context<'_> {
         if self.authz.resource_in(self.tx, &grant.resource)?.is_none() {
             return Ok(None);
         }
-        // Nothing, if they are disabled.
+        // Empty if the user is disabled.
         let entitled = self.authz.status.entitled_in(self.tx, &grant.user_id)?;
         let below = self.authz.grantable_to(self.client.trust.ceiling());
         let scope = grant.scope.intersection(&entitled).intersection(&below);
         Ok((!scope.is_empty()).then_some(scope))
     }
 
-    /// Ends a grant and everything it bought, before this request is answered (RS-08).
+    /// Ends a grant and all its tokens before this request is answered (RS-08).
     fn revoke(&self, grant: &Grant, reason: Reason) -> Result<(), Fault> {
         ending::grant(self.authz, self.tx, &grant.id, reason).map(drop)
     }
 
-    /// A record about a grant that this client, or whoever passes for it, asks something of.
+    /// Adds the grant and its user to an audit record; the request may come from this client or from an
+    /// attacker.
     fn about(&self, event: Event, grant: &Grant) -> Event {
         event
             .by_client(&self.client.id)
@@ -163,8 +164,8 @@ impl Context<'_> {
             .request(self.request)
     }
 
-    /// The first tokens on a grant, in rows and on record: a refresh token for a client that uses them (REFRESH-01),
-    /// and the claims of an access token.
+    /// Creates and records the first tokens of a grant: a refresh token for a client that uses them
+    /// (REFRESH-01), and the claims of an access token.
     fn first_tokens(&self, grant: &Grant, scope: Scope, grant_type: GrantType) -> Result<Minted, Fault> {
         let refresh_token = if GrantType::RefreshToken.is_allowed(self.client) {
             let secret = Secret::random("rt_");
@@ -198,7 +199,7 @@ impl Context<'_> {
         Ok(Minted { claims, refresh_token, scope })
     }
 
-    /// Notes for the user when and from where the client was here last (REVOKE-07).
+    /// Notes when and from where the client was last active, for the account page (REVOKE-07).
     fn touch(&self, grant: &Grant) -> Result<(), Fault> {
         let address = self.request.address.map(|address| address.to_string());
         grants::touch(self.tx, &grant.id, address.as_deref())
@@ -207,7 +208,7 @@ impl Context<'_> {
     /// The claims of a new access token on a grant (AT-02).
     fn claims(&self, grant: &Grant, scope: Scope, generation: u32) -> AccessToken {
         let auth_time = grant.auth_time.seconds();
-        // A clock that stepped back must not make the sign-in lie in the future (AT-05).
+        // After a clock step backwards, `auth_time` must not be later than `iat` (AT-05).
         let issued = self.tx.now().seconds().max(auth_time);
         let lifetime = i64::try_from(self.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
         AccessToken {

@@ -1,8 +1,8 @@
-//! Introspection (RFC 7662): a resource server asks whether a token is good, and what may be done with it.
+//! Introspection (RFC 7662): a resource server asks whether a token is active and what it allows.
 //!
-//! Nothing here waits for the writer, except for a resource server's first question about a refresh token's
-//! generation and for clients that sign assertions: who asks is known from memory, a token's signature is checked
-//! once, and what was answered is counted and recorded as counts.
+//! Requests do not wait for the writer, with two exceptions: a resource server's first question about a refresh
+//! token's generation, and clients that sign assertions. Callers are recognised from memory, a token's
+//! signature is verified once, and answers are recorded as counts.
 
 mod answer;
 mod record;
@@ -31,21 +31,21 @@ use crate::{Authz, rate};
 pub(crate) use answer::Answers;
 pub(crate) use record::Records;
 
-/// The whole answer about everything that is not good (INTRO-03).
+/// The whole response for any token that is not active (INTRO-03).
 const INACTIVE: &str = r#"{"active":false}"#;
-/// About how many headers an answer has.
+/// The approximate number of response headers.
 const HEADERS: usize = 12;
 
-/// Why nothing is said about a token.
+/// Why a question is refused.
 #[derive(Debug)]
 enum Refused {
-    /// The request, or who sent it (INTRO-01).
+    /// The request or its authentication is invalid (INTRO-01).
     Told(OAuthError),
-    /// A client that is no resource server.
+    /// The client is not a resource server.
     WrongRole,
-    /// INTRO-07
+    /// The resource server has too many requests in flight (INTRO-07).
     TooManyInFlight,
-    /// Too many failed to prove who they are.
+    /// The address has failed to authenticate too often.
     RateLimited(TooMany),
 }
 
@@ -86,14 +86,14 @@ fn refusal(status: StatusCode, code: &str, description: &str) -> Response {
     response
 }
 
-/// `POST /introspect`. Whatever is accepted, the answer is JSON (INTRO-08).
+/// `POST /introspect`. The response is JSON, regardless of `Accept` (INTRO-08).
 pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
     RawQuery(query): RawQuery,
     mut asked: axum::extract::Request,
 ) -> Response {
-    // Taken, not copied: nobody else needs them.
+    // Move the headers; nothing else needs them.
     let headers = std::mem::take(asked.headers_mut());
     let body = match Bytes::from_request(asked, &()).await {
         Ok(body) => body,
@@ -102,7 +102,7 @@ pub(crate) async fn post(
     match introspect(&authz, &request, query.as_deref(), &headers, &body).await {
         Ok(json) => {
             let mut response = Response::new(Body::from(json));
-            // Room for what every answer gets, so that the map need not grow on the way.
+            // Reserve room for the headers that every response gets, so that the map does not grow later.
             response.headers_mut().reserve(HEADERS);
             let content_type = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
@@ -123,7 +123,8 @@ async fn introspect(
     let params = match form::read(query, headers, body) {
         Ok(params) => params,
         Err(error) => {
-            // The limit before the record: what cannot be read is nobody's question, and costs the address a failure.
+            // Check the limit before recording: a request that cannot be read counts as a failure of its
+            // address.
             authz.limits.may_fail(request).map_err(Refused::RateLimited)?;
             authz.limits.not_readable(request);
             authz.introspections.refused(&authz.db, "malformed", None, request).await?;
@@ -144,7 +145,7 @@ async fn introspect(
         }
         proven?
     };
-    // What was answered and cannot be recorded must not go on (AUDIT-04).
+    // Stop answering if answers cannot be recorded (AUDIT-04).
     authz.introspections.require_recorded()?;
     let Ok(_in_flight) = caller.in_flight.try_acquire() else {
         authz.introspections.too_many(&caller.id);
@@ -160,7 +161,7 @@ async fn introspect(
         Some(Answer::Told(json)) => Some(json),
         Some(Answer::Unseen(unseen)) => {
             question.see(&unseen).await?;
-            // Caller and token may have ended while that waited (SESSION-05, RS-08).
+            // Caller and token may have ended while this waited (SESSION-05, RS-08).
             let still = if is_by_secret {
                 known(authz, &params, &authorization)
             } else {
@@ -177,8 +178,8 @@ async fn introspect(
     Ok(answer.unwrap_or_else(|| Bytes::from_static(INACTIVE.as_bytes())))
 }
 
-/// The resource server that presents a secret of its own: from memory, because every call of a tool elsewhere
-/// may wait for this. Whoever cannot be made out so is authenticated like any client.
+/// The resource server that authenticates by its own secret, found in memory, because each tool call elsewhere
+/// may wait for this. Other callers are authenticated like any client.
 fn known(authz: &Authz, params: &Params, authorization: &Authorization) -> Option<Arc<ResourceServer>> {
     if params.get("client_assertion").is_some() || params.get("client_assertion_type").is_some() {
         return None;
@@ -199,7 +200,7 @@ fn known(authz: &Authz, params: &Params, authorization: &Authorization) -> Optio
     server.is_proven_by(method, &secret, authz.clock.now()).then_some(server)
 }
 
-/// INTRO-01: by any method that a client can register, and it is a resource server.
+/// INTRO-01: any registered method is accepted, and the client must be a resource server.
 async fn authenticated(
     authz: &Authz,
     request: &Request,
@@ -228,7 +229,7 @@ async fn authenticated(
             return Err(why.wire().into());
         }
     };
-    // Whoever presents nothing has proven nothing.
+    // A `none` client has not authenticated.
     if client.auth_method == AuthMethod::None {
         authz.introspections.refused(&authz.db, "public_client", Some(&client.id), request).await?;
         return Err(Unauthenticated::WrongMethod.wire().into());
@@ -240,27 +241,27 @@ async fn authenticated(
     Err(Refused::WrongRole)
 }
 
-/// What can be said about a token that is good.
+/// The answer about an active token.
 enum Answer {
     Told(Bytes),
-    /// Nothing yet: that it was seen has to be on record first (REFRESH-06).
+    /// Not available yet: the use of the token must be recorded first (REFRESH-06).
     Unseen(Arc<Remembered<Answers>>),
 }
 
-/// One question of one resource server.
+/// A question of a resource server.
 struct Question<'a> {
     authz: &'a Authz,
     caller: &'a ResourceServer,
 }
 
 impl Question<'_> {
-    /// The answer about a token that is good; `None` for every other, whatever is wrong with it (INTRO-03).
+    /// The answer about an active token; `None` for any other, for whatever reason (INTRO-03).
     fn answer(&self, text: &str) -> Result<Option<Answer>, Fault> {
         let digest = Digest::of(text.as_bytes());
         let memory = &self.authz.memory;
         let (token, fresh) = match memory.get(&digest) {
             Some(token) => (token, false),
-            // Refresh tokens, codes and assertions are no access tokens, and end here (INTRO-05).
+            // Refresh tokens, codes and assertions are not access tokens and fail here (INTRO-05).
             None => match memory.verify(text) {
                 Ok(token) => (token, true),
                 Err(_) => return Ok(None),
@@ -278,8 +279,8 @@ impl Question<'_> {
         Ok(Some(if token.is_seen() { Answer::Told(answer) } else { Answer::Unseen(token) }))
     }
 
-    /// What is said of the token now; `None` if it is not good, nothing of its scope is left, or it is not for this
-    /// caller to know about (INTRO-04, INTRO-06).
+    /// The response for a token; `None` if it is not active, has no scope left, or is not for this caller
+    /// (INTRO-04, INTRO-06).
     fn about(&self, remembered: &Remembered<Answers>) -> Result<Option<Bytes>, Fault> {
         let verified = remembered.verified();
         let token = &verified.token;
@@ -287,7 +288,7 @@ impl Question<'_> {
         let acceptable = self.caller.audiences.contains(&token.aud)
             && self.authz.memory.knows_key_of(remembered)
             && keys::check(token, self.authz.issuer.as_str(), &token.aud, now, LEEWAY).is_ok()
-            // The leeway is for clocks that differ, and this is the one that the token's end was read from.
+            // No leeway here: `exp` was set by this server's own clock.
             && now < token.expires();
         if !acceptable {
             return Ok(None);
@@ -300,7 +301,7 @@ impl Question<'_> {
         }
     }
 
-    /// REFRESH-06: whoever holds this token has received the refresh token that came with it.
+    /// REFRESH-06: presenting this token proves that the client received the refresh token issued with it.
     async fn see(&self, token: &Arc<Remembered<Answers>>) -> Result<(), Fault> {
         if !self.authz.status.is_seen(&token.verified().token) {
             let (status, seen) = (Arc::clone(&self.authz.status), Arc::clone(token));

@@ -1,5 +1,5 @@
-//! Another issuer on the same data directory. It is never taken by the way: tokens name their issuer, and passkeys are
-//! bound to its host (META-01, WEBAUTHN-01).
+//! Moves a data directory to another issuer. This never happens implicitly: tokens name their issuer, and
+//! passkeys are bound to its host (META-01, WEBAUTHN-01).
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
@@ -10,24 +10,24 @@ use crate::Authz;
 use crate::access::{self, BlastRadius};
 use crate::store::issuers;
 
-/// The issuer that a data directory belongs to; `None` before its first start.
+/// The issuer that the data directory belongs to; `None` before its first start.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn stored(conn: &Conn<'_>) -> Result<Option<String>, Fault> {
     issuers::find(conn)
 }
 
-/// Has the data directory belong to this issuer: the first one, or another after [`change`].
+/// Stores the issuer: the first one, or another after [`change`].
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn store(tx: &Tx<'_>, issuer: &Issuer) -> Result<(), Fault> {
     issuers::set(tx, issuer.as_str())
 }
 
-/// Why an issuer is refused: the data directory is another one's. It says what would end, what stays, and how to go on
-/// either way.
+/// Why an issuer is refused: the data directory belongs to another one. The message says what would end, what
+/// stays, and how to continue either way.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "this data directory belongs to the issuer {stored}, not to {wanted}. To keep that issuer, start with {before}. To change it, run `portcullis issuer change {wanted}`: {ends} Users, groups, clients, keys and the audit log stay"
@@ -40,7 +40,7 @@ pub struct Another {
 }
 
 impl Another {
-    /// If `stored` is not this issuer.
+    /// The error, unless `stored` is this issuer.
     pub fn than(stored: &str, wanted: &Issuer) -> Option<Self> {
         if stored == wanted.as_str() {
             return None;
@@ -69,16 +69,16 @@ impl Another {
 /// What a change of the issuer does to passkeys.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Passkeys {
-    /// They stop working, because they are bound to the old host.
+    /// Passkeys that stop working, because they are bound to the old host.
     pub set_aside: u32,
-    /// They work again: they were made under the new host before.
+    /// Passkeys that work again, because they were made under the new host before.
     pub back: u32,
 }
 
-/// What a change to this issuer would do to passkeys.
+/// Counts what a change to this issuer would do to passkeys.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn measure(conn: &Conn<'_>, before: &Issuer, after: &Issuer) -> Result<Passkeys, Fault> {
     if before.host() == after.host() {
         return Ok(Passkeys { set_aside: 0, back: 0 });
@@ -87,11 +87,11 @@ pub fn measure(conn: &Conn<'_>, before: &Issuer, after: &Issuer) -> Result<Passk
     Ok(Passkeys { set_aside, back })
 }
 
-/// Moves a data directory to another issuer. Everything ends that names the old one, as in a lockdown; passkeys of the
-/// old host are set aside, and those that were made under the new one before are back.
+/// Moves the data directory to another issuer. Everything that names the old one ends, as in a lockdown.
+/// Passkeys of the old host are set aside, and those made under the new host before are restored.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn change(
     authz: &Authz,
     tx: &Tx<'_>,

@@ -1,7 +1,7 @@
-//! The authorization server: OAuth 2.1, passkey login, consent.
+//! The authorization server: OAuth 2.1, passkey sign-in, consent.
 //!
-//! A reader with the RFCs open finds each requirement as a function in a file named after the RFC's
-//! noun. SQL stands in `store`, oxide-auth in `oxide`, cookies in `session`.
+//! Each requirement is a function in a file named after the RFC's noun. SQL is in `store`, oxide-auth in
+//! `oxide`, cookies in `session`.
 
 pub mod access;
 mod account;
@@ -82,7 +82,7 @@ pub use visible::look_alike;
 #[derive(Clone)]
 pub struct Authz(Arc<State>);
 
-/// What it is made of.
+/// Its shared state.
 pub struct State {
     config: Config,
     issuer: Issuer,
@@ -96,7 +96,7 @@ pub struct State {
     webauthn: Webauthn,
     cookies: CookieNames,
     limits: rate::Limits,
-    /// Access tokens that resource servers asked about.
+    /// Verified access tokens that resource servers asked about.
     memory: Memory<introspection::Answers>,
     introspections: introspection::Records,
     fetcher: Fetcher,
@@ -111,7 +111,7 @@ impl Deref for Authz {
     }
 }
 
-/// What the authorization server is built from.
+/// The parts that it is built from.
 pub struct Parts {
     pub config: Config,
     pub issuer: Issuer,
@@ -122,7 +122,7 @@ pub struct Parts {
     pub status: Arc<Status>,
     pub catalogue: Arc<dyn Catalogue>,
     pub limits: shared::rate::Limits,
-    /// Where refusals for being too many are counted.
+    /// The count of refusals by rate limits.
     pub tally: Arc<Tally>,
 }
 
@@ -141,7 +141,7 @@ impl Authz {
     /// Builds the authorization server.
     ///
     /// # Errors
-    /// If the issuer is no origin that passkeys can be bound to (WEBAUTHN-01).
+    /// If passkeys cannot be bound to the issuer's host (WEBAUTHN-01).
     pub fn new(parts: Parts) -> Result<Self, BuildError> {
         let Parts { config, issuer, db, clock, keys, seal, status, catalogue, limits, tally } = parts;
         let origin = Url::parse(issuer.as_str()).map_err(|e| BuildError::Webauthn(e.to_string()))?;
@@ -183,7 +183,7 @@ impl Authz {
         &self.issuer
     }
 
-    /// Every route of this crate, with what is declared about each.
+    /// Every route of this crate, with its declarations.
     pub fn routes(&self) -> Routes {
         let reads = Limit::Free("it only reads");
         let document = |handler| program(handler, reads).cors(Cors::Documents);
@@ -196,7 +196,7 @@ impl Authz {
             let own = get(clients::management::get).put(clients::management::put);
             program(own.delete(clients::management::delete), Limit::Management)
         } else {
-            // A page that asks for it must be able to read that it is off.
+            // A page must be able to read that it is missing (CORS).
             program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"))
         };
         let authz = self.clone();
@@ -242,29 +242,29 @@ impl Authz {
             .with_state(self.clone())
     }
 
-    /// What a server does before it serves: what the configuration and this version do not allow any more ends.
+    /// Runs before the server serves: ends what the configuration and this version no longer allow.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn reconcile(&self, tx: &Tx<'_>) -> Result<(), Fault> {
         lifetimes::note(tx, self.config.access_token_lifetime)?;
         clients::reconcile(self, tx)
     }
 
-    /// A new setup link, asked for by this operating-system user; `None` once there is an
-    /// administrator (ENROL-01).
+    /// Makes a new setup link, requested by this operating-system user; `None` if an administrator exists
+    /// (ENROL-01).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn setup_link(&self, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
         login::enrolment::link::issue_setup(self, tx, uid)
     }
 
-    /// A link with which an administrator can sign in again, for whoever asks at the console: the first one's, or one
-    /// for the only administrator where no passkey of an administrator works. The inner error says what to do instead.
+    /// Makes a link for an administrator who cannot sign in: a setup link, or an enrolment link for the only
+    /// administrator if no administrator's passkey works.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault. The inner error says what to do instead.
     pub fn way_in(&self, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
         login::enrolment::link::way_in(self, tx, uid)
     }
@@ -272,15 +272,15 @@ impl Authz {
     /// Whether there are administrators, and none of them can sign in.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn is_locked_out(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
         login::enrolment::link::is_locked_out(tx)
     }
 
-    /// Makes the configured clients be what `portcullis.toml` says.
+    /// Makes the configured clients match `portcullis.toml`.
     ///
     /// # Errors
-    /// The database's fault; the inner error says what is in the way, and then nothing has changed.
+    /// A database fault. The inner error names the obstacle, and then nothing has changed.
     pub fn follow_configuration(
         &self,
         tx: &Tx<'_>,
@@ -289,13 +289,13 @@ impl Authz {
         clients::configuration::follow(self, tx, configured)
     }
 
-    /// Replaces how often strangers may try at each endpoint (RATE-01, POL-04).
+    /// Replaces the rate limits (RATE-01, POL-04).
     pub fn limit(&self, limits: shared::rate::Limits) {
         self.limits.set(limits);
     }
 
-    /// Records what was only counted so far (AUDIT-06); all of it before the server stops. To be called now and
-    /// then.
+    /// Records what was only counted so far (AUDIT-06); with `last`, all of it. Call it regularly, and once
+    /// before the server stops.
     pub async fn flush(&self, last: bool) {
         if let Err(fault) = self.introspections.flush(&self.db, last).await {
             tracing::error!(db.fault = %fault, "introspections could not be recorded");
@@ -305,8 +305,7 @@ impl Authz {
         }
     }
 
-    /// Removes what is over, and clients that nobody uses (RATE-03, DCR-11). To be called at the start, and now and
-    /// then.
+    /// Deletes what has expired, and unused clients (RATE-03, DCR-11). Call it at the start and regularly.
     pub async fn sweep(&self) {
         let authz = self.clone();
         if let Err(fault) = self.db.write(move |tx| sweeping::sweep(&authz, tx)).await {
@@ -314,7 +313,7 @@ impl Authz {
         }
     }
 
-    /// The page for an address that leads nowhere.
+    /// The page for an unknown address.
     pub fn not_found(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
             "not_found",
@@ -326,7 +325,7 @@ impl Authz {
         self.page(StatusCode::NOT_FOUND, &page)
     }
 
-    /// The page for an address that cannot be read.
+    /// The page for a malformed address.
     pub fn unreadable(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
             "invalid_request",
@@ -338,7 +337,7 @@ impl Authz {
         self.page(StatusCode::BAD_REQUEST, &page)
     }
 
-    /// The resource that a request names; without a name the one endpoint of ours, if there is one (AUTHZ-14).
+    /// The resource that a request names, or the default endpoint if it names none (AUTHZ-14).
     fn asked_resource(&self, conn: &Conn<'_>, asked: Option<&str>) -> Result<Option<Endpoint>, Fault> {
         if let Some(asked) = asked {
             let Ok(resource) = ResourceUri::parse(asked) else { return Ok(None) };
@@ -348,8 +347,8 @@ impl Authz {
         Ok(endpoints.next().filter(|_| endpoints.next().is_none()))
     }
 
-    /// As [`Authz::resource`], as this connection sees it: what a job decides by, because memory follows at the commit
-    /// (SESSION-05).
+    /// Like [`Authz::resource`], as this connection sees it. Jobs use this, because memory is updated at the
+    /// commit (SESSION-05).
     fn resource_in(&self, conn: &Conn<'_>, resource: &ResourceUri) -> Result<Option<Endpoint>, Fault> {
         if let Some(ours) = self.catalogue.endpoint(resource) {
             return Ok(Some(ours));
@@ -362,8 +361,8 @@ impl Authz {
         }))
     }
 
-    /// What clients may ask tokens for: our own endpoints, and what resource servers elsewhere say that they
-    /// serve, for which there are the same scopes (AUTHZ-14).
+    /// A resource that clients may request tokens for: one of our own endpoints, or a resource registered by a
+    /// resource server elsewhere, which has the same scopes (AUTHZ-14).
     fn resource(&self, resource: &ResourceUri) -> Option<Endpoint> {
         let ours = self.catalogue.endpoint(resource);
         ours.or_else(|| {
@@ -375,7 +374,7 @@ impl Authz {
         })
     }
 
-    /// Everything that clients may ask tokens for (RFC 9728 §4): our own endpoints first.
+    /// All resources that clients may request tokens for (RFC 9728 §4); our own endpoints first.
     fn resources(&self) -> Vec<ResourceUri> {
         let ours: Vec<_> = self.catalogue.endpoints().into_iter().map(|e| e.resource).collect();
         let elsewhere = self.status.served_elsewhere();
@@ -383,7 +382,7 @@ impl Authz {
         [ours, others].concat()
     }
 
-    /// The endpoint that is meant if none is named: ours, or the only one elsewhere if we have none.
+    /// The default endpoint if a request names none: ours, or the only one elsewhere if we have none.
     pub fn endpoint(&self) -> Option<ResourceUri> {
         let ours = self.catalogue.endpoints().into_iter().next().map(|e| e.resource);
         ours.or_else(|| {
@@ -392,12 +391,12 @@ impl Authz {
         })
     }
 
-    /// The address that people give their clients.
+    /// The URL that users give their clients.
     fn mcp_url(&self) -> Option<String> {
         self.endpoint().map(|url| url.to_string())
     }
 
-    /// The page for a request in which something broke (HTTP-10).
+    /// The page for a request that failed with an internal error (HTTP-10).
     pub fn broken(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
             "server_error",
@@ -414,14 +413,14 @@ impl Authz {
         self.grantable_to(Ceiling::Any)
     }
 
-    /// Every scope that a client with this ceiling can be granted, whoever uses it (DCR-08).
+    /// Every scope that a client with this ceiling can be granted (DCR-08).
     fn grantable_to(&self, ceiling: Ceiling) -> Scope {
         let scopes = self.catalogue.scopes();
         let below = scopes.iter().filter(|scope| ceiling.allows(scope.risk));
         below.map(|scope| scope.name.as_str()).collect()
     }
 
-    /// What this server is called on its pages: its host.
+    /// This server's name on its pages: its host.
     fn server_name(&self) -> String {
         clients::names::server_name(&self.issuer)
     }
@@ -434,7 +433,7 @@ impl Authz {
         })
     }
 
-    /// The page for a sign-in for which there is no room (RATE-06). It is counted where the room was looked for.
+    /// The page for a sign-in that was refused because a table is full (RATE-06). The table's code counted it.
     fn full(&self, request: &Request) -> Response {
         let page = ErrorPage::new(
             "temporarily_unavailable",
@@ -464,7 +463,8 @@ impl Authz {
     }
 }
 
-/// GET and POST, and no HEAD: it must not start a transaction, nor answer one from memory (AUTHZ-01, CONSENT-03).
+/// Routes GET and POST but not HEAD, because HEAD must not start a transaction or answer one from a remembered
+/// consent (AUTHZ-01, CONSENT-03).
 fn either(handler: MethodRouter<Authz>) -> MethodRouter<Authz> {
     handler.head(not_allowed).fallback(not_allowed)
 }
@@ -477,17 +477,17 @@ async fn asset(Path(name): Path<String>) -> Response {
     pages::asset_response(&name).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
-/// A JSON body of one of our own pages.
+/// Parses the JSON body of a request from one of our own pages.
 fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, PageError> {
     json::read(body).map_err(|_| invalid_json())
 }
 
-/// The answer to a body that none of our own pages sends.
+/// The error for a body that our pages never send.
 fn invalid_json() -> PageError {
     PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "This page is out of date. Reload it.")
 }
 
-/// webauthn-rs could not even make a challenge: a bug or no randomness.
+/// webauthn-rs could not make a challenge: a bug, or no randomness.
 #[allow(clippy::needless_pass_by_value, reason = "it goes to map_err, which hands the error over")]
 fn webauthn_fault(error: WebauthnError) -> Fault {
     Fault::Storage(format!("webauthn: {error:?}"))

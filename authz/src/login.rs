@@ -1,4 +1,4 @@
-//! How people get in: passkeys, and nothing else.
+//! Signing in: passkeys only.
 
 mod authenticator_data;
 pub(crate) mod challenge;
@@ -24,11 +24,11 @@ use crate::current::Current;
 use crate::error::PageError;
 use crate::store::ceremonies::{self, Ceremony, Purpose};
 
-/// How long a ceremony may take.
+/// The time limit of a ceremony.
 const CEREMONY: Duration = Duration::from_mins(5);
 
-/// Stores a ceremony and answers with its handle (WEBAUTHN-03). What it is for is asked in the job that stores it: the
-/// same question that let the request in, because whoever may begin can have lost that by then (SESSION-05).
+/// Stores a ceremony and answers with its handle (WEBAUTHN-03). `purpose` is computed in the job that stores
+/// it, by the same check that admitted the request, because the result may have changed meanwhile (SESSION-05).
 pub(crate) async fn begin<S: Serialize>(
     authz: &Authz,
     browser: Digest,
@@ -47,7 +47,7 @@ pub(crate) async fn begin<S: Serialize>(
     Ok(handle.expose().to_owned())
 }
 
-/// Stores a ceremony for a purpose that stands.
+/// Stores a ceremony for a purpose that was checked in this job.
 pub(crate) fn store(
     tx: &Tx<'_>,
     handle: &Digest,
@@ -61,14 +61,14 @@ pub(crate) fn store(
     ceremonies::insert(tx, handle, &ceremony, holder)
 }
 
-/// A ceremony that was taken.
+/// A ceremony that was taken from the database.
 pub(crate) struct Taken<S> {
     pub purpose: Purpose,
     pub state: S,
     pub begun_at: Timestamp,
 }
 
-/// Takes a ceremony, once: it is used up whether it verifies or not.
+/// Takes a ceremony. It is used up even if its verification fails.
 pub(crate) async fn take<S: DeserializeOwned>(
     authz: &Authz,
     browser: Digest,
@@ -87,26 +87,27 @@ pub(crate) async fn take<S: DeserializeOwned>(
     Ok(Taken { purpose: ceremony.purpose, state, begun_at: ceremony.expires_at - CEREMONY })
 }
 
-/// A ceremony that did not end well. The reason is for the audit log; the browser is told the same
-/// for every cause (WEBAUTHN-05).
+/// A failed ceremony. The reason is for the audit log; the browser gets the same message for every cause
+/// (WEBAUTHN-05).
 #[derive(Debug)]
 pub(crate) enum Failed {
     Because(&'static str),
     Helped(Box<Help>),
     Told(PageError),
-    /// Counted, and on record with the others that were too many (RATE-01).
+    /// The rate limit was exceeded; the limiter records it (RATE-01).
     TooMany(TooMany),
     Fault(Fault),
 }
 
-/// A cause with more to it: words for the person, or whose passkey it was, for the audit log. Only what tells a stranger
-/// nothing has words: what is known once the signature of a known passkey was verified, or what the response says of itself.
+/// A cause with details: words for the user, or the passkey's owner for the audit log. A cause has words only
+/// if they reveal nothing to a stranger: it was found after a known passkey's signature was verified, or the
+/// response itself shows it.
 #[derive(Debug)]
 pub(crate) struct Help {
     pub reason: &'static str,
-    /// `None` says no more than that it did not work (WEBAUTHN-05).
+    /// `None`: the user gets the general message (WEBAUTHN-05).
     pub words: Option<&'static str>,
-    /// Whose passkey it was, or was said to be, and which.
+    /// The user whose passkey was used or named, and the passkey.
     pub whose: Option<(UserId, String)>,
 }
 
@@ -116,7 +117,7 @@ impl Failed {
         Self::Helped(Box::new(Help { reason, words: Some(words), whose: None }))
     }
 
-    /// What the person is told beyond "it did not work".
+    /// The words for the user beyond the general message.
     pub(crate) fn words(&self) -> Option<&'static str> {
         match self {
             Self::Helped(help) => help.words,
@@ -151,7 +152,7 @@ impl From<PageError> for Failed {
 
 const NOT_CHECKED: &str = "The passkey could not be checked. Reload the page and try again.";
 
-/// Records a failed ceremony and words it for the browser.
+/// Records a failed ceremony and makes the browser's error.
 pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) -> PageError {
     let failure = |words| PageError::new(StatusCode::BAD_REQUEST, "webauthn_failed", words).about(request);
     let event = |reason| Event::failed(Name::WebauthnFailed, reason).request(request);
@@ -176,8 +177,8 @@ pub(crate) async fn explain(authz: &Authz, request: &Request, failed: Failed) ->
     }
 }
 
-/// Records what an endpoint of a ceremony refused before the ceremony itself was looked at: a wrong origin, a
-/// dead link, no cookie (AUDIT-06).
+/// Records refusals that happen before the ceremony is looked at: a wrong origin, a dead link, a missing cookie
+/// (AUDIT-06).
 pub(crate) async fn recorded(
     authz: &Authz,
     request: &Request,

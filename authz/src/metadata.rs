@@ -19,11 +19,11 @@ use crate::grants::GrantType;
 use crate::scope::OFFLINE_ACCESS;
 use crate::store::clients::AuthMethod;
 
-/// How resource servers prove who they are (INTRO-01).
+/// How resource servers can authenticate (INTRO-01).
 const INTROSPECTING: [AuthMethod; 3] =
     [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::PrivateKeyJwt];
 
-/// The document of RFC 8414 §2, made from what the handlers use (META-04).
+/// The document of RFC 8414 §2, made from the handlers' own settings (META-04).
 #[derive(PartialEq, Serialize)]
 struct Members {
     issuer: Issuer,
@@ -50,7 +50,7 @@ struct Members {
     introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id_metadata_document_supported: Option<bool>,
-    /// None of its own, where the gateway runs elsewhere (META-09).
+    /// Empty if the gateway runs elsewhere (META-09).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     protected_resources: Vec<String>,
 }
@@ -100,22 +100,22 @@ pub(crate) struct Published {
     keys: ArcSwapOption<KeySet>,
 }
 
-/// The metadata, and up to which change of the database it is known to be right.
+/// The metadata, and the database change up to which it is known to be current.
 struct Metadata {
     at: u64,
     says: Members,
     document: shared::Document,
 }
 
-/// The key set, in the two media types that it is asked for in.
+/// The key set, in both media types.
 struct KeySet {
     made_from: Arc<Jwks>,
     json: shared::Document,
     jwk_set: shared::Document,
 }
 
-/// The metadata as it is now. Whatever was committed may have changed it, so it is read anew then; its bytes are made anew
-/// only if it says something else.
+/// The current metadata. Any commit may have changed it, so it is computed again after one; its bytes are made
+/// again only if it differs.
 fn metadata(authz: &Authz) -> Result<shared::Document, Fault> {
     let (at, published) = (authz.db.changes(), &authz.published.metadata);
     let before = published.load();
@@ -141,14 +141,14 @@ pub(crate) async fn authorization_server(State(authz): State<Authz>, headers: He
     }
 }
 
-/// How long the metadata may be kept (META-08).
+/// How long the metadata may be cached (META-08).
 const METADATA_MAX_AGE: Duration = Duration::from_hours(1);
 const JSON: &str = "application/json";
-/// RFC 7517 §8.5.2.
+/// The media type of a key set (RFC 7517 §8.5.2).
 const JWK_SET: &str = "application/jwk-set+json";
 
-/// Whether `Accept` names the set's own media type, and likes plain JSON no better (RFC 9110 §12.5.1).
-/// Whoever has no opinion gets plain JSON, which everything can read.
+/// Whether `Accept` prefers the key set's own media type to plain JSON (RFC 9110 §12.5.1). Without a
+/// preference, plain JSON is sent.
 fn prefers_set(headers: &HeaderMap) -> bool {
     let (mut set, mut json) = (0.0, 0.0);
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// KEYS-01: the set's own media type is for those who ask for it.
+    /// KEYS-01: the key set's own media type is sent if it is requested.
     #[test]
     fn accept_chooses_between_two_media_types() {
         let prefers = |values: &[&str]| {

@@ -1,22 +1,22 @@
-//! Which tools a scope opens at an endpoint, in words, so that whoever allows it knows what that means (POL-03).
+//! The tools that a scope opens at an endpoint, as text, so that users know what they allow (POL-03).
 
 use shared::{ResourceUri, Scope};
 
 use crate::Authz;
 
-/// How many are named; of the others the number is said.
+/// The most tools that are named; the others are counted.
 const NAMED: usize = 5;
 
-/// The tools that this scope opens at the endpoint; `None` if there is none here.
+/// The tools that this scope opens at the endpoint; `None` if there are none.
 pub(crate) fn by_scope(authz: &Authz, resource: &ResourceUri, scope: &str) -> Option<String> {
     let tools = authz.catalogue.opened_by(resource, scope);
     in_words(tools.into_iter().map(|tool| tool.title).collect())
 }
 
-/// The tools that may be called at the endpoint with these scopes and no others.
+/// The tools that may be called at the endpoint with exactly these scopes.
 pub(crate) fn by_all(authz: &Authz, resource: &ResourceUri, scopes: &Scope) -> Option<String> {
     let usable = |scopes: &Scope| authz.catalogue.usable(resource, scopes);
-    // What needs only a valid token is opened by none of them.
+    // Tools that need only a valid token are not opened by a scope.
     let without: Vec<_> = usable(&Scope::empty()).into_iter().map(|tool| tool.name).collect();
     let opened = usable(scopes).into_iter().filter(|tool| !without.contains(&tool.name));
     in_words(opened.map(|tool| tool.title).collect())

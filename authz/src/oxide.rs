@@ -1,9 +1,9 @@
-//! Drives oxide-auth's I/O-free machines; nothing else names oxide-auth.
+//! Drives oxide-auth's state machines, which do no I/O; nothing else uses oxide-auth.
 //!
-//! The machines keep the RFC's order of checks: client and redirect URI before any redirect, client
-//! before code, scope never wider than granted. What they do not do stands with their callers:
-//! lifetimes (they read the machine's clock, so they are shown grants without an end), exact
-//! redirect URIs, error codes, and everything newer than RFC 6749.
+//! The machines keep the RFC's order of checks: client and redirect URI before any redirect, client before
+//! code, scope never wider than granted. Their callers check the rest: lifetimes (the machines read the system
+//! clock, so they are shown grants without an end), exact redirect URIs, error codes, and everything newer than
+//! RFC 6749.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -19,24 +19,25 @@ use url::Url;
 use crate::form::Params;
 use crate::store;
 
-/// What the authorization endpoint decides while the machine asks (RFC 6749 §4.1.1).
+/// The decisions of the authorization endpoint, in the order in which the machine asks for them (RFC 6749
+/// §4.1.1).
 pub(crate) trait Steps {
-    /// Why it stopped.
+    /// Why the request stops.
     type Stop;
-    /// Finds the client and the redirect URI the answer will go to.
+    /// Finds the client and the redirect URI of the response.
     fn bind(&mut self, client_id: &str, redirect_uri: Option<&str>) -> Result<RedirectUri, Self::Stop>;
     /// Checks everything that newer specifications add.
     fn extend(&mut self) -> Result<(), Self::Stop>;
-    /// Narrows the scope asked for to what can be granted at all.
+    /// Narrows the requested scope to what can be granted at all.
     fn negotiate(&mut self, scope: Option<Scope>) -> Result<Scope, Self::Stop>;
-    /// Words the machine's own refusal.
+    /// Makes the error for the machine's own refusal.
     fn refuse(&mut self, refusal: Refusal) -> Self::Stop;
 }
 
 /// A refusal by a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// No client, or a redirect URI that is none: nothing may be redirected.
+    /// Unknown client or invalid redirect URI: must not be redirected.
     Unusable,
     UnsupportedResponseType,
     InvalidRequest,
@@ -44,7 +45,7 @@ pub(crate) enum Refusal {
     InvalidScope,
 }
 
-/// Walks an authorization request to the scope that may be granted.
+/// Runs an authorization request to the scope that may be granted.
 pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scope, S::Stop> {
     let request = AuthorizationRequest(params);
     let mut machine = authorization::Authorization::new(&request);
@@ -69,7 +70,7 @@ pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scop
                 authorization::Input::Extended(Extensions::new())
             }
             authorization::Output::Negotiate { bound_client, scope } => {
-                // The machine parsed it, so it parses; an unordered set becomes an ordered one here.
+                // The machine has parsed it, so this cannot fail; it also sorts the scope.
                 let asked = scope.map(|scope| scope.iter().collect::<Scope>());
                 let scope = steps.negotiate(asked)?;
                 let pre_grant = PreGrant {
@@ -86,7 +87,7 @@ pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scop
                     None => steps.refuse(Refusal::Unusable),
                     Some(_) if !supported => steps.refuse(Refusal::UnsupportedResponseType),
                     Some(_) => {
-                        // The machine reads the scope first; in the decision table it comes last.
+                        // The machine asks for the scope first; in the decision table it comes last.
                         steps.extend()?;
                         steps.refuse(Refusal::InvalidScope)
                     }
@@ -96,7 +97,7 @@ pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scop
     }
 }
 
-/// The code challenge of an authorization request (PKCE-01…03): S256, 43 base64url characters.
+/// The code challenge of a request (PKCE-01…03): method S256, 43 base64url characters.
 pub(crate) fn code_challenge(params: &Params) -> Option<String> {
     let method = params.get("code_challenge_method").map(Cow::Borrowed);
     let challenge = params.get("code_challenge")?;
@@ -111,23 +112,23 @@ pub(crate) fn is_verifier(verifier: &str) -> bool {
     (43..=128).contains(&verifier.len()) && verifier.bytes().all(unreserved)
 }
 
-/// A request to redeem a code, its client known (RFC 6749 §4.1.3).
+/// A request to redeem a code; its client is authenticated (RFC 6749 §4.1.3).
 pub(crate) struct Redemption<'a> {
     pub client_id: &'a str,
     pub code: &'a str,
     pub code_verifier: &'a str,
 }
 
-/// Why a code does not fit the request that presents it.
+/// Why a code does not match the request that presents it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CodeMismatch {
-    /// Another client's, or the machine refused for another reason.
+    /// It is another client's, or the machine refused it for another reason.
     Grant,
     /// The verifier is wrong.
     Verifier,
 }
 
-/// Checks a code against a request: its client, then its verifier.
+/// Checks a code against a request: first its client, then its verifier.
 pub(crate) fn check_code(
     grant: &store::grants::Grant,
     code: &store::codes::IssuedCode,
@@ -151,7 +152,7 @@ pub(crate) fn check_code(
                     .map_err(|()| CodeMismatch::Verifier)?;
                 accesstoken::Input::Extended { access_extensions: Extensions::new() }
             }
-            // Minting is ours: the machine has agreed, and that is all we wanted of it.
+            // The machine agreed. The tokens are made elsewhere.
             accesstoken::Output::Issue { .. } => return Ok(()),
             accesstoken::Output::Ok(_) | accesstoken::Output::Err(_) => return Err(CodeMismatch::Grant),
         };
@@ -195,7 +196,7 @@ fn to_oxide(scope: &Scope) -> oxide_auth::primitives::scope::Scope {
     scope.to_string().parse().expect("our scopes are a subset of what oxide-auth parses")
 }
 
-/// A refresh has no redirect URI, but the machine's grants do.
+/// A refresh has no redirect URI, but the machine's grants need one.
 static ANY_URI: LazyLock<Url> = LazyLock::new(|| Url::parse("http://localhost/").expect("it is a URL"));
 
 fn to_oxide_grant(grant: &store::grants::Grant, redirect_uri: Url) -> Grant {
@@ -206,7 +207,7 @@ fn to_oxide_grant(grant: &store::grants::Grant, redirect_uri: Url) -> Grant {
         client_id: grant.client_id.to_string(),
         scope: to_oxide(&grant.scope),
         redirect_uri,
-        // Our clock decides about lifetimes, before the machine is asked.
+        // Lifetimes are checked by our own clock before the machine is asked.
         until: DateTime::<Utc>::MAX_UTC,
         extensions,
     }
@@ -262,7 +263,7 @@ impl accesstoken::Request for CodeRequest<'_> {
         accesstoken::Authorization::Username(Cow::Borrowed(self.request.client_id))
     }
     fn client_id(&self) -> Option<Cow<'_, str>> {
-        None // the client is known by now; a second mention would count as a second credential
+        None // the client is already authenticated; naming it again would count as a second credential
     }
     fn redirect_uri(&self) -> Option<Cow<'_, str>> {
         Some(Cow::Borrowed(self.redirect_uri))
@@ -294,7 +295,7 @@ impl refresh::Request for RefreshRequest<'_> {
         Some(Cow::Borrowed("refresh_token"))
     }
     fn authorization(&self) -> Option<(Cow<'_, str>, Cow<'_, [u8]>)> {
-        // So that the machine compares the grant's client with the one that authenticated.
+        // The machine compares this with the grant's client.
         Some((Cow::Borrowed(self.client_id), Cow::Borrowed(&[])))
     }
     fn extension(&self, _: &str) -> Option<Cow<'_, str>> {
@@ -310,7 +311,7 @@ mod tests {
         code_challenge(&Params::parse(text).unwrap())
     }
 
-    /// PKCE-01, PKCE-02, PKCE-03
+    /// PKCE-01, PKCE-02, PKCE-03: other challenges and methods are refused.
     #[test]
     fn only_an_s256_challenge_of_43_characters_counts() {
         let good = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -332,7 +333,7 @@ mod tests {
         }
     }
 
-    /// PKCE-03
+    /// PKCE-03: the shape of a verifier.
     #[test]
     fn a_verifier_has_43_to_128_unreserved_characters() {
         assert!(is_verifier(&"a".repeat(43)) && is_verifier(&"~".repeat(128)));

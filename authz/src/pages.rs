@@ -1,7 +1,7 @@
-//! The pages: templates compiled into the binary, one typed context each, and the headers every page carries.
+//! The HTML pages: templates in the binary, one typed context for each, and the headers of every page.
 //!
-//! A handler fills a context and hands it over: `pages.respond(StatusCode::OK, &Login { .. })`. Templates escape every value
-//! (CONSENT-02), and which headers a page gets is decided beside its context, so that no handler can forget them.
+//! A handler fills a context and calls `pages.respond(StatusCode::OK, &Login { .. })`. Templates escape every
+//! value (CONSENT-02). Each context declares its page's headers, so that no handler can forget them.
 
 mod account;
 mod contexts;
@@ -27,7 +27,7 @@ pub use contexts::{
 };
 pub use headers::{Frame, answer_source};
 
-/// Something a person sees: a context and the template that shows it.
+/// A page: a context and its template.
 pub trait Page: Serialize {
     const TEMPLATE: &'static str;
 
@@ -49,7 +49,7 @@ impl Pages {
         Ok(Self { tera, hsts: false })
     }
 
-    /// Says whether the issuer is `https`: only then may a page demand it for the future (HTTP-04).
+    /// Sets whether the issuer is `https`: only then may a page send HSTS (HTTP-04).
     #[must_use]
     pub fn https_issuer(self, https: bool) -> Self {
         Self { hsts: https, ..self }
@@ -59,7 +59,7 @@ impl Pages {
         self.tera.render(P::TEMPLATE, &Context::from_serialize(page)?)
     }
 
-    /// The page as a response, with the headers of HTTP-04 and HTTP-05.
+    /// Renders the page as a response with the headers of HTTP-04 and HTTP-05.
     pub fn respond<P: Page>(&self, status: StatusCode, page: &P) -> Result<Response, tera::Error> {
         let mut response = Response::new(Body::from(self.render(page)?));
         *response.status_mut() = status;
@@ -87,7 +87,7 @@ const TEMPLATES: [(&str, &str); 16] = [
     ("notice.html", include_str!("../../templates/notice.html")),
 ];
 
-/// What is served below `/assets/`: content type and bytes.
+/// A file below `/assets/`: content type and bytes.
 #[must_use]
 pub fn asset(name: &str) -> Option<(&'static str, &'static [u8])> {
     Some(match name {
@@ -98,7 +98,8 @@ pub fn asset(name: &str) -> Option<(&'static str, &'static [u8])> {
     })
 }
 
-/// An asset as a response. Browsers ask again each time, so that an upgraded server never meets its old script.
+/// An asset as a response. Browsers revalidate it each time, so that an upgraded server is never used with its
+/// old script.
 #[must_use]
 pub fn asset_response(name: &str) -> Option<Response> {
     let (content_type, bytes) = asset(name)?;
@@ -109,7 +110,7 @@ pub fn asset_response(name: &str) -> Option<Response> {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    // The mark is an SVG document if somebody opens it by itself: it may load and run nothing.
+    // The logo is an SVG document if it is opened directly: it may load and run nothing.
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),

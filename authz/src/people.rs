@@ -1,4 +1,4 @@
-//! People, as an administrator at the console sees and changes them (ENROL, ADMIN-03, ADMIN-05).
+//! Users in the administrator's commands: listed, shown and changed (ENROL, ADMIN-03, ADMIN-05).
 
 pub(crate) mod name;
 pub mod passkeys;
@@ -16,37 +16,37 @@ use crate::store::users::{self, Meant, Role, User};
 use crate::store::{links, sessions};
 use name::valid_name;
 
-/// A person, for whoever administers the server.
+/// A user in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Person {
     pub id: UserId,
     pub name: String,
-    /// `admin`, or `none`. A role is no group and grants no scope.
+    /// `admin` or `none`. A role is not a group and grants no scope.
     pub role: String,
     /// The groups besides `everyone`.
     pub groups: Vec<String>,
-    /// What they may be granted now.
+    /// The scope that they may be granted now.
     pub entitled: String,
     pub disabled: bool,
     pub passkeys: u32,
-    /// How many of them are suspended, because their counter went back (WEBAUTHN-08).
+    /// The number of suspended passkeys, whose counter went back (WEBAUTHN-08).
     #[serde(default)]
     pub suspended_passkeys: u32,
     /// Unix milliseconds.
     pub created_at: i64,
 }
 
-/// A group, for whoever administers the server.
+/// A group in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Group {
     pub name: String,
-    /// What its members may be granted.
+    /// The scope that its members may be granted.
     pub scopes: String,
-    /// How many users are in it.
+    /// The number of its members.
     pub members: u32,
 }
 
-/// Why a command about people is refused.
+/// Why a command about users is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("no user `{0}`; `portcullis user list` shows all users")]
@@ -81,10 +81,10 @@ pub enum Refusal {
     NotSuspended(String),
 }
 
-/// A refusal is an answer and commits nothing; a fault rolls back.
+/// A refusal is an answer and changes nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// Unwraps an answer's good half inside a function that itself answers.
+/// Unwraps an accepted answer, or returns the refusal.
 macro_rules! accepted {
     ($answer:expr) => {
         match $answer {
@@ -95,10 +95,10 @@ macro_rules! accepted {
 }
 pub(crate) use accepted;
 
-/// Adds a user, and makes the link that lets them create a passkey.
+/// Adds a user and makes an enrolment link for them.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) -> Answer<(Person, String)> {
     let Some(valid) = valid_name(name) else { return Ok(Err(Refusal::NameInvalid(name.to_owned()))) };
     accepted!(check_groups(authz, groups));
@@ -119,27 +119,27 @@ pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) 
     Ok(Ok((person(authz, tx, &user)?, link)))
 }
 
-/// Everyone.
+/// All users.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Person>, Fault> {
     users::all(tx)?.iter().map(|user| person(authz, tx, user)).collect()
 }
 
-/// One person, by name or id.
+/// One user, by name or id.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn show(authz: &Authz, tx: &Tx<'_>, who: &str) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     Ok(Ok(person(authz, tx, &user)?))
 }
 
-/// A new enrolment link for a user; links they had before are void (ENROL-02).
+/// Makes a new enrolment link for a user and voids earlier ones (ENROL-02).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
     let user = accepted!(find(tx, who)?);
     if user.disabled {
@@ -148,11 +148,11 @@ pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
     Ok(Ok(link::issue(authz, tx, uid, &user.id)?))
 }
 
-/// Stops a user: no token of theirs counts from the next request on, every grant and session ends, and
-/// enabling them again brings none of it back (REFRESH-08, SESSION-05).
+/// Disables a user: their tokens are refused from the next request on, and every grant and session ends.
+/// Enabling them again does not restore these (REFRESH-08, SESSION-05).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     accepted!(keep_an_administrator(tx, &user)?);
@@ -164,10 +164,10 @@ pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person
     show(authz, tx, user.id.as_str())
 }
 
-/// Lets a user in again.
+/// Enables a user again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     users::set_disabled(tx, &user.id, false)?;
@@ -176,10 +176,10 @@ pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person>
     show(authz, tx, user.id.as_str())
 }
 
-/// Removes a user with everything that is theirs; the audit log keeps what they did.
+/// Deletes a user and everything of theirs; the audit log keeps its records.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     accepted!(keep_an_administrator(tx, &user)?);
@@ -190,10 +190,10 @@ pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person>
     Ok(Ok(gone))
 }
 
-/// Puts a user into groups and takes them out of others. What they lose stops counting at once.
+/// Adds a user to groups and removes them from others. Scopes that they lose are refused at once.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn regroup(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -221,7 +221,7 @@ pub fn regroup(
 /// Every group.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
     let mut groups = Vec::new();
     for (name, scopes) in authz.status.groups().iter() {
@@ -240,7 +240,7 @@ pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
     })
 }
 
-/// Users by name and id, the first few of many.
+/// Users by name and id, at most a few of them.
 fn in_words(users: &[User]) -> String {
     let one = |user: &User| {
         let state = if user.disabled { ", disabled" } else { "" };
@@ -249,20 +249,19 @@ fn in_words(users: &[User]) -> String {
     users.iter().take(5).map(one).collect::<Vec<_>>().join(" and ")
 }
 
-/// Has every name kept with what it reads like, and says of whom nobody can tell the names apart. To be called when a
-/// database is opened.
+/// Updates the stored skeleton of every name, and reports users whose names look alike. Call it after opening a
+/// database.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn settle_names(tx: &Tx<'_>) -> Result<Vec<String>, Fault> {
     Ok(users::settle_names(tx)?.iter().map(|alike| in_words(alike)).collect())
 }
 
-/// What a record of the audit log calls somebody: the name that the user with this id has, or had until they were
-/// deleted.
+/// The name for an audit record: of the user with this id, who may have been deleted.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn name_on_record(conn: &Conn<'_>, id: &str) -> Result<Option<String>, Fault> {
     let found = users::name_of(conn, id)?;
     Ok(found.map(|(name, deleted)| if deleted { format!("{name}, deleted") } else { name }))
@@ -275,7 +274,7 @@ fn check_groups(authz: &Authz, groups: &[String]) -> Result<(), Refusal> {
     }
 }
 
-/// ADMIN-03: somebody must be left who can administer.
+/// ADMIN-03: refuses to remove the last administrator.
 fn keep_an_administrator(tx: &Tx<'_>, user: &User) -> Answer<()> {
     let last = users::is_last_administrator(tx, &user.id)?;
     Ok(if last { Err(Refusal::LastAdministrator(user.name.clone())) } else { Ok(()) })

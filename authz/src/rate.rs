@@ -1,6 +1,6 @@
-//! How often strangers may try at each endpoint (RATE-01). Every limit is by address, or by address and subject, so
-//! nobody can use up somebody else's elsewhere (RATE-02). What an answer cost its sender something for, such as a grant or
-//! a passkey, costs the address nothing; what anybody can have answered well costs the same as a refusal (RATE-05).
+//! The rate limits of each endpoint (RATE-01). Each is by address, or by address and subject, so that an
+//! attacker cannot use up the limit of a user elsewhere (RATE-02). An answer that cost its sender something,
+//! such as a grant or a passkey, is refunded; one that anyone can get counts like a refusal (RATE-05).
 
 pub(crate) mod refund;
 
@@ -27,13 +27,13 @@ use crate::form::Params;
 use crate::pages::ErrorPage;
 use refund::{Harmless, is_earned};
 
-/// The limits of this side.
+/// The rate limits of the authorization server.
 pub(crate) struct Limits {
     token_address: Buckets<Origin>,
     token_client: Buckets<(Origin, Digest)>,
     register: Buckets<Origin>,
-    /// Requests to register that stored nothing. A bucket of their own, so that a client that asks in a loop slows down
-    /// nobody's tokens.
+    /// Registrations that stored nothing. A separate bucket, so that a client that registers in a loop does not
+    /// slow down the token endpoint.
     registering: Buckets<Origin>,
     client_auth: Buckets<(Origin, Digest)>,
     authorize: Buckets<Origin>,
@@ -61,7 +61,7 @@ impl Limits {
         }
     }
 
-    /// Other quotas from now on (POL-04).
+    /// Replaces the quotas (POL-04).
     pub(crate) fn set(&self, limits: shared::rate::Limits) {
         self.token_address.set_quota(limits.token_address);
         self.token_client.set_quota(limits.token_client);
@@ -74,16 +74,16 @@ impl Limits {
         self.passkey_user.set_quota(limits.passkey_user);
     }
 
-    /// One use of a passkey of this user's.
+    /// Counts one use of a passkey of this user.
     ///
     /// # Errors
-    /// If there were too many from where the request comes from.
+    /// If the address has used too many.
     pub(crate) fn passkey_of(&self, user: &UserId, request: &Request) -> Result<(), TooMany> {
         self.passkey_user.take(&(request.into(), user.clone()), request)
     }
 
-    /// Whether somebody may try to prove that they are a resource server. Only failures count, so that resource
-    /// servers ask as often as they like (INTRO-07).
+    /// Whether the address may try to authenticate as a resource server. Only failures are counted, so that
+    /// resource servers can ask as often as they like (INTRO-07).
     ///
     /// # Errors
     /// If there were too many failures.
@@ -92,13 +92,13 @@ impl Limits {
         self.client_auth.check(subject, request)
     }
 
-    /// They could not prove it.
+    /// Counts a failed authentication.
     pub(crate) fn not_proven(&self, subject: &Subject) {
         self.token_address.spend(&subject.0);
         self.client_auth.spend(subject);
     }
 
-    /// Whether an address may fail once more to say who asks.
+    /// Whether the address may send another request that cannot be authenticated.
     ///
     /// # Errors
     /// If there were too many failures.
@@ -106,30 +106,30 @@ impl Limits {
         self.token_address.check(&request.into(), request)
     }
 
-    /// They sent something that says nothing about who they are.
+    /// Counts a request without usable authentication.
     pub(crate) fn not_readable(&self, request: &Request) {
         self.token_address.spend(&request.into());
     }
 }
 
-/// Documents that are read from the network on behalf of one requester (CIMD-07); nothing to configure either.
+/// Documents fetched for one requester (CIMD-07). Not configurable.
 const DOCUMENT: Quota = Quota::per_minute(10);
 
 impl Limits {
-    /// One document that is read because of this request.
+    /// Counts one document that is fetched because of this request.
     ///
     /// # Errors
-    /// If there were too many from where the request comes from.
+    /// If the address has caused too many.
     pub(crate) fn document(&self, request: &Request) -> Result<(), TooMany> {
         self.document.take(&request.into(), request)
     }
 }
 
-/// Wrong user codes (DEV-01): the matrix leaves nothing to configure here.
+/// Wrong user codes (DEV-01). Not configurable.
 const USER_CODE: Quota = Quota::per(5, Duration::from_mins(10));
 
-/// Who types a device's code. Somebody who is signed in answers for themselves: strangers at the same address, behind
-/// a proxy say, use up their own guesses and lock nobody out who has a passkey (RATE-02).
+/// The person who types a device's code. A signed-in user has their own limit: strangers at the same address,
+/// such as behind a proxy, use up only their own guesses (RATE-02).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Guesser {
     Stranger(Origin),
@@ -137,25 +137,25 @@ pub(crate) enum Guesser {
 }
 
 impl Limits {
-    /// One guess at a device's user code, taken before it is known whether it is right: of guesses made at once none
-    /// slips by.
+    /// Counts one guess at a user code, before it is known whether it is right, so that simultaneous guesses
+    /// are all counted.
     ///
     /// # Errors
-    /// If this guesser has none left.
+    /// If no guess is left.
     pub(crate) fn guess(&self, guesser: &Guesser, request: &Request) -> Result<(), TooMany> {
         self.user_code.take(guesser, request)
     }
 
-    /// Gives a guess back that was right.
+    /// Refunds a guess that was right.
     pub(crate) fn guessed(&self, guesser: &Guesser) {
         self.user_code.refund(guesser);
     }
 }
 
-/// The handler with its limit around it.
+/// Wraps a handler in its rate limit.
 pub(crate) fn limited(authz: &Authz, limit: Limit, handler: MethodRouter<Authz>) -> MethodRouter<Authz> {
     match limit {
-        // The second counts by itself.
+        // These handlers count by themselves.
         Limit::Free(_) | Limit::Failures => handler,
         _ => handler.layer(from_fn_with_state((authz.clone(), limit), around)),
     }
@@ -181,7 +181,7 @@ async fn around(
                 return oauth(too_many);
             }
             let response = next.run(asked).await;
-            // One of the two is spent.
+            // Spend one of the two buckets.
             let stored =
                 response.status() == StatusCode::CREATED && response.extensions().get::<Harmless>().is_none();
             if stored {
@@ -219,7 +219,7 @@ async fn around(
             let response = next.run(asked).await;
             if is_earned(&response) {
                 authz.limits.passkey_address.refund(&origin);
-                // What its ceremony took when it began.
+                // Refunds what the start of the ceremony took.
                 authz.limits.page.refund(&origin);
             }
             response
@@ -245,7 +245,7 @@ async fn around(
     }
 }
 
-/// A request's head and its body, which is read to know whose bucket counts it.
+/// Splits a request into its head and its body, which names the subject that is counted.
 async fn with_body(asked: axum::extract::Request) -> Result<(Parts, Bytes), Response> {
     let (parts, body) = asked.into_parts();
     let read = Bytes::from_request(http::Request::from_parts(parts.clone(), body), &()).await;
@@ -260,7 +260,7 @@ async fn by_client(
     next: Next,
 ) -> Response {
     let (limits, origin) = (&authz.limits, Origin::from(request));
-    // Before anything of the body is read (RATE-05).
+    // Before any of the body is read (RATE-05).
     if let Err(too_many) = limits.token_address.take(&origin, request) {
         return oauth(too_many);
     }
@@ -285,14 +285,14 @@ async fn by_client(
         limits.token_client.refund(&subject);
     }
     if response.status() == StatusCode::UNAUTHORIZED {
-        // Several at once may fail together; then the bucket is as empty as it gets.
+        // Simultaneous requests may all fail; the bucket then stays empty.
         limits.client_auth.spend(&subject);
     }
     response
 }
 
-/// A decision: with an assertion it is one more use of a passkey from this address (CONSENT-08, WEBAUTHN-12). A decision
-/// for an authorization request gives back what that one took.
+/// Counts a decision. With an assertion it is a use of a passkey from this address (CONSENT-08, WEBAUTHN-12). A
+/// decision about an authorization request refunds that request.
 async fn decided(
     authz: &Authz,
     request: &Request,
@@ -315,7 +315,7 @@ async fn decided(
         if confirms {
             limits.passkey_address.refund(&origin);
         }
-        // Without an assertion it was taken here, with one when the ceremony began.
+        // Without an assertion it was taken above; with one, when the ceremony began.
         limits.page.refund(&origin);
         if limit == Limit::Decision {
             limits.authorize.refund(&origin);
@@ -324,16 +324,16 @@ async fn decided(
     response
 }
 
-/// A client at an address, as its request says.
+/// A client at an address, as the request claims.
 pub(crate) type Subject = (Origin, Digest);
 
-/// Who a request says it is from, and where it comes from.
+/// The claimed client of a request, and its address.
 pub(crate) fn subject(request: &Request, headers: &HeaderMap, body: &[u8]) -> Subject {
     (request.into(), claimed_client(headers, body))
 }
 
-/// Whom a request says it is from: not to be believed, which is why it counts together with the address. As a
-/// digest, so that no name is too long to be kept.
+/// The client id that a request claims. It is not verified, so it is counted together with the address. As a
+/// digest, so that its length is bounded.
 fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
     if let Authorization::Basic { client_id, .. } = Authorization::of(headers) {
         return Digest::of(client_id.as_bytes());
@@ -343,7 +343,7 @@ fn claimed_client(headers: &HeaderMap, body: &[u8]) -> Digest {
     Digest::of(name.as_bytes())
 }
 
-/// What a client is told (standards §6.1).
+/// The error for a client (standards §6.1).
 pub(crate) fn oauth(too_many: TooMany) -> Response {
     let body = json!({
         "error": Code::TemporarilyUnavailable.as_str(),
@@ -355,7 +355,7 @@ pub(crate) fn oauth(too_many: TooMany) -> Response {
     response
 }
 
-/// What a person is told.
+/// The page for a person.
 fn page(authz: &Authz, request: &Request, too_many: TooMany) -> Response {
     let page = ErrorPage::new(
         "rate_limited",

@@ -1,4 +1,4 @@
-//! What somebody may have, and what they have let a client have: for whoever asks why a call is decided as it is.
+//! What a user may have, and what they granted to a client: for the command that explains a policy decision.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,10 +13,10 @@ use crate::status::{EVERYONE, Groups};
 use crate::store::client_reports::{self, Whose};
 use crate::store::{clients, users};
 
-/// Nobody has let one client in more often.
+/// More grants of one user to one client are not read.
 const MOST: u32 = 1000;
 
-/// A person with what their groups give them.
+/// A user with the scopes of their groups.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub id: UserId,
@@ -25,19 +25,19 @@ pub struct Person {
     /// The groups besides `everyone`.
     pub groups: Vec<String>,
     pub entitled: Scope,
-    /// Every other group with what its members may be granted.
+    /// Every other group with the scope of its members.
     others: Vec<(String, Scope)>,
 }
 
 impl Person {
-    /// The other groups whose members may be granted some of this.
+    /// The other groups whose members may be granted some of this scope.
     pub fn who_else_has(&self, scope: &Scope) -> Vec<String> {
         let has = |(_, its): &&(String, Scope)| !its.intersection(scope).is_empty();
         self.others.iter().filter(has).map(|(name, _)| name.clone()).collect()
     }
 }
 
-/// A client, and what a person lets it have.
+/// A client and what a user granted to it.
 #[derive(Clone, Debug)]
 pub struct Reach {
     pub id: ClientId,
@@ -45,45 +45,46 @@ pub struct Reach {
     pub trust: &'static str,
     pub disabled: bool,
     pub ceiling: Ceiling,
-    /// What the person has granted it at the resource; `None` if nothing yet.
+    /// The scope that the user granted at the resource; `None` if there is no grant.
     pub granted: Option<Scope>,
 }
 
-/// Everybody at one moment: who is in which groups, and whom somebody vouches for.
+/// All users' groups and all verified clients at one moment.
 #[derive(Clone, Debug)]
 pub struct Everybody {
-    /// The groups of each user who is enabled.
+    /// The groups of each enabled user.
     users: HashMap<String, Vec<String>>,
     trusted: HashSet<ClientId>,
 }
 
 impl Everybody {
-    /// Reads it.
+    /// Reads it from the database.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn read(conn: &Conn<'_>) -> Result<Self, Fault> {
         let users = users::enabled_with_groups(conn)?;
         let users = users.into_iter().map(|(id, groups)| (id.to_string(), groups)).collect();
         Ok(Self { users, trusted: clients::trusted(conn)?.into_iter().collect() })
     }
 
-    /// What the user with this id may be granted, if groups are these; nothing for who is not there or disabled.
+    /// The scope that this user may be granted with these group definitions; empty if the user is unknown or
+    /// disabled.
     pub fn entitled(&self, user: &str, groups: &Groups) -> Scope {
         let joined = self.users.get(user);
         joined.map(|joined| groups.entitled(joined.iter().map(String::as_str))).unwrap_or_default()
     }
 
-    /// What the client may be granted at most.
+    /// The client's ceiling.
     pub fn ceiling(&self, client: &ClientId) -> Ceiling {
         if self.trusted.contains(client) { Ceiling::Any } else { Ceiling::LowRisk }
     }
 }
 
-/// The person with this name or id.
+/// The user with this name or id.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn person(authz: &Authz, tx: &Tx<'_>, who: &str) -> people::Answer<Person> {
     let user = accepted!(people::find(tx, who)?);
     let groups = users::groups(tx, &user.id)?;
@@ -95,10 +96,10 @@ pub fn person(authz: &Authz, tx: &Tx<'_>, who: &str) -> people::Answer<Person> {
     Ok(Ok(Person { id: user.id, name: user.name, disabled: user.disabled, groups, entitled, others }))
 }
 
-/// The client with this id or name, and what the person lets it have at the resource.
+/// The client with this id or name, and what the user granted to it at the resource.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn of_client(
     tx: &Tx<'_>,
     who: &str,

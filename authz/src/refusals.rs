@@ -1,12 +1,12 @@
-//! Refusals that anybody can cause, without credentials and as often as they like: one by one on record as long as
-//! they are few, as a count beyond that (AUDIT-06). Refusals that change something are recorded where they do.
+//! Refusals that anyone can cause without credentials: recorded one by one up to a quota, and counted beyond it
+//! (AUDIT-06). Refusals that change something are recorded in their own transaction instead.
 
 use shared::audit::{self, Acquaintance, Event, Flood, HeldBack};
 use shared::{ClientId, Clock, Db, Fault};
 
 use crate::store::clients;
 
-/// The refusals of every endpoint that strangers reach.
+/// The recorder for refusals of all public endpoints.
 pub(crate) struct Refusals(Flood);
 
 impl Refusals {
@@ -17,7 +17,7 @@ impl Refusals {
     /// Records a refusal, or counts it.
     ///
     /// # Errors
-    /// The database's fault; what was counted before is counted still.
+    /// A database fault. Earlier counts are kept.
     pub(crate) async fn record(&self, db: &Db, event: Event) -> Result<(), Fault> {
         let client = match event.client_id().and_then(ClientId::parse) {
             Some(id) => db.read(|conn| clients::acquaintance(conn, &id))?,
@@ -27,7 +27,7 @@ impl Refusals {
         self.append(db, held_back, own.then_some(event)).await
     }
 
-    /// Records what was only counted so far. For a regular tick, and for the end.
+    /// Records what was only counted so far. Call it regularly, and before the server stops.
     ///
     /// # Errors
     /// As [`Refusals::record`].
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// AUDIT-06: beyond the quota refusals are counted, each kind for itself, and the counts go on record.
+    /// AUDIT-06: beyond the quota refusals are counted by kind, and the counts are recorded.
     #[tokio::test]
     async fn a_flood_is_counted_and_not_dropped() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,7 @@
-//! Resource servers elsewhere, as an administrator at the console sees and changes them: who may introspect, and
-//! tokens for what (INTRO-01, INTRO-04).
+//! Resource servers elsewhere in the administrator's commands: which may introspect, and for which resources
+//! (INTRO-01, INTRO-04).
 //!
-//! Each is a client without redirect URIs and grants. What it asks about is a resource that clients can ask
-//! tokens for.
+//! Each is a client without redirect URIs and grants. Clients can request tokens for its resources.
 
 use std::time::Duration;
 
@@ -24,15 +23,15 @@ use crate::{Authz, ending};
 pub struct ResourceServer {
     pub id: ClientId,
     pub name: String,
-    /// What it may ask about.
+    /// The resources whose tokens it may introspect.
     pub audiences: Vec<ResourceUri>,
-    /// How it proves who it is (`token_endpoint_auth_method`).
+    /// Its authentication method (`token_endpoint_auth_method`).
     pub auth_method: String,
     pub disabled: bool,
     pub secrets: Vec<SecretAge>,
 }
 
-/// A live secret, as far as it can be shown: the first hexadecimal digits of its SHA-256, and how long it lasts.
+/// A live secret: the first hexadecimal digits of its SHA-256, and when it ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SecretAge {
     pub sha256_8: String,
@@ -40,15 +39,15 @@ pub struct SecretAge {
     pub expires_at: Option<i64>,
 }
 
-/// How a resource server proves who it is.
+/// How a resource server authenticates.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// By a secret, in the header or in the form.
     Secret,
-    /// By assertions that it signs with one of these (a JWK set, RFC 7517 §5).
+    /// By assertions signed with one of these keys (a JWK set, RFC 7517 §5).
     Keys(Value),
-    /// Not at all: it does not introspect, and looks at signature and expiry alone.
+    /// Not at all: it does not introspect, and checks only signature and expiry.
     None,
 }
 
@@ -71,13 +70,13 @@ pub enum Refusal {
     NoSecret(String),
 }
 
-/// A refusal is an answer and commits nothing; a fault rolls back.
+/// A refusal is an answer and changes nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// Adds a resource server; its secret, if it has one, is handed out now and never again.
+/// Adds a resource server. Its secret, if it has one, is shown only once.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn add(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -116,7 +115,7 @@ pub fn add(
     Ok(Ok((describe(tx, &client)?, secret)))
 }
 
-/// What was said on a command line. An audience counts once.
+/// Parses the audiences of a command; repeated ones are removed.
 fn parse(audiences: &[String]) -> Result<Vec<ResourceUri>, Refusal> {
     let parsed = audiences
         .iter()
@@ -127,7 +126,7 @@ fn parse(audiences: &[String]) -> Result<Vec<ResourceUri>, Refusal> {
     if parsed.is_empty() { Err(Refusal::NoAudience) } else { Ok(parsed) }
 }
 
-/// The client that a resource server is: it signs nobody in and is granted nothing.
+/// Adds the client row of a resource server, without redirect URIs and grants.
 fn insert(tx: &Tx<'_>, name: String, auth_method: AuthMethod, jwks: Option<String>) -> Result<Client, Fault> {
     let client = Client {
         id: ClientId::random(),
@@ -135,7 +134,7 @@ fn insert(tx: &Tx<'_>, name: String, auth_method: AuthMethod, jwks: Option<Strin
         source: Source::Administrator,
         trust: Trust::Verified,
         auth_method,
-        // The administrator says "a secret", and leaves the way to the resource server (CAUTH-01).
+        // The administrator chose "a secret" and not how it is sent, so both ways are accepted (CAUTH-01).
         auth_defaulted: auth_method == AuthMethod::ClientSecretBasic,
         jwks,
         grant_types: Vec::new(),
@@ -150,10 +149,10 @@ fn insert(tx: &Tx<'_>, name: String, auth_method: AuthMethod, jwks: Option<Strin
     Ok(client)
 }
 
-/// Every resource server.
+/// All resource servers.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<ResourceServer>, Fault> {
     let mut all = Vec::new();
     for id in resource_servers::all(tx)? {
@@ -164,19 +163,19 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<ResourceServer>, Fault> {
     Ok(all)
 }
 
-/// One of them, by id or name.
+/// One resource server, by id or name.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn show(tx: &Tx<'_>, who: &str) -> Answer<ResourceServer> {
     let client = accepted!(find(tx, who)?);
     Ok(Ok(describe(tx, &client)?))
 }
 
-/// Gives a resource server a new secret. The one before goes on for `overlap` (CAUTH-04).
+/// Gives a resource server a new secret. The previous one works for `overlap` longer (CAUTH-04).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn rotate_secret(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -197,10 +196,11 @@ pub fn rotate_secret(
     Ok(Ok((describe(tx, &client)?, secret)))
 }
 
-/// Removes a resource server: it learns nothing any more, and nobody is given tokens for what it alone served.
+/// Deletes a resource server. It can no longer introspect, and tokens are no longer issued for resources that
+/// only it served.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<ResourceServer> {
     let client = accepted!(find(tx, who)?);
     let gone = describe(tx, &client)?;

@@ -1,4 +1,4 @@
-//! Revocation (RFC 7009): a client gives back what it holds.
+//! Revocation (RFC 7009): a client revokes its own tokens.
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
@@ -23,12 +23,12 @@ use crate::store::clients::Client;
 use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens;
 
-/// Why the revocation endpoint refused. A token that is worth nothing is no reason: it is revoked already.
+/// Why the revocation endpoint refused. An invalid token is not a reason: it counts as revoked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refusal {
     Client(TokenRefusal),
     TokenMissing,
-    /// REVOKE-03
+    /// REVOKE-03: the token belongs to another client.
     OtherClient,
 }
 
@@ -73,7 +73,7 @@ async fn revoke(
     body: &[u8],
 ) -> Result<Revoked, OAuthError> {
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
-    // A signature takes longer than everything else here, and the writer has one thread.
+    // Verifying a signature takes longer than everything else here, and the writer has only one thread.
     let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let access_token = params.get("token").and_then(|text| genuine(authz, text));
     let job = {
@@ -98,14 +98,14 @@ async fn revoke(
     ENDPOINT.answer(authz, job).await
 }
 
-/// An access token that this server signed; whether it is alive is another question.
+/// An access token signed by this server, alive or not.
 fn genuine(authz: &Authz, text: &str) -> Option<Verified> {
     let verified = authz.keys.verifier().verify(text).ok()?;
     (verified.token.iss == authz.issuer.as_str()).then_some(verified)
 }
 
 fn settle(cx: &Revocation<'_>, params: &Params, access_token: Option<&Verified>) -> Answer {
-    // RFC 7009 §2.1: the hint may be wrong, and nothing depends on it.
+    // RFC 7009 §2.1: the hint may be wrong, so it is ignored.
     let Some(presented) = params.get("token") else {
         return Ok(cx.refused(Refusal::TokenMissing, Event::denied(Name::TokenRevoked, "token_missing")));
     };
@@ -129,8 +129,8 @@ struct Revocation<'a> {
     request: &'a Request,
 }
 
-/// What a request that was not refused has ended. Whoever presents what is worth nothing is answered alike, and has spent
-/// nothing for it (RATE-05).
+/// The result of a request that was not refused. A request with an invalid token gets the same answer, but is
+/// not refunded (RATE-05).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Revoked {
     Something,
@@ -141,7 +141,7 @@ type Settled = endpoint::Settled<Revoked, Refusal>;
 type Answer = Result<Settled, Fault>;
 
 impl Revocation<'_> {
-    /// REVOKE-04: the family ends, and with it every access token that it bought.
+    /// REVOKE-04: the whole family ends, with all its access tokens.
     fn refresh_token(&self, grant: &Grant) -> Answer {
         let about =
             |event: Event| event.subject(grant.user_id.as_str()).grant(&grant.id).resource(&grant.resource);
@@ -154,7 +154,7 @@ impl Revocation<'_> {
         self.revoked(about(Event::allowed(Name::TokenRevoked)).detail("token", "refresh_token"))
     }
 
-    /// REVOKE-04: this token ends, and its grant goes on.
+    /// REVOKE-04: this token ends, and its grant continues.
     fn access_token(&self, Verified { token, kid }: &Verified) -> Answer {
         let about = |event: Event| {
             event.subject(&token.sub).grant(&token.grant_id).jti(token.jti.as_str()).resource(&token.aud)
@@ -165,7 +165,8 @@ impl Revocation<'_> {
         if self.tx.now() >= token.expires() + LEEWAY {
             return Ok(self.nothing("expired", about));
         }
-        // The same of the job before this one, which memory has not heard of yet (SESSION-05).
+        // Check the database too: memory does not know yet what an earlier job of this batch ended
+        // (SESSION-05).
         let live = matches!(self.authz.status.standing(token, kid), Standing::Live { .. })
             && !grants::has_ended(self.tx, &token.grant_id)?;
         if !live || !ending::token(self.authz, self.tx, &token.jti, token.expires())? {
@@ -187,7 +188,7 @@ impl Revocation<'_> {
         Settled { answer: Err(refusal), unrecorded: Some(self.by_client(event)) }
     }
 
-    /// There was nothing to revoke, which the client is told like a success.
+    /// Nothing had to be revoked. The client gets a success response.
     fn nothing(&self, why: &str, about: impl FnOnce(Event) -> Event) -> Settled {
         let event = about(Event::failed(Name::TokenRevoked, why));
         Settled { answer: Ok(Revoked::Nothing), unrecorded: Some(self.by_client(event)) }

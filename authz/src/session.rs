@@ -1,4 +1,4 @@
-//! The browser's cookies, its session, and the checks against forged requests (SESSION).
+//! The browser's cookies, its session, and the checks against cross-site requests (SESSION).
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::store::sessions::{self, Authentication, Session};
 use crate::store::transactions::{self, Assertion, Whose};
 use crate::store::users::{self, User};
 
-/// How long a session lives without being used.
+/// The idle lifetime of a session.
 const IDLE: Duration = Duration::from_hours(1);
-/// How long a session lives at most.
+/// The absolute lifetime of a session.
 const ABSOLUTE: Duration = Duration::from_hours(12);
-/// How often use is written down: not at every request.
+/// The use of a session is stored at most this often, not at every request.
 const TOUCH_EVERY: Duration = Duration::from_mins(1);
 
-/// The names of our cookies (SESSION-01).
+/// The names of the cookies (SESSION-01).
 pub(crate) struct CookieNames {
     session: String,
     browser: String,
@@ -31,7 +31,7 @@ pub(crate) struct CookieNames {
 }
 
 impl CookieNames {
-    /// `__Host-` names on `https`. Loopback names carry the port, because cookies ignore ports.
+    /// `__Host-` names on `https`. Names on loopback contain the port, because cookies ignore ports.
     pub(crate) fn new(issuer: &Issuer) -> Self {
         if issuer.is_loopback() {
             let port = issuer.port();
@@ -54,35 +54,35 @@ impl CookieNames {
             .expect("cookie names and values here are visible ASCII")
     }
 
-    /// Hands the browser its session.
+    /// The header that sets the session cookie.
     pub(crate) fn set_session(&self, secret: &Secret) -> HeaderValue {
         self.set(&self.session, secret.expose())
     }
 
-    /// Takes the session from the browser.
+    /// The header that removes the session cookie.
     pub(crate) fn expire_session(&self) -> HeaderValue {
         HeaderValue::try_from(format!("{}=; Max-Age=0{}", self.session, self.attributes))
             .expect("cookie names here are visible ASCII")
     }
 }
 
-/// What a browser sent of our cookies.
+/// The cookies of this server in a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Browser {
-    /// The digest of its browser id: what transactions and ceremonies are bound to (AUTHZ-15).
+    /// The digest of the browser id, to which transactions and ceremonies are bound (AUTHZ-15).
     id: Option<Digest>,
     /// The digest of its session cookie.
     session: Option<Digest>,
 }
 
 impl Browser {
-    /// Reads the cookies. Of a name that is listed twice neither counts: one may be planted.
+    /// Reads the cookies. If a name occurs twice, both are ignored, because one may have been planted.
     pub(crate) fn from_headers(names: &CookieNames, headers: &HeaderMap) -> Self {
         let find = |name: &str| {
             let mut found = headers
                 .get_all(header::COOKIE)
                 .iter()
-                // Other programs' cookies may hold any bytes; they must not hide ours.
+                // Split as bytes: other programs' cookies may hold any bytes and must not hide ours.
                 .flat_map(|value| value.as_bytes().split(|b| *b == b';'))
                 .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
             let value = found.next()?;
@@ -103,7 +103,7 @@ impl Browser {
     /// The browser's id.
     ///
     /// # Errors
-    /// If it sent none: a page of ours sets it before anything can be done.
+    /// If the request has none: one of our pages must set it first.
     pub(crate) fn id(&self) -> Result<Digest, PageError> {
         self.id.ok_or_else(|| {
             PageError::new(
@@ -114,25 +114,25 @@ impl Browser {
         })
     }
 
-    /// The session cookie's digest, whatever it is worth.
+    /// The digest of the session cookie; the session may have ended.
     pub(crate) fn session_digest(&self) -> Option<Digest> {
         self.session
     }
 }
 
-/// Somebody who is signed in.
+/// A signed-in user.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     pub session: Session,
     pub user: User,
 }
 
-/// The person behind a browser, if its session is alive and the user enabled (SESSION-03).
+/// The user of a browser, if its session is live and the user enabled (SESSION-03).
 pub(crate) fn signed_in(authz: &Authz, browser: &Browser) -> Result<Option<SignedIn>, Fault> {
     authz.db.read(|conn| signed_in_with(authz, conn, browser))
 }
 
-/// The same person in the same session, as the job sees it that acts for them (SESSION-05, SESSION-06).
+/// The same user in the same session, read in the job that acts for them (SESSION-05, SESSION-06).
 pub(crate) fn present<'t>(
     authz: &Authz,
     tx: &'t Tx<'_>,
@@ -144,7 +144,7 @@ pub(crate) fn present<'t>(
     Ok(now.found())
 }
 
-/// The person behind a browser, as this connection sees it.
+/// The user of a browser, as this connection sees it.
 pub(crate) fn signed_in_with(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -156,7 +156,7 @@ pub(crate) fn signed_in_with(
     }
 }
 
-/// Whoever signed in with this session, if it is alive and they are enabled, whatever became of its cookie.
+/// The user of a session, if it is live and the user enabled, whether or not a browser still has its cookie.
 fn behind(authz: &Authz, conn: &Conn<'_>, session: &Digest) -> Result<Option<SignedIn>, Fault> {
     let now = authz.clock.now();
     let Some(session) = sessions::find(conn, session)?.filter(|session| is_alive(session, now)) else {
@@ -166,8 +166,8 @@ fn behind(authz: &Authz, conn: &Conn<'_>, session: &Digest) -> Result<Option<Sig
     Ok(user.map(|user| SignedIn { session, user }))
 }
 
-/// Whoever made the assertion of a request, while they may decide it. On loopback that does not depend on the session
-/// cookie, which the answer to another tab takes from the browser (AUTHZ-15); elsewhere it ends with the session.
+/// The user who made the assertion of a request, while they may decide it. On loopback that does not depend on
+/// the session cookie, which the answer to another tab removes (AUTHZ-15); elsewhere it ends with the session.
 pub(crate) fn asserted(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -182,7 +182,7 @@ pub(crate) fn asserted(
     Ok(behind(authz, conn, &made.session)?.filter(|signed_in| signed_in.user.id == made.user_id))
 }
 
-/// Keeps a session that is in use from running out; false if it has ended while that waited.
+/// Notes that a session is used, so that it does not expire; false if it ended meanwhile.
 pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<bool, Fault> {
     if authz.clock.now().since(session.seen_at) < TOUCH_EVERY {
         return Ok(true);
@@ -196,23 +196,23 @@ pub(crate) async fn touch(authz: &Authz, session: &Session) -> Result<bool, Faul
     .await
 }
 
-/// Sessions are alive that were signed in to after the first of these times and used after the second.
+/// The bounds for live sessions: signed in after the first time and used after the second.
 pub(crate) fn alive_since(now: Timestamp) -> (Timestamp, Timestamp) {
     (now - ABSOLUTE, now - IDLE)
 }
 
-/// Whether a session counts at this moment: in time, and of somebody whom their passkey was sure of (SESSION-10).
+/// Whether a session is live: not expired, and begun with user verification (SESSION-10).
 fn is_alive(session: &Session, now: Timestamp) -> bool {
     session.authentication.user_verified && now < session.auth_time + ABSOLUTE && now < session.seen_at + IDLE
 }
 
-/// Clears away sessions that have run out.
+/// Deletes expired sessions.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     sessions::sweep(tx, tx.now() - ABSOLUTE, tx.now() - IDLE)
 }
 
-/// Starts a session under a new id; one that the browser had before ends (SESSION-02). If that was somebody
-/// else's, so do the requests that wait in this browser, except `transaction`, which this sign-in is for
+/// Starts a session under a new id and ends the browser's previous one (SESSION-02). If that belonged to
+/// another user, the requests pending in this browser end too, except `transaction`, which this sign-in is for
 /// (SESSION-09).
 pub(crate) fn start(
     tx: &Tx<'_>,
@@ -252,9 +252,9 @@ pub(crate) fn start(
     Ok((secret, session))
 }
 
-/// Makes a session's cookie worth nothing; whose it was. Requests that were signed in to with it, except one, keep
-/// what they know of that sign-in, because tabs do not disturb each other (AUTHZ-15); if there are none, the session
-/// ends altogether.
+/// Makes a session's cookie invalid and answers with its user. Other requests that were signed in to with it
+/// keep their sign-in, because tabs must not disturb each other (AUTHZ-15); if there are none, the session ends
+/// completely.
 pub(crate) fn leave(tx: &Tx<'_>, digest: &Digest, except: Option<&str>) -> Result<Option<UserId>, Fault> {
     if !transactions::refer_to(tx, digest, except)? {
         return sessions::delete(tx, digest);
@@ -266,7 +266,7 @@ pub(crate) fn leave(tx: &Tx<'_>, digest: &Digest, except: Option<&str>) -> Resul
     Ok(session.map(|session| session.user_id))
 }
 
-/// Cancels requests that wait in a browser, with what they know of sign-ins (SESSION-09). `by` is who caused it.
+/// Cancels a browser's pending requests and their sign-ins (SESSION-09). `by` is the user who caused it.
 pub(crate) fn cancel_requests(
     tx: &Tx<'_>,
     browser: &Digest,
@@ -286,30 +286,30 @@ pub(crate) fn cancel_requests(
     audit::append(tx, event.request(request).detail("cancelled", cancelled.len()))
 }
 
-/// What the token of a form to sign out is for.
+/// The purpose of the sign-out form's CSRF token.
 pub(crate) const SIGN_OUT: &str = "sign-out";
 
-/// What the form to sign out needs on a page that says who is signed in; `None` where the browser's cookie is not of the
-/// session that the page speaks of, as after a decision in another tab on loopback.
+/// The token of the sign-out form, for a page that shows who is signed in. `None` if the browser's cookie
+/// belongs to another session than the page, as after a decision in another tab on loopback.
 pub(crate) fn sign_out_csrf(authz: &Authz, browser: &Browser, signed_in: &SignedIn) -> Option<String> {
     let digest = &signed_in.session.digest;
     (browser.session_digest().as_ref() == Some(digest)).then(|| csrf_token(authz, digest, SIGN_OUT))
 }
 
-/// The token that a form must carry to change something for this session, or in this transaction (SESSION-07). It
-/// follows from what it is for, so nothing needs to be stored for it.
+/// The CSRF token for a form that changes something in this session or transaction (SESSION-07). It is computed
+/// from its purpose, so it is not stored.
 pub(crate) fn csrf_token(authz: &Authz, whose: &Digest, purpose: &str) -> String {
     BASE64URL_NOPAD.encode(&authz.seal.hmac(keys::Purpose::Csrf, &form_of(whose, purpose)))
 }
 
-/// What the token of a request's form follows from: the assertion made in it, if there is one, because that stays
-/// what it is when another tab signs in; else the session.
+/// The key of the CSRF token in a request's form: the assertion made in the request, if there is one, because
+/// another tab's sign-in does not change it; otherwise the session.
 pub(crate) fn csrf_key<'a>(made: Option<&'a Assertion>, signed_in: &'a SignedIn) -> &'a Digest {
     made.map_or(&signed_in.session.digest, |made| &made.proof)
 }
 
-/// Whether a form carries the right token, compared without telling how much of it is right. A form that was
-/// open while the sealing key was replaced has the one from before.
+/// Whether a form has the right CSRF token, compared in constant time. Tokens made with the previous sealing
+/// key are accepted too.
 pub(crate) fn csrf_matches(authz: &Authz, whose: &Digest, purpose: &str, presented: Option<&str>) -> bool {
     let Some(presented) = presented.map(|text| Digest::of(text.as_bytes())) else { return false };
     let expected = authz.seal.hmacs(keys::Purpose::Csrf, &form_of(whose, purpose));
@@ -320,7 +320,7 @@ fn form_of(whose: &Digest, purpose: &str) -> Vec<u8> {
     [&whose.0[..], purpose.as_bytes()].concat()
 }
 
-/// Whether a request that changes something comes from one of our pages (SESSION-07).
+/// Whether a request comes from one of our own pages (SESSION-07).
 pub(crate) fn is_same_origin(issuer: &Issuer, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -330,7 +330,7 @@ pub(crate) fn is_same_origin(issuer: &Issuer, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Refuses what did not come from one of our pages, or is not JSON (WEBAUTHN-15).
+/// Refuses requests from other sites, and bodies that are not JSON (WEBAUTHN-15).
 pub(crate) fn require_json_from_us(issuer: &Issuer, headers: &HeaderMap) -> Result<(), PageError> {
     if !is_same_origin(issuer, headers) {
         return Err(PageError::new(
@@ -357,7 +357,7 @@ mod tests {
         pairs.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
     }
 
-    /// SESSION-01
+    /// SESSION-01: cookie names on https and on loopback.
     #[test]
     fn cookie_names_follow_the_issuer() {
         let https = CookieNames::new(&Issuer::parse("https://a.example").unwrap());
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(loopback.expire_session(), "sid_8081=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax");
     }
 
-    /// SESSION-02: two cookies of one name mean that one was planted.
+    /// SESSION-02: if a cookie occurs twice, one was planted, so both are ignored.
     #[test]
     fn a_doubled_cookie_counts_as_none() {
         let names = CookieNames::new(&Issuer::localhost(1));
@@ -382,7 +382,7 @@ mod tests {
         assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_12=a")])).session.is_none());
     }
 
-    /// SESSION-01: a neighbor's cookie in another encoding hides nothing.
+    /// SESSION-01: cookies of other programs in another encoding do not hide ours.
     #[test]
     fn foreign_bytes_do_not_hide_our_cookies() {
         let names = CookieNames::new(&Issuer::localhost(1));
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(Browser::from_headers(&names, &headers).session, Some(Digest::of(b"a")));
     }
 
-    /// SESSION-07
+    /// SESSION-07: requests from other origins change nothing.
     #[test]
     fn only_our_own_pages_change_anything() {
         let issuer = Issuer::localhost(1);

@@ -1,4 +1,4 @@
-//! Signing keys and the key that seals them, as an administrator at the console sees and changes them (KEYS-03…05).
+//! Signing keys and the sealing key in the administrator's commands (KEYS-03…05).
 
 use std::path::Path;
 
@@ -12,33 +12,33 @@ use shared::{Fault, Timestamp, Tx};
 use crate::Authz;
 use crate::store::{grants, lifetimes};
 
-/// What the removal of a key would refuse.
+/// What removing a key would end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Blast {
-    /// Grants on which a token may be out that the key signed.
+    /// The number of grants that may have a token signed by the key.
     pub grants: u32,
     pub users: u32,
     pub clients: u32,
-    /// When the last such token would expire by itself; none if there is none.
+    /// When the last such token would expire; `None` if there is none.
     pub expires_by: Option<Timestamp>,
 }
 
-/// A key, and what hangs on it.
+/// A key, and what removing it would end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inspected {
     pub key: Listed,
     pub blast: Blast,
-    /// How long other servers may use a key set from before.
+    /// How long other servers may use an older key set, in seconds.
     pub jwks_max_age: u64,
 }
 
-/// What a removal did.
+/// The result of a removal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Removed {
     pub kid: String,
     pub alg: Algorithm,
     pub was: State,
-    /// What signs in its place, if it was active.
+    /// The key that signs now, if the removed one was active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub successor: Option<String>,
     pub blast: Blast,
@@ -58,25 +58,25 @@ pub enum Refusal {
 /// A refusal is an answer and commits nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// Every key, oldest first.
+/// All keys, oldest first.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(authz: &Authz, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
     authz.keys.list(conn)
 }
 
-/// One key, with what its removal would refuse.
+/// One key, and what removing it would end.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn inspect(authz: &Authz, tx: &Tx<'_>, kid: &str) -> Answer<Inspected> {
     let Some(key) = authz.keys.find(tx, kid)? else { return Ok(Err(Refusal::Unknown(kid.to_owned()))) };
     let blast = blast(authz, tx, &key)?;
     Ok(Ok(Inspected { key, blast, jwks_max_age: authz.keys.config().jwks_max_age.as_secs() }))
 }
 
-/// What has to be made before a rotation: the key that will sign. Takes a moment.
+/// Makes the key for a rotation. Slow, so call it before the job.
 ///
 /// # Errors
 /// If the cryptographic library fails.
@@ -84,10 +84,10 @@ pub fn make(authz: &Authz, algorithm: Option<Algorithm>) -> Result<NewKey, keys:
     NewKey::generate(algorithm.unwrap_or(authz.keys.config().algorithm))
 }
 
-/// What has to be made before a removal: the successor, if there must be one.
+/// Makes the successor for a removal, if one is needed. Call it before the job.
 ///
 /// # Errors
-/// The database's fault, or the cryptographic library's.
+/// A fault of the database or of the cryptographic library.
 pub fn make_successor(authz: &Authz, kid: &str) -> Result<Option<NewKey>, Fault> {
     let key = authz.db.read(|conn| authz.keys.find(conn, kid))?;
     let active = key.filter(|key| key.state == State::Active);
@@ -95,10 +95,10 @@ pub fn make_successor(authz: &Authz, kid: &str) -> Result<Option<NewKey>, Fault>
     made.map_err(|error| Fault::Storage(error.to_string()))
 }
 
-/// Rotates ahead of the schedule. With `at_once`, before others can know the key.
+/// Rotates ahead of the schedule. With `at_once` the new key signs before other servers can know it.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn rotate(authz: &Authz, tx: &Tx<'_>, uid: u32, made: &NewKey, at_once: bool) -> Answer<Rotated> {
     let mut active = authz.keys.list(tx)?.into_iter().filter(|key| key.state == State::Active);
     if !active.any(|key| key.alg == made.algorithm()) && made.algorithm() != authz.keys.config().algorithm {
@@ -108,10 +108,10 @@ pub fn rotate(authz: &Authz, tx: &Tx<'_>, uid: u32, made: &NewKey, at_once: bool
     authz.keys.rotate(tx, made, at_once, Cause::console(uid, reason)).map(Ok)
 }
 
-/// Removes a key in an emergency: no token that it signed counts from here on.
+/// Removes a key in an emergency: tokens that it signed are refused from now on.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn remove(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -131,7 +131,7 @@ pub fn remove(
     }
 }
 
-/// Makes another sealing key and writes it beside the present one; the first of three steps. Blocks.
+/// Makes a new sealing key and writes it beside the current one: the first of three steps. Blocks.
 ///
 /// # Errors
 /// See [`SealError`].
@@ -143,15 +143,15 @@ pub fn prepare_reseal(
     authz.seal.prepare(&authz.db, elsewhere, keep)
 }
 
-/// Seals every value anew; the second step.
+/// Seals every value with the new key: the second step.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn reseal(authz: &Authz, tx: &Tx<'_>, uid: u32, pending: &Pending) -> Result<Resealed, Fault> {
     authz.seal.reseal(tx, pending, Event::allowed(Name::ServerConfigChanged).by_console(uid))
 }
 
-/// Takes the old key out of the file; the last step, which the next start does if it cannot be done now. Blocks.
+/// Removes the old key from the file: the last step. If it fails, the next start does it. Blocks.
 ///
 /// # Errors
 /// See [`SealError`].
@@ -159,8 +159,8 @@ pub fn finish_reseal(authz: &Authz, pending: &Pending) -> Result<(), SealError> 
     authz.seal.finish(&authz.db, pending)
 }
 
-/// Which grants may have a token out that the key signed: those on which tokens were issued while it was
-/// active, not longer ago than any token lives. More than it signed, if it was not the one that signs.
+/// The grants that may have a live token signed by the key: those on which tokens were issued while it was
+/// active, within the longest token lifetime. For a key that did not sign, this is more than it signed.
 fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
     let none = Blast { grants: 0, users: 0, clients: 0, expires_by: None };
     let Some(since) = key.activated_at else { return Ok(none) };

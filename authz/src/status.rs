@@ -1,4 +1,4 @@
-//! The live state behind every access token, in memory (RS-08, design: tokens and instant revocation).
+//! The state of all access tokens, in memory (RS-08; design: tokens and instant revocation).
 
 mod dead;
 #[cfg(test)]
@@ -20,18 +20,18 @@ use machines::{Machine, Machines, ResourceServer};
 
 use crate::store::{clients, dead_tokens, grants, settings, users};
 
-/// How long a dead grant stays listed: the longest an access token may live, and the leeway of RS-08.
+/// How long an ended grant stays listed: the longest lifetime of an access token plus the leeway of RS-08.
 pub(crate) const LISTED: Duration = Duration::from_mins(65);
-/// How far the clocks of those who check tokens may be off (standards §1).
+/// The tolerated clock difference of servers that check tokens (standards §1).
 pub(crate) const LEEWAY: Duration = Duration::from_mins(1);
-/// How long a dead token stays listed after it expired (RS-08).
+/// How long an ended token stays listed after its expiry (RS-08).
 pub(crate) const LISTED_AFTER_EXPIRY: Duration = Duration::from_mins(5);
-/// Tokens issued in this second or before are dead: Unix seconds, as text.
+/// The setting for `void_until`: Unix seconds, as text.
 const VOID_UNTIL: &str = "tokens_void_until";
-/// The implicit group of every user.
+/// The implicit group of all users.
 pub(crate) const EVERYONE: &str = "everyone";
 
-/// What each group may be granted (design: who may do what). `everyone` is every user's.
+/// The scope of each group (design: who may do what). All users are in `everyone`.
 #[derive(Clone, Debug, Default)]
 pub struct Groups(BTreeMap<String, Scope>);
 
@@ -41,7 +41,7 @@ impl Groups {
         Self(groups)
     }
 
-    /// What somebody in these groups may be granted. A group that is not configured gives nothing.
+    /// The scope of a user in these groups. Unconfigured groups are ignored.
     pub fn entitled<'a>(&self, groups: impl IntoIterator<Item = &'a str>) -> Scope {
         let of_everyone = std::iter::once(EVERYONE).chain(groups);
         of_everyone.filter_map(|name| self.0.get(name)).fold(Scope::empty(), |all, scope| all.union(scope))
@@ -52,13 +52,13 @@ impl Groups {
         name != EVERYONE && self.0.contains_key(name)
     }
 
-    /// Every group with what it may be granted.
+    /// Every group with its scope.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Scope)> {
         self.0.iter().map(|(name, scope)| (name.as_str(), scope))
     }
 }
 
-/// Answers for the whole process whether a token is still good.
+/// Answers for the whole process whether a token is still active.
 pub struct Status {
     db: Db,
     live: RwLock<Live>,
@@ -66,27 +66,26 @@ pub struct Status {
 
 #[derive(Default)]
 struct Live {
-    /// What each group may be granted.
+    /// The scope of each group.
     groups: Arc<Groups>,
-    /// Tokens issued in this second or before are dead, whatever they stand on. JWTs know no less than seconds.
+    /// Tokens issued in this Unix second or earlier are refused. JWT times have no finer resolution.
     void_until: i64,
     dead_grants: Dead<GrantId>,
-    /// Single access tokens, whose grants may be alive.
+    /// Revoked access tokens whose grants may be alive.
     dead_tokens: Dead<Jti>,
-    /// Users who exist and are enabled, with what they may be granted now. Whoever is not in here has no good
-    /// token.
+    /// The enabled users and their entitlements. Tokens of other users are refused.
     users: HashMap<UserId, Member>,
     disabled_clients: HashSet<ClientId>,
-    /// Clients that somebody or something vouches for. What is not in here is granted no high-risk scope.
+    /// Trusted clients. Others are granted no high-risk scope.
     trusted_clients: HashSet<ClientId>,
     /// Clients that act in their own name.
     machines: Machines,
 }
 
-/// A user's groups, and what they come to.
+/// A user's groups and the resulting scope.
 #[derive(Clone, Debug)]
 struct Member {
-    /// Those who are in the same groups share both.
+    /// Users in the same groups share both allocations.
     joined: Arc<[String]>,
     entitled: Arc<Scope>,
 }
@@ -97,9 +96,9 @@ impl Member {
     }
 }
 
-/// How long a token that expires then is listed.
+/// How long a token that expires at this time stays listed.
 fn listed(expires_at: Timestamp, now: Timestamp) -> Duration {
-    // No token lives longer, whatever it says.
+    // Bounded by the longest possible lifetime, whatever the token says.
     (expires_at + LISTED_AFTER_EXPIRY).since(now).min(LISTED)
 }
 
@@ -107,14 +106,14 @@ impl Status {
     /// Loads the state from the database.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn load(db: &Db, groups: Groups, now: Timestamp) -> Result<Arc<Self>, Fault> {
         let live = RwLock::new(Live::read(db, &Arc::new(groups), now)?);
         let status = Arc::new(Self { db: db.clone(), live });
         let weak = Arc::downgrade(&status);
         db.on_reload(move || {
             if let Some(status) = weak.upgrade() {
-                // Without the truth no decision is safe; the writer aborts the process on a panic here.
+                // Without the current state no decision is safe. The writer aborts the process on a panic here.
                 let live = Live::read(&status.db, &status.groups(), Timestamp(0));
                 *status.write() = live.expect("the token status can be read anew");
             }
@@ -122,12 +121,12 @@ impl Status {
         Ok(status)
     }
 
-    /// The groups there are.
+    /// The configured groups.
     pub fn groups(&self) -> Arc<Groups> {
         Arc::clone(&self.read().groups)
     }
 
-    /// Replaces what each group may be granted, and with it what everybody is entitled to, in one moment (POL-04).
+    /// Replaces the groups' scopes, and so every user's entitlement, in one step (POL-04).
     pub fn replace_groups(&self, groups: Groups) {
         let mut live = self.write();
         let mut known: HashMap<Arc<[String]>, Arc<Scope>> = HashMap::new();
@@ -140,15 +139,16 @@ impl Status {
         live.groups = Arc::new(groups);
     }
 
-    /// What a user may be granted now; nothing if disabled or unknown.
+    /// A user's entitlement now; empty if disabled or unknown.
     pub fn entitled(&self, user: &UserId) -> Arc<Scope> {
         self.read().users.get(user).map(|member| Arc::clone(&member.entitled)).unwrap_or_default()
     }
 
-    /// The same as this connection sees it: what a job decides by, because memory follows at the commit (SESSION-05).
+    /// The entitlement as this connection sees it. Jobs use this, because memory is updated at the commit
+    /// (SESSION-05).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn entitled_in(&self, conn: &Conn<'_>, user: &UserId) -> Result<Scope, Fault> {
         if users::find(conn, user)?.is_none_or(|user| user.disabled) {
             return Ok(Scope::empty());
@@ -156,23 +156,23 @@ impl Status {
         Ok(self.groups().entitled(users::groups(conn, user)?.iter().map(String::as_str)))
     }
 
-    /// Ends a grant at once, before the commit that makes it so.
+    /// Ends a grant in memory, before the commit that ends it in the database.
     pub(crate) fn kill_grant(self: &Arc<Self>, tx: &Tx<'_>, id: &GrantId) {
         let (status, id) = (Arc::clone(self), id.clone());
         tx.before_commit(move || status.write().dead_grants.list(id, LISTED));
     }
 
-    /// Ends one access token at once, before the commit that makes it so.
+    /// Ends one access token in memory, before the commit that ends it in the database.
     pub(crate) fn kill_token(self: &Arc<Self>, tx: &Tx<'_>, jti: &Jti, expires_at: Timestamp) {
         let (status, jti, time) = (Arc::clone(self), jti.clone(), listed(expires_at, tx.now()));
         tx.before_commit(move || status.write().dead_tokens.list(jti, time));
     }
 
-    /// Lets no token count that was issued so far, before the commit that makes it so. Its second is not over, so
-    /// what is issued in the rest of it does not count either.
+    /// Refuses all tokens issued so far, before the commit. JWT times are whole seconds, so tokens issued later
+    /// in the current second are refused too.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn void_tokens_so_far(self: &Arc<Self>, tx: &Tx<'_>) -> Result<(), Fault> {
         let second = tx.now().seconds();
         settings::put(tx, VOID_UNTIL, &second.to_string())?;
@@ -181,11 +181,11 @@ impl Status {
         Ok(())
     }
 
-    /// Lets tokens count again that are issued after this moment: the clock was set back behind a moment until which
-    /// all are void, and those that were issued until then have ended with their keys.
+    /// Accepts tokens that are issued after this moment again. Needed if the clock was set back to before
+    /// `void_until`; tokens issued until then have ended with their keys.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn clock_was_set_back(self: &Arc<Self>, tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
         let second = void_until(tx)?.min(now.seconds());
         if second == i64::MIN {
@@ -197,17 +197,17 @@ impl Status {
         Ok(())
     }
 
-    /// Makes a user's groups count: what they lose before the commit, what they gain after it. For a new user
-    /// and one that is enabled again, everything is gain.
+    /// Publishes a user's groups: losses before the commit, gains after it. For a new user, or one who is
+    /// enabled again, everything is a gain.
     pub(crate) fn set_groups(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId, groups: &[String]) {
-        // What the groups may be granted is asked for when it counts: a reload may come in between.
+        // Read the groups' scopes when this runs: a reload may come in between.
         let (status, user, joined) = (Arc::clone(self), id.clone(), groups.to_vec());
         tx.before_commit(move || {
             let mut live = status.write();
             let new = Member::of(&joined, &live.groups);
             if let Some(member) = live.users.get_mut(&user) {
                 member.entitled = Arc::new(member.entitled.intersection(&new.entitled));
-                // What a reload makes of it must not be more than this.
+                // A reload in between must not gain more than this.
                 member.joined = new.joined;
             }
         });
@@ -219,8 +219,8 @@ impl Status {
         });
     }
 
-    /// Lets none of a user's tokens count any more, before the commit that makes it so; and once more after it,
-    /// because what an earlier job of the same batch allowed is published only then.
+    /// Refuses all tokens of a user, before the commit, and once more after it, because permissions of an
+    /// earlier job in the same batch are published at that point.
     pub(crate) fn remove_user(self: &Arc<Self>, tx: &Tx<'_>, id: &UserId) {
         let remove = || {
             let (status, id) = (Arc::clone(self), id.clone());
@@ -232,8 +232,7 @@ impl Status {
         tx.after_commit(remove());
     }
 
-    /// Lets none of a client's tokens count any more, before the commit that makes it so; and once more after
-    /// it, as with a user.
+    /// Refuses all tokens of a client, before the commit and once more after it, as for a user.
     pub(crate) fn disable_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
         let disable = || {
             let (status, id) = (Arc::clone(self), id.clone());
@@ -245,7 +244,7 @@ impl Status {
         tx.after_commit(disable());
     }
 
-    /// Lets a client's tokens count again, after the commit. Grants that ended meanwhile stay ended.
+    /// Accepts a client's tokens again, after the commit. Grants that ended meanwhile stay ended.
     pub(crate) fn enable_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
         let (status, id) = (Arc::clone(self), id.clone());
         tx.after_commit(move || {
@@ -253,16 +252,16 @@ impl Status {
         });
     }
 
-    /// Forgets a client whose row is gone. Its grants are ended one by one, so nothing of it is left that
-    /// could count.
+    /// Forgets a client whose row was deleted. Its grants were ended one by one, so none of its tokens is
+    /// accepted.
     pub(crate) fn remove_client(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) {
         self.enable_client(tx, id);
         self.set_ceiling(tx, id, Ceiling::LowRisk);
     }
 
-    /// Makes a client's trust count: a gain after the commit, a loss before it and, like every loss, once more
-    /// after it (DCR-08). Whoever changes the trust of a client calls this, and so does whoever makes a grant,
-    /// because only a client with a grant has tokens to be asked about.
+    /// Publishes a client's trust: a gain after the commit; a loss before it and once more after it (DCR-08).
+    /// Call it when a client's trust changes and when a grant is made, because only clients with a grant have
+    /// tokens.
     pub(crate) fn set_ceiling(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId, ceiling: Ceiling) {
         let publish = || {
             let (status, id) = (Arc::clone(self), id.clone());
@@ -280,19 +279,19 @@ impl Status {
         tx.after_commit(publish());
     }
 
-    /// Makes the state of a client that acts in its own name count, as the job has left it: what it loses before
-    /// the commit, all of it after. To be called by whatever changes such a client, its secrets or its audiences.
+    /// Publishes the state of a client that acts in its own name, as this job leaves it: losses before the
+    /// commit, everything after it. Call it when such a client, its secrets or its audiences change.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn client_changed(self: &Arc<Self>, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
         self.client_changed_at(tx, id, tx.now())
     }
 
-    /// The same for all of them, once the ends of their secrets were moved to a time that is right (OPS-04).
+    /// Publishes the state of all such clients, after the ends of their secrets were corrected (OPS-04).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub(crate) fn secrets_were_moved(self: &Arc<Self>, tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
         let clients = clients::acting_in_their_own_name(tx)?;
         clients.iter().try_for_each(|id| self.client_changed_at(tx, id, now))
@@ -307,12 +306,12 @@ impl Status {
         Ok(())
     }
 
-    /// The resource server with this id, if it may introspect now.
+    /// The resource server with this client id, if it may introspect now.
     pub(crate) fn resource_server(&self, id: &ClientId) -> Option<Arc<ResourceServer>> {
         self.read().machines.get(id)?.resource_server.clone()
     }
 
-    /// The resource server that serves this resource, if there is one; one that introspects, if there are several.
+    /// The resource server of this resource; if there are several, one that introspects.
     pub(crate) fn server_of(&self, resource: &ResourceUri) -> Option<Arc<ResourceServer>> {
         let live = self.read();
         let servers = live.machines.iter().filter_map(|machine| machine.resource_server.as_ref());
@@ -320,14 +319,14 @@ impl Status {
         serving.max_by_key(|server| server.introspects).map(Arc::clone)
     }
 
-    /// What is served by resource servers that may introspect now.
+    /// The resources of servers that may introspect now.
     pub(crate) fn served_elsewhere(&self) -> BTreeSet<ResourceUri> {
         let live = self.read();
         let servers = live.machines.iter().filter_map(|machine| machine.resource_server.as_ref());
         servers.flat_map(|server| server.audiences.iter().cloned()).collect()
     }
 
-    /// Whether some client gets tokens in its own name.
+    /// Whether any client gets tokens in its own name.
     pub(crate) fn has_own_tokens(&self) -> bool {
         self.read().machines.iter().any(|machine| machine.own.is_some())
     }
@@ -345,7 +344,7 @@ impl Live {
     fn read(db: &Db, groups: &Arc<Groups>, now: Timestamp) -> Result<Self, Fault> {
         db.read(|conn| {
             let void_until = void_until(conn)?;
-            // Tokens of grants that ended before that are dead because of it.
+            // Grants that ended before then need not be listed: `void_until` refuses their tokens.
             let voided = Timestamp::from_seconds(void_until.saturating_add(1)) - Duration::from_millis(1);
             let ended_since = (now - LISTED).max(voided);
             let (mut dead_grants, mut dead_tokens) = (Dead::default(), Dead::default());
@@ -366,7 +365,7 @@ impl Live {
     }
 }
 
-/// What each enabled user may be granted. Those who are in the same groups share it.
+/// The entitlement of each enabled user. Users in the same groups share it.
 fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Member>, Fault> {
     let mut shared: HashMap<Vec<String>, Member> = HashMap::new();
     let users = users::enabled_with_groups(conn)?.into_iter().map(|(id, joined)| {
@@ -380,7 +379,7 @@ fn entitlements(conn: &Conn<'_>, groups: &Groups) -> Result<HashMap<UserId, Memb
     Ok(users.collect())
 }
 
-/// Since when tokens count; always, if nothing ever ended them all.
+/// The second until which all tokens are refused; `i64::MIN` if there was no lockdown.
 fn void_until(conn: &Conn<'_>) -> Result<i64, Fault> {
     let Some(text) = settings::get(conn, VOID_UNTIL)? else { return Ok(i64::MIN) };
     text.parse().map_err(|_| Fault::Corrupt(format!("a setting {VOID_UNTIL} that is not a time")))
@@ -389,7 +388,7 @@ fn void_until(conn: &Conn<'_>) -> Result<i64, Fault> {
 impl TokenStatus for Status {
     fn standing(&self, token: &AccessToken, _kid: &str) -> Standing {
         let live = self.read();
-        // No allocation: `users` is asked with the subject's own text.
+        // Looks up by `&str`, to avoid an allocation.
         let entitled = if token.of_client() {
             live.machines.get(&token.client_id).and_then(|machine| machine.own.as_ref())
         } else {
@@ -402,7 +401,7 @@ impl TokenStatus for Status {
                     && !live.dead_tokens.lists(&token.jti)
                     && !live.disabled_clients.contains(&token.client_id) =>
             {
-                // A client's own scope is an administrator's word already.
+                // An administrator chose the scope of a client's own tokens, so they count as trusted.
                 let trusted = token.of_client() || live.trusted_clients.contains(&token.client_id);
                 let ceiling = if trusted { Ceiling::Any } else { Ceiling::LowRisk };
                 Standing::Live { entitled: Arc::clone(entitled), ceiling }
@@ -427,7 +426,7 @@ impl TokenStatus for Status {
     }
 
     fn is_seen(&self, token: &AccessToken) -> bool {
-        // Without a user there is no refresh token that could have been received.
+        // A token without a user has no refresh token.
         if token.of_client() {
             return true;
         }

@@ -1,4 +1,4 @@
-//! SQL, one table family a file. No HTTP here, no policy: rows in, rows out.
+//! SQL, one table family per file. Only rows in and out: no HTTP and no policy.
 
 pub(crate) mod approval_requests;
 pub(crate) mod assertions;

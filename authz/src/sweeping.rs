@@ -1,5 +1,5 @@
-//! What is over goes, whether or not anybody adds to it (RATE-03): at the start, and once an hour. Most of it also makes
-//! room for its like; this is for what nobody has a like of.
+//! Deletes expired rows at the start and once an hour (RATE-03). Most tables also delete them when a row is
+//! added; this is for tables to which none is added.
 
 use shared::audit::{self, Event, Name};
 use shared::{Fault, Tx};
@@ -11,13 +11,13 @@ use crate::store::{
 };
 use crate::{Authz, ending, session};
 
-/// How many hundreds of grants go at a time, so that the writer is soon there for others again.
+/// The most batches of a hundred grants in one job, so that other jobs do not wait long.
 const ROUNDS: usize = 50;
 
-/// Clears away what is over.
+/// Deletes what has expired.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn sweep(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     expiry::sweep(authz, tx)?;
     transactions::sweep(tx)?;

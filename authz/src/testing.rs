@@ -1,5 +1,5 @@
-//! An authorization server over a file of its own, for tests of what goes on inside it: a clock that stands still, one
-//! endpoint, one scope, and the group that may have it.
+//! An authorization server with its own database file, for tests of its inner parts: a clock that stands still,
+//! one endpoint, one scope, and one group that may have it.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ impl Catalogue for OneEndpoint {
     }
 }
 
-/// The scope there is.
+/// The only scope.
 pub(crate) fn scope() -> Scope {
     "docs.read".parse().unwrap()
 }
@@ -67,12 +67,12 @@ fn issuer() -> Issuer {
     Issuer::parse("https://auth.example").unwrap()
 }
 
-/// The endpoint there is.
+/// The only endpoint.
 pub(crate) fn resource() -> ResourceUri {
     ResourceUri::at(&issuer(), "/mcp")
 }
 
-/// What each group may be granted.
+/// The scope of each group.
 pub(crate) fn groups() -> Groups {
     Groups::new([(READERS.to_owned(), scope())].into())
 }
@@ -83,7 +83,7 @@ impl House {
         Self::open(dir, Clock::held(Timestamp::from_seconds(1_795_435_200)))
     }
 
-    /// Stops it, and starts it again on the same file.
+    /// Stops the server and starts it again on the same file.
     pub(crate) fn restart(self) -> Self {
         let Self { authz, db, clock, dir } = self;
         drop((authz, db));
@@ -111,7 +111,7 @@ impl House {
         Self { authz: Authz::new(parts).unwrap(), db, clock, dir }
     }
 
-    /// Does it on the writer, as every handler does.
+    /// Runs a job on the writer, as handlers do.
     pub(crate) fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Authz, &Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -127,7 +127,7 @@ impl House {
         self.db.write_blocking(move |tx| job(&authz, tx))
     }
 
-    /// A client of an administrator's, which people and devices may use.
+    /// A client of an administrator, which users and devices may use.
     pub(crate) fn client(&self, id: &str) -> Client {
         let client = Client {
             id: ClientId::parse(id).unwrap(),
@@ -157,7 +157,7 @@ impl House {
         client
     }
 
-    /// Somebody who may read.
+    /// Adds a user who may read.
     pub(crate) fn person(&self, name: &str) -> User {
         let user = User {
             id: shared::UserId::random(),
@@ -176,7 +176,7 @@ impl House {
         user
     }
 
-    /// Their browser, signed in with a passkey that nothing can be verified with.
+    /// Signs a user in with a browser. The passkey is a dummy that cannot be verified.
     pub(crate) fn sign_in(&self, user: &User) -> (Browser, SignedIn) {
         let authentication = Authentication {
             credential: user.id.as_str().as_bytes().to_vec(),

@@ -1,4 +1,4 @@
-//! A clock that was set back: what it says, and that it is right (OPS-04).
+//! Confirms a clock that was set back (OPS-04).
 
 use keys::{Cause, NewKey};
 use serde::{Deserialize, Serialize};
@@ -13,31 +13,31 @@ use crate::store::{everything, future};
 /// What confirming the clock ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// The time that decided before.
+    /// The latest time known before.
     pub before: Timestamp,
-    /// Time in use now.
+    /// The time from now on.
     pub now: Timestamp,
     pub grants_ended: usize,
     pub sessions_ended: usize,
     pub keys_replaced: usize,
 }
 
-/// What has to be made before the clock is confirmed: new signing keys. Takes a moment.
+/// Makes the new signing keys for a confirmation. Slow, so call it before the job.
 ///
 /// # Errors
-/// The database's fault, or the cryptographic library's.
+/// A fault of the database or of the cryptographic library.
 pub fn prepare(authz: &Authz) -> Result<Vec<NewKey>, Fault> {
     let algorithms = authz.db.read(|conn| authz.keys.active_algorithms(conn))?;
     let made = algorithms.into_iter().map(NewKey::generate).collect::<Result<_, _>>();
     made.map_err(|error| Fault::Storage(error.to_string()))
 }
 
-/// Takes the machine's clock for right, although it was set back. What was made in the time that is now yet to
-/// come would last until then and longer: grants, sessions and links from it end, older grants too that were refreshed in
-/// it, and so do all access tokens, by new signing keys. Refresh tokens of before go on.
+/// Accepts the machine's clock although it was set back. Grants, sessions and links made in the future time
+/// would last too long, so they end, as do older grants that were refreshed in it, and all access tokens (by
+/// new signing keys). Older refresh tokens continue.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn confirm(
     authz: &Authz,
     tx: &Tx<'_>,

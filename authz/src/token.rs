@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2): it reads the request and chooses the grant; the grant decides.
+//! The token endpoint (RFC 6749 §3.2). It reads the request and chooses the grant type, whose file decides.
 
 use std::cell::OnceCell;
 
@@ -53,7 +53,7 @@ async fn exchange(
     ENDPOINT.unless_paused(authz, &request).await?;
     let (params, authorization) = ENDPOINT.read(authz, &request, query, headers, body).await?;
     let claimed = client_auth::claimed_client(&params, &authorization);
-    // A client that is known by a document from the network is known no more when its document is gone (CIMD-08).
+    // A client known by a fetched document is unknown once the document cannot be fetched (CIMD-08).
     let gone = match &claimed {
         Some(client_id) => freshen(authz, &request, client_id.as_str(), true).await? == Freshness::Refused,
         None => false,
@@ -77,7 +77,7 @@ async fn exchange(
                 Err(why) => (Err(why.into()), None),
             };
             let unrecorded = match answer {
-                // A poll that hears to wait decided nothing.
+                // A poll that is told to wait decided nothing.
                 Ok(_) | Err(Refusal::DevicePending) => None,
                 Err(refusal) => {
                     let event = refusal.record(claimed.as_ref(), &request);
@@ -113,7 +113,7 @@ struct TokenResponse<'a> {
     scope: &'a Scope,
 }
 
-/// Signs what was minted, off the writer thread (TOKEN-02).
+/// Signs the new tokens, on the caller's thread and not on the writer (TOKEN-02).
 fn respond(authz: &Authz, minted: &Minted) -> Result<Response, OAuthError> {
     let signed = authz.keys.sign(&minted.claims).map_err(|error| {
         tracing::error!(keys.error = %error, "an access token could not be signed");

@@ -1,27 +1,28 @@
-//! Names as a person sees them: nothing hidden in them, nothing that turns the line around.
+//! Names as a person sees them, without hidden characters and without characters that change the direction of
+//! text.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
-/// Text as a person sees it (DCR-13): composed, and without characters that show nothing or turn the line around.
+/// Text as a person sees it (DCR-13): composed, and without invisible characters or direction marks.
 pub(crate) fn clean(text: &str) -> String {
     let hidden = |c: char| {
         let category = c.general_category();
         let unseen =
             [Category::Control, Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
-        // Fillers and selectors count as letters, marks and symbols, and are as empty as a space.
+        // Fillers and selectors are classified as letters, marks and symbols, but are invisible.
         unseen.contains(&category)
             || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
     };
-    // Composed last: what stood apart because of something hidden between may belong together.
+    // Compose last: characters separated by a hidden one may combine.
     text.chars().filter(|c| !hidden(*c)).nfc().collect::<String>().trim().to_owned()
 }
 
-/// What a name looks like: equal for names that nobody can tell apart by looking (UTS #39). Case and compatible
-/// characters are one, confusable ones too; `i` counts as `l`, because `I` looks like `l` and is `i` in lower case.
+/// The skeleton of a name: equal for names that look alike (UTS #39). Case, compatible and confusable
+/// characters are unified; `i` is treated as `l`, because `I` looks like `l` and is `i` in lower case.
 pub(crate) fn skeleton(name: &str) -> String {
     let lower = |text: &str| -> String {
-        // There and back, because some letters have two lower cases and some an upper case of two letters.
+        // Twice, because some letters have two lower cases, and some an upper case of two letters.
         text.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
     };
     let alike: String = unicode_security::skeleton(&lower(name)).collect();
@@ -35,14 +36,14 @@ pub fn look_alike(one: &str, other: &str) -> bool {
     one != other && skeleton(one) == skeleton(other)
 }
 
-/// Whether a person would read two names as one (DCR-13): compatible characters are one character, case and
-/// whatever is neither letter nor digit are nothing.
+/// Whether a person would read two names as the same (DCR-13): compatible characters are unified; case, and
+/// characters other than letters and digits, are ignored.
 pub(crate) fn reads_like(one: &str, other: &str) -> bool {
     folded(one) == folded(other) || letters(skeleton(one)) == letters(skeleton(other))
 }
 
 fn folded(name: &str) -> String {
-    // There and back, because some letters have two lower cases and some an upper case of two letters.
+    // Twice, because some letters have two lower cases, and some an upper case of two letters.
     let folded: String =
         name.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect();
     letters(folded)
@@ -57,7 +58,7 @@ fn letters(text: String) -> String {
 mod tests {
     use super::*;
 
-    /// DCR-13
+    /// DCR-13: names that differ only in this way count as the same.
     #[test]
     fn names_that_read_alike_are_one() {
         for (one, other) in [
@@ -104,7 +105,7 @@ mod tests {
         assert!(reads_like("Portcullis", "P\u{43e}rtcullis"));
     }
 
-    /// DCR-13
+    /// DCR-13: invisible characters are removed from names.
     #[test]
     fn names_are_cleaned_of_what_cannot_be_seen() {
         assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");

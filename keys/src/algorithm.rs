@@ -1,21 +1,21 @@
-//! How tokens are signed (RFC 7518 §3.1, AT-01).
+//! Signature algorithms (RFC 7518 §3.1, AT-01).
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How tokens are signed (RFC 7518 §3.1). `none` and HMAC are not among the choices (AT-01).
+/// A signature algorithm (RFC 7518 §3.1). `none` and HMAC are not included (AT-01).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Algorithm {
     /// ECDSA with P-256 and SHA-256.
     #[default]
     #[serde(rename = "ES256")]
     Es256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256; RFC 9068 §2.1 requires it to be there.
+    /// RSASSA-PKCS1-v1_5 with SHA-256. RFC 9068 §2.1 requires support for it.
     #[serde(rename = "RS256")]
     Rs256,
-    /// Ed25519 (RFC 8037 §3.1). RFC 9864 §2.2 has a name of its own for it, which is understood too.
+    /// Ed25519 (RFC 8037 §3.1). Its name in RFC 9864 §2.2 is accepted too.
     #[serde(rename = "EdDSA", alias = "Ed25519")]
     EdDsa,
 }
@@ -24,7 +24,7 @@ pub enum Algorithm {
 const ED25519: &str = "Ed25519";
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Es256, Self::Rs256, Self::EdDsa];
 
     /// The name, as in `alg`.
@@ -36,7 +36,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether a header's `alg` is this one.
+    /// Whether a header's `alg` names this algorithm.
     pub(crate) fn is_named(self, alg: &str) -> bool {
         alg == self.as_str() || (self == Self::EdDsa && alg == ED25519)
     }
@@ -48,7 +48,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The text names no algorithm that is used here.
+/// The text is not the name of a supported algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the signing algorithm must be ES256, RS256 or EdDSA")]
 pub struct UnknownAlgorithm;

@@ -1,10 +1,10 @@
-//! What a genuine token must still say to be acceptable here and now (RFC 9068 §4, RFC 7519 §4.1).
+//! Checks the claims of a token whose signature is valid (RFC 9068 §4, RFC 7519 §4.1).
 
 use std::time::Duration;
 
 use shared::{AccessToken, ResourceUri, Timestamp};
 
-/// Why a token with a good signature is not accepted.
+/// Why a token with a valid signature is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unacceptable {
     #[error("the token is from another issuer")]
@@ -19,7 +19,7 @@ pub enum Unacceptable {
     IssuedInFuture,
 }
 
-/// The claims of a token against its use, in the order of RS-05.
+/// Checks a token's claims in the order of RS-05.
 ///
 /// # Errors
 /// See [`Unacceptable`].
@@ -33,7 +33,7 @@ pub fn check(
     if token.iss != issuer {
         return Err(Unacceptable::Issuer);
     }
-    // Byte for byte: no prefix, no bare origin, no other path (RS-06).
+    // Exact equality: a prefix, the bare origin or another path is refused (RS-06).
     if token.aud != *aud {
         return Err(Unacceptable::Audience);
     }
@@ -56,7 +56,7 @@ mod tests {
     use crate::tests::token;
 
     const LEEWAY: Duration = Duration::from_mins(1);
-    /// In the middle of the life of [`token`]: 1000 to 1900.
+    /// In the middle of the lifetime of [`token`], which is 1000 to 1900.
     const NOW: Timestamp = Timestamp(1_500_000);
 
     fn checked(change: impl Fn(&mut AccessToken), now: Timestamp) -> Result<(), Unacceptable> {
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// RS-06: prefix, origin and other path are other audiences.
+    /// RS-06: a prefix, the origin and another path are other audiences.
     #[test]
     fn another_audience_is_refused() {
         for bad in [
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(checked(|t| t.aud = empty.clone(), NOW), Err(Unacceptable::Audience));
     }
 
-    /// RS-05: each date, to the millisecond, leeway included.
+    /// RS-05: each date is checked to the millisecond, including the leeway.
     #[test]
     fn dates_hold_to_the_millisecond() {
         assert_eq!(checked(|_| {}, Timestamp(1_959_999)), Ok(()));
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(checked(|t| t.nbf = Some(1561), NOW), Err(Unacceptable::NotYetValid));
     }
 
-    /// RS-05: absurd dates overflow into a refusal, not into a panic.
+    /// RS-05: extreme dates are refused and cause no panic.
     #[test]
     fn absurd_dates_are_refused() {
         assert_eq!(checked(|t| t.exp = i64::MIN, NOW), Err(Unacceptable::Expired));

@@ -1,8 +1,9 @@
-//! Checkpoints of the audit log (AUDIT-03): "up to this record the log is as it was", signed with a key that signs
-//! nothing else.
+//! Checkpoints of the audit log (AUDIT-03): signed statements of the log's state at a record, made with a key
+//! that signs nothing else.
 //!
-//! Whoever can write to the database can compute a chain of hashes anew. They cannot sign: the key is sealed. And a
-//! checkpoint that was carried away shows what no copy of the data directory can show by itself, that it is an older one.
+//! An attacker who can write to the database can recompute the hash chain, but cannot sign, because the key is
+//! sealed. And a checkpoint stored elsewhere shows that a data directory is an older copy, which the directory
+//! alone cannot show.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +21,23 @@ use crate::jwt::{self, SigningKey, VerifyingKey};
 use crate::seal::{Purpose, Seal};
 use crate::{CryptoFailed, KeysError};
 
-/// After how many records a checkpoint is due.
+/// A checkpoint is due after this many records.
 pub const RECORDS: i64 = 1000;
-/// After how long, if there are any.
+/// A checkpoint is due after this time, if there are new records.
 pub const PERIOD: Duration = Duration::from_hours(1);
 
 const TYP: &str = "portcullis-checkpoint+jws";
 const TABLE: &str = "setting";
-/// Under which name the private key is kept, sealed.
+/// The name of the setting that holds the sealed private key.
 const NAME: &str = "checkpoint_key";
 /// The member of a record's `detail` that holds the checkpoint.
 pub const MEMBER: &str = "checkpoint";
 
-/// What is signed.
+/// The signed content.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// The record's hash, and with it everything before it.
+    /// The hash of the record, which covers all earlier ones.
     pub hash: String,
     /// The record's number.
     pub seq: i64,
@@ -44,7 +45,7 @@ pub struct Checkpoint {
     pub time: String,
 }
 
-/// Why a text is no checkpoint of this log.
+/// Why a text is not a checkpoint of this log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadCheckpoint {
     #[error("it is not a checkpoint")]
@@ -63,7 +64,7 @@ struct Header {
     typ: String,
 }
 
-/// The public key (RFC 8037 §2). It travels with each checkpoint, so that one that was carried away can be read alone.
+/// The public key (RFC 8037 §2). Each checkpoint contains it, so that it can be read without the database.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Public {
@@ -72,14 +73,15 @@ struct Public {
     x: String,
 }
 
-/// Checks checkpoints of one key.
+/// Verifies checkpoints with one key.
 pub struct CheckpointVerifier {
     public: Public,
     verifying: VerifyingKey,
 }
 
 impl CheckpointVerifier {
-    /// Of the key that a checkpoint names itself: it must have come from somewhere that is trusted.
+    /// A verifier with the key in the checkpoint itself. The caller must know from elsewhere that the key is
+    /// trusted.
     ///
     /// # Errors
     /// See [`BadCheckpoint`].
@@ -92,7 +94,7 @@ impl CheckpointVerifier {
         Ok(Self { public: header.jwk, verifying })
     }
 
-    /// What a checkpoint says, if this key signed it.
+    /// The content of a checkpoint that this key signed.
     ///
     /// # Errors
     /// See [`BadCheckpoint`].
@@ -164,7 +166,7 @@ fn store(tx: &Tx<'_>, sealed: &[u8]) -> Result<(), Fault> {
     .map(drop)
 }
 
-/// Seals the key anew; how many values that were.
+/// Seals the key with the new sealing key. Answers with the number of values.
 pub(crate) fn reseal(
     tx: &Tx<'_>,
     sealed_already: impl Fn(&[u8]) -> bool,
@@ -175,10 +177,10 @@ pub(crate) fn reseal(
     Ok(1)
 }
 
-/// What checks the checkpoints of a database, if it has a key for them.
+/// The verifier for the checkpoints of a database, if it has a checkpoint key.
 ///
 /// # Errors
-/// If the key does not open; the outer one is the database's fault.
+/// The inner error if the key cannot be unsealed; the outer one is a database fault.
 pub fn verifier(
     conn: &Conn<'_>,
     seal: &Seal,
@@ -187,15 +189,15 @@ pub fn verifier(
     Ok(found.map(|key| key.map(|key| key.verifier)))
 }
 
-/// Whether a database is one whose log is signed: it has signing keys, and so a seal key.
+/// Whether a database should have checkpoints: it has signing keys, and so a sealing key.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn expected(conn: &Conn<'_>) -> Result<bool, Fault> {
     crate::store::any(conn)
 }
 
-/// A checkpoint that was just made.
+/// A new checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Made {
     /// The compact serialization.
@@ -214,7 +216,7 @@ struct Inner {
     db: Db,
     clock: Clock,
     key: CheckpointKey,
-    /// The last record that was covered or is a checkpoint itself, and when.
+    /// The last record that a checkpoint covers or contains, and when it was made.
     last: Mutex<(i64, Timestamp)>,
 }
 
@@ -225,7 +227,8 @@ impl fmt::Debug for Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the key, or makes it together with the first checkpoint: a log with a key has one. Blocks.
+    /// Opens the key, or makes it together with the first checkpoint, so that a log with a key always has one.
+    /// Blocks.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -238,7 +241,7 @@ impl Checkpoints {
         Ok(Self(Arc::new(Inner { db: db.clone(), clock: clock.clone(), key, last: Mutex::new(last) })))
     }
 
-    /// Makes one if there are records enough, or old enough ones. Blocks.
+    /// Makes a checkpoint if there are enough new records, or old enough ones. Blocks.
     ///
     /// # Errors
     /// As [`Self::make`].
@@ -252,7 +255,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Makes one if anything is not covered. Blocks.
+    /// Makes a checkpoint if there is any new record. Blocks.
     ///
     /// # Errors
     /// As [`Self::make`].
@@ -264,12 +267,13 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Signs what is on record and puts that on record. Blocks.
+    /// Signs the current end of the log and appends the checkpoint to it. Blocks.
     ///
     /// # Errors
-    /// The database's fault, or the cryptographic library's.
+    /// A fault of the database or of the cryptographic library.
     pub fn make(&self, by: impl FnOnce(Event) -> Event) -> Result<Made, KeysError> {
-        // Signed here, not in the job: nothing else waits for it. The job's own commit makes last what is signed.
+        // Sign here and not in the job, so that the writer does not wait. The job's commit makes the signed
+        // records durable too.
         let head = self.0.db.read(audit::head)?;
         let checkpoint = self.0.key.sign(&head, self.0.clock.now())?;
         let event = event(by, &head, &checkpoint);
@@ -286,7 +290,7 @@ fn event(by: impl FnOnce(Event) -> Event, head: &Head, checkpoint: &str) -> Even
     by(Event::allowed(Name::AuditCheckpoint)).detail("seq", head.seq()).detail(MEMBER, checkpoint)
 }
 
-/// The key and its first checkpoint, in one transaction.
+/// Makes the key and its first checkpoint in one transaction.
 fn make_key(db: &Db, seal: &Arc<Seal>, clock: &Clock) -> Result<CheckpointKey, KeysError> {
     let private = jwt::generate(Algorithm::EdDsa)?;
     let key = CheckpointKey::of(&private)?;
@@ -300,7 +304,7 @@ fn make_key(db: &Db, seal: &Arc<Seal>, clock: &Clock) -> Result<CheckpointKey, K
     Ok(key)
 }
 
-/// The number of the last record, if it is a checkpoint or there are few after one; else of the last checkpoint.
+/// The number of the last checkpoint, or of the last record if only a few follow the checkpoint.
 fn last(conn: &Conn<'_>) -> Result<i64, Fault> {
     let head = audit::head(conn)?.seq();
     let found = conn.query_row(
@@ -308,11 +312,11 @@ fn last(conn: &Conn<'_>) -> Result<i64, Fault> {
         params![head - 2 * RECORDS],
         |row| row.get(0),
     )?;
-    // Further back it is due at once.
+    // If none was found, a checkpoint is due at once.
     Ok(found.unwrap_or(head - 2 * RECORDS))
 }
 
-/// The checkpoint in a record, if it is one.
+/// The checkpoint in a record, if the record is one.
 pub fn checkpoint_in(record: &Value) -> Option<&Value> {
     (record["event"] == Name::AuditCheckpoint.as_str()).then(|| &record["detail"][MEMBER])
 }
@@ -341,7 +345,8 @@ mod tests {
         db.read(|conn| conn.query(covered, [], |row| row.get(0))).unwrap()
     }
 
-    /// AUDIT-03: one with the key, then after 1000 records or an hour, and none for nothing; a restart goes on.
+    /// AUDIT-03: a checkpoint is made with the key, then after 1000 records or an hour, and none without new
+    /// records; a restart continues the count.
     #[test]
     fn checkpoints_are_made_as_they_are_due() {
         let dir = tempfile::tempdir().unwrap();
@@ -369,7 +374,8 @@ mod tests {
         assert_eq!(made(&db).len(), 4);
     }
 
-    /// AUDIT-03, AUDIT-05: a checkpoint is whole on record, says what it covers, and only its own key's signature counts.
+    /// AUDIT-03, AUDIT-05: the log contains the whole checkpoint, it says what it covers, and only its own
+    /// key's signature is accepted.
     #[test]
     fn only_its_own_key_signs_a_checkpoint() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,5 +1,5 @@
-//! Client assertions (RFC 7523 §2.2): their form, and their signature against the keys that a client registered.
-//! What the claims must say is the authorization server's to check.
+//! Client assertions (RFC 7523 §2.2): their format, and their signature by a registered key. The authorization
+//! server checks the claims.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use shared::work::{self, Work};
 
 use crate::jwt::{LONGEST, object, three_parts};
 
-/// How clients may sign (RFC 7518 §3.1, RFC 8037 §3.1): asymmetric, all of it (CAUTH-05).
+/// The algorithms that clients may use (RFC 7518 §3.1, RFC 8037 §3.1). All are asymmetric (CAUTH-05).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Algorithm {
     Es256,
@@ -25,12 +25,12 @@ enum Algorithm {
     Ps256,
 }
 
-/// The names of these algorithms, as in `alg`.
+/// Their names, as in `alg`.
 pub const CLIENT_ALGORITHMS: [&str; 4] = ["ES256", "EdDSA", "RS256", "PS256"];
-/// A client has no more keys than this: each one may cost a check of a signature (RATE-04).
+/// The most keys of a client. Each may cost a signature verification (RATE-04).
 const MOST_KEYS: usize = 10;
-/// No more of them are tried on one assertion (RATE-05). Two overlap while one replaces the other; a client that has more
-/// of one kind names the one that it signed with.
+/// The most keys that are tried for one assertion (RATE-05). Two are enough while one key replaces another; a
+/// client with more of one kind must name the key by `kid`.
 const MOST_TRIED: usize = 2;
 
 impl Algorithm {
@@ -46,12 +46,12 @@ impl Algorithm {
         }
     }
 
-    /// Checks with a key of this algorithm; `None` if the key is for something else. Its `kty`, `crv`, `use`,
-    /// `key_ops` and `alg` all have a say (RFC 8725 §3.1).
+    /// A verifier for a key with this algorithm; `None` if the key is for something else by its `kty`, `crv`,
+    /// `use`, `key_ops` or `alg` (RFC 8725 §3.1).
     fn verifier(self, key: &Jwk) -> Option<Box<dyn JwsVerifier>> {
         match self {
             Self::Es256 => Some(Box::new(ES256.verifier_from_jwk(key).ok()?)),
-            // The library would take Ed448 too.
+            // The library would accept Ed448 too.
             Self::EdDsa if key.curve() == Some("Ed25519") => {
                 Some(Box::new(EdDSA.verifier_from_jwk(key).ok()?))
             }
@@ -62,17 +62,17 @@ impl Algorithm {
     }
 }
 
-/// What a key may hold: what is public of it, and what it is for. Certificates and addresses of keys elsewhere
-/// are left out, so that nobody ever follows them (CAUTH-06).
+/// The members of a key that are kept: its public values and its purpose. Certificates and URLs are dropped, so
+/// that they are never fetched (CAUTH-06).
 const KEPT: [&str; 10] = ["kty", "kid", "use", "key_ops", "alg", "crv", "x", "y", "n", "e"];
-/// What nobody but the client may have (RFC 7518 §6).
+/// Private members (RFC 7518 §6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// The public keys of a client (RFC 7517 §5). Those that no assertion could be checked with are left out.
+/// A client's public keys (RFC 7517 §5), without those that cannot verify assertions.
 #[derive(Clone, Debug, Default)]
 pub struct ClientKeys(Vec<Jwk>);
 
-/// Why a JWK set is of no use.
+/// Why a JWK set is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadClientKeys {
     #[error("it is not an object with a list of keys")]
@@ -86,7 +86,7 @@ pub enum BadClientKeys {
 }
 
 impl ClientKeys {
-    /// Reads a key set.
+    /// Parses a key set.
     ///
     /// # Errors
     /// See [`BadClientKeys`]; a private key is refused even beside usable ones.
@@ -102,7 +102,7 @@ impl ClientKeys {
             {
                 return Err(BadClientKeys::Private);
             }
-            // RFC 7517 §5: keys of other kinds may stand there, for others to use.
+            // RFC 7517 §5: a set may contain other kinds of keys, which are ignored.
             usable.extend(usable_key(key));
         }
         if usable.is_empty() {
@@ -111,14 +111,14 @@ impl ClientKeys {
         Ok(Self(usable))
     }
 
-    /// The set as it is stored and shown: the usable keys, and of each what it needs.
+    /// The set as it is stored and shown: the usable keys with their kept members.
     pub fn to_json(&self) -> Value {
         let keys: Vec<&Map<String, Value>> = self.0.iter().map(AsRef::as_ref).collect();
         json!({ "keys": keys })
     }
 
-    /// The keys that may have signed: those the header names, then those that have no name. If it names none, the first
-    /// few of all.
+    /// The keys to try: those with the header's `kid`, then those without one. If the header has none, the
+    /// first few of all.
     fn candidates<'k>(&'k self, header: &'k Header) -> impl Iterator<Item = Box<dyn JwsVerifier>> + 'k {
         let is_named = |key: &&Jwk| header.kid.is_some() && header.kid.as_deref() == key.key_id();
         let may_be_meant = |key: &&Jwk| header.kid.is_none() || key.key_id().is_none();
@@ -132,8 +132,8 @@ fn usable_key(key: &Map<String, Value>) -> Option<Jwk> {
     let kept = key.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
     let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     let [es256, _, rs256, ps256] = CLIENT_ALGORITHMS;
-    // The library takes half a millisecond to read ten of these, and would find nothing that is not looked at here
-    // (RATE-05): any two numbers are an RSA key, and any point on the curve is one for ES256.
+    // Do not parse with the library: it takes half a millisecond for ten keys and checks no more than this code
+    // (RATE-05). Any two numbers are an RSA key, and any point on the curve is a key for ES256.
     let algorithms = match kept.get("kty").and_then(Value::as_str) {
         Some("RSA") if is_cheap_rsa(&kept) => [rs256, ps256],
         Some("EC") if is_p256(&kept) => [es256, es256],
@@ -165,8 +165,8 @@ fn is_p256(key: &Map<String, Value>) -> bool {
     key.get("crv") == Some(&json!("P-256")) && on_the_curve().is_some()
 }
 
-/// 2048 to 4096 bits, and an exponent as everybody has: checking a signature costs the server what a huge
-/// modulus or exponent says (RATE-04).
+/// Whether an RSA key has 2048 to 4096 bits and a common exponent: a huge modulus or exponent makes
+/// verification slow (RATE-04).
 fn is_cheap_rsa(key: &Map<String, Value>) -> bool {
     let number = |member: &str| {
         let text = key.get(member).and_then(Value::as_str)?;
@@ -179,12 +179,12 @@ fn is_cheap_rsa(key: &Map<String, Value>) -> bool {
     (256..=512).contains(&n.len()) && e.len() <= 4 && exponent >= 65537 && exponent % 2 == 1
 }
 
-/// What an assertion says of itself (RFC 7519 §4.1). Members that are not here are ignored.
+/// The claims of an assertion (RFC 7519 §4.1). Other members are ignored.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 pub struct AssertionClaims {
     pub iss: String,
     pub sub: String,
-    /// One string: a list could hold another server's address beside ours (CAUTH-05).
+    /// Must be one string: an array could name another server beside this one (CAUTH-05).
     pub aud: String,
     #[serde(deserialize_with = "date")]
     pub exp: i64,
@@ -195,7 +195,7 @@ pub struct AssertionClaims {
     pub jti: String,
 }
 
-/// RFC 7519 §2, NumericDate: seconds, which may have a fraction. Cut off here.
+/// NumericDate (RFC 7519 §2): seconds, possibly with a fraction, which is dropped.
 fn date<'de, D: Deserializer<'de>>(reader: D) -> Result<i64, D::Error> {
     seconds(&Number::deserialize(reader)?).ok_or_else(|| de::Error::custom("no date"))
 }
@@ -205,15 +205,15 @@ fn optional_date<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D:
 }
 
 fn seconds(number: &Number) -> Option<i64> {
-    // Beyond this a fraction is no longer exact, and the year has six digits.
+    // Later dates lose precision as a float, and their year has six digits.
     const LATEST: f64 = 9e12;
     #[allow(clippy::cast_possible_truncation, reason = "the range was looked at")]
     let whole = |date: f64| (date.abs() < LATEST).then(|| date.floor() as i64);
     number.as_i64().or_else(|| number.as_f64().and_then(whole))
 }
 
-/// The members that a header may have. `crit`, `jku`, `x5u`, `jwk` and `x5c` are not among them (CAUTH-06,
-/// RFC 8725 §3.10); the two digests of certificates say nothing that is asked here.
+/// The allowed header members. `crit`, `jku`, `x5u`, `jwk` and `x5c` are refused (CAUTH-06, RFC 8725 §3.10);
+/// the two certificate digests are allowed and ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -226,7 +226,7 @@ struct Header {
     _x5t_s256: Option<de::IgnoredAny>,
 }
 
-/// A client assertion that was read, and not checked yet.
+/// A client assertion that was parsed and not verified.
 pub struct ClientAssertion<'a> {
     message: &'a str,
     signature: Vec<u8>,
@@ -256,7 +256,7 @@ impl fmt::Debug for ClientAssertion<'_> {
 }
 
 impl<'a> ClientAssertion<'a> {
-    /// Reads an assertion.
+    /// Parses an assertion.
     ///
     /// # Errors
     /// [`BadAssertion::Malformed`] or [`BadAssertion::Typ`].
@@ -274,14 +274,14 @@ impl<'a> ClientAssertion<'a> {
         }
     }
 
-    /// The client that it says it is from: to find the keys with. Not to be believed before [`Self::verify`].
+    /// The claimed client, in order to find its keys. Unverified until [`Self::verify`].
     pub fn claimed_client(&self) -> &str {
         &self.claims.iss
     }
 
-    /// Checks the signature and hands over the claims.
+    /// Verifies the signature and returns the claims.
     ///
-    /// It costs the same whether or not there is a key: with none, a key of nobody's is tried (CAUTH-03).
+    /// The time is the same without a matching key: a dummy key is tried then (CAUTH-03).
     ///
     /// # Errors
     /// [`BadAssertion::UnknownKey`] or [`BadAssertion::Signature`].
@@ -301,14 +301,14 @@ impl<'a> ClientAssertion<'a> {
     }
 }
 
-/// CAUTH-05: nothing else, so that no JWT made for another purpose passes for an assertion (RFC 8725 §3.11).
-/// Media types know no case (RFC 7515 §4.1.9).
+/// CAUTH-05: other values are refused, so that a JWT made for another purpose is not accepted (RFC 8725 §3.11).
+/// Media types are case-insensitive (RFC 7515 §4.1.9).
 fn is_assertion(typ: &str) -> bool {
     ["JWT", "client-authentication+jwt"].iter().any(|known| typ.eq_ignore_ascii_case(known))
 }
 
-/// Keys of every kind that belong to no client, out of the RFCs' examples (RFC 7515 A.3, RFC 8037 A.2, RFC 7638
-/// §3.1). Their private halves are public: whatever they verify counts for nothing.
+/// Dummy keys of every kind, from the examples of the RFCs (RFC 7515 A.3, RFC 8037 A.2, RFC 7638 §3.1). Their
+/// private halves are public, so the result of a verification with them is ignored.
 static NOBODYS_KEYS: LazyLock<ClientKeys> = LazyLock::new(|| {
     let set = json!({ "keys": [
         { "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",

@@ -1,4 +1,4 @@
-//! How tokens are signed, and the schedule of the keys that sign them (standards §1).
+//! The signing algorithm and the key schedule (standards §1).
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use crate::algorithm::Algorithm;
 const MINUTE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The algorithm and the schedule. A site narrows it in its configuration, tests shorten it further.
+/// The algorithm and the schedule. The configuration may narrow it, and tests shorten it further.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// What tokens are signed with.
+    /// The algorithm of new tokens.
     pub algorithm: Algorithm,
-    /// How long a key signs before the next one takes over.
+    /// How long a key signs before the next one replaces it.
     pub active: Duration,
     /// How long a key is published before it signs.
     pub publish_ahead: Duration,
-    /// How long others may keep the key set.
+    /// How long others may cache the key set.
     pub jwks_max_age: Duration,
-    /// The longest that an access token lives: what a key must be kept for after its last signature. It is
-    /// the bound of the matrix, so that no change of another setting can outlive a key.
+    /// The longest lifetime of an access token, for which a key must be kept after its last signature. It is
+    /// the bound of the matrix, so that no other setting can exceed it.
     pub longest_token: Duration,
-    /// By how much the clock of a resource server may be behind.
+    /// How far a resource server's clock may be behind.
     pub leeway: Duration,
-    /// How often the schedule is looked at.
+    /// The interval at which the schedule is checked.
     pub look: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Default for Config {
     }
 }
 
-/// A schedule by which tokens would be refused that are good.
+/// Why a schedule is unsafe: valid tokens would be refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unsafe {
     #[error("`jwks_max_age` must be at most 15 minutes")]
@@ -57,7 +57,7 @@ pub enum Unsafe {
 }
 
 impl Config {
-    /// Refuses what exceeds the bounds of the matrix (§1).
+    /// Checks the bounds of the matrix (§1).
     ///
     /// # Errors
     /// See [`Unsafe`].
@@ -77,20 +77,20 @@ impl Config {
         Ok(())
     }
 
-    /// After this time nobody uses a key set from before: one life in a cache, and as long again for
-    /// requests under way and clocks that differ.
+    /// The time after which no server uses an older key set: its cache lifetime, twice, to allow for requests
+    /// in progress and clock differences.
     pub fn cached(&self) -> Duration {
         2 * self.jwks_max_age
     }
 
-    /// How long after its last signature a key may be needed: the last token's `exp`, leeway, and the
-    /// life of the key set in caches.
+    /// How long a key may be needed after its last signature: the last token's lifetime, the leeway, and the
+    /// cache lifetime of the key set.
     pub fn retired(&self) -> Duration {
         self.longest_token + self.leeway + self.jwks_max_age
     }
 
-    /// The algorithms that have keys. RS256 is always one of them (RFC 9068 §2.1), and ES256, so that a
-    /// change between the two takes effect at once; the third only if it is asked for.
+    /// Whether this algorithm has keys. RS256 always does (RFC 9068 §2.1), and so does ES256, so that a change
+    /// between the two takes effect at once; EdDSA only if it is configured.
     pub(crate) fn keeps(&self, algorithm: Algorithm) -> bool {
         algorithm == self.algorithm || matches!(algorithm, Algorithm::Es256 | Algorithm::Rs256)
     }
@@ -100,7 +100,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    /// KEYS-02: the bounds of §1, each from both sides.
+    /// KEYS-02: the bounds of §1, each tested on both sides.
     #[test]
     fn an_unsafe_schedule_is_refused() {
         let with = |change: fn(&mut Config)| {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(with(|c| c.active = 367 * DAY), Err(Unsafe::ActiveTooLong));
     }
 
-    /// KEYS-02: retired until the last token can have expired everywhere.
+    /// KEYS-02: a key stays retired until its last token has expired everywhere.
     #[test]
     fn a_key_is_kept_for_its_last_token() {
         assert_eq!(Config::default().retired(), 70 * MINUTE);

@@ -1,5 +1,6 @@
-//! Tokens that tell a server behind the gate who asks (SRC-10). They are signed with the keys of access tokens, live for a
-//! minute, and have a `typ` and an audience of their own, so that no endpoint here ever takes one for an access token.
+//! Identity tokens, which tell a server behind the gate who is calling (SRC-10). They are signed with the keys
+//! of access tokens, last a minute, and have their own `typ` and audience, so that they are never accepted as
+//! access tokens.
 
 use serde::Serialize;
 use shared::id::public_random_128;
@@ -10,10 +11,10 @@ use crate::jwt::CryptoFailed;
 
 /// The media type of an identity token.
 pub const TYP: &str = "portcullis-identity+jwt";
-/// How long one lives, in seconds.
+/// The lifetime of an identity token in seconds.
 const LIFETIME: i64 = 60;
 
-/// What an identity token says (RFC 7519 §4.1).
+/// The claims of an identity token (RFC 7519 §4.1).
 #[derive(Clone, Debug, Serialize)]
 pub struct Claims {
     iss: String,
@@ -27,7 +28,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// That this subject asks, through this client if there is one, told to this audience now.
+    /// Claims that this subject is calling now, through this client if there is one, for this audience.
     pub fn new(
         issuer: &Issuer,
         subject: &str,
@@ -47,12 +48,12 @@ impl Claims {
     }
 }
 
-/// Signs identity tokens, and nothing else. Cheap to clone.
+/// Signs identity tokens. Cheap to clone.
 #[derive(Clone)]
 pub struct Identities(Keys);
 
 impl Keys {
-    /// What signs identity tokens.
+    /// The signer of identity tokens.
     pub fn identities(&self) -> Identities {
         Identities(self.clone())
     }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
     use crate::{Config, Seal, Unverified};
 
-    /// SRC-10: an identity token says who asks, for a minute, and is not an access token to anybody here.
+    /// SRC-10: an identity token names the caller for a minute, and is not accepted as an access token.
     #[test]
     fn an_identity_token_is_not_an_access_token() {
         let (dir, now) = (tempfile::tempdir().unwrap(), Timestamp(1_800_000_000_999));

@@ -1,4 +1,4 @@
-//! The public key set (RFC 7517) and its names for keys (RFC 7638).
+//! The public key set (RFC 7517) and key thumbprints (RFC 7638).
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
@@ -29,8 +29,8 @@ pub(crate) struct PublicJwk {
 }
 
 impl PublicJwk {
-    /// The public members of a key, named by list: no private one can slip through (KEYS-01).
-    /// `None` if one is missing.
+    /// Copies the public members of a key by name, so that a private one cannot be published (KEYS-01). `None`
+    /// if one is missing.
     pub(crate) fn of(jwk: &Jwk, algorithm: Algorithm) -> Option<Self> {
         let required = required_members(jwk.key_type())?;
         let mut members = Map::new();
@@ -53,7 +53,7 @@ impl PublicJwk {
     }
 }
 
-/// The members that make a key what it is, in lexicographic order (RFC 7638 §3.2).
+/// The members that identify a key, in lexicographic order (RFC 7638 §3.2).
 fn required_members(kty: &str) -> Option<&'static [&'static str]> {
     match kty {
         "EC" => Some(&["crv", "kty", "x", "y"]),
@@ -76,7 +76,7 @@ fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// RFC 7638 §3.1: the example key has the example thumbprint, whatever else stands in it.
+    /// RFC 7638 §3.1: the example key has the example thumbprint, whatever other members it has.
     #[test]
     fn the_thumbprint_of_the_rfc_example() {
         let jwk = json!({
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// KEYS-01: what is private stays, even if a whole key pair is handed in.
+    /// KEYS-01: private members are not published, even if a whole key pair is passed in.
     #[test]
     fn a_private_key_is_published_without_its_private_members() {
         for (algorithm, pair) in [

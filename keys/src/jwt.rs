@@ -1,7 +1,7 @@
-//! Access tokens as JWTs (RFC 7519, RFC 9068 §2.1): sign, and check form and signature.
+//! Access tokens as JWTs (RFC 7519, RFC 9068 §2.1): signing, and verification of format and signature.
 //!
-//! josekit does the cryptography. It checks no `typ`, no date and no audience, and would take the
-//! algorithm from the token if asked: the form is checked here, and a key has its one algorithm.
+//! josekit does the cryptography. It does not check `typ`, dates or audience, and would take the algorithm from
+//! the token if asked. So the format is checked here, and each key has exactly one algorithm.
 
 use std::fmt;
 
@@ -24,12 +24,12 @@ use zeroize::Zeroizing;
 use crate::algorithm::Algorithm;
 use crate::jwks::PublicJwk;
 
-/// Longer tokens are not looked at (RS-05).
+/// Longer tokens are refused, in bytes (RS-05).
 pub(crate) const LONGEST: usize = 8 * 1024;
-/// RFC 9068 §2.1 has RSA keys of at least 2048 bits (AT-01).
+/// The size of RSA keys; RFC 9068 §2.1 requires at least 2048 bits (AT-01).
 const RSA_BITS: u32 = 2048;
 
-/// The cryptographic library did not do what it always does.
+/// The cryptographic library failed unexpectedly.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the cryptographic library failed: {0}")]
 pub struct CryptoFailed(String);
@@ -46,7 +46,7 @@ impl From<josekit::JoseError> for CryptoFailed {
     }
 }
 
-/// A new private key, as PKCS #8.
+/// Generates a private key, as PKCS #8.
 pub(crate) fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, CryptoFailed> {
     let key = match algorithm {
         Algorithm::Es256 => {
@@ -59,7 +59,7 @@ pub(crate) fn generate(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Crypt
     Ok(Zeroizing::new(key.private_key_to_pkcs8()?))
 }
 
-/// What is public of a private key: how to verify with it, and how it is published.
+/// The public half of a private key: a verifier, and its published form.
 pub(crate) fn public_half(
     algorithm: Algorithm,
     private: &[u8],
@@ -72,7 +72,7 @@ pub(crate) fn public_half(
     public(algorithm, &jwk)
 }
 
-/// josekit's EdDSA takes Ed448 as well; here the name means one curve.
+/// josekit's EdDSA includes Ed448; here only Ed25519 is used.
 fn ed25519(private: &[u8]) -> Result<EdKeyPair, CryptoFailed> {
     let pair = EdDSA.key_pair_from_der(private)?;
     if pair.curve() != EdCurve::Ed25519 {
@@ -81,7 +81,7 @@ fn ed25519(private: &[u8]) -> Result<EdKeyPair, CryptoFailed> {
     Ok(pair)
 }
 
-/// The same from what [`public_half`] once published.
+/// Like [`public_half`], from its published form.
 pub(crate) fn public_from_jwk(
     algorithm: Algorithm,
     json: &[u8],
@@ -100,16 +100,16 @@ fn public(algorithm: Algorithm, jwk: &Jwk) -> Result<(VerifyingKey, PublicJwk), 
     Ok((VerifyingKey { algorithm, verifier }, jwk))
 }
 
-/// A key to sign with, parsed once.
+/// A parsed signing key.
 pub(crate) struct SigningKey {
     kid: String,
     algorithm: Algorithm,
-    /// The encoded header: the same for every access token.
+    /// The encoded header, which is the same for every access token.
     header: String,
     signer: Box<dyn JwsSigner>,
 }
 
-/// A token to hand to its holder.
+/// A signed token for its client.
 #[derive(Clone)]
 pub struct SignedToken {
     /// The compact serialization (RFC 7515 §7.1). Never log it.
@@ -149,14 +149,14 @@ impl SigningKey {
         Ok(SignedToken { text: self.compact(&self.header, &claims)?, kid: self.kid.clone() })
     }
 
-    /// Signs claims that are not an access token's, under a `typ` of its own (RFC 8725 §3.11).
+    /// Signs claims of another kind of token, with its own `typ` (RFC 8725 §3.11).
     pub(crate) fn sign_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, CryptoFailed> {
         let payload = serde_json::to_vec(claims).map_err(|e| CryptoFailed(e.to_string()))?;
         let header = json!({ "alg": self.algorithm.as_str(), "kid": self.kid, "typ": typ }).to_string();
         self.compact(&BASE64URL_NOPAD.encode(header.as_bytes()), &payload)
     }
 
-    /// RFC 7515 §7.1: header, payload and signature, each in base64url, with dots between them.
+    /// Makes a compact JWS: header, payload and signature in base64url, separated by dots (RFC 7515 §7.1).
     pub(crate) fn compact(&self, header: &str, payload: &[u8]) -> Result<String, CryptoFailed> {
         let mut text = format!("{header}.");
         BASE64URL_NOPAD.encode_append(payload, &mut text);
@@ -168,7 +168,7 @@ impl SigningKey {
     }
 }
 
-/// A key to verify with, parsed once, and the only algorithm it is good for (RFC 8725 §3.1).
+/// A parsed verification key and its only algorithm (RFC 8725 §3.1).
 pub(crate) struct VerifyingKey {
     algorithm: Algorithm,
     verifier: Box<dyn JwsVerifier>,
@@ -181,7 +181,7 @@ impl VerifyingKey {
     }
 }
 
-/// A token that one of our keys signed. Whether it is acceptable is another question.
+/// A token that one of our keys signed. Its claims are not checked yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified {
     /// Its claims.
@@ -190,7 +190,7 @@ pub struct Verified {
     pub kid: String,
 }
 
-/// Why a text is no access token of ours.
+/// Why a text is not an access token of this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unverified {
     #[error("the token is longer than 8 KiB")]
@@ -211,9 +211,8 @@ pub enum Unverified {
     Claims,
 }
 
-/// The members a header may have; no other is looked at, so nothing in a token can name a key of its
-/// own (`jwk`, `jku`, `x5u`) or ask for what we do not do (`crit`, `b64`, `zip`). A member given
-/// twice is refused like an unknown one.
+/// The allowed header members. Others are refused, so that a token cannot bring its own key (`jwk`, `jku`,
+/// `x5u`) or ask for an unsupported feature (`crit`, `b64`, `zip`). A repeated member is refused too.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -236,8 +235,8 @@ pub(crate) fn verify<'k>(
     if !is_access_token(&header.typ) {
         return Err(Unverified::Typ);
     }
-    // A token that chose its own algorithm could have a public key used as an HMAC secret (KEYS-07,
-    // RFC 8725 §2.1, §3.1).
+    // If the token chose its algorithm, a public key could be used as an HMAC secret (KEYS-07, RFC 8725 §2.1,
+    // §3.1).
     let key = key(&header.kid).ok_or(Unverified::UnknownKey)?;
     if !key.algorithm.is_named(&header.alg) {
         return Err(Unverified::Algorithm);
@@ -256,16 +255,16 @@ pub(crate) fn three_parts(compact: &str) -> Option<(&str, &str, &str)> {
     parts.next().is_none().then_some(three)
 }
 
-/// A JSON object in base64url. Serde would also read a struct from an array, hence the look at the
-/// first character.
+/// Parses a JSON object in base64url. Serde would also read a struct from an array, so the first character is
+/// checked.
 pub(crate) fn object<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     let json = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
     let is_object = json.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(&json).ok())?
 }
 
-/// RFC 9068 §4: `typ` is "at+jwt" or "application/at+jwt"; media types know no case (RFC 7515
-/// §4.1.9). Whatever else we ever sign has another `typ` and ends here (AT-06).
+/// RFC 9068 §4: `typ` is "at+jwt" or "application/at+jwt", case-insensitively (RFC 7515 §4.1.9). Other kinds of
+/// tokens have another `typ` and are refused here (AT-06).
 fn is_access_token(typ: &str) -> bool {
     let short_form = match typ.split_once('/') {
         Some((kind, rest)) if kind.eq_ignore_ascii_case("application") => rest,

@@ -1,8 +1,7 @@
-//! Signing keys as code: made here, sealed at rest, rotated in the database; no key file is ever
-//! committed.
+//! Signing keys: generated here, sealed at rest, rotated in the database; no key file is ever committed.
 //!
-//! [`Keys`] is the authorization server's half: it signs. [`Verifier`] is the resource server's: it
-//! holds public keys only, and sees every change of the other half.
+//! [`Keys`] is the authorization server's half, which signs. [`Verifier`] is the resource server's half, which
+//! holds only public keys and sees every change.
 
 mod algorithm;
 mod check;
@@ -50,7 +49,7 @@ use rotation::Step;
 use seal::Unsealable;
 use store::StoredKey;
 
-/// Why the signing keys could not be made ready. Each message says what to do.
+/// Why the signing keys could not be opened. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     #[error(transparent)]
@@ -67,7 +66,7 @@ pub enum KeysError {
     Crypto(#[from] CryptoFailed),
 }
 
-/// The private half: signs access tokens, publishes the key set. Cheap to clone.
+/// The private half: signs access tokens and publishes the key set. Cheap to clone.
 #[derive(Clone)]
 pub struct Keys(Arc<Inner>);
 
@@ -82,14 +81,12 @@ struct Inner {
 }
 
 impl Keys {
-    /// Reads the signing keys, and makes the first ones if there are none: one for each algorithm,
-    /// active at once.
+    /// Opens the signing keys. If there are none, generates one for each algorithm, active at once.
     ///
-    /// Making an RSA key takes a moment and writing waits for the disk: call it outside the async
-    /// runtime's tasks.
+    /// Generating RSA keys is slow and writing waits for the disk, so call this outside async tasks.
     ///
     /// # Errors
-    /// See [`KeysError`]; among them a seal key that is not the one of this database (KEYS-05).
+    /// See [`KeysError`]; among them a sealing key of another database (KEYS-05).
     pub fn open(db: &Db, seal: Arc<Seal>, config: Config, clock: &Clock) -> Result<Self, KeysError> {
         if !Self::exist(db)? {
             make_first(db, &seal, &config)?;
@@ -108,22 +105,22 @@ impl Keys {
         let weak = Arc::downgrade(&keys.0);
         db.on_reload(move || {
             if let Some(inner) = weak.upgrade() {
-                // Without the truth no decision is safe; the writer aborts the process on a panic here.
+                // Without the current keys no decision is safe. The writer aborts the process on a panic here.
                 Self(inner).reload().expect("the signing keys can be read anew");
             }
         });
         Ok(keys)
     }
 
-    /// Whether the database holds signing keys, so that a missing seal key is a loss (KEYS-05).
+    /// Whether the database has signing keys, in which case a missing sealing key is an error (KEYS-05).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn exist(db: &Db) -> Result<bool, Fault> {
         db.read(store::any)
     }
 
-    /// Reads the keys anew, when memory may be wrong. On an error nothing changes.
+    /// Reads the keys again, when memory may be wrong. On an error nothing changes.
     ///
     /// # Errors
     /// As [`Keys::open`].
@@ -138,10 +135,10 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes every step of the schedule that is due (KEYS-02). Blocks, as [`Keys::open`].
+    /// Takes every due step of the schedule (KEYS-02). Blocks, like [`Keys::open`].
     ///
     /// # Errors
-    /// As [`Keys::open`]. Nothing of a step is done then, and the next look tries again.
+    /// As [`Keys::open`]. The failed step is rolled back, and the next check tries again.
     pub fn rotate_due(&self) -> Result<(), KeysError> {
         let rows = self.0.db.read(store::all)?;
         let steps = self.due(&rows, self.0.clock.now());
@@ -156,7 +153,7 @@ impl Keys {
         }
         let keys = self.clone();
         self.0.db.write_blocking(move |tx| {
-            // Asked again: a command may have come first.
+            // Compute the steps again: a command may have run meanwhile.
             for step in keys.due(&store::all(tx)?, tx.now()) {
                 keys.take(tx, &step, &made)?;
             }
@@ -178,7 +175,7 @@ impl Keys {
         self.0.signer.load().sign(token)
     }
 
-    /// Signs what is not an access token, under a `typ` of its own, with the active key.
+    /// Signs another kind of token, with its own `typ`, with the active key.
     pub(crate) fn sign_as(&self, typ: &str, claims: &impl Serialize) -> Result<String, CryptoFailed> {
         self.0.signer.load().sign_as(typ, claims)
     }
@@ -210,7 +207,7 @@ impl Keys {
         self.0.clock.uptime()
     }
 
-    /// Changes what is in memory.
+    /// Changes the keys in memory.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Ring)) {
         let mut ring = self.ring();
         change(&mut ring);
@@ -218,10 +215,10 @@ impl Keys {
     }
 
     fn show(&self, ring: &Ring) {
-        // The public key first: no token may exist that the verifier does not know yet (KEYS-03).
+        // Publish first: the verifier must know each key before a token is signed with it (KEYS-03).
         self.0.published.store(Arc::new(ring.key_set()));
-        // None only for the moment between a removal and the commit that brings its successor: what is
-        // signed until then is refused at once.
+        // There is no signer only between a removal and the commit that adds its successor; tokens signed until
+        // then are refused at once.
         if let Some(signer) = ring.signer(self.0.config.algorithm) {
             self.0.signer.store(signer);
         }
@@ -232,13 +229,13 @@ impl Keys {
     }
 }
 
-/// The public half: tells whether a token was signed with one of our keys. Cheap to clone.
+/// The public half: verifies that one of our keys signed a token. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier(Arc<ArcSwap<KeySet>>);
 
 impl Verifier {
-    /// Checks form and signature of an access token, in the order of RS-05. Issuer, audience and
-    /// times are left to [`check`].
+    /// Verifies format and signature of an access token, in the order of RS-05. [`check`] checks issuer,
+    /// audience and times.
     ///
     /// # Errors
     /// See [`Unverified`].
@@ -247,20 +244,20 @@ impl Verifier {
         jwt::verify(compact, |kid| set.verifiers.get(kid).map(|key| &**key))
     }
 
-    /// Whether a key is still published: what a cache of verified tokens asks at every hit (RS-05).
+    /// Whether a key is still published. A cache of verified tokens asks this at every hit (RS-05).
     pub fn knows(&self, kid: &str) -> bool {
         self.0.load().verifiers.contains_key(kid)
     }
 }
 
-/// First start: a key for each algorithm, published and activated in one write (KEYS-05). Nobody has a
-/// key set yet that they could miss in.
+/// First start: publishes and activates a key for each algorithm in one write (KEYS-05). No server has cached
+/// an older key set yet.
 fn make_first(db: &Db, seal: &Arc<Seal>, config: &Config) -> Result<(), KeysError> {
     let kept = Algorithm::ALL.into_iter().filter(|algorithm| config.keeps(*algorithm));
     let keys = kept.map(NewKey::generate).collect::<Result<Vec<_>, _>>()?;
     let seal = Arc::clone(seal);
     db.write_blocking(move |tx| {
-        // Another may have come first; then its keys stand, and these are forgotten.
+        // If another process was first, its keys are used and these are discarded.
         if store::any(tx)? {
             return Ok(());
         }

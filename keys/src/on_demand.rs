@@ -1,4 +1,4 @@
-//! What somebody asks of the keys, ahead of the schedule: show them, rotate now, remove one (KEYS-03, 04).
+//! Commands about keys, ahead of the schedule: list, rotate, remove (KEYS-03, 04).
 
 use serde::{Deserialize, Serialize};
 use shared::db::Conn;
@@ -11,48 +11,48 @@ use crate::rotation::{Cause, Illegal, NewKey};
 use crate::state::State;
 use crate::store::{self, StoredKey};
 
-/// A key as it is shown.
+/// A key in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Listed {
     pub kid: String,
     pub alg: Algorithm,
     pub state: State,
-    /// Whether tokens are signed with it now.
+    /// Whether new tokens are signed with it.
     pub signs: bool,
     pub created_at: Timestamp,
-    /// When it takes over, if it is next.
+    /// When it becomes active, if it is next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activate_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<Timestamp>,
-    /// When its successor takes over, if it is active.
+    /// When its successor becomes active, if it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retire_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Timestamp>,
-    /// When nothing can need it any more, if it is retired.
+    /// When it can be removed, if it is retired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remove_at: Option<Timestamp>,
 }
 
-/// What came of a rotation.
+/// The result of a rotation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rotated {
     pub kid: String,
     pub alg: Algorithm,
     pub state: State,
-    /// When it signs from, or since.
+    /// When the new key becomes or became active.
     pub activate_at: Timestamp,
-    /// What it replaced, if it signs already.
+    /// The key that it replaced, if it is already active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired: Option<String>,
 }
 
 impl Keys {
-    /// Every key, oldest first.
+    /// All keys, oldest first.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn list(&self, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
         let rows = store::all(conn)?;
         let signs = self.signing_kid();
@@ -77,13 +77,13 @@ impl Keys {
         Ok(rows.iter().map(listed).collect())
     }
 
-    /// Rotates an algorithm's key ahead of time. The next one is published at once, unless it is already,
-    /// and takes over as soon as every cache has it; with `at_once`, in this very transaction, so that
-    /// resource servers refuse new tokens until they fetch the key set again. `made` is used if a key is
-    /// needed.
+    /// Rotates an algorithm's key ahead of the schedule. The next key is published at once, unless it already
+    /// is, and becomes active as soon as every cache has it. With `at_once` it becomes active in this
+    /// transaction, so that resource servers refuse new tokens until they fetch the key set again. `made` is
+    /// used if a key is needed.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn rotate(
         &self,
         tx: &Tx<'_>,
@@ -107,20 +107,20 @@ impl Keys {
         Ok(Rotated { kid, alg, state: State::Next, activate_at, retired: None })
     }
 
-    /// The key with this name.
+    /// The key with this `kid`.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn find(&self, conn: &Conn<'_>, kid: &str) -> Result<Option<Listed>, Fault> {
         Ok(self.list(conn)?.into_iter().find(|key| key.kid == kid))
     }
 
-    /// Removes a key in an emergency (KEYS-04). If it was active, `made` signs from the commit on: a new
-    /// one, not the one that was waiting, because whoever has a copy of this key may have that one too.
-    /// Answers with the state it had, and the name of its successor.
+    /// Removes a key in an emergency (KEYS-04). If it was active, `made` signs from the commit on. The waiting
+    /// next key is not used, because an attacker who has a copy of this key may have that one too. Answers with
+    /// the former state and the successor's `kid`.
     ///
     /// # Errors
-    /// The database's fault; [`Fault::Busy`] if it is active and no key of its algorithm was made.
+    /// A database fault; [`Fault::Busy`] if the key is active and no key of its algorithm was made.
     pub fn remove_now(
         &self,
         tx: &Tx<'_>,
@@ -135,7 +135,7 @@ impl Keys {
         if key.state != State::Active {
             return Ok(Ok((key.state, None)));
         }
-        // It became active a moment ago: asked again, there is one.
+        // It became active a moment ago; a retry makes the key.
         let made = made.filter(|made| made.algorithm() == key.algorithm).ok_or(Fault::Busy)?;
         self.publish(tx, made, tx.now(), cause)?;
         self.activate(tx, made.kid(), cause)?.map_err(|e| Fault::Corrupt(e.to_string()))?;
@@ -145,17 +145,17 @@ impl Keys {
     /// The algorithms that have an active key.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn active_algorithms(&self, conn: &Conn<'_>) -> Result<Vec<Algorithm>, Fault> {
         let active = store::all(conn)?.into_iter().filter(|key| key.state == State::Active);
         Ok(active.map(|key| key.algorithm).collect())
     }
 
-    /// Removes every key there is, and has `made` sign from the commit on, as of this moment: the time before
-    /// was wrong (OPS-04). How many keys went.
+    /// Removes all keys and lets `made` sign from the commit on, dated now, because the time before was wrong
+    /// (OPS-04). Answers with the number of removed keys.
     ///
     /// # Errors
-    /// The database's fault; [`Fault::Busy`] if an algorithm would be left without a key.
+    /// A database fault; [`Fault::Busy`] if an algorithm would be left without a key.
     pub fn replace_all(
         &self,
         tx: &Tx<'_>,

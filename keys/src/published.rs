@@ -1,5 +1,5 @@
-//! The keys of an issuer elsewhere, as it publishes them (RFC 7517 §5): what a resource server verifies with that
-//! runs in a process of its own.
+//! The published keys of another server's issuer (RFC 7517 §5), for a resource server that runs as a separate
+//! process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::jwks::Jwks;
 use crate::jwt;
 use crate::ring::KeySet;
 
-/// An issuer has no more keys than this: each costs time to read.
+/// The most keys in a set, because each costs time to parse.
 const MOST: usize = 200;
 
-/// The keys that an issuer published last. Cheap to clone; clones are one set.
+/// The keys that an issuer published last. Clones share them and are cheap.
 #[derive(Clone)]
 pub struct PublishedKeys(Arc<ArcSwap<KeySet>>);
 
-/// Why a document is no key set to verify with.
+/// Why a document is not a usable key set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadKeySet {
     #[error("it is not an object with a list of keys")]
@@ -34,7 +34,7 @@ pub enum BadKeySet {
 }
 
 impl Default for PublishedKeys {
-    /// None yet: nothing verifies.
+    /// Without keys: verifies nothing.
     fn default() -> Self {
         let set = KeySet { verifiers: HashMap::new(), jwks: Arc::new(Jwks::of(std::iter::empty())) };
         Self(Arc::new(ArcSwap::from_pointee(set)))
@@ -42,10 +42,10 @@ impl Default for PublishedKeys {
 }
 
 impl PublishedKeys {
-    /// Takes these keys in place of those before. A key that is missing now verifies nothing any more (KEYS-04).
+    /// Replaces the keys. A key that is missing in the new set no longer verifies anything (KEYS-04).
     ///
     /// # Errors
-    /// See [`BadKeySet`]; the keys before stay.
+    /// See [`BadKeySet`]; the old keys stay.
     pub fn replace(&self, document: &[u8]) -> Result<(), BadKeySet> {
         let document: Value = serde_json::from_slice(document).map_err(|_| BadKeySet::NotASet)?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(BadKeySet::NotASet)?;
@@ -53,7 +53,7 @@ impl PublishedKeys {
             return Err(BadKeySet::TooMany);
         }
         let mut verifiers = HashMap::new();
-        // Keys of other kinds may stand there, for others to use.
+        // Keys of other kinds are ignored.
         for (kid, algorithm, key) in keys.iter().filter_map(usable) {
             let Ok((verifying, _)) = jwt::public_from_jwk(algorithm, key.to_string().as_bytes()) else {
                 continue;
@@ -69,14 +69,13 @@ impl PublishedKeys {
         Ok(())
     }
 
-    /// What verifies with them, whichever they are at the moment.
+    /// A verifier that always uses the current keys.
     pub fn verifier(&self) -> Verifier {
         Verifier(Arc::clone(&self.0))
     }
 }
 
-/// A key for signatures that says its name and its algorithm: without either it is good for nothing here
-/// (KEYS-07).
+/// A signature key with `kid` and `alg`. A key without either is ignored (KEYS-07).
 fn usable(key: &Value) -> Option<(&str, Algorithm, &Value)> {
     let text = |name: &str| key.get(name).and_then(Value::as_str);
     let for_signatures = text("use").is_none_or(|purpose| purpose == "sig");
@@ -92,7 +91,8 @@ mod tests {
     use crate::Unverified;
     use crate::tests::{Fixture, rotate, token};
 
-    /// KEYS-07, RS-16: what verifies here verifies there, by the key that `kid` names and its algorithm.
+    /// KEYS-07, RS-16: tokens signed by the issuer verify here, with the key named by `kid` and that key's
+    /// algorithm.
     #[test]
     fn what_is_published_verifies() {
         for algorithm in Algorithm::ALL {
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// KEYS-04: a key that is published no more verifies nothing.
+    /// KEYS-04: a key that is no longer published verifies nothing.
     #[test]
     fn a_key_that_is_gone_is_gone() {
         let fixture = Fixture::new();
@@ -124,8 +124,8 @@ mod tests {
         assert!(elsewhere.verifier().verify(&old.text).is_err());
     }
 
-    /// KEYS-07: keys without a name or an algorithm, or for something else, are left out; a document that is no
-    /// key set changes nothing.
+    /// KEYS-07: keys without name or algorithm, or for another purpose, are ignored; an invalid document
+    /// changes nothing.
     #[test]
     fn a_bad_document_changes_nothing() {
         let keys = Fixture::new().keys(Algorithm::Es256);

@@ -1,5 +1,5 @@
-//! Tokens whose signature was checked once (RS-05): after that their SHA-256 finds the claims again. Everything
-//! else about them, whether the key is still published too, is checked every time.
+//! A cache of tokens whose signature was verified (RS-05), by SHA-256. Everything else about a token, including
+//! whether its key is still published, is checked each time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,11 @@ use shared::Digest;
 
 use crate::{Unverified, Verified, Verifier};
 
-/// How many tokens are remembered.
+/// The most cached tokens.
 const MOST: usize = 100_000;
 
-/// A token whose signature was checked, and whether its use is on record (REFRESH-06): that is written once, and
-/// asked of the database once. Beside it stands a note of whoever remembers it.
+/// A verified token, and whether its use is recorded (REFRESH-06), which is written once and read once. `N` is
+/// data of the cache's owner.
 #[derive(Debug)]
 pub struct Remembered<N = ()> {
     verified: Verified,
@@ -22,28 +22,28 @@ pub struct Remembered<N = ()> {
 }
 
 impl<N> Remembered<N> {
-    /// What was verified.
+    /// The verified token.
     pub fn verified(&self) -> &Verified {
         &self.verified
     }
 
-    /// Whether its use is known to be on record.
+    /// Whether its use is known to be recorded.
     pub fn is_seen(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Its use is on record from now on.
+    /// Notes that its use is recorded.
     pub fn mark_seen(&self) {
         self.seen.store(true, Ordering::Relaxed);
     }
 
-    /// What was noted about it.
+    /// The owner's data.
     pub fn note(&self) -> &N {
         &self.note
     }
 }
 
-/// The tokens that were verified of late. Bounded: the least used make room.
+/// The recently verified tokens. Bounded: the least recently used are dropped.
 pub struct Memory<N = ()> {
     verifier: Verifier,
     tokens: Cache<Digest, Arc<Remembered<N>>>,
@@ -55,12 +55,12 @@ impl<N: Default> Memory<N> {
         Self { verifier, tokens: Cache::new(MOST) }
     }
 
-    /// What is remembered under the SHA-256 of a token.
+    /// The cached token with this SHA-256.
     pub fn get(&self, digest: &Digest) -> Option<Arc<Remembered<N>>> {
         self.tokens.get(digest)
     }
 
-    /// Verifies a token that is not remembered. It is still to be decided whether it is worth remembering.
+    /// Verifies a token that is not cached. The caller decides whether to keep it.
     ///
     /// # Errors
     /// As [`Verifier::verify`].
@@ -69,22 +69,22 @@ impl<N: Default> Memory<N> {
         Ok(Arc::new(Remembered { verified, seen: AtomicBool::new(false), note: N::default() }))
     }
 
-    /// Remembers a token that was good: bad ones would push good ones out (RS-05).
+    /// Caches a valid token. Invalid ones are not cached, because they would push out valid ones (RS-05).
     pub fn keep(&self, digest: Digest, token: &Arc<Remembered<N>>) {
         self.tokens.insert(digest, Arc::clone(token));
     }
 
-    /// Forgets a token that is good no more.
+    /// Drops a token that is no longer valid.
     pub fn forget(&self, digest: &Digest) {
         self.tokens.remove(digest);
     }
 
-    /// How many are remembered.
+    /// The number of cached tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether none is.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -101,7 +101,7 @@ mod tests {
     use crate::Algorithm;
     use crate::tests::{Fixture, token};
 
-    /// RS-05: what is remembered is bounded, and nothing is remembered that nobody asked to.
+    /// RS-05: the cache is bounded, and only tokens passed to `keep` are in it.
     #[test]
     fn memory_has_a_bound() {
         let keys = Fixture::new().keys(Algorithm::Es256);

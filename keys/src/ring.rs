@@ -1,4 +1,4 @@
-//! The signing keys in memory: what the table says, opened.
+//! The signing keys in memory, unsealed from the table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::seal::{Purpose, Seal};
 use crate::state::State;
 use crate::store::{self, StoredKey};
 
-/// The public keys of one moment.
+/// The public keys at one moment.
 pub(crate) struct KeySet {
     pub(crate) verifiers: HashMap<String, Arc<VerifyingKey>>,
     pub(crate) jwks: Arc<Jwks>,
@@ -27,9 +27,9 @@ pub(crate) struct Held {
     pub(crate) algorithm: Algorithm,
     pub(crate) verifying: Arc<VerifyingKey>,
     pub(crate) jwk: Arc<PublicJwk>,
-    /// Gone with the private half once the key is retired.
+    /// `None` once the key is retired.
     pub(crate) signing: Option<Arc<SigningKey>>,
-    /// The uptime at which this process first saw it in its state: time that nobody can have turned.
+    /// The uptime at which this process first saw the key in its state. Unlike the clock it cannot be set.
     pub(crate) seen: Duration,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Held {
 pub(crate) struct Ring(Vec<Held>);
 
 impl Ring {
-    /// Reads the table. What was known before keeps its `seen`.
+    /// Reads the table. Keys that were known before keep their `seen`.
     pub(crate) fn load(
         db: &Db,
         seal: &Seal,
@@ -62,7 +62,7 @@ impl Ring {
         self.0.iter().find(|key| key.jwk.kid() == kid)
     }
 
-    /// How long this process has known a key in its present state.
+    /// How long this process has known a key in its current state.
     pub(crate) fn known_for(&self, kid: &str, uptime: Duration) -> Duration {
         self.find(kid).map_or(Duration::ZERO, |key| uptime.saturating_sub(key.seen))
     }
@@ -76,8 +76,8 @@ impl Ring {
         }
     }
 
-    /// What signs: the active key of this algorithm. Where there is none yet, because another algorithm
-    /// was configured and its key is not known to everybody, one that is (KEYS-03).
+    /// The active key of this algorithm. If there is none yet, because the algorithm was configured recently
+    /// and its key is not known to all caches, another active key (KEYS-03).
     pub(crate) fn signer(&self, wanted: Algorithm) -> Option<Arc<SigningKey>> {
         let active = |algorithm: Algorithm| {
             let mut keys = self.0.iter();
@@ -96,7 +96,7 @@ impl Ring {
         self.0.retain(|key| key.jwk.kid() != kid);
     }
 
-    /// A key's new state. What is retired forgets how to sign.
+    /// Sets a key's state. A retired key loses its private half.
     pub(crate) fn set(&mut self, kid: &str, state: State, uptime: Duration) {
         if let Some(key) = self.0.iter_mut().find(|key| key.jwk.kid() == kid) {
             key.state = state;
@@ -108,8 +108,8 @@ impl Ring {
     }
 }
 
-/// Opens one row. What is public comes out of what is sealed, so that whoever can write to the database
-/// cannot plant a key of theirs beside our name for it.
+/// Unseals one row. The public key is derived from the sealed data, so that an attacker who can write to the
+/// database cannot replace it.
 fn open(seal: &Seal, row: &StoredKey, seen: Duration) -> Result<Held, KeysError> {
     let (verifying, jwk, signing) = if row.state == State::Retired {
         let sealed = unseal(seal, Purpose::PublicKey, row)?;

@@ -1,5 +1,5 @@
-//! The life of a signing key: next, active, retired, removed (KEYS-02). Each step is one transaction with
-//! its audit record, and reaches memory with the commit; when to take it is the schedule's.
+//! The life of a signing key: next, active, retired, removed (KEYS-02). Each step is one transaction with its
+//! audit record, and is published to memory with the commit. `schedule` decides when.
 
 pub(crate) mod schedule;
 
@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::store::{self, StoredKey};
 pub(crate) use schedule::{Step, due};
 
-/// Who takes a step, and why, for the record (AUDIT-08).
+/// Who takes a step and why, for the audit log (AUDIT-08).
 #[derive(Clone, Copy, Debug)]
 pub struct Cause<'c> {
     by: By,
@@ -33,12 +33,12 @@ enum By {
 }
 
 impl<'c> Cause<'c> {
-    /// The server by itself; `reason` is a short stable word.
+    /// The server itself; `reason` is a short stable keyword.
     pub fn server(reason: &'c str) -> Self {
         Self { by: By::Server, reason }
     }
 
-    /// Somebody at the machine's console, with the reason that they gave.
+    /// An administrator at the console, with their reason.
     pub fn console(uid: u32, reason: &'c str) -> Self {
         Self { by: By::Console(uid), reason }
     }
@@ -53,7 +53,7 @@ impl<'c> Cause<'c> {
     }
 }
 
-/// A step that the life of a key does not have.
+/// A step that is not allowed in the key's current state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Illegal {
     #[error("no such signing key")]
@@ -62,7 +62,7 @@ pub enum Illegal {
     NotNext(State),
 }
 
-/// A key just made. Making one takes a moment, so it is done before the transaction.
+/// A new key. Generating one is slow, so it is done before the transaction.
 pub struct NewKey {
     kid: String,
     algorithm: Algorithm,
@@ -103,17 +103,17 @@ impl NewKey {
         &self.kid
     }
 
-    /// What it signs with.
+    /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
 impl Keys {
-    /// Adds a key as next: published from the commit on, to take over at `activate_at`.
+    /// Adds a key as next: published from the commit on, to become active at `activate_at`.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn publish(
         &self,
         tx: &Tx<'_>,
@@ -135,11 +135,11 @@ impl Keys {
         Ok(())
     }
 
-    /// Makes a next key active from the commit on, and retires the one it follows, so that there is one at
-    /// every moment (KEYS-03). Answers with the name of the retired key.
+    /// Activates a next key from the commit on and retires the previous one, so that there is always exactly
+    /// one active key (KEYS-03). Answers with the `kid` of the retired key.
     ///
     /// # Errors
-    /// The database's fault. A step out of order is an answer.
+    /// A database fault. A step that is out of order is the inner error.
     pub fn activate(
         &self,
         tx: &Tx<'_>,
@@ -163,12 +163,12 @@ impl Keys {
         Ok(Ok(follows))
     }
 
-    /// Removes a key: no token that it signed counts from here on, before the commit that makes it so
-    /// (KEYS-04). Answers with what it was. If it was active, nothing signs with its algorithm until
-    /// another key is activated in the same transaction.
+    /// Removes a key: tokens that it signed are refused from now on, before the commit (KEYS-04). Answers with
+    /// its row. If it was active, nothing signs with its algorithm until another key is activated in the same
+    /// transaction.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn remove(&self, tx: &Tx<'_>, kid: &str, cause: Cause<'_>) -> Result<Result<State, Illegal>, Fault> {
         let Some(key) = store::find(tx, kid)? else {
             return Ok(Err(Illegal::Unknown));
@@ -181,12 +181,12 @@ impl Keys {
             move || keys.change(|ring| ring.remove(&kid))
         };
         tx.before_commit(forget());
-        // Once more, after what an earlier job of the same batch has published.
+        // Once more, because an earlier job of this batch may publish it again.
         tx.after_commit(forget());
         Ok(Ok(key.state))
     }
 
-    /// Retires a key that nothing follows: its algorithm is not used here any more.
+    /// Retires a key without a successor: its algorithm is no longer used.
     fn retire(&self, tx: &Tx<'_>, kid: &str, cause: Cause<'_>) -> Result<(), Fault> {
         let Some(key) = store::find(tx, kid)? else { return Ok(()) };
         retire(tx, self.seal(), &key, cause)?;
@@ -195,13 +195,13 @@ impl Keys {
         Ok(())
     }
 
-    /// Takes a step of the schedule, if it is due still. A key to publish must be among `made`.
+    /// Takes a step of the schedule if it is still due. A key to publish must be among `made`.
     pub(crate) fn take(&self, tx: &Tx<'_>, step: &Step, made: &[NewKey]) -> Result<(), Fault> {
         match step {
             Step::Publish { algorithm, activate_at } => {
                 match made.iter().find(|key| key.algorithm == *algorithm) {
                     Some(key) => self.publish(tx, key, *activate_at, Cause::server("schedule")),
-                    // The need arose in between; the next look has one.
+                    // The step became due after the keys were made; the next check makes one.
                     None => Ok(()),
                 }
             }
@@ -215,7 +215,7 @@ impl Keys {
     }
 }
 
-/// [`Keys::publish`] in the database alone.
+/// The database part of [`Keys::publish`].
 pub(crate) fn publish(
     tx: &Tx<'_>,
     seal: &Seal,
@@ -229,7 +229,7 @@ pub(crate) fn publish(
     audit::append(tx, event.detail("activate_at", activate_at.to_string()))
 }
 
-/// [`Keys::activate`] in the database alone.
+/// The database part of [`Keys::activate`].
 pub(crate) fn activate(
     tx: &Tx<'_>,
     seal: &Seal,
@@ -251,8 +251,8 @@ pub(crate) fn activate(
     Ok(Ok(follows.map(|key| key.kid)))
 }
 
-/// The private half is written over with the public one, still sealed: it has nothing left to sign, and
-/// what verifies must come from nobody but us.
+/// Overwrites the private half with the public one, still sealed: a retired key does not sign, and verification
+/// keys must come from sealed data.
 fn retire(tx: &Tx<'_>, seal: &Seal, key: &StoredKey, cause: Cause<'_>) -> Result<(), Fault> {
     let closed = |cause: &dyn fmt::Display| Fault::Corrupt(format!("signing key {}: {cause}", key.kid));
     let row = key.kid.as_bytes();
@@ -263,7 +263,7 @@ fn retire(tx: &Tx<'_>, seal: &Seal, key: &StoredKey, cause: Cause<'_>) -> Result
     audit::append(tx, cause.event(Name::KeyRetired, &key.kid, key.algorithm))
 }
 
-/// The state was read in the same transaction, so a step that moves no row means a broken table.
+/// The state was read in this transaction, so a step that changes no row means that the table is corrupt.
 fn moved(changed: bool) -> Result<(), Fault> {
     if changed { Ok(()) } else { Err(Fault::Corrupt("a signing key that does not change".to_owned())) }
 }

@@ -1,4 +1,4 @@
-//! Sealing at rest (KEYS-05): a key file outside the database, one subkey per purpose (RFC 5869),
+//! Sealing at rest (KEYS-05): a key file outside the database, one subkey per purpose (RFC 5869), and
 //! AES-256-GCM blobs that are bound to their row.
 
 mod file;
@@ -29,23 +29,23 @@ const VERSION: u8 = 1;
 const ID: usize = 8;
 const NONCE: usize = 12;
 const TAG: usize = 16;
-/// Version and key id: what stands in the clear before the nonce.
+/// Version and key id: the unencrypted bytes before the nonce.
 const HEADER: usize = 1 + ID;
 
-/// What a subkey is for. Each purpose has its own, so that none can be used in place of another.
+/// The purpose of a subkey. Each has its own, so that none can be used in place of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Private signing keys at rest.
     SigningKey,
-    /// Refresh tokens that follow from the one before (REFRESH-06).
+    /// Refresh tokens derived from their predecessor (REFRESH-06).
     RefreshToken,
-    /// The tokens that forms carry against forged requests (SESSION-07).
+    /// CSRF tokens of forms (SESSION-07).
     Csrf,
-    /// What the database keeps of a device's user code: so short that a bare digest would tell it (RFC 8628 §6.1).
+    /// Digests of user codes, which are too short for a plain digest (RFC 8628 §6.1).
     UserCode,
-    /// What is left of retired signing keys.
+    /// Public halves of retired signing keys.
     PublicKey,
-    /// What is left of the sealing key before this one.
+    /// Subkeys that are kept of an earlier sealing key.
     Earlier,
     /// The private key that signs checkpoints of the audit log.
     CheckpointKey,
@@ -76,18 +76,18 @@ impl Purpose {
     }
 }
 
-/// Where the key comes from.
+/// Where the sealing key is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// A file of ours, which is made if it is missing.
+    /// A file of ours, which is created if it is missing.
     File(PathBuf),
-    /// A file that a service manager hands over: it is never made or changed here, and the manager guards
-    /// it, so that its group may read it.
+    /// A credential file from a service manager. It is never created or changed here; the manager protects it,
+    /// so its group may read it.
     Credential(PathBuf),
 }
 
 impl Source {
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) | Self::Credential(path) => path,
@@ -95,27 +95,27 @@ impl Source {
     }
 }
 
-/// The opened seal key. Everything is derived once; the key itself is not kept.
+/// The opened sealing key. All subkeys are derived once; the key itself is not kept.
 pub struct Seal {
     source: Source,
     opened: ArcSwap<Opened>,
 }
 
-/// The keys of one moment.
+/// The keys at one moment.
 #[derive(Clone)]
 struct Opened {
-    /// Seals.
+    /// The key that seals.
     current: Arc<Derived>,
-    /// Opens too, while values are sealed anew.
+    /// Further keys that unseal while a reseal is in progress.
     others: Vec<Arc<Derived>>,
-    /// What followed from an earlier key and may still be asked for.
+    /// HMAC subkeys of earlier keys, for values that may still be presented.
     earlier: Vec<Arc<Kept>>,
 }
 
-/// A key, ready for use.
+/// A sealing key's derived subkeys.
 struct Derived {
     id: [u8; ID],
-    /// One for each purpose, in their order.
+    /// One subkey for each purpose, in their order.
     subkeys: Vec<Subkey>,
 }
 
@@ -150,13 +150,13 @@ impl Derived {
         &self.subkeys[purpose as usize]
     }
 
-    /// What is sealed with it stands under its id.
+    /// Whether this key sealed the blob, by its key id.
     fn sealed(&self, blob: &[u8]) -> bool {
         blob.get(1..HEADER) == Some(&self.id)
     }
 }
 
-/// Why a blob did not open.
+/// Why a blob could not be unsealed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unsealable {
     #[error("it is not a sealed value")]
@@ -168,8 +168,8 @@ pub enum Unsealable {
 }
 
 impl Seal {
-    /// Opens the seal key file. A missing one is made if `may_create`: pass `false` once anything
-    /// is sealed, because a new key would open none of it.
+    /// Opens the sealing key file. Creates a missing one if `may_create`; pass `false` once anything is sealed,
+    /// because a new key could not unseal it.
     ///
     /// # Errors
     /// See [`SealError`].
@@ -177,7 +177,7 @@ impl Seal {
         Self::open(Source::File(path.to_owned()), may_create)
     }
 
-    /// The same, wherever the key comes from.
+    /// Opens the sealing key from any source.
     ///
     /// # Errors
     /// See [`SealError`].
@@ -192,17 +192,17 @@ impl Seal {
         Ok(Self { source, opened: ArcSwap::from_pointee(opened) })
     }
 
-    /// The key's id: tells two seal keys apart, and is no secret.
+    /// The key's id, which is not secret.
     pub fn id(&self) -> String {
         HEXLOWER.encode(&self.opened.load().current.id)
     }
 
-    /// Seals a value for one row of one table. It opens nowhere else.
+    /// Seals a value for one row of one table. It cannot be unsealed for another.
     pub fn seal(&self, purpose: Purpose, table: &str, row: &[u8], plaintext: &[u8]) -> Vec<u8> {
         self.opened.load().current.seal(purpose, table, row, plaintext)
     }
 
-    /// Opens what [`Seal::seal`] sealed for this row.
+    /// Unseals what [`Seal::seal`] sealed for this row.
     ///
     /// # Errors
     /// See [`Unsealable`].
@@ -218,13 +218,13 @@ impl Seal {
         others.unwrap_or(&opened.current).unseal(purpose, table, row, blob)
     }
 
-    /// HMAC-SHA-256 (RFC 2104) under the key of a purpose.
+    /// HMAC-SHA-256 (RFC 2104) with the subkey of a purpose.
     pub fn hmac(&self, purpose: Purpose, message: &[u8]) -> [u8; 32] {
         self.opened.load().current.at(purpose).hmac(message)
     }
 
-    /// The same under the present key and those shortly before it, newest first: to recognise what
-    /// followed from one.
+    /// HMACs with the current key and recent earlier ones, newest first, to recognise values made with one of
+    /// them.
     pub fn hmacs(&self, purpose: Purpose, message: &[u8]) -> Vec<[u8; 32]> {
         let opened = self.opened.load();
         let earlier = opened.earlier.iter().filter_map(|kept| kept.hmac(purpose, message));
@@ -285,8 +285,7 @@ impl fmt::Debug for Seal {
     }
 }
 
-/// The associated data: the blob's header, and which row it belongs to. Lengths stand in front, so
-/// that no other table and row read the same.
+/// The associated data: the blob's header, table and row. Length prefixes make it unambiguous.
 fn bound_to(header: &[u8], table: &str, row: &[u8]) -> Vec<u8> {
     let mut bound = header.to_vec();
     for part in [table.as_bytes(), row] {

@@ -1,18 +1,18 @@
-//! Where a signing key stands in its life (KEYS-02).
+//! The states of a signing key (KEYS-02).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a key stands. All three are published; only an active one signs.
+/// The state of a key. Keys in all states are published; only active ones sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Published ahead of its use, so that resource servers know it in time.
     Next,
-    /// Signs. One for each algorithm.
+    /// Signs. There is one for each algorithm.
     Active,
-    /// Signs no more; still verifies what it signed.
+    /// No longer signs; still verifies its tokens.
     Retired,
 }
 

@@ -6,19 +6,19 @@ use shared::{Fault, Timestamp, Tx};
 use crate::algorithm::Algorithm;
 use crate::state::State;
 
-/// The table's name, which sealed values are bound to.
+/// The table's name, to which sealed values are bound.
 pub(crate) const TABLE: &str = "signing_key";
 
-/// A row. The public key beside it is for people to read; what is used comes out of `sealed`.
+/// A row. The table's public key column is for people; the key in use is derived from `sealed`.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredKey {
     pub(crate) kid: String,
     pub(crate) algorithm: Algorithm,
     pub(crate) state: State,
-    /// The private key; the public one once it is retired.
+    /// The private key, or the public one after it was retired.
     pub(crate) sealed: Vec<u8>,
     pub(crate) created_at: Timestamp,
-    /// When a next key is to take over.
+    /// When a next key becomes active.
     pub(crate) activate_at: Option<Timestamp>,
     pub(crate) activated_at: Option<Timestamp>,
     pub(crate) retired_at: Option<Timestamp>,
@@ -31,17 +31,17 @@ pub(crate) fn any(conn: &Conn<'_>) -> Result<bool, Fault> {
     Ok(conn.query_row("SELECT 1 FROM signing_key LIMIT 1", [], |_| Ok(()))?.is_some())
 }
 
-/// Every key, oldest first.
+/// All keys, oldest first.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<StoredKey>, Fault> {
     conn.query(&format!("SELECT {COLUMNS} FROM signing_key ORDER BY created_at, kid"), [], stored)
 }
 
-/// The key with this name.
+/// The key with this `kid`.
 pub(crate) fn find(conn: &Conn<'_>, kid: &str) -> Result<Option<StoredKey>, Fault> {
     conn.query_row(&format!("SELECT {COLUMNS} FROM signing_key WHERE kid = ?1"), params![kid], stored)
 }
 
-/// The key that signs with this algorithm. There is one at most, by the table's index.
+/// The active key of this algorithm. The table's index allows at most one.
 pub(crate) fn active(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<StoredKey>, Fault> {
     conn.query_row(
         &format!("SELECT {COLUMNS} FROM signing_key WHERE alg = ?1 AND state = 'active'"),
@@ -50,7 +50,7 @@ pub(crate) fn active(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<Sto
     )
 }
 
-/// The key that is to follow it: the oldest, should there be several.
+/// The next key of this algorithm: the oldest, if there are several.
 pub(crate) fn next(conn: &Conn<'_>, algorithm: Algorithm) -> Result<Option<StoredKey>, Fault> {
     conn.query_row(
         &format!(
@@ -78,7 +78,7 @@ pub(crate) fn insert(
     .map(drop)
 }
 
-/// Another time for a next key to take over.
+/// Changes when a next key becomes active.
 pub(crate) fn reschedule(tx: &Tx<'_>, kid: &str, activate_at: Timestamp) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE signing_key SET activate_at = ?2 WHERE kid = ?1 AND state = 'next'",
@@ -87,7 +87,7 @@ pub(crate) fn reschedule(tx: &Tx<'_>, kid: &str, activate_at: Timestamp) -> Resu
     Ok(changed == 1)
 }
 
-/// Next becomes active; false if it was not next.
+/// Makes a next key active; false if it was not next.
 pub(crate) fn activate(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE signing_key SET state = 'active', activated_at = ?2 WHERE kid = ?1 AND state = 'next'",
@@ -96,7 +96,7 @@ pub(crate) fn activate(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Active becomes retired, and what was sealed is written over; false if it was not active.
+/// Makes an active key retired and overwrites its sealed value; false if it was not active.
 pub(crate) fn retire(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE signing_key SET state = 'retired', retired_at = ?2, sealed = ?3 WHERE kid = ?1 AND state = 'active'",
@@ -105,12 +105,12 @@ pub(crate) fn retire(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Faul
     Ok(changed == 1)
 }
 
-/// Forgets a key; false if there was none.
+/// Deletes a key; false if there was none.
 pub(crate) fn remove(tx: &Tx<'_>, kid: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM signing_key WHERE kid = ?1", params![kid])? == 1)
 }
 
-/// Nothing happened later than this.
+/// Limits all times in the table to this moment.
 pub(crate) fn date(tx: &Tx<'_>, at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE signing_key SET created_at = min(created_at, ?1), activated_at = min(activated_at, ?1)",
@@ -119,7 +119,7 @@ pub(crate) fn date(tx: &Tx<'_>, at: Timestamp) -> Result<(), Fault> {
     .map(drop)
 }
 
-/// The same under another seal.
+/// Stores the value sealed with another key.
 pub(crate) fn reseal(tx: &Tx<'_>, kid: &str, sealed: &[u8]) -> Result<bool, Fault> {
     Ok(tx.execute("UPDATE signing_key SET sealed = ?2 WHERE kid = ?1", params![kid, sealed])? == 1)
 }

@@ -33,7 +33,7 @@ impl Fixture {
         Keys::open(&self.db, Arc::clone(&self.seal), config, &self.clock)
     }
 
-    /// As after a restart: another process that finds what this one wrote.
+    /// Simulates a restart: another process on the same data.
     pub(crate) fn restarted(self) -> Self {
         let Self { dir, clock, db, seal } = self;
         drop((db, seal));
@@ -44,7 +44,7 @@ impl Fixture {
     }
 }
 
-/// Makes a key of this algorithm and has it take over at once.
+/// Makes a key of this algorithm and activates it at once.
 pub(crate) fn rotate(keys: &Keys, algorithm: Algorithm) -> String {
     let key = NewKey::generate(algorithm).unwrap();
     let all = keys.clone();
@@ -55,7 +55,7 @@ fn database(dir: &Path, clock: &Clock) -> Db {
     Db::open(&dir.join("portcullis.db"), &SCHEMA, None, clock).unwrap()
 }
 
-/// An ordinary token, good from 1000 to 1900.
+/// A token that is valid from 1000 to 1900.
 pub(crate) fn token() -> AccessToken {
     serde_json::from_value(serde_json::json!({
         "iss": "http://localhost:8080", "sub": "u_x", "aud": "http://localhost:8080/mcp", "client_id": "dyn_x",
@@ -73,7 +73,7 @@ fn refusal(opened: Result<Keys, KeysError>) -> String {
     opened.err().expect("it is refused").to_string()
 }
 
-/// KEYS-01: public members only, and the four that every key has.
+/// KEYS-01: only public members are published, and the four that every key has.
 #[test]
 fn the_key_set_holds_nothing_private() {
     let keys = Fixture::new().keys(Algorithm::Es256);
@@ -111,7 +111,7 @@ fn the_first_start_makes_the_keys_and_a_restart_keeps_them() {
     assert_eq!(keys.verifier().verify(&signed.text).unwrap().kid, signed.kid);
 }
 
-/// KEYS-05: of two that find the table empty at once, one's keys stand.
+/// KEYS-05: if two processes find the table empty at once, one's keys are used.
 #[test]
 fn two_first_starts_at_once_make_one_set_of_keys() {
     let fixture = Fixture::new();
@@ -123,8 +123,7 @@ fn two_first_starts_at_once_make_one_set_of_keys() {
     assert_eq!(published(&fixture.keys(Algorithm::Es256)).len(), 2);
 }
 
-/// KEYS-05: another seal key, even one that claims the same id, opens nothing, and the message says
-/// what to do.
+/// KEYS-05: another sealing key, even one with the same id, unseals nothing, and the message says what to do.
 #[test]
 fn another_seal_key_is_refused() {
     let fixture = Fixture::new();
@@ -146,7 +145,7 @@ fn another_seal_key_is_refused() {
     assert!(refused.contains("another key that has the same id"), "{refused}");
 }
 
-/// KEYS-05: a sealed key that was moved to another key's row does not open.
+/// KEYS-05: a sealed key that was moved to another key's row cannot be unsealed.
 #[test]
 fn a_private_key_in_another_row_is_refused() {
     let fixture = Fixture::new();
@@ -165,7 +164,7 @@ fn a_private_key_in_another_row_is_refused() {
     assert!(refused.contains("moved from another row"), "{refused}");
 }
 
-/// KEYS-05: a key properly sealed under a name that is not its own is refused.
+/// KEYS-05: a properly sealed key whose `kid` is not its thumbprint is refused.
 #[test]
 fn a_key_that_is_not_what_its_name_says_is_refused() {
     let fixture = Fixture::new();
@@ -182,7 +181,7 @@ fn a_key_that_is_not_what_its_name_says_is_refused() {
     assert!(refusal(keys.reload().map(|()| keys)).contains("does not match its key ID"));
 }
 
-/// KEYS-05: the public key in the row is for reading; nobody can plant another one there.
+/// KEYS-05: the public key in the row is only for display; a planted one is not used.
 #[test]
 fn a_planted_public_key_is_not_used() {
     let fixture = Fixture::new();
@@ -196,7 +195,7 @@ fn a_planted_public_key_is_not_used() {
     assert_eq!(keys.jwks().body, before.body);
 }
 
-/// KEYS-03: without any active key nothing opens; a failed reload changes nothing.
+/// KEYS-03: without an active key, opening fails; a failed reload changes nothing.
 #[test]
 fn no_active_key_is_refused() {
     let fixture = Fixture::new();
@@ -208,12 +207,13 @@ fn no_active_key_is_refused() {
     assert!(refused.contains("no signing key is active"), "{refused}");
 }
 
-/// KEYS-03: another algorithm signs once its key is known to everybody; until then the one before does.
+/// KEYS-03: a newly configured algorithm signs once its key is known to all caches; until then the previous one
+/// does.
 #[test]
 fn a_new_algorithm_waits_until_its_key_is_known() {
     let fixture = Fixture::new();
     let es256 = fixture.keys(Algorithm::Es256).sign(&token()).unwrap();
-    // Known from the beginning.
+    // The RS256 key exists from the start.
     let rs256 = fixture.keys(Algorithm::Rs256).sign(&token()).unwrap();
     assert_ne!(rs256.kid, es256.kid);
 
@@ -231,7 +231,7 @@ fn a_new_algorithm_waits_until_its_key_is_known() {
     }
 }
 
-/// KEYS-03: a rotation reaches clones of the verifier, and what the old key signed still verifies.
+/// KEYS-03: a rotation reaches clones of the verifier, and tokens of the old key still verify.
 #[test]
 fn a_rotation_breaks_no_token() {
     let fixture = Fixture::new();
@@ -251,7 +251,7 @@ fn a_rotation_breaks_no_token() {
     assert_eq!(published(&keys).len(), 3);
 }
 
-/// HTTP-12: printing a token or a seal for debugging shows nothing of it.
+/// HTTP-12: Debug output of a token or a seal shows nothing of it.
 #[test]
 fn debug_hides_secrets() {
     let fixture = Fixture::new();

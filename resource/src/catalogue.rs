@@ -128,7 +128,7 @@ impl BuiltIn {
     /// Adds what these servers listed before, without asking any of them (SRC-02).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn remember(&self, db: &Db, sources: &[HttpSource]) -> Result<(), Fault> {
         let mut offered = sources::built_in();
         offered.extend(sources::remembered(db, sources)?);

@@ -21,7 +21,7 @@ pub struct Confirmed {
 /// Takes the machine's clock for right, although it was set back. Whether a token is good, its issuer says.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn confirm(tx: &Tx<'_>, clock: &Clock, uid: u32) -> Result<Result<Confirmed, Refusal>, Fault> {
     if !clock.is_behind() {
         return Ok(Err(Refusal::NotBehind));

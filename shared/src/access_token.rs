@@ -1,4 +1,4 @@
-//! The claims of an access token (RFC 9068 §2.2): the contract between the two sides.
+//! The claims of an access token (RFC 9068 §2.2), on which both sides rely.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub struct AccessToken {
     pub nbf: Option<i64>,
     pub jti: Jti,
     pub scope: Scope,
-    /// The grant that the token stands on; opaque to everyone else.
+    /// The grant that the token belongs to; opaque to other servers.
     pub grant_id: GrantId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
@@ -39,13 +39,13 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// When it stops being valid, leeway not counted.
+    /// When the token expires, without leeway.
     pub fn expires(&self) -> Timestamp {
         Timestamp::from_seconds(self.exp)
     }
 
-    /// Whether a client has it in its own name, with no user behind it (AT-03, CC-01). Users' and clients' names
-    /// never meet.
+    /// Whether the token is a client's own, without a user (AT-03, CC-01). Users' and clients' ids never
+    /// coincide.
     pub fn of_client(&self) -> bool {
         self.sub == self.client_id.as_str()
     }
@@ -63,14 +63,14 @@ fn one_audience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResourceUr
     })
 }
 
-/// A token's identifier: 128 random bits, and the generation of the refresh token minted with it.
+/// A token's identifier: 128 random bits, and the generation of the refresh token issued with it.
 ///
-/// The generation tells, without a row for each access token, which refresh token its holder must
-/// have received (REFRESH-06). Without a refresh token it is 0.
+/// The generation tells, without a row for each access token, which refresh token its client must have received
+/// (REFRESH-06). Without a refresh token it is 0.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Jti {
     text: String,
-    /// The generation of the refresh token that was handed out with this access token.
+    /// The generation of the refresh token that was issued with this access token.
     pub generation: u32,
 }
 
@@ -86,7 +86,7 @@ impl Jti {
     }
 }
 
-/// The text is no identifier of ours.
+/// The text is not an identifier of this server.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("not a token identifier of this server")]
 pub struct MalformedJti;
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// AT-04
+    /// AT-04: the scope claim is sorted text.
     #[test]
     fn the_scope_claim_is_sorted_text() {
         let token: AccessToken = serde_json::from_value(claims(&json!("http://a/mcp"))).unwrap();

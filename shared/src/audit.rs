@@ -20,20 +20,20 @@ use crate::scope::Scope;
 pub use flood::{Acquaintance, Flood, HeldBack, QUOTA};
 pub use verify::{Broken, Entry, Verified, range, tail, verify, verify_each};
 
-/// Longer values are cut (AUDIT-05).
+/// Longer values are cut, in bytes (AUDIT-05).
 const LONGEST: usize = 512;
 
 macro_rules! names {
     ($($variant:ident = $text:literal),* $(,)?) => {
-        /// What happened: a closed set of stable names (AUDIT-09).
+        /// The event of a record: a closed set of stable names (AUDIT-09).
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Name { $($variant),* }
 
         impl Name {
-            /// All of them.
+            /// All names.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The name on record.
+            /// The name in the record.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
@@ -111,7 +111,7 @@ names! {
     BackupRestored = "backup.restored",
 }
 
-/// How it ended.
+/// The outcome of an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     Allowed,
@@ -129,7 +129,7 @@ impl Outcome {
     }
 }
 
-/// A record in the making.
+/// A record before it is appended.
 #[derive(Clone, Debug)]
 pub struct Event {
     name: Name,
@@ -138,17 +138,17 @@ pub struct Event {
 }
 
 impl Event {
-    /// Something was done or allowed.
+    /// An action was done or allowed.
     pub fn allowed(name: Name) -> Self {
         Self::new(name, Outcome::Allowed)
     }
 
-    /// Something was refused; `reason` is a short stable word for it.
+    /// An action was refused; `reason` is a short stable keyword.
     pub fn denied(name: Name, reason: &str) -> Self {
         Self::new(name, Outcome::Denied).member("reason", reason)
     }
 
-    /// Something did not work.
+    /// An action failed.
     pub fn failed(name: Name, reason: &str) -> Self {
         Self::new(name, Outcome::Failed).member("reason", reason)
     }
@@ -169,67 +169,67 @@ impl Event {
         self
     }
 
-    /// A person did it.
+    /// The actor is a user.
     #[must_use]
     pub fn by_user(self, user: &UserId) -> Self {
         self.actor("user", user.as_str())
     }
 
-    /// A client did it.
+    /// The actor is a client.
     #[must_use]
     pub fn by_client(self, client: &ClientId) -> Self {
         self.actor("client", client.as_str())
     }
 
-    /// Somebody at the machine's console did it: the user with this numeric id.
+    /// The actor is an operating-system user at the console, with this numeric id.
     #[must_use]
     pub fn by_console(self, uid: u32) -> Self {
         self.actor("console", &format!("uid {uid}"))
     }
 
-    /// The server did it by itself.
+    /// The actor is the server.
     #[must_use]
     pub fn by_server(self) -> Self {
         self.actor("server", "portcullis")
     }
 
-    /// Whom it concerns.
+    /// The subject of the action.
     #[must_use]
     pub fn subject(self, subject: &str) -> Self {
         self.member("subject", subject)
     }
 
-    /// The client it concerns.
+    /// The client of the action.
     #[must_use]
     pub fn client(self, client: &ClientId) -> Self {
         self.member("client_id", client.as_str())
     }
 
-    /// The grant it concerns.
+    /// The grant of the action.
     #[must_use]
     pub fn grant(self, grant: &GrantId) -> Self {
         self.member("grant_id", grant.as_str())
     }
 
-    /// The access token it concerns.
+    /// The access token of the action.
     #[must_use]
     pub fn jti(self, jti: &str) -> Self {
         self.member("jti", jti)
     }
 
-    /// The protected resource it concerns.
+    /// The protected resource of the action.
     #[must_use]
     pub fn resource(self, resource: &ResourceUri) -> Self {
         self.member("resource", resource.as_str())
     }
 
-    /// The scope it concerns.
+    /// The scope of the action.
     #[must_use]
     pub fn scope(self, scope: &Scope) -> Self {
         self.member("scope", &scope.to_string())
     }
 
-    /// The request it happened in.
+    /// The request of the action.
     #[must_use]
     pub fn request(self, request: &Request) -> Self {
         let this = self.member("request_id", &request.id);
@@ -239,7 +239,7 @@ impl Event {
         }
     }
 
-    /// One more fact (AUDIT-08). Never a secret, a token or a person's name.
+    /// Adds a detail (AUDIT-08). Never a secret, a token or a user's name.
     #[must_use]
     pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.detail.insert(key.to_owned(), clean_value(value.into()));
@@ -250,30 +250,31 @@ impl Event {
         self.members.get(key)?.as_str()
     }
 
-    /// Why it was refused.
+    /// The reason of a refusal.
     fn reason(&self) -> &str {
         self.text("reason").unwrap_or_default()
     }
 
-    /// Where it was caused.
+    /// The address of its request.
     fn origin(&self) -> Origin {
         let address = self.text("src_ip").and_then(|address| address.parse().ok());
         Origin::of(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
     }
 
-    /// The token, the grant or the person that it is about: those are never what a request merely says.
+    /// The token, grant or user of the record. These are verified and not merely claimed by a request.
     fn concerns(&self) -> Option<&str> {
         let user = self.members.get("actor").filter(|actor| actor["type"] == "user");
         let person = || user.and_then(|user| user["id"].as_str());
         self.text("jti").or_else(|| self.text("grant_id")).or_else(person).or_else(|| self.text("subject"))
     }
 
-    /// The client that it is about, which a request may merely say.
+    /// The client of the record, which a request may merely claim.
     pub fn client_id(&self) -> Option<&str> {
         self.text("client_id")
     }
 
-    /// The record of so many like this one that got none of their own: about the same subject, if they all are.
+    /// A record for `count` events like this one that got no record of their own; with the subject if they all
+    /// share it.
     fn counted(&self, count: u64, from: Option<String>, same_subject: bool) -> Self {
         let mut event = Self::denied(self.name, "flood").by_server().detail("count", count);
         event = event.detail("of", self.reason());
@@ -301,9 +302,9 @@ impl Event {
     }
 }
 
-/// Length-capped and without control characters (AUDIT-05).
+/// Limits the length and removes control characters (AUDIT-05).
 fn clean(text: &str) -> String {
-    // What we write ourselves is clean, and copied as it is.
+    // Most values are our own and already clean.
     if text.len() <= LONGEST && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return text.to_owned();
     }
@@ -317,19 +318,19 @@ fn clean_value(value: Value) -> Value {
         Value::Object(members) => {
             Value::Object(members.into_iter().map(|(k, v)| (clean(&k), clean_value(v))).collect())
         }
-        // RFC 8785 prints floats its own way; no record of ours needs one.
+        // RFC 8785 formats floats in its own way, so they are stored as text. Our records do not use them.
         Value::Number(number) if number.is_f64() => Value::String(number.to_string()),
         plain => plain,
     }
 }
 
-/// Appends a record to the chain, in the transaction of what it describes.
+/// Appends a record to the chain, in the transaction of the action.
 ///
 /// # Errors
-/// The database's fault; the action then fails too (AUDIT-04).
+/// A database fault; the action then fails too (AUDIT-04).
 ///
 /// # Panics
-/// On a database that holds no audit log.
+/// If the database has no audit log.
 pub fn append(tx: &Tx<'_>, event: Event) -> Result<(), Fault> {
     let mut head = tx.head().borrow_mut();
     let head = head.as_mut().expect("audit records go to a database opened with an audit log");
@@ -351,8 +352,8 @@ fn chain(prev: &str, record: &str) -> [u8; 32] {
     Sha256::new().chain_update(prev.as_bytes()).chain_update(record.as_bytes()).finalize().into()
 }
 
-/// RFC 8785 for what records hold: strings, integers, booleans, arrays and objects with ASCII
-/// names. Members are sorted here, because a map's own order depends on how its crate was built.
+/// RFC 8785 for the values in records: strings, integers, booleans, arrays, and objects with ASCII names.
+/// Members are sorted here, because a map's own order depends on how its crate was built.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(members) => {
@@ -369,33 +370,33 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-/// The record as exported: with its `hash`.
+/// The record as exported, with its `hash`.
 fn exported(record: &str, hash: &[u8]) -> Result<Value, Fault> {
     let mut value: Value = serde_json::from_str(record).map_err(|e| Fault::Corrupt(e.to_string()))?;
     value["hash"] = data_encoding::HEXLOWER.encode(hash).into();
     Ok(value)
 }
 
-/// Where the chain ends.
+/// The last record of the chain.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn head(conn: &Conn<'_>) -> Result<Head, Fault> {
     Head::load(conn)
 }
 
-/// The hash of a record, in hexadecimal, if there is one.
+/// The hash of a record in hexadecimal, if the record exists.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn hash_at(conn: &Conn<'_>, seq: i64) -> Result<Option<String>, Fault> {
     Ok(Head::at(conn, seq)?.map(|head| head.hash().to_owned()))
 }
 
-/// How many records there are.
+/// The number of records.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn count(conn: &Conn<'_>) -> Result<i64, Fault> {
     Ok(conn.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))?.unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! What there is to be granted: the resource side answers, the authorization side asks.
+//! The scopes, endpoints and tools that exist: answered by the resource side, asked by the authorization side.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,37 +9,37 @@ use crate::scope::Scope;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Risk {
-    /// Reading, mostly.
+    /// Mostly reading.
     Low,
-    /// Needs a fresh passkey tap before it is granted (CONSENT-08).
+    /// Takes a passkey assertion each time it is granted (CONSENT-08).
     High,
 }
 
-/// A scope in words that a person can decide on.
+/// A scope, described for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScopeDescription {
     /// The scope token, as on the wire.
     pub name: String,
     /// What it allows, in plain words.
     pub title: String,
-    /// Whether granting it needs more care.
+    /// Its risk.
     pub risk: Risk,
-    /// Why, in the site's own words, where the consent page marks it as high-risk.
+    /// The warning on the consent page for a high-risk scope, in the site's own words.
     pub risk_text: Option<String>,
 }
 
 /// One MCP endpoint: its own RFC 8707 resource.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// The identifier that tokens for it carry as `aud`.
+    /// Its identifier, the `aud` of its tokens.
     pub resource: ResourceUri,
     /// Its name for people.
     pub name: String,
-    /// What a request that names no scope gets, and what the first 401 asks for.
+    /// The scope for a request that names none, and in the first 401.
     pub default_scope: Scope,
 }
 
-/// A tool as a list shows it.
+/// A tool in a list.
 #[derive(Clone, Debug)]
 pub struct ToolDescription {
     /// `<source>_<tool>`, the name on the wire (MCP-08).
@@ -48,18 +48,18 @@ pub struct ToolDescription {
     pub title: String,
 }
 
-/// Which endpoints, tools and scopes exist (design: the resource side answers, the authorization
-/// side asks, for its metadata, consent and portal pages).
+/// The endpoints, tools and scopes that exist. The resource side answers; the authorization side asks, for its
+/// metadata, consent page and home page.
 pub trait Catalogue: Send + Sync {
     /// Every MCP endpoint.
     fn endpoints(&self) -> Vec<Endpoint>;
     /// Every grantable scope.
     fn scopes(&self) -> Vec<ScopeDescription>;
-    /// What a request that names no scope gets.
+    /// The scope for a request that names none.
     fn default_scope(&self) -> Scope;
-    /// The tools of an endpoint that somebody entitled to `entitled` may call.
+    /// The tools of an endpoint that a user with this entitlement may call.
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription>;
-    /// The tools of an endpoint that need this scope, alone or with others (POL-03).
+    /// The tools of an endpoint that need this scope, alone or together with others (POL-03).
     fn opened_by(&self, resource: &ResourceUri, scope: &str) -> Vec<ToolDescription>;
 
     /// The endpoint with this identifier.

@@ -1,4 +1,4 @@
-//! Time as a parameter: the system's clock, or one that a test holds still. It never goes back (OPS-04).
+//! Time as a parameter: the system's clock, or one that stands still for tests. It never goes back (OPS-04).
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::{FromColumn, ToColumn, Value, WrongValue};
 use crate::id::random_128;
 
-/// How far clocks may differ (standards §1): between two machines, and between two looks at one.
+/// The tolerated difference between the clocks of two machines, and between two readings of one (standards §1).
 pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// A point in time: Unix milliseconds, UTC.
@@ -41,7 +41,7 @@ impl Timestamp {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// The time that has gone by since `earlier`; zero if `earlier` lies in the future.
+    /// The time elapsed since `earlier`; zero if `earlier` is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
@@ -61,7 +61,7 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds, as the audit log writes it (AUDIT-01).
+/// RFC 3339 in UTC with milliseconds, as in the audit log (AUDIT-01).
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
@@ -75,15 +75,15 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// One second in how many a small step back is made good: less than any oscillator is wrong by, and more than a clock that
-/// is set every day falls behind.
+/// A small step back is made up by one second in this many. That is slower than the drift of any oscillator,
+/// and faster than the daily corrections of a clock add up.
 const SLEW: u32 = 2000;
 
-/// Where the time comes from. Cheap to clone; clones are one clock.
+/// The source of time. Cheap to clone; clones are one clock.
 ///
-/// The time it tells never decreases. If the machine's clock is set back, it goes on from the latest time told at the pace
-/// of [`Clock::uptime`], so that a token lives no longer and nothing that waits for a time waits for ever.
-/// [`Clock::is_behind`] says that this is going on, [`Clock::restart`] ends it.
+/// Its time never decreases. If the machine's clock is set back, it continues from the latest time at the pace
+/// of [`Clock::uptime`], so that tokens do not live longer and waits still end. [`Clock::is_behind`] reports
+/// this state, [`Clock::restart`] ends it.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Inner>);
 
@@ -100,19 +100,19 @@ enum Source {
     Held { wall: AtomicI64, uptime: AtomicI64, boot: String },
 }
 
-/// The latest time that was told, by this process or the one before it on the same database.
+/// The latest time that was returned, by this process or an earlier one on the same database.
 #[derive(Debug)]
 struct Told {
     latest: Timestamp,
-    /// Time goes on from here: this time was due at this uptime.
+    /// Time continues from here: `due` was the time at uptime `at`.
     due: Timestamp,
     at: Duration,
-    /// The uptime until which a small step back has been made good.
+    /// The uptime until which a small step back has been made up.
     slewed: Duration,
 }
 
 impl Told {
-    /// The time to tell, by what the machine's clock says.
+    /// The time to return, given the machine's clock.
     fn follow(&mut self, wall: Timestamp, uptime: Duration) -> Timestamp {
         let due = self.due + uptime.saturating_sub(self.at);
         let behind = due.since(wall);
@@ -121,7 +121,8 @@ impl Told {
         } else if behind > LEEWAY {
             self.slewed = uptime;
         } else {
-            // A clock that is set every day, and always back a little, would be behind by more than the leeway one day.
+            // Without this, a clock that is corrected by a small step back every day would eventually be behind
+            // by more than the leeway.
             let gained = milliseconds((uptime.saturating_sub(self.slewed) / SLEW).min(behind));
             if gained > 0 {
                 self.due.0 -= gained;
@@ -133,10 +134,10 @@ impl Told {
     }
 }
 
-/// A moment of the time since the machine was switched on, as another process on it can understand it.
+/// A moment on the machine's uptime clock, which other processes on the machine can understand.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moment {
-    /// Which start of the machine is meant.
+    /// The boot that the uptime counts from.
     pub boot: String,
     pub since_boot: Duration,
 }
@@ -153,12 +154,12 @@ impl Clock {
         Self::of(Source::Held { wall: AtomicI64::new(at.0), uptime: AtomicI64::new(0), boot })
     }
 
-    /// A clock that says `begin` now and goes on from there at the machine's pace.
+    /// A clock that starts at `begin` and runs at the machine's pace.
     pub fn started_at(begin: Timestamp) -> Self {
         Self::of(Source::Shifted { started: since_boot(), begin })
     }
 
-    /// The clock of another process on the same machine, which has told no time yet.
+    /// A clock for another process on the same machine, which has returned no time yet.
     #[must_use]
     pub fn of_another_process(&self) -> Self {
         Self::over(Arc::clone(&self.0.source))
@@ -178,13 +179,13 @@ impl Clock {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The present: never earlier than what was told before.
+    /// The current time: never earlier than a time returned before.
     pub fn now(&self) -> Timestamp {
         let mut told = self.told();
         told.follow(self.wall(), self.uptime())
     }
 
-    /// What the machine's clock says, even if it was set back. Decide nothing by it.
+    /// The machine's clock, even if it was set back. Do not base decisions on it.
     pub fn wall(&self) -> Timestamp {
         match &*self.0.source {
             Source::System { .. } => {
@@ -196,7 +197,7 @@ impl Clock {
         }
     }
 
-    /// How long this process has had this clock, measured by what nobody can set. The time that the machine slept counts.
+    /// How long this process has had this clock, including the time that the machine slept. Cannot be set.
     pub fn uptime(&self) -> Duration {
         match &*self.0.source {
             Source::System { started } | Source::Shifted { started, .. } => {
@@ -208,7 +209,8 @@ impl Clock {
         }
     }
 
-    /// The present for another process on this machine; `None` if the machine does not tell its starts apart.
+    /// The current moment for other processes on this machine; `None` if the machine does not identify its
+    /// boots.
     pub fn moment(&self) -> Option<Moment> {
         if let Source::Held { boot, .. } = &*self.0.source {
             return Some(Moment { boot: boot.clone(), since_boot: self.uptime() });
@@ -217,18 +219,17 @@ impl Clock {
         Some(Moment { boot: boot.trim().to_owned(), since_boot: since_boot() })
     }
 
-    /// How far the machine's clock is behind the time that is told; zero in good order.
+    /// How far the machine's clock is behind [`Clock::now`]; normally zero.
     pub fn behind(&self) -> Duration {
         self.now().since(self.wall())
     }
 
-    /// Whether the machine's clock was set back by more than clocks may differ: nothing is issued then
-    /// (OPS-04).
+    /// Whether the machine's clock was set back by more than the leeway. Nothing is issued then (OPS-04).
     pub fn is_behind(&self) -> bool {
         self.behind() > LEEWAY
     }
 
-    /// From now on no earlier time than this is told.
+    /// Never returns an earlier time than this from now on.
     pub fn at_least(&self, at: Timestamp) {
         let mut told = self.told();
         let uptime = self.uptime();
@@ -237,15 +238,15 @@ impl Clock {
         }
     }
 
-    /// Takes the machine's clock for right, although it was set back: somebody said so. It is the one
-    /// way in which the time that is told decreases.
+    /// Accepts the machine's clock although it was set back, because an administrator confirmed it. Only this
+    /// makes the returned time decrease.
     pub fn restart(&self) {
         let mut told = self.told();
         let (wall, uptime) = (self.wall(), self.uptime());
         *told = Told { latest: wall, due: wall, at: uptime, slewed: uptime };
     }
 
-    /// Lets time go by on a held clock; the system's clock is left alone.
+    /// Advances a held clock; has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Held { wall, uptime, .. } = &*self.0.source {
             wall.fetch_add(milliseconds(by), Ordering::SeqCst);
@@ -253,7 +254,7 @@ impl Clock {
         }
     }
 
-    /// Sets a held clock, forward or back, without any time going by: somebody turned the hands.
+    /// Sets a held clock forward or back without advancing its uptime, as when an administrator sets it.
     pub fn set(&self, to: Timestamp) {
         if let Source::Held { wall, .. } = &*self.0.source {
             wall.store(to.0, Ordering::SeqCst);
@@ -261,7 +262,7 @@ impl Clock {
     }
 }
 
-/// The time since the machine was switched on, sleep included.
+/// The time since the machine booted, including sleep.
 fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::try_from(now).unwrap_or(Duration::ZERO)
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(clock.uptime(), Duration::from_secs(1));
     }
 
-    /// OPS-04: a clock that is set back stops no time, and more than the leeway is noticed.
+    /// OPS-04: after the clock is set back, time goes on, and more than the leeway is noticed.
     #[test]
     fn time_never_goes_back() {
         let clock = Clock::held(Timestamp(1_000_000));
@@ -306,8 +307,8 @@ mod tests {
         assert_eq!((clock.now(), clock.behind()), (Timestamp(1_001_000), Duration::ZERO));
     }
 
-    /// OPS-04: however the hands are turned, between two looks no less time is told than has gone by, and after a step
-    /// back exactly that.
+    /// OPS-04: however the clock is set, the time between two readings is never less than the elapsed time, and
+    /// after a step back exactly that.
     #[test]
     fn time_goes_on_at_the_pace_of_the_uptime() {
         let clock = Clock::held(Timestamp(1_000_000_000));
@@ -326,7 +327,7 @@ mod tests {
         assert_eq!(clock.behind(), hours(6));
     }
 
-    /// OPS-04: a clock that is set back by a few seconds every day does not stop issuance after a while.
+    /// OPS-04: a clock that is set back by a few seconds every day does not eventually stop issuance.
     #[test]
     fn small_steps_back_do_not_add_up() {
         let clock = Clock::held(Timestamp(1_000_000_000));
@@ -343,7 +344,7 @@ mod tests {
             assert!(!clock.is_behind());
         }
         assert!(clock.behind() <= Duration::from_secs(20));
-        // Looks that follow each other at once see no time go back.
+        // Readings in quick succession do not see time go back.
         clock.set(clock.wall() - Duration::from_secs(20));
         for _ in 0..5000 {
             let now = clock.now();
@@ -352,7 +353,7 @@ mod tests {
         }
     }
 
-    /// OPS-04: what was told before this process began counts too, until somebody says otherwise.
+    /// OPS-04: the latest time of an earlier process counts too, until an administrator confirms the clock.
     #[test]
     fn an_earlier_process_is_remembered_until_the_clock_is_restarted() {
         let clock = Clock::held(Timestamp(1000));
@@ -366,7 +367,7 @@ mod tests {
         assert!(!clock.is_behind());
     }
 
-    /// OPS-04: hands that are turned measure no time.
+    /// OPS-04: setting the clock does not change the uptime.
     #[test]
     fn uptime_does_not_follow_the_hands() {
         let clock = Clock::held(Timestamp(1000));

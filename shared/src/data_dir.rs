@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, statfs};
 
-/// Where the audit log ends.
+/// The file with the end of the audit log.
 pub const AUDIT_HEAD: &str = "audit.head";
 
 /// An open data directory. The lock lasts as long as this value.
 pub struct DataDir {
     path: PathBuf,
-    // Held for its flock; the kernel gives it back when the process ends, however it ends.
+    // Held for its flock, which the kernel releases when the process ends for any reason.
     _lock: File,
 }
 
@@ -48,7 +48,7 @@ impl DataDir {
     /// Opens the directory for writing, creating it with mode 0700 if it is missing.
     ///
     /// # Errors
-    /// If it cannot be written, is open to others, lies on a network, or is in use.
+    /// If it cannot be written, is open to other users, is on a network file system, or is in use.
     pub fn open_or_create(path: &Path) -> Result<Self, DataDirError> {
         if path.exists() {
             return Self::open(path);
@@ -61,10 +61,10 @@ impl DataDir {
         Self::open(path)
     }
 
-    /// Opens a directory that must exist.
+    /// Opens an existing directory.
     ///
     /// # Errors
-    /// As [`DataDir::open_or_create`], and if there is none.
+    /// As [`DataDir::open_or_create`], and if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let unwritable = |e| DataDirError::Unwritable(path.to_owned(), e);
         check(path)?;
@@ -88,27 +88,27 @@ impl DataDir {
         Ok(dir)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The database of everything but the search index.
+    /// The main database, with everything but the search index.
     pub fn database(&self) -> PathBuf {
         self.path.join("portcullis.db")
     }
 
-    /// Where the audit log ends, outside the database (AUDIT-03).
+    /// The file with the end of the audit log, outside the database (AUDIT-03).
     pub fn audit_head(&self) -> PathBuf {
         self.path.join(AUDIT_HEAD)
     }
 
-    /// The search index; it can be rebuilt.
+    /// The search index, which can be rebuilt.
     pub fn docs_database(&self) -> PathBuf {
         self.path.join("docs.db")
     }
 
-    /// The key that seals private keys (KEYS-05).
+    /// The sealing key, which encrypts private keys (KEYS-05).
     pub fn seal_key(&self) -> PathBuf {
         self.path.join("seal.key")
     }
@@ -119,8 +119,8 @@ impl DataDir {
     }
 }
 
-/// Refuses a directory that is missing, no directory, open to others or on a network; and files in
-/// it that are open to others.
+/// Refuses a path that is missing, is not a directory, is open to other users or is on a network file system,
+/// and files in it that are open to other users.
 ///
 /// # Errors
 /// See [`DataDirError`].
@@ -138,7 +138,8 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
         return Err(DataDirError::NetworkFileSystem(path.to_owned(), name));
     }
     if is_shared_by_setgid(&metadata) {
-        // The group of a volume (Kubernetes' fsGroup): a server takes the group's rights away when it opens the directory.
+        // The group of a volume (Kubernetes' fsGroup): a server removes the group's permissions when it opens
+        // the directory.
         return tightenable(path);
     }
     let me = rustix::process::geteuid().as_raw();
@@ -155,14 +156,14 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Whether this is a directory of ours as Kubernetes' `fsGroup` leaves one at every start of a pod: setgid, everything
+/// Whether this is our directory as Kubernetes' `fsGroup` leaves it at every start of a pod: setgid, everything
 /// allowed to the group, nothing to others.
 fn is_shared_by_setgid(metadata: &fs::Metadata) -> bool {
     let mode = metadata.mode() & 0o7777;
     metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o2077 == 0o2070
 }
 
-/// Refuses what lies in such a directory and is another user's, or open to others than the group.
+/// Refuses files in such a directory that belong to another user, or that users outside the group can access.
 fn tightenable(path: &Path) -> Result<(), DataDirError> {
     for file in contents(path).map_err(|e| DataDirError::Unwritable(path.to_owned(), e))? {
         let Ok(metadata) = fs::symlink_metadata(&file) else { continue };
@@ -178,7 +179,8 @@ fn tightenable(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Takes from the group what a volume's group was given: the directory first, so that nobody is quicker.
+/// Removes the group's permissions; from the directory first, so that another process of the group cannot
+/// interfere.
 fn tighten(path: &Path) -> io::Result<()> {
     if !is_shared_by_setgid(&fs::metadata(path)?) {
         return Ok(());
@@ -188,7 +190,7 @@ fn tighten(path: &Path) -> io::Result<()> {
         "the directory's group could read and write it, as fsGroup of Kubernetes makes it; now only this user can"
     );
     let private = |path: &Path, kind: OFlags, mode: u32| -> io::Result<()> {
-        // Through a handle, so that no symbolic link leads elsewhere.
+        // Through a handle, so that a symbolic link is not followed.
         let handle = rustix::fs::open(
             path,
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | kind,
@@ -196,7 +198,7 @@ fn tighten(path: &Path) -> io::Result<()> {
         )?;
         Ok(rustix::fs::fchmod(&handle, Mode::from_raw_mode(mode))?)
     };
-    // The data directory itself may be named by a link.
+    // The data directory itself may be a symbolic link.
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     for file in contents(path)? {
         let metadata = fs::symlink_metadata(&file)?;
@@ -209,7 +211,7 @@ fn tighten(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What lies in the directory, and in its backups.
+/// The contents of the directory and of its backups.
 fn contents(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in [path.to_owned(), path.join("backups")] {
@@ -275,7 +277,7 @@ mod tests {
         DataDir::open(&path).unwrap();
     }
 
-    /// OPS-03: weak permissions refuse, and the message says how to mend them.
+    /// OPS-03: weak permissions are refused, and the message says how to fix them.
     #[test]
     fn a_directory_or_file_open_to_others_is_refused() {
         let parent = tempfile::tempdir().unwrap();
@@ -291,7 +293,8 @@ mod tests {
         assert!(refused.contains("chmod 700"), "{refused}");
     }
 
-    /// OPS-03: what Kubernetes' fsGroup does at every start of a pod is undone; whatever others may do is refused still.
+    /// OPS-03: the permissions that Kubernetes' fsGroup sets at every start of a pod are removed; permissions
+    /// of other users are still refused.
     #[test]
     fn a_volume_of_a_group_is_made_private_and_no_other_one() {
         let parent = tempfile::tempdir().unwrap();

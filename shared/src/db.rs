@@ -1,8 +1,8 @@
 //! SQLite: one writer thread that commits in groups, and readers that never wait for it.
 //!
-//! Everything above this module speaks [`Tx`], [`Conn`], [`Row`], [`Value`] and [`Fault`], and no signature outside it has
-//! a type of rusqlite's, so that a second engine is an addition here. SQL that SQLite alone understands is listed in
-//! `tests/dialect.rs`, with its reasons.
+//! Code outside this module uses [`Tx`], [`Conn`], [`Row`], [`Value`] and [`Fault`], and never a type of
+//! rusqlite, so that a second engine can be added here. SQL that only SQLite understands is listed in
+//! `tests/dialect.rs` with reasons.
 
 mod backup;
 mod conn;
@@ -33,24 +33,24 @@ pub use writer::{Durability, Hooks};
 
 use crate::clock::Clock;
 
-/// How long a connection waits for another one's lock.
+/// How long a connection waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What goes wrong below a decision. A refusal is never one of these.
+/// A failure of the database. A refusal is never one of these.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
-    /// More work is queued, or locked, than can wait. Trying again helps.
+    /// Too many jobs are queued, or the database is locked. A retry may succeed.
     #[error("the database is busy")]
     Busy,
-    /// The write did not happen: disk full, input/output error, a bug in the job.
+    /// The write failed: disk full, input/output error, or a bug in the job.
     #[error("the database could not be written or read: {0}")]
     Storage(String),
-    /// What is stored makes no sense.
+    /// Stored data are invalid.
     #[error("the database holds something unexpected: {0}")]
     Corrupt(String),
 }
 
-/// A database file: cheap to clone, safe to share.
+/// A database. Cheap to clone, and thread-safe.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
 
@@ -62,12 +62,12 @@ struct Inner {
 }
 
 impl Db {
-    /// Opens or creates a database and brings its schema up to date.
+    /// Opens or creates a database and migrates its schema.
     ///
-    /// `backups` is where a copy goes before a migration changes an existing file.
+    /// Before a migration changes an existing file, a copy is written to `backups`.
     ///
     /// # Errors
-    /// See [`OpenError`]; among them a schema newer than this program knows (STORE-05).
+    /// See [`OpenError`]; among them a schema newer than this program (STORE-05).
     pub fn open(
         path: &Path,
         schema: &Schema,
@@ -78,11 +78,12 @@ impl Db {
         Self::start(path, connection, None, schema, clock)
     }
 
-    /// The same for a database whose audit chain is noted in a file beside it, which refuses an older copy of it
-    /// (AUDIT-03, STORE-06). The file is made with the database, or when a database without one is first opened.
+    /// Like [`Db::open`], for a database whose audit chain is noted in a file beside it, so that an older copy
+    /// is refused (AUDIT-03, STORE-06). The file is created with the database, or when a database without one
+    /// is first opened.
     ///
     /// # Errors
-    /// See [`OpenError`]; among them that this is not the database that was here last.
+    /// See [`OpenError`]; among them that this is not the latest database.
     pub fn open_mirrored(
         path: &Path,
         head: &Path,
@@ -107,24 +108,24 @@ impl Db {
         Ok(Self(Arc::new(Inner { writer, readers, next_reader: AtomicUsize::new(0), path: path.to_owned() })))
     }
 
-    /// What else to do when memory that mirrors this database may be wrong (STORE-02).
+    /// Adds a hook that runs when memory that mirrors this database may be wrong (STORE-02).
     pub fn on_reload(&self, hook: impl Fn() + Send + Sync + 'static) {
         self.0.writer.hooks().add_reload(Box::new(hook));
     }
 
-    /// A number that rises with every commit, before whoever waits for it is answered. What was made from the database and
-    /// from memory that follows it is up to date while the number stays the same.
+    /// A number that increases with every commit, before its callers are answered. Data computed from the
+    /// database or its mirrors are current while the number stays the same.
     pub fn changes(&self) -> u64 {
         self.0.writer.changes()
     }
 
-    /// Runs a job on the writer thread and answers once it is on disk.
+    /// Runs a job on the writer thread and returns once its result is on disk.
     ///
-    /// Jobs that wait together are committed together; each has its own savepoint. `Ok` commits,
-    /// also when the value says "refused"; `Err`, or a panic, rolls back this job alone.
+    /// Jobs that wait together are committed together; each has its own savepoint. `Ok` commits, also if the
+    /// value is a refusal. `Err` or a panic rolls back this job only.
     ///
     /// # Errors
-    /// The job's own fault, [`Fault::Busy`] if too many wait, [`Fault::Storage`] if the commit fails.
+    /// The job's own fault, [`Fault::Busy`] if too many jobs wait, [`Fault::Storage`] if the commit fails.
     pub async fn write<T, F>(&self, job: F) -> Result<T, Fault>
     where
         T: Send + 'static,
@@ -133,8 +134,8 @@ impl Db {
         self.0.writer.submit(Durability::Full, job)?.await.unwrap_or_else(|_| Err(writer::stopped()))
     }
 
-    /// As [`Db::write`], for jobs that only record what happened: safe against a killed process,
-    /// and safe against lost power once any later [`Db::write`] has committed (STORE-04).
+    /// Like [`Db::write`], for jobs that only record what happened. The result survives a killed process, and
+    /// survives power loss once a later [`Db::write`] has committed (STORE-04).
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -146,7 +147,7 @@ impl Db {
         self.0.writer.submit(Durability::Record, job)?.await.unwrap_or_else(|_| Err(writer::stopped()))
     }
 
-    /// As [`Db::write`], for callers outside the async runtime. Never call it from a task.
+    /// Like [`Db::write`], for callers outside the async runtime. Never call it from a task.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -159,7 +160,7 @@ impl Db {
         answer.blocking_recv().unwrap_or_else(|_| Err(writer::stopped()))
     }
 
-    /// Reads what is committed. A point read takes microseconds, so it runs right here.
+    /// Reads committed data. A point read takes microseconds, so it runs on the calling thread.
     ///
     /// # Errors
     /// The job's own fault.
@@ -178,7 +179,7 @@ impl Db {
         job(&Conn::new(&connection))
     }
 
-    /// How many jobs wait for the writer; the batch that it is busy with is not among them.
+    /// The number of jobs that wait for the writer, without the batch in progress.
     pub fn queued(&self) -> usize {
         self.0.writer.queued()
     }
@@ -189,14 +190,14 @@ impl Db {
     }
 }
 
-/// A database opened to look at, beside whoever writes it.
+/// A database opened read-only, while another process may be writing.
 pub struct ReadOnly(Connection);
 
 impl ReadOnly {
-    /// Opens a database that must exist.
+    /// Opens an existing database.
     ///
     /// # Errors
-    /// See [`OpenError`]; also if its schema is not the one this program knows.
+    /// See [`OpenError`]; also if its schema is not this program's.
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, OpenError> {
         let connection = reader(path)?;
         migrate::check(&connection, schema)?;
@@ -212,7 +213,7 @@ impl ReadOnly {
     }
 }
 
-/// Opens or creates a database, and the file beside it if one is named; brings the schema up to date.
+/// Opens or creates a database, and the file beside it if one is named, and migrates the schema.
 fn open(
     path: &Path,
     head: Option<&Path>,
@@ -229,7 +230,7 @@ fn open(
     let mut connection = Connection::open(path).map_err(OpenError::from)?;
     pragmas(&connection)?;
     let found = migrate::version(&connection, schema)?;
-    // The file is there before the database says that it needs one, so that no kill in between shuts anybody out.
+    // Create the file before the database requires it, so that after a kill in between the next start succeeds.
     match (head, &mut mirror) {
         (Some(_), Some(mirror)) if found > 0 => mirror.check(&connection)?,
         (Some(_), Some(mirror)) => mirror.first_start()?,
@@ -258,7 +259,7 @@ fn open(
     Ok((connection, mirror))
 }
 
-/// What a killed process left was put together again: it must be whole.
+/// SQLite recovered the data of a killed process, so check the integrity.
 fn quick_check(connection: &Connection) -> Result<(), OpenError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" {
@@ -267,7 +268,7 @@ fn quick_check(connection: &Connection) -> Result<(), OpenError> {
     Err(Fault::Corrupt(format!("its file and the -wal beside it do not fit together: {verdict}")).into())
 }
 
-/// Whether nothing was ever recorded in this database, or there is none.
+/// Whether the database does not exist or has no audit records.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -281,7 +282,7 @@ pub fn is_unused(path: &Path) -> Result<bool, OpenError> {
     Ok(audited.map(|tables: i64| tables == 0)? || Head::load(&Conn::new(&connection))? == Head::genesis())
 }
 
-/// Created by us, so that it is never readable by others, not even for a moment.
+/// Created here, so that it is never readable by other users, not even for a moment.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
@@ -300,7 +301,7 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // What is deleted is overwritten where that costs no further writing: the private half of a signing key.
+    // Overwrites deleted data where that needs no extra writes: the private half of a signing key.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "wal_autocheckpoint", writer::CHECKPOINT)?;

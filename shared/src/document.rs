@@ -1,4 +1,4 @@
-//! Public documents (META-08): bytes with their headers. They are made when what they say changes, and sent as they are.
+//! Public documents (META-08): prepared bytes and headers, made again only when their content changes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::secret::Digest;
 
-/// A document that everybody may read and that caches may keep.
+/// A document that anyone may read and caches may keep.
 #[derive(Clone, Debug)]
 pub struct Document {
     body: Bytes,
@@ -19,10 +19,10 @@ pub struct Document {
 }
 
 impl Document {
-    /// A document that caches may keep for so long. Its entity tag is a digest of its bytes.
+    /// A document that caches may keep for `max_age`. Its entity tag is a digest of its bytes.
     ///
     /// # Panics
-    /// Never: what is put into headers here is visible ASCII.
+    /// Never: all header values are visible ASCII.
     pub fn new(body: impl Into<Bytes>, content_type: &'static str, max_age: Duration) -> Self {
         let body = body.into();
         let tag = format!("\"{}\"", BASE64URL_NOPAD.encode(&Digest::of(&body).0));
@@ -39,15 +39,15 @@ impl Document {
         Self { body, etag, headers }
     }
 
-    /// The same with another header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
 
-    /// The answer to GET and HEAD: the document, or that it has not changed (RFC 9110 §13.1.2). hyper leaves the body out of
-    /// the answer to HEAD, and keeps its length.
+    /// The response to GET and HEAD: the document, or 304 (RFC 9110 §13.1.2). For HEAD, hyper omits the body
+    /// and keeps its length.
     pub fn answer(&self, asked: &HeaderMap) -> Response {
         let unchanged = self.matches(asked);
         let mut response =
@@ -59,7 +59,7 @@ impl Document {
         response
     }
 
-    /// RFC 9110 §13.1.2: any of the listed tags, compared weakly.
+    /// Whether any of the listed tags matches, by weak comparison (RFC 9110 §13.1.2).
     fn matches(&self, asked: &HeaderMap) -> bool {
         let tag = self.etag.as_bytes();
         let listed =
@@ -78,7 +78,7 @@ mod tests {
         tags.iter().map(|tag| (IF_NONE_MATCH, HeaderValue::from_str(tag).unwrap())).collect()
     }
 
-    /// META-08: a document says how long it may be kept; who has it already is told so, by any of the tags that they list.
+    /// META-08: a document says how long it may be cached; a client that lists its tag gets 304.
     #[test]
     fn who_has_a_document_is_told_so() {
         let document = Document::new("{}", "application/json", Duration::from_mins(5));

@@ -1,4 +1,4 @@
-//! Identifiers: a type prefix and 128 random bits in base32. They name things and are no secrets.
+//! Identifiers: a type prefix and 128 random bits in base32. They are not secret.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,8 +13,8 @@ pub fn random_128() -> String {
     encoded(&random::<16>())
 }
 
-/// The same for what is no secret and made for every request: the operating system is asked for many at once, which it
-/// gives in the time of one.
+/// The same for ids that are not secret and made for every request: random bytes for many are fetched from the
+/// operating system at once.
 pub fn public_random_128() -> String {
     STOCK.with_borrow_mut(|stock| {
         if stock.is_empty() {
@@ -47,13 +47,13 @@ macro_rules! text_newtype {
         pub struct $name(String);
 
         impl $name {
-            /// The text of it.
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        // Map keys of this type can be looked up by text: equality and hash are the text's.
+        // Lets maps be looked up by text: equality and hash are those of the text.
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -71,11 +71,11 @@ macro_rules! text_newtype {
 }
 
 text_newtype! {
-    /// A person: `u_…`, random, never reused (AT-03). The `sub` of their tokens.
+    /// A user: `u_…`, random, never reused (AT-03). The `sub` of their tokens.
     UserId
 }
 text_newtype! {
-    /// One authorization that a user gave to a client for one resource: `g_…`. One refresh family.
+    /// One grant of a user to a client for one resource: `g_…`. One refresh token family.
     GrantId
 }
 
@@ -85,14 +85,14 @@ impl UserId {
         Self(format!("u_{}", random_128()))
     }
 
-    /// The id as it stands in a token's `sub`; nothing is checked, a lookup decides.
+    /// The id from a token's `sub`. Not checked: a lookup decides.
     pub fn from_subject(sub: &str) -> Self {
         Self(sub.to_owned())
     }
 }
 
 impl GrantId {
-    /// What somebody calls a grant; `None` if it cannot be one.
+    /// Parses a grant id from a command; `None` if it is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let fits = text.len() == 2 + 26 && text.starts_with("g_");
         (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
@@ -104,8 +104,8 @@ impl GrantId {
     }
 }
 
-/// An OAuth client's identifier (RFC 6749 §2.2): issued by us (`dyn_…`, `c_…`) or an `https` URL
-/// naming a client metadata document.
+/// An OAuth client's identifier (RFC 6749 §2.2): issued by this server (`dyn_…`, `c_…`) or the `https` URL of a
+/// client metadata document.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClientId(String);
@@ -123,22 +123,22 @@ impl ClientId {
         Self(format!("c_{}", random_128()))
     }
 
-    /// The id of a client that is configured under this name; `None` unless the name is a lower-case letter, then
-    /// lower-case letters, digits, `_` or `-`, 32 at most.
+    /// The id of a client that is configured under this name; `None` unless the name is a lower-case letter,
+    /// then lower-case letters, digits, `_` or `-`, at most 32.
     pub fn configured(name: &str) -> Option<Self> {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
         let first = name.starts_with(|c: char| c.is_ascii_lowercase());
         (first && name.len() <= 32 && name.bytes().all(fits)).then(|| Self(format!("c_{name}")))
     }
 
-    /// What a request calls its client; `None` unless it is 1 to 512 visible ASCII characters, and no secret that somebody
-    /// has put in the wrong place, because ids are logged and put on record (HTTP-12).
+    /// Parses a client id from a request; `None` unless it is 1 to 512 visible ASCII characters. Text that
+    /// looks like a secret is refused too, because ids are logged and recorded (HTTP-12).
     pub fn parse(text: &str) -> Option<Self> {
         let fits = !text.is_empty() && text.len() <= 512 && !Secret::is_likely(text);
         (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
     }
 
-    /// The text of it.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -154,7 +154,7 @@ impl fmt::Display for ClientId {
 mod tests {
     use super::*;
 
-    /// AT-03: user and client names cannot meet.
+    /// AT-03: user and client ids cannot coincide.
     #[test]
     fn ids_carry_their_type_and_128_bits() {
         let id = UserId::random();
@@ -166,7 +166,7 @@ mod tests {
         assert!(id.as_str().starts_with("c_") && id.as_str().len() == 2 + 26);
     }
 
-    /// AT-03: an id that follows from a name is a client's too.
+    /// AT-03: an id derived from a name is a client id too.
     #[test]
     fn a_configured_id_follows_from_its_name() {
         assert_eq!(ClientId::configured("ci-2_x").unwrap().as_str(), "c_ci-2_x");

@@ -14,16 +14,16 @@ pub struct Issuer {
     loopback: bool,
 }
 
-/// Why a text cannot be the issuer. Each message says what is wrong with it and what to do instead.
+/// Why a text is not a valid issuer. The message says what is wrong and what to do instead.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("issuer `{text}` {why}")]
 pub struct IssuerError {
     text: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub why: Malformed,
 }
 
-/// What is wrong with a text that cannot be the issuer.
+/// What is wrong with a text that is not a valid issuer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Malformed {
     #[error("is empty; write it like https://portcullis.example.internal")]
@@ -63,11 +63,11 @@ pub enum Malformed {
 }
 
 impl Issuer {
-    /// Parses the configured issuer; the text must already be in its canonical form.
+    /// Parses the configured issuer, which must be in its canonical form.
     ///
     /// # Errors
-    /// Anything that is not an `https` origin with a host name, or `http://localhost[:port]`
-    /// (META-01, OPS-03, WEBAUTHN-01).
+    /// Anything that is not an `https` origin with a host name, or `http://localhost[:port]` (META-01, OPS-03,
+    /// WEBAUTHN-01).
     pub fn parse(text: &str) -> Result<Self, IssuerError> {
         Self::read(text).map_err(|why| IssuerError { text: text.to_owned(), why })
     }
@@ -107,24 +107,24 @@ impl Issuer {
         Ok(Self { text: origin, host, port, loopback })
     }
 
-    /// The development default on this port.
+    /// The development issuer on this port.
     pub fn localhost(port: u16) -> Self {
         let text =
             if port == 80 { "http://localhost".to_owned() } else { format!("http://localhost:{port}") };
         Self { text, host: "localhost".to_owned(), port, loopback: true }
     }
 
-    /// Byte-identical wherever it is emitted (META-01).
+    /// The text, identical wherever it is used (META-01).
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host name: the passkeys' relying-party id (WEBAUTHN-01).
+    /// The host name, which is the passkeys' relying-party id (WEBAUTHN-01).
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, spelled out or implied by the scheme.
+    /// The port, explicit or implied by the scheme.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -134,13 +134,13 @@ impl Issuer {
         self.loopback
     }
 
-    /// Whether browsers may be told to use nothing but https for this host (HTTP-04). Not for `localhost`: they would
-    /// apply it to every port, and so to every other program on their own computer, clients' callbacks among them.
+    /// Whether browsers may be told to use only https for this host (HTTP-04). Not for `localhost`: they would
+    /// apply it to every port, and so to other programs on the user's computer, such as clients' callbacks.
     pub fn demands_https(&self) -> bool {
         !self.loopback && self.host != "localhost" && !self.host.ends_with(".localhost")
     }
 
-    /// The absolute URL of a path, which starts with `/`.
+    /// The absolute URL of a path that starts with `/`.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
@@ -166,7 +166,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What is in the text besides the origin.
+/// What the text has besides the origin.
 fn misspelt(text: &str, url: &Url, origin: String) -> Malformed {
     let authority = text.split("://").nth(1).unwrap_or_default();
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
@@ -203,7 +203,7 @@ impl Serialize for Issuer {
 mod tests {
     use super::*;
 
-    /// META-01, OPS-03, WEBAUTHN-01
+    /// META-01, OPS-03, WEBAUTHN-01: other texts are refused.
     #[test]
     fn only_an_origin_with_a_name_is_an_issuer() {
         for good in ["https://a.example", "https://a:8443", "http://localhost:8080", "http://localhost"] {
@@ -254,7 +254,8 @@ mod tests {
         assert_eq!(refused(&long), Malformed::Host("is longer than 253 characters"));
     }
 
-    /// HTTP-04: HSTS is for https, and never for a name that other programs on a browser's computer share.
+    /// HTTP-04: HSTS is sent for https only, and never for `localhost`, whose name other programs on the user's
+    /// computer share.
     #[test]
     fn localhost_is_never_told_to_be_https_only() {
         let demands = |text: &str| Issuer::parse(text).unwrap().demands_https();

@@ -1,4 +1,4 @@
-//! JSON that can be read one way only: no duplicate names, bounded depth and size (MCP-03, CIMD-04).
+//! Strict JSON parsing: no repeated names, bounded depth and size (MCP-03, CIMD-04).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use crate::work::{self, Work};
 
-/// Nesting deeper than this is refused.
+/// The deepest nesting that is accepted.
 const DEEPEST: usize = 32;
-/// More object members than this, counted over the whole document, are refused.
+/// The most object members, counted over the whole document.
 const MOST_MEMBERS: usize = 1000;
 
-/// Why a text was not read.
+/// Why a text was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unreadable {
     #[error("the body is empty; send one JSON-RPC object")]
@@ -36,7 +36,7 @@ pub enum Unreadable {
     Unexpected,
 }
 
-/// Reads one JSON object.
+/// Parses one JSON object.
 ///
 /// # Errors
 /// See [`Unreadable`].
@@ -59,10 +59,10 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
     }
 }
 
-/// Reads one JSON object into what it is expected to say; members that nobody expects are bounded all the same.
+/// Parses one JSON object into a type. Unknown members count towards the limits too.
 ///
 /// # Errors
-/// See [`Unreadable`]; [`Unreadable::Unexpected`] if it says something else.
+/// See [`Unreadable`]; [`Unreadable::Unexpected`] if it does not match the type.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     let members = object(bytes)?;
     serde_json::from_value(Value::Object(members)).map_err(|_| Unreadable::Unexpected)
@@ -71,7 +71,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
 #[derive(Default)]
 struct Limits {
     members: Cell<usize>,
-    /// Set when reading stopped for a reason of ours, because serde's error is only text.
+    /// Set if a limit of ours stopped the parser, because serde's error is only text.
     exceeded: RefCell<Option<Unreadable>>,
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// MCP-03: every way of not being one object.
+    /// MCP-03: everything that is not exactly one object is refused.
     #[test]
     fn what_is_not_one_object_is_refused() {
         let nested = |levels: usize| {
@@ -230,7 +230,7 @@ mod tests {
         })
     }
 
-    /// Writes a value with one member of one object said twice; `None` if it holds no member.
+    /// Writes a value with one repeated member; `None` if it has no members.
     fn with_a_duplicate(value: &Value) -> Option<String> {
         match value {
             Value::Object(members) => {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     proptest! {
-        /// MCP-03: no input panics, and whatever is read survives being written again.
+        /// MCP-03: no input causes a panic, and a parsed value is unchanged by writing and parsing it again.
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(read) = object(&bytes) {
@@ -255,18 +255,18 @@ mod tests {
             }
         }
 
-        /// As above, near JSON.
+        /// As above, with text close to JSON.
         #[test]
         fn any_json_like_text_is_read_or_refused(text in r#"[\[\]{}:,"a1\\u0 .e-]{0,60}"#) {
             let ours = object(text.as_bytes());
             let theirs = serde_json::from_str::<Map<String, Value>>(&text);
-            // Nothing that the lenient parser refuses gets through, and nothing means something else.
+            // Whatever is accepted, a lenient parser accepts with the same meaning.
             if let Ok(ours) = ours {
                 prop_assert_eq!(ours, theirs.unwrap());
             }
         }
 
-        /// MCP-07: what is handed on means what was sent.
+        /// MCP-07: parsing keeps the meaning.
         #[test]
         fn reading_keeps_the_meaning(value in value()) {
             let sent = json!({ "v": value });
@@ -275,7 +275,7 @@ mod tests {
             prop_assert_eq!(object(&serde_json::to_vec(&read).unwrap()).unwrap(), read);
         }
 
-        /// MCP-03: a member said twice is refused at any depth.
+        /// MCP-03: a repeated member is refused at any depth.
         #[test]
         fn a_duplicate_is_refused_wherever_it_is(value in value()) {
             let sent = json!({ "v": value, "w": {} });

@@ -1,5 +1,5 @@
-//! The nouns that the authorization server and the resource server both use, and the database they
-//! share. Knows neither side.
+//! Types that the authorization server and the resource server both use, and their database. Depends on neither
+//! side.
 
 pub mod access_token;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! Networks, as the configuration names them, and which addresses each stands for (CIMD-06, HTTP-02, SRC-12).
+//! Networks in the configuration, and the addresses that belong to each (CIMD-06, HTTP-02, SRC-12).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// Addresses with a common beginning (CIDR, RFC 4632).
+/// A range of addresses (CIDR, RFC 4632).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network(IpNet);
 
@@ -15,7 +15,7 @@ pub struct Network(IpNet);
 pub enum NotANetwork {
     #[error("write it like 10.20.0.0/16 or fd00::/8, or 10.20.0.7/32 for one address")]
     Syntax,
-    /// `10.1.2.3/8` was meant to be something else: taken as it is, it stands for millions.
+    /// Host bits are set, as in `10.1.2.3/8`. Taken literally it would mean millions of addresses.
     #[error("it has bits set after its prefix; write {0}")]
     HostBits(Network),
 }
@@ -28,7 +28,7 @@ impl FromStr for Network {
         let base: IpAddr = base.parse().map_err(|_| NotANetwork::Syntax)?;
         let digits = prefix.bytes().all(|b| b.is_ascii_digit());
         let prefix = prefix.parse().ok().filter(|_| digits).ok_or(NotANetwork::Syntax)?;
-        // An IPv4 address in IPv6 form is compared as IPv4, so a network in that form would match nothing.
+        // IPv4-mapped addresses are compared as IPv4, so a network in that form would match nothing.
         if base.to_canonical() != base {
             return Err(NotANetwork::Syntax);
         }
@@ -44,7 +44,7 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    /// Reads a network, or one address that stands for itself.
+    /// Parses a network, or a single address.
     ///
     /// # Errors
     /// If it is neither.
@@ -63,13 +63,13 @@ impl Network {
         Self(IpNet::new_assert(IpAddr::V6(base), prefix))
     }
 
-    /// Whether an address begins as this network does.
+    /// Whether an address is in this network.
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// Whether this address may be dialled because the site named this network. Special-use addresses (RFC 6890) count
-    /// as named only by a network of their own: `0.0.0.0/0` names no loopback address.
+    /// Whether this address may be connected to because the site allowed this network. A special-use address
+    /// (RFC 6890) needs a special-use network: `0.0.0.0/0` does not allow loopback addresses.
     pub fn admits(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut special = SPECIAL.iter().filter(|special| special.contains(address));
@@ -79,8 +79,8 @@ impl Network {
     }
 }
 
-/// Whether an address is never connected to, whatever the configuration says: it is no computer's, many computers', or
-/// link-local, where clouds keep the credentials of machines (SRC-12).
+/// Whether an address is never connected to, whatever the configuration says: unspecified, multicast,
+/// broadcast, or link-local, where clouds serve the credentials of machines (SRC-12).
 pub fn is_never_dialled(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_unspecified()
@@ -92,8 +92,8 @@ pub fn is_never_dialled(address: IpAddr) -> bool {
 const LINK_LOCAL: [Network; 2] =
     [Network::v4(169, 254, 0, 0, 16), Network::v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)];
 
-/// Special-use addresses (RFC 6890 and IANA's registries). An isolated network is made of them, so each that is
-/// meant has to be named.
+/// Special-use networks (RFC 6890 and IANA's registries). Isolated networks use these addresses, so each must
+/// be allowed explicitly.
 const SPECIAL: [Network; 27] = [
     Network::v4(0, 0, 0, 0, 8),
     Network::v4(10, 0, 0, 0, 8),
@@ -112,7 +112,7 @@ const SPECIAL: [Network; 27] = [
     Network::v4(203, 0, 113, 0, 24),
     Network::v4(240, 0, 0, 0, 4),
     Network::v6(Ipv6Addr::LOCALHOST, 128),
-    // What carries an IPv4 address: NAT64, 6to4, Teredo, and the forms that were given up.
+    // Addresses that embed IPv4: NAT64, 6to4, Teredo, and deprecated forms.
     Network::v6(Ipv6Addr::UNSPECIFIED, 96),
     Network::v6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),
     Network::v6(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
@@ -133,7 +133,7 @@ mod tests {
         network.parse::<Network>().unwrap().admits(address.parse().unwrap())
     }
 
-    /// CIMD-06: a resolved address must lie in what was named.
+    /// CIMD-06: a resolved address must be in an allowed network.
     #[test]
     fn a_network_admits_its_own_addresses() {
         for (network, address) in [
@@ -146,14 +146,14 @@ mod tests {
             ("::1/128", "::1"),
             ("0.0.0.0/0", "93.184.215.14"),
             ("2000::/3", "2a00::1"),
-            // The same computer in IPv6 clothes.
+            // The same address, IPv4-mapped.
             ("10.20.0.0/16", "::ffff:10.20.0.1"),
         ] {
             assert!(admits(network, address), "{network} {address}");
         }
     }
 
-    /// CIMD-06: special-use addresses need a network of their own; mapped ones are looked at without their clothes.
+    /// CIMD-06: special-use addresses must be allowed explicitly; IPv4-mapped addresses are compared as IPv4.
     #[test]
     fn a_network_admits_nothing_else() {
         for (network, address) in [
@@ -180,7 +180,7 @@ mod tests {
             ("255.255.255.255/32", "255.255.255.255"),
             ("ff00::/8", "ff02::1"),
             ("::/128", "::"),
-            // SRC-12: link-local addresses are refused even where they are named.
+            // SRC-12: link-local addresses are refused even if they are allowed.
             ("169.254.0.0/16", "169.254.169.254"),
             ("169.254.169.254/32", "169.254.169.254"),
             ("169.254.0.0/16", "::ffff:169.254.169.254"),

@@ -1,9 +1,9 @@
-//! The one outbound HTTP client: every request that this program makes to another host goes through it (CIMD-06,
-//! OPS-08, SRC-12).
+//! The only outbound HTTP client: all requests of this program to other hosts go through it (CIMD-06, OPS-08,
+//! SRC-12).
 //!
-//! A [`Destination`] is one origin that the configuration names. For each new connection its name is resolved once,
-//! every address is checked, and one of those addresses is dialled. A redirect is an answer like any other: nothing here
-//! follows it. What goes wrong says whether the request had left (SRC-08).
+//! A [`Destination`] is one origin from the configuration. For each new connection its name is resolved once,
+//! every address is checked, and a checked address is connected to. Redirects are not followed. A failure says
+//! whether the request had been sent (SRC-08).
 
 mod body;
 mod connection;
@@ -27,26 +27,27 @@ use crate::network::{Network, is_never_dialled};
 use crate::tls;
 pub use crate::tls::{Identity, Trust};
 
-/// How long connecting may take: the name, the address, and TLS.
+/// The time limit for connecting: resolving the name, TCP, and TLS.
 const CONNECTING: Duration = Duration::from_secs(5);
 
-/// One origin that requests may go to.
+/// An origin that requests may be sent to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Destination {
     /// A name, or an address without brackets.
     pub host: String,
     pub port: u16,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub authority: String,
     pub security: Security,
-    /// Where its addresses must be; with none named, anywhere but at those that are never dialled.
+    /// The networks that its addresses must be in. If empty, any address except those that are never connected
+    /// to.
     pub networks: Vec<Network>,
 }
 
 /// How a connection is secured.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Security {
-    /// Not at all.
+    /// Plain HTTP.
     Plain,
     Tls(Trust),
 }
@@ -57,14 +58,14 @@ pub struct Outgoing {
     pub method: Method,
     /// The path and the query.
     pub path: String,
-    /// All but `Host` and the length.
+    /// All except `Host` and the length.
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Whether it may be sent again when a kept connection breaks before the answer.
+    /// Whether it may be sent again if a reused connection breaks before the response.
     pub repeatable: bool,
 }
 
-/// The head of an answer, and its body, which is still to be read.
+/// A response: its head, and the body to be read.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -72,7 +73,7 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// The way to one destination, with a few connections kept for the next requests. Cheap to clone.
+/// The client for one destination, with a small pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbound {
     destination: Arc<Destination>,
@@ -84,24 +85,24 @@ impl Outbound {
         Self { destination: Arc::new(destination), pool: Pool::default() }
     }
 
-    /// Where it leads.
+    /// Its destination.
     pub fn destination(&self) -> &Destination {
         &self.destination
     }
 
-    /// Sends a request and reads the head of the answer.
+    /// Sends a request and reads the head of the response.
     ///
-    /// To drop this, or the [`Body`] before its end, closes the connection.
+    /// Dropping this future, or the [`Body`] before its end, closes the connection.
     ///
     /// # Errors
-    /// [`Failure::NotSent`] only where the other side cannot have read the request.
+    /// [`Failure::NotSent`] only if the other side cannot have read the request.
     pub async fn send(&self, outgoing: &Outgoing, deadline: Instant) -> Result<Answer, Failure> {
         let request = outgoing.to(&self.destination.authority)?;
         if let Some(kept) = self.pool.take() {
             match self.exchange(kept, request.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(Lost::Before) => {}
-                // One that was kept may have been closed meanwhile.
+                // A reused connection may have been closed by the other side meanwhile.
                 Err(Lost::After(NoAnswer::Broken(_))) if outgoing.repeatable => {}
                 Err(Lost::After(why)) => return Err(why.into()),
             }
@@ -132,7 +133,7 @@ impl Outbound {
     async fn connect(&self) -> Result<Connection, NotSent> {
         let to = &*self.destination;
         let addresses = to.addresses().await?;
-        // The addresses that were checked are the ones that are dialled: nothing is resolved twice.
+        // Connect to the checked addresses, without resolving the name again.
         let tcp = TcpStream::connect(&addresses[..]).await.map_err(|error| NotSent::unreachable(&error))?;
         tcp.set_nodelay(true).map_err(|error| NotSent::unreachable(&error))?;
         match &to.security {
@@ -143,7 +144,7 @@ impl Outbound {
 }
 
 impl Destination {
-    /// Every address that its name stands for, if all of them may be dialled.
+    /// All addresses of the name, if all of them are allowed.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, NotSent> {
         let found: Vec<IpAddr> = if let Ok(address) = self.host.parse() {
             vec![address]
@@ -155,7 +156,7 @@ impl Destination {
         Ok(found.into_iter().map(|address| SocketAddr::new(address.to_canonical(), self.port)).collect())
     }
 
-    /// One good address does not make up for another one: the next connection might go there.
+    /// Every address must be allowed, because the next connection might use another one.
     fn check(&self, found: &[IpAddr]) -> Result<(), NotSent> {
         let admitted = |address: &IpAddr| {
             self.networks.iter().any(|network| network.admits(*address))
@@ -170,7 +171,7 @@ impl Destination {
 }
 
 impl Outgoing {
-    /// A request without a body, which can be repeated.
+    /// A GET request without a body, which may be repeated.
     pub fn get(path: &str) -> Self {
         Self {
             method: Method::GET,

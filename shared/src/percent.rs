@@ -1,5 +1,5 @@
-//! Percent-encoding (RFC 3986 §2.1), strictly: a `%` begins an encoded byte, or the text is malformed. What one reader
-//! would take literally, another would decode or drop.
+//! Strict percent-encoding (RFC 3986 §2.1): a `%` must begin an encoded byte. Parsers disagree about any other
+//! `%`: some keep it, others decode or drop it.
 
 /// Whether every `%` is followed by two hexadecimal digits.
 pub fn is_percent_encoded(text: &str) -> bool {

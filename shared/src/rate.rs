@@ -1,5 +1,5 @@
-//! How often one key may do something (RATE-01, RATE-02): token buckets in memory, forgotten at a restart, and of
-//! bounded size whatever strangers send (RATE-03).
+//! Rate limits (RATE-01, RATE-02): token buckets in memory, forgotten at a restart, of bounded size for any
+//! input (RATE-03).
 
 mod tally;
 
@@ -16,10 +16,10 @@ use crate::request::Request;
 pub use tally::Tally;
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// How many keys a generation holds. A flood of more forgets the oldest sooner, and nothing worse.
+/// The most keys in a generation. Under a flood of more, the oldest are forgotten sooner.
 const MOST_KEYS: usize = 32_768;
 
-/// So many in a while, and no more; or as many as come.
+/// At most `count` per `per`, or unlimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quota {
     count: Option<NonZeroU32>,
@@ -27,20 +27,20 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// As many as come.
+    /// Unlimited.
     pub const OFF: Self = Self { count: None, per: MINUTE };
 
-    /// So many a minute. Zero would let nobody in, and counts as one.
+    /// At most `count` per minute. Zero would refuse everything, so it counts as one.
     pub const fn per_minute(count: u32) -> Self {
         Self::per(count, MINUTE)
     }
 
-    /// So many an hour.
+    /// At most `count` per hour.
     pub const fn per_hour(count: u32) -> Self {
         Self::per(count, Duration::from_hours(1))
     }
 
-    /// So many in this time.
+    /// At most `count` per `per`.
     pub const fn per(count: u32, per: Duration) -> Self {
         let count = match NonZeroU32::new(count) {
             Some(count) => count,
@@ -49,18 +49,18 @@ impl Quota {
         Self { count: Some(count), per }
     }
 
-    /// As many as this in the same while.
+    /// The same period with another count.
     #[must_use]
     pub const fn of(self, count: u32) -> Self {
         Self::per(count, self.per)
     }
 
-    /// The time in which one grows back; `None` if there is no limit.
+    /// The time in which one token is added, in microseconds; `None` if unlimited.
     fn one(self) -> Option<i64> {
         self.count.map(|count| micros(self.per) / i64::from(count.get()))
     }
 
-    /// How many; `None` for as many as come.
+    /// The count; `None` if unlimited.
     pub fn count(self) -> Option<u32> {
         self.count.map(NonZeroU32::get)
     }
@@ -68,7 +68,7 @@ impl Quota {
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident = $quota:expr),* $(,)?) => {
-        /// Every limit, as `[rate]` may change it. Each is per minute, if it does not say otherwise.
+        /// All limits, as `[rate]` may change them. Each is per minute unless it says otherwise.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub struct Limits { $($(#[$doc])* pub $name: Quota),* }
 
@@ -79,15 +79,15 @@ macro_rules! limits {
         }
 
         impl Limits {
-            /// The names, as the configuration and the audit log have them.
+            /// The names in the configuration and the audit log.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
-            /// No limits at all.
+            /// All unlimited.
             pub fn off() -> Self {
                 Self { $($name: Quota::OFF),* }
             }
 
-            /// The limit of this name.
+            /// The limit with this name.
             pub fn named(&mut self, name: &str) -> Option<&mut Quota> {
                 match name {
                     $(stringify!($name) => Some(&mut self.$name),)*
@@ -95,7 +95,7 @@ macro_rules! limits {
                 }
             }
 
-            /// Every limit with its name.
+            /// All limits with their names.
             pub fn all(&self) -> Vec<(&'static str, Quota)> {
                 vec![$((stringify!($name), self.$name)),*]
             }
@@ -104,29 +104,29 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Requests that fail at the endpoints that clients call, from one address.
+    /// Failed requests from one address at the endpoints that clients call.
     token_address = Quota::per_minute(60),
-    /// Requests for tokens by one client at one address.
+    /// Token requests of one client at one address.
     token_client = Quota::per_minute(30),
-    /// Clients that registered themselves from one address, an hour (DCR-12).
+    /// Self-registered clients from one address, per hour (DCR-12).
     register = Quota::per_hour(200),
-    /// Failures of one client at one address to prove itself.
+    /// Failed authentications of one client at one address.
     client_auth = Quota::per_minute(10),
     /// Authorization requests from one address that were not approved.
     authorize = Quota::per_minute(60),
-    /// What pages of sign-in and account begin or send from one address, and what comes to nothing.
+    /// Requests that the sign-in and account pages send from one address, and requests without effect.
     page = Quota::per_minute(60),
-    /// Passkeys from one address that could not be verified.
+    /// Failed passkey verifications from one address.
     passkey_address = Quota::per_minute(20),
     /// Uses of one user's passkeys at one address.
     passkey_user = Quota::per_minute(10),
-    /// MCP requests by one user through one client.
+    /// MCP requests of one user through one client.
     mcp = Quota::per_minute(600),
-    /// MCP requests from one address with tokens that this issuer never signed.
+    /// MCP requests from one address with tokens that this issuer did not sign.
     mcp_address = Quota::per_minute(60),
 }
 
-/// Where a request comes from, as far as limits go: an IPv4 address, or the IPv6 /64 that one customer has.
+/// The origin of a request for rate limits: an IPv4 address, or an IPv6 /64, which one customer has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Origin(IpAddr);
 
@@ -142,7 +142,7 @@ impl Origin {
         })
     }
 
-    /// What it has in common with its neighbours: the /48 that an IPv6 site has, or the IPv4 address itself.
+    /// The surrounding network: the /48 of an IPv6 site, or the IPv4 address itself.
     pub fn network(&self) -> String {
         match self.0 {
             IpAddr::V4(v4) => v4.to_string(),
@@ -165,23 +165,23 @@ impl fmt::Display for Origin {
 }
 
 impl From<&Request> for Origin {
-    /// The console has no address and never meets a limit; if it did, it would share one bucket.
+    /// The console has no address. It is not rate limited; if it were, it would share one bucket.
     fn from(request: &Request) -> Self {
         Self::of(request.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
     }
 }
 
-/// A limit was reached.
+/// A limit was exceeded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{limit}")]
 pub struct TooMany {
     /// The limit's name.
     pub limit: &'static str,
-    /// Whole seconds after which one more is let through.
+    /// Whole seconds until the next request is accepted.
     pub retry_after: u64,
 }
 
-/// One limit: a bucket for each key, as deep as the quota of its period, which fills up evenly.
+/// One limit: a bucket for each key, as deep as the quota, refilled evenly.
 pub struct Buckets<K> {
     limit: &'static str,
     quota: RwLock<Quota>,
@@ -190,19 +190,19 @@ pub struct Buckets<K> {
     generations: Mutex<Generations<K>>,
 }
 
-/// The keys of this period and of the one before. A bucket that nobody touched for a whole period is full again, so
-/// forgetting it changes nothing.
+/// The keys of this period and of the previous one. A bucket unused for a whole period is full, so it can be
+/// forgotten.
 struct Generations<K> {
     since: Duration,
     current: HashMap<K, Drained>,
     previous: HashMap<K, Drained>,
 }
 
-/// When a bucket will be full again, in microseconds of uptime: all that has to be known of it.
+/// When a bucket will be full again, in microseconds of uptime. That is its whole state.
 type Drained = i64;
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    /// A limit of this name. What it refuses is counted in the tally.
+    /// A limit with this name. Its refusals are counted in the tally.
     pub fn new(limit: &'static str, quota: Quota, clock: &Clock, tally: &Arc<Tally>) -> Self {
         let generations =
             Generations { since: clock.uptime(), current: HashMap::new(), previous: HashMap::new() };
@@ -215,23 +215,23 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         }
     }
 
-    /// Takes one, for this request.
+    /// Takes a token for this request.
     ///
     /// # Errors
-    /// If there is none left. It is counted, and goes on record with the others (AUDIT-06).
+    /// If none is left. The refusal is counted and recorded with others (AUDIT-06).
     pub fn take(&self, key: &K, request: &Request) -> Result<(), TooMany> {
         self.draw(key, true).inspect_err(|_| self.tally.count(self.limit, request))
     }
 
-    /// Whether there is one left, without taking it.
+    /// Checks that a token is left, without taking it.
     ///
     /// # Errors
-    /// If there is none; it is counted too.
+    /// If none is left; the refusal is counted too.
     pub fn check(&self, key: &K, request: &Request) -> Result<(), TooMany> {
         self.draw(key, false).inspect_err(|_| self.tally.count(self.limit, request))
     }
 
-    /// Takes one for something that went wrong, if there is one left: nothing is refused by it.
+    /// Takes a token for a failure, if one is left. Refuses nothing.
     pub fn spend(&self, key: &K) {
         let _ = self.draw(key, true);
     }
@@ -239,7 +239,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     fn draw(&self, key: &K, take: bool) -> Result<(), TooMany> {
         let quota = self.quota();
         let Some(one) = quota.one() else { return Ok(()) };
-        // What nobody can set: a clock that is turned neither fills a bucket nor keeps it empty (OPS-04).
+        // Uptime cannot be set, so setting the clock neither fills nor empties a bucket (OPS-04).
         let (now, whole) = (self.clock.uptime(), micros(quota.per));
         let mut generations = self.lock();
         generations.turn(now, quota.per);
@@ -256,7 +256,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         Ok(())
     }
 
-    /// Puts one back: what was taken for it came to a good end (RATE-01).
+    /// Puts a token back, for a request that succeeded (RATE-01).
     pub fn refund(&self, key: &K) {
         let Some(one) = self.quota().one() else { return };
         let mut generations = self.lock();
@@ -265,7 +265,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         }
     }
 
-    /// Another quota from now on; what was taken under the one before stays taken.
+    /// Replaces the quota; tokens taken before stay taken.
     pub fn set_quota(&self, quota: Quota) {
         *self.quota.write().unwrap_or_else(PoisonError::into_inner) = quota;
     }

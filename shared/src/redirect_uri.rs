@@ -1,4 +1,4 @@
-//! Redirect URIs (RFC 6749 §3.1.2, RFC 8252): what may be registered, and what matches it.
+//! Redirect URIs (RFC 6749 §3.1.2, RFC 8252): which may be registered, and how they are compared.
 
 use std::fmt;
 
@@ -7,35 +7,35 @@ use url::Url;
 
 use crate::percent::is_percent_encoded;
 
-/// A redirect URI in the exact text it was registered or asked with. Never normalised (REDIR-01).
+/// A redirect URI in the exact text of its registration or request. Never normalised (REDIR-01).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RedirectUri(String);
 
 crate::db::text_column!(RedirectUri);
 
-/// Where a redirect leads, which decides how far its client is trusted (DCR-05, AUTHZ-12).
+/// The kind of a redirect URI, on which its client's trust depends (DCR-05, AUTHZ-12).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The user's own computer: `http` to `127.0.0.1`, `[::1]` or `localhost`.
     Loopback,
-    /// Some application on the user's own computer, by a scheme without a period, which nobody owns. A site lists
-    /// those that it lets in (REDIR-05).
+    /// An application on the user's own computer, by a scheme without a period, which any application can
+    /// claim. The site lists those that it allows (REDIR-05).
     AppScheme,
-    /// Some application on the user's own computer, by a scheme it says it owns.
+    /// An application on the user's own computer, by a reverse-DNS scheme.
     PrivateScheme,
     /// A web server: `https`.
     Remote,
 }
 
 impl Target {
-    /// Whether an answer sent there can only reach the user's own computer.
+    /// Whether a response to it only reaches the user's own computer.
     pub fn is_local(self) -> bool {
         self != Self::Remote
     }
 }
 
-/// Why a text cannot be a redirect URI (REDIR-03, 04, 06).
+/// Why a text is not an acceptable redirect URI (REDIR-03, 04, 06).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RedirectUriError {
     #[error("is longer than 512 bytes")]
@@ -67,18 +67,18 @@ pub enum RedirectUriError {
 }
 
 impl RedirectUriError {
-    /// Whether a URI was refused only because nothing is known to be done with it, so that it is harmless in a list
-    /// of others that are better (DCR-05).
+    /// Whether the URI is only unsupported and not dangerous, so that it can be dropped from a list that has
+    /// others (DCR-05).
     pub fn is_merely_unsupported(self) -> bool {
         self == Self::SchemeForm
     }
 }
 
-/// What browsers, and nobody else, know what to do with, and what is no way back to an application (REDIR-04).
+/// Schemes that browsers handle themselves, and that do not lead to an application (REDIR-04).
 const DANGEROUS_SCHEMES: [&str; 10] =
     ["javascript", "data", "vbscript", "file", "blob", "about", "view-source", "ftp", "ws", "wss"];
 
-/// Parameters that our answer adds (REDIR-06).
+/// Parameters that the authorization response adds (REDIR-06).
 const RESERVED: [&str; 8] =
     ["code", "state", "iss", "error", "error_description", "error_uri", "id_token", "access_token"];
 
@@ -99,7 +99,7 @@ impl RedirectUri {
             return Err(E::PercentEncoding);
         }
         let url = Url::parse(text).map_err(|_| E::NotAbsolute)?;
-        // The parser forgives much; what it forgave must stand in the text as we keep it.
+        // The parser normalises; the stored text must not need that.
         let scheme = text.split(':').next().unwrap_or_default();
         if scheme != url.scheme() {
             return Err(E::Scheme);
@@ -117,7 +117,7 @@ impl RedirectUri {
         if form_urlencoded_names(query).any(|name| RESERVED.contains(&name.as_str())) {
             return Err(E::ReservedParameter);
         }
-        // Two readers of a URI must see the same authority: it starts right after `scheme://`.
+        // All parsers must see the same authority, so it must start right after `scheme://`.
         let after_scheme = &text[scheme.len() + 1..];
         match scheme {
             "http" | "https" => {
@@ -157,7 +157,7 @@ impl RedirectUri {
         if port.is_some_and(|port| port.is_empty() || port.trim_start_matches('0').is_empty()) {
             return Err(E::PortZero);
         }
-        // Odd spellings of a host (2130706433, 0x7f.1, Example.COM) would match nothing later.
+        // Unusual spellings of a host (2130706433, 0x7f.1, Example.COM) would match nothing later.
         if url.host_str() != Some(host) {
             return Err(E::NotAbsolute);
         }
@@ -167,19 +167,19 @@ impl RedirectUri {
         Ok(())
     }
 
-    /// The text, exactly as registered or asked.
+    /// The text, exactly as registered or requested.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request for `asked` may be answered there, this one being registered: exact text,
-    /// or the loopback exception where only the port may differ (REDIR-01, REDIR-02).
+    /// Whether a request for `asked` matches this registered URI: the exact text, except that on loopback the
+    /// port may differ (REDIR-01, REDIR-02).
     pub fn matches(&self, asked: &Self) -> bool {
         self == asked
             || self.without_loopback_port().is_some_and(|bare| Some(bare) == asked.without_loopback_port())
     }
 
-    /// Host and remainder of an `http` loopback URI, its port left out.
+    /// Host and remainder of an `http` loopback URI, without its port.
     fn without_loopback_port(&self) -> Option<(&str, &str)> {
         if !self.0.starts_with("http://") {
             return None;
@@ -190,7 +190,7 @@ impl RedirectUri {
         (port_fits && is_loopback_host(host)).then_some((host, rest))
     }
 
-    /// The same as a client would register it: on loopback the port is another one every time (RFC 8252 §7.3).
+    /// The URI as a client would register it: on loopback the port differs each time (RFC 8252 §7.3).
     #[must_use]
     pub fn without_port(&self) -> Self {
         match self.without_loopback_port() {
@@ -199,11 +199,11 @@ impl RedirectUri {
         }
     }
 
-    /// Where it leads.
+    /// Its kind.
     pub fn target(&self) -> Target {
         match self.scheme() {
             "http" if self.without_loopback_port().is_some() => Target::Loopback,
-            // `http` elsewhere does not parse; if it did, it would lead over the network.
+            // `http` elsewhere is refused by `parse`; if it were not, it would be remote.
             "http" | "https" => Target::Remote,
             scheme if scheme.contains('.') => Target::PrivateScheme,
             _ => Target::AppScheme,
@@ -214,7 +214,7 @@ impl RedirectUri {
         self.0.split(':').next().unwrap_or_default()
     }
 
-    /// The host, or the scheme of an application's own URI: what a person is shown.
+    /// The host, or the scheme of an application's URI, for display.
     pub fn host_for_people(&self) -> String {
         match split_web(&self.0) {
             Some((authority, _)) if self.0.starts_with("http") => authority.to_owned(),
@@ -222,15 +222,14 @@ impl RedirectUri {
         }
     }
 
-    /// Whether it leads to the `https` origin of this URL.
+    /// Whether it has the `https` origin of this URL.
     pub fn has_origin_of(&self, url: &str) -> bool {
         let origin =
             |text: &str| Url::parse(text).ok().filter(|url| url.scheme() == "https").map(|url| url.origin());
         origin(&self.0).is_some_and(|own| Some(own) == origin(url))
     }
 
-    /// This URI with the parameters of an answer appended, form-encoded; a registered query stays
-    /// (AUTHZ-09).
+    /// This URI with response parameters appended, form-encoded; a registered query stays (AUTHZ-09).
     pub fn with_parameters(&self, parameters: &[(&str, &str)]) -> String {
         let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let separator = match self.0.split_once('?') {

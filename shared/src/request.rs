@@ -1,13 +1,13 @@
-//! What every record of a request says about where it came from.
+//! The request context in audit records.
 
 use std::net::IpAddr;
 
 use crate::id::public_random_128;
 
-/// The request that an action belongs to: its id, and the address it came from.
+/// The request of an action: its id and its address.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `r_…`, made here; it stands in logs, audit records and error pages.
+    /// `r_…`, made here. It is in logs, audit records and error pages.
     pub id: String,
     /// The peer's address; `None` for the console.
     pub address: Option<IpAddr>,

@@ -26,8 +26,8 @@ impl ResourceUri {
         Self(issuer.url(path))
     }
 
-    /// What a request names as its `resource`, in canonical form: scheme and host in lower case,
-    /// a bare origin without its slash (AUTHZ-14).
+    /// Parses a `resource` parameter into canonical form: scheme and host in lower case, a bare origin without
+    /// its slash (AUTHZ-14).
     ///
     /// # Errors
     /// If it is relative or has a fragment or a user name.
@@ -42,7 +42,7 @@ impl ResourceUri {
         Ok(Self(text))
     }
 
-    /// The identifier, as tokens carry it in `aud`.
+    /// The identifier, as in the `aud` of tokens.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -64,7 +64,7 @@ impl fmt::Display for ResourceUri {
 mod tests {
     use super::*;
 
-    /// AUTHZ-14
+    /// AUTHZ-14: only the case of scheme and host may differ.
     #[test]
     fn case_of_scheme_and_host_is_tolerated_and_nothing_else() {
         let mcp = ResourceUri::at(&Issuer::localhost(8080), "/mcp");

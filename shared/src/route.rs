@@ -1,50 +1,49 @@
-//! What is known about each path before its handler runs, declared where the handler is (RATE-01, HTTP-06, OPS-05).
-//! Nobody asks about a path by its name again; tests walk the whole table.
+//! What is declared about each route beside its handler (RATE-01, HTTP-06, OPS-05). Other code does not
+//! distinguish paths by name; tests walk the whole table.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::MethodRouter;
 use http::Method;
 
-/// Bodies of more bytes are refused, where a route says nothing else (standards §1).
+/// The largest body in bytes, unless a route declares another limit (standards §1).
 pub const LARGEST_BODY: usize = 16 * 1024;
 
-/// Which limit counts requests to a path (the matrix of RATE-01).
+/// The rate limit of a route (the matrix of RATE-01).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Limit {
-    /// None, for the reason given.
+    /// None, for this reason.
     Free(&'static str),
-    /// By address, by client, and by failures of a client to prove itself.
+    /// By address, by client, and by failed authentications of a client.
     Token,
-    /// The same, but that a client may ask as often as it likes.
+    /// Like `Token`, without a limit on a client's successful requests.
     Client,
-    /// By address, failures only: those who prove who they are ask as often as they like (INTRO-07).
+    /// By address, for failures only: an authenticated caller is not limited (INTRO-07).
     Failures,
-    /// By address: how many clients are stored (DCR-12), and how often it is asked for in vain.
+    /// By address: the number of stored clients (DCR-12), and of requests that store none.
     Register,
-    /// By address; pages count too, because looking starts something.
+    /// By address; GET requests count too, because they start something.
     Authorize,
-    /// By address, if a passkey is used for it; and an authorization request that ends well here is refunded where it
-    /// began.
+    /// By address if it includes a passkey assertion. A successful decision refunds its authorization request.
     Decision,
-    /// The same for what is no authorization request.
+    /// Like `Decision`, without an authorization request.
     Change,
-    /// By address: a passkey was used for it a moment ago.
+    /// By address, for a decision whose passkey assertion was made just before.
     DeviceDecision,
-    /// By address, and by user once it is known who it is.
+    /// By address, and by user once the user is known.
     Passkey,
-    /// By address: a page's script begins something for which this server keeps a row (RATE-06).
+    /// By address, for a page's script that starts something with a row (RATE-06).
     Start,
-    /// By address: a page's form, which may leave a row or a record (RATE-06).
+    /// By address, for a page's form, which may leave a row or a record (RATE-06).
     Form,
-    /// By address, whatever is answered: anybody can register a client, and ask about it (RFC 7592).
+    /// By address, for all responses: anyone can register a client and read it (RFC 7592).
     Management,
-    /// By user and client, once the token says who they are; by address where it is no token of ours.
+    /// By user and client of the token; by address if this issuer did not sign it.
     Mcp,
 }
 
 impl Limit {
-    /// Whether a request with this method counts. Reading a page costs nothing, where it starts nothing.
+    /// Whether a request with this method counts. Reading a page is free unless it starts something.
     pub fn counts(self, method: &Method) -> bool {
         match self {
             Self::Free(_) => false,
@@ -54,45 +53,45 @@ impl Limit {
     }
 }
 
-/// Which pages of other origins may read the answers (HTTP-06).
+/// Which other origins' pages may read the response (HTTP-06).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cors {
     /// None.
     Closed,
-    /// Every page: a public document.
+    /// All: a public document.
     Documents,
-    /// Every page: an endpoint of clients, which bring their own proof.
+    /// All: an endpoint for clients, which authenticate themselves.
     Clients,
-    /// The same, with the methods of client management (RFC 7592).
+    /// Like `Clients`, with the methods of client management (RFC 7592).
     Management,
-    /// Those that the handler allows (MCP-14).
+    /// Decided by the handler (MCP-14).
     ByHandler,
 }
 
-/// Who asks, and so in which form a refusal is told.
+/// Who calls a route, which decides the format of refusals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Audience {
-    /// A person with a browser: a page.
+    /// A person with a browser: HTML.
     Person,
     /// A program: JSON.
     Program,
 }
 
-/// Under which names and from whom a path is answered (HTTP-01, HTTP-03).
+/// Under which host names, and from whom, a route is served (HTTP-01, HTTP-03).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Host {
-    /// Those that the server is known by.
+    /// The server's own names.
     Known,
-    /// The handler decides (MCP-14).
+    /// Decided by the handler (MCP-14).
     ByHandler,
-    /// Any, also without TLS: a probe asks by address (OPS-05).
+    /// Any, also without TLS: probes use the address (OPS-05).
     Any,
 }
 
-/// What is declared about a path.
+/// The declarations of a route.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// The path as axum writes it, with parameters in braces.
+    /// The path in axum's syntax, with parameters in braces.
     pub path: &'static str,
     pub limit: Limit,
     pub cors: Cors,
@@ -103,7 +102,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What holds for a path that nobody declared.
+    /// The declarations for an unknown path.
     pub const UNKNOWN: Self = Self {
         path: "",
         limit: Limit::Free("there is nothing"),
@@ -112,22 +111,22 @@ impl Rule {
         host: Host::Known,
         body: LARGEST_BODY,
     };
-    /// What holds where a document could be and is not.
+    /// The declarations for a missing document below `.well-known`.
     const NO_DOCUMENT: Self = Self { cors: Cors::Documents, audience: Audience::Program, ..Self::UNKNOWN };
 }
 
-/// A handler with its rule, on its way into [`Routes`].
+/// A handler with its declarations, before it is added to [`Routes`].
 pub struct Route<S> {
     handler: MethodRouter<S>,
     rule: Rule,
 }
 
-/// A route that programs ask.
+/// A route for programs.
 pub fn program<S>(handler: MethodRouter<S>, limit: Limit) -> Route<S> {
     Route { handler, rule: Rule { limit, audience: Audience::Program, ..Rule::UNKNOWN } }
 }
 
-/// A route that people's browsers ask.
+/// A route for browsers.
 pub fn page<S>(handler: MethodRouter<S>, limit: Limit) -> Route<S> {
     Route { handler, rule: Rule { limit, ..Rule::UNKNOWN } }
 }
@@ -145,7 +144,7 @@ impl<S> Route<S> {
         self
     }
 
-    /// Takes bodies of up to so many bytes.
+    /// Accepts bodies of up to this many bytes.
     #[must_use]
     pub fn body(mut self, bytes: usize) -> Self {
         self.rule.body = bytes;
@@ -153,14 +152,14 @@ impl<S> Route<S> {
     }
 }
 
-/// Routes, and what is declared about each.
+/// Routes and their declarations.
 pub struct Routes<S = ()> {
     router: Router<S>,
     rules: Vec<Rule>,
     guard: Guard<S>,
 }
 
-/// What is put around each handler, knowing its rule.
+/// Wraps each handler, given its declarations.
 type Guard<S> = Box<dyn Fn(Rule, MethodRouter<S>) -> MethodRouter<S>>;
 
 impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
@@ -170,7 +169,7 @@ impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
-    /// No routes yet; each will have this around its handler.
+    /// No routes; each added handler will be wrapped by `guard`.
     pub fn guarded(guard: impl Fn(Rule, MethodRouter<S>) -> MethodRouter<S> + 'static) -> Self {
         Self { router: Router::new(), rules: Vec::new(), guard: Box::new(guard) }
     }
@@ -184,13 +183,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// More routes, if a condition holds: what is off is not there (META-04).
+    /// Adds routes if a condition holds: disabled features have no route (META-04).
     #[must_use]
     pub fn when(self, condition: bool, more: impl FnOnce(Self) -> Self) -> Self {
         if condition { more(self) } else { self }
     }
 
-    /// Joins two.
+    /// Joins two sets of routes.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
@@ -198,7 +197,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Puts a layer around all of them.
+    /// Adds a layer around all routes.
     #[must_use]
     pub fn around(mut self, layer: impl FnOnce(Router<S>) -> Router<S>) -> Self {
         self.router = layer(self.router);
@@ -212,13 +211,13 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 }
 
 impl Routes {
-    /// The router, and the table of what was declared.
+    /// The router, and the table of declarations.
     pub fn split(self) -> (Router, Table) {
         (self.router, Table::new(self.rules))
     }
 }
 
-/// What is declared about every path.
+/// The declarations of all routes.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rules: Vec<Rule>,
@@ -227,7 +226,7 @@ pub struct Table {
 
 impl Table {
     /// # Panics
-    /// If two rules contend for a path; the router would not have taken them either.
+    /// If two routes conflict; the router would refuse them too.
     fn new(rules: Vec<Rule>) -> Self {
         let mut by_path = matchit::Router::new();
         for (index, rule) in rules.iter().enumerate() {
@@ -236,11 +235,11 @@ impl Table {
         Self { rules, by_path }
     }
 
-    /// What holds for a request to this path.
+    /// The declarations for a request to this path.
     pub fn of(&self, path: &str) -> Rule {
         self.find(path).unwrap_or_else(|| {
-            // Clients in browsers look for documents below every address that they know, and must be able to read that
-            // they are not there.
+            // Clients in browsers look for documents below every address that they know, and must be able to
+            // read that they are missing.
             if path.split('/').any(|part| part == ".well-known") { Rule::NO_DOCUMENT } else { Rule::UNKNOWN }
         })
     }
@@ -249,7 +248,8 @@ impl Table {
         self.by_path.at(path).ok().map(|found| self.rules[*found.value])
     }
 
-    /// The path that somebody means who asks for one that nobody declared: with a slash at its end, or in other letters.
+    /// The declared route that an unknown path probably means: the same with a trailing slash, or in another
+    /// case.
     pub fn meant(&self, path: &str) -> Option<Rule> {
         if self.find(path).is_some() {
             return None;
@@ -258,7 +258,7 @@ impl Table {
         self.find(&plain).filter(|rule| rule.path == plain)
     }
 
-    /// All rules, in the order of their declaration.
+    /// All declarations, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -281,7 +281,7 @@ mod tests {
             .1
     }
 
-    /// HTTP-06: a rule is found by the path that the router would take, and by no other spelling.
+    /// HTTP-06: declarations are found by the router's own path matching, and by no other spelling.
     #[test]
     fn rules_are_found_as_routes_are() {
         let table = table();
@@ -299,7 +299,7 @@ mod tests {
         }
     }
 
-    /// HTTP-06: what nobody declared is closed to other origins, but where documents are looked for.
+    /// HTTP-06: unknown paths are closed to other origins, except where documents are looked for.
     #[test]
     fn what_is_unknown_is_closed() {
         for path in ["/nowhere", "/nowhere/well-known/x", "/.well-knowns", "/x.well-known/y"] {
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// HTTP-03: a slash too many and other letters are told from nonsense.
+    /// HTTP-03: a trailing slash and another case are distinguished from unknown paths.
     #[test]
     fn what_is_meant_is_found() {
         for path in ["/token/", "/Token", "/TOKEN/", "/token//"] {
@@ -327,7 +327,7 @@ mod tests {
         }
     }
 
-    /// RATE-01
+    /// RATE-01: reading counts only where it starts something.
     #[test]
     fn reading_counts_only_where_it_starts_something() {
         assert!(!Limit::Passkey.counts(&Method::GET) && Limit::Passkey.counts(&Method::POST));

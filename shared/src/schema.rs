@@ -2,7 +2,7 @@
 
 use crate::db::Schema;
 
-/// What the main database must look like. "PCUL" marks its files.
+/// The schema of the main database. "PCUL" identifies its files.
 pub const SCHEMA: Schema = Schema {
     application_id: 0x5043_554C,
     migrations: &[

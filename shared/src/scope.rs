@@ -10,23 +10,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Scope(BTreeSet<String>);
 
-/// The text is no scope: a character outside `%x21 / %x23-5B / %x5D-7E`.
+/// The text is not a scope: it has a character outside `%x21 / %x23-5B / %x5D-7E`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a scope token contains a character that RFC 6749 §3.3 does not allow")]
 pub struct MalformedScope;
 
 impl Scope {
-    /// The scope with nothing in it.
+    /// The empty scope.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether it holds this token, case-sensitively.
+    /// Whether it contains this token, case-sensitively.
     pub fn contains(&self, token: &str) -> bool {
         self.0.contains(token)
     }
@@ -36,24 +36,24 @@ impl Scope {
         self.0.is_subset(&wider.0)
     }
 
-    /// Whether anything is in both.
+    /// Whether the two share a token.
     pub fn intersects(&self, other: &Self) -> bool {
         !self.0.is_disjoint(&other.0)
     }
 
-    /// What is in both.
+    /// The tokens in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
-    /// What is in either.
+    /// The tokens in either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         Self(self.0.union(&other.0).cloned().collect())
     }
 
-    /// What is in this one and not in the other.
+    /// The tokens in this one and not in the other.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         Self(self.0.difference(&other.0).cloned().collect())
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(scope.to_string(), "a b c");
     }
 
-    /// AUTHZ-13
+    /// AUTHZ-13: characters outside the RFC's grammar are refused.
     #[test]
     fn characters_outside_the_rfc_are_refused() {
         for bad in ["a\"b", "a\\b", "a\tb", "é", "a\0"] {

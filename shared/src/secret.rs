@@ -1,4 +1,4 @@
-//! Secrets as their holders present them, and the digests that the database keeps (STORE-01).
+//! Secrets as presented, and the digests in the database (STORE-01).
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::db::{FromColumn, ToColumn, Value, WrongValue};
 
-/// Random bytes from the operating system's generator (STORE-07).
+/// Random bytes from the operating system (STORE-07).
 ///
 /// # Panics
-/// If the operating system has no randomness to give: nothing safe can be done then.
+/// If the operating system cannot provide randomness: nothing safe can be done then.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system provides randomness");
     bytes
 }
 
-/// A secret as its holder presents it. It lives for one request; the database keeps its [`Digest`].
+/// A secret as presented. It lives for one request; the database has only its [`Digest`].
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
@@ -31,12 +31,12 @@ impl Secret {
         Self::from_bytes(prefix, &random::<32>())
     }
 
-    /// A secret made of bytes that are themselves secret, such as a keyed hash.
+    /// A secret made from bytes that are themselves secret, such as a keyed hash.
     pub fn from_bytes(prefix: &str, bytes: &[u8; 32]) -> Self {
         Self(format!("{prefix}{}", BASE64URL_NOPAD.encode(bytes)))
     }
 
-    /// What somebody presented as a secret.
+    /// A presented secret.
     pub fn presented(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -47,8 +47,8 @@ impl Secret {
         matches!(bytes, Some(Ok(bytes)) if bytes.len() == 32)
     }
 
-    /// Whether a text has the shape of any secret of ours, or of a signed token: somebody has put it in a wrong place, and
-    /// there it must not be repeated (HTTP-12).
+    /// Whether a text looks like any secret of ours or like a signed token. Such a text must not be repeated
+    /// where it does not belong (HTTP-12).
     pub fn is_likely(text: &str) -> bool {
         let is_kind =
             |kind: &str| (2..=4).contains(&kind.len()) && kind.bytes().all(|b| b.is_ascii_lowercase());
@@ -57,12 +57,12 @@ impl Secret {
         signed || ours.is_some_and(|(kind, _)| Self::presented(text).is_ours(&format!("{kind}_")))
     }
 
-    /// Whether there is no text at all.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The text, to hand to its holder. Never log it.
+    /// The text, to hand to its owner. Never log it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -79,7 +79,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// SHA-256 of something. Comparing two takes the same time whatever they hold (HTTP-11).
+/// A SHA-256 digest. Comparison takes constant time (HTTP-11).
 #[derive(Clone, Copy)]
 pub struct Digest(pub [u8; 32]);
 
@@ -102,7 +102,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The first eight hexadecimal digits: enough to recognise, useless to present (AUDIT-05).
+    /// The first eight hexadecimal digits: enough to recognise a secret, and useless as one (AUDIT-05).
     pub fn short(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[..4])
     }
@@ -114,7 +114,7 @@ impl Digest {
         data_encoding::HEXLOWER.encode(&self.0)
     }
 
-    /// The digest that these 64 hexadecimal digits are; `None` if they are not.
+    /// The digest with these 64 hexadecimal digits; `None` if malformed.
     pub fn from_hex(text: &str) -> Option<Self> {
         data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
     }
@@ -128,7 +128,7 @@ impl PartialEq for Digest {
 
 impl Eq for Digest {}
 
-// By hand, because equality is: equal digests have equal bytes, so equal hashes.
+// Implemented by hand because equality is: equal digests have equal bytes, so equal hashes.
 impl std::hash::Hash for Digest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.hash(state);
@@ -145,7 +145,7 @@ impl fmt::Debug for Digest {
 mod tests {
     use super::*;
 
-    /// TOKEN-14: the prefix is part of what is hashed.
+    /// TOKEN-14: the digest includes the prefix.
     #[test]
     fn the_prefix_is_part_of_the_digest() {
         let secret = Secret::random("rt_");
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// HTTP-12: a secret in a wrong place is known by its shape; no name of a client has it.
+    /// HTTP-12: a misplaced secret is recognised by its shape, and client names are not.
     #[test]
     fn a_secret_is_known_by_its_shape() {
         let signed = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln";
@@ -180,8 +180,8 @@ mod tests {
         }
     }
 
-    /// HTTP-11: a secret cannot be compared at all, only its digest can. Once it can be, this does not compile: two
-    /// implementations would hold for it then.
+    /// HTTP-11: a secret cannot be compared, only its digest can. If `Secret` implements `PartialEq`, this does
+    /// not compile, because two implementations apply.
     #[test]
     fn a_secret_has_no_equality() {
         struct Comparable;
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// HTTP-12: printing a secret for debugging shows nothing of it.
+    /// HTTP-12: Debug output of a secret shows nothing of it.
     #[test]
     fn debug_hides_a_secret() {
         assert_eq!(format!("{:?}", Secret::presented("rt_abc")), "Secret(..)");

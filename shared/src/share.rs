@@ -1,10 +1,10 @@
-//! Tables that strangers can fill, and who makes room when one is full (RATE-03, RATE-06).
+//! Tables that strangers can fill, and whose rows are removed when one is full (RATE-03, RATE-06).
 //!
-//! Every row of such a table has a holder: the address that caused it, or a person once it is known who it is. At the
-//! cap the holder with the most rows loses the oldest one, if that holder has more than its share; else the IPv6 /48
-//! with the most rows does, if that has more than its share. If nobody has, the newcomer is turned away. So neither one
-//! address nor one network can push out what somebody else waits for. How many rows each holder has is counted by the
-//! schema's triggers.
+//! Every row of such a table has a holder: the address that caused it, or the user once the user is known. At
+//! the cap, the holder with the most rows loses the oldest one, if it has more than its share; otherwise the
+//! IPv6 /48 with the most rows does, if it has more than its share. If neither does, the newcomer is refused.
+//! So neither one address nor one network can push out other holders. The schema's triggers count each holder's
+//! rows.
 
 use crate::audit::{self, Event, Name};
 use crate::db::{Conn, Db, Fault, Tx, params};
@@ -15,47 +15,47 @@ use crate::request::Request;
 /// A table that strangers can fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Kept {
-    /// The table. Of the rows in it those count that have a holder.
+    /// The table. Only rows with a holder count.
     pub table: &'static str,
     /// The column by which the oldest row is found.
     pub age: &'static str,
-    /// How many rows strangers may have in it altogether.
+    /// The most rows of all holders.
     pub most: u32,
-    /// How many one holder keeps when the table is full.
+    /// The share of one holder when the table is full.
     pub share: u32,
-    /// How many the holders of one network keep together.
+    /// The share of one network.
     pub of_network: u32,
 }
 
-/// Passkey ceremonies under way.
+/// Passkey ceremonies in progress.
 pub const CEREMONIES: Kept =
     Kept { table: "ceremony", age: "expires_at", most: 10_000, share: 20, of_network: 200 };
-/// Authorization requests that wait for a person.
+/// Pending authorization requests.
 pub const TRANSACTIONS: Kept =
     Kept { table: "authorization_transaction", age: "expires_at", most: 10_000, share: 20, of_network: 200 };
-/// Devices that wait for a person.
+/// Pending device authorizations.
 pub const DEVICES: Kept =
     Kept { table: "device_authorization", age: "created_at", most: 10_000, share: 20, of_network: 200 };
 /// Browsers in which a device's code was typed.
 pub const TYPED_CODES: Kept =
     Kept { table: "device_transaction", age: "created_at", most: 10_000, share: 20, of_network: 200 };
-/// Clients that registered themselves and that nobody has approved yet (DCR-12).
+/// Self-registered clients that were never approved (DCR-12).
 pub const CLIENTS: Kept = Kept { table: "client", age: "created_at", most: 1000, share: 10, of_network: 50 };
-/// Documents of clients that were read from the network (CIMD-08).
+/// Fetched client documents (CIMD-08).
 pub const DOCUMENTS: Kept =
     Kept { table: "client_document", age: "expires_at", most: 1000, share: 10, of_network: 50 };
-/// Users' requests that an administrator approve a client (CIMD-09).
+/// Approval requests of users (CIMD-09).
 pub const APPROVALS: Kept =
     Kept { table: "approval_request", age: "created_at", most: 500, share: 20, of_network: 20 };
-/// Sessions of MCP revisions that have them; the user holds them.
+/// MCP sessions, for revisions that have them; held by users.
 pub const MCP_SESSIONS: Kept =
     Kept { table: "mcp_session", age: "seen_at", most: 10_000, share: 200, of_network: 200 };
 
-/// Every one of them.
+/// All such tables.
 pub const ALL: [Kept; 8] =
     [CEREMONIES, TRANSACTIONS, DEVICES, TYPED_CODES, CLIENTS, DOCUMENTS, APPROVALS, MCP_SESSIONS];
 
-/// Who answers for a row.
+/// The holder of a row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
     name: String,
@@ -64,12 +64,12 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// A person.
+    /// A user.
     pub fn user(user: &UserId) -> Self {
         Self { is_known: true, ..Self::subject(user.as_str()) }
     }
 
-    /// The subject of a token, whom perhaps another server knows.
+    /// The subject of a token, which another server may have issued.
     pub fn subject(subject: &str) -> Self {
         Self { name: subject.to_owned(), network: subject.to_owned(), is_known: false }
     }
@@ -86,7 +86,7 @@ impl Holder {
 }
 
 impl From<Origin> for Holder {
-    /// The address, whoever is behind it.
+    /// An address.
     fn from(origin: Origin) -> Self {
         Self { name: origin.to_string(), network: origin.network(), is_known: false }
     }
@@ -98,32 +98,33 @@ impl From<&Request> for Holder {
     }
 }
 
-/// There is no room, and nobody has more than their share.
+/// The table is full, and no holder has more than its share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0} is full")]
 pub struct Full(&'static str);
 
 impl Full {
-    /// This table is.
+    /// The error for this table.
     pub fn of(kept: &Kept) -> Self {
         Self(kept.table)
     }
 }
 
-/// At whose expense there is room for one more row.
+/// How there is room for one more row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Room {
-    /// Nobody's.
+    /// The table is not full.
     Free,
-    /// The holder of this name, in this network, has more than a share, alone or with its network.
+    /// This holder, in this network, must lose a row: it or its network has more than a share.
     Of { holder: String, network: String },
 }
 
-/// Makes room for one more row of this holder: the oldest row goes of whoever has most, if that is more than a share.
+/// Makes room for one more row of this holder: removes the oldest row of the holder with most rows, if that is
+/// more than a share.
 ///
 /// # Errors
-/// The database's fault; the inner error says that the newcomer is turned away. Both outcomes are counted, and
-/// [`flush`] puts the counts on record.
+/// A database fault; the inner error says that the newcomer is refused. Both outcomes are counted, and
+/// [`flush`] records the counts.
 pub fn make_room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<(), Full>, Fault> {
     Ok(match room(tx, kept, newcomer)? {
         Ok(Room::Free) => Ok(()),
@@ -142,7 +143,7 @@ pub fn make_room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<(
     })
 }
 
-/// The same, for who removes the row themselves.
+/// Like [`make_room`], for callers that remove the row themselves.
 ///
 /// # Errors
 /// As [`make_room`].
@@ -163,7 +164,7 @@ pub fn room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<Room, 
             count(tx, kept.table, &network, "made_room")?;
             Ok(Room::Of { holder, network })
         }
-        // A person is nobody that strangers could multiply.
+        // A stranger cannot create many users.
         None if newcomer.is_known
             && held(tx, kept.table, newcomer.network(), newcomer.name())? < kept.share =>
         {
@@ -176,7 +177,7 @@ pub fn room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<Room, 
     })
 }
 
-/// Network and name of who has most rows, if that is more than this.
+/// Network and name of the holder with most rows, if that is more than this.
 fn heaviest(
     tx: &Tx<'_>,
     kept: &Kept,
@@ -196,19 +197,19 @@ fn heaviest(
     )
 }
 
-/// How many rows a holder has in a table; with an empty name its network's, with two empty names everybody's.
+/// The number of a holder's rows in a table; with an empty name its network's, with two empty names all rows.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn held(conn: &Conn<'_>, table: &str, network: &str, holder: &str) -> Result<u32, Fault> {
     let sql = "SELECT held FROM share WHERE kept = ?1 AND network = ?2 AND holder = ?3";
     Ok(conn.query_row(sql, params![table, network, holder], |row| row.get(0))?.unwrap_or(0))
 }
 
-/// Counts that room was made, or that there was none.
+/// Counts that room was made, or that a newcomer was refused.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn count(tx: &Tx<'_>, table: &str, network: &str, outcome: &str) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO room_made (kept, network, outcome, times) VALUES (?1, ?2, ?3, 1)
@@ -218,11 +219,11 @@ pub fn count(tx: &Tx<'_>, table: &str, network: &str, outcome: &str) -> Result<(
     Ok(())
 }
 
-/// Puts on record at whose expense room was made, and how often newcomers were turned away (AUDIT-06). For a regular
-/// tick, and for the end.
+/// Records for whom room was made, and how often newcomers were refused (AUDIT-06). Call it regularly, and
+/// before the server stops.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub async fn flush(db: &Db) -> Result<(), Fault> {
     let counted = db.read(|conn| conn.query_row("SELECT 1 FROM room_made LIMIT 1", [], |_| Ok(())))?;
     if counted.is_none() {
@@ -247,15 +248,15 @@ fn record(tx: &Tx<'_>) -> Result<(), Fault> {
 /// How a table grows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Growth {
-    /// Strangers make rows in it.
+    /// Strangers cause rows in it.
     ByStrangers(Kept),
-    /// Strangers make rows in it, and something else bounds it.
+    /// Strangers cause rows in it, and something else bounds it.
     Bounded(&'static str),
-    /// Nobody makes rows in it who has not first shown what no stranger has.
+    /// Only callers who have proven something that a stranger cannot.
     NotByStrangers(&'static str),
 }
 
-/// How each table of the schema grows. A table that is not in this list does not pass the tests.
+/// How each table of the schema grows. A test requires every table to be in this list.
 pub const GROWTH: &[(&str, Growth)] = &[
     ("ceremony", Growth::ByStrangers(CEREMONIES)),
     ("authorization_transaction", Growth::ByStrangers(TRANSACTIONS)),

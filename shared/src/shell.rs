@@ -1,6 +1,6 @@
-//! Words for a shell: what people are given to copy is run.
+//! Shell quoting: users run the commands that they are given to copy.
 
-/// A word as a shell takes it, whatever is in it: client ids may be other people's URLs.
+/// Quotes a word for a shell, whatever its content: client ids may be other parties' URLs.
 pub fn word(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/@".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -13,7 +13,7 @@ pub fn word(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// AUTHZ-02: a command that is offered for copying runs nothing that a client put into it.
+    /// AUTHZ-02: a command offered for copying does not execute text from a client.
     #[test]
     fn what_is_copied_is_one_word() {
         assert_eq!(word("dyn_abc-1"), "dyn_abc-1");

@@ -1,24 +1,24 @@
-//! Text for a terminal: what a stranger wrote must neither move the cursor nor turn the line around.
+//! Text for a terminal: text from strangers must neither move the cursor nor change the direction of the line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
-/// Whether a terminal only shows this character. Controls, C1 controls (U+009B begins an escape sequence), format
-/// characters (U+202E reverses the line) and line separators do more.
+/// Whether a terminal only displays this character. Controls, C1 controls (U+009B begins an escape sequence),
+/// format characters (U+202E reverses the line) and line separators do more.
 fn is_plain(c: char) -> bool {
     let more = [Category::Control, Category::Format, Category::LineSeparator, Category::ParagraphSeparator];
     c == ' ' || c.is_ascii_graphic() || !c.is_ascii() && !more.contains(&c.general_category())
 }
 
-/// The text on one line, with every character that a terminal would act on written as `\u{…}`.
+/// The text on one line, with every other character written as `\u{…}`.
 pub fn safe(text: &str) -> Cow<'_, str> {
     escape(text, |escaped, c| write!(escaped, "{}", c.escape_unicode()))
 }
 
-/// A JSON document, which may go to a terminal too, with the same characters as JSON's own escapes. Its meaning is
-/// unchanged, because they stand only inside its strings.
+/// A JSON document for a terminal, with the same characters as JSON escapes. Its meaning is unchanged, because
+/// they occur only inside strings.
 pub fn safe_json(document: &str) -> Cow<'_, str> {
     escape(document, |escaped, c| {
         let mut units = [0; 2];
@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// AUDIT-05: ESC, C1, bidirectional and invisible characters are shown, not obeyed.
+    /// AUDIT-05: ESC, C1, bidirectional and invisible characters are shown escaped.
     #[test]
     fn no_character_reaches_the_terminal_that_it_would_act_on() {
         for (text, shown) in [

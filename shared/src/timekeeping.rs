@@ -1,5 +1,4 @@
-//! The latest time that was told, kept in the database, so that it does not go back across a restart
-//! either (OPS-04).
+//! The latest time, kept in the database so that time does not go back across a restart either (OPS-04).
 
 use std::time::Duration;
 
@@ -13,26 +12,27 @@ const EVERY: Duration = Duration::from_secs(1);
 const READ: &str = "SELECT value FROM setting WHERE name = ?1";
 const WRITE: &str =
     "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
-/// The latest time, in Unix milliseconds.
+/// The setting with the latest time, in Unix milliseconds.
 const TIME: &str = "time";
-/// The same time with the moment at which it was written: the machine's start, milliseconds since then, the time.
+/// The setting with the latest time and the moment when it was written: the boot id, milliseconds since boot,
+/// the time.
 const MOMENT: &str = "time_moment";
 
-/// What the clocks say.
+/// The readings of the clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Time {
-    /// Time in use.
+    /// The time in use.
     pub now: Timestamp,
-    /// What the machine's clock says.
+    /// The machine's clock.
     pub clock: Timestamp,
     /// Milliseconds by which the machine's clock is behind.
     pub behind_ms: u64,
-    /// Whether nothing is issued because of it.
+    /// Whether issuance is paused because of it.
     pub paused: bool,
 }
 
 impl Time {
-    /// What they say now.
+    /// The current readings.
     pub fn of(clock: &Clock) -> Self {
         Self {
             now: clock.now(),
@@ -43,23 +43,23 @@ impl Time {
     }
 }
 
-/// Why the machine's clock is not taken for right by a command.
+/// Why a command refuses to confirm the clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It is not behind.
+    /// The clock is not behind.
     #[error("the clock is not behind: there is nothing to confirm")]
     NotBehind,
 }
 
-/// What the writer remembers of what it wrote.
+/// What the writer last stored.
 pub(crate) struct Mark {
     clock: Clock,
     kept: Option<Timestamp>,
 }
 
 impl Mark {
-    /// Reads what an earlier process left, and has the clock go on from there. The time in between counts, if the machine
-    /// was not switched off meanwhile: otherwise nothing tells how long it was.
+    /// Reads what an earlier process stored, and continues the clock from there. The time in between is added
+    /// if the machine has not been restarted since; otherwise it is unknown.
     pub(crate) fn load(conn: &Conn<'_>, clock: &Clock) -> Result<Self, Fault> {
         let read = |name: &str| -> Result<Option<String>, Fault> {
             conn.query_row(READ, params![name], |row| row.get(0))
@@ -78,7 +78,7 @@ impl Mark {
         Ok(Self { clock: clock.clone(), kept })
     }
 
-    /// Writes the time, in the transaction of a batch, if it was not written a moment ago.
+    /// Stores the time in the transaction of a batch, unless it was stored a moment ago.
     pub(crate) fn keep(&mut self, conn: &Conn<'_>, now: Timestamp) -> Result<(), Fault> {
         if self.kept.is_some_and(|kept| kept <= now && now.since(kept) < EVERY) {
             return Ok(());
@@ -98,7 +98,7 @@ fn rows(clock: &Clock, now: Timestamp) -> [(&'static str, String); 2] {
     [(TIME, now.0.to_string()), (MOMENT, moment.unwrap_or_default())]
 }
 
-/// When this time was written, if the text says so of this very time.
+/// The moment when this time was stored, if the text belongs to this time.
 fn written_at(text: &str, kept: Timestamp) -> Option<Moment> {
     let mut words = text.split(' ');
     let (boot, since_boot, time) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -113,11 +113,10 @@ fn gone_by(then: Option<Moment>, now: Option<Moment>) -> Duration {
     }
 }
 
-/// Takes the machine's clock for right from the commit on, although it was set back. Answers with the
-/// time that it says.
+/// Accepts the machine's clock from the commit on, although it was set back. Answers with its time.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn restart(tx: &Tx<'_>, clock: &Clock) -> Result<Timestamp, Fault> {
     let wall = clock.wall();
     for (name, value) in rows(clock, wall) {

@@ -1,4 +1,4 @@
-//! TLS to other hosts: only to one that an authority vouches for that the site named (OPS-08, SRC-12).
+//! TLS to other hosts, verified against the certificate authorities that the site names (OPS-08, SRC-12).
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -10,11 +10,11 @@ use openssl::x509::{X509, X509VerifyResult};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-/// Who vouches for a host, and what proves to it who asks. The files are read for each connection, so that new ones
-/// count at once.
+/// The certificate authorities for a host, and the client certificate for it. The files are read for each
+/// connection, so that new ones are used at once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Trust {
-    /// Authorities in PEM form; the system's, if none is named.
+    /// The authorities as a PEM file; `None` for the system's.
     pub ca: Option<PathBuf>,
     pub identity: Option<Identity>,
 }
@@ -22,16 +22,16 @@ pub struct Trust {
 /// A client certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// The certificate and those that lead to its authority, in PEM form.
+    /// The certificate and its chain, in PEM form.
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-/// Where systems keep the authorities that they trust.
+/// Where systems keep their trusted authorities.
 const SYSTEM: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// Why nothing can be said to a host, and nothing it says counts.
+/// Why no TLS connection could be made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("the CA certificates cannot be read: {0}")]
@@ -40,12 +40,12 @@ pub enum TlsError {
     Identity(String),
     #[error("the host's TLS certificate is not trusted: {0}")]
     Unproven(String),
-    /// It broke before that was known, so it says nothing about who was there.
+    /// The connection broke during the handshake, so the peer is unknown.
     #[error("the connection broke: {0}")]
     Broken(String),
 }
 
-/// Speaks TLS 1.2 or newer with a host that one of these authorities vouches for, under this name.
+/// Connects with TLS 1.2 or newer, and verifies the host's certificate against these authorities and this name.
 pub(crate) async fn connect(
     trust: &Trust,
     host: &str,
@@ -76,18 +76,18 @@ pub(crate) async fn connect(
 fn builder(store: X509Store) -> Result<SslConnectorBuilder, openssl::error::ErrorStack> {
     let mut connector = SslConnector::builder(SslMethod::tls_client())?;
     connector.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    // In place of the library's own, so that no authority is trusted that the site did not name.
+    // Replaces the library's default store, so that only authorities named by the site are trusted.
     connector.set_cert_store(store);
     Ok(connector)
 }
 
-/// Shows this certificate to hosts that ask for one.
+/// Presents this certificate to hosts that ask for one.
 fn present(connector: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
     let Identity { certificate, key } = identity;
     let wrong = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     connector.set_certificate_chain_file(certificate).map_err(|error| wrong(certificate, &error))?;
     let pem = std::fs::read(key).map_err(|error| wrong(key, &error))?;
-    // An empty passphrase, or the library would ask for one on the terminal.
+    // An empty passphrase; otherwise the library would ask for one on the terminal.
     let private = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|error| wrong(key, &error))?;
     connector.set_private_key(&private).map_err(|error| wrong(key, &error))?;
     connector.check_private_key().map_err(|error| wrong(key, &error))
@@ -110,7 +110,7 @@ fn trust_store(ca: &Path) -> Result<X509Store, String> {
     Ok(store.build())
 }
 
-/// The certificates in a PEM file. They are read for each connection, so that a new file counts at once.
+/// The certificates in a PEM file. It is read for each connection, so that a new file is used at once.
 ///
 /// # Errors
 /// Why there are none, in words.
@@ -122,7 +122,7 @@ pub fn certificates(ca: &Path) -> Result<Vec<X509>, String> {
     }
 }
 
-/// The authorities that this system trusts, if it keeps them where systems do.
+/// The system's certificate authorities, if they are in a usual place.
 pub fn system_authorities() -> Option<&'static Path> {
     SYSTEM.into_iter().map(Path::new).find(|path| path.exists())
 }

@@ -1,5 +1,5 @@
-//! Is this token still good, and what is its user entitled to now? The authorization side answers,
-//! the resource side asks, at every request.
+//! Whether a token is active, and what its user is entitled to now. Answered by the authorization side and
+//! asked by the resource side at every request.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use crate::scope::Scope;
 /// The answer of [`TokenStatus::standing`].
 #[derive(Clone, Debug)]
 pub enum Standing {
-    /// The token is good, and its user may be granted these scopes at this moment.
+    /// The token is active.
     Live {
-        /// What the user is entitled to now. What a call may do is this ∩ the token's scope.
+        /// What the user is entitled to now. A call may use the intersection with the token's scope.
         entitled: Arc<Scope>,
-        /// What its client can be granted at most, whoever uses it.
+        /// The most that its client can be granted, for any user.
         ceiling: Ceiling,
     },
-    /// Its grant, its `jti`, its user, its client or its key is no longer good (RS-08).
+    /// Its grant, `jti`, user, client or key is no longer valid (RS-08).
     Dead,
 }
 
-/// What a client can be granted at most, whatever its user is entitled to (DCR-08).
+/// The most that a client can be granted, independent of the user's entitlement (DCR-08).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ceiling {
-    /// Nobody vouches for the client, so it gets no high-risk scope.
+    /// An unverified client: no high-risk scope.
     LowRisk,
-    /// Whatever its user may be granted.
+    /// All scopes that its user may be granted.
     Any,
 }
 
 impl Ceiling {
-    /// Whether a scope of this risk is below it.
+    /// Whether it includes scopes of this risk.
     pub fn allows(self, risk: Risk) -> bool {
         self == Self::Any || risk == Risk::Low
     }
@@ -40,25 +40,25 @@ impl Ceiling {
 
 /// The live state behind an access token.
 pub trait TokenStatus: Send + Sync {
-    /// Whether the token is good at this moment. `kid` names the key that signed it.
+    /// Whether the token is active at this moment. `kid` names the key that signed it.
     ///
-    /// Answered from memory: no I/O, no lock held across any.
+    /// Answered from memory, without I/O.
     fn standing(&self, token: &AccessToken, kid: &str) -> Standing;
 
-    /// Whether the token has ended, as this connection sees it: what a job decides by, because memory follows at the
-    /// commit, and the job before it may be in the same batch (SESSION-05).
+    /// Whether the token has ended, as this connection sees it. Jobs use this, because memory is updated at the
+    /// commit, and an earlier job may be in the same batch (SESSION-05).
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     fn has_ended_in(&self, conn: &Conn<'_>, token: &AccessToken) -> Result<bool, Fault>;
 
-    /// Whether [`TokenStatus::mark_seen`] has anything left to write for this token.
+    /// Whether [`TokenStatus::mark_seen`] has nothing left to write for this token.
     fn is_seen(&self, token: &AccessToken) -> bool;
 
-    /// Records that a resource server decided on this token (REFRESH-06): whoever holds it has
-    /// received the refresh token that came with it.
+    /// Records that a resource server accepted this token (REFRESH-06), so its client has received the refresh
+    /// token issued with it.
     ///
     /// # Errors
-    /// The database's fault; the decision must then not be taken.
+    /// A database fault; the request must then be refused.
     fn mark_seen(&self, tx: &Tx<'_>, token: &AccessToken) -> Result<(), Fault>;
 }

@@ -1,18 +1,18 @@
-//! What strangers make this server do (RATE-05), as a debug build sees it: every unit of work is counted on the thread that
-//! does it, and none of it may be done on the writer's thread. A release build neither counts nor looks.
+//! Counts the work that strangers cause (RATE-05), in debug builds: each unit is counted on its thread, and
+//! none may be done on the writer's thread. Release builds do not count.
 //!
-//! Reading JSON is the exception: a document that was taken once, and is stored, may be read again in a job.
+//! Parsing JSON is allowed on the writer if it is a stored document, which was accepted before.
 
 use std::cell::Cell;
 
-/// A unit of work that strangers can ask for as often as they like.
+/// A unit of work that strangers can cause without limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
-    /// One parameter of a form or a query was decoded.
+    /// A parameter of a form or query was decoded.
     Parameter,
-    /// One member of a JSON object was read.
+    /// A member of a JSON object was parsed.
     Member,
-    /// One signature was checked or made.
+    /// A signature was verified or made.
     Signature,
 }
 
@@ -21,7 +21,7 @@ thread_local! {
     static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This thread is the one that everybody's writes wait for.
+/// Marks this thread as the writer, for which all writes wait.
 pub(crate) fn this_thread_writes() {
     WRITES.set(true);
 }
@@ -29,7 +29,7 @@ pub(crate) fn this_thread_writes() {
 /// Counts a unit of work that is about to be done.
 ///
 /// # Panics
-/// In a debug build on the writer's thread: while it works for one stranger, everybody else's writes wait.
+/// In a debug build on the writer's thread: while it works for one stranger, all other writes wait.
 #[inline]
 pub fn done(what: Work) {
     if cfg!(debug_assertions) {
@@ -41,7 +41,7 @@ pub fn done(what: Work) {
     }
 }
 
-/// How many units this thread has done; always 0 in a release build.
+/// The number of units on this thread; always 0 in a release build.
 pub fn so_far(what: Work) -> u64 {
     DONE.with(|done| done[what as usize].get())
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::{Clock, Db, Fault, schema};
 
-    /// RATE-05: a job that did a stranger's work would fail, and a test with it.
+    /// RATE-05: a job that does a stranger's work panics in tests.
     #[test]
     fn work_is_counted_and_kept_from_the_writer() {
         done(Work::Member);

@@ -1,4 +1,4 @@
-//! Everything ends at once: for the day on which nobody knows yet what was stolen.
+//! Lockdown: ends all access at once, for an incident whose extent is not known yet.
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
@@ -11,28 +11,28 @@ use crate::store::everything::{self, Counts};
 /// What a lockdown ends.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct BlastRadius {
-    /// Of what people let clients do; none if there was no time to count it.
+    /// Grants of users to clients; `None` if there was no time to count them.
     #[serde(flatten)]
     pub held: Option<Held>,
-    /// What clients hold in their own name.
+    /// Grants that clients hold in their own name.
     pub client_grants: u32,
-    /// Browsers that are signed in.
+    /// Signed-in browser sessions.
     pub sessions: u32,
-    /// Setup and enrolment links that were not used.
+    /// Unused setup and enrolment links.
     pub links: u32,
-    /// Sign-ins and devices that wait for somebody.
+    /// Pending sign-ins and device authorizations.
     pub waiting: u32,
-    /// Initial access tokens: links for clients.
+    /// Initial access tokens, which let clients register.
     pub registration_tokens: u32,
 }
 
-/// What people let clients do.
+/// Counts of what users let clients do.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Held {
     pub grants: u32,
-    /// People who did.
+    /// Users who have a live grant.
     pub users: u32,
-    /// Clients that have any of it.
+    /// Clients that have a live grant.
     pub clients: u32,
 }
 
@@ -49,10 +49,10 @@ impl BlastRadius {
     }
 }
 
-/// What a lockdown would end now. It looks at every grant, so it is no work for the writer.
+/// Counts what a lockdown would end now. It reads every grant, so it must not run on the writer.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn measure(authz: &Authz, conn: &Conn<'_>) -> Result<BlastRadius, Fault> {
     let now = authz.clock.now();
     let counts = everything::count(conn, now)?;
@@ -60,33 +60,33 @@ pub fn measure(authz: &Authz, conn: &Conn<'_>) -> Result<BlastRadius, Fault> {
     Ok(BlastRadius { held: Some(held), ..BlastRadius::of(counts) })
 }
 
-/// A lockdown that was made.
+/// A lockdown that has happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Locked {
-    /// The one before it.
+    /// When the previous lockdown was.
     before: Option<Timestamp>,
     at: Timestamp,
 }
 
 impl Locked {
-    /// What people had let clients do until then.
+    /// Counts the grants of users that this lockdown ended.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn held(self, conn: &Conn<'_>) -> Result<Held, Fault> {
         let counted = everything::count_grants(conn, self.before, self.at)?;
         Ok(Held { grants: counted.count, users: counted.users, clients: counted.clients })
     }
 }
 
-/// Ends it: every token issued so far is refused from the next request on, every grant and session ends, links,
-/// initial access tokens and requests that wait are void, and nothing that was allowed is remembered. Passkeys, clients
-/// and their credentials stay: whoever has one of those can come back.
+/// Performs a lockdown. Every token issued so far is refused from the next request on; every grant and session
+/// ends; links, initial access tokens and pending requests are void; consents are forgotten. Passkeys, clients
+/// and their credentials stay, so their owners can sign in again.
 ///
-/// It takes the same time however many grants there are; they can be counted later.
+/// Takes the same time however many grants there are; they can be counted later.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn lock_down(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<(BlastRadius, Locked), Fault> {
     let ended = BlastRadius::of(everything::count(tx, tx.now())?);
     let locked = Locked { before: everything::ended_until(tx)?, at: tx.now() };

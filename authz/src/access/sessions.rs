@@ -1,4 +1,4 @@
-//! Browser sessions, seen and ended by an administrator (SESSION-06).
+//! Browser sessions, listed and ended by an administrator (SESSION-06).
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
@@ -9,16 +9,17 @@ use crate::people::accepted;
 use crate::session;
 use crate::store::sessions::{self, Listed};
 
-/// Somebody's browser that is signed in. Times are Unix milliseconds.
+/// A signed-in browser of a user. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
-    /// The beginning of SHA-256 of its cookie, in hexadecimal: it names the session and cannot be used as it.
+    /// The first hexadecimal digits of the SHA-256 of its cookie. It identifies the session and cannot be used
+    /// as the cookie.
     pub id: String,
     pub user_id: UserId,
     pub user: String,
     pub signed_in_at: i64,
     pub seen_at: i64,
-    /// Where the browser was when it signed in.
+    /// The browser's address when it signed in.
     pub address: Option<String>,
 }
 
@@ -35,10 +36,10 @@ impl From<&Listed> for Session {
     }
 }
 
-/// The sessions that are alive, of one user or of everybody; the newest first.
+/// The live sessions of one user or of all, newest first.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn sessions(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Session>> {
     let user = match user {
         Some(who) => Some(accepted!(user_id(tx, who)?)),
@@ -47,10 +48,10 @@ pub fn sessions(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Session>> {
     Ok(Ok(alive(tx, user.as_ref())?.iter().map(Session::from).collect()))
 }
 
-/// Ends a session. What its user let clients do goes on (REFRESH-08).
+/// Ends a session. Its user's grants continue (REFRESH-08).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn end_session(tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Session> {
     let wanted = id.to_ascii_lowercase();
     let found = alive(tx, None)?.into_iter().find(|listed| listed.name() == wanted);
@@ -62,7 +63,7 @@ pub fn end_session(tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Session> {
 /// Ends all sessions of a user.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn end_sessions_of(tx: &Tx<'_>, uid: u32, user: &str) -> Answer<Vec<Session>> {
     let user = accepted!(user_id(tx, user)?);
     let ended = alive(tx, Some(&user))?;

@@ -1,4 +1,5 @@
-//! What a person can end on the account page (SESSION-07, REVOKE-07): one change, from its form or from the page's script.
+//! The changes that a user can make on the account page (SESSION-07, REVOKE-07), parsed from its form or its
+//! script.
 
 use serde_json::{Value, json};
 use shared::audit::Name;
@@ -7,22 +8,22 @@ use shared::{ClientId, Digest, ResourceUri};
 use crate::Authz;
 use crate::session::{self, SignedIn};
 
-/// What the tokens of the page's forms are for.
+/// The purpose of the CSRF tokens in the page's forms.
 pub(super) const FORM: &str = "account";
 
-/// What a person ends.
+/// One change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Change {
-    /// All that an application may do for them, and every answer that it was given.
+    /// Ends all grants of an application and forgets its remembered consents.
     Disconnect(ClientId),
-    /// An answer that was kept.
+    /// Forgets one remembered consent.
     Forget(ClientId, ResourceUri),
-    /// One browser's session, by the name that the page gives it.
+    /// Ends one browser session, by the name shown on the page.
     SignOut(String),
-    /// Every browser's but this one's.
+    /// Ends all browser sessions except the current one.
     SignOutElsewhere,
     SignOutEverywhere,
-    /// A passkey, by the digest of its id; if it was stolen, all that they allowed ends with it.
+    /// Removes a passkey, by the digest of its id. If it was stolen, all of the user's grants end too.
     RemovePasskey {
         passkey: Digest,
         stolen: bool,
@@ -30,7 +31,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// The change that a form asks for; `None` if there is no such change.
+    /// The change that a form asks for; `None` if it names no known change.
     pub(super) fn parse<'a>(field: impl Fn(&'static str) -> Option<&'a str>) -> Option<Self> {
         let client = || ClientId::parse(field("client")?);
         Some(match field("action")? {
@@ -47,13 +48,13 @@ impl Change {
         })
     }
 
-    /// Whether a passkey must be used for it: for every one on loopback, where a session alone only reads
-    /// (SESSION-01), and elsewhere for what changes how one signs in (WEBAUTHN-12).
+    /// Whether this change takes a passkey assertion. On loopback every change does, because a session alone
+    /// only reads (SESSION-01); elsewhere only changes of passkeys do (WEBAUTHN-12).
     pub(super) fn takes_a_passkey(&self, authz: &Authz) -> bool {
         authz.issuer.is_loopback() || matches!(self, Self::RemovePasskey { .. })
     }
 
-    /// What an assertion for it confirms, as a digest: this, of this person, in this session.
+    /// A digest of what an assertion for this change confirms: the change, its user and the session.
     pub(super) fn binding(&self, signed_in: &SignedIn) -> Digest {
         let what = match self {
             Self::Disconnect(client) => json!(["disconnect", client]),
@@ -67,7 +68,7 @@ impl Change {
         Digest::of(json!(["account", signed_in.user.id, session, what]).to_string().as_bytes())
     }
 
-    /// What its refusals are called on record.
+    /// The audit event for its refusals.
     pub(super) fn name(&self) -> Name {
         match self {
             Self::Disconnect(_) | Self::Forget(..) => Name::ConsentWithdrawn,
@@ -76,7 +77,7 @@ impl Change {
         }
     }
 
-    /// What the page says when it is done, with the word by which it is sent back there.
+    /// The sentence that the page shows afterwards, and the keyword that is passed back to the page for it.
     pub(super) fn done(&self) -> (&'static str, &'static str) {
         match self {
             Self::Disconnect(_) => DONE[0],
@@ -101,7 +102,8 @@ const DONE: [(&str, &str); 6] = [
     ),
 ];
 
-/// What was just done in this session. The address has a token for it, so that nobody else's link says it.
+/// The change that was just made in this session. The address carries a token for it, so that a link from
+/// elsewhere cannot make the page claim a change.
 pub(super) fn done(authz: &Authz, session: &Digest, presented: Option<&str>) -> Option<&'static str> {
     let found = DONE.iter().find(|(word, _)| session::csrf_matches(authz, session, word, presented));
     found.map(|(_, sentence)| *sentence)

@@ -1,6 +1,6 @@
-//! `POST /account/change`: the only way to end something on the account page (SESSION-07, REVOKE-07). A form of that
-//! page, sent with the session that it was made for; on loopback, and for passkeys anywhere, with a passkey used for
-//! exactly this (`confirm`). What it does stands in `effect`.
+//! `POST /account/change`: the only way to end something on the account page (SESSION-07, REVOKE-07). It takes
+//! a form of that page with the token of its session. Every change on loopback, and changes of passkeys
+//! anywhere, also take a passkey assertion for exactly that change (`confirm`). `effect` makes the change.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -20,18 +20,18 @@ use crate::pages::ErrorPage;
 use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 
-/// Why nothing was changed.
+/// Why a change was refused.
 struct Refusal {
     name: Name,
     status: StatusCode,
     reason: &'static str,
     title: &'static str,
     what: &'static str,
-    /// Who asked, if somebody was signed in.
+    /// The signed-in user, if there was one.
     by: Option<SignedIn>,
 }
 
-/// Why nothing was changed, or what went wrong.
+/// A refusal or a fault.
 enum Stop {
     Refused(Box<Refusal>),
     Failed(Failed),
@@ -49,7 +49,7 @@ impl From<Failed> for Stop {
     }
 }
 
-/// Takes the form.
+/// Handles the form.
 pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -78,7 +78,7 @@ pub(crate) async fn post(
     }
 }
 
-/// Records a refusal, and words it.
+/// Records a refusal and answers with its page.
 async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
     let Refusal { name, status, reason, title, what, by } = refusal;
     let event = Event::denied(name, reason).request(request);
@@ -104,7 +104,7 @@ fn nothing_changed(
     authz.page(status, &ErrorPage::new(code, &request.id, title, what, next_step))
 }
 
-/// What came in.
+/// The form as it was received.
 struct Asked {
     params: Params,
     change: Option<Change>,
@@ -121,7 +121,7 @@ impl Asked {
         Ok(Self { params, change, browser, signed_in })
     }
 
-    /// Who asks, on our page, for what.
+    /// Checks that a signed-in user asks from our own page, and for a known change.
     fn check(&self, authz: &Authz, headers: &HeaderMap) -> Result<(SignedIn, Change), Stop> {
         if !session::is_same_origin(&authz.issuer, headers) {
             return Err(self.not_ours("origin"));
@@ -157,7 +157,7 @@ impl Asked {
         self.refused(StatusCode::UNAUTHORIZED, "login_required", "You are signed out", what)
     }
 
-    /// It is not the person's, or it is over: there is no telling which.
+    /// The refusal for something that belongs to another user or has already ended. The two are answered alike.
     fn unknown(&self) -> Stop {
         let what = "The item you chose no longer exists. Nothing was changed.";
         self.refused(StatusCode::NOT_FOUND, "unknown", "Already gone", what)
@@ -200,7 +200,7 @@ async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]
     }
 }
 
-/// Makes the change, if whoever asked for it is still signed in (SESSION-05, SESSION-06).
+/// Makes the change if its user is still signed in (SESSION-05, SESSION-06).
 pub(super) fn apply(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -216,7 +216,7 @@ pub(super) fn apply(
     }
 }
 
-/// Back to the page, which says what was done.
+/// Redirects back to the account page, which says what was done.
 fn back(authz: &Authz, change: &Change, session: &Digest, cookie: Option<&Secret>) -> Response {
     let token = session::csrf_token(authz, session, change.done().0);
     let location = format!("/account?done={token}");

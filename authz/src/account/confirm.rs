@@ -1,5 +1,5 @@
-//! A passkey used for one change of the account: its challenge belongs to this person, this session and exactly this
-//! change (SESSION-01, WEBAUTHN-12).
+//! A passkey assertion for one change of the account. Its challenge is bound to this user, this session and
+//! exactly this change (SESSION-01, WEBAUTHN-12).
 
 use axum::Json;
 use axum::body::Bytes;
@@ -22,7 +22,7 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::users;
 
-/// Where the page starts it.
+/// Where the page's script starts the assertion.
 pub(super) const PATH: &str = "/account/change/start";
 
 /// `POST /account/change/start`: the options for the assertion.
@@ -72,8 +72,8 @@ async fn begin_change(
     Ok(response)
 }
 
-/// The passkeys that may confirm a change. The one that goes is not among them: whoever removes it shows that they can
-/// sign in without it, and does not need to have it.
+/// The passkeys that may confirm a change. A passkey cannot confirm its own removal: the user shows that they
+/// can sign in without it, and may have lost it.
 fn usable(
     conn: &Conn<'_>,
     signed_in: &SignedIn,
@@ -95,7 +95,7 @@ fn may_confirm(change: &Change, credential: &[u8]) -> bool {
     !matches!(change, Change::RemovePasskey { passkey, .. } if *passkey == Digest::of(credential))
 }
 
-/// Checks the assertion that a change came with. The ceremony is used up whatever comes of it.
+/// Checks the assertion that came with a change. The ceremony is used up even if the assertion fails.
 pub(super) async fn finish(
     authz: &Authz,
     request: &Request,

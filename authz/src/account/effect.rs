@@ -1,4 +1,5 @@
-//! What a change of the account does, in one job with its record (REVOKE-07, SESSION-05, SESSION-06, WEBAUTHN-12).
+//! Makes a change of the account, in one job together with its audit record (REVOKE-07, SESSION-05, SESSION-06,
+//! WEBAUTHN-12).
 
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
@@ -15,21 +16,21 @@ use crate::{Authz, ending};
 
 /// How a change ended.
 pub(super) enum Applied {
-    /// The person is signed in still, with this session; with a new cookie if they used a passkey.
+    /// Done. The user is still signed in, with this session; with a new cookie if they used a passkey.
     Done { session: Digest, cookie: Option<Secret> },
-    /// This browser is signed out.
+    /// Done. This browser is now signed out.
     SignedOutHere,
-    /// This browser had been signed out before.
+    /// This browser had already been signed out; nothing was changed.
     SignedOutBefore,
-    /// It is not the person's, or it has ended before: they cannot tell which.
+    /// The item belongs to another user or has already ended. The user is not told which.
     Unknown,
-    /// They could not sign in any more.
+    /// Refused: without this passkey the user could not sign in again.
     LastPasskey,
-    /// Another use of the passkey was faster, or it has been removed or shut out since.
+    /// The passkey was used elsewhere at the same time, or it has been removed or suspended meanwhile.
     PasskeyUnusable,
 }
 
-/// Who changes something, from where.
+/// The user who makes a change, and from where.
 pub(super) struct By<'a> {
     pub authz: &'a Authz,
     pub tx: &'a Tx<'a>,
@@ -39,7 +40,7 @@ pub(super) struct By<'a> {
 }
 
 impl By<'_> {
-    /// Makes a change, with the passkey that was used for it if it takes one.
+    /// Makes a change, with the passkey assertion for it if the change takes one.
     pub(super) fn apply(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
         if let Some(used) = used {
             if !used.settle(self.tx)? {
@@ -69,10 +70,10 @@ impl By<'_> {
         self.go_on(change, used)
     }
 
-    /// The session goes on, under a new id if a passkey was used (SESSION-02), or it is over.
+    /// Continues the session, under a new id if a passkey was used (SESSION-02), or ends it.
     fn go_on(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
         let SignedIn { session, user } = &*self.signed_in;
-        // It may have been begun with the passkey that has gone; another one was used since.
+        // The removed passkey may be the one that started this session. Another one has been used since.
         let stays = matches!(change, Change::RemovePasskey { .. })
             || sessions::find(self.tx, &session.digest)?.is_some();
         if let Some(used) = used.filter(|_| stays) {
@@ -84,7 +85,8 @@ impl By<'_> {
             return Ok(Applied::Done { session: session.digest, cookie: None });
         }
         if let Ok(browser) = &self.browser.id() {
-            // Whoever leaves must not leave questions behind that the next one could answer for them (SESSION-09).
+            // After signing out, the next user of this browser must not answer pending requests in this one's
+            // name (SESSION-09).
             session::cancel_requests(self.tx, browser, Whose::Of(&user.id), None, &user.id, self.request)?;
         }
         Ok(Applied::SignedOutHere)
@@ -95,7 +97,7 @@ impl By<'_> {
         Event::allowed(name).by_user(user).subject(user.as_str()).request(self.request)
     }
 
-    /// Ends what a client holds of this person's. False if that is nothing.
+    /// Ends everything that a client holds of this user. False if there was nothing.
     fn disconnect(&self, client: &ClientId) -> Result<bool, Fault> {
         let user = &self.signed_in.user.id;
         let (grants, forgotten) =
@@ -113,7 +115,7 @@ impl By<'_> {
         Ok(true)
     }
 
-    /// Forgets one answer; what the client holds goes on. False if there is none.
+    /// Forgets one remembered consent; the client's grants continue. False if there was none.
     fn forget(&self, client: &ClientId, resource: &ResourceUri) -> Result<bool, Fault> {
         if consents::forget(self.tx, &self.signed_in.user.id, client, Some(resource))? == 0 {
             return Ok(false);
@@ -123,7 +125,7 @@ impl By<'_> {
         Ok(true)
     }
 
-    /// Ends sessions of this person's. What they let applications do goes on (REFRESH-08). False if there are none.
+    /// Ends sessions of this user. Their grants continue (REFRESH-08). False if there were none.
     fn sign_out(&self, which: impl Fn(&Listed) -> bool, because: &'static str) -> Result<bool, Fault> {
         let (signed_in_after, seen_after) = session::alive_since(self.tx.now());
         let user = &self.signed_in.user.id;
@@ -138,7 +140,8 @@ impl By<'_> {
         Ok(any)
     }
 
-    /// Removes a passkey, and ends every other session. False if there is no such passkey, `None` if it has to stay.
+    /// Removes a passkey and ends every other session. False if there is no such passkey, `None` if it must
+    /// stay.
     fn remove_passkey(&self, digest: &Digest, stolen: bool) -> Result<Option<bool>, Fault> {
         let SignedIn { session, user } = &*self.signed_in;
         let listed = passkeys::of(self.tx, &user.id)?;
@@ -148,7 +151,7 @@ impl By<'_> {
         if passkeys::others(&listed, gone).next().is_none() {
             return Ok(None);
         }
-        // Before the passkey takes those along that were begun with it.
+        // First, because deleting the passkey deletes the sessions that it started.
         self.sign_out(|other| other.digest != session.digest, "passkey_removed")?;
         passkeys::delete(self.tx, &gone.credential)?;
         let ended =
@@ -166,7 +169,7 @@ mod tests {
     use crate::people;
     use crate::testing::House;
 
-    /// SESSION-05: a change that waited while its user was disabled changes nothing.
+    /// SESSION-05: a change that was queued while its user was disabled changes nothing.
     #[test]
     fn a_change_does_not_outlive_its_session() {
         let house = House::new();

@@ -1,5 +1,5 @@
-//! `GET /account`: what a person lets applications do, where they are signed in, and with which passkeys (REVOKE-07,
-//! SESSION-06, WEBAUTHN-12). Each is theirs, and nobody else's.
+//! `GET /account`: the user's connected applications, sessions and passkeys (REVOKE-07, SESSION-06,
+//! WEBAUTHN-12). Users see only their own.
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -25,12 +25,12 @@ use crate::store::passkeys;
 use crate::store::sessions::{self, Listed};
 use crate::{Authz, login, opened, store};
 
-/// How many grants the page looks at; the newest.
+/// The most grants that the page reads; the newest.
 const MOST: u32 = 1000;
-/// How many grants of one client it shows.
+/// The most grants of one client that it shows.
 const SHOWN: usize = 3;
 
-/// The page, or the way to sign in.
+/// The account page, or the sign-in page.
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -82,7 +82,7 @@ fn show(authz: &Authz, signed_in: &SignedIn, done: Option<&str>) -> Result<Respo
     Ok(authz.page(StatusCode::OK, &page))
 }
 
-/// The applications that hold something of this person's, the one that came last first.
+/// The user's connected applications, the most recently connected first.
 fn connected(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -91,7 +91,7 @@ fn connected(
 ) -> Result<Vec<ConnectedClient>, Fault> {
     let whose = Whose { user: Some(&signed_in.user.id), client: None };
     let mut connected: Vec<ConnectedClient> = Vec::new();
-    // What each of them can be used for at this moment, whatever its tokens say.
+    // What each grant allows at this moment, which may be less than its tokens say.
     let mut usable: Vec<Scope> = Vec::new();
     for access in client_reports::access(conn, whose, now, MOST)? {
         let newest = connected.len();
@@ -145,8 +145,8 @@ fn connection(authz: &Authz, access: Access, usable: &Scope, now: Timestamp) -> 
     }
 }
 
-/// The answers that are kept (CONSENT-07). Those that change nothing are shown where nothing else of their application
-/// is: disconnecting it forgets them too.
+/// The remembered consents (CONSENT-07). One that skips no question is listed only if its application has no
+/// grant in the list above, because disconnecting the application forgets it too.
 fn answers(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -211,7 +211,7 @@ fn own_passkeys(conn: &Conn<'_>, signed_in: &SignedIn, now: Timestamp) -> Result
     listed.iter().map(own).collect()
 }
 
-/// What scopes are called; one that is configured no more keeps its name.
+/// The titles of scopes. A scope that was removed from the configuration is shown by name.
 fn titles(authz: &Authz, scope: &Scope) -> Vec<String> {
     let described = authz.catalogue.scopes();
     let title = |name: &str| {
@@ -225,7 +225,7 @@ fn resource_name(authz: &Authz, resource: &ResourceUri) -> Option<String> {
     authz.resource(resource).map(|endpoint| endpoint.name)
 }
 
-/// A time as people read it, with the exact one beside it.
+/// A time in words, with the exact time beside it.
 fn moment(at: Timestamp, now: Timestamp) -> Moment {
     let age = now.since(at);
     let words = if age.as_secs() < 60 { "just now".to_owned() } else { format!("{} ago", in_words(age)) };

@@ -1,4 +1,4 @@
-//! The decision table of the authorization endpoint: one function per row, in its order.
+//! The decision table of the authorization endpoint: one function per row, in the order of the table.
 
 use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope, shell};
 
@@ -17,10 +17,10 @@ use crate::scope::{LONGEST_SCOPE, OFFLINE_ACCESS};
 use crate::session::Browser;
 use crate::store::clients::{Client, Source};
 
-/// Longer values could not be echoed safely (AUTHZ-11).
+/// Longer values could not be echoed safely (AUTHZ-11), in bytes.
 const LONGEST_STATE: usize = 4096;
 
-/// A page's title, what happened, and what to do next.
+/// The texts of an error page: its title, what happened, and what to do next.
 type Words<'a> = [&'a str; 3];
 
 const START_AGAIN: &str =
@@ -28,7 +28,7 @@ const START_AGAIN: &str =
 
 const ADD_AGAIN: &str = "Remove the server from your application and add it again, so that it registers the address it uses now. In Claude Code:";
 
-/// What the checks find out on their way.
+/// The state of the checks: the request, and what they have found so far.
 pub(super) struct Checks<'a> {
     pub(super) authz: &'a Authz,
     pub(super) request: &'a Request,
@@ -80,7 +80,7 @@ impl<'a> Checks<'a> {
         Ok(checks)
     }
 
-    /// Row 2: one client, or none is believed.
+    /// Row 2: exactly one `client_id`.
     fn only_one_client(&self) -> Result<(), Stop> {
         if self.params.is_repeated("client_id") || self.params.get("client_id").is_none() {
             let words = [
@@ -93,7 +93,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Rows 2 and 3: the client is known and enabled; if its id is a URL, what it says of itself is known.
+    /// Rows 2 and 3: the client exists and is enabled; if its id is a URL, its document is known.
     fn find_client(&self, client_id: &str) -> Result<Client, Stop> {
         let redirect_uri =
             self.params.get("redirect_uri").filter(|_| !self.params.is_repeated("redirect_uri"));
@@ -141,7 +141,7 @@ impl<'a> Checks<'a> {
         }))
     }
 
-    /// What makes Claude Code register anew. Other applications have buttons for it.
+    /// How to make Claude Code register again. Other applications have a button for that.
     fn add_again(&self) -> String {
         let url = self.authz.issuer.url("/mcp");
         format!("claude mcp remove portcullis\nclaude mcp add --transport http portcullis {url}")
@@ -160,8 +160,8 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// One click on a stranger's link must not hand a code over the network, nor to whoever claims a scheme (DCR-05,
-    /// REDIR-05).
+    /// A link from a stranger must not send a code over the network, or to an application that claims a private
+    /// scheme (DCR-05, REDIR-05).
     fn unusable_page(&self, client: &Client, uri: &RedirectUri) -> Stop {
         let received =
             || Some(Labelled { label: "Redirect URI received".to_owned(), value: uri.to_string() });
@@ -220,7 +220,7 @@ impl<'a> Checks<'a> {
         })
     }
 
-    /// Rows 5 and 6, and AUTHZ-11.
+    /// Rows 5 and 6, and AUTHZ-11: `response_type`, repeated parameters, control characters.
     fn check_shape(&self) -> Result<(), Stop> {
         if self.params.all("state").any(|state| state.len() > LONGEST_STATE) {
             let what = "The application's state value is longer than 4096 bytes.";
@@ -249,7 +249,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Row 7.
+    /// Row 7: the client may use the authorization code grant.
     fn check_grant_type(&self) -> Result<(), Stop> {
         match &self.client {
             Some(client) if GrantType::AuthorizationCode.is_allowed(client) => Ok(()),
@@ -259,7 +259,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// Row 8 (PKCE-01, PKCE-02, PKCE-03).
+    /// Row 8: the code challenge (PKCE-01, PKCE-02, PKCE-03).
     fn check_challenge(&mut self) -> Result<(), Stop> {
         self.code_challenge = oxide::code_challenge(&self.params);
         if self.code_challenge.is_none() {
@@ -271,7 +271,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Row 9 (AUTHZ-05, AUTHZ-06, AUTHZ-16).
+    /// Row 9: `response_mode`, request objects, `prompt` and `max_age` (AUTHZ-05, AUTHZ-06, AUTHZ-16).
     fn check_options(&mut self) -> Result<(), Stop> {
         if self.params.get("request").is_some() {
             return Err(self.redirect(Code::RequestNotSupported, "request objects are not supported"));
@@ -285,7 +285,7 @@ impl<'a> Checks<'a> {
         let prompts: Vec<&str> =
             self.params.get("prompt").unwrap_or_default().split_ascii_whitespace().collect();
         let has = |value| prompts.contains(&value);
-        // Whoever signs in with a passkey selects an account, so asking for the one is asking for the other.
+        // Signing in with a passkey selects an account, so `select_account` is treated as `login`.
         let login = has("login") || has("select_account");
         self.prompt = Prompt { login, consent: has("consent"), none: has("none") };
         if self.prompt.none && prompts.len() > 1 {
@@ -296,7 +296,7 @@ impl<'a> Checks<'a> {
         if let Some(max_age) = self.params.get("max_age") {
             let max_age = max_age.parse().ok().filter(|age: &u32| i64::from(*age) >= 0);
             match max_age {
-                // Within the same second an older sign-in would look fresh enough.
+                // `max_age=0`: an older sign-in in the same second would pass a comparison in seconds.
                 Some(0) => self.prompt.login = true,
                 Some(age) => self.max_age = Some(i64::from(age)),
                 None => return Err(self.redirect(Code::InvalidRequest, "max_age is not a number of seconds")),
@@ -305,7 +305,7 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
-    /// Row 10, first half (AUTHZ-14).
+    /// Row 10, first half: the resource (AUTHZ-14).
     fn check_resource(&mut self) -> Result<(), Stop> {
         let asked = self.params.get("resource");
         match self.authz.db.read(|conn| self.authz.asked_resource(conn, asked))? {
@@ -320,7 +320,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// A page in place of a redirect; `fill` adds what there is to show beside the words.
+    /// An error page instead of a redirect; `fill` adds details beside the texts.
     fn page(
         &self,
         reason: &'static str,
@@ -375,7 +375,7 @@ impl Steps for Checks<'_> {
         self.check_resource()
     }
 
-    /// Row 10, second half (AUTHZ-13): unknown scopes are dropped; absent means the default.
+    /// Row 10, second half: unknown scopes are dropped; an absent scope means the default (AUTHZ-13).
     fn negotiate(&mut self, scope: Option<Scope>) -> Result<Scope, Stop> {
         let default = match &self.resource {
             Some(resource) => self.authz.resource(resource).map(|e| e.default_scope).unwrap_or_default(),

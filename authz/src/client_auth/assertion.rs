@@ -1,4 +1,4 @@
-//! `private_key_jwt`: what an assertion must say, and that it is said once (RFC 7523 §3, RFC 10070).
+//! `private_key_jwt`: the required claims of an assertion, and its single use (RFC 7523 §3, RFC 10070).
 
 use std::time::Duration;
 
@@ -11,34 +11,34 @@ use crate::form::Params;
 use crate::store::assertions::{self, Spent, Whose};
 use crate::store::clients::{Client, Source};
 
-/// RFC 7523 §2.2
+/// The value of `client_assertion_type` (RFC 7523 §2.2).
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How far ahead an assertion may run out (CAUTH-05).
+/// The longest time from now to an assertion's `exp` (CAUTH-05).
 const LONGEST: Duration = Duration::from_mins(5);
-/// How far a client's clock may be off (standards §1).
+/// The tolerated difference between a client's clock and ours (standards §1).
 const LEEWAY: Duration = Duration::from_mins(1);
-/// A longer `jti` is no identifier.
+/// The longest accepted `jti`, in bytes.
 const LONGEST_JTI: usize = 256;
 
-/// The assertion in a form.
+/// Reads the assertion from a form.
 pub(super) fn read(params: &Params) -> Result<ClientAssertion<'_>, Unauthenticated> {
     let text = params.get("client_assertion").filter(|_| params.get("client_assertion_type") == Some(TYPE));
     text.and_then(|text| ClientAssertion::parse(text).ok()).ok_or(Unauthenticated::AssertionMalformed)
 }
 
-/// An assertion whose signature and claims are good. Once it is spent it has proven its client.
+/// An assertion whose signature and claims are valid. Spending it authenticates its client.
 pub(super) struct Good {
     digest: Digest,
     expires: Timestamp,
-    /// The keys that it was verified with: they must still be the client's when it is spent.
+    /// The keys that it was verified with. They must still be the client's when it is spent.
     jwks: Option<String>,
     client_id: ClientId,
-    /// Where it comes from, which answers for clients that anybody can make.
+    /// The sender's address. Assertions of self-registered clients are counted by it.
     origin: Origin,
 }
 
-/// Checks an assertion that says it is from the client `id`. Without such a client the signature is checked all the same,
-/// and in vain (CAUTH-03).
+/// Checks an assertion that claims to be from the client `id`. If that client does not exist, a signature is
+/// checked anyway, so that the time is the same (CAUTH-03).
 pub(super) fn check(
     issuer: &str,
     now: Timestamp,
@@ -67,12 +67,13 @@ pub(super) fn check(
 }
 
 impl Good {
-    /// Spends it, in the transaction of what it was sent for. What may have changed since it was checked is asked again.
+    /// Spends the assertion in the transaction of the request that it came with. Checks again what may have
+    /// changed since [`check`].
     pub(super) fn spend(&self, tx: &Tx<'_>, client: &Client) -> Result<Result<(), Unauthenticated>, Fault> {
         if client.jwks != self.jwks {
             return Ok(Err(Unauthenticated::AssertionSignature));
         }
-        // To be forgotten only when it is refused for its age anyway.
+        // Keep it until its age alone would make it refused.
         let until = self.expires + LEEWAY;
         if tx.now() >= until {
             return Ok(Err(Unauthenticated::AssertionExpired));
@@ -94,7 +95,7 @@ fn stored(jwks: &str) -> Result<ClientKeys, Fault> {
     ClientKeys::parse(&set).map_err(|_| corrupt())
 }
 
-/// CAUTH-05: from this client about itself, for this server alone, and for a short time.
+/// CAUTH-05: the client is issuer and subject, this server is the audience, and the lifetime is short.
 fn acceptable(
     claims: &AssertionClaims,
     id: &ClientId,
@@ -102,7 +103,7 @@ fn acceptable(
     now: Timestamp,
 ) -> Result<(), Unauthenticated> {
     let from_itself = claims.iss == id.as_str() && claims.sub == id.as_str();
-    // The issuer and nothing else: the address of an endpoint could be another server's issuer (RFC 10070).
+    // Only the issuer is accepted as audience: an endpoint's URL could be another server's issuer (RFC 10070).
     let for_us = claims.aud == issuer;
     let has_jti = !claims.jti.is_empty() && claims.jti.len() <= LONGEST_JTI;
     if !(from_itself && for_us && has_jti) {

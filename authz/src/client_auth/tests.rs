@@ -13,7 +13,7 @@ use crate::store::clients::{self, Registration, Source, Trust};
 const ISSUER: &str = "https://auth.corp.example";
 const NOW: i64 = 1_795_435_200;
 
-/// A database with clients in it, and a clock that stands still.
+/// A database with clients, and a clock that stands still.
 struct House {
     clock: Clock,
     db: Db,
@@ -28,7 +28,7 @@ impl House {
         Self { clock, db, _dir: dir }
     }
 
-    /// A client of this name and method; its secret, if it has one.
+    /// Adds a client with this name and method; returns its secret, if it has one.
     fn client(
         &self,
         name: &str,
@@ -84,7 +84,7 @@ fn header(value: &str) -> Authorization {
     Authorization::of(&HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())]))
 }
 
-/// CAUTH-02: the scheme in any case, both halves form-encoded; nothing else is Basic.
+/// CAUTH-02: the scheme in any case, both halves form-encoded; everything else is refused.
 #[test]
 fn basic_is_read_as_the_rfc_says() {
     let house = House::new();
@@ -122,7 +122,7 @@ fn basic_is_read_as_the_rfc_says() {
     assert_eq!(house.asked(&Authorization::of(&twice), ""), Err(Unauthenticated::Malformed));
 }
 
-/// CAUTH-01, CAUTH-02: Basic with an empty secret is a client's name, and proves nothing more.
+/// CAUTH-01, CAUTH-02: Basic with an empty secret only names the client and authenticates nothing.
 #[test]
 fn an_empty_secret_is_no_secret() {
     let house = House::new();
@@ -153,7 +153,7 @@ fn an_empty_secret_is_no_secret() {
     assert_eq!(house.basic("c_none", " "), Err(Unauthenticated::WrongMethod));
 }
 
-/// CAUTH-01, CAUTH-07: what was registered and nothing else, also with the right secret.
+/// CAUTH-01, CAUTH-07: only the registered method is accepted, even with the right secret.
 #[test]
 fn only_the_registered_method_counts() {
     let house = House::new();
@@ -185,12 +185,12 @@ fn only_the_registered_method_counts() {
     for id in ["c_none", "c_basic", "c_post", "c_either"] {
         assert_eq!(house.form(&key.form(&claims(id))), wrong, "{id}");
     }
-    // A `none` client that has keys for something else is still one without authentication.
+    // A `none` client that has keys for another purpose still does not authenticate.
     house.client("c_keyed", AuthMethod::None, |c| c.jwks = Some(key.jwks()));
     assert_eq!(house.form(&key.form(&claims("c_keyed"))), wrong);
 }
 
-/// TOKEN-04: two methods at once are an invalid request, even if each one alone were right.
+/// TOKEN-04: two methods at once are an invalid request, even if each one alone would be right.
 #[test]
 fn two_methods_at_once_are_none() {
     let house = House::new();
@@ -211,7 +211,7 @@ fn two_methods_at_once_are_none() {
     }
 }
 
-/// CAUTH-03: whoever is refused learns nothing but that.
+/// CAUTH-03: every refusal looks the same to the client.
 #[test]
 fn every_failure_of_authentication_looks_alike() {
     use Unauthenticated as U;
@@ -244,7 +244,7 @@ fn every_failure_of_authentication_looks_alike() {
     assert_eq!(house.form(&Key::new().form(&claims("c_gone"))), Err(U::Unknown));
 }
 
-/// CAUTH-04: two secrets are live while one replaces the other, never three, and the older one runs out.
+/// CAUTH-04: two secrets are live while one replaces the other, never three, and the older one expires.
 #[test]
 fn a_secret_is_replaced_with_an_overlap() {
     let house = House::new();
@@ -304,7 +304,7 @@ fn claims(client: &str) -> Value {
     json!({ "iss": client, "sub": client, "aud": ISSUER, "exp": NOW + 300, "iat": NOW, "jti": jti })
 }
 
-/// CAUTH-05: each claim is looked at.
+/// CAUTH-05: each claim is checked.
 #[test]
 fn an_assertion_says_who_for_whom_and_for_how_long() {
     use Unauthenticated as U;
@@ -353,8 +353,8 @@ fn an_assertion_says_who_for_whom_and_for_how_long() {
     assert_eq!(house.form(&good), Ok("c_a".to_owned()), "what was refused spent nothing");
 }
 
-/// CAUTH-05: once, also if two requests race, until it has run out with all leeway; and each client has its own
-/// `jti`s.
+/// CAUTH-05: an assertion works once, also if two requests race, until it has expired with all leeway; each
+/// client has its own `jti`s.
 #[test]
 fn an_assertion_is_good_for_one_request() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! What users asked for, and what an administrator does about it (CIMD-09).
+//! Approval requests of users, and the administrator's decision (CIMD-09).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,21 +12,21 @@ use crate::clients::metadata_document::host_for_people;
 use crate::store::approval_requests::{self, ApprovalRequest};
 use crate::store::users;
 
-/// What a user asked for. The time is Unix milliseconds.
+/// An approval request. The time is Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Waiting {
     pub url: String,
     pub redirect_uri: RedirectUri,
-    /// `None` if the user is gone.
+    /// `None` if the user was deleted.
     pub user: Option<String>,
     pub user_id: UserId,
     pub created_at: i64,
 }
 
-/// Everything that waits, oldest first.
+/// All pending requests, oldest first.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Waiting>, Fault> {
     let mut waiting = Vec::new();
     for request in approval_requests::list(tx)? {
@@ -37,10 +37,11 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<Waiting>, Fault> {
     Ok(waiting)
 }
 
-/// Pins a document for a client that users asked for: one that is brought, or what the request says.
+/// Imports a document for a client that a user requested: the given one, or a minimal one made from the
+/// request.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn approve(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -57,7 +58,7 @@ pub fn approve(
     import::one(authz, tx, uid, body, Some(url), confirm)
 }
 
-/// The least that a document can say, out of what was asked.
+/// A minimal document made from an approval request.
 fn smallest(request: &ApprovalRequest) -> Value {
     json!({
         "client_id": request.url,
@@ -68,10 +69,10 @@ fn smallest(request: &ApprovalRequest) -> Value {
     })
 }
 
-/// Takes a wish off the list. Whoever filed it may file it again.
+/// Removes an approval request. Users may make it again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn refuse(tx: &Tx<'_>, uid: u32, url: &str) -> Answer<()> {
     if !approval_requests::delete(tx, url)? {
         return Ok(Err(Refusal::NotAskedFor(url.to_owned())));

@@ -1,4 +1,4 @@
-//! The built-in catalogue, as the site sees and changes it (CIMD-13).
+//! The built-in catalogue in the administrator's commands (CIMD-13).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Source};
 use crate::store::grants::Reason;
 
-/// An entry, and whether it counts.
+/// A catalogue entry and its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listed {
     pub name: String,
@@ -26,26 +26,26 @@ pub struct Listed {
     pub state: String,
 }
 
-/// What became of an entry that was switched off or on.
+/// The result of enabling or disabling an entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Switched {
     pub entry: String,
     pub state: String,
 }
 
-/// What an import does, or would do.
+/// What an import changes, or would change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Changes {
     pub changes: Vec<Change>,
     pub applied: bool,
-    /// What to confirm with: it stands for all of them.
+    /// The confirmation value: a digest of all changes.
     pub state: String,
 }
 
-/// Every entry, and whether it counts.
+/// Every entry with its state.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Listed>, Fault> {
     let listed = |entry: &Entry| {
         let state = state(tx, entry)?.to_owned();
@@ -67,10 +67,10 @@ fn switched(tx: &Tx<'_>, entry: &Entry) -> Result<Switched, Fault> {
     Ok(Switched { entry: entry.name.clone(), state: state(tx, entry)?.to_owned() })
 }
 
-/// Switches an entry off. What users gave its clients ends; answers with how many grants did.
+/// Disables an entry and ends the grants of its clients. Answers with their number.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answer<(Switched, usize)> {
     let entry = accepted!(find(name));
     let mut grants_ended = 0;
@@ -88,10 +88,10 @@ pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str) -> Answer<(Swit
     Ok(Ok((switched(tx, entry)?, grants_ended)))
 }
 
-/// Switches an entry on again.
+/// Enables an entry again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn enable(tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Switched> {
     let entry = accepted!(find(name));
     if client_documents::enable_entry(tx, entry.client_id())? {
@@ -102,10 +102,10 @@ pub fn enable(tx: &Tx<'_>, uid: u32, name: &str) -> Answer<Switched> {
     Ok(Ok(switched(tx, entry)?))
 }
 
-/// Takes every document of a catalogue that is newer than the built-in one, or a site's own.
+/// Imports every document of a catalogue file: a newer version of the built-in one, or a site's own.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn import(authz: &Authz, tx: &Tx<'_>, uid: u32, body: &str, confirm: Option<&str>) -> Answer<Changes> {
     let entries = match catalogue::parse(body.as_bytes()) {
         Ok(entries) => entries,
@@ -121,7 +121,7 @@ pub fn import(authz: &Authz, tx: &Tx<'_>, uid: u32, body: &str, confirm: Option<
     let mut plans = Vec::new();
     for entry in entries {
         let plan = accepted!(Plan::of(authz, tx, &entry.document.to_string(), Some(entry.client_id()))?);
-        // What is known already needs no second word.
+        // If nothing would change, no confirmation is needed.
         if !plan.change.changed_fields.is_empty() {
             plans.push(plan);
         }
@@ -140,7 +140,7 @@ pub fn import(authz: &Authz, tx: &Tx<'_>, uid: u32, body: &str, confirm: Option<
     Ok(Ok(Changes { changes, applied: true, state }))
 }
 
-/// The entry of this name, or of this client id.
+/// The entry with this name or client id.
 fn find(name: &str) -> Result<&'static Entry, Refusal> {
     let mut entries = catalogue::entries().iter();
     let found = entries

@@ -1,4 +1,4 @@
-//! Taking a document, and forgetting it (CIMD-05).
+//! Imports and removes a client id metadata document (CIMD-05).
 
 use serde_json::Value;
 use shared::audit::{self, Event, Name};
@@ -16,10 +16,11 @@ use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Client, Source};
 use crate::store::grants::{self, Reason};
 
-/// Takes one document (CIMD-05) in place of whatever is known of its URL, which is named by `url` or by the document.
+/// Imports one document (CIMD-05), replacing what is known of its URL. The URL is `url` or the document's
+/// `client_id`.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn one(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -46,22 +47,22 @@ pub fn one(
     Ok(Ok(plan.apply(authz, tx, uid)?))
 }
 
-/// A document that would be taken, and what would come of it.
+/// An import before it is made: the document and its effects.
 pub(super) struct Plan {
-    /// The client id, or that of a family.
+    /// The client id, or the pattern of a family of ids.
     key: String,
     body: String,
-    /// What the clients under that id are, each by its own.
+    /// The existing clients under that id.
     clients: Vec<Client>,
     pub change: Change,
 }
 
 impl Plan {
-    /// What taking this document comes to.
+    /// Computes what importing this document would change.
     pub(super) fn of(authz: &Authz, tx: &Tx<'_>, body: &str, url: Option<&str>) -> Answer<Self> {
         let named = json::object(body.as_bytes()).ok();
         let named = named.as_ref().and_then(|members| members.get("client_id")).and_then(Value::as_str);
-        // Whatever else is wrong with it is said by those who check it.
+        // Everything else in the document is checked below.
         let Some(key) = named.or(url) else { return Ok(Err(Refusal::NoClientId)) };
         if let Some(wanted) = url.filter(|wanted| *wanted != key) {
             return Ok(Err(Refusal::OtherClient { found: key.to_owned(), wanted: wanted.to_owned() }));
@@ -78,7 +79,8 @@ impl Plan {
                 clients.push(document.client(&url, Source::Imported));
             }
         }
-        // One that nobody used yet has no row; it gets one now, so that it can be seen and disabled.
+        // A catalogue client that was never used has no row. It gets one now, so that it is listed and can be
+        // disabled.
         if let (true, Ok(url)) = (clients.is_empty(), DocumentUrl::parse(key)) {
             clients.push(document.client(&url, Source::Imported));
         }
@@ -93,8 +95,8 @@ impl Plan {
         }))
     }
 
-    /// Takes it. What users gave to any other record of the URL ends (CIMD-09); consents that were given to an
-    /// older version of the document are not remembered.
+    /// Carries out the import. Grants that were given to any other record of the URL end (CIMD-09); consents
+    /// that were given to an older version of the document are forgotten.
     pub(super) fn apply(self, authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Change, Fault> {
         let mut change = self.change;
         client_documents::import(tx, &self.key, self.body.as_bytes(), &format!("uid {uid}"))?;
@@ -130,10 +132,11 @@ impl Plan {
     }
 }
 
-/// Forgets an imported document; the built-in catalogue counts again, if it has one. What users gave to its clients ends.
+/// Removes an imported document; the built-in catalogue's entry applies again, if there is one. The grants of
+/// its clients end.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn remove(authz: &Authz, tx: &Tx<'_>, uid: u32, url: &str, confirm: Option<&str>) -> Answer<Change> {
     let stored = client_documents::find(tx, url)?.filter(|stored| stored.origin == Origin::Imported);
     let Some(stored) = stored else { return Ok(Err(Refusal::NotImported(url.to_owned()))) };
@@ -147,7 +150,7 @@ pub fn remove(authz: &Authz, tx: &Tx<'_>, uid: u32, url: &str, confirm: Option<&
     for id in &ids {
         live += grants::count_live_through(tx, id)?;
     }
-    // What counts from then on.
+    // What applies from now on.
     let after = catalogue::entries().iter().find(|entry| entry.client_id() == url);
     let after = match after {
         Some(entry) if !client_documents::is_disabled(tx, url)? => {
@@ -173,7 +176,7 @@ pub fn remove(authz: &Authz, tx: &Tx<'_>, uid: u32, url: &str, confirm: Option<&
     Ok(Ok(change))
 }
 
-/// What is known of a client now, where it would be looked for (CIMD-01); or else what it was last seen with.
+/// The metadata known of a client now, found as CIMD-01 says; otherwise as the client was last seen.
 fn before(tx: &Tx<'_>, key: &str) -> Result<Option<Value>, Fault> {
     let stored = client_documents::find(tx, key)?;
     let shown = |body: &[u8], source| {
@@ -203,7 +206,7 @@ fn with_source(mut summary: Value, source: Source) -> Value {
     summary
 }
 
-/// A document in the words of RFC 7591; a family's with its placeholder.
+/// A document as RFC 7591 metadata; a family's keeps its placeholder.
 fn shown(key: &str, document: &Document, source: Source) -> Value {
     let sample = key.replace(catalogue::PLACEHOLDER, catalogue::SAMPLE);
     let summary = DocumentUrl::parse(&sample).map(|url| summary(&document.client(&url, source)));
@@ -212,13 +215,13 @@ fn shown(key: &str, document: &Document, source: Source) -> Value {
     with_source(serde_json::from_str(&text).unwrap_or_default(), source)
 }
 
-/// The clients that have a row under an id, or under a family's.
+/// The clients that have a row under a client id, or under a family's pattern.
 fn rows(tx: &Tx<'_>, key: &str) -> Result<Vec<ClientId>, Fault> {
     let all = clients::by_document(tx)?.into_iter();
     Ok(all.filter(|id| catalogue::is_member(key, id.as_str())).collect())
 }
 
-/// How many grants hang on rows that are no imported client's.
+/// Counts the grants of clients whose record was not imported.
 fn grants_of_others(tx: &Tx<'_>, clients: &[Client]) -> Result<usize, Fault> {
     let mut live = 0;
     for client in clients {

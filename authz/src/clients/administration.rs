@@ -1,4 +1,4 @@
-//! Clients, as an administrator at the console sees and changes them (ADMIN-05, REVOKE-07).
+//! Clients in the administrator's commands: listed, shown and changed (ADMIN-05, REVOKE-07).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::store::clients::{self, AuthMethod, Client, Source, Stopped, Trust};
 use crate::store::grants::Reason;
 use crate::visible;
 
-/// A client on one line. Times are Unix milliseconds.
+/// A client in a list. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     pub id: ClientId,
@@ -27,41 +27,41 @@ pub struct Summary {
     pub source: String,
     /// `unverified`, `known` or `verified` (DCR-08).
     pub trust: String,
-    /// How it proves who it is (`token_endpoint_auth_method`).
+    /// Its authentication method (`token_endpoint_auth_method`).
     pub auth_method: String,
     pub grant_types: Vec<String>,
     pub disabled: bool,
-    /// How many people have let it in.
+    /// How many users have a live grant for it.
     pub users: u32,
     pub created_at: i64,
     pub last_used_at: Option<i64>,
 }
 
-/// All that there is to say about a client.
+/// Everything known of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Details {
     #[serde(flatten)]
     pub summary: Summary,
-    /// `administrator` or `left_configuration`, if it is disabled.
+    /// `administrator` or `left_configuration` if it is disabled, else `None`.
     pub disabled_because: Option<String>,
     pub redirect_uris: Vec<Redirect>,
-    /// What it may have in its own name (CC-01).
+    /// The scope that it may have in its own name (CC-01).
     pub scope: Scope,
     pub secrets: Vec<SecretAge>,
-    /// What its public keys are called (`kid`).
+    /// The ids (`kid`) of its public keys.
     pub keys: Vec<String>,
-    /// Who has let it in, and to what.
+    /// The live grants of users to it.
     pub access: Vec<Access>,
 }
 
-/// A redirect URI, and whether answers may go there at the client's present trust (DCR-05).
+/// A redirect URI, and whether it may be used at the client's current trust (DCR-05).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Redirect {
     pub uri: String,
     pub usable: bool,
 }
 
-/// A live secret, as far as it can be shown: the first hexadecimal digits of its SHA-256, and how long it lasts.
+/// A live secret: the first hexadecimal digits of its SHA-256, and when it ends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SecretAge {
     pub sha256_8: String,
@@ -69,7 +69,7 @@ pub struct SecretAge {
     pub expires_at: Option<i64>,
 }
 
-/// What one person lets the client do.
+/// One user's grant to the client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Access {
     pub grant_id: GrantId,
@@ -120,22 +120,22 @@ pub enum Refusal {
     NoSecret(String, &'static str),
 }
 
-/// A client's new secret. It is handed out now and never again.
+/// A client's new secret. It is shown only once.
 #[derive(Debug)]
 pub struct Issued {
     pub client: Details,
     pub secret: Secret,
-    /// When the one before it ends, if there is one.
+    /// When the previous secret ends, if there is one.
     pub previous_ends_at: Option<Timestamp>,
 }
 
-/// A refusal is an answer and commits nothing; a fault rolls back.
+/// A refusal is an answer and changes nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
 /// Every client.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<Summary>, Fault> {
     Ok(client_reports::all(tx, tx.now())?.into_iter().map(summary).collect())
 }
@@ -143,16 +143,16 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<Summary>, Fault> {
 /// One client, by id or name.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn show(authz: &Authz, tx: &Tx<'_>, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     Ok(Ok(details(authz, tx, &client)?))
 }
 
-/// Adds a client; with a secret if it authenticates by one, which ends after `lifetime` if that is given.
+/// Adds a client. One that authenticates by secret gets one, which ends after `lifetime` if that is given.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn add(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -179,11 +179,11 @@ pub fn add(
     Ok(Ok((details(authz, tx, &client)?, secret)))
 }
 
-/// Gives a client a new secret. The one before it goes on for `overlap`, so that there is time to take up the new
-/// one; a third never counts (CAUTH-04).
+/// Gives a client a new secret. The previous one works for `overlap` longer, so that the client can switch;
+/// there are never three (CAUTH-04).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn rotate_secret(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -225,11 +225,11 @@ fn issue(
     Ok(secret)
 }
 
-/// Vouches for a client (DCR-08): its answers may go to every redirect URI that it registered (DCR-05), and it
-/// may be granted high-risk scopes.
+/// Marks a client as verified (DCR-08): all redirect URIs that it registered may be used (DCR-05), and it may
+/// be granted high-risk scopes.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     if client.source == Source::UnknownUrl {
@@ -249,17 +249,17 @@ pub fn verify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     show(authz, tx, client.id.as_str())
 }
 
-/// Vouches for a client no more. What users let it do ends, because they decided about a verified client.
+/// Withdraws the verification of a client. Its grants end, because users decided about a verified client.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     if client.source == Source::Configuration {
         return Ok(Err(Refusal::Configured(client.name)));
     }
     let lower = match client.source {
-        // DCR-08: somebody has looked at these documents.
+        // DCR-08: an administrator or this project has reviewed these documents.
         Source::Catalogue | Source::Imported => Trust::Known,
         _ => authz.config.redirects.trust(&client.redirect_uris),
     };
@@ -274,11 +274,11 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
     show(authz, tx, client.id.as_str())
 }
 
-/// Stops a client: no token of its counts from the next request on, every grant ends, and enabling it again
-/// brings none of it back (AUTHZ-17).
+/// Disables a client: its tokens are refused from the next request on and every grant ends. Enabling it again
+/// does not restore them (AUTHZ-17).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     let ended = stop(authz, tx, &client.id, Stopped::Administrator)?;
@@ -287,10 +287,10 @@ pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detail
     show(authz, tx, client.id.as_str())
 }
 
-/// Lets a client in again. Its users sign in anew.
+/// Enables a client again. Its users must sign in again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     if has_left_configuration(&client) {
@@ -304,11 +304,10 @@ pub fn enable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     show(authz, tx, client.id.as_str())
 }
 
-/// Removes a client with everything that users gave it; the audit log keeps what it did. Its id is never issued
-/// again.
+/// Deletes a client and all its grants; the audit log keeps its records. Its id is never issued again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
     if client.source == Source::Configuration && !has_left_configuration(&client) {
@@ -321,14 +320,14 @@ pub fn delete(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details
     Ok(Ok(gone))
 }
 
-/// Says how far a client is trusted, and has it count.
+/// Stores a client's trust and publishes it to the token status.
 pub(super) fn trust(authz: &Authz, tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
     clients::set_trust(tx, id, trust)?;
     authz.status.set_ceiling(tx, id, trust.ceiling());
     Ok(())
 }
 
-/// Marks a client stopped and ends what users gave it; how many grants ended.
+/// Marks a client as disabled and ends its grants. Answers with their number.
 pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<usize, Fault> {
     clients::stop(tx, id, because)?;
     authz.status.disable_client(tx, id);
@@ -336,12 +335,12 @@ pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) 
     ending::all_through(authz, tx, id, Reason::ClientDisabled)
 }
 
-/// Only what stands in the file is vouched for by it.
+/// Whether the client came from the configuration file and is no longer in it. Its verification ended with that.
 fn has_left_configuration(client: &Client) -> bool {
     client.source == Source::Configuration && client.trust != Trust::Verified
 }
 
-/// DCR-13: people tell the clients that somebody vouches for by their names.
+/// DCR-13: users recognise verified clients by their names, so those must stay unique.
 fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
     Ok(match names::taken(&authz.issuer, tx, name, |id, _| Some(id) == itself)? {
         None => Ok(()),
@@ -350,7 +349,7 @@ fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>)
     })
 }
 
-/// The client with this id; or else the one that is called so, if no other is.
+/// The client with this id, or the one with this name if no other client has it.
 pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
     if let Some(id) = ClientId::parse(who)
         && let Some(client) = clients::find(tx, &id)?
@@ -359,7 +358,7 @@ pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
     }
     let named = clients::named(tx, who)?;
     if named.len() < 2 {
-        // Two that a person cannot tell apart are as good as two of one name.
+        // Names that look alike to a person count as the same name.
         let alike = clients::looking_like(tx, who)?;
         if !alike.is_empty() {
             let one = |(id, name): &(ClientId, String)| format!("`{}` ({id})", visible::clean(name));
@@ -378,12 +377,12 @@ pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
     Ok(client.ok_or_else(|| Refusal::Unknown(who.to_owned())))
 }
 
-/// A record about a client (AUDIT-08).
+/// Adds the client to an audit record (AUDIT-08).
 pub(super) fn about(event: Event, client: &Client) -> Event {
     event.client(&client.id).subject(&client.name).detail("source", client.source.as_str())
 }
 
-/// A record of a client that is there from now on (AUDIT-08).
+/// Adds the client's metadata to the audit record of its creation (AUDIT-08).
 pub(super) fn registered(event: Event, client: &Client) -> Event {
     let hosts: Vec<String> = client.redirect_uris.iter().map(RedirectUri::host_for_people).collect();
     about(event, client)
@@ -436,7 +435,7 @@ fn details(authz: &Authz, tx: &Tx<'_>, client: &Client) -> Result<Details, Fault
         expires_at: grant.expires_at.0,
         address: grant.address,
     };
-    // A key without a name is found by trying.
+    // Keys without a `kid` are found by trying each one.
     let key = |key: &Value| key["kid"].as_str().unwrap_or("unnamed").to_owned();
     let jwks = client.jwks.as_deref().and_then(|jwks| serde_json::from_str::<Value>(jwks).ok());
     let keys = jwks.as_ref().and_then(|jwks| jwks["keys"].as_array());

@@ -1,4 +1,4 @@
-//! Clients that `portcullis.toml` names: added, changed and stopped to match it, at every start.
+//! Clients named in `portcullis.toml`: added, changed and disabled to match the file at every start.
 
 use serde_json::Value;
 use shared::audit::{self, Event, Name};
@@ -22,7 +22,7 @@ pub struct Configured {
     secrets: Vec<Digest>,
 }
 
-/// Why the file cannot be followed; each in one line.
+/// Why the file's clients cannot be applied; one line each.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Obstacle {
     #[error(
@@ -44,36 +44,36 @@ pub enum Obstacle {
 }
 
 impl Configured {
-    /// The client under this name in the file; `None` if it cannot be part of an id.
+    /// The client with this name in the file; `None` if the name cannot be part of a client id.
     pub fn new(name: &str, wanted: Preregistered, secrets: Vec<Digest>) -> Option<Self> {
         Some(Self { id: ClientId::configured(name)?, wanted, secrets })
     }
 
-    /// Its id: it follows from its name in the file, so that clients can be set up before the server is.
+    /// Its id. It is derived from the name in the file, so that clients can be set up before the server.
     pub fn id(&self) -> &ClientId {
         &self.id
     }
 
-    /// What there is to say about it.
+    /// The client's description.
     pub fn wanted(&self) -> &Preregistered {
         &self.wanted
     }
 
-    /// Whether people could not tell the two apart (DCR-13).
+    /// Whether the two names look alike to a person (DCR-13).
     pub fn reads_like(&self, other: &Self) -> bool {
         crate::visible::reads_like(&self.wanted.name, &other.wanted.name)
     }
 
-    /// Whether somebody who has the secret of one could pass for the other.
+    /// Whether the two share a secret, so that one could pass for the other.
     pub fn shares_a_secret_with(&self, other: &Self) -> bool {
         self.secrets.iter().any(|secret| other.secrets.contains(secret))
     }
 }
 
-/// What is in the way of following the file, if anything is.
+/// The first obstacle to applying the file, if there is one.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn obstacle(
     conn: &Conn<'_>,
     issuer: &Issuer,
@@ -90,7 +90,8 @@ pub fn obstacle(
             return Ok(Some(Obstacle::IdTaken(id())));
         }
         for secret in &wanted.secrets {
-            // Those of clients in the file are compared when it is read; here they may be about to change hands.
+            // Secrets within the file are compared when the file is read. In the database they may be about to
+            // move to another client.
             let holder = client_secrets::holder(conn, secret)?;
             if holder.is_some_and(|(_, source)| source != Source::Configuration) {
                 return Ok(Some(Obstacle::SecretTaken(id())));
@@ -100,10 +101,10 @@ pub fn obstacle(
     Ok(None)
 }
 
-/// Makes the clients be what the file says, in one transaction. If something is in the way, nothing changes.
+/// Makes the clients match the file, in one transaction. If there is an obstacle, nothing changes.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn follow(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -114,7 +115,7 @@ pub(crate) fn follow(
     }
     let mut fewer_secrets = Vec::new();
     for id in clients::of_source(tx, Source::Configuration)? {
-        // First of all, because a secret may go from one client to another.
+        // First, because a secret may move from one client to another.
         let wanted = configured.iter().find(|wanted| wanted.id == id);
         let fewer = client_secrets::keep_only(tx, &id, wanted.map_or(&[], |wanted| &wanted.secrets))?;
         match wanted {
@@ -143,12 +144,12 @@ fn add(tx: &Tx<'_>, wanted: &Configured) -> Result<(), Fault> {
     audit::append(tx, registered(Event::allowed(Name::ClientRegistered).by_server(), &client))
 }
 
-/// Stops a client that the file no longer names. Nobody vouches for it any more, and its name is free.
+/// Disables a client that the file no longer names. It is no longer verified, and its name is free.
 fn leave(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     let Some(client) = clients::find(tx, id)?.filter(|client| client.trust == Trust::Verified) else {
         return Ok(());
     };
-    // What an administrator stopped stays stopped, also when the file names it again.
+    // A client that an administrator disabled stays disabled, even when the file names it again.
     let because = clients::stopped(tx, id)?.unwrap_or(Stopped::LeftConfiguration);
     let ended = stop(authz, tx, id, because)?;
     trust(authz, tx, id, authz.config.redirects.trust(&client.redirect_uris))?;
@@ -169,7 +170,7 @@ fn update(
     let mut changed = wanted.wanted.differences(client);
     let mut ended = 0;
     if ["redirect_uris", "jwks", "token_endpoint_auth_method"].iter().any(|field| changed.contains(field)) {
-        // Users said yes to a client that answered elsewhere, or was somebody else's (DCR-10).
+        // Users consented to a client with other redirect URIs or another owner (DCR-10).
         ended = ending::all_through(authz, tx, &client.id, Reason::ClientChanged)?;
     } else if changed.contains(&"scope") {
         for grant in grants::revoke_own(tx, &client.id)? {

@@ -1,5 +1,4 @@
-//! Clients that nobody uses vanish (DCR-11): a registration costs nothing, so that most of them are forgotten by those
-//! who made them.
+//! Removal of unused clients (DCR-11). Registration is free, so most registered clients are never used.
 
 use std::time::Duration;
 
@@ -11,27 +10,26 @@ use crate::Authz;
 use crate::ending;
 use crate::store::clients;
 
-/// Clients that nobody ever approved vanish after this time.
+/// A client that was never approved is removed after this time.
 const NEVER_USED: Duration = Duration::from_hours(24);
-/// Clients that somebody used vanish this long after the last time.
+/// A client that was used is removed this long after its last use.
 const IDLE: Duration = Duration::from_hours(90 * 24);
 
-/// Removes clients that registered themselves and are not used. Their grants and tokens go with them, and their ids
-/// are never issued again.
+/// Removes unused self-registered clients with their grants and tokens. Their ids are never issued again.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn sweep(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     let now = tx.now();
     remove(authz, tx, &clients::never_used_since(tx, now - NEVER_USED)?, "never_used")?;
     remove(authz, tx, &clients::idle_since(tx, now - IDLE)?, "idle")
 }
 
-/// Makes room for one more, if there is none: the oldest client goes that nobody ever approved, of the address that
-/// registered most of them (DCR-12, RATE-06).
+/// Makes room for one more client if the limit is reached: removes the oldest never-approved client of the
+/// address that registered most of them (DCR-12, RATE-06).
 ///
 /// # Errors
-/// The database's fault; the inner error says that there is no room.
+/// A database fault. The inner error says that there is no room.
 pub(crate) fn make_room(authz: &Authz, tx: &Tx<'_>, newcomer: &Holder) -> Result<Result<(), Full>, Fault> {
     Ok(match share::room(tx, &share::CLIENTS, newcomer)? {
         Ok(Room::Free) => Ok(()),

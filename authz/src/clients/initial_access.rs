@@ -1,5 +1,5 @@
-//! Initial access tokens, as an administrator at the console hands them out (RFC 7591 §3, DCR-01): whoever holds one
-//! may register clients until it runs out.
+//! Initial access tokens (RFC 7591 §3, DCR-01), which an administrator hands out. A client that has one may
+//! register until the token expires.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::config::RegistrationMode;
 use crate::store::initial_access_tokens;
 use crate::{Authz, visible};
 
-/// How many may be live at once.
+/// The most tokens that may be live at once.
 const MOST: usize = 1000;
 const LONGEST_LABEL: usize = 64;
 
-/// A token, for whoever administers the server. Times are Unix milliseconds.
+/// An initial access token in a list. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InitialAccessToken {
     pub label: String,
@@ -40,18 +40,18 @@ pub enum Refusal {
     TooMany,
 }
 
-/// A refusal is an answer and commits nothing; a fault rolls back.
+/// A refusal is an answer and changes nothing; a fault rolls back.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// Whether clients need one to register.
+/// Whether registration requires an initial access token.
 pub fn are_needed(authz: &Authz) -> bool {
     authz.config.registration.mode == RegistrationMode::Token
 }
 
-/// Makes a token, and hands it out now and never again.
+/// Makes a token. It is shown only once.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn add(tx: &Tx<'_>, uid: u32, label: &str, lifetime: Duration) -> Answer<(InitialAccessToken, Secret)> {
     let fits = !label.is_empty() && label.chars().count() <= LONGEST_LABEL;
     if !fits || visible::clean(label) != label {
@@ -77,10 +77,10 @@ pub fn add(tx: &Tx<'_>, uid: u32, label: &str, lifetime: Duration) -> Answer<(In
     Ok(Ok((token, secret)))
 }
 
-/// Every token that works.
+/// Every live token.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>) -> Result<Vec<InitialAccessToken>, Fault> {
     let shown = |token: initial_access_tokens::InitialAccessToken| InitialAccessToken {
         label: token.label,
@@ -94,7 +94,7 @@ pub fn list(tx: &Tx<'_>) -> Result<Vec<InitialAccessToken>, Fault> {
 /// Removes a token. The clients that were registered with it stay.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn delete(tx: &Tx<'_>, uid: u32, label: &str) -> Answer<()> {
     if !initial_access_tokens::delete(tx, label)? {
         return Ok(Err(Refusal::Unknown(visible::clean(label))));

@@ -23,7 +23,7 @@ use crate::store::{client_secrets, transactions};
 
 type Answer = Result<Map<String, Value>, OAuthError>;
 
-/// `GET /register/{id}` (RFC 7592 §2.1).
+/// `GET /register/{id}` (RFC 7592 §2.1): reads the registration.
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -34,7 +34,7 @@ pub(crate) async fn get(
     respond(&authz, found, Name::ClientRegistered, &request).await
 }
 
-/// `PUT /register/{id}` (RFC 7592 §2.2).
+/// `PUT /register/{id}` (RFC 7592 §2.2): replaces it.
 pub(crate) async fn put(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -46,7 +46,7 @@ pub(crate) async fn put(
     respond(&authz, changed, Name::ClientUpdated, &request).await
 }
 
-/// `DELETE /register/{id}` (RFC 7592 §2.3).
+/// `DELETE /register/{id}` (RFC 7592 §2.3): deletes it.
 pub(crate) async fn delete(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -70,12 +70,12 @@ async fn respond(authz: &Authz, outcome: Answer, name: Name, request: &Request) 
     }
 }
 
-/// Whose registration it is about, and the token that is said to be for it.
+/// The client id and the registration access token of a request.
 fn credentials(id: &str, headers: &HeaderMap) -> Result<(ClientId, Secret), OAuthError> {
     ClientId::parse(id).zip(bearer(headers)).ok_or_else(unauthorized)
 }
 
-/// DCR-10: a wrong token and a client that is gone look the same.
+/// DCR-10: a wrong token and a deleted client get the same answer.
 fn unauthorized() -> OAuthError {
     OAuthError::new(Code::InvalidToken, "the registration access token does not belong to this client")
 }
@@ -91,7 +91,7 @@ fn show(authz: &Authz, id: &ClientId, token: &Secret) -> Answer {
         Ok(if clients::is_managed_by(conn, id, &digest)? { metadata } else { None })
     })?;
     let mut members = stored(&found.ok_or_else(unauthorized)?)?;
-    // The token that works is the one that was presented; of the secret only the digest is left.
+    // Return the token that was presented: the database has only its digest.
     give_management(authz, id, token, &mut members);
     Ok(members)
 }
@@ -99,11 +99,11 @@ fn show(authz: &Authz, id: &ClientId, token: &Secret) -> Answer {
 async fn change(authz: &Authz, id: &str, headers: &HeaderMap, body: &[u8], request: &Request) -> Answer {
     let (id, token) = credentials(id, headers)?;
     let (digest, db) = (token.digest(), authz.db.clone());
-    // A body of nobody's is not worth reading.
+    // Do not read the body of an unauthenticated request.
     let current = db.read(|conn| managed(conn, &id, &digest))?.ok_or_else(unauthorized)?;
     let asked = read(headers, body)?;
     let secret = asked.get("client_secret").filter(|secret| !secret.is_null()).cloned();
-    // Keys and addresses are read here, and not while others wait for the writer (RATE-05).
+    // Keys and URLs are parsed here and not on the writer, where other requests would wait (RATE-05).
     let wanted = Wanted { metadata: resulting(authz, &current, asked)?, secret, seen: current };
     let (authz, request) = (authz.clone(), request.clone());
     db.write(move |tx| replace(&authz, tx, &digest, wanted, &request)).await?
@@ -115,16 +115,16 @@ fn managed(conn: &Conn<'_>, id: &ClientId, token: &Digest) -> Result<Option<Clie
     Ok(if clients::is_managed_by(conn, id, token)? { client } else { None })
 }
 
-/// What a client wants to be from now on, checked in full as if it were registered now.
+/// A client's requested metadata, fully checked as for a new registration.
 struct Wanted {
     metadata: Metadata,
-    /// The secret that the request repeats.
+    /// The secret repeated in the request.
     secret: Option<Value>,
-    /// The client as it was when that was checked: the result follows from how it authenticates.
+    /// The client as it was during the check. If its authentication changes before the job, the request fails as busy.
     seen: Client,
 }
 
-/// Puts new metadata in the place of the old.
+/// Replaces the client's metadata.
 fn replace(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -179,7 +179,7 @@ fn replace(
     Ok(Ok(members))
 }
 
-/// The metadata that the client would have then, if it may (DCR-10).
+/// The metadata that the client would have, if it may have it (DCR-10).
 fn resulting(authz: &Authz, current: &Client, mut asked: Map<String, Value>) -> Result<Metadata, OAuthError> {
     // RFC 7592 §2.2: "The client MUST NOT include" these.
     let ours = [
@@ -194,7 +194,7 @@ fn resulting(authz: &Authz, current: &Client, mut asked: Map<String, Value>) -> 
     if asked.get("client_id").and_then(Value::as_str) != Some(current.id.as_str()) {
         return Err(bad("client_id does not match this registration"));
     }
-    // What is not said about the method leaves it: a default must not weaken it.
+    // If the request omits the method, the current one stays: the default must not weaken it.
     let said = asked.get("token_endpoint_auth_method").is_some_and(|method| !method.is_null());
     if !said {
         asked.insert("token_endpoint_auth_method".to_owned(), current.auth_method.as_str().into());
@@ -215,7 +215,7 @@ fn strength(method: AuthMethod) -> u8 {
     }
 }
 
-/// The client as it would be then; what it cannot say of itself stays.
+/// The client with this metadata; what a client cannot say of itself stays as it is.
 fn with(current: &Client, metadata: &Metadata) -> Client {
     Client {
         name: metadata.name.clone(),
@@ -228,7 +228,7 @@ fn with(current: &Client, metadata: &Metadata) -> Client {
     }
 }
 
-/// Never more than before (DCR-10). An administrator's word was about the client as it was then.
+/// The new trust, never more than before (DCR-10). An administrator verified the client as it was then.
 fn trust(authz: &Authz, current: &Client, client: &Client) -> Trust {
     let by_itself = authz.config.redirects.trust(&client.redirect_uris);
     let same =
@@ -253,9 +253,8 @@ fn keys_changed(current: &Client, client: &Client) -> bool {
     current.auth_method != client.auth_method || current.jwks != client.jwks
 }
 
-/// Makes the change count. Users agreed to a client that is answered elsewhere, or that somebody else can claim to be,
-/// or that is trusted more: what they gave it ends, and so do requests that wait for a person (DCR-10). How many
-/// grants that were.
+/// Publishes the change. If the client's redirect URIs, its keys or its trust changed, users consented to something
+/// else, so its grants and pending requests end (DCR-10). Answers with the number of grants.
 fn publish(authz: &Authz, tx: &Tx<'_>, current: &Client, client: &Client) -> Result<usize, Fault> {
     let other_trust = current.trust != client.trust;
     if other_trust {

@@ -1,5 +1,5 @@
-//! Client metadata (RFC 7591 §2): one reading of it for registrations, their later changes, and documents. What
-//! registers, authorizes.
+//! Client metadata (RFC 7591 §2), parsed the same way for registrations, their later changes, and documents. A
+//! redirect URI that can be registered can also be used.
 
 use keys::ClientKeys;
 use serde_json::{Map, Value, json};
@@ -12,13 +12,12 @@ use crate::grants::GrantType;
 use crate::store::clients::AuthMethod;
 use crate::visible::clean;
 
-/// DCR-04
+/// The most items in an array (DCR-04).
 const MOST_ITEMS: usize = 10;
 const LONGEST_TEXT: usize = 256;
-/// What `scopes_supported` offers must register.
+/// The longest scope, in bytes. All of `scopes_supported` must fit.
 const LONGEST_SCOPE: usize = 4096;
-/// Grant types that a client can register.
-/// What a client is called that does not say.
+/// The name of a client that registered none.
 const UNNAMED: &str = "Unnamed application";
 
 /// Client metadata that may be stored.
@@ -29,11 +28,11 @@ pub(crate) struct Metadata {
     pub grant_types: Vec<String>,
     pub application_type: &'static str,
     pub auth_method: AuthMethod,
-    /// It named no method (CAUTH-01).
+    /// The client named no authentication method (CAUTH-01).
     pub auth_defaulted: bool,
     /// Its public keys (RFC 7517 §5).
     pub jwks: Option<Value>,
-    /// Members that are stored and shown, and decide nothing.
+    /// Members that are stored and shown but change nothing.
     informative: Map<String, Value>,
 }
 
@@ -42,11 +41,11 @@ fn bad(description: &'static str) -> OAuthError {
 }
 
 impl Metadata {
-    /// Checks what a client says of itself. Members that are not known here are ignored (DCR-03), and informative
-    /// members that cannot be used are dropped. The answer shows what was kept.
+    /// Checks client metadata. Unknown members are ignored (DCR-03), and unusable informative members are
+    /// dropped. The registration response shows what was kept.
     ///
     /// # Errors
-    /// The first thing in it that cannot be had (DCR-04).
+    /// The first member that cannot be accepted (DCR-04).
     pub(crate) fn validate(asked: &Map<String, Value>) -> Result<Self, OAuthError> {
         if given(asked, "software_statement").is_some() {
             let description = "software statements are not accepted";
@@ -80,7 +79,7 @@ impl Metadata {
         })
     }
 
-    /// The metadata as it is stored and shown (RFC 7591 §3.2.1), secrets left out.
+    /// The metadata as stored and shown (RFC 7591 §3.2.1), without secrets.
     pub(crate) fn registered(&self, id: &ClientId, issued_at: i64) -> Map<String, Value> {
         let mut members = self.members();
         members.insert("client_id".to_owned(), id.as_str().into());
@@ -88,7 +87,7 @@ impl Metadata {
         members
     }
 
-    /// All that was registered, as it was understood.
+    /// All registered members, as they were understood.
     pub(crate) fn members(&self) -> Map<String, Value> {
         let mut members = self.informative.clone();
         members.extend([
@@ -114,7 +113,7 @@ fn auth_method(asked: &Map<String, Value>) -> Result<(AuthMethod, bool), OAuthEr
     }
 }
 
-/// The public keys. They stand in the registration itself: no address is ever followed (CAUTH-06, DCR-04).
+/// The public keys. They must be in the registration itself: `jwks_uri` is never fetched (CAUTH-06, DCR-04).
 fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>, OAuthError> {
     if given(asked, "jwks_uri").is_some() {
         return Err(bad("jwks_uri is not supported: send the public keys as jwks"));
@@ -130,7 +129,7 @@ fn jwks(asked: &Map<String, Value>, method: AuthMethod) -> Result<Option<Value>,
     Ok(set.map(|keys| keys.to_json()))
 }
 
-/// Unsupported grant types are dropped, not refused: vendors list what other servers have.
+/// Unsupported grant types are dropped, not refused: many clients list grant types of other servers.
 fn grant_types(asked: &Map<String, Value>) -> Result<Vec<String>, OAuthError> {
     let given =
         list(asked, "grant_types")?.unwrap_or_else(|| vec![GrantType::AuthorizationCode.name().to_owned()]);
@@ -143,8 +142,8 @@ fn grant_types(asked: &Map<String, Value>) -> Result<Vec<String>, OAuthError> {
     Ok(grant_types)
 }
 
-/// DCR-05: what could hurt fails the whole request; what merely leads nowhere known is left out, if something is
-/// left.
+/// DCR-05: a dangerous URI refuses the whole request. An unsupported one is left out, as long as another
+/// remains.
 fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthError> {
     let given = list(asked, "redirect_uris")?.unwrap_or_default();
     let invalid = |description| OAuthError::new(Code::InvalidRedirectUri, description);
@@ -168,7 +167,7 @@ fn redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, OAuthEr
     Ok(uris)
 }
 
-/// REDIR-09
+/// REDIR-09: the application type follows from the redirect URIs.
 fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<&'static str, OAuthError> {
     let local = uris.iter().any(|uri| uri.target().is_local());
     match text(asked, "application_type")? {
@@ -182,12 +181,12 @@ fn application_type(asked: &Map<String, Value>, uris: &[RedirectUri]) -> Result<
     }
 }
 
-/// A member that says something. Programs that keep their settings in a struct send `""` or `null` for what is not set.
+/// A member that has a value. Programs that serialise a settings struct send `""` or `null` for unset members.
 fn given<'a>(asked: &'a Map<String, Value>, member: &str) -> Option<&'a Value> {
     asked.get(member).filter(|value| !value.is_null() && value.as_str() != Some(""))
 }
 
-/// Members that are only shown to people. One that cannot be used, such as a home page on loopback or a logo in a
+/// Members that are only shown to people. An unusable one, such as a home page on loopback or a logo in a
 /// `data:` URL, is dropped: it is never a reason to refuse a client (DCR-04).
 fn informative(asked: &Map<String, Value>) -> Map<String, Value> {
     let short = |value: &Value| value.as_str().is_some_and(|text| text.chars().count() <= LONGEST_TEXT);
@@ -212,15 +211,16 @@ fn informative(asked: &Map<String, Value>) -> Map<String, Value> {
     members
 }
 
-/// Members of the protocol that are stored and decide nothing.
+/// Protocol members that are stored but change nothing.
 fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAuthError> {
     let mut members = Map::new();
     match given(asked, "scope") {
         None => {}
         Some(Value::String(scope)) if scope.len() <= LONGEST_SCOPE => {
-            // Never a ceiling: clients register the first challenge's scope (DCR-07).
+            // The registered scope is not a ceiling: clients register the scope of the first challenge
+            // (DCR-07).
             let scope: Scope = scope.parse().map_err(|_| bad("scope is malformed"))?;
-            // Spaces alone name no scope, like "".
+            // A scope of spaces only is empty.
             if !scope.is_empty() {
                 members.insert("scope".to_owned(), scope.to_string().into());
             }
@@ -230,8 +230,8 @@ fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAu
     }
     match asked.get("dpop_bound_access_tokens") {
         None | Some(Value::Null) => {}
-        // RFC 7591 §3.2.1: what is registered may differ from what was asked, and the answer says so. No token of
-        // this server is bound to a key (RFC 9449).
+        // RFC 7591 §3.2.1 allows a registration to differ from the request, and the response shows the result.
+        // This server does not bind tokens to keys (RFC 9449).
         Some(Value::Bool(_)) => {
             members.insert("dpop_bound_access_tokens".to_owned(), false.into());
         }
@@ -240,7 +240,7 @@ fn decides_nothing(asked: &Map<String, Value>) -> Result<Map<String, Value>, OAu
     Ok(members)
 }
 
-/// CONSENT-02: an address that could be a link.
+/// CONSENT-02: whether a URL may be shown as a link.
 fn is_web_address(text: &str) -> bool {
     let plain = text.starts_with("https://") && text.bytes().all(|b| b.is_ascii_graphic());
     plain && Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.password().is_none())
@@ -262,7 +262,7 @@ fn list(asked: &Map<String, Value>, member: &str) -> Result<Option<Vec<String>>,
         Some(Value::Array(_)) => return Err(bad("a list has more than 10 items")),
         Some(_) => return Err(bad("a member that must be an array is not an array")),
     };
-    // Redirect URIs have a limit of their own (REDIR-03).
+    // Redirect URIs have their own limit (REDIR-03).
     let fits = |text: &str| member == "redirect_uris" || text.chars().count() <= LONGEST_TEXT;
     let strings = items.iter().map(|item| match item {
         Value::String(text) if fits(text) => Ok(text.clone()),

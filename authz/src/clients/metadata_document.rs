@@ -1,5 +1,5 @@
-//! Client id metadata documents (draft-ietf-oauth-client-id-metadata-document): what a client whose id is a URL
-//! says of itself, wherever the document came from.
+//! Client id metadata documents (draft-ietf-oauth-client-id-metadata-document): the metadata of a client whose
+//! id is a URL. Parsing is the same for imported, built-in and fetched documents.
 
 pub(crate) mod approvals;
 pub(crate) mod catalogue;
@@ -19,10 +19,10 @@ use crate::store::clients::{AuthMethod, Client, Source, Trust};
 use crate::visible::clean;
 pub(crate) use url::{DocumentUrl, UrlError, host_for_people};
 
-/// The largest document (§6.6).
+/// The largest document, in bytes (§6.6).
 pub(crate) const LARGEST: usize = 5 * 1024;
 
-/// A document that says enough, and nothing that must not be in it (CIMD-04).
+/// A valid document: it has every required member and no forbidden one (CIMD-04).
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub name: String,
@@ -33,7 +33,7 @@ pub(crate) struct Document {
     pub grant_types: Vec<String>,
 }
 
-/// Why a document is not taken.
+/// Why a document is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum DocumentError {
     #[error("is larger than 5 KiB")]
@@ -59,7 +59,7 @@ pub(crate) enum DocumentError {
 }
 
 impl DocumentError {
-    /// The word for it in the audit log.
+    /// The keyword for it in the audit log.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -99,7 +99,7 @@ impl Document {
             return Err(E::NoRedirectUris);
         }
         let (auth_method, jwks) = authentication(&members)?;
-        // The rest is what registrations say; how it authenticates is settled.
+        // The rest is parsed as a registration; the authentication method was chosen above.
         members.insert("token_endpoint_auth_method".to_owned(), "none".into());
         members.retain(|name, _| !["jwks", "jwks_uri"].contains(&name.as_str()));
         let valid = Metadata::validate(&members).map_err(|refused| E::Metadata(refused.description))?;
@@ -133,7 +133,8 @@ impl Document {
     }
 }
 
-/// How a client authenticates, out of what it offers (§6.2): the strongest that it can do here.
+/// Chooses the authentication method from those the document offers (§6.2): the strongest that this server
+/// supports.
 fn authentication(members: &Map<String, Value>) -> Result<(AuthMethod, Option<String>), DocumentError> {
     use DocumentError as E;
     let offered = match (
@@ -160,15 +161,15 @@ fn authentication(members: &Map<String, Value>) -> Result<(AuthMethod, Option<St
     }
 }
 
-/// A set of public keys (RFC 7517 §5), and nothing private in it.
+/// Parses a JWK set (RFC 7517 §5). Private keys in it are refused.
 fn keys(jwks: &Value) -> Result<String, DocumentError> {
     ClientKeys::parse(jwks).map(|keys| keys.to_json().to_string()).map_err(|_| DocumentError::Keys)
 }
 
-/// Reads a document from the network for an administrator, who is told what is wrong with it.
+/// Fetches a document for an administrator, who gets the detailed error.
 ///
 /// # Errors
-/// Why there is none, in words.
+/// Why it could not be fetched, in words.
 pub async fn fetch_for_administrator(cimd: &Cimd, url: &str) -> Result<String, String> {
     let url = DocumentUrl::parse(url).map_err(|why| format!("`{url}` is not a valid client ID: it {why}"))?;
     let allowed = cimd.allowed(&url).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! What a client may be called (DCR-13): the same for those who register and those whom an administrator adds.
+//! Which names a client may have (DCR-13), the same for registrations and for administrators' clients.
 
 use shared::db::Conn;
 use shared::{ClientId, Fault, Issuer};
@@ -6,20 +6,20 @@ use shared::{ClientId, Fault, Issuer};
 use crate::store::clients::{self, Source};
 use crate::visible::reads_like;
 
-/// Whose name a client would be read as.
+/// Who already has a name that looks like the client's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
-    /// This server's.
+    /// This server.
     Ours,
-    /// A client's that an administrator vouches for.
+    /// A verified client.
     Verified(ClientId),
 }
 
-/// Whether a person would take a client of this name for this server, or for a verified client; not for those
-/// that `ignore` names by id and source.
+/// Whether a person would mistake a client with this name for this server or for a verified client. Clients
+/// that `ignore` names, by id and source, are left out.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn taken(
     issuer: &Issuer,
     conn: &Conn<'_>,
@@ -35,12 +35,12 @@ pub(crate) fn taken(
     Ok(other.map(|other| Taken::Verified(other.id)))
 }
 
-/// What this server is called on its pages: its host.
+/// This server's name on its pages: its host.
 pub(crate) fn server_name(issuer: &Issuer) -> String {
     if issuer.is_loopback() { "Portcullis".to_owned() } else { issuer.host().to_owned() }
 }
 
-/// Whether a name is what this server is called wherever it runs.
+/// Whether a name is the name of this product.
 pub(crate) fn is_ours(name: &str) -> bool {
     reads_like(name, "Portcullis")
 }

@@ -1,5 +1,5 @@
-//! Clients that an administrator adds (RFC 6749 §2): what is said about one, checked in one way for commands and
-//! for `portcullis.toml`.
+//! Clients that an administrator adds (RFC 6749 §2). A description is checked the same way for commands and for
+//! `portcullis.toml`.
 
 use keys::ClientKeys;
 use serde::{Deserialize, Serialize};
@@ -12,30 +12,30 @@ use crate::grants::GrantType;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible;
 
-/// More would be a mistake.
+/// The most redirect URIs of one client.
 const MOST_REDIRECT_URIS: usize = 32;
 const LONGEST_NAME: usize = 64;
 
-/// What an administrator says about a client.
+/// An administrator's description of a client.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Description {
-    /// What people read on the consent page.
+    /// The name on the consent page.
     pub name: String,
     pub redirect_uris: Vec<String>,
     pub authentication: Authentication,
-    /// Grant types; none for those that follow from the rest. `device_code` is short for its URN.
+    /// Grant types; if empty, they follow from the other fields. `device_code` is short for its URN.
     pub grants: Vec<String>,
-    /// It may be used on terminals without a browser (RFC 8628).
+    /// It may use the device authorization grant (RFC 8628).
     pub device: bool,
-    /// What it may have in its own name (CC-01).
+    /// The scope that it may have in its own name (CC-01).
     pub scope: Scope,
 }
 
-/// How it proves who it is.
+/// How a client authenticates.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Authentication {
-    /// Not at all: it runs where nothing can be kept secret.
+    /// Not at all: a public client, which cannot keep a secret.
     Public,
     /// By a secret, in the header or in the form.
     Secret,
@@ -43,7 +43,7 @@ pub enum Authentication {
     Keys(String),
 }
 
-/// What is wrong with a description. Each is one line's worth of words, without a full stop.
+/// What is wrong with a description: one line of text without a full stop.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Mistake {
     #[error(
@@ -87,7 +87,7 @@ pub struct Preregistered {
     pub(super) redirect_uris: Vec<RedirectUri>,
     pub(super) auth_method: AuthMethod,
     pub(super) jwks: Option<String>,
-    /// In an order of ours.
+    /// Sorted.
     pub(super) grant_types: Vec<String>,
     pub(super) scope: Scope,
 }
@@ -119,12 +119,12 @@ impl Preregistered {
         })
     }
 
-    /// REDIR-09
+    /// REDIR-09: the application type follows from the redirect URIs.
     fn application_type(&self) -> &'static str {
         if self.redirect_uris.iter().any(|uri| uri.target().is_local()) { "native" } else { "web" }
     }
 
-    /// It as a client. Whoever is added by an administrator is vouched for (DCR-08).
+    /// The client. One that an administrator adds is verified (DCR-08).
     pub(super) fn client(&self, id: ClientId, source: Source) -> Client {
         Client {
             id,
@@ -132,7 +132,7 @@ impl Preregistered {
             source,
             trust: Trust::Verified,
             auth_method: self.auth_method,
-            // The administrator says "a secret", and leaves the way to the client (CAUTH-01).
+            // The administrator chose "a secret" and not how it is sent, so both ways are accepted (CAUTH-01).
             auth_defaulted: self.auth_method == AuthMethod::ClientSecretBasic,
             jwks: self.jwks.clone(),
             grant_types: self.grant_types.clone(),
@@ -142,7 +142,7 @@ impl Preregistered {
         }
     }
 
-    /// Adds it.
+    /// Adds the client.
     pub(super) fn insert(&self, tx: &Tx<'_>, id: ClientId, source: Source) -> Result<Client, Fault> {
         let client = self.client(id, source);
         let metadata = self.metadata(&client.id, tx.now().seconds()).to_string();
@@ -156,7 +156,7 @@ impl Preregistered {
         Ok(client)
     }
 
-    /// What of a client is to be changed, by its names in RFC 7591 §2.
+    /// The members that differ from the stored client, by their names in RFC 7591 §2.
     pub(super) fn differences(&self, client: &Client) -> Vec<&'static str> {
         let wanted = self.client(client.id.clone(), client.source);
         let value =
@@ -174,7 +174,7 @@ impl Preregistered {
         .collect()
     }
 
-    /// Makes a client that there is be this one.
+    /// Changes the stored client to match this description.
     pub(super) fn replace(&self, tx: &Tx<'_>, client: &Client) -> Result<(), Fault> {
         let wanted = self.client(client.id.clone(), client.source);
         let metadata = self.metadata(&client.id, clients::created_at(tx, &client.id)?.seconds()).to_string();
@@ -187,37 +187,37 @@ impl Preregistered {
         clients::replace(tx, &wanted, &registration)
     }
 
-    /// What people read on the consent page.
+    /// The name on the consent page.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its answers go.
+    /// Its redirect URIs.
     pub fn redirect_uris(&self) -> impl Iterator<Item = &str> {
         self.redirect_uris.iter().map(RedirectUri::as_str)
     }
 
-    /// How it proves who it is (`token_endpoint_auth_method`).
+    /// Its authentication method (`token_endpoint_auth_method`).
     pub fn auth_method(&self) -> &'static str {
         self.auth_method.as_str()
     }
 
-    /// What it may come with to the token endpoint.
+    /// The grant types that it may use at the token endpoint.
     pub fn grant_types(&self) -> &[String] {
         &self.grant_types
     }
 
-    /// What it may have in its own name.
+    /// The scope that it may have in its own name.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// Whether it reads like this server, wherever that runs (DCR-13).
+    /// Whether its name looks like the name of this product (DCR-13).
     pub fn is_named_like_us(&self) -> bool {
         names::is_ours(&self.name)
     }
 
-    /// What a registration would have answered (RFC 7591 §3.2.1).
+    /// The metadata that a registration would have answered with (RFC 7591 §3.2.1).
     fn metadata(&self, id: &ClientId, issued_at: i64) -> Value {
         let mut metadata = json!({
             "client_id": id,
@@ -241,7 +241,8 @@ impl Preregistered {
     }
 }
 
-/// A name as it is kept (DCR-13); `None` if it cannot be one. Ids and names share an argument of commands.
+/// A name as stored (DCR-13); `None` if it cannot be one. Commands accept an id or a name in the same argument,
+/// so a name must not look like an id.
 fn name(text: &str) -> Option<String> {
     let name = visible::clean(text);
     let is_id = ["c_", "dyn_", "https:"].iter().any(|prefix| name.starts_with(prefix));
@@ -261,14 +262,14 @@ fn redirect_uris(texts: &[String]) -> Result<Vec<RedirectUri>, Mistake> {
     Ok(uris)
 }
 
-/// A key set as it is stored: what is public of it, and of use (CAUTH-06).
+/// A JWK set as stored: only usable public keys (CAUTH-06).
 fn keys(text: &str) -> Result<String, Mistake> {
     let set = serde_json::from_str(text).map_err(|_| Mistake::Keys("it is not JSON".to_owned()))?;
     let keys = ClientKeys::parse(&set).map_err(|why| Mistake::Keys(why.to_string()))?;
     Ok(keys.to_json().to_string())
 }
 
-/// The grants that were named; or else those that follow from what the client is given.
+/// The named grant types, or those that follow from the description.
 fn grant_types(description: &Description, redirects: bool) -> Result<Vec<GrantType>, Mistake> {
     use GrantType::{AuthorizationCode, ClientCredentials, DeviceCode, RefreshToken};
     let mut grants = Vec::new();
@@ -356,7 +357,7 @@ mod tests {
         assert_eq!(own.unwrap(), "client_credentials");
     }
 
-    /// CC-01, REDIR-03, REDIR-04, DCR-13
+    /// CC-01, REDIR-03, REDIR-04, DCR-13: each of these descriptions is refused.
     #[test]
     fn what_cannot_be_added() {
         let refused = |change: &dyn Fn(&mut Description)| {
@@ -411,7 +412,7 @@ mod tests {
         }
     }
 
-    /// DCR-13
+    /// DCR-13: a name is stored as a person sees it.
     #[test]
     fn a_name_is_kept_as_it_is_seen() {
         let named = Description { name: " C\u{202e}I\u{200b} A\u{30a} ".to_owned(), ..description() };

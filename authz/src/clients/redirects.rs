@@ -1,12 +1,12 @@
-//! Where a client's answers may go, as far as the site decides it (REDIR-05, DCR-05): one answer for registration,
-//! for the authorization endpoint and for what administrators are shown.
+//! The site's rules for redirect URIs (REDIR-05, DCR-05), asked by registration, by the authorization endpoint
+//! and by the administrator's commands.
 
 use shared::RedirectUri;
 use shared::redirect_uri::Target;
 
 use crate::store::clients::{Client, Source, Trust};
 
-/// Schemes without a period that applications in use have (clients.md).
+/// Private schemes without a period that known applications use (clients.md).
 const SCHEMES_IN_USE: [&str; 5] =
     ["cursor://", "vscode://", "vscode-insiders://", "claude://", "windsurf://"];
 
@@ -14,19 +14,19 @@ const SCHEMES_IN_USE: [&str; 5] =
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Redirects {
     app_schemes: Vec<AppScheme>,
-    /// Whether clients that nobody vouches for may have their answers sent over the network, and to private schemes.
+    /// Whether unverified clients may use redirect URIs on the network and private schemes.
     remote: bool,
 }
 
-/// One entry of the list of applications' schemes.
+/// An entry of the list of allowed private schemes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum AppScheme {
-    /// Everything behind `scheme://`.
+    /// All URIs that begin with `scheme://…`.
     Prefix(String),
     Exact(RedirectUri),
 }
 
-/// The text is no entry of the list.
+/// The text is not an entry of that list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("is neither a scheme without a period, such as `cursor://`, nor a redirect URI with such a scheme")]
 pub struct NotAnAppScheme;
@@ -40,7 +40,7 @@ impl Default for Redirects {
 
 impl AppScheme {
     fn parse(text: &str) -> Result<Self, NotAnAppScheme> {
-        // A scheme is one if a URI of it is.
+        // A scheme is valid if a URI with it is.
         let is_prefix = text.ends_with("://");
         let sample = if is_prefix { format!("{text}x") } else { text.to_owned() };
         match RedirectUri::parse(&sample) {
@@ -59,22 +59,22 @@ impl AppScheme {
     }
 }
 
-/// Why an authorization request gets no answer at the redirect URI that it names.
+/// Why an authorization request has no usable redirect URI.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Mismatch {
-    /// It names none, and there is not exactly one to choose.
+    /// The request names none, and the client does not have exactly one.
     Missing,
     /// The client did not register it.
     Unmatched,
-    /// The client registered it, and must not be answered there yet.
+    /// The client registered it and must not use it yet.
     Unusable(RedirectUri),
 }
 
 impl Redirects {
-    /// Replaces the schemes that ship with the program.
+    /// Replaces the built-in list of private schemes.
     ///
     /// # Errors
-    /// If one is no entry of the list.
+    /// If an entry is malformed.
     pub fn set_app_schemes<'t>(
         &mut self,
         texts: impl IntoIterator<Item = &'t str>,
@@ -83,18 +83,19 @@ impl Redirects {
         Ok(())
     }
 
-    /// Says whether clients that nobody vouches for may be answered over the network.
+    /// Sets whether unverified clients may use redirect URIs on the network.
     pub fn set_remote(&mut self, remote: bool) {
         self.remote = remote;
     }
 
-    /// Whether anybody at all may be answered there: schemes that nobody owns have to be listed (REDIR-05).
+    /// Whether any client may use this redirect URI: private schemes without an owner must be listed
+    /// (REDIR-05).
     pub(crate) fn admit(&self, uri: &RedirectUri) -> bool {
         uri.target() != Target::AppScheme || self.app_schemes.iter().any(|listed| listed.fits(uri))
     }
 
-    /// Whether a client that nobody vouches for may be answered there (DCR-05): on the user's own computer, by
-    /// something that is known to be there. One click on a stranger's link must not hand a code over the network.
+    /// Whether an unverified client may use it (DCR-05): only on the user's own computer and for a known
+    /// receiver. A link from a stranger must not send a code over the network.
     pub(crate) fn admit_unverified(&self, uri: &RedirectUri) -> bool {
         match uri.target() {
             Target::Loopback => true,
@@ -103,17 +104,17 @@ impl Redirects {
         }
     }
 
-    /// Whether this client may be answered there: on the user's own computer; elsewhere only if somebody who may say
-    /// so has said so (DCR-05, CIMD-09).
+    /// Whether this client may use it: on the user's own computer always; elsewhere only with an
+    /// administrator's consent (DCR-05, CIMD-09).
     pub(crate) fn admit_client(&self, client: &Client, uri: &RedirectUri) -> bool {
         if client.trust == Trust::Verified || self.admit_unverified(uri) {
             return self.admit(uri);
         }
         let said_so = match client.source {
-            // An administrator was shown these URIs and took them.
+            // An administrator saw these URIs during the import.
             Source::Imported => true,
             Source::Catalogue => uri.target().is_local(),
-            // The administrator named the host that serves the document, and no other (CIMD-06).
+            // The administrator allowed the host that serves the document and no other (CIMD-06).
             Source::Fetched => uri.target() == Target::Remote && uri.has_origin_of(client.id.as_str()),
             Source::SelfRegistered | Source::Administrator | Source::Configuration | Source::UnknownUrl => {
                 false
@@ -122,23 +123,23 @@ impl Redirects {
         said_so && self.admit(uri)
     }
 
-    /// How far a client is trusted that nobody vouches for (DCR-08): one whose answers can only reach the user's own
-    /// computer needs no administrator. What it registered and cannot use does not count.
+    /// The trust of a client that is not verified (DCR-08): `Known` if its usable redirect URIs reach only the
+    /// user's own computer. Unusable ones are ignored.
     pub(crate) fn trust(&self, uris: &[RedirectUri]) -> Trust {
         let mut usable = uris.iter().filter(|uri| self.admit_unverified(uri)).peekable();
         if usable.peek().is_some() && usable.all(stays_here) { Trust::Known } else { Trust::Unverified }
     }
 
-    /// The same for a client whose document nobody here has read: it counts like a registration (DCR-08).
+    /// The trust of a client whose document was not reviewed: that of a registration (DCR-08).
     pub(crate) fn trust_unread(&self, client: &Client) -> Trust {
         let mut usable = client.redirect_uris.iter().filter(|uri| self.admit_client(client, uri)).peekable();
         if usable.peek().is_some() && usable.all(stays_here) { Trust::Known } else { Trust::Unverified }
     }
 
-    /// Where the answer to a request goes: what registers, authorizes, and nothing else does (REDIR-01, REDIR-02).
+    /// The redirect URI of a request: only one that the client registered and may use (REDIR-01, REDIR-02).
     pub(crate) fn choose(&self, client: &Client, asked: Option<&str>) -> Result<RedirectUri, Mismatch> {
         let uri = match asked {
-            // RFC 6749 §3.1.2.3: absent is fine if there is nothing to choose from.
+            // RFC 6749 §3.1.2.3: it may be omitted if exactly one is registered.
             None => match client.redirect_uris.as_slice() {
                 [only] => only.clone(),
                 _ => return Err(Mismatch::Missing),
@@ -152,7 +153,7 @@ impl Redirects {
     }
 }
 
-/// Whether an answer reaches the user's own computer alone, and something that is known to be there.
+/// Whether a response to it reaches only the user's own computer, and a known receiver there.
 fn stays_here(uri: &RedirectUri) -> bool {
     matches!(uri.target(), Target::Loopback | Target::AppScheme)
 }
@@ -165,7 +166,7 @@ mod tests {
         RedirectUri::parse(text).unwrap()
     }
 
-    /// REDIR-05: the list that ships, another one, and none.
+    /// REDIR-05: the built-in list, another list, and an empty one.
     #[test]
     fn schemes_that_nobody_owns_are_listed() {
         let mut redirects = Redirects::default();
@@ -198,7 +199,7 @@ mod tests {
         }
     }
 
-    /// DCR-05, DCR-08: what counts is where answers can really go.
+    /// DCR-05, DCR-08: trust depends on the usable redirect URIs only.
     #[test]
     fn trust_follows_the_usable_redirect_uris() {
         let mut redirects = Redirects::default();

@@ -1,4 +1,4 @@
-//! Dynamic client registration (RFC 7591): a client makes itself known.
+//! Dynamic client registration (RFC 7591).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::rate::refund::Harmless;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
 use crate::store::{client_secrets, initial_access_tokens};
 
-/// How long the same registration is answered with the same client.
+/// Within this time the same registration gets the same client.
 const SAME: Duration = Duration::from_mins(10);
 
 /// `POST /register`.
@@ -50,21 +50,21 @@ pub(crate) async fn post(
     }
 }
 
-/// What was registered (RFC 7591 §3.2.1).
+/// The result of a registration (RFC 7591 §3.2.1).
 struct Registered {
     members: Map<String, Value>,
-    /// False if it was there already.
+    /// False if the client already existed.
     stored: bool,
 }
 
-/// An answer that is no error (DCR-02).
+/// A success response (DCR-02).
 pub(super) fn answer(status: StatusCode, members: Map<String, Value>) -> Response {
     let mut response = (status, Json(Value::Object(members))).into_response();
     no_store(&mut response);
     response
 }
 
-/// A refusal, once it is on record (AUDIT-06).
+/// A refusal, after it was recorded (AUDIT-06).
 pub(super) async fn refused(authz: &Authz, refusal: OAuthError, event: Event, request: &Request) -> Response {
     let at_fault = matches!(refusal.code, Code::TemporarilyUnavailable | Code::ServerError);
     let refusal = if at_fault {
@@ -89,7 +89,7 @@ async fn register(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<Registered, OAuthError> {
-    // Nobody's body is not worth reading. The job asks again (SESSION-05).
+    // Do not read the body of an unauthorized request. The job checks again (SESSION-05).
     let token = bearer(headers).map(|token| token.digest());
     let now = authz.clock.now();
     authz.db.read(|conn| invitation(authz, conn, token.as_ref(), now))??;
@@ -97,7 +97,7 @@ async fn register(
     let (db, request) = (authz.db.clone(), request.clone());
     let authz = authz.clone();
     db.write(move |tx| {
-        // The token may have been deleted or run out since the request came.
+        // The token may have been deleted or have expired since the request arrived.
         let invited = Current::read(tx, |tx| invitation(&authz, tx, token.as_ref(), tx.now()))?.allowed();
         let invited_by = match invited {
             Ok(invited_by) => invited_by,
@@ -111,7 +111,7 @@ async fn register(
     .await?
 }
 
-/// DCR-01: in mode `token`, what the initial access token was made for (RFC 7591 §3).
+/// DCR-01: in mode `token`, the label of the initial access token (RFC 7591 §3).
 fn invitation(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -129,7 +129,7 @@ fn invitation(
     Ok(found.map(|token| Some(token.label)).ok_or_else(invalid))
 }
 
-/// The token of `Authorization: Bearer`, if there is one and one only (RFC 6750 §2.1).
+/// The token of `Authorization: Bearer`, if there is exactly one (RFC 6750 §2.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -137,7 +137,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Secret::presented(token.trim()))
 }
 
-/// The metadata that a body holds: one JSON object that can be read one way only (DCR-02).
+/// Parses the metadata in a body: one unambiguous JSON object (DCR-02).
 pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, OAuthError> {
     let bad = |description| Err(OAuthError::new(Code::InvalidClientMetadata, description));
     if !has_media_type(headers, "application/json") {
@@ -149,7 +149,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value
     })
 }
 
-/// The metadata as this site takes it: redirect URIs that lead nowhere here are left out (DCR-05, REDIR-05).
+/// Applies the site's rules to metadata: unusable redirect URIs are left out (DCR-05, REDIR-05).
 pub(super) fn understood(authz: &Authz, asked: &Map<String, Value>) -> Result<Metadata, OAuthError> {
     let mut metadata = Metadata::validate(asked)?;
     metadata.redirect_uris.retain(|uri| authz.config.redirects.admit(uri));
@@ -160,12 +160,12 @@ pub(super) fn understood(authz: &Authz, asked: &Map<String, Value>) -> Result<Me
     Ok(metadata)
 }
 
-/// DCR-13
+/// DCR-13: the error for a name that looks like this server's or a verified client's.
 pub(super) fn name_taken() -> OAuthError {
     OAuthError::new(Code::InvalidClientMetadata, "client_name looks like this server or a verified client")
 }
 
-/// RATE-06: as many clients wait for a first approval as are kept, and nobody registered more than their share.
+/// RATE-06: the limit of never-approved clients has been reached, and no address has more than its share.
 const FULL: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
     description: "too many registered clients have never been used; try again later",
@@ -227,7 +227,7 @@ fn settle(
     Ok(Ok(Registered { members, stored: true }))
 }
 
-/// A new secret for a client that authenticates by one (DCR-06). It does not run out: clients that nobody uses vanish
+/// A new secret for a client that authenticates by one (DCR-06). It does not expire; unused clients are removed
 /// instead (DCR-11).
 pub(super) fn give_secret(
     tx: &Tx<'_>,
@@ -243,7 +243,7 @@ pub(super) fn give_secret(
     Ok(())
 }
 
-/// How the client reaches its own registration (RFC 7592 §3, DCR-09).
+/// Adds the client's registration access token and configuration URL (RFC 7592 §3, DCR-09).
 pub(super) fn give_management(
     authz: &Authz,
     id: &ClientId,
@@ -255,20 +255,21 @@ pub(super) fn give_management(
     members.insert("registration_client_uri".to_owned(), uri.into());
 }
 
-/// What a registration answered with, out of the database.
+/// A stored registration response.
 pub(super) fn stored(metadata: &str) -> Result<Map<String, Value>, Fault> {
     serde_json::from_str(metadata)
         .map_err(|_| Fault::Corrupt("a client's metadata is not a JSON object".to_owned()))
 }
 
-/// What makes two registrations the same: everything in them, and where they come from. `None` if they never are.
+/// The fingerprint by which a repeated registration is recognised: all its metadata and its address. `None` for
+/// a registration that is never treated as a repetition.
 ///
-/// A client that registers anew at every attempt, or in a loop, must not push others out (DCR-12). So the same
-/// registration from the same address within ten minutes gets the same client, as long as nobody has approved it.
-/// That hands out a client id a second time, and nothing else: an id is no secret, it stands in every authorization
-/// request, and all installations of a client with a document share one anyhow (CIMD-12). Codes, tokens and
-/// transactions are bound to users, browsers and keys, not to who registered. Where a registration comes with
-/// something that only one party may have, a secret or a token to change it with, none is like another.
+/// A client that registers again at every attempt, or in a loop, must not push others out (DCR-12). So the same
+/// registration from the same address within ten minutes gets the same client, as long as no user has approved
+/// it. This reveals only a client id, which is not secret: it is in every authorization request, and all
+/// installations of a client with a document share one (CIMD-12). Codes, tokens and transactions are bound to
+/// users, browsers and keys, not to who registered. A registration with a secret or a registration access token
+/// is always new, because only one party may have those.
 fn fingerprint(authz: &Authz, metadata: &Metadata, request: &Request) -> Option<Digest> {
     let shareable = matches!(metadata.auth_method, AuthMethod::None | AuthMethod::PrivateKeyJwt);
     if !shareable || authz.config.registration.management {

@@ -1,9 +1,9 @@
-//! What a client id stands for: one answer for the authorization endpoint, the pages and the token endpoint.
+//! Resolves a client id, in the same way for the authorization endpoint, the pages and the token endpoint.
 //!
-//! An id that this server issued has a row. A URL is looked for where CIMD-01 says: among the documents that an
-//! administrator imported, in the built-in catalogue, among those that were fetched; and if it is nowhere, the
-//! policy for unknown URLs decides (CIMD-09). The row of such a client is made when somebody consents
-//! ([`adopt`]), and says what the client was then; what it is now stands in its document.
+//! An id that this server issued has a row. A URL is looked up in the order of CIMD-01: imported documents, the
+//! built-in catalogue, fetched documents, and finally the policy for unknown URLs (CIMD-09). The row of such a
+//! client is made when a user consents ([`adopt`]) and says what the client was then; what it is now is in its
+//! document.
 
 use std::time::Duration;
 
@@ -22,37 +22,37 @@ use crate::store::client_documents::{self, Origin, Stored};
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::store::grants::Reason;
 
-/// How long a fetched document that ran out may still serve grants that there are (CIMD-08).
+/// How long an expired fetched document may still serve existing grants (CIMD-08).
 pub(crate) const STALE: Duration = Duration::from_hours(24);
 
-/// On whose behalf a client is looked for.
+/// Why a client is looked up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
-    /// An authorization request, with the redirect URI that it names.
+    /// For an authorization request, with the redirect URI in it.
     Request(Option<&'a str>),
-    /// A request that was let in before, and waits for a person.
+    /// For a pending request that has passed the checks.
     Transaction(&'a RedirectUri),
-    /// Somebody who holds a grant, or says so.
+    /// For a client that presents a grant.
     Grant,
 }
 
-/// What was found.
+/// The result of a lookup.
 #[derive(Clone, Debug)]
 pub(crate) enum Resolved {
-    /// Disabled or not.
+    /// A client, enabled or disabled.
     Client(Box<Client>),
-    /// This server issued no such id.
+    /// Not an id of this server.
     Unknown,
-    /// A URL that there is no usable document for (decision row 3).
+    /// A URL without a usable document (decision row 3).
     Undocumented(Undocumented),
 }
 
-/// A URL that there is no usable document for.
+/// A URL without a usable document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Undocumented {
-    /// The word for the cause in the audit log.
+    /// The keyword for the cause in the audit log.
     pub reason: &'static str,
-    /// Whether an administrator may be asked to approve it (CIMD-09).
+    /// Whether a user may ask an administrator to approve it (CIMD-09).
     pub may_be_asked_for: bool,
 }
 
@@ -63,7 +63,7 @@ impl Undocumented {
 }
 
 impl Resolved {
-    /// The client, if there is one.
+    /// The client, if one was found.
     pub(crate) fn client(self) -> Option<Client> {
         match self {
             Self::Client(client) => Some(*client),
@@ -72,10 +72,10 @@ impl Resolved {
     }
 }
 
-/// What a client id stands for now (CIMD-01).
+/// Looks up a client id (CIMD-01).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn resolve(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -112,14 +112,15 @@ pub(crate) fn resolve(
     };
     if let Some(row) = row {
         client.disabled = row.disabled;
-        // An administrator's word was about this record as it was, and no word turns a guess into a document.
+        // An administrator verified this record as it was. Verification does not turn an unknown URL into a
+        // document.
         if row.trust == Trust::Verified
             && row.source != Source::UnknownUrl
             && changed_fields(&row, &client).is_empty()
         {
             client.trust = Trust::Verified;
         }
-        // A grant counts only under the record that it was given to (CIMD-09).
+        // A grant is valid only for the kind of record that it was given to (CIMD-09).
         if matches!(asked, Asked::Grant) && row.source != client.source {
             return Ok(Resolved::Unknown);
         }
@@ -129,17 +130,17 @@ pub(crate) fn resolve(
     Ok(Resolved::Client(Box::new(client)))
 }
 
-/// What is known of a URL's document.
+/// The state of a URL's document.
 enum Found {
     Document(Box<Document>, Source),
-    /// There is one, or there may be one, and it must not be used: nothing else stands in for it.
+    /// There is or may be a document, and it must not be used. No other source replaces it.
     Unusable(&'static str),
     Nothing,
 }
 
 impl Found {
     fn parsed(document: Result<Document, DocumentError>, source: Source) -> Self {
-        // What was taken once may be refused by a later version.
+        // A later version may refuse a document that an earlier one accepted.
         document
             .map_or(Self::Unusable("document_invalid"), |document| Self::Document(Box::new(document), source))
     }
@@ -157,7 +158,7 @@ fn documented(authz: &Authz, conn: &Conn<'_>, url: &DocumentUrl, asked: Asked<'_
         }
     }
     if let Some((entry, document)) = catalogue::find(url) {
-        // Switched off is off: it does not come back as an unknown URL.
+        // A disabled entry must not come back as an unknown URL.
         return Ok(if client_documents::is_disabled(conn, entry.client_id())? {
             Found::Unusable("catalogue_disabled")
         } else {
@@ -167,7 +168,7 @@ fn documented(authz: &Authz, conn: &Conn<'_>, url: &DocumentUrl, asked: Asked<'_
     if authz.config.cimd.allowed(url).is_none() {
         return Ok(Found::Nothing);
     }
-    // The site says that this host's documents can be read: what is not in them is not so (CIMD-08).
+    // The site allows this host's documents to be fetched, so a URL without one is not a client (CIMD-08).
     let slack = match asked {
         Asked::Request(_) => Duration::ZERO,
         Asked::Transaction(_) => authz.config.transaction_lifetime,
@@ -183,7 +184,7 @@ fn documented(authz: &Authz, conn: &Conn<'_>, url: &DocumentUrl, asked: Asked<'_
     })
 }
 
-/// CIMD-09: what becomes of a URL that nothing is known of.
+/// CIMD-09: applies the policy for unknown URLs.
 fn unknown(
     authz: &Authz,
     url: &DocumentUrl,
@@ -218,11 +219,11 @@ fn unknown(
     }
 }
 
-/// Whether a client id that is a URL can lead to a login, so that the metadata may say so (CIMD-02): clients that
-/// read it come with their URL and do not fall back to registering.
+/// Whether a client id that is a URL can lead to a sign-in, so that the metadata may advertise it (CIMD-02):
+/// clients that see it do not fall back to registration.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn documents_lead_to_a_login(authz: &Authz, conn: &Conn<'_>) -> Result<bool, Fault> {
     let cimd = &authz.config.cimd;
     if cimd.mode == CimdMode::Off {
@@ -237,12 +238,11 @@ pub(crate) fn documents_lead_to_a_login(authz: &Authz, conn: &Conn<'_>) -> Resul
     Ok(catalogue || fetch || client_documents::any_imported(conn)?)
 }
 
-/// Makes the row of a client that is known by a document say what the client is now, in the transaction that
-/// settles a consent. Other devices' grants go on (CIMD-12), unless they were given to another record of the
-/// same URL.
+/// Updates the row of a client that is known by a document, in the transaction that stores a consent. Grants on
+/// other devices continue (CIMD-12), unless they were given to another record of the same URL.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn adopt(authz: &Authz, tx: &Tx<'_>, client: &Client, request: &Request) -> Result<(), Fault> {
     if !client.source.is_by_document() {
         return Ok(());
@@ -262,7 +262,7 @@ pub(crate) fn adopt(authz: &Authz, tx: &Tx<'_>, client: &Client, request: &Reque
         return Ok(());
     }
     clients::follow_document(tx, client, &registration)?;
-    // An unknown client's one redirect URI is the last one that it was seen with, and nothing else it says.
+    // An unknown client's record holds only the redirect URI that it was last seen with.
     if row.source == Source::UnknownUrl && client.source == Source::UnknownUrl {
         return Ok(());
     }
@@ -270,7 +270,7 @@ pub(crate) fn adopt(authz: &Authz, tx: &Tx<'_>, client: &Client, request: &Reque
     audit::append(tx, event.request(request))
 }
 
-/// Ends what was given to another client than this one now is; with the record of it.
+/// Ends grants that were given to another record of this client, with the audit record of it.
 fn changed(authz: &Authz, tx: &Tx<'_>, row: &Client, client: &Client) -> Result<Event, Fault> {
     let ended = if row.source == client.source {
         clients::forget_consents(tx, &client.id)?;
@@ -284,12 +284,11 @@ fn changed(authz: &Authz, tx: &Tx<'_>, row: &Client, client: &Client) -> Result<
     Ok(event.detail("changed_fields", changed_fields(row, client)))
 }
 
-/// Makes the rows of clients that are known by a document agree with what holds now: another version has another
-/// catalogue, and the configuration another policy. Grants that rest on what does not hold any more end before
-/// anything is served.
+/// Updates the rows of clients that are known by a document after an upgrade or a change of configuration:
+/// another version may have another catalogue. Grants that are no longer valid end before anything is served.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn reconcile(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     for id in clients::by_document(tx)? {
         let Some(row) = clients::find(tx, &id)? else { continue };
@@ -305,7 +304,7 @@ pub(crate) fn reconcile(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
             }
             continue;
         }
-        // What can be read again counts until it was tried (CIMD-08).
+        // A document that can be fetched again is valid until that was tried (CIMD-08).
         let readable =
             DocumentUrl::parse(id.as_str()).is_ok_and(|url| authz.config.cimd.allowed(&url).is_some());
         if row.source == Source::Fetched && readable {
@@ -321,14 +320,14 @@ pub(crate) fn reconcile(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What stands in the row of a client that is known by a document, besides the client itself.
+/// The registration columns in the row of a client that is known by a document.
 pub(crate) fn registration_of<'a>(client: &Client, metadata: &'a str) -> Registration<'a> {
     let local = client.redirect_uris.iter().any(|uri| uri.target().is_local());
     let application_type = if local { "native" } else { "web" };
     Registration { application_type, metadata, fingerprint: None, management: None }
 }
 
-/// What a client says of itself, in the words of RFC 7591.
+/// A client as RFC 7591 metadata.
 pub(crate) fn summary(client: &Client) -> Value {
     let mut summary = json!({
         "client_id": client.id,
@@ -343,7 +342,7 @@ pub(crate) fn summary(client: &Client) -> Value {
     summary
 }
 
-/// In what one record of a client differs from another (CIMD-05).
+/// The members in which two records of a client differ (CIMD-05).
 pub(crate) fn changed_fields(before: &Client, after: &Client) -> Vec<&'static str> {
     let sorted = |client: &Client| {
         let mut uris = client.redirect_uris.clone();

@@ -1,6 +1,6 @@
-//! A passkey used for one decision (CONSENT-08): high-risk scopes are granted with it and not without it, and the
-//! sign-in before it never counts. Its challenge belongs to this request, this user and exactly the scopes that were
-//! ticked.
+//! A passkey assertion for one decision (CONSENT-08). High-risk scopes are granted only with it; the assertion
+//! of the sign-in does not count. Its challenge is bound to this request, this user and exactly the ticked
+//! scopes.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -28,10 +28,10 @@ use crate::store::sessions::Authentication;
 use crate::store::transactions::Transaction;
 use crate::store::users;
 
-/// Where the page starts it.
+/// Where the page's script starts the assertion.
 pub(super) const PATH: &str = "/consent/confirm";
 
-/// What is about to be allowed.
+/// The scopes that are about to be allowed.
 #[derive(Deserialize)]
 struct Start {
     transaction: String,
@@ -74,7 +74,7 @@ async fn begin_confirmation(
     Ok(earned(response))
 }
 
-/// What can be confirmed at this moment, with the passkeys that can confirm it.
+/// The ticked scopes that can be confirmed at this moment, with the passkeys that can confirm them.
 fn confirmable(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -104,7 +104,7 @@ fn confirmable(
     let may_be_confirmed = match client_to_answer(authz, conn, &transaction)? {
         Some(client) => {
             let offer = offer(authz, conn, &transaction.scope, user, client.trust.ceiling())?;
-            // A person must not be asked for less, or for more, than the page will then send.
+            // The assertion must cover exactly the scopes that the page will send.
             ticked.is_subset(&offer.scope) && !offer.high_risk_of(&ticked).is_empty()
         }
         None => false,
@@ -118,24 +118,24 @@ fn confirmable(
     Ok(Ok((purpose, users::passkeys(conn, user)?)))
 }
 
-/// What an assertion confirms, as a digest.
+/// A digest of what an assertion confirms.
 fn binding(transaction: &Transaction, user: &UserId, scope: &Scope) -> Digest {
     Digest::of(json!(["consent", transaction.id, user, scope]).to_string().as_bytes())
 }
 
-/// A passkey that was used for a decision.
+/// A passkey assertion that was made for a decision.
 pub(super) struct Confirmed {
     used: Used,
     binding: Digest,
 }
 
 impl Confirmed {
-    /// Whether the passkey was used for allowing exactly this.
+    /// Whether the assertion was made for exactly this decision.
     pub(super) fn covers(&self, question: &Question, scope: &Scope) -> bool {
         self.binding == binding(&question.transaction, &question.decider.user.id, scope)
     }
 
-    /// Writes the use down; false if another use of the same counter was faster.
+    /// Stores the use of the passkey; false if another request used the same counter value first.
     pub(super) fn settle(&self, tx: &Tx<'_>, question: &Question) -> Result<bool, Fault> {
         let settled = self.used.settle(tx)?;
         if settled {
@@ -144,13 +144,13 @@ impl Confirmed {
         Ok(settled)
     }
 
-    /// How the user has proved who they are.
+    /// How the user authenticated.
     pub(super) fn authentication(&self) -> Authentication {
         self.used.authentication()
     }
 }
 
-/// Checks the assertion that a decision came with. The ceremony is used up whatever comes of it.
+/// Checks the assertion that came with a decision. The ceremony is used up even if the assertion fails.
 pub(super) async fn finish(
     authz: &Authz,
     browser: &Browser,

@@ -1,4 +1,5 @@
-//! What a decision makes: in one job the request is decided, and the grant and its code exist, or it is refused.
+//! Stores decisions: in one job the request is decided and either the grant and its code are created, or the
+//! request is refused.
 
 use std::time::Duration;
 
@@ -21,25 +22,25 @@ use crate::store::sessions::{self, Session};
 use crate::store::{client_grants, transactions, users};
 use crate::{Authz, session};
 
-/// Grants that ended stay this long, so that whoever comes late is told the right thing.
+/// Ended grants are kept this long, so that a late request for one gets the right error.
 const KEPT: Duration = Duration::from_hours(2);
 
-/// What the person pressed, with what was ticked, and with the passkey that they used for it.
+/// The user's answer: the button, the ticked scopes, and the passkey assertion, if there was one.
 pub(super) struct Pressed {
     pub approve: bool,
     pub ticked: Scope,
     pub confirmed: Option<Confirmed>,
 }
 
-/// What became of it.
+/// The result of a decision.
 pub(super) enum Outcome {
     Approved(Approved),
     Refused(Refused),
-    /// High-risk scopes, and no passkey was used for exactly this: nothing was decided (CONSENT-08).
+    /// High-risk scopes without a matching passkey assertion: nothing was decided (CONSENT-08).
     Unconfirmed(&'static str),
-    /// The session that decided has ended since the answer was sent: nothing was decided (SESSION-05, SESSION-06).
+    /// The session ended after the answer was sent: nothing was decided (SESSION-05, SESSION-06).
     SignedOut,
-    /// The client may be answered no more, not there or not at all, and is told no more than that.
+    /// The client may no longer get an answer at this redirect URI, so it gets only this error.
     ClientGone(Refused),
     DecidedBefore,
 }
@@ -47,7 +48,8 @@ pub(super) enum Outcome {
 /// An approval.
 pub(super) struct Approved {
     pub code: Secret,
-    /// The browser's new session, if a passkey was used for the decision: a step-up changes the id (SESSION-02).
+    /// The browser's new session secret, if a passkey was used for the decision: a step-up changes the session
+    /// id (SESSION-02).
     pub session: Option<Secret>,
 }
 
@@ -62,15 +64,15 @@ const NO_RESOURCE: Refused = Refused {
     description: "the resource is not one this server issues tokens for",
 };
 
-/// Why a question is not asked after all.
+/// Why a question is not asked.
 pub(super) enum NotAsked {
     SignedOut,
     ClientGone,
     Decided,
 }
 
-/// Makes a question that of whoever is asked; from here on it is nobody else's (SESSION-09). Where nothing can be allowed,
-/// that goes on record. Answers with the question as it is now.
+/// Binds a request to the user who is asked; from here on no other user may decide it (SESSION-09). If nothing
+/// can be allowed, that is recorded. Answers with the question as it is now.
 pub(super) fn bind(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -97,7 +99,7 @@ pub(super) fn bind(
     Ok(Ok((*now).clone()))
 }
 
-/// Writes a decision down.
+/// Stores a decision.
 pub(super) fn settle(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -143,8 +145,8 @@ pub(super) fn settle(
     Ok(Outcome::Approved(Approved { code, session }))
 }
 
-/// A passkey used for the decision is the newest proof of who the user is: the grant says so, and so does a new
-/// session, whose secret this answers with. On loopback none outlives the answer.
+/// Records that the user authenticated with the decision's passkey: in the grant, and in a new session, whose
+/// secret is in the answer. On loopback no new session is made, because the session ends with the answer.
 fn authenticated_anew<'t>(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -168,8 +170,8 @@ fn authenticated_anew<'t>(
     Ok((with(now, session), Some(secret)))
 }
 
-/// Approves what an earlier consent covers; `None` if nothing covers it any more. `stored` says whether the request
-/// is in the database already.
+/// Approves a request that a remembered consent covers; `None` if none covers it now. `stored` says whether the
+/// request is already in the database.
 pub(super) fn settle_from_memory(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -196,7 +198,7 @@ pub(super) fn settle_from_memory(
     approve(authz, tx, &now, &now.offer.scope, Because::Remembered).map(Some)
 }
 
-/// Writes down that there is nobody to allow anything to.
+/// Refuses a request whose client no longer exists.
 pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn) -> Result<Outcome, Fault> {
     if let Some(sign_in) = still_signed_in(authz, tx, sign_in, true)? {
         return end(authz, tx, &sign_in, Why::ClientGone);
@@ -205,16 +207,16 @@ pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn
     Ok(Outcome::SignedOut)
 }
 
-/// Why a question ends without an approval.
+/// Why a request ends without an approval.
 #[derive(Clone, Copy)]
 enum Why {
-    /// The client is told; the word is for the record.
+    /// The client gets this error; the keyword is for the audit log.
     Told(&'static str, Refused),
     ClientGone,
 }
 
 impl Why {
-    /// The word for the record.
+    /// The keyword for the audit log.
     fn reason(self) -> &'static str {
         match self {
             Self::Told(reason, _) => reason,
@@ -223,8 +225,8 @@ impl Why {
     }
 }
 
-/// The question, if whoever decides it may still do so: their session may have ended while they read it, or while their
-/// answer waited to be written. `stored` says whether the request is in the database.
+/// The question, if its user may still decide it: their session may have ended while they read the page or
+/// while this job waited. `stored` says whether the request is in the database.
 fn of_somebody_present(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -244,9 +246,10 @@ fn still_signed_in(
     let mut present = sign_in.clone();
     if stored {
         match transactions::find(tx, &sign_in.transaction.id)? {
-            // Another tab's answer may have moved what it knows of its sign-in (`session::leave`).
+            // The answer in another tab may have moved the session that this sign-in refers to
+            // (`session::leave`).
             Some(transaction) => present.transaction = transaction,
-            // It was cancelled meanwhile, which `decide` finds out.
+            // The request was cancelled meanwhile; `decide` refuses it.
             None => return Ok(Some(present)),
         }
     }
@@ -257,7 +260,7 @@ fn still_signed_in(
     }))
 }
 
-/// The question as it stands at this moment: who and what it is about may have changed while it was read
+/// The question as it is at this moment: its user, client or scopes may have changed while it was read
 /// (AUTHZ-17).
 fn standing<'t>(
     authz: &Authz,
@@ -295,14 +298,14 @@ fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcom
     Ok(outcome)
 }
 
-/// Why something is approved.
+/// Why a request is approved.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Because {
     Pressed,
     Remembered,
 }
 
-/// Makes the grant and its code (AUTHZ-07).
+/// Creates the grant and its code (AUTHZ-07).
 fn approve(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -324,7 +327,7 @@ fn approve(
         seen_generation: None,
         revoked: false,
     };
-    // A client that is known by a document has its row from now on.
+    // From now on a client that is known by a document has a row.
     crate::clients::adopt(authz, tx, client, &question.request)?;
     insert(authz, tx, client, &grant)?;
     let code = Secret::random("ac_");
@@ -337,7 +340,7 @@ fn approve(
         destroyed: false,
         spent: false,
     };
-    // A spent code is remembered as long as its grant, so that a replay is seen as one.
+    // A spent code is kept as long as its grant, so that a replay is recognised.
     codes::insert(tx, &issued)?;
     audit::append(
         tx,
@@ -354,15 +357,15 @@ fn approve(
     Ok(code)
 }
 
-/// Removes some of the grants that ended, and of those whose codes nobody came for. Whether there may be more.
+/// Deletes a batch of ended grants and of grants whose codes were never redeemed. True if there may be more.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<bool, Fault> {
     let over = tx.now() - KEPT;
     client_grants::sweep(tx, over)?;
     Ok(grants::sweep(tx, over)? + codes::sweep_unspent(tx, over)? > 0)
 }
 
-/// Adds a grant that somebody has just decided on, however they were asked. Grants that ended, and those whose codes
-/// nobody came for, make room (RATE-03).
+/// Stores a grant that was just approved. Ended grants and grants whose codes were never redeemed make room
+/// (RATE-03).
 pub(crate) fn insert(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -376,8 +379,9 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// The sign-in has served its purpose. On loopback its session ends with the answer, because the client's callback
-/// may have been sent the cookie (SESSION-01); other tabs keep theirs. Elsewhere only what no cookie leads to ends.
+/// Ends the sign-in after the decision. On loopback its session ends, because browsers may have sent the cookie
+/// to the client's callback (SESSION-01); other tabs keep theirs. Elsewhere only a session without a cookie
+/// ends.
 fn leave_sign_in(authz: &Authz, tx: &Tx<'_>, question: &SignIn) -> Result<(), Fault> {
     let handle = Some(question.transaction.id.as_str());
     let cookie = question.browser.session_digest();

@@ -1,5 +1,5 @@
-//! What a person can allow at all. Nothing is ever granted that is not in an offer, and no offer is wider than what
-//! was asked for, what its user is entitled to, and what its client can be granted.
+//! The offer: the scopes that a user can allow. A grant never exceeds its offer, and an offer never exceeds
+//! what was requested, what the user is entitled to, and what the client may be granted.
 
 use shared::db::Conn;
 use shared::token_status::Ceiling;
@@ -7,27 +7,27 @@ use shared::{Fault, Scope, UserId};
 
 use crate::Authz;
 
-/// What can be allowed of what was asked for, and what of it cannot.
+/// The requested scopes, divided into those that can be allowed and those that cannot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Offer {
-    /// What can be ticked: asked for ∩ entitled to ∩ below the client's ceiling.
+    /// Can be ticked: requested ∩ entitled ∩ within the client's ceiling.
     pub scope: Scope,
-    /// What of it takes a passkey used for the decision (CONSENT-08).
+    /// The part of `scope` that takes a passkey assertion (CONSENT-08).
     pub high_risk: Scope,
-    /// Asked for, and not the user's to give.
+    /// Requested, but the user is not entitled to it.
     pub not_entitled: Scope,
-    /// The user's to give, and not to this client (DCR-08).
+    /// The user is entitled to it, but this client may not have it (DCR-08).
     pub above_ceiling: Scope,
 }
 
 impl Offer {
-    /// What of a scope takes a passkey used for the decision.
+    /// The part of a scope that takes a passkey assertion.
     pub(crate) fn high_risk_of(&self, scope: &Scope) -> Scope {
         self.high_risk.intersection(scope)
     }
 }
 
-/// What this user can allow a client with this ceiling, of what it asks for.
+/// Computes the offer of this user to a client with this ceiling.
 pub(crate) fn offer(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -35,7 +35,7 @@ pub(crate) fn offer(
     user: &UserId,
     ceiling: Ceiling,
 ) -> Result<Offer, Fault> {
-    // What asked for a scope that has left the configuration asked for nothing.
+    // Scopes that were removed from the configuration are ignored.
     let asked = asked.intersection(&authz.grantable());
     let entitled = authz.status.entitled_in(conn, user)?;
     let allowed = authz.grantable_to(ceiling);

@@ -1,4 +1,4 @@
-//! The page that asks (CONSENT-01), and the one that says why there is nothing to ask (AUTHZ-13).
+//! The consent page (CONSENT-01), and the page shown if nothing can be allowed (AUTHZ-13).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::session;
 use crate::store::clients::{Source, Trust};
 use crate::store::users;
 
-/// The question, with what went wrong when it was answered last.
+/// The consent page, with an error message if the last answer failed.
 pub(super) fn question(
     authz: &Authz,
     question: &Question,
@@ -82,14 +82,14 @@ pub(super) fn question(
     Ok(authz.page(status, &page))
 }
 
-/// What the page says of a high-risk scope. Only the site knows what a scope can do, so the default claims nothing.
+/// The warning for a high-risk scope. Only the site knows what a scope can do, so the default makes no claim.
 pub(crate) fn risk_text(scope: &ScopeDescription) -> String {
     let default = "Allow it only if you know what it is needed for.";
     scope.risk_text.clone().unwrap_or_else(|| default.to_owned())
 }
 
-/// What is said where nothing can be allowed: why, and who can change that. The person sends the client its
-/// `access_denied`; or loads the page anew when somebody has helped.
+/// The page shown if nothing can be allowed: why, and who can change that. The user can send `access_denied` to
+/// the client, or reload the page after an administrator has helped.
 pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Response, Fault> {
     let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
     let groups = authz.status.groups();
@@ -109,7 +109,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
             }
         };
         if let Some(group) = having.first() {
-            // By id: it stands in a command, and is nothing that somebody has chosen.
+            // By id, because the text is part of a command and a name is chosen by its user.
             commands.push(format!("portcullis user groups {} --add {group}", decider.user.id));
         }
         scopes.push(WithheldScope { name: scope.name, title: scope.title, why });
@@ -139,7 +139,7 @@ pub(super) fn nothing_to_allow(authz: &Authz, question: &Question) -> Result<Res
     Ok(authz.page(StatusCode::OK, &page))
 }
 
-/// A few of them, in words.
+/// The first few names, as text.
 fn named(administrators: &[String]) -> String {
     match administrators {
         [] => "your administrator".to_owned(),
@@ -164,12 +164,12 @@ fn destination(question: &Question) -> String {
     if uri.target().is_local() { "this computer".to_owned() } else { uri.host_for_people() }
 }
 
-/// A time as it follows "lasts".
+/// A duration, as it follows "lasts".
 pub(crate) fn in_words(lifetime: Duration) -> String {
     let seconds = lifetime.as_secs();
     let minutes = seconds / 60;
     let (count, unit) = match minutes {
-        // Only a short life is told to the second.
+        // Seconds are shown only for short durations.
         0..5 if !seconds.is_multiple_of(60) => (seconds, "second"),
         0..120 => (minutes, "minute"),
         120..2880 => (minutes / 60, "hour"),
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(words(30 * 86_400), "30 days");
     }
 
-    /// AUTHZ-13: who can help is named, and a long list stays a line.
+    /// AUTHZ-13: the administrators are named, and a long list is shortened to one line.
     #[test]
     fn administrators_are_named() {
         let words = |names: &[&str]| named(&names.iter().map(ToString::to_string).collect::<Vec<_>>());

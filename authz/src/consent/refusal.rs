@@ -1,4 +1,4 @@
-//! What is not asked or decided: why, and the page that says so (AUTHZ-15, CONSENT-06).
+//! Refusals of the consent page and its decision (AUTHZ-15, CONSENT-06).
 
 use axum::response::Response;
 use http::StatusCode;
@@ -14,8 +14,8 @@ use crate::pages::ErrorPage;
 use crate::session::Browser;
 use crate::store::transactions::{self, Transaction};
 
-/// A fault of ours is told to the client, since its request was in order (AUTHZ-18); if not even that can be done,
-/// to the person.
+/// Answers after a fault. The client is told, since its request was valid (AUTHZ-18); if even that fails, the
+/// person is told.
 pub(super) fn tell(
     authz: &Authz,
     request: &Request,
@@ -33,7 +33,7 @@ pub(super) fn tell(
     }
 }
 
-/// Records a refusal, and words it.
+/// Records a refusal and answers with its page.
 pub(super) async fn refuse(authz: &Authz, request: &Request, refusal: Refusal) -> Response {
     let (status, reason, page) = match refusal {
         Refusal::Page(status, reason, page) => (status, reason, page),
@@ -72,7 +72,7 @@ impl Refusal {
     }
 }
 
-/// Row 2 of the decision table, a little later: nothing is sent to such a client.
+/// Row 2 of the decision table, at a later moment: a disabled or deleted client gets no redirect.
 pub(super) fn client_gone(request: &Request) -> Refusal {
     Refusal::page(
         request,

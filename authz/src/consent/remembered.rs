@@ -1,4 +1,4 @@
-//! What was allowed before (CONSENT-04, CONSENT-07): when it is not asked again, and how it is withdrawn.
+//! Remembered consents (CONSENT-04, CONSENT-07): when they replace the question.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::store::consents::{self, Consent};
 /// How long a consent is remembered.
 const REMEMBERED: Duration = Duration::from_hours(180 * 24);
 
-/// What an earlier consent means for a question.
+/// What a remembered consent means for a question.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Recall {
-    /// All that can be allowed was allowed before: nothing needs to be asked.
+    /// It covers everything in the offer, so nothing needs to be asked.
     Covers,
-    /// The same, but for high-risk scopes, which take a passkey each time.
+    /// It covers everything, but the high-risk scopes take a passkey assertion each time.
     NeedsPasskey,
     Nothing,
 }
 
-/// What an earlier consent means for this question at this moment.
+/// Looks up what a remembered consent means for this question now.
 pub(super) fn recall(conn: &Conn<'_>, question: &Question, now: Timestamp) -> Result<Recall, Fault> {
     let Question { sign_in: SignIn { transaction, decider, .. }, client, offer } = question;
     if transaction.prompt_consent || !may_be_remembered(client, &transaction.redirect_uri) {
@@ -42,21 +42,22 @@ pub(super) fn recall(conn: &Conn<'_>, question: &Question, now: Timestamp) -> Re
     Ok(if offer.high_risk.is_empty() { Recall::Covers } else { Recall::NeedsPasskey })
 }
 
-/// Whether a consent was given to what the client is now, and lately. One from the future is of no known age.
+/// Whether a consent is recent and was given to the client as it is now. One dated in the future has no known
+/// age, so it does not count.
 fn counts(client: &Client, consent: &Consent, now: Timestamp) -> bool {
     consent.client_state == client_state(client)
         && consent.granted_at <= now
         && now.since(consent.granted_at) <= REMEMBERED
 }
 
-/// What a client is let in for without a question.
+/// What a client gets without a question.
 pub(crate) struct LetIn {
-    /// Nothing of high risk, which is asked for each time.
+    /// Low-risk scopes only; high-risk scopes are asked for each time.
     pub scope: Scope,
     pub until: Timestamp,
 }
 
-/// What a consent lets its client in for without a question; `None` if its user is asked all the same.
+/// What a remembered consent lets its client have without a question; `None` if the user is asked anyway.
 pub(crate) fn lets_in(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<LetIn> {
     let somewhere = client.redirect_uris.iter().any(|uri| may_be_remembered(client, uri));
     if !somewhere || client.disabled {
@@ -71,7 +72,7 @@ fn counted(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) ->
     counts.then(|| LetIn { scope, until: consent.granted_at + REMEMBERED })
 }
 
-/// For how long the answer to this question will be remembered, if something that it may allow will be.
+/// How long the answer to this question will be remembered; `None` if it will not be.
 pub(super) fn would_last(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -83,21 +84,22 @@ pub(super) fn would_last(
         return Ok(None);
     }
     let consent = consent_after(conn, question, &offer.scope, now)?;
-    // What stays of an earlier answer is remembered already, and is not what the page is about.
+    // Scopes outside this offer stay remembered anyway, and the page does not mention them.
     let new = offer.scope.without(&offer.high_risk);
     let lets_in = counted(authz, client, &consent, now).filter(|_| !new.is_empty());
     Ok(lets_in.map(|lets_in| lets_in.until.since(now)))
 }
 
-/// Whether a client need not be asked for each time. An administrator vouches for it; and its answers reach nobody
-/// else, which a program on the user's own computer cannot say of itself, unless it proves with a key who it is when
-/// it redeems them.
+/// Whether a client's consents may be remembered. It must be verified, and its answers must not reach another
+/// program: a program on the user's own computer cannot rule that out, unless it authenticates with a key when
+/// it redeems the code.
 fn may_be_remembered(client: &Client, redirect_uri: &RedirectUri) -> bool {
     let alone = !redirect_uri.target().is_local() || client.auth_method == AuthMethod::PrivateKeyJwt;
     client.trust == Trust::Verified && alone
 }
 
-/// A digest of what a client is: consent was given to that, and not to what its id may come to mean.
+/// A digest of the client's properties. A consent is for a client with these properties, not for a later use of
+/// its id.
 fn client_state(client: &Client) -> Digest {
     let mut redirect_uris: Vec<&str> = client.redirect_uris.iter().map(RedirectUri::as_str).collect();
     redirect_uris.sort_unstable();
@@ -112,8 +114,8 @@ fn client_state(client: &Client) -> Digest {
     Digest::of(state.to_string().as_bytes())
 }
 
-/// What is known of a user's answers once this was allowed. What was shown and not ticked is forgotten; what was not
-/// shown stays, no younger than it was.
+/// The remembered consent after this decision. Scopes that were shown and not ticked are forgotten; scopes that
+/// were not shown stay, with their old date.
 fn consent_after(
     conn: &Conn<'_>,
     question: &Question,
@@ -133,8 +135,8 @@ fn consent_after(
     })
 }
 
-/// Writes down what was just allowed, so that its user sees it and can take it back (CONSENT-07). The record says what of
-/// it is not asked for again, if anything is (CONSENT-04).
+/// Stores a consent, so that its user can see it and withdraw it (CONSENT-07). The audit record says which
+/// scopes will not be asked for again, if any (CONSENT-04).
 pub(super) fn remember(
     authz: &Authz,
     tx: &Tx<'_>,

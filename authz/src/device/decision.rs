@@ -1,5 +1,5 @@
-//! What a device asks for, and what its person decides: as for any client (CONSENT), with two differences. Every decision
-//! takes a passkey used for it, and the answer goes to whoever holds the device, which may be somebody else.
+//! The consent page for a device and its decision, as for any client (CONSENT) with two differences: every
+//! decision takes a passkey assertion, and the tokens go to the device, which may belong to another person.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -25,7 +25,7 @@ use crate::store::devices;
 use crate::store::grants::Grant;
 use crate::store::users;
 
-/// The page that asks (CONSENT-01).
+/// The consent page (CONSENT-01).
 pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &SignedIn) -> Response {
     let Open { typed, device, client } = open;
     let offered = offered(authz, &device.scope, &authz.status.entitled(&signed_in.user.id));
@@ -74,12 +74,12 @@ pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &Si
     authz.page(StatusCode::OK, &page)
 }
 
-/// What can be granted at most: asked for ∩ entitled to ∩ what a device may have at all.
+/// What can be granted: requested ∩ entitled ∩ what devices may have.
 fn offered(authz: &Authz, asked: &Scope, entitled: &Scope) -> Scope {
     asked.intersection(entitled).intersection(&grantable(authz))
 }
 
-/// `POST /device/decision`: the only way to decide (CONSENT-03).
+/// `POST /device/decision`: the only endpoint that decides (CONSENT-03).
 pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -157,12 +157,12 @@ struct Decision {
 enum Outcome {
     Approved,
     Denied,
-    /// The session that decided has ended since the answer was sent: nothing was decided (SESSION-05, SESSION-06).
+    /// The session ended after the answer was sent: nothing was decided (SESSION-05, SESSION-06).
     SignedOut,
     DecidedBefore,
 }
 
-/// Writes the decision down: in one step the device is decided and the grant exists.
+/// Stores the decision: in one step the device is decided and the grant exists.
 fn settle(authz: &Authz, tx: &Tx<'_>, decision: &Decision) -> Result<Outcome, Fault> {
     let (device, signed_in) = (&decision.open.device, &decision.signed_in);
     if typed::signed_in(authz, tx, &decision.browser, &decision.open.typed)?.is_none() {

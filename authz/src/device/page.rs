@@ -1,6 +1,7 @@
-//! `/device`: where a person types the code that their device shows (RFC 8628 §3.3), and signs in for it.
+//! `/device`: the page where a person types the code that their device shows (RFC 8628 §3.3), and signs in.
 //!
-//! A link may carry the code (§3.3.1). It is shown and not filled in: whoever types it has looked at a device.
+//! A link may carry the code (§3.3.1). The code is shown but not filled in: typing it proves that the person
+//! has looked at a device.
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
@@ -25,7 +26,7 @@ use crate::session::{self, Browser};
 use crate::store::clients;
 use crate::store::devices::{self, Device, Stage, Typed};
 
-/// `GET /device`: the form for the code; with a `transaction` what comes after it.
+/// `GET /device`: the form for the code; with a `transaction`, the next step.
 pub(crate) async fn get(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -61,7 +62,8 @@ fn form(authz: &Authz, status: StatusCode, linked: Option<&UserCode>, problem: O
     authz.page(status, &page)
 }
 
-/// Whether whoever asks is the page that made the assertion (SESSION-01): cookies alone do not show it.
+/// Whether the request comes from the page that made the assertion (SESSION-01). Cookies alone do not prove
+/// that.
 fn proves(typed: &Typed, proof: Option<&str>) -> bool {
     let made = typed.signed_in.as_ref();
     made.is_some_and(|made| proof.is_some_and(|proof| Secret::presented(proof).digest() == made.proof))
@@ -85,7 +87,7 @@ fn sign_in_page(authz: &Authz, open: &Open) -> Response {
     authz.page(StatusCode::OK, &page)
 }
 
-/// `POST /device`: a typed code.
+/// `POST /device`: handles a typed code.
 pub(crate) async fn post(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -123,7 +125,8 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         None => None,
     };
     let (Some(code), Some(device)) = (code, found) else { return Err(unknown_code(authz)) };
-    // A person types a code once or twice. A stranger with a device of their own could type its code for ever (RATE-05).
+    // A person types a code once or twice. A stranger who owns a device could type its code without end
+    // (RATE-05).
     if matches!(guesser, Guesser::User(_))
         || !authz.db.read(|conn| devices::is_typed_often(conn, &device.code))?
     {
@@ -163,7 +166,7 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
     Ok(response)
 }
 
-/// The device that waits with this code, for a client that may still ask (AUTHZ-17).
+/// The waiting device with this code, if its client may still use the grant (AUTHZ-17).
 fn waiting(authz: &Authz, conn: &Conn<'_>, code: &UserCode) -> Result<Option<Device>, Fault> {
     for digest in code.digests(&authz.seal) {
         let Some(device) = devices::find_by_user_code(conn, &digest)? else { continue };
@@ -180,7 +183,7 @@ fn unknown_code(authz: &Authz) -> Stop {
     Stop::Page { reason: "user_code_unknown", response: Box::new(response) }
 }
 
-/// DEV-01, RATE-02: no more guesses for now; whoever has a passkey can go on all the same.
+/// DEV-01, RATE-02: no more guesses for now. A user who signs in first can continue.
 fn too_many(authz: &Authz, request: &Request, too_many: TooMany) -> Stop {
     let status = StatusCode::TOO_MANY_REQUESTS;
     let page = ErrorPage::new(

@@ -1,4 +1,4 @@
-//! A code that was typed in a browser, and whose decision it is (RFC 8628 §3.3).
+//! A typed code: the browser it was typed in and the user who may decide it (RFC 8628 §3.3).
 
 use axum::response::Response;
 use http::StatusCode;
@@ -14,13 +14,13 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::{self, Client};
 use crate::store::devices::{self, Device, Stage, Typed};
 
-/// Why somebody comes no further.
+/// Why the device page stops.
 pub(super) enum Stop {
     Page {
         reason: &'static str,
         response: Box<Response>,
     },
-    /// Counted already, to go on record with the others.
+    /// The limit was exceeded; the limiter records it.
     TooMany(Box<Response>),
     Fault(Fault),
 }
@@ -34,7 +34,7 @@ impl From<Fault> for Stop {
 const START_AGAIN: &str = "Start again on your device to get a new code.";
 
 impl Stop {
-    /// A page that says what happened, and to start again.
+    /// An error page that says what happened and how to start again.
     pub(super) fn page(
         authz: &Authz,
         request: &Request,
@@ -47,21 +47,21 @@ impl Stop {
         Self::Page { reason, response: Box::new(authz.page(status, &page)) }
     }
 
-    /// The answer came from somewhere else (CONSENT-03, SESSION-07).
+    /// The request came from another site (CONSENT-03, SESSION-07).
     pub(super) fn forbidden(authz: &Authz, request: &Request, reason: &'static str) -> Self {
         let what = "Answers are accepted only from the page that asks for them. Nothing was decided.";
         let title = "This answer did not come from our page";
         Self::page(authz, request, StatusCode::FORBIDDEN, reason, title, what)
     }
 
-    /// This device has had its answer (CONSENT-06).
+    /// This device was already decided (CONSENT-06).
     pub(super) fn decided(authz: &Authz, request: &Request) -> Self {
         let what = "Your answer has already been sent to the device.";
         let title = "Already answered";
         Self::page(authz, request, StatusCode::BAD_REQUEST, "decided", title, what)
     }
 
-    /// Records it, and answers (AUDIT-06).
+    /// Records the refusal and answers (AUDIT-06).
     pub(super) async fn respond(self, authz: &Authz, request: &Request) -> Response {
         match self {
             Self::Page { reason, response } => {
@@ -78,14 +78,14 @@ impl Stop {
     }
 }
 
-/// A device that waits for whoever typed its code here.
+/// A waiting device whose code was typed in this browser.
 pub(super) struct Open {
     pub(super) typed: Typed,
     pub(super) device: Device,
     pub(super) client: Client,
 }
 
-/// What belongs to this handle, if it waits for this browser (AUTHZ-15).
+/// The waiting device with this handle, if it belongs to this browser (AUTHZ-15).
 pub(super) fn open(authz: &Authz, request: &Request, browser: &Browser, handle: &str) -> Result<Open, Stop> {
     let bad =
         |reason, title, what| Err(Stop::page(authz, request, StatusCode::BAD_REQUEST, reason, title, what));
@@ -109,8 +109,8 @@ pub(super) fn open(authz: &Authz, request: &Request, browser: &Browser, handle: 
     Ok(open)
 }
 
-/// Who decides: whoever used a passkey for just this. An earlier session does not count, under any issuer: no code
-/// that a stranger sent may be one click away from an answer.
+/// The user who may decide: the one who made a passkey assertion for this device. An earlier session never
+/// counts, under any issuer: otherwise a stranger's code would be one click away from an approval.
 pub(super) fn signed_in(
     authz: &Authz,
     conn: &Conn<'_>,

@@ -1,4 +1,4 @@
-//! The code that a person types (RFC 8628 §6.1).
+//! The user code (RFC 8628 §6.1).
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use keys::{Purpose, Seal};
 use shared::Digest;
 use shared::secret::random;
 
-/// Consonants only: no word can come of them, and none is taken for a digit or another letter.
+/// Consonants only, so that they form no words; none is mistaken for a digit or another letter.
 const ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const LENGTH: usize = 8;
 
-/// Eight consonants, 34 bits. Enough for ten minutes and a handful of guesses, and for nothing else.
+/// Eight consonants, 34 bits: enough for ten minutes and a few guesses, and for nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct UserCode([u8; LENGTH]);
 
 impl UserCode {
-    /// A new code. Bytes beyond the last whole multiple of the alphabet are thrown away, or some letters would come
-    /// up more often than others.
+    /// Makes a random code. Bytes beyond the largest multiple of the alphabet's size are discarded, so that
+    /// each letter is equally likely.
     pub(super) fn random() -> Self {
         let mut letters = std::iter::repeat_with(random::<16>)
             .flatten()
@@ -25,7 +25,7 @@ impl UserCode {
         Self(std::array::from_fn(|_| letters.next().expect("random bytes do not end")))
     }
 
-    /// What somebody typed: in any case, with or without the hyphen, spaces between. `None` if it cannot be a code.
+    /// Parses a typed code: any case, with or without hyphen and spaces. `None` if it cannot be a code.
     pub(super) fn parse(typed: &str) -> Option<Self> {
         let separators = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '‐' | '–' | '.' | '_');
         let mut letters = typed.chars().filter(separators).map(|c| c.to_ascii_uppercase());
@@ -37,18 +37,18 @@ impl UserCode {
         letters.next().is_none().then_some(Self(code))
     }
 
-    /// What the database keeps of it. Keyed, because a bare digest of 34 bits can be searched for.
+    /// The keyed digest stored in the database. A plain digest of 34 bits could be searched.
     pub(super) fn digest(&self, seal: &Seal) -> Digest {
         Digest(seal.hmac(Purpose::UserCode, &self.0))
     }
 
-    /// What the database may keep of it: the sealing key may have been replaced since it was made.
+    /// The digests that the database may have: the sealing key may have been replaced since.
     pub(super) fn digests(&self, seal: &Seal) -> impl Iterator<Item = Digest> {
         seal.hmacs(Purpose::UserCode, &self.0).into_iter().map(Digest)
     }
 }
 
-/// As it is shown: two groups of four.
+/// Shown as two groups of four letters.
 impl fmt::Display for UserCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = std::str::from_utf8(&self.0).map_err(|_| fmt::Error)?;
@@ -57,7 +57,7 @@ impl fmt::Display for UserCode {
     }
 }
 
-/// Nothing that is logged tells a code.
+/// Debug output does not reveal the code.
 impl fmt::Debug for UserCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UserCode(..)")
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// DEV-01: eight consonants, every one of them possible at every place.
+    /// DEV-01: a code has eight consonants, and each is possible at each place.
     #[test]
     fn a_code_is_eight_consonants() {
         let codes: Vec<UserCode> = (0..2000).map(|_| UserCode::random()).collect();

@@ -1,4 +1,4 @@
-//! Redeeming an authorization code (OAuth 2.1 §4.1.3): find, check everything, only then spend.
+//! Redeems an authorization code (OAuth 2.1 §4.1.3): find it, check everything, only then spend it.
 
 use shared::audit::{self, Event, Name};
 use shared::{Fault, ResourceUri, Secret};
@@ -9,7 +9,7 @@ use crate::oxide::{self, CodeMismatch, Redemption};
 use crate::store::codes;
 use crate::store::grants::{self, Reason};
 
-/// Redeems a code for tokens.
+/// Exchanges a code for tokens.
 pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
     let Some(presented) = params.get("code") else { return Ok(Err(Refusal::CodeMissing)) };
     let verifier = match params.get("code_verifier") {
@@ -24,8 +24,8 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::CodeUnknown));
     };
     cx.meet(&grant);
-    // Another client's, an expired and a destroyed code look like an unknown one (TOKEN-08). A spent
-    // one goes on: only a request that is right in everything else is a replay (TOKEN-06).
+    // Another client's code, an expired and a destroyed one get the same answer as an unknown one (TOKEN-08). A
+    // spent code is checked further: only a request that is right in everything else is a replay (TOKEN-06).
     let dead = !code.spent && (code.destroyed || cx.tx.now() >= code.expires_at);
     if grant.client_id != cx.client.id || dead {
         return Ok(Err(Refusal::CodeUnknown));
@@ -53,8 +53,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::CodeUnknown));
     }
     if !codes::spend(cx.tx, &code.digest)? {
-        // A second fully valid use means that the code leaked: what the first one bought goes too
-        // (RFC 6749 §4.1.2).
+        // A second fully valid use means that the code leaked, so its tokens are revoked too (RFC 6749 §4.1.2).
         cx.revoke(&grant, Reason::CodeReplayed)?;
         let event = Event::denied(Name::CodeReplay, "code_replayed");
         audit::append(cx.tx, cx.about(event, &grant))?;

@@ -1,4 +1,4 @@
-//! Tokens that a client gets in its own name (OAuth 2.1 §4.2): nobody is behind them, and nothing renews them.
+//! Tokens for a client in its own name (OAuth 2.1 §4.2): without a user, and without refresh tokens.
 
 use shared::audit::{self, Event, Name};
 use shared::{AccessToken, Fault, Jti, Scope};
@@ -8,9 +8,9 @@ use crate::form::Params;
 use crate::scope::without_offline;
 use crate::store::{client_grants, clients};
 
-/// Gives a client an access token, and no refresh token (REFRESH-01).
+/// Issues an access token without a refresh token (REFRESH-01).
 pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
-    // There is no user who could have chosen it (CC-01).
+    // There is no user who could have chosen the resource (CC-01).
     let Some(asked) = params.get("resource") else { return Ok(Err(Refusal::ResourceMissing)) };
     let Some(resource) = cx.authz.asked_resource(cx.tx, Some(asked))?.map(|endpoint| endpoint.resource)
     else {
@@ -21,7 +21,7 @@ pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> 
         Some(Ok(scope)) if scope.is_subset(&cx.client.scope) => scope,
         Some(_) => return Ok(Err(Refusal::ScopeExceedsRegistration)),
     };
-    // What the configuration no longer knows is nothing that could be granted.
+    // Scopes that were removed from the configuration are not granted.
     let scope = asked.intersection(&cx.authz.grantable());
     if scope.is_empty() {
         return Ok(Err(Refusal::ScopeExceedsRegistration));
@@ -32,7 +32,7 @@ pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> 
     let lifetime = i64::try_from(cx.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
     let claims = AccessToken {
         iss: cx.authz.issuer.to_string(),
-        // AT-03
+        // AT-03: without a user, the subject is the client.
         sub: cx.client.id.to_string(),
         aud: resource,
         client_id: cx.client.id.clone(),

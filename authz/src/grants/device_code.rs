@@ -1,4 +1,4 @@
-//! A device asks whether its person has decided (RFC 8628 §3.4, §3.5, DEV-01).
+//! The polls of a device (RFC 8628 §3.4, §3.5, DEV-01).
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::form::Params;
 use crate::store::devices::{self, Device, Stage};
 use crate::store::grants::{self, Reason};
 
-/// How much longer a client must wait that did not wait (RFC 8628 §3.5).
+/// Added to the interval of a client that polls too fast (RFC 8628 §3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// A poll may come so much early: the network is not as regular as its client.
+/// A poll may be this much too early, to allow for network delays.
 const JITTER: Duration = Duration::from_millis(500);
 
-/// What can be granted to a device at all: nothing of high risk.
+/// The scopes that a device can be granted: low-risk ones only.
 pub(crate) fn grantable(authz: &Authz) -> Scope {
     let scopes = authz.catalogue.scopes();
     scopes.iter().filter(|scope| scope.risk == Risk::Low).map(|scope| scope.name.as_str()).collect()
 }
 
-/// Answers a poll; with tokens, once.
+/// Answers a poll; with tokens once.
 pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> {
     let Some(presented) = params.get("device_code") else { return Ok(Err(Refusal::DeviceCodeMissing)) };
     let device = devices::find(cx.tx, &Secret::presented(presented).digest())?;
-    // Another client's code looks like an unknown one (TOKEN-08).
+    // Another client's code gets the same answer as an unknown one (TOKEN-08).
     let Some(device) = device.filter(|device| device.client_id == cx.client.id) else {
         return Ok(Err(Refusal::DeviceCodeUnknown));
     };
@@ -41,7 +41,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         Stage::Waiting => return wait(cx, &device),
         Stage::Approved(grant) => grant,
     };
-    // Asked anew: much may have happened since the person decided.
+    // Check again, because the grant may have changed since the user decided.
     let present = match grants::find(cx.tx, grant)? {
         Some(grant) => {
             cx.meet(&grant);
@@ -59,7 +59,7 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     Ok(Ok(cx.first_tokens(&grant, scope, GrantType::DeviceCode)?))
 }
 
-/// Nobody has decided yet. Whoever asks too soon is told to wait five seconds longer, from now on.
+/// Not decided yet. A poll that comes too soon adds five seconds to the interval.
 fn wait(cx: &Context<'_>, device: &Device) -> Result<Answer, Fault> {
     let early = device.polled_at.is_some_and(|polled| cx.tx.now() + JITTER < polled + device.interval);
     let interval = if early { device.interval + SLOWER } else { device.interval };
@@ -67,8 +67,9 @@ fn wait(cx: &Context<'_>, device: &Device) -> Result<Answer, Fault> {
     Ok(Err(if early { Refusal::DeviceSlowDown } else { Refusal::DevicePending }))
 }
 
-/// A code that was spent. Polls that race the one which got the tokens are told no, and that is all. Whoever comes later
-/// never got them, so somebody else may have: what they bought ends, as with a code used twice (RFC 6749 §4.1.2).
+/// Handles a spent code. A poll that races the one which got the tokens is refused without consequences. A
+/// later poll means that another party may have got the tokens, so they are revoked, as with a code used twice
+/// (RFC 6749 §4.1.2).
 fn again(cx: &Context<'_>, device: &Device, grant: &GrantId, spent_at: Timestamp) -> Result<Answer, Fault> {
     if cx.tx.now() < spent_at + device.interval {
         return Ok(Err(Refusal::DeviceCodeSpent));

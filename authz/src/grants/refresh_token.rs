@@ -1,5 +1,5 @@
-//! Refreshing (OAuth 2.1 §4.3): every use rotates, and a used token that comes back ends the family
-//! unless its successor was never used (REFRESH-04…06).
+//! Refreshing (OAuth 2.1 §4.3): each use rotates the token. A used token that is presented again ends the
+//! family, unless its successor was never used (REFRESH-04…06).
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::store::grants::{self, Grant, Reason};
 use crate::store::refresh_tokens::{self, RefreshToken};
 use crate::store::resource_servers;
 
-/// Within this time of the rotation the predecessor is accepted whatever became of the leaf's tokens.
+/// Within this time after the rotation the predecessor is accepted, even if the leaf's tokens were used.
 const RACE: Duration = Duration::from_mins(1);
-/// Within this time the predecessor is accepted while nothing of the leaf was used.
+/// Within this time the predecessor is accepted if nothing of the leaf was used.
 const LOST_RESPONSE: Duration = Duration::from_hours(24);
 
 /// Exchanges a refresh token for its successor and a new access token.
@@ -31,7 +31,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::RefreshTokenUnknown));
     };
     cx.meet(&grant);
-    // Another client's token is not consumed, and looks unknown (REFRESH-03).
+    // Another client's token is not used up, and gets the answer of an unknown one (REFRESH-03).
     if grant.client_id != cx.client.id {
         return Ok(Err(Refusal::RefreshTokenUnknown));
     }
@@ -66,7 +66,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     if scope.is_empty() {
         return Ok(Err(Refusal::ScopeExceedsGrant));
     }
-    // The successor follows from the token itself: whoever presents it again gets the same one.
+    // The successor is derived from the token: presenting a token twice gives the same successor.
     let derived = |bytes: &[u8; 32]| Secret::from_bytes("rt_", bytes);
     let purpose = keys::Purpose::RefreshToken;
     let (leaf, name) = match position {
@@ -89,9 +89,9 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Position {
     Leaf,
-    /// The leaf's direct predecessor, whose answer may have been lost.
+    /// The leaf's direct predecessor. Its response may have been lost.
     Predecessor,
-    /// Anything else: two parties use this lineage.
+    /// Any other token: two parties use this family.
     Reused,
 }
 
@@ -105,15 +105,15 @@ fn position(
     let age = cx.tx.now().since(rotated_at);
     let direct = token.generation + 1 == leaf.generation;
     let leaf_used = grant.seen_generation.is_some_and(|seen| seen >= leaf.generation);
-    // Rotated in the future: the clock was set back, and nobody knows how long ago it was.
+    // The rotation is dated in the future: the clock was set back, so its age is unknown.
     let known_age = rotated_at <= cx.tx.now();
     let accepted = known_age && (age < RACE || (!leaf_used && age < LOST_RESPONSE));
     let predecessor = direct && accepted && !is_strict(cx, grant)?;
     Ok(if predecessor { Position::Predecessor } else { Position::Reused })
 }
 
-/// Whether a predecessor is never accepted: a site wants it so, or nobody would tell us that the leaf's tokens
-/// are in use, because who serves the resource looks at signature and expiry alone.
+/// Whether a predecessor is never accepted: the site configured it so, or the resource server checks tokens
+/// without introspection, so that this server would not learn that the leaf's tokens are in use.
 fn is_strict(cx: &Context<'_>, grant: &Grant) -> Result<bool, Fault> {
     if cx.authz.config.strict_refresh || cx.authz.catalogue.endpoint(&grant.resource).is_some() {
         return Ok(cx.authz.config.strict_refresh);
@@ -143,7 +143,7 @@ fn advance(
     Ok(leaf)
 }
 
-/// REFRESH-05: the whole family ends, and says so in the audit log.
+/// REFRESH-05: ends the whole family and records it.
 fn reuse(
     cx: &Context<'_>,
     grant: &Grant,

@@ -1,4 +1,4 @@
-//! Why nothing is given for what a client presented.
+//! Refusals of the token endpoint.
 
 use shared::audit::{Event, Name};
 use shared::{ClientId, Request};
@@ -7,8 +7,8 @@ use crate::client_auth::Unauthenticated;
 use crate::endpoint;
 use crate::error::{Code, OAuthError};
 
-/// Why the token endpoint refused. The variant is for the log and the audit trail; the client is
-/// told the RFC 6749 §5.2 code and no more.
+/// Why the token endpoint refused. The variant is for the log and the audit trail; the client gets only the
+/// error code of RFC 6749 §5.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -117,7 +117,7 @@ impl endpoint::Refusal for Refusal {
 }
 
 impl Refusal {
-    /// The record of it.
+    /// The audit record of the refusal.
     pub(crate) fn record(self, claimed: Option<&ClientId>, request: &Request) -> Event {
         let name = match self {
             Self::Client(_) => Name::ClientAuthFailed,

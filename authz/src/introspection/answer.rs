@@ -1,4 +1,4 @@
-//! What is said of a token that is good (RFC 7662 §2.2).
+//! The response for an active token (RFC 7662 §2.2).
 
 use std::sync::Arc;
 
@@ -10,23 +10,24 @@ use shared::{AccessToken, ClientId, Fault, Scope};
 
 use crate::Authz;
 
-/// About how long an answer is, in bytes.
+/// The approximate length of a response in bytes.
 const LENGTH: usize = 512;
 
-/// The last answer about one token, for as long as what it was made from stays the same.
+/// The last response about one token. It is valid while the user's entitlement and the client's ceiling stay
+/// the same.
 #[derive(Default)]
 pub(crate) struct Answers(ArcSwapOption<Answer>);
 
 struct Answer {
     entitled: Arc<Scope>,
     ceiling: Ceiling,
-    /// `None` if nothing of the token's scope is left.
+    /// `None` if no scope is left.
     json: Option<Bytes>,
 }
 
 impl Answers {
-    /// What is said of the token while its user is entitled to this and its client may be granted no more than that;
-    /// `None` if nothing of its scope is left (INTRO-06).
+    /// The response for a token whose user is entitled to this scope and whose client has this ceiling; `None`
+    /// if no scope is left (INTRO-06).
     pub(super) fn about(
         &self,
         authz: &Authz,
@@ -48,7 +49,7 @@ impl Answers {
     }
 }
 
-/// What of it can be granted to a client of this ceiling (DCR-08).
+/// The part of a scope that a client with this ceiling can be granted (DCR-08).
 fn below(authz: &Authz, ceiling: Ceiling, entitled: &Scope) -> Scope {
     if ceiling == Ceiling::Any {
         entitled.clone()
@@ -57,12 +58,12 @@ fn below(authz: &Authz, ceiling: Ceiling, entitled: &Scope) -> Scope {
     }
 }
 
-/// What is said of a good token (INTRO-02).
+/// The response for an active token (INTRO-02).
 #[derive(Serialize)]
 #[allow(clippy::struct_field_names, reason = "the names are the RFC's")]
 struct Active<'a> {
     active: bool,
-    /// What of the token's scope counts now (INTRO-06).
+    /// The part of the token's scope that is valid now (INTRO-06).
     scope: &'a Scope,
     client_id: &'a ClientId,
     token_type: &'static str,
@@ -81,7 +82,7 @@ struct Active<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     amr: Option<&'a [String]>,
     grant_id: &'a str,
-    /// So that a scope that is missing can be told from one that cannot be had.
+    /// So that a resource server can tell a missing scope from one that the user cannot have.
     entitled_scope: &'a Scope,
 }
 

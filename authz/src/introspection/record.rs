@@ -1,5 +1,4 @@
-//! What goes on record about introspection: answers as counts, refusals one by one as long as they are few
-//! (AUDIT-06).
+//! Audit records of introspection: answers as counts; refusals one by one, up to a quota (AUDIT-06).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,20 +10,20 @@ use shared::{ClientId, Clock, Db, Fault, Request, Timestamp};
 
 use crate::refusals::Refusals;
 
-/// How long answers are counted before the counts are recorded.
+/// The interval at which counts are recorded.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What is to be recorded.
+/// What has to be recorded.
 pub(crate) struct Records {
     clock: Clock,
     counts: Mutex<Counts>,
     refusals: Refusals,
-    /// The counts could not be recorded the last time.
+    /// The last attempt to record the counts failed.
     stuck: AtomicBool,
 }
 
 struct Counts {
-    /// For the record; how long it is ago, the uptime tells.
+    /// For the record. The elapsed time is measured by uptime.
     since: Timestamp,
     began: Duration,
     of: HashMap<ClientId, Count>,
@@ -49,7 +48,8 @@ impl Records {
         self.count(caller, |count| if active { &mut count.active } else { &mut count.inactive });
     }
 
-    /// Counts a question that was one too many. It waits for nothing: too many wait already.
+    /// Counts a question beyond the limit. It does not wait for the writer, because too many requests already
+    /// do.
     pub(super) fn too_many(&self, caller: &ClientId) {
         self.count(caller, |count| &mut count.too_many);
     }
@@ -64,7 +64,7 @@ impl Records {
         }
     }
 
-    /// Records a refusal, or counts it.
+    /// Records a refusal, or counts it if the quota is used up.
     pub(super) async fn refused(
         &self,
         db: &Db,
@@ -77,12 +77,12 @@ impl Records {
             .await
     }
 
-    /// Records this, or counts it.
+    /// Records this event, or counts it if the quota is used up.
     pub(super) async fn refuse(&self, db: &Db, event: Event) -> Result<(), Fault> {
         self.refusals.record(db, event).await
     }
 
-    /// Answers that could not be recorded must be the last ones (AUDIT-04).
+    /// Fails if earlier answers could not be recorded (AUDIT-04).
     pub(super) fn require_recorded(&self) -> Result<(), Fault> {
         if self.stuck.load(Ordering::Relaxed) {
             return Err(Fault::Storage("earlier introspections could not be recorded".to_owned()));
@@ -90,7 +90,7 @@ impl Records {
         Ok(())
     }
 
-    /// Records what was counted; answers only if they were counted for a minute, or nothing will come after.
+    /// Records the counts: refusals always; answers once a minute, and when the server stops (`last`).
     pub(crate) async fn flush(&self, db: &Db, last: bool) -> Result<(), Fault> {
         let written = async {
             self.refusals.flush(db).await?;
@@ -158,7 +158,8 @@ mod tests {
 
     use super::*;
 
-    /// AUDIT-04, AUDIT-06: what could not be recorded is kept, and until it is recorded nothing more is answered.
+    /// AUDIT-04, AUDIT-06: counts that could not be recorded are kept, and until they are recorded nothing more
+    /// is answered.
     #[tokio::test]
     async fn counts_outlive_a_database_that_cannot_be_written() {
         let dir = tempfile::tempdir().unwrap();

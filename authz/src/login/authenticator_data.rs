@@ -1,12 +1,12 @@
-//! Authenticator data (WebAuthn §6.1), byte by byte: webauthn-rs says nothing of bytes that stand behind them, of bits
-//! that are reserved, or of names that stand in a map twice.
+//! Parses authenticator data (WebAuthn §6.1) strictly: webauthn-rs accepts trailing bytes, reserved bits and
+//! repeated map keys.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_cbor_2::Value;
 
-/// The longest id of a credential (§7.1, step 25).
+/// The longest credential id in bytes (§7.1, step 25).
 pub(crate) const LONGEST_ID: usize = 1023;
 
 const USER_VERIFIED: u8 = 1 << 2;
@@ -16,12 +16,12 @@ const ATTESTED: u8 = 1 << 6;
 const EXTENSIONS: u8 = 1 << 7;
 const RESERVED: u8 = 1 << 1 | 1 << 5;
 
-/// What an authenticator says of a use of it.
+/// The flags of authenticator data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    /// It checked who uses it, by PIN, finger or face.
+    /// The authenticator verified its user by PIN, fingerprint or face.
     pub(crate) fn user_verified(self) -> bool {
         self.0 & USER_VERIFIED != 0
     }
@@ -36,21 +36,21 @@ impl Flags {
         self.0 & BACKUP_STATE != 0
     }
 
-    /// Whether there are flags like these: none is reserved, and nothing is copied that cannot be (§6.1.3).
+    /// Whether the combination is valid: no reserved bit is set, and BS is set only with BE (§6.1.3).
     fn are_possible(self) -> bool {
         self.0 & RESERVED == 0 && (self.backup_eligible() || !self.backup_state())
     }
 }
 
-/// A credential that was made.
+/// A newly created credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Attested {
-    /// The kind of authenticator.
+    /// The authenticator model.
     pub aaguid: [u8; 16],
     pub id: Vec<u8>,
 }
 
-/// Authenticator data that are whole, with nothing behind them.
+/// Complete authenticator data without trailing bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct AuthenticatorData {
     pub flags: Flags,
@@ -73,7 +73,7 @@ impl AuthenticatorData {
             let (length, after) = after.split_first_chunk::<2>()?;
             let (id, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
             attested = Some(Attested { aaguid: *aaguid, id: id.to_vec() });
-            // The public key.
+            // Skip the public key.
             rest = map(after)?.1;
         }
         if flags.0 & EXTENSIONS != 0 {
@@ -83,7 +83,8 @@ impl AuthenticatorData {
     }
 }
 
-/// The authenticator data of an attestation object (§6.5.4): `fmt`, `attStmt` and `authData`, and nothing else.
+/// Extracts the authenticator data from an attestation object (§6.5.4), which must have exactly `fmt`,
+/// `attStmt` and `authData`.
 pub(crate) fn of_attestation(bytes: &[u8]) -> Option<AuthenticatorData> {
     let (UniqueMap(members), rest) = map(bytes)?;
     let member = |name: &str| {
@@ -95,19 +96,19 @@ pub(crate) fn of_attestation(bytes: &[u8]) -> Option<AuthenticatorData> {
     else {
         return None;
     };
-    // §8.7: a statement that says nothing is empty.
+    // §8.7: the statement of format `none` is empty.
     let says_nothing = format != "none" || statement.is_empty();
     if members.len() == 3 && rest.is_empty() && says_nothing { AuthenticatorData::parse(data) } else { None }
 }
 
-/// The CBOR map at the beginning, and what stands behind it.
+/// Splits off the CBOR map at the beginning.
 fn map(bytes: &[u8]) -> Option<(UniqueMap, &[u8])> {
     let mut reader = serde_cbor_2::Deserializer::from_slice(bytes);
     let map = UniqueMap::deserialize(&mut reader).ok()?;
     Some((map, bytes.get(reader.byte_offset()..)?))
 }
 
-/// A CBOR map in which no key stands twice.
+/// A CBOR map without repeated keys.
 struct UniqueMap(Vec<(Value, Value)>);
 
 impl<'de> Deserialize<'de> for UniqueMap {
@@ -123,7 +124,8 @@ impl<'de> Deserialize<'de> for UniqueMap {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<UniqueMap, A::Error> {
                 let mut seen: Vec<(Value, Value)> = Vec::new();
                 while let Some((key, value)) = entries.next_entry()? {
-                    // A public key has five members, extensions are few: more is no passkey, and would cost us squares.
+                    // A public key has five members, and extensions are few. More would make this check
+                    // quadratic.
                     if seen.len() == MOST_MEMBERS || seen.iter().any(|(other, _)| *other == key) {
                         return Err(serde::de::Error::custom("a key twice, or too many"));
                     }
@@ -136,5 +138,5 @@ impl<'de> Deserialize<'de> for UniqueMap {
     }
 }
 
-/// How many members a map has here at most.
+/// The most members of a map.
 const MOST_MEMBERS: usize = 32;

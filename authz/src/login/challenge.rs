@@ -1,4 +1,4 @@
-//! What a browser is asked to sign with a passkey (WebAuthn §7.2).
+//! The challenge that a browser signs with a passkey (WebAuthn §7.2).
 
 use serde::Serialize;
 use shared::Fault;
@@ -7,7 +7,7 @@ use webauthn_rs_proto::{PublicKeyCredentialHints, PublicKeyCredentialRequestOpti
 
 use crate::Authz;
 
-/// Options for `navigator.credentials.get`, with the ceremony they start.
+/// Options for `navigator.credentials.get`, with the ceremony's handle.
 #[derive(Serialize)]
 pub(crate) struct RequestOptions {
     pub ceremony: String,
@@ -20,7 +20,7 @@ pub(crate) struct PublicKey {
     pub public_key: PublicKeyCredentialRequestOptions,
 }
 
-/// A challenge for these passkeys, and what is kept to check its answer.
+/// A challenge for these passkeys, and the state to verify the response.
 pub(crate) fn challenge(
     authz: &Authz,
     passkeys: &[Passkey],
@@ -32,7 +32,7 @@ pub(crate) fn challenge(
     Ok((PublicKey { public_key }, state))
 }
 
-/// Prefers what works without the internet over a phone's (WEBAUTHN-14).
+/// Prefers authenticators that work without the internet over phones (WEBAUTHN-14).
 pub(crate) fn hints() -> Vec<PublicKeyCredentialHints> {
     vec![PublicKeyCredentialHints::ClientDevice, PublicKeyCredentialHints::SecurityKey]
 }

@@ -1,7 +1,6 @@
-//! Where a sign-in leads that no application asked for.
+//! The page shown after a sign-in that no application requested.
 
-/// Where somebody goes who has signed in for no transaction: one of our own pages, and no address that anybody sends
-/// (REDIR-08).
+/// One of our own pages. The request names it; it cannot give an address (REDIR-08).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Destination {
     #[default]
@@ -10,7 +9,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// The destination of this name; home for any other.
+    /// The destination with this name; the home page for any other.
     pub(super) fn named(name: Option<&str>) -> Self {
         if name == Self::Account.name() { Self::Account } else { Self::Home }
     }

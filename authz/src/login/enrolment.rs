@@ -1,4 +1,4 @@
-//! Links that lead to a first passkey: the first administrator's, and everybody else's (ENROL-01…03).
+//! Setup and enrolment links, with which users create their first passkey (ENROL-01…03).
 
 pub(crate) mod link;
 
@@ -79,7 +79,7 @@ pub(crate) async fn enrol_page(
     with_browser_id(&authz, &browser, authz.page(StatusCode::OK, &page))
 }
 
-/// Who is signed in here, with the way out: the link may be for somebody else (ENROL-03).
+/// The user who is signed in here, with the form to sign out: the link may be for another user (ENROL-03).
 fn signed_in_here(authz: &Authz, browser: &Browser) -> Result<Option<pages::SignedInHere>, Fault> {
     let Some(signed_in) = session::signed_in(authz, browser)? else { return Ok(None) };
     let csrf = session::sign_out_csrf(authz, browser, &signed_in);
@@ -99,7 +99,7 @@ struct Start {
     name: Option<String>,
 }
 
-/// Options for `navigator.credentials.create`, with the ceremony they start.
+/// Options for `navigator.credentials.create`, with the ceremony's handle.
 #[derive(Serialize)]
 pub(crate) struct CreationOptions {
     pub ceremony: String,
@@ -112,7 +112,7 @@ pub(crate) struct PublicKey {
     pub public_key: PublicKeyCredentialCreationOptions,
 }
 
-/// Starts a registration (WEBAUTHN-02): the options are ours alone, whatever the browser sends.
+/// Starts a registration (WEBAUTHN-02). All options come from the server.
 pub(crate) fn creation_options(
     authz: &Authz,
     handle: Uuid,
@@ -124,7 +124,7 @@ pub(crate) fn creation_options(
         .start_passkey_registration(handle, name, name, Some(existing))
         .map_err(crate::webauthn_fault)?;
     let mut options = challenge.public_key;
-    // Sign-in asks for no name, so the authenticator must keep the passkey and know whose it is.
+    // Sign-in does not ask for a name, so the passkey must be discoverable.
     if let Some(selection) = &mut options.authenticator_selection {
         selection.resident_key = Some(ResidentKeyRequirement::Required);
     }
@@ -185,7 +185,7 @@ async fn begin_setup(
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
 }
 
-/// Whether this link makes an administrator of this name at this moment.
+/// Whether this link lets its holder become the administrator with this name now.
 fn may_set_up(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -234,7 +234,7 @@ async fn begin_enrolment(
     Ok(answer(CreationOptions { ceremony, options: PublicKey { public_key } }))
 }
 
-/// Whom this link lets make a passkey in this browser at this moment, with the passkeys that they have.
+/// The user whom this link lets create a passkey in this browser now, with their existing passkeys.
 fn may_enrol(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -246,7 +246,7 @@ fn may_enrol(
         None => None,
     };
     let Some(user) = user.filter(|user| !user.disabled) else { return Ok(Err(dead_link())) };
-    // It must neither add a passkey to whoever is signed in nor swap one person for another (ENROL-03).
+    // The link must neither add a passkey to the signed-in user nor replace one user by another (ENROL-03).
     if is_another_here(authz, conn, browser, &user.id)? {
         return Ok(Err(signed_in_as_another()));
     }
@@ -255,7 +255,7 @@ fn may_enrol(
     Ok(if full { Err(too_many_passkeys()) } else { Ok((user, existing)) })
 }
 
-/// Whether somebody else is signed in in this browser (ENROL-03).
+/// Whether another user is signed in in this browser (ENROL-03).
 fn is_another_here(authz: &Authz, conn: &Conn<'_>, browser: &Browser, user: &UserId) -> Result<bool, Fault> {
     let here = session::signed_in_with(authz, conn, browser)?;
     Ok(here.is_some_and(|signed_in| signed_in.user.id != *user))
@@ -275,7 +275,7 @@ fn answer(options: CreationOptions) -> Response {
     response
 }
 
-/// `POST /setup/finish` and `POST /enrol/finish`: the ceremony knows which.
+/// `POST /setup/finish` and `POST /enrol/finish`; the ceremony says which.
 pub(crate) async fn finish(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
@@ -307,12 +307,12 @@ async fn enrol(
     let job = {
         let (authz, request, browser) = (authz.clone(), request.clone(), browser.clone());
         move |tx: &Tx<'_>| -> Result<Result<Secret, Failed>, Fault> {
-            // Before the link is spent, so that it is good for another try (WEBAUTHN-07).
+            // Check before the link is used up, so that it can be tried again (WEBAUTHN-07).
             if users::find_passkey(tx, made.passkey.cred_id())?.is_some() {
                 return Ok(Err(Failed::Because("credential_registered")));
             }
             if let Purpose::Enrol { user, .. } = &purpose {
-                // Somebody may have signed in since the ceremony began.
+                // Another user may have signed in since the ceremony began.
                 if is_another_here(&authz, tx, &browser, user)? {
                     return Ok(Err(signed_in_as_another().into()));
                 }
@@ -352,7 +352,7 @@ async fn enrol(
     Ok(earned(response))
 }
 
-/// Makes the first administrator, if the link still stands and nobody was faster.
+/// Creates the first administrator, if the link is still valid and there is no administrator yet.
 fn first_administrator<'t>(
     authz: &Authz,
     tx: &'t Tx<'_>,
@@ -375,23 +375,23 @@ fn first_administrator<'t>(
     users::enabled(tx, &user.id)
 }
 
-/// The user whom a link was made for, if it still stands.
+/// The user of an enrolment link, if the link is still valid.
 fn invited<'t>(tx: &'t Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<Current<'t, User>>, Fault> {
     let user = users::enabled(tx, user)?;
     Ok(if user.is_some() && links::spend(tx, link)? { user } else { None })
 }
 
-/// A passkey that was made and verified, and is not stored yet.
+/// A verified passkey that is not stored yet.
 pub(crate) struct Made {
     pub passkey: Passkey,
     flags: Flags,
     counter: u32,
-    /// The kind of authenticator.
+    /// The authenticator model.
     aaguid: Uuid,
 }
 
 impl Made {
-    /// The audit record of it (AUDIT-08).
+    /// The audit record of its creation (AUDIT-08).
     pub(crate) fn event(&self, user: &UserId) -> Event {
         Event::allowed(Name::WebauthnRegistered)
             .by_user(user)
@@ -404,7 +404,7 @@ impl Made {
     }
 }
 
-/// Verifies a registration (WebAuthn §7.1). Nothing is used up by a refusal but the ceremony.
+/// Verifies a registration (WebAuthn §7.1). A refusal uses up only the ceremony.
 pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistration) -> Result<Made, Failed> {
     let Registration { credential, data, attested } = Registration::read(authz.issuer.as_str(), response)?;
     if attested.id.len() > LONGEST_ID {
@@ -418,7 +418,7 @@ pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistratio
         tracing::info!(webauthn.error = ?error, "a registration did not verify");
         Failed::Because("registration")
     })?;
-    // Signing in asks for no name, so a passkey that the authenticator did not keep signs nobody in (WEBAUTHN-02).
+    // Sign-in does not ask for a name, so a passkey that is not discoverable could not sign in (WEBAUTHN-02).
     if credential.extensions.cred_props.is_some_and(|props| props.rk == Some(false)) {
         return Err(Failed::helped("not_discoverable", NOT_DISCOVERABLE));
     }

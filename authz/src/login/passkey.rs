@@ -1,5 +1,5 @@
-//! Signing in with a passkey (WebAuthn §7.2): discoverable only, so nothing can be enumerated
-//! (WEBAUTHN-11).
+//! Signing in with a passkey (WebAuthn §7.2). Only discoverable passkeys are used, so that users cannot be
+//! enumerated (WEBAUTHN-11).
 
 use axum::Json;
 use axum::extract::State;
@@ -30,7 +30,7 @@ use crate::store::sessions::Authentication;
 use crate::store::transactions::{self, Assertion, SignInFor, Transaction};
 use crate::store::users::{self, StoredPasskey, User};
 
-/// The sign-in page in place of one that only somebody who is signed in may see.
+/// The sign-in page, shown instead of a page that requires a session.
 pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
     let page = pages::Login {
         server_name: authz.server_name(),
@@ -46,7 +46,7 @@ pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
     authz.page(StatusCode::OK, &page)
 }
 
-/// The sign-in page, for a transaction or by itself.
+/// The sign-in page, with or without a transaction.
 pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
     let client = match transaction {
         Some(t) => {
@@ -99,7 +99,7 @@ async fn begin_sign_in(
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers);
-    // Signing in needs no page before it, so a browser without an id gets one here.
+    // Sign-in can start without an earlier page, so a browser without an id gets one here.
     let (browser_id, set_browser) = match body.transaction {
         Some(_) => (browser.id()?, None),
         None => browser.id_or_new(&authz.cookies),
@@ -125,7 +125,7 @@ async fn begin_sign_in(
     Ok(response)
 }
 
-/// The transaction that a sign-in is for, if it is for one, must be open and this browser's.
+/// If the sign-in is for a transaction, the transaction must be open and in this browser.
 fn check_open(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -179,7 +179,7 @@ async fn sign_in(
         None => Ok(None),
     })?;
     let Some((user, stored)) = found else { return Err(Failed::Because("credential_unknown")) };
-    // Nobody was identified before, so the authenticator has to say whose passkey it is (WEBAUTHN-06).
+    // No user was identified before, so the authenticator must name the passkey's owner (WEBAUTHN-06).
     let says_whose = assertion.says_whose(&user, &stored.passkey)?;
     let used = verify(authz, request, &user, stored, &assertion, state).await?;
     if !says_whose {
@@ -189,7 +189,7 @@ async fn sign_in(
         let (request, user, transaction) = (request.clone(), user.clone(), transaction.clone());
         let browser = browser.clone();
         move |tx: &Tx<'_>| {
-            // A lockdown ends ceremonies too, and this one was taken from among them before it.
+            // A lockdown deletes ceremonies, but this one was taken before it.
             if everything::has_ended_since(tx, begun_at)? {
                 return Ok(Err(used.failed("ceremony_unknown")));
             }
@@ -233,14 +233,14 @@ async fn sign_in(
     Ok(earned(response))
 }
 
-/// A passkey that has just proven itself.
+/// A passkey whose assertion was just verified.
 #[expect(clippy::struct_excessive_bools, reason = "flags of the authenticator, each by its own name")]
 pub(crate) struct Used {
     user: UserId,
     before: Passkey,
     after: Passkey,
     user_verified: bool,
-    /// It says for the first time that it can be copied: its vault has moved, or keeps it elsewhere (WEBAUTHN-09).
+    /// BE is set for the first time: the passkey's vault was moved or now synchronises it (WEBAUTHN-09).
     became_copyable: bool,
     backup_eligible: bool,
     backup_state: bool,
@@ -248,22 +248,22 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    /// Writes the use down; false if another use of the same counter was faster.
+    /// Stores the use; false if another request used the same counter value first.
     pub(crate) fn settle(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
         users::update_passkey(tx, &self.before, &self.after)
     }
 
-    /// Why this use counts for nothing although the passkey is the right one.
+    /// A refusal of this use although its signature is right, with words for the user.
     pub(crate) fn refused(&self, reason: &'static str, words: &'static str) -> Failed {
         refused(&self.user, &self.before, reason, words)
     }
 
-    /// The same without words for the person.
+    /// Like [`Self::refused`], without words.
     fn failed(&self, reason: &'static str) -> Failed {
         failed(&self.user, self.before.cred_id(), reason)
     }
 
-    /// How its user has proved who they are (SESSION-10, WEBAUTHN-13).
+    /// How the user authenticated (SESSION-10, WEBAUTHN-13).
     pub(crate) fn authentication(&self) -> Authentication {
         Authentication {
             credential: self.after.cred_id().as_slice().to_owned(),
@@ -285,8 +285,8 @@ impl Used {
     }
 }
 
-/// The use of a passkey by somebody who is signed in, for a ceremony that was found to be theirs and for this: with one
-/// of their own passkeys that may be used for it (WebAuthn §7.2).
+/// Verifies the assertion of a signed-in user, for a ceremony of theirs: the passkey must be one of theirs that
+/// may be used for it (WebAuthn §7.2).
 pub(crate) async fn used_by(
     authz: &Authz,
     request: &Request,
@@ -306,17 +306,17 @@ pub(crate) async fn used_by(
     verify(authz, request, user, stored, &assertion, state).await
 }
 
-/// Whether the passkey is one of those that the ceremony named (§7.2, step 5).
+/// Whether the passkey is one that the ceremony allowed (§7.2, step 5).
 fn was_asked_for(state: &Value, assertion: &Shown) -> bool {
     let named = state["ast"]["credentials"].as_array();
     named.is_some_and(|named| named.iter().any(|one| one["cred_id"] == assertion.credential.id.as_str()))
 }
 
 impl Shown {
-    /// Whether the authenticator says whose passkey it used.
+    /// Whether the authenticator named the passkey's owner.
     ///
     /// # Errors
-    /// If it names somebody else than the user whose passkey it is.
+    /// If it named another user.
     fn says_whose(&self, user: &User, passkey: &Passkey) -> Result<bool, Failed> {
         match &self.credential.response.user_handle {
             Some(handle) if handle == user.handle.as_bytes() => Ok(true),
@@ -326,8 +326,8 @@ impl Shown {
     }
 }
 
-/// Has webauthn-rs check an assertion, unless there were too many (RATE-04), and weighs what it found. What refuses a
-/// passkey whose signature is right has words for its owner, who is the only one to see them.
+/// Verifies an assertion with webauthn-rs, within the rate limit (RATE-04), and checks the result. A refusal of
+/// a passkey whose signature is right has words, because only its owner can see them.
 async fn verify(
     authz: &Authz,
     request: &Request,
@@ -338,17 +338,17 @@ async fn verify(
 ) -> Result<Used, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
     work::done(Work::Signature);
-    // webauthn-rs would refuse what a change of this flag means before it has looked at the signature. What it means
-    // is decided below (WEBAUTHN-09).
+    // webauthn-rs refuses a changed BE flag before it verifies the signature. The change is handled below
+    // (WEBAUTHN-09).
     let copyable = assertion.flags.backup_eligible();
     let as_shown = users::with(&stored.passkey, "backup_eligible", copyable.into())?;
     let result = match check(authz, assertion, &state, &as_shown)? {
-        // webauthn-rs was told to demand it; nothing here counts without it.
+        // webauthn-rs was told to require user verification; this checks it again.
         Ok(result) if !result.user_verified() => {
             return Err(failed(&user.id, stored.passkey.cred_id(), "user_not_verified"));
         }
         Ok(result) => Ok(result),
-        // It looks at the counter last.
+        // webauthn-rs checks the counter last, after the signature.
         Err(WebauthnError::CredentialPossibleCompromise) => Err(()),
         Err(error) => {
             tracing::info!(webauthn.error = ?error, "an assertion did not verify");
@@ -389,21 +389,21 @@ async fn verify(
     })
 }
 
-/// webauthn-rs's verification of an assertion by this passkey (§7.2).
+/// Runs webauthn-rs's verification of an assertion with this passkey (§7.2).
 fn check(
     authz: &Authz,
     assertion: &Shown,
     state: &Value,
     passkey: &Passkey,
 ) -> Result<Result<AuthenticationResult, WebauthnError>, Failed> {
-    // Whatever a ceremony asked for, its state has the same form; the passkeys that it named were looked at before.
+    // The state has the same form for each kind of ceremony; the allowed passkeys were checked before.
     let state = DiscoverableAuthentication::deserialize(state);
     let state = state.map_err(|_| Failed::Because("other_purpose"))?;
     Ok(authz.webauthn.finish_discoverable_authentication_v2(&assertion.credential, state, passkey))
 }
 
-/// Whether everything but the missing verification of the user is right. It decides about words alone: the assertion is
-/// refused in any case.
+/// Whether everything but the user verification is right. This only chooses the words: the assertion is refused
+/// in any case.
 fn is_signed(authz: &Authz, assertion: &Shown, mut state: Value, passkey: &Passkey) -> Result<bool, Failed> {
     let lenient = "discouraged";
     state["ast"]["policy"] = lenient.into();
@@ -426,7 +426,7 @@ async fn suspend(authz: &Authz, request: &Request, user: &UserId, passkey: &Pass
     authz.db.write(job).await
 }
 
-/// The word for the audit log.
+/// The keyword for the audit log.
 fn reason(error: &WebauthnError) -> &'static str {
     match error {
         WebauthnError::MismatchedChallenge => "challenge",
@@ -442,8 +442,8 @@ fn refused(user: &UserId, passkey: &Passkey, reason: &'static str, words: &'stat
     Failed::Helped(Box::new(Help { reason, words: Some(words), whose }))
 }
 
-/// A failure that is on record with whose passkey was meant, so that no stranger's flood hides it (AUDIT-06), and about
-/// which the person is told no more than about any other.
+/// A failure recorded with the passkey's owner, so that a stranger's flood cannot hide it (AUDIT-06). The user
+/// gets the general message.
 fn failed(user: &UserId, credential: &[u8], reason: &'static str) -> Failed {
     let whose = Some((user.clone(), Digest::of(credential).short()));
     Failed::Helped(Box::new(Help { reason, words: None, whose }))

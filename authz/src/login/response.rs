@@ -1,8 +1,8 @@
-//! What a browser sends back after a ceremony (WebAuthn §5.1, §5.8.1), read in one way only (WEBAUTHN-05).
+//! Parses a browser's response after a ceremony (WebAuthn §5.1, §5.8.1), without ambiguity (WEBAUTHN-05).
 //!
-//! webauthn-rs verifies challenge, RP ID, flags and signature. What it does not look at is checked here before it is asked:
-//! base64url without padding, one id, members that stand there once, the origin letter by letter, frames of other sites,
-//! and authenticator data that end where they say.
+//! webauthn-rs verifies challenge, RP ID, flags and signature. Everything else is checked here first: base64url
+//! without padding, one id, no repeated members, the exact origin, no cross-origin frames, and authenticator
+//! data without trailing bytes.
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::de::DeserializeOwned;
@@ -14,12 +14,12 @@ use super::authenticator_data::{self, Attested, AuthenticatorData, Flags};
 use crate::error::PageError;
 use crate::invalid_json;
 
-/// What a browser sends back after a ceremony, before it is known whether that ceremony exists.
+/// A browser's response after a ceremony, before the ceremony is looked up.
 pub(crate) struct Finish {
     pub ceremony: String,
-    /// Read only after the ceremony was taken: a response that cannot be read uses it up as well.
+    /// Parsed only after the ceremony was taken: a malformed response uses up the ceremony too.
     pub response: Value,
-    /// The name of the page to go on to after a sign-in, where no transaction says that.
+    /// The name of the page to show after a sign-in without a transaction.
     pub destination: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl Finish {
     /// Reads the body of a `…/finish` or `…/confirm`.
     ///
     /// # Errors
-    /// If it names no ceremony.
+    /// If it does not name a ceremony.
     pub(crate) fn read(body: &[u8]) -> Result<Self, PageError> {
         let mut members = json::object(body).map_err(|_| invalid_json())?;
         match members.remove("ceremony") {
@@ -41,17 +41,17 @@ impl Finish {
     }
 }
 
-/// The assertion that a form carries in a field.
+/// Parses the assertion in a form field.
 pub(crate) fn in_form(field: &str) -> Result<Value, Malformed> {
     json::object(field.as_bytes()).map(Value::Object).map_err(|_| Malformed::Response)
 }
 
-/// Why a response is not even verified: the word for the audit log.
+/// Why a response is malformed: the keyword for the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Malformed {
-    /// The JSON around everything.
+    /// The outer JSON object.
     Response,
-    /// `clientDataJSON`, or what it says of the page that asked.
+    /// `clientDataJSON`, or its contents.
     ClientData,
     /// The attestation object, or the authenticator data.
     AuthenticatorData,
@@ -67,14 +67,14 @@ impl Malformed {
     }
 }
 
-/// A passkey that was used, as far as nothing is verified yet.
+/// A passkey assertion, parsed and not verified.
 pub(crate) struct Assertion {
     pub credential: PublicKeyCredential,
     pub flags: Flags,
 }
 
 impl Assertion {
-    /// Reads what `navigator.credentials.get` made of a request of this origin's.
+    /// Parses the response of `navigator.credentials.get`.
     pub(crate) fn read(origin: &str, response: &Value) -> Result<Self, Malformed> {
         let members = ["clientDataJSON", "authenticatorData", "signature"];
         let credential: PublicKeyCredential = read(response, &members, &["userHandle"])?;
@@ -86,7 +86,7 @@ impl Assertion {
     }
 }
 
-/// A passkey that was made, as far as nothing is verified yet.
+/// A new passkey, parsed and not verified.
 pub(crate) struct Registration {
     pub credential: RegisterPublicKeyCredential,
     pub data: AuthenticatorData,
@@ -94,20 +94,20 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Reads what `navigator.credentials.create` made for a request of this origin's.
+    /// Parses the response of `navigator.credentials.create`.
     pub(crate) fn read(origin: &str, response: &Value) -> Result<Self, Malformed> {
         let credential: RegisterPublicKeyCredential =
             read(response, &["clientDataJSON", "attestationObject"], &[])?;
         check_client_data(origin, "webauthn.create", &credential.response.client_data_json)?;
         let data = authenticator_data::of_attestation(&credential.response.attestation_object);
         let mut data = data.ok_or(Malformed::AuthenticatorData)?;
-        // What is stored is the id in here, so it has to be the one that the response names.
+        // This id is stored, so it must be the one in the response.
         let attested = data.attested.take().filter(|attested| attested.id == credential.raw_id);
         Ok(Self { credential, data, attested: attested.ok_or(Malformed::AuthenticatorData)? })
     }
 }
 
-/// A credential of which these members are base64url without padding, and one id in two places.
+/// Parses a credential: these members are base64url without padding, and `id` equals `rawId`.
 fn read<T: DeserializeOwned>(response: &Value, binary: &[&str], optional: &[&str]) -> Result<T, Malformed> {
     let is_one = || {
         let inner = response.get("response")?.as_object()?;
@@ -119,7 +119,7 @@ fn read<T: DeserializeOwned>(response: &Value, binary: &[&str], optional: &[&str
             && response.get("id") == response.get("rawId")
             && binary.iter().all(present)
             && optional.iter().all(|name| absent(name) || present(name))
-            // serde would take an array for a structure.
+            // serde would accept an array for a struct.
             && extensions.iter().all(|name| response.get(*name).is_none_or(Value::is_object));
         one.then_some(())
     };
@@ -131,7 +131,7 @@ fn is_base64url(value: Option<&Value>) -> bool {
     value.and_then(Value::as_str).is_some_and(|text| BASE64URL_NOPAD.decode(text.as_bytes()).is_ok())
 }
 
-/// What a browser says about the page that asked (§5.8.1). Members that we do not know are allowed: browsers add some.
+/// Checks the client data (§5.8.1). Unknown members are allowed, because browsers add some.
 fn check_client_data(origin: &str, kind: &str, bytes: &[u8]) -> Result<(), Malformed> {
     let says = json::object(bytes).map_err(|_| Malformed::ClientData)?;
     let ours = says.get("type").is_some_and(|said| said == kind)
@@ -141,7 +141,8 @@ fn check_client_data(origin: &str, kind: &str, bytes: &[u8]) -> Result<(), Malfo
     if ours && !framed && !is_token_bound(&says) { Ok(()) } else { Err(Malformed::ClientData) }
 }
 
-/// Whether the browser bound this to a TLS connection. We offer no token binding, so that was another connection.
+/// Whether the response is bound to a TLS connection. This server does not offer token binding, so it would be
+/// another connection.
 fn is_token_bound(says: &Map<String, Value>) -> bool {
     let Some(binding) = says.get("tokenBinding") else { return false };
     !matches!(binding["status"].as_str(), Some("supported" | "not-supported"))

@@ -4,17 +4,17 @@ use serde::Serialize;
 
 use super::{Frame, Page};
 
-/// The account: what a person lets applications do, where they are signed in, and with what.
+/// The account page: connected applications, sessions and passkeys.
 #[derive(Clone, Debug, Serialize)]
 pub struct Account {
     pub user_name: String,
     pub csrf: String,
     pub sign_out_csrf: String,
-    /// Where the use of a passkey begins that a change takes.
+    /// Where the passkey assertion for a change starts.
     pub confirm_path: String,
-    /// Every change takes one, and not only those of passkeys (SESSION-01).
+    /// Every change takes an assertion, not only changes of passkeys (SESSION-01).
     pub always_confirm: bool,
-    /// What was just done, as a sentence.
+    /// The change that was just made, as a sentence.
     pub done: Option<String>,
     pub clients: Vec<ConnectedClient>,
     pub remembered: Vec<RememberedAnswer>,
@@ -22,7 +22,7 @@ pub struct Account {
     pub passkeys: Vec<OwnPasskey>,
 }
 
-/// An application that is connected.
+/// A connected application.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectedClient {
     pub client_id: String,
@@ -30,37 +30,37 @@ pub struct ConnectedClient {
     pub verified: bool,
     /// How it became known, as it follows "Not verified".
     pub source: String,
-    /// Whose word its name is, as it follows the source.
+    /// Who chose its name, as it follows the source.
     pub claim: String,
-    /// An administrator stopped it.
+    /// An administrator disabled it.
     pub disabled: bool,
-    /// What it holds, the newest first.
+    /// Its grants, the newest first.
     pub connections: Vec<Connection>,
-    /// How many more there are.
+    /// The number of further grants.
     pub more: usize,
 }
 
-/// One approval, and what came of it.
+/// A grant.
 #[derive(Clone, Debug, Serialize)]
 pub struct Connection {
-    /// What it can do at this moment, each in words.
+    /// The scopes that it allows at this moment, in words.
     pub scopes: Vec<String>,
-    /// The tools that these open there, in words (POL-03).
+    /// The tools that these open, in words (POL-03).
     pub opens: Option<String>,
-    /// What it was allowed and cannot do at this moment, because its user is not entitled to it any more or nobody
-    /// vouches for the client any more.
+    /// Granted scopes that it does not allow at this moment, because the user is no longer entitled to them or
+    /// the client is no longer verified.
     pub not_now: Vec<String>,
     pub resource_name: Option<String>,
     pub resource: String,
     pub connected: Moment,
     pub last_used: Option<Moment>,
-    /// Where it was used from last.
+    /// The address of its last use.
     pub address: Option<String>,
-    /// In how long it ends by itself, as it follows "in".
+    /// When it ends by itself, as it follows "in".
     pub ends: String,
 }
 
-/// An answer that was kept.
+/// A remembered consent.
 #[derive(Clone, Debug, Serialize)]
 pub struct RememberedAnswer {
     pub client_id: String,
@@ -69,42 +69,42 @@ pub struct RememberedAnswer {
     pub resource_name: Option<String>,
     pub scopes: Vec<String>,
     pub given: Moment,
-    /// For how long it lets the application in without a question, as it follows "for another"; `None` if it does not.
+    /// How long it replaces the question, as it follows "for another"; `None` if it does not.
     pub counts_for: Option<String>,
 }
 
-/// A browser that is signed in.
+/// A signed-in browser.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedInBrowser {
     pub id: String,
-    /// It is the one that asks.
+    /// It is the current browser.
     pub this: bool,
     pub signed_in: Moment,
     pub seen: Moment,
     pub address: Option<String>,
 }
 
-/// A passkey of the person's.
+/// A passkey of the user.
 #[allow(clippy::struct_excessive_bools, reason = "the template words each of them by itself")]
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnPasskey {
     /// The digest of its id.
     pub id: String,
-    /// The beginning of the digest of its id, by which the console and the audit log call it too.
+    /// The first digits of that digest, as shown by the commands and the audit log.
     pub digest: String,
     pub added: Moment,
     pub last_used: Option<Moment>,
     /// It can be copied to other devices.
     pub copyable: bool,
-    /// Its counter went back: it is shut out until an administrator has looked at it.
+    /// Its counter went back: it is suspended until an administrator has looked at it.
     pub suspended: bool,
     /// This browser was signed in with it.
     pub this: bool,
-    /// Another one remains if it goes.
+    /// The user has another passkey, so this one can be removed.
     pub removable: bool,
 }
 
-/// A time: as it is read, such as "2 hours ago", and exactly.
+/// A time: in words, such as "2 hours ago", and exactly.
 #[derive(Clone, Debug, Serialize)]
 pub struct Moment {
     pub words: String,

@@ -1,26 +1,27 @@
-//! One context per page: what a template may show, and nothing else. Strings arrive raw; the template escapes them.
+//! One context per page: everything that its template shows. Strings are not escaped here; the template escapes
+//! them.
 
 use serde::Serialize;
 
 use super::{Frame, Page, answer_source};
 
-/// Sign-in, for a client's request (`transaction`) or just to get in.
+/// The sign-in page, for a client's request (`transaction`) or without one.
 #[derive(Clone, Debug, Serialize)]
 pub struct Login {
     pub server_name: String,
     pub transaction: Option<String>,
-    /// Who asks; without it the page is a plain sign-in.
+    /// The client's name; `None` on a plain sign-in page.
     pub client_name: Option<String>,
-    /// How the client came to be known, where nobody vouches for it.
+    /// How an unverified client became known.
     pub client_source: Option<String>,
-    /// Whose word its name is, as it follows the source.
+    /// Who chose its name, as it follows the source.
     pub client_claim: Option<String>,
-    /// Where the answer goes: a host, or "this computer".
+    /// The receiver of the answer: a host, or "this computer".
     pub redirect_host: Option<String>,
     pub resource_name: Option<String>,
-    /// The request wants a passkey used now, whoever is signed in.
+    /// A passkey must be used now, even if the user is signed in.
     pub fresh: bool,
-    /// The page to go on to, by its name.
+    /// The name of the page to show afterwards.
     pub destination: Option<&'static str>,
 }
 
@@ -31,19 +32,19 @@ impl Page for Login {
     }
 }
 
-/// The question itself (CONSENT-01).
+/// The consent page (CONSENT-01).
 #[derive(Clone, Debug, Serialize)]
 pub struct Consent {
     pub transaction: String,
     pub csrf: String,
     pub client_name: String,
     pub client_id: String,
-    /// Whose word the client's name is, if its id is a URL (CIMD-11).
+    /// Who chose the client's name, if its id is a URL (CIMD-11).
     pub client_id_host: Option<String>,
     pub client_verified: bool,
     /// How an unverified client became known: "self-registered", "known from the built-in catalogue".
     pub client_source: String,
-    /// Whose word its name is, as it follows the source.
+    /// Who chose its name, as it follows the source.
     pub client_claim: String,
     /// A host, or "this computer" for loopback and app schemes.
     pub redirect_host: String,
@@ -51,35 +52,35 @@ pub struct Consent {
     pub resource_name: String,
     pub resource: String,
     pub scopes: Vec<ConsentScope>,
-    /// What was asked for and is not the user's to give, in words.
+    /// Requested scopes that the user is not entitled to, in words.
     pub not_entitled: Vec<String>,
-    /// What was asked for and is not for this client, in words.
+    /// Requested scopes that this client may not have, in words.
     pub above_ceiling: Vec<String>,
     pub user_name: String,
     /// In words, as they follow "lasts": "15 minutes".
     pub access_lifetime: String,
     /// In words, as they follow "can be renewed for": "30 days"; `None` if the client does not renew.
     pub refresh_lifetime: Option<String>,
-    /// For how long the answer lets the client in without a question, as it follows "for" (CONSENT-04).
+    /// How long the answer replaces the question, as it follows "for" (CONSENT-04).
     pub remembered_for: Option<String>,
     pub warnings: Vec<String>,
-    /// Where to start the passkey assertion that a high-risk scope needs for this decision (CONSENT-08).
+    /// Where to start the passkey assertion for a high-risk scope (CONSENT-08).
     pub confirm_path: Option<String>,
     pub sign_out_csrf: Option<String>,
 }
 
-/// One line that may be ticked.
+/// A scope that may be ticked.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConsentScope {
     pub name: String,
     pub title: String,
     pub high_risk: bool,
-    /// What to think of before a high-risk one is allowed, as a sentence.
+    /// The warning for a high-risk scope, as a sentence.
     pub risk_text: String,
     pub ticked: bool,
-    /// Cannot be unticked; shown as such.
+    /// It cannot be unticked.
     pub required: bool,
-    /// The tools that it opens where it is asked for, in words (POL-03).
+    /// The tools that it opens at the requested endpoint, in words (POL-03).
     pub opens: Option<String>,
 }
 
@@ -90,13 +91,13 @@ impl Page for Consent {
     }
 }
 
-/// Where a device's code is typed (RFC 8628 §3.3).
+/// The page for a device's code (RFC 8628 §3.3).
 #[derive(Clone, Debug, Serialize)]
 pub struct DeviceCode {
     pub server_name: String,
-    /// The code of the link that was opened. It is there to be compared: the person types what the device shows.
+    /// The code in the link, for comparison: the person types the code that the device shows.
     pub linked_code: Option<String>,
-    /// Why the code that was typed last leads nowhere.
+    /// Why the code that was typed last was not accepted.
     pub problem: Option<String>,
 }
 
@@ -107,7 +108,7 @@ impl Page for DeviceCode {
     }
 }
 
-/// The question of a device (CONSENT-01).
+/// The consent page for a device (CONSENT-01).
 #[derive(Clone, Debug, Serialize)]
 pub struct DeviceConsent {
     pub transaction: String,
@@ -115,27 +116,27 @@ pub struct DeviceConsent {
     pub client_name: String,
     pub client_id: String,
     pub client_verified: bool,
-    /// Whose word an unverified client's name is, as it follows "Not verified".
+    /// Who chose an unverified client's name, as it follows "Not verified".
     pub client_claim: String,
-    /// The address that asked.
+    /// The device's address.
     pub address: String,
-    /// When it asked, in words: "2 minutes ago".
+    /// When the device asked, in words: "2 minutes ago".
     pub asked: String,
-    /// The same exactly.
+    /// The exact time.
     pub asked_at: String,
     pub resource_name: String,
     pub resource: String,
-    /// What may be ticked; with none of it the page says so, and only refuses.
+    /// The scopes that may be ticked. If there are none, the page says so and only refuses.
     pub scopes: Vec<ConsentScope>,
-    /// What was asked for and this user may not give, in words.
+    /// Requested scopes that this user may not grant, in words.
     pub not_entitled: Vec<String>,
-    /// What was asked for and no device is ever given, in words (DEV-01).
+    /// Requested scopes that devices never get, in words (DEV-01).
     pub high_risk: Vec<String>,
     pub user_name: String,
     pub sign_out_csrf: Option<String>,
     /// In words, as they follow "lasts": "15 minutes".
     pub access_lifetime: String,
-    /// The same for renewing; `None` if the client does not renew.
+    /// How long tokens can be renewed; `None` if the client does not renew.
     pub refresh_lifetime: Option<String>,
 }
 
@@ -146,10 +147,10 @@ impl Page for DeviceConsent {
     }
 }
 
-/// A refusal that explains itself: what happened, what was received beside what was expected, what to do.
+/// An error page: what happened, what was received and expected, and what to do.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorPage {
-    /// The OAuth code, such as `invalid_client`: for whoever is asked for help.
+    /// The OAuth error code, such as `invalid_client`, for the administrator.
     pub code: String,
     pub title: String,
     pub what_happened: String,
@@ -157,26 +158,26 @@ pub struct ErrorPage {
     pub expected_label: String,
     pub expected: Vec<String>,
     pub next_step: String,
-    /// A command or a piece of configuration that mends it.
+    /// A command or a piece of configuration that fixes it.
     pub copyable_fix: Option<String>,
     pub request_id: String,
-    /// An administrator may be asked to approve the client (CIMD-09).
+    /// The form to ask an administrator to approve the client (CIMD-09).
     pub ask: Option<AskForApproval>,
 }
 
-/// The form that asks an administrator for a client.
+/// The form of an approval request.
 #[derive(Clone, Debug, Serialize)]
 pub struct AskForApproval {
     pub action: &'static str,
     pub csrf: String,
     pub client_id: String,
     pub redirect_uri: String,
-    /// Who asks.
+    /// The user who asks.
     pub user_name: String,
 }
 
 impl ErrorPage {
-    /// A page with what every one of them says; the rest is filled in where there is something to say.
+    /// A page with the common parts; the caller fills in the rest.
     pub fn new(
         code: &str,
         request_id: &str,
@@ -208,12 +209,12 @@ pub struct Labelled {
 impl Page for ErrorPage {
     const TEMPLATE: &'static str = "error.html";
     fn frame(&self) -> Frame {
-        // A form has to say where it comes from.
+        // A page with a form must send its origin.
         if self.ask.is_some() { Frame::Authorization { answer_source: None } } else { Frame::Reading }
     }
 }
 
-/// Nothing of what was asked for can be allowed: why, and who can change that (AUTHZ-13).
+/// The page shown if none of the requested scopes can be allowed: why, and who can change that (AUTHZ-13).
 #[derive(Clone, Debug, Serialize)]
 pub struct NothingToAllow {
     pub transaction: String,
@@ -225,11 +226,11 @@ pub struct NothingToAllow {
     pub resource_name: String,
     pub user_name: String,
     pub sign_out_csrf: Option<String>,
-    /// Empty if what it asked for has left the configuration.
+    /// Empty if all requested scopes were removed from the configuration.
     pub scopes: Vec<WithheldScope>,
     /// Who can help, as it follows "ask": "ada or bob".
     pub administrators: String,
-    /// The commands that would change it.
+    /// The commands that would allow it.
     pub copyable_fix: Option<String>,
 }
 
@@ -249,11 +250,11 @@ impl Page for NothingToAllow {
     }
 }
 
-/// The answer to a decision, sent on by a page of its own (CONSENT-10).
+/// The answer to a decision, sent by a page of its own (CONSENT-10).
 #[derive(Clone, Debug, Serialize)]
 pub struct Onward {
     pub client_name: String,
-    /// The redirect URI with the answer's parameters.
+    /// The redirect URI with the response parameters.
     pub uri: String,
 }
 
@@ -264,7 +265,7 @@ impl Page for Onward {
     }
 }
 
-/// An error on its way to an unverified https redirect URI: it waits for the person (AUTHZ-12).
+/// An error for an unverified https redirect URI: it is sent when the person clicks (AUTHZ-12).
 #[derive(Clone, Debug, Serialize)]
 pub struct Continue {
     pub host: String,
@@ -282,21 +283,21 @@ impl Page for Continue {
     }
 }
 
-/// The first passkey: `/setup` for the first administrator, `/enrol` for everybody after.
+/// The page for the first passkey: `/setup` for the first administrator, `/enrol` for other users.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setup {
     pub server_name: String,
     pub heading: String,
-    /// The name in the field, or the name enrolled if it is settled already (`needs_name` false); may be empty.
+    /// The name in the field, or the fixed name (`needs_name` false); may be empty.
     pub name_suggestion: String,
     pub needs_name: bool,
     pub start_path: String,
     pub finish_path: String,
-    /// Who is signed in here, who may not be whom the link is for (ENROL-03).
+    /// The user who is signed in here, who may not be the link's user (ENROL-03).
     pub signed_in: Option<SignedInHere>,
 }
 
-/// Whoever is signed in in this browser, and the way out.
+/// The signed-in user, and the form to sign out.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedInHere {
     pub user_name: String,
@@ -310,30 +311,30 @@ impl Page for Setup {
     }
 }
 
-/// Home, signed in: how to connect, what may be used, the passkeys.
+/// The home page of a signed-in user: how to connect, available tools, passkeys.
 #[derive(Clone, Debug, Serialize)]
 pub struct Connect {
     pub server_name: String,
     pub user_name: String,
-    /// `None` if there is not one address for everybody.
+    /// `None` if there is no single address for all users.
     pub mcp_url: Option<String>,
-    /// The tools are elsewhere, and not known here.
+    /// The tools are on another server and not known here.
     pub elsewhere: bool,
     pub snippets: Vec<Snippet>,
     pub passkeys: u32,
-    /// Ask for a second passkey (WEBAUTHN-12).
+    /// Suggest a second passkey (WEBAUTHN-12).
     pub show_nudge: bool,
     pub sign_out_csrf: String,
     pub what: Vec<UsableTool>,
-    /// The endpoints beside the one above, each with a selection of the tools (POL-03).
+    /// The other endpoints, each with a selection of the tools (POL-03).
     pub profiles: Vec<UsableProfile>,
 }
 
-/// How one client is connected.
+/// The instructions for one client.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snippet {
     pub client: String,
-    /// What to do with the code: "Run in a terminal".
+    /// How to use the code: "Run in a terminal".
     pub how: String,
     pub code: String,
 }
@@ -359,14 +360,14 @@ impl Page for Connect {
     }
 }
 
-/// Home for nobody in particular: whose server this is, and the way in.
+/// The home page without a session: the server's name, and the sign-in button.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedOut {
     pub server_name: String,
     pub mcp_url: Option<String>,
-    /// There is no administrator: the setup link comes first.
+    /// There is no administrator yet: the setup link must be used first.
     pub setup_pending: bool,
-    /// Somebody has something to sign in with.
+    /// At least one user has a passkey.
     pub can_sign_in: bool,
 }
 
@@ -377,7 +378,7 @@ impl Page for SignedOut {
     }
 }
 
-/// Anything else worth saying.
+/// A page with a short message.
 #[derive(Clone, Debug, Serialize)]
 pub struct Notice {
     pub title: String,

@@ -2,15 +2,16 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// What kind of page it is, as far as its headers are concerned.
+/// The kind of page, which decides its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Only to be read: no form, no ceremony.
+    /// Without forms and ceremonies.
     Reading,
-    /// Part of an authorization: sign-in and consent. No Cross-Origin-Opener-Policy, which would cut a client that opened
-    /// us in a popup off from it. The consent form's answer ends at the client, so its `form-action` names that too.
+    /// Part of an authorization: sign-in and consent. Without Cross-Origin-Opener-Policy, which would cut off a
+    /// client that opened this page in a popup. The consent form's answer goes to the client, so `form-action`
+    /// names the client too.
     Authorization { answer_source: Option<String> },
-    /// Account, administration and setup: forms, and a window of its own.
+    /// Account, administration and setup: forms in a window of their own.
     Account,
 }
 
@@ -28,7 +29,8 @@ impl Frame {
             "referrer-policy",
             match self {
                 Frame::Reading => "no-referrer",
-                // With `no-referrer` browsers post forms with `Origin: null`, and the check of Origin would refuse them.
+                // With `no-referrer`, browsers post forms with `Origin: null`, which the origin check would
+                // refuse.
                 Frame::Authorization { .. } | Frame::Account => "same-origin",
             },
         );

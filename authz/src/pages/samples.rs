@@ -1,4 +1,4 @@
-//! A sample of every page, believable enough to be looked at.
+//! A realistic sample of every page.
 
 mod account;
 
@@ -121,7 +121,7 @@ impl Consent {
         }
     }
 
-    /// Nothing is ticked to begin with.
+    /// No scope is ticked initially.
     pub(crate) fn sample_risky() -> Self {
         let mut sample = Self::sample();
         sample.scopes.retain(|scope| scope.high_risk);
@@ -320,7 +320,7 @@ impl NothingToAllow {
 }
 
 impl NothingToAllow {
-    /// What was asked for has left the configuration.
+    /// The requested scopes were removed from the configuration.
     pub(crate) fn sample_gone() -> Self {
         Self { scopes: vec![], sign_out_csrf: None, copyable_fix: None, ..Self::sample() }
     }
@@ -432,7 +432,7 @@ impl Connect {
         Self { profiles: vec![profile], ..Self::sample() }
     }
 
-    /// The last passkey was removed by an administrator while its session goes on.
+    /// An administrator removed the last passkey while its session continues.
     pub(crate) fn sample_without_passkey() -> Self {
         Self { passkeys: 0, ..Self::sample() }
     }

@@ -13,7 +13,7 @@ fn pages() -> Pages {
     Pages::new().expect("the embedded templates compile")
 }
 
-/// A page as the templates see it.
+/// A page as its template sees it.
 struct Sample {
     name: &'static str,
     template: &'static str,
@@ -72,11 +72,11 @@ impl Sample {
         pages.tera.render(self.template, &context).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
-    /// The same with this in place of all that it shows, whoever said it.
+    /// Replaces every string on the page by this text.
     fn saying(mut self, text: &str) -> Self {
         fn replace(value: &mut Value, text: &str) {
             match value {
-                // A link appears for https alone, so what it leads to stays that.
+                // Links appear only for https, so URLs stay URLs.
                 Value::String(said) if said.starts_with("https://") => *said = format!("https://{text}"),
                 Value::String(said) => text.clone_into(said),
                 Value::Array(values) => values.iter_mut().for_each(|value| replace(value, text)),
@@ -89,7 +89,7 @@ impl Sample {
     }
 }
 
-/// Renders them all. With `PORTCULLIS_PAGES=dir` the pages are left there to be looked at.
+/// Renders them all. With `PORTCULLIS_PAGES=dir` the pages are written there for viewing.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "set by hand, to look at the pages")]
 fn every_sample_renders_within_the_content_security_policy() {
@@ -105,7 +105,7 @@ fn every_sample_renders_within_the_content_security_policy() {
     }
 }
 
-/// HTTP-05's policy would stop what this looks for; a page should not have it in the first place.
+/// Checks for markup that the content security policy of HTTP-05 would block.
 fn obeys(name: &str, html: &str) {
     for leftover in ["{{", "{%", "{#", "None", "null"] {
         assert!(!html.contains(leftover), "{name}: {leftover}");
@@ -134,7 +134,7 @@ fn obeys(name: &str, html: &str) {
     }
 }
 
-/// Headings in order, ids once, and every reference to one leads somewhere: what screen readers go by.
+/// Checks what screen readers rely on: headings in order, unique ids, and references that lead somewhere.
 fn reads_in_order(name: &str, html: &str) {
     let mut rank = 0;
     let mut ids = BTreeSet::new();
@@ -180,7 +180,7 @@ fn outside_quotes(attributes: &str) -> String {
     attributes.split('"').step_by(2).collect()
 }
 
-/// CONSENT-02: a hostile value stays text wherever a page shows it.
+/// CONSENT-02: hostile values stay text on every page.
 #[test]
 fn hostile_values_stay_text() {
     const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror='y'>";
@@ -198,7 +198,7 @@ fn hostile_values_stay_text() {
     }
 }
 
-/// What a browser reads: start tags with their attributes, end tags, and text, white space as it is.
+/// The page as a browser reads it: start tags with their attributes, end tags, and text with its white space.
 fn read(html: &str) -> Vec<String> {
     let mut read: Vec<String> = Vec::new();
     let mut text = String::new();
@@ -228,8 +228,8 @@ fn read(html: &str) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// CONSENT-02: whatever anybody says of themselves, a browser reads the same page as for a plain word, with that
-    /// in the word's places: no tag and no attribute comes or goes, and none holds more or less.
+    /// CONSENT-02: for any text in any value, a browser reads the same tags and attributes as for a plain word;
+    /// only the text differs.
     #[test]
     fn whatever_is_said_stays_in_its_place(
         said in prop_oneof![
@@ -243,7 +243,7 @@ proptest! {
     ) {
         const WORD: &str = "WORD";
         let pages = pages();
-        // Browsers read NUL as a replacement, and one line break for another.
+        // Browsers replace NUL and normalise line breaks.
         prop_assume!(!said.contains(['\0', '\r']));
         for (plain, tainted) in samples().into_iter().zip(samples()) {
             let name = plain.name;
@@ -254,7 +254,7 @@ proptest! {
     }
 }
 
-/// AUTHZ-12: only https can be followed from a page; other schemes redirect at once and never reach it.
+/// AUTHZ-12: the page links only https URIs; other schemes are redirected at once and never reach it.
 #[test]
 fn continue_links_https_only() {
     let html = pages()
@@ -263,7 +263,7 @@ fn continue_links_https_only() {
     assert!(!html.contains("href=\"javascript") && !html.contains("data-testid=\"continue\""));
 }
 
-/// §3.1 row 4: the page that refuses a redirect URI shows it and does not link it.
+/// §3.1 row 4: the page that refuses a redirect URI shows it without a link.
 #[test]
 fn a_refused_redirect_uri_is_not_a_link() {
     let html = pages().render(&ErrorPage::sample()).expect("renders");
@@ -336,7 +336,7 @@ fn assets_are_known_by_name_only() {
     assert!(asset("base.html").is_none() && asset("../pages.rs").is_none());
 }
 
-/// The policy asks for trusted types: the script must not need the sinks they guard.
+/// The policy requires trusted types, so the script must not use the sinks that they guard.
 #[test]
 fn the_script_uses_no_markup_sink() {
     let (_, script) = asset("passkey.js").expect("exists");
@@ -346,7 +346,7 @@ fn the_script_uses_no_markup_sink() {
     }
 }
 
-/// The colours of a scheme by name, as the style sheet has them.
+/// The colours of a colour scheme by name, from the style sheet.
 fn palette(css: &str, from: &str) -> BTreeMap<String, [u8; 3]> {
     let block = css.split(from).nth(1).and_then(|rest| rest.split('}').next()).expect("the scheme is there");
     let colour = |line: &str| {
@@ -358,7 +358,7 @@ fn palette(css: &str, from: &str) -> BTreeMap<String, [u8; 3]> {
     block.lines().filter_map(colour).collect()
 }
 
-/// WCAG 2.2: how far two colours are apart.
+/// The contrast ratio of two colours (WCAG 2.2).
 fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
     let luminance = |colour: [u8; 3]| {
         let [r, g, b] = colour.map(|channel| {
@@ -371,7 +371,7 @@ fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
     (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
-/// Every text on every ground it stands on: 4.5 to 1 in both schemes; the edge of a field 3 to 1.
+/// Contrast in both colour schemes: at least 4.5 to 1 for text, and 3 to 1 for field borders.
 #[test]
 fn text_stands_out_from_its_ground() {
     let (_, css) = asset("portcullis.css").expect("exists");

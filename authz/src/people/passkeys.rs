@@ -1,4 +1,4 @@
-//! People's passkeys and roles, as an administrator at the console changes them (WEBAUTHN-08, WEBAUTHN-12, ADMIN-03).
+//! Users' passkeys and roles in the administrator's commands (WEBAUTHN-08, WEBAUTHN-12, ADMIN-03).
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
@@ -11,26 +11,26 @@ use crate::store::sessions;
 use crate::store::users::{self, Role, User};
 use crate::{Authz, ending};
 
-/// The shortest beginning of a digest that names a passkey.
+/// The fewest digits of a digest that a command accepts for a passkey.
 const SHORTEST: usize = 8;
 
-/// A passkey, for whoever administers the server. Times are Unix milliseconds.
+/// A passkey in a list. Times are Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Passkey {
-    /// SHA-256 of the credential id, in hexadecimal. Its first eight digits are what the audit log says.
+    /// SHA-256 of the credential id, in hexadecimal. The audit log shows its first eight digits.
     pub sha256: String,
     pub created_at: i64,
     pub last_used_at: Option<i64>,
-    /// Its counter went back: it cannot sign in until it is cleared.
+    /// Its counter went back: it cannot sign in until an administrator clears it.
     pub suspended: bool,
     /// It can be copied to other devices (WebAuthn's BE flag).
     pub copyable: bool,
 }
 
-/// A user's passkeys, the oldest first.
+/// A user's passkeys, oldest first.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn list(tx: &Tx<'_>, who: &str) -> Answer<Vec<Passkey>> {
     let user = accepted!(find(tx, who)?);
     let listed = passkeys::of(tx, &user.id)?;
@@ -46,11 +46,11 @@ pub fn list(tx: &Tx<'_>, who: &str) -> Answer<Vec<Passkey>> {
     Ok(Ok(listed.iter().map(passkey).collect::<Result<_, _>>()?))
 }
 
-/// Removes a passkey and ends the user's sessions (SESSION-05); if it was stolen, every grant too, because whoever
-/// has it may have made some (REFRESH-08).
+/// Removes a passkey and ends the user's sessions (SESSION-05). If it was stolen, every grant ends too, because
+/// the thief may have made some (REFRESH-08).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn remove(
     authz: &Authz,
     tx: &Tx<'_>,
@@ -62,7 +62,7 @@ pub fn remove(
     let user = accepted!(find(tx, who)?);
     let listed = passkeys::of(tx, &user.id)?;
     let gone = accepted!(named(&user, &listed, credential));
-    // Whoever may sign in must be able to (WEBAUTHN-12).
+    // An enabled user must keep a passkey to sign in with (WEBAUTHN-12).
     if !user.disabled && passkeys::others(&listed, gone).next().is_none() {
         return Ok(Err(Refusal::LastPasskey(user.name)));
     }
@@ -74,10 +74,10 @@ pub fn remove(
     show(authz, tx, user.id.as_str())
 }
 
-/// Lets a passkey sign in again whose counter went back. It counts anew from what it shows next.
+/// Lifts the suspension of a passkey. Its next counter value is accepted as the new start.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn unsuspend(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str, credential: &str) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     let listed = passkeys::of(tx, &user.id)?;
@@ -91,11 +91,11 @@ pub fn unsuspend(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str, credential: &s
     show(authz, tx, user.id.as_str())
 }
 
-/// Makes a user an administrator, or none. Their sessions end, because they were begun with other rights
+/// Makes a user an administrator, or removes the role. Their sessions end, because they began with other rights
 /// (SESSION-02).
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn role(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str, admin: bool) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     if admin && user.disabled {
@@ -115,7 +115,7 @@ pub fn role(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str, admin: bool) -> Ans
     show(authz, tx, user.id.as_str())
 }
 
-/// The passkey whose digest begins like this; in any case.
+/// The passkey whose digest begins with these digits, in any case.
 fn named<'l>(user: &User, listed: &'l [Listed], credential: &str) -> Result<&'l Listed, Refusal> {
     let unknown = || Refusal::PasskeyUnknown(credential.to_owned(), user.name.clone());
     let prefix = credential.to_ascii_lowercase();

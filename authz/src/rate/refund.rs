@@ -1,18 +1,18 @@
-//! Which answers cost their sender nothing (RATE-05).
+//! Responses that refund the rate limit (RATE-05).
 
 use axum::response::Response;
 
-/// On an answer that says no in the ordinary course of things, such as "not yet": it costs nothing.
+/// Marks a refusal that is part of normal operation, such as "not yet". It is refunded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Harmless;
 
-/// On an answer that cost its sender what no stranger has: a grant, a passkey, a secret that an administrator handed out, a
-/// person's yes. Nothing else is refunded: strangers register clients and keys of their own, for which there is an answer
-/// without an error too (RATE-05).
+/// Marks a response that took something that a stranger does not have: a grant, a passkey, an administrator's
+/// secret, a person's approval. Only these are refunded: strangers can register clients and keys and get
+/// success responses with those too (RATE-05).
 #[derive(Clone, Copy, Debug)]
 struct Earned;
 
-/// Marks an answer that its sender paid for.
+/// Marks a response as earned.
 pub(crate) fn earned(mut response: Response) -> Response {
     response.extensions_mut().insert(Earned);
     response

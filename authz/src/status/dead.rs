@@ -1,13 +1,14 @@
-//! What is dead, in memory as long as it matters and no longer.
+//! A list of ended grants and tokens, kept in memory only as long as needed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// What is dead, as long as somebody might accept a token because of it, on a clock that nobody can set.
+/// Ended items, each kept as long as a token of it might otherwise be accepted. Uses uptime, which cannot be
+/// set.
 pub(super) struct Dead<K> {
     until: HashMap<K, Instant>,
-    /// How many may be listed before those whose time is over are dropped.
+    /// The size at which expired items are dropped.
     sweep_at: usize,
 }
 
@@ -18,7 +19,7 @@ impl<K> Default for Dead<K> {
 }
 
 impl<K: Eq + Hash> Dead<K> {
-    /// Lists it for this long from now.
+    /// Lists an item for this long.
     pub(super) fn list(&mut self, key: K, time: Duration) {
         let now = Instant::now();
         if self.until.len() >= self.sweep_at {
@@ -44,7 +45,7 @@ impl<K: Eq + Hash> Extend<(K, Duration)> for Dead<K> {
 mod tests {
     use super::*;
 
-    /// RS-08: what is dead stays listed until its time is over, and no longer than memory needs it.
+    /// RS-08: an ended item stays listed until its time is over; memory does not grow without bound.
     #[test]
     fn the_dead_are_listed_as_long_as_they_matter() {
         let mut dead = Dead::default();

@@ -1,5 +1,5 @@
-//! Any history of kills, of what is allowed again, and of restarts: what is dead stays dead, and memory says of every
-//! token what a server would say that has just read the database.
+//! Random histories of revocations, permissions and restarts. After each step, revoked tokens stay refused, and
+//! memory agrees with a server that has just read the database.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::people;
 use crate::store::grants::Grant;
 use crate::testing::{House, READERS, groups, resource, scope};
 
-/// Nobody in particular, at the console.
+/// The operating-system user of the commands.
 const UID: u32 = 0;
 const LIFETIME: i64 = 3600;
 
@@ -76,7 +76,7 @@ struct Issued {
     dead: bool,
 }
 
-/// What there is, and what should be true of it.
+/// The server, and the expected state of each token.
 struct World {
     house: House,
     people: [Option<Person>; USERS],
@@ -102,7 +102,7 @@ impl World {
     }
 
     fn issue(&mut self, user: usize, client: usize) {
-        // No second is one in which everything ended.
+        // Leave the second in which a lockdown happened.
         self.house.clock.advance(Duration::from_secs(1));
         if self.people[user].is_none() {
             let name = self.name();
@@ -161,7 +161,7 @@ impl World {
         Some(self.issued[at].token.clone())
     }
 
-    /// A command about somebody.
+    /// Runs a command about a user.
     fn about(
         &self,
         user: usize,
@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// Everything that this job does is undone, after memory was told of it.
+    /// Runs a job that is rolled back after memory was updated.
     fn lose(&self, token: AccessToken) {
         let lost = self.house.attempt(move |authz, tx| {
             let ended = access::revoke_token(authz, tx, UID, &access::Named::Jti(token.jti.clone()))?;
@@ -286,7 +286,8 @@ impl World {
         self
     }
 
-    /// Every token that has not run out is what it should be: in memory, to a server that starts now, and by its grant.
+    /// Checks every unexpired token against its expected state: in memory, in a freshly started server, and by
+    /// its grant.
     fn holds(&self, step: &Step) {
         let now = self.house.clock.now();
         let fresh = Status::load(&self.house.db, groups(), now).unwrap();
@@ -310,8 +311,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
-    /// RS-08, REFRESH-08, STORE-02: after any history of kills and restarts, no dead token is alive, none that should be
-    /// is dead, and memory and database agree.
+    /// RS-08, REFRESH-08, STORE-02: after any history of revocations and restarts, revoked tokens are refused,
+    /// others accepted, and memory and database agree.
     #[test]
     fn the_dead_stay_dead(steps in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new();

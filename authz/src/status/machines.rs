@@ -1,5 +1,5 @@
-//! What memory knows of clients that act in their own name: resource servers, which introspect, and those that
-//! get tokens with nobody behind them (INTRO, CC). Asked at every introspection and at every such token.
+//! Clients that act in their own name, in memory: resource servers, which introspect, and clients with the
+//! client credentials grant (INTRO, CC). Read at every introspection and for every token without a user.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use tokio::sync::Semaphore;
 use crate::store::clients::{self, AuthMethod};
 use crate::store::{client_reports, resource_servers};
 
-/// How many requests of one resource server may be in flight (INTRO-07).
+/// The most requests of one resource server in flight (INTRO-07).
 pub(crate) const IN_FLIGHT: usize = 64;
 
-/// A client that acts in its own name, enabled.
+/// An enabled client that acts in its own name.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    /// What its own tokens may carry; `None` if it gets none (CC-01).
+    /// The scope of its own tokens; `None` if it gets none (CC-01).
     pub own: Option<Arc<Scope>>,
-    /// Set if it may introspect.
+    /// `Some` if it is a resource server.
     pub resource_server: Option<Arc<ResourceServer>>,
 }
 
-/// Who introspects.
+/// A resource server.
 #[derive(Debug)]
 pub(crate) struct ResourceServer {
     pub id: ClientId,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// It learns of tokens for these and no others (INTRO-04).
+    /// The resources whose tokens it may introspect (INTRO-04).
     pub audiences: BTreeSet<ResourceUri>,
-    /// Whether it can introspect at all: one that proves nothing looks at signature and expiry alone.
+    /// Whether it introspects. One without authentication only checks signature and expiry.
     pub introspects: bool,
     /// A permit for each request in flight.
     pub in_flight: Arc<Semaphore>,
@@ -40,7 +40,7 @@ pub(crate) struct ResourceServer {
 }
 
 impl ResourceServer {
-    /// Whether this is one of its secrets, presented in a way that it registered (CAUTH-01, CAUTH-04).
+    /// Whether this is one of its secrets, sent by a registered method (CAUTH-01, CAUTH-04).
     pub(crate) fn is_proven_by(&self, method: AuthMethod, secret: &Digest, now: Timestamp) -> bool {
         let live = |expires_at: &Option<Timestamp>| expires_at.is_none_or(|expires_at| now < expires_at);
         self.methods.contains(&method) && self.secrets.get(secret).is_some_and(live)
@@ -48,7 +48,7 @@ impl ResourceServer {
 }
 
 impl Machine {
-    /// What the database says of a client; `None` if it does not act in its own name, or must not.
+    /// Reads a client from the database; `None` if it does not act in its own name or is disabled.
     pub(crate) fn read(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Option<Self>, Fault> {
         let Some(client) = clients::find(conn, id)?.filter(|client| !client.disabled) else {
             return Ok(None);
@@ -73,7 +73,7 @@ impl Machine {
         Ok(acts.then_some(Self { own, resource_server }))
     }
 
-    /// What is left of it if only what `other` has too may stay.
+    /// The intersection with `other`: what both allow.
     fn narrowed(&self, other: &Self) -> Self {
         let own = match (&self.own, &other.own) {
             (Some(own), Some(other)) => Some(Arc::new(own.intersection(other))),
@@ -86,7 +86,7 @@ impl Machine {
         Self { own, resource_server }
     }
 
-    /// The same, counting its requests where they were counted before.
+    /// The same client with the request counter of `before`.
     fn counting_with(mut self, before: Option<&Self>) -> Self {
         let before = before.and_then(|machine| machine.resource_server.as_ref());
         if let (Some(server), Some(before)) = (&mut self.resource_server, before)
@@ -102,7 +102,7 @@ impl ResourceServer {
     fn narrowed(&self, other: &Self) -> Self {
         let secrets = self.secrets.iter().filter_map(|(digest, expires_at)| {
             let also = other.secrets.get(digest)?;
-            // Without an end is later than any.
+            // `None` means no end, which is later than any end.
             let first = [*expires_at, *also].into_iter().flatten().min();
             Some((*digest, first))
         });
@@ -118,7 +118,7 @@ impl ResourceServer {
     }
 }
 
-/// All of them.
+/// All such clients.
 #[derive(Default)]
 pub(super) struct Machines(HashMap<ClientId, Machine>);
 
@@ -141,7 +141,7 @@ impl Machines {
         self.0.values()
     }
 
-    /// Takes away what a client is about to lose.
+    /// Removes what a client is about to lose.
     pub(super) fn narrow(&mut self, id: &ClientId, next: Option<&Machine>) {
         let left = match (self.0.get(id), next) {
             (Some(machine), Some(next)) => machine.narrowed(next),
@@ -154,7 +154,7 @@ impl Machines {
         self.0.insert(id.clone(), left);
     }
 
-    /// Puts a client in its new state.
+    /// Sets a client's new state.
     pub(super) fn set(&mut self, id: ClientId, next: Option<Machine>) {
         match next {
             Some(machine) => {

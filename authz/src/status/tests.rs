@@ -19,7 +19,8 @@ fn everyone_is_everybodys_group_and_unknown_groups_give_nothing() {
     assert_eq!(Groups::default().entitled(["engineers"]), Scope::empty());
 }
 
-/// RS-08: a token stays listed for five minutes after its end, and no longer than any can live.
+/// RS-08: an ended token stays listed until five minutes after its expiry, and never longer than a token can
+/// live.
 #[test]
 fn a_dead_token_is_listed_until_after_its_end() {
     let second = Duration::from_secs(1);
@@ -30,7 +31,8 @@ fn a_dead_token_is_listed_until_after_its_end() {
     assert_eq!(listed(Timestamp(i64::MAX), at), LISTED);
 }
 
-/// RS-08: in one batch an earlier job's permission is published after a later job's kill; the kill must win.
+/// RS-08: in one batch, a permission of an earlier job is published after the revocation of a later job; the
+/// revocation must win.
 #[tokio::test]
 async fn a_kill_outlives_a_permission_of_the_same_batch() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +44,8 @@ async fn a_kill_outlives_a_permission_of_the_same_batch() {
     let (begin, begun) = tokio::sync::oneshot::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let holding = db.clone();
-    // Has a batch of its own, and holds the writer until the two behind it are queued, so that they share the next one.
+    // This job is alone in its batch and holds the writer until two more are queued, so that those share the
+    // next batch.
     let holding = tokio::spawn(async move {
         let held = move |_: &Tx<'_>| {
             let _ = begin.send(());

@@ -1,15 +1,15 @@
-//! What users wish an administrator to look into: clients whose documents are not to be had here, one wish for
-//! each URL (CIMD-09).
+//! Approval requests: users ask an administrator to approve a client whose document is not available. One
+//! request per URL (CIMD-09).
 
 use shared::db::{Conn, Row, params};
 use shared::share::{self, Full, Holder};
 use shared::{Fault, RedirectUri, Timestamp, Tx, UserId};
 
-/// A wish.
+/// An approval request.
 #[derive(Clone, Debug)]
 pub(crate) struct ApprovalRequest {
     pub url: String,
-    /// Where the client asked for its answer.
+    /// The redirect URI that the client requested.
     pub redirect_uri: RedirectUri,
     pub user_id: UserId,
     pub created_at: Timestamp,
@@ -26,23 +26,24 @@ fn request(row: &Row<'_>) -> Result<ApprovalRequest, Fault> {
     })
 }
 
-/// The wish for this URL.
+/// The request for this URL.
 pub(crate) fn find(conn: &Conn<'_>, url: &str) -> Result<Option<ApprovalRequest>, Fault> {
     conn.query_row(&format!("{COLUMNS} WHERE url = ?1"), params![url], request)
 }
 
-/// All of them, oldest first.
+/// All requests, oldest first.
 pub(crate) fn list(conn: &Conn<'_>) -> Result<Vec<ApprovalRequest>, Fault> {
     conn.query(&format!("{COLUMNS} ORDER BY created_at, url"), [], request)
 }
 
-/// How many there are of this user since then.
+/// The number of requests of this user since then.
 pub(crate) fn count(conn: &Conn<'_>, user: &UserId, since: Timestamp) -> Result<u32, Fault> {
     let sql = "SELECT count(*) FROM approval_request WHERE user_id = ?1 AND created_at > ?2";
     Ok(conn.query_row(sql, params![user, since], |row| row.get(0))?.unwrap_or(0))
 }
 
-/// Files a wish. There is none for its URL. Whoever has most waiting makes room (RATE-06).
+/// Stores a request; there must be none for its URL. If the table is full, the user with most pending requests
+/// makes room (RATE-06).
 pub(crate) fn insert(
     tx: &Tx<'_>,
     url: &str,
@@ -61,12 +62,12 @@ pub(crate) fn insert(
     Ok(Ok(()))
 }
 
-/// Removes the wish for a URL; false if there is none.
+/// Deletes the request for a URL; false if there is none.
 pub(crate) fn delete(tx: &Tx<'_>, url: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM approval_request WHERE url = ?1", params![url])? == 1)
 }
 
-/// Removes wishes that nobody looked into in time (RATE-03).
+/// Deletes requests that were not decided in time (RATE-03).
 pub(crate) fn sweep(tx: &Tx<'_>, created_before: Timestamp) -> Result<(), Fault> {
     tx.execute("DELETE FROM approval_request WHERE created_at < ?1", params![created_before])?;
     Ok(())

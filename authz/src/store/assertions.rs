@@ -1,46 +1,46 @@
-//! Client assertions that were used, until they have run out (CAUTH-05). None can be forgotten before, or it would be good
-//! once more. So nobody takes more room than a share (RATE-03, RATE-06).
+//! Used client assertions, kept until they expire (CAUTH-05). Deleting one earlier would allow a replay, so
+//! instead each holder has a limit (RATE-03, RATE-06).
 
 use shared::db::params;
 use shared::share::{Holder, held};
 use shared::{ClientId, Digest, Fault, Timestamp, Tx};
 
-/// How many are remembered for one client that the site knows: a resource server may sign one for every question.
+/// The most for one client that an administrator added: a resource server may sign one for every question.
 const MOST_OF_A_CLIENT: u32 = 100_000;
-/// How many for all clients of one address that registered themselves.
+/// The most for all self-registered clients of one address.
 const MOST_OF_A_STRANGER: u32 = 500;
-/// How many for all addresses of one network.
+/// The most for all addresses of one network.
 const MOST_OF_A_NETWORK: u32 = 1000;
-/// How many for all of those together. Beyond it each address and each network has a small share, and once strangers hold
-/// [`FULL`] there is room for none of them.
+/// The most for all self-registered clients. Beyond it each address and network has a small share, and beyond
+/// [`FULL`] they are all refused.
 const MOST_OF_STRANGERS: u32 = 10_000;
 const SHARE_OF_A_STRANGER: u32 = 10;
 const SHARE_OF_A_NETWORK: u32 = 100;
 const FULL: u32 = 2 * MOST_OF_STRANGERS;
-/// Under what names the schema counts those of strangers, and of clients that the site knows.
+/// The names under which the schema counts assertions of self-registered and of other clients.
 const STRANGERS: &str = "client_assertion";
 const CLIENTS: &str = "client_assertion of clients";
 
-/// Whose assertion it is.
+/// The holder of an assertion.
 pub(crate) enum Whose<'a> {
-    /// A client's that the site knows.
+    /// A client that an administrator added.
     Client(&'a ClientId),
-    /// A client's that registered itself, by the address that it comes from.
+    /// A self-registered client, counted by its address.
     Stranger(Holder),
 }
 
-/// What became of an assertion.
+/// The result of spending an assertion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Spent {
     Now,
     Before,
-    /// Its holder has as many as are remembered.
+    /// Its holder has reached the limit.
     NoRoom,
 }
 
 /// Spends an assertion. Check and mark are one statement: of two requests that race, one wins.
 ///
-/// `whose` says who answers for it.
+/// `whose` is the holder that it counts for.
 pub(crate) fn spend(
     tx: &Tx<'_>,
     digest: &Digest,
@@ -74,7 +74,8 @@ pub(crate) fn spend(
     Ok(Spent::Now)
 }
 
-/// Who comes in small numbers finds room until strangers hold twice what they should.
+/// The limits of one address and of one network, given the number of all assertions of self-registered clients.
+/// Small holders find room until that number reaches [`FULL`].
 fn most_of_a_stranger(all: u32) -> (u32, u32) {
     match all {
         0..MOST_OF_STRANGERS => (MOST_OF_A_STRANGER, MOST_OF_A_NETWORK),
@@ -83,7 +84,7 @@ fn most_of_a_stranger(all: u32) -> (u32, u32) {
     }
 }
 
-/// Forgets assertions that are refused for their age anyway.
+/// Deletes assertions that are refused for their age anyway.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("DELETE FROM client_assertion WHERE expires_at <= ?1", params![tx.now()])?;
     Ok(())
@@ -98,8 +99,9 @@ mod tests {
 
     use super::*;
 
-    /// RATE-03, RATE-06, CAUTH-05: who fills the table hurts themselves: a busy stranger is refused, others are not, and
-    /// clients that the site knows never hear of it. Nothing is forgotten while it could be used again.
+    /// RATE-03, RATE-06, CAUTH-05: an address that fills the table is refused; other addresses are not, and
+    /// clients that an administrator added are not affected. No assertion is deleted while it could be
+    /// replayed.
     #[test]
     fn whoever_fills_the_table_is_refused_and_nobody_else() {
         let dir = tempfile::tempdir().unwrap();

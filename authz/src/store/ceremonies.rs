@@ -1,4 +1,4 @@
-//! WebAuthn ceremonies under way (WEBAUTHN-03): each row is deleted the first time it is presented.
+//! WebAuthn ceremonies in progress (WEBAUTHN-03). Each row is deleted the first time it is presented.
 
 use shared::db::{Row, params};
 use shared::share::{self, Full, Holder};
@@ -6,23 +6,24 @@ use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
 use crate::current::Current;
 
-/// What a ceremony is for, with what it needs to end.
+/// The purpose of a ceremony, with the data to complete it.
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
     /// The first administrator's passkey.
     Setup { link: Digest, name: String, handle: Vec<u8> },
-    /// An assertion by whoever holds a passkey; for a transaction if there is one.
+    /// An assertion by any passkey; for a transaction if there is one.
     SignIn { transaction: Option<String> },
-    /// An assertion by this user, made to add a passkey.
+    /// An assertion by this user, in order to add a passkey.
     StepUp { user: UserId },
-    /// A passkey for this user, by a link that an administrator gave them (ENROL-02).
+    /// A passkey for this user, with an administrator's enrolment link (ENROL-02).
     Enrol { link: Digest, user: UserId },
     /// A further passkey of this user.
     AddPasskey { user: UserId },
-    /// An assertion by this user that confirms a decision: `binding` is a digest of all that it confirms
+    /// An assertion by this user that confirms a decision; `binding` is a digest of what it confirms
     /// (CONSENT-08).
     Consent { user: UserId, transaction: String, binding: Digest },
-    /// An assertion by this user that confirms a change of their account: `binding` is a digest of it (SESSION-01).
+    /// An assertion by this user that confirms a change of their account; `binding` is a digest of the change
+    /// (SESSION-01).
     Change { user: UserId, binding: Digest },
 }
 
@@ -36,7 +37,8 @@ pub(crate) struct Ceremony {
     pub expires_at: Timestamp,
 }
 
-/// Starts a ceremony, for whatever still stands in this job, that was asked for from this address. Whoever has most under way makes room (RATE-06).
+/// Stores a ceremony for a purpose that was checked in this job; `holder` is the address that asked. If the
+/// table is full, the holder with most ceremonies makes room (RATE-06).
 pub(crate) fn insert(
     tx: &Tx<'_>,
     digest: &Digest,
@@ -72,13 +74,13 @@ pub(crate) fn insert(
     Ok(Ok(()))
 }
 
-/// Removes ceremonies that have run out.
+/// Deletes expired ceremonies.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("DELETE FROM ceremony WHERE expires_at < ?1", params![tx.now()])?;
     Ok(())
 }
 
-/// A purpose, column by column.
+/// The columns of a purpose.
 #[derive(Default)]
 struct Columns<'a> {
     purpose: &'static str,
@@ -119,7 +121,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Takes a ceremony: whoever presents it has used it up, whether it verifies or not.
+/// Takes a ceremony: it is deleted, even if its verification fails later.
 pub(crate) fn take(tx: &Tx<'_>, digest: &Digest) -> Result<Option<Ceremony>, Fault> {
     tx.query_row(
         "DELETE FROM ceremony WHERE digest = ?1

@@ -1,23 +1,23 @@
-//! Client id metadata documents, byte for byte (CIMD-05, CIMD-08), and the entries of the built-in catalogue
-//! that the site has switched off (CIMD-13).
+//! Client id metadata documents, byte for byte (CIMD-05, CIMD-08), and the disabled entries of the built-in
+//! catalogue (CIMD-13).
 
 use shared::db::{Conn, Row, params};
 use shared::share::{self, Full, Holder};
 use shared::{Digest, Fault, Timestamp, Tx};
 
-/// Where a document came from.
+/// The origin of a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Origin {
-    /// An administrator brought it.
+    /// An administrator imported it.
     Imported,
-    /// It was read from the network, and is good until then (CIMD-08).
+    /// It was fetched, and is valid until then (CIMD-08).
     Fetched { expires_at: Timestamp },
 }
 
-/// A document as it is kept.
+/// A stored document.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    /// The client id; with a placeholder in it, a family of them (CIMD-13).
+    /// The client id, or the pattern of a family of ids (CIMD-13).
     pub url: String,
     pub body: Vec<u8>,
     pub origin: Origin,
@@ -41,26 +41,27 @@ pub(crate) fn find(conn: &Conn<'_>, url: &str) -> Result<Option<Stored>, Fault> 
     conn.query_row(&format!("{COLUMNS} WHERE url = ?1"), params![url], stored)
 }
 
-/// Documents that an administrator imported for families of client ids (CIMD-13).
+/// Imported documents for families of client ids (CIMD-13).
 pub(crate) fn imported_families(conn: &Conn<'_>) -> Result<Vec<Stored>, Fault> {
     let sql = format!("{COLUMNS} WHERE source = 'imported' AND instr(url, '{{') > 0 ORDER BY url");
     conn.query(&sql, [], stored)
 }
 
-/// Whether an administrator imported any.
+/// Whether there is any imported document.
 pub(crate) fn any_imported(conn: &Conn<'_>) -> Result<bool, Fault> {
     let found =
         conn.query_row("SELECT 1 FROM client_document WHERE source = 'imported' LIMIT 1", [], |_| Ok(()))?;
     Ok(found.is_some())
 }
 
-/// Keeps a document that an administrator imported, in place of any other of its URL.
+/// Stores an imported document, replacing any other of its URL.
 pub(crate) fn import(tx: &Tx<'_>, url: &str, body: &[u8], importer: &str) -> Result<(), Fault> {
     put(tx, url, body, Some(importer), None)
 }
 
-/// Keeps a document that was fetched for whoever asked from this address. Those that expired before `useless_before`
-/// make room, then whoever had most of them fetched (RATE-06). What an administrator imported meanwhile stays.
+/// Stores a fetched document; `holder` is the address whose request caused the fetch. Documents that expired
+/// before `useless_before` make room, then the holder that caused most of them (RATE-06). An imported document
+/// is not replaced.
 pub(crate) fn keep_fetched(
     tx: &Tx<'_>,
     url: &str,
@@ -77,7 +78,7 @@ pub(crate) fn keep_fetched(
         "DELETE FROM client_document WHERE source = 'fetched' AND expires_at < ?1",
         params![useless_before],
     )?;
-    // A document that is fetched anew stays whose it was: nobody makes it theirs by asking for it.
+    // A document that is fetched again keeps its holder: another requester does not take it over.
     if before.is_none()
         && let Err(full) = share::make_room(tx, &share::DOCUMENTS, holder)?
     {
@@ -108,26 +109,26 @@ fn put(
     Ok(())
 }
 
-/// Removes an imported document; false if there is none of this URL.
+/// Deletes an imported document; false if there is none for this URL.
 pub(crate) fn remove_imported(tx: &Tx<'_>, url: &str) -> Result<bool, Fault> {
     let changed =
         tx.execute("DELETE FROM client_document WHERE url = ?1 AND source = 'imported'", params![url])?;
     Ok(changed == 1)
 }
 
-/// The catalogue's entries that the site has switched off.
+/// The disabled entries of the catalogue.
 pub(crate) fn disabled_entries(conn: &Conn<'_>) -> Result<Vec<String>, Fault> {
     conn.query("SELECT url FROM catalogue_disabled ORDER BY url", [], |row| row.get(0))
 }
 
-/// Whether the site has switched this entry of the catalogue off.
+/// Whether this entry of the catalogue is disabled.
 pub(crate) fn is_disabled(conn: &Conn<'_>, url: &str) -> Result<bool, Fault> {
     let found =
         conn.query_row("SELECT 1 FROM catalogue_disabled WHERE url = ?1", params![url], |_| Ok(()))?;
     Ok(found.is_some())
 }
 
-/// Switches an entry of the catalogue off; false if it is off already.
+/// Disables an entry of the catalogue; false if it already is.
 pub(crate) fn disable_entry(tx: &Tx<'_>, url: &str) -> Result<bool, Fault> {
     let changed = tx.execute(
         "INSERT INTO catalogue_disabled (url, disabled_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -136,7 +137,7 @@ pub(crate) fn disable_entry(tx: &Tx<'_>, url: &str) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Switches an entry of the catalogue on again; false if it is on.
+/// Enables an entry of the catalogue; false if it already is.
 pub(crate) fn enable_entry(tx: &Tx<'_>, url: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM catalogue_disabled WHERE url = ?1", params![url])? == 1)
 }

@@ -1,11 +1,11 @@
-//! What administrators are shown of clients besides the clients themselves (REVOKE-07).
+//! Reports about clients for administrators (REVOKE-07).
 
 use shared::db::{Conn, Row, params};
 use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, UserId};
 
 use super::everything::alive;
 
-/// How a client stands, on one line.
+/// A client with its counts.
 pub(crate) struct Standing {
     pub id: ClientId,
     pub name: String,
@@ -16,11 +16,11 @@ pub(crate) struct Standing {
     pub disabled: bool,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
-    /// How many people it holds a live grant of.
+    /// The number of users with a live grant for it.
     pub users: u32,
 }
 
-/// A live grant: what a user lets a client do.
+/// A live grant of a user to a client.
 pub(crate) struct Access {
     pub grant_id: GrantId,
     pub user_id: UserId,
@@ -35,14 +35,14 @@ pub(crate) struct Access {
     pub address: Option<String>,
 }
 
-/// A secret, as far as it can be shown.
+/// A secret's digest and expiry.
 pub(crate) struct SecretAge {
     pub digest: Digest,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
 }
 
-// `last_used_at` of a client is when somebody last approved it; its grants know of later uses.
+// The client's `last_used_at` is its last approval; later uses are in its grants.
 const STANDING: &str = concat!(
     "SELECT id, name, source, trust, auth_method, grant_types, disabled_at, created_at,
      (SELECT max(at) FROM (SELECT client.last_used_at AS at
@@ -78,21 +78,21 @@ pub(crate) fn one(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Opti
     conn.query_row(&format!("{STANDING} WHERE id = ?2"), params![now, id], standing)
 }
 
-/// Whose grants.
+/// Which grants to list.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Whose<'a> {
     pub user: Option<&'a UserId>,
     pub client: Option<&'a ClientId>,
 }
 
-/// Live grants, the newest first, `most` of them.
+/// Live grants, newest first, at most `most`.
 pub(crate) fn access(
     conn: &Conn<'_>,
     whose: Whose<'_>,
     now: Timestamp,
     most: u32,
 ) -> Result<Vec<Access>, Fault> {
-    // Different statements, so that each goes by an index.
+    // Separate statements, so that each uses an index.
     let condition = match whose {
         Whose { user: None, client: None } => "?1 IS NULL AND ?2 IS NULL",
         Whose { user: Some(_), client: None } => "g.user_id = ?1 AND ?2 IS NULL",
@@ -127,7 +127,7 @@ pub(crate) fn access(
     )
 }
 
-/// A client's secrets that are live, the oldest first.
+/// A client's live secrets, oldest first.
 pub(crate) fn secrets(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Vec<SecretAge>, Fault> {
     conn.query(
         "SELECT digest, created_at, expires_at FROM client_secret

@@ -7,11 +7,11 @@ use shared::{ClientId, Digest, Fault, Secret, Timestamp, Tx};
 
 use super::clients::Source;
 
-/// How many secrets of one client may be live at once (CAUTH-04).
+/// The most live secrets of one client (CAUTH-04).
 const MOST: u32 = 2;
 
-/// Gives a client one more secret, of which only the digest stays here. Earlier ones are good for `overlap`
-/// longer, so that whoever holds one has time to take up the new one; beyond the newest of them none is.
+/// Gives a client a new secret, of which only the digest is stored. The newest earlier one stays valid for
+/// `overlap`, so that its holder can switch; all others end.
 pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result<Secret, Fault> {
     tx.execute(
         "UPDATE client_secret SET expires_at = min(coalesce(expires_at, ?2), ?2) WHERE client_id = ?1",
@@ -30,7 +30,7 @@ pub(crate) fn issue(tx: &Tx<'_>, client: &ClientId, overlap: Duration) -> Result
     Ok(secret)
 }
 
-/// Removes secrets that ran out.
+/// Deletes expired secrets.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("DELETE FROM client_secret WHERE expires_at <= ?1", params![tx.now()])?;
     Ok(())
@@ -45,7 +45,7 @@ pub(crate) fn insert(tx: &Tx<'_>, client: &ClientId, digest: &Digest) -> Result<
     Ok(())
 }
 
-/// Ends every secret of a client but these; whether there was one.
+/// Ends every secret of a client except these; true if there was another.
 pub(crate) fn keep_only(tx: &Tx<'_>, client: &ClientId, digests: &[Digest]) -> Result<bool, Fault> {
     let mut ended = false;
     for digest in all(tx, client)?.iter().filter(|digest| !digests.contains(digest)) {
@@ -60,7 +60,7 @@ pub(crate) fn all(conn: &Conn<'_>, client: &ClientId) -> Result<Vec<Digest>, Fau
     conn.query("SELECT digest FROM client_secret WHERE client_id = ?1", params![client], |row| row.get(0))
 }
 
-/// The client that has this secret, and how it became known.
+/// The client that has this secret, and its source.
 pub(crate) fn holder(conn: &Conn<'_>, digest: &Digest) -> Result<Option<(ClientId, Source)>, Fault> {
     conn.query_row(
         "SELECT c.id, c.source FROM client_secret s JOIN client c ON c.id = s.client_id WHERE s.digest = ?1",
@@ -69,19 +69,19 @@ pub(crate) fn holder(conn: &Conn<'_>, digest: &Digest) -> Result<Option<(ClientI
     )
 }
 
-/// Removes all secrets of a client.
+/// Deletes all secrets of a client.
 pub(crate) fn delete(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
     tx.execute("DELETE FROM client_secret WHERE client_id = ?1", params![client])?;
     Ok(())
 }
 
-/// Says when a secret ends.
+/// Sets when a secret ends.
 pub(crate) fn end_at(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
     tx.execute("UPDATE client_secret SET expires_at = ?2 WHERE digest = ?1", params![digest, expires_at])?;
     Ok(())
 }
 
-/// The digests of a client's secrets that are live.
+/// The digests of a client's live secrets.
 pub(crate) fn live(conn: &Conn<'_>, client: &ClientId, now: Timestamp) -> Result<Vec<Digest>, Fault> {
     conn.query(
         "SELECT digest FROM client_secret WHERE client_id = ?1 AND (expires_at IS NULL OR expires_at > ?2)",

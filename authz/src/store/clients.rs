@@ -56,7 +56,7 @@ impl Source {
         }
     }
 
-    /// Whether the client is known by what stands at a URL, or may stand there: its row follows from that.
+    /// Whether the client's row follows from a document at a URL.
     pub(crate) fn is_by_document(self) -> bool {
         matches!(self, Self::Catalogue | Self::Imported | Self::Fetched | Self::UnknownUrl)
     }
@@ -67,7 +67,7 @@ impl Source {
     }
 }
 
-/// How a client proves who it is at the token endpoint (RFC 7591 §2, `token_endpoint_auth_method`).
+/// How a client authenticates at the token endpoint (RFC 7591 §2, `token_endpoint_auth_method`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AuthMethod {
     None,
@@ -91,12 +91,12 @@ impl AuthMethod {
         }
     }
 
-    /// Whether a secret of ours is what the client proves itself with.
+    /// Whether the client authenticates with a secret that this server issued.
     pub(crate) fn is_by_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
 
-    /// The method of this name; `None` if this server does not have it.
+    /// The method with this name; `None` if it is not supported.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str() == name)
     }
@@ -105,16 +105,16 @@ impl AuthMethod {
 /// How far a client is trusted (DCR-08).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Trust {
-    /// It could send its answers over the network, and nobody vouches for it.
+    /// Not verified, and its answers could go over the network.
     Unverified,
-    /// Its answers can only reach the user's own computer.
+    /// Not verified, but its answers reach only the user's own computer.
     Known,
-    /// An administrator vouches for it.
+    /// Verified by an administrator.
     Verified,
 }
 
 impl Trust {
-    /// What such a client can be granted at most (DCR-08).
+    /// The ceiling of such a client (DCR-08).
     pub(crate) fn ceiling(self) -> Ceiling {
         match self {
             Self::Unverified => Ceiling::LowRisk,
@@ -122,7 +122,7 @@ impl Trust {
         }
     }
 
-    /// The word for it in the database and in what administrators are shown.
+    /// The name in the database and in reports.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Unverified => "unverified",
@@ -150,13 +150,13 @@ pub(crate) struct Client {
     pub source: Source,
     pub trust: Trust,
     pub auth_method: AuthMethod,
-    /// It named no method, so that Basic and form are one to it (CAUTH-01).
+    /// It registered no method, so both Basic and the form are accepted (CAUTH-01).
     pub auth_defaulted: bool,
     /// Its public keys, as JSON (RFC 7517 §5), if it signs assertions.
     pub jwks: Option<String>,
     pub grant_types: Vec<String>,
     pub redirect_uris: Vec<RedirectUri>,
-    /// What it may have in its own name (CC-01). No ceiling for what users grant it.
+    /// The scope that it may have in its own name (CC-01). It does not limit what users grant to it.
     pub scope: Scope,
     pub disabled: bool,
 }
@@ -172,13 +172,13 @@ impl Client {
         matches!(self.source, Source::Administrator | Source::Configuration)
     }
 
-    /// Whether it gets tokens in its own name: only clients that an administrator added, and that prove who they are
+    /// Whether it gets tokens in its own name: only a client that an administrator added and that authenticates
     /// (CC-01).
     pub(crate) fn acts_in_its_own_name(&self) -> bool {
         self.is_added() && self.auth_method != AuthMethod::None && self.has_grant(CLIENT_CREDENTIALS)
     }
 
-    /// In which ways it may present a secret: the registered one; either of the two if it named none (CAUTH-01).
+    /// The methods by which it may send a secret: the registered one, or both if it registered none (CAUTH-01).
     pub(crate) fn secret_methods(&self) -> Vec<AuthMethod> {
         let by_secret = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
         let accepted = |method: &AuthMethod| self.auth_defaulted || self.auth_method == *method;
@@ -189,12 +189,12 @@ impl Client {
     }
 }
 
-/// What a registration stores besides the client itself.
+/// The registration columns besides the client itself.
 pub(crate) struct Registration<'a> {
     pub application_type: &'a str,
-    /// The answer of the registration endpoint, or the document, as JSON.
+    /// The registration response, or the document, as JSON.
     pub metadata: &'a str,
-    /// A digest of the registration, so that the same one is not stored twice (DCR-12).
+    /// The registration's fingerprint, which prevents storing it twice (DCR-12).
     pub fingerprint: Option<&'a Digest>,
     /// The digest of the registration access token (DCR-09).
     pub management: Option<Digest>,
@@ -221,8 +221,8 @@ fn client(row: &Row<'_>) -> Result<Client, Fault> {
     })
 }
 
-/// The client with this id. Both questions are asked whether or not there is one: somebody who guesses ids learns
-/// nothing from the time it takes (CAUTH-03).
+/// The client with this id. Both queries run whether or not it exists, so that the time reveals nothing about
+/// guessed ids (CAUTH-03).
 pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fault> {
     let redirect_uris = conn.query(
         "SELECT uri FROM client_redirect_uri WHERE client_id = ?1 ORDER BY uri",
@@ -233,7 +233,7 @@ pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fau
     Ok(found.map(|client| Client { redirect_uris, ..client }))
 }
 
-/// How well a client is known (AUDIT-06).
+/// How well the server knows a client (AUDIT-06).
 pub(crate) fn acquaintance(conn: &Conn<'_>, id: &ClientId) -> Result<Acquaintance, Fault> {
     let sql = "SELECT holder IS NOT NULL FROM client WHERE id = ?1";
     Ok(match conn.query_row(sql, params![id], |row| row.get(0))? {
@@ -243,24 +243,24 @@ pub(crate) fn acquaintance(conn: &Conn<'_>, id: &ClientId) -> Result<Acquaintanc
     })
 }
 
-/// Every disabled client's id.
+/// The ids of all disabled clients.
 pub(crate) fn disabled(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE disabled_at IS NOT NULL", [], |row| row.get(0))
 }
 
-/// The ids of clients that somebody or something vouches for.
+/// The ids of trusted clients.
 pub(crate) fn trusted(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE trust <> 'unverified'", [], |row| row.get(0))
 }
 
-/// The ids of the clients that are called this.
+/// The ids of the clients with this name.
 pub(crate) fn named(conn: &Conn<'_>, name: &str) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE name = ?1 ORDER BY created_at, id", params![name], |row| {
         row.get(0)
     })
 }
 
-/// The clients whose names look like this one without being it, the first few.
+/// Clients whose names look like this one but differ, at most a few.
 pub(crate) fn looking_like(conn: &Conn<'_>, name: &str) -> Result<Vec<(ClientId, String)>, Fault> {
     let wanted = skeleton(name);
     let mut alike = Vec::new();
@@ -274,12 +274,12 @@ pub(crate) fn looking_like(conn: &Conn<'_>, name: &str) -> Result<Vec<(ClientId,
     Ok(alike)
 }
 
-/// Who stopped a client.
+/// Why a client is disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stopped {
-    /// An administrator; an administrator lets it in again.
+    /// By an administrator. Only an administrator enables it again.
     Administrator,
-    /// `portcullis.toml` no longer names it; it is back when that does again.
+    /// `portcullis.toml` no longer names it. It is enabled when the file names it again.
     LeftConfiguration,
 }
 
@@ -292,7 +292,8 @@ impl Stopped {
     }
 }
 
-/// Who stopped a client; `None` if it is enabled. What was stopped before that was kept was by an administrator.
+/// Why a client is disabled; `None` if it is enabled. Rows from before this was stored count as disabled by an
+/// administrator.
 pub(crate) fn stopped(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Stopped>, Fault> {
     let row = conn.query_row(
         "SELECT disabled_because FROM client WHERE id = ?1 AND disabled_at IS NOT NULL",
@@ -305,7 +306,7 @@ pub(crate) fn stopped(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Stopped>,
     }))
 }
 
-/// Stops a client.
+/// Disables a client.
 pub(crate) fn stop(tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<(), Fault> {
     tx.execute(
         "UPDATE client SET disabled_at = coalesce(disabled_at, ?2), disabled_because = ?3 WHERE id = ?1",
@@ -314,13 +315,13 @@ pub(crate) fn stop(tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<(), F
     Ok(())
 }
 
-/// Lets a client in again.
+/// Enables a client.
 pub(crate) fn admit(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("UPDATE client SET disabled_at = NULL, disabled_because = NULL WHERE id = ?1", params![id])?;
     Ok(())
 }
 
-/// Says how far a client is trusted.
+/// Sets a client's trust.
 pub(crate) fn set_trust(tx: &Tx<'_>, id: &ClientId, trust: Trust) -> Result<(), Fault> {
     tx.execute("UPDATE client SET trust = ?2 WHERE id = ?1", params![id, trust.as_str()])?;
     if trust == Trust::Verified { release(tx, id) } else { Ok(()) }
@@ -371,14 +372,14 @@ fn insert_redirect_uris(tx: &Tx<'_>, client: &Client) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A client that an administrator vouches for.
+/// A verified client.
 pub(crate) struct Verified {
     pub id: ClientId,
     pub name: String,
     pub source: Source,
 }
 
-/// Every client that an administrator vouches for.
+/// All verified clients.
 pub(crate) fn verified(conn: &Conn<'_>) -> Result<Vec<Verified>, Fault> {
     conn.query("SELECT id, name, source FROM client WHERE trust = 'verified'", [], |row| {
         let source = Source::parse(&row.get::<String>(2)?)?;
@@ -386,15 +387,14 @@ pub(crate) fn verified(conn: &Conn<'_>) -> Result<Vec<Verified>, Fault> {
     })
 }
 
-/// The ids of the clients that became known in this way.
+/// The ids of the clients with this source.
 pub(crate) fn of_source(conn: &Conn<'_>, source: Source) -> Result<Vec<ClientId>, Fault> {
     conn.query("SELECT id FROM client WHERE source = ?1 ORDER BY id", params![source.as_str()], |row| {
         row.get(0)
     })
 }
 
-/// Makes a client that there is be what it is here. Where it came from, how far it is trusted and whether it is
-/// stopped stay as they were.
+/// Updates an existing client. Its source, its trust and whether it is disabled do not change.
 pub(crate) fn replace(tx: &Tx<'_>, client: &Client, registration: &Registration<'_>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE client SET name = ?2, auth_method = ?3, auth_defaulted = ?4, jwks = ?5, application_type = ?6,
@@ -424,14 +424,14 @@ pub(crate) fn created_at(conn: &Conn<'_>, id: &ClientId) -> Result<Timestamp, Fa
     found.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))
 }
 
-/// Removes a client with everything that hangs on it.
+/// Deletes a client and its dependent rows.
 pub(crate) fn delete(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("DELETE FROM client WHERE id = ?1", params![id])?;
     Ok(())
 }
 
-/// Makes a client's row say what its document says now, where that came from, and how far the client is trusted
-/// for it. Whether it is stopped stays.
+/// Updates a client's row from its document, with the document's source and the resulting trust. Whether it is
+/// disabled does not change.
 pub(crate) fn follow_document(
     tx: &Tx<'_>,
     client: &Client,
@@ -444,7 +444,7 @@ pub(crate) fn follow_document(
     replace(tx, client, registration)
 }
 
-/// Every client that is known by a document, or by the URL of one.
+/// All clients that are known by a document or by its URL.
 pub(crate) fn by_document(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     conn.query(
         "SELECT id FROM client WHERE source IN ('catalogue', 'imported', 'fetched', 'unknown_url') ORDER BY id",
@@ -453,21 +453,21 @@ pub(crate) fn by_document(conn: &Conn<'_>) -> Result<Vec<ClientId>, Fault> {
     )
 }
 
-/// Forgets what users let this client have without being asked again (CONSENT-04).
+/// Forgets the remembered consents for this client (CONSENT-04).
 pub(crate) fn forget_consents(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("DELETE FROM consent WHERE client_id = ?1", params![id])?;
     Ok(())
 }
 
-/// Notes that somebody approved this client: it is in use from now on, and counts no longer for the address that
+/// Notes that a user approved this client. It is in use now, and no longer counts for the address that
 /// registered it.
 pub(crate) fn touch(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     tx.execute("UPDATE client SET last_used_at = ?2 WHERE id = ?1", params![id, tx.now()])?;
     release(tx, id)
 }
 
-/// What a registration answered with, if it was made with this fingerprint at this time or later and nobody approved
-/// the client since.
+/// The stored response of a registration with this fingerprint, if it was made since then and no user has
+/// approved the client.
 pub(crate) fn same_registration(
     conn: &Conn<'_>,
     fingerprint: &Digest,
@@ -480,7 +480,7 @@ pub(crate) fn same_registration(
     )
 }
 
-/// Lets the next registration with this fingerprint be another client.
+/// Lets the next registration with this fingerprint make a new client.
 pub(crate) fn forget_fingerprint(tx: &Tx<'_>, fingerprint: &Digest) -> Result<(), Fault> {
     tx.execute("UPDATE client SET fingerprint = NULL WHERE fingerprint = ?1", params![fingerprint])?;
     Ok(())
@@ -493,7 +493,7 @@ pub(crate) fn is_managed_by(conn: &Conn<'_>, id: &ClientId, token: &Digest) -> R
     Ok(found.flatten().as_ref() == Some(token))
 }
 
-/// What the registration of a client answered with, as JSON.
+/// The stored registration response of a client, as JSON.
 pub(crate) fn metadata(conn: &Conn<'_>, id: &ClientId) -> Result<Option<String>, Fault> {
     conn.query_row("SELECT metadata FROM client WHERE id = ?1", params![id], |row| row.get(0))
 }

@@ -1,12 +1,12 @@
-//! Authorization codes: single use, 60 seconds, never without a challenge.
+//! Authorization codes: single use, 60 seconds, always with a challenge.
 
 use shared::db::{Conn, params};
 use shared::{Digest, Fault, GrantId, RedirectUri, Timestamp, Tx};
 
-/// How many wrong verifiers destroy a code (PKCE-04).
+/// The number of wrong verifiers that destroys a code (PKCE-04).
 const FAILURES: u32 = 3;
 
-/// A code that was issued.
+/// An issued code.
 #[derive(Clone, Debug)]
 pub(crate) struct IssuedCode {
     pub digest: Digest,
@@ -14,12 +14,12 @@ pub(crate) struct IssuedCode {
     pub redirect_uri: RedirectUri,
     pub code_challenge: String,
     pub expires_at: Timestamp,
-    /// Too many wrong verifiers.
+    /// There were too many wrong verifiers.
     pub destroyed: bool,
     pub spent: bool,
 }
 
-/// Adds a code. It goes when its grant goes.
+/// Adds a code. It is deleted with its grant.
 pub(crate) fn insert(tx: &Tx<'_>, code: &IssuedCode) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO authorization_code (digest, grant_id, redirect_uri, code_challenge, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -28,7 +28,7 @@ pub(crate) fn insert(tx: &Tx<'_>, code: &IssuedCode) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The code with this digest, whatever became of it.
+/// The code with this digest, in any state.
 pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<IssuedCode>, Fault> {
     conn.query_row(
         "SELECT digest, grant_id, redirect_uri, code_challenge, expires_at, failures, spent_at
@@ -49,8 +49,8 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<IssuedCode
     )
 }
 
-/// Removes grants whose codes ran out before this without being redeemed, a hundred at a time: nothing was ever issued
-/// on them. How many there were.
+/// Deletes up to a hundred grants whose codes expired before then without being redeemed; no token was issued
+/// on them. Answers with their number.
 pub(crate) fn sweep_unspent(tx: &Tx<'_>, ran_out_before: Timestamp) -> Result<usize, Fault> {
     tx.execute(
         "DELETE FROM access_grant WHERE id IN
@@ -70,8 +70,8 @@ pub(crate) fn spend(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Counts a wrong verifier; the third one destroys the code (PKCE-04). A spent code is left alone: whoever
-/// spent it must not be able to hide its replay (TOKEN-06).
+/// Counts a wrong verifier; the third one destroys the code (PKCE-04). A spent code is not changed, because
+/// destroying it would hide its replay (TOKEN-06).
 pub(crate) fn count_failure(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     tx.execute(
         "UPDATE authorization_code SET failures = failures + 1 WHERE digest = ?1 AND spent_at IS NULL",

@@ -1,4 +1,4 @@
-//! What users allowed clients, so that it can be remembered and withdrawn (CONSENT-04, CONSENT-07).
+//! Consents, kept so that they can be remembered and withdrawn (CONSENT-04, CONSENT-07).
 
 use shared::db::{Conn, params};
 use shared::{ClientId, Digest, Fault, ResourceUri, Scope, Timestamp, Tx, UserId};
@@ -9,13 +9,13 @@ use super::everything::ended_until_sql;
 #[derive(Clone, Debug)]
 pub(crate) struct Consent {
     pub scope: Scope,
-    /// A digest of what the client was then.
+    /// A digest of the client's properties at that time.
     pub client_state: Digest,
     /// When the oldest part of it was allowed.
     pub granted_at: Timestamp,
 }
 
-/// What this user allowed this client here.
+/// The consent of this user for this client here.
 pub(crate) fn find(
     conn: &Conn<'_>,
     user: &UserId,
@@ -33,7 +33,7 @@ pub(crate) fn find(
     )
 }
 
-/// Remembers it in place of what was remembered before.
+/// Stores a consent, replacing the previous one.
 pub(crate) fn put(
     tx: &Tx<'_>,
     user: &UserId,
@@ -49,7 +49,7 @@ pub(crate) fn put(
     Ok(())
 }
 
-/// Everything that is remembered of a user, by client.
+/// All consents of a user, by client.
 pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<(ClientId, ResourceUri, Consent)>, Fault> {
     conn.query(
         concat!(
@@ -66,7 +66,7 @@ pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<(ClientId, Resour
     )
 }
 
-/// Forgets what is remembered of a client, at one resource or at all of them; how much that was.
+/// Forgets the consents for a client, at one resource or at all; answers with their number.
 pub(crate) fn forget(
     tx: &Tx<'_>,
     user: &UserId,

@@ -1,4 +1,4 @@
-//! Devices that ask for access (RFC 8628), and the browsers in which somebody typed their codes.
+//! Device authorizations (RFC 8628), and the browsers in which their codes were typed.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ pub(crate) struct Device {
     pub client_id: ClientId,
     pub scope: Scope,
     pub resource: ResourceUri,
-    /// The address that asked: what the person is shown.
+    /// The device's address, which is shown to the user.
     pub address: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
-    /// How long the client must wait between polls.
+    /// The minimum interval between polls.
     pub interval: Duration,
     pub polled_at: Option<Timestamp>,
     pub stage: Stage,
 }
 
-/// How far it has come.
+/// Its state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
     Waiting,
@@ -65,17 +65,17 @@ fn device(row: &Row<'_>) -> Result<Device, Fault> {
     })
 }
 
-/// How long a client that comes too late still hears `expired_token`, and not that there never was such a code.
+/// How long an expired code still gets `expired_token` instead of the error for an unknown code.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// Whether there is room for one more device of this holder. Expired ones make it, then whoever has most waiting
-/// (RATE-06). What was approved goes when its grant goes, so that a replay is seen as one.
+/// Makes room for one more device of this holder: expired ones go first, then one of the holder with most
+/// pending devices (RATE-06). An approved device stays as long as its grant, so that a replay is recognised.
 pub(crate) fn make_room(tx: &Tx<'_>, holder: &Holder) -> Result<Result<(), Full>, Fault> {
     sweep(tx)?;
     share::make_room(tx, &share::DEVICES, holder)
 }
 
-/// Stores a device that waits; false if another one has this user code.
+/// Stores a pending device; false if its user code is in use.
 pub(crate) fn insert(
     tx: &Tx<'_>,
     device: &Device,
@@ -103,7 +103,7 @@ pub(crate) fn insert(
     Ok(stored == 1)
 }
 
-/// Removes devices that ran out and were given nothing, with whatever was typed for them.
+/// Deletes expired devices without a grant, with the rows of their typed codes.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM device_authorization WHERE expires_at < ?1 AND grant_id IS NULL",
@@ -116,17 +116,17 @@ fn milliseconds(interval: Duration) -> u32 {
     u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// The device with this code, whatever became of it.
+/// The device with this device code, in any state.
 pub(crate) fn find(conn: &Conn<'_>, device_code: &Digest) -> Result<Option<Device>, Fault> {
     conn.query_row(&format!("{COLUMNS} WHERE device_code = ?1"), params![device_code], device)
 }
 
-/// The device whose person was told this code, whatever became of it.
+/// The device with this user code, in any state.
 pub(crate) fn find_by_user_code(conn: &Conn<'_>, user_code: &Digest) -> Result<Option<Device>, Fault> {
     conn.query_row(&format!("{COLUMNS} WHERE user_code = ?1"), params![user_code], device)
 }
 
-/// Notes a poll, and how long to wait until the next one.
+/// Stores the time of a poll and the interval until the next one.
 pub(crate) fn polled(tx: &Tx<'_>, device_code: &Digest, interval: Duration) -> Result<(), Fault> {
     tx.execute(
         "UPDATE device_authorization SET polled_at = ?2, interval_ms = ?3 WHERE device_code = ?1",
@@ -135,8 +135,9 @@ pub(crate) fn polled(tx: &Tx<'_>, device_code: &Digest, interval: Duration) -> R
     Ok(())
 }
 
-/// Decides a device, which is a refusal unless [`approve`] follows; false if it was decided before, or is over.
-/// It waits no longer, so it counts for nobody. Whoever else typed its code has nothing left to decide.
+/// Decides a device: a refusal, unless [`approve`] follows. False if it was decided before or has expired. A
+/// decided device no longer counts for its holder, and other browsers in which its code was typed have nothing
+/// left to decide.
 pub(crate) fn decide(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE device_authorization SET decided_at = ?2, holder = NULL, network = NULL
@@ -150,7 +151,7 @@ pub(crate) fn decide(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Gives a device that was just decided what its person granted.
+/// Stores the grant of a device that was just decided.
 pub(crate) fn approve(tx: &Tx<'_>, device_code: &Digest, grant: &GrantId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE device_authorization SET grant_id = ?2 WHERE device_code = ?1",
@@ -168,10 +169,10 @@ pub(crate) fn spend(tx: &Tx<'_>, device_code: &Digest) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Somebody's browser, in which a device's code was typed.
+/// A browser in which a device's code was typed.
 #[derive(Clone, Debug)]
 pub(crate) struct Typed {
-    /// `d_…`: the handle, which tells it from an authorization request.
+    /// The handle, `d_…`; the prefix tells it from that of an authorization request.
     pub id: String,
     pub device_code: Digest,
     pub browser: Digest,
@@ -181,11 +182,11 @@ pub(crate) struct Typed {
     pub decided: bool,
 }
 
-/// In how many browsers one code may be typed (RATE-03).
+/// The most browsers in which one code may be typed (RATE-03).
 const MOST_TYPED: u32 = 16;
 
-/// Stores that a code was typed by this holder. Beyond [`MOST_TYPED`] whoever typed this code most often makes room, if
-/// that was more than once (RATE-06).
+/// Stores that a code was typed by this holder. Beyond [`MOST_TYPED`], the holder who typed this code most
+/// often makes room, if that was more than once (RATE-06).
 pub(crate) fn insert_typed(
     tx: &Tx<'_>,
     typed: &Typed,
@@ -229,14 +230,14 @@ pub(crate) fn insert_typed(
     Ok(Ok(()))
 }
 
-/// Whether the code of this device was typed as often as is remembered.
+/// Whether the code of this device was typed in [`MOST_TYPED`] browsers.
 pub(crate) fn is_typed_often(conn: &Conn<'_>, device_code: &Digest) -> Result<bool, Fault> {
     let sql = "SELECT count(*) FROM device_transaction WHERE device_code = ?1";
     let typed = conn.query_row(sql, params![device_code], |row| row.get::<u32>(0))?;
     Ok(typed.unwrap_or(0) >= MOST_TYPED)
 }
 
-/// The one with this handle, expired or not.
+/// The row with this handle, expired or not.
 pub(crate) fn find_typed(conn: &Conn<'_>, id: &str) -> Result<Option<Typed>, Fault> {
     conn.query_row(
         "SELECT id, device_code, browser, session, user_id, proof, expires_at, decided_at FROM device_transaction WHERE id = ?1",
@@ -332,7 +333,7 @@ mod tests {
         Holder::from(&shared::Request::from(None))
     }
 
-    /// CONSENT-06, STORE-02: decided once, whoever asks first; and not when it is over.
+    /// CONSENT-06, STORE-02: a device is decided once, by the first user to answer, and not after it expired.
     #[test]
     fn a_device_is_decided_once_and_in_time() {
         let x = Fixture::new();
@@ -350,7 +351,7 @@ mod tests {
         assert!(!decide("unknown"));
     }
 
-    /// TOKEN-05: what nobody approved cannot be spent.
+    /// TOKEN-05: only an approved device code can be spent.
     #[test]
     fn only_what_was_approved_is_spent() {
         let x = Fixture::new();
@@ -361,7 +362,7 @@ mod tests {
         assert!(!x.write(|tx| spend(tx, &Digest::of(b"a"))));
     }
 
-    /// DEV-01: two devices never wait under one user code.
+    /// DEV-01: two pending devices never have the same user code.
     #[test]
     fn a_user_code_is_taken_once() {
         let x = Fixture::new();

@@ -1,17 +1,17 @@
-//! Everything that somebody was let do, over all tables: counted, and ended.
+//! Everything that was allowed, over all tables: counts it and ends it.
 //!
-//! There may be a million grants, and as many remembered consents. They end by one number: the moment until which all
-//! have ended that were made. Whoever asks for what is alive asks for that too.
+//! There may be a million grants and as many remembered consents. A lockdown ends them by one setting: all that
+//! were made until that moment have ended. Every query for live rows includes this condition.
 
 use shared::db::{Conn, params};
 use shared::{Fault, Timestamp, Tx};
 
 use super::settings;
 
-/// The setting with that moment: Unix milliseconds, as text.
+/// The setting for that moment: Unix milliseconds, as text.
 const ENDED_UNTIL: &str = "everything_ended_until";
 
-/// That moment, or one before any other.
+/// SQL for that moment, or for one before any other.
 macro_rules! ended_until {
     () => {
         "(SELECT coalesce(max(CAST(value AS INTEGER)), -1) FROM setting WHERE name = 'everything_ended_until')"
@@ -19,7 +19,7 @@ macro_rules! ended_until {
 }
 pub(crate) use ended_until as ended_until_sql;
 
-/// Whether a row `g` of `access_grant` has not ended, neither by itself nor with everything; it may have run out.
+/// SQL condition: row `g` of `access_grant` has ended neither by itself nor in a lockdown. It may have expired.
 macro_rules! alive {
     () => {
         concat!("g.revoked_at IS NULL AND g.created_at > ", $crate::store::everything::ended_until_sql!())
@@ -27,7 +27,7 @@ macro_rules! alive {
 }
 pub(crate) use alive;
 
-/// How much there is of everything that can be ended, save grants.
+/// Counts of everything that a lockdown ends, except grants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     pub client_grants: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Counts {
     pub initial_access_tokens: u32,
 }
 
-/// Counts what is alive.
+/// Counts the live rows.
 pub(crate) fn count(conn: &Conn<'_>, now: Timestamp) -> Result<Counts, Fault> {
     let counted = conn.query_row(
         "SELECT (SELECT count(*) FROM client_grant WHERE revoked_at IS NULL),
@@ -60,7 +60,7 @@ pub(crate) fn count(conn: &Conn<'_>, now: Timestamp) -> Result<Counts, Fault> {
     counted.ok_or_else(nothing)
 }
 
-/// The grants of a span of time.
+/// The grants of a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grants {
     pub count: u32,
@@ -68,8 +68,8 @@ pub(crate) struct Grants {
     pub clients: u32,
 }
 
-/// Counts the grants that nobody ended one by one and that were made after the first of these moments, not after the
-/// second, and would have lasted longer than that. It looks at each of them.
+/// Counts the grants that were not ended one by one, were made after the first of these moments and not after
+/// the second, and would have lasted beyond the second. Reads each of them.
 pub(crate) fn count_grants(
     conn: &Conn<'_>,
     after: Option<Timestamp>,
@@ -88,7 +88,7 @@ fn nothing() -> Fault {
     Fault::Corrupt("a count without a number".to_owned())
 }
 
-/// The moment until which everything has ended; none if nothing ever ended it.
+/// The moment of the last lockdown; `None` if there was none.
 pub(crate) fn ended_until(conn: &Conn<'_>) -> Result<Option<Timestamp>, Fault> {
     let Some(text) = settings::get(conn, ENDED_UNTIL)? else { return Ok(None) };
     let moment =
@@ -96,15 +96,15 @@ pub(crate) fn ended_until(conn: &Conn<'_>) -> Result<Option<Timestamp>, Fault> {
     Ok(Some(Timestamp(moment)))
 }
 
-/// Whether everything was ended at this moment or later.
+/// Whether there was a lockdown at this moment or later.
 pub(crate) fn has_ended_since(conn: &Conn<'_>, moment: Timestamp) -> Result<bool, Fault> {
     Ok(ended_until(conn)?.is_some_and(|until| moment <= until))
 }
 
-/// Ends all of it. Whoever calls this lets no token count that was issued so far.
+/// Ends everything. The caller must also refuse all tokens issued so far.
 pub(crate) fn end(tx: &Tx<'_>) -> Result<(), Fault> {
     let now = tx.now();
-    // Time never goes back while this is larger (`clock_was_set_back`).
+    // Only `clock_was_set_back` lowers this value.
     settings::put(tx, ENDED_UNTIL, &now.0.to_string())?;
     tx.execute("UPDATE client_grant SET revoked_at = ?1 WHERE revoked_at IS NULL", params![now])?;
     tx.execute("UPDATE link SET voided_at = ?1 WHERE used_at IS NULL AND voided_at IS NULL", params![now])?;
@@ -120,8 +120,8 @@ pub(crate) fn end(tx: &Tx<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The clock was set back behind that moment: what is made from now on counts. Grants of the time that is yet to come
-/// again were ended one by one; what was remembered in it is forgotten here.
+/// Adapts to a clock that was set back to before that moment: rows made from now on are live. Grants made in
+/// the future time were ended one by one; consents of that time are forgotten here.
 pub(crate) fn clock_was_set_back(tx: &Tx<'_>, now: Timestamp) -> Result<(), Fault> {
     if ended_until(tx)?.is_some_and(|until| until > now) {
         tx.execute("DELETE FROM consent WHERE granted_at > ?1", params![now])?;

@@ -1,4 +1,4 @@
-//! Whoever fills a table that strangers reach makes room in it themselves (RATE-06): for every such table.
+//! Fairness of tables that strangers fill (RATE-06): the holder that fills a table loses its own rows.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::testing::{House, resource, scope};
 
 type Made = Result<Result<(), Full>, Fault>;
 
-/// How a row comes into a table.
+/// Inserts a row into a table.
 type Insert = fn(&Authz, &Tx<'_>, u32, &Holder) -> Made;
 
-/// Each table that strangers fill, but that of the other side.
+/// Each such table of this crate.
 const TABLES: &[(Kept, Insert)] = &[
     (share::CEREMONIES, |_, tx, n, holder| {
         let ceremony = Ceremony {
@@ -63,7 +63,7 @@ const TABLES: &[(Kept, Insert)] = &[
         device(tx, n, holder)
     }),
     (share::TYPED_CODES, |_, tx, n, holder| {
-        // Each code is typed once, so that the share of one code's does not come into it.
+        // Type each code once, so that the limit per code does not matter.
         device(tx, n, &Holder::from(origin(&format!("198.18.{}.{}", n / 200, n % 200))))?.unwrap();
         devices::insert_typed(tx, &typed(tx, n, n), &waiting(tx, n)?, holder)
     }),
@@ -147,7 +147,7 @@ fn typed(tx: &Tx<'_>, n: u32, code: u32) -> Typed {
     }
 }
 
-/// A table of a house of its own.
+/// A table in its own database.
 struct Filled {
     house: House,
     kept: Kept,
@@ -162,12 +162,12 @@ impl Filled {
         Self { house, kept, insert, rows: 0 }
     }
 
-    /// As many rows of this holder; how many of them found room.
+    /// Inserts rows of this holder; answers with the number that found room.
     fn insert(&mut self, holder: &Holder, count: u32) -> u32 {
         self.insert_each((0..count).map(|_| holder.clone()).collect())
     }
 
-    /// A row of each holder, all in one job.
+    /// Inserts one row for each holder, in one job.
     fn insert_each(&mut self, holders: Vec<Holder>) -> u32 {
         let (insert, mut n) = (self.insert, self.rows);
         self.rows += u32::try_from(holders.len()).unwrap();
@@ -181,8 +181,8 @@ impl Filled {
         })
     }
 
-    /// As many rows of this holder. Most of what a large table has room for is copied from one row, because one row after
-    /// the other takes a minute; the first ones, and those that find the table full, come in the ordinary way.
+    /// Inserts rows of this holder. In large tables most rows are copies of one, because inserting each would
+    /// take a minute; the first rows, and those that find the table full, are inserted normally.
     fn flood(&mut self, holder: &Holder, count: u32) -> u32 {
         const ORDINARY: u32 = 50;
         if is_small(&self.kept) {
@@ -194,7 +194,7 @@ impl Filled {
         first + copied + self.insert(holder, count - copied - ORDINARY / 2)
     }
 
-    /// Copies a row of this holder so often, each time with a key of its own. The schema's triggers count the copies.
+    /// Copies a row of this holder, with a new key for each copy. The schema's triggers count the copies.
     fn copy(&self, holder: &Holder, count: u32) {
         let (table, name) = (self.kept.table, holder.name().to_owned());
         self.house.write(move |_, tx| {
@@ -234,7 +234,7 @@ impl Filled {
         self.house.db.read(|conn| held(conn, self.kept.table, "", "")).unwrap()
     }
 
-    /// How often room was made and how often there was none, as the audit log has it for a network.
+    /// The audit log's count of this reason for a network.
     fn recorded(&self, reason: &str, network: Option<&str>) -> i64 {
         let flush = share::flush(&self.house.db);
         tokio::runtime::Runtime::new().unwrap().block_on(flush).unwrap();
@@ -249,7 +249,7 @@ impl Filled {
     }
 }
 
-/// In the large tables, what no two rows have in common.
+/// The key columns of the large tables.
 const KEYS: &[(&str, &str)] = &[
     ("ceremony", "digest"),
     ("authorization_transaction", "id"),
@@ -258,17 +258,17 @@ const KEYS: &[(&str, &str)] = &[
     ("device_transaction", "id"),
 ];
 
-/// What all tables have in common is tried in the small ones: the large ones take long to fill.
+/// Behaviour common to all tables is tested with the small ones, because filling a large one takes long.
 fn is_small(kept: &Kept) -> bool {
     kept.most <= 1000
 }
 
-/// Whom the rows of a table are said to be of: addresses, or users where nobody else gets that far.
+/// The holder of a table's rows: an address, or a user in tables that only users fill.
 fn holder(house: &House, kept: &Kept, address: &str) -> Holder {
     if *kept == share::APPROVALS { Holder::user(&house.person(address).id) } else { origin(address).into() }
 }
 
-/// RATE-06: all tables that strangers fill are tried here, or on the other side.
+/// RATE-06: every table that strangers fill is tested here or in `resource`.
 #[test]
 fn every_table_that_strangers_fill_is_tried() {
     let tried: Vec<_> = TABLES.iter().map(|(kept, _)| *kept).collect();
@@ -279,9 +279,9 @@ fn every_table_that_strangers_fill_is_tried() {
     }
 }
 
-/// RATE-06, AUDIT-06: who floods a table loses the oldest of their own rows, once it is full; whoever came before has
-/// theirs still, and whoever comes after gets room. Both hold against one address and against an IPv6 /48. It is on record,
-/// as a count.
+/// RATE-06, AUDIT-06: in a full table, a flooding holder loses its own oldest rows; earlier holders keep
+/// theirs, and later ones get room. This holds against one address and against an IPv6 /48, and is recorded as
+/// a count.
 #[test]
 fn a_flood_makes_room_at_its_own_expense() {
     for (kept, insert) in TABLES {
@@ -299,7 +299,7 @@ fn a_flood_makes_room_at_its_own_expense() {
         if *kept == share::APPROVALS || !is_small(kept) {
             continue; // users have no networks
         }
-        // A site's /48 floods with one row from each of its networks, so that no single one of them has many.
+        // A /48 floods with one row from each of its /64 networks, so that none of them has many.
         for step in 0..4 {
             let networks = step * kept.most / 4..(step + 1) * kept.most / 4;
             let one = |n| Holder::from(origin(&format!("2001:db8:7:{n:x}::1")));
@@ -311,8 +311,8 @@ fn a_flood_makes_room_at_its_own_expense() {
     }
 }
 
-/// RATE-06: where nobody has more than a share, the newcomer is turned away, and that is on record; a person whom this
-/// server knows still gets in.
+/// RATE-06: if no holder has more than a share, a newcomer is refused and that is recorded; a known user still
+/// gets in.
 #[test]
 fn a_full_table_of_small_holders_turns_newcomers_away() {
     for (kept, insert) in TABLES.iter().filter(|(kept, _)| is_small(kept)) {
@@ -334,8 +334,8 @@ fn a_full_table_of_small_holders_turns_newcomers_away() {
     }
 }
 
-/// RATE-06: what somebody has signed in for is theirs, and no longer their address's, whom a flood may have made the
-/// heaviest; and what is decided, approved or over counts for nobody.
+/// RATE-06: after a sign-in a row counts for the user and not for their address, which a flood may have made
+/// the largest holder; rows that are decided, approved or expired count for no holder.
 #[test]
 fn what_is_somebodys_is_not_their_addresses_any_more() {
     let (kept, insert) = TABLES[1];
@@ -373,7 +373,8 @@ fn what_is_somebodys_is_not_their_addresses_any_more() {
     assert_eq!(devices.all(), 1);
 }
 
-/// RATE-06: a code is typed in so many browsers; whoever types it most makes room, and where each typed it once nobody does.
+/// RATE-06: a code can be typed in a limited number of browsers. The holder who typed it most often makes room;
+/// if each typed it once, no room is made.
 #[test]
 fn who_types_a_code_again_and_again_makes_room_for_others() {
     let house = House::new();

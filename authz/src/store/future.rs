@@ -1,11 +1,11 @@
-//! Rows of a time that is yet to come: made while the clock was wrong (OPS-04).
+//! Rows dated in the future, made while the clock was wrong (OPS-04).
 
 use shared::db::params;
 use shared::{Fault, GrantId, Timestamp, Tx};
 
 use super::grants::Reason;
 
-/// What counts for a while only, and would go on until that time comes: it goes.
+/// Short-lived rows that would last until that time: they are deleted.
 const FORGOTTEN: &[(&str, &str)] = &[
     ("session", "auth_time > ?1 OR seen_at > ?1"),
     ("mcp_session", "created_at > ?1 OR seen_at > ?1"),
@@ -14,15 +14,16 @@ const FORGOTTEN: &[(&str, &str)] = &[
     ("device_authorization", "created_at > ?1 OR polled_at > ?1 OR decided_at > ?1 OR spent_at > ?1"),
     ("initial_access_token", "created_at > ?1"),
     ("consent", "granted_at > ?1"),
-    // They say only when they end, which is minutes away; a new one is quickly begun.
+    // Only their end is known, which is minutes away; users can start new ones.
     ("ceremony", "?1 IS NOT NULL"),
     // All access tokens end with the keys that signed them.
     ("dead_token", "?1 IS NOT NULL"),
-    // Nobody can present one of that time: none may run out later than six minutes from now.
+    // An assertion from that time cannot be used: one may expire at most six minutes from now.
     ("client_assertion", "expires_at > ?1 + 360000"),
 ];
 
-/// When something began or was done: now, at the latest, so that what waits for its age does not wait for that time.
+/// Times at which something began or happened: set to now at the latest, so that waiting for an age does not
+/// last until that time.
 const BEGUN: &[(&str, &[&str])] = &[
     ("user", &["created_at", "disabled_at"]),
     ("past_user", &["deleted_at"]),
@@ -42,20 +43,20 @@ const BEGUN: &[(&str, &[&str])] = &[
     ("source", &["added_at", "walked_at"]),
 ];
 
-/// What is left of it: ends that were reckoned from that time.
+/// Ends that were computed from that time.
 const ENDS: &[&str] = &[
     "UPDATE link SET voided_at = ?1 WHERE created_at > ?1 AND used_at IS NULL AND voided_at IS NULL",
-    // A secret that gives way to a new one of that time.
+    // The old secret of a rotation in that time.
     "UPDATE client_secret SET expires_at = expires_at -
          ((SELECT max(created_at) FROM client_secret AS newest WHERE newest.client_id = client_secret.client_id) - ?1)
      WHERE expires_at IS NOT NULL AND ?1 <
          (SELECT max(created_at) FROM client_secret AS newest WHERE newest.client_id = client_secret.client_id)",
-    // To be fetched again.
+    // Fetch the document again.
     "UPDATE client_document SET expires_at = ?1 WHERE expires_at IS NOT NULL AND imported_at > ?1",
 ];
 
-/// Ends every grant that was made later than this, or that a refresh token was issued on later than this: what was issued
-/// in a wrong time ends, and a family ends as a whole. Whoever calls it publishes them.
+/// Ends every grant that was made, or got a refresh token, later than this. A family ends as a whole. The
+/// caller publishes them to the token status.
 pub(crate) fn revoke_grants(tx: &Tx<'_>, after: Timestamp, reason: Reason) -> Result<Vec<GrantId>, Fault> {
     tx.query(
         "UPDATE access_grant SET revoked_at = ?1, revoked_because = ?2
@@ -67,8 +68,8 @@ pub(crate) fn revoke_grants(tx: &Tx<'_>, after: Timestamp, reason: Reason) -> Re
     )
 }
 
-/// Forgets sessions, links and everything else of a short life that was begun later than this, and has the rest begin now.
-/// How many people's sessions ended.
+/// Deletes sessions, links and other short-lived rows that began later than this, and moves the remaining
+/// future times to now. Answers with the number of users whose sessions ended.
 pub(crate) fn forget(tx: &Tx<'_>, after: Timestamp) -> Result<usize, Fault> {
     let mut sessions = 0;
     for (table, of_that_time) in FORGOTTEN {
@@ -94,7 +95,7 @@ mod tests {
 
     const SCHEMA: &str = include_str!("../../../shared/schema.sql");
 
-    /// What may lie in the future, and why that is right.
+    /// Columns that may be in the future, and why.
     const LEFT: &[(&str, &str)] = &[
         ("signing_key", "keys are replaced, and dated anew, by the same command"),
         ("access_grant.expires_at", "follows from created_at: what was made in that time has ended"),
@@ -116,8 +117,7 @@ mod tests {
         ("dead_token.expires_at", "all are gone"),
     ];
 
-    /// OPS-04: of every time in the schema it is said what becomes of it when a wrong time is undone. A column that is
-    /// added belongs into one of the lists.
+    /// OPS-04: every time column in the schema is in one of these lists, so a new column must be added to one.
     #[test]
     fn every_time_in_the_schema_is_dealt_with() {
         let mut table = "";

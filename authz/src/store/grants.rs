@@ -1,4 +1,4 @@
-//! What users have granted to clients: a grant is one refresh family for one resource (TOKEN-11).
+//! Grants of users to clients. A grant is one refresh token family for one resource (TOKEN-11).
 
 use shared::db::{Conn, Row, params};
 use shared::{ClientId, Fault, GrantId, ResourceUri, Scope, Timestamp, Tx, UserId};
@@ -18,7 +18,7 @@ pub(crate) struct Grant {
     pub auth_time: Timestamp,
     /// The family's absolute end (REFRESH-07).
     pub expires_at: Timestamp,
-    /// The newest generation whose access token was presented (REFRESH-06).
+    /// The newest generation whose access token was used (REFRESH-06).
     pub seen_generation: Option<u32>,
     pub revoked: bool,
 }
@@ -34,14 +34,14 @@ pub(crate) enum Reason {
     RevokedByUser,
     RevokedByAdministrator,
     ClientDisabled,
-    /// Where its answers go, its keys, or how far it is trusted are no longer what users agreed to.
+    /// Its redirect URIs, keys or trust are no longer what users consented to.
     ClientChanged,
-    /// It was made in a time that is yet to come.
+    /// It was made while the clock was ahead.
     ClockSetBack,
 }
 
 impl Reason {
-    /// The word for it in the database and the audit log.
+    /// The name in the database and the audit log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::CodeReplayed => "code_replayed",
@@ -58,7 +58,7 @@ impl Reason {
     }
 }
 
-/// What [`grant`] reads; the row is `g`.
+/// The columns that [`grant`] reads; the row is `g`.
 macro_rules! columns {
     () => {
         concat!(
@@ -99,7 +99,7 @@ pub(crate) fn find(conn: &Conn<'_>, id: &GrantId) -> Result<Option<Grant>, Fault
     conn.query_row(concat!(columns!(), " WHERE id = ?1"), params![id], grant)
 }
 
-/// Whether a grant, of a user or of a client's own, has ended or is not there any more.
+/// Whether a grant, of a user or of a client's own, has ended or was deleted.
 pub(crate) fn has_ended(conn: &Conn<'_>, id: &GrantId) -> Result<bool, Fault> {
     let alive = conn.query_row(
         concat!(
@@ -113,7 +113,7 @@ pub(crate) fn has_ended(conn: &Conn<'_>, id: &GrantId) -> Result<bool, Fault> {
     Ok(alive.is_none())
 }
 
-/// What a user lets a client do and has not ended, expired or not.
+/// The grants of a user to a client that have not ended, expired or not.
 pub(crate) fn between(conn: &Conn<'_>, user: &UserId, client: &ClientId) -> Result<Vec<Grant>, Fault> {
     conn.query(
         concat!(
@@ -127,8 +127,8 @@ pub(crate) fn between(conn: &Conn<'_>, user: &UserId, client: &ClientId) -> Resu
     )
 }
 
-/// Ends a grant, and forgets the consent behind it: what was taken back is not given again without a question
-/// (CONSENT-07). False if it had ended before. Whoever calls it publishes it to the token status.
+/// Ends a grant and forgets its consent: access that was withdrawn is not given again without a question
+/// (CONSENT-07). False if it had already ended. The caller publishes it to the token status.
 pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, Fault> {
     tx.execute(
         "DELETE FROM consent WHERE (user_id, client_id, resource) IN
@@ -145,8 +145,8 @@ pub(crate) fn revoke(tx: &Tx<'_>, id: &GrantId, reason: Reason) -> Result<bool, 
     Ok(changed == 1)
 }
 
-/// Ends every grant of a user, and forgets every consent of theirs; the grants that had not ended before. Whoever calls
-/// it publishes them.
+/// Ends all grants of a user and forgets all their consents. Answers with the grants that had not ended before.
+/// The caller publishes them to the token status.
 pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Result<Vec<GrantId>, Fault> {
     tx.execute("DELETE FROM consent WHERE user_id = ?1", params![user])?;
     tx.query(
@@ -160,7 +160,7 @@ pub(crate) fn revoke_all_of(tx: &Tx<'_>, user: &UserId, reason: Reason) -> Resul
     )
 }
 
-/// How many grants of a client have not ended.
+/// The number of a client's grants that have not ended.
 pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize, Fault> {
     let count = tx.query_row(
         concat!(
@@ -173,8 +173,8 @@ pub(crate) fn count_live_through(tx: &Tx<'_>, client: &ClientId) -> Result<usize
     Ok(count.unwrap_or(0) as usize)
 }
 
-/// Ends every grant of a client, those that it holds in its own name too; the ones that had not ended before.
-/// Whoever calls it publishes them.
+/// Ends all grants of a client, also those in its own name. Answers with the ones that had not ended before.
+/// The caller publishes them to the token status.
 pub(crate) fn revoke_all_through(
     tx: &Tx<'_>,
     client: &ClientId,
@@ -193,7 +193,7 @@ pub(crate) fn revoke_all_through(
     Ok(ended)
 }
 
-/// Forgets what a user let a client have without being asked again, where this grant is for.
+/// Forgets the remembered consent of this grant's user, client and resource.
 pub(crate) fn forget_consent(tx: &Tx<'_>, grant: &Grant) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM consent WHERE user_id = ?1 AND client_id = ?2 AND resource = ?3",
@@ -211,7 +211,7 @@ pub(crate) fn touch(tx: &Tx<'_>, id: &GrantId, address: Option<&str>) -> Result<
     Ok(())
 }
 
-/// Ends what a client holds in its own name (CC-01). Whoever calls it publishes it.
+/// Ends the grants that a client holds in its own name (CC-01). The caller publishes them to the token status.
 pub(crate) fn revoke_own(tx: &Tx<'_>, client: &ClientId) -> Result<Vec<GrantId>, Fault> {
     tx.query(
         "UPDATE client_grant SET revoked_at = ?2 WHERE client_id = ?1 AND revoked_at IS NULL RETURNING id",
@@ -220,9 +220,9 @@ pub(crate) fn revoke_own(tx: &Tx<'_>, client: &ClientId) -> Result<Vec<GrantId>,
     )
 }
 
-/// Remembers a client's grants, whose rows are about to go with it, as long as access tokens on them may be
-/// presented. What was remembered before `listed_before` is forgotten. Answers with all that it remembers now;
-/// whoever calls it publishes them.
+/// Remembers the grants of a client that is about to be deleted, as long as access tokens on them may be
+/// presented. Forgets those listed before `listed_before`. Answers with all that are remembered now; the caller
+/// publishes them to the token status.
 pub(crate) fn bury(tx: &Tx<'_>, client: &ClientId, listed_before: Timestamp) -> Result<Vec<GrantId>, Fault> {
     tx.execute("DELETE FROM buried_grant WHERE buried_at < ?1", params![listed_before])?;
     tx.query(
@@ -234,8 +234,8 @@ pub(crate) fn bury(tx: &Tx<'_>, client: &ClientId, listed_before: Timestamp) -> 
     )
 }
 
-/// Removes grants that ended long enough ago that no token of theirs can be good, with all their tokens: a hundred at a
-/// time. How many there were.
+/// Deletes up to a hundred grants, with their tokens, that ended so long ago that none of the tokens can be
+/// valid. Answers with their number.
 pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<usize, Fault> {
     tx.execute(
         "DELETE FROM access_grant WHERE id IN (SELECT id FROM access_grant WHERE expires_at < ?1 LIMIT 100)",
@@ -243,7 +243,7 @@ pub(crate) fn sweep(tx: &Tx<'_>, ended_before: Timestamp) -> Result<usize, Fault
     )
 }
 
-/// Grants that ended since then: their access tokens may not have expired yet.
+/// Grants that ended since then, whose access tokens may not have expired.
 pub(crate) fn ended_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<GrantId>, Fault> {
     conn.query(
         "SELECT id FROM access_grant WHERE revoked_at > ?1
@@ -254,7 +254,7 @@ pub(crate) fn ended_since(conn: &Conn<'_>, since: Timestamp) -> Result<Vec<Grant
     )
 }
 
-/// The newest generation whose access token was presented.
+/// The newest generation whose access token was used.
 pub(crate) fn seen_generation(conn: &Conn<'_>, id: &GrantId) -> Result<Option<u32>, Fault> {
     let row =
         conn.query_row("SELECT seen_generation FROM access_grant WHERE id = ?1", params![id], |row| {
@@ -263,7 +263,7 @@ pub(crate) fn seen_generation(conn: &Conn<'_>, id: &GrantId) -> Result<Option<u3
     Ok(row.flatten())
 }
 
-/// Records that an access token of this generation was presented (REFRESH-06).
+/// Stores that an access token of this generation was used (REFRESH-06).
 pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<(), Fault> {
     tx.execute(
         concat!(
@@ -276,7 +276,7 @@ pub(crate) fn mark_seen(tx: &Tx<'_>, id: &GrantId, generation: u32) -> Result<()
     Ok(())
 }
 
-/// Grants on which access tokens were issued in a span of time.
+/// Grants on which access tokens were issued in a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Issued {
     pub grants: u32,
@@ -286,8 +286,8 @@ pub(crate) struct Issued {
     pub last: Option<Timestamp>,
 }
 
-/// The live grants on which an access token was issued between two moments, both included: with every one a
-/// code was spent, or a refresh token was made. A client's own grants say only since when they are.
+/// The live grants on which an access token was issued between two moments, inclusive: each issue spends a code
+/// or makes a refresh token. For a client's own grants only the start is known.
 pub(crate) fn issued_between(
     conn: &Conn<'_>,
     since: Timestamp,

@@ -1,13 +1,13 @@
-//! Initial access tokens, by digest: what lets a client register in mode `token` (DCR-01).
+//! Initial access tokens by digest, with which clients register in mode `token` (DCR-01).
 
 use shared::db::{Conn, Row, params};
 use shared::{Digest, Fault, Timestamp, Tx};
 
-/// A token, as far as it is kept.
+/// A stored token.
 #[derive(Clone, Debug)]
 pub(crate) struct InitialAccessToken {
     pub digest: Digest,
-    /// What it was made for, in the words of whoever made it.
+    /// Its purpose, in the administrator's words.
     pub label: String,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
@@ -22,7 +22,7 @@ fn token(row: &Row<'_>) -> Result<InitialAccessToken, Fault> {
     })
 }
 
-/// Adds a token. Those that ran out are forgotten.
+/// Adds a token and deletes expired ones.
 pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, label: &str, expires_at: Timestamp) -> Result<(), Fault> {
     sweep(tx)?;
     tx.execute(
@@ -32,13 +32,13 @@ pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, label: &str, expires_at: Time
     Ok(())
 }
 
-/// Forgets tokens that ran out.
+/// Deletes expired tokens.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("DELETE FROM initial_access_token WHERE expires_at <= ?1", params![tx.now()])?;
     Ok(())
 }
 
-/// The live token of this digest.
+/// The live token with this digest.
 pub(crate) fn find(
     conn: &Conn<'_>,
     digest: &Digest,
@@ -51,7 +51,7 @@ pub(crate) fn find(
     )
 }
 
-/// Every live token, the oldest first.
+/// All live tokens, oldest first.
 pub(crate) fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<InitialAccessToken>, Fault> {
     conn.query(
         "SELECT digest, label, created_at, expires_at FROM initial_access_token WHERE expires_at > ?1 ORDER BY created_at, label",
@@ -60,7 +60,7 @@ pub(crate) fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<InitialAccessTo
     )
 }
 
-/// Removes the token with this label; whether there was one.
+/// Deletes the token with this label; true if there was one.
 pub(crate) fn delete(tx: &Tx<'_>, label: &str) -> Result<bool, Fault> {
     Ok(tx.execute("DELETE FROM initial_access_token WHERE label = ?1", params![label])? > 0)
 }

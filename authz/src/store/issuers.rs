@@ -1,4 +1,4 @@
-//! The issuer that a data directory belongs to, and passkeys of hosts that it had before.
+//! The issuer of a data directory, and passkeys of its former hosts.
 
 use shared::db::{Conn, params};
 use shared::{Fault, Tx};
@@ -8,7 +8,7 @@ pub(crate) fn find(conn: &Conn<'_>) -> Result<Option<String>, Fault> {
     conn.query_row("SELECT value FROM setting WHERE name = 'issuer'", [], |row| row.get(0))
 }
 
-/// Makes this the issuer.
+/// Sets the issuer.
 pub(crate) fn set(tx: &Tx<'_>, issuer: &str) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO setting (name, value) VALUES ('issuer', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1",
@@ -17,12 +17,12 @@ pub(crate) fn set(tx: &Tx<'_>, issuer: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How many passkeys there are.
+/// The number of passkeys in use.
 pub(crate) fn count_passkeys(conn: &Conn<'_>) -> Result<u32, Fault> {
     Ok(conn.query_row("SELECT count(*) FROM passkey", [], |row| row.get(0))?.unwrap_or(0))
 }
 
-/// How many passkeys of this host are set aside.
+/// The number of passkeys of this host that are set aside.
 pub(crate) fn count_passkeys_of(conn: &Conn<'_>, host: &str) -> Result<u32, Fault> {
     let count =
         conn.query_row("SELECT count(*) FROM passkey_elsewhere WHERE host = ?1", params![host], |row| {
@@ -31,7 +31,7 @@ pub(crate) fn count_passkeys_of(conn: &Conn<'_>, host: &str) -> Result<u32, Faul
     Ok(count.unwrap_or(0))
 }
 
-/// Sets every passkey aside, and takes those back that were made under the new host.
+/// Sets all passkeys aside, and restores those that were made under the new host.
 pub(crate) fn exchange_passkeys(tx: &Tx<'_>, before: &str, after: &str) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO passkey_elsewhere (credential, user_id, host, data, created_at, last_used_at, suspended_at)

@@ -1,5 +1,5 @@
-//! How long access tokens lived that may not have expired yet. A site may shorten their life; those that were issued
-//! before live as long as they say.
+//! The lifetimes of access tokens that may not have expired. If a site shortens the lifetime, tokens issued
+//! before keep theirs.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use shared::{Fault, Timestamp, Tx};
 
 use super::settings;
 
-/// The lifetimes: seconds, and for those that were given up `:` and when, in Unix milliseconds; separated by spaces.
+/// The setting: lifetimes in seconds, separated by spaces. A lifetime that is no longer used is followed by `:`
+/// and the Unix milliseconds when that began.
 const SETTING: &str = "access_token_lifetimes";
 
 #[derive(Clone, Copy)]
@@ -30,7 +31,7 @@ impl Lifetime {
         Duration::from_secs(self.seconds)
     }
 
-    /// Whether a token with this lifetime may not have expired yet.
+    /// Whether a token with this lifetime may not have expired.
     fn counts(self, now: Timestamp) -> bool {
         self.given_up.is_none_or(|at| now < at + self.length())
     }
@@ -52,7 +53,7 @@ fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<Lifetime>, Fault> {
     Ok(lifetimes.into_iter().filter(|lifetime| lifetime.counts(now)).collect())
 }
 
-/// Notes that tokens are issued with this lifetime from now on, and with no other.
+/// Stores that tokens are issued with this lifetime from now on.
 pub(crate) fn note(tx: &Tx<'_>, lifetime: Duration) -> Result<(), Fault> {
     let mut lifetimes = all(tx, tx.now())?;
     lifetimes.retain(|before| before.seconds != lifetime.as_secs());
@@ -64,7 +65,7 @@ pub(crate) fn note(tx: &Tx<'_>, lifetime: Duration) -> Result<(), Fault> {
     settings::put(tx, SETTING, &texts.join(" "))
 }
 
-/// The longest that a token lives which may not have expired yet, or may be issued now.
+/// The longest lifetime of a token that may not have expired, or may be issued now.
 pub(crate) fn longest(conn: &Conn<'_>, now: Timestamp, issued_now: Duration) -> Result<Duration, Fault> {
     let lifetimes = all(conn, now)?;
     Ok(lifetimes.into_iter().map(Lifetime::length).fold(issued_now, Duration::max))
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// KEYS-04: whoever asks until when tokens are good is told of those that were issued with a longer life.
+    /// KEYS-04: the time until which tokens are valid includes tokens issued with an earlier, longer lifetime.
     #[test]
     fn a_longer_life_counts_until_it_is_over() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! One-use links (ENROL-01, ENROL-02).
+//! Single-use links (ENROL-01, ENROL-02).
 
 use shared::db::{Conn, params};
 use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
-/// Makes a setup link the only one that works.
+/// Stores a setup link and voids all others.
 pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "UPDATE link SET voided_at = ?1 WHERE purpose = 'setup' AND voided_at IS NULL AND used_at IS NULL",
@@ -16,7 +16,7 @@ pub(crate) fn replace_setup(tx: &Tx<'_>, digest: &Digest, expires_at: Timestamp)
     Ok(())
 }
 
-/// Voids the links of a user that were not used.
+/// Voids the unused links of a user.
 pub(crate) fn void_enrol(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
     tx.execute(
         "UPDATE link SET voided_at = ?2 WHERE user_id = ?1 AND voided_at IS NULL AND used_at IS NULL",
@@ -25,7 +25,7 @@ pub(crate) fn void_enrol(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes an enrolment link the only one of this user that works (ENROL-02).
+/// Stores an enrolment link and voids the user's others (ENROL-02).
 pub(crate) fn replace_enrol(
     tx: &Tx<'_>,
     digest: &Digest,
@@ -40,14 +40,14 @@ pub(crate) fn replace_enrol(
     Ok(())
 }
 
-/// Removes links that can be used no more. Answers with those that ran out unused: whom each was for, nobody yet if it
-/// was for the first administrator.
+/// Deletes links that can no longer be used. Answers with the user of each that expired unused; `None` for a
+/// setup link.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<Vec<Option<UserId>>, Fault> {
     tx.execute("DELETE FROM link WHERE used_at IS NOT NULL OR voided_at IS NOT NULL", [])?;
     tx.query("DELETE FROM link WHERE expires_at <= ?1 RETURNING user_id", params![tx.now()], |row| row.get(0))
 }
 
-/// The user whom an enrolment link is for, if it would be accepted at this moment.
+/// The user of an enrolment link, if it would be accepted now.
 pub(crate) fn live_enrol(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<Option<UserId>, Fault> {
     conn.query_row(
         "SELECT user_id FROM link WHERE digest = ?1 AND purpose = 'enrol' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
@@ -56,7 +56,7 @@ pub(crate) fn live_enrol(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Re
     )
 }
 
-/// Whether a setup link would be accepted at this moment.
+/// Whether a setup link would be accepted now.
 pub(crate) fn is_live_setup(conn: &Conn<'_>, digest: &Digest, now: Timestamp) -> Result<bool, Fault> {
     let found = conn.query_row(
         "SELECT 1 FROM link WHERE digest = ?1 AND purpose = 'setup' AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",
@@ -66,7 +66,7 @@ pub(crate) fn is_live_setup(conn: &Conn<'_>, digest: &Digest, now: Timestamp) ->
     Ok(found.is_some())
 }
 
-/// Uses a link up; false if it is used, voided, expired or unknown.
+/// Uses up a link; false if it is used, voided, expired or unknown.
 pub(crate) fn spend(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE link SET used_at = ?2 WHERE digest = ?1 AND used_at IS NULL AND voided_at IS NULL AND expires_at > ?2",

@@ -1,4 +1,4 @@
-//! Passkeys, as administrators see and change them. What signing in reads of them stands beside the users.
+//! Passkeys as administrators see and change them. Queries for signing in are in `users`.
 
 use serde_json::Value;
 use shared::db::{Conn, params};
@@ -8,7 +8,7 @@ use webauthn_rs::prelude::Passkey;
 /// A passkey in a list.
 pub(crate) struct Listed {
     pub credential: Vec<u8>,
-    /// webauthn-rs's own record of it, as JSON.
+    /// webauthn-rs's record, as JSON.
     data: String,
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
@@ -16,14 +16,14 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// What it is called in commands, on pages and in the audit log, or the beginning of it.
+    /// Its name in commands, pages and the audit log, which show the first digits.
     pub(crate) fn digest(&self) -> Digest {
         Digest::of(&self.credential)
     }
 
     /// Whether it can be copied to other devices.
     pub(crate) fn copyable(&self) -> Result<bool, Fault> {
-        // webauthn-rs shows the flag in the stored form alone.
+        // webauthn-rs exposes the flag only in the stored form.
         let flag = self.record()?["cred"]["backup_eligible"].as_bool();
         flag.ok_or_else(|| Fault::Corrupt("a passkey without its backup flag".to_owned()))
     }
@@ -33,7 +33,7 @@ impl Listed {
     }
 }
 
-/// A user's passkeys, the oldest first.
+/// A user's passkeys, oldest first.
 pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
     conn.query(
         "SELECT credential, data, created_at, last_used_at, suspended_at FROM passkey
@@ -52,26 +52,26 @@ pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
     )
 }
 
-/// The passkeys with which their user can sign in without this one (WEBAUTHN-12).
+/// The passkeys, other than this one, with which their user can sign in (WEBAUTHN-12).
 pub(crate) fn others<'l>(listed: &'l [Listed], one: &Listed) -> impl Iterator<Item = &'l Listed> {
     let credential = one.credential.clone();
     listed.iter().filter(move |other| other.credential != credential && !other.suspended)
 }
 
-/// Removes a passkey; sessions begun with it go too.
+/// Deletes a passkey and the sessions begun with it.
 pub(crate) fn delete(tx: &Tx<'_>, credential: &[u8]) -> Result<(), Fault> {
     tx.execute("DELETE FROM passkey WHERE credential = ?1", params![credential])?;
     Ok(())
 }
 
-/// Lets a passkey sign in again, whatever its counter shows next (WEBAUTHN-08).
+/// Lifts a passkey's suspension; its next counter value is accepted (WEBAUTHN-08).
 pub(crate) fn clear(tx: &Tx<'_>, passkey: &Listed) -> Result<(), Fault> {
     let mut record = passkey.record()?;
     match record.pointer_mut("/cred/counter") {
         Some(counter) => *counter = 0.into(),
         None => return Err(Fault::Corrupt("a passkey without its counter".to_owned())),
     }
-    // In the form that it is compared in when it is used.
+    // Normalise, because the next use compares the stored text.
     let record: Passkey = serde_json::from_value(record).map_err(|e| Fault::Corrupt(e.to_string()))?;
     let data = serde_json::to_string(&record).map_err(|e| Fault::Storage(e.to_string()))?;
     tx.execute(

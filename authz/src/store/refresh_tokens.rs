@@ -1,4 +1,4 @@
-//! Refresh tokens, by digest. The leaf of a family is the one that was not rotated (REFRESH-04).
+//! Refresh tokens by digest. A family's leaf is the token that was not rotated (REFRESH-04).
 
 use shared::db::{Conn, Row, params};
 use shared::{Digest, Fault, GrantId, Timestamp, Tx};
@@ -8,7 +8,7 @@ use shared::{Digest, Fault, GrantId, Timestamp, Tx};
 pub(crate) struct RefreshToken {
     pub digest: Digest,
     pub grant_id: GrantId,
-    /// 0 for the family's first; one more with each rotation.
+    /// 0 for the family's first token, plus one for each rotation.
     pub generation: u32,
     /// The end of its idle time (REFRESH-07).
     pub expires_at: Timestamp,
@@ -53,7 +53,7 @@ pub(crate) fn leaf(conn: &Conn<'_>, grant: &GrantId) -> Result<Option<RefreshTok
     )
 }
 
-/// Marks a token rotated; false if it was before.
+/// Marks a token rotated; false if it already was.
 pub(crate) fn rotate(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE refresh_token SET rotated_at = ?2 WHERE digest = ?1 AND rotated_at IS NULL",

@@ -1,9 +1,9 @@
-//! Resource servers: clients that may introspect, and what each may ask about (INTRO-01, INTRO-04).
+//! Resource servers: clients that may introspect, and for which resources (INTRO-01, INTRO-04).
 
 use shared::db::{Conn, params};
 use shared::{ClientId, Fault, ResourceUri, Tx};
 
-/// Lets a client ask about tokens for this resource.
+/// Lets a client introspect tokens for this resource.
 pub(crate) fn add_audience(tx: &Tx<'_>, client: &ClientId, resource: &ResourceUri) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO resource_server_audience (client_id, resource) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -12,7 +12,7 @@ pub(crate) fn add_audience(tx: &Tx<'_>, client: &ClientId, resource: &ResourceUr
     Ok(())
 }
 
-/// What a client may ask about, in order; nothing if it is no resource server.
+/// The resources whose tokens a client may introspect, sorted; empty if it is not a resource server.
 pub(crate) fn audiences(conn: &Conn<'_>, client: &ClientId) -> Result<Vec<ResourceUri>, Fault> {
     conn.query(
         "SELECT resource FROM resource_server_audience WHERE client_id = ?1 ORDER BY resource",
@@ -21,8 +21,8 @@ pub(crate) fn audiences(conn: &Conn<'_>, client: &ClientId) -> Result<Vec<Resour
     )
 }
 
-/// The enabled resource server that serves this resource, what it is called and whether it introspects; one that does, if
-/// there are several.
+/// The enabled resource server of this resource, its name and whether it introspects; if there are several, one
+/// that does.
 pub(crate) fn serving(conn: &Conn<'_>, resource: &ResourceUri) -> Result<Option<(String, bool)>, Fault> {
     conn.query_row(
         "SELECT c.name, c.auth_method <> 'none' AS introspects

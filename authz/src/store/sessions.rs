@@ -5,20 +5,20 @@ use shared::{Digest, Fault, Timestamp, Tx, UserId};
 
 use crate::current::Current;
 
-/// How somebody proved who they are (SESSION-10).
+/// How a user authenticated (SESSION-10).
 #[derive(Clone, Debug)]
 pub(crate) struct Authentication {
-    /// The id of the passkey that was used.
+    /// The credential id of the passkey.
     pub credential: Vec<u8>,
     /// Authentication methods (RFC 8176), separated by spaces.
     pub amr: String,
-    /// The authenticator checked that it was its user: a fingerprint, a PIN.
+    /// The authenticator verified its user, by fingerprint or PIN.
     pub user_verified: bool,
-    /// The passkey exists elsewhere too.
+    /// The passkey is backed up (BS flag).
     pub backed_up: bool,
 }
 
-/// Who signed in, how and when (SESSION-10).
+/// A session: who signed in, how and when (SESSION-10).
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub digest: Digest,
@@ -28,7 +28,7 @@ pub(crate) struct Session {
     pub seen_at: Timestamp,
 }
 
-/// A session as it is listed, with whose it is.
+/// A session in a list, with its user.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
     pub digest: Digest,
@@ -40,13 +40,13 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// What people call it: the beginning of its digest, which is worth nothing to whoever reads it.
+    /// Its name for people: the first digits of its digest, which cannot be used to sign in.
     pub(crate) fn name(&self) -> String {
         self.digest.hex()[..16].to_owned()
     }
 }
 
-/// Sessions begun and used after these times, of one user or of everybody; the newest first.
+/// Sessions begun and used after these times, of one user or of all; newest first.
 pub(crate) fn list(
     conn: &Conn<'_>,
     user: Option<&UserId>,
@@ -114,19 +114,20 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest) -> Result<Option<Session>, 
     )
 }
 
-/// Notes that a session was used.
+/// Stores that a session was used.
 pub(crate) fn touch(tx: &Tx<'_>, session: &Current<'_, Session>) -> Result<(), Fault> {
     tx.execute("UPDATE session SET seen_at = ?2 WHERE digest = ?1", params![session.digest, tx.now()])?;
     Ok(())
 }
 
-/// Takes a session away from its cookie: it goes on under a digest that no cookie has, as the record of a sign-in.
+/// Detaches a session from its cookie: it gets a digest that no cookie has, and stays as the record of a
+/// sign-in.
 pub(crate) fn detach(tx: &Tx<'_>, digest: &Digest, record: &Digest) -> Result<(), Fault> {
     tx.execute("UPDATE session SET digest = ?2 WHERE digest = ?1", params![digest, record])?;
     Ok(())
 }
 
-/// Ends a session; the user it belonged to, if there was one.
+/// Ends a session; answers with its user, if there was one.
 pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<Option<UserId>, Fault> {
     tx.query_row("DELETE FROM session WHERE digest = ?1 RETURNING user_id", params![digest], |row| row.get(0))
 }
@@ -137,7 +138,7 @@ pub(crate) fn delete_all_of(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Clears away sessions that have run out.
+/// Deletes expired sessions.
 pub(crate) fn sweep(tx: &Tx<'_>, signed_in_before: Timestamp, seen_before: Timestamp) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM session WHERE auth_time < ?1 OR seen_at < ?2",

@@ -1,4 +1,4 @@
-//! Authorization requests that wait for a person (AUTHZ-07, AUTHZ-15).
+//! Pending authorization requests (AUTHZ-07, AUTHZ-15).
 
 use shared::db::{Conn, Row, params};
 use shared::share::{self, Full, Holder};
@@ -8,7 +8,7 @@ use super::clients::Client;
 use super::users::User;
 use crate::current::Current;
 
-/// An authorization request, as it was validated. Nothing of it is read from the browser again.
+/// A validated authorization request. Nothing of it is read from the browser again.
 #[derive(Clone, Debug)]
 pub(crate) struct Transaction {
     pub id: String,
@@ -20,15 +20,15 @@ pub(crate) struct Transaction {
     pub code_challenge: String,
     pub scope: Scope,
     pub resource: ResourceUri,
-    /// A session from before does not count (`prompt=login`).
+    /// An earlier session does not count (`prompt=login`).
     pub prompt_login: bool,
     /// A remembered consent does not count (`prompt=consent`).
     pub prompt_consent: bool,
-    /// How old an authentication may be, in seconds.
+    /// The maximum age of the authentication, in seconds.
     pub max_age: Option<i64>,
     /// The passkey assertion made in this transaction.
     pub signed_in: Option<Assertion>,
-    /// Whoever was first asked to decide it. It is nobody else's from then on (SESSION-09).
+    /// The user who was first asked to decide it. From then on no other user may (SESSION-09).
     pub user_id: Option<UserId>,
     pub expires_at: Timestamp,
     pub decided: bool,
@@ -39,13 +39,13 @@ pub(crate) struct Transaction {
 pub(crate) struct Assertion {
     pub session: Digest,
     pub user_id: UserId,
-    /// The digest of what only the page that made it was told: other programs on the computer may see its
-    /// cookies, and must not be able to go on in its place.
+    /// The digest of a proof that only the page of the assertion was told: other programs on the computer may
+    /// see its cookies, and must not be able to continue in its place.
     pub proof: Digest,
 }
 
 impl Assertion {
-    /// As it is stored: all of it, or none.
+    /// Reads the stored columns: all present, or none.
     pub(crate) fn of(
         session: Option<Digest>,
         user_id: Option<UserId>,
@@ -80,7 +80,8 @@ fn transaction(row: &Row<'_>) -> Result<Transaction, Fault> {
     })
 }
 
-/// Stores a request of this holder. Expired ones make room, then whoever has most waiting (RATE-06).
+/// Stores a request of this holder. Expired requests make room, then the holder with most pending requests
+/// (RATE-06).
 pub(crate) fn insert(
     tx: &Tx<'_>,
     t: &Transaction,
@@ -104,7 +105,7 @@ pub(crate) fn insert(
     Ok(Ok(()))
 }
 
-/// Removes requests that have run out.
+/// Deletes expired requests.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     tx.execute("DELETE FROM authorization_transaction WHERE expires_at < ?1", params![tx.now()])?;
     Ok(())
@@ -115,19 +116,20 @@ pub(crate) fn find(conn: &Conn<'_>, id: &str) -> Result<Option<Transaction>, Fau
     conn.query_row(&format!("{COLUMNS} WHERE id = ?1"), params![id], transaction)
 }
 
-/// Where requests of this kind wait. To a sign-in they are alike: a browser, an end, and the assertion made in it.
+/// The table for this kind of handle. For a sign-in both kinds have the same columns: a browser, an expiry, and
+/// the assertion.
 fn table(id: &str) -> &'static str {
     if is_device(id) { "device_transaction" } else { "authorization_transaction" }
 }
 
 const TABLES: [&str; 2] = ["authorization_transaction", "device_transaction"];
 
-/// Whether a handle is that of a device whose code was typed, and not of an authorization request.
+/// Whether a handle is for a device's typed code and not for an authorization request.
 pub(crate) fn is_device(id: &str) -> bool {
     id.starts_with("d_")
 }
 
-/// The browser in which a request still waits for its decision, of either kind.
+/// The browser of a pending request, of either kind.
 pub(crate) fn waits_in(conn: &Conn<'_>, id: &str, now: Timestamp) -> Result<Option<Digest>, Fault> {
     conn.query_row(
         &format!(
@@ -139,18 +141,18 @@ pub(crate) fn waits_in(conn: &Conn<'_>, id: &str, now: Timestamp) -> Result<Opti
     )
 }
 
-/// Where a request of either kind stands when somebody signs in for it.
+/// The state of a request, of either kind, when a user signs in for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SignInFor {
-    /// It waits for its decision, and the sign-in is its user's.
+    /// Pending, and this user may decide it.
     Open,
-    /// It was decided, or has run out.
+    /// Decided or expired.
     Over,
-    /// Somebody else was asked to decide it (SESSION-09).
+    /// Another user was asked to decide it (SESSION-09).
     SomebodyElses,
 }
 
-/// Where a request stands for this user.
+/// The state of a request for this user.
 pub(crate) fn stands(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<SignInFor, Fault> {
     let found = tx.query_row(
         &format!(
@@ -167,8 +169,8 @@ pub(crate) fn stands(tx: &Tx<'_>, id: &str, user: &UserId) -> Result<SignInFor, 
     })
 }
 
-/// Binds a passkey assertion to the request it was made in, of either kind. It is the person's from now on, so that no
-/// stranger's flood reaches it (RATE-06).
+/// Binds a passkey assertion to its request, of either kind. From now on the request counts for the user, so
+/// that a stranger's flood does not remove it (RATE-06).
 pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<(), Fault> {
     tx.execute(
         &format!(
@@ -180,7 +182,7 @@ pub(crate) fn sign_in(tx: &Tx<'_>, id: &str, assertion: &Assertion) -> Result<()
     Ok(())
 }
 
-/// Binds a request to whoever is asked to decide it, unless it is somebody's already.
+/// Binds a request to the user who is asked to decide it, unless it is bound already.
 pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &Current<'_, User>) -> Result<(), Fault> {
     tx.execute(
         "UPDATE authorization_transaction SET user_id = ?2, holder = ?2, network = ?2 WHERE id = ?1 AND user_id IS NULL",
@@ -189,7 +191,7 @@ pub(crate) fn bind(tx: &Tx<'_>, id: &str, user: &Current<'_, User>) -> Result<()
     Ok(())
 }
 
-/// Marks a request decided; false if it was before (CONSENT-06).
+/// Marks a request decided; false if it already was (CONSENT-06).
 pub(crate) fn decide(tx: &Tx<'_>, id: &str) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE authorization_transaction SET decided_at = ?2 WHERE id = ?1 AND decided_at IS NULL AND expires_at > ?2",
@@ -198,7 +200,7 @@ pub(crate) fn decide(tx: &Tx<'_>, id: &str) -> Result<bool, Fault> {
     Ok(changed == 1)
 }
 
-/// Ends the requests of a client that wait for a person.
+/// Deletes a client's pending requests.
 pub(crate) fn cancel_of(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM authorization_transaction WHERE client_id = ?1 AND decided_at IS NULL",
@@ -207,8 +209,8 @@ pub(crate) fn cancel_of(tx: &Tx<'_>, client: &ClientId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether an open authorization request, except one, was signed in to with this session. A device's person, who
-/// answers for something out of sight, uses a passkey again.
+/// Whether an open authorization request, except one, was signed in to with this session. Requests of devices
+/// are not included: a device's user makes a new assertion.
 pub(crate) fn refer_to(tx: &Tx<'_>, session: &Digest, except: Option<&str>) -> Result<bool, Fault> {
     let found = tx.query_row(
         "SELECT 1 FROM authorization_transaction
@@ -219,7 +221,7 @@ pub(crate) fn refer_to(tx: &Tx<'_>, session: &Digest, except: Option<&str>) -> R
     Ok(found.is_some())
 }
 
-/// Has the authorization requests that refer to a session refer to it under its new digest.
+/// Makes the authorization requests of a session refer to its new digest.
 pub(crate) fn follow(tx: &Tx<'_>, session: &Digest, record: &Digest) -> Result<(), Fault> {
     tx.execute(
         "UPDATE authorization_transaction SET session = ?2 WHERE session = ?1",
@@ -228,17 +230,17 @@ pub(crate) fn follow(tx: &Tx<'_>, session: &Digest, record: &Digest) -> Result<(
     Ok(())
 }
 
-/// Whose open requests a browser loses.
+/// Which open requests of a browser are cancelled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose<'a> {
     Everybodys,
-    /// Those of everybody else who was asked to decide one.
+    /// Those bound to any other user.
     NotOf(&'a UserId),
     Of(&'a UserId),
 }
 
-/// Removes a browser's open requests of either kind, except one (SESSION-09). Answers with what each was signed in
-/// to with.
+/// Deletes a browser's open requests of either kind, except one (SESSION-09). Answers with the session of each
+/// one's sign-in.
 pub(crate) fn cancel(
     tx: &Tx<'_>,
     browser: &Digest,
@@ -247,7 +249,7 @@ pub(crate) fn cancel(
 ) -> Result<Vec<Option<Digest>>, Fault> {
     let (which, user) = match whose {
         Whose::Everybodys => ("?3 IS NULL", None),
-        Whose::NotOf(user) => ("user_id <> ?3", Some(user)), // one without a user is nobody's yet
+        Whose::NotOf(user) => ("user_id <> ?3", Some(user)), // a request without a user is not bound yet
         Whose::Of(user) => ("user_id = ?3", Some(user)),
     };
     let mut cancelled = Vec::new();

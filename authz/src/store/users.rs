@@ -1,4 +1,4 @@
-//! People and their passkeys.
+//! Users and their passkeys.
 
 use serde_json::Value;
 use shared::db::{Conn, Row, params};
@@ -10,10 +10,10 @@ use super::sessions::Authentication;
 use crate::current::Current;
 use crate::visible::skeleton;
 
-/// How many passkeys a user may have (WEBAUTHN-07).
+/// The most passkeys of a user (WEBAUTHN-07).
 pub(crate) const MOST_PASSKEYS: usize = 20;
 
-/// What a user may administer. No scope follows from it (design: roles are not groups).
+/// An administrative role. It grants no scope (design: roles are not groups).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
     None,
@@ -21,7 +21,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The word for it in the database and the audit log.
+    /// The name in the database and the audit log.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -30,22 +30,22 @@ impl Role {
     }
 }
 
-/// A person.
+/// A user.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub id: UserId,
     pub name: String,
-    /// What their passkeys know them by (WebAuthn `user.id`).
+    /// The user handle in their passkeys (WebAuthn `user.id`).
     pub handle: Uuid,
     pub disabled: bool,
 }
 
-/// A passkey with the user it belongs to.
+/// A passkey with its user.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredPasskey {
     pub user_id: UserId,
     pub passkey: Passkey,
-    /// Its counter went backwards once; an administrator has to look at it (WEBAUTHN-08).
+    /// Its counter went backwards once, so an administrator must look at it (WEBAUTHN-08).
     pub suspended: bool,
 }
 
@@ -62,19 +62,19 @@ pub(crate) fn find(conn: &Conn<'_>, id: &UserId) -> Result<Option<User>, Fault> 
     conn.query_row(&format!("{USER} WHERE id = ?1"), params![id], user)
 }
 
-/// The user with this id, if they are there and enabled in this job.
+/// The user with this id, if they exist and are enabled in this job.
 pub(crate) fn enabled<'t>(tx: &'t Tx<'_>, id: &UserId) -> Result<Option<Current<'t, User>>, Fault> {
     Ok(Current::read(tx, |tx| Ok(find(tx, id)?.filter(|user| !user.disabled)))?.found())
 }
 
-/// Whom a command means.
+/// The user that a command names.
 pub(crate) enum Meant {
-    /// By id, or by a name that nobody else's could be taken for.
+    /// Found by id, or by a name that does not look like another user's.
     One(User),
     Nobody,
-    /// Nobody has exactly this name; these have one that reads like it.
+    /// No user has exactly this name; these have a name that looks like it.
     Like(Vec<User>),
-    /// Somebody has this name, and others have one that reads like it: only an id says who is meant.
+    /// One user has this name, and others have one that looks like it: the command needs an id.
     Several(Vec<User>),
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn meant(conn: &Conn<'_>, who: &str) -> Result<Meant, Fault> {
     })
 }
 
-/// The users whose names read like this one.
+/// The users whose names look like this one.
 pub(crate) fn reading_like(conn: &Conn<'_>, name: &str) -> Result<Vec<User>, Fault> {
     conn.query(
         &format!("{USER} WHERE reads_like = ?1 ORDER BY created_at, id"),
@@ -101,9 +101,9 @@ pub(crate) fn reading_like(conn: &Conn<'_>, name: &str) -> Result<Vec<User>, Fau
     )
 }
 
-/// Makes what every name reads like be what this program makes of it, and says which users nobody can tell apart.
+/// Updates the stored skeleton of every name to this version's, and reports users whose names look alike.
 ///
-/// Names that an earlier version took may read alike, and a newer Unicode may find more that do.
+/// An earlier version may have accepted such names, and a newer Unicode version may find more.
 pub(crate) fn settle_names(tx: &Tx<'_>) -> Result<Vec<Vec<User>>, Fault> {
     let stored: Vec<(UserId, String, String)> =
         tx.query("SELECT id, name, reads_like FROM user", [], |row| {
@@ -126,7 +126,7 @@ pub(crate) fn settle_names(tx: &Tx<'_>) -> Result<Vec<Vec<User>>, Fault> {
     shared.iter().map(together).collect()
 }
 
-/// What the user with this id is called, and whether they were deleted.
+/// The name of the user with this id, and whether they were deleted.
 pub(crate) fn name_of(conn: &Conn<'_>, id: &str) -> Result<Option<(String, bool)>, Fault> {
     conn.query_row(
         "SELECT name, 0 FROM user WHERE id = ?1 UNION ALL SELECT name, 1 FROM past_user WHERE id = ?1 LIMIT 1",
@@ -135,12 +135,12 @@ pub(crate) fn name_of(conn: &Conn<'_>, id: &str) -> Result<Option<(String, bool)
     )
 }
 
-/// Everyone, by name.
+/// All users, by name.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<User>, Fault> {
     conn.query(&format!("{USER} ORDER BY name"), [], user)
 }
 
-/// Every enabled user with their groups.
+/// All enabled users with their groups.
 pub(crate) fn enabled_with_groups(conn: &Conn<'_>) -> Result<Vec<(UserId, Vec<String>)>, Fault> {
     conn.query(
         "SELECT id, coalesce(group_concat(g.name, ' '), '') FROM user LEFT JOIN user_group g ON g.user_id = id
@@ -157,7 +157,7 @@ pub(crate) fn groups(conn: &Conn<'_>, user: &UserId) -> Result<Vec<String>, Faul
     })
 }
 
-/// Makes these a user's groups, and no others.
+/// Replaces a user's groups.
 pub(crate) fn set_groups(tx: &Tx<'_>, user: &UserId, groups: &[String]) -> Result<(), Fault> {
     tx.execute("DELETE FROM user_group WHERE user_id = ?1", params![user])?;
     for group in groups {
@@ -169,7 +169,7 @@ pub(crate) fn set_groups(tx: &Tx<'_>, user: &UserId, groups: &[String]) -> Resul
     Ok(())
 }
 
-/// How many users are in a group.
+/// The number of users in a group.
 pub(crate) fn count_members(conn: &Conn<'_>, group: &str) -> Result<u32, Fault> {
     let count =
         conn.query_row("SELECT count(*) FROM user_group WHERE name = ?1", params![group], |row| row.get(0))?;
@@ -184,7 +184,7 @@ pub(crate) fn role_and_age(conn: &Conn<'_>, user: &UserId) -> Result<(String, Ti
     row.ok_or_else(|| Fault::Corrupt("a user vanished in a transaction".to_owned()))
 }
 
-/// Gives a user another role.
+/// Sets a user's role.
 pub(crate) fn set_role(tx: &Tx<'_>, user: &UserId, role: Role) -> Result<(), Fault> {
     tx.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![user, role.as_str()])?;
     Ok(())
@@ -208,7 +208,7 @@ pub(crate) fn set_disabled(tx: &Tx<'_>, user: &UserId, disabled: bool) -> Result
     Ok(())
 }
 
-/// Removes a user; passkeys, sessions, links and grants go with them.
+/// Deletes a user with their passkeys, sessions, links and grants.
 pub(crate) fn delete(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO past_user (id, name, deleted_at) SELECT id, name, ?2 FROM user WHERE id = ?1",
@@ -227,7 +227,7 @@ pub(crate) fn administrators(conn: &Conn<'_>) -> Result<Vec<String>, Fault> {
     )
 }
 
-/// Every administrator, and whether they can sign in: enabled, with a passkey that is not suspended.
+/// All administrators, and whether each can sign in: enabled, with a passkey that is not suspended.
 pub(crate) fn administrators_standing(conn: &Conn<'_>) -> Result<Vec<(User, bool)>, Fault> {
     conn.query(
         "SELECT id, name, handle, disabled_at IS NOT NULL, disabled_at IS NULL AND EXISTS
@@ -238,19 +238,19 @@ pub(crate) fn administrators_standing(conn: &Conn<'_>) -> Result<Vec<(User, bool
     )
 }
 
-/// Whether the setup link has done its work.
+/// Whether there is an administrator.
 pub(crate) fn admin_exists(conn: &Conn<'_>) -> Result<bool, Fault> {
     let found = conn.query_row("SELECT 1 FROM user WHERE role = 'admin' LIMIT 1", [], |_| Ok(()))?;
     Ok(found.is_some())
 }
 
-/// Whether anybody can sign in: users can be added before the first administrator.
+/// Whether any user has a passkey: users can be added before the first administrator.
 pub(crate) fn anybody_has_a_passkey(conn: &Conn<'_>) -> Result<bool, Fault> {
     let found = conn.query_row("SELECT 1 FROM passkey LIMIT 1", [], |_| Ok(()))?;
     Ok(found.is_some())
 }
 
-/// Adds a user; false if the name is taken, or reads like one that is.
+/// Adds a user; false if the name is taken or looks like another.
 pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault> {
     if !reading_like(tx, &user.name)?.is_empty() {
         return Ok(false);
@@ -270,7 +270,7 @@ pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault
     Ok(added == 1)
 }
 
-/// Adds a passkey; false if the credential id is registered already, to anyone (WEBAUTHN-07).
+/// Adds a passkey; false if its credential id is registered already, to any user (WEBAUTHN-07).
 pub(crate) fn insert_passkey(
     tx: &Tx<'_>,
     user: &Current<'_, User>,
@@ -283,9 +283,8 @@ pub(crate) fn insert_passkey(
     Ok(added == 1)
 }
 
-/// Writes back what an assertion changed, counter and backup state; false if the passkey has changed since it
-/// was read, was suspended or removed: two uses of one counter race each other, and one of them loses
-/// (WEBAUTHN-08).
+/// Stores the counter and backup state after an assertion. False if the passkey was changed, suspended or
+/// removed since it was read: of two uses of the same counter value, one loses (WEBAUTHN-08).
 pub(crate) fn update_passkey(tx: &Tx<'_>, before: &Passkey, after: &Passkey) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE passkey SET data = ?3, last_used_at = ?4 WHERE credential = ?1 AND data = ?2 AND suspended_at IS NULL",
@@ -294,13 +293,13 @@ pub(crate) fn update_passkey(tx: &Tx<'_>, before: &Passkey, after: &Passkey) -> 
     Ok(changed == 1)
 }
 
-/// How a user proves themselves with a passkey (WEBAUTHN-13, RFC 8176): by a key bound to its device, or one that
-/// can be copied to others.
+/// The authentication method of a passkey (WEBAUTHN-13, RFC 8176): a key bound to its device, or one that can
+/// be copied.
 pub(crate) fn amr(backup_eligible: bool) -> &'static str {
     if backup_eligible { "swk user" } else { "hwk user" }
 }
 
-/// How a user has proved themselves who has just made this passkey.
+/// How a user authenticated who has just created this passkey.
 pub(crate) fn registered_with(passkey: &Passkey) -> Result<Authentication, Fault> {
     Ok(Authentication {
         credential: passkey.cred_id().as_slice().to_owned(),
@@ -310,19 +309,19 @@ pub(crate) fn registered_with(passkey: &Passkey) -> Result<Authentication, Fault
     })
 }
 
-/// Whether a passkey can be copied to other devices, as far as it has said so (WebAuthn's BE flag).
+/// Whether a passkey can be copied to other devices, as last reported (WebAuthn's BE flag).
 pub(crate) fn is_copyable(passkey: &Passkey) -> Result<bool, Fault> {
     flag(passkey, "backup_eligible")
 }
 
 fn flag(passkey: &Passkey, name: &str) -> Result<bool, Fault> {
-    // webauthn-rs shows the flags in the stored form alone.
+    // webauthn-rs exposes the flags only in the stored form.
     let stored = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
     let flag = stored["cred"][name].as_bool();
     flag.ok_or_else(|| Fault::Corrupt(format!("a passkey without its flag {name}")))
 }
 
-/// A passkey with another value in its record, to verify with.
+/// A copy of a passkey with another value in its record, for verification.
 pub(crate) fn with(passkey: &Passkey, name: &str, value: Value) -> Result<Passkey, Fault> {
     let mut record = serde_json::to_value(passkey).map_err(|e| Fault::Storage(e.to_string()))?;
     match record["cred"].get_mut(name) {
@@ -332,7 +331,7 @@ pub(crate) fn with(passkey: &Passkey, name: &str, value: Value) -> Result<Passke
     serde_json::from_value(record).map_err(|e| Fault::Corrupt(e.to_string()))
 }
 
-/// Stops a passkey from signing in (WEBAUTHN-08); false if it is not there any more.
+/// Suspends a passkey (WEBAUTHN-08); false if it was removed.
 pub(crate) fn suspend_passkey(tx: &Tx<'_>, credential: &CredentialID) -> Result<bool, Fault> {
     let changed = tx.execute(
         "UPDATE passkey SET suspended_at = coalesce(suspended_at, ?2) WHERE credential = ?1",

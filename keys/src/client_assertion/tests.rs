@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Key pairs, made once: an RSA key takes its time.
+/// Key pairs, made once because RSA keys are slow to make.
 fn pairs() -> &'static [Jwk; 3] {
     static PAIRS: OnceLock<[Jwk; 3]> = OnceLock::new();
     PAIRS.get_or_init(|| {
@@ -38,7 +38,7 @@ fn signer(alg: &str) -> Box<dyn JwsSigner> {
     }
 }
 
-/// The public half, with these members more.
+/// The public half, with these additional members.
 fn public(alg: &str, more: Value) -> Value {
     let pair = pair(alg);
     let members: Map<String, Value> =
@@ -55,7 +55,7 @@ fn claims() -> Value {
     json!({ "iss": "dyn_a", "sub": "dyn_a", "aud": "http://localhost:8080", "exp": 1300, "jti": "j1" })
 }
 
-/// A compact JWS of anything (RFC 7515 §7.1).
+/// A compact JWS with any header and payload (RFC 7515 §7.1).
 fn compact(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let message = format!(
         "{}.{}",
@@ -74,7 +74,7 @@ fn verified(text: &str, keys: &ClientKeys) -> Result<AssertionClaims, BadAsserti
     ClientAssertion::parse(text)?.verify(keys)
 }
 
-/// CAUTH-05, CAUTH-06: each algorithm that is advertised works, with the key named or not, and `typ` as it may be.
+/// CAUTH-05, CAUTH-06: each advertised algorithm works, with and without `kid`, and with each allowed `typ`.
 #[test]
 fn every_advertised_algorithm_works() {
     for alg in CLIENT_ALGORITHMS {
@@ -89,15 +89,14 @@ fn every_advertised_algorithm_works() {
             assert_eq!(ClientAssertion::parse(&text).unwrap().claimed_client(), "dyn_a");
             assert_eq!(verified(&text, &set).map(|claims| claims.jti), Ok("j1".to_owned()), "{header}");
         }
-        // A key without a name is tried for any.
+        // A key without `kid` is tried for any `kid`.
         let text = signed(alg, &json!({ "alg": alg, "kid": "other" }), &claims());
         assert!(verified(&text, &keys(&[public(alg, json!({}))])).is_ok());
         assert_eq!(verified(&text, &set), Err(BadAssertion::UnknownKey));
     }
 }
 
-/// CAUTH-05, CAUTH-06: nothing in a header brings a key along or asks for what is not done; a JWT of another kind
-/// is none of ours.
+/// CAUTH-05, CAUTH-06: headers that contain a key, name unsupported features or have another `typ` are refused.
 #[test]
 fn a_header_holds_only_what_it_may() {
     let set = keys(&[public("ES256", json!({}))]);
@@ -131,7 +130,7 @@ fn a_header_holds_only_what_it_may() {
     }
 }
 
-/// CAUTH-05: the algorithms that forge: none, and a public key taken for a shared secret.
+/// CAUTH-05: `none`, and a public key used as an HMAC secret, are refused.
 #[test]
 fn public_keys_are_no_secrets() {
     let rsa = public("RS256", json!({}));
@@ -145,7 +144,7 @@ fn public_keys_are_no_secrets() {
     assert_eq!(verified(&forged, &set), Err(BadAssertion::UnknownKey));
 }
 
-/// CAUTH-05: a key with an `alg`, a `use` or `key_ops` of its own is good for that and nothing else.
+/// CAUTH-05: a key's `alg`, `use` and `key_ops` are obeyed.
 #[test]
 fn a_key_is_for_its_own_algorithm() {
     let text = signed("PS256", &json!({ "alg": "PS256" }), &claims());
@@ -169,7 +168,7 @@ fn a_key_is_for_its_own_algorithm() {
     }
 }
 
-/// CAUTH-05: a signature of somebody else, of another text, or of no sensible form.
+/// CAUTH-05: another key's signature, a signature of another text, and a malformed one are refused.
 #[test]
 fn a_signature_counts_for_its_own_text_alone() {
     for alg in CLIENT_ALGORITHMS {
@@ -198,7 +197,7 @@ fn a_signature_counts_for_its_own_text_alone() {
     }
 }
 
-/// CAUTH-05: `aud` is one string; every claim is there, of its type, and once.
+/// CAUTH-05: `aud` is one string; every claim is required, has its type, and occurs once.
 #[test]
 fn claims_have_their_types() {
     let set = keys(&[public("ES256", json!({}))]);
@@ -237,7 +236,7 @@ fn claims_have_their_types() {
     );
 }
 
-/// CAUTH-06, DCR-04: what a key set must not hold, and what is left out of it.
+/// CAUTH-06, DCR-04: private members are refused, and unusable ones dropped.
 #[test]
 fn a_key_set_is_public() {
     let good = public("ES256", json!({}));
@@ -279,8 +278,8 @@ fn a_key_set_is_public() {
     assert_eq!(ClientKeys::parse(&stored).unwrap().to_json(), stored);
 }
 
-/// RATE-04, RATE-05: however an assertion and a key set are made, checking one takes two checks of a signature at most;
-/// and none for what is too long, of another kind, or under an algorithm that is not ours.
+/// RATE-04, RATE-05: any assertion and key set cost at most two signature verifications; an oversized
+/// assertion, another kind of JWT or an unsupported algorithm costs none.
 #[test]
 fn checking_is_bounded() {
     let checks = |set: &ClientKeys, header: Value| {
@@ -295,7 +294,7 @@ fn checking_is_bounded() {
     let named: Vec<_> = (0..10).map(|n| public("PS256", json!({ "kid": n.to_string() }))).collect();
     assert_eq!(checks(&keys(&named), json!({ "alg": "PS256", "kid": "7" })), 1);
     assert_eq!(checks(&keys(&named), json!({ "alg": "PS256", "kid": "x" })), 0);
-    // The key that the header names comes before those without a name, wherever it stands.
+    // A key with the header's `kid` is tried before keys without one, wherever it is in the set.
     let mut last = vec![public("PS256", json!({})); 9];
     last.push(public("PS256", json!({ "kid": "last" })));
     let header: Header = serde_json::from_value(json!({ "alg": "PS256", "kid": "last" })).unwrap();
@@ -309,7 +308,7 @@ fn checking_is_bounded() {
     assert_eq!(ClientAssertion::parse(&long).err(), Some(BadAssertion::Malformed));
 }
 
-/// CAUTH-03: the keys that are tried for a client with none are of every kind, and verify nothing.
+/// CAUTH-03: the dummy keys cover every kind and verify nothing.
 #[test]
 fn nobodys_keys_are_of_every_kind() {
     for alg in CLIENT_ALGORITHMS {
@@ -321,13 +320,13 @@ fn nobodys_keys_are_of_every_kind() {
 }
 
 proptest! {
-    /// CAUTH-05: no input panics.
+    /// CAUTH-05: no input causes a panic.
     #[test]
     fn any_text_is_read_or_refused(text in "[A-Za-z0-9_.\\-{}\":=]{0,80}") {
         let _ = verified(&text, &ClientKeys::default());
     }
 
-    /// As above, with a header and claims that can be read.
+    /// As above, with a parsable header and claims.
     #[test]
     fn any_signature_is_refused(signature in prop::collection::vec(any::<u8>(), 0..80)) {
         let set = keys(&[public("ES256", json!({})), public("EdDSA", json!({}))]);
@@ -337,7 +336,7 @@ proptest! {
         }
     }
 
-    /// DCR-04: no key set panics.
+    /// DCR-04: no key set causes a panic.
     #[test]
     fn any_key_is_read_or_refused(kty in "EC|RSA|OKP", x in "[A-Za-z0-9_=]{0,50}", y in "[A-Za-z0-9_]{0,50}") {
         let key = json!({ "kty": kty, "crv": "P-256", "x": x, "y": y, "n": x, "e": y });

@@ -9,7 +9,7 @@ use super::*;
 use crate::algorithm::UnknownAlgorithm;
 use crate::tests::token;
 
-/// A key with both of its halves in hand.
+/// A key pair.
 struct Pair {
     signing: SigningKey,
     verifying: VerifyingKey,
@@ -29,7 +29,7 @@ impl Pair {
         self.public.kid()
     }
 
-    /// A token with a header of our choice and a good signature.
+    /// A token with the given header and a valid signature.
     fn signed(&self, header: &str, payload: &[u8]) -> String {
         self.signing.compact(&BASE64URL_NOPAD.encode(header.as_bytes()), payload).unwrap()
     }
@@ -66,7 +66,7 @@ fn decoded(part: &str) -> Value {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
 }
 
-/// AT-01: ES256, RS256 and EdDSA work, with exactly three members in the header.
+/// AT-01: ES256, RS256 and EdDSA work, with exactly three header members.
 #[test]
 fn a_signed_token_verifies() {
     for pair in [&*ES, &*RS, &*ED] {
@@ -80,7 +80,7 @@ fn a_signed_token_verifies() {
     assert!(ES.good().len() < 4096);
 }
 
-/// AT-01: Ed25519 has two names (RFC 9864 §2.2); a key of another kind has neither.
+/// AT-01: Ed25519 has two names (RFC 9864 §2.2); other kinds of keys have neither.
 #[test]
 fn ed25519_goes_by_its_other_name_too() {
     let named =
@@ -91,7 +91,7 @@ fn ed25519_goes_by_its_other_name_too() {
     assert_eq!(ED.public.json()["crv"], "Ed25519");
 }
 
-/// KEYS-05: what is kept of a retired key verifies like the key itself.
+/// KEYS-05: the stored public half of a retired key verifies like the key itself.
 #[test]
 fn a_published_key_is_enough_to_verify() {
     for (pair, algorithm) in [(&*ES, Algorithm::Es256), (&*RS, Algorithm::Rs256), (&*ED, Algorithm::EdDsa)] {
@@ -105,7 +105,7 @@ fn a_published_key_is_enough_to_verify() {
     }
 }
 
-/// RFC 9068 §4: the long form of `typ`, in whatever case.
+/// RFC 9068 §4: the long form of `typ`, in any case, is accepted.
 #[test]
 fn typ_is_a_media_type() {
     for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+JWT"] {
@@ -114,7 +114,7 @@ fn typ_is_a_media_type() {
     }
 }
 
-/// AT-06: other kinds of JWT are no access tokens, however well they are signed.
+/// AT-06: a correctly signed JWT with another `typ` is refused.
 #[test]
 fn another_typ_is_refused() {
     for typ in
@@ -183,7 +183,7 @@ fn another_algorithm_is_refused() {
     assert_eq!(refused(&ES.with_header(&header)), Unverified::Algorithm);
 }
 
-/// RFC 8725 §2.1: a public key, in whatever form it is published, is no HMAC secret.
+/// RFC 8725 §2.1: a public key, in any published form, is not accepted as an HMAC secret.
 #[test]
 fn a_public_key_as_an_hmac_secret_is_refused() {
     for pair in [&*ES, &*RS, &*ED] {
@@ -206,7 +206,7 @@ fn a_public_key_as_an_hmac_secret_is_refused() {
     }
 }
 
-/// KEYS-07: the key is chosen by `kid`, and by nothing else.
+/// KEYS-07: the key is chosen by `kid` only.
 #[test]
 fn another_key_is_refused() {
     let stranger = Pair::new(Algorithm::Es256);
@@ -219,7 +219,7 @@ fn another_key_is_refused() {
     }
 }
 
-/// RS-05: a payload that was changed after it was signed.
+/// RS-05: a payload that was changed after signing is refused.
 #[test]
 fn a_tampered_payload_is_refused() {
     for pair in [&*ES, &*RS, &*ED] {
@@ -232,7 +232,7 @@ fn a_tampered_payload_is_refused() {
     }
 }
 
-/// RS-05: signatures of no, the wrong, or a degenerate shape; also another token's.
+/// RS-05: a missing, malformed or degenerate signature, and another token's, are refused.
 #[test]
 fn a_foreign_signature_is_refused() {
     for pair in [&*ES, &*RS, &*ED] {
@@ -265,7 +265,7 @@ fn a_foreign_signature_is_refused() {
     }
 }
 
-/// RS-05: size and shape come first.
+/// RS-05: size and format are checked first.
 #[test]
 fn what_is_not_a_compact_jws_is_refused() {
     let text = ES.good();
@@ -278,7 +278,7 @@ fn what_is_not_a_compact_jws_is_refused() {
     for space in [" ", "\n", "="] {
         assert_eq!(refused(&format!("{text}{space}")), Unverified::Signature);
     }
-    // The limit counts before anything is decoded, and good tokens below it pass.
+    // The limit is checked before decoding, and valid tokens below it are accepted.
     let padded = |length: usize| {
         let mut long = token();
         long.sub = "x".repeat(length);
@@ -291,7 +291,7 @@ fn what_is_not_a_compact_jws_is_refused() {
     assert_eq!(refused(&".".repeat(LONGEST + 1)), Unverified::TooLong);
 }
 
-/// RS-05, RS-06: claims that are missing, doubled, or of the wrong type.
+/// RS-05, RS-06: missing, repeated and mistyped claims are refused.
 #[test]
 fn other_claims_are_refused() {
     let header = json!({ "alg": "ES256", "kid": ES.kid(), "typ": "at+jwt" }).to_string();
@@ -331,7 +331,7 @@ fn other_claims_are_refused() {
     }
 }
 
-/// AT-01: the names of the algorithms, and no others.
+/// AT-01: exactly three algorithms have a name.
 #[test]
 fn only_three_algorithms_have_a_name() {
     for algorithm in Algorithm::ALL {
@@ -345,7 +345,7 @@ fn only_three_algorithms_have_a_name() {
     }
 }
 
-/// KEYS-05: a private key of one kind is no key of the other.
+/// KEYS-05: a private key cannot be opened as another kind.
 #[test]
 fn a_key_of_another_kind_is_refused() {
     for (algorithm, private) in [
@@ -367,13 +367,13 @@ fn a_key_of_another_kind_is_refused() {
 }
 
 proptest! {
-    /// RS-05: no text verifies by chance, and none makes the check panic.
+    /// RS-05: no text is accepted by chance, and none causes a panic.
     #[test]
     fn arbitrary_text_is_refused(text in "\\PC*") {
         prop_assert!(verified(&text).is_err());
     }
 
-    /// RS-05: as above, with more of the right shape.
+    /// RS-05: as above, with the right number of parts.
     #[test]
     fn arbitrary_parts_are_refused(
         header in prop_oneof![Just(r#"{"alg":"ES256","kid":"K","typ":"at+jwt"}"#.to_owned()), "[\\[{\"algkidtyp:,}\\]]{0,40}"],
@@ -385,7 +385,7 @@ proptest! {
         prop_assert!(verified(&parts.join(".")).is_err());
     }
 
-    /// RS-05: a good token with one character changed, removed or added is none.
+    /// RS-05: a valid token with one character changed, removed or added is refused.
     #[test]
     fn a_mutated_token_is_refused(at in any::<prop::sample::Index>(), other in any::<char>(), how in 0..3, rsa in any::<bool>()) {
         let good = if rsa { RS.good() } else { ES.good() };

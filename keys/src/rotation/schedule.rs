@@ -1,5 +1,5 @@
-//! Which steps are due: a function of the table, the time and the configuration, so that a restart, a kill
-//! or a clock that jumps changes nothing about it (KEYS-02, KEYS-03).
+//! The due steps as a function of the table, the time and the configuration, so that a restart, a kill or a
+//! clock jump does not change them (KEYS-02, KEYS-03).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::state::State;
 use crate::store::StoredKey;
 
-/// One step of one key's life.
+/// A step in the life of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     Publish { algorithm: Algorithm, activate_at: Timestamp },
@@ -19,9 +19,9 @@ pub(crate) enum Step {
     Remove { kid: String, reason: &'static str },
 }
 
-/// What is due now. `known_for` says how long this process has known a key in its present state: a clock
-/// that is turned forward makes no cache older and ends no token early, so the wait that others depend on
-/// is measured by time that cannot be turned as well.
+/// The steps that are due now. `known_for` tells how long this process has known a key in its current state.
+/// Waits for caches and tokens are measured by that uptime as well as by the clock, because a clock that is set
+/// forward makes no cache expire.
 pub(crate) fn due(
     keys: &[StoredKey],
     config: &Config,
@@ -57,13 +57,13 @@ pub(crate) fn due(
     steps
 }
 
-/// When a next key takes over: never before everybody can know it.
+/// When a next key becomes active: never before all caches can have it.
 pub(crate) fn activate_at(key: &StoredKey, config: &Config) -> Timestamp {
     let known = key.created_at + config.cached();
     key.activate_at.map_or(known, |at| at.max(known))
 }
 
-/// When nothing can need a retired key any more.
+/// When a retired key is no longer needed.
 pub(crate) fn remove_at(key: &StoredKey, config: &Config) -> Timestamp {
     key.retired_at.unwrap_or(key.created_at) + config.retired()
 }
@@ -78,7 +78,7 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
     const START: Timestamp = Timestamp(1_000_000_000_000);
-    /// Longer than anything waits for.
+    /// Longer than any wait.
     const LONG: Duration = Duration::from_hours(10_000);
 
     fn key(kid: &str, algorithm: Algorithm, state: State, at: Timestamp) -> StoredKey {
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    /// Both kept algorithms active since the start; more as given.
+    /// A table with active keys for both permanent algorithms, plus the given ones.
     fn table(more: &[StoredKey]) -> Vec<StoredKey> {
         let mut keys = vec![
             key("es", Algorithm::Es256, State::Active, START),
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(at(&table(&[]), publish_at), [Step::Publish { algorithm: Algorithm::Es256, activate_at }]);
     }
 
-    /// KEYS-02: a server that was off for long publishes first, and signs with the new key a day later.
+    /// KEYS-02: a server that was off for long publishes first and activates a day later.
     #[test]
     fn a_late_start_skips_no_step() {
         let now = START + 119 * DAY;
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(at(&table(&[]), now)[0], late);
     }
 
-    /// KEYS-02: it takes over at its time, and not a millisecond earlier.
+    /// KEYS-02: the next key becomes active at its time, not a millisecond earlier.
     #[test]
     fn the_next_key_takes_over_at_its_time() {
         let keys = table(&[key("new", Algorithm::Es256, State::Next, START + 89 * DAY)]);
@@ -140,8 +140,8 @@ mod tests {
         assert_eq!(at(&keys, START + 90 * DAY), [Step::Activate("new".to_owned())]);
     }
 
-    /// KEYS-03, OPS-04: a clock that jumps forward activates nothing that caches do not have, and removes
-    /// nothing that tokens need.
+    /// KEYS-03, OPS-04: after the clock jumps forward, no key is activated before caches have it, and none is
+    /// removed that tokens need.
     #[test]
     fn a_clock_that_jumps_forward_is_not_believed_at_once() {
         let config = Config::default();
@@ -161,8 +161,8 @@ mod tests {
         }
     }
 
-    /// KEYS-02: whatever the row says, nobody signs with a key that was not published for twice the life
-    /// of a cached key set.
+    /// KEYS-02: even if the row says otherwise, a key is not activated before it was published for twice the
+    /// cache lifetime of the key set.
     #[test]
     fn an_early_time_in_the_row_is_not_obeyed() {
         let mut new = key("new", Algorithm::Es256, State::Next, START);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(at(&keys, START + Duration::from_mins(10)), [Step::Activate("new".to_owned())]);
     }
 
-    /// KEYS-02: a retired key goes when its last token can be good nowhere.
+    /// KEYS-02: a retired key is removed after its last token has expired everywhere.
     #[test]
     fn a_retired_key_outlives_its_last_token() {
         let keys = table(&[key("old", Algorithm::Es256, State::Retired, START)]);
@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(at(&keys, over), [Step::Remove { kid: "old".to_owned(), reason: "last_token_expired" }]);
     }
 
-    /// KEYS-03: an algorithm that is configured anew is published before it signs; one that is not
-    /// configured any more ends.
+    /// KEYS-03: a newly configured algorithm's key is published before it signs; the key of an algorithm that
+    /// is no longer configured is retired.
     #[test]
     fn algorithms_come_and_go() {
         let eddsa = Config { algorithm: Algorithm::EdDsa, ..Config::default() };
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(at(&next, START), [gone]);
     }
 
-    /// KEYS-03: an algorithm that lost its active key gets another.
+    /// KEYS-03: an algorithm without an active key gets one.
     #[test]
     fn a_gap_is_filled() {
         let keys = [key("rs", Algorithm::Rs256, State::Active, START)];

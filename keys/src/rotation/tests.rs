@@ -31,14 +31,14 @@ fn removed(keys: &Keys, db: &Db, kid: &str) -> Result<(State, Option<String>), I
         .unwrap()
 }
 
-/// The records after the `skip`th.
+/// The audit records after the first `skip`.
 fn records(db: &Db, skip: i64) -> Vec<Value> {
     let sql = "SELECT record FROM audit WHERE seq > ?1 ORDER BY seq";
     let records = db.read(|conn| conn.query(sql, params![skip], |row| row.get::<String>(0))).unwrap();
     records.iter().map(|record| serde_json::from_str(record).unwrap()).collect()
 }
 
-/// KEYS-03: the schema itself holds no second active key of an algorithm.
+/// KEYS-03: the schema refuses a second active key of an algorithm.
 #[test]
 fn a_second_active_key_does_not_fit_the_table() {
     let fixture = Fixture::new();
@@ -60,7 +60,7 @@ fn a_second_active_key_does_not_fit_the_table() {
     );
 }
 
-/// KEYS-02: next, active, retired, and no other way.
+/// KEYS-02: next, active, retired, in this order only.
 #[test]
 fn steps_out_of_order_are_refused() {
     let fixture = Fixture::new();
@@ -82,7 +82,7 @@ fn steps_out_of_order_are_refused() {
     );
 }
 
-/// KEYS-02, AUDIT-08: every step stands in the audit log, with the key, its algorithm and the reason.
+/// KEYS-02, AUDIT-08: every step is recorded with the key, its algorithm and the reason.
 #[test]
 fn every_step_is_on_record() {
     let fixture = Fixture::new();
@@ -115,8 +115,8 @@ fn every_step_is_on_record() {
     );
 }
 
-/// KEYS-05: of a retired key the private half is gone, from the row and from the file; what is left
-/// verifies, after a restart too, and nobody can put another in its place.
+/// KEYS-05: the private half of a retired key is erased from the row and from the file; the rest verifies, also
+/// after a restart, and cannot be replaced.
 #[test]
 fn the_private_half_of_a_retired_key_is_erased() {
     let fixture = Fixture::new();
@@ -149,8 +149,8 @@ fn the_private_half_of_a_retired_key_is_erased() {
     assert!(matches!(keys.reload(), Err(KeysError::Misnamed(_))));
 }
 
-/// KEYS-02, KEYS-03: the whole life by the schedule: published, active a day later, retired, removed; at
-/// every moment one key signs, and everything that has not expired verifies.
+/// KEYS-02, KEYS-03: a key's whole life by the schedule: published, active a day later, retired, removed. At
+/// every moment one key signs, and all unexpired tokens verify.
 #[test]
 fn the_schedule_runs_by_itself() {
     let fixture = Fixture::new();
@@ -161,7 +161,7 @@ fn the_schedule_runs_by_itself() {
         keys.rotate_due().unwrap();
         let signed = keys.sign(&token()).unwrap();
         kids.insert(signed.kid.clone());
-        // The longest life of a token; it began at any moment of a rotation.
+        // One token lifetime per step, beginning at any moment of a rotation.
         fixture.clock.advance(Duration::from_hours(1));
         keys.rotate_due().unwrap();
         assert!(verifier.verify(&signed.text).is_ok());
@@ -169,12 +169,12 @@ fn the_schedule_runs_by_itself() {
         fixture.clock.advance(Duration::from_hours(3));
     }
     assert_eq!(kids.len(), 3);
-    // 200 days: three ES256 keys, of which the first is long gone, and the same for RS256.
+    // 200 days: three ES256 keys, of which the first was removed, and the same for RS256.
     assert_eq!(states(&fixture.db), [(Algorithm::Es256, State::Active), (Algorithm::Rs256, State::Active)]);
     assert_eq!(keys.verifier().knows(kids.first().unwrap()), kids.first() == Some(&active(&fixture.db)));
 }
 
-/// KEYS-03: killed after any step, the next process goes on where it was, and every token is good.
+/// KEYS-03: after a kill at any step, the next process continues, and every token verifies.
 #[test]
 fn a_restart_in_the_middle_of_a_rotation_loses_nothing() {
     let mut fixture = Fixture::new();
@@ -182,7 +182,7 @@ fn a_restart_in_the_middle_of_a_rotation_loses_nothing() {
     let first = keys.sign(&token()).unwrap();
     let mut tokens = vec![first.clone()];
     fixture.clock.advance(Duration::from_hours(24 * 89));
-    // Published, activated with the other retired, removed; a restart after each.
+    // Published; activated and the other retired; removed. A restart after each.
     for (wait, expected) in [
         (Duration::ZERO, vec![State::Active, State::Next]),
         (Duration::from_hours(24), vec![State::Active, State::Retired]),
@@ -204,12 +204,13 @@ fn a_restart_in_the_middle_of_a_rotation_loses_nothing() {
         let good = tokens.iter().filter(|token| verifier.verify(&token.text).is_ok()).count();
         let gone = if expected.len() == 1 { tokens.iter().filter(|t| t.kid == first.kid).count() } else { 0 };
         assert_eq!(good + gone, tokens.len());
-        // A process that has just begun waits for caches by its own time.
+        // A new process measures the caches' wait by its own uptime.
         fixture.clock.advance(keys.config().retired());
     }
 }
 
-/// KEYS-03, OPS-04: a clock that is turned forward ahead of a rotation makes nobody miss a key.
+/// KEYS-03, OPS-04: setting the clock forward before a rotation does not activate a key that caches do not
+/// have.
 #[test]
 fn a_turned_clock_activates_nothing_that_is_unknown() {
     let fixture = Fixture::new();
@@ -222,7 +223,7 @@ fn a_turned_clock_activates_nothing_that_is_unknown() {
     keys.rotate_due().unwrap();
     assert_eq!(keys.sign(&token()).unwrap().kid, first);
     assert_eq!(states(&fixture.db).len(), 4);
-    // Set right again, and back by two years: time waits, the token's key stays.
+    // Set back by two years: time waits, and the token's key stays.
     fixture.clock.set(Timestamp(1000));
     fixture.clock.advance(keys.config().cached());
     keys.rotate_due().unwrap();
@@ -230,8 +231,8 @@ fn a_turned_clock_activates_nothing_that_is_unknown() {
     assert!(keys.verifier().knows(&first));
 }
 
-/// KEYS-03: on demand the next key is published at once and takes over when caches have it; asking twice
-/// makes one.
+/// KEYS-03: a rotation on demand publishes the next key at once and activates it when caches have it; two
+/// commands make one key.
 #[test]
 fn a_rotation_on_demand_waits_for_caches() {
     let fixture = Fixture::new();
@@ -253,7 +254,7 @@ fn a_rotation_on_demand_waits_for_caches() {
     assert_eq!(keys.sign(&token()).unwrap().kid, asked.kid);
 }
 
-/// KEYS-03: asked for while the next one of the schedule waits, that one takes over earlier.
+/// KEYS-03: a rotation on demand uses the next key of the schedule, which becomes active earlier.
 #[test]
 fn a_rotation_on_demand_takes_the_key_that_waits() {
     let fixture = Fixture::new();
@@ -270,8 +271,8 @@ fn a_rotation_on_demand_takes_the_key_that_waits() {
     assert_eq!(keys.sign(&token()).unwrap().kid, next.kid);
 }
 
-/// KEYS-04: a removed key is gone from the key set, and its tokens count no more, before the removal is
-/// answered; an active one has a successor in the same moment, which is a new one.
+/// KEYS-04: a removed key is gone from the key set, and its tokens are refused, before the removal is answered;
+/// an active key is replaced by a new one at the same moment.
 #[test]
 fn a_removed_key_is_gone_at_once() {
     let fixture = Fixture::new();
@@ -291,7 +292,7 @@ fn a_removed_key_is_gone_at_once() {
     assert_eq!(verifier.verify(&old.text).unwrap_err(), crate::Unverified::UnknownKey);
     assert!(verifier.verify(&new.text).is_ok());
     assert!(!String::from_utf8_lossy(&keys.jwks().body).contains(&old.kid));
-    // The one that waits can go too, and needs no successor.
+    // The waiting key can be removed too, and needs no successor.
     assert_eq!(removed(&keys, &fixture.db, &waiting), Ok((State::Next, None)));
     let fixture = {
         drop(keys);
@@ -301,7 +302,7 @@ fn a_removed_key_is_gone_at_once() {
     assert!(!keys.verifier().knows(&old.kid) && keys.verifier().verify(&new.text).is_ok());
 }
 
-/// KEYS-04: a removal that was rolled back removed nothing, in memory either.
+/// KEYS-04: a removal that was rolled back removes nothing, in memory either.
 #[test]
 fn a_removal_that_fails_removes_nothing() {
     let fixture = Fixture::new();
@@ -315,13 +316,13 @@ fn a_removal_that_fails_removes_nothing() {
     });
     assert!(failed.is_err());
     assert!(keys.verifier().verify(&old.text).is_ok());
-    // Nothing to sign with would be left.
+    // No signing key would be left.
     let (all, kid) = (keys.clone(), old.kid.clone());
     let failed =
         fixture.db.write_blocking(move |tx| all.remove_now(tx, &kid, None, Cause::console(7, "it leaked")));
     assert!(matches!(failed, Err(Fault::Busy)));
     assert!(keys.verifier().verify(&old.text).is_ok());
-    // The whole batch: SQLite loses the transaction after memory was told.
+    // SQLite loses the whole transaction after memory was updated.
     let made = NewKey::generate(Algorithm::Es256).unwrap();
     let (all, kid) = (keys.clone(), old.kid.clone());
     let failed = fixture.db.write_blocking(move |tx| {
@@ -333,7 +334,7 @@ fn a_removal_that_fails_removes_nothing() {
     assert_eq!(keys.sign(&token()).unwrap().kid, old.kid);
 }
 
-/// KEYS-02: a shortened schedule is a schedule: ten lives in a row, no token refused.
+/// KEYS-02: with a shortened schedule, ten rotations in a row refuse no token.
 #[test]
 fn a_shortened_schedule_keeps_its_promises() {
     let fixture = Fixture::new();

@@ -1,5 +1,5 @@
-//! The seal key file: a header line with format version and key id, and a line with the key. While values are
-//! sealed anew it holds two keys, the new one last.
+//! The sealing key file: a header line with format version and key id, and a line with the key. During a reseal
+//! it holds two keys, the new one last.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,12 +15,12 @@ use super::ID;
 use crate::jwt::CryptoFailed;
 
 const FORMAT: &str = "portcullis-seal-key v1 ";
-/// A key has 84 bytes; whatever is longer than this is something else.
+/// A file with more bytes is refused; one key has 84 bytes.
 const LONGEST: usize = 256;
 
 const TEMPORARY: &str = ".seal-key-";
 
-/// Why the seal key cannot be used. Each message says what to do.
+/// Why the sealing key cannot be used. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     #[error(
@@ -75,7 +75,7 @@ pub(super) fn open_or_create(path: &Path, may_create: bool) -> Result<Vec<SealKe
     }
 }
 
-/// The same from a service manager, which lets a group read what nobody else can reach.
+/// The same for a service manager's credential, which its group may read.
 pub(super) fn open_credential(path: &Path) -> Result<Vec<SealKey>, SealError> {
     open(path, 0o037)
 }
@@ -86,7 +86,7 @@ fn open(path: &Path, forbidden: u32) -> Result<Vec<SealKey>, SealError> {
         _ => SealError::Unreadable(path.to_owned(), e),
     };
     let file = File::open(path).map_err(unreadable)?;
-    // Of the open file, so that what is checked is what is read.
+    // Check the open file, so that the checked file is the one that is read.
     let metadata = file.metadata().map_err(unreadable)?;
     let mode = metadata.mode() & 0o7777;
     if !metadata.is_file() {
@@ -99,7 +99,7 @@ fn open(path: &Path, forbidden: u32) -> Result<Vec<SealKey>, SealError> {
     if ![0, me].contains(&metadata.uid()) {
         return Err(SealError::Owner(path.to_owned(), metadata.uid(), me));
     }
-    // Large enough never to move, which would leave a copy behind.
+    // Large enough not to be reallocated, which would leave a copy of the key in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
     file.take(LONGEST as u64).read_to_end(&mut text).map_err(unreadable)?;
     parse(&text).ok_or_else(|| SealError::Malformed(path.to_owned()))
@@ -128,8 +128,8 @@ fn one(header: &str, secret_text: &str) -> Option<SealKey> {
     Some(key)
 }
 
-/// All or nothing: a private temporary file, synced, then linked to its name. A link, unlike a
-/// rename, fails when the name exists: a seal key is never overwritten, and the earlier one stands.
+/// Creates the file atomically: a private temporary file, synced, then linked to its name. Unlike a rename, a
+/// link fails if the name exists, so a sealing key is never overwritten.
 fn create(path: &Path) -> io::Result<()> {
     place(path, &[&SealKey::random()], |temporary| match fs::hard_link(temporary, path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -137,7 +137,7 @@ fn create(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Writes a copy where nothing is yet.
+/// Writes a copy to a path that must not exist.
 pub(super) fn write_new(path: &Path, keys: &[&SealKey]) -> Result<(), SealError> {
     place(path, keys, |temporary| fs::hard_link(temporary, path)).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => SealError::Exists(path.to_owned()),
@@ -145,14 +145,13 @@ pub(super) fn write_new(path: &Path, keys: &[&SealKey]) -> Result<(), SealError>
     })
 }
 
-/// Puts these keys in place of what is there: at every instant the name leads to all of the one or of the
-/// other.
+/// Replaces the file's keys atomically: at every moment the file has either all old or all new keys.
 pub(super) fn replace(path: &Path, keys: &[&SealKey]) -> Result<(), SealError> {
     place(path, keys, |temporary| fs::rename(temporary, path))
         .map_err(|e| SealError::Unwritable(path.to_owned(), e))
 }
 
-/// A private temporary file beside it, synced; then its name, synced too.
+/// Writes a private temporary file beside the path, synced, then gives it its name and syncs that.
 fn place(path: &Path, keys: &[&SealKey], name: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let directory = directory(path);
     let temporary = directory.join(format!("{TEMPORARY}{}", HEXLOWER.encode(&random::<8>())));
@@ -165,8 +164,8 @@ fn place(path: &Path, keys: &[&SealKey], name: impl FnOnce(&Path) -> io::Result<
     File::open(directory)?.sync_all()
 }
 
-/// Removes what a killed process left behind: a copy of the key under a temporary name. It is worth a try, no
-/// more: whoever could not write the directory could not have left anything.
+/// Removes temporary copies of the key that a killed process left. Failures are ignored: without write access
+/// nothing could have been left.
 pub(super) fn sweep(path: &Path) {
     let Ok(entries) = fs::read_dir(directory(path)) else { return };
     for entry in entries.flatten() {

@@ -1,8 +1,8 @@
-//! Another sealing key in place of the present one (KEYS-05): every sealed value is sealed anew in one
-//! transaction, and a directory that was left at any instant in between opens and is finished.
+//! Replaces the sealing key (KEYS-05). Every sealed value is sealed again in one transaction, and after a kill
+//! at any moment the data directory opens and the reseal is finished.
 //!
-//! The order makes it so: the file holds both keys before the first value is sealed with the new one, and
-//! holds the new one alone only after the last value was.
+//! The order ensures that: the file holds both keys before the first value is sealed with the new one, and only
+//! the new key after the last value is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,16 +22,16 @@ use crate::jwt::CryptoFailed;
 use crate::state::State;
 use crate::store;
 
-/// How long something may be asked for that followed from the earlier key: a lost answer to a refresh, for
-/// a day (REFRESH-06), and a little more.
+/// How long values derived from an earlier key are recognised: a lost refresh response may be repeated for a
+/// day (REFRESH-06), plus a margin.
 const KEPT_FOR: Duration = Duration::from_hours(25);
-/// What follows from a key by HMAC.
+/// The purposes that derive values by HMAC.
 const KEPT: [Purpose; 3] = [Purpose::RefreshToken, Purpose::Csrf, Purpose::UserCode];
 const TABLE: &str = "setting";
 const PREFIX: &str = "seal_earlier:";
 
-/// What is left of a sealing key when another has taken its place: it opens nothing, but what followed from
-/// it a moment ago is still recognised.
+/// HMAC subkeys kept of a replaced sealing key. They unseal nothing, but recently derived values are still
+/// recognised.
 pub struct Kept {
     id: String,
     until: Timestamp,
@@ -74,7 +74,7 @@ impl Kept {
     }
 }
 
-/// Another key, in its file beside the present one, waiting for the values.
+/// A new key that is in its file beside the current one, before any value is sealed with it.
 #[derive(Clone)]
 pub struct Pending {
     new: Arc<Derived>,
@@ -88,26 +88,26 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-/// What was done.
+/// The result of a reseal.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Resealed {
-    /// The id of the key before.
+    /// The id of the old key.
     pub before: String,
-    /// The id of the key now.
+    /// The id of the new key.
     pub after: String,
-    /// How many values were sealed anew.
+    /// The number of values that were sealed again.
     pub values: usize,
-    /// Where the new key is.
+    /// The file with the new key.
     pub file: PathBuf,
 }
 
 impl Seal {
-    /// Makes another key and writes it beside the present one: into the same file, or with `elsewhere` into
-    /// a new one, which a service manager's credential needs. `keep` is a new file for the present key
-    /// alone, which backups made with it need.
+    /// Makes a new key and writes it beside the current one: into the same file or, with `elsewhere`, into a
+    /// new one, which a service manager's credential needs. `keep` is a new file for a copy of the current key,
+    /// which backups made with it need. Blocks.
     ///
     /// # Errors
-    /// See [`SealError`]. Blocks.
+    /// See [`SealError`].
     pub fn prepare(
         self: &Arc<Self>,
         db: &Db,
@@ -124,14 +124,15 @@ impl Seal {
             return Err(SealError::Replaced(source.to_owned()));
         };
         if at > 0 {
-            // The last step of an attempt before this one failed: nothing may need the key that goes now.
+            // If the last step of an earlier attempt failed, first make sure that nothing needs the key that
+            // will be removed.
             let (seal, current) = (Arc::clone(self), Arc::clone(&self.opened.load().current));
             db.write_blocking(move |tx| seal.seal_anew(tx, &current, &current).map(drop))?;
         }
         if let Some(keep) = keep {
             file::write_new(keep, &[&keys[at]])?;
         }
-        // One that an attempt before this one left behind is as good as a new one.
+        // A new key left by an earlier attempt can be used.
         let mut keys = keys.into_iter().skip(at);
         let old = keys.next().ok_or_else(|| SealError::Replaced(source.to_owned()))?;
         let key = keys.next().unwrap_or_else(SealKey::random);
@@ -141,7 +142,7 @@ impl Seal {
                 elsewhere.to_owned()
             }
             (None, Source::File(path)) => {
-                // A link leads to the file that is to be replaced.
+                // Resolve a symbolic link, because the file itself is replaced.
                 let path = fs::canonicalize(path).map_err(|e| SealError::Unreadable(path.clone(), e))?;
                 file::replace(&path, &[&old, &key])?;
                 path
@@ -156,10 +157,10 @@ impl Seal {
         Ok(Pending { new, key: Arc::new(key), file })
     }
 
-    /// Seals every value anew with the key that waits, which is the present one from the commit on.
+    /// Seals every value with the new key, which is the current one from the commit on.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn reseal(self: &Arc<Self>, tx: &Tx<'_>, pending: &Pending, event: Event) -> Result<Resealed, Fault> {
         let old = Arc::clone(&self.opened.load().current);
         let values = self.seal_anew(tx, &old, &pending.new)?;
@@ -182,8 +183,7 @@ impl Seal {
         Ok(resealed)
     }
 
-    /// Takes the old key out of the file, after whatever was sealed with it in the last moment was sealed
-    /// anew too. Blocks.
+    /// Removes the old key from the file, after sealing again what was sealed with it in the meantime. Blocks.
     ///
     /// # Errors
     /// See [`SealError`]. The file then holds both keys, and the next start finishes this.
@@ -195,8 +195,8 @@ impl Seal {
         Ok(())
     }
 
-    /// Finishes what a process before this one began, and recalls what was kept of earlier keys. To be
-    /// called once the signing keys are open, which tells whether it is the right key at all. Blocks.
+    /// Finishes a reseal that an earlier process began, and loads the kept subkeys. Call it after the signing
+    /// keys were opened, which proves that the sealing key is the right one. Blocks.
     ///
     /// # Errors
     /// See [`SealError`].
@@ -235,7 +235,7 @@ impl Seal {
         });
     }
 
-    /// Every sealed value there is, sealed with `new` if it is not, and what must be kept of `old`.
+    /// Seals every value with `new` unless it already is, and stores the kept subkeys of `old`.
     fn seal_anew(&self, tx: &Tx<'_>, old: &Derived, new: &Derived) -> Result<usize, Fault> {
         let mut values = 0;
         for row in store::all(tx)?.into_iter().filter(|row| !new.sealed(&row.sealed)) {
@@ -282,7 +282,7 @@ fn keep(tx: &Tx<'_>, kept: &Kept, new: &Derived) -> Result<(), Fault> {
     .map(drop)
 }
 
-/// What was kept of earlier keys, the newest first.
+/// The kept subkeys of earlier keys, newest first.
 fn recall(seal: &Seal, conn: &Conn<'_>) -> Result<Vec<Arc<Kept>>, Fault> {
     let rows = conn.query(
         "SELECT name, value FROM setting WHERE name >= 'seal_earlier:' AND name < 'seal_earlier;'",

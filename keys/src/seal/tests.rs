@@ -27,7 +27,7 @@ fn hmac_gives_what_the_rfc_gives() {
     assert_eq!(HEXLOWER.encode(&subkey.hmac(b"what do ya want for nothing?")), expected);
 }
 
-/// KEYS-05: what is sealed opens again, also after a restart, and never looks the same twice.
+/// KEYS-05: a sealed value can be unsealed, also after a restart, and two seals of the same value differ.
 #[test]
 fn a_sealed_value_opens_in_its_place() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn a_sealed_value_opens_in_its_place() {
     assert!(seal.unseal(PURPOSE, "table", b"", &empty).unwrap().is_empty());
 }
 
-/// KEYS-05: another row, table or purpose opens nothing, and neither does a shifted border.
+/// KEYS-05: another row, table or purpose, or a shifted boundary between them, unseals nothing.
 #[test]
 fn a_sealed_value_opens_nowhere_else() {
     let seal = seal();
@@ -62,7 +62,7 @@ fn a_sealed_value_opens_nowhere_else() {
     assert_eq!(refused, Unsealable::OtherKey { sealed_with: seal.id(), ours: other.id() });
 }
 
-/// KEYS-05: a changed or shortened blob opens nothing.
+/// KEYS-05: a changed or shortened blob cannot be unsealed.
 #[test]
 fn a_changed_blob_does_not_open() {
     let seal = seal();
@@ -100,7 +100,7 @@ fn a_new_seal_key_is_private() {
     assert_ne!(self::seal().id(), seal.id());
 }
 
-/// KEYS-05: wider permissions are refused, and the message says how to mend them.
+/// KEYS-05: wider permissions are refused, and the message says how to fix them.
 #[test]
 fn a_seal_key_open_to_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn a_seal_key_open_to_others_is_refused() {
     Seal::open_or_create(&path, true).unwrap();
 }
 
-/// KEYS-05: a missing seal key is made only while there is nothing it should open.
+/// KEYS-05: a missing sealing key is created only while nothing is sealed.
 #[test]
 fn a_lost_seal_key_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn a_lost_seal_key_is_not_replaced() {
     assert!(matches!(Seal::open_or_create(&nowhere, true), Err(SealError::Unwritable(..))));
 }
 
-/// KEYS-05: anything but our own format is refused, and never overwritten.
+/// KEYS-05: a file in another format is refused and never overwritten.
 #[test]
 fn a_malformed_seal_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -159,7 +159,8 @@ fn a_malformed_seal_key_is_refused() {
     assert!(matches!(Seal::open_or_create(dir.path(), true), Err(SealError::Malformed(_))));
 }
 
-/// KEYS-05: a file of somebody else's is refused, and so is a credential that everybody may read; its group may.
+/// KEYS-05: a file of another user, and a credential readable by all users, are refused; a credential readable
+/// by its group is accepted.
 #[test]
 fn a_credential_may_be_read_by_its_group() {
     let dir = tempfile::tempdir().unwrap();

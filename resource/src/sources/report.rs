@@ -88,7 +88,7 @@ impl Upstreams {
     /// The same where no server runs: what the database remembers.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn remembered(db: &Db) -> Result<Vec<Health>, Fault> {
         let health = |stored: snapshots::Stored| {
             Ok(Health {

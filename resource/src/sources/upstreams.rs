@@ -86,7 +86,7 @@ impl Upstreams {
 /// What these servers listed in their last complete walks, without any of them being asked.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn remembered(db: &Db, sources: &[HttpSource]) -> Result<Vec<Arc<Offered>>, Fault> {
     let stored = db.read(snapshots::all)?;
     let mut all = Vec::new();

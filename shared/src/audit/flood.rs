@@ -1,10 +1,9 @@
-//! Refusals that need no credentials at all must not fill the disk, and must not hide each other (AUDIT-06). Each kind of
-//! record has an allowance of its own for each address that causes it, and for each subject that it is about; what exceeds
-//! an allowance is counted, and the count goes on record.
+//! Limits the records that refusals without credentials can cause, so that they neither fill the disk nor hide
+//! each other (AUDIT-06). Each kind of record has an allowance for each address, and for each subject. Beyond
+//! the allowance events are counted, and the count is recorded.
 //!
-//! What is about somebody or something that this server knows, a user, a grant, a token with our signature, a client that
-//! somebody approved, always has a record of its own, so many a minute for each of them. No stranger can use that
-//! allowance up for another one.
+//! Records about something this server knows (a user, a grant, a token that it signed, a client that a user
+//! approved) have an allowance per subject and minute, which a stranger cannot use up for another subject.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,37 +14,37 @@ use crate::clock::Clock;
 use crate::rate::Origin;
 
 const WINDOW: Duration = Duration::from_mins(1);
-/// How many of one kind, from one address, about one subject, get a record of their own in a minute.
+/// The most records a minute of one kind, from one address, about one subject.
 pub const QUOTA: u32 = 120;
-/// From how many networks one kind about one subject is told apart, and from how many addresses of each.
+/// The most networks, for one kind about one subject, that are distinguished; and the most addresses of each.
 const NETWORKS_OF_A_SUBJECT: usize = 64;
 const ADDRESSES_OF_A_SUBJECT: u32 = 4;
-/// How many strangers' records are written in a minute before each allowance shrinks to [`FIRST`].
+/// The number of records caused by strangers in a minute after which each allowance shrinks to [`FIRST`].
 const PLENTY: u32 = 1200;
 const FIRST: u32 = 2;
-/// How many allowances one network has, and all of them together. What exceeds them is counted for the network alone, or
-/// for nobody.
+/// The most allowances of one network, and of all together. Beyond the first, events are counted for the
+/// network; beyond the second, without an address.
 const MOST_OF_A_NETWORK: u32 = 64;
 const MOST: usize = 4096;
 
-/// How well a client is known that a record is about.
+/// How well the server knows a record's client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Acquaintance {
-    /// No such client is stored: anybody can make up as many names as they like.
+    /// The client is not stored: anyone can invent such names.
     Unknown,
-    /// It registered itself, and nobody has approved it yet: anybody can make a number of them.
+    /// The client registered itself and was never approved: anyone can make a number of these.
     SelfMade,
-    /// An administrator made it, or somebody approved it.
+    /// An administrator added it, or a user approved it.
     Known,
 }
 
-/// The refusals of every kind.
+/// The state for all kinds of refusals.
 pub struct Flood {
     clock: Clock,
     window: Mutex<Window>,
 }
 
-/// What has one allowance.
+/// What an allowance is for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Key {
     name: Name,
@@ -64,15 +63,15 @@ enum From {
 struct Window {
     since: Duration,
     allowances: HashMap<Key, Allowance>,
-    /// How many allowances each network has.
+    /// The number of allowances of each network.
     networks: HashMap<String, u32>,
-    /// How many addresses of each network each kind about one subject came from.
+    /// For each kind about one subject: its networks, and the number of addresses of each.
     subjects: HashMap<(Name, String, String), HashMap<String, u32>>,
-    /// How many records strangers caused.
+    /// The number of records caused by strangers.
     written: u32,
 }
 
-/// So many that got no record of their own.
+/// A count of events that got no record of their own.
 pub struct HeldBack {
     key: Key,
     count: u64,
@@ -80,7 +79,7 @@ pub struct HeldBack {
 }
 
 impl HeldBack {
-    /// The record of how many they were.
+    /// The record of the count.
     pub fn event(&self) -> Event {
         self.like.counted(self.count, self.key.source(), self.key.subject.is_some())
     }
@@ -89,18 +88,18 @@ impl HeldBack {
 struct Allowance {
     written: u32,
     held_back: u64,
-    /// The first one that was held back, for whom and what it was about.
+    /// The first event that was counted, whose details are used.
     like: Option<Event>,
 }
 
 impl Flood {
-    /// None yet.
+    /// Without counts.
     pub fn new(clock: Clock) -> Self {
         let window = Mutex::new(Window::since(clock.uptime()));
         Self { clock, window }
     }
 
-    /// Whether this gets a record of its own, and what got none in the minute before and is to be recorded now.
+    /// Whether this event gets its own record, and the counts of the previous minute that must be recorded now.
     pub fn admit(&self, event: &Event, client: Acquaintance) -> (bool, Vec<HeldBack>) {
         let now = self.clock.uptime();
         let mut window = self.lock();
@@ -112,12 +111,12 @@ impl Flood {
         (window.admits(event, client), held_back)
     }
 
-    /// What got no record so far; it is to be recorded now.
+    /// All counts that have not been recorded; the caller records them now.
     pub fn take(&self) -> Vec<HeldBack> {
         self.lock().take()
     }
 
-    /// It could not be recorded after all.
+    /// Puts counts back that could not be recorded.
     pub fn put_back(&self, held_back: Vec<HeldBack>) {
         let mut window = self.lock();
         for HeldBack { key, count, like } in held_back {
@@ -136,12 +135,12 @@ impl Window {
         Self { since, allowances, networks, subjects, written: 0 }
     }
 
-    /// Whether one more gets a record of its own; else it is counted.
+    /// Whether one more event gets its own record; otherwise it is counted.
     fn admits(&mut self, event: &Event, client: Acquaintance) -> bool {
         let origin = event.origin();
         let (key, stranger) = match (event.concerns(), event.client_id(), client) {
             (Some(subject), _, _) => (self.about(event, origin, subject), false),
-            // That it exists is known, and not that it sent this.
+            // The client exists, but it is not proven that the request came from it.
             (None, Some(subject), Acquaintance::Known) => (self.about(event, origin, subject), true),
             (None, Some(subject), Acquaintance::SelfMade) if self.has_room(event, origin, Some(subject)) => {
                 (Key::of(event, From::Address(origin), Some(subject)), true)
@@ -170,7 +169,7 @@ impl Window {
         allowance.like.get_or_insert_with(|| event.clone());
     }
 
-    /// The allowance for what is about this subject: by address or by network, as long as they are few.
+    /// The allowance for events about this subject: by address or by network, while there are few.
     fn about(&mut self, event: &Event, origin: Origin, subject: &str) -> Key {
         let key = Key::of(event, From::Address(origin), Some(subject));
         if self.allowances.contains_key(&key) {
@@ -190,14 +189,14 @@ impl Window {
         Key { from: From::Network(network), ..key }
     }
 
-    /// Whether this allowance is there, or its network may have one more.
+    /// Whether this allowance exists, or its network may have another one.
     fn has_room(&self, event: &Event, origin: Origin, subject: Option<&str>) -> bool {
         self.allowances.contains_key(&Key::of(event, From::Address(origin), subject))
             || (self.allowances.len() < MOST
                 && self.networks.get(&origin.network()).is_none_or(|count| *count < MOST_OF_A_NETWORK))
     }
 
-    /// The allowance for what anybody can cause.
+    /// The allowance for events that anyone can cause.
     fn by_address(&self, event: &Event, origin: Origin) -> Key {
         if self.has_room(event, origin, None) {
             return Key::of(event, From::Address(origin), None);
@@ -209,7 +208,7 @@ impl Window {
         Key { from: From::Anywhere, ..network }
     }
 
-    /// What was held back, and is no longer.
+    /// Takes the counts.
     fn take(&mut self) -> Vec<HeldBack> {
         let mut taken = Vec::new();
         for (key, allowance) in &mut self.allowances {

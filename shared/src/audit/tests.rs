@@ -40,7 +40,7 @@ fn records_form_a_chain_that_anyone_can_recompute() {
     assert_eq!(db.read(verify).unwrap().unwrap(), Verified { records: 3, head: prev });
 }
 
-/// AUDIT-03: one changed byte names its row.
+/// AUDIT-03: a single changed byte is detected, and its row is named.
 #[test]
 fn a_changed_record_is_named() {
     let (_dir, db) = three_records();
@@ -48,21 +48,21 @@ fn a_changed_record_is_named() {
     assert_eq!(broken.seq, 2);
 }
 
-/// AUDIT-03
+/// AUDIT-03: a changed hash is detected.
 #[test]
 fn a_changed_hash_is_named() {
     let (_dir, db) = three_records();
     assert_eq!(tamper(&db, "UPDATE audit SET hash = zeroblob(32) WHERE seq = 3").seq, 3);
 }
 
-/// AUDIT-03
+/// AUDIT-03: the record after a deleted one is named.
 #[test]
 fn a_missing_record_is_named_by_the_one_after_it() {
     let (_dir, db) = three_records();
     assert_eq!(tamper(&db, "DELETE FROM audit WHERE seq = 1").seq, 2);
 }
 
-/// AUDIT-03
+/// AUDIT-03: reordered records are detected.
 #[test]
 fn reordered_records_are_named() {
     let (_dir, db) = three_records();
@@ -73,7 +73,7 @@ fn reordered_records_are_named() {
     assert_eq!(broken.seq, 1);
 }
 
-/// AUDIT-03: a value of another type is a verdict, not a crash.
+/// AUDIT-03: a value of another type is reported as broken, and is not an error.
 #[test]
 fn a_record_of_another_type_is_named() {
     let (_dir, db) = three_records();
@@ -82,7 +82,7 @@ fn a_record_of_another_type_is_named() {
     assert_eq!(db.read(verify).unwrap().unwrap_err().seq, 2);
 }
 
-/// AUDIT-05: control characters go, long values are cut, at every depth.
+/// AUDIT-05: control characters are removed and long values cut, at every depth.
 #[test]
 fn values_are_cleaned() {
     let event = Event::allowed(Name::UserCreated)

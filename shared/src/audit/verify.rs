@@ -1,16 +1,16 @@
-//! Reading the chain back: is every record still the one that was written?
+//! Verifies the chain: whether each record is as it was written.
 
 use serde_json::Value;
 
 use super::{Head, canonical, chain, exported};
 use crate::db::{Conn, Fault, params};
 
-/// A chain that holds.
+/// An intact chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified {
-    /// How many records it has.
+    /// The number of records.
     pub records: i64,
-    /// The hash of the last one: keep it elsewhere, and truncation shows too.
+    /// The hash of the last record. Stored elsewhere, it also reveals truncation.
     pub head: String,
 }
 
@@ -24,26 +24,26 @@ pub struct Broken {
     pub what: &'static str,
 }
 
-/// A record that fits into the chain.
+/// A record that fits the chain.
 pub struct Entry<'e> {
     /// Its number.
     pub seq: i64,
-    /// What it says.
+    /// Its content.
     pub record: &'e Value,
 }
 
-/// Walks the whole chain (AUDIT-03): altered, missing and reordered records are found.
+/// Verifies the whole chain (AUDIT-03): altered, missing and reordered records are detected.
 ///
 /// # Errors
-/// The database's fault; the inner result is the verdict.
+/// A database fault; the inner result is the verdict.
 pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
     verify_each(conn, |_| Ok(Ok(())))
 }
 
-/// The same with a look at each record that fits: an inner error says what is wrong with it.
+/// Like [`verify`], with a further check of each intact record: its error says what is wrong.
 ///
 /// # Errors
-/// The database's fault; the inner result is the verdict.
+/// A database fault; the inner result is the verdict.
 pub fn verify_each(
     conn: &Conn<'_>,
     mut each: impl FnMut(&Entry<'_>) -> Result<Result<(), &'static str>, Fault>,
@@ -53,7 +53,7 @@ pub fn verify_each(
     let mut broken = None;
     conn.for_each("SELECT seq, record, hash FROM audit ORDER BY seq", [], |row| {
         let seq: i64 = row.get(0)?;
-        // Tampering can change a value's type as well; that is a verdict, not a fault.
+        // Tampering can also change a value's type. That is a verdict, not a fault.
         let (Ok(record), Ok(hash)) = (row.get::<String>(1), row.get::<Vec<u8>>(2)) else {
             broken = Some(Broken { seq, what: "was changed: a value has another type" });
             return Ok(false);
@@ -84,10 +84,10 @@ fn check(expected: i64, seq: i64, record: &str, hash: &[u8], prev: &str) -> Resu
     Ok(value)
 }
 
-/// The records after one and up to another, oldest first, as exported JSON.
+/// The records after number `after` up to number `to`, oldest first, as exported JSON.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn range(conn: &Conn<'_>, after: i64, to: i64) -> Result<Vec<Value>, Fault> {
     conn.query(
         "SELECT record, hash FROM audit WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
@@ -99,7 +99,7 @@ pub fn range(conn: &Conn<'_>, after: i64, to: i64) -> Result<Vec<Value>, Fault> 
 /// The last `count` records, oldest first, as exported JSON.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn tail(conn: &Conn<'_>, count: u32, after: i64) -> Result<Vec<Value>, Fault> {
     let mut records = conn.query(
         "SELECT record, hash FROM audit WHERE seq > ?1 ORDER BY seq DESC LIMIT ?2",

@@ -1,4 +1,4 @@
-//! A whole copy of a database that may be in use (STORE-06).
+//! A complete copy of a database that may be in use (STORE-06).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,7 +11,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::{Conn, Fault, OpenError, Schema, migrate, reader};
 use crate::audit::{self, Head};
 
-/// Why there is no copy.
+/// Why no copy was made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("{0} exists already; choose a new file name")]
@@ -30,11 +30,11 @@ impl From<Fault> for BackupError {
     }
 }
 
-/// Copies one moment of a database into a new file that only this user can read, and checks the copy. Where the copy's
-/// audit log ends. Whoever writes meanwhile is not held up.
+/// Copies a snapshot of a database into a new file that only this user can read, and verifies the copy. Answers
+/// with the end of the copy's audit log. Writers are not blocked.
 ///
 /// # Errors
-/// See [`BackupError`]. There is no file then.
+/// See [`BackupError`]. No file is left then.
 pub fn back_up(from: &Path, to: &Path, schema: &Schema) -> Result<Head, BackupError> {
     let unwritable = |e: io::Error| BackupError::Unwritable(to.to_owned(), e);
     if to.symlink_metadata().is_ok() {
@@ -44,7 +44,7 @@ pub fn back_up(from: &Path, to: &Path, schema: &Schema) -> Result<Head, BackupEr
         to.file_name().ok_or_else(|| unwritable(io::ErrorKind::InvalidFilename.into()))?.to_owned();
     name.push(".part");
     let part = to.with_file_name(name);
-    // Left by one that was killed.
+    // An earlier backup may have been killed.
     match fs::remove_file(&part) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unwritable(e)),
         _ => {}
@@ -52,7 +52,7 @@ pub fn back_up(from: &Path, to: &Path, schema: &Schema) -> Result<Head, BackupEr
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(unwritable)?;
     let copied = copy(from, &part, schema).and_then(|head| {
         File::open(&part).and_then(|file| file.sync_all()).map_err(unwritable)?;
-        // A link, unlike a rename, never replaces anything.
+        // Unlike a rename, a link never replaces a file.
         fs::hard_link(&part, to).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => BackupError::Exists(to.to_owned()),
             _ => unwritable(e),
@@ -73,18 +73,19 @@ fn copy(from: &Path, to: &Path, schema: &Schema) -> Result<Head, BackupError> {
     let mut target = Connection::open(to).map_err(OpenError::from)?;
     {
         let backup = Backup::new(&source, &mut target).map_err(OpenError::from)?;
-        // In one step: a copy in several begins anew whenever somebody writes.
+        // In one step: a backup in several steps starts again whenever another connection writes.
         match backup.step(-1).map_err(OpenError::from)? {
             StepResult::Done => {}
             _ => return Err(Fault::Busy.into()),
         }
     }
-    // One file, which can be read where nothing can be written.
+    // One file, which can be read on a read-only file system.
     target.pragma_update(None, "journal_mode", "DELETE").map_err(OpenError::from)?;
     whole(&target)
 }
 
-/// Checks a database that nobody else uses: pages, indexes, references, audit log. Where the log ends.
+/// Verifies a database that is not in use: pages, indexes, foreign keys, audit log. Answers with the end of the
+/// log.
 pub(super) fn whole(connection: &Connection) -> Result<Head, BackupError> {
     let verdict: String =
         connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(OpenError::from)?;

@@ -1,4 +1,4 @@
-//! What a job sees of the database: statements in, rows out.
+//! Statements and rows: how a job sees the database.
 
 mod head;
 
@@ -12,17 +12,17 @@ use super::{Fault, FromColumn, Params, ToColumn, Value};
 use crate::clock::Timestamp;
 pub use head::Head;
 
-/// A connection to read with. Statements are prepared once and kept.
+/// A connection for reading. Prepared statements are cached.
 pub struct Conn<'c>(&'c Connection);
 
-/// One row of an answer.
+/// A row of a result.
 pub struct Row<'r>(&'r rusqlite::Row<'r>);
 
 impl Row<'_> {
     /// The value of a column, counted from zero.
     ///
     /// # Errors
-    /// [`Fault::Corrupt`] if the column holds something else.
+    /// [`Fault::Corrupt`] if the column holds another type or an invalid value.
     pub fn get<T: FromColumn>(&self, column: usize) -> Result<T, Fault> {
         let corrupt = |why: &dyn std::fmt::Display| Fault::Corrupt(format!("column {column}: {why}"));
         let value = self.0.get_ref(column).map_err(|error| corrupt(&error))?;
@@ -39,7 +39,7 @@ impl Row<'_> {
     }
 }
 
-/// A parameter on its way to SQLite.
+/// A parameter for SQLite.
 struct Bound<'v>(Value<'v>);
 
 impl ToSql for Bound<'_> {
@@ -63,10 +63,10 @@ impl<'c> Conn<'c> {
         Self(connection)
     }
 
-    /// The one row that a query finds, or none.
+    /// The only row of a result, or `None`.
     ///
     /// # Errors
-    /// The database's fault, or the mapping's.
+    /// A database fault, or the mapping's.
     pub fn query_row<'p, T>(
         &self,
         sql: &str,
@@ -77,7 +77,7 @@ impl<'c> Conn<'c> {
         statement.query_row(bound(params.values()), |row| Ok(map(&Row(row)))).optional()?.transpose()
     }
 
-    /// All rows that a query finds.
+    /// All rows of a result.
     ///
     /// # Errors
     /// As [`Conn::query_row`].
@@ -95,7 +95,7 @@ impl<'c> Conn<'c> {
         Ok(found)
     }
 
-    /// Hands over row by row until the answer is `false`, so that a large table needs no memory.
+    /// Calls a function for each row until it returns `false`, so that a large table needs no memory.
     ///
     /// # Errors
     /// As [`Conn::query_row`].
@@ -117,7 +117,8 @@ impl<'c> Conn<'c> {
 }
 
 impl Conn<'_> {
-    /// Changes rows and says how many: outside a job, for what the writer itself keeps.
+    /// Executes a statement outside a job, for the writer's own bookkeeping. Answers with the number of changed
+    /// rows.
     pub(crate) fn change<'p>(&self, sql: &str, params: impl Params<'p>) -> Result<usize, Fault> {
         Ok(self.0.prepare_cached(sql)?.execute(bound(params.values()))?)
     }
@@ -125,7 +126,7 @@ impl Conn<'_> {
 
 type Effect = Box<dyn FnOnce() + Send>;
 
-/// One job's part of a transaction. It reads like a [`Conn`], and writes.
+/// One job's part of a transaction. It reads like a [`Conn`] and can write.
 pub struct Tx<'c> {
     conn: Conn<'c>,
     now: Timestamp,
@@ -152,26 +153,26 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// Changes rows and says how many.
+    /// Executes a statement; answers with the number of changed rows.
     ///
     /// # Errors
-    /// The database's fault.
+    /// A database fault.
     pub fn execute<'p>(&self, sql: &str, params: impl Params<'p>) -> Result<usize, Fault> {
         self.conn.change(sql, params)
     }
 
-    /// The time of this job; the same for everything it writes.
+    /// The time of this job; the same for everything that it writes.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Publishes to memory before the commit: for what must stop at once (RS-08). It does not run
-    /// if the job fails; if the commit fails, memory is loaded anew.
+    /// Runs `effect` before the commit, for revocations, which must take effect at once (RS-08). It does not
+    /// run if the job fails; if the commit fails, memory is loaded again.
     pub fn before_commit(&self, effect: impl FnOnce() + Send + 'static) {
         self.before_commit.borrow_mut().push(Box::new(effect));
     }
 
-    /// Publishes to memory after the commit: for what becomes allowed.
+    /// Runs `effect` after the commit, for permissions.
     pub fn after_commit(&self, effect: impl FnOnce() + Send + 'static) {
         self.after_commit.borrow_mut().push(Box::new(effect));
     }

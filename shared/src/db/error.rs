@@ -1,4 +1,4 @@
-//! Why a database is not opened.
+//! Errors of opening a database.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// Why a database is not the one that was here last. Each message says what to do.
+/// Why a database is not the latest one. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
     #[error(

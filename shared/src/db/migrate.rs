@@ -7,13 +7,13 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::{Fault, OpenError};
 use crate::clock::Clock;
 
-/// What a database must look like.
+/// The schema of a database.
 pub struct Schema {
-    /// Marks the file as ours (`PRAGMA application_id`).
+    /// Identifies the file as ours (`PRAGMA application_id`).
     pub application_id: i32,
-    /// One script per version; appended to, never edited.
+    /// One script per version. New ones are appended; existing ones are never edited.
     pub migrations: &'static [&'static str],
-    /// Whether it holds the audit log.
+    /// Whether it has the audit log.
     pub audited: bool,
 }
 
@@ -23,7 +23,7 @@ impl Schema {
     }
 }
 
-/// The file's schema version, if it is ours and not newer than we know.
+/// The file's schema version, if the file is ours and not newer than this program.
 pub(super) fn version(connection: &Connection, schema: &Schema) -> Result<u32, OpenError> {
     let file = connection.path().unwrap_or_default().to_owned();
     let id: i32 = connection
@@ -39,7 +39,7 @@ pub(super) fn version(connection: &Connection, schema: &Schema) -> Result<u32, O
     Ok(found)
 }
 
-/// Refuses a database that is not exactly of this schema: it is only being looked at.
+/// Refuses a database with another schema version, for read-only access.
 pub(super) fn check(connection: &Connection, schema: &Schema) -> Result<(), OpenError> {
     let found = version(connection, schema)?;
     if found < schema.version() {
@@ -64,8 +64,8 @@ pub(super) fn run(
         let copy = backups.join(format!("before-schema-{known}-{}.db", clock.now().0));
         connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
     }
-    // A table that is made anew must not take along what refers to it. It can only be said outside the
-    // transaction; what the scripts leave behind is checked inside.
+    // Recreating a table must not delete rows that refer to it. This pragma works only outside a transaction;
+    // foreign keys are checked inside it afterwards.
     connection.pragma_update(None, "foreign_keys", false)?;
     let applied = apply(connection, schema, found);
     connection.pragma_update(None, "foreign_keys", true)?;

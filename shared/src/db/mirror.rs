@@ -1,11 +1,12 @@
-//! Where the audit chain ends, written down beside the database (AUDIT-03, STORE-06).
+//! A file beside the database with the end of the audit chain (AUDIT-03, STORE-06).
 //!
-//! Whoever puts an older copy of the database in its place takes back what was revoked since. The copy's chain ends
-//! earlier than this file says, and then nothing starts. The file is written after a commit that outlives a loss of
-//! power and before anybody is answered, so it never names a record that is not in the database.
+//! Replacing the database with an older copy would undo revocations. The copy's chain ends earlier than this
+//! file says, so the server does not start. The file is written after each durable commit and before callers
+//! are answered, so it never names a record that the database lacks.
 //!
-//! It also says how far the database's file is by itself. An older file under the -wal that a killed process left would
-//! be taken for the newest: the end of the log stands in the -wal, and what was revoked before it began does not.
+//! It also says up to which generation the database file is complete without its -wal. Otherwise an older
+//! database file under the -wal of a killed process would be accepted: the end of the log is in the -wal, but
+//! revocations from before the -wal began would be missing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,32 +24,32 @@ use super::conn::Head;
 use super::error::{MirrorError, OpenError};
 use super::{Conn, Fault, PATIENCE};
 
-/// Two places take turns, each in a block of its own: a write that is cut off leaves the other one whole.
+/// Two slots in separate blocks are written in turn: an interrupted write leaves the other intact.
 const SLOT: usize = 4096;
 const FORMAT: &str = "portcullis-audit-head v1";
 const KEEP_GENERATION: &str =
     "INSERT INTO setting (name, value) VALUES ('generation', ?1) ON CONFLICT (name) DO UPDATE SET value = ?1";
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Noted {
-    /// How often a backup was restored.
+    /// The number of restored backups.
     pub epoch: i64,
     /// The end of the audit chain.
     pub head: Head,
-    /// The generation that the database's file alone, without its -wal, has reached at least; 0 if nothing is known.
+    /// The generation that the database file, without its -wal, has at least reached; 0 if unknown.
     base: i64,
-    /// What a database will be that is about to be put in this one's place: epoch and head.
+    /// Epoch and head of the database that is about to replace this one.
     next: Option<(i64, Head)>,
 }
 
 impl Noted {
-    /// Of a database whose chain ends there.
+    /// The content for a database whose chain ends there.
     pub fn at(epoch: i64, head: Head) -> Self {
         Self { epoch, head, base: 0, next: None }
     }
 
-    /// Whether a database's file is older than the -wal beside it.
+    /// Whether a database file is older than the -wal beside it.
     pub(super) fn is_ahead_of(&self, database: &Path) -> bool {
         has_wal(database) && generation_without_wal(database).is_ok_and(|found| found < self.base)
     }
@@ -63,8 +64,8 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The file of a database that is about to be opened; `None` if there is none. A database that was here and is
-    /// not any more is refused before another one is made in its place.
+    /// The file of a database that is about to be opened; `None` if there is none. If the database is missing
+    /// although the file exists, it is refused before a new one is created in its place.
     pub(super) fn before_open(path: &Path, database: &Path) -> Result<Option<Self>, MirrorError> {
         let Some(mirror) = Self::open(path)? else { return Ok(None) };
         let there = fs::metadata(database).is_ok_and(|file| file.len() > 0);
@@ -77,7 +78,7 @@ impl Mirror {
         Ok(Some(mirror))
     }
 
-    /// Refuses to take a database without anything in it for the one that was here.
+    /// Refuses an empty database in place of the one that the file describes.
     pub(super) fn first_start(&self) -> Result<(), MirrorError> {
         match self.noted.head.seq() {
             0 => Ok(()),
@@ -95,13 +96,13 @@ impl Mirror {
         Ok(Some(Self { path: path.to_owned(), file, turn, noted }))
     }
 
-    /// Makes the file, whole or not at all.
+    /// Creates the file atomically.
     pub(super) fn create(path: &Path, noted: Noted) -> Result<Self, MirrorError> {
         let file = place(path, &noted).map_err(|e| MirrorError::Unusable(path.to_owned(), e))?;
         Ok(Self { path: path.to_owned(), file, turn: 0, noted })
     }
 
-    /// Refuses a database whose chain does not reach to what is noted, or leads elsewhere.
+    /// Refuses a database whose chain does not contain the noted head.
     pub(super) fn check(&mut self, connection: &Connection) -> Result<(), OpenError> {
         self.settle(connection)?;
         let (path, noted) = (self.path.clone(), self.noted.head.seq());
@@ -119,7 +120,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Finds out whether a restore that was broken off had put its database in place.
+    /// Finds out whether an interrupted restore had put its database in place.
     fn settle(&mut self, connection: &Connection) -> Result<(), OpenError> {
         let Some((epoch, head)) = self.noted.next.clone() else { return Ok(()) };
         let done = self::epoch(connection)? == Some(epoch)
@@ -128,8 +129,8 @@ impl Mirror {
         Ok(self.write(noted)?)
     }
 
-    /// Says that a restored database is about to be put in the place of the last one. Where the file says nothing of
-    /// that one, it says what the restored one is.
+    /// Notes that a restored database is about to replace the latest one. If there is no usable file, it
+    /// describes the restored database only.
     pub(super) fn expect(path: &Path, noted: Option<Noted>, restored: &Noted) -> Result<(), OpenError> {
         match (noted, Self::open(path)) {
             (Some(noted), Ok(Some(mut mirror))) => {
@@ -139,7 +140,7 @@ impl Mirror {
         }
     }
 
-    /// Writes down where the chain ends now, if that has changed. It is on disk when this returns.
+    /// Notes the end of the chain, if it has changed. It is on disk when this returns.
     pub(super) fn note(&mut self, head: &Head) -> Result<(), Fault> {
         if self.noted.head == *head {
             return Ok(());
@@ -147,8 +148,8 @@ impl Mirror {
         self.write(Noted { head: head.clone(), ..self.noted.clone() })
     }
 
-    /// Moves everything into the database's file, so that the -wal begins anew, and writes down of which generation the
-    /// file is from now on. If a reader is in the way, the -wal goes on; the next attempt will do.
+    /// Moves the -wal into the database file, so that the -wal begins again, and notes the file's new
+    /// generation. If a reader prevents that, the -wal continues, and the next attempt does it.
     pub(super) fn checkpoint(&mut self, connection: &Connection, mode: &str) -> Result<bool, Fault> {
         let generation = generation(connection)? + 1;
         connection.prepare_cached(KEEP_GENERATION)?.execute([generation.to_string()])?;
@@ -163,7 +164,7 @@ impl Mirror {
         Ok(done)
     }
 
-    /// Before tables change: if that is broken off, the file alone may be readable as neither.
+    /// Called before a migration: if that is interrupted, the database file alone may be unreadable.
     pub(super) fn forget_base(&mut self) -> Result<(), Fault> {
         self.write(Noted { base: 0, ..self.noted.clone() })
     }
@@ -176,7 +177,7 @@ impl Mirror {
     }
 
     fn put(&mut self, noted: &Noted) -> io::Result<()> {
-        // Somebody may have taken the file away: the next start must find one.
+        // If the file was deleted meanwhile, create it again: the next start needs it.
         if self.file.metadata()?.nlink() == 0 {
             self.file = place(&self.path, noted)?;
             self.turn = 0;
@@ -190,10 +191,10 @@ impl Mirror {
     }
 }
 
-/// What the file says; `None` if there is none.
+/// The content of the file; `None` if there is none.
 ///
 /// # Errors
-/// If it cannot be read, or says nothing that it was told.
+/// If it cannot be read or is malformed.
 pub fn read(path: &Path) -> Result<Option<Noted>, MirrorError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -203,7 +204,7 @@ pub fn read(path: &Path) -> Result<Option<Noted>, MirrorError> {
     Ok(Some(contents(path, &file)?.1))
 }
 
-/// The newer of the two places, and its turn.
+/// The newer of the two slots, and its number.
 fn contents(path: &Path, file: &File) -> Result<(u64, Noted), MirrorError> {
     let mut newest = None;
     for place in 0..2_u64 {
@@ -257,7 +258,7 @@ fn parse(slot: &[u8]) -> Option<(u64, Noted)> {
     Some((turn, Noted { epoch, head, base, next }))
 }
 
-/// Puts a new file there in one step, readable by this user alone.
+/// Creates a new file atomically, readable by this user only.
 fn place(path: &Path, noted: &Noted) -> io::Result<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = path.with_extension("new");
@@ -266,7 +267,7 @@ fn place(path: &Path, noted: &Noted) -> io::Result<File> {
         _ => {}
     }
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
-    // Both places exist from the start, so that later writes change no length.
+    // Both slots exist from the start, so that later writes do not change the length.
     file.write_all(&slot(0, noted))?;
     file.write_all(&slot(0, noted))?;
     file.sync_all()?;
@@ -275,7 +276,7 @@ fn place(path: &Path, noted: &Noted) -> io::Result<File> {
     Ok(file)
 }
 
-/// How often a backup was restored into this database; `None` if it never had the file beside it.
+/// The number of backups restored into this database; `None` if it never had the file beside it.
 pub(super) fn epoch(connection: &Connection) -> Result<Option<i64>, Fault> {
     let text: Option<String> = connection
         .query_row("SELECT value FROM setting WHERE name = 'epoch'", [], |row| row.get(0))
@@ -287,12 +288,12 @@ pub(super) fn epoch(connection: &Connection) -> Result<Option<i64>, Fault> {
 /// Whether a database is not opened without the file.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub fn needed(conn: &Conn<'_>) -> Result<bool, Fault> {
     Ok(conn.query_row("SELECT 1 FROM setting WHERE name = 'epoch'", [], |_| Ok(()))?.is_some())
 }
 
-/// How often everything was moved into the database's file.
+/// The number of times that the -wal was moved into the database file.
 fn generation(connection: &Connection) -> Result<i64, Fault> {
     let text: Option<String> = connection
         .query_row("SELECT value FROM setting WHERE name = 'generation'", [], |row| row.get(0))
@@ -301,14 +302,14 @@ fn generation(connection: &Connection) -> Result<i64, Fault> {
     text.map_or(Ok(0), |text| text.parse().map_err(bad))
 }
 
-/// Whether changes lie beside the database's file: the last process was killed.
+/// Whether there is a -wal: the last process was killed.
 pub(super) fn has_wal(database: &Path) -> bool {
     let mut wal = database.as_os_str().to_owned();
     wal.push("-wal");
     fs::metadata(wal).is_ok_and(|file| file.len() > 0)
 }
 
-/// The generation of the database's file as it is by itself.
+/// The generation of the database file without its -wal.
 fn generation_without_wal(database: &Path) -> Result<i64, Fault> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -317,12 +318,12 @@ fn generation_without_wal(database: &Path) -> Result<i64, Fault> {
             .map_err(|()| Fault::Storage("the database's path is not absolute".to_owned()))?;
     uri.set_query(Some("immutable=1"));
     let connection = Connection::open_with_flags(uri.as_str(), flags)?;
-    // A kill while pages were moved may have left the file shorter than it says.
+    // A kill while pages were moved may have left the file shorter than its header says.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
     generation(&connection)
 }
 
-/// From now on the file belongs to this database: without it, it is not opened any more.
+/// Makes the database require the file: from now on it is not opened without it.
 pub(super) fn require(connection: &Connection) -> Result<(), Fault> {
     connection
         .execute("INSERT INTO setting (name, value) VALUES ('epoch', '0') ON CONFLICT DO NOTHING", [])?;

@@ -1,7 +1,7 @@
-//! A copy in the place of the last database, and the only way to it (STORE-06).
+//! Restores a backup in place of the latest database: the only way to do so (STORE-06).
 //!
-//! Everything is done to copies in a folder of the data directory; the last step is a rename. A process that is killed
-//! before it leaves the last database, one that is killed after it the restored one.
+//! All work is done on copies in a folder of the data directory; the last step is a rename. A process that is
+//! killed before it leaves the latest database; one killed after it, the restored one.
 
 mod fates;
 
@@ -23,10 +23,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::data_dir::DataDir;
 use fates::FATES;
 
-/// Where copies are worked on.
+/// The folder for the copies.
 const FOLDER: &str = ".restore";
 
-/// Why a copy cannot take the place of the last database. Each message says what to do.
+/// Why a backup cannot replace the latest database. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("cannot read {0}: {1}")]
@@ -63,54 +63,54 @@ impl From<rusqlite::Error> for RestoreError {
     }
 }
 
-/// A database in the folder.
+/// An open database in the folder.
 struct Side {
     connection: Connection,
     head: Head,
 }
 
-/// A copy and what is here, looked at; nothing has changed yet.
+/// A backup and the current database, opened; nothing has changed yet.
 pub struct Restoring<'d> {
     dir: &'d DataDir,
     copy: Side,
-    /// The last database, or why it cannot be used.
+    /// The latest database, or why it cannot be used.
     present: Result<Side, String>,
-    /// What the file beside the last database says, if it says anything.
+    /// The content of the file beside the latest database, if it is readable.
     noted: Option<Noted>,
 }
 
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The last audit record of the copy.
+    /// The backup's last audit record.
     pub copy: i64,
-    /// When that was written.
+    /// When that record was written.
     pub time: String,
-    /// The last record of the database here, or why it cannot be used.
+    /// The last record of the current database, or why it cannot be used.
     pub present: Result<i64, String>,
-    /// The last record that is known to have been written, if anything says so.
+    /// The last record known to have been written, if it is known.
     pub noted: Option<i64>,
-    /// Whether everything that was lost since the copy is known.
+    /// Whether everything that was revoked since the backup is known.
     pub complete: bool,
-    /// The administrators of the copy who can sign in.
+    /// The administrators in the backup who can sign in.
     pub administrators: Vec<String>,
-    /// Whether there is anybody at all.
+    /// Whether it has any users.
     pub people: bool,
 }
 
-/// What was done.
+/// The result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// How often a backup was restored in this directory.
+    /// The number of restores in this directory.
     pub epoch: i64,
-    /// Where the last database went, if there was one.
+    /// Where the replaced database was moved, if there was one.
     pub kept: Option<PathBuf>,
     /// The last record of the restored log.
     pub records: i64,
 }
 
 impl<'d> Restoring<'d> {
-    /// Looks at a copy and at what is in the directory.
+    /// Opens a backup and the current database.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -152,7 +152,7 @@ impl<'d> Restoring<'d> {
         }
     }
 
-    /// The side whose log is longer.
+    /// The database with the longer log.
     fn longer(&self) -> &Side {
         match &self.present {
             Ok(present) if present.head.seq() > self.copy.head.seq() => present,
@@ -160,7 +160,7 @@ impl<'d> Restoring<'d> {
         }
     }
 
-    /// Whether the longer log reaches as far as any that was ever written here.
+    /// Whether the longer log contains every record that was ever written here.
     fn is_complete(&self) -> Result<bool, Fault> {
         let longer = &self.longer().connection;
         match (&self.noted, &self.present) {
@@ -169,16 +169,16 @@ impl<'d> Restoring<'d> {
                 Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
                     && (seq == 0 || Head::at(&Conn::new(longer), seq)?.as_ref() == Some(&noted.head)))
             }
-            // A version that wrote nothing down: what is here is what there was.
+            // A database of a version without that file: it is the latest there was.
             (None, Ok(present)) => Ok(mirror::epoch(&present.connection)?.is_none()),
             (None, Err(_)) => Ok(false),
         }
     }
 
-    /// What there is to say before anything is done.
+    /// A report before anything is changed.
     ///
     /// # Errors
-    /// The databases' faults.
+    /// A database fault.
     pub fn found(&self) -> Result<Found, RestoreError> {
         let time: Option<String> = self
             .copy
@@ -200,11 +200,11 @@ impl<'d> Restoring<'d> {
         })
     }
 
-    /// Puts the copy in the place of the last database. Where it is not known what was lost since the copy, only `admin`
-    /// signs in until others are let in again.
+    /// Replaces the latest database with the backup. If it is not known what was revoked since the backup, only
+    /// `admin` can sign in until others are enabled again.
     ///
     /// # Errors
-    /// See [`RestoreError`]. The last database is in its place then.
+    /// See [`RestoreError`]. The latest database is still in place then.
     pub fn finish(self, admin: Option<&str>, uid: u32, clock: &Clock) -> Result<Restored, RestoreError> {
         let complete = self.is_complete()?;
         let admin = match (complete, admin) {
@@ -219,7 +219,7 @@ impl<'d> Restoring<'d> {
         let epoch = epochs.into_iter().flatten().max().unwrap_or(0) + 1;
         let head = self.change(admin.as_deref(), epoch, uid, clock)?;
         let Self { dir, copy, present, noted } = self;
-        // Closing moves everything into the one file.
+        // Closing moves the -wal into the file.
         copy.connection.close().map_err(|(_, e)| RestoreError::from(e))?;
         drop(present);
         let kept = put_in_place(dir, noted, Noted::at(epoch, head.clone()), clock.now())?;
@@ -234,7 +234,7 @@ impl<'d> Restoring<'d> {
 
     fn administrator(&self, name: &str) -> Result<String, RestoreError> {
         if !self.has_people()? {
-            // A gateway's: there is nobody to let in.
+            // The database of a gateway without users.
             return Ok(String::new());
         }
         let id = self
@@ -250,7 +250,7 @@ impl<'d> Restoring<'d> {
         id.ok_or_else(|| RestoreError::NoAdministrator(name.to_owned(), all()))
     }
 
-    /// What becomes of each table, and the record of it, in one transaction.
+    /// Applies the fates of all tables and records the restore, in one transaction.
     fn change(&self, admin: Option<&str>, epoch: i64, uid: u32, clock: &Clock) -> Result<Head, RestoreError> {
         let copied = self.copy.head.seq();
         let goes_on = matches!(&self.present, Ok(present) if present.head.seq() > copied);
@@ -286,7 +286,7 @@ impl<'d> Restoring<'d> {
             .detail("epoch", epoch)
             .detail("copied_at", copied)
             .detail("complete", admin.is_none());
-        // The records that nobody has any more.
+        // The record numbers that no longer exist in any database.
         let event = match &self.noted {
             Some(noted) if admin.is_some() => event.detail("lost_to", noted.head.seq()),
             _ => event,
@@ -328,7 +328,7 @@ fn execute(
 impl Side {
     fn open(path: &Path, schema: &Schema, clock: &Clock) -> Result<Self, BackupError> {
         let mut connection = Connection::open(path).map_err(OpenError::from)?;
-        // Before anything is written: a file of another program is not made ours.
+        // Check before anything is written, so that another program's file is not marked as ours.
         if migrate::version(&connection, schema)? == 0 {
             return Err(OpenError::Foreign(path.display().to_string()).into());
         }
@@ -340,7 +340,7 @@ impl Side {
     }
 }
 
-/// An empty folder for copies.
+/// Creates an empty folder for copies.
 fn folder(dir: &DataDir) -> Result<PathBuf, RestoreError> {
     let folder = dir.path().join(FOLDER);
     let unwritable = |e| RestoreError::Unwritable(dir.path().to_owned(), e);
@@ -349,10 +349,10 @@ fn folder(dir: &DataDir) -> Result<PathBuf, RestoreError> {
     Ok(folder)
 }
 
-/// Removes what a restore that was broken off left behind.
+/// Removes what an interrupted restore left.
 ///
 /// # Errors
-/// The file system's.
+/// A file system error.
 pub fn sweep(dir: &DataDir) -> io::Result<()> {
     match fs::remove_dir_all(dir.path().join(FOLDER)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -366,7 +366,7 @@ fn beside(database: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// The bytes of a database that nobody has open, and of its -wal.
+/// Copies a database that is not in use, and its -wal.
 fn duplicate(from: &Path, to: &Path) -> io::Result<PathBuf> {
     for suffix in ["", "-wal"] {
         let source = match File::open(beside(from, suffix)) {
@@ -383,7 +383,7 @@ fn duplicate(from: &Path, to: &Path) -> io::Result<PathBuf> {
     Ok(to.to_owned())
 }
 
-/// The last database, or why it cannot be used.
+/// The latest database, or why it cannot be used.
 fn present(
     dir: &DataDir,
     folder: &Path,
@@ -421,8 +421,8 @@ fn kept_time(connection: &Connection) -> Result<i64, Fault> {
     Ok(setting(connection, "time")?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-/// The last steps. The order makes each instant one of two: the last database with the file that belongs to it, or the
-/// restored one with a file that says so already.
+/// The last steps. Their order ensures that at every moment the directory has either the latest database with
+/// its file, or the restored one with a file that describes it.
 fn put_in_place(
     dir: &DataDir,
     noted: Option<Noted>,
@@ -435,7 +435,7 @@ fn put_in_place(
     sync(&new)?;
     let kept = database.exists().then(|| unused(&dir.backups().join(format!("before-restore-{}", now.0))));
     if let Some(kept) = &kept {
-        // What a killed process left in the -wal goes into the last database first: alone it would be an older one.
+        // Move a killed process's -wal into the latest database first: without it the database would be older.
         if !noted.as_ref().is_some_and(|noted| noted.is_ahead_of(&database))
             && let Ok(last) = Connection::open(&database)
         {
@@ -469,7 +469,7 @@ fn put_in_place(
     Ok(kept)
 }
 
-/// A name for a database that nothing has yet.
+/// An unused name for a database.
 fn unused(begin: &Path) -> PathBuf {
     let names = (1..).map(|n| beside(begin, &format!("-{n}.db")));
     let first = beside(begin, ".db");
@@ -479,7 +479,7 @@ fn unused(begin: &Path) -> PathBuf {
         .expect("names do not run out")
 }
 
-/// Where a test has the process killed.
+/// The points at which a test kills the process.
 #[cfg_attr(
     not(test),
     allow(clippy::unnecessary_wraps, clippy::missing_const_for_fn, reason = "tests break off here")

@@ -26,14 +26,15 @@ fn names(db: &Db) -> Vec<String> {
     db.read(|c| c.query("SELECT name FROM user ORDER BY name", [], |r| r.get(0))).unwrap()
 }
 
-/// STORE-02: a refusal keeps what it wrote; a fault or a panic undoes itself alone, audit included.
+/// STORE-02: a refusal keeps its writes; a fault or a panic rolls back only its own job, including its audit
+/// records.
 #[test]
 fn each_job_of_a_batch_stands_or_falls_alone() {
     let (_dir, db) = open();
     let blocker = Arc::new(std::sync::Barrier::new(2));
     let mut waiting = Vec::new();
     {
-        // Holds the writer, so that the next four share one batch.
+        // Hold the writer, so that the next four jobs share one batch.
         let blocker = Arc::clone(&blocker);
         let hold = move |_: &Tx<'_>| {
             blocker.wait();
@@ -67,8 +68,8 @@ fn each_job_of_a_batch_stands_or_falls_alone() {
     assert_eq!(verified.records, 2);
 }
 
-/// STORE-02: when SQLite drops the transaction (here: the database may not grow), every job of the
-/// batch is refused, the audit head goes back, memory is told to reload, and the next write works.
+/// STORE-02: if SQLite drops the transaction (here: the database may not grow), every job of the batch fails,
+/// the audit head goes back, memory is reloaded, and the next write works.
 #[test]
 fn a_vanished_transaction_refuses_the_whole_batch() {
     let (_dir, db) = open();
@@ -83,7 +84,7 @@ fn a_vanished_transaction_refuses_the_whole_batch() {
         insert(tx, "lost")?;
         tx.execute("PRAGMA max_page_count = 1", [])?;
         tx.query_row("SELECT 1", [], |_| Ok(()))?;
-        // Far more than the pages there are.
+        // Far more than the available pages.
         let big = "x".repeat(200_000);
         for i in 0..20_u8 {
             tx.execute(
@@ -104,7 +105,7 @@ fn a_vanished_transaction_refuses_the_whole_batch() {
     assert_eq!(db.read(audit::verify).unwrap().unwrap().records, 2);
 }
 
-/// RS-08: kills are published before the commit, permissions after, and neither for a failed job.
+/// RS-08: revocations are published before the commit, permissions after it, and neither for a failed job.
 #[test]
 fn effects_run_around_the_commit_and_only_if_the_job_stands() {
     let (_dir, db) = open();
@@ -128,7 +129,7 @@ fn effects_run_around_the_commit_and_only_if_the_job_stands() {
     assert_eq!(*log.lock().unwrap(), ["before", "after"]);
 }
 
-/// STORE-05: a schema newer than the program, and a foreign file, are refused untouched.
+/// STORE-05: a newer schema, and another program's file, are refused and not changed.
 #[test]
 fn newer_and_foreign_databases_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -146,7 +147,7 @@ fn newer_and_foreign_databases_are_refused() {
     assert!(Db::open(&text, &SCHEMA, None, &clock).is_err());
 }
 
-/// STORE-05: a migration copies the old file first, and is all or nothing.
+/// STORE-05: a migration copies the old file first, and is atomic.
 #[test]
 fn a_migration_keeps_a_copy_and_is_atomic() {
     const ONE: Schema = Schema {
@@ -177,7 +178,7 @@ fn a_migration_keeps_a_copy_and_is_atomic() {
     assert!(dir.path().join("before-schema-2-1.db").exists());
 }
 
-/// The commented schema says what the migrations make.
+/// The commented schema matches the result of the migrations.
 #[test]
 fn schema_sql_is_where_the_migrations_arrive() {
     let shape = |script: &str| -> Vec<(String, String)> {
@@ -186,14 +187,14 @@ fn schema_sql_is_where_the_migrations_arrive() {
         let mut statement =
             db.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").unwrap();
         let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
-        // A renamed table's name is quoted, an added column stands on the last one's line.
+        // SQLite quotes the name of a renamed table, and puts an added column on the last one's line.
         let plain = |sql: String| sql.chars().filter(|c| *c != '"' && !c.is_whitespace()).collect();
         rows.map(Result::unwrap).map(|(name, sql): (String, String)| (name, plain(sql))).collect()
     };
     assert_eq!(shape(&SCHEMA.migrations.concat()), shape(include_str!("../../schema.sql")));
 }
 
-/// PKCE-05: the schema itself refuses a code without a challenge.
+/// PKCE-05: the schema refuses a code without a challenge.
 #[test]
 fn no_code_without_a_challenge() {
     let (_dir, db) = open();
@@ -205,7 +206,7 @@ fn no_code_without_a_challenge() {
     }
 }
 
-/// STORE-05: a migration that makes a table anew keeps what refers to its rows.
+/// STORE-05: a migration that recreates a table keeps rows that refer to it.
 #[test]
 fn a_migrated_client_keeps_its_grants() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,7 +245,8 @@ fn a_migrated_client_keeps_its_grants() {
     assert_eq!(left.unwrap(), Some(0), "foreign keys are on again");
 }
 
-/// OPS-04: the time does not go back across a restart, not even after a kill; somebody can set it right.
+/// OPS-04: time does not go back across a restart, not even after a kill; an administrator can confirm the
+/// clock.
 #[test]
 fn time_goes_on_from_where_the_last_process_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -257,7 +259,7 @@ fn time_goes_on_from_where_the_last_process_was() {
     clock.advance(Duration::from_secs(1));
     assert_eq!(now(&db), Timestamp(1_001_000));
 
-    // The first one was not closed: as if it had been killed.
+    // The first database was not closed, as after a kill.
     let set_back = Clock::held(Timestamp(500_000));
     let again = open(&set_back);
     assert!(set_back.is_behind());
@@ -272,7 +274,7 @@ fn time_goes_on_from_where_the_last_process_was() {
     assert_eq!(now(&open(&last)), Timestamp(500_000));
 }
 
-/// OPS-04: to set the time right is undone with the transaction that says so.
+/// OPS-04: a confirmation of the clock is rolled back with its transaction.
 #[test]
 fn a_clock_is_not_restarted_by_a_job_that_failed() {
     let (_dir, db) = open();

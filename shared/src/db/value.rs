@@ -1,5 +1,4 @@
-//! Values as they stand in columns, whatever the engine is: what our nouns become when they are bound to a parameter, and
-//! what is read back.
+//! Column values, independent of the engine: conversions from our types to parameters and back.
 
 use std::borrow::Cow;
 
@@ -25,7 +24,7 @@ impl Value<'_> {
     }
 }
 
-/// A column does not hold what was read from it.
+/// A column does not hold the expected value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("it is {found}, not {wanted}")]
 pub struct WrongValue {
@@ -34,26 +33,26 @@ pub struct WrongValue {
 }
 
 impl WrongValue {
-    /// A value of the wrong kind.
+    /// A value of the wrong type.
     pub fn kind(found: &Value<'_>, wanted: &'static str) -> Self {
         Self { found: found.kind().to_owned(), wanted }
     }
 
-    /// A value of the right kind that means nothing.
+    /// A value of the right type with an invalid content.
     pub fn meaning(why: impl std::fmt::Display, wanted: &'static str) -> Self {
         Self { found: why.to_string(), wanted }
     }
 }
 
-/// What can be bound to a parameter.
+/// A type that can be bound to a parameter.
 pub trait ToColumn {
     fn to_column(&self) -> Value<'_>;
 }
 
-/// What can be read from a column.
+/// A type that can be read from a column.
 pub trait FromColumn: Sized {
     /// # Errors
-    /// If the column holds something else.
+    /// If the column holds another type or an invalid value.
     fn from_column(value: Value<'_>) -> Result<Self, WrongValue>;
 }
 
@@ -116,7 +115,7 @@ impl FromColumn for i64 {
     }
 }
 
-/// An integer that always fits.
+/// An integer that always fits into a column.
 macro_rules! integer_column {
     ($($name:ident),*) => {$(
         impl ToColumn for $name {
@@ -221,7 +220,7 @@ macro_rules! text_column {
     };
 }
 
-/// A type with `Display` and `FromStr`, stored as its text and parsed when read.
+/// A type stored as its `Display` text, and parsed with `FromStr`.
 macro_rules! parsed_column {
     ($name:ident) => {
         impl $crate::db::ToColumn for $name {

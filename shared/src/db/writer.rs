@@ -1,4 +1,4 @@
-//! The writer thread: whatever is queued becomes one transaction, a savepoint per job (STORE-02).
+//! The writer thread: runs all queued jobs in one transaction, with a savepoint for each (STORE-02).
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,29 +17,29 @@ use crate::clock::{Clock, Timestamp};
 use crate::timekeeping::Mark;
 use crate::work;
 
-/// How many jobs share a commit at most.
+/// The most jobs that share a commit.
 const BATCH: usize = 256;
-/// How long the writer waits at most for callers of the last batch to come back.
+/// The longest that the writer waits for callers of the last batch to come back.
 const GATHER: Duration = Duration::from_micros(500);
-/// How many pages lie in the -wal before they are moved into the database's file. 16 MB: it is work for the writer's
-/// thread, while others wait.
+/// The number of pages in the -wal at which they are moved into the database file: 16 MB. That is work on the
+/// writer's thread, while others wait.
 pub(super) const CHECKPOINT: i32 = 4000;
-/// How many more before it is tried again, if a reader was in the way.
+/// The number of further pages before the next attempt, if a reader prevented one.
 const AGAIN: i32 = 1000;
-/// How many jobs may wait; one more is told [`Fault::Busy`].
+/// The most jobs that may wait; the next one fails with [`Fault::Busy`].
 const QUEUE: usize = 8192;
 
-/// What a job's commit must survive.
+/// What a commit must survive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
-    /// Loss of power (`synchronous=FULL`).
+    /// Power loss (`synchronous=FULL`).
     Full,
-    /// A killed process; loss of power only once a later `Full` commit is done (STORE-04).
+    /// A killed process; power loss only once a later `Full` commit is done (STORE-04).
     Record,
 }
 
 pub(super) struct Writer {
-    // Taken out when the writer stops, so that the thread sees the end of its queue.
+    // Taken when the writer stops, so that its thread sees the end of the queue.
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<std::thread::JoinHandle<()>>,
     hooks: Arc<Hooks>,
@@ -47,7 +47,7 @@ pub(super) struct Writer {
     changes: Arc<AtomicU64>,
 }
 
-/// What to do when memory that mirrors the database may have run ahead of it.
+/// Hooks that run when memory that mirrors the database may be ahead of it.
 #[derive(Default)]
 pub struct Hooks(Mutex<Vec<Box<dyn Fn() + Send + Sync>>>);
 
@@ -77,7 +77,7 @@ impl Writer {
         let (hooks, changes) = (Arc::new(Hooks::default()), Arc::new(AtomicU64::new(0)));
         let head = RefCell::new(if audited { Some(Head::load(&Conn::new(&connection))?) } else { None });
         let mark = if audited { Some(Mark::load(&Conn::new(&connection), &clock)?) } else { None };
-        // In place of SQLite's own: the mirror has to know when the -wal begins anew.
+        // Replaces SQLite's automatic checkpoint: the mirror must know when the -wal begins again.
         let mirror = match mirror {
             Some(mirror) => Some(Mirrored::new(mirror, &mut connection)?),
             None => None,
@@ -119,7 +119,7 @@ impl Writer {
         let (answer, receiver) = oneshot::channel();
         let job = Box::new(Work { run: Some(run), result: None, answer, durability });
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        // Counted first: the writer may take it before this thread goes on.
+        // Count first: the writer may take the job before this thread continues.
         self.queued.fetch_add(1, Ordering::SeqCst);
         queue.try_send(job).map(|()| receiver).map_err(|refused| {
             self.queued.fetch_sub(1, Ordering::SeqCst);
@@ -149,12 +149,12 @@ struct Jobs {
     queued: Arc<AtomicUsize>,
 }
 
-/// A job of any type: run it, then tell whoever waits.
+/// A job of any type, with the channel to its caller.
 trait Job: Send {
     fn durability(&self) -> Durability;
-    /// Runs it; `true` if its effects are to stay.
+    /// Runs the job; `true` if its changes are kept.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
-    /// The job did not or must not happen.
+    /// Fails the job without running it, or after it was rolled back.
     fn fail(&mut self, fault: Fault);
     fn answer(self: Box<Self>);
 }
@@ -189,7 +189,7 @@ where
     }
 
     fn answer(self: Box<Self>) {
-        // Nobody waits any more if the caller's connection is gone; the work stands all the same.
+        // The caller may be gone, because its connection was closed; the job is done anyway.
         let _ = self.answer.send(self.result.unwrap_or_else(|| Err(stopped())));
     }
 }
@@ -220,18 +220,18 @@ fn serve(
             for job in &mut batch {
                 job.fail(fault.clone());
             }
-            // Memory may have been told of kills that did not happen; it is loaded from what did.
+            // Memory may contain revocations that were rolled back; it is loaded from the database.
             if head.borrow().is_some() {
                 match Head::load(&Conn::new(connection)) {
                     Ok(loaded) => *head.borrow_mut() = Some(loaded),
-                    // A record on a stale head would break the chain: better no process.
+                    // Appending to a wrong head would break the chain, so the process must end.
                     Err(fault) => abort(&format!("the audit head could not be reloaded: {fault}")),
                 }
             }
             hooks.reload();
         }
         last_commit = started.elapsed();
-        // After memory has followed: who sees the new number sees all that is new.
+        // After memory is updated, so that a caller who sees the new number sees all changes.
         changes.fetch_add(1, Ordering::Release);
         for job in batch {
             job.answer();
@@ -248,11 +248,11 @@ fn serve(
     }
 }
 
-/// The file beside the database, and how much lies in the -wal.
+/// The file beside the database, and the size of the -wal.
 struct Mirrored {
     mirror: Mirror,
     pages: Arc<AtomicI32>,
-    /// When it is to be moved into the database's file.
+    /// The size at which the -wal is moved into the database file.
     due: i32,
 }
 
@@ -282,7 +282,7 @@ impl Mirrored {
         };
     }
 
-    /// Leaves nothing that loss of power could take.
+    /// Makes everything durable against power loss.
     fn close(&mut self, connection: &Connection, head: Option<&Head>) {
         let noted = self.mirror.checkpoint(connection, "TRUNCATE").and_then(|done| match head {
             Some(head) if done => self.mirror.note(head),
@@ -294,9 +294,9 @@ impl Mirrored {
     }
 }
 
-/// Takes what is queued. Callers that were answered together come back together, a moment apart: without waiting
-/// for them they would split into two halves that take turns, two commits for the work of one. So a batch waits
-/// for as many as the last one had, but never longer than a quarter of a commit. A lone caller never waits.
+/// Takes the queued jobs. Callers that were answered together come back together, a moment apart. Without
+/// waiting, they would split into two halves that take turns, with two commits for the work of one. So a batch
+/// waits for as many jobs as the last one had, but at most a quarter of a commit. A single caller never waits.
 fn gather(
     batch: &mut Vec<Box<dyn Job>>,
     jobs: &Receiver<Box<dyn Job>>,
@@ -314,8 +314,8 @@ fn gather(
     }
 }
 
-/// Runs a batch in one transaction. After an error nobody may rely on any of it: nothing of it happened, or it did and
-/// where the audit log ends now could not be written down.
+/// Runs a batch in one transaction. After an error its result is unknown: it was rolled back, or it was
+/// committed and the end of the audit log could not be noted.
 fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
@@ -337,7 +337,7 @@ fn commit(
         let head_before = head.borrow().clone();
         let tx = Tx::new(connection, head, now);
         let keep = job.run(&tx);
-        // SQLite may have rolled the whole transaction back, on a full disk for one.
+        // SQLite may have rolled back the whole transaction, for example on a full disk.
         if connection.is_autocommit() {
             return Err(Fault::Storage("the transaction was rolled back by the database".to_owned()));
         }
@@ -355,8 +355,8 @@ fn commit(
         abort_on_panic(effect);
     }
     cached(connection, "COMMIT")?;
-    // Before anybody is answered. What loss of power may take back is not written down before a later commit has
-    // made it last.
+    // Before callers are answered. A commit that power loss may undo is noted only after a later commit has
+    // made it durable.
     let noted = match (mirrored, &*head.borrow()) {
         (Some(mirrored), Some(head)) if full => mirrored.mirror.note(head),
         _ => Ok(()),
@@ -372,7 +372,8 @@ fn cached(connection: &Connection, sql: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A kill that does not reach memory would leave a dead token alive: better no process (RS-08).
+/// If a revocation cannot be applied to memory, the process must end, because a revoked token would stay active
+/// (RS-08).
 fn abort_on_panic(effect: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(effect)).is_err() {
         abort("publishing a change to memory failed");

@@ -1,4 +1,4 @@
-//! The body of an answer, read as far as somebody wants it.
+//! The body of a response, read as needed.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -7,8 +7,8 @@ use hyper::body::{Body as _, Incoming};
 use super::connection::{Connection, Pool};
 use super::failure::NoAnswer;
 
-/// A body that comes bit by bit. To drop it before its end closes the connection, which tells the other side that nobody
-/// waits any more.
+/// A streamed body. Dropping it before its end closes the connection, which tells the other side that the
+/// response is no longer wanted.
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
@@ -21,10 +21,10 @@ impl Body {
         Self { incoming, connection: Some(connection), pool }
     }
 
-    /// The next bytes; none at the end.
+    /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// If the answer breaks off.
+    /// If the response is incomplete.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, NoAnswer> {
         loop {
             match self.incoming.frame().await {
@@ -42,10 +42,10 @@ impl Body {
         }
     }
 
-    /// All of it, if it has no more bytes than this.
+    /// The whole body, up to this many bytes.
     ///
     /// # Errors
-    /// If it has more, or breaks off.
+    /// If it is longer or incomplete.
     pub async fn read(mut self, most: usize) -> Result<Bytes, NoAnswer> {
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > most {

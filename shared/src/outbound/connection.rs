@@ -1,4 +1,4 @@
-//! Connections: one request at a time each, and a few of them kept for the next.
+//! Connections: one request at a time on each, and a small pool for reuse.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,21 +15,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{NoAnswer, NotSent};
 
-/// How much of an answer's head is read.
+/// The most bytes of a response's head.
 const MOST_HEAD: usize = 16 * 1024;
-/// How many connections are kept.
+/// The most connections in the pool.
 const KEPT: usize = 64;
-/// How long one is kept. Many servers close after five idle seconds; a request that crosses such a close is lost.
+/// How long an idle connection is kept. Many servers close after five seconds, and a request that crosses such
+/// a close is lost.
 const KEPT_FOR: Duration = Duration::from_secs(4);
 
-/// An open connection. To drop it is to close it.
+/// An open connection. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// How a request was lost.
+/// Why a request was lost.
 pub(super) enum Lost {
     /// Before any of it was written.
     Before,
@@ -59,12 +60,12 @@ impl Connection {
     }
 }
 
-/// Connections that wait for their next request. Cheap to clone.
+/// A pool of idle connections. Cheap to clone.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Pool(Arc<Mutex<Vec<(Connection, Instant)>>>);
 
 impl Pool {
-    /// The one that was used last, if it can be used at once.
+    /// The most recently used connection that is ready.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -73,7 +74,7 @@ impl Pool {
         Some(kept.remove(ready).0)
     }
 
-    /// Keeps one whose answer was read to its end.
+    /// Returns a connection whose response was read to its end.
     pub(super) fn keep(&self, connection: Connection) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT && !connection.sender.is_closed() {

@@ -1,22 +1,22 @@
-//! What can go wrong on the way to another host. Whether the request had left decides what may be done next: only what
-//! was not sent may always be sent again (SRC-08).
+//! Failures of outbound requests. They say whether the request was sent, because only an unsent request may
+//! always be repeated (SRC-08).
 
 use std::net::IpAddr;
 
 use crate::tls::TlsError;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Failure {
     /// The other side cannot have read the request.
     #[error(transparent)]
     NotSent(#[from] NotSent),
-    /// The request left, and no complete answer came.
+    /// The request was sent, and no complete response arrived.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
 }
 
-/// Why a request did not leave.
+/// Why a request was not sent.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotSent {
     #[error("its name resolves to {0}, which is not in its allowed networks")]
@@ -35,12 +35,12 @@ pub enum NotSent {
     Unwritable(String),
 }
 
-/// Why a request that left has no answer.
+/// Why a sent request has no response.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoAnswer {
     #[error("its answer is not HTTP, is too long, or broke off: {0}")]
     Broken(String),
-    /// With the size, as far as it is known.
+    /// With the size, if it is known.
     #[error("its answer has {0} bytes or more, which is too long")]
     TooLarge(usize),
     #[error("its answer did not come in time")]

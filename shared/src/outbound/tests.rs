@@ -8,7 +8,7 @@ use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A server that answers the n-th request of each connection with the n-th text, and closes after the last.
+/// A server that answers the n-th request of each connection with the n-th text, and then closes.
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -84,24 +84,25 @@ async fn ask(client: &Outbound, outgoing: &Outgoing) -> Result<Bytes, Failure> {
     Ok(answer.body.read(1000).await?)
 }
 
-/// SRC-12: a connection whose answer was read to its end serves the next request.
+/// SRC-12: a connection whose response was read to its end is used for the next request.
 #[tokio::test]
 async fn a_connection_is_used_again() {
     let server = Server::start(&[OK; 8]).await;
     let client = server.client();
     for _ in 0..4 {
         assert_eq!(ask(&client, &once()).await.unwrap(), "ok");
-        // Until the connection has heard that its answer was read.
+        // Let the connection learn that its response was read.
         tokio::task::yield_now().await;
     }
     assert_eq!(server.counts(), (1, 4));
-    // One that is dropped before the end of its answer is closed.
+    // A connection that is dropped before the end of its response is closed.
     drop(client.send(&once(), soon()).await.unwrap());
     ask(&client, &once()).await.unwrap();
     assert_eq!(server.counts(), (2, 6));
 }
 
-/// SRC-08: what may have been read is not sent again, unless it may be repeated; and the failure says which it was.
+/// SRC-08: a request that may have been read is not sent again, unless it may be repeated; the failure says
+/// which.
 #[tokio::test]
 async fn a_request_that_may_have_been_read_is_not_sent_again() {
     for (repeatable, connections, outcome) in [(false, 1, None), (true, 2, Some("ok"))] {
@@ -119,7 +120,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
     }
 }
 
-/// SRC-08: a port that nothing listens on was sent nothing.
+/// SRC-08: an unreachable port counts as not sent.
 #[tokio::test]
 async fn what_cannot_be_reached_was_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,7 +133,8 @@ async fn what_cannot_be_reached_was_not_sent() {
     assert!(matches!(failed, Failure::NotSent(NotSent::Unwritable(_))), "{failed:?}");
 }
 
-/// SRC-12: an answer is bounded while it is read, whether or not it says how long it is; a redirect is only an answer.
+/// SRC-12: a response is limited while it is read, with or without a content length; redirects are not
+/// followed.
 #[tokio::test]
 async fn an_answer_is_bounded() {
     const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
@@ -152,7 +154,8 @@ async fn an_answer_is_bounded() {
     assert!(matches!(failed, Err(Failure::NoAnswer(NoAnswer::Broken(_)))), "{failed:?}");
 }
 
-/// SRC-12: an address that is not allowed is not connected to; one good address does not make up for another one.
+/// SRC-12: a forbidden address is not connected to, and one allowed address does not make up for a forbidden
+/// one.
 #[tokio::test]
 async fn an_address_that_is_not_allowed_is_not_dialled() {
     let server = Server::start(&[OK]).await;
@@ -176,7 +179,7 @@ async fn an_address_that_is_not_allowed_is_not_dialled() {
     assert!(anywhere.check(&["10.0.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()]).is_ok());
 }
 
-/// SRC-12: who accepts and says nothing is waited for until the deadline, on a clock that is wound forward.
+/// SRC-12: a server that accepts and does not answer is waited for until the deadline (paused clock).
 #[tokio::test]
 async fn a_server_that_says_nothing_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -188,6 +191,6 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(20)).await;
     assert_eq!(asking.await.unwrap(), Err(NoAnswer::TooSlow.into()));
-    // Nobody waits any more, and the other side is told so.
+    // The client has stopped waiting, and the other side sees that.
     assert!(!head(&mut tcp).await);
 }

@@ -1,4 +1,4 @@
-//! What was refused because it was too much: counted, and put on record as counts (AUDIT-06).
+//! Counts refusals by rate limits, and records the counts (AUDIT-06).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,23 +9,24 @@ use crate::db::{Db, Fault};
 use crate::request::Request;
 use crate::share;
 
-/// How many pairs of limit and address are counted apart: for one network, and for all together. What exceeds the first is
-/// counted for the network, what exceeds twice the second by limit alone, so that nobody hides who else asked too often.
+/// The most pairs of limit and address that are counted separately: for one network, and for all. Beyond the
+/// first, refusals are counted for the network; beyond twice the second, by limit only. So one sender cannot
+/// hide the others.
 const MOST_OF_A_NETWORK: usize = 16;
 const MOST: usize = 2048;
 
-/// Refusals that are not on record yet.
+/// Refusals that are not recorded yet.
 #[derive(Default)]
 pub struct Tally(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
     of: HashMap<Key, Counted>,
-    /// How many addresses of each network are counted apart.
+    /// The number of addresses counted for each network.
     networks: HashMap<String, usize>,
 }
 
-/// The limit, and who met it.
+/// The limit, and who exceeded it.
 type Key = (&'static str, From);
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,7 +38,7 @@ enum From {
 
 struct Counted {
     count: u64,
-    /// The first of them, for its id and address.
+    /// The first of these requests, for its id and address.
     first: Option<Request>,
 }
 
@@ -53,11 +54,10 @@ impl Tally {
             .count += 1;
     }
 
-    /// Puts on record what was only counted so far, and at whose expense full tables made room. For a regular tick, and
-    /// for the end.
+    /// Records all counts, and for whom full tables made room. Call it regularly, and before the server stops.
     ///
     /// # Errors
-    /// The database's fault; the counts are kept for the next time.
+    /// A database fault; the counts are kept for the next time.
     pub async fn flush(&self, db: &Db) -> Result<(), Fault> {
         share::flush(db).await?;
         let counted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -80,7 +80,7 @@ impl Tally {
 }
 
 impl Counts {
-    /// For whom this is counted.
+    /// The counter for this origin.
     fn from(&mut self, limit: &'static str, origin: Origin) -> From {
         let address = From::Address(origin);
         if self.of.contains_key(&(limit, address.clone())) {
@@ -118,8 +118,8 @@ mod tests {
         Request::from(Some(address.parse().unwrap()))
     }
 
-    /// AUDIT-06, RATE-06: neither an address nor an IPv6 /48 hides who else asked too often, and however many there are, what
-    /// is kept of them is bounded and all of it is counted.
+    /// AUDIT-06, RATE-06: neither an address nor an IPv6 /48 hides other senders; any number of them are
+    /// counted with bounded memory.
     #[test]
     fn who_asked_too_often_is_not_hidden() {
         let tally = Tally::default();

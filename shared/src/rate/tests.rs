@@ -14,13 +14,13 @@ fn anybody() -> Request {
 }
 
 impl Buckets<u32> {
-    /// How many are let through now.
+    /// The number of requests accepted now.
     fn burst(&self, key: u32) -> usize {
         (0..10_000).take_while(|_| self.take(&key, &anybody()).is_ok()).count()
     }
 }
 
-/// RATE-01: as deep as one minute's quota, then one at a time.
+/// RATE-01: a bucket holds one minute's quota, and refills one at a time.
 #[test]
 fn a_bucket_is_one_minute_deep_and_fills_evenly() {
     for count in [1, 7, 20, 60, 600] {
@@ -36,7 +36,7 @@ fn a_bucket_is_one_minute_deep_and_fills_evenly() {
     }
 }
 
-/// RATE-01: each can be switched off, and then nothing is remembered either.
+/// RATE-01: each limit can be disabled; it then keeps no state.
 #[test]
 fn a_limit_that_is_off_limits_nothing() {
     let (_, buckets) = buckets(Quota::OFF);
@@ -45,7 +45,7 @@ fn a_limit_that_is_off_limits_nothing() {
     assert!(Limits::off().all().iter().all(|(_, quota)| quota.count().is_none()));
 }
 
-/// RATE-01: what came to a good end costs nothing, and refunds never add up to more than a full bucket.
+/// RATE-01: a successful request costs nothing, and refunds never exceed a full bucket.
 #[test]
 fn refunds_make_room() {
     let (clock, buckets) = buckets(Quota::per_minute(3));
@@ -68,7 +68,7 @@ fn looking_takes_nothing() {
     assert!(buckets.check(&1, &anybody()).is_err());
 }
 
-/// OPS-04: hands that are turned, back or forward, neither fill a bucket nor keep it empty.
+/// OPS-04: setting the clock back or forward neither fills nor empties a bucket.
 #[test]
 fn turned_hands_change_no_bucket() {
     let hours = Duration::from_hours(6);
@@ -85,7 +85,7 @@ fn turned_hands_change_no_bucket() {
     }
 }
 
-/// RATE-03: however many keys come, only so many are kept.
+/// RATE-03: the number of keys is bounded.
 #[test]
 fn a_flood_of_keys_is_bounded() {
     let (_, buckets) = buckets(Quota::per_minute(1));
@@ -96,7 +96,7 @@ fn a_flood_of_keys_is_bounded() {
     assert!(generations.current.len() + generations.previous.len() <= 2 * MOST_KEYS);
 }
 
-/// RATE-01: IPv6 counts by /64, and an IPv4 address in IPv6's clothes is the same address.
+/// RATE-01: IPv6 addresses count by /64, and an IPv4-mapped address counts as IPv4.
 #[test]
 fn an_origin_is_an_address_or_a_64() {
     let origin = |text: &str| Origin::of(text.parse().unwrap());
@@ -117,8 +117,7 @@ fn every_limit_has_its_name() {
 }
 
 proptest! {
-    /// RATE-01: in whatever rhythm they come, in any minute no more get through than a full bucket and what
-    /// has grown since.
+    /// RATE-01: for any rhythm of requests, no minute accepts more than a full bucket plus its refill.
     #[test]
     fn no_rhythm_gets_more_through(count in 1u32..50, pauses in proptest::collection::vec(0u64..5_000, 1..400)) {
         let (clock, buckets) = buckets(Quota::per_minute(count));
@@ -128,7 +127,7 @@ proptest! {
             clock.advance(Duration::from_millis(pause));
             through += u64::from(buckets.take(&1, &anybody()).is_ok());
             let elapsed = u64::try_from(clock.now().since(began).as_millis()).unwrap();
-            // One grows back in a whole number of microseconds, so the last may come a moment early.
+            // A token is added in a whole number of microseconds, so the last may come slightly early.
             let grown = (elapsed + 1) * u64::from(count) / 60_000;
             prop_assert!(through <= u64::from(count) + grown + 1);
         }

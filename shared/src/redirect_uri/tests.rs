@@ -7,7 +7,7 @@ fn uri(text: &str) -> RedirectUri {
     RedirectUri::parse(text).unwrap_or_else(|e| panic!("{text} {e}"))
 }
 
-/// REDIR-02: the two examples of the matrix, and their neighbours.
+/// REDIR-02: the two examples of the matrix, and variations.
 #[test]
 fn only_the_port_of_a_loopback_uri_may_differ() {
     assert!(uri("http://localhost/callback").matches(&uri("http://localhost:57470/callback")));
@@ -26,7 +26,7 @@ fn only_the_port_of_a_loopback_uri_may_differ() {
     }
 }
 
-/// REDIR-03, REDIR-04, REDIR-06
+/// REDIR-03, REDIR-04, REDIR-06: each of these is refused.
 #[test]
 fn what_must_not_be_registered() {
     for (text, why) in [
@@ -88,7 +88,7 @@ fn what_must_not_be_registered() {
     assert_eq!(RedirectUri::parse(&format!("https://a.example/{}", "x".repeat(512))), Err(E::TooLong));
 }
 
-/// DCR-05
+/// DCR-05: the kind of each URI.
 #[test]
 fn targets_tell_this_computer_from_the_network() {
     assert_eq!(uri("http://localhost:1/cb").target(), Target::Loopback);
@@ -97,7 +97,7 @@ fn targets_tell_this_computer_from_the_network() {
     assert_eq!(uri("https://localhost/cb").target(), Target::Remote);
 }
 
-/// CIMD-09: what is kept of a request matches the request, and the next one.
+/// CIMD-09: the stored form of a request's URI matches that request, and the next one.
 #[test]
 fn a_loopback_uri_is_kept_without_its_port() {
     let asked = uri("http://127.0.0.1:4711/cb?x=1");
@@ -107,7 +107,7 @@ fn a_loopback_uri_is_kept_without_its_port() {
     assert_eq!(remote.without_port(), remote);
 }
 
-/// CIMD-06
+/// CIMD-06: an origin is scheme, host and port.
 #[test]
 fn an_origin_is_scheme_host_and_port() {
     let document = "https://a.example:8443/client.json";
@@ -118,7 +118,7 @@ fn an_origin_is_scheme_host_and_port() {
     assert!(!uri("com.example.app:/cb").has_origin_of("com.example.app:/x"));
 }
 
-/// AUTHZ-09
+/// AUTHZ-09: the registered query is kept.
 #[test]
 fn an_answer_keeps_the_registered_query() {
     assert_eq!(
@@ -133,8 +133,8 @@ fn an_answer_keeps_the_registered_query() {
 }
 
 proptest! {
-    /// REDIR-01, REDIR-02: a URI and what was made of it by a change or two match as the rule says in other words: the
-    /// same text, or `http` on one of three hosts with a port or none, and everything behind it the same.
+    /// REDIR-01, REDIR-02: a URI and a modified copy match exactly if the text is the same, or both are `http`
+    /// on the same loopback host with a port or none, and the same remainder.
     #[test]
     fn a_match_differs_in_the_port_alone(
         registered in prop_oneof![3 => on_this_computer(), 1 => arbitrary()],
@@ -150,7 +150,7 @@ proptest! {
         }
     }
 
-    /// DCR-05: what is taken for this computer is, in the eyes of a URL parser, nowhere else.
+    /// DCR-05: a URI classified as loopback has a loopback host in a URL parser too.
     #[test]
     fn a_loopback_target_has_a_loopback_host(text in arbitrary()) {
         if let Ok(uri) = RedirectUri::parse(&text) {
@@ -182,7 +182,7 @@ fn on_this_computer() -> impl Strategy<Value = String> {
     "http://(localhost|127\\.0\\.0\\.1|\\[::1\\])(:[1-9][0-9]{0,4})?(/|/cb|/cb/)(\\?x=1)?"
 }
 
-/// An `http` URI on this computer without its port.
+/// A loopback `http` URI without its port.
 fn bare(uri: &str) -> Option<String> {
     ["http://localhost", "http://127.0.0.1", "http://[::1]"].into_iter().find_map(|host| {
         let rest = uri.strip_prefix(host)?;
@@ -193,7 +193,7 @@ fn bare(uri: &str) -> Option<String> {
     })
 }
 
-/// A URI as somebody writes it who hopes that it counts as this one.
+/// A modified copy of a URI, as an attacker might register it.
 fn changed(uri: &str, edit: usize, n: u16) -> String {
     let host_end =
         |uri: &str| uri.find("://").map_or(0, |at| at + 3 + uri[at + 3..].find(['/', ':']).unwrap_or(0));

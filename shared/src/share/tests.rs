@@ -10,8 +10,8 @@ fn open() -> (tempfile::TempDir, Db) {
     (dir, db)
 }
 
-/// RATE-03, RATE-06: every table of the schema is in the list, with the columns and the triggers that a cap and shares
-/// need where strangers fill it; and nothing else is in the list.
+/// RATE-03, RATE-06: every table of the schema is in the list, with the columns and triggers that a cap and
+/// shares need if strangers fill it; nothing else is in the list.
 #[test]
 fn every_table_says_how_it_grows() {
     let (_dir, db) = open();
@@ -35,7 +35,7 @@ fn every_table_says_how_it_grows() {
             one.share > 0 && one.share <= one.of_network && one.of_network * 10 <= one.most * 4,
             "{one:?}"
         );
-        // One network alone cannot fill it, and no single address.
+        // Neither one network nor one address can fill it.
         assert!(one.of_network < one.most / 2, "{one:?}");
     }
     assert_eq!(kept, ALL);

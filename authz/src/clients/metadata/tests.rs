@@ -14,7 +14,7 @@ fn with(member: &str, value: &Value) -> Result<Metadata, OAuthError> {
     validate(&asked)
 }
 
-/// A P-256 key that is public (RFC 7515 A.3).
+/// A P-256 public key (RFC 7515 A.3).
 fn jwks() -> Value {
     json!({"keys": [{
         "kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
@@ -22,7 +22,7 @@ fn jwks() -> Value {
     }]})
 }
 
-/// DCR-04, DCR-05, DCR-13, REDIR-09
+/// DCR-04, DCR-05, DCR-13, REDIR-09: each of these is refused.
 #[test]
 fn what_cannot_be_registered() {
     use Code::{
@@ -86,7 +86,7 @@ fn what_cannot_be_registered() {
     assert_eq!(validate(&both).unwrap_err().code, Metadata);
 }
 
-/// DCR-03, DCR-06, DCR-07, DCR-13: what is registered is said, defaults included, and nothing else.
+/// DCR-03, DCR-06, DCR-07, DCR-13: the response shows what was registered, defaults included, and nothing else.
 #[test]
 fn what_is_registered_is_said() {
     let id = ClientId::random_dynamic();
@@ -129,8 +129,8 @@ fn what_is_registered_is_said() {
     }
 }
 
-/// DCR-03, DCR-04: what is only shown to people is never a reason to refuse. What cannot be used of it is dropped, the
-/// answer shows the rest, and every other member stays as it was asked for.
+/// DCR-03, DCR-04: an unusable informative member is dropped and never refuses the client. The response shows
+/// the rest, and every other member stays as requested.
 #[test]
 fn nothing_informative_is_a_reason_to_refuse() {
     let id = ClientId::random_dynamic();
@@ -209,12 +209,12 @@ fn nothing_informative_is_a_reason_to_refuse() {
     assert_eq!(with("contacts", &mixed)["contacts"], json!(["ada@a.example"]));
     assert_eq!(with("contacts", &json!(vec!["a@a.example"; 30]))["contacts"].as_array().unwrap().len(), 10);
     assert_eq!(with("client_uri", &json!("https://a.example/"))["client_uri"], "https://a.example/");
-    // DCR-04: what `scopes_supported` offers registers.
+    // DCR-04: all of `scopes_supported` can be registered.
     let scope = (0..300).map(|n| format!("s{n:03}.read")).collect::<Vec<_>>().join(" ");
     assert_eq!(with("scope", &json!(scope))["scope"], scope);
 }
 
-/// REDIR-09: said or not, a web application has `https` alone; Cursor registers a mixed set.
+/// REDIR-09: a web application, named or derived, has only `https` redirect URIs; Cursor registers a mixed set.
 #[test]
 fn the_application_type_follows_the_redirect_uris() {
     let cursor = json!([
@@ -237,7 +237,7 @@ fn the_application_type_follows_the_redirect_uris() {
     }
 }
 
-/// DCR-05: what is merely of no use here is left out, and the rest stays.
+/// DCR-05: an unsupported redirect URI is left out and the others stay.
 #[test]
 fn one_uri_that_is_not_supported_does_not_reject_the_set() {
     let kept = with(
@@ -264,8 +264,8 @@ fn a_redirect_uri() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// REDIR-01, REDIR-02, DCR-05: what registers, authorizes: every URI that was stored and may be used is accepted
-    /// when it is asked for, on loopback with any port; and nothing is ever answered that was not registered.
+    /// REDIR-01, REDIR-02, DCR-05: every stored and usable redirect URI is accepted in a request, on loopback
+    /// with any port; an unregistered one never is.
     #[test]
     fn what_registers_authorizes(
         uris in prop::collection::vec(a_redirect_uri(), 1..6),
@@ -296,7 +296,7 @@ proptest! {
             let answer = redirects.choose(&client, Some(uri.as_str()));
             prop_assert_eq!(answer.is_ok(), usable, "{}", uri);
             prop_assert!(usable || answer == Err(Mismatch::Unusable(uri.clone())));
-            // A loopback URI is also good with the port of the day.
+            // A loopback URI also matches with another port.
             if let Some(rest) = uri.as_str().strip_prefix("http://") {
                 let host_end = rest.find(']').map_or(0, |at| at + 1);
                 let authority_end = rest[host_end..].find(['/', '?']).map_or(rest.len(), |at| host_end + at);
@@ -315,7 +315,7 @@ proptest! {
         }
     }
 
-    /// DCR-02: no metadata panics, and what was understood is understood the same once more.
+    /// DCR-02: no metadata causes a panic, and parsing the result again gives the same result.
     #[test]
     fn any_metadata_is_read_or_refused(
         name in "\\PC{0,20}",

@@ -1,5 +1,5 @@
-//! A URL that there is no usable document for is no dead end (decision row 3): the page names its host, and
-//! whoever is signed in may ask an administrator to look into it, once for each URL (CIMD-09).
+//! Approval requests for URLs without a usable document (decision row 3). The page names the URL's host, and a
+//! signed-in user may ask an administrator to approve the client, once per URL (CIMD-09).
 
 use std::time::Duration;
 
@@ -21,18 +21,18 @@ use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::approval_requests;
 
-/// Where the form goes.
+/// The form's target.
 pub(crate) const PATH: &str = "/account/client-requests";
-/// How many wishes one user may file within [`WINDOW`] (RATE-03); how many wait altogether is `shared::share`'s.
+/// The most requests that one user may make within [`WINDOW`] (RATE-03). `shared::share` limits the total.
 const MOST_OF_ONE: u32 = 5;
 const WINDOW: Duration = Duration::from_hours(1);
-/// What nobody looked into in this time goes.
+/// A request that was not decided is removed after this time.
 const FORGOTTEN: Duration = Duration::from_hours(30 * 24);
 
 /// The page of decision row 3, with the client id for the audit log.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn page(
     authz: &Authz,
     request: &Request,
@@ -58,7 +58,7 @@ pub(crate) fn page(
         "If your application can register itself or accept a client ID, use that. Otherwise tell your administrator.",
     );
     page.received = Some(Labelled { label: "Client ID received".to_owned(), value: client_id.to_owned() });
-    // Only what could be approved as it stands can be asked for.
+    // Offer the form only for a client that could be approved as requested.
     let askable =
         DocumentUrl::parse(client_id).ok().zip(redirect_uri.and_then(|uri| RedirectUri::parse(uri).ok()));
     if let Some((url, redirect_uri)) = askable.filter(|_| undocumented.may_be_asked_for) {
@@ -89,18 +89,18 @@ pub(crate) fn page(
     Ok((page, ClientId::parse(client_id)))
 }
 
-/// What the form's token is for: this wish and no other.
+/// The purpose of the form's CSRF token: exactly this request.
 fn purpose(url: &DocumentUrl, redirect_uri: &RedirectUri) -> String {
     format!("client-request\n{}\n{redirect_uri}", url.as_str())
 }
 
-/// What becomes of a wish.
+/// The result of an approval request.
 enum Outcome {
     Filed,
-    /// Somebody asked before.
+    /// The client was already requested.
     Waiting,
     TooMany,
-    /// The client has become known meanwhile, or the site takes no wishes.
+    /// The client has become known meanwhile, or the site accepts no requests.
     NotNeeded,
 }
 
@@ -179,7 +179,7 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
         ),
     };
     let page = Notice { title: title.to_owned(), paragraphs: vec![words], next_step: Some(next_step) };
-    // Whoever asks is signed in, and has a limit of their own.
+    // The sender is signed in and has their own limit.
     let mut response = earned(authz.page(status, &page));
     if status == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from(WINDOW.as_secs()));
@@ -187,15 +187,15 @@ async fn ask(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8])
     Ok(response)
 }
 
-/// Forgets wishes that nobody looked into.
+/// Removes requests that were not decided in time.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<(), Fault> {
     approval_requests::sweep(tx, tx.now() - FORGOTTEN)
 }
 
-/// Files a wish, if it may be filed; with the record of what was done.
+/// Stores an approval request if it is allowed, together with its audit record.
 fn file(
     authz: &Authz,
     tx: &Tx<'_>,

@@ -1,5 +1,5 @@
-//! The documents of public clients that people use, pinned in the binary (CIMD-13): no network is needed to
-//! know them, and where a vendor's document disagrees with what the vendor's program sends, the program counts.
+//! Documents of common public clients, built into the binary (CIMD-13). They need no network. If a vendor's
+//! document differs from what its program sends, the entry follows the program.
 //!
 //! An entry may stand for a family of ids that differ in one place, written `{callback_id}`.
 
@@ -10,22 +10,22 @@ use serde_json::Value;
 
 use super::{Document, DocumentError, DocumentUrl};
 
-/// Stands for 12 characters of base64url, the same wherever it occurs in an entry.
+/// Stands for 12 base64url characters, the same at each occurrence in an entry.
 pub(crate) const PLACEHOLDER: &str = "{callback_id}";
-/// What it might stand for.
+/// An example of a value for the placeholder.
 pub(crate) const SAMPLE: &str = "AAAAAAAAAAAA";
 
-/// One client, or a family of them.
+/// One client or a family of clients.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: String,
-    /// Where it can be read what this client sends.
+    /// Where the client's requests are documented.
     pub source: String,
-    /// Of the source.
+    /// The date of the source.
     pub date: String,
-    /// What is worth knowing, such as where this differs from the vendor's document.
+    /// A remark, such as how this entry differs from the vendor's document.
     pub note: Option<String>,
     pub document: Value,
 }
@@ -34,12 +34,12 @@ static BUILT_IN: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     parse(include_bytes!("catalogue.json")).expect("a test reads the catalogue that is built in")
 });
 
-/// Every entry that is built in.
+/// All built-in entries.
 pub(crate) fn entries() -> &'static [Entry] {
     &BUILT_IN
 }
 
-/// The entry for a client id, and what of the id its placeholder stands for.
+/// The entry for a client id, with the placeholder replaced by its value in that id.
 pub(crate) fn find(url: &DocumentUrl) -> Option<(&'static Entry, Document)> {
     entries().iter().find_map(|entry| {
         let document = document(entry.client_id(), &entry.document.to_string(), url)?;
@@ -47,10 +47,10 @@ pub(crate) fn find(url: &DocumentUrl) -> Option<(&'static Entry, Document)> {
     })
 }
 
-/// Reads a catalogue (CIMD-13): the one that is built in, or one that an administrator brings.
+/// Parses a catalogue (CIMD-13): the built-in one, or an administrator's file.
 ///
 /// # Errors
-/// What is wrong with it, in words for whoever wrote it.
+/// What is wrong with it, in words for the author of the file.
 pub(crate) fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
     let entries: Vec<Entry> =
         serde_json::from_slice(text).map_err(|e| format!("is not a valid catalogue: {e}"))?;
@@ -65,12 +65,12 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Entry>, String> {
 }
 
 impl Entry {
-    /// The client id, with the placeholder if it is a family's.
+    /// The client id, with the placeholder for a family.
     pub(crate) fn client_id(&self) -> &str {
         self.document["client_id"].as_str().unwrap_or_default()
     }
 
-    /// The document's bytes, as they are kept.
+    /// The document's bytes, as stored.
     pub(crate) fn body(&self) -> Vec<u8> {
         self.document.to_string().into_bytes()
     }
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// Why a document, or a family's, is not taken.
+/// Why a document or a family's document is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
     #[error("has a `client_id` that {0}")]
@@ -92,10 +92,7 @@ pub(crate) enum NotTaken {
     Document(#[from] DocumentError),
 }
 
-/// Checks a document under the id that it is kept by; a family's with one id of that family.
-///
-/// # Errors
-/// See [`NotTaken`].
+/// Checks a document under its client id; a family's is checked with one sample id.
 pub(crate) fn check_family(client_id: &str, body: &[u8]) -> Result<Document, NotTaken> {
     let url = DocumentUrl::parse(&client_id.replace(PLACEHOLDER, SAMPLE))?;
     if !client_id.contains(PLACEHOLDER) {
@@ -105,7 +102,7 @@ pub(crate) fn check_family(client_id: &str, body: &[u8]) -> Result<Document, Not
     Ok(Document::parse(&url, body.as_bytes())?)
 }
 
-/// The document of one id, out of what is kept under `client_id`; `None` if the id is not of that family.
+/// The document for one id, made from the document of `client_id`; `None` if the id is not in that family.
 pub(crate) fn document(
     client_id: &str,
     body: &str,
@@ -119,12 +116,13 @@ pub(crate) fn document(
     })
 }
 
-/// Whether an id is kept under `client_id`, which may be a family's.
+/// Whether `id` is `client_id`, or a member of that family.
 pub(crate) fn is_member(client_id: &str, id: &str) -> bool {
     stands_for(client_id, id).is_some()
 }
 
-/// What the placeholder in `client_id` stands for in `id`: nothing, if there is none in it.
+/// The value of the placeholder of `client_id` in `id`; empty if there is no placeholder and the two are equal;
+/// `None` if `id` does not match.
 fn stands_for<'i>(client_id: &str, id: &'i str) -> Option<&'i str> {
     let Some((before, after)) = client_id.split_once(PLACEHOLDER) else {
         return (client_id == id).then_some("");
@@ -153,8 +151,8 @@ mod tests {
         document.redirect_uris.iter().any(|registered| registered.matches(&asked))
     }
 
-    /// CIMD-13: every entry is a document that would be taken, names its source and date, and can only be
-    /// answered on the user's own computer.
+    /// CIMD-13: every entry is a valid document, names its source and date, and redirects only to the user's
+    /// own computer.
     #[test]
     fn the_catalogue_is_sound() {
         assert!(entries().len() >= 9);
@@ -166,8 +164,8 @@ mod tests {
         }
     }
 
-    /// CIMD-13: every entry, with what its program was seen to send, also where the vendor's document says something
-    /// else, and with what is near it and is never answered. An entry without a row here fails.
+    /// CIMD-13: every entry accepts the request that its program was observed to send, even if the vendor's
+    /// document differs, and refuses similar ones. An entry without a row here fails.
     #[test]
     #[allow(clippy::too_many_lines, reason = "one table of programs, best read in one piece")]
     fn entries_know_what_the_programs_send() {
@@ -279,7 +277,7 @@ mod tests {
         }
     }
 
-    /// CIMD-13, REDIR-01: a family's members do not share their redirect URIs, and nobody else is a member.
+    /// CIMD-13, REDIR-01: members of a family do not share redirect URIs, and other ids are not members.
     #[test]
     fn a_placeholder_stands_for_one_id() {
         let codex = "https://chatgpt.com/oauth/codex/4-bzS8rt42zJ/client.json";
@@ -305,7 +303,7 @@ mod tests {
         }
     }
 
-    /// CIMD-13: what is wrong with a catalogue that somebody brings.
+    /// CIMD-13: errors in an administrator's catalogue.
     #[test]
     fn a_bad_catalogue_is_refused_as_a_whole() {
         let good = json!({"name": "reports", "source": "https://wiki.corp.example/reports", "date": "2026-11-01",

@@ -1,5 +1,5 @@
-//! Reading a document from the network (CIMD-06, CIMD-07): one request to an address that was checked, over TLS
-//! that the site's own authorities vouch for, and nothing else.
+//! Fetches a document from the network (CIMD-06, CIMD-07): one request to a checked address, over TLS verified
+//! against the site's own certificate authorities.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 use super::{DocumentError, DocumentUrl, LARGEST};
 use crate::config::AllowedHost;
 
-/// How long all of it may take.
+/// The time limit for the whole fetch.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The shortest and the longest time that a document counts without being read again (CIMD-08).
+/// The shortest and the longest time that a document is valid before it is fetched again (CIMD-08).
 const SHORTEST: Duration = Duration::from_mins(5);
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// A document as it was served.
+/// A fetched document.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub body: Vec<u8>,
-    /// How long it counts without being read again.
+    /// How long it is valid before it must be fetched again.
     pub lifetime: Duration,
 }
 
-/// Why there is no document. Whoever asked for the client is not told (CIMD-07).
+/// Why a document could not be fetched. The requester is not told (CIMD-07).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("the host name resolves to {0}, which is not in its networks in [[cimd.allow]]")]
@@ -76,7 +76,7 @@ impl From<NoAnswer> for FetchError {
 }
 
 impl FetchError {
-    /// The word for it in the audit log.
+    /// The keyword for it in the audit log.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Address(_) => "address_not_allowed",
@@ -92,8 +92,8 @@ impl FetchError {
         }
     }
 
-    /// Whether the origin is down, so that what it said before may count a while longer (CIMD-08). An answer
-    /// that is no document is an answer.
+    /// Whether the origin is down, in which case its previous document stays valid a while longer (CIMD-08). An
+    /// answer without a document means that the origin is up.
     pub(crate) fn is_down(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::TooSlow | Self::NotHttp => true,
@@ -103,7 +103,7 @@ impl FetchError {
     }
 }
 
-/// Reads the document of this URL from the host that the site allows.
+/// Fetches the document of this URL from a host that the site allows.
 pub(crate) async fn fetch(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fetched, FetchError> {
     tokio::time::timeout(PATIENCE, get(allowed, url)).await.map_err(|_| FetchError::TooSlow)?
 }
@@ -113,11 +113,11 @@ async fn get(allowed: &AllowedHost, url: &DocumentUrl) -> Result<Fetched, FetchE
         host: url.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
         port: url.port(),
         authority: url.authority().to_owned(),
-        // In place of the system's authorities, which vouch for hosts that this network has no use for.
+        // Used instead of the system's certificate authorities, most of which this network does not need.
         security: Security::Tls(Trust { ca: Some(allowed.ca.clone()), identity: None }),
         networks: allowed.networks.clone(),
     };
-    // No cookie, no credential, nothing of the request that caused this.
+    // Send no cookie, no credential, and nothing from the request that caused this fetch.
     let mut outgoing = Outgoing::get(url.path());
     outgoing.headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -150,7 +150,7 @@ fn is_json(headers: &HeaderMap) -> bool {
         || essence.strip_prefix("application/").is_some_and(|kind| kind.len() > 5 && kind.ends_with("+json"))
 }
 
-/// How long a response counts (CIMD-08): what `Cache-Control` says (RFC 9111 §5.2.2), within our bounds.
+/// How long a response is valid (CIMD-08): as `Cache-Control` says (RFC 9111 §5.2.2), within our bounds.
 fn lifetime(headers: &HeaderMap) -> Duration {
     let directives = headers.get_all(header::CACHE_CONTROL);
     let directives =

@@ -1,5 +1,5 @@
-//! Keeping fetched documents at hand (CIMD-07, CIMD-08): read once however many ask, kept while they count, and
-//! never on behalf of somebody who asks too often.
+//! The cache of fetched documents (CIMD-07, CIMD-08). Concurrent requests share one fetch, documents are kept
+//! while they are valid, and each requester has a rate limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,25 +16,25 @@ use crate::clients::resolution::STALE;
 use crate::store::client_documents::{self, Origin};
 use crate::store::clients::{self, Source};
 
-/// What is being read.
+/// Fetches in progress.
 #[derive(Default)]
 pub(crate) struct Fetcher {
     in_flight: Mutex<HashMap<String, Arc<OnceCell<Freshness>>>>,
 }
 
-/// What came of it.
+/// The result of refreshing a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Freshness {
-    /// There was nothing to read, or what was read is kept.
+    /// Nothing had to be fetched, or the fetched document was stored.
     Settled,
-    /// The origin is down, or was not asked: an older copy may do for who has a grant.
+    /// The origin is down or was not asked. An older copy may still serve existing grants.
     Down,
-    /// The origin answered, and not with a document.
+    /// The origin answered without a valid document.
     Refused,
 }
 
 impl Fetcher {
-    /// The one reading of this URL that is under way.
+    /// The fetch of this URL that is in progress.
     fn reading(&self, url: &DocumentUrl) -> Arc<OnceCell<Freshness>> {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(in_flight.entry(url.as_str().to_owned()).or_default())
@@ -42,18 +42,18 @@ impl Fetcher {
 
     fn finished(&self, url: &DocumentUrl, cell: &Arc<OnceCell<Freshness>>) {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        // By now somebody else may read it anew.
+        // Another request may have started a new fetch meanwhile.
         if in_flight.get(url.as_str()).is_some_and(|current| Arc::ptr_eq(current, cell)) {
             in_flight.remove(url.as_str());
         }
     }
 }
 
-/// Has the document of a client id read, if it is one that is read from the network and there is no copy that
-/// counts. `holds_a_grant` is for requests of clients that were let in before.
+/// Fetches the document of a client id if it is one that is fetched and there is no valid copy. `holds_a_grant`
+/// is for requests of clients that already have a grant.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) async fn freshen(
     authz: &Authz,
     request: &Request,
@@ -73,7 +73,7 @@ pub(crate) async fn freshen(
     read
 }
 
-/// Whether nothing else says what this client is, and no copy counts.
+/// Whether this client is known only by fetching, and no copy is valid.
 fn is_due(authz: &Authz, url: &DocumentUrl, holds_a_grant: bool) -> Result<bool, Fault> {
     let now = authz.clock.now();
     authz.db.read(|conn| {
@@ -93,8 +93,8 @@ fn is_due(authz: &Authz, url: &DocumentUrl, holds_a_grant: bool) -> Result<bool,
     })
 }
 
-/// Reads it, and keeps it if it is good. A failure is recorded and forgotten: the next one who asks has it read
-/// again.
+/// Fetches the document and stores it if it is valid. A failure is recorded but not remembered: the next
+/// request fetches again.
 async fn read(authz: &Authz, request: &Request, url: &DocumentUrl) -> Result<Freshness, Fault> {
     match checked(authz, url).await {
         Ok((fetched, document)) => {

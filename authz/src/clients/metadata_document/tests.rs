@@ -38,7 +38,7 @@ fn without(member: &str) -> Value {
     document
 }
 
-/// CIMD-04: unknown members and what this server does not have are passed over.
+/// CIMD-04: unknown members and unsupported features are ignored.
 #[test]
 fn a_document_says_what_the_client_is() {
     let document = parse(&good()).unwrap();
@@ -48,7 +48,7 @@ fn a_document_says_what_the_client_is() {
     assert_eq!((document.auth_method, document.jwks), (AuthMethod::None, None));
 }
 
-/// CIMD-04: each of these alone makes a document useless.
+/// CIMD-04: each of these alone makes a document invalid.
 #[test]
 fn what_is_no_document() {
     use DocumentError as E;
@@ -84,7 +84,7 @@ fn what_is_no_document() {
     }
 }
 
-/// CIMD-04, DCR-04: a document is not refused for what is only shown to people.
+/// CIMD-04, DCR-04: a bad informative member does not make a document invalid.
 #[test]
 fn a_document_is_not_refused_for_what_is_informative() {
     let long = format!("https://a.example/{}", "x".repeat(300));
@@ -101,7 +101,7 @@ fn a_document_is_not_refused_for_what_is_informative() {
     }
 }
 
-/// CIMD-04: read one way only, and not without bounds.
+/// CIMD-04: ambiguous JSON is refused, and so is JSON beyond the size bounds.
 #[test]
 fn a_document_is_read_strictly() {
     let text = good().to_string();
@@ -128,7 +128,7 @@ fn a_document_is_read_strictly() {
     assert_eq!(Document::parse(&url(), &padded(LARGEST + 1)).unwrap_err(), DocumentError::TooLarge);
 }
 
-/// CIMD-04: of several ways to authenticate the best that works here is taken; none may rest on a secret.
+/// CIMD-04: the strongest supported method is chosen; methods with a secret are never used.
 #[test]
 fn how_a_client_authenticates() {
     use DocumentError as E;
@@ -148,7 +148,7 @@ fn how_a_client_authenticates() {
         (null(), json!(["none"]), null(), Ok(AuthMethod::None)),
         (json!("private_key_jwt"), null(), keys.clone(), Ok(AuthMethod::PrivateKeyJwt)),
         (null(), json!(["private_key_jwt", "none"]), keys.clone(), Ok(AuthMethod::PrivateKeyJwt)),
-        // Its keys are elsewhere, and it can do without.
+        // The client's keys are at a URL, and it also supports `none`.
         (json!("private_key_jwt"), json!(["private_key_jwt", "none"]), null(), Ok(AuthMethod::None)),
         (json!("private_key_jwt"), null(), null(), Err(E::KeysElsewhere)),
         (json!("client_secret_basic"), null(), null(), Err(E::AuthMethod)),
@@ -168,8 +168,8 @@ fn how_a_client_authenticates() {
     }
 }
 
-/// DCR-08, CIMD-06: an imported document is known; a fetched one counts like a registration, and may be answered
-/// on its own origin besides.
+/// DCR-08, CIMD-06: an imported document is known; a fetched one has the trust of a registration, and may also
+/// redirect to its own origin.
 #[test]
 fn trust_follows_who_has_seen_the_document() {
     let client = |uris: Value, source| parse(&with("redirect_uris", uris)).unwrap().client(&url(), source);

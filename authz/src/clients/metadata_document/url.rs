@@ -4,15 +4,15 @@ use shared::ClientId;
 use shared::percent::is_percent_encoded;
 use url::Url;
 
-/// The URL of a client id metadata document, which is the client's id. It is the text that was sent, and two
-/// texts that differ are two clients (CIMD-03).
+/// The URL of a client id metadata document, which is also the client id. It is kept as the text that was sent:
+/// two different texts are two clients (CIMD-03).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DocumentUrl {
     id: ClientId,
     url: Url,
 }
 
-/// Why a text is no client id although it looks like a URL.
+/// Why a text that looks like a URL is not a valid client id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum UrlError {
     #[error("is longer than 512 bytes, or contains characters other than visible ASCII")]
@@ -27,19 +27,19 @@ pub(crate) enum UrlError {
     UserInfo,
     #[error("has no path")]
     NoPath,
-    /// Dot segments, capital letters in the host, a port that need not be said, an IP address in another
-    /// notation: whoever reads it would make another text of it.
+    /// The URL is not in its normal form: dot segments, capital letters in the host, a default port, or an IP
+    /// address in another notation.
     #[error("is not in normalized form")]
     NotPlain,
 }
 
 impl DocumentUrl {
-    /// Whether a client id is meant as a URL. Ids that this server issues never look like one (AT-03).
+    /// Whether a client id looks like a URL. Ids issued by this server never do (AT-03).
     pub(crate) fn is_meant(client_id: &str) -> bool {
         client_id.contains("://") || client_id.to_ascii_lowercase().starts_with("https:")
     }
 
-    /// Reads a client id that is a URL (CIMD-03).
+    /// Parses a client id that is a URL (CIMD-03).
     ///
     /// # Errors
     /// See [`UrlError`].
@@ -60,7 +60,7 @@ impl DocumentUrl {
             return Err(UrlError::NoPath);
         }
         let url = Url::parse(text).map_err(|_| UrlError::NotPlain)?;
-        // Whatever the parser would forgive or resolve shows as a difference between its text and ours.
+        // If the parser normalised anything, its text differs from the one that was sent.
         if !is_percent_encoded(text) || url.as_str() != text || url.host_str().is_none_or(str::is_empty) {
             return Err(UrlError::NotPlain);
         }
@@ -72,33 +72,33 @@ impl DocumentUrl {
         &self.id
     }
 
-    /// The text of it.
+    /// The text of the URL.
     pub(crate) fn as_str(&self) -> &str {
         self.id.as_str()
     }
 
-    /// Who answers for the document: what people are shown (CIMD-11).
+    /// The host that serves the document. It is shown to users (CIMD-11).
     pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// Where it is served.
+    /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.url.port().unwrap_or(443)
     }
 
-    /// What is asked of the server.
+    /// The path and query of the request.
     pub(crate) fn path(&self) -> &str {
         self.url.path()
     }
 
-    /// The host, and the port unless it is the usual one: what a request's `Host` says.
+    /// The value of the `Host` header: the host, and the port unless it is the default.
     pub(crate) fn authority(&self) -> &str {
         self.url.authority()
     }
 }
 
-/// The host of a client id that looks like a URL, however odd it is: to name it on a page.
+/// The host of a client id that looks like a URL, even a malformed one, for display.
 pub(crate) fn host_for_people(client_id: &str) -> String {
     let after_scheme = client_id.split_once("://").map_or(client_id, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#', '\\']).next().unwrap_or_default();
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use UrlError as E;
 
-    /// CIMD-03
+    /// CIMD-03: accepted URLs.
     #[test]
     fn what_is_a_client_id() {
         for good in [
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(url.authority(), "app.corp.example:8443");
     }
 
-    /// CIMD-03: every refusal; among them each notation of an address that is not the plain one (CIMD-06).
+    /// CIMD-03: every refusal, including each unusual notation of an IP address (CIMD-06).
     #[test]
     fn what_is_none() {
         for (bad, why) in [
@@ -188,7 +188,7 @@ mod tests {
     }
 
     proptest! {
-        /// CIMD-03: what is taken is taken as it stands, and no browser or server would read another place in it.
+        /// CIMD-03: an accepted URL is unchanged by parsing, so browsers and servers read the same host in it.
         #[test]
         fn what_is_taken_has_one_reading(text in "https://[a-zA-Z0-9.:@\\[\\]%/?#\\\\-]{0,40}") {
             if let Ok(url) = DocumentUrl::parse(&text) {

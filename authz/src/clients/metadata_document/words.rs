@@ -1,9 +1,9 @@
-//! What people are told of clients that are known by a document.
+//! Texts shown to users about clients that are known by a document.
 
 use super::DocumentUrl;
 use crate::store::clients::{Client, Source, Trust};
 
-/// How a client that nobody vouches for became known, as it follows "Not verified".
+/// How an unverified client became known; follows "Not verified".
 pub(crate) fn source(source: Source) -> &'static str {
     match source {
         Source::SelfRegistered => "self-registered",
@@ -15,7 +15,7 @@ pub(crate) fn source(source: Source) -> &'static str {
     }
 }
 
-/// Whose word the name of such a client is, as it follows "Not verified (…)": true of each way to become known.
+/// Who chose the client's name; follows "Not verified (…)".
 pub(crate) fn claim(source: Source) -> &'static str {
     match source {
         Source::SelfRegistered => "the name is the program’s own claim",
@@ -27,7 +27,7 @@ pub(crate) fn claim(source: Source) -> &'static str {
     }
 }
 
-/// The same for a client, if nobody vouches for it.
+/// Both, for an unverified client.
 pub(crate) fn unproven(client: &Client) -> Option<String> {
     (client.trust != Trust::Verified).then(|| source(client.source).to_owned())
 }
@@ -39,7 +39,7 @@ pub(crate) fn unchecked(host: &str) -> String {
     )
 }
 
-/// CIMD-11: whose word it is what the client says of itself, if that is a matter of a document.
+/// CIMD-11: the host that serves the client's document, if the client is known by one.
 pub(crate) fn host(client: &Client) -> Option<String> {
     let url = DocumentUrl::parse(client.id.as_str()).ok()?;
     Some(url.host().to_owned())

@@ -6,7 +6,7 @@ use crate::store::client_reports::{self, Whose};
 use crate::store::transactions::Transaction;
 use crate::testing::{House, resource, scope};
 
-/// A request that waits in this browser for whoever is signed in there.
+/// A request that waits in this browser for its signed-in user.
 fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, stored: bool) -> Question {
     let transaction = Transaction {
         id: format!("t_{}", shared::id::random_128()),
@@ -63,8 +63,8 @@ fn end_session(house: &House, signed_in: &SignedIn) {
     house.write(move |_, tx: &Tx<'_>| sessions::delete(tx, &digest));
 }
 
-/// SESSION-05, SESSION-06, CONSENT-03: an answer that waited to be written while its session was ended decides nothing,
-/// and the request can still be answered by whoever signs in again.
+/// SESSION-05, SESSION-06, CONSENT-03: if the session ends while the answer waits for the writer, nothing is
+/// decided, and the user can sign in again and answer.
 #[test]
 fn an_answer_does_not_outlive_its_session() {
     let house = House::new();
@@ -89,7 +89,7 @@ fn an_answer_does_not_outlive_its_session() {
     assert_eq!((grants(&house), is_decided(&house, &question)), (1, true));
 }
 
-/// SESSION-05, CONSENT-04: nor does what is remembered answer for somebody who has been signed out.
+/// SESSION-05, CONSENT-04: a remembered consent does not answer for a user who has been signed out.
 #[test]
 fn nothing_is_recalled_for_a_session_that_ended() {
     let house = House::new();
@@ -107,7 +107,7 @@ fn nothing_is_recalled_for_a_session_that_ended() {
     assert!(found.is_none(), "nothing of it was stored");
 }
 
-/// REFRESH-08, CONSENT-07: after a lockdown everybody is asked again, also in the same browser and at once.
+/// REFRESH-08, CONSENT-07: after a lockdown every user is asked again, in the same browser too.
 #[test]
 fn a_lockdown_forgets_what_was_allowed() {
     let house = House::new();
@@ -130,7 +130,7 @@ fn a_lockdown_forgets_what_was_allowed() {
     assert_eq!(grants(&house), 2);
 }
 
-/// SESSION-09: what was cancelled meanwhile is over, whoever is signed in.
+/// SESSION-09: a cancelled request cannot be decided.
 #[test]
 fn a_request_that_is_gone_is_not_decided() {
     let house = House::new();

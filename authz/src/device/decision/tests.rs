@@ -10,8 +10,8 @@ use crate::store::sessions;
 use crate::store::transactions::Assertion;
 use crate::testing::{House, resource, scope};
 
-/// SESSION-05, SESSION-06, DEV-01: a decision about a device that waited to be written while its session was ended
-/// decides nothing; the device goes on waiting.
+/// SESSION-05, SESSION-06, DEV-01: if the session ends while the decision waits for the writer, nothing is
+/// decided and the device still waits.
 #[test]
 fn a_decision_does_not_outlive_its_session() {
     let house = House::new();

@@ -1,4 +1,4 @@
-//! Links that lead to a first passkey, and who needs one (ENROL-01…03).
+//! Issues setup and enrolment links (ENROL-01…03).
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::Authz;
 use crate::store::links;
 use crate::store::users::{self, User};
 
-/// How long the first administrator's link works.
+/// The lifetime of a setup link.
 const SETUP_LINK: Duration = Duration::from_hours(1);
-/// How long an enrolment link works.
+/// The lifetime of an enrolment link.
 const ENROL_LINK: Duration = Duration::from_hours(24);
 
-/// Makes a new setup link, the only one that works; `None` once there is an administrator.
+/// Makes a new setup link and voids earlier ones; `None` if an administrator exists.
 pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option<String>, Fault> {
     if users::admin_exists(tx)? {
         return Ok(None);
@@ -22,19 +22,19 @@ pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option
     let secret = Secret::random("enr_");
     links::replace_setup(tx, &secret.digest(), tx.now() + SETUP_LINK)?;
     audit::append(tx, Event::allowed(Name::LinkIssued).by_console(uid).detail("purpose", "setup"))?;
-    // The secret sits behind #, so that it reaches no server log and no Referer.
+    // The secret is in the fragment, which browsers do not send, so it is in no server log and no Referer.
     Ok(Some(format!("{}#{}", authz.issuer.url("/setup"), secret.expose())))
 }
 
-/// A link with which an administrator gets in.
+/// A link with which an administrator can sign in.
 #[derive(Clone, Debug)]
 pub struct WayIn {
     pub link: String,
-    /// Whose it is; nobody's yet if there is no administrator.
+    /// Its user; `None` if there is no administrator yet.
     pub user: Option<String>,
 }
 
-/// Why there is no such link, and what to do instead.
+/// Why no link was made, and what to do instead.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NoLink {
     #[error(
@@ -79,7 +79,7 @@ pub(crate) fn is_locked_out(tx: &Tx<'_>) -> Result<bool, Fault> {
     Ok(!administrators.is_empty() && administrators.iter().all(|(_, usable)| !usable))
 }
 
-/// Makes a new enrolment link for a user, the only one of theirs that works.
+/// Makes a new enrolment link for a user and voids their earlier ones.
 pub(crate) fn issue(authz: &Authz, tx: &Tx<'_>, uid: u32, user: &UserId) -> Result<String, Fault> {
     let secret = Secret::random("enr_");
     links::replace_enrol(tx, &secret.digest(), user, tx.now() + ENROL_LINK)?;

@@ -12,7 +12,7 @@ fn client_data(kind: &str, more: &str) -> String {
     format!(r#"{{"type":"{kind}","challenge":"AAAA","origin":"{ORIGIN}"{more}}}"#)
 }
 
-/// Authenticator data with these flags and this behind the counter.
+/// Authenticator data with these flags and this suffix.
 fn data(flags: u8, behind: &[u8]) -> Vec<u8> {
     [&[7; 32][..], &[flags], &[0, 0, 0, 1], behind].concat()
 }
@@ -35,7 +35,7 @@ fn refused(response: &Value) -> Option<Malformed> {
     Assertion::read(ORIGIN, response).err()
 }
 
-/// WEBAUTHN-05, WEBAUTHN-06: an assertion is one JSON object of one credential, in base64url without padding.
+/// WEBAUTHN-05, WEBAUTHN-06: an assertion is one JSON object with one credential, in base64url without padding.
 #[test]
 fn an_assertion_is_written_in_one_way() {
     assert_eq!(refused(&good()), None);
@@ -48,7 +48,7 @@ fn an_assertion_is_written_in_one_way() {
         ("/type", json!(null)),
         ("/response", json!([])),
         ("/response/signature", json!("AA==")),
-        ("/response/signature", json!("AB")), // bits behind the last byte
+        ("/response/signature", json!("AB")), // bits after the last byte
         ("/response/signature", json!(null)),
         ("/response/userHandle", json!("AA==")),
         ("/response/userHandle", json!(7)),
@@ -67,8 +67,8 @@ fn an_assertion_is_written_in_one_way() {
     assert_eq!(refused(&more), None, "browsers add members");
 }
 
-/// WEBAUTHN-01, WEBAUTHN-05: the page that asked was ours, in no frame, over this connection, and the browser says so in one
-/// way.
+/// WEBAUTHN-01, WEBAUTHN-05: the client data name our own page, without a frame, over this connection, and have
+/// one reading.
 #[test]
 fn client_data_are_of_our_own_page() {
     let of = |text: &str| refused(&assertion(text, &data(0x05, &[])));
@@ -102,7 +102,8 @@ fn client_data_are_of_our_own_page() {
     }
 }
 
-/// WEBAUTHN-05: authenticator data of an assertion are whole, hold no credential, and have nothing behind them.
+/// WEBAUTHN-05: authenticator data of an assertion are complete, hold no credential, and have no trailing
+/// bytes.
 #[test]
 fn authenticator_data_end_where_they_say() {
     let of = |data: &[u8]| refused(&assertion(&client_data("webauthn.get", ""), data));
@@ -114,14 +115,14 @@ fn authenticator_data_end_where_they_say() {
         data(0x05, &[0]),
         data(0x05, &[0xa0]), // extensions without their bit
         data(0x85, &[]),     // the bit without extensions
-        data(0x85, &[0x80]), // no map
+        data(0x85, &[0x80]), // not a map
         data(0x85, &[0xa0, 0]),
-        data(0x85, b"\xa2\x61x\xf5\x61x\xf4"), // a key twice
+        data(0x85, b"\xa2\x61x\xf5\x61x\xf4"), // a repeated key
         data(0x45, &attested),
         data(0x45, &[]),
-        data(0x07, &[]), // reserved
-        data(0x25, &[]), // reserved
-        data(0x15, &[]), // copied, though it cannot be
+        data(0x07, &[]), // reserved bit
+        data(0x25, &[]), // reserved bit
+        data(0x15, &[]), // BS without BE
         data(0x05, &[])[..36].to_vec(),
         Vec::new(),
     ] {
@@ -129,13 +130,13 @@ fn authenticator_data_end_where_they_say() {
     }
 }
 
-/// An attestation object around these authenticator data.
+/// An attestation object with these authenticator data.
 fn attestation(format: &[u8], statement: &[u8], data: &[u8]) -> Vec<u8> {
     let length = u8::try_from(data.len()).unwrap();
     [b"\xa3\x63fmt", format, b"\x67attStmt", statement, b"\x68authData\x58", &[length], data].concat()
 }
 
-/// WEBAUTHN-05, WEBAUTHN-07: a registration holds one credential, of the id that it is sent under, and nothing more.
+/// WEBAUTHN-05, WEBAUTHN-07: a registration holds exactly one credential, with the id under which it is sent.
 #[test]
 fn a_registration_holds_one_credential() {
     let of = |object: &[u8]| {

@@ -111,7 +111,7 @@ impl Account {
         Self { always_confirm: true, ..Self::sample() }
     }
 
-    /// An administrator has stopped one application, and taken from the person what another was allowed.
+    /// An administrator disabled one application, and another one's scope was taken from the user.
     pub(crate) fn sample_stopped() -> Self {
         let mut sample = Self::sample();
         sample.clients[0].disabled = true;

@@ -1,11 +1,11 @@
-//! What a page says must be true in every state that it is shown in. Each sample is taken through its neighbouring
-//! states, and every conditional sentence is looked for in each of them.
+//! Every sentence on a page must be true in each state in which the page is shown. Each sample is changed to
+//! its neighbouring states, and each conditional sentence is checked in all of them.
 
 use serde_json::Value;
 
 use super::{Sample, obeys, pages, reads_in_order, samples};
 
-/// A sentence, or what stands for it in the markup, and when it is true.
+/// A sentence or its markup, and the condition under which it is true.
 struct Statement {
     template: &'static str,
     says: &'static str,
@@ -33,7 +33,7 @@ const OPTIONAL: [&str; 18] = [
     "/next_step",
     "/destination",
 ];
-/// Which of them are members of each page under these names that must be there.
+/// The pages in which some of these members are required.
 const REQUIRED: [(&str, &str); 4] = [
     ("consent.html", "/client_source"),
     ("consent.html", "/client_claim"),
@@ -152,7 +152,7 @@ fn statements() -> Vec<Statement> {
     }
 }
 
-/// The ways in which one state leads to another: a flag turns, a list empties, a member goes.
+/// The neighbouring states: a flag is flipped, a list emptied, or a member removed.
 fn changes(sample: &Sample) -> Vec<(String, Value)> {
     fn walk(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         match value {
@@ -197,7 +197,8 @@ fn check(pages: &super::Pages, sample: &Sample, statements: &[Statement]) {
     }
 }
 
-/// CONSENT-01, CONSENT-04, CONSENT-05, CONSENT-08: no page says what is not so, in any state of it and any neighbouring one.
+/// CONSENT-01, CONSENT-04, CONSENT-05, CONSENT-08: no page makes a false statement, in any sample or
+/// neighbouring state.
 #[test]
 fn every_statement_holds_in_every_state() {
     let (pages, statements) = (pages(), statements());
@@ -211,7 +212,7 @@ fn every_statement_holds_in_every_state() {
     }
 }
 
-/// CONSENT-05, CONSENT-09: without its script a page cannot allow anything by surprise, says why, and can be refused.
+/// CONSENT-05, CONSENT-09: without its script a page cannot allow anything, says why, and can still refuse.
 #[test]
 fn without_its_script_a_page_only_refuses() {
     let pages = pages();
@@ -226,7 +227,7 @@ fn without_its_script_a_page_only_refuses() {
     }
 }
 
-/// Each statement is seen to hold and not to hold: else it proves nothing.
+/// Each statement is seen both true and false; otherwise the test would prove nothing.
 #[test]
 fn every_statement_is_seen_both_ways() {
     for statement in statements() {

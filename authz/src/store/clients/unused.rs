@@ -1,25 +1,25 @@
-//! Clients that nobody has approved, or that nobody uses any more (RATE-06, DCR-12).
+//! Clients that were never approved, or that are no longer used (RATE-06, DCR-12).
 
 use shared::db::{Conn, params};
 use shared::share::Holder;
 use shared::{ClientId, Fault, Timestamp, Tx};
 
-/// Has a client that nobody has approved yet count for the address that registered it (RATE-06).
+/// Counts a never-approved client for the address that registered it (RATE-06).
 pub(crate) fn hold(tx: &Tx<'_>, id: &ClientId, holder: &Holder) -> Result<(), Fault> {
     let sql = "UPDATE client SET holder = ?2, network = ?3 WHERE id = ?1";
     tx.execute(sql, params![id, holder.name(), holder.network()])?;
     Ok(())
 }
 
-/// Has a client count for nobody.
+/// Stops counting a client for an address.
 pub(super) fn release(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
     let sql = "UPDATE client SET holder = NULL, network = NULL WHERE id = ?1 AND holder IS NOT NULL";
     tx.execute(sql, params![id])?;
     Ok(())
 }
 
-/// The clients that may vanish because nobody uses them: they registered themselves, and no administrator has
-/// vouched for them since.
+/// The condition for clients that may be removed when unused: self-registered, and never verified by an
+/// administrator.
 macro_rules! vanishing {
     ($rest:literal) => {
         concat!(
@@ -29,19 +29,19 @@ macro_rules! vanishing {
     };
 }
 
-/// Clients that registered before then and were never approved by anyone.
+/// Clients that were registered before then and never approved.
 pub(crate) fn never_used_since(conn: &Conn<'_>, before: Timestamp) -> Result<Vec<ClientId>, Fault> {
     let sql = concat!("SELECT id FROM ", vanishing!(" AND created_at < ?1 ORDER BY created_at"));
     conn.query(sql, params![before], |row| row.get(0))
 }
 
-/// The oldest of those that this address registered and nobody approved.
+/// The oldest never-approved client of this address.
 pub(crate) fn oldest_of(conn: &Conn<'_>, holder: &str) -> Result<Option<ClientId>, Fault> {
     let sql = "SELECT id FROM client WHERE holder = ?1 ORDER BY created_at, rowid LIMIT 1";
     conn.query_row(sql, params![holder], |row| row.get(0))
 }
 
-/// Clients that nobody vouches for and that nobody approved or used since then.
+/// Unverified clients that were neither approved nor used since then.
 pub(crate) fn idle_since(conn: &Conn<'_>, before: Timestamp) -> Result<Vec<ClientId>, Fault> {
     conn.query(
         "SELECT id FROM client WHERE last_used_at < ?1 AND source IN ('self_registered', 'unknown_url') AND trust <> 'verified'

@@ -29,7 +29,7 @@ fn keys_in(path: &Path) -> usize {
     fs::read_to_string(path).unwrap().lines().count() / 2
 }
 
-/// As the next process finds it.
+/// Opens the data directory as the next process would.
 fn reopened(fixture: Fixture) -> (Fixture, Keys) {
     let fixture = fixture.restarted();
     fixture.seal.settle(&fixture.db).unwrap();
@@ -37,8 +37,8 @@ fn reopened(fixture: Fixture) -> (Fixture, Keys) {
     (fixture, keys)
 }
 
-/// KEYS-05: after it nothing opens with the old key, everything with the new one; keys in every state, also
-/// in a process that runs on.
+/// KEYS-05: after a reseal nothing can be unsealed with the old key and everything with the new one, for keys
+/// in every state, also in the running process.
 #[test]
 fn every_value_is_sealed_anew() {
     let fixture = Fixture::new();
@@ -63,7 +63,7 @@ fn every_value_is_sealed_anew() {
         assert!(matches!(refused, Err(super::super::Unsealable::OtherKey { .. })));
     }
     keys.reload().unwrap();
-    // What is sealed from now on opens with the new key.
+    // New values are sealed with the new key.
     let kid = rotate(&keys, Algorithm::Es256);
     drop(keys);
     let (fixture, keys) = reopened(fixture);
@@ -74,7 +74,7 @@ fn every_value_is_sealed_anew() {
     assert!(matches!(refused, Err(KeysError::Sealed { .. })));
 }
 
-/// KEYS-05: killed at any instant, the next start opens the directory and finishes what was begun.
+/// KEYS-05: after a kill at any moment, the next start opens the directory and finishes the reseal.
 #[test]
 fn a_kill_in_between_is_finished_by_the_next_start() {
     for instant in 0..4 {
@@ -118,7 +118,7 @@ fn a_kill_in_between_is_finished_by_the_next_start() {
     }
 }
 
-/// KEYS-05: a commit that fails changes nothing, and the next attempt goes on with the same new key.
+/// KEYS-05: a failed commit changes nothing, and the next attempt uses the same new key.
 #[test]
 fn an_attempt_that_failed_can_be_repeated() {
     let fixture = Fixture::new();
@@ -136,15 +136,15 @@ fn an_attempt_that_failed_can_be_repeated() {
     let again = fixture.seal.prepare(&fixture.db, None, None).unwrap();
     assert_eq!(again.new.id, pending.new.id);
     commit(&fixture, &again);
-    // The last step never came: the next attempt makes it up.
+    // The last step was not taken; the next attempt takes it.
     let done = reseal(&fixture);
     assert_eq!(done.before, HEXLOWER.encode(&again.new.id));
     assert_eq!(keys_in(&path(&fixture)), 1);
     keys.reload().unwrap();
 }
 
-/// KEYS-05, REFRESH-06: what followed from the old key is recognised for a day, over a second rotation and
-/// a restart; and forgotten after it.
+/// KEYS-05, REFRESH-06: values derived from the old key are recognised for a day, also over a second reseal and
+/// a restart, and not afterwards.
 #[test]
 fn what_followed_from_the_old_key_is_recognised_for_a_while() {
     let fixture = Fixture::new();
@@ -167,7 +167,7 @@ fn what_followed_from_the_old_key_is_recognised_for_a_while() {
     assert!(!recognised(&fixture).contains(&mac) && recognised(&fixture).contains(&present));
 }
 
-/// KEYS-05: the old key can be kept for old backups, and is never written over anything.
+/// KEYS-05: a copy of the old key can be kept for old backups; it never overwrites a file.
 #[test]
 fn the_old_key_can_be_kept() {
     let fixture = Fixture::new();
@@ -182,7 +182,7 @@ fn the_old_key_can_be_kept() {
     assert_eq!(keys_in(&path(&fixture)), 1);
 }
 
-/// KEYS-05: a credential is not changed from here; the new key goes into a file of its own.
+/// KEYS-05: a credential file is not changed; the new key is written to its own file.
 #[test]
 fn a_credential_is_replaced_by_its_manager() {
     let fixture = Fixture::new();
@@ -204,7 +204,7 @@ fn a_credential_is_replaced_by_its_manager() {
     assert!(open(new).is_ok());
 }
 
-/// KEYS-05: a file that somebody put there in between is not taken for ours, and leftovers of a kill go.
+/// KEYS-05: a file that another program put there is not overwritten, and leftovers of a kill are removed.
 #[test]
 fn another_file_in_its_place_is_refused() {
     let fixture = Fixture::new();

@@ -35,7 +35,7 @@ impl Fixture {
     }
 }
 
-/// AUDIT-06: nothing is dropped: what has no record of its own is in a count, which says what it counts.
+/// AUDIT-06: every event is recorded or counted, and the count says what it counts.
 #[test]
 fn every_refusal_is_recorded_or_counted() {
     let f = fixture();
@@ -53,7 +53,7 @@ fn every_refusal_is_recorded_or_counted() {
     assert_eq!(f.held_back(), 5);
 }
 
-/// AUDIT-06: one kind, one address and one subject hide no other.
+/// AUDIT-06: events of one kind, from one address or about one subject do not hide others.
 #[test]
 fn a_flood_hides_nothing_else() {
     let f = fixture();
@@ -72,8 +72,8 @@ fn a_flood_hides_nothing_else() {
     assert!(f.own(&user(&grace)));
 }
 
-/// AUDIT-06: names that a request merely claims are no subjects; clients that anybody can register are, some for each
-/// network; clients that somebody approved always are.
+/// AUDIT-06: a client id that a request merely claims is not a subject; a self-registered client is, up to a
+/// limit per network; an approved client always is.
 #[test]
 fn made_up_clients_are_no_subjects() {
     let f = fixture();
@@ -88,8 +88,8 @@ fn made_up_clients_are_no_subjects() {
     assert!((0..500).all(|n| with(n, Acquaintance::Known)));
 }
 
-/// AUDIT-06: what strangers cause is bounded, from however many addresses it comes; and neither a network nor a thousand
-/// addresses hide what comes from elsewhere or is about somebody known.
+/// AUDIT-06: the number of records that strangers cause is bounded, from any number of addresses; neither a
+/// network nor a thousand addresses hide events from elsewhere or about known subjects.
 #[test]
 fn many_addresses_cause_a_bounded_number_of_records() {
     let f = fixture();
@@ -110,7 +110,7 @@ fn many_addresses_cause_a_bounded_number_of_records() {
     assert!(f.flood.lock().allowances.len() <= 2 * MOST + 3);
 }
 
-/// AUDIT-06: one subject has so many records, from however many addresses.
+/// AUDIT-06: the records about one subject are bounded, from any number of addresses.
 #[test]
 fn one_subject_is_bounded_too() {
     let f = fixture();
@@ -120,7 +120,7 @@ fn one_subject_is_bounded_too() {
     };
     let written: u32 = (0..1000).map(|n| f.many(&revoked(n), QUOTA + 1)).sum();
     assert_eq!(written, (u32::try_from(NETWORKS_OF_A_SUBJECT).unwrap() + 1) * QUOTA);
-    // A /48 that uses one subject up has not used it up for others.
+    // A /48 that has used up its allowance for one subject has not used it up for others.
     let other = |address: &str| Event::denied(Name::RsDenied, "revoked").jti("t2").request(&from(address));
     for n in 0..1000 {
         f.many(&other(&format!("2001:db8:1:{n:x}::1")), QUOTA + 1);
@@ -128,7 +128,7 @@ fn one_subject_is_bounded_too() {
     assert!(f.own(&other("192.0.2.1")));
 }
 
-/// AUDIT-06, OPS-04: hands that are turned neither open a new window nor keep one shut.
+/// AUDIT-06, OPS-04: setting the clock neither opens a new window nor keeps one closed.
 #[test]
 fn turned_hands_open_no_window() {
     let f = fixture();

@@ -1,4 +1,4 @@
-//! The end of the audit chain, which a transaction carries along: it rolls back with its savepoint (AUDIT-02).
+//! The end of the audit chain as part of a transaction: it is rolled back with its savepoint (AUDIT-02).
 
 use super::Conn;
 use crate::db::{Fault, params};
@@ -6,7 +6,7 @@ use crate::db::{Fault, params};
 /// `prev` of the first record.
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The end of the chain: what the next record builds on.
+/// The end of the chain, on which the next record builds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
     seq: i64,
@@ -18,7 +18,7 @@ impl Head {
         Self { seq, hash }
     }
 
-    /// Of a chain without records.
+    /// The end of a chain without records.
     pub(crate) fn genesis() -> Self {
         Self::new(0, GENESIS.to_owned())
     }
@@ -33,7 +33,7 @@ impl Head {
         &self.hash
     }
 
-    /// What the chain's end was when this was its last record.
+    /// The end of the chain as it was when this was the last record.
     pub(crate) fn at(conn: &Conn<'_>, seq: i64) -> Result<Option<Self>, Fault> {
         let hash = conn
             .query_row("SELECT hash FROM audit WHERE seq = ?1", params![seq], |row| row.get::<Vec<u8>>(0))?;

@@ -55,7 +55,7 @@ fn record(db: &Db, name: &'static str) {
     db.write_blocking(move |tx| audit::append(tx, event(name))).unwrap();
 }
 
-/// STORE-06, AUDIT-03: the copy of before a revocation does not start in its place.
+/// STORE-06, AUDIT-03: a copy from before a revocation is not opened in place of the database.
 #[test]
 fn an_older_copy_is_refused() {
     let place = Place::new();
@@ -73,7 +73,7 @@ fn an_older_copy_is_refused() {
     assert_eq!(place.noted(), 3);
 }
 
-/// STORE-06: another history of the same length, or a longer one, is no successor.
+/// STORE-06: a database with another history of the same length, or a longer one, is refused.
 #[test]
 fn a_database_from_elsewhere_is_refused() {
     let (place, other) = (Place::new(), Place::new());
@@ -84,7 +84,7 @@ fn a_database_from_elsewhere_is_refused() {
     assert!(matches!(refused, MirrorError::Forked { noted: 2, .. }), "{refused}");
 }
 
-/// AUDIT-03: neither an emptied log nor one without its last records starts.
+/// AUDIT-03: an emptied log, or one without its last records, is refused.
 #[test]
 fn a_shortened_log_is_refused() {
     for sql in ["DELETE FROM audit", "DELETE FROM audit WHERE seq = 3"] {
@@ -96,7 +96,7 @@ fn a_shortened_log_is_refused() {
     }
 }
 
-/// STORE-06: what says which database is the last one must be there and whole.
+/// STORE-06: without the file, or with a damaged one, the database is not opened.
 #[test]
 fn without_the_file_nothing_starts() {
     let place = Place::new();
@@ -119,7 +119,8 @@ fn without_the_file_nothing_starts() {
     drop(place.open().unwrap());
 }
 
-/// STORE-06: a write of the file that power loss cut off leaves what it said before, and the site starts.
+/// STORE-06: a write of the file that was interrupted by power loss leaves the previous content, and the server
+/// starts.
 #[test]
 fn a_torn_write_shuts_nobody_out() {
     let place = Place::new();
@@ -134,7 +135,7 @@ fn a_torn_write_shuts_nobody_out() {
     }
 }
 
-/// STORE-06: a database that was here is not made anew.
+/// STORE-06: a missing or empty database is not replaced by a new one.
 #[test]
 fn a_missing_or_empty_database_is_not_replaced() {
     let place = Place::new();
@@ -149,22 +150,22 @@ fn a_missing_or_empty_database_is_not_replaced() {
     assert!(matches!(place.refused(), MirrorError::Gone(_, 1)));
 }
 
-/// OPS-07: a kill at any moment of a first start, an upgrade or a write leaves something that starts.
+/// OPS-07: after a kill at any moment of a first start, an upgrade or a write, the server starts.
 #[test]
 fn a_kill_at_any_moment_shuts_nobody_out() {
-    // The file was made, the database was not.
+    // The file was created, the database was not.
     let place = Place::new();
     drop(Mirror::create(&place.head(), Noted::at(0, Head::genesis())).unwrap());
     place.record(&["one"]);
 
-    // The database was made, and does not say yet that it needs the file.
+    // The database was created, and does not require the file yet.
     let db = Connection::open(place.database()).unwrap();
     db.execute("DELETE FROM setting WHERE name = 'epoch'", []).unwrap();
     drop(db);
     place.record(&["two"]);
     assert_eq!(place.noted(), 2);
 
-    // The commit was done, the note was not.
+    // The commit was done, and the file was not written.
     let before = fs::read(place.head()).unwrap();
     place.record(&["three"]);
     fs::write(place.head(), before).unwrap();
@@ -173,7 +174,7 @@ fn a_kill_at_any_moment_shuts_nobody_out() {
     assert_eq!(place.noted(), 4);
 }
 
-/// STORE-06: a database of an earlier version gets its file at the first start, and needs it from then on.
+/// STORE-06: a database of an earlier version gets its file at the first start, and requires it from then on.
 #[test]
 fn an_earlier_version_s_database_gets_the_file() {
     let place = Place::new();
@@ -188,7 +189,8 @@ fn an_earlier_version_s_database_gets_the_file() {
     assert!(matches!(place.refused(), MirrorError::Missing(_)));
 }
 
-/// AUDIT-03: written down before anybody is answered, and never what power loss can take.
+/// AUDIT-03: the end of the log is noted before callers are answered, and never names a record that power loss
+/// can undo.
 #[test]
 fn the_end_of_the_log_is_noted_before_the_answer() {
     let place = Place::new();
@@ -209,7 +211,7 @@ fn the_end_of_the_log_is_noted_before_the_answer() {
     assert_eq!(place.noted(), 4, "whoever stops in good order leaves nothing to power loss");
 }
 
-/// AUDIT-03: what cannot be noted is not acknowledged; the file is made again if somebody took it away.
+/// AUDIT-03: a commit that cannot be noted is not acknowledged; a deleted file is created again.
 #[test]
 fn what_cannot_be_noted_is_not_acknowledged() {
     let place = Place::new();
@@ -231,7 +233,8 @@ fn what_cannot_be_noted_is_not_acknowledged() {
     assert_eq!(db.read(audit::verify).unwrap().unwrap().records, 4);
 }
 
-/// STORE-06: an older file under the -wal of a killed process is no database, although its log would end where it must.
+/// STORE-06: an older database file under the -wal of a killed process is refused, although its log would end
+/// in the right place.
 #[test]
 fn an_older_file_under_a_newer_wal_is_refused() {
     let place = Place::new();
@@ -240,7 +243,7 @@ fn an_older_file_under_a_newer_wal_is_refused() {
     place.record(&["revoked"]);
     let db = place.open().unwrap();
     record(&db, "later");
-    // As a kill leaves them: the writer has not cleaned up.
+    // Left by a kill, without the writer's cleanup.
     let killed = Place::new();
     for file in ["x.db", "x.db-wal", "audit.head"] {
         fs::copy(place.0.path().join(file), killed.0.path().join(file)).unwrap();
@@ -254,8 +257,8 @@ fn an_older_file_under_a_newer_wal_is_refused() {
     assert_eq!(killed.noted(), 4);
 }
 
-/// OPS-07: a kill while pages are moved into the database's file, at any page, leaves something that starts; a file of
-/// before that under the -wal of afterwards does not.
+/// OPS-07: after a kill while any page is moved into the database file, the server starts; an older file under
+/// a newer -wal is refused.
 #[test]
 fn a_kill_while_pages_move_shuts_nobody_out() {
     let place = Place::new();

@@ -1,22 +1,23 @@
-//! What becomes of each table when a copy takes the place of the last database (STORE-06).
+//! What a restore does to each table (STORE-06).
 //!
-//! The copy's rows come back, and nothing that somebody lost since comes back with them. Where the last database is there,
-//! as `present`, it says what was lost. Where it is not, nobody can say, and everybody but one administrator waits until
-//! somebody has looked. What lets somebody in by itself, without a passkey or a secret, ends in any case.
+//! The rows of the backup come back, but access that was revoked since does not. If the latest database is
+//! available, as `present`, it says what was revoked. If not, that is unknown, and all users except one
+//! administrator are disabled until an administrator has checked them. Anything that gives access by itself,
+//! without a passkey or a secret, is deleted in any case.
 //!
 //! `:now` is the time in milliseconds, `:admin` the id of the administrator.
 
-/// What becomes of one table.
+/// The fate of one table.
 pub(super) struct Fate {
     pub(super) table: &'static str,
-    /// Every column that there is: who adds one has to say what becomes of it.
+    /// All its columns: adding one requires a decision about its fate.
     #[cfg_attr(not(test), allow(dead_code, reason = "for the test that compares it with the schema"))]
     pub(super) columns: &'static str,
-    /// If the last database is there and goes on from the copy.
+    /// Run if the latest database is available and continues the backup's log.
     pub(super) carried: &'static [&'static str],
-    /// If what was lost since the copy is not known.
+    /// Run if it is unknown what was revoked since the backup.
     pub(super) unknown: &'static [&'static str],
-    /// In any case.
+    /// Run in any case.
     pub(super) always: &'static [&'static str],
 }
 
@@ -24,7 +25,7 @@ const fn fate(table: &'static str, columns: &'static str) -> Fate {
     Fate { table, columns, carried: &[], unknown: &[], always: &[] }
 }
 
-/// In the order in which it is done: who is gone takes along what is theirs.
+/// In order: deleting a user deletes their dependent rows.
 pub(super) const FATES: &[Fate] = &[
     Fate {
         carried: &[
@@ -50,7 +51,7 @@ pub(super) const FATES: &[Fate] = &[
         ..fate("user_group", "user_id name")
     },
     Fate {
-        // The record of the last use comes along: a counter that went on must not seem to have gone back.
+        // Also take over the last use: otherwise a counter that has advanced would seem to have gone back.
         carried: &[
             "DELETE FROM passkey WHERE credential NOT IN (SELECT credential FROM present.passkey)",
             "UPDATE passkey SET (data, last_used_at, suspended_at) = (SELECT p.data, p.last_used_at,
@@ -77,8 +78,8 @@ pub(super) const FATES: &[Fate] = &[
         ..fate("ceremony", "digest purpose browser user_id transaction_id link user_name user_handle binding state expires_at holder network")
     },
     Fate {
-        // What a client is changes as a whole: its keys, where its answers go, what it says of itself. The last
-        // database's is as narrow as anybody made it since.
+        // A client's columns are taken over together: keys, redirect URIs, metadata. The latest database has
+        // the narrowest state.
         carried: &[
             "DELETE FROM client WHERE id NOT IN (SELECT id FROM present.client)",
             "UPDATE client SET fingerprint = NULL, management = NULL",
@@ -173,16 +174,16 @@ pub(super) const FATES: &[Fate] = &[
         ..fate("mcp_session", "digest iss sub client_id resource version created_at seen_at")
     },
     Fate {
-        // Not OR IGNORE: it would count for the triggers' statements too.
+        // Not OR IGNORE: it would also apply to the triggers' statements.
         carried: &["INSERT INTO client_assertion (digest, holder, stranger, expires_at, network)
             SELECT digest, holder, stranger, expires_at, network FROM present.client_assertion
             WHERE digest NOT IN (SELECT digest FROM client_assertion)"],
         ..fate("client_assertion", "digest holder stranger expires_at network")
     },
-    // They follow the configuration at every start, and are read anew from the servers themselves.
+    // Updated from the configuration at every start, and fetched from the servers again.
     fate("source", "id name target added_at era digest walked_at"),
     fate("source_item", "source_id position definition"),
-    // Triggers count.
+    // Maintained by triggers.
     fate("share", "kept network holder held"),
     Fate {
         carried: &[
@@ -200,7 +201,7 @@ pub(super) const FATES: &[Fate] = &[
         ..fate("buried_grant", "id buried_at")
     },
     Fate {
-        // A key that was removed may be known to somebody. Without any, the next start makes new ones.
+        // A removed key may be compromised. If no key is left, the next start makes new ones.
         carried: &[
             "DELETE FROM signing_key",
             "INSERT INTO signing_key (kid, alg, state, public_jwk, sealed, created_at, activated_at, retired_at, activate_at)
@@ -211,7 +212,7 @@ pub(super) const FATES: &[Fate] = &[
     },
     Fate {
         carried: &[
-            // What is sealed goes with the key that seals now.
+            // Sealed values must match the current sealing key.
             "DELETE FROM setting WHERE name = 'checkpoint_key' OR name LIKE 'seal\\_earlier:%' ESCAPE '\\'",
             "INSERT INTO setting (name, value) SELECT name, value FROM present.setting
                 WHERE name = 'checkpoint_key' OR name LIKE 'seal\\_earlier:%' ESCAPE '\\'",

@@ -7,7 +7,7 @@ use crate::db::backup::back_up;
 use crate::schema::SCHEMA;
 
 thread_local! {
-    /// At which step of the last ones this thread is killed.
+    /// The step at which this thread is killed.
     pub(super) static KILLED_AT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
@@ -82,7 +82,7 @@ const PEOPLE: &[&str] = &[
     "INSERT INTO signing_key (kid, alg, state, public_jwk, sealed, created_at) VALUES ('k1', 'ES256', 'active', '', x'', 1)",
 ];
 
-/// STORE-06: every table and every column has a fate, so that a new one is thought about.
+/// STORE-06: every table and column has a fate, so that a new one requires a decision.
 #[test]
 fn every_column_has_a_fate() {
     let db = Connection::open_in_memory().unwrap();
@@ -109,7 +109,7 @@ fn every_column_has_a_fate() {
     assert_eq!(there, fated);
 }
 
-/// STORE-06: what was taken away since the copy stays away; nothing that lets somebody in by itself comes back.
+/// STORE-06: access revoked since the backup stays revoked; nothing that gives access by itself comes back.
 #[test]
 fn what_was_taken_away_stays_away() {
     let place = Place::new();
@@ -173,7 +173,7 @@ fn what_was_taken_away_stays_away() {
     assert!(!place.dir().path().join(FOLDER).exists());
 }
 
-/// STORE-06: where nobody knows what was lost, only one administrator comes back.
+/// STORE-06: if it is unknown what was revoked, only one administrator can sign in.
 #[test]
 fn without_the_last_database_only_one_administrator_comes_back() {
     let place = Place::new();
@@ -205,11 +205,11 @@ fn without_the_last_database_only_one_administrator_comes_back() {
     for (sql, expected) in all {
         assert_eq!(place.rows(sql), expected, "{sql}");
     }
-    // The database that was lost is an older one from now on.
+    // From now on the lost database is an older one.
     assert_eq!(mirror::read(&place.dir().audit_head()).unwrap().unwrap().epoch, 1);
 }
 
-/// STORE-06: an older database in the place of the last one, and a lost or damaged note of the end, are not the last one.
+/// STORE-06: an older database, or a lost or damaged file, is not accepted as the latest state.
 #[test]
 fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
     let place = Place::new();
@@ -236,7 +236,7 @@ fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
     assert_eq!(place.rows("SELECT name FROM user WHERE disabled_at IS NULL"), ["ada", "cleo"]);
 }
 
-/// STORE-06: a copy of elsewhere, one whose log was changed, and what is no copy at all.
+/// STORE-06: a backup of another server, one with a changed log, and a file that is not a backup are refused.
 #[test]
 fn what_is_no_copy_of_this_log_is_refused() {
     let (place, other) = (Place::new(), Place::new());
@@ -269,7 +269,8 @@ fn what_is_no_copy_of_this_log_is_refused() {
     assert_eq!(place.rows("SELECT name FROM user"), ["ada", "bob", "cleo"]);
 }
 
-/// STORE-06: a copy that is ahead of what is here, as after a lost disk, brings everything; a second restore counts on.
+/// STORE-06: a backup that is newer than the current database, as after a lost disk, loses nothing; a second
+/// restore continues the count.
 #[test]
 fn a_copy_that_reaches_the_end_loses_nothing() {
     let place = Place::new();
@@ -279,17 +280,18 @@ fn a_copy_that_reaches_the_end_loses_nothing() {
     assert_eq!(place.restore(&copy, None).unwrap().epoch, 1);
     assert_eq!(place.rows("SELECT name FROM user WHERE disabled_at IS NULL"), ["ada", "bob", "cleo"]);
     assert_eq!(place.restore(&copy, None).unwrap().epoch, 2);
-    // The present one, of an earlier epoch, does not come back by hand.
+    // The present database, of an earlier epoch, cannot be put back by hand.
     let database = place.dir().database();
     fs::write(&database, fs::read(&copy).unwrap()).unwrap();
     assert!(place.open().is_err());
 }
 
-/// STORE-06, OPS-07: killed at any of the last steps, the directory opens as the last database or as the restored one.
+/// STORE-06, OPS-07: after a kill at any of the last steps, the directory opens as the latest database or as
+/// the restored one.
 #[test]
 fn a_kill_at_any_step_leaves_one_or_the_other() {
     let mut seen = std::collections::BTreeSet::new();
-    // What is known: everything; not where the log ended; only where it ended.
+    // Everything is known; the end of the log is not known; only the end of the log is known.
     for known in ["all", "no end", "no database"] {
         for step in 0.. {
             let place = Place::new();
@@ -316,7 +318,8 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
                     .is_ok_and(|name| name == "bob");
             let opened = match place.open() {
                 Ok(db) => db.read(|c| c.query(name, [], |row| row.get::<String>(0))).unwrap().concat(),
-                // It did not open before either, and the restored one is not there yet; the line says how to go on.
+                // It did not open before either, and the restored one is not in place yet; the message says how
+                // to continue.
                 Err(refused) => {
                     assert!(
                         known != "all" && !(known == "no database" && in_place),
@@ -327,7 +330,7 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
                 }
             };
             seen.insert((known, opened));
-            // Again, and to the end.
+            // Run it again to completion.
             place.restore(&copy, Some("ada")).unwrap();
             assert_eq!(place.rows(name), ["bob"]);
         }
@@ -344,7 +347,7 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
     assert_eq!(seen, expected);
 }
 
-/// STORE-06: the copy is private, whole, and one file; nothing is overwritten.
+/// STORE-06: a backup is private, complete and a single file; it overwrites nothing.
 #[test]
 fn a_copy_is_private_and_new() {
     let place = Place::new();

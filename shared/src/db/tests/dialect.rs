@@ -1,11 +1,11 @@
-//! The SQL outside this folder that SQLite alone understands, all in one place: what a second engine would have to say in
-//! its own words. `schema.sql`, the migrations and this folder itself are SQLite's as a whole.
+//! The SQL outside this folder that only SQLite understands, in one list: what a second engine would have to
+//! replace. `schema.sql`, the migrations and this folder are for SQLite only.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is SQLite's own, where it is used, and why.
+/// A construct of SQLite, where it is used, and why.
 const DIALECT: [(&str, &[&str], &str); 12] = [
     (
         "rowid",
@@ -45,7 +45,7 @@ const DIALECT: [(&str, &[&str], &str); 12] = [
     ("STRICT", &["resource/src/sources/docs/index.rs"], "columns hold only their own type"),
 ];
 
-/// Other words of SQLite's dialect, which nothing outside this folder uses.
+/// Other constructs of SQLite, which are not used outside this folder.
 const UNUSED: [&str; 9] = [
     "INSERT OR ",
     "UPDATE OR ",
@@ -62,7 +62,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        // Tests; `histories` is one.
+        // Tests; `histories` is one of them.
         if ["tests", "testing", "histories"].contains(&name.as_str()) || path.ends_with("shared/src/db") {
             continue;
         }
@@ -74,7 +74,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The string literals of a file, up to its tests, that are SQL.
+/// The string literals with SQL in a file, up to its tests.
 fn statements(source: &str) -> Vec<String> {
     let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let code: String = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
@@ -83,7 +83,7 @@ fn statements(source: &str) -> Vec<String> {
     literals.filter(|text| sql.iter().any(|word| text.contains(word))).map(str::to_owned).collect()
 }
 
-/// Whoever adds a second engine finds here every statement that it has to answer for.
+/// This list names every statement that a second engine must replace.
 #[test]
 fn what_sqlite_alone_understands_is_listed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -107,7 +107,7 @@ fn what_sqlite_alone_understands_is_listed() {
     }
 }
 
-/// No other crate, and nothing else of this one, knows which engine it is.
+/// No code outside this folder names the engine.
 #[test]
 fn nothing_outside_this_folder_names_the_engine() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -19,7 +19,7 @@ use tokio_openssl::SslStream;
 
 use super::*;
 
-/// An authority of a site's own.
+/// A site's own certificate authority.
 struct Authority {
     key: PKey<Private>,
     certificate: X509,
@@ -46,7 +46,7 @@ impl Authority {
         self.dir.path().join("ca.pem")
     }
 
-    /// A server's key and certificate.
+    /// Issues a key and a certificate for a server.
     fn vouch_for(&self, name: &str) -> (PKey<Private>, X509) {
         let key = key();
         let certificate = certificate(&key, name, Some(self), |builder, issuer| {
@@ -119,7 +119,7 @@ impl Origin {
                     let read = stream.read(&mut request).await.unwrap_or(0);
                     let _ = send.send(String::from_utf8_lossy(&request[..read]).into_owned());
                     if answer.is_empty() {
-                        // It never answers.
+                        // This origin never answers.
                         std::future::pending::<()>().await;
                     }
                     let _ = stream.write_all(answer.as_bytes()).await;
@@ -152,7 +152,7 @@ fn url(host: &str, port: u16) -> DocumentUrl {
 
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
-/// CIMD-07: what is sent is a request for the document, and says nothing else.
+/// CIMD-07: the request asks for the document and contains nothing else.
 #[tokio::test]
 async fn a_document_is_read() {
     let authority = Authority::new();
@@ -175,7 +175,7 @@ async fn a_document_is_read() {
     );
 }
 
-/// CIMD-07: an address for a host is checked as one.
+/// CIMD-07: a host given as an IP address is checked like one that was resolved.
 #[tokio::test]
 async fn a_host_may_be_an_address() {
     let authority = Authority::new();
@@ -184,7 +184,7 @@ async fn a_host_may_be_an_address() {
     assert!(fetch(&allowed, &url("127.0.0.1", origin.port)).await.is_ok());
 }
 
-/// CIMD-07: only 200 and JSON count; redirects lead nowhere; nothing is larger than 5 KiB.
+/// CIMD-07: only 200 with JSON is accepted; redirects are not followed; 5 KiB is the limit.
 #[tokio::test]
 async fn other_answers_are_no_documents() {
     let authority = Authority::new();
@@ -215,7 +215,7 @@ async fn other_answers_are_no_documents() {
     }
 }
 
-/// CIMD-06: an address outside its networks is not even connected to.
+/// CIMD-06: an address outside the allowed networks is never connected to.
 #[tokio::test]
 async fn an_address_that_was_not_named_is_not_dialled() {
     let authority = Authority::new();
@@ -229,7 +229,7 @@ async fn an_address_that_was_not_named_is_not_dialled() {
     assert_eq!(origin.connections(), 0);
 }
 
-/// CIMD-07, OPS-08: whom the site's authorities do not vouch for is nobody, whatever the system trusts.
+/// CIMD-07, OPS-08: a certificate from an authority that the system trusts and the site does not is refused.
 #[tokio::test]
 async fn tls_is_verified_against_the_sites_own_authorities() {
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -250,7 +250,7 @@ async fn tls_is_verified_against_the_sites_own_authorities() {
     }
 }
 
-/// CIMD-07: five seconds for all of it, on a clock that is wound forward.
+/// CIMD-07: the fetch ends after five seconds in total (paused clock).
 #[tokio::test]
 async fn who_is_slow_is_not_waited_for() {
     let authority = Authority::new();
@@ -258,7 +258,7 @@ async fn who_is_slow_is_not_waited_for() {
     let allowed = allowed(&origin, "localhost", &LOOPBACK, authority.file());
     let url = url("localhost", origin.port);
     let fetching = tokio::spawn(async move { fetch(&allowed, &url).await });
-    // The request has arrived: from here on nothing but time passes.
+    // The request has arrived, so from here on only time passes.
     origin.requests.recv().await.unwrap();
     tokio::time::pause();
     tokio::time::advance(PATIENCE).await;
@@ -280,7 +280,7 @@ async fn who_is_not_there_is_down() {
     assert!(FetchError::Status(500).is_down() && !FetchError::Status(404).is_down());
 }
 
-/// CIMD-08: from 5 minutes to a day, as the origin says.
+/// CIMD-08: valid from 5 minutes to a day, as the origin says.
 #[test]
 fn how_long_a_document_counts() {
     let lifetime = |cache_control: &'static str, age: Option<&'static str>| {
