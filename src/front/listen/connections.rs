@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{ACCEPTED, Account, Budget, Charge};
+use super::memory::{ACCEPTED, Account, Budget, Charge, Relief};
 
 /// How often it is looked again whether a place can be had, when all connections are busy.
 const RETRY: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ struct Inner {
     share: usize,
     budget: Budget,
     /// How many bytes all connections hold together.
-    held: AtomicUsize,
+    held: Arc<AtomicUsize>,
     open: Mutex<Open>,
     freed: Notify,
 }
@@ -67,13 +67,8 @@ struct Place {
 
 impl Connections {
     pub(super) fn new(places: usize, share: usize, budget: Budget) -> Self {
-        let (held, open, freed) = (AtomicUsize::new(0), Mutex::default(), Notify::new());
+        let (held, open, freed) = (Arc::default(), Mutex::default(), Notify::new());
         Self(Arc::new(Inner { places, share, budget, held, open, freed }))
-    }
-
-    /// How many bytes all connections hold together.
-    pub(super) fn held(&self) -> &AtomicUsize {
-        &self.0.held
     }
 
     /// Waits until there is a place, and has an idle connection leave if there is none.
@@ -104,7 +99,12 @@ impl Connections {
         open.next += 1;
         let of_origin = open.origins.entry(origin).or_default();
         of_origin.connections += 1;
-        let account = Account::new(id, Arc::clone(&of_origin.held), self.clone());
+        let account = Account::new(
+            id,
+            Arc::clone(&of_origin.held),
+            Arc::clone(&self.0.held),
+            Arc::clone(&self.0) as Arc<dyn Relief>,
+        );
         let place = Place {
             origin,
             is_proxy,
@@ -118,9 +118,15 @@ impl Connections {
         Some(Guest { connections: self.clone(), id, activity, account, place, leave })
     }
 
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.lock()
+    }
+}
+
+impl Relief for Inner {
     /// Has the greediest connections leave if this one's origin, or all origins together, hold more than they may.
-    pub(super) fn relieve(&self, id: u64, of_origin: usize, of_all: usize) {
-        let budget = self.0.budget;
+    fn relieve(&self, id: u64, of_origin: usize, of_all: usize) {
+        let budget = self.budget;
         if of_origin > budget.of_origin() {
             let open = self.lock();
             let origin = open.places.get(&id).filter(|place| !place.is_proxy).map(|place| place.origin);
@@ -133,7 +139,9 @@ impl Connections {
             self.remind(open, asked);
         }
     }
+}
 
+impl Inner {
     /// Says, now and then, that a connection from here had to go.
     fn remind(&self, mut open: MutexGuard<'_, Open>, asked: Option<Origin>) {
         let Some(origin) = asked else { return };
@@ -144,14 +152,14 @@ impl Connections {
         drop(open);
         tracing::warn!(
             http.origin = %origin,
-            memory.budget = self.0.budget.bytes(),
+            memory.budget = self.budget.bytes(),
             "connections were closed because they held more memory than one address, or all together, may hold; \
              if this was normal use, raise `memory` in portcullis.toml"
         );
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

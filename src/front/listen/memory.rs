@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::request::Parts;
 
-use super::connections::Connections;
-
 /// What a connection costs before it has shaken hands, with TLS on it, and with HTTP/1 or HTTP/2 on it. For HTTP/2 the
 /// window is part of it: so many bytes of bodies may lie there before anybody has asked for them.
 pub(super) const ACCEPTED: usize = 8 * 1024;
@@ -66,6 +64,12 @@ impl Default for Budget {
     }
 }
 
+/// Makes room when more is held than may be.
+pub(super) trait Relief: Send + Sync {
+    /// Looks whether the origin of this connection, or all origins together, hold more than they may.
+    fn relieve(&self, id: u64, of_origin: usize, of_all: usize);
+}
+
 /// What one connection holds. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Account(Arc<Held>);
@@ -74,13 +78,20 @@ struct Held {
     own: AtomicUsize,
     /// With the other connections of the same origin.
     of_origin: Arc<AtomicUsize>,
-    connections: Connections,
+    /// With all other connections.
+    of_all: Arc<AtomicUsize>,
+    relief: Arc<dyn Relief>,
     id: u64,
 }
 
 impl Account {
-    pub(super) fn new(id: u64, of_origin: Arc<AtomicUsize>, connections: Connections) -> Self {
-        Self(Arc::new(Held { own: AtomicUsize::new(0), of_origin, connections, id }))
+    pub(super) fn new(
+        id: u64,
+        of_origin: Arc<AtomicUsize>,
+        of_all: Arc<AtomicUsize>,
+        relief: Arc<dyn Relief>,
+    ) -> Self {
+        Self(Arc::new(Held { own: AtomicUsize::new(0), of_origin, of_all, relief, id }))
     }
 
     /// How many bytes the connection holds.
@@ -115,18 +126,18 @@ impl Account {
     }
 
     fn add(&self, bytes: usize) {
-        let Held { own, of_origin, connections, id } = &*self.0;
+        let Held { own, of_origin, of_all, relief, id } = &*self.0;
         own.fetch_add(bytes, Ordering::Relaxed);
         let of_origin = of_origin.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let of_all = connections.held().fetch_add(bytes, Ordering::Relaxed) + bytes;
-        connections.relieve(*id, of_origin, of_all);
+        let of_all = of_all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        relief.relieve(*id, of_origin, of_all);
     }
 
     fn remove(&self, bytes: usize) {
-        let Held { own, of_origin, connections, .. } = &*self.0;
+        let Held { own, of_origin, of_all, .. } = &*self.0;
         own.fetch_sub(bytes, Ordering::Relaxed);
         of_origin.fetch_sub(bytes, Ordering::Relaxed);
-        connections.held().fetch_sub(bytes, Ordering::Relaxed);
+        of_all.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -150,8 +161,11 @@ impl Charge {
     /// A charge that nobody looks at.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Self {
-        let connections = Connections::new(1, 1, Budget::default());
-        Account::new(0, Arc::default(), connections).charge(0)
+        struct Nobody;
+        impl Relief for Nobody {
+            fn relieve(&self, _id: u64, _of_origin: usize, _of_all: usize) {}
+        }
+        Account::new(0, Arc::default(), Arc::default(), Arc::new(Nobody)).charge(0)
     }
 
     /// Charges so many bytes more.
