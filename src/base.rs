@@ -2,108 +2,111 @@
 //! authorization server over them. `serve` puts sockets around it; commands use it as it is when no server
 //! runs (ADMIN-05).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use authz::clients::configuration::Configured;
 use authz::issuer_change::{self, Another};
 use authz::{Authz, Groups, Parts, Status, people};
 use keys::seal::Source;
 use keys::{Checkpoints, Keys, Seal};
-use resource::catalogue::{BuiltIn, Rules};
+use resource::catalogue::BuiltIn;
 use shared::data_dir::DataDir;
 use shared::db::{self, restore};
-use shared::rate::{Limits, Tally};
+use shared::rate::Tally;
 use shared::schema::SCHEMA;
-use shared::{Clock, Db, Issuer, Scope};
+use shared::{Clock, Db, Issuer};
 
-use crate::config::{self, SealKey};
+use crate::config::{File, SealKey};
 
-/// What the base is built from.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub data_dir: PathBuf,
-    /// What each group may be granted.
-    pub groups: BTreeMap<String, Scope>,
-    /// The scopes there are, and which tool needs which.
-    pub rules: Rules,
-    /// Servers behind the gate.
-    pub sources: Vec<config::Source>,
-    /// Clients that are there from the start.
-    pub clients: Vec<Configured>,
-    pub limits: Limits,
-    pub authz: authz::Config,
-    /// How tokens are signed, and the schedule of the keys.
-    pub keys: keys::Config,
-    pub seal_key: SealKey,
-    /// Whether the gateway runs beside it; if not, its endpoint is nothing to ask tokens for.
-    pub gateway: bool,
-}
-
-/// An open data directory with everything built over it. It holds the directory's lock.
-pub(crate) struct Base {
+/// An open data directory. It holds the directory's lock.
+pub(crate) struct Store {
     pub db: Db,
-    pub keys: Keys,
-    pub checkpoints: Checkpoints,
-    pub status: Arc<Status>,
+    /// What there is to ask for.
     pub catalogue: BuiltIn,
-    pub authz: Authz,
     /// Where requests that were too many are counted.
     pub tally: Arc<Tally>,
     // Last: the lock goes when everything else is gone.
     pub dir: DataDir,
 }
 
+/// An open data directory with an authorization server over it.
+pub(crate) struct Base {
+    pub authz: Authz,
+    pub status: Arc<Status>,
+    pub keys: Keys,
+    pub checkpoints: Checkpoints,
+    // Last: the lock goes when everything else is gone.
+    pub store: Store,
+}
+
+impl Store {
+    /// Opens the data directory of a gateway alone, creating what is missing. Blocks.
+    pub(crate) fn open_or_create(dir: &Path, catalogue: BuiltIn, clock: &Clock) -> anyhow::Result<Self> {
+        let dir = DataDir::open_or_create(dir)?;
+        let db = Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?;
+        Ok(Self { db, catalogue, tally: Arc::default(), dir })
+    }
+}
+
 impl Base {
-    /// Opens a data directory for a server, creating what is missing. Blocks: it may make keys.
-    pub(crate) fn open_or_create(settings: &Settings, issuer: Issuer, clock: &Clock) -> anyhow::Result<Self> {
-        let dir = DataDir::open_or_create(&settings.data_dir)?;
-        let db = database(&dir, settings, clock)?;
+    /// Opens the configured data directory for a server, creating what is missing. If the gateway does not run beside it,
+    /// its endpoint is nothing to ask tokens for. Blocks: it may make keys.
+    pub(crate) fn open_or_create(
+        file: &File,
+        has_gateway: bool,
+        issuer: Issuer,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        let dir = DataDir::open_or_create(&file.data_dir_or_default())?;
+        let db = database(&dir, &file.signing.seal_key, clock)?;
         let stored = db.read(issuer_change::stored)?;
         if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
             return Err(another.into());
         }
-        let base = Self::build(dir, db, settings, issuer, clock)?;
+        let base = Self::build(dir, db, file, has_gateway, issuer, clock)?;
         let issuer = base.authz.issuer().clone();
-        base.db.write_blocking(move |tx| issuer_change::store(tx, &issuer))?;
+        base.store.db.write_blocking(move |tx| issuer_change::store(tx, &issuer))?;
         Ok(base)
     }
 
     /// Opens a data directory that a server has used, under the issuer it had then.
-    pub(crate) fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
-        let dir = DataDir::open(&settings.data_dir)?;
+    pub(crate) fn open(file: &File, dir: &Path, clock: &Clock) -> anyhow::Result<Self> {
+        let dir = DataDir::open(dir)?;
         require_database(dir.path())?;
-        let db = database(&dir, settings, clock)?;
+        let db = database(&dir, &file.signing.seal_key, clock)?;
         let issuer = db.read(issuer_change::stored)?;
         let issuer =
             issuer.context("no server has used this data directory yet; start `portcullis serve` once")?;
-        Self::build(dir, db, settings, Issuer::parse(&issuer)?, clock)
+        Self::build(dir, db, file, true, Issuer::parse(&issuer)?, clock)
     }
 
     fn build(
         dir: DataDir,
         db: Db,
-        settings: &Settings,
+        file: &File,
+        has_gateway: bool,
         issuer: Issuer,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
-        let catalogue = BuiltIn::new(&issuer, &settings.rules)?;
-        let catalogue = if settings.gateway { catalogue } else { catalogue.without_endpoint() };
-        let sources: Vec<_> = settings.sources.iter().map(|source| source.http.clone()).collect();
-        catalogue.remember(&db, &sources)?;
-        let seal = settings.seal_key.source(dir.path())?;
+        let mut catalogue = BuiltIn::new(&issuer, &file.rules)?;
+        if has_gateway {
+            let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+            catalogue.remember(&db, &sources)?;
+        } else {
+            catalogue = catalogue.without_endpoint();
+        }
+        let seal = file.signing.seal_key.source(dir.path())?;
         let seal = Arc::new(Seal::open(seal, !Keys::exist(&db)?)?);
-        let keys = Keys::open(&db, Arc::clone(&seal), settings.keys.clone(), clock)?;
+        let keys = Keys::open(&db, Arc::clone(&seal), file.signing.keys.clone(), clock)?;
         seal.settle(&db)?;
         let checkpoints = Checkpoints::open(&db, &seal, clock)?;
         let alike = db.write_blocking(people::settle_names)?;
-        let status = Status::load(&db, Groups::new(settings.groups.clone()), clock.now())?;
+        let status = Status::load(&db, Groups::new(file.groups.clone()), clock.now())?;
         let tally = Arc::new(Tally::default());
         let authz = Authz::new(Parts {
-            config: settings.authz.clone(),
+            config: file.authz.clone(),
             issuer,
             db: db.clone(),
             clock: clock.clone(),
@@ -111,7 +114,7 @@ impl Base {
             seal,
             status: Arc::clone(&status),
             catalogue: Arc::new(catalogue.clone()),
-            limits: settings.limits,
+            limits: file.limits,
             tally: Arc::clone(&tally),
         })?;
         for users in alike {
@@ -120,12 +123,12 @@ impl Base {
                 "these users' names read alike; commands take them by id until only one is left"
             );
         }
-        Ok(Self { db, keys, checkpoints, status, catalogue, authz, tally, dir })
+        Ok(Self { authz, status, keys, checkpoints, store: Store { db, catalogue, tally, dir } })
     }
 }
 
-fn database(dir: &DataDir, settings: &Settings, clock: &Clock) -> anyhow::Result<Db> {
-    refuse_seal_key_alone(dir, &settings.seal_key)?;
+fn database(dir: &DataDir, seal_key: &SealKey, clock: &Clock) -> anyhow::Result<Db> {
+    refuse_seal_key_alone(dir, seal_key)?;
     if let Err(error) = restore::sweep(dir) {
         tracing::warn!(data_dir.error = %error, "what a restore left behind when it was broken off could not be removed");
     }

@@ -168,7 +168,7 @@ impl Args {
         match self.command {
             Command::Serve(options) => {
                 logging::start();
-                crate::serve::run(&options, self.config.clone())?;
+                serve::run(&options, self.config.clone(), request)?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Check(options) => {

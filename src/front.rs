@@ -1,5 +1,7 @@
 //! The front door: everything between a socket and a router.
 
+pub mod address;
+pub mod config;
 pub(crate) mod entrance;
 pub(crate) mod http;
 pub mod listen;

@@ -3,13 +3,12 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // `output` prints
 
-pub mod base;
+mod base;
 mod checkpoints;
 pub mod commands;
 pub mod config;
 mod environment;
 pub mod front;
-pub mod gateway;
 mod handbook;
 mod hangups;
 mod hints;
@@ -27,6 +26,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use commands::Args;
+use serve::{Options, Server};
+use shared::Clock;
 
 /// Runs the command that these arguments name, and says on standard error what stopped it.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -39,6 +40,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         output::note!("portcullis: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Starts a server as `portcullis serve` does, for programs that put one around it: tests and benchmarks.
+///
+/// # Errors
+/// Whatever is in the way, worded for whoever starts the server.
+pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Server> {
+    Server::start(options, commands::request, clock).await
 }
 
 /// Help that was asked for, or what is wrong with the arguments.

@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_hours(24);
 pub const ACCESS_TOKEN_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(1);
 
 /// Lifetimes and rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// The lifetime of an access token, within [`ACCESS_TOKEN_LIFETIMES`].
     pub access_token_lifetime: Duration,

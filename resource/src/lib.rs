@@ -18,6 +18,7 @@ pub mod remote;
 pub mod replay;
 mod revision;
 mod rules;
+mod settings;
 pub mod sources;
 mod store;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use metadata::{MCP_WELL_KNOWN, OTHER_WELL_KNOWN, PROFILE_WELL_KNOWN, WELL_KNOWN}
 use profile::{MCP_PATH, PROFILE_PATH};
 use registry::{Registry, Site};
 use remote::Remote;
+pub use settings::Settings;
 use sources::docs::Docs;
 use sources::{Source, Sources, Upstreams};
 
@@ -63,8 +65,7 @@ pub struct Config {
     pub docs: Arc<Docs>,
     /// Servers behind the gate.
     pub upstreams: Upstreams,
-    /// Browser origins that may call the endpoint; on loopback every loopback origin may anyway.
-    pub allowed_origins: Vec<String>,
+    pub settings: Settings,
     /// How often one user may ask through one client, and how often one address may send a bad token (RATE-01).
     pub limits: rate::Limits,
     /// Where refusals for being too many are counted.
@@ -108,8 +109,7 @@ impl Resource {
 
     /// The same, with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
-        let Config { catalogue, db, clock, authority, docs: _, upstreams, allowed_origins, limits, tally } =
-            config;
+        let Config { catalogue, db, clock, authority, docs: _, upstreams, settings, limits, tally } = config;
         let registry = Arc::clone(catalogue.registry());
         let Site { own, issuer } = registry.site().clone();
         let bearer = Arc::new(match authority {
@@ -130,7 +130,7 @@ impl Resource {
             bearer,
             denials: Denials::new(db.clone(), clock.clone()),
             streams: Streams::default(),
-            front: Front::new(own, allowed_origins),
+            front: Front::new(own, settings.allowed_origins),
             limits: Limits::new(&limits, &clock, &tally),
             upstreams,
             db,

@@ -31,7 +31,7 @@ use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
 use crate::sources::{Http, Outcome, Source, Sources, Upstreams, answered};
-use crate::{Authority, Config, Resource};
+use crate::{Authority, Config, Resource, Settings};
 
 /// The moment of every test.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -299,7 +299,10 @@ impl App {
             },
             docs,
             upstreams: Upstreams::default(),
-            allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            settings: Settings {
+                allowed_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+                ..Settings::default()
+            },
             limits: Limits::off(),
             tally: Arc::default(),
         };
@@ -331,7 +334,7 @@ impl App {
             },
             docs: Arc::new(docs),
             upstreams: Upstreams::default(),
-            allowed_origins: Vec::new(),
+            settings: Settings::default(),
             limits: Limits::off(),
             tally: Arc::default(),
         };

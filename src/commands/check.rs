@@ -30,7 +30,8 @@ use crate::timekeeping;
 use entrance::Entrance;
 use gateway::Gateway;
 
-use crate::config::{self, EVERYONE, File, Given, Listen, Only, Protection, SealKey};
+use crate::config::{self, EVERYONE, File, Given, Only, SealKey};
+use crate::front::address::{Listen, address};
 
 #[derive(Args, Debug)]
 pub struct Check {
@@ -136,13 +137,13 @@ impl Report {
             ok: false,
             config: file.path.clone(),
             issuer: None,
-            listen: file.listen_or_default().to_owned(),
+            listen: file.front.listen_or_default().to_owned(),
             entrance: Entrance::of(file),
             gateway: None,
             data_dir: file.data_dir_or_default(),
-            docs: file.docs.clone(),
-            registration: registration(file.registration.mode),
-            access_token_lifetime: file.access_token_lifetime.as_secs(),
+            docs: file.resource.docs.clone(),
+            registration: registration(file.authz.registration.mode),
+            access_token_lifetime: file.authz.access_token_lifetime.as_secs(),
             groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
             scopes: Vec::new(),
             tools: Vec::new(),
@@ -157,7 +158,7 @@ impl Report {
         } else {
             report.whole(file);
         }
-        if let Some(folder) = &file.docs {
+        if let Some(folder) = &file.resource.docs {
             let opened = Folder::Directory(folder.clone()).check();
             report.note(opened.map_err(Into::into));
         }
@@ -171,7 +172,7 @@ impl Report {
         self.certificate(file, self.issuer.clone().as_ref());
         self.rules(file);
         self.sources(file);
-        self.note(file.cimd.check().map_err(anyhow::Error::msg));
+        self.note(file.authz.cimd.check().map_err(anyhow::Error::msg));
         self.data(&file.signing.seal_key);
         self.clients(file);
         if file.remote != config::Remote::default() {
@@ -194,8 +195,8 @@ impl Report {
             self.issuer = configured.and_then(|text| Issuer::parse(text).ok());
             return;
         };
-        let protection = Protection::of(file.tls_cert.is_some(), &file.proxies);
-        let issuer = config::address("issuer", configured, listen, listen.port(), protection);
+        let protection = file.front.protection();
+        let issuer = address("issuer", configured, listen, listen.port(), protection);
         self.issuer = self
             .note(issuer)
             .filter(|_| configured.is_some() || listen.port() != 0)
@@ -253,7 +254,7 @@ impl Report {
 
     fn clients(&mut self, file: &File) {
         for client in &file.clients {
-            if !file.device
+            if !file.authz.device
                 && client.wanted().grant_types().iter().any(|grant| grant.ends_with(":device_code"))
             {
                 self.warnings.push(format!(

@@ -127,26 +127,15 @@ impl Place {
     pub(crate) fn of(base: &Base, clock: &Clock) -> Self {
         let authority = Authority {
             authz: base.authz.clone(),
-            catalogue: base.catalogue.clone(),
+            catalogue: base.store.catalogue.clone(),
             checkpoints: base.checkpoints.clone(),
         };
-        Self {
-            clock: clock.clone(),
-            db: base.db.clone(),
-            authority: Some(authority),
-            reloader: None,
-            upstreams: None,
-        }
+        Self { authority: Some(authority), ..Self::gateway(&base.store.db, clock) }
     }
 
     /// A gateway alone.
     pub(crate) fn gateway(db: &Db, clock: &Clock) -> Self {
         Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None, upstreams: None }
-    }
-
-    /// The same at a running server.
-    pub(crate) fn running(self, reloader: &Reloader, upstreams: &Upstreams) -> Self {
-        Self { reloader: Some(reloader.clone()), upstreams: Some(upstreams.clone()), ..self }
     }
 
     /// The parts that have people, clients and keys; refused at a gateway alone.
@@ -268,7 +257,7 @@ pub(crate) fn ask<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Re
         )?;
         return Ok(runtime.block_on(request.perform(&Place::gateway(&db, &clock), uid))?);
     }
-    let base = Base::open(&file.base(dir.to_owned()), &clock)?;
+    let base = Base::open(file, dir, &clock)?;
     Ok(runtime.block_on(request.perform(&Place::of(&base, &clock), uid))?)
 }
 

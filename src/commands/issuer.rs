@@ -62,13 +62,13 @@ fn show(common: &Common, file: &File) -> anyhow::Result<()> {
 
 fn change(command: &Change, file: &File) -> anyhow::Result<()> {
     let after = Address::parse(&command.issuer).with_context(|| format!("`{}`", command.issuer))?;
-    let base = Base::open(&file.base(command.common.data.path(file)), &timekeeping::clock()?)?;
+    let base = Base::open(file, &command.common.data.path(file), &timekeeping::clock()?)?;
     let before = base.authz.issuer().clone();
     if before == after {
         anyhow::bail!("the data directory already belongs to {after}; nothing was done");
     }
-    let radius = base.db.read(|conn| access::measure(&base.authz, conn))?;
-    let passkeys = base.db.read(|conn| issuer_change::measure(conn, &before, &after))?;
+    let radius = base.store.db.read(|conn| access::measure(&base.authz, conn))?;
+    let passkeys = base.store.db.read(|conn| issuer_change::measure(conn, &before, &after))?;
     note!(
         "{before} becomes {after}. That ends {}.\nPasskeys that stop working: {}; that work again: {}.",
         in_words(&radius),
@@ -78,7 +78,8 @@ fn change(command: &Change, file: &File) -> anyhow::Result<()> {
     confirm(command.yes, "Give clients the new address; people sign in again.")?;
     let uid = rustix::process::getuid().as_raw();
     let (authz, new) = (base.authz.clone(), after.clone());
-    let (_, passkeys) = base.db.write_blocking(move |tx| issuer_change::change(&authz, tx, uid, &new))?;
+    let (_, passkeys) =
+        base.store.db.write_blocking(move |tx| issuer_change::change(&authz, tx, uid, &new))?;
     if command.common.json {
         return output::json(&json!({ "before": before, "after": after, "passkeys": passkeys }));
     }

@@ -7,22 +7,21 @@ use shared::Network;
 use shared::rate::{Limits, Quota};
 use url::Url;
 
-use super::file::File;
 use super::keys::Key;
+use crate::front::config::Config;
 use crate::front::listen::Budget;
 use crate::front::proxies::Naming;
-use crate::front::tls;
 
 /// `[tls]`: relative paths start at the file's folder.
-pub(super) fn tls(table: &Key<'_>, folder: &Path, file: &mut File) -> anyhow::Result<()> {
+pub(super) fn tls(table: &Key<'_>, folder: &Path, front: &mut Config) -> anyhow::Result<()> {
     for key in table.keys()? {
         match key.name {
-            "cert" => file.tls_cert = Some(folder.join(key.text()?)),
-            "key" => file.tls_key = Some(folder.join(key.text()?)),
+            "cert" => front.tls_cert = Some(folder.join(key.text()?)),
+            "key" => front.tls_key = Some(folder.join(key.text()?)),
             _ => return Err(key.unknown(&["cert", "key"])),
         }
     }
-    match (&file.tls_cert, &file.tls_key) {
+    match (&front.tls_cert, &front.tls_key) {
         (Some(_), Some(_)) => Ok(()),
         (None, _) => bail!("[tls] at {} has no `cert`; add the certificate file", table.at()),
         (_, None) => bail!("[tls] at {} has no `key`; add the certificate's private key file", table.at()),
@@ -87,19 +86,6 @@ fn origin(text: &str) -> Result<(), String> {
     // Applications choose what stands there: `app://obsidian.md`, `tauri://localhost`, and for some nothing.
     let is_authority = authority.bytes().all(|b| b.is_ascii_graphic() && !b"/\\?#@\"<>^`{|},".contains(&b));
     if is_scheme && is_authority { Ok(()) } else { Err(format!("is not an origin; {LIKE}")) }
-}
-
-/// Certificate and key, if both are named.
-///
-/// # Errors
-/// If only one is.
-pub(super) fn files(file: &File) -> anyhow::Result<Option<tls::Files>> {
-    match (file.tls_cert.clone(), file.tls_key.clone()) {
-        (Some(certificate), Some(key)) => Ok(Some(tls::Files { certificate, key })),
-        (None, None) => Ok(None),
-        (Some(_), None) => bail!("--tls-cert is set without a key; add --tls-key"),
-        (None, Some(_)) => bail!("--tls-key is set without a certificate; add --tls-cert"),
-    }
 }
 
 /// `memory`: how much connections may hold (RATE-07).

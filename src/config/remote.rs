@@ -116,6 +116,29 @@ impl Remote {
     }
 }
 
+/// The authorization server whose tokens a gateway alone accepts, as configured.
+///
+/// # Errors
+/// If none is named.
+pub(crate) fn authority(issuer: Option<&str>) -> anyhow::Result<Issuer> {
+    let issuer = issuer.context(
+        "--only resource needs --issuer: the address of the authorization server whose tokens are accepted",
+    )?;
+    Issuer::parse(issuer).with_context(|| format!("--issuer {issuer}"))
+}
+
+/// Refuses a gateway at the authorization server's own address: that is where clients look for the other one.
+///
+/// # Errors
+/// If the two are the same.
+pub(crate) fn distinct(origin: &Issuer, issuer: &Issuer) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        origin != issuer,
+        "the origin {origin} is the authorization server's own address; give the gateway's own with --origin"
+    );
+    Ok(())
+}
+
 fn known_scope(key: &Key<'_>, rules: &Rules) -> anyhow::Result<String> {
     if !rules.scopes.iter().any(|rule| rule.description.name == key.name) {
         bail!("[remote.checks] at {} names an unknown scope `{}`", key.at(), key.name);

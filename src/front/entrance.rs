@@ -6,21 +6,11 @@ use shared::{Clock, Db, Issuer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Listen, Protection};
-use crate::front::listen::Budget;
-use crate::front::proxies::Proxies;
-use crate::front::tls::{Files, Tls};
-
-/// The way in, as it was configured.
-pub(crate) struct Way<'o> {
-    /// What the configuration calls the address: `issuer`, or `origin`.
-    pub(crate) called: &'static str,
-    pub(crate) address: Option<&'o str>,
-    pub(crate) listen: Listen,
-    pub(crate) tls: Option<Files>,
-    pub(crate) proxies: &'o Proxies,
-    pub(crate) memory: Budget,
-}
+use super::address::{Protection, address};
+use super::config::Config;
+use super::listen::Budget;
+use super::proxies::Proxies;
+use super::tls::Tls;
 
 /// The way in.
 pub(crate) struct Entrance {
@@ -34,19 +24,26 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// Opens it, and says under which name.
+    /// Opens it on a bound port, and says under which address. That is configured as `issuer`, or as `origin` for a gateway
+    /// alone: `called` is which of the two.
     ///
     /// # Errors
     /// If the address does not fit, or the certificate cannot be used.
-    pub(crate) fn open(way: Way<'_>, port: u16, clock: &Clock) -> anyhow::Result<(Self, Issuer)> {
-        let protection = Protection::of(way.tls.is_some(), way.proxies);
-        let issuer = config::address(way.called, way.address, way.listen, port, protection)?;
-        let tls = match way.tls {
+    pub(crate) fn open(
+        config: &Config,
+        called: &str,
+        configured: Option<&str>,
+        port: u16,
+        clock: &Clock,
+    ) -> anyhow::Result<(Self, Issuer)> {
+        let protection = config.protection();
+        let issuer = address(called, configured, config.listen()?, port, protection)?;
+        let tls = match config.tls()? {
             Some(files) => Some(Arc::new(Tls::open(files, issuer.host(), clock)?)),
             None => None,
         };
-        let proxies = way.proxies.clone();
-        Ok((Self { tls, proxies, protection, memory: way.memory, reload: Arc::default() }, issuer))
+        let (proxies, memory) = (config.proxies.clone(), config.memory);
+        Ok((Self { tls, proxies, protection, memory, reload: Arc::default() }, issuer))
     }
 
     /// Takes up new certificates until `stop`.

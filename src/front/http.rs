@@ -11,7 +11,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use authz::Authz;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -19,16 +18,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use resource::Resource;
 use shared::Issuer;
 use shared::percent::is_percent_encoded;
 use shared::route::{Audience, Cors, Host, Routes, Rule, Table};
 use tracing::Instrument;
 
-use crate::config::Protection;
-use crate::front::entrance::Entrance;
-use crate::front::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
-use crate::front::proxies::{Complaints, Proxies};
+use super::address::Protection;
+use super::entrance::Entrance;
+use super::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
+use super::proxies::{Complaints, Proxies};
 use refusal::{is_bare, refusal, worded};
 
 /// What the layer needs to know.
@@ -43,13 +41,24 @@ struct Front {
     complaints: Arc<Complaints>,
 }
 
-/// Which halves there are.
-#[derive(Clone)]
+/// What the halves of a server add to answers that none of their handlers made.
+#[derive(Clone, Default)]
 pub(crate) struct Halves {
-    /// Whose pages there are.
-    pub(crate) authz: Option<Authz>,
-    /// Which knows whose pages may call it.
-    pub(crate) resource: Option<Resource>,
+    /// Without an authorization server there are no pages, only JSON.
+    pub(crate) pages: Option<Arc<dyn ErrorPages>>,
+    pub(crate) sharing: Option<Arc<dyn Sharing>>,
+}
+
+/// Pages for people who came upon an error.
+pub(crate) trait ErrorPages: Send + Sync {
+    /// The page for this status, if there is one.
+    fn page(&self, status: StatusCode, asked: &shared::Request) -> Option<Response>;
+}
+
+/// Which pages of other origins may read an answer, where that is decided for each origin (HTTP-06).
+pub(crate) trait Sharing: Send + Sync {
+    /// Says so in the answer, for these `Origin` headers.
+    fn share(&self, origins: &HeaderMap, response: &mut Response);
 }
 
 /// Puts the layer around all routes of a server that is known by this address.
@@ -112,8 +121,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     }
     let mut response = front.dressed(response, wants_page, &ours);
     cors::write(cors, method == Method::OPTIONS, response.headers_mut());
-    if let (Some(origins), Some(resource)) = (origins, &front.halves.resource) {
-        resource.share(&origins, &mut response);
+    if let (Some(origins), Some(sharing)) = (origins, &front.halves.sharing) {
+        sharing.share(&origins, &mut response);
     }
     harden(&front.issuer, response.headers_mut());
     span.in_scope(|| {
@@ -226,13 +235,9 @@ impl Front {
 
     /// The answer with words for whoever asked.
     fn dressed(&self, response: Response, wants_page: bool, ours: &shared::Request) -> Response {
-        let pages = self.halves.authz.as_ref().filter(|_| wants_page && is_bare(&response));
-        match (pages, response.status()) {
-            (Some(authz), StatusCode::BAD_REQUEST) => authz.unreadable(ours),
-            (Some(authz), StatusCode::NOT_FOUND) => authz.not_found(ours),
-            (Some(authz), StatusCode::INTERNAL_SERVER_ERROR) => authz.broken(ours),
-            _ => worded(response),
-        }
+        let pages = self.halves.pages.as_ref().filter(|_| wants_page && is_bare(&response));
+        let page = pages.and_then(|pages| pages.page(response.status(), ours));
+        page.unwrap_or_else(|| worded(response))
     }
 }
 

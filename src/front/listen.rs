@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Listen;
-use crate::front::entrance::Entrance;
+use super::address::Listen;
+use super::entrance::Entrance;
 use connections::Connections;
 pub(crate) use heads::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
 pub use memory::Budget;

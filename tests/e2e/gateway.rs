@@ -4,13 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis::config::{Given, Listen, Origin, Running};
-use portcullis::front::listen::Budget;
+use portcullis::config::{File, Given, Only, Origin, Running};
+use portcullis::front;
 use portcullis::front::proxies::Proxies;
-use portcullis::gateway::{Gateway, Options};
+use portcullis::serve::Options;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use shared::{Clock, Issuer};
+use shared::Clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -113,27 +113,21 @@ impl Elsewhere {
         let origin = Origin { named: Some(path), given: Given::default() };
         let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
         let running = Arc::new(Running { origin, reading });
-        let file = running.reading.file.clone();
-        let options = Options {
-            listen: Listen::parse("localhost:0").unwrap(),
-            origin: Some(ORIGIN.to_owned()),
-            tls: None,
-            // As if TLS were spoken in front of it.
-            memory: Budget::default(),
-            proxies: Proxies {
-                networks: vec!["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()],
-                ..Proxies::default()
-            },
-            allowed_origins: Vec::new(),
-            issuer: Issuer::parse(&app.origin).unwrap(),
-            remote: file.remote.clone(),
-            docs: None,
-            data_dir: dir.path().join("data"),
-            rules: file.rules.clone(),
-            limits: shared::rate::Limits::off(),
-            running,
-            sources: Vec::new(),
+        // As if TLS were spoken in front of it.
+        let proxies = Proxies {
+            networks: vec!["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()],
+            ..Proxies::default()
         };
+        let listen = Some("localhost:0".to_owned());
+        let file = File {
+            front: front::config::Config { listen, proxies, ..front::config::Config::default() },
+            origin: Some(ORIGIN.to_owned()),
+            issuer: Some(app.origin.clone()),
+            data_dir: Some(dir.path().join("data")),
+            limits: shared::rate::Limits::off(),
+            ..running.reading.file.clone()
+        };
+        let options = Options { only: Some(Only::Resource), file, running };
         Self::open(dir, options, clock, app.http.clone()).await
     }
 
@@ -143,8 +137,8 @@ impl Elsewhere {
         clock: Clock,
         http: reqwest::Client,
     ) -> Self {
-        share_clock(&options.data_dir, &clock);
-        let gateway = Gateway::start(options.clone(), clock.clone()).await.unwrap();
+        share_clock(&options.file.data_dir_or_default(), &clock);
+        let gateway = portcullis::start(options.clone(), clock.clone()).await.unwrap();
         let url = format!("http://localhost:{}", gateway.port().unwrap());
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway.run(stop.clone()));

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use authz::Authz;
 use data_encoding::BASE64URL_NOPAD;
-use portcullis::base;
-use portcullis::config::{File, Given, Listen, Origin, Running};
-use portcullis::front::listen::Budget;
-use portcullis::front::proxies::Proxies;
+use portcullis::config::{File, Given, Origin, Running};
+use portcullis::front;
+use portcullis::front::address::Listen;
 use portcullis::serve::{Options, Server};
 use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode};
@@ -90,9 +89,9 @@ impl TestApp {
     pub async fn start_with_writer(toml: &str) -> (Self, Writer) {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let (clock, options) = Self::prepared(&dir, toml, None);
-        share_clock(&options.base.data_dir, &clock);
-        let server = Server::start(options.clone(), clock.clone()).await.unwrap();
-        let writer = Writer { authz: server.authz().clone(), db: server.db().clone() };
+        share_clock(&options.file.data_dir_or_default(), &clock);
+        let server = portcullis::start(options.clone(), clock.clone()).await.unwrap();
+        let writer = Writer { authz: server.authz().unwrap().clone(), db: server.db().clone() };
         (Self::around(server, dir, clock, options), writer)
     }
 
@@ -122,43 +121,34 @@ impl TestApp {
         let origin = Origin { named: Some(path), given: Given::default() };
         let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
         let running = Arc::new(Running { origin, reading });
-        let file = &running.reading.file;
-        let mut base = file.base(dir.path().join("data"));
-        base.authz = config.unwrap_or(base.authz);
+        let mut file = File { data_dir: Some(dir.path().join("data")), ..running.reading.file.clone() };
+        file.authz = config.unwrap_or(file.authz);
         if !toml.contains("[rate]") {
             // A clock that stands still fills no bucket.
-            base.limits = Limits::off();
+            file.limits = Limits::off();
         }
         // The clock is held, so that steps of the schedule are due when a test says so.
-        base.keys.look = std::time::Duration::from_millis(100);
+        file.signing.keys.look = std::time::Duration::from_millis(100);
+        file.front.listen.get_or_insert_with(|| "localhost:0".to_owned());
         let docs = dir.path().join("docs");
         std::fs::create_dir(&docs).unwrap();
         std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")
             .unwrap();
+        file.resource.docs = Some(docs);
         // 2026-11-23, at noon.
         let clock = Clock::held(Timestamp(1_795_435_200_000));
-        let options = Options {
-            listen: file.listen.as_deref().map_or(Listen::Loopback(0), |text| Listen::parse(text).unwrap()),
-            issuer: file.issuer.clone(),
-            tls: file.tls().unwrap(),
-            proxies: file.proxies.clone(),
-            memory: file.memory,
-            allowed_origins: file.allowed_origins.clone(),
-            docs: Some(docs),
-            base,
-            running: Arc::clone(&running),
-        };
+        let options = Options { only: None, file, running };
         (clock, options)
     }
 
     async fn open(dir: Arc<tempfile::TempDir>, clock: Clock, options: Options) -> Self {
-        share_clock(&options.base.data_dir, &clock);
-        let server = Server::start(options.clone(), clock.clone()).await.unwrap();
+        share_clock(&options.file.data_dir_or_default(), &clock);
+        let server = portcullis::start(options.clone(), clock.clone()).await.unwrap();
         Self::around(server, dir, clock, options)
     }
 
     fn around(server: Server, dir: Arc<tempfile::TempDir>, clock: Clock, mut options: Options) -> Self {
-        let origin = server.issuer().to_string();
+        let origin = server.address().to_string();
         let port = server.port().unwrap();
         let setup_link = server.setup_link().map(str::to_owned);
         let table = server.table();
@@ -166,9 +156,9 @@ impl TestApp {
         let task = tokio::spawn(server.run(stop.clone()));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let mut reached_at = origin.clone();
-        let http = match (&options.tls, origin.split_once("://")) {
-            (Some(files), _) => {
-                let authority = std::fs::read(files.certificate.with_extension("ca")).unwrap();
+        let http = match (&options.file.front.tls_cert, origin.split_once("://")) {
+            (Some(certificate), _) => {
+                let authority = std::fs::read(certificate.with_extension("ca")).unwrap();
                 let authority = reqwest::Certificate::from_pem(&authority).unwrap();
                 client.add_root_certificate(authority).resolve(HOST, ([127, 0, 0, 1], port).into())
             }
@@ -178,8 +168,8 @@ impl TestApp {
             }
             _ => client,
         };
-        if let Listen::Loopback(listened_on) = &mut options.listen {
-            *listened_on = port;
+        if options.file.front.listen().unwrap() == Listen::Loopback(0) {
+            options.file.front.listen = Some(format!("localhost:{port}"));
         }
         let http = http.build().unwrap();
         Self { origin, reached_at, clock, table, setup_link, http, dir, options, stop, task }
@@ -200,14 +190,15 @@ impl TestApp {
             setup_link: process.setup_link.clone(),
             http,
             options: Options {
-                listen: Listen::Loopback(Url::parse(&process.origin).unwrap().port().unwrap()),
-                issuer: None,
-                tls: None,
-                proxies: Proxies::default(),
-                memory: Budget::default(),
-                allowed_origins: Vec::new(),
-                docs: None,
-                base: File::default().base(dir.path().join("data")),
+                only: None,
+                file: File {
+                    data_dir: Some(dir.path().join("data")),
+                    front: front::config::Config {
+                        listen: process.origin.strip_prefix("http://").map(str::to_owned),
+                        ..front::config::Config::default()
+                    },
+                    ..File::default()
+                },
                 running: Arc::default(),
             },
             dir,
@@ -236,17 +227,23 @@ impl TestApp {
 
     /// The same with another `portcullis.toml`.
     pub async fn restart_configured(mut self, toml: &str) -> Self {
-        self.options.base = self.configure(toml).unwrap();
+        self.options.file = self.configure(toml).unwrap();
         self.restart().await
     }
 
     /// Writes another `portcullis.toml`, and says what a server would make of it.
-    pub fn configure(&self, toml: &str) -> anyhow::Result<base::Settings> {
+    pub fn configure(&self, toml: &str) -> anyhow::Result<File> {
         let path = self.dir.path().join("portcullis.toml");
         std::fs::write(&path, toml).unwrap();
-        let mut base = File::load(Some(&path))?.base(self.data_dir());
-        base.limits = self.options.base.limits;
-        Ok(base)
+        let before = self.options.file.clone();
+        Ok(File {
+            issuer: before.issuer,
+            data_dir: before.data_dir,
+            front: before.front,
+            resource: before.resource,
+            limits: before.limits,
+            ..File::load(Some(&path))?
+        })
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -48,7 +48,7 @@ struct Report {
 }
 
 pub(super) fn verify(options: &Verify, dir: &Path, file: &File) -> anyhow::Result<()> {
-    let seal = file.base(dir.to_owned()).seal_key.source(dir)?;
+    let seal = file.signing.seal_key.source(dir)?;
     let outside = Outside {
         // Before the database: it may be ahead of this, never behind.
         noted: db::noted(&dir.join(AUDIT_HEAD)),

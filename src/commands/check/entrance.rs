@@ -43,10 +43,10 @@ impl Entrance {
         let limit = |quota: shared::rate::Quota| quota.count().map_or(json!("off"), Value::from);
         Self {
             tls: None,
-            trusted_proxies: file.proxies.networks.iter().map(ToString::to_string).collect(),
-            forwarded_header: file.proxies.naming.as_str(),
-            allowed_origins: file.allowed_origins.clone(),
-            memory: Memory { all: file.memory.bytes(), one_address: file.memory.share() },
+            trusted_proxies: file.front.proxies.networks.iter().map(ToString::to_string).collect(),
+            forwarded_header: file.front.proxies.naming.as_str(),
+            allowed_origins: file.resource.allowed_origins.clone(),
+            memory: Memory { all: file.front.memory.bytes(), one_address: file.front.memory.share() },
             limits: file.limits.all().into_iter().map(|(name, quota)| (name, limit(quota))).collect(),
         }
     }
@@ -61,7 +61,7 @@ impl Entrance {
         issuer: Option<&Issuer>,
         now: Timestamp,
     ) -> anyhow::Result<Vec<String>> {
-        let Some(files) = file.tls()? else { return Ok(Vec::new()) };
+        let Some(files) = file.front.tls()? else { return Ok(Vec::new()) };
         let identity = Identity::load(&files, now)?;
         let mut warnings: Vec<_> =
             issuer.and_then(|issuer| identity.misnamed(issuer.host())).into_iter().collect();

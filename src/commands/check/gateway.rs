@@ -8,8 +8,8 @@ use serde::Serialize;
 use shared::Issuer;
 
 use super::{Report, ScopeReport, ToolReport};
-use crate::config::{self, File, Listen, Protection};
-use crate::gateway;
+use crate::config::{self, File};
+use crate::front::address::{Listen, address};
 
 /// A gateway, and how it asks the authorization server.
 #[derive(Serialize)]
@@ -28,16 +28,16 @@ impl Report {
     /// can be reached is not among it: the gateway need not wait for it.
     pub(super) fn gateway(&mut self, file: &File) {
         self.groups.clear();
-        self.issuer = self.note(gateway::authority(file));
-        let protection = Protection::of(file.tls_cert.is_some(), &file.proxies);
+        self.issuer = self.note(config::authority(file.issuer.as_deref()));
+        let protection = file.front.protection();
         let configured = file.origin.as_deref();
         let address = Listen::parse(&self.listen).and_then(|listen| {
-            let address = config::address("origin", configured, listen, listen.port(), protection)?;
+            let address = address("origin", configured, listen, listen.port(), protection)?;
             Ok((address, configured.is_some() || listen.port() != 0))
         });
         let origin = self.note(address).and_then(|(address, known)| known.then_some(address));
         if let (Some(origin), Some(issuer)) = (&origin, &self.issuer) {
-            let distinct = gateway::distinct(origin, issuer);
+            let distinct = config::distinct(origin, issuer);
             self.note(distinct);
         }
         self.certificate(file, origin.as_ref());

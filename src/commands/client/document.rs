@@ -188,7 +188,7 @@ fn document(from: &str, file: &File) -> anyhow::Result<String> {
         return read(Path::new(from));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let fetched = runtime.block_on(authz::fetch_for_administrator(&file.cimd, from));
+    let fetched = runtime.block_on(authz::fetch_for_administrator(&file.authz.cimd, from));
     fetched.map_err(|why| anyhow!(why)).with_context(|| format!("cannot fetch {from}"))
 }
 

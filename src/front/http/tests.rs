@@ -8,7 +8,8 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::base::Base;
-use crate::config::{File, Listen};
+use crate::config::File;
+use crate::front::address::Listen;
 use crate::front::listen::{Budget, Listeners};
 use crate::routes::healthz;
 use crate::{logging, timekeeping};
@@ -34,9 +35,9 @@ fn entrance() -> Entrance {
 
 /// A server's layer around handlers with bugs, one of which has seen a secret.
 async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
-    let settings = File::default().base(dir.path().join("data"));
+    let file = File { data_dir: Some(dir.path().join("data")), ..File::default() };
     let issuer = Issuer::parse(&format!("http://localhost:{port}")).unwrap();
-    let open = move || Base::open_or_create(&settings, issuer, &timekeeping::clock().unwrap()).unwrap();
+    let open = move || Base::open_or_create(&file, true, issuer, &timekeeping::clock().unwrap()).unwrap();
     let base = tokio::task::spawn_blocking(open).await.unwrap();
     let forgetful = async |body: String| -> Response { panic!("did not expect {body}") };
     let free = Limit::Free("a test");
@@ -44,9 +45,8 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
         .route("/healthz", program(get(healthz), free))
         .route("/token", program(post(forgetful), free))
         .route("/account", page(get(async || -> Response { panic!("nobody thought of this") }), free));
-    let authz = base.authz.clone();
-    let app =
-        around(routes, authz.issuer().clone(), Halves { authz: Some(authz), resource: None }, &entrance());
+    let halves = Halves { pages: Some(Arc::new(base.authz.clone())), sharing: None };
+    let app = around(routes, base.authz.issuer().clone(), halves, &entrance());
     (base, app)
 }
 

@@ -1,0 +1,196 @@
+//! Every key that may stand at the top of the file: how it is read, and whether a running server takes it up anew
+//! (POL-04). A new one is an entry here and a field of its owner's configuration.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use shared::Issuer;
+
+use super::super::keys::Key;
+use super::super::remote::Remote;
+use super::super::signing::Signing;
+use super::super::{cimd, clients, front, registration, rules, sources, tokens};
+use super::File;
+use crate::front::address::Listen;
+
+/// A key at the top of the file.
+pub(super) struct Entry {
+    name: &'static str,
+    /// When it is read.
+    pub(super) turn: Turn,
+    taken_up: TakenUp,
+    /// Whether two files say the same about it.
+    same: fn(&File, &File) -> bool,
+    /// Reads it; relative paths start at the file's folder.
+    pub(super) read: fn(&Key<'_>, &Path, &mut File) -> anyhow::Result<()>,
+}
+
+/// When a key is read: those that name what others declare come after them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// In the order of the file.
+    First,
+    Scopes,
+    Groups,
+    Tools,
+    Profiles,
+    Remote,
+    Clients,
+}
+
+/// When a change of a key is taken up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenUp {
+    AtStart,
+    AtReload,
+}
+
+/// The entry of this name.
+pub(super) fn find(name: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.name == name)
+}
+
+/// All names.
+pub(super) fn names() -> Vec<&'static str> {
+    ENTRIES.iter().map(|entry| entry.name).collect()
+}
+
+/// The keys of this kind about which two files differ.
+pub(super) fn differing(taken_up: TakenUp, one: &File, other: &File) -> Vec<&'static str> {
+    let entries = ENTRIES.iter().filter(|entry| entry.taken_up == taken_up && !(entry.same)(one, other));
+    entries.map(|entry| entry.name).collect()
+}
+
+/// Makes an entry: its name, the fields that it sets, and how.
+macro_rules! entry {
+    ($taken_up:ident, $turn:ident, $name:literal, [$($($field:ident).+),+], $read:expr) => {
+        Entry {
+            name: $name,
+            turn: Turn::$turn,
+            taken_up: TakenUp::$taken_up,
+            same: |one, other| true $(&& one.$($field).+ == other.$($field).+)+,
+            read: $read,
+        }
+    };
+}
+
+const ENTRIES: &[Entry] = &[
+    entry!(AtStart, First, "issuer", [issuer], |key, _, file| issuer(key).map(|it| file.issuer = Some(it))),
+    entry!(AtStart, First, "listen", [front.listen], |key, _, file| {
+        listen(key).map(|it| file.front.listen = Some(it))
+    }),
+    entry!(AtStart, First, "tls", [front.tls_cert, front.tls_key], |key, folder, file| {
+        front::tls(key, folder, &mut file.front)
+    }),
+    entry!(AtStart, First, "trusted_proxies", [front.proxies.networks], |key, _, file| {
+        front::networks(key).map(|it| file.front.proxies.networks = it)
+    }),
+    entry!(AtStart, First, "forwarded_header", [front.proxies.naming], |key, _, file| {
+        front::naming(key).map(|it| file.front.proxies.naming = it)
+    }),
+    entry!(AtStart, First, "allowed_origins", [resource.allowed_origins], |key, _, file| {
+        front::origins(key).map(|it| file.resource.allowed_origins = it)
+    }),
+    entry!(AtStart, First, "memory", [front.memory], |key, _, file| {
+        front::memory(key).map(|it| file.front.memory = it)
+    }),
+    entry!(AtStart, First, "data_dir", [data_dir], |key, folder, file| {
+        key.text().map(|it| file.data_dir = Some(folder.join(it)))
+    }),
+    entry!(AtStart, First, "docs", [resource.docs], |key, folder, file| {
+        key.text().map(|it| file.resource.docs = Some(folder.join(it)))
+    }),
+    entry!(AtStart, First, "device", [authz.device], |key, _, file| {
+        key.boolean().map(|it| file.authz.device = it)
+    }),
+    entry!(AtStart, First, "consent", [authz.consent_interstitial], |key, _, file| {
+        consent(key, &mut file.authz)
+    }),
+    entry!(AtReload, Groups, "groups", [groups], |key, _, file| groups(key, file)),
+    entry!(AtReload, Scopes, "scopes", [rules.scopes], |key, _, file| {
+        key.keys()?.iter().try_for_each(|key| rules::scope(key, &mut file.rules.scopes))
+    }),
+    entry!(AtReload, Tools, "tools", [rules.tools], |key, _, file| tools(key, file)),
+    entry!(AtReload, Profiles, "profiles", [rules.profiles], |key, _, file| profiles(key, file)),
+    entry!(AtReload, First, "audit", [rules.record_values], |key, _, file| {
+        rules::record_values(key).map(|it| file.rules.record_values = it)
+    }),
+    entry!(AtStart, First, "sources", [sources], |key, folder, file| {
+        sources::read(key, folder).map(|it| file.sources = it)
+    }),
+    entry!(AtReload, Clients, "clients", [clients], |key, folder, file| {
+        clients::clients(key, folder, &file.rules).map(|it| file.clients = it)
+    }),
+    entry!(AtStart, First, "registration", [authz.registration, authz.redirects], |key, _, file| {
+        registration::read(key, &mut file.authz.registration, &mut file.authz.redirects)
+    }),
+    entry!(AtStart, First, "cimd", [authz.cimd], |key, folder, file| {
+        cimd::read(key, folder).map(|it| file.authz.cimd = it)
+    }),
+    entry!(AtReload, First, "rate", [limits], |key, _, file| front::limits(key, &mut file.limits)),
+    entry!(AtStart, First, "keys", [signing], |key, folder, file| {
+        Signing::read(key, folder).map(|it| file.signing = it)
+    }),
+    entry!(AtStart, First, "tokens", [authz.access_token_lifetime], |key, _, file| {
+        tokens::read(key, &mut file.authz.access_token_lifetime)
+    }),
+    entry!(AtStart, First, "origin", [origin], |key, _, file| issuer(key).map(|it| file.origin = Some(it))),
+    entry!(AtStart, Remote, "remote", [remote], |key, folder, file| {
+        Remote::read(key, folder, &file.rules).map(|it| file.remote = it)
+    }),
+];
+
+fn issuer(key: &Key<'_>) -> anyhow::Result<String> {
+    let text = key.text()?;
+    Issuer::parse(text).with_context(|| key.at())?;
+    Ok(text.to_owned())
+}
+
+fn listen(key: &Key<'_>) -> anyhow::Result<String> {
+    let text = key.text()?;
+    let usage =
+        || anyhow!("`listen` at {} is `{text}`, not HOST:PORT; write it like localhost:8080", key.at());
+    Listen::parse(text).map_err(|_| usage())?;
+    Ok(text.to_owned())
+}
+
+/// `[consent]`: how people are asked.
+fn consent(key: &Key<'_>, authz: &mut authz::Config) -> anyhow::Result<()> {
+    for key in key.keys()? {
+        match key.name {
+            "interstitial" => authz.consent_interstitial = key.boolean()?,
+            _ => return Err(key.unknown(&["interstitial"])),
+        }
+    }
+    Ok(())
+}
+
+/// `[groups]`.
+fn groups(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+    for key in table.keys()? {
+        let members = rules::group(&key, &file.rules)?;
+        if let Some(other) = file.groups.keys().find(|other| authz::look_alike(other, key.name)) {
+            bail!("the groups `{other}` and `{}` at {} look alike; rename one", key.name, key.at());
+        }
+        file.groups.insert(key.name.to_owned(), members);
+    }
+    Ok(())
+}
+
+/// `[tools]`.
+fn tools(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+    for key in table.keys()? {
+        let (pattern, rule) = rules::tool(&key, &file.rules, &file.sources)?;
+        file.rules.tools.set(pattern, rule);
+    }
+    Ok(())
+}
+
+/// `[profiles]`.
+fn profiles(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+    for key in table.keys()? {
+        let profile = rules::profile(&key, &file.rules)?;
+        file.rules.profiles.insert(key.name.to_owned(), profile);
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! What can be configured of the front door.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::address::{Listen, Protection};
+use super::listen::Budget;
+use super::proxies::Proxies;
+use super::tls::Files;
+
+/// Where to listen if nothing is configured.
+const LISTEN: &str = "localhost:8080";
+
+/// What the file, the command line and the environment say about it, as it was written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Config {
+    pub listen: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub proxies: Proxies,
+    /// How much memory connections may hold.
+    pub memory: Budget,
+}
+
+impl Config {
+    /// Where to listen, as it was written.
+    pub fn listen_or_default(&self) -> &str {
+        self.listen.as_deref().unwrap_or(LISTEN)
+    }
+
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// See [`Listen::parse`].
+    pub fn listen(&self) -> anyhow::Result<Listen> {
+        Listen::parse(self.listen_or_default())
+    }
+
+    /// Certificate and key, if both are named.
+    ///
+    /// # Errors
+    /// If only one is.
+    pub fn tls(&self) -> anyhow::Result<Option<Files>> {
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (Some(certificate), Some(key)) => Ok(Some(Files { certificate, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => bail!("--tls-cert is set without a key; add --tls-key"),
+            (None, Some(_)) => bail!("--tls-key is set without a certificate; add --tls-cert"),
+        }
+    }
+
+    /// What stands between the server and those who could read along.
+    pub(crate) fn protection(&self) -> Protection {
+        Protection::of(self.tls_cert.is_some(), &self.proxies)
+    }
+}

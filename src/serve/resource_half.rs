@@ -1,0 +1,118 @@
+//! The gateway as a part of a running server, beside an authorization server or alone.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::response::Response;
+use http::HeaderMap;
+use keys::identity::Identities;
+use resource::catalogue::BuiltIn;
+use resource::remote::Remote;
+use resource::sources::Upstreams;
+use resource::sources::docs::{Docs, Folder, Watch};
+use resource::{Authority, Resource};
+use shared::audit::{self, Event, Name};
+use shared::{Clock, Db, Issuer, TokenStatus, Tx};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::authz_half::{AuthzHalf, Begun};
+use crate::base::Store;
+use crate::config::{self, File};
+use crate::front::http::Sharing;
+use crate::handbook::HANDBOOK;
+
+pub(super) struct ResourceHalf {
+    pub(super) resource: Resource,
+    docs: Arc<Docs>,
+}
+
+/// The authorization server whose tokens are accepted.
+struct Trusted<'t> {
+    issuer: &'t Issuer,
+    authority: Authority,
+    /// What servers behind the gate are told with who asks. A gateway alone has no keys for that.
+    identities: Option<Identities>,
+}
+
+impl ResourceHalf {
+    /// Opens one beside an authorization server. Blocks.
+    pub(super) fn beside(
+        half: &AuthzHalf,
+        file: &File,
+        store: &Store,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        let status = Arc::clone(&half.status) as Arc<dyn TokenStatus>;
+        let trusted = Trusted {
+            issuer: half.authz.issuer(),
+            authority: Authority::Here { verifier: half.keys.verifier(), status },
+            identities: Some(half.keys.identities()),
+        };
+        Self::open(file, store, trusted, clock)
+    }
+
+    /// Opens one that is known by its origin, for tokens of this issuer. Blocks.
+    pub(super) fn alone(
+        file: &File,
+        origin: &Issuer,
+        issuer: &Issuer,
+        clock: &Clock,
+    ) -> anyhow::Result<(Self, Store)> {
+        let catalogue = BuiltIn::at(origin, issuer, &file.rules)?;
+        let settings = file.remote.settings(issuer.clone())?;
+        let remote = Remote::new(settings, catalogue.risks(), clock.clone());
+        let remote = remote
+            .context("[remote] client_id or the secret contains characters that a header cannot carry")?;
+        let store = Store::open_or_create(&file.data_dir_or_default(), catalogue, clock)?;
+        let trusted = Trusted { issuer, authority: Authority::Elsewhere(remote), identities: None };
+        Ok((Self::open(file, &store, trusted, clock)?, store))
+    }
+
+    /// Opens the documents, and what the servers behind the gate listed before. None of them is asked.
+    fn open(file: &File, store: &Store, trusted: Trusted<'_>, clock: &Clock) -> anyhow::Result<Self> {
+        let folder = file.resource.docs.clone().map_or(Folder::Handbook(HANDBOOK), Folder::Directory);
+        let docs = Arc::new(Docs::open(&store.dir.docs_database(), folder, clock)?);
+        let configured =
+            file.sources.values().map(config::Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
+        let Trusted { issuer, authority, identities } = trusted;
+        let upstreams = Upstreams::open(&configured, identities.as_ref(), issuer, &store.db, clock)?;
+        let resource = Resource::new(resource::Config {
+            catalogue: store.catalogue.clone(),
+            db: store.db.clone(),
+            clock: clock.clone(),
+            authority,
+            docs: Arc::clone(&docs),
+            upstreams,
+            settings: file.resource.clone(),
+            limits: file.limits,
+            tally: Arc::clone(&store.tally),
+        });
+        Ok(Self { resource, docs })
+    }
+
+    /// Starts what is done for it until `stop`. The documents are watched for as long as what is returned exists.
+    pub(super) fn keep(&self, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Watch {
+        let (resource, stop) = (self.resource.clone(), stop.clone());
+        tasks.spawn(async move { resource.keep_sources(stop).await });
+        Arc::clone(&self.docs).watch()
+    }
+}
+
+impl Sharing for Resource {
+    fn share(&self, origins: &HeaderMap, response: &mut Response) {
+        Self::share(self, origins, response);
+    }
+}
+
+/// Records the start of a gateway alone.
+pub(super) async fn begin(db: &Db, issuer: Option<Issuer>) -> anyhow::Result<Begun> {
+    let uid = rustix::process::getuid().as_raw();
+    let event = Event::allowed(Name::ServerStart).by_console(uid).detail("only", "resource");
+    let event = match issuer {
+        Some(issuer) => event.detail("issuer", issuer.to_string()),
+        None => event,
+    };
+    db.write(move |tx: &Tx<'_>| audit::append(tx, event)).await?;
+    Ok(Begun::default())
+}
