@@ -3,6 +3,7 @@
 
 pub(crate) mod account;
 pub mod docs;
+mod health;
 mod http;
 mod identity;
 mod mcp;
@@ -22,6 +23,7 @@ use crate::item::{Offered, SourceName};
 use crate::testing::Staged;
 use docs::Docs;
 
+pub use health::{Health, Stale};
 pub(crate) use http::Http;
 pub use http::HttpSource;
 pub use mcp::definition::{LeftOut, Names};
@@ -30,7 +32,7 @@ pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use own::answered;
 pub(crate) use own::problem;
-pub use report::{Health, ListedTool, Stale, Tested};
+pub use report::{ListedTool, Tested};
 pub(crate) use upstreams::remembered;
 pub use upstreams::{Configured, UpstreamError, Upstreams};
 

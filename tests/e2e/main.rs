@@ -14,6 +14,7 @@ mod authorize_table;
 mod browser;
 mod certificates;
 mod cimd;
+mod circles;
 mod client_auth;
 mod client_credentials;
 mod client_management;

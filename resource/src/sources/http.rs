@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::health::{Health, Stale};
 use super::identity::Credentials;
 use super::mcp::client::{Client, HEADER_MISMATCH, Identity, NoResult, Request, Speaks, deaf};
 use super::mcp::definition::{LONG_NAME, LeftOut, Names, offers};
@@ -21,7 +22,6 @@ use super::mcp::failed::Failed;
 use super::mcp::message::RpcError;
 use super::mcp::walk::{self, Incomplete};
 use super::mcp::{Heard, mirror};
-use super::report::{Health, Stale};
 use super::{Outcome, refused};
 use crate::admission::{Ask, Relay, What};
 use crate::item::{Arguments, Offer, Offered, SourceName};

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{Db, Fault, Timestamp};
+use shared::{Db, Fault};
 
+use super::health::Health;
 use super::http::Http;
 use super::mcp::definition::LeftOut;
 use super::upstreams::Upstreams;
@@ -12,30 +13,6 @@ use crate::store::snapshots;
 
 /// Characters of a definition that make about one token of a model's context.
 const PER_TOKEN: usize = 4;
-
-/// How a source is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Health {
-    pub name: String,
-    pub id: String,
-    /// Where it is reached.
-    pub url: String,
-    /// `2026-07-28`, or `legacy` for the revisions before it; `None` as long as it has not answered.
-    pub era: Option<String>,
-    /// How many tools it offers.
-    pub tools: usize,
-    /// When a walk of its lists was last complete.
-    pub walked_at: Option<Timestamp>,
-    pub stale: Option<Stale>,
-    pub left_out: Vec<LeftOut>,
-}
-
-/// Since when a source does not answer as it should, and why.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Stale {
-    pub since: Timestamp,
-    pub why: String,
-}
 
 /// What a source answered when it was asked on purpose.
 #[derive(Clone, Debug, Serialize, Deserialize)]
