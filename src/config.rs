@@ -4,6 +4,7 @@
 mod anew;
 mod cimd;
 mod clients;
+mod consent;
 pub(crate) mod duration;
 mod file;
 mod front;

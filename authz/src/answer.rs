@@ -122,7 +122,7 @@ impl Return {
     }
 
     fn send(&self, authz: &Authz, via: Via, location: String) -> Response {
-        let mut response = if via == Via::Form && authz.config.consent_interstitial {
+        let mut response = if via == Via::Form && authz.config.consent.interstitial {
             // Chromium applies `form-action` to the whole chain of redirects that a form starts. This page
             // starts a new chain (CONSENT-10).
             authz.page(StatusCode::OK, &Onward { client_name: self.client_name.clone(), uri: location })

@@ -19,8 +19,7 @@ pub const ACCESS_TOKEN_LIFETIMES: RangeInclusive<Duration> = Duration::from_mins
 /// Lifetimes and rules.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The lifetime of an access token, within [`ACCESS_TOKEN_LIFETIMES`].
-    pub access_token_lifetime: Duration,
+    pub tokens: Tokens,
     /// The lifetime of an authorization code: at most 60 seconds.
     pub code_lifetime: Duration,
     /// How long an authorization request stays open.
@@ -31,8 +30,7 @@ pub struct Config {
     pub strict_refresh: bool,
     /// Whether the device authorization grant is on, for clients that an administrator added for it (DEV-01).
     pub device: bool,
-    /// Whether a decision is answered with a page that leads to the client, instead of a redirect (CONSENT-10).
-    pub consent_interstitial: bool,
+    pub consent: Consent,
     /// Clients whose ids are URLs.
     pub cimd: Cimd,
     pub registration: Registration,
@@ -109,16 +107,36 @@ impl Cimd {
     }
 }
 
+/// How tokens are issued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tokens {
+    /// The lifetime of an access token, within [`ACCESS_TOKEN_LIFETIMES`].
+    pub access: Duration,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { access: Duration::from_mins(15) }
+    }
+}
+
+/// How people are asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Consent {
+    /// Whether a decision is answered with a page that leads to the client, instead of a redirect (CONSENT-10).
+    pub interstitial: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            access_token_lifetime: Duration::from_mins(15),
+            tokens: Tokens::default(),
             code_lifetime: Duration::from_mins(1),
             transaction_lifetime: Duration::from_mins(10),
             ceremony_timeout: Duration::from_mins(5),
             strict_refresh: false,
             device: false,
-            consent_interstitial: false,
+            consent: Consent::default(),
             cimd: Cimd::default(),
             registration: Registration::default(),
             redirects: Redirects::default(),

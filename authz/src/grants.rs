@@ -210,7 +210,7 @@ impl Context<'_> {
         let auth_time = grant.auth_time.seconds();
         // After a clock step backwards, `auth_time` must not be later than `iat` (AT-05).
         let issued = self.tx.now().seconds().max(auth_time);
-        let lifetime = i64::try_from(self.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
+        let lifetime = i64::try_from(self.authz.config.tokens.access.as_secs()).unwrap_or(3600);
         AccessToken {
             iss: self.authz.issuer.to_string(),
             sub: grant.user_id.to_string(),

@@ -67,8 +67,8 @@ use clients::metadata_document::approvals;
 pub use clients::metadata_document::fetch_for_administrator;
 use clients::metadata_document::freshness::Fetcher;
 pub use config::{
-    ACCESS_TOKEN_LIFETIMES, AllowedHost, Cimd, CimdMode, Config, NotAnAppScheme, Redirects, Registration,
-    RegistrationMode, UnknownUrl,
+    ACCESS_TOKEN_LIFETIMES, AllowedHost, Cimd, CimdMode, Config, Consent, NotAnAppScheme, Redirects,
+    Registration, RegistrationMode, Tokens, UnknownUrl,
 };
 use error::PageError;
 pub use login::enrolment::link::{NoLink, WayIn};
@@ -247,7 +247,7 @@ impl Authz {
     /// # Errors
     /// A database fault.
     pub fn reconcile(&self, tx: &Tx<'_>) -> Result<(), Fault> {
-        lifetimes::note(tx, self.config.access_token_lifetime)?;
+        lifetimes::note(tx, self.config.tokens.access)?;
         clients::reconcile(self, tx)
     }
 

@@ -165,7 +165,7 @@ fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
     let none = Blast { grants: 0, users: 0, clients: 0, expires_by: None };
     let Some(since) = key.activated_at else { return Ok(none) };
     let now = authz.clock.now();
-    let lifetime = lifetimes::longest(conn, now, authz.config.access_token_lifetime)?;
+    let lifetime = lifetimes::longest(conn, now, authz.config.tokens.access)?;
     let since = since.max(now - lifetime);
     let until = key.retired_at.unwrap_or(now);
     let found = grants::issued_between(conn, since, until, now)?;

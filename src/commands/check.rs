@@ -143,7 +143,7 @@ impl Report {
             data_dir: file.data_dir_or_default(),
             docs: file.resource.docs.clone(),
             registration: registration(file.authz.registration.mode),
-            access_token_lifetime: file.authz.access_token_lifetime.as_secs(),
+            access_token_lifetime: file.authz.tokens.access.as_secs(),
             groups: file.groups.iter().map(|(name, scope)| (name.clone(), list(scope))).collect(),
             scopes: Vec::new(),
             tools: Vec::new(),

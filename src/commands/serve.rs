@@ -46,7 +46,7 @@ pub(crate) fn run(command: &Serve, named: Option<PathBuf>, requests: socket::Fin
         let signals = stop_on_signal(stop.clone())?;
         let server = Server::start(options, requests, timekeeping::clock()?).await?;
         hangups.reconfigure(server.reconfigure());
-        if file.front.tls_cert.is_some() {
+        if file.front.tls.cert.is_some() {
             hangups.reload(server.reload());
         }
         unheard(announce(command, &server, &file));

@@ -117,8 +117,8 @@ impl File {
         self.origin = given.origin.clone().or(self.origin);
         self.data_dir = given.data.data_dir.clone().or(self.data_dir);
         self.front.listen = given.listen.clone().or(self.front.listen);
-        self.front.tls_cert = given.tls_cert.clone().or(self.front.tls_cert);
-        self.front.tls_key = given.tls_key.clone().or(self.front.tls_key);
+        self.front.tls.cert = given.tls_cert.clone().or(self.front.tls.cert);
+        self.front.tls.key = given.tls_key.clone().or(self.front.tls.key);
         self.resource.docs = given.docs.clone().or(self.resource.docs);
         self
     }

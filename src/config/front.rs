@@ -8,20 +8,20 @@ use shared::rate::{Limits, Quota};
 use url::Url;
 
 use super::keys::Key;
-use crate::front::config::Config;
+use crate::front::config::TlsFiles;
 use crate::front::listen::Budget;
 use crate::front::proxies::Naming;
 
 /// `[tls]`: relative paths start at the file's folder.
-pub(super) fn tls(table: &Key<'_>, folder: &Path, front: &mut Config) -> anyhow::Result<()> {
+pub(super) fn tls(table: &Key<'_>, folder: &Path, tls: &mut TlsFiles) -> anyhow::Result<()> {
     for key in table.keys()? {
         match key.name {
-            "cert" => front.tls_cert = Some(folder.join(key.text()?)),
-            "key" => front.tls_key = Some(folder.join(key.text()?)),
+            "cert" => tls.cert = Some(folder.join(key.text()?)),
+            "key" => tls.key = Some(folder.join(key.text()?)),
             _ => return Err(key.unknown(&["cert", "key"])),
         }
     }
-    match (&front.tls_cert, &front.tls_key) {
+    match (&tls.cert, &tls.key) {
         (Some(_), Some(_)) => Ok(()),
         (None, _) => bail!("[tls] at {} has no `cert`; add the certificate file", table.at()),
         (_, None) => bail!("[tls] at {} has no `key`; add the certificate's private key file", table.at()),

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use authz::ACCESS_TOKEN_LIFETIMES;
+use authz::{ACCESS_TOKEN_LIFETIMES, Tokens};
 
 use super::keys::Key;
 
-/// Reads the table; the lifetime of access tokens, if it names one.
-pub(super) fn read(table: &Key<'_>, access: &mut Duration) -> anyhow::Result<()> {
+/// Reads the table.
+pub(super) fn read(table: &Key<'_>, tokens: &mut Tokens) -> anyhow::Result<()> {
     for key in table.keys()? {
         match key.name {
-            "access" => *access = lifetime(&key)?,
+            "access" => tokens.access = lifetime(&key)?,
             _ => return Err(key.unknown(&["access"])),
         }
     }

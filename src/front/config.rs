@@ -16,11 +16,17 @@ const LISTEN: &str = "localhost:8080";
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Config {
     pub listen: Option<String>,
-    pub tls_cert: Option<PathBuf>,
-    pub tls_key: Option<PathBuf>,
+    pub tls: TlsFiles,
     pub proxies: Proxies,
     /// How much memory connections may hold.
     pub memory: Budget,
+}
+
+/// Where certificate and key are, as far as that is configured.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TlsFiles {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 impl Config {
@@ -42,7 +48,7 @@ impl Config {
     /// # Errors
     /// If only one is.
     pub fn tls(&self) -> anyhow::Result<Option<Files>> {
-        match (self.tls_cert.clone(), self.tls_key.clone()) {
+        match (self.tls.cert.clone(), self.tls.key.clone()) {
             (Some(certificate), Some(key)) => Ok(Some(Files { certificate, key })),
             (None, None) => Ok(None),
             (Some(_), None) => bail!("--tls-cert is set without a key; add --tls-key"),
@@ -52,6 +58,6 @@ impl Config {
 
     /// What stands between the server and those who could read along.
     pub(crate) fn protection(&self) -> Protection {
-        Protection::of(self.tls_cert.is_some(), &self.proxies)
+        Protection::of(self.tls.cert.is_some(), &self.proxies)
     }
 }

@@ -8,17 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::{Protection, address};
 use super::config::Config;
-use super::listen::Budget;
-use super::proxies::Proxies;
 use super::tls::Tls;
 
 /// The way in.
 pub(crate) struct Entrance {
+    pub(crate) config: Config,
     pub(crate) tls: Option<Arc<Tls>>,
-    pub(crate) proxies: Proxies,
     pub(crate) protection: Protection,
-    /// How much memory connections may hold.
-    pub(crate) memory: Budget,
     /// Told to read the certificate anew.
     pub(crate) reload: Arc<Notify>,
 }
@@ -42,8 +38,7 @@ impl Entrance {
             Some(files) => Some(Arc::new(Tls::open(files, issuer.host(), clock)?)),
             None => None,
         };
-        let (proxies, memory) = (config.proxies.clone(), config.memory);
-        Ok((Self { tls, proxies, protection, memory, reload: Arc::default() }, issuer))
+        Ok((Self { config: config.clone(), tls, protection, reload: Arc::default() }, issuer))
     }
 
     /// Takes up new certificates until `stop`.

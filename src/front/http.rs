@@ -63,7 +63,7 @@ pub(crate) trait Sharing: Send + Sync {
 
 /// Puts the layer around all routes of a server that is known by this address.
 pub(crate) fn around(routes: Routes, issuer: Issuer, halves: Halves, entrance: &Entrance) -> Router {
-    let (proxies, protection) = (entrance.proxies.clone(), entrance.protection);
+    let (proxies, protection) = (entrance.config.proxies.clone(), entrance.protection);
     let (routes, table) = routes.split();
     let table = Arc::new(table);
     let front = Front { issuer, halves, table, proxies, protection, complaints: Arc::default() };

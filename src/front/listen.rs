@@ -82,7 +82,7 @@ impl Listeners {
     /// Serves until `stop`, then lets requests under way end.
     pub(crate) async fn serve(self, app: Router, entrance: Entrance, stop: CancellationToken) {
         let places = connection_limit();
-        let connections = Connections::new(places, places / 4, entrance.memory);
+        let connections = Connections::new(places, places / 4, entrance.config.memory);
         let door = Arc::new(Door { app, entrance, stop: stop.clone() });
         let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
         for listener in self.0 {
@@ -140,7 +140,8 @@ async fn accept(
         match accepted {
             Ok((socket, peer)) => {
                 let origin = Origin::of(peer.ip());
-                let Some(guest) = connections.enter(origin, door.entrance.proxies.trust(peer.ip())) else {
+                let Some(guest) = connections.enter(origin, door.entrance.config.proxies.trust(peer.ip()))
+                else {
                     tracing::debug!(http.peer = %peer, "an address has all its connections, and all are busy");
                     continue;
                 };

@@ -156,7 +156,7 @@ impl TestApp {
         let task = tokio::spawn(server.run(stop.clone()));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let mut reached_at = origin.clone();
-        let http = match (&options.file.front.tls_cert, origin.split_once("://")) {
+        let http = match (&options.file.front.tls.cert, origin.split_once("://")) {
             (Some(certificate), _) => {
                 let authority = std::fs::read(certificate.with_extension("ca")).unwrap();
                 let authority = reqwest::Certificate::from_pem(&authority).unwrap();

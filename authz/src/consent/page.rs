@@ -72,7 +72,7 @@ pub(super) fn question(
         not_entitled: titles(&offer.not_entitled).collect(),
         above_ceiling: titles(&offer.above_ceiling).collect(),
         user_name: decider.user.name.clone(),
-        access_lifetime: in_words(authz.config.access_token_lifetime),
+        access_lifetime: in_words(authz.config.tokens.access),
         refresh_lifetime: GrantType::RefreshToken.is_allowed(client).then(|| in_words(lifetimes.family)),
         remembered_for: remembered_for.map(in_words),
         warnings,

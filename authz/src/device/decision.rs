@@ -68,7 +68,7 @@ pub(super) fn page(authz: &Authz, browser: &Browser, open: &Open, signed_in: &Si
         high_risk: left_out(true),
         user_name: signed_in.user.name.clone(),
         sign_out_csrf: session::sign_out_csrf(authz, browser, signed_in),
-        access_lifetime: in_words(authz.config.access_token_lifetime),
+        access_lifetime: in_words(authz.config.tokens.access),
         refresh_lifetime: GrantType::RefreshToken.is_allowed(client).then(|| in_words(family)),
     };
     authz.page(StatusCode::OK, &page)

@@ -29,7 +29,7 @@ pub(crate) fn issue(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault> 
     clients::touch(cx.tx, &cx.client.id)?;
     let grant = client_grants::live(cx.tx, &cx.client.id, &resource)?;
     let now = cx.tx.now().seconds();
-    let lifetime = i64::try_from(cx.authz.config.access_token_lifetime.as_secs()).unwrap_or(3600);
+    let lifetime = i64::try_from(cx.authz.config.tokens.access.as_secs()).unwrap_or(3600);
     let claims = AccessToken {
         iss: cx.authz.issuer.to_string(),
         // AT-03: without a user, the subject is the client.

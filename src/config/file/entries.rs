@@ -9,7 +9,7 @@ use shared::Issuer;
 use super::super::keys::Key;
 use super::super::remote::Remote;
 use super::super::signing::Signing;
-use super::super::{cimd, clients, front, registration, rules, sources, tokens};
+use super::super::{cimd, clients, consent, front, registration, rules, sources, tokens};
 use super::File;
 use crate::front::address::Listen;
 
@@ -79,8 +79,8 @@ const ENTRIES: &[Entry] = &[
     entry!(AtStart, First, "listen", [front.listen], |key, _, file| {
         listen(key).map(|it| file.front.listen = Some(it))
     }),
-    entry!(AtStart, First, "tls", [front.tls_cert, front.tls_key], |key, folder, file| {
-        front::tls(key, folder, &mut file.front)
+    entry!(AtStart, First, "tls", [front.tls], |key, folder, file| {
+        front::tls(key, folder, &mut file.front.tls)
     }),
     entry!(AtStart, First, "trusted_proxies", [front.proxies.networks], |key, _, file| {
         front::networks(key).map(|it| file.front.proxies.networks = it)
@@ -103,8 +103,8 @@ const ENTRIES: &[Entry] = &[
     entry!(AtStart, First, "device", [authz.device], |key, _, file| {
         key.boolean().map(|it| file.authz.device = it)
     }),
-    entry!(AtStart, First, "consent", [authz.consent_interstitial], |key, _, file| {
-        consent(key, &mut file.authz)
+    entry!(AtStart, First, "consent", [authz.consent], |key, _, file| {
+        consent::read(key, &mut file.authz.consent)
     }),
     entry!(AtReload, Groups, "groups", [groups], |key, _, file| groups(key, file)),
     entry!(AtReload, Scopes, "scopes", [rules.scopes], |key, _, file| {
@@ -131,8 +131,8 @@ const ENTRIES: &[Entry] = &[
     entry!(AtStart, First, "keys", [signing], |key, folder, file| {
         Signing::read(key, folder).map(|it| file.signing = it)
     }),
-    entry!(AtStart, First, "tokens", [authz.access_token_lifetime], |key, _, file| {
-        tokens::read(key, &mut file.authz.access_token_lifetime)
+    entry!(AtStart, First, "tokens", [authz.tokens], |key, _, file| {
+        tokens::read(key, &mut file.authz.tokens)
     }),
     entry!(AtStart, First, "origin", [origin], |key, _, file| issuer(key).map(|it| file.origin = Some(it))),
     entry!(AtStart, Remote, "remote", [remote], |key, folder, file| {
@@ -152,17 +152,6 @@ fn listen(key: &Key<'_>) -> anyhow::Result<String> {
         || anyhow!("`listen` at {} is `{text}`, not HOST:PORT; write it like localhost:8080", key.at());
     Listen::parse(text).map_err(|_| usage())?;
     Ok(text.to_owned())
-}
-
-/// `[consent]`: how people are asked.
-fn consent(key: &Key<'_>, authz: &mut authz::Config) -> anyhow::Result<()> {
-    for key in key.keys()? {
-        match key.name {
-            "interstitial" => authz.consent_interstitial = key.boolean()?,
-            _ => return Err(key.unknown(&["interstitial"])),
-        }
-    }
-    Ok(())
 }
 
 /// `[groups]`.

@@ -265,15 +265,14 @@ fn every_key_is_known_to_a_reload() {
         data_dir: Some(PathBuf::from("x")),
         front: front::config::Config {
             listen: Some("x".to_owned()),
-            tls_cert: Some(PathBuf::from("x")),
-            tls_key: None,
+            tls: front::config::TlsFiles { cert: Some(PathBuf::from("x")), key: None },
             proxies: Proxies { networks: vec!["::1/128".parse().unwrap()], naming: Naming::Forwarded },
             memory: Budget::of(1 << 30),
         },
         authz: authz::Config {
-            access_token_lifetime: Duration::from_secs(1),
+            tokens: authz::Tokens { access: Duration::from_secs(1) },
             device: true,
-            consent_interstitial: true,
+            consent: authz::Consent { interstitial: true },
             cimd: parse("[cimd]\nunknown = \"ask\"").unwrap().authz.cimd,
             registration: authz::Registration { management: true, ..authz::Registration::default() },
             ..authz::Config::default()

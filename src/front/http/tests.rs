@@ -10,7 +10,8 @@ use super::*;
 use crate::base::Base;
 use crate::config::File;
 use crate::front::address::Listen;
-use crate::front::listen::{Budget, Listeners};
+use crate::front::config::Config;
+use crate::front::listen::Listeners;
 use crate::routes::healthz;
 use crate::{logging, timekeeping};
 
@@ -25,10 +26,9 @@ fn only_plain_paths_pass() {
 
 fn entrance() -> Entrance {
     Entrance {
+        config: Config::default(),
         tls: None,
-        proxies: Proxies::default(),
         protection: Protection::Loopback,
-        memory: Budget::default(),
         reload: Arc::default(),
     }
 }

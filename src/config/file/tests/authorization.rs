@@ -63,7 +63,7 @@ fn the_schedule_of_keys_is_read() {
 fn the_life_of_access_tokens_is_read() {
     use std::time::Duration;
 
-    let lifetime = |text: &str| parse(text).unwrap().authz.access_token_lifetime;
+    let lifetime = |text: &str| parse(text).unwrap().authz.tokens.access;
     assert_eq!(lifetime(""), Duration::from_mins(15));
     assert_eq!(lifetime("[tokens]\n"), Duration::from_mins(15));
     for (text, seconds) in [("60s", 60), ("1m", 60), ("901s", 901), ("1h", 3600), ("3600s", 3600)] {
