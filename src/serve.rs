@@ -7,6 +7,7 @@ mod resource_half;
 use std::sync::Arc;
 
 use authz::{Authz, issuer_change};
+use resource::catalogue::BuiltIn;
 use shared::audit::{self, Event, Name};
 use shared::db::ReadOnly;
 use shared::route::{Routes, Table};
@@ -92,23 +93,15 @@ impl Server {
             let (address, issuer, clock) = (address.clone(), issuer.clone(), clock.clone());
             tokio::task::spawn_blocking(move || Opened::open(&file, only, address, issuer.as_ref(), &clock))
         };
-        let Opened { authz, resource, store } = opened.await??;
-        // Such a rule may be misspelled, or be about a server that was never there.
-        for doubt in store.catalogue.doubts() {
-            tracing::warn!(rule.doubt = %doubt, "a rule in the configuration has no effect now");
-        }
-        let begun = match (&authz, issuer) {
-            (Some(authz), _) => authz.begin(&store.db, clients).await?,
-            (None, issuer) => resource_half::begin(&store.db, issuer).await?,
+        let opened = opened.await??;
+        warn_of_doubtful_rules(&opened.store.catalogue);
+        let begun = match &opened.authz {
+            Some(authz) => authz.begin(&opened.store.db, clients).await?,
+            None => resource_half::begin(&opened.store.db, issuer).await?,
         };
-        let control = socket::listen(store.dir.path())?;
-        let parts = Parts {
-            db: store.db.clone(),
-            catalogue: store.catalogue.clone(),
-            resource: resource.as_ref().map(|half| half.resource.clone()),
-            authority: authz.as_ref().map(|half| (half.authz.clone(), Arc::clone(&half.status))),
-        };
-        let reloader = Reloader::new(&running, parts);
+        let control = socket::listen(opened.store.dir.path())?;
+        let reloader = Reloader::new(&running, opened.parts());
+        let Opened { store, authz, resource } = opened;
         Ok(Self {
             address,
             clock,
@@ -262,6 +255,23 @@ impl Opened {
         let gateway = has_gateway.then(|| ResourceHalf::beside(&half, file, &store, clock)).transpose()?;
         half.cover()?;
         Ok(Self { authz: Some(half), resource: gateway, store })
+    }
+
+    /// What follows the configuration.
+    fn parts(&self) -> Parts {
+        Parts {
+            db: self.store.db.clone(),
+            catalogue: self.store.catalogue.clone(),
+            resource: self.resource.as_ref().map(|half| half.resource.clone()),
+            authority: self.authz.as_ref().map(|half| (half.authz.clone(), Arc::clone(&half.status))),
+        }
+    }
+}
+
+/// Warns about rules that match nothing now: they may be misspelled, or are about a server that was never there.
+fn warn_of_doubtful_rules(catalogue: &BuiltIn) {
+    for doubt in catalogue.doubts() {
+        tracing::warn!(rule.doubt = %doubt, "a rule in the configuration has no effect now");
     }
 }
 
