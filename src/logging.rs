@@ -1,6 +1,8 @@
 //! Logs: readable on a terminal, JSON otherwise; always on stderr. No secret gets there (HTTP-12): what is said is said
 //! by our own code, which knows what it holds; libraries, which do not, are heard only when they warn.
 
+mod fields;
+
 use std::io::{IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
@@ -43,7 +45,8 @@ where
     match format {
         Format::Text => Box::new(lines.with_target(false)),
         Format::Json => {
-            Box::new(lines.json().flatten_event(true).with_current_span(true).with_span_list(false))
+            let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            Box::new(lines.fmt_fields(fields::Fields))
         }
     }
 }
