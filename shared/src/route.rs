@@ -237,23 +237,29 @@ impl Table {
 
     /// The declarations for a request to this path.
     pub fn of(&self, path: &str) -> Rule {
-        self.find(path).unwrap_or_else(|| {
-            // Clients in browsers look for documents below every address that they know, and must be able to
-            // read that they are missing.
-            if path.split('/').any(|part| part == ".well-known") { Rule::NO_DOCUMENT } else { Rule::UNKNOWN }
-        })
+        self.find(path).unwrap_or_else(|| Self::undeclared(path))
+    }
+
+    /// The declarations for a request to this path. For an unknown path also the declared route that it probably means:
+    /// the same with a trailing slash, or in another case.
+    pub fn look_up(&self, path: &str) -> (Rule, Option<Rule>) {
+        match self.find(path) {
+            Some(rule) => (rule, None),
+            None => (Self::undeclared(path), self.meant(path)),
+        }
     }
 
     fn find(&self, path: &str) -> Option<Rule> {
         self.by_path.at(path).ok().map(|found| self.rules[*found.value])
     }
 
-    /// The declared route that an unknown path probably means: the same with a trailing slash, or in another
-    /// case.
-    pub fn meant(&self, path: &str) -> Option<Rule> {
-        if self.find(path).is_some() {
-            return None;
-        }
+    fn undeclared(path: &str) -> Rule {
+        // Clients in browsers look for documents below every address that they know, and must be able to
+        // read that they are missing.
+        if path.split('/').any(|part| part == ".well-known") { Rule::NO_DOCUMENT } else { Rule::UNKNOWN }
+    }
+
+    fn meant(&self, path: &str) -> Option<Rule> {
         let plain = path.trim_end_matches('/').to_ascii_lowercase();
         self.find(&plain).filter(|rule| rule.path == plain)
     }
@@ -319,11 +325,11 @@ mod tests {
     #[test]
     fn what_is_meant_is_found() {
         for path in ["/token/", "/Token", "/TOKEN/", "/token//"] {
-            assert_eq!(table().meant(path).map(|rule| rule.path), Some("/token"), "{path}");
+            assert_eq!(table().look_up(path).1.map(|rule| rule.path), Some("/token"), "{path}");
         }
         for path in ["/token", "/toke", "/token/x", "/register/", "/register/a", "/Register/a", "/", "", "//"]
         {
-            assert!(table().meant(path).is_none(), "{path}");
+            assert!(table().look_up(path).1.is_none(), "{path}");
         }
     }
 

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -77,9 +76,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let ours = shared::Request::from(peer.map(|peer| front.client(peer, &parts.headers)));
     parts.extensions.insert(ours.clone());
     let (method, version) = (parts.method.clone(), parts.version);
-    let rule = front.table.of(parts.uri.path());
     // Whoever writes an address a little differently is told in the way that they would be told at the right one.
-    let meant = front.table.meant(parts.uri.path());
+    let (rule, meant) = front.table.look_up(parts.uri.path());
     let Rule { cors, audience, .. } = meant.unwrap_or(rule);
     let wants_page = audience == Audience::Person && accepts_page(&parts.headers);
     let origins = (cors == Cors::ByHandler).then(|| origins(&parts.headers));
@@ -96,7 +94,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
         client.id = tracing::field::Empty
     );
     let (body, rest) = body::paced(body, parts.extensions.remove::<RequestMemory>());
-    let request = Request::from_parts(parts, Body::new(body));
+    let request = Request::from_parts(parts, body);
     let answer = async {
         match front.refuse(peer, rule, &request) {
             Some(refusal) => refusal,
@@ -302,15 +300,20 @@ fn accepts_page(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/html"))
 }
 
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// HTTP-04, where a route has not said something stricter.
+static HARDENING: [(HeaderName, HeaderValue); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
+];
+
 fn harden(issuer: &Issuer, headers: &mut HeaderMap) {
-    let mut default = |name: &'static str, value: &'static str| {
-        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
-    };
-    default("x-content-type-options", "nosniff");
-    default("referrer-policy", "no-referrer");
-    default("cross-origin-resource-policy", "same-origin");
+    for (name, value) in &HARDENING {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
     if issuer.demands_https() {
-        default("strict-transport-security", "max-age=31536000");
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(year);
     }
 }

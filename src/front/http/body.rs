@@ -41,21 +41,24 @@ enum State {
 
 /// A body that must come at a pace, and a handle on what is left of it. What its reader takes of it counts as memory of the
 /// request (RATE-07).
-pub(super) fn paced(body: Body, memory: Option<RequestMemory>) -> (Paced, Rest) {
-    let state = if body.is_end_stream() { State::Ended(End::Clean) } else { State::Reading };
-    let rest = Rest(Arc::new(Mutex::new(state)));
-    let (began, late) = (Instant::now(), None);
-    (Paced { body: Some(body), began, read: 0, late, rest: rest.clone(), memory }, rest)
+pub(super) fn paced(body: Body, memory: Option<RequestMemory>) -> (Body, Rest) {
+    // Most requests have none, and nothing to wait for.
+    if body.is_end_stream() {
+        return (body, Rest(None));
+    }
+    let state = Arc::new(Mutex::new(State::Reading));
+    let (began, late, rest) = (Instant::now(), None, Handle(Arc::clone(&state)));
+    (Body::new(Paced { body: Some(body), began, read: 0, late, rest, memory }), Rest(Some(Handle(state))))
 }
 
 /// A body that must come at a pace.
-pub(super) struct Paced {
+struct Paced {
     /// Gone once it has ended.
     body: Option<Body>,
     began: Instant,
     read: u64,
     late: Option<Pin<Box<Sleep>>>,
-    rest: Rest,
+    rest: Handle,
     memory: Option<RequestMemory>,
 }
 
@@ -131,16 +134,16 @@ impl Drop for Paced {
     }
 }
 
-/// What is left of a body.
-#[derive(Clone)]
-pub(super) struct Rest(Arc<Mutex<State>>);
+/// What is left of a body; `None` if there never was one.
+pub(super) struct Rest(Option<Handle>);
 
 impl Rest {
     /// Reads what is left, which most refusals come before. Unread bytes make hyper cut the connection, and with it the
     /// answer, or the request that the client, who was told nothing, sends next (RFC 9112 §9.6). Who waits to be asked
     /// for the body has not sent it.
     pub(super) async fn end(self, waits_for_us: bool) -> End {
-        let mut body = match self.set(State::Ended(End::Unknown)) {
+        let Some(handle) = self.0 else { return End::Clean };
+        let mut body = match handle.set(State::Ended(End::Unknown)) {
             State::Ended(end) => return end,
             // Somebody holds it still.
             State::Reading => return End::Unknown,
@@ -161,7 +164,12 @@ impl Rest {
         };
         tokio::time::timeout(PATIENCE, to_the_end).await.unwrap_or(End::Unknown)
     }
+}
 
+/// What reader and [`Rest`] both know.
+struct Handle(Arc<Mutex<State>>);
+
+impl Handle {
     fn set(&self, state: State) -> State {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut current, state)
@@ -176,8 +184,8 @@ mod tests {
 
     use super::*;
 
-    async fn read(paced: Paced) -> Result<Bytes, axum::Error> {
-        axum::body::to_bytes(Body::new(paced), usize::MAX).await
+    async fn read(paced: Body) -> Result<Bytes, axum::Error> {
+        axum::body::to_bytes(paced, usize::MAX).await
     }
 
     fn pieces(count: usize, size: usize, pause: Duration) -> Body {

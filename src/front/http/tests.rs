@@ -1,3 +1,4 @@
+use axum::body::Body;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 use shared::route::{Limit, page, program};
