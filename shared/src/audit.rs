@@ -4,6 +4,7 @@
 mod flood;
 mod verify;
 
+use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::{Map, Value};
@@ -355,19 +356,48 @@ fn chain(prev: &str, record: &str) -> [u8; 32] {
 /// RFC 8785 for the values in records: strings, integers, booleans, arrays, and objects with ASCII names.
 /// Members are sorted here, because a map's own order depends on how its crate was built.
 fn canonical(value: &Value) -> String {
+    let mut text = Vec::with_capacity(1024);
+    write_canonical(value, &mut text);
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+fn write_canonical(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(members) => {
-            let mut names: Vec<_> = members.iter().collect();
-            names.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            let members: Vec<_> = names
-                .into_iter()
-                .map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical(v)))
-                .collect();
-            format!("{{{}}}", members.join(","))
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+            text.push(b'{');
+            for (at, (name, value)) in members.into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b',');
+                }
+                write_plain(name, text);
+                text.push(b':');
+                write_canonical(value, text);
+            }
+            text.push(b'}');
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        plain => plain.to_string(),
+        Value::Array(items) => {
+            text.push(b'[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    text.push(b',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(b']');
+        }
+        plain => write_plain(plain, text),
     }
+}
+
+fn write_plain(value: &impl serde::Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("JSON in memory is written");
+}
+
+/// RFC 8785 §3.2.3: by UTF-16 units, which are the bytes where a name is ASCII.
+fn order(a: &str, b: &str) -> Ordering {
+    if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
 /// The record as exported, with its `hash`.

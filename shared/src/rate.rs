@@ -251,7 +251,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
             return Err(TooMany { limit: self.limit, retry_after });
         }
         if take {
-            generations.current.insert(key.clone(), full_at);
+            generations.put(key, full_at);
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         let Some(one) = self.quota().one() else { return };
         let mut generations = self.lock();
         if let Some(full_at) = generations.find(key) {
-            generations.current.insert(key.clone(), full_at.saturating_sub(one));
+            generations.put(key, full_at.saturating_sub(one));
         }
     }
 
@@ -279,12 +279,22 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 }
 
-impl<K: Hash + Eq> Generations<K> {
+impl<K: Hash + Eq + Clone> Generations<K> {
     fn turn(&mut self, now: Duration, period: Duration) {
         let over = now.saturating_sub(self.since) >= period;
         if over || self.current.len() >= MOST_KEYS {
             self.previous = std::mem::take(&mut self.current);
             self.since = now;
+        }
+    }
+
+    /// A key may be long, and is copied once in a period.
+    fn put(&mut self, key: &K, full_at: Drained) {
+        match self.current.get_mut(key) {
+            Some(known) => *known = full_at,
+            None => {
+                self.current.insert(key.clone(), full_at);
+            }
         }
     }
 

@@ -101,4 +101,7 @@ fn values_are_cleaned() {
 fn canonical_json_is_sorted_and_tight() {
     let value = json!({"b": 1, "a": {"d": [true, null], "c": "\u{e9}\"\\\u{7f}"}});
     assert_eq!(canonical(&value), "{\"a\":{\"c\":\"\u{e9}\\\"\\\\\u{7f}\",\"d\":[true,null]},\"b\":1}");
+    // By UTF-16 units, not by bytes: a surrogate comes before U+FF61.
+    let value = json!({"\u{ff61}": 1, "\u{10002}": 2, "z": 3});
+    assert_eq!(canonical(&value), "{\"z\":3,\"\u{10002}\":2,\"\u{ff61}\":1}");
 }

@@ -78,10 +78,11 @@ impl Writer {
         let head = RefCell::new(if audited { Some(Head::load(&Conn::new(&connection))?) } else { None });
         let mark = if audited { Some(Mark::load(&Conn::new(&connection), &clock)?) } else { None };
         // Replaces SQLite's automatic checkpoint: the mirror must know when the -wal begins again.
-        let mirror = match mirror {
+        let mirrored = match mirror {
             Some(mirror) => Some(Mirrored::new(mirror, &mut connection)?),
             None => None,
         };
+        let kept = Kept { mark, mirrored, durability: None };
         let (queue, jobs) = sync_channel(QUEUE);
         let queued = Arc::new(AtomicUsize::new(0));
         let jobs = Jobs { queue: jobs, queued: Arc::clone(&queued) };
@@ -89,7 +90,7 @@ impl Writer {
             let told = (Arc::clone(&hooks), Arc::clone(&changes));
             std::thread::Builder::new()
                 .name("db-writer".to_owned())
-                .spawn(move || serve(&connection, &jobs, &head, (mark, mirror), &clock, (&told.0, &told.1)))
+                .spawn(move || serve(&connection, &jobs, &head, kept, &clock, (&told.0, &told.1)))
                 .map_err(|e| OpenError::Fault(Fault::Storage(e.to_string())))?
         };
         Ok(Self { queue: Some(queue), thread: Some(thread), hooks, queued, changes })
@@ -194,11 +195,36 @@ where
     }
 }
 
+/// What the writer knows from one batch to the next.
+struct Kept {
+    mark: Option<Mark>,
+    mirrored: Option<Mirrored>,
+    /// What the connection's commits survive now.
+    durability: Option<Durability>,
+}
+
+impl Kept {
+    /// Has the next commits survive this. To be called before BEGIN: inside a transaction the pragma is ignored.
+    fn outlive(&mut self, connection: &Connection, durability: Durability) -> Result<(), Fault> {
+        if self.durability == Some(durability) {
+            return Ok(());
+        }
+        let synchronous = match durability {
+            Durability::Full => "FULL",
+            Durability::Record => "NORMAL",
+        };
+        self.durability = None;
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        self.durability = Some(durability);
+        Ok(())
+    }
+}
+
 fn serve(
     connection: &Connection,
     jobs: &Jobs,
     head: &RefCell<Option<Head>>,
-    (mut mark, mut mirrored): (Option<Mark>, Option<Mirrored>),
+    mut kept: Kept,
     clock: &Clock,
     (hooks, changes): (&Hooks, &AtomicU64),
 ) {
@@ -210,9 +236,7 @@ fn serve(
         jobs.queued.fetch_sub(batch.len(), Ordering::SeqCst);
         previous = batch.len();
         let started = Instant::now();
-        if let Err(fault) =
-            commit(connection, &mut batch, head, (mark.as_mut(), mirrored.as_mut()), clock.now())
-        {
+        if let Err(fault) = commit(connection, &mut batch, head, &mut kept, clock.now()) {
             tracing::error!(db.fault = %fault, db.jobs = batch.len(), "a batch was not committed");
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -236,11 +260,11 @@ fn serve(
         for job in batch {
             job.answer();
         }
-        if let Some(mirrored) = &mut mirrored {
+        if let Some(mirrored) = &mut kept.mirrored {
             mirrored.checkpoint_if_due(connection);
         }
     }
-    match &mut mirrored {
+    match &mut kept.mirrored {
         Some(mirrored) => mirrored.close(connection, head.borrow().as_ref()),
         None => {
             let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
@@ -320,14 +344,13 @@ fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
     head: &RefCell<Option<Head>>,
-    (mark, mirrored): (Option<&mut Mark>, Option<&mut Mirrored>),
+    kept: &mut Kept,
     now: Timestamp,
 ) -> Result<(), Fault> {
     let full = batch.iter().any(|job| job.durability() == Durability::Full);
-    // Before BEGIN: inside a transaction the pragma is ignored.
-    connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
+    kept.outlive(connection, if full { Durability::Full } else { Durability::Record })?;
     cached(connection, "BEGIN IMMEDIATE")?;
-    if let Some(mark) = mark {
+    if let Some(mark) = &mut kept.mark {
         mark.keep(&Conn::new(connection), now)?;
     }
     let mut before_commit = Vec::new();
@@ -357,7 +380,7 @@ fn commit(
     cached(connection, "COMMIT")?;
     // Before callers are answered. A commit that power loss may undo is noted only after a later commit has
     // made it durable.
-    let noted = match (mirrored, &*head.borrow()) {
+    let noted = match (&mut kept.mirrored, &*head.borrow()) {
         (Some(mirrored), Some(head)) if full => mirrored.mirror.note(head),
         _ => Ok(()),
     };
