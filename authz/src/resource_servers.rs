@@ -143,8 +143,13 @@ fn insert(tx: &Tx<'_>, name: String, auth_method: AuthMethod, jwks: Option<Strin
         disabled: false,
     };
     let metadata = serde_json::json!({ "client_id": client.id, "client_name": client.name }).to_string();
-    let registration =
-        Registration { application_type: "web", metadata: &metadata, fingerprint: None, management: None };
+    let registration = Registration {
+        application_type: "web",
+        metadata: &metadata,
+        fingerprint: None,
+        management: None,
+        holder: None,
+    };
     clients::insert(tx, &client, &registration)?;
     Ok(client)
 }

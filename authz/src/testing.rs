@@ -151,6 +151,7 @@ impl House {
                 metadata: "{}",
                 fingerprint: None,
                 management: None,
+                holder: None,
             };
             clients::insert(tx, &inserted, &registration)
         });

@@ -50,8 +50,13 @@ impl House {
         };
         change(&mut client);
         let by_secret = auth_method.as_str().starts_with("client_secret");
-        let registration =
-            Registration { application_type: "web", metadata: "{}", fingerprint: None, management: None };
+        let registration = Registration {
+            application_type: "web",
+            metadata: "{}",
+            fingerprint: None,
+            management: None,
+            holder: None,
+        };
         self.db
             .write_blocking(move |tx| {
                 clients::insert(tx, &client, &registration)?;

@@ -158,6 +158,7 @@ fn replace(
         metadata: &Value::Object(members.clone()).to_string(),
         fingerprint: None,
         management: Some(next.digest()),
+        holder: None,
     };
     clients::replace(tx, &client, &registration)?;
     let ended = publish(authz, tx, &current, &client)?;

@@ -151,6 +151,7 @@ impl Preregistered {
             metadata: &metadata,
             fingerprint: None,
             management: None,
+            holder: None,
         };
         clients::insert(tx, &client, &registration)?;
         Ok(client)
@@ -183,6 +184,7 @@ impl Preregistered {
             metadata: &metadata,
             fingerprint: None,
             management: None,
+            holder: None,
         };
         clients::replace(tx, &wanted, &registration)
     }

@@ -24,6 +24,7 @@ use crate::form::has_media_type;
 use crate::rate::refund::Harmless;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source};
 use crate::store::{client_secrets, initial_access_tokens};
+use crate::visible::Reading;
 
 /// Within this time the same registration gets the same client.
 const SAME: Duration = Duration::from_mins(10);
@@ -94,6 +95,12 @@ async fn register(
     let now = authz.clock.now();
     authz.db.read(|conn| invitation(authz, conn, token.as_ref(), now))??;
     let metadata = understood(authz, &read(headers, body)?)?;
+    // What takes time and no look at the database is not for the writer's thread, where everybody would wait for it.
+    let name = Reading::of(&metadata.name);
+    if names::is_this_server(&authz.issuer, &name) {
+        return Err(name_taken());
+    }
+    let fingerprint = fingerprint(authz, &metadata, request);
     let (db, request) = (authz.db.clone(), request.clone());
     let authz = authz.clone();
     db.write(move |tx| {
@@ -103,10 +110,10 @@ async fn register(
             Ok(invited_by) => invited_by,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if names::taken(&authz.issuer, tx, &metadata.name, |_, _| false)?.is_some() {
+        if names::verified_like(tx, &name, |_, _| false)?.is_some() {
             return Ok(Err(name_taken()));
         }
-        settle(&authz, tx, metadata, &invited_by, &request)
+        settle(&authz, tx, (metadata, fingerprint), &invited_by, &request)
     })
     .await?
 }
@@ -174,11 +181,10 @@ const FULL: OAuthError = OAuthError {
 fn settle(
     authz: &Authz,
     tx: &Tx<'_>,
-    metadata: Metadata,
+    (metadata, fingerprint): (Metadata, Option<Digest>),
     invited_by: &Current<'_, Option<String>>,
     request: &Request,
 ) -> Result<Result<Registered, OAuthError>, Fault> {
-    let fingerprint = fingerprint(authz, &metadata, request);
     if let Some(fingerprint) = &fingerprint {
         if let Some(same) = clients::same_registration(tx, fingerprint, tx.now() - SAME)? {
             return Ok(Ok(Registered { members: stored(&same)?, stored: false }));
@@ -211,9 +217,9 @@ fn settle(
         metadata: &Value::Object(members.clone()).to_string(),
         fingerprint: fingerprint.as_ref(),
         management: management.as_ref().map(Secret::digest),
+        holder: Some(&holder),
     };
     clients::insert(tx, &client, &registration)?;
-    clients::hold(tx, &client.id, &holder)?;
     give_secret(tx, &client, &mut members)?;
     if let Some(token) = &management {
         give_management(authz, &client.id, token, &mut members);

@@ -324,7 +324,7 @@ pub(crate) fn reconcile(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
 pub(crate) fn registration_of<'a>(client: &Client, metadata: &'a str) -> Registration<'a> {
     let local = client.redirect_uris.iter().any(|uri| uri.target().is_local());
     let application_type = if local { "native" } else { "web" };
-    Registration { application_type, metadata, fingerprint: None, management: None }
+    Registration { application_type, metadata, fingerprint: None, management: None, holder: None }
 }
 
 /// A client as RFC 7591 metadata.

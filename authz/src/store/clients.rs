@@ -4,12 +4,13 @@ mod unused;
 
 use shared::audit::Acquaintance;
 use shared::db::{Conn, Row, params};
+use shared::share::Holder;
 use shared::token_status::Ceiling;
 use shared::{ClientId, Digest, Fault, RedirectUri, Scope, Timestamp, Tx};
 
 use crate::visible::skeleton;
 use unused::release;
-pub(crate) use unused::{hold, idle_since, never_used_since, oldest_of};
+pub(crate) use unused::{idle_since, never_used_since, oldest_of};
 
 /// The grant by which a client gets tokens in its own name (OAuth 2.1 §4.2).
 pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
@@ -198,6 +199,8 @@ pub(crate) struct Registration<'a> {
     pub fingerprint: Option<&'a Digest>,
     /// The digest of the registration access token (DCR-09).
     pub management: Option<Digest>,
+    /// For whom the client counts until somebody has approved it (RATE-06).
+    pub holder: Option<&'a Holder>,
 }
 
 const COLUMNS: &str = "SELECT id, name, source, trust, auth_method, auth_defaulted, jwks, grant_types, scope, disabled_at FROM client";
@@ -341,7 +344,8 @@ pub(crate) fn acting_in_their_own_name(conn: &Conn<'_>) -> Result<Vec<ClientId>,
 pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'_>) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO client (id, name, source, trust, auth_method, auth_defaulted, jwks, application_type, grant_types, scope,
-         metadata, fingerprint, management, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         metadata, fingerprint, management, created_at, holder, network)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             client.id,
             client.name,
@@ -356,7 +360,9 @@ pub(crate) fn insert(tx: &Tx<'_>, client: &Client, registration: &Registration<'
             registration.metadata,
             registration.fingerprint,
             registration.management,
-            tx.now()
+            tx.now(),
+            registration.holder.map(Holder::name),
+            registration.holder.map(Holder::network)
         ],
     )?;
     insert_redirect_uris(tx, client)

@@ -294,6 +294,7 @@ mod tests {
                 metadata: "{}",
                 fingerprint: None,
                 management: None,
+                holder: None,
             };
             db.write_blocking(move |tx| clients::insert(tx, &client, &registration)).unwrap();
             Self { db, clock, client: id, _dir: dir }

@@ -72,10 +72,14 @@ const TABLES: &[(Kept, Insert)] = &[
             return Ok(Err(full));
         }
         let client = client(n);
-        let registration =
-            Registration { application_type: "native", metadata: "{}", fingerprint: None, management: None };
+        let registration = Registration {
+            application_type: "native",
+            metadata: "{}",
+            fingerprint: None,
+            management: None,
+            holder: Some(holder),
+        };
         clients::insert(tx, &client, &registration)?;
-        clients::hold(tx, &client.id, holder)?;
         Ok(Ok(()))
     }),
     (share::DOCUMENTS, |_, tx, n, holder| {

@@ -1,15 +1,7 @@
 //! Clients that were never approved, or that are no longer used (RATE-06, DCR-12).
 
 use shared::db::{Conn, params};
-use shared::share::Holder;
 use shared::{ClientId, Fault, Timestamp, Tx};
-
-/// Counts a never-approved client for the address that registered it (RATE-06).
-pub(crate) fn hold(tx: &Tx<'_>, id: &ClientId, holder: &Holder) -> Result<(), Fault> {
-    let sql = "UPDATE client SET holder = ?2, network = ?3 WHERE id = ?1";
-    tx.execute(sql, params![id, holder.name(), holder.network()])?;
-    Ok(())
-}
 
 /// Stops counting a client for an address.
 pub(super) fn release(tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
