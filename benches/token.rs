@@ -3,10 +3,19 @@
 //! pass: a bare axum handler that answers with as many bytes, and the same rows written in groups with nothing around them.
 //!
 //! Server, clients and limits share the machine's cores, and take turns round by round; only ratios travel.
+//!
+//! Then what a refresh and a registration cost: `token/costs.rs`, alone with `cargo bench --bench token -- costs`.
 
+#[path = "machine/bare_rmcp.rs"]
+mod bare_rmcp;
+#[allow(dead_code)]
+#[path = "gate/calls.rs"]
+mod calls;
 #[allow(dead_code)]
 #[path = "../tests/e2e/certificates.rs"]
 mod certificates;
+#[path = "token/costs.rs"]
+mod costs;
 #[allow(dead_code)]
 #[path = "../tests/e2e/harness.rs"]
 mod harness;
@@ -23,11 +32,12 @@ use shared::audit::{self, Event, Name};
 use shared::db::params;
 use shared::schema::SCHEMA;
 use shared::{ClientId, Clock, Db, Digest, Fault, GrantId, Jti, Request, ResourceUri, Tx};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use url::form_urlencoded;
 
 use harness::{Browser, Client, TestApp, VERIFIER};
+use machine::roles;
+use machine::wire::{Connection, post as posted};
 
 /// How often each side has its turn, and for how long.
 const ROUNDS: usize = 3;
@@ -37,11 +47,29 @@ const CONNECTIONS: usize = 64;
 /// How many codes each connection exchanges in one turn: they are made beforehand.
 const CODES: usize = 10;
 
-#[tokio::main]
-async fn main() {
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, role, bytes, more] = &arguments[..]
+        && role == bare_rmcp::ROLE
+    {
+        let number = |text: &str| text.parse().expect("a number");
+        roles::runtime().block_on(bare_rmcp::serve(number(bytes), number(more)));
+        return;
+    }
     if !machine::ready("token") {
         return;
     }
+    tokio::runtime::Runtime::new().expect("a runtime starts").block_on(async {
+        if !arguments.iter().any(|argument| argument == "costs") {
+            rates().await;
+        }
+        costs::measured().await;
+    });
+    machine::load_after();
+}
+
+/// How many a second there are.
+async fn rates() {
     let app = TestApp::start().await;
     let (kind, device) = machine::file_system(&app.data_dir());
     println!("file system: {kind} on {device}");
@@ -54,32 +82,29 @@ async fn main() {
         let tokens = app.tokens(&mut browser, &client).await;
         refreshing.push(Refreshing { client: client.id.clone(), token: tokens.refresh });
     }
-    let mut one = Connection::open(&app.origin).await;
     let mut probe =
         Refreshing { client: client.id.clone(), token: app.tokens(&mut browser, &client).await.refresh };
     let request = probe.request();
-    let answer = one.ask("/token", &request).await;
-    let bare = bare(answer.len()).await;
+    let answer = Connection::open(&app.origin).await.ask(&request_of(&app.origin, &request)).await.len();
+    let bare = bare(answer).await;
     let mut rows = Rows::new().await;
 
     let (mut refreshes, mut exchanges, mut handled, mut written) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
-        handled
-            .push(turn(&bare, "/token", (0..CONNECTIONS).map(|_| Same(request.clone())).collect()).await.0);
+        handled.push(turn(&bare, (0..CONNECTIONS).map(|_| Same(request.clone())).collect()).await.0);
         written.push(rows.turn().await);
-        let (rate, back) = turn(&app.origin, "/token", refreshing).await;
+        let (rate, back) = turn(&app.origin, refreshing).await;
         refreshes.push(rate);
         refreshing = back;
         let codes = codes(&app, &mut browser, &client).await;
-        exchanges.push(turn(&app.origin, "/token", codes).await.0);
+        exchanges.push(turn(&app.origin, codes).await.0);
     }
     let [refreshes, exchanges, handled, written] =
         [refreshes, exchanges, handled, written].map(machine::median::<f64>);
-    println!("a bare axum handler, {} bytes      {handled:>8.0} a second", answer.len());
+    println!("a bare axum handler, {answer} bytes      {handled:>8.0} a second");
     println!("the rows of a refresh, in groups   {written:>8.0} a second");
     println!("refreshes                          {refreshes:>8.0} a second");
     println!("code exchanges                     {exchanges:>8.0} a second");
-    machine::load_after();
     let limit = handled.min(written);
     machine::ratio(
         "compared: code exchanges a second over HTTP, and the lower of the two limits",
@@ -160,6 +185,11 @@ impl Asking for Same {
     fn learn(&mut self, _: &str) {}
 }
 
+/// A form on its way to the token endpoint.
+fn request_of(origin: &str, form: &str) -> Vec<u8> {
+    posted(origin, "/token", "application/x-www-form-urlencoded", "", form)
+}
+
 fn form(pairs: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
@@ -177,7 +207,7 @@ async fn codes(app: &TestApp, browser: &mut Browser, client: &Client) -> Vec<Exc
 }
 
 /// Every asker on a connection of its own, until the turn is over or nothing is left. Answers a second.
-async fn turn<A: Asking>(origin: &str, path: &'static str, askers: Vec<A>) -> (f64, Vec<A>) {
+async fn turn<A: Asking>(origin: &str, askers: Vec<A>) -> (f64, Vec<A>) {
     let mut connections = Vec::new();
     for _ in &askers {
         connections.push(Connection::open(origin).await);
@@ -187,13 +217,14 @@ async fn turn<A: Asking>(origin: &str, path: &'static str, askers: Vec<A>) -> (f
         .into_iter()
         .zip(connections)
         .map(|(mut asker, mut connection)| {
+            let origin = origin.to_owned();
             tokio::spawn(async move {
                 let mut answers = 0;
                 while begun.elapsed() < TURN
                     && let Some(request) = asker.next()
                 {
-                    let answer = connection.ask(path, &request).await;
-                    asker.learn(&answer);
+                    let answer = connection.ask(&request_of(&origin, &request)).await;
+                    asker.learn(std::str::from_utf8(answer).expect("answers are text"));
                     answers += 1;
                 }
                 (answers, asker)
@@ -207,51 +238,6 @@ async fn turn<A: Asking>(origin: &str, path: &'static str, askers: Vec<A>) -> (f
         back.push(asker);
     }
     (machine::per_second(answers, begun.elapsed()), back)
-}
-
-/// A client that costs next to nothing: one HTTP/1.1 connection, one request at a time.
-struct Connection {
-    stream: TcpStream,
-    host: String,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(origin: &str) -> Self {
-        let host = origin.trim_start_matches("http://").to_owned();
-        let stream = TcpStream::connect(&host).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a socket takes its options");
-        Self { stream, host, buffer: Vec::with_capacity(8192) }
-    }
-
-    /// Posts a form; the body of the answer, which must be a success.
-    async fn ask(&mut self, path: &str, form: &str) -> String {
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
-            self.host,
-            form.len()
-        );
-        self.stream.write_all(request.as_bytes()).await.expect("the server reads");
-        self.buffer.clear();
-        loop {
-            if let Some((head, body)) = split(&self.buffer) {
-                assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-                let length = head.lines().find_map(|line| {
-                    let (name, value) = line.split_once(':')?;
-                    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-                });
-                if body.len() >= length.expect("the answer says how long it is") {
-                    return body.to_owned();
-                }
-            }
-            let read = self.stream.read_buf(&mut self.buffer).await.expect("the server answers");
-            assert!(read > 0, "the server closed the connection");
-        }
-    }
-}
-
-fn split(buffer: &[u8]) -> Option<(&str, &str)> {
-    std::str::from_utf8(buffer).ok()?.split_once("\r\n\r\n")
 }
 
 /// The first limit: a handler that does nothing but answer.

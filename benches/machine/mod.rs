@@ -3,6 +3,9 @@
 
 #![allow(dead_code)] // each benchmark is its own program and uses its own part of this
 
+pub mod roles;
+pub mod wire;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +53,30 @@ pub fn file_system(directory: &Path) -> (String, String) {
         // Of two mounts on one point the later hides the earlier, and `max_by_key` takes the later.
         .max_by_key(|(length, ..)| *length)
         .map_or_else(|| ("unknown".to_owned(), "unknown".to_owned()), |(_, kind, device)| (kind, device))
+}
+
+/// Keeps this many connections busy, each with its requests one after the other, each so many times. Microseconds of
+/// processor time that a process spends on each request.
+pub async fn cost(process: u32, origin: &str, requests: &[Vec<u8>], times: usize) -> f64 {
+    let mut connections = Vec::new();
+    for request in requests {
+        let mut connection = wire::Connection::open(origin).await;
+        connection.ask(request).await;
+        connections.push((connection, request.clone()));
+    }
+    let before = roles::processor_time(process);
+    let asking = connections.into_iter().map(|(mut connection, request)| {
+        tokio::spawn(async move {
+            for _ in 0..times {
+                connection.ask(&request).await;
+            }
+        })
+    });
+    for one in asking.collect::<Vec<_>>() {
+        one.await.expect("who asks does not panic");
+    }
+    let spent = roles::processor_time(process).saturating_sub(before);
+    spent.as_secs_f64() * 1e6 / number(requests.len() * times)
 }
 
 /// The value in the middle.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::Clock;
@@ -167,18 +166,6 @@ impl Process {
         self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap().code()
     }
-}
-
-/// How long all threads of a process have been on a processor.
-#[allow(dead_code, reason = "for benches, which take this file too")]
-pub fn processor_time(process: u32) -> Duration {
-    let threads =
-        std::fs::read_dir(format!("/proc/{process}/task")).expect("Linux lists the threads of a process");
-    let spent = threads.flatten().filter_map(|thread| {
-        let schedstat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        schedstat.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(spent.sum())
 }
 
 impl Drop for Process {

@@ -1,0 +1,79 @@
+//! MCP requests as their bytes, in two revisions.
+
+use serde_json::{Value, json};
+
+use crate::machine::wire::{Connection, post};
+
+/// The older era, which names no server in each answer, and the newer one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    Legacy,
+    Modern,
+}
+
+impl Revision {
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::Legacy => "2025-11-25",
+            Self::Modern => "2026-07-28",
+        }
+    }
+}
+
+/// An endpoint, and the token that it takes.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub origin: String,
+    pub token: Option<String>,
+}
+
+impl Endpoint {
+    pub fn bare(origin: &str) -> Self {
+        Self { origin: origin.to_owned(), token: None }
+    }
+
+    /// A call of a tool.
+    pub fn call(&self, revision: Revision, session: Option<&str>, tool: &str, arguments: Value) -> Vec<u8> {
+        self.request(revision, session, "tools/call", json!({ "name": tool, "arguments": arguments }))
+    }
+
+    /// The list of tools.
+    pub fn list(&self, revision: Revision) -> Vec<u8> {
+        self.request(revision, None, "tools/list", json!({}))
+    }
+
+    /// The session that a client of the older era begins with.
+    pub async fn session(&self) -> Option<String> {
+        let params = json!({ "protocolVersion": Revision::Legacy.version(), "capabilities": {},
+            "clientInfo": { "name": "bench", "version": "1" } });
+        let request = self.request(Revision::Legacy, None, "initialize", params);
+        let mut connection = Connection::open(&self.origin).await;
+        connection.ask(&request).await;
+        connection.header("mcp-session-id")
+    }
+
+    fn request(&self, revision: Revision, session: Option<&str>, method: &str, mut params: Value) -> Vec<u8> {
+        let version = revision.version();
+        let mut head =
+            format!("Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n");
+        if let Some(token) = &self.token {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
+        if let Some(session) = session {
+            head += &format!("Mcp-Session-Id: {session}\r\n");
+        }
+        if revision == Revision::Modern {
+            head += &format!("Mcp-Method: {method}\r\n");
+            if let Some(name) = params["name"].as_str() {
+                head += &format!("Mcp-Name: {name}\r\n");
+            }
+            params["_meta"] = json!({
+                "io.modelcontextprotocol/protocolVersion": version,
+                "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1" },
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+        }
+        let body = json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params });
+        post(&self.origin, "/mcp", "application/json", &head, &body.to_string())
+    }
+}
