@@ -1,9 +1,11 @@
-//! What the gate costs: calls of a built-in tool and lists beside a bare rmcp server, calls of a server behind it beside
-//! direct ones and beside a reverse proxy, calls that write beside their records alone, and what a server that hangs does to
-//! others.
+//! The cost of the gate. Compared are: a call of a built-in tool and a list of 500 tools, with a bare rmcp server; a call of a
+//! server behind the gate, with a direct call and with a reverse proxy; calls that write, with their audit records alone; and
+//! the latency of one source while another hangs.
 //!
-//! The gate has everything on that it has by default: token check, policy, limits, audit log. Servers are processes of their
-//! own on one core; whoever asks is on the other core, and with it the upstream. They take turns round by round.
+//! The gate runs with its defaults: token check, policy, limits, audit log. Gate and yardsticks are separate processes on one
+//! core. The client is on the other core, and so are the upstream servers. All take turns, round by round.
+//!
+//! `cargo bench --bench gate -- builtin list proxied write isolation` runs the named parts only.
 
 #[path = "machine/bare_rmcp.rs"]
 mod bare_rmcp;
@@ -35,15 +37,15 @@ use machine::roles::{self, ASKERS, Role, SERVERS};
 use machine::wire::Connection;
 use process::Process;
 
-/// How often each server has its turn, how many connections there are, and how many requests each sends in one turn.
+/// Rounds, connections, and requests of each connection in one round.
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 16;
 const REQUESTS: usize = 200;
-/// What the result of an upstream has.
+/// Bytes of text in a result of an upstream.
 const BYTES: usize = 1024;
-/// How many tools a long list has.
+/// Tools in the long list.
 const TOOLS: usize = 500;
-/// How many callers write at once, and for how long in one turn.
+/// Callers that write at the same time, and the duration of one round.
 const WRITERS: usize = 64;
 const TURN: Duration = Duration::from_secs(2);
 
@@ -96,7 +98,7 @@ async fn measure(words: &[&str]) {
     }
 }
 
-/// A ratio, and what was compared.
+/// A ratio, with a description of both sides.
 pub struct Ratio {
     compared: String,
     name: String,
@@ -109,7 +111,7 @@ impl Ratio {
     }
 }
 
-/// The product, with three servers behind it and somebody who may call them.
+/// The product with three servers behind it, and a token for their tools.
 struct Gate {
     process: Process,
     endpoint: Endpoint,
@@ -119,7 +121,7 @@ struct Gate {
 impl Gate {
     async fn start(upstream: &Role, slow: &Role, many: &Role) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("there is a place for files"));
-        // Limits are counted as ever, and not reached.
+        // The limits are on, and too high to be reached.
         let mut toml = "[rate]\nmcp = 100000000\n[tokens]\naccess = \"1h\"\n".to_owned();
         for (name, server) in [("up", upstream), ("slow", slow), ("many", many)] {
             toml += &format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}/mcp\"\n", server.origin);
@@ -149,7 +151,7 @@ impl Gate {
         gate
     }
 
-    /// Waits until every server behind it was walked.
+    /// Waits until the tools of all servers are listed.
     async fn wait_for_tools(&self) {
         let begun = Instant::now();
         let list = self.endpoint.list(Revision::Modern);
@@ -165,7 +167,7 @@ impl Gate {
     }
 }
 
-/// `whoami`, and a tool of as many bytes.
+/// `whoami`, and a tool of the bare server with a result of the same size.
 async fn built_in(gate: &Gate) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for revision in [Revision::Legacy, Revision::Modern] {
@@ -201,7 +203,7 @@ async fn built_in(gate: &Gate) -> Vec<Ratio> {
     ratios
 }
 
-/// Lists of 500 tools.
+/// The list of 500 tools.
 async fn lists(gate: &Gate, many: &Role) -> Ratio {
     let bare = Role::start(SERVERS, &[bare_rmcp::ROLE, &BYTES.to_string(), &TOOLS.to_string()]);
     let own = vec![gate.endpoint.list(Revision::Modern); CONNECTIONS];
@@ -217,7 +219,7 @@ async fn lists(gate: &Gate, many: &Role) -> Ratio {
     )
 }
 
-/// Calls of a server behind the gate, and behind a proxy.
+/// Calls of a server behind the gate, and behind a reverse proxy.
 async fn passed_on(gate: &Gate, upstream: &Role) -> Ratio {
     let proxy = Role::start(SERVERS, &[yardsticks::PROXY, &upstream.origin]);
     let own = vec![gate.endpoint.call(Revision::Modern, None, "up_echo", json!({})); CONNECTIONS];
@@ -236,7 +238,7 @@ async fn passed_on(gate: &Gate, upstream: &Role) -> Ratio {
     )
 }
 
-/// Calls that write: two records each, the first on disk before the call is made.
+/// Calls of a tool that may write: two records each. The first is on disk before the call is sent.
 async fn writes(gate: &Gate) -> Ratio {
     let mut records = Role::start(SERVERS, &[yardsticks::RECORDS]);
     let request = gate.endpoint.call(Revision::Modern, None, "up_put", json!({}));
@@ -278,7 +280,7 @@ async fn rate(origin: &str, request: &[u8]) -> f64 {
     machine::per_second(calls, begun.elapsed())
 }
 
-/// Microseconds of processor time for each request of two servers that take turns.
+/// Processor time of two servers for each request, in microseconds. They take turns.
 async fn by_turns([first, second]: [(u32, &String, &Vec<Vec<u8>>); 2]) -> (f64, f64) {
     let (mut of_first, mut of_second) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {

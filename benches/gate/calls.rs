@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::machine::wire::{Connection, post};
 
-/// The older era, which names no server in each answer, and the newer one.
+/// The two revisions that are measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Revision {
     Legacy,
@@ -20,7 +20,7 @@ impl Revision {
     }
 }
 
-/// An endpoint, and the token that it takes.
+/// An MCP endpoint, and a token for it.
 #[derive(Clone)]
 pub struct Endpoint {
     pub origin: String,
@@ -42,7 +42,7 @@ impl Endpoint {
         self.request(revision, None, "tools/list", json!({}))
     }
 
-    /// The session that a client of the older era begins with.
+    /// Starts a session, as clients of the older revisions do.
     pub async fn session(&self) -> Option<String> {
         let params = json!({ "protocolVersion": Revision::Legacy.version(), "capabilities": {},
             "clientInfo": { "name": "bench", "version": "1" } });

@@ -1,4 +1,4 @@
-//! How long calls take when they come at their own pace.
+//! The latency of calls that are sent at a fixed rate.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::calls::{Endpoint, Revision};
 use crate::machine;
 use crate::machine::wire::Connection;
 
-/// A call each so long, in each of so many turns of either kind.
+/// Time between two calls, calls in one round, and rounds.
 const EVERY: Duration = Duration::from_millis(5);
 const TURN: usize = 200;
 const TURNS: usize = 10;
-/// How many connections there are for them.
+/// Connections for them.
 const CONNECTIONS: usize = 16;
-/// How many calls hang.
+/// Calls that hang.
 const HANGING: usize = 64;
 
-/// The median of calls through the gate and of direct ones.
+/// The median latency through the gate, and of direct calls.
 pub async fn open_loop(gate: &Endpoint, upstream: &str) -> Ratio {
     let passed = gate.call(Revision::Modern, None, &format!("up_{ECHO}"), json!({}));
     let direct = Endpoint::bare(upstream).call(Revision::Modern, None, ECHO, json!({}));
@@ -43,7 +43,7 @@ pub async fn open_loop(gate: &Endpoint, upstream: &str) -> Ratio {
     )
 }
 
-/// What calls of one source and lists take while another source hangs, and while none does.
+/// The latency of calls of one source, and of lists, while another source hangs and while none does.
 pub async fn isolation(gate: &Endpoint) -> Vec<Ratio> {
     let call = gate.call(Revision::Modern, None, &format!("up_{ECHO}"), json!({}));
     let list = gate.list(Revision::Modern);
@@ -82,7 +82,7 @@ pub async fn isolation(gate: &Endpoint) -> Vec<Ratio> {
     ratios
 }
 
-/// Sends requests at their own pace, whatever becomes of those before. Microseconds that each takes.
+/// Sends requests at a fixed rate, without waiting for earlier answers. The latency of each, in microseconds.
 async fn paced(origin: &str, request: &[u8]) -> Vec<f64> {
     let (idle, mut ready) = tokio::sync::mpsc::channel(CONNECTIONS);
     for _ in 0..CONNECTIONS {

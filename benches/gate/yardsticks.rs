@@ -1,5 +1,5 @@
-//! What the gate is measured against, each in a process of its own: a reverse proxy that only passes bytes on, and the two
-//! records of a call that writes, in groups, with nothing around them.
+//! Yardsticks for the gate, each in a process of its own: a reverse proxy that only forwards, and the two audit records of
+//! a call that writes, without the call.
 
 use std::io::BufRead;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::machine::roles::say;
 use crate::machine::{self, wire};
 
-/// With this and an origin, this program passes requests on to there.
+/// The role of a reverse proxy; its argument is the origin to forward to.
 pub const PROXY: &str = "proxy";
-/// With this, it writes the records.
+/// The role that writes the records.
 pub const RECORDS: &str = "records";
 
-/// A connection to the upstream for each that comes in. Nothing of a request or an answer is read or changed.
+/// Forwards each connection over one connection to the upstream. Headers and bodies stay as they are.
 pub async fn proxy(upstream: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     say(format_args!("http://{}", listener.local_addr().expect("it is bound")));
@@ -46,8 +46,8 @@ pub async fn proxy(upstream: &str) {
     }
 }
 
-/// For each line, as many callers as this write the two records of a call, one after the other, for this long. Says how many
-/// calls a second were on record.
+/// For each line on standard input: so many callers write the two records of a call in a loop, for this long. Prints the calls
+/// a second.
 pub async fn records(callers: usize, turn: Duration) {
     let dir = tempfile::tempdir().expect("TMPDIR is a directory to write to");
     let path = dir.path().join("records.db");

@@ -1,5 +1,5 @@
-//! The yardstick of tool calls: a bare rmcp server over axum, which answers with JSON, keeps no sessions, and asks nobody who
-//! they are. And, as such servers stand behind the gate, one that lists many tools and one whose tool hangs.
+//! The yardstick for tool calls: a bare rmcp server over axum that answers with JSON, without sessions and without tokens. It
+//! also plays the upstream servers: it can list many tools, and has a tool that hangs.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 
 use super::machine::roles::say;
 
-/// With this, a number of bytes that results have and the number of further tools, a program is this server.
+/// The role of this server; its arguments are the bytes of a result, and the number of further tools.
 pub const ROLE: &str = "rmcp";
-/// The tool that answers, the same as one that may change something, and the one that hangs for a minute.
+/// A tool that answers, another one that counts as writing, and one that hangs for a minute.
 pub const ECHO: &str = "echo";
 pub const PUT: &str = "put";
 pub const HANG: &str = "hang";

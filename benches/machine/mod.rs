@@ -55,8 +55,8 @@ pub fn file_system(directory: &Path) -> (String, String) {
         .map_or_else(|| ("unknown".to_owned(), "unknown".to_owned()), |(_, kind, device)| (kind, device))
 }
 
-/// Keeps this many connections busy, each with its requests one after the other, each so many times. Microseconds of
-/// processor time that a process spends on each request.
+/// Sends each request so many times, one after the other, over a connection of its own. Returns the processor time of a process for
+/// each, in microseconds.
 pub async fn cost(process: u32, origin: &str, requests: &[Vec<u8>], times: usize) -> f64 {
     let mut connections = Vec::new();
     for request in requests {

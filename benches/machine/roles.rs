@@ -1,40 +1,40 @@
-//! The processes of a benchmark: the servers on one core, whoever asks on the other.
+//! The processes of a benchmark: servers on one core, the client on the other.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// The servers' core, and the one of whoever asks.
+/// The core of the servers, and the core of the client.
 pub const SERVERS: u8 = 0;
 pub const ASKERS: u8 = 1;
 
-/// A command that stays on a core.
+/// A command that is pinned to a core.
 pub fn on_core(core: u8, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(program);
     command
 }
 
-/// Keeps this process on the core of whoever asks, with all its threads.
+/// Pins this process, with all its threads, to the core of the client.
 pub fn stay_with_the_askers() {
     let (core, here) = (ASKERS.to_string(), std::process::id().to_string());
     let pinned = Command::new("taskset").args(["-a", "-c", "-p", &core, &here]).output();
     assert!(pinned.is_ok_and(|output| output.status.success()), "taskset keeps a process on one core");
 }
 
-/// What a runtime on one core is like.
+/// A runtime for one core.
 pub fn runtime() -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime starts")
 }
 
-/// This program again, as something else: it says in a line where it is, or whatever is to be said. Killed when dropped.
+/// Another process of this program, in another role. Its first line tells where it listens. Killed when dropped.
 pub struct Role {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    /// The first line that it said.
+    /// Its first line.
     pub origin: String,
 }
 
@@ -58,7 +58,7 @@ impl Role {
         self.child.id()
     }
 
-    /// Has it do what it does once more; what it says of it.
+    /// Has it work for another round, and returns the line that it prints.
     pub fn again(&mut self) -> String {
         self.stdin.write_all(b"\n").expect("it reads");
         self.hear()
@@ -78,13 +78,13 @@ impl Drop for Role {
     }
 }
 
-/// Says a line to whoever started this role.
+/// Prints a line for the process that started this role.
 pub fn say(line: impl std::fmt::Display) {
     println!("{line}");
     std::io::stdout().flush().expect("somebody reads");
 }
 
-/// How long all threads of a process have been on a processor.
+/// The processor time of all threads of a process.
 pub fn processor_time(process: u32) -> Duration {
     let threads =
         std::fs::read_dir(format!("/proc/{process}/task")).expect("Linux lists the threads of a process");

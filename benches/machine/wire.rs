@@ -1,4 +1,4 @@
-//! A client that costs next to nothing: one HTTP/1.1 connection, one request at a time.
+//! A cheap client: one HTTP/1.1 connection, one request at a time.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 pub struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
-    /// Where the body of the last answer begins.
+    /// The offset of the last answer's body.
     body: usize,
 }
 
@@ -18,12 +18,12 @@ impl Connection {
         Self { stream, read: Vec::with_capacity(16 * 1024), body: 0 }
     }
 
-    /// Sends a request, for which no answer is waited.
+    /// Sends a request without waiting for the answer.
     pub async fn send(&mut self, request: &[u8]) {
         self.stream.write_all(request).await.expect("the server reads");
     }
 
-    /// Sends a request; the body of the answer, which must be a success.
+    /// Sends a request and returns the body of the answer, which must be a success.
     pub async fn ask(&mut self, request: &[u8]) -> &[u8] {
         self.send(request).await;
         self.read.clear();
@@ -68,7 +68,7 @@ pub fn get(origin: &str, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n").into_bytes()
 }
 
-/// `POST` of this body, with these lines in its head, each with its end.
+/// `POST` of this body, with these further header lines, each with its line end.
 pub fn post(origin: &str, path: &str, media_type: &str, lines: &str, body: &str) -> Vec<u8> {
     let (host, length) = (host(origin), body.len());
     format!(

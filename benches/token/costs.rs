@@ -1,7 +1,7 @@
-//! Processor time of the server for a refresh and for a registration, and of a bare rmcp server for a tool call.
+//! The processor time of a refresh and of a registration, and of a tool call of a bare rmcp server.
 //!
-//! Servers are processes of their own on one core, with the log that they have by default; whoever asks is on the other core,
-//! over 16 connections. A thousand clients that nobody has approved wait already, so each registration makes room first.
+//! The servers are separate processes on one core, with the default log. The client is on the other core and has 16 connections.
+//! A thousand clients wait for approval already, so each registration makes room first.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::process::{self, Process};
 const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 16;
 const REQUESTS: usize = 100;
-/// How many clients may wait for somebody to approve them.
+/// How many clients may wait for approval.
 const WAITING: usize = 1000;
-/// Limits are counted as ever, and not reached.
+/// The limits are on, and too high to be reached.
 const CONFIGURATION: &str =
     "[rate]\ntoken_address = 100000000\ntoken_client = 100000000\nregister = 100000000\n";
 
@@ -77,14 +77,14 @@ pub async fn measured() {
     );
 }
 
-/// Somebody with a connection.
+/// A client with its connection.
 struct Asker {
     connection: Connection,
     origin: String,
     what: What,
 }
 
-/// What they ask for.
+/// The kind of its requests.
 enum What {
     /// Each answer's token is the next request's.
     Refresh { client: String, token: String },
@@ -127,7 +127,7 @@ impl Asker {
     }
 }
 
-/// Microseconds of processor time that a process spends on each request of these, each of whom sends so many.
+/// The processor time of a process for each request, in microseconds. Each client sends so many.
 async fn cost(process: u32, askers: &mut Vec<Asker>, times: usize) -> f64 {
     let before = roles::processor_time(process);
     let asking = std::mem::take(askers).into_iter().map(|mut asker| {

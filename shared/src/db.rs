@@ -305,7 +305,7 @@ fn pragmas(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "secure_delete", "FAST")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "wal_autocheckpoint", writer::CHECKPOINT)?;
-    // In KiB. Digests lie all over their tables: with SQLite's 2 MiB most of them are read from the disk's cache again.
+    // 16 MiB. Rows with digests as keys are spread over all pages; with SQLite's default of 2 MiB most are read again each time.
     connection.pragma_update(None, "cache_size", -16 * 1024)?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())
@@ -315,8 +315,7 @@ fn reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    // Not mapped into memory: after each commit the file would be mapped anew for the next read, which takes longer than the
-    // read itself.
+    // No mmap_size: after each commit SQLite maps the file again for the next read, which takes longer than the read itself.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)

@@ -288,7 +288,7 @@ impl<K: Hash + Eq + Clone> Generations<K> {
         }
     }
 
-    /// A key may be long, and is copied once in a period.
+    /// Stores a bucket. The key is copied only if it is new in this period.
     fn put(&mut self, key: &K, full_at: Drained) {
         match self.current.get_mut(key) {
             Some(known) => *known = full_at,

@@ -123,7 +123,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
         sharing.share(&origins, &mut response);
     }
     harden(&front.issuer, response.headers_mut());
-    // One for each request: whoever wants them asks for `portcullis=debug`.
+    // The access log: one line for each request, written with PORTCULLIS_LOG=portcullis=debug.
     span.in_scope(|| {
         tracing::debug!(
             http.status = response.status().as_u16(),

@@ -9,7 +9,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 
-/// Writes them. What reads the object takes the last of two members of one name, and so the newest.
+/// Writes the fields. Of two members with one name the reader of the object takes the last, which is the newest.
 #[derive(Debug)]
 pub(super) struct Fields;
 

@@ -95,7 +95,7 @@ async fn register(
     let now = authz.clock.now();
     authz.db.read(|conn| invitation(authz, conn, token.as_ref(), now))??;
     let metadata = understood(authz, &read(headers, body)?)?;
-    // What takes time and no look at the database is not for the writer's thread, where everybody would wait for it.
+    // Computed before the job: on the writer's thread every other writer would wait for it.
     let name = Reading::of(&metadata.name);
     if names::is_this_server(&authz.issuer, &name) {
         return Err(name_taken());

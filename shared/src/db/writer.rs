@@ -195,16 +195,16 @@ where
     }
 }
 
-/// What the writer knows from one batch to the next.
+/// The writer's state between two batches.
 struct Kept {
     mark: Option<Mark>,
     mirrored: Option<Mirrored>,
-    /// What the connection's commits survive now.
+    /// The durability that the connection is set to.
     durability: Option<Durability>,
 }
 
 impl Kept {
-    /// Has the next commits survive this. To be called before BEGIN: inside a transaction the pragma is ignored.
+    /// Sets the durability of the next commits. Call it before BEGIN: inside a transaction the pragma is ignored.
     fn outlive(&mut self, connection: &Connection, durability: Durability) -> Result<(), Fault> {
         if self.durability == Some(durability) {
             return Ok(());

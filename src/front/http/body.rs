@@ -42,7 +42,7 @@ enum State {
 /// A body that must come at a pace, and a handle on what is left of it. What its reader takes of it counts as memory of the
 /// request (RATE-07).
 pub(super) fn paced(body: Body, memory: Option<RequestMemory>) -> (Body, Rest) {
-    // Most requests have none, and nothing to wait for.
+    // Most requests have no body, and nothing has to be watched.
     if body.is_end_stream() {
         return (body, Rest(None));
     }
@@ -134,7 +134,7 @@ impl Drop for Paced {
     }
 }
 
-/// What is left of a body; `None` if there never was one.
+/// The rest of a body; `None` if the request has none.
 pub(super) struct Rest(Option<Handle>);
 
 impl Rest {
@@ -166,7 +166,7 @@ impl Rest {
     }
 }
 
-/// What reader and [`Rest`] both know.
+/// The state that the reader and [`Rest`] share.
 struct Handle(Arc<Mutex<State>>);
 
 impl Handle {
