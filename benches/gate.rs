@@ -29,8 +29,6 @@ mod yardsticks;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use calls::{Endpoint, Revision};
 use harness::TestApp;
 use machine::roles::{self, ASKERS, Role, SERVERS};
@@ -111,6 +109,19 @@ impl Ratio {
     }
 }
 
+/// The limits are on, and too high to be reached. `up_put` counts as a tool that writes.
+const LIMITS_AND_RULES: &str = r#"
+[rate]
+mcp = 100000000
+[tokens]
+access = "1h"
+[tools]
+up_echo = { scope = "docs.read", effect = "read" }
+up_put = "docs.read"
+slow_hang = { scope = "docs.read", effect = "read" }
+"many_tool_*" = "docs.read"
+"#;
+
 /// The product with three servers behind it, and a token for their tools.
 struct Gate {
     process: Process,
@@ -121,19 +132,10 @@ struct Gate {
 impl Gate {
     async fn start(upstream: &Role, slow: &Role, many: &Role) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("there is a place for files"));
-        // The limits are on, and too high to be reached.
-        let mut toml = "[rate]\nmcp = 100000000\n[tokens]\naccess = \"1h\"\n".to_owned();
-        for (name, server) in [("up", upstream), ("slow", slow), ("many", many)] {
-            toml += &format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}/mcp\"\n", server.origin);
-        }
-        for (tool, effect) in [
-            ("up_echo", "effect = \"read\""),
-            ("up_put", ""),
-            ("slow_hang", "effect = \"read\""),
-            ("many_tool_*", ""),
-        ] {
-            toml += &format!("[tools.\"{tool}\"]\nscope = \"docs.read\"\n{effect}\n");
-        }
+        let sources = [("up", upstream), ("slow", slow), ("many", many)].map(|(name, server)| {
+            format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}/mcp\"\n", server.origin)
+        });
+        let toml = [LIMITS_AND_RULES, &sources.concat()].concat();
         let config = dir.path().join("portcullis.toml");
         std::fs::write(&config, toml).expect("files can be written");
         let mut serve = roles::on_core(SERVERS, process::program().get_program());
@@ -174,13 +176,13 @@ async fn built_in(gate: &Gate) -> Vec<Ratio> {
         let mut own = Vec::new();
         for _ in 0..CONNECTIONS {
             let session = if revision == Revision::Legacy { gate.endpoint.session().await } else { None };
-            own.push(gate.endpoint.call(revision, session.as_deref(), "whoami", json!({})));
+            own.push(gate.endpoint.call(revision, session.as_deref(), "whoami"));
         }
         let answer = Connection::open(&gate.endpoint.origin).await.ask(&own[0]).await.len();
         let bytes = answer.saturating_sub(100).to_string();
         let bare = Role::start(SERVERS, &[bare_rmcp::ROLE, &bytes, "0"]);
         let endpoint = Endpoint::bare(&bare.origin);
-        let theirs = vec![endpoint.call(revision, None, bare_rmcp::ECHO, json!({})); CONNECTIONS];
+        let theirs = vec![endpoint.call(revision, None, bare_rmcp::ECHO); CONNECTIONS];
         let (ours, theirs) =
             by_turns([(gate.process.id(), &gate.endpoint.origin, &own), (bare.id(), &bare.origin, &theirs)])
                 .await;
@@ -222,8 +224,8 @@ async fn lists(gate: &Gate, many: &Role) -> Ratio {
 /// Calls of a server behind the gate, and behind a reverse proxy.
 async fn passed_on(gate: &Gate, upstream: &Role) -> Ratio {
     let proxy = Role::start(SERVERS, &[yardsticks::PROXY, &upstream.origin]);
-    let own = vec![gate.endpoint.call(Revision::Modern, None, "up_echo", json!({})); CONNECTIONS];
-    let direct = Endpoint::bare(&proxy.origin).call(Revision::Modern, None, bare_rmcp::ECHO, json!({}));
+    let own = vec![gate.endpoint.call(Revision::Modern, None, "up_echo"); CONNECTIONS];
+    let direct = Endpoint::bare(&proxy.origin).call(Revision::Modern, None, bare_rmcp::ECHO);
     let theirs = vec![direct; CONNECTIONS];
     let (ours, theirs) =
         by_turns([(gate.process.id(), &gate.endpoint.origin, &own), (proxy.id(), &proxy.origin, &theirs)])
@@ -241,7 +243,7 @@ async fn passed_on(gate: &Gate, upstream: &Role) -> Ratio {
 /// Calls of a tool that may write: two records each. The first is on disk before the call is sent.
 async fn writes(gate: &Gate) -> Ratio {
     let mut records = Role::start(SERVERS, &[yardsticks::RECORDS]);
-    let request = gate.endpoint.call(Revision::Modern, None, "up_put", json!({}));
+    let request = gate.endpoint.call(Revision::Modern, None, "up_put");
     let (mut ours, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         alone.push(records.again().parse::<f64>().expect("a rate is a number"));

@@ -32,9 +32,9 @@ impl Endpoint {
         Self { origin: origin.to_owned(), token: None }
     }
 
-    /// A call of a tool.
-    pub fn call(&self, revision: Revision, session: Option<&str>, tool: &str, arguments: Value) -> Vec<u8> {
-        self.request(revision, session, "tools/call", json!({ "name": tool, "arguments": arguments }))
+    /// A call of a tool without arguments.
+    pub fn call(&self, revision: Revision, session: Option<&str>, tool: &str) -> Vec<u8> {
+        self.request(revision, session, "tools/call", json!({ "name": tool, "arguments": {} }))
     }
 
     /// The list of tools.
@@ -56,17 +56,14 @@ impl Endpoint {
         let version = revision.version();
         let mut head =
             format!("Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {version}\r\n");
-        if let Some(token) = &self.token {
-            head += &format!("Authorization: Bearer {token}\r\n");
-        }
-        if let Some(session) = session {
-            head += &format!("Mcp-Session-Id: {session}\r\n");
-        }
+        let mut line = |name: &str, value: Option<&str>| {
+            head.extend(value.into_iter().flat_map(|value| [name, ": ", value, "\r\n"]));
+        };
+        line("Authorization", self.token.as_ref().map(|token| format!("Bearer {token}")).as_deref());
+        line("Mcp-Session-Id", session);
         if revision == Revision::Modern {
-            head += &format!("Mcp-Method: {method}\r\n");
-            if let Some(name) = params["name"].as_str() {
-                head += &format!("Mcp-Name: {name}\r\n");
-            }
+            line("Mcp-Method", Some(method));
+            line("Mcp-Name", params["name"].as_str());
             params["_meta"] = json!({
                 "io.modelcontextprotocol/protocolVersion": version,
                 "io.modelcontextprotocol/clientInfo": { "name": "bench", "version": "1" },

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use crate::Ratio;
 use crate::bare_rmcp::{ECHO, HANG};
 use crate::calls::{Endpoint, Revision};
@@ -21,8 +19,8 @@ const HANGING: usize = 64;
 
 /// The median latency through the gate, and of direct calls.
 pub async fn open_loop(gate: &Endpoint, upstream: &str) -> Ratio {
-    let passed = gate.call(Revision::Modern, None, &format!("up_{ECHO}"), json!({}));
-    let direct = Endpoint::bare(upstream).call(Revision::Modern, None, ECHO, json!({}));
+    let passed = gate.call(Revision::Modern, None, &format!("up_{ECHO}"));
+    let direct = Endpoint::bare(upstream).call(Revision::Modern, None, ECHO);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for turn in 0..=TURNS {
         for (origin, request, times) in
@@ -45,9 +43,9 @@ pub async fn open_loop(gate: &Endpoint, upstream: &str) -> Ratio {
 
 /// The latency of calls of one source, and of lists, while another source hangs and while none does.
 pub async fn isolation(gate: &Endpoint) -> Vec<Ratio> {
-    let call = gate.call(Revision::Modern, None, &format!("up_{ECHO}"), json!({}));
+    let call = gate.call(Revision::Modern, None, &format!("up_{ECHO}"));
     let list = gate.list(Revision::Modern);
-    let hang = gate.call(Revision::Modern, None, &format!("slow_{HANG}"), json!({}));
+    let hang = gate.call(Revision::Modern, None, &format!("slow_{HANG}"));
     let kinds = [("call", &call, 1.3), ("list", &list, 1.2)];
     let mut times = [const { [Vec::new(), Vec::new()] }; 2];
     for turn in 0..=TURNS {

@@ -46,7 +46,7 @@ pub async fn measured() {
         registering.push(Asker::new(&app.origin, What::Register { asker: n, count: 0 }).await);
     }
     let bare = Role::start(SERVERS, &[bare_rmcp::ROLE, "98", "0"]);
-    let call = Endpoint::bare(&bare.origin).call(Revision::Legacy, None, bare_rmcp::ECHO, json!({}));
+    let call = Endpoint::bare(&bare.origin).call(Revision::Legacy, None, bare_rmcp::ECHO);
     let calls = vec![call; CONNECTIONS];
     cost(process.id(), &mut registering, WAITING / CONNECTIONS + 1).await;
     let (mut refreshes, mut registrations, mut echoes) = (Vec::new(), Vec::new(), Vec::new());
