@@ -557,3 +557,25 @@ CREATE TABLE source_item (
     definition TEXT NOT NULL,
     PRIMARY KEY (source_id, position)
 ) STRICT, WITHOUT ROWID;
+
+-- What servers behind the gate are shown, by the name that the configuration uses. `sealed` is bound to name and version;
+-- another value has another version (SRC-10).
+CREATE TABLE secret (
+    name       TEXT PRIMARY KEY,
+    version    TEXT NOT NULL,
+    sealed     BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What one user gave for one server. It is shown only where that server was reached then: `target`.
+CREATE TABLE user_secret (
+    user_id    TEXT NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    source     TEXT NOT NULL,
+    target     TEXT NOT NULL,
+    version    TEXT NOT NULL,
+    sealed     BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, source)
+) STRICT, WITHOUT ROWID;

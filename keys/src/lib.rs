@@ -17,6 +17,7 @@ mod remembered;
 mod ring;
 pub mod rotation;
 pub mod seal;
+pub mod secrets;
 mod state;
 mod store;
 

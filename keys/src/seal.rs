@@ -49,10 +49,12 @@ pub enum Purpose {
     Earlier,
     /// The private key that signs checkpoints of the audit log.
     CheckpointKey,
+    /// What servers behind the gate are shown (SRC-10).
+    Secret,
 }
 
 impl Purpose {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::SigningKey,
         Self::RefreshToken,
         Self::Csrf,
@@ -60,6 +62,7 @@ impl Purpose {
         Self::PublicKey,
         Self::Earlier,
         Self::CheckpointKey,
+        Self::Secret,
     ];
 
     /// `info` of HKDF (RFC 5869 §2.3). Never change one: what it sealed would not open again.
@@ -72,6 +75,7 @@ impl Purpose {
             Self::PublicKey => b"portcullis seal v1 public-key",
             Self::Earlier => b"portcullis seal v1 earlier",
             Self::CheckpointKey => b"portcullis seal v1 checkpoint-key",
+            Self::Secret => b"portcullis seal v1 secret",
         }
     }
 }

@@ -13,6 +13,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("../migrations/0005_names_and_issuers.sql"),
         include_str!("../migrations/0006_shares.sql"),
         include_str!("../migrations/0007_sources.sql"),
+        include_str!("../migrations/0008_secrets.sql"),
     ],
     audited: true,
 };

@@ -41,6 +41,8 @@ const BEGUN: &[(&str, &[&str])] = &[
     ("buried_grant", &["buried_at"]),
     ("refresh_token", &["created_at"]),
     ("source", &["added_at", "walked_at"]),
+    ("secret", &["created_at", "changed_at"]),
+    ("user_secret", &["created_at", "changed_at"]),
 ];
 
 /// Ends that were computed from that time.

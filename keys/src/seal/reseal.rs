@@ -19,6 +19,7 @@ use super::file::{self, SealKey};
 use super::{Derived, Opened, Purpose, Seal, SealError, Source, Subkey, derive};
 use crate::checkpoint;
 use crate::jwt::CryptoFailed;
+use crate::secrets;
 use crate::state::State;
 use crate::store;
 
@@ -257,6 +258,16 @@ impl Seal {
                     Fault::Corrupt(format!("the key of the audit log's checkpoints: {cause}"))
                 })?;
                 Ok(new.seal(Purpose::CheckpointKey, table, row, &plain))
+            },
+        )?;
+        values += secrets::reseal(
+            tx,
+            |blob| new.sealed(blob),
+            |table, row, blob| {
+                let plain = self.unseal(Purpose::Secret, table, row, blob);
+                let plain =
+                    plain.map_err(|cause| Fault::Corrupt(format!("a secret does not open: {cause}")))?;
+                Ok(new.seal(Purpose::Secret, table, row, &plain))
             },
         )?;
         for kept in recall(self, tx)? {

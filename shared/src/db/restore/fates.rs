@@ -183,6 +183,26 @@ pub(super) const FATES: &[Fate] = &[
     // Updated from the configuration at every start, and fetched from the servers again.
     fate("source", "id name target added_at era digest walked_at"),
     fate("source_item", "source_id position definition"),
+    Fate {
+        // One that was replaced or removed since may be known to somebody; and what is sealed goes with the key that seals now.
+        carried: &[
+            "DELETE FROM secret",
+            "INSERT INTO secret (name, version, sealed, created_at, changed_at)
+                SELECT name, version, sealed, created_at, changed_at FROM present.secret",
+        ],
+        unknown: &["DELETE FROM secret"],
+        ..fate("secret", "name version sealed created_at changed_at")
+    },
+    Fate {
+        carried: &[
+            "DELETE FROM user_secret",
+            "INSERT INTO user_secret (user_id, source, target, version, sealed, created_at, changed_at)
+                SELECT user_id, source, target, version, sealed, created_at, changed_at FROM present.user_secret
+                WHERE user_id IN (SELECT id FROM user)",
+        ],
+        unknown: &["DELETE FROM user_secret"],
+        ..fate("user_secret", "user_id source target version sealed created_at changed_at")
+    },
     // Maintained by triggers.
     fate("share", "kept network holder held"),
     Fate {

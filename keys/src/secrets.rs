@@ -1,0 +1,183 @@
+//! The sealed store (SRC-10): what servers behind the gate are shown, by a name that the configuration uses, or of each
+//! user's own. Values are sealed like private keys (KEYS-05), each for its name, its holder and its version, so that nobody
+//! who can write to the database can give one secret another use.
+
+mod store;
+
+use std::sync::Arc;
+
+use shared::db::Conn;
+use shared::id::random_128;
+use shared::{Db, Fault, Secret, Timestamp, Tx, UserId};
+
+use crate::seal::{Purpose, Seal};
+
+pub(crate) use store::reseal;
+
+/// The longest value: what fits into a header that servers take.
+pub const LONGEST: usize = 4096;
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Secrets {
+    db: Db,
+    seal: Arc<Seal>,
+}
+
+/// A secret that was taken out. Another value has another version.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub version: String,
+    pub value: Secret,
+}
+
+/// Who a secret is about, without the secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Its name; for one of a user's own, the source that it is for.
+    pub name: String,
+    /// Whose own it is.
+    pub user: Option<UserId>,
+    /// What the source was when it was given: it is shown to no other.
+    pub target: Option<String>,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+}
+
+/// A server to which somebody's own secret was given: its name, and where it was reached then.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'s> {
+    pub source: &'s str,
+    pub target: &'s str,
+}
+
+/// Why a text cannot be kept as a secret.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("there is no value")]
+    Empty,
+    #[error("the value is longer than {LONGEST} characters")]
+    TooLong,
+    #[error(
+        "the value contains a line break or a character that is not visible ASCII, which no header can carry"
+    )]
+    NotVisible,
+}
+
+/// The value that somebody typed, pasted or piped in: one line of visible characters, without the space around it.
+///
+/// # Errors
+/// See [`Unfit`].
+pub fn value(text: &str) -> Result<Secret, Unfit> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Unfit::Empty);
+    }
+    if text.len() > LONGEST {
+        return Err(Unfit::TooLong);
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        return Err(Unfit::NotVisible);
+    }
+    Ok(Secret::presented(text))
+}
+
+impl Secrets {
+    pub fn new(db: Db, seal: Arc<Seal>) -> Self {
+        Self { db, seal }
+    }
+
+    /// The secret of this name.
+    ///
+    /// # Errors
+    /// The database's fault; one that does not open is corrupt.
+    pub fn named(&self, name: &str) -> Result<Option<Held>, Fault> {
+        let stored = self.db.read(|conn| store::named(conn, name))?;
+        stored
+            .map(|stored| self.open(&stored, store::NAMED, &store::row_of(name, &stored.version)))
+            .transpose()
+    }
+
+    /// What this user gave for a server.
+    ///
+    /// # Errors
+    /// As [`Secrets::named`].
+    pub fn of_user(&self, user: &str, server: Server<'_>) -> Result<Option<Held>, Fault> {
+        let stored = self.db.read(|conn| store::of_user(conn, user, server))?;
+        let row = |version: &str| store::row_of_user(user, server, version);
+        stored.map(|stored| self.open(&stored, store::OF_USERS, &row(&stored.version))).transpose()
+    }
+
+    fn open(&self, stored: &store::Stored, table: &str, row: &[u8]) -> Result<Held, Fault> {
+        let closed = |why: &dyn std::fmt::Display| Fault::Corrupt(format!("a secret does not open: {why}"));
+        let plain =
+            self.seal.unseal(Purpose::Secret, table, row, &stored.sealed).map_err(|why| closed(&why))?;
+        let text = std::str::from_utf8(&plain).map_err(|why| closed(&why))?;
+        Ok(Held { version: stored.version.clone(), value: Secret::presented(text) })
+    }
+
+    /// Keeps a value under this name; whether there was none before.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn set_named(&self, tx: &Tx<'_>, name: &str, value: &Secret) -> Result<bool, Fault> {
+        let version = random_128();
+        let row = store::row_of(name, &version);
+        let sealed = self.seal.seal(Purpose::Secret, store::NAMED, &row, value.expose().as_bytes());
+        store::set_named(tx, name, &version, &sealed)
+    }
+
+    /// Keeps what a user gives for a server; whether there was none before.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn set_of_user(
+        &self,
+        tx: &Tx<'_>,
+        user: &UserId,
+        server: Server<'_>,
+        value: &Secret,
+    ) -> Result<bool, Fault> {
+        let version = random_128();
+        let row = store::row_of_user(user.as_str(), server, &version);
+        let sealed = self.seal.seal(Purpose::Secret, store::OF_USERS, &row, value.expose().as_bytes());
+        store::set_of_user(tx, user, server, &version, &sealed)
+    }
+}
+
+/// Forgets the secret of this name; false if there is none.
+///
+/// # Errors
+/// The database's fault.
+pub fn remove_named(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
+    store::remove_named(tx, name)
+}
+
+/// Forgets what a user gave for the source of this name; false if that is nothing.
+///
+/// # Errors
+/// The database's fault.
+pub fn remove_of_user(tx: &Tx<'_>, user: &UserId, source: &str) -> Result<bool, Fault> {
+    store::remove_of_user(tx, user, source)
+}
+
+/// All secrets, by name; those of users after those that the configuration names.
+///
+/// # Errors
+/// The database's fault.
+pub fn list(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+    let mut all = store::list_named(conn)?;
+    all.extend(store::list_of_users(conn, None)?);
+    Ok(all)
+}
+
+/// What this user gave.
+///
+/// # Errors
+/// The database's fault.
+pub fn list_of_user(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
+    store::list_of_users(conn, Some(user))
+}
+
+#[cfg(test)]
+mod tests;
