@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use body::Body;
 use connection::{Connection, Lost, Pool};
-pub use failure::{Failure, NoAnswer, NotSent};
+pub use failure::{CertificateRefused, Failure, NoAnswer, NotSent};
 
 use crate::network::{Network, is_never_dialled};
 use crate::tls;
@@ -90,6 +90,11 @@ impl Outbound {
         &self.destination
     }
 
+    /// Closes the connections that are kept for the next requests.
+    pub fn forget(&self) {
+        self.pool.clear();
+    }
+
     /// Sends a request and reads the head of the response.
     ///
     /// Dropping this future, or the [`Body`] before its end, closes the connection.
@@ -101,7 +106,7 @@ impl Outbound {
         if let Some(kept) = self.pool.take() {
             match self.exchange(kept, request.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
-                Err(Lost::Before) => {}
+                Err(Lost::Before | Lost::Refused(_)) => {}
                 // A reused connection may have been closed by the other side meanwhile.
                 Err(Lost::After(NoAnswer::Broken(_))) if outgoing.repeatable => {}
                 Err(Lost::After(why)) => return Err(why.into()),
@@ -111,6 +116,7 @@ impl Outbound {
         let fresh = connected.map_err(|_| NotSent::TooSlow)??;
         self.exchange(fresh, request, deadline).await.map_err(|lost| match lost {
             Lost::Before => NotSent::Unreachable("it closed the connection at once".to_owned()).into(),
+            Lost::Refused(why) => NotSent::Certificate(why).into(),
             Lost::After(why) => why.into(),
         })
     }

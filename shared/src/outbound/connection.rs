@@ -10,10 +10,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::failure::{NoAnswer, NotSent};
+use super::failure::{CertificateRefused, NoAnswer, NotSent};
 
 /// The most bytes of a response's head.
 const MOST_HEAD: usize = 16 * 1024;
@@ -22,18 +22,23 @@ const KEPT: usize = 64;
 /// How long an idle connection is kept. Many servers close after five seconds, and a request that crosses such
 /// a close is lost.
 const KEPT_FOR: Duration = Duration::from_secs(4);
+/// How long a connection that has failed may take to say why.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// An open connection. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    _task: AbortOnDropHandle<()>,
+    /// Comes to what the connection ended with.
+    task: AbortOnDropHandle<Option<CertificateRefused>>,
 }
 
 /// Why a request was lost.
 pub(super) enum Lost {
     /// Before any of it was written.
     Before,
+    /// The same, because of what the other side wanted to see.
+    Refused(CertificateRefused),
     After(NoAnswer),
 }
 
@@ -45,17 +50,27 @@ impl Connection {
         let handshake = http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| NotSent::Unreachable(error.to_string()))?;
         let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(outbound.error = %error, "a connection ended");
-            }
+            let error = connection.await.err()?;
+            tracing::debug!(outbound.error = %error, "a connection ended");
+            CertificateRefused::of(&error)
         });
-        Ok(Self { sender, _task: AbortOnDropHandle::new(task) })
+        Ok(Self { sender, task: AbortOnDropHandle::new(task) })
     }
 
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
-        self.sender.try_send_request(request).await.map_err(|mut lost| match lost.take_message() {
-            Some(_) => Lost::Before,
-            None => Lost::After(NoAnswer::broken(lost.error())),
+        let mut lost = match self.sender.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(lost) => lost,
+        };
+        let unsent = lost.take_message().is_some();
+        // The connection itself knows whether the other side said why.
+        let ended = timeout(ENDING, &mut self.task).await;
+        let refused = ended.ok().and_then(Result::ok).flatten().or(CertificateRefused::of(lost.error()));
+        Err(match (unsent, refused) {
+            (true, None) => Lost::Before,
+            (true, Some(refused)) => Lost::Refused(refused),
+            (false, None) => Lost::After(NoAnswer::broken(lost.error())),
+            (false, Some(refused)) => Lost::After(NoAnswer::Certificate(refused)),
         })
     }
 }
@@ -72,6 +87,11 @@ impl Pool {
         kept.retain(|(connection, since)| !connection.sender.is_closed() && now < *since + KEPT_FOR);
         let ready = kept.iter().rposition(|(connection, _)| connection.sender.is_ready())?;
         Some(kept.remove(ready).0)
+    }
+
+    /// Closes those that wait.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Returns a connection whose response was read to its end.

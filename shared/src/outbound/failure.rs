@@ -29,6 +29,8 @@ pub enum NotSent {
     Identity(String),
     #[error("its TLS certificate is not trusted: {0}")]
     Unproven(String),
+    #[error(transparent)]
+    Certificate(CertificateRefused),
     #[error("no connection was made in time")]
     TooSlow,
     #[error("the request cannot be written: {0}")]
@@ -45,6 +47,39 @@ pub enum NoAnswer {
     TooLarge(usize),
     #[error("its answer did not come in time")]
     TooSlow,
+    #[error(transparent)]
+    Certificate(CertificateRefused),
+}
+
+/// What the other side wants to see of us before it talks (RFC 8446 §6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CertificateRefused {
+    #[error("it wants a client certificate, and none is configured for it")]
+    Missing,
+    #[error("it does not accept the client certificate")]
+    Refused,
+}
+
+impl CertificateRefused {
+    /// What an alert of the other side says, if that is why a connection ended.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let refusals = [
+            "alert unknown ca",
+            "alert bad certificate",
+            "alert certificate unknown",
+            "alert certificate expired",
+            "alert certificate revoked",
+            "alert unsupported certificate",
+            "alert access denied",
+        ];
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
+            let text = error.to_string();
+            if text.contains("alert certificate required") {
+                return Some(Self::Missing);
+            }
+            refusals.iter().any(|refusal| text.contains(refusal)).then_some(Self::Refused)
+        })
+    }
 }
 
 impl NotSent {

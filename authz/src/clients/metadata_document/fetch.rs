@@ -59,6 +59,7 @@ impl From<Failure> for FetchError {
             Failure::NotSent(NotSent::TrustStore(why)) => Self::TrustStore(why),
             Failure::NotSent(NotSent::Unproven(why) | NotSent::Identity(why)) => Self::Tls(why),
             Failure::NotSent(NotSent::Unreachable(why) | NotSent::Unwritable(why)) => Self::Unreachable(why),
+            Failure::NotSent(NotSent::Certificate(why)) => Self::Tls(why.to_string()),
             Failure::NotSent(NotSent::TooSlow) => Self::TooSlow,
             Failure::NoAnswer(why) => why.into(),
         }
@@ -69,6 +70,7 @@ impl From<NoAnswer> for FetchError {
     fn from(why: NoAnswer) -> Self {
         match why {
             NoAnswer::Broken(_) => Self::NotHttp,
+            NoAnswer::Certificate(why) => Self::Tls(why.to_string()),
             NoAnswer::TooLarge(_) => Self::TooLarge,
             NoAnswer::TooSlow => Self::TooSlow,
         }
