@@ -5,7 +5,10 @@ mod change;
 pub(crate) mod changing;
 pub(crate) mod confirm;
 mod effect;
+mod moment;
+mod own_secrets;
 pub(crate) mod page;
+mod pasted;
 
 use axum::Json;
 use axum::body::Bytes;

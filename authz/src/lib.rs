@@ -33,6 +33,7 @@ mod refusals;
 pub mod resource_servers;
 mod revocation;
 mod scope;
+pub mod secrets;
 mod session;
 pub mod signing_keys;
 mod status;
@@ -51,6 +52,7 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use http::StatusCode;
+use keys::secrets::Secrets;
 use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
 use shared::catalogue::Endpoint;
@@ -90,6 +92,7 @@ pub struct State {
     clock: Clock,
     keys: Keys,
     seal: Arc<Seal>,
+    secrets: Secrets,
     status: Arc<Status>,
     catalogue: Arc<dyn Catalogue>,
     pages: Pages,
@@ -156,6 +159,7 @@ impl Authz {
         let introspections = introspection::Records::new(clock.clone());
         let fetcher = Fetcher::default();
         let refusals = refusals::Refusals::new(&clock);
+        let secrets = Secrets::new(db.clone(), Arc::clone(&seal));
         let state = State {
             config,
             issuer,
@@ -163,6 +167,7 @@ impl Authz {
             clock,
             keys,
             seal,
+            secrets,
             status,
             catalogue,
             pages,

@@ -22,7 +22,7 @@ pub(crate) fn by_all(authz: &Authz, resource: &ResourceUri, scopes: &Scope) -> O
     in_words(opened.map(|tool| tool.title).collect())
 }
 
-fn in_words(mut titles: Vec<String>) -> Option<String> {
+pub(crate) fn in_words(mut titles: Vec<String>) -> Option<String> {
     let more = titles.len().saturating_sub(NAMED);
     if more > 0 {
         titles.truncate(NAMED);

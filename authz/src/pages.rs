@@ -18,7 +18,7 @@ use serde::Serialize;
 use tera::{Context, Tera};
 
 pub use account::{
-    Account, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
+    Account, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, ServerSecret, SignedInBrowser,
 };
 pub use contexts::{
     AskForApproval, Connect, Consent, ConsentScope, Continue, DeviceCode, DeviceConsent, ErrorPage, Labelled,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 use keys::{Keys, Seal};
-use shared::catalogue::{Endpoint, Risk, ScopeDescription, ToolDescription};
+use shared::catalogue::{Endpoint, OwnSecret, Risk, ScopeDescription, ToolDescription};
 use shared::db::params;
 use shared::rate::{Limits, Tally};
 use shared::schema::SCHEMA;
@@ -54,6 +54,10 @@ impl Catalogue for OneEndpoint {
     }
 
     fn opened_by(&self, _: &ResourceUri, _: &str) -> Vec<ToolDescription> {
+        Vec::new()
+    }
+
+    fn own_secrets(&self, _: &Scope) -> Vec<OwnSecret> {
         Vec::new()
     }
 }

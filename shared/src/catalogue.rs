@@ -48,6 +48,17 @@ pub struct ToolDescription {
     pub title: String,
 }
 
+/// A server to which each user gives a secret of their own (SRC-10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnSecret {
+    /// Its name in the configuration.
+    pub source: String,
+    /// What it is and where it is reached: a secret is for no other.
+    pub target: String,
+    /// What somebody may call there, in words.
+    pub titles: Vec<String>,
+}
+
 /// The endpoints, tools and scopes that exist. The resource side answers; the authorization side asks, for its
 /// metadata, consent page and home page.
 pub trait Catalogue: Send + Sync {
@@ -61,6 +72,9 @@ pub trait Catalogue: Send + Sync {
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription>;
     /// The tools of an endpoint that need this scope, alone or together with others (POL-03).
     fn opened_by(&self, resource: &ResourceUri, scope: &str) -> Vec<ToolDescription>;
+
+    /// The servers that need a secret of their own from somebody entitled to this: those of which they may call something.
+    fn own_secrets(&self, entitled: &Scope) -> Vec<OwnSecret>;
 
     /// The endpoint with this identifier.
     fn endpoint(&self, resource: &ResourceUri) -> Option<Endpoint> {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use shared::audit::Name;
 use shared::{ClientId, Digest, ResourceUri};
 
+use super::pasted::Pasted;
 use crate::Authz;
 use crate::session::{self, SignedIn};
 
@@ -28,6 +29,10 @@ pub(super) enum Change {
         passkey: Digest,
         stolen: bool,
     },
+    /// Gives a server a secret of theirs, in the place of one that it may have (SRC-10).
+    SetSecret(String, Pasted),
+    /// Takes it back.
+    RemoveSecret(String),
 }
 
 impl Change {
@@ -44,14 +49,19 @@ impl Change {
                 passkey: Digest::from_hex(field("passkey")?)?,
                 stolen: field("stolen").is_some(),
             },
+            "set_secret" => {
+                Self::SetSecret(field("source")?.to_owned(), Pasted::of(field("secret").unwrap_or_default()))
+            }
+            "remove_secret" => Self::RemoveSecret(field("source")?.to_owned()),
             _ => return None,
         })
     }
 
     /// Whether this change takes a passkey assertion. On loopback every change does, because a session alone
-    /// only reads (SESSION-01); elsewhere only changes of passkeys do (WEBAUTHN-12).
+    /// only reads (SESSION-01); elsewhere only changes of passkeys (WEBAUTHN-12) and
+    /// giving a server a secret (SRC-10) do.
     pub(super) fn takes_a_passkey(&self, authz: &Authz) -> bool {
-        authz.issuer.is_loopback() || matches!(self, Self::RemovePasskey { .. })
+        authz.issuer.is_loopback() || matches!(self, Self::RemovePasskey { .. } | Self::SetSecret(..))
     }
 
     /// A digest of what an assertion for this change confirms: the change, its user and the session.
@@ -63,6 +73,8 @@ impl Change {
             Self::SignOutElsewhere => json!(["sign_out_elsewhere"]),
             Self::SignOutEverywhere => json!(["sign_out_everywhere"]),
             Self::RemovePasskey { passkey, stolen } => json!(["remove_passkey", passkey.hex(), stolen]),
+            Self::SetSecret(source, pasted) => json!(["set_secret", source, pasted.digest().hex()]),
+            Self::RemoveSecret(source) => json!(["remove_secret", source]),
         };
         let session = signed_in.session.digest.hex();
         Digest::of(json!(["account", signed_in.user.id, session, what]).to_string().as_bytes())
@@ -74,6 +86,8 @@ impl Change {
             Self::Disconnect(_) | Self::Forget(..) => Name::ConsentWithdrawn,
             Self::SignOut(_) | Self::SignOutElsewhere | Self::SignOutEverywhere => Name::SessionEnded,
             Self::RemovePasskey { .. } => Name::WebauthnFailed,
+            Self::SetSecret(..) => Name::SecretSet,
+            Self::RemoveSecret(_) => Name::SecretRemoved,
         }
     }
 
@@ -86,11 +100,13 @@ impl Change {
             Self::SignOutElsewhere | Self::SignOutEverywhere => DONE[3],
             Self::RemovePasskey { stolen: false, .. } => DONE[4],
             Self::RemovePasskey { stolen: true, .. } => DONE[5],
+            Self::SetSecret(..) => DONE[6],
+            Self::RemoveSecret(_) => DONE[7],
         }
     }
 }
 
-const DONE: [(&str, &str); 6] = [
+const DONE: [(&str, &str); 8] = [
     ("disconnected", "Application disconnected. Its requests are refused from now on."),
     ("forgotten", "Answer forgotten. You will be asked the next time."),
     ("signed out", "That browser is signed out."),
@@ -99,6 +115,11 @@ const DONE: [(&str, &str); 6] = [
     (
         "passkey reported",
         "The passkey is removed, every application is disconnected, and every other browser is signed out.",
+    ),
+    ("secret set", "The secret is kept. Calls to that server use it from now on."),
+    (
+        "secret removed",
+        "The secret is removed. That server gets no call of yours until you give it another one.",
     ),
 ];
 
@@ -135,6 +156,8 @@ mod tests {
             json!({"action": "sign_out"}),
             json!({"action": "remove_passkey", "passkey": "9f86d081"}),
             json!({"action": "delete", "client": "c_a"}),
+            json!({"action": "set_secret", "secret": "x"}),
+            json!({"action": "remove_secret"}),
         ] {
             assert_eq!(parse(nothing.clone()), None, "{nothing}");
         }

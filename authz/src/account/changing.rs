@@ -163,6 +163,10 @@ impl Asked {
         self.refused(StatusCode::NOT_FOUND, "unknown", "Already gone", what)
     }
 
+    fn unfit(&self, why: &'static str) -> Stop {
+        self.refused(StatusCode::BAD_REQUEST, "unfit_secret", "This secret cannot be kept", why)
+    }
+
     fn last_passkey(&self) -> Stop {
         let what =
             "This is the last passkey you can sign in with. Add another one first. Nothing was changed.";
@@ -178,6 +182,9 @@ impl Asked {
 async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Stop> {
     let asked = Asked::read(authz, headers, body)?;
     let (signed_in, change) = asked.check(authz, headers)?;
+    if let Change::SetSecret(_, pasted) = &change {
+        pasted.secret().map_err(|why| asked.unfit(why))?;
+    }
     let used = if change.takes_a_passkey(authz) {
         let fields = (asked.params.get("ceremony"), asked.params.get("assertion"));
         let (Some(ceremony), Some(assertion)) = fields else { return Err(asked.no_passkey()) };

@@ -1,10 +1,13 @@
 //! Makes a change of the account, in one job together with its audit record (REVOKE-07, SESSION-05, SESSION-06,
 //! WEBAUTHN-12).
 
+use keys::secrets::{self, Server};
 use shared::audit::{self, Event, Name};
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Secret, Tx};
 
 use super::change::Change;
+use super::own_secrets;
+use super::pasted::Pasted;
 use crate::current::Current;
 use crate::login::passkey::Used;
 use crate::session::{self, Browser, SignedIn};
@@ -63,6 +66,8 @@ impl By<'_> {
                 Some(removed) => removed,
                 None => return Ok(Applied::LastPasskey),
             },
+            Change::SetSecret(source, pasted) => self.set_secret(source, pasted)?,
+            Change::RemoveSecret(source) => self.remove_secret(source)?,
         };
         if !ended {
             return Ok(Applied::Unknown);
@@ -112,6 +117,30 @@ impl By<'_> {
         }
         let event = self.event(Name::ConsentWithdrawn).client(client);
         audit::append(self.tx, event.detail("grants_ended", grants.len()))?;
+        Ok(true)
+    }
+
+    /// Gives a server a secret of this person's. False if there is no such server for them.
+    fn set_secret(&self, source: &str, pasted: &Pasted) -> Result<bool, Fault> {
+        let user = &self.signed_in.user.id;
+        // Asked again in this job, because their groups may have changed.
+        let (Some(wanted), Ok(secret)) = (own_secrets::wanted(self.authz, user, source), pasted.secret())
+        else {
+            return Ok(false);
+        };
+        let server = Server { source, target: &wanted.target };
+        let is_new = self.authz.secrets.set_of_user(self.tx, user, server, secret)?;
+        let event = self.event(Name::SecretSet).detail("source", source);
+        audit::append(self.tx, event.detail("replaced", !is_new))?;
+        Ok(true)
+    }
+
+    /// Takes it back. False if the server has none.
+    fn remove_secret(&self, source: &str) -> Result<bool, Fault> {
+        if !secrets::remove_of_user(self.tx, &self.signed_in.user.id, source)? {
+            return Ok(false);
+        }
+        audit::append(self.tx, self.event(Name::SecretRemoved).detail("source", source))?;
         Ok(true)
     }
 

@@ -8,15 +8,14 @@ use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, Request, ResourceUri, Scope, Timestamp};
 
 use super::change::{self, FORM};
-use super::confirm;
+use super::moment::moment;
+use super::{confirm, own_secrets};
 use crate::clients::metadata_document::words;
 use crate::consent::in_words;
 use crate::consent::remembered::{self, LetIn};
 use crate::form::Params;
 use crate::login::destination::Destination;
-use crate::pages::{
-    self, ConnectedClient, Connection, Moment, OwnPasskey, RememberedAnswer, SignedInBrowser,
-};
+use crate::pages::{self, ConnectedClient, Connection, OwnPasskey, RememberedAnswer, SignedInBrowser};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::client_reports::{self, Access, Whose};
 use crate::store::clients::{self, Client, Trust};
@@ -77,6 +76,7 @@ fn show(authz: &Authz, signed_in: &SignedIn, done: Option<&str>) -> Result<Respo
             clients: connected,
             browsers: browsers.iter().map(|listed| browser_of(listed, &session.digest, now)).collect(),
             passkeys: own_passkeys(conn, signed_in, now)?,
+            secrets: own_secrets::of(authz, conn, &user.id, now)?,
         })
     })?;
     Ok(authz.page(StatusCode::OK, &page))
@@ -223,30 +223,4 @@ fn titles(authz: &Authz, scope: &Scope) -> Vec<String> {
 
 fn resource_name(authz: &Authz, resource: &ResourceUri) -> Option<String> {
     authz.resource(resource).map(|endpoint| endpoint.name)
-}
-
-/// A time in words, with the exact time beside it.
-fn moment(at: Timestamp, now: Timestamp) -> Moment {
-    let age = now.since(at);
-    let words = if age.as_secs() < 60 { "just now".to_owned() } else { format!("{} ago", in_words(age)) };
-    Moment { words, exact: at.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn times_read_like_words() {
-        let now = Timestamp(1_795_435_200_000);
-        let words = |ago: Duration| moment(now - ago, now).words;
-        assert_eq!(words(Duration::from_secs(59)), "just now");
-        assert_eq!(words(Duration::from_mins(1)), "1 minute ago");
-        assert_eq!(words(Duration::from_mins(119)), "119 minutes ago");
-        assert_eq!(words(Duration::from_hours(49)), "2 days ago");
-        assert_eq!(moment(now, now).exact, "2026-11-23T12:00:00.000Z");
-        assert_eq!(moment(now + Duration::from_secs(5), now).words, "just now");
-    }
 }

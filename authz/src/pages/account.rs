@@ -20,6 +20,22 @@ pub struct Account {
     pub remembered: Vec<RememberedAnswer>,
     pub browsers: Vec<SignedInBrowser>,
     pub passkeys: Vec<OwnPasskey>,
+    pub secrets: Vec<ServerSecret>,
+}
+
+/// A server to which the person gives a secret of their own, or gave one.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerSecret {
+    /// Its name in the configuration.
+    pub source: String,
+    /// What they may call there, in words.
+    pub opens: Option<String>,
+    /// When they gave the secret that it has.
+    pub given: Option<Moment>,
+    /// It is reached elsewhere since, so that another one is needed.
+    pub moved: bool,
+    /// It takes one, and they may call it.
+    pub wanted: bool,
 }
 
 /// A connected application.

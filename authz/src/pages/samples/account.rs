@@ -34,6 +34,11 @@ fn passkey(digest: &str, this: bool) -> OwnPasskey {
     }
 }
 
+fn secret(source: &str, opens: Option<&str>, given: Option<&str>) -> ServerSecret {
+    let opens = opens.map(text);
+    ServerSecret { source: text(source), opens, given: given.map(moment), moved: false, wanted: true }
+}
+
 impl Account {
     pub(crate) fn sample() -> Self {
         let read = "Search and read the team’s documents";
@@ -104,6 +109,16 @@ impl Account {
                 passkey("9f86d081", true),
                 OwnPasskey { suspended: true, last_used: None, ..passkey("2c26b46b", false) },
             ],
+            secrets: vec![
+                secret(
+                    "jira",
+                    Some("Find tickets, Read a ticket and Comment on a ticket"),
+                    Some("20 days ago"),
+                ),
+                secret("github", Some("Search code"), None),
+                ServerSecret { moved: true, ..secret("ci", Some("Start pipelines"), Some("2 months ago")) },
+                ServerSecret { wanted: false, ..secret("old-wiki", None, Some("90 days ago")) },
+            ],
         }
     }
 
@@ -123,6 +138,7 @@ impl Account {
 
     pub(crate) fn sample_empty() -> Self {
         let mut sample = Self { done: None, clients: vec![], remembered: vec![], ..Self::sample() };
+        sample.secrets.clear();
         sample.browsers.truncate(1);
         sample.passkeys.truncate(1);
         sample.passkeys[0].removable = false;

@@ -1,0 +1,43 @@
+//! A secret for a server, as a person pasted it on the account page (SRC-10).
+
+use keys::secrets::{self, Unfit};
+use shared::{Digest, Secret};
+
+/// What was pasted, if it can be kept. Two are equal if their digests are; neither shows itself.
+#[derive(Clone, Debug)]
+pub(super) struct Pasted {
+    value: Result<Secret, Unfit>,
+    digest: Digest,
+}
+
+impl Pasted {
+    pub(super) fn of(text: &str) -> Self {
+        Self { value: secrets::value(text), digest: Digest::of(text.trim().as_bytes()) }
+    }
+
+    /// The secret.
+    ///
+    /// # Errors
+    /// Why it cannot be kept, for the person.
+    pub(super) fn secret(&self) -> Result<&Secret, &'static str> {
+        self.value.as_ref().map_err(|why| match why {
+            Unfit::Empty => "The field is empty. Paste the secret, then try again.",
+            Unfit::TooLong => "The secret is longer than 4096 characters, which no server takes.",
+            Unfit::NotVisible => {
+                "The secret contains a line break, or a character that is not visible ASCII. Copy it again, without anything around it."
+            }
+        })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl PartialEq for Pasted {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Pasted {}
