@@ -93,7 +93,7 @@ impl Base {
         let mut catalogue = BuiltIn::new(&issuer, &file.rules)?;
         if has_gateway {
             let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
-            catalogue.remember(&db, &sources)?;
+            db.read(|conn| catalogue.remember(conn, &sources))?;
         } else {
             catalogue = catalogue.without_endpoint();
         }

@@ -22,10 +22,12 @@ use std::path::PathBuf;
 pub use anew::{Origin, Reading, Running, Unreadable};
 pub use file::{EVERYONE, File};
 pub use given::{DataDirOption, Given, Only};
+pub(crate) use keys::toml_as_json;
 pub use remote::Remote;
 pub(crate) use remote::{authority, distinct};
 pub use signing::{SealKey, Signing};
-pub use sources::{Kept, Source};
+pub(crate) use sources::is_secret_name;
+pub use sources::{Kept, Shown, Source};
 
 use crate::environment::variable;
 

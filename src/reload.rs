@@ -1,18 +1,19 @@
-//! The configuration of a running server, taken up anew without a restart: rules, scopes, groups, limits, clients and
-//! profiles. All of it counts from one moment on, or nothing does (POL-04).
+//! The configuration of a running server, taken up anew without a restart: rules, scopes, groups, limits, clients, profiles
+//! and the servers behind the gate. All of it counts from one moment on, or nothing does (POL-04).
 
 use std::sync::Arc;
 
 use authz::{Authz, Groups, Status};
 use resource::Resource;
-use resource::catalogue::BuiltIn;
+use resource::catalogue::{BuiltIn, UnusableRule};
+use resource::sources::{Means, Others, Servers};
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 use shared::{Db, Fault, Tx};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{File, Origin, Reading, Running};
+use crate::config::{File, Origin, Reading, Running, Source};
 
 /// Takes the configuration up anew. Cheap to clone.
 #[derive(Clone)]
@@ -31,8 +32,8 @@ struct Inner {
 pub(crate) struct Parts {
     pub(crate) db: Db,
     pub(crate) catalogue: BuiltIn,
-    /// `None` where the gateway is elsewhere.
-    pub(crate) resource: Option<Resource>,
+    /// With what servers behind the gate are built with; `None` where the gateway is elsewhere.
+    pub(crate) resource: Option<(Resource, Means)>,
     /// `None` at a gateway alone.
     pub(crate) authority: Option<(Authz, Arc<Status>)>,
 }
@@ -140,47 +141,99 @@ impl Reloader {
         if let Some(words) = current.needs_restart(&next) {
             return Ok(Err(NotReloaded::new("needs_restart", &words)));
         }
-        let rules = Arc::new(next.file.rules.clone());
-        if let Err(unusable) = self.0.parts.catalogue.check_rules(&rules) {
-            return Ok(Err(NotReloaded::new("rules", &unusable)));
-        }
         if self.0.parts.authority.is_none() && current.file.risks() != next.file.risks() {
             let words = "the risk of a scope cannot change while a gateway runs alone; restart it. Nothing else in the file was taken up either";
             return Ok(Err(NotReloaded::new("needs_restart", &words)));
         }
-        let changed: Vec<_> = current.changes(&next).into_iter().map(str::to_owned).collect();
+        let servers = match self.servers(&next.file).await? {
+            Ok(servers) => servers,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let changed = self.changed(current, &next, servers.as_ref());
         let event = by.mark(Event::allowed(Name::ConfigReloaded));
         let event =
             digests(event, current.digest.clone(), next.digest.clone()).detail("changed", changed.clone());
         let (inner, file) = (Arc::clone(&self.0), next.file.clone());
         let done = self.0.parts.db.write(move |tx| {
+            if let Err(unusable) = inner.check_rules(tx, &file, servers.as_ref())? {
+                return Ok(Err(NotReloaded::new("rules", &unusable)));
+            }
             if let Some((authz, _)) = &inner.parts.authority {
                 if let Err(obstacle) = authz.follow_configuration(tx, &file.clients)? {
                     return Ok(Err(NotReloaded::new("clients", &obstacle)));
                 }
                 authz.reconcile(tx)?;
             }
+            let servers = servers.map(|servers| servers.take_up(tx)).transpose()?;
             audit::append(tx, event)?;
-            publish(tx, inner, file);
+            publish(tx, inner, file, servers);
             Ok(Ok(()))
         });
         Ok(done.await?.map(|()| (next, changed)))
     }
+
+    /// What the file makes of the servers behind the gate, with their secrets and certificates where it says; `None` where
+    /// the gateway is elsewhere.
+    async fn servers(&self, file: &File) -> Result<Result<Option<Others>, NotReloaded>, Fault> {
+        let Some((resource, means)) = &self.0.parts.resource else { return Ok(Ok(None)) };
+        let (upstreams, means) = (resource.upstreams().clone(), means.clone());
+        let sources: Vec<_> = file.sources.values().cloned().collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let configured = sources.iter().map(Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
+            Ok::<_, anyhow::Error>(upstreams.others(&configured, &means)?)
+        });
+        let read = read.await.map_err(|error| Fault::Storage(error.to_string()))?;
+        Ok(read.map(Some).map_err(|why| NotReloaded::new("sources", &format!("{why:#}"))))
+    }
+
+    /// The keys of which something is new: what the file says, or a secret that it names.
+    fn changed(&self, current: &Reading, next: &Reading, servers: Option<&Others>) -> Vec<String> {
+        let mut changed: Vec<_> = current.changes(next).into_iter().map(str::to_owned).collect();
+        let stay = match (&self.0.parts.resource, servers) {
+            (Some((resource, _)), Some(servers)) => servers.are_as(resource.upstreams()),
+            _ => true,
+        };
+        if !stay && !changed.iter().any(|key| key == "sources") {
+            changed.push("sources".to_owned());
+        }
+        changed
+    }
+}
+
+impl Inner {
+    /// Whether the rules fit what there is, and what the servers are known to offer.
+    fn check_rules(
+        &self,
+        tx: &Tx<'_>,
+        file: &File,
+        servers: Option<&Others>,
+    ) -> Result<Result<(), UnusableRule>, Fault> {
+        let rules = Arc::new(file.rules.clone());
+        match servers {
+            Some(servers) => self.parts.catalogue.check_rules_with(&rules, servers, tx),
+            None => Ok(self.parts.catalogue.check_rules(&rules)),
+        }
+    }
 }
 
 /// Makes the configuration count, as soon as its record is committed and before anybody hears of it.
-fn publish(tx: &Tx<'_>, inner: Arc<Inner>, file: File) {
+fn publish(tx: &Tx<'_>, inner: Arc<Inner>, file: File, servers: Option<Servers>) {
     tx.after_commit(move || {
         let Parts { catalogue, resource, authority, .. } = &inner.parts;
-        catalogue.replace_rules(Arc::new(file.rules), || {
+        let rules = Arc::new(file.rules);
+        let groups = || {
             if let Some((_, status)) = authority {
                 status.replace_groups(Groups::new(file.groups));
             }
-        });
+        };
+        match (resource, servers) {
+            (Some((resource, _)), Some(servers)) => resource.replace_all(rules, servers, groups),
+            _ => catalogue.replace_rules(rules, groups),
+        }
         if let Some((authz, _)) = authority {
             authz.limit(file.limits);
         }
-        if let Some(resource) = resource {
+        if let Some((resource, _)) = resource {
             resource.limit(&file.limits);
         }
     });

@@ -262,7 +262,7 @@ impl Opened {
         Parts {
             db: self.store.db.clone(),
             catalogue: self.store.catalogue.clone(),
-            resource: self.resource.as_ref().map(|half| half.resource.clone()),
+            resource: self.resource.as_ref().map(|half| (half.resource.clone(), half.means.clone())),
             authority: self.authz.as_ref().map(|half| (half.authz.clone(), Arc::clone(&half.status))),
         }
     }

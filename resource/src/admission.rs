@@ -47,7 +47,6 @@ pub(crate) struct Admission {
     clock: Clock,
     bearer: Arc<Bearer>,
     registry: Arc<Registry>,
-    sources: Arc<Sources>,
     running: Running,
 }
 
@@ -94,14 +93,8 @@ impl From<Refusal> for Denied {
 }
 
 impl Admission {
-    pub(crate) fn new(
-        db: Db,
-        clock: Clock,
-        bearer: Arc<Bearer>,
-        registry: Arc<Registry>,
-        sources: Sources,
-    ) -> Self {
-        Self { db, clock, bearer, registry, sources: Arc::new(sources), running: Running::default() }
+    pub(crate) fn new(db: Db, clock: Clock, bearer: Arc<Bearer>, registry: Arc<Registry>) -> Self {
+        Self { db, clock, bearer, registry, running: Running::default() }
     }
 
     /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
@@ -130,7 +123,8 @@ impl Admission {
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
         let what = What::Tool(Arc::clone(item), Arc::new(wanted.arguments));
         let ask = Ask::new(what, asker(&subject.caller, snapshot), wanted.era, (LONGEST, MOST), cancel);
-        let call = Call { db: self.db.clone(), sources: Arc::clone(&self.sources), subject, ask, named };
+        let sources = Arc::clone(snapshot.sources());
+        let call = Call { db: self.db.clone(), sources, subject, ask, named };
         let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
         closing.map(DropGuard::disarm);
         match ended {
@@ -145,11 +139,6 @@ impl Admission {
     /// Cancels a call of this name, if one runs.
     pub(crate) fn cancel(&self, id: &CallId) {
         self.running.cancel(id);
-    }
-
-    /// What is behind it.
-    pub(crate) fn sources(&self) -> &Sources {
-        &self.sources
     }
 
     /// Waits for the calls that run. To be called when no other can come.

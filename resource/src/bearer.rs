@@ -130,6 +130,11 @@ impl Asker {
         &self.token().sub
     }
 
+    /// Whether it is a person, and not a program in its own name.
+    pub(crate) fn has_user(&self) -> bool {
+        !self.token().of_client()
+    }
+
     pub(crate) fn client(&self) -> &ClientId {
         &self.token().client_id
     }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use shared::catalogue::{Catalogue, Endpoint, Risk, ScopeDescription, ToolDescription};
+use shared::catalogue::{Catalogue, Endpoint, OwnSecret, Risk, ScopeDescription, ToolDescription};
+use shared::db::Conn;
 use shared::token_status::Ceiling;
-use shared::{Db, Fault, Issuer, ResourceUri, Scope};
+use shared::{Fault, Issuer, ResourceUri, Scope};
 
 use crate::item::{Arguments, Item, Kind, Needs};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Registry, Site, Snapshot};
 use crate::replay::{self, Recorded, Replayed};
-use crate::sources::{self, HttpSource};
+use crate::sources::{self, HttpSource, Others};
 
 pub use crate::rules::{
     ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern,
@@ -27,6 +28,8 @@ pub struct Question<'q> {
     pub entitled: &'q Scope,
     pub ceiling: Ceiling,
     pub tool: &'q str,
+    /// At this profile; at `/mcp` if none is named.
+    pub profile: Option<&'q str>,
     /// Its arguments, if they count.
     pub arguments: Option<&'q Map<String, Value>>,
 }
@@ -129,9 +132,9 @@ impl BuiltIn {
     ///
     /// # Errors
     /// A database fault.
-    pub fn remember(&self, db: &Db, sources: &[HttpSource]) -> Result<(), Fault> {
+    pub fn remember(&self, conn: &Conn<'_>, sources: &[HttpSource]) -> Result<(), Fault> {
         let mut offered = sources::built_in();
-        offered.extend(sources::remembered(db, sources)?);
+        offered.extend(sources::remembered(conn, sources)?);
         self.registry.replace(&offered);
         Ok(())
     }
@@ -156,10 +159,10 @@ impl BuiltIn {
 
     /// What the gate decides about a call, and why: with these arguments, or before any are looked at.
     pub fn explain(&self, asked: &Question<'_>) -> Explained {
-        let Question { token, entitled, ceiling, tool, arguments } = *asked;
+        let Question { token, entitled, ceiling, tool, profile, arguments } = *asked;
         let snapshot = self.registry.snapshot();
         let caller = Caller { scope: token, entitled, ceiling, has_user: true };
-        let item = snapshot.find(Kind::Tool, tool);
+        let item = snapshot.profile(profile).and_then(|at| snapshot.find_at(at, Kind::Tool, tool));
         let decision = match (item, arguments) {
             (None, _) => Decision::Unknown,
             (Some(item), None) => policy::decide(&item.needs, &caller),
@@ -186,17 +189,70 @@ impl BuiltIn {
         Explained { decision: decision.as_str(), needs, lacking, ruling, allowed }
     }
 
+    /// What the source of this name is, if each user gives it a secret of their own; the error has the names of those that
+    /// there are.
+    ///
+    /// # Errors
+    /// If there is no such source.
+    pub fn own_secret_of(&self, source: &str) -> Result<String, Vec<String>> {
+        let snapshot = self.registry.snapshot();
+        let found = snapshot.own_secrets().find(|(name, _)| name.to_string() == source);
+        found
+            .map(|(_, target)| target.to_string())
+            .ok_or_else(|| snapshot.own_secrets().map(|(name, _)| name.to_string()).collect())
+    }
+
+    /// Whether the rules are about tools that there are, by what is remembered now (POL-05).
+    ///
+    /// # Errors
+    /// As [`BuiltIn::new`].
+    pub fn check(&self) -> Result<(), UnusableRule> {
+        self.registry.snapshot().check_rules()
+    }
+
+    /// The names of the profiles.
+    pub fn profiles(&self) -> Vec<String> {
+        self.registry.snapshot().rules().profiles.keys().cloned().collect()
+    }
+
+    /// The endpoint of a profile.
+    pub fn endpoint_of(&self, profile: &str) -> Option<ResourceUri> {
+        Some(self.registry.snapshot().profile(Some(profile))?.uri().clone())
+    }
+
+    /// The tools that are reached at a profile; at `/mcp` if none is named.
+    pub fn tools_at(&self, profile: Option<&str>) -> Vec<String> {
+        let snapshot = self.registry.snapshot();
+        let Some(profile) = snapshot.profile(profile) else { return Vec::new() };
+        snapshot.items_at(profile, Kind::Tool).map(|item| item.offer.name.to_string()).collect()
+    }
+
     /// Whether these rules could take the place of the present ones, for what is offered now (POL-04).
     ///
     /// # Errors
     /// As [`BuiltIn::new`].
     pub fn check_rules(&self, rules: &Arc<Rules>) -> Result<(), UnusableRule> {
-        self.registry.under(rules).check_rules()
+        self.registry.under(rules, None).check_rules()
+    }
+
+    /// The same with these servers, for what they are remembered to offer.
+    ///
+    /// # Errors
+    /// The database's fault; the inner error is as that of [`BuiltIn::new`].
+    pub fn check_rules_with(
+        &self,
+        rules: &Arc<Rules>,
+        servers: &Others,
+        conn: &Conn<'_>,
+    ) -> Result<Result<(), UnusableRule>, Fault> {
+        let mut offered = sources::built_in();
+        offered.extend(servers.offered(conn)?);
+        Ok(self.registry.under(rules, Some(&offered)).check_rules())
     }
 
     /// Puts these rules in the place of the present ones, and does `together` in the same moment (POL-04).
     pub fn replace_rules(&self, rules: Arc<Rules>, together: impl FnOnce()) {
-        self.registry.replace_rules(rules, together);
+        self.registry.replace_all(rules, None, together);
     }
 
     /// What would become of a recorded call under another catalogue's rules; the user is entitled to the first of these
@@ -264,6 +320,22 @@ impl Catalogue for BuiltIn {
         let tools = snapshot.items_at(profile, Kind::Tool);
         let opened = tools.filter(|item| item.needs.scopes().is_some_and(|needs| needs.contains(scope)));
         opened.map(|item| described(item)).collect()
+    }
+
+    fn own_secrets(&self, entitled: &Scope) -> Vec<OwnSecret> {
+        let caller = Caller { scope: entitled, entitled, ceiling: Ceiling::Any, has_user: true };
+        let snapshot = self.registry.snapshot();
+        let may = |item: &Item| policy::decide(&item.needs, &caller) == Decision::Allow;
+        let wanted = snapshot.own_secrets().map(|(source, target)| OwnSecret {
+            source: source.to_string(),
+            target: target.to_string(),
+            titles: snapshot
+                .items_of(source)
+                .filter(|item| may(item))
+                .map(|item| item.title.clone())
+                .collect(),
+        });
+        wanted.filter(|wanted| !wanted.titles.is_empty()).collect()
     }
 }
 

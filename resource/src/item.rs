@@ -105,6 +105,8 @@ impl Ruling {
 pub(crate) struct Offered {
     pub(crate) source: SourceName,
     pub(crate) offers: Vec<Arc<Offer>>,
+    /// What the source is, if each user gives it a secret of their own (SRC-10).
+    pub(crate) own_secret: Option<Arc<str>>,
 }
 
 /// The name of a source, unique among them.

@@ -35,12 +35,11 @@ use keys::Verifier;
 use shared::rate::{self, Tally};
 use shared::route::{Cors, Host, Limit, Routes, program};
 use shared::{Clock, Db, TokenStatus};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
 use bearer::Bearer;
-use catalogue::BuiltIn;
+use catalogue::{BuiltIn, Rules};
 use gate::Front;
 use gate::denials::Denials;
 use gate::limits::Limits;
@@ -52,7 +51,7 @@ use registry::{Registry, Site};
 use remote::Remote;
 pub use settings::Settings;
 use sources::docs::Docs;
-use sources::{Source, Sources, Upstreams};
+use sources::{Keepers, Servers, Source, Sources, Upstreams};
 
 /// What a resource server is made of.
 pub struct Config {
@@ -102,8 +101,8 @@ impl Resource {
     /// Puts a resource server together.
     pub fn new(config: Config) -> Self {
         let built_in = [Source::Account, Source::Docs(Arc::clone(&config.docs))];
-        let upstreams = config.upstreams.http.iter().cloned().map(Source::Http);
-        let sources = Sources::new(built_in.into_iter().chain(upstreams));
+        let sources = Sources::new(built_in);
+        let sources = sources.with_servers(config.upstreams.all().iter().cloned().map(Source::Http));
         Self::with(config, sources)
     }
 
@@ -116,15 +115,9 @@ impl Resource {
             Authority::Here { verifier, status } => Bearer::new(issuer, verifier, status),
             Authority::Elsewhere(remote) => Bearer::of_remote(issuer, remote),
         });
-        registry.replace(&sources.offered());
+        registry.run_by(Arc::new(sources));
         Self(Arc::new(Inner {
-            admission: Admission::new(
-                db.clone(),
-                clock.clone(),
-                Arc::clone(&bearer),
-                Arc::clone(&registry),
-                sources,
-            ),
+            admission: Admission::new(db.clone(), clock.clone(), Arc::clone(&bearer), Arc::clone(&registry)),
             registry,
             sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
             bearer,
@@ -171,18 +164,24 @@ impl Resource {
     /// Keeps what is known of the servers behind the gate true until `stop`, each by itself (SRC-02): none waits for
     /// another, and nothing waits for any of them.
     pub async fn keep_sources(&self, stop: CancellationToken) {
-        let Upstreams { http, changed } = &self.0.upstreams;
-        let mut changed = changed.subscribe();
-        let mut keeping: JoinSet<()> = http.iter().cloned().map(|source| source.keep(stop.clone())).collect();
-        loop {
+        let upstreams = &self.0.upstreams;
+        let (mut changed, mut keepers) = (upstreams.changed(), Keepers::default());
+        while !stop.is_cancelled() {
+            keepers.follow(upstreams, &stop);
             tokio::select! {
-                () = stop.cancelled() => break,
-                Ok(()) = changed.changed() => {
-                    self.0.registry.replace(&self.0.admission.sources().offered());
-                }
+                () = stop.cancelled() => {}
+                Ok(()) = changed.changed() => self.0.registry.refresh(),
             }
         }
-        while keeping.join_next().await.is_some() {}
+        keepers.end().await;
+    }
+
+    /// Puts these rules and servers in the place of the present ones, and does `together` in the same moment (POL-04).
+    pub fn replace_all(&self, rules: Arc<Rules>, servers: Servers, together: impl FnOnce()) {
+        let sources = self.0.registry.snapshot();
+        let sources = sources.sources().with_servers(servers.0.iter().cloned().map(Source::Http));
+        self.0.registry.replace_all(rules, Some(Arc::new(sources)), together);
+        self.0.upstreams.replace(servers.0);
     }
 
     /// The servers behind the gate.

@@ -16,6 +16,7 @@ use shared::{Issuer, ResourceUri, Scope};
 use crate::item::{Item, Kind, Needs, Offer, Offered, Ruling, SourceName};
 use crate::profile::{MCP_PATH, Profile, Selection};
 use crate::rules::{Governing, ItemRule, Pattern, ProfileRule, Rules, ScopeRule};
+use crate::sources::Sources;
 
 /// The items that there are now.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Registry {
 struct Parts {
     rules: Arc<Rules>,
     offered: Vec<Arc<Offered>>,
+    /// What runs the items; none where nothing is run.
+    sources: Arc<Sources>,
 }
 
 /// A snapshot, and when it was taken.
@@ -50,10 +53,10 @@ pub(crate) struct Site {
 }
 
 impl Registry {
-    /// A registry of what is offered, under these rules.
+    /// A registry of what is offered, under these rules. Nothing runs it yet.
     pub(crate) fn new(site: Site, rules: Rules, offered: &[Arc<Offered>]) -> Self {
-        let parts = Parts { rules: Arc::new(rules), offered: offered.to_vec() };
-        let (snapshot, quarantined) = Snapshot::merge(&site, &parts.offered, &parts.rules);
+        let parts = Parts { rules: Arc::new(rules), offered: offered.to_vec(), sources: Arc::default() };
+        let (snapshot, quarantined) = parts.merged(&site);
         tell(&quarantined);
         let snapshot = ArcSwap::from_pointee(snapshot);
         Self { site, snapshot, epoch: AtomicU64::new(0), parts: Mutex::new(parts) }
@@ -82,19 +85,27 @@ impl Registry {
         self.epoch.load(Ordering::SeqCst) == look.epoch
     }
 
-    /// What a snapshot under other rules would be, of what is offered now.
-    pub(crate) fn under(&self, rules: &Arc<Rules>) -> Snapshot {
+    /// What a snapshot under other rules would be: of this, or else of what is offered now.
+    pub(crate) fn under(&self, rules: &Arc<Rules>, offered: Option<&[Arc<Offered>]>) -> Snapshot {
         let parts = self.lock();
-        Snapshot::merge(&self.site, &parts.offered, rules).0
+        Snapshot::merge(&self.site, offered.unwrap_or(&parts.offered), rules).0
     }
 
-    /// Replaces the rules, and does `together` in the same moment: no request is decided by one without the other
-    /// (POL-04).
-    pub(crate) fn replace_rules(&self, rules: Arc<Rules>, together: impl FnOnce()) {
+    /// Replaces the rules, and the sources if there are others, and does `together` in the same moment: no request is
+    /// decided by one without the other (POL-04).
+    pub(crate) fn replace_all(
+        &self,
+        rules: Arc<Rules>,
+        sources: Option<Arc<Sources>>,
+        together: impl FnOnce(),
+    ) {
         let mut parts = self.lock();
-        let (snapshot, quarantined) = Snapshot::merge(&self.site, &parts.offered, &rules);
-        let snapshot = Arc::new(snapshot);
         parts.rules = rules;
+        if let Some(sources) = sources {
+            parts.run_by(sources);
+        }
+        let (snapshot, quarantined) = parts.merged(&self.site);
+        let snapshot = Arc::new(snapshot);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         together();
         self.snapshot.store(snapshot);
@@ -103,12 +114,27 @@ impl Registry {
         tell(&quarantined);
     }
 
+    /// Has these sources run what they offer.
+    pub(crate) fn run_by(&self, sources: Arc<Sources>) {
+        self.change(|parts| parts.run_by(sources));
+    }
+
+    /// Takes up what the sources offer now.
+    pub(crate) fn refresh(&self) {
+        self.change(|parts| parts.offered = parts.sources.offered());
+    }
+
     /// Puts a snapshot of what is offered in place of the present one, and says what was left out of it.
     pub(crate) fn replace(&self, offered: &[Arc<Offered>]) -> Vec<Quarantined> {
+        self.change(|parts| parts.offered = offered.to_vec())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Parts)) -> Vec<Quarantined> {
         let mut parts = self.lock();
-        parts.offered = offered.to_vec();
-        let (snapshot, quarantined) = Snapshot::merge(&self.site, &parts.offered, &parts.rules);
+        change(&mut parts);
+        let (snapshot, quarantined) = parts.merged(&self.site);
         self.snapshot.store(Arc::new(snapshot));
+        drop(parts);
         tell(&quarantined);
         quarantined
     }
@@ -119,6 +145,18 @@ impl Registry {
 
     pub(crate) fn site(&self) -> &Site {
         &self.site
+    }
+}
+
+impl Parts {
+    fn run_by(&mut self, sources: Arc<Sources>) {
+        self.offered = sources.offered();
+        self.sources = sources;
+    }
+
+    fn merged(&self, site: &Site) -> (Snapshot, Vec<Quarantined>) {
+        let (snapshot, quarantined) = Snapshot::merge(site, &self.offered, &self.rules);
+        (Snapshot { sources: Arc::clone(&self.sources), ..snapshot }, quarantined)
     }
 }
 
@@ -135,8 +173,14 @@ fn tell(quarantined: &[Quarantined]) {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     rules: Arc<Rules>,
+    /// What runs the items. A call goes to the source of its own snapshot, whatever takes the source's place meanwhile.
+    sources: Arc<Sources>,
     items: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>>,
     high_risk: Scope,
+    /// The sources to which each user gives a secret of their own, with what each is (SRC-10).
+    own_secrets: Vec<(SourceName, Arc<str>)>,
+    /// What was left out of it.
+    quarantined: Vec<Quarantined>,
     /// `/mcp`.
     main: Arc<Profile>,
     /// `/mcp/NAME`.
@@ -179,7 +223,13 @@ impl Snapshot {
         let profiles = profiles
             .map(|(name, rule)| (name.clone(), Arc::new(profile(site, rules, items(), Some((name, rule))))))
             .collect();
-        (Self { rules: Arc::clone(rules), items: all, high_risk, main, profiles }, quarantined)
+        let own = |one: &Arc<Offered>| Some((one.source.clone(), one.own_secret.clone()?));
+        let own_secrets = offered.iter().filter_map(own).collect();
+        let (rules, sources) = (Arc::clone(rules), Arc::default());
+        let left_out = quarantined.clone();
+        let snapshot =
+            Self { rules, sources, items: all, high_risk, own_secrets, quarantined, main, profiles };
+        (snapshot, left_out)
     }
 
     /// The rules that it was made under.
@@ -187,9 +237,24 @@ impl Snapshot {
         &self.rules
     }
 
+    /// What runs the items.
+    pub(crate) fn sources(&self) -> &Arc<Sources> {
+        &self.sources
+    }
+
     /// All items of a kind in the order of their names, which never changes (MCP-10).
     pub(crate) fn items(&self, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items.get(&kind).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The items of a source.
+    pub(crate) fn items_of(&self, source: &SourceName) -> impl Iterator<Item = &Arc<Item>> {
+        self.items.values().flat_map(BTreeMap::values).filter(move |item| item.source == *source)
+    }
+
+    /// The sources to which each user gives a secret of their own, with what each is.
+    pub(crate) fn own_secrets(&self) -> impl Iterator<Item = (&SourceName, &str)> {
+        self.own_secrets.iter().map(|(source, target)| (source, &**target))
     }
 
     /// The item of exactly this name, wherever it is reached.

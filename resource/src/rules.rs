@@ -103,7 +103,11 @@ pub enum UnusableRule {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DoubtfulRule {
     #[error("the rule {rule} matches no tool that there is; remove it, or write the name as the tool has it")]
-    MatchesNothing { rule: String },
+    MatchesNothing { rule: String, pattern: String },
+    #[error(
+        "the tool `{name}` of the source `{source_name}` is left out: the source `{owner}` has a tool of that name and was added first. Rename one at its server, or use names = \"prefixed\""
+    )]
+    NameTaken { name: String, source_name: String, owner: String },
     #[error(
         "the profile `{profile}` at {at} selects no tool with `{pattern}`; remove it, or write the name as the tool has it"
     )]

@@ -6,6 +6,8 @@ pub mod docs;
 mod health;
 mod http;
 mod identity;
+mod journal;
+mod keepers;
 mod mcp;
 mod outcome;
 mod own;
@@ -14,6 +16,7 @@ mod report;
 mod schema;
 mod upstreams;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +28,10 @@ use docs::Docs;
 
 pub use health::{Health, Stale};
 pub(crate) use http::Http;
-pub use http::HttpSource;
+pub use http::{Configured, HttpSource};
+pub use identity::{Credential, Kept};
+pub use journal::Entry;
+pub(crate) use keepers::Keepers;
 pub use mcp::definition::{LeftOut, Names};
 pub(crate) use mcp::message::RpcError;
 pub(crate) use outcome::Outcome;
@@ -34,9 +40,10 @@ pub(crate) use own::answered;
 pub(crate) use own::problem;
 pub use report::{ListedTool, Tested};
 pub(crate) use upstreams::remembered;
-pub use upstreams::{Configured, UpstreamError, Upstreams};
+pub use upstreams::{Means, Others, Servers, UpstreamError, Upstreams, never_walked};
 
-/// One thing behind the gate.
+/// One thing behind the gate. Cheap to clone.
+#[derive(Clone)]
 pub(crate) enum Source {
     /// What the server knows about the caller.
     Account,
@@ -82,11 +89,24 @@ impl Source {
 }
 
 /// All sources. Of two that claim one name the earlier one keeps it (MCP-11).
+#[derive(Default)]
 pub(crate) struct Sources(Vec<(SourceName, Source)>);
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 impl Sources {
     pub(crate) fn new(sources: impl IntoIterator<Item = Source>) -> Self {
         Self(sources.into_iter().map(|source| (source.offered().source.clone(), source)).collect())
+    }
+
+    /// The same with these servers behind the gate, in place of all others.
+    pub(crate) fn with_servers(&self, servers: impl IntoIterator<Item = Source>) -> Self {
+        let own = self.0.iter().map(|(_, source)| source).filter(|source| !matches!(source, Source::Http(_)));
+        Self::new(own.cloned().chain(servers))
     }
 
     /// The source of this name.

@@ -486,5 +486,5 @@ pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
             mirrored: Mirrored::in_schema(&schema),
         })
     };
-    Offered { source: source.into(), offers: tools.iter().map(offer).collect() }
+    Offered { source: source.into(), offers: tools.iter().map(offer).collect(), own_secret: None }
 }

@@ -96,7 +96,11 @@ impl File {
         }
     }
 
-    pub(super) fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+    /// Reads the text of a file that is called like this.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, with its name and the line.
+    pub(crate) fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
         let mut file = Self { path: Some(path.to_owned()), ..Self::default() };
         let folder = path.parent().unwrap_or(Path::new(""));
         let text = Text::new(path, text);

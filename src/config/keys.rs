@@ -19,6 +19,29 @@ pub(super) struct Text<'t> {
     text: &'t str,
 }
 
+/// What another program's file says, as JSON. Dates are left out.
+///
+/// # Errors
+/// Where it is not TOML.
+pub(crate) fn toml_as_json(path: &Path, text: &str) -> anyhow::Result<Value> {
+    fn table(table: &DeTable<'_>) -> Value {
+        table.iter().map(|(name, value)| (name.get_ref().to_string(), json(value.get_ref()))).collect()
+    }
+    fn json(value: &DeValue<'_>) -> Value {
+        match value {
+            DeValue::String(text) => Value::from(text.as_ref()),
+            DeValue::Boolean(truth) => Value::from(*truth),
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).ok().map_or(Value::Null, Value::from)
+            }
+            DeValue::Array(values) => values.iter().map(|value| json(value.get_ref())).collect(),
+            DeValue::Table(inner) => table(inner),
+            DeValue::Float(_) | DeValue::Datetime(_) => Value::Null,
+        }
+    }
+    Ok(table(&Text::new(path, text).parse()?))
+}
+
 /// A key and its value; or one value of its list.
 pub(super) struct Key<'t> {
     pub(super) name: &'t str,

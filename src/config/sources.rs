@@ -1,19 +1,22 @@
-//! `[sources.NAME]`: servers behind the gate (SRC-12).
+//! `[sources.NAME]`: servers behind the gate (SRC-12), and what they are shown (SRC-10, `shown`).
+
+mod shown;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use resource::sources::{Configured, HttpSource, Names};
+use resource::sources::{Configured, HttpSource, Means, Names, Upstreams};
 use shared::outbound::{Destination, Identity, Security, Trust};
-use shared::{Network, Secret, tls};
+use shared::{Network, tls};
 use url::{Host, Url};
 
 use super::keys::Key;
-use crate::environment::variable;
+pub(crate) use shown::is_name as is_secret_name;
+pub use shown::{Kept, Shown};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "kind",
     "url",
     "ca",
@@ -23,6 +26,9 @@ const KEYS: [&str; 11] = [
     "names",
     "identity",
     "authorization",
+    "bearer",
+    "headers",
+    "lists_with",
     "plaintext",
     "networks",
 ];
@@ -35,19 +41,23 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest and the shortest that can be said: a call ends after ten minutes in any case.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
-/// A server as the file names it. Its secret is still where it is kept.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A server as the file names it. Its secrets are still where they are kept.
+#[derive(Clone, Debug)]
 pub struct Source {
     pub http: HttpSource,
-    pub authorization: Option<Kept>,
+    pub shown: Shown,
+    /// File and line.
+    at: String,
 }
 
-/// Where a secret is kept: never in the file itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Kept {
-    File(PathBuf),
-    Environment(String),
+impl PartialEq for Source {
+    /// Where it stands in the file is no difference.
+    fn eq(&self, other: &Self) -> bool {
+        self.http == other.http && self.shown == other.shown
+    }
 }
+
+impl Eq for Source {}
 
 /// Reads the tables; relative paths start at `folder`.
 pub(super) fn read(tables: &Key<'_>, folder: &Path) -> anyhow::Result<BTreeMap<String, Source>> {
@@ -88,7 +98,7 @@ struct Said<'t> {
     timeout: Option<Duration>,
     names: Names,
     identity: bool,
-    authorization: Option<Kept>,
+    shown: Shown,
     plaintext: bool,
     networks: Vec<Network>,
 }
@@ -105,7 +115,7 @@ fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
             "timeout" => said.timeout = Some(timeout(&key)?),
             "names" => said.names = names(&key)?,
             "identity" => said.identity = identity(&key)?,
-            "authorization" => said.authorization = Some(kept(&key, folder)?),
+            "authorization" | "bearer" | "headers" | "lists_with" => said.shown.read(&key, folder)?,
             "plaintext" => said.plaintext = key.boolean()?,
             "networks" => said.networks = networks(&key)?,
             _ => return Err(key.unknown(&KEYS)),
@@ -117,6 +127,7 @@ fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
 impl Said<'_> {
     fn fits(self, table: &Key<'_>) -> anyhow::Result<Source> {
         let (name, at) = (table.name, table.at());
+        self.shown.fits(table)?;
         if !self.kind {
             bail!("[sources.{name}] at {at} has no `kind`; write kind = \"mcp-http\"");
         }
@@ -132,8 +143,7 @@ impl Said<'_> {
                 "[sources.{name}] at {at} has certificates, and its `url` is http; write https, or remove them"
             );
         }
-        if !secure && !is_loopback(&url) && !self.plaintext && (self.identity || self.authorization.is_some())
-        {
+        if !secure && !is_loopback(&url) && !self.plaintext && (self.identity || !self.shown.is_empty()) {
             bail!(
                 "[sources.{name}] at {at} would send a credential over plain http; use https, or write plaintext = true if the network between is trusted"
             );
@@ -157,8 +167,9 @@ impl Said<'_> {
             names: self.names,
             timeout: self.timeout.unwrap_or(TIMEOUT),
             identity: self.identity,
+            own_secret: self.shown.is_of_users(),
         };
-        Ok(Source { http, authorization: self.authorization })
+        Ok(Source { http, shown: self.shown, at })
     }
 }
 
@@ -196,7 +207,10 @@ fn url(key: &Key<'_>) -> anyhow::Result<Url> {
         bail!("`url` at {} is `{text}`, which is neither http nor https; {like}", key.at());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        bail!("`url` at {} holds a password; remove it, and keep credentials with `authorization`", key.at());
+        bail!(
+            "`url` at {} holds a password; remove it, and keep credentials with `authorization` or `bearer`",
+            key.at()
+        );
     }
     if url.fragment().is_some() {
         bail!("`url` at {} has a `#` part, which no server receives; remove it", key.at());
@@ -244,59 +258,35 @@ fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
     Ok(networks)
 }
 
-fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {
-    match key.text()?.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Ok(Kept::File(folder.join(path))),
-        Some(("env", name)) if !name.is_empty() => Ok(Kept::Environment(name.to_owned())),
-        // What was written is not repeated: it may be the secret itself.
-        _ => bail!(
-            "`authorization` at {} must say where the credential is kept: \"file:/path\" or \"env:NAME\"",
-            key.at()
-        ),
-    }
-}
-
 impl Source {
+    /// The servers behind the gate, with what they listed before. None of them is asked.
+    ///
+    /// # Errors
+    /// As [`Source::settings`], and whatever of it cannot be used.
+    pub fn open<'s>(sources: impl Iterator<Item = &'s Self>, means: &Means) -> anyhow::Result<Upstreams> {
+        let configured = sources.map(Self::settings).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Upstreams::open(&configured, means)?)
+    }
+
     /// What the resource side needs, with the secret out of its place and the certificates there (OPS-03).
     ///
     /// # Errors
     /// What is missing, or can be read by others.
     pub fn settings(&self) -> anyhow::Result<Configured> {
-        let name = &self.http.name;
+        let place = || format!("[sources.{}] at {}", self.http.name, self.at);
         if let Security::Tls(trust) = &self.http.destination.security {
-            let wrong = |why: String| anyhow!("[sources.{name}]: {why}");
+            let wrong = |why: String| anyhow!("{}: {why}", place());
             trust.ca.as_deref().map_or(Ok(()), |ca| tls::certificates(ca).map(drop)).map_err(wrong)?;
             trust.identity.as_ref().map_or(Ok(()), tls::check_identity).map_err(wrong)?;
         }
-        let authorization = self.authorization.as_ref().map(|kept| kept.secret(name)).transpose()?;
-        Ok(Configured { source: self.http.clone(), authorization })
+        let (credentials, lists_with) = self.shown.settings().with_context(place)?;
+        Ok(Configured { source: self.http.clone(), credentials, lists_with })
     }
 
     /// Whether a tool of this name can be one of its tools.
     pub(crate) fn may_offer(&self, tool: &str) -> bool {
         let rest = tool.strip_prefix(self.http.name.as_str());
         self.http.names == Names::Bare || rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))
-    }
-}
-
-impl Kept {
-    fn secret(&self, source: &str) -> anyhow::Result<Secret> {
-        let text = match self {
-            Self::File(path) => {
-                super::remote::private(path).with_context(|| format!("`authorization` of [sources.{source}]"))?
-            }
-            Self::Environment(name) => variable(name).and_then(|text| text.into_string().ok()).ok_or_else(|| {
-                anyhow!("`authorization` of [sources.{source}] is in the environment variable {name}, which is not set")
-            })?,
-        };
-        let text = text.trim();
-        let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-        if !visible || !text.contains(' ') {
-            bail!(
-                "the credential of [sources.{source}] must be the whole value of the Authorization header on one line, like `Bearer TOKEN`"
-            );
-        }
-        Ok(Secret::presented(text))
     }
 }
 

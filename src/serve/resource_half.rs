@@ -6,9 +6,10 @@ use anyhow::Context;
 use axum::response::Response;
 use http::HeaderMap;
 use keys::identity::Identities;
+use keys::secrets::Secrets;
 use resource::catalogue::BuiltIn;
 use resource::remote::Remote;
-use resource::sources::Upstreams;
+use resource::sources::Means;
 use resource::sources::docs::{Docs, Folder, Watch};
 use resource::{Authority, Resource};
 use shared::audit::{self, Event, Name};
@@ -24,6 +25,8 @@ use crate::handbook::HANDBOOK;
 
 pub(super) struct ResourceHalf {
     pub(super) resource: Resource,
+    /// What servers behind the gate are built with.
+    pub(super) means: Means,
     docs: Arc<Docs>,
 }
 
@@ -33,6 +36,8 @@ struct Trusted<'t> {
     authority: Authority,
     /// What servers behind the gate are told with who asks. A gateway alone has no keys for that.
     identities: Option<Identities>,
+    /// The sealed store; a gateway alone has none.
+    secrets: Option<Secrets>,
 }
 
 impl ResourceHalf {
@@ -48,6 +53,7 @@ impl ResourceHalf {
             issuer: half.authz.issuer(),
             authority: Authority::Here { verifier: half.keys.verifier(), status },
             identities: Some(half.keys.identities()),
+            secrets: Some(half.authz.secrets().clone()),
         };
         Self::open(file, store, trusted, clock)
     }
@@ -65,7 +71,8 @@ impl ResourceHalf {
         let remote = remote
             .context("[remote] client_id or the secret contains characters that a header cannot carry")?;
         let store = Store::open_or_create(&file.data_dir_or_default(), catalogue, clock)?;
-        let trusted = Trusted { issuer, authority: Authority::Elsewhere(remote), identities: None };
+        let authority = Authority::Elsewhere(remote);
+        let trusted = Trusted { issuer, authority, identities: None, secrets: None };
         Ok((Self::open(file, &store, trusted, clock)?, store))
     }
 
@@ -73,10 +80,10 @@ impl ResourceHalf {
     fn open(file: &File, store: &Store, trusted: Trusted<'_>, clock: &Clock) -> anyhow::Result<Self> {
         let folder = file.resource.docs.clone().map_or(Folder::Handbook(HANDBOOK), Folder::Directory);
         let docs = Arc::new(Docs::open(&store.dir.docs_database(), folder, clock)?);
-        let configured =
-            file.sources.values().map(config::Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
-        let Trusted { issuer, authority, identities } = trusted;
-        let upstreams = Upstreams::open(&configured, identities.as_ref(), issuer, &store.db, clock)?;
+        let Trusted { issuer, authority, identities, secrets } = trusted;
+        let (issuer, db) = (issuer.clone(), store.db.clone());
+        let means = Means { identities, secrets, issuer, db, clock: clock.clone() };
+        let upstreams = config::Source::open(file.sources.values(), &means)?;
         let resource = Resource::new(resource::Config {
             catalogue: store.catalogue.clone(),
             db: store.db.clone(),
@@ -88,7 +95,7 @@ impl ResourceHalf {
             limits: file.limits,
             tally: Arc::clone(&store.tally),
         });
-        Ok(Self { resource, docs })
+        Ok(Self { resource, means, docs })
     }
 
     /// Starts what is done for it until `stop`. The documents are watched for as long as what is returned exists.

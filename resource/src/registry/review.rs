@@ -41,8 +41,10 @@ impl Snapshot {
         let matches =
             |pattern: &Pattern| self.items(Kind::Tool).any(|item| pattern.matches(&item.offer.name));
         let unused = self.rules.tools.iter().filter(|(pattern, _)| !matches(pattern));
-        let unused =
-            unused.map(|(pattern, rule)| DoubtfulRule::MatchesNothing { rule: called(pattern, rule) });
+        let unused = unused.map(|(pattern, rule)| DoubtfulRule::MatchesNothing {
+            rule: called(pattern, rule),
+            pattern: pattern.to_string(),
+        });
         let unknown = self.items(Kind::Tool).flat_map(|item| {
             arguments(item, Reach::Open).map(|(name, rule, pointer)| DoubtfulRule::UnknownArgument {
                 name,
@@ -58,7 +60,12 @@ impl Snapshot {
                 at: profile.at.clone(),
             })
         });
-        unused.chain(unknown).chain(selections).collect()
+        let taken = self.quarantined.iter().map(|quarantined| DoubtfulRule::NameTaken {
+            name: quarantined.offer.name.to_string(),
+            source_name: quarantined.source.to_string(),
+            owner: quarantined.owner.to_string(),
+        });
+        unused.chain(unknown).chain(selections).chain(taken).collect()
     }
 }
 

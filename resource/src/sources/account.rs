@@ -21,8 +21,9 @@ const WORDS: (&str, &str, &str) = (
 );
 
 static WHOAMI: LazyLock<OwnTool> = LazyLock::new(|| OwnTool::new(WORDS, Some(Needs::User), schemas()));
-static OFFERED: LazyLock<Arc<Offered>> =
-    LazyLock::new(|| Arc::new(Offered { source: "account".into(), offers: vec![WHOAMI.offer()] }));
+static OFFERED: LazyLock<Arc<Offered>> = LazyLock::new(|| {
+    Arc::new(Offered { source: "account".into(), offers: vec![WHOAMI.offer()], own_secret: None })
+});
 
 pub(super) fn offered() -> Arc<Offered> {
     Arc::clone(&OFFERED)

@@ -1,9 +1,12 @@
-//! What a server behind the gate is shown: a credential of the gateway's own, or who asks (SRC-10). Nothing of what a client
-//! sent is in it (RS-15).
+//! What a server behind the gate is shown: credentials of the gateway's own or of the user who asks, and who asks (SRC-10).
+//! Nothing of what a client sent is in it (RS-15).
+
+use std::fmt::Write;
 
 use http::{HeaderName, HeaderValue, header};
 use keys::identity::{Claims, Identities};
-use shared::{Issuer, Secret, Timestamp};
+use keys::secrets::{Held, Secrets, Server};
+use shared::{Fault, Issuer, Secret, Timestamp};
 
 use super::mcp::client::Identity;
 use crate::bearer::Asker;
@@ -14,9 +17,50 @@ const IDENTITY_HEADER: HeaderName = HeaderName::from_static("portcullis-identity
 /// The subject where nobody asks: the gateway looks at the source by itself. No user has this id.
 const GATEWAY: &str = "gateway";
 
+/// A header that a server is shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Credential {
+    pub header: HeaderName,
+    /// Whether `Bearer` stands before the secret.
+    pub bearer: bool,
+    pub kept: Kept,
+}
+
+/// Where a secret is while the server runs.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// Here: it came out of a file or the environment.
+    Here(Secret),
+    /// In the sealed store, under this name.
+    Stored(String),
+    /// In the sealed store, each user's own.
+    OfUser,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Here(one), Self::Here(other)) => one.digest() == other.digest(),
+            (Self::Stored(one), Self::Stored(other)) => one == other,
+            (Self::OfUser, Self::OfUser) => true,
+            (Self::Here(_) | Self::Stored(_) | Self::OfUser, _) => false,
+        }
+    }
+}
+
+impl Eq for Kept {}
+
 /// The credentials of one source.
 pub(crate) struct Credentials {
-    authorization: Option<HeaderValue>,
+    source: SourceName,
+    /// What the source is: a user's secret is for no other.
+    target: String,
+    shown: Vec<Credential>,
+    /// What stands in the place of a user's secret where nobody asks.
+    lists_with: Option<Kept>,
+    store: Option<Secrets>,
+    /// Where users give theirs.
+    page: String,
     tells: Option<Tells>,
 }
 
@@ -27,18 +71,45 @@ struct Tells {
     audience: String,
 }
 
+/// Why a request cannot be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Lacking {
+    /// The user has given no secret.
+    OwnSecret,
+    /// Each user gives a secret, and there is no user.
+    User,
+    /// The configuration names a secret that is not there.
+    Named(String),
+    Other(String),
+}
+
 impl Credentials {
-    /// A static credential, which is the whole value of `Authorization`; `None` if it cannot be one.
-    pub(crate) fn new(authorization: Option<&Secret>) -> Option<Self> {
-        let authorization = match authorization {
-            None => None,
-            Some(secret) => {
-                let mut value = HeaderValue::from_str(secret.expose()).ok()?;
-                value.set_sensitive(true);
-                Some(value)
+    /// What a source is shown where it has no credential.
+    pub(crate) fn none(source: &str, target: String, issuer: &Issuer) -> Self {
+        Self {
+            source: SourceName::from(source),
+            target,
+            shown: Vec::new(),
+            lists_with: None,
+            store: None,
+            page: issuer.url("/account#secrets"),
+            tells: None,
+        }
+    }
+
+    /// The same with these credentials, as far as they are not here from this store; `None` if a header cannot carry one.
+    pub(crate) fn showing(
+        self,
+        shown: &[Credential],
+        lists_with: Option<&Kept>,
+        store: Option<&Secrets>,
+    ) -> Option<Self> {
+        for credential in shown {
+            if let Kept::Here(secret) = &credential.kept {
+                credential.value(secret).ok()?;
             }
-        };
-        Some(Self { authorization, tells: None })
+        }
+        Some(Self { shown: shown.to_vec(), lists_with: lists_with.cloned(), store: store.cloned(), ..self })
     }
 
     /// The same, with a token for each request that says who asks.
@@ -46,41 +117,171 @@ impl Credentials {
         Self { tells: Some(Tells { identities, issuer, audience }), ..self }
     }
 
-    /// What goes with a request for this caller; `None` is the gateway itself.
-    pub(crate) fn of(&self, asker: Option<&Asker>, now: Timestamp) -> Result<Identity, String> {
-        let mut headers = Vec::with_capacity(2);
-        headers.extend(self.authorization.clone().map(|value| (header::AUTHORIZATION, value)));
-        let Some(Tells { identities, issuer, audience }) = &self.tells else {
-            return Ok(Identity { key: None, headers });
-        };
-        let (subject, client) = asker.map_or((GATEWAY, None), |asker| (asker.user(), Some(asker.client())));
-        let claims = Claims::new(issuer, subject, client, audience, now);
-        let signed = identities.sign(&claims);
-        let token = signed.map_err(|error| format!("no identity token could be signed: {error}"))?;
-        let (name, text) = match self.authorization {
-            None => (header::AUTHORIZATION, format!("Bearer {}", token.expose())),
-            Some(_) => (IDENTITY_HEADER, token.expose().to_owned()),
-        };
-        let mut value = HeaderValue::from_str(&text).map_err(|error| error.to_string())?;
-        value.set_sensitive(true);
-        headers.push((name, value));
-        Ok(Identity { key: Some(subject.to_owned()), headers })
+    /// What goes with a request for this caller; `None` is the gateway itself. Sessions are shared by nobody whose
+    /// credentials differ, and by no two versions of one (SRC-07).
+    pub(crate) fn of(&self, asker: Option<&Asker>, now: Timestamp) -> Result<Identity, Lacking> {
+        let (mut headers, mut versions) = (Vec::with_capacity(2), String::new());
+        let mut of_one_user = false;
+        for credential in &self.shown {
+            of_one_user |= credential.kept == Kept::OfUser;
+            let Some(kept) = self.taken_out(&credential.kept, asker)? else { continue };
+            if !kept.version.is_empty() {
+                let _ = write!(versions, "\n{}", kept.version);
+            }
+            headers.push((credential.header.clone(), credential.value(&kept.value)?));
+        }
+        let subject = asker.map_or(GATEWAY, Asker::user);
+        if let Some(tells) = &self.tells {
+            of_one_user = true;
+            headers.push(tells.header(asker, now, &headers)?);
+        }
+        let whose = if of_one_user { subject } else { "" };
+        let key = Some(format!("{whose}{versions}")).filter(|key| !key.is_empty());
+        Ok(Identity { key, headers })
     }
 
-    /// What to do about a credential that the server does not accept.
-    pub(crate) fn remedy(&self, source: &SourceName) -> String {
-        match (&self.authorization, &self.tells) {
-            (Some(_), _) => {
-                format!(
-                    "it does not accept this gateway's credential; an administrator must check `authorization` of [sources.{source}]"
-                )
+    /// A secret, with its version; `None` if a server is shown nothing in its place.
+    fn taken_out(&self, kept: &Kept, asker: Option<&Asker>) -> Result<Option<Held>, Lacking> {
+        match (kept, asker) {
+            (Kept::Here(secret), _) => Ok(Some(Held { version: String::new(), value: secret.clone() })),
+            (Kept::Stored(name), _) => {
+                let held = self.store.as_ref().map_or(Ok(None), |store| store.named(name))?;
+                held.map(Some).ok_or_else(|| Lacking::Named(name.clone()))
             }
+            (Kept::OfUser, None) => match &self.lists_with {
+                Some(lists_with) => self.taken_out(lists_with, None),
+                None => Ok(None),
+            },
+            (Kept::OfUser, Some(asker)) => {
+                if !asker.has_user() {
+                    return Err(Lacking::User);
+                }
+                let name = self.source.to_string();
+                let server = Server { source: &name, target: &self.target };
+                let held =
+                    self.store.as_ref().map_or(Ok(None), |store| store.of_user(asker.user(), server))?;
+                held.map(Some).ok_or(Lacking::OwnSecret)
+            }
+        }
+    }
+
+    /// Why a request was not made, in a sentence for whoever asked.
+    pub(crate) fn says(&self, lacking: &Lacking) -> String {
+        let Self { source, page, .. } = self;
+        match lacking {
+            Lacking::OwnSecret => format!(
+                "The server `{source}` needs a secret of your own, such as an access token that it gave you. Open {page} in your browser and paste it under \"Secrets for servers\", then try again."
+            ),
+            Lacking::User => format!(
+                "The server `{source}` needs the secret of the person who asks, and this program asks in its own name. Use it with a person's sign-in."
+            ),
+            Lacking::Named(name) => format!(
+                "The server `{source}` cannot be used: an administrator must set its secret with `portcullis secret set {name}`."
+            ),
+            Lacking::Other(why) => format!("The server `{source}` cannot be used: {why}."),
+        }
+    }
+
+    /// What to do about a credential that the server does not accept: a user's own, if a user asked with one.
+    pub(crate) fn remedy(&self, by_user: bool) -> String {
+        let Self { source, page, .. } = self;
+        let of_users = self.shown.iter().any(|credential| credential.kept == Kept::OfUser);
+        if of_users && by_user {
+            return format!(
+                "it does not accept your own secret for it, or that secret does not allow this; replace it at {page}"
+            );
+        }
+        if of_users && self.lists_with.is_none() {
+            return format!(
+                "it wants a credential before it lists its tools; an administrator must set `lists_with` of [sources.{source}]"
+            );
+        }
+        match (self.shown.first(), &self.tells) {
+            (Some(_), _) => format!(
+                "it does not accept this gateway's credential; an administrator must check {} of [sources.{source}]",
+                self.keys()
+            ),
             (None, Some(_)) => format!(
                 "it does not accept the identity token; an administrator must check that it trusts this gateway's keys, or `identity` of [sources.{source}]"
             ),
             (None, None) => format!(
-                "it wants a credential and none is configured; an administrator must set `authorization` or `identity` of [sources.{source}]"
+                "it wants a credential and none is configured; an administrator must set `bearer`, `authorization` or `identity` of [sources.{source}]"
             ),
         }
+    }
+
+    /// The keys that say what it is shown.
+    fn keys(&self) -> String {
+        if self.lists_with.is_some() {
+            return "`lists_with`".to_owned();
+        }
+        let key =
+            |credential: &Credential| match (credential.header == header::AUTHORIZATION, credential.bearer) {
+                (true, true) => "`bearer`",
+                (true, false) => "`authorization`",
+                (false, _) => "`headers`",
+            };
+        let mut keys: Vec<_> = self.shown.iter().map(key).collect();
+        keys.dedup();
+        keys.join(" and ")
+    }
+}
+
+impl Tells {
+    fn header(
+        &self,
+        asker: Option<&Asker>,
+        now: Timestamp,
+        beside: &[(HeaderName, HeaderValue)],
+    ) -> Result<(HeaderName, HeaderValue), Lacking> {
+        let (subject, client) = asker.map_or((GATEWAY, None), |asker| (asker.user(), Some(asker.client())));
+        let claims = Claims::new(&self.issuer, subject, client, &self.audience, now);
+        let signed = self.identities.sign(&claims);
+        let token =
+            signed.map_err(|error| Lacking::Other(format!("no identity token could be signed: {error}")))?;
+        let taken = beside.iter().any(|(name, _)| *name == header::AUTHORIZATION);
+        Ok(if taken {
+            (IDENTITY_HEADER, sensitive(token.expose())?)
+        } else {
+            (header::AUTHORIZATION, sensitive(&format!("Bearer {}", token.expose()))?)
+        })
+    }
+}
+
+impl Credential {
+    fn value(&self, secret: &Secret) -> Result<HeaderValue, Lacking> {
+        if self.bearer {
+            sensitive(&format!("Bearer {}", secret.expose()))
+        } else {
+            sensitive(secret.expose())
+        }
+    }
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, Lacking> {
+    // The value stays out of the words.
+    let unfit = |_| Lacking::Other("a credential contains characters that a header cannot carry".to_owned());
+    let mut value = HeaderValue::from_str(text).map_err(unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Lacking {
+    /// What is lacking, in words for administrators, as they follow "cannot be used:".
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::OwnSecret | Self::User => "it needs the secret of a user".to_owned(),
+            Self::Named(name) => {
+                format!("its secret is not set; to set it, run `portcullis secret set {name}`")
+            }
+            Self::Other(why) => why.clone(),
+        }
+    }
+}
+
+impl From<Fault> for Lacking {
+    fn from(fault: Fault) -> Self {
+        tracing::error!(db.fault = %fault, "a secret could not be read");
+        Self::Other("its secret cannot be read at this moment".to_owned())
     }
 }

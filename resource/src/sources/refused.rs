@@ -38,7 +38,7 @@ pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Fail
     match why {
         Failed::TooLarge(size) => Outcome::TooLarge(size),
         Failed::Status(refusal) if matches!(refusal.status.as_u16(), 401 | 403) => {
-            let (status, remedy) = (refusal.status.as_u16(), credentials.remedy(name));
+            let (status, remedy) = (refusal.status.as_u16(), credentials.remedy(true));
             let words = format!(
                 "The server `{name}` refused the call (HTTP {status}): {remedy}. Your own sign-in is not the problem."
             );

@@ -6,6 +6,7 @@ use shared::{Db, Fault};
 
 use super::health::Health;
 use super::http::Http;
+use super::journal::Entry;
 use super::mcp::definition::LeftOut;
 use super::upstreams::Upstreams;
 use crate::item::Offer;
@@ -56,7 +57,7 @@ impl Upstreams {
     /// How each of them is, from what is known: none is asked.
     pub async fn health(&self) -> Vec<Health> {
         let mut all = Vec::new();
-        for source in &self.http {
+        for source in self.all().iter() {
             all.push(source.health().await);
         }
         all
@@ -84,8 +85,26 @@ impl Upstreams {
 
     /// Walks the source of this name now, and says what it lists; `None` if there is none.
     pub async fn test(&self, name: &str) -> Option<Result<Tested, String>> {
-        let source = self.http.iter().find(|source| source.is_called(name))?;
-        Some(test(name, source).await)
+        let source = self.find(name)?;
+        Some(test(name, &source).await)
+    }
+
+    /// The id of the source of this name.
+    pub fn id(&self, name: &str) -> Option<String> {
+        Some(self.find(name)?.id())
+    }
+
+    /// What happened lately between the gate and the source of this name; `None` if there is none.
+    pub fn log(&self, name: &str, most: usize) -> Option<Vec<Entry>> {
+        Some(self.find(name)?.journal(most))
+    }
+
+    /// Has the source of this name begin anew, and says how it is then; `None` if there is none.
+    pub async fn restart(&self, name: &str) -> Option<Result<Health, String>> {
+        let source = self.find(name)?;
+        let restarted = source.restart().await;
+        let health = source.health().await;
+        Some(restarted.map(|()| health))
     }
 }
 

@@ -2,29 +2,39 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use keys::identity::Identities;
+use keys::secrets::Secrets;
 use serde_json::value::RawValue;
-use shared::{Clock, Db, Fault, Issuer, Secret};
+use shared::db::Conn;
+use shared::{Clock, Db, Fault, Issuer, Tx};
 use tokio::sync::watch;
 
-use super::http::{Http, HttpSource};
-use super::identity::Credentials;
+use super::http::{Configured, Http, HttpSource};
+use super::identity::{Credentials, Kept};
 use super::mcp::definition::offers;
 use crate::item::{Offered, SourceName};
-use crate::store::snapshots;
+use crate::store::snapshots::{self, Stored};
 
 /// All of them, the one that was added first at the beginning: it keeps a name that another one claims too (MCP-11).
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
-    pub(crate) http: Vec<Http>,
-    pub(crate) changed: watch::Sender<u64>,
+    http: Arc<ArcSwap<Vec<Http>>>,
+    /// Counts up whenever there are others, or one of them offers something else than before.
+    changed: watch::Sender<u64>,
 }
 
-/// A server with its credential: the whole value of `Authorization`.
-#[derive(Clone, Debug)]
-pub struct Configured {
-    pub source: HttpSource,
-    pub authorization: Option<Secret>,
+/// What servers are built with, besides what the configuration says of each.
+#[derive(Clone)]
+pub struct Means {
+    /// For telling a server who asks; a gateway alone has none.
+    pub identities: Option<Identities>,
+    /// The sealed store; a gateway alone has none.
+    pub secrets: Option<Secrets>,
+    pub issuer: Issuer,
+    pub db: Db,
+    pub clock: Clock,
 }
 
 /// Why the servers cannot be used as they are configured.
@@ -38,11 +48,15 @@ pub enum UpstreamError {
         "[sources.{0}] has `identity = \"jwt\"`, and a gateway alone has no keys to sign with; remove it, or run the whole server"
     )]
     NoKeys(String),
+    #[error(
+        "[sources.{0}] has a secret in the sealed store, and a gateway alone has none; write \"file:/path\" or \"env:NAME\", or run the whole server"
+    )]
+    NoStore(String),
 }
 
 impl Default for Upstreams {
     fn default() -> Self {
-        Self { http: Vec::new(), changed: watch::Sender::new(0) }
+        Self { http: Arc::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -52,53 +66,166 @@ impl Upstreams {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub fn open(
-        configured: &[Configured],
-        identities: Option<&Identities>,
-        issuer: &Issuer,
-        db: &Db,
-        clock: &Clock,
-    ) -> Result<Self, UpstreamError> {
+    pub fn open(configured: &[Configured], means: &Means) -> Result<Self, UpstreamError> {
+        let upstreams = Self::default();
+        let others = upstreams.others(configured, means)?;
+        let servers = means.db.write_blocking(move |tx| others.take_up(tx))?;
+        upstreams.replace(servers.0);
+        Ok(upstreams)
+    }
+
+    /// What this configuration makes of the servers, before anything is done. A server that is configured as before
+    /// stays, with its sessions.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub fn others(&self, configured: &[Configured], means: &Means) -> Result<Others, UpstreamError> {
+        let present = self.all();
+        let other = |configured: &Configured| {
+            Ok(match present.iter().find(|http| http.is_as(configured)) {
+                Some(http) => Other::Stays(http.clone()),
+                None => {
+                    Other::Begins(Box::new(configured.clone()), Arc::new(credentials(configured, means)?))
+                }
+            })
+        };
+        let servers = configured.iter().map(other).collect::<Result<_, UpstreamError>>()?;
+        Ok(Others { servers, changed: self.changed.clone(), means: means.clone() })
+    }
+
+    /// The servers at this moment.
+    pub(crate) fn all(&self) -> Arc<Vec<Http>> {
+        self.http.load_full()
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn replace(&self, http: Vec<Http>) {
+        self.http.store(Arc::new(http));
+        self.changed.send_modify(|generation| *generation += 1);
+    }
+
+    /// Told whenever there are others, or one of them offers something else.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The server of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<Http> {
+        self.all().iter().find(|source| source.is_called(name)).cloned()
+    }
+}
+
+fn credentials(configured: &Configured, means: &Means) -> Result<Credentials, UpstreamError> {
+    let Configured { source, credentials, lists_with } = configured;
+    let here = |kept: &Kept| matches!(kept, Kept::Here(_));
+    let all_here = credentials.iter().map(|credential| &credential.kept).chain(lists_with).all(here);
+    if !all_here && means.secrets.is_none() {
+        return Err(UpstreamError::NoStore(source.name.clone()));
+    }
+    let none = Credentials::none(&source.name, source.target(), &means.issuer);
+    let showing = none.showing(credentials, lists_with.as_ref(), means.secrets.as_ref());
+    let credentials = showing.ok_or_else(|| UpstreamError::Credential(source.name.clone()))?;
+    if !source.identity {
+        return Ok(credentials);
+    }
+    let signer = means.identities.as_ref().ok_or_else(|| UpstreamError::NoKeys(source.name.clone()))?;
+    Ok(credentials.telling(signer.clone(), means.issuer.clone(), source.url.clone()))
+}
+
+/// Servers that are ready to take the place of the present ones.
+pub struct Servers(pub(crate) Vec<Http>);
+
+/// Servers as another configuration names them.
+pub struct Others {
+    servers: Vec<Other>,
+    changed: watch::Sender<u64>,
+    means: Means,
+}
+
+enum Other {
+    /// It is configured as before.
+    Stays(Http),
+    Begins(Box<Configured>, Arc<Credentials>),
+}
+
+impl Other {
+    fn settings(&self) -> &HttpSource {
+        match self {
+            Self::Stays(http) => http.settings(),
+            Self::Begins(configured, _) => &configured.source,
+        }
+    }
+}
+
+impl Others {
+    /// Whether all of these are among them already, and no others.
+    pub fn are_as(&self, upstreams: &Upstreams) -> bool {
+        let stay = |other: &Other| matches!(other, Other::Stays(_));
+        self.servers.len() == upstreams.all().len() && self.servers.iter().all(stay)
+    }
+
+    /// What they offer before any of them is asked.
+    pub(crate) fn offered(&self, conn: &Conn<'_>) -> Result<Vec<Arc<Offered>>, Fault> {
+        let settings: Vec<_> = self.servers.iter().map(Other::settings).cloned().collect();
+        remembered(conn, &settings)
+    }
+
+    /// Makes the rows follow, and builds those that begin, with what is remembered of each.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn take_up(self, tx: &Tx<'_>) -> Result<Servers, Fault> {
+        let Self { mut servers, changed, means } = self;
         let targets: Vec<_> =
-            configured.iter().map(|one| (one.source.name.clone(), one.source.target())).collect();
-        let stored = db.write_blocking(move |tx| snapshots::follow(tx, &targets))?;
-        let changed = watch::Sender::new(0);
-        let mut http = Vec::new();
-        for stored in stored {
-            let Some(Configured { source, authorization }) =
-                configured.iter().find(|one| one.source.name == stored.name)
-            else {
+            servers.iter().map(|other| (other.settings().name.clone(), other.settings().target())).collect();
+        let mut http = Vec::with_capacity(servers.len());
+        for stored in snapshots::follow(tx, &targets)? {
+            let Some(at) = servers.iter().position(|other| other.settings().name == stored.name) else {
                 continue;
             };
-            let bad = || UpstreamError::Credential(source.name.clone());
-            let mut credentials = Credentials::new(authorization.as_ref()).ok_or_else(bad)?;
-            if source.identity {
-                let signer = identities.ok_or_else(|| UpstreamError::NoKeys(source.name.clone()))?;
-                credentials = credentials.telling(signer.clone(), issuer.clone(), source.url.clone());
-            }
-            let definitions = db.read(|conn| snapshots::definitions(conn, &stored.id))?;
-            http.push(Http::new(source.clone(), credentials, (stored, &definitions), &changed, db, clock));
+            http.push(match servers.swap_remove(at) {
+                Other::Stays(http) => http,
+                Other::Begins(configured, credentials) => {
+                    let definitions = snapshots::definitions(tx, &stored.id)?;
+                    let (db, clock) = (&means.db, &means.clock);
+                    Http::new(*configured, credentials, (stored, &definitions), &changed, db, clock)
+                }
+            });
         }
-        Ok(Self { http, changed })
+        Ok(Servers(http))
     }
+}
+
+/// Those of these servers of which no complete walk is remembered, so that nobody knows what they offer.
+///
+/// # Errors
+/// A database fault.
+pub fn never_walked(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<String>, Fault> {
+    let stored = snapshots::all(conn)?;
+    let is_known = |source: &&HttpSource| {
+        stored.iter().any(|stored| {
+            stored.name == source.name && stored.target == source.target() && stored.walked_at.is_some()
+        })
+    };
+    Ok(sources.iter().filter(|source| !is_known(source)).map(|source| source.name.clone()).collect())
 }
 
 /// What these servers listed in their last complete walks, without any of them being asked.
 ///
 /// # Errors
 /// A database fault.
-pub(crate) fn remembered(db: &Db, sources: &[HttpSource]) -> Result<Vec<Arc<Offered>>, Fault> {
-    let stored = db.read(snapshots::all)?;
+pub(crate) fn remembered(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<Arc<Offered>>, Fault> {
+    let is_known =
+        |source: &HttpSource, stored: &Stored| source.name == stored.name && source.target() == stored.target;
     let mut all = Vec::new();
-    for stored in stored {
-        let known =
-            sources.iter().find(|source| source.name == stored.name && source.target() == stored.target);
-        let Some(source) = known else { continue };
-        let written = db.read(|conn| snapshots::definitions(conn, &stored.id))?;
+    for stored in snapshots::all(conn)? {
+        let Some(source) = sources.iter().find(|source| is_known(source, &stored)) else { continue };
+        let written = snapshots::definitions(conn, &stored.id)?;
         let written: Vec<_> =
             written.into_iter().filter_map(|text| RawValue::from_string(text).ok()).collect();
         let (offers, _) = offers(&source.name, source.names, &written);
-        all.push(Arc::new(Offered { source: SourceName::from(source.name.as_str()), offers }));
+        let own_secret = source.own_secret.then(|| source.target().into());
+        all.push(Arc::new(Offered { source: SourceName::from(source.name.as_str()), offers, own_secret }));
     }
     Ok(all)
 }

@@ -72,6 +72,11 @@ pub(crate) fn follow(tx: &Tx<'_>, configured: &[(String, String)]) -> Result<Vec
     all(tx)
 }
 
+/// Whether this source is still there.
+pub(crate) fn exists(conn: &Conn<'_>, id: &str) -> Result<bool, Fault> {
+    Ok(conn.query_row("SELECT 1 FROM source WHERE id = ?1", params![id], |_| Ok(()))?.is_some())
+}
+
 /// Puts a complete walk in place of the one before.
 pub(crate) fn replace(
     tx: &Tx<'_>,

@@ -115,7 +115,7 @@ const ENTRIES: &[Entry] = &[
     entry!(AtReload, First, "audit", [rules.record_values], |key, _, file| {
         rules::record_values(key).map(|it| file.rules.record_values = it)
     }),
-    entry!(AtStart, First, "sources", [sources], |key, folder, file| {
+    entry!(AtReload, First, "sources", [sources], |key, folder, file| {
         sources::read(key, folder).map(|it| file.sources = it)
     }),
     entry!(AtReload, Clients, "clients", [clients], |key, folder, file| {

@@ -1,3 +1,6 @@
+use resource::sources;
+use shared::Secret;
+
 use super::*;
 use crate::config::File;
 
@@ -38,8 +41,10 @@ fn a_source_is_read() {
         names: Names::Bare,
         timeout: Duration::from_secs(30),
         identity: true,
+        own_secret: false,
     };
-    assert_eq!(source, Source { http, authorization: Some(Kept::File(file("secret"))) });
+    assert_eq!(source.http, http);
+    assert!(source.shown.names().next().is_none() && !source.shown.is_empty());
     let plain = self::source("kind = \"mcp-http\"\nurl = \"http://[::1]/\"\n").unwrap();
     let to = &plain.http.destination;
     assert_eq!((to.host.as_str(), to.port, to.authority.as_str()), ("::1", 80, "[::1]"));
@@ -67,8 +72,34 @@ fn a_source_that_does_not_fit_is_refused() {
         (&format!("{LEAST}client_key = \"c.pem\""), "no `client_cert`"),
         (&format!("{LEAST}networks = []"), "`networks` at etc/portcullis.toml:4 is empty"),
         (&format!("{LEAST}networks = \"10.0.0.1/8\""), "write 10.0.0.0/8"),
-        (&format!("{LEAST}authorization = \"Bearer s3cret\""), "\"file:/path\" or \"env:NAME\""),
-        (&format!("{LEAST}authorization = \"file:\""), "\"file:/path\" or \"env:NAME\""),
+        (
+            &format!("{LEAST}authorization = \"Bearer s3cret\""),
+            "\"file:/path\", \"env:NAME\", \"secret:NAME\" or \"user\"",
+        ),
+        (&format!("{LEAST}authorization = \"file:\""), "\"file:/path\", \"env:NAME\""),
+        (&format!("{LEAST}bearer = \"secret:A b\""), "names no secret: a name has lower-case letters"),
+        (
+            &format!("{LEAST}bearer = \"env:A\"\nauthorization = \"env:B\""),
+            "sets the header authorization a second time",
+        ),
+        (&format!("{LEAST}bearer = \"user\"\nheaders = {{ X-Key = \"user\" }}"), "\"user\" twice"),
+        (
+            &format!("{LEAST}lists_with = \"env:A\""),
+            "has `lists_with`, and no secret that is each user's own",
+        ),
+        (
+            &format!("{LEAST}bearer = \"user\"\nlists_with = \"user\""),
+            "nobody asks when the gateway reads the lists",
+        ),
+        (&format!("{LEAST}headers = {{ Authorization = \"env:A\" }}"), "write `bearer` or `authorization`"),
+        (&format!("{LEAST}headers = {{ Mcp-Session-Id = \"env:A\" }}"), "belongs to the protocol"),
+        (&format!("{LEAST}headers = {{ Host = \"env:A\" }}"), "belongs to the protocol"),
+        (&format!("{LEAST}headers = {{ \"a b\" = \"env:A\" }}"), "not the name of a header"),
+        (&format!("{LEAST}headers = {{ X-Key = \"s3cret\" }}"), "must say where the credential is kept"),
+        (
+            "kind = \"mcp-http\"\nurl = \"http://jira/\"\nheaders = { X-Key = \"user\" }",
+            "write plaintext = true",
+        ),
         ("kind = \"mcp-http\"\nurl = \"http://jira/\"\nca = \"ca.pem\"", "write https, or remove them"),
         ("kind = \"mcp-http\"\nurl = \"http://jira/\"\nauthorization = \"env:A\"", "write plaintext = true"),
         ("kind = \"mcp-http\"\nurl = \"http://10.0.0.1/\"\nidentity = \"jwt\"", "write plaintext = true"),
@@ -117,9 +148,11 @@ fn a_credential_is_the_value_of_a_header() {
     let read = |text: &str, mode: u32| {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        Kept::File(path.clone()).secret("jira").map(|secret| secret.expose().to_owned())
+        let keys = format!("{LEAST}authorization = \"file:{}\"", path.display());
+        source(&keys).unwrap().settings().map(|configured| configured.credentials)
     };
-    assert_eq!(read("Bearer abc\n", 0o600).unwrap(), "Bearer abc");
+    let whole = |text: &str| sources::Kept::Here(Secret::presented(text));
+    assert_eq!(read("Bearer abc\n", 0o600).unwrap()[0].kept, whole("Bearer abc"));
     for (text, mode) in
         [("Bearer abc", 0o644), ("abc", 0o600), ("", 0o600), ("Bearer a\nX: y", 0o600), ("Bearer é", 0o600)]
     {
@@ -127,6 +160,7 @@ fn a_credential_is_the_value_of_a_header() {
         assert!(!refused.contains("abc") || mode == 0o644, "{refused}");
         assert!(refused.contains("jira"), "{refused}");
     }
-    let missing = Kept::Environment("PORTCULLIS_TEST_NO_SUCH".to_owned()).secret("jira").unwrap_err();
-    assert!(missing.to_string().contains("PORTCULLIS_TEST_NO_SUCH"), "{missing}");
+    let missing = source(&format!("{LEAST}bearer = \"env:PORTCULLIS_TEST_NO_SUCH\"")).unwrap();
+    let missing = missing.settings().unwrap_err();
+    assert!(format!("{missing:#}").contains("PORTCULLIS_TEST_NO_SUCH"), "{missing}");
 }

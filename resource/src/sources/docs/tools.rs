@@ -36,7 +36,7 @@ static TOOLS: LazyLock<[(OwnTool, Does); 2]> = LazyLock::new(|| {
 });
 static OFFERED: LazyLock<Arc<Offered>> = LazyLock::new(|| {
     let offers = TOOLS.iter().map(|(tool, _)| tool.offer()).collect();
-    Arc::new(Offered { source: "docs".into(), offers })
+    Arc::new(Offered { source: "docs".into(), offers, own_secret: None })
 });
 
 pub(crate) fn offered() -> Arc<Offered> {

@@ -4,9 +4,10 @@ use axum::body::Body;
 use serde_json::{Value, json};
 use shared::{AccessToken, Issuer};
 
-use super::super::identity::Credentials;
+use super::super::identity::{Credential, Credentials, Kept};
 use super::super::mcp::testing::{Arrived, Reply, Upstream, error, legacy, modern, result};
 use super::*;
+use crate::store::snapshots;
 use crate::testing::{Answer, App, MODERN, NOW, bearer, post, token};
 
 /// A tool that an upstream lists.
@@ -26,6 +27,7 @@ fn settings(upstream: &Upstream) -> HttpSource {
         names: Names::Prefixed,
         timeout: Duration::from_secs(30),
         identity: false,
+        own_secret: false,
     }
 }
 
@@ -36,9 +38,11 @@ async fn source(db: &Db, upstream: &Upstream) -> Http {
     let mut stored = db.write(move |tx| snapshots::follow(tx, &configured)).await.unwrap();
     let stored = stored.remove(0);
     let definitions = db.read(|conn| snapshots::definitions(conn, &stored.id)).unwrap();
-    let credentials = Credentials::new(None).unwrap();
+    let none = Credentials::none("up", settings.target(), &Issuer::localhost(8080));
+    let credentials = Arc::new(none);
     let changed = watch::Sender::new(0);
-    Http::new(settings, credentials, (stored, &definitions), &changed, db, &Clock::held(NOW))
+    let configured = Configured { source: settings, credentials: Vec::new(), lists_with: None };
+    Http::new(configured, credentials, (stored, &definitions), &changed, db, &Clock::held(NOW))
 }
 
 fn names(source: &Http) -> Vec<String> {
@@ -66,7 +70,7 @@ async fn gate(upstream: &Upstream) -> (App, Http, AccessToken) {
     let app = App::upstream(&[("up_greet", "docs.read")], async |db| source(db, upstream).await).await;
     let source = app.upstream.clone().unwrap();
     source.walk().await.unwrap();
-    app.resource.registry().replace(&app.resource.admission().sources().offered());
+    app.resource.registry().refresh();
     (app, source, token("docs.read"))
 }
 
@@ -190,7 +194,7 @@ async fn each_failure_is_of_one_class() {
         (Box::new(code(-32602)), "error", "-32602"),
         (Box::new(code(-32042)), "error", "open a page"),
         (Box::new(code(-32021)), "error", "before it ran"),
-        (Box::new(status(401)), "error", "an administrator must set `authorization`"),
+        (Box::new(status(401)), "error", "an administrator must set `bearer`, `authorization`"),
         (Box::new(status(403)), "error", "Your own sign-in is not the problem"),
         (Box::new(status(307)), "error", "HTTP 307"),
         (Box::new(status(500)), "unknown", "It may have run"),
@@ -267,12 +271,17 @@ async fn an_upstream_is_told_who_asks() {
         let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
         serde_json::from_slice::<Value>(&payload).unwrap()
     };
+    let showing = |secret: Option<&shared::Secret>| {
+        let shown = |secret: &shared::Secret| Credential {
+            header: http::header::AUTHORIZATION,
+            bearer: false,
+            kept: Kept::Here(secret.clone()),
+        };
+        let shown: Vec<_> = secret.into_iter().map(shown).collect();
+        Credentials::none("up", String::new(), &Issuer::localhost(8080)).showing(&shown, None, None)
+    };
     let telling = |secret: Option<&shared::Secret>| {
-        Credentials::new(secret).unwrap().telling(
-            identities.clone(),
-            issuer.clone(),
-            "http://jira/mcp".to_owned(),
-        )
+        showing(secret).unwrap().telling(identities.clone(), issuer.clone(), "http://jira/mcp".to_owned())
     };
     let alone = telling(None).of(None, NOW).unwrap();
     assert_eq!((alone.headers[0].0.as_str(), alone.headers[0].1.is_sensitive()), ("authorization", true));
@@ -284,7 +293,7 @@ async fn an_upstream_is_told_who_asks() {
         (both.headers[0].1.to_str().unwrap(), both.headers[1].0.as_str()),
         ("Bearer static", "portcullis-identity")
     );
-    assert!(Credentials::new(Some(&shared::Secret::presented("a\nb"))).is_none());
+    assert!(showing(Some(&shared::Secret::presented("a\nb"))).is_none());
     let app = App::start();
     let presented = alone.headers[0].1.clone();
     assert!(app.resource.bearer().check(&presented, &token("docs.read").aud, NOW).is_err());

@@ -65,8 +65,8 @@ struct Inner {
 struct State {
     speaks: Option<Speaks>,
     sessions: HashMap<Option<String>, (Arc<Session>, Instant)>,
-    /// The last failure to begin, and when it was.
-    failed: Option<(Instant, Failed)>,
+    /// The last failure to begin, when it was, and on whose behalf.
+    failed: Option<(Instant, Option<String>, Failed)>,
 }
 
 /// Which kind of revision it speaks.
@@ -208,11 +208,15 @@ impl Client {
             }
             None => {}
         }
-        if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| Instant::now() < *at + PAUSE) {
+        // A credential that was refused is its holder's alone (SRC-15).
+        let concerns = |(at, whose, why): &&(Instant, Option<String>, Failed)| {
+            Instant::now() < *at + PAUSE && (*whose == who.key || !why.is_of_credential())
+        };
+        if let Some((_, _, why)) = state.failed.as_ref().filter(concerns) {
             return Err(why.clone());
         }
         let opened = self.open(&mut state, who).await;
-        state.failed = opened.as_ref().err().map(|why| (Instant::now(), why.clone()));
+        state.failed = opened.as_ref().err().map(|why| (Instant::now(), who.key.clone(), why.clone()));
         opened
     }
 
@@ -319,6 +323,12 @@ impl Client {
             _ => return None,
         };
         Some(self.0.wire.listen(opening, hear).await)
+    }
+
+    /// Forgets all that was found out and agreed on. Requests on their way go on.
+    pub(crate) async fn begin_anew(&self) {
+        *self.0.state.lock().await = State::default();
+        self.0.wire.forget();
     }
 
     /// Ends the sessions that are open, as far as the upstream listens to that.

@@ -37,6 +37,13 @@ pub(crate) struct Refusal {
     pub(crate) ours: bool,
 }
 
+impl Failed {
+    /// Whether the upstream refused what it was shown.
+    pub(crate) fn is_of_credential(&self) -> bool {
+        matches!(self, Self::Status(refusal) if matches!(refusal.status.as_u16(), 401 | 403))
+    }
+}
+
 impl Refusal {
     fn words(&self) -> String {
         match (&self.location, &self.error) {
@@ -60,7 +67,7 @@ impl From<NoAnswer> for Failed {
     fn from(why: NoAnswer) -> Self {
         match why {
             NoAnswer::TooLarge(size) => Self::TooLarge(size),
-            NoAnswer::Broken(_) | NoAnswer::TooSlow => Self::Lost(why.to_string()),
+            NoAnswer::Broken(_) | NoAnswer::TooSlow | NoAnswer::Certificate(_) => Self::Lost(why.to_string()),
         }
     }
 }

@@ -66,6 +66,11 @@ impl Wire {
         Self { outbound, path }
     }
 
+    /// Closes the connections that wait for their next request.
+    pub(super) fn forget(&self) {
+        self.outbound.forget();
+    }
+
     /// Sends a request and reads its answer, with the headers that it came with.
     pub(super) async fn ask(
         &self,

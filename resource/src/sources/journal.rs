@@ -1,0 +1,118 @@
+//! What happened lately between the gate and one server, for `source log` (SRC-14): connections, failures, walks. It is
+//! kept in memory, and only so much of it. Nothing that a call carried is in it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use shared::Timestamp;
+
+/// How many entries are kept.
+const MOST: usize = 200;
+/// How many characters of one entry are kept.
+const LONGEST: usize = 400;
+
+/// The latest entries. Cheap to clone.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Journal(Arc<Mutex<VecDeque<Entry>>>);
+
+/// One thing that happened, once or several times in a row.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it happened last.
+    pub at: Timestamp,
+    pub kind: Kind,
+    pub text: String,
+    /// How many times in a row.
+    pub times: u32,
+}
+
+/// What kind of thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// What the server speaks was found out.
+    Probed,
+    /// A connection could be used again, or a session was begun.
+    Connected,
+    /// Its lists were read.
+    Walked,
+    /// It did not answer as it should.
+    Failed,
+    /// A call came to no result.
+    CallFailed,
+    /// An administrator had it begin anew.
+    Restarted,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Probed => "probed",
+            Self::Connected => "connected",
+            Self::Walked => "walked",
+            Self::Failed => "failed",
+            Self::CallFailed => "call_failed",
+            Self::Restarted => "restarted",
+        }
+    }
+}
+
+impl Journal {
+    /// Adds an entry; what happens again at once is counted.
+    pub(crate) fn note(&self, at: Timestamp, kind: Kind, text: impl Into<String>) {
+        let text: String = text.into();
+        let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        let mut entries = self.lock();
+        if let Some(last) = entries.back_mut()
+            && last.kind == kind
+            && last.text == text
+        {
+            (last.at, last.times) = (at, last.times.saturating_add(1));
+            return;
+        }
+        if entries.len() >= MOST {
+            entries.pop_front();
+        }
+        entries.push_back(Entry { at, kind, text, times: 1 });
+    }
+
+    /// The latest entries, the oldest of them first.
+    pub(crate) fn latest(&self, most: usize) -> Vec<Entry> {
+        let entries = self.lock();
+        entries.iter().skip(entries.len().saturating_sub(most)).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SRC-14: a server that fails for a week fills nothing, and what it said is on one line.
+    #[test]
+    fn a_journal_is_bounded() {
+        let journal = Journal::default();
+        for second in 0..100_000 {
+            journal.note(Timestamp(second), Kind::Failed, "it cannot be reached");
+        }
+        assert_eq!(journal.latest(10).len(), 1);
+        assert_eq!((journal.latest(1)[0].times, journal.latest(1)[0].at), (100_000, Timestamp(99_999)));
+        for number in 0..1000 {
+            journal.note(
+                Timestamp(number),
+                Kind::Walked,
+                format!("{number}\n\u{1b}[31m{}", "x".repeat(9000)),
+            );
+        }
+        let latest = journal.latest(usize::MAX);
+        assert_eq!(latest.len(), MOST);
+        assert!(latest.iter().all(|entry| entry.text.len() <= LONGEST));
+        assert!(latest.last().unwrap().text.starts_with("999[31mx"));
+        assert_eq!(journal.latest(2).iter().map(|entry| entry.at.0).collect::<Vec<_>>(), [998, 999]);
+    }
+}

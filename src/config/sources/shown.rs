@@ -1,0 +1,210 @@
+//! What a server behind the gate is shown, and where each secret is kept: never in the file itself (SRC-10).
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use http::{HeaderName, header};
+use keys::secrets;
+use resource::sources::{self, Credential};
+
+use crate::config::keys::Key;
+use crate::config::remote::private;
+use crate::environment::variable;
+
+/// Headers that belong to the protocol, or to the gateway.
+const TAKEN: [HeaderName; 14] = [
+    header::ACCEPT,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::EXPECT,
+    header::FORWARDED,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("last-event-id"),
+    HeaderName::from_static("portcullis-identity"),
+];
+
+/// All that a server is shown.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Shown {
+    headers: Vec<Header>,
+    /// What stands in the place of a user's secret where the gateway looks at the server by itself.
+    lists_with: Option<Kept>,
+}
+
+/// One header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Header {
+    name: HeaderName,
+    /// Whether `Bearer` stands before the secret.
+    bearer: bool,
+    kept: Kept,
+}
+
+/// Where a secret is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    File(PathBuf),
+    Environment(String),
+    /// In the sealed store, under this name.
+    Store(String),
+    /// In the sealed store, each user's own.
+    User,
+}
+
+impl Shown {
+    /// Reads one of the keys that are about it.
+    pub(super) fn read(&mut self, key: &Key<'_>, folder: &Path) -> anyhow::Result<()> {
+        match key.name {
+            "authorization" => self.add(header::AUTHORIZATION, false, key, folder),
+            "bearer" => self.add(header::AUTHORIZATION, true, key, folder),
+            "lists_with" => {
+                let kept = kept(key, folder)?;
+                if kept == Kept::User {
+                    bail!(
+                        "`lists_with` at {} cannot be \"user\": nobody asks when the gateway reads the lists",
+                        key.at()
+                    );
+                }
+                self.lists_with = Some(kept);
+                Ok(())
+            }
+            _ => key.keys()?.iter().try_for_each(|key| self.add(name(key)?, false, key, folder)),
+        }
+    }
+
+    fn add(&mut self, name: HeaderName, bearer: bool, key: &Key<'_>, folder: &Path) -> anyhow::Result<()> {
+        if self.headers.iter().any(|header| header.name == name) {
+            bail!(
+                "`{}` at {} sets the header {name} a second time; remove one of the two",
+                key.name,
+                key.at()
+            );
+        }
+        self.headers.push(Header { name, bearer, kept: kept(key, folder)? });
+        Ok(())
+    }
+
+    /// Whether these go together.
+    pub(super) fn fits(&self, table: &Key<'_>) -> anyhow::Result<()> {
+        let (source, at) = (table.name, table.at());
+        if self.headers.iter().filter(|header| header.kept == Kept::User).count() > 1 {
+            bail!(
+                "[sources.{source}] at {at} has \"user\" twice, and each user gives one secret for a server; remove one of the two"
+            );
+        }
+        if self.lists_with.is_some() && !self.is_of_users() {
+            bail!(
+                "[sources.{source}] at {at} has `lists_with`, and no secret that is each user's own; remove it, or write bearer = \"user\""
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// Whether each user gives a secret of their own.
+    pub(super) fn is_of_users(&self) -> bool {
+        self.headers.iter().any(|header| header.kept == Kept::User)
+    }
+
+    /// The names of the sealed store that it uses.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let all = self.headers.iter().map(|header| &header.kept).chain(&self.lists_with);
+        all.filter_map(|kept| match kept {
+            Kept::Store(name) => Some(name.as_str()),
+            Kept::File(_) | Kept::Environment(_) | Kept::User => None,
+        })
+    }
+
+    /// The same with what is in files and in the environment taken out of there.
+    pub(super) fn settings(&self) -> anyhow::Result<(Vec<Credential>, Option<sources::Kept>)> {
+        let credential = |header: &Header| {
+            let kept = header.kept.taken_out()?;
+            if let (sources::Kept::Here(secret), true, false) =
+                (&kept, header.name == header::AUTHORIZATION, header.bearer)
+                && !secret.expose().contains(' ')
+            {
+                bail!(
+                    "the credential must be the whole value of the Authorization header, like `Bearer TOKEN`; for the token alone write `bearer` in place of `authorization`"
+                );
+            }
+            Ok(Credential { header: header.name.clone(), bearer: header.bearer, kept })
+        };
+        let credentials = self.headers.iter().map(credential).collect::<anyhow::Result<_>>()?;
+        Ok((credentials, self.lists_with.as_ref().map(Kept::taken_out).transpose()?))
+    }
+}
+
+impl Kept {
+    fn taken_out(&self) -> anyhow::Result<sources::Kept> {
+        let text = match self {
+            Self::Store(name) => return Ok(sources::Kept::Stored(name.clone())),
+            Self::User => return Ok(sources::Kept::OfUser),
+            Self::File(path) => private(path).context("a secret cannot be used")?,
+            Self::Environment(name) => variable(name)
+                .and_then(|text| text.into_string().ok())
+                .ok_or_else(|| anyhow!("a secret is in the environment variable {name}, which is not set"))?,
+        };
+        let secret = secrets::value(&text).map_err(|why| {
+            let place = match self {
+                Self::File(path) => path.display().to_string(),
+                Self::Environment(name) => format!("the environment variable {name}"),
+                Self::Store(_) | Self::User => String::new(),
+            };
+            anyhow!("the secret in {place} cannot be used: {why}")
+        })?;
+        Ok(sources::Kept::Here(secret))
+    }
+}
+
+fn name(key: &Key<'_>) -> anyhow::Result<HeaderName> {
+    let text = key.name;
+    let name = HeaderName::try_from(text)
+        .map_err(|_| anyhow!("`{text}` at {} is not the name of a header", key.at()))?;
+    if name == header::AUTHORIZATION {
+        bail!(
+            "the header Authorization at {} has keys of its own; write `bearer` or `authorization` in [sources.NAME]",
+            key.at()
+        );
+    }
+    if TAKEN.contains(&name) || name.as_str().starts_with("mcp-") || name.as_str().starts_with("x-forwarded-")
+    {
+        bail!("the header {name} at {} belongs to the protocol and cannot be set; remove it", key.at());
+    }
+    Ok(name)
+}
+
+fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {
+    let text = key.text()?;
+    match text.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(Kept::File(folder.join(path))),
+        Some(("env", name)) if !name.is_empty() => Ok(Kept::Environment(name.to_owned())),
+        Some(("secret", name)) if is_name(name) => Ok(Kept::Store(name.to_owned())),
+        Some(("secret", _)) => bail!(
+            "`{}` at {} names no secret: a name has lower-case letters, digits, `_`, `-` and `.`, 64 at most",
+            key.name,
+            key.at()
+        ),
+        _ if text == "user" => Ok(Kept::User),
+        // What was written is not repeated: it may be the secret itself.
+        _ => bail!(
+            "`{}` at {} must say where the credential is kept: \"file:/path\", \"env:NAME\", \"secret:NAME\" or \"user\"",
+            key.name,
+            key.at()
+        ),
+    }
+}
+
+/// Whether a secret can have this name.
+pub(crate) fn is_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
+}
