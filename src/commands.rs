@@ -17,6 +17,7 @@ pub mod registration_token;
 pub mod reload;
 pub mod resource_server;
 pub mod restore;
+pub mod secret;
 pub mod serve;
 pub mod session;
 pub mod setup_link;
@@ -100,9 +101,12 @@ nouns! {
     /// Ask what the gate would decide, and why.
     #[command(subcommand)]
     Policy(policy::Policy),
-    /// Show the servers behind the gate, and ask one of them what it lists.
+    /// Show the servers behind the gate, ask one of them what it lists, read what happened lately, begin one anew.
     #[command(subcommand)]
     Source(source::Source),
+    /// Keep what servers behind the gate are shown: set a secret, show which there are, remove one.
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(key::Key),

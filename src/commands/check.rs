@@ -2,6 +2,7 @@
 
 mod entrance;
 mod gateway;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -215,6 +216,7 @@ impl Report {
         let issuer = self.issuer.clone().unwrap_or_else(|| Issuer::localhost(8080));
         let catalogue = BuiltIn::new(&issuer, &file.rules);
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
+        self.remember(&catalogue, file);
         let granted = catalogue.scopes();
         for rule in &file.rules.scopes {
             let described = rule.description.clone();
@@ -225,7 +227,6 @@ impl Report {
         }
         let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
         let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
-        self.warnings.extend(catalogue.doubts().iter().map(ToString::to_string));
         for (name, opens) in catalogue.needs() {
             let reach = |entitled: &Scope| reaches(&catalogue, entitled, &name);
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
@@ -241,14 +242,6 @@ impl Report {
                 Opens::Scopes(_) | Opens::Token | Opens::Nothing => {}
             }
             self.tools.push(ToolReport::new(name, &opens, groups));
-        }
-    }
-
-    /// Whether what each server behind the gate needs is there. None of them is asked.
-    fn sources(&mut self, file: &File) {
-        for source in file.sources.values() {
-            let settings = source.settings();
-            self.note(settings);
         }
     }
 

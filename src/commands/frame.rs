@@ -4,6 +4,7 @@
 pub(crate) mod confirm;
 pub(crate) mod print;
 pub(crate) mod socket;
+pub(crate) mod typed;
 
 use std::fmt::Display;
 use std::future::Future;

@@ -42,6 +42,9 @@ pub struct Check {
     /// Without it: through a client that holds all that the user may grant.
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
+    /// At this profile, /mcp/NAME. Without it: at /mcp, where all tools are.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// With these arguments: a file with one JSON object. Without it the rules about arguments are left out.
     #[arg(long, value_name = "FILE")]
     pub args: Option<PathBuf>,
@@ -55,6 +58,8 @@ struct CheckPolicy {
     user: String,
     tool: String,
     client: Option<String>,
+    #[serde(default)]
+    profile: Option<String>,
     /// What it is called with; without it the rules about arguments are left out.
     #[serde(default)]
     arguments: Option<Map<String, Value>>,
@@ -68,6 +73,8 @@ struct Decided {
     /// The rule about the tool with its line, or the two that tie.
     by: Vec<String>,
     tool: Tool,
+    #[serde(default)]
+    profile: Option<String>,
     user: User,
     client: Option<Client>,
 }
@@ -115,7 +122,12 @@ impl CheckPolicy {
             Ok(person) => person,
             Err(refusal) => return Ok(Err(refusal.to_string())),
         };
-        let client = match (&self.client, authz.endpoint()) {
+        let endpoint = match self.profile.as_deref().map(|name| (name, catalogue.endpoint_of(name))) {
+            None => authz.endpoint(),
+            Some((_, Some(endpoint))) => Some(endpoint),
+            Some((name, None)) => return Ok(Err(no_profile(name, &catalogue.profiles()))),
+        };
+        let client = match (&self.client, endpoint) {
             (Some(_), None) => {
                 let words = "this server has no MCP endpoint of its own, and more than one or none elsewhere; leave out --client";
                 return Ok(Err(words.to_owned()));
@@ -134,12 +146,13 @@ impl CheckPolicy {
             entitled: &person.entitled,
             ceiling,
             tool: &self.tool,
+            profile: self.profile.as_deref(),
             arguments: self.arguments.as_ref(),
         });
         let (decision, rule) = match (&person, &client) {
             (person, _) if person.disabled => ("user_disabled", "the user is disabled".to_owned()),
             (_, Some(client)) if client.disabled => ("client_disabled", "the client is disabled".to_owned()),
-            _ => (explained.decision, rule(&explained, &person, catalogue, &self.tool)),
+            _ => (explained.decision, rule(&explained, &person, catalogue, &self)),
         };
         Ok(Ok(Decided {
             allowed: decision == "allow",
@@ -147,6 +160,7 @@ impl CheckPolicy {
             rule,
             by: explained.ruling,
             tool: Tool { name: self.tool, needs: explained.needs },
+            profile: self.profile,
             user: User { id: person.id, name: person.name, groups: person.groups, entitled: person.entitled },
             client: client.map(Client::from),
         }))
@@ -159,17 +173,27 @@ impl From<Reach> for Client {
     }
 }
 
+fn no_profile(name: &str, profiles: &[String]) -> String {
+    let profiles = if profiles.is_empty() { "there is none".to_owned() } else { profiles.join(", ") };
+    format!("there is no profile `{name}`; the profiles: {profiles}")
+}
+
 /// Why, in one line.
-fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, tool: &str) -> String {
-    let lacking = &explained.lacking;
+fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
+    let (tool, lacking) = (&asked.tool, &explained.lacking);
     match explained.decision {
         "allow" => match &explained.needs {
             None => "the tool needs only a valid token".to_owned(),
             Some(_) => "every scope that the tool needs is granted, and the user's groups have it".to_owned(),
         },
         "unknown" => {
-            let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).collect();
-            format!("no tool `{tool}`; the tools are {}", tools.join(", "))
+            let tools = catalogue.tools_at(asked.profile.as_deref()).join(", ");
+            match &asked.profile {
+                None => format!("no tool `{tool}`; the tools are {tools}"),
+                Some(profile) => {
+                    format!("no tool `{tool}` at the profile `{profile}`; the tools there are {tools}")
+                }
+            }
         }
         "hidden" => "the tool is hidden".to_owned(),
         "argument_denied" => explained.allowed.clone().unwrap_or_default(),
@@ -195,12 +219,12 @@ impl Noun for Policy {
 
     /// Leaves with 1 if the answer is no, so that a script can ask.
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
-        let Check { user, tool, client, args, common } = match self {
+        let Check { user, tool, client, profile, args, common } = match self {
             Self::Check(check) => check,
             Self::Test(test) => return Ok(code(test.run(file)?)),
         };
         let arguments = args.as_deref().map(read_arguments).transpose()?;
-        let decided = common.ask(file, CheckPolicy { user, tool, client, arguments })?;
+        let decided = common.ask(file, CheckPolicy { user, tool, client, profile, arguments })?;
         common.show(&decided, explain)?;
         Ok(code(decided.allowed))
     }
@@ -219,12 +243,15 @@ fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
 }
 
 fn explain(decided: &Decided) -> anyhow::Result<()> {
-    let Decided { allowed, decision, rule, by, tool, user, client } = decided;
+    let Decided { allowed, decision, rule, by, tool, profile, user, client } = decided;
     let may = if *allowed { "may call" } else { "may not call" };
     say!("{} {may} {} ({})", safe(&user.name), safe(&tool.name), safe(decision))?;
     say!("  rule      {}", safe(rule))?;
     for by in by {
         say!("  by        {}", safe(by))?;
+    }
+    if let Some(profile) = profile {
+        say!("  profile   {}", safe(profile))?;
     }
     let needs = tool.needs.as_ref().map_or_else(|| "no scope".to_owned(), |needs| or_dash(needs.to_string()));
     say!("  needs     {needs}")?;

@@ -1,12 +1,15 @@
 //! `portcullis source …` (SRC-14).
 
+mod import;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use resource::sources::{Health, Tested, Upstreams};
+use resource::sources::{Entry, Health, Tested, Upstreams};
 use serde::{Deserialize, Serialize};
+use shared::audit::{self, Event, Name};
 
 use super::frame::print::{moment_if, optional, safe, table};
 use super::frame::{Common, Handler, Noun, Place, Refused, Request};
@@ -22,6 +25,24 @@ pub enum Source {
     /// Ask one of them now, and show what it lists: each tool with a scope and a risk that may fit it, and the tokens that
     /// its definition takes in a model's context.
     Test(One),
+    /// Show what happened lately between the gate and one of them: connections, failures, walks of its lists.
+    Log(Log),
+    /// Have one of them begin anew: its sessions and idle connections end, what it speaks is found out again, and its
+    /// lists are read.
+    Restart(One),
+    /// Take over the servers of a client's file: prints them as [sources], and keeps their secrets in the sealed store.
+    Import(import::Import),
+}
+
+#[derive(Args, Debug)]
+pub struct Log {
+    /// Its name in the configuration.
+    name: String,
+    /// How many entries at most, the latest ones.
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    limit: usize,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args, Debug)]
@@ -68,16 +89,69 @@ impl Request for TestSource {
     type Answer = Tested;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Tested, Refused> {
-        let Some(upstreams) = &place.upstreams else {
-            return Err(Refused::unavailable(
-                &"no server runs; start `portcullis serve`, which connects to it",
-            ));
-        };
-        let tested = upstreams.test(&self.name).await;
+        let tested = running(place)?.test(&self.name).await;
         let tested = tested.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))?;
         tested
             .map_err(|why| Refused::unavailable(&format!("the server `{}` cannot be used: {why}", self.name)))
     }
+}
+
+/// `portcullis source log`.
+#[derive(Debug, Serialize, Deserialize)]
+struct SourceLog {
+    name: String,
+    limit: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Logged {
+    entries: Vec<Entry>,
+}
+
+impl Request for SourceLog {
+    const COMMAND: &'static str = "source-log";
+    const AT_GATEWAY: bool = true;
+    type Answer = Logged;
+
+    async fn perform(self, place: &Place, _uid: u32) -> Result<Logged, Refused> {
+        let entries = running(place)?.log(&self.name, self.limit);
+        Ok(Logged { entries: entries.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))? })
+    }
+}
+
+/// `portcullis source restart`.
+#[derive(Debug, Serialize, Deserialize)]
+struct RestartSource {
+    name: String,
+}
+
+impl Request for RestartSource {
+    const COMMAND: &'static str = "source-restart";
+    const AT_GATEWAY: bool = true;
+    const PATIENCE: Duration = Duration::from_secs(75);
+    type Answer = Health;
+
+    async fn perform(self, place: &Place, uid: u32) -> Result<Health, Refused> {
+        let upstreams = running(place)?;
+        let Some(id) = upstreams.id(&self.name) else { return Err(Refused::by_rule(&unknown(&self.name))) };
+        let event = Event::allowed(Name::SourceRestarted).by_console(uid).subject(&id);
+        let event = event.detail("name", self.name.as_str());
+        place.db.write(move |tx| audit::append(tx, event)).await?;
+        let restarted = upstreams.restart(&self.name).await;
+        let restarted = restarted.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))?;
+        restarted.map_err(|why| {
+            Refused::unavailable(&format!(
+                "the server `{}` was restarted and cannot be used: {why}",
+                self.name
+            ))
+        })
+    }
+}
+
+/// The servers, where a server runs that connects to them.
+fn running(place: &Place) -> Result<&Upstreams, Refused> {
+    let none = "no server runs; start `portcullis serve`, which connects to it";
+    place.upstreams.as_ref().ok_or_else(|| Refused::unavailable(&none))
 }
 
 fn unknown(name: &str) -> String {
@@ -85,7 +159,12 @@ fn unknown(name: &str) -> String {
 }
 
 impl Noun for Source {
-    const REQUESTS: &'static [Handler] = &[Handler::of::<ListSources>(), Handler::of::<TestSource>()];
+    const REQUESTS: &'static [Handler] = &[
+        Handler::of::<ListSources>(),
+        Handler::of::<TestSource>(),
+        Handler::of::<SourceLog>(),
+        Handler::of::<RestartSource>(),
+    ];
 
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         match self {
@@ -112,6 +191,14 @@ impl Noun for Source {
                 common.show(&one, shown)?;
             }
             Self::Test(One { name, common }) => common.run(file, TestSource { name }, tested)?,
+            Self::Import(import) => import::run(&import, file)?,
+            Self::Log(Log { name, limit, common }) => common.run(file, SourceLog { name, limit }, logged)?,
+            Self::Restart(One { name, common }) => {
+                common.run(file, RestartSource { name }, |health| {
+                    say!("Restarted.\n")?;
+                    shown(health)
+                })?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -127,6 +214,20 @@ fn shown(one: &Health) -> anyhow::Result<()> {
         say!("Stale      since {}: {}", moment_if(Some(stale.since.0)), safe(&stale.why))?;
     }
     one.left_out.iter().try_for_each(|tool| say!("Left out   {}: {}", safe(&tool.name), safe(&tool.why)))
+}
+
+fn logged(logged: &Logged) -> anyhow::Result<()> {
+    if logged.entries.is_empty() {
+        return say!("Nothing has happened since the server started.");
+    }
+    table(&["LAST", "WHAT", "TIMES", "DETAIL"], &logged.entries, |entry| {
+        vec![
+            moment_if(Some(entry.at.0)),
+            entry.kind.as_str().to_owned(),
+            entry.times.to_string(),
+            safe(&entry.text),
+        ]
+    })
 }
 
 fn tested(tested: &Tested) -> anyhow::Result<()> {

@@ -62,6 +62,13 @@ impl Report {
                 source.http.name
             ));
         }
+        for (name, source) in &file.sources {
+            if source.shown.names().next().is_some() || source.http.own_secret {
+                self.problems.push(format!(
+                    "[sources.{name}] has a secret in the sealed store, and a gateway alone has none; write \"file:/path\" or \"env:NAME\", or run the whole server"
+                ));
+            }
+        }
         self.gateway = Some(Gateway { origin, client_id, cache_ms, checks });
     }
 
@@ -69,11 +76,11 @@ impl Report {
     fn gateway_rules(&mut self, file: &File, checks: &BTreeMap<String, &'static str>) {
         let catalogue = BuiltIn::new(&Issuer::localhost(8080), &file.rules);
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
+        self.remember(&catalogue, file);
         self.scopes = file.rules.scopes.iter().map(ScopeReport::of).collect();
         for (name, opens) in catalogue.needs() {
             self.tools.push(ToolReport::new(name, &opens, Vec::new()));
         }
-        self.warnings.extend(catalogue.doubts().iter().map(ToString::to_string));
         let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");
         for (scope, _) in trusting {
             self.warnings.push(format!(

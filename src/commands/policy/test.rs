@@ -90,6 +90,11 @@ impl Sides {
         let [now, other] = files.map(|file| BuiltIn::new(&issuer, &file.rules));
         let catalogues =
             [now.context("the present configuration")?, other.context("the other configuration")?];
+        for (catalogue, file) in catalogues.iter().zip(files) {
+            let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+            db.read(|conn| catalogue.remember(conn, &sources))?;
+            catalogue.check()?;
+        }
         let groups = files.map(|file| Groups::new(file.groups.clone()));
         Ok(Self { catalogues, groups, everybody: db.read(Everybody::read)? })
     }

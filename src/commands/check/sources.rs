@@ -1,0 +1,71 @@
+//! What `check` says about servers behind the gate: by what each listed last, which the database remembers. None of them is
+//! asked (POL-05).
+
+use keys::secrets;
+use resource::catalogue::{BuiltIn, DoubtfulRule};
+use resource::sources::{Names, never_walked};
+use shared::db::ReadOnly;
+use shared::schema::SCHEMA;
+
+use super::Report;
+use crate::config::{File, Source};
+
+impl Report {
+    /// Whether what each server behind the gate needs is there.
+    pub(super) fn sources(&mut self, file: &File) {
+        for source in file.sources.values() {
+            let settings = source.settings();
+            self.note(settings);
+        }
+    }
+
+    /// Compares the rules with what servers listed last, and with the secrets that there are.
+    pub(super) fn remember(&mut self, catalogue: &BuiltIn, file: &File) {
+        let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+        let mut unknown: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+        // Whatever is wrong with the database is said elsewhere.
+        if let Ok(db) = ReadOnly::open(&self.data_dir.join("portcullis.db"), &SCHEMA) {
+            let read = db.read(|conn| {
+                catalogue.remember(conn, &sources)?;
+                Ok((never_walked(conn, &sources)?, secrets::list(conn)?))
+            });
+            if let Some((never_walked, secrets)) = self.note(read.map_err(Into::into)) {
+                unknown = never_walked;
+                self.secrets(file, &secrets);
+            }
+        }
+        self.note(catalogue.check().map_err(Into::into));
+        for name in &unknown {
+            self.warnings.push(format!(
+                "the server `{name}` has never listed its tools here, so rules about them were not checked; start `portcullis serve`, then run `portcullis source test {name}` and check again"
+            ));
+        }
+        let unknown: Vec<_> = unknown.iter().filter_map(|name| file.sources.get(name)).collect();
+        let doubts = catalogue.doubts().into_iter().filter(|doubt| match doubt {
+            DoubtfulRule::MatchesNothing { pattern, .. } | DoubtfulRule::SelectsNothing { pattern, .. } => {
+                !unknown.iter().any(|source| may_match(source, pattern))
+            }
+            DoubtfulRule::UnknownArgument { .. } | DoubtfulRule::NameTaken { .. } => true,
+        });
+        self.warnings.extend(doubts.map(|doubt| doubt.to_string()));
+    }
+
+    /// Secrets that the configuration names and nobody has set.
+    fn secrets(&mut self, file: &File, known: &[secrets::Listed]) {
+        let is_set = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
+        for (source, settings) in &file.sources {
+            for name in settings.shown.names().filter(|name| !is_set(name)) {
+                self.warnings.push(format!(
+                    "[sources.{source}] uses the secret `{name}`, which is not set; run: portcullis secret set {name}"
+                ));
+            }
+        }
+    }
+}
+
+/// Whether a tool of this server could have a name that the pattern matches.
+fn may_match(source: &Source, pattern: &str) -> bool {
+    let prefix = format!("{}_", source.http.name);
+    let literal = pattern.split(['*', '?']).next().unwrap_or_default();
+    source.http.names == Names::Bare || literal.starts_with(&prefix) || prefix.starts_with(literal)
+}

@@ -1,0 +1,249 @@
+//! A server as a client's file names it, and the source that it becomes.
+
+use std::fmt::Write;
+
+use keys::secrets;
+use shared::Secret;
+use url::Url;
+
+/// What is built in is called so.
+const TAKEN: [&str; 2] = ["account", "docs"];
+/// The longest name of a source.
+const LONGEST: usize = 24;
+/// Parameters of an address that are secrets, by a part of their names.
+const SECRETIVE: [&str; 6] = ["key", "token", "secret", "password", "auth", "sig"];
+
+/// A server in a client's file.
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) spoken: Spoken,
+}
+
+/// How a client reaches it.
+pub(super) enum Spoken {
+    Http(Remote),
+    Stdio,
+    /// It is not taken over, and why.
+    Not(String),
+}
+
+/// A server that is reached over HTTP.
+pub(super) struct Remote {
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, Template)>,
+}
+
+/// A value with what is put into it when the client uses it.
+#[derive(Clone)]
+pub(super) struct Template {
+    /// What stands before the rest, such as `Bearer`.
+    text: Vec<Part>,
+}
+
+#[derive(Clone)]
+enum Part {
+    Literal(String),
+    /// A variable of the environment.
+    Variable(String),
+    /// What the client asks its user for, with what it says when it asks.
+    Asked(Option<String>),
+    /// Something of the editor's own.
+    Other,
+}
+
+/// A source, as a table of the configuration, and the secrets that it names.
+pub(super) struct Planned {
+    pub(super) name: String,
+    pub(super) toml: String,
+    pub(super) secrets: Vec<Wants>,
+}
+
+/// A secret that a table names.
+pub(super) struct Wants {
+    pub(super) name: String,
+    /// Its value, if the file has it.
+    pub(super) value: Option<Secret>,
+    /// What the client says when it asks for it.
+    pub(super) about: Option<String>,
+}
+
+impl Template {
+    pub(super) fn literal(text: &str) -> Self {
+        Self { text: vec![Part::Literal(text.to_owned())] }
+    }
+
+    pub(super) fn variable(name: &str) -> Self {
+        Self { text: vec![Part::Variable(name.to_owned())] }
+    }
+
+    pub(super) fn bearer_in(variable: &str) -> Self {
+        Self { text: vec![Part::Literal("Bearer ".to_owned()), Part::Variable(variable.to_owned())] }
+    }
+
+    /// Reads `${NAME}`, `${NAME:-…}`, `${env:NAME}` and `${input:ID}`.
+    pub(super) fn parse(text: &str, about: &dyn Fn(&str) -> Option<String>) -> Self {
+        let (mut parts, mut rest) = (Vec::new(), text);
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((inner, after)) = after.split_once('}') else { break };
+            if !before.is_empty() {
+                parts.push(Part::Literal(before.to_owned()));
+            }
+            parts.push(Part::of(inner, about));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Self { text: parts }
+    }
+
+    /// The same without `Bearer` before it; `None` if that is not there.
+    fn bearer(&self) -> Option<Self> {
+        let Some(Part::Literal(first)) = self.text.first() else { return None };
+        let (scheme, rest) = first.split_at_checked(7)?;
+        if !scheme.eq_ignore_ascii_case("bearer ") {
+            return None;
+        }
+        let literal = (!rest.trim().is_empty()).then(|| Part::Literal(rest.to_owned()));
+        Some(Self { text: literal.into_iter().chain(self.text[1..].iter().cloned()).collect() })
+    }
+}
+
+impl Part {
+    fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Literal(text) => Some(text),
+            Self::Variable(_) | Self::Asked(_) | Self::Other => None,
+        }
+    }
+
+    fn of(inner: &str, about: &dyn Fn(&str) -> Option<String>) -> Self {
+        let is_name =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        match inner.split_once(':') {
+            Some(("input", id)) => Self::Asked(about(id)),
+            Some(("env", name)) if is_name(name) => Self::Variable(name.to_owned()),
+            // A default would be a secret in a file; it is asked for instead.
+            Some((name, default)) if is_name(name) && default == "-" => Self::Variable(name.to_owned()),
+            Some((name, default)) if is_name(name) && default.starts_with('-') => Self::Other,
+            None if is_name(inner) && inner.bytes().any(|b| b.is_ascii_uppercase()) => {
+                Self::Variable(inner.to_owned())
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Planned {
+    /// The source that a server becomes, under a name that is not taken.
+    ///
+    /// # Errors
+    /// Why it is left out.
+    pub(super) fn of(found: Found, taken: impl Fn(&str) -> bool) -> Result<Self, String> {
+        let remote = match found.spoken {
+            Spoken::Http(remote) => remote,
+            Spoken::Stdio => {
+                return Err("a program is started for it (stdio), and `kind = \"mcp-stdio\"` is not there yet; give it an address with a bridge, or wait".to_owned());
+            }
+            Spoken::Not(why) => return Err(why),
+        };
+        check(&remote.url)?;
+        let name = name(&found.name, taken);
+        let mut planned = Self {
+            toml: format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = {}\n", quoted(&remote.url)),
+            name,
+            secrets: Vec::new(),
+        };
+        let mut headers = String::new();
+        for (header, template) in &remote.headers {
+            let (key, secret, template) = if header.eq_ignore_ascii_case("authorization") {
+                match template.bearer() {
+                    Some(token) => ("bearer", planned.name.clone(), token),
+                    None => ("authorization", planned.name.clone(), template.clone()),
+                }
+            } else {
+                ("", format!("{}.{}", planned.name, header.to_ascii_lowercase()), template.clone())
+            };
+            let kept = planned.kept(secret, &template)?;
+            if key.is_empty() {
+                let _ = write!(
+                    headers,
+                    "{}{} = {}",
+                    if headers.is_empty() { "" } else { ", " },
+                    quoted(header),
+                    quoted(&kept)
+                );
+            } else {
+                let _ = writeln!(planned.toml, "{key} = {}", quoted(&kept));
+            }
+        }
+        if !headers.is_empty() {
+            let _ = writeln!(planned.toml, "headers = {{ {headers} }}");
+        }
+        Ok(planned)
+    }
+
+    /// Where a value is kept from now on: as the configuration says it.
+    fn kept(&mut self, name: String, template: &Template) -> Result<String, String> {
+        let (value, about) = match template.text.as_slice() {
+            [Part::Variable(variable)] => return Ok(format!("env:{variable}")),
+            [Part::Asked(about)] => (None, about.clone()),
+            parts => {
+                let whole: Option<String> = parts.iter().map(Part::literal).collect();
+                // One that is put together is asked for as a whole.
+                let fit = |text: String| {
+                    secrets::value(&text).map_err(|why| format!("a header cannot be taken over: {why}"))
+                };
+                (whole.map(fit).transpose()?, Some("the whole value of the header".to_owned()))
+            }
+        };
+        let kept = format!("secret:{name}");
+        self.secrets.push(Wants { name, value, about });
+        Ok(kept)
+    }
+}
+
+/// An address that can stand in a configuration which is not secret.
+fn check(url: &str) -> Result<(), String> {
+    if url.contains("${") {
+        return Err("its address has a variable in it; write the address there first".to_owned());
+    }
+    // The words of the parser do not repeat the address, which may hold a secret.
+    let url = Url::parse(url).map_err(|why| format!("its address cannot be read: {why}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "its address holds a password; remove it there, and keep it with `portcullis secret set`"
+                .to_owned(),
+        );
+    }
+    let secretive = |name: &str| SECRETIVE.iter().any(|part| name.to_ascii_lowercase().contains(part));
+    match url.query_pairs().find(|(name, _)| secretive(name)) {
+        Some((name, _)) => Err(format!(
+            "its address holds a secret (`{name}`), which would stand in the configuration; ask whether the server takes it in a header"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The name of a source that is like this one.
+fn name(found: &str, taken: impl Fn(&str) -> bool) -> String {
+    let fits =
+        |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c) { c } else { '-' };
+    let lower: String = found.to_ascii_lowercase().chars().map(fits).collect();
+    let lower = lower.trim_matches(['-', '_']);
+    let begins = lower.starts_with(|c: char| c.is_ascii_lowercase());
+    let whole = if begins { lower.to_owned() } else { format!("mcp-{lower}") };
+    let cut = |end: &str| {
+        format!("{}{end}", whole[..whole.len().min(LONGEST - end.len())].trim_end_matches(['-', '_']))
+    };
+    let is_free = |name: &String| !TAKEN.contains(&name.as_str()) && !taken(name);
+    let numbered = (2_u32..).map(|number| cut(&format!("-{number}")));
+    std::iter::once(cut("")).chain(numbered).find(is_free).unwrap_or_default()
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    let visible: String = text.chars().filter(|c| !c.is_control()).collect();
+    // A string of JSON without control characters is one of TOML too.
+    serde_json::Value::from(visible).to_string()
+}

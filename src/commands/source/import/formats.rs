@@ -1,0 +1,94 @@
+//! The files in which clients keep their MCP servers, as they were in November 2026: `mcpServers` of Claude Code and Cursor,
+//! `servers` with `inputs` of VS Code, `[mcp_servers.NAME]` of Codex.
+
+use std::path::Path;
+
+use anyhow::{anyhow, bail};
+use serde_json::{Map, Value};
+
+use super::entry::{Found, Remote, Spoken, Template};
+use super::jsonc;
+use crate::config::toml_as_json;
+
+/// The servers that a file names.
+pub(super) fn read(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
+    let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+    if is_toml { codex(path, text) } else { json(path, text) }
+}
+
+fn codex(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
+    let file = toml_as_json(path, text)?;
+    let Some(servers) = file["mcp_servers"].as_object() else {
+        bail!("{} has no [mcp_servers.NAME], where Codex keeps its servers", path.display());
+    };
+    let found = |(name, server): (&String, &Value)| {
+        let spoken = if server["enabled"] == false {
+            Spoken::Not("it is switched off there (enabled = false)".to_owned())
+        } else if let Some(url) = server["url"].as_str() {
+            let mut headers = pairs(&server["http_headers"], Template::literal);
+            headers.extend(pairs(&server["env_http_headers"], Template::variable));
+            if let Some(variable) = server["bearer_token_env_var"].as_str() {
+                headers.push(("Authorization".to_owned(), Template::bearer_in(variable)));
+            }
+            Spoken::Http(Remote { url: url.to_owned(), headers })
+        } else {
+            Spoken::Stdio
+        };
+        Found { name: name.clone(), spoken }
+    };
+    Ok(servers.iter().map(found).collect())
+}
+
+fn json(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
+    // The words of the parser would repeat what stands in the file.
+    let file: Value = serde_json::from_str(&jsonc::plain(text)).map_err(|error| {
+        anyhow!("{} is not JSON (line {}, column {})", path.display(), error.line(), error.column())
+    })?;
+    let places = [&file["mcpServers"], &file["servers"], &file["mcp"]["servers"]];
+    let Some(servers) = places.into_iter().find_map(Value::as_object) else {
+        bail!(
+            "{} has neither `mcpServers` (Claude Code, Cursor) nor `servers` (VS Code); a file of Codex ends in .toml",
+            path.display()
+        );
+    };
+    let inputs = [&file["inputs"], &file["mcp"]["inputs"]].into_iter().find_map(Value::as_array);
+    let inputs = inputs.map(Vec::as_slice).unwrap_or_default();
+    let about = |id: &str| {
+        let input = inputs.iter().find(|input| input["id"] == id)?;
+        input["description"].as_str().map(str::to_owned)
+    };
+    let found =
+        |(name, server): (&String, &Value)| Found { name: name.clone(), spoken: spoken(server, &about) };
+    Ok(servers.iter().map(found).collect())
+}
+
+fn spoken(server: &Value, about: &dyn Fn(&str) -> Option<String>) -> Spoken {
+    if server["disabled"] == true {
+        return Spoken::Not("it is switched off there (disabled)".to_owned());
+    }
+    let Some(url) = server["url"].as_str().or(server["serverUrl"].as_str()) else { return Spoken::Stdio };
+    match server["type"].as_str() {
+        None | Some("http" | "streamable-http" | "streamableHttp") => {}
+        Some("sse") => {
+            return Spoken::Not(
+                "it uses the older HTTP+SSE transport, which is not supported; ask for its streamable HTTP address"
+                    .to_owned(),
+            );
+        }
+        Some("stdio") => return Spoken::Stdio,
+        Some(_) => return Spoken::Not("its `type` is not known here".to_owned()),
+    }
+    if server["headersHelper"].is_string() {
+        return Spoken::Not(
+            "a program makes its headers (headersHelper), which cannot be taken over".to_owned(),
+        );
+    }
+    let headers = pairs(&server["headers"], |text| Template::parse(text, about));
+    Spoken::Http(Remote { url: url.to_owned(), headers })
+}
+
+fn pairs(table: &Value, template: impl Fn(&str) -> Template) -> Vec<(String, Template)> {
+    let none = Map::new();
+    let table = table.as_object().unwrap_or(&none);
+    table.iter().filter_map(|(name, value)| Some((name.clone(), template(value.as_str()?)))).collect()
+}
