@@ -40,7 +40,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["serve" | "check" | "setup-link"] => return None,
         // It makes a file, and the next run would be refused because of it.
         ["audit", "export"] | ["backup"] => return None,
-        ["restore"] | ["source", "show" | "test"] => return None,
+        ["restore"] | ["source", "show" | "test" | "log" | "restart" | "import"] => return None,
         ["client", "import-metadata" | "remove-metadata"]
         | ["client", "catalogue", "import"]
         | ["client", "approvals", "approve" | "refuse"] => return None,
@@ -64,6 +64,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["rs", "delete"] => &["notes", "--yes"],
         ["issuer", "change"] | ["grant", "revoke"] | ["token", "revoke"] => return None,
         ["session", "end"] => &["--user", "bob"],
+        ["secret", "set" | "remove"] => return None,
         ["registration-token", "add"] => &["walker"],
         ["registration-token", "delete"] => &["spare", "--yes"],
         _ => &[],

@@ -42,6 +42,8 @@ enum How {
     SignOutFromElsewhere,
     ApprovalFromElsewhere,
     ChangeFromElsewhere,
+    SecretFromElsewhere,
+    RemovalFromElsewhere,
     JunkBearer,
     // From here on the record is about somebody or something that the server knows.
     BadSignature,
@@ -76,6 +78,8 @@ const CAUSES: &[Cause] = &[
     cause(Name::SessionEnded, "not_from_our_page", How::SignOutFromElsewhere),
     cause(Name::CimdApprovalRequested, "not_from_our_page", How::ApprovalFromElsewhere),
     cause(Name::ConsentWithdrawn, "origin", How::ChangeFromElsewhere),
+    cause(Name::SecretSet, "origin", How::SecretFromElsewhere),
+    cause(Name::SecretRemoved, "origin", How::RemovalFromElsewhere),
     cause(Name::RsDenied, "not_a_jwt", How::JunkBearer),
     cause(Name::WebauthnFailed, "assertion", How::BadSignature),
     cause(Name::RsDenied, "revoked", How::RevokedAccessToken),
@@ -141,6 +145,7 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::SourceRemoved,
     Name::SourceStale,
     Name::SourceRecovered,
+    Name::SourceRestarted,
     Name::AuditCheckpoint,
     Name::AuditExported,
     Name::BackupCreated,
@@ -307,6 +312,12 @@ impl Scene {
             How::SignOutFromElsewhere => evil("/sign-out").form(&[("csrf", "guess")]),
             How::ApprovalFromElsewhere => evil("/account/client-requests").form(&[("a", "b")]),
             How::ChangeFromElsewhere => evil("/account/change").form(&[("a", "b")]),
+            How::SecretFromElsewhere => {
+                evil("/account/change").form(&[("action", "set_secret"), ("source", "a"), ("secret", "b")])
+            }
+            How::RemovalFromElsewhere => {
+                evil("/account/change").form(&[("action", "remove_secret"), ("source", "a")])
+            }
             How::JunkBearer => http.post(app.reach(&app.mcp_url())).bearer_auth("junk").json(&json!({})),
             How::BadSignature => unreachable!("it takes two requests"),
             How::RevokedAccessToken => {

@@ -86,6 +86,7 @@ mod routes;
 mod scopes;
 mod seal;
 mod secrecy;
+mod secrets;
 mod sessions;
 mod sources;
 mod split;

@@ -1,5 +1,7 @@
 //! A running server takes its configuration up again (POL-04): all of it in one moment, or nothing.
 
+mod sources;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -1,7 +1,11 @@
 //! Servers of others behind the gate: real ones pass unchanged, hostile ones are bounded, and what is refused never reaches
 //! any of them.
 
-mod hostile;
+mod console;
+pub mod hostile;
+mod import;
+mod review;
+mod secured;
 mod server;
 
 use std::collections::BTreeMap;
@@ -17,7 +21,7 @@ use hostile::{Does, Hostile};
 use server::{Direct, Server, items, member};
 
 /// A configuration with one source and a rule for each of these tools.
-fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String {
+pub fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String {
     let mut toml = format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{url}\"\n{more}\n");
     for tool in tools {
         write!(toml, "[tools.{tool}]\nscope = \"docs.read\"\n").unwrap();
@@ -26,7 +30,7 @@ fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String {
 }
 
 /// Waits until a source has been walked as often as this.
-async fn walked(app: &TestApp, event: &str, times: usize) {
+pub async fn walked(app: &TestApp, event: &str, times: usize) {
     let begun = Instant::now();
     while app.events().iter().filter(|(name, _)| name == event).count() < times {
         assert!(begun.elapsed() < Duration::from_mins(1), "{event} is not on record");
@@ -35,7 +39,7 @@ async fn walked(app: &TestApp, event: &str, times: usize) {
 }
 
 /// The result of a request through the gate as it was written, in the revision 2025-11-25.
-async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box<RawValue> {
+pub async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box<RawValue> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let sent = app.http.post(app.url("/mcp")).bearer_auth(token).json(&request);
     let sent = sent.header("accept", "application/json, text/event-stream");
@@ -45,7 +49,7 @@ async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box<Raw
 }
 
 /// What everybody may have who signs in.
-async fn token(app: &TestApp) -> String {
+pub async fn token(app: &TestApp) -> String {
     let mut ada = app.admin().await;
     let client = app.client().await;
     app.tokens(&mut ada, &client).await.access

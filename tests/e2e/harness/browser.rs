@@ -242,7 +242,9 @@ impl Browser {
     pub async fn change(&mut self, app: &TestApp, change: &[(&str, &str)]) -> Response {
         let csrf = account_csrf(&self.account(app).await);
         let mut form = [&[("csrf", csrf.as_str())], change].concat();
-        if !app.origin.starts_with("http://") && !change.contains(&("action", "remove_passkey")) {
+        if !app.origin.starts_with("http://")
+            && !CONFIRMED.iter().any(|action| change.contains(&("action", action)))
+        {
             return self.post_form(app, "/account/change", &form).await;
         }
         let confirmed = self.confirm_change(app, &form).await;
@@ -260,6 +262,9 @@ impl Browser {
         [started["ceremony"].as_str().unwrap().to_owned(), serde_json::to_string(&assertion).unwrap()]
     }
 }
+
+/// Changes that take a passkey anywhere.
+const CONFIRMED: [&str; 2] = ["remove_passkey", "set_secret"];
 
 /// The token of the forms of the account page that change something.
 pub fn account_csrf(html: &str) -> String {

@@ -14,6 +14,14 @@ use tokio::net::TcpListener;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Does {
     Answer,
+    /// A good answer, a moment later.
+    Late,
+    /// A good answer; and it lists schemas that take no argument.
+    Close,
+    /// HTTP 401.
+    Unauthorized,
+    /// HTTP 503, to everything.
+    Down,
     /// A result of 10 MiB.
     Large,
     /// Events without end, none of them the answer.
@@ -53,6 +61,9 @@ impl Hostile {
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let message: Value = serde_json::from_slice(&body).unwrap_or_default();
                 serving.arrived.lock().unwrap().push((parts.headers, message.clone()));
+                if serving.does() == Does::Late && message["method"] == "tools/call" {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 serving.answer(&message)
             }
         });
@@ -63,6 +74,10 @@ impl Hostile {
     /// What it does from now on.
     pub fn will(&self, does: Does) {
         *self.does.lock().unwrap() = does;
+    }
+
+    fn does(&self) -> Does {
+        *self.does.lock().unwrap()
     }
 
     /// All that has arrived.
@@ -82,11 +97,22 @@ impl Hostile {
         };
         let tools = json!([{ "name": "greet", "inputSchema": { "type": "object" } },
             { "name": "unruled", "inputSchema": { "type": "object" } }]);
+        if self.does() == Does::Down {
+            return respond(503, "text/plain", Body::empty());
+        }
+        let tools = if self.does() == Does::Close {
+            json!([{ "name": "greet", "inputSchema": { "type": "object", "properties": {}, "additionalProperties": false } }])
+        } else {
+            tools
+        };
         match message["method"].as_str().unwrap_or_default() {
             "server/discover" => result(json!({ "supportedVersions": ["2026-07-28"], "capabilities": {} })),
             "tools/list" => result(json!({ "tools": tools })),
-            _ => match *self.does.lock().unwrap() {
-                Does::Answer => result(json!({ "content": [{ "type": "text", "text": "hello" }] })),
+            _ => match self.does() {
+                Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
+                Does::Answer | Does::Late | Does::Close => {
+                    result(json!({ "content": [{ "type": "text", "text": "hello" }] }))
+                }
                 Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
                 Does::Endless => slowly(
                     "text/event-stream",
