@@ -1,11 +1,15 @@
 //! The data directory: private to one user, on a local disk, with one writer at a time.
 
+mod holder;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, statfs};
+
+use crate::owner::ForeignOwner;
 
 /// The file with the end of the audit log.
 pub const AUDIT_HEAD: &str = "audit.head";
@@ -24,14 +28,17 @@ pub enum DataDirError {
         "cannot use the data directory {0}: {1}; give this user write permission, or choose another --data-dir"
     )]
     Unwritable(PathBuf, io::Error),
-    #[error("data directory {0} is in use by another portcullis; stop it, or choose another --data-dir")]
-    Locked(PathBuf),
-    #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown -R {2} {0}")]
-    Owner(PathBuf, u32, u32),
     #[error(
-        "data directory {0} belongs to another user (uid {1}), who could replace what is in it; run: chown -R {2} {0}, or, if this user may write there, name a new directory inside it: --data-dir {0}/portcullis"
+        "data directory {0} is in use by another portcullis{stop}, or choose another --data-dir",
+        stop = stop(*.1)
     )]
-    DirectoryOwner(PathBuf, u32, u32),
+    Locked(PathBuf, Option<u32>),
+    #[error("{0} {1}")]
+    Owner(PathBuf, ForeignOwner),
+    #[error(
+        "data directory {0} {1}. To start a new server, choose a directory of your own, or a new one inside this one if you may write there: --data-dir {0}/portcullis"
+    )]
+    DirectoryOwner(PathBuf, ForeignOwner),
     #[error("{0} can be read by others (mode {1:o}); run: chmod {2:o} {0}")]
     Permissions(PathBuf, u32, u32),
     #[error(
@@ -42,6 +49,14 @@ pub enum DataDirError {
     NotADirectory(PathBuf),
     #[error("no data directory {0}; start `portcullis serve` once, or give the right one with --data-dir")]
     Missing(PathBuf),
+}
+
+/// How to stop the process that holds the lock, as it follows "another portcullis".
+fn stop(holder: Option<u32>) -> String {
+    holder.map_or_else(
+        || "; stop it".to_owned(),
+        |process| format!(" (process {process}); stop it with: kill {process}"),
+    )
 }
 
 impl DataDir {
@@ -78,7 +93,7 @@ impl DataDir {
             .map_err(unwritable)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
             if e == rustix::io::Errno::WOULDBLOCK {
-                DataDirError::Locked(path.to_owned())
+                DataDirError::Locked(path.to_owned(), holder::of(&lock))
             } else {
                 unwritable(e.into())
             }
@@ -142,9 +157,8 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
         // the directory.
         return tightenable(path);
     }
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() != me {
-        return Err(DataDirError::DirectoryOwner(path.to_owned(), metadata.uid(), me));
+    if let Some(owner) = ForeignOwner::of(&metadata) {
+        return Err(DataDirError::DirectoryOwner(path.to_owned(), owner));
     }
     private(path, &metadata, 0o700)?;
     for file in ["portcullis.db", AUDIT_HEAD, "docs.db", "seal.key", "lock"] {
@@ -167,9 +181,8 @@ fn is_shared_by_setgid(metadata: &fs::Metadata) -> bool {
 fn tightenable(path: &Path) -> Result<(), DataDirError> {
     for file in contents(path).map_err(|e| DataDirError::Unwritable(path.to_owned(), e))? {
         let Ok(metadata) = fs::symlink_metadata(&file) else { continue };
-        let me = rustix::process::geteuid().as_raw();
-        if metadata.uid() != me && metadata.is_file() {
-            return Err(DataDirError::Owner(file, metadata.uid(), me));
+        if let Some(owner) = ForeignOwner::of(&metadata).filter(|_| metadata.is_file()) {
+            return Err(DataDirError::Owner(file, owner));
         }
         let mode = metadata.mode() & 0o7777;
         if mode & 0o007 != 0 && metadata.is_file() {
@@ -229,9 +242,8 @@ fn contents(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn private(path: &Path, metadata: &fs::Metadata, wanted: u32) -> Result<(), DataDirError> {
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.uid() != me {
-        return Err(DataDirError::Owner(path.to_owned(), metadata.uid(), me));
+    if let Some(owner) = ForeignOwner::of(metadata) {
+        return Err(DataDirError::Owner(path.to_owned(), owner));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -272,7 +284,14 @@ mod tests {
         let path = parent.path().join("a/b");
         let dir = DataDir::open_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        assert!(matches!(DataDir::open(&path), Err(DataDirError::Locked(_))));
+        // Another opened file is another holder, also in one process.
+        let refused = DataDir::open(&path).err().unwrap();
+        assert!(matches!(refused, DataDirError::Locked(..)));
+        let (said, process) = (refused.to_string(), std::process::id());
+        assert!(
+            said.contains(&format!("(process {process}); stop it with: kill {process}, or choose")),
+            "{said}"
+        );
         drop(dir);
         DataDir::open(&path).unwrap();
     }

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod json;
 pub mod network;
 pub mod outbound;
+pub mod owner;
 pub mod percent;
 pub mod rate;
 pub mod redirect_uri;

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use authz::clients::configuration::Configured;
 use authz::clients::preregistered::{Authentication, Description, Mistake, Preregistered};
 use resource::catalogue::Rules;
+use shared::owner::ForeignOwner;
 use shared::{ClientId, Digest, Scope, Secret};
 
 use super::keys::Key;
@@ -185,8 +186,9 @@ fn secret_file(key: &Key<'_>, folder: &Path) -> anyhow::Result<Digest> {
         if mode & 0o077 != 0 {
             bail!("{0} can be read by others (mode {mode:o}); run: chmod 600 {0}", path.display());
         }
-        if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
-            bail!("{} belongs to another user ({}), who could read it", path.display(), metadata.uid());
+        // Root can read it anyhow.
+        if let Some(owner) = ForeignOwner::of(metadata).filter(|_| metadata.uid() != 0) {
+            bail!("{} {owner}", path.display());
         }
         Ok(())
     })?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use shared::Fault;
+use shared::owner::ForeignOwner;
 use shared::secret::random;
 use zeroize::Zeroizing;
 
@@ -29,8 +30,8 @@ pub enum SealError {
     Missing(PathBuf),
     #[error("{0} can be read or changed by others (mode {1:o}); run: chmod 600 {0}")]
     Permissions(PathBuf, u32),
-    #[error("{0} belongs to another user (uid {1}), who could read or replace it; run: chown {2} {0}")]
-    Owner(PathBuf, u32, u32),
+    #[error("{0} {1}")]
+    Owner(PathBuf, ForeignOwner),
     #[error("{0} is not a valid seal key file; put the right one there")]
     Malformed(PathBuf),
     #[error("cannot read the seal key {0}: {1}")]
@@ -95,9 +96,9 @@ fn open(path: &Path, forbidden: u32) -> Result<Vec<SealKey>, SealError> {
     if mode & forbidden != 0 {
         return Err(SealError::Permissions(path.to_owned(), mode));
     }
-    let me = rustix::process::geteuid().as_raw();
-    if ![0, me].contains(&metadata.uid()) {
-        return Err(SealError::Owner(path.to_owned(), metadata.uid(), me));
+    // Root can read it anyhow.
+    if let Some(owner) = ForeignOwner::of(&metadata).filter(|_| metadata.uid() != 0) {
+        return Err(SealError::Owner(path.to_owned(), owner));
     }
     // Large enough not to be reallocated, which would leave a copy of the key in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST));
