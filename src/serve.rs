@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use authz::{Authz, issuer_change};
 use resource::catalogue::BuiltIn;
+use resource::sources::docs::Folder;
 use shared::audit::{self, Event, Name};
 use shared::db::ReadOnly;
 use shared::route::{Routes, Table};
@@ -47,6 +48,8 @@ pub struct Options {
 pub struct Server {
     /// The address it is known by.
     address: Issuer,
+    /// The authorization server of a gateway alone.
+    elsewhere: Option<Issuer>,
     clock: Clock,
     entrance: Entrance,
     listeners: Listeners,
@@ -80,6 +83,10 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let Options { only, file, running } = options;
         let (listen, _) = (file.front.listen()?, file.front.tls()?);
+        // Before a data directory is made for a server that cannot start.
+        if let Some(folder) = file.resource.docs.clone().filter(|_| only != Some(Only::Authz)) {
+            Folder::Directory(folder).check()?;
+        }
         let issuer = issuer_elsewhere(only, &file)?;
         let listeners = bind(listen, only, &file).await?;
         let port = listeners.port()?;
@@ -97,13 +104,14 @@ impl Server {
         warn_of_doubtful_rules(&opened.store.catalogue);
         let begun = match &opened.authz {
             Some(authz) => authz.begin(&opened.store.db, clients).await?,
-            None => resource_half::begin(&opened.store.db, issuer).await?,
+            None => resource_half::begin(&opened.store.db, issuer.clone()).await?,
         };
         let control = socket::listen(opened.store.dir.path())?;
         let reloader = Reloader::new(&running, opened.parts());
         let Opened { store, authz, resource } = opened;
         Ok(Self {
             address,
+            elsewhere: issuer,
             clock,
             entrance,
             listeners,
@@ -211,7 +219,7 @@ impl Server {
     fn halves(&self) -> Halves {
         let pages = self.authz.as_ref().map(|half| Arc::new(half.authz.clone()) as Arc<dyn ErrorPages>);
         let sharing = self.resource.as_ref().map(|half| Arc::new(half.resource.clone()) as Arc<dyn Sharing>);
-        Halves { pages, sharing }
+        Halves { pages, start: self.elsewhere.clone(), sharing }
     }
 
     fn counts(&self) -> Counts {

@@ -15,6 +15,8 @@ pub(crate) struct Entrance {
     pub(crate) config: Config,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) protection: Protection,
+    /// The address that people open.
+    pub(crate) address: Issuer,
     /// Told to read the certificate anew.
     pub(crate) reload: Arc<Notify>,
 }
@@ -38,7 +40,9 @@ impl Entrance {
             Some(files) => Some(Arc::new(Tls::open(files, issuer.host(), clock)?)),
             None => None,
         };
-        Ok((Self { config: config.clone(), tls, protection, reload: Arc::default() }, issuer))
+        let entrance =
+            Self { config: config.clone(), tls, protection, address: issuer.clone(), reload: Arc::default() };
+        Ok((entrance, issuer))
     }
 
     /// Takes up new certificates until `stop`.

@@ -3,6 +3,7 @@
 mod body;
 mod cors;
 mod refusal;
+pub(in crate::front) mod signpost;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use shared::Issuer;
 use shared::percent::is_percent_encoded;
-use shared::route::{Audience, Cors, Host, Routes, Rule, Table};
+use shared::route::{Audience, Cors, Host, Limit, Routes, Rule, Table};
 use tracing::Instrument;
 
 use super::address::Protection;
@@ -27,6 +28,7 @@ use super::entrance::Entrance;
 use super::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
 use super::proxies::{Complaints, Proxies};
 use refusal::{is_bare, refusal, worded};
+use signpost::Signpost;
 
 /// What the layer needs to know.
 #[derive(Clone)]
@@ -43,8 +45,10 @@ struct Front {
 /// What the halves of a server add to answers that none of their handlers made.
 #[derive(Clone, Default)]
 pub(crate) struct Halves {
-    /// Without an authorization server there are no pages, only JSON.
+    /// Without an authorization server there are no pages, only JSON and signposts.
     pub(crate) pages: Option<Arc<dyn ErrorPages>>,
+    /// Where people begin, if that is another server: the issuer of a gateway alone.
+    pub(crate) start: Option<Issuer>,
     pub(crate) sharing: Option<Arc<dyn Sharing>>,
 }
 
@@ -79,7 +83,9 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     // Whoever writes an address a little differently is told in the way that they would be told at the right one.
     let (rule, meant) = front.table.look_up(parts.uri.path());
     let Rule { cors, audience, .. } = meant.unwrap_or(rule);
-    let wants_page = audience == Audience::Person && accepts_page(&parts.headers);
+    let reads_pages = accepts_page(&parts.headers);
+    let wants_page = audience == Audience::Person && reads_pages;
+    let asked_by = Asked { rule: meant.unwrap_or(rule), browses: reads_pages && parts.method == Method::GET };
     let origins = (cors == Cors::ByHandler).then(|| origins(&parts.headers));
     let waits_for_us = parts.headers.contains_key(header::EXPECT);
     // No query: it may hold codes and tokens (HTTP-12).
@@ -117,7 +123,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     if reusable == body::End::Late && is_bare(&response) {
         *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     }
-    let mut response = front.dressed(response, wants_page, &ours);
+    let response = front.dressed(response, wants_page, &ours);
+    let mut response = front.signposted(response, &asked_by);
     cors::write(cors, method == Method::OPTIONS, response.headers_mut());
     if let (Some(origins), Some(sharing)) = (origins, &front.halves.sharing) {
         sharing.share(&origins, &mut response);
@@ -232,12 +239,57 @@ impl Front {
         if issuer.is_loopback() && literals.contains(&host) { Known::LoopbackLiteral } else { Known::No }
     }
 
+    /// The answer, or a page for a person who opened an address that is not for browsers, or not this server's.
+    fn signposted(&self, response: Response, asked: &Asked) -> Response {
+        if !asked.browses {
+            return response;
+        }
+        let address = self.issuer.as_str();
+        let start = self.halves.start.as_ref().map_or(address, Issuer::as_str);
+        let mcp_url = self.issuer.url("/mcp");
+        let page = match response.status() {
+            StatusCode::MISDIRECTED_REQUEST => Signpost {
+                title: "This is not the address of this server",
+                words: "It answers only under its own name.",
+                then: "Open",
+                link: address,
+                end: " instead.",
+            },
+            StatusCode::UNAUTHORIZED | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_ACCEPTABLE
+                if asked.rule.limit == Limit::Mcp =>
+            {
+                Signpost {
+                    title: "This address is for MCP clients",
+                    words: "Give it to your MCP client; a browser cannot use it.",
+                    then: "In a browser, start at",
+                    link: start,
+                    end: ".",
+                }
+            }
+            StatusCode::NOT_FOUND if self.halves.pages.is_none() && asked.rule.path.is_empty() => Signpost {
+                title: "This is an MCP gateway",
+                words: &format!("It has no pages. MCP clients connect to {mcp_url}."),
+                then: "In a browser, start at",
+                link: start,
+                end: ".",
+            },
+            _ => return response,
+        };
+        page.instead_of(response)
+    }
+
     /// The answer with words for whoever asked.
     fn dressed(&self, response: Response, wants_page: bool, ours: &shared::Request) -> Response {
         let pages = self.halves.pages.as_ref().filter(|_| wants_page && is_bare(&response));
         let page = pages.and_then(|pages| pages.page(response.status(), ours));
         page.unwrap_or_else(|| worded(response))
     }
+}
+
+/// What was asked for, and whether a person with a browser asked.
+struct Asked {
+    rule: Rule,
+    browses: bool,
 }
 
 enum Known {

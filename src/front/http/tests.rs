@@ -28,6 +28,7 @@ fn only_plain_paths_pass() {
 fn entrance() -> Entrance {
     Entrance {
         config: Config::default(),
+        address: Issuer::localhost(8080),
         tls: None,
         protection: Protection::Loopback,
         reload: Arc::default(),
@@ -46,7 +47,7 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
         .route("/healthz", program(get(healthz), free))
         .route("/token", program(post(forgetful), free))
         .route("/account", page(get(async || -> Response { panic!("nobody thought of this") }), free));
-    let halves = Halves { pages: Some(Arc::new(base.authz.clone())), sharing: None };
+    let halves = Halves { start: None, pages: Some(Arc::new(base.authz.clone())), sharing: None };
     let app = around(routes, base.authz.issuer().clone(), halves, &entrance());
     (base, app)
 }

@@ -34,6 +34,8 @@ const STALLED: Duration = Duration::from_secs(30);
 const LEAVING: Duration = Duration::from_secs(2);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 22;
+/// How much of a connection's start is looked at to tell TLS from plain HTTP, and a browser from a program.
+const PEEKED: usize = 2048;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut guest: Guest) {
@@ -62,9 +64,11 @@ pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut 
 async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Transport> {
     let Some(tls) = &door.entrance.tls else { return Some(Transport::Plain(socket)) };
     let handshake = async {
-        let mut first = [0];
-        if socket.peek(&mut first).await.is_ok_and(|read| read == 1) && first[0] != HANDSHAKE_RECORD {
-            refuse_plain(socket, peer).await;
+        let mut first = [0; PEEKED];
+        if let Ok(read @ 1..) = socket.peek(&mut first).await
+            && first[0] != HANDSHAKE_RECORD
+        {
+            refuse_plain(socket, peer, &first[..read], &door.entrance.address).await;
             return None;
         }
         match tls.accept(socket).await {

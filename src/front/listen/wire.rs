@@ -7,10 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use shared::Issuer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_openssl::SslStream;
+
+use crate::front::http::signpost;
 
 /// How long a peer may take nothing of what there is for it.
 const STALLED: Duration = Duration::from_secs(30);
@@ -133,13 +136,25 @@ impl AsyncWrite for Wire {
 
 /// Tells somebody who speaks plain HTTP to a port that speaks TLS (HTTP-01). Nothing is redirected: what they sent was
 /// sent for everybody to read, and a redirect would teach them to do it again.
-pub(super) async fn refuse_plain(socket: TcpStream, peer: SocketAddr) {
+///
+/// A browser, as far as the start of what it sent shows, is told the right address on a page.
+pub(super) async fn refuse_plain(socket: TcpStream, peer: SocketAddr, start: &[u8], address: &Issuer) {
     const ANSWER: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 75\r\n\
         cache-control: no-store\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
         cross-origin-resource-policy: same-origin\r\nconnection: close\r\n\r\n\
         {\"error\":\"tls_required\",\"error_description\":\"this port accepts only https\"}";
     tracing::debug!(http.peer = %peer, "plain HTTP on a port that speaks TLS was refused");
+    let page = accepts_page(start).then(|| signpost::plain_http(address.as_str()));
+    let answer = page.as_deref().unwrap_or(ANSWER);
     let mut wire = Wire::new(Transport::Plain(socket));
-    let _ = tokio::time::timeout(LINGER, wire.write_all(ANSWER.as_bytes())).await;
+    let _ = tokio::time::timeout(LINGER, wire.write_all(answer.as_bytes())).await;
     wire.close().await;
+}
+
+/// Whether a request's head, or the start of it, has an `Accept` header that names HTML.
+fn accepts_page(start: &[u8]) -> bool {
+    start.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with(b"accept:") && line.windows(9).any(|part| part == b"text/html")
+    })
 }
