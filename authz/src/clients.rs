@@ -12,6 +12,7 @@ pub mod preregistered;
 pub(crate) mod redirects;
 pub(crate) mod registration;
 mod resolution;
+pub mod revision;
 
 pub(crate) use resolution::{
     Asked, Resolved, Undocumented, adopt, changed_fields, documents_lead_to_a_login, reconcile,

@@ -2,6 +2,7 @@
 
 pub mod document;
 pub mod secret;
+pub mod set;
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,11 +22,14 @@ use crate::config::{File, duration};
 use crate::output::say;
 use document::ClientDocument;
 use secret::{NewSecret, RotateSecret, hand_out, milliseconds};
+use set::Set;
 
 #[derive(Subcommand, Debug)]
 pub enum Client {
     /// Add a client, and print its id, and its secret if it has one.
     Add(Add),
+    /// Change the redirect URIs or the name of a client that an administrator added.
+    Set(Set),
     /// Give a client a new secret, and print it. The one before goes on for a while.
     RotateSecret(RotateSecret),
     /// Print a new secret, and the SHA-256 of it to write into portcullis.toml. Nothing is stored.
@@ -269,6 +273,7 @@ impl Request for DeleteClient {
 impl Noun for Client {
     const REQUESTS: &'static [Handler] = &[
         Handler::of::<AddClient>(),
+        Handler::of::<set::SetClient>(),
         Handler::of::<secret::RotateClientSecret>(),
         Handler::of::<ListClients>(),
         Handler::of::<ShowClient>(),
@@ -291,10 +296,11 @@ impl Noun for Client {
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         match self {
             Self::Add(command) => add(command, file),
+            Self::Set(command) => set::run(command, file),
             Self::NewSecret(command) => secret::new_secret(command.json),
             Self::RotateSecret(command) => secret::rotate_secret(command, file),
             Self::List(common) => common.run(file, ListClients {}, |listed| {
-                let heading = ["NAME", "TRUST", "KNOWN BY", "AUTHENTICATES", "USERS", "STATE", "ID"];
+                let heading = ["NAME", "TRUST", "KNOWN BY", "ADDED", "AUTHENTICATES", "USERS", "STATE", "ID"];
                 table(&heading, &listed.clients, row)
             }),
             Self::Show(c) => c.common.run(file, ShowClient { client: c.client }, changed),
@@ -365,13 +371,30 @@ fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
 fn row(client: &Summary) -> Vec<String> {
     vec![
         safe(&client.name),
-        safe(&client.trust),
+        trust(client).to_owned(),
         source(client).to_owned(),
+        moment(client.created_at),
         safe(&client.auth_method),
         client.users.to_string(),
         if client.disabled { "disabled" } else { "enabled" }.to_owned(),
         safe(&client.id.to_string()),
     ]
+}
+
+/// How far it is trusted, in the words of the consent page.
+fn trust(client: &Summary) -> &str {
+    match client.trust.as_str() {
+        "known" | "unverified" => "not verified",
+        other => other,
+    }
+}
+
+fn trust_explained(client: &Summary) -> &str {
+    match client.trust.as_str() {
+        "known" => "not verified; its answers reach only the user's own computer",
+        "unverified" => "not verified; high-risk scopes are withheld from it",
+        other => other,
+    }
 }
 
 /// How it became known, in words.
@@ -401,7 +424,7 @@ fn describe(client: &Details) -> anyhow::Result<()> {
     say!("{} ({})", safe(&summary.name), state(client))?;
     let lines = [
         ("id", safe(&summary.id.to_string())),
-        ("trust", safe(&summary.trust)),
+        ("trust", trust_explained(summary).to_owned()),
         ("known by", source(summary).to_owned()),
         ("authenticates", safe(&summary.auth_method)),
         ("grants", list(&summary.grant_types)),

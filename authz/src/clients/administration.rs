@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::audit::{self, Event, Name};
+use shared::db::Conn;
 use shared::{ClientId, Fault, GrantId, RedirectUri, Scope, Secret, Timestamp, Tx, UserId};
 
 use super::names::{self, Taken};
@@ -98,26 +99,49 @@ pub enum Refusal {
     LooksLike(String, String),
     #[error("`{0}` is this server's own name; choose a name that people cannot confuse with it")]
     NameOurs(String),
-    #[error("`{0}` looks like the name of the verified client {1}; choose a name that people can tell apart")]
+    #[error(
+        "`{0}` looks like the name of the verified client {1}; choose a name that people can tell apart, or change that client: portcullis client set {1} --redirect-uri URI"
+    )]
     NameTaken(String, ClientId),
-    #[error("`{0}` is no longer in portcullis.toml; put it back there and restart")]
+    #[error("`{0}` is no longer in portcullis.toml; put it back there and run: portcullis reload")]
     LeftConfiguration(String),
-    #[error("`{0}` is defined in portcullis.toml; change it there and restart")]
+    #[error("`{0}` is defined in portcullis.toml; change it there and run: portcullis reload")]
     Configured(String),
+    #[error(
+        "`{0}` registered itself, so only the client can change its registration. Let it register again, or delete it: portcullis client delete {1}"
+    )]
+    RegisteredItself(String, ClientId),
+    #[error(
+        "the addresses and the name of `{0}` come from its client ID metadata document {1}; import a newer one: portcullis client import-metadata"
+    )]
+    Documented(String, ClientId),
     #[error(
         "this server has not read the document `{0}`, so it cannot be verified; import the document first"
     )]
     NoDocument(String),
     #[error("{0}")]
-    Mistake(#[from] Mistake),
+    Mistake(Mistake),
     #[error(
-        "the redirect URI `{0}` has a scheme that any program can claim; add it to `app_schemes` under [registration] in portcullis.toml and restart"
+        "it would have no use: add --redirect-uri URI to sign people in, --device for terminals without a browser, or --client-credentials --scope SCOPE for a scope of its own"
+    )]
+    NoUse,
+    #[error(
+        "the redirect URI `{0}` has a scheme that any program can claim; add it to `app_schemes` under [registration] in portcullis.toml and restart the server"
     )]
     SchemeNotListed(String),
     #[error("no tool needs a scope `{0}`; `portcullis check` shows all scopes")]
     ScopeUnknown(String),
     #[error("`{0}` has no secret: it authenticates by {1}")]
     NoSecret(String, &'static str),
+}
+
+impl From<Mistake> for Refusal {
+    fn from(mistake: Mistake) -> Self {
+        match mistake {
+            Mistake::Nothing => Self::NoUse,
+            other => Self::Mistake(other),
+        }
+    }
 }
 
 /// A client's new secret. It is shown only once.
@@ -162,9 +186,7 @@ pub fn add(
 ) -> Answer<(Details, Option<Secret>)> {
     let wanted = accepted!(Preregistered::new(description).map_err(Refusal::from));
     accepted!(check_name(authz, tx, &wanted.name, None)?);
-    if let Some(unlisted) = wanted.redirect_uris.iter().find(|uri| !authz.config.redirects.admit(uri)) {
-        return Ok(Err(Refusal::SchemeNotListed(unlisted.to_string())));
-    }
+    accepted!(wanted.check_schemes(&authz.config.redirects).map_err(Refusal::SchemeNotListed));
     let scopes = authz.grantable();
     if let Some(unknown) = wanted.scope.iter().find(|scope| !scopes.contains(scope)) {
         return Ok(Err(Refusal::ScopeUnknown(unknown.to_owned())));
@@ -341,7 +363,7 @@ fn has_left_configuration(client: &Client) -> bool {
 }
 
 /// DCR-13: users recognise verified clients by their names, so those must stay unique.
-fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
+pub(super) fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
     Ok(match names::taken(&authz.issuer, tx, name, |id, _| Some(id) == itself)? {
         None => Ok(()),
         Some(Taken::Ours) => Err(Refusal::NameOurs(name.to_owned())),
@@ -371,10 +393,24 @@ pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<Client> {
         [] => None,
         many => {
             let examples: Vec<&str> = many.iter().take(3).map(ClientId::as_str).collect();
-            return Ok(Err(Refusal::Ambiguous(who.to_owned(), many.len(), examples.join(", "))));
+            let more = match many.len() - examples.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let examples = examples.join(", ") + &more;
+            return Ok(Err(Refusal::Ambiguous(who.to_owned(), many.len(), examples)));
         }
     };
     Ok(client.ok_or_else(|| Refusal::Unknown(who.to_owned())))
+}
+
+/// The name for an audit record: of the client with this id, as long as it exists.
+///
+/// # Errors
+/// A database fault.
+pub fn name_on_record(conn: &Conn<'_>, id: &str) -> Result<Option<String>, Fault> {
+    let Some(id) = ClientId::parse(id) else { return Ok(None) };
+    Ok(clients::find(conn, &id)?.map(|client| client.name))
 }
 
 /// Adds the client to an audit record (AUDIT-08).
@@ -391,7 +427,7 @@ pub(super) fn registered(event: Event, client: &Client) -> Event {
         .detail("grant_types", client.grant_types.clone())
 }
 
-fn updated(uid: u32, client: &Client, changed: &[&str]) -> Event {
+pub(super) fn updated(uid: u32, client: &Client, changed: &[&str]) -> Event {
     let changed: Vec<String> = changed.iter().map(|&field| field.to_owned()).collect();
     about(Event::allowed(Name::ClientUpdated).by_console(uid), client).detail("changed_fields", changed)
 }
@@ -411,7 +447,7 @@ fn summary(standing: Standing) -> Summary {
     }
 }
 
-fn details(authz: &Authz, tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
+pub(super) fn details(authz: &Authz, tx: &Tx<'_>, client: &Client) -> Result<Details, Fault> {
     let (now, id) = (tx.now(), &client.id);
     let standing = client_reports::one(tx, id, now)?;
     let standing = standing.ok_or_else(|| Fault::Corrupt("a client vanished in a transaction".to_owned()))?;

@@ -4,10 +4,13 @@
 use keys::ClientKeys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::audit::Event;
 use shared::redirect_uri::RedirectUriError;
 use shared::{ClientId, Fault, RedirectUri, Scope, Tx};
 
 use super::names;
+use super::revision::Changes;
+use crate::config::Redirects;
 use crate::grants::GrantType;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible;
@@ -117,6 +120,51 @@ impl Preregistered {
             grant_types: grant_types.into_iter().map(|grant| grant.name().to_owned()).collect(),
             scope: description.scope.clone(),
         })
+    }
+
+    /// The client as an administrator wants it changed. How it authenticates and what it may come with stay.
+    ///
+    /// # Errors
+    /// The first mistake in the changes.
+    pub(super) fn revised(client: &Client, changes: &Changes) -> Result<Self, Mistake> {
+        let name = match &changes.name {
+            Some(text) => name(text).ok_or_else(|| Mistake::Name(text.clone()))?,
+            None => client.name.clone(),
+        };
+        let redirect_uris = if changes.redirect_uris.is_empty() {
+            client.redirect_uris.clone()
+        } else {
+            redirect_uris(&changes.redirect_uris)?
+        };
+        if !redirect_uris.is_empty() && !client.has_grant(GrantType::AuthorizationCode.name()) {
+            return Err(Mistake::RedirectUriWithoutCode);
+        }
+        Ok(Self {
+            name,
+            redirect_uris,
+            auth_method: client.auth_method,
+            jwks: client.jwks.clone(),
+            grant_types: client.grant_types.clone(),
+            scope: client.scope.clone(),
+        })
+    }
+
+    /// Checks that the site lists the schemes that any program can claim (REDIR-05).
+    ///
+    /// # Errors
+    /// The first redirect URI with another one.
+    pub(super) fn check_schemes(&self, redirects: &Redirects) -> Result<(), String> {
+        let unlisted = self.redirect_uris.iter().find(|uri| !redirects.admit(uri));
+        unlisted.map_or(Ok(()), |uri| Err(uri.to_string()))
+    }
+
+    /// Adds to the record of a change what the client was before and is now (AUDIT-08).
+    pub(super) fn on_record(&self, event: Event, before: &Client) -> Event {
+        let texts = |uris: &[RedirectUri]| uris.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let state = |name: &str, uris: &[RedirectUri]| json!({ "name": name, "redirect_uris": texts(uris) });
+        event
+            .detail("before", state(&before.name, &before.redirect_uris))
+            .detail("after", state(&self.name, &self.redirect_uris))
     }
 
     /// REDIR-09: the application type follows from the redirect URIs.
