@@ -10,15 +10,34 @@
   const TOUCH = "Touch your security key, or use your fingerprint, face or screen lock…";
 
   /** An error whose message is already addressed to the person. */
-  class Told extends Error {}
+  class Told extends Error {
+    /** @param {string} code the server's word for the refusal, if it was one of the server's */
+    constructor(message, code = "") {
+      super(message);
+      this.code = code;
+    }
+  }
+
+  const told = (error) =>
+    error instanceof Told ? error.message : "Something went wrong in this page. Reload it and try again.";
 
   function say(text) {
     if (statusLine) statusLine.textContent = text;
   }
 
+  /** Text with commands between backticks, which become code. */
+  function pieces(text) {
+    return text.split("`").map((piece, at) => {
+      if (at % 2 === 0) return piece;
+      const code = document.createElement("code");
+      code.textContent = piece;
+      return code;
+    });
+  }
+
   function complain(text) {
     if (!errorLine) return;
-    errorLine.textContent = text;
+    errorLine.replaceChildren(...pieces(text));
     errorLine.hidden = text === "";
   }
 
@@ -62,7 +81,7 @@
       `The server could not do this (status ${response.status}). Reload the page and try again; if it stays, tell your administrator.`;
     // The audit record of the refusal has it too.
     const reference = response.headers.get("x-request-id");
-    throw new Told(reference ? `${said} Reference: ${reference}` : said);
+    throw new Told(reference ? `${said} Reference: ${reference}` : said, (answer && answer.error) || "");
   }
 
   // ---- WebAuthn ------------------------------------------------------------------------------------------------
@@ -170,23 +189,25 @@
     }
   }
 
+  const isBusy = (button) => button.getAttribute("aria-disabled") === "true";
+
   /** Runs one ceremony behind one button: busy while it lasts, a message if it fails, the button back unless we leave. */
   async function perform(button, work) {
-    if (button.disabled) return;
+    if (isBusy(button)) return;
     complain("");
     say("One moment…");
-    button.disabled = true;
+    button.setAttribute("aria-disabled", "true"); // a button that is really disabled would lose the focus
     let leaving = false;
     try {
       leaving = await work();
       if (!leaving) say("");
     } catch (error) {
       say("");
-      complain(error instanceof Told ? error.message : "Something went wrong in this page. Reload it and try again.");
+      complain(told(error));
       if (!(error instanceof Told)) console.error(error);
     } finally {
       if (!leaving) {
-        button.disabled = false;
+        button.removeAttribute("aria-disabled");
         button.focus();
       }
     }
@@ -232,12 +253,38 @@
     token = token || before.token || "";
     const incomplete = "This page needs the whole link, with the part after “#”. Open the link again as you received it; opening it does not use it up.";
     const spent = "A passkey was created with this link. Sign in on the home page.";
-    if (!token) complain(before.spent ? spent : incomplete);
+    const linkWorks = document.querySelector("[data-link-works]");
+    const linkFor = find("link-for");
+    // The link is looked up by its whole text; that spends nothing.
+    const look = async () => {
+      linkFor.hidden = true;
+      linkWorks.hidden = !token;
+      if (!token) {
+        complain(before.spent ? spent : incomplete);
+        return;
+      }
+      const asked = token;
+      try {
+        const { name } = await post(register.dataset.look, { token });
+        if (token !== asked) return;
+        linkFor.textContent = name ? `This link is for ${name}.` : "This link makes its holder the first administrator.";
+        linkFor.hidden = false;
+      } catch (error) {
+        if (token !== asked) return;
+        noteDead(error);
+        complain(told(error));
+      }
+    };
+    const noteDead = (error) => {
+      if (error.code === "link_invalid") linkWorks.hidden = true;
+    };
+    look();
     // The same page opened again with another link changes only the fragment, which loads nothing.
     window.addEventListener("hashchange", () => {
       if (!window.location.hash) return;
       take();
       complain("");
+      look();
     });
 
     // Whoever is signed in leaves, and the link stays: it may be for somebody else.
@@ -267,7 +314,10 @@
         if (!token) throw new Told(before.spent ? spent : incomplete);
         const name = register.elements.namedItem("name");
         const start = name ? { token, name: name.value.trim() } : { token };
-        const { ceremony, options } = await post(register.dataset.start, start);
+        const { ceremony, options } = await post(register.dataset.start, start).catch((error) => {
+          noteDead(error);
+          throw error;
+        });
         const response = await create(options);
         const { location } = await post(register.dataset.finish, { ceremony, response });
         keep({ spent: true });
@@ -275,6 +325,10 @@
       });
     });
   }
+
+  // ---- Home: /?welcome greets once ---------------------------------------------------------------------------------
+
+  if (find("welcome")) window.history.replaceState(null, "", window.location.pathname);
 
   /** Gives the page's forms the tokens of a new session, by where they go. */
   function renew(tokens) {
@@ -346,6 +400,7 @@
     const usualHint = hint.dataset.hint;
     let sent = false;
     let asleep = true;
+    let refocus = false;
     let timer = 0;
 
     // CONSENT-09: a click meant for something that covered this page must not land on "Allow", so the button sleeps
@@ -370,6 +425,8 @@
         timer = 0;
         asleep = false;
         show();
+        if (refocus) approve.focus();
+        refocus = false;
       }, 500);
     };
     const wakeIfAsleep = () => {
@@ -441,7 +498,8 @@
         sent = false;
         deny.disabled = false;
         say("");
-        complain(error instanceof Told ? error.message : "Something went wrong in this page. Reload it and try again.");
+        complain(told(error));
+        refocus = true; // the button that was pressed was off meanwhile
         wake();
       }
     }

@@ -12,16 +12,16 @@ mod pasted;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::audit::{self, Event, Name};
-use shared::catalogue::Endpoint;
+use shared::catalogue::{Endpoint, Risk, ToolDescription};
 use shared::db::Conn;
 use shared::share::Holder;
-use shared::{Fault, Request, Secret, Tx, UserId};
+use shared::{Fault, Request, Scope, Secret, Tx, UserId};
 use webauthn_rs::prelude::{Passkey, PasskeyRegistration};
 
 use crate::error::PageError;
@@ -37,20 +37,25 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::{self, Session};
 use crate::store::transactions::Whose;
-use crate::store::users;
+use crate::store::users::{self, Role};
 use crate::{Authz, login};
+
+/// Where somebody goes who has just made their first passkey.
+pub(crate) const WELCOME: &str = "/?welcome";
 
 /// `GET /`.
 pub(crate) async fn home(
     State(authz): State<Authz>,
     axum::Extension(request): axum::Extension<Request>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let browser = Browser::from_headers(&authz.cookies, &headers);
+    let newcomer = query.as_deref() == Some("welcome");
     let shown = async {
         match session::signed_in(&authz, &browser)? {
             Some(signed_in) if session::touch(&authz, &signed_in.session).await? => {
-                connect(&authz, &signed_in)
+                connect(&authz, &signed_in, newcomer)
             }
             _ => signed_out(&authz),
         }
@@ -77,16 +82,26 @@ fn signed_out(authz: &Authz) -> Result<Response, Fault> {
     Ok(authz.page(StatusCode::OK, &page))
 }
 
-fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
+fn connect(authz: &Authz, signed_in: &SignedIn, newcomer: bool) -> Result<Response, Fault> {
     let passkeys = authz.db.read(|conn| users::passkeys(conn, &signed_in.user.id))?.len();
     let entitled = authz.status.entitled(&signed_in.user.id);
     let endpoints = authz.catalogue.endpoints();
     let mcp_url = authz.mcp_url();
     let what = |endpoint: &Endpoint| -> Vec<UsableTool> {
         let tools = authz.catalogue.usable(&endpoint.resource, &entitled);
-        tools.into_iter().map(|tool| UsableTool { name: tool.name, title: tool.title }).collect()
+        let tool = |tool: ToolDescription| UsableTool {
+            name: tool.name,
+            title: tool.title,
+            high_risk: tool.risk == Risk::High,
+        };
+        tools.into_iter().map(tool).collect()
     };
-    let profiles = endpoints.iter().skip(1).map(|endpoint| UsableProfile {
+    // One where this user may use no more than what every token opens is of no use to them.
+    let opens_something = |endpoint: &&Endpoint| {
+        let usable = |scope: &Scope| authz.catalogue.usable(&endpoint.resource, scope).len();
+        usable(&entitled) > usable(&Scope::empty())
+    };
+    let profiles = endpoints.iter().skip(1).filter(opens_something).map(|endpoint| UsableProfile {
         name: endpoint.name.clone(),
         url: endpoint.resource.to_string(),
         what: what(endpoint),
@@ -100,10 +115,16 @@ fn connect(authz: &Authz, signed_in: &SignedIn) -> Result<Response, Fault> {
         passkeys: u32::try_from(passkeys).unwrap_or(u32::MAX),
         show_nudge: passkeys < 2,
         sign_out_csrf: session::csrf_token(authz, &signed_in.session.digest, session::SIGN_OUT),
+        welcome: if newcomer { Some(authz.db.read(|conn| welcome(conn, &signed_in.user.id))?) } else { None },
         what: endpoints.first().map(what).unwrap_or_default(),
         profiles: profiles.collect(),
     };
     Ok(authz.page(StatusCode::OK, &page))
+}
+
+fn welcome(conn: &Conn<'_>, user: &UserId) -> Result<&'static str, Fault> {
+    let (role, _) = users::role_and_age(conn, user)?;
+    Ok(if role == Role::Admin.as_str() { "administrator" } else { "user" })
 }
 
 /// Connection instructions, ready to paste, for common clients.
@@ -133,6 +154,23 @@ pub fn snippets(mcp_url: &str) -> Vec<Snippet> {
             "Codex",
             "Run in a terminal",
             format!("codex mcp add portcullis --url {mcp_url} && codex mcp login portcullis"),
+        ),
+        snippet(
+            "GitHub Copilot CLI",
+            "Run in a terminal, then start copilot",
+            format!("copilot mcp add --transport http portcullis {mcp_url}"),
+        ),
+        snippet(
+            "Gemini CLI",
+            "Run in a terminal, then /mcp auth portcullis in gemini",
+            format!("gemini mcp add --scope user --transport http portcullis {mcp_url}"),
+        ),
+        snippet(
+            "opencode",
+            "Add to opencode.json, then run opencode mcp auth portcullis",
+            format!(
+                "{{ \"mcp\": {{ \"portcullis\": {{ \"type\": \"remote\", \"url\": \"{mcp_url}\" }} }} }}"
+            ),
         ),
         snippet(
             "Any client that uses stdio",

@@ -1,6 +1,8 @@
 //! How an authorization response reaches a client (RFC 6749 §4.1.2, RFC 9207): by redirect, either at once or,
 //! if the redirect URI was not verified, after the person confirms.
 
+use std::borrow::Cow;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use shared::audit::{Event, Name};
@@ -14,15 +16,15 @@ use crate::store::clients::{Client, Source, Trust};
 use crate::store::transactions::Transaction;
 
 /// An error for a client: a code and a fixed text (AUTHZ-19).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub code: Code,
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
 }
 
 impl Refused {
-    pub(crate) fn new(code: Code, description: &'static str) -> Self {
-        Self { code, description }
+    pub(crate) fn new(code: Code, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, description: description.into() }
     }
 
     /// The error that a client gets for a server fault (AUTHZ-18).
@@ -87,8 +89,8 @@ impl Return {
     /// The response for every refusal. It is redirected at once if only the user's own computer can receive it
     /// or if an administrator verified the receiver. Otherwise this server would be an open redirector, so the
     /// person is asked first (AUTHZ-12).
-    pub(crate) fn refused(&self, authz: &Authz, via: Via, refused: Refused) -> Response {
-        let answer = [("error", refused.code.as_str()), ("error_description", refused.description)];
+    pub(crate) fn refused(&self, authz: &Authz, via: Via, refused: &Refused) -> Response {
+        let answer = [("error", refused.code.as_str()), ("error_description", &*refused.description)];
         let location = self.location(authz, &answer);
         if self.vouched_for || self.redirect_uri.target().is_local() {
             return self.send(authz, via, location);
@@ -97,16 +99,16 @@ impl Return {
             host: self.redirect_uri.host_for_people(),
             uri: location,
             error: refused.code.as_str().to_owned(),
-            description: refused.description.to_owned(),
+            description: refused.description.clone().into_owned(),
         };
         authz.page(StatusCode::BAD_REQUEST, &page)
     }
 
     /// The audit record of this refusal.
-    pub(crate) fn event(&self, refused: Refused) -> Event {
+    pub(crate) fn event(&self, refused: &Refused) -> Event {
         Event::denied(Name::AuthzError, refused.code.as_str())
             .client(&self.client_id)
-            .detail("description", refused.description)
+            .detail("description", &*refused.description)
             .detail("redirect_host", self.redirect_uri.host_for_people())
     }
 

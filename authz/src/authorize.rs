@@ -267,7 +267,7 @@ async fn refuse(authz: &Authz, request: &Request, via: Via, stop: Stop) -> Respo
             }
             (event, authz.page(StatusCode::BAD_REQUEST, &stop.page))
         }
-        Stop::Return(back, refused) => (back.event(refused), back.refused(authz, via, refused)),
+        Stop::Return(back, refused) => (back.event(&refused), back.refused(authz, via, &refused)),
         Stop::Full => return authz.full(request),
         Stop::Fault(fault) => return authz.unavailable(request, &fault),
     };

@@ -168,7 +168,7 @@ pub(crate) async fn ask(
     decider: SignedIn,
 ) -> Result<Response, Fault> {
     if !session::touch(authz, &decider.session).await? {
-        return login::passkey::page(authz, Some(&transaction));
+        return login::passkey::page_again(authz, Some(&transaction));
     }
     let Some(question) = question(authz, request, browser, transaction, decider)? else {
         let refusal = client_gone(request);
@@ -253,7 +253,9 @@ async fn present(authz: &Authz, question: Question) -> Result<Response, Fault> {
         };
         question = match authz.db.record(job).await? {
             Ok(question) => question,
-            Err(NotAsked::SignedOut) => return login::passkey::page(authz, Some(&question.transaction)),
+            Err(NotAsked::SignedOut) => {
+                return login::passkey::page_again(authz, Some(&question.transaction));
+            }
             Err(NotAsked::ClientGone) => {
                 return Ok(refuse(authz, &question.request, client_gone(&question.request)).await);
             }
@@ -336,7 +338,7 @@ async fn decide(
     let transaction = authz.db.read(|conn| Ok(open_transaction(authz, conn, request, browser, handle)))??;
     let Some(decider) = decider(authz, browser, &transaction)? else {
         // The user was signed out meanwhile: sign in again, in the same transaction.
-        return Ok(login::passkey::page(authz, Some(&transaction))?);
+        return Ok(login::passkey::page_again(authz, Some(&transaction))?);
     };
     if !check_csrf(authz, &transaction, &decider, params.get("csrf")) {
         return Err(forbidden("csrf"));
@@ -365,8 +367,8 @@ async fn no_client(
         db.write(move |tx| decision::settle_without_client(&authz, tx, &sign_in)).await?
     };
     match outcome {
-        Outcome::ClientGone(refused) => Ok(back.refused(authz, Via::Form, refused)),
-        Outcome::SignedOut => Ok(login::passkey::page(authz, None)?),
+        Outcome::ClientGone(refused) => Ok(back.refused(authz, Via::Form, &refused)),
+        Outcome::SignedOut => Ok(login::passkey::page_again(authz, None)?),
         _ => Err(decided(request)),
     }
 }
@@ -414,17 +416,17 @@ async fn answer(
             }
             Ok(response)
         }
-        Outcome::Refused(refused) => Ok(back.refused(authz, Via::Form, refused)),
+        Outcome::Refused(refused) => Ok(back.refused(authz, Via::Form, &refused)),
         Outcome::Unconfirmed(reason) => {
             let event = question.about(Event::denied(Name::AuthzDenied, reason));
             authz.db.record(move |tx| audit::append(tx, event)).await?;
             Ok(page::question(authz, question, StatusCode::BAD_REQUEST, Some(UNCONFIRMED))?)
         }
         Outcome::ClientGone(refused) => {
-            Ok(Return::to_whom_it_was_promised(&question.transaction).refused(authz, Via::Form, refused))
+            Ok(Return::to_whom_it_was_promised(&question.transaction).refused(authz, Via::Form, &refused))
         }
         // Sign in again, in the same transaction.
-        Outcome::SignedOut => Ok(login::passkey::page(authz, Some(&question.transaction))?),
+        Outcome::SignedOut => Ok(login::passkey::page_again(authz, Some(&question.transaction))?),
         Outcome::DecidedBefore => Err(decided(request)),
     })
 }

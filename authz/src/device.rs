@@ -49,6 +49,7 @@ pub(crate) const FAMILY: Duration = Duration::from_hours(24);
 enum Refusal {
     Unauthenticated(Unauthenticated),
     NotAllowed,
+    ResourceMissing,
     ResourceUnknown,
     ScopeMalformed,
     ScopeUnknown,
@@ -60,6 +61,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated(why) => why.to_string(),
             Self::NotAllowed => "device_grant_not_allowed".to_owned(),
+            Self::ResourceMissing => "resource_missing".to_owned(),
             Self::ResourceUnknown => "resource_unknown".to_owned(),
             Self::ScopeMalformed => "scope_malformed".to_owned(),
             Self::ScopeUnknown => "scope_unknown".to_owned(),
@@ -71,10 +73,11 @@ impl Refusal {
 const ENDPOINT: Endpoint = Endpoint { refused: Name::AuthzError };
 
 impl endpoint::Refusal for Refusal {
-    fn wire(self) -> OAuthError {
+    fn wire(self, authz: &Authz) -> OAuthError {
         let (code, description) = match self {
             Self::Unauthenticated(why) => return why.wire(),
             Self::NotAllowed => (Code::UnauthorizedClient, "this client may not use the device grant"),
+            Self::ResourceMissing => return authz.resource_missing(),
             Self::ResourceUnknown => {
                 (Code::InvalidTarget, "the resource is not one this server issues tokens for")
             }
@@ -225,8 +228,9 @@ fn asked(
     conn: &Conn<'_>,
     params: &Params,
 ) -> Result<Result<(ResourceUri, Scope), Refusal>, Fault> {
-    let Some(endpoint) = authz.asked_resource(conn, params.get("resource"))? else {
-        return Ok(Err(Refusal::ResourceUnknown));
+    let asked = params.get("resource");
+    let Some(endpoint) = authz.asked_resource(conn, asked)? else {
+        return Ok(Err(if asked.is_some() { Refusal::ResourceUnknown } else { Refusal::ResourceMissing }));
     };
     Ok(scope_asked(authz, params, endpoint.default_scope).map(|scope| (endpoint.resource, scope)))
 }

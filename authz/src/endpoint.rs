@@ -1,6 +1,8 @@
 //! An endpoint that clients post forms to (RFC 6749 §3.2): reads one form, answers it in one job of the writer,
 //! and records refusals.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use shared::audit::{Event, Name};
 use shared::{Fault, Request, Tx};
@@ -18,7 +20,7 @@ pub(crate) struct Endpoint {
 
 /// Why an endpoint refuses. The client gets fewer details than the audit log.
 pub(crate) trait Refusal: Copy + Send + 'static {
-    fn wire(self) -> OAuthError;
+    fn wire(self, authz: &Authz) -> OAuthError;
 }
 
 /// The result of a request.
@@ -32,7 +34,7 @@ pub(crate) struct Settled<T, R> {
 /// request works once the clock is right.
 const PAUSED: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
-    description: "the server's clock was set back; no tokens are issued until it is corrected",
+    description: Cow::Borrowed("the server's clock was set back; no tokens are issued until it is corrected"),
 };
 
 impl Endpoint {
@@ -96,7 +98,7 @@ impl Endpoint {
         if let Some(event) = unrecorded {
             authz.refusals.record(&authz.db, event).await?;
         }
-        answer.map_err(R::wire)
+        answer.map_err(|refusal| refusal.wire(authz))
     }
 
     async fn record(self, authz: &Authz, request: &Request, reason: &str) -> Result<(), Fault> {

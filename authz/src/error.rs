@@ -1,5 +1,7 @@
 //! Errors of the endpoints, and the bodies that the RFCs define for them.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -78,23 +80,24 @@ impl Code {
 }
 
 /// An error body of the token and registration endpoints (TOKEN-03): a code and fixed text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OAuthError {
     pub code: Code,
     /// Plain ASCII; never repeats anything of the request (AUTHZ-19).
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
 }
 
 impl OAuthError {
-    pub(crate) fn new(code: Code, description: &'static str) -> Self {
-        Self { code, description }
+    pub(crate) fn new(code: Code, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, description: description.into() }
     }
 
     /// The response of an endpoint where clients authenticate: RFC 6749 §5.2 requires a challenge if the client
     /// used the `Authorization` header.
     pub(crate) fn challenging(self, request: &HeaderMap) -> Response {
+        let refused_client = self.code == Code::InvalidClient;
         let mut response = self.into_response();
-        if self.code == Code::InvalidClient && request.contains_key(header::AUTHORIZATION) {
+        if refused_client && request.contains_key(header::AUTHORIZATION) {
             let challenge = HeaderValue::from_static("Basic realm=\"token\", charset=\"UTF-8\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }

@@ -62,13 +62,13 @@ impl From<Fault> for Refused {
 }
 
 impl Refused {
-    fn respond(&self, headers: &HeaderMap) -> Response {
+    fn respond(self, headers: &HeaderMap) -> Response {
         match self {
             Self::Told(error) => error.challenging(headers),
             Self::WrongRole => {
                 refusal(StatusCode::FORBIDDEN, "access_denied", "the client is not a resource server")
             }
-            Self::RateLimited(too_many) => rate::oauth(*too_many),
+            Self::RateLimited(too_many) => rate::oauth(too_many),
             Self::TooManyInFlight => {
                 let words = "this resource server has 64 requests in progress, which is the limit";
                 let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", words);

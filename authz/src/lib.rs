@@ -17,6 +17,7 @@ mod device;
 mod ending;
 mod endpoint;
 mod error;
+mod error_pages;
 mod form;
 mod grants;
 mod introspection;
@@ -31,6 +32,7 @@ mod rate;
 pub mod reach;
 mod refusals;
 pub mod resource_servers;
+mod resources;
 mod revocation;
 mod scope;
 pub mod secrets;
@@ -55,12 +57,10 @@ use http::StatusCode;
 use keys::secrets::Secrets;
 use keys::{Keys, Memory, Seal};
 use serde::de::DeserializeOwned;
-use shared::catalogue::Endpoint;
-use shared::db::Conn;
 use shared::rate::Tally;
 use shared::route::{Cors, Limit, Routes, page, program};
 use shared::token_status::Ceiling;
-use shared::{Catalogue, Clock, Db, Fault, Issuer, Request, ResourceUri, Scope, Tx, json};
+use shared::{Catalogue, Clock, Db, Fault, Issuer, Scope, Tx, json};
 use webauthn_rs::prelude::{Url, Webauthn, WebauthnBuilder, WebauthnError};
 
 pub use account::snippets;
@@ -74,7 +74,7 @@ pub use config::{
 };
 use error::PageError;
 pub use login::enrolment::link::{NoLink, WayIn};
-use pages::{ErrorPage, Page, Pages};
+use pages::{Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
 use store::lifetimes;
@@ -219,9 +219,11 @@ impl Authz {
             .route("/login/start", start(post(login::passkey::start)))
             .route("/login/finish", passkey(post(login::passkey::finish)))
             .route("/setup", page(get(login::enrolment::setup_page), reads))
+            .route("/setup/look", start(post(login::enrolment::look::setup)))
             .route("/setup/start", start(post(login::enrolment::setup_start)))
             .route("/setup/finish", passkey(post(login::enrolment::finish)))
             .route("/enrol", page(get(login::enrolment::enrol_page), reads))
+            .route("/enrol/look", start(post(login::enrolment::look::enrolment)))
             .route("/enrol/start", start(post(login::enrolment::enrol_start)))
             .route("/enrol/finish", passkey(post(login::enrolment::finish)))
             .route("/account", page(get(account::page::get), reads))
@@ -318,101 +320,6 @@ impl Authz {
         }
     }
 
-    /// The page for an unknown address.
-    pub fn not_found(&self, request: &Request) -> Response {
-        let page = ErrorPage::new(
-            "not_found",
-            &request.id,
-            "Page not found",
-            "This address does not exist on this server.",
-            "Start from the home page, or from your application.",
-        );
-        self.page(StatusCode::NOT_FOUND, &page)
-    }
-
-    /// The page for a malformed address.
-    pub fn unreadable(&self, request: &Request) -> Response {
-        let page = ErrorPage::new(
-            "invalid_request",
-            &request.id,
-            "This address is invalid",
-            "The server could not read the address.",
-            "Start from the home page, or from your application.",
-        );
-        self.page(StatusCode::BAD_REQUEST, &page)
-    }
-
-    /// The resource that a request names, or the default endpoint if it names none (AUTHZ-14).
-    fn asked_resource(&self, conn: &Conn<'_>, asked: Option<&str>) -> Result<Option<Endpoint>, Fault> {
-        if let Some(asked) = asked {
-            let Ok(resource) = ResourceUri::parse(asked) else { return Ok(None) };
-            return self.resource_in(conn, &resource);
-        }
-        let mut endpoints = self.catalogue.endpoints().into_iter();
-        Ok(endpoints.next().filter(|_| endpoints.next().is_none()))
-    }
-
-    /// Like [`Authz::resource`], as this connection sees it. Jobs use this, because memory is updated at the
-    /// commit (SESSION-05).
-    fn resource_in(&self, conn: &Conn<'_>, resource: &ResourceUri) -> Result<Option<Endpoint>, Fault> {
-        if let Some(ours) = self.catalogue.endpoint(resource) {
-            return Ok(Some(ours));
-        }
-        let server = store::resource_servers::serving(conn, resource)?;
-        Ok(server.map(|(name, _)| Endpoint {
-            name,
-            default_scope: self.catalogue.default_scope(),
-            resource: resource.clone(),
-        }))
-    }
-
-    /// A resource that clients may request tokens for: one of our own endpoints, or a resource registered by a
-    /// resource server elsewhere, which has the same scopes (AUTHZ-14).
-    fn resource(&self, resource: &ResourceUri) -> Option<Endpoint> {
-        let ours = self.catalogue.endpoint(resource);
-        ours.or_else(|| {
-            Some(Endpoint {
-                name: self.status.server_of(resource)?.name.clone(),
-                default_scope: self.catalogue.default_scope(),
-                resource: resource.clone(),
-            })
-        })
-    }
-
-    /// All resources that clients may request tokens for (RFC 9728 §4); our own endpoints first.
-    fn resources(&self) -> Vec<ResourceUri> {
-        let ours: Vec<_> = self.catalogue.endpoints().into_iter().map(|e| e.resource).collect();
-        let elsewhere = self.status.served_elsewhere();
-        let others = elsewhere.into_iter().filter(|resource| !ours.contains(resource)).collect::<Vec<_>>();
-        [ours, others].concat()
-    }
-
-    /// The default endpoint if a request names none: ours, or the only one elsewhere if we have none.
-    pub fn endpoint(&self) -> Option<ResourceUri> {
-        let ours = self.catalogue.endpoints().into_iter().next().map(|e| e.resource);
-        ours.or_else(|| {
-            let mut elsewhere = self.resources().into_iter();
-            elsewhere.next().filter(|_| elsewhere.next().is_none())
-        })
-    }
-
-    /// The URL that users give their clients.
-    fn mcp_url(&self) -> Option<String> {
-        self.endpoint().map(|url| url.to_string())
-    }
-
-    /// The page for a request that failed with an internal error (HTTP-10).
-    pub fn broken(&self, request: &Request) -> Response {
-        let page = ErrorPage::new(
-            "server_error",
-            &request.id,
-            "Something went wrong",
-            "The server made an error and could not complete your request.",
-            "Try again. If it happens again, give your administrator the reference below.",
-        );
-        self.page(StatusCode::INTERNAL_SERVER_ERROR, &page)
-    }
-
     /// Every scope that exists, in one set.
     fn grantable(&self) -> Scope {
         self.grantable_to(Ceiling::Any)
@@ -436,35 +343,6 @@ impl Authz {
             tracing::error!(page.template = P::TEMPLATE, page.error = %error, "a page did not render");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         })
-    }
-
-    /// The page for a sign-in that was refused because a table is full (RATE-06). The table's code counted it.
-    fn full(&self, request: &Request) -> Response {
-        let page = ErrorPage::new(
-            "temporarily_unavailable",
-            &request.id,
-            "Too many unfinished sign-ins",
-            "This server has reached its limit of unfinished sign-ins, so it did not start yours.",
-            "Wait a few minutes, then start again. If this continues, tell your administrator.",
-        );
-        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
-        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("60"));
-        response
-    }
-
-    /// The page for a request that could not be served (AUTHZ-18).
-    fn unavailable(&self, request: &Request, fault: &Fault) -> Response {
-        tracing::error!(db.fault = %fault, request.id = %request.id, "a request could not be served");
-        let page = ErrorPage::new(
-            "temporarily_unavailable",
-            &request.id,
-            "Not available right now",
-            "The server could not read or write its data. Nothing was changed.",
-            "Try again in a few minutes. If this continues, tell your administrator.",
-        );
-        let mut response = self.page(StatusCode::SERVICE_UNAVAILABLE, &page);
-        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-        response
     }
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::Authz;
 use crate::login::enrolment::link;
+use crate::status::EVERYONE;
 use crate::store::grants::{self, Reason};
 use crate::store::users::{self, Meant, Role, User};
 use crate::store::{links, sessions};
@@ -34,6 +35,13 @@ pub struct Person {
     pub suspended_passkeys: u32,
     /// Unix milliseconds.
     pub created_at: i64,
+}
+
+/// How much ended when a user was disabled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    pub grants: usize,
+    pub sessions: usize,
 }
 
 /// A group in a list.
@@ -63,8 +71,12 @@ pub enum Refusal {
         "`{0}` is not a valid name: use 1 to 64 visible characters without line breaks, and do not start with u_"
     )]
     NameInvalid(String),
-    #[error("no group `{0}`; define it under [groups] in portcullis.toml and restart")]
+    #[error("no group `{0}`; define it under [groups] in portcullis.toml, then run: portcullis reload")]
     GroupUnknown(String),
+    #[error("everybody is in `everyone` already")]
+    EveryoneJoined,
+    #[error("nobody can leave `everyone`: every user is in it")]
+    EveryoneLeft,
     #[error("`{0}` is the last enabled administrator; at least one must remain")]
     LastAdministrator(String),
     #[error("`{0}` is disabled; enable the user first")]
@@ -100,7 +112,7 @@ pub(crate) use accepted;
 /// # Errors
 /// A database fault.
 pub fn add(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, groups: &[String]) -> Answer<(Person, String)> {
-    let Some(valid) = valid_name(name) else { return Ok(Err(Refusal::NameInvalid(name.to_owned()))) };
+    let valid = accepted!(valid_name(name).map_err(|_| Refusal::NameInvalid(name.to_owned())));
     accepted!(check_groups(authz, groups));
     let user = User { id: UserId::random(), name: valid, handle: Uuid::new_v4(), disabled: false };
     if !users::insert(tx, &user, Role::None)? {
@@ -153,15 +165,15 @@ pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
 ///
 /// # Errors
 /// A database fault.
-pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Person> {
+pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<(Person, Ended)> {
     let user = accepted!(find(tx, who)?);
     accepted!(keep_an_administrator(tx, &user)?);
     users::set_disabled(tx, &user.id, true)?;
     authz.status.remove_user(tx, &user.id);
     let ended = end_everything(authz, tx, &user.id)?;
     let event = Event::allowed(Name::UserDisabled).by_console(uid).subject(user.id.as_str());
-    audit::append(tx, event.detail("grants_ended", ended))?;
-    show(authz, tx, user.id.as_str())
+    audit::append(tx, event.detail("grants_ended", ended.grants))?;
+    Ok(show(authz, tx, user.id.as_str())?.map(|person| (person, ended)))
 }
 
 /// Enables a user again.
@@ -204,6 +216,9 @@ pub fn regroup(
 ) -> Answer<Person> {
     let user = accepted!(find(tx, who)?);
     accepted!(check_groups(authz, add));
+    if remove.iter().any(|group| group == EVERYONE) {
+        return Ok(Err(Refusal::EveryoneLeft));
+    }
     let before = users::groups(tx, &user.id)?;
     let mut after: Vec<String> = before.iter().filter(|group| !remove.contains(group)).cloned().collect();
     after.extend(add.iter().filter(|group| !before.contains(group)).cloned());
@@ -225,7 +240,7 @@ pub fn regroup(
 pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
     let mut groups = Vec::new();
     for (name, scopes) in authz.status.groups().iter() {
-        let members = users::count_members(tx, name)?;
+        let members = if name == EVERYONE { users::count(tx)? } else { users::count_members(tx, name)? };
         groups.push(Group { name: name.to_owned(), scopes: scopes.to_string(), members });
     }
     Ok(groups)
@@ -268,6 +283,9 @@ pub fn name_on_record(conn: &Conn<'_>, id: &str) -> Result<Option<String>, Fault
 }
 
 fn check_groups(authz: &Authz, groups: &[String]) -> Result<(), Refusal> {
+    if groups.iter().any(|group| group == EVERYONE) {
+        return Err(Refusal::EveryoneJoined);
+    }
     match groups.iter().find(|group| !authz.status.groups().is_joinable(group)) {
         Some(unknown) => Err(Refusal::GroupUnknown(unknown.clone())),
         None => Ok(()),
@@ -280,14 +298,14 @@ fn keep_an_administrator(tx: &Tx<'_>, user: &User) -> Answer<()> {
     Ok(if last { Err(Refusal::LastAdministrator(user.name.clone())) } else { Ok(()) })
 }
 
-fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<usize, Fault> {
+fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<Ended, Fault> {
     let ended = grants::revoke_all_of(tx, user, Reason::UserDisabled)?;
     for grant in &ended {
         authz.status.kill_grant(tx, grant);
     }
-    sessions::delete_all_of(tx, user)?;
+    let sessions = sessions::delete_all_of(tx, user)?;
     links::void_enrol(tx, user)?;
-    Ok(ended.len())
+    Ok(Ended { grants: ended.len(), sessions })
 }
 
 fn person(authz: &Authz, tx: &Tx<'_>, user: &User) -> Result<Person, Fault> {

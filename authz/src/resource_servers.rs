@@ -84,7 +84,7 @@ pub fn add(
     (name, audiences): (&str, &[String]),
     proof: &Proof,
 ) -> Answer<(ResourceServer, Option<Secret>)> {
-    let Some(name) = valid_name(name).filter(|name| !name.starts_with("c_")) else {
+    let Some(name) = valid_name(name).ok().filter(|name| !name.starts_with("c_")) else {
         return Ok(Err(Refusal::NameInvalid(name.to_owned())));
     };
     let alike = list(tx)?.iter().any(|other| reads_like(&other.name, &name));

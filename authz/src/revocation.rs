@@ -35,9 +35,9 @@ enum Refusal {
 const ENDPOINT: Endpoint = Endpoint { refused: Name::TokenRevoked };
 
 impl endpoint::Refusal for Refusal {
-    fn wire(self) -> OAuthError {
+    fn wire(self, authz: &Authz) -> OAuthError {
         match self {
-            Self::Client(refusal) => refusal.wire(),
+            Self::Client(refusal) => refusal.wire(authz),
             Self::TokenMissing => OAuthError::new(Code::InvalidRequest, "token is missing"),
             Self::OtherClient => {
                 OAuthError::new(Code::InvalidGrant, "the token was issued to another client")

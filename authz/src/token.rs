@@ -62,7 +62,7 @@ async fn exchange(
         let refusal = Refusal::Client(Unauthenticated::Unknown);
         let event = refusal.record(claimed.as_ref(), &request);
         authz.refusals.record(&authz.db, event).await?;
-        return Err(refusal.wire());
+        return Err(refusal.wire(authz));
     }
     let examined = client_auth::examine(authz, &request, &params, &authorization)?;
     let job = {

@@ -48,6 +48,8 @@ pub struct Explained {
     pub ruling: Vec<String>,
     /// What the rule allows, if it is an argument that it does not.
     pub allowed: Option<String>,
+    /// The places that its rules about arguments name, where the call's arguments are not known.
+    pub unchecked: Vec<String>,
 }
 
 /// What opens a tool.
@@ -186,7 +188,9 @@ impl BuiltIn {
             _ => None,
         };
         let ruling = item.map(|item| item.rule.rules().to_vec()).unwrap_or_default();
-        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed }
+        let ruled = item.filter(|_| arguments.is_none()).into_iter().flat_map(|item| item.arguments.iter());
+        let unchecked = ruled.map(|rule| rule.pointer().to_string()).collect();
+        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed, unchecked }
     }
 
     /// What the source of this name is, if each user gives it a secret of their own; the error has the names of those that
@@ -286,8 +290,16 @@ fn needed(snapshot: &Snapshot) -> impl Iterator<Item = &ScopeRule> {
     snapshot.rules().scopes.iter().filter(move |rule| needed.contains(rule.name()))
 }
 
-fn described(item: &Item) -> ToolDescription {
-    ToolDescription { name: item.offer.name.to_string(), title: item.title.clone() }
+fn described(snapshot: &Snapshot, item: &Item) -> ToolDescription {
+    let needs = item.needs.scopes();
+    let is_high = |rule: &&ScopeRule| rule.description.risk == Risk::High;
+    let mut high = snapshot.rules().scopes.iter().filter(is_high);
+    let risk = if high.any(|rule| needs.is_some_and(|needs| needs.contains(rule.name()))) {
+        Risk::High
+    } else {
+        Risk::Low
+    };
+    ToolDescription { name: item.offer.name.to_string(), title: item.title.clone(), risk }
 }
 
 impl Catalogue for BuiltIn {
@@ -311,7 +323,7 @@ impl Catalogue for BuiltIn {
         let Some(profile) = snapshot.profile_of(resource).filter(|_| self.served) else { return Vec::new() };
         let tools = snapshot.items_at(profile, Kind::Tool);
         let usable = tools.filter(|item| policy::decide(&item.needs, &caller) == Decision::Allow);
-        usable.map(|item| described(item)).collect()
+        usable.map(|item| described(&snapshot, item)).collect()
     }
 
     fn opened_by(&self, resource: &ResourceUri, scope: &str) -> Vec<ToolDescription> {
@@ -319,7 +331,7 @@ impl Catalogue for BuiltIn {
         let Some(profile) = snapshot.profile_of(resource).filter(|_| self.served) else { return Vec::new() };
         let tools = snapshot.items_at(profile, Kind::Tool);
         let opened = tools.filter(|item| item.needs.scopes().is_some_and(|needs| needs.contains(scope)));
-        opened.map(|item| described(item)).collect()
+        opened.map(|item| described(&snapshot, item)).collect()
     }
 
     fn own_secrets(&self, entitled: &Scope) -> Vec<OwnSecret> {

@@ -46,6 +46,8 @@ pub struct ToolDescription {
     pub name: String,
     /// Its name for people.
     pub title: String,
+    /// The highest risk of the scopes that it needs.
+    pub risk: Risk,
 }
 
 /// A server to which each user gives a secret of their own (SRC-10).

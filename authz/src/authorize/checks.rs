@@ -1,5 +1,7 @@
 //! The decision table of the authorization endpoint: one function per row, in the order of the table.
 
+use std::borrow::Cow;
+
 use shared::{ClientId, Fault, RedirectUri, Request, ResourceUri, Scope, shell};
 
 use super::{PageStop, Stop};
@@ -199,18 +201,29 @@ impl<'a> Checks<'a> {
             "“{}” sent a redirect URI that it did not register. Nothing was sent there.",
             client.name
         );
-        let by_itself = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
         let next = match client.source {
             Source::SelfRegistered | Source::UnknownUrl => ADD_AGAIN,
-            Source::Administrator | Source::Configuration => {
-                "An administrator added this application and can add it again with the address it uses. Compare the two addresses letter by letter: a different ending or port is enough to fail."
+            Source::Administrator => {
+                "Compare the two addresses letter by letter: a different ending or port is enough to fail. If you know that the first one is the application's, an administrator can set it with this command, which replaces all addresses of the application:"
+            }
+            Source::Configuration => {
+                "Compare the two addresses letter by letter: a different ending or port is enough to fail. If you know that the first one is the application's, an administrator can change redirect_uris of this application in portcullis.toml and run:"
             }
             Source::Catalogue | Source::Imported | Source::Fetched => {
                 "Its addresses come from its client ID metadata document. If the application is newer than the document on this server, ask an administrator to import the new one."
             }
         };
         self.page(reason, Code::InvalidRequest, ["The redirect URI does not match", &what, next], |page| {
-            page.copyable_fix = by_itself.then(|| self.add_again());
+            page.copyable_fix = match client.source {
+                Source::SelfRegistered | Source::UnknownUrl => Some(self.add_again()),
+                // The address is left to the administrator: what was received may come from a stranger's link.
+                Source::Administrator => {
+                    let id = shell::word(client.id.as_str());
+                    Some(format!("portcullis client set {id} \\\n  --redirect-uri URI"))
+                }
+                Source::Configuration => Some("portcullis reload".to_owned()),
+                Source::Catalogue | Source::Imported | Source::Fetched => None,
+            };
             page.received = Some(Labelled {
                 label: "Redirect URI received".to_owned(),
                 value: asked.unwrap_or("none").to_owned(),
@@ -313,6 +326,10 @@ impl<'a> Checks<'a> {
                 self.resource = Some(endpoint.resource);
                 Ok(())
             }
+            None if asked.is_none() => {
+                let missing = self.authz.resource_missing();
+                Err(self.redirect(missing.code, missing.description))
+            }
             None => {
                 Err(self
                     .redirect(Code::InvalidTarget, "the resource is not one this server issues tokens for"))
@@ -344,7 +361,7 @@ impl<'a> Checks<'a> {
         }
     }
 
-    pub(super) fn redirect(&self, code: Code, description: &'static str) -> Stop {
+    pub(super) fn redirect(&self, code: Code, description: impl Into<Cow<'static, str>>) -> Stop {
         match self.back() {
             Ok(to) => Stop::Return(Box::new(to), Refused::new(code, description)),
             Err(stop) => stop,

@@ -233,7 +233,7 @@ fn every_failure_of_authentication_looks_alike() {
     ];
     for why in all {
         let error = why.wire();
-        assert_eq!((error.code, error.description), (Code::InvalidClient, "client authentication failed"));
+        assert_eq!((error.code, &*error.description), (Code::InvalidClient, "client authentication failed"));
     }
     let house = House::new();
     let secret = house.client("c_a", AuthMethod::ClientSecretBasic, |_| {}).unwrap();

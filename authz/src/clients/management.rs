@@ -66,7 +66,10 @@ pub(crate) async fn delete(
 async fn respond(authz: &Authz, outcome: Answer, name: Name, request: &Request) -> Response {
     match outcome {
         Ok(members) => answer(StatusCode::OK, members),
-        Err(refusal) => refused(authz, refusal, Event::denied(name, refusal.code.as_str()), request).await,
+        Err(refusal) => {
+            let event = Event::denied(name, refusal.code.as_str());
+            refused(authz, refusal, event, request).await
+        }
     }
 }
 

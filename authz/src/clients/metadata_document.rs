@@ -8,6 +8,8 @@ pub(crate) mod freshness;
 mod url;
 pub(crate) mod words;
 
+use std::borrow::Cow;
+
 use keys::ClientKeys;
 use serde_json::{Map, Value};
 use shared::json::{self, Unreadable};
@@ -55,7 +57,7 @@ pub(crate) enum DocumentError {
     #[error("has `jwks` that are not a set of public keys")]
     Keys,
     #[error("cannot be registered as a client: {0}")]
-    Metadata(&'static str),
+    Metadata(Cow<'static, str>),
 }
 
 impl DocumentError {

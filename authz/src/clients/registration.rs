@@ -1,5 +1,6 @@
 //! Dynamic client registration (RFC 7591).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
@@ -45,8 +46,8 @@ pub(crate) async fn post(
             response
         }
         Err(refusal) => {
-            refused(&authz, refusal, Event::denied(Name::ClientRegistered, refusal.code.as_str()), &request)
-                .await
+            let event = Event::denied(Name::ClientRegistered, refusal.code.as_str());
+            refused(&authz, refusal, event, &request).await
         }
     }
 }
@@ -71,12 +72,13 @@ pub(super) async fn refused(authz: &Authz, refusal: OAuthError, event: Event, re
     let refusal = if at_fault {
         refusal
     } else {
-        let event = event.request(request).detail("error_description", refusal.description);
+        let event = event.request(request).detail("error_description", &*refusal.description);
         let recorded = authz.refusals.record(&authz.db, event).await;
         recorded.map_or_else(OAuthError::from, |()| refusal)
     };
+    let code = refusal.code;
     let mut response = refusal.into_response();
-    if refusal.code == Code::InvalidToken {
+    if code == Code::InvalidToken {
         // RFC 6750 §3
         let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
@@ -175,7 +177,7 @@ pub(super) fn name_taken() -> OAuthError {
 /// RATE-06: the limit of never-approved clients has been reached, and no address has more than its share.
 const FULL: OAuthError = OAuthError {
     code: Code::TemporarilyUnavailable,
-    description: "too many registered clients have never been used; try again later",
+    description: Cow::Borrowed("too many registered clients have never been used; try again later"),
 };
 
 fn settle(

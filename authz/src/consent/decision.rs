@@ -1,6 +1,7 @@
 //! Stores decisions: in one job the request is decided and either the grant and its code are created, or the
 //! request is refused.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use shared::audit::{self, Event, Name};
@@ -53,15 +54,18 @@ pub(super) struct Approved {
     pub session: Option<Secret>,
 }
 
-const DENIED: Refused = Refused { code: Code::AccessDenied, description: "the user refused" };
+const DENIED: Refused = Refused { code: Code::AccessDenied, description: Cow::Borrowed("the user refused") };
 const NOT_ENTITLED: Refused =
-    Refused { code: Code::AccessDenied, description: "the user may not grant any of this" };
-const DISABLED: Refused = Refused { code: Code::AccessDenied, description: "the user is disabled" };
-const CLIENT_GONE: Refused =
-    Refused { code: Code::AccessDenied, description: "the client is disabled, or known no more" };
+    Refused { code: Code::AccessDenied, description: Cow::Borrowed("the user may not grant any of this") };
+const DISABLED: Refused =
+    Refused { code: Code::AccessDenied, description: Cow::Borrowed("the user is disabled") };
+const CLIENT_GONE: Refused = Refused {
+    code: Code::AccessDenied,
+    description: Cow::Borrowed("the client is disabled, or known no more"),
+};
 const NO_RESOURCE: Refused = Refused {
     code: Code::InvalidTarget,
-    description: "the resource is not one this server issues tokens for",
+    description: Cow::Borrowed("the resource is not one this server issues tokens for"),
 };
 
 /// Why a question is not asked.
@@ -208,7 +212,6 @@ pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn
 }
 
 /// Why a request ends without an approval.
-#[derive(Clone, Copy)]
 enum Why {
     /// The client gets this error; the keyword is for the audit log.
     Told(&'static str, Refused),
@@ -217,7 +220,7 @@ enum Why {
 
 impl Why {
     /// The keyword for the audit log.
-    fn reason(self) -> &'static str {
+    fn reason(&self) -> &'static str {
         match self {
             Self::Told(reason, _) => reason,
             Self::ClientGone => "client_gone",
@@ -289,12 +292,13 @@ fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcom
     if !transactions::decide(tx, &question.transaction.id)? {
         return Ok(Outcome::DecidedBefore);
     }
+    let reason = why.reason();
     let outcome = match why {
         Why::Told(_, refused) => Outcome::Refused(refused),
         Why::ClientGone => Outcome::ClientGone(CLIENT_GONE),
     };
     leave_sign_in(authz, tx, question)?;
-    audit::append(tx, question.about(Event::denied(Name::AuthzDenied, why.reason())))?;
+    audit::append(tx, question.about(Event::denied(Name::AuthzDenied, reason)))?;
     Ok(outcome)
 }
 

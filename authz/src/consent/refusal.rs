@@ -27,7 +27,7 @@ pub(super) fn tell(
         Ok(Some(client)) => {
             tracing::error!(db.fault = %fault, request.id = %request.id, "a decision could not be served");
             let back = Return::new(&client, &transaction.redirect_uri, transaction.state.as_deref());
-            back.refused(authz, via, Refused::fault(fault))
+            back.refused(authz, via, &Refused::fault(fault))
         }
         _ => authz.unavailable(request, fault),
     }

@@ -23,7 +23,7 @@ use crate::grants::GrantType;
 use crate::pages::{self, ErrorPage};
 use crate::rate::Guesser;
 use crate::session::{self, Browser};
-use crate::store::clients;
+use crate::store::clients::{self, Trust};
 use crate::store::devices::{self, Device, Stage, Typed};
 
 /// `GET /device`: the form for the code; with a `transaction`, the next step.
@@ -36,7 +36,7 @@ pub(crate) async fn get(
     let params = Params::parse(query.as_deref().unwrap_or_default()).unwrap_or_default();
     let Some(handle) = params.get("transaction") else {
         let linked = params.get("user_code").and_then(UserCode::parse);
-        return form(&authz, StatusCode::OK, linked.as_ref(), None);
+        return form(&authz, StatusCode::OK, linked.as_ref(), "", None);
     };
     let browser = Browser::from_headers(&authz.cookies, &headers);
     let shown = open(&authz, &request, &browser, handle).and_then(|open| {
@@ -53,10 +53,19 @@ pub(crate) async fn get(
     }
 }
 
-fn form(authz: &Authz, status: StatusCode, linked: Option<&UserCode>, problem: Option<&str>) -> Response {
+/// The page, with what was typed before and why it was not accepted.
+fn form(
+    authz: &Authz,
+    status: StatusCode,
+    linked: Option<&UserCode>,
+    typed: &str,
+    problem: Option<&str>,
+) -> Response {
     let page = pages::DeviceCode {
         server_name: authz.server_name(),
         linked_code: linked.map(ToString::to_string),
+        // As much as the field takes.
+        typed: typed.chars().take(32).collect(),
         problem: problem.map(str::to_owned),
     };
     authz.page(status, &page)
@@ -76,6 +85,8 @@ fn sign_in_page(authz: &Authz, open: &Open) -> Response {
         client_name: Some(open.client.name.clone()),
         client_source: words::unproven(&open.client),
         client_claim: Some(words::claim(open.client.source).to_owned()),
+        client_verified: open.client.trust == Trust::Verified,
+        signed_out_meanwhile: false,
         redirect_host: Some(match &open.device.address {
             Some(address) => format!("the device that asked from {address}"),
             None => "the device that asked".to_owned(),
@@ -110,6 +121,7 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
             authz,
             StatusCode::BAD_REQUEST,
             None,
+            "",
             Some("Enter the code that your device shows."),
         ));
     };
@@ -124,7 +136,7 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
         Some(code) => authz.db.read(|conn| waiting(authz, conn, code))?,
         None => None,
     };
-    let (Some(code), Some(device)) = (code, found) else { return Err(unknown_code(authz)) };
+    let (Some(code), Some(device)) = (code, found) else { return Err(unknown_code(authz, text)) };
     // A person types a code once or twice. A stranger who owns a device could type its code without end
     // (RATE-05).
     if matches!(guesser, Guesser::User(_))
@@ -156,7 +168,7 @@ async fn enter(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8
     match authz.db.record(job).await? {
         Some(Ok(())) => {}
         Some(Err(_)) => return Err(Stop::TooMany(Box::new(authz.full(request)))),
-        None => return Err(unknown_code(authz)),
+        None => return Err(unknown_code(authz, text)),
     }
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response();
     crate::error::no_store(&mut response);
@@ -177,9 +189,13 @@ fn waiting(authz: &Authz, conn: &Conn<'_>, code: &UserCode) -> Result<Option<Dev
     Ok(None)
 }
 
-fn unknown_code(authz: &Authz) -> Stop {
-    let problem = "No device is waiting with this code. Check the code on the device: it is valid for ten minutes and works once.";
-    let response = form(authz, StatusCode::BAD_REQUEST, None, Some(problem));
+fn unknown_code(authz: &Authz, typed: &str) -> Stop {
+    let problem = if UserCode::parse(typed).is_some() {
+        "No device is waiting with this code. Check the code on the device: it is valid for ten minutes and works once."
+    } else {
+        "This cannot be a code: a code has eight letters, without vowels and without digits, such as BCDF-GHJK. Check it on the device."
+    };
+    let response = form(authz, StatusCode::BAD_REQUEST, None, typed, Some(problem));
     Stop::Page { reason: "user_code_unknown", response: Box::new(response) }
 }
 

@@ -3,6 +3,7 @@
 use shared::audit::{Event, Name};
 use shared::{ClientId, Request};
 
+use crate::Authz;
 use crate::client_auth::Unauthenticated;
 use crate::endpoint;
 use crate::error::{Code, OAuthError};
@@ -70,7 +71,7 @@ pub(crate) enum Refusal {
 }
 
 impl endpoint::Refusal for Refusal {
-    fn wire(self) -> OAuthError {
+    fn wire(self, authz: &Authz) -> OAuthError {
         let (code, description) = match self {
             Self::Client(why) => return why.wire(),
             Self::GrantTypeMissing => (Code::InvalidRequest, "grant_type is missing"),
@@ -92,7 +93,7 @@ impl endpoint::Refusal for Refusal {
             }
             Self::ResourceDiffers => (Code::InvalidTarget, "the grant is for another resource"),
             // RFC 8707 §2: "invalid, missing, unknown, or malformed"
-            Self::ResourceMissing => (Code::InvalidTarget, "resource is missing"),
+            Self::ResourceMissing => return authz.resource_missing(),
             Self::ResourceUnknown => {
                 (Code::InvalidTarget, "the resource is not one this server issues tokens for")
             }

@@ -1,6 +1,7 @@
 //! Setup and enrolment links, with which users create their first passkey (ENROL-01…03).
 
 pub(crate) mod link;
+pub(crate) mod look;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -22,16 +23,16 @@ use super::challenge::hints;
 use super::passkey::USER_NOT_VERIFIED;
 use super::response::{Finish, Registration};
 use super::{Failed, Taken, begin, explain, recorded, take};
-use crate::Authz;
 use crate::current::Current;
 use crate::error::PageError;
 use crate::pages;
-use crate::people::name::{NAME_RULE, valid_name};
+use crate::people::name::valid_name;
 use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::links;
 use crate::store::users::{self, Role, User};
+use crate::{Authz, account};
 
 /// `GET /setup`. The link's secret stays in the browser until the form is sent.
 pub(crate) async fn setup_page(
@@ -49,6 +50,7 @@ pub(crate) async fn setup_page(
         heading: "Set up this Portcullis".to_owned(),
         name_suggestion: "admin".to_owned(),
         needs_name: true,
+        look_path: "/setup/look".to_owned(),
         start_path: "/setup/start".to_owned(),
         finish_path: "/setup/finish".to_owned(),
         signed_in,
@@ -72,6 +74,7 @@ pub(crate) async fn enrol_page(
         heading: "Create your passkey".to_owned(),
         name_suggestion: String::new(),
         needs_name: false,
+        look_path: "/enrol/look".to_owned(),
         start_path: "/enrol/start".to_owned(),
         finish_path: "/enrol/finish".to_owned(),
         signed_in,
@@ -140,12 +143,14 @@ fn name_taken() -> PageError {
     )
 }
 
-fn dead_link() -> PageError {
-    PageError::new(
-        StatusCode::BAD_REQUEST,
-        "link_invalid",
-        "This link was used, was replaced by a newer one, or has expired. Ask your administrator for a new one; for the first administrator, `portcullis setup-link` prints it.",
-    )
+fn dead_link(for_setup: bool) -> PageError {
+    // The first administrator has nobody to ask.
+    let message = if for_setup {
+        "This link was used, was replaced by a newer one, or has expired. `portcullis setup-link`, run on the server, prints a new one."
+    } else {
+        "This link was used, was replaced by a newer one, or has expired. Ask your administrator for a new one: `portcullis user link` prints it."
+    };
+    PageError::new(StatusCode::BAD_REQUEST, "link_invalid", message)
 }
 
 /// `POST /setup/start`.
@@ -167,9 +172,8 @@ async fn begin_setup(
     session::require_json_from_us(&authz.issuer, headers)?;
     let body: Start = crate::read_json(body)?;
     let browser = Browser::from_headers(&authz.cookies, headers).id()?;
-    let Some(name) = valid_name(body.name.as_deref().unwrap_or_default()) else {
-        return Err(PageError::new(StatusCode::BAD_REQUEST, "name_invalid", NAME_RULE));
-    };
+    let name = valid_name(body.name.as_deref().unwrap_or_default())
+        .map_err(|why| PageError::new(StatusCode::BAD_REQUEST, "name_invalid", why.advice()))?;
     let link = Secret::presented(body.token).digest();
     authz.db.read(|conn| may_set_up(authz, conn, &link, &name))??;
     let handle = Uuid::new_v4();
@@ -192,11 +196,17 @@ fn may_set_up(
     link: &Digest,
     name: &str,
 ) -> Result<Result<(), PageError>, Fault> {
-    if !links::is_live_setup(conn, link, authz.clock.now())? || users::admin_exists(conn)? {
-        return Ok(Err(dead_link()));
+    if let Err(dead) = is_live_setup(authz, conn, link)? {
+        return Ok(Err(dead));
     }
     let taken = !users::reading_like(conn, name)?.is_empty();
     Ok(if taken { Err(name_taken()) } else { Ok(()) })
+}
+
+/// Whether this link still makes somebody the first administrator.
+fn is_live_setup(authz: &Authz, conn: &Conn<'_>, link: &Digest) -> Result<Result<(), PageError>, Fault> {
+    let live = links::is_live_setup(conn, link, authz.clock.now())? && !users::admin_exists(conn)?;
+    Ok(if live { Ok(()) } else { Err(dead_link(true)) })
 }
 
 /// `POST /enrol/start`.
@@ -245,7 +255,7 @@ fn may_enrol(
         Some(user) => users::find(conn, &user)?,
         None => None,
     };
-    let Some(user) = user.filter(|user| !user.disabled) else { return Ok(Err(dead_link())) };
+    let Some(user) = user.filter(|user| !user.disabled) else { return Ok(Err(dead_link(false))) };
     // The link must neither add a passkey to the signed-in user nor replace one user by another (ENROL-03).
     if is_another_here(authz, conn, browser, &user.id)? {
         return Ok(Err(signed_in_as_another()));
@@ -265,7 +275,7 @@ fn signed_in_as_another() -> PageError {
     PageError::new(
         StatusCode::FORBIDDEN,
         "signed_in_as_another",
-        "This link is for a different person than the one signed in here. Sign out at the top of this page and try again, or open the link in another browser.",
+        "This link is for a different person than the one signed in here. Sign out, then open the link again. Or open it in another browser.",
     )
 }
 
@@ -320,6 +330,7 @@ async fn enrol(
                     return Ok(Err(too_many_passkeys().into()));
                 }
             }
+            let for_setup = matches!(purpose, Purpose::Setup { .. });
             let user = match purpose {
                 Purpose::Setup { name, .. } if !users::reading_like(tx, &name)?.is_empty() => {
                     return Ok(Err(name_taken().into()));
@@ -334,7 +345,7 @@ async fn enrol(
                 | Purpose::Consent { .. }
                 | Purpose::Change { .. } => None,
             };
-            let Some(user) = user else { return Ok(Err(dead_link().into())) };
+            let Some(user) = user else { return Ok(Err(dead_link(for_setup).into())) };
             if !users::insert_passkey(tx, &user, &made.passkey)? {
                 return Err(Fault::Storage("a passkey appeared within a transaction".to_owned()));
             }
@@ -346,7 +357,7 @@ async fn enrol(
     };
     let db = authz.db.clone();
     let secret = db.write(job).await??;
-    let mut response = Json(json!({ "location": "/" })).into_response();
+    let mut response = Json(json!({ "location": account::WELCOME })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
     Ok(earned(response))

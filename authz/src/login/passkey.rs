@@ -25,6 +25,7 @@ use crate::pages;
 use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
+use crate::store::clients::Trust;
 use crate::store::everything;
 use crate::store::sessions::Authentication;
 use crate::store::transactions::{self, Assertion, SignInFor, Transaction};
@@ -37,6 +38,8 @@ pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
         transaction: None,
         client_source: None,
         client_claim: None,
+        client_verified: false,
+        signed_out_meanwhile: false,
         client_name: None,
         redirect_host: None,
         resource_name: None,
@@ -48,6 +51,19 @@ pub(crate) fn page_for(authz: &Authz, destination: Destination) -> Response {
 
 /// The sign-in page, with or without a transaction.
 pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
+    page_with(authz, transaction, false)
+}
+
+/// The sign-in page for somebody who was signed in when they read the page before.
+pub(crate) fn page_again(authz: &Authz, transaction: Option<&Transaction>) -> Result<Response, Fault> {
+    page_with(authz, transaction, true)
+}
+
+fn page_with(
+    authz: &Authz,
+    transaction: Option<&Transaction>,
+    signed_out_meanwhile: bool,
+) -> Result<Response, Fault> {
     let client = match transaction {
         Some(t) => {
             let asked = Asked::Transaction(&t.redirect_uri);
@@ -60,6 +76,8 @@ pub(crate) fn page(authz: &Authz, transaction: Option<&Transaction>) -> Result<R
         transaction: transaction.map(|t| t.id.clone()),
         client_source: client.as_ref().and_then(words::unproven),
         client_claim: client.as_ref().map(|client| words::claim(client.source).to_owned()),
+        client_verified: client.as_ref().is_some_and(|client| client.trust == Trust::Verified),
+        signed_out_meanwhile,
         client_name: client.map(|client| client.name),
         redirect_host: transaction.map(|t| {
             if t.redirect_uri.target().is_local() {

@@ -16,6 +16,10 @@ pub struct Login {
     pub client_source: Option<String>,
     /// Who chose its name, as it follows the source.
     pub client_claim: Option<String>,
+    /// An administrator verified the client.
+    pub client_verified: bool,
+    /// The user was signed in when the page before this one was shown.
+    pub signed_out_meanwhile: bool,
     /// The receiver of the answer: a host, or "this computer".
     pub redirect_host: Option<String>,
     pub resource_name: Option<String>,
@@ -97,6 +101,8 @@ pub struct DeviceCode {
     pub server_name: String,
     /// The code in the link, for comparison: the person types the code that the device shows.
     pub linked_code: Option<String>,
+    /// What was typed last, to be corrected.
+    pub typed: String,
     /// Why the code that was typed last was not accepted.
     pub problem: Option<String>,
 }
@@ -158,6 +164,8 @@ pub struct ErrorPage {
     pub expected_label: String,
     pub expected: Vec<String>,
     pub next_step: String,
+    /// Words of `next_step` that are a link, and where it goes.
+    pub linked: Option<Labelled>,
     /// A command or a piece of configuration that fixes it.
     pub copyable_fix: Option<String>,
     pub request_id: String,
@@ -193,10 +201,17 @@ impl ErrorPage {
             expected_label: String::new(),
             expected: Vec::new(),
             next_step: next_step.to_owned(),
+            linked: None,
             copyable_fix: None,
             request_id: request_id.to_owned(),
             ask: None,
         }
+    }
+
+    /// Makes the words "home page" of the next step a link.
+    #[must_use]
+    pub fn linking_home(self) -> Self {
+        Self { linked: Some(Labelled { label: "home page".to_owned(), value: "/".to_owned() }), ..self }
     }
 }
 
@@ -291,6 +306,8 @@ pub struct Setup {
     /// The name in the field, or the fixed name (`needs_name` false); may be empty.
     pub name_suggestion: String,
     pub needs_name: bool,
+    /// Where the page asks whose the link is.
+    pub look_path: String,
     pub start_path: String,
     pub finish_path: String,
     /// The user who is signed in here, who may not be the link's user (ENROL-03).
@@ -325,6 +342,8 @@ pub struct Connect {
     /// Suggest a second passkey (WEBAUTHN-12).
     pub show_nudge: bool,
     pub sign_out_csrf: String,
+    /// The user has just made their first passkey: `administrator`, or `user`.
+    pub welcome: Option<&'static str>,
     pub what: Vec<UsableTool>,
     /// The other endpoints, each with a selection of the tools (POL-03).
     pub profiles: Vec<UsableProfile>,
@@ -351,6 +370,8 @@ pub struct UsableProfile {
 pub struct UsableTool {
     pub name: String,
     pub title: String,
+    /// It needs a high-risk scope.
+    pub high_risk: bool,
 }
 
 impl Page for Connect {

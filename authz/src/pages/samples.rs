@@ -1,6 +1,7 @@
 //! A realistic sample of every page.
 
 mod account;
+mod ways_in;
 
 use super::*;
 
@@ -16,10 +17,22 @@ impl Login {
             client_name: Some(text("Claude Code")),
             client_source: Some(text("self-registered")),
             client_claim: Some(text("the name is the program’s own claim")),
+            client_verified: false,
+            signed_out_meanwhile: false,
             redirect_host: Some(text("this computer")),
             resource_name: Some(text("Engineering tools")),
             fresh: true,
             destination: None,
+        }
+    }
+
+    pub(crate) fn sample_verified() -> Self {
+        Self {
+            client_source: None,
+            client_claim: None,
+            client_verified: true,
+            signed_out_meanwhile: true,
+            ..Self::sample()
         }
     }
 
@@ -131,7 +144,12 @@ impl Consent {
 
 impl DeviceCode {
     pub(crate) fn sample() -> Self {
-        Self { server_name: text("portcullis.lab.internal"), linked_code: None, problem: None }
+        Self {
+            server_name: text("portcullis.lab.internal"),
+            linked_code: None,
+            typed: text(""),
+            problem: None,
+        }
     }
 
     pub(crate) fn sample_linked() -> Self {
@@ -140,6 +158,7 @@ impl DeviceCode {
 
     pub(crate) fn sample_wrong() -> Self {
         Self {
+            typed: text("BCDF-GHJL"),
             problem: Some(text(
                 "No device is waiting with this code. Check the code on the device: it is valid for ten minutes and works once.",
             )),
@@ -204,6 +223,12 @@ impl DeviceConsent {
 }
 
 impl ErrorPage {
+    pub(crate) fn sample_nowhere() -> Self {
+        let (title, what) = ("Page not found", "This address does not exist on this server.");
+        let next = "Start from the home page, or from your application.";
+        Self::new("not_found", "r_6q3mzk2c", title, what, next).linking_home()
+    }
+
     pub(crate) fn sample() -> Self {
         Self {
             code: text("invalid_request"),
@@ -220,6 +245,7 @@ impl ErrorPage {
             next_step: text(
                 "Remove the server from your application and add it again, so that it registers the address it uses now. In Claude Code:",
             ),
+            linked: None,
             copyable_fix: Some(text(
                 "claude mcp remove portcullis\nclaude mcp add --transport http portcullis https://portcullis.lab.internal/mcp",
             )),
@@ -347,118 +373,6 @@ impl Continue {
             error: text("invalid_scope"),
             description: text("it asked for a scope that this server does not have"),
         }
-    }
-}
-
-impl Setup {
-    pub(crate) fn sample() -> Self {
-        Self {
-            server_name: text("portcullis.lab.internal"),
-            heading: text("Become the first administrator"),
-            name_suggestion: text("admin"),
-            needs_name: true,
-            start_path: text("/setup/start"),
-            finish_path: text("/setup/finish"),
-            signed_in: None,
-        }
-    }
-
-    pub(crate) fn sample_enrolment() -> Self {
-        Self {
-            heading: text("Make your passkey"),
-            name_suggestion: text("bob"),
-            needs_name: false,
-            start_path: text("/enrol/start"),
-            finish_path: text("/enrol/finish"),
-            ..Self::sample()
-        }
-    }
-
-    pub(crate) fn sample_while_signed_in() -> Self {
-        let alice = SignedInHere { user_name: text("alice"), sign_out_csrf: text("csrf_p0x2") };
-        Self { signed_in: Some(alice), ..Self::sample_enrolment() }
-    }
-}
-
-impl Connect {
-    pub(crate) fn sample() -> Self {
-        let snippet = |client: &str, how: &str, code: &str| Snippet {
-            client: text(client),
-            how: text(how),
-            code: text(code),
-        };
-        let tool = |name: &str, title: &str| UsableTool { name: text(name), title: text(title) };
-        Self {
-            server_name: text("portcullis.lab.internal"),
-            user_name: text("alice"),
-            mcp_url: Some(text("https://portcullis.lab.internal/mcp")),
-            elsewhere: false,
-            snippets: vec![
-                snippet(
-                    "Claude Code",
-                    "Run in a terminal:",
-                    "claude mcp add --transport http portcullis https://portcullis.lab.internal/mcp",
-                ),
-                snippet(
-                    "VS Code",
-                    "Put into .vscode/mcp.json:",
-                    "{\n  \"servers\": {\n    \"portcullis\": {\n      \"type\": \"http\",\n      \"url\": \"https://portcullis.lab.internal/mcp\"\n    }\n  }\n}",
-                ),
-                snippet(
-                    "Codex",
-                    "Run in a terminal:",
-                    "codex mcp add portcullis --url https://portcullis.lab.internal/mcp",
-                ),
-            ],
-            passkeys: 1,
-            show_nudge: true,
-            sign_out_csrf: text("csrf_p0x1"),
-            what: vec![tool("docs_search", "Search the documents"), tool("jira_search", "Find tickets")],
-            profiles: vec![],
-        }
-    }
-
-    pub(crate) fn sample_settled() -> Self {
-        Self { passkeys: 2, show_nudge: false, what: vec![], ..Self::sample() }
-    }
-
-    pub(crate) fn sample_profiles() -> Self {
-        let tool = UsableTool { name: text("ci_run"), title: text("Run the pipeline") };
-        let profile = UsableProfile {
-            name: text("CI"),
-            url: text("https://portcullis.lab.internal/mcp/ci"),
-            what: vec![tool],
-        };
-        Self { profiles: vec![profile], ..Self::sample() }
-    }
-
-    /// An administrator removed the last passkey while its session continues.
-    pub(crate) fn sample_without_passkey() -> Self {
-        Self { passkeys: 0, ..Self::sample() }
-    }
-
-    pub(crate) fn sample_elsewhere() -> Self {
-        Self { mcp_url: None, elsewhere: true, snippets: vec![], what: vec![], ..Self::sample_settled() }
-    }
-}
-
-impl SignedOut {
-    pub(crate) fn sample() -> Self {
-        Self {
-            server_name: text("portcullis.lab.internal"),
-            mcp_url: Some(text("https://portcullis.lab.internal/mcp")),
-            setup_pending: false,
-            can_sign_in: true,
-        }
-    }
-
-    /// Users were added before the first administrator.
-    pub(crate) fn sample_without_administrator() -> Self {
-        Self { setup_pending: true, ..Self::sample() }
-    }
-
-    pub(crate) fn sample_new() -> Self {
-        Self { setup_pending: true, can_sign_in: false, ..Self::sample() }
     }
 }
 

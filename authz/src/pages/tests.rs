@@ -27,6 +27,7 @@ fn sample<P: Page>(name: &'static str, page: &P) -> Sample {
 fn samples() -> Vec<Sample> {
     vec![
         sample("login", &Login::sample()),
+        sample("login-verified", &Login::sample_verified()),
         sample("login-plain", &Login::sample_without_request()),
         sample("login-account", &Login::sample_for_the_account()),
         sample("consent", &Consent::sample()),
@@ -39,6 +40,7 @@ fn samples() -> Vec<Sample> {
         sample("device-consent", &DeviceConsent::sample()),
         sample("device-not-entitled", &DeviceConsent::sample_not_entitled()),
         sample("device-left-out", &DeviceConsent::sample_left_out()),
+        sample("error-nowhere", &ErrorPage::sample_nowhere()),
         sample("error", &ErrorPage::sample()),
         sample("error-askable", &ErrorPage::sample_askable()),
         sample("error-bare", &ErrorPage::sample_bare()),
@@ -53,6 +55,8 @@ fn samples() -> Vec<Sample> {
         sample("connect", &Connect::sample()),
         sample("connect-settled", &Connect::sample_settled()),
         sample("connect-profiles", &Connect::sample_profiles()),
+        sample("connect-first-administrator", &Connect::sample_first_administrator()),
+        sample("connect-newcomer", &Connect::sample_newcomer()),
         sample("connect-elsewhere", &Connect::sample_elsewhere()),
         sample("connect-without-passkey", &Connect::sample_without_passkey()),
         sample("account", &Account::sample()),

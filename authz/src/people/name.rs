@@ -2,12 +2,69 @@
 
 use crate::visible;
 
-pub(crate) const NAME_RULE: &str = "Choose a name of 1 to 64 characters, without line breaks.";
+/// The most characters of a name.
+const LONGEST: usize = 64;
 
-/// A name as stored; `None` if it is not valid.
-pub(crate) fn valid_name(text: &str) -> Option<String> {
+/// Why a text cannot be a user's name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InvalidName {
+    Length,
+    /// It begins as a user's id does.
+    LikeAnId,
+    /// It has line breaks, or characters that cannot be seen or are written in another way than they are stored.
+    NotVisible,
+}
+
+impl InvalidName {
+    /// What to do, as a sentence.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::Length => "Choose a name of 1 to 64 characters, without line breaks.",
+            Self::LikeAnId => {
+                "A name cannot begin with u_, because the ids of users do. Choose a name without it."
+            }
+            Self::NotVisible => {
+                "A name cannot contain line breaks or characters that cannot be seen. Type it again."
+            }
+        }
+    }
+}
+
+/// A name as stored.
+///
+/// # Errors
+/// What is wrong with it. Names must not look alike, and must not look like an id, because commands accept either in one
+/// argument.
+pub(crate) fn valid_name(text: &str) -> Result<String, InvalidName> {
     let name = text.trim();
-    let fits = !name.is_empty() && name.chars().count() <= 64;
-    // Names must not look alike, and must not look like an id, because commands accept either in one argument.
-    (fits && !name.starts_with("u_") && visible::clean(name) == name).then(|| name.to_owned())
+    if name.is_empty() || name.chars().count() > LONGEST {
+        return Err(InvalidName::Length);
+    }
+    if name.starts_with("u_") {
+        return Err(InvalidName::LikeAnId);
+    }
+    if visible::clean(name) == name { Ok(name.to_owned()) } else { Err(InvalidName::NotVisible) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ENROL-01: a name that is refused is refused with its own reason.
+    #[test]
+    fn each_kind_of_name_is_refused_for_its_reason() {
+        for (text, why) in [
+            ("", InvalidName::Length),
+            ("  ", InvalidName::Length),
+            (&*"x".repeat(65), InvalidName::Length),
+            ("u_ada", InvalidName::LikeAnId),
+            (" u_ada", InvalidName::LikeAnId),
+            ("a\nb", InvalidName::NotVisible),
+            ("a\u{200b}b", InvalidName::NotVisible),
+        ] {
+            assert_eq!(valid_name(text), Err(why), "{text:?}");
+        }
+        assert!(InvalidName::LikeAnId.advice().contains("u_"));
+        assert_eq!(valid_name(" Ada Lovelace ").as_deref(), Ok("Ada Lovelace"));
+    }
 }

@@ -230,7 +230,9 @@ impl World {
                 }
             }
             Step::DisableUser(n) => {
-                if let Some(id) = self.about(n, |authz, tx, who| people::disable(authz, tx, UID, who)) {
+                if let Some(id) = self.about(n, |authz, tx, who| {
+                    Ok(people::disable(authz, tx, UID, who)?.map(|(person, _)| person))
+                }) {
                     self.people[n].as_mut().unwrap().enabled = false;
                     self.kill(|token| token.sub == id.as_str());
                 }

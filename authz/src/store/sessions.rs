@@ -133,9 +133,8 @@ pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<Option<UserId>, Fau
 }
 
 /// Ends all sessions of a user (SESSION-05).
-pub(crate) fn delete_all_of(tx: &Tx<'_>, user: &UserId) -> Result<(), Fault> {
-    tx.execute("DELETE FROM session WHERE user_id = ?1", params![user])?;
-    Ok(())
+pub(crate) fn delete_all_of(tx: &Tx<'_>, user: &UserId) -> Result<usize, Fault> {
+    tx.execute("DELETE FROM session WHERE user_id = ?1", params![user])
 }
 
 /// Deletes expired sessions.

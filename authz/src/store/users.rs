@@ -176,6 +176,12 @@ pub(crate) fn count_members(conn: &Conn<'_>, group: &str) -> Result<u32, Fault> 
     Ok(count.unwrap_or(0))
 }
 
+/// How many users there are.
+pub(crate) fn count(conn: &Conn<'_>) -> Result<u32, Fault> {
+    let count = conn.query_row("SELECT count(*) FROM user", [], |row| row.get(0))?;
+    Ok(count.unwrap_or(0))
+}
+
 /// A user's role and when they were added.
 pub(crate) fn role_and_age(conn: &Conn<'_>, user: &UserId) -> Result<(String, Timestamp), Fault> {
     let row = conn.query_row("SELECT role, created_at FROM user WHERE id = ?1", params![user], |row| {

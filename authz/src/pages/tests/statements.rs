@@ -13,7 +13,9 @@ struct Statement {
 }
 
 /// Members that may be absent.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 20] = [
+    "/linked",
+    "/welcome",
     "/sign_out_csrf",
     "/remembered_for",
     "/confirm_path",
@@ -67,6 +69,8 @@ fn statements() -> Vec<Statement> {
     statements! {
         "login.html" {
             "Not verified (": |c| some(c, "client_name") && some(c, "client_source");
+            "Verified by your administrator": |c| some(c, "client_name") && c["client_verified"] == true;
+            "You were signed out meanwhile": |c| c["signed_out_meanwhile"] == true;
             "Signing in does not allow anything yet": |c| some(c, "client_name");
             "needs a passkey used now": |c| c["fresh"] == true;
             "data-destination=": |c| some(c, "destination");
@@ -117,11 +121,17 @@ fn statements() -> Vec<Statement> {
             "The MCP servers are on other machines": |c| !some(c, "mcp_url");
             "Nothing yet.": |c| c["elsewhere"] == false && !filled(c, "what");
             "Addresses with fewer tools": |c| filled(c, "profiles");
-            "You may use none of its tools": |c| any(c, "profiles", |profile| !filled(profile, "what"));
+            "You are the administrator": |c| c["welcome"] == "administrator";
+            "made, and you are signed in": |c| c["welcome"] == "user";
+            ">High risk</span>": |c| any(c, "what", |tool| tool["high_risk"] == true)
+                || any(c, "profiles", |profile| any(profile, "what", |tool| tool["high_risk"] == true));
             "Add a second passkey": |c| c["passkeys"] == 1;
             "If you lose it, you cannot sign in": |c| c["passkeys"] == 1;
             "You have no passkey": |c| c["passkeys"] == 0;
             "passkey-add\"": |c| c["passkeys"] != 0;
+        }
+        "error.html" {
+            ">home page</a>": |c| some(c, "linked");
         }
         "signed_out.html" {
             "There is no administrator yet": |c| c["setup_pending"] == true;
