@@ -160,10 +160,15 @@ fn tail(options: &Tail, db: &ReadOnly) -> anyhow::Result<()> {
 
 /// A record on one line: when, what, who, about what.
 ///
-/// People go by the name they have, or had until they were deleted; the record itself holds ids alone.
+/// People and clients go by the name they have; people also by the one they had until they were deleted. The record
+/// itself holds ids alone.
 fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
     let called = |id: String| -> Result<String, Fault> {
-        let name = if id.starts_with("u_") { authz::people::name_on_record(conn, &id)? } else { None };
+        let name = if id.starts_with("u_") {
+            authz::people::name_on_record(conn, &id)?
+        } else {
+            authz::clients::administration::name_on_record(conn, &id)?
+        };
         Ok(name.map_or_else(|| id.clone(), |name| format!("{} ({id})", safe(&name))))
     };
     let text = |key: &str| safe(record[key].as_str().unwrap_or_default());
@@ -172,13 +177,21 @@ fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
     if let Some(actor) = record["actor"]["id"].as_str() {
         parts.push(format!("by {}", called(safe(actor))?));
     }
-    for key in ["subject", "client_id", "grant_id", "scope", "src_ip", "reason"] {
+    for key in ["subject", "client_id"] {
         if !text(key).is_empty() {
             parts.push(format!("{key}={}", called(text(key))?));
         }
     }
-    if let Some(name) = record["detail"]["name"].as_str() {
-        parts.push(format!("name={name}"));
+    for key in ["grant_id", "scope", "src_ip", "reason"] {
+        if !text(key).is_empty() {
+            parts.push(format!("{key}={}", text(key)));
+        }
+    }
+    // How a call ended, and the rule about which argument refused it.
+    for key in ["name", "result", "argument", "rule"] {
+        if let Some(detail) = record["detail"][key].as_str() {
+            parts.push(format!("{key}={}", safe(detail)));
+        }
     }
     Ok(parts.join("  "))
 }

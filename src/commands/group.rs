@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::print::{safe, table};
 use super::frame::{Common, Handler, Noun, Place, Refused, Request};
-use crate::config::File;
+use crate::config::{EVERYONE, File};
 
 #[derive(Subcommand, Debug)]
 pub enum Group {
@@ -41,7 +41,9 @@ impl Noun for Group {
         let Self::List(common) = self;
         common.run(file, ListGroups {}, |listed| {
             table(&["GROUP", "MEMBERS", "MAY BE GRANTED"], &listed.groups, |group| {
-                vec![safe(&group.name), group.members.to_string(), safe(&group.scopes)]
+                let members =
+                    if group.name == EVERYONE { "all".to_owned() } else { group.members.to_string() };
+                vec![safe(&group.name), members, safe(&group.scopes)]
             })
         })?;
         Ok(ExitCode::SUCCESS)

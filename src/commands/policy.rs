@@ -45,7 +45,8 @@ pub struct Check {
     /// At this profile, /mcp/NAME. Without it: at /mcp, where all tools are.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// With these arguments: a file with one JSON object. Without it the rules about arguments are left out.
+    /// With these arguments: a file with one JSON object. Without it the rules about arguments are left out, and the
+    /// answer says which ones there are.
     #[arg(long, value_name = "FILE")]
     pub args: Option<PathBuf>,
     #[command(flatten)]
@@ -72,6 +73,9 @@ struct Decided {
     rule: String,
     /// The rule about the tool with its line, or the two that tie.
     by: Vec<String>,
+    /// The arguments that decide as well and were not given, as pointers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unchecked_arguments: Vec<String>,
     tool: Tool,
     #[serde(default)]
     profile: Option<String>,
@@ -159,6 +163,7 @@ impl CheckPolicy {
             decision: decision.to_owned(),
             rule,
             by: explained.ruling,
+            unchecked_arguments: explained.unchecked,
             tool: Tool { name: self.tool, needs: explained.needs },
             profile: self.profile,
             user: User { id: person.id, name: person.name, groups: person.groups, entitled: person.entitled },
@@ -184,6 +189,9 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &Che
     match explained.decision {
         "allow" => match &explained.needs {
             None => "the tool needs only a valid token".to_owned(),
+            Some(_) if !explained.unchecked.is_empty() => {
+                "every scope that the tool needs is granted, and the user's groups have it; its arguments were not looked at".to_owned()
+            }
             Some(_) => "every scope that the tool needs is granted, and the user's groups have it".to_owned(),
         },
         "unknown" => {
@@ -199,6 +207,9 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &Che
         "argument_denied" => explained.allowed.clone().unwrap_or_default(),
         "not_entitled" if explained.ruling.len() > 1 => {
             "two rules match the tool and neither is more specific, so neither counts".to_owned()
+        }
+        "not_entitled" if explained.ruling.is_empty() => {
+            format!("no rule in [tools] names it; write [tools.{tool}] scope = \"…\"")
         }
         "not_entitled" if lacking.is_empty() => "no scope gives access to this tool".to_owned(),
         "not_entitled" => {
@@ -243,9 +254,14 @@ fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
 }
 
 fn explain(decided: &Decided) -> anyhow::Result<()> {
-    let Decided { allowed, decision, rule, by, tool, profile, user, client } = decided;
+    let Decided { allowed, decision, rule, by, unchecked_arguments, tool, profile, user, client } = decided;
     let may = if *allowed { "may call" } else { "may not call" };
-    say!("{} {may} {} ({})", safe(&user.name), safe(&tool.name), safe(decision))?;
+    let condition = if *allowed && !unchecked_arguments.is_empty() {
+        format!(", if its arguments hold ({}): give them with --args", list(unchecked_arguments))
+    } else {
+        String::new()
+    };
+    say!("{} {may} {} ({}){condition}", safe(&user.name), safe(&tool.name), safe(decision))?;
     say!("  rule      {}", safe(rule))?;
     for by in by {
         say!("  by        {}", safe(by))?;
@@ -253,8 +269,12 @@ fn explain(decided: &Decided) -> anyhow::Result<()> {
     if let Some(profile) = profile {
         say!("  profile   {}", safe(profile))?;
     }
-    let needs = tool.needs.as_ref().map_or_else(|| "no scope".to_owned(), |needs| or_dash(needs.to_string()));
-    say!("  needs     {needs}")?;
+    match &tool.needs {
+        Some(needs) if !needs.is_empty() => say!("  needs     {needs}")?,
+        None if *allowed => say!("  needs     no scope")?,
+        // Nothing opens it: it is hidden, has no rule, or does not exist.
+        _ => {}
+    }
     say!("  groups    {}", list(&user.groups))?;
     say!("  entitled  {}", or_dash(user.entitled.to_string()))?;
     if let Some(client) = client {

@@ -169,13 +169,16 @@ impl Noun for Source {
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(common) => common.run(file, ListSources {}, |listed| {
+                if listed.sources.is_empty() {
+                    return say!("{NONE}");
+                }
                 table(
-                    &["SOURCE", "SPEAKS", "TOOLS", "LAST WALK", "STALE SINCE", "ADDRESS"],
+                    &["SOURCE", "REVISION", "TOOLS", "LIST READ", "STALE SINCE", "ADDRESS"],
                     &listed.sources,
                     |one| {
                         vec![
                             safe(&one.name),
-                            optional(one.era.as_deref()),
+                            revision(one.era.as_deref()),
                             one.tools.to_string(),
                             moment_if(one.walked_at.map(|at| at.0)),
                             moment_if(one.stale.as_ref().map(|stale| stale.since.0)),
@@ -204,12 +207,27 @@ impl Noun for Source {
     }
 }
 
+const NONE: &str =
+    "There is no server behind the gate. To add one, write this into portcullis.toml and restart the server:
+
+  [sources.NAME]
+  kind = \"mcp-http\"
+  url = \"https://HOST/mcp\"";
+
+/// The protocol revision of a server, for people.
+fn revision(era: Option<&str>) -> String {
+    match era {
+        Some("legacy") => "2025-11-25 or older".to_owned(),
+        other => optional(other),
+    }
+}
+
 fn shown(one: &Health) -> anyhow::Result<()> {
     say!("Source     {} ({})", safe(&one.name), safe(&one.id))?;
     say!("Address    {}", safe(&one.url))?;
-    say!("Speaks     {}", optional(one.era.as_deref()))?;
+    say!("Revision   {}", revision(one.era.as_deref()))?;
     say!("Tools      {}", one.tools)?;
-    say!("Last walk  {}", moment_if(one.walked_at.map(|at| at.0)))?;
+    say!("List read  {}", moment_if(one.walked_at.map(|at| at.0)))?;
     if let Some(stale) = &one.stale {
         say!("Stale      since {}: {}", moment_if(Some(stale.since.0)), safe(&stale.why))?;
     }
@@ -233,7 +251,7 @@ fn logged(logged: &Logged) -> anyhow::Result<()> {
 fn tested(tested: &Tested) -> anyhow::Result<()> {
     say!(
         "It speaks {} and listed {} tools in {} ms.\n",
-        optional(tested.era.as_deref()),
+        revision(tested.era.as_deref()),
         tested.tools.len(),
         tested.ms
     )?;

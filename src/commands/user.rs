@@ -4,7 +4,7 @@ pub mod passkey;
 
 use std::process::ExitCode;
 
-use authz::people::{self, Person, passkeys};
+use authz::people::{self, Ended, Person, passkeys};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
@@ -202,13 +202,21 @@ struct DisableUser {
     user: String,
 }
 
+/// A user who was disabled, and what ended with that.
+#[derive(Serialize, Deserialize)]
+struct Disabled {
+    user: Person,
+    ended: Ended,
+}
+
 impl Request for DisableUser {
     const COMMAND: &'static str = "user-disable";
-    type Answer = Found;
+    type Answer = Disabled;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
-        let user = place.write(move |authz, tx| people::disable(authz, tx, uid, &self.user)).await?;
-        Ok(Found { user })
+    async fn perform(self, place: &Place, uid: u32) -> Result<Disabled, Refused> {
+        let disabled = place.write(move |authz, tx| people::disable(authz, tx, uid, &self.user));
+        let (user, ended) = disabled.await?;
+        Ok(Disabled { user, ended })
     }
 }
 
@@ -308,7 +316,7 @@ impl Noun for User {
             }),
             Self::Show(c) => c.common.run(file, ShowUser { user: c.user }, changed),
             Self::Link(c) => c.common.run(file, LinkUser { user: c.user }, |linked| hand_out(&linked.link)),
-            Self::Disable(c) => c.common.run(file, DisableUser { user: c.user }, changed),
+            Self::Disable(c) => c.common.run(file, DisableUser { user: c.user }, stopped),
             Self::Enable(c) => c.common.run(file, EnableUser { user: c.user }, changed),
             Self::Delete(c) => delete(c, file),
             Self::Groups(c) => {
@@ -341,6 +349,12 @@ fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
         describe(&deleted.user)?;
         say!("\nUser deleted. Their tokens are refused from now on.")
     })
+}
+
+fn stopped(disabled: &Disabled) -> anyhow::Result<()> {
+    describe(&disabled.user)?;
+    let Ended { grants, sessions } = disabled.ended;
+    say!("\nUser disabled. Grants that ended: {grants}. Sessions that ended: {sessions}.")
 }
 
 fn changed(found: &Found) -> anyhow::Result<()> {

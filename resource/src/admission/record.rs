@@ -105,7 +105,9 @@ impl Subject {
     pub(crate) fn refused(&self, decision: &Decision) -> Event {
         let event = self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision);
         match decision {
-            Decision::ArgumentDenied { violation } => event.detail("rule", violation.rule.as_str()),
+            Decision::ArgumentDenied { violation } => {
+                event.detail("argument", violation.argument.as_str()).detail("rule", violation.rule.as_str())
+            }
             _ => event,
         }
     }

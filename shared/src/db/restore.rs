@@ -33,6 +33,8 @@ pub enum RestoreError {
     Unreadable(PathBuf, io::Error),
     #[error("cannot write in {0}: {1}")]
     Unwritable(PathBuf, io::Error),
+    #[error("{0} is not a copy that the backup command made. Nothing was changed")]
+    NotOurs(PathBuf),
     #[error("{0} is not a usable copy of a database: {1}")]
     NotACopy(PathBuf, BackupError),
     #[error(
@@ -128,8 +130,10 @@ impl<'d> Restoring<'d> {
         };
         let copied = duplicate(from, &folder.join("copy.db"))
             .map_err(|e| RestoreError::Unreadable(from.to_owned(), e))?;
-        let copy =
-            Side::open(&copied, schema, clock).map_err(|e| RestoreError::NotACopy(from.to_owned(), e))?;
+        let copy = Side::open(&copied, schema, clock).map_err(|error| match error {
+            BackupError::Open(OpenError::Foreign(_)) => RestoreError::NotOurs(from.to_owned()),
+            other => RestoreError::NotACopy(from.to_owned(), other),
+        })?;
         let present = present(dir, &folder, noted.as_ref(), schema, clock);
         let restoring = Self { dir, copy, present, noted };
         restoring.refuse_forks()?;

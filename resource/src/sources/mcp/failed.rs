@@ -49,6 +49,7 @@ impl Refusal {
         match (&self.location, &self.error) {
             (Some(location), _) => format!(" and redirects to {location}, which is not followed"),
             (None, Some(error)) => format!(": {}", shown(&error.message)),
+            (None, None) if self.status == StatusCode::NOT_FOUND => "; check the path of `url`".to_owned(),
             (None, None) => String::new(),
         }
     }
