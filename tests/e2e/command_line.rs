@@ -174,3 +174,16 @@ fn serve_says_what_to_do_next() {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
+
+/// OPS-03: a server that cannot start, because its documents are not there, leaves no data directory behind.
+#[test]
+fn a_server_without_its_documents_makes_no_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let nothing = dir.path().join("nothing");
+    let mut command = program();
+    command.args(["serve", "--listen", "localhost:0", "--docs"]).arg(&nothing).arg("--data-dir").arg(&data);
+    let output = command.output().unwrap();
+    assert!(!output.status.success() && complaint(&output).contains("the folder does not exist"));
+    assert!(!data.exists());
+}

@@ -255,8 +255,8 @@ async fn a_disabled_user_allows_nothing() {
         };
         let page = bob.consent_page(&app, &forced).await;
         app.console(&["user", "disable", "bob"]);
-        let answer = bob.decide(&app, &page, "approve").await;
-        assert!(is_sign_in(&text(answer).await));
+        let answer = text(bob.decide(&app, &page, "approve").await).await;
+        assert!(is_sign_in(&answer) && answer.contains("You were signed out meanwhile; sign in again."));
         assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
         app.console(&["user", "enable", "bob"]);
         assert!(is_sign_in(&text(bob.decide(&app, &page, "approve").await).await), "nothing comes back");

@@ -51,6 +51,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["user", "delete"] => &["cleo", "--yes"],
         ["user", "passkey", "remove" | "unsuspend"] => return None,
         ["client", "add"] => &["Walker", "--redirect-uri", "http://localhost/cb"],
+        ["client", "set"] => &["Portal", "--name", "Portal"],
         ["client", "rotate-secret"] => &["Portal"],
         ["client", "show" | "verify" | "unverify" | "disable" | "enable"] => &["Portal"],
         ["client", "delete"] => &["Spare", "--yes"],
@@ -207,6 +208,7 @@ async fn every_unknown_name_is_refused_with_what_to_do() {
         };
         let more: &[&str] = match words.last().unwrap().as_str() {
             "role" => &["none"],
+            "set" => &["--name", "Nobody"],
             "remove" | "unsuspend" => &["aabbccdd"],
             _ => &[],
         };

@@ -20,10 +20,12 @@ use kill::Kill;
 use scene::{Prepared, Scene};
 
 /// Routes that no case is for, and why.
-const NO_CASE: [(&str, &str); 5] = [
+const NO_CASE: [(&str, &str); 7] = [
     ("/sign-out", "it only ends something"),
     ("/setup", "its page only reads"),
     ("/enrol", "its page only reads"),
+    ("/setup/look", "it only reads"),
+    ("/enrol/look", "it only reads"),
     ("/device", "its page only reads"),
     ("/mcp/{profile}", "its requests go the same way as those to /mcp"),
 ];

@@ -108,6 +108,7 @@ async fn a_disabled_user_is_out_at_once() {
 
     let disabled = app.console(&["user", "disable", "ernie"]);
     assert_eq!(disabled["user"]["disabled"], true);
+    assert!(disabled["ended"]["grants"].as_u64().is_some_and(|ended| ended >= 1), "{disabled}");
     let refused = app.call_tool(&tokens.access, "whoami", json!({})).await;
     assert_eq!(refused.status(), 401);
     assert!(header(refused.headers(), "www-authenticate").unwrap().contains("invalid_token"));
@@ -235,7 +236,9 @@ async fn impossible_commands_are_explained() {
         (&["user", "add", " "], "is not a valid name"),
         (&["user", "add", "u_x"], "is not a valid name"),
         (&["user", "add", "eve", "--group", "wizards"], "no group `wizards`"),
-        (&["user", "groups", "ines", "--add", "everyone"], "no group `everyone`"),
+        (&["user", "groups", "ines", "--add", "everyone"], "everybody is in `everyone` already"),
+        (&["user", "groups", "ines", "--remove", "everyone"], "nobody can leave `everyone`"),
+        (&["user", "add", "eve", "--group", "everyone"], "everybody is in `everyone` already"),
         (&["user", "disable", "ada"], "last enabled administrator"),
         (&["user", "delete", "ada", "--yes"], "last enabled administrator"),
         (&["setup-link"], "can sign in already"),
@@ -252,6 +255,13 @@ async fn impossible_commands_are_explained() {
     assert_eq!(app.events().len(), before);
     let groups = app.console(&["group", "list"]);
     assert_eq!(groups["groups"][0], json!({"name": "engineers", "scopes": "docs.full", "members": 1}));
+    let in_words =
+        String::from_utf8(portcullis(&["group", "list", "--data-dir", data.to_str().unwrap()]).stdout);
+    let in_words = in_words.unwrap();
+    assert!(
+        in_words.lines().any(|line| line.starts_with("everyone") && line.contains(" all ")),
+        "{in_words}"
+    );
     let users = app.console(&["user", "list"]);
     assert_eq!(users["users"].as_array().unwrap().len(), 2);
 }

@@ -132,9 +132,11 @@ async fn the_check_knows_ceilings() {
 /// In words, and what is not there is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_is_worded() {
-    let app = TestApp::start_configured(TEAM).await;
+    let ruled =
+        TEAM.replace("[tools.docs_read]\n", "[tools.docs_read]\nargs = { \"/path\" = { match = \".*\" } }\n");
+    let app = TestApp::start_configured(&ruled).await;
     app.admin().await;
-    app.enrol("ernie", &["engineers"]).await;
+    let mut ernie = app.enrol("ernie", &["engineers"]).await;
     let data = app.data_dir();
     let data = ["--data-dir", data.to_str().unwrap()];
     let question = ["policy", "check", "--user", "ernie", "--tool", "docs_search"];
@@ -142,8 +144,39 @@ async fn the_check_is_worded() {
     let output = portcullis(&[&question[..], &data].concat());
     assert_eq!(
         String::from_utf8(output.stdout).unwrap().replace(file.to_str().unwrap(), "FILE"),
-        "ernie may not call docs_search (not_entitled)\n  rule      none of the user's groups has docs.old; it is in: archivists\n  by        [tools.docs_search] at FILE:16\n  needs     docs.old docs.read\n  groups    engineers\n  entitled  docs.full docs.read\n"
+        "ernie may not call docs_search (not_entitled)\n  rule      none of the user's groups has docs.old; it is in: archivists\n  by        [tools.docs_search] at FILE:17\n  needs     docs.old docs.read\n  groups    engineers\n  entitled  docs.full docs.read\n"
     );
+    let said = |tool: &str| {
+        let question = ["policy", "check", "--user", "ernie", "--tool", tool];
+        String::from_utf8(portcullis(&[&question[..], &data].concat()).stdout).unwrap()
+    };
+    // Without arguments, rules about them are not decided, and the answer says so.
+    let read = said("docs_read");
+    let first = "ernie may call docs_read (allow), if its arguments hold (/path): give them with --args";
+    assert_eq!(read.lines().next(), Some(first), "{read}");
+    let unknown = said("docs_rexd");
+    assert!(unknown.contains("no tool `docs_rexd`") && !unknown.contains("needs"), "{unknown}");
+    assert!(said("whoami").contains("  needs     no scope\n"));
+    // In the audit log, a call says how it ended or which argument was refused, and through which client.
+    let client = app.client().await;
+    let mut wide = client.request(&app);
+    wide.insert("scope", "docs.full".to_owned());
+    let page = ernie.consent_page(&app, &authorize_url(&app, &wide)).await;
+    let code = redirect_parameter(&ernie.decide(&app, &page, "approve").await, "code").unwrap();
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    app.call_tool(&tokens.access, "docs_read", json!({"path": "falcon.md", "query": "x"})).await;
+    app.call_tool(&tokens.access, "docs_read", json!({"path": "nothing.md"})).await;
+    let tail = portcullis(&[&["audit", "tail", "-n", "5"][..], &data].concat());
+    let tail = String::from_utf8(tail.stdout).unwrap();
+    let line = |what: &str| {
+        tail.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {tail}"))
+    };
+    let denied = line("mcp.denied");
+    assert!(denied.contains("reason=argument_denied") && denied.contains("argument=/query"), "{denied}");
+    let called = line("mcp.call");
+    assert!(called.contains("name=docs_read  result=tool_error"), "{called}");
+    let named = app.console(&["client", "show", &client.id])["client"]["name"].as_str().unwrap().to_owned();
+    assert!(called.contains(&format!("client_id={named} ({})", client.id)), "{called}");
     let nobody = ["policy", "check", "--user", "nobody", "--tool", "whoami"];
     assert!(refused(&app, &nobody).contains("no user `nobody`"));
     let nothing = ["policy", "check", "--user", "ernie", "--tool", "whoami", "--client", "nothing"];

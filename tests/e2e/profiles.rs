@@ -93,6 +93,39 @@ async fn a_request_names_the_endpoint_that_it_means() {
     }
 }
 
+/// AUTHZ-14, AUTHZ-19, DEV-01, CC-01: where several endpoints are, a request without `resource` is told their addresses, at
+/// every endpoint that takes one; a wrong one is told that it is wrong, and nothing of it is repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_resource_is_answered_with_the_addresses() {
+    let app = TestApp::start_configured(&format!("device = true\n{TEAM}")).await;
+    app.admin().await;
+    let client = app.client().await;
+    let all = ["/mcp", "/mcp/pages", "/mcp/search"].map(|path| format!("{}{path}", app.origin)).join(", ");
+    let missing = format!("resource is missing; this server has several: {all}");
+    let unknown = "the resource is not one this server issues tokens for";
+    let device = app.console(&["client", "add", "Console", "--device"]);
+    let device = device["client"]["id"].as_str().unwrap();
+    let own =
+        app.console(&["client", "add", "CI", "--secret", "--client-credentials", "--scope", "docs.read"]);
+    let [id, secret] = [&own["client"]["id"], &own["client_secret"]].map(|value| value.as_str().unwrap());
+    for (resource, says) in [(None, missing.as_str()), (Some("https://elsewhere.example/mcp"), unknown)] {
+        let mut request = client.request(&app);
+        request.remove("resource");
+        request.extend(resource.map(|resource| ("resource", resource.to_owned())));
+        let answer = app.http.get(authorize_url(&app, &request)).send().await.unwrap();
+        assert_eq!(redirect_parameter(&answer, "error_description").as_deref(), Some(says));
+        let resource = resource.map(|resource| ("resource", resource));
+        let form: Vec<_> = [("client_id", device)].into_iter().chain(resource).collect();
+        let asked = app.http.post(app.url("/device_authorization")).form(&form).send().await.unwrap();
+        let asked: Value = asked.json().await.unwrap();
+        assert_eq!((&asked["error"], &asked["error_description"]), (&json!("invalid_target"), &json!(says)));
+        let form: Vec<_> = [("grant_type", "client_credentials")].into_iter().chain(resource).collect();
+        let asked = app.http.post(app.url("/token")).basic_auth(id, Some(secret)).form(&form);
+        let asked: Value = asked.send().await.unwrap().json().await.unwrap();
+        assert_eq!((&asked["error"], &asked["error_description"]), (&json!("invalid_target"), &json!(says)));
+    }
+}
+
 /// POL-03, RS-02: what a client finds out before it has a token is the profile's own.
 #[tokio::test]
 async fn a_client_discovers_the_profile() {

@@ -88,6 +88,12 @@ async fn a_restored_copy_revives_nothing() {
     let stopped = app.stop().await;
     let data = stopped.data_dir();
     assert!(refused(&data, &["restore", &copy]).contains("nothing was done"));
+    let seal = data.join("seal.key");
+    let said = refused(&data, &["restore", seal.to_str().unwrap(), "--yes"]);
+    assert!(
+        said.contains("seal.key is not a copy that the backup command made. Nothing was changed"),
+        "{said}"
+    );
     let restored = done(&data, &["restore", &copy, "--yes"]);
     assert_eq!((&restored["epoch"], &restored["complete"]), (&json!(1), &json!(true)));
     let app = stopped.start().await;

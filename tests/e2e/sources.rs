@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::harness::TestApp;
+use crate::process::portcullis;
 use hostile::{Does, Hostile};
 use server::{Direct, Server, items, member};
 
@@ -277,4 +278,11 @@ async fn lists_are_there_with_every_server_down() {
     );
     let checked = app.console(&["policy", "check", "--user", "ada", "--tool", "all_echo"]);
     assert_eq!(checked["decision"], "allow");
+    // One that it listed and no rule names is denied, and the check says what to write.
+    let data = app.data_dir();
+    let unruled = ["policy", "check", "--user", "ada", "--tool", "all_get-sum", "--data-dir"];
+    let said = portcullis(&[&unruled[..], &[data.to_str().unwrap()]].concat());
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("no rule in [tools] names it; write [tools.all_get-sum] scope = \"…\""), "{said}");
+    assert!(!said.contains("needs no scope"), "{said}");
 }

@@ -147,6 +147,14 @@ async fn a_code_in_a_link_must_still_be_typed() {
     let odd = browser.get(&app, &app.url("/device?user_code=%3Cscript%3E")).await.text().await.unwrap();
     assert!(!odd.contains("script%3E") && !odd.contains("&lt;script"), "what is no code is not repeated");
     assert_eq!(type_code(&app, &mut browser, "").await.status(), 400);
+    // What was typed stays to be corrected, as text; what cannot be a code is told from one that is not known.
+    let short = type_code(&app, &mut browser, "abc\"><script>").await.text().await.unwrap();
+    assert!(
+        short.contains("value=\"abc&quot;&gt;&lt;script&gt;\"") && short.contains("eight letters"),
+        "{short}"
+    );
+    let unknown = type_code(&app, &mut browser, "BBBB-BBBB").await.text().await.unwrap();
+    assert!(unknown.contains("value=\"BBBB-BBBB\"") && unknown.contains("No device is waiting"), "{unknown}");
     let from_elsewhere = app
         .http
         .post(app.url("/device"))
