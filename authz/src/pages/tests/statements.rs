@@ -36,7 +36,8 @@ const OPTIONAL: [&str; 20] = [
     "/destination",
 ];
 /// The pages in which some of these members are required.
-const REQUIRED: [(&str, &str); 4] = [
+const REQUIRED: [(&str, &str); 5] = [
+    ("error.html", "/next_step"),
     ("consent.html", "/client_source"),
     ("consent.html", "/client_claim"),
     ("device_consent.html", "/client_claim"),
