@@ -40,9 +40,6 @@ use crate::store::transactions::Whose;
 use crate::store::users::{self, Role};
 use crate::{Authz, login};
 
-/// Where somebody goes who has just made their first passkey.
-pub(crate) const WELCOME: &str = "/?welcome";
-
 /// `GET /`.
 pub(crate) async fn home(
     State(authz): State<Authz>,

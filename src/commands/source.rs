@@ -208,7 +208,7 @@ impl Noun for Source {
 }
 
 const NONE: &str =
-    "There is no server behind the gate. To add one, write this into portcullis.toml and restart the server:
+    "There is no server behind the gate. To add one, write this into portcullis.toml and run `portcullis reload`:
 
   [sources.NAME]
   kind = \"mcp-http\"

@@ -9,8 +9,7 @@ use shared::redirect_uri::RedirectUriError;
 use shared::{ClientId, Fault, RedirectUri, Scope, Tx};
 
 use super::names;
-use super::revision::Changes;
-use crate::config::Redirects;
+use super::redirects::Redirects;
 use crate::grants::GrantType;
 use crate::store::clients::{self, AuthMethod, Client, Registration, Source, Trust};
 use crate::visible;
@@ -32,6 +31,15 @@ pub struct Description {
     pub device: bool,
     /// The scope that it may have in its own name (CC-01).
     pub scope: Scope,
+}
+
+/// What is to change of a client; the rest stays.
+#[derive(Clone, Default, Debug)]
+pub struct Changes {
+    /// The name on the consent page.
+    pub name: Option<String>,
+    /// All redirect URIs, in place of the present ones; empty leaves them.
+    pub redirect_uris: Vec<String>,
 }
 
 /// How a client authenticates.

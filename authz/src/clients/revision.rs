@@ -4,21 +4,12 @@ use shared::Tx;
 use shared::audit;
 
 use super::administration::{Answer, Details, Refusal, check_name, details, find, updated};
-use super::preregistered::Preregistered;
+use super::preregistered::{Changes, Preregistered};
 use crate::people::accepted;
 use crate::store::clients::{self, Source};
 use crate::store::grants::Reason;
 use crate::store::transactions;
 use crate::{Authz, ending};
-
-/// What is to change; the rest stays.
-#[derive(Clone, Default, Debug)]
-pub struct Changes {
-    /// The name on the consent page.
-    pub name: Option<String>,
-    /// All redirect URIs, in place of the present ones; empty leaves them.
-    pub redirect_uris: Vec<String>,
-}
 
 /// The client afterwards.
 #[derive(Debug)]

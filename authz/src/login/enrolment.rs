@@ -23,6 +23,7 @@ use super::challenge::hints;
 use super::passkey::USER_NOT_VERIFIED;
 use super::response::{Finish, Registration};
 use super::{Failed, Taken, begin, explain, recorded, take};
+use crate::Authz;
 use crate::current::Current;
 use crate::error::PageError;
 use crate::pages;
@@ -32,7 +33,9 @@ use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
 use crate::store::links;
 use crate::store::users::{self, Role, User};
-use crate::{Authz, account};
+
+/// Where somebody goes who has just made their first passkey: the home page, with a greeting.
+const WELCOME: &str = "/?welcome";
 
 /// `GET /setup`. The link's secret stays in the browser until the form is sent.
 pub(crate) async fn setup_page(
@@ -357,7 +360,7 @@ async fn enrol(
     };
     let db = authz.db.clone();
     let secret = db.write(job).await??;
-    let mut response = Json(json!({ "location": account::WELCOME })).into_response();
+    let mut response = Json(json!({ "location": WELCOME })).into_response();
     crate::error::no_store(&mut response);
     response.headers_mut().append(header::SET_COOKIE, authz.cookies.set_session(&secret));
     Ok(earned(response))

@@ -1,7 +1,8 @@
 //! `portcullis client set`: another name, other redirect URIs.
 
 use authz::clients::administration::Details;
-use authz::clients::revision::{self, Changes};
+use authz::clients::preregistered::Changes;
+use authz::clients::revision;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ pub(super) struct SetClient {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Changed {
+pub(super) struct Revised {
     client: Details,
     changed_fields: Vec<String>,
     grants_ended: usize,
@@ -46,13 +47,13 @@ pub(super) struct Changed {
 
 impl Request for SetClient {
     const COMMAND: &'static str = "client-set";
-    type Answer = Changed;
+    type Answer = Revised;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Changed, Refused> {
+    async fn perform(self, place: &Place, uid: u32) -> Result<Revised, Refused> {
         let Self { client, name, redirect_uris } = self;
         let changes = Changes { name, redirect_uris };
         let changed = place.write(move |authz, tx| revision::set(authz, tx, uid, &client, &changes)).await?;
-        Ok(Changed {
+        Ok(Revised {
             client: changed.client,
             changed_fields: changed.fields,
             grants_ended: changed.grants_ended,
