@@ -10,9 +10,10 @@ use std::path::Path;
 use source::Source;
 
 /// The crates with their folders.
-const CRATES: [(&str, &str); 5] = [
+const CRATES: [(&str, &str); 6] = [
     ("portcullis", "src"),
     ("authz", "authz/src"),
+    ("children", "children/src"),
     ("keys", "keys/src"),
     ("resource", "resource/src"),
     ("shared", "shared/src"),
