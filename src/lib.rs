@@ -31,6 +31,11 @@ use shared::Clock;
 
 /// Runs the command that these arguments name, and says on standard error what stopped it.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // A server started this program to watch over a child.
+    if let Some(role) = children::role(arguments.get(1).map(OsString::as_os_str)) {
+        return role.run();
+    }
     let done = match Args::read(arguments) {
         Ok(args) => args.run(),
         Err(other) => usage(&other),

@@ -14,7 +14,6 @@ use shared::db::ReadOnly;
 use shared::route::{Routes, Table};
 use shared::schema::SCHEMA;
 use shared::{Clock, Db, Issuer, Tx};
-use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +52,7 @@ pub struct Server {
     clock: Clock,
     entrance: Entrance,
     listeners: Listeners,
-    control: UnixListener,
+    control: socket::Control,
     /// What the control socket is asked.
     requests: socket::Find,
     reloader: Reloader,

@@ -14,6 +14,9 @@ use crate::owner::ForeignOwner;
 /// The file with the end of the audit log.
 pub const AUDIT_HEAD: &str = "audit.head";
 
+/// What a command shows a running server to prove that it is of the same user and may read this directory.
+pub const CONTROL_KEY: &str = "control.key";
+
 /// An open data directory. The lock lasts as long as this value.
 pub struct DataDir {
     path: PathBuf,
@@ -161,7 +164,7 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
         return Err(DataDirError::DirectoryOwner(path.to_owned(), owner));
     }
     private(path, &metadata, 0o700)?;
-    for file in ["portcullis.db", AUDIT_HEAD, "docs.db", "seal.key", "lock"] {
+    for file in ["portcullis.db", AUDIT_HEAD, "docs.db", "seal.key", CONTROL_KEY, "lock"] {
         let file = path.join(file);
         if let Ok(metadata) = fs::metadata(&file) {
             private(&file, &metadata, 0o600)?;

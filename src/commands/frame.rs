@@ -2,6 +2,7 @@
 //! printed. The line protocol of the control socket is in [`socket`].
 
 pub(crate) mod confirm;
+mod control_key;
 pub(crate) mod print;
 pub(crate) mod socket;
 pub(crate) mod typed;

@@ -1,13 +1,13 @@
 //! The command line: what goes wrong says what to do, and leaves with a non-zero code.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::process::{Process, complaint, portcullis, program};
+use crate::process::{Process, complaint, control_key, portcullis, program};
 
 fn refused(arguments: &[&str], says: &[&str]) {
     let output = portcullis(arguments);
@@ -109,6 +109,43 @@ fn setup_link_asks_the_running_server() {
     assert_ne!(Some(link.trim()), server.setup_link.as_deref());
     let socket = fs::metadata(data.join("control.sock")).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+}
+
+/// SRC-11, ADMIN-05: being able to connect to the control socket is not enough. A command that does not show the key in the
+/// data directory is refused, whatever it asks for.
+#[test]
+fn a_command_without_the_control_key_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let _server = Process::start(&data, "localhost:0", None);
+    let key = control_key(&data);
+    let mode = fs::metadata(data.join("control.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let send = |command: &Value| {
+        let mut stream = UnixStream::connect(data.join("control.sock")).unwrap();
+        writeln!(stream, "{command}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let mut add = json!({"v": 1, "command": "user-add", "name": "mallory", "groups": [], "role": "admin"});
+    for wrong in [
+        None,
+        Some(String::new()),
+        Some(key.to_uppercase()),
+        Some(format!("{key} ")),
+        Some(key[..46].to_owned()),
+    ] {
+        add["control_key"] = json!(wrong);
+        let answer = send(&add);
+        assert_eq!(answer["error"]["code"], "unproven", "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("control.key"), "{answer}");
+    }
+    let list = |key: &Value| send(&json!({"v": 1, "control_key": key, "command": "user-list"}));
+    assert_eq!(list(&json!(1))["error"]["code"], "unknown_command");
+    assert!(!list(&json!(key))["ok"].to_string().contains("mallory"));
+    fs::remove_file(data.join("control.key")).unwrap();
+    refused(&["user", "list", "--data-dir", data.to_str().unwrap()], &["control.key"]);
 }
 
 /// AUDIT-03: the chain is checked beside a running server; one changed byte fails and names its row.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::account::another;
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
+use crate::process::control_key;
 
 /// Somebody in the group that may read, who can be taken out of it.
 pub const CONFIGURATION: &str = "[groups]\neveryone = []\nreaders = [\"docs.read\"]\n";
@@ -157,6 +158,7 @@ impl Stage {
     async fn command(&self, command: Value) {
         let mut line = command;
         line["v"] = json!(1);
+        line["control_key"] = json!(control_key(&self.app.data_dir()));
         let stream = UnixStream::connect(self.app.data_dir().join("control.sock")).await.unwrap();
         let (reader, mut writer) = stream.into_split();
         writer.write_all(format!("{line}\n").as_bytes()).await.unwrap();

@@ -42,6 +42,11 @@ pub fn portcullis(arguments: &[&str]) -> Output {
     command.args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
+/// What a command shows on the control socket of the server that runs on this data directory.
+pub fn control_key(data: &Path) -> String {
+    std::fs::read_to_string(data.join("control.key")).unwrap()
+}
+
 /// What a command said on standard error.
 pub fn complaint(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()

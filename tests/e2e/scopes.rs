@@ -16,6 +16,7 @@ use crate::cimd;
 use crate::harness::{
     Browser, Client, ConsentPage, TestApp, Tokens, authorize_url, error_of, redirect_parameter,
 };
+use crate::process::control_key;
 
 /// A set of the scopes s0 to s4, by bits.
 type Set = u8;
@@ -163,8 +164,10 @@ impl World {
             (0..3).filter(|bit| groups & (1 << bit) != 0).map(|bit| format!("g{bit}")).collect::<Vec<_>>()
         };
         let (add, remove) = (named(groups & !self.groups), named(self.groups & !groups));
-        let command = json!({"v": 1, "command": "user-groups", "user": "ada", "add": add, "remove": remove});
-        let answer = command_at(self.app.data_dir().join("control.sock"), &command).await;
+        let data = self.app.data_dir();
+        let key = control_key(&data);
+        let command = json!({"v": 1, "control_key": key, "command": "user-groups", "user": "ada", "add": add, "remove": remove});
+        let answer = command_at(data.join("control.sock"), &command).await;
         assert!(answer["ok"].is_object(), "{answer}");
         self.groups = groups;
     }

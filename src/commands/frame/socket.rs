@@ -1,7 +1,6 @@
-//! The control socket: requests for a running server, guarded by file permissions (ADMIN-05).
+//! The control socket: requests for a running server, guarded by file permissions (ADMIN-05) and a key (SRC-11).
 //!
-//! One line of JSON each way: `{"v":1,"command":"setup-link"}` is answered with
-//! `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
+//! One line of JSON each way: `{"v":1,"control_key":"ctl_…","command":"setup-link"}` is answered with `{"v":1,"ok":{…}}` or `{"v":1,"error":{"code":…,"message":…}}`.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -13,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use shared::Digest;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Handler, Place, Refused, Request};
+use super::{Handler, Place, Refused, Request, control_key};
 
 const NAME: &str = "control.sock";
 /// The longest line either side reads.
@@ -31,6 +31,7 @@ pub(crate) type Find = fn(&str) -> Option<&'static Handler>;
 #[derive(Serialize)]
 struct Asking<'r, R> {
     v: u32,
+    control_key: &'r str,
     command: &'static str,
     #[serde(flatten)]
     request: &'r R,
@@ -39,6 +40,7 @@ struct Asking<'r, R> {
 #[derive(Deserialize)]
 struct Asked {
     v: u32,
+    control_key: Option<String>,
     command: String,
     #[serde(flatten)]
     request: Map<String, Value>,
@@ -84,9 +86,17 @@ fn short_path(dir: &Path) -> io::Result<(File, PathBuf)> {
     Ok((handle, path))
 }
 
+/// The open socket, and what a command must prove on it.
+pub(crate) struct Control {
+    listener: UnixListener,
+    key: Digest,
+}
+
 /// Opens the socket; only this user can connect. The data directory's lock is held, so a socket that
 /// is there already is a dead server's.
-pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn listen(dir: &Path) -> anyhow::Result<Control> {
+    // First the key, so that whoever finds the socket finds the key.
+    let key = control_key::make(dir)?;
     let (_handle, path) = short_path(dir)?;
     match fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -97,11 +107,12 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(&path).context("cannot open the control socket")?;
     // The directory is 0700 already; this is the second lock on the same door.
     fs::set_permissions(&path, Permissions::from_mode(0o600)).context("cannot guard the control socket")?;
-    Ok(listener)
+    Ok(Control { listener, key })
 }
 
 /// Answers requests until `stop`.
-pub(crate) async fn serve(listener: UnixListener, find: Find, place: Place, stop: CancellationToken) {
+pub(crate) async fn serve(control: Control, find: Find, place: Place, stop: CancellationToken) {
+    let Control { listener, key } = control;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -113,28 +124,32 @@ pub(crate) async fn serve(listener: UnixListener, find: Find, place: Place, stop
         };
         let place = place.clone();
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, find, place).await {
+            if let Err(error) = converse(stream, &key, find, place).await {
                 tracing::warn!(control.error = %error, "a command was not answered");
             }
         });
     }
 }
 
-async fn converse(stream: UnixStream, find: Find, place: Place) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, key: &Digest, find: Find, place: Place) -> anyhow::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(LONGEST));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await.context("the request was empty")??;
-    let answer = answer(&line, find, place, uid).await.into();
+    let answer = answer(&line, key, find, place, uid).await.into();
     let mut line = serde_json::to_string(&Answered { v: 1, answer })?;
     line.push('\n');
     tokio::time::timeout(PATIENCE, writer.write_all(line.as_bytes())).await.context("nobody listened")??;
     Ok(())
 }
 
-async fn answer(line: &str, find: Find, place: Place, uid: u32) -> Result<Value, Refused> {
+async fn answer(line: &str, key: &Digest, find: Find, place: Place, uid: u32) -> Result<Value, Refused> {
     let asked: Asked = serde_json::from_str(line).map_err(|_| Refused::unknown_command())?;
+    if !control_key::is_proven(key, asked.control_key) {
+        let why = "the command did not show the key in control.key of the data directory; use the `portcullis` program of the same version";
+        return Err(Refused::new("unproven", &why));
+    }
     if asked.v != 1 {
         return Err(Refused::new("version", &"this server uses version 1 of the control protocol"));
     }
@@ -152,8 +167,10 @@ pub(super) async fn ask<R: Request>(
 ) -> anyhow::Result<Option<Result<R::Answer, Refused>>> {
     let Ok((_handle, path)) = short_path(dir) else { return Ok(None) };
     let Ok(stream) = UnixStream::connect(&path).await else { return Ok(None) };
+    let key = control_key::read(dir)?;
     let (reader, mut writer) = stream.into_split();
-    let mut line = serde_json::to_string(&Asking { v: 1, command: R::COMMAND, request })?;
+    let mut line =
+        serde_json::to_string(&Asking { v: 1, control_key: key.expose(), command: R::COMMAND, request })?;
     line.push('\n');
     writer.write_all(line.as_bytes()).await?;
     let mut answer = String::new();
