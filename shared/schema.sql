@@ -538,24 +538,24 @@ CREATE TABLE room_made (
 
 -- Servers behind the gate, as the configuration names them. One that is reached elsewhere than before is another one, with
 -- an id of its own (PIN-02). The order of `added_at` says who keeps a name that two of them claim (MCP-11). `target` is
--- where it is reached: kind and address; `era` what it last spoke, '2026-07-28' or 'legacy'; `digest` that of its
--- definitions; `walked_at` when a walk of its lists was last complete.
+-- where it is reached: kind and address; `era` what it last spoke, '2026-07-28' or 'legacy'; `walked_at` when all walks of
+-- its lists were last complete.
 CREATE TABLE source (
     id        TEXT PRIMARY KEY,
     name      TEXT NOT NULL UNIQUE,
     target    TEXT NOT NULL,
     added_at  INTEGER NOT NULL,
     era       TEXT,
-    digest    BLOB,
     walked_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- What each of them listed in its last complete walk, as it was written (SRC-02).
+-- What each of them listed of each kind in the last complete walk of that list, as it was written (SRC-02).
 CREATE TABLE source_item (
     source_id  TEXT NOT NULL REFERENCES source (id) ON DELETE CASCADE,
+    kind       TEXT NOT NULL CHECK (kind IN ('tool', 'prompt', 'resource', 'template')),
     position   INTEGER NOT NULL,
     definition TEXT NOT NULL,
-    PRIMARY KEY (source_id, position)
+    PRIMARY KEY (source_id, kind, position)
 ) STRICT, WITHOUT ROWID;
 
 -- What servers behind the gate are shown, by the name that the configuration uses. `sealed` is bound to name and version;

@@ -2,10 +2,12 @@
 //! step, and no other file can make an [`Ask`].
 
 mod ask;
+mod links;
 pub(crate) mod record;
 mod relay;
 mod running;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use shared::{Clock, Db, Request};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -22,12 +25,13 @@ use crate::gate::refusal::Refusal;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
 use crate::profile::Profile;
-use crate::registry::{Registry, Snapshot};
+use crate::registry::{Registry, Snapshot, Sought};
 use crate::revision::Era;
 use crate::sources::{Outcome, Source, Sources};
 use record::Subject;
 
-pub(crate) use ask::{Ask, What};
+pub(crate) use ask::{Ask, Completing, What};
+use links::Links;
 pub(crate) use relay::Relay;
 pub(crate) use running::CallId;
 use running::{Named, Running};
@@ -48,14 +52,14 @@ pub(crate) struct Admission {
     bearer: Arc<Bearer>,
     registry: Arc<Registry>,
     running: Running,
+    links: Arc<Links>,
 }
 
 /// A call as the gate read it, and whose it is.
 pub(crate) struct Wanted {
-    pub(crate) kind: Kind,
     pub(crate) method: &'static str,
-    pub(crate) name: String,
-    pub(crate) arguments: Arguments,
+    pub(crate) sought: Sought,
+    pub(crate) asked: Asked,
     /// What its client speaks.
     pub(crate) era: Era,
     pub(crate) caller: Checked,
@@ -67,8 +71,20 @@ pub(crate) struct Wanted {
     pub(crate) closing_cancels: bool,
 }
 
+/// What a call wants of its item.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Asked {
+    /// What a tool or a prompt makes of these arguments.
+    Call(Arc<Arguments>),
+    /// The contents of a resource.
+    Read,
+    /// What an argument may go on with.
+    Complete(Arc<Completing>),
+}
+
 /// How a call ended, as far as its answer depends on it.
 pub(crate) struct Ending<'o> {
+    pub(crate) what: &'o What,
     pub(crate) effect: Effect,
     pub(crate) outcome: &'o Outcome,
     /// How long the source was given without getting further.
@@ -94,7 +110,16 @@ impl From<Refusal> for Denied {
 
 impl Admission {
     pub(crate) fn new(db: Db, clock: Clock, bearer: Arc<Bearer>, registry: Arc<Registry>) -> Self {
-        Self { db, clock, bearer, registry, running: Running::default() }
+        Self { db, clock, bearer, registry, running: Running::default(), links: Arc::default() }
+    }
+
+    /// What a request of this caller names. A URI may be one that only they were shown (SRC-04).
+    pub(crate) fn sought(&self, caller: &Checked, kind: Kind, name: String) -> Sought {
+        let shown_by = match kind {
+            Kind::Resource => self.links.source(&caller.principal(), &name),
+            _ => None,
+        };
+        Sought { kind, name, shown_by }
     }
 
     /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
@@ -107,24 +132,24 @@ impl Admission {
         profile: &Profile,
         snapshot: &Snapshot,
         wanted: Wanted,
-        agree: impl FnOnce(&Item, &Arguments) -> Result<(), Refusal>,
+        agree: impl FnOnce(&Item, &Asked) -> Result<(), Refusal>,
         answer: impl FnOnce(&Ending<'_>) -> A + Send + 'static,
     ) -> Result<A, Denied> {
-        let item = snapshot.find_at(profile, wanted.kind, &wanted.name);
+        let item = snapshot.seek_at(profile, &wanted.sought);
         let keeps = snapshot.rules().record_values;
-        let mut subject = wanted.subject(profile, item, keeps);
-        let item = self.decide(item, &subject, &wanted.arguments).await?;
-        agree(item, &wanted.arguments)?;
-        if item.effect == Effect::Writes {
-            subject.caller = self.announce(item, &wanted, &subject).await?;
+        let mut subject = wanted.subject(profile, item.as_ref(), keeps);
+        let item = self.decide(item, &subject, &wanted.asked).await?;
+        agree(&item, &wanted.asked)?;
+        let Some(what) = wanted.what(item) else { return Err(Refusal::internal().into()) };
+        if what.effect() == Effect::Writes {
+            subject.caller = self.announce(&what, &wanted, &subject).await?;
         }
         let cancel = CancellationToken::new();
         let named = wanted.id.map(|id| self.running.name(id, &cancel));
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
-        let what = What::Tool(Arc::clone(item), Arc::new(wanted.arguments));
         let ask = Ask::new(what, asker(&subject.caller, snapshot), wanted.era, (LONGEST, MOST), cancel);
-        let sources = Arc::clone(snapshot.sources());
-        let call = Call { db: self.db.clone(), sources, subject, ask, named };
+        let (sources, links) = (Arc::clone(snapshot.sources()), Arc::clone(&self.links));
+        let call = Call { db: self.db.clone(), sources, links, subject, ask, named };
         let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
         closing.map(DropGuard::disarm);
         match ended {
@@ -147,14 +172,13 @@ impl Admission {
     }
 
     /// The policy's decision. What is not there and what is not the caller's are on record as what they are.
-    async fn decide<'i>(
+    async fn decide(
         &self,
-        item: Option<&'i Arc<Item>>,
+        item: Option<Arc<Item>>,
         subject: &Subject,
-        arguments: &Arguments,
-    ) -> Result<&'i Arc<Item>, Denied> {
-        let caller = subject.caller.caller();
-        let decision = item.map_or(Decision::Unknown, |item| policy::decide_call(item, &caller, arguments));
+        asked: &Asked,
+    ) -> Result<Arc<Item>, Denied> {
+        let decision = asked.decide(item.as_deref(), &subject.caller);
         match (item, decision) {
             (Some(item), Decision::Allow) => Ok(item),
             (_, refused) => {
@@ -166,7 +190,7 @@ impl Admission {
 
     /// Puts on record what may change something, before it does (AUDIT-04), and asks again about everything that may
     /// have changed while that was written: the token, its user, and the rules (RS-08).
-    async fn announce(&self, item: &Item, wanted: &Wanted, subject: &Subject) -> Result<Checked, Denied> {
+    async fn announce(&self, what: &What, wanted: &Wanted, subject: &Subject) -> Result<Checked, Denied> {
         record::write_ahead(&self.db, subject.intended()).await?;
         let denied = match self.decide_again(wanted, subject).await {
             Ok((Decision::Allow, caller)) => return Ok(caller),
@@ -174,7 +198,7 @@ impl Admission {
             Err(refused) => Denied::Token(refused),
         };
         let ended =
-            subject.ended(item.effect, &Outcome::not_sent(), wanted.began.elapsed()).detail("bytes", 0);
+            subject.ended(what.effect(), &Outcome::not_sent(), wanted.began.elapsed()).detail("bytes", 0);
         record::write(&self.db, ended).await?;
         Err(denied)
     }
@@ -188,14 +212,12 @@ impl Admission {
         loop {
             let look = self.registry.look();
             let profile = look.snapshot.profile_of(&subject.resource);
-            let item = profile.and_then(|profile| look.snapshot.find_at(profile, wanted.kind, &wanted.name));
-            let check = self.bearer.check_for(item.and_then(|item| item.needs.scopes()));
+            let item = profile.and_then(|profile| look.snapshot.seek_at(profile, &wanted.sought));
+            let check = self.bearer.check_for(item.as_ref().and_then(|item| item.needs.scopes()));
             let confirmed = self.bearer.confirm(&subject.caller, self.clock.now(), check).await;
             if self.registry.still_holds(&look) {
                 let caller = confirmed?;
-                let decision = item.map_or(Decision::Unknown, |item| {
-                    policy::decide_call(item, &caller.caller(), &wanted.arguments)
-                });
+                let decision = wanted.asked.decide(item.as_deref(), &caller);
                 return Ok((decision, caller));
             }
         }
@@ -204,16 +226,53 @@ impl Admission {
 
 impl Wanted {
     fn subject(&self, profile: &Profile, item: Option<&Arc<Item>>, keeps: bool) -> Subject {
+        let arguments = self.asked.arguments();
         let ruled = item.filter(|item| keeps && !item.arguments.is_empty());
         Subject {
             request: self.request.clone(),
             caller: self.caller.clone(),
             resource: profile.uri().clone(),
             method: self.method,
-            name: self.name.clone(),
+            name: self.sought.name.clone(),
+            upstream: item.map(|item| item.source.clone()),
             needs: item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default(),
-            arguments: record::digest(&self.arguments),
-            values: ruled.map(|item| item.arguments.looked_at(self.arguments.value())),
+            arguments: record::digest(&arguments),
+            values: ruled.map(|item| item.arguments.looked_at(&arguments)),
+        }
+    }
+
+    /// What is asked for, if this can be asked of such an item.
+    fn what(&self, item: Arc<Item>) -> Option<What> {
+        match (item.offer.kind, &self.asked) {
+            (Kind::Tool, Asked::Call(arguments)) => Some(What::Tool(item, Arc::clone(arguments))),
+            (Kind::Prompt, Asked::Call(arguments)) => Some(What::Prompt(item, Arc::clone(arguments))),
+            (Kind::Resource, Asked::Read) => Some(What::Resource(item, self.sought.name.as_str().into())),
+            (_, Asked::Complete(completing)) => Some(What::Completion(item, Arc::clone(completing))),
+            _ => None,
+        }
+    }
+}
+
+impl Asked {
+    /// The one decision that there is about an item, in the way that fits what is wanted of it.
+    fn decide(&self, item: Option<&Item>, caller: &Checked) -> Decision {
+        let caller = caller.caller();
+        let Some(item) = item else { return Decision::Unknown };
+        match self {
+            Self::Call(arguments) => policy::decide_call(item, &caller, arguments),
+            // Half an argument fits no rule.
+            Self::Read | Self::Complete(_) => policy::decide(&item.needs, &caller),
+        }
+    }
+
+    /// What was sent beside the item's name.
+    fn arguments(&self) -> Cow<'_, Value> {
+        match self {
+            Self::Call(arguments) => Cow::Borrowed(arguments.value()),
+            Self::Read => Cow::Owned(json!({})),
+            Self::Complete(completing) => {
+                Cow::Owned(json!({ "argument": completing.argument, "context": completing.context }))
+            }
         }
     }
 }
@@ -229,6 +288,7 @@ fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
 struct Call {
     db: Db,
     sources: Arc<Sources>,
+    links: Arc<Links>,
     subject: Subject,
     ask: Ask,
     named: Option<Named>,
@@ -240,7 +300,7 @@ impl Call {
         began: Instant,
         answer: impl FnOnce(&Ending<'_>) -> A,
     ) -> Result<A, Refusal> {
-        let Self { db, sources, subject, ask, named } = self;
+        let Self { db, sources, links, subject, ask, named } = self;
         let source = sources.find(&ask.what().item().source);
         let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
         let outcome = match source {
@@ -248,8 +308,11 @@ impl Call {
             None => Outcome::not_sent(),
         };
         drop(named);
-        let effect = ask.what().item().effect;
-        let answer = answer(&Ending { effect, outcome: &outcome, patience });
+        if let Outcome::Result { links: shown, .. } = &outcome {
+            links.show(&subject.caller.principal(), &ask.what().item().source, shown);
+        }
+        let effect = ask.what().effect();
+        let answer = answer(&Ending { what: ask.what(), effect, outcome: &outcome, patience });
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
         match record::write(&db, ended).await {
             Ok(()) => Ok(answer),
@@ -261,14 +324,13 @@ impl Call {
 
 /// Has the source do it, within time and size.
 async fn run(source: &Source, ask: &Ask, patience: Duration) -> Outcome {
-    let item = ask.what().item();
     let (relay, mut heard) = relay::relay();
     let mut running = pin!(caught(source.run(ask, &relay)));
     let mut silence = pin!(tokio::time::sleep(patience));
     let outcome = loop {
         tokio::select! {
             biased;
-            outcome = &mut running => break outcome.unwrap_or(match item.effect {
+            outcome = &mut running => break outcome.unwrap_or(match ask.what().effect() {
                 Effect::ReadOnly => Outcome::Error,
                 Effect::Writes => Outcome::unknown(),
             }),

@@ -8,15 +8,15 @@ use shared::db::Conn;
 use shared::token_status::Ceiling;
 use shared::{Fault, Issuer, ResourceUri, Scope};
 
-use crate::item::{Arguments, Item, Kind, Needs};
+use crate::item::{Arguments, Item, Needs};
 use crate::policy::{self, Caller, Decision};
-use crate::registry::{Registry, Site, Snapshot};
+use crate::registry::{Registry, Site, Snapshot, Sought};
 use crate::replay::{self, Recorded, Replayed};
 use crate::sources::{self, HttpSource, Others};
 
 pub use crate::rules::{
     ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern,
-    ItemRule, ItemRules, Pattern, ProfileRule, Rules, ScopeRule, UnusableRule,
+    InvalidResourcePattern, ItemRule, ItemRules, Kind, Pattern, ProfileRule, Rules, ScopeRule, UnusableRule,
 };
 
 /// A call about which somebody asks.
@@ -27,7 +27,9 @@ pub struct Question<'q> {
     /// What the user may be granted.
     pub entitled: &'q Scope,
     pub ceiling: Ceiling,
-    pub tool: &'q str,
+    pub kind: Kind,
+    /// The name of a tool or prompt, or the URI of a resource.
+    pub name: &'q str,
     /// At this profile; at `/mcp` if none is named.
     pub profile: Option<&'q str>,
     /// Its arguments, if they count.
@@ -50,6 +52,8 @@ pub struct Explained {
     pub allowed: Option<String>,
     /// The places that its rules about arguments name, where the call's arguments are not known.
     pub unchecked: Vec<String>,
+    /// What rules call the item.
+    pub name: String,
 }
 
 /// What opens a tool.
@@ -80,12 +84,12 @@ impl Rules {
         snapshot.find(Kind::Tool, name).is_some_and(|item| item.offer.needs == Some(Needs::User))
     }
 
-    /// Whether there can be this rule about exactly this tool.
+    /// Whether there can be this rule about exactly this item.
     ///
     /// # Errors
-    /// If there is no such tool, or it needs no scope and the rule names one.
-    pub fn check_tool(name: &str, rule: &ItemRule) -> Result<(), UnusableRule> {
-        built_in().check_rule(name, rule)
+    /// If there is no such item, or it needs no scope and the rule names one.
+    pub fn check_item(kind: Kind, name: &str, rule: &ItemRule) -> Result<(), UnusableRule> {
+        built_in().check_rule(kind, name, rule)
     }
 }
 
@@ -147,10 +151,10 @@ impl BuiltIn {
         Self::unchecked(issuer, issuer, rules)
     }
 
-    /// Every tool with what opens it.
-    pub fn needs(&self) -> Vec<(String, Opens)> {
+    /// Every item of a kind with what opens it.
+    pub fn needs(&self, kind: Kind) -> Vec<(String, Opens)> {
         let snapshot = self.registry.snapshot();
-        let items = snapshot.items(Kind::Tool);
+        let items = snapshot.items(kind);
         items.map(|item| (item.offer.name.to_string(), Opens::of(&item.needs))).collect()
     }
 
@@ -161,10 +165,13 @@ impl BuiltIn {
 
     /// What the gate decides about a call, and why: with these arguments, or before any are looked at.
     pub fn explain(&self, asked: &Question<'_>) -> Explained {
-        let Question { token, entitled, ceiling, tool, profile, arguments } = *asked;
+        let Question { token, entitled, ceiling, kind, name, profile, arguments } = *asked;
         let snapshot = self.registry.snapshot();
         let caller = Caller { scope: token, entitled, ceiling, has_user: true };
-        let item = snapshot.profile(profile).and_then(|at| snapshot.find_at(at, Kind::Tool, tool));
+        let seek = |kind| snapshot.seek_at(snapshot.profile(profile)?, &Sought::new(kind, name));
+        // A resource may be a template, as it is listed.
+        let item = seek(kind).or_else(|| seek(Kind::Template).filter(|_| kind == Kind::Resource));
+        let item = item.as_deref();
         let decision = match (item, arguments) {
             (None, _) => Decision::Unknown,
             (Some(item), None) => policy::decide(&item.needs, &caller),
@@ -190,7 +197,8 @@ impl BuiltIn {
         let ruling = item.map(|item| item.rule.rules().to_vec()).unwrap_or_default();
         let ruled = item.filter(|_| arguments.is_none()).into_iter().flat_map(|item| item.arguments.iter());
         let unchecked = ruled.map(|rule| rule.pointer().to_string()).collect();
-        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed, unchecked }
+        let name = item.map_or_else(|| name.to_owned(), |item| item.offer.name.to_string());
+        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed, unchecked, name }
     }
 
     /// What the source of this name is, if each user gives it a secret of their own; the error has the names of those that
@@ -224,11 +232,11 @@ impl BuiltIn {
         Some(self.registry.snapshot().profile(Some(profile))?.uri().clone())
     }
 
-    /// The tools that are reached at a profile; at `/mcp` if none is named.
-    pub fn tools_at(&self, profile: Option<&str>) -> Vec<String> {
+    /// The items of a kind that are reached at a profile; at `/mcp` if none is named.
+    pub fn names_at(&self, kind: Kind, profile: Option<&str>) -> Vec<String> {
         let snapshot = self.registry.snapshot();
         let Some(profile) = snapshot.profile(profile) else { return Vec::new() };
-        snapshot.items_at(profile, Kind::Tool).map(|item| item.offer.name.to_string()).collect()
+        snapshot.items_at(profile, kind).map(|item| item.offer.name.to_string()).collect()
     }
 
     /// Whether these rules could take the place of the present ones, for what is offered now (POL-04).
@@ -397,9 +405,10 @@ mod tests {
     fn a_tool_without_a_rule_is_denied() {
         let mut rules = Rules::default();
         let any_rule = ItemRule::needing("docs.read".parse().unwrap());
-        let mappable = |name: &String| Rules::check_tool(name, &any_rule).is_ok();
+        let mappable = |name: &String| Rules::check_item(Kind::Tool, name, &any_rule).is_ok();
         let catalogue = built(&rules);
-        let tools: Vec<_> = catalogue.needs().into_iter().map(|(name, _)| name).filter(mappable).collect();
+        let tools: Vec<_> =
+            catalogue.needs(Kind::Tool).into_iter().map(|(name, _)| name).filter(mappable).collect();
         assert!(tools.iter().eq(rules.tools.iter().map(|(pattern, _)| pattern.as_str())));
         rules.tools.set(Pattern::exact("docs_read"), ItemRule::default());
         assert_eq!(usable(&built(&rules), "/mcp", "docs.read"), ["docs_search", "whoami"]);
@@ -421,10 +430,13 @@ mod tests {
     #[test]
     fn some_tools_cannot_be_mapped() {
         let scoped = ItemRule::needing("docs.read".parse().unwrap());
-        let refused = |name: &str| Rules::check_tool(name, &scoped).unwrap_err();
+        let refused = |name: &str| Rules::check_item(Kind::Tool, name, &scoped).unwrap_err();
         assert_eq!(refused("whoami"), UnusableRule::NeedsNoScope("whoami".to_owned()));
-        assert_eq!(refused("Docs_read"), UnusableRule::NoSuchTool("Docs_read".to_owned()));
-        assert_eq!(Rules::check_tool("whoami", &ItemRule { hidden: true, ..ItemRule::default() }), Ok(()));
+        assert_eq!(refused("Docs_read"), UnusableRule::NoSuchItem(Kind::Tool, "Docs_read".to_owned()));
+        assert_eq!(
+            Rules::check_item(Kind::Tool, "whoami", &ItemRule { hidden: true, ..ItemRule::default() }),
+            Ok(())
+        );
         let mut rules = Rules::default();
         rules.need("whoami", "docs.read");
         assert!(BuiltIn::new(&Issuer::localhost(8080), &rules).is_err());

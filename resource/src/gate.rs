@@ -4,11 +4,14 @@
 mod answer;
 mod call;
 pub(crate) mod denials;
+mod denied;
 mod era;
 mod exchange;
 mod front;
 mod lifecycle;
 pub(crate) mod limits;
+mod listening;
+mod lists;
 mod media;
 mod message;
 mod mirror;
@@ -39,9 +42,10 @@ use crate::registry::Snapshot;
 use era::Era;
 use exchange::Exchange;
 pub(crate) use front::Front;
+use listening::Listening;
 use message::Message;
 use refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
-use session::{Listening, SESSION_HEADER};
+use session::SESSION_HEADER;
 
 /// Larger bodies are refused (standards §1).
 pub(crate) const LARGEST: usize = 1 << 20;
@@ -162,7 +166,8 @@ async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Res
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     media::check_stream(&parts.headers)?;
-    stream::open(resource, caller, Listening { resource: resource.clone(), session: session.digest })
+    let feed = Listening::new(resource.clone(), session.digest, caller.clone());
+    stream::open(resource, caller, feed)
 }
 
 /// GET and DELETE without a session, and everything else (MCP-02).

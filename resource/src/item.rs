@@ -5,17 +5,36 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderName;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use shared::Scope;
 
 use crate::argument_rules::ArgumentRules;
+use crate::uri::{CanonicalUri, UriTemplate};
 
-/// What an item is. Each kind has its own list and its own method.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Kind {
+/// What an item is. Each kind has its own list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
     Tool,
+    Prompt,
+    Resource,
+    Template,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Template];
+
+    /// The word for one of them.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+            Self::Resource => "resource",
+            Self::Template => "resource template",
+        }
+    }
 }
 
 /// An item as the registry holds it: what its source offers, under the site's rules.
@@ -53,10 +72,13 @@ pub(crate) enum Ruling {
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) kind: Kind,
-    /// The name on the wire; rules, limits and records use the same one (SRC-03).
+    /// The name that rules, limits and records use (SRC-03). Tools and prompts have the same one on the wire; a resource or
+    /// template is called `<source>_<URI>`.
     pub(crate) name: Arc<str>,
-    /// What its source calls it (SRC-03).
+    /// What its source calls it (SRC-03): a name, a URI or a URI template.
     pub(crate) at_source: Arc<str>,
+    /// Which URIs it answers for, if it is a resource or a template.
+    pub(crate) address: Option<Address>,
     /// Its name for people.
     pub(crate) title: String,
     /// What a list shows: one JSON object, as its source wrote it (SRC-05).
@@ -66,19 +88,29 @@ pub(crate) struct Offer {
     pub(crate) effect: Effect,
     /// What it needs whatever the rules say; `None` leaves it to them.
     pub(crate) needs: Option<Needs>,
+    /// The tool whose rule counts if none is about the item itself: both give away the same.
+    pub(crate) like: Option<&'static str>,
     /// The arguments that it wants repeated in headers (MCP-05).
     pub(crate) mirrored: Vec<Mirrored>,
 }
 
 impl Offer {
+    /// The tool that reads the documentation.
+    pub(crate) const READS_DOCS: &'static str = "docs_read";
+
+    /// What rules call a resource or a template of this source.
+    pub(crate) fn resource_name(source: &SourceName, uri: &str) -> String {
+        format!("{source}_{uri}")
+    }
+
     /// The schema of its arguments, if it has one that can be read.
     pub(crate) fn schema(&self) -> Option<Value> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Definition {
-            input_schema: Value,
+        let mut definition: Value = serde_json::from_str(self.listed.get()).ok()?;
+        match self.kind {
+            Kind::Tool => Some(definition.get_mut("inputSchema")?.take()),
+            Kind::Prompt => Some(schema_of_prompt(&definition)),
+            Kind::Resource | Kind::Template => None,
         }
-        serde_json::from_str(self.listed.get()).ok().map(|definition: Definition| definition.input_schema)
     }
 
     /// The arguments that its schema names at the top.
@@ -87,6 +119,21 @@ impl Offer {
         let properties = schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
         properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
     }
+}
+
+/// A prompt takes the arguments that it lists, and each of them is text.
+fn schema_of_prompt(definition: &Value) -> Value {
+    let listed = definition["arguments"].as_array().into_iter().flatten();
+    let names = listed.filter_map(|argument| argument["name"].as_str());
+    let properties: Map<_, _> = names.map(|name| (name.to_owned(), json!({ "type": "string" }))).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+/// Which URIs an item answers for (SRC-04).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Address {
+    One(CanonicalUri),
+    All(UriTemplate),
 }
 
 impl Ruling {
@@ -109,9 +156,45 @@ pub(crate) struct Offered {
     pub(crate) own_secret: Option<Arc<str>>,
 }
 
+/// How many items of each kind there are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Counts {
+    pub tools: usize,
+    pub prompts: usize,
+    pub resources: usize,
+    pub templates: usize,
+}
+
+impl Counts {
+    pub(crate) fn by(count: impl Fn(Kind) -> usize) -> Self {
+        Self {
+            tools: count(Kind::Tool),
+            prompts: count(Kind::Prompt),
+            resources: count(Kind::Resource),
+            templates: count(Kind::Template),
+        }
+    }
+}
+
+impl Offered {
+    pub(crate) fn counts(&self) -> Counts {
+        Counts::by(|kind| self.offers.iter().filter(|offer| offer.kind == kind).count())
+    }
+}
+
 /// The name of a source, unique among them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// The documentation.
+    pub(crate) const DOCS: &'static str = "docs";
+
+    /// Whether it is the documentation that comes with this program.
+    pub(crate) fn is_docs(&self) -> bool {
+        &*self.0 == Self::DOCS
+    }
+}
 
 impl From<&str> for SourceName {
     fn from(name: &str) -> Self {

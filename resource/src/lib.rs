@@ -24,6 +24,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 pub mod timekeeping;
+mod uri;
 
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ struct Inner {
     streams: Streams,
     front: Front,
     limits: Limits,
+    docs: Arc<Docs>,
     upstreams: Upstreams,
 }
 
@@ -108,7 +110,7 @@ impl Resource {
 
     /// The same, with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
-        let Config { catalogue, db, clock, authority, docs: _, upstreams, settings, limits, tally } = config;
+        let Config { catalogue, db, clock, authority, docs, upstreams, settings, limits, tally } = config;
         let registry = Arc::clone(catalogue.registry());
         let Site { own, issuer } = registry.site().clone();
         let bearer = Arc::new(match authority {
@@ -125,6 +127,7 @@ impl Resource {
             streams: Streams::default(),
             front: Front::new(own, settings.allowed_origins),
             limits: Limits::new(&limits, &clock, &tally),
+            docs,
             upstreams,
             db,
             clock,
@@ -166,11 +169,13 @@ impl Resource {
     pub async fn keep_sources(&self, stop: CancellationToken) {
         let upstreams = &self.0.upstreams;
         let (mut changed, mut keepers) = (upstreams.changed(), Keepers::default());
+        let mut documents = self.0.docs.generation();
         while !stop.is_cancelled() {
             keepers.follow(upstreams, &stop);
             tokio::select! {
                 () = stop.cancelled() => {}
                 Ok(()) = changed.changed() => self.0.registry.refresh(),
+                Ok(()) = documents.changed() => self.0.registry.refresh(),
             }
         }
         keepers.end().await;

@@ -4,19 +4,25 @@
 
 mod listing;
 mod review;
+mod routing;
+mod ruling;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use shared::catalogue::Endpoint;
 use shared::{Issuer, ResourceUri, Scope};
+use tokio::sync::watch;
 
-use crate::item::{Item, Kind, Needs, Offer, Offered, Ruling, SourceName};
+use crate::item::{Item, Kind, Offer, Offered, SourceName};
 use crate::profile::{MCP_PATH, Profile, Selection};
-use crate::rules::{Governing, ItemRule, Pattern, ProfileRule, Rules, ScopeRule};
+use crate::rules::{ProfileRule, Rules, ScopeRule};
 use crate::sources::Sources;
+use routing::Routes;
+pub(crate) use routing::Sought;
+use ruling::ruled;
 
 /// The items that there are now.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Registry {
     epoch: AtomicU64,
     /// Whoever replaces the snapshot makes the next one from what is there, one after the other.
     parts: Mutex<Parts>,
+    /// Counts up with every snapshot.
+    changed: watch::Sender<u64>,
 }
 
 /// What a snapshot is made from.
@@ -59,7 +67,17 @@ impl Registry {
         let (snapshot, quarantined) = parts.merged(&site);
         tell(&quarantined);
         let snapshot = ArcSwap::from_pointee(snapshot);
-        Self { site, snapshot, epoch: AtomicU64::new(0), parts: Mutex::new(parts) }
+        let changed = watch::Sender::new(0);
+        Self { site, snapshot, epoch: AtomicU64::new(0), parts: Mutex::new(parts), changed }
+    }
+
+    /// Told of every snapshot that takes the place of another.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn tell_changed(&self) {
+        self.changed.send_modify(|generation| *generation += 1);
     }
 
     /// The present snapshot.
@@ -111,6 +129,7 @@ impl Registry {
         self.snapshot.store(snapshot);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         drop(parts);
+        self.tell_changed();
         tell(&quarantined);
     }
 
@@ -135,6 +154,7 @@ impl Registry {
         let (snapshot, quarantined) = parts.merged(&self.site);
         self.snapshot.store(Arc::new(snapshot));
         drop(parts);
+        self.tell_changed();
         tell(&quarantined);
         quarantined
     }
@@ -164,7 +184,7 @@ fn tell(quarantined: &[Quarantined]) {
     for item in quarantined {
         tracing::warn!(
             item.name = %item.offer.name, source = %item.source, owner = %item.owner,
-            "the name of an item is taken by another source; the newcomer is left out"
+            "another source has the name or URI of an item already; the newcomer is left out"
         );
     }
 }
@@ -176,6 +196,8 @@ pub(crate) struct Snapshot {
     /// What runs the items. A call goes to the source of its own snapshot, whatever takes the source's place meanwhile.
     sources: Arc<Sources>,
     items: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>>,
+    /// Whose a URI is.
+    routes: Routes,
     high_risk: Scope,
     /// The sources to which each user gives a secret of their own, with what each is (SRC-10).
     own_secrets: Vec<(SourceName, Arc<str>)>,
@@ -187,7 +209,7 @@ pub(crate) struct Snapshot {
     profiles: BTreeMap<String, Arc<Profile>>,
 }
 
-/// An offer whose name somebody else had first (MCP-11).
+/// An offer whose name or URI somebody else had first (MCP-11, SRC-04).
 #[derive(Clone, Debug)]
 pub(crate) struct Quarantined {
     pub(crate) offer: Arc<Offer>,
@@ -205,16 +227,19 @@ impl Snapshot {
         let high_risk = rules.high_risk();
         let mut all: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>> = BTreeMap::new();
         let mut quarantined = Vec::new();
+        let mut routes = Routes::default();
         for offered in offered {
             for offer in &offered.offers {
                 let items = all.entry(offer.kind).or_default();
-                if let Some(first) = items.get(&offer.name) {
-                    let (source, owner) = (offered.source.clone(), first.source.clone());
+                let first = items.get(&offer.name).map(|first| &first.source);
+                if let Some(owner) = first.or_else(|| routes.owner(offer, &offered.source)) {
+                    let (source, owner) = (offered.source.clone(), owner.clone());
                     quarantined.push(Quarantined { offer: Arc::clone(offer), source, owner });
                     continue;
                 }
-                let item = ruled(rules, offer, offered.source.clone(), &high_risk);
-                items.insert(Arc::clone(&offer.name), Arc::new(item));
+                let item = Arc::new(ruled(rules, offer, offered.source.clone(), &high_risk));
+                routes.add(&item);
+                items.insert(Arc::clone(&offer.name), item);
             }
         }
         let items = || all.values().flat_map(BTreeMap::values);
@@ -228,7 +253,7 @@ impl Snapshot {
         let (rules, sources) = (Arc::clone(rules), Arc::default());
         let left_out = quarantined.clone();
         let snapshot =
-            Self { rules, sources, items: all, high_risk, own_secrets, quarantined, main, profiles };
+            Self { rules, sources, items: all, routes, high_risk, own_secrets, quarantined, main, profiles };
         (snapshot, left_out)
     }
 
@@ -265,11 +290,6 @@ impl Snapshot {
     /// The items of a kind that are reached at an endpoint.
     pub(crate) fn items_at(&self, profile: &Profile, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items(kind).filter(|item| profile.reaches(item))
-    }
-
-    /// The item of exactly this name, if it is reached at this endpoint.
-    pub(crate) fn find_at(&self, profile: &Profile, kind: Kind, name: &str) -> Option<&Arc<Item>> {
-        self.find(kind, name).filter(|item| profile.reaches(item))
     }
 
     /// The endpoint `/mcp`, or the one of this name (POL-03).
@@ -329,51 +349,6 @@ fn profile<'i>(
     });
     let resource = ResourceUri::at(&site.own, &path);
     Profile::new(&site.own, &site.issuer, Endpoint { resource, name, default_scope }, selection)
-}
-
-/// An offer under the rules. What no rule is about needs the empty set, which nobody satisfies (MCP-08), and so does what
-/// two rules are equally about.
-fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_risk: &Scope) -> Item {
-    let governing = match offer.kind {
-        Kind::Tool => rules.tools.governing(&offer.name),
-    };
-    let (rule, ruling) = match governing {
-        Governing::Nothing => (None, Ruling::None),
-        Governing::One(pattern, rule) => (Some(rule), Ruling::By(called(pattern, rule))),
-        Governing::Tied(tied) => (None, Ruling::Tied(tied.map(|(pattern, rule)| called(pattern, rule)))),
-    };
-    let nothing = ItemRule::default();
-    let rule = rule.unwrap_or(&nothing);
-    let needs = match &offer.needs {
-        _ if rule.hidden => Needs::Hidden,
-        Some(needs) => needs.clone(),
-        None => {
-            let all = rule.scope.clone();
-            Needs::Scopes { high_risk: all.intersection(high_risk), all }
-        }
-    };
-    let named = if rule.arguments.is_empty() { BTreeSet::new() } else { offer.named_arguments() };
-    Item {
-        offer: Arc::clone(offer),
-        source,
-        needs,
-        effect: rule.effect.unwrap_or(offer.effect),
-        title: rule.title.clone().unwrap_or_else(|| offer.title.clone()),
-        listed: listing::shown(&offer.listed, rule.title.as_deref(), rule.description.as_deref()),
-        rule: ruling,
-        arguments: rule.arguments.clone(),
-        named,
-    }
-}
-
-/// A rule as people find it again.
-fn called(pattern: &Pattern, rule: &ItemRule) -> String {
-    // A glob needs quotes, a name does not.
-    let name = if pattern.is_exact() { pattern.to_string() } else { format!("\"{pattern}\"") };
-    match &rule.at {
-        Some(at) => format!("[tools.{name}] at {at}"),
-        None => format!("[tools.{name}], which is built in"),
-    }
 }
 
 #[cfg(test)]

@@ -7,14 +7,16 @@ use shared::{ResourceUri, Scope};
 use crate::argument_rules::{ArgumentRules, NOT_IN_SCHEMA};
 use crate::item::Kind;
 use crate::policy::{self, Caller, Decision};
-use crate::registry::Snapshot;
+use crate::registry::{Snapshot, Sought};
 
 /// A call as it stands on record.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// The endpoint that was called.
     pub resource: ResourceUri,
-    pub tool: String,
+    pub kind: Kind,
+    /// The name of a tool or prompt, or the URI of a resource.
+    pub name: String,
     /// What the token allowed.
     pub token: Scope,
     pub ceiling: Ceiling,
@@ -42,9 +44,9 @@ pub enum Replayed {
 }
 
 /// A decision, or the rules about arguments that it still depends on.
-enum Verdict<'s> {
+enum Verdict {
     Word(&'static str),
-    Arguments(&'s ArgumentRules),
+    Arguments(ArgumentRules),
 }
 
 /// Compares what is decided about a call by two snapshots, each with what the user is entitled to under it.
@@ -58,11 +60,11 @@ pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapsh
     let recorded = Some(call.decision.as_str()).filter(|word| ["allow", "argument_denied"].contains(word));
     let before = match before {
         Verdict::Word(word) => Some(word.to_owned()),
-        Verdict::Arguments(rules) => by_arguments(call, rules).or(recorded).map(str::to_owned),
+        Verdict::Arguments(rules) => by_arguments(call, &rules).or(recorded).map(str::to_owned),
     };
     let after = match after {
         Verdict::Word(word) => Some(word),
-        Verdict::Arguments(rules) => by_arguments(call, rules),
+        Verdict::Arguments(rules) => by_arguments(call, &rules),
     };
     match (before, after) {
         (Some(before), Some(after)) if before == after => Replayed::Same,
@@ -71,14 +73,15 @@ pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapsh
     }
 }
 
-fn verdict<'s>(call: &Recorded, (snapshot, entitled): (&'s Snapshot, &Scope)) -> Verdict<'s> {
+fn verdict(call: &Recorded, (snapshot, entitled): (&Snapshot, &Scope)) -> Verdict {
     let profile = snapshot.profile_of(&call.resource);
-    let Some(item) = profile.and_then(|profile| snapshot.find_at(profile, Kind::Tool, &call.tool)) else {
+    let sought = Sought::new(call.kind, call.name.as_str());
+    let Some(item) = profile.and_then(|profile| snapshot.seek_at(profile, &sought)) else {
         return Verdict::Word(Decision::Unknown.as_str());
     };
     let caller = Caller { scope: &call.token, entitled, ceiling: call.ceiling, has_user: call.has_user };
     match policy::decide(&item.needs, &caller) {
-        Decision::Allow if !item.arguments.is_empty() => Verdict::Arguments(&item.arguments),
+        Decision::Allow if !item.arguments.is_empty() => Verdict::Arguments(item.arguments.clone()),
         decided => Verdict::Word(decided.as_str()),
     }
 }

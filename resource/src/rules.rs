@@ -8,8 +8,8 @@ use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
 pub use crate::argument_rules::{ArgumentRule, ArgumentRules, Conditions, InvalidArgumentRule};
-pub use crate::item::Effect;
-pub use pattern::{InvalidPattern, Pattern};
+pub use crate::item::{Effect, Kind};
+pub use pattern::{InvalidPattern, InvalidResourcePattern, Pattern};
 
 /// Reading the documentation.
 const DOCS_READ: &str = "docs.read";
@@ -20,6 +20,10 @@ pub struct Rules {
     pub scopes: Vec<ScopeRule>,
     /// A tool that no rule is about is denied (MCP-08).
     pub tools: ItemRules,
+    /// The same for prompts.
+    pub prompts: ItemRules,
+    /// The same for resources and their templates, by `<source>_<URI>` (SRC-04).
+    pub resources: ItemRules,
     /// The endpoints beside `/mcp`, by name (POL-03).
     pub profiles: BTreeMap<String, ProfileRule>,
     /// Whether the values of arguments that rules look at go on record (AUDIT-05).
@@ -84,38 +88,43 @@ pub(crate) enum Governing<'r> {
 /// Why the rules cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnusableRule {
-    #[error("no tool `{0}`")]
-    NoSuchTool(String),
+    #[error("no {} `{}`", .0.as_str(), .1)]
+    NoSuchItem(Kind, String),
     #[error(
-        "the rule {rule} names the argument {pointer}, and the tool `{name}` has no such argument; remove it, or write the name as the tool has it"
+        "the rule {rule} names the argument {pointer}, and the {} `{name}` has no such argument; remove it, or write the name as the {} has it",
+        .kind.as_str(), .kind.as_str()
     )]
-    NoSuchArgument { name: String, rule: String, pointer: String },
+    NoSuchArgument { kind: Kind, name: String, rule: String, pointer: String },
     #[error("the tool `{0}` needs only a valid token and cannot be mapped to scopes")]
     NeedsNoScope(String),
     #[error(
-        "two rules match the tool `{name}` and neither is more specific: {}; write [tools.{name}] to say which one counts",
-        .rules.join(" and ")
+        "two rules match the {} `{name}` and neither is more specific: {}; write [{table}] to say which one counts",
+        .kind.as_str(), .rules.join(" and ")
     )]
-    Tied { name: String, rules: [String; 2] },
+    Tied { kind: Kind, name: String, table: String, rules: [String; 2] },
 }
 
 /// What may be wrong with the rules, and is no reason not to use them (POL-05).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DoubtfulRule {
-    #[error("the rule {rule} matches no tool that there is; remove it, or write the name as the tool has it")]
-    MatchesNothing { rule: String, pattern: String },
     #[error(
-        "the tool `{name}` of the source `{source_name}` is left out: the source `{owner}` has a tool of that name and was added first. Rename one at its server, or use names = \"prefixed\""
+        "the {} `{name}` of the source `{source_name}` is left out: the source `{owner}` has a {} of that name and was added first. Rename one at its server, or use names = \"prefixed\"",
+        .kind.as_str(), .kind.as_str()
     )]
-    NameTaken { name: String, source_name: String, owner: String },
+    NameTaken { kind: Kind, name: String, source_name: String, owner: String },
     #[error(
-        "the profile `{profile}` at {at} selects no tool with `{pattern}`; remove it, or write the name as the tool has it"
+        "the rule {rule} matches no {0} that there is; remove it, or write the name as the {0} has it", .kind.as_str()
+    )]
+    MatchesNothing { kind: Kind, rule: String, pattern: String },
+    #[error(
+        "the profile `{profile}` at {at} selects nothing with `{pattern}`; remove it, or write the name as the item has it"
     )]
     SelectsNothing { profile: String, pattern: String, at: String },
     #[error(
-        "the rule {rule} names the argument {pointer}, of which the tool `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the tool takes it"
+        "the rule {rule} names the argument {pointer}, of which the {} `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the {} takes it",
+        .kind.as_str(), .kind.as_str()
     )]
-    UnknownArgument { name: String, rule: String, pointer: String },
+    UnknownArgument { kind: Kind, name: String, rule: String, pointer: String },
 }
 
 impl Default for Rules {
@@ -134,7 +143,14 @@ impl Default for Rules {
         for tool in ["docs_read", "docs_search"] {
             tools.set(Pattern::exact(tool), ItemRule::needing([DOCS_READ].into_iter().collect()));
         }
-        Self { scopes: vec![docs], tools, profiles: BTreeMap::new(), record_values: false }
+        Self {
+            scopes: vec![docs],
+            tools,
+            prompts: ItemRules::default(),
+            resources: ItemRules::default(),
+            profiles: BTreeMap::new(),
+            record_values: false,
+        }
     }
 }
 
@@ -143,6 +159,41 @@ impl Rules {
     #[cfg(test)]
     pub(crate) fn need(&mut self, tool: &str, scope: &str) {
         self.tools.set(Pattern::exact(tool), ItemRule::needing(scope.parse().unwrap()));
+    }
+
+    /// What is said about items of this kind.
+    pub fn of(&self, kind: Kind) -> &ItemRules {
+        match kind {
+            Kind::Tool => &self.tools,
+            Kind::Prompt => &self.prompts,
+            Kind::Resource | Kind::Template => &self.resources,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, kind: Kind) -> &mut ItemRules {
+        match kind {
+            Kind::Tool => &mut self.tools,
+            Kind::Prompt => &mut self.prompts,
+            Kind::Resource | Kind::Template => &mut self.resources,
+        }
+    }
+
+    /// Where the configuration says it.
+    pub fn section(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Tool => "tools",
+            Kind::Prompt => "prompts",
+            Kind::Resource | Kind::Template => "resources",
+        }
+    }
+
+    /// The table of the configuration that is about items of this name.
+    pub fn table(kind: Kind, name: &str) -> String {
+        // Every other character needs quotes in TOML.
+        let is_bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let quote = if is_bare { "" } else { "\"" };
+        format!("{}.{quote}{name}{quote}", Self::section(kind))
     }
 
     /// The scopes that can do harm in the wrong hands.

@@ -26,19 +26,21 @@ use crate::item::{Offered, SourceName};
 use crate::testing::Staged;
 use docs::Docs;
 
+pub use crate::item::{Counts, Kind};
 pub use health::{Health, Stale};
 pub(crate) use http::Http;
 pub use http::{Configured, HttpSource};
 pub use identity::{Credential, Kept};
 pub use journal::Entry;
 pub(crate) use keepers::Keepers;
+#[cfg(test)]
+pub(crate) use mcp::definition;
 pub use mcp::definition::{LeftOut, Names};
-pub(crate) use mcp::message::RpcError;
 pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use own::answered;
 pub(crate) use own::problem;
-pub use report::{ListedTool, Tested};
+pub use report::{ListedItem, Tested};
 pub(crate) use upstreams::remembered;
 pub use upstreams::{Means, Others, Servers, UpstreamError, Upstreams, never_walked};
 
@@ -61,7 +63,7 @@ impl Source {
     pub(crate) fn offered(&self) -> Arc<Offered> {
         match self {
             Self::Account => account::offered(),
-            Self::Docs(_) => docs::tools::offered(),
+            Self::Docs(docs) => docs.offered(),
             Self::Http(http) => http.offered(),
             #[cfg(test)]
             Self::Staged(staged) => staged.offered(),
@@ -80,7 +82,7 @@ impl Source {
     pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
         match self {
             Self::Account => account::run(ask),
-            Self::Docs(docs) => docs::tools::run(docs, ask).await,
+            Self::Docs(docs) => docs::run(docs, ask).await,
             Self::Http(http) => http.run(ask, relay).await,
             #[cfg(test)]
             Self::Staged(staged) => staged.run(ask, relay).await,
@@ -122,7 +124,7 @@ impl Sources {
 
 /// What is offered by the sources that are always there, before any of them runs.
 pub(crate) fn built_in() -> Vec<Arc<Offered>> {
-    vec![account::offered(), docs::tools::offered()]
+    vec![account::offered(), docs::always_offered()]
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::admission::{Ask, Relay, What};
 use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
-use crate::sources::{Http, Outcome, Source, Sources, Upstreams, answered};
+use crate::sources::{Http, Names, Outcome, Source, Sources, Upstreams, answered, definition};
 use crate::{Authority, Config, Resource, Settings};
 
 /// The moment of every test.
@@ -317,6 +317,11 @@ impl App {
         for (name, scope) in tools {
             rules.need(name, scope);
         }
+        Self::upstream_under(rules, open).await
+    }
+
+    /// The same under these rules.
+    pub(crate) async fn upstream_under(rules: Rules, open: impl AsyncFnOnce(&Db) -> Http) -> Self {
         let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
         let stage = Arc::new(Stage::default());
         stage.entitle("docs.read");
@@ -426,10 +431,25 @@ impl Staged {
     {
         let offered = Arc::new(offered("staged", tools));
         let act: Act = Box::new(move |ask, _| {
-            let What::Tool(_, arguments) = ask.what();
-            Box::pin(act(arguments))
+            let arguments = match ask.what() {
+                What::Tool(_, arguments) | What::Prompt(_, arguments) => Arguments::clone(arguments),
+                What::Resource(..) | What::Completion(..) => serde_json::Map::new().into(),
+            };
+            Box::pin(act(&arguments))
         });
         Arc::new(Self { offered, act, calls: AtomicUsize::new(0) })
+    }
+
+    /// A source with items of every kind, which answers at once and shows these links.
+    pub(crate) fn of_every_kind(links: &'static [&'static str]) -> Arc<Self> {
+        let act: Act = Box::new(move |_, _| {
+            Box::pin(async move {
+                let (members, meta) = (br#""from":"staged""#.to_vec(), String::new());
+                let links = links.iter().map(|&link| link.to_owned()).collect();
+                Outcome::Result { members, meta, is_error: false, links }
+            })
+        });
+        Arc::new(Self { offered: Arc::new(of_every_kind("staged")), act, calls: AtomicUsize::new(0) })
     }
 
     /// A source that tells of its progress as a test does, and answers when the test says no more.
@@ -467,6 +487,22 @@ impl Staged {
     }
 }
 
+/// What a source of this name offers: a tool, a prompt, two resources and a template, of which it may not be the owner.
+pub(crate) fn of_every_kind(source: &str) -> Offered {
+    let written = [
+        (Kind::Tool, r#"{"name":"tool","inputSchema":{"type":"object"}}"#),
+        (Kind::Prompt, r#"{"name":"prompt","arguments":[{"name":"topic"}],"x":1.0}"#),
+        (Kind::Resource, r#"{"uri":"Db://Host/Row/1","name":"row"}"#),
+        (Kind::Resource, r#"{"uri":"db://host/secret","name":"secret"}"#),
+        (Kind::Template, r#"{"uriTemplate":"db://host/made/{id}","name":"made"}"#),
+    ];
+    let written = written
+        .map(|(kind, text)| (kind, serde_json::value::RawValue::from_string(text.to_owned()).unwrap()));
+    let (offers, left_out) = definition::offers(source, Names::Prefixed, &written);
+    assert!(left_out.is_empty());
+    Offered { source: source.into(), offers, own_secret: None }
+}
+
 /// What a source of this name offers: tools that want their argument `region` repeated in a header.
 pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
     let schema = serde_json::json!({
@@ -478,11 +514,13 @@ pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
             kind: Kind::Tool,
             name: (*name).into(),
             at_source: (*name).into(),
+            address: None,
             modern_output: false,
             title: name.to_uppercase(),
             listed: serde_json::value::to_raw_value(&listed).unwrap(),
             effect: *effect,
             needs: None,
+            like: None,
             mirrored: Mirrored::in_schema(&schema),
         })
     };

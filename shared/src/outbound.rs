@@ -19,7 +19,7 @@ use http_body_util::Full;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-pub use body::Body;
+pub use body::{Body, make_room};
 use connection::{Connection, Lost, Pool};
 pub use failure::{CertificateRefused, Failure, NoAnswer, NotSent};
 

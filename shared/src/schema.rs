@@ -14,6 +14,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("../migrations/0006_shares.sql"),
         include_str!("../migrations/0007_sources.sql"),
         include_str!("../migrations/0008_secrets.sql"),
+        include_str!("../migrations/0009_item_kinds.sql"),
     ],
     audited: true,
 };

@@ -275,7 +275,10 @@ pub const GROWTH: &[(&str, Growth)] = &[
     ("share", Growth::Bounded("one for each holder of a row that counts, and each network")),
     ("room_made", Growth::Bounded("emptied every few seconds; one for each network that exceeded its share")),
     ("audit", Growth::Bounded("what strangers cause is limited by address, and counted beyond that")),
-    ("source_item", Growth::Bounded("5,000 items and 8 MiB for each configured server")),
+    (
+        "source_item",
+        Growth::Bounded("5,000 items and 8 MiB for each of the four lists of a configured server"),
+    ),
     ("setting", Growth::NotByStrangers("a fixed set of names")),
     ("source", Growth::NotByStrangers("portcullis.toml")),
     ("signing_key", Growth::NotByStrangers("rotation and commands")),

@@ -15,7 +15,7 @@ use authz::clients::configuration::{self, Configured};
 use authz::issuer_change::{self, Another};
 use clap::Args;
 use keys::Seal;
-use resource::catalogue::{BuiltIn, Opens, ScopeRule};
+use resource::catalogue::{BuiltIn, Kind, Opens, ScopeRule};
 use resource::sources::docs::Folder;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -227,7 +227,7 @@ impl Report {
         }
         let everyone = file.groups.get(EVERYONE).cloned().unwrap_or_default();
         let everything = file.groups.values().fold(Scope::empty(), |all, scope| all.union(scope));
-        for (name, opens) in catalogue.needs() {
+        for (name, opens) in catalogue.needs(Kind::Tool) {
             let reach = |entitled: &Scope| reaches(&catalogue, entitled, &name);
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
             let groups = groups.map(|(group, _)| group.clone()).collect();

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use authz::Authz;
 use authz::reach::{self, Person, Reach};
 use clap::{Args, Subcommand};
-use resource::catalogue::{BuiltIn, Explained, Question};
+use resource::catalogue::{BuiltIn, Explained, Kind, Question, Rules};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::token_status::Ceiling;
@@ -23,7 +23,7 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Policy {
-    /// May this user call this tool? Prints the decision and the rule that made it. Changes nothing.
+    /// May this user use this tool, prompt or resource? Prints the decision and the rule that made it. Changes nothing.
     Check(Check),
     /// Which calls of the last days would be decided differently by another configuration? Prints each, and leaves with
     /// 1 if there is one. Changes nothing.
@@ -35,9 +35,8 @@ pub struct Check {
     /// The user's name or id.
     #[arg(long, value_name = "USER")]
     pub user: String,
-    /// The tool, by its name on the wire.
-    #[arg(long, value_name = "TOOL")]
-    pub tool: String,
+    #[command(flatten)]
+    pub item: Named,
     /// Through this client, with what the user has granted it; its id, or its name if no other has the same.
     /// Without it: through a client that holds all that the user may grant.
     #[arg(long, value_name = "CLIENT")]
@@ -47,17 +46,41 @@ pub struct Check {
     pub profile: Option<String>,
     /// With these arguments: a file with one JSON object. Without it the rules about arguments are left out, and the
     /// answer says which ones there are.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "resource")]
     pub args: Option<PathBuf>,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// May this user call this tool, through this client if one is named?
+/// The item that somebody asks about.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Named {
+    /// The tool, by its name on the wire.
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// The prompt, by its name on the wire.
+    #[arg(long, value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// The resource, by its URI, or a resource template as it is listed.
+    #[arg(long, value_name = "URI")]
+    pub resource: Option<String>,
+}
+
+impl Named {
+    fn kind_and_name(self) -> (Kind, String) {
+        let prompt = self.prompt.map(|name| (Kind::Prompt, name));
+        let resource = self.resource.map(|uri| (Kind::Resource, uri));
+        prompt.or(resource).unwrap_or((Kind::Tool, self.tool.unwrap_or_default()))
+    }
+}
+
+/// May this user use this item, through this client if one is named?
 #[derive(Debug, Serialize, Deserialize)]
 struct CheckPolicy {
     user: String,
-    tool: String,
+    kind: Kind,
+    name: String,
     client: Option<String>,
     #[serde(default)]
     profile: Option<String>,
@@ -71,12 +94,12 @@ struct Decided {
     allowed: bool,
     decision: String,
     rule: String,
-    /// The rule about the tool with its line, or the two that tie.
+    /// The rule about the item with its line, or the two that tie.
     by: Vec<String>,
     /// The arguments that decide as well and were not given, as pointers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unchecked_arguments: Vec<String>,
-    tool: Tool,
+    item: Item,
     #[serde(default)]
     profile: Option<String>,
     user: User,
@@ -84,7 +107,8 @@ struct Decided {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Tool {
+struct Item {
+    kind: Kind,
     name: String,
     needs: Option<Scope>,
 }
@@ -149,7 +173,8 @@ impl CheckPolicy {
             token,
             entitled: &person.entitled,
             ceiling,
-            tool: &self.tool,
+            kind: self.kind,
+            name: &self.name,
             profile: self.profile.as_deref(),
             arguments: self.arguments.as_ref(),
         });
@@ -164,7 +189,7 @@ impl CheckPolicy {
             rule,
             by: explained.ruling,
             unchecked_arguments: explained.unchecked,
-            tool: Tool { name: self.tool, needs: explained.needs },
+            item: Item { kind: self.kind, name: self.name, needs: explained.needs },
             profile: self.profile,
             user: User { id: person.id, name: person.name, groups: person.groups, entitled: person.entitled },
             client: client.map(Client::from),
@@ -185,33 +210,29 @@ fn no_profile(name: &str, profiles: &[String]) -> String {
 
 /// Why, in one line.
 fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
-    let (tool, lacking) = (&asked.tool, &explained.lacking);
+    let (lacking, noun) = (&explained.lacking, asked.kind.as_str());
     match explained.decision {
         "allow" => match &explained.needs {
-            None => "the tool needs only a valid token".to_owned(),
-            Some(_) if !explained.unchecked.is_empty() => {
-                "every scope that the tool needs is granted, and the user's groups have it; its arguments were not looked at".to_owned()
+            None => format!("the {noun} needs only a valid token"),
+            Some(_) => {
+                let unchecked =
+                    if explained.unchecked.is_empty() { "" } else { "; its arguments were not looked at" };
+                format!(
+                    "every scope that the {noun} needs is granted, and the user's groups have it{unchecked}"
+                )
             }
-            Some(_) => "every scope that the tool needs is granted, and the user's groups have it".to_owned(),
         },
-        "unknown" => {
-            let tools = catalogue.tools_at(asked.profile.as_deref()).join(", ");
-            match &asked.profile {
-                None => format!("no tool `{tool}`; the tools are {tools}"),
-                Some(profile) => {
-                    format!("no tool `{tool}` at the profile `{profile}`; the tools there are {tools}")
-                }
-            }
-        }
-        "hidden" => "the tool is hidden".to_owned(),
+        "unknown" => unknown(catalogue, asked),
+        "hidden" => format!("the {noun} is hidden"),
         "argument_denied" => explained.allowed.clone().unwrap_or_default(),
         "not_entitled" if explained.ruling.len() > 1 => {
-            "two rules match the tool and neither is more specific, so neither counts".to_owned()
+            format!("two rules match the {noun} and neither is more specific, so neither counts")
         }
         "not_entitled" if explained.ruling.is_empty() => {
-            format!("no rule in [tools] names it; write [tools.{tool}] scope = \"…\"")
+            let table = Rules::table(asked.kind, &explained.name);
+            format!("no rule in [{}] names it; write [{table}] scope = \"…\"", Rules::section(asked.kind))
         }
-        "not_entitled" if lacking.is_empty() => "no scope gives access to this tool".to_owned(),
+        "not_entitled" if lacking.is_empty() => format!("no scope gives access to this {noun}"),
         "not_entitled" => {
             let givers = person.who_else_has(lacking);
             let givers = if givers.is_empty() { "no group has it".to_owned() } else { givers.join(", ") };
@@ -225,17 +246,33 @@ fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &Che
     }
 }
 
+/// What there is instead. Of resources there may be too many to say.
+fn unknown(catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
+    let CheckPolicy { kind, name, profile, .. } = asked;
+    let noun = kind.as_str();
+    let at = profile.as_ref().map_or_else(String::new, |profile| format!(" at the profile `{profile}`"));
+    if *kind == Kind::Resource {
+        return format!("no resource `{name}`{at}; no source lists it or has a template for it");
+    }
+    let there = if profile.is_some() { " there" } else { "" };
+    match catalogue.names_at(*kind, profile.as_deref()).join(", ") {
+        none if none.is_empty() => format!("no {noun} `{name}`{at}; there are no {noun}s{there}"),
+        known => format!("no {noun} `{name}`{at}; the {noun}s{there} are {known}"),
+    }
+}
+
 impl Noun for Policy {
     const REQUESTS: &'static [Handler] = &[Handler::of::<CheckPolicy>()];
 
     /// Leaves with 1 if the answer is no, so that a script can ask.
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
-        let Check { user, tool, client, profile, args, common } = match self {
+        let Check { user, item, client, profile, args, common } = match self {
             Self::Check(check) => check,
             Self::Test(test) => return Ok(code(test.run(file)?)),
         };
         let arguments = args.as_deref().map(read_arguments).transpose()?;
-        let decided = common.ask(file, CheckPolicy { user, tool, client, profile, arguments })?;
+        let (kind, name) = item.kind_and_name();
+        let decided = common.ask(file, CheckPolicy { user, kind, name, client, profile, arguments })?;
         common.show(&decided, explain)?;
         Ok(code(decided.allowed))
     }
@@ -254,14 +291,19 @@ fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
 }
 
 fn explain(decided: &Decided) -> anyhow::Result<()> {
-    let Decided { allowed, decision, rule, by, unchecked_arguments, tool, profile, user, client } = decided;
-    let may = if *allowed { "may call" } else { "may not call" };
+    let Decided { allowed, decision, rule, by, unchecked_arguments, item, profile, user, client } = decided;
+    let may = if *allowed { "may" } else { "may not" };
+    let verb = match item.kind {
+        Kind::Tool => "call",
+        Kind::Prompt => "use",
+        Kind::Resource | Kind::Template => "read",
+    };
     let condition = if *allowed && !unchecked_arguments.is_empty() {
         format!(", if its arguments hold ({}): give them with --args", list(unchecked_arguments))
     } else {
         String::new()
     };
-    say!("{} {may} {} ({}){condition}", safe(&user.name), safe(&tool.name), safe(decision))?;
+    say!("{} {may} {verb} {} ({}){condition}", safe(&user.name), safe(&item.name), safe(decision))?;
     say!("  rule      {}", safe(rule))?;
     for by in by {
         say!("  by        {}", safe(by))?;
@@ -269,7 +311,7 @@ fn explain(decided: &Decided) -> anyhow::Result<()> {
     if let Some(profile) = profile {
         say!("  profile   {}", safe(profile))?;
     }
-    match &tool.needs {
+    match &item.needs {
         Some(needs) if !needs.is_empty() => say!("  needs     {needs}")?,
         None if *allowed => say!("  needs     no scope")?,
         // Nothing opens it: it is hidden, has no rule, or does not exist.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use resource::sources::{Entry, Health, Tested, Upstreams};
+use resource::sources::{Entry, Health, Kind, LeftOut, ListedItem, Tested, Upstreams};
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 
@@ -18,11 +18,11 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Source {
-    /// Show the servers behind the gate: what each speaks, how many tools it offers, and since when it does not answer.
+    /// Show the servers behind the gate: what each speaks, how many items it offers, and since when it does not answer.
     List(Common),
-    /// Show one of them, with what is left out of its tools, and why.
+    /// Show one of them, with what is left out of its items, and why.
     Show(One),
-    /// Ask one of them now, and show what it lists: each tool with a scope and a risk that may fit it, and the tokens that
+    /// Ask one of them now, and show what it lists: each item with a scope and a risk that may fit it, and the tokens that
     /// its definition takes in a model's context.
     Test(One),
     /// Show what happened lately between the gate and one of them: connections, failures, walks of its lists.
@@ -173,13 +173,24 @@ impl Noun for Source {
                     return say!("{NONE}");
                 }
                 table(
-                    &["SOURCE", "REVISION", "TOOLS", "LIST READ", "STALE SINCE", "ADDRESS"],
+                    &[
+                        "SOURCE",
+                        "REVISION",
+                        "TOOLS",
+                        "PROMPTS",
+                        "RESOURCES",
+                        "LISTS READ",
+                        "STALE SINCE",
+                        "ADDRESS",
+                    ],
                     &listed.sources,
                     |one| {
                         vec![
                             safe(&one.name),
                             revision(one.era.as_deref()),
-                            one.tools.to_string(),
+                            one.items.tools.to_string(),
+                            one.items.prompts.to_string(),
+                            (one.items.resources + one.items.templates).to_string(),
                             moment_if(one.walked_at.map(|at| at.0)),
                             moment_if(one.stale.as_ref().map(|stale| stale.since.0)),
                             safe(&one.url),
@@ -226,12 +237,18 @@ fn shown(one: &Health) -> anyhow::Result<()> {
     say!("Source     {} ({})", safe(&one.name), safe(&one.id))?;
     say!("Address    {}", safe(&one.url))?;
     say!("Revision   {}", revision(one.era.as_deref()))?;
-    say!("Tools      {}", one.tools)?;
-    say!("List read  {}", moment_if(one.walked_at.map(|at| at.0)))?;
+    say!("Tools      {}", one.items.tools)?;
+    say!("Prompts    {}", one.items.prompts)?;
+    say!("Resources  {} and {} templates", one.items.resources, one.items.templates)?;
+    say!("Lists read {}", moment_if(one.walked_at.map(|at| at.0)))?;
     if let Some(stale) = &one.stale {
         say!("Stale      since {}: {}", moment_if(Some(stale.since.0)), safe(&stale.why))?;
     }
-    one.left_out.iter().try_for_each(|tool| say!("Left out   {}: {}", safe(&tool.name), safe(&tool.why)))
+    one.left_out.iter().try_for_each(left_out)
+}
+
+fn left_out(item: &LeftOut) -> anyhow::Result<()> {
+    say!("Left out   {} {}: {}", item.kind.as_str(), safe(&item.name), safe(&item.why))
 }
 
 fn logged(logged: &Logged) -> anyhow::Result<()> {
@@ -249,24 +266,36 @@ fn logged(logged: &Logged) -> anyhow::Result<()> {
 }
 
 fn tested(tested: &Tested) -> anyhow::Result<()> {
+    let kinds = [
+        (Kind::Tool, &tested.tools),
+        (Kind::Prompt, &tested.prompts),
+        (Kind::Resource, &tested.resources),
+        (Kind::Template, &tested.templates),
+    ];
+    let counts: Vec<_> =
+        kinds.iter().map(|(kind, items)| format!("{} {}s", items.len(), kind.as_str())).collect();
     say!(
-        "It speaks {} and listed {} tools in {} ms.\n",
+        "It speaks {} and listed {} in {} ms.\n",
         revision(tested.era.as_deref()),
-        tested.tools.len(),
+        counts.join(", "),
         tested.ms
     )?;
-    table(&["TOOL", "SCOPE THAT MAY FIT", "RISK", "TOKENS", "TITLE"], &tested.tools, |tool| {
+    let listed: Vec<(Kind, &ListedItem)> =
+        kinds.iter().flat_map(|(kind, items)| items.iter().map(|item| (*kind, item))).collect();
+    table(&["KIND", "NAME", "SCOPE THAT MAY FIT", "RISK", "TOKENS", "TITLE"], &listed, |(kind, item)| {
         vec![
-            safe(&tool.name),
-            safe(&tool.scope),
-            tool.risk.clone(),
-            tool.tokens.to_string(),
-            safe(&tool.title),
+            kind.as_str().to_owned(),
+            safe(&item.name),
+            safe(&item.scope),
+            item.risk.clone(),
+            item.tokens.to_string(),
+            safe(&item.title),
         ]
     })?;
+    // What a model always has in its context is the tools.
     say!(
-        "\nThe definitions take about {} tokens.",
+        "\nThe definitions of the tools take about {} tokens.",
         tested.tools.iter().map(|tool| tool.tokens).sum::<usize>()
     )?;
-    tested.left_out.iter().try_for_each(|tool| say!("Left out   {}: {}", safe(&tool.name), safe(&tool.why)))
+    tested.left_out.iter().try_for_each(left_out)
 }

@@ -1,10 +1,11 @@
-//! `[scopes]`, `[groups]`, `[tools]` and `[profiles]`: who may be granted what, what it opens, and where (POL-01 to 03).
+//! `[scopes]`, `[groups]`, `[tools]`, `[prompts]`, `[resources]` and `[profiles]`: who may be granted what, what it opens, and
+//! where (POL-01 to 03).
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use resource::catalogue::{
-    ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Pattern, ProfileRule, Rules, ScopeRule,
+    ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Kind, Pattern, ProfileRule, Rules, ScopeRule,
     UnusableRule,
 };
 use shared::Scope;
@@ -15,8 +16,10 @@ use super::sources::Source;
 
 /// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
-/// What a rule about tools can say.
-const TOOL_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args"];
+/// What a rule about tools or prompts can say.
+const ITEM_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args"];
+/// What a rule about resources can say: they have no arguments.
+const RESOURCE_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description"];
 /// What a rule about an argument can say.
 const ARGUMENT_KEYS: &[&str] = &["in", "match", "min", "max", "absent"];
 
@@ -100,7 +103,7 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
         match key.name {
             "title" => profile.title = Some(key.text()?.to_owned()),
             "items" => {
-                profile.items = key.one_or_list()?.iter().map(pattern).collect::<anyhow::Result<_>>()?;
+                profile.items = key.one_or_list()?.iter().map(selected).collect::<anyhow::Result<_>>()?;
             }
             "scope" => {
                 let scopes = known_scopes(&key.one_or_list()?, &format!("the profile `{name}`"), rules)?;
@@ -127,27 +130,43 @@ pub(super) fn record_values(table: &Key<'_>) -> anyhow::Result<bool> {
     Ok(record)
 }
 
-fn pattern(key: &Key<'_>) -> anyhow::Result<Pattern> {
+/// Which items a profile selects, of whatever kind.
+fn selected(key: &Key<'_>) -> anyhow::Result<Pattern> {
     let text = key.text()?;
-    match Pattern::parse(text) {
-        Ok(pattern) => Ok(pattern),
-        Err(error) => bail!("`{text}` at {} is not the name of an item: {error}", key.at()),
-    }
+    // Every URI has a colon, and no name has.
+    let pattern = if text.contains(':') {
+        Pattern::parse_for_resources(text).map_err(|error| error.to_string())
+    } else {
+        Pattern::parse(text).map_err(|error| error.to_string())
+    };
+    pattern.map_err(|error| anyhow!("`{text}` at {} is not the name of an item: {error}", key.at()))
 }
 
-/// One of `[tools]`: the items that it is about, and what is said about them. `docs_read = "docs.read"` is short for a
-/// table with that scope.
-pub(super) fn tool(
+/// The items that a rule is about.
+fn pattern(kind: Kind, key: &Key<'_>) -> anyhow::Result<Pattern> {
+    let name = key.name;
+    let parsed = match kind {
+        Kind::Tool | Kind::Prompt => Pattern::parse(name).map_err(|error| error.to_string()),
+        Kind::Resource | Kind::Template => {
+            Pattern::parse_for_resources(name).map_err(|error| error.to_string())
+        }
+    };
+    parsed
+        .map_err(|error| anyhow!("`{name}` at {} is not the name of a {}: {error}", key.at(), kind.as_str()))
+}
+
+/// One of `[tools]`, `[prompts]` or `[resources]`: the items that it is about, and what is said about them.
+/// `docs_read = "docs.read"` is short for a table with that scope.
+pub(super) fn item(
+    kind: Kind,
     key: &Key<'_>,
     rules: &Rules,
     sources: &BTreeMap<String, Source>,
 ) -> anyhow::Result<(Pattern, ItemRule)> {
-    let name = key.name;
-    let pattern = match Pattern::parse(name) {
-        Ok(pattern) => pattern,
-        Err(error) => bail!("`{name}` at {} is not the name of a tool: {error}", key.at()),
-    };
-    let whose = format!("the tool `{name}`");
+    let (name, noun) = (key.name, kind.as_str());
+    let pattern = pattern(kind, key)?;
+    let whose = format!("the {noun} `{name}`");
+    let known_keys = if kind == Kind::Resource { RESOURCE_KEYS } else { ITEM_KEYS };
     let mut rule = ItemRule { at: Some(key.at()), ..ItemRule::default() };
     if key.is_table() {
         for key in key.keys()? {
@@ -157,42 +176,60 @@ pub(super) fn tool(
                 "hidden" => rule.hidden = key.boolean()?,
                 "title" => rule.title = Some(key.text()?.to_owned()),
                 "description" => rule.description = Some(key.prose()?.to_owned()),
-                "args" => rule.arguments = arguments(&key)?,
-                _ => return Err(key.unknown(TOOL_KEYS)),
+                "args" if kind != Kind::Resource => rule.arguments = arguments(&key)?,
+                _ => return Err(key.unknown(known_keys)),
             }
         }
     } else {
         rule.scope = known_scopes(&key.one_or_list()?, &whose, rules)?;
     }
     if pattern.is_exact() {
-        known(key, &rule, rules, sources)?;
+        known(kind, key, &rule, rules, sources)?;
     }
-    if rule.scope.is_empty() && !rule.hidden && !Rules::needs_no_scope(name) {
+    let needs_none = kind == Kind::Tool && Rules::needs_no_scope(name);
+    if rule.scope.is_empty() && !rule.hidden && !needs_none {
         // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
-        bail!("the tool `{name}` at {} has no scope; write scope = \"…\"", key.at());
+        bail!("the {noun} `{name}` at {} has no scope; write scope = \"…\"", key.at());
     }
     Ok((pattern, rule))
 }
 
-/// Refuses a rule about a tool that there is not, or that cannot have this one.
+/// Refuses a rule about an item that there is not, or that cannot have this one.
 fn known(
+    kind: Kind,
     key: &Key<'_>,
     rule: &ItemRule,
     rules: &Rules,
     sources: &BTreeMap<String, Source>,
 ) -> anyhow::Result<()> {
-    match Rules::check_tool(key.name, rule) {
+    match Rules::check_item(kind, key.name, rule) {
         Ok(()) => Ok(()),
-        // What a server lists is not known here.
-        Err(UnusableRule::NoSuchTool(name)) if sources.values().any(|source| source.may_offer(&name)) => {
-            Ok(())
-        }
-        Err(UnusableRule::NoSuchTool(name)) => {
-            let tools = rules.tools.iter().filter(|(pattern, _)| pattern.is_exact());
-            let tools = tools.map(|(pattern, _)| pattern.as_str());
-            bail!("unknown tool `{name}` at {}; {}", key.at(), meant(&name, tools))
+        // What a server lists is not known here, nor which documents there are.
+        Err(UnusableRule::NoSuchItem(kind, name)) if may_be_offered(kind, &name, sources) => Ok(()),
+        Err(UnusableRule::NoSuchItem(kind, name)) => {
+            let known = rules.of(kind).iter().filter(|(pattern, _)| pattern.is_exact());
+            let known: Vec<_> = known.map(|(pattern, _)| pattern.as_str()).collect();
+            let noun = kind.as_str();
+            if known.is_empty() {
+                bail!(
+                    "unknown {noun} `{name}` at {}; it must begin with the name of one of [sources] and `_`",
+                    key.at()
+                )
+            }
+            bail!("unknown {noun} `{name}` at {}; {}", key.at(), meant(&name, known))
         }
         Err(other) => Err(other).with_context(|| key.at()),
+    }
+}
+
+fn may_be_offered(kind: Kind, name: &str, sources: &BTreeMap<String, Source>) -> bool {
+    match kind {
+        Kind::Tool | Kind::Prompt => sources.values().any(|source| source.may_offer(name)),
+        // Resources have the name of their source before their URI, however its other items are named.
+        Kind::Resource | Kind::Template => {
+            let of = |source: &str| name.strip_prefix(source).is_some_and(|rest| rest.starts_with('_'));
+            name.starts_with("docs_docs:///") || sources.keys().any(|source| of(source))
+        }
     }
 }
 
@@ -257,3 +294,6 @@ fn token<'n>(key: &Key<'_>, name: &'n str) -> anyhow::Result<&'n str> {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! How much memory strangers can make the program keep (RATE-07): measured on the program itself.
 
+mod upstreams;
+
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -79,7 +79,7 @@ async fn the_check_agrees_with_the_gate() {
         let seen = called(&app, &tokens.access, tool).await;
         assert_eq!(seen == "allow", decision == "allow", "{tool}: {seen}");
     }
-    assert_eq!(check(&app, "ines", "docs_read", None)["tool"]["needs"], "docs.full");
+    assert_eq!(check(&app, "ines", "docs_read", None)["item"]["needs"], "docs.full");
 
     // Entitled, and the client does not hold it; then it does.
     let tokens = app.tokens(&mut engineer, &client).await;

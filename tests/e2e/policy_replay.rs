@@ -76,7 +76,7 @@ async fn a_recorded_week_shows_what_would_change() {
     let (said, code) = tested(&app, &other, &[]);
     assert_eq!((code, &said["calls"], &said["undecided"]), (Some(1), &json!(7), &json!(0)), "{said}");
     let changed = said["changed"].as_array().unwrap();
-    let words: Vec<_> = changed.iter().map(|c| [&c["tool"], &c["before"], &c["after"]]).collect();
+    let words: Vec<_> = changed.iter().map(|c| [&c["name"], &c["before"], &c["after"]]).collect();
     assert_eq!(
         words,
         [

@@ -4,9 +4,11 @@
 mod console;
 pub mod hostile;
 mod import;
+pub mod items;
+mod restarts;
 mod review;
 mod secured;
-mod server;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -254,35 +256,4 @@ async fn nothing_of_the_caller_reaches_a_server() {
         assert!(!call(Some(identity), "bad_greet").await.contains("hello"));
     }
     assert_eq!(hostile.calls().len(), 1);
-}
-
-/// SRC-02: with every server down, the lists of before are there at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn lists_are_there_with_every_server_down() {
-    let mut server = Server::everything(None);
-    let names = ["all_echo".to_owned()];
-    let app = TestApp::start_configured(&configured("all", &server.url, "", &names)).await;
-    let token = token(&app).await;
-    walked(&app, "source.changed", 1).await;
-    server.kill();
-    let app = app.restart().await;
-    let begun = Instant::now();
-    let shown = ask(&app, &token, "tools/list", json!({})).await;
-    assert!(shown.get().contains("\"name\":\"all_echo\""), "{shown}");
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    let down =
-        ask(&app, &token, "tools/call", json!({ "name": "all_echo", "arguments": { "message": "x" } })).await;
-    assert!(
-        down.get().contains("has not answered since") || down.get().contains("last answered at"),
-        "{down}"
-    );
-    let checked = app.console(&["policy", "check", "--user", "ada", "--tool", "all_echo"]);
-    assert_eq!(checked["decision"], "allow");
-    // One that it listed and no rule names is denied, and the check says what to write.
-    let data = app.data_dir();
-    let unruled = ["policy", "check", "--user", "ada", "--tool", "all_get-sum", "--data-dir"];
-    let said = portcullis(&[&unruled[..], &[data.to_str().unwrap()]].concat());
-    let said = String::from_utf8(said.stdout).unwrap();
-    assert!(said.contains("no rule in [tools] names it; write [tools.all_get-sum] scope = \"…\""), "{said}");
-    assert!(!said.contains("needs no scope"), "{said}");
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bearer::Asker;
-use crate::item::{Arguments, Item};
+use crate::item::{Arguments, Effect, Item};
 use crate::revision::Era;
 
 /// An authorized call. Admission alone can make one.
@@ -23,14 +24,43 @@ pub(crate) struct Ask {
 /// What is asked for.
 #[derive(Clone)]
 pub(crate) enum What {
+    /// A call of a tool.
     Tool(Arc<Item>, Arc<Arguments>),
+    /// A prompt, made with these arguments.
+    Prompt(Arc<Item>, Arc<Arguments>),
+    /// The contents of a resource, by its URI as it was sent (SRC-04).
+    Resource(Arc<Item>, Arc<str>),
+    /// What an argument of a prompt or a template may go on with.
+    Completion(Arc<Item>, Arc<Completing>),
+}
+
+/// The part of a completion that is the same whatever it is for: JSON without the reference.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Completing {
+    /// The reference as it was sent.
+    pub(crate) name: String,
+    /// The argument that is typed: its name and the text so far.
+    pub(crate) argument: Value,
+    /// The arguments before it, if any were sent.
+    pub(crate) context: Option<Value>,
 }
 
 impl What {
     /// The item that it is about.
     pub(crate) fn item(&self) -> &Arc<Item> {
         match self {
-            Self::Tool(item, _) => item,
+            Self::Tool(item, _)
+            | Self::Prompt(item, _)
+            | Self::Resource(item, _)
+            | Self::Completion(item, _) => item,
+        }
+    }
+
+    /// What it can change. Whatever an item does, completing its arguments does nothing.
+    pub(crate) fn effect(&self) -> Effect {
+        match self {
+            Self::Completion(..) => Effect::ReadOnly,
+            other => other.item().effect,
         }
     }
 }

@@ -8,7 +8,7 @@ use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
 
 use crate::bearer::Checked;
 use crate::gate::refusal::Refusal;
-use crate::item::{Arguments, Effect};
+use crate::item::{Effect, SourceName};
 use crate::policy::Decision;
 use crate::sources::Outcome;
 
@@ -51,6 +51,8 @@ pub(crate) struct Subject {
     pub(crate) resource: ResourceUri,
     pub(crate) method: &'static str,
     pub(crate) name: String,
+    /// The source of the item, if there is one.
+    pub(crate) upstream: Option<SourceName>,
     pub(crate) needs: Scope,
     /// The digest of its arguments.
     pub(crate) arguments: Digest,
@@ -64,6 +66,10 @@ impl Subject {
         let needs: Vec<_> = self.needs.iter().collect();
         let event = match &self.values {
             Some(values) => event.detail("rule_values", values.clone()),
+            None => event,
+        };
+        let event = match &self.upstream {
+            Some(upstream) => event.detail("upstream", upstream.to_string()),
             None => event,
         };
         self.caller
@@ -114,9 +120,9 @@ impl Subject {
 }
 
 /// The digest of a call's arguments: the same for the same arguments in whatever order they came.
-pub(crate) fn digest(arguments: &Arguments) -> Digest {
+pub(crate) fn digest(arguments: &Value) -> Digest {
     let mut text = Vec::new();
-    write_sorted(arguments.value(), &mut text);
+    write_sorted(arguments, &mut text);
     Digest::of(&text)
 }
 

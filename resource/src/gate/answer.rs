@@ -8,13 +8,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::era::Era;
 use super::lifecycle;
 use super::refusal::INTERNAL_ERROR;
-use crate::admission::{Ending, MOST};
+use crate::admission::{Ending, MOST, What};
 use crate::item::Effect;
-use crate::sources::{self, Outcome, RpcError};
+use crate::sources::{self, Outcome};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -73,13 +74,16 @@ impl Answer {
         Self::json(StatusCode::OK, body)
     }
 
-    /// What a tool call came to.
+    /// What a call came to.
     pub(crate) fn ended(id: &Value, era: Era, ending: &Ending<'_>) -> Self {
-        let Ending { effect, outcome, patience } = *ending;
+        let Ending { what, effect, outcome, patience } = *ending;
+        let noun = what.item().offer.kind.as_str();
         let problem: Cow<'_, str> = match outcome {
             Outcome::Result { members, meta, .. } => return Self::with_meta(id, era, members, meta),
             Outcome::Error => return Self::internal(id),
-            Outcome::Refused(error) => return Self::error(id, error),
+            Outcome::Refused(error) => {
+                return Self::error(id, error.code, &error.message, error.data.as_deref());
+            }
             // Whoever cancelled it expects no answer, so there is none in the stream.
             Outcome::Cancelled => {
                 return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
@@ -91,17 +95,21 @@ impl Answer {
                 words.as_ref().into()
             }
             Outcome::TimedOut if effect == Effect::ReadOnly => {
-                format!("The tool did not answer within {} seconds. Try again.", patience.as_secs()).into()
+                format!("The {noun} did not answer within {} seconds. Try again.", patience.as_secs()).into()
             }
             Outcome::TimedOut => {
                 let waited = patience.as_secs();
                 format!(
-                    "The tool did not answer within {waited} seconds. It may have run: check the effect before you try again."
+                    "The {noun} did not answer within {waited} seconds. It may have run: check the effect before you try again."
                 )
                 .into()
             }
         };
-        Self::told(id, era, &problem)
+        match what {
+            What::Tool(..) => Self::told(id, era, &problem),
+            // No other result has room for words.
+            _ => Self::error(id, INTERNAL_ERROR.into(), &problem, None),
+        }
     }
 
     /// An error that goes to the model as a result, so that it can act on it.
@@ -112,14 +120,12 @@ impl Answer {
         }
     }
 
-    /// An error of a source's, as it was written.
-    fn error(id: &Value, error: &RpcError) -> Self {
+    /// An error of the protocol, with the data as they were written.
+    fn error(id: &Value, code: i64, message: &str, data: Option<&RawValue>) -> Self {
         let mut body = begun(id, 256);
-        let message = Value::from(error.message.as_str());
-        body.extend_from_slice(
-            format!("\"error\":{{\"code\":{},\"message\":{message}", error.code).as_bytes(),
-        );
-        if let Some(data) = &error.data {
+        let message = Value::from(message);
+        body.extend_from_slice(format!("\"error\":{{\"code\":{code},\"message\":{message}").as_bytes());
+        if let Some(data) = data {
             body.extend_from_slice(b",\"data\":");
             body.extend_from_slice(data.get().as_bytes());
         }

@@ -3,26 +3,22 @@
 use std::time::Instant;
 
 use axum::response::{IntoResponse, Response};
-use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
-use shared::{ClientId, Request, Scope, shell};
+use serde_json::{Map, Value};
+use shared::{Request, Scope};
 
 use super::answer::Answer;
-use super::call::{CALL_TOOL, Call, ToolCall};
+use super::call::{CALL_TOOL, Call, GET_PROMPT, ItemCall, READ_RESOURCE};
 use super::era::{self, Era};
-use super::lifecycle::{self, FRESH_MS};
 use super::message::Message;
-use super::refusal::{FORBIDDEN, INVALID_PARAMS, INVALID_REQUEST, Refusal};
+use super::refusal::{INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::session::{NotBegun, SESSION_HEADER, Session};
-use super::{At, mirror, no_endpoint, unauthenticated};
+use super::{At, denied, lifecycle, lists, mirror, no_endpoint, unauthenticated};
 use crate::Resource;
-use crate::admission::{CallId, Denied, Ending, Wanted};
-use crate::argument_rules::Violation;
+use crate::admission::{Asked, CallId, Denied, Ending, Wanted};
 use crate::bearer::Checked;
-use crate::item::{Arguments, Item, Kind};
-use crate::members::{Edit, Members};
-use crate::policy::{self, Decision};
+use crate::item::{Item, Kind};
+use crate::registry::{Snapshot, Sought};
 
 /// A request whose sender is known.
 pub(crate) struct Exchange<'e> {
@@ -56,11 +52,17 @@ impl Exchange<'_> {
         let (at, caller) = self.settle(&call, caller).await?;
         let understood = Understood { id, era, session, caller, at };
         match call {
-            Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
+            Call::Discover => {
+                let shown = lists::shown(&understood.at, &understood.caller);
+                Ok(Answer::whole(&understood.id, lifecycle::discover(shown)).into_response())
+            }
             Call::Initialize(params) => self.initialize(params, understood).await,
             Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
-            Call::Tools => Ok(Self::list_tools(&understood).into_response()),
-            Call::Tool(tool) => self.call_tool(tool, understood).await,
+            Call::List(kind, cursor) => {
+                let Understood { id, caller, at, .. } = &understood;
+                Ok(lists::list(id, era, (at, caller), kind, cursor.as_deref())?.into_response())
+            }
+            Call::Item(call) => self.use_item(call, understood).await,
         }
     }
 
@@ -72,7 +74,7 @@ impl Exchange<'_> {
         loop {
             let look = registry.look();
             let at = self.at.in_snapshot(&look.snapshot).ok_or_else(no_endpoint)?;
-            let check = bearer.check_for(at.needs(call).as_ref());
+            let check = bearer.check_for(self.needs(&at, call, caller).as_ref());
             let confirmed = bearer.confirm(caller, self.resource.clock().now(), check).await;
             match confirmed {
                 _ if !registry.still_holds(&look) => {}
@@ -126,8 +128,8 @@ impl Exchange<'_> {
         }
         mirror::check_method(self.headers, &message.method)?;
         let source = match message.method.as_str() {
-            "tools/call" | "prompts/get" => "name",
-            "resources/read" => "uri",
+            CALL_TOOL | GET_PROMPT => "name",
+            READ_RESOURCE => "uri",
             _ => return Ok(()),
         };
         mirror::check_name(self.headers, message.params.get(source).and_then(Value::as_str))
@@ -139,8 +141,8 @@ impl Exchange<'_> {
         params: Map<String, Value>,
         understood: Understood,
     ) -> Result<Response, Refusal> {
-        let Understood { id, era, caller, .. } = understood;
-        let Some(result) = lifecycle::initialize(params, era) else {
+        let Understood { id, era, caller, at, .. } = understood;
+        let Some(result) = lifecycle::initialize(params, era, lists::shown(&at, &caller)) else {
             let words = "Invalid params for initialize";
             return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
         };
@@ -156,39 +158,14 @@ impl Exchange<'_> {
         Ok(response)
     }
 
-    /// The tools that the caller can have through this client, each as its source defined it (MCP-10).
-    fn list_tools(understood: &Understood) -> Answer {
-        let Understood { id, era, caller, at, .. } = understood;
-        let (mut members, caller) = (b"\"tools\":[".to_vec(), caller.caller());
-        let items = at.snapshot.items_at(&at.profile, Kind::Tool);
-        for (at, item) in items.filter(|item| policy::decide(&item.needs, &caller).listed()).enumerate() {
-            if at > 0 {
-                members.push(b',');
-            }
-            let listed = item.listed.get();
-            match era {
-                Era::Legacy(_) if item.offer.modern_output => {
-                    members.extend_from_slice(without_output(listed).as_bytes());
-                }
-                _ => members.extend_from_slice(listed.as_bytes()),
-            }
-        }
-        members.push(b']');
-        if *era == Era::Modern {
-            members.extend_from_slice(format!(",\"ttlMs\":{FRESH_MS},\"cacheScope\":\"private\"").as_bytes());
-        }
-        Answer::result(id, *era, &members)
-    }
-
-    /// A tool call: admitted, made and answered; or refused.
-    async fn call_tool(&self, tool: ToolCall, understood: Understood) -> Result<Response, Refusal> {
+    /// Something that is done with an item: admitted, done and answered; or refused.
+    async fn use_item(&self, call: ItemCall, understood: Understood) -> Result<Response, Refusal> {
         let Understood { id, era, session, caller, at } = understood;
         let admission = self.resource.admission();
         let wanted = Wanted {
-            kind: Kind::Tool,
-            method: CALL_TOOL,
-            name: tool.name.clone(),
-            arguments: tool.arguments,
+            method: call.method,
+            sought: self.sought(&at.snapshot, &call, &caller),
+            asked: call.asked.clone(),
             era,
             caller: caller.clone(),
             request: self.request.clone(),
@@ -200,59 +177,42 @@ impl Exchange<'_> {
             let id = id.clone();
             move |ending: &Ending<'_>| Answer::ended(&id, era, ending)
         };
-        let agree = |item: &Item, arguments: &Arguments| match era {
-            Era::Modern => mirror::check_parameters(self.headers, arguments, &item.offer.mirrored),
-            Era::Legacy(_) => Ok(()),
+        let agree = |item: &Item, asked: &Asked| match (era, asked) {
+            (Era::Modern, Asked::Call(arguments)) => {
+                mirror::check_parameters(self.headers, arguments, &item.offer.mirrored)
+            }
+            _ => Ok(()),
         };
-        let decision = match admission.call(&at.profile, &at.snapshot, wanted, agree, answer).await {
-            Ok(answer) => return Ok(answer.into_response()),
-            Err(Denied::Policy(decision)) => decision,
+        match admission.call(&at.profile, &at.snapshot, wanted, agree, answer).await {
+            Ok(answer) => Ok(answer.into_response()),
+            Err(Denied::Policy(decision)) => {
+                let answer = denied::answer(decision, &call, &id, era, &caller, &self.at.profile)?;
+                Ok(answer.into_response())
+            }
             Err(Denied::Token(refused)) => {
-                return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
+                Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await)
             }
-            Err(Denied::Refused(refusal)) => return Err(refusal),
-        };
-        match decision {
-            Decision::ScopeMissing { needed } => Err(self.insufficient_scope(&caller, &needed)),
-            Decision::AboveCeiling { beyond } => {
-                let words = withheld(&caller.token().client_id, &beyond);
-                Ok(Answer::told(&id, era, &words).into_response())
-            }
-            Decision::ArgumentDenied { violation } => {
-                let words = not_allowed(&tool.name, &violation);
-                Ok(Answer::told(&id, era, &words).into_response())
-            }
-            Decision::NotEntitled | Decision::NoUser | Decision::Hidden | Decision::Unknown => {
-                Err(unknown_tool(&tool.name))
-            }
-            Decision::Allow => Err(Refusal::internal()),
+            Err(Denied::Refused(refusal)) => Err(refusal),
         }
     }
 
-    /// RS-11: the challenge lists what the token holds and what lacks, so that nothing is lost by
-    /// asking for exactly that.
-    fn insufficient_scope(&self, caller: &Checked, needed: &Scope) -> Refusal {
-        let all = caller.token().scope.union(needed);
-        let words = format!("Insufficient scope: this tool needs {needed}. Sign in again and allow it.");
-        Refusal::new(StatusCode::FORBIDDEN, FORBIDDEN, words)
-            .header(WWW_AUTHENTICATE, self.at.profile.challenges().insufficient(&all))
-            .data(json!({ "error": "insufficient_scope", "scope": all }))
+    /// The item that a call names. What is completed may be a template, or a resource by its URI (MCP completion,
+    /// reference types).
+    fn sought(&self, snapshot: &Snapshot, call: &ItemCall, caller: &Checked) -> Sought {
+        let admission = self.resource.admission();
+        let sought = admission.sought(caller, call.kind, call.name.clone());
+        if call.kind == Kind::Template && snapshot.seek(&sought).is_none() {
+            return admission.sought(caller, Kind::Resource, call.name.clone());
+        }
+        sought
     }
-}
 
-impl At {
     /// The scopes that the call needs; `None` if it needs only a valid token.
-    fn needs(&self, call: &Call) -> Option<Scope> {
-        let Call::Tool(tool) = call else { return None };
-        let item = self.snapshot.find_at(&self.profile, Kind::Tool, &tool.name);
-        Some(item.and_then(|item| item.needs.scopes()).cloned().unwrap_or_default())
+    fn needs(&self, at: &At, call: &Call, caller: &Checked) -> Option<Scope> {
+        let Call::Item(call) = call else { return None };
+        let item = at.snapshot.seek_at(&at.profile, &self.sought(&at.snapshot, call, caller));
+        Some(item.and_then(|item| item.needs.scopes().cloned()).unwrap_or_default())
     }
-}
-
-/// A definition for clients that know output schemas of objects only (SRC-06).
-fn without_output(listed: &str) -> String {
-    let edit = |name: &str| if name == "outputSchema" { Edit::Drop } else { Edit::Keep };
-    Members::of(listed).map_or_else(|| listed.to_owned(), |members| format!("{{{}}}", members.edited(edit)))
 }
 
 /// By what a client names a call of its own when it cancels it.
@@ -260,33 +220,10 @@ fn call_id(session: &Session, request: &Value) -> CallId {
     CallId { session: session.digest, request: request.to_string() }
 }
 
-/// For a call that the client cannot be granted, whoever uses it: words for the model to read out, because signing in
-/// again, which is what a 403 asks for, would end in the same place (DCR-08).
-fn withheld(client: &ClientId, beyond: &Scope) -> String {
-    format!(
-        "This tool needs {beyond}, which is high risk and is not granted to unverified clients. Signing in again does not change that. An administrator can verify your client: portcullis client verify {}",
-        shell::word(client.as_str())
-    )
-}
-
-/// For a call whose arguments a rule does not allow (POL-02): which one, and what is allowed, so that a model can call
-/// again.
-fn not_allowed(tool: &str, violation: &Violation) -> String {
-    let Violation { argument, allowed, .. } = violation;
-    format!(
-        "The argument {argument} of {tool} is not allowed here. Nothing was done. On this server {allowed}."
-    )
-}
-
-/// Unknown and not entitled look the same (MCP-09).
-fn unknown_tool(name: &str) -> Refusal {
-    let name: String = name.chars().take(128).collect();
-    Refusal::new(StatusCode::OK, INVALID_PARAMS, format!("Unknown tool: {name}"))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use serde_json::json;
 
     use super::*;
     use crate::testing::{App, NOW, bearer, token};

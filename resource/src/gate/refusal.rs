@@ -14,6 +14,8 @@ pub(crate) const INVALID_REQUEST: i32 = -32600;
 pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 pub(crate) const INVALID_PARAMS: i32 = -32602;
 pub(crate) const INTERNAL_ERROR: i32 = -32603;
+/// Of the revisions before 2026-07-28 alone.
+pub(crate) const RESOURCE_NOT_FOUND: i32 = -32002;
 /// MCP 2026-07-28, Error Codes.
 pub(crate) const HEADER_MISMATCH: i32 = -32020;
 pub(crate) const UNSUPPORTED_VERSION: i32 = -32022;

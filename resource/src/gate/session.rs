@@ -11,7 +11,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use shared::share::MCP_SESSIONS;
@@ -19,8 +18,6 @@ use shared::{Clock, Db, Digest, Fault, Secret, Timestamp, TokenStatus};
 
 use super::era;
 use super::refusal::{INTERNAL_ERROR, INVALID_REQUEST, Refusal};
-use super::stream::Feed;
-use crate::Resource;
 use crate::bearer::{Checked, Refused};
 use crate::store::sessions;
 
@@ -156,24 +153,6 @@ impl Sessions {
         if let Err(fault) = swept {
             tracing::warn!(db.fault = %fault, "sessions that are over were not cleared away");
         }
-    }
-}
-
-/// What the client of a session is told without having asked. There is nothing yet: the tools
-/// change with a restart only, and that ends every stream.
-pub(crate) struct Listening {
-    pub(crate) resource: Resource,
-    pub(crate) session: Digest,
-}
-
-impl Feed for Listening {
-    async fn next(&mut self) -> Option<Bytes> {
-        std::future::pending().await
-    }
-
-    async fn may_go_on(&mut self, caller: &Checked) -> bool {
-        let session = self.resource.sessions().going_on(&self.session, caller).await;
-        session.is_ok_and(|session| session.is_some())
     }
 }
 

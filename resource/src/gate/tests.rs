@@ -14,6 +14,8 @@ mod calls;
 mod eras;
 #[path = "tests/front.rs"]
 mod front;
+#[path = "tests/items.rs"]
+mod items;
 #[path = "tests/profiles.rs"]
 mod profiles;
 #[path = "tests/rules.rs"]
@@ -61,7 +63,7 @@ fn modern(request: Builder, method: &str, mut params: serde_json::Value) -> Http
         "io.modelcontextprotocol/clientCapabilities": {},
     });
     let mut request = request.header("mcp-protocol-version", MODERN).header("mcp-method", method);
-    if let Some(name) = params["name"].as_str() {
+    if let Some(name) = params["name"].as_str().or(params["uri"].as_str()) {
         request = request.header("mcp-name", name);
     }
     with(request, &rpc(method, &params))

@@ -1,5 +1,6 @@
 use super::*;
-use crate::item::Effect;
+use crate::item::{Effect, Needs};
+use crate::rules::{ItemRule, Pattern};
 use crate::testing::offered;
 
 fn site() -> Site {
@@ -58,4 +59,97 @@ fn a_snapshot_never_changes() {
     assert!(before.find(Kind::Tool, "a").is_some() && before.find(Kind::Tool, "b").is_none());
     let after = registry.snapshot();
     assert!(after.find(Kind::Tool, "a").is_none() && after.find(Kind::Tool, "b").is_some());
+}
+
+/// A source with these resources and templates.
+fn owning(source: &str, resources: &[&str], templates: &[&str]) -> Arc<Offered> {
+    let raw = |member: &str, value: &&str| {
+        serde_json::value::to_raw_value(&serde_json::json!({ member: value, "name": "x" })).unwrap()
+    };
+    let written: Vec<_> = resources
+        .iter()
+        .map(|uri| (Kind::Resource, raw("uri", uri)))
+        .chain(templates.iter().map(|template| (Kind::Template, raw("uriTemplate", template))))
+        .collect();
+    let (offers, left_out) =
+        crate::sources::definition::offers(source, crate::sources::Names::Prefixed, &written);
+    assert!(left_out.is_empty(), "{left_out:?}");
+    Arc::new(Offered { source: source.into(), offers, own_secret: None })
+}
+
+/// SRC-04: a URI belongs to the source that claimed it first, by its list or by a template; the second claimant is left out
+/// and nothing else of it. Another spelling of the host is the same URI.
+#[test]
+fn the_first_source_keeps_a_uri() {
+    let sources = [
+        owning("one", &["a://H/1"], &["a://h/made/{id}", "b://x/{id}"]),
+        owning("two", &["a://h/1", "a://h/made/7", "c://h/2", "b://x/1/2"], &["b://x/{id}", "a://h/{+rest}"]),
+        owning("three", &["c://H/2"], &["c://h/{id}"]),
+    ];
+    let (snapshot, quarantined) = Snapshot::merge(&site(), &sources, &Arc::default());
+    let left_out: Vec<_> =
+        quarantined.iter().map(|q| format!("{} of {}", q.offer.at_source, q.source)).collect();
+    let expected = ["a://h/1 of two", "a://h/made/7 of two", "b://x/{id} of two", "c://H/2 of three"];
+    assert_eq!(left_out, expected);
+    for (uri, owner) in [
+        ("a://h/1", Some("one")),
+        ("A://H/1", Some("one")),
+        ("a://h/made/7", Some("one")),
+        ("a://h/made/7/8", Some("two")),
+        ("a://h/other", Some("two")),
+        ("b://x/1", Some("one")),
+        ("b://x/1/2", Some("two")),
+        ("c://h/2", Some("two")),
+        ("c://h/3", Some("three")),
+        ("d://h/1", None),
+        ("a://h/made/../1", None),
+    ] {
+        let found = snapshot.seek(&Sought::new(Kind::Resource, uri));
+        assert_eq!(found.as_ref().map(|item| item.source.to_string()).as_deref(), owner, "{uri}");
+    }
+    // What was shown counts only where nobody has a claim.
+    for (uri, owner) in [("d://h/1", "three"), ("a://h/1", "one"), ("c://h/3", "three")] {
+        let shown = Sought { shown_by: Some("three".into()), ..Sought::new(Kind::Resource, uri) };
+        assert_eq!(snapshot.seek(&shown).unwrap().source.to_string(), owner, "{uri}");
+    }
+}
+
+/// POL-01, POL-05: rules that tie or name an argument that a prompt does not have are errors, with the table to write.
+#[test]
+fn rules_about_prompts_and_resources_are_checked() {
+    let source = [Arc::new(crate::testing::of_every_kind("s"))];
+    let check = |rules: Rules| Snapshot::merge(&site(), &source, &Arc::new(rules)).0.check_rules();
+    let at = |line: u32| ItemRule {
+        at: Some(format!("f:{line}")),
+        ..ItemRule::needing("docs.read".parse().unwrap())
+    };
+    let mut rules = Rules::default();
+    rules.resources.set(Pattern::parse_for_resources("s_db://host/R*").unwrap(), at(1));
+    rules.resources.set(Pattern::parse_for_resources("*_db://host/R").unwrap(), at(2));
+    assert_eq!(check(rules.clone()), Ok(()));
+    rules.resources.set(Pattern::parse_for_resources("s_db://host/*R*").unwrap(), at(3));
+    let tied = check(rules).unwrap_err().to_string();
+    assert!(tied.contains("two rules match the resource `s_db://host/Row/1`"), "{tied}");
+    assert!(tied.contains("write [resources.\"s_db://host/Row/1\"]"), "{tied}");
+    let mut rules = Rules::default();
+    let conditions = crate::rules::Conditions { absent: true, ..Default::default() };
+    let arguments = [crate::rules::ArgumentRule::new("/Topic", conditions).unwrap()].into_iter().collect();
+    rules.prompts.set(Pattern::exact("s_prompt"), ItemRule { arguments, ..at(4) });
+    let wrong = check(rules).unwrap_err().to_string();
+    assert!(wrong.starts_with("the rule [prompts.s_prompt] at f:4 names the argument /Topic"), "{wrong}");
+    let mut rules = Rules::default();
+    rules.prompts.set(Pattern::parse("x*").unwrap(), at(5));
+    rules.resources.set(Pattern::parse_for_resources("x*").unwrap(), at(6));
+    rules.resources.set(Pattern::parse_for_resources("s_other://*").unwrap(), at(7));
+    let snapshot = Snapshot::merge(&site(), &source, &Arc::new(rules)).0;
+    let doubts: Vec<_> = snapshot.doubts().iter().map(ToString::to_string).collect();
+    assert!(
+        doubts.iter().any(|doubt| doubt.starts_with("the rule [prompts.\"x*\"] at f:5 matches no prompt"))
+    );
+    assert!(
+        doubts
+            .iter()
+            .any(|doubt| doubt.starts_with("the rule [resources.\"x*\"] at f:6 matches no resource"))
+    );
+    assert!(!doubts.iter().any(|doubt| doubt.contains("f:7")), "a template may make it: {doubts:?}");
 }

@@ -7,6 +7,8 @@ use globset::{GlobBuilder, GlobMatcher};
 
 /// Longer patterns are refused: names on the wire have 64 characters at most (MCP-08).
 const LONGEST: usize = 128;
+/// The same for patterns that may be about resources, which have URIs in their names.
+const LONGEST_OF_RESOURCE: usize = 2048;
 
 /// The exact name of an item; or a glob, in which `*` stands for any characters and `?` for one.
 #[derive(Clone, Debug)]
@@ -22,6 +24,13 @@ pub struct Pattern {
     "a name has letters, digits, `_` and `-`, and may have `*` for any characters and `?` for one; 128 at most"
 )]
 pub struct InvalidPattern;
+
+/// The text is not a pattern for resources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "a resource is called SOURCE_URI, without spaces, and may have `*` for any characters and `?` for one; 2048 at most"
+)]
+pub struct InvalidResourcePattern;
 
 /// How specific a pattern is: an exact name is more so than every glob, of two globs the one that has more characters
 /// of its own; and if they have as many, the one that leaves less open.
@@ -41,10 +50,34 @@ impl Pattern {
         if text.is_empty() || text.len() > LONGEST || !text.bytes().all(fits) {
             return Err(InvalidPattern);
         }
+        Self::compile(text)
+    }
+
+    /// Reads a pattern that may be about resources, which are called `<source>_<URI>`.
+    ///
+    /// # Errors
+    /// If it has a character that no URI and no template has.
+    pub fn parse_for_resources(text: &str) -> Result<Self, InvalidResourcePattern> {
+        let fits = |b: u8| b.is_ascii_graphic() && b != b'\\';
+        if text.is_empty() || text.len() > LONGEST_OF_RESOURCE || !text.bytes().all(fits) {
+            return Err(InvalidResourcePattern);
+        }
+        Self::compile(text).map_err(|_| InvalidResourcePattern)
+    }
+
+    fn compile(text: &str) -> Result<Self, InvalidPattern> {
         if !text.contains(['*', '?']) {
             return Ok(Self::exact(text));
         }
-        let glob = GlobBuilder::new(text).build().map_err(|_| InvalidPattern)?;
+        // Brackets and braces are what they are: a URI template has them.
+        let mut escaped = String::with_capacity(text.len());
+        for c in text.chars() {
+            if "[]{}!,".contains(c) {
+                escaped.push('\\');
+            }
+            escaped.push(c);
+        }
+        let glob = GlobBuilder::new(&escaped).backslash_escape(true).build().map_err(|_| InvalidPattern)?;
         Ok(Self { text: text.to_owned(), glob: Some(glob.compile_matcher()) })
     }
 

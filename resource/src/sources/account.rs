@@ -30,7 +30,7 @@ pub(super) fn offered() -> Arc<Offered> {
 }
 
 pub(super) fn run(ask: &Ask) -> Outcome {
-    let What::Tool(_, arguments) = ask.what();
+    let What::Tool(_, arguments) = ask.what() else { return Outcome::Error };
     match WHOAMI.check(arguments) {
         Ok(()) => whoami(ask),
         Err(wrong) => problem(&wrong),

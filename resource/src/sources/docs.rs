@@ -12,6 +12,7 @@ mod index;
 mod markdown;
 mod outline;
 mod query;
+pub(crate) mod resources;
 mod scan;
 mod section;
 mod snippet;
@@ -19,10 +20,10 @@ pub(crate) mod tools;
 mod watch;
 mod words;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use shared::db::OpenError;
 use shared::{Clock, Db, Fault};
@@ -31,6 +32,9 @@ pub use folder::Folder;
 pub use scan::Changes;
 pub use watch::Watch;
 
+use crate::admission::{Ask, What};
+use crate::item::{Offered, SourceName};
+use crate::sources::Outcome;
 use query::Query;
 
 /// How many hits a search answers with, unless it asks for another number.
@@ -51,6 +55,8 @@ pub struct Docs {
     /// Held while scanning: one scan at a time.
     scanned: Mutex<scan::Scanned>,
     generation: tokio::sync::watch::Sender<u64>,
+    /// What is offered of the index, and of which generation.
+    offered: ArcSwapOption<(u64, Arc<Offered>)>,
 }
 
 /// One section that matches a search.
@@ -150,7 +156,8 @@ impl Docs {
 
     fn new(db: Db, folder: Folder, clock: &Clock) -> Self {
         let (generation, _) = tokio::sync::watch::channel(0);
-        Self { db, folder, clock: clock.clone(), scanned: Mutex::default(), generation }
+        let offered = ArcSwapOption::empty();
+        Self { db, folder, clock: clock.clone(), scanned: Mutex::default(), generation, offered }
     }
 
     /// Counts up whenever a scan has changed the index.
@@ -193,31 +200,31 @@ impl Docs {
         offset: Option<usize>,
         limit: Option<usize>,
     ) -> Result<Page, ReadError> {
-        let Some(document) = self.db.read(|c| index::document(c, path))? else {
-            let nearest = self.db.read(|c| index::nearest(c, path))?;
-            return Err(ReadError::UnknownPath { path: clipped(path), nearest });
-        };
-        let (heading, text) = match heading {
-            None => (None, Cow::Borrowed(document.text.as_str())),
-            Some(wanted) => match document.under(wanted) {
-                Some((heading, text)) => (Some(heading.to_owned()), text),
-                None => return Err(document.unknown_heading(path, clipped(wanted))),
-            },
-        };
+        let Part { title, heading, text } = self.part(path, heading)?;
         let offset = offset.unwrap_or(0);
         let total = text.chars().count();
         let page: String = text.chars().skip(offset).take(limit.unwrap_or(PAGE).clamp(1, MAX_PAGE)).collect();
         let end = offset.saturating_add(page.chars().count());
         let next_offset = (end < total).then_some(end);
-        Ok(Page {
-            path: path.to_owned(),
-            title: document.title,
-            heading,
-            text: page,
-            offset,
-            total,
-            next_offset,
-        })
+        Ok(Page { path: path.to_owned(), title, heading, text: page, offset, total, next_offset })
+    }
+
+    /// All of a document, or of what stands under one of its headings.
+    fn part(&self, path: &str, heading: Option<&str>) -> Result<Part, ReadError> {
+        let Some(document) = self.db.read(|c| index::document(c, path))? else {
+            let nearest = self.db.read(|c| index::nearest(c, path))?;
+            return Err(ReadError::UnknownPath { path: clipped(path), nearest });
+        };
+        let Some(wanted) = heading else {
+            return Ok(Part { title: document.title, heading: None, text: document.text });
+        };
+        match document.under(wanted) {
+            Some((heading, text)) => {
+                let (heading, text) = (Some(heading.to_owned()), text.into_owned());
+                Ok(Part { title: document.title, heading, text })
+            }
+            None => Err(document.unknown_heading(path, clipped(wanted))),
+        }
     }
 
     /// The documents whose paths begin with `path_prefix`, in the order of their paths.
@@ -228,6 +235,38 @@ impl Docs {
         let limit = limit.unwrap_or(LISTED).clamp(1, MAX_LISTED);
         Ok(self.db.read(|c| index::list(c, path_prefix.unwrap_or(""), limit))?)
     }
+}
+
+/// What is offered before anything was read, and whatever there is to read.
+pub(crate) fn always_offered() -> Arc<Offered> {
+    let offers = tools::offers().chain([resources::template()]).collect();
+    Arc::new(Offered { source: SourceName::DOCS.into(), offers, own_secret: None })
+}
+
+/// Does with an item what is asked.
+pub(crate) async fn run(docs: &Arc<Docs>, ask: &Ask) -> Outcome {
+    match ask.what() {
+        What::Tool(item, arguments) => tools::run(docs, item, arguments).await,
+        What::Resource(_, uri) => resources::read(docs, uri, ask.era()).await,
+        What::Completion(_, completing) => resources::complete(docs, completing).await,
+        What::Prompt(..) => Outcome::Error,
+    }
+}
+
+/// Reads the index where it stops nobody else.
+async fn off_thread(docs: &Arc<Docs>, reads: impl FnOnce(&Docs) -> Outcome + Send + 'static) -> Outcome {
+    let docs = Arc::clone(docs);
+    match tokio::task::spawn_blocking(move || reads(&docs)).await {
+        Ok(outcome) => outcome,
+        Err(panic) => tools::broken(&panic),
+    }
+}
+
+/// A document, or a part of it.
+struct Part {
+    title: String,
+    heading: Option<String>,
+    text: String,
 }
 
 /// What somebody sent, short enough for a message.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
 use super::mcp::definition::LeftOut;
+use crate::item::Counts;
 
 /// How a source is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,8 +15,9 @@ pub struct Health {
     pub url: String,
     /// `2026-07-28`, or `legacy` for the revisions before it; `None` as long as it has not answered.
     pub era: Option<String>,
-    /// How many tools it offers.
-    pub tools: usize,
+    /// How many items of each kind it offers.
+    #[serde(flatten)]
+    pub items: Counts,
     /// When a walk of its lists was last complete.
     pub walked_at: Option<Timestamp>,
     pub stale: Option<Stale>,

@@ -1,7 +1,8 @@
-//! MCP servers that are reached over HTTP (`kind = "mcp-http"`): what one of them offers, from its last complete walk, and
-//! calls of its tools.
+//! MCP servers that are reached over HTTP (`kind = "mcp-http"`): what one of them offers, from the last complete walk of each
+//! of its lists, and requests for its items.
 
 mod keeping;
+mod request;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +16,18 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::health::{Health, Stale};
 use super::identity::{Credential, Credentials, Kept, Lacking};
-use super::journal::{Entry, Journal, Kind};
-use super::mcp::client::{Client, HEADER_MISMATCH, Identity, NoResult, Request, Speaks};
+use super::journal::{Entry, Journal, Kind as Noted};
+use super::mcp::client::{Client, Identity, NoResult, Speaks};
 use super::mcp::definition::{LeftOut, Names, offers};
 use super::mcp::failed::Failed;
 use super::mcp::message::RpcError;
-use super::mcp::{Heard, mirror};
+use super::mcp::result::{self, Shape};
+use super::mcp::{HEADER_MISMATCH, Heard, METHOD_NOT_FOUND};
 use super::{Outcome, refused};
 use crate::admission::{Ask, Relay, What};
-use crate::item::{Arguments, Offer, Offered, SourceName};
+use crate::item::{Kind, Offer, Offered, SourceName};
 use crate::store::snapshots::Stored;
+use keeping::Lists;
 
 /// How many calls of one source run at once; more wait.
 const MOST_CALLS: usize = 256;
@@ -82,6 +85,8 @@ struct Inner {
     due: Notify,
     calls: Semaphore,
     journal: Journal,
+    /// What the lists were at the last walk; held while it is walked, so that walks come one after the other.
+    lists: tokio::sync::Mutex<Lists>,
 }
 
 /// What is known of it.
@@ -99,7 +104,7 @@ impl Http {
     pub(crate) fn new(
         configured: Configured,
         credentials: Arc<Credentials>,
-        (stored, definitions): (Stored, &[String]),
+        (stored, definitions): (Stored, &[(Kind, Box<RawValue>)]),
         changed: &watch::Sender<u64>,
         db: &Db,
         clock: &Clock,
@@ -107,21 +112,21 @@ impl Http {
         let settings = &configured.source;
         let speaks = match stored.era.as_deref() {
             Some("legacy") => Some(Speaks::Legacy),
-            // Whether it tells of changes is not remembered, so it is asked again.
+            // What it offers is not remembered, so it is asked again.
             _ => None,
         };
         let outbound = Outbound::new(settings.destination.clone());
         let journal = Journal::default();
         let client = Client::new(outbound, settings.path.clone(), speaks);
-        let written: Vec<_> =
-            definitions.iter().filter_map(|text| RawValue::from_string(text.clone()).ok()).collect();
-        let (offers, left_out) = offers(&settings.name, settings.names, &written);
+        let (offers, left_out) = offers(&settings.name, settings.names, definitions);
         let name = SourceName::from(settings.name.as_str());
         let own_secret = settings.own_secret.then(|| settings.target().into());
         let answered_at = stored.walked_at;
+        let lists = Lists::of(definitions);
         Self(Arc::new(Inner {
             offered: ArcSwap::from_pointee(Offered { source: name.clone(), offers, own_secret }),
             state: Mutex::new(State { stored, answered_at, stale: None, left_out, spoke: None }),
+            lists: tokio::sync::Mutex::new(lists),
             configured,
             credentials,
             client,
@@ -135,7 +140,7 @@ impl Http {
         }))
     }
 
-    /// What it listed in its last complete walk (SRC-02). Never waits.
+    /// What it listed in the last complete walk of each list (SRC-02). Never waits.
     pub(crate) fn offered(&self) -> Arc<Offered> {
         self.0.offered.load_full()
     }
@@ -171,15 +176,15 @@ impl Http {
     /// How it is.
     pub(crate) async fn health(&self) -> Health {
         let era = match self.0.client.speaks().await {
-            Some(Speaks::Modern { .. }) => Some(crate::revision::MODERN.to_owned()),
+            Some(Speaks::Modern(_)) => Some(crate::revision::MODERN.to_owned()),
             Some(Speaks::Legacy) => Some("legacy".to_owned()),
             None => None,
         };
-        let (tools, state) = (self.offered().offers.len(), self.state());
+        let (items, state) = (self.offered().counts(), self.state());
         Health {
             name: self.settings().name.clone(),
             url: self.settings().url.clone(),
-            tools,
+            items,
             id: state.stored.id.clone(),
             era: era.or_else(|| state.stored.era.clone()),
             walked_at: state.stored.walked_at,
@@ -193,13 +198,12 @@ impl Http {
         self.0.journal.latest(most)
     }
 
-    fn note(&self, kind: Kind, text: impl Into<String>) {
+    fn note(&self, kind: Noted, text: impl Into<String>) {
         self.0.journal.note(self.0.clock.now(), kind, text);
     }
 
-    /// Calls a tool.
+    /// Does with an item what is asked.
     pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
-        let What::Tool(item, arguments) = ask.what();
         let Ok(_place) = self.0.calls.acquire().await else { return Outcome::Error };
         let who = match self.0.credentials.of(Some(ask.asker()), self.0.clock.now()) {
             Ok(who) => who,
@@ -207,57 +211,55 @@ impl Http {
         };
         let mut hear = |heard| match heard {
             Heard::Progress(progress) => relay.progress(progress),
-            Heard::ToolsChanged => self.0.due.notify_one(),
+            Heard::ListChanged => self.0.due.notify_one(),
+            Heard::Listening => {}
         };
-        let first = self.call(&who, &item.offer, arguments, ask, &mut hear).await;
+        let first = self.send(&who, &ask.what().item().offer, ask, &mut hear).await;
         // The headers that repeat arguments follow the definition, so it has changed since (2026-07-28).
-        let renewed = if mismatched(&first) { self.renewed(&item.offer.at_source).await } else { None };
+        let renewed = if mismatched(&first) { self.renewed(&ask.what().item().offer).await } else { None };
         let answered = match renewed {
-            Some(offer) => self.call(&who, &offer, arguments, ask, &mut hear).await,
+            Some(offer) => self.send(&who, &offer, ask, &mut hear).await,
             None => first,
         };
         self.outcome(answered, ask)
     }
 
-    async fn call(
+    async fn send(
         &self,
         who: &Identity,
         offer: &Offer,
-        arguments: &Arguments,
         ask: &Ask,
         hear: &mut (dyn FnMut(Heard) + Send),
     ) -> Result<Result<Box<RawValue>, RpcError>, NoResult> {
-        let name = serde_json::Value::from(&*offer.at_source);
-        let asked = Request {
-            method: "tools/call",
-            params: format!(r#""name":{name},"arguments":{}"#, arguments.value()),
-            tool: Some((&offer.at_source, mirror::written(arguments, &offer.mirrored))),
-            most: ask.most(),
-            deadline: ask.deadline(),
-        };
-        self.0.client.ask(who, &asked, hear).await
+        self.0.client.ask(who, &request::of(ask, offer), hear).await
     }
 
-    /// The offer of this name after another walk.
-    async fn renewed(&self, at_source: &str) -> Option<Arc<Offer>> {
-        self.walk().await.ok()?;
-        self.offered().offers.iter().find(|offer| &*offer.at_source == at_source).cloned()
+    /// The same offer after another walk.
+    async fn renewed(&self, old: &Offer) -> Option<Arc<Offer>> {
+        // If another list is broken, this one may have been read.
+        let _ = self.walk().await;
+        let same = |offer: &&Arc<Offer>| offer.kind == old.kind && offer.at_source == old.at_source;
+        self.offered().offers.iter().find(same).cloned()
     }
 
     /// What a call came to, in words for the model where there is no result (SRC-08).
     fn outcome(&self, answered: Result<Result<Box<RawValue>, RpcError>, NoResult>, ask: &Ask) -> Outcome {
-        match answered {
+        match as_answer(answered, ask) {
             Ok(answered) => {
                 self.state().answered_at = Some(self.0.clock.now());
                 match answered {
-                    Ok(result) => super::mcp::result::outcome(&result, ask.era()).unwrap_or_else(|unfit| {
-                        Outcome::Failed(format!("The server `{}` {}", self.0.name, unfit.words()).into())
-                    }),
-                    Err(error) => refused::error(&self.0.name, error, ask.era()),
+                    Ok(result) => self.result(&result, ask),
+                    // A server may have nothing to say to an argument and know no completion at all.
+                    Err(error)
+                        if error.code == METHOD_NOT_FOUND && matches!(ask.what(), What::Completion(..)) =>
+                    {
+                        no_completion()
+                    }
+                    Err(error) => refused::error(&self.0.name, error, ask),
                 }
             }
             Err(NoResult { sent: false, why }) => {
-                self.note(Kind::CallFailed, format!("a call was not sent: {why}"));
+                self.note(Noted::CallFailed, format!("a call was not sent: {why}"));
                 if why.is_of_credential() {
                     // About the caller's credential, and not about the server.
                     return refused::unanswered(&self.0.name, &self.0.credentials, why);
@@ -266,7 +268,7 @@ impl Http {
                 self.not_sent(&self.says(&why.into()))
             }
             Err(NoResult { sent: true, why }) => {
-                self.note(Kind::CallFailed, format!("a call has no result: {why}"));
+                self.note(Noted::CallFailed, format!("a call has no result: {why}"));
                 if let Failed::Status(refusal) = &why
                     && !refusal.status.is_server_error()
                 {
@@ -282,6 +284,18 @@ impl Http {
     /// A call that cannot be made, because a secret is not there.
     fn lacks(&self, lacking: &Lacking) -> Outcome {
         Outcome::NotSent(format!("{} Nothing was done.", self.0.credentials.says(lacking)).into())
+    }
+
+    fn result(&self, result: &RawValue, ask: &Ask) -> Outcome {
+        let shape = match ask.what() {
+            What::Tool(..) => Shape::Tool,
+            What::Prompt(..) => Shape::Prompt,
+            What::Resource(..) => Shape::Resource,
+            What::Completion(..) => Shape::Completion,
+        };
+        result::outcome(result, shape, ask.era()).unwrap_or_else(|unfit| {
+            Outcome::Failed(format!("The server `{}` {}", self.0.name, unfit.words()).into())
+        })
     }
 
     fn not_sent(&self, why: &str) -> Outcome {
@@ -301,6 +315,33 @@ impl Http {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A server of the newest revision may send the error that answers a request with a status that says the same (2026-07-28,
+/// streamable HTTP). A tool has room for words in its result, so there such a refusal is told in them.
+fn as_answer(
+    answered: Result<Result<Box<RawValue>, RpcError>, NoResult>,
+    ask: &Ask,
+) -> Result<Result<Box<RawValue>, RpcError>, NoResult> {
+    match answered {
+        Err(NoResult { why: Failed::Status(refusal), .. })
+            if refusal.ours
+                && matches!(refusal.status.as_u16(), 400 | 404)
+                && !matches!(ask.what(), What::Tool(..)) =>
+        {
+            match refusal.error.clone() {
+                Some(error) => Ok(Err(error)),
+                None => Err(NoResult { sent: true, why: Failed::Status(refusal) }),
+            }
+        }
+        other => other,
+    }
+}
+
+/// No values: what a server that knows no completion would answer.
+fn no_completion() -> Outcome {
+    let members = br#""completion":{"values":[],"total":0,"hasMore":false}"#.to_vec();
+    Outcome::Result { members, meta: String::new(), is_error: false, links: Vec::new() }
 }
 
 /// Whether the upstream refused the headers of a call, before it ran anything.

@@ -13,3 +13,10 @@ pub(crate) mod walk;
 mod wire;
 
 pub(crate) use wire::Heard;
+
+/// Errors that the upstream answers with before it runs anything (SRC-08).
+pub(crate) const HEADER_MISMATCH: i64 = -32020;
+pub(crate) const MISSING_CAPABILITY: i64 = -32021;
+pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
+/// There is no such method (JSON-RPC 2.0 §5.1).
+pub(crate) const METHOD_NOT_FOUND: i64 = -32601;

@@ -11,8 +11,8 @@ pub(crate) type Words = Cow<'static, str>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     /// The source answered. `members` are those of the result, as JSON without the braces, but for `_meta`, whose members
-    /// are in `meta`; `is_error` tells that they tell of an error.
-    Result { members: Vec<u8>, meta: String, is_error: bool },
+    /// are in `meta`; `is_error` tells that they tell of an error. `links` are the URIs that it shows (SRC-04).
+    Result { members: Vec<u8>, meta: String, is_error: bool, links: Vec<String> },
     /// The source failed, and nothing was changed by it.
     Error,
     /// The source answered with an error of the protocol, which is handed on.
@@ -34,7 +34,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     /// Nothing was sent, and there is no more to say about it.
     pub(crate) fn not_sent() -> Self {
-        Self::NotSent("The tool cannot be reached right now. Nothing was done.".into())
+        Self::NotSent("The server behind it cannot be reached right now. Nothing was done.".into())
     }
 
     /// It was sent, and there is no more to say about it.

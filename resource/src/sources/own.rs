@@ -39,11 +39,13 @@ impl OwnTool {
             kind: Kind::Tool,
             name: name.into(),
             at_source: name.into(),
+            address: None,
             title,
             listed,
             modern_output: false,
             effect,
             needs,
+            like: None,
             mirrored,
         };
         Self { offer: Arc::new(offer), takes }
@@ -101,5 +103,5 @@ fn result(text: &str, data: Option<&impl Serialize>, is_error: bool) -> Outcome 
     let mut members = written.expect("what tools answer is JSON");
     members.pop();
     members.remove(0);
-    Outcome::Result { members, meta: String::new(), is_error }
+    Outcome::Result { members, meta: String::new(), is_error, links: Vec::new() }
 }

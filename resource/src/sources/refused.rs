@@ -5,6 +5,7 @@ use super::Outcome;
 use super::identity::Credentials;
 use super::mcp::failed::{Failed, shown};
 use super::mcp::message::RpcError;
+use crate::admission::{Ask, What};
 use crate::item::SourceName;
 use crate::revision::Era;
 
@@ -16,7 +17,8 @@ const URL_ELICITATION: i64 = -32042;
 const PROTOCOL: std::ops::RangeInclusive<i64> = -32022..=-32020;
 
 /// An upstream answered with an error.
-pub(super) fn error(name: &SourceName, error: RpcError, client: Era) -> Outcome {
+pub(super) fn error(name: &SourceName, error: RpcError, ask: &Ask) -> Outcome {
+    let reads = matches!(ask.what(), What::Resource(..));
     match error.code {
         URL_ELICITATION => Outcome::Failed(
             format!("The server `{name}` asks its user to open a page first, which cannot be passed on.")
@@ -26,8 +28,11 @@ pub(super) fn error(name: &SourceName, error: RpcError, client: Era) -> Outcome 
             let words = shown(&error.message);
             Outcome::Failed(format!("The server `{name}` refused the request before it ran: {words}").into())
         }
-        RESOURCE_NOT_FOUND if client == Era::Modern => {
+        RESOURCE_NOT_FOUND if ask.era() == Era::Modern => {
             Outcome::Refused(RpcError { code: INVALID_PARAMS, ..error })
+        }
+        INVALID_PARAMS if reads && ask.era() != Era::Modern => {
+            Outcome::Refused(RpcError { code: RESOURCE_NOT_FOUND, ..error })
         }
         _ => Outcome::Refused(error),
     }

@@ -9,7 +9,7 @@ use super::http::Http;
 use super::journal::Entry;
 use super::mcp::definition::LeftOut;
 use super::upstreams::Upstreams;
-use crate::item::Offer;
+use crate::item::{Kind, Offer};
 use crate::store::snapshots;
 
 /// Characters of a definition that make about one token of a model's context.
@@ -21,13 +21,16 @@ pub struct Tested {
     pub era: Option<String>,
     /// How long all of it took.
     pub ms: u64,
-    pub tools: Vec<ListedTool>,
+    pub tools: Vec<ListedItem>,
+    pub prompts: Vec<ListedItem>,
+    pub resources: Vec<ListedItem>,
+    pub templates: Vec<ListedItem>,
     pub left_out: Vec<LeftOut>,
 }
 
-/// A tool as it was listed, with what its own annotations suggest. They are its server's word, and nobody goes by them.
+/// An item as it was listed, with what its own annotations suggest. They are its server's word, and nobody goes by them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ListedTool {
+pub struct ListedItem {
     pub name: String,
     pub title: String,
     pub scope: String,
@@ -37,11 +40,11 @@ pub struct ListedTool {
     pub tokens: usize,
 }
 
-impl ListedTool {
+impl ListedItem {
     fn of(source: &str, offer: &Offer) -> Self {
         let listed: Value = serde_json::from_str(offer.listed.get()).unwrap_or_default();
         let hint = |name: &str| listed["annotations"][name].as_bool();
-        let reads = hint("readOnlyHint") == Some(true);
+        let reads = hint("readOnlyHint") == Some(true) || offer.kind != Kind::Tool;
         let harmless = reads || hint("destructiveHint") == Some(false);
         Self {
             name: offer.name.to_string(),
@@ -70,7 +73,7 @@ impl Upstreams {
     pub fn remembered(db: &Db) -> Result<Vec<Health>, Fault> {
         let health = |stored: snapshots::Stored| {
             Ok(Health {
-                tools: db.read(|conn| snapshots::definitions(conn, &stored.id))?.len(),
+                items: db.read(|conn| snapshots::counts(conn, &stored.id))?,
                 url: stored.target.rsplit(' ').next().unwrap_or_default().to_owned(),
                 name: stored.name,
                 id: stored.id,
@@ -113,6 +116,18 @@ async fn test(name: &str, source: &Http) -> Result<Tested, String> {
     source.walk().await?;
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let health = source.health().await;
-    let tools = source.offered().offers.iter().map(|offer| ListedTool::of(name, offer)).collect();
-    Ok(Tested { era: health.era, ms, tools, left_out: health.left_out })
+    let offered = source.offered();
+    let listed = |kind| {
+        let offers = offered.offers.iter().filter(|offer| offer.kind == kind);
+        offers.map(|offer| ListedItem::of(name, offer)).collect()
+    };
+    Ok(Tested {
+        era: health.era,
+        ms,
+        tools: listed(Kind::Tool),
+        prompts: listed(Kind::Prompt),
+        resources: listed(Kind::Resource),
+        templates: listed(Kind::Template),
+        left_out: health.left_out,
+    })
 }

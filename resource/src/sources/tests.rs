@@ -7,7 +7,8 @@ use super::*;
 /// What lists show of every tool that is always there, by name.
 fn listed() -> BTreeMap<String, Value> {
     let offers = built_in().into_iter().flat_map(|offered| offered.offers.clone());
-    offers.map(|offer| (offer.name.to_string(), serde_json::from_str(offer.listed.get()).unwrap())).collect()
+    let tools = offers.filter(|offer| offer.kind == Kind::Tool);
+    tools.map(|offer| (offer.name.to_string(), serde_json::from_str(offer.listed.get()).unwrap())).collect()
 }
 
 /// MCP-08: names on the wire, and words for people and models.

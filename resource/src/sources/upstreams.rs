@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use keys::identity::Identities;
 use keys::secrets::Secrets;
-use serde_json::value::RawValue;
 use shared::db::Conn;
 use shared::{Clock, Db, Fault, Issuer, Tx};
 use tokio::sync::watch;
@@ -221,8 +220,6 @@ pub(crate) fn remembered(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<
     for stored in snapshots::all(conn)? {
         let Some(source) = sources.iter().find(|source| is_known(source, &stored)) else { continue };
         let written = snapshots::definitions(conn, &stored.id)?;
-        let written: Vec<_> =
-            written.into_iter().filter_map(|text| RawValue::from_string(text).ok()).collect();
         let (offers, _) = offers(&source.name, source.names, &written);
         let own_secret = source.own_secret.then(|| source.target().into());
         all.push(Arc::new(Offered { source: SourceName::from(source.name.as_str()), offers, own_secret }));

@@ -1,9 +1,12 @@
 //! Sources, and what each listed in its last complete walk (SRC-02).
 
+use serde_json::value::RawValue;
 use shared::audit::{self, Event, Name};
 use shared::db::{Conn, params};
 use shared::id::random_128;
-use shared::{Digest, Fault, Timestamp, Tx};
+use shared::{Fault, Timestamp, Tx};
+
+use crate::item::{Counts, Kind};
 
 /// A source as it is remembered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,15 +17,13 @@ pub(crate) struct Stored {
     pub(crate) target: String,
     pub(crate) added_at: Timestamp,
     pub(crate) era: Option<String>,
-    /// Of its definitions.
-    pub(crate) digest: Option<Digest>,
     pub(crate) walked_at: Option<Timestamp>,
 }
 
 /// All of them, the one that was added first at the beginning.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<Stored>, Fault> {
     conn.query(
-        "SELECT id, name, target, added_at, era, digest, walked_at FROM source ORDER BY added_at, name",
+        "SELECT id, name, target, added_at, era, walked_at FROM source ORDER BY added_at, name",
         params![],
         |row| {
             Ok(Stored {
@@ -31,20 +32,48 @@ pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<Stored>, Fault> {
                 target: row.get(2)?,
                 added_at: row.get(3)?,
                 era: row.get(4)?,
-                digest: row.get(5)?,
-                walked_at: row.get(6)?,
+                walked_at: row.get(5)?,
             })
         },
     )
 }
 
-/// What a source listed, in its order.
-pub(crate) fn definitions(conn: &Conn<'_>, id: &str) -> Result<Vec<String>, Fault> {
-    conn.query(
-        "SELECT definition FROM source_item WHERE source_id = ?1 ORDER BY position",
+/// What a source listed, kind after kind, each in its order.
+pub(crate) fn definitions(conn: &Conn<'_>, id: &str) -> Result<Vec<(Kind, Box<RawValue>)>, Fault> {
+    let mut all = Vec::new();
+    let query = "SELECT kind, definition FROM source_item WHERE source_id = ?1 ORDER BY kind, position";
+    conn.for_each(query, params![id], |row| {
+        let (kind, definition): (String, String) = (row.get(0)?, row.get(1)?);
+        let kind = Kind::ALL.into_iter().find(|known| column(*known) == kind);
+        let definition = RawValue::from_string(definition);
+        all.extend(kind.zip(definition.ok()));
+        Ok(true)
+    })?;
+    Ok(all)
+}
+
+/// How many items of each kind a source listed.
+pub(crate) fn counts(conn: &Conn<'_>, id: &str) -> Result<Counts, Fault> {
+    let rows = conn.query(
+        "SELECT kind, count(*) FROM source_item WHERE source_id = ?1 GROUP BY kind",
         params![id],
-        |row| row.get(0),
-    )
+        |row| Ok((row.get::<String>(0)?, row.get::<i64>(1)?)),
+    )?;
+    let count = |kind| {
+        let row = rows.iter().find(|(known, _)| known == column(kind));
+        row.and_then(|(_, count)| usize::try_from(*count).ok()).unwrap_or(0)
+    };
+    Ok(Counts::by(count))
+}
+
+/// The word for a kind in the table.
+fn column(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool => "tool",
+        Kind::Prompt => "prompt",
+        Kind::Resource => "resource",
+        Kind::Template => "template",
+    }
 }
 
 /// Makes the rows follow the configuration: names with where each is reached. What is gone, or is reached elsewhere, goes
@@ -66,7 +95,7 @@ pub(crate) fn follow(tx: &Tx<'_>, configured: &[(String, String)]) -> Result<Vec
             params![id, name, target, tx.now()],
         )?;
         let (name, target, added_at) = (name.clone(), target.clone(), tx.now());
-        let source = Stored { id, name, target, added_at, era: None, digest: None, walked_at: None };
+        let source = Stored { id, name, target, added_at, era: None, walked_at: None };
         audit::append(tx, event(Event::allowed(Name::SourceAdded), &source))?;
     }
     all(tx)
@@ -77,23 +106,16 @@ pub(crate) fn exists(conn: &Conn<'_>, id: &str) -> Result<bool, Fault> {
     Ok(conn.query_row("SELECT 1 FROM source WHERE id = ?1", params![id], |_| Ok(()))?.is_some())
 }
 
-/// Puts a complete walk in place of the one before.
-pub(crate) fn replace(
-    tx: &Tx<'_>,
-    id: &str,
-    era: Option<&str>,
-    digest: &Digest,
-    definitions: &[String],
-) -> Result<(), Fault> {
-    tx.execute("DELETE FROM source_item WHERE source_id = ?1", params![id])?;
+/// Puts a complete walk of one kind in place of the one before.
+pub(crate) fn replace(tx: &Tx<'_>, id: &str, kind: Kind, definitions: &[Box<RawValue>]) -> Result<(), Fault> {
+    tx.execute("DELETE FROM source_item WHERE source_id = ?1 AND kind = ?2", params![id, column(kind)])?;
     for (position, definition) in (0_i64..).zip(definitions) {
         tx.execute(
-            "INSERT INTO source_item (source_id, position, definition) VALUES (?1, ?2, ?3)",
-            params![id, position, definition],
+            "INSERT INTO source_item (source_id, kind, position, definition) VALUES (?1, ?2, ?3, ?4)",
+            params![id, column(kind), position, definition.get()],
         )?;
     }
-    tx.execute("UPDATE source SET digest = ?2 WHERE id = ?1", params![id, digest])?;
-    walked(tx, id, era)
+    Ok(())
 }
 
 /// Notes that a walk was complete now, and what the source speaks.
@@ -128,13 +150,25 @@ mod tests {
         let first = follow(&[("a", "http://a/mcp"), ("b", "http://b/mcp")]).await;
         let names: Vec<_> = first.iter().map(|source| (source.name.as_str(), source.added_at)).collect();
         assert_eq!(names, [("a", NOW), ("b", NOW)]);
-        let (a, digest) = (first[0].id.clone(), Digest::of(b"x"));
-        let written = ["{\"n\": 1}".to_owned(), "{}".to_owned()];
+        let a = first[0].id.clone();
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let (tools, prompts) = ([raw("{\"n\": 1}"), raw("{}")], [raw("{\"p\":1}")]);
         let id = a.clone();
-        app.db.write(move |tx| replace(tx, &id, Some("legacy"), &digest, &written)).await.unwrap();
+        let written = move |tx: &Tx<'_>| {
+            replace(tx, &id, Kind::Tool, &tools[1..])?;
+            replace(tx, &id, Kind::Prompt, &prompts)?;
+            replace(tx, &id, Kind::Tool, &tools)?;
+            walked(tx, &id, Some("legacy"))
+        };
+        app.db.write(written).await.unwrap();
         let again = follow(&[("a", "http://a/mcp"), ("c", "http://c/mcp")]).await;
         assert_eq!((again[0].id.as_str(), again[0].walked_at, again.len()), (a.as_str(), Some(NOW), 2));
-        assert_eq!(app.db.read(|conn| definitions(conn, &a)).unwrap(), ["{\"n\": 1}", "{}"]);
+        let kept = app.db.read(|conn| definitions(conn, &a)).unwrap();
+        let kept: Vec<_> = kept.iter().map(|(kind, text)| (*kind, text.get())).collect();
+        let expected = [(Kind::Prompt, "{\"p\":1}"), (Kind::Tool, "{\"n\": 1}"), (Kind::Tool, "{}")];
+        assert_eq!(kept, expected);
+        let counts = app.db.read(|conn| counts(conn, &a)).unwrap();
+        assert_eq!((counts.tools, counts.prompts, counts.resources, counts.templates), (2, 1, 0, 0));
         let moved = follow(&[("a", "http://elsewhere/mcp"), ("c", "http://c/mcp")]).await;
         assert!(moved.iter().all(|source| source.id != a && source.walked_at.is_none()));
         assert!(app.db.read(|conn| definitions(conn, &a)).unwrap().is_empty());

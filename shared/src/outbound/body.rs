@@ -1,6 +1,6 @@
 //! The body of a response, read as needed.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -51,13 +51,46 @@ impl Body {
         if announced > most {
             return Err(NoAnswer::TooLarge(announced));
         }
-        let mut read = BytesMut::with_capacity(announced);
+        let mut read = Vec::with_capacity(announced);
         while let Some(chunk) = self.chunk().await? {
-            if chunk.len() > most - read.len() {
-                return Err(NoAnswer::TooLarge(read.len() + chunk.len()));
+            let size = read.len() + chunk.len();
+            if size > most {
+                return Err(NoAnswer::TooLarge(size));
             }
+            make_room(&mut read, chunk.len(), most);
             read.extend_from_slice(&chunk);
         }
-        Ok(read.freeze())
+        Ok(read.into())
+    }
+}
+
+/// Up to here a buffer grows as vectors do.
+const SMALL: usize = 1 << 20;
+
+/// Makes room for so many more bytes in a buffer that will never have more than `most`. A buffer that doubles holds the old
+/// bytes twice while it grows, and leaves one of every size behind. So the room for a large one is taken at once: what is
+/// not written to takes no memory, and the allocator gives back so large a piece as soon as it is free.
+pub fn make_room(buffer: &mut Vec<u8>, more: usize, most: usize) {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let wanted = if needed <= SMALL { 2 * needed } else { most.max(needed) };
+        buffer.reserve_exact(wanted - buffer.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SRC-12: a buffer has room for what comes, and never for more than twice a little or all that may come.
+    #[test]
+    fn a_buffer_has_room_for_what_may_come() {
+        let mut buffer = Vec::new();
+        for _ in 0..100 {
+            make_room(&mut buffer, 100_000, 8 << 20);
+            assert!(buffer.capacity() - buffer.len() >= 100_000);
+            assert!(buffer.capacity() <= (2 * SMALL).max(8 << 20).max(buffer.len() + 100_000));
+            buffer.resize(buffer.len() + 100_000, 0);
+        }
     }
 }

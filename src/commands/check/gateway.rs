@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use resource::catalogue::BuiltIn;
+use resource::catalogue::{BuiltIn, Kind};
 use serde::Serialize;
 use shared::Issuer;
 
@@ -78,7 +78,7 @@ impl Report {
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
         self.remember(&catalogue, file);
         self.scopes = file.rules.scopes.iter().map(ScopeReport::of).collect();
-        for (name, opens) in catalogue.needs() {
+        for (name, opens) in catalogue.needs(Kind::Tool) {
             self.tools.push(ToolReport::new(name, &opens, Vec::new()));
         }
         let trusting = checks.iter().filter(|(_, check)| **check == "expiry-only");

@@ -7,7 +7,7 @@ use anyhow::Context;
 use authz::Groups;
 use authz::reach::Everybody;
 use clap::Args;
-use resource::catalogue::BuiltIn;
+use resource::catalogue::{BuiltIn, Kind};
 use resource::replay::{Recorded, Replayed};
 use serde::Serialize;
 use serde_json::Value;
@@ -56,7 +56,8 @@ struct Change {
     at: String,
     user: Option<String>,
     client: String,
-    tool: String,
+    kind: Kind,
+    name: String,
     before: String,
     after: String,
 }
@@ -140,7 +141,8 @@ impl Sides {
                 at: text(&record["ts"]),
                 user: user.map(str::to_owned),
                 client: text(&record["client_id"]),
-                tool: call.tool,
+                kind: call.kind,
+                name: call.name,
                 before,
                 after,
             }),
@@ -151,12 +153,19 @@ impl Sides {
 /// The call that a record is about, if it decided one.
 fn call(record: &Value) -> Option<(&Value, Recorded)> {
     let detail = &record["detail"];
-    if !["mcp.call", "mcp.denied"].contains(&record["event"].as_str()?) || detail["method"] != "tools/call" {
+    if !["mcp.call", "mcp.denied"].contains(&record["event"].as_str()?) {
         return None;
     }
+    let kind = match detail["method"].as_str()? {
+        "tools/call" => Kind::Tool,
+        "prompts/get" => Kind::Prompt,
+        "resources/read" => Kind::Resource,
+        _ => return None,
+    };
     let call = Recorded {
         resource: ResourceUri::parse(record["resource"].as_str()?).ok()?,
-        tool: detail["name"].as_str()?.to_owned(),
+        kind,
+        name: detail["name"].as_str()?.to_owned(),
         token: record["scope"].as_str().unwrap_or_default().parse::<Scope>().ok()?,
         ceiling: Ceiling::LowRisk,
         has_user: record["actor"]["type"] == "user",
@@ -174,9 +183,9 @@ fn text(value: &Value) -> String {
 impl Tested {
     fn explain(&self) -> anyhow::Result<()> {
         for change in &self.changed {
-            let Change { at, user, client, tool, before, after, .. } = change;
+            let Change { at, user, client, name, before, after, .. } = change;
             let who = user.as_ref().unwrap_or(client);
-            say!("{at}  {}  {}  {} -> {}", safe(who), safe(tool), safe(before), safe(after))?;
+            say!("{at}  {}  {}  {} -> {}", safe(who), safe(name), safe(before), safe(after))?;
         }
         let undecided = match self.undecided {
             0 => String::new(),

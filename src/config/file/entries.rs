@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use resource::catalogue::Kind;
 use shared::Issuer;
 
 use super::super::keys::Key;
@@ -32,7 +33,7 @@ pub(super) enum Turn {
     First,
     Scopes,
     Groups,
-    Tools,
+    Items,
     Profiles,
     Remote,
     Clients,
@@ -110,7 +111,9 @@ const ENTRIES: &[Entry] = &[
     entry!(AtReload, Scopes, "scopes", [rules.scopes], |key, _, file| {
         key.keys()?.iter().try_for_each(|key| rules::scope(key, &mut file.rules.scopes))
     }),
-    entry!(AtReload, Tools, "tools", [rules.tools], |key, _, file| tools(key, file)),
+    entry!(AtReload, Items, "tools", [rules.tools], |key, _, file| items(Kind::Tool, key, file)),
+    entry!(AtReload, Items, "prompts", [rules.prompts], |key, _, file| items(Kind::Prompt, key, file)),
+    entry!(AtReload, Items, "resources", [rules.resources], |key, _, file| items(Kind::Resource, key, file)),
     entry!(AtReload, Profiles, "profiles", [rules.profiles], |key, _, file| profiles(key, file)),
     entry!(AtReload, First, "audit", [rules.record_values], |key, _, file| {
         rules::record_values(key).map(|it| file.rules.record_values = it)
@@ -166,11 +169,11 @@ fn groups(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `[tools]`.
-fn tools(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+/// `[tools]`, `[prompts]` or `[resources]`.
+fn items(kind: Kind, table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
     for key in table.keys()? {
-        let (pattern, rule) = rules::tool(&key, &file.rules, &file.sources)?;
-        file.rules.tools.set(pattern, rule);
+        let (pattern, rule) = rules::item(kind, &key, &file.rules, &file.sources)?;
+        file.rules.of_mut(kind).set(pattern, rule);
     }
     Ok(())
 }

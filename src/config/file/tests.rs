@@ -258,6 +258,7 @@ fn every_mistake_has_its_line() {
 /// POL-04: every key of the file either can change while a server runs, or is told to need a restart.
 #[test]
 fn every_key_is_known_to_a_reload() {
+    let some_rule = parse("[prompts.\"*\"]\nhidden = true").unwrap().rules.prompts;
     let other = File {
         path: None,
         issuer: Some("x".to_owned()),
@@ -285,6 +286,8 @@ fn every_key_is_known_to_a_reload() {
         rules: Rules {
             scopes: Vec::new(),
             tools: ItemRules::default(),
+            prompts: some_rule.clone(),
+            resources: some_rule,
             profiles: [("x".to_owned(), ProfileRule::default())].into(),
             record_values: true,
         },

@@ -50,9 +50,7 @@ async fn list_show_and_test_say_how_a_server_is() {
         (2, &json!("one_greet"), &json!("one.write"))
     );
     assert!(tools[0]["tokens"].as_u64().unwrap() > 5);
-    assert!(
-        in_words(&app, &["source", "test", "one"]).contains("It speaks 2026-07-28 and listed 2 tools in")
-    );
+    assert!(in_words(&app, &["source", "test", "one"]).contains("It speaks 2026-07-28 and listed 2 tools, "));
     hostile.will(Does::Down);
     let why = refused(&app, &["source", "test", "one"]);
     assert!(why.contains("the server `one` cannot be used: it answered with HTTP 503"), "{why}");
@@ -75,7 +73,7 @@ async fn the_log_says_what_happened_lately() {
     let begun = entries(&app);
     assert_eq!(kinds(&begun)[..3], ["probed", "connected", "walked"]);
     assert_eq!(begun[0].1, "it speaks 2026-07-28");
-    assert!(begun[2].1.starts_with("listed 2 tools in "), "{}", begun[2].1);
+    assert!(begun[2].1.starts_with("listed 2 tools, 2 prompts, "), "{}", begun[2].1);
     hostile.will(Does::Unauthorized);
     for _ in 0..3 {
         app.call_tool(&token, "one_greet", json!({ "secret": "canary-0123456789" })).await;

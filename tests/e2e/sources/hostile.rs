@@ -1,5 +1,6 @@
 //! A server that behaves as a test says, badly for the most part.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,7 +36,27 @@ pub enum Does {
     Garbage,
     /// The connection ends in the middle.
     BreakOff,
+    /// An answer of 10 MiB that does not say how long it is.
+    LargeUnannounced,
+    /// An answer that is nested 100,000 levels deep.
+    Deep,
+    /// A list whose pages name each other.
+    Circle,
+    /// A list of 6,000 items on one page.
+    Many,
 }
+
+/// The methods that ask for something, each with what an honest answer has in it.
+pub const METHODS: [&str; 8] = [
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "completion/complete",
+];
 
 /// A request as it arrived: its headers and its message.
 pub type Arrived = (HeaderMap, Value);
@@ -44,7 +65,8 @@ pub type Arrived = (HeaderMap, Value);
 #[derive(Clone)]
 pub struct Hostile {
     pub url: String,
-    does: Arc<Mutex<Does>>,
+    /// What it does with which method; answers, if nothing is said.
+    does: Arc<Mutex<BTreeMap<String, Does>>>,
     arrived: Arc<Mutex<Vec<Arrived>>>,
 }
 
@@ -52,7 +74,7 @@ impl Hostile {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://127.0.0.1:{}/mcp", listener.local_addr().unwrap().port());
-        let hostile = Self { url, does: Arc::new(Mutex::new(Does::Answer)), arrived: Arc::default() };
+        let hostile = Self { url, does: Arc::default(), arrived: Arc::default() };
         let serving = hostile.clone();
         let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
             let serving = serving.clone();
@@ -61,7 +83,7 @@ impl Hostile {
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let message: Value = serde_json::from_slice(&body).unwrap_or_default();
                 serving.arrived.lock().unwrap().push((parts.headers, message.clone()));
-                if serving.does() == Does::Late && message["method"] == "tools/call" {
+                if serving.does("tools/call") == Does::Late && message["method"] == "tools/call" {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 serving.answer(&message)
@@ -71,13 +93,18 @@ impl Hostile {
         hostile
     }
 
-    /// What it does from now on.
+    /// What it does with calls from now on.
     pub fn will(&self, does: Does) {
-        *self.does.lock().unwrap() = does;
+        self.will_for("tools/call", does);
     }
 
-    fn does(&self) -> Does {
-        *self.does.lock().unwrap()
+    /// What it does with this method from now on.
+    pub fn will_for(&self, method: &str, does: Does) {
+        self.does.lock().unwrap().insert(method.to_owned(), does);
+    }
+
+    fn does(&self, method: &str) -> Does {
+        self.does.lock().unwrap().get(method).copied().unwrap_or(Does::Answer)
     }
 
     /// All that has arrived.
@@ -95,47 +122,96 @@ impl Hostile {
             let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
             respond(200, "application/json", Body::from(answer.to_string()))
         };
-        let tools = json!([{ "name": "greet", "inputSchema": { "type": "object" } },
-            { "name": "unruled", "inputSchema": { "type": "object" } }]);
-        if self.does() == Does::Down {
+        let method = message["method"].as_str().unwrap_or_default();
+        let called = self.does("tools/call");
+        if called == Does::Down {
             return respond(503, "text/plain", Body::empty());
         }
-        let tools = if self.does() == Does::Close {
-            json!([{ "name": "greet", "inputSchema": { "type": "object", "properties": {}, "additionalProperties": false } }])
-        } else {
-            tools
-        };
-        match message["method"].as_str().unwrap_or_default() {
-            "server/discover" => result(json!({ "supportedVersions": ["2026-07-28"], "capabilities": {} })),
-            "tools/list" => result(json!({ "tools": tools })),
-            _ => match self.does() {
-                Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
-                Does::Answer | Does::Late | Does::Close => {
-                    result(json!({ "content": [{ "type": "text", "text": "hello" }] }))
-                }
-                Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
-                Does::Endless => slowly(
-                    "text/event-stream",
-                    b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n",
-                ),
-                Does::EndlessEvent => endless(),
-                Does::Drip => slowly("application/json", b" "),
-                Does::Redirect => {
-                    let response = Response::builder().status(307);
-                    let to = "http://169.254.169.254/latest/meta-data/";
-                    response.header("location", to).body(Body::empty()).unwrap()
-                }
-                Does::Hang => {
-                    respond(200, "text/event-stream", Body::from_stream(stream::pending::<Piece>()))
-                }
-                Does::Garbage => respond(200, "application/json", Body::from(vec![0xff_u8; 4096])),
-                Does::BreakOff => {
-                    let pieces: Vec<Piece> =
-                        vec![Ok(Bytes::from_static(b"{\"jsonrpc\"")), Err(std::io::Error::other("gone"))];
-                    respond(200, "application/json", Body::from_stream(stream::iter(pieces)))
-                }
-            },
+        if method == "server/discover" {
+            let capabilities = json!({ "tools": {}, "prompts": {}, "resources": {}, "completions": {} });
+            return result(json!({ "supportedVersions": ["2026-07-28"], "capabilities": capabilities }));
         }
+        if method == "tools/list" && called == Does::Close {
+            let closed = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+            return result(json!({ "tools": [{ "name": "greet", "inputSchema": closed }] }));
+        }
+        let does = self.does(method);
+        let id = &message["id"];
+        match does {
+            Does::Answer | Does::Late | Does::Close => result(honest(method)),
+            Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
+            Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
+            Does::LargeUnannounced => {
+                let text = format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}"}}}}"#,
+                    "x".repeat(10 << 20)
+                );
+                let pieces: Vec<Piece> =
+                    text.as_bytes().chunks(1 << 16).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+                respond(200, "application/json", Body::from_stream(stream::iter(pieces)))
+            }
+            Does::Deep => {
+                let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+                let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"deep":{open}{close}}}}}"#);
+                respond(200, "application/json", Body::from(text))
+            }
+            Does::Circle => result(json!({ member(method): [], "nextCursor": "again" })),
+            Does::Many => {
+                let items: Vec<_> = (0..6_000).map(|n| item(method, &format!("n{n}"))).collect();
+                result(json!({ member(method): items }))
+            }
+            Does::Endless => {
+                slowly("text/event-stream", b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
+            }
+            Does::EndlessEvent => endless(),
+            Does::Drip => slowly("application/json", b" "),
+            Does::Redirect => {
+                let response = Response::builder().status(307);
+                let to = "http://169.254.169.254/latest/meta-data/";
+                response.header("location", to).body(Body::empty()).unwrap()
+            }
+            Does::Hang => respond(200, "text/event-stream", Body::from_stream(stream::pending::<Piece>())),
+            Does::Garbage => respond(200, "application/json", Body::from(vec![0xff_u8; 4096])),
+            Does::BreakOff => {
+                let pieces: Vec<Piece> =
+                    vec![Ok(Bytes::from_static(b"{\"jsonrpc\"")), Err(std::io::Error::other("gone"))];
+                respond(200, "application/json", Body::from_stream(stream::iter(pieces)))
+            }
+        }
+    }
+}
+
+/// The member of a list's result that holds its items.
+fn member(method: &str) -> &'static str {
+    match method {
+        "tools/list" => "tools",
+        "prompts/list" => "prompts",
+        "resources/list" => "resources",
+        _ => "resourceTemplates",
+    }
+}
+
+/// An item of a list.
+fn item(method: &str, name: &str) -> Value {
+    match method {
+        "tools/list" => json!({ "name": name, "inputSchema": { "type": "object" } }),
+        "prompts/list" => json!({ "name": name }),
+        "resources/list" => json!({ "uri": format!("bad://host/{name}"), "name": name }),
+        _ => json!({ "uriTemplate": format!("bad://host/{name}/{{id}}"), "name": name }),
+    }
+}
+
+fn honest(method: &str) -> Value {
+    match method {
+        "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
+            json!({ member(method): [item(method, "greet"), item(method, "unruled")] })
+        }
+        "prompts/get" => {
+            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": "hello" } }] })
+        }
+        "resources/read" => json!({ "contents": [{ "uri": "bad://host/greet", "text": "hello" }] }),
+        "completion/complete" => json!({ "completion": { "values": ["hello"] } }),
+        _ => json!({ "content": [{ "type": "text", "text": "hello" }] }),
     }
 }
 

@@ -194,7 +194,7 @@ async fn policy_test_knows_what_a_server_listed() {
     let hidden = test(&toml.replace("scope = \"docs.read\"", "hidden = true"));
     let change = &hidden["changed"][0];
     assert_eq!(
-        (&change["tool"], &change["before"], &change["after"]),
+        (&change["name"], &change["before"], &change["after"]),
         (&json!("one_greet"), &json!("allow"), &json!("hidden"))
     );
     let gone = test("");

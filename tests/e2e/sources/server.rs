@@ -98,7 +98,8 @@ impl Direct {
         request = request.header("accept", "application/json, text/event-stream");
         if self.modern {
             request = request.header("mcp-method", message["method"].as_str().unwrap());
-            if let Some(name) = message["params"]["name"].as_str() {
+            let params = &message["params"];
+            if let Some(name) = params["name"].as_str().or(params["uri"].as_str()) {
                 request = request.header("mcp-name", name);
             }
         }

@@ -101,7 +101,26 @@ async fn discovery_names_every_revision() {
     let result = &answer.json()["result"];
     assert_eq!(result["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"]));
     assert_eq!(result["cacheScope"], "private");
-    assert_eq!(result["capabilities"], json!({ "tools": {} }));
+    assert_eq!(result["capabilities"], json!({ "completions": {}, "resources": {}, "tools": {} }));
+}
+
+/// MCP-09: what is declared tells nothing of what the caller may not see; only sessions can be told of changes.
+#[tokio::test]
+async fn capabilities_are_those_of_the_caller() {
+    let app = App::start();
+    let changes = json!({ "listChanged": true });
+    for (entitled, expected) in [
+        ("", json!({ "tools": changes })),
+        ("docs.read", json!({ "completions": {}, "resources": changes, "tools": changes })),
+    ] {
+        app.stage.entitle(entitled);
+        let begun = app.send(with(authorized(&token("")), &initialize("2025-11-25"))).await;
+        assert_eq!(begun.json()["result"]["capabilities"], expected);
+        let found = app.send(modern(authorized(&token("")), "server/discover", json!({}))).await;
+        let declared = found.json()["result"]["capabilities"].as_object().unwrap().clone();
+        assert!(declared.keys().eq(expected.as_object().unwrap().keys()), "{declared:?}");
+        assert!(declared.values().all(|one| *one == json!({})), "{declared:?}");
+    }
 }
 
 /// MCP-01: every legacy revision, from `initialize` to a call, without sessions and in JSON.
@@ -244,7 +263,7 @@ async fn older_revisions_ignore_the_mirror() {
 async fn unknown_methods_are_not_handed_on() {
     let app = App::start();
     for method in
-        ["nonsense", "ping", "resources/list", "logging/setLevel", "subscriptions/listen", "tools/Call"]
+        ["nonsense", "ping", "resources/subscribe", "logging/setLevel", "subscriptions/listen", "tools/Call"]
     {
         let answer = app.send(modern(authorized(&token("")), method, json!({}))).await;
         assert_eq!(
@@ -253,7 +272,7 @@ async fn unknown_methods_are_not_handed_on() {
             "{method}"
         );
     }
-    for method in ["nonsense", "server/discover", "resources/list", "logging/setLevel", "tools/call/x"] {
+    for method in ["nonsense", "server/discover", "resources/subscribe", "logging/setLevel", "tools/call/x"] {
         let answer = app.send(legacy(authorized(&token("")), method, &json!({}))).await;
         assert_eq!(
             (answer.status, answer.code(), &answer.json()["id"]),

@@ -162,3 +162,52 @@ async fn nothing_is_replayed() {
     let mut stream = app.open_answer(request).await;
     assert_eq!(heard(&mut stream).await.as_deref(), Some(":\n\n"));
 }
+
+/// What a stream says but for comments, until it has said nothing for this long.
+async fn told(stream: &mut Response, quiet: Duration) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Ok(Some(text)) = tokio::time::timeout(quiet, heard(stream)).await {
+        if text != ":\n\n" {
+            told.push(text);
+        }
+    }
+    told
+}
+
+/// SRC-13: a client is told that a list of its own has changed, by what its source offers or by what its user may have, once
+/// for each list, and of nothing else.
+#[tokio::test]
+async fn a_client_is_told_of_changes_of_its_own_lists() {
+    let staged = crate::testing::Staged::of_every_kind(&[]);
+    let mut rules = crate::catalogue::Rules::default();
+    let rule = |scope: &str| crate::catalogue::ItemRule::needing(scope.parse().unwrap());
+    rules.tools.set(crate::catalogue::Pattern::exact("up_greet"), rule("secret"));
+    rules.prompts.set(crate::catalogue::Pattern::exact("up_prompt"), rule("docs.read"));
+    rules.tools.set(crate::catalogue::Pattern::exact("up_tool"), rule("secret"));
+    let app = App::staged_under(&staged, &rules);
+    let token = token("docs.read secret");
+    let id = begin(&app, &token, "2025-11-25").await;
+    let mut stream = listen(&app, &token, &id).await;
+    assert_eq!(heard(&mut stream).await.as_deref(), Some(":\n\n"));
+    tokio::time::pause();
+    let event = |list: &str| {
+        format!(
+            "event: message\ndata: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{list}/list_changed\"}}\n\n"
+        )
+    };
+    let quiet = Duration::from_millis(2500);
+    let mut offered = app.resource.registry().snapshot().sources().offered();
+    // The same again, and then something that this user may not have, are no news.
+    app.resource.registry().replace(&offered);
+    offered.push(std::sync::Arc::new(crate::testing::offered(
+        "up",
+        &[("up_greet", crate::item::Effect::Writes)],
+    )));
+    app.resource.registry().replace(&offered);
+    assert!(told(&mut stream, quiet).await.is_empty());
+    offered.push(std::sync::Arc::new(crate::testing::of_every_kind("up")));
+    app.resource.registry().replace(&offered);
+    assert_eq!(told(&mut stream, quiet).await, [event("prompts")]);
+    app.stage.entitle("docs.read secret");
+    assert_eq!(told(&mut stream, quiet).await, [event("tools")]);
+}

@@ -1,7 +1,7 @@
 //! The index: a `SQLite` file of its own, made from the folder and worth nothing without it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -378,6 +378,39 @@ pub(super) fn list(c: &Conn<'_>, path_prefix: &str, limit: u32) -> Result<Listin
         |r| r.get(0),
     )?;
     Ok(Listing { documents, total: total.unwrap_or_default().unsigned_abs() })
+}
+
+/// The headings of the documents in the order of their paths, each once, with path and title; empty where a document begins
+/// without one. So many at most.
+pub(super) fn outline(c: &Conn<'_>, limit: usize) -> Result<Vec<[String; 3]>, Fault> {
+    let mut found: Vec<[String; 3]> = Vec::new();
+    let mut seen = HashSet::new();
+    c.for_each(
+        "SELECT document.path, document.title, section.heading FROM document
+         LEFT JOIN section ON section.document = document.id ORDER BY document.path, section.id",
+        params![],
+        |r| {
+            let (path, title, heading): (String, String, Option<String>) = (r.get(0)?, r.get(1)?, r.get(2)?);
+            if found.last().is_none_or(|[last, ..]| *last != path) {
+                seen.clear();
+            }
+            let heading = heading.unwrap_or_default();
+            if seen.insert(heading.clone()) {
+                found.push([path, title, heading]);
+            }
+            Ok(found.len() < limit)
+        },
+    )?;
+    Ok(found)
+}
+
+/// The headings of a document.
+pub(super) fn headings(c: &Conn<'_>, path: &str) -> Result<Vec<String>, Fault> {
+    let Some(document) = document(c, path)? else { return Ok(Vec::new()) };
+    let mut headings: Vec<_> = document.sections.into_iter().map(|(heading, _)| heading).collect();
+    headings.retain(|heading| !heading.is_empty());
+    headings.dedup();
+    Ok(headings)
 }
 
 /// Up to three paths that somebody may have meant: those that agree with it most at both ends.

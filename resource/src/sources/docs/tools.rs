@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Docs, DocsError, Hit, Page, ReadError};
-use crate::admission::{Ask, What};
-use crate::item::{Arguments, Offered};
+use crate::item::{Arguments, Item, Offer};
 use crate::sources::Outcome;
 use crate::sources::own::{OwnTool, answered, problem};
 use crate::sources::schema::integer;
@@ -34,29 +33,21 @@ type Does = fn(&Docs, &Arguments) -> Outcome;
 static TOOLS: LazyLock<[(OwnTool, Does); 2]> = LazyLock::new(|| {
     [(OwnTool::new(SEARCH, None, search_schemas()), search), (OwnTool::new(READ, None, read_schemas()), read)]
 });
-static OFFERED: LazyLock<Arc<Offered>> = LazyLock::new(|| {
-    let offers = TOOLS.iter().map(|(tool, _)| tool.offer()).collect();
-    Arc::new(Offered { source: "docs".into(), offers, own_secret: None })
-});
-
-pub(crate) fn offered() -> Arc<Offered> {
-    Arc::clone(&OFFERED)
+/// The two tools.
+pub(super) fn offers() -> impl Iterator<Item = Arc<Offer>> {
+    TOOLS.iter().map(|(tool, _)| tool.offer())
 }
 
 /// Answers off the async threads: a search reads the disk.
-pub(crate) async fn run(docs: &Arc<Docs>, ask: &Ask) -> Outcome {
-    let What::Tool(item, arguments) = ask.what();
+pub(super) async fn run(docs: &Arc<Docs>, item: &Item, arguments: &Arc<Arguments>) -> Outcome {
     let Some((tool, does)) = TOOLS.iter().find(|(tool, _)| tool.name() == &*item.offer.name) else {
         return Outcome::Error;
     };
     if let Err(wrong) = tool.check(arguments) {
         return problem(&wrong);
     }
-    let (docs, arguments) = (Arc::clone(docs), Arc::clone(arguments));
-    match tokio::task::spawn_blocking(move || does(&docs, &arguments)).await {
-        Ok(outcome) => outcome,
-        Err(panic) => broken(&panic),
-    }
+    let arguments = Arc::clone(arguments);
+    super::off_thread(docs, move |docs| does(docs, &arguments)).await
 }
 
 fn search_schemas() -> [Value; 2] {
@@ -191,7 +182,7 @@ fn shown(page: &Page) -> Outcome {
 }
 
 /// Logged here, once; the caller learns nothing about our disk.
-fn broken(cause: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn broken(cause: &dyn std::fmt::Display) -> Outcome {
     tracing::error!(docs.cause = %cause, "the documentation could not be read");
     problem("The documentation cannot be read right now. Try again, or tell an administrator.")
 }

@@ -1,3 +1,5 @@
+mod items;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::body::Body;

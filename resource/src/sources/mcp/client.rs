@@ -1,45 +1,36 @@
-//! The thin MCP client: which revision an upstream speaks, its sessions if it has them, one request at a time. It keeps
+//! The thin MCP client: one request at a time, by the revision that the upstream speaks, in a session if it has them. It keeps
 //! results as they were written (SRC-05); who may ask was decided before (SRC-01).
 
+mod cancel;
+mod opening;
+mod request;
+mod session;
+
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde_json::value::RawValue;
+use http::{HeaderName, HeaderValue};
 use shared::outbound::Outbound;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::UNSUPPORTED_VERSION;
 use super::failed::Failed;
-use super::message::{Answered, RpcError, notification, request};
-use super::mirror;
-use super::wire::{Hear, Heard, Opening, Sending, Wire};
-use crate::members::Members;
-use crate::revision::{CAPABILITIES_META, LEGACY, MODERN, VERSION_HEADER, VERSION_META, legacy};
+use super::message::Answered;
+use super::wire::{Hear, Heard, Opening, Wire};
+use cancel::CancelOnDrop;
+use opening::{INITIALIZE, MOST_LIFECYCLE, PROBE, speaks_modern};
+use request::Line;
+pub(crate) use request::{Headers, Request};
+use session::Session;
+pub(crate) use session::{Capabilities, Speaks};
 
-/// How long the first question, which tells the eras apart, may take (SRC-07).
-const PROBE: Duration = Duration::from_secs(2);
-/// How long `initialize` may take.
-const INITIALIZE: Duration = Duration::from_secs(10);
-/// What is sent without waiting for an answer may take this long: a cancellation, the end of a session.
-const TELL: Duration = Duration::from_secs(5);
 /// How long everybody is told of a failure to begin, instead of waiting for the same one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How many sessions are kept, of different people.
 const MOST_SESSIONS: usize = 1000;
-/// What the answers to a probe and to `initialize` may have.
-const MOST_LIFECYCLE: usize = 256 * 1024;
-
-pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// Errors that the upstream answers with before it runs anything (SRC-08).
-pub(crate) const HEADER_MISMATCH: i64 = -32020;
-pub(crate) const MISSING_CAPABILITY: i64 = -32021;
-pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// On whose behalf something is asked, as the upstream is told it.
 #[derive(Clone, Default)]
@@ -67,39 +58,6 @@ struct State {
     sessions: HashMap<Option<String>, (Arc<Session>, Instant)>,
     /// The last failure to begin, when it was, and on whose behalf.
     failed: Option<(Instant, Option<String>, Failed)>,
-}
-
-/// Which kind of revision it speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Speaks {
-    Modern { tells_changes: bool },
-    Legacy,
-}
-
-/// A session, or a revision that was agreed on without one.
-#[derive(Debug)]
-struct Session {
-    id: Option<HeaderValue>,
-    version: &'static str,
-    tells_changes: bool,
-}
-
-/// How requests are sent now.
-#[derive(Clone)]
-enum Line {
-    Modern { tells_changes: bool },
-    Legacy(Arc<Session>),
-}
-
-/// A request, as far as it is the same in all revisions.
-pub(crate) struct Request<'r> {
-    pub(crate) method: &'static str,
-    /// Its parameters without `_meta`, as members without the braces.
-    pub(crate) params: String,
-    /// What a tool is called there, and the headers that repeat its arguments.
-    pub(crate) tool: Option<(&'r str, Vec<(HeaderName, HeaderValue)>)>,
-    pub(crate) most: usize,
-    pub(crate) deadline: Instant,
 }
 
 /// Why there is no result, and whether the request itself had been sent.
@@ -146,9 +104,9 @@ impl Client {
         asked: &Request<'_>,
         hear: Hear<'_>,
     ) -> Result<Answered, Failed> {
-        let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let sending = line.sending(who, id, asked);
-        let mut cancel = match (line, &asked.tool) {
+        let mut cancel = match (line, &asked.item) {
             (Line::Legacy(_), Some(_)) => Some(CancelOnDrop::new(&self.0.wire, &sending)),
             _ => None,
         };
@@ -167,7 +125,7 @@ impl Client {
                 session.id.is_some() && !refusal.ours && matches!(refusal.status.as_u16(), 400 | 404)
                     || refusal.error.as_ref().is_some_and(speaks_modern)
             }
-            (Line::Modern { .. }, Err(Failed::Status(refusal))) => match &refusal.error {
+            (Line::Modern(_), Err(Failed::Status(refusal))) => match &refusal.error {
                 Some(error) => error.code == UNSUPPORTED_VERSION,
                 None => matches!(refusal.status.as_u16(), 400 | 404 | 405),
             },
@@ -184,7 +142,7 @@ impl Client {
                         state.speaks = None;
                     }
                 }
-                Line::Modern { .. } => state.speaks = None,
+                Line::Modern(_) => state.speaks = None,
             }
             tracing::info!(
                 mcp.session = who.key.is_some(),
@@ -199,7 +157,7 @@ impl Client {
     async fn line(&self, who: &Identity) -> Result<Line, Failed> {
         let mut state = self.0.state.lock().await;
         match state.speaks {
-            Some(Speaks::Modern { tells_changes }) => return Ok(Line::Modern { tells_changes }),
+            Some(Speaks::Modern(capabilities)) => return Ok(Line::Modern(capabilities)),
             Some(Speaks::Legacy) => {
                 if let Some((session, used)) = state.sessions.get_mut(&who.key) {
                     *used = Instant::now();
@@ -226,8 +184,8 @@ impl Client {
             None => self.probe(who).await?,
         };
         state.speaks = Some(speaks);
-        if let Speaks::Modern { tells_changes } = speaks {
-            return Ok(Line::Modern { tells_changes });
+        if let Speaks::Modern(capabilities) = speaks {
+            return Ok(Line::Modern(capabilities));
         }
         let session = match self.initialize(who).await {
             Ok(session) => Arc::new(session),
@@ -245,82 +203,31 @@ impl Client {
         Ok(Line::Legacy(session))
     }
 
-    /// Which kind of revision the upstream speaks (SRC-07; 2026-07-28 streamable HTTP, backward compatibility).
-    async fn probe(&self, who: &Identity) -> Result<Speaks, Failed> {
-        let line = Line::Modern { tells_changes: false };
-        let asked = Request {
-            method: "server/discover",
-            params: String::new(),
-            tool: None,
-            most: MOST_LIFECYCLE,
-            deadline: Instant::now() + PROBE,
-        };
-        let sending = line.sending(who, self.0.ids.fetch_add(1, Ordering::Relaxed), &asked);
-        let answered = timeout(PROBE, self.0.wire.ask(&sending, &mut |_| {})).await;
-        let legacy_or = |error: &RpcError| {
-            if modern_by(error) { Speaks::Modern { tells_changes: false } } else { Speaks::Legacy }
-        };
-        match answered.map_err(|_| Failed::Silent(PROBE.as_secs()))? {
-            Ok((_, Ok(result))) => discovered(&result),
-            Ok((_, Err(error))) => Ok(legacy_or(&error)),
-            Err(Failed::Status(refusal)) if matches!(refusal.status.as_u16(), 400 | 404 | 405) => {
-                Ok(refusal.error.as_ref().map_or(Speaks::Legacy, legacy_or))
-            }
-            // Nothing is known: it may be either, when it answers again.
-            Err(why) => Err(why),
-        }
+    /// What the upstream says that it offers; asked, if it is not known yet.
+    pub(crate) async fn capabilities(&self, who: &Identity) -> Result<Capabilities, Failed> {
+        Ok(self.line(who).await?.capabilities())
     }
 
-    /// Agrees on a revision, and on a session if the upstream wants one (2025-11-25, lifecycle).
-    async fn initialize(&self, who: &Identity) -> Result<Session, Failed> {
-        let asked = Request {
-            method: "initialize",
-            params: format!(
-                r#""protocolVersion":"{}","capabilities":{{}},"clientInfo":{}"#,
-                LEGACY[0],
-                client_info()
-            ),
-            tool: None,
-            most: MOST_LIFECYCLE,
-            deadline: Instant::now() + INITIALIZE,
-        };
-        let mut sending = Sending {
-            headers: base_headers(who),
-            ..Line::Modern { tells_changes: false }.sending(
-                who,
-                self.0.ids.fetch_add(1, Ordering::Relaxed),
-                &asked,
-            )
-        };
-        sending.body = request(sending.id, asked.method, &format!("{{{}}}", asked.params));
-        let (headers, answered) = timeout(INITIALIZE, self.0.wire.ask(&sending, &mut |_| {}))
-            .await
-            .map_err(|_| Failed::Silent(INITIALIZE.as_secs()))??;
-        let session = agreed(&headers, &answered)?;
-        let told = notification("notifications/initialized", "{}");
-        self.0.wire.tell(session.headers(who), told, Instant::now() + INITIALIZE).await?;
-        Ok(session)
-    }
-
-    /// Listens until the upstream ends the stream; `None` if it says that it tells of no changes.
+    /// Listens until the upstream ends the stream; `None` if it says that it tells of no changes, or cannot be asked.
     pub(crate) async fn listen(&self, who: &Identity, hear: Hear<'_>) -> Option<Result<(), Failed>> {
         let line = self.line(who).await.ok()?;
+        let capabilities = line.capabilities();
+        if !capabilities.tells_changes() {
+            return None;
+        }
         let opening = match &line {
-            Line::Modern { tells_changes: true } => Opening::Request(line.sending(
+            Line::Modern(_) => Opening::Request(line.sending(
                 who,
-                self.0.ids.fetch_add(1, Ordering::Relaxed),
+                self.next_id(),
                 &Request {
                     method: "subscriptions/listen",
-                    params: r#""notifications":{"toolsListChanged":true}"#.to_owned(),
-                    tool: None,
+                    params: format!(r#""notifications":{{{}}}"#, wanted(capabilities)),
+                    item: None,
                     most: MOST_LIFECYCLE,
                     deadline: Instant::now() + INITIALIZE,
                 },
             )),
-            Line::Legacy(session) if session.tells_changes => {
-                Opening::Get(session.headers(who), Instant::now() + INITIALIZE)
-            }
-            _ => return None,
+            Line::Legacy(session) => Opening::Get(session.headers(who), Instant::now() + INITIALIZE),
         };
         Some(self.0.wire.listen(opening, hear).await)
     }
@@ -329,6 +236,14 @@ impl Client {
     pub(crate) async fn begin_anew(&self) {
         *self.0.state.lock().await = State::default();
         self.0.wire.forget();
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.0.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn wire(&self) -> &Wire {
+        &self.0.wire
     }
 
     /// Ends the sessions that are open, as far as the upstream listens to that.
@@ -344,179 +259,12 @@ impl Client {
     }
 }
 
-/// Tells an upstream of an older revision that nobody waits any more for a request, unless it was answered. It goes out
-/// at once, whatever becomes of the task that was dropped (SRC-09).
-struct CancelOnDrop(Option<(Wire, HeaderMap, u64)>);
-
-impl CancelOnDrop {
-    fn new(wire: &Wire, sending: &Sending) -> Self {
-        Self(Some((wire.clone(), sending.headers.clone(), sending.id)))
-    }
-
-    fn disarm(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        let Some((wire, headers, id)) = self.0.take() else { return };
-        let params = format!(r#"{{"requestId":{id},"reason":"The client cancelled the request"}}"#);
-        let body = notification("notifications/cancelled", &params);
-        tokio::spawn(async move {
-            if let Err(why) = wire.tell(headers, body, Instant::now() + TELL).await {
-                tracing::debug!(outbound.error = %why, "a cancellation did not arrive");
-            }
-        });
-    }
-}
-
-impl Session {
-    fn headers(&self, who: &Identity) -> HeaderMap {
-        let mut headers = base_headers(who);
-        headers.insert(VERSION_HEADER, HeaderValue::from_static(self.version));
-        headers.extend(self.id.clone().map(|id| (SESSION_HEADER, id)));
-        headers
-    }
-}
-
-impl Line {
-    fn sending(&self, who: &Identity, id: u64, asked: &Request<'_>) -> Sending {
-        let progress = asked.tool.is_some().then(|| format!(r#""progressToken":{id}"#));
-        let (headers, meta) = match self {
-            Self::Modern { .. } => (modern_headers(who, asked), Some(modern_meta(progress.as_deref()))),
-            Self::Legacy(session) => (session.headers(who), progress),
-        };
-        let mut params = format!("{{{}", asked.params);
-        if let Some(meta) = meta {
-            let comma = if asked.params.is_empty() { "" } else { "," };
-            let _ = write!(params, r#"{comma}"_meta":{{{meta}}}"#);
-        }
-        params.push('}');
-        Sending {
-            id,
-            headers,
-            body: request(id, asked.method, &params),
-            repeatable: asked.tool.is_none(),
-            resumable: matches!(self, Self::Legacy(_)),
-            most: asked.most,
-            deadline: asked.deadline,
-        }
-    }
-}
-
-fn base_headers(who: &Identity) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    headers.extend(who.headers.iter().cloned());
-    headers
-}
-
-/// The headers that repeat what the body says (2026-07-28 streamable HTTP, request metadata), written anew (MCP-07).
-fn modern_headers(who: &Identity, asked: &Request<'_>) -> HeaderMap {
-    let mut headers = base_headers(who);
-    headers.insert(VERSION_HEADER, HeaderValue::from_static(MODERN));
-    headers.insert("mcp-method", HeaderValue::from_static(asked.method));
-    if let Some((name, mirrored)) = &asked.tool {
-        headers.insert("mcp-name", mirror::encoded(name));
-        headers.extend(mirrored.iter().cloned());
-    }
-    headers
-}
-
-/// What every request of that revision says of itself. No capability is declared: nothing can be asked back.
-fn modern_meta(progress: Option<&str>) -> String {
-    let more = progress.map(|progress| format!(",{progress}")).unwrap_or_default();
-    format!(
-        r#""{VERSION_META}":"{MODERN}","io.modelcontextprotocol/clientInfo":{},"{CAPABILITIES_META}":{{}}{more}"#,
-        client_info()
-    )
-}
-
-fn client_info() -> &'static str {
-    concat!(r#"{"name":"portcullis","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#)
-}
-
-/// Errors that only a server of the newer revisions makes.
-fn speaks_modern(error: &RpcError) -> bool {
-    matches!(error.code, HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION)
-}
-
-/// Whether such a server speaks the revision that is spoken here.
-fn modern_by(error: &RpcError) -> bool {
-    let supports = |data: &RawValue| {
-        let supported = Members::of(data.get())?.get("supported")?;
-        serde_json::from_str::<Vec<String>>(supported.get()).ok()
-    };
-    match error.code {
-        UNSUPPORTED_VERSION => {
-            let supported = error.data.as_deref().and_then(supports).unwrap_or_default();
-            supported.is_empty() || supported.iter().any(|version| version == MODERN)
-        }
-        _ => speaks_modern(error),
-    }
-}
-
-fn tells_changes(result: &Members<'_>) -> bool {
-    let tools = |capabilities: &RawValue| {
-        Some(
-            Members::of(Members::of(capabilities.get())?.get("tools")?.get())?.get("listChanged")?.get()
-                == "true",
-        )
-    };
-    result.get("capabilities").and_then(tools).unwrap_or(false)
-}
-
-fn discovered(result: &RawValue) -> Result<Speaks, Failed> {
-    let unreadable = || Failed::Unreadable("it answers `server/discover` with something else".to_owned());
-    let result = Members::of(result.get()).ok_or_else(unreadable)?;
-    let versions: Vec<String> = result
-        .get("supportedVersions")
-        .and_then(|versions| serde_json::from_str(versions.get()).ok())
-        .ok_or_else(unreadable)?;
-    if versions.iter().any(|version| version == MODERN) {
-        return Ok(Speaks::Modern { tells_changes: tells_changes(&result) });
-    }
-    if versions.iter().any(|version| legacy(version).is_some()) {
-        return Ok(Speaks::Legacy);
-    }
-    Err(Failed::Unreadable("it speaks no revision of MCP that is known here".to_owned()))
-}
-
-/// What `initialize` was answered with.
-fn agreed(headers: &HeaderMap, answered: &Answered) -> Result<Session, Failed> {
-    let result = match answered {
-        Ok(result) => Members::of(result.get()),
-        Err(error) if error.code == METHOD_NOT_FOUND => {
-            return Err(Failed::Unreadable("it knows neither `server/discover` nor `initialize`".to_owned()));
-        }
-        Err(error) => {
-            let words = super::failed::shown(&error.message);
-            return Err(Failed::Unreadable(format!("it refuses `initialize`: {words}")));
-        }
-    };
-    let unreadable = || Failed::Unreadable("it answers `initialize` with something else".to_owned());
-    let result = result.ok_or_else(unreadable)?;
-    let said = result.text("protocolVersion").ok_or_else(unreadable)?;
-    let version = legacy(&said).ok_or_else(|| {
-        Failed::Unreadable(format!(
-            "it wants MCP {}; known here are {MODERN} and {}",
-            super::failed::shown(&said),
-            LEGACY.join(", ")
-        ))
-    })?;
-    let mut ids = headers.get_all(SESSION_HEADER).iter();
-    let id = match (ids.next(), ids.next()) {
-        (None, _) => None,
-        (Some(id), None) if id.len() <= 1024 && id.as_bytes().iter().all(u8::is_ascii_graphic) => {
-            let mut id = id.clone();
-            id.set_sensitive(true);
-            Some(id)
-        }
-        _ => return Err(Failed::Unreadable("its session id is not visible ASCII".to_owned())),
-    };
-    Ok(Session { id, version, tells_changes: tells_changes(&result) })
+/// The changes that a subscription is about: those that the upstream tells of (2026-07-28, subscriptions).
+fn wanted(capabilities: Capabilities) -> String {
+    let Capabilities { tools, prompts, resources } = capabilities;
+    let all = [("tools", tools), ("prompts", prompts), ("resources", resources)];
+    let told = all.iter().filter(|(_, one)| one.tells_changes);
+    told.map(|(name, _)| format!(r#""{name}ListChanged":true"#)).collect::<Vec<_>>().join(",")
 }
 
 /// Hears nothing.

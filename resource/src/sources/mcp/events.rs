@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use shared::outbound::make_room;
+
 /// A longer wait than this before reconnecting is not waited.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// No event id is longer.
@@ -57,10 +59,13 @@ impl Events {
                 continue;
             }
             let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
-            self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
-            if self.held() > self.most {
-                return Err(TooLong(self.held()));
+            let more = &bytes[..end.unwrap_or(bytes.len())];
+            let held = self.held() + more.len();
+            if held > self.most {
+                return Err(TooLong(held));
             }
+            make_room(&mut self.line, more.len(), self.most);
+            self.line.extend_from_slice(more);
             let Some(end) = end else { break };
             self.after_cr = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];

@@ -1,4 +1,6 @@
-//! A tool's result, from how its server wrote it to how a client of either era may read it (SRC-05, SRC-06).
+//! A result, from how its server wrote it to how a client of either era may read it (SRC-05, SRC-06).
+
+mod links;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -34,55 +36,114 @@ impl Unfit {
     }
 }
 
-/// What a call came to, for a client of this era.
-pub(crate) fn outcome(result: &RawValue, client: Era) -> Result<Outcome, Unfit> {
+/// What a result is of, because each method has a shape of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    Tool,
+    Prompt,
+    Resource,
+    Completion,
+}
+
+/// What a request came to, for a client of this era.
+pub(crate) fn outcome(result: &RawValue, shape: Shape, client: Era) -> Result<Outcome, Unfit> {
     let result = Members::of(result.get()).ok_or(Unfit::Unreadable)?;
     match result.get("resultType").map(|_| result.text("resultType").unwrap_or_default()).as_deref() {
         None | Some("complete") => {}
         Some("input_required") => return Err(Unfit::InputRequired),
         Some(other) => return Err(Unfit::Kind(shown(other))),
     }
-    let content = result.get("content").and_then(|content| content_for(content, client));
+    let blocks = match shape {
+        Shape::Tool => result.get("content").and_then(|content| blocks_for(content, client)),
+        Shape::Prompt => result.get("messages").and_then(|messages| messages_for(messages, client)),
+        Shape::Resource | Shape::Completion => None,
+    };
     let no_object =
         |name: &str| result.get(name).is_some_and(|value| !value.get().trim_start().starts_with('{'));
     let drops_data = client != Era::Modern && no_object("structuredContent");
-    let members = result.edited(|name| match (name, &content) {
-        ("resultType" | "_meta", _) => Edit::Drop,
-        ("structuredContent", _) if drops_data => Edit::Drop,
-        ("content", Some(content)) => Edit::Replace(content),
+    let fresh = result.get("ttlMs").is_some_and(|value| value.get().parse::<u64>().is_ok());
+    let mut members = result.edited(|name| match (name, &blocks, shape) {
+        ("resultType" | "_meta", ..) => Edit::Drop,
+        ("structuredContent", _, Shape::Tool) if drops_data => Edit::Drop,
+        ("content", Some(blocks), Shape::Tool) | ("messages", Some(blocks), Shape::Prompt) => {
+            Edit::Replace(blocks)
+        }
+        ("ttlMs" | "cacheScope", _, Shape::Resource) if client != Era::Modern => Edit::Drop,
+        ("ttlMs", _, Shape::Resource) if !fresh => Edit::Replace("0"),
+        // Who may read it was decided for this caller alone.
+        ("cacheScope", _, Shape::Resource) => Edit::Replace(r#""private""#),
         _ => Edit::Keep,
     });
+    if shape == Shape::Resource && client == Era::Modern {
+        // 2026-07-28 caching: "servers MUST include caching hints".
+        for (name, hint) in [("ttlMs", r#""ttlMs":0"#), ("cacheScope", r#""cacheScope":"private""#)] {
+            if result.get(name).is_none() {
+                members.push_str(if members.is_empty() { "" } else { "," });
+                members.push_str(hint);
+            }
+        }
+    }
     let meta = result.get("_meta").and_then(|meta| Members::of(meta.get())).unwrap_or_default();
     let meta = meta.edited(|name| if OURS.contains(&name) { Edit::Drop } else { Edit::Keep });
     let is_error = result.get("isError").is_some_and(|value| value.get() == "true");
-    Ok(Outcome::Result { members: members.into_bytes(), meta, is_error })
+    let links = links::in_result(&result, shape);
+    Ok(Outcome::Result { members: members.into_bytes(), meta, is_error, links })
 }
 
-/// The content, if some of it is changed: icons that lie elsewhere go, and where links are not known yet
+/// Content blocks, if some of them are changed: icons that lie elsewhere go, and where links are not known yet
 /// (2025-03-26) a link becomes text.
-fn content_for(content: &RawValue, client: Era) -> Option<String> {
-    let no_links = client == Era::Legacy("2025-03-26");
-    let text = content.get();
-    if !(text.contains("\"icons\"") || no_links && text.contains("resource_link")) {
+fn blocks_for(blocks: &RawValue, client: Era) -> Option<String> {
+    if !is_changed(blocks, client) {
         return None;
     }
-    let one = |item: &&RawValue| {
-        let Some(members) = Members::of(item.get()) else { return item.get().to_owned() };
-        if no_links && members.text("type").as_deref() == Some("resource_link") {
-            let (name, uri) =
-                (members.text("name").unwrap_or_default(), members.text("uri").unwrap_or_default());
-            return format!(r#"{{"type":"text","text":{}}}"#, Value::from(format!("{name}: {uri}")));
-        }
-        let icons = members.get("icons").map(own_icons);
-        let edited = members.edited(|name| match (name, &icons) {
-            ("icons", Some(Some(icons))) => Edit::Replace(icons),
-            ("icons", Some(None)) => Edit::Drop,
+    let blocks: Vec<String> =
+        members::items(blocks.get())?.into_iter().map(|block| block_for(block, client)).collect();
+    Some(format!("[{}]", blocks.join(",")))
+}
+
+/// The same for the messages of a prompt, each of which has one block.
+fn messages_for(messages: &RawValue, client: Era) -> Option<String> {
+    if !is_changed(messages, client) {
+        return None;
+    }
+    let one = |message: &RawValue| {
+        let Some(members) = Members::of(message.get()) else { return message.get().to_owned() };
+        let block = members.get("content").map(|block| block_for(block, client));
+        let edited = members.edited(|name| match (name, &block) {
+            ("content", Some(block)) => Edit::Replace(block),
             _ => Edit::Keep,
         });
         format!("{{{edited}}}")
     };
-    let items: Vec<String> = members::items(text)?.iter().map(one).collect();
-    Some(format!("[{}]", items.join(",")))
+    let messages: Vec<String> = members::items(messages.get())?.into_iter().map(one).collect();
+    Some(format!("[{}]", messages.join(",")))
+}
+
+fn has_no_links(client: Era) -> bool {
+    client == Era::Legacy("2025-03-26")
+}
+
+fn is_changed(blocks: &RawValue, client: Era) -> bool {
+    let text = blocks.get();
+    text.contains("\"icons\"") || has_no_links(client) && text.contains("resource_link")
+}
+
+fn block_for(block: &RawValue, client: Era) -> String {
+    let Some(members) = Members::of(block.get()) else { return block.get().to_owned() };
+    if has_no_links(client) && members.text("type").as_deref() == Some("resource_link") {
+        let (name, uri) = (members.text("name").unwrap_or_default(), members.text("uri").unwrap_or_default());
+        return format!(r#"{{"type":"text","text":{}}}"#, Value::from(format!("{name}: {uri}")));
+    }
+    let icons = members.get("icons").map(own_icons);
+    if icons.is_none() {
+        return block.get().to_owned();
+    }
+    let edited = members.edited(|name| match (name, &icons) {
+        ("icons", Some(Some(icons))) => Edit::Replace(icons),
+        ("icons", Some(None)) => Edit::Drop,
+        _ => Edit::Keep,
+    });
+    format!("{{{edited}}}")
 }
 
 #[cfg(test)]
@@ -95,8 +156,12 @@ mod tests {
     const NEWEST_LEGACY: Era = Era::Legacy("2025-11-25");
 
     fn of(text: &str, client: Era) -> Result<(String, String, bool), Unfit> {
-        match outcome(&RawValue::from_string(text.to_owned()).unwrap(), client)? {
-            Outcome::Result { members, meta, is_error } => {
+        shaped(text, Shape::Tool, client)
+    }
+
+    fn shaped(text: &str, shape: Shape, client: Era) -> Result<(String, String, bool), Unfit> {
+        match outcome(&RawValue::from_string(text.to_owned()).unwrap(), shape, client)? {
+            Outcome::Result { members, meta, is_error, links: _ } => {
                 Ok((String::from_utf8(members).unwrap(), meta, is_error))
             }
             other => panic!("{other:?}"),
@@ -168,6 +233,40 @@ mod tests {
         })
     }
 
+    /// SRC-06, MCP-10: what is read may be cached for whom it was decided only, and older revisions have no such hints.
+    #[test]
+    fn what_is_read_is_private() {
+        let read = |text: &str, client| shaped(text, Shape::Resource, client).unwrap().0;
+        let written = r#"{"contents":[{"uri":"a:b","text":"x"}],"ttlMs":500,"cacheScope":"public","z":1}"#;
+        assert_eq!(
+            read(written, Era::Modern),
+            r#""contents":[{"uri":"a:b","text":"x"}],"ttlMs":500,"cacheScope":"private","z":1"#
+        );
+        let old = r#""contents":[{"uri":"a:b","text":"x"}],"z":1"#;
+        assert_eq!(read(written, NEWEST_LEGACY), old);
+        assert_eq!(
+            read(&format!("{{{old}}}"), Era::Modern),
+            format!(r#"{old},"ttlMs":0,"cacheScope":"private""#)
+        );
+        assert_eq!(read(r#"{"ttlMs":-1}"#, Era::Modern), r#""ttlMs":0,"cacheScope":"private""#);
+        assert_eq!(read("{}", Era::Modern), r#""ttlMs":0,"cacheScope":"private""#);
+        // A tool may use the same words for something else.
+        assert_eq!(of(r#"{"ttlMs":1,"cacheScope":7}"#, OLDEST).unwrap().0, r#""ttlMs":1,"cacheScope":7"#);
+    }
+
+    /// SRC-06: the messages of a prompt fit the era of its client, as content does.
+    #[test]
+    fn a_prompt_fits_the_era_of_its_client() {
+        let written = r#"{"messages":[{"role":"user","content":{"type":"resource_link","uri":"a:b","name":"B","icons":[{"src":"http://x.example"}]},"x":1 }]}"#;
+        let prompt = |client| shaped(written, Shape::Prompt, client).unwrap().0;
+        assert_eq!(
+            prompt(Era::Modern),
+            r#""messages":[{"role":"user","content":{"type":"resource_link","uri":"a:b","name":"B"},"x":1}]"#
+        );
+        let oldest = r#""messages":[{"role":"user","content":{"type":"text","text":"B: a:b"},"x":1}]"#;
+        assert_eq!(prompt(OLDEST), oldest);
+    }
+
     proptest! {
         /// SRC-05: unknown members and content types pass byte for byte, and in order, to clients of every era.
         #[test]
@@ -181,6 +280,34 @@ mod tests {
             for era in [Era::Modern, NEWEST_LEGACY, OLDEST] {
                 let (kept, _, _) = of(&format!("{{{members}}}"), era).unwrap();
                 prop_assert_eq!(&kept, &members);
+            }
+        }
+
+        /// SRC-05: the same for prompts, resources and completions.
+        #[test]
+        fn the_other_kinds_pass_unchanged(
+            unknown in proptest::collection::vec(json(), 0..4),
+            inner in proptest::collection::vec(json(), 0..4),
+        ) {
+            let more = |values: &[String]| {
+                let members = values.iter().enumerate().map(|(n, value)| format!(",\"unknown{n}\":{value}"));
+                members.collect::<Vec<_>>().concat()
+            };
+            for (shape, known) in [
+                (Shape::Prompt, r#""messages":[{"role":"?","content":{"type":"x-new"INNER}INNER}]"#),
+                (Shape::Resource, r#""contents":[{"uri":"a:b","hologram":1.50INNER}]"#),
+                (Shape::Completion, r#""completion":{"values":["a"]INNER}"#),
+            ] {
+                let members = format!("{}{}", known.replace("INNER", &more(&inner)), more(&unknown));
+                for era in [Era::Modern, NEWEST_LEGACY, OLDEST] {
+                    let (kept, _, _) = shaped(&format!("{{{members}}}"), shape, era).unwrap();
+                    let hints = r#","ttlMs":0,"cacheScope":"private""#;
+                    let expected = match (shape, era) {
+                        (Shape::Resource, Era::Modern) => format!("{members}{hints}"),
+                        _ => members.clone(),
+                    };
+                    prop_assert_eq!(&kept, &expected);
+                }
             }
         }
     }

@@ -55,7 +55,10 @@ pub(super) struct Sending {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Heard {
     Progress(f64),
-    ToolsChanged,
+    /// The stream of what nobody asked for is open.
+    Listening,
+    /// One of its lists has changed.
+    ListChanged,
 }
 
 /// Hears what an upstream tells.
@@ -131,6 +134,7 @@ impl Wire {
         if answer.status != StatusCode::OK || kind(&answer.headers) != Some(Media::Events) {
             return Err(refusal(answer, 0).await);
         }
+        hear(Heard::Listening);
         let (mut body, mut events, mut read) = (answer.body, Events::new(ENVELOPE), 0);
         while let Some(chunk) = body.chunk().await? {
             read += chunk.len();
@@ -139,9 +143,9 @@ impl Wire {
             }
             for data in events.feed(&chunk).map_err(too_long)? {
                 if let Some(Message::Notification { method, .. }) = Message::read(&data)
-                    && method == TOOLS_CHANGED
+                    && LIST_CHANGED.contains(&&*method)
                 {
-                    hear(Heard::ToolsChanged);
+                    hear(Heard::ListChanged);
                 }
             }
         }
@@ -256,7 +260,11 @@ impl Sending {
     }
 }
 
-const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+const LIST_CHANGED: [&str; 3] = [
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -268,7 +276,7 @@ struct Progress<'p> {
 
 fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
     match method {
-        TOOLS_CHANGED => hear(Heard::ToolsChanged),
+        changed if LIST_CHANGED.contains(&changed) => hear(Heard::ListChanged),
         "notifications/progress" => {
             let progress = params.and_then(|params| serde_json::from_str::<Progress<'_>>(params.get()).ok());
             // Only what is about this request, by the token that it carried.

@@ -181,8 +181,8 @@ pub(super) const FATES: &[Fate] = &[
         ..fate("client_assertion", "digest holder stranger expires_at network")
     },
     // Updated from the configuration at every start, and fetched from the servers again.
-    fate("source", "id name target added_at era digest walked_at"),
-    fate("source_item", "source_id position definition"),
+    fate("source", "id name target added_at era walked_at"),
+    fate("source_item", "source_id kind position definition"),
     Fate {
         // One that was replaced or removed since may be known to somebody; and what is sealed goes with the key that seals now.
         carried: &[

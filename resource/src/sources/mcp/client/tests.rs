@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 use shared::outbound::NotSent;
 
 use super::super::testing::{Arrived, Reply, Upstream, error, legacy, modern, result};
-use super::super::walk::{self, Incomplete};
+use super::super::walk;
 use super::*;
+use crate::item::Kind;
 
 fn client(upstream: &Upstream) -> Client {
     Client::new(upstream.outbound(), "/mcp?x=1".to_owned(), None)
 }
+
+/// How long a walk may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn nobody() -> Identity {
     Identity::default()
@@ -19,7 +23,10 @@ fn call() -> Request<'static> {
     Request {
         method: "tools/call",
         params: r#""name":"greet","arguments":{"b":1}"#.to_owned(),
-        tool: Some(("greet", vec![(HeaderName::from_static("mcp-param-b"), HeaderValue::from_static("1"))])),
+        item: Some(Headers {
+            name: Some("greet"),
+            mirrored: vec![(HeaderName::from_static("mcp-param-b"), HeaderValue::from_static("1"))],
+        }),
         most: 10_000,
         deadline: Instant::now() + Duration::from_mins(1),
     }
@@ -68,7 +75,7 @@ async fn the_first_question_tells_the_eras_apart() {
     let code = |code: i64| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": "" } });
     let found =
         |versions: &[&str]| json!({ "jsonrpc": "2.0", "id": 1, "result": { "supportedVersions": versions } });
-    let modern = Some(Speaks::Modern { tells_changes: false });
+    let modern = Some(Speaks::Modern(Capabilities::default()));
     for (status, body, speaks) in [
         (200, found(&["2026-07-28", "2025-11-25"]), modern),
         (200, found(&["2025-11-25"]), Some(Speaks::Legacy)),
@@ -178,7 +185,7 @@ async fn an_answer_may_come_in_a_stream() {
     let (client, mut heard) = (client(&upstream), Vec::new());
     let answered = client.ask(&nobody(), &call(), &mut |one| heard.push(one)).await;
     assert_eq!(answered.unwrap().unwrap().get(), r#"{"content":[1]}"#);
-    assert_eq!(heard, [Heard::Progress(1.0), Heard::ToolsChanged, Heard::Progress(2.5)]);
+    assert_eq!(heard, [Heard::Progress(1.0), Heard::ListChanged, Heard::Progress(2.5)]);
 }
 
 /// SRC-12: a stream of an older revision that breaks off is resumed after its last event, and not for ever.
@@ -242,7 +249,7 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
     let mut to = upstream.destination();
     to.networks = vec!["10.0.0.0/8".parse().unwrap()];
     let client =
-        Client::new(Outbound::new(to), "/".to_owned(), Some(Speaks::Modern { tells_changes: false }));
+        Client::new(Outbound::new(to), "/".to_owned(), Some(Speaks::Modern(Capabilities::default())));
     let failed = ask(&client).await.unwrap_err();
     let address = Failed::NotSent(NotSent::Address("127.0.0.1".parse().unwrap()));
     assert_eq!(failed, NoResult { sent: false, why: address });
@@ -276,23 +283,111 @@ async fn a_walk_is_complete_or_nothing() {
     for (pages, outcome) in [
         (vec![(json!([tool("a")]), json!("")), (json!([tool("b")]), Value::Null)], Ok(2)),
         (vec![(json!([]), Value::Null)], Ok(0)),
-        (vec![(json!([tool("a")]), json!("x")), (json!([tool("b")]), json!("x"))], Err(Incomplete::Circle)),
-        (vec![(json!({ "a": 1 }), Value::Null)], Err(Incomplete::NotAList)),
-        (vec![(json!([tool("a")]), json!("x")), (Value::Null, Value::Null)], Err(Incomplete::NotAList)),
-        ((0..200).map(|n| (json!([tool("a")]), json!(n.to_string()))).collect(), Err(Incomplete::TooMuch)),
-        (vec![(Value::from(vec![tool("a"); 5001]), Value::Null)], Err(Incomplete::TooMuch)),
-        (vec![(json!([tool(&"x".repeat(9 << 20))]), Value::Null)], Err(Incomplete::TooMuch)),
+        (vec![(json!([tool("a")]), json!("x")), (json!([tool("b")]), json!("x"))], Err("circle")),
+        (vec![(json!({ "a": 1 }), Value::Null)], Err("is not a list")),
+        (vec![(json!([tool("a")]), json!("x")), (Value::Null, Value::Null)], Err("is not a list")),
+        ((0..200).map(|n| (json!([tool("a")]), json!(n.to_string()))).collect(), Err("has more than")),
+        (vec![(Value::from(vec![tool("a"); 5001]), Value::Null)], Err("has more than")),
+        (vec![(json!([tool(&"x".repeat(9 << 20))]), Value::Null)], Err("has more than")),
     ] {
-        let turned = AtomicUsize::new(0);
-        let upstream = Upstream::start(move |request| match request.method() {
-            "tools/list" => {
-                let (tools, next) = pages[turned.fetch_add(1, Ordering::SeqCst)].clone();
-                Reply::Json(200, result(request, &json!({ "tools": tools, "nextCursor": next })))
+        for (kind, method, member) in LISTS {
+            let (turned, pages) = (AtomicUsize::new(0), pages.clone());
+            let upstream = Upstream::start(move |request| match request.method() {
+                called if called == method => {
+                    let (items, next) = pages[turned.fetch_add(1, Ordering::SeqCst)].clone();
+                    Reply::Json(200, result(request, &json!({ member: items, "nextCursor": next })))
+                }
+                _ => everything(request).unwrap(),
+            })
+            .await;
+            let walked = walk::items(&client(&upstream), &nobody(), kind, PATIENCE, &mut deaf).await;
+            match (walked, outcome) {
+                (Ok(items), Ok(count)) => assert_eq!(items.len(), count, "{method}"),
+                (Err(why), Err(says)) => {
+                    let why = why.to_string();
+                    assert!(why.contains(says) && why.contains(method), "{why}");
+                }
+                (walked, _) => panic!("{method}: {walked:?}"),
             }
-            _ => modern(request, &none()).unwrap(),
+        }
+    }
+}
+
+const LISTS: [(Kind, &str, &str); 4] = [
+    (Kind::Tool, "tools/list", "tools"),
+    (Kind::Prompt, "prompts/list", "prompts"),
+    (Kind::Resource, "resources/list", "resources"),
+    (Kind::Template, "resources/templates/list", "resourceTemplates"),
+];
+
+/// What a server of the newest revision says that has every kind of list and tells of changes.
+fn everything(request: &Arrived) -> Option<Reply> {
+    let changes = json!({ "listChanged": true });
+    let found = json!({ "resultType": "complete", "supportedVersions": ["2026-07-28"], "ttlMs": 0,
+        "cacheScope": "public", "capabilities": { "tools": {}, "prompts": changes, "resources": changes } });
+    (request.method() == "server/discover").then(|| Reply::Json(200, result(request, &found)))
+}
+
+/// SRC-02: a list that a server does not speak of is empty and is not asked for; tools alone are asked for anyway.
+#[tokio::test]
+async fn only_lists_that_there_are_are_walked() {
+    let upstream = Upstream::start(|request| match request.method() {
+        "server/discover" => {
+            let found = json!({ "supportedVersions": ["2026-07-28"], "capabilities": { "resources": {} } });
+            Reply::Json(200, result(request, &found))
+        }
+        "resources/list" => Reply::Json(200, result(request, &json!({ "resources": [{ "uri": "a:b" }] }))),
+        // 2026-07-28: HTTP 404 with the error; older servers answer 200.
+        "tools/list" => Reply::Json(404, error(request, -32601)),
+        _ => Reply::Json(200, error(request, -32601)),
+    })
+    .await;
+    let client = client(&upstream);
+    for (kind, _, _) in LISTS {
+        let walked = walk::items(&client, &nobody(), kind, PATIENCE, &mut deaf).await.unwrap();
+        assert_eq!(walked.len(), usize::from(kind == Kind::Resource), "{kind:?}");
+    }
+    let expected = ["server/discover", "tools/list", "resources/list", "resources/templates/list"];
+    assert_eq!(upstream.methods(), expected);
+}
+
+/// SRC-13: a subscription asks for the changes that the upstream tells of, and hears each of them.
+#[tokio::test]
+async fn a_subscription_hears_of_every_list() {
+    let upstream = Upstream::start(|request| {
+        everything(request).unwrap_or_else(|| {
+            let note = |method: &str| {
+                format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\"}}\n\n")
+            };
+            let told = ["tools/list_changed", "prompts/list_changed", "message", "resources/list_changed"];
+            Reply::Events(told.map(note).concat())
+        })
+    })
+    .await;
+    let mut heard = Vec::new();
+    let client = client(&upstream);
+    client.listen(&nobody(), &mut |one| heard.push(one)).await.unwrap().unwrap();
+    assert_eq!(heard, [Heard::Listening, Heard::ListChanged, Heard::ListChanged, Heard::ListChanged]);
+    let asked = &upstream.arrived()[1].body["params"]["notifications"];
+    assert_eq!(*asked, json!({ "promptsListChanged": true, "resourcesListChanged": true }));
+}
+
+/// SRC-12: all of a stream is bounded, however small its events are.
+#[tokio::test]
+async fn a_stream_of_small_events_is_bounded() {
+    for method in ["tools/call", "subscriptions/listen"] {
+        let upstream = Upstream::start(move |request| {
+            if request.method() != method {
+                return everything(request).unwrap();
+            }
+            Reply::Events("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n".repeat(2_000_000))
         })
         .await;
-        let walked = walk::tools(&client(&upstream), &nobody(), &mut deaf).await;
-        assert_eq!(walked.map(|tools| tools.len()), outcome);
+        let client = client(&upstream);
+        let why = match method {
+            "tools/call" => ask(&client).await.unwrap_err().why,
+            _ => client.listen(&nobody(), &mut deaf).await.unwrap().unwrap_err(),
+        };
+        assert!(matches!(why, Failed::TooLarge(_)), "{method}: {why:?}");
     }
 }
