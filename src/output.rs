@@ -3,8 +3,10 @@
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use rustix::fs::{FileType, OFlags};
 use serde::Serialize;
 use shared::terminal;
 
@@ -48,13 +50,44 @@ pub(crate) fn help(text: &str) -> anyhow::Result<()> {
     write(text)
 }
 
+/// Whether the command has changed something.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// The command has changed something, which stays if its answer cannot be printed.
+pub(crate) fn changed() {
+    CHANGED.store(true, Ordering::Relaxed);
+}
+
+/// Refuses to go on if nobody reads what is printed, for commands whose answer is shown once.
+///
+/// At its start the Rust runtime opens `/dev/null` for reading and writing in place of a closed standard output; whoever
+/// discards the output on purpose opens it for writing alone.
+///
+/// # Errors
+/// If standard output is closed.
+pub(crate) fn require_reader() -> anyhow::Result<()> {
+    let stdout = io::stdout();
+    let is_null = rustix::fs::fstat(&stdout).is_ok_and(|stat| {
+        let null = rustix::fs::stat("/dev/null").map(|null| null.st_rdev);
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && null == Ok(stat.st_rdev)
+    });
+    let is_ours = rustix::fs::fcntl_getfl(&stdout).is_ok_and(|flags| flags.contains(OFlags::RDWR));
+    anyhow::ensure!(
+        !(is_null && is_ours),
+        "standard output is closed, and the answer is shown only once; nothing was done. Run the command where its output can be read"
+    );
+    Ok(())
+}
+
 fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     // Flushed here, where the error is heard: at the end of the process nobody looks at it.
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    written.context(
-        "cannot write to standard output; the command's changes stay in effect: `portcullis audit tail` shows them",
-    )
+    written.context(if CHANGED.load(Ordering::Relaxed) {
+        "cannot write to standard output; the command's changes stay in effect: `portcullis audit tail` shows them"
+    } else {
+        "cannot write to standard output"
+    })
 }
 
 /// Prints on standard error; if that takes nothing either, there is nobody left to tell.

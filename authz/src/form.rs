@@ -15,7 +15,10 @@ const MOST: usize = 64;
 
 /// Whether a body has this media type; parameters such as `charset` are ignored.
 pub(crate) fn has_media_type(headers: &HeaderMap, expected: &str) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    // The header has one value (RFC 9110 §8.3); of two, readers could take either.
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let content_type = value.to_str().ok();
     let essence = content_type.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
 }

@@ -4,7 +4,11 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
-/// Text as a person sees it (DCR-13): composed, and without invisible characters or direction marks.
+/// How many marks a letter may carry (UTS #39 §5.4): more of them would cover the lines above and below.
+const MOST_MARKS: usize = 4;
+
+/// Text as a person sees it (DCR-13): composed, without invisible characters or direction marks, and without piles of
+/// marks.
 pub(crate) fn clean(text: &str) -> String {
     let hidden = |c: char| {
         let category = c.general_category();
@@ -15,7 +19,14 @@ pub(crate) fn clean(text: &str) -> String {
             || matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
     };
     // Compose last: characters separated by a hidden one may combine.
-    text.chars().filter(|c| !hidden(*c)).nfc().collect::<String>().trim().to_owned()
+    let mut marks = 0;
+    let mut piled = |c: &char| {
+        let is_mark = matches!(c.general_category(), Category::NonspacingMark | Category::EnclosingMark);
+        marks = if is_mark { marks + 1 } else { 0 };
+        marks > MOST_MARKS
+    };
+    let composed = text.chars().filter(|c| !hidden(*c)).nfc();
+    composed.filter(|c| !piled(c)).collect::<String>().trim().to_owned()
 }
 
 /// The skeleton of a name: equal for names that look alike (UTS #39). Case, compatible and confusable
@@ -127,6 +138,12 @@ mod tests {
         assert_eq!(clean(" Cl\u{202e}au\u{200b}de\u{7} "), "Claude");
         assert_eq!(clean("P\u{ad}o\u{206a}r\u{e0041}t"), "Port");
         assert_eq!(clean("A\u{30a}"), "\u{c5}");
+        let piled = format!("e{}x", "\u{301}\u{323}".repeat(120));
+        assert_eq!(clean(&piled).chars().filter(|c| ('\u{300}'..'\u{370}').contains(c)).count(), MOST_MARKS);
+        // Hebrew with points and accents, Thai, Vietnamese.
+        for text in ["בְּרֵאשִׁ֖ית", "น้ำ", "Nguyễn"] {
+            assert_eq!(clean(text), text.nfc().collect::<String>());
+        }
         assert_eq!(clean("A\u{200b}\u{30a}"), "\u{c5}");
         for empty in ["\u{3164}", "\u{2800}\u{fe0f}", "\u{2028}"] {
             assert_eq!(clean(empty), "");

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Number, Value, json};
 use shared::work::{self, Work};
 
+use crate::ed25519;
 use crate::jwt::{LONGEST, object, three_parts};
 
 /// The algorithms that clients may use (RFC 7518 §3.1, RFC 8037 §3.1). All are asymmetric (CAUTH-05).
@@ -52,7 +53,7 @@ impl Algorithm {
         match self {
             Self::Es256 => Some(Box::new(ES256.verifier_from_jwk(key).ok()?)),
             // The library would accept Ed448 too.
-            Self::EdDsa if key.curve() == Some("Ed25519") => {
+            Self::EdDsa if key.curve() == Some("Ed25519") && has_sound_point(key) => {
                 Some(Box::new(EdDSA.verifier_from_jwk(key).ok()?))
             }
             Self::EdDsa => None,
@@ -146,6 +147,10 @@ fn usable_key(key: &Map<String, Value>) -> Option<Jwk> {
     let key = Jwk::from_map(kept).ok()?;
     let signs = key.key_use().is_none_or(|purpose| purpose == "sig") && key.is_for_key_operation("verify");
     (signs && key.algorithm().is_none_or(|alg| algorithms.contains(&alg))).then_some(key)
+}
+
+fn has_sound_point(key: &Jwk) -> bool {
+    key.parameter("x").and_then(Value::as_str).is_some_and(ed25519::is_sound)
 }
 
 /// Whether a key is a point on P-256 (RFC 7518 §6.2.1).

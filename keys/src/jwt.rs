@@ -15,7 +15,7 @@ use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::AccessToken;
 use shared::access_token::TYP;
 use shared::work::{self, Work};
@@ -93,7 +93,13 @@ fn public(algorithm: Algorithm, jwk: &Jwk) -> Result<(VerifyingKey, PublicJwk), 
     let verifier: Box<dyn JwsVerifier> = match algorithm {
         Algorithm::Es256 => Box::new(ES256.verifier_from_jwk(jwk)?),
         Algorithm::Rs256 => Box::new(RS256.verifier_from_jwk(jwk)?),
-        Algorithm::EdDsa => Box::new(EdDSA.verifier_from_jwk(jwk)?),
+        Algorithm::EdDsa => {
+            let x = jwk.parameter("x").and_then(Value::as_str);
+            if !x.is_some_and(crate::ed25519::is_sound) {
+                return Err(CryptoFailed("it is a point that anybody can sign for".to_owned()));
+            }
+            Box::new(EdDSA.verifier_from_jwk(jwk)?)
+        }
     };
     let jwk = PublicJwk::of(jwk, algorithm)
         .ok_or_else(|| CryptoFailed("it described a public key incompletely".to_owned()))?;

@@ -8,6 +8,7 @@ mod check;
 pub mod checkpoint;
 mod client_assertion;
 mod config;
+mod ed25519;
 pub mod identity;
 mod jwks;
 mod jwt;

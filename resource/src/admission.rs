@@ -6,6 +6,7 @@ mod links;
 pub(crate) mod record;
 mod relay;
 mod running;
+mod watch;
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -16,6 +17,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shared::outbound::memory::Memory;
 use shared::{Clock, Db, Request};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -35,6 +37,7 @@ use links::Links;
 pub(crate) use relay::Relay;
 pub(crate) use running::CallId;
 use running::{Named, Running};
+use watch::Watch;
 
 /// How long a call may go on without getting further (LIMIT-04).
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -53,6 +56,7 @@ pub(crate) struct Admission {
     registry: Arc<Registry>,
     running: Running,
     links: Arc<Links>,
+    memory: Memory,
 }
 
 /// A call as the gate read it, and whose it is.
@@ -102,6 +106,18 @@ pub(crate) enum Denied {
     Refused(Refusal),
 }
 
+impl Denied {
+    /// The word on record for what ended a call.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Policy(decision) => decision.as_str(),
+            Self::Token(bearer::Refused::Invalid(invalid)) => invalid.reason,
+            Self::Token(_) => "token_unchecked",
+            Self::Refused(_) => "unavailable",
+        }
+    }
+}
+
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -109,8 +125,14 @@ impl From<Refusal> for Denied {
 }
 
 impl Admission {
-    pub(crate) fn new(db: Db, clock: Clock, bearer: Arc<Bearer>, registry: Arc<Registry>) -> Self {
-        Self { db, clock, bearer, registry, running: Running::default(), links: Arc::default() }
+    pub(crate) fn new(
+        db: Db,
+        clock: Clock,
+        bearer: Arc<Bearer>,
+        registry: Arc<Registry>,
+        memory: Memory,
+    ) -> Self {
+        Self { db, clock, bearer, registry, running: Running::default(), links: Arc::default(), memory }
     }
 
     /// What a request of this caller names. A URI may be one that only they were shown (SRC-04).
@@ -147,17 +169,32 @@ impl Admission {
         let cancel = CancellationToken::new();
         let named = wanted.id.map(|id| self.running.name(id, &cancel));
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
-        let ask = Ask::new(what, asker(&subject.caller, snapshot), wanted.era, (LONGEST, MOST), cancel);
+        let asker = asker(&subject.caller, snapshot);
+        let limits = (LONGEST, MOST, self.memory.hold(asker.user()));
+        let ask = Ask::new(what, asker, wanted.era, limits, cancel);
         let (sources, links) = (Arc::clone(snapshot.sources()), Arc::clone(&self.links));
-        let call = Call { db: self.db.clone(), sources, links, subject, ask, named };
+        let watch = self.watch(profile, &subject.caller, &ask, wanted.asked);
+        let call = Call { db: self.db.clone(), sources, links, subject, ask, named, watch };
         let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
         closing.map(DropGuard::disarm);
         match ended {
-            Ok(answered) => Ok(answered?),
+            Ok(answered) => answered,
             Err(panic) => {
                 tracing::error!(mcp.cause = %panic, "a call broke off");
                 Err(Refusal::internal().into())
             }
+        }
+    }
+
+    fn watch(&self, profile: &Profile, caller: &Checked, ask: &Ask, asked: Asked) -> Watch {
+        Watch {
+            clock: self.clock.clone(),
+            bearer: Arc::clone(&self.bearer),
+            registry: Arc::clone(&self.registry),
+            caller: caller.clone(),
+            resource: profile.uri().clone(),
+            item: Arc::clone(ask.what().item()),
+            asked,
         }
     }
 
@@ -292,6 +329,7 @@ struct Call {
     subject: Subject,
     ask: Ask,
     named: Option<Named>,
+    watch: Watch,
 }
 
 impl Call {
@@ -299,34 +337,55 @@ impl Call {
         self,
         began: Instant,
         answer: impl FnOnce(&Ending<'_>) -> A,
-    ) -> Result<A, Refusal> {
-        let Self { db, sources, links, subject, ask, named } = self;
+    ) -> Result<A, Denied> {
+        let Self { db, sources, links, subject, ask, named, watch } = self;
         let source = sources.find(&ask.what().item().source);
         let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
-        let outcome = match source {
-            Some(source) => run(source, &ask, patience).await,
-            None => Outcome::not_sent(),
+        let effect = ask.what().effect();
+        let ran = match source {
+            Some(source) => run(source, &ask, patience, &watch).await,
+            None => Ok(Outcome::not_sent()),
         };
         drop(named);
+        let (outcome, denied) = match ran {
+            Ok(outcome) => (outcome, watch.may_still().await.err()),
+            Err(ended) => (Outcome::Cancelled, Some(ended)),
+        };
+        if let Some(denied) = denied {
+            record::write(&db, subject.ended_early(effect, &outcome, began.elapsed(), &denied)).await?;
+            return Err(denied);
+        }
         if let Outcome::Result { links: shown, .. } = &outcome {
             links.show(&subject.caller.principal(), &ask.what().item().source, shown);
         }
-        let effect = ask.what().effect();
         let answer = answer(&Ending { what: ask.what(), effect, outcome: &outcome, patience });
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
+        // What the answer was made from goes; the answer's own memory is counted until it is handed on.
+        drop(outcome);
         match record::write(&db, ended).await {
-            Ok(()) => Ok(answer),
-            Err(_) if effect == Effect::Writes => Err(Refusal::unrecorded()),
-            Err(unavailable) => Err(unavailable),
+            Ok(()) => {}
+            Err(_) if effect == Effect::Writes => return Err(Refusal::unrecorded().into()),
+            Err(unavailable) => return Err(unavailable.into()),
+        }
+        // Whoever ended the access while the record was written is answered after this, and nothing is given out after that.
+        match watch.was_ended_here() {
+            None => Ok(answer),
+            Some(denied) => {
+                if let Denied::Policy(decision) = &denied {
+                    record::write(&db, subject.refused(decision)).await?;
+                }
+                Err(denied)
+            }
         }
     }
 }
 
-/// Has the source do it, within time and size.
-async fn run(source: &Source, ask: &Ask, patience: Duration) -> Outcome {
+/// Has the source do it, within time and size, and only while the caller may have it done (RS-10).
+async fn run(source: &Source, ask: &Ask, patience: Duration, watch: &Watch) -> Result<Outcome, Denied> {
     let (relay, mut heard) = relay::relay();
     let mut running = pin!(caught(source.run(ask, &relay)));
     let mut silence = pin!(tokio::time::sleep(patience));
+    let mut ended = pin!(watch.ended());
     let outcome = loop {
         tokio::select! {
             biased;
@@ -334,16 +393,17 @@ async fn run(source: &Source, ask: &Ask, patience: Duration) -> Outcome {
                 Effect::ReadOnly => Outcome::Error,
                 Effect::Writes => Outcome::unknown(),
             }),
+            denied = &mut ended => return Err(denied),
             () = ask.cancel().cancelled() => break Outcome::Cancelled,
             () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + patience),
             () = &mut silence => break Outcome::TimedOut,
             () = tokio::time::sleep_until(ask.deadline()) => break Outcome::TimedOut,
         }
     };
-    match outcome {
+    Ok(match outcome {
         Outcome::Result { members, .. } if members.len() > ask.most() => Outcome::TooLarge(members.len()),
         within => within,
-    }
+    })
 }
 
 /// What a future comes to; `None` if it panics, which ends nothing else.

@@ -310,6 +310,11 @@ impl Bearer {
         }
     }
 
+    /// Whether the authorization server is elsewhere, and tokens end there.
+    pub(crate) fn asks_elsewhere(&self) -> bool {
+        self.remote.is_some()
+    }
+
     /// How a token is checked for what needs these scopes.
     pub(crate) fn check_for(&self, needs: Option<&Scope>) -> Check {
         self.remote.as_ref().map_or(Check::Always, |remote| remote.check_for(needs))

@@ -322,7 +322,8 @@ impl Catalogue for BuiltIn {
     }
 
     fn default_scope(&self) -> Scope {
-        needed(&self.registry.snapshot()).filter(|rule| rule.default).map(ScopeRule::name).collect()
+        let snapshot = self.registry.snapshot();
+        snapshot.rules().default_among(&snapshot.scopes())
     }
 
     fn usable(&self, resource: &ResourceUri, entitled: &Scope) -> Vec<ToolDescription> {

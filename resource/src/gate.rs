@@ -158,9 +158,12 @@ async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Res
         Err(refused) => return Err(unauthenticated(resource, &at.profile, &refused, &request).await),
     };
     admit(resource, &caller, &request)?;
-    era::stated_by_header(&parts.headers)?;
+    let stated = era::stated_by_header(&parts.headers)?;
     let session = resource.sessions().named(&parts.headers, &caller).await?;
     let session = session.ok_or_else(method_not_allowed)?;
+    if stated.is_some_and(|era| era != Era::Legacy(session.version)) {
+        return Err(session.speaks_another());
+    }
     if parts.method == Method::DELETE {
         resource.sessions().end(&session).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());

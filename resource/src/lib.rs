@@ -119,7 +119,13 @@ impl Resource {
         });
         registry.run_by(Arc::new(sources));
         Self(Arc::new(Inner {
-            admission: Admission::new(db.clone(), clock.clone(), Arc::clone(&bearer), Arc::clone(&registry)),
+            admission: Admission::new(
+                db.clone(),
+                clock.clone(),
+                Arc::clone(&bearer),
+                Arc::clone(&registry),
+                upstreams.memory(),
+            ),
             registry,
             sessions: Sessions::new(db.clone(), clock.clone(), Arc::clone(bearer.status())),
             bearer,

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::item::{Item, Kind, Offer, Offered, SourceName};
 use crate::profile::{MCP_PATH, Profile, Selection};
-use crate::rules::{ProfileRule, Rules, ScopeRule};
+use crate::rules::{ProfileRule, Rules};
 use crate::sources::Sources;
 use routing::Routes;
 pub(crate) use routing::Sought;
@@ -287,6 +287,14 @@ impl Snapshot {
         self.items.get(&kind)?.get(name)
     }
 
+    /// An item of an earlier snapshot under the rules of this one, whether or not it is offered still.
+    pub(crate) fn ruled_now(&self, item: &Item) -> Arc<Item> {
+        match self.find(item.offer.kind, &item.offer.name) {
+            Some(known) if Arc::ptr_eq(&known.offer, &item.offer) => Arc::clone(known),
+            _ => Arc::new(ruled(&self.rules, &item.offer, item.source.clone(), &self.high_risk)),
+        }
+    }
+
     /// The items of a kind that are reached at an endpoint.
     pub(crate) fn items_at(&self, profile: &Profile, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items(kind).filter(|item| profile.reaches(item))
@@ -341,12 +349,8 @@ fn profile<'i>(
             (format!("{MCP_PATH}/{name}"), title, selection, rule.default_scope.clone())
         }
     };
-    // META-07: the minimal useful set. What no item here needs is asked for by nobody.
     let needed = needed(items.filter(|item| selection.contains(item)));
-    let default_scope = default_scope.unwrap_or_else(|| {
-        let default = rules.scopes.iter().filter(|rule| rule.default && needed.contains(rule.name()));
-        default.map(ScopeRule::name).collect()
-    });
+    let default_scope = default_scope.unwrap_or_else(|| rules.default_among(&needed));
     let resource = ResourceUri::at(&site.own, &path);
     Profile::new(&site.own, &site.issuer, Endpoint { resource, name, default_scope }, selection)
 }

@@ -121,6 +121,10 @@ pub enum DoubtfulRule {
     )]
     SelectsNothing { profile: String, pattern: String, at: String },
     #[error(
+        "the profile `{profile}` at {at} selects nothing that needs a scope, so clients that connect to it can ask for nothing; select an item whose rule names a scope, or write scope"
+    )]
+    AsksForNothing { profile: String, at: String },
+    #[error(
         "the rule {rule} names the argument {pointer}, of which the {} `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the {} takes it",
         .kind.as_str(), .kind.as_str()
     )]
@@ -194,6 +198,19 @@ impl Rules {
         let is_bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let quote = if is_bare { "" } else { "\"" };
         format!("{}.{quote}{name}{quote}", Self::section(kind))
+    }
+
+    /// What the first challenge of an endpoint asks for whose items need these scopes: the minimal useful set (META-07). If
+    /// none of them is a default, it is all of them that are of low risk, and if there are none of those, all: a client
+    /// that is told of no scope asks for none, and nobody could connect it (RS-02, AUTHZ-13).
+    pub(crate) fn default_among(&self, needed: &Scope) -> Scope {
+        let of = |wanted: &dyn Fn(&ScopeRule) -> bool| -> Scope {
+            let chosen = self.scopes.iter().filter(|rule| needed.contains(rule.name()) && wanted(rule));
+            chosen.map(ScopeRule::name).collect()
+        };
+        let low = |rule: &ScopeRule| rule.description.risk == Risk::Low;
+        let sets = [of(&|rule| rule.default), of(&low), of(&|_| true)];
+        sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default()
     }
 
     /// The scopes that can do harm in the wrong hands.

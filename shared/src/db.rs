@@ -10,6 +10,7 @@ mod error;
 mod migrate;
 mod mirror;
 pub mod restore;
+mod stoppable;
 mod value;
 mod writer;
 
@@ -165,18 +166,40 @@ impl Db {
     /// # Errors
     /// The job's own fault.
     pub fn read<T>(&self, job: impl FnOnce(&Conn<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.with_reader(|connection| job(&Conn::new(connection)))
+    }
+
+    /// Like [`Db::read`], for statements that may run long. `stop` is asked while they run; once it says yes, they end
+    /// and the result is `None`. Callers must leave readers to others: see [`Db::readers`].
+    ///
+    /// # Errors
+    /// The job's own fault.
+    pub fn read_until<T>(
+        &self,
+        stop: impl Fn() -> bool + Send + 'static,
+        job: impl FnOnce(&Conn<'_>) -> Result<T, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        self.with_reader(|connection| {
+            stoppable::run(connection, stop, |connection| job(&Conn::new(connection)))
+        })
+    }
+
+    /// How many reads can run at once; more wait.
+    pub fn readers(&self) -> usize {
+        self.0.readers.len()
+    }
+
+    fn with_reader<T>(&self, job: impl FnOnce(&mut Connection) -> T) -> T {
         let start = self.0.next_reader.fetch_add(1, Ordering::Relaxed);
         let count = self.0.readers.len();
         for i in 0..count {
             match self.0.readers[(start + i) % count].try_lock() {
-                Ok(connection) => return job(&Conn::new(&connection)),
-                Err(TryLockError::Poisoned(poisoned)) => return job(&Conn::new(&poisoned.into_inner())),
+                Ok(mut connection) => return job(&mut connection),
+                Err(TryLockError::Poisoned(poisoned)) => return job(&mut poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) => {}
             }
         }
-        let connection =
-            self.0.readers[start % count].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        job(&Conn::new(&connection))
+        job(&mut self.0.readers[start % count].lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// The number of jobs that wait for the writer, without the batch in progress.

@@ -1,5 +1,7 @@
 //! Strict JSON parsing: no repeated names, bounded depth and size (MCP-03, CIMD-04).
 
+mod numbers;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
@@ -32,6 +34,10 @@ pub enum Unreadable {
     TooDeep,
     #[error("the body has more than {MOST_MEMBERS} members")]
     TooManyMembers,
+    #[error(
+        "the number {0} cannot be passed on exactly; send an integer of at most 64 bits, a number of double precision, or a string"
+    )]
+    Inexact(String),
     #[error("the body lacks a required member, or a member has the wrong type")]
     Unexpected,
 }
@@ -56,6 +62,19 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
         Ok(Value::Array(_)) => Err(Unreadable::Batch),
         Ok(_) => Err(Unreadable::NotAnObject),
         Err(_) => Err(limits.exceeded.take().unwrap_or(Unreadable::NotJson)),
+    }
+}
+
+/// Parses one JSON object that is written again later: every number must stay what it is (MCP-07).
+///
+/// # Errors
+/// See [`Unreadable`].
+pub fn exact_object(bytes: &[u8]) -> Result<Map<String, Value>, Unreadable> {
+    let members = object(bytes)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?;
+    match numbers::first_changed(text) {
+        Some(number) => Err(Unreadable::Inexact(number.chars().take(64).collect())),
+        None => Ok(members),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod data_dir;
 pub mod db;
 pub mod document;
+pub mod file;
 pub mod id;
 pub mod issuer;
 pub mod json;

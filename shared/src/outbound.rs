@@ -8,6 +8,7 @@
 mod body;
 mod connection;
 mod failure;
+pub mod memory;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -85,8 +85,10 @@ fn builder(store: X509Store) -> Result<SslConnectorBuilder, openssl::error::Erro
 fn present(connector: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
     let Identity { certificate, key } = identity;
     let wrong = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    // The library reads the file itself, and would wait for a pipe.
+    crate::file::read(certificate).map_err(|error| wrong(certificate, &error))?;
     connector.set_certificate_chain_file(certificate).map_err(|error| wrong(certificate, &error))?;
-    let pem = std::fs::read(key).map_err(|error| wrong(key, &error))?;
+    let pem = crate::file::read(key).map_err(|error| wrong(key, &error))?;
     // An empty passphrase; otherwise the library would ask for one on the terminal.
     let private = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|error| wrong(key, &error))?;
     connector.set_private_key(&private).map_err(|error| wrong(key, &error))?;
@@ -115,7 +117,7 @@ fn trust_store(ca: &Path) -> Result<X509Store, String> {
 /// # Errors
 /// Why there are none, in words.
 pub fn certificates(ca: &Path) -> Result<Vec<X509>, String> {
-    let pem = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
+    let pem = crate::file::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
     match X509::stack_from_pem(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(format!("{} contains no PEM certificate", ca.display())),

@@ -22,7 +22,7 @@ use shared::schema::SCHEMA;
 use shared::{Fault, Tx};
 
 use super::frame::print::safe;
-use super::frame::{Common, Handler, Noun, Place, Refused, Request, same_issuer};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request, same_issuer};
 use crate::base::require_database;
 use crate::config::{DataDirOption, File};
 use crate::output::{self, note, say};
@@ -96,6 +96,7 @@ struct Exported {
 
 impl Request for RecordExport {
     const COMMAND: &'static str = "audit-export";
+    const DOES: Does = Does::Reads;
     type Answer = Exported;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Exported, Refused> {

@@ -4,7 +4,6 @@ pub mod document;
 pub mod secret;
 pub mod set;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,8 +15,8 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
-use super::frame::print::{ends, list, moment, moment_if, optional, or_dash, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::print::{ends, list, moment, moment_if, optional, or_dash, safe, short, table};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::{File, duration};
 use crate::output::say;
 use document::ClientDocument;
@@ -139,6 +138,7 @@ struct Added {
 
 impl Request for AddClient {
     const COMMAND: &'static str = "client-add";
+    const DOES: Does = Does::HandsOut;
     type Answer = Added;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
@@ -161,6 +161,7 @@ struct Listed {
 
 impl Request for ListClients {
     const COMMAND: &'static str = "client-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
@@ -182,6 +183,7 @@ struct ShowClient {
 
 impl Request for ShowClient {
     const COMMAND: &'static str = "client-show";
+    const DOES: Does = Does::Reads;
     type Answer = Found;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
@@ -343,7 +345,8 @@ fn add(command: Add, file: &File) -> anyhow::Result<()> {
 fn authentication(proof: &Proof) -> anyhow::Result<Authentication> {
     Ok(match &proof.jwks {
         Some(path) => Authentication::Keys(
-            fs::read_to_string(path).with_context(|| format!("cannot read the keys {}", path.display()))?,
+            shared::file::read_input(path)
+                .with_context(|| format!("cannot read the keys {}", path.display()))?,
         ),
         None if proof.secret => Authentication::Secret,
         None => Authentication::Public,
@@ -370,7 +373,7 @@ fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
 
 fn row(client: &Summary) -> Vec<String> {
     vec![
-        safe(&client.name),
+        short(&client.name),
         trust(client).to_owned(),
         source(client).to_owned(),
         moment(client.created_at),

@@ -9,7 +9,7 @@ use shared::timekeeping::Time;
 
 use super::frame::confirm::confirm;
 use super::frame::print::moment;
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -45,6 +45,7 @@ struct Shown {
 
 impl Request for ShowClock {
     const COMMAND: &'static str = "clock-show";
+    const DOES: Does = Does::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Shown;
 

@@ -48,6 +48,8 @@ pub(crate) trait Noun {
 pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its name on the control socket.
     const COMMAND: &'static str;
+    /// What is lost if the answer cannot be printed.
+    const DOES: Does = Does::Changes;
     /// Whether a gateway alone can do it.
     const AT_GATEWAY: bool = false;
     /// How long the server's answer is waited for.
@@ -57,6 +59,15 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Does it, for the user with this id on the machine.
     fn perform(self, place: &Place, uid: u32) -> impl Future<Output = Result<Self::Answer, Refused>> + Send;
+}
+
+/// What a request does, as far as it matters to whoever reads the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Does {
+    Reads,
+    Changes,
+    /// It changes something, and its answer has a secret that is shown once.
+    HandsOut,
 }
 
 /// Why a request was not done, in words for the person who typed the command.
@@ -242,6 +253,17 @@ impl Common {
 pub(crate) fn ask<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::Answer> {
     data_dir::check(dir)?;
     same_issuer(dir, file)?;
+    if R::DOES == Does::HandsOut {
+        output::require_reader()?;
+    }
+    let answer = done(dir, file, request)?;
+    if R::DOES != Does::Reads {
+        output::changed();
+    }
+    Ok(answer)
+}
+
+fn done<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(answer) = runtime.block_on(socket::ask(dir, &request))? {
         return Ok(answer?);

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use shared::GrantId;
 
-use super::frame::print::{moment, moment_if, optional, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::print::{moment, moment_if, optional, safe, short, table};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -55,6 +55,7 @@ struct Listed {
 
 impl Request for ListGrants {
     const COMMAND: &'static str = "grant-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
@@ -105,7 +106,7 @@ impl Noun for Grant {
 fn row(grant: &access::Grant) -> Vec<String> {
     vec![
         safe(&grant.user),
-        safe(&grant.client),
+        short(&grant.client),
         grant.scope.to_string(),
         safe(&grant.resource),
         moment(grant.created_at),

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use super::frame::print::{safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::{EVERYONE, File};
 
 #[derive(Subcommand, Debug)]
@@ -27,6 +27,7 @@ struct Listed {
 
 impl Request for ListGroups {
     const COMMAND: &'static str = "group-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

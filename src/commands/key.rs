@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{moment, moment_if, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -90,6 +90,7 @@ struct Listed {
 
 impl Request for ListKeys {
     const COMMAND: &'static str = "key-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
@@ -105,6 +106,7 @@ struct ShowKey {
 
 impl Request for ShowKey {
     const COMMAND: &'static str = "key-show";
+    const DOES: Does = Does::Reads;
     type Answer = Inspected;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Inspected, Refused> {

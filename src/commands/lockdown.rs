@@ -11,7 +11,7 @@ use shared::Fault;
 use shared::db::Conn;
 
 use super::frame::confirm::confirm;
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::{note, say};
 
@@ -41,6 +41,7 @@ struct Measured {
 
 impl Request for Measure {
     const COMMAND: &'static str = "lockdown-measure";
+    const DOES: Does = Does::Reads;
     type Answer = Measured;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Measured, Refused> {

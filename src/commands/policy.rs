@@ -2,7 +2,6 @@
 
 mod test;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,7 +16,7 @@ use shared::token_status::Ceiling;
 use shared::{ClientId, Fault, Scope, Tx, UserId};
 
 use super::frame::print::{list, or_dash, safe};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -131,6 +130,7 @@ struct Client {
 
 impl Request for CheckPolicy {
     const COMMAND: &'static str = "policy-check";
+    const DOES: Does = Does::Reads;
     type Answer = Decided;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Decided, Refused> {
@@ -284,8 +284,8 @@ fn code(good: bool) -> ExitCode {
 
 /// The arguments of a call, from a file that holds them as one JSON object.
 fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
-    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    shared::json::read(&text).map_err(|error| {
+    let text = shared::file::read_input(path).with_context(|| format!("cannot read {}", path.display()))?;
+    shared::json::read(text.as_bytes()).map_err(|error| {
         anyhow!("{} does not hold the arguments of a call as one JSON object: {error}", path.display())
     })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{moment, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::{File, duration};
 use crate::output::{note, say};
 
@@ -67,6 +67,7 @@ struct Added {
 
 impl Request for AddToken {
     const COMMAND: &'static str = "registration-token-add";
+    const DOES: Does = Does::HandsOut;
     type Answer = Added;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
@@ -90,6 +91,7 @@ struct Listed {
 
 impl Request for ListTokens {
     const COMMAND: &'static str = "registration-token-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::frame::confirm::confirm;
 use super::frame::print::{ends, list, moment, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::{File, duration};
 use crate::output::say;
 
@@ -112,6 +112,7 @@ struct AddServer {
 
 impl Request for AddServer {
     const COMMAND: &'static str = "rs-add";
+    const DOES: Does = Does::HandsOut;
     type Answer = Found;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
@@ -134,6 +135,7 @@ struct Listed {
 
 impl Request for ListServers {
     const COMMAND: &'static str = "rs-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
@@ -149,6 +151,7 @@ struct ShowServer {
 
 impl Request for ShowServer {
     const COMMAND: &'static str = "rs-show";
+    const DOES: Does = Does::Reads;
     type Answer = Found;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
@@ -166,6 +169,7 @@ struct RotateServerSecret {
 
 impl Request for RotateServerSecret {
     const COMMAND: &'static str = "rs-rotate-secret";
+    const DOES: Does = Does::HandsOut;
     type Answer = Found;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
@@ -227,7 +231,7 @@ impl Noun for ResourceServer {
 }
 
 fn key_set(file: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = shared::file::read_input(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not valid JSON", file.display()))
 }
 

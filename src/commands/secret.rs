@@ -12,7 +12,7 @@ use shared::Secret as Value;
 
 use super::frame::confirm::confirm;
 use super::frame::print::{list, moment, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request, typed};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request, typed};
 use crate::config::{File, is_secret_name};
 use crate::output::say;
 
@@ -128,6 +128,7 @@ struct Listed {
 
 impl Request for ListSecrets {
     const COMMAND: &'static str = "secret-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

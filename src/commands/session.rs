@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::frame::print::{moment, optional, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -54,6 +54,7 @@ struct Listed {
 
 impl Request for ListSessions {
     const COMMAND: &'static str = "session-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

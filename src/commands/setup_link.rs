@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::{note, say};
 
@@ -28,6 +28,7 @@ struct Made {
 
 impl Request for MakeLink {
     const COMMAND: &'static str = "setup-link";
+    const DOES: Does = Does::HandsOut;
     type Answer = Made;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Made, Refused> {

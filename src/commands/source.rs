@@ -11,8 +11,8 @@ use resource::sources::{Entry, Health, Kind, LeftOut, ListedItem, Tested, Upstre
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 
-use super::frame::print::{moment_if, optional, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::print::{moment_if, optional, safe, short, table};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -70,6 +70,7 @@ struct TestSource {
 
 impl Request for ListSources {
     const COMMAND: &'static str = "source-list";
+    const DOES: Does = Does::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Listed;
 
@@ -84,6 +85,7 @@ impl Request for ListSources {
 
 impl Request for TestSource {
     const COMMAND: &'static str = "source-test";
+    const DOES: Does = Does::Reads;
     const AT_GATEWAY: bool = true;
     const PATIENCE: Duration = Duration::from_secs(75);
     type Answer = Tested;
@@ -110,6 +112,7 @@ struct Logged {
 
 impl Request for SourceLog {
     const COMMAND: &'static str = "source-log";
+    const DOES: Does = Does::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Logged;
 
@@ -289,7 +292,7 @@ fn tested(tested: &Tested) -> anyhow::Result<()> {
             safe(&item.scope),
             item.risk.clone(),
             item.tokens.to_string(),
-            safe(&item.title),
+            short(&item.title),
         ]
     })?;
     // What a model always has in its context is the tools.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{list, or_dash, safe, table};
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 use passkey::Passkey;
@@ -125,6 +125,7 @@ struct Added {
 
 impl Request for AddUser {
     const COMMAND: &'static str = "user-add";
+    const DOES: Does = Does::HandsOut;
     type Answer = Added;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
@@ -146,6 +147,7 @@ struct Listed {
 
 impl Request for ListUsers {
     const COMMAND: &'static str = "user-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
@@ -167,6 +169,7 @@ struct ShowUser {
 
 impl Request for ShowUser {
     const COMMAND: &'static str = "user-show";
+    const DOES: Does = Does::Reads;
     type Answer = Found;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
@@ -188,6 +191,7 @@ struct Linked {
 
 impl Request for LinkUser {
     const COMMAND: &'static str = "user-link";
+    const DOES: Does = Does::HandsOut;
     type Answer = Linked;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Linked, Refused> {

@@ -1,6 +1,6 @@
 //! `[clients.NAME]`: clients that are set up before the server is.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -220,7 +220,7 @@ fn read(
     check: impl Fn(&Path, &fs::Metadata) -> anyhow::Result<()>,
 ) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read {}, set by `{}` at {}", path.display(), key.name, key.at());
-    let file = File::open(path).with_context(unreadable)?;
+    let file = shared::file::open(path).with_context(unreadable)?;
     let metadata = file.metadata().with_context(unreadable)?;
     if !metadata.is_file() {
         bail!("{} at {} is not a file", path.display(), key.at());

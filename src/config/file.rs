@@ -6,7 +6,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -152,10 +152,10 @@ impl File {
 /// The path and text of the file, if there is one.
 pub(super) fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, String)>> {
     let found = match explicit {
-        Some(path) => Some((path, fs::File::open(path).with_context(|| unreadable(path))?)),
+        Some(path) => Some((path, shared::file::open(path).with_context(|| unreadable(path))?)),
         None => found()?,
     };
-    let Some((path, mut file)) = found else { return Ok(None) };
+    let Some((path, file)) = found else { return Ok(None) };
     let metadata = file.metadata().with_context(|| unreadable(path))?;
     let mode = metadata.mode() & 0o7777;
     if metadata.is_file() && mode & 0o002 != 0 {
@@ -169,14 +169,14 @@ pub(super) fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, S
             metadata.uid()
         );
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text).with_context(|| unreadable(path))?;
+    let text =
+        shared::file::read_open(&file).and_then(shared::file::text).with_context(|| unreadable(path))?;
     Ok(Some((path.to_owned(), text)))
 }
 
 fn found() -> anyhow::Result<Option<(&'static Path, fs::File)>> {
     for path in [HERE, SYSTEM].map(Path::new) {
-        match fs::File::open(path) {
+        match shared::file::open(path) {
             Ok(file) => return Ok(Some((path, file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| unreadable(path)),

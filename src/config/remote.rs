@@ -1,8 +1,6 @@
 //! `[remote]`: how a server that runs the resource side alone is known to the authorization server (split mode).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -173,12 +171,10 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
 /// The text of a file that nobody else can read.
 pub(super) fn private(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read the secret in {}", path.display());
-    let mut file = fs::File::open(path).with_context(unreadable)?;
+    let file = shared::file::open(path).with_context(unreadable)?;
     let mode = file.metadata().with_context(unreadable)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         bail!("{0} can be read by others (mode {mode:o}); run: chmod 600 {0}", path.display());
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text).with_context(unreadable)?;
-    Ok(text)
+    shared::file::read_open(&file).and_then(shared::file::text).with_context(unreadable)
 }

@@ -13,6 +13,7 @@ use resource::sources::Means;
 use resource::sources::docs::{Docs, Folder, Watch};
 use resource::{Authority, Resource};
 use shared::audit::{self, Event, Name};
+use shared::outbound::memory::Memory;
 use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +85,7 @@ impl ResourceHalf {
         let (issuer, db) = (issuer.clone(), store.db.clone());
         let means = Means { identities, secrets, issuer, db, clock: clock.clone() };
         let upstreams = config::Source::open(file.sources.values(), &means)?;
+        let upstreams = upstreams.within(Memory::within(file.front.memory.bytes()));
         let resource = Resource::new(resource::Config {
             catalogue: store.catalogue.clone(),
             db: store.db.clone(),

@@ -1,5 +1,7 @@
 //! The command line: what goes wrong says what to do, and leaves with a non-zero code.
 
+mod files;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

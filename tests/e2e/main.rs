@@ -85,6 +85,7 @@ mod restore;
 mod revocation;
 mod rollback;
 mod routes;
+mod running_calls;
 mod scopes;
 mod seal;
 mod secrecy;

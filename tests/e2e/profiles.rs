@@ -175,3 +175,46 @@ async fn pages_name_the_profile_and_its_tools() {
     assert!(home.contains("data-testid=\"profile\">Search alone<"), "{home}");
     assert!(home.contains(&format!("{}/mcp/search", app.origin)), "{home}");
 }
+
+/// RS-02, RS-03, META-07, AUTHZ-13, POL-03: a profile whose tools need only scopes that nobody asks for by themselves says
+/// them in its challenge and its metadata, and they are what a request without `scope` means.
+#[tokio::test]
+async fn a_profile_without_default_scopes_can_be_connected() {
+    let app = TestApp::start_configured(&format!("{TEAM}[profiles.full]\nitems = [\"docs_read\"]\n")).await;
+    let mut browser = app.admin().await;
+    let client = app.client().await;
+    let challenge = app.http.post(app.url("/mcp/full")).send().await.unwrap();
+    let challenge = challenge.headers()["www-authenticate"].to_str().unwrap().to_owned();
+    assert!(challenge.contains("scope=\"docs.full\""), "{challenge}");
+    let metadata = app.get("/.well-known/oauth-protected-resource/mcp/full").await;
+    assert_eq!(metadata.json::<Value>().await.unwrap()["scopes_supported"], json!(["docs.full"]));
+    let mut request = client.request(&app);
+    request.insert("resource", format!("{}/mcp/full", app.origin));
+    request.remove("scope");
+    let page = browser.consent_page(&app, &authorize_url(&app, &request)).await;
+    let code = redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").unwrap();
+    let tokens = Tokens::of(app.redeem(&client, &code).await).await;
+    assert_eq!(tokens.claims()["scope"], "docs.full");
+    assert_eq!(tools(&app, "/mcp/full", &tokens.access).await, ["docs_read", "whoami"]);
+}
+
+/// AUTHZ-13, POL-05: where there is nothing to ask for, `check` says so, and so does the error, which names no scope that
+/// nobody requested.
+#[tokio::test]
+async fn a_profile_that_needs_no_scope_is_warned_about() {
+    let toml = format!("{TEAM}[profiles.bare]\nitems = [\"whoami\"]\n");
+    let app = TestApp::start_configured(&toml).await;
+    app.admin().await;
+    let client = app.client().await;
+    let mut request = client.request(&app);
+    request.insert("resource", format!("{}/mcp/bare", app.origin));
+    request.remove("scope");
+    let answer = app.http.get(authorize_url(&app, &request)).send().await.unwrap();
+    assert_eq!(redirect_parameter(&answer, "error").as_deref(), Some("invalid_scope"));
+    let words = redirect_parameter(&answer, "error_description").unwrap();
+    assert!(words.starts_with("no scope was requested, and this resource has no default"), "{words}");
+    let file = app.data_dir().with_file_name("portcullis.toml");
+    let output = crate::process::portcullis(&["check", "--config", file.to_str().unwrap()]);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("the profile `bare`") && said.contains("needs a scope"), "{said}");
+}

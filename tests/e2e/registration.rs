@@ -1,5 +1,7 @@
 //! Dynamic client registration (RFC 7591).
 
+mod kept_out;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;

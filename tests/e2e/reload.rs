@@ -205,9 +205,11 @@ fn a_hangup_reloads() {
         answer.headers()["www-authenticate"].to_str().unwrap().to_owned()
     };
     assert!(challenge().ends_with("scope=\"docs.read\""));
-    std::fs::write(&file, "listen = \"localhost:0\"\n[scopes.\"docs.read\"]\ndefault = false\n").unwrap();
+    let more =
+        "[scopes.\"docs.full\"]\ntitle = \"Read\"\ndefault = true\n[tools]\ndocs_read = \"docs.full\"\n";
+    std::fs::write(&file, format!("listen = \"localhost:0\"\n{more}")).unwrap();
     server.signal(Signal::HUP);
-    while challenge().contains("scope=") {}
+    while !challenge().ends_with("scope=\"docs.full docs.read\"") {}
     let tail = portcullis(&[&["audit", "tail", "--json"][..], &arguments].concat());
     let tail = String::from_utf8(tail.stdout).unwrap();
     assert!(tail.contains("config.reloaded"), "{tail}");

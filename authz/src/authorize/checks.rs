@@ -402,9 +402,12 @@ impl Steps for Checks<'_> {
         let asked: Scope = scope.iter().flat_map(Scope::iter).filter(|s| *s != OFFLINE_ACCESS).collect();
         let granted = if asked.is_empty() { default } else { asked.intersection(&known) };
         if granted.is_empty() {
-            return Err(
-                self.redirect(Code::InvalidScope, "none of the requested scopes exists on this server")
-            );
+            let words = if asked.is_empty() {
+                "no scope was requested, and this resource has no default; name the scopes to ask for"
+            } else {
+                "none of the requested scopes exists on this server"
+            };
+            return Err(self.redirect(Code::InvalidScope, words));
         }
         Ok(granted)
     }

@@ -1,5 +1,7 @@
 //! Users' names.
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::visible;
 
 /// The most characters of a name.
@@ -36,14 +38,15 @@ impl InvalidName {
 /// What is wrong with it. Names must not look alike, and must not look like an id, because commands accept either in one
 /// argument.
 pub(crate) fn valid_name(text: &str) -> Result<String, InvalidName> {
-    let name = text.trim();
+    // The same name may be typed composed or decomposed.
+    let name: String = text.trim().nfc().collect();
     if name.is_empty() || name.chars().count() > LONGEST {
         return Err(InvalidName::Length);
     }
     if name.starts_with("u_") {
         return Err(InvalidName::LikeAnId);
     }
-    if visible::clean(name) == name { Ok(name.to_owned()) } else { Err(InvalidName::NotVisible) }
+    if visible::clean(&name) == name { Ok(name) } else { Err(InvalidName::NotVisible) }
 }
 
 #[cfg(test)]
@@ -66,5 +69,7 @@ mod tests {
         }
         assert!(InvalidName::LikeAnId.advice().contains("u_"));
         assert_eq!(valid_name(" Ada Lovelace ").as_deref(), Ok("Ada Lovelace"));
+        assert_eq!(valid_name("Zoe\u{308}").as_deref(), Ok("Zo\u{eb}"));
+        assert_eq!(valid_name(&format!("e{}", "\u{323}\u{301}".repeat(5))), Err(InvalidName::NotVisible));
     }
 }

@@ -86,7 +86,7 @@ fn open(path: &Path, forbidden: u32) -> Result<Vec<SealKey>, SealError> {
         io::ErrorKind::NotFound => SealError::Missing(path.to_owned()),
         _ => SealError::Unreadable(path.to_owned(), e),
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = shared::file::open(path).map_err(unreadable)?;
     // Check the open file, so that the checked file is the one that is read.
     let metadata = file.metadata().map_err(unreadable)?;
     let mode = metadata.mode() & 0o7777;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use shared::outbound::memory::Held;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ pub(crate) struct Ask {
     era: Era,
     deadline: Instant,
     most: usize,
+    memory: Arc<Held>,
     cancel: CancellationToken,
 }
 
@@ -71,10 +73,10 @@ impl Ask {
         what: What,
         asker: Asker,
         era: Era,
-        (longest, most): (Duration, usize),
+        (longest, most, memory): (Duration, usize, Held),
         cancel: CancellationToken,
     ) -> Self {
-        Self { what, asker, era, deadline: Instant::now() + longest, most, cancel }
+        Self { what, asker, era, deadline: Instant::now() + longest, most, memory: Arc::new(memory), cancel }
     }
 
     pub(crate) fn what(&self) -> &What {
@@ -99,6 +101,11 @@ impl Ask {
     /// How many bytes the answer may have.
     pub(crate) fn most(&self) -> usize {
         self.most
+    }
+
+    /// Where the memory of the answer is counted.
+    pub(crate) fn memory(&self) -> &Arc<Held> {
+        &self.memory
     }
 
     /// Cancelled as soon as nobody wants the answer any more.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
 use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
 
+use super::Denied;
 use crate::bearer::Checked;
 use crate::gate::refusal::Refusal;
 use crate::item::{Effect, SourceName};
@@ -60,6 +61,16 @@ pub(crate) struct Subject {
     pub(crate) values: Option<Map<String, Value>>,
 }
 
+impl Effect {
+    /// The event that says how a call ended. What was not announced has this one record.
+    fn names_end(self) -> Name {
+        match self {
+            Self::ReadOnly => Name::McpCall,
+            Self::Writes => Name::McpResult,
+        }
+    }
+}
+
 impl Subject {
     fn describe(&self, event: Event, decision: &Decision) -> Event {
         let token = self.caller.token();
@@ -94,10 +105,7 @@ impl Subject {
 
     /// The call has ended: how, and how long it took. What was not announced has this one record.
     pub(crate) fn ended(&self, effect: Effect, outcome: &Outcome, took: Duration) -> Event {
-        let name = match effect {
-            Effect::ReadOnly => Name::McpCall,
-            Effect::Writes => Name::McpResult,
-        };
+        let name = effect.names_end();
         let event = match outcome {
             Outcome::Result { .. } => Event::allowed(name),
             _ => Event::failed(name, outcome.as_str()),
@@ -105,6 +113,26 @@ impl Subject {
         self.describe(event, &Decision::Allow)
             .detail("result", outcome.as_str())
             .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The call lost what it stood on. Its answer is not given out: it was cancelled before there was one, or what it came to
+    /// is withheld (RS-10).
+    pub(crate) fn ended_early(
+        &self,
+        effect: Effect,
+        outcome: &Outcome,
+        took: Duration,
+        denied: &Denied,
+    ) -> Event {
+        let came_to = outcome.as_str();
+        let result = if *outcome == Outcome::Cancelled { came_to } else { "withheld" };
+        let event = self
+            .describe(Event::failed(effect.names_end(), result), &Decision::Allow)
+            .detail("result", result)
+            .detail("ended_by", denied.as_str())
+            .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+            .detail("bytes", 0);
+        if result == came_to { event } else { event.detail("source_result", came_to) }
     }
 
     /// The call was refused. The record tells apart what the answer does not (MCP-09).

@@ -91,6 +91,15 @@ impl Answer {
             Outcome::TooLarge(bytes) => {
                 format!("The result has {bytes} bytes; the limit is {MOST}. Ask for less.").into()
             }
+            Outcome::NoMemory => {
+                let again = match effect {
+                    Effect::ReadOnly => {
+                        "Ask for less, or try again when fewer large answers are on their way."
+                    }
+                    Effect::Writes => "It may have run: check the effect before you try again.",
+                };
+                format!("This server has no memory left for the answer of the {noun}. {again}").into()
+            }
             Outcome::Failed(words) | Outcome::NotSent(words) | Outcome::Unknown(words) => {
                 words.as_ref().into()
             }

@@ -103,6 +103,9 @@ impl Exchange<'_> {
             Some(known) if !self.headers.contains_key(era::VERSION_HEADER) => {
                 Ok((Era::Legacy(known.version), session))
             }
+            // MCP 2025-06-18 and 2025-11-25 transports: "The protocol version sent by the client SHOULD be the one
+            // negotiated during initialization".
+            Some(known) if era != Era::Legacy(known.version) => Err(known.speaks_another()),
             _ => Ok((era, session)),
         }
     }
@@ -228,8 +231,8 @@ mod tests {
     use super::*;
     use crate::testing::{App, NOW, bearer, token};
 
-    /// MCP-01: inside a session an absent header means the negotiated revision, one that is there
-    /// means itself; without a session, and for `initialize`, nothing changes.
+    /// MCP-01: inside a session an absent header means the negotiated revision, and one that is there must say the same;
+    /// without a session, and for `initialize`, nothing changes.
     #[tokio::test]
     async fn a_session_remembers_its_revision() {
         let app = App::start();
@@ -257,11 +260,17 @@ mod tests {
                 request: &request,
                 began: Instant::now(),
             };
-            exchange.in_session(era, &message, &caller).await.unwrap().0.version()
+            exchange.in_session(era, &message, &caller).await.map(|(era, _)| era.version())
         };
-        assert_eq!(decided("ping", true, None).await, "2025-11-25");
-        assert_eq!(decided("ping", true, Some("2025-06-18")).await, "2025-06-18");
-        assert_eq!(decided("ping", false, None).await, "2025-03-26");
-        assert_eq!(decided("initialize", true, None).await, "2025-06-18");
+        let decided = async |method: &str, named: bool, version: Option<&'static str>| {
+            decided(method, named, version).await.map_err(|refusal| refusal.code())
+        };
+        assert_eq!(decided("ping", true, None).await, Ok("2025-11-25"));
+        assert_eq!(decided("ping", true, Some("2025-11-25")).await, Ok("2025-11-25"));
+        for other in ["2025-06-18", "2025-03-26"] {
+            assert_eq!(decided("ping", true, Some(other)).await, Err(INVALID_REQUEST), "{other}");
+        }
+        assert_eq!(decided("ping", false, None).await, Ok("2025-03-26"));
+        assert_eq!(decided("initialize", true, None).await, Ok("2025-06-18"));
     }
 }

@@ -19,7 +19,7 @@ const MEMBERS: [&str; 4] = ["jsonrpc", "id", "method", "params"];
 impl Message {
     /// Reads a body. What is refused here was never looked at any further.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        let mut object = json::object(body).map_err(|why| {
+        let mut object = json::exact_object(body).map_err(|why| {
             let code = match why {
                 Unreadable::Empty | Unreadable::NotUtf8 | Unreadable::NotJson => PARSE_ERROR,
                 _ => INVALID_REQUEST,
@@ -89,6 +89,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// MCP-07: a number that would arrive as another one is refused, wherever it is.
+    #[test]
+    fn a_number_that_would_change_is_refused() {
+        for number in ["18446744073709551616", "3.00000000000000000000001"] {
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"arguments":{{"n":[{number}]}}}}}}"#
+            );
+            let refused = Message::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(refused.code(), INVALID_REQUEST, "{number}");
+        }
+    }
 
     /// MCP-03: shapes that are JSON but no request of ours; the id is repeated where it is known.
     #[test]

@@ -49,6 +49,17 @@ pub(crate) struct Session {
     pub(crate) version: &'static str,
 }
 
+impl Session {
+    /// The refusal of a request that states another revision than the session's (MCP-01).
+    pub(crate) fn speaks_another(&self) -> Refusal {
+        let words = format!(
+            "This session was begun with MCP {0}. Send MCP-Protocol-Version: {0}, or begin another session.",
+            self.version
+        );
+        Refusal::bad_request(INVALID_REQUEST, words)
+    }
+}
+
 /// Why no session was begun.
 #[derive(Debug)]
 pub(crate) enum NotBegun {

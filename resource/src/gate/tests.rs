@@ -10,6 +10,8 @@ use crate::testing::{self, Answer, App, MODERN, bearer};
 mod audit;
 #[path = "tests/calls.rs"]
 mod calls;
+#[path = "tests/endings.rs"]
+mod endings;
 #[path = "tests/eras.rs"]
 mod eras;
 #[path = "tests/front.rs"]

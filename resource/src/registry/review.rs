@@ -89,7 +89,17 @@ impl Snapshot {
             source_name: quarantined.source.to_string(),
             owner: quarantined.owner.to_string(),
         });
-        unused.chain(unknown).chain(selections).chain(taken).collect()
+        let silent = self.rules.profiles.iter().filter(|(name, profile)| {
+            // One that selects nothing at all is told about already.
+            let selects = profile.items.iter().any(|pattern| self.matches(&Kind::ALL, pattern));
+            let asks = self.profile(Some(name)).is_some_and(|p| !p.endpoint().default_scope.is_empty());
+            selects && !asks
+        });
+        let silent = silent.map(|(name, profile)| DoubtfulRule::AsksForNothing {
+            profile: name.clone(),
+            at: profile.at.clone(),
+        });
+        unused.chain(unknown).chain(selections).chain(silent).chain(taken).collect()
     }
 
     fn matches(&self, kinds: &[Kind], pattern: &Pattern) -> bool {

@@ -95,3 +95,34 @@ proptest! {
         }
     }
 }
+
+/// META-07, RS-02, AUTHZ-13: there is something to ask for wherever an item needs a scope: defaults, else what is of low
+/// risk, else what there is.
+#[test]
+fn what_is_asked_for_is_never_nothing() {
+    let scope = |name: &str, default: bool, risk| ScopeRule {
+        description: ScopeDescription {
+            name: name.to_owned(),
+            title: name.to_owned(),
+            risk,
+            risk_text: None,
+        },
+        default,
+    };
+    let scopes = vec![
+        scope("first", true, Risk::Low),
+        scope("more", false, Risk::Low),
+        scope("other", false, Risk::Low),
+        scope("danger", false, Risk::High),
+    ];
+    let rules = Rules { scopes, ..Rules::default() };
+    for (needed, asked) in [
+        ("first more danger", "first"),
+        ("more other danger", "more other"),
+        ("danger", "danger"),
+        ("unknown", ""),
+        ("", ""),
+    ] {
+        assert_eq!(rules.default_among(&needed.parse().unwrap()), asked.parse().unwrap(), "{needed}");
+    }
+}

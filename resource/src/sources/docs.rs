@@ -14,6 +14,7 @@ mod outline;
 mod query;
 pub(crate) mod resources;
 mod scan;
+mod searching;
 mod section;
 mod snippet;
 pub(crate) mod tools;
@@ -36,6 +37,7 @@ use crate::admission::{Ask, What};
 use crate::item::{Offered, SourceName};
 use crate::sources::Outcome;
 use query::Query;
+use searching::Stop;
 
 /// How many hits a search answers with, unless it asks for another number.
 const HITS: u32 = 8;
@@ -57,6 +59,7 @@ pub struct Docs {
     generation: tokio::sync::watch::Sender<u64>,
     /// What is offered of the index, and of which generation.
     offered: ArcSwapOption<(u64, Arc<Offered>)>,
+    searches: searching::Places,
 }
 
 /// One section that matches a search.
@@ -114,6 +117,8 @@ pub enum DocsError {
     Index { path: PathBuf, source: OpenError },
     #[error("{} contains something other than a search index; it was not changed", .0.display())]
     NotAnIndex(PathBuf),
+    #[error("the search takes too long; use fewer or longer words")]
+    TooLong,
     #[error("the search index: {0}")]
     Fault(#[from] Fault),
 }
@@ -156,8 +161,9 @@ impl Docs {
 
     fn new(db: Db, folder: Folder, clock: &Clock) -> Self {
         let (generation, _) = tokio::sync::watch::channel(0);
-        let offered = ArcSwapOption::empty();
-        Self { db, folder, clock: clock.clone(), scanned: Mutex::default(), generation, offered }
+        let (offered, searches) = (ArcSwapOption::empty(), searching::Places::among(db.readers()));
+        let scanned = Mutex::default();
+        Self { db, folder, clock: clock.clone(), scanned, generation, offered, searches }
     }
 
     /// Counts up whenever a scan has changed the index.
@@ -170,9 +176,20 @@ impl Docs {
     /// All words must occur in a section; if they do so nowhere, any of them will do.
     ///
     /// # Errors
-    /// The index's fault.
+    /// [`DocsError::TooLong`], or the index's fault.
     pub fn search(
         &self,
+        query: &str,
+        limit: Option<u32>,
+        path_prefix: Option<&str>,
+    ) -> Result<Vec<Hit>, DocsError> {
+        self.search_until(&Stop::at_the_limit(), query, limit, path_prefix)
+    }
+
+    /// The same until it is stopped.
+    fn search_until(
+        &self,
+        stop: &Stop,
         query: &str,
         limit: Option<u32>,
         path_prefix: Option<&str>,
@@ -180,10 +197,15 @@ impl Docs {
         let limit = limit.unwrap_or(HITS).clamp(1, MAX_HITS) as usize;
         let query = Query::parse(query);
         for expression in [query.all(), query.any()].into_iter().flatten() {
-            let hits =
-                self.db.read(|c| index::search(c, &expression, &query, limit, path_prefix.unwrap_or("")))?;
-            if !hits.is_empty() {
-                return Ok(hits);
+            let asked = stop.clone();
+            let hits = self.db.read_until(
+                move || asked.is_due(),
+                |c| index::search(c, stop, &expression, &query, limit, path_prefix.unwrap_or("")),
+            )?;
+            match hits {
+                Some(hits) if !hits.is_empty() => return Ok(hits),
+                Some(_) if !stop.is_due() => {}
+                _ => return Err(DocsError::TooLong),
             }
         }
         Ok(Vec::new())
@@ -246,7 +268,7 @@ pub(crate) fn always_offered() -> Arc<Offered> {
 /// Does with an item what is asked.
 pub(crate) async fn run(docs: &Arc<Docs>, ask: &Ask) -> Outcome {
     match ask.what() {
-        What::Tool(item, arguments) => tools::run(docs, item, arguments).await,
+        What::Tool(_, arguments) => tools::run(docs, ask, arguments).await,
         What::Resource(_, uri) => resources::read(docs, uri, ask.era()).await,
         What::Completion(_, completing) => resources::complete(docs, completing).await,
         What::Prompt(..) => Outcome::Error,

@@ -25,6 +25,8 @@ pub(crate) enum Outcome {
     Unknown(Words),
     /// The answer has this many bytes, which is more than may be handed on.
     TooLarge(usize),
+    /// There was no memory left for the answer, which was arriving (RATE-07).
+    NoMemory,
     /// Whoever called does not want it any more.
     Cancelled,
     /// No answer came in time.
@@ -53,7 +55,7 @@ impl Outcome {
             Self::Error | Self::Refused(_) | Self::Failed(_) => "error",
             Self::NotSent(_) => "not_sent",
             Self::Unknown(_) => "unknown",
-            Self::TooLarge(_) => "too_large",
+            Self::TooLarge(_) | Self::NoMemory => "too_large",
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed_out",
         }

@@ -42,6 +42,7 @@ pub(super) fn error(name: &SourceName, error: RpcError, ask: &Ask) -> Outcome {
 pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Failed) -> Outcome {
     match why {
         Failed::TooLarge(size) => Outcome::TooLarge(size),
+        Failed::NoMemory => Outcome::NoMemory,
         Failed::Status(refusal) if matches!(refusal.status.as_u16(), 401 | 403) => {
             let (status, remedy) = (refusal.status.as_u16(), credentials.remedy(true));
             let words = format!(

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use keys::identity::Identities;
 use keys::secrets::Secrets;
 use shared::db::Conn;
+use shared::outbound::memory::Memory;
 use shared::{Clock, Db, Fault, Issuer, Tx};
 use tokio::sync::watch;
 
@@ -22,6 +23,8 @@ pub struct Upstreams {
     http: Arc<ArcSwap<Vec<Http>>>,
     /// Counts up whenever there are others, or one of them offers something else than before.
     changed: watch::Sender<u64>,
+    /// For what they answer.
+    memory: Memory,
 }
 
 /// What servers are built with, besides what the configuration says of each.
@@ -55,7 +58,7 @@ pub enum UpstreamError {
 
 impl Default for Upstreams {
     fn default() -> Self {
-        Self { http: Arc::default(), changed: watch::Sender::new(0) }
+        Self { http: Arc::default(), changed: watch::Sender::new(0), memory: Memory::default() }
     }
 }
 
@@ -90,6 +93,17 @@ impl Upstreams {
         };
         let servers = configured.iter().map(other).collect::<Result<_, UpstreamError>>()?;
         Ok(Others { servers, changed: self.changed.clone(), means: means.clone() })
+    }
+
+    /// The same with this memory for what they answer (RATE-07).
+    #[must_use]
+    pub fn within(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The memory for what they answer.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     /// The servers at this moment.

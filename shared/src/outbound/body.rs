@@ -6,6 +6,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::connection::{Connection, Pool};
 use super::failure::NoAnswer;
+use super::memory::{GivenUp, Held};
 
 /// A streamed body. Dropping it before its end closes the connection, which tells the other side that the
 /// response is no longer wanted.
@@ -46,16 +47,28 @@ impl Body {
     ///
     /// # Errors
     /// If it is longer or incomplete.
-    pub async fn read(mut self, most: usize) -> Result<Bytes, NoAnswer> {
+    pub async fn read(self, most: usize) -> Result<Bytes, NoAnswer> {
+        self.read_counted(most, None).await
+    }
+
+    /// The same, with its memory counted here.
+    ///
+    /// # Errors
+    /// As [`Body::read`], and if there is no memory left.
+    pub async fn read_counted(mut self, most: usize, held: Option<&Held>) -> Result<Bytes, NoAnswer> {
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > most {
             return Err(NoAnswer::TooLarge(announced));
         }
+        // Memory counts as it is used, not as it is announced.
         let mut read = Vec::with_capacity(announced);
         while let Some(chunk) = self.chunk().await? {
             let size = read.len() + chunk.len();
             if size > most {
                 return Err(NoAnswer::TooLarge(size));
+            }
+            if let Some(held) = held {
+                held.set(size).await.map_err(|GivenUp| NoAnswer::NoMemory)?;
             }
             make_room(&mut read, chunk.len(), most);
             read.extend_from_slice(&chunk);

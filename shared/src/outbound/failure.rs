@@ -47,6 +47,8 @@ pub enum NoAnswer {
     TooLarge(usize),
     #[error("its answer did not come in time")]
     TooSlow,
+    #[error("this server has no memory left for its answer")]
+    NoMemory,
     #[error(transparent)]
     Certificate(CertificateRefused),
 }

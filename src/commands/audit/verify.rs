@@ -1,6 +1,5 @@
 //! `portcullis audit verify`: the log against its chain, its checkpoints, and what is known from outside the database.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -72,7 +71,7 @@ pub(super) fn verify(options: &Verify, dir: &Path, file: &File) -> anyhow::Resul
 
 /// A checkpoint as it was printed, alone or as JSON.
 fn anchor(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = shared::file::read_input(path).with_context(|| format!("cannot read {}", path.display()))?;
     let json: Option<Value> = serde_json::from_str(&text).ok();
     let compact = json.as_ref().and_then(|json| json["checkpoint"].as_str()).unwrap_or(text.trim());
     Ok(compact.to_owned())

@@ -1,10 +1,13 @@
 //! What `check` says about servers behind the gate: by what each listed last, which the database remembers. None of them is
 //! asked (POL-05).
 
+use std::net::IpAddr;
+
 use keys::secrets;
 use resource::catalogue::{BuiltIn, DoubtfulRule};
 use resource::sources::{Names, never_walked};
 use shared::db::ReadOnly;
+use shared::network::is_never_dialled;
 use shared::schema::SCHEMA;
 
 use super::Report;
@@ -16,6 +19,14 @@ impl Report {
         for source in file.sources.values() {
             let settings = source.settings();
             self.note(settings);
+            if let Ok(address) = source.http.destination.host.parse::<IpAddr>()
+                && is_never_dialled(address)
+            {
+                self.problems.push(format!(
+                    "[sources.{}] is at {address}, which is never connected to: it is unspecified, multicast or link-local; write the server's own address in `url`",
+                    source.http.name
+                ));
+            }
         }
     }
 
@@ -45,6 +56,8 @@ impl Report {
             DoubtfulRule::MatchesNothing { pattern, .. } | DoubtfulRule::SelectsNothing { pattern, .. } => {
                 !unknown.iter().any(|source| may_match(source, pattern))
             }
+            // A server that has listed nothing yet may have what it selects.
+            DoubtfulRule::AsksForNothing { .. } => unknown.is_empty(),
             DoubtfulRule::UnknownArgument { .. } | DoubtfulRule::NameTaken { .. } => true,
         });
         self.warnings.extend(doubts.map(|doubt| doubt.to_string()));

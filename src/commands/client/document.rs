@@ -4,10 +4,9 @@
 pub mod approvals;
 pub mod catalogue;
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use authz::client_documents::catalogue::Changes;
 use authz::client_documents::{Change, import};
 use clap::{Args, Subcommand};
@@ -22,9 +21,6 @@ use crate::config::File;
 use crate::output::say;
 use approvals::Approvals;
 use catalogue::Catalogue;
-
-/// No document and no catalogue of them is larger.
-const LARGEST: u64 = 1 << 20;
 
 #[derive(Subcommand, Debug)]
 pub enum ClientDocument {
@@ -194,11 +190,7 @@ fn document(from: &str, file: &File) -> anyhow::Result<String> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read {}", path.display());
-    let size = fs::metadata(path).with_context(unreadable)?.len();
-    if size > LARGEST {
-        bail!("{} is larger than 1 MiB; that is not a client document", path.display());
-    }
-    fs::read_to_string(path).with_context(unreadable)
+    shared::file::read_input(path).with_context(unreadable)
 }
 
 /// A change, with what goes marked `-` and what comes marked `+`.

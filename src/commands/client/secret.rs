@@ -10,7 +10,7 @@ use shared::{Secret, Timestamp};
 
 use super::describe;
 use crate::commands::frame::print::moment;
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{Common, Does, Place, Refused, Request};
 use crate::config::{File, duration};
 use crate::output::{self, say};
 
@@ -53,6 +53,7 @@ pub(super) struct Rotated {
 
 impl Request for RotateClientSecret {
     const COMMAND: &'static str = "client-rotate-secret";
+    const DOES: Does = Does::HandsOut;
     type Answer = Rotated;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<Rotated, Refused> {

@@ -36,6 +36,17 @@ pub(crate) fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<St
     say!("{}", rows.into_iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
+/// No name makes a column of a table wider, because strangers choose some of them. `show` and `--json` have all of it.
+const WIDEST: usize = 48;
+
+/// The beginning of a name that a stranger may have chosen.
+pub(crate) fn short(name: &str) -> String {
+    match name.char_indices().nth(WIDEST) {
+        None => safe(name),
+        Some(_) => safe(&name.chars().take(WIDEST - 1).chain(['…']).collect::<String>()),
+    }
+}
+
 /// A moment, from Unix milliseconds.
 pub(crate) fn moment(at: i64) -> String {
     let text = Timestamp(at).to_string();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Found, One, ShowUser, changed};
 use crate::commands::frame::confirm::confirm;
 use crate::commands::frame::print::{moment, moment_if, safe, table};
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{Common, Does, Place, Refused, Request};
 use crate::config::File;
 
 #[derive(Subcommand, Debug)]
@@ -55,6 +55,7 @@ pub(super) struct Listed {
 
 impl Request for ListPasskeys {
     const COMMAND: &'static str = "user-passkeys";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

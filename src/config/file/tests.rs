@@ -317,7 +317,7 @@ fn a_file_that_cannot_be_read_or_trusted_is_named() {
         format!("cannot read the configuration {}: No such file or directory (os error 2)", path.display())
     );
     fs::write(&path, [0xFF]).unwrap();
-    assert!(refused(&path).ends_with("stream did not contain valid UTF-8"));
+    assert!(refused(&path).ends_with("it is not UTF-8 text"));
     fs::write(&path, "docs = \"d\"").unwrap();
     assert_eq!(File::load(Some(&path)).unwrap().resource.docs, Some(dir.path().join("d")));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();

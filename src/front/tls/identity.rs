@@ -1,6 +1,5 @@
 //! A certificate with its key: read, checked, and made into what connections are secured with.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -157,7 +156,7 @@ enum Openness {
 }
 
 fn read(path: &Path, openness: Openness) -> anyhow::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = shared::file::open(path)?;
     let metadata = file.metadata()?;
     let mode = metadata.mode() & 0o7777;
     if openness == Openness::Closed && mode & 0o027 != 0 {

@@ -7,6 +7,7 @@ use crate::harness::TestApp;
 use crate::sources::hostile::{Does, Hostile, METHODS};
 use crate::sources::items::everything_of;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// What an answer of any kind may cost, however large it is.
 const MOST: u64 = 16 * MIB;
@@ -82,4 +83,51 @@ async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
         hostile.will_for(method, Does::Answer);
     }
     assert!(ask("resources/read", request("resources/read")).await.contains("hello"));
+}
+
+/// RATE-07: answers that almost all arrive and then stall, for four people at once, stay within the budget: each call that
+/// there is no memory for ends with words for the model, and other calls go on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_stall_cost_a_bounded_amount_of_memory() {
+    let hostile = Hostile::start().await;
+    let toml = everything_of("bad", &hostile.url, "timeout = \"4s\"");
+    let toml = format!("listen = \"localhost:0\"\nmemory = \"32 MiB\"\n[rate]\nmcp = \"off\"\n{toml}");
+    let victim = Victim::start(&toml);
+    let app = TestApp::beside(&victim.process, Arc::clone(&victim.dir));
+    let (mut browsers, client) = (vec![app.admin().await], app.client().await);
+    for name in ["ann", "bob", "eve"] {
+        browsers.push(app.enrol(name, &[]).await);
+    }
+    let mut tokens = Vec::new();
+    for browser in &mut browsers {
+        tokens.push(app.tokens(browser, &client).await.access);
+    }
+    let ask = |token: &str, method: &str| {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": request(method) });
+        let request = app.http.post(app.url("/mcp")).bearer_auth(token).json(&message);
+        let request = request.header("accept", "application/json, text/event-stream");
+        let request = request.header("mcp-protocol-version", "2025-11-25");
+        async move { request.send().await.unwrap().text().await.unwrap() }
+    };
+    let begun = std::time::Instant::now();
+    while !ask(&tokens[0], "prompts/get").await.contains("hello") {
+        assert!(begun.elapsed().as_secs() < 30, "the server is walked");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    hostile.will_for("tools/call", Does::Stall);
+    victim
+        .endures("answers that stall", 64 * MIB, 29, async |calls| {
+            let mut asking = JoinSet::new();
+            for token in &tokens {
+                (0..calls).for_each(|_| drop(asking.spawn(ask(token, "tools/call"))));
+            }
+            assert!(ask(&tokens[3], "prompts/get").await.contains("hello"), "others go on");
+            let answers = asking.join_all().await;
+            let given_up = answers.iter().filter(|answer| answer.contains("no memory left for the answer"));
+            assert!(calls < 29 || given_up.count() > 29, "{answers:?}");
+            assert!(answers.iter().all(|answer| answer.contains("\"isError\":true")), "{answers:?}");
+        })
+        .await;
+    let records = app.audit();
+    assert!(records.iter().any(|record| record["detail"]["result"] == "too_large"), "it is on record");
 }

@@ -38,6 +38,8 @@ pub enum Does {
     BreakOff,
     /// An answer of 10 MiB that does not say how long it is.
     LargeUnannounced,
+    /// The most that may be answered, but for its last byte.
+    Stall,
     /// An answer that is nested 100,000 levels deep.
     Deep,
     /// A list whose pages name each other.
@@ -141,6 +143,12 @@ impl Hostile {
             Does::Answer | Does::Late | Does::Close => result(honest(method)),
             Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
             Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
+            Does::Stall => {
+                let piece = Bytes::from_static(&[b' '; 1 << 16]);
+                let pieces = stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())).take(127);
+                let body = Body::from_stream(pieces.chain(stream::pending()));
+                respond(200, "application/json", body)
+            }
             Does::LargeUnannounced => {
                 let text = format!(
                     r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}"}}}}"#,

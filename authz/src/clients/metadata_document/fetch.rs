@@ -71,7 +71,7 @@ impl From<NoAnswer> for FetchError {
         match why {
             NoAnswer::Broken(_) => Self::NotHttp,
             NoAnswer::Certificate(why) => Self::Tls(why.to_string()),
-            NoAnswer::TooLarge(_) => Self::TooLarge,
+            NoAnswer::TooLarge(_) | NoAnswer::NoMemory => Self::TooLarge,
             NoAnswer::TooSlow => Self::TooSlow,
         }
     }

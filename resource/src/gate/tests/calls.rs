@@ -13,11 +13,12 @@ use crate::item::Effect;
 use crate::sources::{Outcome, answered};
 use crate::testing::Staged;
 
-const TOOLS: [(&str, Effect); 2] = [("staged_read", Effect::ReadOnly), ("staged_write", Effect::Writes)];
-const RULES: [(&str, &str); 2] = [("staged_read", "docs.read"), ("staged_write", "docs.read")];
+pub(super) const TOOLS: [(&str, Effect); 2] =
+    [("staged_read", Effect::ReadOnly), ("staged_write", Effect::Writes)];
+pub(super) const RULES: [(&str, &str); 2] = [("staged_read", "docs.read"), ("staged_write", "docs.read")];
 
 /// The call of a tool that wants its region mirrored, with this in the header.
-fn mirrored(token: &AccessToken, name: &str, header: Option<&str>) -> HttpRequest<Body> {
+pub(super) fn mirrored(token: &AccessToken, name: &str, header: Option<&str>) -> HttpRequest<Body> {
     let mut request = authorized(token);
     if let Some(header) = header {
         request = request.header("mcp-param-region", header);
@@ -93,7 +94,7 @@ async fn calls_are_refused_in_order() {
 }
 
 /// A source that waits until it is told to go on.
-fn waiting() -> (Arc<Staged>, Arc<Notify>) {
+pub(super) fn waiting() -> (Arc<Staged>, Arc<Notify>) {
     let go = Arc::new(Notify::new());
     let told = Arc::clone(&go);
     let staged = Staged::new(&TOOLS, move |_| {
@@ -107,7 +108,7 @@ fn waiting() -> (Arc<Staged>, Arc<Notify>) {
 }
 
 /// Waits until so many calls have reached a source.
-async fn reached(staged: &Staged, calls: usize) {
+pub(super) async fn reached(staged: &Staged, calls: usize) {
     while staged.calls() < calls {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

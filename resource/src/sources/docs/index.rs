@@ -10,6 +10,7 @@ use shared::{Clock, Db, Fault, Tx};
 
 use super::folder::{Identity, Stamp};
 use super::query::Query;
+use super::searching::Stop;
 use super::section::Document;
 use super::snippet::snippet;
 use super::{DocsError, Hit, Listed, Listing, ReadError, words};
@@ -258,9 +259,10 @@ fn inserted(id: Option<i64>) -> Result<i64, Fault> {
     id.ok_or_else(|| Fault::Corrupt("an inserted row has no id".to_owned()))
 }
 
-/// The best sections, one for each heading of a document.
+/// The best sections, one for each heading of a document; fewer if it is stopped.
 pub(super) fn search(
     c: &Conn<'_>,
+    stop: &Stop,
     expression: &str,
     query: &Query,
     limit: usize,
@@ -286,7 +288,7 @@ pub(super) fn search(
                     line: r.get(3)?,
                 });
             }
-            Ok(hits.len() < limit)
+            Ok(hits.len() < limit && !stop.is_due())
         },
     )?;
     Ok(hits)

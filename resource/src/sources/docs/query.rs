@@ -7,7 +7,9 @@ use super::words::{self, Run};
 
 /// More than anybody types; what a hostile caller may cost.
 const MAX_CHARS: usize = 512;
-const MAX_TERMS: usize = 48;
+/// How many words and pairs are looked for. Each is compared with every place where the one before it stands, so this
+/// bounds what one section can cost.
+const MAX_TERMS: usize = 32;
 
 /// A query, taken apart.
 #[derive(Debug, Default)]
@@ -28,6 +30,7 @@ impl Query {
         let text: String = text.chars().take(MAX_CHARS).collect();
         // Quotes become spaces only now: compatibility forms of them have become quotes.
         let text = words::normal(&text).replace(|c: char| c == '"' || c.is_control(), " ");
+        let mut room = MAX_TERMS;
         let terms = text
             .split_whitespace()
             .flat_map(words::runs)
@@ -38,7 +41,7 @@ impl Query {
                 }
                 Run::Other(_) => None,
             })
-            .take(MAX_TERMS)
+            .map_while(|term| term.within(&mut room))
             .collect();
         Self { terms }
     }
@@ -112,6 +115,25 @@ pub(super) struct Needle {
 }
 
 impl Term {
+    /// As much of it as there is room for; `None` if there is none.
+    fn within(self, room: &mut usize) -> Option<Self> {
+        if *room == 0 {
+            return None;
+        }
+        let (taken, term) = match self {
+            Self::Piece(piece) => {
+                let (first, count) = first_words(&piece, *room);
+                (count, Self::Piece(first.to_owned()))
+            }
+            Self::Run(run) => {
+                let count = words::pairs(&run).count().min(*room);
+                (count, Self::Run(run.chars().take(count + 1).collect()))
+            }
+        };
+        *room -= taken;
+        Some(term)
+    }
+
     fn whole(&self, last: bool) -> String {
         match self {
             Self::Piece(piece) if last => last_word(piece),
@@ -137,6 +159,22 @@ fn is_prefix(word: &str) -> bool {
         Some(c) if words::is_word(c) => end.next().is_some_and(words::is_word),
         _ => false,
     }
+}
+
+/// The beginning of a piece with so many words at most, and how many there are in it.
+fn first_words(piece: &str, most: usize) -> (&str, usize) {
+    let (mut count, mut inside) = (0, false);
+    for (at, c) in piece.char_indices() {
+        let is_word = words::is_word(c);
+        if is_word && !inside {
+            if count == most {
+                return (piece[..at].trim_end_matches(|c| !words::is_word(c)), count);
+            }
+            count += 1;
+        }
+        inside = is_word;
+    }
+    (piece, count)
 }
 
 /// A string of FTS5; there is no quote left to escape.
@@ -170,6 +208,28 @@ mod tests {
             assert!(all(text).is_none(), "{text:?}");
             assert!(Query::parse(text).any().is_none(), "{text:?}");
         }
+    }
+
+    /// LIMIT-04: however long a query is, so many words and pairs are looked for at most.
+    #[test]
+    fn a_long_query_is_cut() {
+        for text in
+            ["漢".repeat(510), "a_".repeat(250), "a ".repeat(250), "漢 a_a".repeat(80), "a漢漢".repeat(170)]
+        {
+            let query = Query::parse(&text);
+            let terms = query.terms.iter().map(|term| match term {
+                Term::Piece(piece) => {
+                    piece.split(|c: char| !words::is_word(c)).filter(|w| !w.is_empty()).count()
+                }
+                Term::Run(run) => words::pairs(run).count(),
+            });
+            assert_eq!(terms.sum::<usize>(), MAX_TERMS, "{text}");
+            assert!(query.any().is_none_or(|any| any.matches(" OR ").count() <= MAX_TERMS), "{text}");
+        }
+        let words: Vec<_> = (0..40).map(|n| format!("w{n}")).collect();
+        assert!(all(&words.join(" ")).unwrap().ends_with(r#"AND ("w31" OR "w31"*)"#));
+        assert!(all(&words.join("_")).unwrap().ends_with("w31\"*)"), "{:?}", all(&words.join("_")));
+        assert_eq!(all(&words[..32].join("_")).unwrap(), all(&words.join("_")).unwrap());
     }
 
     #[test]

@@ -8,12 +8,39 @@ const MAX: usize = 300;
 /// How many characters of the text stand before the first match.
 const BEFORE: usize = 60;
 
-/// The part of `body` in which most of what was looked for occurs, marked with `**`.
+/// Longer texts are looked through in blocks of about so many bytes.
+const BLOCK: usize = 64 * 1024;
+/// How many blocks are looked through for a match. What bounds them bounds what one hit costs.
+const MOST_BLOCKS: usize = 16;
+
+/// The part of `body` in which most of what was looked for occurs, marked with `**`. Of a long text it is the first block
+/// with a match.
 pub(super) fn snippet(body: &str, needles: &[Needle]) -> String {
-    let tokens = words::tokens(body);
-    let marks = marks(&tokens, needles);
-    let start = beginning(body, &tokens, best(&tokens, &marks));
-    render(body, start, &tokens, &marks)
+    let (mut from, first) = (0, end_of_block(body));
+    let mut to = first;
+    for _ in 0..MOST_BLOCKS {
+        let block = &body[from..to];
+        let tokens = words::tokens(block);
+        let marks = marks(&tokens, needles);
+        if !marks.is_empty() {
+            let start = beginning(block, &tokens, best(&tokens, &marks));
+            return render(block, start, from > 0, &tokens, &marks);
+        }
+        if to == body.len() {
+            break;
+        }
+        (from, to) = (to, to + end_of_block(&body[to..]));
+    }
+    render(&body[..first], 0, false, &words::tokens(&body[..first]), &[])
+}
+
+/// Where the first block of a text ends: between words, if there is such a place.
+fn end_of_block(text: &str) -> usize {
+    if text.len() <= BLOCK {
+        return text.len();
+    }
+    let most = text.floor_char_boundary(BLOCK);
+    text[..most].rfind(char::is_whitespace).filter(|at| *at > 0).unwrap_or(most)
 }
 
 /// A match: the tokens from `first` to `last`, and which needle it is.
@@ -69,9 +96,9 @@ fn beginning(body: &str, tokens: &[Token], at: usize) -> usize {
     tokens.iter().map(|t| t.start).find(|start| (earliest..=at).contains(start)).unwrap_or(at)
 }
 
-fn render(body: &str, start: usize, tokens: &[Token], marks: &[Mark]) -> String {
+fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Mark]) -> String {
     let mut out = Snippet { text: String::new(), room: MAX - 2 };
-    if start > 0 {
+    if start > 0 || follows {
         out.text.push('…');
     }
     let mut at = start;
@@ -171,6 +198,19 @@ mod tests {
         assert!(found.starts_with("…before") && found.contains("**needle**"), "{found}");
         assert!(found.ends_with("after…"), "{found}");
         assert!(found.chars().count() <= MAX);
+    }
+
+    /// LIMIT-04: a text of megabytes is looked through block by block, and not to its end.
+    #[test]
+    fn a_match_deep_in_a_long_text_is_shown() {
+        let before = "before ".repeat(BLOCK / 4);
+        let found = snip(&format!("{before}needle after"), "needle");
+        assert!(found.starts_with('…') && found.ends_with("**needle** after"), "{found}");
+        let found = snip(&format!("{}needle", "水".repeat(BLOCK)), "needle");
+        assert!(found.starts_with('…') && found.ends_with("**needle**"), "{found}");
+        let beyond = "before ".repeat(BLOCK * (MOST_BLOCKS + 1) / 7 + 1);
+        let found = snip(&format!("{beyond}needle"), "needle");
+        assert!(found.starts_with("before before") && !found.contains("needle"), "{found}");
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
+use super::searching::Stop;
 use super::{Docs, DocsError, Hit, Page, ReadError};
-use crate::item::{Arguments, Item, Offer};
+use crate::admission::Ask;
+use crate::item::{Arguments, Offer};
 use crate::sources::Outcome;
 use crate::sources::own::{OwnTool, answered, problem};
 use crate::sources::schema::integer;
@@ -28,7 +31,7 @@ const READ: (&str, &str, &str) = (
 );
 
 /// What is done when a tool is called.
-type Does = fn(&Docs, &Arguments) -> Outcome;
+type Does = fn(&Docs, &Arguments, &Stop) -> Outcome;
 
 static TOOLS: LazyLock<[(OwnTool, Does); 2]> = LazyLock::new(|| {
     [(OwnTool::new(SEARCH, None, search_schemas()), search), (OwnTool::new(READ, None, read_schemas()), read)]
@@ -39,15 +42,24 @@ pub(super) fn offers() -> impl Iterator<Item = Arc<Offer>> {
 }
 
 /// Answers off the async threads: a search reads the disk.
-pub(super) async fn run(docs: &Arc<Docs>, item: &Item, arguments: &Arc<Arguments>) -> Outcome {
+pub(super) async fn run(docs: &Arc<Docs>, ask: &Ask, arguments: &Arc<Arguments>) -> Outcome {
+    let item = ask.what().item();
     let Some((tool, does)) = TOOLS.iter().find(|(tool, _)| tool.name() == &*item.offer.name) else {
         return Outcome::Error;
     };
     if let Err(wrong) = tool.check(arguments) {
         return problem(&wrong);
     }
+    let place = if tool.name() == SEARCH.0 { docs.searches.take(ask.asker()).await } else { None };
+    // If this future is dropped, nobody waits for the answer any more.
+    let left = CancellationToken::new();
+    let _leaving = left.clone().drop_guard();
     let arguments = Arc::clone(arguments);
-    super::off_thread(docs, move |docs| does(docs, &arguments)).await
+    super::off_thread(docs, move |docs| {
+        let _place = place;
+        does(docs, &arguments, &Stop::when_left(left))
+    })
+    .await
 }
 
 fn search_schemas() -> [Value; 2] {
@@ -132,11 +144,12 @@ fn read_schemas() -> [Value; 2] {
     ]
 }
 
-fn search(docs: &Docs, arguments: &Arguments) -> Outcome {
+fn search(docs: &Docs, arguments: &Arguments, stop: &Stop) -> Outcome {
     let query = text(arguments, "query").unwrap_or_default();
     let limit = number(arguments, "limit").and_then(|limit| u32::try_from(limit).ok());
-    match docs.search(query, limit, text(arguments, "path")) {
+    match docs.search_until(stop, query, limit, text(arguments, "path")) {
         Ok(hits) => found(query, &hits),
+        Err(DocsError::TooLong) => problem("This search takes too long. Use fewer or longer words."),
         Err(DocsError::Fault(fault)) => broken(&fault),
         Err(error) => broken(&error),
     }
@@ -160,7 +173,7 @@ fn found(query: &str, hits: &[Hit]) -> Outcome {
     answered(&text, &Hits { hits })
 }
 
-fn read(docs: &Docs, arguments: &Arguments) -> Outcome {
+fn read(docs: &Docs, arguments: &Arguments, _stop: &Stop) -> Outcome {
     let path = text(arguments, "path").unwrap_or_default();
     let heading = text(arguments, "heading").filter(|heading| !heading.is_empty());
     let size = |name| number(arguments, name).and_then(|size| usize::try_from(size).ok());

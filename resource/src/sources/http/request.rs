@@ -2,6 +2,7 @@
 //! (MCP-07).
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -28,7 +29,8 @@ pub(super) fn of<'a>(ask: &'a Ask, offer: &'a Offer) -> Request<'a> {
             ("completion/complete", completion(offer, completing), Headers::default())
         }
     };
-    Request { method, params, item: Some(item), most: ask.most(), deadline: ask.deadline() }
+    let memory = Some(Arc::clone(ask.memory()));
+    Request { method, params, item: Some(item), most: ask.most(), memory, deadline: ask.deadline() }
 }
 
 fn named(name: &str) -> Headers<'_> {

@@ -110,7 +110,15 @@ impl Client {
             (Line::Legacy(_), Some(_)) => Some(CancelOnDrop::new(&self.0.wire, &sending)),
             _ => None,
         };
-        let answered = self.0.wire.ask(&sending, hear).await;
+        let asking = self.0.wire.ask(&sending, hear);
+        let answered = match &asked.memory {
+            // An answer that is given up is cancelled, like one that nobody waits for.
+            Some(memory) => memory.while_kept(asking).await.map_err(|_| Failed::NoMemory)?,
+            None => asking.await,
+        };
+        if matches!(answered, Err(Failed::NoMemory)) {
+            return Err(Failed::NoMemory);
+        }
         // Answered, or lost: either way there is nothing to cancel any more.
         if let Some(cancel) = &mut cancel {
             cancel.disarm();
@@ -224,6 +232,7 @@ impl Client {
                     params: format!(r#""notifications":{{{}}}"#, wanted(capabilities)),
                     item: None,
                     most: MOST_LIFECYCLE,
+                    memory: None,
                     deadline: Instant::now() + INITIALIZE,
                 },
             )),

@@ -74,7 +74,8 @@ impl Events {
         Ok(events)
     }
 
-    fn held(&self) -> usize {
+    /// How many bytes it holds.
+    pub(super) fn held(&self) -> usize {
         self.line.len() + self.data.as_ref().map_or(0, Vec::len)
     }
 

@@ -15,6 +15,8 @@ pub(crate) enum Failed {
     Lost(String),
     #[error("its answer has {0} bytes or more, which is too long")]
     TooLarge(usize),
+    #[error("this server has no memory left for its answer")]
+    NoMemory,
     /// Another status than 200, with the JSON-RPC error if the body is one.
     #[error("it answered with HTTP {}{}", .0.status.as_u16(), .0.words())]
     Status(Box<Refusal>),
@@ -68,6 +70,7 @@ impl From<NoAnswer> for Failed {
     fn from(why: NoAnswer) -> Self {
         match why {
             NoAnswer::TooLarge(size) => Self::TooLarge(size),
+            NoAnswer::NoMemory => Self::NoMemory,
             NoAnswer::Broken(_) | NoAnswer::TooSlow | NoAnswer::Certificate(_) => Self::Lost(why.to_string()),
         }
     }

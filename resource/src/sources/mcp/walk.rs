@@ -138,7 +138,8 @@ async fn page(
     hear: Hear<'_>,
 ) -> Result<Box<RawValue>, Incomplete> {
     let params = cursor.map(|cursor| format!(r#""cursor":{cursor}"#)).unwrap_or_default();
-    let asked = Request { method: list.method, params, item: None, most, deadline: list.deadline };
+    let asked =
+        Request { method: list.method, params, item: None, most, memory: None, deadline: list.deadline };
     match client.ask(who, &asked, hear).await {
         Ok(Ok(page)) => Ok(page),
         Ok(Err(error)) => Err(Incomplete::Error(list.method, error)),

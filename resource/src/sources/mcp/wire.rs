@@ -1,12 +1,15 @@
 //! One message to an upstream over streamable HTTP, and what comes back: a JSON object or a stream of events
 //! (MCP 2025-11-25 and 2026-07-28, transports).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::outbound::memory::Held;
 use shared::outbound::{Answer, Body, Outbound, Outgoing};
-use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Events, TooLong};
@@ -47,6 +50,8 @@ pub(super) struct Sending {
     pub(super) resumable: bool,
     /// How many bytes its result may have.
     pub(super) most: usize,
+    /// Where the memory of its answer is counted.
+    pub(super) memory: Option<Arc<Held>>,
     /// Until when the answer must begin.
     pub(super) deadline: Instant,
 }
@@ -87,7 +92,8 @@ impl Wire {
         let headers = answer.headers;
         let answered = match kind(&headers) {
             Some(Media::Json) => {
-                let text = answer.body.read(sending.most + ENVELOPE).await?;
+                let most = sending.most + ENVELOPE;
+                let text = answer.body.read_counted(most, sending.memory.as_deref()).await?;
                 match Message::read(&text) {
                     Some(Message::Answer { id, answered }) if id.is(sending.id) || refuses_all(&answered) => {
                         answered
@@ -189,7 +195,12 @@ impl Wire {
                     if read > sending.most * STREAM + ENVELOPE {
                         return Err(Failed::TooLarge(read));
                     }
-                    for data in events.feed(&chunk).map_err(too_long)? {
+                    let fed = events.feed(&chunk).map_err(too_long)?;
+                    if let Some(memory) = &sending.memory {
+                        let held = events.held() + fed.iter().map(Vec::len).sum::<usize>();
+                        memory.set(held).await.map_err(|_| Failed::NoMemory)?;
+                    }
+                    for data in fed {
                         attempts = 0;
                         match Message::read(&data) {
                             Some(Message::Answer { id, answered }) if id.is(sending.id) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Confirmed, OneChange, read};
 use crate::commands::frame::print::{moment, optional, safe, table};
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{Common, Does, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -54,6 +54,7 @@ pub(in crate::commands::client) struct Listed {
 
 impl Request for ListApprovals {
     const COMMAND: &'static str = "client-approvals-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Confirmed, read};
 use crate::commands::frame::print::{safe, table};
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{Common, Does, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
@@ -53,6 +53,7 @@ pub(in crate::commands::client) struct Listed {
 
 impl Request for ListEntries {
     const COMMAND: &'static str = "client-catalogue-list";
+    const DOES: Does = Does::Reads;
     type Answer = Listed;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {

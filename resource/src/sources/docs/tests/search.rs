@@ -123,3 +123,33 @@ fn pages_are_read_by_heading_and_in_parts() {
     let beyond = docs.read("page.html", None, Some(usize::MAX), Some(usize::MAX)).unwrap();
     assert_eq!((beyond.text.as_str(), beyond.next_offset), ("", None));
 }
+
+/// LIMIT-04, DOCS-02: the most expensive texts and queries for them end within the time that a search may take.
+#[test]
+fn no_query_takes_long() {
+    let (han, pieces) = ("漢".repeat(400_000), "a_".repeat(300_000));
+    let place = Place::new(&[("1.md", &han), ("2.md", &han), ("3.md", &pieces)]);
+    let docs = place.open();
+    for query in ["漢".repeat(510), "a_".repeat(250), "漢 ".repeat(250), format!("{} b", "漢".repeat(400))]
+    {
+        let began = std::time::Instant::now();
+        match docs.search(&query, Some(50), None) {
+            Ok(_) | Err(DocsError::TooLong) => {}
+            Err(other) => panic!("{other}"),
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?} for {}", query.chars().take(20).collect::<String>());
+    }
+}
+
+/// LIMIT-04: a search that nobody waits for ends at once, and the index answers the next one.
+#[test]
+fn a_search_that_was_left_ends() {
+    let place = Place::new(&[("a.md", "keys and rotation")]);
+    let docs = place.open();
+    let left = tokio_util::sync::CancellationToken::new();
+    left.cancel();
+    let stopped = docs.search_until(&Stop::when_left(left), "absent", None, None);
+    assert!(matches!(stopped, Err(DocsError::TooLong)), "{stopped:?}");
+    assert_eq!(paths(&docs, "rotation"), ["a.md"]);
+}

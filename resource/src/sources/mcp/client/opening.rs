@@ -33,6 +33,7 @@ impl Client {
             params: String::new(),
             item: None,
             most: MOST_LIFECYCLE,
+            memory: None,
             deadline: Instant::now() + PROBE,
         };
         let sending = line.sending(who, self.next_id(), &asked);
@@ -62,6 +63,7 @@ impl Client {
             ),
             item: None,
             most: MOST_LIFECYCLE,
+            memory: None,
             deadline: Instant::now() + INITIALIZE,
         };
         let mut sending = Sending {

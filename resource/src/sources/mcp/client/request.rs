@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use shared::outbound::memory::Held;
 use tokio::time::Instant;
 
 use super::super::message::request;
@@ -24,6 +25,8 @@ pub(crate) struct Request<'r> {
     /// What it is about, if somebody asked for it. It is sent once, and can be cancelled.
     pub(crate) item: Option<Headers<'r>>,
     pub(crate) most: usize,
+    /// Where the memory of its answer is counted, if somebody asked for it.
+    pub(crate) memory: Option<Arc<Held>>,
     pub(crate) deadline: Instant,
 }
 
@@ -71,6 +74,7 @@ impl Line {
             repeatable: asked.item.is_none(),
             resumable: matches!(self, Self::Legacy(_)),
             most: asked.most,
+            memory: asked.memory.clone(),
             deadline: asked.deadline,
         }
     }

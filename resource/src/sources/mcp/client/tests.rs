@@ -28,6 +28,7 @@ fn call() -> Request<'static> {
             mirrored: vec![(HeaderName::from_static("mcp-param-b"), HeaderValue::from_static("1"))],
         }),
         most: 10_000,
+        memory: None,
         deadline: Instant::now() + Duration::from_mins(1),
     }
 }
