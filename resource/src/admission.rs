@@ -343,7 +343,7 @@ impl Call {
         let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
         let effect = ask.what().effect();
         let ran = match source {
-            Some(source) => run(source, &ask, patience, &watch).await,
+            Some(source) => Box::pin(run(source, &ask, patience, &watch)).await,
             None => Ok(Outcome::not_sent()),
         };
         drop(named);

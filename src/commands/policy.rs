@@ -212,16 +212,12 @@ fn no_profile(name: &str, profiles: &[String]) -> String {
 fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
     let (lacking, noun) = (&explained.lacking, asked.kind.as_str());
     match explained.decision {
-        "allow" => match &explained.needs {
-            None => format!("the {noun} needs only a valid token"),
-            Some(_) => {
-                let unchecked =
-                    if explained.unchecked.is_empty() { "" } else { "; its arguments were not looked at" };
-                format!(
-                    "every scope that the {noun} needs is granted, and the user's groups have it{unchecked}"
-                )
-            }
-        },
+        "allow" if explained.needs.is_none() => format!("the {noun} needs only a valid token"),
+        "allow" => {
+            let unchecked =
+                if explained.unchecked.is_empty() { "" } else { "; its arguments were not looked at" };
+            format!("every scope that the {noun} needs is granted, and the user's groups have it{unchecked}")
+        }
         "unknown" => unknown(catalogue, asked),
         "hidden" => format!("the {noun} is hidden"),
         "argument_denied" => explained.allowed.clone().unwrap_or_default(),

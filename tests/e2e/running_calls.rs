@@ -130,7 +130,7 @@ impl Scene {
             Killer::TokenRevoked => self.console(&["token", "revoke", &claim("jti")]),
             Killer::Lockdown => self.console(&["lockdown", "--yes"]),
             Killer::KeyRemoved => {
-                self.console(&["key", "remove", "--kid", &self.kid(), "--reason", "it leaked", "--yes"])
+                self.console(&["key", "remove", "--kid", &self.kid(), "--reason", "it leaked", "--yes"]);
             }
             Killer::AccessTokenRevoked => self.revoke(&self.tokens.access).await,
             Killer::RefreshTokenRevoked => self.revoke(&self.tokens.refresh).await,

@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::harness::TestApp;
-use crate::process::portcullis;
 use hostile::{Does, Hostile};
 use server::{Direct, Server, items, member};
 

@@ -29,7 +29,7 @@ struct Inner {
 struct Answers {
     next: u64,
     bytes: usize,
-    answers: HashMap<u64, Answer>,
+    arriving: HashMap<u64, Answer>,
     /// What was given up, and is not released yet.
     leaving: HashMap<u64, usize>,
 }
@@ -78,7 +78,7 @@ impl Memory {
         let mut answers = self.lock();
         let id = answers.next;
         answers.next += 1;
-        answers.answers.insert(id, Answer { holder: holder.into(), bytes: 0, given_up: given_up.clone() });
+        answers.arriving.insert(id, Answer { holder: holder.into(), bytes: 0, given_up: given_up.clone() });
         self.set(&mut answers, id, REQUEST);
         drop(answers);
         Held { memory: self.clone(), id, given_up }
@@ -91,7 +91,7 @@ impl Memory {
     }
 
     fn set(&self, answers: &mut Answers, id: u64, bytes: usize) {
-        let Some(answer) = answers.answers.get_mut(&id) else { return };
+        let Some(answer) = answers.arriving.get_mut(&id) else { return };
         let before = std::mem::replace(&mut answer.bytes, bytes);
         let holder = Arc::clone(&answer.holder);
         answers.bytes = answers.bytes - before + bytes;
@@ -118,22 +118,22 @@ impl Memory {
 
 impl Answers {
     fn of(&self, holder: &str) -> usize {
-        self.answers.values().filter(|answer| *answer.holder == *holder).map(|answer| answer.bytes).sum()
+        self.arriving.values().filter(|answer| *answer.holder == *holder).map(|answer| answer.bytes).sum()
     }
 
     /// Who holds most.
     fn greediest(&self) -> Option<Arc<str>> {
         let mut holders: HashMap<&Arc<str>, usize> = HashMap::new();
-        for answer in self.answers.values() {
+        for answer in self.arriving.values() {
             *holders.entry(&answer.holder).or_default() += answer.bytes;
         }
         holders.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(holder, _)| Arc::clone(holder))
     }
 
     fn give_up_the_largest_of(&mut self, holder: &str) {
-        let own = self.answers.iter().filter(|(_, answer)| *answer.holder == *holder);
+        let own = self.arriving.iter().filter(|(_, answer)| *answer.holder == *holder);
         let Some(id) = own.max_by_key(|(_, answer)| answer.bytes).map(|(id, _)| *id) else { return };
-        if let Some(answer) = self.answers.remove(&id) {
+        if let Some(answer) = self.arriving.remove(&id) {
             self.bytes -= answer.bytes;
             self.leaving.insert(id, answer.bytes);
             answer.given_up.cancel();
@@ -148,9 +148,7 @@ impl Held {
     /// # Errors
     /// If there is no memory for it: it was given up, now or before.
     pub async fn set(&self, bytes: usize) -> Result<(), GivenUp> {
-        let mut answers = self.memory.lock();
-        self.memory.set(&mut answers, self.id, REQUEST.saturating_add(bytes));
-        drop(answers);
+        self.memory.set(&mut self.memory.lock(), self.id, REQUEST.saturating_add(bytes));
         let room = async {
             loop {
                 let released = self.memory.0.released.notified();
@@ -179,7 +177,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let mut answers = self.memory.lock();
-        if let Some(answer) = answers.answers.remove(&self.id) {
+        if let Some(answer) = answers.arriving.remove(&self.id) {
             answers.bytes -= answer.bytes;
         }
         answers.leaving.remove(&self.id);

@@ -144,7 +144,7 @@ impl Hostile {
             Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
             Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
             Does::Stall => {
-                let piece = Bytes::from_static(&[b' '; 1 << 16]);
+                let piece = Bytes::from(vec![b' '; 1 << 16]);
                 let pieces = stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())).take(127);
                 let body = Body::from_stream(pieces.chain(stream::pending()));
                 respond(200, "application/json", body)
