@@ -252,7 +252,7 @@ fn unknown(catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
     }
     let there = if profile.is_some() { " there" } else { "" };
     match catalogue.names_at(*kind, profile.as_deref()).join(", ") {
-        none if none.is_empty() => format!("no {noun} `{name}`{at}; there are no {noun}s{there}"),
+        none if none.is_empty() => format!("no {noun} `{name}`{at}; no {noun} is known{there}"),
         known => format!("no {noun} `{name}`{at}; the {noun}s{there} are {known}"),
     }
 }
