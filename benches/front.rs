@@ -1,8 +1,9 @@
-//! What the way to a handler costs: processor time of the server for each request for a document that stays the same, and of
-//! a bare axum handler that answers with as many bytes. A document is nearly all front, so this measures the front.
+//! The cost of the path to a handler: server CPU time per request for a static document, compared with a bare
+//! axum handler that answers with as many bytes. Serving such a document is nearly all front-end work, so this
+//! measures the front end.
 //!
-//! Each server is a process of its own on one core, with the log and the limits that it has by default; whoever asks is on
-//! the other core, over 16 connections. The servers take turns round by round.
+//! Each server is a separate process on one core, with its default log and limits; the client uses the other
+//! core, over 16 connections. The servers take turns in each round.
 
 mod machine;
 #[allow(dead_code)]
@@ -19,14 +20,14 @@ use machine::roles::{self, Role, SERVERS};
 use machine::wire;
 use process::Process;
 
-/// How often each server has its turn, and how many requests each connection sends in one.
+/// The number of rounds, and of requests that each connection sends in a round.
 const ROUNDS: usize = 9;
 const REQUESTS: usize = 1000;
 const CONNECTIONS: usize = 16;
-/// With this and a number of bytes, this program is the bare server.
+/// With this argument and a number of bytes, this program is the bare server.
 const BARE: &str = "bare";
 
-/// The name of a ratio, and the document that it is about.
+/// The name of a ratio, and its document.
 const DOCUMENTS: [(&str, &str); 4] = [
     ("metadata_over_bare_axum", "/.well-known/oauth-authorization-server"),
     ("jwks_over_bare_axum", "/jwks.json"),
@@ -89,7 +90,7 @@ async fn measure() {
     }
 }
 
-/// A handler that does nothing but answer.
+/// A handler that only answers.
 async fn bare(bytes: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     roles::say(format_args!("http://{}", listener.local_addr().expect("it is bound")));

@@ -1,8 +1,10 @@
-//! What introspection takes: questions a second about good tokens over HTTP, from 16 connections of one resource server,
-//! beside a bare axum handler that is sent the same request and answers with the same bytes.
+//! The throughput of introspection: questions per second about active tokens over HTTP, from 16 connections of
+//! one resource server, compared with a bare axum handler that gets the same request and answers with the same
+//! bytes.
 //!
-//! The server is the whole of it: everything around the endpoint, the resource server's secret, the token's standing. Both
-//! share the machine's cores with those who ask, and take turns round by round; only the ratio travels.
+//! The server is complete, including the resource server's secret and the token's status. Both share the
+//! machine's cores with the clients and take turns in each round, so only the ratio can be compared between
+//! machines.
 
 #[allow(dead_code)]
 #[path = "../tests/e2e/certificates.rs"]
@@ -28,10 +30,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use harness::{TestApp, Tokens};
 
-/// How often each side has its turn, and for how long.
+/// The number of rounds, and the length of a turn.
 const ROUNDS: usize = 7;
 const TURN: Duration = Duration::from_secs(2);
-/// How many connections ask at once.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 16;
 
 #[tokio::main]
@@ -84,7 +86,7 @@ async fn main() {
     );
 }
 
-/// The request about a token, as it goes over the wire: to either server the same.
+/// The request about a token as sent on the wire, the same for both servers.
 fn request(origin: &str, credentials: &str, token: &str) -> Arc<str> {
     let (host, form) = (origin.trim_start_matches("http://"), format!("token={token}"));
     format!(
@@ -95,7 +97,7 @@ fn request(origin: &str, credentials: &str, token: &str) -> Arc<str> {
     .into()
 }
 
-/// Every request again and again, each on a connection of its own, until the turn is over. Answers a second.
+/// Sends each request repeatedly on its own connection until the turn is over. Returns answers per second.
 async fn turn(origin: &str, requests: &[Arc<str>]) -> f64 {
     let mut connections = Vec::new();
     for _ in requests {
@@ -119,7 +121,7 @@ async fn turn(origin: &str, requests: &[Arc<str>]) -> f64 {
     machine::per_second(answers, begun.elapsed())
 }
 
-/// A client that costs next to nothing: one HTTP/1.1 connection, one request at a time.
+/// A cheap client: one HTTP/1.1 connection, one request at a time.
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -133,7 +135,7 @@ impl Connection {
         Self { stream, buffer: Vec::with_capacity(8192) }
     }
 
-    /// The body of the answer, which must be a success.
+    /// The body of the response, which must be a success.
     async fn ask(&mut self, request: &str) -> String {
         self.stream.write_all(request.as_bytes()).await.expect("the server reads");
         self.buffer.clear();
@@ -157,7 +159,7 @@ impl Connection {
     }
 }
 
-/// The yardstick: a handler that takes the form and does nothing but answer.
+/// The yardstick: a handler that reads the form and only answers.
 async fn bare(answer: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let origin = format!("http://{}", listener.local_addr().expect("it is bound"));

@@ -1,6 +1,6 @@
-//! What a large organisation costs: a million live grants, and a hundred thousand tokens and grants that are dead and not
-//! yet expired. How long the token status takes to load at a start, how much memory it holds, and the check of a bearer
-//! token beside the same check in an organisation with a thousand grants and nothing dead.
+//! The cost of a large organisation: a million live grants, and a hundred thousand tokens and grants that have
+//! ended and not expired. Measures how long the token status takes to load, its memory, and the check of a
+//! bearer token compared with an organisation that has a thousand grants and no ended ones.
 
 mod machine;
 
@@ -19,16 +19,16 @@ use shared::{
     AccessToken, ClientId, Clock, Db, GrantId, Issuer, Jti, ResourceUri, Timestamp, TokenStatus, Tx, UserId,
 };
 
-/// How often each side has its turn.
+/// The number of rounds.
 const ROUNDS: usize = 9;
-/// How many checks make one turn.
+/// The number of checks in a turn.
 const CHECKS: usize = 300_000;
-/// How many tokens are checked in turn, in either organisation: one for each grant of the smaller one.
+/// The number of tokens that are checked in rotation: one for each grant of the smaller organisation.
 const TOKENS: usize = 1000;
-/// How many rows one transaction writes.
+/// The number of rows in one transaction.
 const AT_ONCE: usize = 20_000;
 
-/// How much there is of everything.
+/// The number of rows of each kind.
 #[derive(Clone, Copy)]
 struct Size {
     users: usize,
@@ -72,14 +72,14 @@ fn main() {
     );
 }
 
-/// Both sides of a server, as far as a bearer token meets them.
+/// The parts of a server that check a bearer token.
 struct Organisation {
     bearer: Bearer,
     resource: ResourceUri,
     now: Timestamp,
     headers: Vec<HeaderValue>,
     loaded: Duration,
-    /// MiB that the process had more after it was loaded.
+    /// The growth of the process's memory by loading, in MiB.
     holds: f64,
 }
 
@@ -96,7 +96,7 @@ impl Organisation {
         let resource = ResourceUri::at(&issuer, "/mcp");
         let rows = Rows::new(size, &resource);
         rows.write(&db);
-        // What was cached of the file while it was written is no part of a start.
+        // A start does not have the file's pages in the cache from writing them.
         drop(db);
         let db = Db::open(&dir.join("portcullis.db"), &SCHEMA, None, &clock).expect("it is there");
         let everyone = [("everyone".to_owned(), "docs.read".parse().expect("a scope"))];
@@ -106,7 +106,7 @@ impl Organisation {
         let loaded = begun.elapsed();
         let holds = resident() - before;
         let bearer = Bearer::new(issuer.clone(), keys.verifier(), status as Arc<dyn TokenStatus>);
-        // From all over the table, so that neighbours do not help each other.
+        // Spread over the table, so that neighbouring rows do not share caches.
         let step = size.live / TOKENS;
         let token = |n: usize| header(&keys, &issuer, &resource, now, &rows, n * step);
         let headers: Vec<_> = (0..TOKENS).map(token).collect();
@@ -116,7 +116,7 @@ impl Organisation {
         Self { bearer, resource, now, headers, loaded, holds }
     }
 
-    /// Nanoseconds of one check, going round and round.
+    /// Nanoseconds per check, over all tokens in rotation.
     fn check(&self) -> f64 {
         let begun = Instant::now();
         for header in self.headers.iter().cycle().take(CHECKS) {
@@ -156,7 +156,7 @@ fn header(
     format!("Bearer {}", signed.text).parse().expect("a token is a header's text")
 }
 
-/// What the database holds of an organisation.
+/// The database rows of an organisation.
 #[derive(Clone)]
 struct Rows {
     size: Size,
@@ -234,7 +234,7 @@ impl Rows {
         )
     }
 
-    /// Writes so many rows, many in one transaction.
+    /// Writes this many rows, many in each transaction.
     fn each(
         &self,
         db: &Db,
@@ -249,7 +249,7 @@ impl Rows {
     }
 }
 
-/// MiB of memory that the process has.
+/// The process's resident memory in MiB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,8 +1,8 @@
-//! What group commit is worth: durable writes one after the other, against as many as wait being
-//! committed together (STORE-02). Each side is measured in turn, round by round, because other work
-//! on the machine comes and goes; only the ratio travels.
+//! The value of group commit: durable writes one after another, compared with committing all waiting ones
+//! together (STORE-02). The two take turns in each round, because other work on the machine varies; only the
+//! ratio can be compared between machines.
 //!
-//! Every row is as a refresh token's: a 32-byte digest as the key, five columns, one index.
+//! Each row is like a refresh token's: a 32-byte digest as the key, five columns, one index.
 
 mod machine;
 
@@ -18,15 +18,15 @@ use shared::db::{OpenError, Schema, params};
 use shared::{Clock, Db, Digest, Fault, Tx};
 use tokio::runtime::Runtime;
 
-/// How often each side has its turn, and for how long.
+/// The number of rounds, and the length of a turn.
 const ROUNDS: usize = 3;
 const TURN: Duration = Duration::from_secs(1);
-/// How many callers write at once; as many rows go into one commit of the raw yardstick.
+/// The number of concurrent callers, and of rows in a commit of the raw yardstick.
 const CALLERS: usize = 64;
-/// What each table holds before anything is measured: the side that writes more must not be the only
-/// one with a large table.
+/// The number of rows in each table before the measurement, so that the faster side's table is not the only
+/// large one.
 const PRESENT: usize = 10_000;
-/// Where the target of the group commit begins to count: below, the disk costs too little to share.
+/// The target for group commit applies from this sync time on: on a faster disk there is little to share.
 const SLOW_DISK: Duration = Duration::from_millis(1);
 
 const TABLE: &str = "CREATE TABLE token (
@@ -41,7 +41,7 @@ const TABLE: &str = "CREATE TABLE token (
 const INSERT: &str = "INSERT INTO token (digest, grant_id, generation, created_at, expires_at, rotated_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const SCHEMA: Schema = Schema { application_id: 0x5043_424E, migrations: &[TABLE], audited: false };
-/// The same with an audit log: a record with each row.
+/// The same with an audit record for each row.
 const AUDITED: Schema = Schema {
     application_id: 0x5043_424E,
     migrations: &[
@@ -144,7 +144,7 @@ fn main() {
     );
 }
 
-/// What the disk asks for making a small appended write durable.
+/// The time that the disk takes to make a small appended write durable.
 fn fsync(dir: &Path) -> Duration {
     let mut file = std::fs::File::create(dir.join("appended")).expect("the directory can be written to");
     machine::median((0..200).map(|_| {
@@ -155,18 +155,18 @@ fn fsync(dir: &Path) -> Duration {
     }))
 }
 
-/// One way of writing rows, and how it did so far.
+/// One way of writing rows, and its results so far.
 struct Side<'a> {
     name: &'static str,
     run: Box<dyn FnMut() -> Turn + 'a>,
     turns: Vec<Turn>,
 }
 
-/// What one turn came to.
+/// The result of a turn.
 struct Turn {
     took: Duration,
     commits: usize,
-    /// How long each write took its caller.
+    /// The waiting time of each write.
     waits: Vec<Duration>,
 }
 
@@ -179,7 +179,7 @@ impl<'a> Side<'a> {
         self.turns.push((self.run)());
     }
 
-    /// Prints the median of the turns, and answers with the rows written in a second.
+    /// Prints the median of the turns; returns rows per second.
     fn report(mut self) -> f64 {
         let rows = machine::median(self.turns.iter().map(|t| machine::per_second(t.waits.len(), t.took)));
         let batch = machine::median(
@@ -196,7 +196,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// A row to write. Every one is another, and they arrive in no order, as digests do.
+/// A row to write. Each has a different random key, like a digest.
 struct Row {
     digest: Digest,
     grant: String,
@@ -228,7 +228,7 @@ impl Row {
     }
 }
 
-/// The yardstick: one connection, its caller, and nothing between them.
+/// The yardstick: one connection that its caller uses directly.
 struct Raw {
     connection: Connection,
     next: AtomicU64,
@@ -269,7 +269,7 @@ impl Raw {
     }
 }
 
-/// What is measured: a [`Db`], written to by tasks as the server's handlers do.
+/// The measured side: a [`Db`], written to by tasks like the server's handlers.
 struct Written {
     db: Db,
     /// Whether each row comes with an audit record.
@@ -277,7 +277,7 @@ struct Written {
     count: Arc<Count>,
 }
 
-/// Shared by all callers of a database.
+/// State shared by all callers of a database.
 #[derive(Default)]
 struct Count {
     next: AtomicU64,
@@ -286,7 +286,7 @@ struct Count {
 }
 
 impl Count {
-    /// A row's whole job. The first job after a commit belongs to the next one.
+    /// The whole job for a row. The first job after a commit counts as a new commit.
     fn job(self: &Arc<Self>, tx: &Tx<'_>, row: &Row) -> Result<(), Fault> {
         if self.committed.swap(false, Ordering::Relaxed) {
             self.commits.fetch_add(1, Ordering::Relaxed);
@@ -328,7 +328,7 @@ impl Written {
     }
 }
 
-/// One caller: writes a row, waits until it is durable, and does it again.
+/// One caller: repeatedly writes a row and waits until it is durable.
 async fn call(db: Db, audited: bool, count: Arc<Count>, end: Instant) -> Vec<Duration> {
     let mut waits = Vec::new();
     while Instant::now() < end {

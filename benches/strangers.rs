@@ -1,11 +1,11 @@
-//! What the worst that a stranger can send costs: processor time of the server for each request to each endpoint that needs
-//! no token, beside a bare axum handler that reads the same bytes.
+//! The cost of the worst request that a stranger can send: server CPU time per request at each endpoint that
+//! needs no token, compared with a bare axum handler that reads the same bytes.
 //!
-//! Both servers are asked over a connection each, by a thread whose own time does not count; everything else in this process
-//! does. No limit is on, so that every request gets as far as it can, and each kind of refusal has used up its records
-//! before it is measured. Last come requests that are one too many.
+//! Both servers are called over one connection each, by a thread whose CPU time is not counted; all other
+//! threads of the process are. Limits are off, so that every request gets as far as it can, and each kind of
+//! refusal has used up its audit records before the measurement. Rate-limited requests are measured last.
 //!
-//! Then what one address that floods does to somebody else's sign-in: `strangers/victim.rs`.
+//! Then a flood from one address is measured by its effect on another user's sign-in: `strangers/victim.rs`.
 
 #[allow(dead_code)]
 #[path = "../tests/e2e/assertion.rs"]
@@ -38,10 +38,10 @@ use assertion::ClientKey;
 use harness::TestApp;
 use worst::Worst;
 
-/// How often each request is sent before it is measured, and how often then.
+/// The number of requests before the measurement, and during it.
 const WARM: usize = 130;
 const TIMES: usize = 60;
-/// The thread that asks.
+/// The name of the client thread.
 const ASKING: &str = "asking";
 
 #[tokio::main]
@@ -49,7 +49,7 @@ async fn main() {
     if !machine::ready("strangers") {
         return;
     }
-    // `cargo bench --bench strangers -- victim` measures that alone.
+    // `cargo bench --bench strangers -- victim` measures only that.
     if !std::env::args().any(|argument| argument == "victim") {
         costs().await;
     }
@@ -57,7 +57,7 @@ async fn main() {
     machine::load_after();
 }
 
-/// What each endpoint's worst request costs.
+/// Measures the worst request of each endpoint.
 async fn costs() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
     let client = app.client().await;
@@ -95,7 +95,7 @@ async fn costs() {
     );
 }
 
-/// The worst of one endpoint.
+/// The worst request of one endpoint.
 struct Row {
     how: &'static str,
     status: u16,
@@ -103,7 +103,7 @@ struct Row {
     bare: f64,
 }
 
-/// For each endpoint the request that costs most beside a bare handler.
+/// For each endpoint, the request with the largest ratio to the bare handler.
 fn measured(requests: &[Worst], ours: &str, bare: &str) -> BTreeMap<String, Row> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for worst in requests {
@@ -118,7 +118,7 @@ fn measured(requests: &[Worst], ours: &str, bare: &str) -> BTreeMap<String, Row>
     rows
 }
 
-/// The status, and the microseconds of processor time that everybody but the one who asks spends on a request.
+/// The status, and the microseconds of CPU time per request of all threads but the client's.
 fn cost(worst: &Worst, origin: &str) -> (u16, f64) {
     let host = origin.trim_start_matches("http://");
     let bytes = worst.bytes(host);
@@ -134,7 +134,7 @@ fn cost(worst: &Worst, origin: &str) -> (u16, f64) {
     (status, (spent() - before) / 1000.0 / machine::number(TIMES))
 }
 
-/// Nanoseconds that all threads but the one that asks have spent on a processor.
+/// The CPU time of all threads but the client's, in nanoseconds.
 fn spent() -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists the threads of a process");
     let mut sum = 0.0;
@@ -155,14 +155,14 @@ async fn asking<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> 
     receiver.await.expect("who asks does not panic")
 }
 
-/// One HTTP/1.1 connection at a time, one request at a time.
+/// HTTP/1.1 over one connection at a time, one request at a time.
 struct Connection<'h> {
     host: &'h str,
     stream: Option<TcpStream>,
 }
 
 impl Connection<'_> {
-    /// The status of the answer.
+    /// The status of the response.
     fn ask(&mut self, bytes: &str, method: &str) -> u16 {
         let mut stream = self.stream.take().unwrap_or_else(|| {
             let stream =
@@ -193,7 +193,7 @@ impl Connection<'_> {
     }
 }
 
-/// The yardstick: it reads what comes, and does nothing but answer.
+/// The yardstick: reads the request and only answers.
 async fn bare() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -204,8 +204,8 @@ async fn bare() -> String {
     origin
 }
 
-/// Assertions by a client that registered itself with as many keys as it may, none of them named, signed by nobody: as many
-/// of them are tried as are tried at all. And the registration.
+/// Assertions from a self-registered client with the most keys allowed, none of them named, with an invalid
+/// signature: as many keys are tried as ever are. Also returns the registration.
 async fn assertions(app: &TestApp) -> Vec<Worst> {
     let mut all = Vec::new();
     for (how, alg) in

@@ -1,6 +1,7 @@
-//! What the token endpoint takes: refreshes and code exchanges a second over HTTP, each durable before it is answered, with
-//! 64 connections. Beside it, in the same run and with the same connections, two limits that no token endpoint here could
-//! pass: a bare axum handler that answers with as many bytes, and the same rows written in groups with nothing around them.
+//! The throughput of the token endpoint: refreshes and code exchanges per second over HTTP, each durable before
+//! it is answered, with 64 connections. Two upper bounds are measured in the same run with the same
+//! connections: a bare axum handler that answers with as many bytes, and the same rows written in groups
+//! without anything else.
 //!
 //! Server, clients and limits share the machine's cores, and take turns round by round; only ratios travel.
 //!
@@ -39,12 +40,12 @@ use harness::{Browser, Client, TestApp, VERIFIER};
 use machine::roles;
 use machine::wire::{Connection, post as posted};
 
-/// How often each side has its turn, and for how long.
+/// The number of rounds, and the length of a turn.
 const ROUNDS: usize = 3;
 const TURN: Duration = Duration::from_secs(2);
-/// How many connections ask at once.
+/// The number of concurrent connections.
 const CONNECTIONS: usize = 64;
-/// How many codes each connection exchanges in one turn: they are made beforehand.
+/// The number of codes that each connection exchanges in a turn; they are made in advance.
 const CODES: usize = 10;
 
 fn main() {
@@ -68,7 +69,7 @@ fn main() {
     machine::load_after();
 }
 
-/// How many a second there are.
+/// Requests per second.
 async fn rates() {
     let app = TestApp::start().await;
     let (kind, device) = machine::file_system(&app.data_dir());
@@ -118,13 +119,13 @@ async fn rates() {
     );
 }
 
-/// What a connection asks next, and what it learns from the answer; `None` once it has nothing left to ask.
+/// The next request of a connection, and what it learns from the response; `None` if there is no next request.
 trait Asking: Send + 'static {
     fn next(&mut self) -> Option<String>;
     fn learn(&mut self, answer: &str);
 }
 
-/// Each answer's token is the next request's.
+/// Uses each response's token in the next request.
 struct Refreshing {
     client: String,
     token: String,
@@ -151,7 +152,7 @@ impl Asking for Refreshing {
     }
 }
 
-/// Codes, each exchanged once.
+/// Exchanges each code once.
 struct Exchanging {
     client: Client,
     codes: Vec<String>,
@@ -174,7 +175,7 @@ impl Asking for Exchanging {
     }
 }
 
-/// The same request again and again.
+/// Sends the same request each time.
 struct Same(String);
 
 impl Asking for Same {
@@ -206,7 +207,8 @@ async fn codes(app: &TestApp, browser: &mut Browser, client: &Client) -> Vec<Exc
     all
 }
 
-/// Every asker on a connection of its own, until the turn is over or nothing is left. Answers a second.
+/// Runs each client on its own connection until the turn is over or it has no more requests. Returns answers
+/// per second.
 async fn turn<A: Asking>(origin: &str, askers: Vec<A>) -> (f64, Vec<A>) {
     let mut connections = Vec::new();
     for _ in &askers {
@@ -240,7 +242,7 @@ async fn turn<A: Asking>(origin: &str, askers: Vec<A>) -> (f64, Vec<A>) {
     (machine::per_second(answers, begun.elapsed()), back)
 }
 
-/// The first limit: a handler that does nothing but answer.
+/// The first bound: a handler that only answers.
 async fn bare(bytes: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let origin = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -252,14 +254,15 @@ async fn bare(bytes: usize) -> String {
     origin
 }
 
-/// The second limit: the rows that a refresh writes, by as many callers, with nothing read, checked, signed or answered.
+/// The second bound: the rows that a refresh writes, by as many callers, without reading, checking, signing or
+/// answering.
 struct Rows {
     db: Db,
     _dir: tempfile::TempDir,
     families: Vec<Family>,
 }
 
-/// One family of refresh tokens.
+/// A refresh token family.
 #[derive(Clone)]
 struct Family {
     grant: GrantId,
@@ -312,7 +315,7 @@ impl Rows {
 }
 
 impl Family {
-    /// The rows of one refresh, with its record in the audit log.
+    /// Writes the rows of one refresh, including its audit record.
     fn rotate(mut self, tx: &Tx<'_>) -> Result<Self, Fault> {
         tx.execute(
             "UPDATE refresh_token SET rotated_at = ?2 WHERE digest = ?1 AND rotated_at IS NULL",
@@ -351,7 +354,7 @@ fn client() -> ClientId {
     ClientId::parse("dyn_aaaaaaaaaaaaaaaaaaaaaaaaaa").expect("it is one")
 }
 
-/// What the rows refer to.
+/// Inserts the rows that the family's rows refer to.
 fn fill(tx: &Tx<'_>, families: &[Family]) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO user (id, name, role, handle, created_at) VALUES ('u', 'ada', 'none', x'01', 0)",

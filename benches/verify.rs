@@ -1,9 +1,9 @@
-//! What remembering a verified token is worth (RS-05): the first check of a bearer token, signature
-//! and all, against every later one, which finds the claims by the token's SHA-256 and checks issuer,
-//! audience, times, key and standing again.
+//! The value of caching verified tokens (RS-05): the first check of a bearer token, with its signature,
+//! compared with later ones, which find the claims by the token's SHA-256 and check issuer, audience, times,
+//! key and status again.
 //!
-//! Everything is as in the server: ES256 keys from a database, the authorization side's own `Status`
-//! over a user with a thousand grants.
+//! The setup is like the server's: ES256 keys from a database, and the authorization side's `Status` with a
+//! user who has a thousand grants.
 
 mod machine;
 
@@ -23,13 +23,13 @@ use shared::{
     UserId,
 };
 
-/// How often each side has its turn.
+/// The number of rounds.
 const ROUNDS: usize = 3;
-/// How many tokens are seen for the first time in one turn; all turns' together fit into the cache.
+/// The number of tokens that are new in a turn; those of all turns fit into the cache.
 const FRESH: usize = 10_000;
-/// How many checks of tokens seen before make one turn.
+/// The number of checks of cached tokens in a turn.
 const SEEN: usize = 500_000;
-/// How many of one user's grants are alive; the tokens seen before are one for each.
+/// The number of a user's live grants, with one cached token for each.
 const GRANTS: usize = 1000;
 
 fn main() {
@@ -75,7 +75,7 @@ fn main() {
     );
 }
 
-/// Nanoseconds for one, going round and round.
+/// Nanoseconds per call, over all tokens in rotation.
 fn each<T>(tokens: &[Token], times: usize, mut job: impl FnMut(&Token) -> T) -> f64 {
     let begun = Instant::now();
     for token in tokens.iter().cycle().take(times) {
@@ -90,7 +90,7 @@ struct Token {
     header: HeaderValue,
 }
 
-/// Both sides of the server, as far as a bearer token meets them.
+/// The parts of a server that check a bearer token.
 struct Stage {
     keys: Keys,
     status: Arc<Status>,
@@ -124,7 +124,7 @@ impl Stage {
         Self { keys, status, bearer, issuer, resource, now, user, client, grants }
     }
 
-    /// A token that was never seen, with the claims that the token endpoint gives.
+    /// A new token with the claims that the token endpoint issues.
     fn token(&self, grant: usize) -> Token {
         let claims = AccessToken {
             iss: self.issuer.as_str().to_owned(),
@@ -147,7 +147,7 @@ impl Stage {
     }
 }
 
-/// A user, a client and grants, all alive and each presented once before.
+/// Inserts a user, a client and live grants, whose tokens count as already used.
 fn insert(db: &Db, user: &UserId, client: &ClientId, resource: &ResourceUri, grants: &[GrantId]) {
     let (user, client, resource, grants) = (user.clone(), client.clone(), resource.clone(), grants.to_vec());
     db.write_blocking(move |tx| {

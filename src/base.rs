@@ -1,6 +1,5 @@
-//! What every command that writes needs: the data directory under its lock, the database, the keys, and the
-//! authorization server over them. `serve` puts sockets around it; commands use it as it is when no server
-//! runs (ADMIN-05).
+//! What every writing command needs: the locked data directory, the database, the keys, and the authorization
+//! server. `serve` adds sockets; commands use it directly when no server runs (ADMIN-05).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,9 +22,9 @@ use crate::config::{File, SealKey};
 /// An open data directory. It holds the directory's lock.
 pub(crate) struct Store {
     pub db: Db,
-    /// What there is to ask for.
+    /// The scopes, resources and items.
     pub catalogue: BuiltIn,
-    /// Where requests that were too many are counted.
+    /// Counts refusals by rate limits.
     pub tally: Arc<Tally>,
     // Last: the lock goes when everything else is gone.
     pub dir: DataDir,
@@ -51,8 +50,8 @@ impl Store {
 }
 
 impl Base {
-    /// Opens the configured data directory for a server, creating what is missing. If the gateway does not run beside it,
-    /// its endpoint is nothing to ask tokens for. Blocks: it may make keys.
+    /// Opens the configured data directory for a server, creating what is missing. Without a gateway in this
+    /// process, tokens cannot be requested for its endpoint. Blocks: it may generate keys.
     pub(crate) fn open_or_create(
         file: &File,
         has_gateway: bool,
@@ -71,7 +70,7 @@ impl Base {
         Ok(base)
     }
 
-    /// Opens a data directory that a server has used, under the issuer it had then.
+    /// Opens a data directory that a server has used, under its stored issuer.
     pub(crate) fn open(file: &File, dir: &Path, clock: &Clock) -> anyhow::Result<Self> {
         let dir = DataDir::open(dir)?;
         require_database(dir.path())?;
@@ -135,8 +134,8 @@ fn database(dir: &DataDir, seal_key: &SealKey, clock: &Clock) -> anyhow::Result<
     Ok(Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?)
 }
 
-/// A seal key beside a database in which nothing was ever written: the database was lost. A new one would take the
-/// place of everybody's (STORE-06).
+/// Refuses a sealing key beside an empty database: the database was lost, and a new one must not be mistaken
+/// for it (STORE-06).
 fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()> {
     let Source::File(seal_key) = seal_key.source(dir.path())? else { return Ok(()) };
     let database = dir.database();
@@ -151,7 +150,7 @@ fn refuse_seal_key_alone(dir: &DataDir, seal_key: &SealKey) -> anyhow::Result<()
     Ok(())
 }
 
-/// Refuses a directory that holds no database, for commands that only look or change.
+/// Refuses a directory without a database, for commands that must not create one.
 pub(crate) fn require_database(dir: &Path) -> anyhow::Result<PathBuf> {
     let path = dir.join("portcullis.db");
     anyhow::ensure!(

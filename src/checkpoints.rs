@@ -1,14 +1,14 @@
-//! Signs the audit log from time to time (AUDIT-03).
+//! Makes checkpoints of the audit log regularly (AUDIT-03).
 
 use std::time::Duration;
 
 use keys::Checkpoints;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is asked whether a checkpoint is due.
+/// The interval of the checks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Makes checkpoints as they are due, until `stop`.
+/// Makes due checkpoints until `stop`.
 pub(crate) async fn keep(checkpoints: Checkpoints, stop: CancellationToken) {
     loop {
         tokio::select! {

@@ -1,5 +1,5 @@
-//! The command line. Each noun is a file here, with everything about it: options, requests to a running server, what is
-//! done, what is printed. A new noun is a file and an entry in the list of [`Nouns`].
+//! The command line. Each noun is a file here with everything about it: options, requests to a running server,
+//! execution, output. To add a noun, add a file and an entry in the list of [`Nouns`].
 
 pub mod audit;
 pub mod backup;
@@ -53,21 +53,21 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run the server. With no options: http://localhost:8080, for this computer alone.
+    /// Run the server. Without options: http://localhost:8080, for this computer only.
     Serve(serve::Serve),
     /// Explain what `serve` would do with the same options: the configuration, and who may do what.
     Check(check::Check),
-    /// Have the running server take its configuration up: scopes, groups, tools, profiles, clients, limits. All of it
-    /// counts from one moment on; if something is wrong, nothing changes.
+    /// Make the running server read its configuration again: scopes, groups, tools, profiles, clients, limits.
+    /// All of it is applied in one step; if anything is wrong, nothing changes.
     Reload(reload::Reload),
     #[command(flatten)]
     Noun(Nouns),
 }
 
-/// Makes the list of nouns: what is written on the command line, and what a running server is asked.
+/// Makes the list of nouns: the command line's subcommands and the running server's requests.
 macro_rules! nouns {
     ($($(#[$about:meta])+ $name:ident($noun:ty),)+) => {
-        /// Every noun that commands are about.
+        /// All nouns.
         #[derive(Subcommand, Debug)]
         pub enum Nouns {
             $($(#[$about])+ $name($noun),)+
@@ -86,40 +86,40 @@ macro_rules! nouns {
 }
 
 nouns! {
-    /// Print a link for the first administrator, or for the only one where no passkey of an administrator works. Else
-    /// it says who can sign in, and which command helps.
+    /// Print a link for the first administrator, or for the only one if no administrator's passkey works.
+    /// Otherwise it says who can sign in, or which command helps.
     SetupLink(setup_link::SetupLink),
-    /// Add users, show them, stop them, and say which groups they are in.
+    /// Add users, list them, disable them, and set their groups.
     #[command(subcommand)]
     User(user::User),
     /// Show the groups.
     #[command(subcommand)]
     Group(group::Group),
-    /// Show the applications that people use, vouch for them, stop them.
+    /// Show the applications that people use, verify them, disable them.
     #[command(subcommand)]
     Client(client::Client),
     /// Ask what the gate would decide, and why.
     #[command(subcommand)]
     Policy(policy::Policy),
-    /// Show the servers behind the gate, ask one of them what it lists, read what happened lately, begin one anew.
+    /// List the servers behind the gate, read the lists of one, show its recent events, restart it.
     #[command(subcommand)]
     Source(source::Source),
-    /// Keep what servers behind the gate are shown: set a secret, show which there are, remove one.
+    /// Store, list and delete secrets for the servers behind the gate.
     #[command(subcommand)]
     Secret(secret::Secret),
     /// Show the keys that sign tokens, rotate them, remove one that leaked; replace the key that seals them.
     #[command(subcommand)]
     Key(key::Key),
-    /// Show the time that decides, and set it right after the machine's clock was set back.
+    /// Show the time in use, and confirm the machine's clock after it was set back.
     #[command(subcommand)]
     Clock(clock::Clock),
     /// Show the address that the data directory belongs to, or move it to another one.
     #[command(subcommand)]
     Issuer(issuer::Issuer),
-    /// Let programs elsewhere check this server's tokens: resource servers, and their secrets.
+    /// Let programs elsewhere check this server's tokens: resource servers and their secrets.
     #[command(subcommand, name = "rs")]
     ResourceServer(resource_server::ResourceServer),
-    /// Show what people let applications do, and end it.
+    /// Show what people allow applications to do, and end it.
     #[command(subcommand)]
     Grant(grant::Grant),
     /// End single tokens.
@@ -128,16 +128,16 @@ nouns! {
     /// Show who is signed in with a browser, and sign them out.
     #[command(subcommand)]
     Session(session::Session),
-    /// End everything at once: every token, every grant, every session, every unused link. Shows first how much that
-    /// is, and asks.
+    /// End everything at once: every token, every grant, every session, every unused link. Shows first how much
+    /// that is, and asks.
     Lockdown(lockdown::Lockdown),
-    /// Say who may register clients, where that needs a token.
+    /// Make tokens for registering clients, if registration requires one.
     #[command(subcommand)]
     RegistrationToken(registration_token::RegistrationToken),
     /// Copy the database into a new file, beside a running server or without one.
     Backup(backup::Backup),
-    /// Put a copy in the place of the database. What was taken away since the copy stays taken away, and every token,
-    /// session, link and code ends. Shows first what it found, and asks. No server may run.
+    /// Replace the database by a backup. What was revoked since the backup stays revoked, and every token,
+    /// session, link and code ends. Shows first what it found, and asks. No server may be running.
     Restore(restore::Restore),
     /// Read the audit log, sign and export it, or check that nobody has changed it.
     #[command(subcommand)]
@@ -149,14 +149,14 @@ pub fn command() -> clap::Command {
     environment::without_empty(Args::command())
 }
 
-/// The kind of request that has this name on the control socket.
+/// The handler of the request with this name on the control socket.
 pub(crate) fn request(name: &str) -> Option<&'static Handler> {
     let all = Nouns::REQUESTS.iter().copied().flatten().chain(reload::REQUESTS);
     all.into_iter().find(|handler| handler.command == name)
 }
 
 impl Args {
-    /// Reads the command line; what it says about where things are goes into every command that is printed later.
+    /// Parses the command line. Its paths are added to every command that is printed later.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(arguments)?;
         hints::remember(command(), &matches);
@@ -166,7 +166,7 @@ impl Args {
     /// Runs the command to its end.
     ///
     /// # Errors
-    /// Anything that stops it, worded for whoever typed it.
+    /// Anything that stops it, worded for its user.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let file = || File::load(self.config.as_deref());
         match self.command {
@@ -197,7 +197,7 @@ mod tests {
         super::command().debug_assert();
     }
 
-    /// ADMIN-05: the control socket finds a request by its name, so no two may share one.
+    /// ADMIN-05: the control socket finds requests by name, so names must be unique.
     #[test]
     fn every_request_has_a_name_of_its_own() {
         let mut names: Vec<&str> =

@@ -1,5 +1,4 @@
-//! From options and `portcullis.toml` to what the parts need, with every unsafe combination refused
-//! (OPS-03).
+//! From options and `portcullis.toml` to the parts' settings; unsafe combinations are refused (OPS-03).
 
 mod anew;
 mod cimd;
@@ -31,8 +30,7 @@ pub use sources::{Kept, Shown, Source};
 
 use crate::environment::variable;
 
-/// Where everything is kept if nobody says otherwise: `/var/lib/portcullis` for root, the user's own
-/// data directory for everybody else.
+/// The default data directory: `/var/lib/portcullis` for root, otherwise the user's own data directory.
 pub fn default_data_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/portcullis");

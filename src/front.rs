@@ -1,4 +1,4 @@
-//! The front door: everything between a socket and a router.
+//! The front end: everything between a socket and a router.
 
 pub mod address;
 pub mod config;

@@ -1,6 +1,6 @@
-//! The handbook that ships in the binary: this project's own documentation.
+//! The handbook in the binary: this project's own documentation.
 
-/// Path and text of each page, as the documentation source serves them when no folder is given.
+/// Path and text of each page, served by the documentation source when no folder is given.
 pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("README.md", include_str!("../README.md")),
     ("ARCHITECTURE.md", include_str!("../ARCHITECTURE.md")),

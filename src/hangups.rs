@@ -5,15 +5,15 @@ use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-/// What SIGHUP does: it has the configuration taken up again (POL-04), and the certificate read again where there is one
-/// (OPS-08). It never ends the server: service managers and log rotation send it to whatever runs.
+/// Handles SIGHUP: reads the configuration again (POL-04), and the certificate if there is one (OPS-08). It
+/// never ends the server: service managers and log rotation send it to running processes.
 pub(crate) struct Hangups {
     configuration: Arc<OnceLock<Arc<Notify>>>,
     certificate: Arc<OnceLock<Arc<Notify>>>,
 }
 
 impl Hangups {
-    /// From now on, for as long as the process runs.
+    /// Installs the handler, for as long as the process runs.
     pub(crate) fn hear() -> anyhow::Result<Self> {
         let mut hangup = signal(SignalKind::hangup())?;
         let heard = Self { configuration: Arc::default(), certificate: Arc::default() };
@@ -28,12 +28,12 @@ impl Hangups {
         Ok(heard)
     }
 
-    /// Has this told, once there is something that follows the configuration.
+    /// Notifies this on SIGHUP, once the server follows the configuration.
     pub(crate) fn reconfigure(&self, reconfigure: Arc<Notify>) {
         let _ = self.configuration.set(reconfigure);
     }
 
-    /// Has this told, once there is a certificate.
+    /// Notifies this on SIGHUP, once there is a certificate.
     pub(crate) fn reload(&self, reload: Arc<Notify>) {
         let _ = self.certificate.set(reload);
     }

@@ -1,5 +1,5 @@
-//! Commands inside messages: they are completed with the `--config` and `--data-dir` that the message's own command
-//! was given, so that they do what they say when they are copied.
+//! Commands inside messages. They are completed with the `--config` and `--data-dir` of the current command, so
+//! that they can be copied.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use std::sync::OnceLock;
 use clap::{ArgMatches, Command};
 use shared::shell;
 
-/// How a command begins.
+/// The beginning of a command.
 const PROGRAM: &str = "portcullis ";
 
 static GIVEN: OnceLock<Given> = OnceLock::new();
 
-/// Where the program was told to look.
+/// The paths given to the program.
 #[derive(Debug, Default)]
 struct Given {
     config: Option<String>,
     data_dir: Option<String>,
-    /// Every command there is.
+    /// All commands.
     commands: Command,
 }
 
-/// Keeps what this process was given; what it prints from now on is completed with it.
+/// Stores the paths of this process; printed commands are completed with them.
 pub(crate) fn remember(commands: Command, matches: &ArgMatches) {
     let mut given = Given { commands, ..Given::default() };
     let mut level = Some(matches);
@@ -32,16 +32,16 @@ pub(crate) fn remember(commands: Command, matches: &ArgMatches) {
         given.data_dir = path("data_dir").or(given.data_dir);
         level = matches.subcommand().map(|(_, deeper)| deeper);
     }
-    // A second call, as in tests, leaves the first one's in place.
+    // A second call, as in tests, changes nothing.
     let _ = GIVEN.set(given);
 }
 
-/// The path as a shell takes it in any directory.
+/// The path, quoted for a shell in any directory.
 fn option(path: &Path) -> String {
     shell::word(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy())
 }
 
-/// The text, with every command in it completed.
+/// The text with every command in it completed.
 pub(crate) fn complete(text: &str) -> Cow<'_, str> {
     match GIVEN.get() {
         Some(given) if given.config.is_some() || given.data_dir.is_some() => given.complete(text),
@@ -72,7 +72,7 @@ impl Given {
         Cow::Owned(completed)
     }
 
-    /// How long the command's name at the start of the text is, and the options that it needs.
+    /// The length of the command's name at the start of the text, and its additional options.
     fn options(&self, text: &str) -> (usize, String) {
         let mut command = &self.commands;
         let mut length = PROGRAM.len();

@@ -1,5 +1,5 @@
-//! Composition: configuration, command line, and one process made of its parts. Nothing here decides
-//! anything about a token or a person.
+//! Composition: configuration, command line, and one process made of its parts. Nothing here decides about
+//! tokens or users.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // `output` prints
 
@@ -29,7 +29,7 @@ use commands::Args;
 use serve::{Options, Server};
 use shared::Clock;
 
-/// Runs the command that these arguments name, and says on standard error what stopped it.
+/// Runs the command of these arguments, and reports on standard error what stopped it.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // A server started this program to watch over a child.
@@ -41,21 +41,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(other) => usage(&other),
     };
     done.unwrap_or_else(|error| {
-        // One line that says what to do; the chain of causes is part of it.
+        // One line that says what to do, with the chain of causes.
         output::note!("portcullis: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// Starts a server as `portcullis serve` does, for programs that put one around it: tests and benchmarks.
+/// Starts a server as `portcullis serve` does, for tests and benchmarks.
 ///
 /// # Errors
-/// Whatever is in the way, worded for whoever starts the server.
+/// What prevents the start, worded for the administrator.
 pub async fn start(options: Options, clock: Clock) -> anyhow::Result<Server> {
     Server::start(options, commands::request, clock).await
 }
 
-/// Help that was asked for, or what is wrong with the arguments.
+/// Prints the requested help, or the error in the arguments.
 fn usage(said: &clap::Error) -> anyhow::Result<ExitCode> {
     let text = said.render();
     if said.use_stderr() {

@@ -1,5 +1,5 @@
-//! Logs: readable on a terminal, JSON otherwise; always on stderr. No secret gets there (HTTP-12): what is said is said
-//! by our own code, which knows what it holds; libraries, which do not, are heard only when they warn.
+//! Logs: readable on a terminal, JSON otherwise; always on stderr. They have no secrets (HTTP-12): messages
+//! come from our own code, which knows its data; libraries, which do not, are logged only from warnings on.
 
 mod fields;
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 use crate::environment;
 use crate::output::{Format, Log};
 
-/// Our own crates. Whatever `PORTCULLIS_LOG` asks of others, frames and headers with all that they hold say, is not said.
+/// Our own crates. Other crates' frames and headers are never logged, whatever `PORTCULLIS_LOG` says.
 const OURS: [&str; 5] = ["portcullis", "authz", "resource", "keys", "shared"];
 
 /// Starts logging. `PORTCULLIS_LOG` filters, as `info` or `authz=debug,info`.
@@ -26,21 +26,21 @@ pub(crate) fn start() {
     let wanted = wanted.unwrap_or_else(|| EnvFilter::new("info"));
     let format = if std::io::stderr().is_terminal() { Format::Text } else { Format::Json };
     let lines = lines(format, std::io::stderr);
-    // A second call, as in tests, leaves the first one's choice in place.
+    // A second call, as in tests, changes nothing.
     if Registry::default().with(lines).with(wanted).with(filter_fn(is_admitted)).try_init().is_ok() {
         std::panic::set_hook(Box::new(panicked));
     }
 }
 
-/// Writes events as lines. Paths, names and what is wrong with a request hold other people's text, which must neither steer
-/// a terminal nor look like another line: what the line is made of is made safe after it was put together (AUDIT-05).
+/// Writes events as lines. Paths, names and error details have other parties' text, which must neither control
+/// a terminal nor look like another line. So each line is escaped after it was assembled (AUDIT-05).
 fn lines<S, W, T>(format: Format, to: T) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     W: Write + 'static,
     T: Fn() -> W + Send + Sync + 'static,
 {
-    // Without colours: their escape sequences could not be told from a stranger's.
+    // Without colours: their escape sequences could not be distinguished from a stranger's.
     let lines = fmt::layer().with_ansi(false).with_writer(move || Log { format, to: to() });
     match format {
         Format::Text => Box::new(lines.with_target(false)),
@@ -51,14 +51,14 @@ where
     }
 }
 
-/// Whether this may be said at all, whatever is wanted.
+/// Whether an event may be logged at all, whatever the filter.
 fn is_admitted(metadata: &Metadata<'_>) -> bool {
     let crate_name = metadata.target().split("::").next().unwrap_or_default();
     *metadata.level() <= Level::WARN || OURS.contains(&crate_name)
 }
 
-/// Logs a panic, in the span of the request that it ended (HTTP-10). Its words are told if they stand in the source; if
-/// they were put together, they may hold anything of the request, and where it happened must do.
+/// Logs a panic in the span of its request (HTTP-10). A literal message is logged; a formatted one may have
+/// data of the request, so only its place is.
 pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let words = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("not told here");
@@ -78,7 +78,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// What was logged.
+    /// The log.
     #[derive(Clone, Default)]
     pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -110,7 +110,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// HTTP-12: libraries are not heard below a warning, however much is asked for.
+    /// HTTP-12: libraries are not logged below a warning, whatever the filter.
     #[test]
     fn libraries_only_warn() {
         let log = Kept::default();
@@ -128,7 +128,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// AUDIT-05, HTTP-12: whatever a stranger writes, wherever a line repeats it, stays on that line and steers no terminal.
+    /// AUDIT-05, HTTP-12: a stranger's text stays on its line and does not control a terminal.
     #[test]
     fn no_stranger_steers_a_log() {
         let dangerous = (0..=0x10_ffff).filter_map(char::from_u32).filter(|c| {

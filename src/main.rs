@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
-/// Returns memory to the system once strangers have let go of it (RATE-07), whichever threads have used it and whether or not
-/// they allocate again: jemalloc's own threads do that. How soon is said in `.cargo/config.toml`.
+/// Returns freed memory to the system even if its threads do not allocate again (RATE-07): jemalloc's
+/// background threads do that. The delay is set in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,5 +1,5 @@
-//! What the program prints. Everything goes through here, so that a stranger's text cannot steer a terminal, commands
-//! that are offered carry the options they need, and an output that takes nothing is an error and no panic.
+//! All output of the program. It escapes strangers' text for terminals, completes offered commands with their
+//! options, and treats a full or closed output as an error without a panic.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use shared::terminal;
 
 use crate::hints;
 
-/// Prints lines on standard output; an error if they cannot be written.
+/// Prints lines on standard output; an error if that fails.
 macro_rules! say {
     () => { $crate::output::print(format_args!("")) };
     ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
-/// Prints lines on standard error, if it takes them.
+/// Prints lines on standard error, ignoring errors.
 macro_rules! note {
     ($($text:tt)*) => { $crate::output::remark(&format!($($text)*), "\n") };
 }
@@ -42,7 +42,7 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     write(&(terminal::safe_json(&document).into_owned() + "\n"))
 }
 
-/// Prints what clap has made, as it is: nothing in it is a stranger's.
+/// Prints clap's text unchanged: it has no text of strangers.
 ///
 /// # Errors
 /// If standard output is full or closed.
@@ -81,7 +81,7 @@ pub(crate) fn require_reader() -> anyhow::Result<()> {
 
 fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    // Flushed here, where the error is heard: at the end of the process nobody looks at it.
+    // Flush here, where the error is handled: at the end of the process it would be ignored.
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.context(if CHANGED.load(Ordering::Relaxed) {
         "cannot write to standard output; the command's changes stay in effect: `portcullis audit tail` shows them"
@@ -90,25 +90,25 @@ fn write(text: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Prints on standard error; if that takes nothing either, there is nobody left to tell.
+/// Prints on standard error; errors are ignored, because there is no other output.
 pub(crate) fn remark(text: &str, end: &str) {
     let _ = io::stderr().lock().write_all((lines(&hints::complete(text)) + end).as_bytes());
 }
 
-/// Lines that a terminal only shows.
+/// Lines that a terminal only displays.
 fn lines(text: &str) -> String {
     text.split('\n').map(terminal::safe).collect::<Vec<_>>().join("\n")
 }
 
-/// How a log is written.
+/// The format of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     Text,
     Json,
 }
 
-/// Where the log goes. Each write is one event, and so one line; what stands in it of other people's text must not steer whatever shows
-/// it, and a log that nobody can read must not stop the server.
+/// The destination of the log. Each write is one event on one line; other parties' text in it must not control
+/// a terminal, and an unreadable log must not stop the server.
 #[derive(Debug)]
 pub(crate) struct Log<W> {
     pub(crate) format: Format,

@@ -1,5 +1,4 @@
-//! Whether requests can be answered that have to be stored (OPS-05): the database can be written, and the volume that it
-//! lies on has room for more.
+//! Readiness (OPS-05): whether the database can be written, and its volume has room.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +12,12 @@ use rustix::io::{Errno, write};
 use shared::{Clock, Db};
 use tokio::sync::Mutex;
 
-/// How long a verdict counts: however often probes come, they cost the disk no more than one write in this time.
+/// How long a verdict is cached: frequent probes cost the disk at most one write in this time.
 const COUNTS: Duration = Duration::from_secs(5);
-/// How many bytes there must be room for.
+/// The required room in bytes.
 const ROOM: u64 = 1 << 20;
 
-/// Knows whether the server is ready. Cheap to clone.
+/// Tells whether the server is ready. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Readiness(Arc<Inner>);
 
@@ -26,12 +25,12 @@ struct Inner {
     db: Db,
     folder: PathBuf,
     clock: Clock,
-    /// Whether it was ready when it was last looked, by `Clock::uptime`. Whoever comes meanwhile waits for that look.
+    /// The last verdict and its time, by `Clock::uptime`. Concurrent probes wait for one check.
     looked: Mutex<Option<(Duration, bool)>>,
 }
 
 impl Readiness {
-    /// Of a server with this database.
+    /// For a server with this database.
     pub(crate) fn of(db: &Db, clock: &Clock) -> Self {
         let folder = db.path().parent().unwrap_or(Path::new(".")).to_owned();
         Self(Arc::new(Inner { db: db.clone(), folder, clock: clock.clone(), looked: Mutex::default() }))
@@ -66,7 +65,7 @@ impl Readiness {
         obstacle.is_none()
     }
 
-    /// What is in the way.
+    /// What prevents requests that store something.
     async fn obstacle(&self) -> Option<String> {
         let folder = self.0.folder.clone();
         let room = tokio::task::spawn_blocking(move || has_room(&folder)).await;
@@ -75,19 +74,19 @@ impl Readiness {
             Ok(Err(error)) => return Some(format!("no room in the data directory: {error}")),
             Err(panic) => return Some(panic.to_string()),
         }
-        // A transaction that does nothing else writes the time.
+        // A transaction without changes writes the time.
         self.0.db.record(|_| Ok(())).await.err().map(|fault| fault.to_string())
     }
 }
 
-/// Takes room and gives it back. The database alone does not show that a volume is full: it writes its log over and over
-/// into a file that has its size already.
+/// Allocates room and releases it. The database alone does not show that a volume is full: it rewrites its log
+/// in a file that already has its size.
 fn has_room(folder: &Path) -> io::Result<()> {
-    // A file without a name goes with its handle, whatever becomes of the process.
+    // A file without a name is deleted with its handle, also after a kill.
     let file = match open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
     {
         Ok(file) => file,
-        // Not every file system has them.
+        // Not every file system supports them.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => return statfs_has_room(folder),
         Err(error) => return Err(error.into()),
     };
@@ -106,7 +105,7 @@ fn has_room(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What the file system says of itself.
+/// The free room reported by the file system.
 fn statfs_has_room(folder: &Path) -> io::Result<()> {
     let said = rustix::fs::statvfs(folder)?;
     if said.f_bavail.saturating_mul(said.f_frsize) >= ROOM { Ok(()) } else { Err(Errno::NOSPC.into()) }
@@ -119,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// OPS-05: a verdict counts for a while, so probes do not wear the disk out; then it is looked again.
+    /// OPS-05: a verdict is cached, so that probes do not wear out the disk; then it is checked again.
     #[tokio::test]
     async fn probes_share_a_verdict() {
         let dir = tempfile::tempdir().unwrap();
@@ -144,14 +143,14 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         assert!(readiness.is_ready().await);
         assert_ne!(written(), first);
-        // The folder is gone, and with it every place to write to.
+        // The folder is deleted, so nothing can be written.
         std::fs::remove_dir_all(dir.path()).unwrap();
         assert!(readiness.is_ready().await);
         clock.advance(COUNTS);
         assert!(!readiness.is_ready().await);
     }
 
-    /// OPS-05: what cannot be written to has no room.
+    /// OPS-05: a folder that cannot be written to has no room.
     #[test]
     fn room_is_looked_for() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The configuration of a running server, taken up anew without a restart: rules, scopes, groups, limits, clients, profiles
-//! and the servers behind the gate. All of it counts from one moment on, or nothing does (POL-04).
+//! Reloads the configuration of a running server without a restart: rules, scopes, groups, limits, clients,
+//! profiles and sources. All of it applies at once, or nothing does (POL-04).
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{File, Origin, Reading, Running, Source};
 
-/// Takes the configuration up anew. Cheap to clone.
+/// Reloads the configuration. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reloader(Arc<Inner>);
 
 struct Inner {
     origin: Origin,
-    /// What counts now. Held for as long as a reload takes, so that two never mix.
+    /// The current configuration. Held during a reload, so that two never overlap.
     current: Mutex<Reading>,
     parts: Parts,
-    /// Told by SIGHUP.
+    /// Notified by SIGHUP.
     hangup: Arc<Notify>,
 }
 
@@ -32,24 +32,24 @@ struct Inner {
 pub(crate) struct Parts {
     pub(crate) db: Db,
     pub(crate) catalogue: BuiltIn,
-    /// With what servers behind the gate are built with; `None` where the gateway is elsewhere.
+    /// What sources are built with; `None` if the gateway is elsewhere.
     pub(crate) resource: Option<(Resource, Means)>,
     /// `None` at a gateway alone.
     pub(crate) authority: Option<(Authz, Arc<Status>)>,
 }
 
-/// A configuration that was taken up.
+/// An applied configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Reloaded {
-    /// The digest of the file that counted before; `None` if there was none.
+    /// The digest of the previous file; `None` without one.
     pub(crate) before: Option<String>,
-    /// That of the file that counts now.
+    /// The digest of the current file.
     pub(crate) after: Option<String>,
-    /// The keys of which it says something else.
+    /// The changed keys.
     pub(crate) changed: Vec<String>,
 }
 
-/// Who asked for it.
+/// Who requested it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum By {
     /// Whoever runs commands, by their number on the machine.
@@ -58,7 +58,7 @@ pub(crate) enum By {
     Signal,
 }
 
-/// Why nothing was taken up: in a word for the record, and in words for people.
+/// Why nothing was applied: a keyword for the audit log, and words for people.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{words}")]
 pub(crate) struct NotReloaded {
@@ -78,12 +78,12 @@ impl Reloader {
         Self(Arc::new(Inner { origin, current: Mutex::new(reading), parts, hangup: Arc::default() }))
     }
 
-    /// What makes it reload, for a signal.
+    /// Notify it to reload, for a signal.
     pub(crate) fn hangup(&self) -> Arc<Notify> {
         Arc::clone(&self.0.hangup)
     }
 
-    /// Reloads whenever the signal comes, until `stop`.
+    /// Reloads at each signal, until `stop`.
     pub(crate) async fn follow_signals(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -172,8 +172,7 @@ impl Reloader {
         Ok(done.await?.map(|()| (next, changed)))
     }
 
-    /// What the file makes of the servers behind the gate, with their secrets and certificates where it says; `None` where
-    /// the gateway is elsewhere.
+    /// The sources in the file, with their secrets and certificates read; `None` if the gateway is elsewhere.
     async fn servers(&self, file: &File) -> Result<Result<Option<Others>, NotReloaded>, Fault> {
         let Some((resource, means)) = &self.0.parts.resource else { return Ok(Ok(None)) };
         let (upstreams, means) = (resource.upstreams().clone(), means.clone());
@@ -186,7 +185,7 @@ impl Reloader {
         Ok(read.map(Some).map_err(|why| NotReloaded::new("sources", &format!("{why:#}"))))
     }
 
-    /// The keys of which something is new: what the file says, or a secret that it names.
+    /// The changed keys: in the file, or in a secret that it names.
     fn changed(&self, current: &Reading, next: &Reading, servers: Option<&Others>) -> Vec<String> {
         let mut changed: Vec<_> = current.changes(next).into_iter().map(str::to_owned).collect();
         let stay = match (&self.0.parts.resource, servers) {
@@ -201,7 +200,7 @@ impl Reloader {
 }
 
 impl Inner {
-    /// Whether the rules fit what there is, and what the servers are known to offer.
+    /// Checks the rules against the scopes, and against the sources' stored lists.
     fn check_rules(
         &self,
         tx: &Tx<'_>,
@@ -216,7 +215,7 @@ impl Inner {
     }
 }
 
-/// Makes the configuration count, as soon as its record is committed and before anybody hears of it.
+/// Applies the configuration as soon as its record is committed, before the request is answered.
 fn publish(tx: &Tx<'_>, inner: Arc<Inner>, file: File, servers: Option<Servers>) {
     tx.after_commit(move || {
         let Parts { catalogue, resource, authority, .. } = &inner.parts;

@@ -1,4 +1,4 @@
-//! All routes of a server, whichever halves it has.
+//! All routes of a server, with one or both halves.
 
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -7,7 +7,7 @@ use shared::route::{Cors, Host, Limit, Routes, program};
 
 use crate::readiness::Readiness;
 
-/// What the halves serve that there are, and the probes.
+/// The routes of the existing halves, and the probes.
 pub(crate) fn all(authz: Option<Routes>, resource: Option<Routes>, readiness: Readiness) -> Routes {
     let probe = |handler| program(handler, Limit::Free("a probe")).host(Host::Any);
     let nothing = || program(any(async || StatusCode::NOT_FOUND), Limit::Free("there is nothing"));
@@ -15,7 +15,8 @@ pub(crate) fn all(authz: Option<Routes>, resource: Option<Routes>, readiness: Re
     let own = Routes::default()
         .route("/healthz", probe(get(healthz)))
         .route("/readyz", probe(ready))
-        // Clients in browsers look for documents in many places, and must be able to read that they are not there.
+        // Clients in browsers look for documents in many places, and must be able to read that they are
+        // missing.
         .route("/.well-known/", nothing().cors(Cors::Documents))
         .route("/.well-known/{*document}", nothing().cors(Cors::Documents))
         .route("/mcp/.well-known/{*document}", nothing().cors(Cors::Documents))
@@ -25,7 +26,7 @@ pub(crate) fn all(authz: Option<Routes>, resource: Option<Routes>, readiness: Re
     authz.into_iter().chain(resource).fold(own, Routes::merge)
 }
 
-/// `GET /healthz`: the process answers (OPS-05).
+/// `GET /healthz`: the process is alive (OPS-05).
 pub(crate) async fn healthz() -> Response {
     "ok\n".into_response()
 }

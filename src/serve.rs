@@ -1,4 +1,4 @@
-//! A server, whole or one half of it: builds the parts, joins their routers, runs until it is told to stop.
+//! A running server, whole or one half: builds the parts, joins their routers, and serves until it is stopped.
 
 mod authz_half;
 mod counts;
@@ -33,19 +33,19 @@ use authz_half::{AuthzHalf, Begun};
 use counts::Counts;
 use resource_half::ResourceHalf;
 
-/// What a server is started with.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which half runs; both if none is named.
+    /// Which half runs; `None` for both.
     pub only: Option<Only>,
     pub file: File,
-    /// What the file was read from, so that it can be read again (POL-04).
+    /// The configuration as read, to read it again on a reload (POL-04).
     pub running: Arc<Running>,
 }
 
-/// A server that is ready: sockets bound, parts built, nothing served yet.
+/// A server that is ready to serve: sockets are bound and parts are built.
 pub struct Server {
-    /// The address it is known by.
+    /// Its address.
     address: Issuer,
     /// The authorization server of a gateway alone.
     elsewhere: Option<Issuer>,
@@ -59,7 +59,7 @@ pub struct Server {
     begun: Begun,
     authz: Option<AuthzHalf>,
     resource: Option<ResourceHalf>,
-    // Last: the lock goes when everything else is gone.
+    // Last: the lock must be released after everything else.
     store: Store,
 }
 
@@ -71,10 +71,11 @@ struct Opened {
 }
 
 impl Server {
-    /// Binds, opens and builds everything. The authorization server of a gateway alone need not be there yet.
+    /// Binds, opens and builds everything. The authorization server of a gateway alone does not need to run
+    /// yet.
     ///
     /// # Errors
-    /// Whatever is in the way, worded for whoever starts the server.
+    /// What prevents the start, worded for the administrator.
     pub(crate) async fn start(
         options: Options,
         requests: socket::Find,
@@ -94,7 +95,7 @@ impl Server {
             Some(_) => Entrance::open(&file.front, "origin", file.origin.as_deref(), port, &clock)?,
         };
         let clients = file.clients.clone();
-        // Opening makes keys and reads documents: work for a thread of its own.
+        // Opening generates keys and reads documents, so it runs on another thread.
         let opened = {
             let (address, issuer, clock) = (address.clone(), issuer.clone(), clock.clone());
             tokio::task::spawn_blocking(move || Opened::open(&file, only, address, issuer.as_ref(), &clock))
@@ -124,12 +125,12 @@ impl Server {
         })
     }
 
-    /// The address it is known by: the issuer, or the origin of a gateway alone.
+    /// The server's address: the issuer, or the origin of a gateway alone.
     pub fn address(&self) -> &Issuer {
         &self.address
     }
 
-    /// What is declared about every path that it serves.
+    /// The declarations of all routes.
     pub fn table(&self) -> Table {
         self.routes().split().1
     }
@@ -137,17 +138,17 @@ impl Server {
     /// The port that it listens on.
     ///
     /// # Errors
-    /// If the operating system does not tell.
+    /// If the operating system does not report it.
     pub fn port(&self) -> anyhow::Result<u16> {
         Ok(self.listeners.port()?)
     }
 
-    /// What makes it take its configuration up again.
+    /// Notify it to reload the configuration.
     pub fn reconfigure(&self) -> Arc<Notify> {
         self.reloader.hangup()
     }
 
-    /// What makes it read its certificate anew, without waiting until it sees that the files have changed.
+    /// Notify it to reload the certificate, before it notices that the files have changed.
     pub fn reload(&self) -> Arc<Notify> {
         Arc::clone(&self.entrance.reload)
     }
@@ -162,17 +163,17 @@ impl Server {
         &self.store.db
     }
 
-    /// The link for the first administrator, while there is none.
+    /// The setup link, while there are no administrators.
     pub fn setup_link(&self) -> Option<&str> {
         self.begun.setup_link.as_deref()
     }
 
-    /// Whether there are administrators, and none of them can sign in.
+    /// Whether there are administrators, but none can sign in.
     pub(crate) fn is_locked_out(&self) -> bool {
         self.begun.locked_out
     }
 
-    /// Serves until `stop` is cancelled, then ends in good order (OPS-07).
+    /// Serves until `stop` is cancelled, then shuts down in order (OPS-07).
     pub async fn run(self, stop: CancellationToken) {
         let app = around(self.routes(), self.address.clone(), self.halves(), &self.entrance);
         let (place, counts) = (self.place(), self.counts());
@@ -197,7 +198,7 @@ impl Server {
         if let Err(fault) = store.db.write(stopped).await {
             tracing::error!(db.fault = %fault, "the stop was not recorded");
         }
-        // Threads end here; not on the runtime's own.
+        // This joins threads, so it must not run on the runtime's own threads.
         let end = move || {
             if let Some(half) = &authz {
                 half.end();
@@ -264,7 +265,7 @@ impl Opened {
         Ok(Self { authz: Some(half), resource: gateway, store })
     }
 
-    /// What follows the configuration.
+    /// The parts that follow the configuration.
     fn parts(&self) -> Parts {
         Parts {
             db: self.store.db.clone(),
@@ -275,20 +276,21 @@ impl Opened {
     }
 }
 
-/// Warns about rules that match nothing now: they may be misspelled, or are about a server that was never there.
+/// Warns about rules that match nothing now: they may be misspelled, or about a source that has not been listed
+/// yet.
 fn warn_of_doubtful_rules(catalogue: &BuiltIn) {
     for doubt in catalogue.doubts() {
         tracing::warn!(rule.doubt = %doubt, "a rule in the configuration has no effect now");
     }
 }
 
-/// The authorization server of a gateway alone.
+/// The issuer of a gateway alone.
 fn issuer_elsewhere(only: Option<Only>, file: &File) -> anyhow::Result<Option<Issuer>> {
     (only == Some(Only::Resource)).then(|| authority(file.issuer.as_deref())).transpose()
 }
 
-/// Binds. Port 0 without an issuer is any port for a new data directory, and the one that it is known by for one that
-/// was served before: another would be another issuer.
+/// Binds. Port 0 without an issuer means any port for a new data directory, and otherwise the stored issuer's
+/// port, because another port would be another issuer.
 async fn bind(listen: Listen, only: Option<Only>, file: &File) -> anyhow::Result<Listeners> {
     if listen == Listen::Loopback(0)
         && only != Some(Only::Resource)

@@ -1,4 +1,4 @@
-//! The machine's clock, and a watch over it (OPS-04): a step back is put on record, and so is its end.
+//! Watches the machine's clock (OPS-04): a step back is recorded, and so is its end.
 
 #[cfg(debug_assertions)]
 mod test_clock;
@@ -9,15 +9,15 @@ use shared::audit::{self, Event, Name};
 use shared::{Clock, Db, Fault};
 use tokio_util::sync::CancellationToken;
 
-/// How often the clock is looked at. What is issued does not wait for it: that asks the clock itself.
+/// How often the clock is checked. Issuing does not depend on this: it reads the clock itself.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the time is written down even if nothing else is.
+/// How many checks pass before the time is stored without other writes.
 const KEEP: u32 = 10;
 
-/// The clock that the program goes by.
+/// The program's clock.
 ///
 /// # Errors
-/// If a test gave it a time that cannot be read.
+/// If a test gave it a malformed time.
 pub(crate) fn clock() -> anyhow::Result<Clock> {
     #[cfg(debug_assertions)]
     if let Some(clock) = test_clock::given()? {
@@ -26,11 +26,11 @@ pub(crate) fn clock() -> anyhow::Result<Clock> {
     Ok(Clock::system())
 }
 
-/// What a process issues, and so what stops while its clock is behind.
+/// What a process issues, which stops while its clock is behind.
 #[derive(Clone, Copy)]
 pub(crate) enum Issues {
     Tokens,
-    /// A gateway alone. It only checks tokens.
+    /// A gateway alone, which only checks tokens.
     Nothing,
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn watch(clock: Clock, db: Db, issues: Issues, stop: Cancellati
         let done = if now_behind != behind {
             record(&clock, &db, issues, now_behind).await
         } else if look.is_multiple_of(KEEP) {
-            // Any write keeps the time with it.
+            // Any write stores the time too.
             db.record(|_| Ok(())).await
         } else {
             Ok(())

@@ -1,5 +1,5 @@
-//! Secrets for servers behind the gate, as administrators keep them at the console (SRC-10): by the name that the
-//! configuration uses, or a user's own. Nothing here hands one out.
+//! Secrets for sources, as administrators manage them with commands (SRC-10): by the name in the configuration,
+//! or a user's own. No function here returns a value.
 
 use keys::secrets::{self, Secrets, Server};
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,13 @@ impl Authz {
 pub struct Known {
     /// Its name; for a user's own, the source that it is for.
     pub name: String,
-    /// Whose own it is.
+    /// Its user, for a user's own secret.
     pub user: Option<Holder>,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
 }
 
-/// Somebody with a secret of their own.
+/// A user with their own secret.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Holder {
     pub id: UserId,
@@ -40,7 +40,7 @@ pub struct Holder {
 pub struct Set {
     pub name: String,
     pub user: Option<Holder>,
-    /// Whether another value was there before.
+    /// Whether it replaced another value.
     pub replaced: bool,
 }
 
@@ -67,7 +67,7 @@ pub enum Refusal {
 /// The answer to a request about secrets.
 pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 
-/// Keeps a value under a name; with `only_new`, not in the place of another one.
+/// Stores a value under a name; with `only_new`, only if the name has none.
 ///
 /// # Errors
 /// The database's fault.
@@ -81,7 +81,7 @@ pub fn set(authz: &Authz, tx: &Tx<'_>, uid: u32, name: &str, value: &Secret, onl
     Ok(Ok(Set { name: name.to_owned(), user: None, replaced: !is_new }))
 }
 
-/// Keeps a value as a user's own for a server.
+/// Stores a value as a user's own secret for a source.
 ///
 /// # Errors
 /// The database's fault.
@@ -104,7 +104,8 @@ pub fn set_for(
     Ok(Ok(Set { name: server.source.to_owned(), user: Some(holder), replaced: !is_new }))
 }
 
-/// Forgets the secret of this name, or what this user gave for the source of this name. It is not used from then on.
+/// Deletes the secret with this name, or this user's own secret for the source with this name. It is not used
+/// from then on.
 ///
 /// # Errors
 /// The database's fault.

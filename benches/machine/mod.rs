@@ -1,5 +1,4 @@
-//! What a reader needs to know about the machine that a number comes from, and the arithmetic that
-//! every benchmark here shares.
+//! Facts about the machine that results depend on, and arithmetic shared by all benchmarks.
 
 #![allow(dead_code)] // each benchmark is its own program and uses its own part of this
 
@@ -9,8 +8,8 @@ pub mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Prints the machine's facts; `false` if this run is no `cargo bench` (cargo says so by `--bench`),
-/// so that `cargo test --all-targets` does not measure anything.
+/// Prints facts about the machine. False if this is not a `cargo bench` run (cargo passes `--bench`), so that
+/// `cargo test --all-targets` measures nothing.
 pub fn ready(name: &str) -> bool {
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("{name}: measures only when run as `cargo bench --bench {name}`");
@@ -23,12 +22,12 @@ pub fn ready(name: &str) -> bool {
     true
 }
 
-/// To be printed last but for the results: others may have been at work meanwhile.
+/// Prints the load after the measurement, which other programs may have increased.
 pub fn load_after() {
     println!("load average after: {}", first_line("/proc/loadavg"));
 }
 
-/// Says what a ratio compares, and the ratio.
+/// Prints what a ratio compares, and the ratio.
 pub fn ratio(compared: &str, name: &str, value: f64) {
     println!("{compared}\nratio {name} {value:.2}");
 }
@@ -50,13 +49,14 @@ pub fn file_system(directory: &Path) -> (String, String) {
             let (device, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
             directory.starts_with(point).then(|| (point.len(), kind.to_owned(), device.to_owned()))
         })
-        // Of two mounts on one point the later hides the earlier, and `max_by_key` takes the later.
+        // If two mounts have the same mount point, the later one is visible, and `max_by_key` returns the last
+        // maximum.
         .max_by_key(|(length, ..)| *length)
         .map_or_else(|| ("unknown".to_owned(), "unknown".to_owned()), |(_, kind, device)| (kind, device))
 }
 
-/// Sends each request so many times, one after the other, over a connection of its own. Returns the processor time of a process for
-/// each, in microseconds.
+/// Sends each request `times` times, one after the other, over its own connection. Returns the processor time of a
+/// process per request, in microseconds.
 pub async fn cost(process: u32, origin: &str, requests: &[Vec<u8>], times: usize) -> f64 {
     let mut connections = Vec::new();
     for request in requests {
@@ -79,23 +79,23 @@ pub async fn cost(process: u32, origin: &str, requests: &[Vec<u8>], times: usize
     spent.as_secs_f64() * 1e6 / number(requests.len() * times)
 }
 
-/// The value in the middle.
+/// The median.
 pub fn median<T: PartialOrd + Copy>(values: impl IntoIterator<Item = T>) -> T {
     percentile(&mut values.into_iter().collect::<Vec<_>>(), 50)
 }
 
-/// The value that this many in a hundred do not exceed.
+/// The value that this percentage of the values does not exceed.
 pub fn percentile<T: PartialOrd + Copy>(values: &mut [T], percent: usize) -> T {
     values.sort_by(|a, b| a.partial_cmp(b).expect("measurements are numbers"));
     values[(values.len() * percent / 100).min(values.len() - 1)]
 }
 
-/// How often something happened in a second.
+/// Events per second.
 pub fn per_second(count: usize, time: Duration) -> f64 {
     number(count) / time.as_secs_f64()
 }
 
-/// A count to calculate with.
+/// A count as a float.
 pub fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).expect("fewer than four billion of anything are counted here"))
 }

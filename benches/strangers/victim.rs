@@ -1,8 +1,8 @@
-//! What one address that floods does to somebody else's sign-in: a whole one, from the authorization request to the tokens,
-//! with nobody else there and beside the flood.
+//! The effect of a flood from one address on another user's complete sign-in, from the authorization request to
+//! the tokens, compared with sign-ins without a flood.
 //!
-//! The server is a process of its own on one core, with the limits that it has by default; whoever asks is on the other one.
-//! Only the limit of ten uses of a user's passkeys a minute is off, because the same person signs in all the time.
+//! The server is a separate process on one core, with its default limits; the client uses the other core. Only
+//! the limit of ten passkey uses per user and minute is off, because the same user signs in repeatedly.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -17,12 +17,12 @@ use crate::harness::{Browser, Client, TestApp};
 use crate::machine;
 use crate::process::{self, Process};
 
-/// How many sign-ins are timed in one go, and how many goes there are of either kind.
+/// The number of sign-ins timed in one run, and of runs with and without the flood.
 const SIGN_INS: usize = 50;
 const ROUNDS: usize = 8;
-/// How many connections the flood has.
+/// The number of the flood's connections.
 const CONNECTIONS: usize = 8;
-/// Where it comes from.
+/// The flood's address.
 const FLOODER: &str = "127.0.0.2:0";
 
 pub async fn measured() {
@@ -61,7 +61,7 @@ pub async fn measured() {
     );
 }
 
-/// Seconds that each of some sign-ins takes.
+/// The duration of each sign-in, in seconds.
 async fn sign_ins(app: &TestApp, victim: &mut Browser, client: &Client) -> Vec<f64> {
     let mut times = Vec::new();
     for _ in 0..SIGN_INS {
@@ -73,7 +73,7 @@ async fn sign_ins(app: &TestApp, victim: &mut Browser, client: &Client) -> Vec<f
     times
 }
 
-/// An address that asks for the beginnings of sign-ins as fast as it is answered.
+/// An address that starts sign-ins as fast as it gets answers.
 struct Flood {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -85,7 +85,7 @@ impl Flood {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (origin, halt, count) = (origin.to_owned(), Arc::clone(&stop), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
-            // The one whose sign-in is timed must not wait for this thread.
+            // Lowest priority, so that the timed sign-in does not wait for this thread.
             let _ = rustix::process::setpriority_process(None, 19);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime starts").block_on(async {
@@ -94,7 +94,7 @@ impl Flood {
             });
         });
         let flood = Self { stop, sent, thread };
-        // Until it is at its limit.
+        // Wait until the flood is being rate limited.
         while flood.sent.load(Ordering::Relaxed) < 500 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -130,7 +130,7 @@ async fn flood(connection: usize, origin: &str, stop: &AtomicBool, sent: &Atomic
     }
 }
 
-/// Sends a request and reads the answer; the connection, if it goes on.
+/// Sends a request and reads the response; returns the connection if it stays open.
 async fn ask(stream: Option<TcpStream>, host: &str, request: &str) -> Option<TcpStream> {
     let mut stream = if let Some(stream) = stream {
         stream

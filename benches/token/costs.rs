@@ -88,7 +88,7 @@ struct Asker {
 enum What {
     /// Each answer's token is the next request's.
     Refresh { client: String, token: String },
-    /// No two alike.
+    /// Each one is different.
     Register { asker: usize, count: usize },
 }
 

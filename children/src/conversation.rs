@@ -225,7 +225,7 @@ impl Conversation {
             (None, Some(error)) => Ok(Answer::Error(error)),
             _ => Err(NoAnswer::Malformed),
         };
-        // Whoever dropped the request a moment ago wants no answer.
+        // Fails if the request was dropped meanwhile.
         let _ = tell.send(answer);
     }
 
@@ -271,7 +271,7 @@ impl Asked {
     /// Waits for the answer.
     ///
     /// # Errors
-    /// If none can come any more.
+    /// If the child can no longer answer.
     pub async fn answered(&mut self) -> Result<Answer, NoAnswer> {
         (&mut self.answer).await.unwrap_or(Err(NoAnswer::Ended))
     }

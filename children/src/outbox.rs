@@ -82,8 +82,8 @@ impl Outbox {
         dropped.then.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// Writes until the box is closed or the child reads no more. Returns the numbers of what was not written whole: a
-    /// line without its end is no message.
+    /// Writes until the box is closed or the child stops reading. Returns the numbers of the messages that were not
+    /// written completely.
     pub(crate) async fn write_to(self, mut child: impl AsyncWrite + Unpin) -> Vec<u64> {
         loop {
             match self.next() {

@@ -180,7 +180,7 @@ impl<M: Member> Pool<M> {
         }))
     }
 
-    /// The child for this key. `start` is used if none runs; whoever else asks meanwhile waits for the same one.
+    /// The child for this key. `start` is used if none runs; other callers wait for the same one.
     ///
     /// # Errors
     /// If there is none, and none can be started now.
@@ -206,7 +206,7 @@ impl<M: Member> Pool<M> {
                 Look::MayStart(serial, tell) => {
                     let result = tell.subscribe();
                     if let Some(start) = start.take() {
-                        // A task of its own: whoever else waits for it loses nothing if this call is given up.
+                        // In its own task, so that other callers still get the child if this call is dropped.
                         tokio::spawn(self.clone().run(key.clone(), serial, start, tell));
                     }
                     (serial, result)
@@ -385,7 +385,7 @@ impl<M: Member> Pool<M> {
         self.state().retire(which);
     }
 
-    /// Stops every child now, whoever uses it, and forgets all crashes.
+    /// Stops every child now, even if it is in use, and forgets all crashes.
     pub fn restart(&self) {
         self.stop_all();
         self.state().history.forgive();

@@ -143,7 +143,7 @@ fn allow(
     rules.add_rule(PathBeneath::new(handle, access)).map_err(Unconfined::Kernel)
 }
 
-/// Which of these would be open to whoever may use this path: what is below it, and what it is itself in.
+/// The first of these that access to this path would include: it is below the path, or the path is in it.
 fn holds<'k>(real: &Path, keep_out: &'k [PathBuf]) -> Option<&'k PathBuf> {
     keep_out.iter().find(|kept_out| {
         let kept_out = kept_out.canonicalize().unwrap_or_else(|_| (*kept_out).clone());

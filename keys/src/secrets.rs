@@ -1,6 +1,6 @@
-//! The sealed store (SRC-10): what servers behind the gate are shown, by a name that the configuration uses, or of each
-//! user's own. Values are sealed like private keys (KEYS-05), each for its name, its holder and its version, so that nobody
-//! who can write to the database can give one secret another use.
+//! The sealed store of secrets for sources (SRC-10): by a name in the configuration, or each user's own. Values
+//! are sealed like private keys (KEYS-05). Each is bound to its name, its holder and its version, so that write
+//! access to the database is not enough to use a secret elsewhere.
 
 mod store;
 
@@ -14,7 +14,7 @@ use crate::seal::{Purpose, Seal};
 
 pub(crate) use store::reseal;
 
-/// The longest value: what fits into a header that servers take.
+/// The longest value in bytes, so that it fits into a header.
 pub const LONGEST: usize = 4096;
 
 /// The store. Cheap to clone.
@@ -24,34 +24,34 @@ pub struct Secrets {
     seal: Arc<Seal>,
 }
 
-/// A secret that was taken out. Another value has another version.
+/// A secret with its value. A new value has a new version.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub version: String,
     pub value: Secret,
 }
 
-/// Who a secret is about, without the secret.
+/// A secret without its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
     /// Its name; for one of a user's own, the source that it is for.
     pub name: String,
-    /// Whose own it is.
+    /// Its user, for a user's own secret.
     pub user: Option<UserId>,
-    /// What the source was when it was given: it is shown to no other.
+    /// The address of the source when the secret was given. The secret is sent to no other address.
     pub target: Option<String>,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
 }
 
-/// A server to which somebody's own secret was given: its name, and where it was reached then.
+/// A source with users' own secrets: its name, and its address.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'s> {
     pub source: &'s str,
     pub target: &'s str,
 }
 
-/// Why a text cannot be kept as a secret.
+/// Why a text cannot be stored as a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unfit {
     #[error("there is no value")]
@@ -64,7 +64,7 @@ pub enum Unfit {
     NotVisible,
 }
 
-/// The value that somebody typed, pasted or piped in: one line of visible characters, without the space around it.
+/// Parses a typed, pasted or piped value: one line of visible characters, without surrounding white space.
 ///
 /// # Errors
 /// See [`Unfit`].
@@ -87,7 +87,7 @@ impl Secrets {
         Self { db, seal }
     }
 
-    /// The secret of this name.
+    /// The secret with this name.
     ///
     /// # Errors
     /// The database's fault; one that does not open is corrupt.
@@ -98,7 +98,7 @@ impl Secrets {
             .transpose()
     }
 
-    /// What this user gave for a server.
+    /// The user's own secret for a source.
     ///
     /// # Errors
     /// As [`Secrets::named`].
@@ -116,7 +116,7 @@ impl Secrets {
         Ok(Held { version: stored.version.clone(), value: Secret::presented(text) })
     }
 
-    /// Keeps a value under this name; whether there was none before.
+    /// Stores a value under this name; returns whether the name is new.
     ///
     /// # Errors
     /// The database's fault.
@@ -127,7 +127,7 @@ impl Secrets {
         store::set_named(tx, name, &version, &sealed)
     }
 
-    /// Keeps what a user gives for a server; whether there was none before.
+    /// Stores a user's own secret for a source; returns whether it is new.
     ///
     /// # Errors
     /// The database's fault.
@@ -145,7 +145,7 @@ impl Secrets {
     }
 }
 
-/// Forgets the secret of this name; false if there is none.
+/// Deletes the secret with this name; false if it does not exist.
 ///
 /// # Errors
 /// The database's fault.
@@ -153,7 +153,7 @@ pub fn remove_named(tx: &Tx<'_>, name: &str) -> Result<bool, Fault> {
     store::remove_named(tx, name)
 }
 
-/// Forgets what a user gave for the source of this name; false if that is nothing.
+/// Deletes a user's own secret for the source with this name; false if it does not exist.
 ///
 /// # Errors
 /// The database's fault.
@@ -161,7 +161,7 @@ pub fn remove_of_user(tx: &Tx<'_>, user: &UserId, source: &str) -> Result<bool, 
     store::remove_of_user(tx, user, source)
 }
 
-/// All secrets, by name; those of users after those that the configuration names.
+/// All secrets, by name; users' own secrets last.
 ///
 /// # Errors
 /// The database's fault.
@@ -171,7 +171,7 @@ pub fn list(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
     Ok(all)
 }
 
-/// What this user gave.
+/// The user's own secrets.
 ///
 /// # Errors
 /// The database's fault.

@@ -1,5 +1,5 @@
-//! From a call that was understood to its end. Nothing is done that has not gone through [`Admission::call`], step by
-//! step, and no other file can make an [`Ask`].
+//! The path of an understood call to its end. Every call goes through [`Admission::call`] step by step; no
+//! other file can make an [`Ask`].
 
 mod ask;
 mod links;
@@ -39,16 +39,16 @@ pub(crate) use running::CallId;
 use running::{Named, Running};
 use watch::Watch;
 
-/// How long a call may go on without getting further (LIMIT-04).
+/// How long a call may run without progress (LIMIT-04).
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long it may take in all.
+/// How long a call may take in all.
 const LONGEST: Duration = Duration::from_mins(10);
-/// How many bytes an answer may have.
+/// The largest answer in bytes.
 pub(crate) const MOST: usize = 8 << 20;
-/// How long a server that stops waits for the calls that run.
+/// How long a stopping server waits for running calls.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// The way in, and the only one.
+/// The only way to a source.
 pub(crate) struct Admission {
     db: Db,
     clock: Clock,
@@ -64,12 +64,12 @@ pub(crate) struct Wanted {
     pub(crate) method: &'static str,
     pub(crate) sought: Sought,
     pub(crate) asked: Asked,
-    /// What its client speaks.
+    /// The client's era.
     pub(crate) era: Era,
     pub(crate) caller: Checked,
     pub(crate) request: Request,
     pub(crate) began: Instant,
-    /// By what its client can cancel it.
+    /// The id by which its client can cancel it.
     pub(crate) id: Option<CallId>,
     /// Whether closing the response cancels it (MCP-16).
     pub(crate) closing_cancels: bool,
@@ -86,23 +86,23 @@ pub(crate) enum Asked {
     Complete(Arc<Completing>),
 }
 
-/// How a call ended, as far as its answer depends on it.
+/// The end of a call, as far as its answer depends on it.
 pub(crate) struct Ending<'o> {
     pub(crate) what: &'o What,
     pub(crate) effect: Effect,
     pub(crate) outcome: &'o Outcome,
-    /// How long the source was given without getting further.
+    /// How long the source was allowed to run without progress.
     pub(crate) patience: Duration,
 }
 
-/// Why a call is not made. The gate says it to the client.
+/// Why a call is refused. The gate tells the client.
 #[derive(Debug)]
 pub(crate) enum Denied {
-    /// By policy. It is on record.
+    /// By policy. It was recorded.
     Policy(Decision),
-    /// The token was good a moment ago, and is no longer.
+    /// The token was valid before and has ended meanwhile.
     Token(bearer::Refused),
-    /// For any other reason, with the answer.
+    /// For another reason, with the answer.
     Refused(Refusal),
 }
 
@@ -144,11 +144,11 @@ impl Admission {
         Sought { kind, name, shown_by }
     }
 
-    /// Makes a call, or refuses it. The order of the steps is part of what is promised: each refusal tells only what
-    /// the caller may know.
+    /// Makes a call, or refuses it. The order of the steps is a guarantee: each refusal reveals only what the
+    /// caller may know.
     ///
-    /// `agree` compares the arguments with what the headers repeat of them: after the decision, or a mismatch would tell
-    /// that a hidden item exists (MCP-05). `answer` writes what the client gets.
+    /// `agree` compares the arguments with the headers that repeat them. It runs after the decision, because a
+    /// mismatch would reveal that a hidden item exists (MCP-05). `answer` writes the client's response.
     pub(crate) async fn call<A: AsRef<[u8]> + Send + 'static>(
         &self,
         profile: &Profile,
@@ -198,17 +198,18 @@ impl Admission {
         }
     }
 
-    /// Cancels a call of this name, if one runs.
+    /// Cancels the call with this id, if it is running.
     pub(crate) fn cancel(&self, id: &CallId) {
         self.running.cancel(id);
     }
 
-    /// Waits for the calls that run. To be called when no other can come.
+    /// Waits for running calls. Call it when no new ones can start.
     pub(crate) async fn settle(&self) {
         self.running.settle(SETTLING).await;
     }
 
-    /// The policy's decision. What is not there and what is not the caller's are on record as what they are.
+    /// The policy's decision. Refusals for unknown items and for items that the caller may not use are recorded
+    /// as what they are.
     async fn decide(
         &self,
         item: Option<Arc<Item>>,
@@ -240,7 +241,7 @@ impl Admission {
         Err(denied)
     }
 
-    /// The decision by the rules and the caller of this moment.
+    /// Decides with the current rules and caller.
     async fn decide_again(
         &self,
         wanted: &Wanted,
@@ -314,14 +315,14 @@ impl Asked {
     }
 }
 
-/// Who asks, as a source may know them.
+/// The caller, as sources see them.
 fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
     let high_risk = caller.entitled().intersection(snapshot.high_risk());
     caller.asker(policy::beyond(&high_risk, caller.ceiling()))
 }
 
-/// A call that has been admitted. It runs in a task of its own, so that its end is on record whatever becomes of
-/// the connection (SRC-09).
+/// An admitted call. It runs in its own task, so that its end is recorded whatever happens to the connection
+/// (SRC-09).
 struct Call {
     db: Db,
     sources: Arc<Sources>,
@@ -406,7 +407,7 @@ async fn run(source: &Source, ask: &Ask, patience: Duration, watch: &Watch) -> R
     })
 }
 
-/// What a future comes to; `None` if it panics, which ends nothing else.
+/// The result of a future; `None` if it panics.
 async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {

@@ -1,8 +1,8 @@
-//! Rules about the arguments of a call (POL-02): one pure function of the rules and the arguments.
+//! Rules about the arguments of a call (POL-02): a pure function of the rules and the arguments.
 //!
-//! A rule names values by an RFC 6901 pointer and says what they must be like. All rules must hold. What is not there,
-//! and what is of another JSON type, does not hold. Every value is looked at once for each rule, and regular expressions
-//! take time that is linear in the text, so the work is bounded by rules times size of the body.
+//! A rule selects values by an RFC 6901 pointer and states conditions. All rules must hold. A missing value, or
+//! one of another JSON type, does not satisfy a condition. Each rule looks at each value once, and regular
+//! expressions take linear time, so the work is bounded by rules times body size.
 
 mod pointer;
 
@@ -16,43 +16,43 @@ use pointer::Found;
 pub use pointer::InvalidPointer;
 pub(crate) use pointer::{Pointer, Reach};
 
-/// Longer regular expressions are refused.
+/// The longest regular expression, in bytes.
 const LONGEST_EXPRESSION: usize = 1024;
-/// How many bytes a compiled one may have.
+/// The largest compiled expression, in bytes.
 const LARGEST_EXPRESSION: usize = 1 << 18;
-/// How deep its groups may be nested.
+/// The deepest nesting of groups in an expression.
 const DEEPEST_EXPRESSION: u32 = 32;
 
-/// What is on record of a call with an argument that the schema does not name.
+/// The recorded rule for an argument that the schema does not name.
 pub(crate) const NOT_IN_SCHEMA: &str = "not in the schema";
 
-/// All rules about the arguments of an item.
+/// All argument rules of an item.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ArgumentRules(Vec<ArgumentRule>);
 
-/// What the values at one place must be like.
+/// The conditions for the values at one pointer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ArgumentRule {
     pointer: Pointer,
     conditions: Vec<Condition>,
 }
 
-/// The conditions of a rule as they were written.
+/// The conditions of a rule, before they are checked.
 #[derive(Clone, Default, Debug)]
 pub struct Conditions {
-    /// `in`: the values that are allowed.
+    /// `in`: the allowed values.
     pub one_of: Option<Vec<Value>>,
-    /// `match`: a regular expression that the whole text must match.
+    /// `match`: a regular expression that must match the whole text.
     pub matches: Option<String>,
-    /// `min`: the least number.
+    /// `min`: the smallest allowed number.
     pub min: Option<Number>,
-    /// `max`: the greatest number.
+    /// `max`: the largest allowed number.
     pub max: Option<Number>,
-    /// `absent`: that there is no value.
+    /// `absent`: there must be no value.
     pub absent: bool,
 }
 
-/// The rule cannot be used.
+/// Why a rule is invalid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidArgumentRule {
     #[error(transparent)]
@@ -69,7 +69,7 @@ pub enum InvalidArgumentRule {
     Expression(String),
 }
 
-/// A condition that every value must meet.
+/// A condition that every value must satisfy.
 #[derive(Clone, Debug)]
 enum Condition {
     In(Vec<Value>),
@@ -79,20 +79,19 @@ enum Condition {
     Absent,
 }
 
-/// An argument that a rule does not allow: which one, by which rule, and what would be allowed.
+/// A refused argument: its pointer, the rule, and what is allowed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Violation {
-    /// The argument, as a pointer.
+    /// The argument's pointer.
     pub(crate) argument: String,
-    /// The rule in short, for the record.
+    /// The rule in short, for the audit log.
     pub(crate) rule: String,
     /// What is allowed, in words.
     pub(crate) allowed: String,
 }
 
-/// Whether the rules of an item let a call with these arguments through. `named` are the arguments that its schema
-/// names: where there are rules, no other is let through, because a tool may understand it as another spelling of one
-/// that is ruled.
+/// Checks arguments against the rules of an item. `named` are the arguments that its schema names: if there are
+/// rules, other arguments are refused, because a tool might treat one as another spelling of a ruled argument.
 pub(crate) fn check(
     rules: &ArgumentRules,
     named: &BTreeSet<String>,
@@ -118,20 +117,20 @@ fn listed(named: &BTreeSet<String>) -> String {
 }
 
 impl ArgumentRules {
-    /// Whether there are none.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Every rule.
+    /// All rules.
     pub fn iter(&self) -> impl Iterator<Item = &ArgumentRule> {
         self.0.iter()
     }
 }
 
 impl ArgumentRules {
-    /// What the rules look at in these arguments: for each pointer what it leads to, as JSON. That is enough to decide by
-    /// other rules about the same places later (POL-06).
+    /// The values that the rules look at in these arguments: a JSON list for each pointer. They suffice to
+    /// apply other rules about the same pointers later (POL-06).
     pub(crate) fn looked_at(&self, arguments: &Value) -> Map<String, Value> {
         let kept = self.0.iter().map(|rule| {
             let found = rule.pointer.find(arguments).into_iter().map(Found::kept).collect();
@@ -140,7 +139,7 @@ impl ArgumentRules {
         kept.collect()
     }
 
-    /// Whether the rules hold for what was kept of some arguments; `None` if too little was.
+    /// Whether the rules hold for recorded values; `None` if a value was not recorded.
     pub(crate) fn hold_for(&self, kept: &Map<String, Value>) -> Option<bool> {
         let mut all = true;
         for rule in &self.0 {
@@ -160,10 +159,10 @@ impl FromIterator<ArgumentRule> for ArgumentRules {
 }
 
 impl ArgumentRule {
-    /// Reads a rule, and compiles it.
+    /// Checks and compiles a rule.
     ///
     /// # Errors
-    /// If it cannot be understood, or nothing could ever meet it.
+    /// If it is malformed, or no value could satisfy it.
     pub fn new(pointer: &str, conditions: Conditions) -> Result<Self, InvalidArgumentRule> {
         let pointer = Pointer::parse(pointer)?;
         let Conditions { one_of, matches, min, max, absent } = conditions;
@@ -189,7 +188,7 @@ impl ArgumentRule {
         }
     }
 
-    /// The place that it is about.
+    /// Its pointer.
     pub(crate) fn pointer(&self) -> &Pointer {
         &self.pointer
     }
@@ -275,7 +274,7 @@ impl PartialEq for Condition {
 
 impl Eq for Condition {}
 
-/// The expression, so that it matches a text as a whole or not at all.
+/// Anchors the expression, so that it matches whole texts only.
 fn anchored(text: &str) -> Result<Regex, String> {
     if text.len() > LONGEST_EXPRESSION {
         return Err(format!("it has more than {LONGEST_EXPRESSION} bytes"));
@@ -285,12 +284,12 @@ fn anchored(text: &str) -> Result<Regex, String> {
         builder.size_limit(LARGEST_EXPRESSION).nest_limit(DEEPEST_EXPRESSION);
         builder.build().map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
     };
-    // By itself first: `a)|(b` is no expression, and would become one between our parentheses.
+    // Compile it alone first: `a)|(b` is invalid, but would become valid between our parentheses.
     compile(text)?;
     compile(&format!(r"\A(?:{text})\z"))
 }
 
-/// Whether two values are the same as JSON: numbers by their value, everything else by type and content.
+/// Whether two JSON values are equal: numbers by value, everything else by type and content.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => compare(one, other).is_eq(),
@@ -298,7 +297,7 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Numbers by their exact value, whether they are integers or not.
+/// Compares numbers by their exact value, integer or not.
 fn compare(one: &Number, other: &Number) -> std::cmp::Ordering {
     match (integer(one), integer(other)) {
         (Some(one), Some(other)) => one.cmp(&other),
@@ -308,7 +307,7 @@ fn compare(one: &Number, other: &Number) -> std::cmp::Ordering {
     }
 }
 
-/// A number that is whole and fits, also one that is written as 5.0.
+/// A number as an integer, if it is one; also if it is written 5.0.
 fn integer(number: &Number) -> Option<i128> {
     if let Some(number) = number.as_i128() {
         return Some(number);
@@ -322,7 +321,7 @@ fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or(f64::INFINITY)
 }
 
-/// An integer beside a number that is not whole, or too large for one.
+/// Compares an integer with a number that is not one, or is too large for one.
 fn integer_and_fraction(integer: i128, fraction: f64) -> std::cmp::Ordering {
     if fraction.abs() >= 1e30 {
         return if fraction > 0.0 { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater };

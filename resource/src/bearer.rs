@@ -1,5 +1,4 @@
-//! Access tokens as requests present them (RFC 6750): from the `Authorization` header to a token
-//! that is good at this moment.
+//! Bearer tokens (RFC 6750): from the `Authorization` header to a token that is valid now.
 
 mod challenge;
 
@@ -20,30 +19,30 @@ use crate::remote::{Check, Remote, Unavailable};
 
 pub(crate) use challenge::Challenges;
 
-/// Longer tokens are not looked at (RS-05).
+/// The longest token that is parsed, in bytes (RS-05).
 const LONGEST: usize = 8 * 1024;
 
-/// Checks bearer tokens. Whoever asks says for which endpoint.
+/// Checks bearer tokens, given the endpoint that was called.
 ///
-/// The signature of a token is checked once; after that its SHA-256 finds the claims again. All
-/// else is checked every time: that the key is still published, issuer and audience, times, and
-/// whether grant, user and client are alive (RS-05).
+/// The signature of a token is verified once; afterwards its SHA-256 finds the claims. Everything else is
+/// checked each time: whether the key is still published, issuer and audience, times, and whether grant, user
+/// and client are live (RS-05).
 pub struct Bearer {
     issuer: Issuer,
     status: Arc<dyn TokenStatus>,
-    /// The authorization server, if it is elsewhere: then it is asked first.
+    /// The authorization server, if it is elsewhere; it is asked first.
     remote: Option<Arc<Remote>>,
     memory: Memory,
 }
 
-/// A token that is good now, and what its user may be granted now.
+/// A valid token, and what its user may be granted now.
 #[derive(Clone, Debug)]
 pub struct Checked {
     digest: Digest,
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
     ceiling: Ceiling,
-    /// The token itself, kept only where somebody elsewhere is asked about it.
+    /// The token's text, kept only if an authorization server elsewhere is asked about it.
     text: Option<Arc<Secret>>,
 }
 
@@ -53,56 +52,56 @@ impl Checked {
         &self.verified.verified().token
     }
 
-    /// The refusal of a token that has ended since it was checked.
+    /// The refusal for a token that has ended since it was checked.
     pub(crate) fn ended(&self) -> Refused {
         let verified = Some(Arc::clone(&self.verified));
         Refused::Invalid(Invalid { reason: "revoked", token: self.digest, verified })
     }
 
-    /// The endpoint that it was admitted to: its audience was compared with it then (RS-05).
+    /// The endpoint, which was compared with the token's audience (RS-05).
     fn endpoint(&self) -> &ResourceUri {
         &self.token().aud
     }
 
-    /// Whether its use is known to be on record.
+    /// Whether its use is known to be recorded.
     pub(crate) fn is_seen(&self) -> bool {
         self.verified.is_seen()
     }
 
-    /// Its use is on record from now on.
+    /// Notes that its use is recorded.
     pub(crate) fn mark_seen(&self) {
         self.verified.mark_seen();
     }
 
-    /// What the user is entitled to at this moment; a call may do this ∩ the token's scope.
+    /// The user's current entitlement. A call may use its intersection with the token's scope.
     pub fn entitled(&self) -> &Scope {
         &self.entitled
     }
 
-    /// What the client can be granted at most, whoever uses it (DCR-08).
+    /// The client's ceiling (DCR-08).
     pub fn ceiling(&self) -> Ceiling {
         self.ceiling
     }
 
-    /// Who calls, as far as anything may be kept for them.
+    /// The principal, for data that is kept for callers.
     pub fn principal(&self) -> Principal {
         Principal::of(self.token())
     }
 
-    /// What the policy decides on.
+    /// The caller, as the policy sees them.
     pub(crate) fn caller(&self) -> Caller<'_> {
         let token = self.token();
         let (scope, has_user) = (&token.scope, !token.of_client());
         Caller { scope, entitled: &self.entitled, ceiling: self.ceiling, has_user }
     }
 
-    /// What a source may know of them. `withheld` is what this client is not granted.
+    /// The caller, as sources see them. `withheld` is the scope that this client is not granted.
     pub(crate) fn asker(&self, withheld: Scope) -> Asker {
         Asker { verified: Arc::clone(&self.verified), entitled: Arc::clone(&self.entitled), withheld }
     }
 
-    /// A record of what the caller did: the person behind the token, or the client if there is none (RS-14: never
-    /// by mail or name).
+    /// Adds the actor to an audit record: the user of the token, or the client if there is none (RS-14: never
+    /// by e-mail or name).
     pub(crate) fn acting(&self, event: Event) -> Event {
         let token = self.token();
         if token.of_client() {
@@ -112,7 +111,7 @@ impl Checked {
     }
 }
 
-/// Whoever asks, as a source may know them: what the token said, and not the token (SRC-01).
+/// The caller, as sources see them: the token's claims, without the token (SRC-01).
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     verified: Arc<Remembered>,
@@ -144,28 +143,28 @@ impl Asker {
         &self.token().aud
     }
 
-    /// What the user allowed the client.
+    /// The scope that the user granted to the client.
     pub(crate) fn scope(&self) -> &Scope {
         &self.token().scope
     }
 
-    /// What the user may be granted at this moment.
+    /// The user's current entitlement.
     pub(crate) fn entitled(&self) -> &Scope {
         &self.entitled
     }
 
-    /// What of that this client is not granted, whatever the user allows.
+    /// The part of the entitlement that this client is not granted.
     pub(crate) fn withheld(&self) -> &Scope {
         &self.withheld
     }
 
-    /// Until when the user's word holds.
+    /// When the token expires.
     pub(crate) fn expires(&self) -> Timestamp {
         self.token().expires()
     }
 }
 
-/// A person through a client, as one issuer knows them (RS-14).
+/// A user through a client, as one issuer identifies them (RS-14).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Principal {
     pub iss: String,
@@ -174,22 +173,22 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whom a token is for. It must be verified.
+    /// The principal of a verified token.
     pub(crate) fn of(token: &AccessToken) -> Self {
         Self { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
     }
 }
 
-/// Why credentials were not accepted.
+/// Why credentials were refused.
 #[derive(Clone, Debug)]
 pub enum Refused {
-    /// None were sent, or of another scheme (RS-02).
+    /// No credentials, or another scheme (RS-02).
     Absent,
-    /// The header does not follow RFC 6750 §2.1, or there are two (RS-04).
+    /// The header does not follow RFC 6750 §2.1, or occurs twice (RS-04).
     Malformed,
-    /// A token was sent, and it is not good (RS-03).
+    /// The token is not valid (RS-03).
     Invalid(Invalid),
-    /// Nobody could say whether it is (RS-09).
+    /// The authorization server cannot be asked (RS-09).
     Unavailable,
 }
 
@@ -199,19 +198,19 @@ impl From<Unavailable> for Refused {
     }
 }
 
-/// What is known about a token that was refused: for the record, not for its holder.
+/// Details of a refused token, for the audit log and not for the client.
 #[derive(Clone, Debug)]
 pub struct Invalid {
-    /// A short stable word for the cause.
+    /// A short stable keyword for the cause.
     pub reason: &'static str,
-    /// Enough of the token's hash to recognise it (AUDIT-05).
+    /// A digest, of which a part is recorded (AUDIT-05).
     pub token: Digest,
     /// Who signed says: the claims, if the signature was good.
     pub verified: Option<Arc<Remembered>>,
 }
 
 impl Invalid {
-    /// The one cause that the client is told apart (RS-03).
+    /// Whether it only expired: the one cause that the client is told (RS-03).
     pub fn expired(&self) -> bool {
         self.reason == EXPIRED
     }
@@ -220,20 +219,20 @@ impl Invalid {
 const EXPIRED: &str = "expired";
 
 impl Bearer {
-    /// A check of this issuer's tokens.
+    /// A check for tokens of this issuer.
     pub fn new(issuer: Issuer, verifier: Verifier, status: Arc<dyn TokenStatus>) -> Self {
         Self { issuer, status, remote: None, memory: Memory::new(verifier) }
     }
 
-    /// The same for tokens of an authorization server elsewhere.
+    /// A check for tokens of an authorization server elsewhere.
     pub(crate) fn of_remote(issuer: Issuer, remote: Arc<Remote>) -> Self {
         let status = Arc::clone(&remote) as Arc<dyn TokenStatus>;
         let memory = Memory::new(remote.verifier());
         Self { issuer, status, remote: Some(remote), memory }
     }
 
-    /// Whose the one `Authorization` header of a request to this endpoint is, before it is known what for. With the
-    /// authorization server in this process nothing is waited for.
+    /// Checks the `Authorization` header of a request to this endpoint, before it is known which scopes the
+    /// request needs. Does not wait if the authorization server is in this process.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -284,8 +283,8 @@ impl Bearer {
         verified.map_err(|why| refused(word_for_unverified(why), digest))
     }
 
-    /// Whether a token that was good a moment ago still is, for what is checked like this: asked again after every
-    /// wait, and before every decision (RS-08).
+    /// Checks again that a token is still valid, as strictly as these scopes require. Called after every wait
+    /// and before every decision (RS-08).
     ///
     /// # Errors
     /// See [`Refused`].
@@ -302,7 +301,7 @@ impl Bearer {
             let verified = Some(Arc::clone(&checked.verified));
             Refused::Invalid(Invalid { reason, token: checked.digest, verified })
         };
-        // What its text tells comes first: nobody is asked about what has expired.
+        // Check its claims first: do not introspect an expired token.
         self.acceptable(&checked.verified, checked.endpoint(), now).map_err(dead)?;
         match remote.ask(text, checked.token(), check).await? {
             Standing::Live { entitled, ceiling } => Ok(Checked { entitled, ceiling, ..checked.clone() }),
@@ -315,12 +314,12 @@ impl Bearer {
         self.remote.is_some()
     }
 
-    /// How a token is checked for what needs these scopes.
+    /// How strictly a token is checked for these scopes.
     pub(crate) fn check_for(&self, needs: Option<&Scope>) -> Check {
         self.remote.as_ref().map_or(Check::Always, |remote| remote.check_for(needs))
     }
 
-    /// Checks the one `Authorization` header of a request to this endpoint.
+    /// Checks the `Authorization` header of a request to this endpoint.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -371,7 +370,7 @@ impl Bearer {
         }
     }
 
-    /// Whether a token that was good a moment ago still is: asked again after every wait (RS-08).
+    /// Checks again that a token is still valid. Called after every wait (RS-08).
     ///
     /// # Errors
     /// See [`Refused`].
@@ -385,7 +384,7 @@ impl Bearer {
         }
     }
 
-    /// Everything but the signature: what a remembered token goes through too (RS-05).
+    /// Everything except the signature; cached tokens are checked like this too (RS-05).
     fn standing(
         &self,
         remembered: &Remembered,
@@ -400,7 +399,7 @@ impl Bearer {
         }
     }
 
-    /// What a token itself tells, by its key and its claims.
+    /// Checks a token's key and claims.
     fn acceptable(
         &self,
         remembered: &Remembered,
@@ -414,20 +413,20 @@ impl Bearer {
         keys::check(token, self.issuer.as_str(), endpoint, now, LEEWAY).map_err(word_for_unacceptable)
     }
 
-    /// What tells whether tokens are alive.
+    /// The token status.
     pub(crate) fn status(&self) -> &Arc<dyn TokenStatus> {
         &self.status
     }
 }
 
-/// The one header with credentials (RS-04).
+/// The only `Authorization` header (RS-04).
 fn the_one(headers: &HeaderMap) -> Result<&HeaderValue, Refused> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let first = values.next().ok_or(Refused::Absent)?;
     if values.next().is_some() { Err(Refused::Malformed) } else { Ok(first) }
 }
 
-/// What stands after `Bearer`; the scheme's case does not matter (RS-04).
+/// The text after `Bearer`; the scheme is case-insensitive (RS-04).
 fn presented(authorization: &HeaderValue) -> Result<&[u8], Refused> {
     let bytes = authorization.as_bytes();
     let scheme = bytes.split(|b| *b == b' ').next().unwrap_or_default();
@@ -437,8 +436,8 @@ fn presented(authorization: &HeaderValue) -> Result<&[u8], Refused> {
     Ok(bytes[scheme.len()..].trim_ascii())
 }
 
-/// The same as a token, if it is one by RFC 6750 §2.1: `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" /
-/// "+" / "/" ) *"="`. What is remembered was one, so a hit does not look again.
+/// Checks the token's syntax (RFC 6750 §2.1): `1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="`. A
+/// cached token was checked before, so a cache hit skips this.
 fn well_formed(presented: &[u8]) -> Result<&str, Refused> {
     let padded = presented.iter().position(|b| *b == b'=').unwrap_or(presented.len());
     let (text, padding) = presented.split_at(padded);

@@ -1,4 +1,4 @@
-//! Which endpoints, scopes and tools there are, for the authorization side to ask.
+//! The endpoints, scopes and tools, for the authorization side.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub use crate::rules::{
     InvalidResourcePattern, ItemRule, ItemRules, Kind, Pattern, ProfileRule, Rules, ScopeRule, UnusableRule,
 };
 
-/// A call about which somebody asks.
+/// A hypothetical call.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'q> {
-    /// What the token allows.
+    /// The token's scope.
     pub token: &'q Scope,
-    /// What the user may be granted.
+    /// The user's entitlement.
     pub entitled: &'q Scope,
     pub ceiling: Ceiling,
     pub kind: Kind,
@@ -32,23 +32,23 @@ pub struct Question<'q> {
     pub name: &'q str,
     /// At this profile; at `/mcp` if none is named.
     pub profile: Option<&'q str>,
-    /// Its arguments, if they count.
+    /// Its arguments; `None` to ignore argument rules.
     pub arguments: Option<&'q Map<String, Value>>,
 }
 
-/// A decision of the gate's, for people.
+/// A decision of the gate, for display.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explained {
     /// The word for it on record: `allow`, `scope_missing`, `not_entitled`, `above_ceiling`, `argument_denied`, `hidden`,
     /// `unknown`.
     pub decision: &'static str,
-    /// The scopes that the tool needs; `None` for one that needs only a valid token, that is hidden, or is not there.
+    /// The scopes that the tool needs; `None` if it needs only a valid token, is hidden, or does not exist.
     pub needs: Option<Scope>,
-    /// The scopes that the decision turns on.
+    /// The scopes that decide.
     pub lacking: Scope,
-    /// The rule about the tool, with its line; or the two that tie.
+    /// The rule for the tool with its line, or the two that tie.
     pub ruling: Vec<String>,
-    /// What the rule allows, if it is an argument that it does not.
+    /// What the rule allows, if an argument is refused.
     pub allowed: Option<String>,
     /// The places that its rules about arguments name, where the call's arguments are not known.
     pub unchecked: Vec<String>,
@@ -56,14 +56,14 @@ pub struct Explained {
     pub name: String,
 }
 
-/// What opens a tool.
+/// What a tool needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Opens {
     /// A valid token, whatever its scopes.
     Token,
-    /// All of these scopes; nothing, if there are none.
+    /// All of these scopes; never satisfied if empty.
     Scopes(Scope),
-    /// Nothing: the site keeps it from everybody.
+    /// Hidden: it cannot be used.
     Nothing,
 }
 
@@ -78,7 +78,7 @@ impl Opens {
 }
 
 impl Rules {
-    /// Whether this is a tool that needs only a valid token.
+    /// Whether this tool needs only a valid token.
     pub fn needs_no_scope(name: &str) -> bool {
         let snapshot = built_in();
         snapshot.find(Kind::Tool, name).is_some_and(|item| item.offer.needs == Some(Needs::User))
@@ -93,18 +93,18 @@ impl Rules {
     }
 }
 
-/// What is always there.
+/// The items that always exist.
 fn built_in() -> Snapshot {
     let anywhere = Issuer::localhost(8080);
     let site = Site { own: anywhere.clone(), issuer: anywhere };
     Snapshot::merge(&site, &sources::built_in(), &Arc::default()).0
 }
 
-/// What is behind the endpoints of this server. Cheap to clone, and needs nothing that the authorization side provides.
+/// The items behind this server's endpoints. Cheap to clone, and independent of the authorization side.
 #[derive(Clone)]
 pub struct BuiltIn {
     registry: Arc<Registry>,
-    /// Whether the endpoints are served by this process.
+    /// Whether this process serves the endpoints.
     served: bool,
 }
 
@@ -112,12 +112,12 @@ impl BuiltIn {
     /// The catalogue of a server with this issuer.
     ///
     /// # Errors
-    /// If there is a rule for a tool that cannot have one, or two rules that are equally about one.
+    /// If a rule cannot apply to its tool, or two rules tie.
     pub fn new(issuer: &Issuer, rules: &Rules) -> Result<Self, UnusableRule> {
         Self::at(issuer, issuer, rules)
     }
 
-    /// The catalogue of a resource server at an origin of its own, for tokens of an issuer elsewhere.
+    /// The catalogue of a gateway with its own origin, for tokens of an issuer elsewhere.
     ///
     /// # Errors
     /// As [`BuiltIn::new`].
@@ -127,14 +127,14 @@ impl BuiltIn {
         Ok(catalogue)
     }
 
-    /// Without asking whether the rules are about tools that there are.
+    /// Without checking that the rules' tools exist.
     fn unchecked(own: &Issuer, issuer: &Issuer, rules: &Rules) -> Self {
         let site = Site { own: own.clone(), issuer: issuer.clone() };
         let registry = Registry::new(site, rules.clone(), &sources::built_in());
         Self { registry: Arc::new(registry), served: true }
     }
 
-    /// Adds what these servers listed before, without asking any of them (SRC-02).
+    /// Adds what these servers listed before, without contacting them (SRC-02).
     ///
     /// # Errors
     /// A database fault.
@@ -145,7 +145,7 @@ impl BuiltIn {
         Ok(())
     }
 
-    /// For sources of which a test alone knows.
+    /// For sources that only a test knows.
     #[cfg(test)]
     pub(crate) fn of_any(issuer: &Issuer, rules: &Rules) -> Self {
         Self::unchecked(issuer, issuer, rules)
@@ -158,7 +158,7 @@ impl BuiltIn {
         items.map(|item| (item.offer.name.to_string(), Opens::of(&item.needs))).collect()
     }
 
-    /// What may be wrong with the rules (POL-05).
+    /// Possible mistakes in the rules (POL-05).
     pub fn doubts(&self) -> Vec<DoubtfulRule> {
         self.registry.snapshot().doubts()
     }
@@ -239,7 +239,7 @@ impl BuiltIn {
         snapshot.items_at(profile, kind).map(|item| item.offer.name.to_string()).collect()
     }
 
-    /// Whether these rules could take the place of the present ones, for what is offered now (POL-04).
+    /// Checks that these rules could replace the current ones for the current items (POL-04).
     ///
     /// # Errors
     /// As [`BuiltIn::new`].
@@ -262,25 +262,25 @@ impl BuiltIn {
         Ok(self.registry.under(rules, Some(&offered)).check_rules())
     }
 
-    /// Puts these rules in the place of the present ones, and does `together` in the same moment (POL-04).
+    /// Replaces the rules and runs `together` in the same step (POL-04).
     pub fn replace_rules(&self, rules: Arc<Rules>, together: impl FnOnce()) {
         self.registry.replace_all(rules, None, together);
     }
 
-    /// What would become of a recorded call under another catalogue's rules; the user is entitled to the first of these
-    /// here, and to the second there (POL-06).
+    /// The decision about a recorded call under another catalogue's rules. The user has the first entitlement
+    /// here and the second there (POL-06).
     pub fn replay(&self, call: &Recorded, other: &Self, entitled: [&Scope; 2]) -> Replayed {
         let [here, there] = entitled;
         replay::compare(call, (&self.registry.snapshot(), here), (&other.registry.snapshot(), there))
     }
 
-    /// The same without an endpoint: scopes and their words, for endpoints elsewhere.
+    /// The catalogue without an endpoint: scopes and their descriptions, for endpoints elsewhere.
     #[must_use]
     pub fn without_endpoint(self) -> Self {
         Self { served: false, ..self }
     }
 
-    /// Every scope with its risk, whether some tool needs it or not.
+    /// All scopes with their risks, needed by a tool or not.
     pub fn risks(&self) -> Vec<(String, Risk)> {
         let snapshot = self.registry.snapshot();
         let scopes = snapshot.rules().scopes.iter();
@@ -292,7 +292,7 @@ impl BuiltIn {
     }
 }
 
-/// The rules of the scopes that some tool needs.
+/// The rules of scopes that a tool needs.
 fn needed(snapshot: &Snapshot) -> impl Iterator<Item = &ScopeRule> {
     let needed = snapshot.scopes();
     snapshot.rules().scopes.iter().filter(move |rule| needed.contains(rule.name()))
@@ -392,7 +392,7 @@ mod tests {
         assert!(usable(&catalogue, "/mcp/", "docs.read").is_empty());
     }
 
-    /// Every scope that a tool or an endpoint names can be described on a consent page.
+    /// Every scope of a tool or an endpoint has a description for the consent page.
     #[test]
     fn every_scope_has_words() {
         let catalogue = built(&Rules::default());
@@ -401,7 +401,7 @@ mod tests {
         assert!(catalogue.registry().snapshot().scopes().is_subset(&described));
     }
 
-    /// MCP-08: the defaults map every tool that can be mapped; one that no rule maps is denied.
+    /// MCP-08: the default rules cover every tool that needs a scope; a tool without a rule is denied.
     #[test]
     fn a_tool_without_a_rule_is_denied() {
         let mut rules = Rules::default();
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(usable(&built(&rules), "/mcp", "docs.read"), ["docs_search", "whoami"]);
     }
 
-    /// META-07: the minimal useful set. What no tool needs is asked for by nobody.
+    /// META-07: the minimal useful set, without scopes that no tool needs.
     #[test]
     fn scopes_are_those_that_tools_need() {
         let mut rules = Rules::default();

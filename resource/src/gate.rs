@@ -1,5 +1,5 @@
-//! The gate: one pipeline for every request to the endpoint. It answers every refusal itself, and
-//! what it lets through it has written anew (MCP-07).
+//! The gate: one pipeline for every request to an endpoint. It answers every refusal itself, and passes on only
+//! what it has parsed and written again (MCP-07).
 
 mod answer;
 mod call;
@@ -47,11 +47,11 @@ use message::Message;
 use refusal::{INVALID_REQUEST, Refusal, TOO_MANY, UNAUTHENTICATED};
 use session::SESSION_HEADER;
 
-/// Larger bodies are refused (standards §1).
+/// The largest body in bytes (standards §1).
 pub(crate) const LARGEST: usize = 1 << 20;
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The endpoint that a request was sent to, and the items that there are: the request uses these to its end.
+/// The endpoint of a request and the snapshot of items, both used to the end of the request.
 #[derive(Clone)]
 pub(crate) struct At {
     pub(crate) snapshot: Arc<Snapshot>,
@@ -66,19 +66,19 @@ impl At {
         Some(Self { snapshot, profile })
     }
 
-    /// The same endpoint in another snapshot; `None` if it is not there any more.
+    /// The same endpoint in another snapshot; `None` if it no longer exists.
     fn in_snapshot(&self, snapshot: &Arc<Snapshot>) -> Option<Self> {
         let profile = Arc::clone(snapshot.profile_of(self.profile.uri())?);
         Some(Self { snapshot: Arc::clone(snapshot), profile })
     }
 }
 
-/// `/mcp`, whatever the method.
+/// `/mcp`, for any method.
 pub(crate) async fn main(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
     enter(&resource, None, request).await
 }
 
-/// `/mcp/NAME`, whatever the method (POL-03).
+/// `/mcp/NAME`, for any method (POL-03).
 pub(crate) async fn profile(State(resource): State<Resource>, request: axum::extract::Request) -> Response {
     let name = metadata::profile_in(request.uri()).to_owned();
     enter(&resource, Some(&name), request).await
@@ -129,7 +129,7 @@ async fn answer(
     exchange.answer(message, &caller).await.map_err(|refusal| refusal.about(id.as_ref()))
 }
 
-/// The request as the logs know it, or a new one where nobody has begun to log it.
+/// The request's context for logs, or a new one.
 fn from_peer(parts: &Parts) -> Request {
     if let Some(request) = parts.extensions.get::<Request>() {
         return request.clone();
@@ -138,7 +138,7 @@ fn from_peer(parts: &Parts) -> Request {
     Request::from(peer)
 }
 
-/// Whether a request without a body can be about a session: the modern era has none (MCP-02).
+/// Whether a request without a body names a session. The modern era has none (MCP-02).
 fn names_session(headers: &HeaderMap) -> bool {
     headers.contains_key(SESSION_HEADER) && !matches!(era::stated_by_header(headers), Ok(Some(Era::Modern)))
 }
@@ -173,17 +173,17 @@ async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Res
     stream::open(resource, caller, feed)
 }
 
-/// GET and DELETE without a session, and everything else (MCP-02).
+/// GET and DELETE without a session, and all other methods (MCP-02).
 fn method_not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "Use POST.").header(ALLOW, front::METHODS)
 }
 
-/// A path below `/mcp` that no profile has.
+/// A path below `/mcp` that is not a profile.
 fn no_endpoint() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "There is no MCP endpoint at this address.")
 }
 
-/// What says that it is too large is not even begun with.
+/// Refuses a body that declares itself too large before reading it.
 fn bounded(headers: &HeaderMap) -> Result<(), Refusal> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > LARGEST as u64) { Err(too_large()) } else { Ok(()) }
@@ -193,7 +193,7 @@ fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "The body is larger than 1 MiB.")
 }
 
-/// Who calls: decided before anything of the body is looked at (RS-01).
+/// Authenticates the caller before any of the body is read (RS-01).
 async fn authenticate(
     resource: &Resource,
     profile: &Profile,
@@ -204,7 +204,7 @@ async fn authenticate(
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, profile, &refused, request).await),
     };
-    // The request's line in the log names whose it was.
+    // Adds the caller to the request's log lines.
     let span = tracing::Span::current();
     span.record("user.id", caller.token().sub.as_str())
         .record("client.id", caller.token().client_id.as_str());
@@ -216,7 +216,7 @@ async fn authenticate(
         caller.mark_seen();
         return Ok(caller);
     }
-    // REFRESH-06: before anything is decided on a token, its refresh token counts as received.
+    // REFRESH-06: record that the refresh token was received before anything is decided with this token.
     let (status, seen) = (Arc::clone(status), caller.clone());
     let marked = resource.db().write(move |tx| status.mark_seen(tx, seen.token())).await;
     marked.map_err(|fault| {
@@ -227,7 +227,7 @@ async fn authenticate(
     Ok(caller)
 }
 
-/// One more request of this principal, if it has not had too many (RATE-01).
+/// Counts a request of this principal, within the rate limit (RATE-01).
 fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
     resource.limits().take(caller, request).map_err(told_to_wait)
 }
@@ -238,8 +238,8 @@ fn told_to_wait(too_many: TooMany) -> Refusal {
         .header(RETRY_AFTER, HeaderValue::from(too_many.retry_after))
 }
 
-/// The challenge. Bad tokens are counted and go on record first, absent credentials do not. Beyond the limit of its sender
-/// (RATE-01) a bad token is answered 429, and only counted.
+/// The challenge. An invalid token is recorded or counted first; missing credentials are not. Beyond its
+/// sender's rate limit (RATE-01) an invalid token gets 429 and is only counted.
 pub(crate) async fn unauthenticated(
     resource: &Resource,
     profile: &Profile,
@@ -272,7 +272,7 @@ async fn read(body: &mut Body) -> Result<Bytes, Refusal> {
 
 #[cfg(test)]
 mod tests;
-/// What holds at `/mcp` holds at a profile (POL-03).
+/// The same tests at a profile (POL-03).
 #[cfg(test)]
 #[path = "gate/tests.rs"]
 mod tests_at_a_profile;

@@ -1,4 +1,4 @@
-//! What is reached through the gate: items, each a kind and a name (MCP-08), with what they ask of their callers.
+//! Items behind the gate: a kind and a name (MCP-08), and what callers need.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -37,34 +37,34 @@ impl Kind {
     }
 }
 
-/// An item as the registry holds it: what its source offers, under the site's rules.
+/// An item in the registry: its source's offer under the site's rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) offer: Arc<Offer>,
-    /// The source that runs it.
+    /// Its source.
     pub(crate) source: SourceName,
     pub(crate) needs: Needs,
-    /// Whether a call can change anything: the rule's word, or else the source's.
+    /// Whether a call may change something: by the rule, or else by the source.
     pub(crate) effect: Effect,
     /// Its name for people.
     pub(crate) title: String,
-    /// What lists show: the source's own bytes, but for what the rule puts in place of title and description.
+    /// Its definition in lists: the source's bytes, with title and description replaced if the rule says so.
     pub(crate) listed: Box<RawValue>,
-    /// The rule that governs it, with the line that it stands on.
+    /// The rule that governs it, with its line.
     pub(crate) rule: Ruling,
-    /// What the arguments of a call must be like (POL-02).
+    /// The rules about its arguments (POL-02).
     pub(crate) arguments: ArgumentRules,
-    /// The arguments that its schema names; only known where there are rules about them.
+    /// The arguments that its schema names; only filled if there are rules about arguments.
     pub(crate) named: BTreeSet<String>,
 }
 
-/// Which rule governs an item (POL-01).
+/// The rule that governs an item (POL-01).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ruling {
-    /// None: what it needs is for its source to say, or nobody may use it.
+    /// None: its source says what it needs; otherwise it cannot be used.
     None,
     By(String),
-    /// Two that are equally specific. Neither counts, so nobody may use it.
+    /// Two equally specific rules. Neither applies, so it cannot be used.
     Tied([String; 2]),
 }
 
@@ -81,16 +81,16 @@ pub(crate) struct Offer {
     pub(crate) address: Option<Address>,
     /// Its name for people.
     pub(crate) title: String,
-    /// What a list shows: one JSON object, as its source wrote it (SRC-05).
+    /// Its definition: one JSON object as its source wrote it (SRC-05).
     pub(crate) listed: Box<RawValue>,
-    /// Whether its results are described by a schema that the older revisions do not know (SRC-06).
+    /// Whether its output schema is one that older revisions do not support (SRC-06).
     pub(crate) modern_output: bool,
     pub(crate) effect: Effect,
-    /// What it needs whatever the rules say; `None` leaves it to them.
+    /// What it needs regardless of the rules; `None` leaves it to them.
     pub(crate) needs: Option<Needs>,
     /// The tool whose rule counts if none is about the item itself: both give away the same.
     pub(crate) like: Option<&'static str>,
-    /// The arguments that it wants repeated in headers (MCP-05).
+    /// The arguments that must be repeated in headers (MCP-05).
     pub(crate) mirrored: Vec<Mirrored>,
 }
 
@@ -103,7 +103,7 @@ impl Offer {
         format!("{source}_{uri}")
     }
 
-    /// The schema of its arguments, if it has one that can be read.
+    /// The schema of its arguments, if it has a readable one.
     pub(crate) fn schema(&self) -> Option<Value> {
         let mut definition: Value = serde_json::from_str(self.listed.get()).ok()?;
         match self.kind {
@@ -113,7 +113,7 @@ impl Offer {
         }
     }
 
-    /// The arguments that its schema names at the top.
+    /// The top-level arguments that its schema names.
     pub(crate) fn named_arguments(&self) -> BTreeSet<String> {
         let schema = self.schema();
         let properties = schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
@@ -147,7 +147,7 @@ impl Ruling {
     }
 }
 
-/// All that a source offers, from one complete look at it. It never changes; a newer look is another one.
+/// Everything that a source offers, from one complete listing. Immutable.
 #[derive(Clone, Debug)]
 pub(crate) struct Offered {
     pub(crate) source: SourceName,
@@ -208,20 +208,20 @@ impl fmt::Display for SourceName {
     }
 }
 
-/// What an item asks of its caller.
+/// What a caller needs to use an item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Needs {
-    /// A valid token with a user behind it, whatever its scopes.
+    /// A valid token with a user, with any scope.
     User,
-    /// All of these scopes, of which `high_risk` are withheld from clients that nobody vouches for (DCR-08). An empty
-    /// set is never satisfied: it is an item that no rule maps.
+    /// All of these scopes; `high_risk` of them are withheld from unverified clients (DCR-08). An empty set is
+    /// never satisfied: the item has no rule.
     Scopes { all: Scope, high_risk: Scope },
-    /// Nothing opens it: the site keeps it from everybody.
+    /// It cannot be used: the site hides it.
     Hidden,
 }
 
 impl Needs {
-    /// The scopes; `None` if there are none that would open it.
+    /// The scopes; `None` if scopes do not decide.
     pub(crate) fn scopes(&self) -> Option<&Scope> {
         match self {
             Self::User | Self::Hidden => None,
@@ -230,7 +230,7 @@ impl Needs {
     }
 }
 
-/// Whether a call can change anything. What is not known to read only counts as writing.
+/// Whether a call may change something. An item that is not known to be read-only counts as writing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
     ReadOnly,
@@ -238,13 +238,13 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The effect of something that does, or does not, say that it only reads.
+    /// The effect of an item that is or is not read-only.
     pub(crate) fn of(reads_only: bool) -> Self {
         if reads_only { Self::ReadOnly } else { Self::Writes }
     }
 }
 
-/// The arguments of a call: one JSON object, read strictly.
+/// The arguments of a call: one strictly parsed JSON object.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Arguments(Value);
 
@@ -259,32 +259,32 @@ impl Arguments {
         self.0.get(name)
     }
 
-    /// The object as a value, for who compares or digests it as a whole.
+    /// The object as a value, to compare or digest it as a whole.
     pub(crate) fn value(&self) -> &Value {
         &self.0
     }
 }
 
-/// An argument that a schema wants repeated in a header (`x-mcp-header`).
+/// An argument that a schema requires to be repeated in a header (`x-mcp-header`).
 #[derive(Clone, Debug)]
 pub(crate) struct Mirrored {
     pub(crate) header: HeaderName,
     pub(crate) path: Vec<String>,
 }
 
-/// What the names of such headers begin with.
+/// The prefix of these headers.
 const PARAM_PREFIX: &str = "mcp-param-";
 
 impl Mirrored {
-    /// The annotations of a schema, reached from its root through `properties` alone.
+    /// The annotations of a schema that are reached from its root through `properties` only.
     pub(crate) fn in_schema(schema: &Value) -> Vec<Self> {
         let mut found = Vec::new();
         collect(schema.get("properties"), &[], &mut found);
         found
     }
 
-    /// The same for a schema that somebody else wrote, if each annotation is as MCP 2026-07-28 wants it: a token of its own,
-    /// on a primitive property that is reached through `properties` alone (streamable HTTP, schema extension).
+    /// The same for a third-party schema, if each annotation is valid by MCP 2026-07-28: a unique token, on a
+    /// primitive property that is reached through `properties` only (streamable HTTP, schema extension).
     ///
     /// # Errors
     /// What is wrong, in words: a tool with such a schema is not offered (SRC-05).
@@ -316,21 +316,21 @@ impl Mirrored {
         Ok(found)
     }
 
-    /// What the arguments say; null counts as nothing.
+    /// Its value in the arguments; null counts as absent.
     pub(crate) fn value<'a>(&self, arguments: &'a Arguments) -> Option<&'a Value> {
         let value = self.path.iter().try_fold(arguments.value(), |value, name| value.get(name))?;
         (!value.is_null()).then_some(value)
     }
 }
 
-/// How many annotations there are anywhere in a schema. A property may be called like one.
+/// The number of annotations anywhere in a schema. A property may have the same name as the annotation.
 fn annotations(schema: &Value) -> usize {
     match schema {
         Value::Object(members) => members
             .iter()
             .map(|(name, value)| match (name.as_str(), value) {
                 ("x-mcp-header", _) => 1,
-                // What is in here is data, not schema.
+                // These members hold data and not schemas.
                 ("const" | "default" | "enum" | "examples", _) => 0,
                 ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
                     named.values().map(annotations).sum()

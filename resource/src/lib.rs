@@ -1,5 +1,4 @@
-//! The MCP resource server: its metadata (RFC 9728), the check of bearer tokens, and the gate, behind which the sources
-//! are.
+//! The MCP resource server: its metadata (RFC 9728), bearer tokens, and the gate in front of the sources.
 
 #![cfg_attr(test, allow(clippy::duplicate_mod, reason = "the gate's tests run at /mcp and at a profile"))]
 
@@ -56,9 +55,9 @@ use sources::{Keepers, Servers, Source, Sources, Upstreams};
 
 /// What a resource server is made of.
 pub struct Config {
-    /// What there is, under which issuer.
+    /// The endpoints, scopes and items, and the issuer.
     pub catalogue: BuiltIn,
-    /// The main database: the audit log, and what is marked there about tokens.
+    /// The main database, with the audit log and the tokens' use.
     pub db: Db,
     pub clock: Clock,
     pub authority: Authority,
@@ -66,17 +65,17 @@ pub struct Config {
     /// Servers behind the gate.
     pub upstreams: Upstreams,
     pub settings: Settings,
-    /// How often one user may ask through one client, and how often one address may send a bad token (RATE-01).
+    /// The rate limits for principals, and for addresses that send invalid tokens (RATE-01).
     pub limits: rate::Limits,
-    /// Where refusals for being too many are counted.
+    /// Counts refusals by rate limits.
     pub tally: Arc<Tally>,
 }
 
-/// Who says whether a token is good.
+/// Where the token status comes from.
 pub enum Authority {
     /// The authorization server in this process.
     Here { verifier: Verifier, status: Arc<dyn TokenStatus> },
-    /// One in another.
+    /// One elsewhere.
     Elsewhere(Arc<Remote>),
 }
 
@@ -100,7 +99,7 @@ struct Inner {
 }
 
 impl Resource {
-    /// Puts a resource server together.
+    /// Builds a resource server.
     pub fn new(config: Config) -> Self {
         let built_in = [Source::Account, Source::Docs(Arc::clone(&config.docs))];
         let sources = Sources::new(built_in);
@@ -108,7 +107,7 @@ impl Resource {
         Self::with(config, sources)
     }
 
-    /// The same, with these sources behind the gate.
+    /// The same with these sources behind the gate.
     pub(crate) fn with(config: Config, sources: Sources) -> Self {
         let Config { catalogue, db, clock, authority, docs, upstreams, settings, limits, tally } = config;
         let registry = Arc::clone(catalogue.registry());
@@ -140,7 +139,7 @@ impl Resource {
         }))
     }
 
-    /// Every route of the crate, with what is declared about each.
+    /// Every route of this crate, with its declarations.
     pub fn routes(&self) -> Routes {
         let reads = Limit::Free("it only reads");
         let endpoint = |handler| {
@@ -159,19 +158,18 @@ impl Resource {
             .with_state(self.clone())
     }
 
-    /// Records how many refused tokens were only counted so far (AUDIT-06), and clears away sessions
-    /// that are over. To be called now and then, and before the server stops; then the calls that run end first.
+    /// Records counts of refused tokens (AUDIT-06), and deletes ended sessions. Call it regularly, and before
+    /// the server stops; running calls are waited for then.
     pub async fn flush(&self) {
         if self.0.streams.is_ending() {
             self.0.admission.settle().await;
         }
         self.0.sessions.sweep().await;
-        // It was logged, and nobody waits for an answer.
+        // The error was logged, and no caller waits for it.
         let _ = self.0.denials.flush().await;
     }
 
-    /// Keeps what is known of the servers behind the gate true until `stop`, each by itself (SRC-02): none waits for
-    /// another, and nothing waits for any of them.
+    /// Keeps the lists of the servers behind the gate current until `stop`, each independently (SRC-02).
     pub async fn keep_sources(&self, stop: CancellationToken) {
         let upstreams = &self.0.upstreams;
         let (mut changed, mut keepers) = (upstreams.changed(), Keepers::default());
@@ -200,25 +198,25 @@ impl Resource {
         &self.0.upstreams
     }
 
-    /// Lets a page that may call the endpoint read what was refused before the gate was asked (HTTP-06).
+    /// Lets an allowed page read a refusal that was made before the gate (HTTP-06).
     pub fn share(&self, asked: &HeaderMap, response: &mut Response) {
         if !response.headers().contains_key(VARY) {
             Front::share(response, self.0.front.check_origin(asked).ok().flatten().cloned());
         }
     }
 
-    /// Ends all open streams, and every later one at once. To be called when the server begins to
-    /// stop, because a stream has no end of its own.
+    /// Ends all open streams, and later ones at once. Call it when the server begins to stop, because streams
+    /// do not end by themselves.
     pub fn end_streams(&self) {
         self.0.streams.end();
     }
 
-    /// Replaces how often the gate answers (RATE-01, POL-04).
+    /// Replaces the rate limits (RATE-01, POL-04).
     pub fn limit(&self, limits: &rate::Limits) {
         self.0.limits.set(limits);
     }
 
-    /// The check of bearer tokens, for measuring it.
+    /// The check of bearer tokens, for benchmarks.
     pub fn bearer(&self) -> &Bearer {
         &self.0.bearer
     }
@@ -251,7 +249,7 @@ impl Resource {
         &self.0.streams
     }
 
-    /// How often it answers.
+    /// The rate limits.
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
     }
@@ -261,7 +259,7 @@ impl Resource {
     }
 }
 
-/// What every response carries (HTTP-04), unless its handler said otherwise.
+/// Adds the headers of every response (HTTP-04), unless its handler set others.
 async fn harden(mut response: Response) -> Response {
     for (name, value) in [
         ("x-content-type-options", "nosniff"),

@@ -1,5 +1,4 @@
-//! The members of a JSON object as they were written. What nobody here knows goes on byte for byte and in its order
-//! (SRC-05).
+//! The members of a JSON object as raw text. Unknown members are copied byte for byte and in order (SRC-05).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,28 +6,28 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// An object's members in their order. None of them occurs twice.
+/// An object's members in order, without repetitions.
 #[derive(Debug, Default)]
 pub(crate) struct Members<'j>(Vec<Member<'j>>);
 
 #[derive(Debug)]
 struct Member<'j> {
-    /// As it was written, with its quotes.
+    /// The name as written, with its quotes.
     written: &'j str,
     name: String,
     value: &'j RawValue,
 }
 
-/// What becomes of a member.
+/// An edit of a member.
 pub(crate) enum Edit<'t> {
     Keep,
     Drop,
-    /// Another value, as JSON, in its place.
+    /// Replaces its value by this JSON.
     Replace(&'t str),
 }
 
 impl<'j> Members<'j> {
-    /// Reads one object; `None` if the text is something else, or names a member twice.
+    /// Parses one object; `None` if the text is something else, or repeats a name.
     pub(crate) fn of(text: &'j str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
@@ -38,7 +37,7 @@ impl<'j> Members<'j> {
         self.0.iter().find(|member| member.name == name).map(|member| member.value)
     }
 
-    /// The value of a member that is text.
+    /// The value of a string member.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
@@ -64,7 +63,7 @@ impl<'j> Members<'j> {
     }
 }
 
-/// The items of an array as they were written; `None` if the text is something else.
+/// The items of an array as raw text; `None` if the text is something else.
 pub(crate) fn items(text: &str) -> Option<Vec<&RawValue>> {
     serde_json::from_str(text).ok()
 }
@@ -107,7 +106,7 @@ mod tests {
         Members::of(text).map(|members| format!("{{{}}}", members.edited(|_| Edit::Keep)))
     }
 
-    /// SRC-05
+    /// SRC-05: bytes and order are kept.
     #[test]
     fn members_keep_their_bytes_and_their_order() {
         for text in [
@@ -128,7 +127,7 @@ mod tests {
         assert_eq!(members.text("b"), None);
     }
 
-    /// SRC-05: what could be read in two ways is not read.
+    /// SRC-05: ambiguous text is refused.
     #[test]
     fn what_is_no_object_is_not_read() {
         for bad in ["", "[]", "7", "{", "{} {}", r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":}"#] {
@@ -137,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// SRC-05: whatever the members are called and hold.
+        /// SRC-05: for any names and values.
         #[test]
         fn any_members_are_kept(members in proptest::collection::btree_map("\\PC{0,8}", any::<f64>(), 0..12)) {
             let written = members.iter().map(|(name, value)| {

@@ -15,13 +15,13 @@ use shared::{Document, Issuer};
 
 use crate::Resource;
 
-/// The well-known prefix; an endpoint's document is at this plus its path (RFC 9728 §3.1).
+/// The well-known prefix; an endpoint's document is at this prefix plus its path (RFC 9728 §3.1).
 pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 /// The document of `/mcp`.
 pub(crate) const MCP_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/mcp";
 /// The documents of profiles (POL-03).
 pub(crate) const PROFILE_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/mcp/{profile}";
-/// Where documents of other endpoints would be.
+/// The paths of other documents, which do not exist.
 pub(crate) const OTHER_WELL_KNOWN: &str = "/.well-known/oauth-protected-resource/{*endpoint}";
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -64,12 +64,12 @@ pub(crate) async fn of_profile(
     answer(snapshot.profile(Some(profile_in(&uri))).map(|profile| profile.metadata()), &method, &headers)
 }
 
-/// The name of the profile in a path that ends in it, as it was sent: another spelling of it is another path (HTTP-03).
+/// The profile name in a path that ends with it, exactly as sent: another spelling is another path (HTTP-03).
 pub(crate) fn profile_in(uri: &Uri) -> &str {
     uri.path().rsplit('/').next().unwrap_or_default()
 }
 
-/// Clients fall back to the root. With one endpoint that is no guess; with several it would be one (META-06).
+/// Clients fall back to the root. That is unambiguous only with one endpoint (META-06).
 pub(crate) async fn of_the_only_one(
     State(resource): State<Resource>,
     method: Method,
@@ -81,7 +81,7 @@ pub(crate) async fn of_the_only_one(
     answer(only.map(|profile| profile.metadata()), &method, &headers)
 }
 
-/// A document, if there is one, or how to ask for it (META-08).
+/// A document, or the answer to another method (META-08).
 fn answer(document: Option<&Document>, method: &Method, headers: &HeaderMap) -> Response {
     let Some(document) = document else { return missing() };
     let mut response = match *method {
@@ -97,7 +97,7 @@ fn answer(document: Option<&Document>, method: &Method, headers: &HeaderMap) -> 
     response
 }
 
-/// A metadata address that no endpoint has (HTTP-08).
+/// A metadata path without an endpoint (HTTP-08).
 pub(crate) async fn none_such() -> Response {
     missing()
 }
@@ -120,7 +120,7 @@ fn preflight() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-/// Anyone may read it from any page, errors included (HTTP-06).
+/// Readable by pages of any origin, including errors (HTTP-06).
 fn public(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

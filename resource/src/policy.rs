@@ -1,5 +1,5 @@
-//! Who may use what: one pure function of what an item needs and who calls. It knows no names and holds no map; lists
-//! and calls ask the same one (MCP-08, 09, 10).
+//! The policy: a pure function of what an item needs and who calls. It knows no names; lists and calls use the
+//! same one (MCP-08, 09, 10).
 
 use shared::Scope;
 use shared::token_status::Ceiling;
@@ -7,49 +7,49 @@ use shared::token_status::Ceiling;
 use crate::argument_rules::{self, Violation};
 use crate::item::{Arguments, Item, Needs};
 
-/// Who calls, as far as the decision goes.
+/// The caller, as far as the decision depends on them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller<'c> {
-    /// What the token allows.
+    /// The token's scope.
     pub(crate) scope: &'c Scope,
-    /// What the user may be granted at this moment.
+    /// The user's current entitlement.
     pub(crate) entitled: &'c Scope,
-    /// What the client may be granted at all.
+    /// The client's ceiling.
     pub(crate) ceiling: Ceiling,
     /// Whether there is a user: a client may call in its own name (CC-02).
     pub(crate) has_user: bool,
 }
 
-/// The answer for one caller and one item.
+/// The decision for one caller and one item.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Decision {
-    /// The call may go ahead.
+    /// The call may be made.
     Allow,
-    /// The user is entitled, the token does not say so (RS-11): `needed` is what it lacks.
+    /// The user is entitled, but the token lacks `needed` (RS-11).
     ScopeMissing { needed: Scope },
-    /// The user is not entitled. To the client it looks like [`Decision::Unknown`] (MCP-09).
+    /// The user is not entitled. The client gets the answer of [`Decision::Unknown`] (MCP-09).
     NotEntitled,
-    /// The item is about the user, and there is none. To the client it looks like [`Decision::Unknown`].
+    /// The item needs a user, and there is none. The client gets the answer of [`Decision::Unknown`].
     NoUser,
-    /// The user is entitled, and nobody vouches for the client they use: signing in again would not help, so
-    /// the answer says what would (DCR-08). `beyond` is what the client cannot be granted.
+    /// The user is entitled, but the client is unverified: signing in again would not help, so the answer says
+    /// what would (DCR-08). `beyond` is what the client cannot be granted.
     AboveCeiling { beyond: Scope },
-    /// The site keeps the item from everybody. To the client it looks like [`Decision::Unknown`].
+    /// The site hides the item. The client gets the answer of [`Decision::Unknown`].
     Hidden,
     /// The caller may use the item, but not with these arguments (POL-02).
     ArgumentDenied { violation: Violation },
-    /// There is no such item. Whoever looks items up by name says so, not [`decide`].
+    /// The item does not exist. The code that looks items up returns this, not [`decide`].
     Unknown,
 }
 
 impl Decision {
-    /// Whether a list shows the item: also when a step-up is all that is missing, and not what cannot be had
-    /// through this client (MCP-10).
+    /// Whether lists show the item: also if only a step-up is missing, but not if this client cannot have it
+    /// (MCP-10).
     pub(crate) fn listed(&self) -> bool {
         matches!(self, Self::Allow | Self::ScopeMissing { .. })
     }
 
-    /// The word for it on record (AUDIT-08).
+    /// The recorded keyword (AUDIT-08).
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -64,7 +64,7 @@ impl Decision {
     }
 }
 
-/// Decides. What counts is the intersection of token, entitlement and ceiling.
+/// Decides by the intersection of token scope, entitlement and ceiling.
 pub(crate) fn decide(needs: &Needs, caller: &Caller<'_>) -> Decision {
     let (all, high_risk) = match needs {
         Needs::User if caller.has_user => return Decision::Allow,
@@ -85,8 +85,8 @@ pub(crate) fn decide(needs: &Needs, caller: &Caller<'_>) -> Decision {
     Decision::ScopeMissing { needed: all.without(caller.scope) }
 }
 
-/// Decides about a call: whether the caller may use the item at all, and then whether with these arguments. Only somebody
-/// who may use an item learns what its arguments must be like.
+/// Decides about a call: first whether the caller may use the item, and then whether with these arguments. Only
+/// callers who may use an item learn its argument rules.
 pub(crate) fn decide_call(item: &Item, caller: &Caller<'_>, arguments: &Arguments) -> Decision {
     match decide(&item.needs, caller) {
         Decision::Allow => match argument_rules::check(&item.arguments, &item.named, arguments.value()) {
@@ -97,7 +97,7 @@ pub(crate) fn decide_call(item: &Item, caller: &Caller<'_>, arguments: &Argument
     }
 }
 
-/// What a client with this ceiling is not granted of these high-risk scopes, whoever uses it (DCR-08).
+/// The part of these high-risk scopes that a client with this ceiling is not granted (DCR-08).
 pub(crate) fn beyond(high_risk: &Scope, ceiling: Ceiling) -> Scope {
     match ceiling {
         Ceiling::LowRisk => high_risk.clone(),

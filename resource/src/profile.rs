@@ -1,4 +1,4 @@
-//! An MCP endpoint: its own RFC 8707 resource, with its own metadata, its own challenges and its own choice of items
+//! An MCP endpoint: its own RFC 8707 resource with its own metadata, challenges and selection of items
 //! (POL-03). `/mcp` is one, and each of `[profiles]` is another at `/mcp/NAME`.
 
 use shared::catalogue::Endpoint;
@@ -9,9 +9,9 @@ use crate::item::{Item, Needs};
 use crate::metadata::{self, MCP_WELL_KNOWN};
 use crate::rules::Pattern;
 
-/// Where the MCP endpoint is.
+/// The path of the main endpoint.
 pub(crate) const MCP_PATH: &str = "/mcp";
-/// Where its profiles are.
+/// The paths of its profiles.
 pub(crate) const PROFILE_PATH: &str = "/mcp/{profile}";
 
 /// An endpoint.
@@ -23,11 +23,11 @@ pub(crate) struct Profile {
     metadata: Document,
 }
 
-/// Which items are reached at an endpoint.
+/// The items of an endpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Selection {
     All,
-    /// Those whose name one of these matches, and those that need only a valid token (MCP-08).
+    /// Items whose name matches one of these, and items that need only a valid token (MCP-08).
     Matching(Vec<Pattern>),
 }
 
@@ -57,12 +57,12 @@ impl Profile {
         }
     }
 
-    /// The identifier that tokens for it carry as `aud`.
+    /// Its identifier, the `aud` of its tokens.
     pub(crate) fn uri(&self) -> &ResourceUri {
         &self.endpoint.resource
     }
 
-    /// What it is to the authorization side.
+    /// Its description for the authorization side.
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -75,7 +75,7 @@ impl Profile {
         &self.metadata
     }
 
-    /// Whether the item is reached here.
+    /// Whether the item can be used here.
     pub(crate) fn reaches(&self, item: &Item) -> bool {
         self.selection.contains(item)
     }

@@ -1,6 +1,6 @@
-//! The only owner of definitions: which items there are, from which source, what they need, and at which endpoints they
-//! are reached. A request takes one [`Snapshot`] and uses it to its end; a newer one replaces it whole, for later
-//! requests.
+//! The only owner of definitions: which items exist, their sources, what they need, and at which endpoints they
+//! can be used. A request takes one [`Snapshot`] and uses it to its end; a newer one replaces it as a whole,
+//! for later requests.
 
 mod listing;
 mod review;
@@ -24,14 +24,14 @@ use routing::Routes;
 pub(crate) use routing::Sought;
 use ruling::ruled;
 
-/// The items that there are now.
+/// The current items.
 #[derive(Debug)]
 pub(crate) struct Registry {
     site: Site,
     snapshot: ArcSwap<Snapshot>,
-    /// Odd while the rules are being replaced together with what goes with them; higher after each time.
+    /// Odd while the rules and their dependants are being replaced; larger after each replacement.
     epoch: AtomicU64,
-    /// Whoever replaces the snapshot makes the next one from what is there, one after the other.
+    /// Serialises replacements, each of which builds on the current state.
     parts: Mutex<Parts>,
     /// Counts up with every snapshot.
     changed: watch::Sender<u64>,
@@ -46,14 +46,14 @@ struct Parts {
     sources: Arc<Sources>,
 }
 
-/// A snapshot, and when it was taken.
+/// A snapshot, and the epoch at which it was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
     epoch: u64,
     pub(crate) snapshot: Arc<Snapshot>,
 }
 
-/// Where the endpoints are, and whose tokens they take.
+/// The origin of the endpoints, and the issuer of their tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) own: Issuer,
@@ -80,7 +80,7 @@ impl Registry {
         self.changed.send_modify(|generation| *generation += 1);
     }
 
-    /// The present snapshot.
+    /// The current snapshot.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
@@ -93,7 +93,7 @@ impl Registry {
             if epoch.is_multiple_of(2) {
                 return Look { epoch, snapshot: self.snapshot() };
             }
-            // A few assignments, on another thread.
+            // The replacement is a few assignments on another thread.
             std::thread::yield_now();
         }
     }
@@ -143,7 +143,7 @@ impl Registry {
         self.change(|parts| parts.offered = parts.sources.offered());
     }
 
-    /// Puts a snapshot of what is offered in place of the present one, and says what was left out of it.
+    /// Replaces the offers; returns what was left out of the new snapshot.
     pub(crate) fn replace(&self, offered: &[Arc<Offered>]) -> Vec<Quarantined> {
         self.change(|parts| parts.offered = offered.to_vec())
     }
@@ -189,7 +189,7 @@ fn tell(quarantined: &[Quarantined]) {
     }
 }
 
-/// All items and endpoints at one moment. It never changes.
+/// All items and endpoints at one moment. Immutable.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     rules: Arc<Rules>,
@@ -218,7 +218,8 @@ pub(crate) struct Quarantined {
 }
 
 impl Snapshot {
-    /// What these sources offer, under these rules. Of two offers of one name the earlier source's counts.
+    /// Combines these sources' offers with these rules. If two offers have the same name, the earlier source's
+    /// is used.
     pub(crate) fn merge(
         site: &Site,
         offered: &[Arc<Offered>],
@@ -257,7 +258,7 @@ impl Snapshot {
         (snapshot, left_out)
     }
 
-    /// The rules that it was made under.
+    /// Its rules.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -267,7 +268,7 @@ impl Snapshot {
         &self.sources
     }
 
-    /// All items of a kind in the order of their names, which never changes (MCP-10).
+    /// All items of a kind, sorted by name (MCP-10).
     pub(crate) fn items(&self, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items.get(&kind).into_iter().flat_map(BTreeMap::values)
     }
@@ -282,7 +283,7 @@ impl Snapshot {
         self.own_secrets.iter().map(|(source, target)| (source, &**target))
     }
 
-    /// The item of exactly this name, wherever it is reached.
+    /// The item with exactly this name, at any endpoint.
     pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<&Arc<Item>> {
         self.items.get(&kind)?.get(name)
     }
@@ -295,12 +296,12 @@ impl Snapshot {
         }
     }
 
-    /// The items of a kind that are reached at an endpoint.
+    /// The items of a kind at an endpoint.
     pub(crate) fn items_at(&self, profile: &Profile, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
         self.items(kind).filter(|item| profile.reaches(item))
     }
 
-    /// The endpoint `/mcp`, or the one of this name (POL-03).
+    /// `/mcp`, or the profile with this name (POL-03).
     pub(crate) fn profile(&self, name: Option<&str>) -> Option<&Arc<Profile>> {
         match name {
             None => Some(&self.main),
@@ -318,18 +319,18 @@ impl Snapshot {
         std::iter::once(&self.main).chain(self.profiles.values())
     }
 
-    /// Every scope that some item needs.
+    /// All scopes that an item needs.
     pub(crate) fn scopes(&self) -> Scope {
         needed(self.items.values().flat_map(BTreeMap::values))
     }
 
-    /// The scopes that are withheld from clients that nobody vouches for.
+    /// The scopes that are withheld from unverified clients.
     pub(crate) fn high_risk(&self) -> &Scope {
         &self.high_risk
     }
 }
 
-/// Every scope that one of these items needs.
+/// All scopes that one of these items needs.
 fn needed<'i>(items: impl Iterator<Item = &'i Arc<Item>>) -> Scope {
     items.filter_map(|item| item.needs.scopes()).fold(Scope::empty(), |all, scope| all.union(scope))
 }

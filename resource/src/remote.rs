@@ -1,8 +1,8 @@
-//! An authorization server elsewhere (split mode): its keys, kept for as long as it allows (KEYS-07), and its word on
-//! whether a token is good (RFC 7662, RS-08, RS-09).
+//! An authorization server elsewhere (split mode): its keys, cached as long as it allows (KEYS-07), and
+//! introspection of tokens (RFC 7662, RS-08, RS-09).
 //!
-//! The gate asks in two steps: what may take a while first, [`Remote::keys`] and [`Remote::ask`]; then, from memory,
-//! [`TokenStatus`] like the authorization side of the same process.
+//! The gate works in two steps: first the calls that may wait, [`Remote::keys`] and [`Remote::ask`]; then, from
+//! memory, [`TokenStatus`] like the authorization side in the same process.
 
 mod discovery;
 mod origin;
@@ -28,45 +28,45 @@ use tokio::sync::{Mutex, Semaphore};
 use discovery::Endpoints;
 use origin::{Answer, Origin};
 
-/// How often a key that is not there may have the key set fetched (KEYS-07).
+/// The minimum interval between fetches of the key set because of an unknown key (KEYS-07).
 const COOLDOWN: Duration = Duration::from_secs(30);
-/// After a failure nobody is asked for this long, or every request would wait for the same silence.
+/// After a failure no request is sent for this long, so that requests do not all wait for the same timeout.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A key set is never used for longer, whatever its issuer says (standards §1).
+/// The longest that a key set is used, whatever its issuer says (standards §1).
 const LONGEST: Duration = Duration::from_mins(15);
-/// How many answers are remembered.
+/// The most cached answers.
 const REMEMBERED: usize = 100_000;
-/// How many questions may be in flight: fewer than the authorization server takes (INTRO-07).
+/// The most questions in flight: fewer than the authorization server accepts (INTRO-07).
 const IN_FLIGHT: usize = 48;
 
-/// How a resource server elsewhere is known to the authorization server, and what it asks.
+/// The settings of a gateway: its credentials, and how it checks tokens.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub issuer: Issuer,
     pub client_id: String,
     pub client_secret: Secret,
-    /// Authorities that may vouch for the issuer's host; the system's if there is none.
+    /// The certificate authorities for the issuer's host; `None` for the system's.
     pub ca: Option<PathBuf>,
-    /// How long an answer may be used again: 60 seconds at most (standards §1).
+    /// How long an answer may be reused: at most 60 seconds (standards §1).
     pub cache: Duration,
-    /// How tokens are checked for what needs these scopes, where it is not what follows from the risk.
+    /// How strictly tokens are checked for these scopes, if it does not follow from the risk.
     pub checks: BTreeMap<String, Check>,
 }
 
-/// How a token is checked beyond signature and expiry, from the least to the strictest (RS-08).
+/// How strictly a token is checked beyond signature and expiry, in increasing order (RS-08).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Check {
-    /// Not at all: a revoked token counts until it expires. The authorization server is told that it is in use, and
-    /// what it answers is not waited for.
+    /// Not at all: a revoked token is valid until it expires. The authorization server is told that it is in
+    /// use, without waiting for the answer.
     ExpiryOnly,
-    /// By an answer that is a few seconds old at most.
+    /// By an answer that is at most a few seconds old.
     Cached,
-    /// By a question for this very request.
+    /// By a question for this request.
     Always,
 }
 
 impl Check {
-    /// The word for it in the configuration.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ExpiryOnly => "expiry-only",
@@ -75,7 +75,7 @@ impl Check {
         }
     }
 
-    /// What follows from a scope's risk.
+    /// The check that follows from a scope's risk.
     pub fn of(risk: Risk) -> Self {
         match risk {
             Risk::Low => Self::Cached,
@@ -84,25 +84,25 @@ impl Check {
     }
 }
 
-/// The authorization server could not be asked, so that nothing may be accepted (RS-09).
+/// The authorization server could not be asked, so nothing may be accepted (RS-09).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the authorization server cannot be asked")]
 pub struct Unavailable;
 
-/// The authorization server as it is known here.
+/// The authorization server, as seen by the gateway.
 pub struct Remote {
     config: Config,
     origin: Origin,
     clock: Clock,
     authorization: HeaderValue,
     keys: PublishedKeys,
-    /// Uptime in milliseconds until which the key set may be used; read at every request, without a lock.
+    /// The uptime in milliseconds until which the key set may be used. Read at every request, without a lock.
     keys_until: AtomicU64,
     known: Mutex<Known>,
     answers: Cache<Jti, Said>,
     /// Tokens that were mentioned to the authorization server without waiting.
     mentioned: Cache<Jti, ()>,
-    /// Held while an answer takes the place of another one.
+    /// Held while an answer replaces another.
     answering: std::sync::Mutex<()>,
     in_flight: Semaphore,
     /// What is asked of every token, before it is known what for.
@@ -113,12 +113,12 @@ pub struct Remote {
 #[derive(Default)]
 struct Known {
     endpoints: Option<Endpoints>,
-    /// When a key that was not there last had the set fetched.
+    /// When an unknown key last caused a fetch.
     looked: Option<Duration>,
     failed: Option<Duration>,
 }
 
-/// An answer, and when it was asked for.
+/// An answer, and when its question was sent.
 #[derive(Clone)]
 struct Said {
     at: Duration,
@@ -126,10 +126,10 @@ struct Said {
 }
 
 impl Remote {
-    /// Knows nothing yet, and fetches what it needs when it needs it. `scopes` are all there are.
+    /// Fetches nothing yet. `scopes` are all existing scopes.
     ///
     /// # Errors
-    /// If the credentials cannot stand in a header.
+    /// If the credentials cannot be sent in a header.
     pub fn new(
         config: Config,
         scopes: impl IntoIterator<Item = (String, Risk)>,
@@ -160,13 +160,13 @@ impl Remote {
         }))
     }
 
-    /// What verifies with the issuer's keys.
+    /// A verifier with the issuer's keys.
     pub fn verifier(&self) -> Verifier {
         self.keys.verifier()
     }
 
-    /// How tokens are checked for what needs these scopes: by the strictest of them. What needs none is checked like
-    /// what is of low risk.
+    /// How strictly tokens are checked for these scopes: the strictest of them decides. Without a scope, as for
+    /// low risk.
     pub(crate) fn check_for(&self, needs: Option<&Scope>) -> Check {
         let of = |scope: &str| self.config.checks.get(scope).copied().unwrap_or(Check::Always);
         needs.and_then(|needs| needs.iter().map(of).max()).unwrap_or(Check::Cached)
@@ -177,20 +177,20 @@ impl Remote {
         self.floor
     }
 
-    /// Makes sure that the key set is no older than its issuer allows.
+    /// Makes sure that the key set is not older than its issuer allows.
     pub(crate) async fn keys(&self) -> Result<(), Unavailable> {
         if self.keys_are_fresh() {
             return Ok(());
         }
         let mut known = self.known.lock().await;
-        // Whoever waited may find it done.
+        // Another request may have fetched it while this one waited.
         if self.keys_are_fresh() {
             return Ok(());
         }
         self.fetch_keys(&mut known).await
     }
 
-    /// Looks for a key that is not there; false if that was done a moment ago.
+    /// Fetches the key set for an unknown key; false if that was done recently.
     pub(crate) async fn look_again(&self) -> Result<bool, Unavailable> {
         let mut known = self.known.lock().await;
         let now = self.clock.uptime();
@@ -247,7 +247,7 @@ impl Remote {
         Unavailable
     }
 
-    /// What counts for this token at this moment, by an answer that is good enough for this check.
+    /// The token's status now, by an answer that is recent enough for this check.
     pub(crate) async fn ask(
         self: &Arc<Self>,
         text: &Secret,
@@ -255,7 +255,7 @@ impl Remote {
         check: Check,
     ) -> Result<Standing, Unavailable> {
         let now = self.clock.uptime();
-        // Nothing from before this very question counts for `Always`: it may have been answered before a kill.
+        // For `Always`, only an answer to this question counts: an earlier one may precede a revocation.
         let window = match check {
             Check::ExpiryOnly => {
                 self.mention(text, token);
@@ -271,7 +271,7 @@ impl Remote {
         let _place = self.in_flight.acquire().await.map_err(|_| Unavailable)?;
         let path = self.endpoints(&mut *self.known.lock().await).await?.introspection.clone();
         let at = self.clock.uptime();
-        // The gate has looked at its characters: none of them means anything in a form but `+` and `=`.
+        // The gate has checked its characters: of them only `+` and `=` are special in a form.
         let form = format!("token={}", text.expose().replace('+', "%2B").replace('=', "%3D"));
         let answer = self.origin.post(&path, &self.authorization, form).await;
         let standing = answer.map_err(|error| error.to_string()).and_then(|answer| said(&answer, token));
@@ -284,8 +284,8 @@ impl Remote {
         }
     }
 
-    /// Tells the authorization server once that a token is in use, without waiting: it notices a stolen refresh token by
-    /// that (REFRESH-06). If it is not there, the next use tells it.
+    /// Reports once that a token is in use, without waiting, so that the authorization server can detect a
+    /// stolen refresh token (REFRESH-06). If it fails, the next use reports it.
     fn mention(self: &Arc<Self>, text: &Secret, token: &AccessToken) {
         let known = self.mentioned.get(&token.jti).is_some() || self.answers.get(&token.jti).is_some();
         if known || self.in_flight.available_permits() == 0 {
@@ -294,7 +294,7 @@ impl Remote {
         self.mentioned.insert(token.jti.clone(), ());
         let (remote, text, token) = (Arc::clone(self), text.clone(), token.clone());
         tokio::spawn(async move {
-            // A boxed future, because asking may lead here again, as far as the compiler knows.
+            // A boxed future, because the compiler sees a possible recursion.
             let asked: Pin<Box<dyn Future<Output = _> + Send>> =
                 Box::pin(remote.ask(&text, &token, Check::Cached));
             if asked.await.is_err() {
@@ -312,13 +312,13 @@ impl Remote {
     }
 }
 
-/// A token about which nobody is asked.
+/// The status of a token that is not introspected.
 fn unasked(token: &AccessToken) -> Standing {
     Standing::Live { entitled: Arc::new(token.scope.clone()), ceiling: Ceiling::Any }
 }
 
 impl TokenStatus for Remote {
-    /// What was answered last, as long as it may be used. Whoever can wait asks [`Remote::ask`] instead.
+    /// The cached answer, while it may be used. Callers that can wait use [`Remote::ask`] instead.
     fn standing(&self, token: &AccessToken, _kid: &str) -> Standing {
         let now = self.clock.uptime();
         match self.answers.get(&token.jti).filter(|said| now < said.at + self.config.cache) {
@@ -328,12 +328,12 @@ impl TokenStatus for Remote {
         }
     }
 
-    /// Nothing in the gateway's own database ends a token: the authorization server was asked about it just before.
+    /// The gateway's own database ends no token; the authorization server was asked just before.
     fn has_ended_in(&self, _conn: &Conn<'_>, _token: &AccessToken) -> Result<bool, Fault> {
         Ok(false)
     }
 
-    /// The authorization server saw it when it was asked about it.
+    /// Introspection recorded the use.
     fn is_seen(&self, _token: &AccessToken) -> bool {
         true
     }
@@ -343,12 +343,12 @@ impl TokenStatus for Remote {
     }
 }
 
-/// The answer of RFC 7662 §2.2, as far as it counts here (INTRO-02).
+/// The response members of RFC 7662 §2.2 that are used here (INTRO-02).
 #[derive(Deserialize)]
 struct Introspection {
     active: bool,
     scope: Option<Scope>,
-    /// What the user may be granted now, so that a scope that is missing can be told from one that cannot be had.
+    /// The user's current entitlement, so that a missing scope can be told from one that the user cannot have.
     entitled_scope: Option<Scope>,
     sub: Option<String>,
     jti: Option<String>,
@@ -371,7 +371,7 @@ fn said(answer: &Answer, token: &AccessToken) -> Result<Standing, String> {
     if !said.active {
         return Ok(Standing::Dead);
     }
-    // It must be about this token, or somebody mixed up answers.
+    // The answer must be about this token; otherwise answers were mixed up.
     let about_it = said.sub.as_deref() == Some(token.sub.as_str())
         && said.jti.as_deref() == Some(token.jti.as_str())
         && said.client_id.as_deref() == Some(token.client_id.as_str());
@@ -382,7 +382,7 @@ fn said(answer: &Answer, token: &AccessToken) -> Result<Standing, String> {
     Ok(Standing::Live { entitled: Arc::new(entitled), ceiling: Ceiling::Any })
 }
 
-/// How long an answer may be kept (RFC 9111 §5.2.2.1).
+/// How long a response may be cached (RFC 9111 §5.2.2.1).
 fn lifetime(answer: &Answer) -> Duration {
     let values = answer.headers.get_all(http::header::CACHE_CONTROL).iter();
     let directives = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));

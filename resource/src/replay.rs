@@ -1,4 +1,5 @@
-//! Recorded calls under other rules: what would be decided differently (POL-06). It asks the function that the gate asks.
+//! Recorded calls under other rules: which would be decided differently (POL-06). Uses the gate's own decision
+//! function.
 
 use serde_json::{Map, Value};
 use shared::token_status::Ceiling;
@@ -9,47 +10,47 @@ use crate::item::Kind;
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Snapshot, Sought};
 
-/// A call as it stands on record.
+/// A recorded call.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// The endpoint that was called.
+    /// Its endpoint.
     pub resource: ResourceUri,
     pub kind: Kind,
     /// The name of a tool or prompt, or the URI of a resource.
     pub name: String,
-    /// What the token allowed.
+    /// The token's scope.
     pub token: Scope,
     pub ceiling: Ceiling,
-    /// Whether there was a user, and not a client in its own name.
+    /// Whether there was a user; otherwise a client in its own name.
     pub has_user: bool,
-    /// The word for what was decided then.
+    /// The recorded decision.
     pub decision: String,
-    /// The rule about an argument that did not hold.
+    /// The argument rule that did not hold.
     pub rule: Option<String>,
-    /// What the rules of that time looked at, if it was kept.
+    /// The argument values that the rules looked at, if they were recorded.
     pub values: Option<Map<String, Value>>,
 }
 
-/// What becomes of a recorded call.
+/// The result for a recorded call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Replayed {
     Same,
-    /// Another decision, each in the word for it on record.
+    /// Another decision, as recorded keywords.
     Changed {
         before: String,
         after: String,
     },
-    /// The values of the arguments on which it depends were not kept.
+    /// Undecided: the argument values were not recorded.
     Undecided,
 }
 
-/// A decision, or the rules about arguments that it still depends on.
+/// A decision, or the argument rules on which it still depends.
 enum Verdict {
     Word(&'static str),
     Arguments(ArgumentRules),
 }
 
-/// Compares what is decided about a call by two snapshots, each with what the user is entitled to under it.
+/// Compares the decisions of two snapshots about a call, each with the user's entitlement under it.
 pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapshot, &Scope)) -> Replayed {
     let (before, after) = (verdict(call, now), verdict(call, other));
     if let (Verdict::Arguments(before), Verdict::Arguments(after)) = (&before, &after)
@@ -86,7 +87,7 @@ fn verdict(call: &Recorded, (snapshot, entitled): (&Snapshot, &Scope)) -> Verdic
     }
 }
 
-/// What rules about arguments come to, as far as was kept what they look at.
+/// The result of argument rules, if the values were recorded.
 fn by_arguments(call: &Recorded, rules: &ArgumentRules) -> Option<&'static str> {
     if call.rule.as_deref() == Some(NOT_IN_SCHEMA) {
         return Some("argument_denied");

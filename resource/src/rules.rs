@@ -1,4 +1,4 @@
-//! What the site's configuration says about scopes and items.
+//! Rules about scopes and items, from the configuration.
 
 mod pattern;
 
@@ -11,14 +11,14 @@ pub use crate::argument_rules::{ArgumentRule, ArgumentRules, Conditions, Invalid
 pub use crate::item::{Effect, Kind};
 pub use pattern::{InvalidPattern, InvalidResourcePattern, Pattern};
 
-/// Reading the documentation.
+/// The scope for reading the documentation.
 const DOCS_READ: &str = "docs.read";
 
-/// Which scopes there are, and what is said about items.
+/// The scopes, and the rules about items.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rules {
     pub scopes: Vec<ScopeRule>,
-    /// A tool that no rule is about is denied (MCP-08).
+    /// A tool without a rule is denied (MCP-08).
     pub tools: ItemRules,
     /// The same for prompts.
     pub prompts: ItemRules,
@@ -26,20 +26,20 @@ pub struct Rules {
     pub resources: ItemRules,
     /// The endpoints beside `/mcp`, by name (POL-03).
     pub profiles: BTreeMap<String, ProfileRule>,
-    /// Whether the values of arguments that rules look at go on record (AUDIT-05).
+    /// Whether argument values that rules look at are recorded (AUDIT-05).
     pub record_values: bool,
 }
 
-/// What is said about a profile: an endpoint of its own, with a selection of the items (POL-03).
+/// A profile: an endpoint with a selection of the items (POL-03).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ProfileRule {
-    /// Its name for people; `None` for one that is made from its name.
+    /// Its title; `None` for one made from its name.
     pub title: Option<String>,
-    /// An item is reached if one of these matches its name, or if it needs only a valid token.
+    /// Items whose name one of these matches; items that need only a valid token are always included.
     pub items: Vec<Pattern>,
-    /// What the first challenge asks for; `None` for what the items need and scopes say.
+    /// The scope of the first challenge; `None` if it follows from the items and the scopes.
     pub default_scope: Option<Scope>,
-    /// The file and line that it stands on.
+    /// The file and line.
     pub at: String,
 }
 
@@ -47,41 +47,41 @@ pub struct ProfileRule {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScopeRule {
     pub description: ScopeDescription,
-    /// Whether the first challenge of an endpoint asks for it, where a tool needs it (META-07).
+    /// Whether the first challenge of an endpoint includes it, if a tool needs it (META-07).
     pub default: bool,
 }
 
-/// What is said about the items of one kind, by exact name or by glob (POL-01).
+/// The rules for items of one kind, by exact name or by glob (POL-01).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ItemRules(BTreeMap<Pattern, ItemRule>);
 
-/// What is said about the items that one pattern matches. One rule governs an item as a whole: nothing is added to it
-/// from a less specific one.
+/// The rule for items that a pattern matches. Exactly one rule governs an item; nothing is added from less
+/// specific ones.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ItemRule {
-    /// All of these scopes are needed. Nobody may use an item whose rule names none.
+    /// The required scopes, all of them. If empty, the items cannot be used.
     pub scope: Scope,
-    /// What a call can change, in the administrator's word; `None` leaves it to the source.
+    /// Whether calls may change something, by the administrator; `None` leaves it to the source.
     pub effect: Option<Effect>,
-    /// Whether the item is kept from everybody.
+    /// Whether the item is hidden.
     pub hidden: bool,
-    /// The title that lists show in place of the source's.
+    /// Replaces the source's title in lists.
     pub title: Option<String>,
-    /// The description that lists show in place of the source's.
+    /// Replaces the source's description in lists.
     pub description: Option<String>,
-    /// What the arguments of a call must be like (POL-02).
+    /// The rules about arguments (POL-02).
     pub arguments: ArgumentRules,
-    /// The file and line that it stands on; `None` for what is built in, which yields to everything in the file.
+    /// The file and line; `None` for a built-in rule, over which every rule of the file takes precedence.
     pub at: Option<String>,
 }
 
-/// The rule that governs one item.
+/// The rule that governs an item.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Governing<'r> {
     /// No rule matches its name.
     Nothing,
     One(&'r Pattern, &'r ItemRule),
-    /// Two globs match it, and neither is more specific. Neither counts.
+    /// Two equally specific globs match. Neither applies.
     Tied([(&'r Pattern, &'r ItemRule); 2]),
 }
 
@@ -104,7 +104,7 @@ pub enum UnusableRule {
     Tied { kind: Kind, name: String, table: String, rules: [String; 2] },
 }
 
-/// What may be wrong with the rules, and is no reason not to use them (POL-05).
+/// A possible mistake that does not prevent using the rules (POL-05).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DoubtfulRule {
     #[error(
@@ -132,7 +132,7 @@ pub enum DoubtfulRule {
 }
 
 impl Default for Rules {
-    /// What holds if nobody says otherwise: the documentation, for its scope.
+    /// The default: the documentation, for its scope.
     fn default() -> Self {
         let docs = ScopeRule {
             description: ScopeDescription {
@@ -159,7 +159,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// From now on exactly this tool needs these scopes.
+    /// Makes exactly this tool need these scopes.
     #[cfg(test)]
     pub(crate) fn need(&mut self, tool: &str, scope: &str) {
         self.tools.set(Pattern::exact(tool), ItemRule::needing(scope.parse().unwrap()));
@@ -213,19 +213,19 @@ impl Rules {
         sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default()
     }
 
-    /// The scopes that can do harm in the wrong hands.
+    /// The high-risk scopes.
     pub(crate) fn high_risk(&self) -> Scope {
         self.scopes.iter().filter(|rule| rule.description.risk == Risk::High).map(ScopeRule::name).collect()
     }
 }
 
 impl ItemRules {
-    /// Sets the rule of a pattern; one that the pattern had before is gone.
+    /// Sets the rule of a pattern, replacing an earlier one.
     pub fn set(&mut self, pattern: Pattern, rule: ItemRule) {
         self.0.insert(pattern, rule);
     }
 
-    /// Every rule with its pattern.
+    /// All rules with their patterns.
     pub fn iter(&self) -> impl Iterator<Item = (&Pattern, &ItemRule)> {
         self.0.iter()
     }
@@ -235,8 +235,8 @@ impl ItemRules {
         self.0.iter().find(|(known, _)| known.as_str() == pattern).map(|(_, rule)| rule)
     }
 
-    /// The rule that governs the item of this name (POL-01): an exact name counts more than a glob, a more specific
-    /// glob more than a less specific one, and what is in the file more than what is built in.
+    /// The rule that governs this item (POL-01). An exact name takes precedence over a glob, a more specific
+    /// glob over a less specific one, and a rule of the file over a built-in one.
     pub(crate) fn governing(&self, name: &str) -> Governing<'_> {
         let rank = |(pattern, rule): &(&Pattern, &ItemRule)| (rule.at.is_some(), pattern.specificity());
         let mut best = Governing::Nothing;
@@ -254,7 +254,7 @@ impl ItemRules {
 }
 
 impl ItemRule {
-    /// A rule that says no more than which scopes are needed.
+    /// A rule that only requires scopes.
     pub fn needing(scope: Scope) -> Self {
         Self { scope, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! What can be configured of the resource server itself. What it offers, and to whom, is in the rules.
+//! The settings of the resource server itself. Its items and their scopes are in the rules.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,6 @@ use std::path::PathBuf;
 pub struct Settings {
     /// Pages that may call the endpoint from a browser; on loopback every loopback page may anyway.
     pub allowed_origins: Vec<String>,
-    /// A folder of documents; `None` for the built-in handbook.
+    /// A folder of documents; `None` for the handbook in the program.
     pub docs: Option<PathBuf>,
 }

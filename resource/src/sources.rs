@@ -1,5 +1,5 @@
-//! Where items come from. A source is handed an [`Ask`], which admission alone can make, and nothing else: no token, no
-//! header, no way around the gate (SRC-01).
+//! The sources of items. A source gets an [`Ask`], which only admission can make, and nothing else: no token
+//! and no header (SRC-01).
 
 pub(crate) mod account;
 pub mod docs;
@@ -51,15 +51,15 @@ pub(crate) enum Source {
     Account,
     /// The documentation.
     Docs(Arc<Docs>),
-    /// An MCP server that is reached over HTTP.
+    /// An MCP server over HTTP.
     Http(Http),
-    /// A source that a test directs.
+    /// A source that a test controls.
     #[cfg(test)]
     Staged(Arc<Staged>),
 }
 
 impl Source {
-    /// What it offers, from its last good look. Never waits.
+    /// Its offers, from the last complete listing. Never waits.
     pub(crate) fn offered(&self) -> Arc<Offered> {
         match self {
             Self::Account => account::offered(),
@@ -70,7 +70,7 @@ impl Source {
         }
     }
 
-    /// How long a call may go on without getting further, if it is not as long as ever.
+    /// How long a call may run without progress, if it is not the default.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self {
             Self::Http(http) => Some(http.patience()),
@@ -78,7 +78,7 @@ impl Source {
         }
     }
 
-    /// Does what it is asked. To drop this is to cancel: what cannot be undone goes on, and nobody hears of it.
+    /// Runs a call. Dropping the future cancels it; irreversible work continues without an answer.
     pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
         match self {
             Self::Account => account::run(ask),
@@ -90,7 +90,7 @@ impl Source {
     }
 }
 
-/// All sources. Of two that claim one name the earlier one keeps it (MCP-11).
+/// All sources. If two offer the same name, the earlier one keeps it (MCP-11).
 #[derive(Default)]
 pub(crate) struct Sources(Vec<(SourceName, Source)>);
 
@@ -111,18 +111,18 @@ impl Sources {
         Self::new(own.cloned().chain(servers))
     }
 
-    /// The source of this name.
+    /// The source with this name.
     pub(crate) fn find(&self, name: &SourceName) -> Option<&Source> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, source)| source)
     }
 
-    /// What all of them offer, in an order that never changes.
+    /// The offers of all sources, in a fixed order.
     pub(crate) fn offered(&self) -> Vec<Arc<Offered>> {
         self.0.iter().map(|(_, source)| source.offered()).collect()
     }
 }
 
-/// What is offered by the sources that are always there, before any of them runs.
+/// The offers of the built-in sources, before any of them runs.
 pub(crate) fn built_in() -> Vec<Arc<Offered>> {
     vec![account::offered(), docs::always_offered()]
 }

@@ -1,4 +1,4 @@
-//! What the resource side keeps in the database: SQL, one table family a file.
+//! The resource side's database tables: SQL, one table family per file.
 
 pub(crate) mod sessions;
 pub(crate) mod snapshots;

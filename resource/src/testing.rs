@@ -1,5 +1,5 @@
-//! A resource server for tests: real keys, a real database, a clock that stands still, and the
-//! authorization side played by [`Stage`].
+//! A resource server for tests: real keys, a real database, a clock that stands still, and [`Stage`] as the
+//! authorization side.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -33,7 +33,7 @@ use crate::sources::docs::{Docs, Folder};
 use crate::sources::{Http, Names, Outcome, Source, Sources, Upstreams, answered, definition};
 use crate::{Authority, Config, Resource, Settings};
 
-/// The moment of every test.
+/// The time of every test.
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 /// The profile that every server has beside `/mcp`, with the same items.
 const EVERYTHING: &str = "all";
@@ -47,7 +47,7 @@ pub(crate) const HANDBOOK: &[(&str, &str)] = &[
     ("notes.txt", "The coffee machine is restarted by holding both buttons.\n"),
 ];
 
-/// Keys for all tests: making them takes a while.
+/// Keys for all tests, because making them is slow.
 pub(crate) fn keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     KEYS.get_or_init(|| {
@@ -61,7 +61,7 @@ pub(crate) fn keys() -> &'static Keys {
     })
 }
 
-/// Does what waits for the disk on a thread of its own, because tests are tasks.
+/// Runs blocking work on its own thread, because tests are async tasks.
 fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
@@ -82,7 +82,7 @@ struct State {
     broken: bool,
 }
 
-/// What happens to a token in the middle of a request.
+/// A change to a token in the middle of a request.
 #[derive(Clone, Copy)]
 enum Soon {
     Dies,
@@ -90,12 +90,12 @@ enum Soon {
 }
 
 impl Stage {
-    /// Kills a token after so many more questions about it.
+    /// Revokes a token after this many more questions about it.
     pub(crate) fn kill_after(&self, token: &AccessToken, questions: usize) {
         self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::Dies));
     }
 
-    /// Takes everything from a token's user after so many more questions about it.
+    /// Removes the entitlement of a token's user after this many more questions about it.
     pub(crate) fn disentitle_after(&self, token: &AccessToken, questions: usize) {
         self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::LosesAll));
     }
@@ -104,12 +104,12 @@ impl Stage {
         self.0.lock().unwrap().entitled = Arc::new(scope.parse().unwrap());
     }
 
-    /// From now on nobody vouches for any client.
+    /// Makes all clients unverified.
     pub(crate) fn distrust(&self) {
         self.0.lock().unwrap().unverified = true;
     }
 
-    /// Kills everything under this name: a `jti` or a `kid`.
+    /// Revokes everything with this name: a `jti` or a `kid`.
     pub(crate) fn kill(&self, name: &str) {
         self.0.lock().unwrap().dead.insert(name.to_owned());
     }
@@ -122,7 +122,7 @@ impl Stage {
         self.0.lock().unwrap().marked.clone()
     }
 
-    /// From now on nothing can be marked as seen.
+    /// Makes recording a token's use fail.
     pub(crate) fn break_down(&self) {
         self.0.lock().unwrap().broken = true;
     }
@@ -163,7 +163,7 @@ impl TokenStatus for Stage {
     }
 }
 
-/// A good token for `/mcp`, with these scopes.
+/// A valid token for `/mcp` with these scopes.
 pub(crate) fn token(scope: &str) -> AccessToken {
     AccessToken {
         iss: Issuer::localhost(8080).as_str().to_owned(),
@@ -182,7 +182,7 @@ pub(crate) fn token(scope: &str) -> AccessToken {
     }
 }
 
-/// `Bearer` and the token, signed.
+/// `Bearer` and the signed token.
 pub(crate) fn bearer(token: &AccessToken) -> String {
     format!("Bearer {}", keys().sign(token).unwrap().text)
 }
@@ -217,7 +217,7 @@ impl App {
         Self::open(dir, Arc::new(Stage::default()), Clock::held(NOW), &issuer, &[], rules)
     }
 
-    /// On loopback, with another source beside those that are always there, its tools for these scopes.
+    /// On loopback, with another source beside the built-in ones, and these scopes for its tools.
     pub(crate) fn staged(staged: &Arc<Staged>, tools: &[(&str, &str)]) -> Self {
         let mut rules = Rules::default();
         for (name, scope) in tools {
@@ -235,7 +235,7 @@ impl App {
         Self::build(dir, stage, Clock::held(NOW), &Issuer::localhost(8080), &[], rules, staged)
     }
 
-    /// After a restart, on loopback: what was in memory here is gone, the files are not.
+    /// After a restart, on loopback: memory is lost, files are not.
     pub(crate) fn restart(self) -> Self {
         let Self { stage, clock, db, resource, router, upstream: _, dir } = self;
         drop((router, resource, db));
@@ -268,7 +268,7 @@ impl App {
         Self::build_exactly(dir, stage, clock, issuer, origins, &rules, staged)
     }
 
-    /// With no other endpoint than `/mcp`.
+    /// Without an endpoint besides `/mcp`.
     pub(crate) fn with_one_endpoint() -> Self {
         let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
         Self::build_exactly(dir, Arc::default(), Clock::held(NOW), &issuer, &[], &Rules::default(), None)
@@ -311,7 +311,7 @@ impl App {
         Self { stage, clock, db, resource, router, upstream: None, dir }
     }
 
-    /// On loopback, with a server behind the gate, its tools for these scopes.
+    /// On loopback, with a server behind the gate, and these scopes for its tools.
     pub(crate) async fn upstream(tools: &[(&str, &str)], open: impl AsyncFnOnce(&Db) -> Http) -> Self {
         let mut rules = Rules::default();
         for (name, scope) in tools {
@@ -352,25 +352,25 @@ impl App {
         Answer::read(self.open_answer(request).await).await
     }
 
-    /// An answer whose body is yet to be read.
+    /// A response whose body was not read yet.
     pub(crate) async fn open_answer(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    /// The audit records with this event name, oldest first.
+    /// The audit records of this event, oldest first.
     pub(crate) fn records(&self, event: &str) -> Vec<Value> {
         let mut records = self.db.read(|conn| audit::tail(conn, 10_000, 0)).unwrap();
         records.retain(|record| record["event"] == event);
         records
     }
 
-    /// From now on nothing can be recorded.
+    /// Makes recording fail.
     pub(crate) async fn break_audit(&self) {
         self.db.write(|tx| tx.execute("ALTER TABLE audit RENAME TO gone", []).map(drop)).await.unwrap();
     }
 }
 
-/// A POST to `/mcp` with what every client sends.
+/// A POST to `/mcp` with the headers of every client.
 pub(crate) fn post() -> Builder {
     Request::post("/mcp")
         .header("host", "localhost:8080")
@@ -378,7 +378,7 @@ pub(crate) fn post() -> Builder {
         .header("accept", "application/json, text/event-stream")
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -397,7 +397,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The header's value; empty if there is none.
+    /// The header's value; empty if absent.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -413,7 +413,7 @@ type Act = Box<
     dyn for<'a> Fn(&'a Ask, &'a Relay) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> + Send + Sync,
 >;
 
-/// A source that does what a test says, and counts what reaches it.
+/// A source that a test controls, with a counter.
 pub(crate) struct Staged {
     offered: Arc<Offered>,
     act: Act,
@@ -421,7 +421,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// A source with these tools, each with what it does to the world.
+    /// A source with these tools and their effects.
     pub(crate) fn new<F>(
         tools: &[(&str, Effect)],
         act: impl Fn(&Arguments) -> F + Send + Sync + 'static,
@@ -452,7 +452,7 @@ impl Staged {
         Arc::new(Self { offered: Arc::new(of_every_kind("staged")), act, calls: AtomicUsize::new(0) })
     }
 
-    /// A source that tells of its progress as a test does, and answers when the test says no more.
+    /// A source that reports a test's progress values, and answers when the test stops.
     pub(crate) fn telling(tools: &[(&str, Effect)], told: mpsc::UnboundedReceiver<f64>) -> Arc<Self> {
         let told = Arc::new(tokio::sync::Mutex::new(told));
         let act: Act = Box::new(move |_, relay| {
@@ -467,12 +467,12 @@ impl Staged {
         Arc::new(Self { offered: Arc::new(offered("staged", tools)), act, calls: AtomicUsize::new(0) })
     }
 
-    /// The same, which answers at once.
+    /// A source that answers at once.
     pub(crate) fn prompt(tools: &[(&str, Effect)]) -> Arc<Self> {
         Self::new(tools, |_| async { answered("done", &serde_json::json!({})) })
     }
 
-    /// How many calls have reached it.
+    /// The number of calls that reached it.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
@@ -503,7 +503,7 @@ pub(crate) fn of_every_kind(source: &str) -> Offered {
     Offered { source: source.into(), offers, own_secret: None }
 }
 
-/// What a source of this name offers: tools that want their argument `region` repeated in a header.
+/// The offers of this source: tools whose argument `region` must be repeated in a header.
 pub(crate) fn offered(source: &str, tools: &[(&str, Effect)]) -> Offered {
     let schema = serde_json::json!({
         "type": "object", "properties": { "region": { "type": "string", "x-mcp-header": "Region" } }

@@ -1,4 +1,5 @@
-//! A clock that was set back, at a gateway alone: it issues nothing, and goes by the time that it told before (OPS-04).
+//! Confirms a clock that was set back, at a gateway alone. It issues nothing, and uses the time that it
+//! returned before (OPS-04).
 
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
@@ -7,18 +8,18 @@ use shared::{Clock, Fault, Timestamp, Tx};
 
 use crate::store::sessions;
 
-/// What taking the machine's clock for right ended.
+/// What confirming the clock ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// The time that decided before.
+    /// The latest time known before.
     pub before: Timestamp,
-    /// Time in use now.
+    /// The time from now on.
     pub now: Timestamp,
-    /// MCP sessions of the time that is yet to come.
+    /// MCP sessions dated in the future.
     pub sessions_ended: usize,
 }
 
-/// Takes the machine's clock for right, although it was set back. Whether a token is good, its issuer says.
+/// Accepts the machine's clock although it was set back. The issuer decides whether tokens are valid.
 ///
 /// # Errors
 /// A database fault.

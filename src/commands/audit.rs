@@ -32,21 +32,21 @@ use verify::Verify;
 pub enum Audit {
     /// Print the last records, oldest first.
     Tail(Tail),
-    /// Check every record against the chain, the checkpoints in it against their key, and the end of the log against what
-    /// is noted outside the database; name the first record that was changed, moved or removed.
+    /// Check every record against the chain, the checkpoints against their key, and the end of the log against
+    /// the file beside the database; name the first record that was changed, moved or removed.
     Verify(Verify),
-    /// Sign the log as it is now, and print what was signed: one line to keep elsewhere, for `verify --anchor`.
+    /// Sign the log as it is now, and print the signature: one line to keep elsewhere, for `verify --anchor`.
     Checkpoint(Common),
-    /// Write the whole log to a new file, one line of JSON for each record, up to a checkpoint.
+    /// Write the whole log up to a checkpoint to a new file, one line of JSON for each record.
     Export(Export),
 }
 
 #[derive(Args, Debug)]
 pub struct Tail {
-    /// How many records.
+    /// The number of records.
     #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
     pub lines: u32,
-    /// Go on printing as records are written, until interrupted.
+    /// Keep printing new records until interrupted.
     #[arg(short, long)]
     pub follow: bool,
     /// One line of JSON for each record.
@@ -58,14 +58,14 @@ pub struct Tail {
 
 #[derive(Args, Debug)]
 pub struct Export {
-    /// Where to; it must not exist.
+    /// The new file.
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// `portcullis audit checkpoint`: signs what is on record.
+/// `portcullis audit checkpoint`: signs the log.
 #[derive(Debug, Serialize, Deserialize)]
 struct MakeCheckpoint {}
 
@@ -83,7 +83,7 @@ impl Request for MakeCheckpoint {
     }
 }
 
-/// `portcullis audit export`: the same, and puts on record that all of it is written to a file.
+/// `portcullis audit export`: signs the log, and records that it is exported.
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordExport {}
 
@@ -159,7 +159,7 @@ fn tail(options: &Tail, db: &ReadOnly) -> anyhow::Result<()> {
     }
 }
 
-/// A record on one line: when, what, who, about what.
+/// A record on one line: time, event, actor, subject.
 ///
 /// People and clients go by the name they have; people also by the one they had until they were deleted. The record
 /// itself holds ids alone.
@@ -212,7 +212,7 @@ fn make(common: &Common, file: &File) -> anyhow::Result<()> {
 fn export(options: &Export, file: &File) -> anyhow::Result<()> {
     let dir = options.common.data.path(file);
     let to = options.to.display();
-    // First of all, so that nothing goes on record for a file that cannot be written.
+    // First, so that an export that cannot be written is not recorded.
     let target = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,4 +1,5 @@
-//! `portcullis backup`: the copy is made here, beside a server that runs, and put on record by whoever writes.
+//! `portcullis backup`: this process makes the copy, beside a running server, and the writing process records
+//! it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,14 +20,14 @@ use crate::output::{self, note, say};
 
 #[derive(Args, Debug)]
 pub struct Backup {
-    /// Where to; it must not exist.
+    /// The new file.
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// A copy was made that ends with this record.
+/// Records a backup that ends with this record.
 #[derive(Debug, Serialize, Deserialize)]
 struct RecordBackup {
     file: String,
@@ -62,7 +63,7 @@ impl Noun for Backup {
         let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = RecordBackup { file: name, seq: head.seq(), hash: head.hash().to_owned() };
         common.ask(file, record).inspect_err(|_| {
-            // What is not on record was not done.
+            // A backup that cannot be recorded is deleted.
             let _ = fs::remove_file(&to);
         })?;
         if common.json {

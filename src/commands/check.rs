@@ -70,13 +70,13 @@ pub(crate) fn run(command: &Check, file: anyhow::Result<File>) -> anyhow::Result
     bail!("{last}")
 }
 
-/// All that can be said before a server starts.
+/// The report.
 #[derive(Serialize)]
 struct Report {
     ok: bool,
-    /// The file that was read.
+    /// The configuration file.
     config: Option<PathBuf>,
-    /// None if it depends on a port that is picked later.
+    /// `None` if it depends on a port that is chosen later.
     issuer: Option<Issuer>,
     listen: String,
     #[serde(flatten)]
@@ -85,11 +85,11 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<Gateway>,
     data_dir: PathBuf,
-    /// None for the built-in handbook.
+    /// `None` for the built-in handbook.
     docs: Option<PathBuf>,
-    /// Who may register a client.
+    /// Who may register clients.
     registration: &'static str,
-    /// How many seconds an access token lives.
+    /// The lifetime of an access token in seconds.
     access_token_lifetime: u64,
     groups: BTreeMap<String, Vec<String>>,
     scopes: Vec<ScopeReport>,
@@ -112,16 +112,16 @@ struct ScopeReport {
 #[derive(Serialize)]
 struct ToolReport {
     name: String,
-    /// None if a valid token is all that it needs, or nothing opens it.
+    /// `None` if it needs only a valid token, or cannot be used.
     scopes: Option<Vec<String>>,
-    /// Whether it is kept from everybody.
+    /// Whether the site hides it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     hidden: bool,
     /// The groups whose members may call it.
     groups: Vec<String>,
 }
 
-/// A client that is configured.
+/// A configured client.
 #[derive(Serialize)]
 struct ClientReport {
     id: ClientId,
@@ -152,7 +152,7 @@ impl Report {
             warnings: Vec::new(),
             problems: Vec::new(),
         };
-        // In the order in which `serve` meets them.
+        // In the order of `serve`.
         if only == Some(Only::Resource) {
             report.gateway(file);
             report.note(open(&file.data_dir_or_default(), None));
@@ -167,7 +167,7 @@ impl Report {
         report
     }
 
-    /// What there is to say about an authorization server.
+    /// Reports on an authorization server.
     fn whole(&mut self, file: &File) {
         self.issuer(file);
         self.certificate(file, self.issuer.clone().as_ref());
@@ -184,7 +184,7 @@ impl Report {
         }
     }
 
-    /// Keeps what went wrong, in the words of `serve`.
+    /// Adds an error, in the words of `serve`.
     fn note<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
         result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
     }
@@ -212,7 +212,7 @@ impl Report {
     }
 
     fn rules(&mut self, file: &File) {
-        // Who may do what is the same under any name.
+        // The rules do not depend on the issuer.
         let issuer = self.issuer.clone().unwrap_or_else(|| Issuer::localhost(8080));
         let catalogue = BuiltIn::new(&issuer, &file.rules);
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };
@@ -258,7 +258,7 @@ impl Report {
         }
         let Some(issuer) = self.issuer.clone() else { return };
         let database = self.data_dir.join("portcullis.db");
-        // Whatever is wrong with the directory has been said before.
+        // An unusable directory was reported before.
         let Ok(db) = ReadOnly::open(&database, &SCHEMA) else { return };
         let stored = self.note(db.read(issuer_change::stored).map_err(Into::into)).flatten();
         if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
@@ -289,7 +289,7 @@ impl Report {
     }
 }
 
-/// Whether somebody entitled to this may call the tool, on any endpoint.
+/// Whether a user with this entitlement may call the tool at any endpoint.
 fn reaches(catalogue: &BuiltIn, entitled: &Scope, tool: &str) -> bool {
     let usable = |endpoint: shared::catalogue::Endpoint| catalogue.usable(&endpoint.resource, entitled);
     catalogue.endpoints().into_iter().flat_map(usable).any(|usable| usable.name == tool)
@@ -307,7 +307,7 @@ fn registration(mode: RegistrationMode) -> &'static str {
     }
 }
 
-/// What `serve` would find in the data directory; one that is missing can be made.
+/// Checks the data directory as `serve` would; a missing one can be created.
 fn open(dir: &Path, seal_key: Option<&SealKey>) -> anyhow::Result<()> {
     let writable = |path: &Path| {
         access(path, Access::WRITE_OK | Access::EXEC_OK)
@@ -325,7 +325,7 @@ fn open(dir: &Path, seal_key: Option<&SealKey>) -> anyhow::Result<()> {
     let database = dir.join("portcullis.db");
     if database.exists() {
         match ReadOnly::open(&database, &SCHEMA) {
-            // `serve` brings it up to date.
+            // `serve` migrates it.
             Ok(_) | Err(OpenError::Older { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -363,7 +363,7 @@ impl fmt::Display for Report {
         }
         columns(f, "Scopes", self.scopes.iter().map(ScopeReport::columns))?;
         let tools = self.tools.iter().map(ToolReport::columns);
-        // Who is in which group, the authorization server knows.
+        // The authorization server knows who is in which group.
         let known = self.gateway.is_none();
         let tools =
             tools.map(|[tool, needs, groups]| [tool, needs, if known { groups } else { String::new() }]);
@@ -449,7 +449,7 @@ fn or_nothing(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
 }
 
-/// A heading, and rows whose columns are aligned.
+/// A heading, and rows with aligned columns.
 fn columns(
     f: &mut fmt::Formatter<'_>,
     heading: &str,

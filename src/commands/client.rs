@@ -29,24 +29,25 @@ pub enum Client {
     Add(Add),
     /// Change the redirect URIs or the name of a client that an administrator added.
     Set(Set),
-    /// Give a client a new secret, and print it. The one before goes on for a while.
+    /// Give a client a new secret, and print it. The previous one works for a while longer.
     RotateSecret(RotateSecret),
-    /// Print a new secret, and the SHA-256 of it to write into portcullis.toml. Nothing is stored.
+    /// Print a new secret, and its SHA-256 for portcullis.toml. Nothing is stored.
     NewSecret(NewSecret),
-    /// Show every client: how it became known, how far it is trusted, how many people use it.
+    /// List all clients: how each became known, how far it is trusted, how many people use it.
     List(Common),
-    /// Show all about one client: where its answers go, what it may ask for, its secrets' ages, and who uses it.
+    /// Show everything about a client: its redirect URIs, what it may request, its secrets' ages, and who uses
+    /// it.
     Show(One),
-    /// Vouch for a client: its answers may go to every redirect URI that it registered, and people may grant it
+    /// Mark a client as verified: all redirect URIs that it registered may be used, and people may grant it
     /// high-risk scopes.
     Verify(One),
-    /// Vouch for it no more. What people granted it ends.
+    /// Withdraw a client's verification. What people granted it ends.
     Unverify(One),
-    /// Stop a client: from the next request on no token of its works, and what people granted it ends.
+    /// Disable a client: its tokens are refused from the next request on, and what people granted it ends.
     Disable(One),
-    /// Let a client in again. Its users sign in anew.
+    /// Enable a client again. Its users must sign in again.
     Enable(One),
-    /// Remove a client with everything that people granted it. The audit log keeps what it did.
+    /// Delete a client and everything that people granted it. The audit log keeps its records.
     Delete(Delete),
     #[command(flatten)]
     Document(ClientDocument),
@@ -66,7 +67,7 @@ pub struct Delete {
     /// The client's id, or its name if no other has the same.
     #[arg(value_name = "CLIENT")]
     pub client: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -78,20 +79,20 @@ pub struct Delete {
     after_help = "Without --grant, a client with redirect URIs gets authorization_code and refresh_token.\n\nExamples:\n  portcullis client add \"Ticket portal\" --redirect-uri https://tickets.lab.internal/oauth/callback --secret\n  portcullis client add \"Nightly report\" --jwks report.jwks --client-credentials --scope docs.read"
 )]
 pub struct Add {
-    /// What people read when it asks them for something.
+    /// The name that people read when it asks them for access.
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Where its answers go, byte for byte; of http://localhost, http://127.0.0.1 and http://[::1] the port may
-    /// differ. May be given more than once.
+    /// A redirect URI, exact; with http://localhost, http://127.0.0.1 and http://[::1] the port may differ. May
+    /// be given more than once.
     #[arg(long = "redirect-uri", value_name = "URI")]
     pub redirect_uris: Vec<String>,
     #[command(flatten)]
     pub proof: Proof,
-    /// What it may come with to the token endpoint: authorization_code, refresh_token, client_credentials,
-    /// device_code. May be given more than once. Default: what follows from the other options.
+    /// A grant type that it may use: authorization_code, refresh_token, client_credentials, device_code. May be
+    /// given more than once. Default: what follows from the other options.
     #[arg(long = "grant", value_name = "GRANT")]
     pub grants: Vec<String>,
-    /// It may get tokens in its own name, for what --scope says.
+    /// It may get tokens in its own name, for the scopes in --scope.
     #[arg(long, requires = "scopes")]
     pub client_credentials: bool,
     /// A scope that it may have in its own name. May be given more than once.
@@ -104,16 +105,16 @@ pub struct Add {
     pub common: Common,
 }
 
-/// How it proves who it is.
+/// How it authenticates.
 #[derive(Args, Debug)]
 pub struct Proof {
-    /// It runs where nothing can be kept secret, and proves nothing. This is what it is if nothing is said.
+    /// A public client, which cannot keep a secret and does not authenticate. This is the default.
     #[arg(long)]
     pub public: bool,
-    /// It authenticates by a secret, which is made here and printed once.
+    /// It authenticates with a secret, which is made here and printed once.
     #[arg(long, conflicts_with = "public")]
     pub secret: bool,
-    /// It authenticates by a key of its own (private_key_jwt): a file with its public keys as a JWK set.
+    /// It authenticates with its own key (private_key_jwt): a file with its public keys as a JWK set.
     #[arg(long, conflicts_with_all = ["public", "secret"], value_name = "FILE")]
     pub jwks: Option<PathBuf>,
     /// When its secret ends, such as 90d. Default: never.
@@ -125,7 +126,7 @@ pub struct Proof {
 #[derive(Debug, Serialize, Deserialize)]
 struct AddClient {
     description: Description,
-    /// How long its secret lasts, in milliseconds.
+    /// The lifetime of its secret in milliseconds.
     lifetime_ms: Option<u64>,
 }
 
@@ -169,7 +170,7 @@ impl Request for ListClients {
     }
 }
 
-/// One client, as it is after what was done.
+/// One client, after the command.
 #[derive(Serialize, Deserialize)]
 struct Found {
     client: Details,

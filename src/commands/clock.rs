@@ -1,4 +1,4 @@
-//! `portcullis clock …`: the machine's clock, and the time that decides (OPS-04).
+//! `portcullis clock …`: the machine's clock, and the time in use (OPS-04).
 
 use std::process::ExitCode;
 
@@ -15,16 +15,16 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Clock {
-    /// Show the time that decides beside the machine's clock, and whether issuance waits for it.
+    /// Show the time in use and the machine's clock, and whether tokens are issued.
     Show(Common),
-    /// Say that the machine's clock is right although it was set back, so that tokens are issued again at once.
-    /// What was made in the time that is yet to come ends: grants, sessions, and every access token.
+    /// Confirm that the machine's clock is right although it was set back, so that tokens are issued again at
+    /// once. What was made while it was ahead ends: grants, sessions, and every access token.
     Confirm(Confirm),
 }
 
 #[derive(Args, Debug)]
 pub struct Confirm {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]

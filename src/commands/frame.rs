@@ -1,4 +1,4 @@
-//! What all commands share: the options that most have, a request and its answer, where it is done, and how an answer is
+//! What all commands share: common options, requests and answers, where they are executed, and how answers are
 //! printed. The line protocol of the control socket is in [`socket`].
 
 pub(crate) mod confirm;
@@ -34,27 +34,27 @@ use crate::config::{DataDirOption, File};
 use crate::reload::Reloader;
 use crate::{environment, output, timekeeping};
 
-/// A noun of the command line, with everything about it in one file: options, requests, what is done, what is printed.
+/// A noun of the command line, with everything about it in one file: options, requests, execution, output.
 pub(crate) trait Noun {
-    /// The requests that a running server takes for it. One that is missing here is unknown to the server.
+    /// Its requests to a running server. Others are unknown to the server.
     const REQUESTS: &'static [Handler] = &[];
 
-    /// Runs the command that was typed.
+    /// Runs the command.
     fn run(self, file: &File) -> anyhow::Result<ExitCode>;
 }
 
-/// What a command asks of the process that holds the data directory: a running server, or the command itself if no
-/// server runs (ADMIN-05). On the control socket it is its own JSON with `v` and `command` added.
+/// A request to the process that holds the data directory: a running server, or the command itself if none runs
+/// (ADMIN-05). On the control socket it is its own JSON with `v` and `command` added.
 pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its name on the control socket.
     const COMMAND: &'static str;
     /// What is lost if the answer cannot be printed.
     const DOES: Does = Does::Changes;
-    /// Whether a gateway alone can do it.
+    /// Whether a gateway alone supports it.
     const AT_GATEWAY: bool = false;
-    /// How long the server's answer is waited for.
+    /// How long to wait for the server's answer.
     const PATIENCE: Duration = Duration::from_secs(10);
-    /// What is answered; with `--json` it is printed as it is.
+    /// The answer; printed as it is with `--json`.
     type Answer: Serialize + DeserializeOwned + Send;
 
     /// Does it, for the user with this id on the machine.
@@ -70,7 +70,7 @@ pub(crate) enum Does {
     HandsOut,
 }
 
-/// Why a request was not done, in words for the person who typed the command.
+/// Why a request was refused, in words for its user.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refused {
@@ -83,7 +83,7 @@ impl Refused {
         Self { code: code.to_owned(), message: why.to_string() }
     }
 
-    /// A refusal by a rule of what the command is about.
+    /// A refusal by a rule.
     pub(crate) fn by_rule(why: &impl Display) -> Self {
         Self::new("refused", why)
     }
@@ -114,20 +114,20 @@ impl From<Fault> for Refused {
     }
 }
 
-/// Where requests are done: the parts of a running server, or of a command that holds the data directory.
+/// Where requests are executed: the parts of a running server, or of a command that holds the data directory.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub clock: Clock,
     pub db: Db,
     /// `None` at a gateway alone.
     pub authority: Option<Authority>,
-    /// `None` where no server runs.
+    /// `None` if no server runs.
     pub reloader: Option<Reloader>,
-    /// The servers behind the gate, where a server runs.
+    /// The servers behind the gate, if a server runs.
     pub upstreams: Option<Upstreams>,
 }
 
-/// The parts that have people, clients and keys.
+/// The parts with users, clients and keys.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub authz: Authz,
@@ -151,12 +151,12 @@ impl Place {
         Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None, upstreams: None }
     }
 
-    /// The parts that have people, clients and keys; refused at a gateway alone.
+    /// The parts with users, clients and keys; refused at a gateway alone.
     pub(crate) fn authority(&self) -> Result<&Authority, Refused> {
         self.authority.as_ref().ok_or_else(Refused::gateway_alone)
     }
 
-    /// Does it in one transaction. A refusal commits what was recorded of it; a fault rolls back.
+    /// Runs a job in one transaction. A refusal commits its record; a fault rolls back.
     pub(crate) async fn write<T: Send + 'static, E: Display + Send + 'static>(
         &self,
         job: impl FnOnce(&Authz, &Tx<'_>) -> Result<Result<T, E>, Fault> + Send + 'static,
@@ -166,7 +166,7 @@ impl Place {
         done.map_err(|refusal| Refused::by_rule(&refusal))
     }
 
-    /// Does in one transaction what no rule refuses.
+    /// Runs a job that is never refused in one transaction.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Authz, &Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -175,7 +175,7 @@ impl Place {
         Ok(self.db.write(move |tx| job(&authz, tx)).await?)
     }
 
-    /// Does what takes a moment on a thread that may block.
+    /// Runs slow work on a thread that may block.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Authz) -> T + Send + 'static,
@@ -186,7 +186,7 @@ impl Place {
     }
 }
 
-/// A kind of request as the control socket finds it: by its name.
+/// A kind of request, found by its name on the control socket.
 pub(crate) struct Handler {
     pub(crate) command: &'static str,
     perform: fn(Value, Place, u32) -> Performing,
@@ -212,7 +212,7 @@ async fn perform<R: Request>(request: Value, place: Place, uid: u32) -> Result<V
     serde_json::to_value(answer).map_err(|error| Refused::unavailable(&error))
 }
 
-/// The options that most commands have.
+/// The options of most commands.
 #[derive(Args, Debug)]
 pub struct Common {
     /// The result as JSON.
@@ -223,12 +223,12 @@ pub struct Common {
 }
 
 impl Common {
-    /// Has a request done, and returns the answer.
+    /// Has a request executed, and returns the answer.
     pub(crate) fn ask<R: Request>(&self, file: &File, request: R) -> anyhow::Result<R::Answer> {
         ask(&self.data.path(file), file, request)
     }
 
-    /// Prints an answer: as JSON if that was asked for, else in words.
+    /// Prints an answer: as JSON if requested, otherwise as text.
     pub(crate) fn show<T: Serialize>(
         &self,
         answer: &T,
@@ -237,7 +237,7 @@ impl Common {
         if self.json { output::json(&serde_json::to_value(answer)?) } else { in_words(answer) }
     }
 
-    /// Has a request done, and prints the answer.
+    /// Has a request executed, and prints the answer.
     pub(crate) fn run<R: Request>(
         &self,
         file: &File,
@@ -248,8 +248,8 @@ impl Common {
     }
 }
 
-/// Has a request done: by the server that runs on the data directory, or here, under the directory's lock, if none does.
-/// A lock without a server that answers is an error, never a second writer (ADMIN-05).
+/// Has a request executed: by the running server, or here under the directory's lock if none runs. A lock
+/// without a server that answers is an error; there is never a second writer (ADMIN-05).
 pub(crate) fn ask<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::Answer> {
     data_dir::check(dir)?;
     same_issuer(dir, file)?;
@@ -285,7 +285,7 @@ fn done<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::An
     Ok(runtime.block_on(request.perform(&Place::of(&base, &clock), uid))?)
 }
 
-/// Has a request done by the server that runs on the data directory; `None` if none answers there.
+/// Has a request executed by the running server; `None` if none answers.
 pub(super) fn ask_server<R: Request>(
     dir: &Path,
     request: &R,
@@ -294,18 +294,18 @@ pub(super) fn ask_server<R: Request>(
     runtime.block_on(socket::ask(dir, request))
 }
 
-/// Whether only a gateway has used this directory: an authorization server leaves its issuer there.
+/// Whether only a gateway has used this directory: an authorization server stores its issuer.
 fn is_a_gateways(dir: &Path) -> anyhow::Result<bool> {
     Ok(ReadOnly::open(&require_database(dir)?, &SCHEMA)?.read(issuer_change::stored)?.is_none())
 }
 
-/// Refuses a command whose configuration names another issuer than the directory's: its links and answers would be about
-/// a server that nobody meant.
+/// Refuses a command whose configuration names another issuer than the directory's, because its links and
+/// answers would be about the wrong server.
 pub(crate) fn same_issuer(dir: &Path, file: &File) -> anyhow::Result<()> {
     let configured = environment::variable("PORTCULLIS_ISSUER").and_then(|issuer| issuer.into_string().ok());
     let Some(wanted) = configured.or_else(|| file.issuer.clone()) else { return Ok(()) };
     let wanted = Issuer::parse(&wanted).with_context(|| format!("issuer {wanted}"))?;
-    // Whatever is wrong with the database is said by whoever opens it to work with it.
+    // Errors of the database are reported when it is opened for the command.
     let Ok(db) = ReadOnly::open(&dir.join("portcullis.db"), &SCHEMA) else { return Ok(()) };
     let stored = db.read(issuer_change::stored)?;
     match stored.and_then(|stored| Another::than(&stored, &wanted)) {

@@ -1,4 +1,4 @@
-//! `portcullis grant …`: what people let applications do.
+//! `portcullis grant …`: what people allow applications to do.
 
 use std::process::ExitCode;
 
@@ -14,18 +14,18 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Grant {
-    /// Show what people let applications do, the newest first; a thousand at most.
+    /// Show what people allow applications to do, newest first; a thousand at most.
     List(List),
-    /// End one: from the next request on none of its tokens works, and its application has to ask again.
+    /// Revoke a grant: its tokens are refused from the next request on, and its application must ask again.
     Revoke(Revoke),
 }
 
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only what this user did: a name or an id.
+    /// Only grants of this user: a name or an id.
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// Only of this application: an id, or a name that only one has.
+    /// Only grants to this application: an id, or a name that only one has.
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct List {
 
 #[derive(Args, Debug)]
 pub struct Revoke {
-    /// The grant's id, as `grant list`, the audit log and the token itself (`grant_id`) have it.
+    /// The grant's id, as in `grant list`, in the audit log and in the token itself (`grant_id`).
     #[arg(value_name = "GRANT")]
     pub grant: String,
     #[command(flatten)]

@@ -12,7 +12,7 @@ use crate::config::{EVERYONE, File};
 
 #[derive(Subcommand, Debug)]
 pub enum Group {
-    /// Show the groups of the configuration, what they may be granted, and how many are in them.
+    /// Show the configured groups, their scopes, and how many members they have.
     List(Common),
 }
 

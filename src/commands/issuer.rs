@@ -1,5 +1,5 @@
-//! `portcullis issuer …`: the address that the server is known by. The directory is opened here, because a server that
-//! runs has the old issuer in everything.
+//! `portcullis issuer …`: the server's address. This process opens the directory, because a running server uses
+//! the old issuer everywhere.
 
 use std::process::ExitCode;
 
@@ -23,17 +23,17 @@ use crate::timekeeping;
 pub enum Issuer {
     /// Show the issuer that the data directory belongs to.
     Show(Common),
-    /// Move the data directory to another issuer. Every token, grant, session and unused link ends; under another
-    /// host name no passkey works any more. Shows first how much that is, and asks. No server may run meanwhile.
+    /// Move the data directory to another issuer. Every token, grant, session and unused link ends; under
+    /// another host name no passkey works. Shows first how much that is, and asks. No server may be running.
     Change(Change),
 }
 
 #[derive(Args, Debug)]
 pub struct Change {
-    /// The new issuer, as `serve --issuer` will name it.
+    /// The new issuer, as in `serve --issuer`.
     #[arg(value_name = "URL")]
     pub issuer: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]

@@ -17,23 +17,22 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Key {
-    /// Show the signing keys: which one signs, which follows and when, which are kept for tokens that are out.
+    /// Show the signing keys: which one signs, which is next and when, which are kept for existing tokens.
     List(Common),
-    /// Replace a signing key ahead of its time. The new one is published at once and signs as soon as no
-    /// cache can be without it: in ten minutes, unless `jwks_max_age` says otherwise. No token is refused.
+    /// Replace a signing key ahead of the schedule. The new one is published at once and signs as soon as all
+    /// caches have it: in ten minutes, unless `jwks_max_age` says otherwise. No token is refused.
     Rotate(Rotate),
-    /// Remove a signing key that somebody may have copied. Every token that it signed is refused from then on,
-    /// by this server at once. Shows first whom that hits, and asks.
+    /// Remove a signing key that may have been copied. Every token that it signed is refused from then on, by
+    /// this server at once. Shows first who is affected, and asks.
     Remove(Remove),
-    /// Replace the key that seals the others in the database (`seal.key`), and seal them anew with it. Nothing
-    /// is refused, and it can be interrupted at any moment. A copy of the database from before opens only with
-    /// the old key.
+    /// Replace the key that seals the others in the database (`seal.key`), and seal them again with it. Nothing
+    /// is refused, and it can be interrupted at any moment. An earlier backup opens only with the old key.
     Reseal(Reseal),
 }
 
 #[derive(Args, Debug)]
 pub struct Rotate {
-    /// Whose key: ES256, RS256 or EdDSA. Default: what tokens are signed with.
+    /// The algorithm: ES256, RS256 or EdDSA. Default: the one that tokens are signed with.
     #[arg(long, value_name = "ALG")]
     pub alg: Option<Algorithm>,
     /// Sign with the new key from this moment on. Resource servers elsewhere refuse new tokens until they have
@@ -49,11 +48,11 @@ pub struct Rotate {
 
 #[derive(Args, Debug)]
 pub struct Remove {
-    /// The key's name, as `key list` shows it.
-    // A name is base64url, so that it may begin with a hyphen.
+    /// The key's id, as shown by `key list`.
+    // An id is base64url, so it may begin with a hyphen.
     #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     pub kid: String,
-    /// Why, for the audit log.
+    /// The reason, for the audit log.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub reason: String,
     /// Do not ask.
@@ -65,10 +64,10 @@ pub struct Remove {
 
 #[derive(Args, Debug)]
 pub struct Reseal {
-    /// A new file for a copy of the old key: backups made before need it.
+    /// A new file for a copy of the old key, which earlier backups need.
     #[arg(long, value_name = "FILE")]
     pub keep: Option<PathBuf>,
-    /// A new file for the new key, instead of the file of the old one. A service manager's credential needs it:
+    /// A new file for the new key, instead of the old key's file. Required for a service manager's credential:
     /// give the file to the service manager before the next start.
     #[arg(long, value_name = "FILE")]
     pub new: Option<PathBuf>,
@@ -98,7 +97,7 @@ impl Request for ListKeys {
     }
 }
 
-/// What the removal of a key would refuse.
+/// What removing a key would end.
 #[derive(Debug, Serialize, Deserialize)]
 struct ShowKey {
     kid: String,
@@ -168,7 +167,7 @@ impl Request for RemoveKey {
 /// `portcullis key reseal`.
 #[derive(Debug, Serialize, Deserialize)]
 struct ResealKeys {
-    /// A new file for the new key, where the present one is a credential.
+    /// A new file for the new key, if the current one is a credential.
     elsewhere: Option<PathBuf>,
     /// A new file for the old key.
     keep: Option<PathBuf>,
@@ -192,7 +191,7 @@ impl Request for ResealKeys {
         let resealed = place.look(move |authz, tx| signing_keys::reseal(authz, tx, uid, &pending)).await?;
         let finished = place.blocking(move |authz| signing_keys::finish_reseal(authz, &finishing)).await?;
         if let Err(error) = finished {
-            // Done all the same: the file has both keys, and the next start takes the old one out.
+            // It is done: the file has both keys, and the next start removes the old one.
             tracing::error!(keys.error = %error, "the old seal key could not be taken out of its file");
         }
         Ok(KeysResealed { resealed })
@@ -234,7 +233,7 @@ fn state(key: &Shown) -> &'static str {
     }
 }
 
-/// What becomes of a key, and when.
+/// What happens next to a key, and when.
 fn next(key: &Shown) -> String {
     match key.state {
         State::Next => format!("active from {}", moment_if(key.activate_at.map(|at| at.0))),
@@ -287,7 +286,7 @@ fn reseal(command: Reseal, file: &File) -> anyhow::Result<()> {
             "Backups of the database made before now open only with the old seal key, which goes away. Keep a copy of\nit as long as you keep them: --keep FILE.",
         )?;
     }
-    // The server that runs has another current directory.
+    // A running server has another current directory.
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
     let (elsewhere, keep) = (absolute(new)?, absolute(keep)?);
     let moved = elsewhere.is_some();
@@ -339,7 +338,7 @@ mod tests {
     use super::*;
     use crate::commands::{Args, Command, Nouns};
 
-    /// KEYS-04: one key in 64 has a name that begins with a hyphen.
+    /// KEYS-04: one key in 64 has an id that begins with a hyphen.
     #[test]
     fn a_name_may_begin_with_a_hyphen() {
         let words = ["portcullis", "key", "remove", "--kid", "-FfKn9", "--reason", "-", "--yes"];

@@ -15,7 +15,7 @@ use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::{note, say};
 
-/// How long what a lockdown has ended is counted.
+/// The time limit for counting what a lockdown ended.
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Args, Debug)]
@@ -23,14 +23,14 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(5);
     after_help = "It ends every token and code issued so far, browser sessions, pending requests, remembered decisions, unused links\nand registration tokens. Passkeys, clients and their secrets stay: people sign in again, and applications ask\nthem again. To stop a person, a client or a key that you no longer trust, use `user disable`, `client disable` or\n`key remove`."
 )]
 pub struct Lockdown {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What a lockdown would end.
+/// Counts what a lockdown would end.
 #[derive(Debug, Serialize, Deserialize)]
 struct Measure {}
 
@@ -60,20 +60,20 @@ struct LockedDown {
 
 impl Request for LockDown {
     const COMMAND: &'static str = "lockdown";
-    /// Whoever locks everything down must hear that it is done, also where the writer has much to do.
+    /// A lockdown must be answered, even if the writer is busy.
     const PATIENCE: Duration = Duration::from_mins(2);
     type Answer = LockedDown;
 
     async fn perform(self, place: &Place, uid: u32) -> Result<LockedDown, Refused> {
         let (ended, locked) = place.look(move |authz, tx| access::lock_down(authz, tx, uid)).await?;
-        // It is done; nobody should have to wait long to hear so.
+        // It is done; counting must not delay the answer for long.
         let counted = reading(place, move |_, conn| locked.held(conn));
         let held = tokio::time::timeout(COUNTED_WITHIN, counted).await.ok().and_then(Result::ok);
         Ok(LockedDown { ended: BlastRadius { held, ..ended } })
     }
 }
 
-/// Reads on a thread that may take its time, beside the writer, which others wait for.
+/// Reads on another thread, beside the writer, which others wait for.
 async fn reading<T: Send + 'static>(
     place: &Place,
     work: impl FnOnce(&Authz, &Conn<'_>) -> Result<T, Fault> + Send + 'static,
@@ -99,7 +99,7 @@ impl Noun for Lockdown {
     }
 }
 
-/// How much ends, for people.
+/// How much ends, in words.
 pub(super) fn in_words(radius: &BlastRadius) -> String {
     let some = |count: u32, one: &str, more: &str| match count {
         1 => format!("1 {one}"),

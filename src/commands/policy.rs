@@ -1,4 +1,4 @@
-//! `portcullis policy …`: what the gate would decide, and why. It asks the function that the gate asks.
+//! `portcullis policy …`: what the gate would decide, and why. Uses the gate's own decision function.
 
 mod test;
 
@@ -24,8 +24,8 @@ use crate::output::say;
 pub enum Policy {
     /// May this user use this tool, prompt or resource? Prints the decision and the rule that made it. Changes nothing.
     Check(Check),
-    /// Which calls of the last days would be decided differently by another configuration? Prints each, and leaves with
-    /// 1 if there is one. Changes nothing.
+    /// Which calls of the last days would be decided differently by another configuration? Prints each, and
+    /// exits with 1 if there is one. Changes nothing.
     Test(test::Test),
 }
 
@@ -36,8 +36,8 @@ pub struct Check {
     pub user: String,
     #[command(flatten)]
     pub item: Named,
-    /// Through this client, with what the user has granted it; its id, or its name if no other has the same.
-    /// Without it: through a client that holds all that the user may grant.
+    /// Through this client, with what the user has granted it; its id, or its name if no other client has it.
+    /// Without this: through a client that holds everything that the user may grant.
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
     /// At this profile, /mcp/NAME. Without it: at /mcp, where all tools are.
@@ -83,7 +83,7 @@ struct CheckPolicy {
     client: Option<String>,
     #[serde(default)]
     profile: Option<String>,
-    /// What it is called with; without it the rules about arguments are left out.
+    /// The arguments; without them, rules about arguments are ignored.
     #[serde(default)]
     arguments: Option<Map<String, Value>>,
 }
@@ -166,7 +166,7 @@ impl CheckPolicy {
             },
             (None, _) => None,
         };
-        // Without a client, or before one was let in: as if the client held all that it may.
+        // Without a client, or before it was allowed: as if the client held everything that it may have.
         let ceiling = client.as_ref().map_or(Ceiling::Any, |client| client.ceiling);
         let token = client.as_ref().and_then(|client| client.granted.as_ref()).unwrap_or(&person.entitled);
         let explained = catalogue.explain(&Question {
@@ -260,7 +260,7 @@ fn unknown(catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
 impl Noun for Policy {
     const REQUESTS: &'static [Handler] = &[Handler::of::<CheckPolicy>()];
 
-    /// Leaves with 1 if the answer is no, so that a script can ask.
+    /// Exits with 1 if the answer is no, for scripts.
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         let Check { user, item, client, profile, args, common } = match self {
             Self::Check(check) => check,
@@ -278,7 +278,7 @@ fn code(good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The arguments of a call, from a file that holds them as one JSON object.
+/// The arguments of a call, from a file with one JSON object.
 fn read_arguments(path: &Path) -> anyhow::Result<Map<String, Value>> {
     let text = shared::file::read_input(path).with_context(|| format!("cannot read {}", path.display()))?;
     shared::json::read(text.as_bytes()).map_err(|error| {

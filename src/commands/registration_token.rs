@@ -15,11 +15,11 @@ use crate::output::{note, say};
 
 #[derive(Subcommand, Debug)]
 pub enum RegistrationToken {
-    /// Make a token, and print it. Whoever has it may register clients until it runs out.
+    /// Make a token, and print it. Clients that have it may register until it expires.
     Add(Add),
-    /// Show the tokens that work, without the tokens themselves: those are shown once, when they are made.
+    /// List the valid tokens, without the tokens themselves: those are shown only once.
     List(Common),
-    /// Remove a token. The clients that were registered with it stay.
+    /// Delete a token. The clients that were registered with it stay.
     Delete(Delete),
 }
 
@@ -28,10 +28,11 @@ pub enum RegistrationToken {
     after_help = "Clients need such a token if portcullis.toml says [registration] mode = \"token\". They send it to /register as\n\n  Authorization: Bearer iat_…"
 )]
 pub struct Add {
-    /// What it is for, such as the team that gets it: the audit log says of each client which one it came with.
+    /// Its purpose, such as the team that gets it: the audit log names it for each client registered with the
+    /// token.
     #[arg(value_name = "LABEL")]
     pub label: String,
-    /// How long it works: a number with d, h, m or s.
+    /// Its lifetime: a number with d, h, m or s.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse_some)]
     pub expires: Duration,
     #[command(flatten)]
@@ -43,7 +44,7 @@ pub struct Delete {
     /// The token's label.
     #[arg(value_name = "LABEL")]
     pub label: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -54,7 +55,7 @@ pub struct Delete {
 #[derive(Debug, Serialize, Deserialize)]
 struct AddToken {
     label: String,
-    /// How long it works, in milliseconds.
+    /// Its lifetime in milliseconds.
     lifetime_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! `portcullis reload`: has a running server take its configuration up (POL-04).
+//! `portcullis reload`: makes a running server read its configuration again (POL-04).
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -10,7 +10,7 @@ use crate::config::File;
 use crate::output::say;
 use crate::reload::{By, Reloaded};
 
-/// The requests that a running server takes for it.
+/// Its requests to a running server.
 pub(super) const REQUESTS: &[Handler] = &[Handler::of::<TakeUp>()];
 
 #[derive(Args, Debug)]
@@ -19,7 +19,7 @@ pub struct Reload {
     pub common: Common,
 }
 
-/// Take the configuration up.
+/// The request to reload.
 #[derive(Debug, Serialize, Deserialize)]
 struct TakeUp {}
 
@@ -36,7 +36,7 @@ impl Request for TakeUp {
     }
 }
 
-/// Runs the command. A file that is wrong is told to the server too, so that the attempt is on record.
+/// Runs the command. The server is told of an invalid file too, so that the attempt is recorded.
 pub(super) fn run(command: &Reload, file: anyhow::Result<File>) -> anyhow::Result<()> {
     let dir = match (&command.common.data.data_dir, file) {
         (Some(dir), _) => dir.clone(),

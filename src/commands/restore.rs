@@ -1,4 +1,5 @@
-//! `portcullis restore`: the directory is changed here, because a server that runs has the last database in everything.
+//! `portcullis restore`: this process changes the directory, because a running server uses the current database
+//! everywhere.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,14 +19,14 @@ use crate::timekeeping;
 
 #[derive(Args, Debug)]
 pub struct Restore {
-    /// A copy that `portcullis backup` made.
+    /// A backup made by `portcullis backup`.
     #[arg(value_name = "FILE")]
     pub from: PathBuf,
-    /// The administrator who signs in alone until others are let in again, where it is not known what was taken away
-    /// since the copy was made.
+    /// The only administrator who can sign in until others are enabled again, if it is not known what was
+    /// revoked since the backup.
     #[arg(long, value_name = "USER")]
     pub admin: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]

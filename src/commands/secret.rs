@@ -1,5 +1,4 @@
-//! `portcullis secret …`: what servers behind the gate are shown, in the sealed store (SRC-10). Values go in and never come
-//! out.
+//! `portcullis secret …`: secrets for sources, in the sealed store (SRC-10). Values are never printed.
 
 use std::process::ExitCode;
 
@@ -18,20 +17,20 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Secret {
-    /// Keep a secret, which is typed at a prompt that shows nothing or read from standard input.
+    /// Store a secret, typed at a prompt that does not show it or read from standard input.
     Set(Entry),
-    /// Show which secrets there are, whose, and which servers use them. Their values are never shown.
+    /// List the secrets, their users, and the servers that use them. Values are never shown.
     List(Listing),
-    /// Forget a secret. It is not used from then on.
+    /// Delete a secret. It is not used from then on.
     Remove(Removal),
 }
 
 #[derive(Args, Debug)]
 pub struct Entry {
-    /// The name that the configuration uses, as in bearer = "secret:NAME"; with --user the name of the server.
+    /// The name in the configuration, as in bearer = "secret:NAME"; with --user the name of the server.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Keep it as this user's own, for a server to which each user gives one.
+    /// Store it as this user's own secret, for a server that takes users' own secrets.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     #[command(flatten)]
@@ -40,7 +39,7 @@ pub struct Entry {
 
 #[derive(Args, Debug)]
 pub struct Listing {
-    /// Only this user's own.
+    /// Only this user's own secrets.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     #[command(flatten)]
@@ -52,29 +51,29 @@ pub struct Removal {
     /// Its name; with --user the name of the server.
     #[arg(value_name = "NAME")]
     name: String,
-    /// The one that this user gave.
+    /// Delete this user's own secret.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     common: Common,
 }
 
-/// `portcullis secret set`. There is no `Debug`: it holds the value.
+/// `portcullis secret set`. Without `Debug`, because it contains the value.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SetSecret {
     name: String,
     user: Option<String>,
     value: String,
-    /// Whether a secret of this name may not be there yet.
+    /// Whether to refuse a name that is in use.
     #[serde(default)]
     only_new: bool,
 }
 
 impl SetSecret {
-    /// A secret that the configuration is going to name, where there is none yet.
+    /// A secret under a new name, before the configuration uses it.
     pub(super) fn new(name: &str, value: &Value) -> Self {
         Self { name: name.to_owned(), user: None, value: value.expose().to_owned(), only_new: true }
     }
@@ -153,7 +152,7 @@ impl Request for RemoveSecret {
     }
 }
 
-/// A secret, with the servers that use it by the configuration.
+/// A secret, with the servers that use it.
 #[derive(Serialize)]
 struct Used {
     #[serde(flatten)]
@@ -165,7 +164,7 @@ struct Used {
 #[derive(Serialize)]
 struct Report {
     secrets: Vec<Used>,
-    /// Names that the configuration uses and that there are not.
+    /// Names that are used in the configuration but not set.
     missing: Vec<String>,
 }
 
@@ -201,7 +200,7 @@ impl Report {
     }
 }
 
-/// The servers of the configuration that use the secret of this name.
+/// The configured servers that use the secret with this name.
 fn users_of(file: &File, name: &str) -> Vec<String> {
     let uses = file.sources.iter().filter(|(_, source)| source.shown.names().any(|used| used == name));
     uses.map(|(source, _)| source.clone()).collect()
@@ -246,7 +245,7 @@ impl Noun for Secret {
 fn set(entry: Entry, file: &File) -> anyhow::Result<()> {
     let Entry { name, user, common } = entry;
     if user.is_none() && !is_secret_name(&name) {
-        // Before anybody types it.
+        // Checked before the user types the value.
         bail!("{}", unfit(&name));
     }
     let value = typed::secret(&format!("The secret for `{name}` (it is not shown): "))?;

@@ -29,7 +29,7 @@ pub struct Serve {
 /// Runs the command. The control socket takes these requests.
 pub(crate) fn run(command: &Serve, named: Option<PathBuf>, requests: socket::Find) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    // First of all: a SIGHUP that comes while the server starts must not end it.
+    // First, so that a SIGHUP during the start does not end the server.
     let hangups = runtime.block_on(async { Hangups::hear() })?;
     runtime.block_on(async { refuse_to_die_of_a_file() })?;
     let origin = Origin { named, given: command.settings.clone() };
@@ -56,7 +56,7 @@ pub(crate) fn run(command: &Serve, named: Option<PathBuf>, requests: socket::Fin
     })
 }
 
-/// Stops in good order at the first SIGTERM or SIGINT, at once at the second.
+/// Stops in an orderly way at the first SIGTERM or SIGINT, and at once at the second.
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -75,13 +75,14 @@ fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<tokio::task::JoinHa
     }))
 }
 
-/// A file that may grow no further (`LimitFSIZE=`) makes a write fail, like a full disk; by itself it ends the process.
+/// Handles SIGXFSZ: a file at its size limit (`LimitFSIZE=`) then fails a write, like a full disk, instead of
+/// ending the process.
 fn refuse_to_die_of_a_file() -> io::Result<()> {
-    // Once it is heard, it is heard for as long as the process runs.
+    // A handler stays installed for as long as the process runs.
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
-/// A server whose standard output takes nothing serves all the same.
+/// A server whose standard output is closed still serves.
 fn unheard(announced: anyhow::Result<()>) {
     if let Err(error) = announced {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! `portcullis session …`: who is signed in with a browser.
+//! `portcullis session …`: signed-in browsers.
 
 use std::process::ExitCode;
 
@@ -14,9 +14,9 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Session {
-    /// Show the browsers that are signed in, the newest first.
+    /// Show the signed-in browsers, newest first.
     List(List),
-    /// Sign a browser out, or all of a user's. What they let applications do goes on.
+    /// Sign out a browser, or all browsers of a user. What they allow applications to do continues.
     End(End),
 }
 
@@ -31,7 +31,7 @@ pub struct List {
 
 #[derive(Args, Debug)]
 pub struct End {
-    /// The session's id, as `session list` shows it.
+    /// The session's id, as shown by `session list`.
     #[arg(value_name = "SESSION", required_unless_present = "user", conflicts_with = "user")]
     pub session: Option<String>,
     /// All sessions of this user: a name or an id.

@@ -1,4 +1,4 @@
-//! `portcullis setup-link`: the way in for an administrator.
+//! `portcullis setup-link`: a link for an administrator to sign in with.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ struct MakeLink {}
 #[derive(Serialize, Deserialize)]
 struct Made {
     setup_link: String,
-    /// Whose it is; nobody's yet if there is no administrator.
+    /// Its user; `None` if there is no administrator yet.
     user: Option<String>,
 }
 

@@ -25,12 +25,13 @@ pub enum Source {
     /// Ask one of them now, and show what it lists: each item with a scope and a risk that may fit it, and the tokens that
     /// its definition takes in a model's context.
     Test(One),
-    /// Show what happened lately between the gate and one of them: connections, failures, walks of its lists.
+    /// Show recent events between the gate and one of them: connections, failures, reads of its lists.
     Log(Log),
-    /// Have one of them begin anew: its sessions and idle connections end, what it speaks is found out again, and its
+    /// Restart one of them: its sessions and idle connections end, its revision is determined again, and its
     /// lists are read.
     Restart(One),
-    /// Take over the servers of a client's file: prints them as [sources], and keeps their secrets in the sealed store.
+    /// Import the servers of a client's file: prints them as [sources], and stores their secrets in the sealed
+    /// store.
     Import(import::Import),
 }
 
@@ -38,7 +39,7 @@ pub enum Source {
 pub struct Log {
     /// Its name in the configuration.
     name: String,
-    /// How many entries at most, the latest ones.
+    /// The most entries; the latest are shown.
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
     limit: usize,
     #[command(flatten)]

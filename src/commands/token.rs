@@ -13,12 +13,12 @@ use super::frame::{Common, Handler, Noun, Place, Refused, Request};
 use crate::config::File;
 use crate::output::say;
 
-/// Longer input is no token.
+/// The longest token in bytes.
 const LONGEST: u64 = 64 << 10;
 
 #[derive(Subcommand, Debug)]
 pub enum Token {
-    /// End one access token; its grant goes on. With a refresh token, end its grant.
+    /// End one access token; its grant continues. With a refresh token, end its grant.
     #[command(
         after_help = "Examples:\n  portcullis token revoke 3yuupoygj2bnrezpak254f2sjy.1\n  portcullis token revoke < file-with-the-token"
     )]
@@ -27,8 +27,8 @@ pub enum Token {
 
 #[derive(Args, Debug)]
 pub struct Revoke {
-    /// The token's `jti`, as the audit log has it. Without it the token itself is read from standard input: on
-    /// the command line others could read it.
+    /// The token's `jti`, as in the audit log. Without it the token itself is read from standard input, because
+    /// others could read it on the command line.
     #[arg(value_name = "JTI")]
     pub jti: Option<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ impl Noun for Token {
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         let Self::Revoke(command) = self;
         let token = match command.jti {
-            // A whole token would stand in the shell's history and in everybody's list of processes.
+            // A whole token would be in the shell's history and in the list of processes.
             Some(jti) if jti.starts_with("ey") || jti.starts_with("rt_") => {
                 bail!(
                     "give a token on standard input, not on the command line: portcullis token revoke < FILE"

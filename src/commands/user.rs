@@ -1,4 +1,4 @@
-//! `portcullis user …`: people, their groups and roles.
+//! `portcullis user …`: users, their groups and roles.
 
 pub mod passkey;
 
@@ -17,27 +17,27 @@ use passkey::Passkey;
 
 #[derive(Subcommand, Debug)]
 pub enum User {
-    /// Add a user, and print the one-use link with which they create their passkey.
+    /// Add a user, and print the single-use link with which they create their passkey.
     Add(Add),
-    /// Show every user: role, groups, passkeys, and whether they are enabled.
+    /// List all users: role, groups, passkeys, and whether they are enabled.
     List(Common),
     /// Show one user, by name or id.
     Show(One),
     /// Print a new enrolment link: for a first passkey, or after the last one was lost. Earlier links are void.
     Link(One),
-    /// Stop a user: from the next request on no token of theirs works; grants and sessions end.
+    /// Disable a user: their tokens are refused from the next request on; grants and sessions end.
     Disable(One),
-    /// Let a user in again. Their clients sign in anew.
+    /// Enable a user again. They must sign in to their clients again.
     Enable(One),
-    /// Remove a user with everything that is theirs. The audit log keeps what they did.
+    /// Delete a user and everything of theirs. The audit log keeps their records.
     Delete(Delete),
-    /// Put a user into groups, or take them out.
+    /// Add a user to groups, or remove them.
     Groups(Groups),
-    /// Make a user an administrator, or none. Their sessions end.
+    /// Make a user an administrator, or remove the role. Their sessions end.
     Role(Role),
     /// Show a user's passkeys.
     Passkeys(One),
-    /// Remove a passkey, or let one sign in again that was suspended.
+    /// Remove a passkey, or lift its suspension.
     #[command(subcommand)]
     Passkey(Passkey),
 }
@@ -56,7 +56,7 @@ pub struct Delete {
     /// The user's name or id.
     #[arg(value_name = "USER")]
     pub user: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct Delete {
 
 #[derive(Args, Debug)]
 pub struct Add {
-    /// What the user is called.
+    /// The user's name.
     #[arg(value_name = "NAME")]
     pub name: String,
     /// A group to put them into. May be given more than once.
@@ -83,14 +83,14 @@ pub struct Groups {
     /// A group to put them into. May be given more than once.
     #[arg(long, value_name = "GROUP")]
     pub add: Vec<String>,
-    /// A group to take them out of. May be given more than once.
+    /// A group to remove them from. May be given more than once.
     #[arg(long, value_name = "GROUP")]
     pub remove: Vec<String>,
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What a user administers.
+/// A user's role.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Roles {
     Admin,
@@ -155,7 +155,7 @@ impl Request for ListUsers {
     }
 }
 
-/// One user, as they are after what was done.
+/// One user, after the command.
 #[derive(Serialize, Deserialize)]
 struct Found {
     user: Person,
@@ -369,7 +369,7 @@ fn hand_out(link: &str) -> anyhow::Result<()> {
     say!("\nGive them this link; it works once, for 24 hours:\n\n  {link}")
 }
 
-/// How many passkeys a user has, and how many of them cannot sign in.
+/// How many passkeys a user has, and how many of them are suspended.
 fn passkeys_of(user: &Person) -> String {
     match user.suspended_passkeys {
         0 => user.passkeys.to_string(),

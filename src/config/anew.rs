@@ -1,5 +1,5 @@
-//! The configuration of a running server, read anew: what it says, its digest, and what of it cannot change while the
-//! server runs (POL-04).
+//! A running server's configuration, read again: its content, its digest, and which changes need a restart
+//! (POL-04).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,33 +11,33 @@ use super::file::{self, File};
 use super::given::Given;
 use super::keys::Text;
 
-/// Where a server's configuration comes from.
+/// The source of a server's configuration.
 #[derive(Clone, Default, Debug)]
 pub struct Origin {
-    /// The file that was named; else it is looked for.
+    /// The named file; `None` to look for one.
     pub named: Option<PathBuf>,
     /// What the command line and the environment say, which counts more.
     pub given: Given,
 }
 
-/// What a server runs with, and where it came from.
+/// A running server's configuration and its source.
 #[derive(Clone, Default, Debug)]
 pub struct Running {
     pub origin: Origin,
     pub reading: Reading,
 }
 
-/// One reading of it.
+/// One reading of the configuration.
 #[derive(Clone, Default, Debug)]
 pub struct Reading {
     pub file: File,
-    /// The SHA-256 of the file's text, in hexadecimal; `None` if there is no file.
+    /// The SHA-256 of the file in hexadecimal; `None` without a file.
     pub digest: Option<String>,
-    /// Where its keys stand.
+    /// The file and line of each key.
     places: BTreeMap<String, String>,
 }
 
-/// A reading that came to nothing, with the digest of what was read, as far as there was anything.
+/// A failed reading, with the digest of the file if it could be read.
 #[derive(Debug)]
 pub struct Unreadable {
     pub digest: Option<String>,
@@ -45,10 +45,10 @@ pub struct Unreadable {
 }
 
 impl Origin {
-    /// Reads it.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// Whatever is wrong with the file, with its name and the line.
+    /// The error in the file, with its name and the line.
     pub fn read(&self) -> Result<Reading, Unreadable> {
         let found = file::read(self.named.as_deref()).map_err(|why| Unreadable { digest: None, why })?;
         let Some((path, text)) = found else {
@@ -63,7 +63,7 @@ impl Origin {
     }
 }
 
-/// Where each key of the file stands.
+/// The file and line of each key.
 fn places(path: &Path, text: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let text = Text::new(path, text);
     let table = text.parse()?;
@@ -71,7 +71,7 @@ fn places(path: &Path, text: &str) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 impl Reading {
-    /// What differs in a later reading and can only be taken up by a restart, in words.
+    /// The changes in a later reading that need a restart, in words.
     pub fn needs_restart(&self, later: &Self) -> Option<String> {
         let fixed = self.file.fixed(&later.file);
         let key = fixed.first()?;
@@ -83,7 +83,7 @@ impl Reading {
         })
     }
 
-    /// The keys of which a later reading says something else.
+    /// The keys that a later reading changes.
     pub fn changes(&self, later: &Self) -> Vec<&'static str> {
         self.file.changed(&later.file)
     }

@@ -1,4 +1,4 @@
-//! `[cimd]`: what is done with clients whose ids are URLs of client id metadata documents (CIMD-01).
+//! `[cimd]`: clients whose ids are URLs of client id metadata documents (CIMD-01).
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::keys::Key;
 const KEYS: [&str; 5] = ["mode", "unknown", "advertise", "ca", "allow"];
 const ALLOW: [&str; 4] = ["host", "port", "cidr", "ca"];
 
-/// Reads the section. Relative paths start at the file's folder.
+/// Reads the section. Relative paths are relative to the file's folder.
 pub(super) fn read(key: &Key<'_>, folder: &Path) -> anyhow::Result<Cimd> {
     let mut cimd = Cimd::default();
     let (mut ca, mut allow) = (None, Vec::new());
@@ -25,7 +25,7 @@ pub(super) fn read(key: &Key<'_>, folder: &Path) -> anyhow::Result<Cimd> {
             _ => return Err(key.unknown(&KEYS)),
         }
     }
-    // The common `ca` may stand below them.
+    // The common `ca` may follow them.
     for key in &allow {
         cimd.allow.push(allowed(key, folder, ca.as_ref())?);
     }
@@ -94,7 +94,7 @@ fn allowed(key: &Key<'_>, folder: &Path, common_ca: Option<&PathBuf>) -> anyhow:
     })
 }
 
-/// A host as it stands in URLs: small letters, no port.
+/// A host as in URLs: lower case, without a port.
 fn hostname(key: &Key<'_>) -> anyhow::Result<String> {
     let text = key.text()?;
     if !AllowedHost::is_host(text) {

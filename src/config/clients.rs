@@ -1,4 +1,4 @@
-//! `[clients.NAME]`: clients that are set up before the server is.
+//! `[clients.NAME]`: clients that are set up before the server.
 
 use std::fs;
 use std::io::Read;
@@ -26,12 +26,12 @@ const KEYS: [&str; 9] = [
     "scope",
     "device",
 ];
-/// CAUTH-04
+/// The most secrets of a client (CAUTH-04).
 const MOST_SECRETS: usize = 2;
-/// More than any secret or key set needs.
+/// The largest secret or key set file, in bytes.
 const LONGEST_FILE: u64 = 64 * 1024;
 
-/// What stands in a client's table.
+/// The content of a client's table.
 #[derive(Default)]
 struct Table<'t> {
     title: Option<&'t str>,
@@ -63,7 +63,7 @@ pub(super) fn clients(table: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::
     Ok(clients)
 }
 
-/// The name in the file, from the id that follows from it.
+/// The name in the file, from the derived id.
 fn bare(id: &ClientId) -> &str {
     id.as_str().trim_start_matches("c_")
 }
@@ -154,7 +154,7 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
-    /// Where a mistake stands, as near as can be said.
+    /// The place of a mistake, as exactly as possible.
     fn place(&self, mistake: &Mistake, client: &Key<'_>) -> String {
         let with = |keys: &[Key<'_>], wrong: &str| {
             keys.iter().find(|key| key.text().is_ok_and(|text| text == wrong)).map(Key::at)
@@ -178,7 +178,7 @@ fn digest(key: &Key<'_>) -> anyhow::Result<Digest> {
     })
 }
 
-/// The digest of the secret in a file that nobody else can read.
+/// The digest of the secret in a file that only its owner can read.
 fn secret_file(key: &Key<'_>, folder: &Path) -> anyhow::Result<Digest> {
     let path = folder.join(key.text()?);
     let text = read(key, &path, |path, metadata| {
@@ -203,7 +203,7 @@ fn secret_file(key: &Key<'_>, folder: &Path) -> anyhow::Result<Digest> {
     Ok(secret.digest())
 }
 
-/// Public keys, in a file that not everybody can change.
+/// Public keys in a file that other users cannot change.
 fn jwks_file(key: &Key<'_>, folder: &Path) -> anyhow::Result<String> {
     read(key, &folder.join(key.text()?), |path, metadata| {
         let mode = metadata.mode() & 0o7777;

@@ -1,4 +1,4 @@
-//! `[consent]`: how people are asked.
+//! `[consent]`: how users are asked for consent.
 
 use authz::Consent;
 

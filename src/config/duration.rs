@@ -1,11 +1,11 @@
-//! Lengths of time as people type them: `90d`, `24h`, `30m`, `0`.
+//! Durations as people type them: `90d`, `24h`, `30m`, `0`.
 
 use std::time::Duration;
 
-/// Reads one.
+/// Parses a duration.
 ///
 /// # Errors
-/// If it is no number with `d`, `h`, `m` or `s`; nothing needs no unit.
+/// If it is not a number with `d`, `h`, `m` or `s`; zero needs no unit.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let seconds = |unit| match unit {
         "d" => Some(86_400),
@@ -17,7 +17,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = if unit.is_empty() && number.bytes().all(|b| b == b'0') { Some(1) } else { seconds(unit) };
-    // Ten years are for ever, and far from where sums of times overflow.
+    // Limited to ten years, far below an overflow of sums of times.
     let length = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
     match length.filter(|length| *length <= 3_660 * 86_400) {
         Some(length) => Ok(Duration::from_secs(length)),
@@ -25,10 +25,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The same, and not nothing.
+/// Parses a duration other than zero.
 ///
 /// # Errors
-/// As [`parse`], and if it is nothing.
+/// As [`parse`], and if it is zero.
 pub fn parse_some(text: &str) -> Result<Duration, String> {
     let length = parse(text)?;
     if length.is_zero() { Err("the duration must be more than zero".to_owned()) } else { Ok(length) }

@@ -1,4 +1,4 @@
-//! `portcullis.toml`: what is in it, and what is wrong with it, in one line each (OPS-03).
+//! `portcullis.toml`: its content, and one line for each error (OPS-03).
 
 mod entries;
 #[cfg(test)]
@@ -25,28 +25,28 @@ use super::sources::Source;
 use crate::front;
 use entries::{TakenUp, Turn};
 
-/// Where the file is looked for if nobody names one.
+/// Where the file is looked for if none is named.
 const HERE: &str = "portcullis.toml";
 const SYSTEM: &str = "/etc/portcullis/portcullis.toml";
-/// The group that every user is in.
+/// The group of all users.
 pub const EVERYONE: &str = "everyone";
 
-/// What the file says. Each part is the struct that its owner is configured with, and goes there as it is.
+/// The content of the file. Each part is the configuration of one module, which receives it unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct File {
-    /// Where it was found; `None` if there is none.
+    /// The file's path; `None` without a file.
     pub path: Option<PathBuf>,
     pub issuer: Option<String>,
-    /// Where the gateway is known, if it runs alone.
+    /// The gateway's address, if it runs alone.
     pub origin: Option<String>,
     pub data_dir: Option<PathBuf>,
-    /// Between sockets and routers.
+    /// The settings of connections.
     pub front: front::config::Config,
     /// The authorization server.
     pub authz: authz::Config,
     /// The gateway.
     pub resource: resource::Settings,
-    /// What the members of each group may be granted. `everyone` is always among them.
+    /// The scope of each group. `everyone` is always included.
     pub groups: BTreeMap<String, Scope>,
     pub rules: Rules,
     /// Servers behind the gate, by name.
@@ -84,8 +84,7 @@ impl Default for File {
 }
 
 impl File {
-    /// Reads the file that was named; else the one in this directory or in `/etc/portcullis`, if
-    /// there is one.
+    /// Reads the named file, or the one in this directory or in `/etc/portcullis`, if there is one.
     ///
     /// # Errors
     /// Whatever is wrong with it, with its name and the line.
@@ -114,7 +113,7 @@ impl File {
         Ok(file)
     }
 
-    /// The same, where the command line and the environment say nothing else.
+    /// The file with the options and environment variables applied, which take precedence.
     #[must_use]
     pub fn under(mut self, given: &Given) -> Self {
         self.issuer = given.issuer.clone().or(self.issuer);
@@ -127,12 +126,12 @@ impl File {
         self
     }
 
-    /// The keys of which another file says something else, and that a server reads once, when it starts (POL-04).
+    /// The changed keys that are read only at the start (POL-04).
     pub(super) fn fixed(&self, other: &Self) -> Vec<&'static str> {
         entries::differing(TakenUp::AtStart, self, other)
     }
 
-    /// The keys of which another file says something else, and that a server reads anew while it runs (POL-04).
+    /// The changed keys that a reload applies (POL-04).
     pub(super) fn changed(&self, other: &Self) -> Vec<&'static str> {
         entries::differing(TakenUp::AtReload, self, other)
     }
@@ -143,7 +142,7 @@ impl File {
         scopes.map(|scope| (scope.name.as_str(), scope.risk)).collect()
     }
 
-    /// Where everything is kept.
+    /// The data directory.
     pub fn data_dir_or_default(&self) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(super::default_data_dir)
     }
@@ -161,7 +160,7 @@ pub(super) fn read(explicit: Option<&Path>) -> anyhow::Result<Option<(PathBuf, S
     if metadata.is_file() && mode & 0o002 != 0 {
         bail!("{0} can be changed by everybody (mode {mode:o}); run: chmod o-w {0}", path.display());
     }
-    // Whoever left it where we happen to be started must not configure us.
+    // Another user's file in the current directory must not configure this server.
     if explicit.is_none() && ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
         bail!(
             "{0} belongs to another user ({1}); if it is the right file, give it with --config {0}",
@@ -190,7 +189,7 @@ fn unreadable(path: &Path) -> String {
 }
 
 impl DataDirOption {
-    /// The directory: as given, else as configured, else the default.
+    /// The directory: the option, else the file's, else the default.
     pub fn path(&self, file: &File) -> PathBuf {
         self.data_dir.clone().unwrap_or_else(|| file.data_dir_or_default())
     }

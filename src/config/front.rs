@@ -1,4 +1,4 @@
-//! What the file says about the way in: TLS, proxies, pages of other origins, limits.
+//! The configuration of connections: TLS, proxies, other origins, limits.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::front::config::TlsFiles;
 use crate::front::listen::Budget;
 use crate::front::proxies::Naming;
 
-/// `[tls]`: relative paths start at the file's folder.
+/// `[tls]`: relative paths are relative to the file's folder.
 pub(super) fn tls(table: &Key<'_>, folder: &Path, tls: &mut TlsFiles) -> anyhow::Result<()> {
     for key in table.keys()? {
         match key.name {
@@ -48,7 +48,7 @@ pub(super) fn naming(key: &Key<'_>) -> anyhow::Result<Naming> {
     })
 }
 
-/// `allowed_origins`: pages that may call `/mcp` from a browser. Each one by name (OPS-03), of any scheme (MCP-14).
+/// `allowed_origins`: pages that may call `/mcp` from a browser. Each by name (OPS-03), of any scheme (MCP-14).
 pub(super) fn origins(key: &Key<'_>) -> anyhow::Result<Vec<String>> {
     let one = |value: &Key<'_>| {
         let text = value.text()?;
@@ -60,7 +60,7 @@ pub(super) fn origins(key: &Key<'_>) -> anyhow::Result<Vec<String>> {
     key.list()?.iter().map(one).collect()
 }
 
-/// Whether a text is an origin as a browser would send it, byte for byte; if not, what it is instead.
+/// Checks that a text is an origin as browsers send it; the error says what it is instead.
 fn origin(text: &str) -> Result<(), String> {
     const LIKE: &str = "write each one out, like https://inspector.example.internal or app://obsidian.md";
     if text.eq_ignore_ascii_case("null") {
@@ -83,12 +83,12 @@ fn origin(text: &str) -> Result<(), String> {
     }
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
-    // Applications choose what stands there: `app://obsidian.md`, `tauri://localhost`, and for some nothing.
+    // Applications choose the authority: `app://obsidian.md`, `tauri://localhost`; for some it is empty.
     let is_authority = authority.bytes().all(|b| b.is_ascii_graphic() && !b"/\\?#@\"<>^`{|},".contains(&b));
     if is_scheme && is_authority { Ok(()) } else { Err(format!("is not an origin; {LIKE}")) }
 }
 
-/// `memory`: how much connections may hold (RATE-07).
+/// `memory`: the memory budget of connections (RATE-07).
 pub(super) fn memory(key: &Key<'_>) -> anyhow::Result<Budget> {
     let budget = key.size().map(Budget::of)?;
     if budget.bytes() < Budget::LEAST.bytes() {
@@ -102,7 +102,7 @@ pub(super) fn memory(key: &Key<'_>) -> anyhow::Result<Budget> {
     Ok(budget)
 }
 
-/// `[rate]`: how many a minute, or "off" (RATE-01).
+/// `[rate]`: how many per minute, or "off" (RATE-01).
 pub(super) fn limits(table: &Key<'_>, limits: &mut Limits) -> anyhow::Result<()> {
     for key in table.keys()? {
         let Some(quota) = limits.named(key.name) else { return Err(key.unknown(Limits::NAMES)) };

@@ -1,4 +1,4 @@
-//! What the command line may say of the configuration; there it counts more.
+//! The command line options that are also in the configuration, and take precedence.
 
 use std::path::PathBuf;
 
@@ -11,22 +11,21 @@ pub enum Only {
     Resource,
 }
 
-/// What the configuration may say too; here it counts more.
+/// Options that are also in the configuration, and take precedence.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Given {
     /// Where to listen: HOST:PORT or PORT. `localhost` means both loopback addresses; port 0 picks a
     /// free one. Default: localhost:8080.
     #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// The address people and clients know this server by. It never changes: passkeys and tokens are
-    /// bound to it. Default: http://localhost with the port that is listened on.
+    /// The address that people and clients know this server by. It never changes: passkeys and tokens are bound
+    /// to it. Default: http://localhost with the port it listens on.
     #[arg(long, env = "PORTCULLIS_ISSUER", value_name = "URL")]
     pub issuer: Option<String>,
-    /// The certificate to speak TLS with: PEM, with those between it and the root after it. Changes are
-    /// taken up without a restart.
+    /// The TLS certificate: PEM, followed by its chain. Changes are applied without a restart.
     #[arg(long, env = "PORTCULLIS_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key: PEM, not encrypted, not readable by everybody.
+    /// The certificate's private key: PEM, not encrypted, not readable by other users.
     #[arg(long, env = "PORTCULLIS_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     #[command(flatten)]
@@ -35,19 +34,19 @@ pub struct Given {
     #[arg(long, env = "PORTCULLIS_DOCS", value_name = "DIR")]
     pub docs: Option<PathBuf>,
     /// Run one half: `authz` signs people in and issues tokens, `resource` is the gateway for tokens of the
-    /// authorization server that --issuer names. Default: both.
+    /// authorization server named by --issuer. Default: both.
     #[arg(long, value_name = "HALF")]
     pub only: Option<Only>,
     /// With --only resource: the address that clients know the gateway by. Default: http://localhost with the
-    /// port that is listened on.
+    /// port it listens on.
     #[arg(long, env = "PORTCULLIS_ORIGIN", value_name = "URL")]
     pub origin: Option<String>,
 }
 
 #[derive(Args, Debug, Clone, Default)]
 pub struct DataDirOption {
-    /// Where everything is kept: database, keys, search index. Created if it is missing. Default:
-    /// /var/lib/portcullis for root, ~/.local/share/portcullis for others.
+    /// The data directory: database, keys, search index. Created if it is missing. Default: /var/lib/portcullis
+    /// for root, ~/.local/share/portcullis for others.
     #[arg(long, env = "PORTCULLIS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }

@@ -1,5 +1,4 @@
-//! The keys of a configuration file, each with the line it stands on, so that every complaint names
-//! both.
+//! The keys of a configuration file with their lines, so that every error names both.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::duration;
 
-/// None belongs into a name, and each would break a complaint's one line.
+/// Not allowed in names; each would break an error's single line.
 const CONTROL: &str = "a line break or another control character";
 
 /// The text of a file.
@@ -42,7 +41,7 @@ pub(crate) fn toml_as_json(path: &Path, text: &str) -> anyhow::Result<Value> {
     Ok(table(&Text::new(path, text).parse()?))
 }
 
-/// A key and its value; or one value of its list.
+/// A key and its value, or a value in its list.
 pub(super) struct Key<'t> {
     pub(super) name: &'t str,
     text: &'t Text<'t>,
@@ -55,7 +54,7 @@ impl<'t> Text<'t> {
         Self { path, text }
     }
 
-    /// The file's table.
+    /// The file's top-level table.
     pub(super) fn parse(&self) -> anyhow::Result<DeTable<'t>> {
         DeTable::parse(self.text).map(toml::Spanned::into_inner).map_err(|error| {
             let at = self.at(error.span().map_or(0, |span| span.start));
@@ -94,7 +93,7 @@ impl<'t> Key<'t> {
         self.text.at(self.offset)
     }
 
-    /// The refusal of a key that is none of those known here.
+    /// The error for an unknown key.
     pub(super) fn unknown(&self, known: &[&str]) -> Error {
         anyhow!("unknown key `{}` at {}; {}", self.name, self.at(), meant(self.name, known.iter().copied()))
     }
@@ -103,7 +102,7 @@ impl<'t> Key<'t> {
         self.value.is_table()
     }
 
-    /// The keys in it, in the order of the file.
+    /// Its keys, in the order of the file.
     pub(super) fn keys(&self) -> anyhow::Result<Vec<Key<'t>>> {
         match self.value {
             DeValue::Table(table) => self.text.keys(table),
@@ -111,7 +110,7 @@ impl<'t> Key<'t> {
         }
     }
 
-    /// Text, and not none.
+    /// Text that is not empty.
     pub(super) fn text(&self) -> anyhow::Result<&'t str> {
         match self.value {
             DeValue::String(text) if text.trim().is_empty() => {
@@ -125,7 +124,7 @@ impl<'t> Key<'t> {
         }
     }
 
-    /// Text that may have several lines, and not none.
+    /// Text, possibly of several lines, that is not empty.
     pub(super) fn prose(&self) -> anyhow::Result<&'t str> {
         match self.value {
             DeValue::String(text) if text.contains('\n') && !text.trim().is_empty() => {
@@ -138,7 +137,7 @@ impl<'t> Key<'t> {
         }
     }
 
-    /// A number, whole or not.
+    /// A number, integer or not.
     pub(super) fn number(&self) -> anyhow::Result<Number> {
         match self.json() {
             Some(Value::Number(number)) => Ok(number),
@@ -146,13 +145,13 @@ impl<'t> Key<'t> {
         }
     }
 
-    /// The values of a list: texts, numbers, true and false.
+    /// The values of a list: texts, numbers, booleans.
     pub(super) fn values(&self) -> anyhow::Result<Vec<Value>> {
         let value = |key: &Key<'_>| key.json().ok_or_else(|| key.wrong("a string, a number, true or false"));
         self.list()?.iter().map(value).collect()
     }
 
-    /// The value as JSON has it, if it is a single one that JSON knows.
+    /// The value as JSON, if it is a scalar that JSON has.
     fn json(&self) -> Option<Value> {
         match self.value {
             DeValue::String(text) => Some(Value::from(text.as_ref())),
@@ -171,7 +170,7 @@ impl<'t> Key<'t> {
         self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }
 
-    /// A number, or text in its place.
+    /// A number or a text.
     pub(super) fn number_or_text(&self) -> anyhow::Result<Result<u32, &'t str>> {
         match self.value {
             DeValue::Integer(number) => {
@@ -185,7 +184,7 @@ impl<'t> Key<'t> {
         }
     }
 
-    /// A length of time, and not none.
+    /// A duration other than zero.
     pub(super) fn duration(&self) -> anyhow::Result<Duration> {
         let text = self.text()?;
         duration::parse_some(text).map_err(|usage| {
@@ -193,7 +192,7 @@ impl<'t> Key<'t> {
         })
     }
 
-    /// A number of bytes, in a unit: `"256 MiB"`.
+    /// A number of bytes with a unit: `"256 MiB"`.
     pub(super) fn size(&self) -> anyhow::Result<u64> {
         let text = self.text()?;
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -246,7 +245,7 @@ impl<'t> Key<'t> {
         })
     }
 
-    /// The values of a list, or the one value that stands for a list of one.
+    /// The values of a list, or a single value as a list of one.
     pub(super) fn one_or_list(&self) -> anyhow::Result<Vec<Key<'t>>> {
         match self.value {
             DeValue::Array(_) => self.list(),
@@ -260,7 +259,7 @@ impl<'t> Key<'t> {
     }
 }
 
-/// The nearest of the known names, as a question.
+/// The most similar known name, as a question.
 pub(super) fn meant<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
     let nearest = known.into_iter().min_by_key(distance).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the file says about clients that register themselves.
+//! The configuration of dynamic client registration.
 
 use anyhow::anyhow;
 use authz::{Redirects, Registration, RegistrationMode};
@@ -34,7 +34,7 @@ fn mode(key: &Key<'_>) -> anyhow::Result<RegistrationMode> {
     }
 }
 
-/// The entries, each known to be one.
+/// The entries, each checked.
 fn app_schemes<'t>(key: &Key<'t>, redirects: &Redirects) -> anyhow::Result<Vec<&'t str>> {
     let mut texts = Vec::new();
     for entry in key.list()? {

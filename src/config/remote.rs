@@ -1,4 +1,4 @@
-//! `[remote]`: how a server that runs the resource side alone is known to the authorization server (split mode).
+//! `[remote]`: how a gateway alone connects to the authorization server (split mode).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +14,10 @@ use shared::{Issuer, Secret, tls};
 use super::keys::Key;
 
 const KNOWN: [&str; 5] = ["client_id", "secret_file", "ca", "cache", "checks"];
-/// The longest that an answer may be used again (standards §1).
+/// The longest that an answer may be cached (standards §1).
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// What the table says.
+/// The content of the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Remote {
     pub client_id: Option<String>,
@@ -40,7 +40,7 @@ impl Default for Remote {
 }
 
 impl Remote {
-    /// Reads the table; relative paths start at `folder`.
+    /// Reads the table; relative paths are relative to `folder`.
     pub(super) fn read(table: &Key<'_>, folder: &Path, rules: &Rules) -> anyhow::Result<Self> {
         let mut remote = Self::default();
         for key in table.keys()? {
@@ -63,10 +63,10 @@ impl Remote {
         Ok(remote)
     }
 
-    /// What the resource side needs, with the secret out of its file.
+    /// The settings for the resource side, with the secret read from its file.
     ///
     /// # Errors
-    /// What is missing, or the file that others can read.
+    /// If something is missing, or other users can read the file.
     pub fn settings(&self, issuer: Issuer) -> anyhow::Result<remote::Config> {
         let missing =
             "`portcullis rs add NAME --audience URL`, where the authorization server runs, prints both";
@@ -77,7 +77,7 @@ impl Remote {
             .secret_file
             .as_deref()
             .with_context(|| format!("--only resource needs [remote] secret_file; {missing}"))?;
-        // RFC 6749 §2.3.1: what stands on either side of the colon.
+        // RFC 6749 §2.3.1: the allowed characters on either side of the colon.
         if client_id.is_empty() || !client_id.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             bail!("`{client_id}` in [remote] is not a valid client_id; {missing}");
         }
@@ -94,7 +94,7 @@ impl Remote {
 }
 
 impl Remote {
-    /// Checks that there is somebody who can vouch for the issuer's host.
+    /// Checks that there are certificate authorities for the issuer's host.
     fn authorities(&self, issuer: &Issuer) -> anyhow::Result<()> {
         if issuer.is_loopback() {
             return Ok(());
@@ -108,7 +108,7 @@ impl Remote {
         }
     }
 
-    /// How tokens are checked for what needs a scope of this risk.
+    /// How strictly tokens are checked for a scope of this risk.
     pub(crate) fn check(&self, scope: &str, risk: Risk) -> Check {
         self.checks.get(scope).copied().unwrap_or(Check::of(risk))
     }
@@ -125,7 +125,7 @@ pub(crate) fn authority(issuer: Option<&str>) -> anyhow::Result<Issuer> {
     Issuer::parse(issuer).with_context(|| format!("--issuer {issuer}"))
 }
 
-/// Refuses a gateway at the authorization server's own address: that is where clients look for the other one.
+/// Refuses a gateway at the authorization server's own address, where clients look for the other.
 ///
 /// # Errors
 /// If the two are the same.
@@ -168,7 +168,7 @@ fn secret(path: &Path) -> anyhow::Result<Secret> {
     Ok(Secret::presented(text))
 }
 
-/// The text of a file that nobody else can read.
+/// The text of a file that only its owner can read.
 pub(super) fn private(path: &Path) -> anyhow::Result<String> {
     let unreadable = || format!("cannot read the secret in {}", path.display());
     let file = shared::file::open(path).with_context(unreadable)?;

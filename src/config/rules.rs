@@ -14,16 +14,16 @@ use shared::catalogue::{Risk, ScopeDescription};
 use super::keys::{Key, meant};
 use super::sources::Source;
 
-/// OAuth's and OpenID Connect's own scopes: nothing that a tool could need.
+/// Scopes of OAuth and OpenID Connect, which no tool can need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 /// What a rule about tools or prompts can say.
 const ITEM_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args"];
 /// What a rule about resources can say: they have no arguments.
 const RESOURCE_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description"];
-/// What a rule about an argument can say.
+/// The keys of a rule about an argument.
 const ARGUMENT_KEYS: &[&str] = &["in", "match", "min", "max", "absent"];
 
-/// `[scopes."x"]`: a new scope, or other words for one that there is.
+/// `[scopes."x"]`: a new scope, or another description of an existing one.
 pub(super) fn scope(key: &Key<'_>, scopes: &mut Vec<ScopeRule>) -> anyhow::Result<()> {
     let name = token(key, key.name)?;
     if RESERVED.contains(&name) {
@@ -71,7 +71,7 @@ fn level(key: &Key<'_>) -> anyhow::Result<Risk> {
     }
 }
 
-/// One of `[groups]`: its name, and what its members may be granted.
+/// One of `[groups]`: its name and its scope.
 pub(super) fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
     let name = key.name;
     if !is_short_name(name) {
@@ -83,7 +83,7 @@ pub(super) fn group(key: &Key<'_>, rules: &Rules) -> anyhow::Result<Scope> {
     known_scopes(&key.list()?, &format!("the group `{name}`"), rules)
 }
 
-/// A letter, then letters, digits, `_` or `-`, all lower case, 32 at most.
+/// A letter, then letters, digits, `_` or `-`, all lower case, at most 32.
 fn is_short_name(name: &str) -> bool {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
     name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 32 && name.bytes().all(fits)
@@ -118,7 +118,7 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
     Ok(profile)
 }
 
-/// `[audit]`: whether the values that rules look at go on record.
+/// `[audit]`: whether argument values that rules look at are recorded.
 pub(super) fn record_values(table: &Key<'_>) -> anyhow::Result<bool> {
     let mut record = false;
     for key in table.keys()? {
@@ -188,7 +188,7 @@ pub(super) fn item(
     }
     let needs_none = kind == Kind::Tool && Rules::needs_no_scope(name);
     if rule.scope.is_empty() && !rule.hidden && !needs_none {
-        // It could be read as "needs nothing"; that it means "nobody" is no surprise to spring.
+        // It could be understood as "needs nothing", but means "cannot be used", so it must be explicit.
         bail!("the {noun} `{name}` at {} has no scope; write scope = \"…\"", key.at());
     }
     Ok((pattern, rule))
@@ -241,7 +241,7 @@ fn effect(key: &Key<'_>) -> anyhow::Result<Effect> {
     }
 }
 
-/// `args = { "/branch" = { … } }`: what the arguments of a call must be like (POL-02).
+/// `args = { "/branch" = { … } }`: rules about arguments (POL-02).
 fn arguments(table: &Key<'_>) -> anyhow::Result<ArgumentRules> {
     table.keys()?.iter().map(argument).collect()
 }

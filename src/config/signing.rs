@@ -1,5 +1,4 @@
-//! `[keys]`: what tokens are signed with, for how long one key signs, and where the key is that seals them
-//! (standards §1, KEYS-05).
+//! `[keys]`: the signing algorithm and schedule, and the place of the sealing key (standards §1, KEYS-05).
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::environment::variable;
 
 const KNOWN: [&str; 5] = ["signing_alg", "active", "publish_ahead", "jwks_max_age", "seal_key"];
 
-/// What the table says.
+/// The content of the table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Signing {
     /// Algorithm and schedule.
@@ -20,25 +19,25 @@ pub struct Signing {
     pub seal_key: SealKey,
 }
 
-/// Where the sealing key is.
+/// The place of the sealing key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum SealKey {
     /// `seal.key` in the data directory.
     #[default]
     Beside,
     File(PathBuf),
-    /// What a service manager hands over under this name.
+    /// A service manager's credential with this name.
     Credential(String),
 }
 
-/// What a credential is written with.
+/// The prefix of a credential.
 const CREDENTIAL: &str = "credential:";
 
 impl SealKey {
     /// The file, for a server on this data directory.
     ///
     /// # Errors
-    /// If it is a credential, and no service manager handed any over.
+    /// If it is a credential, and the service manager provides none.
     pub fn source(&self, data_dir: &Path) -> anyhow::Result<Source> {
         Ok(match self {
             Self::Beside => Source::File(data_dir.join("seal.key")),
@@ -71,7 +70,7 @@ impl SealKey {
 }
 
 impl Signing {
-    /// Reads the table; relative paths start at `folder`.
+    /// Reads the table; relative paths are relative to `folder`.
     pub(super) fn read(table: &Key<'_>, folder: &Path) -> anyhow::Result<Self> {
         let mut signing = Self::default();
         let keys = &mut signing.keys;
@@ -85,7 +84,7 @@ impl Signing {
                 _ => return Err(key.unknown(&KNOWN)),
             }
         }
-        // A schedule of seconds needs to be looked at more often than one of days.
+        // A schedule of seconds must be checked more often than one of days.
         keys.look = keys.look.min(keys.publish_ahead / 8);
         keys.check().with_context(|| format!("[keys] at {}", table.at()))?;
         Ok(signing)

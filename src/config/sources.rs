@@ -1,4 +1,4 @@
-//! `[sources.NAME]`: servers behind the gate (SRC-12), and what they are shown (SRC-10, `shown`).
+//! `[sources.NAME]`: servers behind the gate (SRC-12), and their credentials (SRC-10, `shown`).
 
 mod shown;
 
@@ -32,16 +32,16 @@ const KEYS: [&str; 14] = [
     "plaintext",
     "networks",
 ];
-/// What is built in is called so.
+/// The names of the built-in sources.
 const RESERVED: [&str; 2] = ["account", "docs"];
-/// The longest name: what follows it in the name of a tool needs room too.
+/// The longest name, which leaves room for the rest of a tool's name.
 const LONGEST_NAME: usize = 24;
-/// How long a call may go on without getting further, if nothing is said (LIMIT-04).
+/// How long a call may run without progress, by default (LIMIT-04).
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// The longest and the shortest that can be said: a call ends after ten minutes in any case.
+/// The allowed values: a call ends after ten minutes in any case.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
-/// A server as the file names it. Its secrets are still where they are kept.
+/// A configured source. Its secrets are not read yet.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub http: HttpSource,
@@ -51,7 +51,7 @@ pub struct Source {
 }
 
 impl PartialEq for Source {
-    /// Where it stands in the file is no difference.
+    /// The position in the file does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.http == other.http && self.shown == other.shown
     }
@@ -59,7 +59,7 @@ impl PartialEq for Source {
 
 impl Eq for Source {}
 
-/// Reads the tables; relative paths start at `folder`.
+/// Reads the tables; relative paths are relative to `folder`.
 pub(super) fn read(tables: &Key<'_>, folder: &Path) -> anyhow::Result<BTreeMap<String, Source>> {
     let mut sources = BTreeMap::new();
     for table in tables.keys()? {
@@ -87,7 +87,7 @@ fn check_name(table: &Key<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a table says, before it is known to fit together.
+/// The content of a table, before it is checked as a whole.
 #[derive(Default)]
 struct Said<'t> {
     kind: bool,
@@ -259,19 +259,19 @@ fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
 }
 
 impl Source {
-    /// The servers behind the gate, with what they listed before. None of them is asked.
+    /// The sources, with their stored lists. They are not contacted.
     ///
     /// # Errors
-    /// As [`Source::settings`], and whatever of it cannot be used.
+    /// As [`Source::settings`], or if a credential cannot be used.
     pub fn open<'s>(sources: impl Iterator<Item = &'s Self>, means: &Means) -> anyhow::Result<Upstreams> {
         let configured = sources.map(Self::settings).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Upstreams::open(&configured, means)?)
     }
 
-    /// What the resource side needs, with the secret out of its place and the certificates there (OPS-03).
+    /// The settings for the resource server, with secrets and certificates read (OPS-03).
     ///
     /// # Errors
-    /// What is missing, or can be read by others.
+    /// If something is missing, or other users can read it.
     pub fn settings(&self) -> anyhow::Result<Configured> {
         let place = || format!("[sources.{}] at {}", self.http.name, self.at);
         if let Security::Tls(trust) = &self.http.destination.security {
@@ -283,7 +283,7 @@ impl Source {
         Ok(Configured { source: self.http.clone(), credentials, lists_with })
     }
 
-    /// Whether a tool of this name can be one of its tools.
+    /// Whether a tool with this name can be one of its tools.
     pub(crate) fn may_offer(&self, tool: &str) -> bool {
         let rest = tool.strip_prefix(self.http.name.as_str());
         self.http.names == Names::Bare || rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))

@@ -1,4 +1,4 @@
-//! `[tokens]`: how long access tokens live (standards §1).
+//! `[tokens]`: the lifetime of access tokens (standards §1).
 
 use std::time::Duration;
 

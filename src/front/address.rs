@@ -1,5 +1,5 @@
-//! Where a server listens and what it is known as, with every combination refused that others could listen in on
-//! (OPS-03, HTTP-01).
+//! The address to listen on, and the server's public address. Combinations in which others could read
+//! connections are refused (OPS-03, HTTP-01).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,7 +8,7 @@ use shared::Issuer;
 
 use super::proxies::Proxies;
 
-/// Where to listen.
+/// The address to listen on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Listen {
     /// Both loopback families, on one port.
@@ -21,7 +21,7 @@ impl Listen {
     /// Parses `HOST:PORT` or `PORT`.
     ///
     /// # Errors
-    /// If the host is no IP address and not `localhost`, or the port is none.
+    /// If the host is neither an IP address nor `localhost`, or the port is invalid.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let usage = || format!("--listen `{text}` is not HOST:PORT; write it like localhost:8080");
         if let Ok(port) = text.parse() {
@@ -33,7 +33,7 @@ impl Listen {
         Ok(Self::One(text.parse().with_context(usage)?))
     }
 
-    /// The port; 0 for one that is picked later.
+    /// The port; 0 for one that is chosen later.
     pub fn port(self) -> u16 {
         match self {
             Self::Loopback(port) => port,
@@ -49,7 +49,7 @@ impl Listen {
         }
     }
 
-    /// The addresses to bind; the first one decides the port if it is 0.
+    /// The addresses to bind; if the port is 0, the first one decides it.
     pub fn addresses(self) -> Vec<SocketAddr> {
         match self {
             Self::One(address) => vec![address],
@@ -60,19 +60,19 @@ impl Listen {
     }
 }
 
-/// What stands between a server and those who could read along.
+/// How connections are protected from eavesdroppers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Protection {
-    /// The loopback interface, which nobody else is on.
+    /// The loopback interface, which other computers cannot reach.
     Loopback,
     /// TLS in this process.
     Tls,
-    /// Proxies that speak TLS, and are the only ones to be answered.
+    /// Proxies that speak TLS; only they are answered.
     Proxies,
 }
 
 impl Protection {
-    /// What the configuration provides for.
+    /// The protection in the configuration.
     pub(crate) fn of(tls: bool, proxies: &Proxies) -> Self {
         match (tls, proxies.networks.is_empty()) {
             (true, _) => Self::Tls,
@@ -82,11 +82,11 @@ impl Protection {
     }
 }
 
-/// The address of a server that listens on this port, once it is known that the two fit: what the configuration calls
+/// The address of a server that listens on this port, after checking that the two match: the configuration's
 /// `issuer`, or `origin` for a gateway alone.
 ///
 /// # Errors
-/// A malformed address; plain HTTP that others could reach; a port that the address does not name.
+/// A malformed address; plain HTTP that other computers could reach; a port that the address does not name.
 pub(crate) fn address(
     called: &str,
     configured: Option<&str>,
@@ -101,7 +101,7 @@ pub(crate) fn address(
             "no {called} is set; give the address that people will use with --{called}, like https://portcullis.example.internal"
         ),
     };
-    // HTTP-01
+    // HTTP-01: plain HTTP only on loopback.
     if protection == Protection::Loopback && !listen.is_loopback() {
         bail!(
             "--listen is an address that other computers can reach, but TLS is not configured; set --tls-cert and --tls-key, or list your TLS proxies in trusted_proxies"
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// OPS-03, HTTP-01: plain HTTP is for this computer, and for proxies that were named.
+    /// OPS-03, HTTP-01: plain HTTP is only for this computer, and for declared proxies.
     #[test]
     fn unsafe_combinations_are_refused() {
         let loopback = Listen::Loopback(8080);

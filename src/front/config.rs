@@ -1,4 +1,4 @@
-//! What can be configured of the front door.
+//! The configuration of connections.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use super::listen::Budget;
 use super::proxies::Proxies;
 use super::tls::Files;
 
-/// Where to listen if nothing is configured.
+/// The default address to listen on.
 const LISTEN: &str = "localhost:8080";
 
-/// What the file, the command line and the environment say about it, as it was written.
+/// The settings in the file, the command line and the environment, as written.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Config {
     pub listen: Option<String>,
     pub tls: TlsFiles,
     pub proxies: Proxies,
-    /// How much memory connections may hold.
+    /// The memory budget of connections.
     pub memory: Budget,
 }
 
-/// Where certificate and key are, as far as that is configured.
+/// The configured certificate and key files.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TlsFiles {
     pub cert: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct TlsFiles {
 }
 
 impl Config {
-    /// Where to listen, as it was written.
+    /// The address to listen on, as written.
     pub fn listen_or_default(&self) -> &str {
         self.listen.as_deref().unwrap_or(LISTEN)
     }
@@ -46,7 +46,7 @@ impl Config {
     /// Certificate and key, if both are named.
     ///
     /// # Errors
-    /// If only one is.
+    /// If only one is named.
     pub fn tls(&self) -> anyhow::Result<Option<Files>> {
         match (self.tls.cert.clone(), self.tls.key.clone()) {
             (Some(certificate), Some(key)) => Ok(Some(Files { certificate, key })),
@@ -56,7 +56,7 @@ impl Config {
         }
     }
 
-    /// What stands between the server and those who could read along.
+    /// How connections are protected from eavesdroppers.
     pub(crate) fn protection(&self) -> Protection {
         Protection::of(self.tls.cert.is_some(), &self.proxies)
     }

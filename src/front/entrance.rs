@@ -1,4 +1,4 @@
-//! The way in, as it was configured: TLS, or proxies that speak it, or the loopback interface (HTTP-01).
+//! How clients connect, as configured: TLS, proxies that speak it, or loopback (HTTP-01).
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use super::address::{Protection, address};
 use super::config::Config;
 use super::tls::Tls;
 
-/// The way in.
+/// The connection settings in use.
 pub(crate) struct Entrance {
     pub(crate) config: Config,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) protection: Protection,
     /// The address that people open.
     pub(crate) address: Issuer,
-    /// Told to read the certificate anew.
+    /// Notified to read the certificate again.
     pub(crate) reload: Arc<Notify>,
 }
 
 impl Entrance {
-    /// Opens it on a bound port, and says under which address. That is configured as `issuer`, or as `origin` for a gateway
-    /// alone: `called` is which of the two.
+    /// Opens it on a bound port, and returns the server's address: the configured `issuer`, or `origin` for a
+    /// gateway alone. `called` is the name of that key.
     ///
     /// # Errors
-    /// If the address does not fit, or the certificate cannot be used.
+    /// If the address does not match, or the certificate cannot be used.
     pub(crate) fn open(
         config: &Config,
         called: &str,
@@ -45,7 +45,7 @@ impl Entrance {
         Ok((entrance, issuer))
     }
 
-    /// Takes up new certificates until `stop`.
+    /// Applies new certificates until `stop`.
     pub(crate) fn watch(
         &self,
         clock: Clock,

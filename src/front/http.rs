@@ -1,4 +1,4 @@
-//! What holds for every request, before any route: who asks, its path, its host, its headers, its end (HTTP-01…10).
+//! The layer around all routes: client address, path, host, headers, end of the request (HTTP-01…10).
 
 mod body;
 mod cors;
@@ -30,10 +30,10 @@ use super::proxies::{Complaints, Proxies};
 use refusal::{is_bare, refusal, worded};
 use signpost::Signpost;
 
-/// What the layer needs to know.
+/// The layer's state.
 #[derive(Clone)]
 struct Front {
-    /// The address that the server is known by.
+    /// The server's address.
     issuer: Issuer,
     halves: Halves,
     table: Arc<Table>,
@@ -42,7 +42,7 @@ struct Front {
     complaints: Arc<Complaints>,
 }
 
-/// What the halves of a server add to answers that none of their handlers made.
+/// What the halves of a server add to responses that their handlers did not make.
 #[derive(Clone, Default)]
 pub(crate) struct Halves {
     /// Without an authorization server there are no pages, only JSON and signposts.
@@ -52,19 +52,19 @@ pub(crate) struct Halves {
     pub(crate) sharing: Option<Arc<dyn Sharing>>,
 }
 
-/// Pages for people who came upon an error.
+/// Error pages for people.
 pub(crate) trait ErrorPages: Send + Sync {
     /// The page for this status, if there is one.
     fn page(&self, status: StatusCode, asked: &shared::Request) -> Option<Response>;
 }
 
-/// Which pages of other origins may read an answer, where that is decided for each origin (HTTP-06).
+/// Decides for each origin which pages of other origins may read a response (HTTP-06).
 pub(crate) trait Sharing: Send + Sync {
-    /// Says so in the answer, for these `Origin` headers.
+    /// Adds the headers that allow these `Origin` values to read the response.
     fn share(&self, origins: &HeaderMap, response: &mut Response);
 }
 
-/// Puts the layer around all routes of a server that is known by this address.
+/// Adds the layer around all routes of a server with this address.
 pub(crate) fn around(routes: Routes, issuer: Issuer, halves: Halves, entrance: &Entrance) -> Router {
     let (proxies, protection) = (entrance.config.proxies.clone(), entrance.protection);
     let (routes, table) = routes.split();
@@ -80,7 +80,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let ours = shared::Request::from(peer.map(|peer| front.client(peer, &parts.headers)));
     parts.extensions.insert(ours.clone());
     let (method, version) = (parts.method.clone(), parts.version);
-    // Whoever writes an address a little differently is told in the way that they would be told at the right one.
+    // A nearly right address is refused in the format of the right one.
     let (rule, meant) = front.table.look_up(parts.uri.path());
     let Rule { cors, audience, .. } = meant.unwrap_or(rule);
     let reads_pages = accepts_page(&parts.headers);
@@ -88,9 +88,8 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     let asked_by = Asked { rule: meant.unwrap_or(rule), browses: reads_pages && parts.method == Method::GET };
     let origins = (cors == Cors::ByHandler).then(|| origins(&parts.headers));
     let waits_for_us = parts.headers.contains_key(header::EXPECT);
-    // No query: it may hold codes and tokens (HTTP-12).
-    // Who it was, the gate adds once it knows.
-    // At every level, because every line of a request names it.
+    // Without the query, which may have codes and tokens (HTTP-12). The gate adds the caller later. At every
+    // level, because each line of a request is identified by this span.
     let span = tracing::error_span!(
         "http",
         request.id = %ours.id,
@@ -113,7 +112,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
             },
         }
     };
-    // One request's bug is its own alone (HTTP-10). What it was is logged where panics are.
+    // A panic ends only its own request (HTTP-10). It is logged by the panic hook.
     let answer = AssertUnwindSafe(answer).catch_unwind().instrument(span.clone());
     let mut response = answer.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response());
     let reusable = rest.end(waits_for_us).await;
@@ -146,7 +145,7 @@ async fn not_found() -> Response {
 }
 
 impl Front {
-    /// Who asks: the peer, or whom a trusted proxy asks for (HTTP-02).
+    /// The client's address: the peer, or the one named by a trusted proxy (HTTP-02).
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.proxies.trust(peer) {
             self.complaints.about(peer, headers);
@@ -154,13 +153,13 @@ impl Front {
         self.proxies.client(peer, headers)
     }
 
-    /// What is refused whatever it asks for.
+    /// Refusals that do not depend on the route.
     fn refuse(&self, peer: Option<IpAddr>, rule: Rule, request: &Request) -> Option<Response> {
         if let Some(bad) = request.extensions().get::<BadHead>() {
             tracing::info!(http.refused = bad.description, "a request's head was refused");
             return Some(refusal(bad.status, refusal::code(bad.status), bad.description));
         }
-        // HTTP-01: past the proxies that speak TLS, whoever comes speaks plain HTTP.
+        // HTTP-01: other peers than the TLS proxies would use plain HTTP.
         if self.protection == Protection::Proxies
             && rule.host != Host::Any
             && peer.is_none_or(|peer| !self.proxies.trust(peer))
@@ -215,7 +214,7 @@ impl Front {
         }
     }
 
-    /// The answer at an address that is nearly one of ours (HTTP-03): nothing is tolerated, and the right one is named.
+    /// The answer for a nearly right address (HTTP-03): it is refused, and the right one is named.
     fn elsewhere(&self, meant: Rule) -> Response {
         let words = format!("nothing at this path; use {}", self.issuer.url(meant.path));
         refusal(StatusCode::NOT_FOUND, "not_found", &words)
@@ -278,7 +277,7 @@ impl Front {
         page.instead_of(response)
     }
 
-    /// The answer with words for whoever asked.
+    /// Adds the caller's format to the response.
     fn dressed(&self, response: Response, wants_page: bool, ours: &shared::Request) -> Response {
         let pages = self.halves.pages.as_ref().filter(|_| wants_page && is_bare(&response));
         let page = pages.and_then(|pages| pages.page(response.status(), ours));
@@ -298,18 +297,18 @@ enum Known {
     No,
 }
 
-/// The `Origin` of a request.
+/// The `Origin` headers of a request.
 fn origins(headers: &HeaderMap) -> HeaderMap {
     headers.get_all(header::ORIGIN).iter().map(|origin| (header::ORIGIN, origin.clone())).collect()
 }
 
-/// Whether it could be the name of a host with its port, and no more.
+/// Whether it could be a host name with a port, and nothing else.
 fn is_one_name(host: &str) -> bool {
     !host.contains(['@', ',', ' '])
 }
 
-/// The host that a request names: `:authority` in HTTP/2, one `Host` header in HTTP/1.1. Where both stand they must
-/// agree, or two readers would see two hosts.
+/// The host of a request: `:authority` in HTTP/2, one `Host` header in HTTP/1.1. If both are present they must
+/// agree, because parsers would otherwise see different hosts.
 fn authority(request: &Request) -> Option<&str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
@@ -323,14 +322,14 @@ fn authority(request: &Request) -> Option<&str> {
     }
 }
 
-/// What HTTP/1.1's reader has seen to before, and HTTP/2's only roughly (standards §1).
+/// Limits that the HTTP/1.1 reader has checked before, and HTTP/2 only approximately (standards §1).
 fn is_too_large(request: &Request) -> bool {
     let headers = request.headers();
     let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     headers.len() > MOST_HEADERS || size > LARGEST_HEADERS
 }
 
-/// HTTP-03: no spelling that two readers could take for two different paths.
+/// HTTP-03: whether a path has only one reading.
 fn is_plain_path(path: &str) -> bool {
     let is_odd = path.contains([';', '\\'])
         || path.contains("//")
@@ -339,7 +338,7 @@ fn is_plain_path(path: &str) -> bool {
     !is_odd
 }
 
-/// Whether it holds a slash, a backslash, a dot or a NUL in an encoded form.
+/// Whether it has an encoded slash, backslash, dot or NUL.
 fn hides_a_separator(path: &str) -> bool {
     if !path.contains('%') {
         return false;
@@ -353,7 +352,7 @@ fn accepts_page(headers: &HeaderMap) -> bool {
 }
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-/// HTTP-04, where a route has not said something stricter.
+/// The headers of HTTP-04, unless the route has set a stricter one.
 static HARDENING: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),

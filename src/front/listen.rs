@@ -1,4 +1,4 @@
-//! Sockets: bound before anything else happens, accepted until the server stops.
+//! Listening sockets: bound first, and served until the server stops.
 
 mod connection;
 mod connections;
@@ -25,20 +25,20 @@ pub(crate) use heads::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
 pub use memory::Budget;
 pub(crate) use memory::RequestMemory;
 
-/// How long requests under way may take once the server is asked to stop (OPS-07).
+/// How long requests may take after the server is asked to stop (OPS-07).
 const GRACE: Duration = Duration::from_secs(10);
-/// The most connections that are kept open, whatever the system allows.
+/// The most open connections, whatever the system allows.
 const MOST_CONNECTIONS: usize = 8192;
-/// Files that are not connections: databases, the log, documents.
+/// Files other than connections: databases, the log, documents.
 const OTHER_FILES: u64 = 64;
 
 /// Bound sockets.
 pub(crate) struct Listeners(Vec<TcpListener>);
 
 impl Listeners {
-    /// Binds every address; with port 0 all get the port that the first one got.
+    /// Binds every address; with port 0 all get the port of the first one.
     pub(crate) async fn bind(listen: Listen) -> anyhow::Result<Self> {
-        // Another family may have lost the port that the first one was given; then try another.
+        // The first address's port may be in use for another family; then try again.
         for _ in 0..16 {
             if let Some(listeners) = Self::try_bind(listen).await? {
                 return Ok(listeners);
@@ -56,7 +56,7 @@ impl Listeners {
             }
             match TcpListener::bind(address).await {
                 Ok(listener) => listeners.push(listener),
-                // A machine without IPv6 has nobody on the other family either (OPS-03).
+                // Without IPv6 no client can use the other family (OPS-03).
                 Err(e) if !listeners.is_empty() && is_absent_family(&e) => {}
                 Err(e)
                     if !listeners.is_empty() && asked_port == 0 && e.kind() == io::ErrorKind::AddrInUse =>
@@ -79,7 +79,7 @@ impl Listeners {
         self.0.first().map_or(Ok(0), |listener| listener.local_addr().map(|address| address.port()))
     }
 
-    /// Serves until `stop`, then lets requests under way end.
+    /// Serves until `stop`, then lets current requests end.
     pub(crate) async fn serve(self, app: Router, entrance: Entrance, stop: CancellationToken) {
         let places = connection_limit();
         let connections = Connections::new(places, places / 4, entrance.config.memory);
@@ -100,13 +100,13 @@ impl Listeners {
     }
 }
 
-/// Whether a bind failed because the machine does not have the address family at all.
+/// Whether a bind failed because the machine lacks the address family.
 fn is_absent_family(error: &io::Error) -> bool {
     let unsupported = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(unsupported)
 }
 
-/// How many connections may be open: most of the files the process may have, after it has asked for as many as it may.
+/// The limit of open connections: most of the process's file descriptors, after raising their limit.
 fn connection_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = MOST_CONNECTIONS as u64 + OTHER_FILES;
@@ -154,7 +154,7 @@ async fn accept(
                 });
             }
             Err(error) => {
-                // Out of file descriptors, most likely: the next connection will do better in a while.
+                // Probably out of file descriptors: try again a little later.
                 tracing::warn!(listen.error = %error, "a connection was not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -1,4 +1,4 @@
-//! Proxies that are trusted to say for whom they ask (HTTP-01, HTTP-02). Everybody else's word on it is noise.
+//! Trusted proxies, which name the client's address (HTTP-01, HTTP-02). The headers of other peers are ignored.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderName, header};
 use shared::Network;
 use shared::rate::Origin;
 
-/// How far back a chain of proxies is followed.
+/// The most hops that are followed.
 const MOST_HOPS: usize = 32;
-/// How often the same peer is complained about.
+/// How often a warning about the same peer is logged.
 const COMPLAINT: Duration = Duration::from_mins(1);
-/// How many peers are remembered for it.
+/// The most peers that are remembered for it.
 const MOST_PEERS: usize = 1024;
-/// What proxies say about those for whom they ask. Of all this only the address ever counts, and only from one of these.
+/// Headers of proxies about their clients. Only the address is used, and only from a trusted proxy.
 static SAID_BY_PROXIES: [HeaderName; 6] = [
     header::FORWARDED,
     X_FORWARDED_FOR,
@@ -26,8 +26,8 @@ static SAID_BY_PROXIES: [HeaderName; 6] = [
 ];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The header in which the proxies name those for whom they ask. One of the two, never both: a proxy that writes the one
-/// hands on whatever a stranger has put into the other.
+/// The header in which the proxies name their clients. Exactly one: a proxy that writes one passes on the other
+/// unchanged from strangers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Naming {
     #[default]
@@ -46,7 +46,7 @@ impl Naming {
     }
 }
 
-/// The proxies that are trusted.
+/// The trusted proxies.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Proxies {
     pub networks: Vec<Network>,
@@ -60,7 +60,7 @@ impl Proxies {
         self.networks.iter().any(|network| network.contains(peer))
     }
 
-    /// Who asks: the right-most hop that is not one of them (RATE-01).
+    /// The client's address: the right-most hop that is not a trusted proxy (RATE-01).
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut nearest = peer.to_canonical();
         let hops = match self.naming {
@@ -71,7 +71,7 @@ impl Proxies {
             if !self.trust(nearest) {
                 break;
             }
-            // Beyond something that is no address, nothing is known: the last one that is counts.
+            // Nothing is known beyond a malformed entry: the last valid address counts.
             let Some(hop) = hop else { break };
             nearest = hop.to_canonical();
         }
@@ -85,10 +85,10 @@ fn listed(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     values.flat_map(|value| value.as_bytes().split(|b| *b == b',')).map(|hop| node(text(hop)?)).collect()
 }
 
-/// `Forwarded` (RFC 7239 §4): elements of `name=value` pairs, of which `for` is wanted.
+/// `Forwarded` (RFC 7239 §4): elements of `name=value` pairs, of which `for` is used.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let values = headers.get_all(header::FORWARDED).iter();
-    // No address that we could read has a comma or a semicolon in quotes, and what has breaks the chain there.
+    // No valid address has a comma or a semicolon in quotes; other values break the chain there.
     let elements = values.flat_map(|value| value.as_bytes().split(|b| *b == b','));
     elements
         .map(|element| {
@@ -114,13 +114,13 @@ fn node(text: &str) -> Option<IpAddr> {
     address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
-/// Peers that said something only a proxy may say, and when that was last remarked upon.
+/// Peers that sent headers which only a proxy may send, and when that was last logged.
 #[derive(Default)]
 pub(crate) struct Complaints(Mutex<HashMap<Origin, Instant>>);
 
 impl Complaints {
-    /// Warns about a peer that forwards requests without being declared: either the configuration lacks it, or somebody
-    /// tries to look like somebody else.
+    /// Warns about a peer that forwards requests without being declared: either the configuration lacks it, or
+    /// it pretends to be another client.
     pub(crate) fn about(&self, peer: IpAddr, headers: &HeaderMap) {
         let Some(said) = SAID_BY_PROXIES.iter().find(|name| headers.contains_key(*name)) else { return };
         if self.is_new(peer, Instant::now()) {
@@ -141,7 +141,7 @@ impl Complaints {
         if complained.len() >= MOST_PEERS {
             complained.retain(|_, at| recent(at));
         }
-        // If that many complained within a minute, one more line would tell nothing new.
+        // With so many within a minute, another line would add nothing.
         complained.len() < MOST_PEERS
             && complained.insert(Origin::of(peer), now).is_none_or(|at| !recent(&at))
     }

@@ -1,4 +1,5 @@
-//! TLS in the process (HTTP-01): which certificate, which protocols, and a new certificate without a restart (OPS-08).
+//! TLS in the process (HTTP-01): the certificate, the protocols, and new certificates without a restart
+//! (OPS-08).
 
 mod identity;
 
@@ -21,19 +22,19 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use identity::{Expiry, Identity};
 
-/// How often it is looked whether the files have changed. A look is two calls of `stat`.
+/// How often the files are checked for changes, with two calls of `stat`.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where certificate and key are.
+/// The certificate and key files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Files {
-    /// PEM: the server's certificate, then those between it and the root.
+    /// PEM: the server's certificate and its chain.
     pub certificate: PathBuf,
     /// PEM: its private key.
     pub key: PathBuf,
 }
 
-/// What a change of the files shows in. Read before the files are, so that a change meanwhile is seen next time.
+/// A fingerprint of the files. It is read before the files, so that a change meanwhile is noticed next time.
 type Stamp = [Option<(u64, u64, i64, i64, u64)>; 2];
 
 impl Files {
@@ -47,7 +48,7 @@ fn stamp(path: &Path) -> io::Result<(u64, u64, i64, i64, u64)> {
     Ok((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
 }
 
-/// What connections are secured with. It can change while the server runs.
+/// The TLS settings of connections. They can change while the server runs.
 pub(crate) struct Tls {
     files: Files,
     host: String,
@@ -55,17 +56,17 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Loads certificate and key, for the issuer on this host.
+    /// Loads certificate and key, for the issuer's host.
     ///
     /// # Errors
-    /// Whatever is wrong with them, in one line.
+    /// What is wrong with them, in one line.
     pub(crate) fn open(files: Files, host: &str, clock: &Clock) -> anyhow::Result<Self> {
         let identity = Identity::load(&files, clock.now())?;
         identity.warn_of_names(host);
         Ok(Self { files, host: host.to_owned(), current: ArcSwap::from_pointee(identity) })
     }
 
-    /// Shakes hands with a client.
+    /// Runs the handshake with a client.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<SslStream<TcpStream>> {
         let ssl = Ssl::new(self.current.load().context())?;
         let mut stream = SslStream::new(ssl, stream)?;
@@ -73,8 +74,7 @@ impl Tls {
         Ok(stream)
     }
 
-    /// Takes up new files when there are some, or when told to, and says in time that the certificate runs out. Until
-    /// `stop`.
+    /// Applies new files when they change or on demand, and warns before the certificate expires. Until `stop`.
     pub(crate) async fn watch(&self, clock: Clock, db: Db, told: Arc<Notify>, stop: CancellationToken) {
         let mut seen = self.files.stamp();
         let mut said = Expiry::FarOff;
@@ -95,7 +95,7 @@ impl Tls {
         }
     }
 
-    /// A broken pair changes nothing: what works goes on working.
+    /// An unusable pair changes nothing: the current one stays.
     async fn reload(&self, clock: &Clock, db: &Db) -> bool {
         let identity = match Identity::load(&self.files, clock.now()) {
             Ok(identity) => identity,
@@ -119,7 +119,7 @@ impl Tls {
             .detail("before", self.current.load().digest())
             .detail("after", identity.digest())
             .detail("not_after", identity.not_after().to_string());
-        // Without the record there is no change (AUDIT-04).
+        // Without the record nothing changes (AUDIT-04).
         if let Err(fault) = db.write(move |tx| audit::append(tx, event)).await {
             tracing::error!(db.fault = %fault, "the new TLS certificate was not put on record, and not taken up");
             return false;
@@ -133,7 +133,7 @@ impl Tls {
         true
     }
 
-    /// Warns when another of the days is reached on which it is told (OPS-08).
+    /// Warns on each of the days before the expiry (OPS-08).
     fn remind(&self, clock: &Clock, said: Expiry) -> Expiry {
         let identity = self.current.load();
         let expiry = identity.expiry(clock.now());

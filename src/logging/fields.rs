@@ -1,5 +1,5 @@
-//! The fields of a span as one JSON object, to which later ones are added at its end. tracing-subscriber's own reads its
-//! object again and writes it anew for every field that is added, which every request would pay for twice.
+//! The fields of a span as one JSON object; later fields are appended. tracing-subscriber's own format parses and
+//! rewrites the object for each added field, twice in every request.
 
 use std::fmt::{self, Debug, Write};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormattedFields;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 
-/// Writes the fields. Of two members with one name the reader of the object takes the last, which is the newest.
+/// Writes the fields. A changed field appears twice; JSON parsers take the last, which is the newest.
 #[derive(Debug)]
 pub(super) struct Fields;
 
@@ -94,8 +94,8 @@ mod tests {
 
     use crate::logging::tests::Kept;
 
-    /// HTTP-12: a span's fields are in each line of it as they were recorded, also those that came later and those that hold
-    /// what JSON escapes.
+    /// HTTP-12: each line has all fields of its span, also fields that were added later and values that JSON
+    /// escapes.
     #[test]
     fn a_line_has_all_fields_of_its_span() {
         let log = Kept::default();

@@ -1,4 +1,4 @@
-//! The authorization server as a part of a running server: how it begins, what is done for it meanwhile, how it ends.
+//! The authorization server in a running server: its start, its background tasks, its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,17 +29,17 @@ pub(super) struct AuthzHalf {
     checkpoints: Checkpoints,
 }
 
-/// What there is to tell whoever has started a server.
+/// What the administrator is told when the server starts.
 #[derive(Default)]
 pub(super) struct Begun {
     /// The link for the first administrator.
     pub(super) setup_link: Option<String>,
-    /// There are administrators, and none of them can sign in.
+    /// Whether there are administrators, but none can sign in.
     pub(super) locked_out: bool,
 }
 
 impl AuthzHalf {
-    /// Takes it out of a data directory that was opened.
+    /// Takes the authorization server out of an opened data directory.
     pub(super) fn of(base: Base) -> (Self, Store) {
         let Base { store, authz, status, keys, checkpoints } = base;
         (Self { authz, status, keys, checkpoints }, store)
@@ -59,14 +59,14 @@ impl AuthzHalf {
         Ok(db.write(started).await??)
     }
 
-    /// Starts what is done for it until `stop`.
+    /// Starts its background tasks, which run until `stop`.
     pub(super) fn keep(&self, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
         tasks.spawn(sweep(self.authz.clone(), stop.clone()));
         tasks.spawn(rotation::keep(self.keys.clone(), stop.clone()));
         tasks.spawn(checkpoints::keep(self.checkpoints.clone(), stop.clone()));
     }
 
-    /// Signs what a killed process left unsigned. Blocks.
+    /// Signs the records that a killed process left unsigned. Blocks.
     pub(super) fn cover(&self) -> anyhow::Result<()> {
         Ok(self.checkpoints.cover()?)
     }
@@ -78,7 +78,7 @@ impl AuthzHalf {
         }
     }
 
-    /// What commands need of it.
+    /// The parts that commands need.
     pub(super) fn authority(&self, catalogue: &BuiltIn) -> Authority {
         let (authz, checkpoints) = (self.authz.clone(), self.checkpoints.clone());
         Authority { authz, catalogue: catalogue.clone(), checkpoints }
@@ -96,7 +96,7 @@ impl ErrorPages for Authz {
     }
 }
 
-/// Clears away what nobody uses any more.
+/// Deletes unused rows.
 async fn sweep(authz: Authz, stop: CancellationToken) {
     loop {
         authz.sweep().await;

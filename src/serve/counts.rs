@@ -1,4 +1,4 @@
-//! What is only counted at first, because strangers can cause as much of it as they like, and when it goes on record.
+//! Events that strangers can cause without limit are counted, and recorded at intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,12 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Records the counts now and then, until `stop`.
+    /// Records the counts regularly, until `stop`.
     pub(super) async fn keep(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
-                    // Or each open stream would hold the stop up until its time is over.
+                    // Otherwise each open stream would delay the stop until its time limit.
                     if let Some(resource) = &self.resource {
                         resource.end_streams();
                     }
@@ -37,7 +37,7 @@ impl Counts {
         }
     }
 
-    /// Records the counts; all of them before the server stops.
+    /// Records the counts; with `last`, including those of the current interval.
     pub(super) async fn flush(&self, last: bool) {
         if let Some(resource) = &self.resource {
             resource.flush().await;

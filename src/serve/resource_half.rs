@@ -1,4 +1,4 @@
-//! The gateway as a part of a running server, beside an authorization server or alone.
+//! The gateway in a running server, beside an authorization server or alone.
 
 use std::sync::Arc;
 
@@ -35,14 +35,14 @@ pub(super) struct ResourceHalf {
 struct Trusted<'t> {
     issuer: &'t Issuer,
     authority: Authority,
-    /// What servers behind the gate are told with who asks. A gateway alone has no keys for that.
+    /// Signs the user's identity for sources. A gateway alone has no keys for that.
     identities: Option<Identities>,
     /// The sealed store; a gateway alone has none.
     secrets: Option<Secrets>,
 }
 
 impl ResourceHalf {
-    /// Opens one beside an authorization server. Blocks.
+    /// Opens a gateway beside an authorization server. Blocks.
     pub(super) fn beside(
         half: &AuthzHalf,
         file: &File,
@@ -59,7 +59,7 @@ impl ResourceHalf {
         Self::open(file, store, trusted, clock)
     }
 
-    /// Opens one that is known by its origin, for tokens of this issuer. Blocks.
+    /// Opens a gateway with its own address, for tokens of this issuer. Blocks.
     pub(super) fn alone(
         file: &File,
         origin: &Issuer,
@@ -100,7 +100,8 @@ impl ResourceHalf {
         Ok(Self { resource, means, docs })
     }
 
-    /// Starts what is done for it until `stop`. The documents are watched for as long as what is returned exists.
+    /// Starts its background tasks, which run until `stop`. The documents are watched until the returned value
+    /// is dropped.
     pub(super) fn keep(&self, tasks: &mut JoinSet<()>, stop: &CancellationToken) -> Watch {
         let (resource, stop) = (self.resource.clone(), stop.clone());
         tasks.spawn(async move { resource.keep_sources(stop).await });

@@ -1,14 +1,14 @@
-//! The time that a test gives to a process. It is not part of a release build.
+//! The clock that a test gives to a process. Not part of a release build.
 
 use anyhow::Context as _;
 use shared::{Clock, Timestamp};
 
 use crate::environment;
 
-/// Unix milliseconds: the time at which the process is told to begin.
+/// The time at which the process starts, in Unix milliseconds.
 const VARIABLE: &str = "PORTCULLIS_TEST_CLOCK";
 
-/// The clock that a test asks for, if one does.
+/// The test's clock, if it gives one.
 pub(super) fn given() -> anyhow::Result<Option<Clock>> {
     let Some(value) = environment::variable(VARIABLE) else { return Ok(None) };
     let begin = value.to_str().and_then(|text| text.parse().ok());

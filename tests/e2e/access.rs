@@ -1,4 +1,4 @@
-//! Ending access at the console: grants, tokens, browser sessions, and everything at once.
+//! Ending access with the administrator's commands: grants, tokens, browser sessions, and everything at once.
 
 use std::io::Write;
 use std::path::Path;
@@ -26,7 +26,7 @@ async fn works(app: &TestApp, tokens: &Tokens) -> bool {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
 }
 
-/// A command that is refused: what it says.
+/// The error message of a command that is refused.
 fn refused(app: &TestApp, arguments: &[&str]) -> String {
     let data = app.data_dir();
     let output = portcullis(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat());
@@ -34,7 +34,7 @@ fn refused(app: &TestApp, arguments: &[&str]) -> String {
     complaint(&output)
 }
 
-/// A command with something on standard input.
+/// Runs a command with standard input.
 fn with_input(app: &TestApp, arguments: &[&str], input: &str) -> Output {
     let mut command = program_on(&app.data_dir());
     command.args(arguments).arg("--json");
@@ -48,7 +48,7 @@ fn grant_of(tokens: &Tokens) -> String {
     tokens.claims()["grant_id"].as_str().unwrap().to_owned()
 }
 
-/// REVOKE-07: an administrator sees what people let clients do, with all that is known of it.
+/// REVOKE-07: an administrator sees the grants of users to clients with all details.
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_are_listed() {
     let (app, mut ada, client, tokens) = someone().await;
@@ -89,7 +89,8 @@ async fn grants_are_listed() {
     );
 }
 
-/// REVOKE-07, REFRESH-08, RS-08: one grant ends at the next request; the others go on, and the record names the console.
+/// REVOKE-07, REFRESH-08, RS-08: a revoked grant is refused at its next request; others continue, and the
+/// record names the console.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_grant_is_ended() {
     let (app, mut browser, client, tokens) = someone().await;
@@ -109,7 +110,7 @@ async fn one_grant_is_ended() {
     }
 }
 
-/// REVOKE-07: a single access token, by its `jti` or whole; a refresh token takes its grant along.
+/// REVOKE-07: a single access token is ended by its `jti` or its text; a refresh token ends its whole grant.
 #[tokio::test(flavor = "multi_thread")]
 async fn single_tokens_are_ended() {
     let (app, _, client, first) = someone().await;
@@ -149,11 +150,11 @@ async fn single_tokens_are_ended() {
     assert!(!logged.contains(&third.access) && !logged.contains(&third.refresh), "no token is on record");
 }
 
-/// SESSION-06, REFRESH-08: browsers that are signed in are listed and signed out; what they allowed goes on.
+/// SESSION-06, REFRESH-08: signed-in browsers are listed and signed out; their users' grants continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn browser_sessions_are_ended() {
     let (app, mut ada, _, tokens) = someone().await;
-    // On loopback the answer to a client ended the session.
+    // On loopback, answering a client ended the session.
     ada.sign_in(&app, None).await;
     let mut bob = app.enrol("bob", &[]).await;
     let listed = |arguments: &[&str]| -> Vec<Value> {
@@ -179,7 +180,8 @@ async fn browser_sessions_are_ended() {
     assert_eq!(app.audit().iter().filter(ended).count(), 2);
 }
 
-/// REFRESH-08, RS-08, STORE-06: everything ends at once, is asked for first, and a restart brings none of it back.
+/// REFRESH-08, RS-08, STORE-06: everything ends at once, after a confirmation, and a restart does not restore
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lockdown_ends_everything() {
     let (app, mut ada, client, tokens) = someone().await;
@@ -242,7 +244,7 @@ async fn a_lockdown_ends_everything() {
     assert_eq!(search(&app, &token).await, 401);
 }
 
-/// As many grants as these, each with a refresh token, beside the only one there is. The server is not running.
+/// Copies the only grant and its refresh token this many times. The server is not running.
 async fn multiply(
     data: &Path,
     clock: &Clock,
@@ -269,7 +271,7 @@ async fn multiply(
     multiplied.await.unwrap();
 }
 
-/// REFRESH-08, RS-08: twenty thousand grants end as one does, and stay ended; what comes after it counts.
+/// REFRESH-08, RS-08: twenty thousand grants end as one does and stay ended; later grants work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lockdown_ends_any_number_of_grants() {
     let (app, mut ada, client, tokens) = someone().await;
@@ -313,7 +315,7 @@ async fn a_lockdown_ends_any_number_of_grants() {
     assert_eq!(app.refresh(&client, &new.refresh).await.status(), 200);
 }
 
-/// DCR-01: an initial access token is a link for clients; a lockdown voids it, and says so.
+/// DCR-01: a lockdown voids initial access tokens, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lockdown_voids_initial_access_tokens() {
     let app = TestApp::start_configured("[registration]\nmode = \"token\"").await;
@@ -336,7 +338,7 @@ async fn a_lockdown_voids_initial_access_tokens() {
     assert_eq!(record["detail"]["registration_tokens_voided"], 1);
 }
 
-/// ADMIN-05: the same without a server, under the directory's lock; the server finds it so.
+/// ADMIN-05: the same without a server, under the directory's lock; the next server finds everything ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_ended_without_a_server_stays_ended() {
     let (app, mut browser, client, first) = someone().await;
@@ -358,7 +360,7 @@ async fn what_is_ended_without_a_server_stays_ended() {
     assert!(!works(&app, &third).await);
 }
 
-/// OPS-04: a lockdown on a clock that was wrong does not last until that time comes.
+/// OPS-04: a lockdown while the clock was ahead does not last until that time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lockdown_in_a_wrong_time_ends_with_it() {
     let (app, mut browser, client, before) = someone().await;
@@ -373,7 +375,8 @@ async fn a_lockdown_in_a_wrong_time_ends_with_it() {
     assert!(works(&app, &after).await && !works(&app, &within).await);
     let app = app.restart().await;
     assert!(works(&app, &after).await && !works(&app, &within).await);
-    // Nothing from before the lockdown, on either side of the right time, comes back with the clock.
+    // Confirming the clock revives nothing from before the lockdown, whether made in the right or the wrong
+    // time.
     for ended in [&before, &within] {
         assert_eq!(error_of(app.refresh(&client, &ended.refresh).await).await.1, "invalid_grant");
     }

@@ -1,5 +1,5 @@
-//! The account page: what a person lets applications do, and where they are signed in, each theirs to see and to end
-//! (REVOKE-07, SESSION-06).
+//! The account page: a user's connected applications and sessions, which the user can see and end (REVOKE-07,
+//! SESSION-06).
 
 mod forms;
 
@@ -19,7 +19,7 @@ async fn works(app: &TestApp, tokens: &Tokens) -> bool {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
 }
 
-/// A client for a person, in whose session it is asked about.
+/// Gets tokens for a client, with a user's browser session.
 async fn tokens(app: &TestApp, browser: &mut Browser, client: &Client) -> Tokens {
     app.tokens(browser, client).await
 }
@@ -28,7 +28,7 @@ fn disconnect(client: &Client) -> [(&str, &str); 2] {
     [("action", "disconnect"), ("client", &client.id)]
 }
 
-/// Another browser of somebody's, with a passkey of its own, signed in.
+/// Another signed-in browser of a user, with its own passkey.
 pub async fn another(app: &TestApp, user: &str) -> Browser {
     let link = app.console(&["user", "link", user]);
     let mut browser = Browser::new();
@@ -41,7 +41,7 @@ pub async fn is_signed_in(app: &TestApp, browser: &mut Browser) -> bool {
     browser.get(app, &app.url("/")).await.text().await.unwrap().contains("connect-client")
 }
 
-/// The names of the sessions on an account page, the one that asks first.
+/// The names of the sessions on an account page; the current one first.
 fn sessions(html: &str) -> (String, Vec<String>) {
     let of = |row: &str| {
         let (_, rest) = row.split_once("name=\"session\" value=\"").unwrap();
@@ -65,8 +65,9 @@ async fn is_active(app: &TestApp, server: &Value, token: &str) -> bool {
     request.send().await.unwrap().json::<Value>().await.unwrap()["active"] == true
 }
 
-/// REVOKE-07, RS-08, REFRESH-08, CONSENT-07, INTRO-06: disconnecting ends every grant of this person's through this client, before the
-/// answer: access tokens, refresh tokens, and a code that waits. Nobody else's, and no other client's. The record names the person.
+/// REVOKE-07, RS-08, REFRESH-08, CONSENT-07, INTRO-06: disconnecting ends every grant of this user to this
+/// client before it is answered: access tokens, refresh tokens, and a pending code. Grants of other users and
+/// to other clients continue. The record names the user.
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnecting_ends_all_that_a_client_holds() {
     let app = TestApp::start_https("").await;
@@ -114,8 +115,8 @@ async fn disconnecting_ends_all_that_a_client_holds() {
     assert!(!works(&app, &laptop).await && works(&app, &of_bob).await, "over a restart too");
 }
 
-/// REVOKE-07, SESSION-06: the page shows what the person's clients may do, where, since when, when and from where last; and
-/// nothing of anybody else's.
+/// REVOKE-07, SESSION-06: the page shows the user's clients: what they may do, where, since when, and their
+/// last use; and nothing of other users.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_a_person_what_is_theirs() {
     let app = TestApp::start_https("").await;
@@ -147,21 +148,21 @@ async fn the_page_shows_a_person_what_is_theirs() {
     }
     app.console(&["client", "verify", &client.id]);
     assert!(ines.account(&app).await.contains("Verified by your administrator"));
-    // An administrator sees their own account, like everybody else.
+    // An administrator too sees only their own account.
     let of_ada = ada.account(&app).await;
     assert!(of_ada.contains("no-clients") && !of_ada.contains(&client.id) && !of_ada.contains("ines"));
     for name in sessions(&page).1.iter().chain([&sessions(&page).0]) {
         assert!(!of_ada.contains(name));
     }
-    // What was done is said to whoever did it, and by no link of a stranger's.
+    // The message about a change appears only to the user who made it, and not through a stranger's link.
     for forged in ["disconnected", "Application disconnected.", "x"] {
         let page = ines.get(&app, &app.url(&format!("/account?done={forged}"))).await.text().await.unwrap();
         assert!(!page.contains("data-testid=\"done\""));
     }
 }
 
-/// REDIR-08: whoever opens the account page signed out comes back to it; the names of our pages are all that counts, and no
-/// address that a browser sends.
+/// REDIR-08: a user who opens the account page signed out comes back to it after signing in; only the names of
+/// our own pages are accepted as destinations, never an address.
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_in_leads_back_to_the_account() {
     let app = TestApp::start_https("").await;
@@ -192,8 +193,8 @@ async fn signing_in_leads_back_to_the_account() {
     }
 }
 
-/// REVOKE-07: an application can do what its person is entitled to now, whatever they allowed it then, and nothing once it
-/// was stopped; the page says so.
+/// REVOKE-07: an application can use what its user is entitled to now, whatever was allowed earlier, and
+/// nothing once it is disabled; the page says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_says_what_an_application_can_do_now() {
     let rules = "[groups]\neveryone = [\"docs.read\"]\nreaders = [\"docs.list\"]\n[scopes.\"docs.list\"]\ntitle = \"List documents\"\n[tools.docs_read]\nscope = [\"docs.read\", \"docs.list\"]\n";
@@ -215,7 +216,7 @@ async fn the_page_says_what_an_application_can_do_now() {
     assert!(!ines.account(&app).await.contains("not-now"));
 }
 
-/// Everything in an answer but the reference.
+/// The status and text of a response, without its reference.
 async fn said(response: Response) -> (StatusCode, String) {
     let status = response.status();
     let page = response.text().await.unwrap();
@@ -223,8 +224,8 @@ async fn said(response: Response) -> (StatusCode, String) {
     (status, references.fold(page.clone(), |page, reference| page.replace(&reference, "REFERENCE")))
 }
 
-/// REVOKE-07, SESSION-07, AUDIT-06: without a session, from another origin, without the token of this very session, or by
-/// GET nothing is changed, and what is somebody else's looks like what is not there. Each is on record.
+/// REVOKE-07, SESSION-07, AUDIT-06: a request without a session, from another origin, without this session's
+/// token, or by GET changes nothing. Another user's items look like missing ones. Each refusal is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_else_changes_an_account() {
     let app = TestApp::start_https("").await;
@@ -273,7 +274,7 @@ async fn nothing_else_changes_an_account() {
         assert_eq!(ines.send(request).await.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
     }
 
-    // Mallory has nothing of Ines's to end, whatever she names.
+    // Mallory cannot end anything of Ines's, whatever she names.
     let (session, _) = sessions(&ines.account(&app).await);
     let passkey =
         app.console(&["user", "passkeys", "ines"])["passkeys"][0]["sha256"].as_str().unwrap().to_owned();
@@ -320,7 +321,7 @@ async fn nothing_else_changes_an_account() {
     );
     assert!(records(&app, "token.revoked", "allowed").is_empty());
     assert!(records(&app, "webauthn.removed", "allowed").is_empty());
-    // And the right form, after all that, does it.
+    // After that, the right form still works.
     let answer = ines.send(post(&form(&csrf)).header("origin", &app.origin)).await;
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
     assert!(!works(&app, &held).await);
@@ -373,8 +374,7 @@ async fn a_remembered_answer_is_forgotten() {
     assert!(ended[1] > 0 && withdrawn[0]["resource"] == mcp.as_str());
 }
 
-/// SESSION-06, SESSION-04, REFRESH-08: a person signs out one browser, all others, or all of them; what they let applications
-/// do goes on.
+/// SESSION-06, SESSION-04, REFRESH-08: a user signs out one browser, all others, or all; their grants continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_are_signed_out() {
     let app = TestApp::start_https("").await;

@@ -1,4 +1,5 @@
-//! Passkeys on the account page: shown, and removed with another one (WEBAUTHN-12, SESSION-05).
+//! Passkeys on the account page: listed, and removed with an assertion by another one (WEBAUTHN-12,
+//! SESSION-05).
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 use crate::account::{another, is_signed_in};
 use crate::harness::{Browser, Client, TestApp, Tokens, account_csrf, error_of};
 
-/// The digests of somebody's passkeys, the oldest first.
+/// The digests of a user's passkeys, oldest first.
 fn passkeys(app: &TestApp, user: &str) -> Vec<String> {
     let answer = app.console(&["user", "passkeys", user]);
     let digest = |passkey: &Value| passkey["sha256"].as_str().unwrap().to_owned();
@@ -30,8 +31,8 @@ async fn someone() -> (TestApp, Browser, Client, Tokens) {
     (app, ines, client, tokens)
 }
 
-/// WEBAUTHN-12, SESSION-05, SESSION-02, REFRESH-08: a passkey goes with the tap of another, and with it every other session;
-/// what was granted goes on. The last one stays.
+/// WEBAUTHN-12, SESSION-05, SESSION-02, REFRESH-08: a passkey is removed with an assertion by another one, and
+/// every other session ends with it; grants continue. The last passkey stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_is_removed_with_another() {
     let (app, mut ines, _, tokens) = someone().await;
@@ -48,7 +49,7 @@ async fn a_passkey_is_removed_with_another() {
     app.clock.advance(std::time::Duration::from_secs(1));
     let mut kept = another(&app, "ines").await;
     assert!(ines.account(&app).await.contains("remove_passkey"));
-    // The session of the passkey that is left does not need the one that goes.
+    // The session that the remaining passkey started does not depend on the removed one.
     let before = kept.cookies.clone();
     let answer = kept.change(&app, &remove(&lost)).await;
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
@@ -68,7 +69,8 @@ async fn a_passkey_is_removed_with_another() {
     assert_eq!(passkeys(&app, "ines").len(), 1);
 }
 
-/// WEBAUTHN-12, WEBAUTHN-06: neither the passkey that goes confirms that, nor a session alone, nor one that is shut out is left.
+/// WEBAUTHN-12, WEBAUTHN-06: neither the passkey itself, nor a session alone, nor a suspended passkey confirms
+/// a removal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_does_not_remove_itself() {
     let (app, mut ines, _, _) = someone().await;
@@ -80,7 +82,7 @@ async fn a_passkey_does_not_remove_itself() {
     let csrf = account_csrf(&ines.account(&app).await);
     let bare = [&[("csrf", csrf.as_str())], &remove(&second)[..]].concat();
     assert_eq!(ines.post_form(&app, "/account/change", &bare).await.status(), StatusCode::FORBIDDEN);
-    // What confirms one removal does not confirm another, nor that it was stolen.
+    // An assertion for one removal confirms neither another one nor that the passkey was stolen.
     let confirmed = ines.confirm_change(&app, &bare).await;
     let mut stolen = bare.clone();
     stolen.extend([("stolen", "yes"), ("ceremony", confirmed[0].as_str()), ("assertion", &confirmed[1])]);
@@ -94,11 +96,11 @@ async fn a_passkey_does_not_remove_itself() {
     assert_eq!(passkeys(&app, "ines").len(), 2);
     assert!(removed(&app).is_empty());
     assert!(is_signed_in(&app, &mut ines).await);
-    // The one that is shut out can go.
+    // A suspended passkey can be removed.
     assert_eq!(ines.change(&app, &remove(&second)).await.status(), StatusCode::SEE_OTHER);
 }
 
-/// REFRESH-08, RS-08, SESSION-05: a passkey that somebody else may have takes along what it may have allowed.
+/// REFRESH-08, RS-08, SESSION-05: removing a stolen passkey ends the grants that its thief may have made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_passkey_takes_the_grants_along() {
     let (app, mut ines, client, tokens) = someone().await;
@@ -115,8 +117,8 @@ async fn a_stolen_passkey_takes_the_grants_along() {
     assert_eq!(removed(&app)[0]["detail"]["grants_ended"], 1);
 }
 
-/// SESSION-02, SESSION-04, WEBAUTHN-12: the tap that adding a passkey takes gives the session a new id; the page is told the
-/// tokens that its forms carry from then on, and those from before count no more.
+/// SESSION-02, SESSION-04, WEBAUTHN-12: the assertion for adding a passkey gives the session a new id; the page
+/// gets new tokens for its forms, and the old ones are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_a_passkey_gives_the_session_a_new_id() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Clients that authenticate with a key (RFC 7523 §2.2): the key, and assertions signed by hand.
+//! Clients that authenticate with a key (RFC 7523 §2.2): the key, and hand-made assertions.
 
 use data_encoding::BASE64URL_NOPAD;
 use openssl::bn::{BigNumContext, BigNumRef};
@@ -63,12 +63,12 @@ impl ClientKey {
         json!({ "keys": [key] })
     }
 
-    /// The private half, for a program that signs by itself.
+    /// The private half, for a program that signs itself.
     pub fn pem(&self) -> String {
         String::from_utf8(self.key.private_key_to_pem_pkcs8().unwrap()).unwrap()
     }
 
-    /// A compact JWS over whatever is given (RFC 7515 §7.1).
+    /// A compact JWS of any header and claims (RFC 7515 §7.1).
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let encode = |json: &Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
         let message = format!("{}.{}", encode(header), encode(claims));
@@ -89,35 +89,35 @@ impl ClientKey {
         if self.alg != "ES256" {
             return signature;
         }
-        // RFC 7518 §3.4: both numbers side by side, not in DER.
+        // RFC 7518 §3.4: the two numbers concatenated, not in DER.
         let pair = EcdsaSig::from_der(&signature).unwrap();
         let half = |number: &BigNumRef| number.to_vec_padded(32).unwrap();
         [half(pair.r()), half(pair.s())].concat()
     }
 
-    /// The header of an assertion with everything right.
+    /// The header of a valid assertion.
     pub fn header(&self) -> Value {
         json!({ "alg": self.alg, "kid": self.kid, "typ": "JWT" })
     }
 
-    /// A new assertion with everything right.
+    /// A new valid assertion.
     pub fn assertion(&self, app: &TestApp, client_id: &str) -> String {
         self.sign(&self.header(), &claims(app, client_id))
     }
 
-    /// What a form needs to authenticate, with everything right.
+    /// The form fields of a valid assertion.
     pub fn form(&self, app: &TestApp, client_id: &str) -> [(&'static str, String); 2] {
         form(self.assertion(app, client_id))
     }
 }
 
-/// The claims of an assertion with everything right.
+/// The claims of a valid assertion.
 pub fn claims(app: &TestApp, client_id: &str) -> Value {
     let now = app.clock.now().seconds();
     json!({ "iss": client_id, "sub": client_id, "aud": app.origin, "iat": now, "exp": now + 120, "jti": random_128() })
 }
 
-/// The parameters that carry an assertion.
+/// The form fields with an assertion.
 pub fn form(assertion: String) -> [(&'static str, String); 2] {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     [("client_assertion_type", kind.to_owned()), ("client_assertion", assertion)]

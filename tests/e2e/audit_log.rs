@@ -1,4 +1,4 @@
-//! What `audit verify` notices of somebody who can write to the data directory (AUDIT-03).
+//! `audit verify` detects changes by an attacker who can write to the data directory (AUDIT-03).
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -39,7 +39,7 @@ impl Taken {
         self.log().execute_batch(sql).unwrap();
     }
 
-    /// Computes the chain anew from the first record on, as whoever changed one would.
+    /// Recomputes the chain from the first record on, as an attacker who changed one would.
     fn rechain(&self) {
         let db = self.log();
         let rows: Vec<(i64, String)> = {
@@ -64,7 +64,7 @@ impl Taken {
         }
     }
 
-    /// Writes what is noted of the end so that it fits.
+    /// Writes a matching end into the file beside the database.
     fn fix_head(&self) {
         let (seq, hash): (i64, Vec<u8>) = self
             .log()
@@ -131,7 +131,7 @@ async fn some_log() -> (Taken, Taken, PathBuf) {
     (last, earlier, kept)
 }
 
-/// AUDIT-03: a log as it was written holds, and all of it is signed once the server has stopped.
+/// AUDIT-03: an unchanged log is verified, and all of it is signed once the server has stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_touched_holds() {
     let (log, _, anchor) = some_log().await;
@@ -146,7 +146,7 @@ async fn a_log_that_nobody_touched_holds() {
     assert!(verdict["anchor"].as_i64().unwrap() < records);
 }
 
-/// AUDIT-03: cut, emptied, and each of them with the note of the end made to fit.
+/// AUDIT-03: a truncated or emptied log is detected, also with a matching file beside the database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shortened_log_is_noticed() {
     let (log, _, anchor) = some_log().await;
@@ -186,8 +186,8 @@ async fn a_shortened_log_is_noticed() {
     assert!(log.verify(&[]).unwrap_err().contains("is damaged"));
 }
 
-/// AUDIT-03: a record changed and the whole chain computed anew, with the note of the end made to fit: the signatures do
-/// not, and without them it is not a log of this server.
+/// AUDIT-03: a changed record with a recomputed chain and a matching file is detected by the signatures;
+/// without signatures, the log is not accepted as this server's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_written_anew_is_noticed() {
     let (log, _, anchor) = some_log().await;
@@ -222,7 +222,7 @@ async fn a_log_written_anew_is_noticed() {
     assert!(attacked.verify(&anchor).unwrap_err().contains("the anchor of"));
 }
 
-/// AUDIT-03: a checkpoint that this server did not sign, and one that it signed and somebody changed.
+/// AUDIT-03: a checkpoint that this server did not sign, and one that was changed after signing, are detected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_checkpoint_is_noticed() {
     let (log, _, anchor) = some_log().await;
@@ -249,7 +249,7 @@ async fn a_forged_checkpoint_is_noticed() {
         let said = attacked.verify(&[]).unwrap_err();
         assert!(said.contains("it was forged"), "{forged}: {said}");
     }
-    // Nor does the key of another directory help.
+    // The checkpoint key of another directory does not help either.
     let key = other
         .log()
         .query_row("SELECT value FROM setting WHERE name = 'checkpoint_key'", [], |row| row.get(0));
@@ -258,7 +258,8 @@ async fn a_forged_checkpoint_is_noticed() {
     assert!(log.verify(&[]).unwrap_err().contains("cannot be decrypted"));
 }
 
-/// AUDIT-03: the whole directory of an earlier moment is in itself as it was. Only what was carried away tells.
+/// AUDIT-03: a complete older copy of the directory is consistent in itself. Only the exported checkpoint
+/// reveals it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_directory_is_noticed_by_an_anchor() {
     let (log, earlier, _) = some_log().await;
@@ -270,13 +271,13 @@ async fn an_older_directory_is_noticed_by_an_anchor() {
     assert_eq!(earlier.verify(&[]).unwrap()["truncation_checked"], false);
     let said = earlier.verify(&["--anchor", anchor.to_str().unwrap()]).unwrap_err();
     assert!(said.contains("the directory is an older copy"), "{said}");
-    // Without the seal key the anchor's own key counts, and without either nothing is said to hold.
+    // Without the sealing key the anchor's own key is used; without both, the log is not reported as intact.
     fs::remove_file(data.join("seal.key")).unwrap();
     assert!(log.verify(&["--anchor", anchor.to_str().unwrap()]).is_ok());
     assert!(log.verify(&[]).unwrap_err().contains("seal key"));
 }
 
-/// AUDIT-03: an export is all of the log up to a checkpoint, on record, in a file that nobody else can read.
+/// AUDIT-03: an export has the whole log up to a checkpoint, is recorded, and is readable by this user only.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_exported_up_to_a_checkpoint() {
     let app = TestApp::start().await;
@@ -303,7 +304,7 @@ async fn the_log_is_exported_up_to_a_checkpoint() {
     assert_eq!(app.audit().len(), before);
 }
 
-/// OPS-03: under another issuer than the directory's no command reads the log either.
+/// OPS-03: commands do not read the log under another issuer than the directory's.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_issuer_s_log_is_not_read() {
     let stopped = TestApp::start().await.stop().await;

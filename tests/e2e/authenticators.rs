@@ -1,5 +1,5 @@
-//! Authenticators with whose passkeys nobody could sign in, in a real browser: they are refused with words that help, nothing
-//! is used up, and the person goes on with another one.
+//! Authenticators that cannot make a usable passkey, in a real browser: they are refused with helpful words,
+//! nothing is used up, and the user continues with another one.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::process::{Driver, Process, portcullis, program};
 
-/// An authenticator that does not do what a passkey takes, and why it is refused.
+/// An authenticator that lacks something required, and why it is refused.
 struct Unfit {
     options: Value,
-    /// What the server says of it where the browser does not keep it away.
+    /// The server's message if the browser does not filter the authenticator out.
     refusal: &'static str,
     words: &'static str,
 }
@@ -23,11 +23,11 @@ const NOT_AGAIN: &str = "This device already has a passkey here. Use another dev
 fn unfit() -> [Unfit; 3] {
     let made = |options, refusal, words| Unfit { options, refusal, words };
     [
-        // It keeps nothing: whoever signs in would have to say who they are first.
+        // It stores no discoverable passkey, so users would have to name themselves to sign in.
         made(json!({"hasResidentKey": false}), "not_discoverable", NOT_KEPT),
         // It has neither a PIN nor a fingerprint reader.
         made(json!({"hasUserVerification": false}), "user_not_verified", NOT_VERIFIED),
-        // It speaks U2F, which knows neither.
+        // It only supports U2F, which has neither.
         made(
             json!({"protocol": "u2f", "hasResidentKey": false, "hasUserVerification": false}),
             "user_not_verified",
@@ -61,7 +61,7 @@ impl Scene {
         Driver::browser(self.dir.path())
     }
 
-    /// A browser that asks authenticators for less than it was told to.
+    /// A browser that asks authenticators for less than the server required.
     fn careless_browser(&self) -> Driver {
         let mut browser = self.browser();
         browser.ok(&json!({"op": "ask_for_less"}));
@@ -89,7 +89,7 @@ impl Scene {
         shown["user"]["passkeys"].clone()
     }
 
-    /// Whether this is the cause of the newest ceremony that failed.
+    /// The cause of the newest failed ceremony.
     fn last_failure(&self) -> String {
         let tail = self.console(&["audit", "tail", "-n", "1000"]);
         let records = tail.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -97,7 +97,7 @@ impl Scene {
         failed.last().map_or_else(String::new, |record| record["reason"].as_str().unwrap().to_owned())
     }
 
-    /// Each unfit authenticator at this link: nothing is made, and the person is told what to do.
+    /// Tries each unfit authenticator with this link: no passkey is made, and the user is told what to do.
     fn none_is_taken(&self, link: &str, name: &str) {
         let (mut careful, mut careless) = (self.browser(), self.careless_browser());
         for Unfit { options, refusal, words } in unfit() {
@@ -116,7 +116,7 @@ impl Scene {
         }
     }
 
-    /// The same link with an authenticator that is fit: its person signs out, and in again.
+    /// Tries the same link with a suitable authenticator: its user signs out and in again.
     fn another_is_taken(&self, link: &str, name: &str) {
         let mut browser = self.browser();
         browser.ok(&json!({"op": "setup", "url": link, "name": name}));
@@ -126,8 +126,8 @@ impl Scene {
     }
 }
 
-/// WEBAUTHN-02, ENROL-01: the first administrator is not locked out: whatever cannot sign in later makes no passkey and no
-/// user, and the link is good for another authenticator.
+/// WEBAUTHN-02, ENROL-01: the first administrator is not locked out: an unfit authenticator makes no passkey
+/// and no user, and the link stays valid for another one.
 #[test]
 fn the_first_administrator_takes_another_authenticator() {
     let scene = Scene::set();
@@ -137,7 +137,7 @@ fn the_first_administrator_takes_another_authenticator() {
     scene.another_is_taken(&scene.setup_link(), "ada");
 }
 
-/// WEBAUTHN-02, ENROL-02: the same at an enrolment link.
+/// WEBAUTHN-02, ENROL-02: the same with an enrolment link.
 #[test]
 fn an_enrolment_link_is_good_for_another_authenticator() {
     let scene = Scene::set();
@@ -149,13 +149,13 @@ fn an_enrolment_link_is_good_for_another_authenticator() {
     assert_eq!(scene.passkeys("ines"), 1);
 }
 
-/// WEBAUTHN-02, WEBAUTHN-12: the same for a second passkey. The first one is what it was.
+/// WEBAUTHN-02, WEBAUTHN-12: the same for a second passkey. The first one does not change.
 #[test]
 fn a_second_passkey_is_made_by_another_authenticator() {
     let scene = Scene::set();
     let mut browser = scene.browser();
     browser.ok(&json!({"op": "setup", "url": scene.setup_link(), "name": "ada"}));
-    // A page of its own for each, so that no earlier refusal is read again.
+    // Reload the page each time, so that an earlier refusal is not read again.
     let home = json!({"op": "open", "url": scene.server.origin});
     for Unfit { options, .. } in unfit() {
         browser.ok(&home);
@@ -175,8 +175,8 @@ fn a_second_passkey_is_made_by_another_authenticator() {
     browser.ok(&json!({"op": "text", "selector": "[data-testid=connect-client]"}));
 }
 
-/// WEBAUTHN-07: an authenticator that holds a passkey of this person makes no second one, on the home page and at a new link,
-/// which stays good.
+/// WEBAUTHN-07: an authenticator that has a passkey of this user makes no second one, on the home page and with
+/// a new link, which stays valid.
 #[test]
 fn an_authenticator_makes_one_passkey_for_a_person() {
     let scene = Scene::set();

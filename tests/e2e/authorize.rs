@@ -19,7 +19,7 @@ async fn with(app: &TestApp, client: &Client, change: impl FnOnce(&mut Parameter
     app.http.get(authorize_url(app, &parameters)).send().await.unwrap()
 }
 
-/// Rows 2 to 4, AUTHZ-02: nothing is redirected before client and redirect URI are good.
+/// Rows 2 to 4, AUTHZ-02: nothing is redirected before client and redirect URI are valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_client_or_redirect_uri_gets_a_page() {
     let app = TestApp::start().await;
@@ -52,7 +52,8 @@ async fn a_bad_client_or_redirect_uri_gets_a_page() {
     assert!(app.has_event("authz.error", Some("redirect_uri_unmatched")));
 }
 
-/// AUTHZ-03: repeated client or redirect URI: a page. Anything else repeated: an error for the client.
+/// AUTHZ-03: a repeated client or redirect URI gets a page; any other repeated parameter, an error for the
+/// client.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_parameters_are_errors() {
     let app = TestApp::start().await;
@@ -75,7 +76,7 @@ async fn repeated_parameters_are_errors() {
     }
 }
 
-/// AUTHZ-03, AUTHZ-14: a resource that is named twice is one resource, and the code is for it.
+/// AUTHZ-03, AUTHZ-14: a resource that is named twice is accepted, and the code is for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_resources_are_one() {
     let app = TestApp::start().await;
@@ -98,7 +99,8 @@ async fn equal_resources_are_one() {
     }
 }
 
-/// Rows 5 to 10: each error travels to the client with `state` and `iss` (AUTHZ-04…08, 13, 14, 16, PKCE-01, 02, 03).
+/// Rows 5 to 10: each error is redirected to the client with `state` and `iss` (AUTHZ-04…08, 13, 14, 16,
+/// PKCE-01, 02, 03).
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_reach_the_client_with_state_and_iss() {
     let app = TestApp::start().await;
@@ -144,7 +146,7 @@ async fn errors_reach_the_client_with_state_and_iss() {
     }
 }
 
-/// AUTHZ-11: what could not be echoed gets a page.
+/// AUTHZ-11: a value that could not be echoed gets a page.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oversized_state_gets_a_page() {
     let app = TestApp::start().await;
@@ -155,7 +157,7 @@ async fn an_oversized_state_gets_a_page() {
     assert_eq!(fits.status(), 200);
 }
 
-/// AUTHZ-13, AUTHZ-14: what a client may leave out.
+/// AUTHZ-13, AUTHZ-14: the parameters that a client may omit.
 #[tokio::test(flavor = "multi_thread")]
 async fn scope_resource_and_state_may_be_absent() {
     let app = TestApp::start().await;
@@ -172,7 +174,7 @@ async fn scope_resource_and_state_may_be_absent() {
     assert_eq!(redirect_parameter(&answer, "state"), None);
 }
 
-/// AUTHZ-13: unknown scopes are dropped beside known ones; `offline_access` is no permission.
+/// AUTHZ-13: unknown scopes are dropped beside known ones; `offline_access` is not a permission.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_scopes_are_dropped() {
     let app = TestApp::start().await;
@@ -184,7 +186,7 @@ async fn unknown_scopes_are_dropped() {
     assert_eq!(page.scopes, ["docs.read"]);
 }
 
-/// AUTHZ-01: POST is as good as GET; HEAD and the rest are 405 and start nothing.
+/// AUTHZ-01: POST works like GET; HEAD and other methods get 405 and start nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_get_and_post_authorize() {
     let app = TestApp::start().await;
@@ -203,7 +205,7 @@ async fn only_get_and_post_authorize() {
     assert_eq!(app.events().len(), before);
 }
 
-/// AUTHZ-20: a fetch without cookies neither uses up nor blocks a later one.
+/// AUTHZ-20: a request without cookies neither uses up nor blocks a later one.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorize_is_repeatable() {
     let app = TestApp::start().await;
@@ -236,7 +238,7 @@ async fn a_remote_redirect_needs_an_administrator() {
     assert!(app.has_event("authz.error", Some("redirect_uri_remote")));
 }
 
-/// CONSENT-02: a hostile name is text and nothing else.
+/// CONSENT-02: a hostile name is shown as text only.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_client_name_is_escaped() {
     let app = TestApp::start().await;
@@ -256,7 +258,7 @@ async fn a_hostile_client_name_is_escaped() {
     assert!(page.html.contains("&lt;script&gt;"));
 }
 
-/// AUTHZ-15: ten minutes after it began, a request is over.
+/// AUTHZ-15: a request expires ten minutes after it began.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_runs_out() {
     let app = TestApp::start().await;
@@ -267,7 +269,7 @@ async fn a_transaction_runs_out() {
     assert_eq!(browser.decide(&app, &page, "approve").await.status(), 400);
 }
 
-/// PKCE-06: the challenge comes back in no answer to whatever is asked with it, and stands in no record.
+/// PKCE-06: the challenge appears in no response and in no record.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_challenge_is_never_echoed() {
     let app = TestApp::start().await;
@@ -298,7 +300,7 @@ async fn the_challenge_is_never_echoed() {
     assert!(!seen.contains(&challenge()));
 }
 
-/// PKCE-06, HTTP-12: the log does not have it either, however much is logged.
+/// PKCE-06, HTTP-12: the challenge is not logged, at any log level.
 #[test]
 fn the_challenge_is_never_logged() {
     let dir = tempfile::tempdir().unwrap();
@@ -325,7 +327,7 @@ fn the_challenge_is_never_logged() {
     };
     assert_eq!(request("http://localhost/callback", "docs.read").unwrap().status(), 200);
     assert_eq!(request("http://localhost/other", "docs.read").unwrap().status(), 400);
-    // The redirect leads where nobody listens.
+    // Nothing listens at the redirect URI.
     let _ = request("http://localhost:1/callback", "made.up");
     assert_eq!(http.get(format!("{}/healthz", server.origin)).send().unwrap().status(), 200);
     let log = server.log();
@@ -333,7 +335,7 @@ fn the_challenge_is_never_logged() {
     assert!(!log.contains(&challenge()), "{log}");
 }
 
-/// REDIR-08: where one of our hosts leads to the other, the other is all that it leads to, however the path is written.
+/// REDIR-08: a redirect from one of our hosts to another leads only to that host, however the path is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_redirects_stay_here() {
     let app = TestApp::start().await;

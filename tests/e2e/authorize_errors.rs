@@ -1,4 +1,4 @@
-//! How the authorization endpoint tells of errors: to whom, and by which way (AUTHZ-10, 12, 18).
+//! Errors of the authorization endpoint: who is told, and how (AUTHZ-10, 12, 18).
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use crate::error_descriptions::{all_of, is_describing};
 use crate::harness::{Client, ConsentPage, TestApp, attribute, authorize_url, header, redirect_parameter};
 
-/// What a broken database says of itself, and nobody else may read.
+/// A broken database's error message, which no response may contain.
 const INTERNAL: &str = "page 4711 of the file is unreadable";
 
-/// Runs SQL beside the server, as no command can.
+/// Runs SQL on the server's database, which no command could.
 fn sql(app: &TestApp, statements: &str) {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     db.execute_batch(statements).unwrap();
 }
 
-/// Makes every such change fail, as a disk does that is full or broken.
+/// Makes every change of this kind fail, like a full or broken disk.
 fn break_change(app: &TestApp, change: &str) {
     sql(app, &format!("CREATE TRIGGER broken BEFORE {change} BEGIN SELECT RAISE(ABORT, '{INTERNAL}'); END"));
 }
@@ -25,7 +25,7 @@ fn mend(app: &TestApp) {
     sql(app, "DROP TRIGGER broken");
 }
 
-/// What is on record of users is unreadable: a handle has 16 bytes and no more.
+/// Makes the users' rows unreadable: a handle must have 16 bytes.
 fn spoil_users(app: &TestApp) {
     sql(app, "UPDATE user SET handle = CAST(handle || x'00' AS BLOB)");
 }
@@ -48,7 +48,7 @@ fn shows_no_internals(text: &str) {
     }
 }
 
-/// The client was told of a fault, as it is told of everything.
+/// Asserts that the client is told of a fault like of any other error.
 async fn is_told(app: &TestApp, response: Response, status: u16, error: &str) {
     assert_eq!(response.status(), status);
     let location = header(response.headers(), "location").unwrap();
@@ -61,8 +61,8 @@ async fn is_told(app: &TestApp, response: Response, status: u16, error: &str) {
     shows_no_internals(&all_of(response).await.1);
 }
 
-/// AUTHZ-18: once client and redirect URI are good, the client hears that something broke, with `state` and `iss` and
-/// nothing of what it was; nothing is half done, and everything works when it works again.
+/// AUTHZ-18: once client and redirect URI are valid, the client is told of a fault, with `state` and `iss` and
+/// without internals. Nothing is left half done, and everything works after a repair.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_after_validation_is_told_to_the_client() {
     let app = TestApp::start().await;
@@ -81,7 +81,7 @@ async fn a_fault_after_validation_is_told_to_the_client() {
     break_change(&app, "INSERT ON access_grant");
     is_told(&app, ada.decide(&app, &page, "approve").await, 303, unavailable).await;
     mend(&app);
-    // The fault undid the decision with everything that belongs to it.
+    // The fault rolled back the whole decision.
     assert!(redirect_parameter(&ada.decide(&app, &page, "approve").await, "code").is_some());
     assert_eq!(app.events().iter().filter(|(event, _)| event == "authz.approved").count(), 1);
 
@@ -90,7 +90,7 @@ async fn a_fault_after_validation_is_told_to_the_client() {
     is_told(&app, ada.decide(&app, &page, "deny").await, 303, unavailable).await;
     mend(&app);
 
-    // What is stored makes no sense.
+    // The stored data are invalid.
     spoil_users(&app);
     is_told(&app, ada.get(&app, &page.url).await, 302, "server_error").await;
     is_told(&app, ada.get(&app, &with(&app, &client, &[("prompt", "none")])).await, 302, "login_required")
@@ -99,7 +99,7 @@ async fn a_fault_after_validation_is_told_to_the_client() {
     assert!(redirect_parameter(&ada.decide(&app, &page, "approve").await, "code").is_some());
 }
 
-/// AUTHZ-18: the same where an earlier session counts, which is read before anything is shown.
+/// AUTHZ-18: the same if an earlier session counts, which is read before anything is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_with_the_session_is_told_to_the_client() {
     let app = TestApp::start_https("").await;
@@ -114,7 +114,8 @@ async fn a_fault_with_the_session_is_told_to_the_client() {
     assert_eq!(ada.get(&app, &client.authorize_url(&app)).await.status(), 200);
 }
 
-/// AUTHZ-18, AUTHZ-02: before client and redirect URI are known to be good, a fault is for the person, on a page.
+/// AUTHZ-18, AUTHZ-02: before client and redirect URI are known to be valid, the user is told of a fault on a
+/// page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_before_validation_is_told_to_the_person() {
     let app = TestApp::start().await;
@@ -133,7 +134,7 @@ async fn a_fault_before_validation_is_told_to_the_person() {
             "UPDATE client SET scope = 'a\"b'",
             "UPDATE client SET scope = ''",
         ),
-        // A refusal that is not on record is not made.
+        // A refusal that cannot be recorded becomes a fault.
         (
             "no record can be written",
             url.replace("%3A5123%2F", "%3A5123%2Felsewhere%2F"),
@@ -155,7 +156,7 @@ async fn a_fault_before_validation_is_told_to_the_person() {
     assert_eq!(app.http.get(&url).send().await.unwrap().status(), 200);
 }
 
-/// A client whose answers leave the computer, and for which nobody vouches; besides, where it is on this computer.
+/// Unverified clients with remote redirect URIs, and one on this computer.
 async fn remote(app: &TestApp) -> [Client; 3] {
     let uris = ["https://app.example/cb?tenant=7", "com.example.app:/cb", "http://localhost/cb"];
     let metadata =
@@ -165,7 +166,7 @@ async fn remote(app: &TestApp) -> [Client; 3] {
     uris.map(|uri| Client { id: id.to_owned(), redirect_uri: uri.to_owned() })
 }
 
-/// The page in between: who it is about, and the way on for whoever wants it.
+/// Asserts that the response is the page in between, which names the receiver and has a link to continue.
 async fn is_asked_about(app: &TestApp, response: Response, error: &str) {
     assert_eq!(response.status(), 400, "{error}");
     assert!(header(response.headers(), "location").is_none(), "{error}");
@@ -183,9 +184,9 @@ async fn is_asked_about(app: &TestApp, response: Response, error: &str) {
     assert_eq!(find("iss"), Some(app.origin.clone()), "{href}");
 }
 
-/// AUTHZ-12: whatever the error is and whenever it comes, nobody is sent by it to an https address that nobody vouches
-/// for: the person reads which host it would be, and may go on. The user's own computer is told at once, and so is
-/// a client that an administrator verified.
+/// AUTHZ-12: no error, at any stage, is redirected to an unverified https URI by itself: the user sees which
+/// host it would be and may continue. An error for the user's own computer or for a verified client is
+/// redirected at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_does_not_travel_by_itself() {
     let app = TestApp::start_configured("[registration]\nremote_redirects = true").await;
@@ -207,7 +208,7 @@ async fn an_error_does_not_travel_by_itself() {
             assert!(location.starts_with(&format!("{}?error={error}", local.redirect_uri)), "{location}");
         }
     }
-    // After the person was asked it is no other thing.
+    // The same holds after the user was asked.
     let page = ada.consent_page(&app, &https.authorize_url(&app)).await;
     is_asked_about(&app, ada.decide(&app, &page, "deny").await, "access_denied").await;
     assert!(app.has_event("authz.denied", Some("refused")));
@@ -224,8 +225,8 @@ async fn an_error_does_not_travel_by_itself() {
     assert_eq!(redirect_parameter(&told, "error").as_deref(), Some("access_denied"));
 }
 
-/// AUTHZ-10: an answer to a form is a 303, one to an address a 302, so that no browser repeats a form at the client;
-/// it is in no cache and says to nobody where it comes from.
+/// AUTHZ-10: a response to a POST redirects with 303 and to a GET with 302, so that no browser repeats a form
+/// at the client; it is not cached and sends no Referer.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_repeats_a_form() {
     let app = TestApp::start_https("").await;

@@ -1,5 +1,5 @@
-//! The authorization endpoint's decision table against a model of it, for requests that nobody would think of: what is
-//! missing, repeated, malformed or foreign, in any combination. Whatever comes, no answer goes where it must not.
+//! The authorization endpoint's decision table against a model of it, with random requests: parameters missing,
+//! repeated, malformed or foreign, in any combination. No response may go to a wrong place.
 
 mod model;
 
@@ -23,15 +23,15 @@ async fn send(world: &World, text: &str, post: bool) -> Response {
     request.send().await.unwrap()
 }
 
-/// What a redirect says, and where to: the text before the parameters that were added.
+/// The parameters of a redirect, and its target: the text before the added parameters.
 fn read(location: &str) -> (String, Vec<(String, String)>) {
     let at = location.find("error=").unwrap_or_else(|| panic!("neither code nor error: {location}"));
     let pairs = url::form_urlencoded::parse(&location.as_bytes()[at..]).into_owned().collect();
     (location[..at - 1].to_owned(), pairs)
 }
 
-/// Nothing leaves for an address that the one client which was named has not registered, and what leaves says who sends
-/// it and which request it answers.
+/// Asserts that a redirect goes only to a URI that the named client registered, and that it has `iss` and
+/// `state`.
 fn stays_in_bounds(world: &World, text: &str, post: bool, response: &Response) {
     let status = response.status().as_u16();
     assert!(matches!(status, 200 | 302 | 303 | 400 | 414), "{status} for {text}");
@@ -73,9 +73,9 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
 }
 
-/// AUTHZ-02, AUTHZ-03, AUTHZ-04, AUTHZ-05, AUTHZ-06, AUTHZ-08, AUTHZ-09, AUTHZ-10, AUTHZ-11, AUTHZ-14, PKCE-01, PKCE-02,
-/// REDIR-01, REDIR-02, REDIR-07: two thousand combinations of good and bad are answered as the table says, each by the
-/// first row that it meets.
+/// AUTHZ-02, AUTHZ-03, AUTHZ-04, AUTHZ-05, AUTHZ-06, AUTHZ-08, AUTHZ-09, AUTHZ-10, AUTHZ-11, AUTHZ-14, PKCE-01,
+/// PKCE-02, REDIR-01, REDIR-02, REDIR-07: two thousand combinations of valid and invalid parameters are
+/// answered as the table says, each by the first row that applies.
 #[test]
 fn the_table_holds() {
     let (runtime, world) = world();
@@ -86,7 +86,7 @@ fn the_table_holds() {
         .run(&asked(&resource), |asked| {
             let text = asked.encoded(world);
             let expected = asked.outcome(&resource);
-            // Longer addresses never come here (HTTP-09).
+            // Longer URLs are refused before (HTTP-09).
             prop_assume!(asked.post || text.len() < 8000);
             let response = runtime.block_on(send(world, &text, asked.post));
             stays_in_bounds(world, &text, asked.post, &response);
@@ -115,11 +115,11 @@ fn the_table_holds() {
             Ok(())
         })
         .unwrap();
-    // Every row was met.
+    // Every row was reached.
     assert!(seen.len() >= 9 && seen["sign-in"] > 100, "{seen:?}");
 }
 
-/// AUTHZ-02, AUTHZ-08, HTTP-10: a thousand queries and forms that are hardly any: bytes cut out, put in and doubled.
+/// AUTHZ-02, AUTHZ-08, HTTP-10: a thousand damaged queries and forms, with bytes removed, inserted and doubled.
 #[test]
 fn no_garbage_leads_astray() {
     let (runtime, world) = world();
@@ -162,7 +162,7 @@ fn no_garbage_leads_astray() {
                 let end = (at + cut).min(text.len());
                 text.replace_range(at..end, &piece);
             }
-            // A client sends no fragment, and this one would cut the rest off.
+            // A client sends no fragment, and here it would cut off the rest.
             let text = text.replace('#', "%23");
             let response = runtime.block_on(send(world, &text, asked.post));
             stays_in_bounds(world, &text, asked.post, &response);

@@ -1,4 +1,4 @@
-//! The whole story with real programs: Chromium, a passkey, the MCP TypeScript SDK.
+//! Complete stories with real programs: Chromium, a passkey, the MCP TypeScript SDK.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ impl Story {
         Self::begin_configured("")
     }
 
-    /// The same with a `portcullis.toml`.
+    /// Starts one with a `portcullis.toml`.
     pub fn begin_configured(toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let docs = dir.path().join("docs");
@@ -61,9 +61,9 @@ pub fn first_path(found: &Value) -> Option<&str> {
     found["result"]["structuredContent"]["hits"][0]["path"].as_str()
 }
 
-/// The walk of a first user, in both eras of the protocol: 401, discovery, registration, passkey,
-/// consent, token, list, search, refresh; then the server is killed, and the same client goes on
-/// without registering again (ENROL-01, RS-02, META-05, DCR-02, REFRESH-02, OPS-07, SESSION-01).
+/// A first user's story, in both eras of the protocol: 401, discovery, registration, passkey, consent, token,
+/// list, search, refresh; then the server is killed, and the same client continues without registering again
+/// (ENROL-01, RS-02, META-05, DCR-02, REFRESH-02, OPS-07, SESSION-01).
 fn a_client_signs_in_and_survives_a_crash(protocol: &str, negotiated: &str) {
     let mut story = Story::begin();
     let mut client = story.client(protocol);
@@ -92,7 +92,7 @@ fn a_client_signs_in_and_survives_a_crash(protocol: &str, negotiated: &str) {
         (&refreshed["access_token_changed"], &refreshed["refresh_token_changed"]),
         (&json!(true), &json!(true))
     );
-    // An access token that is worth nothing any more: the SDK refreshes by itself.
+    // An invalid access token: the SDK refreshes by itself.
     client.ok(&json!({"op": "forget_access"}));
     assert_eq!(first_path(&search(&mut client, "pad seven")), Some("falcon.md"));
     client.close();
@@ -126,7 +126,7 @@ fn a_client_of_2026_signs_in_and_survives_a_crash() {
     a_client_signs_in_and_survives_a_crash("modern", "2026-07-28");
 }
 
-/// CONSENT-06: refusing in the browser reaches the client as `access_denied`.
+/// CONSENT-06: a refusal in the browser reaches the client as `access_denied`.
 #[test]
 fn refusing_in_the_browser_tells_the_client() {
     let mut story = Story::begin();
@@ -135,8 +135,8 @@ fn refusing_in_the_browser_tells_the_client() {
     assert_eq!((&refused["ok"], &refused["code"]), (&json!(false), &json!("access_denied")), "{refused}");
 }
 
-/// REVOKE-07, RS-08, SESSION-01: somebody disconnects a client on their account page, with a tap, and its next call is refused:
-/// it has to send them to the browser again.
+/// REVOKE-07, RS-08, SESSION-01: after a user disconnects a client on the account page with a passkey
+/// assertion, its next call is refused, and it must send the user to the browser again.
 #[test]
 fn a_client_is_disconnected_on_the_account_page() {
     let mut story = Story::begin();
@@ -166,8 +166,8 @@ fn a_client_is_disconnected_on_the_account_page() {
     browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-login]"}));
 }
 
-/// WEBAUTHN-12, SESSION-02: a second passkey on another authenticator, which then signs in alone. The page goes on with the
-/// session's new id: its button signs out.
+/// WEBAUTHN-12, SESSION-02: a second passkey on another authenticator can sign in alone. The page continues
+/// with the session's new id: its sign-out button works.
 #[test]
 fn a_second_passkey_signs_in_alone() {
     let mut story = Story::begin();
@@ -183,14 +183,15 @@ fn a_second_passkey_signs_in_alone() {
     assert_eq!(used.len(), 2, "{held}");
 }
 
-/// WEBAUTHN-12, SESSION-05: a lost passkey is removed on the account page with the other one, and then signs nobody in.
+/// WEBAUTHN-12, SESSION-05: a lost passkey is removed on the account page with the other one, and can no longer
+/// sign in.
 #[test]
 fn a_lost_passkey_is_removed_on_the_account_page() {
     let mut story = Story::begin();
     let browser = &mut story.browser;
     browser.ok(&json!({"op": "add_passkey"}));
     browser.ok(&json!({"op": "click", "testid": "account"}));
-    // The first one is the lost one.
+    // The first passkey is the lost one.
     browser.ok(&json!({"op": "click", "testid": "passkey-remove-open"}));
     browser.ok(&json!({"op": "text", "selector": "[data-testid=passkey-remove]"}));
     let found = browser.ok(&json!({"op": "inspect"}));
@@ -210,7 +211,8 @@ fn a_lost_passkey_is_removed_on_the_account_page() {
     assert!(told["text"].as_str().unwrap().contains("could not be checked"), "{told}");
 }
 
-/// HTTP-05: every page loads under its own policy; nothing is blocked, nothing comes from elsewhere.
+/// HTTP-05: every page works under its own content security policy; nothing is blocked and nothing is loaded
+/// from elsewhere.
 #[test]
 fn pages_obey_their_own_policy() {
     let mut story = Story::begin();
@@ -224,7 +226,8 @@ fn pages_obey_their_own_policy() {
     }
 }
 
-/// MCP-12: a legacy session goes on after `kill -9`: the same client calls again, and begins nothing anew.
+/// MCP-12: a session of the older revision continues after `kill -9`: the same client calls again without a new
+/// session.
 #[test]
 fn a_legacy_session_survives_a_crash() {
     let mut story = Story::begin();
@@ -246,8 +249,9 @@ fn a_legacy_session_survives_a_crash() {
     );
 }
 
-/// MCP-09, MCP-10, RS-11: two people with their own clients. The intern's knows of no such tool; the engineer's is refused with the scopes to ask for, asks for them in the
-/// browser, and calls; disabled on the command line, the same client is out at its next call.
+/// MCP-09, MCP-10, RS-11: two users with their own clients. The intern's client is told that the tool does not
+/// exist. The engineer's is refused with the scopes to request, requests them in the browser, and calls the
+/// tool; after the engineer is disabled, the same client's next call is refused.
 #[test]
 fn an_intern_is_kept_out_and_an_engineer_steps_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -273,7 +277,7 @@ fn an_intern_is_kept_out_and_an_engineer_steps_up() {
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     };
-    // The intern's own client does not see the tool, and is told what it is told of one that does not exist.
+    // The intern's own client does not list the tool, and gets the same answer as for an unknown one.
     let intern_dir = tempfile::tempdir().unwrap();
     let added = console(&["user", "add", "ines"]);
     let mut intern_browser = Driver::browser(intern_dir.path());
@@ -316,7 +320,7 @@ fn an_intern_is_kept_out_and_an_engineer_steps_up() {
 
     console(&["user", "disable", "ernie"]);
     client.send(&read);
-    // The SDK tries its refresh token, finds it dead, and has to send its user to the browser again.
+    // The SDK tries its refresh token, which is refused, and must send its user to the browser again.
     assert_eq!(client.receive()["event"], "authorize");
     let events = recorded_events(&data);
     assert!(events.iter().any(|event| event == "user.disabled"), "{events:?}");
@@ -329,19 +333,20 @@ fn records(data: &std::path::Path) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The events on record.
+/// The events in the audit log.
 fn recorded_events(data: &std::path::Path) -> Vec<String> {
     records(data).iter().map(|record| record["event"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What the gate decided, where it said no.
+/// The gate's refusals in the audit log.
 fn recorded_decisions(data: &std::path::Path) -> Vec<String> {
     let denied = records(data).into_iter().filter(|record| record["event"] == "mcp.denied");
     denied.map(|record| record["detail"]["decision"].as_str().unwrap().to_owned()).collect()
 }
 
-/// WEBAUTHN-09: a passkey whose vault has moved says that it can be copied. It signs in, and that is on record; when it says
-/// the opposite later, it is refused, and the page says what to do, with the reference of the record.
+/// WEBAUTHN-09: a passkey that reports for the first time that it can be copied signs in, and that is recorded;
+/// if it reports the opposite later, it is refused, and the page says what to do, with the reference of the
+/// record.
 #[test]
 fn a_passkey_may_become_one_that_can_be_copied() {
     let mut story = Story::begin();

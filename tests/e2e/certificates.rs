@@ -1,4 +1,4 @@
-//! A certification authority of our own, and what it signs.
+//! A certificate authority for tests, and its certificates.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,18 +15,18 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509, X509Builder, X509NameBuilder};
 
-/// What servers that speak TLS are called. No resolver knows it.
+/// The host name of TLS servers. No resolver knows it.
 pub const HOST: &str = "gate.example";
 
-/// A port that nobody listens on, out of the range that the system picks from: a server that speaks TLS is told its port
-/// before it starts, because its issuer names it.
+/// An unused port outside the system's ephemeral range. A TLS server is told its port before it starts, because
+/// its issuer contains it.
 pub fn unused_port() -> u16 {
     let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (first..u16::MAX).find(free).expect("some port is free")
 }
 
-/// A certification authority.
+/// A certificate authority.
 pub struct Authority {
     certificate: X509,
     key: PKey<Private>,
@@ -44,7 +44,7 @@ fn key() -> PKey<Private> {
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
 }
 
-/// A certificate that lasts until so many days from now; it began long ago.
+/// A certificate that is valid until this many days from now.
 fn builder(name: &str, key: &PKey<Private>, days: i64) -> X509Builder {
     let mut builder = X509::builder().unwrap();
     let mut serial = BigNum::new().unwrap();
@@ -80,7 +80,7 @@ impl Authority {
         Self { certificate: builder.build(), key }
     }
 
-    /// A certificate for these names that lasts for so many days, and an hour.
+    /// A certificate for these names, valid for this many days and an hour.
     pub fn issue(&self, names: &[&str], days: i64) -> Issued {
         let key = key();
         let mut builder = builder(names.first().unwrap_or(&"nobody"), &key, days);
@@ -107,7 +107,7 @@ impl Authority {
 }
 
 impl Issued {
-    /// Writes certificate and key, with the modes that they should have, and the authority's certificate beside them.
+    /// Writes certificate and key with the right modes, and the authority's certificate beside them.
     pub fn write(&self, dir: &Path, name: &str) -> [PathBuf; 2] {
         let certificate = dir.join(name).with_extension("pem");
         let key = certificate.with_extension("key");
@@ -118,7 +118,7 @@ impl Issued {
         [certificate, key]
     }
 
-    /// SHA-256 of the certificate.
+    /// The SHA-256 of the certificate.
     pub fn digest(&self) -> Vec<u8> {
         X509::from_pem(&self.certificate).unwrap().digest(MessageDigest::sha256()).unwrap().to_vec()
     }

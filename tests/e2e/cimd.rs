@@ -1,4 +1,4 @@
-//! Clients whose ids are URLs, on a network where nobody can read what is at the URL.
+//! Clients whose ids are URLs, on a network where the URLs cannot be fetched.
 
 mod administration;
 pub mod approvals;
@@ -19,12 +19,12 @@ pub fn client(id: &str, redirect_uri: &str) -> Client {
     Client { id: id.to_owned(), redirect_uri: redirect_uri.to_owned() }
 }
 
-/// Claude Code on a port that it happened to get.
+/// Claude Code on a random port.
 pub fn claude_code() -> Client {
     client(CLAUDE_CODE, "http://localhost:57470/callback")
 }
 
-/// A client that nobody here knows anything of, on this computer.
+/// An unknown client on this computer.
 pub fn stranger() -> Client {
     client(STRANGER, "http://127.0.0.1:4711/cb")
 }
@@ -41,14 +41,14 @@ pub fn reports() -> Value {
     })
 }
 
-/// Writes a file beside the data, for a command to read.
+/// Writes a file for a command to read.
 pub fn file(app: &TestApp, name: &str, content: &Value) -> String {
     let path = app.data_dir().parent().unwrap().join(name);
     std::fs::write(&path, content.to_string()).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-/// Has a document imported.
+/// Imports a document.
 pub fn import(app: &TestApp, document: &Value) -> Value {
     app.console(&["client", "import-metadata", &file(app, "document.json", document), "--yes"])["change"]
         .take()
@@ -58,13 +58,13 @@ pub async fn whoami(app: &TestApp, tokens: &Tokens) -> StatusCode {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status()
 }
 
-/// What the administrator's list says of a client; `None` if it is not on it.
+/// A client's entry in the administrator's list; `None` if it is not listed.
 pub fn listed(app: &TestApp, id: &str) -> Option<Value> {
     let clients = app.console(&["client", "list"]);
     clients["clients"].as_array().unwrap().iter().find(|client| client["id"] == id).cloned()
 }
 
-/// Asserts that a response is the page of decision row 3, and gives its text.
+/// Asserts that a response is the page of decision row 3; returns its text.
 pub async fn is_row_3(response: Response, host: &str) -> String {
     assert_eq!(response.status(), 400);
     assert!(response.headers().get("location").is_none());
@@ -74,7 +74,7 @@ pub async fn is_row_3(response: Response, host: &str) -> String {
     page
 }
 
-/// Signs in, calls, refreshes, gives the token back, and is refused.
+/// Signs in, calls, refreshes, revokes, and is then refused.
 async fn lives_and_dies(app: &TestApp, browser: &mut Browser, client: &Client) {
     let first = app.tokens(browser, client).await;
     assert_eq!(first.claims()["client_id"], client.id);
@@ -89,7 +89,7 @@ async fn lives_and_dies(app: &TestApp, browser: &mut Browser, client: &Client) {
     assert_eq!(error_of(app.refresh(client, &second.refresh).await).await.1, "invalid_grant");
 }
 
-/// CIMD-01, CIMD-13: a client of the catalogue signs in with whatever port it got, and everything works for it.
+/// CIMD-01, CIMD-13: a client of the catalogue signs in on any port, and everything works.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_the_catalogue_needs_nothing() {
     let app = TestApp::start().await;
@@ -111,7 +111,7 @@ async fn a_client_of_the_catalogue_needs_nothing() {
     assert!(!app.has_event("cimd.fetched", None));
 }
 
-/// CIMD-01, CIMD-05: an imported document makes a client known, on this computer and at its own address.
+/// CIMD-01, CIMD-05: an imported document makes a client known, on this computer and at its own host.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_client_signs_in() {
     let app = TestApp::start().await;
@@ -130,8 +130,8 @@ async fn an_imported_client_signs_in() {
     lives_and_dies(&app, &mut ada, &local).await;
 }
 
-/// CIMD-09: an unknown client on this computer counts like one that registered itself and that nobody vouches for:
-/// short grants, a warning each time. Its record is made when somebody consents, from that one request.
+/// CIMD-09: an unknown client on this computer is treated like an unverified self-registered one: short grants,
+/// a warning each time. Its record is made at the consent, from that request only.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_client_on_this_computer_is_let_in_with_care() {
     let app = TestApp::start().await;
@@ -160,13 +160,13 @@ async fn an_unknown_client_on_this_computer_is_let_in_with_care() {
             == "http://127.0.0.1:4711/cb"
     );
 
-    // DCR-08: a day without use ends it.
+    // DCR-08: its grant ends after a day without use.
     let tokens = app.tokens(&mut ada, &stranger()).await;
     app.clock.advance(Duration::from_hours(25));
     assert_eq!(error_of(app.refresh(&stranger(), &tokens.refresh).await).await.1, "invalid_grant");
 }
 
-/// CIMD-09, DCR-08: nothing high-risk is offered to what nobody could check, and nobody can vouch for it.
+/// CIMD-09, DCR-08: an unknown client is offered no high-risk scope and cannot be verified.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_client_is_offered_nothing_dangerous() {
     let app = TestApp::start_configured(
@@ -183,7 +183,7 @@ async fn an_unknown_client_is_offered_nothing_dangerous() {
     assert!(refused.contains("has not read"), "{refused}");
 }
 
-/// CIMD-09, decision row 3: what is not on this computer is not let in, whatever else is said of it.
+/// CIMD-09, decision row 3: an unknown client with a remote redirect URI is refused in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_client_elsewhere_is_turned_away() {
     let app = TestApp::start().await;
@@ -206,7 +206,7 @@ async fn an_unknown_client_elsewhere_is_turned_away() {
     assert!(listed(&app, STRANGER).is_none());
 }
 
-/// CIMD-03: a URL that is not written as one must be is no client, and no redirect URI of it is followed.
+/// CIMD-03: a URL that is not in its normal form is not a client id, and its redirect URI is not followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_must_be_plain() {
     let app = TestApp::start().await;
@@ -229,13 +229,13 @@ async fn a_url_must_be_plain() {
         let refresh = app.refresh(&client(id, ""), "rt_x").await;
         assert_eq!(error_of(refresh).await.1, "invalid_client", "{id}");
     }
-    // Another spelling of a known id is another id (CIMD-03: compared byte for byte).
+    // Another spelling of a known id is another id (CIMD-03: byte comparison).
     let other = client("https://claude.ai/oauth/claude-code-client-metadata/", "https://claude.ai/cb");
     is_row_3(app.http.get(other.authorize_url(&app)).send().await.unwrap(), "claude.ai").await;
     assert!(app.has_event("authz.error", Some("url_malformed")));
 }
 
-/// CIMD-01, CIMD-09: what the site says about unknown URLs; and about URLs at all.
+/// CIMD-01, CIMD-09: the site's policy for unknown URLs, and for URLs in general.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_site_decides_about_unknown_urls() {
     for (unknown, reason) in [("ask", "url_unknown"), ("refuse", "url_unknown")] {
@@ -255,7 +255,7 @@ async fn the_site_decides_about_unknown_urls() {
     assert!(app.has_event("authz.error", Some("documents_off")));
 }
 
-/// CIMD-01, CIMD-09, TOKEN-15: a policy that is tightened ends what was given under the looser one.
+/// CIMD-01, CIMD-09, TOKEN-15: a stricter policy ends grants that were given under a less strict one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tightened_policy_counts_for_grants_that_there_are() {
     for toml in ["[cimd]\nunknown = \"ask\"\n", "[cimd]\nmode = \"off\"\n"] {
@@ -268,7 +268,8 @@ async fn a_tightened_policy_counts_for_grants_that_there_are() {
     }
 }
 
-/// CIMD-12: the second device signs in, and the first one goes on; so with another redirect URI of an unknown client.
+/// CIMD-12: a second device signs in and the first one continues; the same with another redirect URI of an
+/// unknown client.
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_share_a_url_and_no_fate() {
     let app = TestApp::start().await;
@@ -290,7 +291,8 @@ async fn devices_share_a_url_and_no_fate() {
     }
 }
 
-/// CIMD-10, CIMD-11: the page names who answers for the name and where the answer goes, and shows nobody's logo.
+/// CIMD-10, CIMD-11: the page names the host that serves the document and the receiver of the answer, and shows
+/// no logo.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_names_the_host_and_fetches_nothing() {
     let app = TestApp::start().await;
@@ -313,7 +315,7 @@ async fn the_page_names_the_host_and_fetches_nothing() {
         let local = redirect == "this computer";
         assert_eq!(html.contains("Any program on this computer can claim this name"), local, "{html}");
     }
-    // Even for a client that an administrator vouches for.
+    // Even for a verified client.
     app.tokens(&mut ada, &claude_code()).await;
     app.console(&["client", "verify", CLAUDE_CODE]);
     let page = ada.consent_page(&app, &claude_code().authorize_url(&app)).await;
@@ -329,7 +331,7 @@ async fn advertised(app: &TestApp) -> Option<bool> {
     member.map(|member| member.as_bool().expect("a boolean, or nothing"))
 }
 
-/// CIMD-02, META-04: the metadata says so when a URL can lead to a login, and otherwise nothing.
+/// CIMD-02, META-04: the metadata advertises URL client ids exactly if one can lead to a sign-in.
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_follows_what_works() {
     let app = TestApp::start().await;

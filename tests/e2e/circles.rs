@@ -1,5 +1,4 @@
-//! No circles: a file may use others, and never one that uses it in turn. Only a parent and the files below it may know
-//! each other.
+//! Two files must not depend on each other, directly or through others, unless one is the other's parent.
 
 mod source;
 
@@ -18,17 +17,17 @@ const CRATES: [(&str, &str); 6] = [
     ("resource", "resource/src"),
     ("shared", "shared/src"),
 ];
-/// The longest chain of names that stand for one another.
+/// The longest chain of renamed imports that is followed.
 const LONGEST: usize = 12;
 
-/// A file by its path in modules: crate, module, module in it.
+/// A file, as its path of modules: crate, module, module in it.
 type Module = Vec<String>;
 
-/// Files that are part of the program, with what each says.
+/// The files of the program, with what each imports and names.
 struct Program(BTreeMap<Module, Source>);
 
 impl Program {
-    /// Files that no `mod` declares, or only one for tests, are no part of it.
+    /// Files that are declared only for tests, or not at all, are left out.
     fn of(mut sources: BTreeMap<Module, Source>) -> Self {
         let declared: BTreeSet<Module> = sources
             .iter()
@@ -38,7 +37,7 @@ impl Program {
         Self(sources)
     }
 
-    /// The path from the crate's root that these words stand for in a file; `None` if they are about another crate.
+    /// The path from the crate's root that a path in this file means; `None` if it is in another crate.
     fn absolute(&self, module: &Module, path: &[String], depth: usize) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
@@ -61,7 +60,7 @@ impl Program {
         }
     }
 
-    /// The file where something is defined that has this path; whoever passes it on is not its owner.
+    /// The file that defines what has this path, not one that re-exports it.
     fn owner(&self, path: &[String], depth: usize) -> Module {
         let mut module = path[..1].to_vec();
         while let Some(name) = path.get(module.len())
@@ -81,7 +80,7 @@ impl Program {
         module
     }
 
-    /// The files that a file uses, but for those below it.
+    /// The files that a file uses, except its own children.
     fn used_by(&self, module: &Module) -> BTreeSet<Module> {
         let source = &self.0[module];
         let paths = source.uses.values().chain(&source.paths);
@@ -90,7 +89,7 @@ impl Program {
         paths.map(|path| self.owner(&path, 0)).filter(|owner| !owner.starts_with(module)).collect()
     }
 
-    /// One circle of files, if there is any.
+    /// A cycle of files, if there is one.
     fn circle(&self) -> Option<Vec<String>> {
         let uses: BTreeMap<_, _> = self.0.keys().map(|module| (module, self.used_by(module))).collect();
         let mut done = BTreeSet::new();
@@ -98,7 +97,7 @@ impl Program {
     }
 }
 
-/// Follows what is used from here until a file comes up again.
+/// Follows the used files from here until one repeats.
 fn circle_from<'m>(
     module: &'m Module,
     uses: &'m BTreeMap<&Module, BTreeSet<Module>>,
@@ -151,7 +150,7 @@ fn no_two_files_use_each_other() {
     }
 }
 
-/// The circle in a crate `a` of these files.
+/// The cycle in a crate `a` with these files.
 fn circle(files: &[(&str, &str)]) -> Option<String> {
     let sources = files
         .iter()
@@ -175,7 +174,7 @@ fn a_circle_is_found_however_it_is_written() {
     ] {
         assert_eq!(found(there, back).as_deref(), Some("a::b a::c a::b"), "{there}");
     }
-    // What `d` passes on is `b`'s.
+    // `d` re-exports an item of `b`.
     assert_eq!(found("use super::c;", "use super::d::B;").as_deref(), Some("a::b a::c a::b"));
     assert_eq!(found("use super::c;", "use super::d;").as_deref(), Some("a::b a::c a::d a::b"));
 }
@@ -200,7 +199,7 @@ fn what_is_no_circle_is_not_taken_for_one() {
         ("a::t", "use super::b;"),
     ];
     assert_eq!(circle(&testing), None);
-    // Up to the parent, and from there round again, is one.
+    // Two siblings that use each other.
     let around = [
         ("a", "mod b; mod d;"),
         ("a::b", "mod c; use crate::d;"),

@@ -1,4 +1,4 @@
-//! Client authentication over the wire: every method from registration to revocation, and what a refusal tells.
+//! Client authentication over HTTP: every method from registration to revocation, and the refusals.
 
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::assertion::{self, ALGORITHMS, ClientKey};
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of, header};
 
-/// A form that would refresh, if the client were made out.
+/// A form that would refresh if the client authenticated.
 const REFRESH: [(&str, &str); 2] = [("grant_type", "refresh_token"), ("refresh_token", "rt_unknown")];
 
-/// How a client proves who it is.
+/// How a client authenticates.
 enum Proof {
     Nothing,
     Basic(String),
@@ -18,14 +18,14 @@ enum Proof {
     Key(ClientKey),
 }
 
-/// A client that registered itself, with what it proves itself by.
+/// A self-registered client and its credentials.
 struct Registered {
     client: Client,
     proof: Proof,
 }
 
 impl Registered {
-    /// Registers a client with this method, which it may leave out, and uses what comes back.
+    /// Registers a client with this method, or with none named, and uses the response.
     async fn new(
         app: &TestApp,
         method: Option<&str>,
@@ -95,7 +95,7 @@ impl Registered {
         Tokens::of(response).await
     }
 
-    /// Login, call, refresh, call, revocation.
+    /// Sign-in, call, refresh, call, revocation.
     async fn story(&self, app: &TestApp, browser: &mut Browser) {
         let tokens = self.tokens(app, browser).await;
         assert_eq!(
@@ -120,8 +120,8 @@ fn post(secret: &str) -> Proof {
     Proof::Post(secret.to_owned())
 }
 
-/// CAUTH-01, CAUTH-02, DCR-06, META-04: a client without a secret, with one in the header and in the form, and one
-/// that named no method, which may do either.
+/// CAUTH-01, CAUTH-02, DCR-06, META-04: a client without a secret, with one in the header, with one in the
+/// form, and one that named no method, which may use both.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_with_and_without_secrets_go_all_the_way() {
     let app = TestApp::start().await;
@@ -144,7 +144,7 @@ async fn clients_with_and_without_secrets_go_all_the_way() {
             json!(ALGORITHMS)
         );
     }
-    // No secret is in the database (STORE-01).
+    // The database has no secret (STORE-01).
     let files =
         ["portcullis.db", "portcullis.db-wal"].map(|file| std::fs::read(app.data_dir().join(file)).unwrap());
     let holds =
@@ -153,7 +153,7 @@ async fn clients_with_and_without_secrets_go_all_the_way() {
     assert!(holds(&Sha256::digest(&secret)), "its digest is there");
 }
 
-/// CAUTH-05, CAUTH-06, META-04: a client with a key, for each algorithm that is advertised.
+/// CAUTH-05, CAUTH-06, META-04: a client with a key, for each advertised algorithm.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_with_keys_go_all_the_way() {
     let app = TestApp::start().await;
@@ -163,7 +163,7 @@ async fn clients_with_keys_go_all_the_way() {
     }
 }
 
-/// CAUTH-01, CAUTH-07, REFRESH-03: whatever is not what was registered is refused and costs the client nothing.
+/// CAUTH-01, CAUTH-07, REFRESH-03: any other method than the registered one is refused, and nothing is used up.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_method_is_refused_and_spends_nothing() {
     let app = TestApp::start().await;
@@ -215,8 +215,8 @@ async fn another_method_is_refused_and_spends_nothing() {
     }
 }
 
-/// CAUTH-02, CAUTH-03: a client that nobody knows is told the same by whatever method, and the same as one with a
-/// wrong secret or key; the challenge is there for whoever tried the header.
+/// CAUTH-02, CAUTH-03: an unknown client gets the same error with every method, and the same as one with a
+/// wrong secret or key; the challenge is sent to callers who used the header.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_reads_the_same() {
     let app = TestApp::start().await;
@@ -262,7 +262,7 @@ async fn every_refusal_reads_the_same() {
     }
 }
 
-/// CAUTH-02: a header that cannot be read as Basic is answered with how to write it.
+/// CAUTH-02: a malformed Basic header is answered with the challenge.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_header_is_answered_with_the_challenge() {
     let app = TestApp::start().await;
@@ -288,8 +288,7 @@ async fn two_methods_at_once_are_an_invalid_request() {
     assert_eq!(refused, (StatusCode::BAD_REQUEST, "invalid_request".to_owned()));
 }
 
-/// CAUTH-05: an assertion is good for one request, whichever of two comes first, at whichever endpoint, and not again
-/// after a restart.
+/// CAUTH-05: an assertion authenticates one request, the first at any endpoint, also after a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assertion_is_spent_by_its_first_use() {
     let app = TestApp::start().await;
@@ -304,7 +303,7 @@ async fn an_assertion_is_spent_by_its_first_use() {
     };
     let answers = futures_util::future::join_all((0..8).map(|_| send("/token"))).await;
     let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
-    // The one that is let in is told about its refresh token.
+    // The authenticated request gets the error about its refresh token.
     assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 7, "{statuses:?}");
     assert_eq!(send("/revoke").await.unwrap().status(), 401);
@@ -315,7 +314,7 @@ async fn an_assertion_is_spent_by_its_first_use() {
     assert_eq!(error_of(again).await.1, "invalid_client");
 }
 
-/// CAUTH-05, CAUTH-06: what an assertion must not be, over the wire.
+/// CAUTH-05, CAUTH-06: invalid assertions over HTTP.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_assertion_is_an_invalid_client() {
     let app = TestApp::start().await;
@@ -361,8 +360,8 @@ async fn a_bad_assertion_is_an_invalid_client() {
     assert_eq!(error_of(accepted).await.1, "invalid_grant");
 }
 
-/// AUDIT-06: a flood of strangers fills no disk, and does not vanish either, wherever it comes in; one kind does not use
-/// up another's records.
+/// AUDIT-06: a flood of strangers neither fills the disk nor goes unrecorded, at any endpoint; one kind does
+/// not use up another's records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_strangers_is_counted() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Clients that get tokens in their own name: which may, for what, and what they cannot do with them.
+//! The client credentials grant: which clients may use it, for what, and what their tokens cannot do.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{TestApp, error_of};
 
-/// A client with a secret and a scope of its own.
+/// A client with a secret and its own scope.
 #[derive(Clone)]
 struct Robot {
     id: String,
@@ -63,7 +63,8 @@ async fn list(app: &TestApp, token: &str) -> Vec<String> {
     tools.map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// CC-01, REFRESH-01, AT-02, AT-03: a token in the client's own name, for one resource, and nothing that renews it.
+/// CC-01, REFRESH-01, AT-02, AT-03: a token in the client's own name, for one resource, without a refresh
+/// token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_a_token_of_its_own() {
     let app = TestApp::start().await;
@@ -93,7 +94,7 @@ async fn a_client_gets_a_token_of_its_own() {
     assert_eq!(app.call_tool(&token, "docs_search", json!({"query": "falcon"})).await.status(), 200);
 }
 
-/// CC-01: the resource must be named and known, the scope within what was registered.
+/// CC-01: the resource must be named and known, and the scope within the registered one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_must_be_right() {
     let app = TestApp::start().await;
@@ -121,7 +122,8 @@ async fn what_is_asked_for_must_be_right() {
     assert!(app.has_event("token.refused", Some("scope_exceeds_registration")));
 }
 
-/// CC-01, TOKEN-13, META-04: only clients that an administrator added for it; without one it is not there at all.
+/// CC-01, TOKEN-13, META-04: only clients that an administrator added for it; without one, the grant is not
+/// advertised.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_preregistered_clients_may() {
     let app = TestApp::start().await;
@@ -156,7 +158,7 @@ async fn only_preregistered_clients_may() {
     assert_eq!(error_of(portal.ask(&app, &[("resource", &mcp)]).await).await.1, "unauthorized_client");
 }
 
-/// CC-02, MCP-09: what is about a user does not exist for a client that calls in its own name.
+/// CC-02, MCP-09: tools that need a user do not exist for a client in its own name.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_a_user_is_refused() {
     let app = TestApp::start().await;
@@ -172,7 +174,8 @@ async fn what_needs_a_user_is_refused() {
     assert_eq!(list(&app, &tokens.access).await, ["docs_read", "docs_search", "whoami"]);
 }
 
-/// CC-01, AUTHZ-17, REVOKE-04, RS-08: its tokens end with the client, with its scope, and one by one.
+/// CC-01, AUTHZ-17, REVOKE-04, RS-08: its tokens end with the client and with its scope, and can be revoked one
+/// by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_tokens_end_like_any_other() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Clients that read, change and remove their own registrations (RFC 7592).
+//! Clients that read, change and delete their own registrations (RFC 7592).
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -8,12 +8,12 @@ use crate::harness::{Client, TestApp, error_of, header};
 
 const ON: &str = "[registration]\nmanagement = true";
 
-/// A client that manages itself.
+/// A client with its registration access token.
 struct Managed {
     id: String,
     uri: String,
     token: String,
-    /// What it says of itself when it changes something.
+    /// The metadata that it sends in an update.
     metadata: Value,
 }
 
@@ -45,7 +45,7 @@ impl Managed {
         self.send(app, Method::GET, None).await
     }
 
-    /// Says these members, and keeps the token that comes back.
+    /// Updates with these members, and keeps the new token.
     async fn put(&mut self, app: &TestApp, members: &[(&str, Value)]) -> Value {
         for (name, value) in members {
             self.metadata[*name] = value.clone();
@@ -76,7 +76,7 @@ fn public() -> Value {
     })
 }
 
-/// DCR-09: where it is not switched on, nobody is told of it and nothing is there.
+/// DCR-09: unless it is enabled, nothing advertises it and the endpoint does not exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn management_is_off_unless_a_site_wants_it() {
     let app = TestApp::start().await;
@@ -91,7 +91,7 @@ async fn management_is_off_unless_a_site_wants_it() {
     }
 }
 
-/// DCR-09, DCR-10: a client reads, changes and removes itself; every change brings another token.
+/// DCR-09, DCR-10: a client reads, changes and deletes its registration; every change issues a new token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_manages_itself() {
     let app = TestApp::start_configured(ON).await;
@@ -113,7 +113,7 @@ async fn a_client_manages_itself() {
     let record = app.audit().into_iter().find(|record| record["event"] == "client.updated").unwrap();
     assert_eq!(record["detail"]["changed_fields"], json!(["client_name", "software_version"]));
     assert_eq!(record["actor"], json!({"type": "client", "id": managed.id}));
-    // The token of before is worth nothing, and neither is another client's.
+    // The old token is invalid, and so is another client's.
     let (other, _) = Managed::new(&app, public()).await;
     for wrong in
         [first.as_str(), other.token.as_str(), "", "rat_x", registered["client_id"].as_str().unwrap()]
@@ -141,7 +141,7 @@ async fn a_client_manages_itself() {
     assert_eq!(other.get(&app).await.status(), 200);
 }
 
-/// DCR-10: what results is checked as if it were registered now, and what only the server says is refused.
+/// DCR-10: the result is checked like a new registration, and members that only the server sets are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_checked_in_full() {
     let app = TestApp::start_configured(ON).await;
@@ -179,7 +179,7 @@ async fn a_change_is_checked_in_full() {
     assert_eq!(managed.get(&app).await.json::<Value>().await.unwrap(), before, "nothing has changed");
 }
 
-/// DCR-04, DCR-10: a change is not refused for what is informative either, and what cannot be used of it is gone.
+/// DCR-04, DCR-10: an unusable informative member does not refuse a change and is dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_not_refused_for_what_is_informative() {
     let app = TestApp::start_configured(ON).await;
@@ -202,7 +202,7 @@ async fn a_change_is_not_refused_for_what_is_informative() {
     assert_eq!(changed["client_name"], "Self-made");
 }
 
-/// DCR-10: authentication only ever gets stronger, and what the client does not say about it stays.
+/// DCR-10: authentication only becomes stronger, and stays if the request omits it.
 #[tokio::test(flavor = "multi_thread")]
 async fn authentication_is_never_made_weaker() {
     let app = TestApp::start_configured(ON).await;
@@ -222,7 +222,7 @@ async fn authentication_is_never_made_weaker() {
     assert_eq!(revoke(&secret).await.unwrap().status(), 200);
     let weaker = managed.refused(&app, "token_endpoint_auth_method", json!("none")).await;
     assert_eq!(weaker, (400, "invalid_client_metadata".to_owned()));
-    // Said again, the secret is echoed and goes on.
+    // Repeated in the request, the secret is returned and stays valid.
     let same = managed.put(&app, &[("client_secret", json!(secret))]).await;
     assert_eq!(same["client_secret"], secret.as_str());
     assert_eq!(revoke(&secret).await.unwrap().status(), 200);
@@ -246,8 +246,8 @@ async fn authentication_is_never_made_weaker() {
     assert!(!app.audit().iter().any(|record| record.to_string().contains(&secret)));
 }
 
-/// DCR-10: users agreed to a client that is answered where it was; if that changes, so does what they gave it, and
-/// whoever looks at the consent page just then decides about nothing.
+/// DCR-10: users consented to a client with its redirect URIs; changing them ends their grants, and consent
+/// pages that are open then decide nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_redirect_uri_ends_what_users_agreed_to() {
     let app = TestApp::start_configured(ON).await;
@@ -269,7 +269,7 @@ async fn another_redirect_uri_ends_what_users_agreed_to() {
     assert_eq!(page.status(), 400);
 }
 
-/// DCR-10: a change raises no trust, loses an administrator's word, and lets no stopped client in.
+/// DCR-10: a change raises no trust, ends a verification, and enables no disabled client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_never_raises_trust() {
     let app = TestApp::start_configured(ON).await;
@@ -297,7 +297,7 @@ async fn a_change_never_raises_trust() {
     assert_eq!(app.http.get(managed.client().authorize_url(&app)).send().await.unwrap().status(), 400);
 }
 
-/// DCR-14, HTTP-06: browsers may manage too.
+/// DCR-14, HTTP-06: pages of other origins may manage clients too.
 #[tokio::test(flavor = "multi_thread")]
 async fn management_answers_other_origins() {
     let app = TestApp::start_configured(ON).await;

@@ -1,4 +1,5 @@
-//! The table in `docs/clients.md`. A row is what we say of a client; its own test compares it with what it saw.
+//! The table in `docs/clients.md`. Each row describes a client; the client's own test compares it with the
+//! observed traffic.
 
 use std::fs;
 use std::path::Path;
@@ -14,19 +15,19 @@ const END: &str = "<!-- end -->\n";
 
 pub struct Row {
     pub client: &'static str,
-    /// Of the package that is tested, out of its lock file.
+    /// The version of the tested package, from its lock file.
     pub version: fn() -> String,
-    /// The version and the day, where the test does not run with every change (`more_clients.rs`).
+    /// The version and the date, if the test does not run with every change (`more_clients.rs`).
     pub tested: Option<(&'static str, &'static str)>,
     pub registers_by: &'static str,
-    /// Its port, which is another one every time, is `PORT`.
+    /// Its port differs each time and is written `PORT`.
     pub redirect_uri: &'static str,
     pub protocol_version: &'static str,
     /// The `scope` of its authorization request.
     pub scopes: &'static str,
-    /// What makes it use its refresh token.
+    /// When it uses its refresh token.
     pub refreshes: &'static str,
-    /// What makes it ask for more scope; `step_up.rs` compares.
+    /// How it gets more scope; compared by `step_up.rs`.
     pub step_up: &'static str,
     pub result: &'static str,
 }
@@ -217,8 +218,8 @@ pub const TYPESCRIPT_2: Row = Row {
 };
 
 impl Row {
-    /// Compares with the traffic of a sign-in and what came after it. `page` is what it opened in the
-    /// browser.
+    /// Compares the row with the traffic of a sign-in and later requests. `page` is the URL that it opened in
+    /// the browser.
     pub fn compare(&self, page: &str, exchanges: &[Value]) {
         let page = Url::parse(page).unwrap();
         let fixed_port = Url::parse(self.redirect_uri).ok().and_then(|uri| uri.port());
@@ -264,14 +265,14 @@ fn registers_by(page: &Url, exchanges: &[Value]) -> String {
     if client_id.starts_with("https://") { format!("metadata document {client_id}") } else { client_id }
 }
 
-/// With `PORT` in the place of its port, unless that is always the same.
+/// Replaces the port by `PORT`, unless it is fixed.
 fn redirect_uri(page: &Url, fixed: Option<u16>) -> String {
     let uri = parameter(page, "redirect_uri");
     let port = Url::parse(&uri).unwrap().port().filter(|port| Some(*port) != fixed);
     port.map_or(uri.clone(), |port| uri.replace(&format!(":{port}/"), ":PORT/"))
 }
 
-/// Of the last request that was answered.
+/// The protocol version of the last answered request.
 fn protocol_version(exchanges: &[Value]) -> String {
     let answered =
         exchanges.iter().rev().filter(|exchange| to(exchange, "/mcp") && exchange["status"] == 200);
@@ -279,7 +280,7 @@ fn protocol_version(exchanges: &[Value]) -> String {
     versions.next().map_or_else(|| initialized_with(exchanges), str::to_owned)
 }
 
-/// What it asked for when it began, where it does not say so later as it should.
+/// The protocol version of `initialize`, for clients that omit the header later.
 fn initialized_with(exchanges: &[Value]) -> String {
     let bodies = exchanges.iter().filter(|exchange| to(exchange, "/mcp")).filter_map(|e| e["body"].as_str());
     let messages = bodies.filter_map(|body| serde_json::from_str::<Value>(body).ok());
@@ -292,7 +293,8 @@ fn refreshes(exchanges: &[Value]) -> &'static str {
     let refreshed =
         |exchange: &Value| exchange["status"] == 200 && form(exchange).is_some_and(|f| f.contains(&refresh));
     let Some(first) = exchanges.iter().position(refreshed) else { return "never" };
-    // Some ask without a token first, though they hold one. A client that signed in again holds a new one.
+    // Some clients first ask without a token although they have one. A client that signed in again has a new
+    // one.
     let with_token =
         |exchange: &Value| to(exchange, "/mcp") && exchange["headers"]["authorization"].is_string();
     let signed_in = |exchange: &Value| exchange["status"] == 200 && form(exchange).is_some();
@@ -300,12 +302,12 @@ fn refreshes(exchanges: &[Value]) -> &'static str {
     if before.is_some_and(|exchange| exchange["status"] == 401) { "after a 401" } else { "when it is time" }
 }
 
-/// Whether this went to that path.
+/// Whether a request went to this path.
 pub fn to(exchange: &Value, path: &str) -> bool {
     Url::parse(exchange["url"].as_str().unwrap()).unwrap().path() == path
 }
 
-/// What a request asked of the token endpoint.
+/// The form of a request to the token endpoint.
 pub fn form(exchange: &Value) -> Option<Vec<(String, String)>> {
     let body = exchange["body"].as_str().filter(|_| to(exchange, "/token"))?;
     Some(form_urlencoded::parse(body.as_bytes()).into_owned().collect())
@@ -346,7 +348,7 @@ fn table() -> String {
     table
 }
 
-/// A row says of a version that it was tested: whoever changes the version tests it, and writes down when.
+/// A row names the tested version: changing the version requires testing it and updating the date.
 #[test]
 fn client_table_has_the_versions_that_were_tested() {
     for row in ROWS {
@@ -356,7 +358,8 @@ fn client_table_has_the_versions_that_were_tested() {
     }
 }
 
-/// CIMD-13: a client that was seen to come with a document is in the built-in catalogue, with the redirect URI that it sends.
+/// CIMD-13: clients that were observed to send a document URL are in the built-in catalogue, with the redirect
+/// URI that they send.
 #[test]
 fn the_catalogue_has_what_the_tested_clients_send() {
     const CATALOGUE: &str = include_str!("../../authz/src/clients/metadata_document/catalogue.json");
@@ -374,7 +377,7 @@ fn the_catalogue_has_what_the_tested_clients_send() {
     assert_eq!(found, 3);
 }
 
-/// The committed page holds the table of the rows that the tests compare.
+/// The table in the documentation is made from these rows.
 #[test]
 fn client_table_is_the_documented_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);

@@ -1,4 +1,4 @@
-//! Clients as administrators see and change them: by command, with and without a running server.
+//! Client commands of administrators, with and without a running server.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, TestApp, error_of, header, redirect_parameter};
 use crate::process::{Process, complaint, portcullis};
 
-/// The one line that a command says when it refuses.
+/// The one-line error of a command that is refused.
 pub fn refused(app: &TestApp, arguments: &[&str]) -> String {
     let data = app.data_dir();
     let mut all = arguments.to_vec();
@@ -22,7 +22,7 @@ pub async fn whoami(app: &TestApp, token: &str) -> StatusCode {
     app.call_tool(token, "whoami", json!({})).await.status()
 }
 
-/// A client that registered itself under this name with these redirect URIs.
+/// A self-registered client with this name and these redirect URIs.
 async fn registered(app: &TestApp, name: &str, redirect_uris: &[&str]) -> Client {
     let metadata = json!({
         "client_name": name,
@@ -36,8 +36,8 @@ async fn registered(app: &TestApp, name: &str, redirect_uris: &[&str]) -> Client
     Client { id: body["client_id"].as_str().unwrap().to_owned(), redirect_uri: redirect_uris[0].to_owned() }
 }
 
-/// AUTHZ-17, REFRESH-08, RS-08: from the disabling on nothing of the client works: not a live token, not a refresh,
-/// not a code that was on its way, not a new request. Enabling brings none of it back, a restart neither.
+/// AUTHZ-17, REFRESH-08, RS-08: after a client is disabled, its live tokens, refresh tokens, pending codes and
+/// new requests are refused. Enabling it restores none of them, nor does a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_client_is_out_at_once() {
     let app = TestApp::start().await;
@@ -82,8 +82,8 @@ async fn a_disabled_client_is_out_at_once() {
     assert_eq!(events[0]["actor"]["type"], "console");
 }
 
-/// REFRESH-08, RS-08: a deleted client's rows are gone, and its tokens stay dead over a restart, when no row says so
-/// any more.
+/// REFRESH-08, RS-08: a deleted client's rows are gone, and its tokens stay dead over a restart, although no
+/// row says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_clients_tokens_stay_dead() {
     let app = TestApp::start().await;
@@ -102,8 +102,8 @@ async fn a_deleted_clients_tokens_stay_dead() {
     assert!(app.has_event("client.deleted", None) && app.has_event("token.issued", None));
 }
 
-/// DCR-05, DCR-08, AUTHZ-12: an administrator's word lets answers go where a stranger's link must not send them; taking
-/// it back ends what was granted on the strength of it.
+/// DCR-05, DCR-08, AUTHZ-12: verifying a client allows its remote redirect URIs; withdrawing the verification
+/// ends the grants that it allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn verifying_a_client_lets_its_answers_leave_the_computer() {
     let app = TestApp::start().await;
@@ -121,7 +121,7 @@ async fn verifying_a_client_lets_its_answers_leave_the_computer() {
     assert_eq!(verified["client"]["redirect_uris"][0]["usable"], true);
     let tokens = app.tokens(&mut ada, &client).await;
     assert_eq!(whoami(&app, &tokens.access).await, 200);
-    // A verified client's errors travel at once.
+    // Errors for a verified client are redirected at once.
     let mut wrong = client.request(&app);
     wrong.insert("response_type", "token".to_owned());
     let answer = ada.get(&app, &crate::harness::authorize_url(&app, &wrong)).await;
@@ -139,8 +139,8 @@ async fn verifying_a_client_lets_its_answers_leave_the_computer() {
     assert_eq!(record["detail"]["grants_ended"], 1);
 }
 
-/// DCR-13: who reads like a verified client, or like this server, is refused: at registration, and to an administrator
-/// who would make two of them verified.
+/// DCR-13: a name that looks like a verified client's or like this server's is refused, at registration and at
+/// verification.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_two_verified_clients_read_alike() {
     let app = TestApp::start().await;
@@ -156,13 +156,13 @@ async fn no_two_verified_clients_read_alike() {
         let metadata = json!({"client_name": name, "redirect_uris": ["http://localhost/c"]});
         assert_eq!(error_of(app.register(&metadata).await).await.1, "invalid_client_metadata", "{name}");
     }
-    // Verifying it once more is no collision with itself.
+    // Verifying it again does not conflict with itself.
     app.console(&["client", "verify", &first.id]);
     app.console(&["client", "unverify", &first.id]);
     registered(&app, "Web thing", &["http://localhost/c"]).await;
 }
 
-/// A name says which client as long as only one has it.
+/// A name identifies a client only while no other client has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_two_clients_have_names_neither() {
     let app = TestApp::start().await;
@@ -187,7 +187,7 @@ async fn a_name_that_two_clients_have_names_neither() {
     assert_eq!(app.console(&["client", "list"])["clients"].as_array().unwrap().len(), 4);
 }
 
-/// REVOKE-07: an administrator sees who lets a client do what, since when, and until when.
+/// REVOKE-07: an administrator sees which users granted what to a client, since when, and until when.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_sees_who_uses_a_client() {
     let app = TestApp::start().await;
@@ -216,8 +216,8 @@ async fn an_administrator_sees_who_uses_a_client() {
     }
 }
 
-/// ADMIN-05, OPS-07: the same commands with a server, without one, and after each was killed: what was answered stays,
-/// and a lock without a server that answers is an error.
+/// ADMIN-05, OPS-07: the same commands with a server, without one, and after each was killed: acknowledged
+/// changes persist, and a lock without a server that answers is an error.
 #[test]
 fn commands_work_with_a_server_and_without() {
     let dir = tempfile::tempdir().unwrap();
@@ -236,7 +236,7 @@ fn commands_work_with_a_server_and_without() {
         console(&["client", "add", "Portal", "--redirect-uri", "https://portal.example/cb", "--secret"]);
     let id = added["client"]["id"].as_str().unwrap();
     server.kill();
-    // Without a server: under the lock.
+    // Without a server, under the lock.
     assert_eq!(console(&["client", "show", id])["client"]["name"], "Portal");
     let rotated = console(&["client", "rotate-secret", id, "--overlap", "1h"]);
     assert_ne!(rotated["client_secret"], added["client_secret"]);

@@ -9,7 +9,7 @@ use shared::clock::{Clock, Timestamp};
 use crate::harness::{Browser, TestApp, Tokens, error_of, header};
 use crate::process::{Process, complaint, portcullis, share_clock};
 
-/// By this much, more than clocks may differ.
+/// More than the leeway.
 const STEP: Duration = Duration::from_mins(10);
 
 async fn recorded(app: &TestApp, reason: Option<&str>) {
@@ -28,8 +28,8 @@ fn set_back(app: &TestApp) -> Timestamp {
     right
 }
 
-/// OPS-04: nothing is issued, nothing is spent, and what is there goes on working until it expires; when
-/// the clock is set right everything works again.
+/// OPS-04: nothing is issued or used up, and existing tokens work until they expire; after the clock is
+/// corrected, everything works again.
 #[tokio::test(flavor = "multi_thread")]
 async fn issuance_pauses_until_the_clock_is_set_right() {
     let app = TestApp::start().await;
@@ -57,7 +57,7 @@ async fn issuance_pauses_until_the_clock_is_set_right() {
     recorded(&app, None).await;
 }
 
-/// OPS-04, RS-05: what has expired stays so, whatever the clock says, also across a restart.
+/// OPS-04, RS-05: expired tokens stay expired, whatever the clock says, also across a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_token_does_not_come_back() {
     let app = TestApp::start().await;
@@ -78,7 +78,7 @@ async fn an_expired_token_does_not_come_back() {
     recorded(&app, Some("set_back")).await;
 }
 
-/// OPS-04: a step within the leeway is no event: time goes on, and nothing pauses.
+/// OPS-04: a step within the leeway has no effect: time goes on, and nothing pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_step_is_no_event() {
     let app = TestApp::start().await;
@@ -92,8 +92,8 @@ async fn a_small_step_is_no_event() {
     assert!(!app.has_event("server.clock_step", Some("set_back")));
 }
 
-/// OPS-04: somebody says that the clock is right. What was made in the time that is yet to come ends, and so does
-/// every access token; older refresh tokens go on.
+/// OPS-04: an administrator confirms the clock. Everything made in the future time ends, and so does every
+/// access token; older refresh tokens continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_can_be_confirmed() {
     let app = TestApp::start().await;
@@ -104,7 +104,7 @@ async fn a_clock_can_be_confirmed() {
     let refused = portcullis(&["clock", "confirm", "--yes", "--data-dir", app.data_dir().to_str().unwrap()]);
     assert!(complaint(&refused).contains("nothing to confirm"), "{}", complaint(&refused));
 
-    // Wrong by a day, for a while; then set right.
+    // A day ahead for a while, then corrected.
     app.clock.set(right + Duration::from_hours(24));
     let within = app.tokens(&mut browser, &client).await;
     let link = app.console(&["user", "add", "grace"])["link"].as_str().unwrap().to_owned();
@@ -140,7 +140,7 @@ async fn a_clock_can_be_confirmed() {
     let steps: Vec<_> = app.audit().into_iter().filter(|r| r["event"] == "server.clock_step").collect();
     assert!(steps.iter().any(|step| step["detail"]["confirmed"] == true), "{steps:?}");
 
-    // The time that was wrong comes, and what was made in it stays dead.
+    // When the wrong time arrives, the tokens made in it stay dead.
     let app = app.restart().await;
     app.clock.set(right + Duration::from_hours(24));
     assert_eq!(app.call_tool(&within.access, "whoami", json!({})).await.status(), 401);
@@ -148,7 +148,7 @@ async fn a_clock_can_be_confirmed() {
     assert_eq!(app.refresh(&client, &fresh.refresh).await.status(), 200);
 }
 
-/// Rust files under these folders of the project, with what is in them.
+/// The Rust files under these folders of the project, with their content.
 fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
@@ -167,15 +167,15 @@ fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// Every file of these folders that contains the text.
+/// The files in these folders that contain the text.
 fn containing(folders: &[&str], text: &str) -> Vec<String> {
     let name =
         |path: &Path| path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
     sources(folders).iter().filter(|(_, has)| has.contains(text)).map(|(path, _)| name(path)).collect()
 }
 
-/// The program is started in one place, which gives it the time of the server in the test's process, and reads the clock
-/// in one place: a test or a command that did otherwise would depend on today's date.
+/// Only one place starts the program, and gives it the time of the server in the test's process; and only one
+/// place reads the system clock. Otherwise tests and commands would depend on today's date.
 #[test]
 fn processes_are_started_with_the_tests_clock() {
     let executable = concat!("CARGO_BIN_EXE_", "portcullis");
@@ -185,8 +185,8 @@ fn processes_are_started_with_the_tests_clock() {
     assert_eq!(readers, ["src/timekeeping.rs"], "ask timekeeping::clock()");
 }
 
-/// A debug build goes by the clock that a test gives it. A release build, which this is too if the tests are built so,
-/// ignores it.
+/// A debug build uses the clock that a test gives it. A release build ignores it, also if the tests are built
+/// in release mode.
 #[test]
 fn only_a_debug_build_takes_its_time_from_a_test() {
     let dir = tempfile::tempdir().unwrap();

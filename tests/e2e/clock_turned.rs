@@ -1,4 +1,4 @@
-//! The hands of the clock are turned: back, forward, to 2040 and back; while a server runs, across a restart, and at a
+//! The machine's clock is set back, forward, to 2040 and back; while a server runs, across a restart, and at a
 //! gateway elsewhere (OPS-04).
 
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 use crate::process::{complaint, portcullis};
 
 const HOURS: Duration = Duration::from_hours(6);
-/// The life of an access token and the leeway (standards §1), and the second to which dates are cut.
+/// The lifetime of an access token plus the leeway (standards §1), plus a second for rounding.
 const DEAD: Duration = Duration::from_secs(15 * 60 + 60 + 1);
-/// What is left of it when a wrong time is over.
+/// The remaining time after a wrong time has passed.
 const LEFT: Duration = Duration::from_secs(6 * 60 + 1);
 const YEAR_2040: Timestamp = Timestamp(2_208_988_800_000);
 
-/// What is done to the hands. Ten minutes go by in a time that is wrong and set right again.
+/// A change of the clock. Ten minutes pass in a wrong time that is corrected again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Turn {
     Back,
@@ -30,7 +30,7 @@ const ALL: [Turn; 4] = [Turn::Back, Turn::Forward, Turn::ForwardAndBack, Turn::T
 const MEANWHILE: Duration = Duration::from_mins(10);
 
 impl Turn {
-    /// Turns the hands of the clock, and what is done `meanwhile` is done before they are turned back.
+    /// Changes the clock, runs `meanwhile`, and corrects the clock if the change does.
     async fn of<T>(self, clock: &Clock, meanwhile: impl AsyncFnOnce() -> T) -> T {
         let right = clock.wall();
         match self {
@@ -46,7 +46,7 @@ impl Turn {
         done
     }
 
-    /// Whether the machine's clock is behind in the end.
+    /// Whether the clock is behind at the end.
     fn pauses(self) -> bool {
         self != Self::Forward
     }
@@ -67,7 +67,7 @@ async fn someone(app: &TestApp) -> (Browser, Client, Tokens) {
     (browser, client, tokens)
 }
 
-/// Tokens that were issued in a time that is wrong, if any were.
+/// Tokens issued in a wrong time, if there were any.
 async fn meanwhile(app: &TestApp, browser: &mut Browser, client: &Client, turn: Turn) -> Option<Tokens> {
     if turn == Turn::Back {
         let paused = browser.get(app, &client.authorize_url(app)).await;
@@ -77,8 +77,8 @@ async fn meanwhile(app: &TestApp, browser: &mut Browser, client: &Client, turn: 
     Some(app.tokens(browser, client).await)
 }
 
-/// OPS-04: whatever is done to the hands, nothing is accepted for longer than it was issued for, measured by what nobody
-/// can set; and after one command everything goes on.
+/// OPS-04: after any change of the clock, nothing is accepted for longer than its lifetime, measured by uptime;
+/// and after one command everything works again.
 async fn a_story(turn: Turn, restarts: bool) {
     let mut app = TestApp::start().await;
     let (mut browser, client, before) = someone(&app).await;
@@ -97,7 +97,7 @@ async fn a_story(turn: Turn, restarts: bool) {
         Turn::Forward => assert_eq!(refreshed.status(), 200, "{case}"),
         _ => assert_eq!(error_of(refreshed).await.0, 503, "{case}"),
     }
-    // To the second, and no longer.
+    // To the second.
     app.clock.advance(LEFT.saturating_sub(Duration::from_secs(2)));
     assert_eq!(works(&app, &before).await, turn == Turn::Back, "{case}: a second before its end");
     app.clock.advance(Duration::from_secs(2));
@@ -108,7 +108,7 @@ async fn a_story(turn: Turn, restarts: bool) {
 
     if turn.pauses() {
         let confirmed = app.console(&["clock", "confirm", "--yes"])["confirmed"].clone();
-        // Of the six hours that are yet to come again: what was granted in a wrong time, or before the hands were set back.
+        // Of the six hours still to come: grants made in a wrong time, or before the clock was set back.
         assert_eq!(confirmed["grants_ended"], 1, "{case}: {confirmed}");
         assert_eq!(confirmed["now"], json!(app.clock.wall().0), "{case}");
     } else {
@@ -149,8 +149,8 @@ async fn a_turned_clock_lengthens_no_life_across_a_restart() {
     }
 }
 
-/// OPS-04: what was issued meanwhile ends with that command, also on a grant of before: whoever refreshed in the time that was
-/// wrong signs in again, and whoever did not goes on.
+/// OPS-04: the command ends tokens issued in the wrong time, also on older grants: a user whose client
+/// refreshed in it signs in again; one whose client did not continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_of_a_wrong_time_ends() {
     let app = TestApp::start().await;
@@ -170,7 +170,7 @@ async fn a_refresh_token_of_a_wrong_time_ends() {
     assert_eq!(app.refresh(&other, &waiting.refresh).await.status(), 200);
 }
 
-/// OPS-04: the time in which no server runs counts too, as long as the machine is not switched off.
+/// OPS-04: time passes while no server runs, as long as the machine is not restarted.
 #[tokio::test(flavor = "multi_thread")]
 async fn time_goes_by_while_no_server_runs() {
     let app = TestApp::start().await;
@@ -185,7 +185,8 @@ async fn time_goes_by_while_no_server_runs() {
     assert_eq!(app.refresh(&client, &before.refresh).await.status(), 503);
 }
 
-/// OPS-04: a command is enough where no server runs, because its certificate ran out in the year that is not, for example.
+/// OPS-04: the command also works without a server, for example if its certificate has expired in the wrong
+/// time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_is_confirmed_without_a_server() {
     let app = TestApp::start().await;
@@ -204,7 +205,7 @@ async fn a_clock_is_confirmed_without_a_server() {
     assert!(works(&app, &fresh).await);
 }
 
-/// OPS-04: buckets fill by what nobody can set, neither more slowly nor faster.
+/// OPS-04: rate limits refill by uptime, neither slower nor faster.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turned_clock_changes_no_limit() {
     for turn in ALL {
@@ -221,7 +222,7 @@ async fn a_turned_clock_changes_no_limit() {
         let right = app.clock.wall();
         let wrong = match turn {
             Turn::Back => right - HOURS,
-            // Within the life of the token.
+            // Within the lifetime of the token.
             _ => right + Duration::from_mins(5),
         };
         app.clock.set(wrong);
@@ -241,7 +242,7 @@ fn at_gateway(gateway: &Elsewhere, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// OPS-04, RS-05: the clock of the gateway's machine is turned, or that of the authorization server's.
+/// OPS-04, RS-05: the gateway's clock is changed, or the authorization server's.
 async fn a_story_of_two(turn: Turn, restarts: bool, checks: &str) {
     let case = format!("{turn:?}, restarted: {restarts}, {checks}");
     let app = TestApp::start().await;
@@ -262,7 +263,7 @@ async fn a_story_of_two(turn: Turn, restarts: bool, checks: &str) {
     }
     assert_eq!(gateway.whoami(&before.access).await, 401, "{case}: sixteen minutes old");
 
-    // Somebody sets the clock right, and says so.
+    // An administrator corrects the clock and confirms it.
     clock.set(app.clock.wall());
     if turn == Turn::Back {
         let fresh = Tokens::of(app.refresh(&client, &before.refresh).await).await;
@@ -294,7 +295,7 @@ async fn a_gateway_with_a_turned_clock_lengthens_no_life() {
     }
 }
 
-/// OPS-04: also where nobody is asked about a token.
+/// OPS-04: the same for a gateway that does not introspect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_asks_nobody_lengthens_no_life() {
     for turn in ALL {
@@ -302,7 +303,7 @@ async fn a_gateway_that_asks_nobody_lengthens_no_life() {
     }
 }
 
-/// OPS-04: the authorization server's clock is turned, and the gateway's is right.
+/// OPS-04: the authorization server's clock is changed, and the gateway's is right.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_after_one_command() {
     for turn in [Turn::ForwardAndBack, Turn::To2040AndBack] {
@@ -321,7 +322,7 @@ async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_afte
             assert_eq!(gateway.whoami(&dead.access).await, 401, "{turn:?}");
         }
         let fresh = crate::split::tokens(&app, &mut browser, &client).await;
-        // The key set may be kept for five minutes.
+        // The key set may be cached for five minutes.
         for clock in [&app.clock, &clock] {
             clock.advance(Duration::from_mins(5));
         }
@@ -330,7 +331,8 @@ async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_afte
     }
 }
 
-/// OPS-04, ADMIN-05: a gateway alone is told of its clock, with and without a process that runs; and of nothing else.
+/// OPS-04, ADMIN-05: a gateway alone accepts commands about its clock, with and without a running process, and
+/// no others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_takes_commands_about_its_clock_alone() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! The command line: what goes wrong says what to do, and leaves with a non-zero code.
+//! The command line: errors say what to do and exit with a non-zero code.
 
 mod files;
 
@@ -21,7 +21,8 @@ fn refused(arguments: &[&str], says: &[&str]) {
     assert!(complaint.lines().filter(|line| line.starts_with("portcullis: ")).count() <= 1, "{complaint}");
 }
 
-/// ADMIN-05: a server that ends before it has answered leaves no doubt that nothing is known, nor where to look.
+/// ADMIN-05: if the server ends before it answers, the command says that the result is unknown and where to
+/// look.
 #[test]
 fn a_server_that_breaks_off_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +43,7 @@ fn a_server_that_breaks_off_is_told_of() {
     assert!(server.join().unwrap().contains("\"lockdown\""));
 }
 
-/// OPS-03: unsafe or impossible configurations: one clear line each.
+/// OPS-03: each unsafe or impossible configuration gives one clear line.
 #[test]
 fn impossible_starts_are_explained() {
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +67,7 @@ fn impossible_starts_are_explained() {
     refused(&["setup-link", "--data-dir", "/nowhere/at/all"], &["/nowhere/at/all", "serve"]);
 }
 
-/// STORE-05, ADMIN-05: one directory has one server; a port has one owner.
+/// STORE-05, ADMIN-05: a directory has one server; a port has one owner.
 #[test]
 fn a_second_server_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,7 +84,7 @@ fn a_second_server_is_refused() {
     assert_eq!(server.stop(), Some(0));
 }
 
-/// KEYS-05, OPS-03: wide permissions and a lost seal key refuse.
+/// KEYS-05, OPS-03: weak permissions and a lost sealing key are refused.
 #[test]
 fn weak_permissions_and_a_lost_seal_key_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,7 +100,7 @@ fn weak_permissions_and_a_lost_seal_key_are_refused() {
     refused(&serve, &["seal.key"]);
 }
 
-/// ENROL-01: a new link while there is no administrator, from a data directory with a long name.
+/// ENROL-01: a new link while there is no administrator, for a data directory with a long path.
 #[test]
 fn setup_link_asks_the_running_server() {
     let dir = tempfile::tempdir().unwrap();
@@ -150,7 +151,7 @@ fn a_command_without_the_control_key_is_refused() {
     refused(&["user", "list", "--data-dir", data.to_str().unwrap()], &["control.key"]);
 }
 
-/// AUDIT-03: the chain is checked beside a running server; one changed byte fails and names its row.
+/// AUDIT-03: the chain is verified beside a running server; one changed byte is an error that names its row.
 #[test]
 fn audit_verify_names_a_changed_row() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,7 +185,7 @@ fn audit_verify_names_a_changed_row() {
     assert!(complaint(&broken).contains(&format!("audit record {seq} ")), "{broken:?}");
 }
 
-/// Nothing needs a terminal, a home or a configuration; the words say what to do next.
+/// The server needs no terminal, home directory or configuration; its output says what to do next.
 #[test]
 fn serve_says_what_to_do_next() {
     let dir = tempfile::tempdir().unwrap();

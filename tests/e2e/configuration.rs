@@ -1,4 +1,4 @@
-//! `portcullis.toml`: where it is found, what counts more, and what `check` says about it.
+//! `portcullis.toml`: where it is found, which setting takes precedence, and what `check` says about it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,7 +34,7 @@ fn folder(configuration: &str) -> tempfile::TempDir {
 }
 
 fn command(dir: &Path, arguments: &[&str]) -> Command {
-    // As root the default would be the machine's own data directory: name another wherever it counts.
+    // As root the default is the machine's own data directory, so name another one.
     let mut command = program();
     command.args(arguments).current_dir(dir).env_clear().env("HOME", dir).stdin(Stdio::null());
     command
@@ -48,7 +48,7 @@ fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The line that says what is wrong.
+/// The error line.
 fn line(output: &Output) -> String {
     let said = complaint(output);
     let line = said.lines().find_map(|line| line.strip_prefix("portcullis: "));
@@ -78,7 +78,7 @@ fn check_explains_what_is_built_in() {
     );
     assert_eq!(report["memory"], json!({ "all": 256 << 20, "one_address": 64 << 20 }));
     assert_eq!(report["access_token_lifetime"], 900);
-    // It looks, and leaves nothing behind.
+    // It only reads and leaves nothing behind.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -106,7 +106,7 @@ fn check_explains_who_reaches_which_tool() {
     }
 }
 
-/// The command line, then the environment, then the file, then what is built in.
+/// Precedence: command line, environment, file, default.
 #[test]
 fn the_nearer_word_counts_more() {
     let dir = folder("issuer = \"https://file.example\"\nlisten = \"localhost:1\"");
@@ -127,7 +127,7 @@ fn the_nearer_word_counts_more() {
     assert_eq!((&report["config"], &report["listen"]), (&json!("other.toml"), &json!("localhost:8080")));
 }
 
-/// OPS-03: `check` and `serve` say the same, in one line, and neither goes on.
+/// OPS-03: `check` and `serve` give the same one-line error and stop.
 #[test]
 fn check_says_what_serve_says() {
     let dir = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ fn check_says_what_serve_says() {
         let json = report(&run(dir.path(), &["check", "--json"]));
         let (check, serve) = (line(&checked), line(&run(dir.path(), &["serve"])));
         assert!(check.contains(says), "{configuration}: {check}");
-        // One of them is a port that was picked, and another the system's own words.
+        // One of them has a random port, and another the system's own message.
         if !configuration.contains("localhost:0") {
             assert_eq!(check, serve, "{configuration}");
         }
@@ -159,7 +159,7 @@ fn check_says_what_serve_says() {
     }
 }
 
-/// KEYS-05: it is said while the key lies beside what it opens; and a key that is gone is missed.
+/// KEYS-05: `check` warns while the sealing key is beside the data that it opens, and reports a missing one.
 #[test]
 fn check_looks_after_the_seal_key() {
     let dir = tempfile::tempdir().unwrap();
@@ -182,7 +182,7 @@ fn check_looks_after_the_seal_key() {
     assert_eq!(line(&run(dir.path(), &check)), line(&run(dir.path(), &serve)));
 }
 
-/// What cannot work is no error, but it is said.
+/// A rule that cannot take effect is reported, and is not an error.
 #[test]
 fn check_warns_of_what_nobody_can_use() {
     let dir = folder("data_dir = \"data\"\n[scopes.spare]\ntitle = \"Nothing\"\n[groups]\neveryone = []");
@@ -198,8 +198,8 @@ fn check_warns_of_what_nobody_can_use() {
     );
 }
 
-/// POL-05: what is doubtful about rules is said with the line and what to write, and rules that cannot be used are a
-/// problem: two that tie, a tool or an argument that is not there.
+/// POL-05: doubtful rules are reported with their line and a correction; unusable rules are errors: two that
+/// tie, an unknown tool or argument.
 #[test]
 fn check_finds_rules_that_cannot_work() {
     let rules = "data_dir = \"data\"\n[tools]\n\"ci_*\" = \"docs.read\"\n[tools.\"docs_*\"]\nscope = \"docs.read\"\n\
@@ -240,7 +240,7 @@ fn check_finds_rules_that_cannot_work() {
     assert_eq!(line(&run(dir.path(), &["serve"])), tied);
 }
 
-/// The file configures `serve`: its data directory, and what the first challenge asks for (META-07).
+/// The file configures `serve`: its data directory, and the scope of the first challenge (META-07).
 #[test]
 fn serve_follows_the_file() {
     let dir = folder(
@@ -253,7 +253,7 @@ fn serve_follows_the_file() {
         reqwest::blocking::Client::builder().no_proxy().build().unwrap().post(&server.mcp_url).send();
     let challenge = challenge.unwrap().headers()["www-authenticate"].to_str().unwrap().to_owned();
     assert!(challenge.ends_with("scope=\"all\""), "{challenge}");
-    // So do the other commands.
+    // It configures the other commands too.
     let link = run(dir.path(), &["setup-link"]);
     assert!(link.status.success(), "{}", complaint(&link));
     assert_eq!(server.stop(), Some(0));

@@ -1,4 +1,4 @@
-//! Clients in `portcullis.toml`: what each start makes of it.
+//! Clients in `portcullis.toml`, as each start applies them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::process::{complaint, portcullis, program};
 
 const WEB: &str = "https://portal.example/cb";
 
-/// A client with a secret, as it stands in the file.
+/// The file's section for a client with a secret.
 fn portal(rest: &str, secrets: &[&Secret]) -> String {
     let digests: Vec<String> = secrets.iter().map(|secret| format!("{:?}", secret.digest().hex())).collect();
     format!("[clients.portal]\nsecret_sha256 = [{}]\n{rest}\n", digests.join(", "))
@@ -44,14 +44,15 @@ fn show(app: &TestApp) -> Value {
     app.console(&["client", "show", "c_portal"])["client"].clone()
 }
 
-/// What the records of an event say was changed, and how many grants ended.
+/// The changed fields and the number of ended grants in the records of an event.
 fn changes(app: &TestApp, event: &str) -> Vec<(Value, Value)> {
     let records = app.audit().into_iter().filter(|record| record["event"] == event);
     records.map(|r| (r["detail"]["changed_fields"].clone(), r["detail"]["grants_ended"].clone())).collect()
 }
 
-/// DCR-08, AT-03, REFRESH-08: a client is there from the first start under the id that its name says; what users granted
-/// it lives through restarts and new words, and ends when its answers go elsewhere or the file no longer names it.
+/// DCR-08, AT-03, REFRESH-08: a client exists from the first start on, under an id derived from its name; its
+/// grants survive restarts and a new name, and end when its redirect URIs change or the file no longer names
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_is_followed_at_every_start() {
     let secret = Secret::random("cs_");
@@ -65,7 +66,7 @@ async fn the_file_is_followed_at_every_start() {
     let tokens = Tokens::of(redeem(&app, &secret, &code).await).await;
     assert_eq!(tokens.claims()["client_id"], "c_portal");
 
-    // Nothing new, then new words: neither touches what was granted.
+    // No change, then a new name: grants continue in both cases.
     let app = app.restart().await;
     assert_eq!(changes(&app, "client.updated"), []);
     let named = portal(&format!("title = \"Ticket portal\"\nredirect_uris = {WEB:?}"), &[&secret]);
@@ -74,7 +75,7 @@ async fn the_file_is_followed_at_every_start() {
     assert_eq!(whoami(&app, &tokens.access).await, 200);
     assert_eq!(changes(&app, "client.updated"), [(json!(["client_name"]), json!(0))]);
 
-    // Answers to another place: users agreed to the old one (DCR-10).
+    // Another redirect URI: users consented to the old one (DCR-10).
     let elsewhere = "https://portal.example/other";
     let moved = portal(&format!("title = \"Ticket portal\"\nredirect_uris = {elsewhere:?}"), &[&secret]);
     let app = app.restart_configured(&moved).await;
@@ -84,7 +85,7 @@ async fn the_file_is_followed_at_every_start() {
     let code = ada.authorize(&app, &at(elsewhere)).await;
     let tokens = Tokens::of(redeem(&app, &secret, &code).await).await;
 
-    // Gone from the file.
+    // Removed from the file.
     let app = app.restart_configured("").await;
     let shown = show(&app);
     assert_eq!(
@@ -100,7 +101,7 @@ async fn the_file_is_followed_at_every_start() {
         assert!(line.contains("no longer in portcullis.toml"), "{line}");
     }
 
-    // And back: the client is, what was granted is not.
+    // Added again: the client is back, its grants are not.
     let app = app.restart_configured(&moved).await;
     let shown = show(&app);
     assert_eq!((&shown["disabled"], &shown["trust"]), (&json!(false), &json!("verified")));
@@ -112,7 +113,7 @@ async fn the_file_is_followed_at_every_start() {
     assert_eq!(whoami(&app, &tokens.access).await, 200);
 }
 
-/// CAUTH-04: two secrets in the file while one takes over from the other; and none of it touches what was granted.
+/// CAUTH-04: two secrets in the file while one replaces the other; grants continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_take_over_in_the_file() {
     let (old, new) = (Secret::random("cs_"), Secret::random("cs_"));
@@ -131,14 +132,14 @@ async fn secrets_take_over_in_the_file() {
     let line = refused(&app, &["client", "rotate-secret", "c_portal"]);
     assert!(line.contains("is defined in portcullis.toml; change it there"), "{line}");
 
-    // To another client, in one step.
+    // Moved to another client in one step.
     let moved = portal(&uri, &[&new]).replace("clients.portal", "clients.gate");
     let app = app.restart_configured(&moved).await;
     assert!(!is_accepted(&app, &new).await);
     assert_eq!(app.console(&["client", "show", "c_gate"])["client"]["secrets"].as_array().unwrap().len(), 1);
 }
 
-/// CAUTH-06, DCR-10: keys in a file beside it; other keys end what was granted.
+/// CAUTH-06, DCR-10: keys from a separate file; other keys end the grants.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_come_from_a_file() {
     let (key, other) = (ClientKey::generate("ES256"), ClientKey::generate("EdDSA"));
@@ -164,7 +165,8 @@ async fn keys_come_from_a_file() {
     assert_eq!(changes(&app, "client.updated"), [(json!(["jwks"]), json!(1))]);
 }
 
-/// AUTHZ-17: what an administrator stopped stays stopped, whatever the file says, until an administrator says else.
+/// AUTHZ-17: a client that an administrator disabled stays disabled, whatever the file says, until an
+/// administrator enables it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrators_word_counts_more_than_the_file() {
     let toml = format!("[clients.portal]\nredirect_uris = {WEB:?}\npublic = true\n");
@@ -190,8 +192,8 @@ async fn an_administrators_word_counts_more_than_the_file() {
     assert_eq!(show(&app)["disabled"], false);
 }
 
-/// DCR-13, OPS-03: a file that cannot be followed stops the start with one line, which `check` says too, and changes
-/// nothing; the name of a client that left the file is free.
+/// DCR-13, OPS-03: a file that cannot be applied stops the start with one line, which `check` prints too, and
+/// changes nothing; the name of a client removed from the file is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_followed_stops_the_start() {
     let toml = |name: &str, title: &str| {
@@ -226,7 +228,7 @@ async fn a_file_that_cannot_be_followed_stops_the_start() {
     assert_eq!(serde_json::from_slice::<Value>(&after.stdout).unwrap(), before);
 }
 
-/// OPS-03: `check` shows what is configured, and `new-secret` prints what belongs into the file and what does not.
+/// OPS-03: `check` shows the configured clients, and `new-secret` prints which part belongs into the file.
 #[test]
 fn check_shows_configured_clients() {
     let dir = tempfile::tempdir().unwrap();
@@ -267,6 +269,6 @@ fn check_shows_configured_clients() {
         assert!(words.contains(part), "{part}: {words}");
     }
     assert!(!words.contains(secret.expose()));
-    // Found by its digest, never printed.
+    // It is identified by its digest and never printed.
     assert!(!report.to_string().contains(&secret.expose()[3..]));
 }

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::browser::Story;
 use crate::process::{Driver, clients, node};
 
-/// What the suite found in one scenario.
+/// The suite's checks in one scenario.
 struct Checks(Vec<Value>);
 
 impl Checks {
-    /// Reads what the suite wrote about the one scenario of this folder whose name contains `name`.
+    /// Reads the results of the only scenario in this folder whose name contains `name`.
     fn read(folder: &Path, name: &str) -> Self {
         let mut results = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let results = results.find(|path| path.to_str().unwrap().contains(name)).expect("results");
@@ -26,7 +26,7 @@ impl Checks {
         self.0.iter().filter(|check| check["status"] == "SUCCESS").count()
     }
 
-    /// What did not pass, and why.
+    /// The failed checks, with their messages.
     fn complaints(&self) -> Vec<(&str, &str)> {
         let bad = self.0.iter().filter(|check| check["status"] == "FAILURE" || check["status"] == "WARNING");
         bad.map(|check| (check["id"].as_str().unwrap(), check["errorMessage"].as_str().unwrap())).collect()
@@ -46,8 +46,8 @@ fn suite(arguments: &[&str], results: &Path) -> Command {
     command
 }
 
-/// Runs the scenarios of a revision against the MCP endpoint, as a client that has signed in. With each goes the
-/// least number of checks that must pass, so that none of them can end early unseen.
+/// Runs the scenarios of a revision against the MCP endpoint as a signed-in client. Each has a minimum number
+/// of passed checks, so that one that ends early is noticed.
 fn serves(revision: &str, scenarios: &[(&str, usize)]) {
     let mut story = Story::begin();
     let mut client = story.client("legacy");
@@ -77,7 +77,7 @@ fn serves(revision: &str, scenarios: &[(&str, usize)]) {
     }
 }
 
-/// MCP-01, MCP-10, MCP-12, MCP-14
+/// MCP-01, MCP-10, MCP-12, MCP-14: the suite's scenarios for 2025-11-25.
 #[test]
 fn the_endpoint_conforms_to_2025_11_25() {
     serves(
@@ -92,7 +92,7 @@ fn the_endpoint_conforms_to_2025_11_25() {
     );
 }
 
-/// MCP-01, MCP-03, MCP-05, MCP-06, MCP-10, MCP-14
+/// MCP-01, MCP-03, MCP-05, MCP-06, MCP-10, MCP-14: the suite's scenarios for 2026-07-28.
 #[test]
 fn the_endpoint_conforms_to_2026_07_28() {
     serves(
@@ -108,12 +108,12 @@ fn the_endpoint_conforms_to_2026_07_28() {
     );
 }
 
-/// META-05, AUTHZ-02, TOKEN-04: both scenarios that there are. The suite asks for no scope.
+/// META-05, AUTHZ-02, TOKEN-04: the suite's two scenarios. It requests no scope.
 #[test]
 fn the_authorization_server_conforms() {
     let mut story = Story::begin();
     let issuer = story.server.origin.clone();
-    // The suite wants to be told its port.
+    // The suite must be told its port.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let registered: Value = reqwest::blocking::Client::new()
         .post(format!("{issuer}/register"))
@@ -136,7 +136,7 @@ fn the_authorization_server_conforms() {
             command.args(["--resource", &resource]);
         }
         let mut running = command.spawn().unwrap();
-        // It prints where a person is to go, and waits.
+        // It prints the URL for the user and waits.
         let mut said = BufReader::new(running.stdout.take().unwrap());
         let mut line = String::new();
         while !line.starts_with(&format!("{issuer}/authorize?")) {
@@ -150,7 +150,7 @@ fn the_authorization_server_conforms() {
         for scenario in ["authorization-server-metadata-endpoint", "authorization-code-grant"] {
             let checks = Checks::read(&results, scenario);
             assert!(checks.passed() >= 1, "{scenario}: {:?}", checks.0);
-            // A SHOULD, and only a warning while clients cannot name themselves by a document.
+            // A SHOULD, reported as a warning while clients cannot be known by a document.
             let excused = |(check, _): &(&str, &str)| *check == "authorization-server-metadata-cimd";
             assert!(checks.complaints().iter().all(excused), "{scenario}: {:?}", checks.0);
         }

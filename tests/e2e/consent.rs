@@ -1,5 +1,5 @@
-//! Who is asked, when, and by whom the answer counts: sign-ins, tabs and browsers beside each other (AUTHZ-13, 15, 16,
-//! 17, SESSION-01, 09).
+//! Consent with several sign-ins, tabs and browsers at once: who is asked, when, and whose answer counts
+//! (AUTHZ-13, 15, 16, 17, SESSION-01, 09).
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn code(response: &Response) -> Option<String> {
     redirect_parameter(response, "code")
 }
 
-/// Signs in for the request that a sign-in page is for, as this person in this browser.
+/// Signs in for the request of a sign-in page, as this user in this browser.
 async fn sign_in_at(browser: &mut Browser, app: &TestApp, html: &str) -> ConsentPage {
     let transaction = attribute(html, "data-transaction").unwrap();
     let signed_in = browser.sign_in(app, Some(&transaction)).await;
@@ -43,7 +43,7 @@ async fn sign_in_at(browser: &mut Browser, app: &TestApp, html: &str) -> Consent
     ConsentPage::of(url, html)
 }
 
-/// SESSION-01: elsewhere than on loopback the cookies have the prefix that ties them to this host, its root and TLS.
+/// SESSION-01: off loopback, the cookies have the prefix that binds them to this host, its root path and TLS.
 #[tokio::test(flavor = "multi_thread")]
 async fn cookies_elsewhere_have_the_host_prefix() {
     let app = TestApp::start_https("").await;
@@ -60,15 +60,15 @@ async fn cookies_elsewhere_have_the_host_prefix() {
         let attributes: Vec<&str> = cookie.split("; ").skip(1).collect();
         assert_eq!(attributes, ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"], "{cookie}");
     }
-    // The answer to a client leaves the session alone: there is no other program behind this host.
+    // Answering a client does not end the session: no other program shares this host.
     let page =
         ConsentPage::of(String::new(), text(browser.get(&app, &client.authorize_url(&app)).await).await);
     assert!(code(&browser.decide(&app, &page, "approve").await).is_some());
     assert!(browser.cookies.contains_key("__Host-sid"));
 }
 
-/// AUTHZ-16: an earlier session counts elsewhere than on loopback, unless the client wants a new sign-in: by
-/// `prompt=login`, by `select_account`, by a `max_age` that has passed. Walking away from that sign-in leads nowhere.
+/// AUTHZ-16: off loopback an earlier session counts, unless the client wants a new sign-in by `prompt=login`,
+/// `select_account`, or an exceeded `max_age`. That sign-in cannot be skipped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forced_sign_in_is_not_walked_around() {
     let app = TestApp::start_https("").await;
@@ -92,13 +92,13 @@ async fn a_forced_sign_in_is_not_walked_around() {
         let html = text(browser.get(&app, &with(&app, &client, forced)).await).await;
         assert!(is_sign_in(&html) && !is_question(&html), "{forced:?}");
         let transaction = attribute(&html, "data-transaction").unwrap();
-        // The older session is as good as none here.
+        // The older session does not count here.
         let url = app.url(&format!("/consent?transaction={transaction}"));
         assert!(is_sign_in(&text(browser.get(&app, &url).await).await), "{forced:?}");
         let form = [("transaction", transaction.as_str()), ("decision", "approve"), ("scope", "docs.read")];
         let posted = browser.post_form(&app, "/consent", &form).await;
         assert!(is_sign_in(&text(posted).await), "{forced:?}");
-        // A sign-in for something else is a fresh one all the same, but none that was asked for here.
+        // A sign-in for something else is recent, but was not made for this request.
         assert_eq!(browser.sign_in(&app, None).await.status(), 200);
         let html_now = text(browser.get(&app, &url).await).await;
         assert_eq!(is_question(&html_now), forced == [("max_age", "599")], "{forced:?}");
@@ -110,8 +110,8 @@ async fn a_forced_sign_in_is_not_walked_around() {
     }
 }
 
-/// AUTHZ-15, SESSION-01: tabs on loopback do not disturb each other: two requests are signed in to, and both are answered,
-/// although the answer to one takes the session cookie from the browser.
+/// AUTHZ-15, SESSION-01: tabs on loopback do not disturb each other: two requests are signed in to and both are
+/// answered, although answering one removes the session cookie.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_tabs_are_answered_each_on_its_own() {
     let app = TestApp::start().await;
@@ -125,7 +125,7 @@ async fn parallel_tabs_are_answered_each_on_its_own() {
     assert_eq!(redirect_parameter(&answer, "state").as_deref(), Some("one"));
     assert_eq!(app.redeem(&first, &code(&answer).unwrap()).await.status(), 200);
     assert_eq!(browser.session(), None);
-    // A copy of the cookie is worth nothing to whoever kept one, although the other tab's sign-in goes on.
+    // A copied cookie is invalid, although the other tab's sign-in continues.
     let mut thief = Browser::new();
     thief.cookies = session;
     assert!(!text(thief.get(&app, &app.url("/")).await).await.contains("connect-client"));
@@ -134,7 +134,7 @@ async fn parallel_tabs_are_answered_each_on_its_own() {
     let answer = browser.decide(&app, &other, "approve").await;
     assert_eq!(redirect_parameter(&answer, "state").as_deref(), Some("two"));
     assert_eq!(app.redeem(&second, &code(&answer).unwrap()).await.status(), 200);
-    // CONSENT-06: the back button shows that it was answered.
+    // CONSENT-06: the back button shows that the request was answered.
     for page in [&one, &other] {
         assert_eq!(browser.get(&app, &page.url).await.status(), 400);
         assert_eq!(browser.decide(&app, page, "approve").await.status(), 400);
@@ -142,7 +142,7 @@ async fn parallel_tabs_are_answered_each_on_its_own() {
     assert_eq!(app.events().iter().filter(|(event, _)| event == "authz.approved").count(), 2);
 }
 
-/// AUTHZ-15: the same elsewhere, where a second sign-in of the same person changes the session's id.
+/// AUTHZ-15: the same off loopback, where a second sign-in of the same user changes the session id.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_tabs_elsewhere_too() {
     let app = TestApp::start_https("").await;
@@ -157,8 +157,8 @@ async fn parallel_tabs_elsewhere_too() {
     assert!(is_sign_in(&text(browser.decide(&app, &third, "approve").await).await), "signed out");
 }
 
-/// AUTHZ-15, AUTHZ-01: a form that another site posts comes without our cookies. It must not take the browser's other
-/// requests away from it: the same request goes round by GET.
+/// AUTHZ-15, AUTHZ-01: browsers send a form posted by another site without our cookies. It must not detach the
+/// browser from its other requests, so it is redirected to the same request by GET.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_form_does_not_take_a_browsers_requests_away() {
     let app = TestApp::start().await;
@@ -179,7 +179,7 @@ async fn a_foreign_form_does_not_take_a_browsers_requests_away() {
     let answer = browser.decide(&app, &page, "approve").await;
     assert_eq!(redirect_parameter(&answer, "state").as_deref(), Some("st ate&1"));
     assert_eq!(post("same-origin").await.unwrap().status(), 200);
-    // What would not fit into an address is taken as it comes; what is no form is none.
+    // A form too long for a URL is handled as it is; a body that is not a form is refused.
     let long: Vec<(&str, String)> =
         client.request(&app).into_iter().chain([("login_hint", "x".repeat(9000))]).collect();
     let posted = app.http.post(app.url("/authorize")).form(&long).header("sec-fetch-site", "cross-site");
@@ -188,7 +188,8 @@ async fn a_foreign_form_does_not_take_a_browsers_requests_away() {
     assert_eq!(no_form.status(), 400);
 }
 
-/// SESSION-09: when somebody else signs in, what the first person had open in this browser is over, and says so.
+/// SESSION-09: when another user signs in, the first user's open requests in this browser end, and the page
+/// says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_user_cancels_what_was_open() {
     for (https, start) in [(false, TestApp::start().await), (true, TestApp::start_https("").await)] {
@@ -204,7 +205,7 @@ async fn another_user_cancels_what_was_open() {
             let page = ada.consent_page(&app, &client.authorize_url(&app)).await;
             (page.url.clone(), page)
         };
-        // Bob sits down at the same browser, with his own passkey.
+        // Bob uses the same browser with his own passkey.
         bob.cookies = ada.cookies.clone();
         let forced = with(&app, &client, &[("prompt", "login")]);
         let his = bob.consent_page(&app, &forced).await;
@@ -218,7 +219,7 @@ async fn another_user_cancels_what_was_open() {
         let approved: Vec<_> =
             app.audit().into_iter().filter(|record| record["event"] == "authz.approved").collect();
         assert_eq!(approved.len(), 1);
-        // And a question that was his is nobody else's, whoever signs in at it.
+        // A question that was Bob's is not shown to another user who signs in.
         let his = bob.consent_page(&app, &forced).await;
         ada.cookies = bob.cookies.clone();
         let refused = ada.sign_in(&app, Some(&his.transaction)).await;
@@ -227,7 +228,7 @@ async fn another_user_cancels_what_was_open() {
     }
 }
 
-/// SESSION-04, SESSION-09: signing out leaves no question behind that somebody could answer.
+/// SESSION-04, SESSION-09: signing out leaves no open request that another user could answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_out_cancels_what_was_open() {
     let app = TestApp::start().await;
@@ -241,7 +242,7 @@ async fn signing_out_cancels_what_was_open() {
     assert!(!app.has_event("authz.approved", None));
 }
 
-/// AUTHZ-17: whoever was disabled while they were asked allows nothing, and neither does a code that was on its way.
+/// AUTHZ-17: a user who is disabled while being asked allows nothing, and their pending code is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_user_allows_nothing() {
     for app in [TestApp::start().await, TestApp::start_https("").await] {
@@ -265,8 +266,8 @@ async fn a_disabled_user_allows_nothing() {
     }
 }
 
-/// AUTHZ-13: somebody who may grant nothing of what is asked reads why, and who can change that; the client hears of it
-/// when they say so, and once somebody has helped the same page asks.
+/// AUTHZ-13: a user who may grant none of the requested scopes is told why and who can change that; the client
+/// is told when the user says so; once an administrator has helped, the same page asks.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_grant_nothing_is_told_who_can_help() {
     let rules = "[groups]\nengineers = [\"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
@@ -288,7 +289,7 @@ async fn who_may_grant_nothing_is_told_who_can_help() {
         assert!(page.html.contains(part), "{part}: {}", page.html);
     }
     assert!(app.has_event("authz.denied", Some("not_entitled")));
-    // Whatever is posted from there, nothing is granted.
+    // Nothing posted from there grants anything.
     let answer = ines.allow(&app, &page, &["docs.full", "docs.read"], None).await;
     assert_eq!(redirect_parameter(&answer, "error").as_deref(), Some("access_denied"));
     assert_eq!(redirect_parameter(&answer, "state").as_deref(), Some("st ate&1"));
@@ -301,14 +302,14 @@ async fn who_may_grant_nothing_is_told_who_can_help() {
     let page = ConsentPage::of(page.url, html);
     assert!(code(&ines.decide(&app, &page, "approve").await).is_some());
 
-    // Part of it is narrowed, and said so.
+    // A partly allowed request is narrowed, and the page says so.
     app.console(&["user", "groups", "ines", "--remove", "engineers"]);
     let page = ines.consent_page(&app, &with(&app, &client, &[("scope", "docs.full docs.read")])).await;
     assert_eq!(page.scopes, ["docs.read"]);
     assert!(page.html.contains("Read whole documents") && page.html.contains("you are not entitled to it"));
 }
 
-/// CONSENT-01, CONSENT-08: how long it lasts is said as it is: a client without refresh tokens renews nothing.
+/// CONSENT-01, CONSENT-08: the page shows the real lifetimes: a client without refresh tokens renews nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn lifetimes_are_those_of_this_client() {
     let app = TestApp::start().await;
@@ -328,8 +329,8 @@ async fn lifetimes_are_those_of_this_client() {
     assert!(page.html.contains("Not verified (self-registered)"));
 }
 
-/// REDIR-07, REDIR-08, AUTHZ-07: after the first request nothing is read from the browser again: no address, no scope, no
-/// state; where somebody is sent is ours, whatever a parameter says.
+/// REDIR-07, REDIR-08, AUTHZ-07: after the first request no address, scope or state is read from the browser
+/// again; redirects lead to our own pages, whatever a parameter says.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_request_is_read_again() {
     let app = TestApp::start().await;
@@ -381,7 +382,8 @@ async fn nothing_of_the_request_is_read_again() {
     }
 }
 
-/// CONSENT-10: a site whose clients' targets redirect onward answers decisions with a page that leads there.
+/// CONSENT-10: with the setting for clients that redirect onward, decisions are answered with a page that leads
+/// to the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interstitial_leads_to_the_client() {
     let app = TestApp::start_configured("[consent]\ninterstitial = true\n").await;
@@ -402,12 +404,12 @@ async fn an_interstitial_leads_to_the_client() {
             assert!(html.contains(&part) || html.contains(&part.replace('/', "&#x2F;")), "{part}: {html}");
         }
     }
-    // What is refused before anybody is asked goes the usual way.
+    // A refusal before the question is redirected as usual.
     let refused = ada.get(&app, &with(&app, &client, &[("scope", "made.up")])).await;
     assert_eq!(refused.status(), 302);
 }
 
-/// CONSENT-03, AUTHZ-10: only POST decides, and no answer repeats it elsewhere.
+/// CONSENT-03, AUTHZ-10: only POST decides, and no response makes the browser repeat it elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_post_decides() {
     let app = TestApp::start().await;

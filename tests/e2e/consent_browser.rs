@@ -1,4 +1,4 @@
-//! The consent page in a real Chromium with an authenticator: what a person sees, ticks and taps.
+//! The consent page in a real Chromium with an authenticator.
 
 use reqwest::blocking::Client as Http;
 use serde_json::{Value, json};
@@ -7,12 +7,12 @@ use crate::browser::Story;
 use crate::harness::{VERIFIER, challenge};
 use crate::process::portcullis;
 
-/// Reading whole documents is high-risk here, and everybody may.
+/// Here `docs.full` is high-risk, and all users may have it.
 const RULES: &str = "[registration]\nremote_redirects = true\n[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n\
                      [scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\nrisk = \"high\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
 const APPROVE: &str = "[data-testid=consent-approve]";
 
-/// A client that has registered itself, and asks for both scopes.
+/// A self-registered client that requests both scopes.
 struct Asking {
     http: Http,
     origin: String,
@@ -43,7 +43,7 @@ impl Asking {
         url::Url::parse_with_params(&format!("{}/authorize", self.origin), parameters).unwrap().to_string()
     }
 
-    /// The scope of what it gets for the code that it was sent.
+    /// Redeems the code in the redirect; returns the scope of the tokens.
     fn redeem(&self, redirected_to: &str) -> String {
         let url = url::Url::parse(redirected_to).unwrap();
         let code = url.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
@@ -59,7 +59,7 @@ impl Asking {
     }
 }
 
-/// Opens the request and signs in: the consent page, its button awake.
+/// Opens the request and signs in; waits until the consent page's button is enabled.
 fn to_the_question(story: &mut Story, asking: &Asking) {
     story.browser.ok(&json!({"op": "open", "url": asking.url()}));
     story.browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
@@ -74,7 +74,7 @@ fn tick(story: &mut Story, scope: &str, ticked: bool) {
     story.browser.ok(&json!({"op": "tick", "scope": scope, "ticked": ticked}));
 }
 
-/// Presses a button that leads to the client: where it led.
+/// Presses a button that leads to the client; returns the URL.
 fn leave(story: &mut Story, testid: &str) -> String {
     let left = story.browser.ok(&json!({"op": "leave", "testid": testid}));
     left["redirected_to"].as_str().unwrap().to_owned()
@@ -88,8 +88,8 @@ fn events(story: &Story) -> Vec<String> {
     records.map(|record| record["event"].as_str().unwrap().to_owned()).collect()
 }
 
-/// CONSENT-08, CONSENT-05: the high-risk scope is not ticked until a person ticks it; then the passkey is asked for once
-/// more, for exactly this. Where its owner does not confirm, nothing is decided and the page is as it was.
+/// CONSENT-08, CONSENT-05: a high-risk scope is unticked until the user ticks it; then a passkey assertion for
+/// exactly this is required. If the user cancels it, nothing is decided and the page is unchanged.
 #[test]
 fn a_high_risk_scope_takes_a_tap() {
     let mut story = Story::begin_configured(RULES);
@@ -116,7 +116,7 @@ fn a_high_risk_scope_takes_a_tap() {
     assert!(events[tap..].iter().any(|event| event == "authz.approved"), "{events:?}");
 }
 
-/// CONSENT-05: what a person unticks is not granted; with nothing ticked the page says what that means, and it does.
+/// CONSENT-05: unticked scopes are not granted; with nothing ticked, the page says what that means.
 #[test]
 fn what_is_unticked_is_not_granted() {
     let mut story = Story::begin_configured(RULES);
@@ -128,8 +128,8 @@ fn what_is_unticked_is_not_granted() {
 
     to_the_question(&mut story, &asking);
     tick(&mut story, "docs.read", false);
-    // Nothing to allow: the button says so by being off, its description and a live region say why, and Enter in a box,
-    // which presses a form's first button, presses none.
+    // With nothing ticked the button is disabled, its description and a live region say why, and Enter in a
+    // checkbox, which presses a form's first button, presses none.
     let hint = story.browser.ok(&json!({"op": "text", "selector": "[data-hint]"}));
     assert_eq!(hint["text"], "Tick something to allow access.");
     let button = "(() => { const one = document.querySelector('[data-testid=consent-approve]'); const why = document.getElementById(one.getAttribute('aria-describedby')); return [one.disabled, why.textContent, why.getAttribute('aria-live')]; })()";
@@ -146,8 +146,8 @@ fn what_is_unticked_is_not_granted() {
     assert!(redirected_to.starts_with("http://localhost:1/callback?error=access_denied&"), "{redirected_to}");
 }
 
-/// CONSENT-05: where nothing is ticked to begin with, the page says what to do before its script runs, and the button stays
-/// off when the half second is over. CONSENT-08: it warns in the site's words, or in words that claim nothing.
+/// CONSENT-05: if nothing is ticked initially, the page says what to do before its script runs, and the button
+/// stays disabled after the half second. CONSENT-08: the warning is the site's own, or makes no claim.
 #[test]
 fn a_page_with_nothing_ticked_waits_for_a_tick() {
     let rules = RULES.replace("risk = \"high\"", "risk = \"high\"\nrisk_text = \"It shows drafts, too.\"");
@@ -168,8 +168,8 @@ fn a_page_with_nothing_ticked_waits_for_a_tick() {
     assert_eq!(asking.redeem(&redirected_to), "docs.full");
 }
 
-/// CONSENT-01, DCR-08: before they sign in and when they decide, people read that the name is the program's own, and where
-/// the answer goes, in larger letters than the rest; where that is another computer, they are warned.
+/// CONSENT-01, DCR-08: before signing in and when deciding, users see that the client chose its own name, and
+/// the receiver of the answer in larger letters; a remote receiver has a warning.
 #[test]
 fn a_claimed_name_is_marked_and_the_host_is_large() {
     let mut story = Story::begin_configured(RULES);
@@ -202,8 +202,8 @@ fn a_claimed_name_is_marked_and_the_host_is_large() {
     }
 }
 
-/// CONSENT-09, HTTP-05: the button sleeps for half a second when the page appears and when its window was left, by the
-/// page's own clock; no other page can frame it, and all that it has comes from here.
+/// CONSENT-09, HTTP-05: the button is disabled for half a second after the page appears and after its window
+/// regains focus; the page cannot be framed and loads nothing from elsewhere.
 #[test]
 fn nobody_allows_by_surprise() {
     let mut story = Story::begin_configured(RULES);
@@ -212,7 +212,7 @@ fn nobody_allows_by_surprise() {
     story.browser.ok(&json!({"op": "notice", "testid": "consent-approve"}));
     story.browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
     story.browser.ok(&json!({"op": "text", "selector": format!("{APPROVE}:enabled")}));
-    // [milliseconds, asleep], from the first that there was to see of it.
+    // [milliseconds, disabled], from the first paint on.
     let noticed = |story: &mut Story| -> Vec<(f64, bool)> {
         let noticed = evaluate(story, "window.noticed.splice(0)");
         let noticed = noticed.as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! What was allowed before, and when it is not asked again (CONSENT-04, CONSENT-07, AUTHZ-16).
+//! Remembered consents, and when they replace the question (CONSENT-04, CONSENT-07, AUTHZ-16).
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ risk = "high"
 scope = ["docs.full", "docs.list"]
 "#;
 
-/// A client that an administrator vouches for.
+/// A verified client.
 fn added(app: &TestApp, name: &str, redirect_uri: &str, how: &[&str]) -> Client {
     let added = app.console(&[&["client", "add", name, "--redirect-uri", redirect_uri][..], how].concat());
     Client { id: added["client"]["id"].as_str().unwrap().to_owned(), redirect_uri: redirect_uri.to_owned() }
@@ -39,7 +39,7 @@ fn url(app: &TestApp, client: &Client, scope: &str, prompt: Option<&str>) -> Str
     authorize_url(app, &parameters)
 }
 
-/// What a request comes to: a page, or what the client is told.
+/// The result of a request: a page, or the parameters for the client.
 async fn outcome(browser: &mut Browser, app: &TestApp, url: &str) -> String {
     let answer = browser.get(app, url).await;
     if let Some(error) = redirect_parameter(&answer, "error") {
@@ -70,9 +70,8 @@ async fn allow(browser: &mut Browser, app: &TestApp, client: &Client, asked: &st
     assert!(redirect_parameter(&answer, "code").is_some());
 }
 
-/// CONSENT-04, AUTHZ-16: a client that an administrator vouches for, answered at its own site, is asked for once: the next
-/// time the code comes at once, on a new grant. `prompt=consent` has it asked all the same, and what was not allowed is
-/// asked about.
+/// CONSENT-04, AUTHZ-16: a verified client at its own site is asked for once: the next time the code comes at
+/// once, on a new grant. `prompt=consent` asks anyway, and scopes that were not allowed are asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verified_client_is_asked_for_once() {
     let app = TestApp::start_https(RULES).await;
@@ -84,12 +83,12 @@ async fn a_verified_client_is_asked_for_once() {
     assert_eq!(outcome(&mut ada, &app, &plain).await, "code");
     assert_eq!(outcome(&mut ada, &app, &url(&app, &portal, "docs.read", Some("consent"))).await, "question");
     assert_eq!(outcome(&mut ada, &app, &url(&app, &portal, "docs.read docs.list", None)).await, "question");
-    // It is hers, and nobody else's; and without her it is nothing.
+    // The consent is for this user only, and needs her session.
     let mut ines = app.enrol("ines", &[]).await;
     assert_eq!(outcome(&mut ines, &app, &plain).await, "question");
     assert_eq!(outcome(&mut Browser::new(), &app, &plain).await, "sign-in");
     assert_eq!(outcome(&mut ada, &app, &url(&app, &portal, "docs.read", Some("login"))).await, "sign-in");
-    // Nor is it another client's.
+    // It does not apply to another client.
     let other = added(&app, "Other portal", WEB, &["--secret"]);
     assert_eq!(outcome(&mut ada, &app, &url(&app, &other, "docs.read", None)).await, "question");
     let approved: Vec<_> =
@@ -103,7 +102,7 @@ async fn a_verified_client_is_asked_for_once() {
     assert_eq!(app.events().iter().filter(|(event, _)| event == "consent.granted").count(), 1);
 }
 
-/// What the page says of remembering, and what the record of the approval says.
+/// What the page says about remembering, and what the approval's record says.
 async fn told_and_recorded(
     browser: &mut Browser,
     app: &TestApp,
@@ -121,8 +120,8 @@ async fn told_and_recorded(
     (told, granted["detail"].clone())
 }
 
-/// CONSENT-04, CONSENT-01: the page says that an answer will be remembered, and for how long, exactly where it will be; and
-/// so does the record.
+/// CONSENT-04, CONSENT-01: the page and the record say that an answer will be remembered, and for how long,
+/// exactly if it will be.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_will_be_remembered_is_said() {
     let app = TestApp::start_https(RULES).await;
@@ -134,7 +133,7 @@ async fn what_will_be_remembered_is_said() {
     let until = (app.clock.now() + 180 * DAY).to_string();
     assert_eq!(record["remembered_until"], until);
 
-    // What is asked for later does not make the whole younger, and the page does not claim it.
+    // Adding a scope later does not extend the consent, and the page does not claim it.
     app.clock.advance(100 * DAY);
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
     let (told, record) = told_and_recorded(&mut ada, &app, &portal, &["docs.list"]).await;
@@ -144,13 +143,13 @@ async fn what_will_be_remembered_is_said() {
         (&json!("docs.list docs.read"), &json!(until))
     );
 
-    // High risk is asked for each time.
+    // High-risk scopes are asked for each time.
     let page = question(&mut ada, &app, &url(&app, &portal, "docs.full", Some("consent"))).await;
     assert!(!page.html.contains("remembered-for"), "{}", page.html);
     let page = question(&mut ada, &app, &url(&app, &portal, "docs.full docs.read", Some("consent"))).await;
     assert!(page.html.contains("except for what is high risk"), "{}", page.html);
 
-    // Nothing is remembered of whoever answers on this computer, verified or not.
+    // Consents for clients on this computer are not remembered, verified or not.
     let known = app.client().await;
     let phone = added(&app, "Phone app", "com.example.app:/cb", &[]);
     for client in [&known, &phone] {
@@ -163,7 +162,8 @@ async fn what_will_be_remembered_is_said() {
     assert_eq!((told, record.get("remembered")), (None, None));
 }
 
-/// CONSENT-07, REVOKE-07: what was taken back is not given again without a question, whoever took it back.
+/// CONSENT-07, REVOKE-07: withdrawn access is asked for again, whether the user or an administrator withdrew
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_taken_back_is_asked_for_again() {
     let app = TestApp::start_https(RULES).await;
@@ -178,7 +178,8 @@ async fn what_was_taken_back_is_asked_for_again() {
     assert_eq!(outcome(&mut ines, &app, &plain).await, "question");
 }
 
-/// CONSENT-04: known, unverified and loopback clients are asked for every time, unless a key proves who redeems.
+/// CONSENT-04: known, unverified and loopback clients are asked for every time, unless they authenticate with a
+/// key.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_answers_on_this_computer_is_asked_for_each_time() {
     let app = TestApp::start_https(RULES).await;
@@ -200,7 +201,8 @@ async fn whoever_answers_on_this_computer_is_asked_for_each_time() {
     assert_eq!(outcome(&mut ada, &app, &url(&app, &keyed, "docs.read", None)).await, "code");
 }
 
-/// CONSENT-04, CONSENT-05: what was shown and not ticked is forgotten; what was not shown stays, and grows no younger.
+/// CONSENT-04, CONSENT-05: scopes that were shown and not ticked are forgotten; scopes that were not shown
+/// stay, with their old date.
 #[tokio::test(flavor = "multi_thread")]
 async fn unticking_forgets_and_time_does_too() {
     let app = TestApp::start_https(RULES).await;
@@ -228,7 +230,7 @@ async fn unticking_forgets_and_time_does_too() {
     assert_eq!(outcome(&mut ada, &app, &read).await, "code");
 }
 
-/// CONSENT-04, CIMD-05, DCR-10: consent was given to what the client was.
+/// CONSENT-04, CIMD-05, DCR-10: a consent is for the client as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_client_under_the_same_id_is_asked_for_anew() {
     let toml = |uri: &str| {
@@ -250,7 +252,8 @@ async fn another_client_under_the_same_id_is_asked_for_anew() {
     assert_eq!(outcome(&mut ada, &app, &read).await, "question");
 }
 
-/// AUTHZ-16, CONSENT-08: `prompt=none` shows no page: the code, or the one thing that is missing.
+/// AUTHZ-16, CONSENT-08: `prompt=none` shows no page: it returns the code, or the error that says what is
+/// missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn prompt_none_says_what_is_missing() {
     let app = TestApp::start_https(RULES).await;
@@ -277,7 +280,7 @@ async fn prompt_none_says_what_is_missing() {
     assert_eq!(outcome(&mut ada, &app, &authorize_url(&app, &stale)).await, "login_required");
 }
 
-/// AUTHZ-16, AUTHZ-17: nor is anything answered for somebody who may not grant it any more, or is not let in.
+/// AUTHZ-16, AUTHZ-17: nor is a request answered for a user who may no longer grant it or is disabled.
 #[tokio::test(flavor = "multi_thread")]
 async fn prompt_none_forgets_nobodys_losses() {
     let rules = "[groups]\nreaders = [\"docs.list\"]\neveryone = [\"docs.read\"]\n[scopes.\"docs.list\"]\ntitle = \"List\"\n[tools.docs_read]\nscope = \"docs.list\"\n";
@@ -299,7 +302,8 @@ async fn prompt_none_forgets_nobodys_losses() {
     assert_eq!(page.status(), 400, "nobody vouches for where the answer would go");
 }
 
-/// CONSENT-03, CONSENT-04: nothing but GET is answered from memory, and on loopback not before a passkey was used.
+/// CONSENT-03, CONSENT-04: a remembered consent answers only GET requests, and on loopback only after a passkey
+/// assertion.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_answers_only_whoever_is_there() {
     let app = TestApp::start_configured(RULES).await;
@@ -322,7 +326,7 @@ async fn memory_answers_only_whoever_is_there() {
         assert_eq!(answer.status(), 405, "{method}");
         assert_eq!(header(answer.headers(), "allow"), Some("GET, POST"));
     }
-    // Somebody else who listens on this computer has the cookies, and not what the page was told.
+    // Another program on this computer has the cookies, but not the proof that the page was told.
     let mut thief = Browser::new();
     thief.cookies = ada.cookies.clone();
     assert!(thief.session().is_some());

@@ -1,4 +1,4 @@
-//! High-risk scopes: each decision takes a passkey used for it (CONSENT-08).
+//! High-risk scopes: each decision takes a passkey assertion (CONSENT-08).
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::harness::{
     Browser, Client, ConsentPage, TestApp, Tokens, authorize_url, header, redirect_parameter,
 };
 
-/// Reading whole documents is high-risk here, and everybody may.
+/// Here `docs.full` is high-risk, and all users may have it.
 const RULES: &str = r#"
 [groups]
 everyone = ["docs.read", "docs.full"]
@@ -40,8 +40,8 @@ fn approvals(app: &TestApp) -> usize {
     app.events().iter().filter(|(event, _)| event == "authz.approved").count()
 }
 
-/// CONSENT-08, DCR-08: a known client is granted a high-risk scope with a passkey used for the decision, and the sign-in
-/// that came just before counts for nothing. The page marks the scope, and does not tick it.
+/// CONSENT-08, DCR-08: a known client is granted a high-risk scope with an assertion for the decision; the
+/// assertion of the sign-in just before does not count. The page marks the scope and does not tick it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_high_risk_scope_takes_a_passkey_used_for_it() {
     let (app, mut browser, client) = start().await;
@@ -66,7 +66,7 @@ async fn a_high_risk_scope_takes_a_passkey_used_for_it() {
     let answer = browser.allow(&app, &page, BOTH, Some(&confirmed)).await;
     let tokens = Tokens::of(app.redeem(&client, &code(&answer).unwrap()).await).await;
     assert_eq!(tokens.body["scope"], "docs.full docs.read");
-    // The grant says when its user last proved who they are.
+    // The grant has the time of the user's last authentication.
     assert_eq!(tokens.claims()["auth_time"], app.clock.now().seconds());
     let read = app.call_tool(&tokens.access, "docs_read", json!({"path": "falcon.md"})).await;
     assert_eq!(read.json::<Value>().await.unwrap()["result"]["isError"], false);
@@ -75,7 +75,8 @@ async fn a_high_risk_scope_takes_a_passkey_used_for_it() {
     assert_eq!((&tap["detail"]["for"], &tap["client_id"]), (&json!("consent"), &json!(client.id)));
 }
 
-/// CONSENT-05, CONSENT-08: without the high-risk scope no passkey is asked for, and the grant holds what was ticked.
+/// CONSENT-05, CONSENT-08: without the high-risk scope no assertion is required, and the grant has the ticked
+/// scopes.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ticked_is_not_granted() {
     let (app, mut browser, client) = start().await;
@@ -92,8 +93,8 @@ async fn what_is_not_ticked_is_not_granted() {
     assert_eq!(approved["detail"]["scopes_given"], "docs.read");
 }
 
-/// CONSENT-08, WEBAUTHN-03: what was confirmed is exactly these scopes of exactly this request, once. Everything else
-/// decides nothing, and uses the assertion up.
+/// CONSENT-08, WEBAUTHN-03: an assertion confirms exactly these scopes of this request, once. Anything else
+/// decides nothing and uses it up.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assertion_counts_for_exactly_what_it_confirmed() {
     let (app, mut browser, client) = start().await;
@@ -133,7 +134,8 @@ async fn an_assertion_counts_for_exactly_what_it_confirmed() {
     }
 }
 
-/// CONSENT-08, WEBAUTHN-06: nobody else's passkey confirms, and a sign-in is no confirmation, nor the other way round.
+/// CONSENT-08, WEBAUTHN-06: another user's passkey confirms nothing, a sign-in is not a confirmation, and a
+/// confirmation is not a sign-in.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_deciders_own_passkey_confirms() {
     let (app, mut browser, client) = start().await;
@@ -164,7 +166,8 @@ async fn only_the_deciders_own_passkey_confirms() {
     assert_eq!(approvals(&app), 0);
 }
 
-/// CONSENT-03, CONSENT-08, WEBAUTHN-15: the ceremony starts for the page that asks, and for what it can allow.
+/// CONSENT-03, CONSENT-08, WEBAUTHN-15: the ceremony starts only for the page that asks, and only for scopes
+/// that it can allow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmation_starts_on_the_page_alone() {
     let (app, mut browser, client) = start().await;
@@ -190,7 +193,7 @@ async fn a_confirmation_starts_on_the_page_alone() {
     assert!(app.has_event("webauthn.failed", Some("nothing_to_confirm")));
 }
 
-/// CONSENT-08: what somebody loses while they decide is not granted, whatever they confirmed; and a passkey that was
+/// CONSENT-08: a scope that the user loses while deciding is not granted, even if confirmed; and a passkey
 /// suspended meanwhile confirms nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmation_does_not_outlive_the_entitlement() {
@@ -205,13 +208,13 @@ async fn a_confirmation_does_not_outlive_the_entitlement() {
     let answer = ines.allow(&app, &page, BOTH, Some(&confirmed)).await;
     let tokens = Tokens::of(app.redeem(&client, &code(&answer).unwrap()).await).await;
     assert_eq!(tokens.body["scope"], "docs.read");
-    // And what is gained again was not granted.
+    // A scope that is regained later was not granted.
     app.console(&["user", "groups", "ines", "--add", "readers"]);
     let refreshed = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
     assert_eq!(refreshed.body["scope"], "docs.read");
 }
 
-/// CONSENT-08, SESSION-02: elsewhere than on loopback the decision changes the session's id, as every step-up does.
+/// CONSENT-08, SESSION-02: off loopback a confirmed decision changes the session id, like every step-up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmation_changes_the_sessions_id() {
     let app = TestApp::start_https(RULES).await;

@@ -1,4 +1,4 @@
-//! What a request costs the server when it fails: no more than one that succeeds.
+//! The cost of a failed request: not more than of a successful one.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use shared::audit::QUOTA;
 use crate::assertion::ClientKey;
 use crate::harness::{Browser, TestApp};
 
-/// How many records there are, and how many rows in all other tables.
+/// The number of audit records, and of rows in all other tables.
 fn rows(app: &TestApp) -> (u32, u32) {
     let db = Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     let count = |table: &str| -> u32 {
@@ -19,7 +19,7 @@ fn rows(app: &TestApp) -> (u32, u32) {
     (count("audit"), names.iter().map(|name| count(name)).sum())
 }
 
-/// Everything that strangers can have refused.
+/// Sends a request of each kind that strangers can have refused.
 async fn fail(app: &TestApp, kind: usize, client_id: &str) -> u16 {
     let http = &app.http;
     let request = match kind {
@@ -63,8 +63,7 @@ async fn fail(app: &TestApp, kind: usize, client_id: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// RATE-04, AUDIT-06: what fails writes a record at most, and once there are many of its kind nothing at all: no row, no
-/// token, no transaction.
+/// RATE-04, AUDIT-06: a failed request writes at most one record, and nothing after many of its kind.
 #[tokio::test]
 async fn failures_write_nothing_in_the_end() {
     let app = TestApp::start_configured("device = true").await;
@@ -72,7 +71,7 @@ async fn failures_write_nothing_in_the_end() {
     for kind in 0..17 {
         for _ in 0..=QUOTA {
             let status = fail(&app, kind, &client.id).await;
-            // RFC 7009 §2.2: a token that is worth nothing is taken back all the same.
+            // RFC 7009 §2.2: revoking an invalid token succeeds.
             assert!((400..500).contains(&status) || (kind, status) == (3, 200), "kind {kind}: {status}");
         }
         let (records, others) = rows(&app);
@@ -81,13 +80,12 @@ async fn failures_write_nothing_in_the_end() {
         }
         let (records_after, others_after) = rows(&app);
         assert_eq!(others_after, others, "kind {kind} leaves rows behind");
-        // A few times a minute it is put on record how many there were.
+        // A few times a minute their number is recorded.
         assert!(records_after < records + 30, "kind {kind}: {} records more", records_after - records);
     }
 }
 
-/// RATE-04: whoever presents an assertion that does not hold gets none of what a good one is given: what is written is the
-/// record of the refusal, and its `jti` is not remembered.
+/// RATE-04: an invalid assertion writes only the record of its refusal, and its `jti` is not stored.
 #[tokio::test]
 async fn a_bad_assertion_is_not_remembered() {
     let app = TestApp::start().await;
@@ -131,8 +129,8 @@ async fn a_bad_assertion_is_not_remembered() {
     assert_eq!(remembered(), 1, "a good one is");
 }
 
-/// RATE-04: whoever has used passkeys too often is told so before a signature is checked: whether it holds makes no
-/// difference, and has no effect.
+/// RATE-04: beyond the limit, a passkey assertion is refused before its signature is verified, whether or not
+/// it is valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_limit_no_signature_is_checked() {
     let app = TestApp::start_configured("[rate]\npasskey_user = 2\npasskey_address = \"off\"").await;
@@ -151,7 +149,7 @@ async fn beyond_the_limit_no_signature_is_checked() {
     assert!(app.has_event("webauthn.failed", Some("assertion")));
 }
 
-/// A sign-in with a signature that does not hold.
+/// A sign-in with an invalid signature.
 async fn forged(app: &TestApp, browser: &mut Browser) -> u16 {
     let started: Value = browser.post_json(app, "/login/start", &json!({})).await.json().await.unwrap();
     let assertion = browser.assert(app, started["options"].clone());

@@ -1,4 +1,4 @@
-//! Devices: a program that has no browser shows a code, a person types it and decides (RFC 8628).
+//! The device authorization grant (RFC 8628): a device shows a code; a user types it and decides.
 
 mod page;
 mod polling;
@@ -31,7 +31,7 @@ const RULES: &str = r#"
     scope = ["docs.full", "docs.danger"]
 "#;
 
-/// A server with the grant, its scopes, and a first administrator who is in a group.
+/// A server with the grant and its scopes, and a first administrator in a group.
 async fn start() -> (TestApp, Browser) {
     let app = TestApp::start_configured(RULES).await;
     let browser = app.admin().await;
@@ -39,7 +39,7 @@ async fn start() -> (TestApp, Browser) {
     (app, browser)
 }
 
-/// A client of whatever kind, straight into the database.
+/// Inserts a client of any kind into the database.
 fn made(app: &TestApp, source: &str, grants: &str, method: &str) -> Client {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -53,7 +53,7 @@ fn made(app: &TestApp, source: &str, grants: &str, method: &str) -> Client {
     Client { id, redirect_uri: String::new() }
 }
 
-/// Changes one row, as no command can.
+/// Changes one row, which no command could.
 fn change(app: &TestApp, sql: &str, id: &str) {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -66,7 +66,7 @@ fn device_client(app: &TestApp) -> Client {
     Client { id: added["client"]["id"].as_str().unwrap().to_owned(), redirect_uri: String::new() }
 }
 
-/// What the endpoint told a device.
+/// The response to a device.
 #[derive(Clone, Debug)]
 pub struct Device {
     code: String,
@@ -75,7 +75,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// The form with which it asks for its token.
+    /// The form that polls for its token.
     pub fn poll(&self, client: &Client) -> Vec<(&'static str, String)> {
         vec![
             ("grant_type", GRANT.to_owned()),
@@ -116,7 +116,7 @@ async fn type_code(app: &TestApp, browser: &mut Browser, code: &str) -> Response
     browser.post_form(app, "/device", &[("user_code", code)]).await
 }
 
-/// Types a code that is right: the handle of what waits for this browser now.
+/// Types a valid code; returns the handle of the pending decision.
 async fn entered(app: &TestApp, browser: &mut Browser, device: &Device) -> String {
     let answer = type_code(app, browser, &device.user_code).await;
     assert_eq!(answer.status(), 303);
@@ -124,7 +124,7 @@ async fn entered(app: &TestApp, browser: &mut Browser, device: &Device) -> Strin
     location.strip_prefix("/device?transaction=").unwrap().to_owned()
 }
 
-/// Types the code and signs in: the page that asks.
+/// Types the code and signs in; returns the page that asks.
 pub async fn question(app: &TestApp, browser: &mut Browser, device: &Device) -> ConsentPage {
     let handle = entered(app, browser, device).await;
     let page = browser.get(app, &app.url(&format!("/device?transaction={handle}"))).await;
@@ -147,13 +147,13 @@ async fn decide(app: &TestApp, browser: &mut Browser, page: &ConsentPage, decisi
     browser.post_form(app, "/device/decision", &form).await
 }
 
-/// Types, signs in, allows.
+/// Types the code, signs in and allows.
 pub async fn approve(app: &TestApp, browser: &mut Browser, device: &Device) {
     let page = question(app, browser, device).await;
     assert_eq!(decide(app, browser, &page, "approve").await.status(), 200);
 }
 
-/// An access token that a new device got, its person having allowed it.
+/// An access token of a new device that its user allowed.
 pub async fn access_token(app: &TestApp, browser: &mut Browser) -> String {
     let client = device_client(app);
     let device = ask(app, &client).await;
@@ -170,8 +170,8 @@ async fn works(app: &TestApp, access_token: &str) -> bool {
     }
 }
 
-/// DEV-01, REVOKE-04: a device gets what its person allowed, uses it, renews it, gives it back, and loses it with its
-/// person.
+/// DEV-01, REVOKE-04: a device gets what its user allowed, uses, refreshes and revokes it, and loses it with
+/// its user.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_gets_what_its_person_allowed() {
     let (app, _) = start().await;
@@ -235,7 +235,7 @@ async fn a_device_gets_what_its_person_allowed() {
     assert_eq!(of("token.issued")["detail"]["grant_type"], GRANT);
 }
 
-/// DEV-01, META-04: without the key nothing of it is there, and nothing is advertised.
+/// DEV-01, META-04: unless it is enabled, no endpoint exists and nothing is advertised.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_off_is_not_there() {
     let app = TestApp::start().await;
@@ -256,7 +256,7 @@ async fn what_is_off_is_not_there() {
     assert!(metadata["grant_types_supported"].as_array().unwrap().contains(&json!(GRANT)));
 }
 
-/// DEV-01, TOKEN-13: only for clients that an administrator made for it, whatever else is in the database.
+/// DEV-01, TOKEN-13: only clients that an administrator added for it may use the grant.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_clients_that_an_administrator_made_may_ask() {
     let (app, _) = start().await;
@@ -279,7 +279,7 @@ async fn only_clients_that_an_administrator_made_may_ask() {
     for source in ["administrator", "configuration"] {
         ask(&app, &made(&app, source, GRANT, "none")).await;
     }
-    // A client cannot give it to itself.
+    // A client cannot register the grant itself.
     let metadata =
         json!({"redirect_uris": ["http://localhost/cb"], "grant_types": ["authorization_code", GRANT]});
     let registered = app.register(&metadata).await;
@@ -323,12 +323,13 @@ async fn requests_of_devices_that_are_refused() {
         assert_eq!(response.status(), 405, "{method}");
         assert_eq!(header(response.headers(), "access-control-allow-origin"), None, "{method}");
     }
-    // What may be left out: the scope, which is the default's low-risk part then, and the one resource.
+    // The scope may be omitted, which means the low-risk part of the default, and so may the only resource.
     assert!(ask_with(&app, &[("client_id", id)]).await.status().is_success());
     assert!(app.has_event("client.auth_failed", Some("client_unknown")));
 }
 
-/// DEV-01, CAUTH-01, CAUTH-02: a client with a secret needs it for both requests, and a wrong one uses nothing up.
+/// DEV-01, CAUTH-01, CAUTH-02: a client with a secret needs it for both requests, and a wrong one uses nothing
+/// up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_secret_needs_it() {
     let (app, mut browser) = start().await;
@@ -374,7 +375,7 @@ async fn a_client_with_a_secret_needs_it() {
     assert_eq!(tokens.get("refresh_token"), None, "it did not register that grant");
 }
 
-/// STORE-01, HTTP-12: neither code can be read from the data directory, nor the short one found by trying.
+/// STORE-01, HTTP-12: neither code can be read from the data directory, nor the short one found by search.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_directory_holds_no_code() {
     let (app, mut browser) = start().await;
@@ -401,8 +402,8 @@ async fn the_data_directory_holds_no_code() {
     assert!(read > 0, "the digest of the long one is there");
 }
 
-/// DEV-01, RATE-03, RATE-06: a flood of requests from one address drowns its own and nobody else's, and typing a code often
-/// keeps the last of it only.
+/// DEV-01, RATE-03, RATE-06: a flood of requests from one address removes only its own; typing a code often
+/// keeps only the latest rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_drowns_itself() {
     let (app, mut browser) = start().await;

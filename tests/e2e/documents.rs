@@ -1,4 +1,4 @@
-//! The public documents as clients fetch them, under one name and no other.
+//! The public documents as clients fetch them, under one host name only.
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ async fn the_documents_are_public_and_cacheable() {
     }
 }
 
-/// META-01, META-04, META-09: one issuer everywhere, nothing that does not work.
+/// META-01, META-04, META-09: one issuer everywhere, and only working features are advertised.
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_tells_the_truth() {
     let app = TestApp::start().await;
@@ -67,7 +67,7 @@ async fn metadata_tells_the_truth() {
     assert_eq!(resource["scopes_supported"], json!(["docs.read"]));
 }
 
-/// META-03, HTTP-08: what is off is absent, in JSON.
+/// META-03, HTTP-08: disabled features answer 404 in JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_off_is_absent() {
     let app = TestApp::start().await;
@@ -86,7 +86,7 @@ async fn what_is_off_is_absent() {
     assert!(page.text().await.unwrap().contains("Page not found"));
 }
 
-/// HTTP-03, META-01: an unknown host is refused and never shows up in what is answered.
+/// HTTP-03, META-01: an unknown host is refused and never appears in a response.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_host_is_refused() {
     let app = TestApp::start().await;
@@ -100,7 +100,7 @@ async fn an_unknown_host_is_refused() {
         .get(app.url("/.well-known/oauth-authorization-server"))
         .header("x-forwarded-host", "evil.example");
     assert!(!forwarded.send().await.unwrap().text().await.unwrap().contains("evil"));
-    // A page asked for by address leads to the name that passkeys live on; an API path answers.
+    // A page requested by address redirects to the passkeys' host name; an API path answers directly.
     let literal = app.origin.replace("localhost", "127.0.0.1");
     let page = app.http.get(format!("{literal}/setup")).send().await.unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What was acknowledged stays: a killed process, and a disk that is full.
+//! Acknowledged writes persist after a kill and on a full disk.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn chain_holds(data: &std::path::Path) {
     assert!(verified.status.success(), "{}", complaint(&verified));
 }
 
-/// STORE-02, OPS-07: `kill -9` under load loses nothing that was acknowledged, ten times over.
+/// STORE-02, OPS-07: `kill -9` under load loses no acknowledged write, ten times in a row.
 #[test]
 fn a_killed_server_loses_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ fn a_killed_server_loses_nothing_acknowledged() {
                 })
             })
             .collect();
-        // Killed in the middle of it: at a moment that the load decides, not the clock.
+        // Killed at a moment that depends on the load and not on the clock.
         let http = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
         for _ in 0..=round {
             register(&http, &server.origin, "bystander");
@@ -68,13 +68,13 @@ fn a_killed_server_loses_nothing_acknowledged() {
     assert!(acknowledged.len() > 20, "only {} were acknowledged", acknowledged.len());
 }
 
-/// STORE-02, AUDIT-04: a file that may not grow (here by a limit on file size, as a quota has it) is
-/// answered 503, loses nothing acknowledged, breaks no chain, and the server goes on once there is room.
+/// STORE-02, AUDIT-04: if a file may not grow (here by a file size limit, like a quota), requests get 503, no
+/// acknowledged write is lost, the chain stays intact, and the server continues once there is room.
 #[test]
 fn a_full_disk_is_answered_503_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    // SIGXFSZ ignored, so that a write beyond the limit is an error and no end.
+    // SIGXFSZ is ignored, so that a write beyond the limit is an error and does not end the process.
     let script =
         "trap '' XFSZ; ulimit -f 1024; exec \"$0\" serve --json --listen localhost:0 --data-dir \"$1\"";
     let mut command = Command::new("bash");
@@ -102,12 +102,12 @@ fn a_full_disk_is_answered_503_and_loses_nothing() {
     assert!(!acknowledged.is_empty());
     assert_eq!(http.get(format!("{}/healthz", server.origin)).send().unwrap().status(), 200);
     server.kill();
-    // With room again, everything acknowledged is there.
+    // With room again, every acknowledged client exists.
     let server = Process::start(&data, "localhost:0", None);
     assert_eq!(register(&http, &server.origin, "after").unwrap().0, 201);
     assert_eq!(server.stop(), Some(0));
     let known = known(&data);
-    // Never-approved clients make room for newer ones beyond a thousand: the newest must all be there.
+    // Beyond a thousand, never-approved clients make room for newer ones, so only the newest must exist.
     for id in acknowledged.iter().rev().take(900) {
         assert!(known.contains(id), "{id} was acknowledged and is gone");
     }

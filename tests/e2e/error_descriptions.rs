@@ -11,18 +11,18 @@ pub fn is_describing(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| matches!(b, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E))
 }
 
-/// An answer with everything in it that somebody could read.
+/// The status of a response, and its headers and body as text.
 pub async fn all_of(response: Response) -> (StatusCode, String) {
     let status = response.status();
     let headers = format!("{:?}", response.headers());
     (status, headers + &response.text().await.unwrap())
 }
 
-/// Occurs nowhere but where a request says it.
+/// A text that only the requests contain.
 const MARK: &str = "Zq7mark";
 
-/// AUTHZ-19: at the authorization endpoint each refusal has its fixed words, whatever the request holds: every parameter
-/// that is not needed for this very refusal carries a mark, and only `state` comes back.
+/// AUTHZ-19: at the authorization endpoint each refusal has a fixed description: every parameter that this
+/// refusal does not need contains a mark, and only `state` is returned.
 #[tokio::test(flavor = "multi_thread")]
 async fn redirected_errors_repeat_nothing() {
     let app = TestApp::start_configured("[groups]\nothers = [\"docs.more\"]\n[scopes.\"docs.more\"]\ntitle = \"More\"\n[tools.docs_read]\nscope = \"docs.more\"\n").await;
@@ -68,7 +68,7 @@ async fn redirected_errors_repeat_nothing() {
         let url = format!("{}&{twice}={MARK}&{twice}={MARK}", client.authorize_url(&app));
         described.push(description(ada.get(&app, &url).await, twice).await);
     }
-    // What a person decided, or may not decide.
+    // Refusals that depend on the user's decision or entitlement.
     for (scope, decision) in [("docs.read", "deny"), ("docs.more", "approve")] {
         let url = with(&app, &client, &[("scope", scope), ("state", MARK), ("login_hint", MARK)]);
         let page = ada.consent_page(&app, &url).await;
@@ -82,7 +82,7 @@ async fn redirected_errors_repeat_nothing() {
     assert!(described.len() >= 14, "{described:?}");
 }
 
-/// The description of an error that is redirected; the mark is in `state` alone.
+/// The description of a redirected error; the mark is only in `state`.
 async fn description(answer: Response, what: &str) -> String {
     let location = header(answer.headers(), "location").unwrap_or_else(|| panic!("{what}: no redirect"));
     let url = url::Url::parse(location).unwrap();
@@ -106,7 +106,7 @@ async fn description(answer: Response, what: &str) -> String {
     described
 }
 
-/// AUTHZ-19, TOKEN-03: every other endpoint refuses in fixed words too, whatever it is sent.
+/// AUTHZ-19, TOKEN-03: every other endpoint has fixed descriptions too, for any input.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_errors_repeat_nothing() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true\n").await;
@@ -188,7 +188,7 @@ async fn other_errors_repeat_nothing() {
     registrations(&app, &client).await;
 }
 
-/// The registration endpoint, and that for what was registered.
+/// Checks the registration endpoint and the client configuration endpoint.
 async fn registrations(app: &TestApp, client: &Client) {
     let good = json!({"redirect_uris": ["http://localhost/cb"]});
     for (member, value) in [
@@ -219,7 +219,7 @@ async fn registrations(app: &TestApp, client: &Client) {
         metadata[member] = value.clone();
         metadata[MARK] = json!(MARK);
         let answer = app.register(&metadata).await;
-        // What is merely not understood is dropped.
+        // Unsupported members are dropped.
         if answer.status() != 201 {
             is_fixed(answer, &format!("{member} {value}")).await;
         }
@@ -234,7 +234,7 @@ async fn registrations(app: &TestApp, client: &Client) {
     }
 }
 
-/// An error in JSON: a code, a description, and nothing of the request.
+/// Asserts a JSON error with a code and a description, and nothing of the request.
 async fn is_fixed(answer: Response, what: &str) {
     assert!(answer.status().is_client_error(), "{what}: {}", answer.status());
     let (_, text) = all_of(answer).await;

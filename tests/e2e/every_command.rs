@@ -1,4 +1,5 @@
-//! Every command that the program has, from its own definition: a new one that lacks what all have goes red.
+//! Every command of the program, from its own definition, so that a new command without a common property
+//! fails.
 
 use std::fs::File;
 use std::io::Write;
@@ -31,14 +32,14 @@ fn has(command: &clap::Command, id: &str) -> bool {
     command.get_arguments().any(|argument| argument.get_id() == id)
 }
 
-/// The words after a command's own with which it runs to its end, and changes nothing that another one needs; `None`
-/// for those that are not run here: they serve, or need what only other tests make.
+/// Arguments with which a command succeeds and changes nothing that another one needs; `None` for commands that
+/// are not run here, because they serve or need what only other tests make.
 #[allow(clippy::match_same_arms, clippy::unnested_or_patterns, reason = "a line for each noun")]
 fn arguments(words: &[String]) -> Option<Vec<String>> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let fixed: &[&str] = match words.as_slice() {
         ["serve" | "check" | "setup-link"] => return None,
-        // It makes a file, and the next run would be refused because of it.
+        // It creates a file, which would make the next run fail.
         ["audit", "export"] | ["backup"] => return None,
         ["restore"] | ["source", "show" | "test" | "log" | "restart" | "import"] => return None,
         ["client", "import-metadata" | "remove-metadata"]
@@ -79,7 +80,7 @@ fn run(app: &TestApp, words: &[String], more: &[String], stdout: Stdio) -> Outpu
     command.spawn().unwrap().wait_with_output().unwrap()
 }
 
-/// A server with somebody and something for every command.
+/// A server with the users, clients and other things that the commands need.
 async fn furnished() -> TestApp {
     let app = TestApp::start_configured("[groups]\nwalkers = [\"docs.read\"]\n").await;
     app.admin().await;
@@ -96,7 +97,7 @@ async fn furnished() -> TestApp {
     app
 }
 
-/// Every command and every option says what it is for.
+/// Every command and every option has a help text.
 #[test]
 fn every_command_and_option_is_explained() {
     for (words, command) in all() {
@@ -113,8 +114,8 @@ fn every_command_and_option_is_explained() {
     }
 }
 
-/// Standard output that is full or that nobody reads is one line and exit 1, for every command and its help, in words
-/// and as JSON; and `--json` is JSON.
+/// If standard output is full or closed, each command and its help print one line and exit with 1, as text and
+/// as JSON; and `--json` prints JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_says_that_nobody_hears_it() {
     let app = furnished().await;
@@ -145,7 +146,8 @@ async fn every_command_says_that_nobody_hears_it() {
             one_line(&words, &run(&app, &words, &["--help".to_owned()], closed));
         }
         let Some(more) = arguments(&words) else { continue };
-        // First unheard: what can be done only once is done then, and is only asked for with --json afterwards.
+        // First with closed output: a command that works only once does its work then, and only the prompt is
+        // tested with --json afterwards.
         if !has(&command, "yes") && words.last().unwrap() != "add" {
             for closed in [full(), unread()] {
                 one_line(&words, &run(&app, &words, &more, closed));
@@ -166,8 +168,8 @@ async fn every_command_says_that_nobody_hears_it() {
     app.stop().await;
 }
 
-/// What no other command brings back is asked about first. With nobody to ask nothing is done, and the line says how
-/// to go on.
+/// An irreversible command asks for confirmation. Without a terminal nothing is done, and the message says how
+/// to continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_removal_asks() {
     let app = furnished().await;
@@ -190,8 +192,7 @@ async fn every_removal_asks() {
     app.stop().await;
 }
 
-/// A name that nobody has is refused with the command that shows those there are, and that command carries the
-/// options that this one was given.
+/// An unknown name is refused with the command that lists the existing ones, including this command's options.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_unknown_name_is_refused_with_what_to_do() {
     let app = furnished().await;
@@ -231,7 +232,7 @@ async fn every_unknown_name_is_refused_with_what_to_do() {
     app.stop().await;
 }
 
-/// A `no` leaves with 1, so that scripts can ask.
+/// A negative answer exits with 1, for scripts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_of_policy_check_is_an_exit_code() {
     let app = furnished().await;
@@ -249,7 +250,7 @@ async fn a_no_of_policy_check_is_an_exit_code() {
     app.stop().await;
 }
 
-/// AUDIT-05: what a stranger wrote reaches the terminal of whoever reads the log without its controls, in words and as
+/// AUDIT-05: control characters from a stranger do not reach the terminal of the log's reader, as text and as
 /// JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strangers_controls_do_not_reach_the_terminal() {
@@ -268,7 +269,7 @@ async fn a_strangers_controls_do_not_reach_the_terminal() {
     app.stop().await;
 }
 
-/// A variable without a value is as good as none, for every option that a variable sets.
+/// An empty environment variable counts as unset, for every option that a variable sets.
 #[test]
 fn every_empty_variable_counts_as_unset() {
     let dir = tempfile::tempdir().unwrap();
@@ -290,8 +291,8 @@ fn every_empty_variable_counts_as_unset() {
     assert_eq!(String::from_utf8_lossy(&empty.stdout), String::from_utf8_lossy(&plain.stdout));
 }
 
-/// OPS-08: SIGHUP ends no server, with or without a certificate, however early it comes; and outputs that take nothing
-/// do not stop one.
+/// OPS-08: SIGHUP ends no server, with or without a certificate, however early it comes; closed outputs do not
+/// end it either.
 #[test]
 fn a_server_outlives_hangups_and_deaf_outputs() {
     let dir = tempfile::tempdir().unwrap();
@@ -306,7 +307,7 @@ fn a_server_outlives_hangups_and_deaf_outputs() {
         let pid = rustix::process::Pid::from_child(&child);
         let hangup = || rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
         let socket = dir.path().join(format!("data{index}/lock"));
-        // From when its first file is there, which is long before it serves.
+        // From the creation of its first file on, which is long before it serves.
         while !socket.exists() {
             assert!(child.try_wait().unwrap().is_none());
         }

@@ -1,4 +1,4 @@
-//! Floods: more than anybody needs, slower than anybody is. Whoever is flooded goes on serving others.
+//! Floods of requests and slow clients. The server keeps serving others.
 
 use std::time::Duration;
 
@@ -16,14 +16,15 @@ async fn assert_serves(app: &TestApp) {
     assert_eq!(app.get("/readyz").await.status(), 200);
 }
 
-/// Asks and asks and reads nothing, until the connection ends.
+/// Sends requests and reads nothing, until the connection ends.
 async fn never_reads(mut stream: impl Stream + 'static, host: String) {
     let asked = format!("GET /assets/portcullis.css HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let asked = asked.repeat(100);
     while stream.write_all(asked.as_bytes()).await.is_ok() {}
 }
 
-/// HTTP-09, HTTP-10: a client that asks and does not read is waited for half a minute, and costs nobody anything.
+/// HTTP-09, HTTP-10: a client that sends requests and does not read is waited for half a minute, and does not
+/// affect others.
 #[tokio::test]
 async fn a_reader_that_stalls_is_cut_off() {
     let plain = TestApp::start().await;
@@ -48,8 +49,8 @@ async fn a_reader_that_stalls_is_cut_off() {
     assert_after(begun, 30);
 }
 
-/// HTTP-09, HTTP-10: hundreds of requests that are half there, in head or body, keep nobody out, and are answered or ended
-/// in time.
+/// HTTP-09, HTTP-10: hundreds of incomplete requests, in head or body, do not affect others, and are answered
+/// or ended in time.
 #[tokio::test]
 async fn half_a_request_keeps_nobody_out() {
     let app = TestApp::start().await;
@@ -74,7 +75,7 @@ async fn half_a_request_keeps_nobody_out() {
     assert_after(begun, 30);
 }
 
-/// HTTP-10: more connections than there are places, none of which begins to shake hands, keep nobody out.
+/// HTTP-10: more connections than the limit, none of which starts a handshake, do not affect others.
 #[tokio::test]
 async fn connections_without_a_handshake_keep_nobody_out() {
     let app = TestApp::start_secured("").await;
@@ -91,8 +92,8 @@ async fn connections_without_a_handshake_keep_nobody_out() {
     assert_after(begun, 10);
 }
 
-/// HTTP-10: what a connection may make the server keep is bounded: hundreds that send as much as they can of a head, of a
-/// chunk's extension or of a body cost it a few megabytes.
+/// HTTP-10: the memory of a connection is bounded: hundreds that send the largest possible head, chunk
+/// extension or body cost a few megabytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_costs_little_memory() {
     let dir = tempfile::tempdir().unwrap();
@@ -111,7 +112,7 @@ async fn a_connection_costs_little_memory() {
             _ => format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000000\r\n\r\n"),
         };
         let _ = stream.write_all(head.as_bytes()).await;
-        // As much as it takes, and not forever where it takes nothing.
+        // Send until the server stops reading.
         let flood = async { while stream.write_all(&[b'x'; 8_192]).await.is_ok() {} };
         let _ = tokio::time::timeout(Duration::from_millis(50), flood).await;
         open.push(stream);

@@ -1,25 +1,25 @@
-//! Behind proxies: whose address is on record and what limits count, and who is believed about it.
+//! Client addresses behind proxies: which address is recorded and limited, and which header is trusted.
 
 use reqwest::Response;
 
 use crate::harness::TestApp;
 
-/// A request that fails, with these headers that a proxy, or somebody else, has written.
+/// A request that fails, with headers from a proxy or a client.
 async fn fail(app: &TestApp, headers: &[(&str, &str)]) -> Response {
     let request = app.http.post(app.url("/token"));
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     request.form(&[("grant_type", "refresh_token"), ("client_id", "nobody")]).send().await.unwrap()
 }
 
-/// The address on the latest record.
+/// The address in the latest record.
 fn on_record(app: &TestApp) -> String {
     let audit = app.audit();
     let latest = audit.iter().rev().find(|record| record["src_ip"].is_string());
     latest.unwrap()["src_ip"].as_str().unwrap().to_owned()
 }
 
-/// HTTP-02, RATE-01: the right-most hop that no trusted proxy wrote about another trusted one is on record; what cannot be
-/// read ends the chain, and then the proxy itself stands for whoever it was.
+/// HTTP-02, RATE-01: the recorded address is the right-most one that was added by a trusted proxy and is not
+/// itself a trusted proxy; a malformed entry ends the chain, and then the proxy's own address is used.
 #[tokio::test]
 async fn the_address_of_the_client_is_on_record() {
     let networks = "trusted_proxies = [\"127.0.0.1\", \"::1\", \"10.0.0.0/8\"]";
@@ -45,7 +45,7 @@ async fn the_address_of_the_client_is_on_record() {
         let headers: Vec<_> = said.iter().map(|value| ("x-forwarded-for", *value)).collect();
         assert_eq!(fail(&app, &headers).await.status(), 401);
         assert_eq!(on_record(&app), recorded, "{said:?}");
-        // A proxy that writes the other header hands on what strangers put into this one.
+        // A proxy that writes the other header passes on this one from strangers.
         assert_eq!(fail(&forwarded, &headers).await.status(), 401);
         assert_eq!(on_record(&forwarded), "127.0.0.1", "{said:?}");
     }
@@ -61,8 +61,8 @@ async fn the_address_of_the_client_is_on_record() {
     }
 }
 
-/// HTTP-02, RATE-01: limits count whom a trusted proxy names, each for themselves; nobody gets another bucket by what they
-/// write themselves, and whoever cannot be made out shares the proxy's.
+/// HTTP-02, RATE-01: limits count by the address that a trusted proxy names; a client's own header gives it no
+/// other bucket, and unreadable addresses share the proxy's.
 #[tokio::test]
 async fn limits_count_the_address_of_the_client() {
     let app =
@@ -75,7 +75,7 @@ async fn limits_count_the_address_of_the_client() {
     assert_eq!(status("198.51.100.77, 203.0.113.9").await, 429);
     assert_eq!(status("203.0.113.9").await, 429);
     assert_eq!(status("203.0.113.10").await, 401, "a neighbour");
-    // One IPv6 network is one address.
+    // One IPv6 network counts as one address.
     for n in 1..4 {
         assert_eq!(status(&format!("2001:db8:0:1::{n}")).await, 401);
     }
@@ -88,7 +88,7 @@ async fn limits_count_the_address_of_the_client() {
     assert_eq!(status("").await, 429);
 }
 
-/// HTTP-02: from anybody else none of it counts, whether TLS protects the way or the loopback interface.
+/// HTTP-02: the headers of an untrusted peer are ignored, with TLS and on loopback.
 #[tokio::test]
 async fn strangers_are_not_believed() {
     let limits = "[rate]\ntoken_address = 3\ntoken_client = \"off\"\nclient_auth = \"off\"";
@@ -112,7 +112,8 @@ async fn strangers_are_not_believed() {
     }
 }
 
-/// HTTP-01, HTTP-02: where only proxies speak TLS, nobody else is answered, whatever they say of themselves.
+/// HTTP-01, HTTP-02: if only proxies speak TLS, requests from other peers are refused, whatever their headers
+/// say.
 #[tokio::test]
 async fn only_proxies_are_answered_where_they_speak_tls() {
     let app =
@@ -126,6 +127,6 @@ async fn only_proxies_are_answered_where_they_speak_tls() {
     for path in ["/", "/mcp", "/jwks.json"] {
         assert_eq!(app.get(path).await.status(), 403, "{path}");
     }
-    // A probe may come from anywhere (OPS-05).
+    // A probe may come from any address (OPS-05).
     assert_eq!(app.get("/healthz").await.status(), 200);
 }

@@ -1,4 +1,4 @@
-//! A gateway elsewhere, as tests run it: in this process, for tokens of a server under test.
+//! A gateway elsewhere, run in the test's process, for tokens of the server under test.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{TestApp, header};
 use crate::process::share_clock;
 
-/// What clients know it by. No resolver knows it.
+/// Its public origin. No resolver knows it.
 pub const ORIGIN: &str = "https://gateway.lab.internal";
 pub const AUDIENCE: &str = "https://gateway.lab.internal/mcp";
 
-/// Where a gateway is asked.
+/// The address and URL of a gateway.
 #[derive(Clone)]
 pub struct Door {
     pub http: reqwest::Client,
@@ -44,7 +44,7 @@ impl Door {
         self.http.request(method, format!("{}{path}", self.url)).header("host", "gateway.lab.internal")
     }
 
-    /// Calls a tool the way a 2025-11-25 client without a session does.
+    /// Calls a tool like a 2025-11-25 client without a session.
     pub async fn call(&self, token: &str, tool: &str, arguments: Value) -> Response {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
         let request = self.request(Method::POST, "/mcp").bearer_auth(token);
@@ -52,7 +52,7 @@ impl Door {
         request.header("mcp-protocol-version", "2025-11-25").json(&call).send().await.unwrap()
     }
 
-    /// The status of a call that only needs a good token.
+    /// The status of a call that needs only a valid token.
     pub async fn whoami(&self, token: &str) -> u16 {
         self.call(token, "whoami", json!({})).await.status().as_u16()
     }
@@ -62,7 +62,7 @@ impl Door {
         self.call(token, "docs_search", json!({"query": "passkey"})).await
     }
 
-    /// A GET stream of a session, as clients of the older revisions open it, until it ends.
+    /// Opens a GET stream of a session, like clients of the older revisions, and reads it to its end.
     pub async fn listen(&self, token: &str) -> Response {
         let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
@@ -92,14 +92,14 @@ impl Elsewhere {
         Self::start_by(app, more, app.clock.clone()).await
     }
 
-    /// The same on a machine with a clock of its own.
+    /// Starts one on a machine with its own clock.
     pub async fn start_by(app: &TestApp, more: &str, clock: Clock) -> Self {
         let added = app.console(&["rs", "add", "gateway", "--audience", AUDIENCE]);
         let id = added["resource_server"]["id"].as_str().unwrap();
         Self::known_by(app, id, added["client_secret"].as_str().unwrap(), more, clock).await
     }
 
-    /// One that presents these credentials.
+    /// Starts one with these credentials.
     pub async fn known_as(app: &TestApp, id: &str, secret: &str, more: &str) -> Self {
         Self::known_by(app, id, secret, more, app.clock.clone()).await
     }
@@ -113,7 +113,7 @@ impl Elsewhere {
         let origin = Origin { named: Some(path), given: Given::default() };
         let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
         let running = Arc::new(Running { origin, reading });
-        // As if TLS were spoken in front of it.
+        // As behind a TLS proxy.
         let proxies = Proxies {
             networks: vec!["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()],
             ..Proxies::default()
@@ -145,7 +145,7 @@ impl Elsewhere {
         Self { clock, door: Door { http, url }, options, stop, task, dir }
     }
 
-    /// Ends it, and starts it as another process of the same machine.
+    /// Stops it, and starts it as another process on the same machine.
     pub async fn restart(self) -> Self {
         let (dir, options, http) = (Arc::clone(&self.dir), self.options.clone(), self.door.http.clone());
         let clock = self.clock.of_another_process();
@@ -153,7 +153,7 @@ impl Elsewhere {
         Self::open(dir, options, clock, http).await
     }
 
-    /// Keeps its data after its end.
+    /// Keeps its data after it stops.
     pub fn dir(&self) -> Arc<tempfile::TempDir> {
         Arc::clone(&self.dir)
     }
@@ -162,7 +162,7 @@ impl Elsewhere {
         self.dir.path().join("data")
     }
 
-    /// What is on record there; the chain holds.
+    /// Its audit records, after verifying the chain.
     pub fn events(&self) -> Vec<Value> {
         let db = self.dir.path().join("data/portcullis.db");
         let db = shared::db::ReadOnly::open(&db, &shared::schema::SCHEMA).unwrap();
@@ -176,7 +176,7 @@ impl Elsewhere {
     }
 }
 
-/// Writes a file that holds a secret.
+/// Writes a file with a secret.
 pub fn write_secret(path: &Path, secret: &str, mode: u32) {
     std::fs::write(path, format!("{secret}\n")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();

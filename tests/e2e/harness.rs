@@ -1,5 +1,4 @@
-//! A server in this process on a free port, with a clock that stands still, and people and clients
-//! to use it.
+//! A server in this process on a free port, with a clock that stands still, and helpers for users and clients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +32,7 @@ mod browser;
 
 pub use browser::*;
 
-/// A verifier that is right for [`Client::authorize_url`].
+/// The verifier that matches [`Client::authorize_url`].
 pub const VERIFIER: &str = "correct-horse-battery-staple-0123456789-abcdefg";
 
 /// The challenge of [`VERIFIER`].
@@ -44,10 +43,10 @@ pub fn challenge() -> String {
 /// A running server.
 pub struct TestApp {
     pub origin: String,
-    /// Where it is reached: at its origin; behind a TLS proxy, which these tests play, at its port.
+    /// The address to connect to: its origin, or the port behind the TLS proxy that these tests simulate.
     reached_at: String,
     pub clock: Clock,
-    /// What the server declares about its paths.
+    /// The server's declared routes.
     pub table: Table,
     pub setup_link: Option<String>,
     pub http: reqwest::Client,
@@ -58,22 +57,22 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Starts a server with nobody in it.
+    /// Starts a server without users.
     pub async fn start() -> Self {
         Self::start_with(authz::Config::default()).await
     }
 
-    /// The same with other lifetimes and rules.
+    /// Starts one with other lifetimes and rules.
     pub async fn start_with(config: authz::Config) -> Self {
         Self::start_from("", Some(config)).await
     }
 
-    /// The same with a `portcullis.toml`.
+    /// Starts one with a `portcullis.toml`.
     pub async fn start_configured(toml: &str) -> Self {
         Self::start_from(toml, None).await
     }
 
-    /// The same as if a TLS proxy stood before it: what holds elsewhere than on loopback.
+    /// Starts one as if behind a TLS proxy, so that it is not on loopback.
     pub async fn start_https(toml: &str) -> Self {
         Self::start_configured(&format!(
             "issuer = \"https://auth.example\"\ntrusted_proxies = [\"127.0.0.1\", \"::1\"]\n{toml}"
@@ -85,7 +84,7 @@ impl TestApp {
         Self::start_in(tempfile::tempdir().unwrap(), toml, config).await
     }
 
-    /// A server with this in its `portcullis.toml`, and what it writes with: for tests that hold its writer up.
+    /// Starts one with these settings and also returns its writer, for tests that block it.
     pub async fn start_with_writer(toml: &str) -> (Self, Writer) {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let (clock, options) = Self::prepared(&dir, toml, None);
@@ -95,7 +94,7 @@ impl TestApp {
         (Self::around(server, dir, clock, options), writer)
     }
 
-    /// A server that speaks TLS, as [`HOST`], with this besides in its `portcullis.toml`.
+    /// Starts one that speaks TLS as [`HOST`], with these additional settings.
     pub async fn start_secured(toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Authority::new().issue(&[HOST], 90);
@@ -124,10 +123,10 @@ impl TestApp {
         let mut file = File { data_dir: Some(dir.path().join("data")), ..running.reading.file.clone() };
         file.authz = config.unwrap_or(file.authz);
         if !toml.contains("[rate]") {
-            // A clock that stands still fills no bucket.
+            // A clock that stands still refills no bucket.
             file.limits = Limits::off();
         }
-        // The clock is held, so that steps of the schedule are due when a test says so.
+        // The clock is held, so that a test decides when steps of the schedule are due.
         file.signing.keys.look = std::time::Duration::from_millis(100);
         file.front.listen.get_or_insert_with(|| "localhost:0".to_owned());
         let docs = dir.path().join("docs");
@@ -135,7 +134,7 @@ impl TestApp {
         std::fs::write(docs.join("falcon.md"), "# Falcon\n\n## Launch\n\nThe falcon launches at dawn.\n")
             .unwrap();
         file.resource.docs = Some(docs);
-        // 2026-11-23, at noon.
+        // 2026-11-23, noon.
         let clock = Clock::held(Timestamp(1_795_435_200_000));
         let options = Options { only: None, file, running };
         (clock, options)
@@ -175,7 +174,7 @@ impl TestApp {
         Self { origin, reached_at, clock, table, setup_link, http, dir, options, stop, task }
     }
 
-    /// A server in a process of its own, asked like any other. It is not this one's to stop.
+    /// A server in a separate process, used like any other. This value does not stop it.
     pub fn beside(process: &Process, dir: Arc<tempfile::TempDir>) -> Self {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -212,7 +211,7 @@ impl TestApp {
         self.stop().await.start().await
     }
 
-    /// The same as another process of the same machine, which has told no time yet.
+    /// The same, as another process on the same machine, which has not returned a time yet.
     pub async fn restart_as_another_process(mut self) -> Self {
         self.clock = self.clock.of_another_process();
         self.restart().await
@@ -225,13 +224,13 @@ impl TestApp {
         Stopped { dir: self.dir, clock: self.clock, options: self.options }
     }
 
-    /// The same with another `portcullis.toml`.
+    /// Restarts it with another `portcullis.toml`.
     pub async fn restart_configured(mut self, toml: &str) -> Self {
         self.options.file = self.configure(toml).unwrap();
         self.restart().await
     }
 
-    /// Writes another `portcullis.toml`, and says what a server would make of it.
+    /// Writes another `portcullis.toml`; returns the settings that a server would read from it.
     pub fn configure(&self, toml: &str) -> anyhow::Result<File> {
         let path = self.dir.path().join("portcullis.toml");
         std::fs::write(&path, toml).unwrap();
@@ -250,7 +249,7 @@ impl TestApp {
         format!("{}{path}", self.reached_at)
     }
 
-    /// Where something is reached that this server names by its origin.
+    /// The address at which a URL of this server is reached.
     pub fn reach(&self, url: &str) -> String {
         url.replacen(&self.origin, &self.reached_at, 1)
     }
@@ -277,7 +276,7 @@ impl TestApp {
         browser
     }
 
-    /// A command at the console, over the control socket as the program itself does it.
+    /// Runs a command over the control socket, like the program itself.
     pub fn console(&self, arguments: &[&str]) -> Value {
         let data = self.data_dir();
         let mut all = arguments.to_vec();
@@ -287,7 +286,7 @@ impl TestApp {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Adds a user to these groups, who opens their link and creates a passkey.
+    /// Adds a user to these groups, who opens the link and creates a passkey.
     pub async fn enrol(&self, name: &str, groups: &[&str]) -> Browser {
         let mut arguments = vec!["user", "add", name];
         for group in groups {
@@ -305,14 +304,14 @@ impl TestApp {
         self.http.post(self.url("/register")).json(metadata).send().await.unwrap()
     }
 
-    /// A public client on this computer that refreshes.
+    /// A public client on this computer that uses refresh tokens.
     pub async fn client(&self) -> Client {
         let metadata = json!({
             "client_name": "Test client",
             "redirect_uris": ["http://localhost/callback"],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "none",
-            // Each is an installation of its own: the same registration twice is answered with the same client.
+            // Each is a separate installation: repeating a registration would return the same client.
             "software_id": shared::id::random_128(),
         });
         let response = self.register(&metadata).await;
@@ -329,12 +328,12 @@ impl TestApp {
         self.http.post(self.url("/token")).form(form).send().await.unwrap()
     }
 
-    /// Redeems a code with everything right.
+    /// Redeems a code with a valid request.
     pub async fn redeem(&self, client: &Client, code: &str) -> Response {
         self.token(&client.redemption(code)).await
     }
 
-    /// Uses a refresh token with everything right.
+    /// Uses a refresh token with a valid request.
     pub async fn refresh(&self, client: &Client, refresh_token: &str) -> Response {
         self.token(&[
             ("grant_type", "refresh_token"),
@@ -344,7 +343,7 @@ impl TestApp {
         .await
     }
 
-    /// Signs in, approves, redeems: tokens for a client.
+    /// Signs in, approves and redeems: tokens for a client.
     pub async fn tokens(&self, browser: &mut Browser, client: &Client) -> Tokens {
         let code = browser.authorize(self, client).await;
         let response = self.redeem(client, &code).await;
@@ -352,7 +351,7 @@ impl TestApp {
         Tokens::of(response).await
     }
 
-    /// Calls a tool the way a 2025-11-25 client without a session does.
+    /// Calls a tool like a 2025-11-25 client without a session.
     pub async fn call_tool(&self, access_token: &str, name: &str, arguments: Value) -> Response {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}});
         self.http
@@ -373,25 +372,25 @@ impl TestApp {
         db.read(|conn| shared::audit::tail(conn, 100_000, 0)).unwrap()
     }
 
-    /// The events on record, in order, with their reasons.
+    /// The recorded events, in order, with their reasons.
     pub fn events(&self) -> Vec<(String, Option<String>)> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         self.audit().iter().map(|r| (text(&r["event"]).unwrap(), text(&r["reason"]))).collect()
     }
 
-    /// Whether this event is on record with this reason.
+    /// Whether this event was recorded with this reason.
     pub fn has_event(&self, event: &str, reason: Option<&str>) -> bool {
         self.events().iter().any(|(e, r)| e == event && r.as_deref() == reason)
     }
 }
 
-/// What a server writes with. While there is one, the server's database stays open.
+/// A server's writer. While this exists, the server's database stays open.
 pub struct Writer {
     pub authz: Authz,
     pub db: Db,
 }
 
-/// A server that was stopped.
+/// A stopped server.
 pub struct Stopped {
     pub clock: Clock,
     dir: Arc<tempfile::TempDir>,
@@ -399,7 +398,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Starts it again, on the same port.
+    /// Starts it again on the same port.
     pub async fn start(self) -> TestApp {
         TestApp::open(self.dir, self.clock, self.options).await
     }
@@ -417,7 +416,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// The parameters of an authorization request with everything right.
+    /// The parameters of a valid authorization request.
     pub fn request(&self, app: &TestApp) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("response_type", "code".to_owned()),
@@ -431,12 +430,12 @@ impl Client {
         ])
     }
 
-    /// The authorization URL with everything right.
+    /// The URL of a valid authorization request.
     pub fn authorize_url(&self, app: &TestApp) -> String {
         authorize_url(app, &self.request(app))
     }
 
-    /// The form that redeems a code with everything right.
+    /// The form that redeems a code with a valid request.
     pub fn redemption<'a>(&'a self, code: &'a str) -> Vec<(&'a str, &'a str)> {
         vec![
             ("grant_type", "authorization_code"),
@@ -453,7 +452,7 @@ pub fn authorize_url(app: &TestApp, parameters: &BTreeMap<&'static str, String>)
     Url::parse_with_params(&app.url("/authorize"), parameters).unwrap().to_string()
 }
 
-/// The answer of the token endpoint.
+/// The response of the token endpoint.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     pub access: String,
@@ -476,14 +475,14 @@ impl Tokens {
     }
 }
 
-/// The `error` of an OAuth answer, with its status.
+/// The status and `error` of an OAuth error.
 pub async fn error_of(response: Response) -> (StatusCode, String) {
     let status = response.status();
     let body: Value = response.json().await.unwrap();
     (status, body["error"].as_str().unwrap_or_else(|| panic!("no error in {body}")).to_owned())
 }
 
-/// A parameter of the URL that an answer redirects to.
+/// A parameter of the URL in a redirect.
 pub fn redirect_parameter(response: &Response, name: &str) -> Option<String> {
     let location = Url::parse(header(response.headers(), LOCATION.as_str())?).unwrap();
     location.query_pairs().find(|(n, _)| n == name).map(|(_, value)| value.into_owned())

@@ -1,4 +1,5 @@
-//! Floods that are meant to hide something: whatever strangers send in whatever number, another record is written (AUDIT-06).
+//! Floods meant to hide a record: any number of requests from strangers leaves other records visible
+//! (AUDIT-06).
 
 use futures_util::future::join_all;
 use reqwest::{RequestBuilder, Response};
@@ -8,7 +9,7 @@ use shared::audit::{Name, QUOTA};
 
 use crate::harness::{Browser, Client, TestApp, Tokens};
 
-/// How a record comes about, with what it is called and why it was refused.
+/// A way to cause a record, with its event and reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Cause {
     event: Name,
@@ -16,7 +17,7 @@ struct Cause {
     how: How,
 }
 
-/// What is sent.
+/// The request that is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum How {
     TokenByNobody,
@@ -45,7 +46,7 @@ enum How {
     SecretFromElsewhere,
     RemovalFromElsewhere,
     JunkBearer,
-    // From here on the record is about somebody or something that the server knows.
+    // From here on the records are about a known user or thing.
     BadSignature,
     RevokedAccessToken,
     EndedRefreshToken,
@@ -93,8 +94,8 @@ const fn cause(event: Name, reason: &'static str, how: How) -> Cause {
     Cause { event, reason, how }
 }
 
-/// Events of which no record is ever held back, because what strangers can cause of them is limited or counted otherwise, or
-/// because nobody causes them who has not shown what no stranger has.
+/// Events whose records are never replaced by counts, because strangers' events are limited or counted
+/// otherwise, or because only callers who proved something can cause them.
 const NEVER_HELD_BACK: &[Name] = &[
     Name::ServerStart,
     Name::ServerStop,
@@ -152,7 +153,7 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::BackupRestored,
 ];
 
-/// AUDIT-06: an event that is neither flooded below nor known never to be held back fails here.
+/// AUDIT-06: every event is either flooded below or in that list.
 #[test]
 fn every_event_is_walked() {
     for name in Name::ALL {
@@ -161,7 +162,7 @@ fn every_event_is_walked() {
     }
 }
 
-/// A server, somebody with a passkey, and what they had that is good no longer.
+/// A server, a user with a passkey, and their revoked credentials.
 struct Scene {
     app: TestApp,
     ada: Browser,
@@ -170,11 +171,11 @@ struct Scene {
     confidential: String,
     dead: Option<Tokens>,
     live: Option<Tokens>,
-    /// Reads what the server records.
+    /// Reads the server's records.
     log: Connection,
 }
 
-/// How many requests of a flood are under way at once.
+/// The number of concurrent requests of a flood.
 const AT_ONCE: usize = 16;
 
 impl Scene {
@@ -190,7 +191,7 @@ impl Scene {
         scene
     }
 
-    /// New tokens, of which one set is revoked.
+    /// Makes new tokens, one set of which is revoked.
     async fn renew(&mut self) {
         let dead = self.app.tokens(&mut self.ada, &self.client).await;
         self.app
@@ -333,12 +334,12 @@ impl Scene {
         }
     }
 
-    /// Up to where the log goes at the moment.
+    /// The number of the last record now.
     fn end_of_log(&self) -> i64 {
         self.log.query_row("SELECT max(seq) FROM audit", [], |row| row.get(0)).unwrap()
     }
 
-    /// How many records of their own a cause has after this one; from this address if one is named.
+    /// The number of records of a cause after this one; from this address if one is given.
     fn records(&self, cause: &Cause, after: i64, from: Option<&str>) -> u32 {
         let sql = "SELECT count(*) FROM audit WHERE seq > ?1 AND event = ?2 AND json_extract(record, '$.reason') = ?3
                    AND (?4 IS NULL OR json_extract(record, '$.src_ip') = ?4)";
@@ -347,8 +348,7 @@ impl Scene {
     }
 }
 
-/// AUDIT-06: whoever floods with one kind of record hides no record of another kind, and none that is about somebody or
-/// something that the server knows.
+/// AUDIT-06: a flood of one kind hides no record of another kind, and none about a known user or thing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_one_kind_hides_no_other() {
     let mut scene = Scene::new().await;
@@ -367,7 +367,7 @@ async fn a_flood_of_one_kind_hides_no_other() {
         scene.app.clock.advance(std::time::Duration::from_mins(1));
         scene.renew().await;
     }
-    // What was held back is in counts, each of which says what it counts.
+    // The others are in counts, which say what they count.
     let records = scene.app.restart().await.audit();
     for cause in CAUSES {
         let counts = records.iter().filter(|record| {
@@ -379,7 +379,7 @@ async fn a_flood_of_one_kind_hides_no_other() {
     }
 }
 
-/// AUDIT-06: whoever floods from one address, or from a whole IPv6 /48, hides nothing that comes from another.
+/// AUDIT-06: a flood from one address or one IPv6 /48 hides no record from another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_address_hides_no_other_address() {
     let scene = Scene::new().await;

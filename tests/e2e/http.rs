@@ -1,4 +1,4 @@
-//! HTTP as it comes: malformed, in the wrong form, to the wrong name, too slow, too large.
+//! HTTP edge cases: malformed, in another form, to the wrong host, too slow, too large.
 
 use reqwest::Method;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{TestApp, header};
 use crate::raw::{Answer, Raw, assert_after};
 
-/// Every kind of path there is.
+/// One path of each kind.
 const PATHS: [&str; 8] =
     ["/", "/authorize", "/token", "/register", "/mcp", "/jwks.json", "/.well-known/nothing", "/nothing"];
 
@@ -16,7 +16,7 @@ async fn asked(app: &TestApp, line: &str, headers: &str, body: &str) -> Answer {
     raw.answer().await.unwrap_or_else(|| panic!("no answer to {line} {headers:?}"))
 }
 
-/// What every answer has (HTTP-04).
+/// The headers of every response (HTTP-04).
 fn assert_hardened(answer: &Answer) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
     assert!(matches!(answer.header("referrer-policy"), Some("no-referrer" | "same-origin")), "{answer:?}");
@@ -25,7 +25,7 @@ fn assert_hardened(answer: &Answer) {
     assert_eq!(answer.header("strict-transport-security"), None, "this issuer is http");
 }
 
-/// HTTP-09: a request in whose end two readers could disagree is refused, and nothing that follows it is looked at.
+/// HTTP-09: a request with an ambiguous end is refused, and nothing after it is read.
 #[tokio::test]
 async fn smuggled_requests_are_not_seen() {
     let app = TestApp::start().await;
@@ -54,7 +54,7 @@ async fn smuggled_requests_are_not_seen() {
     }
 }
 
-/// HTTP-09: what comes before a malformed request on a connection is answered as ever.
+/// HTTP-09: requests before a malformed one on the same connection are answered as usual.
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let app = TestApp::start().await;
@@ -73,7 +73,7 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(statuses, [200, 401, 404, 400]);
 }
 
-/// HTTP-09: the limits of a head, and how they are told.
+/// HTTP-09: the limits of a head, and their errors.
 #[tokio::test]
 async fn heads_that_are_too_large_are_refused() {
     let app = TestApp::start().await;
@@ -116,7 +116,7 @@ async fn slow_requests_are_refused() {
     assert!(body.is_over().await);
 }
 
-/// HTTP-09: a connection may be idle for longer than that, though not for ever.
+/// HTTP-09: a connection may be idle for longer than that, but not without limit.
 #[tokio::test]
 async fn idle_connections_end() {
     let app = TestApp::start().await;
@@ -129,8 +129,8 @@ async fn idle_connections_end() {
     assert!((60..90).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
-/// HTTP-09; RFC 9112 §9.6: whoever is answered before the end of the body can go on sending, or is told to stop; the
-/// answer arrives in any case.
+/// HTTP-09; RFC 9112 §9.6: a client that is answered before the end of its body can continue sending or is told
+/// to stop; the response arrives in any case.
 #[tokio::test]
 async fn an_early_answer_is_no_trap() {
     let app = TestApp::start().await;
@@ -149,7 +149,7 @@ async fn an_early_answer_is_no_trap() {
         let answer = raw.answer().await.unwrap();
         assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
         assert_eq!(answer.header("connection"), Some("close"), "{path}");
-        // Who asks first is told not to bother.
+        // A client that sends `Expect: 100-continue` is not told to continue.
         let mut raw = Raw::open(&app.origin).await;
         raw.ask(&line, "Expect: 100-continue\r\nContent-Type: text/plain\r\nContent-Length: 900000\r\n", "")
             .await;
@@ -161,7 +161,7 @@ async fn an_early_answer_is_no_trap() {
     }
 }
 
-/// HTTP-03: one host, and it is ours; one form of every path.
+/// HTTP-03: only our host, and one form of each path.
 #[tokio::test]
 async fn only_our_name_and_plain_paths_are_answered() {
     let app = TestApp::start().await;
@@ -174,7 +174,7 @@ async fn only_our_name_and_plain_paths_are_answered() {
     for path in PATHS {
         for stranger in ["evil.example", "localhost", "localhost:1", "127.0.0.1", "gate.localhost", "", "@"] {
             let answer = send(&format!("GET {path} HTTP/1.1"), &format!("Host: {stranger}\r\n")).await;
-            // The MCP endpoint answers to every loopback name (MCP-14).
+            // The MCP endpoint accepts every loopback name (MCP-14).
             let expected = if path == "/mcp" && stranger.starts_with(['l', '1']) { 401 } else { 421 };
             assert_eq!(answer.status, expected, "{path} {stranger}");
             assert_hardened(&answer);
@@ -184,7 +184,7 @@ async fn only_our_name_and_plain_paths_are_answered() {
             let answer = send(&format!("GET {path} HTTP/1.1"), &hosts).await;
             assert!(matches!(answer.status, 400 | 421), "{path} {hosts:?}: {answer:?}");
         }
-        // The whole URL as the target: both names must be ours.
+        // With an absolute URL as target, both names must be ours.
         let target = |authority: &str| format!("GET http://{authority}{path} HTTP/1.1");
         let both = send(&target(host), &format!("Host: {host}\r\n")).await;
         assert!(both.status != 421 && !both.text().contains("exactly one Host"), "{path}: {both:?}");
@@ -221,7 +221,8 @@ async fn only_our_name_and_plain_paths_are_answered() {
     assert_eq!(send("GET /healthz HTTP/1.0", "").await.status, 400);
 }
 
-/// HTTP-03: pages live on the issuer's name, and a browser on another loopback name is sent there; programs are served.
+/// HTTP-03: pages are served under the issuer's name, and a browser at another loopback name is redirected
+/// there; programs are served directly.
 #[tokio::test]
 async fn loopback_addresses_are_answered_for_programs() {
     let app = TestApp::start().await;
@@ -234,13 +235,13 @@ async fn loopback_addresses_are_answered_for_programs() {
         assert_eq!((answer.status, answer.header("location")), (302, Some(there.as_str())));
         raw.send(format!("GET /jwks.json HTTP/1.1\r\nHost: {}\r\n\r\n", &named[7..])).await;
         assert_eq!(raw.answer().await.unwrap().status, 200);
-        // Both are really listened on.
+        // The server listens on both addresses.
         let direct = app.http.get(format!("{named}/healthz")).send().await.unwrap();
         assert_eq!(direct.status(), 200, "{named}");
     }
 }
 
-/// HTTP-08: programs are told in JSON, with what they may do instead.
+/// HTTP-08: programs get errors in JSON, with the allowed methods.
 #[tokio::test]
 async fn programs_are_refused_in_json() {
     let app = TestApp::start().await;
@@ -269,12 +270,12 @@ async fn programs_are_refused_in_json() {
         let answer = asked(&app, &format!("POST {path}"), &headers, &large).await;
         assert_eq!((answer.status, &answer.json()["error"]), (413, &json!("payload_too_large")), "{path}");
     }
-    // A person is told on a page.
+    // A person gets a page.
     let answer = asked(&app, "GET /nothing", browser, "").await;
     assert_eq!((answer.status, answer.header("content-type")), (404, Some("text/html; charset=utf-8")));
 }
 
-/// HTTP-06, HTTP-07: the table of who may read what from another origin, on answers, refusals and preflights.
+/// HTTP-06, HTTP-07: the table of CORS classes, on responses, refusals and preflights.
 #[tokio::test]
 async fn other_origins_read_what_the_table_says() {
     let app = TestApp::start_configured("device = true").await;
@@ -337,7 +338,7 @@ async fn other_origins_read_what_the_table_says() {
     }
 }
 
-/// HTTP-04, HTTP-05: what browsers are told, on every page and on everything else.
+/// HTTP-04, HTTP-05: security headers on every page and every other response.
 #[tokio::test]
 async fn answers_are_hardened() {
     let app = TestApp::start_configured("device = true").await;
@@ -395,11 +396,11 @@ async fn answers_are_hardened() {
     }
 }
 
-/// HTTP-10: whatever strangers send, the server goes on answering.
+/// HTTP-10: after any garbage the server still answers.
 #[tokio::test]
 async fn garbage_stops_nothing() {
     let app = TestApp::start().await;
-    // The same noise every time.
+    // The same pseudo-random bytes each time.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = || {
         state ^= state << 13;
@@ -435,7 +436,7 @@ async fn garbage_stops_nothing() {
     assert_eq!(asked(&app, "GET /readyz", "", "").await.status, 200);
 }
 
-/// HTTP-10: more silent connections than there are places keep nobody out.
+/// HTTP-10: more silent connections than the limit do not affect others.
 #[tokio::test]
 async fn silent_connections_keep_nobody_out() {
     let app = TestApp::start().await;
@@ -446,7 +447,7 @@ async fn silent_connections_keep_nobody_out() {
     assert_eq!(asked(&app, "GET /healthz", "", "").await.status, 200);
 }
 
-/// MCP-14, HTTP-06: off loopback, pages that were listed may call the endpoint, and no others.
+/// MCP-14, HTTP-06: off loopback, only pages of listed origins may call the endpoint.
 #[tokio::test]
 async fn listed_pages_may_call() {
     let app = TestApp::start_secured("allowed_origins = [\"https://inspector.example\"]").await;

@@ -1,4 +1,5 @@
-//! HTTP/2 frame by frame (RFC 9113), as no proper client would send them: whoever abuses it ends alone.
+//! HTTP/2 frame by frame (RFC 9113), as no proper client would send them. An abusive connection ends without
+//! affecting others.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The code of a RST_STREAM or GOAWAY; how much further a WINDOW_UPDATE opens a window.
+    /// The code of a RST_STREAM or GOAWAY, or the increment of a WINDOW_UPDATE.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
@@ -49,12 +50,12 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header that refers to no table (RFC 7541 §6.2.2).
+/// A header without table references (RFC 7541 §6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
     [&[0][..], &text(name), &text(value)].concat()
 }
 
-/// RFC 7541 §5.2, without Huffman's code.
+/// RFC 7541 §5.2, without Huffman coding.
 fn text(text: &str) -> Vec<u8> {
     let mut rest = text.len();
     let mut bytes = Vec::new();
@@ -73,7 +74,7 @@ fn text(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A connection, which answers nothing by itself.
+/// A connection that answers nothing by itself.
 pub struct Connection {
     stream: SslStream<TcpStream>,
     read: Vec<u8>,
@@ -81,13 +82,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Agrees on HTTP/2, and says hello with these settings.
+    /// Negotiates HTTP/2, and sends the preface with these settings.
     async fn open(app: &TestApp, settings: &[(u16, u32)]) -> Self {
         let authority = std::fs::read(app.data_dir().parent().unwrap().join("gate.ca")).unwrap();
         Self::to(&app.origin, &authority, settings).await.unwrap()
     }
 
-    /// The same with the server of this origin, whose certificate is from this authority.
+    /// The same with the server at this origin, whose certificate is from this authority.
     pub async fn to(origin: &str, authority: &[u8], settings: &[(u16, u32)]) -> Result<Self, String> {
         let handshake = Handshake { protocols: b"\x02h2", ..Handshake::new(authority) };
         let stream = handshake.shake(origin).await?;
@@ -102,13 +103,13 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends bytes. That the other side has gone shows in what it said.
+    /// Sends bytes. Errors are ignored: whether the connection was closed shows when reading.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
-    /// The header block of a request with everything right, and these headers besides.
+    /// The header block of a valid request, with these additional headers.
     pub fn block(&self, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let pseudo =
             [(":method", method), (":scheme", "https"), (":authority", &self.authority), (":path", path)];
@@ -134,7 +135,7 @@ impl Connection {
 
     async fn fill(&mut self, length: usize) -> bool {
         while self.read.len() < length {
-            // Nothing here takes that long; a server that hangs must not hang its test.
+            // Nothing here takes that long; a hanging server must not hang its test.
             let more = tokio::time::timeout(Duration::from_mins(10), self.stream.read_buf(&mut self.read));
             if !matches!(more.await.expect("a frame or an end"), Ok(1..)) {
                 return false;
@@ -143,7 +144,7 @@ impl Connection {
         true
     }
 
-    /// Frames until one is wanted, answering pings meanwhile.
+    /// Reads frames until the wanted one, answering pings.
     pub async fn until(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let next = self.next().await?;
@@ -157,18 +158,18 @@ impl Connection {
         }
     }
 
-    /// Why the server ended the connection.
+    /// The error code with which the server ended the connection.
     async fn goodbye(&mut self) -> u32 {
         let goodbye = self.until(|frame| frame.kind == GOAWAY && frame.code() != 0).await;
         goodbye.expect("a goodbye with a reason").code()
     }
 
-    /// The first byte of the headers that a stream is answered with: the status, for the common ones.
+    /// The first byte of a stream's response headers, which is the status for common ones.
     async fn status(&mut self, stream: u32) -> u16 {
         let answer = self.until(|frame| frame.stream == stream && matches!(frame.kind, HEADERS | RST_STREAM));
         let answer = answer.await.expect("an answer");
         assert_eq!(answer.kind, HEADERS, "the stream was reset: {}", answer.code());
-        // RFC 7541, appendix A; other statuses are spelled out, and none that is asked for here.
+        // RFC 7541, appendix A; other statuses are literals, and are not expected here.
         match answer.payload.iter().find(|byte| **byte >= 0x80 || **byte & 0xe0 != 0x20) {
             Some(0x88) => 200,
             Some(0x89) => 204,
@@ -183,7 +184,7 @@ async fn start() -> TestApp {
     TestApp::start_secured("").await
 }
 
-/// Somebody else is served as ever.
+/// Another client is served as usual.
 async fn assert_serves(app: &TestApp) {
     assert_eq!(app.get("/readyz").await.status(), 200);
     let mut other = Connection::open(app, &[]).await;
@@ -191,7 +192,7 @@ async fn assert_serves(app: &TestApp) {
     assert_eq!(other.status(1).await, 200);
 }
 
-/// HTTP-10, CVE-2023-44487: requests that are taken back as soon as they are made end their own connection.
+/// HTTP-10, CVE-2023-44487: a connection that resets its requests at once is ended.
 #[tokio::test]
 async fn rapid_resets_end_their_connection() {
     let app = start().await;
@@ -210,7 +211,7 @@ async fn rapid_resets_end_their_connection() {
     assert_serves(&app).await;
 }
 
-/// HTTP-09, HTTP-10, CVE-2024-27316: headers that never end are not collected.
+/// HTTP-09, HTTP-10, CVE-2024-27316: endless headers are not collected.
 #[tokio::test]
 async fn endless_headers_end_their_connection() {
     let app = start().await;
@@ -232,7 +233,7 @@ async fn endless_headers_end_their_connection() {
     assert_serves(&app).await;
 }
 
-/// HTTP-09: headers beyond the limit are refused, and the connection goes on.
+/// HTTP-09: headers beyond the limit are refused, and the connection continues.
 #[tokio::test]
 async fn headers_beyond_the_limit_are_refused() {
     let app = start().await;
@@ -256,12 +257,13 @@ async fn headers_beyond_the_limit_are_refused() {
     assert_eq!(connection.status(7).await, 200);
 }
 
-/// HTTP-10: a client has so many requests under way; the next is refused, and may come again when one is answered.
+/// HTTP-10: the number of concurrent requests is limited; the next one is refused and may be repeated after
+/// another was answered.
 #[tokio::test]
 async fn a_connection_has_so_many_streams() {
     let app = start().await;
     let mut connection = Connection::open(&app, &[]).await;
-    // The server's limits must have been read before they hold (RFC 9113 §6.5.3).
+    // The server's limits apply once they were acknowledged (RFC 9113 §6.5.3).
     connection.until(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await.unwrap();
     connection.send(&frame(SETTINGS, ACK, 0, &[])).await;
     for n in 0..65 {
@@ -276,7 +278,8 @@ async fn a_connection_has_so_many_streams() {
     assert_serves(&app).await;
 }
 
-/// HTTP-09, HTTP-10: a client that is there, asks, and opens no window for the answers, goes within a minute or so.
+/// HTTP-09, HTTP-10: a connection that sends requests and opens no window for the responses is ended after
+/// about a minute.
 #[tokio::test]
 async fn shut_windows_end_their_connection() {
     const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -296,7 +299,7 @@ async fn shut_windows_end_their_connection() {
     assert_after(begun, 30);
 }
 
-/// HTTP-09: bodies that are announced and do not come are waited for half a minute, each on its own.
+/// HTTP-09: an announced body that does not arrive is waited for half a minute, each separately.
 #[tokio::test]
 async fn bodies_that_do_not_come_are_given_up() {
     let app = start().await;
@@ -322,8 +325,8 @@ async fn bodies_that_do_not_come_are_given_up() {
     assert_after(begun, 30);
 }
 
-/// HTTP-09: a client that answers pings and asks nothing may stay for a while, though not for ever; one that does not
-/// answer them goes sooner.
+/// HTTP-09: a client that answers pings and sends no requests may stay for a limited time; one that does not
+/// answer them is ended sooner.
 #[tokio::test]
 async fn idle_connections_end() {
     let app = start().await;
@@ -343,7 +346,7 @@ async fn idle_connections_end() {
         assert!(connection.until(|_| false).await.is_none());
         begun.elapsed().as_secs()
     });
-    // Second by second, so that an answer that is on its way arrives before its time is over.
+    // Advance in steps of a second, so that an answer arrives before its deadline.
     while !(dead.is_finished() && polite.is_finished()) && begun.elapsed() < Duration::from_mins(10) {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -354,7 +357,7 @@ async fn idle_connections_end() {
     assert!((30..60).contains(&dead) && (70..90).contains(&polite), "{dead} {polite}");
 }
 
-/// HTTP-03, HTTP-09: what two readers could understand differently is no request.
+/// HTTP-03, HTTP-09: ambiguous requests are refused.
 #[tokio::test]
 async fn malformed_requests_are_refused() {
     let app = start().await;
@@ -396,11 +399,11 @@ async fn malformed_requests_are_refused() {
     assert_eq!(connection.status(1).await, 0);
 }
 
-/// HTTP-10: whatever frames strangers send, the server goes on answering.
+/// HTTP-10: after any frames the server still answers.
 #[tokio::test]
 async fn strange_frames_stop_nothing() {
     let app = start().await;
-    // The same noise every time.
+    // The same pseudo-random bytes each time.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = || {
         state ^= state << 13;

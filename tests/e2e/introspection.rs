@@ -1,4 +1,4 @@
-//! Resource servers elsewhere: who may ask about tokens, what they are told, and what they are not.
+//! Resource servers elsewhere: which may introspect, and what they are told.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ fn inactive() -> Value {
     json!({ "active": false })
 }
 
-/// Somebody with tokens for our own endpoint, and a resource server that serves it.
+/// A user with tokens for our own endpoint, and a resource server for it.
 async fn asked() -> (TestApp, Browser, Client, Tokens, Server) {
     let app = TestApp::start().await;
     let server = Server::add(&app, "gateway", &app.mcp_url());
@@ -72,7 +72,7 @@ async fn tokens_for(app: &TestApp, browser: &mut Browser, client: &Client, resou
     Tokens::of(response).await
 }
 
-/// INTRO-02, INTRO-07, INTRO-08: all that there is to say about a good token, as JSON whatever is accepted.
+/// INTRO-02, INTRO-07, INTRO-08: an active token is described in full, as JSON for any `Accept`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_is_described() {
     let (app, _, client, tokens, server) = asked().await;
@@ -96,7 +96,7 @@ async fn a_good_token_is_described() {
     assert_eq!(post.send().await.unwrap().json::<Value>().await.unwrap(), expected);
 }
 
-/// INTRO-03, INTRO-05: everything else is inactive, and nothing more is said.
+/// INTRO-03, INTRO-05: every other token is inactive, without details.
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_else_is_inactive() {
     let (app, mut browser, client, tokens, server) = asked().await;
@@ -113,7 +113,7 @@ async fn everything_else_is_inactive() {
     assert_eq!(server.ask(&app, &tokens.access).await, inactive(), "expired, without leeway");
 }
 
-/// INTRO-04: a resource server learns of tokens for what it serves, and of no others.
+/// INTRO-04: a resource server is told only about tokens for its own resources.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_for_others_are_inactive() {
     let (app, mut browser, client, tokens, gateway) = asked().await;
@@ -131,7 +131,7 @@ async fn tokens_for_others_are_inactive() {
     assert_eq!(app.call_tool(&of_wiki.access, "whoami", json!({})).await.status(), 401);
 }
 
-/// AUTHZ-14, TOKEN-11: what a resource server serves can be asked for as long as there is one that serves it.
+/// AUTHZ-14, TOKEN-11: a resource elsewhere can be requested while a resource server for it exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resource_elsewhere_is_one_to_ask_for() {
     let (app, mut browser, client, _, _) = asked().await;
@@ -151,7 +151,7 @@ async fn a_resource_elsewhere_is_one_to_ask_for() {
     assert_eq!(error_of(wiki.asking(&app, &tokens.access).send().await.unwrap()).await.1, "invalid_client");
 }
 
-/// INTRO-01: who proves nothing, proves something else, or is no resource server, is told nothing.
+/// INTRO-01: a caller that does not authenticate, or is not a resource server, is told nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_resource_servers_ask() {
     let (app, browser, client, tokens, server) = asked().await;
@@ -220,8 +220,8 @@ async fn malformed_questions_are_refused() {
     }
 }
 
-/// INTRO-06, RS-08: the answer is what is true now: what is revoked, disabled or taken away does not count at the
-/// very next question.
+/// INTRO-06, RS-08: the answer is current: anything revoked, disabled or removed no longer counts at the next
+/// question.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_is_what_is_true_now() {
     let app = TestApp::start_configured(
@@ -268,7 +268,7 @@ async fn the_answer_is_what_is_true_now() {
     assert_eq!(server.ask(&app, &tokens.access).await, inactive());
 }
 
-/// REFRESH-06: a token that was asked about was received, and the refresh token with it.
+/// REFRESH-06: a token that was introspected was received, and so was the refresh token issued with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_asked_about_was_received() {
     let (app, mut browser, client, _, _) = asked().await;
@@ -283,7 +283,7 @@ async fn what_was_asked_about_was_received() {
     assert_eq!(wiki.ask(&app, &second.access).await, inactive());
 }
 
-/// REFRESH-06: where nobody introspects, a refresh token works once.
+/// REFRESH-06: if the resource server does not introspect, a refresh token works once.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_asks_a_refresh_token_works_once() {
     let (app, mut browser, client, _, _) = asked().await;
@@ -294,8 +294,8 @@ async fn where_nobody_asks_a_refresh_token_works_once() {
     assert_eq!(error_of(app.refresh(&client, &second.refresh).await).await.1, "invalid_grant");
 }
 
-/// CAUTH-04: two secrets overlap as long as was said; removing a resource server ends it at once, and a restart
-/// changes none of it.
+/// CAUTH-04: two secrets overlap for the given time; deleting a resource server takes effect at once; a restart
+/// changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_overlap_and_end() {
     let (app, _, _, tokens, first) = asked().await;
@@ -323,7 +323,7 @@ async fn secrets_overlap_and_end() {
     assert!(refused(&app, &fourth).await);
 }
 
-/// AUDIT-06, AUDIT-08: answers go on record as counts, for each resource server and minute.
+/// AUDIT-06, AUDIT-08: answers are recorded as counts, for each resource server and minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_recorded_as_counts() {
     let (app, _, _, tokens, server) = asked().await;
@@ -344,7 +344,7 @@ async fn answers_are_recorded_as_counts() {
     assert_eq!((&of(&other)["detail"]["active"], &of(&other)["detail"]["inactive"]), (&json!(0), &json!(1)));
 }
 
-/// INTRO-07: 64 questions may be in flight; one more is told to come back. Rate limits are for others.
+/// INTRO-07: 64 questions may be in flight; the next one must be repeated later. Rate limits do not apply.
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_may_be_in_flight() {
     let (app, _, client, mut tokens, server) = asked().await;
@@ -354,7 +354,7 @@ async fn sixty_four_may_be_in_flight() {
         unseen.push(tokens.access.clone());
         app.clock.advance(Duration::from_secs(2)); // a client refreshes thirty times a minute at most
     }
-    // While somebody else writes, the first question about each generation waits to be written down.
+    // While another connection writes, the first question about each generation waits for the writer.
     let database = Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let waiting: Vec<_> =
@@ -382,7 +382,7 @@ async fn sixty_four_may_be_in_flight() {
     assert!(app.has_event("introspect.refused", Some("too_many_in_flight")));
 }
 
-/// AUDIT-04: what was seen and cannot be written down is not answered.
+/// AUDIT-04: if the use of a token cannot be recorded, the question is not answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_storage_a_first_question_is_not_answered() {
     let (app, _, _, tokens, server) = asked().await;
@@ -395,7 +395,7 @@ async fn without_storage_a_first_question_is_not_answered() {
     assert_eq!(server.ask(&app, &tokens.access).await["active"], true);
 }
 
-/// META-04: the endpoint is announced, with the ways in which resource servers prove who they are.
+/// META-04: the metadata has the endpoint and the authentication methods of resource servers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metadata_names_the_endpoint() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Another issuer on the same data directory, and the way in that there always is.
+//! Another issuer on the same data directory, and how an administrator regains access.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ fn serve(data: &Path, more: &[&str]) -> String {
     complaint(&output)
 }
 
-/// META-01, WEBAUTHN-01: a server under another issuer does not start, commands and `check` refuse it too, and the line
-/// says what would end and how to go on; nothing has changed then.
+/// META-01, WEBAUTHN-01: a server under another issuer does not start, and commands and `check` refuse it too;
+/// the message says what would end and how to continue; nothing has changed.
 #[test]
 fn another_issuer_is_refused_until_it_is_changed() {
     let dir = tempfile::tempdir().unwrap();
@@ -72,8 +72,8 @@ fn another_issuer_is_refused_until_it_is_changed() {
     );
 }
 
-/// WEBAUTHN-01: passkeys are bound to the host name. Under another one they are set aside, an administrator gets in with a
-/// link, and they are back with the old name.
+/// WEBAUTHN-01: passkeys are bound to the host name. Under another host they are set aside, an administrator
+/// signs in with a link, and they are restored with the old host.
 #[tokio::test(flavor = "multi_thread")]
 async fn passkeys_of_another_host_are_set_aside_and_come_back() {
     let app = TestApp::start().await;
@@ -96,8 +96,8 @@ async fn passkeys_of_another_host_are_set_aside_and_come_back() {
     assert_eq!(run(&["user", "show", "ada"])["user"]["passkeys"], 1);
 }
 
-/// ENROL-01: whoever holds the console gets an administrator in again, whatever has happened to the others; what it
-/// says instead of a link is a command that works.
+/// ENROL-01: at the console an administrator can always regain access; if there is no link, the message has a
+/// command that works.
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_always_a_way_in() {
     let app = TestApp::start().await;

@@ -1,5 +1,5 @@
-//! Rotation under load: another program verifies, and keeps the key set as long as it may; nothing is refused,
-//! nothing fails, and a kill in the middle loses nothing.
+//! Key rotation under load: another program verifies, and caches the key set as long as it may; nothing is
+//! refused or fails, and a kill in the middle loses nothing.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use crate::process::{Process, clients, complaint, portcullis, program};
 
-/// A rotation every three seconds. The key set may be kept for one.
+/// A rotation every three seconds. The key set may be cached for one.
 const CONFIG: &str = "[keys]\nactive = \"3s\"\npublish_ahead = \"2s\"\njwks_max_age = \"1s\"\n\
     [rate]\ntoken_client = \"off\"\ntoken_address = \"off\"\n";
 
-/// How much of it.
+/// The amount of load.
 struct Load {
     rotations: usize,
     verifications: u32,
@@ -65,7 +65,7 @@ impl Robot {
         }
     }
 
-    /// A token, or what happened instead.
+    /// A token, or the error.
     fn token(&self) -> Result<String, String> {
         let resource = format!("{}/mcp", self.origin);
         let form = [("grant_type", "client_credentials"), ("resource", resource.as_str())];
@@ -90,7 +90,7 @@ fn kid_of(token: &str) -> String {
     serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
 }
 
-/// PyJWT in a process of its own.
+/// PyJWT in a separate process.
 struct Verifier(Child);
 
 impl Verifier {
@@ -106,7 +106,7 @@ impl Verifier {
         writeln!(self.0.stdin.as_mut().unwrap(), "{token}").unwrap();
     }
 
-    /// Nothing more comes: how it went.
+    /// Ends the input; returns the verifier's result.
     fn result(mut self) -> Value {
         drop(self.0.stdin.take());
         let mut line = String::new();
@@ -122,7 +122,8 @@ impl Drop for Verifier {
     }
 }
 
-/// Issues and verifies until the keys have rotated so often; what the verifier says, and how many tokens a second.
+/// Issues and verifies until the keys have rotated this many times; returns the verifier's result and the
+/// tokens per second.
 fn rotate_under(load: &Load) -> (Value, f64) {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path(), "localhost:0");
@@ -151,7 +152,7 @@ fn rotate_under(load: &Load) -> (Value, f64) {
         let mut kids = BTreeSet::new();
         while kids.len() <= load.rotations {
             let token = issued.recv_timeout(Duration::from_secs(30)).expect("the callers go on");
-            // A failed request ends the test here; the callers must not be waited for in vain.
+            // A failed request ends the test here; the callers must not be waited for.
             if token.is_err() {
                 stop.store(true, std::sync::atomic::Ordering::Relaxed);
             }
@@ -168,7 +169,8 @@ fn rotate_under(load: &Load) -> (Value, f64) {
     (result, rate)
 }
 
-/// KEYS-02, KEYS-03: rotations under load; a verifier that never fetches the key set early misses no key.
+/// KEYS-02, KEYS-03: rotations under load; a verifier that fetches the key set only when its cache expires
+/// always has the key.
 #[test]
 fn keys_rotate_under_load() {
     let load = Load { rotations: 3, verifications: 200, issues: 20 };
@@ -178,8 +180,8 @@ fn keys_rotate_under_load() {
     assert!(result["verified"].as_u64() >= result["tokens"].as_u64(), "{result}");
 }
 
-/// KEYS-02, KEYS-03: the same at full load, twenty times over. It wants the machine for itself:
-/// `cargo nextest run --run-ignored only --test e2e key_load`.
+/// KEYS-02, KEYS-03: the same at full load, twenty rotations. It needs the machine for itself: `cargo nextest
+/// run --run-ignored only --test e2e key_load`.
 #[test]
 #[ignore = "takes more than a minute of a quiet machine"]
 fn keys_rotate_twenty_times_under_full_load() {
@@ -192,8 +194,8 @@ fn keys_rotate_twenty_times_under_full_load() {
     assert!(verifications >= 500.0 && issues >= 50.0, "{verifications} {issues}");
 }
 
-/// KEYS-03, OPS-07: killed right after a step of a rotation, whichever it is, the next process goes on, and every
-/// token from before is good.
+/// KEYS-03, OPS-07: after a kill right after any step of a rotation, the next process continues, and all
+/// earlier tokens are valid.
 #[test]
 fn a_kill_in_the_middle_of_a_rotation_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -202,7 +204,7 @@ fn a_kill_in_the_middle_of_a_rotation_loses_nothing() {
     let listen = server.listen();
     let mut tokens = Vec::new();
     for _ in 0..4 {
-        // Until something about the keys changes: one is published, or another one signs.
+        // Wait until the keys change: one is published, or another one signs.
         let (published, signs) = (robot.published(), kid_of(&robot.token().unwrap()));
         let patience = Instant::now() + Duration::from_mins(1);
         loop {

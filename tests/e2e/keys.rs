@@ -1,4 +1,4 @@
-//! Signing keys: what is published, what is rotated, what is removed.
+//! Signing keys: publication, rotation and removal.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ async fn kids(app: &TestApp) -> BTreeSet<String> {
     jwks(app).await.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until the key set is as it should be.
+/// Waits until the key set meets a condition.
 async fn until(app: &TestApp, as_it_should_be: impl Fn(&[Value]) -> bool) {
     let look = async {
         while !as_it_should_be(&jwks(app).await) {
@@ -41,7 +41,7 @@ async fn family(app: &TestApp) -> (Browser, Client, Tokens) {
     (browser, client, tokens)
 }
 
-/// Refreshes until another key has taken over.
+/// Refreshes until another key signs.
 async fn signed_by_another(app: &TestApp, client: &Client, mut tokens: Tokens) -> Tokens {
     let first = kid_of(&tokens.access);
     let look = async {
@@ -57,7 +57,7 @@ async fn works(app: &TestApp, tokens: &Tokens) -> u16 {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status().as_u16()
 }
 
-/// A command that is refused: its exit code and what it says.
+/// The error message of a command that is refused.
 fn refused(app: &TestApp, arguments: &[&str]) -> String {
     let data = app.data_dir();
     let output = portcullis(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat());
@@ -65,7 +65,7 @@ fn refused(app: &TestApp, arguments: &[&str]) -> String {
     complaint(&output)
 }
 
-/// KEYS-01, META-08: public members, names and algorithms; caches and other origins may have it.
+/// KEYS-01, META-08: public members, names and algorithms; cacheable and readable by other origins.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_set_is_published() {
     let app = TestApp::start().await;
@@ -98,8 +98,8 @@ async fn the_key_set_is_published() {
     }
 }
 
-/// KEYS-02, KEYS-03: a whole rotation by the schedule: nothing that is good is refused at any step, and a
-/// restart in between changes nothing.
+/// KEYS-02, KEYS-03: a whole rotation by the schedule: no valid token is refused at any step, and a restart in
+/// between changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_rotate_by_themselves() {
     let app = TestApp::start().await;
@@ -128,7 +128,7 @@ async fn keys_rotate_by_themselves() {
     }
 }
 
-/// KEYS-03: on demand: the next key is published at once, and signs when no cache can be without it.
+/// KEYS-03: on demand the next key is published at once, and signs when all caches have it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_on_demand_breaks_nothing() {
     let app = TestApp::start().await;
@@ -152,7 +152,7 @@ async fn a_rotation_on_demand_breaks_nothing() {
     assert_eq!(kid_of(&late.access), next);
     assert_eq!((works(&app, &early).await, works(&app, &late).await), (200, 200));
 
-    // At once, of the other algorithm, and only when it is said twice.
+    // At once, for the other algorithm, and only with a confirmation.
     assert!(refused(&app, &["key", "rotate", "--now"]).contains("--yes"));
     let rotated = app.console(&["key", "rotate", "--alg", "RS256", "--now", "--yes"])["rotated"].clone();
     assert_eq!((&rotated["state"], &rotated["alg"]), (&json!("active"), &json!("RS256")));
@@ -160,8 +160,8 @@ async fn a_rotation_on_demand_breaks_nothing() {
     assert_eq!(works(&app, &late).await, 200);
 }
 
-/// KEYS-04: a removed key is gone from the set, and its tokens are refused from that moment on; the removal
-/// says first whom it hits, and asks.
+/// KEYS-04: a removed key disappears from the set, and its tokens are refused from then on; the command first
+/// says who is affected, and asks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_key_takes_its_tokens_with_it() {
     let app = TestApp::start().await;
@@ -174,7 +174,7 @@ async fn a_removed_key_takes_its_tokens_with_it() {
     assert_eq!(works(&app, &tokens).await, 200);
 
     let removed = app.console(&[&remove[..], &["--yes"]].concat())["removed"].clone();
-    // The very next request.
+    // The next request.
     assert_eq!(works(&app, &tokens).await, 401);
     assert_eq!((&removed["was"], &removed["alg"]), (&json!("active"), &json!("ES256")));
     let blast = &removed["blast"];
@@ -204,7 +204,7 @@ async fn a_removed_key_takes_its_tokens_with_it() {
     assert_eq!(works(&app, &fresh).await, 200);
 }
 
-/// KEYS-04: only what the key can have signed is counted.
+/// KEYS-04: only grants that may have a token of this key are counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_blast_radius_is_of_this_key() {
     let app = TestApp::start().await;
@@ -262,7 +262,7 @@ async fn keys_are_changed_while_nothing_runs() {
     assert_eq!(works(&app, &fresh).await, 200);
 }
 
-/// AT-01, KEYS-03: another algorithm is a line of configuration; Ed25519 by either of its names.
+/// AT-01, KEYS-03: another algorithm is configured with one line; Ed25519 by either name.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_algorithm_is_configured() {
     for (name, alg) in [("RS256", "RS256"), ("EdDSA", "EdDSA"), ("Ed25519", "EdDSA")] {
@@ -276,7 +276,7 @@ async fn the_algorithm_is_configured() {
     }
 }
 
-/// Every source of the program, but for its tests.
+/// All source files of the program, except tests.
 fn sources(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -289,9 +289,9 @@ fn sources(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// KEYS-06: RSA keys of ours are in OpenSSL's hands alone, which signs in constant time and blinds as long as nobody
-/// switches it off; that takes unsafe code, and there is none. Nothing decrypts with RSA. The other implementation
-/// that is linked is the passkey library's, which has public keys only.
+/// KEYS-06: our RSA keys are used only by OpenSSL, which signs in constant time with blinding, unless disabled
+/// by unsafe code, which this project forbids. Nothing decrypts with RSA. The other linked implementation is
+/// the passkey library's, which has only public keys.
 #[test]
 fn rsa_signs_in_openssl_and_decrypts_nowhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,6 +1,7 @@
-//! Whatever ends access, seen by a real client that holds an unexpired token and an open stream: its very next request
-//! is refused as the standards say, its stream is closed within two seconds, introspection says `{"active":false}`, and
-//! the audit log names who did it, to whom. So it is while the server runs, and for a server that starts after it.
+//! Everything that ends access, seen by a real client with an unexpired token and an open stream: its next
+//! request is refused as the standards say, its stream is closed within two seconds, introspection answers
+//! `{"active":false}`, and the audit log names the actor and the subject. Tested with a running server and with
+//! one that starts afterwards.
 
 mod scene;
 
@@ -14,7 +15,7 @@ use scene::{Held, Scene, Sdk, serve};
 /// RS-10, in milliseconds.
 const CLOSED_WITHIN: f64 = 2000.0;
 
-/// What ends access.
+/// A cause that ends access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Killer {
     RefreshTokenRevoked,
@@ -30,19 +31,19 @@ enum Killer {
     RefreshTokenReused,
     CodeReplayed,
     KeyRemoved,
-    /// By its person, on the account page.
+    /// By the user on the account page.
     Disconnected,
-    /// The same, for all of their clients: whoever has that passkey may have allowed them.
+    /// The same, for all of their clients: the thief of that passkey may have allowed them.
     PasskeyStolen,
 }
 
 impl Killer {
-    /// Whether only what the client holds at this moment ends: its refresh token buys it another.
+    /// Whether only the current access token ends and the refresh token still works.
     fn leaves_the_grant(self) -> bool {
         matches!(self, Self::AccessTokenRevoked | Self::TokenRevoked | Self::KeyRemoved)
     }
 
-    /// The command for it; none if it is no administrator's.
+    /// The administrator's command for it, if there is one.
     fn command(self, held: &Held) -> Option<Vec<String>> {
         let words: &[&str] = match self {
             Self::UserDisabled => &["user", "disable", "ines"],
@@ -59,7 +60,7 @@ impl Killer {
         Some(words.iter().map(|&word| word.to_owned()).collect())
     }
 
-    /// The event on record, who did it, and what says whom it was done to.
+    /// The recorded event and actor, and the member that names the subject.
     fn record(self, held: &Held) -> (&'static str, &'static str, &'static str, &str) {
         match self {
             Self::RefreshTokenRevoked => ("token.revoked", "client", "/grant_id", &held.grant),
@@ -72,7 +73,7 @@ impl Killer {
             Self::TokenRevoked => ("token.revoked", "console", "/jti", &held.jti),
             Self::Lockdown => ("token.revoked", "console", "/detail/token", "everything"),
             Self::GroupLeft => ("user.role_changed", "console", "/subject", &held.user),
-            // Whoever came with it passed for this client.
+            // The request came in the client's name.
             Self::RefreshTokenReused => ("token.refresh.reuse", "client", "/grant_id", &held.grant),
             Self::CodeReplayed => ("code.replay", "client", "/grant_id", &held.grant),
             Self::KeyRemoved => ("key.removed", "console", "/detail/kid", &held.kid),
@@ -86,12 +87,12 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
 }
 
-/// One row of the table.
+/// Tests one row of the table.
 async fn ends(killer: Killer, sdk: Sdk) {
     let mut scene = Scene::set(sdk).await;
     let mut held = Held::by(&mut scene.client);
     if killer == Killer::RefreshTokenReused {
-        // The successor of what comes back has been used: its client has it.
+        // The successor of the repeated token has been used: its client has it.
         for _ in 0..2 {
             scene.client.ok(&json!({"op": "refresh"}));
         }
@@ -117,7 +118,7 @@ async fn ends(killer: Killer, sdk: Sdk) {
     scene.is_on_record(killer, &held);
 }
 
-/// The same, done while no server runs: the next one knows.
+/// The same while no server runs; tested on the next one.
 async fn ends_without_a_server(killer: Killer) {
     let mut scene = Scene::set(Sdk::TypeScript("legacy")).await;
     let held = Held::by(&mut scene.client);
@@ -192,7 +193,8 @@ async fn everything_is_locked_down() {
     ends(Killer::Lockdown, LEGACY).await;
 }
 
-/// RS-10, INTRO-06, MCP-09: what a user may do no more, their token cannot do, without a new sign-in.
+/// RS-10, INTRO-06, MCP-09: after the user leaves a group, their token no longer allows its tools, without a
+/// new sign-in.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_user_leaves_a_group() {
     ends(Killer::GroupLeft, LEGACY).await;
@@ -228,7 +230,7 @@ async fn its_person_reports_a_passkey() {
     ends(Killer::PasskeyStolen, LEGACY).await;
 }
 
-/// RS-08: in the newest revision, which opens no stream here.
+/// RS-08: in the newest revision, without a stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_2026_is_out_too() {
     ends(Killer::UserDisabled, Sdk::TypeScript("modern")).await;

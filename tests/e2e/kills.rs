@@ -1,5 +1,5 @@
-//! Everything that ends access, in every way there is: no request is accepted after the answer to what ended it,
-//! introspection agrees, open streams close, and the record names who did it.
+//! Everything that ends access: once the ending request is answered, no request is accepted, introspection
+//! agrees, open streams close, and the record names the actor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ use crate::account::another;
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
 use crate::process::control_key;
 
-/// Somebody in the group that may read, who can be taken out of it.
+/// A group that may read, from which the user can be removed.
 pub const CONFIGURATION: &str = "[groups]\neveryone = []\nreaders = [\"docs.read\"]\n";
-/// How many ask all the time while something is ended.
+/// The number of tasks that send requests while access is ended.
 const ASKING: usize = 2;
 
-/// What ends access.
+/// A cause that ends access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Killer {
     RefreshTokenRevoked,
@@ -37,14 +37,14 @@ pub enum Killer {
     ClientDeleted,
     KeyRemoved,
     Lockdown,
-    /// By the person, on their account page.
+    /// By the user on the account page.
     Disconnected,
-    /// The same: a passkey that somebody else may have.
+    /// The same, for a passkey that may have been stolen.
     PasskeyStolen,
 }
 
 impl Killer {
-    /// How often each is tried: a thousand in all. What needs little to be prepared is tried more often.
+    /// How often each is tried, a thousand times in all; more often if it is quick to prepare.
     pub const ALL: [(Self, usize); 15] = [
         (Self::RefreshTokenRevoked, 50),
         (Self::AccessTokenRevoked, 280),
@@ -63,12 +63,12 @@ impl Killer {
         (Self::PasskeyStolen, 10),
     ];
 
-    /// The record that says who did it, and as what.
+    /// The recorded event and reason.
     fn record(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::RefreshTokenRevoked | Self::AccessTokenRevoked => ("token.revoked", Some("client")),
             Self::GrantRevoked | Self::TokenRevoked | Self::Lockdown => ("token.revoked", Some("console")),
-            // Nobody asked for it: the client that came twice is named.
+            // No actor requested it: the client that used the code twice is named.
             Self::CodeReplayed => ("code.replay", None),
             Self::RefreshTokenReused => ("token.refresh.reuse", None),
             Self::GroupLeft => ("user.role_changed", Some("console")),
@@ -89,25 +89,25 @@ impl Held {
     }
 }
 
-/// A server with people, clients, and a resource server that asks about all of it.
+/// A server with users, clients, and a resource server that introspects all tokens.
 pub struct Stage {
     pub app: TestApp,
-    /// What tokens are asked for.
+    /// The resource that tokens are requested for.
     resource: String,
     /// `Basic` credentials of a resource server.
     introspecting: String,
     count: usize,
 }
 
-/// A token in somebody's hands.
+/// A client's tokens.
 pub struct Held {
     user: String,
     client: Client,
     code: String,
     pub tokens: Tokens,
-    /// The family's first refresh token, if it was used up.
+    /// The family's first refresh token, if it was used.
     used: Option<String>,
-    /// A second passkey of the user's, which somebody else may have.
+    /// The user's second passkey, which may have been stolen.
     stolen: Option<String>,
 }
 
@@ -122,12 +122,12 @@ impl Stage {
         Self { resource: app.mcp_url(), app, introspecting, count: 0 }
     }
 
-    /// The same around a server that has an administrator, with tokens for a resource elsewhere.
+    /// The same for a given server that has an administrator, with tokens for a resource elsewhere.
     pub fn around(app: TestApp, resource: &str) -> Self {
         Self { app, resource: resource.to_owned(), introspecting: String::new(), count: 0 }
     }
 
-    /// Somebody new lets a new client in, and all that the killer needs has happened.
+    /// A new user allows a new client, and the killer is prepared.
     pub async fn ready(&mut self, killer: Killer) -> (Held, Browser) {
         let (user, mut browser) = self.person().await;
         let client = self.app.client().await;
@@ -143,7 +143,7 @@ impl Stage {
         (name, browser)
     }
 
-    /// Lets a client in.
+    /// Allows a client.
     pub async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> Held {
         let mut request = client.request(&self.app);
         request.insert("resource", self.resource.clone());
@@ -154,7 +154,7 @@ impl Stage {
         Held { user: user.to_owned(), client: client.clone(), code, tokens, used: None, stolen: None }
     }
 
-    /// A command as the program itself sends it, without starting the program.
+    /// Sends a command like the program, without starting a process.
     async fn command(&self, command: Value) {
         let mut line = command;
         line["v"] = json!(1);
@@ -174,10 +174,10 @@ impl Stage {
         assert_eq!(answer.status(), 200);
     }
 
-    /// What some killers need to have happened before.
+    /// Prepares what some killers need.
     pub async fn prepare(&self, killer: Killer, held: &mut Held, browser: &mut Browser) {
         if matches!(killer, Killer::Disconnected | Killer::PasskeyStolen) {
-            // On loopback the answer to the client ended the session.
+            // On loopback, answering the client ended the session.
             assert_eq!(browser.sign_in(&self.app, None).await.status(), 200);
         }
         if killer == Killer::PasskeyStolen {
@@ -192,7 +192,7 @@ impl Stage {
         }
     }
 
-    /// Ends it. Returns when whoever ended it has been answered.
+    /// Ends the access. Returns when that was answered.
     pub async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) {
         let claims = held.tokens.claims();
         match killer {
@@ -250,7 +250,7 @@ impl Stage {
         }
     }
 
-    /// What must be put right before the next one of this kind.
+    /// Restores what the next killer of this kind needs.
     pub async fn mend(&self, killer: Killer, held: &Held) {
         match killer {
             Killer::GroupLeft => {
@@ -287,7 +287,7 @@ fn kid(token: &str) -> Value {
     serde_json::from_slice::<Value>(&head).unwrap()["kid"].clone()
 }
 
-/// Whether a token still lets its holder read the documents.
+/// Whether a token is accepted for reading the documents.
 async fn is_accepted(http: &reqwest::Client, url: &str, token: &str) -> bool {
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}});
     let request = http
@@ -330,8 +330,8 @@ impl Asking {
     }
 }
 
-/// RS-08, INTRO-06, REVOKE-04, REVOKE-07, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: a thousand times something ends access while
-/// its holder asks without pause. No request that begins after the answer to it is accepted, not once.
+/// RS-08, INTRO-06, REVOKE-04, REVOKE-07, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: a thousand times access is
+/// ended while requests are sent continuously. No request that begins after the answer is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_kills_let_nothing_through() {
     let mut stage = Stage::set().await;
@@ -346,7 +346,7 @@ async fn a_thousand_kills_let_nothing_through() {
                 Killer::ClientDeleted => client = stage.app.client().await,
                 _ => {}
             }
-            // One grant serves for many access tokens.
+            // One grant is used for many access tokens.
             let again =
                 matches!(killer, Killer::AccessTokenRevoked | Killer::TokenRevoked | Killer::GroupLeft);
             let mut next = match held.take() {
@@ -389,7 +389,7 @@ async fn a_thousand_kills_let_nothing_through() {
     }
 }
 
-/// A GET stream of a session, as clients of the older revisions open it, until it ends.
+/// Opens a GET stream of a session, like clients of the older revisions, and reads it to its end.
 async fn listen(app: &TestApp, token: &str) -> Response {
     let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
@@ -405,7 +405,7 @@ async fn listen(app: &TestApp, token: &str) -> Response {
     stream
 }
 
-/// RS-10: whatever ends access, an open stream is closed within two seconds of the answer to it; others stay open.
+/// RS-10: each killer closes an open stream within two seconds of its answer; other streams stay open.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_close_within_two_seconds() {
     let mut stage = Stage::set().await;

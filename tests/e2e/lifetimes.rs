@@ -1,4 +1,4 @@
-//! How long access tokens live, at both ends of what a site may choose (standards §1).
+//! The lifetime of access tokens, at both bounds that a site may configure (standards §1).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestApp, Tokens};
 use crate::introspection::Server;
 
-/// How far the clocks of those who check tokens may be off.
+/// The tolerated clock difference of servers that check tokens.
 const LEEWAY: Duration = Duration::from_mins(1);
 
 fn configured(access: &str) -> String {
@@ -18,8 +18,7 @@ async fn works(app: &TestApp, token: &str) -> u16 {
     app.call_tool(token, "whoami", json!({})).await.status().as_u16()
 }
 
-/// TOKEN-02, AT-02, RS-05: a token says how long it lives and lives no longer, at either bound, and whoever is asked to
-/// allow it reads so.
+/// TOKEN-02, AT-02, RS-05: a token has the configured lifetime, at either bound, and the consent page shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_lives_as_long_as_the_site_says() {
     for (access, lifetime, words) in
@@ -48,7 +47,8 @@ async fn a_token_lives_as_long_as_the_site_says() {
     }
 }
 
-/// RS-08: what was taken away stays away for all of the longest life, over restarts, also under a shorter one.
+/// RS-08: ended access stays ended for the longest lifetime, over restarts, also after the lifetime was
+/// shortened.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_stays_ended_for_the_longest_life() {
     let mut app = TestApp::start_configured(&configured("3600s")).await;
@@ -76,8 +76,8 @@ async fn what_ended_stays_ended_for_the_longest_life() {
     assert_eq!(works(&app, &good.access).await, 401);
 }
 
-/// KEYS-02, KEYS-04: a retired key verifies as long as the longest of its tokens lives, and whoever removes one is told
-/// until when its tokens were good.
+/// KEYS-02, KEYS-04: a retired key verifies as long as the longest of its tokens lives, and removing it says
+/// until when its tokens would have been valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_kept_for_the_longest_life() {
     let app = TestApp::start_configured(&configured("1h")).await;

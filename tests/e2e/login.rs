@@ -1,4 +1,4 @@
-//! Setup, sign-in, consent: what a person does, and what somebody else must not be able to do.
+//! Setup, sign-in and consent: what a user does, and attacks on it.
 
 mod second_passkey;
 
@@ -34,7 +34,7 @@ async fn a_new_setup_link_voids_the_old_one() {
     app.admin().await;
 }
 
-/// ENROL-01: the link is dead after 60 minutes.
+/// ENROL-01: the link expires after 60 minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_setup_link_runs_out() {
     let app = TestApp::start().await;
@@ -43,7 +43,7 @@ async fn a_setup_link_runs_out() {
     assert_eq!(Browser::new().set_up(&app, &link, "late").await.status(), 400);
 }
 
-/// WEBAUTHN-03: a ceremony is used up by its first presentation, whether it verifies or not.
+/// WEBAUTHN-03: a ceremony is used up by the first response, valid or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ceremony_is_presented_once() {
     let app = TestApp::start().await;
@@ -57,7 +57,7 @@ async fn a_ceremony_is_presented_once() {
     let refused = browser.post_json(&app, "/login/finish", &finish(bad)).await;
     assert_eq!(refused.status(), 400);
     assert_eq!(refused.json::<Value>().await.unwrap()["error"], "webauthn_failed");
-    // The right answer comes too late: nobody may try twice on one challenge.
+    // The right response comes too late: each challenge allows one attempt.
     assert_eq!(browser.post_json(&app, "/login/finish", &finish(good)).await.status(), 400);
     assert!(app.has_event("webauthn.failed", Some("assertion")));
     assert!(app.has_event("webauthn.failed", Some("ceremony_unknown")));
@@ -78,7 +78,7 @@ async fn a_ceremony_stays_in_its_browser() {
     assert!(app.has_event("webauthn.failed", Some("other_browser")));
 }
 
-/// WEBAUTHN-03: after five minutes the challenge is worth nothing.
+/// WEBAUTHN-03: a challenge expires after five minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ceremony_runs_out() {
     let app = TestApp::start().await;
@@ -110,8 +110,9 @@ async fn a_foreign_or_missing_user_handle_is_refused() {
     }
 }
 
-/// WEBAUTHN-09, AUDIT-06: a passkey that could be copied and says now that it cannot is refused, with words, a reason and the
-/// reference of its record; a disabled user and a suspended passkey likewise, but only if the signature is right.
+/// WEBAUTHN-09, AUDIT-06: a passkey that could be copied and now reports that it cannot is refused, with words,
+/// a reason and the reference of its record; the same for a disabled user and a suspended passkey, but only if
+/// the signature is valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_holds_the_passkey_is_told_why_it_is_refused() {
     let app = TestApp::start().await;
@@ -144,7 +145,7 @@ async fn whoever_holds_the_passkey_is_told_why_it_is_refused() {
         assert_eq!((&record["event"], &record["reason"]), (&json!("webauthn.failed"), &json!(reason)));
         assert_eq!(record["detail"]["credential_sha256_8"], ines.passkey_digest()[..8]);
 
-        // Whoever cannot sign is told nothing of it.
+        // Without a valid signature the details are not shown.
         let started = ines.post_json(&app, "/login/start", &json!({})).await.json::<Value>().await.unwrap();
         let mut forged = ines.assert(&app, started["options"].clone());
         forged.response.signature = vec![0; 70];
@@ -156,8 +157,8 @@ async fn whoever_holds_the_passkey_is_told_why_it_is_refused() {
     assert_eq!(ines.sign_in(&app, None).await.status(), 200);
 }
 
-/// WEBAUTHN-02, WEBAUTHN-05: a passkey that the authenticator did not keep, or whose response is padded, is refused; the link
-/// is good for another try.
+/// WEBAUTHN-02, WEBAUTHN-05: a passkey that is not discoverable, or whose response has padding, is refused; the
+/// link can be used again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_that_could_not_sign_in_is_refused_and_spends_no_link() {
     let app = TestApp::start().await;
@@ -185,7 +186,7 @@ async fn a_passkey_that_could_not_sign_in_is_refused_and_spends_no_link() {
     assert_eq!(ada.set_up(&app, &link, "ada").await.status(), 200);
 }
 
-/// WEBAUTHN-15, SESSION-07: ceremonies answer to our own pages alone.
+/// WEBAUTHN-15, SESSION-07: ceremonies answer only our own pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn ceremonies_need_our_origin_and_json() {
     let app = TestApp::start().await;
@@ -204,7 +205,7 @@ async fn ceremonies_need_our_origin_and_json() {
     }
 }
 
-/// SESSION-02: a planted session id is not adopted, and each sign-in makes a new one.
+/// SESSION-02: a planted session id is not used, and each sign-in makes a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_session_is_never_adopted() {
     let app = TestApp::start().await;
@@ -217,7 +218,7 @@ async fn a_planted_session_is_never_adopted() {
     assert_ne!(browser.cookies[&name], first);
 }
 
-/// SESSION-03: an hour without use ends a session, twelve hours end it in any case.
+/// SESSION-03: a session ends after an idle hour, and after twelve hours in any case.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_run_out() {
     let app = TestApp::start().await;
@@ -234,7 +235,7 @@ async fn sessions_run_out() {
     assert!(!home(browser.get(&app, &app.url("/")).await.text().await.unwrap()));
 }
 
-/// SESSION-04, SESSION-07
+/// SESSION-04, SESSION-07: signing out takes the page's CSRF token.
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_out_needs_the_pages_token() {
     let app = TestApp::start().await;
@@ -252,7 +253,7 @@ async fn signing_out_needs_the_pages_token() {
     assert!(!browser.get(&app, &app.url("/")).await.text().await.unwrap().contains("connect-client"));
 }
 
-/// SESSION-01: on loopback the answer to a client takes the session cookie away, and the session.
+/// SESSION-01: on loopback, answering a client ends the session and removes its cookie.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_to_a_client_ends_the_session() {
     let app = TestApp::start().await;
@@ -268,7 +269,7 @@ async fn the_answer_to_a_client_ends_the_session() {
     assert!(!browser.get(&app, &app.url("/")).await.text().await.unwrap().contains("connect-client"));
 }
 
-/// SESSION-01: on loopback a session from before decides nothing; each request wants a passkey.
+/// SESSION-01: on loopback an earlier session decides nothing; each request takes a passkey assertion.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_alone_only_reads() {
     let app = TestApp::start().await;
@@ -278,7 +279,7 @@ async fn a_session_alone_only_reads() {
     assert!(html.contains("passkey-login") && !html.contains("consent-approve"));
 }
 
-/// AUTHZ-15: a transaction opened in another browser is refused and stays as it was.
+/// AUTHZ-15: a transaction from another browser is refused and does not change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_stays_in_its_browser() {
     let app = TestApp::start().await;
@@ -292,7 +293,7 @@ async fn a_transaction_stays_in_its_browser() {
     assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
 }
 
-/// CONSENT-03: without the token, from elsewhere, or by GET, nothing is decided.
+/// CONSENT-03: a decision without the token, from elsewhere, or by GET is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_decision_decides_nothing() {
     let app = TestApp::start().await;
@@ -323,7 +324,7 @@ async fn a_forged_decision_decides_nothing() {
     assert!(redirect_parameter(&browser.decide(&app, &page, "approve").await, "code").is_some());
 }
 
-/// CONSENT-06: a second press of the button never makes a second code.
+/// CONSENT-06: pressing the button twice does not make a second code.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_made_once() {
     let app = TestApp::start().await;
@@ -338,7 +339,7 @@ async fn a_decision_is_made_once() {
     assert_eq!(app.events().iter().filter(|(event, _)| event == "authz.approved").count(), 1);
 }
 
-/// CONSENT-05, CONSENT-06: refusing, and allowing nothing, both deny.
+/// CONSENT-05, CONSENT-06: refusing, and allowing with nothing ticked, both deny.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusing_and_ticking_nothing_deny() {
     let app = TestApp::start().await;
@@ -356,7 +357,7 @@ async fn refusing_and_ticking_nothing_deny() {
     }
 }
 
-/// CONSENT-01: who asks, for what, and where the answer goes.
+/// CONSENT-01: the client, the scopes, and the receiver of the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_consent_page_names_what_matters() {
     let app = TestApp::start().await;
@@ -377,7 +378,7 @@ async fn the_consent_page_names_what_matters() {
     }
 }
 
-/// HTTP-05: the consent page's form may lead to this client's callback and nowhere else.
+/// HTTP-05: the consent page's form may redirect only to this client's callback.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_consent_page_has_its_policy() {
     let app = TestApp::start().await;
@@ -393,8 +394,8 @@ async fn the_consent_page_has_its_policy() {
     assert_eq!(header(again.headers(), "cross-origin-opener-policy"), None);
 }
 
-/// SESSION-01: on loopback other programs are sent the cookies too; without what the sign-in was answered with
-/// they see no consent page, and without the page's token they decide nothing.
+/// SESSION-01: on loopback, browsers send the cookies to other programs too; without the sign-in's proof those
+/// see no consent page, and without the page's token they decide nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn stolen_cookies_cannot_go_on_with_a_sign_in() {
     let app = TestApp::start().await;
@@ -417,7 +418,7 @@ async fn stolen_cookies_cannot_go_on_with_a_sign_in() {
     assert!(redirect_parameter(&victim.decide(&app, &page, "approve").await, "code").is_some());
 }
 
-/// SESSION-01: an error that is redirected to a client takes the session cookie away too.
+/// SESSION-01: an error redirect to a client removes the session cookie too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_redirect_carries_no_session_on() {
     let app = TestApp::start().await;
@@ -431,7 +432,7 @@ async fn an_error_redirect_carries_no_session_on() {
 }
 
 /// WEBAUTHN-08: a counter that went backwards means a copied authenticator: the passkey is suspended, and even
-/// its newest assertion signs nobody in until an administrator has looked.
+/// its newest assertion cannot sign in until an administrator clears it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_that_goes_backwards_suspends_the_passkey() {
     let app = TestApp::start().await;

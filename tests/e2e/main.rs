@@ -1,4 +1,4 @@
-//! Stories: a whole server, asked over HTTP as clients and browsers ask it.
+//! End-to-end tests: a whole server, used over HTTP by clients and browsers.
 
 #![allow(clippy::disallowed_methods, reason = "tests read their own environment")]
 

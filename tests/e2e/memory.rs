@@ -1,4 +1,4 @@
-//! How much memory strangers can make the program keep (RATE-07): measured on the program itself.
+//! The memory that strangers can occupy (RATE-07), measured on the program itself.
 
 mod upstreams;
 
@@ -16,10 +16,10 @@ use crate::process::{Process, program};
 use crate::raw::{Handshake, Raw};
 
 const MIB: u64 = 1 << 20;
-/// What one address may hold with the default budget: a quarter of 256 MiB.
+/// The share of one address with the default budget: a quarter of 256 MiB.
 const SHARE: u64 = 64 * MIB;
 
-/// The program with this configuration, with TLS or without.
+/// A running program with this configuration, with or without TLS.
 struct Victim {
     dir: Arc<tempfile::TempDir>,
     process: Process,
@@ -45,10 +45,10 @@ impl Victim {
         Self { dir, process }
     }
 
-    /// Lets clients do something on so many connections. It must cost little meanwhile, and nothing afterwards: the process
-    /// has grown by `most` at most, and within ten seconds it is no more than a fifth larger than it was.
+    /// Runs an attack on this many connections. The process may grow by at most `most` meanwhile, and within
+    /// ten seconds afterwards it may be at most a fifth larger than before.
     async fn endures(&self, what: &str, most: u64, connections: usize, attack: impl AsyncFn(usize)) {
-        // The first use of code and caches costs memory that nobody holds.
+        // Code and caches occupy memory at their first use.
         for _ in 0..50 {
             self.healthy().await;
         }
@@ -70,7 +70,7 @@ impl Victim {
         assert!(after <= most_after, "{what}: {after} bytes stay of {before}");
     }
 
-    /// The memory that the process has once it gives back no more of it.
+    /// The process's memory once it no longer shrinks.
     async fn settled(&self) -> u64 {
         let mut least = self.process.resident();
         loop {
@@ -103,13 +103,13 @@ impl Victim {
     }
 }
 
-/// The program under test, or another build of it that is to be measured.
+/// The program under test, or another build of it to be measured.
 fn measured() -> Command {
     std::env::var_os("PORTCULLIS_MEASURED").map_or_else(program, Command::new)
 }
 
-/// Sends as much as it may: on 64 streams headers of 15 KB and 15 KB of a body that never ends, within the windows that the
-/// server opens. Stays until it is thrown out, or for as long as everybody else is.
+/// Sends as much as is allowed: on 64 streams, headers of 15 KB and 15 KB of an endless body, within the
+/// server's windows. Stays until it is disconnected or all others are done.
 async fn stall(mut connection: Connection, path: &str) {
     const PIECE: usize = 15_000;
     let filler = "y".repeat(PIECE);
@@ -138,7 +138,7 @@ async fn stall(mut connection: Connection, path: &str) {
     }
 }
 
-/// RATE-07: 150 connections of HTTP/2 with 64 streams each, headers and stalled bodies, without a token.
+/// RATE-07: 150 HTTP/2 connections with 64 streams each, large headers and stalled bodies, without a token.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_streams_cost_a_bounded_amount_of_memory() {
     let victim = Victim::secured("[rate]\ntoken_address = \"off\"\n");
@@ -155,7 +155,7 @@ async fn stalled_streams_cost_a_bounded_amount_of_memory() {
         .await;
 }
 
-/// Sends a call of almost 1 MiB whose last byte never comes. Stays until it is thrown out, or for as long as everybody else is.
+/// Sends a call of almost 1 MiB without its last byte. Stays until it is disconnected or all others are done.
 async fn stall_call(origin: String, token: String) {
     let mut connection = Raw::open(&origin).await;
     let headers = format!(
@@ -170,8 +170,8 @@ async fn stall_call(origin: String, token: String) {
     let _ = tokio::time::timeout(Duration::from_secs(4), stalled).await;
 }
 
-/// RATE-07: 200 connections of HTTP/1 with a good token, and on each a stalled body of 1 MiB. What is counted is the bytes of
-/// bodies; a buffer that grows is there twice for a moment, so the process may grow by a quarter more.
+/// RATE-07: 200 HTTP/1 connections with a valid token and a stalled body of 1 MiB each. The budget counts body
+/// bytes; a growing buffer briefly exists twice, so the process may grow by a quarter more.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_calls_cost_a_bounded_amount_of_memory() {
     let victim = Victim::start("listen = \"localhost:0\"\n");

@@ -1,4 +1,4 @@
-//! The words that people read: the documentation quotes what the program says, and what it says is plain English.
+//! Plain English in messages and comments, and quotations of messages in the documentation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn literals(source: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Where a literal ends whose quotation mark has been read.
+/// The index of the closing quotation mark of a literal.
 fn end_of_literal(rest: &str) -> usize {
     let mut escaped = false;
     rest.find(|c| {
@@ -86,7 +86,7 @@ fn joined(literal: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What is said in sources and on pages: where, and the words.
+/// All messages in sources and templates, each with its place.
 fn messages() -> Vec<(String, String)> {
     let mut said = Vec::new();
     for folder in ["src", "authz/src", "resource/src", "shared/src", "keys/src"] {
@@ -110,7 +110,7 @@ fn messages() -> Vec<(String, String)> {
     said
 }
 
-/// A line of a page without its tags.
+/// A line of a template without tags.
 fn untagged(line: &str) -> String {
     let mut text = String::new();
     for (at, piece) in line.split('<').enumerate() {
@@ -119,7 +119,7 @@ fn untagged(line: &str) -> String {
     text
 }
 
-/// The messages that a row of the page quotes in its first column, in the pieces between `…`.
+/// The messages quoted in the first column of a table row, split at `…`.
 fn quoted(row: &str) -> Vec<String> {
     let first = row.trim_start_matches('|').split(" | ").next().unwrap().trim();
     if first.starts_with('*') || first.starts_with("---") {
@@ -134,7 +134,8 @@ fn quoted(row: &str) -> Vec<String> {
         .collect()
 }
 
-/// The page about troubles is searched for the words on the screen: each message that it quotes is one that is said.
+/// Users search the troubleshooting page for the words on the screen, so each message that it quotes must
+/// exist.
 #[test]
 fn the_troubleshooting_page_quotes_what_is_said() {
     let said: Vec<String> = messages().into_iter().map(|(_, text)| text).collect();
@@ -146,7 +147,7 @@ fn the_troubleshooting_page_quotes_what_is_said() {
     assert!(missing.is_empty(), "nothing says {missing:#?}");
 }
 
-/// What a person reads is plain English, and names no requirement of ours.
+/// Messages are plain English and do not name requirements.
 #[test]
 fn messages_are_plain() {
     let table = fs::read_to_string(root().join("docs/conformance.md")).unwrap();

@@ -1,5 +1,5 @@
-//! The metadata documents say what works, and what works they say (META-04): everything that is advertised is used here,
-//! and what is switched off is gone from both.
+//! Metadata and reality agree (META-04): everything advertised is used here, and disabled features are absent
+//! from both.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ fn list<'a>(document: &'a Value, member: &str) -> Vec<&'a str> {
     values.iter().map(|value| value.as_str().unwrap()).collect()
 }
 
-/// A client that proves itself by this method, with what its requests need for that.
+/// A client with an authentication method, and the credentials that its requests need.
 struct Proven {
     id: String,
     method: &'static str,
@@ -36,7 +36,7 @@ struct Proven {
 }
 
 impl Proven {
-    /// `command` is `client add` or `rs add`, with what that needs.
+    /// `command` is `client add` or `rs add` with its arguments.
     fn add(app: &TestApp, command: &[&str], method: &'static str, alg: &'static str) -> Self {
         let key = ClientKey::generate(alg);
         let jwks = app.data_dir().join("client.jwks");
@@ -90,7 +90,8 @@ fn known_algorithm(name: &str) -> &'static str {
 
 const CLIENT: [&str; 5] = ["client", "add", "Walker", "--redirect-uri", REDIRECT_URI];
 
-/// META-02, META-04, META-09: every endpoint is there, absolute and on this origin, and takes what it should.
+/// META-02, META-04, META-09: every endpoint exists, has an absolute URL on this origin, and accepts what it
+/// should.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_advertised_endpoint_answers() {
     let app = TestApp::start_configured(EVERYTHING).await;
@@ -120,7 +121,7 @@ async fn every_advertised_endpoint_answers() {
     }
 }
 
-/// META-04, CAUTH-01: every way to authenticate works at its endpoint, with every algorithm.
+/// META-04, CAUTH-01: every authentication method works at its endpoint, with every algorithm.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_advertised_authentication_works() {
     let app = TestApp::start_configured(EVERYTHING).await;
@@ -161,12 +162,12 @@ async fn every_advertised_authentication_works() {
     }
 }
 
-/// META-04, TOKEN-13: every grant yields a token that opens the gate, and no other grant exists.
+/// META-04, TOKEN-13: every grant type gives a token that the gate accepts, and there are no other grant types.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_advertised_grant_works() {
     let app = TestApp::start_configured(EVERYTHING).await;
     let mut browser = app.admin().await;
-    // Advertised once there is a client that may.
+    // Advertised once a client may use it.
     let add = ["client", "add", "Nightly", "--client-credentials", "--scope", "docs.read"];
     let nightly = Proven::add(&app, &add, "private_key_jwt", "ES256");
     let document = document(&app).await;
@@ -192,7 +193,7 @@ async fn every_advertised_grant_works() {
     }
 }
 
-/// META-04, META-03, DCR-01, DEV-01, CIMD-02: what is off is neither advertised nor there.
+/// META-04, META-03, DCR-01, DEV-01, CIMD-02: a disabled feature is not advertised and does not exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_off_is_not_there() {
     let app = TestApp::start_configured("[registration]\nmode = \"off\"\n[cimd]\nmode = \"off\"\n").await;

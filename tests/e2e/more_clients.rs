@@ -1,5 +1,6 @@
-//! Clients that are too large to be tested with every change: `tests/run more-clients` installs them (`clients/more`,
-//! `clients/open-webui`) and runs these. What `docs/clients.md` tells their users to paste is what is pasted here.
+//! Clients that are too large to be tested with every change: `tests/run more-clients` installs them
+//! (`clients/more`, `clients/open-webui`) and runs these tests. They paste what `docs/clients.md` tells users
+//! to paste.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::step_up::{Seen, TWO_SCOPES, Walk, asked_scopes};
 
 mod open_webui;
 
-/// `docs/clients.md` between this heading and the next one, with our addresses in the place of the documented ones.
+/// A section of `docs/clients.md`, with our addresses instead of the documented ones.
 struct Documented {
     text: String,
 }
@@ -28,30 +29,30 @@ impl Documented {
         Self { text }
     }
 
-    /// Its blocks in this language.
+    /// Its code blocks in this language.
     fn blocks(&self, language: &str) -> Vec<&str> {
         let opening = format!("```{language}\n");
         self.text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
     }
 
-    /// What its command lines give this program to do.
+    /// The arguments of this program in its command lines.
     fn commands(&self, program: &str) -> Vec<Vec<&str>> {
         let lines = self.blocks("sh").into_iter().flat_map(str::lines);
         lines.filter_map(|line| Some(line.strip_prefix(program)?.split_whitespace().collect())).collect()
     }
 
-    /// What they put into its environment.
+    /// The environment variables in its command lines.
     fn exports(&self) -> Vec<(String, Value)> {
         let lines = self.blocks("sh").into_iter().flat_map(str::lines);
         lines.filter_map(|line| Some(pair(line.strip_prefix("export ")?))).collect()
     }
 }
 
-/// A client with its home and the model that it talks to.
+/// A client with its home directory and its language model.
 struct Session {
     walk: Walk,
     model: String,
-    /// What it opened in the browser, and what it asked the server.
+    /// The URLs that it opened in the browser, and its requests to the server.
     pages: Vec<Url>,
     exchanges: Vec<Value>,
 }
@@ -68,7 +69,7 @@ impl Session {
         Documented::section(heading, &self.walk.story.server.mcp_url, &self.model)
     }
 
-    /// From now on the model calls this tool.
+    /// Makes the model call this tool from now on.
     fn think(&mut self, tool: &str, input: &Value) {
         let thinking = self.walk.client.ok(&json!({"op": "model", "tool": tool, "input": input}));
         self.model = thinking["url"].as_str().unwrap().to_owned();
@@ -84,7 +85,7 @@ impl Session {
         fs::write(path, content).unwrap();
     }
 
-    /// Runs it with these arguments; the person allows what it asks for. What it said on both streams.
+    /// Runs it with these arguments; the user allows what it requests. Returns the text of both output streams.
     fn run(&mut self, operation: &Value) -> String {
         let (ended, pages) = self.walk.act(operation);
         assert_eq!(ended["ok"], true, "{operation}: {ended}");
@@ -93,7 +94,7 @@ impl Session {
         format!("{}{}", ended["stdout"].as_str().unwrap(), ended["stderr"].as_str().unwrap())
     }
 
-    /// Uses a tool that needs more than it was granted: what the table says of it.
+    /// Uses a tool that needs more scope than was granted; returns the table's cell for it.
     fn exceed(&mut self, operation: &Value) -> (&'static str, String) {
         let (pages, before) = (self.pages.len(), self.exchanges.len());
         let said = self.run(operation);
@@ -101,7 +102,7 @@ impl Session {
         (Seen { worked: said.contains("launches at dawn"), pages, exchanges }.words(), said)
     }
 
-    /// Compares all that was seen with the row; the resource was always named (RFC 8707).
+    /// Compares all observations with the row; the resource was always named (RFC 8707).
     fn compare(&self, row: &Row) {
         row.compare(self.pages[0].as_str(), &self.exchanges);
         let resource = ("resource".to_owned(), self.walk.story.server.mcp_url.clone());
@@ -111,12 +112,12 @@ impl Session {
         }
     }
 
-    /// On a page of the client's.
+    /// Clicks on a page of the client.
     fn click(&mut self, role: &str, name: &str) {
         self.walk.story.browser.ok(&json!({"op": "use", "role": role, "name": name}));
     }
 
-    /// The client's page has led to the sign-in page in the same tab.
+    /// The client's page has redirected to the sign-in page in the same tab.
     fn sign_in_here(&mut self) {
         let browser = &mut self.walk.story.browser;
         browser.ok(
@@ -127,12 +128,12 @@ impl Session {
         browser.ok(&json!({"op": "allow"}));
     }
 
-    /// How often it registered so far.
+    /// How often it has registered.
     fn registrations(&self) -> usize {
         self.exchanges.iter().filter(|exchange| to(exchange, "/register")).count()
     }
 
-    /// Makes the second scope one that a first sign-in asks for.
+    /// Makes a first sign-in request the second scope too.
     fn ask_for_both_at_once(&mut self) {
         let toml = TWO_SCOPES.replace("title = ", "default = true\ntitle = ");
         fs::write(self.walk.story.dir.path().join("portcullis.toml"), toml).unwrap();
@@ -144,7 +145,7 @@ impl Session {
     }
 }
 
-/// What `tests/run more-clients` has installed.
+/// The path of a program that `tests/run more-clients` installed.
 fn installed(path: &str) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
     let target = if cfg!(target_arch = "aarch64") { "aarch64" } else { "x86_64" };
@@ -154,8 +155,8 @@ fn installed(path: &str) -> String {
     found.to_str().unwrap().to_owned()
 }
 
-/// Codex knows itself by its metadata document. A refusal for want of scope it only reports; the documented command
-/// asks for more, without a new registration.
+/// Codex has a metadata document URL as its client id. It only reports an insufficient scope; the documented
+/// command requests more, without a new registration.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn codex_signs_in() {
@@ -195,7 +196,7 @@ fn codex_signs_in() {
     session.walk.end();
 }
 
-/// Copilot, without an account: its terminal opens the page by itself, and opens it again when a tool needs more scope.
+/// Copilot, without an account: its terminal opens the page, and opens it again when a tool needs more scope.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn copilot_signs_in_and_steps_up() {
@@ -208,7 +209,7 @@ fn copilot_signs_in_and_steps_up() {
     let documented = session.documented("GitHub Copilot CLI");
     let [add] = &documented.commands("copilot ")[..] else { panic!("{}", documented.text) };
     session.run(&json!({"op": "run", "arguments": add}));
-    // Its access token is soon over, as far as it knows.
+    // Makes it believe that its access token is about to expire.
     session.walk.client.ok(&json!({"op": "hasten"}));
 
     let converse = |session: &Session, question: &str| {
@@ -241,7 +242,7 @@ fn copilot_signs_in_and_steps_up() {
     session.walk.end();
 }
 
-/// Gemini CLI asks for every scope there is, unless it is told which. It refreshes when it is time, and reports a refusal.
+/// Gemini CLI requests every scope, unless configured. It refreshes in time, and reports a refusal.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn gemini_signs_in() {
@@ -295,7 +296,7 @@ fn gemini_signs_in() {
     session.walk.end();
 }
 
-/// The pages of the Inspector: everything happens in one tab, and the page asks before it asks for more scope.
+/// The pages of the Inspector: everything happens in one tab, and the page asks before it requests more scope.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn inspector_pages_sign_in_and_step_up() {
@@ -352,13 +353,13 @@ fn pair(variable: &str) -> (String, Value) {
     (name.to_owned(), json!(value))
 }
 
-/// What `codex mcp add` has written.
+/// The configuration that `codex mcp add` wrote.
 fn servers(session: &Session) -> String {
     format!("\n[mcp_servers.portcullis]\nurl = \"{}\"\n", session.walk.story.server.mcp_url)
 }
 
-/// opencode registers itself and refreshes. When a tool needs more it refreshes and gives up, until the server asks for
-/// the scope in the first place.
+/// opencode registers itself and refreshes. When a tool needs more scope it refreshes and gives up, until the
+/// server requests the scope in the first challenge.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn opencode_signs_in() {

@@ -1,11 +1,11 @@
-//! Names: nobody is taken for somebody else, and the audit log says who somebody was.
+//! Users' names: lookalikes are not confused, and the audit log shows former names.
 
 use crate::clients::refused;
 use crate::harness::TestApp;
 use crate::process::portcullis;
 
-/// ADMIN-03: a name that looks like another's is not given, and a command with a name that is not exact says whom it
-/// would have meant and changes nobody.
+/// ADMIN-03: a name that looks like another user's is refused, and a command with an inexact name lists the
+/// users it may mean and changes none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_reads_like_another_names_nobody() {
     let app = TestApp::start().await;
@@ -32,7 +32,7 @@ async fn a_name_that_reads_like_another_names_nobody() {
     assert!(refused(&app, &["registration-token", "add", "plat f0rm"]).contains("looks like"));
 }
 
-/// ADMIN-03: users of an earlier version whose names read alike both stay; only an id says who is meant.
+/// ADMIN-03: users of an earlier version whose names look alike both stay; a command needs an id for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_from_before_that_read_alike_are_told_apart_by_id() {
     let app = TestApp::start().await;
@@ -53,7 +53,7 @@ async fn names_from_before_that_read_alike_are_told_apart_by_id() {
     assert_eq!(app.console(&["user", "list"])["users"].as_array().unwrap().len(), 3);
 }
 
-/// AUDIT-05: whoever reads the log learns who somebody was, also when they are gone; the records hold no name.
+/// AUDIT-05: a reader of the log sees users' names, also of deleted users; the records hold no names.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_names_people_also_after_deletion() {
     let app = TestApp::start().await;

@@ -1,6 +1,6 @@
-//! The MCP clients that npm has, as people install them, against the program as people run it.
+//! The MCP clients on npm, installed as users install them, against the program as users run it.
 //!
-//! What a client sends is seen from outside, by a proxy that it is told of (`clients/wire.mjs`).
+//! A proxy that each client is configured with (`clients/wire.mjs`) records its requests.
 
 use serde_json::{Value, json};
 use url::Url;
@@ -11,7 +11,7 @@ use crate::process::{Driver, clients, node};
 
 const TOOLS: [&str; 3] = ["docs_read", "docs_search", "whoami"];
 
-/// A person's walk with one client, and all that was seen of it.
+/// A user's session with one client, and its recorded traffic.
 struct Walk {
     story: Story,
     client: Driver,
@@ -20,15 +20,15 @@ struct Walk {
 }
 
 impl Walk {
-    /// Starts one of `clients/*.mjs`. Among its arguments, `HOME` becomes a directory of its own, `STATE` a
-    /// file, and `URL` the server's.
+    /// Starts one of `clients/*.mjs`. In its arguments, `HOME` is replaced by a directory of its own, `STATE`
+    /// by a file, and `URL` by the server's URL.
     fn begin(arguments: &[&str]) -> Self {
         let story = Story::begin();
         let client = start(&story, arguments);
         Self { story, client, exchanges: Vec::new(), pages: Vec::new() }
     }
 
-    /// Ends the client and starts it anew.
+    /// Stops the client and starts it again.
     fn again(&mut self, arguments: &[&str]) {
         self.overhear();
         let next = start(&self.story, arguments);
@@ -40,7 +40,7 @@ impl Walk {
         self.story.browser.close();
     }
 
-    /// Does an operation. The person allows what the client asks for meanwhile.
+    /// Runs an operation. The user allows what the client requests meanwhile.
     fn ok(&mut self, operation: &Value) -> Value {
         self.client.send(operation);
         let mut answer = self.client.receive();
@@ -57,12 +57,12 @@ impl Walk {
     fn overhear(&mut self) {
         let heard = self.client.ok(&json!({"op": "http"}));
         self.exchanges.extend_from_slice(heard["exchanges"].as_array().unwrap());
-        // Behind the proxy: a network without internet is all that it needs.
+        // The proxy shows that the client needs no internet access.
         assert!(heard["refused"].as_array().is_none_or(Vec::is_empty), "{}", heard["refused"]);
     }
 
-    /// Connects, lists, and searches before and after its access token has run out. That is said to
-    /// those behind the proxy; the others are robbed of it.
+    /// Connects, lists, and searches before and after its access token expires. Behind the proxy clients are
+    /// told of the expiry; the tokens of others are removed.
     fn use_tools(&mut self, expire: &str) {
         self.ok(&json!({"op": "connect"}));
         assert_eq!(self.ok(&json!({"op": "list"}))["names"], json!(TOOLS));
@@ -71,8 +71,8 @@ impl Walk {
         assert_eq!(first_path(&search(&mut self.client, "pad seven")), Some("falcon.md"));
     }
 
-    /// Compares all that was seen. It registered once, unless it is known by its URL, signed in once, and always
-    /// named the resource (RFC 8707).
+    /// Compares all observations. The client registered once, unless its id is a URL, signed in once, and
+    /// always named the resource (RFC 8707).
     fn compare(&self, row: &Row) {
         let [page] = &self.pages[..] else { panic!("{} pages were opened", self.pages.len()) };
         row.compare(page, &self.exchanges);
@@ -86,7 +86,7 @@ impl Walk {
     }
 }
 
-/// Where Claude Code is.
+/// The path of Claude Code.
 pub fn claude_code() -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
     let claude =
@@ -108,7 +108,7 @@ pub fn start(story: &Story, arguments: &[&str]) -> Driver {
     Driver::spawn(command)
 }
 
-/// An application on an SDK: it signs in, refreshes when told 401, and goes on when started again.
+/// An application on an SDK: it signs in, refreshes after a 401, and continues after a restart.
 fn an_sdk_signs_in(arguments: &[&str], row: &Row) {
     let mut walk = Walk::begin(arguments);
     walk.use_tools("forget_access");
@@ -120,21 +120,21 @@ fn an_sdk_signs_in(arguments: &[&str], row: &Row) {
     walk.end();
 }
 
-/// The SDK that most published clients stand on. Unlike its successor it asks for the scope of the
-/// challenge and nothing more (RS-02, META-05, DCR-02, REFRESH-02).
+/// The SDK that most published clients use. Unlike its successor it requests exactly the scope of the challenge
+/// (RS-02, META-05, DCR-02, REFRESH-02).
 #[test]
 fn typescript_sdk_1_signs_in() {
     an_sdk_signs_in(&["typescript-1.mjs", "--url", "URL", "--state", "STATE"], &client_table::TYPESCRIPT_1);
 }
 
-/// Its successor as it is unless told to negotiate, which it does in `browser.rs`.
+/// Its successor without protocol negotiation; `browser.rs` tests it with.
 #[test]
 fn typescript_sdk_2_signs_in() {
     an_sdk_signs_in(&["typescript-2.mjs", "--url", "URL", "--state", "STATE"], &client_table::TYPESCRIPT_2);
 }
 
-/// mcp-remote below an application that speaks stdio and nothing else. Started again, also in the newer
-/// revision, it neither registers nor asks the person.
+/// mcp-remote, used by an application that speaks only stdio. Restarted, also in the newer revision, it neither
+/// registers nor asks the user.
 #[test]
 fn mcp_remote_signs_in() {
     let arguments = ["mcp-remote.mjs", "--url", "URL", "--state", "HOME"];
@@ -152,13 +152,13 @@ fn mcp_remote_signs_in() {
     walk.end();
 }
 
-/// The Inspector without its pages. Unless it is told to, it signs nobody in where it has no terminal.
+/// The Inspector without its pages. Without a terminal it starts a sign-in only if told to.
 #[test]
 fn inspector_signs_in() {
     let node = node();
     let launcher = "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js";
     let launcher = clients().join(launcher);
-    // Port 0 is any: two tests could not share 6276, its own choice.
+    // Port 0 is any: two tests could not share 6276, its default.
     let program = [
         &["command.mjs", "--home", "HOME", "--", node.get_program().to_str().unwrap()],
         &[launcher.to_str().unwrap(), "--cli", "URL", "--format", "json"],
@@ -192,12 +192,12 @@ fn inspector_signs_in() {
     walk.end();
 }
 
-/// Claude Code without an account, as on a network that has its own language model: it is added, signs
-/// in, and a conversation calls the tool. Signing in needs a terminal. Signing out ends the grant.
+/// Claude Code without an account, as on a network with its own language model: it is added, signs in, and a
+/// conversation calls the tool. Signing in needs a terminal. Signing out ends the grant.
 ///
 /// REVOKE-02, REVOKE-04: a public client revokes its own tokens.
 ///
-/// CIMD-01, CIMD-13: it comes with its URL, and the catalogue knows what it sends.
+/// CIMD-01, CIMD-13: its client id is a URL in the built-in catalogue.
 #[test]
 fn claude_code_signs_in() {
     let mut walk = Walk::begin(&["command.mjs", "--home", "HOME", "--", &claude_code()]);
@@ -231,7 +231,7 @@ fn claude_code_signs_in() {
     assert!(answered && said.contains("launches at **dawn** from pad seven"), "{said}");
     walk.compare(&client_table::CLAUDE_CODE);
 
-    // It gives its tokens back where the metadata says.
+    // It revokes its tokens at the endpoint in the metadata.
     let (signed_out, said) = run(&mut walk, &["mcp", "logout", "portcullis"], false);
     assert!(signed_out, "{said}");
     let revoked: Vec<_> = walk.exchanges.iter().filter(|exchange| to(exchange, "/revoke")).collect();

@@ -1,4 +1,4 @@
-//! Requests in forms that nobody needs, and some that somebody tries.
+//! Requests in unusual forms, and attacks.
 
 use crate::harness::TestApp;
 use crate::raw::{Answer, Raw};
@@ -9,7 +9,7 @@ async fn sent(app: &TestApp, request: &str) -> Answer {
     raw.answer().await.unwrap_or_else(|| panic!("no answer to {request:?}"))
 }
 
-/// HTTP-03, HTTP-08: targets in every form of RFC 9112 §3.2, and in some that are none.
+/// HTTP-03, HTTP-08: request targets in each form of RFC 9112 §3.2, and malformed ones.
 #[tokio::test]
 async fn targets_have_one_form() {
     let app = TestApp::start().await;
@@ -54,7 +54,7 @@ async fn targets_have_one_form() {
     }
 }
 
-/// HTTP-09: heads and chunks that some readers take and others do not are refused by ours, in our words.
+/// HTTP-09: heads and chunks that some parsers accept and others do not are refused, with our own error.
 #[tokio::test]
 async fn what_readers_disagree_on_is_refused() {
     let app = TestApp::start().await;
@@ -98,7 +98,7 @@ async fn what_readers_disagree_on_is_refused() {
         assert_eq!(answer.status, 400, "{:?}: {answer:?}", &chunks[..chunks.len().min(40)]);
         assert_eq!(answer.header("connection"), Some("close"));
     }
-    // What asks for another protocol gets this one.
+    // A request for another protocol is answered in this one.
     for upgrade in [
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
         "Connection: Upgrade\r\nUpgrade: websocket\r\n",

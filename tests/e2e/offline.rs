@@ -1,4 +1,4 @@
-//! Commands while no server runs: they hold the directory's lock themselves (ADMIN-05).
+//! Commands while no server runs: they take the directory's lock themselves (ADMIN-05).
 
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn people_are_managed_without_a_server() {
         listed["users"].as_array().unwrap().iter().map(|u| u["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["ines", "omar"]);
 
-    // Somebody holds the lock and does not answer.
+    // Another process holds the lock and does not answer.
     let lock = std::fs::File::open(data.join("lock")).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let locked = run(&["user", "list"]);

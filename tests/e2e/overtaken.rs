@@ -19,7 +19,7 @@ use case::Case;
 use kill::Kill;
 use scene::{Prepared, Scene};
 
-/// Routes that no case is for, and why.
+/// Routes without a case, and why.
 const NO_CASE: [(&str, &str); 7] = [
     ("/sign-out", "it only ends something"),
     ("/setup", "its page only reads"),
@@ -30,7 +30,7 @@ const NO_CASE: [(&str, &str); 7] = [
     ("/mcp/{profile}", "its requests go the same way as those to /mcp"),
 ];
 
-/// Every request that a kill can overtake, in groups that run side by side.
+/// Every request that a kill can overtake, in groups that run in parallel.
 const WALKS: [&[Case]; 6] = [
     &[Case::Code, Case::Refresh, Case::DeviceToken, Case::ClientCredentials, Case::Revoke],
     &[
@@ -78,7 +78,7 @@ impl Hold {
     }
 }
 
-/// Queues a job at once, and waits for nothing.
+/// Queues a job without waiting for it.
 fn queue(db: &Db, job: impl FnOnce(&Tx<'_>) -> Result<(), Fault> + Send + 'static) {
     assert!(db.write(job).now_or_never().is_none(), "the queue is not full");
 }
@@ -91,7 +91,7 @@ enum End {
     Answered {
         went_well: bool,
         told: String,
-        /// What is in the database that was not there after the kill.
+        /// Rows that are new since the kill.
         written: Vec<String>,
     },
 }
@@ -129,7 +129,7 @@ async fn overtake(scene: &Scene, prepared: Prepared, kill: Option<Kill>, before_
             assert!(asking.await.unwrap().is_ok());
             return End::NoSuchJob;
         }
-        // Nothing of the server runs between these lines: it shares this thread.
+        // Nothing of the server runs between these lines, because it shares this thread.
         held.release();
         while db.queued() > 0 {
             std::thread::yield_now();
@@ -158,7 +158,7 @@ async fn overtake(scene: &Scene, prepared: Prepared, kill: Option<Kill>, before_
     End::Answered { went_well, told: format!("{status} {location} {body:.300}"), written }
 }
 
-/// Waits until so many jobs wait for the writer; false if the request is answered before.
+/// Waits until this many jobs wait for the writer; false if the request is answered before.
 async fn is_queued<T>(db: &Db, jobs: usize, asking: &tokio::task::JoinHandle<T>) -> bool {
     while db.queued() < jobs {
         if asking.is_finished() {
@@ -169,7 +169,7 @@ async fn is_queued<T>(db: &Db, jobs: usize, asking: &tokio::task::JoinHandle<T>)
     true
 }
 
-/// Everything that the database holds; of the audit log what was allowed.
+/// All rows of the database; of the audit log, only records of allowed actions.
 fn rows(conn: &Conn<'_>) -> Result<BTreeSet<String>, Fault> {
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
                   AND name NOT IN ('audit', 'share', 'room_made')";
@@ -179,7 +179,7 @@ fn rows(conn: &Conn<'_>) -> Result<BTreeSet<String>, Fault> {
         let columns = format!("SELECT name FROM pragma_table_info('{table}')");
         let mut columns: Vec<String> = conn.query(&columns, [], |row| row.get::<String>(0))?;
         if table == "access_grant" {
-            // That a token was presented is so, whatever has become of it.
+            // The use of a token is recorded regardless of the kill.
             columns.retain(|column| !matches!(column.as_str(), "seen_generation" | "last_used_at"));
         }
         let values: Vec<_> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
@@ -191,7 +191,7 @@ fn rows(conn: &Conn<'_>) -> Result<BTreeSet<String>, Fault> {
     Ok(found)
 }
 
-/// Each of these requests, overtaken by each kill, before each of its jobs.
+/// Runs each of these requests with each kill, before each of its jobs.
 async fn walk(cases: &[Case]) {
     let mut wrong = Vec::new();
     for &case in cases {
@@ -219,7 +219,7 @@ async fn walk(cases: &[Case]) {
                             wrong.push(format!("refused for no reason: {what}"));
                         }
                     }
-                    // What it has written before is written. Nothing follows.
+                    // Rows written by its earlier jobs stay. Nothing may follow.
                     Some(_) if !written.is_empty() => wrong.push(format!("written: {what}")),
                     Some(_) if went_well && before_job == 1 => wrong.push(format!("went well: {what}")),
                     Some(_) => {}
@@ -231,7 +231,7 @@ async fn walk(cases: &[Case]) {
     assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// SESSION-05: whatever route writes has a case here, by the server's own table.
+/// SESSION-05: every writing route of the server's own table has a case.
 #[tokio::test]
 async fn every_route_that_writes_is_walked() {
     let app = TestApp::start_configured(scene::CONFIGURATION).await;
@@ -248,37 +248,37 @@ async fn every_route_that_writes_is_walked() {
     }
 }
 
-/// SESSION-05, TOKEN-05, REVOKE-07, RS-08
+/// SESSION-05, TOKEN-05, REVOKE-07, RS-08: requests for tokens.
 #[tokio::test]
 async fn no_token_is_issued_on_what_has_ended() {
     walk(WALKS[0]).await;
 }
 
-/// SESSION-05, AUTHZ-17, CONSENT-08
+/// SESSION-05, AUTHZ-17, CONSENT-08: consents and approvals.
 #[tokio::test]
 async fn nothing_is_granted_to_what_has_ended() {
     walk(WALKS[1]).await;
 }
 
-/// SESSION-05, WEBAUTHN-06, CIMD-09
+/// SESSION-05, WEBAUTHN-06, CIMD-09: sign-ins and approval requests.
 #[tokio::test]
 async fn nobody_signs_in_who_may_do_so_no_more() {
     walk(WALKS[2]).await;
 }
 
-/// SESSION-05, ENROL-01, ENROL-03
+/// SESSION-05, ENROL-01, ENROL-03: setup and enrolment.
 #[tokio::test]
 async fn a_dead_link_makes_no_passkey() {
     walk(WALKS[3]).await;
 }
 
-/// SESSION-05, SESSION-06, WEBAUTHN-12
+/// SESSION-05, SESSION-06, WEBAUTHN-12: the account page.
 #[tokio::test]
 async fn a_session_that_has_ended_changes_no_account() {
     walk(WALKS[4]).await;
 }
 
-/// SESSION-05, DCR-01, DCR-09, DEV-01, MCP-12
+/// SESSION-05, DCR-01, DCR-09, DEV-01, MCP-12: registrations, devices and MCP sessions.
 #[tokio::test]
 async fn programs_begin_nothing_on_what_has_ended() {
     walk(WALKS[5]).await;

@@ -1,5 +1,5 @@
-//! Pages as people with little sight or without a mouse meet them, in a real Chromium: contrast, names, order, focus,
-//! narrow windows, paper; and a device that is allowed with the keyboard alone.
+//! Accessibility of the pages, in a real Chromium: contrast, names, order, focus, narrow windows, print; and
+//! allowing a device with the keyboard alone.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ struct Story {
 }
 
 impl Story {
-    /// A server with devices, and nobody in it yet.
+    /// A server with the device grant and without users.
     fn begin() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (data, config) = (dir.path().join("data"), dir.path().join("portcullis.toml"));
@@ -49,7 +49,7 @@ impl Story {
         self.browser.ok(&json!({"op": "open", "url": url}));
     }
 
-    /// Nothing is wrong with the page that is open.
+    /// Asserts that the open page has no accessibility error.
     fn inspect(&mut self, what: &str) {
         let found = self.browser.ok(&json!({"op": "inspect"}));
         assert_eq!(found["problems"], json!([]), "{what}");
@@ -77,8 +77,8 @@ impl Story {
     }
 }
 
-/// DEV-01, CONSENT-09: with the keyboard alone from the link to the answer, each step with its focus in sight, and
-/// nothing on the way that is hard to read.
+/// DEV-01, CONSENT-09: a device is allowed with the keyboard alone, from the link to the answer, with visible
+/// focus and readable text at each step.
 #[test]
 fn a_device_is_allowed_with_the_keyboard_alone() {
     let mut story = Story::begin();
@@ -115,8 +115,8 @@ fn a_device_is_allowed_with_the_keyboard_alone() {
     assert_eq!((status, &tokens["scope"]), (200, &json!("docs.read")), "{tokens}");
 }
 
-/// ENROL-02, ENROL-03, SESSION-04: an enrolment link works after a reload, until it is spent. Where somebody else is signed
-/// in, the page says who and lets them sign out, and the link is still there.
+/// ENROL-02, ENROL-03, SESSION-04: an enrolment link works after a reload, until it is used. If another user is
+/// signed in, the page names them and lets them sign out, and the link still works.
 #[test]
 fn an_enrolment_link_survives_a_reload_and_a_sign_out() {
     let mut story = Story::begin();
@@ -151,7 +151,7 @@ fn an_enrolment_link_survives_a_reload_and_a_sign_out() {
     assert!(told.contains("A passkey was created with this link"), "{told}");
 }
 
-/// REDIR-08: whoever opens the account page signed out is there after signing in.
+/// REDIR-08: a user who opens the account page signed out is there after signing in.
 #[test]
 fn signing_in_leads_back_to_where_one_was_going() {
     let mut story = Story::begin();
@@ -165,7 +165,7 @@ fn signing_in_leads_back_to_where_one_was_going() {
     story.wait_for("[data-testid=no-clients]");
 }
 
-/// CONSENT-01: the other pages on a person's way, good or bad.
+/// CONSENT-01: the other pages that users see, successes and errors.
 #[test]
 fn every_page_can_be_read() {
     let mut story = Story::begin();

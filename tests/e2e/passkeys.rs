@@ -1,4 +1,4 @@
-//! Passkeys and roles, as an administrator at the console changes them.
+//! Passkeys and roles in the administrator's commands.
 
 use serde_json::{Value, json};
 
@@ -7,15 +7,15 @@ use crate::clients::refused;
 use crate::harness::{Browser, TestApp, Tokens};
 use crate::process::portcullis;
 
-/// The digits that name a user's passkeys, the oldest first.
+/// The digits that identify a user's passkeys, oldest first.
 fn passkeys(app: &TestApp, user: &str) -> Vec<String> {
     let answer = app.console(&["user", "passkeys", user]);
     let digits = |passkey: &Value| passkey["sha256"].as_str().unwrap()[..8].to_owned();
     answer["passkeys"].as_array().unwrap().iter().map(digits).collect()
 }
 
-/// SESSION-05, WEBAUTHN-12, REFRESH-08: a removed passkey signs nobody in, its user's sessions end, and what was granted
-/// goes on unless it was stolen.
+/// SESSION-05, WEBAUTHN-12, REFRESH-08: a removed passkey cannot sign in, its user's sessions end, and grants
+/// continue unless it was stolen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_passkey_signs_nobody_in() {
     let app = TestApp::start().await;
@@ -46,7 +46,7 @@ async fn a_removed_passkey_signs_nobody_in() {
     let refreshed = app.refresh(&client, &tokens.refresh).await;
     assert_eq!(crate::harness::error_of(refreshed).await.1, "invalid_grant");
 
-    // Who cannot sign in anyway may be left with none.
+    // A disabled user may be left without a passkey.
     app.console(&["user", "disable", "ines"]);
     let [third] = passkeys(&app, "ines").try_into().unwrap();
     app.console(&["user", "passkey", "remove", "ines", &third.to_uppercase(), "--yes"]);
@@ -58,7 +58,7 @@ async fn a_removed_passkey_signs_nobody_in() {
     assert_eq!(removed[0]["detail"]["credential_sha256_8"], first.as_str());
 }
 
-/// How many of a user's passkeys are suspended, as `user show` and `user list` say, in words and as JSON.
+/// The number of a user's suspended passkeys, as `user show` and `user list` report, as text and as JSON.
 fn suspended_of(app: &TestApp, user: &str) -> u64 {
     let shown = app.console(&["user", "show", user])["user"]["suspended_passkeys"].as_u64().unwrap();
     let listed = app.console(&["user", "list"])["users"].as_array().unwrap().clone();
@@ -73,8 +73,8 @@ fn suspended_of(app: &TestApp, user: &str) -> u64 {
     shown
 }
 
-/// WEBAUTHN-08: a suspended passkey stays out until an administrator clears it; then it counts anew, and a copy of it is
-/// caught again.
+/// WEBAUTHN-08: a suspended passkey cannot sign in until an administrator clears it; then its counter starts
+/// again, and a copy is detected again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     let app = TestApp::start().await;
@@ -97,7 +97,7 @@ async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     suspend(&mut ada).await;
     let shown = app.console(&["user", "passkeys", "ada"])["passkeys"][0].clone();
     assert_eq!((&shown["suspended"], &shown["last_used_at"]), (&json!(true), &json!(app.clock.now().0)));
-    // Whoever looks at the user sees it too.
+    // `user show` and `user list` show it too.
     assert_eq!(suspended_of(&app, "ada"), 1);
     app.console(&["user", "passkey", "unsuspend", "ada", &passkey]);
     assert_eq!(suspended_of(&app, "ada"), 0);
@@ -108,7 +108,7 @@ async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     let cleared: Vec<Value> = cleared.collect();
     assert_eq!((cleared.len(), &cleared[0]["event"]), (1, &json!("webauthn.counter_regression")));
 
-    // A suspended one is none to be left with.
+    // A suspended passkey does not count as remaining.
     another(&app, "ada").await;
     let second = passkeys(&app, "ada").pop().unwrap();
     let line = refused(&app, &["user", "passkey", "remove", "ada", &second, "--yes"]);
@@ -116,8 +116,8 @@ async fn a_suspended_passkey_is_cleared_by_an_administrator() {
     app.console(&["user", "passkey", "remove", "ada", &passkey, "--yes"]);
 }
 
-/// ADMIN-03, ENROL-04, SESSION-02: the console makes administrators and unmakes them, never the last one; a change ends
-/// their sessions.
+/// ADMIN-03, ENROL-04, SESSION-02: commands add and remove administrators, but never the last one; a change
+/// ends their sessions.
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_change_at_the_console() {
     let app = TestApp::start().await;
@@ -131,7 +131,7 @@ async fn roles_change_at_the_console() {
     assert!(is_signed_in(&app, &mut ines).await);
     assert_eq!(role("ines", "admin"), "admin");
     assert!(!is_signed_in(&app, &mut ines).await);
-    // A link for an administrator: the console may.
+    // The console may make a link for an administrator.
     another(&app, "ines").await;
     assert_eq!(role("ada", "none"), "none");
     assert!(!is_signed_in(&app, &mut ada).await);
@@ -147,13 +147,13 @@ async fn roles_change_at_the_console() {
         .map(|record| json!([record["detail"]["before"], record["detail"]["after"]]))
         .collect();
     assert_eq!(changes, [json!(["none", "admin"]), json!(["admin", "none"])]);
-    // A role grants nothing.
+    // A role grants no scope.
     let client = app.client().await;
     let tokens: Tokens = app.tokens(&mut ines, &client).await;
     assert_eq!(tokens.body["scope"], "docs.read");
 }
 
-/// What names no passkey changes nothing.
+/// Digits that identify no passkey change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_is_named_by_eight_digits() {
     let app = TestApp::start().await;
@@ -166,7 +166,7 @@ async fn a_passkey_is_named_by_eight_digits() {
             assert!(line.contains("has no passkey"), "{line}");
         }
     }
-    // Nor does another person's.
+    // Nor do another user's.
     assert!(
         refused(&app, &["user", "passkey", "remove", "ines", &passkey, "--yes"]).contains("has no passkey")
     );

@@ -1,4 +1,4 @@
-//! Many hands: who may do what is decided per person, and takes effect at once.
+//! Entitlement per user, taking effect at once.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -45,8 +45,8 @@ async fn tools(app: &TestApp, token: &str) -> Vec<String> {
         .collect()
 }
 
-/// MCP-08, MCP-09, MCP-10, RS-11: the intern does not see the tool and cannot tell it from one that does not
-/// exist; the engineer sees it, is told which scopes to ask for, steps up, and calls it.
+/// MCP-08, MCP-09, MCP-10, RS-11: the intern does not see the tool and cannot distinguish it from an unknown
+/// one; the engineer sees it, is told which scopes to request, steps up, and calls it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intern_and_an_engineer() {
     let app = TestApp::start_configured(TEAM).await;
@@ -72,7 +72,7 @@ async fn an_intern_and_an_engineer() {
         .collect();
     assert_eq!(decisions, ["not_entitled", "unknown"]);
 
-    // The intern cannot be granted it either, whatever the client asks for.
+    // The intern cannot be granted the scope either, whatever the client requests.
     let mut wide = client.request(&app);
     wide.insert("scope", "docs.read docs.full".to_owned());
     let page = intern.consent_page(&app, &authorize_url(&app, &wide)).await;
@@ -94,8 +94,8 @@ async fn an_intern_and_an_engineer() {
     assert!(body.to_string().contains("launches at dawn"), "{body}");
 }
 
-/// RS-08, REFRESH-08, SESSION-05: disabling a user on the command line makes the very next call of a live token
-/// fail, and its refresh; enabling brings nothing of it back.
+/// RS-08, REFRESH-08, SESSION-05: after a user is disabled by a command, the next call of a live token and its
+/// refresh fail; enabling restores nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_user_is_out_at_once() {
     let app = TestApp::start_configured(TEAM).await;
@@ -122,13 +122,13 @@ async fn a_disabled_user_is_out_at_once() {
     let again = app.tokens(&mut engineer, &client).await;
     assert_eq!(app.call_tool(&again.access, "whoami", json!({})).await.status(), 200);
 
-    // And it holds over a restart.
+    // Also over a restart.
     app.console(&["user", "disable", "ernie"]);
     let app = app.restart().await;
     assert_eq!(app.call_tool(&again.access, "whoami", json!({})).await.status(), 401);
 }
 
-/// RS-08, MCP-09: leaving a group takes its tools away from a live token, and joining gives them back.
+/// RS-08, MCP-09: after leaving a group, a live token loses its tools; after joining, it has them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn leaving_a_group_takes_effect_at_once() {
     let app = TestApp::start_configured(TEAM).await;
@@ -155,7 +155,7 @@ async fn leaving_a_group_takes_effect_at_once() {
     assert!(works(&answer(app.call_tool(&tokens.access, "docs_read", read).await).await.1));
 }
 
-/// A deleted user's tokens are dead, and what they did stays on record.
+/// A deleted user's tokens are dead, and their records stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_user_is_gone() {
     let app = TestApp::start().await;
@@ -189,7 +189,7 @@ async fn enrolment_links_work_once() {
     assert!(app.has_event("webauthn.failed", Some("link_invalid")));
 }
 
-/// ENROL-03: whoever is signed in as somebody else is refused; nothing is added to anyone.
+/// ENROL-03: a link is refused while another user is signed in; no passkey is added to either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_never_swaps_people() {
     let app = TestApp::start().await;
@@ -202,7 +202,7 @@ async fn a_link_never_swaps_people() {
     assert_eq!(Browser::new().follow_link(&app, added["link"].as_str().unwrap()).await.status(), 200);
 }
 
-/// ENROL-03: also when somebody else signs in between the link and the passkey.
+/// ENROL-03: also if another user signs in between opening the link and creating the passkey.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_does_not_end_in_another_persons_session() {
     let app = TestApp::start().await;
@@ -222,7 +222,7 @@ async fn a_link_does_not_end_in_another_persons_session() {
     assert!(app.has_event("webauthn.failed", Some("signed_in_as_another")));
 }
 
-/// ADMIN-03, and every other refusal of a command: one line, nothing changed.
+/// ADMIN-03, and every other refusal of a command: one line, and nothing changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn impossible_commands_are_explained() {
     let app = TestApp::start_configured(TEAM).await;
@@ -266,8 +266,8 @@ async fn impossible_commands_are_explained() {
     assert_eq!(users["users"].as_array().unwrap().len(), 2);
 }
 
-/// MCP-09: 200 interleaved requests of 20 users on 20 clients: every answer, list, log line and record belongs to its
-/// user.
+/// MCP-09: 200 interleaved requests of 20 users on 20 clients: every answer, list, log line and record belongs
+/// to its user.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_people_at_once() {
     let log = Log::capture();
@@ -327,7 +327,7 @@ async fn twenty_people_at_once() {
     }
 }
 
-/// What this process logs, from now on.
+/// The log of this process from now on.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -364,7 +364,7 @@ impl Write for Log {
     }
 }
 
-/// MCP-12: a session is its principal's alone, survives a restart, and ends after 30 idle minutes.
+/// MCP-12: a session belongs to its principal, survives a restart, and ends after 30 idle minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_its_principals_alone() {
     let app = TestApp::start().await;
@@ -406,7 +406,8 @@ async fn post(app: &TestApp, token: &str, session: Option<&str>, body: &Value) -
     request.send().await.unwrap()
 }
 
-/// ENROL-01, ENROL-02: whoever was enrolled before the first administrator can sign in, and the page says what is missing.
+/// ENROL-01, ENROL-02: a user who was enrolled before the first administrator can sign in, and the page says
+/// what is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_the_first_administrator() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! `portcullis policy check` says what the gate does, and why.
+//! `portcullis policy check` agrees with the gate, and explains why.
 
 use serde_json::{Value, json};
 
@@ -30,11 +30,11 @@ fn check(app: &TestApp, user: &str, tool: &str, client: Option<&Client>) -> Valu
     arguments.extend(client.iter().flat_map(|client| ["--client", client.id.as_str()]));
     let data = app.data_dir();
     arguments.extend(["--json", "--data-dir", data.to_str().unwrap()]);
-    // A `no` leaves with 1, and is an answer all the same.
+    // A negative answer exits with 1.
     serde_json::from_slice(&portcullis(&arguments).stdout).unwrap()
 }
 
-/// What a call comes to, in the words of the check.
+/// The result of a call, in the words of the check.
 async fn called(app: &TestApp, token: &str, tool: &str) -> &'static str {
     let response = app.call_tool(token, tool, json!({"path": "falcon.md", "query": "falcon"})).await;
     let status = response.status().as_u16();
@@ -58,7 +58,7 @@ async fn the_check_agrees_with_the_gate() {
     let mut intern = app.enrol("ines", &[]).await;
     let mut engineer = app.enrol("ernie", &["engineers"]).await;
 
-    // Not let in yet: decided as if everything were granted.
+    // Without a grant it decides as if everything were granted.
     let answer = check(&app, "ernie", "docs_read", Some(&client));
     assert_eq!((&answer["decision"], &answer["client"]["granted"]), (&json!("allow"), &Value::Null));
 
@@ -81,7 +81,7 @@ async fn the_check_agrees_with_the_gate() {
     }
     assert_eq!(check(&app, "ines", "docs_read", None)["item"]["needs"], "docs.full");
 
-    // Entitled, and the client does not hold it; then it does.
+    // Entitled, but the client's grant lacks the scope; then it has it.
     let tokens = app.tokens(&mut engineer, &client).await;
     let answer = check(&app, "ernie", "docs_read", Some(&client));
     assert_eq!(
@@ -105,11 +105,11 @@ async fn the_check_agrees_with_the_gate() {
     assert_eq!(called(&app, &tokens.access, "docs_read").await, "dead");
     app.console(&["user", "disable", "ernie"]);
     assert_eq!(check(&app, "ernie", "docs_read", None)["decision"], "user_disabled");
-    // Questions leave no trace.
+    // Checks are not recorded.
     assert!(!app.audit().iter().any(|record| record.to_string().contains("policy")));
 }
 
-/// DCR-08: what is high-risk goes through no client that nobody vouches for.
+/// DCR-08: high-risk scopes are refused for an unverified client.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_knows_ceilings() {
     let app = TestApp::start_configured(TEAM).await;
@@ -129,7 +129,7 @@ async fn the_check_knows_ceilings() {
     assert_eq!(check(&app, "arno", "docs_search", Some(&client))["decision"], "allow");
 }
 
-/// In words, and what is not there is said.
+/// The output as text, and errors for unknown names.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_is_worded() {
     let ruled =

@@ -35,7 +35,7 @@ async fn search(app: &TestApp, token: &str, query: &str) {
     assert_eq!(app.call_tool(token, "docs_search", json!({ "query": query })).await.status(), 200);
 }
 
-/// What the command says of another file, and how it leaves.
+/// The command's output and exit code for another file.
 fn tested(app: &TestApp, other: &str, more: &[&str]) -> (Value, Option<i32>) {
     let file = app.data_dir().with_file_name("other.toml");
     std::fs::write(&file, other).unwrap();
@@ -45,7 +45,7 @@ fn tested(app: &TestApp, other: &str, more: &[&str]) -> (Value, Option<i32>) {
     (serde_json::from_slice(&output.stdout).unwrap_or_default(), output.status.code())
 }
 
-/// A week of calls by an intern and an engineer; one is older.
+/// A week of calls by an intern and an engineer; one call is older.
 async fn week(app: &TestApp) {
     app.admin().await;
     let client = app.client().await;
@@ -64,8 +64,8 @@ async fn week(app: &TestApp) {
     }
 }
 
-/// POL-06: of a recorded week exactly those calls are shown that would be decided differently, with both decisions; and
-/// the command leaves with 1. The same configuration changes nothing.
+/// POL-06: of a recorded week, exactly the calls that would be decided differently are shown, with both
+/// decisions, and the exit code is 1. The same configuration shows none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_week_shows_what_would_change() {
     let app = TestApp::start_configured(&format!("{NOW}\n[audit]\nrule_values = true\n")).await;
@@ -86,16 +86,17 @@ async fn a_recorded_week_shows_what_would_change() {
         ]
     );
     assert!(changed[2]["user"].as_str().unwrap().starts_with("u_"));
-    // Further back there is one more.
+    // A longer period includes one more.
     let (said, _) = tested(&app, &other, &["--since", "9d"]);
     assert_eq!((&said["calls"], said["changed"].as_array().unwrap().len()), (&json!(8), 4));
     let (said, code) = tested(&app, NOW, &[]);
     assert_eq!((code, said["changed"].as_array().unwrap().len()), (Some(0), 0), "{said}");
-    // Questions leave no trace.
+    // Checks are not recorded.
     assert!(!app.audit().iter().any(|record| record.to_string().contains("other.toml")));
 }
 
-/// POL-06, AUDIT-05: without the values, calls that depend on them count as undecided, and no value is on record.
+/// POL-06, AUDIT-05: calls whose decision depends on argument values count as undecided, because values are not
+/// recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_values_a_call_is_undecided() {
     let app = TestApp::start_configured(NOW).await;
@@ -103,7 +104,7 @@ async fn without_the_values_a_call_is_undecided() {
     let (said, code) = tested(&app, &NOW.replace("[a-z ]+", "falcon.*"), &[]);
     assert_eq!((code, &said["undecided"], &said["changed"]), (Some(0), &json!(3), &json!([])), "{said}");
     assert!(!app.audit().iter().any(|record| record["detail"].to_string().contains("falcon 9")));
-    // A file that is wrong is no comparison.
+    // An invalid file is an error and not a comparison.
     let (said, code) = tested(&app, "[tools.nothing]\nscope = \"docs.read\"\n", &[]);
     assert_eq!((said, code), (Value::Null, Some(1)));
 }

@@ -1,4 +1,4 @@
-//! Clients that an administrator adds: with a secret, with a key, and what is refused.
+//! Clients that an administrator adds, with a secret or a key, and refused descriptions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::process::portcullis;
 
 const WEB: &str = "https://portal.example/cb";
 
-/// A client of an administrator's, with its secret.
+/// An administrator's client, with its secret.
 struct Confidential {
     client: Client,
     secret: String,
@@ -48,7 +48,7 @@ impl Confidential {
         self.post(app, "/token", &self.secret, &form).await
     }
 
-    /// Whether a secret is this client's: what the token endpoint says to a code that nobody issued.
+    /// Whether a secret is this client's, by the token endpoint's answer to an unknown code.
     async fn is_accepted(&self, app: &TestApp, secret: &str) -> bool {
         let form = [("grant_type", "authorization_code"), ("code", "ac_x"), ("code_verifier", VERIFIER)];
         match error_of(self.post(app, "/token", secret, &form).await).await {
@@ -59,8 +59,9 @@ impl Confidential {
     }
 }
 
-/// CAUTH-01, CAUTH-03, CAUTH-04, AT-03, DCR-08: a client with a secret, added by an administrator: sign-in, call, refresh,
-/// revocation, and nothing after it was disabled. Its secret goes by header or form, is shown once and stored nowhere.
+/// CAUTH-01, CAUTH-03, CAUTH-04, AT-03, DCR-08: a client with a secret, added by an administrator: sign-in,
+/// call, refresh, revocation, and refusal after it was disabled. Its secret is sent in the header or the form,
+/// is shown once and never stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_secret_from_first_to_last() {
     let app = TestApp::start().await;
@@ -79,7 +80,7 @@ async fn a_client_with_a_secret_from_first_to_last() {
     let page = ada.consent_page(&app, &portal.client.authorize_url(&app)).await;
     assert!(page.html.contains("Ticket portal") && page.html.contains("portal.example"));
     let code = redirect_parameter(&ada.decide(&app, &page, "approve").await, "code").unwrap();
-    // Neither nobody nor the wrong one spends the code.
+    // Neither a missing nor a wrong secret uses up the code.
     let (status, error) = error_of(app.redeem(&portal.client, &code).await).await;
     assert_eq!((status.as_u16(), error.as_str()), (401, "invalid_client"));
     assert!(!portal.is_accepted(&app, &portal.secret[..45]).await);
@@ -117,8 +118,9 @@ async fn a_client_with_a_secret_from_first_to_last() {
     assert!(holds(&Sha256::digest(&portal.secret)), "its digest is there");
 }
 
-/// CAUTH-05, CAUTH-06, CAUTH-01, DCR-08: a client with a key, added by an administrator: sign-in, call, refresh, revocation,
-/// and nothing after it was disabled. Its private half is never seen, nor let in by mistake.
+/// CAUTH-05, CAUTH-06, CAUTH-01, DCR-08: a client with a key, added by an administrator: sign-in, call,
+/// refresh, revocation, and refusal after it was disabled. Its private half is never shown, and is refused if
+/// it is given.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_a_key_from_first_to_last() {
     let app = TestApp::start().await;
@@ -176,8 +178,7 @@ async fn a_client_with_a_key_from_first_to_last() {
     assert!(line.contains("it authenticates by private_key_jwt"), "{line}");
 }
 
-/// CAUTH-04: two secrets are live while one takes over from the other, never three, and each ends when it was said
-/// that it would.
+/// CAUTH-04: two secrets are live while one replaces the other, never three, and each ends at its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_overlap_and_end() {
     let app = TestApp::start().await;
@@ -198,7 +199,7 @@ async fn secrets_overlap_and_end() {
     app.clock.advance(Duration::from_millis(1));
     assert!(!portal.is_accepted(&app, &first).await && portal.is_accepted(&app, &second).await);
 
-    // A third: the oldest ends at once, although its time was not over.
+    // With a third one the oldest ends at once, before its time.
     let (third, _) = rotate(&["--overlap", "2h"]);
     app.clock.advance(Duration::from_mins(1));
     let (fourth, answer) = rotate(&["--overlap", "1h", "--expires", "90m"]);
@@ -206,7 +207,7 @@ async fn secrets_overlap_and_end() {
     assert_eq!(answer["client"]["secrets"].as_array().unwrap().len(), 2);
     assert!(!portal.is_accepted(&app, &second).await);
     assert!(portal.is_accepted(&app, &third).await && portal.is_accepted(&app, &fourth).await);
-    // A longer overlap does not stretch an end that is near.
+    // A longer overlap does not extend an earlier end.
     app.clock.advance(Duration::from_hours(1));
     assert!(!portal.is_accepted(&app, &third).await && portal.is_accepted(&app, &fourth).await);
     let (fifth, answer) = rotate(&["--overlap", "24h"]);
@@ -229,8 +230,8 @@ async fn secrets_overlap_and_end() {
     }
 }
 
-/// CAUTH-04, OPS-04: secrets that were issued or replaced while the clock was wrong end as long after it was put right as they
-/// were to last: a client's, and a resource server's, which is asked for at every introspection.
+/// CAUTH-04, OPS-04: secrets issued or replaced while the clock was wrong keep their duration after the
+/// correction: a client's, and a resource server's, which is checked at every introspection.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_of_a_wrong_time_end_in_time() {
     let app = TestApp::start().await;
@@ -264,7 +265,7 @@ async fn secrets_of_a_wrong_time_end_in_time() {
     assert!(introspects(&second_of_server).await, "it has no end");
 }
 
-/// DCR-13, CC-01, REDIR-03: what cannot be added says why, in one line, and leaves nothing.
+/// DCR-13, CC-01, REDIR-03: an invalid client is refused with one line that says why, and nothing is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_makes_no_sense_is_refused() {
     let app = TestApp::start().await;
@@ -294,7 +295,7 @@ async fn a_client_that_makes_no_sense_is_refused() {
         let line = refused(&app, &arguments);
         assert!(line.contains(says), "{arguments:?}: {line}");
     }
-    // What the command line itself does not understand leaves with 2.
+    // An invalid command line exits with 2.
     for arguments in [
         with("X", &["--secret", "--public", uri[0], uri[1]]),
         with("X", &["--expires", "90d", uri[0], uri[1]]),

@@ -1,4 +1,4 @@
-//! A certification authority of one's own, made with the commands of docs/tls.md, before the strictest of clients.
+//! A private certificate authority, made with the commands of docs/tls.md, used by the strictest clients.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::certificates::{Authority, HOST};
 use crate::process::complaint;
 
-/// A handshake within Python, as its `ssl.create_default_context` makes it from 3.13 on.
+/// A handshake in Python with `ssl.create_default_context` as of 3.13.
 const STRICT: &str = r"
 import ssl, sys
 authority, certificate, key, host = sys.argv[1:]
@@ -45,7 +45,7 @@ fn is_accepted(dir: &Path, authority: &str, certificate: &str, key: &str, host: 
     done(&Command::new("python3").args(handshake).current_dir(dir).output().unwrap());
 }
 
-/// OPS-08: what the handbook has people type makes certificates that strict clients accept, and keys that nobody else
+/// OPS-08: the documented commands make certificates that strict clients accept, and keys that only their owner
 /// can read.
 #[test]
 fn the_documented_authority_is_accepted_by_strict_clients() {
@@ -61,7 +61,7 @@ fn the_documented_authority_is_accepted_by_strict_clients() {
     }
 }
 
-/// OPS-08: so is what these tests use.
+/// OPS-08: the same for the certificate authority of these tests.
 #[test]
 fn the_tests_own_authority_is_accepted_by_strict_clients() {
     let dir = tempfile::tempdir().unwrap();

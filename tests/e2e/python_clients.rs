@@ -1,4 +1,4 @@
-//! The MCP clients of the Python world: the SDK (`mcp`) and `fastmcp`, which is built on it.
+//! The Python MCP clients: the SDK (`mcp`), and `fastmcp`, which is built on it.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,10 @@ use crate::browser::{Story, first_path, search};
 use crate::client_table::{FASTMCP as FASTMCP_ROW, PYTHON_MCP, Row};
 use crate::process::{Driver, clients};
 
-/// Which library a driver uses, and what is its own about it.
+/// A driver's library and its peculiarities.
 pub struct Library {
     driver: &'static str,
-    /// It knows after a restart when its access token ends, and refreshes in time.
+    /// After a restart it knows when its access token expires, and refreshes in time.
     remembers_expiry: bool,
     pub row: &'static Row,
 }
@@ -22,12 +22,12 @@ pub const FASTMCP: Library =
     Library { driver: "fastmcp_client.py", remembers_expiry: true, row: &FASTMCP_ROW };
 
 impl Library {
-    /// Starts it, with the state that the one before left.
+    /// Starts it with the state that the previous one left.
     pub fn start(&self, story: &Story, protocol: &str) -> Driver {
         self.start_for(&story.server.mcp_url, protocol, story.dir.path())
     }
 
-    /// The same for any server; its state lives in the scratch directory.
+    /// Starts it for any server; its state is in the scratch directory.
     pub fn start_for(&self, mcp_url: &str, protocol: &str, scratch: &Path) -> Driver {
         let folder = clients().join("python");
         let mut command = Command::new(folder.join(".venv/bin/python"));
@@ -38,7 +38,7 @@ impl Library {
     }
 }
 
-/// What became of an operation during which the library may send for a person.
+/// The result of an operation during which the library may open the browser.
 fn with_person(client: &mut Driver, story: &mut Story, operation: &Value) -> Value {
     client.send(operation);
     let mut answer = client.receive();
@@ -55,7 +55,7 @@ fn exchanges(client: &mut Driver) -> Vec<Value> {
     taken["exchanges"].as_array().unwrap().clone()
 }
 
-/// How often it asked the token endpoint for this grant.
+/// The number of its token requests with this grant type.
 fn grants(exchanges: &[Value], grant_type: &str) -> usize {
     let body = format!("grant_type={grant_type}");
     exchanges.iter().filter(|exchange| exchange["body"].as_str().unwrap().starts_with(&body)).count()
@@ -67,8 +67,7 @@ fn port(authorize_url: &Value) -> u16 {
     url::Url::parse(&redirect).unwrap().port().unwrap()
 }
 
-/// The walk of a first user, then a client that is restarted with what it kept (RS-02, META-05,
-/// DCR-02, REFRESH-02).
+/// A first user's story, then a client restarted with its stored state (RS-02, META-05, DCR-02, REFRESH-02).
 fn signs_in_and_is_restarted(library: &Library, protocol: &str, negotiated: &str) {
     let mut story = Story::begin();
     let mut client = library.start(&story, protocol);
@@ -88,7 +87,7 @@ fn signs_in_and_is_restarted(library: &Library, protocol: &str, negotiated: &str
         .filter(|exchange| exchange["status"] == 201)
         .map(|exchange| serde_json::from_str(exchange["body"].as_str().unwrap()).unwrap())
         .collect();
-    // Both take the scope of the challenge, and add this one because our metadata offers it.
+    // Both request the scope of the challenge, and add this one because our metadata offers it.
     assert_eq!(registered[0]["scope"], "docs.read offline_access");
     assert_eq!(registered[0]["token_endpoint_auth_method"], "none");
 
@@ -136,8 +135,8 @@ fn fastmcp_of_2025_signs_in_and_is_restarted() {
     signs_in_and_is_restarted(&FASTMCP, "legacy", "2025-11-25");
 }
 
-/// A limit of the SDK, in both libraries: it refreshes when it believes its token to be over, never
-/// because a server says so. A 401 sends for the person, with a good refresh token at hand.
+/// A limitation of the SDK, in both libraries: it refreshes when it believes its token expired, never because
+/// of a server's answer. After a 401 it opens the browser although it has a valid refresh token.
 fn answers_a_401_with_a_new_sign_in(library: &Library) {
     let mut story = Story::begin();
     let mut client = library.start(&story, "auto");
@@ -148,10 +147,10 @@ fn answers_a_401_with_a_new_sign_in(library: &Library) {
     assert_eq!((&called["authorized"], &called["registered"]), (&json!(true), &json!(false)));
     let made = exchanges(&mut client);
     assert_eq!((grants(&made, "refresh_token"), grants(&made, "authorization_code")), (0, 1));
-    // What it was given last is in force again.
+    // Its latest tokens are valid again.
     client.ok(&json!({"op": "refresh"}));
 
-    // Its token is over while it is not running.
+    // Its token expires while it is not running.
     client.ok(&json!({"op": "expire"}));
     client.ok(&json!({"op": "forget_access"}));
     client.close();
@@ -166,7 +165,7 @@ fn answers_a_401_with_a_new_sign_in(library: &Library) {
         (refreshes, 1 - refreshes)
     );
     if library.remembers_expiry {
-        // It has read no metadata yet, and guesses this address; ours is there.
+        // It has not read the metadata yet and guesses this address, which is right.
         assert_eq!(made[0]["url"], format!("{}/token", story.server.origin));
     }
     client.close();
@@ -182,7 +181,7 @@ fn fastmcp_answers_a_401_with_a_new_sign_in() {
     answers_a_401_with_a_new_sign_in(&FASTMCP);
 }
 
-/// AUTHZ-03 (RFC 8252 §7.3): fastmcp keeps its registration, but comes back to another port.
+/// AUTHZ-03 (RFC 8252 §7.3): fastmcp keeps its registration, but uses another port.
 #[test]
 fn fastmcp_comes_back_to_another_port() {
     let mut story = Story::begin();
@@ -196,7 +195,7 @@ fn fastmcp_comes_back_to_another_port() {
         story.browser.ok(&json!({"op": "authorize", "url": asked["url"], "decision": "approve"}));
         let connected = client.receive();
         assert_eq!(connected["ok"], true, "{connected}");
-        // It looks at the URL itself before it opens the browser, without cookies.
+        // It requests the URL itself, without cookies, before it opens the browser.
         let looked = |exchange: &Value| exchange["method"] == "GET" && exchange["url"] == asked["url"];
         assert!(exchanges(&mut client).iter().any(looked));
         client.ok(&json!({"op": "forget_access"}));
@@ -206,7 +205,7 @@ fn fastmcp_comes_back_to_another_port() {
     assert_ne!(ports[0], ports[1]);
 }
 
-/// CONSENT-06: refusing in the browser reaches the client.
+/// CONSENT-06: a refusal in the browser reaches the client.
 #[test]
 fn refusing_in_the_browser_tells_the_python_clients() {
     let mut story = Story::begin();

@@ -1,4 +1,4 @@
-//! Limits: who is slowed down, what they are told, and that it hurts nobody else.
+//! Rate limits: who is limited, the error, and that others are not affected.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Browser, TestApp, authorize_url, header, redirect_parameter};
 
-/// Sends until one is refused for being too many; how many were answered otherwise, and the refusal.
+/// Sends until a request is rate limited; returns the number of other answers, and the refusal.
 async fn until_refused(send: impl AsyncFn() -> Response) -> (usize, Response) {
     for through in 0..2_000 {
         let response = send().await;
@@ -22,7 +22,7 @@ fn retry_after(response: &Response) -> u64 {
     header(response.headers(), "retry-after").expect("a refusal says when to come back").parse().unwrap()
 }
 
-/// RATE-01: failures at `/token` from one address; standards §6.1: what a client is told.
+/// RATE-01: failures at `/token` from one address; standards §6.1: the client's error.
 #[tokio::test]
 async fn an_address_may_fail_so_often() {
     let app = TestApp::start_configured("[rate]\ntoken_client = \"off\"\nclient_auth = \"off\"").await;
@@ -33,17 +33,17 @@ async fn an_address_may_fail_so_often() {
     assert_eq!(header(refused.headers(), "access-control-allow-origin"), Some("*"));
     let body: Value = refused.json().await.unwrap();
     assert_eq!(body["error"], "temporarily_unavailable");
-    // Said and done.
+    // It works after the announced time.
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(fail().await.status(), 401);
     assert_eq!(fail().await.status(), 429);
-    // A preflight is no attempt (HTTP-07).
+    // A preflight does not count (HTTP-07).
     let preflight = app.http.request(reqwest::Method::OPTIONS, app.url("/token")).send().await.unwrap();
     assert_eq!(preflight.status(), 204);
 }
 
-/// RATE-01, RATE-02: a client that cannot prove itself is slowed down where it fails, and is as good as ever
-/// otherwise: another client at the same address, and the same one after a while, go on.
+/// RATE-01, RATE-02: a client with failed authentications is limited at that address only: another client at
+/// the same address, and the same one after a while, are not.
 #[tokio::test]
 async fn failed_client_authentication_is_limited_by_client_and_address() {
     let app = TestApp::start_configured("[rate]").await;
@@ -63,7 +63,7 @@ async fn failed_client_authentication_is_limited_by_client_and_address() {
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
 }
 
-/// RATE-01: by whichever way the client names itself.
+/// RATE-01: by any method of naming the client.
 #[tokio::test]
 async fn basic_authentication_counts_like_any_other() {
     let app = TestApp::start_configured("[rate]").await;
@@ -74,7 +74,7 @@ async fn basic_authentication_counts_like_any_other() {
     assert_eq!(until_refused(fail).await.0, 10);
 }
 
-/// RATE-01: 30 a minute for one client at one address, good or bad.
+/// RATE-01: 30 requests a minute for one client at one address, successful or not.
 #[tokio::test]
 async fn a_client_may_ask_so_often() {
     let app = TestApp::start_configured("[rate]").await;
@@ -88,12 +88,12 @@ async fn a_client_may_ask_so_often() {
     }
     let refused = app.refresh(&client, &refresh_token).await;
     assert_eq!((refused.status().as_u16(), retry_after(&refused)), (429, 2));
-    // Nothing was lost by it.
+    // The code and tokens still work.
     app.clock.advance(Duration::from_secs(2));
     assert_eq!(app.refresh(&client, &refresh_token).await.status(), 200);
 }
 
-/// RATE-01: what comes to a good end costs its address nothing.
+/// RATE-01: a success costs its address nothing.
 #[tokio::test]
 async fn successes_are_refunded() {
     let limits = "[rate]\ntoken_address = 2\ntoken_client = \"off\"\nauthorize = 2\npasskey_address = 2\npasskey_user = \"off\"";
@@ -104,7 +104,7 @@ async fn successes_are_refunded() {
     }
 }
 
-/// RATE-01: a person is told on a page.
+/// RATE-01: a person gets a page.
 #[tokio::test]
 async fn an_address_may_open_so_many_sign_ins() {
     let app = TestApp::start_configured("[rate]").await;
@@ -121,7 +121,7 @@ async fn an_address_may_open_so_many_sign_ins() {
     assert_eq!(open().await.status(), 200);
 }
 
-/// RATE-01: passkeys that do not verify.
+/// RATE-01: failed passkey verifications.
 #[tokio::test]
 async fn an_address_may_try_so_many_passkeys() {
     let app = TestApp::start_configured("[rate]").await;
@@ -139,8 +139,8 @@ async fn an_address_may_try_so_many_passkeys() {
     assert_eq!(browser.sign_in(&app, None).await.status(), 200);
 }
 
-/// RATE-01, CONSENT-08: an assertion that comes with a decision is one more try; a decision without one is none, and what
-/// comes to a good end costs nothing.
+/// RATE-01, CONSENT-08: a decision with an assertion counts as a use of a passkey; one without does not; a
+/// success costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_may_confirm_so_often() {
     let rules = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read\"\nrisk = \"high\"\n\
@@ -177,7 +177,7 @@ async fn an_address_may_confirm_so_often() {
     assert!(page.contains("Too many sign-in requests"), "{page}");
 }
 
-/// RATE-01, DEV-01: the same for what a device's person decides.
+/// RATE-01, DEV-01: the same for decisions about devices.
 #[tokio::test]
 async fn an_address_may_decide_about_devices_so_often() {
     let app = TestApp::start_configured("device = true\n[rate]\npasskey_address = 3").await;
@@ -198,7 +198,8 @@ async fn an_address_may_decide_about_devices_so_often() {
     assert_ne!(decide().await.status(), 429);
 }
 
-/// RATE-01, RATE-02: one user's passkeys at one address; they are not suspended by it, and other users go on.
+/// RATE-01, RATE-02: one user's passkeys at one address are limited; they are not suspended, and other users
+/// are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_passkeys_may_be_used_so_often() {
     let app = TestApp::start_configured("[rate]").await;
@@ -220,7 +221,8 @@ async fn a_users_passkeys_may_be_used_so_often() {
     assert_eq!(ada.sign_in(&app, None).await.status(), 200);
 }
 
-/// RATE-01: by user and client, before anything of the request is read; another client of the same user goes on.
+/// RATE-01: by user and client, before any of the request is read; another client of the same user is not
+/// affected.
 #[tokio::test]
 async fn a_principal_may_call_so_often() {
     let app = TestApp::start_configured("[rate]\nmcp = 25").await;
@@ -237,9 +239,9 @@ async fn a_principal_may_call_so_often() {
     assert_eq!(call().await.status(), 200);
 }
 
-/// RATE-01, RATE-02, AUDIT-06: an address that sends junk in place of tokens is told to wait, and what exceeds the limit is
-/// recorded as a count. Whoever sends a good token from the same address notices nothing, also when the token is new; and a
-/// token that has ended is answered with the challenge that its client needs.
+/// RATE-01, RATE-02, AUDIT-06: an address that sends garbage as tokens is rate limited, and the excess is
+/// recorded as a count. A valid token from the same address is accepted, also a new one; an ended token gets
+/// the challenge that its client needs.
 #[tokio::test]
 async fn junk_tokens_are_limited_by_address_and_hurt_no_good_one() {
     let app = TestApp::start_configured("[rate]").await;
@@ -276,8 +278,8 @@ async fn junk_tokens_are_limited_by_address_and_hurt_no_good_one() {
     assert_eq!(counts.iter().filter_map(|count| count["detail"]["count"].as_u64()).sum::<u64>(), 2);
 }
 
-/// RATE-01, RATE-02: a token that has ended may be sent as often as a good one, by its user, client and address; then it is
-/// only counted. It uses up nothing of what the same user may do with a good one.
+/// RATE-01, RATE-02: an ended token may be sent as often as a valid one, by its user, client and address;
+/// beyond that it is only counted. It uses up nothing of the same user's limit for valid tokens.
 #[tokio::test]
 async fn an_ended_token_is_limited_and_slows_down_nobody_else() {
     let app = TestApp::start_configured("[rate]\nmcp = 5\nmcp_address = 1").await;
@@ -296,7 +298,7 @@ async fn an_ended_token_is_limited_and_slows_down_nobody_else() {
     assert_eq!(call("junk").await.status(), 429);
 }
 
-/// AUDIT-06: refusals are on record as a count, however many there were.
+/// AUDIT-06: any number of refusals is recorded as a count.
 #[tokio::test]
 async fn refusals_are_counted_on_record() {
     let app = TestApp::start_configured("[rate]\ntoken_address = 3").await;
@@ -313,7 +315,7 @@ async fn refusals_are_counted_on_record() {
     assert!(limited[0]["src_ip"].is_string() && limited[0]["request_id"].is_string());
 }
 
-/// RATE-01: `[rate]` raises, lowers and switches off.
+/// RATE-01: `[rate]` raises, lowers and disables limits.
 #[tokio::test]
 async fn limits_are_configured() {
     let app = TestApp::start_configured("[rate]\ntoken_address = 5\nauthorize = \"off\"").await;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: what no proper client would send, and what it is answered.
+//! Hand-made HTTP/1.1: requests that no proper client would send, and their responses.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_openssl::SslStream;
 
 use crate::certificates::HOST;
 
-/// What is asked on: a socket, with TLS or without.
+/// A socket, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -20,11 +20,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Raw {
     stream: Box<dyn Stream>,
     read: Vec<u8>,
-    /// The name to ask for.
+    /// The value of `Host`.
     host: String,
 }
 
-/// An answer.
+/// A response.
 pub struct Answer {
     pub status: u16,
     headers: Vec<(String, String)>,
@@ -36,7 +36,7 @@ pub fn port(origin: &str) -> u16 {
     url::Url::parse(origin).unwrap().port().unwrap()
 }
 
-/// A socket that sends at once what it is given.
+/// A socket without Nagle's algorithm.
 async fn connect(origin: &str) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port(origin))).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -54,19 +54,19 @@ impl Raw {
         Self { stream: Box::new(stream), read: Vec::new(), host }
     }
 
-    /// Sends bytes as they are. That the other side has gone shows in what it answered.
+    /// Sends bytes unchanged. Errors are ignored: whether the connection was closed shows when reading.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
     }
 
-    /// Sends a request with the right `Host`, and these lines besides.
+    /// Sends a request with the right `Host`, and these additional headers.
     pub async fn ask(&mut self, line: &str, headers: &str, body: &str) {
         let host = self.host.clone();
         self.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n{body}")).await;
     }
 
-    /// The next answer; `None` if the connection ended first.
+    /// The next response; `None` if the connection ended first.
     pub async fn answer(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -93,19 +93,19 @@ impl Raw {
         Some(answer)
     }
 
-    /// Whether the connection has ended, with nothing left to read.
+    /// Whether the connection has ended without further data.
     pub async fn is_over(&mut self) -> bool {
         self.read.is_empty() && !self.more().await
     }
 
     async fn more(&mut self) -> bool {
-        // Nothing here takes that long; a server that hangs must not hang its test.
+        // Nothing here takes that long; a hanging server must not hang its test.
         let read = tokio::time::timeout(Duration::from_mins(5), self.stream.read_buf(&mut self.read));
         matches!(read.await.expect("an answer or an end"), Ok(1..))
     }
 }
 
-/// By a clock that was paused at `begun`, this many seconds have gone by, or the one or two more that it takes to go.
+/// Asserts that this many seconds have passed since `begun` on the paused clock, plus at most two.
 pub fn assert_after(begun: tokio::time::Instant, seconds: u64) {
     let gone_by = begun.elapsed();
     let least = Duration::from_millis(seconds * 1000 - 500);
@@ -136,7 +136,7 @@ impl Answer {
     }
 }
 
-/// How a client shakes hands.
+/// The parameters of a client's TLS handshake.
 pub struct Handshake<'h> {
     pub authority: &'h [u8],
     pub protocols: &'h [u8],
@@ -146,19 +146,19 @@ pub struct Handshake<'h> {
 }
 
 impl<'h> Handshake<'h> {
-    /// One that works.
+    /// A handshake that succeeds.
     pub fn new(authority: &'h [u8]) -> Self {
         Self { authority, protocols: b"\x08http/1.1", versions: None, ciphers: None }
     }
 
-    /// Shakes hands with the server of this origin.
+    /// Runs the handshake with the server at this origin.
     pub async fn shake(&self, origin: &str) -> Result<SslStream<TcpStream>, String> {
         let stream = connect(origin).await;
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         let mut store = X509StoreBuilder::new().unwrap();
         store.add_cert(X509::from_pem(self.authority).unwrap()).unwrap();
         builder.set_cert_store(store.build());
-        // What is refused must be refused by the server.
+        // The server must be the one that refuses.
         builder.set_security_level(0);
         if !self.protocols.is_empty() {
             builder.set_alpn_protos(self.protocols).unwrap();

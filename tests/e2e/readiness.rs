@@ -1,5 +1,5 @@
-//! Whether the server says truly that it can do its work (OPS-05): measured on the program itself, whose files may grow no
-//! further, which is what a full disk is to it.
+//! Readiness (OPS-05): whether the server can do its work, measured on the program with a file size limit,
+//! which acts like a full disk.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ async fn ready(app: &TestApp) -> StatusCode {
     app.get("/readyz").await.status()
 }
 
-/// Probes until the answer is this one; verdicts count for a few seconds.
+/// Probes until the status is this one; a verdict is cached for a few seconds.
 async fn becomes(app: &TestApp, expected: StatusCode) {
     let begun = Instant::now();
     while ready(app).await != expected {
@@ -21,15 +21,16 @@ async fn becomes(app: &TestApp, expected: StatusCode) {
     }
 }
 
-/// OPS-05, HTTP-10: not ready while nothing can be stored, alive all the same, and ready again when it can. A volume is full
-/// before the database notices: it writes into room that it has.
+/// OPS-05, HTTP-10: not ready while nothing can be stored, but alive, and ready again when it can. A volume can
+/// be full before the database notices, because it has allocated room.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_can_store_nothing_is_not_ready() {
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let process = Process::start(&dir.path().join("data"), "localhost:0", None);
     let app = TestApp::beside(&process, dir);
     assert_eq!(ready(&app).await, StatusCode::OK);
-    // Nothing can be written; nothing can grow by much, and the database's log does not need to.
+    // With the first limit nothing can be written; with the second, files cannot grow by much, which the
+    // database's log does not need.
     for most in [4096, 900 * 1024] {
         process.limit_files(Some(most));
         becomes(&app, StatusCode::SERVICE_UNAVAILABLE).await;

@@ -1,4 +1,4 @@
-//! Refresh families: rotation, lost answers, races, and the thief who comes back.
+//! Refresh token families: rotation, lost responses, races, and stolen tokens.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use shared::schema::SCHEMA;
 
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 
-/// A server whose administrator has let a client in: who, through what, and the first tokens.
+/// A server whose administrator has allowed a client: the browser, the client, and the first tokens.
 pub async fn family() -> (TestApp, Browser, Client, Tokens) {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
@@ -40,7 +40,7 @@ async fn another_client_cannot_use_it() {
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
 }
 
-/// REFRESH-09, TOKEN-14: nothing else is taken for a refresh token.
+/// REFRESH-09, TOKEN-14: other secrets are not accepted as refresh tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_secrets_are_no_refresh_tokens() {
     let (app, mut browser, client, tokens) = family().await;
@@ -56,7 +56,7 @@ async fn other_secrets_are_no_refresh_tokens() {
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
 }
 
-/// REFRESH-04: the same token again yields the same successor, also across a restart.
+/// REFRESH-04: the same token gives the same successor again, also across a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_given_again() {
     let (app, _, client, first) = family().await;
@@ -70,7 +70,7 @@ async fn a_lost_answer_is_given_again() {
     assert_eq!(app.refresh(&client, &again.refresh).await.status(), 200);
 }
 
-/// REFRESH-06: once the successor's access token was used, the predecessor comes from somebody else.
+/// REFRESH-06: once the successor's access token was used, the predecessor is treated as stolen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_predecessor_of_a_used_leaf_ends_the_family() {
     let (app, _, client, first) = family().await;
@@ -83,7 +83,7 @@ async fn a_predecessor_of_a_used_leaf_ends_the_family() {
     assert!(app.has_event("token.refresh.reuse", Some("rotated_token_presented")));
 }
 
-/// REFRESH-06: within a minute two processes of one client may race, whatever was used meanwhile.
+/// REFRESH-06: within a minute two processes of one client may race, even if the new tokens were used.
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_processes_log_nobody_out() {
     let (app, _, client, first) = family().await;
@@ -94,7 +94,7 @@ async fn racing_processes_log_nobody_out() {
     assert_eq!(twin.refresh, second.refresh);
 }
 
-/// REFRESH-06: a lost answer is forgiven for a day, not longer.
+/// REFRESH-06: a lost response is tolerated for a day, not longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_day_a_predecessor_ends_the_family() {
     let (app, _, client, first) = family().await;
@@ -104,7 +104,7 @@ async fn after_a_day_a_predecessor_ends_the_family() {
     assert_eq!(error_of(app.refresh(&client, &second.refresh).await).await.1, "invalid_grant");
 }
 
-/// REFRESH-05: a grandparent is reuse at any time.
+/// REFRESH-05: an older token than the predecessor is reuse at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_token_ends_the_family() {
     let (app, _, client, first) = family().await;
@@ -115,7 +115,7 @@ async fn an_older_token_ends_the_family() {
     assert_eq!(app.call_tool(&third.access, "whoami", json!({})).await.status(), 401);
 }
 
-/// REFRESH-06: `strict` takes each token once.
+/// REFRESH-06: in `strict` mode each token works once.
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_rotation_forgives_nothing() {
     let app = TestApp::start_with(authz::Config { strict_refresh: true, ..authz::Config::default() }).await;
@@ -142,7 +142,7 @@ async fn families_run_out() {
     assert_eq!(error_of(app.refresh(&client, &idle.refresh).await).await.1, "invalid_grant");
 }
 
-/// TOKEN-11, TOKEN-12: wider scope and another resource are refused, and use nothing up.
+/// TOKEN-11, TOKEN-12: a wider scope and another resource are refused, and use nothing up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_never_widens() {
     let (app, _, client, tokens) = family().await;
@@ -162,7 +162,7 @@ async fn a_refresh_never_widens() {
     assert_eq!(with("scope", "docs.read offline_access").await.unwrap().status(), 200);
 }
 
-/// REFRESH-04: 64 uses at once, two hundred times over: one successor, one live leaf, never a server error.
+/// REFRESH-04: 64 concurrent uses, two hundred times: one successor, one live leaf, never a server error.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_refreshes_share_one_successor() {
     let (app, _, client, mut tokens) = family().await;

@@ -1,5 +1,5 @@
-//! Refresh families against a model of the rules: whatever is used, lost, repeated, revoked or restarted in whatever
-//! order, the server answers as the model does.
+//! Refresh token families against a model of the rules: after any sequence of use, loss, repetition, revocation
+//! and restart, the server answers like the model.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::harness::{Client, TestApp, Tokens};
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
-/// Of a client that can only be answered on the user's own computer.
+/// For a client whose redirect URIs are all on the user's own computer.
 const IDLE: u64 = 14 * DAY;
 const FAMILY: u64 = 30 * DAY;
 const ACCESS: u64 = 15 * MINUTE;
@@ -20,14 +20,14 @@ const LEEWAY: u64 = MINUTE;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A refresh token is used: the leaf, or the one so many before it.
+    /// Uses a refresh token: the leaf, or the one this many before it.
     Use(usize),
-    /// The same by so many at once.
+    /// The same by this many requests at once.
     UseAtOnce(usize, usize),
-    /// An access token is presented: the newest, or the one so many before it.
+    /// Uses an access token: the newest, or the one this many before it.
     Call(usize),
     Wait(u64),
-    /// The process ends and starts again.
+    /// Restarts the server.
     Restart,
     Revoke,
 }
@@ -45,18 +45,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is known of a family: the rules of REFRESH-02 to 07, in seconds since it began.
+/// The model of a family: the rules of REFRESH-02 to 07, in seconds since it began.
 struct Family {
     /// Its refresh tokens by generation; the last one is the leaf.
     refresh: Vec<String>,
-    /// Its access tokens: generation, end, text.
+    /// Its access tokens: generation, expiry, text.
     access: Vec<(usize, u64, String)>,
     now: u64,
-    /// When the leaf came to be.
+    /// When the leaf was made.
     rotated: u64,
-    /// When the leaf has been idle for too long.
+    /// When the leaf's idle time ends.
     idle_end: u64,
-    /// The newest generation whose access token was presented.
+    /// The newest generation whose access token was used.
     seen: Option<usize>,
     dead: bool,
 }
@@ -82,7 +82,7 @@ impl Family {
         (items.len() - 1).saturating_sub(back)
     }
 
-    /// Whether a use of this generation is to succeed; what follows from it, but for the tokens.
+    /// Whether a use of this generation must succeed; updates the model, except for the tokens.
     fn expect_use(&mut self, generation: usize) -> bool {
         if self.dead || self.now >= self.idle_end {
             return false;
@@ -100,10 +100,10 @@ impl Family {
         accepted
     }
 
-    /// The tokens that a use of this generation brought.
+    /// Stores the tokens that a use of this generation returned.
     fn learn(&mut self, generation: usize, tokens: Tokens) {
         match self.refresh.get(generation + 1) {
-            // REFRESH-04: whoever uses it again gets the same successor.
+            // REFRESH-04: using it again gives the same successor.
             Some(known) => assert_eq!(*known, tokens.refresh),
             None => self.refresh.push(tokens.refresh),
         }
@@ -131,7 +131,7 @@ async fn act(mut app: TestApp, client: &Client, family: &mut Family, step: &Step
             let presented = family.refresh[generation].clone();
             let uses = (0..*many).map(|_| app.refresh(client, &presented));
             for answer in futures_util::future::join_all(uses).await {
-                // In some order: one rotates, the others are its direct predecessor within the minute.
+                // In some order: one request rotates, the others use the direct predecessor within the minute.
                 let expected = family.expect_use(generation);
                 assert_eq!(
                     answer.status().as_u16(),
@@ -167,7 +167,7 @@ async fn act(mut app: TestApp, client: &Client, family: &mut Family, step: &Step
     app
 }
 
-/// REFRESH-02, REFRESH-04, REFRESH-05, REFRESH-06, REFRESH-07, REVOKE-04: arbitrary interleavings of use, loss,
+/// REFRESH-02, REFRESH-04, REFRESH-05, REFRESH-06, REFRESH-07, REVOKE-04: random sequences of use, loss,
 /// repetition, crash and revocation.
 #[test]
 fn families_keep_the_rules() {

@@ -28,8 +28,8 @@ fn public() -> Value {
     })
 }
 
-/// DCR-02, DCR-03, DCR-06, DCR-07, DCR-13, DCR-14: 201 with everything as it was stored, and nothing that the caller must not
-/// choose.
+/// DCR-02, DCR-03, DCR-06, DCR-07, DCR-13, DCR-14: 201 with all stored metadata, and without members that the
+/// caller must not choose.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_echoes_what_was_stored() {
     let app = TestApp::start().await;
@@ -69,8 +69,8 @@ async fn a_registration_echoes_what_was_stored() {
     assert!(allowed.contains("Content-Type") && allowed.contains("Authorization"));
 }
 
-/// DCR-03, DCR-04: a browser client with its own `http` origin as its home page registers and signs in, and so does one
-/// whose unset members are empty. The answer shows what was kept.
+/// DCR-03, DCR-04: a browser client with its own `http` origin as its home page registers and signs in, and so
+/// does one with empty members. The response shows what was kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_informative_turns_no_client_away() {
     let app = TestApp::start().await;
@@ -108,7 +108,7 @@ async fn what_is_informative_turns_no_client_away() {
     assert_eq!(registered(&app, &metadata).await["client_uri"], "https://portal.lab.internal/");
 }
 
-/// DCR-02, DCR-04, DCR-12, HTTP-09: refusals write nothing but their record.
+/// DCR-02, DCR-04, DCR-12, HTTP-09: a refusal writes only its record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_registration_is_refused() {
     let app = TestApp::start().await;
@@ -165,7 +165,7 @@ async fn a_bad_registration_is_refused() {
     assert!(app.has_event("client.registered", Some("invalid_client_metadata")));
 }
 
-/// DCR-01, META-03, META-04: off is off: no endpoint, and none in the metadata.
+/// DCR-01, META-03, META-04: disabled registration has no endpoint and is not in the metadata.
 #[tokio::test(flavor = "multi_thread")]
 async fn registration_that_is_off_is_not_there() {
     let app = TestApp::start_configured("[registration]\nmode = \"off\"\nmanagement = true").await;
@@ -178,7 +178,7 @@ async fn registration_that_is_off_is_not_there() {
     assert_eq!(metadata.get("registration_endpoint"), None);
 }
 
-/// DCR-01: with an initial access token, and not without; what was made can be taken back, and runs out.
+/// DCR-01: an initial access token is required; it can be deleted, and expires.
 #[tokio::test(flavor = "multi_thread")]
 async fn registration_can_need_a_token() {
     let app = TestApp::start_configured("[registration]\nmode = \"token\"").await;
@@ -202,7 +202,7 @@ async fn registration_can_need_a_token() {
     ] {
         assert_eq!(with(wrong.clone()).await.unwrap().status(), 401, "{wrong}");
     }
-    // An invitation is no excuse for bad metadata, and bad metadata is not looked at without one.
+    // A token does not excuse invalid metadata, and metadata is not checked without one.
     assert_eq!(app.register(&json!([])).await.status(), 401);
     for scheme in ["Bearer", "bearer"] {
         assert_eq!(with(format!("{scheme} {token}")).await.unwrap().status(), 201);
@@ -233,7 +233,7 @@ async fn registration_can_need_a_token() {
     assert_eq!(actions, ["added", "added", "deleted"]);
 }
 
-/// DCR-11: a client that nobody ever approved is gone after a day.
+/// DCR-11: a never-approved client is removed after a day.
 #[tokio::test(flavor = "multi_thread")]
 async fn never_used_clients_vanish() {
     let app = TestApp::start().await;
@@ -247,8 +247,8 @@ async fn never_used_clients_vanish() {
     assert!(app.has_event("client.expired", None));
 }
 
-/// DCR-11, RS-08: one that somebody used is gone 90 days after the last time, with its grants, and an administrator's word
-/// keeps it.
+/// DCR-11, RS-08: a client is removed 90 days after its last use, with its grants, unless an administrator
+/// verified it.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_clients_vanish() {
     let app = TestApp::start().await;
@@ -275,7 +275,7 @@ async fn idle_clients_vanish() {
     assert_eq!((&record["client_id"], &record["detail"]["because"]), (&json!(idle.id), &json!("idle")));
 }
 
-/// DCR-12: 200 an hour from one address; what is refused or was there already costs nothing.
+/// DCR-12: 200 an hour from one address; refusals and repetitions do not count.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_registers_so_many_clients_an_hour() {
     let app = TestApp::start_configured("[rate]\nregister = 6").await;
@@ -303,7 +303,8 @@ async fn an_address_registers_so_many_clients_an_hour() {
     assert_eq!(defaults.register.count(), Some(200));
 }
 
-/// DCR-12, RATE-03: a thousand clients may wait for somebody; then the oldest one makes room, and never one that is used.
+/// DCR-12, RATE-03: a thousand never-approved clients are kept; then the oldest makes room, and never one in
+/// use.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_may_wait() {
     let app = TestApp::start().await;
@@ -326,8 +327,8 @@ async fn a_thousand_clients_may_wait() {
     );
 }
 
-/// DCR-12: the same registration is answered with the same client while nobody uses it, and only where nothing in the
-/// answer is for one party alone.
+/// DCR-12: the same registration gets the same client while no user has approved it, and only if the response
+/// has nothing for one party alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_registration_gets_the_same_client() {
     let app = TestApp::start().await;
@@ -337,12 +338,12 @@ async fn the_same_registration_gets_the_same_client() {
     let mut other = public();
     other["client_name"] = json!("Another client");
     assert_ne!(registered(&app, &other).await["client_id"], first["client_id"]);
-    // Nobody shares a secret.
+    // Clients with a secret are never shared.
     let mut secret = public();
     secret["token_endpoint_auth_method"] = json!("client_secret_basic");
     let (one, two) = (registered(&app, &secret).await, registered(&app, &secret).await);
     assert!(one["client_id"] != two["client_id"] && one["client_secret"] != two["client_secret"]);
-    // Nor a client that is in use, was stopped, or will soon be gone.
+    // Nor is a client that is in use, disabled, or about to be removed.
     app.tokens(&mut browser, &client(&first, "http://localhost:5123/callback")).await;
     let second = registered(&app, &public()).await;
     assert_ne!(second["client_id"], first["client_id"]);
@@ -353,7 +354,7 @@ async fn the_same_registration_gets_the_same_client() {
     assert_ne!(registered(&app, &public()).await["client_id"], third["client_id"]);
 }
 
-/// DCR-05, REDIR-05: Cursor's set as it is sent; what leads nowhere here is left out and the rest works.
+/// DCR-05, REDIR-05: Cursor's set of redirect URIs; unusable ones are left out and the rest works.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mixed_set_of_redirect_uris_is_stored_as_far_as_it_is_known() {
     let app = TestApp::start().await;
@@ -393,7 +394,7 @@ async fn a_mixed_set_of_redirect_uris_is_stored_as_far_as_it_is_known() {
     }
 }
 
-/// REDIR-05: a site lists the schemes that it lets in, and none if it likes.
+/// REDIR-05: a site lists the allowed private schemes, possibly none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_says_which_schemes_it_lets_in() {
     let app = TestApp::start_configured("[registration]\napp_schemes = [\"zed://callback\"]").await;
@@ -406,7 +407,7 @@ async fn a_site_says_which_schemes_it_lets_in() {
         &["client", "add", "Editor", "--redirect-uri", "cursor://x/cb", "--public"],
     );
     assert!(line.contains("app_schemes"), "{line}");
-    // What was registered before the list was changed is refused from then on.
+    // URIs registered before the list was changed are refused from then on.
     let app = app.restart_configured("[registration]\napp_schemes = []").await;
     let page = app.http.get(client(&body, "zed://callback").authorize_url(&app)).send().await.unwrap();
     assert_eq!(page.status(), 400);
@@ -416,8 +417,8 @@ async fn a_site_says_which_schemes_it_lets_in() {
     );
 }
 
-/// DCR-05, DCR-08, AUTHZ-12: a site can let strangers be answered over the network; they stay unverified, and an error does
-/// not travel there by itself.
+/// DCR-05, DCR-08, AUTHZ-12: a site can allow unverified clients remote redirect URIs; they stay unverified,
+/// and errors are not redirected by themselves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_can_lift_the_rule_about_the_network() {
     let app = TestApp::start_configured("[registration]\nremote_redirects = true").await;
@@ -446,7 +447,7 @@ async fn a_site_can_lift_the_rule_about_the_network() {
     assert!(header(answer.headers(), "location").unwrap().starts_with("com.example.app:/cb?error="));
 }
 
-/// DCR-05, REDIR-03: what a browser would take to another server is not registered, however it is spelled.
+/// DCR-05, REDIR-03: a URI that browsers would send to another server is refused in any spelling.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_spellings_of_a_remote_uri_are_refused() {
     let app = TestApp::start().await;

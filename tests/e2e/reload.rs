@@ -1,4 +1,4 @@
-//! A running server takes its configuration up again (POL-04): all of it in one moment, or nothing.
+//! Reloading the configuration of a running server (POL-04): completely in one step, or not at all.
 
 mod sources;
 
@@ -16,7 +16,7 @@ use crate::process::{Process, complaint, portcullis, program};
 
 const SCOPES: &str = "[rate]\nmcp = \"off\"\n[scopes.\"docs.find\"]\ntitle = \"Find\"\n[scopes.\"docs.full\"]\ntitle = \"Read\"\n";
 
-/// The file of the test's server, written anew.
+/// Writes the test server's file.
 fn write(app: &TestApp, toml: &str) -> String {
     let text = format!("{SCOPES}{toml}");
     std::fs::write(app.data_dir().with_file_name("portcullis.toml"), &text).unwrap();
@@ -32,7 +32,7 @@ async fn tokens_with(app: &TestApp, browser: &mut Browser, client: &Client, scop
     Tokens::of(app.redeem(client, &code).await).await
 }
 
-/// How a call of the tool ends: a status, and whether it was answered with a result.
+/// The result of a tool call: a status, and whether it has a result.
 async fn called(app: &TestApp, token: &str, tool: &str) -> (StatusCode, bool) {
     let response = app.call_tool(token, tool, json!({ "query": "falcon", "path": "falcon.md" })).await;
     let status = response.status();
@@ -42,8 +42,7 @@ async fn called(app: &TestApp, token: &str, tool: &str) -> (StatusCode, bool) {
 
 const BOTH: &str = "[groups]\neveryone = [\"docs.read\", \"docs.find\", \"docs.full\"]\n[tools]\ndocs_search = \"docs.find\"\ndocs_read = \"docs.full\"\n";
 
-/// POL-04: what somebody loses bites on the next request, what they gain counts on the next one too; both are on record
-/// with the digests of the two files.
+/// POL-04: losses and gains of scope apply from the next request on; the record has the digests of both files.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_takes_and_gives_at_once() {
     let app = TestApp::start_configured(&format!("{SCOPES}{BOTH}")).await;
@@ -60,7 +59,7 @@ async fn a_reload_takes_and_gives_at_once() {
     assert_eq!(reloaded, json!({ "before": before, "after": after, "changed": ["groups"] }));
     assert_eq!(called(&app, &token, "docs_read").await, (StatusCode::OK, false), "unknown to them now");
     assert_eq!(called(&app, &token, "docs_search").await, (StatusCode::OK, true));
-    // The scope comes back, a tool is hidden, a profile appears.
+    // The scope is added again, a tool is hidden, a profile is added.
     let hidden = BOTH.replace("docs_search = \"docs.find\"", "docs_search.hidden = true");
     let last = write(&app, &format!("{hidden}[profiles.pages]\nitems = \"docs_read\"\n"));
     assert_eq!(app.console(&["reload"])["changed"], json!(["groups", "tools", "profiles"]));
@@ -79,8 +78,8 @@ async fn a_reload_takes_and_gives_at_once() {
     assert_eq!(records[0]["actor"]["type"], "console");
 }
 
-/// POL-04: whatever is wrong with the file, the old one stays in force, and the answer says where, what and what to
-/// write. The attempt is on record with both digests.
+/// POL-04: with any error in the file the old one stays in force, and the answer says where, what and how to
+/// fix it. The attempt is recorded with both digests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_wrong_changes_nothing() {
     let app = TestApp::start_configured(&format!("{SCOPES}{BOTH}")).await;
@@ -111,7 +110,7 @@ async fn a_file_that_is_wrong_changes_nothing() {
         ),
         ("[profiles.a]", "unreadable", format!("the profile `a` at {} selects nothing; write items", at(12))),
     ] {
-        // What is right beside it is not taken up either.
+        // Valid changes in the same file are not applied either.
         let text = BOTH.replace(
             "docs_read = \"docs.full\"\n",
             if bad.starts_with("\"docs_") { "" } else { "docs_read = \"docs.full\"\n" },
@@ -135,8 +134,8 @@ async fn a_file_that_is_wrong_changes_nothing() {
     assert_eq!(app.console(&["reload"])["changed"], json!([]));
 }
 
-/// POL-04: with hundreds of calls in flight, scopes, groups and tools change their names again and again. A call that is
-/// allowed before and after never fails in between; and somebody who loses theirs gets none after the reload.
+/// POL-04: with hundreds of calls in flight, scopes, groups and tools are renamed repeatedly. A call that is
+/// allowed before and after never fails in between; a user who loses a scope gets no call after the reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_under_load_fails_no_call() {
     let rules = |scope: &str, engineers: &str| {
@@ -188,7 +187,8 @@ async fn a_reload_under_load_fails_no_call() {
     }
 }
 
-/// POL-04: SIGHUP does the same, on record as the server's own; without a server there is nothing to reload.
+/// POL-04: SIGHUP does the same, recorded with the server as actor; without a server there is nothing to
+/// reload.
 #[test]
 fn a_hangup_reloads() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const PAGE: &str = "docs/conformance.md";
 const BEGIN: &str = "<!-- made by tests/e2e/requirements.rs: PORTCULLIS_BLESS=1 tests/run requirements -->\n";
 const END: &str = "<!-- end -->\n";
-/// Where tests are.
+/// The folders with tests.
 const FOLDERS: [&str; 6] = ["authz/src", "keys/src", "resource/src", "shared/src", "src", "tests/e2e"];
 
 struct Section {
@@ -41,7 +41,7 @@ fn sections() -> Vec<Section> {
     sections
 }
 
-/// Every test that names a requirement: ids to tests, each as its file and its function.
+/// All tests that name a requirement, by id; each as its file and function.
 fn tests() -> BTreeMap<String, BTreeSet<(String, String)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
@@ -60,7 +60,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        // The clients of other people are no tests of ours, and many.
+        // Third-party clients are not our tests.
         if path.is_dir() && !path.ends_with("e2e/clients") {
             files.extend(sources(&path));
         } else if path.extension().is_some_and(|e| e == "rs") {
@@ -70,8 +70,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The tests of a source file with their doc comments. A function counts if `#[test]` or `#[tokio::test]` stands
-/// over it, and `#[ignore]` does not.
+/// The tests of a source file with their doc comments: functions with `#[test]` or `#[tokio::test]` and without
+/// `#[ignore]`.
 fn tests_in(source: &str) -> Vec<(String, String)> {
     let (mut comment, mut attributes) = (String::new(), Vec::new());
     let mut tests = Vec::new();
@@ -124,7 +124,7 @@ fn ids(comment: &str) -> Vec<String> {
     ids
 }
 
-/// Where the words of a text are: letters, digits and the hyphen.
+/// The ranges of the words in a text: letters, digits and hyphens.
 fn words(text: &str) -> Vec<(usize, usize)> {
     let mut words = Vec::new();
     let mut start = None;
@@ -166,7 +166,7 @@ fn table(sections: &[Section], tests: &BTreeMap<String, BTreeSet<(String, String
     page
 }
 
-/// The page is what the comments say, and says it of every requirement.
+/// The page matches the comments.
 #[test]
 fn the_page_is_what_the_tests_name() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
@@ -183,7 +183,7 @@ fn the_page_is_what_the_tests_name() {
     }
 }
 
-/// Of a section that is whole, every must has a test.
+/// In a complete section every must has a test.
 #[test]
 fn every_must_has_a_test() {
     let tests = tests();
@@ -197,7 +197,7 @@ fn every_must_has_a_test() {
     assert_eq!(missing, [""; 0], "no test's comment names these");
 }
 
-/// A test that names what is no requirement holds up nothing.
+/// Ids in test comments exist.
 #[test]
 fn tests_name_requirements_that_exist() {
     let known: BTreeSet<_> =

@@ -1,4 +1,4 @@
-//! Resource servers of others: the examples in `examples/`, in Python and Node, as people would run them.
+//! The resource servers in `examples/`, in Python and Node, run as users would run them.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Language {
                 command
             }
             Self::Node => {
-                // Modules are looked for beside the script; the ones that are installed are elsewhere.
+                // Modules are resolved beside the script; the installed ones are elsewhere.
                 let script = scratch.join("resource-server.mjs");
                 std::fs::copy(examples.join("node/resource-server.mjs"), &script).unwrap();
                 let modules = scratch.join("node_modules");
@@ -49,7 +49,7 @@ impl Language {
     }
 }
 
-/// An example that runs. Killed when dropped.
+/// A running example. Killed when dropped.
 struct Example {
     child: Child,
     url: String,
@@ -92,7 +92,7 @@ impl Drop for Example {
     }
 }
 
-/// A server in a process of its own, by the machine's clock, which other programs go by too.
+/// A server in a separate process with the machine's clock, because the other programs use it too.
 fn server(dir: &Path, listen: &str) -> Process {
     let config = dir.join("portcullis.toml");
     std::fs::write(&config, CONFIG).unwrap();
@@ -119,7 +119,7 @@ async fn tokens_for(
     body["access_token"].as_str().unwrap().to_owned()
 }
 
-/// The same claims in a token that nobody signed.
+/// The same claims in an unsigned token.
 fn unsigned(token: &str) -> String {
     let header = BASE64URL_NOPAD.encode(br#"{"alg":"none","typ":"at+jwt"}"#);
     format!("{header}.{}.", token.split('.').nth(1).unwrap())
@@ -175,7 +175,8 @@ async fn accepts_our_tokens(language: Language) {
         assert!(header(refused.headers(), "www-authenticate").unwrap().contains("insufficient_scope"));
     }
 
-    // Revoked: what asks hears it at once where it writes, and within five seconds where it reads.
+    // After a revocation: with introspection it is refused at once for writing, and within five seconds for
+    // reading.
     let again = tokens_for(&app, &mut browser, &client, AUDIENCE, "docs.read").await;
     let form = [("token", token.as_str()), ("client_id", &client.id)];
     assert_eq!(app.http.post(app.url("/revoke")).form(&form).send().await.unwrap().status(), 200);
@@ -191,7 +192,7 @@ async fn accepts_our_tokens(language: Language) {
     assert_eq!(trusting.post(&app, &token).await.status(), 200, "as the documentation says");
     assert_eq!(asking.post(&app, &again).await.status(), 200);
 
-    // Nobody to ask: never accepted; and no restart is needed when there is somebody again.
+    // While the authorization server is down everything is refused; afterwards no restart is needed.
     let listen = process.listen();
     process.kill();
     let refused = asking.post(&app, &again).await;

@@ -1,4 +1,4 @@
-//! Copies of the database, and the way back to one (STORE-06).
+//! Backups of the database, and restoring one (STORE-06).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -52,12 +52,12 @@ struct Site {
     ada: Browser,
     client: Client,
     copy: String,
-    /// Of ada's, of bob's, and one that was revoked after the copy was made.
+    /// Ada's, Bob's, and one revoked after the backup.
     tokens: [Tokens; 3],
     link: String,
 }
 
-/// A site of which a copy was made while it ran; afterwards things were taken away, and one was added.
+/// A server with a backup made while it ran; afterwards access was revoked, and some was added.
 async fn site() -> Site {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
@@ -80,7 +80,8 @@ async fn site() -> Site {
     Site { app, ada, client, copy, tokens, link }
 }
 
-/// STORE-06: what a copy brings back is people with their passkeys; nothing of what was issued, and nobody who was stopped.
+/// STORE-06: a restored backup has the users with their passkeys, but no issued tokens, and disabled users stay
+/// disabled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_copy_revives_nothing() {
     let Site { app, mut ada, client, copy, tokens, link } = site().await;
@@ -109,14 +110,14 @@ async fn a_restored_copy_revives_nothing() {
     assert_eq!(restored["detail"]["epoch"], 1);
     assert!(app.has_event("backup.created", None) && app.has_event("user.disabled", None));
     done(&app.data_dir(), &["audit", "verify"]);
-    // And so it stays.
+    // It stays so after a restart.
     let app = app.restart().await;
     assert!(works(&app, &fresh).await);
     assert!(!lives(&app, &client, &tokens[0]).await);
 }
 
-/// STORE-06: where the last database is lost, nobody knows who was stopped: one administrator signs in, and lets in the
-/// others again.
+/// STORE-06: if the latest database is lost, it is unknown who was disabled: one administrator signs in and
+/// enables the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_last_database_one_administrator_signs_in() {
     let Site { app, mut ada, client, copy, tokens, .. } = site().await;
@@ -141,7 +142,7 @@ async fn without_the_last_database_one_administrator_signs_in() {
     done(&app.data_dir(), &["audit", "verify"]);
 }
 
-/// STORE-06: a copy is made with a server and without one, is private, replaces nothing, and is on record.
+/// STORE-06: a backup is made with and without a server, is private, overwrites nothing, and is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_private_and_on_record() {
     let app = TestApp::start().await;
@@ -162,7 +163,7 @@ async fn a_backup_is_private_and_on_record() {
     assert_eq!(app.audit().len(), before);
     let stopped = app.stop().await;
     done(&stopped.data_dir(), &["backup", &file("two.db")]);
-    // An older database in the place of the last one is not worth a copy.
+    // An older database in place of the latest one is not backed up.
     fs::write(stopped.data_dir().join("portcullis.db"), fs::read(file("one.db")).unwrap()).unwrap();
     assert!(refused(&stopped.data_dir(), &["backup", &file("three.db")]).contains("is older than"));
     let mut left: Vec<_> = fs::read_dir(&folder)
@@ -174,8 +175,8 @@ async fn a_backup_is_private_and_on_record() {
     assert_eq!(left, ["one.db", "two.db"]);
 }
 
-/// STORE-06, OPS-07: `kill -9` at twenty moments of a restore: the server starts as before or as restored, and after
-/// another attempt as restored.
+/// STORE-06, OPS-07: after `kill -9` at twenty moments of a restore, the server starts as before or as
+/// restored, and after another attempt as restored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_restore_leaves_one_or_the_other() {
     let Site { app, copy, .. } = site().await;

@@ -1,4 +1,4 @@
-//! Giving tokens back: what ends, what goes on, and who may do it.
+//! Revocation: what ends, what continues, and who may revoke.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn whoami(app: &TestApp, access_token: &str) -> StatusCode {
     app.call_tool(access_token, "whoami", json!({})).await.status()
 }
 
-/// REVOKE-01, REVOKE-04, REVOKE-06: a refresh token takes its family and every access token along, at once.
+/// REVOKE-01, REVOKE-04, REVOKE-06: a refresh token ends its family and every access token at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_ends_its_family() {
     let (app, _, client, first) = family().await;
@@ -52,7 +52,7 @@ async fn a_refresh_token_ends_its_family() {
     assert_eq!(error_of(app.refresh(&client, &second.refresh).await).await.1, "invalid_grant");
 }
 
-/// REVOKE-04: a rotated refresh token ends the family too: RFC 7009 makes no difference.
+/// REVOKE-04: a rotated refresh token ends the family too: RFC 7009 does not distinguish them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_refresh_token_ends_its_family() {
     let (app, _, client, first) = family().await;
@@ -62,7 +62,7 @@ async fn a_rotated_refresh_token_ends_its_family() {
     assert_eq!(error_of(app.refresh(&client, &second.refresh).await).await.1, "invalid_grant");
 }
 
-/// REVOKE-04: an access token ends alone; it stays ended over a restart, and its grant goes on.
+/// REVOKE-04: an access token ends alone; it stays ended over a restart, and its grant continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_access_token_ends_alone() {
     let (app, _, client, first) = family().await;
@@ -79,7 +79,7 @@ async fn an_access_token_ends_alone() {
     assert_eq!(app.refresh(&client, &second.refresh).await.status(), 200);
 }
 
-/// REVOKE-01: unknown, malformed, expired and dead tokens are revoked already, whatever the hint says.
+/// REVOKE-01: unknown, malformed, expired and ended tokens count as revoked, whatever the hint says.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_worth_nothing_is_revoked_already() {
     let (app, mut browser, client, tokens) = family().await;
@@ -109,7 +109,7 @@ async fn what_is_worth_nothing_is_revoked_already() {
     assert_eq!(revoked[9]["reason"], "expired");
 }
 
-/// REVOKE-03: another client's token is refused, changes nothing, and is on record.
+/// REVOKE-03: another client's token is refused, does not change, and the attempt is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_clients_token_is_refused() {
     let (app, _, client, tokens) = family().await;
@@ -125,7 +125,7 @@ async fn another_clients_token_is_refused() {
     assert!(refused.iter().all(|r| r["actor"]["id"] == thief.id.as_str() && r["event"] == "token.revoked"));
 }
 
-/// REVOKE-02: whoever is no client revokes nothing.
+/// REVOKE-02: a caller that is not a client revokes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_clients_revoke() {
     let (app, browser, client, tokens) = family().await;
@@ -157,7 +157,7 @@ async fn only_clients_revoke() {
     assert_eq!(app.audit().iter().filter(|r| r["event"] == "client.auth_failed").count(), 5);
 }
 
-/// REVOKE-01, HTTP-07: the form of a request; a preflight is answered without one.
+/// REVOKE-01, HTTP-07: the form of a request; a preflight needs none.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_refused() {
     let (app, _, client, tokens) = family().await;
@@ -186,7 +186,7 @@ async fn malformed_requests_are_refused() {
     assert_eq!(whoami(&app, &tokens.access).await, 200);
 }
 
-/// REVOKE-05: what could not be stored is never said to be revoked.
+/// REVOKE-05: if the revocation cannot be stored, it is not reported as done.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_storage_nothing_is_revoked() {
     let (app, _, client, tokens) = family().await;
@@ -203,7 +203,7 @@ async fn without_storage_nothing_is_revoked() {
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
 }
 
-/// META-04: the endpoint is announced, with the ways in which clients prove who they are.
+/// META-04: the metadata has the endpoint and its authentication methods.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metadata_names_the_endpoint() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! An older database in the place of the last one: nothing starts with it (STORE-06, AUDIT-03).
+//! An older database in place of the latest one: nothing starts with it (STORE-06, AUDIT-03).
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::harness::{TestApp, Tokens};
 use crate::process::{Process, complaint, portcullis};
 use crate::refresh::family;
 
-/// Nothing opens this data directory: not the server, and no command that writes. What they all say.
+/// Asserts that the server and every writing command refuse this data directory; returns their common message.
 fn refused(data: &Path) -> String {
     let data = data.to_str().unwrap();
     let commands: [&[&str]; 4] = [
@@ -29,7 +29,7 @@ fn refused(data: &Path) -> String {
     said[0].clone()
 }
 
-/// As a backup program makes it while the server runs: a whole copy of one moment.
+/// Copies the database while the server runs, like a backup program: a snapshot.
 fn copy_online(app: &TestApp, to: &Path) {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
@@ -46,8 +46,8 @@ async fn works(app: &TestApp, tokens: &Tokens) -> bool {
     app.call_tool(&tokens.access, "whoami", json!({})).await.status() == 200
 }
 
-/// STORE-06: copied while the server ran, revoked, stopped, put back: it does not start, and with the last database
-/// the token is as dead as before.
+/// STORE-06: an older copy made online is put back after a revocation: the server does not start, and with the
+/// latest database the token is still revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_put_back_revives_no_token() {
     let (app, _, client, tokens) = family().await;
@@ -63,7 +63,7 @@ async fn a_copy_put_back_revives_no_token() {
     put(&database, &fs::read(&copy).unwrap());
     let line = refused(&stopped.data_dir());
     assert!(line.contains("is older than") && line.contains("audit.head"), "{line}");
-    // Neither does it without what says so.
+    // Nor does it start without the file beside it.
     let head = stopped.data_dir().join("audit.head");
     let noted = fs::read(&head).unwrap();
     fs::remove_file(&head).unwrap();
@@ -78,7 +78,7 @@ async fn a_copy_put_back_revives_no_token() {
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 400);
 }
 
-/// STORE-06: a lost database is not a first start, with what was written beside it or with the seal key alone.
+/// STORE-06: a lost database is not a first start if the file beside it or only the sealing key exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_is_no_first_start() {
     let stopped = TestApp::start().await.stop().await;
@@ -103,11 +103,11 @@ async fn a_lost_database_is_no_first_start() {
         assert!(serve().contains("not a first start"));
         assert!(!database.exists());
         put(&database, b"");
-        // Nor is it one for a command: what that made would pass for what was here.
+        // Nor is it one for a command: a new database would be mistaken for the lost one.
         let listed = portcullis(&["user", "list", "--data-dir", data.to_str().unwrap()]);
         assert!(complaint(&listed).contains("not a first start"), "{}", complaint(&listed));
         assert!(serve().contains("not a first start"));
-        // One with tables and nothing in them.
+        // A database with tables and no rows.
         fs::remove_file(&database).unwrap();
         let clock = shared::Clock::system();
         drop(shared::Db::open(&database, &shared::schema::SCHEMA, None, &clock).unwrap());
@@ -126,8 +126,8 @@ async fn a_lost_database_is_no_first_start() {
     stopped.start().await;
 }
 
-/// OPS-07, STORE-06: `kill -9` in the middle of writes, twenty times over, shuts nobody out; the file is there, private,
-/// and behind the database if anything.
+/// OPS-07, STORE-06: after `kill -9` during writes, twenty times, the server starts; the file exists, is
+/// private, and is never ahead of the database.
 #[test]
 fn a_killed_server_starts_again() {
     let dir = tempfile::tempdir().unwrap();

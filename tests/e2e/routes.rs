@@ -1,4 +1,4 @@
-//! Every path that is served, by the table that the server itself goes by: a new route that forgets something fails here.
+//! Walks over every route in the server's own table, so that a new route that lacks a property fails.
 
 use reqwest::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -9,7 +9,7 @@ use crate::raw::Raw;
 
 const ALL: &str = "device = true\n[registration]\nmanagement = true\n[profiles.x]\nitems = \"*\"\n";
 
-/// A path that the rule holds for.
+/// A path that matches the rule.
 fn path(rule: &Rule) -> String {
     rule.path
         .split('/')
@@ -18,7 +18,7 @@ fn path(rule: &Rule) -> String {
         .join("/")
 }
 
-/// The methods that a path takes, as it says itself when it is asked with none of them.
+/// The methods of a path, from the `Allow` header for an unknown method.
 async fn methods(app: &TestApp, rule: &Rule) -> Vec<Method> {
     if rule.host == shared::route::Host::ByHandler {
         return vec![Method::POST];
@@ -52,7 +52,7 @@ async fn code(response: Response) -> String {
     told["error"].as_str().unwrap_or_default().to_owned()
 }
 
-/// RATE-01: whoever asks again and again is told to wait, at every path with a limit by address; a path without one says
+/// RATE-01: repeated requests are rate limited, on every path with a limit by address; a path without one says
 /// why.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_limit_is_reached() {
@@ -86,7 +86,8 @@ async fn every_limit_is_reached() {
     }
 }
 
-/// RATE-06: whatever may leave a row or a record has a limit, what begins a ceremony too; only reading is free.
+/// RATE-06: every request that may leave a row or a record has a limit, including the start of a ceremony; only
+/// reading is free.
 #[tokio::test]
 async fn only_reading_is_free() {
     let app = TestApp::start_configured(ALL).await;
@@ -97,7 +98,7 @@ async fn only_reading_is_free() {
     }
 }
 
-/// RATE-05: a body of one byte more than the path takes is refused for that, whatever else is wrong.
+/// RATE-05: a body one byte larger than the limit is refused for that, whatever else is wrong.
 #[tokio::test]
 async fn no_body_is_larger_than_its_bound() {
     let app = TestApp::start_configured(ALL).await;
@@ -106,7 +107,7 @@ async fn no_body_is_larger_than_its_bound() {
         for media in [media, "application/json", "application/x-www-form-urlencoded"] {
             let asked = ask(&app, &rule, &method).header(CONTENT_TYPE, media);
             let status = asked.body("a".repeat(rule.body + 1)).send().await.unwrap().status();
-            // What is refused before its body is read is as good.
+            // A refusal before the body is read is fine too.
             assert!(status.is_client_error(), "{method} {} {status}", rule.path);
             if rule.limit == Limit::Token || rule.limit == Limit::Client {
                 assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{method} {}", rule.path);
@@ -115,7 +116,7 @@ async fn no_body_is_larger_than_its_bound() {
     }
 }
 
-/// HTTP-06: another origin's page reads what is public, with errors, and nothing else.
+/// HTTP-06: pages of other origins can read public responses, including errors, and nothing else.
 #[tokio::test]
 async fn other_origins_read_what_is_declared() {
     let app = TestApp::start_configured(ALL).await;
@@ -144,8 +145,8 @@ async fn other_origins_read_what_is_declared() {
     }
 }
 
-/// HTTP-03, TOKEN-04: a `%` that begins no byte is refused everywhere, in path, query and form: two readers could take it for
-/// two different texts.
+/// HTTP-03, TOKEN-04: a `%` that begins no encoded byte is refused everywhere, in path, query and form, because
+/// parsers disagree about it.
 #[tokio::test]
 async fn malformed_percent_encoding_is_refused() {
     let app = TestApp::start_configured(ALL).await;
@@ -190,8 +191,8 @@ async fn malformed_percent_encoding_is_refused() {
     }
 }
 
-/// HTTP-03: no slash at the end and no other letters are tolerated; a program is told the right address, and a page that
-/// could read the answer there can read this.
+/// HTTP-03: trailing slashes and another case are refused; programs are told the right address, and a page that
+/// could read the response there can read this one.
 #[tokio::test]
 async fn an_address_that_is_nearly_right_names_the_right_one() {
     let app = TestApp::start_configured(ALL).await;
@@ -227,7 +228,8 @@ async fn an_address_that_is_nearly_right_names_the_right_one() {
     assert!(page.headers()[CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
 }
 
-/// HTTP-06, HTTP-08, META-03: wherever a client in a browser looks for a document that is not there, it can read so.
+/// HTTP-06, HTTP-08, META-03: wherever a client in a browser looks for a missing document, it can read that it
+/// is missing.
 #[tokio::test]
 async fn a_missing_document_can_be_read_to_be_missing() {
     let app = TestApp::start_configured(ALL).await;
@@ -263,7 +265,7 @@ async fn a_missing_document_can_be_read_to_be_missing() {
     }
 }
 
-/// HTTP-06: what is refused before the gate is asked can be read by the pages that may call it, and by no others.
+/// HTTP-06: refusals before the gate can be read by the pages that may call it, and by no others.
 #[tokio::test]
 async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
     let app = TestApp::start_configured(ALL).await;
@@ -281,7 +283,7 @@ async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
             let answer = raw.answer().await.unwrap();
             assert_eq!(answer.status, status, "{line:.20}");
             let readable = answer.header("access-control-allow-origin");
-            // A head that nobody could read to its end names no origin.
+            // A head that was not read completely has no known origin.
             let read = !matches!(status, 414 | 431);
             assert!(readable.is_none() || readable == Some(origin) && shared, "{line:.20} {readable:?}");
             assert!(!read || readable.is_some() == shared, "{line:.20} {readable:?}");
@@ -289,7 +291,7 @@ async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
     }
 }
 
-/// HTTP-08: programs are told in JSON what is wrong, also where they say that they take pages.
+/// HTTP-08: programs get errors in JSON, even if their `Accept` prefers HTML.
 #[tokio::test]
 async fn refusals_come_in_the_form_of_whoever_asks() {
     let app = TestApp::start_configured(ALL).await;
@@ -307,7 +309,7 @@ async fn refusals_come_in_the_form_of_whoever_asks() {
     }
 }
 
-/// HTTP-03, OPS-05: under a name that is not its own the server answers probes, and nobody else.
+/// HTTP-03, OPS-05: under a foreign host name the server answers only probes.
 #[tokio::test]
 async fn only_probes_are_answered_under_any_name() {
     for app in [TestApp::start_configured(ALL).await, TestApp::start_https(ALL).await] {

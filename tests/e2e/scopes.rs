@@ -1,5 +1,5 @@
-//! Scope arithmetic: whatever is asked for, ticked, narrowed and taken away, nothing is ever wider than what was asked ∩
-//! entitled ∩ below the client's ceiling ∩ ticked: not the grant, not a token, not a call.
+//! Scope arithmetic: whatever is requested, ticked, narrowed and taken away, no grant, token or call exceeds
+//! requested ∩ entitled ∩ the client's ceiling ∩ ticked.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> Set {
     names.into_iter().map(|name| 1 << name.strip_prefix('s').unwrap().parse::<u8>().unwrap()).sum()
 }
 
-/// What a site decided.
+/// A site's configuration.
 #[derive(Clone, Debug)]
 struct Policy {
     high: Set,
@@ -84,7 +84,7 @@ enum Trust {
     Verified,
 }
 
-/// One client's way from the request to its calls, with the groups that its user is in at each step.
+/// The steps of one client from the request to its calls, with its user's groups at each step.
 #[derive(Clone, Debug)]
 struct Way {
     trust: Trust,
@@ -122,7 +122,7 @@ fn way() -> impl Strategy<Value = Way> {
     )
 }
 
-/// A site, with somebody who is signed in and three clients.
+/// A server, with a signed-in user and three clients.
 struct World {
     policy: Policy,
     app: TestApp,
@@ -133,7 +133,7 @@ struct World {
 
 impl World {
     async fn begin(policy: Policy) -> Self {
-        // Elsewhere than on loopback one sign-in is enough for all.
+        // Off loopback one sign-in is enough for all.
         let app = TestApp::start_https(&policy.toml()).await;
         let ada = app.admin().await;
         let mut clients = Vec::new();
@@ -155,7 +155,7 @@ impl World {
         self.clients[trust as usize].clone()
     }
 
-    /// Puts the user into these groups and no others, as `portcullis user groups` does.
+    /// Sets the user's groups, like `portcullis user groups`.
     async fn regroup(&mut self, groups: u8) {
         if groups == self.groups {
             return;
@@ -215,7 +215,7 @@ impl World {
         form.extend(wanted.iter().map(|wanted| ("scope", wanted.as_str())));
         let refreshed = self.app.token(&form).await;
         let wanted = way.narrowed.unwrap_or(granted);
-        // Wider than the grant is refused, not cut down (TOKEN-12).
+        // A scope wider than the grant is refused, not narrowed (TOKEN-12).
         let left = if wanted & !granted == 0 { wanted & self.policy.entitled(way.groups[3]) } else { 0 };
         let Some(tokens) = holding(refreshed, left).await else { return };
 
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// Asks the running server as a command does.
+/// Sends a command to the running server.
 async fn command_at(socket: PathBuf, command: &Value) -> Value {
     let mut stream = UnixStream::connect(socket).await.unwrap();
     stream.write_all(format!("{command}\n").as_bytes()).await.unwrap();
@@ -277,7 +277,8 @@ async fn holding(response: reqwest::Response, expected: Set) -> Option<Tokens> {
     Some(tokens)
 }
 
-/// AUTHZ-13, AT-04, CONSENT-05, CONSENT-08, TOKEN-12, TOKEN-15, DCR-08, MCP-09: a thousand ways, under sixteen policies.
+/// AUTHZ-13, AT-04, CONSENT-05, CONSENT-08, TOKEN-12, TOKEN-15, DCR-08, MCP-09: a thousand cases, with sixteen
+/// configurations.
 #[test]
 fn nothing_is_wider_than_its_parts() {
     std::thread::scope(|threads| {
@@ -300,8 +301,8 @@ fn nothing_is_wider_than_its_parts() {
     });
 }
 
-/// DCR-08, TOKEN-15: what has become high-risk since it was allowed is in no new token of a client that nobody vouches
-/// for, not by a code that was on its way and not by a refresh; one that is trusted with it keeps it.
+/// DCR-08, TOKEN-15: a scope that became high-risk after it was allowed is in no new token of an unverified
+/// client, by a pending code or by a refresh; a trusted client keeps it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_high_risk_is_not_renewed() {
     let rules = |risk: &str| {

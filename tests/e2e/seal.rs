@@ -1,4 +1,4 @@
-//! The key that seals the others: where it may be, and how another takes its place (KEYS-05).
+//! The sealing key: where it may be, and how it is replaced (KEYS-05).
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -27,8 +27,8 @@ fn keys_in(path: &Path) -> usize {
     fs::read_to_string(path).unwrap().lines().count() / 2
 }
 
-/// KEYS-05, REFRESH-06, SESSION-07: while the server runs nothing is refused because of it, not even an answer
-/// that was lost before and a form that was open.
+/// KEYS-05, REFRESH-06, SESSION-07: replacing it while the server runs refuses nothing, not even a repeated
+/// refresh or an open form.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_server_takes_another_seal_key() {
     let app = TestApp::start().await;
@@ -65,7 +65,7 @@ async fn a_running_server_takes_another_seal_key() {
     let again = Tokens::of(app.refresh(&client, &tokens.refresh).await).await;
     assert_eq!(again.refresh, lost.refresh);
     assert_eq!(app.call_tool(&again.access, "whoami", json!({})).await.status(), 200);
-    // A file that is there is never written over, and nothing else is done then.
+    // An existing file is never overwritten, and then nothing else is done.
     let data = app.data_dir();
     let refused = portcullis(&[
         "key",
@@ -78,7 +78,7 @@ async fn a_running_server_takes_another_seal_key() {
     assert!(complaint(&refused).contains("exists already"), "{}", complaint(&refused));
     assert_eq!((keys_in(&seal_key), fs::read_to_string(&kept).unwrap()), (1, old.clone()));
 
-    // With the old key alone the directory is closed.
+    // With only the old key, the directory does not open.
     let stopped = app.stop().await;
     let new = fs::read_to_string(&seal_key).unwrap();
     fs::write(&seal_key, &old).unwrap();
@@ -88,7 +88,7 @@ async fn a_running_server_takes_another_seal_key() {
     assert_eq!(app.call_tool(&again.access, "whoami", json!({})).await.status(), 200);
 }
 
-/// KEYS-05: killed at any moment, the directory opens, and a token from before is good.
+/// KEYS-05: after a kill at any moment the directory opens, and earlier tokens are valid.
 #[test]
 fn a_killed_command_leaves_a_directory_that_opens() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,7 +124,7 @@ fn a_killed_command_leaves_a_directory_that_opens() {
     assert_eq!(Process::start(&data, "localhost:0", None).stop(), Some(0));
 }
 
-/// KEYS-05: another file, or what a service manager hands over; `check` has nothing to warn of then.
+/// KEYS-05: another file, or a service manager's credential; `check` has no warning then.
 #[test]
 fn the_seal_key_may_be_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn the_seal_key_may_be_elsewhere() {
     assert_eq!(warnings(Some(&credentials))["warnings"], json!([]));
     let server = Process::spawn(run(&serve, Some(&credentials)));
 
-    // It is the service manager's: the new key goes elsewhere, and the next start needs it.
+    // The credential is the service manager's: the new key is written elsewhere, and the next start needs it.
     let refused = run(&["key", "reseal", "--yes"], None).output().unwrap();
     assert!(complaint(&refused).contains("service manager credential"), "{}", complaint(&refused));
     let new = dir.path().join("new.key");

@@ -1,4 +1,4 @@
-//! Secrets stay with those who hold them: a whole story, and nothing of it in the log, on record or in the files.
+//! Secrecy: after a complete story, no secret is in the log, in records or in files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,11 +21,11 @@ use crate::raw::Handshake;
 const RULES: &str = "device = true\n[registration]\nmanagement = true\n\
     [groups]\neveryone = [\"docs.read\", \"docs.full\"]\n\
     [scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\nrisk = \"high\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
-/// What our secrets begin with, each followed by 43 characters.
+/// The prefixes of our secrets, each followed by 43 characters.
 const PREFIXES: [&str; 13] =
     ["ac_", "br_", "cer_", "cs_", "dc_", "enr_", "iat_", "ms_", "prf_", "rat_", "rt_", "sid_", "eyJ"];
 
-/// A server that tells all it does, the people and programs that use it, and every secret that anybody was told.
+/// A server with the most detailed log, its users and programs, and every secret that any of them was given.
 struct Story {
     process: Process,
     app: TestApp,
@@ -54,7 +54,7 @@ impl Story {
         secret
     }
 
-    /// A member of an answer that only its receiver may know.
+    /// A secret member of a response.
     fn told(&mut self, answer: &Value, name: &str) -> String {
         let secret = answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned();
         self.keep(secret)
@@ -76,7 +76,7 @@ impl Story {
 
     fn page(&mut self, page: &ConsentPage) {
         self.keep(&page.csrf);
-        // Of use to nobody without the browser's cookies, for as long as the request waits.
+        // Useless without the browser's cookies, and only while the request is pending.
         assert_eq!(in_query(&page.url), ["proof"]);
         let proof = page.url.split_once("proof=").unwrap().1;
         self.keep(proof);
@@ -87,7 +87,7 @@ impl Story {
         }
     }
 
-    /// Registers, is allowed something, and gets tokens, proving itself in this way.
+    /// Registers, is allowed a scope, and gets tokens, authenticating by this method.
     async fn client(&mut self, browser: &mut Browser, method: &str, key: Option<&ClientKey>) -> Tokens {
         let iat = self.app.console(&["registration-token", "add", method]);
         let iat = self.told(&iat, "initial_access_token");
@@ -154,7 +154,7 @@ impl Story {
         self.tokens(refreshed).await
     }
 
-    /// A device gets what its person allows.
+    /// A device gets what its user allows.
     async fn device(&mut self, browser: &mut Browser) {
         let added = self.app.console(&["client", "add", "Lab console", "--device", "--secret"]);
         let secret = self.told(&added, "client_secret");
@@ -190,12 +190,12 @@ impl Story {
         self.told(&tokens, "access_token");
     }
 
-    /// Whatever may be said wrongly with a secret is said.
+    /// Sends secrets in every wrong place.
     async fn mishaps(&mut self, tokens: &Tokens) {
         let secrets: Vec<_> = self.secrets.iter().cloned().collect();
         for secret in &secrets {
             let http = &self.app.http;
-            // What nobody could take for a secret is repeated as a name.
+            // A text that does not look like a secret is repeated as a name.
             let name = if Secret::is_likely(secret) { secret } else { "nobody" };
             // In the wrong place, of the wrong kind, malformed, to the wrong endpoint.
             let _ = self.app.token(&[("grant_type", secret), ("code", secret), ("client_id", name)]).await;
@@ -260,7 +260,7 @@ impl Story {
         );
     }
 
-    /// All that was logged, when it all is.
+    /// The whole log, once it is complete.
     async fn log(&self) -> String {
         self.app.get("/the-end").await;
         loop {
@@ -273,14 +273,14 @@ impl Story {
     }
 }
 
-/// The parameters of an address that hold a secret.
+/// The parameters of a URL that hold a secret.
 fn in_query(address: &str) -> Vec<String> {
     let address = url::Url::parse(address).unwrap();
     let secrets = address.query_pairs().filter(|(_, value)| Secret::is_likely(value));
     secrets.map(|(name, _)| name.into_owned()).collect()
 }
 
-/// Whether this text holds anything of the shape of a secret of ours.
+/// The part of a text that looks like one of our secrets.
 fn looks_like_a_secret(text: &str) -> Option<&str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let words = text.split(|c| !is_part(c)).filter(|word| word.len() >= 43);
@@ -290,7 +290,7 @@ fn looks_like_a_secret(text: &str) -> Option<&str> {
         .find(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
 }
 
-/// A checkpoint of the audit log has the shape of a token, and is meant to be read: its header says what it is.
+/// A checkpoint of the audit log has the shape of a token and is public: its header identifies it.
 fn is_a_checkpoint(word: &str) -> bool {
     let header = word.split('.').next().unwrap_or_default();
     let header = data_encoding::BASE64URL_NOPAD.decode(header.as_bytes()).unwrap_or_default();
@@ -306,7 +306,7 @@ fn assert_clean(what: &str, text: &str, secrets: &BTreeSet<String>) {
     assert_eq!(looks_like_a_secret(text), None, "in {what}");
 }
 
-/// Every file below a directory.
+/// The content of all files below a directory.
 fn files(dir: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -324,9 +324,8 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-/// HTTP-12, HTTP-11, PKCE-06, STORE-01, AUDIT-05: whoever uses everything there is, rightly and wrongly, leaves no secret
-/// behind: not in the log at its most talkative, not on record, not in any file. What is kept to know a secret again is
-/// its digest.
+/// HTTP-12, HTTP-11, PKCE-06, STORE-01, AUDIT-05: after every feature was used, rightly and wrongly, no secret
+/// is in the most detailed log, in any record or in any file. Only digests of secrets are stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_story_leaves_no_secret_behind() {
     let mut story = Story::begin();
@@ -363,7 +362,7 @@ async fn a_whole_story_leaves_no_secret_behind() {
     let session = header(begun.headers(), "mcp-session-id").expect("a session").to_owned();
     story.keep(session);
     story.mishaps(&public).await;
-    // A link that nobody has used yet, and a device that still waits.
+    // An unused link and a pending device.
     let waiting = story.app.console(&["user", "add", "linus"]);
     let waiting = story.keep(waiting["link"].as_str().unwrap().split_once('#').unwrap().1);
 
@@ -376,7 +375,7 @@ async fn a_whole_story_leaves_no_secret_behind() {
     for secret in story.secrets.iter().filter(|secret| **secret != challenge()) {
         assert!(!holds(&data, secret.as_bytes()), "{secret} is in a file");
     }
-    // What is compared is digests: one for each kind that lasts (HTTP-11).
+    // Digests are stored, one for each kind that persists (HTTP-11).
     let kept: Vec<_> = ["ac_", "cs_", "dc_", "iat_", "ms_", "rat_", "rt_", "br_"]
         .into_iter()
         .map(|kind| {
@@ -389,7 +388,7 @@ async fn a_whole_story_leaves_no_secret_behind() {
     assert!(story.dir.path().exists());
 }
 
-/// HTTP-12: nor does the library that speaks HTTP/2 tell what it sees, however much is asked of it.
+/// HTTP-12: the HTTP/2 library does not log what it sees at any log level.
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_are_not_logged() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What servers behind the gate are shown: secrets in the sealed store, the administrator's and each user's own (SRC-10).
+//! Credentials for sources: secrets in the sealed store, the administrator's and each user's own (SRC-10).
 
 mod own;
 mod story;
@@ -14,7 +14,7 @@ use crate::process::{complaint, program_on};
 use crate::sources::hostile::Hostile;
 use crate::sources::token;
 
-/// `portcullis secret …` with this on its standard input.
+/// Runs `portcullis secret …` with this standard input.
 fn secret(app: &TestApp, arguments: &[&str], input: &str) -> Output {
     let mut command = program_on(&app.data_dir());
     let config = app.data_dir().with_file_name("portcullis.toml");
@@ -43,7 +43,7 @@ async fn offered(app: &TestApp, source: &str) {
     }
 }
 
-/// What a call of a tool is answered with: whether it is an error, and the text.
+/// The result of a tool call: whether it is an error, and the text.
 async fn said(app: &TestApp, token: &str, tool: &str) -> (bool, String) {
     let response = app.call_tool(token, tool, json!({})).await;
     assert_eq!(response.status(), 200, "what a server wants is no reason for a 401 of ours");
@@ -52,15 +52,16 @@ async fn said(app: &TestApp, token: &str, tool: &str) -> (bool, String) {
     (answer["result"]["isError"] == true, text.to_owned())
 }
 
-/// What the last call that arrived was shown in this header.
+/// This header of the last call that arrived.
 fn shown(server: &Hostile, header: &str) -> Option<String> {
     server.calls().last()?.0.get(header).map(|value| value.to_str().unwrap().to_owned())
 }
 
 const RULES: &str = "[tools.\"*_greet\"]\nscope = \"docs.read\"\n";
 
-/// SRC-10, SRC-07: a secret of the sealed store is sent as the configuration says; another value counts from the next
-/// request on, and a removed one is sent no more. A missing one tells the caller which command an administrator needs.
+/// SRC-10, SRC-07: a secret of the sealed store is sent as configured; a new value is used from the next
+/// request on, and a deleted one is not sent. If it is missing, the caller is told which command the
+/// administrator needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_secret_counts_from_the_next_request() {
     let (ci, wiki) = (Hostile::start().await, Hostile::start().await);
@@ -96,7 +97,7 @@ async fn a_named_secret_counts_from_the_next_request() {
     );
     assert_eq!(listed["secrets"][0]["used_by"], json!(["ci"]));
 
-    // Removing asks, and without a terminal nothing is done.
+    // Deleting asks for confirmation; without a terminal nothing is done.
     let asked = secret(&app, &["remove", "ci"], "");
     assert!(complaint(&asked).contains("no call will reach: ci") && complaint(&asked).contains("use --yes"));
     assert_eq!(said(&app, &token, "ci_greet").await, (false, "hello".to_owned()));
@@ -120,7 +121,7 @@ async fn a_named_secret_counts_from_the_next_request() {
     assert!(app.has_event("secret.removed", None));
 }
 
-/// SRC-10: what no header can carry is refused before it is kept, and is not repeated.
+/// SRC-10: a value that a header cannot carry is refused before it is stored, and is not repeated.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_cannot_be_sent_is_refused() {
     let app = TestApp::start().await;
@@ -145,7 +146,7 @@ async fn a_value_that_cannot_be_sent_is_refused() {
     assert!(done(&secret(&app, &["list"], "")).contains("No secret is kept yet."));
 }
 
-/// SRC-10: without a server the command does it itself; and a gateway alone has no store, and says so.
+/// SRC-10: without a server the command does it itself; a gateway alone has no store, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_kept_while_no_server_runs() {
     let ci = Hostile::start().await;

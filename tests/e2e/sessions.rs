@@ -1,4 +1,4 @@
-//! What a session remembers of how it was begun, and what is decided by that (SESSION-10).
+//! How a session began is stored with it, and later checks use that (SESSION-10).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn database(app: &TestApp) -> Connection {
     Connection::open(app.data_dir().join("portcullis.db")).unwrap()
 }
 
-/// A session as it is stored.
+/// A stored session.
 #[derive(PartialEq, Eq, Debug)]
 struct Record {
     credential: Vec<u8>,
@@ -22,7 +22,7 @@ struct Record {
     auth_time: i64,
 }
 
-/// The newest one of somebody's.
+/// A user's newest session.
 fn record(app: &TestApp, user: &str) -> Record {
     let query = "SELECT credential, amr, user_verified, backed_up, auth_time FROM session
                  JOIN user ON user.id = user_id WHERE name = ?1 ORDER BY auth_time DESC, session.rowid DESC LIMIT 1";
@@ -38,8 +38,8 @@ fn record(app: &TestApp, user: &str) -> Record {
     database(app).query_row(query, [user], read).unwrap()
 }
 
-/// SESSION-10, WEBAUTHN-13: a session holds which passkey it was begun with, by which method, when, that its user was verified,
-/// and whether it is backed up; enrolment and sign-in write the same; and a token says what the session says.
+/// SESSION-10, WEBAUTHN-13: a session stores its passkey, method, time, user verification and backup state;
+/// enrolment and sign-in store the same; and a token has the session's values.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_remembers_how_it_was_begun() {
     let app = TestApp::start_https("").await;
@@ -56,7 +56,7 @@ async fn a_session_remembers_how_it_was_begun() {
     let created: Vec<_> = app.audit().into_iter().filter(|r| r["event"] == "session.created").collect();
     assert!(created.iter().all(|record| record["detail"]["amr"] == "hwk user") && created.len() == 2);
 
-    // A token made much later says when and how its user was authenticated, and not when it was made.
+    // A token made much later has the time and method of the authentication, not of its issue.
     app.clock.advance(Duration::from_mins(30));
     let client = app.client().await;
     let claims = app.tokens(&mut ada, &client).await.claims();
@@ -64,9 +64,8 @@ async fn a_session_remembers_how_it_was_begun() {
     assert_eq!((&claims["amr"], &claims["acr"]), (&json!(["hwk", "user"]), &json!("aal2")));
 }
 
-/// SESSION-10: what is decided later is decided by that record, whatever the session's age: one without verification of its
-/// user counts nowhere, `max_age` goes by when the user was authenticated and not by when they were last seen, and a token says
-/// the method that stands there.
+/// SESSION-10: later checks use that record: a session without user verification never counts, `max_age` uses
+/// the time of authentication and not of the last use, and a token has the stored method.
 #[tokio::test(flavor = "multi_thread")]
 async fn later_checks_read_the_record() {
     let app = TestApp::start_https("").await;
@@ -91,7 +90,7 @@ async fn later_checks_read_the_record() {
     assert!(is_signed_in(&app, &mut ada).await);
     assert!(!asked(&mut ada, "3600").await);
 
-    // Seen just now, authenticated 50 minutes ago.
+    // Used just now, authenticated 50 minutes ago.
     app.clock.advance(Duration::from_mins(50));
     assert!(is_signed_in(&app, &mut ada).await);
     assert!(asked(&mut ada, "2999").await && !asked(&mut ada, "3000").await);

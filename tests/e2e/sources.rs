@@ -1,5 +1,5 @@
-//! Servers of others behind the gate: real ones pass unchanged, hostile ones are bounded, and what is refused never reaches
-//! any of them.
+//! Third-party servers behind the gate: real ones are passed through unchanged, hostile ones are bounded, and
+//! refused calls never reach them.
 
 mod console;
 pub mod hostile;
@@ -31,7 +31,7 @@ pub fn configured(name: &str, url: &str, more: &str, tools: &[String]) -> String
     toml
 }
 
-/// Waits until a source has been walked as often as this.
+/// Waits until a source's lists were fetched this many times.
 pub async fn walked(app: &TestApp, event: &str, times: usize) {
     let begun = Instant::now();
     while app.events().iter().filter(|(name, _)| name == event).count() < times {
@@ -40,7 +40,7 @@ pub async fn walked(app: &TestApp, event: &str, times: usize) {
     }
 }
 
-/// The result of a request through the gate as it was written, in the revision 2025-11-25.
+/// The raw result of a request through the gate, in revision 2025-11-25.
 pub async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box<RawValue> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let sent = app.http.post(app.url("/mcp")).bearer_auth(token).json(&request);
@@ -50,21 +50,21 @@ pub async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box
     member(&text, "result")
 }
 
-/// What everybody may have who signs in.
+/// A token of a user with the default entitlement.
 pub async fn token(app: &TestApp) -> String {
     let mut ada = app.admin().await;
     let client = app.client().await;
     app.tokens(&mut ada, &client).await.access
 }
 
-/// The tools that a server lists, each with its name.
+/// The tools that a server lists, by name.
 async fn listed(direct: &Direct) -> Vec<(String, Box<RawValue>)> {
     let tools = direct.ask("tools/list", json!({})).await;
     let named = |tool: Box<RawValue>| (serde_json::from_str(member(tool.get(), "name").get()).unwrap(), tool);
     items(&member(tools.get(), "tools")).into_iter().map(named).collect()
 }
 
-/// SRC-05: every definition as the server wrote it, but for the name.
+/// SRC-05: every definition is as the server wrote it, except for the name.
 async fn same_definitions(app: &TestApp, token: &str, source: &str, tools: &[(String, Box<RawValue>)]) {
     let shown = ask(app, token, "tools/list", json!({})).await;
     let shown = items(&member(shown.get(), "tools"));
@@ -75,8 +75,8 @@ async fn same_definitions(app: &TestApp, token: &str, source: &str, tools: &[(St
     }
 }
 
-/// SRC-02, SRC-05, SRC-06: a server of the TypeScript world (2025-11-25, sessions, answers in streams) passes unchanged;
-/// it may be killed and started again, and nobody has to do anything.
+/// SRC-02, SRC-05, SRC-06: a TypeScript server (2025-11-25, sessions, streamed responses) is passed through
+/// unchanged; after a kill and a restart it works again without intervention.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_everything_passes_unchanged() {
     let mut server = Server::everything(None);
@@ -123,7 +123,7 @@ async fn server_everything_passes_unchanged() {
     assert_eq!(last, ["ok", "not_sent"]);
 }
 
-/// SRC-05, SRC-06: a server of the Python world (2026-07-28) passes unchanged.
+/// SRC-05, SRC-06: a Python server (2026-07-28) is passed through unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn mcp_server_time_passes_unchanged() {
     let server = Server::time();
@@ -152,7 +152,7 @@ async fn mcp_server_time_passes_unchanged() {
             json!({ "name": format!("time_{name}"), "arguments": arguments }),
         )
         .await;
-        // What belongs to the revision that this client does not speak.
+        // Members of the newer revision, which this client does not speak.
         let protocol = ["resultType", "_meta"];
         let members = |text: &str| {
             let mut all: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).unwrap();
@@ -163,8 +163,8 @@ async fn mcp_server_time_passes_unchanged() {
     }
 }
 
-/// SRC-02, SRC-08, SRC-12: whatever a server does with a call, the call ends, within bounds, in its class, and the next one
-/// is served. Where it redirects to, nobody goes.
+/// SRC-02, SRC-08, SRC-12: whatever a server does, the call ends within its bounds with the right kind of
+/// error, and the next call works. Redirects are not followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_server_is_bounded() {
     let hostile = Hostile::start().await;
@@ -194,7 +194,8 @@ async fn a_hostile_server_is_bounded() {
     assert_eq!(hostile.calls().len(), 9, "each call was sent once");
 }
 
-/// RS-15, MCP-09: what is refused never reaches a server, and what does is without a token, a cookie or a forwarded header.
+/// RS-15, MCP-09: a refused call never reaches a server, and an allowed one has no token, cookie or forwarded
+/// header.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_caller_reaches_a_server() {
     let hostile = Hostile::start().await;
@@ -251,7 +252,7 @@ async fn nothing_of_the_caller_reaches_a_server() {
         let identity = headers["portcullis-identity"].to_str().unwrap();
         let everything = format!("{headers:?} {message}");
         assert!(!everything.contains("the-caller's") && !everything.contains(&token), "{everything}");
-        // It is good for nothing here.
+        // An identity token is not accepted here.
         assert!(!call(Some(identity), "bad_greet").await.contains("hello"));
     }
     assert_eq!(hostile.calls().len(), 1);

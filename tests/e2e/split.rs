@@ -1,4 +1,4 @@
-//! Two halves: an authorization server, and a gateway elsewhere that asks it (`serve --only`).
+//! Two halves: an authorization server, and a gateway elsewhere that introspects at it (`serve --only`).
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ async fn revoke(app: &TestApp, client: &Client, token: &str) {
     assert_eq!(app.http.post(app.url("/revoke")).form(&form).send().await.unwrap().status(), 200);
 }
 
-/// RS-02, RS-06, RS-16, META-05: a gateway elsewhere sends clients to the authorization server, accepts tokens for
-/// itself, and no others.
+/// RS-02, RS-06, RS-16, META-05: a gateway elsewhere sends clients to the authorization server, and accepts
+/// only tokens for itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_elsewhere_accepts_tokens_for_itself() {
     let app = TestApp::start().await;
@@ -71,15 +71,15 @@ async fn a_gateway_elsewhere_accepts_tokens_for_itself() {
     assert!(header(expired.headers(), "www-authenticate").unwrap().contains("expired"));
     let fresh = Tokens::of(app.refresh(&client, &good.refresh).await).await;
     assert_eq!(gateway.whoami(&fresh.access).await, 200);
-    // What happened there is on record there.
+    // The gateway records its own events.
     let events = gateway.events();
     assert!(events.iter().any(|e| e["event"] == "mcp.call" && e["detail"]["name"] == "docs_search"));
     assert!(events.iter().any(|e| e["event"] == "rs.denied" && e["reason"] == "audience"));
     gateway.end().await;
 }
 
-/// INTRO-02, RS-11, MCP-08: what a user may do is decided by what they are entitled to now; a scope that is missing is
-/// told from one that cannot be had.
+/// INTRO-02, RS-11, MCP-08: calls depend on the user's current entitlement; a missing scope is distinguished
+/// from one that the user cannot have.
 #[tokio::test(flavor = "multi_thread")]
 async fn entitlement_is_of_this_moment() {
     let rules =
@@ -107,8 +107,8 @@ async fn entitlement_is_of_this_moment() {
     gateway.end().await;
 }
 
-/// RS-09: with nobody to ask nothing is accepted, beyond what was answered a moment ago; and no restart is needed
-/// when there is somebody again.
+/// RS-09: while the authorization server is down, only recently cached answers are accepted; afterwards no
+/// restart is needed.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_authorization_server_nothing_is_accepted() {
     let app = TestApp::start().await;
@@ -137,8 +137,8 @@ async fn without_the_authorization_server_nothing_is_accepted() {
     gateway.end().await;
 }
 
-/// RS-08, RS-09: `expiry-only` asks nobody, for as long as the key set may be kept; what is of higher risk is asked
-/// about all the same.
+/// RS-08, RS-09: with `expiry-only` the gateway does not introspect while the key set may be cached;
+/// higher-risk scopes are introspected anyway.
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_only_is_a_choice_for_each_scope() {
     let app = TestApp::start().await;
@@ -164,7 +164,7 @@ async fn expiry_only_is_a_choice_for_each_scope() {
     gateway.end().await;
 }
 
-/// KEYS-07, KEYS-03: a key that the gateway has not seen yet is looked for, every thirty seconds at most.
+/// KEYS-07, KEYS-03: an unknown key is fetched, at most every thirty seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_is_found_out_about() {
     let app = TestApp::start().await;
@@ -181,7 +181,7 @@ async fn a_new_key_is_found_out_about() {
     assert_eq!(gateway.whoami(&third.access).await, 401, "it looked a moment ago");
     app.clock.advance(Duration::from_secs(30));
     assert_eq!(gateway.whoami(&third.access).await, 200);
-    // Rotated as it should be, nobody waits for anything.
+    // After a scheduled rotation no request waits.
     app.console(&["key", "rotate"]);
     app.clock.advance(Duration::from_mins(10));
     let mut fourth = Tokens::of(app.refresh(&client, &third.refresh).await).await;
@@ -193,7 +193,7 @@ async fn a_new_key_is_found_out_about() {
     gateway.end().await;
 }
 
-/// RS-09: a gateway that the authorization server does not know accepts nothing.
+/// RS-09: a gateway with wrong credentials accepts nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_accept_nothing() {
     let app = TestApp::start().await;
@@ -210,7 +210,7 @@ async fn wrong_credentials_accept_nothing() {
     stranger.end().await;
 }
 
-/// Both halves as programs: `--only authz` has no gateway, `--only resource` nothing else.
+/// Both halves as programs: `--only authz` has no gateway, `--only resource` has only that.
 #[test]
 fn the_program_runs_either_half() {
     let dir = tempfile::tempdir().unwrap();
@@ -251,8 +251,8 @@ fn the_program_runs_either_half() {
     assert_eq!(checked["problems"], json!([]));
 }
 
-/// META-03: an authorization server without a gateway shows nobody an endpoint of its own; it names what is elsewhere,
-/// and grants for it what is asked for by default.
+/// META-03: an authorization server without a gateway shows no endpoint of its own; it lists the resources
+/// elsewhere, and grants the default scope for them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
@@ -292,7 +292,7 @@ async fn an_authorization_server_alone_shows_no_endpoint_of_its_own() {
     assert_eq!(tokens.claims()["scope"], "docs.read");
     assert_eq!(tokens.claims()["aud"], AUDIENCE);
 
-    // What it would decide about a client is about the one elsewhere.
+    // The check decides about a client at the resource elsewhere.
     let check = ["policy", "check", "--user", "ada", "--tool", "docs_search", "--client", &client.id];
     assert_eq!(app.console(&check)["decision"], "allow");
     app.console(&["client", "disable", &client.id]);

@@ -1,5 +1,6 @@
-//! Everything that ends access, at gateways elsewhere: refused at the next request where it is asked every time, as soon
-//! as an answer's time is over where answers are kept, at expiry where nobody asks; open streams end with it.
+//! Everything that ends access, at gateways elsewhere: refused at the next request if each is introspected,
+//! when the cached answer expires if answers are cached, and at the token's expiry without introspection; open
+//! streams end accordingly.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use crate::harness::{Browser, TestApp, Tokens, header};
 use crate::kills::{CONFIGURATION, Held, Killer, Stage};
 use crate::process::{Process, program};
 
-/// How long an answer counts if nothing is said.
+/// The default cache time of an answer.
 const CACHE: Duration = Duration::from_secs(5);
-/// What RS-10 leaves a stream.
+/// The time within which a stream must close (RS-10).
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// Gateways on several machines, which are one to the authorization server.
+/// Gateways on several machines with the same credentials.
 struct Gateways {
     always: Elsewhere,
     cached: Elsewhere,
@@ -51,7 +52,7 @@ impl Gateways {
     }
 }
 
-/// Sets the stage at the gateways: an authorization server with an administrator, and tokens for the gateways.
+/// An authorization server with an administrator, and tokens for the gateways.
 async fn stage() -> (Stage, Gateways) {
     let app = TestApp::start_configured(CONFIGURATION).await;
     app.admin().await;
@@ -65,8 +66,8 @@ fn assert_refused(answer: &Response, killer: Killer) {
     assert!(challenge.contains("error=\"invalid_token\""), "{killer:?}: {challenge}");
 }
 
-/// RS-08, INTRO-06, REVOKE-04, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: whatever ends access is refused elsewhere at
-/// the very next request where each is asked about, and where an answer may be kept, when its time is over.
+/// RS-08, INTRO-06, REVOKE-04, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: each killer takes effect at a gateway
+/// at the next request if each is introspected, and otherwise when the cached answer expires.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_killer_reaches_a_gateway_in_time() {
     let (mut stage, gateways) = stage().await;
@@ -79,7 +80,7 @@ async fn every_killer_reaches_a_gateway_in_time() {
         }
         stage.kill(killer, &held, &mut browser).await;
         assert_refused(&gateways.always.search(token).await, killer);
-        // What that question has learned counts for what needs no scope.
+        // The answer to that question also applies to tools without a scope.
         assert_eq!(gateways.always.whoami(token).await, 401, "{killer:?}");
         assert_eq!(gateways.cached.search(token).await.status(), 200, "{killer:?}: its answer still counts");
         clock.advance(CACHE.saturating_sub(Duration::from_millis(1)));
@@ -98,7 +99,7 @@ async fn every_killer_reaches_a_gateway_in_time() {
     gateways.end().await;
 }
 
-/// RS-08: `expiry-only` is what it says: what was ended works until it expires, and no longer.
+/// RS-08: with `expiry-only` a revoked token works until it expires, and no longer.
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_only_ends_with_the_expiry() {
     let (mut stage, gateways) = stage().await;
@@ -107,7 +108,7 @@ async fn expiry_only_ends_with_the_expiry() {
     stage.kill(Killer::GrantRevoked, &held, &mut browser).await;
     let lifetime = held.tokens.claims();
     let lifetime = lifetime["exp"].as_i64().unwrap() - lifetime["iat"].as_i64().unwrap();
-    // Its own clock may differ by this much from the one that the token's end was read from.
+    // The gateway's clock may differ by this much from the one that set the expiry.
     let ends = Duration::from_secs(u64::try_from(lifetime).unwrap()) + shared::clock::LEEWAY;
     stage.app.clock.advance(ends.saturating_sub(Duration::from_secs(1)));
     assert_eq!(gateways.expiry_only.search(token).await.status(), 200);
@@ -118,8 +119,8 @@ async fn expiry_only_ends_with_the_expiry() {
     gateways.end().await;
 }
 
-/// REFRESH-06: a gateway that asks nobody tells the authorization server all the same that a token is in use, so that
-/// whoever comes with the refresh token before it is a thief.
+/// REFRESH-06: a gateway without introspection still reports that a token is in use, so that a thief with the
+/// previous refresh token is detected.
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_only_hides_no_thief() {
     let (mut stage, gateways) = stage().await;
@@ -156,8 +157,8 @@ async fn is_open(stream: &mut Response) -> bool {
     tokio::time::timeout(Duration::from_millis(10), stream.chunk()).await.is_err()
 }
 
-/// RS-10: a gateway closes an open stream within two seconds of what ended its access, and where answers are kept, two
-/// seconds after their time is over. Others stay open.
+/// RS-10: a gateway closes an open stream within two seconds of the killer, or of the cached answer's expiry.
+/// Others stay open.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_elsewhere_end_in_time() {
     let (mut stage, gateways) = stage().await;
@@ -180,8 +181,8 @@ async fn streams_elsewhere_end_in_time() {
     gateways.end().await;
 }
 
-/// RS-09, RS-10: with nobody to ask a stream that has to be asked about ends; when there is somebody again, another one
-/// is opened without a restart.
+/// RS-09, RS-10: if introspection is unavailable, a stream that needs it ends; afterwards a new one can be
+/// opened without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_nobody_can_be_asked() {
     let (mut stage, gateways) = stage().await;
@@ -208,7 +209,7 @@ async fn streams_end_when_nobody_can_be_asked() {
     gateways.end().await;
 }
 
-/// RS-10, RS-09: an authorization server that takes questions and never answers holds no stream open.
+/// RS-10, RS-09: an authorization server that accepts questions and never answers does not keep a stream open.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_nobody_answers() {
     let (mut stage, gateways) = stage().await;
@@ -242,7 +243,7 @@ fn ask(door: &Door, token: &str, enough: &Arc<AtomicBool>) -> JoinHandle<Vec<(In
     })
 }
 
-/// Both halves, each a process of its own.
+/// Both halves, each in a separate process.
 struct Halves {
     stage: Stage,
     door: Door,
@@ -287,7 +288,8 @@ impl Halves {
         Self { stage: Stage::around(app, AUDIENCE), door, _authz: authz, _gateway: gateway }
     }
 
-    /// Ends this access while two ask for it without pause. How often was asked after the answer to what ended it.
+    /// Ends this access while two tasks send requests continuously. Returns the number of requests after the
+    /// answer.
     async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) -> usize {
         let token = held.tokens.access.as_str();
         assert!(is_accepted(&self.door, token).await, "{killer:?}");
@@ -308,8 +310,8 @@ impl Halves {
     }
 }
 
-/// RS-08: the same between two processes: 198 times something ends access at the one while its holder asks the
-/// other without pause. No request that begins after the answer to what ended it is accepted, not once.
+/// RS-08: the same with two processes: 198 times access is ended at one while requests are sent to the other.
+/// No request that begins after the answer is accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_let_nothing_through() {
     let mut halves = Halves::start().await;
@@ -319,8 +321,8 @@ async fn two_processes_let_nothing_through() {
     for (killer, times) in [others, last].concat() {
         let (mut user, mut browser) = halves.stage.person().await;
         let mut client = halves.stage.app.client().await;
-        // These clocks are not held: after a lockdown, which is the last, no token is good for the rest of the second,
-        // and a key that a gateway has not seen yet is looked for every thirty seconds.
+        // These clocks run: after a lockdown, which is last, no token is valid for the rest of the second, and
+        // a gateway fetches an unknown key only every thirty seconds.
         let once = matches!(killer, Killer::KeyRemoved | Killer::Lockdown);
         for _ in 0..if once { 1 } else { times / 5 } {
             match killer {

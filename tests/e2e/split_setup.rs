@@ -1,4 +1,4 @@
-//! A gateway elsewhere, set up: what its configuration needs, and the way that the handbook shows.
+//! Setting up a gateway elsewhere: its configuration, and the documented steps.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ pub fn check(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// OPS-03: `check --only resource` says what would keep a gateway from starting, and `serve` says the same. That nobody
-/// is there to be asked is no mistake in the configuration.
+/// OPS-03: `check --only resource` reports what would prevent a gateway from starting, and `serve` reports the
+/// same. An unreachable authorization server is not a configuration error.
 #[test]
 fn check_knows_what_a_gateway_needs() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ fn check_knows_what_a_gateway_needs() {
         assert_eq!(served.status.code(), Some(1), "{says}");
         assert!(complaint(&served).contains(says), "{says}: {}", complaint(&served));
     }
-    // Whoever forgets the option is told so.
+    // Without the option, the message says so.
     std::fs::write(&config, good).unwrap();
     let whole = check(&arguments[2..]);
     let warned = whole["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
@@ -110,8 +110,8 @@ fn as_written(line: &str, folder: &std::path::Path, environment: &[(&str, String
     command
 }
 
-/// RS-02, RS-16: the way that `docs/gateways.md` shows, as it is written there: only names that no resolver knows here,
-/// and folders that are not there, come from the environment.
+/// RS-02, RS-16: the steps in `docs/gateways.md` work as written; only host names and folders that do not exist
+/// here are replaced through the environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_way_leads_there() {
     let page = include_str!("../../docs/gateways.md");
@@ -171,7 +171,7 @@ async fn the_documented_way_leads_there() {
     assert_eq!(found.status(), 200);
     assert!(found.text().await.unwrap().contains("Everybody has a"));
 
-    // The rest of what it shows is read.
+    // The other blocks are only parsed.
     let described = "\n[scopes.\"ci.trigger\"]\ntitle = \"Start a pipeline\"\nrisk = \"high\"\n";
     let more = dir.path().join("more.toml");
     std::fs::write(&more, format!("{}{described}", files[1])).unwrap();

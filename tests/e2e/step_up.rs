@@ -1,4 +1,4 @@
-//! What the clients of other people do when a tool needs more scope than they hold: a 403 tells them what to ask for
+//! What third-party clients do when a tool needs more scope than they have: a 403 tells them what to request
 //! (RS-11). Not all of them do; the table in `docs/clients.md` says which.
 
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::npm_clients;
 use crate::process::{Driver, clients, node};
 use crate::python_clients::{FASTMCP, Library, MCP};
 
-/// Everybody may have both scopes; the first sign-in is asked for one.
+/// All users may have both scopes; the first sign-in requests one.
 pub const TWO_SCOPES: &str = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n\
      [scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
 
-/// A person and a client of theirs who was given the first scope.
+/// A user and a client that was granted the first scope.
 pub struct Walk {
     pub story: Story,
     pub client: Driver,
@@ -35,7 +35,8 @@ impl Walk {
         Self::begin(|story| npm_clients::start(story, arguments))
     }
 
-    /// Does an operation; the person allows whatever the client asks for meanwhile. The answer, and the pages.
+    /// Runs an operation; the user allows what the client requests meanwhile. Returns the result and the opened
+    /// URLs.
     pub fn act(&mut self, operation: &Value) -> (Value, Vec<Url>) {
         let mut pages = Vec::new();
         self.client.send(operation);
@@ -48,7 +49,7 @@ impl Walk {
         (answer, pages)
     }
 
-    /// What passed since it was last asked.
+    /// The recorded traffic since the last call of this function.
     pub fn overhear(&mut self) -> Vec<Value> {
         self.client.ok(&json!({"op": "http"}))["exchanges"].as_array().unwrap().clone()
     }
@@ -59,7 +60,7 @@ impl Walk {
     }
 }
 
-/// What one attempt to use the tool came to.
+/// What was observed of one attempt to use the tool.
 pub struct Seen {
     pub worked: bool,
     pub pages: Vec<Url>,
@@ -67,8 +68,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What the table says of it. It holds whatever the client does: the refusal named all that is needed and held,
-    /// and nothing but a new decision of the person let the call through.
+    /// The table's cell. For every client it asserts that the refusal named the needed and the granted scopes,
+    /// and that only a new decision of the user allowed the call.
     pub fn words(&self) -> &'static str {
         let refused = self.exchanges.iter().position(|e| to(e, "/mcp") && e["status"] == 403);
         let refused = refused.expect("the first call is refused");
@@ -97,7 +98,7 @@ pub fn asked_scopes(page: &Url) -> Vec<String> {
     scopes
 }
 
-/// An application that calls the tool, and once more, which then asks nothing.
+/// An application that calls the tool, and calls it again, which then requests nothing.
 fn an_application_steps_up(mut walk: Walk, row: &Row) {
     let (connected, pages) = walk.act(&json!({"op": "connect"}));
     assert_eq!((&connected["ok"], pages.len()), (&json!(true), 1), "{connected}");
@@ -116,7 +117,7 @@ fn an_application_steps_up(mut walk: Walk, row: &Row) {
     walk.end();
 }
 
-/// RS-11: it holds a refresh token, so it refreshes, which widens nothing, and gives up.
+/// RS-11: it has a refresh token, so it refreshes, which adds no scope, and gives up.
 #[test]
 fn typescript_sdk_1_does_not_step_up() {
     let walk = Walk::npm(&["typescript-1.mjs", "--url", "URL", "--state", "STATE"]);
@@ -153,7 +154,7 @@ fn fastmcp_steps_up() {
     a_library_steps_up(&FASTMCP);
 }
 
-/// RS-11: the Inspector refreshes as the library below it does, and calls that unexpected.
+/// RS-11: the Inspector refreshes like the library that it uses, and reports that as unexpected.
 #[test]
 fn inspector_does_not_step_up() {
     let node = node();
@@ -185,8 +186,8 @@ fn inspector_does_not_step_up() {
     walk.end();
 }
 
-/// RS-11: Claude Code tells its user which scope is missing and what to do; the next sign-in asks for it, without
-/// registering anew, and then the call works.
+/// RS-11: Claude Code tells its user which scope is missing and what to do; the next sign-in requests it,
+/// without a new registration, and then the call works.
 #[test]
 fn claude_code_steps_up_when_its_user_signs_in_again() {
     let mut walk = Walk::npm(&["command.mjs", "--home", "HOME", "--", &npm_clients::claude_code()]);

@@ -1,4 +1,4 @@
-//! What strangers can make this server do: so much and no more, whichever endpoint they send it to (RATE-05).
+//! The work that strangers can cause is bounded at every endpoint (RATE-05).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::harness::{Browser, TestApp};
 use crate::raw::Raw;
 use crate::worst;
 
-/// How often a request is let through before its address has sent too many; 200 stands for "for ever".
+/// The number of requests accepted before the address is rate limited; 200 stands for unlimited.
 async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
     for through in 0..200 {
         if request().await.send().await.unwrap().status() == StatusCode::TOO_MANY_REQUESTS {
@@ -22,8 +22,8 @@ async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
     200
 }
 
-/// RATE-05, RATE-01: an answer without an error that a stranger can have for nothing, with a client and a key of their own,
-/// costs the address what a refusal costs: everywhere where something is refunded.
+/// RATE-05, RATE-01: a success that a stranger can get with their own client and key counts like a refusal, at
+/// every endpoint with refunds.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_strangers_get_for_nothing_is_not_refunded() {
     let app = TestApp::start_configured(
@@ -41,7 +41,7 @@ async fn what_strangers_get_for_nothing_is_not_refunded() {
     let keyed = registered["client_id"].as_str().unwrap();
     let device = app.console(&["client", "add", "Lab console", "--device"])["client"]["id"].clone();
     let device = device.as_str().unwrap();
-    // Every bucket fills up again between the cases.
+    // Every bucket refills between the cases.
     let rest = || app.clock.advance(std::time::Duration::from_mins(2));
     let post = |path: &str| app.http.post(app.url(path));
 
@@ -67,8 +67,8 @@ async fn what_strangers_get_for_nothing_is_not_refunded() {
     assert_eq!(until_limited(malformed).await, 20, "/introspect that cannot be read");
 }
 
-/// RATE-05: a signature is never checked on the writer's thread, where a debug build would fail the job. Ten keys without a
-/// name are not all tried, and a good assertion is good for any of the first few.
+/// RATE-05: a signature is never verified on the writer's thread, where a debug build would panic. Of ten
+/// unnamed keys only the first few are tried, and an assertion by any of those is accepted.
 #[tokio::test]
 async fn signatures_are_checked_before_the_job_and_few_are_tried() {
     let app = TestApp::start().await;
@@ -99,7 +99,7 @@ async fn signatures_are_checked_before_the_job_and_few_are_tried() {
     assert_eq!(revoke(&ClientKey::generate("ES256")).await, (401, 2));
 }
 
-/// RATE-05: a route that is not walked below fails here.
+/// RATE-05: every route is tested below.
 #[tokio::test]
 async fn every_route_is_walked() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
@@ -108,8 +108,8 @@ async fn every_route_is_walked() {
     }
 }
 
-/// RATE-05: whatever comes in 16 KB, an endpoint reads so many parameters and members of it and no more, and checks no
-/// signature of somebody whom it does not know twice. It is counted, not timed, so that it holds on any machine.
+/// RATE-05: for any 16 KB of input an endpoint reads a bounded number of parameters and members, and verifies
+/// at most one signature of an unknown sender. Counted and not timed, so that it holds on any machine.
 #[tokio::test]
 async fn the_worst_input_is_little_work_everywhere() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
@@ -124,14 +124,14 @@ async fn the_worst_input_is_little_work_everywhere() {
         let [parameters, members, signatures] = std::array::from_fn(|i| done[i] - before[i]);
         let what = format!("{} with {}: {status}", worst.endpoint, worst.how);
         assert!((200..500).contains(&status), "{what}");
-        // A form is read by the limit and by the endpoint, and by the redirect that POST /authorize may become.
+        // A form is parsed by the limiter, by the endpoint, and by the redirect of POST /authorize.
         assert!(parameters <= 4 * 64, "{what}, {parameters} parameters");
         assert!(members <= 1000, "{what}, {members} members");
         assert!(signatures <= 1, "{what}, {signatures} signatures");
     }
 }
 
-/// How many rows each table has.
+/// The number of rows in each table.
 fn rows(app: &TestApp) -> BTreeMap<&'static str, u32> {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     let count = |table: &str| -> u32 {
@@ -140,8 +140,7 @@ fn rows(app: &TestApp) -> BTreeMap<&'static str, u32> {
     share::GROWTH.iter().map(|(table, _)| (*table, count(table))).collect()
 }
 
-/// RATE-06: whatever strangers send, good or bad, it makes rows only in tables of which it is known that strangers make rows in
-/// them, and how those are bounded.
+/// RATE-06: whatever strangers send, they cause rows only in the tables listed as growing by strangers.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_fill_no_table_that_is_not_bounded() {
     let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
@@ -154,7 +153,7 @@ async fn strangers_fill_no_table_that_is_not_bounded() {
         raw.send(worst.bytes(&host)).await;
         raw.answer().await;
     }
-    // And all that ends well for somebody who has nothing.
+    // Also with every success that a stranger can get.
     let key = ClientKey::generate("ES256");
     let own = json!({
         "redirect_uris": ["http://localhost/callback"],

@@ -1,5 +1,5 @@
-//! OAuth libraries that know nothing of MCP or of us drive the whole program: openid-client and oauth4webapi of npm, and
-//! Authlib of PyPI. What they are told is the issuer.
+//! OAuth libraries without knowledge of MCP or this server use the whole program: openid-client and
+//! oauth4webapi from npm, and Authlib from PyPI. They are given only the issuer.
 
 use std::process::Command;
 
@@ -40,7 +40,7 @@ fn script(name: &str) -> Command {
     command
 }
 
-/// A client of a library, a person, and an administrator at the console.
+/// A client of a library, a user, and an administrator at the console.
 struct Walk {
     story: Story,
     client: Driver,
@@ -52,7 +52,7 @@ impl Walk {
         Self::begin_configured("", library, redirect_uri)
     }
 
-    /// The same with a `portcullis.toml`.
+    /// Starts one with a `portcullis.toml`.
     fn begin_configured(toml: &str, library: Library, redirect_uri: &'static str) -> Self {
         let story = Story::begin_configured(toml);
         let client = library.start(&story);
@@ -66,7 +66,7 @@ impl Walk {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The person signs in and allows; the client comes back with tokens.
+    /// The user signs in and allows; the client gets tokens.
     fn sign_in(&mut self) -> Value {
         let begun = self.client.ok(&json!({
             "op": "begin", "redirect_uri": self.redirect_uri, "scope": "docs.read", "resource": self.story.server.mcp_url,
@@ -91,7 +91,7 @@ impl Walk {
         answer.status().as_u16()
     }
 
-    /// Sign in, call, refresh, call, introspect, revoke: and then nothing works any more.
+    /// Sign-in, call, refresh, call, introspect, revoke; afterwards everything is refused.
     fn uses_tokens(&mut self) {
         let server = self.console(&["rs", "add", "gateway", "--audience", &self.story.server.mcp_url]);
         let gateway = json!({
@@ -122,7 +122,7 @@ impl Walk {
     }
 }
 
-/// A client that registers itself, without and with a secret.
+/// A self-registered client, with and without a secret.
 fn registers_itself(library: Library, method: &str) {
     let mut walk = Walk::begin(library, "http://localhost:39999/callback");
     let registered = walk.client.ok(&json!({"op": "register", "metadata": {
@@ -148,7 +148,7 @@ fn openid_client_registers_itself_with_a_secret() {
     registers_itself(Library::OpenidClient, "client_secret_basic");
 }
 
-/// A client that an administrator made, by the arguments of `client add` that say how it proves itself.
+/// A client that an administrator added; `proof` are the arguments of `client add` for its authentication.
 fn is_registered_beforehand(library: Library, proof: &[&str], method: &str) {
     let mut walk = Walk::begin(library, "http://localhost:39999/callback");
     let key = ClientKey::generate("ES256");
@@ -184,7 +184,7 @@ fn oauth4webapi_has_a_key() {
     is_registered_beforehand(Library::Oauth4webapi, &["--jwks", "JWKS"], "private_key_jwt");
 }
 
-/// CAUTH-05, CAUTH-06: told that the assertion is for the issuer.
+/// CAUTH-05, CAUTH-06: configured with the issuer as the assertion's audience.
 #[test]
 fn authlib_has_a_key() {
     is_registered_beforehand(Library::Authlib, &["--jwks", "JWKS"], "private_key_jwt");
@@ -214,8 +214,8 @@ fn authlib_registers_itself_with_a_secret() {
     registers_itself(Library::Authlib, "client_secret_basic");
 }
 
-/// DEV-01, REFRESH-02, REVOKE-04: a library that is a device asks by itself until its person has decided somewhere else,
-/// calls, refreshes, and gives back what it got.
+/// DEV-01, REFRESH-02, REVOKE-04: a library acts as a device: it polls until its user has decided elsewhere,
+/// calls, refreshes, and revokes.
 #[test]
 fn openid_client_is_a_device() {
     let mut walk = Walk::begin_configured("device = true\n", Library::OpenidClient, "");

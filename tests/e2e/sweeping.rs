@@ -1,4 +1,4 @@
-//! What strangers and people leave behind: how much of it there may be, and that it goes when it is over.
+//! Expired rows of strangers and users: their number is bounded, and they are deleted.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn count(db: &Connection, table: &str) -> u32 {
     db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
 }
 
-/// Tables of what is over after a while.
+/// Tables whose rows expire.
 const PASSING: [&str; 9] = [
     "link",
     "session",
@@ -30,7 +30,7 @@ const PASSING: [&str; 9] = [
     "client_assertion",
 ];
 
-/// Waits for the sweep, which was asked for before: that many jobs later it is done.
+/// Waits for the sweep that was requested before: it is done this many jobs later.
 async fn empties(app: &TestApp, is_empty: impl Fn() -> bool) -> bool {
     for _ in 0..500 {
         if is_empty() {
@@ -41,7 +41,7 @@ async fn empties(app: &TestApp, is_empty: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Something in every table of [`PASSING`] that nobody will come back for.
+/// Adds a row to every table of [`PASSING`] that will not be used.
 async fn leave_something(app: &TestApp) {
     let mut ada = app.admin().await;
     let mut grace = app.enrol("grace", &[]).await;
@@ -71,8 +71,7 @@ async fn leave_something(app: &TestApp) {
     }
 }
 
-/// RATE-03: what is over is gone once the server has started, whether or not there is more of its like; and a link that
-/// nobody used is on record as such.
+/// RATE-03: expired rows are deleted at the start, whether or not rows are added; an unused link is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_goes_at_the_start() {
     let app = TestApp::start_configured("device = true").await;
@@ -89,12 +88,12 @@ async fn what_is_over_goes_at_the_start() {
     assert_eq!(expired[0]["detail"]["purpose"], "enrol");
     let linus = app.console(&["user", "show", "linus"]);
     assert_eq!(expired[0]["subject"], linus["user"]["id"]);
-    // People and their passkeys are not over.
+    // Users and their passkeys do not expire.
     assert_eq!(count(&database(&app), "user"), 3);
     assert_eq!(count(&database(&app), "passkey"), 2);
 }
 
-/// RATE-03: and once an hour while it runs.
+/// RATE-03: the same once an hour while the server runs.
 #[tokio::test]
 async fn what_is_over_goes_every_hour() {
     let app = TestApp::start().await;
@@ -113,8 +112,8 @@ async fn what_is_over_goes_every_hour() {
     assert!(app.has_event("enrol.expired", None), "the setup link");
 }
 
-/// RATE-03, RATE-06, AUTHZ-15: ten thousand requests may wait for people; a flood from one address drowns itself and nobody
-/// else's, even if each of its requests names another client.
+/// RATE-03, RATE-06, AUTHZ-15: ten thousand requests may be pending; a flood from one address removes only its
+/// own, even if each of its requests names another client.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_requests_drowns_itself() {
     let app = TestApp::start().await;
@@ -146,8 +145,8 @@ fn code(answer: &reqwest::Response) -> String {
     crate::harness::redirect_parameter(answer, "code").expect("a code")
 }
 
-/// RATE-03, RATE-06: as many ceremonies may be under way; the oldest of whoever has most makes room, and others end well,
-/// also one that began before the flood.
+/// RATE-03, RATE-06: the number of ceremonies is bounded; the holder with most loses its oldest, and others
+/// complete, also one that began before the flood.
 #[tokio::test(flavor = "multi_thread")]
 async fn ceremonies_are_bounded() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! The story of `examples/team`: three servers that other people wrote, an engineer and an intern.
+//! The story of `examples/team`: three third-party servers, an engineer and an intern.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Driver, Process, clients, node, portcullis, program};
 
-/// What the gate sends of its own; nothing else may arrive at an upstream.
+/// The headers that the gate sends; an upstream must receive no other.
 const HEADERS: [&str; 9] = [
     "accept",
     "content-length",
@@ -22,7 +22,7 @@ const HEADERS: [&str; 9] = [
     "user-agent",
 ];
 
-/// One of the example's servers, in a process of its own.
+/// One of the example's servers, in a separate process.
 struct Upstream {
     child: Child,
     url: String,
@@ -39,13 +39,13 @@ impl Upstream {
         Self { child, url: url.trim().to_owned(), log }
     }
 
-    /// What it wrote down of each request.
+    /// Its log of requests.
     fn requests(&self) -> Vec<Value> {
         let log = fs::read_to_string(&self.log).unwrap();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// How often a tool of this name was called.
+    /// The number of calls of this tool.
     fn calls(&self, tool: &str) -> usize {
         self.requests().iter().filter(|request| request["name"] == tool).count()
     }
@@ -62,7 +62,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/team").join(name)
 }
 
-/// The three servers: the first with the packages that the tests' clients have.
+/// The three servers; the first uses the packages of the tests' clients.
 fn upstreams(dir: &Path) -> [Upstream; 3] {
     fs::copy(example("jira.ts"), dir.join("jira.ts")).unwrap();
     fs::copy(example("package.json"), dir.join("package.json")).unwrap();
@@ -77,7 +77,7 @@ fn upstreams(dir: &Path) -> [Upstream; 3] {
         .map(|(name, command)| Upstream::start(command, dir.join(format!("{name}.log"))))
 }
 
-/// The example's configuration with the addresses that the servers have here.
+/// The example's configuration with the servers' addresses.
 fn configuration(upstreams: &[Upstream; 3]) -> String {
     let mut toml = fs::read_to_string(example("portcullis.toml")).unwrap();
     for (port, upstream) in [9101, 9102, 9103].into_iter().zip(upstreams) {
@@ -94,7 +94,7 @@ fn records(data: &Path) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Somebody with a browser and a client of their own.
+/// A user with a browser and a client.
 struct Member {
     browser: Driver,
     client: Driver,
@@ -116,9 +116,10 @@ impl Member {
     }
 }
 
-/// MCP-08, MCP-09, RS-11, SRC-01, SRC-03: an intern and an engineer use three servers through one URL. The intern's client does
-/// not know of the tool that starts pipelines, and finds out nothing by calling it; the engineer's is told which scopes it
-/// takes, asks for them in the browser, and calls all three. What arrives at the servers has no token, cookie or address of anybody.
+/// MCP-08, MCP-09, RS-11, SRC-01, SRC-03: an intern and an engineer use three servers through one URL. The
+/// intern's client does not list the tool that starts pipelines, and learns nothing by calling it; the
+/// engineer's is told which scopes it needs, requests them in the browser, and calls all three. The servers
+/// receive no token, cookie or address of a user.
 #[test]
 fn an_intern_and_an_engineer_share_three_servers() {
     let dir = tempfile::tempdir().unwrap();
@@ -195,7 +196,7 @@ fn an_intern_and_an_engineer_share_three_servers() {
             assert!(foreign.is_empty(), "{foreign:?} arrived at {}", upstream.url);
         }
     }
-    // What may change something is on record before and after; what only reads, once.
+    // A tool that may change something is recorded before and after the call; one that only reads, once.
     let of = |tool: &str| -> Vec<String> {
         let all = records(&data);
         let about =

@@ -1,4 +1,4 @@
-//! TLS in the process: who can connect and how, and certificates that come, change and run out.
+//! TLS in the process: who can connect and how, and new, changed and expired certificates.
 
 use std::fs;
 use std::io::Read;
@@ -23,18 +23,19 @@ const OLD: SslVersion = SslVersion::TLS1;
 const TLS12: SslVersion = SslVersion::TLS1_2;
 const TLS13: SslVersion = SslVersion::TLS1_3;
 
-/// The authority that a server's certificate is from.
+/// The authority of a server's certificate.
 fn authority(app: &TestApp) -> Vec<u8> {
     fs::read(app.data_dir().parent().unwrap().join("gate.ca")).unwrap()
 }
 
-/// HTTP-01: everything works over TLS alone, from the setup link to a tool's answer, under an https issuer with a port.
+/// HTTP-01: everything works over TLS alone, from the setup link to a tool's result, under an https issuer with
+/// a port.
 #[tokio::test]
 async fn a_whole_story_over_tls() {
     let app = TestApp::start_secured("").await;
     assert!(app.origin.starts_with("https://gate.example:"));
     let mut browser = app.admin().await;
-    // SESSION-01
+    // SESSION-01: the cookies have the `__Host-` prefix.
     assert!(browser.cookies.contains_key("__Host-sid"), "{:?}", browser.cookies);
     let client = app.client().await;
     let tokens = app.tokens(&mut browser, &client).await;
@@ -47,7 +48,8 @@ async fn a_whole_story_over_tls() {
     }
 }
 
-/// HTTP-01: TLS 1.2 and 1.3, the newer one where both sides know it; forward secrecy, authenticated encryption, nothing else.
+/// HTTP-01: TLS 1.2 and 1.3, the newer one if both sides support it; only forward secrecy and authenticated
+/// encryption.
 #[tokio::test]
 async fn only_sane_protocols_are_spoken() {
     let app = TestApp::start_secured("").await;
@@ -72,11 +74,11 @@ async fn only_sane_protocols_are_spoken() {
     ] {
         assert!(shake((TLS12, TLS12), Some(weak)).await.is_err(), "{weak}");
     }
-    // Nothing is resumed, so no ticket key is worth stealing.
+    // Sessions are not resumed, so there is no ticket key to steal.
     assert!(older.ssl().session().is_some_and(|session| session.id().is_empty()));
 }
 
-/// HTTP-01: a client that speaks another protocol is not mistaken for one that speaks ours.
+/// HTTP-01: a client of another protocol is refused.
 #[tokio::test]
 async fn protocols_are_agreed_on() {
     let app = TestApp::start_secured("").await;
@@ -111,7 +113,7 @@ async fn plain_http_is_refused() {
     }
 }
 
-/// HTTP-09, HTTP-10: handshakes that stop half-way, or are none, cost ten seconds of a place and nothing else.
+/// HTTP-09, HTTP-10: incomplete or invalid handshakes occupy a connection for ten seconds at most.
 #[tokio::test]
 async fn half_a_handshake_ends() {
     let app = TestApp::start_secured("").await;
@@ -130,7 +132,7 @@ async fn half_a_handshake_ends() {
     assert_after(begun, 10);
 }
 
-/// OPS-07: a stop ends idle connections with a goodbye, and lets a request under way be answered.
+/// OPS-07: at a stop, idle connections are closed properly, and a request in progress is answered.
 #[tokio::test]
 async fn a_stop_is_graceful_over_tls() {
     let app = TestApp::start_secured("").await;
@@ -151,7 +153,7 @@ async fn a_stop_is_graceful_over_tls() {
     stopping.await.unwrap();
 }
 
-/// A server in a process of its own, which speaks TLS with what lies in this directory.
+/// A server in a separate process with TLS, configured from this directory.
 fn serve(dir: &Path, port: u16) -> Command {
     let mut command = program();
     command.current_dir(dir).env_clear().args(["serve", "--json", "--data-dir", "data"]);
@@ -160,7 +162,7 @@ fn serve(dir: &Path, port: u16) -> Command {
     command
 }
 
-/// Waits until the server shows this certificate.
+/// Waits until the server presents this certificate.
 async fn shows(origin: &str, issued: &Issued) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
@@ -175,8 +177,8 @@ async fn shows(origin: &str, issued: &Issued) -> bool {
     false
 }
 
-/// OPS-08: a new certificate is taken up without a restart, by itself or when told; one that cannot be used is not, and
-/// connections that are open go on.
+/// OPS-08: a new certificate is used without a restart, by itself or on demand; an unusable one is not, and
+/// open connections continue.
 #[tokio::test]
 async fn certificates_are_taken_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -229,7 +231,7 @@ async fn certificates_are_taken_up() {
     }
 }
 
-/// OPS-03: what cannot work, or is unsafe, does not start; `check` says the same.
+/// OPS-03: an unusable or unsafe certificate prevents the start; `check` reports the same.
 #[test]
 fn unusable_certificates_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -297,7 +299,8 @@ fn unusable_certificates_are_refused() {
     assert!(said.contains("is http, but TLS or trusted_proxies are configured"), "{said}");
 }
 
-/// OPS-08: what runs out is said beforehand, at 30, 7 and 1 days; and what browsers would refuse.
+/// OPS-08: `check` warns 30, 7 and 1 days before a certificate expires, and of certificates that browsers
+/// refuse.
 #[test]
 fn check_warns_of_certificates() {
     let dir = tempfile::tempdir().unwrap();
@@ -346,7 +349,7 @@ fn check_warns_of_certificates() {
     assert!(said.contains("token_address 60"), "{said}");
 }
 
-/// OPS-08: the log says it too, at the start.
+/// OPS-08: the log warns too, at the start.
 #[test]
 fn the_log_warns_of_certificates() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Redeeming codes: everything that can be wrong, and what a replay costs.
+//! Redeeming codes: all errors, and the consequences of a replay.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::harness::{
     Client, TestApp, Tokens, VERIFIER, authorize_url, error_of, header, redirect_parameter,
 };
 
-/// TOKEN-02, AT-01, AT-02: what a token response and an access token hold.
+/// TOKEN-02, AT-01, AT-02: the content of a token response and of an access token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_buys_tokens() {
     let app = TestApp::start().await;
@@ -39,7 +39,7 @@ async fn a_code_buys_tokens() {
     assert!(called.text().await.unwrap().contains("falcon.md"));
 }
 
-/// TOKEN-06, RFC 6749 §4.1.2: a code used twice is refused, and what it bought stops working at once.
+/// TOKEN-06, RFC 6749 §4.1.2: a code used twice is refused, and its tokens are revoked at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_code_revokes_what_it_bought() {
     let app = TestApp::start().await;
@@ -57,12 +57,12 @@ async fn a_replayed_code_revokes_what_it_bought() {
     assert!(header(refused.headers(), "www-authenticate").unwrap().contains("error=\"invalid_token\""));
     assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_grant");
     assert!(app.has_event("code.replay", Some("code_replayed")));
-    // It stays dead when the server comes back.
+    // It stays revoked after a restart.
     let app = app.restart().await;
     assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 401);
 }
 
-/// TOKEN-06: a replay that is not valid in everything revokes nothing.
+/// TOKEN-06: a replay that is invalid in any other way revokes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_replay_revokes_nothing() {
     let app = TestApp::start().await;
@@ -79,7 +79,7 @@ async fn an_invalid_replay_revokes_nothing() {
     assert_eq!(app.call_tool(&tokens.access, "whoami", json!({})).await.status(), 200);
 }
 
-/// PKCE-03, PKCE-04, TOKEN-07, TOKEN-09, TOKEN-10, TOKEN-11: what is wrong is named, and a correctable
+/// PKCE-03, PKCE-04, TOKEN-07, TOKEN-09, TOKEN-10, TOKEN-11: the error names what is wrong, and a correctable
 /// error leaves the code usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correctable_error_leaves_the_code_usable() {
@@ -132,7 +132,7 @@ async fn three_wrong_verifiers_destroy_a_code() {
     assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
 }
 
-/// TOKEN-08: a code is good for 60 seconds.
+/// TOKEN-08: a code expires after 60 seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_runs_out() {
     let app = TestApp::start().await;
@@ -143,7 +143,7 @@ async fn a_code_runs_out() {
     assert_eq!(error_of(app.redeem(&client, &code).await).await.1, "invalid_grant");
 }
 
-/// AUTHZ-03, TOKEN-11: equal resources are one, different ones are refused, and the code stays good.
+/// AUTHZ-03, TOKEN-11: equal resources count once, different ones are refused, and the code stays usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_resource_may_be_named_twice() {
     let app = TestApp::start().await;
@@ -217,7 +217,7 @@ async fn the_token_endpoint_takes_one_plain_form() {
     }
 }
 
-/// TOKEN-16, HTTP-06, HTTP-07
+/// TOKEN-16, HTTP-06, HTTP-07: CORS at the token endpoint.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_endpoint_answers_other_origins() {
     let app = TestApp::start().await;
@@ -244,7 +244,7 @@ async fn the_token_endpoint_answers_other_origins() {
     }
 }
 
-/// SESSION-08: cookies are worth nothing at the token and MCP endpoints, tokens nothing at pages.
+/// SESSION-08: cookies are ignored at the token and MCP endpoints, and tokens at pages.
 #[tokio::test(flavor = "multi_thread")]
 async fn cookies_and_tokens_do_not_mix() {
     let app = TestApp::start().await;
@@ -260,7 +260,7 @@ async fn cookies_and_tokens_do_not_mix() {
     assert!(!page.text().await.unwrap().contains("connect-client"));
 }
 
-/// TOKEN-05: of 64 redemptions at once one wins, two hundred times over.
+/// TOKEN-05: of 64 concurrent redemptions one wins, two hundred times.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_redemptions_have_one_winner() {
     let app = TestApp::start().await;
@@ -276,7 +276,7 @@ async fn parallel_redemptions_have_one_winner() {
     }
 }
 
-/// TOKEN-06: a thief who was faster cannot hide the replay behind wrong verifiers.
+/// TOKEN-06: a thief who redeemed first cannot hide the replay with wrong verifiers.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_verifiers_do_not_hide_a_replay() {
     let app = TestApp::start().await;
@@ -296,8 +296,8 @@ async fn wrong_verifiers_do_not_hide_a_replay() {
     assert!(app.has_event("code.replay", Some("code_replayed")));
 }
 
-/// AT-05: dates are whole seconds of the server's clock, whenever within a second it is, and no token was issued before
-/// its user signed in, not even after a sign-in that a clock put into the future.
+/// AT-05: dates are whole seconds of the server's clock, at any moment of a second, and `iat` is never before
+/// `auth_time`, even if the clock put the sign-in into the future.
 #[tokio::test(flavor = "multi_thread")]
 async fn dates_are_whole_seconds_in_order() {
     let app = TestApp::start().await;
@@ -324,8 +324,8 @@ async fn dates_are_whole_seconds_in_order() {
     assert_eq!(dates(&refreshed), [now + 35, now + 35, now + 935]);
 }
 
-/// AT-07: with the longest client id there is, the longest signature, and two dozen scopes a token fits where tokens have
-/// to fit.
+/// AT-07: with the longest client id, the longest signature, and two dozen scopes a token stays within the size
+/// limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_has_at_most_four_kibibytes() {
     let scopes: Vec<String> = (0..24).map(|i| format!("department.application-{i:02}.write")).collect();

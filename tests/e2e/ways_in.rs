@@ -1,5 +1,5 @@
-//! Every way in, each with the same story: sign in, call, refresh, give back, be refused. How each of them differs
-//! stands in the module named after it.
+//! Every way to get access, each with the same steps: sign in, call, refresh, revoke, be refused. The
+//! differences are in the module named after each.
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::certificates::unused_port;
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 use crate::{cimd, device};
 
-/// How a client proves who it is.
+/// How a client authenticates.
 enum Proof {
     Nothing,
     Secret(String),
@@ -23,7 +23,7 @@ struct Way {
     proof: Proof,
 }
 
-/// The port that a program on this computer happened to get.
+/// A redirect URI with a random port, like a program on this computer.
 fn callback(host: &str, path: &str) -> String {
     format!("http://{host}:{}{path}", unused_port())
 }
@@ -49,7 +49,7 @@ impl Way {
         Self::new(name, body["client_id"].as_str().unwrap(), callback("localhost", "/callback"), proof)
     }
 
-    /// One that an administrator added with these options.
+    /// A client that an administrator added with these options.
     fn added(app: &TestApp, name: &'static str, options: &[&str], key: Option<ClientKey>) -> Self {
         let added = app.console(&[&["client", "add", name][..], options].concat());
         let proof = match (key, added["client_secret"].as_str()) {
@@ -107,7 +107,7 @@ impl Way {
         assert_eq!(self.post(app, "/revoke", &[("token", token)]).await.status(), 200, "{}", self.name);
     }
 
-    /// The story from the tokens on.
+    /// The steps from the tokens on.
     async fn story(&self, app: &TestApp, tokens: Tokens) {
         let name = self.name;
         assert_eq!(tokens.claims()["client_id"], self.client.id, "{name}");
@@ -129,9 +129,9 @@ impl Way {
     }
 }
 
-/// DCR-06, CAUTH-01, CAUTH-05, CIMD-01, REDIR-02, REFRESH-02, REVOKE-04: a client that registered itself without a secret
-/// and with one, one with a secret and one with a key that an administrator added, one of the catalogue, one whose
-/// document was imported, and one that nobody knows.
+/// DCR-06, CAUTH-01, CAUTH-05, CIMD-01, REDIR-02, REFRESH-02, REVOKE-04: a self-registered client without and
+/// with a secret, an administrator's with a secret and with a key, one of the catalogue, one with an imported
+/// document, and an unknown one.
 #[tokio::test(flavor = "multi_thread")]
 async fn people_let_clients_in() {
     let app = TestApp::start().await;
@@ -156,7 +156,7 @@ async fn people_let_clients_in() {
     }
 }
 
-/// DEV-01, REFRESH-02, REVOKE-04: a device, which its person lets in somewhere else.
+/// DEV-01, REFRESH-02, REVOKE-04: a device, whose user allows it elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_lets_a_device_in() {
     let app = TestApp::start_configured("device = true\n").await;

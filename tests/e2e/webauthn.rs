@@ -1,4 +1,4 @@
-//! What passkeys are asked for, and which are taken (WEBAUTHN).
+//! The options of passkey ceremonies, and which passkeys are accepted (WEBAUTHN).
 
 use reqwest::{Response, StatusCode};
 use rusqlite::Connection;
@@ -7,7 +7,7 @@ use webauthn_rs_proto::RegisterPublicKeyCredential;
 
 use crate::harness::{Browser, TestApp, authorize_url, error_of, header};
 
-/// The options of a ceremony without what is different each time.
+/// The options of a ceremony without the random parts.
 fn constant(mut options: Value) -> Value {
     let public_key = &mut options["publicKey"];
     assert!(public_key["challenge"].take().as_str().unwrap().len() >= 43, "32 random bytes");
@@ -21,7 +21,7 @@ fn link_of(app: &TestApp, arguments: &[&str]) -> String {
     app.console(arguments)["link"].as_str().unwrap().to_owned()
 }
 
-/// Opens an enrolment link, and begins.
+/// Opens an enrolment link and starts.
 async fn begin_enrolment(app: &TestApp, browser: &mut Browser, link: &str) -> Value {
     let (page, token) = link.split_once('#').unwrap();
     browser.get(app, page).await;
@@ -34,14 +34,14 @@ fn finish(started: &Value, response: &RegisterPublicKeyCredential) -> Value {
     json!({"ceremony": started["ceremony"], "response": response})
 }
 
-/// The options with which somebody who is signed in makes another passkey.
+/// The options for a signed-in user's additional passkey.
 async fn begin_another(app: &TestApp, browser: &mut Browser) -> Value {
     let options = confirm_another(app, browser).await;
     assert_eq!(options.status(), 200);
     options.json().await.unwrap()
 }
 
-/// The answer to the tap that another passkey takes.
+/// The response to the assertion that an additional passkey takes.
 async fn confirm_another(app: &TestApp, browser: &mut Browser) -> Response {
     let started = browser.post_json(app, "/account/passkeys/start", &json!({})).await;
     let started: Value = started.json().await.unwrap();
@@ -50,9 +50,9 @@ async fn confirm_another(app: &TestApp, browser: &mut Browser) -> Response {
     browser.post_json(app, "/account/passkeys/confirm", &confirmed).await
 }
 
-/// WEBAUTHN-02, WEBAUTHN-14: a registration asks for a verified user, requires a credential that needs no name, wants no
-/// attestation, names the algorithms that are verified and what exists already, and knows its user by a random UUID. What needs
-/// the internet is not suggested.
+/// WEBAUTHN-02, WEBAUTHN-14: a registration requires user verification and a discoverable credential, requests
+/// no attestation, lists the supported algorithms and the existing passkeys, and identifies its user by a
+/// random UUID. Authenticators that need the internet are not suggested.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_asks_for_what_is_needed() {
     let app = TestApp::start().await;
@@ -95,8 +95,8 @@ async fn a_registration_asks_for_what_is_needed() {
     assert_eq!(registered[0]["detail"]["uv"], true);
 }
 
-/// WEBAUTHN-04, WEBAUTHN-05: nothing that a browser sends along changes an option; a passkey that was made or used with less than
-/// was asked for, because a browser changed its own copy, is refused.
+/// WEBAUTHN-04, WEBAUTHN-05: nothing that a browser sends changes an option; a passkey that was made or used
+/// with weaker options, because a browser changed its own copy, is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_browser_chooses_no_option() {
     let app = TestApp::start().await;
@@ -128,7 +128,7 @@ async fn the_browser_chooses_no_option() {
         assert_eq!(constant(plain["options"].clone()), constant(wished["options"].clone()), "{path}");
     }
 
-    // Without verification of the user, whoever asked for that.
+    // Without user verification, which the browser removed from its copy.
     let mut started = begin_enrolment(&app, &mut ines, &link).await;
     started["options"]["publicKey"]["authenticatorSelection"]["userVerification"] = json!("discouraged");
     let response = ines.create(&app, started["options"].clone());
@@ -144,10 +144,12 @@ async fn the_browser_chooses_no_option() {
     assert_eq!(app.console(&["user", "show", "ines"])["user"]["passkeys"], 0);
 }
 
-/// The same credential under another id. Without attestation, as browsers send it, nothing but the server says whose an id is.
+/// The same credential with another id. Without attestation, as browsers send it, only the server can say whose
+/// an id is.
 fn with_id(mut response: RegisterPublicKeyCredential, id: &[u8]) -> RegisterPublicKeyCredential {
     let object: &mut Vec<u8> = response.response.attestation_object.as_mut();
-    // The authenticator data are a byte string of less than 256 bytes, with the id's length and the id after 53 of them.
+    // The authenticator data are a byte string of less than 256 bytes; the id's length and the id follow after
+    // 53 of them.
     let name = b"authData";
     let at = object.windows(name.len()).position(|bytes| bytes == name).unwrap() + name.len();
     assert_eq!(object[at], 0x58, "one byte of length");
@@ -161,7 +163,7 @@ fn with_id(mut response: RegisterPublicKeyCredential, id: &[u8]) -> RegisterPubl
     response
 }
 
-/// WEBAUTHN-07: an id is 1023 bytes long at most.
+/// WEBAUTHN-07: a credential id has at most 1023 bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_is_not_too_long() {
     let app = TestApp::start().await;
@@ -177,7 +179,7 @@ async fn an_id_is_not_too_long() {
     assert!(app.has_event("webauthn.failed", Some("credential_id_too_long")));
 }
 
-/// WEBAUTHN-07: an id that is registered, to whomever, is refused, and the link is good for another try.
+/// WEBAUTHN-07: an id that is already registered, to any user, is refused, and the link can be used again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_registered_once() {
     let app = TestApp::start().await;
@@ -205,7 +207,7 @@ async fn a_credential_is_registered_once() {
     }
 }
 
-/// WEBAUTHN-07: nobody has more than 20, and no two ceremonies at once lead beyond that.
+/// WEBAUTHN-07: a user has at most 20 passkeys, also with concurrent ceremonies.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_more_than_twenty_passkeys() {
     let app = TestApp::start().await;
@@ -240,8 +242,8 @@ async fn nobody_has_more_than_twenty_passkeys() {
     assert_eq!(app.console(&["user", "show", "ada"])["user"]["passkeys"], 20);
 }
 
-/// WEBAUTHN-11, WEBAUTHN-14: there is nothing to type when somebody signs in, no password anywhere, and what a sign-in begins
-/// with is the same whoever there is: nobody can be looked for.
+/// WEBAUTHN-11, WEBAUTHN-14: signing in asks for no name and no password, and its options are the same
+/// whichever users exist, so users cannot be enumerated.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_types_a_name_or_a_password() {
     let app = TestApp::start().await;
@@ -269,8 +271,8 @@ async fn nobody_types_a_name_or_a_password() {
     }
 }
 
-/// WEBAUTHN-05: what is signed in another site's frame signs nobody in, allows nothing of high risk, changes no account
-/// and makes no passkey.
+/// WEBAUTHN-05: an assertion made in another site's frame signs nobody in, allows no high-risk scope, changes
+/// no account and makes no passkey.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_counts_in_a_frame() {
     let rules = r#"
@@ -303,8 +305,9 @@ scope = "docs.full"
     assert_eq!(app.call_tool(&held.access, "whoami", json!({})).await.status(), 200);
 }
 
-/// WEBAUTHN-06, WEBAUTHN-05, AUDIT-06: an authenticator that does not say whose passkey it used, or that did not check who uses
-/// it, signs nobody in. The person is told what to do, with the reference of the record; whoever cannot sign is not.
+/// WEBAUTHN-06, WEBAUTHN-05, AUDIT-06: an authenticator that does not name the passkey's owner, or did not
+/// verify its user, cannot sign in. The owner is told what to do, with the reference of the record; a caller
+/// without a valid signature is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_authenticator_that_says_too_little_is_refused_with_words() {
     let app = TestApp::start().await;

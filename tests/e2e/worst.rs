@@ -1,11 +1,12 @@
-//! The worst that strangers can send to each endpoint in 16 KB: what would hurt most if it were compared with each other,
-//! nested, decoded or verified without a bound. For the tests that count the work, and for `benches/strangers`.
+//! The worst 16 KB that strangers can send to each endpoint: input that would be expensive if it were compared,
+//! nested, decoded or verified without a bound. Used by the tests that count the work, and by
+//! `benches/strangers`.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::json;
 use url::form_urlencoded;
 
-/// What a body or a query may be on its way to a parser.
+/// How an endpoint parses its body or query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takes {
     Nothing,
@@ -70,7 +71,7 @@ pub const ENDPOINTS: &[(&str, &str, Takes)] = &[
     ("GET", "/readyz", Takes::Nothing),
 ];
 
-/// A request as it goes over the wire, and in what it is bad.
+/// A request as sent on the wire, and what is bad about it.
 #[derive(Clone, Debug)]
 pub struct Worst {
     pub endpoint: String,
@@ -83,7 +84,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    /// The bytes, for whoever listens at this origin and is called by that name.
+    /// The bytes for a server at this origin with this host name.
     pub fn bytes(&self, host: &str) -> String {
         format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\n{}Content-Length: {}\r\n\r\n{}",
@@ -98,11 +99,11 @@ impl Worst {
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const JSON: &str = "Content-Type: application/json\r\n";
-/// A little less than the bounds of a body and of a target.
+/// Slightly below the limits of a body and of a target.
 const BODY: usize = 16_000;
 const TARGET: usize = 7_900;
 
-/// As many of these pieces, each with its number, as fit.
+/// As many numbered pieces as fit.
 fn filled(room: usize, mut piece: impl FnMut(usize) -> String) -> String {
     let mut text = String::new();
     for n in 0.. {
@@ -115,7 +116,7 @@ fn filled(room: usize, mut piece: impl FnMut(usize) -> String) -> String {
     text
 }
 
-/// Parameters that are bad for whoever compares, decodes or splits them.
+/// Parameters that are expensive to compare, decode or split.
 fn parameters(room: usize, client_id: &str) -> Vec<(&'static str, String)> {
     let client =
         format!("client_id={}", form_urlencoded::byte_serialize(client_id.as_bytes()).collect::<String>());
@@ -144,7 +145,7 @@ fn parameters(room: usize, client_id: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// JSON that is bad for whoever reads it.
+/// JSON that is expensive to parse.
 fn documents() -> Vec<(&'static str, String)> {
     let uris: Vec<String> = (0..2000).map(|n| format!("h://{n}")).collect();
     let mut registration =
@@ -167,7 +168,7 @@ fn documents() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Headers that are bad for whoever splits them.
+/// Headers that are expensive to split.
 fn headers() -> Vec<(&'static str, String)> {
     let room = 14_000;
     vec![
@@ -197,7 +198,7 @@ fn headers() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Everything, for a server that knows this client.
+/// All bad requests, for a server that knows this client.
 pub fn requests(origin: &str, client_id: &str) -> Vec<Worst> {
     let ours = format!("Origin: {origin}\r\nSec-Fetch-Site: same-origin\r\n");
     let mut all = Vec::new();

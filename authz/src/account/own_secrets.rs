@@ -1,4 +1,4 @@
-//! The servers to which a person gives a secret of their own, as the account page shows them (SRC-10).
+//! The sources to which a user gives their own secret, as shown on the account page (SRC-10).
 
 use keys::secrets;
 use shared::catalogue::OwnSecret;
@@ -9,7 +9,7 @@ use super::moment::moment;
 use crate::pages::ServerSecret;
 use crate::{Authz, opened};
 
-/// Those of which they may call something, and those to which they gave one before.
+/// The sources whose items the user may call, and those that have a secret of the user.
 pub(super) fn of(
     authz: &Authz,
     conn: &Conn<'_>,
@@ -41,7 +41,7 @@ pub(super) fn of(
     Ok(shown)
 }
 
-/// The server of this name, if the person may call something there and it takes a secret of theirs.
+/// The source with this name, if the user may call its items and it takes users' own secrets.
 pub(super) fn wanted(authz: &Authz, user: &UserId, source: &str) -> Option<OwnSecret> {
     let all = authz.catalogue.own_secrets(&authz.status.entitled(user));
     all.into_iter().find(|wanted| wanted.source == source)

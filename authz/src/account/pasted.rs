@@ -1,9 +1,9 @@
-//! A secret for a server, as a person pasted it on the account page (SRC-10).
+//! A secret for a source, as pasted on the account page (SRC-10).
 
 use keys::secrets::{self, Unfit};
 use shared::{Digest, Secret};
 
-/// What was pasted, if it can be kept. Two are equal if their digests are; neither shows itself.
+/// The pasted text, if it can be stored. Compared by digest; `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub(super) struct Pasted {
     value: Result<Secret, Unfit>,
@@ -18,7 +18,7 @@ impl Pasted {
     /// The secret.
     ///
     /// # Errors
-    /// Why it cannot be kept, for the person.
+    /// Why it cannot be stored, for the user.
     pub(super) fn secret(&self) -> Result<&Secret, &'static str> {
         self.value.as_ref().map_err(|why| match why {
             Unfit::Empty => "The field is empty. Paste the secret, then try again.",

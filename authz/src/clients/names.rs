@@ -8,7 +8,7 @@ use shared::{ClientId, Fault, Issuer};
 use crate::store::clients::{self, Source};
 use crate::visible::Reading;
 
-/// What this server is called wherever it runs.
+/// The product's name.
 const PRODUCT: &str = "Portcullis";
 static PRODUCT_READS: LazyLock<Reading> = LazyLock::new(|| Reading::of(PRODUCT));
 
@@ -39,16 +39,16 @@ pub(crate) fn taken(
     Ok(verified_like(conn, &read, ignore)?.map(Taken::Verified))
 }
 
-/// Whether a person would take a client of this name for this server.
+/// Whether a user could mistake a client with this name for this server.
 pub(crate) fn is_this_server(issuer: &Issuer, name: &Reading) -> bool {
     let host = (!issuer.is_loopback()).then(|| Reading::of(issuer.host()));
     name.is_like(&PRODUCT_READS) || host.is_some_and(|host| name.is_like(&host))
 }
 
-/// The verified client for which a person would take one of this name.
+/// The verified client that a user could mistake one with this name for.
 ///
 /// # Errors
-/// The database's fault.
+/// A database fault.
 pub(crate) fn verified_like(
     conn: &Conn<'_>,
     name: &Reading,

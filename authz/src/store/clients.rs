@@ -199,7 +199,7 @@ pub(crate) struct Registration<'a> {
     pub fingerprint: Option<&'a Digest>,
     /// The digest of the registration access token (DCR-09).
     pub management: Option<Digest>,
-    /// For whom the client counts until somebody has approved it (RATE-06).
+    /// The holder of the client until it is approved (RATE-06).
     pub holder: Option<&'a Holder>,
 }
 

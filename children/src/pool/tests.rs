@@ -124,7 +124,7 @@ async fn what_differs_in_its_key_has_a_child_of_its_own() {
     assert_eq!((stage.started(), stage.pool.in_use().len()), (3, 3));
 }
 
-/// SRC-07: whoever started it may go away; the others still get it.
+/// SRC-07: if the caller that started it goes away, the others still get it.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_gives_up_does_not_end_the_start_for_others() {
     let stage = Stage::new();

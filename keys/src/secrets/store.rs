@@ -5,27 +5,27 @@ use shared::{Fault, Tx, UserId};
 
 use super::{Listed, Server};
 
-/// The tables' names, which sealed values are bound to.
+/// The tables' names, to which sealed values are bound.
 pub(super) const NAMED: &str = "secret";
 pub(super) const OF_USERS: &str = "user_secret";
 
-/// A value as it lies in the database.
+/// A sealed value in the database.
 pub(super) struct Stored {
     pub(super) version: String,
     pub(super) sealed: Vec<u8>,
 }
 
-/// What a sealed value of a name is bound to.
+/// The context that a named secret's sealed value is bound to.
 pub(super) fn row_of(name: &str, version: &str) -> Vec<u8> {
     joined(&[name, version])
 }
 
-/// What a sealed value of a user's own is bound to.
+/// The context that a user's own secret's sealed value is bound to.
 pub(super) fn row_of_user(user: &str, server: Server<'_>, version: &str) -> Vec<u8> {
     joined(&[user, server.source, server.target, version])
 }
 
-/// The parts with their lengths, so that no other parts read the same.
+/// Joins the parts with their lengths, so that different parts never give the same bytes.
 fn joined(parts: &[&str]) -> Vec<u8> {
     let mut row = Vec::new();
     for part in parts {
@@ -102,7 +102,7 @@ pub(super) fn list_named(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
     })
 }
 
-/// Those of all users, or of one.
+/// The own secrets of all users, or of one.
 pub(super) fn list_of_users(conn: &Conn<'_>, user: Option<&UserId>) -> Result<Vec<Listed>, Fault> {
     conn.query(
         "SELECT source, user_id, target, created_at, changed_at FROM user_secret
@@ -120,8 +120,8 @@ pub(super) fn list_of_users(conn: &Conn<'_>, user: Option<&UserId>) -> Result<Ve
     )
 }
 
-/// Seals every value anew that is not sealed with the new key yet; how many that were. `anew` is given the table, what
-/// the value is bound to, and the value.
+/// Reseals every value that is not sealed with the new key yet; returns their number. `anew` receives the
+/// table, the context that the value is bound to, and the value.
 pub(crate) fn reseal(
     tx: &Tx<'_>,
     is_new: impl Fn(&[u8]) -> bool,

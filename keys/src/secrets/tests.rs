@@ -49,8 +49,8 @@ fn secret(text: &str) -> Secret {
     Secret::presented(text)
 }
 
-/// SRC-10: a value comes out as it went in, another one has another version, and a removed one is gone; the files hold
-/// none of them.
+/// SRC-10: a value is returned unchanged, a new value has a new version, and a deleted one is gone; the files
+/// contain none of them.
 #[test]
 fn a_secret_is_kept_sealed_and_versioned() {
     let kept = kept();
@@ -62,7 +62,7 @@ fn a_secret_is_kept_sealed_and_versioned() {
     assert!(second.value.expose() == "canary-two" && second.version != first.version);
     assert!(kept.write(|_, _, tx| remove_named(tx, "ci")) && !kept.write(|_, _, tx| remove_named(tx, "ci")));
     assert!(kept.secrets.named("ci").unwrap().is_none());
-    // Set again, it is not what it was: whatever was begun with the first is not gone on with.
+    // Setting it again makes a new version, so sessions that began with the first one end.
     kept.write(|secrets, _, tx| secrets.set_named(tx, "ci", &secret("canary-one")));
     assert_ne!(kept.secrets.named("ci").unwrap().unwrap().version, first.version);
     for entry in std::fs::read_dir(kept.dir.path()).unwrap() {
@@ -72,7 +72,8 @@ fn a_secret_is_kept_sealed_and_versioned() {
     assert!(!format!("{first:?}").contains("canary"));
 }
 
-/// SRC-10, SRC-15: a user's secret is for one server where it was; nobody else's call gets it, and no other address.
+/// SRC-10, SRC-15: a user's secret is for one source at one address; it is not used for other users or other
+/// addresses.
 #[test]
 fn a_users_secret_is_for_one_server_where_it_was() {
     let kept = kept();
@@ -91,7 +92,7 @@ fn a_users_secret_is_for_one_server_where_it_was() {
     assert!(kept.of_user(moved).is_none() && kept.db.read(list).unwrap().is_empty());
 }
 
-/// SRC-10, KEYS-05: a sealed value that is moved to another name, user, server or version does not open.
+/// SRC-10, KEYS-05: a sealed value that is moved to another name, user, source or version cannot be unsealed.
 #[test]
 fn a_sealed_value_opens_nowhere_else() {
     for change in [
@@ -130,7 +131,7 @@ fn a_sealed_value_opens_nowhere_else() {
     }
 }
 
-/// KEYS-05: another seal key opens every secret, and the one before opens none.
+/// KEYS-05: after a reseal the new key unseals every secret, and the old one none.
 #[test]
 fn another_seal_key_takes_all_secrets_along() {
     let kept = kept();

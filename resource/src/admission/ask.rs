@@ -1,4 +1,4 @@
-//! What a source is handed: an authorized call, and never a token, a header or a cookie (SRC-01).
+//! An authorized call, as passed to a source: without token, headers or cookies (SRC-01).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::bearer::Asker;
 use crate::item::{Arguments, Effect, Item};
 use crate::revision::Era;
 
-/// An authorized call. Admission alone can make one.
+/// An authorized call. Only admission can make one.
 pub(crate) struct Ask {
     what: What,
     asker: Asker,
@@ -23,7 +23,7 @@ pub(crate) struct Ask {
     cancel: CancellationToken,
 }
 
-/// What is asked for.
+/// What is requested.
 #[derive(Clone)]
 pub(crate) enum What {
     /// A call of a tool.
@@ -48,7 +48,7 @@ pub(crate) struct Completing {
 }
 
 impl What {
-    /// The item that it is about.
+    /// The item.
     pub(crate) fn item(&self) -> &Arc<Item> {
         match self {
             Self::Tool(item, _)
@@ -68,7 +68,7 @@ impl What {
 }
 
 impl Ask {
-    /// To be called when everything has been decided, by whoever decided it.
+    /// Only called after everything has been decided.
     pub(super) fn new(
         what: What,
         asker: Asker,
@@ -83,22 +83,22 @@ impl Ask {
         &self.what
     }
 
-    /// Who asks.
+    /// The caller.
     pub(crate) fn asker(&self) -> &Asker {
         &self.asker
     }
 
-    /// What the client speaks that the answer is for.
+    /// The revision of the client.
     pub(crate) fn era(&self) -> Era {
         self.era
     }
 
-    /// When the answer comes too late.
+    /// When the answer would be too late.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// How many bytes the answer may have.
+    /// The largest answer in bytes.
     pub(crate) fn most(&self) -> usize {
         self.most
     }
@@ -108,7 +108,7 @@ impl Ask {
         &self.memory
     }
 
-    /// Cancelled as soon as nobody wants the answer any more.
+    /// Cancelled when the answer is no longer wanted.
     pub(crate) fn cancel(&self) -> &CancellationToken {
         &self.cancel
     }

@@ -1,4 +1,4 @@
-//! What goes on record about calls (AUDIT-04, 08).
+//! Audit records of calls (AUDIT-04, 08).
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::item::{Effect, SourceName};
 use crate::policy::Decision;
 use crate::sources::Outcome;
 
-/// A record that takes longer than this fails the request.
+/// If writing a record takes longer than this, the request fails.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes a record; without it there is no answer (AUDIT-04).
+/// Writes a record. If that fails, the request fails (AUDIT-04).
 pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
     in_time(db.record(move |tx| audit::append(tx, event))).await
 }
 
-/// The same for several records, all or none.
+/// Writes several records, all or none.
 pub(crate) async fn write_all(db: &Db, events: Vec<Event>) -> Result<(), Refusal> {
     in_time(db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event)))).await
 }
 
-/// Writes a record that outlives the power: whatever it announces comes after it.
+/// Writes a record that is durable against power loss, before the action that it announces.
 pub(crate) async fn write_ahead(db: &Db, event: Event) -> Result<(), Refusal> {
     in_time(db.write(move |tx| audit::append(tx, event))).await
 }
@@ -45,7 +45,7 @@ async fn in_time(writing: impl Future<Output = Result<(), Fault>>) -> Result<(),
     }
 }
 
-/// A call, as far as it is the same however it ends.
+/// The part of a call's records that does not depend on its end.
 pub(crate) struct Subject {
     pub(crate) request: Request,
     pub(crate) caller: Checked,
@@ -57,7 +57,7 @@ pub(crate) struct Subject {
     pub(crate) needs: Scope,
     /// The digest of its arguments.
     pub(crate) arguments: Digest,
-    /// What the rules look at in them, if that is kept.
+    /// The argument values that the rules look at, if they are recorded.
     pub(crate) values: Option<Map<String, Value>>,
 }
 
@@ -98,12 +98,13 @@ impl Subject {
             .detail("args_sha256", data_encoding::HEXLOWER.encode(&self.arguments.0))
     }
 
-    /// The call is about to be made. It is not known to read only, so this is on record first.
+    /// The record before a call that is not known to be read-only.
     pub(crate) fn intended(&self) -> Event {
         self.describe(Event::allowed(Name::McpCall), &Decision::Allow)
     }
 
-    /// The call has ended: how, and how long it took. What was not announced has this one record.
+    /// The record after a call: how it ended, and how long it took. For a call that was not announced it is the
+    /// only one.
     pub(crate) fn ended(&self, effect: Effect, outcome: &Outcome, took: Duration) -> Event {
         let name = effect.names_end();
         let event = match outcome {
@@ -135,7 +136,7 @@ impl Subject {
         if result == came_to { event } else { event.detail("source_result", came_to) }
     }
 
-    /// The call was refused. The record tells apart what the answer does not (MCP-09).
+    /// The record of a refusal. It distinguishes cases that the answer does not (MCP-09).
     pub(crate) fn refused(&self, decision: &Decision) -> Event {
         let event = self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision);
         match decision {
@@ -147,7 +148,7 @@ impl Subject {
     }
 }
 
-/// The digest of a call's arguments: the same for the same arguments in whatever order they came.
+/// The digest of a call's arguments; their order does not matter.
 pub(crate) fn digest(arguments: &Value) -> Digest {
     let mut text = Vec::new();
     write_sorted(arguments, &mut text);

@@ -1,5 +1,5 @@
-//! What a source says while it works. It holds the newest only: whoever is slow to look costs nothing, and whoever tells
-//! never waits (SRC-13).
+//! The progress of a call, from source to gate. Only the newest value is kept, so a slow reader costs nothing
+//! and the source never waits (SRC-13).
 
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ pub(super) fn relay() -> (Relay, Heard) {
 }
 
 impl Relay {
-    /// Tells how far the work has come. What is not further than before counts for nothing.
+    /// Reports progress. A value that is not larger than the last is ignored.
     pub(crate) fn progress(&self, progress: f64) {
         self.0.send_if_modified(|furthest| {
             let further = progress > *furthest;

@@ -1,4 +1,4 @@
-//! The calls that run. Each runs in a task of its own, which a client that disconnects does not end (SRC-09).
+//! The running calls. Each runs in its own task, which does not end when its client disconnects (SRC-09).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use tokio_util::task::TaskTracker;
 
 use shared::Digest;
 
-/// The calls that run now. Cheap to clone.
+/// The running calls. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Running {
     tasks: TaskTracker,
     named: Arc<Mutex<HashMap<CallId, (u64, CancellationToken)>>>,
 }
 
-/// By what a client names a call of its own: its session, and the id of the request as JSON.
+/// The id of a call in a client's cancellation: its session, and the request id as JSON.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct CallId {
     pub(crate) session: Digest,
@@ -40,14 +40,14 @@ impl Running {
         Named { running: self.clone(), id, number }
     }
 
-    /// Cancels the call of this name, if it still runs (MCP-16).
+    /// Cancels the call with this id, if it is still running (MCP-16).
     pub(crate) fn cancel(&self, id: &CallId) {
         if let Some((_, cancel)) = self.lock().get(id) {
             cancel.cancel();
         }
     }
 
-    /// Waits for all calls to end, for so long at most.
+    /// Waits for all calls to end, at most this long.
     pub(crate) async fn settle(&self, patience: Duration) {
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {

@@ -1,15 +1,15 @@
-//! JSON Pointers (RFC 6901) to arguments, in which `*` stands for every element (POL-02).
+//! JSON Pointers (RFC 6901) to arguments, extended by `*` for every element (POL-02).
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// How many steps a pointer may have.
+/// The most steps of a pointer.
 const DEEPEST: usize = 16;
-/// How long one may be.
+/// The longest pointer, in bytes.
 const LONGEST: usize = 512;
 
-/// A pointer to one value, or to several.
+/// A pointer to one or several values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Pointer {
     text: String,
@@ -18,13 +18,13 @@ pub(crate) struct Pointer {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Step {
-    /// A member of an object, or an element of an array by its index.
+    /// A member of an object, or an element of an array by index.
     Named(String),
-    /// Every element of an array, every member of an object.
+    /// Every element of an array, or every member of an object.
     Every,
 }
 
-/// The text is not a pointer that rules can have.
+/// Why a text is not a valid pointer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidPointer {
     #[error("a pointer begins with a slash and names an argument, like /branch or /files/*/path")]
@@ -35,13 +35,13 @@ pub enum InvalidPointer {
     TooLong,
 }
 
-/// What is at a place that a pointer leads to.
+/// What was found at a place.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Found<'v> {
     Value(&'v Value),
-    /// Nothing, and nothing else in its way. An array without elements is no more than that.
+    /// No value: a member is missing, or an array has no elements.
     Nothing,
-    /// Something on the way has another JSON type than the pointer supposes.
+    /// A value on the path has another JSON type than the pointer requires.
     OtherType,
 }
 
@@ -64,14 +64,14 @@ impl<'v> Found<'v> {
     }
 }
 
-/// What is known about the place that a pointer leads to, from a schema.
+/// What a schema says about a pointer's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reach {
     /// The schema names it.
     Named,
     /// The schema says nothing about it.
     Open,
-    /// The schema says that there is nothing.
+    /// The schema forbids a value there.
     Closed,
 }
 
@@ -171,7 +171,7 @@ fn index(text: &str) -> Option<usize> {
     (plain && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
-/// The pointer to a member of the arguments.
+/// The pointer to a top-level argument.
 pub(super) fn of_member(name: &str) -> String {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
     format!("/{}", shown.replace('~', "~0").replace('/', "~1"))

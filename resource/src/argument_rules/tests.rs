@@ -7,7 +7,7 @@ fn named(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// A rule as the configuration would have it, in JSON.
+/// A rule as in the configuration, in JSON.
 fn rule(pointer: &str, conditions: &Value) -> Result<ArgumentRule, InvalidArgumentRule> {
     let number = |name: &str| conditions[name].as_number().cloned();
     let conditions = Conditions {
@@ -26,7 +26,8 @@ fn allows(pointer: &str, conditions: &Value, arguments: &Value) -> bool {
     check(&rules, &given, arguments).is_ok()
 }
 
-/// POL-02: each condition, with what it allows and what it does not: another type, null and nothing fail.
+/// POL-02: each condition, with accepted and refused values: another type, null and a missing value are
+/// refused.
 #[test]
 fn conditions_as_a_table() {
     let branch = |value: Value| json!({ "branch": value });
@@ -75,7 +76,8 @@ fn conditions_as_a_table() {
     assert!(allows("/branch", &absent, &json!({})));
 }
 
-/// POL-02: pointers go through objects and arrays, `*` means every element, and no element is as good as no value.
+/// POL-02: pointers go through objects and arrays, `*` means every element, and an empty array counts as no
+/// value.
 #[test]
 fn pointers_lead_to_every_value() {
     let main = json!({ "in": ["main"] });
@@ -105,7 +107,8 @@ fn pointers_lead_to_every_value() {
     }
 }
 
-/// POL-02: a ruled tool takes no argument that its schema does not name, and the answer says which it takes.
+/// POL-02: a tool with rules accepts no argument that its schema does not name, and the answer lists those it
+/// accepts.
 #[test]
 fn other_arguments_are_refused_where_there_are_rules() {
     let rules = ArgumentRules::from_iter([rule("/branch", &json!({ "in": ["main"] })).unwrap()]);
@@ -149,7 +152,7 @@ fn a_violation_says_what_is_allowed() {
     }
 }
 
-/// POL-02: rules that cannot be understood, that nothing could meet, or that would cost too much, are refused.
+/// POL-02: malformed, unsatisfiable and too expensive rules are refused.
 #[test]
 fn unusable_rules_are_refused() {
     use InvalidArgumentRule as Invalid;
@@ -185,7 +188,7 @@ fn unusable_rules_are_refused() {
     }
 }
 
-/// POL-02: an expression is anchored as a whole, alternatives and flags too.
+/// POL-02: an expression matches whole texts, including its alternatives and flags.
 #[test]
 fn an_expression_matches_the_whole_text() {
     let allows =
@@ -195,7 +198,7 @@ fn an_expression_matches_the_whole_text() {
     assert!(!allows("(?m)^a$", "a\nb") && !allows("a", "a\n") && allows("(?i)a", "A"));
 }
 
-/// POL-02: a schema closes a path only where it says that there is nothing else.
+/// POL-02: a schema forbids a place only if it says that there is nothing else.
 #[test]
 fn a_schema_tells_where_a_pointer_leads() {
     let closed = json!({
@@ -244,8 +247,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// POL-02: whatever the arguments and the pointer, the answer comes, and an allowed call has a value that `in` lists
-    /// at every place that the pointer leads to.
+    /// POL-02: any arguments and pointer give a decision, and an allowed call has a listed value at every
+    /// selected place.
     #[test]
     fn what_is_allowed_was_listed(
         arguments in proptest::collection::btree_map("[a-c]", any_json(), 0..3),
@@ -263,8 +266,8 @@ proptest! {
         }
     }
 
-    /// POL-06: what is kept of a call's arguments decides as the arguments did, by the same rules and by others about the
-    /// same places; and where a place was not kept, nothing is decided.
+    /// POL-06: recorded values decide like the arguments themselves, with the same rules and with others about
+    /// the same pointers; a missing value leaves the call undecided.
     #[test]
     fn what_was_kept_decides_as_the_arguments_did(
         arguments in proptest::collection::btree_map("[a-c]", any_json(), 0..3),
@@ -281,7 +284,7 @@ proptest! {
         prop_assert_eq!(rules(&json!({ "min": 0 })).hold_for(&serde_json::Map::new()), None);
     }
 
-    /// POL-02: numbers are compared by value: never two answers for one pair, and the same as `i128` where both are whole.
+    /// POL-02: numbers are compared by value, consistently, and like `i128` if both are integers.
     #[test]
     fn numbers_compare_by_value(one in any_number(), other in any_number()) {
         prop_assert_eq!(compare(&one, &other), compare(&other, &one).reverse());
@@ -312,7 +315,7 @@ fn number_of(whole: i128) -> Number {
     )
 }
 
-/// POL-02: the work is linear in the body, whatever a stranger sends: the largest body of each shape is decided upon.
+/// POL-02: the work is linear in the body: the largest body of each shape is decided.
 #[test]
 fn the_largest_bodies_are_decided_upon() {
     let rules = ArgumentRules::from_iter([

@@ -1,12 +1,12 @@
-//! `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). The first challenge already asks for the
-//! endpoint's useful scopes, because many clients cannot step up later.
+//! `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). The first challenge already names the endpoint's useful
+//! scopes, because many clients cannot step up later.
 
 use http::{HeaderValue, StatusCode};
 use shared::Scope;
 
 use super::{Invalid, Refused};
 
-/// The challenges of one endpoint, made once.
+/// The challenges of one endpoint, prepared once.
 #[derive(Clone, Debug)]
 pub(crate) struct Challenges {
     metadata: String,
@@ -21,7 +21,7 @@ const INVALID: &str = "The access token is not valid here.";
 const EXPIRED: &str = "The access token has expired.";
 
 impl Challenges {
-    /// The challenges of an endpoint with its metadata at this URL.
+    /// The challenges of an endpoint whose metadata is at this URL.
     pub(crate) fn new(metadata: &str, scope: &Scope) -> Self {
         let asking = if scope.is_empty() { String::new() } else { format!(", scope=\"{scope}\"") };
         let invalid_token = |description| {
@@ -40,7 +40,7 @@ impl Challenges {
         }
     }
 
-    /// What refused credentials are answered with: status, challenge, and the same in words.
+    /// The answer to refused credentials: status, challenge, and text.
     pub(crate) fn answer(&self, refused: &Refused) -> (StatusCode, HeaderValue, &'static str) {
         match refused {
             Refused::Absent => {
@@ -50,7 +50,7 @@ impl Challenges {
             }
             Refused::Malformed => (StatusCode::BAD_REQUEST, self.malformed.clone(), MALFORMED),
             Refused::Invalid(why) => self.invalid(why),
-            // Answered before it comes to a challenge: there is none that would help.
+            // Answered before this; no challenge would help.
             Refused::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 self.absent.clone(),
@@ -59,15 +59,15 @@ impl Challenges {
         }
     }
 
-    /// One description for every cause, so that it is no oracle; only expiry is told apart (RS-03).
+    /// One description for all causes, so that it reveals nothing; only expiry is distinguished (RS-03).
     fn invalid(&self, why: &Invalid) -> (StatusCode, HeaderValue, &'static str) {
         let (challenge, words) =
             if why.expired() { (&self.expired, EXPIRED) } else { (&self.invalid, INVALID) };
         (StatusCode::UNAUTHORIZED, challenge.clone(), words)
     }
 
-    /// The challenge of a step-up: everything that the token holds and everything that lacks,
-    /// because some clients ask for exactly what they read here (RS-11).
+    /// The challenge for a step-up: the token's scopes and the missing ones, because some clients request
+    /// exactly what they read here (RS-11).
     pub(crate) fn insufficient(&self, all: &Scope) -> HeaderValue {
         header(&format!(
             "Bearer error=\"insufficient_scope\", scope=\"{all}\", resource_metadata=\"{}\"",
@@ -77,7 +77,7 @@ impl Challenges {
 }
 
 fn header(text: &str) -> HeaderValue {
-    // Scope tokens hold neither quotes nor backslashes (RFC 6749 §3.3), URLs neither.
+    // Scope tokens have neither quotes nor backslashes (RFC 6749 §3.3); nor do URLs.
     HeaderValue::from_str(text).expect("scopes, URLs and our words are visible ASCII")
 }
 
@@ -122,7 +122,7 @@ mod tests {
         assert!(expired.1.to_str().unwrap().contains("error_description=\"The access token has expired.\""));
     }
 
-    /// RS-04
+    /// RS-04: a malformed header is an invalid request.
     #[test]
     fn a_malformed_header_is_the_requests_fault() {
         let (status, challenge, _) = challenges().answer(&Refused::Malformed);
@@ -130,7 +130,7 @@ mod tests {
         assert!(challenge.to_str().unwrap().starts_with("Bearer error=\"invalid_request\", "));
     }
 
-    /// An endpoint that asks for nothing says nothing about scope.
+    /// An endpoint without a default scope names none.
     #[test]
     fn an_empty_scope_is_left_out() {
         let (_, challenge, _) = Challenges::new("http://x", &Scope::empty()).answer(&Refused::Absent);

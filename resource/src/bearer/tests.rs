@@ -34,7 +34,7 @@ fn signed(token: &AccessToken) -> HeaderValue {
     testing::bearer(token).parse().unwrap()
 }
 
-/// The word on record for a refused token.
+/// The recorded reason of a refusal.
 fn reason(refused: Result<Checked, Refused>) -> &'static str {
     match refused {
         Err(Refused::Invalid(invalid)) => invalid.reason,
@@ -42,7 +42,7 @@ fn reason(refused: Result<Checked, Refused>) -> &'static str {
     }
 }
 
-/// RS-02: no credentials, or of another scheme.
+/// RS-02: no credentials, or another scheme.
 #[test]
 fn other_schemes_are_no_credentials() {
     let (bearer, _) = bearer_for("/mcp");
@@ -53,7 +53,7 @@ fn other_schemes_are_no_credentials() {
     }
 }
 
-/// RS-04: RFC 6750's grammar, and one header.
+/// RS-04: RFC 6750's syntax, and exactly one header.
 #[test]
 fn malformed_credentials_are_told_apart() {
     let (bearer, _) = bearer_for("/mcp");
@@ -79,7 +79,7 @@ fn malformed_credentials_are_told_apart() {
     assert!(matches!(bearer.check_headers(&twice, NOW), Err(Refused::Malformed)));
 }
 
-/// RS-04: the scheme's case does not matter.
+/// RS-04: the scheme is case-insensitive.
 #[test]
 fn the_scheme_is_case_insensitive() {
     let (bearer, _) = bearer_for("/mcp");
@@ -90,7 +90,7 @@ fn the_scheme_is_case_insensitive() {
     }
 }
 
-/// RS-05, RS-06: every check, and none of the refused is remembered.
+/// RS-05, RS-06: every check; refused tokens are not cached.
 #[test]
 fn only_valid_tokens_are_remembered() {
     let (bearer, stage) = bearer_for("/mcp");
@@ -129,7 +129,7 @@ fn only_valid_tokens_are_remembered() {
     }
 }
 
-/// RS-05: a remembered token still expires, to the millisecond.
+/// RS-05: a cached token expires, to the millisecond.
 #[test]
 fn a_remembered_token_expires() {
     let (bearer, _) = bearer_for("/mcp");
@@ -142,8 +142,7 @@ fn a_remembered_token_expires() {
     assert_eq!(bearer.memory().len(), 0);
 }
 
-/// RS-05, RS-08: a kill reaches a remembered token at the very next request, and one that was
-/// checked a moment ago too.
+/// RS-05, RS-08: a revocation applies to a cached token at the next request, and to one that was just checked.
 #[test]
 fn a_remembered_token_dies_with_its_grant() {
     let (bearer, stage) = bearer_for("/mcp");
@@ -155,7 +154,7 @@ fn a_remembered_token_dies_with_its_grant() {
     assert_eq!(reason(bearer.check(&value, NOW)), "revoked");
 }
 
-/// RS-05, KEYS-04: with the key its tokens die, remembered or not.
+/// RS-05, KEYS-04: removing a key refuses its tokens, cached or not.
 #[test]
 fn a_remembered_token_dies_with_its_key() {
     let (bearer, stage) = bearer_for("/mcp");
@@ -166,7 +165,7 @@ fn a_remembered_token_dies_with_its_key() {
     assert_eq!(reason(bearer.check(&value, NOW)), "revoked");
 }
 
-/// RS-05: were another endpoint's token remembered here, its audience would still be refused.
+/// RS-05: another endpoint's token is refused by its audience even if it is cached.
 #[test]
 fn a_remembered_token_of_another_endpoint_is_refused() {
     let (here, _) = bearer_for("/mcp");
@@ -180,8 +179,8 @@ fn a_remembered_token_of_another_endpoint_is_refused() {
     assert_eq!(there.memory().len(), 0);
 }
 
-/// RS-05, POL-03: one check serves several endpoints. A token that it remembers from one is refused at the other, and
-/// still good where it belongs.
+/// RS-05, POL-03: one check serves several endpoints. A token cached for one is refused at the other, and still
+/// valid at its own.
 #[test]
 fn a_token_of_one_endpoint_is_refused_at_another_of_the_same_server() {
     let (main, _) = bearer_for("/mcp");
@@ -197,7 +196,7 @@ fn a_token_of_one_endpoint_is_refused_at_another_of_the_same_server() {
     }
 }
 
-/// RS-05: entitlement is never remembered.
+/// RS-05: the entitlement is never cached.
 #[test]
 fn entitlement_is_asked_every_time() {
     let (bearer, stage) = bearer_for("/mcp");

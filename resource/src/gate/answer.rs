@@ -1,4 +1,4 @@
-//! What requests are answered with, written once: the members of a result come as JSON and go out as they are.
+//! Responses, written directly as JSON text: the members of results are copied unchanged.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -20,13 +20,13 @@ use crate::sources::{self, Outcome};
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
-/// Newer results say who made them (MCP 2026-07-28 basic, per-response protocol fields).
+/// Results of the modern era name their server (MCP 2026-07-28 basic, per-response protocol fields).
 static META: LazyLock<String> = LazyLock::new(|| {
     let meta = lifecycle::result_meta();
     meta.strip_prefix('{').and_then(|meta| meta.strip_suffix('}')).unwrap_or_default().to_owned()
 });
 
-/// An answer that is ready to be sent.
+/// A response body.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
@@ -40,7 +40,7 @@ impl Answer {
         Self::with_meta(id, era, members, "")
     }
 
-    /// The same, with these members of `_meta` beside ours.
+    /// A result with these members, and these members of `_meta` beside ours.
     fn with_meta(id: &Value, era: Era, members: &[u8], meta: &str) -> Self {
         let mut body = begun(id, members.len() + meta.len() + 256);
         body.extend_from_slice(b"\"result\":{");
@@ -65,7 +65,7 @@ impl Answer {
         Self::json(StatusCode::OK, body)
     }
 
-    /// A result that is an object as it stands.
+    /// A result that is a complete JSON object.
     pub(crate) fn whole(id: &Value, result: &[u8]) -> Self {
         let mut body = begun(id, result.len() + 64);
         body.extend_from_slice(b"\"result\":");
@@ -84,7 +84,7 @@ impl Answer {
             Outcome::Refused(error) => {
                 return Self::error(id, error.code, &error.message, error.data.as_deref());
             }
-            // Whoever cancelled it expects no answer, so there is none in the stream.
+            // A client that cancelled expects no response, so the stream has none.
             Outcome::Cancelled => {
                 return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
             }
@@ -121,7 +121,7 @@ impl Answer {
         }
     }
 
-    /// An error that goes to the model as a result, so that it can act on it.
+    /// An error as a tool result, so that the model can react.
     pub(crate) fn told(id: &Value, era: Era, problem: &str) -> Self {
         match sources::problem(problem) {
             Outcome::Result { members, .. } => Self::result(id, era, &members),
@@ -154,7 +154,7 @@ impl Answer {
     }
 }
 
-/// The beginning of every answer, with room for the rest.
+/// The beginning of every response, with capacity for the rest.
 fn begun(id: &Value, room: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(room);
     body.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");

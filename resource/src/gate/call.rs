@@ -1,5 +1,4 @@
-//! What a request asks for, out of the few things that there are (MCP-06). A method that is not
-//! named here is never handed on.
+//! The closed set of supported requests (MCP-06). Other methods are refused.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ pub(crate) const GET_PROMPT: &str = "prompts/get";
 pub(crate) const READ_RESOURCE: &str = "resources/read";
 pub(crate) const COMPLETE: &str = "completion/complete";
 
-/// A request that is understood.
+/// A parsed request.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Call {
     /// `server/discover`, modern.
@@ -42,7 +41,7 @@ pub(crate) struct ItemCall {
 }
 
 impl Call {
-    /// Reads what a request asks for. Members that nobody looks at go no further (MCP-07).
+    /// Parses a request. Members that are not used are dropped (MCP-07).
     pub(crate) fn of(method: &str, params: Map<String, Value>, era: Era) -> Result<Self, Refusal> {
         let modern = era == Era::Modern;
         match method {
@@ -62,7 +61,7 @@ impl Call {
     }
 }
 
-/// The parameters of `initialize` that are read.
+/// The parameters of `initialize` that are used.
 fn initialize(mut params: Map<String, Value>) -> Map<String, Value> {
     params.retain(|name, _| {
         ["protocolVersion", "capabilities", "clientInfo", "_meta"].contains(&name.as_str())

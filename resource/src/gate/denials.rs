@@ -1,4 +1,4 @@
-//! Tokens that were refused, on record: each, or in a flood their number (AUDIT-05, 06).
+//! Audit records of refused tokens: one for each, or counts in a flood (AUDIT-05, 06).
 
 use shared::audit::{Acquaintance, Event, Flood, HeldBack, Name};
 use shared::{Clock, Db, Request, ResourceUri};
@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use crate::admission::record;
 use crate::bearer::Invalid;
 
-/// The refused tokens of all endpoints.
+/// The recorder for refused tokens of all endpoints.
 pub(crate) struct Denials {
     db: Db,
     flood: Flood,
@@ -18,7 +18,7 @@ impl Denials {
         Self { db, flood: Flood::new(clock) }
     }
 
-    /// Records a token that was refused at this endpoint, or counts it.
+    /// Records a refused token, or counts it.
     pub(crate) async fn record(
         &self,
         endpoint: &ResourceUri,
@@ -26,12 +26,12 @@ impl Denials {
         request: &Request,
     ) -> Result<(), Refusal> {
         let event = one(endpoint, invalid, request);
-        // A client is named only if the token was ours, and then the token is what the record is about.
+        // The client is known only if the token was ours, and then the record's subject is the token.
         let (own, held_back) = self.flood.admit(&event, Acquaintance::Unknown);
         self.append(held_back, own.then_some(event)).await
     }
 
-    /// Records what was only counted so far. For a regular tick, and for the end.
+    /// Records what was only counted so far. Call it regularly, and before the server stops.
     pub(crate) async fn flush(&self) -> Result<(), Refusal> {
         self.append(self.flood.take(), None).await
     }
@@ -52,7 +52,7 @@ fn one(endpoint: &ResourceUri, invalid: &Invalid, request: &Request) -> Event {
         .request(request)
         .detail("token_sha256_8", invalid.token.short());
     match &invalid.verified {
-        // The signature was good, so the claims can be believed.
+        // The signature was valid, so the claims are trustworthy.
         Some(verified) => event
             .subject(&verified.verified().token.sub)
             .client(&verified.verified().token.client_id)

@@ -1,5 +1,4 @@
-//! Which revision a request speaks. Decided once, here; what is handed on cannot be read as another
-//! (MCP-01).
+//! The revision of a request. It is decided once, here, and everything later uses the result (MCP-01).
 
 use http::HeaderMap;
 use rmcp::model::ClientCapabilities;
@@ -12,14 +11,14 @@ use super::refusal::{INVALID_PARAMS, INVALID_REQUEST, Refusal, UNSUPPORTED_VERSI
 use crate::revision::{CAPABILITIES_META, VERSION_META};
 pub(crate) use crate::revision::{Era, LEGACY, MODERN, VERSION_HEADER, legacy};
 
-/// Decides on the era of a request.
+/// Decides the era of a request.
 pub(crate) fn decide(headers: &HeaderMap, message: &Message) -> Result<Era, Refusal> {
     let header = single(headers, VERSION_HEADER)?;
     if message.params.get("_meta").is_some_and(|meta| !meta.is_object()) {
         return Err(Refusal::bad_request(INVALID_PARAMS, "`_meta` must be an object"));
     }
     let body = message.meta(VERSION_META);
-    // Dressed as modern it is a request like any other, for a method that is not there.
+    // In a modern request it is an unknown method.
     if message.method == "initialize" && body.is_none() {
         return initialize(header, message);
     }
@@ -40,7 +39,7 @@ pub(crate) fn decide(headers: &HeaderMap, message: &Message) -> Result<Era, Refu
     .and_then(|era| complete(era, message))
 }
 
-/// The revision that the headers alone state, for requests that have no body.
+/// The revision in the headers alone, for requests without a body.
 pub(crate) fn stated_by_header(headers: &HeaderMap) -> Result<Option<Era>, Refusal> {
     match single(headers, VERSION_HEADER)? {
         None => Ok(None),
@@ -51,7 +50,7 @@ pub(crate) fn stated_by_header(headers: &HeaderMap) -> Result<Option<Era>, Refus
     }
 }
 
-/// The body states a version: the header must state the same, and it must be the modern one.
+/// The body states a version: the header must state the same one, which must be the modern one.
 fn stated(header: Option<&str>, body: &str) -> Result<Era, Refusal> {
     match header {
         None => Err(Refusal::header_mismatch(format!(
@@ -72,13 +71,13 @@ fn stated(header: Option<&str>, body: &str) -> Result<Era, Refusal> {
     }
 }
 
-/// `initialize` exists in the legacy era only. It needs no header, and proposes in its parameters.
+/// `initialize` exists only in the legacy era. It needs no header, and its parameters propose a version.
 fn initialize(header: Option<&str>, message: &Message) -> Result<Era, Refusal> {
     let Some(Value::String(proposed)) = message.params.get("protocolVersion") else {
         return Err(Refusal::bad_request(INVALID_PARAMS, "`protocolVersion` must be a string"));
     };
     match header {
-        // What a client had negotiated before, it may still send when it starts again.
+        // A client that starts again may send the version that it negotiated before.
         None => {}
         Some(header) if legacy(header).is_some() => {}
         Some(MODERN) if proposed == MODERN => {}
@@ -90,7 +89,7 @@ fn initialize(header: Option<&str>, message: &Message) -> Result<Era, Refusal> {
         }
         Some(header) => return Err(unsupported(header)),
     }
-    // What is not known is answered with our newest (MCP 2025-11-25 lifecycle, version negotiation).
+    // An unknown version is answered with our newest (MCP 2025-11-25 lifecycle, version negotiation).
     Ok(Era::Legacy(legacy(proposed).unwrap_or(LEGACY[0])))
 }
 
@@ -144,7 +143,7 @@ mod tests {
         json!({ "_meta": { VERSION_META: version, CAPABILITIES_META: {} } })
     }
 
-    /// MCP-01: header and `_meta` together make a modern request, and nothing else does.
+    /// MCP-01: only a request with both header and `_meta` is modern.
     #[test]
     fn a_modern_request_says_so_twice() {
         assert_eq!(decided(&[MODERN], "tools/list", &meta(MODERN)), Ok(Era::Modern));
@@ -176,7 +175,7 @@ mod tests {
         }
     }
 
-    /// MCP-01: everything else that is known is legacy.
+    /// MCP-01: all other known requests are legacy.
     #[test]
     fn the_rest_is_legacy() {
         for version in LEGACY {
@@ -185,8 +184,8 @@ mod tests {
         assert_eq!(decided(&[], "tools/list", &json!({})), Ok(Era::Legacy("2025-03-26")));
     }
 
-    /// MCP-01, MCP-03: `initialize` negotiates. With a version in `_meta` it is read as every other
-    /// request is (MCP 2026-07-28 versioning), so what it can become is modern, and unknown there.
+    /// MCP-01, MCP-03: `initialize` negotiates. With a version in `_meta` it is a modern request (MCP
+    /// 2026-07-28 versioning), in which the method is unknown.
     #[test]
     fn initialize_negotiates_a_legacy_revision() {
         let proposing = |version: &str| json!({ "protocolVersion": version });

@@ -1,4 +1,4 @@
-//! One request past the door: which era, what it asks for, whether it may, what came of it.
+//! One authenticated request: its era, its call, the decision and the answer.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::bearer::Checked;
 use crate::item::{Item, Kind};
 use crate::registry::{Snapshot, Sought};
 
-/// A request whose sender is known.
+/// A request whose caller is authenticated.
 pub(crate) struct Exchange<'e> {
     pub(crate) resource: &'e Resource,
     /// The endpoint that it was sent to, and the items that there are.
@@ -30,7 +30,7 @@ pub(crate) struct Exchange<'e> {
     pub(crate) began: Instant,
 }
 
-/// A request that is understood, up to what it asks for.
+/// A parsed request.
 struct Understood {
     id: Value,
     era: Era,
@@ -86,8 +86,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The era, seen from the session that the request names, if it does, and that session. The modern one knows
-    /// none, and `initialize` begins another (MCP-12).
+    /// The era of a request, and its session if it names one. The modern era has no sessions, and `initialize`
+    /// starts a new one (MCP-12).
     async fn in_session(
         &self,
         era: Era,
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         }
         let session = self.resource.sessions().named(self.headers, caller).await?;
         match &session {
-            // MCP-01: inside a session an absent header means the negotiated revision.
+            // MCP-01: in a session, an absent header means the negotiated revision.
             Some(known) if !self.headers.contains_key(era::VERSION_HEADER) => {
                 Ok((Era::Legacy(known.version), session))
             }
@@ -110,8 +110,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// What a client tells without asking. Only a cancellation does anything, and only in the session of the call
-    /// (MCP-16). What is no notification by name does not become one for lack of an id.
+    /// Handles a notification. Only a cancellation has an effect, and only in the session of its call (MCP-16).
+    /// A request method without an id is not treated as a notification.
     fn notification(&self, message: &Message, session: Option<&Session>) -> Result<Response, Refusal> {
         if !message.method.starts_with("notifications/") {
             return Err(Refusal::bad_request(INVALID_REQUEST, "This method is a request and needs an `id`."));
@@ -124,7 +124,7 @@ impl Exchange<'_> {
         Ok(StatusCode::ACCEPTED.into_response())
     }
 
-    /// MCP-05. On older revisions the mirror headers are ignored, never trusted.
+    /// MCP-05: older revisions ignore the headers that repeat the body.
     fn mirrored(&self, era: Era, message: &Message) -> Result<(), Refusal> {
         if era != Era::Modern {
             return Ok(());
@@ -138,7 +138,7 @@ impl Exchange<'_> {
         mirror::check_name(self.headers, message.params.get(source).and_then(Value::as_str))
     }
 
-    /// `initialize`, and if it succeeds, a session: it costs a client nothing to take no notice.
+    /// `initialize`, which starts a session if it succeeds; clients may ignore the session.
     async fn initialize(
         &self,
         params: Map<String, Value>,
@@ -218,7 +218,7 @@ impl Exchange<'_> {
     }
 }
 
-/// By what a client names a call of its own when it cancels it.
+/// The id by which a client cancels this call.
 fn call_id(session: &Session, request: &Value) -> CallId {
     CallId { session: session.digest, request: request.to_string() }
 }

@@ -1,5 +1,4 @@
-//! Who may talk to the endpoint at all: `Host` and `Origin` (MCP-14), and what browsers are told
-//! about it (HTTP-06).
+//! The allowed `Host` and `Origin` headers (MCP-14), and CORS (HTTP-06).
 
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -12,14 +11,14 @@ use shared::Issuer;
 
 use super::refusal::{FORBIDDEN, INVALID_REQUEST, Refusal};
 
-/// What the endpoint answers to; inside a session to GET and DELETE as well (MCP-02).
+/// The allowed methods; in a session GET and DELETE too (MCP-02).
 pub(crate) const METHODS: HeaderValue = HeaderValue::from_static("POST, OPTIONS");
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Method, \
      Mcp-Name, Mcp-Session-Id, Last-Event-ID, DPoP";
 const EXPOSED_HEADERS: HeaderValue =
     HeaderValue::from_static("WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After");
 
-/// The names and pages that the endpoint knows.
+/// The host names and origins that an endpoint accepts.
 #[derive(Clone, Debug)]
 pub(crate) struct Front {
     issuer: Issuer,
@@ -27,20 +26,19 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// A front for this issuer. `origins` are the pages that may call it from a browser.
+    /// For this issuer. `origins` are the pages that may call it from a browser.
     pub(crate) fn new(issuer: Issuer, origins: Vec<String>) -> Self {
         Self { issuer, origins }
     }
 
-    /// An unknown `Host` ⇒ 421. Without this a page could reach a server on loopback by rebinding
-    /// its own name to it.
+    /// An unknown `Host` gets 421. Otherwise a page could reach a server on loopback by DNS rebinding.
     pub(crate) fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() {
             return Err(Refusal::bad_request(INVALID_REQUEST, "Host occurs more than once"));
         }
-        // HTTP/2 has `:authority` instead; if a request has both, both must be ours.
+        // HTTP/2 has `:authority` instead; if a request has both, both must be accepted.
         let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
         let mut said = host.map(HeaderValue::as_bytes).into_iter().chain(authority).peekable();
         let some = said.peek().is_some();
@@ -70,7 +68,7 @@ impl Front {
         }
     }
 
-    /// The page that calls, if one does; one that may not ⇒ 403.
+    /// The calling page's origin, if there is one; a forbidden one gets 403.
     pub(crate) fn check_origin<'h>(
         &self,
         headers: &'h HeaderMap,
@@ -93,7 +91,7 @@ impl Front {
             || (self.issuer.is_loopback() && local().is_some_and(is_loopback))
     }
 
-    /// The answer to a preflight (HTTP-07). The page's origin has been checked.
+    /// The response to a preflight (HTTP-07). The origin has been checked.
     pub(crate) fn preflight(headers: &HeaderMap) -> Response {
         let mut allowed = ALLOWED_HEADERS.to_owned();
         for name in requested_parameters(headers) {
@@ -110,7 +108,7 @@ impl Front {
         (StatusCode::NO_CONTENT, headers).into_response()
     }
 
-    /// Lets a known page read the answer, a refusal as well (HTTP-06).
+    /// Lets an allowed page read the response, including refusals (HTTP-06).
     pub(crate) fn share(response: &mut Response, origin: Option<HeaderValue>) {
         let headers = response.headers_mut();
         headers.append(VARY, HeaderValue::from_static("Origin"));
@@ -121,7 +119,7 @@ impl Front {
     }
 }
 
-/// The `Mcp-Param-*` among the headers that a preflight asks for; a bounded number of them.
+/// The `Mcp-Param-*` headers that a preflight asks for; a bounded number.
 fn requested_parameters(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).and_then(|value| value.to_str().ok());
     let is_token = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
@@ -129,8 +127,8 @@ fn requested_parameters(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     asked.unwrap_or_default().split(',').map(str::trim).filter(is_param).filter(is_token).take(32)
 }
 
-/// `localhost`, `127.0.0.1` or `[::1]`, on any port or none. Compared as text, so that nothing of an
-/// authority (user names, trailing dots, other spellings of the address) can hide in it.
+/// `localhost`, `127.0.0.1` or `[::1]`, with or without a port. Compared as text, so that no unusual form of an
+/// authority (user name, trailing dot, another spelling of the address) is accepted.
 fn is_loopback(authority: &str) -> bool {
     let names = ["localhost", "127.0.0.1", "[::1]"];
     names.iter().any(|name| {
@@ -158,7 +156,7 @@ mod tests {
         front.check_origin(&headers).is_ok()
     }
 
-    /// MCP-14: the loopback profile.
+    /// MCP-14: on loopback.
     #[test]
     fn on_loopback_every_loopback_name_is_ours() {
         let front = Front::new(Issuer::localhost(8080), Vec::new());
@@ -191,7 +189,7 @@ mod tests {
         }
     }
 
-    /// MCP-14: off loopback only the configured name, and only listed pages.
+    /// MCP-14: off loopback only the configured host and the listed origins are accepted.
     #[test]
     fn elsewhere_only_what_was_configured() {
         let issuer = Issuer::parse("https://gate.example").unwrap();
@@ -224,7 +222,7 @@ mod tests {
         assert!(!host(&odd, "gate.example"));
     }
 
-    /// MCP-14: pages of applications that bring their own browser, byte for byte.
+    /// MCP-14: origins of applications with an embedded browser, compared byte for byte.
     #[test]
     fn an_origin_of_any_scheme_can_be_listed() {
         let listed = ["app://obsidian.md", "vscode-webview://1f2e", "tauri://localhost", "file://"];
@@ -253,7 +251,7 @@ mod tests {
         }
     }
 
-    /// MCP-14: neither form of naming the host can hide the other.
+    /// MCP-14: `Host` and `:authority` must both be accepted.
     #[test]
     fn host_and_authority_must_both_be_ours() {
         let front = Front::new(Issuer::localhost(8080), Vec::new());

@@ -1,4 +1,4 @@
-//! `initialize` and `server/discover`: what this server says of itself, in the protocol library's types.
+//! `initialize` and `server/discover`: this server's description, in the types of the protocol library.
 
 use std::sync::LazyLock;
 
@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 use super::era::Era;
 use crate::revision::SERVER_META;
 
-/// How long a client may keep a list (MCP 2026-07-28, Caching). Entitlements change; lists follow.
+/// How long a client may cache a list (MCP 2026-07-28, Caching). Lists change with entitlements.
 pub(crate) const FRESH_MS: u64 = 60_000;
 const INSTRUCTIONS: &str = "Portcullis guards this organisation's tools. Search the documentation with \
      docs_search and read it with docs_read. If a tool is missing or refused, whoami says what is granted.";
 
-/// The revisions that this server speaks, newest first.
+/// The supported revisions, newest first.
 const VERSIONS: [ProtocolVersion; 4] = [
     ProtocolVersion::V_2026_07_28,
     ProtocolVersion::V_2025_11_25,
@@ -85,7 +85,7 @@ fn server() -> Implementation {
     Implementation::new("portcullis", env!("CARGO_PKG_VERSION")).with_title("Portcullis")
 }
 
-/// What newer results say of who made them.
+/// The server's description in results of the modern era.
 pub(crate) fn result_meta() -> String {
     let mut meta = MetaObject::default();
     let server = serde_json::to_value(server()).expect("our own words are JSON");
@@ -98,7 +98,7 @@ pub(super) fn discover(shown: Shown) -> &'static [u8] {
     &DISCOVERED[shown.index()]
 }
 
-/// The result of `initialize` in this era; `None` if the parameters do not fit the method.
+/// The result of `initialize` in this era; `None` if the parameters are invalid.
 pub(super) fn initialize(params: Map<String, Value>, era: Era, shown: Shown) -> Option<Vec<u8>> {
     serde_json::from_value::<InitializeRequestParams>(Value::Object(params)).ok()?;
     let version = VERSIONS.into_iter().find(|version| version.as_str() == era.version())?;

@@ -1,6 +1,6 @@
-//! How often the gate answers (RATE-01). A good token counts for its principal. A bad one counts for the address that sent
-//! it, and for nothing else: whoever floods the endpoint with junk slows down no good token, not even one that is sent from
-//! the same address (RATE-02). An office behind one proxy keeps working while somebody in it misbehaves.
+//! The gate's rate limits (RATE-01). A valid token counts for its principal. An invalid one counts only for its
+//! address: a flood of invalid tokens does not slow down a valid one, even from the same address (RATE-02). So
+//! an office behind one proxy keeps working while one of its computers misbehaves.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use shared::{Clock, Request};
 
 use crate::bearer::{Checked, Invalid, Principal};
 
-/// The limits of the endpoint.
+/// The rate limits of the gate.
 pub(crate) struct Limits {
     requests: Buckets<Principal>,
-    /// Tokens that this issuer never signed, so nobody is known who sent them.
+    /// Tokens that this issuer did not sign, so their sender is unknown.
     strangers: Buckets<Origin>,
-    /// Tokens that were good once. They are counted by principal as well: an expired token is ordinary, and a client that
-    /// sends one must be told so, however many others sit behind its address. They are not counted as `requests`: whoever
-    /// holds a stolen token that was revoked must not use up what the user's own client may do.
+    /// Tokens that were valid once. They are counted by principal as well: expired tokens are normal, and their
+    /// clients must be told so even if many share an address. They are not counted as `requests`, because a
+    /// thief with a revoked token must not use up the limit of the user's own client.
     ended: Buckets<(Origin, Principal)>,
 }
 
@@ -29,7 +29,7 @@ impl Limits {
         }
     }
 
-    /// Other quotas from now on (POL-04).
+    /// Replaces the quotas (POL-04).
     pub(crate) fn set(&self, limits: &rate::Limits) {
         self.requests.set_quota(limits.mcp);
         self.strangers.set_quota(limits.mcp_address);
@@ -44,7 +44,7 @@ impl Limits {
         self.requests.take(&caller.principal(), request)
     }
 
-    /// Counts one token that was refused.
+    /// Counts one refused token.
     ///
     /// # Errors
     /// If too many were sent. Then the refusal is only counted (AUDIT-06).

@@ -1,11 +1,12 @@
-//! Media types: what a body is, and what an answer may be (MCP-04).
+//! Media types of requests and responses (MCP-04).
 
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::refusal::{INVALID_REQUEST, Refusal};
 
-/// What is sent must be JSON, and so is every answer to it: whether the client would read a stream too does not matter.
+/// Bodies must be JSON, and the response must be acceptable as JSON; whether a stream would be acceptable too
+/// does not matter.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity");
     if encoded
@@ -22,7 +23,7 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// An answer that can only be a stream must be welcome as one.
+/// A streamed response must be acceptable.
 pub(crate) fn check_stream(headers: &HeaderMap) -> Result<(), Refusal> {
     if accepts(headers, "text", "event-stream") {
         return Ok(());
@@ -31,7 +32,7 @@ pub(crate) fn check_stream(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, INVALID_REQUEST, words))
 }
 
-/// Whether a header names this media type, whatever its parameters; a charset can only be UTF-8.
+/// Whether a header has this media type; parameters are ignored, but a charset must be UTF-8.
 pub(crate) fn is(headers: &HeaderMap, name: HeaderName, media_type: &[u8]) -> bool {
     headers.get(name).is_some_and(|value| {
         let mut parts = value.as_bytes().split(|b| *b == b';').map(<[u8]>::trim_ascii);
@@ -42,8 +43,8 @@ pub(crate) fn is(headers: &HeaderMap, name: HeaderName, media_type: &[u8]) -> bo
     })
 }
 
-/// Whether `Accept` allows a media type. Of the ranges that match it the most specific one counts, and it must not have a
-/// weight of zero (RFC 9110 §12.5.1). Without the header everything is allowed.
+/// Whether `Accept` allows a media type. The most specific matching range decides, and its weight must not be
+/// zero (RFC 9110 §12.5.1). Without the header everything is allowed.
 fn accepts(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
     if !headers.contains_key(ACCEPT) {
         return true;
@@ -58,7 +59,7 @@ fn accepts(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
         let fits = is_range && matches(range_kind, kind) && matches(range_subtype, subtype);
         fits.then(|| (specific, !parts.any(refuses)))
     });
-    // Where two are equally specific, the one that allows it counts.
+    // Of equally specific ranges, one that allows it decides.
     ranges.max().is_some_and(|(_, allowed)| allowed)
 }
 

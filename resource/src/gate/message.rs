@@ -1,14 +1,14 @@
-//! A JSON-RPC 2.0 message as MCP restricts it: one request or one notification (MCP-03).
+//! A JSON-RPC 2.0 message as restricted by MCP: one request or one notification (MCP-03).
 
 use serde_json::{Map, Value};
 use shared::json::{self, Unreadable};
 
 use super::refusal::{INVALID_REQUEST, PARSE_ERROR, Refusal};
 
-/// A message that was read strictly.
+/// A strictly parsed message.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Message {
-    /// A string or an integer; a notification has none.
+    /// A string or an integer; `None` for a notification.
     pub(crate) id: Option<Value>,
     pub(crate) method: String,
     pub(crate) params: Map<String, Value>,
@@ -17,7 +17,7 @@ pub(crate) struct Message {
 const MEMBERS: [&str; 4] = ["jsonrpc", "id", "method", "params"];
 
 impl Message {
-    /// Reads a body. What is refused here was never looked at any further.
+    /// Parses a body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         let mut object = json::exact_object(body).map_err(|why| {
             let code = match why {
@@ -37,7 +37,7 @@ impl Message {
         if id.is_some() && known.is_none() {
             return Err(invalid("`id` must be a string or an integer"));
         }
-        // `Method` beside `method`: some reader would take one, some the other.
+        // `Method` beside `method`: parsers would disagree about which to use.
         if let Some(name) = object.keys().find(|name| looks_like_a_member(name)) {
             return Err(invalid(&format!("the member `{name}` must be spelled in lower case")));
         }
@@ -45,13 +45,13 @@ impl Message {
             return Err(invalid("`jsonrpc` must be \"2.0\""));
         }
         if object.contains_key("result") || object.contains_key("error") {
-            // A response answers a request of ours, and without a session none is outstanding.
+            // A response would answer a request of ours, and without a session there is none.
             return Err(invalid("this server sent no requests, so it accepts no responses"));
         }
         let Some(Value::String(method)) = object.remove("method") else {
             return Err(invalid("`method` must be a string"));
         };
-        // Programs that keep requests in a struct write null for what is not set.
+        // Programs that serialise a struct write null for unset members.
         let params = match object.remove("params") {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(params)) => params,
@@ -66,13 +66,13 @@ impl Message {
         self.params.get("_meta")?.get(name)
     }
 
-    /// Whether it expects no answer.
+    /// Whether it is a notification.
     pub(crate) fn is_notification(&self) -> bool {
         self.id.is_none()
     }
 }
 
-/// The same without this member if it is null.
+/// Removes this member if it is null.
 fn without_null(mut members: Map<String, Value>, member: &str) -> Map<String, Value> {
     if members.get(member).is_some_and(Value::is_null) {
         members.remove(member);
@@ -102,7 +102,7 @@ mod tests {
         }
     }
 
-    /// MCP-03: shapes that are JSON but no request of ours; the id is repeated where it is known.
+    /// MCP-03: JSON that is not a valid request is refused; the id is repeated if it is known.
     #[test]
     fn unknown_shapes_are_refused() {
         let cases = [

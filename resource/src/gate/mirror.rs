@@ -1,5 +1,5 @@
-//! Headers that repeat what the body says, for intermediaries (MCP 2026-07-28 transports, Request
-//! Metadata). They are compared with the body and then forgotten: the body decides (MCP-05).
+//! Headers that repeat parts of the body, for intermediaries (MCP 2026-07-28 transports, Request Metadata).
+//! They are compared with the body and then dropped (MCP-05).
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::item::{Arguments, Mirrored};
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
 
-/// The only value of a header, trimmed.
+/// The trimmed value of a header that occurs once.
 pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
@@ -19,7 +19,7 @@ pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'
     if values.next().is_some() {
         return Err(Refusal::header_mismatch(format!("Header mismatch: {name} occurs more than once")));
     }
-    // Visible ASCII, space and tab (RFC 9110 §5.5); more must come in base64.
+    // Visible ASCII, space and tab (RFC 9110 §5.5); other text must be base64.
     match value.to_str() {
         Ok(text) => Ok(Some(text.trim_matches([' ', '\t']))),
         Err(_) => {
@@ -28,12 +28,12 @@ pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'
     }
 }
 
-/// `Mcp-Method` must be there and say the same as the body.
+/// `Mcp-Method` must be present and match the body.
 pub(crate) fn check_method(headers: &HeaderMap, method: &str) -> Result<(), Refusal> {
     compare(METHOD_HEADER, single(headers, METHOD_HEADER)?.map(str::to_owned), Some(method))
 }
 
-/// `Mcp-Name` must be there and say the same as the body.
+/// `Mcp-Name` must be present and match the body.
 pub(crate) fn check_name(headers: &HeaderMap, name: Option<&str>) -> Result<(), Refusal> {
     compare(NAME_HEADER, decoded(headers, NAME_HEADER)?, name)
 }
@@ -50,7 +50,7 @@ fn compare(header: &str, said: Option<String>, body: Option<&str>) -> Result<(),
     }
 }
 
-/// A header that may come as `=?base64?…?=`, decoded.
+/// A header that may be encoded as `=?base64?…?=`, decoded.
 fn decoded(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     let Some(text) = single(headers, name)? else {
         return Ok(None);
@@ -65,8 +65,7 @@ fn decoded(headers: &HeaderMap, name: &str) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// Each `Mcp-Param-*` that the tool recognises says what the arguments say; one that it does not
-/// recognise means nothing.
+/// Each `Mcp-Param-*` that the tool declares must match the arguments; others are ignored.
 pub(crate) fn check_parameters(
     headers: &HeaderMap,
     arguments: &Arguments,
@@ -89,7 +88,7 @@ pub(crate) fn check_parameters(
     Ok(())
 }
 
-/// Integers are compared as numbers: 42.0 is 42.
+/// Integers are compared as numbers: 42.0 equals 42.
 fn same(said: &str, value: &Value) -> bool {
     match value {
         Value::String(text) => said == text,
@@ -125,7 +124,7 @@ mod tests {
         assert_eq!(result.unwrap_err().code(), HEADER_MISMATCH);
     }
 
-    /// MCP-05
+    /// MCP-05: the method must match exactly.
     #[test]
     fn the_method_is_compared_exactly() {
         check_method(&headers(&[("mcp-method", b" tools/call\t")]), "tools/call").unwrap();
@@ -135,11 +134,11 @@ mod tests {
         }
         let twice = headers(&[("mcp-method", b"tools/call"), ("mcp-method", b"tools/call")]);
         refused(check_method(&twice, "tools/call"));
-        // The sentinel is for names and parameters only.
+        // The base64 form is for names and parameters only.
         refused(check_method(&headers(&[("mcp-method", b"=?base64?cGluZw==?=")]), "ping"));
     }
 
-    /// MCP-05: the sentinel is decoded before comparing, and only an exact one is a sentinel.
+    /// MCP-05: base64 is decoded before comparing, and only in its exact form.
     #[test]
     fn a_name_may_come_in_base64() {
         let check = |value: &[u8], name| check_name(&headers(&[("mcp-name", value)]), Some(name));

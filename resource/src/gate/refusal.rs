@@ -1,5 +1,5 @@
-//! What the gate says no with: an HTTP status and a JSON-RPC error, the request's id in it where it
-//! is known (MCP-03, HTTP-08).
+//! Refusals of the gate: an HTTP status and a JSON-RPC error, with the request's id if it is known (MCP-03,
+//! HTTP-08).
 
 use std::borrow::Cow;
 
@@ -19,12 +19,12 @@ pub(crate) const RESOURCE_NOT_FOUND: i32 = -32002;
 /// MCP 2026-07-28, Error Codes.
 pub(crate) const HEADER_MISMATCH: i32 = -32020;
 pub(crate) const UNSUPPORTED_VERSION: i32 = -32022;
-/// Ours, outside every range that JSON-RPC and MCP reserve.
+/// Our own code, outside all ranges that JSON-RPC and MCP reserve.
 pub(crate) const UNAUTHENTICATED: i32 = 401;
 pub(crate) const FORBIDDEN: i32 = 403;
 pub(crate) const TOO_MANY: i32 = 429;
 
-/// A refusal, ready to be sent. Boxed, because most requests have none.
+/// A refusal. Boxed, because most requests have none.
 #[derive(Debug)]
 pub(crate) struct Refusal(Box<Inner>);
 
@@ -53,7 +53,7 @@ impl Refusal {
         Self::bad_request(HEADER_MISMATCH, message)
     }
 
-    /// A fault of ours: nothing was decided, nothing was done, trying again helps (RS-09, AUDIT-04).
+    /// A server fault: nothing was decided or done, and a retry may succeed (RS-09, AUDIT-04).
     pub(crate) fn unavailable() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -63,7 +63,7 @@ impl Refusal {
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
-    /// The call was made, and how it ended could not be recorded: trying again may do it twice (AUDIT-04).
+    /// The call was made and its end could not be recorded: a retry may do it twice (AUDIT-04).
     pub(crate) fn unrecorded() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -72,7 +72,7 @@ impl Refusal {
         )
     }
 
-    /// The authorization server cannot say whether a token is good, so nothing is done with it (RS-09).
+    /// The authorization server cannot be asked about the token, so it is refused (RS-09).
     pub(crate) fn nobody_to_ask() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -82,7 +82,7 @@ impl Refusal {
         .header(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
-    /// Something went wrong.
+    /// An internal error.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL_ERROR, "Internal error")
     }
@@ -97,7 +97,7 @@ impl Refusal {
         self
     }
 
-    /// The request that it answers. An id that is known already stays.
+    /// Adds the request's id, unless there is one already.
     pub(crate) fn about(mut self, id: Option<&Value>) -> Self {
         if self.0.id.is_none() {
             self.0.id = id.cloned();

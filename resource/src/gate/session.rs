@@ -1,12 +1,12 @@
 //! Sessions (MCP 2025-11-25 transports, Session Management), for the revisions that have them.
 //!
-//! Every `initialize` begins one, and clients that take no notice of its id are served all the same:
-//! the id stands for a place in time and for the negotiated revision, never for a person (RS-01). It
-//! counts only together with a token of the principal that it was given to (MCP-12).
+//! Every `initialize` starts one, and clients that ignore its id are served too: the id stands for the
+//! negotiated revision and never authenticates (RS-01). It is valid only with a token of the principal that it
+//! was given to (MCP-12).
 //!
-//! rmcp's own sessions are not used. Its `SessionStore` keeps an id and the parameters of
-//! `initialize`; it is told neither who asks nor when a session is over, and what it restores is a
-//! task of some 48 KiB that answers every POST with a stream. Here a session is one row.
+//! rmcp's own sessions are not used. Its `SessionStore` keeps an id and the parameters of `initialize`; it
+//! knows neither the caller nor the end of a session, and what it restores is a task of some 48 KiB that
+//! answers every POST with a stream. Here a session is one row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use crate::store::sessions;
 
 pub(crate) const SESSION_HEADER: &str = "mcp-session-id";
 
-/// Unused for this long, it is over (standards §1).
+/// The idle lifetime (standards §1).
 const IDLE: Duration = Duration::from_mins(30);
-/// And after this long in any case.
+/// The absolute lifetime.
 const ABSOLUTE: Duration = Duration::from_hours(8);
-/// Use is noted no more often than this.
+/// The use of a session is stored at most this often.
 const NOTED: Duration = Duration::from_mins(1);
-/// How many a principal may have; one more ends the one that was unused for longest.
+/// The most sessions of a principal; one more ends the least recently used.
 const PER_PRINCIPAL: u32 = 32;
-/// What is longer was never one of our ids, and is not looked up.
+/// A longer id was never ours and is not looked up, in bytes.
 const LONGEST: usize = 128;
 
-/// The sessions of an endpoint. They live in the database alone, so a restart does not end them.
+/// The sessions of an endpoint. They are only in the database, so a restart does not end them.
 pub(crate) struct Sessions {
     db: Db,
     clock: Clock,
     status: Arc<dyn TokenStatus>,
 }
 
-/// A session that goes on, named by somebody whom it belongs to.
+/// A live session of the caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) digest: Digest,
-    /// The revision that was negotiated.
+    /// The negotiated revision.
     pub(crate) version: &'static str,
 }
 
@@ -60,12 +60,12 @@ impl Session {
     }
 }
 
-/// Why no session was begun.
+/// Why no session was started.
 #[derive(Debug)]
 pub(crate) enum NotBegun {
-    /// The token was good a moment ago, and is no longer.
+    /// The token was valid before and has ended meanwhile.
     Token(Refused),
-    /// For any other reason, with the answer.
+    /// For another reason, with the answer.
     Refused(Refusal),
 }
 
@@ -74,8 +74,8 @@ impl Sessions {
         Self { db, clock, status }
     }
 
-    /// Begins a session, and says by which id the client may name it. The job asks about the token again, because it
-    /// may have ended while the job waited (SESSION-05).
+    /// Starts a session; returns the id for the client. The job checks the token again, because it may have
+    /// ended while the job waited (SESSION-05).
     pub(crate) async fn begin(
         &self,
         caller: &Checked,
@@ -102,8 +102,8 @@ impl Sessions {
         Ok(HeaderValue::from_str(id.expose()).expect("base64url is visible ASCII"))
     }
 
-    /// The session that a request names, if it names one. Unknown, over, and somebody else's are
-    /// answered alike (MCP-12): "the server MUST respond \[...\] with HTTP 404 Not Found".
+    /// The session that a request names, if it names one. An unknown, an ended and another principal's session
+    /// get the same answer (MCP-12): "the server MUST respond \[...\] with HTTP 404 Not Found".
     pub(crate) async fn named(
         &self,
         headers: &HeaderMap,
@@ -126,7 +126,7 @@ impl Sessions {
         }
     }
 
-    /// The session with this digest, if it goes on and is the caller's. Asking keeps it going.
+    /// The session with this digest, if it is live and the caller's. This counts as a use.
     pub(crate) async fn going_on(&self, digest: &Digest, caller: &Checked) -> Result<Option<Session>, Fault> {
         let Some(stored) = self.db.read(|conn| sessions::find(conn, digest, caller.token()))? else {
             return Ok(None);
@@ -139,11 +139,11 @@ impl Sessions {
         if now.since(stored.seen_at) >= NOTED {
             let digest = *digest;
             if let Err(fault) = self.db.record(move |tx| sessions::touch(tx, &digest)).await {
-                // It ends sooner than it should, if this goes on. That is no reason to refuse now.
+                // If this continues, the session ends too early. That is not a reason to refuse the request.
                 tracing::warn!(db.fault = %fault, "the use of a session was not noted");
             }
         }
-        // A revision that this server no longer speaks is negotiated anew.
+        // For a revision that is no longer supported, the client must initialize again.
         Ok(era::legacy(&stored.version).map(|version| Session { digest: *digest, version }))
     }
 
@@ -153,7 +153,7 @@ impl Sessions {
         self.db.write(move |tx| sessions::delete(tx, &digest)).await.map_err(|fault| unavailable(&fault))
     }
 
-    /// Clears away those that are over (RATE-03).
+    /// Deletes ended sessions (RATE-03).
     pub(crate) async fn sweep(&self) {
         let (created, seen) = over(self.clock.now());
         let swept = match self.db.read(|conn| sessions::any_before(conn, created, seen)) {
@@ -167,7 +167,7 @@ impl Sessions {
     }
 }
 
-/// What began at the first of these times, or was last used at the second, is over.
+/// The bounds for live sessions: started after the first time and used after the second.
 fn over(now: Timestamp) -> (Timestamp, Timestamp) {
     (now - ABSOLUTE, now - IDLE)
 }

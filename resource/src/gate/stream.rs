@@ -1,7 +1,7 @@
-//! Answers that stay open as server-sent events: so many to a principal, kept alive by comments
-//! (MCP-16), and over as soon as what they stand on is gone (RS-10).
+//! Streamed responses (server-sent events): limited per principal, kept alive by comments (MCP-16), and ended
+//! as soon as their authorization ends (RS-10).
 //!
-//! What a stream is about is its [`Feed`]; everything else is the same for all of them.
+//! The content of a stream is its [`Feed`]; everything else is common to all.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,23 +23,23 @@ use crate::Resource;
 use crate::bearer::{Checked, Principal};
 use crate::remote::Check;
 
-/// How many a principal may have open (MCP-16).
+/// The most open streams of a principal (MCP-16).
 const PER_PRINCIPAL: usize = 8;
-/// How often it is looked whether a stream may go on, and the longest that one look may take: RS-10 leaves two seconds.
+/// How often a stream's authorization is checked, and the time limit of a check. RS-10 allows two seconds.
 const LOOK: Duration = Duration::from_secs(1);
-/// Silence is broken after this long, before some proxy takes it for the end.
+/// After this long without an event a comment is sent, so that proxies do not close the connection.
 const SILENCE: Duration = Duration::from_secs(15);
-/// A comment: every reader of events skips it.
+/// A comment, which event readers skip.
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// What one kind of stream tells, and what it stands on beside its caller's token.
+/// The content of a kind of stream, and what it depends on besides the caller's token.
 pub(crate) trait Feed: Send + 'static {
-    /// The next event as it goes over the wire; `None` if there will be no other. It is dropped and
-    /// asked again at every look, so nothing may be lost by that.
+    /// The next event as sent on the wire; `None` at the end. The future is dropped and called again at every
+    /// check, so that must not lose an event.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
 
-    /// Whether it may go on for this caller, whose token and entitlement are of this moment. Asked
-    /// at every look and before every event.
+    /// Whether it may continue for this caller, whose token and entitlement are current. Called at every check
+    /// and before every event.
     fn may_go_on(&mut self, caller: &Checked) -> impl Future<Output = bool> + Send;
 }
 
@@ -51,12 +51,12 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Ends all of them, and every later one at once: the server stops.
+    /// Ends all streams, and later ones at once, because the server stops.
     pub(crate) fn end(&self) {
         self.ending.cancel();
     }
 
-    /// Whether the server stops.
+    /// Whether the server is stopping.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_cancelled()
     }
@@ -66,13 +66,13 @@ impl Streams {
     }
 }
 
-/// Opens a stream to this caller.
+/// Opens a stream for this caller.
 pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Result<Response, Refusal> {
     let place = Place::take(resource, caller.principal()).ok_or_else(too_many)?;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let allowed = caller.token().scope.intersection(caller.entitled());
-    // It stands on all that its caller could do, and at least on what needs no scope.
+    // It depends on everything that its caller could do, and at least on a valid token.
     let bearer = resource.bearer();
     let check = bearer.check_for(Some(&allowed)).max(bearer.check_for(None));
     let stream = Stream { place, caller, allowed, check, feed, look, spoke: None };
@@ -118,19 +118,19 @@ impl Drop for Place {
 struct Stream<F> {
     place: Place,
     caller: Checked,
-    /// What the caller could do when it began. Whoever loses any of it begins anew, with what is left.
+    /// The caller's scope at the start. If any of it is lost, the stream ends and the client opens another.
     allowed: Scope,
-    /// How its token is checked at every look.
+    /// How strictly its token is checked.
     check: Check,
     feed: F,
     look: Interval,
-    /// When it last said something; never yet means at once, so that the client sees it open.
+    /// When it last sent something; `None` makes it send a comment at once, so that the client sees it open.
     spoke: Option<Instant>,
 }
 
 impl<F: Feed> Stream<F> {
-    /// What to send next; `None` ends it. Runs only while the connection takes more, so a client
-    /// that does not read is sent nothing either.
+    /// The next bytes; `None` ends the stream. Runs only while the connection accepts more, so a client that
+    /// does not read is sent nothing.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let event = tokio::select! {
@@ -150,18 +150,18 @@ impl<F: Feed> Stream<F> {
         }
     }
 
-    /// RS-10: the token within its time, grant, user and client alive, nothing of the entitlement lost, and what
-    /// the feed asks for.
+    /// RS-10: the token has not expired, its grant, user and client are live, no scope was lost, and the feed
+    /// agrees.
     async fn may_go_on(&mut self) -> bool {
         let Resource(inner) = &self.place.resource;
-        // An endpoint that a reload took away has no streams.
+        // The streams of an endpoint that a reload removed end.
         if inner.registry.snapshot().profile_of(&self.caller.token().aud).is_none() {
             return false;
         }
         let confirmed = inner.bearer.confirm(&self.caller, inner.clock.now(), self.check);
         match tokio::time::timeout(LOOK, confirmed).await {
             Ok(Ok(caller)) if self.allowed.is_subset(caller.entitled()) => self.feed.may_go_on(&caller).await,
-            // Dead; or nobody could say so in time, and what cannot be asked about is not served (RS-09).
+            // Ended, or the authorization server could not be asked in time (RS-09).
             Ok(_) | Err(_) => false,
         }
     }

@@ -25,7 +25,7 @@ mod rules;
 #[path = "tests/sessions.rs"]
 mod sessions;
 
-/// These tests are compiled twice: where they ask, and where its document is.
+/// These tests are compiled twice, for `/mcp` and for a profile: its path, and the URL of its document.
 const IS_MAIN: bool = module_path!().len() == "resource::gate::tests".len();
 const PATH: &str = if IS_MAIN { "/mcp" } else { "/mcp/all" };
 const METADATA: &str = if IS_MAIN {
@@ -34,18 +34,18 @@ const METADATA: &str = if IS_MAIN {
     "http://localhost:8080/.well-known/oauth-protected-resource/mcp/all"
 };
 
-/// A request of the endpoint, as clients send it.
+/// A request to the endpoint, as clients send it.
 fn post() -> Builder {
     testing::post().uri(PATH)
 }
 
-/// A good token for the endpoint, with these scopes.
+/// A valid token for the endpoint with these scopes.
 fn token(scope: &str) -> AccessToken {
     let resource = shared::ResourceUri::at(&Issuer::localhost(8080), PATH);
     AccessToken { aud: resource, ..testing::token(scope) }
 }
 
-/// A good token in a good header.
+/// A valid token in a valid header.
 fn authorized(token: &AccessToken) -> Builder {
     post().header("authorization", bearer(token))
 }
@@ -58,7 +58,7 @@ fn rpc(method: &str, params: &serde_json::Value) -> String {
     json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": params }).to_string()
 }
 
-/// A modern request, with all that belongs to it.
+/// A complete modern request.
 fn modern(request: Builder, method: &str, mut params: serde_json::Value) -> HttpRequest<Body> {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -80,7 +80,7 @@ fn call(name: &str, arguments: &serde_json::Value) -> serde_json::Value {
     json!({ "name": name, "arguments": arguments })
 }
 
-/// RS-01, RS-02: nothing is answered without a token, whatever is asked, and before it is read.
+/// RS-01, RS-02: without a token nothing is answered, whatever is asked, and the body is not read.
 #[tokio::test]
 async fn without_a_token_there_is_a_challenge() {
     let app = App::start();
@@ -99,7 +99,7 @@ async fn without_a_token_there_is_a_challenge() {
     assert!(app.records("rs.denied").is_empty());
 }
 
-/// RS-03: one challenge for all bad tokens, another only for expired ones.
+/// RS-03: one challenge for all invalid tokens, and another for expired ones.
 #[tokio::test]
 async fn a_bad_token_is_told_so() {
     let app = App::start();
@@ -126,7 +126,7 @@ async fn a_bad_token_is_told_so() {
     assert_eq!(answer.header("www-authenticate"), challenge("The access token has expired."));
 }
 
-/// RS-04: two headers are refused; a token in the query is none.
+/// RS-04: two headers are refused; a token in the query is ignored.
 #[tokio::test]
 async fn a_token_is_taken_from_one_header_only() {
     let app = App::start();
@@ -144,7 +144,7 @@ async fn a_token_is_taken_from_one_header_only() {
     assert!(!answer.header("www-authenticate").contains("error"));
 }
 
-/// RS-01, RS-02: programs that look before they post see the challenge, whatever they look with.
+/// RS-01, RS-02: programs that look before they post get the challenge, with any method.
 #[tokio::test]
 async fn looking_without_a_token_shows_the_challenge() {
     let app = App::start();
@@ -182,7 +182,7 @@ async fn other_methods_are_refused() {
     }
 }
 
-/// MCP-03: bodies that are not one JSON-RPC object.
+/// MCP-03: bodies that are not one unambiguous JSON-RPC object are refused.
 #[tokio::test]
 async fn bodies_that_can_be_read_two_ways_are_refused() {
     let app = App::start();
@@ -223,7 +223,7 @@ async fn bodies_that_can_be_read_two_ways_are_refused() {
     assert_eq!((answer.status, answer.code()), (400, -32700));
 }
 
-/// MCP-03: a request without an id does not become harmless by it, and is not executed either.
+/// MCP-03: a call without an id is refused and not executed.
 #[tokio::test]
 async fn a_call_without_an_id_is_refused() {
     let app = App::start();
@@ -233,7 +233,7 @@ async fn a_call_without_an_id_is_refused() {
     assert!(app.records("mcp.call").is_empty());
 }
 
-/// MCP-03, HTTP-09: larger than a MiB, said or not, token or not.
+/// MCP-03, HTTP-09: a body over 1 MiB is refused, declared or not, with or without a token.
 #[tokio::test]
 async fn large_bodies_are_refused() {
     let app = App::start();
@@ -250,7 +250,7 @@ async fn large_bodies_are_refused() {
 
 const BOTH: Option<&str> = Some("application/json, text/event-stream");
 
-/// MCP-04
+/// MCP-04: request and response media types are checked.
 #[tokio::test]
 async fn media_types_are_checked() {
     let app = App::start();
@@ -304,7 +304,7 @@ async fn media_types_are_checked() {
     }
 }
 
-/// RS-11: entitled, but not granted: 403, with everything to ask for, and the request's id.
+/// RS-11: entitled, but not granted: 403 with all scopes to request and the request's id.
 #[tokio::test]
 async fn a_missing_scope_asks_for_a_step_up() {
     let app = App::start();
@@ -326,7 +326,7 @@ async fn a_missing_scope_asks_for_a_step_up() {
     }
 }
 
-/// MCP-09: unknown and not entitled cannot be told apart by the answer.
+/// MCP-09: an unknown tool and a forbidden one get the same answer.
 #[tokio::test]
 async fn unknown_and_forbidden_tools_look_the_same() {
     let app = App::start();
@@ -350,7 +350,7 @@ async fn unknown_and_forbidden_tools_look_the_same() {
         }
         assert_eq!(answers[0], answers[1]);
     }
-    // Not even a wrong argument tells that the tool exists.
+    // Invalid arguments do not reveal that the tool exists either.
     let odd =
         app.send(modern(authorized(&token), "tools/call", call("docs_search", &json!({ "x": 1 })))).await;
     assert_eq!(odd.json()["error"]["message"], "Unknown tool: docs_search");
@@ -367,7 +367,7 @@ async fn tool_names_are_exact() {
     }
 }
 
-/// MCP-10: lists show what the user is entitled to, whatever the token holds, in stable order.
+/// MCP-10: lists show what the user is entitled to, whatever the token's scope, in a stable order.
 #[tokio::test]
 async fn lists_follow_entitlement_not_scope() {
     let app = App::start();
@@ -383,7 +383,7 @@ async fn lists_follow_entitlement_not_scope() {
     assert_eq!(listed(&token("docs.read")).await, ["whoami"]);
 }
 
-/// REFRESH-06: a token is marked as seen before it is decided on, once; otherwise 503.
+/// REFRESH-06: a token's use is recorded once, before anything is decided with it; otherwise 503.
 #[tokio::test]
 async fn a_token_is_marked_as_seen_first() {
     let app = App::start();
@@ -400,11 +400,11 @@ async fn a_token_is_marked_as_seen_first() {
     assert_eq!(answer.code(), -32603);
 }
 
-/// RS-15, MCP-07: the protocol library sees none of the client's headers.
+/// RS-15, MCP-07: the protocol library gets none of the client's headers.
 #[tokio::test]
 async fn strange_headers_go_no_further() {
     let app = App::start();
-    // Each of these would make the library answer otherwise, if it saw them.
+    // Each of these would change the library's answer.
     let request = authorized(&token("docs.read"))
         .header("mcp-method", "tools/list")
         .header("mcp-name", "other")
@@ -420,7 +420,7 @@ fn text(answer: &Answer) -> String {
     answer.json()["result"]["content"][0]["text"].as_str().unwrap().to_owned()
 }
 
-/// The tools, called by an entitled user with a fitting token.
+/// The tools, called by an entitled user with a sufficient token.
 #[tokio::test]
 async fn the_tools_answer() {
     let app = App::start();
@@ -449,7 +449,7 @@ async fn the_tools_answer() {
     assert!(text(&page).contains("Call docs_read with offset 9"));
 }
 
-/// MCP-17: what is wrong with the arguments is told to the model, as a result.
+/// MCP-17: invalid arguments are reported to the model as a tool result.
 #[tokio::test]
 async fn wrong_arguments_are_tool_errors() {
     let app = App::start();
@@ -485,7 +485,7 @@ async fn wrong_arguments_are_tool_errors() {
     assert_eq!(answer.json()["result"]["isError"], true);
 }
 
-/// The issuer's own name matters everywhere, not only on loopback.
+/// The issuer's own host is used everywhere, not only on loopback.
 #[tokio::test]
 async fn challenges_name_the_configured_issuer() {
     let app = App::with(&Issuer::parse("https://gate.example").unwrap(), &[]);

@@ -35,7 +35,7 @@ async fn the_document_is_exact() {
     }
 }
 
-/// META-01: a `Host` never finds its way into the document.
+/// META-01: the `Host` header does not change the document.
 #[tokio::test]
 async fn a_spoofed_host_changes_nothing() {
     let app = App::with(&Issuer::parse("https://gate.example").unwrap(), &[]);
@@ -46,7 +46,7 @@ async fn a_spoofed_host_changes_nothing() {
     assert!(!String::from_utf8(answer.body).unwrap().contains("evil"));
 }
 
-/// META-08: HEAD equals GET without its body; the tag is strong, and answers 304.
+/// META-08: HEAD equals GET without its body; the tag is strong and gives 304.
 #[tokio::test]
 async fn head_and_conditional_requests() {
     let app = App::start();
@@ -71,7 +71,7 @@ async fn head_and_conditional_requests() {
     }
 }
 
-/// META-08, HTTP-06, 07, 08: other methods are refused in JSON, preflights answered; anyone may read.
+/// META-08, HTTP-06, 07, 08: other methods are refused in JSON, preflights answered; readable by any origin.
 #[tokio::test]
 async fn other_methods_are_refused() {
     let app = App::start();
@@ -91,7 +91,7 @@ async fn other_methods_are_refused() {
     assert!(preflight.header("access-control-allow-credentials").is_empty());
 }
 
-/// HTTP-08: an address that no endpoint has is refused in JSON.
+/// HTTP-08: a path without an endpoint is refused in JSON.
 #[tokio::test]
 async fn other_endpoints_have_no_document() {
     let app = App::start();
@@ -101,7 +101,7 @@ async fn other_endpoints_have_no_document() {
     }
 }
 
-/// HTTP-04
+/// HTTP-04: every response has the security headers.
 #[tokio::test]
 async fn every_response_is_hardened() {
     let app = App::start();

@@ -16,7 +16,7 @@ fn scope(text: &str) -> Scope {
     text.parse().unwrap()
 }
 
-/// What these names need; every other one is unknown.
+/// What these names need; all others are unknown.
 struct Policy(BTreeMap<String, Needs>);
 
 impl Policy {
@@ -44,8 +44,9 @@ fn policy() -> Policy {
     ])
 }
 
-/// MCP-08, MCP-09, RS-11, DCR-08, CC-02: the policy as a table. `u` is there, `h` is high-risk; the columns are what an
-/// item needs, the token's scope, the entitlement, whether somebody vouches for the client, whether there is a user.
+/// MCP-08, MCP-09, RS-11, DCR-08, CC-02: the policy as a table. `u` is a scope, `h` is high-risk; the columns
+/// are what an item needs, the token's scope, the entitlement, whether the client is verified, and whether
+/// there is a user.
 #[test]
 fn the_policy_as_a_table() {
     use Ceiling::{Any, LowRisk};
@@ -86,7 +87,7 @@ fn the_policy_as_a_table() {
     }
 }
 
-/// MCP-08: names are exact and case-sensitive, and what is not mapped is denied.
+/// MCP-08: names are exact and case-sensitive, and an item without a rule is denied.
 #[test]
 fn what_is_not_mapped_is_denied() {
     let all = scope("docs.read cicd.read cicd.trigger");
@@ -96,7 +97,7 @@ fn what_is_not_mapped_is_denied() {
     assert_eq!(policy().decide(&all, &all, Ceiling::Any, "unmapped"), Decision::NotEntitled);
 }
 
-/// MCP-09: a token cannot hold on to what its user lost.
+/// MCP-09: a scope in the token that the user has lost is not enough.
 #[test]
 fn a_scope_in_the_token_alone_is_worth_nothing() {
     let decided = policy().decide(&scope("docs.read"), &Scope::empty(), Ceiling::Any, "docs_search");
@@ -107,7 +108,7 @@ fn a_scope_in_the_token_alone_is_worth_nothing() {
     assert!(!half.listed());
 }
 
-/// RS-11, MCP-10: entitled but not granted asks for exactly what lacks, and is listed.
+/// RS-11, MCP-10: entitled but not granted: the missing scopes are requested, and the item is listed.
 #[test]
 fn an_entitled_user_is_told_what_lacks() {
     let entitled = scope("cicd.read cicd.trigger docs.read");
@@ -126,7 +127,7 @@ fn whoami_needs_no_scope() {
 }
 
 proptest! {
-    /// Deny by default: only token and entitlement together allow, and widening never denies.
+    /// Deny by default: only token and entitlement together allow, and a wider one never denies.
     #[test]
     fn allowed_means_in_both(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
         let (token, entitled, needed) = (scope(&token), scope(&entitled), scope(&needed));
@@ -141,22 +142,22 @@ proptest! {
     }
 }
 
-/// Scopes, tools and groups of generated organisations. Names of tools that are one letter, one case or
-/// one separator apart are different tools.
+/// Scopes, tools and groups of generated organisations. Tool names that differ in one letter, case or separator
+/// are different tools.
 const SCOPES: [&str; 6] = ["ci.run", "db.read", "db.write", "docs.read", "jira.read", "jira.write"];
 const TOOLS: [&str; 6] = ["a", "A", "a_b", "a-b", "docs_read", "docs_search"];
 const STRANGERS: [&str; 6] = ["", "a ", "aa", "DOCS_READ", "docs_searc", "*"];
 
-/// Somebody in an organisation who holds a token and names a tool.
+/// A user in an organisation, with a token, who names a tool.
 #[derive(Clone, Debug)]
 struct Case {
     everyone: Scope,
     groups: Vec<Scope>,
-    /// Which groups the user is in.
+    /// The user's groups.
     member: Vec<bool>,
-    /// What each tool needs; tools that are not in here do not exist.
+    /// The scopes of each tool; other tools do not exist.
     tools: BTreeMap<&'static str, Scope>,
-    /// Granted once; the user may have lost some of it since.
+    /// Granted earlier; the user may have lost some of it since.
     token: Scope,
     high_risk: Scope,
     ceiling: Ceiling,
@@ -180,7 +181,7 @@ impl Case {
         )
     }
 
-    /// What the user may be granted: what everyone may, and what each of their groups may.
+    /// The user's entitlement: everyone's scope, and that of each of their groups.
     fn entitled(&self) -> Scope {
         let groups = self.groups.iter().zip(&self.member).filter(|(_, member)| **member);
         groups.fold(self.everyone.clone(), |all, (group, _)| all.union(group))
@@ -206,8 +207,7 @@ fn scopes(count: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Scope
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// MCP-08, MCP-09, MCP-10, DCR-08: whoever asks for whatever, against a model that knows nothing of the
-    /// policy but the sets.
+    /// MCP-08, MCP-09, MCP-10, DCR-08: random callers and tools, against a model that only uses sets.
     #[test]
     fn lists_and_calls_agree(case in Case::any()) {
         let (decision, entitled) = (case.decide(&case.token), case.entitled());
@@ -219,28 +219,29 @@ proptest! {
         let effective: BTreeSet<_> = set(&case.token).intersection(&reachable).cloned().collect();
         let needed = case.tools.get(case.named).map(set);
 
-        // Effective permission is token, entitlement and ceiling, no more and no less; no needs are no permission.
+        // The effective permission is exactly token, entitlement and ceiling; an empty need is never satisfied.
         let may = needed.as_ref().is_some_and(|needed| !needed.is_empty() && needed.is_subset(&effective));
         prop_assert_eq!(decision == Decision::Allow, may);
 
-        // Listed is what the user is entitled to through this client, whatever the token holds.
+        // Listed is what the user is entitled to through this client, for any token.
         let open = |needed: &BTreeSet<String>, all: &BTreeSet<String>| !needed.is_empty() && needed.is_subset(all);
         prop_assert_eq!(decision.listed(), needed.as_ref().is_some_and(|needed| open(needed, &reachable)));
 
-        // A call is refused as unknown exactly where nothing would open it to the user: for what is forbidden
-        // as for what does not exist.
+        // A call is refused as unknown exactly if nothing would allow it to the user, whether it is forbidden
+        // or does not exist.
         let unknown = matches!(decision, Decision::NotEntitled | Decision::Unknown);
         prop_assert_eq!(unknown, !needed.as_ref().is_some_and(|needed| open(needed, &set(&entitled))));
         prop_assert_eq!(decision == Decision::Unknown, needed.is_none());
 
-        // Above the ceiling is what another client could be granted, and names what this one cannot.
+        // Above the ceiling: another client could be granted it; the decision names what this one cannot.
         if let Decision::AboveCeiling { beyond } = &decision {
             prop_assert!(!beyond.is_empty() && beyond.is_subset(&case.high_risk));
             let trusted = Case { ceiling: Ceiling::Any, ..case.clone() };
             prop_assert_eq!(trusted.decide(&entitled), Decision::Allow);
         }
 
-        // Who follows the challenge gets in, and is asked for nothing that is held or not needed.
+        // A client that follows the challenge is allowed, and is asked for no scope that it has or does not
+        // need.
         if let Decision::ScopeMissing { needed: lacking } = &decision {
             prop_assert!(!lacking.is_empty() && lacking.intersection(&case.token).is_empty());
             prop_assert!(lacking.is_subset(&case.tools[case.named]));
@@ -248,16 +249,15 @@ proptest! {
             prop_assert_eq!(case.decide(&stepped_up), Decision::Allow);
         }
 
-        // Other tools have no say in it.
+        // Other tools do not influence the decision.
         let mut alone = case.clone();
         alone.tools.retain(|name, _| *name == case.named);
         prop_assert_eq!(alone.decide(&case.token), decision);
     }
 }
 
-/// The same through the gate, for every token and every entitlement there can be: what a list shows can
-/// be called or stepped up to, and whatever it does not show is answered byte for byte as what does not
-/// exist, apart from id and name.
+/// The same through the gate, for every token and entitlement: a listed item can be called or stepped up to,
+/// and any other gets the answer of one that does not exist, byte for byte except id and name.
 #[tokio::test]
 async fn the_gate_answers_as_the_policy_says() {
     const HELD: [&str; 3] = ["docs.archive", "docs.read", "docs.secret"];
@@ -288,7 +288,7 @@ async fn the_gate_answers_as_the_policy_says() {
         for (id, name) in ["nothing_here", "docs_read", "docs_search", "whoami"].into_iter().enumerate() {
             let mut answer =
                 ask(&credentials, id, "tools/call", json!({ "name": name, "arguments": {} })).await;
-            // It counts the name's letters.
+            // It depends on the length of the name.
             answer.headers.remove("content-length");
             let caller = Caller { scope: &held, entitled: &entitled, ceiling: Ceiling::Any, has_user: true };
             let snapshot = app.resource.registry().snapshot();
@@ -312,7 +312,7 @@ async fn the_gate_answers_as_the_policy_says() {
         let unknown = answers["nothing_here"].clone();
         assert!(answers.values().all(|answer| *answer == unknown), "{answers:#?}");
     }
-    // Everything that can happen did.
+    // Every possible decision occurred.
     let seen: Vec<_> = seen.into_iter().map(|((name, decision), count)| (name, decision, count)).collect();
     assert_eq!(
         seen,
@@ -329,9 +329,8 @@ async fn the_gate_answers_as_the_policy_says() {
     );
 }
 
-/// DCR-08, MCP-10: through a client that nobody vouches for, a high-risk tool is not listed; called all the same, it
-/// answers with an error that says who can help, never with a challenge that leads back to the same place.
-/// `whoami` knows it too.
+/// DCR-08, MCP-10: for an unverified client a high-risk tool is not listed; a call of it gets an error that
+/// says who can help, and never a challenge that leads back here. `whoami` reports it too.
 #[tokio::test]
 async fn a_call_above_the_ceiling_says_who_can_help() {
     let mut rules = Rules::default();

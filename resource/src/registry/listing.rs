@@ -1,5 +1,5 @@
-//! Definitions as lists show them: the bytes of the source, in which a rule may put another title and description
-//! (POL-01). Every other member stays as it is, byte for byte and in its place (SRC-05).
+//! Definitions in lists: the source's bytes, in which a rule may replace title and description (POL-01). Every
+//! other member stays byte for byte and in its place (SRC-05).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A definition with this title and this description, where they are given.
+/// A definition with this title and description, if they are given.
 pub(super) fn shown(definition: &RawValue, title: Option<&str>, description: Option<&str>) -> Box<RawValue> {
     let texts = [("title", title), ("description", description)];
     texts.into_iter().fold(definition.to_owned(), |definition, (member, text)| match text {
@@ -17,13 +17,13 @@ pub(super) fn shown(definition: &RawValue, title: Option<&str>, description: Opt
     })
 }
 
-/// The object with this text as the value of the member: in its place, or as the last one if it has none.
+/// The object with this text as the member's value: in its place, or at the end if it has none.
 fn with_member(object: &RawValue, member: &str, text: &str) -> Box<RawValue> {
     let value = serde_json::to_string(text).expect("a text is JSON");
     let source = object.get();
     let Ok(values) = values_of(source, member) else { return object.to_owned() };
     let mut written = source.to_owned();
-    // From the end, so that what comes before keeps its place.
+    // From the end, so that earlier positions stay valid.
     for place in values.iter().rev() {
         written.replace_range(place.clone(), &value);
     }
@@ -35,10 +35,10 @@ fn with_member(object: &RawValue, member: &str, text: &str) -> Box<RawValue> {
     RawValue::from_string(written).unwrap_or_else(|_| object.to_owned())
 }
 
-/// What JSON counts as space.
+/// JSON's white space.
 const WHITESPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Where the values of a member stand in the text of an object.
+/// The positions of a member's values in the text of an object.
 fn values_of(object: &str, member: &str) -> serde_json::Result<Vec<Range<usize>>> {
     struct Values<'v>(&'v str, &'v str);
     impl<'de> Visitor<'de> for Values<'de> {
@@ -84,9 +84,9 @@ mod tests {
         );
         assert_eq!(shown(&raw(r#"{"name":"a"}"#), Some("T"), None).get(), r#"{"name":"a","title":"T"}"#);
         assert_eq!(shown(&raw("{ }"), Some("T"), None).get(), r#"{ "title":"T"}"#);
-        // A text that holds a brace ends no object.
+        // A brace inside a string does not end the object.
         assert_eq!(shown(&raw(r#"{"a":"}"}"#), None, Some("D")).get(), r#"{"a":"}","description":"D"}"#);
-        // Two readers could take either of two members of one name.
+        // With a repeated member, readers might use either one.
         assert_eq!(
             shown(&raw(r#"{"title":"a","title":"b"}"#), Some("T"), None).get(),
             r#"{"title":"T","title":"T"}"#
@@ -94,7 +94,7 @@ mod tests {
     }
 
     proptest! {
-        /// POL-01: whatever the definition, the two members say what the rule says and the rest is equal.
+        /// POL-01: for any definition, the two members have the rule's text and the rest is equal.
         #[test]
         fn any_definition_keeps_its_other_members(
             members in proptest::collection::vec(("[a-z\"\\\\]{0,6}|title|description", any::<i64>()), 0..6),

@@ -1,4 +1,4 @@
-//! What is wrong with the rules, seen from the items that there are (POL-05).
+//! Mistakes in the rules, given the existing items (POL-05).
 
 use super::Snapshot;
 use super::ruling::called;
@@ -14,7 +14,7 @@ const TABLES: [(Kind, &[Kind]); 3] = [
 ];
 
 impl Snapshot {
-    /// Whether the rules can be about these items.
+    /// Checks that the rules can apply to these items.
     ///
     /// # Errors
     /// If a rule names an item or an argument that is not there, names a scope where none is needed, or if nobody can say

@@ -17,7 +17,7 @@ fn names(snapshot: &Snapshot) -> Vec<(String, String)> {
     items.map(|item| (item.offer.name.to_string(), item.source.to_string())).collect()
 }
 
-/// MCP-11: a name that two sources claim is the first one's; the newcomer's item is left out, and nothing else of it.
+/// MCP-11: if two sources offer the same name, the first keeps it; only that item of the newcomer is left out.
 #[test]
 fn the_first_source_keeps_a_name() {
     let rules = Rules::default();
@@ -31,7 +31,8 @@ fn the_first_source_keeps_a_name() {
     assert_eq!(left_out, [("b", "two".to_owned(), one()), ("b", "three".to_owned(), one())]);
 }
 
-/// MCP-08: what no rule maps needs an empty set, which nobody satisfies; high-risk is what is needed and high-risk.
+/// MCP-08: an item without a rule needs the empty set, which is never satisfied; high-risk scopes are those
+/// that are needed and high-risk.
 #[test]
 fn the_rules_say_what_an_item_needs() {
     let mut rules = Rules::default();
@@ -49,7 +50,7 @@ fn the_rules_say_what_an_item_needs() {
     assert_eq!(snapshot.scopes().to_string(), "docs.read x");
 }
 
-/// A snapshot stays what it is when another takes its place.
+/// A snapshot does not change when another replaces it.
 #[test]
 fn a_snapshot_never_changes() {
     let registry = Registry::new(site(), Rules::default(), &[offers("one", &["a"])]);

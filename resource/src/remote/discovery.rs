@@ -1,4 +1,4 @@
-//! Where the authorization server has what (RFC 8414).
+//! Discovery of the authorization server's endpoints (RFC 8414).
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use shared::Issuer;
 
 use super::origin::Origin;
 
-/// How long a document counts (standards §1).
+/// How long a document is valid (standards §1).
 const COUNTS: Duration = Duration::from_hours(1);
 
-/// The paths on the issuer's origin that are used here.
+/// The used paths on the issuer's origin.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Endpoints {
     pub(super) jwks: String,
     pub(super) introspection: String,
-    /// The uptime until which they count.
+    /// The uptime until which they are valid.
     pub(super) until: Duration,
 }
 
@@ -26,7 +26,7 @@ struct Metadata {
     introspection_endpoint: String,
 }
 
-/// Reads the issuer's document. Why it is of no use is for the log.
+/// Fetches the issuer's document. The error is for the log.
 pub(super) async fn read(origin: &Origin, issuer: &Issuer, now: Duration) -> Result<Endpoints, String> {
     let answer = origin.get("/.well-known/oauth-authorization-server").await.map_err(|e| e.to_string())?;
     if answer.status != http::StatusCode::OK {
@@ -38,7 +38,7 @@ pub(super) async fn read(origin: &Origin, issuer: &Issuer, now: Duration) -> Res
 fn parse(body: &[u8], issuer: &Issuer, now: Duration) -> Result<Endpoints, String> {
     let metadata: Metadata =
         serde_json::from_slice(body).map_err(|error| format!("its metadata: {error}"))?;
-    // RFC 8414 §3.3: "The 'issuer' value returned MUST be identical".
+    // RS-07, RFC 8414 §3.3: "The 'issuer' value returned MUST be identical".
     if metadata.issuer != issuer.as_str() {
         return Err("its metadata names another issuer".to_owned());
     }
@@ -49,7 +49,8 @@ fn parse(body: &[u8], issuer: &Issuer, now: Duration) -> Result<Endpoints, Strin
     })
 }
 
-/// The secret and the trust stay on the issuer's origin, whatever its document says (RS-07).
+/// Requires an endpoint on the issuer's origin: the credentials must not be sent elsewhere, whatever the
+/// document says (RS-07).
 fn path(issuer: &Issuer, url: &str) -> Result<String, String> {
     let path = url.strip_prefix(issuer.as_str()).filter(|path| path.starts_with('/'));
     let plain = path.filter(|path| path.bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
@@ -62,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// RS-07: the document must be the issuer's own, and leads nowhere else.
+    /// RS-07: the document must name the issuer, and only endpoints on its origin.
     #[test]
     fn a_document_that_leads_away_is_refused() {
         let issuer = Issuer::parse("https://auth.lab.internal").unwrap();

@@ -1,5 +1,5 @@
-//! Requests to the authorization server's origin, and to no other: over TLS that the site's authorities vouch for,
-//! or in plain on this computer (OPS-01, OPS-08).
+//! Requests to the authorization server's origin only: over TLS verified against the site's certificate
+//! authorities, or plain on this computer (OPS-01, OPS-08).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use shared::Issuer;
 use shared::outbound::{Destination, Failure, Outbound, Outgoing, Security, Trust};
 use tokio::time::{Instant, timeout};
 
-/// How long one request may take, connecting included.
+/// The time limit of a request, including connecting.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// No answer that is of use here is longer.
+/// The largest response in bytes.
 const LARGEST: usize = 256 * 1024;
 
-/// The way to one origin.
+/// A client for one origin.
 pub(super) struct Origin(Outbound);
 
-/// What was answered.
+/// A response.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-/// Why there is no answer. It is for the log; whoever waits for it learns that trying again may help.
+/// Why there is no response, for the log. The caller learns only that a retry may succeed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     #[error(transparent)]
@@ -62,7 +62,7 @@ impl Origin {
     ) -> Result<Answer, NoAnswer> {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = [(header::AUTHORIZATION, authorization.clone()), (header::CONTENT_TYPE, form_type)];
-        // Everything here only asks, so it can be asked twice.
+        // All requests only read, so they can be repeated.
         self.send(Outgoing {
             method: Method::POST,
             headers: headers.into_iter().collect(),

@@ -10,7 +10,7 @@ use shared::Timestamp;
 use super::*;
 use crate::testing;
 
-/// An authorization server that says what it is told to, and counts who asks.
+/// An authorization server that a test controls, with counters.
 #[derive(Default)]
 struct Stage {
     issuer: String,
@@ -18,7 +18,7 @@ struct Stage {
     max_age: u32,
     down: bool,
     said: Option<(u16, Value)>,
-    /// How often the metadata, the key set and introspection were asked.
+    /// The number of requests for metadata, key set and introspection.
     asked: [usize; 3],
     last: String,
 }
@@ -116,7 +116,8 @@ fn is_live(standing: &Result<Standing, Unavailable>) -> Option<bool> {
     standing.as_ref().ok().map(|standing| matches!(standing, Standing::Live { .. }))
 }
 
-/// KEYS-07, RS-09: the key set is fetched once for its lifetime, then anew; without an answer it is not used longer.
+/// KEYS-07, RS-09: the key set is fetched once for its lifetime, then again; without an answer it is not used
+/// longer.
 #[tokio::test]
 async fn the_key_set_is_kept_for_its_lifetime() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -140,7 +141,7 @@ async fn the_key_set_is_kept_for_its_lifetime() {
     remote.keys().await.unwrap();
 }
 
-/// KEYS-07: a key that is not there has the set fetched once in thirty seconds.
+/// KEYS-07: an unknown key causes at most one fetch in thirty seconds.
 #[tokio::test]
 async fn an_unknown_key_is_looked_for_now_and_then() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -156,7 +157,7 @@ async fn an_unknown_key_is_looked_for_now_and_then() {
     assert_eq!(fake.asked()[1], 3);
 }
 
-/// RS-08: an answer is used again for as long as the check allows; the strictest scope decides.
+/// RS-08: an answer is reused as long as the check allows; the strictest scope decides.
 #[tokio::test]
 async fn an_answer_is_as_old_as_its_check_allows() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -185,7 +186,7 @@ async fn an_answer_is_as_old_as_its_check_allows() {
     clock.advance(Duration::from_millis(4999));
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Cached).await), Some(true));
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Always).await), Some(false));
-    // What a question for itself has learned, everybody knows.
+    // An answer to a strict question is cached for the other checks too.
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Cached).await), Some(false));
     assert!(matches!(remote.standing(&token, "kid"), Standing::Dead));
     clock.advance(Duration::from_secs(5));
@@ -194,7 +195,7 @@ async fn an_answer_is_as_old_as_its_check_allows() {
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Cached).await), Some(true));
 }
 
-/// RS-08, REFRESH-06: no answer is waited for about what is checked by its expiry alone; and then nothing else is assumed of others.
+/// RS-08, REFRESH-06: with `ExpiryOnly` no answer is waited for, and stricter checks are not affected.
 #[tokio::test]
 async fn expiry_alone_asks_nobody() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -207,7 +208,7 @@ async fn expiry_alone_asks_nobody() {
         panic!("it is live")
     };
     assert_eq!(*entitled, token.scope);
-    // It is told once that the token is in use, and its answer changes nothing.
+    // The use of the token is reported once, and the answer changes nothing.
     let told = async {
         while fake.asked()[2] == 0 {
             tokio::task::yield_now().await;
@@ -221,7 +222,7 @@ async fn expiry_alone_asks_nobody() {
     assert_eq!(fake.asked()[2], 1);
 }
 
-/// RS-09: whatever is no answer about this very token accepts nothing.
+/// RS-09: an error, or an answer about another token, is never accepted as valid.
 #[tokio::test]
 async fn no_answer_is_never_a_yes() {
     let (fake, clock) = (Fake::start().await, clock());
@@ -260,7 +261,7 @@ async fn no_answer_is_never_a_yes() {
     assert_eq!(is_live(&remote.ask(&text, &token, Check::Always).await), None, "metadata of another issuer");
 }
 
-/// RS-08: an answer that was asked for earlier does not take the place of a later one.
+/// RS-08: an answer to an earlier question does not replace one to a later question.
 #[test]
 fn a_late_answer_overwrites_nothing_newer() {
     let clock = clock();
@@ -312,7 +313,7 @@ mod tls {
         (builder.build(), key)
     }
 
-    /// Answers every request on its connections with the same few bytes.
+    /// Answers every request with the same few bytes.
     async fn serve(certificate: X509, key: PKey<Private>) -> u16 {
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
         acceptor.set_private_key(&key).unwrap();
@@ -343,7 +344,7 @@ mod tls {
     use std::pin::Pin;
     use tokio_openssl::SslStream;
 
-    /// OPS-08, RS-07: only a host that one of the named authorities vouches for, under its own name.
+    /// OPS-08, RS-07: the host's certificate must be from a named authority and for the right name.
     #[tokio::test]
     async fn a_host_must_prove_who_it_is() {
         let dir = tempfile::tempdir().unwrap();
@@ -379,7 +380,7 @@ mod tls {
                 "{ca:?}: {refused}"
             );
         }
-        // A certificate that takes the place of another one counts for the next connection.
+        // A replaced certificate is used for the next connection.
         let replaced = origin(port, Some(dir.path().join("missing.pem")));
         assert!(replaced.get("/x").await.is_err());
         std::fs::copy(&ca, dir.path().join("missing.pem")).unwrap();

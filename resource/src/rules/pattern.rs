@@ -1,16 +1,16 @@
-//! The names that a rule is about: one, or all that a glob matches (POL-01).
+//! The pattern of a rule: one name, or a glob (POL-01).
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// Longer patterns are refused: names on the wire have 64 characters at most (MCP-08).
+/// The longest pattern; names on the wire have at most 64 characters (MCP-08).
 const LONGEST: usize = 128;
 /// The same for patterns that may be about resources, which have URIs in their names.
 const LONGEST_OF_RESOURCE: usize = 2048;
 
-/// The exact name of an item; or a glob, in which `*` stands for any characters and `?` for one.
+/// An exact name, or a glob in which `*` stands for any characters and `?` for one.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     text: String,
@@ -32,8 +32,8 @@ pub struct InvalidPattern;
 )]
 pub struct InvalidResourcePattern;
 
-/// How specific a pattern is: an exact name is more so than every glob, of two globs the one that has more characters
-/// of its own; and if they have as many, the one that leaves less open.
+/// How specific a pattern is. An exact name is more specific than a glob; of two globs, the one with more
+/// literal characters is; if equal, the one with fewer wildcards.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Specificity {
     Glob { literals: usize, single: usize },
@@ -41,7 +41,7 @@ pub(super) enum Specificity {
 }
 
 impl Pattern {
-    /// Reads a pattern, and compiles it.
+    /// Parses and compiles a pattern.
     ///
     /// # Errors
     /// If it has a character that no name has.
@@ -81,22 +81,22 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), glob: Some(glob.compile_matcher()) })
     }
 
-    /// The name itself, whatever is in it.
+    /// A pattern that matches exactly this name.
     pub(crate) fn exact(name: &str) -> Self {
         Self { text: name.to_owned(), glob: None }
     }
 
-    /// Whether it is a name, and not a glob.
+    /// Whether it is an exact name.
     pub fn is_exact(&self) -> bool {
         self.glob.is_none()
     }
 
-    /// The pattern as it was written.
+    /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it matches an item of this name.
+    /// Whether it matches this name.
     pub fn matches(&self, name: &str) -> bool {
         self.glob.as_ref().map_or_else(|| self.text == name, |glob| glob.is_match(name))
     }

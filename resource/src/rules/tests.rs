@@ -15,7 +15,7 @@ fn rules(patterns: &[&str]) -> ItemRules {
     rules
 }
 
-/// The pattern that governs; with a plus between two that tie.
+/// The pattern that governs; with a plus sign between two that tie.
 fn governs(rules: &ItemRules, name: &str) -> String {
     match rules.governing(name) {
         Governing::Nothing => "nothing".to_owned(),
@@ -24,7 +24,7 @@ fn governs(rules: &ItemRules, name: &str) -> String {
     }
 }
 
-/// POL-01: an exact name counts more than a glob, the more specific glob more than the less specific one.
+/// POL-01: an exact name takes precedence over a glob, and a more specific glob over a less specific one.
 #[test]
 fn the_most_specific_rule_governs() {
     let rules = rules(&["*", "ci_*", "ci_*_run", "ci_trigger", "ci_?rigger_*", "db_?", "db_*"]);
@@ -45,7 +45,7 @@ fn the_most_specific_rule_governs() {
     assert_eq!(governs(&self::rules(&["ci_*"]), "jira_ci_x"), "nothing");
 }
 
-/// POL-01: of two globs that are equally specific neither counts, unless something more specific does.
+/// POL-01: of two equally specific globs neither applies, unless a more specific rule does.
 #[test]
 fn equally_specific_globs_tie() {
     let tied = rules(&["docs_*", "*_read", "do*"]);
@@ -55,7 +55,7 @@ fn equally_specific_globs_tie() {
     assert_eq!(governs(&rules(&["docs_*", "*_read", "docs_*d"]), "docs_read"), "docs_*d");
 }
 
-/// POL-01: what is built in yields to every rule of the file, to a glob as well.
+/// POL-01: every rule of the file, including globs, takes precedence over built-in ones.
 #[test]
 fn the_file_counts_more_than_what_is_built_in() {
     let mut rules = Rules::default();
@@ -64,7 +64,7 @@ fn the_file_counts_more_than_what_is_built_in() {
     assert_eq!(governs(&rules.tools, "docs_read"), "d*");
 }
 
-/// MCP-08: a pattern has the characters of names, `*` and `?`, and nothing else that could mean something.
+/// MCP-08: a pattern may have the characters of names, `*` and `?` only.
 #[test]
 fn other_characters_are_no_pattern() {
     let long = "a".repeat(129);
@@ -74,7 +74,7 @@ fn other_characters_are_no_pattern() {
 }
 
 proptest! {
-    /// POL-01: globs match as a plain reading of `*` and `?` says, and a name governs itself whatever else there is.
+    /// POL-01: globs match like a simple implementation of `*` and `?`, and an exact name governs itself.
     #[test]
     fn globs_match_as_written(glob in "[ab_*?]{1,8}", name in "[ab_]{0,8}") {
         fn plain(glob: &[u8], name: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! `whoami`: what the server knows about the caller. It needs nothing but a valid token (MCP-08).
+//! `whoami`: what the server knows about the caller. It needs only a valid token (MCP-08).
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,9 +1,9 @@
-//! The built-in documentation source: a folder of Markdown, HTML and plain text, searched and read.
+//! The built-in documentation source: a folder of Markdown, HTML and plain text that can be searched and read.
 //!
-//! A scan copies every document into an index of its own (`docs.db`), which can be deleted at any
-//! time. Searching and reading touch that index only: no path that a caller sends ever reaches the
-//! file system. The scan itself opens files beneath a handle to the folder, so `..`, absolute paths
-//! and links cannot lead it outside, even if they change while it runs.
+//! A scan copies every document into its own index (`docs.db`), which can be deleted at any time. Searching and
+//! reading use only the index: no path from a caller reaches the file system. The scan opens files beneath a
+//! handle to the folder, so `..`, absolute paths and links cannot lead outside, even if they change while it
+//! runs.
 
 mod folder;
 mod front_matter;
@@ -39,13 +39,13 @@ use crate::sources::Outcome;
 use query::Query;
 use searching::Stop;
 
-/// How many hits a search answers with, unless it asks for another number.
+/// The default number of hits.
 const HITS: u32 = 8;
 const MAX_HITS: u32 = 50;
-/// How many characters a page holds, unless another number is asked for.
+/// The default number of characters of a page.
 const PAGE: usize = 20_000;
 const MAX_PAGE: usize = 60_000;
-/// How many documents a listing holds, unless another number is asked for.
+/// The default number of documents in a listing.
 const LISTED: u32 = 200;
 const MAX_LISTED: u32 = 1_000;
 
@@ -54,7 +54,7 @@ pub struct Docs {
     db: Db,
     folder: Folder,
     clock: Clock,
-    /// Held while scanning: one scan at a time.
+    /// Held during a scan, so that only one runs.
     scanned: Mutex<scan::Scanned>,
     generation: tokio::sync::watch::Sender<u64>,
     /// What is offered of the index, and of which generation.
@@ -62,18 +62,18 @@ pub struct Docs {
     searches: searching::Places,
 }
 
-/// One section that matches a search.
+/// A section that matches a search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
     pub path: String,
     pub title: String,
     /// The headings above it, "Guide > Install > Linux"; empty before the first one.
     pub heading: String,
-    /// Some 300 characters around the match, the words that matched in `**`.
+    /// About 300 characters around the match, with the matched words in `**`.
     pub snippet: String,
-    /// Larger is better; comparable within one answer only.
+    /// Larger is better; comparable only within one answer.
     pub score: f64,
-    /// The line of the file where the section begins, where files have lines that mean something.
+    /// The line of the file where the section begins, for formats in which lines are meaningful.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
 }
@@ -88,20 +88,20 @@ pub struct Page {
     pub text: String,
     pub offset: usize,
     pub total: usize,
-    /// Where to go on; none at the end.
+    /// Where to continue; `None` at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_offset: Option<usize>,
 }
 
-/// Which documents there are.
+/// A list of documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listing {
     pub documents: Vec<Listed>,
-    /// How many there are, listed here or not.
+    /// The total number, listed here or not.
     pub total: u64,
 }
 
-/// One document of a listing.
+/// A document in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
     pub path: String,
@@ -123,7 +123,7 @@ pub enum DocsError {
     Fault(#[from] Fault),
 }
 
-/// Why a document could not be read. The message is for whoever asked.
+/// Why a document could not be read. The message is for the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("no document {path:?}{}", index::or_instead(.nearest))]
@@ -135,13 +135,13 @@ pub enum ReadError {
 }
 
 impl Docs {
-    /// Opens the index of a folder and brings it up to date.
+    /// Opens the index of a folder and updates it.
     ///
-    /// An index that is damaged, or was made by another version or for another folder, is made anew.
-    /// It waits for the disk: never call it from a task, nor [`Docs::scan`].
+    /// An index that is damaged, or was made by another version or for another folder, is made again. Waits for
+    /// the disk: never call this or [`Docs::scan`] from an async task.
     ///
     /// # Errors
-    /// [`DocsError::Folder`] if the folder cannot be listed; the index's own troubles.
+    /// [`DocsError::Folder`] if the folder cannot be listed; errors of the index.
     pub fn open(index: &Path, folder: Folder, clock: &Clock) -> Result<Self, DocsError> {
         folder.root()?;
         let db = index::open(index, &folder.origin(), clock)?;
@@ -151,7 +151,7 @@ impl Docs {
             Err(DocsError::Fault(Fault::Corrupt(why))) => (docs.folder.clone(), why),
             Err(error) => return Err(error),
         };
-        // Closed before its file goes: SQLite tidies up by name.
+        // Close it before its file is deleted, because SQLite cleans up by name.
         drop(docs);
         index::discard(index, &why)?;
         let docs = Self::new(index::open(index, &folder.origin(), clock)?, folder, clock);
@@ -166,14 +166,14 @@ impl Docs {
         Self { db, folder, clock: clock.clone(), scanned, generation, offered, searches }
     }
 
-    /// Counts up whenever a scan has changed the index.
+    /// A number that increases whenever a scan has changed the index.
     pub fn generation(&self) -> tokio::sync::watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// The sections that match best. Any text is a query; one without words finds nothing.
+    /// The best matching sections. Any text is a query; one without words finds nothing.
     ///
-    /// All words must occur in a section; if they do so nowhere, any of them will do.
+    /// All words must occur in a section; if that finds nothing, any word is enough.
     ///
     /// # Errors
     /// [`DocsError::TooLong`], or the index's fault.
@@ -211,10 +211,10 @@ impl Docs {
         Ok(Vec::new())
     }
 
-    /// A document, or what stands under one of its headings.
+    /// A document, or the text under one of its headings.
     ///
     /// # Errors
-    /// A path or heading that is not in the index, with what there is instead.
+    /// A path or heading that is not in the index, with existing ones instead.
     pub fn read(
         &self,
         path: &str,
@@ -249,10 +249,10 @@ impl Docs {
         }
     }
 
-    /// The documents whose paths begin with `path_prefix`, in the order of their paths.
+    /// The documents whose paths begin with `path_prefix`, sorted by path.
     ///
     /// # Errors
-    /// The index's fault.
+    /// A fault of the index.
     pub fn list(&self, path_prefix: Option<&str>, limit: Option<u32>) -> Result<Listing, DocsError> {
         let limit = limit.unwrap_or(LISTED).clamp(1, MAX_LISTED);
         Ok(self.db.read(|c| index::list(c, path_prefix.unwrap_or(""), limit))?)
@@ -291,7 +291,7 @@ struct Part {
     text: String,
 }
 
-/// What somebody sent, short enough for a message.
+/// A caller's text, shortened for a message.
 fn clipped(text: &str) -> String {
     text.chars().take(200).collect()
 }

@@ -29,29 +29,29 @@ use crate::item::{Kind, Offer, Offered, SourceName};
 use crate::store::snapshots::Stored;
 use keeping::Lists;
 
-/// How many calls of one source run at once; more wait.
+/// The most concurrent calls of one source; more wait.
 const MOST_CALLS: usize = 256;
 
-/// A server and how it is reached: `[sources.NAME]` with `kind = "mcp-http"`.
+/// The settings of a server: `[sources.NAME]` with `kind = "mcp-http"`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSource {
     pub name: String,
-    /// The address as it was written, for people.
+    /// The URL as written, for display.
     pub url: String,
     /// Its path and query.
     pub path: String,
     pub destination: Destination,
     pub names: Names,
-    /// How long a call may go on without getting further (LIMIT-04).
+    /// How long a call may run without progress (LIMIT-04).
     pub timeout: Duration,
-    /// Whether it is told who asks (SRC-10).
+    /// Whether it is told who is calling (SRC-10).
     pub identity: bool,
     /// Whether each user gives a secret of their own for it (SRC-10).
     pub own_secret: bool,
 }
 
 impl HttpSource {
-    /// What it is known by: another target is another source.
+    /// Identifies it: with another target it is another source.
     pub(crate) fn target(&self) -> String {
         format!("mcp-http {}", self.url)
     }
@@ -66,7 +66,7 @@ pub struct Configured {
     pub lists_with: Option<Kept>,
 }
 
-/// One server behind the gate. Cheap to clone.
+/// A server behind the gate. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http(Arc<Inner>);
 
@@ -79,9 +79,9 @@ struct Inner {
     name: SourceName,
     offered: ArcSwap<Offered>,
     state: Mutex<State>,
-    /// Counts up whenever a source offers something else than before.
+    /// A number that increases whenever a source's offers change.
     changed: watch::Sender<u64>,
-    /// Told when a look at the source is due.
+    /// Notified when a listing is due.
     due: Notify,
     calls: Semaphore,
     journal: Journal,
@@ -89,7 +89,7 @@ struct Inner {
     lists: tokio::sync::Mutex<Lists>,
 }
 
-/// What is known of it.
+/// What is known of the source.
 struct State {
     stored: Stored,
     answered_at: Option<Timestamp>,
@@ -100,7 +100,7 @@ struct State {
 }
 
 impl Http {
-    /// A source with what is remembered of it.
+    /// A source with its stored state.
     pub(crate) fn new(
         configured: Configured,
         credentials: Arc<Credentials>,
@@ -168,12 +168,12 @@ impl Http {
         self.state().stored.id.clone()
     }
 
-    /// How long a call may go on without getting further.
+    /// How long a call may run without progress.
     pub(crate) fn patience(&self) -> Duration {
         self.settings().timeout
     }
 
-    /// How it is.
+    /// Its health.
     pub(crate) async fn health(&self) -> Health {
         let era = match self.0.client.speaks().await {
             Some(Speaks::Modern(_)) => Some(crate::revision::MODERN.to_owned()),
@@ -215,7 +215,7 @@ impl Http {
             Heard::Listening => {}
         };
         let first = self.send(&who, &ask.what().item().offer, ask, &mut hear).await;
-        // The headers that repeat arguments follow the definition, so it has changed since (2026-07-28).
+        // The headers that repeat arguments follow the definition, so the definition has changed (2026-07-28).
         let renewed = if mismatched(&first) { self.renewed(&ask.what().item().offer).await } else { None };
         let answered = match renewed {
             Some(offer) => self.send(&who, &offer, ask, &mut hear).await,
@@ -242,7 +242,7 @@ impl Http {
         self.offered().offers.iter().find(same).cloned()
     }
 
-    /// What a call came to, in words for the model where there is no result (SRC-08).
+    /// The outcome of a call, with words for the model if there is no result (SRC-08).
     fn outcome(&self, answered: Result<Result<Box<RawValue>, RpcError>, NoResult>, ask: &Ask) -> Outcome {
         match as_answer(answered, ask) {
             Ok(answered) => {
@@ -344,7 +344,7 @@ fn no_completion() -> Outcome {
     Outcome::Result { members, meta: String::new(), is_error: false, links: Vec::new() }
 }
 
-/// Whether the upstream refused the headers of a call, before it ran anything.
+/// Whether the upstream refused the headers of a call before it ran anything.
 fn mismatched(answered: &Result<Result<Box<RawValue>, RpcError>, NoResult>) -> bool {
     let error = match answered {
         Ok(Err(error)) => Some(error),

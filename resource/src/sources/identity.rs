@@ -1,5 +1,5 @@
-//! What a server behind the gate is shown: credentials of the gateway's own or of the user who asks, and who asks (SRC-10).
-//! Nothing of what a client sent is in it (RS-15).
+//! The credentials for a source: the gateway's own, the user's, or an identity token (SRC-10). They contain
+//! nothing that a client sent (RS-15).
 
 use std::fmt::Write;
 
@@ -12,16 +12,16 @@ use super::mcp::client::Identity;
 use crate::bearer::Asker;
 use crate::item::SourceName;
 
-/// Where the identity token travels if the source has a credential of its own beside it.
+/// The header for the identity token if the source also has a static credential.
 const IDENTITY_HEADER: HeaderName = HeaderName::from_static("portcullis-identity");
-/// The subject where nobody asks: the gateway looks at the source by itself. No user has this id.
+/// The subject of the gateway's own requests. No user has this id.
 const GATEWAY: &str = "gateway";
 
-/// A header that a server is shown.
+/// A header with a credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credential {
     pub header: HeaderName,
-    /// Whether `Bearer` stands before the secret.
+    /// Whether the value starts with `Bearer`.
     pub bearer: bool,
     pub kept: Kept,
 }
@@ -33,7 +33,7 @@ pub enum Kept {
     Here(Secret),
     /// In the sealed store, under this name.
     Stored(String),
-    /// In the sealed store, each user's own.
+    /// In the sealed store, each user's own secret.
     OfUser,
 }
 
@@ -50,16 +50,16 @@ impl PartialEq for Kept {
 
 impl Eq for Kept {}
 
-/// The credentials of one source.
+/// The credentials for one source.
 pub(crate) struct Credentials {
     source: SourceName,
-    /// What the source is: a user's secret is for no other.
+    /// The source's address: a user's secret is sent to no other.
     target: String,
     shown: Vec<Credential>,
     /// What stands in the place of a user's secret where nobody asks.
     lists_with: Option<Kept>,
     store: Option<Secrets>,
-    /// Where users give theirs.
+    /// The page where users give their secrets.
     page: String,
     tells: Option<Tells>,
 }
@@ -76,15 +76,15 @@ struct Tells {
 pub(crate) enum Lacking {
     /// The user has given no secret.
     OwnSecret,
-    /// Each user gives a secret, and there is no user.
+    /// Each user gives their own secret, but there is no user.
     User,
-    /// The configuration names a secret that is not there.
+    /// The configuration names a secret that does not exist.
     Named(String),
     Other(String),
 }
 
 impl Credentials {
-    /// What a source is shown where it has no credential.
+    /// For a source without credentials.
     pub(crate) fn none(source: &str, target: String, issuer: &Issuer) -> Self {
         Self {
             source: SourceName::from(source),
@@ -97,7 +97,8 @@ impl Credentials {
         }
     }
 
-    /// The same with these credentials, as far as they are not here from this store; `None` if a header cannot carry one.
+    /// The same with these credentials; `store` holds those that are not in memory. `None` if a header cannot
+    /// carry one.
     pub(crate) fn showing(
         self,
         shown: &[Credential],
@@ -112,13 +113,13 @@ impl Credentials {
         Some(Self { shown: shown.to_vec(), lists_with: lists_with.cloned(), store: store.cloned(), ..self })
     }
 
-    /// The same, with a token for each request that says who asks.
+    /// Adds an identity token to each request.
     pub(crate) fn telling(self, identities: Identities, issuer: Issuer, audience: String) -> Self {
         Self { tells: Some(Tells { identities, issuer, audience }), ..self }
     }
 
-    /// What goes with a request for this caller; `None` is the gateway itself. Sessions are shared by nobody whose
-    /// credentials differ, and by no two versions of one (SRC-07).
+    /// The headers of a request for this caller; `None` is the gateway itself. Callers with different
+    /// credentials, or different versions of one, do not share sessions (SRC-07).
     pub(crate) fn of(&self, asker: Option<&Asker>, now: Timestamp) -> Result<Identity, Lacking> {
         let (mut headers, mut versions) = (Vec::with_capacity(2), String::new());
         let mut of_one_user = false;
@@ -165,7 +166,7 @@ impl Credentials {
         }
     }
 
-    /// Why a request was not made, in a sentence for whoever asked.
+    /// Why a request was not made, in a sentence for the caller.
     pub(crate) fn says(&self, lacking: &Lacking) -> String {
         let Self { source, page, .. } = self;
         match lacking {
@@ -182,7 +183,7 @@ impl Credentials {
         }
     }
 
-    /// What to do about a credential that the server does not accept: a user's own, if a user asked with one.
+    /// What to do about a credential that the source does not accept: the user's own, if the request had one.
     pub(crate) fn remedy(&self, by_user: bool) -> String {
         let Self { source, page, .. } = self;
         let of_users = self.shown.iter().any(|credential| credential.kept == Kept::OfUser);
@@ -210,7 +211,7 @@ impl Credentials {
         }
     }
 
-    /// The keys that say what it is shown.
+    /// The configuration's keys for the credentials.
     fn keys(&self) -> String {
         if self.lists_with.is_some() {
             return "`lists_with`".to_owned();
@@ -259,7 +260,7 @@ impl Credential {
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Lacking> {
-    // The value stays out of the words.
+    // The message does not contain the value.
     let unfit = |_| Lacking::Other("a credential contains characters that a header cannot carry".to_owned());
     let mut value = HeaderValue::from_str(text).map_err(unfit)?;
     value.set_sensitive(true);
@@ -267,7 +268,7 @@ fn sensitive(text: &str) -> Result<HeaderValue, Lacking> {
 }
 
 impl Lacking {
-    /// What is lacking, in words for administrators, as they follow "cannot be used:".
+    /// What is missing, for administrators, as it follows "cannot be used:".
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::OwnSecret | Self::User => "it needs the secret of a user".to_owned(),

@@ -1,5 +1,5 @@
-//! What happened lately between the gate and one server, for `source log` (SRC-14): connections, failures, walks. It is
-//! kept in memory, and only so much of it. Nothing that a call carried is in it.
+//! Recent events between the gate and one source, for `source log` (SRC-14): connections, failures, walks. In
+//! memory and bounded; nothing from the content of calls.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,46 +7,46 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use shared::Timestamp;
 
-/// How many entries are kept.
+/// The most entries.
 const MOST: usize = 200;
-/// How many characters of one entry are kept.
+/// The most characters of an entry.
 const LONGEST: usize = 400;
 
 /// The latest entries. Cheap to clone.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Journal(Arc<Mutex<VecDeque<Entry>>>);
 
-/// One thing that happened, once or several times in a row.
+/// An event that happened once or several times in a row.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// When it happened last.
+    /// The last time.
     pub at: Timestamp,
     pub kind: Kind,
     pub text: String,
-    /// How many times in a row.
+    /// The number of times in a row.
     pub times: u32,
 }
 
-/// What kind of thing.
+/// The kind of event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// What the server speaks was found out.
+    /// The source's revision was determined.
     Probed,
-    /// A connection could be used again, or a session was begun.
+    /// A connection works again, or a session was started.
     Connected,
     /// Its lists were read.
     Walked,
-    /// It did not answer as it should.
+    /// It failed to answer correctly.
     Failed,
-    /// A call came to no result.
+    /// A call ended without a result.
     CallFailed,
-    /// An administrator had it begin anew.
+    /// An administrator restarted it.
     Restarted,
 }
 
 impl Kind {
-    /// The word for it.
+    /// Its name in the output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Probed => "probed",
@@ -60,7 +60,7 @@ impl Kind {
 }
 
 impl Journal {
-    /// Adds an entry; what happens again at once is counted.
+    /// Adds an entry; a repeated event only raises the last entry's count.
     pub(crate) fn note(&self, at: Timestamp, kind: Kind, text: impl Into<String>) {
         let text: String = text.into();
         let text: String = text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
@@ -78,7 +78,7 @@ impl Journal {
         entries.push_back(Entry { at, kind, text, times: 1 });
     }
 
-    /// The latest entries, the oldest of them first.
+    /// The latest entries, oldest first.
     pub(crate) fn latest(&self, most: usize) -> Vec<Entry> {
         let entries = self.lock();
         entries.iter().skip(entries.len().saturating_sub(most)).cloned().collect()
@@ -93,7 +93,7 @@ impl Journal {
 mod tests {
     use super::*;
 
-    /// SRC-14: a server that fails for a week fills nothing, and what it said is on one line.
+    /// SRC-14: a server that fails for a week does not fill the journal, and its message stays on one line.
     #[test]
     fn a_journal_is_bounded() {
         let journal = Journal::default();

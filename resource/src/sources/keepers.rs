@@ -1,5 +1,5 @@
-//! The tasks that keep what is known of servers true, one for each (SRC-02). They follow the configuration: a server that
-//! is added gets one, and that of a server that is gone ends when its calls have ended (POL-04).
+//! The tasks that keep the sources' lists current, one for each source (SRC-02). They follow the configuration:
+//! a new source gets a task, and the task of a removed one ends when its calls have ended (POL-04).
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ pub(crate) struct Keepers {
 }
 
 impl Keepers {
-    /// Has a task for each of the servers of this moment, and for no other.
+    /// Starts a task for each current source that has none, and stops those of removed sources.
     pub(crate) fn follow(&mut self, upstreams: &Upstreams, stop: &CancellationToken) {
         let present = upstreams.all();
         self.kept.retain(|(kept, gone)| {
@@ -31,11 +31,11 @@ impl Keepers {
                 self.kept.push((http.clone(), gone));
             }
         }
-        // Those that have ended need not be remembered.
+        // Forget tasks that have ended.
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Waits for all of them to end, once they were stopped.
+    /// Waits for all tasks to end after they were stopped.
     pub(crate) async fn end(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }

@@ -1,4 +1,4 @@
-//! The thin MCP client that all upstreams share: JSON-RPC whose results stay as they were written (SRC-05).
+//! The MCP client for all upstreams: JSON-RPC whose results stay as they were written (SRC-05).
 
 pub(crate) mod client;
 pub(crate) mod definition;

@@ -1,4 +1,4 @@
-//! Tools that this program brings along: their definitions, made once, and the shape of what they answer.
+//! The program's own tools: their prepared definitions, and the form of their answers.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::Outcome;
 use super::schema::Schema;
 use crate::item::{Arguments, Effect, Kind, Mirrored, Needs, Offer};
 
-/// A tool of ours. Every one of them only reads, in a world that this server holds.
+/// One of our tools. All of them are read-only, on this server's own data.
 pub(crate) struct OwnTool {
     offer: Arc<Offer>,
     takes: Schema,
 }
 
 impl OwnTool {
-    /// A tool with a name, a title and a description, which takes and answers what these schemas say.
+    /// A tool with this name, title and description, and these input and output schemas.
     pub(super) fn new(
         (name, title, description): (&'static str, &'static str, &'static str),
         needs: Option<Needs>,
@@ -59,7 +59,7 @@ impl OwnTool {
         Arc::clone(&self.offer)
     }
 
-    /// Checks the arguments of a call; the error tells a model what was expected (MCP-17).
+    /// Checks the arguments of a call; the error tells a model what is expected (MCP-17).
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), String> {
         self.takes.check(arguments)
     }
@@ -87,12 +87,12 @@ struct ToolResult<'t, D: Serialize> {
     is_error: bool,
 }
 
-/// What a tool has to say: text for reading, and the same as data. Written once, here.
+/// A tool's answer: text for reading, and the same as data.
 pub(crate) fn answered(text: &str, data: &impl Serialize) -> Outcome {
     result(text, Some(data), false)
 }
 
-/// An error goes to the model as a result, so that it can try again.
+/// An error as a tool result, so that the model can try again.
 pub(crate) fn problem(text: &str) -> Outcome {
     result(text, None::<&()>, true)
 }

@@ -1,5 +1,5 @@
-//! What a call to a server came to where there is no result: which of the classes it belongs to (SRC-08), and words for the
-//! model. An upstream's own codes for the protocol between it and us go no further (SRC-06).
+//! The outcome of a call of an upstream without a result: its kind (SRC-08), and words for the model. Error
+//! codes about the connection between upstream and gateway are not passed on (SRC-06).
 
 use super::Outcome;
 use super::identity::Credentials;
@@ -10,13 +10,13 @@ use crate::item::SourceName;
 use crate::revision::Era;
 
 const INVALID_PARAMS: i64 = -32602;
-/// Codes that only the older revisions have.
+/// Codes that only older revisions have.
 const RESOURCE_NOT_FOUND: i64 = -32002;
 const URL_ELICITATION: i64 = -32042;
-/// Codes about the protocol between an upstream and its client, which is this gateway.
+/// Codes about the protocol between an upstream and this gateway.
 const PROTOCOL: std::ops::RangeInclusive<i64> = -32022..=-32020;
 
-/// An upstream answered with an error.
+/// The outcome of an upstream's error.
 pub(super) fn error(name: &SourceName, error: RpcError, ask: &Ask) -> Outcome {
     let reads = matches!(ask.what(), What::Resource(..));
     match error.code {
@@ -38,7 +38,7 @@ pub(super) fn error(name: &SourceName, error: RpcError, ask: &Ask) -> Outcome {
     }
 }
 
-/// A call was sent, and there is no answer that could be handed on.
+/// The outcome of a call that was sent without a usable answer.
 pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Failed) -> Outcome {
     match why {
         Failed::TooLarge(size) => Outcome::TooLarge(size),

@@ -1,4 +1,4 @@
-//! What administrators are told about servers behind the gate (SRC-14).
+//! Reports about the servers behind the gate, for administrators (SRC-14).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,14 +12,14 @@ use super::upstreams::Upstreams;
 use crate::item::{Kind, Offer};
 use crate::store::snapshots;
 
-/// Characters of a definition that make about one token of a model's context.
+/// The characters of a definition per token of a model's context, approximately.
 const PER_TOKEN: usize = 4;
 
-/// What a source answered when it was asked on purpose.
+/// The result of a test.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tested {
     pub era: Option<String>,
-    /// How long all of it took.
+    /// How long the listing took, in milliseconds.
     pub ms: u64,
     pub tools: Vec<ListedItem>,
     pub prompts: Vec<ListedItem>,
@@ -36,7 +36,7 @@ pub struct ListedItem {
     pub scope: String,
     /// `low` or `high`.
     pub risk: String,
-    /// About how much of a model's context its definition takes.
+    /// The approximate size of its definition in tokens of a model's context.
     pub tokens: usize,
 }
 
@@ -57,7 +57,7 @@ impl ListedItem {
 }
 
 impl Upstreams {
-    /// How each of them is, from what is known: none is asked.
+    /// The health of all sources, from what is known, without contacting them.
     pub async fn health(&self) -> Vec<Health> {
         let mut all = Vec::new();
         for source in self.all().iter() {
@@ -66,7 +66,7 @@ impl Upstreams {
         all
     }
 
-    /// The same where no server runs: what the database remembers.
+    /// The same without a running server, from the database.
     ///
     /// # Errors
     /// A database fault.
@@ -86,23 +86,23 @@ impl Upstreams {
         db.read(snapshots::all)?.into_iter().map(health).collect()
     }
 
-    /// Walks the source of this name now, and says what it lists; `None` if there is none.
+    /// Lists the source with this name now; `None` if it does not exist.
     pub async fn test(&self, name: &str) -> Option<Result<Tested, String>> {
         let source = self.find(name)?;
         Some(test(name, &source).await)
     }
 
-    /// The id of the source of this name.
+    /// The id of the source with this name.
     pub fn id(&self, name: &str) -> Option<String> {
         Some(self.find(name)?.id())
     }
 
-    /// What happened lately between the gate and the source of this name; `None` if there is none.
+    /// Recent events of the source with this name; `None` if it does not exist.
     pub fn log(&self, name: &str, most: usize) -> Option<Vec<Entry>> {
         Some(self.find(name)?.journal(most))
     }
 
-    /// Has the source of this name begin anew, and says how it is then; `None` if there is none.
+    /// Restarts the source with this name, and returns its health afterwards; `None` if it does not exist.
     pub async fn restart(&self, name: &str) -> Option<Result<Health, String>> {
         let source = self.find(name)?;
         let restarted = source.restart().await;

@@ -1,5 +1,5 @@
-//! The arguments of our own tools against their schemas (JSON Schema 2020-12), compiled once. What is wrong is said so
-//! that a model can put it right (MCP-17).
+//! Checks the arguments of our own tools against their schemas (JSON Schema 2020-12), compiled once. The errors
+//! let a model correct itself (MCP-17).
 
 use std::borrow::Cow;
 
@@ -9,39 +9,39 @@ use serde_json::{Map, Value};
 
 use crate::item::Arguments;
 
-/// What a tool takes.
+/// A compiled input schema.
 pub(super) struct Schema {
     validator: Validator,
-    /// The arguments that there are, each with the schema of its values.
+    /// The arguments and the schemas of their values.
     properties: Map<String, Value>,
 }
 
 impl Schema {
-    /// Compiles a schema of ours. It refers to no other document, so nothing is fetched.
+    /// Compiles one of our schemas. It refers to no other document, so nothing is fetched.
     pub(super) fn compile(schema: &Value) -> Self {
         let validator = jsonschema::draft202012::new(schema).expect("our own schemas are valid");
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         Self { validator, properties }
     }
 
-    /// Checks the arguments of a call; the error says what was expected.
+    /// Checks the arguments of a call; the error says what is expected.
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), String> {
         let arguments = self.without_nulls(arguments.value());
         if self.validator.is_valid(&arguments) {
             return self.countable(&arguments);
         }
-        // Every tool of ours says that it takes no other arguments than those that it names.
+        // All our tools forbid unknown arguments.
         if let Some(unknown) = self.unnamed(&arguments) {
             return Err(unknown);
         }
         let mut wrong: Vec<_> =
             self.validator.iter_errors(&arguments).map(|error| self.describe(&error)).collect();
-        // In the order in which the schema has them.
+        // In the order of the schema.
         wrong.sort_by_key(|(place, _)| *place);
         Err(wrong.into_iter().next().map_or_else(String::new, |(_, words)| words))
     }
 
-    /// JSON has integers of any size. Ours count something, and one that no counter holds is refused.
+    /// JSON integers have any size. Ours are counts, and one that does not fit is refused.
     fn countable(&self, arguments: &Value) -> Result<(), String> {
         for (name, expected) in &self.properties {
             match arguments.get(name) {
@@ -54,7 +54,7 @@ impl Schema {
         Ok(())
     }
 
-    /// Models write null for what they leave out.
+    /// Models write null for omitted arguments.
     fn without_nulls<'a>(&self, arguments: &'a Value) -> Cow<'a, Value> {
         let left_out =
             |(name, value): (&String, &Value)| value.is_null() && self.properties.contains_key(name);
@@ -67,7 +67,7 @@ impl Schema {
         }
     }
 
-    /// An error in words, and its place among the others.
+    /// An error in words, and its position for sorting.
     fn describe(&self, error: &jsonschema::ValidationError<'_>) -> (usize, String) {
         let place = |name: &str| self.properties.keys().position(|known| known == name);
         match error.kind() {
@@ -80,7 +80,7 @@ impl Schema {
         }
     }
 
-    /// What there is to say of the first argument that the schema does not name.
+    /// The error for the first unknown argument.
     fn unnamed(&self, arguments: &Value) -> Option<String> {
         let mut names = arguments.as_object()?.keys();
         let unknown = names.find(|name| !self.properties.contains_key(*name))?;
@@ -89,7 +89,7 @@ impl Schema {
         Some(format!("`{}` is not an argument of this tool; it takes {known}.", shown(unknown)))
     }
 
-    /// An argument whose value does not fit.
+    /// The error for an invalid value.
     fn unfit(
         &self,
         error: &jsonschema::ValidationError<'_>,
@@ -108,7 +108,7 @@ fn misfit(name: &str, expected: &Value, value: &Value) -> String {
     format!("`{name}` must be {}, not {}.", description(expected), kind(value))
 }
 
-/// An integer, also one written as 5.0 (JSON Schema 2020-12 validation §6.1.1).
+/// An integer, also if written as 5.0 (JSON Schema 2020-12 validation §6.1.1).
 pub(super) fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| {
         let number = value.as_f64()?;
@@ -170,7 +170,7 @@ mod tests {
         Schema::compile(&schema).check(&arguments.as_object().unwrap().clone().into())
     }
 
-    /// MCP-17: what is wrong says what was expected.
+    /// MCP-17: an error says what is expected.
     #[test]
     fn wrong_arguments_say_what_was_expected() {
         for (arguments, expected) in [

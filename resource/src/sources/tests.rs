@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::*;
 
-/// What lists show of every tool that is always there, by name.
+/// The definitions of the built-in tools, by name.
 fn listed() -> BTreeMap<String, Value> {
     let offers = built_in().into_iter().flat_map(|offered| offered.offers.clone());
     let tools = offers.filter(|offer| offer.kind == Kind::Tool);
     tools.map(|offer| (offer.name.to_string(), serde_json::from_str(offer.listed.get()).unwrap())).collect()
 }
 
-/// MCP-08: names on the wire, and words for people and models.
+/// MCP-08: names on the wire, and texts for people and models.
 #[test]
 fn every_tool_is_named_and_described() {
     assert_eq!(listed().len(), 3);
@@ -29,7 +29,7 @@ fn every_tool_is_named_and_described() {
     }
 }
 
-/// Every argument is of a type that is checked, is described, and only the first is required.
+/// Every argument has a checked type and a description, and only the first one is required.
 #[test]
 fn every_argument_is_described() {
     for (_, tool) in listed() {

@@ -1,4 +1,4 @@
-//! The servers behind the gate, as the configuration names them and the database remembers them.
+//! The servers behind the gate, from the configuration and the database.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::mcp::definition::offers;
 use crate::item::{Offered, SourceName};
 use crate::store::snapshots::{self, Stored};
 
-/// All of them, the one that was added first at the beginning: it keeps a name that another one claims too (MCP-11).
+/// All of them, in the order in which they were added: the first keeps a name that another offers too (MCP-11).
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
@@ -39,7 +39,7 @@ pub struct Means {
     pub clock: Clock,
 }
 
-/// Why the servers cannot be used as they are configured.
+/// Why the configured servers cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     #[error(transparent)]
@@ -63,8 +63,8 @@ impl Default for Upstreams {
 }
 
 impl Upstreams {
-    /// Makes the database follow the configuration, and brings along what each server listed before (SRC-02). It blocks,
-    /// and waits for no server.
+    /// Updates the database from the configuration, and loads what each server listed before (SRC-02). Blocks,
+    /// but waits for no server.
     ///
     /// # Errors
     /// See [`UpstreamError`].
@@ -223,7 +223,7 @@ pub fn never_walked(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<Strin
     Ok(sources.iter().filter(|source| !is_known(source)).map(|source| source.name.clone()).collect())
 }
 
-/// What these servers listed in their last complete walks, without any of them being asked.
+/// What these servers listed last, without contacting them.
 ///
 /// # Errors
 /// A database fault.

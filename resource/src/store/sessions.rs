@@ -1,22 +1,21 @@
 //! Sessions of the MCP revisions that have them, by the digest of their id (MCP-12).
 //!
-//! A session belongs to the principal of a token (RS-14) and to the token's audience, which is the
-//! endpoint.
+//! A session belongs to the principal of a token (RS-14) and to the token's audience, which is the endpoint.
 
 use shared::db::{Conn, params};
 use shared::share::{self, Full, Holder, MCP_SESSIONS, Room};
 use shared::{AccessToken, Digest, Fault, Timestamp, Tx};
 
-/// A session as it is stored, expired or not.
+/// A stored session, expired or not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Stored {
-    /// The revision that was negotiated.
+    /// The negotiated revision.
     pub version: String,
     pub created_at: Timestamp,
     pub seen_at: Timestamp,
 }
 
-/// Starts a session for whoever holds this token.
+/// Stores a session for the principal of this token.
 pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, holder: &AccessToken, version: &str) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO mcp_session (digest, iss, sub, client_id, resource, version, created_at, seen_at)
@@ -26,7 +25,7 @@ pub(crate) fn insert(tx: &Tx<'_>, digest: &Digest, holder: &AccessToken, version
     Ok(())
 }
 
-/// The session with this digest, if it is the holder's; somebody else's is as good as none.
+/// The session with this digest, if it is the holder's.
 pub(crate) fn find(conn: &Conn<'_>, digest: &Digest, holder: &AccessToken) -> Result<Option<Stored>, Fault> {
     conn.query_row(
         "SELECT version, created_at, seen_at FROM mcp_session
@@ -36,7 +35,7 @@ pub(crate) fn find(conn: &Conn<'_>, digest: &Digest, holder: &AccessToken) -> Re
     )
 }
 
-/// Notes that a session was used.
+/// Stores that a session was used.
 pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     tx.execute(
         "UPDATE mcp_session SET seen_at = ?2 WHERE digest = ?1 AND seen_at < ?2",
@@ -45,7 +44,7 @@ pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Forgets those of a time that is yet to come: made while the clock was wrong. How many there were.
+/// Deletes sessions dated in the future, made while the clock was wrong. Answers with their number.
 pub(crate) fn forget(tx: &Tx<'_>, after: Timestamp) -> Result<usize, Fault> {
     tx.execute("DELETE FROM mcp_session WHERE created_at > ?1 OR seen_at > ?1", params![after])
 }
@@ -56,7 +55,7 @@ pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Leaves the holder's principal with this many sessions at most; those unused for longest go.
+/// Keeps at most this many sessions of the holder's principal; the least recently used are deleted.
 pub(crate) fn keep_newest(tx: &Tx<'_>, holder: &AccessToken, keep: u32) -> Result<(), Fault> {
     tx.execute(
         "DELETE FROM mcp_session WHERE digest IN (
@@ -67,12 +66,12 @@ pub(crate) fn keep_newest(tx: &Tx<'_>, holder: &AccessToken, keep: u32) -> Resul
     Ok(())
 }
 
-/// How many there are, of everybody.
+/// The number of all sessions.
 pub(crate) fn count(conn: &Conn<'_>) -> Result<u32, Fault> {
     share::held(conn, MCP_SESSIONS.table, "", "")
 }
 
-/// Makes room for one more session of this user: the one goes that was unused for longest, of whoever has most
+/// Makes room for one more session of this user: deletes the least recently used one of the user with most
 /// (RATE-06).
 pub(crate) fn make_room(tx: &Tx<'_>, holder: &AccessToken) -> Result<Result<(), Full>, Fault> {
     Ok(match share::room(tx, &MCP_SESSIONS, &Holder::subject(&holder.sub))? {
@@ -89,13 +88,13 @@ pub(crate) fn make_room(tx: &Tx<'_>, holder: &AccessToken) -> Result<Result<(), 
     })
 }
 
-/// Whether there is anything for [`sweep`] to do.
+/// Whether [`sweep`] has anything to do.
 pub(crate) fn any_before(conn: &Conn<'_>, created: Timestamp, seen: Timestamp) -> Result<bool, Fault> {
     let sql = "SELECT 1 FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2 LIMIT 1";
     Ok(conn.query_row(sql, params![created, seen], |_| Ok(()))?.is_some())
 }
 
-/// Clears away sessions that began, or were last used, at these times or before.
+/// Deletes sessions that were started or last used at these times or before.
 pub(crate) fn sweep(tx: &Tx<'_>, created: Timestamp, seen: Timestamp) -> Result<(), Fault> {
     tx.execute("DELETE FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2", params![created, seen])?;
     Ok(())

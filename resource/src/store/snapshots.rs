@@ -1,4 +1,4 @@
-//! Sources, and what each listed in its last complete walk (SRC-02).
+//! Sources, and each one's last complete listing (SRC-02).
 
 use serde_json::value::RawValue;
 use shared::audit::{self, Event, Name};
@@ -8,19 +8,19 @@ use shared::{Fault, Timestamp, Tx};
 
 use crate::item::{Counts, Kind};
 
-/// A source as it is remembered.
+/// A stored source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Stored {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Where it is reached; another one there is another source.
+    /// Its target; with another one it is another source.
     pub(crate) target: String,
     pub(crate) added_at: Timestamp,
     pub(crate) era: Option<String>,
     pub(crate) walked_at: Option<Timestamp>,
 }
 
-/// All of them, the one that was added first at the beginning.
+/// All sources, in the order in which they were added.
 pub(crate) fn all(conn: &Conn<'_>) -> Result<Vec<Stored>, Fault> {
     conn.query(
         "SELECT id, name, target, added_at, era, walked_at FROM source ORDER BY added_at, name",
@@ -76,8 +76,8 @@ fn column(kind: Kind) -> &'static str {
     }
 }
 
-/// Makes the rows follow the configuration: names with where each is reached. What is gone, or is reached elsewhere, goes
-/// with all that was known of it.
+/// Updates the rows from the configuration: names and targets. A source that was removed, or has another
+/// target, is deleted with everything known of it.
 pub(crate) fn follow(tx: &Tx<'_>, configured: &[(String, String)]) -> Result<Vec<Stored>, Fault> {
     let stored = all(tx)?;
     let stays = |source: &Stored| {
@@ -118,13 +118,13 @@ pub(crate) fn replace(tx: &Tx<'_>, id: &str, kind: Kind, definitions: &[Box<RawV
     Ok(())
 }
 
-/// Notes that a walk was complete now, and what the source speaks.
+/// Stores that a listing was completed now, and the source's era.
 pub(crate) fn walked(tx: &Tx<'_>, id: &str, era: Option<&str>) -> Result<(), Fault> {
     tx.execute("UPDATE source SET walked_at = ?2, era = ?3 WHERE id = ?1", params![id, tx.now(), era])?;
     Ok(())
 }
 
-/// A record about a source: its name, id and where it is reached.
+/// Adds a source's name, id and target to an audit record.
 pub(crate) fn event(event: Event, source: &Stored) -> Event {
     let event = event.by_server().subject(&source.id).detail("name", source.name.as_str());
     event.detail("target", source.target.as_str())
@@ -139,7 +139,7 @@ mod tests {
         sources.iter().map(|(name, target)| ((*name).to_owned(), (*target).to_owned())).collect()
     }
 
-    /// SRC-02, PIN-02: what a source listed stays while its name and its address do, and is gone with either.
+    /// SRC-02, PIN-02: a source's listing stays while its name and target do, and is deleted with either.
     #[tokio::test]
     async fn a_source_is_another_one_elsewhere() {
         let app = App::start();

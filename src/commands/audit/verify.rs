@@ -1,4 +1,5 @@
-//! `portcullis audit verify`: the log against its chain, its checkpoints, and what is known from outside the database.
+//! `portcullis audit verify`: checks the log against its chain, its checkpoints, and what is known outside the
+//! database.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,8 @@ use crate::output::{self, say};
 
 #[derive(Args, Debug)]
 pub struct Verify {
-    /// A checkpoint that was kept elsewhere. Without one an older copy of the whole data directory passes.
+    /// A checkpoint that was kept elsewhere. Without one an older copy of the whole data directory is not
+    /// noticed.
     #[arg(long, value_name = "FILE")]
     pub anchor: Option<PathBuf>,
     /// The result as JSON.
@@ -36,7 +38,7 @@ struct Outside {
     anchor: Option<String>,
 }
 
-/// What the log comes to.
+/// The result.
 struct Report {
     verified: Verified,
     checkpoints: i64,
@@ -69,7 +71,7 @@ pub(super) fn verify(options: &Verify, dir: &Path, file: &File) -> anyhow::Resul
     }
 }
 
-/// A checkpoint as it was printed, alone or as JSON.
+/// Reads a checkpoint as it was printed, alone or in JSON.
 fn anchor(path: &Path) -> anyhow::Result<String> {
     let text = shared::file::read_input(path).with_context(|| format!("cannot read {}", path.display()))?;
     let json: Option<Value> = serde_json::from_str(&text).ok();
@@ -77,7 +79,7 @@ fn anchor(path: &Path) -> anyhow::Result<String> {
     Ok(compact.to_owned())
 }
 
-/// What is wrong, and with which record.
+/// What is wrong, and at which record.
 struct Verdict {
     seq: Option<i64>,
     what: String,
@@ -153,7 +155,7 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
     Ok(Ok(Report { verified, checkpoints, signed_to, noted, anchor }))
 }
 
-/// What checkpoints are checked with: the sealed key; where the seal key is out of reach, the anchor's own.
+/// The key that verifies checkpoints: the sealed one; without the sealing key, the anchor's own.
 fn key(
     conn: &Conn<'_>,
     outside: &Outside,
@@ -193,7 +195,7 @@ fn covers(
     })
 }
 
-/// The end of the log against what is noted outside the database.
+/// Compares the end of the log with the file beside the database.
 fn end(
     conn: &Conn<'_>,
     verified: &Verified,
@@ -228,7 +230,7 @@ fn end(
     })
 }
 
-/// The log against a checkpoint that was kept elsewhere.
+/// Compares the log with a checkpoint that was kept elsewhere.
 fn compare(
     conn: &Conn<'_>,
     verified: &Verified,

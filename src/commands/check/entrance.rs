@@ -1,4 +1,4 @@
-//! What `check` says about the way in: TLS, proxies, pages of other origins, limits.
+//! The report of `check` on connections: TLS, proxies, other origins, limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +11,16 @@ use shared::{Issuer, Timestamp};
 use crate::config::File;
 use crate::front::tls::{Expiry, Identity};
 
-/// The way in.
+/// How clients connect.
 #[derive(Serialize)]
 pub(super) struct Entrance {
     tls: Option<Tls>,
     trusted_proxies: Vec<String>,
     forwarded_header: &'static str,
     allowed_origins: Vec<String>,
-    /// How many bytes all connections may hold together, and those of one address.
+    /// The memory limits in bytes: for all connections, and for those of one address.
     memory: Memory,
-    /// How many a minute, or "off".
+    /// Per minute, or "off".
     limits: BTreeMap<&'static str, Value>,
 }
 
@@ -51,10 +51,10 @@ impl Entrance {
         }
     }
 
-    /// Reads the certificate as `serve` does; what there is to warn of.
+    /// Reads the certificate like `serve`; returns warnings.
     ///
     /// # Errors
-    /// Whatever would keep `serve` from starting.
+    /// Anything that would stop `serve`.
     pub(super) fn read_certificate(
         &mut self,
         file: &File,

@@ -1,4 +1,4 @@
-//! What `check --only resource` says about a gateway alone.
+//! The report of `check --only resource` on a gateway alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,21 +11,21 @@ use super::{Report, ScopeReport, ToolReport};
 use crate::config::{self, File};
 use crate::front::address::{Listen, address};
 
-/// A gateway, and how it asks the authorization server.
+/// A gateway, and how it introspects tokens.
 #[derive(Serialize)]
 pub(super) struct Gateway {
-    /// None if it depends on a port that is picked later.
+    /// `None` if it depends on a port that is chosen later.
     origin: Option<Issuer>,
     client_id: Option<String>,
-    /// For how many milliseconds an answer counts.
+    /// How long an answer is cached, in milliseconds.
     cache_ms: u128,
-    /// How tokens are checked for what needs each scope.
+    /// How strictly tokens are checked for each scope.
     checks: BTreeMap<String, &'static str>,
 }
 
 impl Report {
-    /// What there is to say about a gateway, in the order in which `serve` meets it. Whether the authorization server
-    /// can be reached is not among it: the gateway need not wait for it.
+    /// Reports on a gateway, in the order of `serve`. The authorization server is not contacted, because the
+    /// gateway can start without it.
     pub(super) fn gateway(&mut self, file: &File) {
         self.groups.clear();
         self.issuer = self.note(config::authority(file.issuer.as_deref()));
@@ -41,7 +41,7 @@ impl Report {
             self.note(distinct);
         }
         self.certificate(file, origin.as_ref());
-        // What is wrong with it is the same whoever the issuer is.
+        // Errors do not depend on the issuer.
         let issuer = self.issuer.clone().unwrap_or_else(|| Issuer::localhost(8080));
         let settings = file.remote.settings(issuer);
         self.note(settings);
@@ -72,7 +72,7 @@ impl Report {
         self.gateway = Some(Gateway { origin, client_id, cache_ms, checks });
     }
 
-    /// Which tools need what. Who is in which group, the authorization server knows.
+    /// What each tool needs. The authorization server knows who is in which group.
     fn gateway_rules(&mut self, file: &File, checks: &BTreeMap<String, &'static str>) {
         let catalogue = BuiltIn::new(&Issuer::localhost(8080), &file.rules);
         let Some(catalogue) = self.note(catalogue.map_err(Into::into)) else { return };

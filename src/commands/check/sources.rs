@@ -1,5 +1,4 @@
-//! What `check` says about servers behind the gate: by what each listed last, which the database remembers. None of them is
-//! asked (POL-05).
+//! What `check` reports about sources: from their stored lists, without contacting them (POL-05).
 
 use std::net::IpAddr;
 
@@ -14,7 +13,7 @@ use super::Report;
 use crate::config::{File, Source};
 
 impl Report {
-    /// Whether what each server behind the gate needs is there.
+    /// Checks that the files that each source needs exist.
     pub(super) fn sources(&mut self, file: &File) {
         for source in file.sources.values() {
             let settings = source.settings();
@@ -30,11 +29,11 @@ impl Report {
         }
     }
 
-    /// Compares the rules with what servers listed last, and with the secrets that there are.
+    /// Compares the rules with the sources' stored lists, and the configured names with the stored secrets.
     pub(super) fn remember(&mut self, catalogue: &BuiltIn, file: &File) {
         let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
         let mut unknown: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
-        // Whatever is wrong with the database is said elsewhere.
+        // Errors of the database are reported elsewhere.
         if let Ok(db) = ReadOnly::open(&self.data_dir.join("portcullis.db"), &SCHEMA) {
             let read = db.read(|conn| {
                 catalogue.remember(conn, &sources)?;
@@ -63,7 +62,7 @@ impl Report {
         self.warnings.extend(doubts.map(|doubt| doubt.to_string()));
     }
 
-    /// Secrets that the configuration names and nobody has set.
+    /// Secrets that are named in the configuration but not set.
     fn secrets(&mut self, file: &File, known: &[secrets::Listed]) {
         let is_set = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
         for (source, settings) in &file.sources {

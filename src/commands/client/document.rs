@@ -1,5 +1,5 @@
-//! `portcullis client import-metadata` and what else is about client id metadata documents: what changes is shown before
-//! it is done.
+//! `portcullis client import-metadata` and other commands about client id metadata documents: changes are shown
+//! before they are made.
 
 pub mod approvals;
 pub mod catalogue;
@@ -24,23 +24,23 @@ use catalogue::Catalogue;
 
 #[derive(Subcommand, Debug)]
 pub enum ClientDocument {
-    /// Take a client id metadata document from a file, or from a host in [[cimd.allow]]. What changes is shown
+    /// Import a client id metadata document from a file, or from a host in [[cimd.allow]]. Shows the changes
     /// first.
     ImportMetadata(Import),
-    /// Forget an imported document. What people granted its client ends.
+    /// Remove an imported document. What people granted its client ends.
     RemoveMetadata(Remove),
-    /// Show and change the built-in catalogue of clients that people use.
+    /// Show and change the built-in catalogue of common clients.
     #[command(subcommand)]
     Catalogue(Catalogue),
-    /// Show what users asked for, and decide about it.
+    /// Show the clients that users requested, and decide about them.
     #[command(subcommand)]
     Approvals(Approvals),
 }
 
-/// What is shown before it is done.
+/// A change that is shown before it is made.
 #[derive(Args, Debug)]
 pub struct Confirmed {
-    /// Do it without asking. Without it, and with --json, nothing is changed: what would be is printed.
+    /// Do it without asking. Without this, --json only prints what would change.
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -49,10 +49,10 @@ pub struct Confirmed {
 
 #[derive(Args, Debug)]
 pub struct Import {
-    /// The document: a file, or the URL that it is served at.
+    /// The document: a file, or its URL.
     #[arg(value_name = "FILE|URL")]
     pub from: String,
-    /// The client id that the document must be that of. Default: what it says itself.
+    /// The client id that the document must have. Default: the one in the document.
     #[arg(long, value_name = "CLIENT_ID_URL")]
     pub url: Option<String>,
     #[command(flatten)]
@@ -72,12 +72,12 @@ pub struct Remove {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ImportDocument {
     body: String,
-    /// What the document's `client_id` has to be, if it was named.
+    /// The required `client_id`, if it was named.
     url: Option<String>,
     confirm: Option<String>,
 }
 
-/// What is done about one client, or would be.
+/// A change of one client, made or proposed.
 #[derive(Serialize, Deserialize)]
 pub(super) struct OneChange {
     change: Change,
@@ -113,10 +113,10 @@ impl Request for RemoveDocument {
     }
 }
 
-/// What would be done, for whoever has to confirm it.
+/// A proposed change that must be confirmed.
 trait Proposal {
     fn changes(&self) -> &[Change];
-    /// What to confirm with.
+    /// The confirmation value.
     fn state(&self) -> &str;
 }
 
@@ -156,7 +156,7 @@ pub(super) fn run(command: ClientDocument, file: &File) -> anyhow::Result<()> {
 }
 
 impl Confirmed {
-    /// Shows what a request would do, asks, and has just that done.
+    /// Shows what a request would change, asks, and then makes exactly that change.
     fn run<R: Request<Answer: Proposal>>(
         &self,
         file: &File,
@@ -178,7 +178,7 @@ impl Confirmed {
     }
 }
 
-/// A document from where the command says.
+/// Reads a document from a file or a URL.
 fn document(from: &str, file: &File) -> anyhow::Result<String> {
     if !from.starts_with("https://") {
         return read(Path::new(from));
@@ -193,7 +193,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     shared::file::read_input(path).with_context(unreadable)
 }
 
-/// A change, with what goes marked `-` and what comes marked `+`.
+/// Prints a change, with removed lines marked `-` and added ones `+`.
 fn describe(change: &Change) -> anyhow::Result<()> {
     say!("{}", safe(&change.url))?;
     let fields =

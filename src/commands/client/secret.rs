@@ -19,7 +19,7 @@ pub struct RotateSecret {
     /// The client's id, or its name if no other has the same.
     #[arg(value_name = "CLIENT")]
     pub client: String,
-    /// How long the secret before goes on, such as 24h; 0 ends it at once.
+    /// How long the previous secret keeps working, such as 24h; 0 ends it at once.
     #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration::parse)]
     pub overlap: Duration,
     /// When the new secret ends, such as 90d. Default: never.
@@ -71,7 +71,7 @@ impl Request for RotateClientSecret {
     }
 }
 
-/// Makes a secret for the configuration: the file has its digest, whoever runs the client has the rest.
+/// Makes a secret for the configuration: the file gets its digest, the client gets the secret.
 pub(super) fn new_secret(as_json: bool) -> anyhow::Result<()> {
     let secret = Secret::random("cs_");
     let digest = secret.digest().hex();

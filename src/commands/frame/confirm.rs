@@ -1,4 +1,4 @@
-//! Asking before something is done that no other command brings back.
+//! Asking for confirmation before an irreversible command.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -6,10 +6,10 @@ use anyhow::bail;
 
 use crate::output::{self, note};
 
-/// Asks whether to go on, unless that was said beforehand.
+/// Asks for confirmation, unless it was given as an option.
 ///
 /// # Errors
-/// If the answer is no, or nobody is there to answer.
+/// If the answer is no, or there is no terminal.
 pub(crate) fn confirm(yes: bool, warning: &str) -> anyhow::Result<()> {
     if !warning.is_empty() {
         note!("{warning}");

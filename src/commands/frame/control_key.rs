@@ -13,7 +13,7 @@ use shared::data_dir::CONTROL_KEY;
 use shared::{Digest, Secret};
 
 const PREFIX: &str = "ctl_";
-/// A key is shorter. What is longer is no key.
+/// The most bytes that are read: more than a key has.
 const LONGEST: u64 = 128;
 
 /// Writes a new key. The one of an earlier server is void.

@@ -1,4 +1,4 @@
-//! How answers look on a terminal.
+//! Formatting of answers for a terminal.
 
 use std::fmt::Display;
 
@@ -6,22 +6,22 @@ use shared::{Timestamp, terminal};
 
 use crate::output::say;
 
-/// Text on one line, without what a terminal would act on.
+/// Text on one line, without characters that a terminal would act on.
 pub(crate) fn safe(text: &str) -> String {
     terminal::safe(text).into_owned()
 }
 
-/// A dash in place of nothing.
+/// A dash instead of empty text.
 pub(crate) fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// Text that may be missing.
+/// Optional text.
 pub(crate) fn optional(text: Option<&str>) -> String {
     or_dash(safe(text.unwrap_or_default()))
 }
 
-/// Rows under a heading, each column as wide as it needs.
+/// Rows under a heading, with columns as wide as needed.
 pub(crate) fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> anyhow::Result<()> {
     let mut rows = vec![heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>()];
     rows.extend(items.iter().map(row));
@@ -47,19 +47,19 @@ pub(crate) fn short(name: &str) -> String {
     }
 }
 
-/// A moment, from Unix milliseconds.
+/// A time, from Unix milliseconds.
 pub(crate) fn moment(at: i64) -> String {
     let text = Timestamp(at).to_string();
-    // Nobody reads the milliseconds; the audit log has them.
+    // Milliseconds are omitted; the audit log has them.
     text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-/// A moment that may not have come.
+/// An optional time.
 pub(crate) fn moment_if(at: Option<i64>) -> String {
     at.map_or_else(|| "-".to_owned(), moment)
 }
 
-/// Texts of a list, one after the other.
+/// The texts of a list.
 pub(crate) fn list<T: Display>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(T::to_string).collect();
     or_dash(safe(&items.join(", ")))

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Handler, Place, Refused, Request, control_key};
 
 const NAME: &str = "control.sock";
-/// The longest line either side reads.
+/// The longest line in bytes.
 const LONGEST: u64 = 16 << 20;
-/// How long the server waits for a request, and until its answer is taken.
+/// How long the server waits for a request, and for its answer to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Finds the kind of request that has this name.
@@ -78,8 +78,8 @@ impl<T> From<Answer<T>> for Result<T, Refused> {
     }
 }
 
-/// The socket's path through a handle of its directory: socket paths have 108 bytes at most, data
-/// directories may be deeper.
+/// The socket's path through a handle of its directory: socket paths are limited to 108 bytes, and data
+/// directories may be longer.
 fn short_path(dir: &Path) -> io::Result<(File, PathBuf)> {
     let handle = File::open(dir)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", handle.as_raw_fd()));
@@ -92,10 +92,10 @@ pub(crate) struct Control {
     key: Digest,
 }
 
-/// Opens the socket; only this user can connect. The data directory's lock is held, so a socket that
-/// is there already is a dead server's.
+/// Opens the socket; only this user can connect. The data directory's lock is held, so an existing socket is a
+/// dead server's.
 pub(crate) fn listen(dir: &Path) -> anyhow::Result<Control> {
-    // First the key, so that whoever finds the socket finds the key.
+    // The key first, so that it exists when the socket can be found.
     let key = control_key::make(dir)?;
     let (_handle, path) = short_path(dir)?;
     match fs::remove_file(&path) {
@@ -105,7 +105,7 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<Control> {
         _ => {}
     }
     let listener = UnixListener::bind(&path).context("cannot open the control socket")?;
-    // The directory is 0700 already; this is the second lock on the same door.
+    // The directory already has mode 0700; this is a second protection.
     fs::set_permissions(&path, Permissions::from_mode(0o600)).context("cannot guard the control socket")?;
     Ok(Control { listener, key })
 }
@@ -157,10 +157,11 @@ async fn answer(line: &str, key: &Digest, find: Find, place: Place, uid: u32) ->
     (handler.perform)(asked.request.into(), place, uid).await
 }
 
-/// Sends a request to the server that runs on a data directory; `None` if none answers there.
+/// Sends a request to the running server; `None` if none answers.
 ///
 /// # Errors
-/// If the server breaks off, or does not answer in time. Nothing is known then, and the error says where it can be read.
+/// If the server breaks off, or does not answer in time. The result is then unknown, and the error says where
+/// to look.
 pub(super) async fn ask<R: Request>(
     dir: &Path,
     request: &R,

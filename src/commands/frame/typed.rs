@@ -1,5 +1,5 @@
-//! A secret from whoever types it, without showing it; or from a pipe. Never from the command line, where other users of
-//! the machine and the shell's history would have it.
+//! Reads a secret from the terminal without showing it, or from a pipe. Never from the command line, where
+//! other users of this computer and the shell's history could see it.
 
 use std::io::{IsTerminal, Read, Stdin};
 
@@ -10,16 +10,16 @@ use shared::Secret;
 
 use crate::output;
 
-/// The most that is read.
+/// The most bytes that are read.
 const MOST: u64 = 64 * 1024;
 const INTERRUPT: u8 = 3;
 const END: u8 = 4;
 const BACKSPACES: [u8; 2] = [8, 127];
 
-/// The secret: typed where there is a terminal, else all that standard input has.
+/// The secret: typed at a terminal, otherwise all of standard input.
 ///
 /// # Errors
-/// If nothing was entered, or nothing that a header can carry.
+/// If nothing was entered, or the text cannot be sent in a header.
 pub(crate) fn secret(prompt: &str) -> anyhow::Result<Secret> {
     let stdin = std::io::stdin();
     let text = if stdin.is_terminal() { typed(&stdin, prompt)? } else { piped(&stdin)? };
@@ -33,7 +33,7 @@ fn piped(stdin: &Stdin) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Reads one line key by key. The terminal shows nothing, and an interrupt leaves it as it was.
+/// Reads one line key by key. The terminal shows nothing, and its settings are restored after an interrupt.
 fn typed(stdin: &Stdin, prompt: &str) -> anyhow::Result<String> {
     output::remark(prompt, "");
     let quiet = Quiet::begin(stdin)?;
@@ -52,7 +52,7 @@ fn typed(stdin: &Stdin, prompt: &str) -> anyhow::Result<String> {
     String::from_utf8(line).context("nothing was changed: what was typed is not text")
 }
 
-/// A terminal that shows nothing of what is typed, for as long as this is kept.
+/// A terminal that does not show typed characters until this is dropped.
 struct Quiet<'t>(&'t Stdin, Termios);
 
 impl<'t> Quiet<'t> {

@@ -1,4 +1,5 @@
-//! `portcullis policy test`: which of the calls on record would be decided differently by another configuration (POL-06).
+//! `portcullis policy test`: which recorded calls would be decided differently by another configuration
+//! (POL-06).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,12 +25,12 @@ use crate::config::{File, duration};
 use crate::output::say;
 use crate::timekeeping;
 
-/// How many records are read at once.
+/// The records in one read.
 const PAGE: i64 = 1000;
 
 #[derive(Args, Debug)]
 pub struct Test {
-    /// The configuration to compare with the present one.
+    /// The configuration to compare with the current one.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// How far back to look, such as 7d or 24h.
@@ -39,13 +40,13 @@ pub struct Test {
     pub common: Common,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Default, Serialize)]
 struct Tested {
-    /// How many calls were looked at.
+    /// The number of calls.
     calls: usize,
     changed: Vec<Change>,
-    /// Calls that depend on arguments whose values were not kept.
+    /// Calls that depend on argument values that were not recorded.
     undecided: usize,
 }
 
@@ -70,7 +71,7 @@ struct Sides {
 }
 
 impl Test {
-    /// Prints what would change; whether nothing would.
+    /// Prints what would change; true if nothing would.
     pub(super) fn run(self, file: &File) -> anyhow::Result<bool> {
         let other = File::load(Some(&self.file))?;
         let path = require_database(&self.common.data.path(file))?;
@@ -100,7 +101,7 @@ impl Sides {
         Ok(Self { catalogues, groups, everybody: db.read(Everybody::read)? })
     }
 
-    /// Goes through the records from the newest back to that time.
+    /// Reads the records from the newest back to this time.
     fn walk(&self, db: &ReadOnly, since: Timestamp) -> anyhow::Result<Tested> {
         let since = since.to_string();
         let mut tested = Tested::default();
@@ -124,7 +125,7 @@ impl Sides {
     fn count(&self, tested: &mut Tested, record: &Value, call: &Recorded) {
         let client = record["client_id"].as_str().and_then(ClientId::parse);
         let ceiling = client.as_ref().map_or(Ceiling::LowRisk, |client| self.everybody.ceiling(client));
-        // A client in its own name may have what an administrator gave it, which is what its token says.
+        // A client in its own name may have the scope that an administrator gave it, which is its token's.
         let ceiling = if call.has_user { ceiling } else { Ceiling::Any };
         let call = Recorded { ceiling, ..call.clone() };
         let user = record["actor"]["id"].as_str().filter(|_| call.has_user);
@@ -150,7 +151,7 @@ impl Sides {
     }
 }
 
-/// The call that a record is about, if it decided one.
+/// The call of a record, if the record has a decision.
 fn call(record: &Value) -> Option<(&Value, Recorded)> {
     let detail = &record["detail"];
     if !["mcp.call", "mcp.denied"].contains(&record["event"].as_str()?) {

@@ -1,5 +1,5 @@
-//! `portcullis source import`: the servers of a client's file as `[sources]`, with their secrets in the sealed store
-//! (SRC-14). No secret is printed, or written into the configuration.
+//! `portcullis source import`: turns the servers of a client's file into `[sources]`, and puts their secrets
+//! into the sealed store (SRC-14). Secrets are neither printed nor written into the configuration.
 
 mod append;
 mod entry;
@@ -22,7 +22,7 @@ use crate::config::File;
 use crate::output::{note, say};
 use entry::{Found, Planned, Wants};
 
-/// The longest file that is read.
+/// The longest file in bytes.
 const LONGEST: u64 = 1 << 20;
 
 #[derive(Args, Debug)]
@@ -30,7 +30,7 @@ pub struct Import {
     /// The client's file: mcp.json of Claude Code, VS Code or Cursor, or config.toml of Codex.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Print what would be written, and keep no secret.
+    /// Print what would be written, and store no secret.
     #[arg(long, conflicts_with = "write")]
     pub dry_run: bool,
     /// Add the sources to the configuration file, in one step.
@@ -40,22 +40,22 @@ pub struct Import {
     pub common: Common,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Serialize)]
 struct Imported {
     /// The tables for the configuration.
     toml: String,
     sources: Vec<String>,
-    /// The names under which secrets are in the sealed store now.
+    /// The names of the secrets that were stored.
     secrets: Vec<String>,
-    /// Names that the tables use, of which the file had no value.
+    /// Names in the tables whose values the file does not contain.
     to_set: Vec<String>,
     left_out: Vec<LeftOut>,
-    /// The configuration, if the tables were added to it.
+    /// The configuration file, if the tables were added to it.
     written: Option<PathBuf>,
 }
 
-/// A server that is not taken over.
+/// A server that is not imported.
 #[derive(Clone, Debug, Serialize)]
 struct LeftOut {
     name: String,
@@ -86,7 +86,7 @@ pub(super) fn run(import: &Import, file: &File) -> anyhow::Result<()> {
                 import.common.ask(file, SetSecret::new(&wants.name, &value))?;
                 imported.secrets.push(wants.name.clone());
             }
-            // What the file holds is kept by the run that is no trial.
+            // A dry run does not store the file's secrets.
             None if import.dry_run && wants.value.is_some() => imported.secrets.push(wants.name.clone()),
             None => imported.to_set.push(wants.name.clone()),
         }
@@ -109,7 +109,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// What becomes of each server that the file names.
+/// Decides about each server in the file: a source, or why it is left out.
 fn plan(found: Vec<Found>, file: &File) -> (Vec<Planned>, Vec<LeftOut>) {
     let (mut planned, mut left_out) = (Vec::<Planned>::new(), Vec::new());
     for found in found {
@@ -123,7 +123,7 @@ fn plan(found: Vec<Found>, file: &File) -> (Vec<Planned>, Vec<LeftOut>) {
     (planned, left_out)
 }
 
-/// Whether the configuration would take it.
+/// Whether the configuration would be valid with it.
 fn check(planned: &Planned, file: &File) -> Result<(), String> {
     if file.sources.contains_key(&planned.name) {
         return Err(format!("the configuration has [sources.{}] already", planned.name));

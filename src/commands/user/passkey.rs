@@ -12,9 +12,9 @@ use crate::config::File;
 
 #[derive(Subcommand, Debug)]
 pub enum Passkey {
-    /// Remove a passkey. The user's sessions end; with --stolen every client of theirs signs in anew, too.
+    /// Remove a passkey. The user's sessions end; with --stolen they must sign in to all their clients again.
     Remove(Remove),
-    /// Let a passkey sign in again whose counter went back, once you know why it did.
+    /// Lift the suspension of a passkey whose counter went back, once you know why it did.
     Unsuspend(OnePasskey),
 }
 
@@ -23,7 +23,7 @@ pub struct OnePasskey {
     /// The user's name or id.
     #[arg(value_name = "USER")]
     pub user: String,
-    /// The passkey: the digits that `user passkeys` shows.
+    /// The passkey: its digits in `user passkeys`.
     #[arg(value_name = "PASSKEY")]
     pub passkey: String,
     #[command(flatten)]
@@ -34,10 +34,10 @@ pub struct OnePasskey {
 pub struct Remove {
     #[command(flatten)]
     pub which: OnePasskey,
-    /// Somebody else has it: what was granted with it ends too.
+    /// It was stolen: what was granted with it ends too.
     #[arg(long)]
     pub stolen: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
 }

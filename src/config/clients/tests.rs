@@ -6,7 +6,7 @@ use super::*;
 
 const SHA256: &str = "f2ca1bb6c7e907d06dafe4687e579fce76b37e4e93b7605022da52e6ccc26fd2";
 
-/// A folder with a file of each kind.
+/// A folder with one file of each kind.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str, mode: u32| {
@@ -73,7 +73,7 @@ fn every_key_is_read() {
     assert_eq!(clients[2].wanted().auth_method(), "none");
 }
 
-/// OPS-03, CAUTH-06, CC-01: each of these refuses to start, with its one line.
+/// OPS-03, CAUTH-06, CC-01: each of these prevents the start with one line.
 #[test]
 #[allow(clippy::too_many_lines, reason = "one table of mistakes, best read in one piece")]
 fn every_mistake_has_its_line() {

@@ -1,5 +1,5 @@
-//! Every key that may stand at the top of the file: how it is read, and whether a running server takes it up anew
-//! (POL-04). A new one is an entry here and a field of its owner's configuration.
+//! Every top-level key of the file: how to read it, and whether a reload applies a change (POL-04). A new key
+//! needs an entry here and a field in its module's configuration.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ use super::super::{cimd, clients, consent, front, registration, rules, sources, 
 use super::File;
 use crate::front::address::Listen;
 
-/// A key at the top of the file.
+/// A top-level key.
 pub(super) struct Entry {
     name: &'static str,
     /// When it is read.
     pub(super) turn: Turn,
     taken_up: TakenUp,
-    /// Whether two files say the same about it.
+    /// Whether its value is the same in two files.
     same: fn(&File, &File) -> bool,
     /// Reads it; relative paths start at the file's folder.
     pub(super) read: fn(&Key<'_>, &Path, &mut File) -> anyhow::Result<()>,
 }
 
-/// When a key is read: those that name what others declare come after them.
+/// The order in which keys are read: keys that refer to others are read after them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Turn {
     /// In the order of the file.
@@ -39,14 +39,14 @@ pub(super) enum Turn {
     Clients,
 }
 
-/// When a change of a key is taken up.
+/// When a change of a key is applied.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum TakenUp {
     AtStart,
     AtReload,
 }
 
-/// The entry of this name.
+/// The entry with this name.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.name == name)
 }
@@ -56,13 +56,13 @@ pub(super) fn names() -> Vec<&'static str> {
     ENTRIES.iter().map(|entry| entry.name).collect()
 }
 
-/// The keys of this kind about which two files differ.
+/// The keys of this kind whose values differ between two files.
 pub(super) fn differing(taken_up: TakenUp, one: &File, other: &File) -> Vec<&'static str> {
     let entries = ENTRIES.iter().filter(|entry| entry.taken_up == taken_up && !(entry.same)(one, other));
     entries.map(|entry| entry.name).collect()
 }
 
-/// Makes an entry: its name, the fields that it sets, and how.
+/// Makes an entry: its name, the fields that it sets, and the function that reads it.
 macro_rules! entry {
     ($taken_up:ident, $turn:ident, $name:literal, [$($($field:ident).+),+], $read:expr) => {
         Entry {

@@ -16,7 +16,7 @@ fn parse(text: &str) -> anyhow::Result<File> {
     File::parse(Path::new("etc/portcullis.toml"), text)
 }
 
-/// The one line that says what is wrong.
+/// The one-line error.
 fn refused(text: &str) -> String {
     let line = format!("{:#}", parse(text).unwrap_err());
     assert!(!line.contains('\n'), "{line}");
@@ -27,7 +27,7 @@ fn scope(text: &str) -> Scope {
     text.parse().unwrap()
 }
 
-/// The scopes that the rule of this tool names.
+/// The scopes in this tool's rule.
 fn needs(file: &File, tool: &str) -> Scope {
     file.rules.tools.get(tool).unwrap().scope.clone()
 }
@@ -110,7 +110,7 @@ fn the_command_line_counts_more() {
     assert_eq!(File::default().front.listen_or_default(), "localhost:8080");
 }
 
-/// OPS-03: each of these refuses to start, with its one line.
+/// OPS-03: each of these prevents the start with one line.
 #[test]
 #[allow(clippy::too_many_lines, reason = "one table of mistakes, best read in one piece")]
 fn every_mistake_has_its_line() {
@@ -133,7 +133,7 @@ fn every_mistake_has_its_line() {
             "[tools.docs_read]\nscopes = \"docs.read\"",
             "unknown key `scopes` at etc/portcullis.toml:2; did you mean `scope`?",
         ),
-        // The first in the file, not in the alphabet.
+        // The first error in the file, not in the alphabet.
         ("z = 1\na = 1", "unknown key `z` at etc/portcullis.toml:1; did you mean `tls`?"),
         // Syntax.
         ("a = 1\nissuer", "syntax error at etc/portcullis.toml:2: key with no value, expected `=`"),
@@ -255,7 +255,7 @@ fn every_mistake_has_its_line() {
     }
 }
 
-/// POL-04: every key of the file either can change while a server runs, or is told to need a restart.
+/// POL-04: every key of the file either can be changed by a reload, or is reported to need a restart.
 #[test]
 fn every_key_is_known_to_a_reload() {
     let some_rule = parse("[prompts.\"*\"]\nhidden = true").unwrap().rules.prompts;
@@ -327,7 +327,7 @@ fn a_file_that_cannot_be_read_or_trusted_is_named() {
     );
 }
 
-/// What the handbook shows works as it is written there.
+/// The examples in the handbook work as written.
 #[test]
 fn the_handbooks_examples_are_read() {
     let handbook = include_str!("../../../docs/configuration.md");

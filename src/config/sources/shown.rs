@@ -1,4 +1,4 @@
-//! What a server behind the gate is shown, and where each secret is kept: never in the file itself (SRC-10).
+//! The credentials for a source, and where each secret is stored: never in the configuration itself (SRC-10).
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::config::keys::Key;
 use crate::config::remote::private;
 use crate::environment::variable;
 
-/// Headers that belong to the protocol, or to the gateway.
+/// Headers that are reserved for the protocol or the gateway.
 const TAKEN: [HeaderName; 14] = [
     header::ACCEPT,
     header::CONNECTION,
@@ -29,7 +29,7 @@ const TAKEN: [HeaderName; 14] = [
     HeaderName::from_static("portcullis-identity"),
 ];
 
-/// All that a server is shown.
+/// The credentials for a source.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Shown {
     headers: Vec<Header>,
@@ -41,19 +41,19 @@ pub struct Shown {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Header {
     name: HeaderName,
-    /// Whether `Bearer` stands before the secret.
+    /// Whether the value starts with `Bearer`.
     bearer: bool,
     kept: Kept,
 }
 
-/// Where a secret is kept.
+/// Where a secret is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kept {
     File(PathBuf),
     Environment(String),
     /// In the sealed store, under this name.
     Store(String),
-    /// In the sealed store, each user's own.
+    /// In the sealed store, each user's own secret.
     User,
 }
 
@@ -90,7 +90,7 @@ impl Shown {
         Ok(())
     }
 
-    /// Whether these go together.
+    /// Checks that the keys fit together.
     pub(super) fn fits(&self, table: &Key<'_>) -> anyhow::Result<()> {
         let (source, at) = (table.name, table.at());
         if self.headers.iter().filter(|header| header.kept == Kept::User).count() > 1 {
@@ -110,12 +110,12 @@ impl Shown {
         self.headers.is_empty()
     }
 
-    /// Whether each user gives a secret of their own.
+    /// Whether each user gives their own secret.
     pub(super) fn is_of_users(&self) -> bool {
         self.headers.iter().any(|header| header.kept == Kept::User)
     }
 
-    /// The names of the sealed store that it uses.
+    /// The names that it uses in the sealed store.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let all = self.headers.iter().map(|header| &header.kept).chain(&self.lists_with);
         all.filter_map(|kept| match kept {
@@ -203,7 +203,7 @@ fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {
     }
 }
 
-/// Whether a secret can have this name.
+/// Whether the text can be a secret's name.
 pub(crate) fn is_name(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
     (1..=64).contains(&text.len()) && text.bytes().all(fits)

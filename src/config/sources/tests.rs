@@ -14,7 +14,7 @@ fn source(keys: &str) -> anyhow::Result<Source> {
 
 const LEAST: &str = "kind = \"mcp-http\"\nurl = \"https://jira.lab.internal:8443/mcp?x=1\"\n";
 
-/// SRC-12, OPS-03: what a table says arrives whole.
+/// SRC-12, OPS-03: all settings of a table are read.
 #[test]
 fn a_source_is_read() {
     let source = source(&format!(
@@ -51,7 +51,7 @@ fn a_source_is_read() {
     assert_eq!((plain.http.timeout, plain.http.names), (Duration::from_mins(1), Names::Prefixed));
 }
 
-/// OPS-03, SRC-12: each of these is refused, in one line with the place and what to write.
+/// OPS-03, SRC-12: each of these is refused with one line that has the place and a correction.
 #[test]
 fn a_source_that_does_not_fit_is_refused() {
     for (keys, says) in [
@@ -123,7 +123,8 @@ fn a_source_that_does_not_fit_is_refused() {
     }
 }
 
-/// SRC-03, MCP-08: a rule may be about a tool that some server may list, and about no other.
+/// SRC-03, MCP-08: a rule may be about a tool that a configured server may list, and about no other unknown
+/// tool.
 #[test]
 fn a_rule_may_be_about_a_server_s_tool() {
     let ruled = |names: &str, tool: &str| {
@@ -139,7 +140,7 @@ fn a_rule_may_be_about_a_server_s_tool() {
     assert!(ruled("bare", "whoami").is_err());
 }
 
-/// SRC-10: a secret comes out of a file that nobody else reads, and is one header's value.
+/// SRC-10: a secret is read from a file that only its owner can read, and is a valid header value.
 #[test]
 fn a_credential_is_the_value_of_a_header() {
     use std::os::unix::fs::PermissionsExt;

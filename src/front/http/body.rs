@@ -1,4 +1,4 @@
-//! Requests' bodies: how fast they must come (HTTP-09), and what becomes of the rest that nobody has read.
+//! Request bodies: the minimum speed (HTTP-09), and what happens to an unread rest.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +13,11 @@ use tokio::time::{Instant, Sleep};
 
 use crate::front::listen::RequestMemory;
 
-/// How long a client may pause in a body, and how long a body may take; and a second more for so many bytes.
+/// How long a client may pause in a body, and how long a body may take, plus a second for each
+/// [`BYTES_A_SECOND`] bytes.
 const SLOW: Duration = Duration::from_secs(30);
 const BYTES_A_SECOND: u64 = 16 * 1024;
-/// How long the rest of a request is waited for whose answer is known, and how much of it is thrown away.
+/// How long the rest of an answered request is waited for, and how much of it is discarded.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: u64 = 1 << 20;
 
@@ -25,16 +26,16 @@ const MOST: u64 = 1 << 20;
 pub(super) enum End {
     /// With its last byte: another request can follow.
     Clean,
-    /// Nobody knows: nothing can follow on this connection.
+    /// Unknown: nothing can follow on this connection.
     Unknown,
     /// It took too long.
     Late,
 }
 
-/// What is known of a body once its reader has let go of it.
+/// The state of a body after its reader was dropped.
 enum State {
     Reading,
-    /// Let go of before its end.
+    /// Dropped before its end.
     Left(Body),
     Ended(End),
 }
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(rest.end(false).await, End::Late);
     }
 
-    /// HTTP-09: and 30 seconds in all for a small one, however busily it trickles.
+    /// HTTP-09: 30 seconds in all for a small body that arrives slowly.
     #[tokio::test(start_paused = true)]
     async fn a_trickle_ends_a_body() {
         let (body, rest) = paced(pieces(1000, 1, Duration::from_secs(1)), None);
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(rest.end(false).await, End::Late);
     }
 
-    /// A large one over a slow line gets through.
+    /// A large body over a slow line is accepted.
     #[tokio::test(start_paused = true)]
     async fn a_large_body_has_its_time() {
         let (body, rest) = paced(pieces(60, 17 * 1024, Duration::from_secs(1)), None);
@@ -226,7 +227,7 @@ mod tests {
         assert_eq!(rest.end(false).await, End::Clean);
     }
 
-    /// HTTP-09; RFC 9112 §9.6: what nobody has read is read to its end, if there is one within reason.
+    /// HTTP-09; RFC 9112 §9.6: an unread rest is read to its end, up to a limit.
     #[tokio::test(start_paused = true)]
     async fn the_rest_is_read() {
         let left = |body| {

@@ -1,9 +1,10 @@
-//! Who may read a path's answers from another origin (HTTP-06). `/mcp` has a list of its own; pages have nobody.
+//! CORS: which other origins' pages may read a route's responses (HTTP-06). `/mcp` has its own list; pages have
+//! none.
 
 use http::{HeaderMap, HeaderValue, header};
 use shared::route::Cors;
 
-/// What is said to pages of other origins. Never anything about credentials, so that none are sent.
+/// CORS headers. Credentials are never allowed.
 #[derive(Clone, Copy, Debug)]
 struct Words {
     methods: &'static str,
@@ -11,10 +12,10 @@ struct Words {
     expose: &'static str,
 }
 
-/// Documents that everybody may read.
+/// For documents that anyone may read.
 const DOCUMENTS: Words =
     Words { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" };
-/// Endpoints of clients, which bring their own proof.
+/// For endpoints of clients, which authenticate themselves.
 const CLIENTS: Words = Words {
     methods: "POST",
     allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
@@ -31,12 +32,12 @@ fn words(cors: Cors) -> Option<Words> {
     }
 }
 
-/// Whether OPTIONS is answered before any handler.
+/// Whether OPTIONS is answered before the handler.
 pub(super) fn is_answered_here(cors: Cors) -> bool {
     words(cors).is_some()
 }
 
-/// Writes what pages of other origins may do, on errors as on answers.
+/// Writes the CORS headers, on errors too.
 pub(super) fn write(cors: Cors, preflight: bool, headers: &mut HeaderMap) {
     let Some(words) = words(cors) else { return };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

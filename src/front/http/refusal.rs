@@ -1,11 +1,11 @@
-//! Refusals in words that programs read: JSON, whoever refused (HTTP-08).
+//! Refusals as JSON for programs, whichever layer refused (HTTP-08).
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
-/// A refusal, with fixed words.
+/// A refusal with fixed words.
 pub(super) fn refusal(status: StatusCode, code: &str, description: &str) -> Response {
     let body = json!({ "error": code, "error_description": description });
     let mut response = (status, Json(body)).into_response();
@@ -13,7 +13,7 @@ pub(super) fn refusal(status: StatusCode, code: &str, description: &str) -> Resp
     response
 }
 
-/// The code that goes with a status.
+/// The error code for a status.
 pub(super) fn code(status: StatusCode) -> &'static str {
     words(status).map_or("invalid_request", |(code, _)| code)
 }
@@ -38,13 +38,13 @@ fn words(status: StatusCode) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Whether nobody has put the answer into words yet: the framework has none, or plain text.
+/// Whether the response has no body of ours yet: the framework's are empty or plain text.
 pub(super) fn is_bare(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_none_or(|kind| kind.starts_with(b"text/plain"))
 }
 
-/// Puts a refusal into words that nobody has put into words yet.
+/// Adds the JSON body to such a refusal.
 pub(super) fn worded(response: Response) -> Response {
     let Some((code, description)) = words(response.status()).filter(|_| is_bare(&response)) else {
         return response;

@@ -16,7 +16,7 @@ use crate::front::listen::Listeners;
 use crate::routes::healthz;
 use crate::{logging, timekeeping};
 
-/// HTTP-03
+/// HTTP-03: ambiguous paths are refused.
 #[test]
 fn only_plain_paths_pass() {
     assert!(is_plain_path("/authorize") && is_plain_path("/.well-known/oauth-protected-resource/mcp"));
@@ -35,7 +35,7 @@ fn entrance() -> Entrance {
     }
 }
 
-/// A server's layer around handlers with bugs, one of which has seen a secret.
+/// The layer around handlers that panic, one of which knows a secret.
 async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
     let file = File { data_dir: Some(dir.path().join("data")), ..File::default() };
     let issuer = Issuer::parse(&format!("http://localhost:{port}")).unwrap();
@@ -52,8 +52,8 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
     (base, app)
 }
 
-/// HTTP-10, HTTP-12: a bug in a handler is answered with fixed words, for programs in JSON and for people on a page, and
-/// logged with the request's id and the place of the bug, but with nothing of what the request held.
+/// HTTP-10, HTTP-12: a panic in a handler is answered with fixed words, in JSON or as a page, and logged with
+/// the request's id and the place of the panic, but without anything of the request.
 #[tokio::test]
 async fn a_bug_is_answered_and_logged() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,12 +91,12 @@ async fn a_bug_is_answered_and_logged() {
         assert_eq!(panic["span"]["http.path"], path);
         assert!(panic["panic.at"].as_str().unwrap().starts_with("src/front/http/tests.rs:"), "{panic}");
     }
-    // Whoever complains has this id from the page.
+    // Users see this id on the page.
     let id = panics[1]["span"]["request.id"].as_str().unwrap();
     assert!(page.contains(id), "{id} {page}");
 }
 
-/// HTTP-10: the connection on which a bug was met goes on, and so does every other one.
+/// HTTP-10: the connection on which a panic happened continues, and so do others.
 #[tokio::test]
 async fn a_bug_ends_no_connection() {
     let listeners = Listeners::bind(Listen::Loopback(0)).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_bug_ends_no_connection() {
         let mut status = [0; 12];
         stream.read_exact(&mut status).await.unwrap();
         let mut rest = Vec::new();
-        // No answer here is longer, and each has an end that shows.
+        // No answer here is longer, and each has a recognisable end.
         while !rest.ends_with(b"ok\n") && !rest.ends_with(b"}") {
             assert!(stream.read_buf(&mut rest).await.unwrap() > 0, "the connection ended");
         }

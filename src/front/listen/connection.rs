@@ -1,4 +1,4 @@
-//! One connection, from its handshake to its end: HTTP/1.1 or HTTP/2, whichever was agreed on.
+//! One connection, from its handshake to its end: HTTP/1.1 or HTTP/2, as negotiated.
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -23,14 +23,15 @@ use super::heads::{Heads, LARGEST_HEAD, LARGEST_HEADERS, Verdicts};
 use super::memory::{Account, Charge, HTTP1, HTTP2, SECURED, WINDOW};
 use super::wire::{Transport, Wire, refuse_plain};
 
-/// How long a client may take to shake hands.
+/// The time limit of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may be idle between requests: longer than most clients keep one, so that it is they who end it.
+/// How long a connection may be idle between requests: longer than most clients keep one, so that the client
+/// ends it.
 const IDLE: Duration = Duration::from_secs(75);
-/// How long an HTTP/2 client may take nothing of what there is for it. On the wire this does not show: it may keep the
-/// connection going and its windows shut.
+/// How long an HTTP/2 client may read nothing although data are available. The socket does not show this: the
+/// client may keep the connection active and its windows closed.
 const STALLED: Duration = Duration::from_secs(30);
-/// How long a connection that is asked to end may take to, when nothing is asked on it any more.
+/// How long a connection that is asked to end may take if it has no requests.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The first byte of a TLS connection: a handshake record (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -56,7 +57,7 @@ pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut 
             http1(door, wire, peer, &guest).await;
         }
     };
-    // Who is asked to leave does nothing just now, or holds too much: either way it goes at once.
+    // A connection that is asked to leave is idle or uses too much memory: end it at once.
     leave.run_until_cancelled(served).await;
 }
 
@@ -80,7 +81,7 @@ async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Tra
         }
     };
     tokio::select! {
-        // Nothing was asked, so nothing is owed when the server stops.
+        // There is no request, so nothing is waited for when the server stops.
         () = door.stop.cancelled() => None,
         shaken = tokio::time::timeout(HANDSHAKE, handshake) => shaken.ok().flatten(),
     }
@@ -91,7 +92,7 @@ async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
     let service = service(door, peer, guest, Some(verdicts));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The time of heads is kept by the reader before it.
+        // The head reader in front of this limits the time.
         .header_read_timeout(None)
         .max_buf_size(LARGEST_HEAD + 8 * 1024)
         .serve_connection(TokioIo::new(heads), TowerToHyperService::new(service));
@@ -125,7 +126,7 @@ async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
     let connection = http2::Builder::new(Streams(guest.leave.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(64)
-        // Each field counts 32 bytes more than it holds (RFC 9113 §6.5.2).
+        // Each field counts 32 bytes more than its content (RFC 9113 §6.5.2).
         .max_header_list_size(u32::try_from(LARGEST_HEADERS + 8 * 1024 + 32 * 100).unwrap_or(u32::MAX))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -139,7 +140,7 @@ async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
         () = guest.activity.stalled_for(STALLED) => Ok(()),
         () = ending(door, guest) => {
             connection.as_mut().graceful_shutdown();
-            // Requests under way are waited for; a client that just stays is not.
+            // Current requests are waited for; a client without requests is not.
             let left = async {
                 tokio::time::sleep(LEAVING).await;
                 guest.activity.idle_for(LEAVING).await;
@@ -164,8 +165,8 @@ async fn ending(door: &Door, guest: &Guest) {
     }
 }
 
-/// Runs the requests of an HTTP/2 connection. Each is a task of its own, and they must not outlive a connection that is
-/// closed for what they hold.
+/// Runs the requests of an HTTP/2 connection. Each is a task, which must not outlive a connection that is
+/// closed because of its memory.
 #[derive(Clone)]
 struct Streams(CancellationToken);
 
@@ -175,7 +176,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
     }
 }
 
-/// The application, told who asks, and what was found of the head that the request came in.
+/// The application, with the client's address and the verdict on the request's head.
 fn service(
     door: &Door,
     peer: SocketAddr,
@@ -208,7 +209,7 @@ fn service(
     })
 }
 
-/// An answer's body. The request lasts until it is sent.
+/// A response's body. The request lasts until it is sent.
 pub(super) struct Answer {
     body: Body,
     asked: Asked,
@@ -248,7 +249,7 @@ impl HttpBody for Answer {
     }
 }
 
-/// A piece of an answer, charged until the last byte of it is sent.
+/// A piece of a response, charged until its last byte is sent.
 pub(super) struct Piece {
     bytes: Bytes,
     _memory: Charge,

@@ -1,9 +1,8 @@
-//! The connections that are open: how many there may be, how many of one origin, and who goes when there is no place.
+//! The open connections: the limits, in all and per origin, and which one is closed when a limit is reached.
 //!
-//! A connection costs a file and some memory whether or not anything is asked on it. So nobody is kept out while another
-//! one does nothing: when places run out, a connection without a request goes, of the origin that has most of them the
-//! one that has been idle for longest. When memory runs out (RATE-07), it is the connection that holds most of it, of the
-//! origin that holds most.
+//! A connection costs a file and some memory even if it is idle. So no client is refused because of an idle
+//! connection: at the limit, the longest idle connection of the origin with most connections is closed. When
+//! memory runs out (RATE-07), the connection that uses most of it is closed, of the origin that uses most.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,23 +17,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::memory::{ACCEPTED, Account, Budget, Charge, Relief};
 
-/// How often it is looked again whether a place can be had, when all connections are busy.
+/// How often to look again for a free place if all connections are busy.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often it is said that memory has run out.
+/// How often to log that memory has run out.
 const REMINDER: Duration = Duration::from_mins(1);
-/// Connections whose memory differs by less than this count as equally greedy.
+/// Connections whose memory differs by less than this count as equal.
 const COARSE: usize = 256 * 1024;
 
-/// The connections that are open. Cheap to clone.
+/// The open connections. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connections(Arc<Inner>);
 
 struct Inner {
     places: usize,
-    /// How many one origin may have.
+    /// The most connections of one origin.
     share: usize,
     budget: Budget,
-    /// How many bytes all connections hold together.
+    /// The bytes of all connections.
     held: Arc<AtomicUsize>,
     open: Mutex<Open>,
     freed: Notify,
@@ -49,7 +48,7 @@ struct Open {
     reminded: Option<Instant>,
 }
 
-/// What an origin has: connections, and the bytes that they hold.
+/// An origin's connections, and their bytes.
 #[derive(Default)]
 struct OfOrigin {
     connections: usize,
@@ -58,7 +57,7 @@ struct OfOrigin {
 
 struct Place {
     origin: Origin,
-    /// A proxy speaks for many, so its origin has no share, and each of its connections counts for itself.
+    /// A proxy serves many clients, so its origin has no limit, and each of its connections counts separately.
     is_proxy: bool,
     activity: Activity,
     account: Account,
@@ -71,7 +70,7 @@ impl Connections {
         Self(Arc::new(Inner { places, share, budget, held, open, freed }))
     }
 
-    /// Waits until there is a place, and has an idle connection leave if there is none.
+    /// Waits for a free place, and closes an idle connection if there is none.
     pub(super) async fn room(&self) {
         loop {
             let freed = self.0.freed.notified();
@@ -180,8 +179,8 @@ impl Open {
         self.origins.get(&origin).map_or(0, |of_origin| of_origin.connections)
     }
 
-    /// Has connections leave, of this origin or of any, until so many bytes will be free: of the origin that holds most
-    /// the connection that holds most. Of those that hold about as much the idle go first. Says whose the last one was.
+    /// Closes connections, of this origin or of any, until this many bytes will be free: the largest connection
+    /// of the largest origin; of about equal ones the idle one first. Returns the origin of the last one.
     fn relieve(&self, origin: Option<Origin>, mut bytes: usize) -> Option<Origin> {
         let mut asked = None;
         let of_these = |place: &&Place| origin.is_none_or(|origin| origin == place.origin);
@@ -231,7 +230,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // Before the lock is taken: a charge that goes needs none, one that comes may.
+        // Before taking the lock: dropping a charge does not need it, adding one may.
         self.place = None;
         let mut open = self.connections.lock();
         if let Some(place) = open.places.remove(&self.id)
@@ -247,16 +246,16 @@ impl Drop for Guest {
     }
 }
 
-/// Whether something is asked on a connection.
+/// The activity of a connection.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Mutex<State>>);
 
 struct State {
     requests: usize,
     since: Instant,
-    /// Of the requests those whose answers have something that the client has not taken yet.
+    /// The requests whose responses have data that the client has not read yet.
     offered: usize,
-    /// When any answer last got on.
+    /// When any response last made progress.
     moved: Instant,
 }
 
@@ -280,7 +279,7 @@ impl Activity {
         (state.requests == 0).then_some(state.since)
     }
 
-    /// Waits until there has been no request for so long.
+    /// Waits until there has been no request for this long.
     pub(super) async fn idle_for(&self, time: Duration) {
         loop {
             let until = self.idle_since().unwrap_or_else(Instant::now) + time;
@@ -291,13 +290,13 @@ impl Activity {
         }
     }
 
-    /// Since when the client has taken nothing although every answer has something for it; `None` otherwise.
+    /// Since when the client has read nothing although every response has data; `None` otherwise.
     fn stalled_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.requests > 0 && state.offered == state.requests).then_some(state.moved)
     }
 
-    /// Waits until the client has taken nothing for so long of all that there is for it.
+    /// Waits until the client has read nothing of the available data for this long.
     pub(super) async fn stalled_for(&self, time: Duration) {
         loop {
             let until = self.stalled_since().unwrap_or_else(Instant::now) + time;
@@ -350,7 +349,7 @@ mod tests {
         Origin::of(std::net::IpAddr::from([192, 0, 2, last]))
     }
 
-    /// HTTP-10: who does nothing makes room: of the origin with most connections, the one idle for longest.
+    /// HTTP-10: idle connections make room: the longest idle one of the origin with most connections.
     #[tokio::test(start_paused = true)]
     async fn the_idle_make_room() {
         let connections = Connections::new(4, 4, Budget::default());
@@ -372,7 +371,7 @@ mod tests {
         drop(asked);
     }
 
-    /// HTTP-10: while all are busy, whoever comes waits; nobody is cut off in a request.
+    /// HTTP-10: while all connections are busy, new ones wait; no request is interrupted.
     #[tokio::test(start_paused = true)]
     async fn the_busy_stay() {
         let connections = Connections::new(1, 1, Budget::default());
@@ -389,7 +388,7 @@ mod tests {
         room.unwrap();
     }
 
-    /// HTTP-10: no origin takes more than its share; its own idle connections go first, others' never.
+    /// HTTP-10: no origin exceeds its limit; its own idle connections are closed, never others'.
     #[tokio::test(start_paused = true)]
     async fn no_origin_takes_everything() {
         let connections = Connections::new(100, 2, Budget::default());
@@ -407,7 +406,8 @@ mod tests {
         assert!(connections.lock().origins.is_empty() && connections.lock().places.is_empty());
     }
 
-    /// HTTP-10: a client stalls that takes nothing of any answer; one that waits for the server, or takes some, does not.
+    /// HTTP-10: a client stalls if it reads nothing of any response; one that waits for the server, or reads
+    /// some, does not.
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_nothing_stalls() {
         const SOON: Duration = Duration::from_secs(30);
@@ -421,7 +421,7 @@ mod tests {
         assert!(!stalls(LONG).await, "one answer is still being made");
         second.offers(true);
         assert!(stalls(SOON).await);
-        // Something was taken, and there is more.
+        // Some of it was read, and there is more.
         second.offers(true);
         assert!(!stalls(Duration::from_secs(29)).await);
         first.offers(false);

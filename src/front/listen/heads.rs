@@ -1,10 +1,9 @@
-//! Reads HTTP/1 before hyper does, to refuse what two readers could take for two different things (HTTP-09; RFC 9112
-//! §6.3, §11.2).
+//! Reads HTTP/1 before hyper does, to refuse ambiguous requests (HTTP-09; RFC 9112 §6.3, §11.2).
 //!
-//! hyper goes by `Transfer-Encoding` if there is a `Content-Length` too, and never tells that there was one; a proxy
-//! before us may go by the other, and then they disagree about where the next request begins. So each head is held back
-//! until it is complete and has been looked at. A head that is refused never gets to hyper: a harmless one takes its
-//! place, and the [`Verdict`] in the queue says what to answer. Bodies are followed as far as it takes to find their end.
+//! If there is both, hyper uses `Transfer-Encoding` and does not report the `Content-Length`. A proxy in front
+//! may use the latter, and then the two disagree about where the next request begins. So each head is held back
+//! until it is complete and was checked. A refused head never reaches hyper: a harmless one is passed instead,
+//! and its [`Verdict`] in the queue says how to answer. Bodies are parsed only to find their end.
 
 mod chunks;
 mod framing;
@@ -27,9 +26,9 @@ pub(super) use framing::LARGEST_HEAD;
 use framing::{Body, Found, Scan};
 pub(crate) use framing::{LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS};
 
-/// How long a client may take to send a request's head (HTTP-09).
+/// The time limit of a request's head (HTTP-09).
 const SLOW: Duration = Duration::from_secs(10);
-/// What takes the place of a head that was refused. Its answer is the last on the connection.
+/// Replaces a refused head. Its response is the last one on the connection.
 const INSTEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// Why a head was refused.
@@ -52,16 +51,16 @@ impl BadHead {
     }
 }
 
-/// What was found of a request's head.
+/// The verdict on a request's head.
 type Verdict = Result<(), BadHead>;
 
-/// The verdicts of the heads that were handed on, in their order: one for each request that hyper will find.
+/// The verdicts on the passed heads in order: one for each request that hyper will see.
 #[derive(Clone, Default)]
 pub(super) struct Verdicts(Arc<Mutex<VecDeque<Verdict>>>);
 
 impl Verdicts {
-    /// The verdict of the next request. If there is none, hyper saw a request where we saw no head: then it must not be
-    /// believed.
+    /// The verdict on the next request. If there is none, hyper saw a request where this reader saw no head,
+    /// which must be refused.
     pub(super) fn next(&self) -> Verdict {
         self.lock().pop_front().unwrap_or(Err(BadHead::MALFORMED))
     }
@@ -75,25 +74,25 @@ impl Verdicts {
     }
 }
 
-/// What comes next on the wire.
+/// What comes next on the connection.
 enum Next {
     Head(Scan),
-    /// So many bytes of a body.
+    /// This many bytes of a body.
     Body(u64),
     Chunks(Chunks),
-    /// Nothing: the connection ends with the answer to what was refused.
+    /// Nothing: the connection ends after the refusal.
     Nothing,
 }
 
 /// A reader that holds heads back.
 pub(super) struct Heads<T> {
     inner: T,
-    /// Read, and not handed on yet.
+    /// Read and not passed on yet.
     held: BytesMut,
-    /// How much of it may be.
+    /// How much of it may be passed on.
     cleared: usize,
     next: Next,
-    /// Until when the head must be complete. None while nothing of one has come.
+    /// When the head must be complete. `None` until its first byte.
     deadline: Option<Pin<Box<Sleep>>>,
     verdicts: Verdicts,
     /// For what is held.
@@ -120,7 +119,7 @@ impl<T> Heads<T> {
         self.inner
     }
 
-    /// Looks at what is held; whether more of it may be handed on now.
+    /// Checks the held bytes; true if more of them may be passed on.
     fn look(&mut self) -> io::Result<bool> {
         match &mut self.next {
             Next::Head(scan) => match scan.find(&self.held) {
@@ -192,19 +191,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heads<T> {
                 this.held.advance(here);
                 this.cleared -= here;
                 if this.held.is_empty() {
-                    // Most connections are silent most of the time, and need no buffer then.
+                    // Most connections are idle most of the time, and need no buffer then.
                     this.held = BytesMut::new();
                 }
                 this.memory.set(this.held.capacity());
                 return Poll::Ready(Ok(()));
             }
             if matches!(this.next, Next::Nothing) {
-                // The answer to what was refused is all that is still to come; the end of the stream would cut it off.
+                // Only the refusal is still to be sent; reporting the end of the stream would prevent it.
                 return Poll::Pending;
             }
             if this.is_late(cx) {
                 if this.held.is_empty() {
-                    // It never said anything, and is told nothing.
+                    // It never sent anything, and gets no answer.
                     return Poll::Ready(Ok(()));
                 }
                 this.refuse(BadHead::SLOW);

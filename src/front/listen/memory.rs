@@ -1,37 +1,37 @@
-//! How much memory connections hold, in bytes, and whose they are (RATE-07).
+//! The memory of connections, in bytes, by connection and origin (RATE-07).
 //!
-//! Everything that a client can make the server keep is charged to its connection for as long as it is kept: what a
-//! connection costs while it is silent, the headers and the body of each request until it is answered, and each answer
-//! until it is sent. The charges are estimates, and rather too high than too low: they stand for what the process grows by.
+//! Everything that a client can make the server keep is charged to its connection while it is kept: the
+//! connection itself, the headers and body of each request until it is answered, and each response until it is
+//! sent. Charges are estimates of the process's growth, rather too high than too low.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::request::Parts;
 
-/// What a connection costs before it has shaken hands, with TLS on it, and with HTTP/1 or HTTP/2 on it. For HTTP/2 the
-/// window is part of it: so many bytes of bodies may lie there before anybody has asked for them.
+/// The cost of a connection before its handshake, with TLS, and with HTTP/1 or HTTP/2. For HTTP/2 it includes
+/// the window: this many bytes of bodies may be buffered before they are read.
 pub(super) const ACCEPTED: usize = 8 * 1024;
 pub(super) const SECURED: usize = 40 * 1024;
 pub(super) const HTTP1: usize = 16 * 1024;
 pub(super) const HTTP2: usize = 48 * 1024 + WINDOW as usize;
-/// How many bytes of bodies an HTTP/2 client may send on a connection that nobody has read.
+/// The bytes of bodies that an HTTP/2 client may send on a connection before they are read.
 pub(super) const WINDOW: u32 = 64 * 1024;
-/// What a request costs besides its bytes, and each of its headers.
+/// The cost of a request besides its bytes, and of each header.
 const REQUEST: usize = 8 * 1024;
 const HEADER: usize = 256;
-/// What an answer costs besides its bytes.
+/// The cost of a response besides its bytes.
 const ANSWER: usize = 1024;
 
-/// How much memory all connections together may hold.
+/// The memory budget of all connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget(usize);
 
 impl Budget {
-    /// The least that a server can do its work with: a few requests of the largest size for each of four addresses.
+    /// The smallest usable budget: a few of the largest requests for each of four addresses.
     pub const LEAST: Self = Self(32 << 20);
 
-    /// So many bytes, or as many as can be counted.
+    /// A budget of this many bytes.
     pub fn of(bytes: u64) -> Self {
         Self(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
@@ -41,18 +41,18 @@ impl Budget {
         self.0
     }
 
-    /// How many bytes of it the connections of one address may hold.
+    /// The share of one address in bytes.
     pub fn share(self) -> usize {
         self.0 / 4
     }
 
-    /// How much may be charged to all connections. Allocators round up and leave gaps, so the process grows by more than
-    /// what is charged.
+    /// The largest charge of all connections. Allocators round up and leave gaps, so the process grows by more
+    /// than the charge.
     pub(super) fn of_all(self) -> usize {
         self.0 / 2
     }
 
-    /// How much of it may be charged to the connections of one address.
+    /// The largest charge of one address's connections.
     pub(super) fn of_origin(self) -> usize {
         self.of_all() / 4
     }
@@ -70,13 +70,13 @@ pub(super) trait Relief: Send + Sync {
     fn relieve(&self, id: u64, of_origin: usize, of_all: usize);
 }
 
-/// What one connection holds. Cheap to clone.
+/// The charge of one connection. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Account(Arc<Held>);
 
 struct Held {
     own: AtomicUsize,
-    /// With the other connections of the same origin.
+    /// Including other connections of the same origin.
     of_origin: Arc<AtomicUsize>,
     /// With all other connections.
     of_all: Arc<AtomicUsize>,
@@ -94,12 +94,12 @@ impl Account {
         Self(Arc::new(Held { own: AtomicUsize::new(0), of_origin, of_all, relief, id }))
     }
 
-    /// How many bytes the connection holds.
+    /// The bytes of the connection.
     pub(super) fn bytes(&self) -> usize {
         self.0.own.load(Ordering::Relaxed)
     }
 
-    /// How many bytes it holds together with the other connections of the same origin.
+    /// The bytes of all connections of its origin.
     pub(super) fn bytes_of_origin(&self) -> usize {
         self.0.of_origin.load(Ordering::Relaxed)
     }
@@ -115,7 +115,7 @@ impl Account {
     pub(super) fn request(&self, head: &Parts) -> RequestMemory {
         let headers = head.headers.iter();
         let headers: usize = headers.map(|(name, value)| HEADER + name.as_str().len() + value.len()).sum();
-        // The target is in the request's log lines too.
+        // The target is also in the request's log lines.
         let target = 2 * head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         RequestMemory(Arc::new(Mutex::new(self.charge(REQUEST + target + headers))))
     }
@@ -158,7 +158,7 @@ impl Charge {
         }
     }
 
-    /// A charge that nobody looks at.
+    /// A charge without an account.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Self {
         struct Nobody;
@@ -168,12 +168,12 @@ impl Charge {
         Account::new(0, Arc::default(), Arc::default(), Arc::new(Nobody)).charge(0)
     }
 
-    /// Charges so many bytes more.
+    /// Charges this many bytes more.
     pub(super) fn add(&mut self, bytes: usize) {
         self.set(self.bytes.saturating_add(bytes));
     }
 
-    /// A charge of its own for so many bytes; as many of them as are charged here are charged no longer.
+    /// Moves this many bytes of the charge into a separate one.
     pub(super) fn split(&mut self, bytes: usize) -> Self {
         let moved = bytes.min(self.bytes);
         self.bytes -= moved;
@@ -189,12 +189,12 @@ impl Drop for Charge {
     }
 }
 
-/// What a request makes the server hold until it is answered. Travels with it, cheap to clone.
+/// The memory of a request until it is answered. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RequestMemory(Arc<Mutex<Charge>>);
 
 impl RequestMemory {
-    /// So many bytes of the body were read, and are kept.
+    /// Charges body bytes that were read and are kept.
     pub(crate) fn add(&self, bytes: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
     }

@@ -1,5 +1,5 @@
-//! What bytes travel on: a socket, with TLS around it or without. A peer that takes nothing is not waited for, and the
-//! end is such that what was sent last arrives.
+//! The transport: a socket, with or without TLS. A peer that does not read is not waited for, and connections
+//! are closed so that the last bytes arrive.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use tokio_openssl::SslStream;
 
 use crate::front::http::signpost;
 
-/// How long a peer may take nothing of what there is for it.
+/// How long a peer may read nothing of the available data.
 const STALLED: Duration = Duration::from_secs(30);
-/// How long a peer is listened to after its last answer, and how much of what it says is thrown away.
+/// How long a peer's data are read and discarded after the last response, and how much.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 4 << 20;
-/// After how long the system gives up on a peer that acknowledges nothing: one that lost its power says no goodbye.
+/// When the system gives up on a peer that acknowledges nothing, for example after power loss.
 const UNACKNOWLEDGED: u32 = 60_000;
 
 /// What is below.
@@ -30,9 +30,9 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// A socket as it was accepted.
+    /// Configures an accepted socket.
     pub(super) fn prepare(socket: &TcpStream) {
-        // It decides between 344 and 6,568 streamed answers a second.
+        // It makes the difference between 344 and 6,568 streamed responses per second.
         let _ = socket.set_nodelay(true);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, UNACKNOWLEDGED);
     }
@@ -45,7 +45,7 @@ impl Transport {
     }
 }
 
-/// A transport with patience.
+/// A transport with a time limit for writing.
 pub(super) struct Wire {
     transport: Transport,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -56,8 +56,8 @@ impl Wire {
         Self { transport, stalled: None }
     }
 
-    /// Says goodbye. Closing a socket that holds unread bytes resets it, and a reset takes from the peer what it has not
-    /// read yet, the answer most of all; so what still comes is read and thrown away (RFC 9112 §9.6).
+    /// Closes the connection properly. Closing a socket with unread bytes resets it, and then the peer may lose
+    /// the last response; so further bytes are read and discarded (RFC 9112 §9.6).
     pub(super) async fn close(mut self) {
         let goodbye = async {
             self.shutdown().await?;
@@ -67,7 +67,7 @@ impl Wire {
         let _ = tokio::time::timeout(LINGER, goodbye).await;
     }
 
-    /// Passes on what came of writing, unless it has been pending for too long.
+    /// Passes on a write result, unless it has been pending for too long.
     fn patiently<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
@@ -134,8 +134,8 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Tells somebody who speaks plain HTTP to a port that speaks TLS (HTTP-01). Nothing is redirected: what they sent was
-/// sent for everybody to read, and a redirect would teach them to do it again.
+/// Answers a client that uses plain HTTP on a TLS port (HTTP-01). It is not redirected: what it sent was
+/// readable to others, and a redirect would let it do so again.
 ///
 /// A browser, as far as the start of what it sent shows, is told the right address on a page.
 pub(super) async fn refuse_plain(socket: TcpStream, peer: SocketAddr, start: &[u8], address: &Issuer) {

@@ -46,19 +46,19 @@ fn networks_are_read_strictly() {
     );
 }
 
-/// HTTP-02, RATE-01: the right-most hop that is not trusted, and only if a trusted one says so.
+/// HTTP-02, RATE-01: the right-most hop that is not trusted, and only if a trusted proxy named it.
 #[test]
 fn the_client_is_the_nearest_hop_that_is_not_trusted() {
     let proxies = proxies(Naming::XForwardedFor);
     let client = |peer: &str, said: &[&str]| proxies.client(ip(peer), &headers("x-forwarded-for", said));
     for (peer, said, expected) in [
-        // A stranger may say what it likes.
+        // A stranger's header is ignored.
         ("192.0.2.9", &["198.51.100.1"][..], "192.0.2.9"),
         ("10.0.0.1", &[], "10.0.0.1"),
         ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
         ("::ffff:10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
         ("fd00::1", &["2001:db8::1"], "2001:db8::1"),
-        // What stands further left was written by somebody who is not trusted.
+        // Entries further left were written by an untrusted hop.
         ("10.0.0.1", &["127.0.0.1, 198.51.100.1"], "198.51.100.1"),
         ("10.0.0.1", &["127.0.0.1", "198.51.100.1"], "198.51.100.1"),
         ("10.0.0.1", &["203.0.113.5, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
@@ -69,7 +69,7 @@ fn the_client_is_the_nearest_hop_that_is_not_trusted() {
         ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
         ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
         ("10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
-        // No address: the last one that is known.
+        // Not an address: the last known one.
         ("10.0.0.1", &["198.51.100.1, unknown"], "10.0.0.1"),
         ("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", &[""], "10.0.0.1"),
@@ -77,7 +77,7 @@ fn the_client_is_the_nearest_hop_that_is_not_trusted() {
     ] {
         assert_eq!(client(peer, said), ip(expected), "{peer} {said:?}");
     }
-    // Only the header that was agreed on.
+    // Only the configured header.
     assert_eq!(proxies.client(ip("10.0.0.1"), &headers("forwarded", &["for=198.51.100.1"])), ip("10.0.0.1"));
     assert_eq!(proxies.client(ip("10.0.0.1"), &headers("x-real-ip", &["198.51.100.1"])), ip("10.0.0.1"));
 }
@@ -106,7 +106,7 @@ fn forwarded_is_read_in_the_same_way() {
     );
 }
 
-/// RATE-01: a peer is complained about once a minute, and never without limit.
+/// RATE-01: a warning about a peer is logged once a minute, and the number of peers is limited.
 #[test]
 fn a_peer_is_complained_about_once_a_minute() {
     let (complaints, begun) = (Complaints::default(), Instant::now());
@@ -122,7 +122,7 @@ fn a_peer_is_complained_about_once_a_minute() {
 }
 
 proptest! {
-    /// HTTP-02: whatever somebody behind the proxy sends, the proxy's own word for them stands.
+    /// HTTP-02: whatever a client behind the proxy sends, the proxy's own entry is used.
     #[test]
     fn nobody_can_talk_over_the_proxy(said in "[ -~]{0,80}") {
         let peer = ip("10.0.0.1");

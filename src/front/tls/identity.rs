@@ -1,4 +1,4 @@
-//! A certificate with its key: read, checked, and made into what connections are secured with.
+//! A certificate with its key: read, checked, and prepared for connections.
 
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -21,15 +21,15 @@ use zeroize::Zeroizing;
 
 use super::Files;
 
-/// HTTP/2 first, for those who know both (RFC 7301 §3.2). Each name has its length before it.
+/// HTTP/2 first, for clients that support both (RFC 7301 §3.2). Each name is preceded by its length.
 const PROTOCOLS: &[u8] = b"\x02h2\x08http/1.1";
-/// TLS 1.2 with forward secrecy and authenticated encryption only; what TLS 1.3 has is all of that kind (BCP 195).
+/// For TLS 1.2, only forward secrecy with authenticated encryption; all of TLS 1.3 is like that (BCP 195).
 const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
     ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
-/// No certificate or key is longer.
+/// The largest certificate or key file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// How near the end of a certificate is (OPS-08).
+/// How near the expiry of a certificate is (OPS-08).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Expiry {
     FarOff,
@@ -40,7 +40,7 @@ pub(crate) enum Expiry {
 }
 
 impl Expiry {
-    /// What is said about it.
+    /// The warning in words.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::FarOff => "the TLS certificate lasts for more than 30 days",
@@ -52,10 +52,10 @@ impl Expiry {
     }
 }
 
-/// A certificate that is in force, with its key.
+/// A valid certificate with its key.
 pub(crate) struct Identity {
     context: SslContext,
-    /// What its holder is called, in lower case.
+    /// The host names in it, in lower case.
     names: Vec<String>,
     not_after: Timestamp,
     digest: String,
@@ -65,7 +65,8 @@ impl Identity {
     /// Reads the files.
     ///
     /// # Errors
-    /// If they cannot be read, do not belong together, are not in force, or the key is open to others (OPS-03).
+    /// If they cannot be read, do not belong together, are not valid now, or the key is readable by others
+    /// (OPS-03).
     pub(crate) fn load(files: &Files, now: Timestamp) -> anyhow::Result<Self> {
         let (path, key_path) = (files.certificate.as_path(), files.key.as_path());
         let of_certificate = || format!("cannot use the TLS certificate {}", path.display());
@@ -95,22 +96,22 @@ impl Identity {
         &self.context
     }
 
-    /// When it runs out.
+    /// Its expiry.
     pub(crate) fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// SHA-256 of the certificate, as browsers show it.
+    /// The SHA-256 of the certificate, as browsers show it.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// What its holder is called.
+    /// The host names in it.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// How near its end is.
+    /// How near its expiry is.
     pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
         const DAY: Duration = Duration::from_hours(24);
         let left = self.not_after.since(now);
@@ -123,7 +124,7 @@ impl Identity {
         }
     }
 
-    /// What there is to say if browsers will not take the certificate for this host's (RFC 9525 §6.3).
+    /// The warning if browsers will not accept the certificate for this host (RFC 9525 §6.3).
     pub(crate) fn misnamed(&self, host: &str) -> Option<String> {
         let wildcard = host.split_once('.').map(|(_, parent)| format!("*.{parent}"));
         let fits = |name: &String| name == host || wildcard.as_ref() == Some(name);
@@ -151,7 +152,7 @@ struct NotPem(&'static str);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Openness {
     Any,
-    /// Its owner, and if they so wish its group.
+    /// Its owner, and optionally its group.
     Closed,
 }
 
@@ -172,7 +173,7 @@ fn key(path: &Path) -> anyhow::Result<PKey<Private>> {
     let pem = Zeroizing::new(read(path, Openness::Closed)?);
     let mut encrypted = false;
     let key = PKey::private_key_from_pem_callback(&pem, |_| {
-        // Without this OpenSSL would ask for a passphrase at the terminal.
+        // Otherwise OpenSSL would ask for a passphrase on the terminal.
         encrypted = true;
         Err(ErrorStack::get())
     });
@@ -189,15 +190,15 @@ fn context(leaf: &X509, between: &[X509], key: &PKey<Private>) -> Result<SslCont
     builder.set_options(
         SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION | SslOptions::CIPHER_SERVER_PREFERENCE,
     );
-    // Nothing is resumed: there is no ticket key that could be stolen to read what was recorded.
+    // No resumption: there is no ticket key that could be stolen to decrypt recorded traffic.
     builder.set_options(SslOptions::NO_TICKET);
     builder.set_num_tickets(0)?;
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    // Moving buffers is what an asynchronous caller does; a connection that is silent keeps none.
+    // Async callers move buffers; an idle connection keeps none.
     builder.set_mode(
         SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::RELEASE_BUFFERS,
     );
-    // Who speaks neither protocol must not be answered in another one (RFC 7301 §3.2, ALPACA).
+    // A client of another protocol must not get an answer in ours (RFC 7301 §3.2, ALPACA).
     builder.set_alpn_select_callback(|_, offered| {
         select_next_proto(PROTOCOLS, offered).ok_or(AlpnError::ALERT_FATAL)
     });

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The form around a button, as a browser without scripts sends it.
+/// The fields of the form around a button, as a browser without scripts sends them.
 fn form_of<'h>(html: &'h str, testid: &str) -> Vec<(&'h str, &'h str)> {
     let (before, _) = html.split_once(&format!("data-testid=\"{testid}\"")).expect("the button is there");
     let (_, form) = before.rsplit_once("<form ").unwrap();
@@ -14,7 +14,7 @@ fn form_of<'h>(html: &'h str, testid: &str) -> Vec<(&'h str, &'h str)> {
     form.split("<input").skip(1).map(|tag| (value(tag, "name"), value(tag, "value"))).collect()
 }
 
-/// REVOKE-07, SESSION-06: with an `https` issuer the page's forms do their work as they stand, without any script.
+/// REVOKE-07, SESSION-06: with an `https` issuer the page's forms work without a script.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_forms_need_no_script() {
     let app = TestApp::start_https("").await;
@@ -47,8 +47,8 @@ async fn the_forms_need_no_script() {
     assert!(!is_signed_in(&app, &mut laptop).await && !is_signed_in(&app, &mut ada).await);
 }
 
-/// SESSION-01, SESSION-02, WEBAUTHN-03: on loopback a session alone only reads. Each change takes the passkey, used for exactly
-/// this, once; and then the session has a new id.
+/// SESSION-01, SESSION-02, WEBAUTHN-03: on loopback a session alone only reads. Each change takes a passkey
+/// assertion for exactly that change, once; afterwards the session has a new id.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_loopback_a_change_takes_the_passkey() {
     let app = TestApp::start().await;
@@ -79,10 +79,10 @@ async fn on_loopback_a_change_takes_the_passkey() {
     let for_other = [("csrf", csrf.as_str()), ("action", "disconnect"), ("client", other.id.as_str())];
     let confirmed = ada.confirm_change(&app, &for_other).await;
     assert_eq!(post(&mut ada, form(&client), Some(&confirmed)).await.status(), StatusCode::BAD_REQUEST);
-    // It is used up, for what it was made for too.
+    // The assertion is used up, also for the change that it was made for.
     assert_eq!(post(&mut ada, form(&other), Some(&confirmed)).await.status(), StatusCode::BAD_REQUEST);
     assert!(works(&app, &held).await && works(&app, &of_other).await);
-    // One for adding a passkey confirms nothing else.
+    // An assertion for adding a passkey confirms nothing else.
     let started = ada.post_json(&app, "/account/passkeys/start", &json!({})).await;
     let started: Value = started.json().await.unwrap();
     let assertion = serde_json::to_string(&ada.assert(&app, started["options"].clone())).unwrap();

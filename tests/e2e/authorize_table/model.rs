@@ -1,4 +1,5 @@
-//! The decision table in other words than the server's (standards §3.1), and requests to try it with.
+//! A model of the decision table (standards §3.1), written independently of the server, and random requests for
+//! it.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,16 +9,16 @@ use crate::harness::{TestApp, challenge};
 /// The clients that a request may name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Name {
-    /// On the user's own computer, with two addresses.
+    /// On the user's own computer, with two redirect URIs.
     Local,
-    /// An administrator vouches for it; its one address has a query.
+    /// Verified; its only redirect URI has a query.
     Verified,
-    /// It would be answered over the network, and nobody vouches for it.
+    /// Unverified, with a remote redirect URI.
     Remote,
     Disabled,
     /// Without the grant type.
     NoCodes,
-    /// One that was never registered, or no name at all.
+    /// An unregistered or malformed client id.
     Nobody(&'static str),
     Empty,
 }
@@ -77,7 +78,7 @@ impl World {
     }
 }
 
-/// As no command can.
+/// Runs SQL that no command could.
 fn sql(app: &TestApp, statement: &str) {
     let db = rusqlite::Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
@@ -106,7 +107,7 @@ fn client() -> impl Strategy<Value = Name> {
     ]
 }
 
-/// Mostly once, and as `good` says; now and then missing, twice, or one of the others.
+/// Usually once, with the value `good`; sometimes missing, repeated, or with another value.
 fn parameter(
     name: &'static str,
     often: u32,
@@ -122,7 +123,7 @@ fn parameter(
     times.prop_flat_map(move |times| prop::collection::vec(value.clone().prop_map(move |v| (name, v)), times))
 }
 
-/// What no client registered, however much it looks like it.
+/// Redirect URIs that no client registered, although they look similar.
 const FOREIGN: [&str; 24] = [
     "",
     REMOTE,
@@ -230,12 +231,12 @@ pub fn asked(resource: &str) -> impl Strategy<Value = Asked> + use<> {
     })
 }
 
-/// What the table says.
+/// The result according to the table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// A page for the person, and no redirect.
+    /// A page for the user, without a redirect.
     Page,
-    /// This error, at this address.
+    /// One of these errors, at this redirect URI.
     Error(&'static [&'static str], String),
     SignIn,
 }
@@ -245,7 +246,7 @@ impl Asked {
         self.others.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value.as_str())
     }
 
-    /// An empty one counts as absent.
+    /// An empty parameter counts as absent.
     fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         if name == "resource" {
             return self.all(name).find(|value| !value.is_empty());
@@ -255,7 +256,7 @@ impl Asked {
 
     fn repeated(&self) -> Vec<&'static str> {
         let twice = |name: &&'static str| match *name {
-            // Equal ones are one (AUTHZ-03), also in another spelling (AUTHZ-14).
+            // Equal resources count once (AUTHZ-03), also in another spelling (AUTHZ-14).
             "resource" => {
                 let plain = |value: &str| value.replace("HTTP://", "http://");
                 let mut named = self.all(name).filter(|value| !value.is_empty()).map(plain);
@@ -267,7 +268,7 @@ impl Asked {
         self.others.iter().map(|(name, _)| *name).filter(twice).collect()
     }
 
-    /// Row by row (standards §3.1).
+    /// Applies the table row by row (standards §3.1).
     pub fn outcome(&self, resource: &str) -> Outcome {
         let [client] = self.clients.as_slice() else { return Outcome::Page };
         let registered: &[&str] = match client {
@@ -292,7 +293,7 @@ impl Asked {
         }
     }
 
-    /// Rows 5 to 11; more than one where the table does not say which comes first.
+    /// Rows 5 to 11; several errors if the table does not say which comes first.
     fn error(&self, client: Name, resource: &str) -> &'static [&'static str] {
         match self.repeated().as_slice() {
             [] => {}
@@ -348,8 +349,8 @@ impl Asked {
     }
 }
 
-/// REDIR-01, REDIR-02 in other words than the server's: the same text, or `http` on one of three hosts, where a port may
-/// stand or not.
+/// REDIR-01, REDIR-02, written independently of the server: the same text, or `http` on one of three hosts with
+/// or without a port.
 pub fn is_same_place(registered: &str, asked: &str) -> bool {
     let without_port = |uri: &str| {
         ["localhost", "127.0.0.1", "[::1]"].iter().find_map(|host| {

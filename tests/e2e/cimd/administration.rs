@@ -1,4 +1,4 @@
-//! What an administrator does about documents: import, catalogue, and what ends with each.
+//! Commands for documents: import and catalogue, and which grants each ends.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ fn record(app: &TestApp, event: &str) -> Value {
     records.next_back().unwrap_or_else(|| panic!("no {event}"))
 }
 
-/// CIMD-05: what changes is shown, nothing happens without a word, and all of it is on record.
+/// CIMD-05: an import first shows its changes and does nothing without confirmation; each import is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_is_shown_first_and_recorded() {
     let app = TestApp::start().await;
@@ -26,7 +26,7 @@ async fn an_import_is_shown_first_and_recorded() {
     assert_eq!(shown["change"]["before"], Value::Null);
     assert_eq!(shown["change"]["after"]["redirect_uris"], reports()["redirect_uris"]);
     assert!(listed(&app, REPORTS).is_none() && !app.has_event("cimd.imported", None));
-    // Nobody is there to be asked.
+    // Standard input is closed, so no confirmation can be given.
     let asked =
         portcullis(&["client", "import-metadata", &path, "--data-dir", app.data_dir().to_str().unwrap()]);
     assert!(!asked.status.success());
@@ -52,7 +52,7 @@ async fn an_import_is_shown_first_and_recorded() {
     assert_eq!(record(&app, "cimd.imported")["detail"]["changed_fields"], change["changed_fields"]);
 }
 
-/// CIMD-04, CIMD-05: what is no document, or another one's, is refused in words and on record.
+/// CIMD-04, CIMD-05: an invalid document, or another client's, is refused with an explanation and recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_document_is_refused() {
     let app = TestApp::start().await;
@@ -87,8 +87,8 @@ async fn a_bad_document_is_refused() {
     assert!(listed(&app, REPORTS).is_none() && !app.has_event("cimd.imported", None));
 }
 
-/// CIMD-09: a document ends what was given to the guess it replaces, and what was given to the catalogue's entry that
-/// it overrides, at once; what is given afterwards stands.
+/// CIMD-09: an import at once ends grants given to the unknown URL, or to the catalogue entry, that it
+/// replaces; later grants continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_ends_what_was_given_without_it() {
     let app = TestApp::start().await;
@@ -111,7 +111,7 @@ async fn a_document_ends_what_was_given_without_it() {
         assert_eq!(listed(&app, &client.id).unwrap()["source"], "imported");
 
         let after = app.tokens(&mut ada, &client).await;
-        // A newer version of the same document is asked about anew, and ends nothing.
+        // A newer version of the same document needs a new consent and ends no grant.
         document["client_name"] = json!("Reports 2");
         assert_eq!(import(&app, &document)["grants_ended"], 0);
         assert_eq!(whoami(&app, &after).await, 200);
@@ -120,7 +120,7 @@ async fn a_document_ends_what_was_given_without_it() {
     }
 }
 
-/// CIMD-05: consents that were remembered for an older document are not remembered for a newer one.
+/// CIMD-05: consents remembered for an older document do not apply to a newer one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_document_is_consented_to_anew() {
     let app = TestApp::start().await;
@@ -159,7 +159,7 @@ async fn a_changed_document_is_consented_to_anew() {
     }
 }
 
-/// CIMD-01: a removed document is gone with what was given to it; what the catalogue says counts again.
+/// CIMD-01: removing a document ends its grants; the catalogue's entry applies again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_document_counts_no_more() {
     let app = TestApp::start().await;
@@ -189,8 +189,8 @@ async fn a_removed_document_counts_no_more() {
     assert_eq!(whoami(&app, &again).await, 200);
 }
 
-/// CIMD-13: an entry that is switched off lets nobody in, not as an unknown URL either, and what was given ends at
-/// once; switching it on brings none of it back.
+/// CIMD-13: a disabled entry's clients cannot sign in, not as unknown URLs either, and their grants end at
+/// once; enabling it does not restore them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_entry_is_out_at_once() {
     let app = TestApp::start().await;
@@ -212,7 +212,7 @@ async fn a_disabled_entry_is_out_at_once() {
         assert_eq!(error_of(app.refresh(&one, &tokens.refresh).await).await.1, "invalid_client");
     }
     super::is_row_3(ada.get(&app, &one.authorize_url(&app)).await, "chatgpt.com").await;
-    // What was on the screen meanwhile decides nothing.
+    // A consent page that was open meanwhile decides nothing.
     let late = ada.decide(&app, &waiting, "approve").await;
     assert_eq!(crate::harness::redirect_parameter(&late, "error").unwrap(), "access_denied");
     assert_eq!(whoami(&app, &untouched).await, 200);
@@ -229,7 +229,8 @@ async fn a_disabled_entry_is_out_at_once() {
     assert!(why.contains("no entry"), "{why}");
 }
 
-/// CIMD-13: a site brings a newer catalogue, families and all; each of its documents counts before the built-in one.
+/// CIMD-13: a site imports a newer catalogue, including families; its documents take precedence over the
+/// built-in ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catalogue_can_be_brought() {
     let app = TestApp::start().await;
@@ -270,7 +271,7 @@ async fn a_catalogue_can_be_brought() {
     let wrong =
         client("https://agents.corp.example/abcdefghijkl/client.json", "http://127.0.0.1:3/AAAAAAAAAAAA");
     assert_eq!(ada.get(&app, &wrong.authorize_url(&app)).await.status(), 400);
-    // The same again is nothing new; half a catalogue is none.
+    // Importing it again changes nothing; an incomplete catalogue is refused.
     assert_eq!(app.console(&["client", "catalogue", "import", &path, "--yes"])["changes"], json!([]));
     let mut bad = catalogue.clone();
     bad[1]["document"]["client_secret"] = json!("x");
@@ -281,7 +282,7 @@ async fn a_catalogue_can_be_brought() {
     assert!(!names.contains("Never"));
 }
 
-/// CIMD-04, CAUTH-05: a client whose document holds keys has to use them.
+/// CIMD-04, CAUTH-05: a client whose document has keys must authenticate with them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_keys_proves_who_it_is() {
     let app = TestApp::start().await;

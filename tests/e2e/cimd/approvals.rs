@@ -1,4 +1,4 @@
-//! What users ask for, and what becomes of it.
+//! Approval requests of users, and their decision.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::harness::{Browser, Client, TestApp, attribute};
 const ASK: &str = "[cimd]\nunknown = \"ask\"\n";
 const PATH: &str = "/account/client-requests";
 
-/// What the form of the page holds.
+/// The fields of the page's form.
 pub fn form(html: &str) -> Vec<(String, String)> {
     let start = html.find("data-testid=\"ask-for-client\"").unwrap_or_else(|| panic!("no form in {html}"));
     let inputs = html[start..].split("<input").skip(1).filter_map(|rest| rest.split('>').next());
@@ -35,8 +35,8 @@ fn stranger() -> Client {
     client(STRANGER, "http://127.0.0.1:4711/cb")
 }
 
-/// CIMD-09, decision row 3: whoever is signed in asks once for each URL; an administrator lets it in with the least
-/// that a document can say.
+/// CIMD-09, decision row 3: a signed-in user requests approval once per URL; an administrator approves the
+/// client with a minimal document.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_asks_and_an_administrator_approves() {
     let app = TestApp::start_configured(ASK).await;
@@ -76,7 +76,7 @@ async fn a_user_asks_and_an_administrator_approves() {
     assert!(why.contains("no approval request"), "{why}");
 }
 
-/// CIMD-09: with a document that the administrator has, or not at all; whoever was refused may ask again.
+/// CIMD-09: an administrator approves with a given document, or refuses; after a refusal users may ask again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_brings_the_document_or_refuses() {
     let app = TestApp::start_configured(ASK).await;
@@ -101,8 +101,8 @@ async fn an_administrator_brings_the_document_or_refuses() {
     assert_eq!(whoami(&app, &tokens).await, 200);
 }
 
-/// CIMD-09, SESSION-07: only the page that offers it, in the hands of whoever is signed in there, files anything; and
-/// only what it showed.
+/// CIMD-09, SESSION-07: a request is accepted only from the page that offered it, in its user's session, and
+/// only for what it showed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_wish_is_refused() {
     let app = TestApp::start_configured(ASK).await;
@@ -141,12 +141,12 @@ async fn a_forged_wish_is_refused() {
     assert!(waiting(&app).is_empty());
     assert!(app.has_event("cimd.approval_requested", Some("not_from_our_page")));
     assert_eq!(ada.post_form(&app, PATH, &form).await.status(), 200);
-    // What has become known meanwhile needs no wish.
+    // If the client has become known meanwhile, no request is stored.
     app.console(&["client", "approvals", "approve", STRANGER, "--yes"]);
     assert_eq!(ada.post_form(&app, PATH, &form).await.status(), 409);
 }
 
-/// CIMD-09, RATE-03: one person files five wishes an hour, and what nobody looks into is forgotten.
+/// CIMD-09, RATE-03: a user may make five requests an hour, and undecided ones are deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn wishes_are_bounded() {
     let app = TestApp::start_configured(ASK).await;
@@ -166,7 +166,7 @@ async fn wishes_are_bounded() {
     assert_eq!(waiting(&app).len(), 1);
 }
 
-/// CIMD-09: in the policy that lets loopback in, what is elsewhere may be asked for; in `refuse` nothing.
+/// CIMD-09: in policy `loopback`, remote clients may be requested; in `refuse`, none.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_asked_for() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Documents that are read from hosts that the site names.
+//! Documents fetched from hosts that the site allows.
 
 mod origin;
 
@@ -20,7 +20,8 @@ async fn started() -> (TestApp, Origin, Client) {
     (app, origin, client)
 }
 
-/// CIMD-01, CIMD-06, CIMD-07, CIMD-08: a document is read once, kept while it counts, and read again when it does not.
+/// CIMD-01, CIMD-06, CIMD-07, CIMD-08: a document is fetched once, kept while it is valid, and then fetched
+/// again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_is_fetched_and_kept() {
     let (app, origin, client) = started().await;
@@ -49,12 +50,13 @@ async fn a_document_is_fetched_and_kept() {
     let page = ada.consent_page(&app, &client.authorize_url(&app)).await;
     assert!(page.html.contains("Ticket desk 2"));
     assert_eq!(origin.requests(), 2);
-    // What is known otherwise is not asked for.
+    // A client that is known otherwise causes no fetch.
     assert_eq!(app.http.get(claude_code().authorize_url(&app)).send().await.unwrap().status(), 200);
     assert_eq!(origin.requests(), 2);
 }
 
-/// CIMD-08: while the origin is down, who has a grant goes on for a day on what was read; nobody comes in anew.
+/// CIMD-08: while the origin is down, existing grants continue for a day with the last document; new sign-ins
+/// are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_copy_serves_grants_for_a_day() {
     let (app, origin, client) = started().await;
@@ -71,12 +73,12 @@ async fn a_stale_copy_serves_grants_for_a_day() {
     }
     app.clock.advance(Duration::from_hours(3));
     assert_eq!(error_of(app.refresh(&client, &tokens.refresh).await).await.1, "invalid_client");
-    // Nothing was forgotten: when the origin is back, so is the client.
+    // The client works again when the origin is back.
     origin.serve(&origin.document(), 3600);
     assert_eq!(app.refresh(&client, &tokens.refresh).await.status(), 200);
 }
 
-/// CIMD-08: an origin that answers with something else is not down. Failures are not kept either.
+/// CIMD-08: an origin that answers without a document is not down. Failures are not cached either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_is_gone_serves_nobody() {
     let (app, origin, client) = started().await;
@@ -101,7 +103,7 @@ async fn a_document_that_is_gone_serves_nobody() {
     assert_eq!(origin.requests(), asked + 1);
 }
 
-/// CIMD-07: what went wrong is on record, and not on the page.
+/// CIMD-07: the cause of a failure is recorded and not shown on the page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_is_not_described_to_who_caused_it() {
     let (app, origin, client) = started().await;
@@ -118,11 +120,11 @@ async fn a_failure_is_not_described_to_who_caused_it() {
     assert!(
         app.has_event("cimd.refused", Some("status")) && app.has_event("cimd.refused", Some("unreachable"))
     );
-    // A host whose documents can be read is not guessed about: no loopback record comes in its place.
+    // For a host whose documents can be fetched, no unknown-URL record is made.
     assert!(listed(&app, &client.id).is_none());
 }
 
-/// CIMD-06: other hosts, ports and addresses are left alone, whatever a client calls itself.
+/// CIMD-06: other hosts, ports and addresses are never contacted, whatever the client id is.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_else_is_contacted() {
     let origin = Origin::start().await;
@@ -140,7 +142,7 @@ async fn nothing_else_is_contacted() {
         format!("https://localhost.:{}/oauth/client.json", origin.port),
         "https://localhost/oauth/client.json".to_owned(),
     ] {
-        // Not a named host: an unknown URL like any other.
+        // Not an allowed host, so it is treated like any unknown URL.
         let page =
             app.http.get(client(&id, "http://localhost:1/cb").authorize_url(&app)).send().await.unwrap();
         assert_eq!(page.status(), 200, "{id}");
@@ -149,7 +151,7 @@ async fn nothing_else_is_contacted() {
     assert!(!app.has_event("cimd.refused", Some("address_not_allowed")));
 }
 
-/// CIMD-07: of many who ask at once one asks the origin; one address has ten documents read in a minute.
+/// CIMD-07: concurrent requests share one fetch; one address can cause ten fetches a minute.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_is_not_flooded() {
     let (app, origin, client) = started().await;
@@ -170,7 +172,7 @@ async fn an_origin_is_not_flooded() {
     assert_eq!(origin.requests(), 12);
 }
 
-/// CIMD-01, CIMD-05: what an administrator imported counts before the network; and is read from there on demand.
+/// CIMD-01, CIMD-05: an imported document takes precedence over the network; it can be fetched for the import.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_fetches_and_pins() {
     let (app, origin, client) = started().await;
@@ -195,7 +197,7 @@ async fn an_administrator_fetches_and_pins() {
     assert!(why.contains("not in the list of hosts"), "{why}");
 }
 
-/// CIMD-01, TOKEN-15: without `fetch`, what was fetched counts no more.
+/// CIMD-01, TOKEN-15: without mode `fetch`, fetched documents are no longer valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_stops_fetching_forgets() {
     let (app, origin, client) = started().await;
@@ -207,7 +209,7 @@ async fn a_site_that_stops_fetching_forgets() {
     assert_eq!(origin.requests(), 1);
 }
 
-/// CIMD-06, OPS-03: a configuration that could not do what it says is refused, in one line.
+/// CIMD-06, OPS-03: a configuration with which fetching cannot work is refused in one line.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_cannot_fetch_is_refused() {
     let origin = Origin::start().await;

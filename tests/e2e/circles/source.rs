@@ -1,4 +1,4 @@
-//! What a source file says about others: the modules it declares, what it imports, and the paths it names.
+//! What a source file refers to: the modules it declares, its imports, and the paths it names.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 pub struct Source {
     /// The files that it declares with `mod`.
     pub modules: Vec<String>,
-    /// What it imports or passes on, by the name that this has here.
+    /// Its imports and re-exports, by their name in this file.
     pub uses: BTreeMap<String, Vec<String>>,
     /// Paths outside of imports.
     pub paths: Vec<Vec<String>>,
@@ -23,7 +23,7 @@ enum Token {
 use Token::{Sign, Then, Word};
 
 impl Source {
-    /// Reads a file, but for what is there only in tests.
+    /// Parses a file, without the parts for tests.
     pub fn read(text: &str) -> Self {
         let tokens = without_tests(&tokens(text));
         let mut source = Self::default();
@@ -34,7 +34,7 @@ impl Source {
         source
     }
 
-    /// Takes what begins here; where the next begins.
+    /// Parses the item at `at`; returns the index of the next one.
     fn take(&mut self, tokens: &[Token], at: usize) -> usize {
         match &tokens[at..] {
             [Word(word), Word(name), Sign(';'), ..] if word == "mod" => {
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// Takes one tree of imports below a path.
+    /// Parses one tree of imports below a path.
     fn import(&mut self, tree: &[Token], above: &[String]) {
         let (path, length) = path(tree);
         let mut whole = [above, &path].concat();
@@ -65,7 +65,7 @@ impl Source {
                     self.import(branch, &whole);
                 }
             }
-            // Whatever of it is used, the module itself is named.
+            // A glob import names at least the module itself.
             [Sign('*')] => self.paths.push(whole),
             rest => {
                 if whole.last().is_some_and(|last| last == "self") {
@@ -75,7 +75,7 @@ impl Source {
                     [Word(_), Word(name)] => Some(name.clone()),
                     _ => whole.last().cloned(),
                 };
-                // Two imports as `_` have no name, and both count.
+                // Two imports as `_` have the same name, and both count.
                 match name.filter(|name| name != "_") {
                     Some(name) => drop(self.uses.insert(name, whole)),
                     None => self.paths.push(whole),
@@ -85,7 +85,7 @@ impl Source {
     }
 }
 
-/// The path at the beginning, and how many tokens it has, the last `::` before something else among them.
+/// The path at the beginning, and its number of tokens, including a final `::` before something else.
 fn path(tokens: &[Token]) -> (Vec<String>, usize) {
     let mut path = Vec::new();
     let mut length = 0;
@@ -114,7 +114,7 @@ fn split(inner: &[Token]) -> Vec<&[Token]> {
     branches.filter(|branch| !branch.is_empty()).collect()
 }
 
-/// Leaves out every item under `#[cfg(test)]`.
+/// Removes every item under `#[cfg(test)]`.
 fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let word = |text: &str| Word(text.to_owned());
     let mark = [Sign('#'), Sign('['), word("cfg"), Sign('('), word("test"), Sign(')'), Sign(']')];
@@ -131,8 +131,8 @@ fn without_tests(tokens: &[Token]) -> Vec<Token> {
     kept
 }
 
-/// How many tokens the item at the beginning has: to its semicolon, or to the end of its braces. What may follow an import
-/// in braces is a lone semicolon, which says nothing.
+/// The number of tokens of the first item: to its semicolon, or to the end of its braces. After an import in
+/// braces, a separate semicolon may follow, which has no effect.
 fn item(tokens: &[Token]) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -152,7 +152,7 @@ fn item(tokens: &[Token]) -> usize {
     tokens.len()
 }
 
-/// The tokens of a text: no comments, and nothing of what stands in quotes.
+/// The tokens of a text, without comments and literals.
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -177,7 +177,7 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-/// How long the comment, string, character or lifetime is that the text begins with.
+/// The length of the comment, string, character or lifetime at the beginning of the text.
 fn unspoken(text: &str) -> Option<usize> {
     let through =
         |start: usize, end: &str| text[start..].find(end).map_or(text.len(), |at| start + at + end.len());
@@ -207,7 +207,7 @@ fn unspoken(text: &str) -> Option<usize> {
     }
 }
 
-/// How long a text in quotes is, both quotes among it.
+/// The length of a quoted text, with both quotes.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, letter) in text.char_indices().skip(1) {

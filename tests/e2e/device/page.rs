@@ -1,9 +1,8 @@
-//! The page: who may decide, and how often a code may be guessed.
+//! The device page: who may decide, and the limit on guesses.
 
 use super::*;
 
-/// DEV-01, CONSENT-03, SESSION-07, AUTHZ-15: an answer counts from this page, this browser, this session, and nothing
-/// else decides.
+/// DEV-01, CONSENT-03, SESSION-07, AUTHZ-15: a decision counts only from this page, browser and session.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_page_that_asked_decides() {
     let (app, mut browser) = start().await;
@@ -55,7 +54,7 @@ async fn every_decision_takes_a_passkey_used_for_it() {
     let is_question = |html: &str| html.contains("/device/decision");
     assert!(!is_question(&browser.get(&app, &url).await.text().await.unwrap()));
     let page = question(&app, &mut browser, &device).await;
-    // Another program on the computer may have every cookie; what the page was told at the sign-in it has not.
+    // Another program on the computer may have every cookie, but not the proof that the page was told.
     let mut thief = Browser::new();
     thief.cookies = browser.cookies.clone();
     let without = app.url(&format!("/device?transaction={}", page.transaction));
@@ -63,14 +62,14 @@ async fn every_decision_takes_a_passkey_used_for_it() {
         let html = thief.get(&app, &url).await.text().await.unwrap();
         assert!(!is_question(&html) && html.contains("passkey-login"), "{url}");
     }
-    // A passkey used for one device is not one used for another.
+    // An assertion for one device does not count for another.
     let second = ask(&app, &client).await;
     let handle = entered(&app, &mut browser, &second).await;
     let proof = page.url.split("proof=").nth(1).unwrap();
     let html = browser.get(&app, &app.url(&format!("/device?transaction={handle}&proof={proof}"))).await;
     assert!(!is_question(&html.text().await.unwrap()));
     assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 200);
-    // Nor does the question come back for a session that was begun after it.
+    // A session that begins later does not bring the question back.
     let third = ask(&app, &client).await;
     let page = question(&app, &mut browser, &third).await;
     assert_eq!(browser.sign_in(&app, None).await.status(), 200);
@@ -79,7 +78,7 @@ async fn every_decision_takes_a_passkey_used_for_it() {
     assert_eq!(polled(&app, &client, &third).await, "authorization_pending");
 }
 
-/// DEV-01: a passkey that was asked for before the decision, and used after it, opens nothing.
+/// DEV-01: an assertion whose challenge was made before the decision, and that is used after it, has no effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_that_comes_too_late_is_refused() {
     let (app, mut ada) = start().await;
@@ -99,7 +98,7 @@ async fn a_sign_in_that_comes_too_late_is_refused() {
     assert_eq!(elsewhere.status(), 400);
 }
 
-/// DEV-01: handles of devices and of authorization requests do not stand for each other.
+/// DEV-01: a device's handle is not accepted as an authorization request's, nor the reverse.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_devices_handle_is_no_other_handle() {
     let (app, mut browser) = start().await;
@@ -123,7 +122,7 @@ async fn a_devices_handle_is_no_other_handle() {
     assert_eq!(polled(&app, &client, &device).await, "authorization_pending");
 }
 
-/// DEV-01: a link's code is shown to be compared, and never filled in.
+/// DEV-01: the code in a link is shown for comparison and never filled in.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_in_a_link_must_still_be_typed() {
     let (app, mut browser) = start().await;
@@ -161,12 +160,12 @@ async fn a_code_in_a_link_must_still_be_typed() {
         .header("origin", "http://evil.example")
         .form(&[("user_code", &device.user_code)]);
     assert_eq!(browser.send(from_elsewhere).await.status(), 403);
-    // It is taken as people type it.
+    // Codes are accepted as people type them.
     let sloppy = device.user_code.to_lowercase().replace('-', " ");
     assert_eq!(type_code(&app, &mut browser, &sloppy).await.status(), 303);
 }
 
-/// DEV-01, RATE-02: five wrong codes from an address, and no more; whoever is signed in is not locked out by them.
+/// DEV-01, RATE-02: five wrong codes from an address are the limit; a signed-in user is not locked out by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_ends_after_five() {
     let (app, mut ada) = start().await;
@@ -197,7 +196,7 @@ async fn guessing_ends_after_five() {
     assert!(refused.text().await.unwrap().contains("Too many wrong codes"));
     assert!(app.has_event("authz.denied", Some("user_code_unknown")));
 
-    // Ada was signed in when she made her passkey, at the same address.
+    // Ada signed in with her passkey before, at the same address.
     assert_eq!(type_code(&app, &mut ada, &device.user_code).await.status(), 303);
     for _ in 0..5 {
         assert_eq!(type_code(&app, &mut ada, "nonsense").await.status(), 400);
@@ -206,7 +205,7 @@ async fn guessing_ends_after_five() {
     app.clock.advance(Duration::from_mins(10));
     let fresh = ask(&app, &client).await;
     assert_eq!(type_code(&app, &mut stranger, &fresh.user_code).await.status(), 303);
-    // Refusals of this kind are counted, and go on record together.
+    // Refusals of this kind are counted and recorded together.
     let app = app.restart().await;
     assert!(app.has_event("rate.limited", Some("user_code")));
 }
@@ -234,7 +233,7 @@ async fn a_refusal_reaches_the_device() {
     }
 }
 
-/// DEV-01, CONSENT-05: what is unticked is not granted, and nothing can be ticked that was not offered.
+/// DEV-01, CONSENT-05: unticked scopes are not granted, and scopes that were not offered cannot be ticked.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_was_offered_and_ticked_is_granted() {
     let (app, mut browser) = start().await;
@@ -255,7 +254,7 @@ async fn only_what_was_offered_and_ticked_is_granted() {
     assert_eq!(tokens.body["scope"], "docs.read");
 }
 
-/// DEV-01, CONSENT-01: a page says why each scope was left out, and says nothing where nothing was.
+/// DEV-01, CONSENT-01: the page says why each scope was left out, and nothing if none was.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_out_is_said_with_its_reason() {
     let (app, mut browser) = start().await;
@@ -276,7 +275,7 @@ async fn what_is_left_out_is_said_with_its_reason() {
     assert!(!page.html.contains("data-testid=\"withheld\""), "{}", page.html);
 }
 
-/// DEV-01, AUTHZ-13: who is entitled to nothing of it is told so, and can only refuse.
+/// DEV-01, AUTHZ-13: a user who is entitled to none of the scopes is told so and can only refuse.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_grants_what_is_not_theirs() {
     let (app, _) = start().await;
@@ -291,7 +290,7 @@ async fn nobody_grants_what_is_not_theirs() {
     assert_eq!(polled(&app, &client, &device).await, "access_denied");
 }
 
-/// DEV-01, CONSENT-06: of many decisions at once one counts, whoever makes it.
+/// DEV-01, CONSENT-06: of concurrent decisions exactly one counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_decisions_one_counts() {
     let (app, mut ada) = start().await;
@@ -351,7 +350,7 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
     assert!(answer.text().await.unwrap().contains("was refused"), "nor one that may not ask any more");
 }
 
-/// DEV-01: what became a matter of high risk meanwhile is granted to no device, before the decision or after it.
+/// DEV-01: a scope that becomes high-risk is granted to no device, whether before or after the decision.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_risky_meanwhile_is_not_granted() {
     let (app, mut browser) = start().await;

@@ -1,8 +1,9 @@
-//! What a device hears while it asks, and afterwards.
+//! The responses to a device's polls.
 
 use super::*;
 
-/// DEV-01: who polls too fast waits five seconds longer each time, and is let in all the same once it is decided.
+/// DEV-01: a device that polls too fast must wait five seconds longer each time, and still gets its tokens
+/// after the decision.
 #[tokio::test(flavor = "multi_thread")]
 async fn polling_too_fast_is_slowed_down() {
     let (app, mut browser) = start().await;
@@ -24,13 +25,13 @@ async fn polling_too_fast_is_slowed_down() {
     assert_eq!((told("device_slow_down"), told("device_pending")), (2, 0), "waiting is no decision");
 }
 
-/// DEV-01, RATE-01: a client that polls as it was told reaches no limit, however many of its devices wait.
+/// DEV-01, RATE-01: a client that polls at its interval reaches no limit, with any number of devices.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_reaches_no_limit() {
     let app = TestApp::start_configured("device = true\n[rate]\ntoken_client = 3\ntoken_address = 3\n").await;
     let client = device_client(&app);
     let devices = [ask(&app, &client).await, ask(&app, &client).await, ask(&app, &client).await];
-    // Anybody can ask for codes in this client's name, so that much its address has used up.
+    // Anyone can request codes in this client's name, so the requests for them count for the address.
     app.clock.advance(Duration::from_mins(1));
     for _ in 0..6 {
         for device in &devices {
@@ -42,7 +43,8 @@ async fn waiting_reaches_no_limit() {
     assert!(hasty.iter().any(|answer| answer.status() == 429), "whoever does not wait does");
 }
 
-/// DEV-01: ten minutes, for whoever types the code and for whoever polls; what was allowed in time counts no longer.
+/// DEV-01: a code expires after ten minutes, for the user and for the device; an approval in time no longer
+/// counts afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_code_runs_out() {
     let (app, mut browser) = start().await;
@@ -56,13 +58,14 @@ async fn a_device_code_runs_out() {
     assert_eq!(type_code(&app, &mut browser, &waiting.user_code).await.status(), 400);
     assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 400);
     assert_eq!(polled(&app, &client, &waiting).await, "expired_token");
-    // Later it is forgotten.
+    // Later the device is deleted.
     app.clock.advance(Duration::from_mins(11));
     ask(&app, &client).await;
     assert_eq!(polled(&app, &client, &waiting).await, "invalid_grant");
 }
 
-/// DEV-01, TOKEN-08, TOKEN-11, TOKEN-07: another client's code is like none, and a mistake uses nothing up.
+/// DEV-01, TOKEN-08, TOKEN-11, TOKEN-07: another client's code is answered like an unknown one, and a mistake
+/// uses nothing up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_code_is_its_clients_alone() {
     let (app, mut browser) = start().await;
@@ -94,7 +97,7 @@ async fn a_device_code_is_its_clients_alone() {
         let got = error_of(response).await;
         assert_eq!((got.0.as_u16(), got.1.as_str()), (status, error), "{changes:?}");
     }
-    // A user code is no device code, and a device code no other secret.
+    // A user code is not accepted as a device code, and a device code not as another secret.
     for (name, grant) in [("code", "authorization_code"), ("refresh_token", "refresh_token")] {
         let form = [
             ("grant_type", grant),
@@ -108,7 +111,7 @@ async fn a_device_code_is_its_clients_alone() {
     assert_eq!(poll(&app, &client, &device).await.status(), 200);
 }
 
-/// DEV-01, TOKEN-05: of 64 polls at once one gets the tokens, and they are good.
+/// DEV-01, TOKEN-05: of 64 concurrent polls one gets the tokens, and they work.
 #[tokio::test(flavor = "multi_thread")]
 async fn parallel_polls_have_one_winner() {
     let (app, mut browser) = start().await;
@@ -128,7 +131,7 @@ async fn parallel_polls_have_one_winner() {
     }
 }
 
-/// DEV-01, TOKEN-06: a code that comes back later was in other hands: what it bought ends, also after a restart.
+/// DEV-01, TOKEN-06: a device code that is used again later revokes its tokens, also after a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_device_code_ends_what_it_bought() {
     let (app, mut browser) = start().await;
@@ -148,7 +151,7 @@ async fn a_replayed_device_code_ends_what_it_bought() {
     assert!(!works(&app, &tokens.access).await);
 }
 
-/// DEV-01, AUTHZ-17, TOKEN-15: between the decision and the tokens everything is asked again.
+/// DEV-01, AUTHZ-17, TOKEN-15: everything is checked again between the decision and the tokens.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_since_the_decision_counts() {
     let (app, _) = start().await;
@@ -197,7 +200,7 @@ async fn what_changed_since_the_decision_counts() {
     assert_eq!(polled(&app, &client, &device).await, "invalid_grant");
 }
 
-/// DEV-01, OPS-07: a restart forgets neither who waits nor who was allowed.
+/// DEV-01, OPS-07: pending and approved devices survive a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_forgets_no_device() {
     let (app, mut browser) = start().await;
@@ -209,13 +212,14 @@ async fn a_restart_forgets_no_device() {
     assert_eq!(polled(&app, &client, &waiting).await, "authorization_pending");
     let tokens = Tokens::of(poll(&app, &client, &allowed).await).await;
     assert!(works(&app, &tokens.access).await);
-    // The question of before was answered with a passkey that another one has been used after.
+    // The earlier question was signed in to with a passkey that has been used elsewhere since.
     assert_eq!(decide(&app, &mut browser, &page, "approve").await.status(), 403);
     approve(&app, &mut browser, &waiting).await;
     assert_eq!(poll(&app, &client, &waiting).await.status(), 200);
 }
 
-/// DEV-01, OPS-07, STORE-02: killed while devices poll. A code buys tokens once, and what was handed out works.
+/// DEV-01, OPS-07, STORE-02: the server is killed while devices poll. A code gets tokens once, and issued
+/// tokens work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_redeems_no_code_twice() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
@@ -243,7 +247,7 @@ async fn a_killed_server_redeems_no_code_twice() {
             answer.json::<Value>().await.ok()
         };
         let polls = join_all((0..8).map(|_| attempt()));
-        // The moment is decided by other work, more of it each round.
+        // The moment depends on other work, more of it in each round.
         let killing = async {
             for _ in 0..round {
                 let form = [
@@ -270,7 +274,7 @@ async fn a_killed_server_redeems_no_code_twice() {
     app.audit();
 }
 
-/// DEV-01: a day after the decision it is over, however often the device renewed.
+/// DEV-01: a day after the decision a device's grant ends, however often it was refreshed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_device_has_ends_after_a_day() {
     let (app, mut browser) = start().await;

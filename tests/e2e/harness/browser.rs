@@ -1,4 +1,4 @@
-//! Somebody's browser with the passkey they carry, and what it reads from our pages.
+//! A user's browser with a passkey, and the parsing of our pages.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,10 @@ use webauthn_rs_proto::{
 
 use super::{Client, TestApp, redirect_parameter};
 
-/// Somebody's browser, with the passkey they carry. It keeps cookies by hand, so that attacks on them
-/// can be written down.
+/// A user's browser with a passkey. It handles cookies itself, so that tests can attack them.
 pub struct Browser {
     pub cookies: BTreeMap<String, String>,
-    /// Whether our page stands in a frame of another site.
+    /// Whether our page is in a frame of another site.
     pub framed: bool,
     passkey: SoftPasskey,
     credential: Option<(Vec<u8>, Vec<u8>)>,
@@ -46,7 +45,7 @@ impl Browser {
         if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) }
     }
 
-    /// Sends a request with the cookies, and keeps those that come back.
+    /// Sends a request with the cookies, and stores the ones in the response.
     pub async fn send(&mut self, request: RequestBuilder) -> Response {
         let response = self.with_cookies(request).send().await.unwrap();
         for cookie in response.headers().get_all(SET_COOKIE) {
@@ -105,7 +104,7 @@ impl Browser {
             .await
     }
 
-    /// Makes a passkey for these creation options.
+    /// Creates a passkey with these options.
     pub fn create(&mut self, app: &TestApp, options: Value) -> RegisterPublicKeyCredential {
         let options: CreationChallengeResponse = serde_json::from_value(options).unwrap();
         let handle = options.public_key.user.id.clone();
@@ -122,7 +121,7 @@ impl Browser {
     pub fn assert(&mut self, app: &TestApp, options: Value) -> PublicKeyCredential {
         let (credential, handle) = self.credential.clone().expect("this person has a passkey");
         let mut options: RequestChallengeResponse = serde_json::from_value(options).unwrap();
-        // The soft passkey cannot search for what it holds, and knows no handles: a real one does both.
+        // The soft passkey cannot search its passkeys and has no user handles; a real authenticator has both.
         options.public_key.allow_credentials =
             vec![AllowCredentials { type_: "public-key".to_owned(), id: credential, transports: None }];
         let client_data =
@@ -134,7 +133,7 @@ impl Browser {
         response
     }
 
-    /// What its passkey is called: the digest of its id.
+    /// The digest of its passkey's id.
     pub fn passkey_digest(&self) -> String {
         let (credential, _) = self.credential.as_ref().expect("this person has a passkey");
         HEXLOWER.encode(&Sha256::digest(credential))
@@ -150,13 +149,13 @@ impl Browser {
             .await
     }
 
-    /// Opens an authorization URL and signs in there: what comes next, and where it is.
+    /// Opens an authorization URL and signs in there; returns the next page and its URL.
     pub async fn after_sign_in(&mut self, app: &TestApp, url: &str) -> (String, Response) {
         let page = self.get(app, url).await;
         assert_eq!(page.status(), 200);
         let html = page.text().await.unwrap();
         let Some(transaction) = attribute(&html, "data-transaction") else {
-            // Off loopback a session from before counts.
+            // Off loopback an earlier session counts.
             return (url.to_owned(), self.get(app, url).await);
         };
         let signed_in = self.sign_in(app, Some(&transaction)).await;
@@ -167,14 +166,14 @@ impl Browser {
         (url, next)
     }
 
-    /// Opens an authorization URL and signs in there: the consent page.
+    /// Opens an authorization URL and signs in there; returns the consent page.
     pub async fn consent_page(&mut self, app: &TestApp, url: &str) -> ConsentPage {
         let (url, page) = self.after_sign_in(app, url).await;
         assert_eq!(page.status(), 200);
         ConsentPage::of(url, page.text().await.unwrap())
     }
 
-    /// Signs in, allows everything asked, if it is asked, and answers with the code.
+    /// Signs in, allows everything if asked, and returns the code.
     pub async fn authorize(&mut self, app: &TestApp, client: &Client) -> String {
         let (url, page) = self.after_sign_in(app, &client.authorize_url(app)).await;
         let answer = if page.status().is_redirection() {
@@ -186,7 +185,7 @@ impl Browser {
         redirect_parameter(&answer, "code").expect("an approval redirects with a code")
     }
 
-    /// Starts the use of a passkey that high-risk scopes take.
+    /// Starts the passkey assertion for high-risk scopes.
     pub async fn start_confirmation(
         &mut self,
         app: &TestApp,
@@ -197,7 +196,7 @@ impl Browser {
         self.post_json(app, "/consent/confirm", &start).await
     }
 
-    /// Uses the passkey for allowing these scopes: the two fields that the form then has besides its own.
+    /// Makes the assertion for allowing these scopes; returns the form's two additional fields.
     pub async fn confirm(&mut self, app: &TestApp, page: &ConsentPage, scopes: &[&str]) -> [String; 2] {
         let started = self.start_confirmation(app, page, scopes).await;
         assert_eq!(started.status(), 200);
@@ -206,7 +205,7 @@ impl Browser {
         [started["ceremony"].as_str().unwrap().to_owned(), serde_json::to_string(&assertion).unwrap()]
     }
 
-    /// Allows these scopes, with the two fields of a confirmation if there is one.
+    /// Allows these scopes, with the fields of a confirmation if there is one.
     pub async fn allow(
         &mut self,
         app: &TestApp,
@@ -223,7 +222,7 @@ impl Browser {
         self.post_form(app, "/consent", &form).await
     }
 
-    /// Presses a button of the consent page, every scope ticked.
+    /// Presses a button of the consent page with every scope ticked.
     pub async fn decide(&mut self, app: &TestApp, page: &ConsentPage, decision: &str) -> Response {
         let mut form =
             vec![("transaction", page.transaction.as_str()), ("csrf", &page.csrf), ("decision", decision)];
@@ -238,7 +237,7 @@ impl Browser {
         page.text().await.unwrap()
     }
 
-    /// Sends a form of the account page, with the passkey where the page would ask for it.
+    /// Sends a form of the account page, with an assertion if the page would require one.
     pub async fn change(&mut self, app: &TestApp, change: &[(&str, &str)]) -> Response {
         let csrf = account_csrf(&self.account(app).await);
         let mut form = [&[("csrf", csrf.as_str())], change].concat();
@@ -252,7 +251,7 @@ impl Browser {
         self.post_form(app, "/account/change", &form).await
     }
 
-    /// Uses the passkey for a change: the two fields that the form then has besides its own.
+    /// Makes the assertion for a change; returns the form's two additional fields.
     pub async fn confirm_change(&mut self, app: &TestApp, form: &[(&str, &str)]) -> [String; 2] {
         let fields: BTreeMap<_, _> = form.iter().copied().collect();
         let started = self.post_json(app, "/account/change/start", &json!(fields)).await;
@@ -266,14 +265,14 @@ impl Browser {
 /// Changes that take a passkey anywhere.
 const CONFIRMED: [&str; 2] = ["remove_passkey", "set_secret"];
 
-/// The token of the forms of the account page that change something.
+/// The CSRF token of the account page's forms.
 pub fn account_csrf(html: &str) -> String {
     let (_, form) = html.split_once("action=\"/account/change\"").expect("the page has such forms");
     input(form, "csrf").expect("the form has a token")
 }
 
-/// What a browser says about a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin in a way
-/// that no browser does.
+/// The client data of a ceremony (WebAuthn §5.8.1). The soft passkey's own would spell the origin unlike any
+/// browser.
 fn client_data(kind: &str, challenge: &[u8], origin: &str, framed: bool) -> Vec<u8> {
     let challenge = BASE64URL_NOPAD.encode(challenge);
     json!({"type": kind, "challenge": challenge, "origin": origin, "crossOrigin": framed})
@@ -281,14 +280,14 @@ fn client_data(kind: &str, challenge: &[u8], origin: &str, framed: bool) -> Vec<
         .into_bytes()
 }
 
-/// What the consent page's form holds.
+/// The fields of the consent page's form.
 #[derive(Clone, Debug)]
 pub struct ConsentPage {
     pub transaction: String,
     pub csrf: String,
     pub scopes: Vec<String>,
     pub html: String,
-    /// Where it was: with the proof that the sign-in was answered with.
+    /// Its URL, with the proof from the sign-in's response.
     pub url: String,
 }
 

@@ -1,4 +1,4 @@
-//! A server in its own process, a person with a real client that is connected, and what can be seen of its end.
+//! A server in a separate process, a user with a real connected client, and what each sees of its end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::harness::{Browser, TestApp, header, redirect_parameter};
 use crate::process::{Driver, Process, program};
 use crate::python_clients::MCP;
 
-/// Somebody in the group that may read, who can be taken out of it.
+/// A group that may read, from which the user can be removed.
 const CONFIGURATION: &str = "[groups]\neveryone = []\nreaders = [\"docs.read\"]\n";
 
 /// The clients.
@@ -27,7 +27,7 @@ pub enum Sdk {
     Python(&'static str),
 }
 
-/// What the client has in its hands.
+/// The client's credentials.
 pub struct Held {
     pub access_token: String,
     pub refresh_token: String,
@@ -61,25 +61,25 @@ impl Held {
     }
 }
 
-/// A server in its own process, Ines, her client, and a resource server that asks about its token.
+/// A server in a separate process, Ines, her client, and a resource server that introspects its token.
 pub struct Scene {
     pub dir: Arc<tempfile::TempDir>,
     pub process: Process,
     app: TestApp,
     ines: Browser,
-    /// The digest of a second passkey of hers, which somebody else may have.
+    /// The digest of her second passkey, which may have been stolen.
     stolen: Option<String>,
     pub client: Driver,
     sdk: Sdk,
     /// `Basic` credentials of the resource server.
     introspecting: String,
-    /// What the browser took to the client.
+    /// The code that the browser sent to the client.
     code: String,
     redirect_uri: String,
 }
 
 impl Scene {
-    /// Up to the point where the client has a stream open, where its revision has any, and has used a tool.
+    /// Prepares everything until the client has opened a stream, if its revision has one, and used a tool.
     pub async fn set(sdk: Sdk) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         std::fs::write(dir.path().join("portcullis.toml"), CONFIGURATION).unwrap();
@@ -109,7 +109,7 @@ impl Scene {
         scene
     }
 
-    /// Clients of the revisions with sessions open one; in the newest there is none to open.
+    /// Clients of the revisions with sessions open a stream; the newest revision has none.
     pub fn has_stream(&self) -> bool {
         self.sdk != Sdk::TypeScript("modern")
     }
@@ -120,7 +120,7 @@ impl Scene {
         self.client.attempt(&call)
     }
 
-    /// The requests to the endpoint that were answered since it was asked last.
+    /// The answered requests to the endpoint since the last call of this function.
     pub fn answered(&mut self) -> Vec<Value> {
         let heard = self.client.ok(&json!({"op": "http"}));
         let to_endpoint =
@@ -128,7 +128,7 @@ impl Scene {
         heard["exchanges"].as_array().unwrap().iter().filter(to_endpoint).cloned().collect()
     }
 
-    /// What some killers need to have happened before.
+    /// Prepares what some killers need.
     pub async fn prepare(&mut self, killer: Killer) {
         if killer == Killer::PasskeyStolen {
             self.stolen = Some(another(&self.app, "ines").await.passkey_digest());
@@ -138,7 +138,7 @@ impl Scene {
         }
     }
 
-    /// Ends it. Returns when whoever ended it has been answered.
+    /// Ends the access. Returns when that was answered.
     pub async fn kill(&mut self, killer: Killer, held: &Held) {
         if let Some(command) = killer.command(held) {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -180,7 +180,7 @@ impl Scene {
         }
     }
 
-    /// She changes something on her account page.
+    /// She makes a change on her account page.
     async fn change(&mut self, fields: &[(&str, &str)]) {
         assert_eq!(self.ines.change(&self.app, fields).await.status(), 303);
     }
@@ -199,21 +199,21 @@ impl Scene {
         answer.json().await.unwrap()
     }
 
-    /// The client's next request, and what the endpoint answered first since it ended.
+    /// Checks the client's next request, and the endpoint's first answer afterwards.
     pub fn is_refused(&mut self, killer: Killer) {
         let told = self.call();
         let answered = self.answered();
         let first = answered.first().unwrap_or_else(|| panic!("{killer:?}: nothing was answered: {told}"));
         let challenge = first["www_authenticate"].as_str().unwrap_or_default();
         if killer == Killer::GroupLeft {
-            // MCP-09: what a user is not entitled to does not exist.
+            // MCP-09: a tool that a user is not entitled to does not exist for them.
             assert_eq!(first["status"], 200, "{killer:?}: {first}");
             assert!(told["error"].as_str().unwrap().contains("Unknown tool: docs_search"), "{told}");
         } else {
             assert_eq!(first["status"], 401, "{killer:?}: {first}");
             assert!(challenge.contains("error=\"invalid_token\""), "{killer:?}: {first}");
         }
-        // Nobody is there to sign in. The Python SDK does not refresh when it is told 401.
+        // No user is present to sign in. The Python SDK does not refresh after a 401.
         let heals = killer.leaves_the_grant() && matches!(self.sdk, Sdk::TypeScript(_));
         assert_eq!(told["ok"], heals, "{killer:?}: {told}");
     }
@@ -243,8 +243,7 @@ pub fn serve(dir: &Path, listen: &str) -> Process {
     Process::spawn(command)
 }
 
-/// Connects the client. Its person allows it what it asks for; from then on nobody is there. What the browser took to
-/// the client, and where.
+/// Connects the client; its user allows what it requests. Returns the callback's content and URL.
 async fn sign_in(app: &TestApp, person: &mut Browser, client: &mut Driver) -> (String, String) {
     client.send(&json!({"op": "connect"}));
     let asked = client.receive();

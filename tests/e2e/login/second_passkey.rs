@@ -1,8 +1,8 @@
-//! One more passkey of a person who is signed in.
+//! Adding a passkey while signed in.
 
 use super::*;
 
-/// WEBAUTHN-12: a second passkey needs the first one in hand, and then signs in by itself.
+/// WEBAUTHN-12: adding a second passkey takes an assertion by the first; the second can then sign in alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_passkey_needs_the_first() {
     let app = TestApp::start().await;
@@ -10,7 +10,7 @@ async fn a_second_passkey_needs_the_first() {
     let mut second = Browser::new();
     let started: Value =
         first.post_json(&app, "/account/passkeys/start", &json!({})).await.json().await.unwrap();
-    // Without the assertion there are no options to create anything with.
+    // Without the assertion there are no creation options.
     let skipped =
         json!({"ceremony": started["ceremony"], "response": second.create(&app, creation_like(&started))});
     assert_eq!(first.post_json(&app, "/account/passkeys/finish", &skipped).await.status(), 400);
@@ -30,7 +30,7 @@ async fn a_second_passkey_needs_the_first() {
     assert!(app.has_event("session.step_up", None));
 }
 
-/// Creation options that the server never made, for somebody who tries without them.
+/// Creation options that the server did not make, for an attempt without them.
 fn creation_like(started: &Value) -> Value {
     json!({"publicKey": {
         "rp": {"name": "Portcullis", "id": "localhost"},
@@ -40,7 +40,7 @@ fn creation_like(started: &Value) -> Value {
     }})
 }
 
-/// WEBAUTHN-12: nobody adds a passkey to somebody else's account, or without a session.
+/// WEBAUTHN-12: a passkey cannot be added to another user's account, or without a session.
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_a_passkey_needs_a_session() {
     let app = TestApp::start().await;

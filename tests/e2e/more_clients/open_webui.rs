@@ -1,4 +1,4 @@
-//! Open WebUI: an administrator adds the server once, and each of its users signs in where they chat.
+//! Open WebUI: an administrator adds the server once, and each user signs in from the chat.
 
 use std::net::TcpListener;
 
@@ -8,14 +8,14 @@ use super::{Session, installed};
 use crate::client_table::{OPEN_WEBUI, to};
 use crate::step_up::{Seen, asked_scopes};
 
-/// Open WebUI on a port of its own, and its administrator, who is a user of it too.
+/// Open WebUI on its own port, and its administrator, who also uses it.
 struct OpenWebUi {
     session: Session,
     url: String,
 }
 
 impl OpenWebUi {
-    /// Starts it as its slim image does, with the documented settings, and makes the administrator.
+    /// Starts it like its slim image, with the documented settings, and creates the administrator.
     fn begin() -> Self {
         let program = installed("open-webui/.venv/bin/open-webui");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
@@ -37,7 +37,7 @@ impl OpenWebUi {
         started
     }
 
-    /// The first user of it is its administrator.
+    /// Its first user is its administrator.
     fn sign_up(&mut self) {
         self.open();
         self.session.click("button", "Get started");
@@ -48,12 +48,12 @@ impl OpenWebUi {
         }
         self.session.click("button", "Create Admin Account");
         self.see("#chat-input");
-        // As if the news of this version had been read: they would cover the chat.
+        // Mark this version's news as read: it would cover the chat.
         let read = json!({"ui": {"version": (OPEN_WEBUI.version)()}});
         self.administer("/api/v1/users/user/settings/update", &read);
     }
 
-    /// Does what the pages of the administrator do, with the API of it that they use.
+    /// Does what the administrator's pages do, through their API.
     fn administer(&mut self, path: &str, body: &Value) -> Value {
         let request = format!(
             "fetch('{path}', {{method: 'POST', body: JSON.stringify({body}), headers: \
@@ -86,28 +86,29 @@ impl OpenWebUi {
         self.administer("/api/v1/configs/tool_servers", &json!({"TOOL_SERVER_CONNECTIONS": [connection]}));
     }
 
-    /// A new chat.
+    /// Opens a new chat.
     fn open(&mut self) {
         self.session.walk.story.browser.ok(&json!({"op": "open", "url": self.url}));
     }
 
-    /// The tools in a new chat.
+    /// Opens the list of tools in a new chat.
     fn open_tools(&mut self) {
         self.open();
         self.session.click("button", "Integrations");
         self.session.click("menuitem", "Tools");
     }
 
-    /// Switches the tool on, for which its user has to sign in; the chat goes on after it. The scopes that were asked.
+    /// Switches the tool on, which makes its user sign in; the chat continues afterwards. Returns the requested
+    /// scopes.
     fn switch_on_and_sign_in(&mut self) -> Vec<String> {
-        // Until somebody has signed in, something lies over it that leads there.
+        // Before the sign-in, an overlay covers it that leads there.
         let tool = json!({"op": "use", "role": "menuitem", "name": "Portcullis", "force": true});
         self.session.walk.story.browser.ok(&tool);
         self.session.sign_in_here();
         asked_scopes(self.session.pages.last().unwrap())
     }
 
-    /// Asks in the chat, once the tool is on, until this is in the answer. Nothing of another computer is needed for it.
+    /// Asks in the chat with the tool on, until the answer has this text. Needs no other computer.
     fn ask(&mut self, question: &str, awaited: &str) {
         self.see("[aria-label='Available Tools']");
         self.fill("How can I help you today?", question);
@@ -128,8 +129,8 @@ impl OpenWebUi {
     }
 }
 
-/// DCR-02, REFRESH-02, RS-11: Open WebUI registers with a secret for all of its users. It refreshes when it is time, and
-/// reports a refusal; more scope it asks for when its administrator has registered it again.
+/// DCR-02, REFRESH-02, RS-11: Open WebUI registers once with a secret for all users. It refreshes in time, and
+/// reports a refusal; it requests more scope after its administrator registers it again.
 #[test]
 #[ignore = "tests/run more-clients installs it"]
 fn open_webui_signs_in() {
@@ -150,7 +151,7 @@ fn open_webui_signs_in() {
     let exchanges = webui.session.exchanges[before..].to_vec();
     assert_eq!(Seen { worked: false, pages: Vec::new(), exchanges }.words(), OPEN_WEBUI.step_up);
 
-    // A token that is refused before its time.
+    // A token that is refused before it expires.
     webui.session.think("portcullis_docs_search", &json!({"query": "falcon dawn"}));
     webui.session.expire();
     webui.open_tools();

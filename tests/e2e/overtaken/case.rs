@@ -1,8 +1,8 @@
-//! The requests that another can overtake, and what ends each.
+//! The requests that a kill can overtake, and the kills that apply to each.
 
 use super::kill::Kill;
 
-/// A request that another can overtake.
+/// A request that a kill can overtake.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Case {
     Code,
@@ -43,7 +43,7 @@ pub enum Case {
 }
 
 impl Case {
-    /// Its method and its path, as the table of routes has them.
+    /// Its method and path, as in the table of routes.
     pub fn route(self) -> (&'static str, &'static str) {
         match self {
             Self::Code | Self::Refresh | Self::DeviceToken | Self::ClientCredentials => ("POST", "/token"),
@@ -90,14 +90,14 @@ impl Case {
             Self::Code | Self::Refresh | Self::DeviceToken => grant || group,
             Self::ClientCredentials | Self::Revoke => client || kill == Kill::SecretReplaced,
             Self::Authorize | Self::AuthorizeForm | Self::DeviceAuthorization => client,
-            // After a lost group the page still opens, and says that there is nothing to allow.
+            // After a lost group the page still opens, and says that nothing can be allowed.
             Self::ConsentPage => session || client,
             Self::Remembered => session || client || group || kill == Kill::GrantRevoked,
             Self::Confirm | Self::Consent | Self::DeviceDecision => session || client || group,
             Self::ConfirmedConsent => session || client || passkey || group,
             Self::SignInStart => lockdown,
             Self::SignIn | Self::SignInForClient => user || passkey || lockdown,
-            // The last two name suspended passkeys as well: each is refused when it is used.
+            // The last two list suspended passkeys as well, which are refused when used.
             Self::ClientRequest
             | Self::Home
             | Self::Account
@@ -109,7 +109,7 @@ impl Case {
             Self::Change | Self::PasskeyConfirm => session || passkey,
             Self::DeviceCode => client || lockdown,
             Self::Register => lockdown || kill == Kill::InvitationDeleted,
-            // A client that is disabled may still manage itself (DCR-10).
+            // A disabled client may still manage its registration (DCR-10).
             Self::ClientUpdate | Self::ClientRemoval => kill == Kill::ClientDeleted,
             Self::Introspect => {
                 grant
@@ -120,7 +120,7 @@ impl Case {
         }
     }
 
-    /// The tables and events that its refusal writes: a denied consent is a decision, and ends the sign-in made for it.
+    /// The tables and events that its refusal writes: a denied consent is a decision, and ends its sign-in.
     pub fn leaves(self) -> &'static [&'static str] {
         match self {
             Self::Consent => &["authorization_transaction", "session", "session.ended"],

@@ -11,11 +11,11 @@ use shared::{Fault, Tx};
 /// The operating-system user at the console.
 const UID: u32 = 0;
 
-/// Who and what a request is about. A kill whose field is empty does not apply.
+/// What a request is about. A kill whose field is empty does not apply.
 #[derive(Clone, Debug, Default)]
 pub struct Whose {
     pub user: Option<String>,
-    /// The digest of the passkey that the user has in hand.
+    /// The digest of the passkey that the user uses.
     pub passkey: Option<String>,
     pub client: Option<String>,
     /// Whether the client has a secret.
@@ -26,7 +26,7 @@ pub struct Whose {
     pub invitation: Option<String>,
     /// The name of a resource server.
     pub server: Option<String>,
-    /// Whether the user, or the first administrator, holds a link.
+    /// Whether the user, or the first administrator, has a link.
     pub link: bool,
 }
 
@@ -102,7 +102,7 @@ impl Kill {
                 done(passkeys::remove(authz, tx, UID, &named(user), &named(&whose.passkey), false)?)
             }
             Self::PasskeySuspended => {
-                // As it is when a counter went backwards, which no command does.
+                // As after a counter went backwards; there is no command for it.
                 let suspend = "UPDATE passkey SET suspended_at = ?2
                                WHERE user_id = (SELECT id FROM user WHERE name = ?1)";
                 tx.execute(suspend, params![named(user), tx.now()])?;

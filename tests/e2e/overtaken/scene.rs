@@ -1,4 +1,4 @@
-//! A server, and requests to it that would succeed, each with what it is about.
+//! A server, and valid requests to it with the things that they are about.
 
 mod tokens;
 
@@ -38,7 +38,7 @@ const HTTPS: &str = "issuer = \"https://auth.example\"\ntrusted_proxies = [\"127
 const WEB: &str = "https://portal.example/cb";
 const INVITED_ONLY: &str = "[registration]\nmode = \"token\"";
 
-/// A request that nobody has sent yet.
+/// A request that was not sent yet.
 pub struct Prepared {
     pub request: RequestBuilder,
     pub whose: Whose,
@@ -46,13 +46,13 @@ pub struct Prepared {
     pub good: Option<&'static str>,
 }
 
-/// Somebody with a browser.
+/// A user with a browser.
 struct Person {
     browser: Browser,
     whose: Whose,
 }
 
-/// A server, and how to write to its database.
+/// A server, and access to its database.
 pub struct Scene {
     pub writer: Writer,
     app: TestApp,
@@ -65,7 +65,7 @@ impl Scene {
     pub async fn set(case: Case) -> Self {
         let toml = match case {
             Case::Register => INVITED_ONLY.to_owned(),
-            // Where a session from before counts, the page asks whoever has it.
+            // If an earlier session counts, the page asks its user.
             Case::ConsentPage => format!("{HTTPS}{CONFIGURATION}"),
             _ => CONFIGURATION.to_owned(),
         };
@@ -78,7 +78,7 @@ impl Scene {
         scene
     }
 
-    /// Lets the clock go on after a lockdown, which ends everything made up to its moment.
+    /// Advances the clock after a lockdown, which ends everything made up to its moment.
     pub fn go_on(&self, kill: Option<Kill>) {
         if kill == Some(Kill::Lockdown) {
             self.app.clock.advance(Duration::from_secs(2));
@@ -119,7 +119,7 @@ impl Scene {
         Some(prepared)
     }
 
-    /// Has a job done.
+    /// Runs a job.
     async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&authz::Authz, &Tx<'_>) -> Result<T, Fault> + Send + 'static,
@@ -139,7 +139,7 @@ impl Scene {
         self.write(move |authz, tx| people::add(authz, tx, 0, &name, &readers)).await.unwrap().1
     }
 
-    /// Somebody new, signed in, with a second passkey.
+    /// A new, signed-in user with a second passkey.
     async fn person(&mut self) -> Person {
         let name = self.name("person");
         let link = self.link(&name).await;
@@ -152,7 +152,7 @@ impl Scene {
         Person { browser, whose: Whose { user, passkey, ..Whose::default() } }
     }
 
-    /// A client that an administrator has added.
+    /// A client that an administrator added.
     async fn added(
         &mut self,
         authentication: Authentication,
@@ -177,7 +177,7 @@ impl Scene {
         self.added(Authentication::Public, &[], true).await.0
     }
 
-    /// The one grant of this client.
+    /// The only grant of this client.
     fn grant(&self, client: &Client) -> String {
         let sql = "SELECT id FROM access_grant WHERE client_id = ?1";
         let found = |conn: &shared::db::Conn<'_>| {
@@ -293,7 +293,7 @@ impl Scene {
             Some(self.link(&name).await)
         };
         let Some(link) = link else {
-            // There is an administrator now: another server has none.
+            // There is an administrator now, so start another server.
             *self = Self { count: self.count, about: self.about.take(), ..Self::set(case).await };
             return Box::pin(self.with_link(case)).await;
         };
@@ -332,7 +332,7 @@ impl Scene {
                 return Prepared { request, whose, good: Some("Request saved") };
             }
         };
-        // From then on its use is noted anew.
+        // After this its use is stored again.
         app.clock.advance(Duration::from_mins(2));
         let request = browser.with_cookies(app.http.get(app.url(path)));
         Prepared { request, whose, good: Some(good) }

@@ -1,4 +1,4 @@
-//! Servers behind the gate come, go and change while the server runs (POL-04).
+//! Sources are added, removed and changed while the server runs (POL-04).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ fn source(name: &str, server: &Hostile, more: &str) -> String {
     format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}\"\n{more}\n", server.url)
 }
 
-/// What a call of a tool is answered with: the text of the result, or of the error.
+/// The text of a tool call's result or error.
 async fn said(app: &TestApp, token: &str, tool: &str) -> String {
     let answer: Value = app.call_tool(token, tool, json!({})).await.json().await.unwrap();
     let result = &answer["result"]["content"][0]["text"];
@@ -40,8 +40,8 @@ fn reload(app: &TestApp, toml: &str) -> Value {
     app.console(&["reload"])["changed"].clone()
 }
 
-/// POL-04, SRC-02: a server is added, moved and removed without a restart, and each counts on the next request. What it
-/// listed is gone with it, and comes with the next one.
+/// POL-04, SRC-02: a source is added, moved and removed without a restart, and each change applies to the next
+/// request. Its items go with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_comes_and_goes_without_a_restart() {
     let (one, two, other) = (Hostile::start().await, Hostile::start().await, Hostile::start().await);
@@ -51,7 +51,7 @@ async fn a_server_comes_and_goes_without_a_restart() {
     assert_eq!(said(&app, &token, "one_greet").await, "hello");
     let begun = format!("{}{RULES}", source("one", &one, ""));
     reload(&app, &begun);
-    // Another one beside it; the first goes on in the same process.
+    // A second one; the first keeps running in the same process.
     let both = format!("{begun}{}", source("two", &two, ""));
     assert_eq!(reload(&app, &both), json!(["sources"]));
     offered(&app, "two").await;
@@ -61,13 +61,13 @@ async fn a_server_comes_and_goes_without_a_restart() {
         arrived.iter().filter(|(_, message)| message["method"] == "server/discover").count()
     };
     assert_eq!(walks(&one), 1, "it was not begun anew");
-    // It is reached elsewhere: what it listed there is what counts.
+    // Its address changes: the items of the new server apply.
     let calls = two.calls().len();
     reload(&app, &format!("{begun}{}", source("two", &other, "")));
     offered(&app, "two").await;
     assert_eq!(said(&app, &token, "two_greet").await, "hello");
     assert_eq!((two.calls().len(), other.calls().len()), (calls, 1));
-    // It is gone: the next request says so, and does not reach it.
+    // It is removed: the next request says so, and does not reach it.
     assert_eq!(reload(&app, &begun), json!(["sources"]));
     assert_eq!(said(&app, &token, "two_greet").await, "Unknown tool: two_greet");
     assert_eq!(other.calls().len(), 1);
@@ -77,7 +77,8 @@ async fn a_server_comes_and_goes_without_a_restart() {
     assert_eq!([count("source.added"), count("source.removed"), count("source.stale")], [3, 2, 0]);
 }
 
-/// POL-04, SRC-09: a call that was sent before its server was removed ends as it would have, with one record of its end.
+/// POL-04, SRC-09: a call that was sent before its source was removed ends normally, with one record of its
+/// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_call_outlives_its_server() {
     let one = Hostile::start().await;
@@ -103,8 +104,8 @@ async fn a_running_call_outlives_its_server() {
     assert_eq!(one.calls().len(), 1);
 }
 
-/// POL-04: with two hundred callers on one server, others come and go beside it and its own settings change. No call fails;
-/// and a server that was removed is refused on the next request.
+/// POL-04: while two hundred callers use one source, others are added and removed and its own settings change.
+/// No call fails; a removed source is refused on the next request.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_change_under_load_and_no_call_fails() {
     let (one, two) = (Hostile::start().await, Hostile::start().await);
@@ -146,11 +147,11 @@ async fn servers_change_under_load_and_no_call_fails() {
     for calling in calling {
         calling.await.unwrap();
     }
-    // The rate, for whoever reads the output.
+    // For the reader of the output.
     eprintln!("{} calls in {} ms", made.load(Ordering::Relaxed), begun.elapsed().as_millis());
 }
 
-/// POL-04: a file whose servers cannot be used changes nothing, and says where, what, and what to write.
+/// POL-04: a file with unusable sources changes nothing; the message says where, what, and what to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_cannot_be_used_change_nothing() {
     let one = Hostile::start().await;
@@ -184,7 +185,7 @@ async fn servers_that_cannot_be_used_change_nothing() {
             "neither is more specific",
         ),
     ] {
-        // What is right beside it is not taken up either: the source that works would go.
+        // Valid parts of the file are not applied either: the working source would be removed.
         let rest = if bad.starts_with("[tools") { good.clone() } else { RULES.to_owned() };
         let rest = if bad.starts_with("[tools") {
             rest.replace("[tools.\"one_*\"]\nscope = \"docs.read\"\n", "")
@@ -200,7 +201,7 @@ async fn servers_that_cannot_be_used_change_nothing() {
     assert!(file.exists() && !app.events().iter().any(|(name, _)| name == "source.removed"));
 }
 
-/// POL-04: a secret in a file is read anew by a reload, and counts on the next request.
+/// POL-04: a reload reads a secret's file again, and the next request uses it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reads_a_secret_anew() {
     use std::os::unix::fs::PermissionsExt;

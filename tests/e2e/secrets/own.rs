@@ -1,4 +1,4 @@
-//! Secrets of users' own: given on the account page, or by an administrator.
+//! Users' own secrets: given on the account page, or by an administrator.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -29,8 +29,8 @@ fn remove(source: &str) -> [(&str, &str); 2] {
     [("action", "remove_secret"), ("source", source)]
 }
 
-/// SRC-10, SRC-15: each person's calls carry what that person gave, and nobody else's; a missing one is answered with the
-/// page and what to do; another value, and its removal, count from the next request on.
+/// SRC-10, SRC-15: each user's calls carry only that user's secret; if it is missing, the answer names the page
+/// and what to do; a new value, and its deletion, apply from the next request on.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_user_is_asked_for_with_their_own() {
     let jira = Hostile::start().await;
@@ -81,7 +81,7 @@ async fn each_user_is_asked_for_with_their_own() {
         records.iter().rfind(|one| one["event"] == "secret.removed" && one["outcome"] == "allowed").unwrap();
     assert_eq!((&last["actor"], &last["subject"]), (&json!({ "type": "user", "id": me }), &me));
     assert_eq!(last["detail"], json!({ "source": "jira" }));
-    // Whoever is deleted leaves none behind.
+    // Deleting a user deletes their secrets.
     app.console(&["user", "delete", "ines", "--yes"]);
     let listed = app.console(&["secret", "list"]);
     assert_eq!(
@@ -90,7 +90,7 @@ async fn each_user_is_asked_for_with_their_own() {
     );
 }
 
-/// SRC-10: the page lists the servers of which a person may call something, and no others; it shows no value.
+/// SRC-10: the page lists only the sources whose items the user may call; it shows no value.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_lists_what_a_person_may_use() {
     let (jira, ci) = (Hostile::start().await, Hostile::start().await);
@@ -112,7 +112,7 @@ async fn the_page_lists_what_a_person_may_use() {
     let page = ines.account(&app).await;
     assert_eq!(servers(&page), ["jira"]);
     assert!(page.contains("id=\"secrets\"") && page.contains("autocomplete=\"off\""));
-    // Hers to give is what she may call.
+    // She can give a secret only for sources that she may call.
     let unknown = ines.change(&app, &set("ci", "canary-ci")).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     app.console(&["user", "groups", "ines", "--add", "release"]);
@@ -120,7 +120,7 @@ async fn the_page_lists_what_a_person_may_use() {
     assert_eq!(ines.change(&app, &set("ci", "canary-ci")).await.status(), StatusCode::SEE_OTHER);
     let page = ines.account(&app).await;
     assert!(!page.contains("canary") && page.contains("Replace"), "{page}");
-    // What she may call no more is hers to take back.
+    // She can delete her secret for a source that she may not call now.
     app.console(&["user", "groups", "ines", "--remove", "release"]);
     let page = ines.account(&app).await;
     assert!(page.contains("nothing uses it now") && servers(&page) == ["jira", "ci"], "{page}");
@@ -128,7 +128,8 @@ async fn the_page_lists_what_a_person_may_use() {
     assert_eq!(servers(&ines.account(&app).await), ["jira"]);
 }
 
-/// SESSION-01, SESSION-07, WEBAUTHN-12: a secret is taken with a passkey that was used for exactly it, from our page alone.
+/// SESSION-01, SESSION-07, WEBAUTHN-12: storing a secret needs a passkey assertion for exactly that change,
+/// from our page.
 #[tokio::test(flavor = "multi_thread")]
 async fn giving_a_secret_takes_the_passkey() {
     let jira = Hostile::start().await;
@@ -161,14 +162,14 @@ async fn giving_a_secret_takes_the_passkey() {
     assert_eq!(error_of(refused).await, (StatusCode::FORBIDDEN, "csrf".to_owned()));
     assert!(app.console(&["secret", "list"])["secrets"].as_array().unwrap().is_empty());
     assert!(ines.change(&app, &set("jira", "canary-one")).await.status() == StatusCode::SEE_OTHER);
-    // A browser that is signed out gives nothing.
+    // A signed-out browser cannot give a secret.
     let mut nobody = Browser::new();
     let out = nobody.post_form(&app, "/account/change", &form("canary-two")).await;
     assert_eq!(out.status(), StatusCode::UNAUTHORIZED);
     assert!(!serde_json::to_string(&app.audit()).unwrap().contains("canary"));
 }
 
-/// SRC-10: an administrator may give somebody theirs; one that was given for another address is not sent.
+/// SRC-10: an administrator may store a user's own secret; one that was given for another address is not sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_for_one_address() {
     let (jira, moved) = (Hostile::start().await, Hostile::start().await);
@@ -200,7 +201,7 @@ async fn a_secret_is_for_one_address() {
     assert!(said(&app, &token, "jira_greet").await.0);
 }
 
-/// SRC-10: the gateway reads the lists with a credential of its own where there is one; a program in its own name has no
+/// SRC-10: the gateway reads the lists with its own credential if there is one; a client without a user gets no
 /// user's secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_read_with_a_credential_for_them() {

@@ -1,5 +1,5 @@
-//! A secret's whole story, told by a server that logs all it does: nothing of it stays anywhere but at the server that it is
-//! for (SRC-10, HTTP-12, AUDIT-05).
+//! The whole life of a secret, with a server that logs everything: it appears only at the source that it is for
+//! (SRC-10, HTTP-12, AUDIT-05).
 
 use std::path::Path;
 use std::process::Output;
@@ -14,7 +14,7 @@ use crate::harness::{Browser, TestApp};
 use crate::process::{Process, complaint, program, program_on};
 use crate::sources::hostile::{Does, Hostile};
 
-/// All that is secret here begins so.
+/// Every secret here begins with this.
 const CANARY: &str = "canary-7f3a91";
 
 fn files(dir: &Path) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn files(dir: &Path) -> Vec<u8> {
     all
 }
 
-/// A server that logs all it does, and everything that anybody was told.
+/// A server that logs everything, and all outputs.
 struct Story {
     process: Process,
     app: TestApp,
@@ -39,9 +39,9 @@ struct Story {
     ci: Hostile,
     ada: Browser,
     token: String,
-    /// What callers and browsers were answered with.
+    /// The answers to callers and browsers.
     answers: String,
-    /// What commands printed.
+    /// The output of commands.
     printed: String,
 }
 
@@ -63,7 +63,7 @@ impl Story {
         let app = TestApp::beside(&process, Arc::clone(&dir));
         let (mut ada, client) = (app.admin().await, app.client().await);
         let token = app.tokens(&mut ada, &client).await.access;
-        // On loopback the answer to a client ended the session.
+        // On loopback the decision ended the session.
         assert_eq!(ada.sign_in(&app, None).await.status(), StatusCode::OK);
         let (answers, printed) = (String::new(), String::new());
         Self { process, app, dir, jira, ci, ada, token, answers, printed }
@@ -96,7 +96,7 @@ impl Story {
         }
     }
 
-    /// Calls of servers that refuse what they are shown, or do worse.
+    /// Calls of sources that refuse the credential, or misbehave in other ways.
     async fn mishaps(&mut self) {
         for does in [
             Does::Answer,
@@ -124,7 +124,7 @@ impl Story {
         self.heard(&refused);
     }
 
-    /// All that was logged, when it all is.
+    /// The whole log.
     async fn log(&self) -> String {
         self.app.get("/the-end").await;
         loop {
@@ -137,13 +137,14 @@ impl Story {
     }
 }
 
-/// What arrived at a server, as text.
+/// The requests that arrived at a server, as text.
 fn arrived(server: &Hostile) -> String {
     format!("{:?}", server.arrived())
 }
 
-/// SRC-10: set, used, refused, replaced, removed, backed up; by a person and by an administrator. It is not in the log at its
-/// most talkative, on record, in an answer, in what a command prints, or in a file.
+/// SRC-10: a secret is set, used, refused, replaced, deleted and backed up, by a user and by an administrator.
+/// It does not appear in the log at its most detailed level, in the audit log, in an answer, in a command's
+/// output, or in a file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_leaves_no_trace() {
     let mut story = Story::begin().await;
@@ -175,9 +176,9 @@ async fn a_secret_leaves_no_trace() {
     ] {
         story.run(arguments);
     }
-    // Under another seal key they are there still.
+    // They still exist after a reseal.
     story.call().await;
-    // Each did arrive where it is for, and nowhere else.
+    // Each one arrived at its own source only.
     let sent = |server: &Hostile, header: &str| shown(server, header).unwrap();
     assert_eq!(sent(&story.jira, "x-key"), format!("{CANARY}-own-two"));
     assert_eq!(sent(&story.ci, "authorization"), format!("Bearer {CANARY}-ci-two"));

@@ -1,4 +1,4 @@
-//! `portcullis source …`: what administrators see of servers behind the gate, and do with them (SRC-14).
+//! `portcullis source …`: what administrators see of sources, and can do with them (SRC-14).
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,8 @@ fn entries(app: &TestApp) -> Vec<(String, String, u64)> {
     logged["entries"].as_array().unwrap().iter().map(entry).collect()
 }
 
-/// SRC-14: list, show and test say what a server speaks, offers and since when it does not answer, in words and as JSON.
+/// SRC-14: list, show and test report a source's revision, its items and since when it does not answer, as text
+/// and as JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn list_show_and_test_say_how_a_server_is() {
     let hostile = Hostile::start().await;
@@ -62,7 +63,7 @@ async fn list_show_and_test_say_how_a_server_is() {
     }
 }
 
-/// SRC-14: the log says what was found out, when it failed and how often; and repeats nothing that a call carried.
+/// SRC-14: the log shows probes, failures and their number; it contains nothing from the content of calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_what_happened_lately() {
     let hostile = Hostile::start().await;
@@ -97,7 +98,7 @@ async fn the_log_says_what_happened_lately() {
     drop(app);
 }
 
-/// SRC-14, SRC-07: restart forgets what was agreed on: the server is probed and walked anew. It is on record.
+/// SRC-14, SRC-07: restart forgets what was negotiated: the source is probed and walked again. It is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_begins_a_server_anew() {
     let hostile = Hostile::start().await;

@@ -1,4 +1,4 @@
-//! A server that behaves as a test says, badly for the most part.
+//! A server that behaves as a test says, usually badly.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What it does with a call.
+/// Its behaviour on a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Does {
     Answer,
@@ -25,16 +25,16 @@ pub enum Does {
     Down,
     /// A result of 10 MiB.
     Large,
-    /// Events without end, none of them the answer.
+    /// Endless events without an answer.
     Endless,
-    /// One event without end.
+    /// One endless event.
     EndlessEvent,
-    /// A byte now and then.
+    /// A byte from time to time.
     Drip,
     Redirect,
     Hang,
     Garbage,
-    /// The connection ends in the middle.
+    /// Closes the connection in the middle.
     BreakOff,
     /// An answer of 10 MiB that does not say how long it is.
     LargeUnannounced,

@@ -1,5 +1,5 @@
-//! `portcullis source import`: what clients keep about servers becomes `[sources]`, and their secrets go into the sealed store
-//! (SRC-14). The files have the shapes that the clients' own documentation shows.
+//! `portcullis source import`: servers in clients' files become `[sources]`, and their secrets go into the
+//! sealed store (SRC-14). The files have the formats of the clients' documentation.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ const CLAUDE_CODE: &str = r#"{
 }"#;
 
 const VS_CODE: &str = r#"{
-  // What VS Code asks for once.
+  // A value that VS Code asks for once.
   "inputs": [
     { "type": "promptString", "id": "github-token", "description": "GitHub token", "password": true },
   ],
@@ -120,7 +120,8 @@ fn left_out(imported: &Value) -> Vec<(&str, &str)> {
     all.map(|one| (one["name"].as_str().unwrap(), one["why"].as_str().unwrap())).collect()
 }
 
-/// SRC-14: each client's file becomes sources; what is left out is named with the reason; a trial keeps nothing.
+/// SRC-14: each client's file becomes sources; servers that are left out are named with the reason; a dry run
+/// stores nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_client_s_file_is_understood() {
     let import = Import::start().await;
@@ -183,8 +184,8 @@ async fn each_client_s_file_is_understood() {
     assert_eq!(left_out(&codex).len(), 2);
 }
 
-/// SRC-14, SRC-10: the tables are added in one step, the file keeps all that it had, and the server is reached with the secret
-/// that the client had. A second time nothing is taken over twice.
+/// SRC-14, SRC-10: the tables are added in one step, the file keeps its content, and the source is reached with
+/// the client's secret. A second import adds nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_server_works() {
     let import = Import::start().await;
@@ -216,14 +217,14 @@ async fn an_imported_server_works() {
     let again = import.json(&file, &["--write"]);
     assert_eq!((&again["sources"], &again["written"]), (&json!([]), &Value::Null));
     assert!(left_out(&again)[0].1.contains("has [sources.jira] already"));
-    // A secret of that name is nobody's to write over.
+    // An existing secret with that name is not overwritten.
     std::fs::write(import.config(), &before).unwrap();
     let refused = import.run(&file, &["--write"]);
     assert!(complaint(&refused).contains("there is a secret `jira` already"), "{}", complaint(&refused));
     assert_eq!(std::fs::read_to_string(import.config()).unwrap(), before);
 }
 
-/// SRC-14: what is not such a file is said in one line, and nothing of it is repeated.
+/// SRC-14: other files are refused in one line that does not repeat their content.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_files_are_refused() {
     let import = Import::start().await;
@@ -244,7 +245,7 @@ async fn other_files_are_refused() {
     }
     let missing = import.run(&import.dir.path().join("none.json"), &[]);
     assert!(complaint(&missing).contains("cannot read"), "{}", complaint(&missing));
-    // A configuration that is broken is left as it is.
+    // An invalid configuration is not changed.
     let good = import
         .file("good.json", r#"{ "servers": { "a": { "url": "URL/mcp", "headers": { "X-K": "canary" } } } }"#);
     std::fs::write(import.config(), "sources = { b = { kind = \"mcp-http\", url = \"https://b/mcp\" } }\n")

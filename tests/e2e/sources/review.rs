@@ -1,4 +1,4 @@
-//! `check`, `policy check` and `policy test` know what servers listed last (POL-05, POL-06).
+//! `check`, `policy check` and `policy test` use the sources' stored lists (POL-05, POL-06).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clients::refused;
 use crate::harness::TestApp;
 use crate::process::{complaint, portcullis, program_on};
 
-/// What `check` says of a file, on the data directory of this server.
+/// What `check` reports for a file, with the data directory of this server.
 fn checked(app: &TestApp, toml: &str) -> Value {
     let file = app.data_dir().with_file_name("other.toml");
     std::fs::write(&file, toml).unwrap();
@@ -25,8 +25,8 @@ fn says(report: &Value, list: &str, words: &str) -> bool {
 
 const RULED: &str = "[tools.one_greet]\nscope = \"docs.read\"\n[tools.one_unruled]\nhidden = true\n";
 
-/// POL-05: with what a server listed last, `check` finds rules that match nothing, arguments that the schema closes, tools
-/// without a rule, and scopes that no group has, each with its place and what to write.
+/// POL-05: with a source's stored lists, `check` finds rules that match nothing, arguments that the schema
+/// excludes, tools without a rule, and scopes that no group has, each with its place and what to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_knows_what_a_server_listed() {
     let (hostile, never) = (Hostile::start().await, Hostile::start().await);
@@ -69,7 +69,7 @@ async fn check_knows_what_a_server_listed() {
         "{report}"
     );
 
-    // Its schema is open, so that is a doubt.
+    // Its schema is open, so this is a warning.
     let arguments = format!("{one}{RULED}[tools.one_greet.args]\n\"/branch\" = {{ match = \"x\" }}\n");
     let report = checked(&app, &arguments);
     assert!(
@@ -85,7 +85,7 @@ async fn check_knows_what_a_server_listed() {
     std::fs::write(app.data_dir().with_file_name("portcullis.toml"), &arguments).unwrap();
     assert!(refused(&app, &["reload"]).contains("and the tool `one_greet` has no such argument"));
 
-    // Of two servers that offer one name, the one that was added first has it.
+    // If two sources offer the same name, the earlier one keeps it.
     let twice = format!(
         "{}{}",
         source("one", &hostile.url, "names = \"bare\""),
@@ -105,7 +105,7 @@ async fn check_knows_what_a_server_listed() {
         "{report}"
     );
 
-    // About a server that was never reached nothing is known, and that is what is said.
+    // A source that was never reached has no lists, and the report says so.
     let elsewhere = source("late", "https://late.lab.internal/mcp", "bearer = \"secret:late\"");
     let report = checked(
         &app,
@@ -125,7 +125,7 @@ async fn check_knows_what_a_server_listed() {
     );
 }
 
-/// POL-06, POL-03: `policy check` asks at a profile as the gate does there.
+/// POL-06, POL-03: `policy check` decides at a profile as the gate does.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_check_asks_at_a_profile() {
     let hostile = Hostile::start().await;
@@ -170,7 +170,7 @@ async fn policy_check_asks_at_a_profile() {
     assert!(none.as_str().unwrap().contains("there is no profile `none`; the profiles: docs, one"), "{none}");
 }
 
-/// POL-06: `policy test` decides recorded calls of a server's tools by what the server listed last.
+/// POL-06: `policy test` decides recorded calls by the source's stored lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_test_knows_what_a_server_listed() {
     let hostile = Hostile::start().await;

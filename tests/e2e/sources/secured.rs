@@ -1,4 +1,4 @@
-//! A server that speaks TLS under an authority of its own, and wants to see a certificate (SRC-12).
+//! A source with TLS by a private authority that requires a client certificate (SRC-12).
 
 use std::pin::Pin;
 
@@ -15,7 +15,7 @@ use crate::certificates::{Authority, Issued};
 use crate::clients::refused;
 use crate::harness::TestApp;
 
-/// Passes on what comes over TLS from those who show a certificate of this authority.
+/// Forwards TLS connections of clients with a certificate of this authority.
 async fn behind_tls(server: &Hostile, identity: &Issued, clients: &Issued) -> String {
     let plain = server.url.split('/').nth(2).unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,8 +45,9 @@ async fn behind_tls(server: &Hostile, identity: &Issued, clients: &Issued) -> St
     url
 }
 
-/// SRC-12, SRC-14: such a server is reached with its authority and a certificate that it accepts. With another authority, or
-/// without the certificate, nothing of a call reaches it, and `source test` says which of the two it is.
+/// SRC-12, SRC-14: such a source is reached with its authority and an accepted certificate. With another
+/// authority, or without the certificate, nothing of a call reaches it, and `source test` says which of the two
+/// is wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_an_authority_of_its_own_is_reached() {
     let hostile = Hostile::start().await;
@@ -99,7 +100,7 @@ async fn a_server_with_an_authority_of_its_own_is_reached() {
     std::fs::write(&config, configured("server.ca", &shown("gateway"))).unwrap();
     app.console(&["reload"]);
     assert_eq!(call().await, "hello");
-    // What is named and is not there is refused before anything is changed.
+    // A missing file is refused before anything changes.
     std::fs::write(&config, configured("gone.ca", "")).unwrap();
     let why = refused(&app, &["reload"]);
     assert!(why.contains("[sources.up] at ") && why.contains("gone.ca"), "{why}");

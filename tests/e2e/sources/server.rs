@@ -1,4 +1,4 @@
-//! Servers of others, each in a process of its own, and a direct way to ask them.
+//! Third-party servers in separate processes, and a direct client for them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::certificates::unused_port;
 use crate::process::{clients, node};
 
-/// A server in a process of its own. Killed when dropped.
+/// A server in a separate process. Killed when dropped.
 pub struct Server {
     child: Child,
     pub url: String,
@@ -32,7 +32,7 @@ impl Server {
             line.clear();
             assert_ne!(said.read_line(&mut line).unwrap(), 0, "the server did not start: run tests/install");
         }
-        // Its pipe must not fill up.
+        // Read the pipe, so that it does not fill up.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         Self { child, url: format!("http://127.0.0.1:{port}/mcp") }
     }
@@ -62,7 +62,7 @@ impl Drop for Server {
     }
 }
 
-/// A server asked without a gate, in the revision that it speaks.
+/// A client of a server without the gate, in the server's revision.
 pub struct Direct {
     http: reqwest::Client,
     url: String,
@@ -106,7 +106,7 @@ impl Direct {
         request.json(&message).send().await.unwrap()
     }
 
-    /// The result as the server wrote it.
+    /// The raw result.
     pub async fn ask(&self, method: &str, mut params: Value) -> Box<RawValue> {
         if self.modern {
             params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -120,13 +120,13 @@ impl Direct {
     }
 }
 
-/// A member of an object as it was written.
+/// A raw member of an object.
 pub fn member(object: &str, name: &str) -> Box<RawValue> {
     let members: std::collections::BTreeMap<String, Box<RawValue>> = serde_json::from_str(object).unwrap();
     members.get(name).unwrap_or_else(|| panic!("no {name}: {object}")).clone()
 }
 
-/// The items of an array as they were written.
+/// The raw items of an array.
 pub fn items(array: &RawValue) -> Vec<Box<RawValue>> {
     serde_json::from_str(array.get()).unwrap()
 }

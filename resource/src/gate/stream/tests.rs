@@ -63,7 +63,7 @@ impl Open {
     }
 }
 
-/// Events come in order, between the comments, and the feed's end is the stream's.
+/// Events arrive in order between comments, and the end of the feed ends the stream.
 #[tokio::test]
 async fn a_feed_is_told_to_its_end() {
     let mut open = opened().await;
@@ -80,7 +80,7 @@ async fn a_feed_is_told_to_its_end() {
     assert!(open.app.resource.streams().lock().is_empty());
 }
 
-/// RS-08: the status is asked for at every event, not at the next look; nothing slips out.
+/// RS-08: the token status is checked at every event, not only at the next interval.
 #[tokio::test]
 async fn nothing_is_told_after_a_revocation() {
     let mut open = opened().await;
@@ -93,7 +93,7 @@ async fn nothing_is_told_after_a_revocation() {
     assert_eq!(open.heard().await, None);
 }
 
-/// RS-10: a lost entitlement ends a stream that needs it, within two seconds.
+/// RS-10: losing a needed scope ends the stream within two seconds.
 #[tokio::test]
 async fn a_lost_entitlement_ends_a_stream() {
     let mut open = opened().await;
@@ -103,7 +103,7 @@ async fn a_lost_entitlement_ends_a_stream() {
     assert!(then.elapsed() <= Duration::from_secs(2));
 }
 
-/// RS-10: a stream that needs nothing ends, too, when its caller may do less than when it began.
+/// RS-10: a stream without a needed scope ends too when its caller loses any scope.
 #[tokio::test]
 async fn a_stream_is_for_what_its_caller_could_do() {
     let mut open = opened_needing("").await;
@@ -113,7 +113,7 @@ async fn a_stream_is_for_what_its_caller_could_do() {
     assert!(then.elapsed() <= Duration::from_secs(2));
 }
 
-/// RS-10: to be entitled to more ends nothing.
+/// RS-10: gaining a scope does not end a stream.
 #[tokio::test]
 async fn a_stream_goes_on_when_its_caller_may_do_more() {
     let mut open = opened_needing("").await;
@@ -122,7 +122,7 @@ async fn a_stream_goes_on_when_its_caller_may_do_more() {
     assert_eq!(open.heard().await.as_deref(), Some("data: 1\n\n"));
 }
 
-/// OPS-07: a server that stops does not wait for streams, and opens none that last.
+/// OPS-07: a stopping server does not wait for streams, and new ones end at once.
 #[tokio::test]
 async fn a_stopping_server_ends_streams() {
     let mut open = opened().await;
@@ -130,7 +130,7 @@ async fn a_stopping_server_ends_streams() {
     assert_eq!(open.heard().await, None);
 }
 
-/// MCP-16: over a real connection, what is said arrives at once, and closing gives the place back.
+/// MCP-16: over a real connection, events arrive at once, and closing releases the stream.
 #[tokio::test]
 async fn closing_the_connection_ends_a_stream() {
     let app = App::start();

@@ -1,4 +1,4 @@
-//! AUDIT-04, 05, 06 and 08.
+//! Audit records of calls and refusals (AUDIT-04, 05, 06 and 08).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use axum::extract::ConnectInfo;
 
 use super::*;
 
-/// AUDIT-08: one record for a call, with what was decided and how it ended.
+/// AUDIT-08: one record for a call, with the decision and the outcome.
 #[tokio::test]
 async fn a_call_is_on_record_when_its_answer_leaves() {
     let app = App::start();
@@ -34,7 +34,7 @@ async fn a_call_is_on_record_when_its_answer_leaves() {
     assert_eq!(detail["result"], "ok");
     assert_eq!(detail["bytes"], answer.body.len());
     assert!(detail["ms"].is_u64());
-    // SHA-256 of the arguments, sorted; they themselves are not there (AUDIT-05).
+    // The SHA-256 of the sorted arguments; the arguments themselves are not recorded (AUDIT-05).
     let digest = shared::Digest::of(br#"{"limit":1,"query":"vpn"}"#);
     assert_eq!(detail["args_sha256"], data_encoding::HEXLOWER.encode(&digest.0));
     assert!(!record.to_string().contains("vpn"));
@@ -52,7 +52,7 @@ async fn a_tool_error_is_recorded_as_one() {
     assert_eq!(app.records("mcp.call")[0]["detail"]["result"], "tool_error");
 }
 
-/// MCP-09: the record tells apart what the answer does not.
+/// MCP-09: the record distinguishes cases that the answer does not.
 #[tokio::test]
 async fn denials_are_recorded_truthfully() {
     let app = App::start();
@@ -70,7 +70,7 @@ async fn denials_are_recorded_truthfully() {
     assert!(app.records("mcp.call").is_empty());
 }
 
-/// AUDIT-04: what cannot be recorded is not answered.
+/// AUDIT-04: if a call cannot be recorded, it is not answered.
 #[tokio::test]
 async fn without_a_record_there_is_no_answer() {
     let app = App::start();
@@ -87,11 +87,11 @@ async fn without_a_record_there_is_no_answer() {
         assert_eq!((answer.status, answer.header("retry-after"), answer.code()), (503, "2", -32603));
         assert!(answer.header("www-authenticate").is_empty());
     }
-    // What leaves no record needs none.
+    // A request without a record does not need the log.
     assert_eq!(app.send(with(post(), "{}")).await.status, 401);
 }
 
-/// AUDIT-05: a refused token is on record by a piece of its hash, or by its `jti` if it was ours.
+/// AUDIT-05: a refused token is recorded by a part of its hash, or by its `jti` if this server signed it.
 #[tokio::test]
 async fn refused_tokens_are_recorded_without_being_shown() {
     let app = App::start();
@@ -110,7 +110,7 @@ async fn refused_tokens_are_recorded_without_being_shown() {
     assert!(!json!(records).to_string().contains("secret-token"));
 }
 
-/// AUDIT-06: a flood is counted, not dropped.
+/// AUDIT-06: a flood is counted.
 #[tokio::test]
 async fn a_flood_of_bad_tokens_is_counted() {
     let app = App::start();

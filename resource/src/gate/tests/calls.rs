@@ -1,4 +1,4 @@
-//! AUDIT-04, SRC-08 and 09: calls of a source that a test directs, from the gate to their end.
+//! Calls of a staged source, from the gate to their end (AUDIT-04, SRC-08 and 09).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) const TOOLS: [(&str, Effect); 2] =
     [("staged_read", Effect::ReadOnly), ("staged_write", Effect::Writes)];
 pub(super) const RULES: [(&str, &str); 2] = [("staged_read", "docs.read"), ("staged_write", "docs.read")];
 
-/// The call of a tool that wants its region mirrored, with this in the header.
+/// A call of a tool whose argument `region` must be repeated in a header, with this header.
 pub(super) fn mirrored(token: &AccessToken, name: &str, header: Option<&str>) -> HttpRequest<Body> {
     let mut request = authorized(token);
     if let Some(header) = header {
@@ -30,7 +30,7 @@ fn write(token: &AccessToken) -> HttpRequest<Body> {
     mirrored(token, "staged_write", Some("north"))
 }
 
-/// What `mcp.call` and `mcp.result` say of how calls went, oldest first.
+/// The outcomes in `mcp.call` and `mcp.result`, oldest first.
 fn ends(app: &App) -> Vec<(String, String)> {
     let mut records = app.records("mcp.call");
     records.extend(app.records("mcp.result"));
@@ -43,38 +43,40 @@ fn end(event: &str, result: &str) -> (String, String) {
     (event.to_owned(), result.to_owned())
 }
 
-/// MCP-05, MCP-09, RS-08, RS-11, AUDIT-04, DCR-08: of several reasons to refuse a call the first in this order is the
-/// answer, so that nobody learns from a later one what an earlier one hides. Nothing that is refused reaches the source.
+/// MCP-05, MCP-09, RS-08, RS-11, AUDIT-04, DCR-08: of several reasons to refuse a call the first in this order
+/// is the answer, so that a later one does not reveal what an earlier one hides. A refused call never reaches
+/// the source.
 #[tokio::test]
 async fn calls_are_refused_in_order() {
     let staged = Staged::prompt(&TOOLS);
     let app = App::staged(&staged, &[("staged_write", "docs.read")]);
     let (held, bare) = (token("docs.read"), token(""));
     let ask = async |request: HttpRequest<Body>| app.send(request).await;
-    // There is no such tool, whatever else is wrong.
+    // The tool does not exist, whatever else is wrong.
     let unknown = ask(mirrored(&bare, "staged_nothing", Some("south"))).await;
     assert_eq!(unknown.json()["error"]["message"], "Unknown tool: staged_nothing");
-    // It is not theirs, and no header tells that it exists. No rule maps the other one, so it is nobody's.
+    // The user is not entitled, and a header mismatch does not reveal that the tool exists. The other tool has
+    // no rule, so it cannot be used.
     app.stage.entitle("");
     let hidden = ask(mirrored(&bare, "staged_write", Some("south"))).await;
     assert_eq!(hidden.json()["error"]["message"], "Unknown tool: staged_write");
     app.stage.entitle("docs.read");
     let unmapped = ask(mirrored(&held, "staged_read", Some("south"))).await;
     assert_eq!(unmapped.json()["error"]["message"], "Unknown tool: staged_read");
-    // It would be theirs, if the token said so.
+    // The user is entitled, but the token lacks the scope.
     assert_eq!(ask(mirrored(&bare, "staged_write", Some("south"))).await.status, 403);
     assert_eq!(app.records("mcp.denied").len(), 4);
-    // The headers say otherwise than the body.
+    // The header and the body disagree.
     for header in [None, Some("south")] {
         let mismatch = ask(mirrored(&held, "staged_write", header)).await;
         assert_eq!((mismatch.status, mismatch.code()), (400, -32020), "{header:?}");
     }
     assert!(ends(&app).is_empty());
-    // The token ends while the call is put on record: once when it comes, once when it is known what for.
+    // The token ends while the call is recorded: once on arrival, once after parsing.
     app.stage.kill_after(&held, 2);
     assert_eq!(ask(write(&held)).await.status, 401);
     assert_eq!(ends(&app), [end("mcp.call", "-"), end("mcp.result", "not_sent")]);
-    // What the user may do ends meanwhile: it looks as if the tool had never been.
+    // The user's entitlement ends meanwhile: the tool seems not to exist.
     let (losing, keeping) = (token("docs.read"), token("docs.read"));
     app.stage.disentitle_after(&losing, 2);
     let lost = ask(write(&losing)).await;
@@ -86,14 +88,14 @@ async fn calls_are_refused_in_order() {
     assert_eq!(ask(write(&keeping)).await.json()["result"]["isError"], false);
     assert_eq!(ends(&app)[4..], [end("mcp.call", "-"), end("mcp.result", "ok")]);
     assert_eq!(staged.calls(), 1);
-    // It cannot be put on record.
+    // It cannot be recorded.
     app.break_audit().await;
     let unrecorded = ask(write(&keeping)).await;
     assert_eq!((unrecorded.status, unrecorded.header("retry-after")), (503, "2"));
     assert_eq!(staged.calls(), 1);
 }
 
-/// A source that waits until it is told to go on.
+/// A source that waits until it is notified.
 pub(super) fn waiting() -> (Arc<Staged>, Arc<Notify>) {
     let go = Arc::new(Notify::new());
     let told = Arc::clone(&go);
@@ -107,14 +109,14 @@ pub(super) fn waiting() -> (Arc<Staged>, Arc<Notify>) {
     (staged, go)
 }
 
-/// Waits until so many calls have reached a source.
+/// Waits until this many calls have reached a source.
 pub(super) async fn reached(staged: &Staged, calls: usize) {
     while staged.calls() < calls {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Waits until so many calls have ended, and says how.
+/// Waits until this many calls have ended; returns the outcomes.
 async fn ended(app: &App, count: usize) -> Vec<(String, String)> {
     loop {
         let ends = ends(app);
@@ -125,8 +127,8 @@ async fn ended(app: &App, count: usize) -> Vec<(String, String)> {
     }
 }
 
-/// AUDIT-04: what may change something is on record before it does, and its end after; what only reads has one record,
-/// before its answer leaves.
+/// AUDIT-04: a call that may change something is recorded before it is made and after it ended; a read-only one
+/// has one record, before its answer is sent.
 #[tokio::test]
 async fn what_may_write_is_on_record_first() {
     let (staged, go) = waiting();
@@ -155,8 +157,8 @@ async fn what_may_write_is_on_record_first() {
     assert!(result["detail"]["bytes"].as_u64().unwrap() > 0 && intent["detail"].get("ms").is_none());
 }
 
-/// SRC-09, MCP-16: a client of an older revision that disconnects cancels nothing; in the modern era closing the
-/// response is the cancellation. Either way the end is on record, once.
+/// SRC-09, MCP-16: in older revisions a disconnecting client does not cancel its call; in the modern era
+/// closing the response does. In both the end is recorded once.
 #[tokio::test]
 async fn a_call_ends_on_record_whoever_disconnects() {
     for (era, expected) in [(true, "cancelled"), (false, "ok")] {
@@ -182,8 +184,8 @@ async fn a_call_ends_on_record_whoever_disconnects() {
     }
 }
 
-/// MCP-16: in a session `notifications/cancelled` ends the call that it names, and no other: not one of another
-/// session, nor one of another id, nor one without a session.
+/// MCP-16: in a session `notifications/cancelled` ends exactly the named call: not one of another session, with
+/// another id, or without a session.
 #[tokio::test]
 async fn a_notification_cancels_the_call_it_names() {
     let (staged, go) = waiting();
@@ -221,18 +223,19 @@ async fn a_notification_cancels_the_call_it_names() {
     assert_eq!(ends(&app), [end("mcp.call", "-")]);
     cancel(Some(&sessions[0]), json!(7)).await;
     let answer = sent.await.unwrap();
-    // Whoever cancels expects no response to the request.
+    // A client that cancels expects no response.
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
     assert!(answer.body.is_empty());
     assert_eq!(ends(&app)[1..], [end("mcp.result", "cancelled")]);
-    // Its name is free again.
+    // Its id can be used again.
     cancel(Some(&sessions[0]), json!(7)).await;
     let request = legacy(in_session(Some(&sessions[0])), "tools/call", &call("staged_write", &json!({})));
     go.notify_one();
     assert_eq!(app.send(request).await.json()["result"]["isError"], false);
 }
 
-/// SRC-08: a source that breaks, says too much or says nothing. What may have happened is told apart from what has not.
+/// SRC-08: a source that fails, answers too much, or does not answer. A call that may have been executed is
+/// distinguished from one that was not.
 #[tokio::test]
 async fn every_other_end_is_told_and_recorded() {
     let staged = Staged::new(&TOOLS, |arguments| {
@@ -289,15 +292,15 @@ async fn every_other_end_is_told_and_recorded() {
     assert_eq!(app.records("mcp.result")[0]["outcome"], "failed");
 }
 
-/// Lets the call take note of what it was told.
+/// Lets the call process the reported progress.
 async fn heard() {
     for _ in 0..8 {
         tokio::task::yield_now().await;
     }
 }
 
-/// LIMIT-04, SRC-13: a call may go on for as long as it gets further, and not beyond ten minutes; what tells the same
-/// again, or less, gets no further.
+/// LIMIT-04, SRC-13: a call may continue while it reports progress, at most ten minutes; repeated or smaller
+/// values are not progress.
 #[tokio::test]
 async fn progress_keeps_a_call_going() {
     for (rounds, tells, expected) in
@@ -317,7 +320,7 @@ async fn progress_keeps_a_call_going() {
         tokio::time::pause();
         for round in 0..rounds {
             let base = if tells[0] > 0.0 { f64::from(round) * 2.0 } else { 0.0 };
-            // It may have been given up by now.
+            // The call may have been given up by now.
             let _ = tell.send(base + tells[0]);
             tokio::time::advance(Duration::from_secs(40)).await;
             let _ = tell.send(base + tells[1]);
@@ -330,7 +333,8 @@ async fn progress_keeps_a_call_going() {
     }
 }
 
-/// AUDIT-04: what was done and cannot be put on record is no answer, and nobody is told to try again.
+/// AUDIT-04: if the end of a call cannot be recorded, it is not answered as a success, and the client is not
+/// told to try again.
 #[tokio::test]
 async fn an_end_that_cannot_be_recorded_is_no_answer() {
     let (staged, go) = waiting();
@@ -348,7 +352,7 @@ async fn an_end_that_cannot_be_recorded_is_no_answer() {
     assert!(answer.json()["error"]["message"].as_str().unwrap().contains("before you try again"));
 }
 
-/// OPS-07: a server that stops waits for the calls that run.
+/// OPS-07: a stopping server waits for running calls.
 #[tokio::test]
 async fn a_stopping_server_lets_calls_end() {
     let (staged, go) = waiting();
@@ -372,8 +376,8 @@ async fn a_stopping_server_lets_calls_end() {
     assert_eq!(ends(&app), [end("mcp.call", "-"), end("mcp.result", "ok")]);
 }
 
-/// MCP-10, SRC-02: while the registry takes snapshot after snapshot, each list is one of them, whole; a call that was admitted
-/// ends, and one of a tool that is gone is unknown.
+/// MCP-10, SRC-02: while snapshots are replaced, each list is one complete snapshot; an admitted call
+/// completes, and a call of a removed tool is unknown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_is_replaced_under_calls() {
     let (staged, go) = waiting();
@@ -421,7 +425,7 @@ async fn a_snapshot_is_replaced_under_calls() {
         let gone =
             app.send(legacy(authorized(&token), "tools/call", &call("staged_write", &json!({})))).await;
         assert_eq!(gone.json()["error"]["message"], "Unknown tool: staged_write");
-        // Nobody runs what is only offered; it is said, and nothing is done.
+        // A listed tool without a runnable source: the call fails and nothing is done.
         let offered =
             app.send(legacy(authorized(&token), "tools/call", &call("new_a", &json!({})))).await.json();
         assert!(offered["error"]["code"] == -32602 || offered["result"]["isError"] == true, "{offered}");

@@ -1,4 +1,4 @@
-//! MCP-01, 05, 06, 12 and 13, end to end; the table of eras has unit tests of its own.
+//! End-to-end tests of the eras (MCP-01, 05, 06, 12 and 13); `era` has unit tests of its own.
 
 use super::*;
 
@@ -7,7 +7,7 @@ pub(super) fn initialize(version: &str) -> String {
     rpc("initialize", &json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client }))
 }
 
-/// MCP-03: null is nothing, wherever a member may be left out.
+/// MCP-03: null counts as absent wherever a member is optional.
 #[tokio::test]
 async fn null_is_like_nothing() {
     let app = App::start();
@@ -52,7 +52,7 @@ async fn null_is_like_nothing() {
     }
 }
 
-/// MCP-06: what `initialize` must say is asked for, and lacking it is the client's fault.
+/// MCP-06: missing parameters of `initialize` are the client's error.
 #[tokio::test]
 async fn initialize_says_what_it_must() {
     let app = App::start();
@@ -62,7 +62,7 @@ async fn initialize_says_what_it_must() {
             let mut params = whole.clone();
             params[member] = value;
             let answer = app.send(with(authorized(&token("docs.read")), &rpc("initialize", &params))).await;
-            // What is answered in the revision that was asked for has its status.
+            // The status is that of the requested revision.
             let expected = match member {
                 "protocolVersion" if params[member].is_string() => (200, 0),
                 "protocolVersion" => (400, -32602),
@@ -78,7 +78,7 @@ async fn initialize_says_what_it_must() {
 #[tokio::test]
 async fn a_modern_list_is_stateless_and_private() {
     let app = App::start();
-    // MCP-12: a session id means nothing in this era.
+    // MCP-12: this era ignores session ids.
     let request = authorized(&token("docs.read")).header("mcp-session-id", "whatever");
     let answer = app.send(modern(request, "tools/list", json!({}))).await;
     let result = &answer.json()["result"];
@@ -132,7 +132,7 @@ async fn every_legacy_revision_works() {
         let answer = app.send(with(authorized(&token), &initialize(version))).await;
         assert_eq!(answer.json()["result"]["protocolVersion"], version);
         assert_eq!(answer.json()["result"]["serverInfo"]["name"], "portcullis");
-        // It offers a session; here nobody takes notice of it.
+        // It offers a session, which this test ignores.
         assert!(!answer.header("mcp-session-id").is_empty());
         let request = || authorized(&token).header("mcp-protocol-version", version);
         let note = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -150,7 +150,7 @@ async fn every_legacy_revision_works() {
     }
 }
 
-/// MCP-01: a client that proposes what it cannot have is answered with our newest.
+/// MCP-01: an unknown proposed version is answered with our newest.
 #[tokio::test]
 async fn initialize_answers_with_what_there_is() {
     let app = App::start();
@@ -158,13 +158,13 @@ async fn initialize_answers_with_what_there_is() {
         let answer = app.send(with(authorized(&token("")), &initialize(proposed))).await;
         assert_eq!(answer.json()["result"]["protocolVersion"], "2025-11-25", "{proposed}");
     }
-    // What does not fit the method is refused, whoever notices.
+    // Invalid parameters are refused.
     let odd = json!({ "protocolVersion": "2025-11-25", "capabilities": 7 });
     let answer = app.send(with(authorized(&token("")), &rpc("initialize", &odd))).await;
     assert_eq!(answer.code(), -32602);
 }
 
-/// MCP-01: an unknown version is told what is known.
+/// MCP-01: an unknown version gets the list of known ones.
 #[tokio::test]
 async fn an_unknown_version_lists_the_known_ones() {
     let app = App::start();
@@ -176,7 +176,7 @@ async fn an_unknown_version_lists_the_known_ones() {
     assert_eq!(answer.json()["id"], 7);
 }
 
-/// MCP-01, MCP-03: a request dressed as two eras is refused and nothing happens.
+/// MCP-01, MCP-03: a request that mixes eras is refused without effect.
 #[tokio::test]
 async fn eras_do_not_mix() {
     let app = App::start();
@@ -203,13 +203,13 @@ async fn eras_do_not_mix() {
     initialize["protocolVersion"] = "2025-11-25".into();
     let answer = app.send(with(authorized(&token("")), &rpc("initialize", &initialize))).await;
     assert_eq!((answer.status, answer.code()), (400, -32020));
-    // In full modern dress it is a method that this revision does not have.
+    // As a complete modern request, the method does not exist in that revision.
     let answer = app.send(modern(authorized(&token("")), "initialize", initialize)).await;
     assert_eq!((answer.status, answer.code()), (404, -32601));
     assert!(app.records("mcp.call").is_empty());
 }
 
-/// MCP-05: what the headers say must be what the body says.
+/// MCP-05: headers must match the body.
 #[tokio::test]
 async fn mirrored_headers_must_agree() {
     let app = App::start();
@@ -250,7 +250,7 @@ async fn mirrored_headers_must_agree() {
     }
 }
 
-/// MCP-05: on older revisions the mirror headers are ignored.
+/// MCP-05: older revisions ignore these headers.
 #[tokio::test]
 async fn older_revisions_ignore_the_mirror() {
     let app = App::start();
@@ -258,7 +258,7 @@ async fn older_revisions_ignore_the_mirror() {
     assert_eq!(app.send(legacy(request, "ping", &json!({}))).await.json()["result"], json!({}));
 }
 
-/// MCP-06: unknown methods, and those of the other era.
+/// MCP-06: unknown methods, and methods of the other era, are refused.
 #[tokio::test]
 async fn unknown_methods_are_not_handed_on() {
     let app = App::start();
@@ -282,7 +282,7 @@ async fn unknown_methods_are_not_handed_on() {
     }
 }
 
-/// MCP-06: what a modern request must say about itself.
+/// MCP-06: the required metadata of a modern request.
 #[tokio::test]
 async fn incomplete_metadata_is_refused() {
     let app = App::start();
@@ -302,7 +302,7 @@ async fn incomplete_metadata_is_refused() {
     }
 }
 
-/// MCP-13: no handle was given out, so none comes back; the same goes for cursors.
+/// MCP-13: no handles are issued, so none is accepted; the same for cursors.
 #[tokio::test]
 async fn handles_that_were_never_given_out_are_refused() {
     let app = App::start();
@@ -318,7 +318,7 @@ async fn handles_that_were_never_given_out_are_refused() {
     }
 }
 
-/// MCP-12: a legacy session that is not there is 404, so that the client starts anew.
+/// MCP-12: an unknown legacy session gets 404, so that the client starts again.
 #[tokio::test]
 async fn a_stale_session_is_gone() {
     let app = App::start();
@@ -328,7 +328,7 @@ async fn a_stale_session_is_gone() {
     assert_eq!(app.send(with(request(), &initialize("2025-11-25"))).await.status, 200);
 }
 
-/// Ids of both kinds come back as they went in.
+/// Ids of both types are returned unchanged.
 #[tokio::test]
 async fn ids_come_back_unchanged() {
     let app = App::start();

@@ -1,4 +1,4 @@
-//! MCP-14, HTTP-06 and 07.
+//! `Host`, `Origin` and CORS at the gate (MCP-14, HTTP-06 and 07).
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn plain(method: &str, headers: &[(&str, &str)]) -> HttpRequest<Body> {
     request.body(Body::empty()).unwrap()
 }
 
-/// MCP-14: host and origin come before everything, also before the token.
+/// MCP-14: host and origin are checked before everything else, including the token.
 #[tokio::test]
 async fn strangers_are_stopped_at_the_door() {
     let app = App::start();
@@ -30,7 +30,7 @@ async fn strangers_are_stopped_at_the_door() {
             assert!(answer.header("www-authenticate").is_empty());
         }
     }
-    // A page that rebound its name sends both.
+    // A page that used DNS rebinding sends both.
     let headers = [("host", "evil.example:8080"), ("origin", "http://evil.example:8080")];
     assert_eq!(app.send(plain("POST", &headers)).await.status, 421);
     assert_eq!(app.send(plain("POST", &[])).await.status, 421);
@@ -60,7 +60,7 @@ async fn a_preflight_needs_no_token() {
     assert!(answer.header("access-control-allow-credentials").is_empty());
 }
 
-/// HTTP-06: refusals carry the same CORS headers as answers, so that a page can read the challenge.
+/// HTTP-06: refusals have the same CORS headers as other responses, so that a page can read the challenge.
 #[tokio::test]
 async fn a_page_can_read_refusals() {
     let app = App::start();
@@ -85,7 +85,7 @@ async fn a_page_can_read_refusals() {
     }
 }
 
-/// MCP-14: off loopback, loopback is a stranger too, and pages must be listed.
+/// MCP-14: off loopback, loopback names are refused too, and pages must be listed.
 #[tokio::test]
 async fn elsewhere_only_listed_pages_may_call() {
     let app = App::with(&Issuer::parse("https://gate.example").unwrap(), &["https://tools.example"]);

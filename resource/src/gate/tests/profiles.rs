@@ -1,4 +1,4 @@
-//! Endpoints beside `/mcp` (POL-03): each is a resource of its own, and nothing of one counts at another.
+//! Profiles (POL-03): each is its own resource, and nothing of one is valid at another.
 
 use std::sync::Arc;
 
@@ -48,7 +48,8 @@ async fn get(app: &App, path: &str) -> Answer {
     app.send(HttpRequest::get(path).header("host", "localhost:8080").body(Body::empty()).unwrap()).await
 }
 
-/// POL-03, RS-05: a token for one endpoint is refused at every other, both ways, in both eras, and each time anew.
+/// POL-03, RS-05: a token for one endpoint is refused at every other, in both directions and both eras, each
+/// time.
 #[tokio::test]
 async fn a_token_counts_at_its_own_endpoint_alone() {
     let (app, staged) = app();
@@ -73,8 +74,8 @@ async fn a_token_counts_at_its_own_endpoint_alone() {
     assert!(resources.contains(&"http://localhost:8080/mcp/ci"), "{resources:?}");
 }
 
-/// POL-03, MCP-08, MCP-09: a profile lists its selection, and what only needs a valid token. What it does not select is
-/// unknown there, byte for byte, whoever asks, and reaches no source.
+/// POL-03, MCP-08, MCP-09: a profile lists its selection, and items that need only a valid token. Other items
+/// are unknown there, byte for byte, for every caller, and calls of them reach no source.
 #[tokio::test]
 async fn a_profile_reaches_its_selection_alone() {
     let (app, staged) = app();
@@ -95,7 +96,7 @@ async fn a_profile_reaches_its_selection_alone() {
     assert_eq!(app.records("mcp.call")[0]["resource"], "http://localhost:8080/mcp/ci");
 }
 
-/// POL-03, RS-02, RS-03, RS-11, META-07: the challenges of a profile name its own document and its own scopes.
+/// POL-03, RS-02, RS-03, RS-11, META-07: a profile's challenges name its own document and scopes.
 #[tokio::test]
 async fn a_profile_challenges_for_itself() {
     let (app, _) = app();
@@ -143,7 +144,7 @@ async fn a_profile_has_its_own_document() {
     }
 }
 
-/// POL-03: an address that no profile has is nothing, with or without a token, and under any method.
+/// POL-03: a path without a profile is not found, with or without a token, with any method.
 #[tokio::test]
 async fn there_is_nothing_at_other_addresses() {
     let (app, _) = app();
@@ -161,7 +162,7 @@ async fn there_is_nothing_at_other_addresses() {
     }
 }
 
-/// POL-03, MCP-12: a session belongs to the endpoint at which it began.
+/// POL-03, MCP-12: a session belongs to the endpoint at which it was started.
 #[tokio::test]
 async fn a_session_belongs_to_its_profile() {
     let (app, _) = app();

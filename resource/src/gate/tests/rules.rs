@@ -1,4 +1,4 @@
-//! The site's rules through the gate: hidden items, effects, other words, arguments (POL-01, POL-02).
+//! The site's rules through the gate: hidden items, effects, titles, arguments (POL-01, POL-02).
 
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ async fn listed(app: &App) -> Vec<Value> {
     answer.json()["result"]["tools"].as_array().unwrap().clone()
 }
 
-/// POL-01, MCP-09: a hidden item is in no list, and calling it is answered byte for byte as an unknown one; the record
-/// tells them apart, and nothing reaches its source.
+/// POL-01, MCP-09: a hidden item is in no list, and a call of it gets the answer of an unknown one, byte for
+/// byte; the record distinguishes them, and no call reaches its source.
 #[tokio::test]
 async fn a_hidden_item_looks_unknown() {
     let (app, staged) = ruled(|rule| rule.hidden = true);
@@ -51,8 +51,8 @@ async fn a_hidden_item_looks_unknown() {
     assert_eq!(staged.calls(), 0);
 }
 
-/// POL-01, AUDIT-04: only the administrator's word makes a call read-only: without it the call is on record before it is
-/// made, with it once, after.
+/// POL-01, AUDIT-04: only the administrator's rule makes a call read-only: otherwise it is recorded before it
+/// is made.
 #[tokio::test]
 async fn the_rule_says_whether_a_call_only_reads() {
     let (app, _) = ruled(|_| {});
@@ -63,7 +63,7 @@ async fn the_rule_says_whether_a_call_only_reads() {
     assert_eq!((app.records("mcp.call").len(), app.records("mcp.result").len()), (1, 0));
 }
 
-/// POL-01, SRC-05: a rule puts other words in place of title and description, and every other member stays.
+/// POL-01, SRC-05: a rule replaces title and description, and every other member stays.
 #[tokio::test]
 async fn a_rule_changes_title_and_description_alone() {
     let (app, _) = ruled(|_| {});
@@ -78,8 +78,8 @@ async fn a_rule_changes_title_and_description_alone() {
     assert_eq!(find(listed(&app).await), expected);
 }
 
-/// POL-02: a call with an argument that is not allowed is told which one and what is allowed, in both eras. It is on
-/// record with a word of its own and the rule, and nothing reaches the source.
+/// POL-02: a call with a refused argument is told which one and what is allowed, in both eras. It is recorded
+/// with its own keyword and the rule, and does not reach the source.
 #[tokio::test]
 async fn a_denied_argument_is_named() {
     let (app, staged) = ruled(|rule| {
@@ -111,7 +111,7 @@ async fn a_denied_argument_is_named() {
     assert_eq!(staged.calls(), 1);
 }
 
-/// POL-02, MCP-09: what the arguments must be like is told only to who may use the item.
+/// POL-02, MCP-09: argument rules are revealed only to callers who may use the item.
 #[tokio::test]
 async fn argument_rules_are_told_to_nobody_else() {
     let (app, _) = ruled(|rule| {

@@ -1,4 +1,4 @@
-//! MCP-12 and 16, RS-10: sessions of the legacy revisions, and the streams that belong to them.
+//! Sessions of the legacy revisions, and their streams (MCP-12 and 16, RS-10).
 
 mod streams;
 
@@ -12,7 +12,7 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// `initialize`; the id of the session that it began.
+/// Sends `initialize`; returns the id of the new session.
 async fn begin(app: &App, token: &AccessToken, version: &str) -> String {
     let answer = app.send(with(authorized(token), &initialize(version))).await;
     assert_eq!(answer.status, 200);
@@ -34,7 +34,7 @@ fn bare(method: &str, token: &AccessToken, id: &str) -> HttpRequest<Body> {
     request.header("accept", "text/event-stream").body(Body::empty()).unwrap()
 }
 
-/// A token of the same person, through the same client, that lives longer.
+/// A token of the same user and client with a later expiry.
 fn renewed(app: &App, token: &AccessToken) -> AccessToken {
     let now = app.clock.now().seconds();
     AccessToken { jti: shared::Jti::random(1), iat: now, exp: now + 900, ..token.clone() }
@@ -53,8 +53,8 @@ fn sessions(app: &App) -> i64 {
     app.db.read(|conn| conn.query_row(count, [], |row| row.get(0))).unwrap().unwrap()
 }
 
-/// MCP-12: every `initialize` begins a session, in every revision that has them; its id is long,
-/// random and visible ASCII, and the database knows its digest only.
+/// MCP-12: every `initialize` starts a session, in every revision that has them; its id is long, random and
+/// visible ASCII, and the database has only its digest.
 #[tokio::test]
 async fn initialize_begins_a_session() {
     let app = App::start();
@@ -73,14 +73,14 @@ async fn initialize_begins_a_session() {
     }
     ids.dedup();
     assert_eq!(ids.len(), 3);
-    // What fails begins nothing, and is given no id.
+    // A failed `initialize` starts none and returns no id.
     let odd = json!({ "protocolVersion": "2025-11-25", "capabilities": 7 });
     let answer = app.send(with(authorized(&token), &rpc("initialize", &odd))).await;
     assert!(answer.header("mcp-session-id").is_empty());
     assert_eq!(sessions(&app), 3);
 }
 
-/// MCP-12: a session's requests are answered in JSON as all others are, and the id is said once.
+/// MCP-12: requests in a session are answered in JSON like all others, and the id is sent once.
 #[tokio::test]
 async fn a_session_is_served() {
     let app = App::start();
@@ -93,16 +93,16 @@ async fn a_session_is_served() {
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     assert_eq!(answer.json()["result"]["structuredContent"]["user"], token.sub);
     assert!(answer.header("mcp-session-id").is_empty());
-    // The same person and client with the next token.
+    // The same user and client with a new token.
     assert_eq!(ping(&app, &renewed(&app, &token), &id).await, 200);
-    // Without the id it works all the same.
+    // It also works without the id.
     assert_eq!(app.send(legacy(authorized(&token), "ping", &json!({}))).await.status, 200);
     // A new `initialize` may name the old session, and gets another.
     let again = app.send(with(within(&token, &id), &initialize("2025-11-25"))).await;
     assert_ne!(again.header("mcp-session-id"), id);
 }
 
-/// MCP-12, RS-14: unknown ids and somebody else's get one and the same answer.
+/// MCP-12, RS-14: an unknown id and another principal's get the same answer.
 #[tokio::test]
 async fn a_session_belongs_to_its_principal() {
     let app = App::start();
@@ -122,7 +122,7 @@ async fn a_session_belongs_to_its_principal() {
             let mut answer = app.send(request).await;
             assert_eq!((answer.status, answer.code()), (404, -32600));
             let mut body = answer.json();
-            // The request's own, where it had one.
+            // The request's own id, if it had one.
             body.as_object_mut().unwrap().remove("id");
             answer.headers.remove("content-length");
             answers.push((format!("{:?}", answer.headers), body));
@@ -134,7 +134,7 @@ async fn a_session_belongs_to_its_principal() {
     assert_eq!(ping(&app, &token, &id).await, 200);
 }
 
-/// MCP-12: and to its endpoint, and to the issuer that its principal is known by.
+/// MCP-12: a session belongs to its endpoint and to its principal's issuer.
 #[tokio::test]
 async fn a_session_belongs_to_its_endpoint() {
     let app = App::start();
@@ -147,7 +147,7 @@ async fn a_session_belongs_to_its_endpoint() {
     }
 }
 
-/// RS-01: the id is no credential, whatever is asked.
+/// RS-01: the id never authenticates.
 #[tokio::test]
 async fn a_session_never_authenticates() {
     let app = App::start();
@@ -167,7 +167,7 @@ async fn a_session_never_authenticates() {
     assert_eq!(sessions(&app), 1);
 }
 
-/// MCP-12: ids that were never ours are not looked up, and two of them are refused.
+/// MCP-12: ids that cannot be ours are not looked up, and two ids are refused.
 #[tokio::test]
 async fn strange_ids_are_no_sessions() {
     let app = App::start();
@@ -184,7 +184,7 @@ async fn strange_ids_are_no_sessions() {
     assert_eq!((answer.status, answer.code()), (400, -32600));
 }
 
-/// MCP-12: a session outlives the process.
+/// MCP-12: a session survives a restart.
 #[tokio::test]
 async fn a_session_survives_a_restart() {
     let app = App::start();
@@ -195,7 +195,7 @@ async fn a_session_survives_a_restart() {
     assert_eq!(ping(&app, &same_client_other_user(&token), &id).await, 404);
 }
 
-/// Standards §1: half an hour without a request ends it, and use keeps it.
+/// Standards §1: a session ends after half an hour without a request.
 #[tokio::test]
 async fn a_session_that_is_not_used_is_over() {
     let app = App::start();
@@ -214,7 +214,7 @@ async fn a_session_that_is_not_used_is_over() {
     assert_eq!(sessions(&app), 0);
 }
 
-/// Standards §1: after eight hours it is over, however much it is used.
+/// Standards §1: a session ends after eight hours, even if it is used.
 #[tokio::test]
 async fn a_session_is_over_after_eight_hours() {
     let app = App::start();
@@ -228,7 +228,7 @@ async fn a_session_is_over_after_eight_hours() {
     assert_eq!(ping(&app, &renewed(&app, &first), &id).await, 404);
 }
 
-/// Its use is written down once a minute at most.
+/// Its use is stored at most once a minute.
 #[tokio::test]
 async fn use_is_noted_once_a_minute() {
     let app = App::start();
@@ -260,7 +260,7 @@ async fn delete_ends_a_session() {
     assert_eq!(ping(&app, &token, &other).await, 200);
 }
 
-/// MCP-02, MCP-12: the modern era knows no sessions: it ignores every id, and has no GET or DELETE.
+/// MCP-02, MCP-12: the modern era ignores session ids, and has no GET or DELETE.
 #[tokio::test]
 async fn the_modern_era_ignores_sessions() {
     let app = App::start();
@@ -280,7 +280,7 @@ async fn the_modern_era_ignores_sessions() {
     assert_eq!(ping(&app, &token, &id).await, 200);
 }
 
-/// MCP-01: a revision that nobody knows is refused in a session too.
+/// MCP-01: an unknown revision is refused in a session too.
 #[tokio::test]
 async fn a_session_has_a_known_revision() {
     let app = App::start();
@@ -292,7 +292,7 @@ async fn a_session_has_a_known_revision() {
         let answer = app.send(request).await;
         assert_eq!((answer.status, answer.code()), (400, -32022), "{method}");
     }
-    // A session of a revision that this server no longer speaks is negotiated anew.
+    // In a session of a revision that is no longer supported, the client must initialize again.
     app.db
         .write(|tx| tx.execute("UPDATE mcp_session SET version = '2024-11-05'", []).map(drop))
         .await
@@ -300,7 +300,7 @@ async fn a_session_has_a_known_revision() {
     assert_eq!(ping(&app, &token, &id).await, 404);
 }
 
-/// RATE-03: a principal has 32 sessions; one more ends the one that was unused for longest.
+/// RATE-03: a principal has at most 32 sessions; one more ends the least recently used.
 #[tokio::test]
 async fn a_principal_has_so_many_sessions() {
     let app = App::start();
@@ -312,7 +312,7 @@ async fn a_principal_has_so_many_sessions() {
         app.clock.advance(Duration::from_secs(2));
         ids.push(begin(&app, &token, "2025-11-25").await);
     }
-    // The first is old, and in use.
+    // The first one is old, and in use.
     assert_eq!(ping(&app, &token, &ids[0]).await, 200);
     ids.push(begin(&app, &token, "2025-11-25").await);
     assert_eq!(sessions(&app), 33);
@@ -323,8 +323,7 @@ async fn a_principal_has_so_many_sessions() {
     assert_eq!(ping(&app, &other, &others).await, 200);
 }
 
-/// RATE-03: and there are so many altogether. What is over makes room; whoever has some already
-/// gives one up.
+/// RATE-03: the total is limited. Ended sessions make room; otherwise the holder gives up one of its own.
 #[tokio::test]
 async fn there_are_so_many_sessions_altogether() {
     let app = App::start();
@@ -346,12 +345,12 @@ async fn there_are_so_many_sessions_altogether() {
     begin(&app, &first, "2025-11-25").await;
     assert_eq!(sessions(&app), 10_000);
     app.clock.advance(MINUTE * 29);
-    // The first 31 have now been unused for half an hour.
+    // The first 31 have been idle for half an hour.
     begin(&app, &renewed(&app, &late), "2025-11-25").await;
     assert_eq!(sessions(&app), 10_000 - 31 + 1);
 }
 
-/// What cannot be stored is not handed out.
+/// If a session cannot be stored, no id is returned.
 #[tokio::test]
 async fn without_storage_there_is_no_session() {
     let app = App::start();

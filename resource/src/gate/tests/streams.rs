@@ -12,13 +12,13 @@ async fn listen(app: &App, token: &AccessToken, id: &str) -> Response {
     response
 }
 
-/// What a stream says next; `None` when it is over.
+/// The next text of a stream; `None` at its end.
 async fn heard(stream: &mut Response) -> Option<String> {
     let frame = stream.body_mut().frame().await?.unwrap();
     Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
 }
 
-/// MCP-16: how a stream looks; it opens at once, and silence is broken by comments.
+/// MCP-16: a stream opens at once, and comments keep it alive.
 #[tokio::test]
 async fn a_stream_is_kept_alive() {
     let app = App::start();
@@ -42,7 +42,7 @@ async fn a_stream_is_kept_alive() {
     }
 }
 
-/// MCP-04: whoever does not read events is not sent any.
+/// MCP-04: a client that does not accept events gets none.
 #[tokio::test]
 async fn a_stream_must_be_welcome() {
     let app = App::start();
@@ -55,7 +55,7 @@ async fn a_stream_must_be_welcome() {
     }
 }
 
-/// RS-10: within two seconds of whatever ends it.
+/// RS-10: each cause ends a stream within two seconds.
 #[tokio::test]
 async fn a_stream_ends_with_what_it_stands_on() {
     type End = fn(&App, &AccessToken);
@@ -81,7 +81,7 @@ async fn a_stream_ends_with_what_it_stands_on() {
     }
 }
 
-/// RS-10: leeway counts for a stream as it does for a request.
+/// RS-10: the leeway applies to streams as to requests.
 #[tokio::test]
 async fn a_stream_lasts_as_long_as_its_token() {
     let app = App::start();
@@ -96,7 +96,7 @@ async fn a_stream_lasts_as_long_as_its_token() {
     assert!(heard(&mut stream).await.is_none());
 }
 
-/// MCP-12: an ended session tells nothing any more; its neighbour does, until that is over as well.
+/// MCP-12: the stream of an ended session ends; its neighbour's continues until its own session ends.
 #[tokio::test]
 async fn a_stream_ends_with_its_session() {
     let app = App::start();
@@ -114,7 +114,7 @@ async fn a_stream_ends_with_its_session() {
     assert!(heard(&mut neighbour).await.is_none());
 }
 
-/// A session whose client only listens is in use.
+/// A session whose client only listens stays in use.
 #[tokio::test]
 async fn listening_keeps_a_session() {
     let app = App::start();
@@ -126,12 +126,12 @@ async fn listening_keeps_a_session() {
     for _ in 0..3 {
         app.clock.advance(MINUTE * 20);
         assert!(heard(&mut stream).await.is_some());
-        // Silence for fifteen seconds, and a look in between.
+        // Fifteen seconds of silence, with a check in between.
         assert!(heard(&mut stream).await.is_some());
     }
 }
 
-/// MCP-16: eight open streams to a principal, in whatever sessions; a closed one makes room.
+/// MCP-16: a principal may have eight open streams over all sessions; closing one makes room.
 #[tokio::test]
 async fn a_principal_has_eight_streams() {
     let app = App::start();
@@ -151,7 +151,7 @@ async fn a_principal_has_eight_streams() {
     assert_eq!(app.send(bare("GET", &token, &ids[0])).await.status, 429);
 }
 
-/// MCP-12: nothing that is replayed can be somebody else's, because no event has an id.
+/// MCP-12: events have no ids and are not replayed, so none can be replayed to another caller.
 #[tokio::test]
 async fn nothing_is_replayed() {
     let app = App::start();

@@ -1,4 +1,4 @@
-//! What lies in the folder, seen through a handle that nothing leads out of.
+//! The contents of the folder, read through a handle that cannot lead outside.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, Read as _};
@@ -9,11 +9,11 @@ use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt a
 use super::DocsError;
 use super::section::Kind;
 
-/// How deep folders may lie in each other.
+/// The deepest nesting of folders.
 const MAX_DEPTH: usize = 32;
-/// How many documents there may be.
+/// The most documents.
 const MAX_FILES: usize = 200_000;
-/// How large a document may be.
+/// The largest document in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Where the documents are.
@@ -25,7 +25,7 @@ pub enum Folder {
     Directory(PathBuf),
 }
 
-/// A folder that is open.
+/// An open folder.
 pub(super) enum Root {
     Handbook(&'static [(&'static str, &'static str)]),
     Directory(Dir),
@@ -39,14 +39,14 @@ pub(super) struct Found {
     pub stamp: Stamp,
 }
 
-/// What tells that a file is unchanged without reading it.
+/// A fingerprint that tells whether a file is unchanged without reading it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stamp {
     pub size: i64,
-    /// Nanoseconds since 1970; none if only reading it can tell.
+    /// Nanoseconds since 1970; `None` if only reading can tell.
     pub modified: Option<i64>,
-    /// What nobody can set: when the file itself was changed last (`ctime`), and which file it is. A tree that a link
-    /// is switched to may have the same names, sizes and times.
+    /// Properties that cannot be set: the inode's change time (`ctime`), and which file it is. A folder that a
+    /// link is switched to may have the same names, sizes and times.
     pub identity: Option<Identity>,
 }
 
@@ -84,19 +84,19 @@ pub(super) enum Skip {
 }
 
 impl Folder {
-    /// What the index is made for: another folder's index is of no use.
+    /// Identifies the folder: an index of another one is not used.
     pub(super) fn origin(&self) -> String {
         match self {
             Self::Handbook(_) => "handbook".to_owned(),
             Self::Directory(path) => {
-                // Not canonical: a link that is switched from release to release is one folder.
+                // Not canonicalised: a link that is switched from release to release is one folder.
                 let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 format!("folder {}", path.to_string_lossy())
             }
         }
     }
 
-    /// Whether it can be read.
+    /// Checks that it can be read.
     ///
     /// # Errors
     /// [`DocsError::Folder`] if not.
@@ -104,7 +104,7 @@ impl Folder {
         self.root().map(drop)
     }
 
-    /// Opens it anew, so that a folder that was replaced is the new one.
+    /// Opens it again, so that a replaced folder is used.
     pub(super) fn root(&self) -> Result<Root, DocsError> {
         match self {
             Self::Handbook(pages) => Ok(Root::Handbook(pages)),
@@ -149,7 +149,7 @@ impl Root {
         }
     }
 
-    /// The text of a document, and its stamp as it was when reading began.
+    /// The text of a document, and its fingerprint as of before reading.
     pub(super) fn read(&self, path: &str) -> Result<(String, Stamp), Skip> {
         match self {
             Self::Handbook(pages) => {
@@ -163,7 +163,7 @@ impl Root {
         }
     }
 
-    /// Device and inode: whether the folder's name still means the same folder.
+    /// Device and inode: whether the folder's path still leads to the same folder.
     pub(super) fn identity(&self) -> Option<(u64, u64)> {
         match self {
             Self::Handbook(_) => None,
@@ -174,7 +174,7 @@ impl Root {
 
 fn read(dir: &Dir, path: &str) -> Result<(String, Stamp), Skip> {
     let mut options = OpenOptions::new();
-    // A pipe put in the place of a file must not hold the scan up.
+    // A pipe in place of a file must not block the scan.
     options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     let file = dir.open_with(path, &options)?;
     let metadata = file.metadata()?;
@@ -191,7 +191,7 @@ fn read(dir: &Dir, path: &str) -> Result<(String, Stamp), Skip> {
     Ok((text, stamp(&metadata)))
 }
 
-/// The text that bytes are, in the one encoding that is read.
+/// Decodes bytes as UTF-8, the only supported encoding.
 fn text(bytes: Vec<u8>) -> Result<String, Skip> {
     if bytes.starts_with(&[0xff, 0xfe, 0, 0]) || bytes.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Err(Skip::Utf32);
@@ -205,7 +205,7 @@ fn text(bytes: Vec<u8>) -> Result<String, Skip> {
     String::from_utf8(bytes).map_err(|_| Skip::NotUtf8)
 }
 
-/// Whether these bytes look like UTF-16 without its mark: every other one of many is zero, and no other is.
+/// Whether bytes look like UTF-16 without a byte order mark: many zeros, all at even or all at odd positions.
 fn is_utf16(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(4096)];
     let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();
@@ -236,12 +236,12 @@ struct Walk<'a> {
     warned: &'a mut Warned,
     found: Vec<Found>,
     skipped: u32,
-    /// Device and inode of everything met: a link to what is here anyway is no second document, and
-    /// links in a circle end.
+    /// Device and inode of everything seen: a link to something already seen is not another document, and
+    /// circular links end.
     seen: HashSet<(u64, u64)>,
 }
 
-/// Links wait until everything else has been met.
+/// Links are followed after everything else was seen.
 #[derive(Default)]
 struct Waiting {
     folders: VecDeque<(String, usize)>,
@@ -358,7 +358,7 @@ impl Walk<'_> {
     }
 }
 
-/// What was told before is not told again: a scan comes every minute.
+/// A warning is not repeated: scans run every minute.
 #[derive(Default)]
 pub(super) struct Warned {
     before: HashSet<String>,
@@ -366,7 +366,7 @@ pub(super) struct Warned {
 }
 
 impl Warned {
-    /// A new scan; what is not met again in it is forgotten.
+    /// Begins a new scan; warnings that do not occur again are forgotten.
     pub(super) fn begin(&mut self) {
         self.before = std::mem::take(&mut self.now);
     }
@@ -385,7 +385,7 @@ impl Warned {
 mod tests {
     use super::*;
 
-    /// DOCS-02: the reason names the encoding, so that somebody can mend the file.
+    /// DOCS-02: the reason names the encoding, so that the file can be fixed.
     #[test]
     fn encodings_are_named() {
         let utf16 = |text: &str, big: bool| -> Vec<u8> {

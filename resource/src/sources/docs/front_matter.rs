@@ -1,15 +1,16 @@
-//! Front matter: a mapping of YAML between two lines `---`, or of TOML between two lines `+++`, at the very beginning of a
-//! Markdown file. Anything else that looks like it is Markdown: two thematic breaks, or a heading with its underline.
+//! Front matter: a YAML mapping between two lines `---`, or a TOML table between two lines `+++`, at the very
+//! beginning of a Markdown file. Anything else that looks similar is Markdown: thematic breaks, or a heading
+//! with its underline.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use toml::de::DeTable;
 
-/// More than anybody writes; what is longer is read as text.
+/// The largest front matter in bytes; a longer one is read as text.
 const LARGEST: usize = 64 << 10;
-/// How deep YAML may be nested.
+/// The deepest nesting of YAML.
 const DEEPEST: usize = 64;
 
-/// What the front matter says of the document.
+/// The front matter of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FrontMatter {
     pub title: Option<String>,
@@ -18,7 +19,7 @@ pub(super) struct FrontMatter {
 }
 
 impl FrontMatter {
-    /// The front matter of a text, if it begins with some.
+    /// The front matter of a text, if there is one.
     pub(super) fn of(source: &str) -> Option<Self> {
         let yaml = line_is(source, &["---"]);
         if !yaml && !line_is(source, &["+++"]) {
@@ -39,17 +40,17 @@ impl FrontMatter {
     }
 }
 
-/// A mapping of YAML or a table of TOML, as far as anybody asks.
+/// The used keys of a YAML mapping or TOML table.
 struct Mapping {
     title: Option<String>,
 }
 
 impl Mapping {
-    /// `None` if the text is something else. Anchors are not followed, so nothing grows.
+    /// `None` if the text is something else. Anchors are not followed, so the size stays bounded.
     fn of_yaml(matter: &str) -> Option<Self> {
         let mut title = None;
         let (mut depth, mut mapping) = (0_usize, false);
-        // Of the mapping itself: a key waits for its value.
+        // The pending key of the top-level mapping.
         let mut key: Option<String> = None;
         let mut expects_key = true;
         for event in Parser::new_from_str(matter) {
@@ -76,7 +77,7 @@ impl Mapping {
             if depth > DEEPEST {
                 return None;
             }
-            // A node of the mapping is complete.
+            // A value of the mapping is complete.
             let node =
                 matches!(event, Event::Scalar(..) | Event::Alias(_) | Event::MappingEnd | Event::SequenceEnd);
             if node && depth == 1 {
@@ -96,7 +97,7 @@ impl Mapping {
     }
 }
 
-/// Whether the first line is one of these, white space behind it aside.
+/// Whether the first line is one of these, ignoring trailing white space.
 fn line_is(text: &str, rules: &[&str]) -> bool {
     let line = text.split(['\n', '\r']).next().unwrap_or_default();
     rules.contains(&line.trim_end_matches([' ', '\t']))
@@ -111,7 +112,7 @@ fn next_line(text: &str, from: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// A title in every form that YAML and TOML have for a string.
+    /// Titles in every string syntax of YAML and TOML.
     #[test]
     fn titles_are_read_as_yaml_and_toml_write_them() {
         for (matter, title) in [
@@ -147,7 +148,7 @@ mod tests {
         }
     }
 
-    /// Whatever is no mapping at the very beginning is text, and no text is lost.
+    /// Anything else at the beginning is text, and no text is lost.
     #[test]
     fn what_is_no_front_matter_is_text() {
         for text in [

@@ -1,11 +1,11 @@
-//! HTML to text: headings, paragraphs and lines; no scripts, no styles, no tags.
+//! HTML to text: headings, paragraphs and lines, without scripts, styles and tags.
 
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
 
 use super::outline::Outline;
 
-/// Tells the outline of a page and answers with its text, headings written as Markdown's.
+/// Builds the outline of a page; returns its text with Markdown headings.
 pub(super) fn outline(source: &str, outline: &mut Outline) -> String {
     let mut text = String::new();
     each_block(source, |block| match block {
@@ -46,7 +46,7 @@ pub(super) fn each_block(source: &str, mut each: impl FnMut(Piece<'_>)) {
     line.end(&mut each);
 }
 
-/// The text since the last border of a block.
+/// The text since the last block boundary.
 #[derive(Default)]
 struct Line {
     text: String,
@@ -88,7 +88,7 @@ impl Line {
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => Inside::Heading(name.as_bytes()[1] - b'0'),
             "td" | "th" => return self.push(" "),
             _ if is_inline(name) => return,
-            // A paragraph inside a heading or a list in a cell ends a line and no more.
+            // Other elements, such as a paragraph inside a heading or a list in a cell, only end a line.
             _ => return self.end(each),
         };
         self.end(each);

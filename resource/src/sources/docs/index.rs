@@ -1,4 +1,4 @@
-//! The index: a `SQLite` file of its own, made from the folder and worth nothing without it.
+//! The index: a `SQLite` file made from the folder, which can always be made again.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -15,18 +15,17 @@ use super::section::Document;
 use super::snippet::snippet;
 use super::{DocsError, Hit, Listed, Listing, ReadError, words};
 
-/// Part of what an index is made for: raised when documents are taken apart in another way.
+/// A part of the index's identity. Increase it when documents are parsed differently.
 const RECIPE: u32 = 2;
 
-/// "PCDX" marks its files.
+/// "PCDX" identifies its files.
 const SCHEMA: Schema = Schema {
     application_id: 0x5043_4458,
     audited: false,
-    // The full-text table keeps no text: what it is given has its CJK characters in pairs.
-    // Marks belong to words (UAX #29): Devanagari, Thai and their like write vowels with them. What is optional is left
-    // out before (`words::normal`).
-    // A word in the title is worth eight in the body.
-    // Words are collected in 8 MiB of memory before they are sorted in: a first scan is a fifth faster.
+    // The full-text table stores no text. It is given text with CJK characters in pairs. Marks are parts of
+    // words (UAX #29): Devanagari, Thai and others write vowels with them. Optional marks are removed before
+    // (`words::normal`). A word in the title counts eight times. Words are collected in 8 MiB of memory before
+    // they are merged, which makes a first scan a fifth faster.
     migrations: &["
 CREATE TABLE origin (made_for TEXT NOT NULL) STRICT;
 CREATE TABLE document (
@@ -58,7 +57,7 @@ INSERT INTO words (words, rank) VALUES ('rank', 'bm25(8.0, 6.0, 4.0, 1.0)');
 "],
 };
 
-/// Opens the index for a folder; what is there is deleted if it is of no use.
+/// Opens the index for a folder; an unusable one is deleted first.
 pub(super) fn open(path: &Path, origin: &str, clock: &Clock) -> Result<Db, DocsError> {
     let origin = format!("{RECIPE} {origin}");
     let why = match usable(path, &origin, clock) {
@@ -72,10 +71,10 @@ pub(super) fn open(path: &Path, origin: &str, clock: &Clock) -> Result<Db, DocsE
     usable(path, &origin, clock).map_err(|source| DocsError::Index { path: path.to_owned(), source })
 }
 
-/// Opens the file; an index that is damaged or made for something else is called corrupt.
+/// Opens the file; a damaged index, or one for another folder, is reported as corrupt.
 fn usable(path: &Path, origin: &str, clock: &Clock) -> Result<Db, OpenError> {
     let db = Db::open(path, &SCHEMA, None, clock)?;
-    // Table by table: for all at once, SQLite would also compare every word of the full-text table.
+    // One table at a time: for all at once, SQLite would also compare every word of the full-text table.
     for table in ["document", "section", "words_data", "words_idx", "words_docsize"] {
         let check = format!("PRAGMA quick_check({table})");
         let health: Option<String> = db.read(|c| c.query_row(&check, [], |r| r.get(0)))?;
@@ -116,9 +115,9 @@ pub(super) fn discard(path: &Path, why: &str) -> Result<(), DocsError> {
     Ok(())
 }
 
-/// Whether a mistaken path names the one database that cannot be made anew.
+/// Whether the path is the main database, which must not be deleted by mistake.
 fn is_main_database(path: &Path) -> bool {
-    // SQLite's header keeps the application id at byte 68.
+    // SQLite's header has the application id at byte 68.
     let mut header = [0; 72];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
     read.is_ok() && header[68..] == shared::schema::SCHEMA.application_id.to_be_bytes()
@@ -144,7 +143,7 @@ pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
     Ok(rows.into_iter().collect())
 }
 
-/// One change of the index.
+/// A change of the index.
 pub(super) enum Write {
     /// A document, and the row that it replaces.
     Put(Box<Put>, Option<i64>),
@@ -160,12 +159,12 @@ pub(super) struct Put {
     document: Document,
     path_words: String,
     title_words: String,
-    /// Of each section: its heading and its body.
+    /// The heading and body of each section.
     section_words: Vec<(String, String)>,
 }
 
 impl Write {
-    /// Everything that can be done before the writer thread is kept busy.
+    /// Prepares a document before the writer thread is used.
     pub(super) fn put(
         path: String,
         stamp: Stamp,
@@ -294,15 +293,15 @@ pub(super) fn search(
     Ok(hits)
 }
 
-/// A document to read from.
+/// A document for reading.
 pub(super) struct Stored {
     pub title: String,
     pub text: String,
-    /// The heading of each section, and where it begins, in the document's order.
+    /// The headings of its sections and where they begin, in order.
     sections: Vec<(String, usize)>,
 }
 
-/// One statement, so that the sections fit the text while a scan is under way.
+/// In one statement, so that sections and text match during a scan.
 pub(super) fn document(c: &Conn<'_>, path: &str) -> Result<Option<Stored>, Fault> {
     c.query_row(
         "SELECT title, text, (SELECT json_group_array(json_array(heading, start)) FROM
@@ -318,8 +317,8 @@ pub(super) fn document(c: &Conn<'_>, path: &str) -> Result<Option<Stored>, Fault
 }
 
 impl Stored {
-    /// A heading by its path or its own words, and the text from it to the next one beside or above. Where the same heading
-    /// stands in several places, the text of all of them.
+    /// A heading by its path or its own words, and the text up to the next heading of the same or a higher
+    /// level. If the heading occurs several times, the text of all.
     pub(super) fn under(&self, given: &str) -> Option<(&str, Cow<'_, str>)> {
         let wanted = plain_heading(given);
         let is_whole = |heading: &str| plain_heading(heading) == wanted;
@@ -415,7 +414,7 @@ pub(super) fn headings(c: &Conn<'_>, path: &str) -> Result<Vec<String>, Fault> {
     Ok(headings)
 }
 
-/// Up to three paths that somebody may have meant: those that agree with it most at both ends.
+/// Up to three similar paths: those with the most common characters at both ends.
 pub(super) fn nearest(c: &Conn<'_>, path: &str) -> Result<Vec<String>, Fault> {
     let wanted = path.to_lowercase();
     let mut best: Vec<(usize, String)> = Vec::new();
@@ -433,7 +432,7 @@ pub(super) fn nearest(c: &Conn<'_>, path: &str) -> Result<Vec<String>, Fault> {
     Ok(best.into_iter().map(|(_, path)| path).collect())
 }
 
-/// How many bytes two texts share at the beginning and at the end.
+/// The number of bytes that two texts share at the beginning and at the end.
 fn agreement(a: &[u8], b: &[u8]) -> usize {
     let ahead = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let behind = a[ahead..].iter().rev().zip(b[ahead..].iter().rev()).take_while(|(x, y)| x == y).count();

@@ -1,4 +1,4 @@
-//! Markdown: headings and the text of its blocks, code included, markup not.
+//! Markdown to text: headings and blocks, with code, without markup.
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
@@ -6,14 +6,14 @@ use super::front_matter::FrontMatter;
 use super::html::{self, Piece};
 use super::outline::Outline;
 
-/// Tells the outline of a Markdown text.
+/// Builds the outline of a Markdown text.
 pub(super) fn outline(source: &str, outline: &mut Outline) {
     let options = Options::ENABLE_TABLES
         | Options::ENABLE_FOOTNOTES
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_HEADING_ATTRIBUTES;
-    // pulldown-cmark takes any two rules for front matter, wherever they stand, and drops what is between.
+    // pulldown-cmark treats any two thematic breaks as front matter and drops the text between them.
     let begin = match FrontMatter::of(source) {
         Some(matter) => {
             if let Some(title) = &matter.title {

@@ -1,8 +1,8 @@
-//! The outline of a document, as its parser tells it: headings, and pieces small enough to be a search result.
+//! The outline of a document, built by its parser: headings, and pieces small enough for a search result.
 
-/// How many characters a piece has at most.
+/// The most characters of a piece.
 pub(super) const CHUNK: usize = 2_000;
-/// How many headings of one document count; what comes after is text under the last one.
+/// The most headings of a document; later text belongs to the last one.
 pub(super) const MAX_HEADINGS: usize = 10_000;
 const MAX_HEADING_CHARS: usize = 200;
 
@@ -15,7 +15,7 @@ pub(super) struct Section {
     pub body: String,
 }
 
-/// What a parser tells of a document, in its order.
+/// Collects what a parser finds in a document, in order.
 #[derive(Default)]
 pub(super) struct Outline {
     title: Option<String>,
@@ -26,17 +26,17 @@ pub(super) struct Outline {
     open: Option<Open>,
 }
 
-/// The piece that is being filled.
+/// The current piece.
 struct Open {
     start: usize,
     body: String,
     chars: usize,
-    /// Just after a heading: it is kept even if nothing follows.
+    /// It directly follows a heading, so it is kept even if it is empty.
     headed: bool,
 }
 
 impl Outline {
-    /// The document's own title; it wins over any heading.
+    /// The document's own title, which takes precedence over headings.
     pub(super) fn title(&mut self, title: &str) {
         let title = one_line(title);
         if !title.is_empty() {
@@ -57,7 +57,7 @@ impl Outline {
         self.open = Some(Open { start, body: String::new(), chars: 0, headed: true });
     }
 
-    /// A paragraph, a list item, a row of a table, a block of code.
+    /// A paragraph, a list item, a table row, or a code block.
     pub(super) fn block(&mut self, text: &str, start: usize) {
         let mut rest = text.trim_end().trim_start_matches(['\n', '\r']);
         while !rest.is_empty() {
@@ -96,8 +96,7 @@ impl Outline {
     }
 }
 
-/// Where to end a piece: all of it if it is short, else after a line, a sentence, a word, or nowhere
-/// in particular.
+/// Where to end a piece: at its end if it is short, otherwise after a line, a sentence or a word, or anywhere.
 fn cut(text: &str) -> usize {
     let Some((end, _)) = text.char_indices().nth(CHUNK) else { return text.len() };
     let head = &text[..end];

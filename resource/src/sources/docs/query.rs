@@ -1,17 +1,17 @@
-//! From what somebody typed to an FTS5 expression that cannot be wrong.
+//! Turns a typed query into a valid FTS5 expression.
 //!
-//! Nothing typed is an operator: every piece becomes a quoted string, without quotes, control
-//! characters or NUL inside, and only pieces that hold a letter or digit are used at all.
+//! Typed text is never an operator: every piece becomes a quoted string, without quotes, control characters or
+//! NUL inside, and only pieces with a letter or digit are used.
 
 use super::words::{self, Run};
 
-/// More than anybody types; what a hostile caller may cost.
+/// The most characters of a query, which bounds its cost.
 const MAX_CHARS: usize = 512;
 /// How many words and pairs are looked for. Each is compared with every place where the one before it stands, so this
 /// bounds what one section can cost.
 const MAX_TERMS: usize = 32;
 
-/// A query, taken apart.
+/// A parsed query.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     terms: Vec<Term>,
@@ -19,16 +19,16 @@ pub(super) struct Query {
 
 #[derive(Debug)]
 enum Term {
-    /// A piece between spaces; `redirect_uri` is one, and its words are looked for side by side.
+    /// A piece between spaces; `redirect_uri` is one, and its words must be adjacent.
     Piece(String),
-    /// A run of characters that are indexed by pairs.
+    /// A run of characters that are indexed in pairs.
     Run(String),
 }
 
 impl Query {
     pub(super) fn parse(text: &str) -> Self {
         let text: String = text.chars().take(MAX_CHARS).collect();
-        // Quotes become spaces only now: compatibility forms of them have become quotes.
+        // Replace quotes after normalisation, which turns compatibility forms into quotes.
         let text = words::normal(&text).replace(|c: char| c == '"' || c.is_control(), " ");
         let mut room = MAX_TERMS;
         let terms = text
@@ -46,7 +46,7 @@ impl Query {
         Self { terms }
     }
 
-    /// The expression that wants everything.
+    /// The expression that requires every term.
     pub(super) fn all(&self) -> Option<String> {
         let last = self.terms.len().checked_sub(1)?;
         let parts: Vec<String> =
@@ -54,7 +54,7 @@ impl Query {
         Some(parts.join(" AND "))
     }
 
-    /// The expression that is content with any word; none if that would say the same.
+    /// The expression that requires any term; `None` if it would be the same.
     pub(super) fn any(&self) -> Option<String> {
         let words = self.words();
         let (last, others) = words.split_last()?;
@@ -66,7 +66,7 @@ impl Query {
         Some(parts.join(" OR "))
     }
 
-    /// The single words and pairs, each once.
+    /// The distinct words and pairs.
     fn words(&self) -> Vec<&str> {
         let mut words = Vec::new();
         for term in &self.terms {
@@ -91,7 +91,7 @@ impl Query {
         words
     }
 
-    /// What a snippet marks: words and pairs, taken apart as its text is.
+    /// What a snippet marks: words and pairs, split like its text.
     pub(super) fn needles(&self) -> Vec<Needle> {
         let words = self.words();
         let count = words.len();
@@ -107,7 +107,7 @@ impl Query {
     }
 }
 
-/// Words that follow each other; the last one may be the beginning of a longer one.
+/// Adjacent words; the last one may be a prefix.
 #[derive(Debug)]
 pub(super) struct Needle {
     pub tokens: Vec<String>,
@@ -145,13 +145,14 @@ impl Term {
     }
 }
 
-/// The word that may still be in the typing; the same word in full counts twice.
+/// The last word may be incomplete; a full match counts twice.
 fn last_word(word: &str) -> String {
     let quoted = quoted(word);
     if is_prefix(word) { format!("({quoted} OR {quoted}*)") } else { quoted }
 }
 
-/// One letter begins too many words. A character that is indexed by pairs is indexed as the beginning of one.
+/// Whether the word may be a prefix. One letter begins too many words; a paired character is indexed as the
+/// beginning of a pair.
 fn is_prefix(word: &str) -> bool {
     let mut end = word.chars().rev();
     match end.next() {
@@ -177,7 +178,7 @@ fn first_words(piece: &str, most: usize) -> (&str, usize) {
     (piece, count)
 }
 
-/// A string of FTS5; there is no quote left to escape.
+/// An FTS5 string; there is no quote to escape.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }

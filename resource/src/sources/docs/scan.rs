@@ -1,4 +1,4 @@
-//! Bringing the index up to date: what is new, changed or gone since the last scan.
+//! Updates the index: new, changed and removed files since the last scan.
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
@@ -11,50 +11,50 @@ use super::index::{self, Known, Write};
 use super::section::Document;
 use super::{Docs, DocsError};
 
-/// What goes into one transaction.
+/// The files in one transaction.
 const BATCH_FILES: usize = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
-/// A file changed less than this ago may change once more without its time telling.
+/// A file that changed less than this ago may change again without another time stamp.
 const SETTLED: Duration = Duration::from_secs(2);
 const TELL_FILES: usize = 1_000;
 const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub added: u32,
     pub changed: u32,
     pub removed: u32,
-    /// Hidden, too large, not text, or leading outside: everything that is no document.
+    /// Entries that are not documents: hidden, too large, not text, or leading outside.
     pub skipped: u32,
 }
 
 impl Changes {
-    /// Whether the index is another one than before.
+    /// Whether the index was changed.
     pub fn any(&self) -> bool {
         self.added + self.changed + self.removed > 0
     }
 }
 
-/// What one scan tells the next; lost at a restart, at the price of reading some files again.
+/// State from one scan to the next. It is lost at a restart, which makes some files be read again.
 #[derive(Default)]
 pub(super) struct Scanned {
     warned: Warned,
-    /// Files that were read and found to be no text.
+    /// Files that are not text.
     unfit: HashMap<String, Stamp>,
 }
 
 impl Docs {
-    /// Looks at every file, by size and time, reads those that may have changed, and updates the
-    /// index. Searches go on meanwhile. Not to be called from a task.
+    /// Checks every file by size and time, reads those that may have changed, and updates the index. Searches
+    /// continue meanwhile. Must not be called from an async task.
     ///
     /// # Errors
-    /// [`DocsError::Folder`] if the folder is gone: the index stays as it was.
+    /// [`DocsError::Folder`] if the folder is missing: the index stays as it was.
     pub fn scan(&self) -> Result<Changes, DocsError> {
         self.scan_until(&|| false)
     }
 
-    /// As [`Docs::scan`]; ends early, with what it has done, once `stop` says so.
+    /// Like [`Docs::scan`], but ends early when `stop` returns true.
     pub(super) fn scan_until(&self, stop: &dyn Fn() -> bool) -> Result<Changes, DocsError> {
         let mut scanned = self.scanned.lock().unwrap_or_else(PoisonError::into_inner);
         let root = self.folder.root()?;
@@ -68,7 +68,7 @@ impl Docs {
             bytes: 0,
         };
         let result = scan.run(&mut scanned, stop);
-        // Also what was done before an error is another index than before.
+        // Changes made before an error count too.
         if scan.changes.any() {
             self.generation.send_modify(|generation| *generation += 1);
         }
@@ -131,7 +131,7 @@ impl Scan<'_> {
                     self.changes.removed += 1;
                     self.write(Write::Remove(known.id), 0)?;
                 }
-                // What could not be opened may be readable the next time, its stamp unchanged.
+                // A file that could not be opened may become readable without another fingerprint.
                 if !matches!(why, Skip::Io(_)) {
                     scanned.unfit.insert(file.path, file.stamp);
                 }
@@ -154,9 +154,9 @@ impl Scan<'_> {
         self.write(Write::put(file.path, stamp, hash, document, known.map(|k| k.id)), text.len())
     }
 
-    /// A time so recent that a second change might share it says nothing.
+    /// Drops a time so recent that a second change might have the same.
     fn settled(&self, stamp: Stamp) -> Stamp {
-        // Files are stamped by the machine's clock, right or wrong.
+        // File times come from the machine's clock, right or wrong.
         let latest = (self.docs.clock.wall() - SETTLED).0;
         Stamp { modified: stamp.modified.filter(|ns| ns / 1_000_000 < latest), ..stamp }
     }

@@ -1,11 +1,11 @@
-//! A document taken apart: headings, and under each some pieces small enough to be a search result.
+//! A parsed document: headings, and under each some pieces small enough for a search result.
 
 use std::borrow::Cow;
 
 use super::outline::{Outline, Section};
 use super::{html, markdown};
 
-/// What kind of document a file is, by its name.
+/// The format of a document, by its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Markdown,
@@ -14,7 +14,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// None for a file that is no document: pictures, programs, keys.
+    /// `None` for other files: pictures, programs, keys.
     pub(super) fn of(path: &str) -> Option<Self> {
         let name = path.rsplit('/').next().unwrap_or(path);
         let Some((_, extension)) = name.rsplit_once('.') else {
@@ -30,11 +30,11 @@ impl Kind {
     }
 }
 
-/// A document as the index keeps it.
+/// A document in the index.
 #[derive(Debug)]
 pub(super) struct Document {
     pub title: String,
-    /// What a reader is given: the file itself, or the text of an HTML page.
+    /// The text for readers: the file itself, or the text of an HTML page.
     pub text: String,
     pub sections: Vec<Section>,
 }
@@ -63,8 +63,8 @@ impl Document {
     }
 }
 
-/// A carriage return by itself ends a line (CommonMark §2.1), as in files of old. As many bytes as before, so that
-/// places in the text stay what they are.
+/// Replaces lone carriage returns, which end a line too (CommonMark §2.1). The length stays the same, so
+/// positions stay valid.
 fn line_feeds(source: &str) -> Cow<'_, str> {
     let mut bytes = source.bytes().peekable();
     let mut alone = false;
@@ -82,7 +82,7 @@ fn line_feeds(source: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Plain text: what stands between empty lines.
+/// Plain text: the pieces between empty lines.
 fn paragraphs(text: &str, outline: &mut Outline) {
     let mut start = 0;
     let mut at = 0;

@@ -1,11 +1,11 @@
-//! A few words around what matched, from the text as it was written.
+//! A snippet: some words around a match, as they were written.
 
 use super::query::Needle;
 use super::words::{self, Token};
 
-/// How many characters a snippet has at most, marks and ellipses included.
+/// The most characters of a snippet, including marks and ellipses.
 const MAX: usize = 300;
-/// How many characters of the text stand before the first match.
+/// The characters of text before the first match.
 const BEFORE: usize = 60;
 
 /// Longer texts are looked through in blocks of about so many bytes.
@@ -43,7 +43,7 @@ fn end_of_block(text: &str) -> usize {
     text[..most].rfind(char::is_whitespace).filter(|at| *at > 0).unwrap_or(most)
 }
 
-/// A match: the tokens from `first` to `last`, and which needle it is.
+/// A match: the tokens from `first` to `last`, and the needle.
 struct Mark {
     first: usize,
     last: usize,
@@ -68,14 +68,14 @@ fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Mark> {
     marks
 }
 
-/// The byte from which a window holds the most different needles; the earliest such.
+/// The start of the first window with the most distinct needles, in bytes.
 fn best(tokens: &[Token], marks: &[Mark]) -> usize {
     let mut best = (0, 0);
     for (i, mark) in marks.iter().enumerate() {
         let from = tokens[mark.first].start;
         let mut seen: Vec<usize> = Vec::new();
         for other in &marks[i..] {
-            // Bytes instead of characters: near enough to choose by.
+            // Bytes instead of characters are exact enough here.
             if tokens[other.last].end > from + MAX - BEFORE {
                 break;
             }
@@ -112,7 +112,7 @@ fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Ma
         let whole = if marked_to.is_some() { format!("{between}**{words}**") } else { between + &words };
         if !out.push(&whole) {
             if out.text.chars().count() <= 1 {
-                // One endless word: better a part of it than nothing.
+                // For one very long word, show a part of it.
                 out.text.extend(words.chars().take(MAX - 2));
             }
             out.text.push('…');
@@ -127,8 +127,7 @@ fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Ma
     out.text.trim_start().to_owned()
 }
 
-/// The last token of the marks that begin at this token and overlap each other: pairs of CJK
-/// characters are one mark.
+/// The last token of the overlapping marks that begin at this token: pairs of CJK characters form one mark.
 fn marks_from(marks: &[Mark], first: usize) -> Option<usize> {
     let from = marks.partition_point(|m| m.first < first);
     let mut last = None;
@@ -159,7 +158,7 @@ impl Snippet {
     }
 }
 
-/// Any white space as one space.
+/// Replaces any white space by one space.
 fn spaced(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -10,7 +10,7 @@ mod scans;
 mod search;
 mod text;
 
-/// A folder, an outside beside it, and a place for the index.
+/// A folder, another folder outside of it, and an index.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -68,7 +68,7 @@ fn changes(added: u32, changed: u32, removed: u32, skipped: u32) -> Changes {
 
 const GUIDE: &str = "# Guide\n\nWelcome.\n\n## Install\n\nFetch the binary.\n\n### Linux\n\nRun `portcullis serve` as a unit.\n\n### macOS\n\nDrag it.\n\n## Linuxes\n\nOther ones.\n";
 
-// --- what must not work -------------------------------------------------------------------------
+// --- Refusals ---
 
 #[test]
 fn a_folder_that_is_none_is_one_clear_error() {
@@ -137,7 +137,7 @@ fn a_file_that_becomes_a_link_outside_is_never_followed() {
     symlink(place.outside().join("secret.md"), place.folder().join("a.md")).unwrap();
     std::fs::remove_dir_all(place.folder().join("d")).unwrap();
     symlink(place.outside(), place.folder().join("d")).unwrap();
-    // Before the next scan: what was indexed, not what the path means now.
+    // Before the next scan: the indexed text, not the path's new target.
     assert_eq!(docs.read("a.md", None, None, None).unwrap().text, "harmless");
     assert!(docs.read("d/secret.md", None, None, None).is_err());
     assert_eq!(docs.scan().unwrap(), changes(0, 0, 2, 2));
@@ -145,7 +145,7 @@ fn a_file_that_becomes_a_link_outside_is_never_followed() {
     assert_eq!(paths(&docs, "topsecret"), [""; 0]);
 }
 
-/// The switch in the moment between listing and reading.
+/// A link is switched between listing and reading.
 #[test]
 fn a_link_swapped_in_during_a_scan_is_refused_by_the_handle() {
     let place = Place::new(&[("a.md", "harmless"), ("d/secret.md", "harmless too")]);
@@ -189,10 +189,10 @@ fn what_is_no_document_is_skipped_and_counted() {
     for _ in 0..2 {
         assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 8));
     }
-    // Each of them can be mended.
+    // Each of these can be fixed.
     place.put("latin.txt", "café au lait");
     assert_eq!(docs.scan().unwrap(), changes(1, 0, 0, 7));
-    // A document can stop being one.
+    // A document can become unreadable.
     place.put("guide.md", b"\xff\xfe");
     assert_eq!(docs.scan().unwrap(), changes(0, 0, 1, 8));
 }
@@ -293,7 +293,7 @@ fn shared_docs() -> &'static Docs {
 }
 
 proptest! {
-    /// Nothing that anybody types is an error, and a snippet keeps its length.
+    /// No query is an error, and a snippet keeps its length.
     #[test]
     fn any_text_is_a_query(query in any::<String>(), prefix in any::<Option<String>>()) {
         for hit in shared_docs().search(&query, Some(50), prefix.as_deref()).unwrap() {
@@ -349,7 +349,7 @@ fn a_damaged_index_is_made_anew() {
     }
 }
 
-/// A mistaken path must not cost the one database that cannot be made anew.
+/// A wrong path must not delete the main database.
 #[test]
 fn the_main_database_is_never_deleted() {
     let place = Place::new(&[("guide.md", GUIDE)]);

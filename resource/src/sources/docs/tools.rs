@@ -1,4 +1,4 @@
-//! `docs_search` and `docs_read`: the documentation, found and read.
+//! The tools `docs_search` and `docs_read`.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -41,7 +41,7 @@ pub(super) fn offers() -> impl Iterator<Item = Arc<Offer>> {
     TOOLS.iter().map(|(tool, _)| tool.offer())
 }
 
-/// Answers off the async threads: a search reads the disk.
+/// Runs off the async threads, because a search reads the disk.
 pub(super) async fn run(docs: &Arc<Docs>, ask: &Ask, arguments: &Arc<Arguments>) -> Outcome {
     let item = ask.what().item();
     let Some((tool, does)) = TOOLS.iter().find(|(tool, _)| tool.name() == &*item.offer.name) else {
@@ -180,7 +180,7 @@ fn read(docs: &Docs, arguments: &Arguments, _stop: &Stop) -> Outcome {
     match docs.read(path, heading, size("offset"), size("limit")) {
         Ok(page) => shown(&page),
         Err(ReadError::Fault(fault)) => broken(&fault),
-        // What there is instead: the model can use it.
+        // The model can use the suggestions.
         Err(error) => problem(&error.to_string()),
     }
 }
@@ -194,7 +194,7 @@ fn shown(page: &Page) -> Outcome {
     answered(&text, page)
 }
 
-/// Logged here, once; the caller learns nothing about our disk.
+/// Logged here; the caller gets no details.
 pub(super) fn broken(cause: &dyn std::fmt::Display) -> Outcome {
     tracing::error!(docs.cause = %cause, "the documentation could not be read");
     problem("The documentation cannot be read right now. Try again, or tell an administrator.")

@@ -1,5 +1,5 @@
-//! Noticing changes: the kernel's word where there is one, and a look every minute anyway, because
-//! network mounts say nothing.
+//! Watches the folder: kernel notifications where available, and a scan every minute anyway, because network
+//! mounts send none.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,17 @@ use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watche
 
 use super::{Docs, Folder};
 
-/// A look without being told to.
+/// The interval of scans without a notification.
 const RESCAN: Duration = Duration::from_mins(1);
-/// Changes come in swarms: wait until this long nothing happens,
+/// Changes come in bursts: wait until nothing happened for this long,
 const QUIET: Duration = Duration::from_millis(150);
 /// but no longer than this.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// A scan rests this many times as long as it took, so that a file that never rests costs no core.
+/// The pause after a scan, as a multiple of its duration, so that a file that changes constantly does not
+/// occupy a core.
 const REST: u32 = 4;
 
-/// Keeps the index fresh until it is dropped.
+/// Keeps the index current until it is dropped.
 #[must_use = "watching ends when this is dropped"]
 pub struct Watch {
     stop: Arc<AtomicBool>,
@@ -30,9 +31,9 @@ pub struct Watch {
 }
 
 impl Docs {
-    /// Watches the folder from a thread of its own. A handbook never changes and needs none.
+    /// Watches the folder from its own thread. The handbook never changes and needs none.
     pub fn watch(self: Arc<Self>) -> Watch {
-        // Room for one: any number of changes is one reason to look.
+        // Capacity one: any number of changes cause one scan.
         let (wake, woken) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let Folder::Directory(path) = self.folder.clone() else { return Watch { stop, wake, thread: None } };
@@ -54,7 +55,7 @@ impl Docs {
 }
 
 impl Drop for Watch {
-    /// Waits for the transaction under way and no more.
+    /// Waits only for the current transaction.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let _ = self.wake.try_send(()); // full means that it wakes up anyway
@@ -70,7 +71,7 @@ struct Watching {
     wake: SyncSender<()>,
     woken: Receiver<()>,
     watcher: Option<(RecommendedWatcher, Option<(u64, u64)>)>,
-    /// That the last attempt to watch failed, and was told.
+    /// The last attempt to watch failed, and was logged.
     unwatched: bool,
 }
 
@@ -93,7 +94,7 @@ impl Watching {
         }
     }
 
-    /// Watches the folder that the path means now; it may have been replaced since.
+    /// Watches the folder that the path leads to now; it may have been replaced.
     fn watch(&mut self, path: &Path) {
         let identity = self.docs.folder.root().ok().and_then(|root| root.identity());
         if identity.is_none() || self.watcher.as_ref().is_some_and(|(_, watched)| *watched == identity) {
@@ -113,7 +114,7 @@ impl Watching {
         }
     }
 
-    /// Waits for a reason to scan; false when it is over.
+    /// Waits for a reason to scan; false at the end.
     fn wait(&self) -> bool {
         match self.woken.recv_timeout(RESCAN) {
             Ok(()) => {
@@ -128,7 +129,7 @@ impl Watching {
         !self.stopped()
     }
 
-    /// Sleeps, but not through the end; false when it is over. A change meanwhile is kept for later.
+    /// Sleeps, unless the end comes first; false at the end. Changes meanwhile are kept for later.
     fn rest(&self, time: Duration) -> bool {
         let until = Instant::now() + time.min(RESCAN);
         let mut changed = false;
@@ -148,12 +149,12 @@ impl Watching {
 
 fn watcher(path: &Path, wake: SyncSender<()>) -> notify::Result<RecommendedWatcher> {
     let told = move |event: notify::Result<Event>| {
-        // That a file was opened or read, by us for one, is no change.
+        // Opening or reading a file, as our own scan does, is not a change.
         if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
             let _ = wake.try_send(());
         }
     };
-    // Not through links: they may lead outside, or in circles.
+    // Links are not followed: they may lead outside or in circles.
     let mut watcher = RecommendedWatcher::new(told, Config::default().with_follow_symlinks(false))?;
     watcher.watch(&path.canonicalize()?, RecursiveMode::Recursive)?;
     Ok(watcher)

@@ -1,9 +1,9 @@
-//! What a word is, for the index, the query and the snippet alike.
+//! Splits text into words, the same way for the index, queries and snippets.
 //!
-//! Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and some others are written without spaces that a tokenizer could
-//! cut at, and UAX #29 gives no rule for their words, so their runs are indexed as overlapping pairs: 東京都 becomes
-//! 東京 京都 都. The single character at the end lets a query of one character find it there too, as the beginning of a
-//! pair or alone. All other words are left to FTS5's `unicode61`, with marks as parts of words (UAX #29, WB4).
+//! Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and some others are written without spaces, and UAX #29
+//! gives no rule for their words. So their runs are indexed as overlapping pairs: 東京都 becomes 東京 京都 都. The
+//! single last character lets a query of one character find it, as the beginning of a pair or alone. All other
+//! words are left to FTS5's `unicode61`, with marks as parts of words (UAX #29, WB4).
 
 use std::borrow::Cow;
 
@@ -11,12 +11,13 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
-/// Whether a character belongs to a script that is indexed by pairs.
+/// Whether a character belongs to a script that is indexed in pairs.
 pub(super) fn is_paired(c: char) -> bool {
     is_cjk(c) || is_south_east_asian(c)
 }
 
-/// Letters and marks of the scripts that need a dictionary to be cut into words (UAX #14, class SA), digits not.
+/// Letters and marks of the scripts that need a dictionary for word boundaries (UAX #14, class SA), without
+/// digits.
 fn is_south_east_asian(c: char) -> bool {
     matches!(u32::from(c),
         0x0E01..=0x0E3A | 0x0E40..=0x0E4E       // Thai
@@ -41,8 +42,8 @@ fn is_cjk(c: char) -> bool {
         | 0xA960..=0xA97F | 0xAC00..=0xD7FF)
 }
 
-/// One spelling for what looks the same or is read the same: half- and full-width forms, composed and decomposed ones,
-/// with and without what shows nothing or may be left out.
+/// Unifies different spellings: half- and full-width, composed and decomposed, with and without invisible
+/// characters and optional marks.
 pub(super) fn normal(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
@@ -50,7 +51,7 @@ pub(super) fn normal(text: &str) -> Cow<'_, str> {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().filter(|c| !is_invisible(*c)).nfkd().filter(|c| !is_optional(*c)).nfc() {
         match c {
-            // NFKD takes SARA AM apart, and NFC leaves it so; it is one letter to whoever types it.
+            // NFKD splits SARA AM, and NFC does not join it; people type it as one letter.
             '\u{e32}' if out.ends_with('\u{e4d}') => replace_last(&mut out, '\u{e33}'),
             '\u{eb2}' if out.ends_with('\u{ecd}') => replace_last(&mut out, '\u{eb3}'),
             _ => spell(c, &mut out),
@@ -64,28 +65,29 @@ fn replace_last(out: &mut String, c: char) {
     out.push(c);
 }
 
-/// Letters that case alone keeps apart, and that lower case does not make one.
+/// Unifies letters that differ only in case although lower-casing does not unify them.
 fn spell(c: char, out: &mut String) {
     match c {
         'ß' => out.push_str("ss"),
         'ẞ' => out.push_str("SS"),
         'ς' => out.push('σ'),
-        // The Turkish pairs ı I and i İ: whoever searches without them has one i. The dot of İ is a mark.
+        // The Turkish pairs ı I and i İ: other keyboards have one i. The dot of İ is a mark.
         'ı' => out.push('i'),
         'ٱ' => out.push('ا'),
         _ => out.push(c),
     }
 }
 
-/// What shows nothing and stands inside words all the same (UAX #29, WB4: Format, and what is ignored by default):
-/// the soft hyphen, zero-width spaces and joiners, marks of direction, variation selectors.
+/// Invisible characters inside words (UAX #29, WB4: Format and default ignorables): soft hyphen, zero-width
+/// spaces and joiners, direction marks, variation selectors.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(u32::from(c),
         0x00AD | 0x034F | 0x061C | 0x17B4 | 0x17B5 | 0x180B..=0x180F | 0x200B..=0x200F | 0x202A..=0x202E
         | 0x2060..=0x206F | 0xFE00..=0xFE0F | 0xFEFF | 0xFFF9..=0xFFFB | 0xE_0000..=0xE_0FFF)
 }
 
-/// Marks that may be written or left out: accents, the vowel signs of Arabic, Hebrew and Syriac, and the stroke that makes Arabic words longer. Marks of other scripts are letters like any other.
+/// Marks that may be omitted: accents, the vowel signs of Arabic, Hebrew and Syriac, and the stroke that
+/// stretches Arabic words. Marks of other scripts are like letters.
 fn is_optional(c: char) -> bool {
     matches!(u32::from(c),
         0x0300..=0x036F | 0x0483..=0x0489
@@ -95,19 +97,19 @@ fn is_optional(c: char) -> bool {
         | 0x1AB0..=0x1AFF | 0x1DC0..=0x1DFF | 0x20D0..=0x20FF | 0xFE20..=0xFE2F)
 }
 
-/// Whether a character of normal text is part of a word, to FTS5 as to us.
+/// Whether a character of normalised text is part of a word, as FTS5 decides too.
 pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c.general_category(), Category::NonspacingMark | Category::SpacingMark)
 }
 
-/// A stretch of text in one kind of script.
+/// A run of text in one kind of script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Run<'t> {
     Paired(&'t str),
     Other(&'t str),
 }
 
-/// Cuts text where it changes between scripts that are indexed by pairs and anything else.
+/// Splits text between scripts that are indexed in pairs and others.
 pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -126,7 +128,7 @@ pub(super) fn pairs(run: &str) -> impl Iterator<Item = &str> {
     (0..starts.len().saturating_sub(width)).map(move |i| &run[starts[i]..starts[i + width]])
 }
 
-/// Text as FTS5 is to see it.
+/// Text for FTS5.
 pub(super) fn indexed(text: &str) -> String {
     let text = normal(text);
     if text.is_ascii() {
@@ -152,7 +154,7 @@ pub(super) fn indexed(text: &str) -> String {
     out
 }
 
-/// A word as it is compared: without case and accents, as `remove_diacritics 2` does it.
+/// A word for comparison: without case and accents, like `remove_diacritics 2`.
 pub(super) fn folded(word: &str) -> String {
     if word.is_ascii() {
         return word.to_ascii_lowercase();
@@ -164,7 +166,7 @@ pub(super) fn folded(word: &str) -> String {
     bare.nfkc().flat_map(char::to_lowercase).collect()
 }
 
-/// A word of a text, or one character of a script that is indexed by pairs, and where it stands.
+/// A word, or one character of a script that is indexed in pairs, and its position.
 #[derive(Debug)]
 pub(super) struct Token {
     pub start: usize,
@@ -172,7 +174,7 @@ pub(super) struct Token {
     pub folded: String,
 }
 
-/// The words of a text as it was written.
+/// The words of a text as written.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut start = None;
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(indexed("plain_text, 1"), "plain_text, 1");
     }
 
-    /// UAX #29 (WB4): what shows nothing cuts no word, and what may be left out makes no difference.
+    /// UAX #29 (WB4): invisible characters do not split words, and optional marks make no difference.
     #[test]
     fn what_shows_nothing_cuts_no_word() {
         for c in "\u{ad}\u{34f}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202e}\u{2060}\u{2066}\u{fe0f}\u{feff}\u{e0041}".chars() {
@@ -252,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Thai, Lao, Khmer and Burmese are indexed by pairs, marks included, and no character is lost.
+    /// Thai, Lao, Khmer and Burmese are indexed in pairs, including marks, and no character is lost.
     #[test]
     fn south_east_asian_runs_become_pairs() {
         assert_eq!(

@@ -20,16 +20,16 @@ use crate::sources::mcp::failed::Failed;
 use crate::sources::mcp::walk::{self, Incomplete};
 use crate::store::snapshots::{self, Stored};
 
-/// How often a source is walked though it tells of no change.
+/// Interval between walks without a change notification.
 const PERIOD: Duration = Duration::from_mins(5);
-/// After a failure it is tried again so soon, and then ever later.
+/// The first retry after a failure; the interval then grows.
 const SOON: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_mins(1);
 /// Changes that are told of within this time make one walk (SRC-13).
 const COALESCE: Duration = Duration::from_secs(1);
-/// How long a server that stops takes to end its sessions elsewhere.
+/// The time limit for ending sessions when this server stops.
 const CLOSING: Duration = Duration::from_secs(2);
-/// How often it is asked whether the calls of a source that is gone have ended.
+/// Interval between checks whether the calls of a removed source have ended.
 const SETTLING: Duration = Duration::from_millis(200);
 
 /// What each list was at its last complete walk.
@@ -71,7 +71,7 @@ impl Http {
             () = self.walk_when_due() => {}
             () = self.listen() => {}
         }
-        // Calls that were sent before it was gone end as they would have (SRC-09).
+        // Calls that were sent before the source was removed end normally (SRC-09).
         while self.0.calls.available_permits() < MOST_CALLS && !stop.is_cancelled() {
             sleep(SETTLING).await;
         }
@@ -85,7 +85,8 @@ impl Http {
         }
     }
 
-    /// Forgets what was agreed on with the server: sessions, its revision, idle connections. Then it is asked anew.
+    /// Forgets what was negotiated with the source: sessions, its revision, idle connections. Then probes and
+    /// walks it again.
     pub(crate) async fn restart(&self) -> Result<(), String> {
         self.close().await;
         self.0.client.begin_anew().await;
@@ -240,7 +241,7 @@ impl Http {
         Ok(())
     }
 
-    /// Notes what it was found to speak, and that it can be used again.
+    /// Stores the source's era, and records that it works again.
     fn answers_again(&self, era: Option<&str>, recovered: bool) {
         let spoke = std::mem::replace(&mut self.state().spoke, era.map(str::to_owned));
         if let Some(era) = era
@@ -253,7 +254,7 @@ impl Http {
         }
     }
 
-    /// Why a walk was not completed, in words for administrators.
+    /// Why a walk was not completed, for administrators.
     pub(super) fn says(&self, why: &Incomplete) -> String {
         match why {
             Incomplete::Failed(failed) if failed.is_of_credential() => {
@@ -263,7 +264,7 @@ impl Http {
         }
     }
 
-    /// Its items stay; that they may be old is noted, once.
+    /// Its items stay; records once that they may be outdated.
     async fn became_stale(&self, why: &str) {
         self.note(Noted::Failed, why);
         let (since, stored, is_new) = {

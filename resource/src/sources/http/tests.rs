@@ -17,7 +17,7 @@ fn tool(name: &str) -> Value {
     json!({ "name": name, "inputSchema": { "type": "object" }, "vendor": [1] })
 }
 
-/// What a server does with a call.
+/// A server's reaction to a call.
 type Act = Box<dyn Fn(&Arrived) -> Reply + Send + Sync>;
 
 fn settings(upstream: &Upstream) -> HttpSource {
@@ -33,7 +33,7 @@ fn settings(upstream: &Upstream) -> HttpSource {
     }
 }
 
-/// A source as the database at hand remembers it.
+/// A source with the state in this database.
 async fn source(db: &Db, upstream: &Upstream) -> Http {
     let settings = settings(upstream);
     let configured = [(settings.name.clone(), settings.target())];
@@ -51,7 +51,7 @@ fn names(source: &Http) -> Vec<String> {
     source.offered().offers.iter().map(|offer| offer.name.to_string()).collect()
 }
 
-/// What a call through the gate comes to, from clients of both eras.
+/// The answer to a call through the gate, from a client of this era.
 async fn call(app: &App, token: &AccessToken, era: &str, name: &str) -> Answer {
     let meta = json!({ "io.modelcontextprotocol/protocolVersion": era,
         "io.modelcontextprotocol/clientCapabilities": {} });
@@ -67,7 +67,7 @@ async fn call(app: &App, token: &AccessToken, era: &str, name: &str) -> Answer {
     app.send(request.body(Body::from(body.to_string())).unwrap()).await
 }
 
-/// A gate with this source behind it, after its first walk.
+/// A gate with this source, after its first listing.
 async fn gate(upstream: &Upstream) -> (App, Http, AccessToken) {
     let app = App::upstream(&[("up_greet", "docs.read")], async |db| source(db, upstream).await).await;
     let source = app.upstream.clone().unwrap();
@@ -76,7 +76,7 @@ async fn gate(upstream: &Upstream) -> (App, Http, AccessToken) {
     (app, source, token("docs.read"))
 }
 
-/// SRC-02, SRC-03: what a source listed is there after a restart, while it is down.
+/// SRC-02, SRC-03: after a restart, the last listing is available while the source is down.
 #[tokio::test]
 async fn the_last_good_list_is_there_at_start() {
     let up = Arc::new(AtomicBool::new(true));
@@ -113,7 +113,7 @@ async fn the_last_good_list_is_there_at_start() {
     assert_eq!((app.records("source.recovered").len(), after.health().await.stale), (1, None));
 }
 
-/// SRC-02: a walk that is not complete changes nothing.
+/// SRC-02: an incomplete listing changes nothing.
 #[tokio::test]
 async fn half_a_list_is_none() {
     let broken = Arc::new(AtomicBool::new(false));
@@ -136,8 +136,8 @@ async fn half_a_list_is_none() {
     assert_eq!(names(&source), ["up_old"]);
 }
 
-/// SRC-05, SRC-06, RS-15: a result reaches clients of both eras as it was written, and nothing that a client sent beside
-/// its arguments reaches the upstream.
+/// SRC-05, SRC-06, RS-15: a result reaches clients of both eras unchanged, and nothing that a client sent
+/// besides its arguments reaches the upstream.
 #[tokio::test]
 async fn a_result_passes_through_the_gate() {
     let written = r#"{"content":[{"type":"x","n": 1.50}],"later":{ "b":2 },"_meta":{"v.example/k":[ 1 ]}}"#;
@@ -176,12 +176,12 @@ async fn a_result_passes_through_the_gate() {
             assert_eq!((&params["name"], &params["arguments"]), (&json!("greet"), &json!({ "a": 1 })));
             assert!(!arrived.body.to_string().contains("mine"));
         }
-        // AUDIT-04: it may change something, so it was announced.
+        // AUDIT-04: it may change something, so it was recorded before.
         assert_eq!([app.records("mcp.call").len(), app.records("mcp.result").len()], [2, 2]);
     }
 }
 
-/// SRC-08, SRC-06: every way for a call to go wrong ends in its class, and in words or a code that a client may see.
+/// SRC-08, SRC-06: each failure of a call has its kind, and words or a code that a client may see.
 #[tokio::test]
 async fn each_failure_is_of_one_class() {
     let code = |code: i64| move |request: &Arrived| Reply::Json(200, error(request, code));
@@ -222,8 +222,8 @@ async fn each_failure_is_of_one_class() {
     }
 }
 
-/// SRC-08, MCP-05: an upstream whose definition changed refuses the headers; the list is read again and the call sent once
-/// more, with the headers that it wants now.
+/// SRC-08, MCP-05: if an upstream whose definition changed refuses the headers, it is listed again and the call
+/// is sent once more, with the headers that it now requires.
 #[tokio::test]
 async fn a_changed_definition_is_read_again() {
     let walks = Arc::new(AtomicUsize::new(0));
@@ -246,7 +246,7 @@ async fn a_changed_definition_is_read_again() {
     assert_eq!(walks.load(Ordering::SeqCst), 2);
 }
 
-/// MCP-09: what is refused never reaches the upstream.
+/// MCP-09: a refused call does not reach the upstream.
 #[tokio::test]
 async fn a_refused_call_does_not_reach_the_upstream() {
     let upstream =
@@ -262,7 +262,7 @@ async fn a_refused_call_does_not_reach_the_upstream() {
     assert_eq!(reasons, ["not_entitled", "not_entitled"]);
 }
 
-/// SRC-10: an upstream that wants to know it is told who asks, by a token that is good for nothing here.
+/// SRC-10: an upstream that is configured for it is told who is calling, by a token that is not accepted here.
 #[tokio::test]
 async fn an_upstream_is_told_who_asks() {
     let identities = crate::testing::keys().identities();

@@ -27,17 +27,17 @@ pub(crate) use request::{Headers, Request};
 use session::Session;
 pub(crate) use session::{Capabilities, Speaks};
 
-/// How long everybody is told of a failure to begin, instead of waiting for the same one.
+/// After a failed start, calls fail with the same error for this long instead of waiting for it again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many sessions are kept, of different people.
+/// The most sessions, of different callers.
 const MOST_SESSIONS: usize = 1000;
 
-/// On whose behalf something is asked, as the upstream is told it.
+/// The caller of a request, as the upstream is told.
 #[derive(Clone, Default)]
 pub(crate) struct Identity {
-    /// Sessions are not shared between different ones.
+    /// Sessions are not shared between different keys.
     pub(crate) key: Option<String>,
-    /// What goes with every request: credentials.
+    /// The credentials, sent with every request.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -60,7 +60,7 @@ struct State {
     failed: Option<(Instant, Option<String>, Failed)>,
 }
 
-/// Why there is no result, and whether the request itself had been sent.
+/// Why there is no result, and whether the request was sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct NoResult {
     pub(crate) sent: bool,
@@ -79,8 +79,8 @@ impl Client {
         self.0.state.lock().await.speaks
     }
 
-    /// Sends a request. What the upstream refused without running it, because it forgot the session or speaks another
-    /// revision than it did, is sent again once (SRC-07, SRC-08).
+    /// Sends a request. If the upstream refused it without running it, because it forgot the session or changed
+    /// its revision, it is sent once more (SRC-07, SRC-08).
     pub(crate) async fn ask(
         &self,
         who: &Identity,
@@ -119,7 +119,7 @@ impl Client {
         if matches!(answered, Err(Failed::NoMemory)) {
             return Err(Failed::NoMemory);
         }
-        // Answered, or lost: either way there is nothing to cancel any more.
+        // Answered or failed: nothing is left to cancel.
         if let Some(cancel) = &mut cancel {
             cancel.disarm();
         }
@@ -198,7 +198,7 @@ impl Client {
         let session = match self.initialize(who).await {
             Ok(session) => Arc::new(session),
             Err(why) => {
-                // It may speak something else by now.
+                // Its revision may have changed.
                 state.speaks = None;
                 return Err(why);
             }
@@ -255,7 +255,7 @@ impl Client {
         &self.0.wire
     }
 
-    /// Ends the sessions that are open, as far as the upstream listens to that.
+    /// Ends the open sessions, if the upstream supports that.
     pub(crate) async fn close(&self, who: &Identity) {
         let sessions = std::mem::take(&mut self.0.state.lock().await.sessions);
         for (_, (session, _)) in sessions.into_iter().filter(|(_, (session, _))| session.id.is_some()) {

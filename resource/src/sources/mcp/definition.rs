@@ -17,12 +17,12 @@ use crate::uri::{CanonicalUri, UriTemplate};
 
 /// The longest name on the wire (MCP-08).
 const LONGEST_NAME: usize = 64;
-/// A longer name leaves little room for what clients put before it.
+/// A longer name leaves little room for clients' prefixes.
 pub(crate) const LONG_NAME: usize = 45;
-/// No name of a tool is longer at its source.
+/// The longest name at a source, in bytes.
 const LONGEST_AT_SOURCE: usize = 1024;
 
-/// How a source's items are named here.
+/// How a source's items are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Names {
     /// `<source>_<name>`.
@@ -41,7 +41,7 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// What is offered of this definition.
+/// The offer for this definition.
 fn offer(source: &str, names: Names, kind: Kind, written: &RawValue) -> Result<Offer, LeftOut> {
     let left_out = |name: &str, why: String| LeftOut { kind, name: name.chars().take(128).collect(), why };
     let nameless = |why: &str| left_out("", why.to_owned());
@@ -153,12 +153,12 @@ fn title(members: &Members<'_>, kind: Kind) -> Option<String> {
     members.text("title").or_else(annotated).or_else(name).filter(|title| !title.trim().is_empty())
 }
 
-/// The older revisions know object schemas only.
+/// Older revisions only support object schemas.
 fn is_object_schema(schema: &RawValue) -> bool {
     Members::of(schema.get()).and_then(|schema| schema.text("type")).is_some_and(|kind| kind == "object")
 }
 
-/// The icons that come along with the definition; a link elsewhere would tell its host who looks (SRC-05).
+/// The icons that are included in the definition; a link to another host would reveal its readers (SRC-05).
 pub(super) fn own_icons(icons: &RawValue) -> Option<String> {
     let own = |icon: &&RawValue| {
         let source = Members::of(icon.get()).and_then(|icon| icon.text("src"));
@@ -168,7 +168,7 @@ pub(super) fn own_icons(icons: &RawValue) -> Option<String> {
     (!icons.is_empty()).then(|| format!("[{}]", icons.join(",")))
 }
 
-/// The offers of these definitions, and what is left out of them.
+/// The offers for these definitions, and the tools that are left out.
 pub(crate) fn offers(
     source: &str,
     names: Names,
@@ -208,7 +208,7 @@ mod tests {
         RawValue::from_string(text.to_owned()).unwrap()
     }
 
-    /// SRC-05: the name is the only member that changes, beside icons that lie elsewhere.
+    /// SRC-05: only the name changes, and icons on other hosts are removed.
     #[test]
     fn a_definition_keeps_its_members() {
         let written = r#"{"vendor":{"x": 1.0},"name":"get.it","inputSchema":{"type":"object" },"execution":{"taskSupport":"optional"},"icons":[{"src":"https://a.example/i.png"},{"src":"data:image/png;base64,AA"}],"_meta":{"a":[ ]}}"#;
@@ -239,7 +239,7 @@ mod tests {
         assert!(wire(&"é".repeat(200)).len() == 64);
     }
 
-    /// SRC-05, MCP-11: what cannot be offered is left out, with the reason, and the rest is not.
+    /// SRC-05, MCP-11: a bad definition is left out with its reason, and the others are not.
     #[test]
     fn a_bad_definition_is_left_out_alone() {
         let header = |value: serde_json::Value| json!({ "name": "h", "inputSchema": value }).to_string();

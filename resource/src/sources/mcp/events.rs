@@ -1,16 +1,15 @@
-//! Event streams (`text/event-stream`), read bit by bit and within bounds: no event is longer than it may be, whatever
-//! becomes of the stream (SRC-12).
+//! A bounded parser of event streams (`text/event-stream`) (SRC-12).
 
 use std::time::Duration;
 
 use shared::outbound::make_room;
 
-/// A longer wait than this before reconnecting is not waited.
+/// The longest pause before reconnecting.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// No event id is longer.
+/// The longest event id in bytes.
 const LONGEST_ID: usize = 1024;
 
-/// Where a stream has got to.
+/// The state of a stream's parser.
 #[derive(Debug)]
 pub(super) struct Events {
     most: usize,
@@ -19,18 +18,18 @@ pub(super) struct Events {
     begun: bool,
     data: Option<Vec<u8>>,
     other_kind: bool,
-    /// The last event's id, for resuming after it.
+    /// The last event's id, for resuming.
     pub(super) last_id: Option<String>,
-    /// How long the server wants to be left alone before the stream is resumed.
+    /// The pause that the server requests before reconnecting.
     pub(super) retry: Option<Duration>,
 }
 
-/// An event is longer than it may be.
+/// An event exceeds the limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TooLong(pub(super) usize);
 
 impl Events {
-    /// A stream whose events have this many bytes at most.
+    /// A stream whose events have at most this many bytes.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -44,13 +43,13 @@ impl Events {
         }
     }
 
-    /// Begins another connection of the same stream: half an event is forgotten.
+    /// Continues on another connection: an incomplete event is dropped.
     pub(super) fn reconnected(&mut self) {
         self.line.clear();
         (self.after_cr, self.begun, self.data, self.other_kind) = (false, false, None, false);
     }
 
-    /// Takes the next bytes of the stream, and gives the data of the events that they complete.
+    /// Parses the next bytes; returns the data of completed events.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut events = Vec::new();
         while let Some(&first) = bytes.first() {
@@ -87,7 +86,7 @@ impl Events {
         }
         if line.is_empty() {
             let data = self.data.take();
-            // An event without a kind is a message; no other kind is one of MCP's.
+            // Only events without a type, or of type `message`, are MCP's.
             return data.filter(|_| !std::mem::take(&mut self.other_kind)).filter(|data| !data.is_empty());
         }
         let (field, value) = match line.iter().position(|b| *b == b':') {
@@ -135,7 +134,7 @@ mod tests {
         fed.map(|data| String::from_utf8(data).unwrap()).collect()
     }
 
-    /// SRC-12: the format's own rules (WHATWG HTML, server-sent events), whatever the pieces it comes in.
+    /// SRC-12: the rules of the format (WHATWG HTML, server-sent events), with any split of the bytes.
     #[test]
     fn a_stream_is_read_in_pieces() {
         let stream = b"\xef\xbb\xbf: hello\r\ndata: a\r\ndata:b\r\n\r\nevent: other\ndata: no\n\nevent: message\rdata:  c\r\rdata\n\nid: 7\n\ndata: half";
@@ -156,7 +155,7 @@ mod tests {
         assert_eq!(events.retry, Some(LONGEST_RETRY));
     }
 
-    /// SRC-12: a line without an end and an event without an end are both bounded.
+    /// SRC-12: lines and events without an end are bounded.
     #[test]
     fn an_event_has_bounds() {
         assert_eq!(Events::new(100).feed(&[b'x'; 101]), Err(TooLong(101)));
@@ -172,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// SRC-12: no bytes make it fail or hold more than it may.
+        /// SRC-12: no bytes make it fail or exceed its bound.
         #[test]
         fn any_bytes_are_read(stream in proptest::collection::vec(any::<u8>(), 0..400), step in 1..50_usize) {
             let mut events = Events::new(100);

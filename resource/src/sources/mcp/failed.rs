@@ -1,29 +1,29 @@
-//! Why a request to an upstream has no result.
+//! Failures of requests to upstreams.
 
 use http::StatusCode;
 use shared::outbound::{Failure, NoAnswer, NotSent};
 
 use super::message::RpcError;
 
-/// What went wrong. Whether the request had left is the caller's to know (SRC-08).
+/// What went wrong. The caller knows whether the request had been sent (SRC-08).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Failed {
     #[error(transparent)]
     NotSent(#[from] NotSent),
-    /// It was sent, and no whole answer came.
+    /// It was sent, and no complete answer arrived.
     #[error("{0}")]
     Lost(String),
     #[error("its answer has {0} bytes or more, which is too long")]
     TooLarge(usize),
     #[error("this server has no memory left for its answer")]
     NoMemory,
-    /// Another status than 200, with the JSON-RPC error if the body is one.
+    /// Another status than 200, with the JSON-RPC error if the body has one.
     #[error("it answered with HTTP {}{}", .0.status.as_u16(), .0.words())]
     Status(Box<Refusal>),
-    /// An answer that is not one of MCP.
+    /// The answer is not valid MCP.
     #[error("its answer is not MCP: {0}")]
     Unreadable(String),
-    /// The session or the revision could not be agreed on.
+    /// The session or the revision could not be negotiated.
     #[error("it did not answer within {0} seconds")]
     Silent(u64),
 }
@@ -32,10 +32,10 @@ pub(crate) enum Failed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// Where it redirects to.
+    /// The target of a redirect.
     pub(crate) location: Option<String>,
     pub(crate) error: Option<RpcError>,
-    /// Whether the error answers this very request, which the server has therefore read.
+    /// Whether the error answers this request, which the server has therefore read.
     pub(crate) ours: bool,
 }
 
@@ -76,7 +76,7 @@ impl From<NoAnswer> for Failed {
     }
 }
 
-/// What an upstream wrote, as far as it is repeated in words of ours.
+/// An upstream's text, shortened for our messages.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

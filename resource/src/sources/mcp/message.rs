@@ -1,4 +1,4 @@
-//! JSON-RPC messages to and from an upstream. What they hold is not looked into here.
+//! JSON-RPC messages to and from upstreams. Their contents are not parsed here.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// An error that an upstream answered with (JSON-RPC 2.0 §5.1).
+/// A JSON-RPC error of an upstream (JSON-RPC 2.0 §5.1).
 #[derive(Clone, Debug)]
 pub(crate) struct RpcError {
     pub(crate) code: i64,
@@ -23,7 +23,7 @@ impl PartialEq for RpcError {
 
 impl Eq for RpcError {}
 
-/// How an upstream answered a request.
+/// An upstream's answer to a request.
 pub(super) type Answered = Result<Box<RawValue>, RpcError>;
 
 /// A message from an upstream.
@@ -34,12 +34,12 @@ pub(super) enum Message<'m> {
     Request { id: &'m RawValue, method: Cow<'m, str> },
 }
 
-/// Which request an answer is to.
+/// The id of the request that is answered.
 #[derive(Debug)]
 pub(super) struct Id<'m>(Option<&'m RawValue>);
 
 impl Id<'_> {
-    /// Whether it is the request with this id of ours.
+    /// Whether it is this id of ours.
     pub(super) fn is(&self, id: u64) -> bool {
         self.0.is_some_and(|said| said.get() == id.to_string())
     }
@@ -71,7 +71,7 @@ struct ErrorObject {
 }
 
 impl<'m> Message<'m> {
-    /// Reads one message; `None` if it is none, or could be read as two.
+    /// Parses one message; `None` if it is invalid or ambiguous.
     pub(super) fn read(text: &'m [u8]) -> Option<Self> {
         let envelope: Envelope<'m> = serde_json::from_str(std::str::from_utf8(text).ok()?).ok()?;
         let Envelope { jsonrpc, id, method, params, result, error } = envelope;
@@ -103,7 +103,7 @@ pub(super) fn notification(method: &str, params: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#).into()
 }
 
-/// The answer to a request of an upstream's. Nothing was declared that it could ask for, so only `ping` has one.
+/// The answer to a request of an upstream. No capability was declared, so only `ping` is supported.
 pub(super) fn reply(id: &RawValue, method: &str) -> Bytes {
     let id = id.get();
     match method {
@@ -119,7 +119,7 @@ pub(super) fn reply(id: &RawValue, method: &str) -> Bytes {
 mod tests {
     use super::*;
 
-    /// MCP-03: a message can be read in one way only.
+    /// MCP-03: ambiguous messages are refused.
     #[test]
     fn what_is_no_message() {
         for bad in [
@@ -153,7 +153,7 @@ mod tests {
         let Some(Message::Answer { id, answered: Err(error) }) = Message::read(text) else { panic!() };
         assert!(!id.is(7));
         assert_eq!((error.code, error.message.as_str()), (-32000, "No session"));
-        // An id of ours is a number; the same as text is somebody else's.
+        // Our ids are numbers; the same id as a string is not ours.
         let text = br#"{"jsonrpc":"2.0","id":"7","result":{}}"#;
         let Some(Message::Answer { id, .. }) = Message::read(text) else { panic!() };
         assert!(!id.is(7));

@@ -1,18 +1,18 @@
-//! Headers that repeat what a request says, written for an upstream (2026-07-28 streamable HTTP, value encoding).
+//! The headers that repeat parts of a request, for an upstream (2026-07-28 streamable HTTP, value encoding).
 
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::item::{Arguments, Mirrored};
 
-/// The headers that repeat these arguments (MCP-05, MCP-07).
+/// The headers for these arguments (MCP-05, MCP-07).
 pub(crate) fn written(arguments: &Arguments, mirrored: &[Mirrored]) -> Vec<(HeaderName, HeaderValue)> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let one = |one: &Mirrored| Some((one.header.clone(), encoded(&text(one.value(arguments)?))));
     mirrored.iter().filter_map(one).collect()
 }
 
-/// Text as a header's value: as it is, where that is safe, and else in base64.
+/// Text as a header value: plain if it is safe, otherwise in base64.
 pub(crate) fn encoded(text: &str) -> HeaderValue {
     let visible = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     let marked = text.starts_with("=?base64?") && text.ends_with("?=");
@@ -46,7 +46,7 @@ mod tests {
         }
     }
 
-    /// MCP-05: what is written says what the arguments say; what is absent or null is not written.
+    /// MCP-05: headers match the arguments; absent and null ones are omitted.
     #[test]
     fn arguments_are_repeated() {
         let schema = json!({ "properties": {

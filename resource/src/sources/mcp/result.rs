@@ -11,22 +11,22 @@ use crate::members::{self, Edit, Members};
 use crate::revision::{Era, SERVER_META};
 use crate::sources::Outcome;
 
-/// Keys of a result's `_meta` that speak of the connection to the upstream.
+/// Keys of a result's `_meta` that are about the connection to the upstream.
 const OURS: [&str; 2] = [SERVER_META, "io.modelcontextprotocol/subscriptionId"];
 
-/// A result that cannot be handed on.
+/// Why a result cannot be passed on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Unfit {
-    /// It is not an object, or names a member twice.
+    /// It is not an object, or repeats a member.
     Unreadable,
-    /// The tool wants something from whoever calls it before it goes on.
+    /// The tool asks its caller for input before it continues.
     InputRequired,
-    /// A kind that is not known here: 2026-07-28 says that it "MUST be considered invalid".
+    /// An unknown kind: 2026-07-28 says that it "MUST be considered invalid".
     Kind(String),
 }
 
 impl Unfit {
-    /// What the server did, in words for the model.
+    /// The reason, in words for the model.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Unreadable => "answered with something that is not a result.".to_owned(),
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// SRC-05, SRC-06: what changes is the protocol's own; what is not known stays as it was written.
+    /// SRC-05, SRC-06: only members of the protocol change; unknown ones stay as written.
     #[test]
     fn a_result_keeps_its_members() {
         let written = r#"{"resultType":"complete","vendor":1.50,"content":[{"type":"hologram","x": 1 }],"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"x"},"a.example/b":[ 1 ]},"isError":true}"#;
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(of("{}", Era::Modern).unwrap(), (String::new(), String::new(), false));
     }
 
-    /// SRC-06: what a revision does not know is converted for its clients.
+    /// SRC-06: features that a client's revision lacks are converted.
     #[test]
     fn a_result_fits_the_era_of_its_client() {
         let written = r#"{"content":[{"type":"resource_link","uri":"db://t/1","name":"Row","later":1},{"type":"text","text":"resource_link"}],"structuredContent":[1]}"#;
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(of(icons, Era::Modern).unwrap().0, without);
     }
 
-    /// SRC-06
+    /// SRC-06: results that cannot be passed on are refused.
     #[test]
     fn what_cannot_be_handed_on_is_not() {
         for (written, why) in [
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// JSON that nobody here knows, with white space where it may be.
+    /// Arbitrary JSON, with white space where it is allowed.
     fn json() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
             any::<f64>().prop_map(|n| Value::from(n).to_string()),
@@ -268,7 +268,8 @@ mod tests {
     }
 
     proptest! {
-        /// SRC-05: unknown members and content types pass byte for byte, and in order, to clients of every era.
+        /// SRC-05: unknown members and content types are passed on byte for byte and in order, to clients of
+        /// every era.
         #[test]
         fn what_is_not_known_passes_unchanged(
             unknown in proptest::collection::vec(json(), 0..4),

@@ -1,4 +1,4 @@
-//! An upstream that a test directs.
+//! An upstream that a test controls.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shared::outbound::{Destination, Outbound, Security};
 use tokio::net::TcpListener;
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) http: Method,
@@ -28,14 +28,14 @@ impl Arrived {
     }
 }
 
-/// What it answers.
+/// An answer.
 pub(crate) enum Reply {
     Json(u16, Value),
-    /// The same, with a session id.
+    /// A result with a session id.
     Session(&'static str, Value),
     /// A stream with this text, which then ends.
     Events(String),
-    /// Nothing, for ever.
+    /// Never answers.
     Silence,
 }
 
@@ -73,12 +73,12 @@ impl Upstream {
         Self { port, arrived }
     }
 
-    /// What has arrived so far.
+    /// All requests so far.
     pub(crate) fn arrived(&self) -> Vec<Arrived> {
         self.arrived.lock().unwrap().clone()
     }
 
-    /// The methods of the messages that have arrived; for a request without one, its HTTP method.
+    /// The methods of the received messages; for a request without one, its HTTP method.
     pub(crate) fn methods(&self) -> Vec<String> {
         let name = |one: &Arrived| match one.method() {
             "" => one.http.to_string(),
@@ -118,7 +118,8 @@ pub(crate) fn error(request: &Arrived, code: i64) -> Value {
     json!({ "jsonrpc": "2.0", "id": request.body["id"], "error": { "code": code, "message": "No." } })
 }
 
-/// What a server of an older revision answers to everything but calls; it lists these tools, and knows this session.
+/// The answers of a server of an older revision to everything except calls; it lists these tools, and knows
+/// this session.
 pub(crate) fn legacy(request: &Arrived, session: &'static str, tools: &Value) -> Option<Reply> {
     let known = request.header("mcp-session-id") == session;
     match request.method() {
@@ -139,7 +140,7 @@ pub(crate) fn legacy(request: &Arrived, session: &'static str, tools: &Value) ->
     }
 }
 
-/// What a server of the newest revision answers to everything but calls.
+/// The answers of a server of the newest revision to everything except calls.
 pub(crate) fn modern(request: &Arrived, tools: &Value) -> Option<Reply> {
     match request.method() {
         "server/discover" => {

@@ -18,7 +18,7 @@ const MOST_PAGES: usize = 100;
 const MOST_ITEMS: usize = 5_000;
 const MOST_BYTES: usize = 8 << 20;
 
-/// Why a walk was not completed.
+/// Why a listing was not completed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Incomplete {
     #[error(transparent)]

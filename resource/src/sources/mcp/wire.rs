@@ -1,5 +1,5 @@
-//! One message to an upstream over streamable HTTP, and what comes back: a JSON object or a stream of events
-//! (MCP 2025-11-25 and 2026-07-28, transports).
+//! One message to an upstream over streamable HTTP, and its answer: a JSON object or a stream of events (MCP
+//! 2025-11-25 and 2026-07-28, transports).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,29 +16,29 @@ use super::events::{Events, TooLong};
 use super::failed::{Failed, Refusal, shown};
 use super::message::{Answered, Message, reply};
 
-/// What an answer may have beyond its result.
+/// The size of an answer beyond its result, in bytes.
 const ENVELOPE: usize = 64 * 1024;
-/// What is read of the body of a refusal.
+/// The most bytes read of a refusal's body.
 const MOST_REFUSAL: usize = 64 * 1024;
-/// How many times its largest answer a whole stream may have.
+/// The largest stream, as a multiple of its largest answer.
 const STREAM: usize = 4;
-/// How often a stream is resumed without getting any further.
+/// How often a stream is resumed without receiving anything.
 const MOST_ATTEMPTS: u32 = 3;
-/// How long to wait before resuming, if the server does not say.
+/// The pause before resuming, if the server requests none.
 const RETRY: Duration = Duration::from_secs(1);
-/// How many requests of a server are answered on one stream.
+/// The most requests of a server that are answered on one stream.
 const MOST_REPLIES: u32 = 16;
-/// How long a stream may go on after its answer, so that its connection can be used again.
+/// How long a stream may continue after its answer, so that its connection can be reused.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// The way to an upstream. Cheap to clone.
+/// The connection to an upstream. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Wire {
     outbound: Outbound,
     path: String,
 }
 
-/// A request on its way.
+/// A request being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) id: u64,
@@ -46,17 +46,17 @@ pub(super) struct Sending {
     pub(super) body: Bytes,
     /// Whether it may be sent twice.
     pub(super) repeatable: bool,
-    /// Whether a stream that breaks off is resumed, which the older revisions know.
+    /// Whether a broken stream is resumed, which older revisions support.
     pub(super) resumable: bool,
-    /// How many bytes its result may have.
+    /// The largest result in bytes.
     pub(super) most: usize,
     /// Where the memory of its answer is counted.
     pub(super) memory: Option<Arc<Held>>,
-    /// Until when the answer must begin.
+    /// When the answer must have begun.
     pub(super) deadline: Instant,
 }
 
-/// What an upstream tells while it works.
+/// Notifications of an upstream during a request.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Heard {
     Progress(f64),
@@ -79,7 +79,7 @@ impl Wire {
         self.outbound.forget();
     }
 
-    /// Sends a request and reads its answer, with the headers that it came with.
+    /// Sends a request; returns its answer and the headers.
     pub(super) async fn ask(
         &self,
         sending: &Sending,
@@ -111,7 +111,7 @@ impl Wire {
         Ok((headers, answered))
     }
 
-    /// Sends what has no answer: a notification, or the answer to a request of the server's.
+    /// Sends a message without an answer: a notification, or the answer to a request of the server.
     pub(super) async fn tell(
         &self,
         headers: HeaderMap,
@@ -158,7 +158,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Ends a session (2025-11-25, session management). What the server says to it does not matter.
+    /// Ends a session (2025-11-25, session management). The server's answer is ignored.
     pub(super) async fn end(&self, headers: HeaderMap, deadline: Instant) -> Result<(), Failed> {
         let outgoing = Outgoing { method: Method::DELETE, headers, ..self.get(&HeaderMap::new(), None) };
         self.outbound.send(&outgoing, deadline).await?;
@@ -226,7 +226,7 @@ impl Wire {
         }
     }
 
-    /// The same stream on another connection, after the last event that came (2025-11-25, resumability).
+    /// Reopens a stream after the last received event (2025-11-25, resumability).
     async fn resumed(&self, sending: &Sending, events: &mut Events, attempts: &mut u32) -> Option<Body> {
         let id = events.last_id.as_deref().filter(|_| sending.resumable)?;
         let id = HeaderValue::from_str(id).ok()?;
@@ -250,7 +250,7 @@ impl Wire {
         None
     }
 
-    /// Answers a request of the server's while its stream is read on.
+    /// Answers a request of the server while its stream is being read.
     fn reply(&self, sending: &Sending, body: Bytes) {
         let (wire, headers) = (self.clone(), sending.headers.clone());
         tokio::spawn(async move {
@@ -259,7 +259,7 @@ impl Wire {
     }
 }
 
-/// How a stream of what nobody asked for is opened.
+/// How a stream of the server's own messages is opened.
 pub(super) enum Opening {
     Request(Sending),
     Get(HeaderMap, Instant),
@@ -290,7 +290,7 @@ fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
         changed if LIST_CHANGED.contains(&changed) => hear(Heard::ListChanged),
         "notifications/progress" => {
             let progress = params.and_then(|params| serde_json::from_str::<Progress<'_>>(params.get()).ok());
-            // Only what is about this request, by the token that it carried.
+            // Only progress of this request, by its token.
             if let Some(progress) = progress.filter(|p| p.progress_token.get() == id.to_string()) {
                 hear(Heard::Progress(progress.progress));
             }
@@ -299,7 +299,7 @@ fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
     }
 }
 
-/// An error without an id answers whatever was sent: the server could not read which request it was.
+/// Whether it is an error without an id: the server could not read the request.
 fn refuses_all(answered: &Answered) -> bool {
     answered.is_err()
 }
@@ -308,7 +308,7 @@ fn too_long(TooLong(size): TooLong) -> Failed {
     Failed::TooLarge(size)
 }
 
-/// Reads what is left after the answer, in the background and not for long, so that the connection can be used again.
+/// Reads the rest after the answer in the background, for a limited time, so that the connection can be reused.
 fn drain(mut body: Body) {
     tokio::spawn(timeout(DRAIN, async move {
         let mut left = ENVELOPE;
@@ -336,7 +336,7 @@ fn kind(headers: &HeaderMap) -> Option<Media> {
     }
 }
 
-/// What a server said in place of an answer.
+/// A server's refusal instead of an answer.
 async fn refusal(answer: Answer, id: u64) -> Failed {
     let status = answer.status;
     let location = answer.headers.get(header::LOCATION).filter(|_| status.is_redirection());

@@ -1,4 +1,4 @@
-//! `portcullis client approvals …`: what users asked for (CIMD-09).
+//! `portcullis client approvals …`: approval requests of users (CIMD-09).
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Approvals {
-    /// Show which clients users asked for.
+    /// Show which clients users requested.
     List(Common),
-    /// Let a client in: with a document that you bring, or with what its request said.
+    /// Approve a client, with a given document or with what its request said.
     Approve(Approve),
-    /// Take it off the list.
+    /// Refuse a request and remove it from the list.
     Refuse(OneUrl),
 }
 
@@ -27,7 +27,7 @@ pub struct Approve {
     /// The client id.
     #[arg(value_name = "CLIENT_ID_URL")]
     pub url: String,
-    /// Its document. Default: the least that a document can say, out of what the client asked with.
+    /// Its document. Default: a minimal one, made from the request.
     #[arg(long, value_name = "FILE")]
     pub document: Option<PathBuf>,
     #[command(flatten)]

@@ -14,13 +14,13 @@ use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Catalogue {
-    /// Show every entry: the client, where its answers go, where that can be read, and whether it counts here.
+    /// Show every entry: the client, its redirect URIs, their source, and whether it is enabled.
     List(Common),
-    /// Switch an entry off: its client is not let in any more, and what people granted it ends.
+    /// Disable an entry: its client is refused, and what people granted it ends.
     Disable(Entry),
-    /// Switch an entry on again.
+    /// Enable an entry again.
     Enable(Entry),
-    /// Take every document of a catalogue file, such as a newer version's. What changes is shown first.
+    /// Import every document of a catalogue file, such as a newer version's. Shows the changes first.
     Import(CatalogueFile),
 }
 

@@ -1,4 +1,4 @@
-//! Adds tables to the configuration, all in one moment: whoever reads the file finds it as it was or as it is meant to be.
+//! Adds tables to the configuration file in one step: other programs see the old file or the new one.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -10,7 +10,7 @@ use shared::id::random_128;
 
 use crate::config::File;
 
-/// The file, and what it will be.
+/// The file, and its new content.
 pub(super) struct Target {
     path: PathBuf,
     before: String,
@@ -18,7 +18,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads the configuration, and makes sure that it would be one with these tables too.
+    /// Reads the configuration, and checks that it is valid with these tables.
     pub(super) fn of(file: &File, tables: &str) -> anyhow::Result<Self> {
         let Some(path) = &file.path else {
             bail!(
@@ -26,7 +26,7 @@ impl Target {
             );
         };
         let unreadable = || format!("cannot read {}", path.display());
-        // A link leads to the file that is to be replaced.
+        // Replace the file that a symbolic link points to, not the link.
         let real = fs::canonicalize(path).with_context(unreadable)?;
         let before = fs::read_to_string(&real).with_context(unreadable)?;
         let gap = if before.is_empty() || before.ends_with("\n\n") {
@@ -41,7 +41,7 @@ impl Target {
         Ok(Self { path: real, before, after })
     }
 
-    /// Puts the new file in the place of the old one.
+    /// Replaces the file.
     pub(super) fn write(self) -> anyhow::Result<PathBuf> {
         let unwritable = || format!("cannot change {}; nothing was added", self.path.display());
         let folder = self.path.parent().unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! A server as a client's file names it, and the source that it becomes.
+//! A server in a client's file, and the source that it becomes.
 
 use std::fmt::Write;
 
@@ -6,11 +6,11 @@ use keys::secrets;
 use shared::Secret;
 use url::Url;
 
-/// What is built in is called so.
+/// Names of the built-in sources.
 const TAKEN: [&str; 2] = ["account", "docs"];
 /// The longest name of a source.
 const LONGEST: usize = 24;
-/// Parameters of an address that are secrets, by a part of their names.
+/// Parts of the names of URL parameters that contain secrets.
 const SECRETIVE: [&str; 6] = ["key", "token", "secret", "password", "auth", "sig"];
 
 /// A server in a client's file.
@@ -33,25 +33,25 @@ pub(super) struct Remote {
     pub(super) headers: Vec<(String, Template)>,
 }
 
-/// A value with what is put into it when the client uses it.
+/// A value with placeholders that the client fills in.
 #[derive(Clone)]
 pub(super) struct Template {
-    /// What stands before the rest, such as `Bearer`.
+    /// The text before the first placeholder, such as `Bearer`.
     text: Vec<Part>,
 }
 
 #[derive(Clone)]
 enum Part {
     Literal(String),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
-    /// What the client asks its user for, with what it says when it asks.
+    /// A value that the client asks its user for, with the prompt.
     Asked(Option<String>),
-    /// Something of the editor's own.
+    /// A placeholder that only the editor can fill in.
     Other,
 }
 
-/// A source, as a table of the configuration, and the secrets that it names.
+/// A source, as a table for the configuration, and the secrets that it names.
 pub(super) struct Planned {
     pub(super) name: String,
     pub(super) toml: String,
@@ -63,7 +63,7 @@ pub(super) struct Wants {
     pub(super) name: String,
     /// Its value, if the file has it.
     pub(super) value: Option<Secret>,
-    /// What the client says when it asks for it.
+    /// The client's prompt for it.
     pub(super) about: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl Template {
         Self { text: parts }
     }
 
-    /// The same without `Bearer` before it; `None` if that is not there.
+    /// The same without a leading `Bearer`; `None` if there is none.
     fn bearer(&self) -> Option<Self> {
         let Some(Part::Literal(first)) = self.text.first() else { return None };
         let (scheme, rest) = first.split_at_checked(7)?;
@@ -123,7 +123,7 @@ impl Part {
         match inner.split_once(':') {
             Some(("input", id)) => Self::Asked(about(id)),
             Some(("env", name)) if is_name(name) => Self::Variable(name.to_owned()),
-            // A default would be a secret in a file; it is asked for instead.
+            // A default would be a secret in a file, so the value is asked for instead.
             Some((name, default)) if is_name(name) && default == "-" => Self::Variable(name.to_owned()),
             Some((name, default)) if is_name(name) && default.starts_with('-') => Self::Other,
             None if is_name(inner) && inner.bytes().any(|b| b.is_ascii_uppercase()) => {
@@ -135,7 +135,7 @@ impl Part {
 }
 
 impl Planned {
-    /// The source that a server becomes, under a name that is not taken.
+    /// The source for a server, under a free name.
     ///
     /// # Errors
     /// Why it is left out.
@@ -183,14 +183,14 @@ impl Planned {
         Ok(planned)
     }
 
-    /// Where a value is kept from now on: as the configuration says it.
+    /// The reference to a secret, as written in the configuration.
     fn kept(&mut self, name: String, template: &Template) -> Result<String, String> {
         let (value, about) = match template.text.as_slice() {
             [Part::Variable(variable)] => return Ok(format!("env:{variable}")),
             [Part::Asked(about)] => (None, about.clone()),
             parts => {
                 let whole: Option<String> = parts.iter().map(Part::literal).collect();
-                // One that is put together is asked for as a whole.
+                // A value with several parts is asked for as a whole.
                 let fit = |text: String| {
                     secrets::value(&text).map_err(|why| format!("a header cannot be taken over: {why}"))
                 };
@@ -203,12 +203,12 @@ impl Planned {
     }
 }
 
-/// An address that can stand in a configuration which is not secret.
+/// Whether the URL can be in the configuration: it must not contain a secret.
 fn check(url: &str) -> Result<(), String> {
     if url.contains("${") {
         return Err("its address has a variable in it; write the address there first".to_owned());
     }
-    // The words of the parser do not repeat the address, which may hold a secret.
+    // The parser's message does not repeat the URL, which may contain a secret.
     let url = Url::parse(url).map_err(|why| format!("its address cannot be read: {why}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
@@ -225,7 +225,7 @@ fn check(url: &str) -> Result<(), String> {
     }
 }
 
-/// The name of a source that is like this one.
+/// A valid, free name for the source, similar to this one.
 fn name(found: &str, taken: impl Fn(&str) -> bool) -> String {
     let fits =
         |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c) { c } else { '-' };
@@ -244,6 +244,6 @@ fn name(found: &str, taken: impl Fn(&str) -> bool) -> String {
 /// A TOML string.
 fn quoted(text: &str) -> String {
     let visible: String = text.chars().filter(|c| !c.is_control()).collect();
-    // A string of JSON without control characters is one of TOML too.
+    // A JSON string without control characters is also a TOML string.
     serde_json::Value::from(visible).to_string()
 }

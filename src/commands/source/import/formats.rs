@@ -1,5 +1,5 @@
-//! The files in which clients keep their MCP servers, as they were in November 2026: `mcpServers` of Claude Code and Cursor,
-//! `servers` with `inputs` of VS Code, `[mcp_servers.NAME]` of Codex.
+//! The files in which clients configure their MCP servers, as of November 2026: `mcpServers` of Claude Code and
+//! Cursor, `servers` with `inputs` of VS Code, `[mcp_servers.NAME]` of Codex.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::entry::{Found, Remote, Spoken, Template};
 use super::jsonc;
 use crate::config::toml_as_json;
 
-/// The servers that a file names.
+/// The servers in a file.
 pub(super) fn read(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
     let is_toml = path.extension().is_some_and(|extension| extension == "toml");
     if is_toml { codex(path, text) } else { json(path, text) }
@@ -40,7 +40,7 @@ fn codex(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
 }
 
 fn json(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
-    // The words of the parser would repeat what stands in the file.
+    // The parser's message would repeat content of the file.
     let file: Value = serde_json::from_str(&jsonc::plain(text)).map_err(|error| {
         anyhow!("{} is not JSON (line {}, column {})", path.display(), error.line(), error.column())
     })?;

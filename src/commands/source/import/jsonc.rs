@@ -1,6 +1,6 @@
-//! JSON as editors keep it: with comments and with commas after the last member.
+//! JSON with comments and trailing commas, as editors write it.
 
-/// The same as JSON. What stands in strings stays.
+/// The same as plain JSON. Strings are not changed.
 pub(super) fn plain(text: &str) -> String {
     without_last_commas(&without_comments(text))
 }
@@ -42,7 +42,7 @@ fn without_last_commas(text: &str) -> String {
     plain
 }
 
-/// How long the string is that the text begins with, with its quotation marks.
+/// The length of the string at the beginning of the text, with its quotation marks.
 fn string(text: &str) -> usize {
     let mut escaped = false;
     let end = text[1..].find(|c| {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     proptest! {
-        /// Plain JSON is the same before and after.
+        /// Plain JSON is not changed.
         #[test]
         fn json_is_left_as_it_is(text in any::<Vec<String>>()) {
             let written = json!({ "a": text, "b": { "c": [] } }).to_string();

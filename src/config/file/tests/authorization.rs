@@ -1,6 +1,6 @@
 use super::*;
 
-/// CIMD-01, CIMD-06: `[cimd]` names hosts, ports, networks and authorities, and says what it does not know.
+/// CIMD-01, CIMD-06: `[cimd]` names hosts, ports, networks and authorities; unknown keys are errors.
 #[test]
 fn hosts_of_documents_are_read() {
     let good = "[cimd]\nmode = \"fetch\"\nca = \"ca.pem\"\n[[cimd.allow]]\nhost = \"a.lab\"\ncidr = \"10.0.0.0/8\"\n";
@@ -58,7 +58,7 @@ fn the_schedule_of_keys_is_read() {
     }
 }
 
-/// Standards §1: an access token lives 60 to 3600 seconds, and 15 minutes if nothing is said.
+/// Standards §1: an access token lives 60 to 3600 seconds, by default 15 minutes.
 #[test]
 fn the_life_of_access_tokens_is_read() {
     use std::time::Duration;
@@ -91,7 +91,7 @@ fn the_life_of_access_tokens_is_read() {
     assert!(refused("tokens = \"15m\"").contains("must be a table"));
 }
 
-/// DCR-01, REDIR-05, OPS-03: who may register, and where answers may go.
+/// DCR-01, REDIR-05, OPS-03: who may register, and the rules for redirect URIs.
 #[test]
 fn registration_is_configured() {
     let file = parse(

@@ -2,7 +2,7 @@ use shared::rate::Quota;
 
 use super::*;
 
-/// RATE-01: `[rate]` raises, lowers or switches off each limit, and says what it does not know.
+/// RATE-01: `[rate]` raises, lowers or disables each limit; unknown keys are errors.
 #[test]
 fn limits_are_read() {
     let expected = Limits { mcp: Quota::per_minute(6000), authorize: Quota::OFF, ..Limits::default() };
@@ -20,7 +20,7 @@ fn limits_are_read() {
     }
 }
 
-/// MCP-14, OPS-03: origins of any scheme, each one by name, as a browser sends it.
+/// MCP-14, OPS-03: origins of any scheme, each by name, as browsers send them.
 #[test]
 fn origins_of_any_scheme_are_read() {
     let one = |text: &str| format!("allowed_origins = ['{text}']");

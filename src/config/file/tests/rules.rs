@@ -1,6 +1,6 @@
 use super::*;
 
-/// POL-01, POL-02: what rules about tools cannot say, each with its line and what to write.
+/// POL-01, POL-02: errors in rules about tools, each with its line and a correction.
 #[test]
 fn mistakes_in_rules_have_their_line() {
     let args = |rule: &str| format!("[tools.docs_read]\nscope = \"docs.read\"\nargs = {{ {rule} }}");
@@ -50,7 +50,7 @@ fn mistakes_in_rules_have_their_line() {
     }
 }
 
-/// POL-03: profiles, and what they cannot say.
+/// POL-03: profiles, and errors in them.
 #[test]
 fn profiles_are_read() {
     let file = parse("[profiles.ci]\ntitle = \"CI\"\nitems = [\"docs_*\", \"whoami\"]\nscope = []\n[profiles.d-2]\nitems = \"*\"").unwrap();

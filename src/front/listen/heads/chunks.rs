@@ -1,11 +1,11 @@
-//! Where a chunked body ends (RFC 9112 §7.1), read as strictly as its grammar is.
+//! Finds the end of a chunked body by its strict grammar (RFC 9112 §7.1).
 
-/// The longest line that is not data: a size with its extensions, or a trailer field.
+/// The longest line other than data: a size with extensions, or a trailer field.
 const LONGEST_LINE: usize = 1024;
-/// How much all trailer fields may hold together.
+/// The most bytes of all trailer fields.
 const MOST_TRAILERS: usize = 4096;
 
-/// How far a chunked body has been followed.
+/// The state of a chunked body's parser.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     at: At,
@@ -20,13 +20,13 @@ enum At {
     #[default]
     FirstDigit,
     Size(u64),
-    /// After the size, up to the line's end.
+    /// After the size, until the end of the line.
     Extension(u64),
     SizeEnd(u64),
     Data(u64),
     DataReturn,
     DataEnd,
-    /// The beginning of a trailer field, or the last line.
+    /// The beginning of a trailer field, or of the last line.
     TrailerStart,
     Trailer,
     TrailerEnd,
@@ -35,7 +35,7 @@ enum At {
 }
 
 impl Chunks {
-    /// Follows the body through these bytes: how many of them belong to it. `None` if it is malformed.
+    /// Parses these bytes; returns how many belong to the body. `None` if it is malformed.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut taken = 0;
         while taken < bytes.len() && self.at != At::Over {
@@ -110,7 +110,7 @@ impl Chunks {
         })
     }
 
-    /// The byte that must come here; a line begins anew after it.
+    /// Requires this byte; a line begins after it.
     fn expect(&mut self, byte: u8, wanted: u8) -> Option<()> {
         self.line = 0;
         (byte == wanted).then_some(())

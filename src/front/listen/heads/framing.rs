@@ -1,4 +1,5 @@
-//! One head: whether it is complete, whether it is plain, and how long the body is that follows (RFC 9112 §6.3).
+//! Parses one head: whether it is complete and unambiguous, and the length of the following body (RFC 9112
+//! §6.3).
 
 use std::mem::MaybeUninit;
 
@@ -6,12 +7,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use super::BadHead;
 
-/// The longest request target (standards §1).
+/// The longest request target in bytes (standards §1).
 pub(crate) const LONGEST_TARGET: usize = 8 * 1024;
-/// The most that a request's headers may hold together, and how many they may be.
+/// The most bytes of a request's headers, and their number.
 pub(crate) const MOST_HEADERS: usize = 100;
 pub(crate) const LARGEST_HEADERS: usize = 16 * 1024;
-/// The most that a head may hold: target and headers, with room for the method and the version.
+/// The most bytes of a head: target and headers, with room for method and version.
 pub(crate) const LARGEST_HEAD: usize = LONGEST_TARGET + LARGEST_HEADERS + 64;
 
 /// What a buffer begins with.
@@ -29,20 +30,20 @@ pub(super) enum Body {
     Chunked,
 }
 
-/// How far a head has been looked through, so that no byte is looked at again when the next one comes.
+/// The state of a head's scan, so that no byte is scanned twice.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// The empty line before the head, if there is one (RFC 9112 §2.2: some send it after a body).
+    /// The length of the empty line before the head, which some clients send after a body (RFC 9112 §2.2).
     empty: usize,
     at: usize,
-    /// Where the line begins that `at` is in.
+    /// Where the line with `at` begins.
     line: usize,
     /// Where the first line ends.
     first: Option<usize>,
 }
 
 impl Scan {
-    /// Looks for a head at the beginning of what was read. To be asked again with more behind the same bytes.
+    /// Looks for a head at the beginning of the buffer. Call it again with more bytes.
     pub(super) fn find(&mut self, held: &[u8]) -> Result<Found, BadHead> {
         if self.at == 0 && held.starts_with(b"\r\n") {
             *self = Self { empty: 2, at: 2, line: 2, first: None };
@@ -57,7 +58,7 @@ impl Scan {
         }
     }
 
-    /// Where the head ends. Lines end in CR LF: a bare LF or CR is what some take for a line's end and others do not.
+    /// The end of the head. Lines end with CR LF: parsers disagree about a bare LF or CR.
     fn end(&mut self, held: &[u8]) -> Result<Option<usize>, BadHead> {
         while let Some(found) = memchr::memchr2(b'\r', b'\n', &held[self.at..]) {
             let (line, at) = (self.line, self.at + found);
@@ -103,8 +104,8 @@ const HEADERS_TOO_LARGE: BadHead = BadHead::new(
     "the headers are larger than 16 KiB, or more than 100",
 );
 
-/// How a complete head says that its body ends. It parses with hyper's own parser, so that what is let pass here is not
-/// refused there.
+/// How the body of a complete head ends. Uses hyper's own parser, so that hyper does not refuse what was
+/// accepted here.
 fn read(lines: &[u8]) -> Result<Body, BadHead> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut []);
@@ -114,7 +115,7 @@ fn read(lines: &[u8]) -> Result<Body, BadHead> {
         _ => return Err(MALFORMED),
     }
     let method = request.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-    // RFC 9112 §3.2: no form of it has a fragment, which the parser would silently drop.
+    // RFC 9112 §3.2: a target has no fragment, which the parser would silently drop.
     let target = request.path.filter(|path| !path.contains('#')).and_then(|path| path.parse::<Uri>().ok());
     let (Some(_), Some(_), Some(version)) = (method, target, request.version) else { return Err(MALFORMED) };
     let mut framing = Framing::default();
@@ -130,7 +131,7 @@ fn read(lines: &[u8]) -> Result<Body, BadHead> {
     framing.body()
 }
 
-/// What the headers say about the body, each of them once at most.
+/// The headers about the body, each at most once.
 #[derive(Default)]
 struct Framing {
     length: Option<u64>,
@@ -141,9 +142,9 @@ impl Framing {
     fn length(&mut self, value: &[u8]) -> Result<(), BadHead> {
         const BAD: BadHead =
             BadHead::new(StatusCode::BAD_REQUEST, "Content-Length is not a number, or there are two");
-        // hyper has a meaning of its own for the largest ones.
+        // hyper uses the largest values for itself.
         const MOST: u64 = u64::MAX >> 1;
-        // Digits and nothing else: no sign, no list, not even of equal ones.
+        // Digits only: no sign and no list, not even of equal values.
         let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
         let length =
             digits.and_then(|digits| digits.parse().ok()).filter(|length| *length <= MOST).ok_or(BAD)?;

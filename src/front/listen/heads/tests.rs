@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// What hyper would get of these pieces, and the verdicts.
+/// The bytes that hyper would get from these pieces, and the verdicts.
 async fn handed_on(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Verdict>) {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let (mut heads, verdicts) = Heads::new(server, Charge::of_nobody());
@@ -13,7 +13,7 @@ async fn handed_on(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Verdict>) {
     }
     drop(client);
     let mut read = Vec::new();
-    // After a refusal there is no end, only nothing more.
+    // After a refusal the stream does not end.
     let _ = tokio::time::timeout(Duration::from_millis(1), heads.read_to_end(&mut read)).await;
     let verdicts = std::iter::from_fn(|| verdicts.lock().pop_front()).collect();
     (read, verdicts)
@@ -25,7 +25,7 @@ fn refused(status: u16) -> impl Fn(&Verdict) -> bool {
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// HTTP-09: what is plain is handed on byte for byte, however it comes in pieces.
+/// HTTP-09: plain requests are passed on byte for byte, in any pieces.
 #[tokio::test(start_paused = true)]
 async fn plain_requests_pass_unchanged() {
     let requests: [&[u8]; 7] = [
@@ -45,7 +45,7 @@ async fn plain_requests_pass_unchanged() {
     assert_eq!(handed_on(&bytes).await, whole);
 }
 
-/// HTTP-09: every form in which two readers could see two different requests.
+/// HTTP-09: every form in which parsers could see different requests is refused.
 #[tokio::test(start_paused = true)]
 async fn smuggling_forms_are_refused() {
     let post =
@@ -118,7 +118,7 @@ async fn a_refusal_ends_the_connection() {
     assert!(verdicts.len() == 2 && verdicts[0].is_ok() && refused(400)(&verdicts[1]));
 }
 
-/// HTTP-09: a malformed body ends the reading of it.
+/// HTTP-09: a malformed body is not read further.
 #[tokio::test(start_paused = true)]
 async fn malformed_chunks_are_refused() {
     for body in [
@@ -159,7 +159,7 @@ async fn heads_are_bounded() {
         let (_, verdicts) = handed_on(&[bad.as_bytes()]).await;
         assert!(verdicts.len() == 1 && refused(status)(&verdicts[0]), "{status}: {verdicts:?}");
     }
-    // It is not waited for the end of what is too long already.
+    // The end of a line that is already too long is not waited for.
     let endless = "a".repeat(100_000);
     for (start, status) in [("GET /", 414), ("GET / HTTP/1.1\r\nx: ", 431), ("", 400)] {
         let (_, verdicts) = handed_on(&[start.as_bytes(), endless.as_bytes()]).await;
@@ -174,7 +174,7 @@ async fn read(heads: &mut Heads<DuplexStream>) -> Vec<u8> {
     buffer
 }
 
-/// HTTP-09: 10 seconds for a head, however busily its sender sends.
+/// HTTP-09: 10 seconds for a head, even if bytes keep arriving.
 #[tokio::test(start_paused = true)]
 async fn slow_heads_are_refused() {
     let (mut client, server) = tokio::io::duplex(1024);
@@ -193,7 +193,8 @@ async fn slow_heads_are_refused() {
     sending.await.unwrap();
 }
 
-/// HTTP-09: who says nothing is not spoken to; on a connection that was used, only a head that has begun has a deadline.
+/// HTTP-09: a client that sends nothing gets no answer; on a used connection only a head that has begun has a
+/// deadline.
 #[tokio::test(start_paused = true)]
 async fn silence_is_answered_with_silence() {
     let (_client, server) = tokio::io::duplex(1024);
@@ -211,14 +212,14 @@ async fn silence_is_answered_with_silence() {
     assert!(verdicts.next().is_ok() && refused(408)(&verdicts.next()));
 }
 
-/// A request that hyper found where no head was seen is not believed.
+/// A request that hyper sees without a verdict is refused.
 #[test]
 fn a_request_without_a_verdict_is_refused() {
     assert_eq!(Verdicts::default().next(), Err(BadHead::MALFORMED));
 }
 
 proptest! {
-    /// HTTP-09: whatever comes, in whatever pieces, what is handed on is a beginning of it, and a refusal is the last.
+    /// HTTP-09: for any input in any pieces, what is passed on is a prefix of it, and a refusal is last.
     #[test]
     fn nothing_is_invented(text in "(GET|POST) /[a-z]{0,3} HTTP/1\\.[01]\r\n((Content-Length: [0-9]{1,2}|Transfer-Encoding: chunked|X: y)\r\n){0,3}\r\n[0-9a-f\r\n]{0,30}", cut in 1usize..40) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,4 +1,5 @@
-//! A host on this computer that serves a client id metadata document over TLS, with an authority of its own.
+//! A host on this computer that serves a client id metadata document over TLS, with its own certificate
+//! authority.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -38,7 +39,7 @@ impl Origin {
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                // One that is down hangs up.
+                // A host that is down closes the connection.
                 let Some(answer) = answers.lock().unwrap().clone() else { continue };
                 let mut stream = SslStream::new(Ssl::new(acceptor.context()).unwrap(), tcp).unwrap();
                 let counted = Arc::clone(&counted);
@@ -58,12 +59,12 @@ impl Origin {
         Self { port, requests, answer, dir }
     }
 
-    /// The client id of the document here.
+    /// The client id of its document.
     pub fn client_id(&self) -> String {
         format!("https://localhost:{}/oauth/client.json", self.port)
     }
 
-    /// A document that would be taken.
+    /// A valid document.
     pub fn document(&self) -> Value {
         json!({
             "client_id": self.client_id(),
@@ -74,7 +75,7 @@ impl Origin {
         })
     }
 
-    /// What it serves from now on, for so many seconds.
+    /// Serves this document from now on, with this `max-age` in seconds.
     pub fn serve(&self, document: &Value, max_age: u32) {
         let body = document.to_string();
         let headers = format!(
@@ -96,7 +97,7 @@ impl Origin {
         *self.answer.lock().unwrap() = None;
     }
 
-    /// How often it was asked.
+    /// The number of requests so far.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -105,7 +106,7 @@ impl Origin {
         self.dir.path().join("ca.pem")
     }
 
-    /// A configuration that lets documents be fetched from here.
+    /// A configuration that allows documents to be fetched from it.
     pub fn toml(&self) -> String {
         let ca = self.ca();
         format!(
@@ -116,7 +117,7 @@ impl Origin {
     }
 }
 
-/// A server for `localhost`; the authority that vouches for it goes into `ca`.
+/// A TLS acceptor for `localhost`; its authority's certificate is written to `ca`.
 fn acceptor(ca: &std::path::Path) -> SslAcceptor {
     let key = || {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();

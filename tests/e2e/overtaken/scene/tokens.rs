@@ -1,4 +1,4 @@
-//! Requests with what a client or a resource server has in hand.
+//! Requests with credentials of a client or a resource server.
 
 use authz::clients::preregistered::Authentication;
 use authz::resource_servers;
@@ -60,7 +60,7 @@ impl Scene {
         Prepared { request, whose, good: None }
     }
 
-    /// With an access token that nobody has presented yet, so that it goes on record first that its holder has it.
+    /// With an access token that was not used yet, so that its first use must be recorded.
     pub(super) async fn with_token(&mut self, case: Case) -> Prepared {
         let mut person = self.person().await;
         let client = self.app.client().await;

@@ -1,4 +1,4 @@
-//! How the index follows the folder.
+//! Scans keep the index in step with the folder.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn a_restart_reads_nothing_again() {
     };
     age("a.md");
     let docs = place.open();
-    // Whoever reads the file all the same would see another hash.
+    // Reading the file again would give another hash.
     docs.db.write_blocking(|tx| tx.execute("UPDATE document SET hash = x'00'", [])).unwrap();
     drop(docs);
     let docs = place.open();
@@ -42,8 +42,8 @@ fn a_restart_reads_nothing_again() {
     assert_ne!(known("b.md"), [0], "its time is too recent to say anything");
 }
 
-/// DOCS-02: nothing that a file can say of itself keeps an old text in the index: a tree that a link is switched to has
-/// the same names, sizes and times, and so does a file that was rewritten, or made anew, and dated back.
+/// DOCS-02: a changed file is noticed even with equal metadata: a folder that a link is switched to may have
+/// the same names, sizes and times, and so may a file that was rewritten or replaced and dated back.
 #[test]
 fn equal_sizes_and_times_hide_no_change() {
     let old = SystemTime::now() - Duration::from_hours(1);
@@ -82,7 +82,7 @@ fn equal_sizes_and_times_hide_no_change() {
     assert_eq!(docs.scan().unwrap(), changes(0, 0, 0, 2));
 }
 
-/// DOCS-02: the same where the folder's own name is a link.
+/// DOCS-02: the same if the folder's own name is a link.
 #[test]
 fn a_folder_that_is_switched_is_read_anew() {
     let old = SystemTime::now() - Duration::from_hours(1);
@@ -117,7 +117,7 @@ fn another_folder_is_another_index() {
     drop(Arc::new(docs).watch());
 }
 
-/// Waits for scans that change something until `done`, or fails.
+/// Waits for changing scans until `done`, or fails.
 fn eventually(docs: &Docs, done: impl Fn() -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut generation = docs.generation();

@@ -1,4 +1,4 @@
-//! What is found, and in which order.
+//! What searches find, and in which order.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn chinese_japanese_and_korean_are_found() {
         ("내", "ko.md"),
         // Decomposed, as some file systems and keyboards write it.
         ("\u{1109}\u{1165}\u{11af}\u{110e}\u{1175}", "ko.md"),
-        // Not in the text like this: any pair will do.
+        // Not in the text in this form: any pair is enough.
         ("東京の再起動の方法", "ja.md"),
     ] {
         assert_eq!(paths(&docs, query), [path], "{query}");

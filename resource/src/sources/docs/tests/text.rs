@@ -1,4 +1,4 @@
-//! Documents as CommonMark, YAML and Unicode have them: what is a heading, what is text, what is a word. No text is lost.
+//! Documents by CommonMark, YAML and Unicode: headings, text and words. No text is lost.
 
 use super::{Place, paths};
 use crate::sources::docs::section::{Document, Kind};
@@ -9,7 +9,7 @@ fn shape(document: &Document) -> Vec<(&str, u32, &str)> {
     document.sections.iter().map(|s| (s.heading.as_str(), s.line.unwrap(), s.body.as_str())).collect()
 }
 
-/// A rule in the middle of a file is a rule, and what stands between two of them is text.
+/// A thematic break in the middle of a file is a break, and the text between two of them is text.
 #[test]
 fn text_between_rules_is_text() {
     for rule in ["---", "***", "___", "+++"] {
@@ -29,7 +29,7 @@ fn text_between_rules_is_text() {
     }
 }
 
-/// What CommonMark calls a heading, and what only looks like one.
+/// Headings by CommonMark, and text that only looks like one.
 #[test]
 #[allow(clippy::too_many_lines, reason = "one table of Markdown, best read in one piece")]
 fn headings_are_commonmarks() {
@@ -61,7 +61,7 @@ fn headings_are_commonmarks() {
         ("# A > B\ntext\n", "A > B", &[("A > B", 1, "text")]),
         ("# A\n\n| h |\n|---|\n| # c |\n", "A", &[("A", 1, "h\n# c")]),
         ("a\\\nb  \nc<br>d\ne\n", "a", &[("", 1, "a\nb\nc\nd e")]),
-        // HTML (§4.6): its headings are headings, comments and scripts are nothing.
+        // HTML (§4.6): its headings count; comments and scripts are ignored.
         (
             "<h1 align=\"center\">Guide</h1>\n\n<p>x</p>\n\n## Sub\n",
             "Guide",
@@ -71,14 +71,14 @@ fn headings_are_commonmarks() {
         ("<script>\n# x\n\n# y\n</script>\n\n# A\n", "A", &[("A", 7, "")]),
         ("<div>\n\n# A\n\n</div>\n", "A", &[("A", 3, "")]),
         ("<pre>\n# code\n</pre>\n", "a", &[("", 1, "# code")]),
-        // Line endings (§2.1), alone and mixed, and front matter before them.
+        // Line endings (§2.1), alone and mixed, with front matter before them.
         ("# A\r\rtext\r## B\rmore\r", "A", &[("A", 1, "text"), ("A > B", 4, "more")]),
         ("# A\r\n\r\ntext\r\n## B\r\nmore\r\n", "A", &[("A", 1, "text"), ("A > B", 4, "more")]),
         ("---\rtitle: T\r---\r# A\rtext\r", "T", &[("A", 4, "text")]),
         ("---\r\ntitle: >-\r\n  The\r\n  Guide\r\n---\r\n# A\r\ntext\r\n", "The Guide", &[("A", 6, "text")]),
         ("+++\ntitle = \"T\"\n+++\ntext\n", "T", &[("", 4, "text")]),
         ("---\ntitle: |\n  The\n  Guide\n---\ntext\n", "The Guide", &[("", 6, "text")]),
-        // Not a mapping: a rule, and a heading with its underline.
+        // Not a mapping: a thematic break, and a heading with its underline.
         ("---\nNote well\n---\ntext\n", "Note well", &[("Note well", 2, "text")]),
         ("---\n---\ntext\n", "a", &[("", 3, "text")]),
     ];
@@ -90,7 +90,7 @@ fn headings_are_commonmarks() {
     assert_eq!(shape(&text), [("", 1, "one\ntwo\nthree")]);
 }
 
-/// A heading that stands in two places is read in both, and a name in any spelling finds it.
+/// A heading that occurs twice is read in both places, and any spelling of its name finds it.
 #[test]
 fn a_heading_that_stands_twice_is_read_whole() {
     let place = Place::new(&[(
@@ -106,7 +106,7 @@ fn a_heading_that_stands_twice_is_read_whole() {
     assert!(read("Guide").contains("one") && read("Guide").contains("five"));
 }
 
-/// Words in every script are found as people type them, and their neighbours are not.
+/// Words of every script are found as people type them, and similar ones are not.
 #[test]
 fn words_of_every_script_are_found() {
     let place = Place::new(&[
@@ -173,11 +173,11 @@ fn words_of_every_script_are_found() {
     ] {
         assert_eq!(paths(&docs, query), [path], "{query}");
     }
-    // Vowel signs and tone marks are letters: another one makes another word.
+    // Vowel signs and tone marks distinguish words.
     for query in ["กิน", "हान्दू", "பதிகப்பி"] {
         assert!(paths(&docs, query).is_empty(), "{query}");
     }
-    // What is in no text is found in none: a pair in another order, half a word of a script with marks.
+    // Not found, because they are in no text: a pair in another order, half a word of a script with marks.
     for query in ["ภัยปลอด", "वदस", "ဗာဆာဆာ", "width", "key registry"] {
         let found = docs.search(query, None, None).unwrap();
         assert!(found.iter().all(|hit| !hit.snippet.contains(&format!("**{query}**"))), "{query}: {found:?}");
@@ -196,7 +196,7 @@ fn words_of_every_script_are_found() {
     }
 }
 
-/// DOCS-02: a mark of byte order, and front matter behind it.
+/// DOCS-02: a byte order mark, with and without front matter after it.
 #[test]
 fn a_byte_order_mark_hides_nothing() {
     let place = Place::new(&[
@@ -208,7 +208,7 @@ fn a_byte_order_mark_hides_nothing() {
     assert_eq!(titles, ["The Guide", "Other"]);
 }
 
-/// DOCS-02: taking a document apart and preparing its words takes time in proportion to its length.
+/// DOCS-02: parsing a document takes time in proportion to its length.
 #[test]
 fn hostile_texts_are_linear() {
     let time = |make: &dyn Fn(usize) -> String, size: usize| {
@@ -235,7 +235,7 @@ fn hostile_texts_are_linear() {
     ];
     for (index, make) in shapes.iter().enumerate() {
         let (small, large) = (time(make, 50_000), time(make, 400_000));
-        // Eight times the text; twenty-four times the time leaves room for a busy machine.
+        // Eight times the text; a bound of twenty-four times allows for a busy machine.
         let bound = 24 * small.max(std::time::Duration::from_millis(2));
         assert!(large < bound, "shape {index}: {small:?}, then {large:?}");
     }

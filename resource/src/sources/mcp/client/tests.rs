@@ -45,7 +45,7 @@ fn none() -> Value {
     json!([])
 }
 
-/// MCP-05, MCP-07, RS-15: a modern request says of itself what the revision wants, and carries no header of anybody's.
+/// MCP-05, MCP-07, RS-15: a modern request has its required metadata, and no header of the client.
 #[tokio::test]
 async fn a_modern_request_is_written_anew() {
     let upstream =
@@ -69,7 +69,7 @@ async fn a_modern_request_is_written_anew() {
     assert_ne!(upstream.arrived()[2].body["id"], id);
 }
 
-/// SRC-07: what tells the eras apart, and what tells nothing and is asked again.
+/// SRC-07: answers that determine the era, and answers that do not and are asked for again.
 #[tokio::test]
 async fn the_first_question_tells_the_eras_apart() {
     let supported = |versions: &[&str]| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32022, "message": "", "data": { "supported": versions } } });
@@ -105,7 +105,7 @@ async fn the_first_question_tells_the_eras_apart() {
     }
 }
 
-/// SRC-07: a session is begun once for all who wait, and once again when the upstream has forgotten it.
+/// SRC-07: a session is started once for all waiting callers, and once more when the upstream has forgotten it.
 #[tokio::test]
 async fn a_forgotten_session_is_begun_again_once() {
     let begun = Arc::new(AtomicUsize::new(0));
@@ -129,15 +129,15 @@ async fn a_forgotten_session_is_begun_again_once() {
     );
     assert_eq!(called.header("mcp-method"), "");
     begun.store(2, Ordering::SeqCst);
-    // The server was started anew: it knows "second" only, which nobody has begun yet.
+    // The server was restarted: it knows only "second", which was not started yet.
     assert!(ask(&client).await.unwrap().is_ok());
     assert_eq!(begun.load(Ordering::SeqCst), 3);
     assert!(ask(&client).await.unwrap().is_ok());
     assert_eq!(begun.load(Ordering::SeqCst), 3);
 }
 
-/// SRC-07, SRC-08: an upstream that forgets every session is not asked for ever, and what it said about this very request
-/// is an answer.
+/// SRC-07, SRC-08: an upstream that forgets every session is asked at most twice, and its error about this
+/// request is the answer.
 #[tokio::test]
 async fn an_upstream_that_always_forgets_is_asked_twice() {
     for (status, ours, calls) in [(404, false, 2), (400, false, 2), (400, true, 1), (403, false, 1)] {
@@ -155,8 +155,8 @@ async fn an_upstream_that_always_forgets_is_asked_twice() {
     }
 }
 
-/// SRC-08, SRC-13: an answer may come in a stream, after what the upstream tells and asks meanwhile. Progress counts with
-/// this request's token only.
+/// SRC-08, SRC-13: an answer may be in a stream, after notifications and requests of the upstream. Progress
+/// counts only with this request's token.
 #[tokio::test]
 async fn an_answer_may_come_in_a_stream() {
     let upstream = Upstream::start(|request| match request.method() {
@@ -189,7 +189,7 @@ async fn an_answer_may_come_in_a_stream() {
     assert_eq!(heard, [Heard::Progress(1.0), Heard::ListChanged, Heard::Progress(2.5)]);
 }
 
-/// SRC-12: a stream of an older revision that breaks off is resumed after its last event, and not for ever.
+/// SRC-12: a broken stream of an older revision is resumed after its last event, a limited number of times.
 #[tokio::test]
 async fn a_stream_is_resumed_after_its_last_event() {
     for resumable in [true, false] {
@@ -216,7 +216,7 @@ async fn a_stream_is_resumed_after_its_last_event() {
     }
 }
 
-/// SRC-09: whoever drops a call of an older revision has the upstream told so, by the id that it knows.
+/// SRC-09: when a call of an older revision is dropped, the upstream is told, with the request's id.
 #[tokio::test]
 async fn a_dropped_call_is_cancelled_at_the_upstream() {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
@@ -243,7 +243,7 @@ async fn a_dropped_call_is_cancelled_at_the_upstream() {
     assert_eq!(cancelled.header("mcp-session-id"), "s");
 }
 
-/// SRC-08: what was not sent is told from what was; a port that nobody listens on is sent nothing.
+/// SRC-08: a request that was not sent is distinguished; an unreachable port counts as not sent.
 #[tokio::test]
 async fn a_server_that_is_not_there_was_sent_nothing() {
     let upstream = Upstream::start(hello).await;
@@ -257,7 +257,7 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
     assert!(upstream.arrived().is_empty());
 }
 
-/// MCP-03, SRC-12: what is no answer to this request is none, whatever it is.
+/// MCP-03, SRC-12: anything that is not an answer to this request is an error.
 #[tokio::test]
 async fn what_is_no_answer_is_not_taken_for_one() {
     for (status, body) in [
@@ -277,7 +277,7 @@ async fn what_is_no_answer_is_not_taken_for_one() {
     }
 }
 
-/// SRC-02: a walk takes all pages or nothing; an empty cursor is a cursor, and no list goes round for ever.
+/// SRC-02: a listing has all pages or fails; an empty cursor is a cursor, and an endless list fails.
 #[tokio::test]
 async fn a_walk_is_complete_or_nothing() {
     let tool = |name: &str| json!({ "name": name, "inputSchema": {} });
