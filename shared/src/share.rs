@@ -299,6 +299,8 @@ pub const GROWTH: &[(&str, Growth)] = &[
     ("initial_access_token", Growth::NotByStrangers("a command")),
     ("resource_server_audience", Growth::NotByStrangers("a command")),
     ("catalogue_disabled", Growth::NotByStrangers("a command")),
+    ("secret", Growth::NotByStrangers("a command")),
+    ("user_secret", Growth::NotByStrangers("a passkey, or a command; one for each user and source")),
 ];
 
 #[cfg(test)]

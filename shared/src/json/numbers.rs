@@ -57,7 +57,19 @@ fn survives(number: &str) -> bool {
     // likes, if they are its own.
     let is_integer = number.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     let count = written.digits.len();
-    !is_integer && count <= MOST_DIGITS && written == Decimal::of(&format!("{read:.*e}", count - 1))
+    !is_integer
+        && count <= MOST_DIGITS
+        && (written == Decimal::of(&format!("{read:.*e}", count - 1)) || is_rounded_up(read, &written))
+}
+
+/// Whether a double that lies halfway between two decimals of this length was written as the one farther from zero.
+fn is_rounded_up(read: f64, written: &Decimal) -> bool {
+    let exact = Decimal::of(&format!("{read:.*e}", MOST_DIGITS - 1));
+    let Some(below) = exact.digits.strip_suffix('5') else { return false };
+    let above = below.parse::<u64>().ok().and_then(|below| below.checked_add(1));
+    exact.negative == written.negative
+        && exact.exponent.checked_add(1) == Some(written.exponent)
+        && above.is_some_and(|above| above.to_string() == written.digits)
 }
 
 /// A number without what may be written in several ways: `digits` times ten to the power of `exponent`.
