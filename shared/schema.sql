@@ -579,3 +579,14 @@ CREATE TABLE user_secret (
     changed_at INTEGER NOT NULL,
     PRIMARY KEY (user_id, source)
 ) STRICT, WITHOUT ROWID;
+
+-- Calls that count against limits whose window is an hour or longer: `counter` is the SHA-256 of what is counted and for
+-- whom, `call` tells calls of the same moment apart. As many rows for a counter as its largest limit allows; older ones go.
+CREATE TABLE call_count (
+    counter    BLOB NOT NULL,
+    counted_at INTEGER NOT NULL,
+    call       TEXT NOT NULL,
+    PRIMARY KEY (counter, counted_at, call)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX call_count_age ON call_count (counted_at);

@@ -9,6 +9,7 @@ mod file;
 mod front;
 mod given;
 mod keys;
+mod limits;
 mod registration;
 mod remote;
 mod rules;

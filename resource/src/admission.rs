@@ -2,6 +2,8 @@
 //! other file can make an [`Ask`].
 
 mod ask;
+mod commit;
+mod limits;
 mod links;
 pub(crate) mod record;
 mod relay;
@@ -30,9 +32,13 @@ use crate::profile::Profile;
 use crate::registry::{Registry, Snapshot, Sought};
 use crate::revision::Era;
 use crate::sources::{Outcome, Source, Sources};
+use crate::store::call_counts;
 use record::Subject;
 
 pub(crate) use ask::{Ask, Completing, What};
+use commit::Commit;
+pub(crate) use limits::Limited;
+use limits::{Hold, Limits};
 use links::Links;
 pub(crate) use relay::Relay;
 pub(crate) use running::CallId;
@@ -50,10 +56,8 @@ const SETTLING: Duration = Duration::from_secs(10);
 
 /// The only way to a source.
 pub(crate) struct Admission {
-    db: Db,
-    clock: Clock,
-    bearer: Arc<Bearer>,
-    registry: Arc<Registry>,
+    commit: Commit,
+    limits: Limits,
     running: Running,
     links: Arc<Links>,
     memory: Memory,
@@ -102,6 +106,8 @@ pub(crate) enum Denied {
     Policy(Decision),
     /// The token was valid before and has ended meanwhile.
     Token(bearer::Refused),
+    /// It is over a limit. It was recorded.
+    Limited(Box<Limited>),
     /// For another reason, with the answer.
     Refused(Refusal),
 }
@@ -113,6 +119,7 @@ impl Denied {
             Self::Policy(decision) => decision.as_str(),
             Self::Token(bearer::Refused::Invalid(invalid)) => invalid.reason,
             Self::Token(_) => "token_unchecked",
+            Self::Limited(_) => record::LIMITED,
             Self::Refused(_) => "unavailable",
         }
     }
@@ -132,7 +139,9 @@ impl Admission {
         registry: Arc<Registry>,
         memory: Memory,
     ) -> Self {
-        Self { db, clock, bearer, registry, running: Running::default(), links: Arc::default(), memory }
+        let limits = Limits::new(clock.clone());
+        let commit = Commit { db, clock, bearer, registry };
+        Self { commit, limits, running: Running::default(), links: Arc::default(), memory }
     }
 
     /// What a request of this caller names. A URI may be one that only they were shown (SRC-04).
@@ -152,30 +161,36 @@ impl Admission {
     pub(crate) async fn call<A: AsRef<[u8]> + Send + 'static>(
         &self,
         profile: &Profile,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         wanted: Wanted,
         agree: impl FnOnce(&Item, &Asked) -> Result<(), Refusal>,
         answer: impl FnOnce(&Ending<'_>) -> A + Send + 'static,
     ) -> Result<A, Denied> {
         let item = snapshot.seek_at(profile, &wanted.sought);
         let keeps = snapshot.rules().record_values;
-        let mut subject = wanted.subject(profile, item.as_ref(), keeps);
+        let subject = wanted.subject(profile, item.as_ref(), keeps);
         let item = self.decide(item, &subject, &wanted.asked).await?;
         agree(&item, &wanted.asked)?;
         let Some(what) = wanted.what(item) else { return Err(Refusal::internal().into()) };
-        if what.effect() == Effect::Writes {
-            subject.caller = self.announce(&what, &wanted, &subject).await?;
-        }
+        let hold = self.hold(&what, snapshot, &subject).await?;
         let cancel = CancellationToken::new();
-        let named = wanted.id.map(|id| self.running.name(id, &cancel));
+        let named = wanted.id.clone().map(|id| self.running.name(id, &cancel));
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
-        let asker = asker(&subject.caller, snapshot);
-        let limits = (LONGEST, MOST, self.memory.hold(asker.user()));
-        let ask = Ask::new(what, asker, wanted.era, limits, cancel);
-        let (sources, links) = (Arc::clone(snapshot.sources()), Arc::clone(&self.links));
-        let watch = self.watch(profile, &subject.caller, &ask, wanted.asked);
-        let call = Call { db: self.db.clone(), sources, links, subject, ask, named, watch };
-        let ended = self.running.spawn(call.finish(wanted.began, answer).in_current_span()).await;
+        let (commit, links, memory) = (self.commit.clone(), Arc::clone(&self.links), self.memory.clone());
+        let snapshot = Arc::clone(snapshot);
+        // From here on the call has a task of its own, so that it is on record to its end.
+        let call = async move {
+            let (mut subject, mut hold) = (subject, hold);
+            subject.caller = commit.admit(&wanted, &subject, what.effect(), &mut hold).await?;
+            let asker = asker(&subject.caller, &snapshot);
+            let limits = (LONGEST, MOST, memory.hold(asker.user()));
+            let ask = Ask::new(what, asker, wanted.era, limits, cancel);
+            let watch = watch(&commit, &subject, &ask, wanted.asked);
+            let sources = Arc::clone(snapshot.sources());
+            let call = Call { db: commit.db, sources, links, subject, ask, named, watch, hold };
+            call.finish(wanted.began, answer).await
+        };
+        let ended = self.running.spawn(call.in_current_span()).await;
         closing.map(DropGuard::disarm);
         match ended {
             Ok(answered) => answered,
@@ -186,21 +201,22 @@ impl Admission {
         }
     }
 
-    fn watch(&self, profile: &Profile, caller: &Checked, ask: &Ask, asked: Asked) -> Watch {
-        Watch {
-            clock: self.clock.clone(),
-            bearer: Arc::clone(&self.bearer),
-            registry: Arc::clone(&self.registry),
-            caller: caller.clone(),
-            resource: profile.uri().clone(),
-            item: Arc::clone(ask.what().item()),
-            asked,
-        }
-    }
-
     /// Cancels the call with this id, if it is running.
     pub(crate) fn cancel(&self, id: &CallId) {
         self.running.cancel(id);
+    }
+
+    /// Forgets calls that count against no limit any more. Call it regularly.
+    pub(crate) async fn sweep(&self) {
+        let Commit { db, clock, .. } = &self.commit;
+        let swept = match db.read(|conn| call_counts::any_to_sweep(conn, clock.now())) {
+            Ok(false) => Ok(()),
+            Ok(true) => db.record(call_counts::sweep).await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = swept {
+            tracing::error!(db.fault = %fault, "old counts of calls could not be deleted");
+        }
     }
 
     /// Waits for running calls. Call it when no new ones can start.
@@ -220,43 +236,22 @@ impl Admission {
         match (item, decision) {
             (Some(item), Decision::Allow) => Ok(item),
             (_, refused) => {
-                record::write(&self.db, subject.refused(&refused)).await?;
+                record::write(&self.commit.db, subject.refused(&refused)).await?;
                 Err(Denied::Policy(refused))
             }
         }
     }
 
-    /// Puts on record what may change something, before it does (AUDIT-04), and asks again about everything that may
-    /// have changed while that was written: the token, its user, and the rules (RS-08).
-    async fn announce(&self, what: &What, wanted: &Wanted, subject: &Subject) -> Result<Checked, Denied> {
-        record::write_ahead(&self.db, subject.intended()).await?;
-        let denied = match self.decide_again(wanted, subject).await {
-            Ok((Decision::Allow, caller)) => return Ok(caller),
-            Ok((refused, _)) => Denied::Policy(refused),
-            Err(refused) => Denied::Token(refused),
-        };
-        let ended =
-            subject.ended(what.effect(), &Outcome::not_sent(), wanted.began.elapsed()).detail("bytes", 0);
-        record::write(&self.db, ended).await?;
-        Err(denied)
-    }
-
-    /// Decides with the current rules and caller.
-    async fn decide_again(
-        &self,
-        wanted: &Wanted,
-        subject: &Subject,
-    ) -> Result<(Decision, Checked), bearer::Refused> {
-        loop {
-            let look = self.registry.look();
-            let profile = look.snapshot.profile_of(&subject.resource);
-            let item = profile.and_then(|profile| look.snapshot.seek_at(profile, &wanted.sought));
-            let check = self.bearer.check_for(item.as_ref().and_then(|item| item.needs.scopes()));
-            let confirmed = self.bearer.confirm(&subject.caller, self.clock.now(), check).await;
-            if self.registry.still_holds(&look) {
-                let caller = confirmed?;
-                let decision = wanted.asked.decide(item.as_deref(), &caller);
-                return Ok((decision, caller));
+    /// Reserves the call against the limits in memory. Completing an argument counts against none.
+    async fn hold(&self, what: &What, snapshot: &Snapshot, subject: &Subject) -> Result<Hold, Denied> {
+        if matches!(what, What::Completion(..)) {
+            return Ok(self.limits.free());
+        }
+        match self.limits.take(what.item(), &snapshot.rules().limits, &subject.caller) {
+            Ok(hold) => Ok(hold),
+            Err(over) => {
+                record::write(&self.commit.db, over.on_record(subject.unlimited())).await?;
+                Err(Denied::Limited(Box::new(over)))
             }
         }
     }
@@ -315,6 +310,18 @@ impl Asked {
     }
 }
 
+fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: Asked) -> Watch {
+    Watch {
+        clock: commit.clock.clone(),
+        bearer: Arc::clone(&commit.bearer),
+        registry: Arc::clone(&commit.registry),
+        caller: subject.caller.clone(),
+        resource: subject.resource.clone(),
+        item: Arc::clone(ask.what().item()),
+        asked,
+    }
+}
+
 /// The caller, as sources see them.
 fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
     let high_risk = caller.entitled().intersection(snapshot.high_risk());
@@ -331,6 +338,7 @@ struct Call {
     ask: Ask,
     named: Option<Named>,
     watch: Watch,
+    hold: Hold,
 }
 
 impl Call {
@@ -339,7 +347,7 @@ impl Call {
         began: Instant,
         answer: impl FnOnce(&Ending<'_>) -> A,
     ) -> Result<A, Denied> {
-        let Self { db, sources, links, subject, ask, named, watch } = self;
+        let Self { db, sources, links, subject, ask, named, watch, mut hold } = self;
         let source = sources.find(&ask.what().item().source);
         let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
         let effect = ask.what().effect();
@@ -352,8 +360,11 @@ impl Call {
             Ok(outcome) => (outcome, watch.may_still().await.err()),
             Err(ended) => (Outcome::Cancelled, Some(ended)),
         };
+        if matches!(outcome, Outcome::NotSent(_)) {
+            hold.taken_back();
+        }
         if let Some(denied) = denied {
-            record::write(&db, subject.ended_early(effect, &outcome, began.elapsed(), &denied)).await?;
+            hold.write(&db, subject.ended_early(effect, &outcome, began.elapsed(), &denied)).await?;
             return Err(denied);
         }
         if let Outcome::Result { links: shown, .. } = &outcome {
@@ -363,7 +374,7 @@ impl Call {
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
         // What the answer was made from goes; the answer's own memory is counted until it is handed on.
         drop(outcome);
-        match record::write(&db, ended).await {
+        match hold.write(&db, ended).await {
             Ok(()) => {}
             Err(_) if effect == Effect::Writes => return Err(Refusal::unrecorded().into()),
             Err(unavailable) => return Err(unavailable.into()),

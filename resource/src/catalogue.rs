@@ -15,8 +15,9 @@ use crate::replay::{self, Recorded, Replayed};
 use crate::sources::{self, HttpSource, Others};
 
 pub use crate::rules::{
-    ArgumentRule, ArgumentRules, Conditions, DoubtfulRule, Effect, InvalidArgumentRule, InvalidPattern,
-    InvalidResourcePattern, ItemRule, ItemRules, Kind, Pattern, ProfileRule, Rules, ScopeRule, UnusableRule,
+    ArgumentRule, ArgumentRules, AtOnce, CallLimits, Conditions, DoubtfulRule, Effect, InvalidArgumentRule,
+    InvalidLimit, InvalidPattern, InvalidResourcePattern, ItemRule, ItemRules, Kind, LimitRules, Pattern,
+    ProfileRule, Rate, Rules, ScopeRule, UnusableRule,
 };
 
 /// A hypothetical call.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use shared::Scope;
 
 use crate::argument_rules::ArgumentRules;
+use crate::call_limits::CallLimits;
 use crate::uri::{CanonicalUri, UriTemplate};
 
 /// What an item is. Each kind has its own list.
@@ -56,6 +57,10 @@ pub(crate) struct Item {
     pub(crate) arguments: ArgumentRules,
     /// The arguments that its schema names; only filled if there are rules about arguments.
     pub(crate) named: BTreeSet<String>,
+    /// How often it may be used (LIMIT-01).
+    pub(crate) limits: CallLimits,
+    /// The tool whose uses are counted together with its own, because it gives away the same and has the rule.
+    pub(crate) counts_as: Option<&'static str>,
 }
 
 /// The rule that governs an item (POL-01).

@@ -5,6 +5,7 @@
 mod admission;
 mod argument_rules;
 pub mod bearer;
+mod call_limits;
 pub mod catalogue;
 mod gate;
 mod item;
@@ -158,13 +159,14 @@ impl Resource {
             .with_state(self.clone())
     }
 
-    /// Records counts of refused tokens (AUDIT-06), and deletes ended sessions. Call it regularly, and before
+    /// Records counts of refused tokens (AUDIT-06), and deletes ended sessions and old counts. Call it regularly, and before
     /// the server stops; running calls are waited for then.
     pub async fn flush(&self) {
         if self.0.streams.is_ending() {
             self.0.admission.settle().await;
         }
         self.0.sessions.sweep().await;
+        self.0.admission.sweep().await;
         // The error was logged, and no caller waits for it.
         let _ = self.0.denials.flush().await;
     }

@@ -8,6 +8,7 @@ use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
 pub use crate::argument_rules::{ArgumentRule, ArgumentRules, Conditions, InvalidArgumentRule};
+pub use crate::call_limits::{AtOnce, CallLimits, InvalidLimit, LimitRules, Rate};
 pub use crate::item::{Effect, Kind};
 pub use pattern::{InvalidPattern, InvalidResourcePattern, Pattern};
 
@@ -28,6 +29,8 @@ pub struct Rules {
     pub profiles: BTreeMap<String, ProfileRule>,
     /// Whether argument values that rules look at are recorded (AUDIT-05).
     pub record_values: bool,
+    /// How often and how many at once, beyond what the rules of single items say (LIMIT-01).
+    pub limits: LimitRules,
 }
 
 /// A profile: an endpoint with a selection of the items (POL-03).
@@ -71,6 +74,8 @@ pub struct ItemRule {
     pub description: Option<String>,
     /// The rules about arguments (POL-02).
     pub arguments: ArgumentRules,
+    /// How often each of the items may be used, and how often at once (LIMIT-01).
+    pub limits: CallLimits,
     /// The file and line; `None` for a built-in rule, over which every rule of the file takes precedence.
     pub at: Option<String>,
 }
@@ -154,6 +159,7 @@ impl Default for Rules {
             resources: ItemRules::default(),
             profiles: BTreeMap::new(),
             record_values: false,
+            limits: LimitRules::default(),
         }
     }
 }
@@ -211,6 +217,12 @@ impl Rules {
         let low = |rule: &ScopeRule| rule.description.risk == Risk::Low;
         let sets = [of(&|rule| rule.default), of(&low), of(&|_| true)];
         sets.into_iter().find(|set| !set.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether anything limits how often items are used (LIMIT-02).
+    pub fn have_limits(&self) -> bool {
+        let of_items = [&self.tools, &self.prompts].into_iter().flat_map(ItemRules::iter);
+        !self.limits.is_empty() || of_items.into_iter().any(|(_, rule)| !rule.limits.is_empty())
     }
 
     /// The high-risk scopes.

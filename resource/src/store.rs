@@ -1,4 +1,5 @@
 //! The resource side's database tables: SQL, one table family per file.
 
+pub(crate) mod call_counts;
 pub(crate) mod sessions;
 pub(crate) mod snapshots;

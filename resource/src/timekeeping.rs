@@ -6,7 +6,7 @@ use shared::audit::{self, Event, Name};
 use shared::timekeeping::{self, Refusal};
 use shared::{Clock, Fault, Timestamp, Tx};
 
-use crate::store::sessions;
+use crate::store::{call_counts, sessions};
 
 /// What confirming the clock ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub fn confirm(tx: &Tx<'_>, clock: &Clock, uid: u32) -> Result<Result<Confirmed,
     }
     let before = tx.now();
     let now = timekeeping::restart(tx, clock)?;
+    call_counts::no_later_than(tx, now)?;
     let confirmed = Confirmed { before, now, sessions_ended: sessions::forget(tx, now)? };
     let event = Event::allowed(Name::ClockStep)
         .by_console(uid)

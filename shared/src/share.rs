@@ -279,6 +279,12 @@ pub const GROWTH: &[(&str, Growth)] = &[
         "source_item",
         Growth::Bounded("5,000 items and 8 MiB for each of the four lists of a configured server"),
     ),
+    (
+        "call_count",
+        Growth::NotByStrangers(
+            "a call that was allowed; as many for each limit and caller as the limit allows",
+        ),
+    ),
     ("setting", Growth::NotByStrangers("a fixed set of names")),
     ("source", Growth::NotByStrangers("portcullis.toml")),
     ("signing_key", Growth::NotByStrangers("rotation and commands")),

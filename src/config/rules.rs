@@ -12,12 +12,13 @@ use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
 use super::keys::{Key, meant};
+use super::limits;
 use super::sources::Source;
 
 /// Scopes of OAuth and OpenID Connect, which no tool can need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 /// What a rule about tools or prompts can say.
-const ITEM_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args"];
+const ITEM_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args", "limit", "at_once"];
 /// What a rule about resources can say: they have no arguments.
 const RESOURCE_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description"];
 /// The keys of a rule about an argument.
@@ -177,6 +178,8 @@ pub(super) fn item(
                 "title" => rule.title = Some(key.text()?.to_owned()),
                 "description" => rule.description = Some(key.prose()?.to_owned()),
                 "args" if kind != Kind::Resource => rule.arguments = arguments(&key)?,
+                "limit" if kind != Kind::Resource => rule.limits.rates = limits::rates(&key)?,
+                "at_once" if kind != Kind::Resource => rule.limits.at_once = limits::at_once(&key)?,
                 _ => return Err(key.unknown(known_keys)),
             }
         }

@@ -12,6 +12,7 @@ mod authorize;
 mod authorize_errors;
 mod authorize_table;
 mod browser;
+mod call_limits;
 mod certificates;
 mod cimd;
 mod circles;

@@ -116,7 +116,7 @@ impl Member {
     }
 }
 
-/// MCP-08, MCP-09, RS-11, SRC-01, SRC-03: an intern and an engineer use three servers through one URL. The
+/// MCP-08, MCP-09, RS-11, SRC-01, SRC-03, LIMIT-01: an intern and an engineer use three servers through one URL. The
 /// intern's client does not list the tool that starts pipelines, and learns nothing by calling it; the
 /// engineer's is told which scopes it needs, requests them in the browser, and calls all three. The servers
 /// receive no token, cookie or address of a user.
@@ -180,11 +180,18 @@ fn an_intern_and_an_engineer_share_three_servers() {
     for scope in ["ci.read", "ci.trigger", "database.read", "docs.read", "jira.read"] {
         assert!(challenge.contains(scope), "{challenge}");
     }
+    // Three an hour, and then a time to come back, which a model can read.
+    for _ in 0..2 {
+        assert!(alice.call("ci_trigger_pipeline", &pipeline).to_string().contains("started."));
+    }
+    let over = alice.call("ci_trigger_pipeline", &pipeline).to_string();
+    let says = "Limit reached: 3 calls of the tool ci_trigger_pipeline in 1 hour for each user. Nothing was done. Try again at";
+    assert!(over.contains(says) && !over.contains("-32"), "{over}");
     let cores = alice.call("database_cores", &json!({}));
     assert!(cores.to_string().contains("100"), "{cores}");
     let read = alice.call("jira_read_issue", &json!({"key": "OPS-2"}));
     assert!(read.to_string().contains("Replaced, ends in a year."), "{read}");
-    assert_eq!((ci.calls("trigger_pipeline"), jira.calls("read_issue")), (1, 1));
+    assert_eq!((ci.calls("trigger_pipeline"), jira.calls("read_issue")), (3, 1));
 
     for upstream in [jira, database, ci] {
         let requests = upstream.requests();
@@ -203,7 +210,7 @@ fn an_intern_and_an_engineer_share_three_servers() {
             all.iter().filter(|record| record["detail"]["name"] == tool && record["event"] != "mcp.denied");
         about.map(|record| record["event"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(of("ci_trigger_pipeline"), ["mcp.call", "mcp.result"]);
+    assert_eq!(of("ci_trigger_pipeline"), ["mcp.call", "mcp.result"].repeat(3));
     assert_eq!(of("jira_read_issue"), ["mcp.call"]);
     ines.client.close();
     alice.client.close();

@@ -43,6 +43,7 @@ const BEGUN: &[(&str, &[&str])] = &[
     ("source", &["added_at", "walked_at"]),
     ("secret", &["created_at", "changed_at"]),
     ("user_secret", &["created_at", "changed_at"]),
+    ("call_count", &["counted_at"]),
 ];
 
 /// Ends that were computed from that time.

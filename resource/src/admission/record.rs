@@ -15,6 +15,8 @@ use crate::sources::Outcome;
 
 /// If writing a record takes longer than this, the request fails.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The decision on record if a limit is reached.
+pub(super) const LIMITED: &str = "limited";
 
 /// Writes a record. If that fails, the request fails (AUDIT-04).
 pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
@@ -26,14 +28,10 @@ pub(crate) async fn write_all(db: &Db, events: Vec<Event>) -> Result<(), Refusal
     in_time(db.record(move |tx| events.into_iter().try_for_each(|event| audit::append(tx, event)))).await
 }
 
-/// Writes a record that is durable against power loss, before the action that it announces.
-pub(crate) async fn write_ahead(db: &Db, event: Event) -> Result<(), Refusal> {
-    in_time(db.write(move |tx| audit::append(tx, event))).await
-}
-
-async fn in_time(writing: impl Future<Output = Result<(), Fault>>) -> Result<(), Refusal> {
+/// The result of a job, if it comes in time; otherwise the request fails.
+pub(super) async fn in_time<T>(writing: impl Future<Output = Result<T, Fault>>) -> Result<T, Refusal> {
     match tokio::time::timeout(PATIENCE, writing).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(fault)) => {
             tracing::error!(db.fault = %fault, "a record could not be written");
             Err(Refusal::unavailable())
@@ -72,7 +70,7 @@ impl Effect {
 }
 
 impl Subject {
-    fn describe(&self, event: Event, decision: &Decision) -> Event {
+    fn describe(&self, event: Event, decision: &str) -> Event {
         let token = self.caller.token();
         let needs: Vec<_> = self.needs.iter().collect();
         let event = match &self.values {
@@ -94,13 +92,13 @@ impl Subject {
             .detail("method", self.method)
             .detail("name", self.name.as_str())
             .detail("scopes_needed", needs)
-            .detail("decision", decision.as_str())
+            .detail("decision", decision)
             .detail("args_sha256", data_encoding::HEXLOWER.encode(&self.arguments.0))
     }
 
     /// The record before a call that is not known to be read-only.
     pub(crate) fn intended(&self) -> Event {
-        self.describe(Event::allowed(Name::McpCall), &Decision::Allow)
+        self.describe(Event::allowed(Name::McpCall), Decision::Allow.as_str())
     }
 
     /// The record after a call: how it ended, and how long it took. For a call that was not announced it is the
@@ -111,7 +109,7 @@ impl Subject {
             Outcome::Result { .. } => Event::allowed(name),
             _ => Event::failed(name, outcome.as_str()),
         };
-        self.describe(event, &Decision::Allow)
+        self.describe(event, Decision::Allow.as_str())
             .detail("result", outcome.as_str())
             .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
     }
@@ -128,7 +126,7 @@ impl Subject {
         let came_to = outcome.as_str();
         let result = if *outcome == Outcome::Cancelled { came_to } else { "withheld" };
         let event = self
-            .describe(Event::failed(effect.names_end(), result), &Decision::Allow)
+            .describe(Event::failed(effect.names_end(), result), Decision::Allow.as_str())
             .detail("result", result)
             .detail("ended_by", denied.as_str())
             .detail("ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
@@ -138,13 +136,20 @@ impl Subject {
 
     /// The record of a refusal. It distinguishes cases that the answer does not (MCP-09).
     pub(crate) fn refused(&self, decision: &Decision) -> Event {
-        let event = self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision);
+        let event = self.describe(Event::denied(Name::McpDenied, decision.as_str()), decision.as_str());
         match decision {
             Decision::ArgumentDenied { violation } => {
                 event.detail("argument", violation.argument.as_str()).detail("rule", violation.rule.as_str())
             }
             _ => event,
         }
+    }
+}
+
+impl Subject {
+    /// The record of a call that is over a limit, before it is said which (LIMIT-01).
+    pub(super) fn unlimited(&self) -> Event {
+        self.describe(Event::denied(Name::McpDenied, LIMITED), LIMITED)
     }
 }
 

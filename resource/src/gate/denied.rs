@@ -8,8 +8,8 @@ use shared::{ClientId, Scope, shell};
 use super::answer::Answer;
 use super::call::ItemCall;
 use super::era::Era;
-use super::refusal::{FORBIDDEN, INVALID_PARAMS, RESOURCE_NOT_FOUND, Refusal};
-use crate::admission::Asked;
+use super::refusal::{FORBIDDEN, INVALID_PARAMS, RESOURCE_NOT_FOUND, Refusal, TOO_MANY};
+use crate::admission::{Asked, Limited};
 use crate::argument_rules::Violation;
 use crate::bearer::Checked;
 use crate::item::Kind;
@@ -39,6 +39,11 @@ pub(super) fn answer(
         }
         Decision::Allow => Err(Refusal::internal()),
     }
+}
+
+/// The answer to a call that is over a limit. It is never a transport error, which clients show as a dead server (LIMIT-01).
+pub(super) fn limited(over: &Limited, call: &ItemCall, id: &Value, era: Era) -> Result<Answer, Refusal> {
+    told(call, id, era, TOO_MANY, over.words.clone())
 }
 
 /// What went wrong, for the model to read: in the result of a tool, and else in an error, because no other result has room

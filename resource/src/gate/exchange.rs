@@ -195,6 +195,7 @@ impl Exchange<'_> {
             Err(Denied::Token(refused)) => {
                 Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await)
             }
+            Err(Denied::Limited(over)) => Ok(denied::limited(&over, &call, &id, era)?.into_response()),
             Err(Denied::Refused(refusal)) => Err(refusal),
         }
     }

@@ -18,6 +18,8 @@ mod eras;
 mod front;
 #[path = "tests/items.rs"]
 mod items;
+#[path = "tests/limits.rs"]
+mod limits;
 #[path = "tests/profiles.rs"]
 mod profiles;
 #[path = "tests/rules.rs"]

@@ -45,6 +45,8 @@ pub(super) fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_
         rule: ruling,
         arguments: own.arguments.clone(),
         named,
+        limits: rule.limits.clone(),
+        counts_as: offer.like.filter(|_| kind != kind_of_rules(offer.kind)),
     }
 }
 

@@ -55,6 +55,11 @@ impl Report {
         let checks = checks.collect();
         let (client_id, cache_ms) = (file.remote.client_id.clone(), file.remote.cache.as_millis());
         self.gateway_rules(file, &checks);
+        if file.rules.have_limits() {
+            self.warnings.push(
+                "the limits on calls count at each gateway by itself: two gateways together let through twice as many".to_owned(),
+            );
+        }
         self.sources(file);
         for source in file.sources.values().filter(|source| source.http.identity) {
             self.problems.push(format!(

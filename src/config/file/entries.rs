@@ -10,7 +10,7 @@ use shared::Issuer;
 use super::super::keys::Key;
 use super::super::remote::Remote;
 use super::super::signing::Signing;
-use super::super::{cimd, clients, consent, front, registration, rules, sources, tokens};
+use super::super::{cimd, clients, consent, front, limits, registration, rules, sources, tokens};
 use super::File;
 use crate::front::address::Listen;
 
@@ -129,6 +129,9 @@ const ENTRIES: &[Entry] = &[
     }),
     entry!(AtStart, First, "cimd", [authz.cimd], |key, folder, file| {
         cimd::read(key, folder).map(|it| file.authz.cimd = it)
+    }),
+    entry!(AtReload, Items, "limits", [rules.limits], |key, _, file| {
+        limits::read(key, &file.sources).map(|it| file.rules.limits = it)
     }),
     entry!(AtReload, First, "rate", [limits], |key, _, file| front::limits(key, &mut file.limits)),
     entry!(AtStart, First, "keys", [signing], |key, folder, file| {

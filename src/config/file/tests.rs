@@ -290,6 +290,7 @@ fn every_key_is_known_to_a_reload() {
             resources: some_rule,
             profiles: [("x".to_owned(), ProfileRule::default())].into(),
             record_values: true,
+            limits: parse("[limits]\nat_once = 1").unwrap().rules.limits,
         },
         sources: parse("[sources.x]\nkind = \"mcp-http\"\nurl = \"http://localhost/\"").unwrap().sources,
         clients: Vec::new(),

@@ -203,6 +203,14 @@ pub(super) const FATES: &[Fate] = &[
         unknown: &["DELETE FROM user_secret"],
         ..fate("user_secret", "user_id source target version sealed created_at changed_at")
     },
+    Fate {
+        // What was used up since stays used up.
+        carried: &[
+            "DELETE FROM call_count",
+            "INSERT INTO call_count (counter, counted_at, call) SELECT counter, counted_at, call FROM present.call_count",
+        ],
+        ..fate("call_count", "counter counted_at call")
+    },
     // Maintained by triggers.
     fate("share", "kept network holder held"),
     Fate {

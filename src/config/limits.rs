@@ -1,0 +1,84 @@
+//! `[limits]`, and the keys `limit` and `at_once` of rules: how often items may be used (LIMIT-01).
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use anyhow::{anyhow, bail};
+use resource::catalogue::{AtOnce, CallLimits, InvalidLimit, LimitRules, Rate};
+
+use super::keys::{Key, meant};
+use super::sources::Source;
+
+const KEYS: &[&str] = &["limit", "at_once", "sources"];
+const SOURCE_KEYS: &[&str] = &["limit", "at_once"];
+/// The sources that need no table.
+const BUILT_IN: [&str; 2] = ["account", "docs"];
+
+/// `[limits]`: for all calls together, and for those to one source.
+pub(super) fn read(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyhow::Result<LimitRules> {
+    let mut rules = LimitRules::default();
+    for key in table.keys()? {
+        match key.name {
+            "limit" => rules.all.rates = rates(&key)?,
+            "at_once" => rules.all.at_once = at_once(&key)?,
+            "sources" => {
+                for table in key.keys()? {
+                    let limits = of_source(&table, sources)?;
+                    rules.sources.insert(table.name.to_owned(), limits);
+                }
+            }
+            _ => return Err(key.unknown(KEYS)),
+        }
+    }
+    Ok(rules)
+}
+
+/// `[limits.sources.NAME]`.
+fn of_source(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyhow::Result<CallLimits> {
+    let known = || sources.keys().map(String::as_str).chain(BUILT_IN);
+    if !known().any(|known| known == table.name) {
+        bail!(
+            "[limits.sources.{}] at {} is about a source that there is not; {}",
+            table.name,
+            table.at(),
+            meant(table.name, known())
+        );
+    }
+    let mut limits = CallLimits::default();
+    for key in table.keys()? {
+        match key.name {
+            "limit" => limits.rates = rates(&key)?,
+            "at_once" => limits.at_once = at_once(&key)?,
+            _ => return Err(key.unknown(SOURCE_KEYS)),
+        }
+    }
+    Ok(limits)
+}
+
+/// `limit = "3/hour/user"`, or a list.
+pub(super) fn rates(key: &Key<'_>) -> anyhow::Result<Vec<Rate>> {
+    written(key)
+}
+
+/// `at_once = "2/user"`, or a list; a number is for everybody together.
+pub(super) fn at_once(key: &Key<'_>) -> anyhow::Result<Vec<AtOnce>> {
+    if let Ok(Ok(number)) = key.number_or_text() {
+        return Ok(vec![parsed(key, &number.to_string())?]);
+    }
+    written(key)
+}
+
+fn written<T: FromStr<Err = InvalidLimit>>(key: &Key<'_>) -> anyhow::Result<Vec<T>> {
+    let list = key.one_or_list()?;
+    if list.is_empty() {
+        bail!("`{}` at {} names no limit; write one, or remove it", key.name, key.at());
+    }
+    list.iter().map(|one| parsed(one, one.text()?)).collect()
+}
+
+fn parsed<T: FromStr<Err = InvalidLimit>>(key: &Key<'_>, text: &str) -> anyhow::Result<T> {
+    text.parse().map_err(|error| anyhow!("`{text}` at {} is not a limit: {error}", key.at()))
+}
+
+#[cfg(test)]
+mod tests;
