@@ -14,6 +14,7 @@ use crate::harness::TestApp;
 use crate::http2::{Connection, DATA, END_HEADERS, HEADERS, WINDOW_UPDATE, frame};
 use crate::process::{Process, program};
 use crate::raw::{Handshake, Raw};
+use crate::worst::{self, Takes};
 
 const MIB: u64 = 1 << 20;
 /// The share of one address with the default budget: a quarter of 256 MiB.
@@ -108,15 +109,24 @@ fn measured() -> Command {
     std::env::var_os("PORTCULLIS_MEASURED").map_or_else(program, Command::new)
 }
 
+/// The paths of all endpoints that read a body; `every_route_is_walked` compares the list with the table of routes.
+fn paths() -> Vec<&'static str> {
+    let reads = |takes| matches!(takes, Takes::Form | Takes::Json);
+    let endpoints = worst::ENDPOINTS.iter().filter(|(_, path, takes)| reads(*takes) && !path.contains('{'));
+    endpoints.map(|(_, path, _)| *path).collect()
+}
+
 /// Sends as much as is allowed: on 64 streams, headers of 15 KB and 15 KB of an endless body, within the
-/// server's windows. Stays until it is disconnected or all others are done.
-async fn stall(mut connection: Connection, path: &str) {
+/// server's windows; to the next endpoint on each. Stays until it is disconnected or all others are done.
+async fn stall(mut connection: Connection, first: usize) {
     const PIECE: usize = 15_000;
     let filler = "y".repeat(PIECE);
     let more =
         [("content-type", "application/x-www-form-urlencoded"), ("content-length", "16000"), ("x", &filler)];
-    let block = connection.block("POST", path, &more);
+    let paths = paths();
     for n in 0..64 {
+        let path = paths[(first + usize::try_from(n).unwrap()) % paths.len()];
+        let block = connection.block("POST", path, &more);
         connection.send(&frame(HEADERS, END_HEADERS, 2 * n + 1, &block)).await;
     }
     let mut window = 65_535;
@@ -138,7 +148,8 @@ async fn stall(mut connection: Connection, path: &str) {
     }
 }
 
-/// RATE-07: 150 HTTP/2 connections with 64 streams each, large headers and stalled bodies, without a token.
+/// RATE-07: 150 HTTP/2 connections with 64 streams each, large headers and stalled bodies, without a token, at every
+/// endpoint that reads a body.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_streams_cost_a_bounded_amount_of_memory() {
     let victim = Victim::secured("[rate]\ntoken_address = \"off\"\n");
@@ -147,8 +158,7 @@ async fn stalled_streams_cost_a_bounded_amount_of_memory() {
             let mut attackers = JoinSet::new();
             for n in 0..connections {
                 let Some(connection) = victim.http2(&[]).await else { continue };
-                let path = ["/token", "/revoke", "/introspect", "/register", "/mcp"][n % 5];
-                attackers.spawn(stall(connection, path));
+                attackers.spawn(stall(connection, n));
             }
             attackers.join_all().await;
         })

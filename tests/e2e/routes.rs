@@ -7,10 +7,11 @@ use shared::route::{Audience, Cors, Host, Limit, Rule};
 use crate::harness::TestApp;
 use crate::raw::Raw;
 
-const ALL: &str = "device = true\n[registration]\nmanagement = true\n[profiles.x]\nitems = \"*\"\n";
+/// The configuration with every optional route.
+pub const ALL: &str = "device = true\n[registration]\nmanagement = true\n[profiles.x]\nitems = \"*\"\n";
 
 /// A path that matches the rule.
-fn path(rule: &Rule) -> String {
+pub fn path(rule: &Rule) -> String {
     rule.path
         .split('/')
         .map(|part| if part.starts_with('{') { "x" } else { part })

@@ -1,8 +1,8 @@
 //! The work that strangers can cause is bounded at every endpoint (RATE-05).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::json;
 use shared::share::{self, Growth};
 use shared::work::{self, Work};
@@ -10,7 +10,8 @@ use shared::work::{self, Work};
 use crate::assertion::{self, ClientKey};
 use crate::harness::{Browser, TestApp};
 use crate::raw::Raw;
-use crate::worst;
+use crate::routes::{ALL, endpoints};
+use crate::worst::{self, Takes};
 
 /// The number of requests accepted before the address is rate limited; 200 stands for unlimited.
 async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
@@ -99,12 +100,21 @@ async fn signatures_are_checked_before_the_job_and_few_are_tried() {
     assert_eq!(revoke(&ClientKey::generate("ES256")).await, (401, 2));
 }
 
-/// RATE-05: every route is tested below.
+/// RATE-05: every route is tested below, with each of its methods; and what is tested is a route.
 #[tokio::test]
 async fn every_route_is_walked() {
-    let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
-    for rule in app.table.rules() {
-        assert!(worst::ENDPOINTS.iter().any(|(_, walked, _)| *walked == rule.path), "{}", rule.path);
+    let app = TestApp::start_configured(ALL).await;
+    let mut routes = BTreeSet::new();
+    for (rule, method) in endpoints(&app).await {
+        let walked = |(of, path, _): &&(&str, &str, Takes)| (*of, *path) == (method.as_str(), rule.path);
+        let Some((_, _, takes)) = worst::ENDPOINTS.iter().find(walked) else {
+            panic!("{method} {} is not in worst::ENDPOINTS", rule.path);
+        };
+        assert!(*takes != Takes::Nothing || method != Method::POST, "{method} {} takes a body", rule.path);
+        routes.insert((method.to_string(), rule.path));
+    }
+    for (method, path, _) in worst::ENDPOINTS {
+        assert!(routes.contains(&((*method).to_owned(), *path)), "{method} {path} is no route");
     }
 }
 
@@ -112,7 +122,7 @@ async fn every_route_is_walked() {
 /// at most one signature of an unknown sender. Counted and not timed, so that it holds on any machine.
 #[tokio::test]
 async fn the_worst_input_is_little_work_everywhere() {
-    let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
+    let app = TestApp::start_configured(ALL).await;
     let client = app.client().await;
     let host = app.origin.trim_start_matches("http://").to_owned();
     for worst in worst::requests(&app.origin, &client.id) {
@@ -143,7 +153,7 @@ fn rows(app: &TestApp) -> BTreeMap<&'static str, u32> {
 /// RATE-06: whatever strangers send, they cause rows only in the tables listed as growing by strangers.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_fill_no_table_that_is_not_bounded() {
-    let app = TestApp::start_configured("device = true\n[registration]\nmanagement = true").await;
+    let app = TestApp::start_configured(ALL).await;
     let device = app.console(&["client", "add", "Lab console", "--device"])["client"]["id"].clone();
     let known = app.client().await;
     let before = rows(&app);
@@ -169,8 +179,8 @@ async fn strangers_fill_no_table_that_is_not_bounded() {
     let mut browser = Browser::new();
     assert_eq!(browser.get(&app, &known.authorize_url(&app)).await.status(), 200);
     assert_eq!(browser.post_json(&app, "/login/start", &json!({})).await.status(), 200);
-    let asked =
-        app.http.post(app.url("/device_authorization")).form(&[("client_id", device.as_str().unwrap())]);
+    let form = [("client_id", device.as_str().unwrap()), ("resource", &app.mcp_url())];
+    let asked = app.http.post(app.url("/device_authorization")).form(&form);
     let asked: serde_json::Value = asked.send().await.unwrap().json().await.unwrap();
     let typed = [("user_code", asked["user_code"].as_str().unwrap())];
     assert_eq!(browser.post_form(&app, "/device", &typed).await.status(), 303);

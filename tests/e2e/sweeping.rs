@@ -113,7 +113,7 @@ async fn what_is_over_goes_every_hour() {
 }
 
 /// RATE-03, RATE-06, AUTHZ-15: ten thousand requests may be pending; a flood from one address removes only its
-/// own, even if each of its requests names another client.
+/// own, even if each of its requests names another client and all of them end later than the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_requests_drowns_itself() {
     let app = TestApp::start().await;
@@ -126,7 +126,7 @@ async fn a_flood_of_requests_drowns_itself() {
          INSERT INTO authorization_transaction (id, browser, client_id, redirect_uri, code_challenge, scope, resource,
          prompt_login, prompt_consent, created_at, expires_at, holder, network)
          SELECT 't_' || i, randomblob(32), ?1 || i, 'http://localhost/callback', substr(hex(randomblob(22)), 1, 43), 'docs.read',
-         ?2, 0, 0, 1795435200000, 1795435200000 + 1000 * i, '203.0.113.9', '203.0.113.9' FROM n",
+         ?2, 0, 0, 1795435200000, 1795435200000 + 600001 + i, '203.0.113.9', '203.0.113.9' FROM n",
         [&flooding.id, &app.mcp_url()],
     )
     .unwrap();

@@ -287,8 +287,8 @@ fn checking_is_bounded() {
         set.candidates(&header).count()
     };
     let nameless = keys(&vec![public("RS256", json!({})); 10]);
-    assert_eq!(checks(&nameless, json!({ "alg": "RS256" })), MOST_TRIED);
-    assert_eq!(checks(&nameless, json!({ "alg": "RS256", "kid": "k" })), MOST_TRIED);
+    assert_eq!(checks(&nameless, json!({ "alg": "RS256" })), 2);
+    assert_eq!(checks(&nameless, json!({ "alg": "RS256", "kid": "k" })), 2);
     assert_eq!(checks(&nameless, json!({ "alg": "ES256" })), 0);
     assert_eq!(checks(&nameless, json!({ "alg": "none" })), 0);
     let named: Vec<_> = (0..10).map(|n| public("PS256", json!({ "kid": n.to_string() }))).collect();
