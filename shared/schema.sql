@@ -55,7 +55,8 @@ CREATE TABLE passkey (
     data            TEXT NOT NULL,
     created_at      INTEGER NOT NULL,
     last_used_at    INTEGER,
-    suspended_at    INTEGER
+    suspended_at    INTEGER,
+    label           TEXT
 ) STRICT;
 CREATE INDEX passkey_user ON passkey (user_id);
 
@@ -68,7 +69,8 @@ CREATE TABLE passkey_elsewhere (
     data         TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     last_used_at INTEGER,
-    suspended_at INTEGER
+    suspended_at INTEGER,
+    label        TEXT
 ) STRICT;
 CREATE INDEX passkey_elsewhere_user ON passkey_elsewhere (user_id);
 
@@ -96,7 +98,8 @@ CREATE TABLE session (
     seen_at       INTEGER NOT NULL,
     address       TEXT,
     user_verified INTEGER NOT NULL DEFAULT 0,
-    backed_up     INTEGER NOT NULL DEFAULT 0
+    backed_up     INTEGER NOT NULL DEFAULT 0,
+    browser       TEXT
 ) STRICT;
 CREATE INDEX session_user ON session (user_id);
 

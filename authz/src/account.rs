@@ -5,6 +5,7 @@ mod change;
 pub(crate) mod changing;
 pub(crate) mod confirm;
 mod effect;
+mod label;
 mod moment;
 mod own_secrets;
 pub(crate) mod page;
@@ -437,7 +438,9 @@ async fn add(
             };
             let user = present.map(|present| present.user);
             let existing = users::passkeys(tx, &user.id)?.len();
-            if existing >= users::MOST_PASSKEYS || !users::insert_passkey(tx, &user, &made.passkey)? {
+            if existing >= users::MOST_PASSKEYS
+                || !users::insert_passkey(tx, &user, &made.passkey, browser.name())?
+            {
                 return Ok(Err(Failed::Because("credential_registered")));
             }
             audit::append(tx, made.event(&user.id).request(&request))?;

@@ -45,6 +45,7 @@ mod sweeping;
 mod testing;
 pub mod timekeeping;
 mod token;
+mod user_agent;
 mod visible;
 
 use std::ops::Deref;

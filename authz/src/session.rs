@@ -15,6 +15,7 @@ use crate::form::has_media_type;
 use crate::store::sessions::{self, Authentication, Session};
 use crate::store::transactions::{self, Assertion, Whose};
 use crate::store::users::{self, User};
+use crate::user_agent;
 
 /// The idle lifetime of a session.
 const IDLE: Duration = Duration::from_hours(1);
@@ -73,6 +74,8 @@ pub(crate) struct Browser {
     id: Option<Digest>,
     /// The digest of its session cookie.
     session: Option<Digest>,
+    /// Its name for people, from its `User-Agent`.
+    name: Option<String>,
 }
 
 impl Browser {
@@ -88,7 +91,7 @@ impl Browser {
             let value = found.next()?;
             found.next().is_none().then(|| Digest::of(value))
         };
-        Self { id: find(&names.browser), session: find(&names.session) }
+        Self { id: find(&names.browser), session: find(&names.session), name: user_agent::name(headers) }
     }
 
     /// The browser's id, or a new one with the cookie that sets it.
@@ -112,6 +115,11 @@ impl Browser {
                 "This browser sent no cookie. Allow cookies for this address and reload the page.",
             )
         })
+    }
+
+    /// Its name for people, such as "Firefox on Linux"; it may claim to be another one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The digest of the session cookie; the session may have ended.
@@ -246,7 +254,8 @@ pub(crate) fn start(
         auth_time: now,
         seen_at: now,
     };
-    sessions::insert(tx, &session, request.address.map(|address| address.to_string()).as_deref())?;
+    let address = request.address.map(|address| address.to_string());
+    sessions::insert(tx, &session, address.as_deref(), browser.name())?;
     let created = Event::allowed(Name::SessionCreated).by_user(&user.id).request(request);
     audit::append(tx, created.detail("amr", session.authentication.amr.as_str()))?;
     Ok((secret, session))

@@ -16,6 +16,7 @@ pub const SCHEMA: Schema = Schema {
         include_str!("../migrations/0008_secrets.sql"),
         include_str!("../migrations/0009_item_kinds.sql"),
         include_str!("../migrations/0010_call_counts.sql"),
+        include_str!("../migrations/0011_labels.sql"),
     ],
     audited: true,
 };

@@ -108,7 +108,7 @@ impl Noun for Session {
     fn run(self, file: &File) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(c) => c.common.run(file, ListSessions { user: c.user }, |listed| {
-                table(&["USER", "SIGNED IN", "LAST SEEN", "FROM", "ID"], &listed.sessions, row)
+                table(&["USER", "SIGNED IN", "LAST SEEN", "BROWSER", "FROM", "ID"], &listed.sessions, row)
             }),
             Self::End(End { session, user, common }) => match (session, user) {
                 (Some(session), _) => common.run(file, EndSession { session }, count),
@@ -133,6 +133,7 @@ fn row(session: &access::Session) -> Vec<String> {
         safe(&session.user),
         moment(session.signed_in_at),
         moment(session.seen_at),
+        optional(session.browser.as_deref()),
         optional(session.address.as_deref()),
         safe(&session.id),
     ]

@@ -115,6 +115,42 @@ async fn disconnecting_ends_all_that_a_client_holds() {
     assert!(!works(&app, &laptop).await && works(&app, &of_bob).await, "over a restart too");
 }
 
+/// SESSION-06: signed-in browsers are told apart by what they call themselves, in the words of a fixed list, whatever their
+/// header contains.
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_in_browsers_have_names() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let agents = [
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) Version/26.0 Mobile/15E148 Safari/604.1",
+        "<script>alert(1)</script> Portcullis says: your administrator",
+    ];
+    for agent in agents {
+        ada.agent = Some(agent);
+        // Without its cookie it is another browser.
+        ada.cookies.retain(|name, _| !name.contains("sid"));
+        assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+    }
+    let page = ada.account(&app).await;
+    for words in
+        ["<p>Chrome on Windows, at ", "<p>Safari on iPhone, at ", "<strong>This browser</strong>, at "]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    assert!(!page.contains("alert(1)") && !page.contains("your administrator"), "{page}");
+    let listed = app.console(&["session", "list", "--user", "ada"]);
+    let names: Vec<_> =
+        listed["sessions"].as_array().unwrap().iter().map(|one| one["browser"].clone()).collect();
+    for name in [json!("Chrome on Windows"), json!("Safari on iPhone"), Value::Null] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    // Using a passkey gives the session a new id; its browser keeps its name.
+    ada.agent = Some(agents[0]);
+    assert_eq!(ada.sign_in(&app, None).await.status(), 200);
+    assert!(ada.account(&app).await.contains("<strong>This browser</strong>, Chrome on Windows, at "));
+}
+
 /// REVOKE-07, SESSION-06: the page shows the user's clients: what they may do, where, since when, and their
 /// last use; and nothing of other users.
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,57 @@ async fn someone() -> (TestApp, Browser, Client, Tokens) {
     (app, ines, client, tokens)
 }
 
+fn rename<'a>(passkey: &'a str, name: &'a str) -> [(&'a str, &'a str); 3] {
+    [("action", "rename_passkey"), ("passkey", passkey), ("name", name)]
+}
+
+/// WEBAUTHN-12, SESSION-06: a passkey is named after the browser that registered it, until its user gives it another name; nobody
+/// else can, and a name is one line of visible text. Pages and commands show it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passkey_has_a_name() {
+    let app = TestApp::start_https("").await;
+    let mut ada = app.admin().await;
+    let link = app.console(&["user", "add", "ines"])["link"].as_str().unwrap().to_owned();
+    let mut ines = Browser::new();
+    ines.agent = Some("Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0 <b>");
+    assert_eq!(ines.follow_link(&app, &link).await.status(), 200);
+    let [passkey] = passkeys(&app, "ines").try_into().unwrap();
+    let named = || app.console(&["user", "passkeys", "ines"])["passkeys"][0]["name"].clone();
+    assert_eq!(named(), "Made in Firefox on Linux");
+    assert!(
+        ines.account(&app).await.contains("<bdi data-testid=\"passkey-name\">Made in Firefox on Linux</bdi>")
+    );
+
+    for (name, why) in [
+        ("", "The field is empty."),
+        ("one\ntwo", "line breaks"),
+        ("blue\u{202e}key", "cannot be seen"),
+        (&"x".repeat(65), "longer than 64"),
+    ] {
+        let refused = ines.change(&app, &rename(&passkey, name)).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{name:?}");
+        let page = refused.text().await.unwrap();
+        assert!(page.contains("This name cannot be used") && page.contains(why), "{name:?}: {page}");
+    }
+    // Another user's passkey looks like one that does not exist.
+    let unknown = "0".repeat(64);
+    for (browser, passkey) in [(&mut ada, &passkey), (&mut ines, &unknown)] {
+        assert_eq!(browser.change(&app, &rename(passkey, "mine")).await.status(), StatusCode::NOT_FOUND);
+    }
+    let bare = [("csrf", "x"), ("action", "rename_passkey"), ("passkey", passkey.as_str()), ("name", "mine")];
+    assert_eq!(ines.post_form(&app, "/account/change", &bare).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(named(), "Made in Firefox on Linux");
+
+    let answer = ines.change(&app, &rename(&passkey, " <i>blue</i> key & ring ")).await;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    assert_eq!(named(), "<i>blue</i> key & ring");
+    let page = ines.account(&app).await;
+    assert!(page.contains("&lt;i&gt;blue&lt;") && !page.contains("<i>blue"), "{page}");
+    assert_eq!(ines.sign_in(&app, None).await.status(), 200);
+    // The audit log names passkeys by digest alone.
+    assert!(app.audit().iter().all(|record| !record.to_string().contains("blue")));
+}
+
 /// WEBAUTHN-12, SESSION-05, SESSION-02, REFRESH-08: a passkey is removed with an assertion by another one, and
 /// every other session ends with it; grants continue. The last passkey stays.
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ pub struct Session {
     pub seen_at: i64,
     /// The browser's address when it signed in.
     pub address: Option<String>,
+    /// What the browser calls itself, such as "Firefox on Linux".
+    pub browser: Option<String>,
 }
 
 impl From<&Listed> for Session {
@@ -32,6 +34,7 @@ impl From<&Listed> for Session {
             signed_in_at: listed.auth_time.0,
             seen_at: listed.seen_at.0,
             address: listed.address.clone(),
+            browser: listed.browser.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use shared::audit::Name;
 use shared::{ClientId, Digest, ResourceUri};
 
+use super::label::Label;
 use super::pasted::Pasted;
 use crate::Authz;
 use crate::session::{self, SignedIn};
@@ -29,6 +30,8 @@ pub(super) enum Change {
         passkey: Digest,
         stolen: bool,
     },
+    /// Names a passkey, by the digest of its id.
+    RenamePasskey(Digest, Label),
     /// Gives a server a secret of theirs, in the place of one that it may have (SRC-10).
     SetSecret(String, Pasted),
     /// Takes it back.
@@ -49,6 +52,10 @@ impl Change {
                 passkey: Digest::from_hex(field("passkey")?)?,
                 stolen: field("stolen").is_some(),
             },
+            "rename_passkey" => Self::RenamePasskey(
+                Digest::from_hex(field("passkey")?)?,
+                Label::of(field("name").unwrap_or_default()),
+            ),
             "set_secret" => {
                 Self::SetSecret(field("source")?.to_owned(), Pasted::of(field("secret").unwrap_or_default()))
             }
@@ -64,6 +71,19 @@ impl Change {
         authz.issuer.is_loopback() || matches!(self, Self::RemovePasskey { .. } | Self::SetSecret(..))
     }
 
+    /// Why what was typed for this change cannot be stored: a keyword, a title, and words for the user.
+    pub(super) fn unfit(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        match self {
+            Self::SetSecret(_, pasted) => {
+                pasted.secret().err().map(|why| ("unfit_secret", "This secret cannot be kept", why))
+            }
+            Self::RenamePasskey(_, label) => {
+                label.text().err().map(|why| ("unfit_name", "This name cannot be used", why))
+            }
+            _ => None,
+        }
+    }
+
     /// A digest of what an assertion for this change confirms: the change, its user and the session.
     pub(super) fn binding(&self, signed_in: &SignedIn) -> Digest {
         let what = match self {
@@ -73,6 +93,9 @@ impl Change {
             Self::SignOutElsewhere => json!(["sign_out_elsewhere"]),
             Self::SignOutEverywhere => json!(["sign_out_everywhere"]),
             Self::RemovePasskey { passkey, stolen } => json!(["remove_passkey", passkey.hex(), stolen]),
+            Self::RenamePasskey(passkey, label) => {
+                json!(["rename_passkey", passkey.hex(), label.text().unwrap_or_default()])
+            }
             Self::SetSecret(source, pasted) => json!(["set_secret", source, pasted.digest().hex()]),
             Self::RemoveSecret(source) => json!(["remove_secret", source]),
         };
@@ -85,7 +108,7 @@ impl Change {
         match self {
             Self::Disconnect(_) | Self::Forget(..) => Name::ConsentWithdrawn,
             Self::SignOut(_) | Self::SignOutElsewhere | Self::SignOutEverywhere => Name::SessionEnded,
-            Self::RemovePasskey { .. } => Name::WebauthnFailed,
+            Self::RemovePasskey { .. } | Self::RenamePasskey(..) => Name::WebauthnFailed,
             Self::SetSecret(..) => Name::SecretSet,
             Self::RemoveSecret(_) => Name::SecretRemoved,
         }
@@ -102,11 +125,12 @@ impl Change {
             Self::RemovePasskey { stolen: true, .. } => DONE[5],
             Self::SetSecret(..) => DONE[6],
             Self::RemoveSecret(_) => DONE[7],
+            Self::RenamePasskey(..) => DONE[8],
         }
     }
 }
 
-const DONE: [(&str, &str); 8] = [
+const DONE: [(&str, &str); 9] = [
     ("disconnected", "Application disconnected. Its requests are refused from now on."),
     ("forgotten", "Answer forgotten. You will be asked the next time."),
     ("signed out", "That browser is signed out."),
@@ -121,6 +145,7 @@ const DONE: [(&str, &str); 8] = [
         "secret removed",
         "The secret is removed. That server gets no call of yours until you give it another one.",
     ),
+    ("passkey renamed", "The passkey has its new name."),
 ];
 
 /// The change that was just made in this session. The address carries a token for it, so that a link from
@@ -155,6 +180,8 @@ mod tests {
             json!({"action": "forget", "client": "c_a", "resource": "nonsense"}),
             json!({"action": "sign_out"}),
             json!({"action": "remove_passkey", "passkey": "9f86d081"}),
+            json!({"action": "rename_passkey", "passkey": "9f86d081", "name": "blue"}),
+            json!({"action": "rename_passkey", "name": "blue"}),
             json!({"action": "delete", "client": "c_a"}),
             json!({"action": "set_secret", "secret": "x"}),
             json!({"action": "remove_secret"}),

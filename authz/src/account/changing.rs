@@ -163,8 +163,8 @@ impl Asked {
         self.refused(StatusCode::NOT_FOUND, "unknown", "Already gone", what)
     }
 
-    fn unfit(&self, why: &'static str) -> Stop {
-        self.refused(StatusCode::BAD_REQUEST, "unfit_secret", "This secret cannot be kept", why)
+    fn unfit(&self, (reason, title, why): (&'static str, &'static str, &'static str)) -> Stop {
+        self.refused(StatusCode::BAD_REQUEST, reason, title, why)
     }
 
     fn last_passkey(&self) -> Stop {
@@ -182,8 +182,8 @@ impl Asked {
 async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Stop> {
     let asked = Asked::read(authz, headers, body)?;
     let (signed_in, change) = asked.check(authz, headers)?;
-    if let Change::SetSecret(_, pasted) = &change {
-        pasted.secret().map_err(|why| asked.unfit(why))?;
+    if let Some(why) = change.unfit() {
+        return Err(asked.unfit(why));
     }
     let used = if change.takes_a_passkey(authz) {
         let fields = (asked.params.get("ceremony"), asked.params.get("assertion"));

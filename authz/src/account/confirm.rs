@@ -53,8 +53,8 @@ async fn begin_change(
     let change = change::from_json(&fields).ok_or_else(|| {
         PageError::new(StatusCode::BAD_REQUEST, "invalid_request", "This change does not exist.")
     })?;
-    if let Change::SetSecret(_, pasted) = &change {
-        pasted.secret().map_err(|why| PageError::new(StatusCode::BAD_REQUEST, "unfit_secret", why))?;
+    if let Some((code, _, why)) = change.unfit() {
+        return Err(PageError::new(StatusCode::BAD_REQUEST, code, why));
     }
     let passkeys = authz.db.read(|conn| usable(conn, &signed_in, &change))??;
     let (options, state) = challenge(authz, &passkeys)?;

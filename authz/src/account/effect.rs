@@ -66,6 +66,10 @@ impl By<'_> {
                 Some(removed) => removed,
                 None => return Ok(Applied::LastPasskey),
             },
+            Change::RenamePasskey(passkey, label) => match label.text() {
+                Ok(label) => passkeys::rename(self.tx, &self.signed_in.user.id, passkey, label)?,
+                Err(_) => false,
+            },
             Change::SetSecret(source, pasted) => self.set_secret(source, pasted)?,
             Change::RemoveSecret(source) => self.remove_secret(source)?,
         };

@@ -191,6 +191,7 @@ fn browser_of(listed: &Listed, this: &Digest, now: Timestamp) -> SignedInBrowser
         signed_in: moment(listed.auth_time, now),
         seen: moment(listed.seen_at, now),
         address: listed.address.clone(),
+        name: listed.browser.clone(),
     }
 }
 
@@ -200,6 +201,7 @@ fn own_passkeys(conn: &Conn<'_>, signed_in: &SignedIn, now: Timestamp) -> Result
         Ok(OwnPasskey {
             id: passkey.digest().hex(),
             digest: passkey.digest().short(),
+            label: passkey.label.clone(),
             added: moment(passkey.created_at, now),
             last_used: passkey.last_used_at.map(|at| moment(at, now)),
             copyable: passkey.copyable()?,

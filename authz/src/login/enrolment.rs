@@ -349,7 +349,7 @@ async fn enrol(
                 | Purpose::Change { .. } => None,
             };
             let Some(user) = user else { return Ok(Err(dead_link(for_setup).into())) };
-            if !users::insert_passkey(tx, &user, &made.passkey)? {
+            if !users::insert_passkey(tx, &user, &made.passkey, browser.name())? {
                 return Err(Fault::Storage("a passkey appeared within a transaction".to_owned()));
             }
             audit::append(tx, Event::allowed(Name::LinkUsed).by_user(&user.id).request(&request))?;

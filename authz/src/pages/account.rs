@@ -98,6 +98,8 @@ pub struct SignedInBrowser {
     pub signed_in: Moment,
     pub seen: Moment,
     pub address: Option<String>,
+    /// What it calls itself, such as "Firefox on Linux".
+    pub name: Option<String>,
 }
 
 /// A passkey of the user.
@@ -108,6 +110,8 @@ pub struct OwnPasskey {
     pub id: String,
     /// The first digits of that digest, as shown by the commands and the audit log.
     pub digest: String,
+    /// Its name.
+    pub label: Option<String>,
     pub added: Moment,
     pub last_used: Option<Moment>,
     /// It can be copied to other devices.

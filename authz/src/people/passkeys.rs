@@ -19,6 +19,8 @@ const SHORTEST: usize = 8;
 pub struct Passkey {
     /// SHA-256 of the credential id, in hexadecimal. The audit log shows its first eight digits.
     pub sha256: String,
+    /// The name that its user gave it, or the browser that made it.
+    pub name: Option<String>,
     pub created_at: i64,
     pub last_used_at: Option<i64>,
     /// Its counter went back: it cannot sign in until an administrator clears it.
@@ -37,6 +39,7 @@ pub fn list(tx: &Tx<'_>, who: &str) -> Answer<Vec<Passkey>> {
     let passkey = |listed: &Listed| -> Result<Passkey, Fault> {
         Ok(Passkey {
             sha256: listed.digest().hex(),
+            name: listed.label.clone(),
             created_at: listed.created_at.0,
             last_used_at: listed.last_used_at.map(|at| at.0),
             suspended: listed.suspended,

@@ -34,15 +34,15 @@ pub(crate) fn count_passkeys_of(conn: &Conn<'_>, host: &str) -> Result<u32, Faul
 /// Sets all passkeys aside, and restores those that were made under the new host.
 pub(crate) fn exchange_passkeys(tx: &Tx<'_>, before: &str, after: &str) -> Result<(), Fault> {
     tx.execute(
-        "INSERT INTO passkey_elsewhere (credential, user_id, host, data, created_at, last_used_at, suspended_at)
-         SELECT credential, user_id, ?1, data, created_at, last_used_at, suspended_at FROM passkey WHERE true
+        "INSERT INTO passkey_elsewhere (credential, user_id, host, data, created_at, last_used_at, suspended_at, label)
+         SELECT credential, user_id, ?1, data, created_at, last_used_at, suspended_at, label FROM passkey WHERE true
          ON CONFLICT (credential) DO NOTHING",
         params![before],
     )?;
     tx.execute("DELETE FROM passkey", [])?;
     tx.execute(
-        "INSERT INTO passkey (credential, user_id, data, created_at, last_used_at, suspended_at)
-         SELECT credential, user_id, data, created_at, last_used_at, suspended_at
+        "INSERT INTO passkey (credential, user_id, data, created_at, last_used_at, suspended_at, label)
+         SELECT credential, user_id, data, created_at, last_used_at, suspended_at, label
          FROM passkey_elsewhere WHERE host = ?1",
         params![after],
     )?;

@@ -13,6 +13,8 @@ pub(crate) struct Listed {
     pub created_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
     pub suspended: bool,
+    /// Its name, chosen by its user or made when it was registered; `None` for one of an earlier version.
+    pub label: Option<String>,
 }
 
 impl Listed {
@@ -36,7 +38,7 @@ impl Listed {
 /// A user's passkeys, oldest first.
 pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
     conn.query(
-        "SELECT credential, data, created_at, last_used_at, suspended_at FROM passkey
+        "SELECT credential, data, created_at, last_used_at, suspended_at, label FROM passkey
          WHERE user_id = ?1 ORDER BY created_at, rowid",
         params![user],
         |row| {
@@ -47,6 +49,7 @@ pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
                 created_at: row.get(2)?,
                 last_used_at: row.get(3)?,
                 suspended: suspended_at.is_some(),
+                label: row.get(5)?,
             })
         },
     )
@@ -56,6 +59,15 @@ pub(crate) fn of(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
 pub(crate) fn others<'l>(listed: &'l [Listed], one: &Listed) -> impl Iterator<Item = &'l Listed> {
     let credential = one.credential.clone();
     listed.iter().filter(move |other| other.credential != credential && !other.suspended)
+}
+
+/// Names a passkey of this user; false if the user has none with this digest.
+pub(crate) fn rename(tx: &Tx<'_>, user: &UserId, digest: &Digest, label: &str) -> Result<bool, Fault> {
+    let Some(passkey) = of(tx, user)?.into_iter().find(|passkey| passkey.digest() == *digest) else {
+        return Ok(false);
+    };
+    let sql = "UPDATE passkey SET label = ?2 WHERE credential = ?1";
+    Ok(tx.execute(sql, params![passkey.credential, label])? == 1)
 }
 
 /// Deletes a passkey and the sessions begun with it.

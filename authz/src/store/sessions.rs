@@ -37,6 +37,8 @@ pub(crate) struct Listed {
     pub auth_time: Timestamp,
     pub seen_at: Timestamp,
     pub address: Option<String>,
+    /// What the browser calls itself, such as "Firefox on Linux".
+    pub browser: Option<String>,
 }
 
 impl Listed {
@@ -54,7 +56,7 @@ pub(crate) fn list(
     seen_after: Timestamp,
 ) -> Result<Vec<Listed>, Fault> {
     conn.query(
-        "SELECT s.digest, s.user_id, u.name, s.auth_time, s.seen_at, s.address FROM session s JOIN user u ON u.id = s.user_id
+        "SELECT s.digest, s.user_id, u.name, s.auth_time, s.seen_at, s.address, s.browser FROM session s JOIN user u ON u.id = s.user_id
          WHERE (?1 IS NULL OR s.user_id = ?1) AND s.auth_time > ?2 AND s.seen_at > ?3
          ORDER BY s.auth_time DESC, s.digest",
         params![user, signed_in_after, seen_after],
@@ -66,17 +68,23 @@ pub(crate) fn list(
                 auth_time: row.get(3)?,
                 seen_at: row.get(4)?,
                 address: row.get(5)?,
+                browser: row.get(6)?,
             })
         },
     )
 }
 
-/// Starts a session.
-pub(crate) fn insert(tx: &Tx<'_>, session: &Session, address: Option<&str>) -> Result<(), Fault> {
+/// Starts a session, of a browser at this address with this name.
+pub(crate) fn insert(
+    tx: &Tx<'_>,
+    session: &Session,
+    address: Option<&str>,
+    browser: Option<&str>,
+) -> Result<(), Fault> {
     let how = &session.authentication;
     tx.execute(
-        "INSERT INTO session (digest, user_id, credential, amr, user_verified, backed_up, auth_time, seen_at, address)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO session (digest, user_id, credential, amr, user_verified, backed_up, auth_time, seen_at, address, browser)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             session.digest,
             session.user_id,
@@ -86,7 +94,8 @@ pub(crate) fn insert(tx: &Tx<'_>, session: &Session, address: Option<&str>) -> R
             how.backed_up,
             session.auth_time,
             session.seen_at,
-            address
+            address,
+            browser
         ],
     )?;
     Ok(())

@@ -276,15 +276,19 @@ pub(crate) fn insert(tx: &Tx<'_>, user: &User, role: Role) -> Result<bool, Fault
     Ok(added == 1)
 }
 
-/// Adds a passkey; false if its credential id is registered already, to any user (WEBAUTHN-07).
+/// Adds a passkey, named after the browser that registered it; false if its credential id is registered already, to
+/// any user (WEBAUTHN-07).
 pub(crate) fn insert_passkey(
     tx: &Tx<'_>,
     user: &Current<'_, User>,
     passkey: &Passkey,
+    browser: Option<&str>,
 ) -> Result<bool, Fault> {
+    let label = browser.map(|browser| format!("Made in {browser}"));
     let added = tx.execute(
-        "INSERT INTO passkey (credential, user_id, data, created_at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (credential) DO NOTHING",
-        params![passkey.cred_id().as_slice(), user.id, to_json(passkey)?, tx.now()],
+        "INSERT INTO passkey (credential, user_id, data, created_at, label) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (credential) DO NOTHING",
+        params![passkey.cred_id().as_slice(), user.id, to_json(passkey)?, tx.now(), label],
     )?;
     Ok(added == 1)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Found, One, ShowUser, changed};
 use crate::commands::frame::confirm::confirm;
-use crate::commands::frame::print::{moment, moment_if, safe, table};
+use crate::commands::frame::print::{moment, moment_if, optional, safe, table};
 use crate::commands::frame::{Common, Does, Place, Refused, Request};
 use crate::config::File;
 
@@ -103,7 +103,7 @@ impl Request for UnsuspendPasskey {
 
 pub(super) fn show(command: One, file: &File) -> anyhow::Result<()> {
     command.common.run(file, ListPasskeys { user: command.user }, |listed| {
-        table(&["PASSKEY", "ADDED", "LAST USED", "KIND", "STATE"], &listed.passkeys, row)
+        table(&["PASSKEY", "NAME", "ADDED", "LAST USED", "KIND", "STATE"], &listed.passkeys, row)
     })
 }
 
@@ -133,6 +133,7 @@ fn row(passkey: &Shown) -> Vec<String> {
     let state = if passkey.suspended { "suspended: its counter went back" } else { "usable" };
     vec![
         safe(&passkey.sha256).chars().take(8).collect(),
+        optional(passkey.name.as_deref()),
         moment(passkey.created_at),
         moment_if(passkey.last_used_at),
         kind.to_owned(),

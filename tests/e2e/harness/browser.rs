@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use reqwest::header::{ORIGIN, SET_COOKIE};
+use reqwest::header::{ORIGIN, SET_COOKIE, USER_AGENT};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -21,13 +21,21 @@ pub struct Browser {
     pub cookies: BTreeMap<String, String>,
     /// Whether our page is in a frame of another site.
     pub framed: bool,
+    /// Its `User-Agent`.
+    pub agent: Option<&'static str>,
     passkey: SoftPasskey,
     credential: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Browser {
     pub fn new() -> Self {
-        Self { cookies: BTreeMap::new(), framed: false, passkey: SoftPasskey::new(true), credential: None }
+        Self {
+            cookies: BTreeMap::new(),
+            framed: false,
+            agent: None,
+            passkey: SoftPasskey::new(true),
+            credential: None,
+        }
     }
 
     /// Its session cookie on loopback, if it has one.
@@ -40,6 +48,10 @@ impl Browser {
 
     /// A request with the cookies.
     pub fn with_cookies(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = match self.agent {
+            Some(agent) => request.header(USER_AGENT, agent),
+            None => request,
+        };
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) }

@@ -65,7 +65,7 @@ fn a_decision_does_not_outlive_its_session() {
     assert_eq!(answered(), Outcome::SignedOut);
     assert_eq!((grants(), stage()), (0, Stage::Waiting));
 
-    house.write(move |_, tx| sessions::insert(tx, &ended, None));
+    house.write(move |_, tx| sessions::insert(tx, &ended, None, None));
     assert_eq!(answered(), Outcome::Approved);
     assert_eq!(grants(), 1);
 }

@@ -25,6 +25,7 @@ fn passkey(digest: &str, this: bool) -> OwnPasskey {
     OwnPasskey {
         id: text(digest),
         digest: text(digest),
+        label: Some(text(if this { "Ada’s blue security key" } else { "Made in Chrome on Android" })),
         added: moment("41 days ago"),
         last_used: Some(moment("2 hours ago")),
         copyable: !this,
@@ -48,6 +49,7 @@ impl Account {
             signed_in: moment("3 hours ago"),
             seen: moment(seen),
             address: Some(text("10.20.4.17")),
+            name: this.then(|| text("Firefox on Linux")),
         };
         Self {
             user_name: text("alice"),

@@ -54,16 +54,16 @@ pub(super) const FATES: &[Fate] = &[
         // Also take over the last use: otherwise a counter that has advanced would seem to have gone back.
         carried: &[
             "DELETE FROM passkey WHERE credential NOT IN (SELECT credential FROM present.passkey)",
-            "UPDATE passkey SET (data, last_used_at, suspended_at) = (SELECT p.data, p.last_used_at,
+            "UPDATE passkey SET (data, last_used_at, label, suspended_at) = (SELECT p.data, p.last_used_at, p.label,
                 coalesce(passkey.suspended_at, p.suspended_at) FROM present.passkey p WHERE p.credential = passkey.credential)",
         ],
         unknown: &["UPDATE passkey SET suspended_at = coalesce(suspended_at, :now) WHERE user_id <> :admin"],
-        ..fate("passkey", "credential user_id data created_at last_used_at suspended_at")
+        ..fate("passkey", "credential user_id data created_at last_used_at suspended_at label")
     },
     Fate {
         carried: &["DELETE FROM passkey_elsewhere WHERE credential NOT IN (SELECT credential FROM present.passkey_elsewhere)"],
         unknown: &["UPDATE passkey_elsewhere SET suspended_at = coalesce(suspended_at, :now) WHERE user_id <> :admin"],
-        ..fate("passkey_elsewhere", "credential user_id host data created_at last_used_at suspended_at")
+        ..fate("passkey_elsewhere", "credential user_id host data created_at last_used_at suspended_at label")
     },
     Fate {
         always: &["UPDATE link SET voided_at = :now WHERE used_at IS NULL AND voided_at IS NULL"],
@@ -71,7 +71,7 @@ pub(super) const FATES: &[Fate] = &[
     },
     Fate {
         always: &["DELETE FROM session"],
-        ..fate("session", "digest user_id credential amr auth_time seen_at address user_verified backed_up")
+        ..fate("session", "digest user_id credential amr auth_time seen_at address user_verified backed_up browser")
     },
     Fate {
         always: &["DELETE FROM ceremony"],
