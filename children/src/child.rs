@@ -101,16 +101,16 @@ impl Process {
     }
 }
 
-/// Starts a program. What it writes to standard error goes to `errors`.
+/// Starts a program. What it writes to standard error goes to `errors`, without its secrets.
 ///
 /// # Errors
 /// If it does not run, with the supervisor's or launcher's reason.
 pub async fn start(by: &Executable, program: Program, errors: &Ring) -> Result<Started, NotStarted> {
-    let by = by.clone();
+    let (by, secrets) = (by.clone(), program.secrets());
     let prepared = tokio::task::spawn_blocking(move || prepare(&by, &program));
     let Prepared { mut supervisor, socket, stdin, stdout, stderr } =
         prepared.await.map_err(|error| NotStarted(error.to_string()))??;
-    tokio::spawn(errors.clone().drain(pipe::Receiver::from_owned_fd(stderr)?));
+    tokio::spawn(errors.clone().drain(pipe::Receiver::from_owned_fd(stderr)?, secrets));
     let (reader, mut writer) = tokio::net::UnixStream::from_std(socket)?.into_split();
     let mut reports = BufReader::new(reader.take(LONGEST_REPORT)).lines();
     let pid = match next(&mut reports).await {

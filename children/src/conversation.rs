@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::lines::{LONGEST, Line, Lines};
+pub use crate::lines::LONGEST;
+use crate::lines::{Line, Lines};
 use crate::outbox::{NotTaken, Outbox};
+use crate::room::Room;
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub enum NoAnswer {
     Ended,
     #[error("its answer is longer than {} MiB", LONGEST >> 20)]
     TooLong,
+    #[error("there was no memory left for its answer")]
+    NoRoom,
     #[error("its answer is neither a result nor an error")]
     Malformed,
 }
@@ -54,8 +58,8 @@ pub struct Said {
     pub params: Option<Box<RawValue>>,
 }
 
-/// Lines that led to nothing, since the beginning.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Lines that led to nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Skipped {
     /// Not a JSON-RPC message: banners, for instance.
     pub not_messages: u64,
@@ -63,6 +67,17 @@ pub struct Skipped {
     pub strays: u64,
     /// Longer than allowed.
     pub too_long: u64,
+}
+
+/// Counts them, for all conversations of one source. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Skips(Arc<[AtomicU64; 3]>);
+
+impl Skips {
+    pub fn skipped(&self) -> Skipped {
+        let [not_messages, strays, too_long] = self.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Skipped { not_messages, strays, too_long }
+    }
 }
 
 const NOT_MESSAGES: usize = 0;
@@ -78,7 +93,7 @@ struct Inner {
     pending: Mutex<Pending>,
     last_id: AtomicU64,
     /// By the place of [`NOT_MESSAGES`], [`STRAYS`] and [`TOO_LONG`].
-    skipped: [AtomicU64; 3],
+    skips: Skips,
     over: CancellationToken,
 }
 
@@ -108,22 +123,24 @@ pub struct Asked {
 }
 
 impl Conversation {
-    /// Begins one. `hear` is called for what is not an answer, in order, with the conversation to answer in; it must not
-    /// wait.
+    /// Begins one. `room` counts the memory of long lines, and `skips` the lines that lead to nothing. `hear` is called for
+    /// what is not an answer, in order, with the conversation to answer in; it must not wait.
     pub fn begin(
         stdin: impl AsyncWrite + Unpin + Send + 'static,
         stdout: impl AsyncRead + Unpin + Send + 'static,
+        room: impl Room,
+        skips: &Skips,
         hear: impl FnMut(&Self, Said) + Send + 'static,
     ) -> Self {
         let conversation = Self(Arc::new(Inner {
             outbox: Outbox::default(),
             pending: Mutex::default(),
             last_id: AtomicU64::new(0),
-            skipped: Default::default(),
+            skips: skips.clone(),
             over: CancellationToken::new(),
         }));
         tokio::spawn(conversation.clone().write(stdin));
-        tokio::spawn(conversation.clone().read(stdout, hear));
+        tokio::spawn(conversation.clone().read(stdout, room, hear));
         conversation
     }
 
@@ -175,11 +192,14 @@ impl Conversation {
         self.0.over.cancelled().await;
     }
 
+    /// Whether the child says nothing more.
+    pub fn is_over(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
     /// The lines that led to nothing.
     pub fn skipped(&self) -> Skipped {
-        let [not_messages, strays, too_long] =
-            self.0.skipped.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Skipped { not_messages, strays, too_long }
+        self.0.skips.skipped()
     }
 
     async fn write(self, stdin: impl AsyncWrite + Unpin) {
@@ -188,8 +208,13 @@ impl Conversation {
         self.fail(&unwritten, NoAnswer::NotAsked);
     }
 
-    async fn read(self, stdout: impl AsyncRead + Unpin, mut hear: impl FnMut(&Self, Said)) {
-        let mut lines = Lines::of(stdout, LONGEST);
+    async fn read(
+        self,
+        stdout: impl AsyncRead + Unpin + Send,
+        room: impl Room,
+        mut hear: impl FnMut(&Self, Said),
+    ) {
+        let mut lines = Lines::of(stdout, room, LONGEST);
         while let Ok(Some(line)) = lines.next().await {
             match line {
                 Line::Whole(line) if line.trim_ascii().is_empty() => {}
@@ -199,10 +224,9 @@ impl Conversation {
                 },
                 Line::TooLong(id) => {
                     self.skip(TOO_LONG);
-                    if let Some(tell) = id.and_then(|id| self.pending().asked.remove(&id)) {
-                        let _ = tell.send(Err(NoAnswer::TooLong));
-                    }
+                    self.fail(id.as_slice(), NoAnswer::TooLong);
                 }
+                Line::NoRoom(id) => self.fail(id.as_slice(), NoAnswer::NoRoom),
             }
         }
         self.end();
@@ -252,7 +276,7 @@ impl Conversation {
     }
 
     fn skip(&self, what: usize) {
-        if let Some(count) = self.0.skipped.get(what) {
+        if let Some(count) = self.0.skips.0.get(what) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }

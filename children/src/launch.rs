@@ -62,7 +62,7 @@ fn launch(supervisor: &UnixStream) -> Result<std::convert::Infallible, String> {
     command.arg0(&program.command).args(&program.args).env_clear();
     for (name, value) in &program.env {
         match value {
-            Variable::Value(value) => command.env(name, value.value()),
+            Variable::Value(value) | Variable::Secret(value) => command.env(name, value.value()),
             Variable::TemporaryDirectory => command.env(name, &orders.temporary),
         };
     }
@@ -115,7 +115,7 @@ fn find(program: &Program) -> Result<PathBuf, String> {
         return Err(format!("`{command}` is neither an absolute path nor a name without a slash"));
     }
     let declared = match program.env.get("PATH") {
-        Some(Variable::Value(path)) => path.value(),
+        Some(Variable::Value(path) | Variable::Secret(path)) => path.value(),
         _ => SYSTEM_PATH,
     };
     let mut candidates =

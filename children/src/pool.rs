@@ -1,8 +1,10 @@
 //! Children of one source: as many as are needed, each shared by those who may share it, started once however many wait,
 //! stopped when nobody has used them for a while.
 
+mod failing;
 mod history;
 mod key;
+mod settings;
 mod spawn_rate;
 
 use std::collections::HashMap;
@@ -18,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::NotStarted;
 use crate::report::Ended;
+pub use failing::{Crash, OnCrash, Unavailable};
 use history::{Held, History};
 pub use key::{Asker, Key, Sharing};
+pub use settings::{Places, Settings, Uptime};
 use spawn_rate::Bucket;
 pub use spawn_rate::SpawnRate;
 
@@ -27,22 +31,10 @@ pub use spawn_rate::SpawnRate;
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// How long a start waits for the place of a child that is being stopped.
 const FOR_A_PLACE: Duration = Duration::from_secs(6);
+/// How often one that has become idle is looked for meanwhile.
+const MOMENT: Duration = Duration::from_millis(50);
 /// How often children that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
-
-/// The time that decides: how long it is since some moment, by what nobody can set.
-#[derive(Clone)]
-pub struct Uptime(Arc<dyn Fn() -> Duration + Send + Sync>);
-
-impl Uptime {
-    pub fn of(clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self(Arc::new(clock))
-    }
-
-    fn now(&self) -> Duration {
-        (self.0)()
-    }
-}
 
 /// What a pool holds: a child, and what was agreed with it.
 pub trait Member: Send + Sync + 'static {
@@ -50,47 +42,10 @@ pub trait Member: Send + Sync + 'static {
     fn ended(&self) -> impl Future<Output = Ended> + Send;
     /// Waits until nothing of it is left.
     fn gone(&self) -> impl Future<Output = ()> + Send;
+    /// Whether it can be used no longer. [`Member::ended`] follows soon.
+    fn is_over(&self) -> bool;
     /// Asks it to end.
     fn stop(&self);
-}
-
-/// Limits of a pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// The most children of this source.
-    pub most: usize,
-    /// A child that nobody has used for this long is stopped; `None`: never.
-    pub idle: Option<Duration>,
-    pub rate: SpawnRate,
-}
-
-/// Places for the children of all sources.
-#[derive(Clone, Debug)]
-pub struct Places(Arc<Semaphore>);
-
-impl Places {
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most)))
-    }
-}
-
-/// Why there is no child for a call, in words for the caller.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unavailable {
-    #[error("it could not be started: {0}")]
-    NotStarted(String),
-    #[error("it stopped working ({why}) and is started again in {} seconds", .wait.as_millis().div_ceil(1000))]
-    Pausing { wait: Duration, why: String },
-    #[error(
-        "it stopped working five times within five minutes ({0}); an administrator can start it with `source restart`"
-    )]
-    Quarantined(String),
-    #[error("too many of its processes were started within a short time")]
-    TooFast,
-    #[error("the limit of running processes has been reached, and all of them are in use")]
-    Full,
-    #[error("it was stopped by an administrator")]
-    Stopped,
 }
 
 /// The children of one source. Clones share them.
@@ -107,6 +62,7 @@ struct Inner<M: Member> {
     uptime: Uptime,
     own_places: Arc<Semaphore>,
     all_places: Places,
+    on_crash: OnCrash,
     state: Mutex<State<M>>,
 }
 
@@ -132,6 +88,8 @@ struct Running<M> {
     member: M,
     since: Duration,
     uses: Mutex<Uses>,
+    /// Cancelled when its end was noted and its slot is free.
+    left: CancellationToken,
 }
 
 struct Uses {
@@ -157,6 +115,8 @@ pub struct InUse {
 
 enum Look<M: Member> {
     Running(Lease<M>),
+    /// It has ended, and that is being noted.
+    Ending(CancellationToken),
     Starting(u64, watch::Receiver<Option<Result<(), Unavailable>>>),
     MayStart(u64, watch::Sender<Option<Result<(), Unavailable>>>),
     Wait(Duration, Unavailable),
@@ -164,7 +124,7 @@ enum Look<M: Member> {
 }
 
 impl<M: Member> Pool<M> {
-    pub fn new(settings: Settings, all_places: &Places, uptime: Uptime) -> Self {
+    pub fn new(settings: Settings, all_places: &Places, uptime: Uptime, on_crash: OnCrash) -> Self {
         let state = State {
             slots: HashMap::new(),
             history: History::default(),
@@ -176,6 +136,7 @@ impl<M: Member> Pool<M> {
             all_places: all_places.clone(),
             settings,
             uptime,
+            on_crash,
             state: Mutex::new(state),
         }))
     }
@@ -193,6 +154,10 @@ impl<M: Member> Pool<M> {
         loop {
             let (serial, mut result) = match self.look(key, start.is_some()) {
                 Look::Running(lease) => return Ok(lease),
+                Look::Ending(left) => {
+                    left.cancelled().await;
+                    continue;
+                }
                 Look::No(why) => return Err(why),
                 Look::Wait(wait, why) => {
                     if has_waited || wait > SHORT_PAUSE {
@@ -228,6 +193,9 @@ impl<M: Member> Pool<M> {
         let now = self.0.uptime.now();
         let mut state = self.state();
         match state.slots.get(key).map(|slot| (slot.serial, &slot.stage)) {
+            Some((_, Stage::Running(running))) if running.member.is_over() => {
+                return Look::Ending(running.left.clone());
+            }
             Some((_, Stage::Running(running))) => return Look::Running(self.lend(running, now)),
             Some((serial, Stage::Starting(result))) => return Look::Starting(serial, result.clone()),
             None => {}
@@ -283,7 +251,7 @@ impl<M: Member> Pool<M> {
         };
         let now = self.0.uptime.now();
         let uses = Mutex::new(Uses { leases: 0, last: now, retired: false });
-        let running = Arc::new(Running { member, since: now, uses });
+        let running = Arc::new(Running { member, since: now, uses, left: CancellationToken::new() });
         if self.enter(&key, serial, &running) {
             tell.send_replace(Some(Ok(())));
         } else {
@@ -294,6 +262,7 @@ impl<M: Member> Pool<M> {
         if self.forget(&key, serial) {
             self.crashed(&key, running.since, ended.to_string());
         }
+        running.left.cancel();
         // It may have closed its output and still run.
         running.member.stop();
         running.member.gone().await;
@@ -324,7 +293,8 @@ impl<M: Member> Pool<M> {
     fn crashed(&self, key: &Key, since: Duration, why: String) {
         let now = self.0.uptime.now();
         let ran = now.saturating_sub(since);
-        self.state().history.crashed(key, now, ran, why, rand::random());
+        let quarantined = self.state().history.crashed(key, now, ran, why.clone(), rand::random());
+        (self.0.on_crash)(Crash { key: key.clone(), why, quarantined });
     }
 
     /// A place for one more child. If there is none, the one that nobody has used for longest makes room.
@@ -335,10 +305,20 @@ impl<M: Member> Pool<M> {
         }
         let [own, all] = places.map(|places| Arc::clone(places).acquire_owned());
         let both = async { Ok::<_, tokio::sync::AcquireError>([own.await?, all.await?]) };
-        match timeout(FOR_A_PLACE, both).await {
-            Ok(Ok(places)) => Ok(places),
-            _ => Err(Unavailable::Full),
-        }
+        let freed = async {
+            // One that is in use now may not be a moment later.
+            loop {
+                sleep(MOMENT).await;
+                self.evict();
+            }
+        };
+        let placed = async {
+            tokio::select! {
+                places = both => places.map_err(|_| Unavailable::Full),
+                () = freed => Err(Unavailable::Full),
+            }
+        };
+        timeout(FOR_A_PLACE, placed).await.unwrap_or(Err(Unavailable::Full))
     }
 
     fn evict(&self) {

@@ -39,6 +39,8 @@ pub struct Program {
 #[serde(rename_all = "snake_case")]
 pub enum Variable {
     Value(Hidden),
+    /// A value that is not kept either where the child prints it.
+    Secret(Hidden),
     /// The path of the private temporary directory.
     TemporaryDirectory,
 }
@@ -113,6 +115,15 @@ impl Default for Limits {
 }
 
 impl Program {
+    /// The values that are secrets.
+    pub(crate) fn secrets(&self) -> Vec<Hidden> {
+        let secret = |variable: &Variable| match variable {
+            Variable::Secret(value) => Some(value.clone()),
+            Variable::Value(_) | Variable::TemporaryDirectory => None,
+        };
+        self.env.values().filter_map(secret).collect()
+    }
+
     /// A program without arguments, environment or paths of its own.
     pub fn new(name: &str, command: &str) -> Self {
         Self {

@@ -3,6 +3,7 @@ use std::sync::mpsc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 
 use super::*;
+use crate::room::Unlimited;
 
 /// The child's ends of its pipes, and what was heard.
 struct Peer {
@@ -25,7 +26,7 @@ fn begin(room: usize) -> (Conversation, Peer) {
     let (stdin, reads) = tokio::io::duplex(room);
     let (writes, stdout) = tokio::io::duplex(64);
     let (hear, heard) = mpsc::channel();
-    let conversation = Conversation::begin(stdin, stdout, move |_, said| {
+    let conversation = Conversation::begin(stdin, stdout, Unlimited, &Skips::default(), move |_, said| {
         let _ = hear.send(said);
     });
     (conversation, Peer { reads: BufReader::new(reads).lines(), writes, heard })

@@ -61,6 +61,11 @@ impl Key {
         self.owner.session.as_deref()
     }
 
+    /// The version of the credential that it was started with.
+    pub fn credential(&self) -> u64 {
+        self.credential
+    }
+
     /// Whether this is the same child with another version of the credential.
     pub(super) fn is_other_version_of(&self, other: &Self) -> bool {
         self.owner == other.owner

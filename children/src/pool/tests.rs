@@ -20,6 +20,10 @@ impl Member for Puppet {
         self.ended().await;
     }
 
+    fn is_over(&self) -> bool {
+        self.ended.is_cancelled() || self.stopped.is_cancelled()
+    }
+
     fn stop(&self) {
         self.stopped.cancel();
     }
@@ -29,6 +33,8 @@ struct Stage {
     pool: Pool<Puppet>,
     millis: Arc<AtomicU64>,
     started: Arc<AtomicUsize>,
+    /// Whether each crash so far led to quarantine.
+    crashes: Arc<Mutex<Vec<bool>>>,
 }
 
 impl Stage {
@@ -36,7 +42,11 @@ impl Stage {
         let millis = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&millis);
         let uptime = Uptime::of(move || Duration::from_millis(read.load(Ordering::SeqCst)));
-        Self { pool: Pool::new(settings, places, uptime), millis, started: Arc::default() }
+        let crashes = Arc::<Mutex<Vec<bool>>>::default();
+        let told = Arc::clone(&crashes);
+        let on_crash = move |crash: Crash| told.lock().expect("not poisoned").push(crash.quarantined);
+        let pool = Pool::new(settings, places, uptime, Box::new(on_crash));
+        Self { pool, millis, started: Arc::default(), crashes }
     }
 
     fn new() -> Self {
@@ -172,9 +182,28 @@ async fn after_a_crash_a_call_waits_or_is_told_how_long() {
     let refused = stage.lease(&alice).await.expect_err("the fifth");
     assert_eq!(refused, Unavailable::Quarantined("it exited with status 1".to_owned()));
     assert_eq!(stage.pool.quarantined().0, 1);
+    assert_eq!(*stage.crashes.lock().expect("not poisoned"), [false, false, false, false, true]);
     assert!(stage.lease(&key("bob", None, 1)).await.is_ok(), "nobody else is concerned");
     stage.pool.restart();
     assert!(stage.lease(&alice).await.is_ok());
+}
+
+/// SRC-11: a child that has ended is lent to nobody, even before its end was noted.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_has_ended_is_not_lent() {
+    let stage = Stage::new();
+    let alice = key("alice", None, 1);
+    let first = stage.lease(&alice).await.expect("a child");
+    first.ended.cancel();
+    let stage_millis = Arc::clone(&stage.millis);
+    tokio::spawn(async move {
+        // The pause after a crash.
+        sleep(Duration::from_millis(100)).await;
+        stage_millis.fetch_add(1000, Ordering::SeqCst);
+    });
+    let second = stage.lease(&alice).await.expect("another child");
+    assert!(!second.ended.is_cancelled());
+    assert_eq!(stage.started(), 2);
 }
 
 /// SRC-11: what cannot be started counts as a crash, and everybody who waited is told why.

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use children::child::{NotStarted, Process, start};
-use children::conversation::{Answer, Conversation, NoAnswer};
+use children::conversation::{Answer, Conversation, NoAnswer, Skips};
 use children::program::{Program, Variable};
-use children::{Executable, Ring};
+use children::{Executable, Ring, Unlimited};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,7 +47,8 @@ impl Server {
         change(&mut program);
         let errors = Ring::default();
         let started = start(&Executable::from(PathBuf::from(own_program())), program, &errors).await?;
-        let conversation = Conversation::begin(started.stdin, started.stdout, |_, _| {});
+        let conversation =
+            Conversation::begin(started.stdin, started.stdout, Unlimited, &Skips::default(), |_, _| {});
         Ok(Self { process: started.process, conversation, errors, scratch })
     }
 
