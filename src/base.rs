@@ -91,7 +91,7 @@ impl Base {
     ) -> anyhow::Result<Self> {
         let mut catalogue = BuiltIn::new(&issuer, &file.rules)?;
         if has_gateway {
-            let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+            let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
             db.read(|conn| catalogue.remember(conn, &sources))?;
         } else {
             catalogue = catalogue.without_endpoint();

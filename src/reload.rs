@@ -178,7 +178,7 @@ impl Reloader {
         let (upstreams, means) = (resource.upstreams().clone(), means.clone());
         let sources: Vec<_> = file.sources.values().cloned().collect();
         let read = tokio::task::spawn_blocking(move || {
-            let configured = sources.iter().map(Source::settings).collect::<anyhow::Result<Vec<_>>>()?;
+            let configured = sources.iter().map(Source::configured).collect::<anyhow::Result<Vec<_>>>()?;
             Ok::<_, anyhow::Error>(upstreams.others(&configured, &means)?)
         });
         let read = read.await.map_err(|error| Fault::Storage(error.to_string()))?;

@@ -7,6 +7,7 @@ mod resource_half;
 use std::sync::Arc;
 
 use authz::{Authz, issuer_change};
+use children::Executable;
 use resource::catalogue::BuiltIn;
 use resource::sources::docs::Folder;
 use shared::audit::{self, Event, Name};
@@ -41,6 +42,8 @@ pub struct Options {
     pub file: File,
     /// The configuration as read, to read it again on a reload (POL-04).
     pub running: Arc<Running>,
+    /// The program that supervises and launches the programs behind the gate: this one, unless a test says otherwise.
+    pub children: Executable,
 }
 
 /// A server that is ready to serve: sockets are bound and parts are built.
@@ -81,7 +84,7 @@ impl Server {
         requests: socket::Find,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let Options { only, file, running } = options;
+        let Options { only, file, running, children } = options;
         let (listen, _) = (file.front.listen()?, file.front.tls()?);
         // Before a data directory is made for a server that cannot start.
         if let Some(folder) = file.resource.docs.clone().filter(|_| only != Some(Only::Authz)) {
@@ -98,7 +101,9 @@ impl Server {
         // Opening generates keys and reads documents, so it runs on another thread.
         let opened = {
             let (address, issuer, clock) = (address.clone(), issuer.clone(), clock.clone());
-            tokio::task::spawn_blocking(move || Opened::open(&file, only, address, issuer.as_ref(), &clock))
+            tokio::task::spawn_blocking(move || {
+                Opened::open(&file, only, address, issuer.as_ref(), &children, &clock)
+            })
         };
         let opened = opened.await??;
         warn_of_doubtful_rules(&opened.store.catalogue);
@@ -251,16 +256,18 @@ impl Opened {
         only: Option<Only>,
         address: Issuer,
         elsewhere: Option<&Issuer>,
+        children: &Executable,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         if let Some(issuer) = elsewhere {
             distinct(&address, issuer)?;
-            let (half, store) = ResourceHalf::alone(file, &address, issuer, clock)?;
+            let (half, store) = ResourceHalf::alone(file, &address, issuer, children, clock)?;
             return Ok(Self { authz: None, resource: Some(half), store });
         }
         let has_gateway = only.is_none();
         let (half, store) = AuthzHalf::of(Base::open_or_create(file, has_gateway, address, clock)?);
-        let gateway = has_gateway.then(|| ResourceHalf::beside(&half, file, &store, clock)).transpose()?;
+        let gateway =
+            has_gateway.then(|| ResourceHalf::beside(&half, file, &store, children, clock)).transpose()?;
         half.cover()?;
         Ok(Self { authz: Some(half), resource: gateway, store })
     }

@@ -75,6 +75,8 @@ pub(crate) struct Wanted {
     pub(crate) began: Instant,
     /// The id by which its client can cancel it.
     pub(crate) id: Option<CallId>,
+    /// Its session, by its digest.
+    pub(crate) session: Option<Arc<str>>,
     /// Whether closing the response cancels it (MCP-16).
     pub(crate) closing_cancels: bool,
 }
@@ -182,7 +184,7 @@ impl Admission {
         let call = async move {
             let (mut subject, mut hold) = (subject, hold);
             subject.caller = commit.admit(&wanted, &subject, what.effect(), &mut hold).await?;
-            let asker = asker(&subject.caller, &snapshot);
+            let asker = asker(&subject.caller, &snapshot).within(wanted.session.clone());
             let limits = (LONGEST, MOST, memory.hold(asker.user()));
             let ask = Ask::new(what, asker, wanted.era, limits, cancel);
             let watch = watch(&commit, &subject, &ask, wanted.asked);

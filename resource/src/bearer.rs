@@ -97,7 +97,12 @@ impl Checked {
 
     /// The caller, as sources see them. `withheld` is the scope that this client is not granted.
     pub(crate) fn asker(&self, withheld: Scope) -> Asker {
-        Asker { verified: Arc::clone(&self.verified), entitled: Arc::clone(&self.entitled), withheld }
+        Asker {
+            verified: Arc::clone(&self.verified),
+            entitled: Arc::clone(&self.entitled),
+            withheld,
+            session: None,
+        }
     }
 
     /// Adds the actor to an audit record: the user of the token, or the client if there is none (RS-14: never
@@ -117,11 +122,27 @@ pub(crate) struct Asker {
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
     withheld: Scope,
+    /// The session of the request, by its digest.
+    session: Option<Arc<str>>,
 }
 
 impl Asker {
     fn token(&self) -> &AccessToken {
         &self.verified.verified().token
+    }
+
+    /// The same in this session.
+    pub(crate) fn within(self, session: Option<Arc<str>>) -> Self {
+        Self { session, ..self }
+    }
+
+    /// The session of the request, by its digest.
+    pub(crate) fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    pub(crate) fn principal(&self) -> Principal {
+        Principal::of(self.token())
     }
 
     /// The user's id.
@@ -176,6 +197,17 @@ impl Principal {
     /// The principal of a verified token.
     pub(crate) fn of(token: &AccessToken) -> Self {
         Self { iss: token.iss.clone(), sub: token.sub.clone(), client_id: token.client_id.clone() }
+    }
+
+    /// As one text, different for different principals.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::json!([self.iss, self.sub, self.client_id.as_str()]).to_string()
+    }
+
+    /// The user or program in such a text.
+    pub(crate) fn subject_in(text: &str) -> Option<String> {
+        let [_, subject, _] = serde_json::from_str::<[String; 3]>(text).ok()?;
+        Some(subject)
     }
 }
 

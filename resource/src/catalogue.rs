@@ -12,7 +12,7 @@ use crate::item::{Arguments, Item, Needs};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Registry, Site, Snapshot, Sought};
 use crate::replay::{self, Recorded, Replayed};
-use crate::sources::{self, HttpSource, Others};
+use crate::sources::{self, Others, SourceSettings};
 
 pub use crate::rules::{
     ArgumentRule, ArgumentRules, AtOnce, CallLimits, Conditions, DoubtfulRule, Effect, InvalidArgumentRule,
@@ -139,7 +139,7 @@ impl BuiltIn {
     ///
     /// # Errors
     /// A database fault.
-    pub fn remember(&self, conn: &Conn<'_>, sources: &[HttpSource]) -> Result<(), Fault> {
+    pub fn remember(&self, conn: &Conn<'_>, sources: &[SourceSettings]) -> Result<(), Fault> {
         let mut offered = sources::built_in();
         offered.extend(sources::remembered(conn, sources)?);
         self.registry.replace(&offered);

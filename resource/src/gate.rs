@@ -166,6 +166,7 @@ async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Res
     }
     if parts.method == Method::DELETE {
         resource.sessions().end(&session).await?;
+        resource.upstreams().session_ended(&session.name());
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     media::check_stream(&parts.headers)?;

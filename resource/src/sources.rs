@@ -2,18 +2,21 @@
 //! and no header (SRC-01).
 
 pub(crate) mod account;
+mod crashes;
 pub mod docs;
+pub mod endpoint;
 mod health;
-mod http;
 mod identity;
 mod journal;
 mod keepers;
 mod mcp;
+mod means;
 mod outcome;
 mod own;
 mod refused;
 mod report;
 mod schema;
+mod upstream;
 mod upstreams;
 
 use std::fmt;
@@ -27,22 +30,24 @@ use crate::testing::Staged;
 use docs::Docs;
 
 pub use crate::item::{Counts, Kind};
-pub use health::{Health, Stale};
-pub(crate) use http::Http;
-pub use http::{Configured, HttpSource};
-pub use identity::{Credential, Kept};
+pub use health::{Health, ProcessHealth, Skipped, Stale};
+pub use identity::{Carrier, Credential, Kept};
 pub use journal::Entry;
 pub(crate) use keepers::Keepers;
 #[cfg(test)]
 pub(crate) use mcp::definition;
 pub use mcp::definition::{LeftOut, Names};
+pub use mcp::processes::Launching;
+pub use means::Means;
 pub(crate) use outcome::Outcome;
 #[cfg(test)]
 pub(crate) use own::answered;
 pub(crate) use own::problem;
-pub use report::{ListedItem, Tested};
+pub use report::{ListedItem, Log, Tested};
+pub(crate) use upstream::Upstream;
+pub use upstream::{Configured, SourceSettings};
 pub(crate) use upstreams::remembered;
-pub use upstreams::{Means, Others, Servers, UpstreamError, Upstreams, never_walked};
+pub use upstreams::{Others, Servers, UpstreamError, Upstreams, never_walked};
 
 /// One thing behind the gate. Cheap to clone.
 #[derive(Clone)]
@@ -51,8 +56,8 @@ pub(crate) enum Source {
     Account,
     /// The documentation.
     Docs(Arc<Docs>),
-    /// An MCP server over HTTP.
-    Http(Http),
+    /// An MCP server of others: over HTTP, or a program.
+    Upstream(Upstream),
     /// A source that a test controls.
     #[cfg(test)]
     Staged(Arc<Staged>),
@@ -64,7 +69,7 @@ impl Source {
         match self {
             Self::Account => account::offered(),
             Self::Docs(docs) => docs.offered(),
-            Self::Http(http) => http.offered(),
+            Self::Upstream(upstream) => upstream.offered(),
             #[cfg(test)]
             Self::Staged(staged) => staged.offered(),
         }
@@ -73,7 +78,7 @@ impl Source {
     /// How long a call may run without progress, if it is not the default.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self {
-            Self::Http(http) => Some(http.patience()),
+            Self::Upstream(upstream) => Some(upstream.patience()),
             _ => None,
         }
     }
@@ -83,7 +88,7 @@ impl Source {
         match self {
             Self::Account => account::run(ask),
             Self::Docs(docs) => docs::run(docs, ask).await,
-            Self::Http(http) => http.run(ask, relay).await,
+            Self::Upstream(upstream) => upstream.run(ask, relay).await,
             #[cfg(test)]
             Self::Staged(staged) => staged.run(ask, relay).await,
         }
@@ -107,7 +112,8 @@ impl Sources {
 
     /// The same with these servers behind the gate, in place of all others.
     pub(crate) fn with_servers(&self, servers: impl IntoIterator<Item = Source>) -> Self {
-        let own = self.0.iter().map(|(_, source)| source).filter(|source| !matches!(source, Source::Http(_)));
+        let own =
+            self.0.iter().map(|(_, source)| source).filter(|source| !matches!(source, Source::Upstream(_)));
         Self::new(own.cloned().chain(servers))
     }
 

@@ -30,7 +30,7 @@ use crate::admission::{Ask, Relay, What};
 use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::sources::docs::{Docs, Folder};
-use crate::sources::{Http, Names, Outcome, Source, Sources, Upstreams, answered, definition};
+use crate::sources::{Names, Outcome, Source, Sources, Upstream, Upstreams, answered, definition};
 use crate::{Authority, Config, Resource, Settings};
 
 /// The time of every test.
@@ -195,7 +195,7 @@ pub(crate) struct App {
     pub(crate) resource: Resource,
     pub(crate) router: Router,
     /// The server behind the gate, if there is one.
-    pub(crate) upstream: Option<Http>,
+    pub(crate) upstream: Option<Upstream>,
     dir: tempfile::TempDir,
 }
 
@@ -312,7 +312,7 @@ impl App {
     }
 
     /// On loopback, with a server behind the gate, and these scopes for its tools.
-    pub(crate) async fn upstream(tools: &[(&str, &str)], open: impl AsyncFnOnce(&Db) -> Http) -> Self {
+    pub(crate) async fn upstream(tools: &[(&str, &str)], open: impl AsyncFnOnce(&Db) -> Upstream) -> Self {
         let mut rules = Rules::default();
         for (name, scope) in tools {
             rules.need(name, scope);
@@ -321,7 +321,7 @@ impl App {
     }
 
     /// The same under these rules.
-    pub(crate) async fn upstream_under(rules: Rules, open: impl AsyncFnOnce(&Db) -> Http) -> Self {
+    pub(crate) async fn upstream_under(rules: Rules, open: impl AsyncFnOnce(&Db) -> Upstream) -> Self {
         let (dir, issuer) = (tempfile::tempdir().unwrap(), Issuer::localhost(8080));
         let stage = Arc::new(Stage::default());
         stage.entitle("docs.read");
@@ -343,7 +343,8 @@ impl App {
             limits: Limits::off(),
             tally: Arc::default(),
         };
-        let resource = Resource::with(config, Sources::new([Source::Account, Source::Http(source.clone())]));
+        let resource =
+            Resource::with(config, Sources::new([Source::Account, Source::Upstream(source.clone())]));
         let (router, _) = resource.routes().split();
         Self { resource, router, upstream: Some(source), ..app }
     }

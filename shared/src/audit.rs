@@ -107,6 +107,8 @@ names! {
     SourceStale = "source.stale",
     SourceRecovered = "source.recovered",
     SourceRestarted = "source.restarted",
+    SourceCrashed = "source.crashed",
+    SourceQuarantined = "source.quarantined",
     SecretSet = "secret.set",
     SecretRemoved = "secret.removed",
     AuditCheckpoint = "audit.checkpoint",

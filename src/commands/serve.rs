@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use children::Executable;
 use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,7 +41,7 @@ pub(crate) fn run(command: &Serve, named: Option<PathBuf>, requests: socket::Fin
         tracing::warn!("[remote] is used only with --only resource; this is a whole server");
     }
     let running = Arc::new(Running { origin, reading });
-    let options = Options { only, file: file.clone(), running };
+    let options = Options { only, file: file.clone(), running, children: Executable::default() };
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use resource::sources::{Entry, Health, Kind, LeftOut, ListedItem, Tested, Upstreams};
+use resource::sources::{Health, Kind, LeftOut, ListedItem, Log as Logged, ProcessHealth, Tested, Upstreams};
 use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 
@@ -25,10 +25,11 @@ pub enum Source {
     /// Ask one of them now, and show what it lists: each item with a scope and a risk that may fit it, and the tokens that
     /// its definition takes in a model's context.
     Test(One),
-    /// Show recent events between the gate and one of them: connections, failures, reads of its lists.
+    /// Show recent events between the gate and one of them: connections, failures, reads of its lists; and the end of what a
+    /// program wrote to standard error.
     Log(Log),
-    /// Restart one of them: its sessions and idle connections end, its revision is determined again, and its
-    /// lists are read.
+    /// Restart one of them: its sessions, idle connections and processes end, its revision is determined again, and its lists
+    /// are read. A program that crashed too often is started again.
     Restart(One),
     /// Import the servers of a client's file: prints them as [sources], and stores their secrets in the sealed
     /// store.
@@ -106,11 +107,6 @@ struct SourceLog {
     limit: usize,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Logged {
-    entries: Vec<Entry>,
-}
-
 impl Request for SourceLog {
     const COMMAND: &'static str = "source-log";
     const DOES: Does = Does::Reads;
@@ -118,8 +114,8 @@ impl Request for SourceLog {
     type Answer = Logged;
 
     async fn perform(self, place: &Place, _uid: u32) -> Result<Logged, Refused> {
-        let entries = running(place)?.log(&self.name, self.limit);
-        Ok(Logged { entries: entries.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))? })
+        let logged = running(place)?.log(&self.name, self.limit);
+        logged.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))
     }
 }
 
@@ -227,7 +223,13 @@ const NONE: &str =
 
   [sources.NAME]
   kind = \"mcp-http\"
-  url = \"https://HOST/mcp\"";
+  url = \"https://HOST/mcp\"
+
+or, for a program that speaks MCP on its standard input and output:
+
+  [sources.NAME]
+  kind = \"mcp-stdio\"
+  command = \"/opt/mcp/server\"";
 
 /// The protocol revision of a server, for people.
 fn revision(era: Option<&str>) -> String {
@@ -245,10 +247,31 @@ fn shown(one: &Health) -> anyhow::Result<()> {
     say!("Prompts    {}", one.items.prompts)?;
     say!("Resources  {} and {} templates", one.items.resources, one.items.templates)?;
     say!("Lists read {}", moment_if(one.walked_at.map(|at| at.0)))?;
+    if let Some(processes) = &one.processes {
+        processes_shown(processes)?;
+    }
     if let Some(stale) = &one.stale {
         say!("Stale      since {}: {}", moment_if(Some(stale.since.0)), safe(&stale.why))?;
     }
     one.left_out.iter().try_for_each(left_out)
+}
+
+fn processes_shown(processes: &ProcessHealth) -> anyhow::Result<()> {
+    let ProcessHealth { running, in_use, limit, quarantined, why, skipped } = processes;
+    say!("Processes  {running} of at most {limit}, {in_use} in use")?;
+    let (not_messages, strays, too_long) = (skipped.not_messages, skipped.strays, skipped.too_long);
+    if not_messages + strays + too_long > 0 {
+        say!(
+            "Skipped    {not_messages} lines that are not JSON-RPC, {strays} answers that nobody waited for, {too_long} lines over 8 MiB"
+        )?;
+    }
+    if *quarantined > 0 {
+        say!(
+            "Quarantine {quarantined}: not started any more after five crashes within five minutes ({}); `portcullis source restart` starts it again",
+            safe(why.as_deref().unwrap_or_default())
+        )?;
+    }
+    Ok(())
 }
 
 fn left_out(item: &LeftOut) -> anyhow::Result<()> {
@@ -257,7 +280,8 @@ fn left_out(item: &LeftOut) -> anyhow::Result<()> {
 
 fn logged(logged: &Logged) -> anyhow::Result<()> {
     if logged.entries.is_empty() {
-        return say!("Nothing has happened since the server started.");
+        say!("Nothing has happened since the server started.")?;
+        return errors(logged.errors.as_deref());
     }
     table(&["LAST", "WHAT", "TIMES", "DETAIL"], &logged.entries, |entry| {
         vec![
@@ -266,7 +290,15 @@ fn logged(logged: &Logged) -> anyhow::Result<()> {
             entry.times.to_string(),
             safe(&entry.text),
         ]
-    })
+    })?;
+    errors(logged.errors.as_deref())
+}
+
+/// The end of what a program wrote to standard error.
+fn errors(errors: Option<&str>) -> anyhow::Result<()> {
+    let Some(errors) = errors.filter(|errors| !errors.trim().is_empty()) else { return Ok(()) };
+    say!("\nThe end of its standard error:\n")?;
+    errors.lines().try_for_each(|line| say!("  {}", safe(line)))
 }
 
 fn tested(tested: &Tested) -> anyhow::Result<()> {
@@ -301,5 +333,6 @@ fn tested(tested: &Tested) -> anyhow::Result<()> {
         "\nThe definitions of the tools take about {} tokens.",
         tested.tools.iter().map(|tool| tool.tokens).sum::<usize>()
     )?;
-    tested.left_out.iter().try_for_each(left_out)
+    tested.left_out.iter().try_for_each(left_out)?;
+    errors(tested.errors.as_deref())
 }

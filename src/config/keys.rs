@@ -124,6 +124,17 @@ impl<'t> Key<'t> {
         }
     }
 
+    /// Text that may be empty, for another program.
+    pub(super) fn words(&self) -> anyhow::Result<String> {
+        match self.value {
+            DeValue::String(text) if text.contains('\0') => {
+                bail!("`{}` at {} contains a NUL character", self.name, self.at())
+            }
+            DeValue::String(text) => Ok(text.to_string()),
+            _ => Err(self.wrong("a string")),
+        }
+    }
+
     /// Text, possibly of several lines, that is not empty.
     pub(super) fn prose(&self) -> anyhow::Result<&'t str> {
         match self.value {

@@ -1,37 +1,26 @@
-//! `[sources.NAME]`: servers behind the gate (SRC-12), and their credentials (SRC-10, `shown`).
+//! `[sources.NAME]`: servers behind the gate, over HTTP (SRC-12, `address`) or as programs (SRC-11, `program`), and their
+//! credentials (SRC-10, `shown`).
 
+mod address;
+mod program;
 mod shown;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use resource::sources::{Configured, HttpSource, Means, Names, Upstreams};
-use shared::outbound::{Destination, Identity, Security, Trust};
-use shared::{Network, tls};
-use url::{Host, Url};
+use resource::sources::endpoint::Endpoint;
+use resource::sources::{Configured, Means, Names, SourceSettings, Upstreams};
+use shared::outbound::Security;
+use shared::tls;
 
 use super::keys::Key;
 pub(crate) use shown::is_name as is_secret_name;
 pub use shown::{Kept, Shown};
 
-const KEYS: [&str; 14] = [
-    "kind",
-    "url",
-    "ca",
-    "client_cert",
-    "client_key",
-    "timeout",
-    "names",
-    "identity",
-    "authorization",
-    "bearer",
-    "headers",
-    "lists_with",
-    "plaintext",
-    "networks",
-];
+/// The keys that every source may have.
+const COMMON: [&str; 4] = ["kind", "timeout", "names", "lists_with"];
 /// The names of the built-in sources.
 const RESERVED: [&str; 2] = ["account", "docs"];
 /// The longest name, which leaves room for the rest of a tool's name.
@@ -44,7 +33,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 /// A configured source. Its secrets are not read yet.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub http: HttpSource,
+    pub settings: SourceSettings,
     pub shown: Shown,
     /// File and line.
     at: String,
@@ -53,7 +42,7 @@ pub struct Source {
 impl PartialEq for Source {
     /// The position in the file does not matter.
     fn eq(&self, other: &Self) -> bool {
-        self.http == other.http && self.shown == other.shown
+        self.settings == other.settings && self.shown == other.shown
     }
 }
 
@@ -90,132 +79,110 @@ fn check_name(table: &Key<'_>) -> anyhow::Result<()> {
 /// The content of a table, before it is checked as a whole.
 #[derive(Default)]
 struct Said<'t> {
-    kind: bool,
-    url: Option<(Url, &'t str)>,
-    ca: Option<PathBuf>,
-    client_cert: Option<PathBuf>,
-    client_key: Option<PathBuf>,
+    address: address::Said<'t>,
+    program: program::Said,
     timeout: Option<Duration>,
     names: Names,
-    identity: bool,
     shown: Shown,
-    plaintext: bool,
-    networks: Vec<Network>,
 }
 
 fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
+    let keys = table.keys()?;
+    let kind = keys.iter().find(|key| key.name == "kind").map(kind).transpose()?;
+    let Some(kind) = kind else {
+        bail!(
+            "[sources.{}] at {} has no `kind`; write kind = \"mcp-http\", or kind = \"mcp-stdio\" for a program",
+            table.name,
+            table.at()
+        );
+    };
     let mut said = Said::default();
-    for key in table.keys()? {
+    for key in keys {
         match key.name {
-            "kind" => said.kind = kind(&key)?,
-            "url" => said.url = Some((url(&key)?, key.text()?)),
-            "ca" => said.ca = Some(folder.join(key.text()?)),
-            "client_cert" => said.client_cert = Some(folder.join(key.text()?)),
-            "client_key" => said.client_key = Some(folder.join(key.text()?)),
+            "kind" => {}
             "timeout" => said.timeout = Some(timeout(&key)?),
             "names" => said.names = names(&key)?,
-            "identity" => said.identity = identity(&key)?,
-            "authorization" | "bearer" | "headers" | "lists_with" => said.shown.read(&key, folder)?,
-            "plaintext" => said.plaintext = key.boolean()?,
-            "networks" => said.networks = networks(&key)?,
-            _ => return Err(key.unknown(&KEYS)),
+            "lists_with" => said.shown.read(&key, folder)?,
+            name if !kind.keys().contains(&name) && kind.other().keys().contains(&name) => bail!(
+                "`{name}` at {} is a key of kind = \"{}\", and this is kind = \"{}\"; remove one of the two",
+                key.at(),
+                kind.other().name(),
+                kind.name()
+            ),
+            "authorization" | "bearer" | "headers" | "secrets" => said.shown.read(&key, folder)?,
+            _ if kind == Kind::Http => {
+                said.address.read(&key, folder).or_else(|why| kind.unknown(&key, why))?;
+            }
+            _ => said.program.read(&key, folder).or_else(|why| kind.unknown(&key, why))?,
         }
     }
-    said.fits(table)
+    said.fits(table, kind)
+}
+
+/// What a source is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Stdio,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "mcp-http",
+            Self::Stdio => "mcp-stdio",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Http => Self::Stdio,
+            Self::Stdio => Self::Http,
+        }
+    }
+
+    /// The keys that only it has.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Http => &address::KEYS,
+            Self::Stdio => &program::KEYS,
+        }
+    }
+
+    /// The error for a key that no source of this kind has, in place of `why`.
+    fn unknown(self, key: &Key<'_>, why: anyhow::Error) -> anyhow::Result<()> {
+        if self.keys().contains(&key.name) {
+            return Err(why);
+        }
+        Err(key.unknown(&[&COMMON[..], self.keys()].concat()))
+    }
 }
 
 impl Said<'_> {
-    fn fits(self, table: &Key<'_>) -> anyhow::Result<Source> {
-        let (name, at) = (table.name, table.at());
+    fn fits(self, table: &Key<'_>, kind: Kind) -> anyhow::Result<Source> {
         self.shown.fits(table)?;
-        if !self.kind {
-            bail!("[sources.{name}] at {at} has no `kind`; write kind = \"mcp-http\"");
-        }
-        let Some((url, written)) = self.url else {
-            bail!(
-                "[sources.{name}] at {at} has no `url`; write the address of its MCP endpoint, like url = \"https://jira.lab.internal/mcp\""
-            );
+        let of_users = self.shown.is_of_users();
+        let endpoint = match kind {
+            Kind::Http => self.address.fits(table, !self.shown.is_empty())?,
+            Kind::Stdio => self.program.fits(table, &self.shown)?,
         };
-        let secure = url.scheme() == "https";
-        let has_files = self.ca.is_some() || self.client_cert.is_some() || self.client_key.is_some();
-        if !secure && has_files {
-            bail!(
-                "[sources.{name}] at {at} has certificates, and its `url` is http; write https, or remove them"
-            );
-        }
-        if !secure && !is_loopback(&url) && !self.plaintext && (self.identity || !self.shown.is_empty()) {
-            bail!(
-                "[sources.{name}] at {at} would send a credential over plain http; use https, or write plaintext = true if the network between is trusted"
-            );
-        }
-        let identity = match (self.client_cert, self.client_key) {
-            (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
-            (None, None) => None,
-            (Some(_), None) => {
-                bail!("[sources.{name}] at {at} has `client_cert` and no `client_key`; add it")
-            }
-            (None, Some(_)) => {
-                bail!("[sources.{name}] at {at} has `client_key` and no `client_cert`; add it")
-            }
-        };
-        let security = if secure { Security::Tls(Trust { ca: self.ca, identity }) } else { Security::Plain };
-        let http = HttpSource {
-            name: name.to_owned(),
-            path: url[url::Position::BeforePath..url::Position::AfterQuery].to_owned(),
-            url: written.to_owned(),
-            destination: destination(&url, security, self.networks),
+        let settings = SourceSettings {
+            name: table.name.to_owned(),
+            endpoint,
             names: self.names,
             timeout: self.timeout.unwrap_or(TIMEOUT),
-            identity: self.identity,
-            own_secret: self.shown.is_of_users(),
+            own_secret: of_users,
         };
-        Ok(Source { http, shown: self.shown, at })
+        Ok(Source { settings, shown: self.shown, at: table.at() })
     }
 }
 
-fn destination(url: &Url, security: Security, networks: Vec<Network>) -> Destination {
-    let host = match url.host() {
-        Some(Host::Ipv6(address)) => address.to_string(),
-        Some(host) => host.to_string(),
-        None => String::new(),
-    };
-    let authority = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
-    Destination { host, port: url.port_or_known_default().unwrap_or(443), authority, security, networks }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-fn kind(key: &Key<'_>) -> anyhow::Result<bool> {
+fn kind(key: &Key<'_>) -> anyhow::Result<Kind> {
     match key.text()? {
-        "mcp-http" => Ok(true),
-        other => bail!("`kind` at {} is `{other}`; write \"mcp-http\"", key.at()),
+        "mcp-http" => Ok(Kind::Http),
+        "mcp-stdio" => Ok(Kind::Stdio),
+        other => bail!("`kind` at {} is `{other}`; write \"mcp-http\" or \"mcp-stdio\"", key.at()),
     }
-}
-
-fn url(key: &Key<'_>) -> anyhow::Result<Url> {
-    let text = key.text()?;
-    let like = "write it like https://jira.lab.internal/mcp";
-    let url = Url::parse(text).map_err(|why| anyhow!("`url` at {} is `{text}`: {why}; {like}", key.at()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        bail!("`url` at {} is `{text}`, which is neither http nor https; {like}", key.at());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        bail!(
-            "`url` at {} holds a password; remove it, and keep credentials with `authorization` or `bearer`",
-            key.at()
-        );
-    }
-    if url.fragment().is_some() {
-        bail!("`url` at {} has a `#` part, which no server receives; remove it", key.at());
-    }
-    Ok(url)
 }
 
 fn timeout(key: &Key<'_>) -> anyhow::Result<Duration> {
@@ -234,37 +201,13 @@ fn names(key: &Key<'_>) -> anyhow::Result<Names> {
     }
 }
 
-fn identity(key: &Key<'_>) -> anyhow::Result<bool> {
-    match key.text()? {
-        "jwt" => Ok(true),
-        other => bail!("`identity` at {} is `{other}`; write \"jwt\", or remove it", key.at()),
-    }
-}
-
-fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
-    let one = |value: &Key<'_>| {
-        let text = value.text()?;
-        let network = Network::or_address(text);
-        network
-            .map_err(|why| anyhow!("`{text}` in `networks` at {} is not a valid network; {why}", value.at()))
-    };
-    let networks: Vec<_> = key.one_or_list()?.iter().map(one).collect::<anyhow::Result<_>>()?;
-    if networks.is_empty() {
-        bail!(
-            "`networks` at {} is empty; name the networks that its name may resolve to, or remove it",
-            key.at()
-        );
-    }
-    Ok(networks)
-}
-
 impl Source {
     /// The sources, with their stored lists. They are not contacted.
     ///
     /// # Errors
-    /// As [`Source::settings`], or if a credential cannot be used.
+    /// As [`Source::configured`], or if a credential cannot be used.
     pub fn open<'s>(sources: impl Iterator<Item = &'s Self>, means: &Means) -> anyhow::Result<Upstreams> {
-        let configured = sources.map(Self::settings).collect::<anyhow::Result<Vec<_>>>()?;
+        let configured = sources.map(Self::configured).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Upstreams::open(&configured, means)?)
     }
 
@@ -272,21 +215,35 @@ impl Source {
     ///
     /// # Errors
     /// If something is missing, or other users can read it.
-    pub fn settings(&self) -> anyhow::Result<Configured> {
-        let place = || format!("[sources.{}] at {}", self.http.name, self.at);
-        if let Security::Tls(trust) = &self.http.destination.security {
+    pub fn configured(&self) -> anyhow::Result<Configured> {
+        let place = || format!("[sources.{}] at {}", self.settings.name, self.at);
+        if let Endpoint::Http(address) = &self.settings.endpoint
+            && let Security::Tls(trust) = &address.destination.security
+        {
             let wrong = |why: String| anyhow!("{}: {why}", place());
             trust.ca.as_deref().map_or(Ok(()), |ca| tls::certificates(ca).map(drop)).map_err(wrong)?;
             trust.identity.as_ref().map_or(Ok(()), tls::check_identity).map_err(wrong)?;
         }
         let (credentials, lists_with) = self.shown.settings().with_context(place)?;
-        Ok(Configured { source: self.http.clone(), credentials, lists_with })
+        Ok(Configured { source: self.settings.clone(), credentials, lists_with })
+    }
+
+    /// The files that hold secrets for it.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let trust = match &self.settings.endpoint {
+            Endpoint::Http(address) => match &address.destination.security {
+                Security::Tls(trust) => trust.identity.as_ref(),
+                Security::Plain => None,
+            },
+            Endpoint::Local(_) => None,
+        };
+        self.shown.files().chain(trust.map(|identity| identity.key.as_path()))
     }
 
     /// Whether a tool with this name can be one of its tools.
     pub(crate) fn may_offer(&self, tool: &str) -> bool {
-        let rest = tool.strip_prefix(self.http.name.as_str());
-        self.http.names == Names::Bare || rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))
+        let rest = tool.strip_prefix(self.settings.name.as_str());
+        self.settings.names == Names::Bare || rest.is_some_and(|rest| rest.len() > 1 && rest.starts_with('_'))
     }
 }
 

@@ -1,16 +1,19 @@
 //! The gateway in a running server, beside an authorization server or alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use axum::response::Response;
+use children::Executable;
+use children::pool::Places;
 use http::HeaderMap;
 use keys::identity::Identities;
 use keys::secrets::Secrets;
 use resource::catalogue::BuiltIn;
 use resource::remote::Remote;
-use resource::sources::Means;
 use resource::sources::docs::{Docs, Folder, Watch};
+use resource::sources::{Launching, Means};
 use resource::{Authority, Resource};
 use shared::audit::{self, Event, Name};
 use shared::outbound::memory::Memory;
@@ -23,6 +26,9 @@ use crate::base::Store;
 use crate::config::{self, File};
 use crate::front::http::Sharing;
 use crate::handbook::HANDBOOK;
+
+/// The most processes of all programs behind the gate.
+const MOST_PROGRAMS: usize = 1000;
 
 pub(super) struct ResourceHalf {
     pub(super) resource: Resource,
@@ -47,6 +53,7 @@ impl ResourceHalf {
         half: &AuthzHalf,
         file: &File,
         store: &Store,
+        children: &Executable,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let status = Arc::clone(&half.status) as Arc<dyn TokenStatus>;
@@ -56,7 +63,7 @@ impl ResourceHalf {
             identities: Some(half.keys.identities()),
             secrets: Some(half.authz.secrets().clone()),
         };
-        Self::open(file, store, trusted, clock)
+        Self::open(file, store, trusted, children, clock)
     }
 
     /// Opens a gateway with its own address, for tokens of this issuer. Blocks.
@@ -64,6 +71,7 @@ impl ResourceHalf {
         file: &File,
         origin: &Issuer,
         issuer: &Issuer,
+        children: &Executable,
         clock: &Clock,
     ) -> anyhow::Result<(Self, Store)> {
         let catalogue = BuiltIn::at(origin, issuer, &file.rules)?;
@@ -74,18 +82,33 @@ impl ResourceHalf {
         let store = Store::open_or_create(&file.data_dir_or_default(), catalogue, clock)?;
         let authority = Authority::Elsewhere(remote);
         let trusted = Trusted { issuer, authority, identities: None, secrets: None };
-        Ok((Self::open(file, &store, trusted, clock)?, store))
+        Ok((Self::open(file, &store, trusted, children, clock)?, store))
     }
 
     /// Opens the documents, and what the servers behind the gate listed before. None of them is asked.
-    fn open(file: &File, store: &Store, trusted: Trusted<'_>, clock: &Clock) -> anyhow::Result<Self> {
+    fn open(
+        file: &File,
+        store: &Store,
+        trusted: Trusted<'_>,
+        children: &Executable,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
         let folder = file.resource.docs.clone().map_or(Folder::Handbook(HANDBOOK), Folder::Directory);
         let docs = Arc::new(Docs::open(&store.dir.docs_database(), folder, clock)?);
         let Trusted { issuer, authority, identities, secrets } = trusted;
         let (issuer, db) = (issuer.clone(), store.db.clone());
-        let means = Means { identities, secrets, issuer, db, clock: clock.clone() };
-        let upstreams = config::Source::open(file.sources.values(), &means)?;
-        let upstreams = upstreams.within(Memory::within(file.front.memory.bytes()));
+        let memory = Memory::within(file.front.memory.bytes());
+        let launching = launching(file, store, children);
+        let means = Means {
+            identities,
+            secrets,
+            issuer,
+            db,
+            clock: clock.clone(),
+            memory: memory.clone(),
+            launching,
+        };
+        let upstreams = config::Source::open(file.sources.values(), &means)?.within(memory);
         let resource = Resource::new(resource::Config {
             catalogue: store.catalogue.clone(),
             db: store.db.clone(),
@@ -113,6 +136,14 @@ impl Sharing for Resource {
     fn share(&self, origins: &HeaderMap, response: &mut Response) {
         Self::share(self, origins, response);
     }
+}
+
+/// What programs behind the gate are started with. None of them may use what belongs to this server (SRC-11).
+fn launching(file: &File, store: &Store, executable: &Executable) -> Launching {
+    let own = [file.front.tls.key.as_deref(), file.remote.secret_file.as_deref(), Some(store.dir.path())];
+    let secrets = file.sources.values().flat_map(config::Source::secret_files);
+    let keep_out = own.into_iter().flatten().chain(secrets).map(Path::to_owned).collect();
+    Launching { executable: executable.clone(), keep_out, places: Places::new(MOST_PROGRAMS) }
 }
 
 /// Records the start of a gateway alone.

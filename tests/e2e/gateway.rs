@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{TestApp, header};
-use crate::process::share_clock;
+use crate::process::{own_program, share_clock};
 
 /// Its public origin. No resolver knows it.
 pub const ORIGIN: &str = "https://gateway.lab.internal";
@@ -127,7 +127,7 @@ impl Elsewhere {
             limits: shared::rate::Limits::off(),
             ..running.reading.file.clone()
         };
-        let options = Options { only: Some(Only::Resource), file, running };
+        let options = Options { only: Some(Only::Resource), file, running, children: own_program() };
         Self::open(dir, options, clock, app.http.clone()).await
     }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::certificates::{Authority, HOST, unused_port};
-use crate::process::{Process, complaint, portcullis, share_clock};
+use crate::process::{Process, complaint, own_program, portcullis, share_clock};
 
 #[path = "harness/browser.rs"] // benches take this file by its path, and a path below it is meant from here
 mod browser;
@@ -136,7 +136,7 @@ impl TestApp {
         file.resource.docs = Some(docs);
         // 2026-11-23, noon.
         let clock = Clock::held(Timestamp(1_795_435_200_000));
-        let options = Options { only: None, file, running };
+        let options = Options { only: None, file, running, children: own_program() };
         (clock, options)
     }
 
@@ -199,6 +199,7 @@ impl TestApp {
                     ..File::default()
                 },
                 running: Arc::default(),
+                children: own_program(),
             },
             dir,
             stop: CancellationToken::new(),

@@ -147,6 +147,8 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::SourceStale,
     Name::SourceRecovered,
     Name::SourceRestarted,
+    Name::SourceCrashed,
+    Name::SourceQuarantined,
     Name::AuditCheckpoint,
     Name::AuditExported,
     Name::BackupCreated,

@@ -97,6 +97,7 @@ mod sources;
 mod split;
 mod split_kills;
 mod split_setup;
+mod stdio;
 mod step_up;
 mod stranger_work;
 mod strangers;

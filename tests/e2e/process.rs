@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use children::Executable;
 use serde_json::{Value, json};
 use shared::Clock;
 
@@ -23,6 +24,11 @@ pub fn share_clock(data_dir: &Path, clock: &Clock) {
 /// clock.
 pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_portcullis"))
+}
+
+/// The program that a server in this process starts its children with.
+pub fn own_program() -> Executable {
+    Executable::from(PathBuf::from(env!("CARGO_BIN_EXE_portcullis")))
 }
 
 /// The program under test, on a data directory. If a server in this process uses the directory too, the program

@@ -17,7 +17,7 @@ use crate::process::{Process, complaint, portcullis, program};
 const SCOPES: &str = "[rate]\nmcp = \"off\"\n[scopes.\"docs.find\"]\ntitle = \"Find\"\n[scopes.\"docs.full\"]\ntitle = \"Read\"\n";
 
 /// Writes the test server's file.
-fn write(app: &TestApp, toml: &str) -> String {
+pub fn write(app: &TestApp, toml: &str) -> String {
     let text = format!("{SCOPES}{toml}");
     std::fs::write(app.data_dir().with_file_name("portcullis.toml"), &text).unwrap();
     data_encoding::HEXLOWER.encode(&Sha256::digest(&text))

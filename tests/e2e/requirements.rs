@@ -9,7 +9,16 @@ const PAGE: &str = "docs/conformance.md";
 const BEGIN: &str = "<!-- made by tests/e2e/requirements.rs: PORTCULLIS_BLESS=1 tests/run requirements -->\n";
 const END: &str = "<!-- end -->\n";
 /// The folders with tests.
-const FOLDERS: [&str; 6] = ["authz/src", "keys/src", "resource/src", "shared/src", "src", "tests/e2e"];
+const FOLDERS: [&str; 8] = [
+    "authz/src",
+    "children/src",
+    "children/tests",
+    "keys/src",
+    "resource/src",
+    "shared/src",
+    "src",
+    "tests/e2e",
+];
 
 struct Section {
     title: &'static str,

@@ -15,7 +15,7 @@ use crate::sources::hostile::Hostile;
 use crate::sources::token;
 
 /// Runs `portcullis secret …` with this standard input.
-fn secret(app: &TestApp, arguments: &[&str], input: &str) -> Output {
+pub fn secret(app: &TestApp, arguments: &[&str], input: &str) -> Output {
     let mut command = program_on(&app.data_dir());
     let config = app.data_dir().with_file_name("portcullis.toml");
     command.arg("--config").arg(config).arg("secret").args(arguments);

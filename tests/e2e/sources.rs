@@ -65,7 +65,7 @@ async fn listed(direct: &Direct) -> Vec<(String, Box<RawValue>)> {
 }
 
 /// SRC-05: every definition is as the server wrote it, except for the name.
-async fn same_definitions(app: &TestApp, token: &str, source: &str, tools: &[(String, Box<RawValue>)]) {
+pub async fn same_definitions(app: &TestApp, token: &str, source: &str, tools: &[(String, Box<RawValue>)]) {
     let shown = ask(app, token, "tools/list", json!({})).await;
     let shown = items(&member(shown.get(), "tools"));
     for (name, written) in tools {

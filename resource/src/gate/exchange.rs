@@ -173,7 +173,8 @@ impl Exchange<'_> {
             caller: caller.clone(),
             request: self.request.clone(),
             began: self.began,
-            id: session.map(|session| call_id(&session, &id)),
+            id: session.as_ref().map(|session| call_id(session, &id)),
+            session: session.map(|session| session.name().into()),
             closing_cancels: era == Era::Modern,
         };
         let answer = {

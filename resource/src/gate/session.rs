@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use shared::share::MCP_SESSIONS;
@@ -50,6 +51,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// What sources call it. It says nothing of its id.
+    pub(crate) fn name(&self) -> String {
+        HEXLOWER.encode(&self.digest.0)
+    }
+
     /// The refusal of a request that states another revision than the session's (MCP-01).
     pub(crate) fn speaks_another(&self) -> Refusal {
         let words = format!(

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use http::{HeaderName, HeaderValue, header};
 use keys::identity::{Claims, Identities};
 use keys::secrets::{Held, Secrets, Server};
-use shared::{Fault, Issuer, Secret, Timestamp};
+use shared::{Digest, Fault, Issuer, Secret, Timestamp};
 
-use super::mcp::client::Identity;
+use super::mcp::request::{Caller, Identity};
 use crate::bearer::Asker;
 use crate::item::SourceName;
 
@@ -17,13 +17,24 @@ const IDENTITY_HEADER: HeaderName = HeaderName::from_static("portcullis-identity
 /// The subject of the gateway's own requests. No user has this id.
 const GATEWAY: &str = "gateway";
 
-/// A header with a credential.
+/// A credential, and how the source gets it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credential {
-    pub header: HeaderName,
-    /// Whether the value starts with `Bearer`.
-    pub bearer: bool,
+    pub carrier: Carrier,
     pub kept: Kept,
+}
+
+/// What carries a credential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// A header of each request.
+    Header {
+        name: HeaderName,
+        /// Whether the value starts with `Bearer`.
+        bearer: bool,
+    },
+    /// A variable in the environment of a program.
+    Variable(String),
 }
 
 /// Where a secret is while the server runs.
@@ -71,6 +82,16 @@ struct Tells {
     audience: String,
 }
 
+/// Who makes a request, and so holds a secret or none.
+#[derive(Clone, Copy)]
+enum Holder<'h> {
+    /// The gateway itself.
+    Gateway,
+    /// A program in its own name.
+    Program,
+    User(&'h str),
+}
+
 /// Why a request cannot be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Lacking {
@@ -106,8 +127,10 @@ impl Credentials {
         store: Option<&Secrets>,
     ) -> Option<Self> {
         for credential in shown {
-            if let Kept::Here(secret) = &credential.kept {
-                credential.value(secret).ok()?;
+            if let (Kept::Here(secret), Carrier::Header { bearer, .. }) =
+                (&credential.kept, &credential.carrier)
+            {
+                header_value(secret, *bearer).ok()?;
             }
         }
         Some(Self { shown: shown.to_vec(), lists_with: lists_with.cloned(), store: store.cloned(), ..self })
@@ -118,49 +141,76 @@ impl Credentials {
         Self { tells: Some(Tells { identities, issuer, audience }), ..self }
     }
 
-    /// The headers of a request for this caller; `None` is the gateway itself. Callers with different
+    /// The credentials of a request for this caller; `None` is the gateway itself. Callers with different
     /// credentials, or different versions of one, do not share sessions (SRC-07).
     pub(crate) fn of(&self, asker: Option<&Asker>, now: Timestamp) -> Result<Identity, Lacking> {
-        let (mut headers, mut versions) = (Vec::with_capacity(2), String::new());
-        let mut of_one_user = false;
-        for credential in &self.shown {
-            of_one_user |= credential.kept == Kept::OfUser;
-            let Some(kept) = self.taken_out(&credential.kept, asker)? else { continue };
-            if !kept.version.is_empty() {
-                let _ = write!(versions, "\n{}", kept.version);
+        let holder = match asker {
+            None => Holder::Gateway,
+            Some(asker) if asker.has_user() => Holder::User(asker.user()),
+            Some(_) => Holder::Program,
+        };
+        let (mut headers, mut variables) = (Vec::with_capacity(2), Vec::new());
+        let taken_out = self.all_taken_out(holder)?;
+        let (versions, version) = versions(&taken_out);
+        for (credential, held) in taken_out {
+            match &credential.carrier {
+                Carrier::Header { name, bearer } => {
+                    headers.push((name.clone(), header_value(&held.value, *bearer)?));
+                }
+                Carrier::Variable(name) => variables.push((name.clone(), held.value)),
             }
-            headers.push((credential.header.clone(), credential.value(&kept.value)?));
         }
         let subject = asker.map_or(GATEWAY, Asker::user);
         if let Some(tells) = &self.tells {
-            of_one_user = true;
             headers.push(tells.header(asker, now, &headers)?);
         }
+        let of_one_user = self.tells.is_some() || self.are_of_users();
         let whose = if of_one_user { subject } else { "" };
         let key = Some(format!("{whose}{versions}")).filter(|key| !key.is_empty());
-        Ok(Identity { key, headers })
+        let caller = asker.map(|asker| Caller {
+            principal: asker.principal().to_text(),
+            session: asker.session().map(str::to_owned),
+        });
+        Ok(Identity { key, headers, variables, version, caller })
+    }
+
+    /// The version of the credentials that a request of this user would have now; of the gateway itself, if there is none.
+    /// `None` if it cannot be made.
+    pub(crate) fn version_for(&self, user: Option<&str>) -> Option<u64> {
+        Some(versions(&self.all_taken_out(user.map_or(Holder::Gateway, Holder::User)).ok()?).1)
+    }
+
+    fn are_of_users(&self) -> bool {
+        self.shown.iter().any(|credential| credential.kept == Kept::OfUser)
+    }
+
+    /// All that are shown, for this holder.
+    fn all_taken_out(&self, holder: Holder<'_>) -> Result<Vec<(&Credential, Held)>, Lacking> {
+        let mut all = Vec::with_capacity(self.shown.len());
+        for credential in &self.shown {
+            let held = self.taken_out(&credential.kept, holder)?;
+            all.extend(held.map(|held| (credential, held)));
+        }
+        Ok(all)
     }
 
     /// A secret, with its version; `None` if a server is shown nothing in its place.
-    fn taken_out(&self, kept: &Kept, asker: Option<&Asker>) -> Result<Option<Held>, Lacking> {
-        match (kept, asker) {
+    fn taken_out(&self, kept: &Kept, holder: Holder<'_>) -> Result<Option<Held>, Lacking> {
+        match (kept, holder) {
             (Kept::Here(secret), _) => Ok(Some(Held { version: String::new(), value: secret.clone() })),
             (Kept::Stored(name), _) => {
                 let held = self.store.as_ref().map_or(Ok(None), |store| store.named(name))?;
                 held.map(Some).ok_or_else(|| Lacking::Named(name.clone()))
             }
-            (Kept::OfUser, None) => match &self.lists_with {
-                Some(lists_with) => self.taken_out(lists_with, None),
+            (Kept::OfUser, Holder::Gateway) => match &self.lists_with {
+                Some(lists_with) => self.taken_out(lists_with, holder),
                 None => Ok(None),
             },
-            (Kept::OfUser, Some(asker)) => {
-                if !asker.has_user() {
-                    return Err(Lacking::User);
-                }
+            (Kept::OfUser, Holder::Program) => Err(Lacking::User),
+            (Kept::OfUser, Holder::User(user)) => {
                 let name = self.source.to_string();
                 let server = Server { source: &name, target: &self.target };
-                let held =
-                    self.store.as_ref().map_or(Ok(None), |store| store.of_user(asker.user(), server))?;
+                let held = self.store.as_ref().map_or(Ok(None), |store| store.of_user(user, server))?;
                 held.map(Some).ok_or(Lacking::OwnSecret)
             }
         }
@@ -186,7 +236,7 @@ impl Credentials {
     /// What to do about a credential that the source does not accept: the user's own, if the request had one.
     pub(crate) fn remedy(&self, by_user: bool) -> String {
         let Self { source, page, .. } = self;
-        let of_users = self.shown.iter().any(|credential| credential.kept == Kept::OfUser);
+        let of_users = self.are_of_users();
         if of_users && by_user {
             return format!(
                 "it does not accept your own secret for it, or that secret does not allow this; replace it at {page}"
@@ -216,12 +266,12 @@ impl Credentials {
         if self.lists_with.is_some() {
             return "`lists_with`".to_owned();
         }
-        let key =
-            |credential: &Credential| match (credential.header == header::AUTHORIZATION, credential.bearer) {
-                (true, true) => "`bearer`",
-                (true, false) => "`authorization`",
-                (false, _) => "`headers`",
-            };
+        let key = |credential: &Credential| match &credential.carrier {
+            Carrier::Header { name, bearer: true } if name == header::AUTHORIZATION => "`bearer`",
+            Carrier::Header { name, bearer: false } if name == header::AUTHORIZATION => "`authorization`",
+            Carrier::Header { .. } => "`headers`",
+            Carrier::Variable(_) => "`secrets`",
+        };
         let mut keys: Vec<_> = self.shown.iter().map(key).collect();
         keys.dedup();
         keys.join(" and ")
@@ -249,14 +299,19 @@ impl Tells {
     }
 }
 
-impl Credential {
-    fn value(&self, secret: &Secret) -> Result<HeaderValue, Lacking> {
-        if self.bearer {
-            sensitive(&format!("Bearer {}", secret.expose()))
-        } else {
-            sensitive(secret.expose())
-        }
+fn header_value(secret: &Secret, bearer: bool) -> Result<HeaderValue, Lacking> {
+    if bearer { sensitive(&format!("Bearer {}", secret.expose())) } else { sensitive(secret.expose()) }
+}
+
+/// The versions of credentials, in words and as a number.
+fn versions(taken_out: &[(&Credential, Held)]) -> (String, u64) {
+    let mut versions = String::new();
+    for (_, held) in taken_out.iter().filter(|(_, held)| !held.version.is_empty()) {
+        let _ = write!(versions, "\n{}", held.version);
     }
+    let digest = Digest::of(versions.as_bytes()).0;
+    let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    (versions, number)
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, Lacking> {

@@ -41,6 +41,10 @@ pub enum Kind {
     Failed,
     /// A call ended without a result.
     CallFailed,
+    /// A process of it ended that nobody had asked to end, or could not be started.
+    Crashed,
+    /// It crashed so often that it is not started again by itself.
+    Quarantined,
     /// An administrator restarted it.
     Restarted,
 }
@@ -54,6 +58,8 @@ impl Kind {
             Self::Walked => "walked",
             Self::Failed => "failed",
             Self::CallFailed => "call_failed",
+            Self::Crashed => "crashed",
+            Self::Quarantined => "quarantined",
             Self::Restarted => "restarted",
         }
     }

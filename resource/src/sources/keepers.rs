@@ -4,12 +4,12 @@
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::http::Http;
+use super::upstream::Upstream;
 use super::upstreams::Upstreams;
 
 #[derive(Default)]
 pub(crate) struct Keepers {
-    kept: Vec<(Http, CancellationToken)>,
+    kept: Vec<(Upstream, CancellationToken)>,
     tasks: JoinSet<()>,
 }
 
@@ -18,17 +18,17 @@ impl Keepers {
     pub(crate) fn follow(&mut self, upstreams: &Upstreams, stop: &CancellationToken) {
         let present = upstreams.all();
         self.kept.retain(|(kept, gone)| {
-            let stays = present.iter().any(|http| http.is(kept));
+            let stays = present.iter().any(|one| one.is(kept));
             if !stays {
                 gone.cancel();
             }
             stays
         });
-        for http in present.iter() {
-            if !self.kept.iter().any(|(kept, _)| kept.is(http)) {
+        for one in present.iter() {
+            if !self.kept.iter().any(|(kept, _)| kept.is(one)) {
                 let gone = stop.child_token();
-                self.tasks.spawn(http.clone().keep(gone.clone(), stop.clone()));
-                self.kept.push((http.clone(), gone));
+                self.tasks.spawn(one.clone().keep(gone.clone(), stop.clone()));
+                self.kept.push((one.clone(), gone));
             }
         }
         // Forget tasks that have ended.

@@ -4,9 +4,16 @@ pub(crate) mod client;
 pub(crate) mod definition;
 mod events;
 pub(crate) mod failed;
+mod handshake;
+pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod mirror;
+mod pipes;
+pub(crate) mod processes;
+pub(crate) mod request;
 pub(crate) mod result;
+mod room;
+pub(crate) mod speaks;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod walk;

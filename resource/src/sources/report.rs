@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{Db, Fault};
 
+use super::endpoint::Endpoint;
 use super::health::Health;
-use super::http::Http;
 use super::journal::Entry;
 use super::mcp::definition::LeftOut;
+use super::upstream::Upstream;
 use super::upstreams::Upstreams;
 use crate::item::{Kind, Offer};
 use crate::store::snapshots;
@@ -26,6 +27,18 @@ pub struct Tested {
     pub resources: Vec<ListedItem>,
     pub templates: Vec<ListedItem>,
     pub left_out: Vec<LeftOut>,
+    /// The end of what a program wrote to standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<String>,
+}
+
+/// What happened lately.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Log {
+    pub entries: Vec<Entry>,
+    /// The end of what a program wrote to standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<String>,
 }
 
 /// An item as it was listed, with what its own annotations suggest. They are its server's word, and nobody goes by them.
@@ -74,13 +87,14 @@ impl Upstreams {
         let health = |stored: snapshots::Stored| {
             Ok(Health {
                 items: db.read(|conn| snapshots::counts(conn, &stored.id))?,
-                url: stored.target.rsplit(' ').next().unwrap_or_default().to_owned(),
+                url: Endpoint::shown_of(&stored.target).to_owned(),
                 name: stored.name,
                 id: stored.id,
                 era: stored.era,
                 walked_at: stored.walked_at,
                 stale: None,
                 left_out: Vec::new(),
+                processes: None,
             })
         };
         db.read(snapshots::all)?.into_iter().map(health).collect()
@@ -98,8 +112,9 @@ impl Upstreams {
     }
 
     /// Recent events of the source with this name; `None` if it does not exist.
-    pub fn log(&self, name: &str, most: usize) -> Option<Vec<Entry>> {
-        Some(self.find(name)?.journal(most))
+    pub fn log(&self, name: &str, most: usize) -> Option<Log> {
+        let source = self.find(name)?;
+        Some(Log { entries: source.journal(most), errors: source.errors() })
     }
 
     /// Restarts the source with this name, and returns its health afterwards; `None` if it does not exist.
@@ -111,7 +126,7 @@ impl Upstreams {
     }
 }
 
-async fn test(name: &str, source: &Http) -> Result<Tested, String> {
+async fn test(name: &str, source: &Upstream) -> Result<Tested, String> {
     let begun = std::time::Instant::now();
     source.walk().await?;
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -129,5 +144,6 @@ async fn test(name: &str, source: &Http) -> Result<Tested, String> {
         resources: listed(Kind::Resource),
         templates: listed(Kind::Template),
         left_out: health.left_out,
+        errors: source.errors(),
     })
 }

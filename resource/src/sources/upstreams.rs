@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use keys::identity::Identities;
-use keys::secrets::Secrets;
 use shared::db::Conn;
 use shared::outbound::memory::Memory;
-use shared::{Clock, Db, Fault, Issuer, Tx};
+use shared::{Fault, Tx};
 use tokio::sync::watch;
 
-use super::http::{Configured, Http, HttpSource};
+use super::endpoint::Endpoint;
 use super::identity::{Credentials, Kept};
 use super::mcp::definition::offers;
+use super::means::Means;
+use super::upstream::{Configured, SourceSettings, Upstream};
 use crate::item::{Offered, SourceName};
 use crate::store::snapshots::{self, Stored};
 
@@ -20,23 +20,11 @@ use crate::store::snapshots::{self, Stored};
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Upstreams {
-    http: Arc<ArcSwap<Vec<Http>>>,
+    present: Arc<ArcSwap<Vec<Upstream>>>,
     /// Counts up whenever there are others, or one of them offers something else than before.
     changed: watch::Sender<u64>,
     /// For what they answer.
     memory: Memory,
-}
-
-/// What servers are built with, besides what the configuration says of each.
-#[derive(Clone)]
-pub struct Means {
-    /// For telling a server who asks; a gateway alone has none.
-    pub identities: Option<Identities>,
-    /// The sealed store; a gateway alone has none.
-    pub secrets: Option<Secrets>,
-    pub issuer: Issuer,
-    pub db: Db,
-    pub clock: Clock,
 }
 
 /// Why the configured servers cannot be used.
@@ -58,7 +46,7 @@ pub enum UpstreamError {
 
 impl Default for Upstreams {
     fn default() -> Self {
-        Self { http: Arc::default(), changed: watch::Sender::new(0), memory: Memory::default() }
+        Self { present: Arc::default(), changed: watch::Sender::new(0), memory: Memory::default() }
     }
 }
 
@@ -84,8 +72,8 @@ impl Upstreams {
     pub fn others(&self, configured: &[Configured], means: &Means) -> Result<Others, UpstreamError> {
         let present = self.all();
         let other = |configured: &Configured| {
-            Ok(match present.iter().find(|http| http.is_as(configured)) {
-                Some(http) => Other::Stays(http.clone()),
+            Ok(match present.iter().find(|one| one.is_as(configured)) {
+                Some(one) => Other::Stays(one.clone()),
                 None => {
                     Other::Begins(Box::new(configured.clone()), Arc::new(credentials(configured, means)?))
                 }
@@ -107,13 +95,13 @@ impl Upstreams {
     }
 
     /// The servers at this moment.
-    pub(crate) fn all(&self) -> Arc<Vec<Http>> {
-        self.http.load_full()
+    pub(crate) fn all(&self) -> Arc<Vec<Upstream>> {
+        self.present.load_full()
     }
 
     /// Puts others in their place.
-    pub(crate) fn replace(&self, http: Vec<Http>) {
-        self.http.store(Arc::new(http));
+    pub(crate) fn replace(&self, others: Vec<Upstream>) {
+        self.present.store(Arc::new(others));
         self.changed.send_modify(|generation| *generation += 1);
     }
 
@@ -122,8 +110,13 @@ impl Upstreams {
         self.changed.subscribe()
     }
 
+    /// A session of a client has ended: what served it alone ends too.
+    pub(crate) fn session_ended(&self, session: &str) {
+        self.all().iter().for_each(|source| source.session_ended(session));
+    }
+
     /// The server of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<Http> {
+    pub(crate) fn find(&self, name: &str) -> Option<Upstream> {
         self.all().iter().find(|source| source.is_called(name)).cloned()
     }
 }
@@ -138,15 +131,16 @@ fn credentials(configured: &Configured, means: &Means) -> Result<Credentials, Up
     let none = Credentials::none(&source.name, source.target(), &means.issuer);
     let showing = none.showing(credentials, lists_with.as_ref(), means.secrets.as_ref());
     let credentials = showing.ok_or_else(|| UpstreamError::Credential(source.name.clone()))?;
-    if !source.identity {
+    let Endpoint::Http(address) = &source.endpoint else { return Ok(credentials) };
+    if !address.identity {
         return Ok(credentials);
     }
     let signer = means.identities.as_ref().ok_or_else(|| UpstreamError::NoKeys(source.name.clone()))?;
-    Ok(credentials.telling(signer.clone(), means.issuer.clone(), source.url.clone()))
+    Ok(credentials.telling(signer.clone(), means.issuer.clone(), address.url.clone()))
 }
 
 /// Servers that are ready to take the place of the present ones.
-pub struct Servers(pub(crate) Vec<Http>);
+pub struct Servers(pub(crate) Vec<Upstream>);
 
 /// Servers as another configuration names them.
 pub struct Others {
@@ -157,14 +151,14 @@ pub struct Others {
 
 enum Other {
     /// It is configured as before.
-    Stays(Http),
+    Stays(Upstream),
     Begins(Box<Configured>, Arc<Credentials>),
 }
 
 impl Other {
-    fn settings(&self) -> &HttpSource {
+    fn settings(&self) -> &SourceSettings {
         match self {
-            Self::Stays(http) => http.settings(),
+            Self::Stays(upstream) => upstream.settings(),
             Self::Begins(configured, _) => &configured.source,
         }
     }
@@ -191,21 +185,20 @@ impl Others {
         let Self { mut servers, changed, means } = self;
         let targets: Vec<_> =
             servers.iter().map(|other| (other.settings().name.clone(), other.settings().target())).collect();
-        let mut http = Vec::with_capacity(servers.len());
+        let mut built = Vec::with_capacity(servers.len());
         for stored in snapshots::follow(tx, &targets)? {
             let Some(at) = servers.iter().position(|other| other.settings().name == stored.name) else {
                 continue;
             };
-            http.push(match servers.swap_remove(at) {
-                Other::Stays(http) => http,
+            built.push(match servers.swap_remove(at) {
+                Other::Stays(upstream) => upstream,
                 Other::Begins(configured, credentials) => {
                     let definitions = snapshots::definitions(tx, &stored.id)?;
-                    let (db, clock) = (&means.db, &means.clock);
-                    Http::new(*configured, credentials, (stored, &definitions), &changed, db, clock)
+                    Upstream::new(*configured, credentials, (stored, &definitions), &changed, &means)
                 }
             });
         }
-        Ok(Servers(http))
+        Ok(Servers(built))
     }
 }
 
@@ -213,9 +206,9 @@ impl Others {
 ///
 /// # Errors
 /// A database fault.
-pub fn never_walked(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<String>, Fault> {
+pub fn never_walked(conn: &Conn<'_>, sources: &[SourceSettings]) -> Result<Vec<String>, Fault> {
     let stored = snapshots::all(conn)?;
-    let is_known = |source: &&HttpSource| {
+    let is_known = |source: &&SourceSettings| {
         stored.iter().any(|stored| {
             stored.name == source.name && stored.target == source.target() && stored.walked_at.is_some()
         })
@@ -227,9 +220,10 @@ pub fn never_walked(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<Strin
 ///
 /// # Errors
 /// A database fault.
-pub(crate) fn remembered(conn: &Conn<'_>, sources: &[HttpSource]) -> Result<Vec<Arc<Offered>>, Fault> {
-    let is_known =
-        |source: &HttpSource, stored: &Stored| source.name == stored.name && source.target() == stored.target;
+pub(crate) fn remembered(conn: &Conn<'_>, sources: &[SourceSettings]) -> Result<Vec<Arc<Offered>>, Fault> {
+    let is_known = |source: &SourceSettings, stored: &Stored| {
+        source.name == stored.name && source.target() == stored.target
+    };
     let mut all = Vec::new();
     for stored in snapshots::all(conn)? {
         let Some(source) = sources.iter().find(|source| is_known(source, &stored)) else { continue };

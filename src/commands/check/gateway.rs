@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use resource::catalogue::{BuiltIn, Kind};
+use resource::sources::endpoint::Endpoint;
 use serde::Serialize;
 use shared::Issuer;
 
@@ -61,14 +62,15 @@ impl Report {
             );
         }
         self.sources(file);
-        for source in file.sources.values().filter(|source| source.http.identity) {
+        let is_told = |source: &&config::Source| matches!(&source.settings.endpoint, Endpoint::Http(address) if address.identity);
+        for source in file.sources.values().filter(is_told) {
             self.problems.push(format!(
                 "[sources.{}] has `identity = \"jwt\"`, and a gateway alone has no keys to sign with; remove it, or run the whole server",
-                source.http.name
+                source.settings.name
             ));
         }
         for (name, source) in &file.sources {
-            if source.shown.names().next().is_some() || source.http.own_secret {
+            if source.shown.names().next().is_some() || source.settings.own_secret {
                 self.problems.push(format!(
                     "[sources.{name}] has a secret in the sealed store, and a gateway alone has none; write \"file:/path\" or \"env:NAME\", or run the whole server"
                 ));

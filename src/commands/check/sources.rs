@@ -1,9 +1,11 @@
 //! What `check` reports about sources: from their stored lists, without contacting them (POL-05).
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use keys::secrets;
 use resource::catalogue::{BuiltIn, DoubtfulRule};
+use resource::sources::endpoint::{Address, Endpoint, Local, Sandbox};
 use resource::sources::{Names, never_walked};
 use shared::db::ReadOnly;
 use shared::network::is_never_dialled;
@@ -16,22 +18,43 @@ impl Report {
     /// Checks that the files that each source needs exist.
     pub(super) fn sources(&mut self, file: &File) {
         for source in file.sources.values() {
-            let settings = source.settings();
-            self.note(settings);
-            if let Ok(address) = source.http.destination.host.parse::<IpAddr>()
-                && is_never_dialled(address)
-            {
-                self.problems.push(format!(
-                    "[sources.{}] is at {address}, which is never connected to: it is unspecified, multicast or link-local; write the server's own address in `url`",
-                    source.http.name
-                ));
+            let configured = source.configured();
+            self.note(configured);
+            match &source.settings.endpoint {
+                Endpoint::Http(at) => self.address(&source.settings.name, at),
+                Endpoint::Local(program) => self.program(&source.settings.name, program),
             }
+        }
+    }
+
+    fn address(&mut self, name: &str, at: &Address) {
+        if let Ok(address) = at.destination.host.parse::<IpAddr>()
+            && is_never_dialled(address)
+        {
+            self.problems.push(format!(
+                "[sources.{name}] is at {address}, which is never connected to: it is unspecified, multicast or link-local; write the server's own address in `url`"
+            ));
+        }
+    }
+
+    /// What a program needs is there, as far as that can be seen without starting it.
+    fn program(&mut self, name: &str, program: &Local) {
+        let command = Path::new(&program.command).is_absolute().then(|| Path::new(&program.command));
+        let missing = command.into_iter().chain(program.cwd.as_deref());
+        let missing = missing.chain(program.paths.keys().map(PathBuf::as_path)).filter(|path| !path.exists());
+        for path in missing {
+            self.problems.push(format!("[sources.{name}] names {}, which does not exist", path.display()));
+        }
+        if program.sandbox == Sandbox::Off {
+            self.warnings.push(format!(
+                "[sources.{name}] has `sandbox = \"off\"`: the program can use every file of this server's user, its keys and its database among them"
+            ));
         }
     }
 
     /// Compares the rules with the sources' stored lists, and the configured names with the stored secrets.
     pub(super) fn remember(&mut self, catalogue: &BuiltIn, file: &File) {
-        let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+        let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
         let mut unknown: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
         // Errors of the database are reported elsewhere.
         if let Ok(db) = ReadOnly::open(&self.data_dir.join("portcullis.db"), &SCHEMA) {
@@ -77,7 +100,7 @@ impl Report {
 
 /// Whether a tool of this server could have a name that the pattern matches.
 fn may_match(source: &Source, pattern: &str) -> bool {
-    let prefix = format!("{}_", source.http.name);
+    let prefix = format!("{}_", source.settings.name);
     let literal = pattern.split(['*', '?']).next().unwrap_or_default();
-    source.http.names == Names::Bare || literal.starts_with(&prefix) || prefix.starts_with(literal)
+    source.settings.names == Names::Bare || literal.starts_with(&prefix) || prefix.starts_with(literal)
 }

@@ -93,7 +93,7 @@ impl Sides {
         let catalogues =
             [now.context("the present configuration")?, other.context("the other configuration")?];
         for (catalogue, file) in catalogues.iter().zip(files) {
-            let sources: Vec<_> = file.sources.values().map(|source| source.http.clone()).collect();
+            let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
             db.read(|conn| catalogue.remember(conn, &sources))?;
             catalogue.check()?;
         }

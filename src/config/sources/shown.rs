@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use http::{HeaderName, header};
 use keys::secrets;
-use resource::sources::{self, Credential};
+use resource::sources::{self, Carrier, Credential};
 
 use crate::config::keys::Key;
 use crate::config::remote::private;
@@ -32,17 +32,15 @@ const TAKEN: [HeaderName; 14] = [
 /// The credentials for a source.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Shown {
-    headers: Vec<Header>,
+    credentials: Vec<Written>,
     /// What stands in the place of a user's secret where the gateway looks at the server by itself.
     lists_with: Option<Kept>,
 }
 
-/// One header.
+/// One credential, as it is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Header {
-    name: HeaderName,
-    /// Whether the value starts with `Bearer`.
-    bearer: bool,
+struct Written {
+    carrier: Carrier,
     kept: Kept,
 }
 
@@ -74,71 +72,99 @@ impl Shown {
                 self.lists_with = Some(kept);
                 Ok(())
             }
+            "secrets" => key.keys()?.iter().try_for_each(|key| {
+                let carrier = Carrier::Variable(variable_name(key)?);
+                self.credentials.push(Written { carrier, kept: kept(key, folder)? });
+                Ok(())
+            }),
             _ => key.keys()?.iter().try_for_each(|key| self.add(name(key)?, false, key, folder)),
         }
     }
 
     fn add(&mut self, name: HeaderName, bearer: bool, key: &Key<'_>, folder: &Path) -> anyhow::Result<()> {
-        if self.headers.iter().any(|header| header.name == name) {
+        let is_it =
+            |carrier: &Carrier| matches!(carrier, Carrier::Header { name: known, .. } if *known == name);
+        if self.credentials.iter().any(|written| is_it(&written.carrier)) {
             bail!(
                 "`{}` at {} sets the header {name} a second time; remove one of the two",
                 key.name,
                 key.at()
             );
         }
-        self.headers.push(Header { name, bearer, kept: kept(key, folder)? });
+        self.credentials
+            .push(Written { carrier: Carrier::Header { name, bearer }, kept: kept(key, folder)? });
         Ok(())
     }
 
     /// Checks that the keys fit together.
     pub(super) fn fits(&self, table: &Key<'_>) -> anyhow::Result<()> {
         let (source, at) = (table.name, table.at());
-        if self.headers.iter().filter(|header| header.kept == Kept::User).count() > 1 {
+        if self.credentials.iter().filter(|written| written.kept == Kept::User).count() > 1 {
             bail!(
                 "[sources.{source}] at {at} has \"user\" twice, and each user gives one secret for a server; remove one of the two"
             );
         }
         if self.lists_with.is_some() && !self.is_of_users() {
             bail!(
-                "[sources.{source}] at {at} has `lists_with`, and no secret that is each user's own; remove it, or write bearer = \"user\""
+                "[sources.{source}] at {at} has `lists_with`, and no secret that is each user's own; remove it, or write \"user\" where the secret of each user belongs"
             );
         }
         Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.headers.is_empty()
+        self.credentials.is_empty()
     }
 
     /// Whether each user gives their own secret.
     pub(super) fn is_of_users(&self) -> bool {
-        self.headers.iter().any(|header| header.kept == Kept::User)
+        self.credentials.iter().any(|written| written.kept == Kept::User)
     }
 
     /// The names that it uses in the sealed store.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let all = self.headers.iter().map(|header| &header.kept).chain(&self.lists_with);
-        all.filter_map(|kept| match kept {
+        self.kept().filter_map(|kept| match kept {
             Kept::Store(name) => Some(name.as_str()),
             Kept::File(_) | Kept::Environment(_) | Kept::User => None,
         })
     }
 
+    /// The files that hold one of them.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.kept().filter_map(|kept| match kept {
+            Kept::File(path) => Some(path.as_path()),
+            Kept::Store(_) | Kept::Environment(_) | Kept::User => None,
+        })
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &Kept> {
+        self.credentials.iter().map(|written| &written.kept).chain(&self.lists_with)
+    }
+
+    /// The environment variables that it sets.
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().filter_map(|written| match &written.carrier {
+            Carrier::Variable(name) => Some(name.as_str()),
+            Carrier::Header { .. } => None,
+        })
+    }
+
     /// The same with what is in files and in the environment taken out of there.
     pub(super) fn settings(&self) -> anyhow::Result<(Vec<Credential>, Option<sources::Kept>)> {
-        let credential = |header: &Header| {
-            let kept = header.kept.taken_out()?;
-            if let (sources::Kept::Here(secret), true, false) =
-                (&kept, header.name == header::AUTHORIZATION, header.bearer)
+        let credential = |written: &Written| {
+            let kept = written.kept.taken_out()?;
+            if let (sources::Kept::Here(secret), Carrier::Header { name, bearer: false }) =
+                (&kept, &written.carrier)
+                && *name == header::AUTHORIZATION
                 && !secret.expose().contains(' ')
             {
                 bail!(
                     "the credential must be the whole value of the Authorization header, like `Bearer TOKEN`; for the token alone write `bearer` in place of `authorization`"
                 );
             }
-            Ok(Credential { header: header.name.clone(), bearer: header.bearer, kept })
+            Ok(Credential { carrier: written.carrier.clone(), kept })
         };
-        let credentials = self.headers.iter().map(credential).collect::<anyhow::Result<_>>()?;
+        let credentials = self.credentials.iter().map(credential).collect::<anyhow::Result<_>>()?;
         Ok((credentials, self.lists_with.as_ref().map(Kept::taken_out).transpose()?))
     }
 }
@@ -180,6 +206,19 @@ fn name(key: &Key<'_>) -> anyhow::Result<HeaderName> {
         bail!("the header {name} at {} belongs to the protocol and cannot be set; remove it", key.at());
     }
     Ok(name)
+}
+
+/// The name of an environment variable.
+pub(super) fn variable_name(key: &Key<'_>) -> anyhow::Result<String> {
+    let name = key.name;
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if name.is_empty() || !name.bytes().all(fits) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        bail!(
+            "`{name}` at {} is not the name of an environment variable; use letters, digits and `_`",
+            key.at()
+        );
+    }
+    Ok(name.to_owned())
 }
 
 fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {

@@ -1,5 +1,7 @@
 use resource::sources;
+use resource::sources::endpoint::{Access, Address, Era, Limits, Local, Sandbox, Sharing};
 use shared::Secret;
+use shared::outbound::{Destination, Identity, Trust};
 
 use super::*;
 use crate::config::File;
@@ -33,22 +35,26 @@ fn a_source_is_read() {
         security,
         networks,
     };
-    let http = HttpSource {
-        name: "jira".to_owned(),
+    let address = Address {
         url: "https://jira.lab.internal:8443/mcp?x=1".to_owned(),
         path: "/mcp?x=1".to_owned(),
         destination,
+        identity: true,
+    };
+    let settings = SourceSettings {
+        name: "jira".to_owned(),
+        endpoint: Endpoint::Http(address),
         names: Names::Bare,
         timeout: Duration::from_secs(30),
-        identity: true,
         own_secret: false,
     };
-    assert_eq!(source.http, http);
+    assert_eq!(source.settings, settings);
     assert!(source.shown.names().next().is_none() && !source.shown.is_empty());
     let plain = self::source("kind = \"mcp-http\"\nurl = \"http://[::1]/\"\n").unwrap();
-    let to = &plain.http.destination;
+    let Endpoint::Http(address) = &plain.settings.endpoint else { panic!("an address") };
+    let to = &address.destination;
     assert_eq!((to.host.as_str(), to.port, to.authority.as_str()), ("::1", 80, "[::1]"));
-    assert_eq!((plain.http.timeout, plain.http.names), (Duration::from_mins(1), Names::Prefixed));
+    assert_eq!((plain.settings.timeout, plain.settings.names), (Duration::from_mins(1), Names::Prefixed));
 }
 
 /// OPS-03, SRC-12: each of these is refused with one line that has the place and a correction.
@@ -56,7 +62,7 @@ fn a_source_is_read() {
 fn a_source_that_does_not_fit_is_refused() {
     for (keys, says) in [
         ("url = \"http://localhost/mcp\"", "has no `kind`; write kind = \"mcp-http\""),
-        ("kind = \"mcp-stdio\"", "write \"mcp-http\""),
+        ("kind = \"mcp-sse\"", "write \"mcp-http\" or \"mcp-stdio\""),
         ("kind = \"mcp-http\"", "has no `url`"),
         ("kind = \"mcp-http\"\nurl = \"jira\"", "write it like https://"),
         ("kind = \"mcp-http\"\nurl = \"ftp://jira/\"", "neither http nor https"),
@@ -150,7 +156,7 @@ fn a_credential_is_the_value_of_a_header() {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let keys = format!("{LEAST}authorization = \"file:{}\"", path.display());
-        source(&keys).unwrap().settings().map(|configured| configured.credentials)
+        source(&keys).unwrap().configured().map(|configured| configured.credentials)
     };
     let whole = |text: &str| sources::Kept::Here(Secret::presented(text));
     assert_eq!(read("Bearer abc\n", 0o600).unwrap()[0].kept, whole("Bearer abc"));
@@ -162,6 +168,115 @@ fn a_credential_is_the_value_of_a_header() {
         assert!(refused.contains("jira"), "{refused}");
     }
     let missing = source(&format!("{LEAST}bearer = \"env:PORTCULLIS_TEST_NO_SUCH\"")).unwrap();
-    let missing = missing.settings().unwrap_err();
+    let missing = missing.configured().unwrap_err();
     assert!(format!("{missing:#}").contains("PORTCULLIS_TEST_NO_SUCH"), "{missing}");
+}
+
+fn program(keys: &str) -> Local {
+    let source = source(&format!("kind = \"mcp-stdio\"\n{keys}")).unwrap();
+    match source.settings.endpoint {
+        Endpoint::Local(local) => *local,
+        Endpoint::Http(_) => panic!("a program"),
+    }
+}
+
+/// SRC-11, OPS-03: all settings of a program are read; relative paths are relative to the file.
+#[test]
+fn a_program_is_read() {
+    let etc = std::path::absolute("etc").unwrap();
+    let all = program(
+        "command = [\"/opt/mcp/ci\", \"serve\"]\nargs = [\"--verbose\", \"\"]\nenv = { CI_URL = \"http://ci\", EMPTY = \"\" }\n\
+         secrets = { CI_TOKEN = \"user\", KEY = \"env:A\" }\ntmp_env = [\"HOME\", \"TMPDIR\"]\ncwd = \"work\"\n\
+         paths = { read = [\"/srv/repos\", \"out\"], write = \"out\" }\npool = \"per_session\"\ninstances = 40\nidle = \"5m\"\n\
+         era = \"legacy\"\nsandbox = \"off\"\nunix_sockets = true\nlists_with = \"secret:ci\"\n\
+         limits = { memory = \"512 MiB\", processes = 20, open_files = 99, file_size = \"1 MiB\" }\n",
+    );
+    let text = |text: &str| text.to_owned();
+    let expected = Local {
+        command: text("/opt/mcp/ci"),
+        args: vec![text("serve"), text("--verbose"), text("")],
+        env: BTreeMap::from([(text("CI_URL"), text("http://ci")), (text("EMPTY"), text(""))]),
+        tmp_env: vec![text("HOME"), text("TMPDIR")],
+        cwd: Some(etc.join("work")),
+        paths: BTreeMap::from([("/srv/repos".into(), Access::Read), (etc.join("out"), Access::Write)]),
+        sandbox: Sandbox::Off,
+        unix_sockets: true,
+        limits: Limits { memory: Some(512 << 20), processes: Some(20), open_files: 99, file_size: 1 << 20 },
+        sharing: Sharing::PerSession,
+        instances: 40,
+        idle: Some(Duration::from_mins(5)),
+        era: Era::Legacy,
+    };
+    assert_eq!(all, expected);
+    let least = program("command = \"server\"");
+    assert_eq!((least.command.as_str(), least.args.len(), least.instances), ("server", 0, 1));
+    assert_eq!((least.sharing, least.sandbox, least.era), (Sharing::Shared, Sandbox::On, Era::Auto));
+    assert_eq!((least.idle, least.limits), (None, Limits::default()));
+    let own = program("command = \"server\"\npool = \"per_user\"");
+    assert_eq!((own.instances, own.idle), (16, Some(Duration::from_mins(10))));
+    assert_eq!(program("command = \"server\"\npool = \"per_user\"\nidle = \"never\"").idle, None);
+}
+
+/// SRC-11, SRC-15, OPS-03: each of these is refused with one line that has the place and a correction.
+#[test]
+fn a_program_that_does_not_fit_is_refused() {
+    let least = "command = \"server\"\n";
+    for (keys, says) in [
+        ("", "has no `command`"),
+        ("command = []", "has no `command`"),
+        ("command = \"./server\"", "write an absolute path, or a name without `/`"),
+        (
+            "command = \"server\"\nurl = \"http://x/\"",
+            "`url` at etc/portcullis.toml:4 is a key of kind = \"mcp-http\"",
+        ),
+        ("command = \"server\"\nbearer = \"user\"", "is a key of kind = \"mcp-http\""),
+        (&format!("{least}arg = []"), "did you mean `args`?"),
+        (&format!("{least}args = \"x\""), "must be a list"),
+        (&format!("{least}env = {{ \"A-B\" = \"x\" }}"), "not the name of an environment variable"),
+        (&format!("{least}env = {{ \"1A\" = \"x\" }}"), "not the name of an environment variable"),
+        (&format!("{least}env = {{ A = 1 }}"), "must be a string"),
+        (&format!("{least}secrets = {{ A = \"s3cret\" }}"), "must say where the credential is kept"),
+        (
+            &format!("{least}env = {{ A = \"x\" }}\nsecrets = {{ A = \"env:A\" }}"),
+            "sets the variable A twice",
+        ),
+        (&format!("{least}env = {{ A = \"x\" }}\ntmp_env = \"A\""), "sets the variable A twice"),
+        (&format!("{least}secrets = {{ A = \"user\" }}"), "write pool = \"per_user\""),
+        (&format!("{least}pool = \"shared\"\nsecrets = {{ A = \"user\" }}"), "write pool = \"per_user\""),
+        (
+            &format!("{least}pool = \"per_user\"\nsecrets = {{ A = \"user\", B = \"user\" }}"),
+            "\"user\" twice",
+        ),
+        (&format!("{least}pool = \"everybody\""), "write \"shared\", \"per_user\" or \"per_session\""),
+        (&format!("{least}instances = 3"), "write pool = \"per_user\""),
+        (&format!("{least}pool = \"per_user\"\ninstances = 0"), "from 1 to 1000"),
+        (&format!("{least}pool = \"per_user\"\ninstances = \"many\""), "from 1 to 1000"),
+        (&format!("{least}idle = \"8d\""), "`idle`"),
+        (&format!("{least}era = \"2025-11-25\""), "write \"auto\", \"2026-07-28\" or \"legacy\""),
+        (&format!("{least}sandbox = false"), "must be a string"),
+        (&format!("{least}sandbox = \"none\""), "write \"on\" or \"off\""),
+        (&format!("{least}paths = [\"/srv\"]"), "must be a table"),
+        (&format!("{least}paths = {{ execute = \"/srv\" }}"), "did you mean"),
+        (&format!("{least}limits = {{ cpu = 1 }}"), "did you mean"),
+        (&format!("{least}limits = {{ memory = 5 }}"), "must be a string"),
+        (&format!("{least}limits = {{ processes = 0 }}"), "must be a number of 1 or more"),
+        (
+            &format!("{least}lists_with = \"env:A\""),
+            "has `lists_with`, and no secret that is each user's own",
+        ),
+    ] {
+        let refused = format!("{:#}", source(&format!("kind = \"mcp-stdio\"\n{keys}")).unwrap_err());
+        assert!(refused.contains(says) && refused.contains("etc/portcullis.toml:"), "{keys}: {refused}");
+        assert!(!refused.contains('\n') && !refused.contains("s3cret"), "{refused}");
+    }
+    let refused = format!("{:#}", source(&format!("{LEAST}command = \"x\"")).unwrap_err());
+    assert!(refused.contains("is a key of kind = \"mcp-stdio\""), "{refused}");
+}
+
+/// OPS-03: the example of programs is read as it stands.
+#[test]
+fn the_example_with_programs_is_read() {
+    let file = parse(include_str!("../../../examples/programs/portcullis.toml")).unwrap();
+    assert_eq!(file.sources.keys().collect::<Vec<_>>(), ["repos", "tickets"]);
+    assert!(file.sources["tickets"].settings.own_secret);
 }

@@ -20,7 +20,11 @@ const CLAUDE_CODE: &str = r#"{
     "from-environment": {
       "type": "http", "url": "URL/mcp", "headers": { "Authorization": "Bearer ${JIRA_TOKEN}", "X-Key": "${OTHER_KEY:-canary-default}" }
     },
-    "filesystem": { "command": "npx", "args": ["-y", "server-filesystem"], "env": { "TOKEN": "canary-env" } },
+    "filesystem": { "command": "npx", "args": ["-y", "server-filesystem", "/srv"], "env": { "TOKEN": "canary-env", "EMPTY": "", "OTHER": "${OTHER}" } },
+    "secret-argument": { "command": "/opt/db", "args": ["--api-key", "canary-argument"] },
+    "secret-address": { "command": "/opt/db", "args": ["postgres://me:canary-password@db/x"] },
+    "variable": { "command": "/opt/db", "args": ["${HOME}/x"] },
+    "relative": { "command": "./server" },
     "old": { "type": "sse", "url": "https://old.example/sse" },
     "helped": { "type": "http", "url": "https://x.example/mcp", "headersHelper": "/opt/get-headers" }
   }
@@ -62,6 +66,8 @@ startup_timeout_sec = 20
 [mcp_servers.local]
 command = "npx"
 args = ["-y", "server"]
+cwd = "/srv"
+env_vars = ["LANG"]
 [mcp_servers.local.env]
 API_KEY = "canary-codex"
 [mcp_servers.unused]
@@ -135,14 +141,17 @@ async fn each_client_s_file_is_understood() {
                 "[sources.jira-cloud]\nkind = \"mcp-http\"\nurl = \"{url}\"\nbearer = \"secret:jira-cloud\"\nheaders = {{ \"X-Team\" = \"secret:jira-cloud.x-team\" }}\n"
             ) + &format!(
                 "\n[sources.from-environment]\nkind = \"mcp-http\"\nurl = \"{url}\"\nbearer = \"env:JIRA_TOKEN\"\nheaders = {{ \"X-Key\" = \"secret:from-environment.x-key\" }}\n"
-            )
+            ) + "\n[sources.filesystem]\nkind = \"mcp-stdio\"\ncommand = \"npx\"\nargs = [\"-y\", \"server-filesystem\", \"/srv\"]\nenv = { \"EMPTY\" = \"\" }\nsecrets = { \"TOKEN\" = \"secret:filesystem.token\", \"OTHER\" = \"env:OTHER\" }\n"
         )
     );
-    assert_eq!(trial["secrets"], json!(["jira-cloud", "jira-cloud.x-team"]));
+    assert_eq!(trial["secrets"], json!(["jira-cloud", "jira-cloud.x-team", "filesystem.token"]));
     assert_eq!(trial["to_set"], json!(["from-environment.x-key"]));
     let reasons = left_out(&trial);
     for (name, why) in [
-        ("filesystem", "`kind = \"mcp-stdio\"` is not there yet"),
+        ("secret-argument", "its arguments hold a secret (`--api-key`)"),
+        ("secret-address", "an address with a password"),
+        ("variable", "an argument has a variable in it"),
+        ("relative", "write an absolute path"),
         ("old", "older HTTP+SSE transport"),
         ("helped", "headersHelper"),
     ] {
@@ -155,6 +164,7 @@ async fn each_client_s_file_is_understood() {
     assert!(toml.contains("[sources.github]") && toml.contains("bearer = \"secret:github\""), "{toml}");
     assert!(toml.contains("[sources.mixed]") && toml.contains("authorization = \"secret:mixed\""), "{toml}");
     assert_eq!((&vs_code["secrets"], &vs_code["to_set"]), (&json!([]), &json!(["github", "mixed"])));
+    assert!(left_out(&vs_code)[0].1.contains("envFile"), "{vs_code}");
     assert_eq!(left_out(&vs_code).len(), 1);
 
     let cursor = import.json(&import.file("cursor.json", CURSOR), &["--dry-run"]);
@@ -176,12 +186,15 @@ async fn each_client_s_file_is_understood() {
     }
 
     let codex = import.json(&import.file("config.toml", CODEX), &["--dry-run"]);
-    assert_eq!(codex["sources"], json!(["figma"]));
+    assert_eq!(codex["sources"], json!(["figma", "local"]));
     let toml = codex["toml"].as_str().unwrap();
     assert!(toml.contains("bearer = \"env:FIGMA_TOKEN\""), "{toml}");
     assert!(toml.contains("\"X-Figma-Region\" = \"secret:figma.x-figma-region\""), "{toml}");
     assert!(toml.contains("\"X-Trace\" = \"env:TRACE_KEY\""), "{toml}");
-    assert_eq!(left_out(&codex).len(), 2);
+    let local = "[sources.local]\nkind = \"mcp-stdio\"\ncommand = \"npx\"\nargs = [\"-y\", \"server\"]\ncwd = \"/srv\"\nsecrets = { \"API_KEY\" = \"secret:local.api_key\", \"LANG\" = \"env:LANG\" }\n";
+    assert!(toml.contains(local), "{toml}");
+    assert_eq!(codex["secrets"], json!(["figma.x-figma-region", "local.api_key"]));
+    assert_eq!(left_out(&codex).len(), 1);
 }
 
 /// SRC-14, SRC-10: the tables are added in one step, the file keeps its content, and the source is reached with

@@ -304,7 +304,7 @@ async fn heard() {
 #[tokio::test]
 async fn progress_keeps_a_call_going() {
     for (rounds, tells, expected) in
-        [(14, [1.0, 2.0], "ok"), (2, [0.0, -1.0], "timed_out"), (15, [1.0, 2.0], "timed_out")]
+        [(14, [1.0, 2.0], "ok"), (2, [0.0, -1.0], "timed_out"), (16, [1.0, 2.0], "timed_out")]
     {
         let (tell, told) = tokio::sync::mpsc::unbounded_channel();
         let staged = Staged::telling(&TOOLS, told);

@@ -1,4 +1,4 @@
-//! The thin MCP client: one request at a time, by the revision that the upstream speaks, in a session if it has them. It keeps
+//! The thin MCP client over HTTP: one request at a time, by the revision that the upstream speaks, in a session if it has them. It keeps
 //! results as they were written (SRC-05); who may ask was decided before (SRC-01).
 
 mod cancel;
@@ -11,35 +11,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use shared::outbound::Outbound;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::UNSUPPORTED_VERSION;
 use super::failed::Failed;
+use super::handshake::{MOST_LIFECYCLE, speaks_modern};
 use super::message::Answered;
-use super::wire::{Hear, Heard, Opening, Wire};
+use super::request::{Identity, NoResult, Request};
+use super::speaks::{Capabilities, Speaks};
+use super::wire::{Hear, Opening, Wire};
 use cancel::CancelOnDrop;
-use opening::{INITIALIZE, MOST_LIFECYCLE, PROBE, speaks_modern};
+use opening::{INITIALIZE, PROBE};
 use request::Line;
-pub(crate) use request::{Headers, Request};
 use session::Session;
-pub(crate) use session::{Capabilities, Speaks};
 
 /// After a failed start, calls fail with the same error for this long instead of waiting for it again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most sessions, of different callers.
 const MOST_SESSIONS: usize = 1000;
-
-/// The caller of a request, as the upstream is told.
-#[derive(Clone, Default)]
-pub(crate) struct Identity {
-    /// Sessions are not shared between different keys.
-    pub(crate) key: Option<String>,
-    /// The credentials, sent with every request.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-}
 
 /// A client of one upstream. Cheap to clone.
 #[derive(Clone)]
@@ -58,13 +49,6 @@ struct State {
     sessions: HashMap<Option<String>, (Arc<Session>, Instant)>,
     /// The last failure to begin, when it was, and on whose behalf.
     failed: Option<(Instant, Option<String>, Failed)>,
-}
-
-/// Why there is no result, and whether the request was sent.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct NoResult {
-    pub(crate) sent: bool,
-    pub(crate) why: Failed,
 }
 
 impl Client {
@@ -229,7 +213,7 @@ impl Client {
                 self.next_id(),
                 &Request {
                     method: "subscriptions/listen",
-                    params: format!(r#""notifications":{{{}}}"#, wanted(capabilities)),
+                    params: capabilities.wanted(),
                     item: None,
                     most: MOST_LIFECYCLE,
                     memory: None,
@@ -267,17 +251,6 @@ impl Client {
         }
     }
 }
-
-/// The changes that a subscription is about: those that the upstream tells of (2026-07-28, subscriptions).
-fn wanted(capabilities: Capabilities) -> String {
-    let Capabilities { tools, prompts, resources } = capabilities;
-    let all = [("tools", tools), ("prompts", prompts), ("resources", resources)];
-    let told = all.iter().filter(|(_, one)| one.tells_changes);
-    told.map(|(name, _)| format!(r#""{name}ListChanged":true"#)).collect::<Vec<_>>().join(",")
-}
-
-/// Hears nothing.
-pub(crate) fn deaf(_: Heard) {}
 
 #[cfg(test)]
 mod tests;

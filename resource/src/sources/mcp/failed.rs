@@ -10,6 +10,9 @@ use super::message::RpcError;
 pub(crate) enum Failed {
     #[error(transparent)]
     NotSent(#[from] NotSent),
+    /// There is no program that could be asked.
+    #[error("{0}")]
+    Unavailable(String),
     /// It was sent, and no complete answer arrived.
     #[error("{0}")]
     Lost(String),

@@ -23,6 +23,38 @@ impl PartialEq for RpcError {
 
 impl Eq for RpcError {}
 
+impl RpcError {
+    /// Parses the member `error` of an answer.
+    pub(super) fn read(written: &RawValue) -> Option<Self> {
+        let ErrorObject { code, message, data } = serde_json::from_str(written.get()).ok()?;
+        Some(Self { code, message, data })
+    }
+}
+
+/// The notifications that a list has changed.
+pub(super) const LIST_CHANGED: [&str; 3] = [
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+];
+pub(super) const PROGRESS: &str = "notifications/progress";
+
+/// What a notification of progress says.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Progress<'p> {
+    /// The token of the request, as it was written.
+    #[serde(borrow)]
+    pub(super) progress_token: &'p RawValue,
+    pub(super) progress: f64,
+}
+
+impl<'p> Progress<'p> {
+    pub(super) fn read(params: Option<&'p RawValue>) -> Option<Self> {
+        serde_json::from_str(params?.get()).ok()
+    }
+}
+
 /// An upstream's answer to a request.
 pub(super) type Answered = Result<Box<RawValue>, RpcError>;
 
@@ -85,8 +117,7 @@ impl<'m> Message<'m> {
                 Some(Self::Answer { id: Id(Some(id)), answered: Ok(result.to_owned()) })
             }
             (None, id, None, Some(error)) => {
-                let ErrorObject { code, message, data } = serde_json::from_str(error.get()).ok()?;
-                Some(Self::Answer { id: Id(id), answered: Err(RpcError { code, message, data }) })
+                Some(Self::Answer { id: Id(id), answered: Err(RpcError::read(error)?) })
             }
             _ => None,
         }
@@ -103,16 +134,17 @@ pub(super) fn notification(method: &str, params: &str) -> Bytes {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#).into()
 }
 
-/// The answer to a request of an upstream. No capability was declared, so only `ping` is supported.
+/// The answer to a request of an upstream.
 pub(super) fn reply(id: &RawValue, method: &str) -> Bytes {
-    let id = id.get();
+    format!(r#"{{"jsonrpc":"2.0","id":{},{}}}"#, id.get(), replied(method)).into()
+}
+
+/// The member that answers a request of an upstream. No capability was declared, so only `ping` is supported (SRC-06).
+pub(super) fn replied(method: &str) -> &'static str {
     match method {
-        "ping" => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
-        _ => {
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#)
-        }
+        "ping" => r#""result":{}"#,
+        _ => r#""error":{"code":-32601,"message":"Method not found"}"#,
     }
-    .into()
 }
 
 #[cfg(test)]

@@ -41,12 +41,12 @@ pub(crate) enum Reply {
 
 /// A server on this computer.
 #[derive(Clone)]
-pub(crate) struct Upstream {
+pub(crate) struct TestServer {
     pub(crate) port: u16,
     arrived: Arc<Mutex<Vec<Arrived>>>,
 }
 
-impl Upstream {
+impl TestServer {
     pub(crate) async fn start(act: impl Fn(&Arrived) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, act) = (listener.local_addr().unwrap().port(), Arc::new(act));

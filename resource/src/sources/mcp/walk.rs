@@ -7,9 +7,11 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::METHOD_NOT_FOUND;
-use super::client::{Capabilities, Client, Identity, NoResult, Request};
 use super::failed::{Failed, shown};
+use super::link::Link;
 use super::message::RpcError;
+use super::request::{Identity, NoResult, Request};
+use super::speaks::Capabilities;
 use super::wire::Hear;
 use crate::item::Kind;
 use crate::members::{self, Members};
@@ -58,29 +60,29 @@ fn list_of(kind: Kind, deadline: Instant) -> List {
 
 /// All items of a kind that an upstream lists, each as it was written, if it takes no longer than `patience`.
 pub(crate) async fn items(
-    client: &Client,
+    link: &Link,
     who: &Identity,
     kind: Kind,
     patience: Duration,
     hear: Hear<'_>,
 ) -> Result<Vec<Box<RawValue>>, Incomplete> {
     let list = list_of(kind, Instant::now() + patience);
-    let walked = timeout_at(list.deadline, walk(client, who, list, hear)).await;
+    let walked = timeout_at(list.deadline, walk(link, who, list, hear)).await;
     walked.map_err(|_| Incomplete::TooSlow(list.method, patience.as_secs()))?
 }
 
 async fn walk(
-    client: &Client,
+    link: &Link,
     who: &Identity,
     list: List,
     hear: Hear<'_>,
 ) -> Result<Vec<Box<RawValue>>, Incomplete> {
-    let declared = declared(list.kind, client.capabilities(who).await?);
+    let declared = declared(list.kind, link.capabilities(who).await?);
     // A server that says nothing of its tools may still have some; of the other lists it must speak.
     if !declared && list.kind != Kind::Tool {
         return Ok(Vec::new());
     }
-    match pages(client, who, list, hear).await {
+    match pages(link, who, list, hear).await {
         // Not every server with resources has templates.
         Err(Incomplete::Error(_, error))
             if error.code == METHOD_NOT_FOUND && (!declared || list.kind == Kind::Template) =>
@@ -100,7 +102,7 @@ fn declared(kind: Kind, capabilities: Capabilities) -> bool {
 }
 
 async fn pages(
-    client: &Client,
+    link: &Link,
     who: &Identity,
     list: List,
     hear: Hear<'_>,
@@ -109,7 +111,7 @@ async fn pages(
     let (mut items, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
     let mut cursor: Option<String> = None;
     for _ in 0..MOST_PAGES {
-        let page = page(client, who, list, cursor.as_deref(), MOST_BYTES - bytes, hear).await?;
+        let page = page(link, who, list, cursor.as_deref(), MOST_BYTES - bytes, hear).await?;
         bytes += page.get().len();
         let not_a_list = || Incomplete::NotAList(method, one);
         let members = Members::of(page.get()).ok_or_else(not_a_list)?;
@@ -130,7 +132,7 @@ async fn pages(
 }
 
 async fn page(
-    client: &Client,
+    link: &Link,
     who: &Identity,
     list: List,
     cursor: Option<&str>,
@@ -140,7 +142,7 @@ async fn page(
     let params = cursor.map(|cursor| format!(r#""cursor":{cursor}"#)).unwrap_or_default();
     let asked =
         Request { method: list.method, params, item: None, most, memory: None, deadline: list.deadline };
-    match client.ask(who, &asked, hear).await {
+    match link.ask(who, &asked, hear).await {
         Ok(Ok(page)) => Ok(page),
         Ok(Err(error)) => Err(Incomplete::Error(list.method, error)),
         Err(NoResult { why: Failed::TooLarge(_), .. }) => {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::outbound::memory::Held;
 use shared::outbound::{Answer, Body, Outbound, Outgoing};
@@ -14,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Events, TooLong};
 use super::failed::{Failed, Refusal, shown};
-use super::message::{Answered, Message, reply};
+use super::message::{Answered, LIST_CHANGED, Message, PROGRESS, Progress, reply};
 
 /// The size of an answer beyond its result, in bytes.
 const ENVELOPE: usize = 64 * 1024;
@@ -271,27 +270,14 @@ impl Sending {
     }
 }
 
-const LIST_CHANGED: [&str; 3] = [
-    "notifications/tools/list_changed",
-    "notifications/prompts/list_changed",
-    "notifications/resources/list_changed",
-];
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Progress<'p> {
-    #[serde(borrow)]
-    progress_token: &'p RawValue,
-    progress: f64,
-}
-
 fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
     match method {
         changed if LIST_CHANGED.contains(&changed) => hear(Heard::ListChanged),
-        "notifications/progress" => {
-            let progress = params.and_then(|params| serde_json::from_str::<Progress<'_>>(params.get()).ok());
+        PROGRESS => {
             // Only progress of this request, by its token.
-            if let Some(progress) = progress.filter(|p| p.progress_token.get() == id.to_string()) {
+            if let Some(progress) =
+                Progress::read(params).filter(|p| p.progress_token.get() == id.to_string())
+            {
                 hear(Heard::Progress(progress.progress));
             }
         }

@@ -22,7 +22,7 @@ pub(super) struct Found {
 /// How a client reaches it.
 pub(super) enum Spoken {
     Http(Remote),
-    Stdio,
+    Stdio(Program),
     /// It is not taken over, and why.
     Not(String),
 }
@@ -31,6 +31,14 @@ pub(super) enum Spoken {
 pub(super) struct Remote {
     pub(super) url: String,
     pub(super) headers: Vec<(String, Template)>,
+}
+
+/// A server that is started as a program.
+pub(super) struct Program {
+    pub(super) command: Template,
+    pub(super) args: Vec<Template>,
+    pub(super) env: Vec<(String, Template)>,
+    pub(super) cwd: Option<Template>,
 }
 
 /// A value with placeholders that the client fills in.
@@ -97,6 +105,17 @@ impl Template {
         Self { text: parts }
     }
 
+    /// The text, if it has no placeholder and no control character; `what` it is, for the reason.
+    fn plain(&self, what: &str) -> Result<String, String> {
+        let whole: Option<String> = self.text.iter().map(Part::literal).collect();
+        let whole =
+            whole.ok_or_else(|| format!("{what} has a variable in it; write its value there first"))?;
+        if whole.contains(char::is_control) {
+            return Err(format!("{what} has a line break or another control character in it"));
+        }
+        Ok(whole)
+    }
+
     /// The same without a leading `Bearer`; `None` if there is none.
     fn bearer(&self) -> Option<Self> {
         let Some(Part::Literal(first)) = self.text.first() else { return None };
@@ -142,9 +161,7 @@ impl Planned {
     pub(super) fn of(found: Found, taken: impl Fn(&str) -> bool) -> Result<Self, String> {
         let remote = match found.spoken {
             Spoken::Http(remote) => remote,
-            Spoken::Stdio => {
-                return Err("a program is started for it (stdio), and `kind = \"mcp-stdio\"` is not there yet; give it an address with a bridge, or wait".to_owned());
-            }
+            Spoken::Stdio(program) => return Self::of_program(name(&found.name, taken), &program),
             Spoken::Not(why) => return Err(why),
         };
         check(&remote.url)?;
@@ -183,6 +200,39 @@ impl Planned {
         Ok(planned)
     }
 
+    /// The source for a program. Nobody knows which of its variables are secrets, so all their values are.
+    fn of_program(name: String, program: &Program) -> Result<Self, String> {
+        let command = program.command.plain("its command")?;
+        let args: Vec<String> =
+            program.args.iter().map(|arg| arg.plain("an argument")).collect::<Result<_, _>>()?;
+        holds_no_secret(&args)?;
+        let mut toml = format!("[sources.{name}]\nkind = \"mcp-stdio\"\ncommand = {}\n", quoted(&command));
+        if !args.is_empty() {
+            let args: Vec<_> = args.iter().map(|arg| quoted(arg)).collect();
+            let _ = writeln!(toml, "args = [{}]", args.join(", "));
+        }
+        if let Some(cwd) = &program.cwd {
+            let _ = writeln!(toml, "cwd = {}", quoted(&cwd.plain("its working directory")?));
+        }
+        let mut planned = Self { toml, name, secrets: Vec::new() };
+        let (mut empty, mut secret) = (Vec::new(), Vec::new());
+        for (variable, template) in &program.env {
+            if template.text.is_empty() || template.plain("").is_ok_and(|text| text.is_empty()) {
+                empty.push(format!("{} = \"\"", quoted(variable)));
+                continue;
+            }
+            let kept =
+                planned.kept(format!("{}.{}", planned.name, variable.to_ascii_lowercase()), template)?;
+            secret.push(format!("{} = {}", quoted(variable), quoted(&kept)));
+        }
+        for (key, values) in [("env", empty), ("secrets", secret)] {
+            if !values.is_empty() {
+                let _ = writeln!(planned.toml, "{key} = {{ {} }}", values.join(", "));
+            }
+        }
+        Ok(planned)
+    }
+
     /// The reference to a secret, as written in the configuration.
     fn kept(&mut self, name: String, template: &Template) -> Result<String, String> {
         let (value, about) = match template.text.as_slice() {
@@ -192,9 +242,10 @@ impl Planned {
                 let whole: Option<String> = parts.iter().map(Part::literal).collect();
                 // A value with several parts is asked for as a whole.
                 let fit = |text: String| {
-                    secrets::value(&text).map_err(|why| format!("a header cannot be taken over: {why}"))
+                    secrets::value(&text)
+                        .map_err(|why| format!("the secret `{name}` cannot be taken over: {why}"))
                 };
-                (whole.map(fit).transpose()?, Some("the whole value of the header".to_owned()))
+                (whole.map(fit).transpose()?, Some("the whole value".to_owned()))
             }
         };
         let kept = format!("secret:{name}");
@@ -223,6 +274,29 @@ fn check(url: &str) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Whether arguments hold no secret: other programs of this computer can read them, and they would stand in the
+/// configuration.
+fn holds_no_secret(args: &[String]) -> Result<(), String> {
+    let advice = "which would stand in the configuration; ask whether the server takes it in its environment";
+    for (place, arg) in args.iter().enumerate() {
+        if let Ok(url) = Url::parse(arg)
+            && url.password().is_some()
+        {
+            return Err(format!("one of its arguments is an address with a password, {advice}"));
+        }
+        let (option, value) =
+            arg.split_once('=').map_or((arg.as_str(), None), |(option, value)| (option, Some(value)));
+        let follows = || args.get(place + 1).is_some_and(|next| !next.starts_with('-'));
+        let name = option.trim_start_matches('-').to_ascii_lowercase();
+        let is_secretive = ["key", "token", "secret", "password"].iter().any(|part| name.contains(part));
+        let is_option = option.starts_with('-') || value.is_some();
+        if is_option && is_secretive && (value.is_some() || follows()) {
+            return Err(format!("its arguments hold a secret (`{option}`), {advice}"));
+        }
+    }
+    Ok(())
 }
 
 /// A valid, free name for the source, similar to this one.

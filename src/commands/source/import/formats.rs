@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{anyhow, bail};
 use serde_json::{Map, Value};
 
-use super::entry::{Found, Remote, Spoken, Template};
+use super::entry::{Found, Program, Remote, Spoken, Template};
 use super::jsonc;
 use crate::config::toml_as_json;
 
@@ -32,7 +32,10 @@ fn codex(path: &Path, text: &str) -> anyhow::Result<Vec<Found>> {
             }
             Spoken::Http(Remote { url: url.to_owned(), headers })
         } else {
-            Spoken::Stdio
+            // Variables that Codex passes on.
+            let names = server["env_vars"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let passed = names.map(|name| (name.to_owned(), Template::variable(name))).collect();
+            program(server, Template::literal, passed)
         };
         Found { name: name.clone(), spoken }
     };
@@ -66,7 +69,8 @@ fn spoken(server: &Value, about: &dyn Fn(&str) -> Option<String>) -> Spoken {
     if server["disabled"] == true {
         return Spoken::Not("it is switched off there (disabled)".to_owned());
     }
-    let Some(url) = server["url"].as_str().or(server["serverUrl"].as_str()) else { return Spoken::Stdio };
+    let local = || program(server, |text| Template::parse(text, about), Vec::new());
+    let Some(url) = server["url"].as_str().or(server["serverUrl"].as_str()) else { return local() };
     match server["type"].as_str() {
         None | Some("http" | "streamable-http" | "streamableHttp") => {}
         Some("sse") => {
@@ -75,7 +79,7 @@ fn spoken(server: &Value, about: &dyn Fn(&str) -> Option<String>) -> Spoken {
                     .to_owned(),
             );
         }
-        Some("stdio") => return Spoken::Stdio,
+        Some("stdio") => return local(),
         Some(_) => return Spoken::Not("its `type` is not known here".to_owned()),
     }
     if server["headersHelper"].is_string() {
@@ -85,6 +89,31 @@ fn spoken(server: &Value, about: &dyn Fn(&str) -> Option<String>) -> Spoken {
     }
     let headers = pairs(&server["headers"], |text| Template::parse(text, about));
     Spoken::Http(Remote { url: url.to_owned(), headers })
+}
+
+/// A server that the client starts, with variables that it passes on.
+fn program(server: &Value, template: impl Fn(&str) -> Template, passed: Vec<(String, Template)>) -> Spoken {
+    let Some(command) = server["command"].as_str() else {
+        return Spoken::Not("it has neither an address nor a command".to_owned());
+    };
+    if server["envFile"].is_string() {
+        return Spoken::Not(
+            "its variables are in a file (envFile), which is not read; write them into `env` there"
+                .to_owned(),
+        );
+    }
+    let args = server["args"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(args) = args.iter().map(|arg| arg.as_str().map(&template)).collect() else {
+        return Spoken::Not("one of its arguments is not a string".to_owned());
+    };
+    let mut env = pairs(&server["env"], &template);
+    env.extend(passed);
+    Spoken::Stdio(Program {
+        command: template(command),
+        args,
+        env,
+        cwd: server["cwd"].as_str().map(template),
+    })
 }
 
 fn pairs(table: &Value, template: impl Fn(&str) -> Template) -> Vec<(String, Template)> {

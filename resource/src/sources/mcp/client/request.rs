@@ -1,43 +1,19 @@
-//! A request to an upstream, as each revision wants it written.
+//! A request to an upstream over HTTP, as each revision wants it written.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use shared::outbound::memory::Held;
-use tokio::time::Instant;
 
 use super::super::message::request;
 use super::super::mirror;
+use super::super::request::{Identity, Request};
+use super::super::speaks::Capabilities;
 use super::super::wire::Sending;
-use super::Identity;
-use super::session::{Capabilities, Session};
-use crate::revision::{CAPABILITIES_META, MODERN, VERSION_HEADER, VERSION_META};
+use super::session::Session;
+use crate::revision::{MODERN, VERSION_HEADER};
 
 pub(super) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
-
-/// A request, as far as it is the same in all revisions.
-pub(crate) struct Request<'r> {
-    pub(crate) method: &'static str,
-    /// Its parameters without `_meta`, as members without the braces.
-    pub(crate) params: String,
-    /// What it is about, if somebody asked for it. It is sent once, and can be cancelled.
-    pub(crate) item: Option<Headers<'r>>,
-    pub(crate) most: usize,
-    /// Where the memory of its answer is counted, if somebody asked for it.
-    pub(crate) memory: Option<Arc<Held>>,
-    pub(crate) deadline: Instant,
-}
-
-/// The headers of a request that repeat what it says of its item.
-#[derive(Default)]
-pub(crate) struct Headers<'r> {
-    /// The name or URI of the item, for the methods whose requests repeat it.
-    pub(crate) name: Option<&'r str>,
-    /// Arguments that its definition wants repeated.
-    pub(crate) mirrored: Vec<(HeaderName, HeaderValue)>,
-}
 
 /// How requests are sent now.
 #[derive(Clone)]
@@ -56,17 +32,12 @@ impl Line {
     }
 
     pub(super) fn sending(&self, who: &Identity, id: u64, asked: &Request<'_>) -> Sending {
-        let progress = asked.item.is_some().then(|| format!(r#""progressToken":{id}"#));
-        let (headers, meta) = match self {
-            Self::Modern(_) => (modern_headers(who, asked), Some(modern_meta(progress.as_deref()))),
-            Self::Legacy(session) => (session.headers(who), progress),
+        let headers = match self {
+            Self::Modern(_) => modern_headers(who, asked),
+            Self::Legacy(session) => session.headers(who),
         };
-        let mut params = format!("{{{}", asked.params);
-        if let Some(meta) = meta {
-            let comma = if asked.params.is_empty() { "" } else { "," };
-            let _ = write!(params, r#"{comma}"_meta":{{{meta}}}"#);
-        }
-        params.push('}');
+        let progress = asked.item.is_some().then_some(id);
+        let params = asked.written(matches!(self, Self::Modern(_)), progress);
         Sending {
             id,
             headers,
@@ -107,17 +78,4 @@ fn modern_headers(who: &Identity, asked: &Request<'_>) -> HeaderMap {
         headers.extend(item.mirrored.iter().cloned());
     }
     headers
-}
-
-/// What every request of that revision says of itself. No capability is declared: nothing can be asked back.
-fn modern_meta(progress: Option<&str>) -> String {
-    let more = progress.map(|progress| format!(",{progress}")).unwrap_or_default();
-    format!(
-        r#""{VERSION_META}":"{MODERN}","io.modelcontextprotocol/clientInfo":{},"{CAPABILITIES_META}":{{}}{more}"#,
-        client_info()
-    )
-}
-
-pub(super) fn client_info() -> &'static str {
-    concat!(r#"{"name":"portcullis","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#)
 }

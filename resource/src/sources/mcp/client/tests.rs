@@ -1,14 +1,18 @@
 use std::sync::atomic::AtomicUsize;
 
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use shared::outbound::NotSent;
 
-use super::super::testing::{Arrived, Reply, Upstream, error, legacy, modern, result};
+use super::super::link::{Link, deaf};
+use super::super::request::Headers;
+use super::super::testing::{Arrived, Reply, TestServer, error, legacy, modern, result};
 use super::super::walk;
+use super::super::wire::Heard;
 use super::*;
 use crate::item::Kind;
 
-fn client(upstream: &Upstream) -> Client {
+fn client(upstream: &TestServer) -> Client {
     Client::new(upstream.outbound(), "/mcp?x=1".to_owned(), None)
 }
 
@@ -49,7 +53,7 @@ fn none() -> Value {
 #[tokio::test]
 async fn a_modern_request_is_written_anew() {
     let upstream =
-        Upstream::start(|request| modern(request, &none()).unwrap_or_else(|| hello(request))).await;
+        TestServer::start(|request| modern(request, &none()).unwrap_or_else(|| hello(request))).await;
     let client = client(&upstream);
     assert_eq!(ask(&client).await.unwrap().unwrap().get(), r#"{"content":[]}"#);
     ask(&client).await.unwrap().unwrap();
@@ -96,7 +100,7 @@ async fn the_first_question_tells_the_eras_apart() {
         (503, code(-32000), None),
     ] {
         let answer = body.clone();
-        let upstream = Upstream::start(move |request| match request.method() {
+        let upstream = TestServer::start(move |request| match request.method() {
             "server/discover" => Reply::Json(status, answer.clone()),
             _ => Reply::Silence,
         })
@@ -110,7 +114,7 @@ async fn the_first_question_tells_the_eras_apart() {
 async fn a_forgotten_session_is_begun_again_once() {
     let begun = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&begun);
-    let upstream = Upstream::start(move |request| {
+    let upstream = TestServer::start(move |request| {
         if request.method() == "initialize" {
             counted.fetch_add(1, Ordering::SeqCst);
         }
@@ -141,7 +145,7 @@ async fn a_forgotten_session_is_begun_again_once() {
 #[tokio::test]
 async fn an_upstream_that_always_forgets_is_asked_twice() {
     for (status, ours, calls) in [(404, false, 2), (400, false, 2), (400, true, 1), (403, false, 1)] {
-        let upstream = Upstream::start(move |request| match request.method() {
+        let upstream = TestServer::start(move |request| match request.method() {
             "tools/call" if ours => Reply::Json(status, error(request, -32602)),
             "tools/call" => Reply::Json(status, json!({ "error": "No session" })),
             _ => legacy(request, "s", &none()).unwrap_or_else(|| hello(request)),
@@ -159,7 +163,7 @@ async fn an_upstream_that_always_forgets_is_asked_twice() {
 /// counts only with this request's token.
 #[tokio::test]
 async fn an_answer_may_come_in_a_stream() {
-    let upstream = Upstream::start(|request| match request.method() {
+    let upstream = TestServer::start(|request| match request.method() {
         "tools/call" => {
             let id = request.body["id"].as_u64().unwrap();
             let progress = |token: u64, n: f64| {
@@ -193,7 +197,7 @@ async fn an_answer_may_come_in_a_stream() {
 #[tokio::test]
 async fn a_stream_is_resumed_after_its_last_event() {
     for resumable in [true, false] {
-        let upstream = Upstream::start(move |request| match (request.method(), &request.http) {
+        let upstream = TestServer::start(move |request| match (request.method(), &request.http) {
             ("tools/call", _) => Reply::Events(format!("id: {}\nretry: 0\ndata:\n\n", request.body["id"])),
             ("", &http::Method::GET) => {
                 let id: u64 = request.header("last-event-id").parse().unwrap();
@@ -220,7 +224,7 @@ async fn a_stream_is_resumed_after_its_last_event() {
 #[tokio::test]
 async fn a_dropped_call_is_cancelled_at_the_upstream() {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let upstream = Upstream::start(move |request| {
+    let upstream = TestServer::start(move |request| {
         let _ = told.send(request.clone());
         match request.method() {
             "tools/call" => Reply::Silence,
@@ -246,7 +250,7 @@ async fn a_dropped_call_is_cancelled_at_the_upstream() {
 /// SRC-08: a request that was not sent is distinguished; an unreachable port counts as not sent.
 #[tokio::test]
 async fn a_server_that_is_not_there_was_sent_nothing() {
-    let upstream = Upstream::start(hello).await;
+    let upstream = TestServer::start(hello).await;
     let mut to = upstream.destination();
     to.networks = vec!["10.0.0.0/8".parse().unwrap()];
     let client =
@@ -268,7 +272,7 @@ async fn what_is_no_answer_is_not_taken_for_one() {
         (200, json!({ "jsonrpc": "2.0", "id": 2, "result": "x".repeat(100_000) })),
     ] {
         let answer = body.clone();
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             modern(request, &none()).unwrap_or_else(|| Reply::Json(status, answer.clone()))
         })
         .await;
@@ -293,7 +297,7 @@ async fn a_walk_is_complete_or_nothing() {
     ] {
         for (kind, method, member) in LISTS {
             let (turned, pages) = (AtomicUsize::new(0), pages.clone());
-            let upstream = Upstream::start(move |request| match request.method() {
+            let upstream = TestServer::start(move |request| match request.method() {
                 called if called == method => {
                     let (items, next) = pages[turned.fetch_add(1, Ordering::SeqCst)].clone();
                     Reply::Json(200, result(request, &json!({ member: items, "nextCursor": next })))
@@ -301,7 +305,8 @@ async fn a_walk_is_complete_or_nothing() {
                 _ => everything(request).unwrap(),
             })
             .await;
-            let walked = walk::items(&client(&upstream), &nobody(), kind, PATIENCE, &mut deaf).await;
+            let walked =
+                walk::items(&Link::Http(client(&upstream)), &nobody(), kind, PATIENCE, &mut deaf).await;
             match (walked, outcome) {
                 (Ok(items), Ok(count)) => assert_eq!(items.len(), count, "{method}"),
                 (Err(why), Err(says)) => {
@@ -332,7 +337,7 @@ fn everything(request: &Arrived) -> Option<Reply> {
 /// SRC-02: a list that a server does not speak of is empty and is not asked for; tools alone are asked for anyway.
 #[tokio::test]
 async fn only_lists_that_there_are_are_walked() {
-    let upstream = Upstream::start(|request| match request.method() {
+    let upstream = TestServer::start(|request| match request.method() {
         "server/discover" => {
             let found = json!({ "supportedVersions": ["2026-07-28"], "capabilities": { "resources": {} } });
             Reply::Json(200, result(request, &found))
@@ -345,7 +350,8 @@ async fn only_lists_that_there_are_are_walked() {
     .await;
     let client = client(&upstream);
     for (kind, _, _) in LISTS {
-        let walked = walk::items(&client, &nobody(), kind, PATIENCE, &mut deaf).await.unwrap();
+        let walked =
+            walk::items(&Link::Http(client.clone()), &nobody(), kind, PATIENCE, &mut deaf).await.unwrap();
         assert_eq!(walked.len(), usize::from(kind == Kind::Resource), "{kind:?}");
     }
     let expected = ["server/discover", "tools/list", "resources/list", "resources/templates/list"];
@@ -355,7 +361,7 @@ async fn only_lists_that_there_are_are_walked() {
 /// SRC-13: a subscription asks for the changes that the upstream tells of, and hears each of them.
 #[tokio::test]
 async fn a_subscription_hears_of_every_list() {
-    let upstream = Upstream::start(|request| {
+    let upstream = TestServer::start(|request| {
         everything(request).unwrap_or_else(|| {
             let note = |method: &str| {
                 format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{method}\"}}\n\n")
@@ -377,7 +383,7 @@ async fn a_subscription_hears_of_every_list() {
 #[tokio::test]
 async fn a_stream_of_small_events_is_bounded() {
     for method in ["tools/call", "subscriptions/listen"] {
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             if request.method() != method {
                 return everything(request).unwrap();
             }

@@ -1,5 +1,5 @@
-//! MCP servers that are reached over HTTP (`kind = "mcp-http"`): what one of them offers, from the last complete walk of each
-//! of its lists, and requests for its items.
+//! MCP servers behind the gate (`kind = "mcp-http"` and `kind = "mcp-stdio"`): what one of them offers, from the last
+//! complete walk of each of its lists, and requests for its items.
 
 mod keeping;
 mod request;
@@ -10,19 +10,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
-use shared::outbound::{Destination, Outbound};
+use shared::outbound::Outbound;
 use shared::{Clock, Db, Timestamp};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::crashes::Crashes;
+use super::endpoint::{Endpoint, Local};
 use super::health::{Health, Stale};
 use super::identity::{Credential, Credentials, Kept, Lacking};
 use super::journal::{Entry, Journal, Kind as Noted};
-use super::mcp::client::{Client, Identity, NoResult, Speaks};
+use super::mcp::client::Client;
 use super::mcp::definition::{LeftOut, Names, offers};
 use super::mcp::failed::Failed;
+use super::mcp::link::Link;
 use super::mcp::message::RpcError;
+use super::mcp::processes::{Processes, With};
+use super::mcp::request::{Identity, NoResult};
 use super::mcp::result::{self, Shape};
+use super::mcp::speaks::Speaks;
 use super::mcp::{HEADER_MISMATCH, Heard, METHOD_NOT_FOUND};
+use super::means::Means;
 use super::{Outcome, refused};
 use crate::admission::{Ask, Relay, What};
 use crate::item::{Kind, Offer, Offered, SourceName};
@@ -32,35 +39,29 @@ use keeping::Lists;
 /// The most concurrent calls of one source; more wait.
 const MOST_CALLS: usize = 256;
 
-/// The settings of a server: `[sources.NAME]` with `kind = "mcp-http"`.
+/// The settings of a server: `[sources.NAME]` with `kind = "mcp-http"` or `kind = "mcp-stdio"`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HttpSource {
+pub struct SourceSettings {
     pub name: String,
-    /// The URL as written, for display.
-    pub url: String,
-    /// Its path and query.
-    pub path: String,
-    pub destination: Destination,
+    pub endpoint: Endpoint,
     pub names: Names,
     /// How long a call may run without progress (LIMIT-04).
     pub timeout: Duration,
-    /// Whether it is told who is calling (SRC-10).
-    pub identity: bool,
     /// Whether each user gives a secret of their own for it (SRC-10).
     pub own_secret: bool,
 }
 
-impl HttpSource {
+impl SourceSettings {
     /// Identifies it: with another target it is another source.
     pub(crate) fn target(&self) -> String {
-        format!("mcp-http {}", self.url)
+        self.endpoint.target()
     }
 }
 
 /// A server with what it is shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Configured {
-    pub source: HttpSource,
+    pub source: SourceSettings,
     pub credentials: Vec<Credential>,
     /// What stands in the place of a user's secret where the gateway looks at the server by itself.
     pub lists_with: Option<Kept>,
@@ -68,12 +69,12 @@ pub struct Configured {
 
 /// A server behind the gate. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Http(Arc<Inner>);
+pub(crate) struct Upstream(Arc<Inner>);
 
 struct Inner {
     configured: Configured,
     credentials: Arc<Credentials>,
-    client: Client,
+    link: Link,
     db: Db,
     clock: Clock,
     name: SourceName,
@@ -82,7 +83,7 @@ struct Inner {
     /// A number that increases whenever a source's offers change.
     changed: watch::Sender<u64>,
     /// Notified when a listing is due.
-    due: Notify,
+    due: Arc<Notify>,
     calls: Semaphore,
     journal: Journal,
     /// What the lists were at the last walk; held while it is walked, so that walks come one after the other.
@@ -99,25 +100,45 @@ struct State {
     spoke: Option<String>,
 }
 
-impl Http {
+impl Upstream {
     /// A source with its stored state.
     pub(crate) fn new(
         configured: Configured,
         credentials: Arc<Credentials>,
         (stored, definitions): (Stored, &[(Kind, Box<RawValue>)]),
         changed: &watch::Sender<u64>,
-        db: &Db,
-        clock: &Clock,
+        means: &Means,
     ) -> Self {
         let settings = &configured.source;
-        let speaks = match stored.era.as_deref() {
-            Some("legacy") => Some(Speaks::Legacy),
-            // What it offers is not remembered, so it is asked again.
-            _ => None,
+        let (db, clock) = (&means.db, &means.clock);
+        let (journal, due) = (Journal::default(), Arc::<Notify>::default());
+        // What a newer one offers is not remembered, so it is asked again.
+        let is_legacy = stored.era.as_deref() == Some("legacy");
+        let link = match &settings.endpoint {
+            Endpoint::Http(address) => {
+                let outbound = Outbound::new(address.destination.clone());
+                let speaks = is_legacy.then_some(Speaks::Legacy);
+                Link::Http(Client::new(outbound, address.path.clone(), speaks))
+            }
+            Endpoint::Local(local) => {
+                let crashes = Crashes {
+                    db: db.clone(),
+                    clock: clock.clone(),
+                    journal: journal.clone(),
+                    due: Arc::clone(&due),
+                    stored: stored.clone(),
+                };
+                let with = With { launching: &means.launching, memory: &means.memory, clock };
+                Link::Pipes(Processes::new(
+                    &settings.name,
+                    Local::clone(local),
+                    &with,
+                    Arc::clone(&due),
+                    is_legacy,
+                    crashes.note(),
+                ))
+            }
         };
-        let outbound = Outbound::new(settings.destination.clone());
-        let journal = Journal::default();
-        let client = Client::new(outbound, settings.path.clone(), speaks);
         let (offers, left_out) = offers(&settings.name, settings.names, definitions);
         let name = SourceName::from(settings.name.as_str());
         let own_secret = settings.own_secret.then(|| settings.target().into());
@@ -129,12 +150,12 @@ impl Http {
             lists: tokio::sync::Mutex::new(lists),
             configured,
             credentials,
-            client,
+            link,
             db: db.clone(),
             clock: clock.clone(),
             name,
             changed: changed.clone(),
-            due: Notify::new(),
+            due,
             calls: Semaphore::new(MOST_CALLS),
             journal,
         }))
@@ -145,7 +166,7 @@ impl Http {
         self.0.offered.load_full()
     }
 
-    pub(crate) fn settings(&self) -> &HttpSource {
+    pub(crate) fn settings(&self) -> &SourceSettings {
         &self.0.configured.source
     }
 
@@ -175,7 +196,7 @@ impl Http {
 
     /// Its health.
     pub(crate) async fn health(&self) -> Health {
-        let era = match self.0.client.speaks().await {
+        let era = match self.0.link.speaks().await {
             Some(Speaks::Modern(_)) => Some(crate::revision::MODERN.to_owned()),
             Some(Speaks::Legacy) => Some("legacy".to_owned()),
             None => None,
@@ -183,19 +204,32 @@ impl Http {
         let (items, state) = (self.offered().counts(), self.state());
         Health {
             name: self.settings().name.clone(),
-            url: self.settings().url.clone(),
+            url: self.settings().endpoint.shown(),
             items,
             id: state.stored.id.clone(),
             era: era.or_else(|| state.stored.era.clone()),
             walked_at: state.stored.walked_at,
             stale: state.stale.clone().map(|(since, why)| Stale { since, why }),
             left_out: state.left_out.clone(),
+            processes: self.0.link.processes().map(Processes::health),
         }
     }
 
     /// What happened lately.
     pub(crate) fn journal(&self, most: usize) -> Vec<Entry> {
         self.0.journal.latest(most)
+    }
+
+    /// The end of what its programs wrote to standard error; `None` if it has none.
+    pub(crate) fn errors(&self) -> Option<String> {
+        self.0.link.processes().map(Processes::errors)
+    }
+
+    /// A session of a client has ended.
+    pub(crate) fn session_ended(&self, session: &str) {
+        if let Some(processes) = self.0.link.processes() {
+            processes.session_ended(session);
+        }
     }
 
     fn note(&self, kind: Noted, text: impl Into<String>) {
@@ -231,7 +265,7 @@ impl Http {
         ask: &Ask,
         hear: &mut (dyn FnMut(Heard) + Send),
     ) -> Result<Result<Box<RawValue>, RpcError>, NoResult> {
-        self.0.client.ask(who, &request::of(ask, offer), hear).await
+        self.0.link.ask(who, &request::of(ask, offer), hear).await
     }
 
     /// The same offer after another walk.

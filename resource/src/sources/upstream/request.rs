@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::admission::{Ask, Completing, What};
 use crate::item::{Kind, Offer};
-use crate::sources::mcp::client::{Headers, Request};
 use crate::sources::mcp::mirror;
+use crate::sources::mcp::request::{Headers, Request};
 
 /// The request for what is asked, by this definition of the item.
 pub(super) fn of<'a>(ask: &'a Ask, offer: &'a Offer) -> Request<'a> {

@@ -3,11 +3,16 @@ mod items;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::body::Body;
+use children::Executable;
+use children::pool::Places;
 use serde_json::{Value, json};
+use shared::outbound::memory::Memory;
 use shared::{AccessToken, Issuer};
 
-use super::super::identity::{Credential, Credentials, Kept};
-use super::super::mcp::testing::{Arrived, Reply, Upstream, error, legacy, modern, result};
+use super::super::endpoint::Address;
+use super::super::identity::{Carrier, Credential, Credentials, Kept};
+use super::super::mcp::processes::Launching;
+use super::super::mcp::testing::{Arrived, Reply, TestServer, error, legacy, modern, result};
 use super::*;
 use crate::store::snapshots;
 use crate::testing::{Answer, App, MODERN, NOW, bearer, post, token};
@@ -20,21 +25,39 @@ fn tool(name: &str) -> Value {
 /// A server's reaction to a call.
 type Act = Box<dyn Fn(&Arrived) -> Reply + Send + Sync>;
 
-fn settings(upstream: &Upstream) -> HttpSource {
-    HttpSource {
+fn settings(upstream: &TestServer) -> SourceSettings {
+    SourceSettings {
         name: "up".to_owned(),
-        url: format!("http://127.0.0.1:{}/mcp", upstream.port),
-        path: "/mcp".to_owned(),
-        destination: upstream.destination(),
+        endpoint: Endpoint::Http(Address {
+            url: format!("http://127.0.0.1:{}/mcp", upstream.port),
+            path: "/mcp".to_owned(),
+            destination: upstream.destination(),
+            identity: false,
+        }),
         names: Names::Prefixed,
         timeout: Duration::from_secs(30),
-        identity: false,
         own_secret: false,
     }
 }
 
+fn means(db: &Db) -> Means {
+    Means {
+        identities: None,
+        secrets: None,
+        issuer: Issuer::localhost(8080),
+        db: db.clone(),
+        clock: Clock::held(NOW),
+        memory: Memory::default(),
+        launching: Launching {
+            executable: Executable::default(),
+            keep_out: Vec::new(),
+            places: Places::new(8),
+        },
+    }
+}
+
 /// A source with the state in this database.
-async fn source(db: &Db, upstream: &Upstream) -> Http {
+async fn source(db: &Db, upstream: &TestServer) -> Upstream {
     let settings = settings(upstream);
     let configured = [(settings.name.clone(), settings.target())];
     let mut stored = db.write(move |tx| snapshots::follow(tx, &configured)).await.unwrap();
@@ -44,10 +67,10 @@ async fn source(db: &Db, upstream: &Upstream) -> Http {
     let credentials = Arc::new(none);
     let changed = watch::Sender::new(0);
     let configured = Configured { source: settings, credentials: Vec::new(), lists_with: None };
-    Http::new(configured, credentials, (stored, &definitions), &changed, db, &Clock::held(NOW))
+    Upstream::new(configured, credentials, (stored, &definitions), &changed, &means(db))
 }
 
-fn names(source: &Http) -> Vec<String> {
+fn names(source: &Upstream) -> Vec<String> {
     source.offered().offers.iter().map(|offer| offer.name.to_string()).collect()
 }
 
@@ -68,7 +91,7 @@ async fn call(app: &App, token: &AccessToken, era: &str, name: &str) -> Answer {
 }
 
 /// A gate with this source, after its first listing.
-async fn gate(upstream: &Upstream) -> (App, Http, AccessToken) {
+async fn gate(upstream: &TestServer) -> (App, Upstream, AccessToken) {
     let app = App::upstream(&[("up_greet", "docs.read")], async |db| source(db, upstream).await).await;
     let source = app.upstream.clone().unwrap();
     source.walk().await.unwrap();
@@ -81,7 +104,7 @@ async fn gate(upstream: &Upstream) -> (App, Http, AccessToken) {
 async fn the_last_good_list_is_there_at_start() {
     let up = Arc::new(AtomicBool::new(true));
     let is_up = Arc::clone(&up);
-    let upstream = Upstream::start(move |request| {
+    let upstream = TestServer::start(move |request| {
         if is_up.load(Ordering::SeqCst) {
             modern(request, &json!([tool("b.c"), tool("a")])).unwrap()
         } else {
@@ -119,7 +142,7 @@ async fn half_a_list_is_none() {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let upstream =
-        Upstream::start(move |request| match (request.method(), is_broken.load(Ordering::SeqCst)) {
+        TestServer::start(move |request| match (request.method(), is_broken.load(Ordering::SeqCst)) {
             ("tools/list", true) => {
                 let cursor = json!({ "tools": [tool("new")], "nextCursor": "again" });
                 Reply::Json(200, result(request, &cursor))
@@ -142,7 +165,7 @@ async fn half_a_list_is_none() {
 async fn a_result_passes_through_the_gate() {
     let written = r#"{"content":[{"type":"x","n": 1.50}],"later":{ "b":2 },"_meta":{"v.example/k":[ 1 ]}}"#;
     for era in ["modern", "legacy"] {
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             let tools = json!([tool("greet")]);
             let known = if era == "modern" { modern(request, &tools) } else { legacy(request, "s", &tools) };
             known.unwrap_or_else(|| {
@@ -205,7 +228,7 @@ async fn each_failure_is_of_one_class() {
         (Box::new(|_| Reply::Events(format!("data: {}", "x".repeat(9 << 20)))), "too_large", "limit"),
     ];
     for (act, class, says) in cases {
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             modern(request, &json!([tool("greet")])).unwrap_or_else(|| act(request))
         })
         .await;
@@ -228,7 +251,7 @@ async fn each_failure_is_of_one_class() {
 async fn a_changed_definition_is_read_again() {
     let walks = Arc::new(AtomicUsize::new(0));
     let walked = Arc::clone(&walks);
-    let upstream = Upstream::start(move |request| {
+    let upstream = TestServer::start(move |request| {
         let mirrored = json!({ "name": "greet", "inputSchema": { "type": "object", "properties": {
             "a": { "type": "integer", "x-mcp-header": "A" } } } });
         if request.method() == "tools/list" && walked.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -250,7 +273,7 @@ async fn a_changed_definition_is_read_again() {
 #[tokio::test]
 async fn a_refused_call_does_not_reach_the_upstream() {
     let upstream =
-        Upstream::start(|request| modern(request, &json!([tool("greet"), tool("other")])).unwrap()).await;
+        TestServer::start(|request| modern(request, &json!([tool("greet"), tool("other")])).unwrap()).await;
     let (app, _, token) = gate(&upstream).await;
     let before = upstream.arrived().len();
     let unruled = call(&app, &token, MODERN, "up_other").await;
@@ -275,8 +298,7 @@ async fn an_upstream_is_told_who_asks() {
     };
     let showing = |secret: Option<&shared::Secret>| {
         let shown = |secret: &shared::Secret| Credential {
-            header: http::header::AUTHORIZATION,
-            bearer: false,
+            carrier: Carrier::Header { name: http::header::AUTHORIZATION, bearer: false },
             kept: Kept::Here(secret.clone()),
         };
         let shown: Vec<_> = secret.into_iter().map(shown).collect();

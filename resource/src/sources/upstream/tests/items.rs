@@ -41,7 +41,7 @@ fn everything(request: &Arrived, era: &str) -> Option<Reply> {
 }
 
 /// A gate with this source behind it, everything of which is for `docs.read`.
-async fn gate(upstream: &Upstream) -> (App, AccessToken) {
+async fn gate(upstream: &TestServer) -> (App, AccessToken) {
     let rule = || ItemRule { at: Some("f:1".to_owned()), ..ItemRule::needing("docs.read".parse().unwrap()) };
     let mut rules = Rules::default();
     rules.tools.set(Pattern::parse("up_*").unwrap(), rule());
@@ -76,7 +76,7 @@ async fn a_server_is_asked_in_its_own_names() {
     let completing = |reference: Value| json!({ "ref": reference, "argument": { "name": "a", "value": "v", "z": 1 }, "context": context, "z": 1 });
     let argument = json!({ "name": "a", "value": "v" });
     for era in [MODERN, "2025-11-25"] {
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             everything(request, era)
                 .unwrap_or_else(|| Reply::Json(200, result(request, &json!({ "came": true }))))
         })
@@ -134,7 +134,7 @@ async fn a_server_is_asked_in_its_own_names() {
 #[tokio::test]
 async fn a_server_without_completion_completes_nothing() {
     for status in [200, 404] {
-        let upstream = Upstream::start(move |request| {
+        let upstream = TestServer::start(move |request| {
             everything(request, MODERN).unwrap_or_else(|| Reply::Json(status, error(request, -32601)))
         })
         .await;
@@ -150,7 +150,7 @@ async fn a_server_without_completion_completes_nothing() {
 /// SRC-04, SRC-15: a link in a real result is routed to the source that showed it, for whom it was shown to.
 #[tokio::test]
 async fn a_link_in_a_result_can_be_read() {
-    let upstream = Upstream::start(|request| {
+    let upstream = TestServer::start(|request| {
         everything(request, MODERN).unwrap_or_else(|| {
             let link = json!({ "type": "resource_link", "uri": "x://shown/1", "name": "n" });
             Reply::Json(200, result(request, &json!({ "content": [link], "contents": [] })))
@@ -170,7 +170,7 @@ async fn a_link_in_a_result_can_be_read() {
 async fn a_broken_list_takes_no_other_with_it() {
     let broken = Arc::new(AtomicUsize::new(LISTS.len()));
     let which = Arc::clone(&broken);
-    let upstream = Upstream::start(move |request| {
+    let upstream = TestServer::start(move |request| {
         let at = LISTS.iter().position(|(method, _)| *method == request.method());
         if at == Some(which.load(Ordering::SeqCst)) {
             return Reply::Json(200, error(request, -32603));

@@ -10,13 +10,15 @@ use shared::{Digest, Fault, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Http, MOST_CALLS};
+use super::{MOST_CALLS, Upstream};
+use crate::bearer::Principal;
 use crate::item::{Counts, Kind, Offered};
 use crate::sources::journal::Kind as Noted;
 use crate::sources::mcp::Heard;
-use crate::sources::mcp::client::{Speaks, deaf};
 use crate::sources::mcp::definition::{LONG_NAME, offers};
 use crate::sources::mcp::failed::Failed;
+use crate::sources::mcp::link::deaf;
+use crate::sources::mcp::speaks::Speaks;
 use crate::sources::mcp::walk::{self, Incomplete};
 use crate::store::snapshots::{self, Stored};
 
@@ -29,6 +31,12 @@ const LATE: Duration = Duration::from_mins(1);
 const COALESCE: Duration = Duration::from_secs(1);
 /// The time limit for ending sessions when this server stops.
 const CLOSING: Duration = Duration::from_secs(2);
+/// The same for programs: each is asked to end, then made to.
+const CLOSING_PROGRAMS: Duration = Duration::from_secs(8);
+/// Interval between looks for programs that nobody uses.
+const SWEEP: Duration = Duration::from_secs(15);
+/// A walk that is only made when something makes it due.
+const NEVER: Duration = Duration::from_hours(24 * 365);
 /// Interval between checks whether the calls of a removed source have ended.
 const SETTLING: Duration = Duration::from_millis(200);
 
@@ -63,13 +71,14 @@ fn digest<'d>(definitions: impl Iterator<Item = &'d Box<RawValue>>) -> Digest {
     Digest::of(all.as_bytes())
 }
 
-impl Http {
+impl Upstream {
     /// Keeps what is known of it true until it is `gone` from the configuration or the server stops.
     pub(crate) async fn keep(self, gone: CancellationToken, stop: CancellationToken) {
         tokio::select! {
             () = gone.cancelled() => {}
             () = self.walk_when_due() => {}
             () = self.listen() => {}
+            () = self.sweep() => {}
         }
         // Calls that were sent before the source was removed end normally (SRC-09).
         while self.0.calls.available_permits() < MOST_CALLS && !stop.is_cancelled() {
@@ -78,10 +87,28 @@ impl Http {
         self.close().await;
     }
 
-    /// Ends its sessions.
+    /// Ends its sessions and its programs.
     async fn close(&self) {
-        if let Ok(who) = self.0.credentials.of(None, self.0.clock.now()) {
-            let _ = timeout(CLOSING, self.0.client.close(&who)).await;
+        // Programs end whether there is a credential or not.
+        let who = self.0.credentials.of(None, self.0.clock.now()).unwrap_or_default();
+        let patience = if self.is_local() { CLOSING_PROGRAMS } else { CLOSING };
+        let _ = timeout(patience, self.0.link.close(&who)).await;
+    }
+
+    /// Whether it is a program.
+    fn is_local(&self) -> bool {
+        self.0.link.processes().is_some()
+    }
+
+    /// Stops its programs that nobody uses, or that have an old credential. It has nothing to do for a server over HTTP.
+    async fn sweep(&self) {
+        let Some(processes) = self.0.link.processes() else { return std::future::pending().await };
+        loop {
+            sleep(SWEEP).await;
+            processes.sweep(|principal| {
+                let user = principal.and_then(Principal::subject_in);
+                self.0.credentials.version_for(user.as_deref())
+            });
         }
     }
 
@@ -89,7 +116,7 @@ impl Http {
     /// walks it again.
     pub(crate) async fn restart(&self) -> Result<(), String> {
         self.close().await;
-        self.0.client.begin_anew().await;
+        self.0.link.begin_anew().await;
         self.note(Noted::Restarted, "an administrator restarted it");
         self.walk().await
     }
@@ -100,7 +127,8 @@ impl Http {
         loop {
             let rest = if self.walk().await.is_ok() {
                 pause = SOON;
-                PERIOD
+                // A program lists the same until it says otherwise, and nobody may need it until then.
+                if self.is_local() { NEVER } else { PERIOD }
             } else {
                 let next = later(pause);
                 std::mem::replace(&mut pause, next)
@@ -132,7 +160,7 @@ impl Http {
             Heard::Listening | Heard::ListChanged => self.0.due.notify_one(),
             Heard::Progress(_) => {}
         };
-        if let Some(Err(why)) = self.0.client.listen(&who, &mut hear).await {
+        if let Some(Err(why)) = self.0.link.listen(&who, &mut hear).await {
             tracing::debug!(source = %self.0.name, source.error = %why, "a source tells of its changes no longer");
         }
     }
@@ -186,15 +214,18 @@ impl Http {
     async fn walk_one(&self, kind: Kind) -> Result<Vec<Box<RawValue>>, Unwalked> {
         let who = self.0.credentials.of(None, self.0.clock.now());
         let who = who.map_err(|lacking| Unwalked { why: lacking.reason(), away: true })?;
-        walk::items(&self.0.client, &who, kind, self.patience(), &mut deaf).await.map_err(|why| {
-            let away = matches!(why, Incomplete::Failed(Failed::NotSent(_) | Failed::Silent(_)));
+        walk::items(&self.0.link, &who, kind, self.patience(), &mut deaf).await.map_err(|why| {
+            let away = matches!(
+                why,
+                Incomplete::Failed(Failed::NotSent(_) | Failed::Unavailable(_) | Failed::Silent(_))
+            );
             Unwalked { why: self.says(&why), away }
         })
     }
 
     /// Keeps the lists that have changed, and notes that all of them were walked if they were.
     async fn keep_walk(&self, changed: Vec<Changed>, complete: bool) -> Result<(), Fault> {
-        let era = self.0.client.speaks().await.map(|speaks| match speaks {
+        let era = self.0.link.speaks().await.map(|speaks| match speaks {
             Speaks::Modern(_) => crate::revision::MODERN,
             Speaks::Legacy => "legacy",
         });

@@ -1,0 +1,6 @@
+//! Servers behind the gate that are programs (`kind = "mcp-stdio"`): started, confined, shared and ended by the gateway.
+
+mod eras;
+mod misbehaving;
+mod pools;
+mod program;
