@@ -4,3 +4,4 @@ mod eras;
 mod misbehaving;
 mod pools;
 mod program;
+mod real;
