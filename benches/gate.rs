@@ -1,11 +1,11 @@
 //! The cost of the gate. Compared are: a call of a built-in tool and a list of 500 tools, with a bare rmcp server; a call of a
 //! server behind the gate, with a direct call and with a reverse proxy; calls that write, with their audit records alone; and
-//! the latency of one source while another hangs.
+//! the latency of one source while another hangs; and a call of a program behind the gate, with one over a bare axum handler.
 //!
 //! The gate runs with its defaults: token check, policy, limits, audit log. Gate and yardsticks are separate processes on one
 //! core. The client is on the other core, and so are the upstream servers. All take turns, round by round.
 //!
-//! `cargo bench --bench gate -- builtin list proxied write isolation` runs the named parts only.
+//! `cargo bench --bench gate -- builtin list proxied write isolation stdio` runs the named parts only.
 
 #[path = "machine/bare_rmcp.rs"]
 mod bare_rmcp;
@@ -20,6 +20,8 @@ mod harness;
 #[path = "gate/latency.rs"]
 mod latency;
 mod machine;
+#[path = "gate/pipes.rs"]
+mod pipes;
 #[allow(dead_code)]
 #[path = "../tests/e2e/process.rs"]
 mod process;
@@ -55,6 +57,8 @@ fn main() {
         [bare_rmcp::ROLE, bytes, more] => {
             roles::runtime().block_on(bare_rmcp::serve(number(bytes), number(more)));
         }
+        [pipes::SERVER, bytes] => pipes::serve(number(bytes)),
+        [pipes::BRIDGE, bytes] => roles::runtime().block_on(pipes::bridge(number(bytes))),
         [yardsticks::PROXY, upstream] => roles::runtime().block_on(yardsticks::proxy(upstream)),
         [yardsticks::RECORDS] => roles::runtime().block_on(yardsticks::records(WRITERS, TURN)),
         _ if machine::ready("gate") => roles::runtime().block_on(measure(&words)),
@@ -90,6 +94,11 @@ async fn measure(words: &[&str]) {
     if wanted("isolation") {
         ratios.extend(latency::isolation(&gate.endpoint).await);
     }
+    if wanted("stdio") {
+        ratios.push(pipes::latency(&gate.endpoint, BYTES).await);
+        pipes::spawn(BYTES).await;
+        pipes::sessions(&gate.app, &gate.endpoint, gate.process.id()).await;
+    }
     machine::load_after();
     for Ratio { compared, name, value } in ratios {
         machine::ratio(&format!("compared: {compared}"), &name, value);
@@ -120,12 +129,14 @@ up_echo = { scope = "docs.read", effect = "read" }
 up_put = "docs.read"
 slow_hang = { scope = "docs.read", effect = "read" }
 "many_tool_*" = "docs.read"
+piped_echo = { scope = "docs.read", effect = "read" }
 "#;
 
-/// The product with three servers behind it, and a token for their tools.
+/// The product with four servers behind it, and a token for their tools.
 struct Gate {
     process: Process,
     endpoint: Endpoint,
+    app: TestApp,
     _dir: Arc<tempfile::TempDir>,
 }
 
@@ -135,7 +146,13 @@ impl Gate {
         let sources = [("up", upstream), ("slow", slow), ("many", many)].map(|(name, server)| {
             format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}/mcp\"\n", server.origin)
         });
-        let toml = [LIMITS_AND_RULES, &sources.concat()].concat();
+        let piped = format!(
+            "[sources.{}]\nkind = \"mcp-stdio\"\ncommand = {}\npaths = {{ read = {} }}\n",
+            pipes::SOURCE,
+            serde_json::json!(pipes::command(BYTES)),
+            serde_json::json!(std::env::current_exe().expect("a program has a path"))
+        );
+        let toml = [LIMITS_AND_RULES, &sources.concat(), &piped].concat();
         let config = dir.path().join("portcullis.toml");
         std::fs::write(&config, toml).expect("files can be written");
         let mut serve = roles::on_core(SERVERS, process::program().get_program());
@@ -148,7 +165,7 @@ impl Gate {
         let (mut browser, client) = (app.admin().await, app.client().await);
         let token = app.tokens(&mut browser, &client).await.access;
         let endpoint = Endpoint { origin: process.origin.clone(), token: Some(token) };
-        let gate = Self { process, endpoint, _dir: dir };
+        let gate = Self { process, endpoint, app, _dir: dir };
         gate.wait_for_tools().await;
         gate
     }
@@ -160,7 +177,7 @@ impl Gate {
         let mut connection = Connection::open(&self.endpoint.origin).await;
         loop {
             let listed = String::from_utf8_lossy(connection.ask(&list).await).into_owned();
-            if ["up_put", "slow_hang", "many_tool_9"].iter().all(|name| listed.contains(name)) {
+            if ["up_put", "slow_hang", "many_tool_9", "piped_echo"].iter().all(|name| listed.contains(name)) {
                 return;
             }
             assert!(begun.elapsed() < Duration::from_mins(1), "the servers are walked: {listed}");

@@ -81,7 +81,7 @@ pub async fn isolation(gate: &Endpoint) -> Vec<Ratio> {
 }
 
 /// Sends requests at a fixed rate, without waiting for earlier answers. The latency of each, in microseconds.
-async fn paced(origin: &str, request: &[u8]) -> Vec<f64> {
+pub async fn paced(origin: &str, request: &[u8]) -> Vec<f64> {
     let (idle, mut ready) = tokio::sync::mpsc::channel(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         let mut connection = Connection::open(origin).await;
