@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use serde_json::{Value, json};
 
-use crate::process::{Process, complaint, control_key, portcullis, program};
+use crate::process::{Bare, Process, complaint, control_key, portcullis, program};
 
 fn refused(arguments: &[&str], says: &[&str]) {
     let output = portcullis(arguments);
@@ -191,7 +191,7 @@ fn serve_says_what_to_do_next() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = program()
         .args(["serve", "--listen", "localhost:0"])
-        .env_clear()
+        .bare()
         .env("PORTCULLIS_DATA_DIR", dir.path().join("data"))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())

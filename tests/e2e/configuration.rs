@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::process::{Process, complaint, program};
+use crate::process::{Bare, Process, complaint, program};
 
 const RULES: &str = r#"
     listen = "localhost:8123"
@@ -36,7 +36,7 @@ fn folder(configuration: &str) -> tempfile::TempDir {
 fn command(dir: &Path, arguments: &[&str]) -> Command {
     // As root the default is the machine's own data directory, so name another one.
     let mut command = program();
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir).stdin(Stdio::null());
+    command.args(arguments).current_dir(dir).bare().env("HOME", dir).stdin(Stdio::null());
     command
 }
 

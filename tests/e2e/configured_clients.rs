@@ -10,7 +10,7 @@ use shared::Secret;
 use crate::assertion::ClientKey;
 use crate::clients::refused;
 use crate::harness::{Client, TestApp, Tokens, VERIFIER, error_of};
-use crate::process::{complaint, portcullis, program};
+use crate::process::{Bare, complaint, portcullis, program};
 
 const WEB: &str = "https://portal.example/cb";
 
@@ -246,7 +246,7 @@ fn check_shows_configured_clients() {
     fs::write(&path, text).unwrap();
     let check = |json: &[&str]| {
         let mut command = program();
-        command.args([&["check"], json].concat()).current_dir(dir.path()).env_clear().env("HOME", dir.path());
+        command.args([&["check"], json].concat()).current_dir(dir.path()).bare().env("HOME", dir.path());
         command.output().unwrap()
     };
     let report: Value = serde_json::from_slice(&check(&["--json"]).stdout).unwrap();

@@ -31,6 +31,23 @@ pub fn own_program() -> Executable {
     Executable::from(PathBuf::from(env!("CARGO_BIN_EXE_portcullis")))
 }
 
+/// A command without the variables of whoever runs the tests.
+#[allow(dead_code, reason = "for benches, which take this file too")]
+pub trait Bare {
+    fn bare(&mut self) -> &mut Self;
+}
+
+impl Bare for Command {
+    /// Clears the environment, except for what gives the tests and their programs another date (`tests/run dated`).
+    fn bare(&mut self) -> &mut Self {
+        self.env_clear();
+        for name in ["LD_PRELOAD", "ANOTHER_DATE"] {
+            self.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        self
+    }
+}
+
 /// The program under test, on a data directory. If a server in this process uses the directory too, the program
 /// uses that server's clock; otherwise one might write rows in the other's future.
 pub fn program_on(data_dir: &Path) -> Command {

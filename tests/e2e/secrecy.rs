@@ -15,7 +15,7 @@ use shared::Secret;
 use crate::assertion::ClientKey;
 use crate::certificates::{Authority, HOST, unused_port};
 use crate::harness::{Browser, Client, ConsentPage, TestApp, Tokens, VERIFIER, attribute, challenge, header};
-use crate::process::{Process, program};
+use crate::process::{Bare, Process, program};
 use crate::raw::Handshake;
 
 const RULES: &str = "device = true\n[registration]\nmanagement = true\n\
@@ -396,7 +396,7 @@ async fn frames_are_not_logged() {
     identity.write(dir.path(), "gate");
     let port = unused_port();
     let mut command = program();
-    command.current_dir(dir.path()).env_clear().env("PORTCULLIS_LOG", "trace,h2=trace,hyper=trace");
+    command.current_dir(dir.path()).bare().env("PORTCULLIS_LOG", "trace,h2=trace,hyper=trace");
     command.args(["serve", "--json", "--data-dir", "data", "--listen", &format!("127.0.0.1:{port}")]);
     command.args([
         "--issuer",

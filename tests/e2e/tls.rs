@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, HOST, Issued, unused_port};
 use crate::harness::{TestApp, header};
-use crate::process::{Process, complaint, program};
+use crate::process::{Bare, Process, complaint, program};
 use crate::raw::{Handshake, Raw, assert_after, port};
 
 const OLD: SslVersion = SslVersion::TLS1;
@@ -156,7 +156,7 @@ async fn a_stop_is_graceful_over_tls() {
 /// A server in a separate process with TLS, configured from this directory.
 fn serve(dir: &Path, port: u16) -> Command {
     let mut command = program();
-    command.current_dir(dir).env_clear().args(["serve", "--json", "--data-dir", "data"]);
+    command.current_dir(dir).bare().args(["serve", "--json", "--data-dir", "data"]);
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--issuer", &format!("https://{HOST}:{port}")]);
     command.args(["--tls-cert", "gate.pem", "--tls-key", "gate.key"]);
     command
@@ -218,7 +218,7 @@ async fn certificates_are_taken_up() {
     assert_eq!(server.stop(), Some(0));
 
     let mut audit = program();
-    audit.current_dir(dir.path()).env_clear().args(["audit", "tail", "--json", "--data-dir", "data"]);
+    audit.current_dir(dir.path()).bare().args(["audit", "tail", "--json", "--data-dir", "data"]);
     let records = String::from_utf8(audit.output().unwrap().stdout).unwrap();
     let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let changes: Vec<_> = records.iter().filter(|r| r["event"] == "server.config_changed").collect();
@@ -242,12 +242,7 @@ fn unusable_certificates_are_refused() {
     let good = authority.issue(&[HOST], 90);
     let run = |arguments: &[&str], port: &str| {
         let mut command = program();
-        command.current_dir(dir.path()).env_clear().args(arguments).args([
-            "--data-dir",
-            "data",
-            "--listen",
-            port,
-        ]);
+        command.current_dir(dir.path()).bare().args(arguments).args(["--data-dir", "data", "--listen", port]);
         command.args(["--issuer", "https://gate.example"]).stdin(Stdio::null()).output().unwrap()
     };
     let both = ["--tls-cert", "gate.pem", "--tls-key", "gate.key"];
@@ -288,7 +283,7 @@ fn unusable_certificates_are_refused() {
     refused(&both, "cannot use the TLS certificate gate.pem: it expired on ");
     good.write(dir.path(), "gate");
     let mut plain = program();
-    plain.current_dir(dir.path()).env_clear().args([
+    plain.current_dir(dir.path()).bare().args([
         "check",
         "--data-dir",
         "data",
@@ -307,7 +302,7 @@ fn check_warns_of_certificates() {
     let authority = Authority::new();
     let check = |json: bool| {
         let mut command = program();
-        command.current_dir(dir.path()).env_clear().args([
+        command.current_dir(dir.path()).bare().args([
             "check",
             "--data-dir",
             "data",
