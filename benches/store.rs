@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use shared::audit::{self, Event, Name};
+use shared::data_dir::Heads;
 use shared::db::{OpenError, Schema, params};
 use shared::{Clock, Db, Digest, Fault, Tx};
 use tokio::runtime::Runtime;
@@ -70,7 +71,7 @@ fn main() {
     let plain = |name: &str, schema| Db::open(&dir.path().join(name), schema, None, &clock);
     let mirrored = |name: &str| {
         let (database, head) = (dir.path().join(name), dir.path().join(name).with_extension("head"));
-        Db::open_mirrored(&database, &head, &AUDITED, None, &clock)
+        Db::open_mirrored(&database, &Heads { beside: head, elsewhere: None }, &AUDITED, None, &clock)
     };
     let written =
         |db: Result<Db, OpenError>, audited| Written::new(db.expect("a database can be made"), audited);

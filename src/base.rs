@@ -42,9 +42,10 @@ pub(crate) struct Base {
 
 impl Store {
     /// Opens the data directory of a gateway alone, creating what is missing. Blocks.
-    pub(crate) fn open_or_create(dir: &Path, catalogue: BuiltIn, clock: &Clock) -> anyhow::Result<Self> {
-        let dir = DataDir::open_or_create(dir)?;
-        let db = Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?;
+    pub(crate) fn open_or_create(file: &File, catalogue: BuiltIn, clock: &Clock) -> anyhow::Result<Self> {
+        let dir = DataDir::open_or_create(&file.data_dir_or_default())?;
+        let dir = dir.mirrored_to(file.audit_mirror.as_deref())?;
+        let db = Db::open_mirrored(&dir.database(), &dir.heads(), &SCHEMA, Some(&dir.backups()), clock)?;
         Ok(Self { db, catalogue, tally: Arc::default(), dir })
     }
 }
@@ -59,6 +60,7 @@ impl Base {
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let dir = DataDir::open_or_create(&file.data_dir_or_default())?;
+        let dir = dir.mirrored_to(file.audit_mirror.as_deref())?;
         let db = database(&dir, &file.signing.seal_key, clock)?;
         let stored = db.read(issuer_change::stored)?;
         if let Some(another) = stored.and_then(|stored| Another::than(&stored, &issuer)) {
@@ -72,7 +74,7 @@ impl Base {
 
     /// Opens a data directory that a server has used, under its stored issuer.
     pub(crate) fn open(file: &File, dir: &Path, clock: &Clock) -> anyhow::Result<Self> {
-        let dir = DataDir::open(dir)?;
+        let dir = DataDir::open(dir)?.mirrored_to(file.audit_mirror.as_deref())?;
         require_database(dir.path())?;
         let db = database(&dir, &file.signing.seal_key, clock)?;
         let issuer = db.read(issuer_change::stored)?;
@@ -131,7 +133,7 @@ fn database(dir: &DataDir, seal_key: &SealKey, clock: &Clock) -> anyhow::Result<
     if let Err(error) = restore::sweep(dir) {
         tracing::warn!(data_dir.error = %error, "what a restore left behind when it was broken off could not be removed");
     }
-    Ok(Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), clock)?)
+    Ok(Db::open_mirrored(&dir.database(), &dir.heads(), &SCHEMA, Some(&dir.backups()), clock)?)
 }
 
 /// Refuses a sealing key beside an empty database: the database was lost, and a new one must not be mistaken

@@ -1,6 +1,7 @@
 //! From options and `portcullis.toml` to the parts' settings; unsafe combinations are refused (OPS-03).
 
 mod anew;
+mod audit;
 mod cimd;
 mod clients;
 mod consent;

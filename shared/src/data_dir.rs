@@ -17,9 +17,20 @@ pub const AUDIT_HEAD: &str = "audit.head";
 /// What a command shows a running server to prove that it is of the same user and may read this directory.
 pub const CONTROL_KEY: &str = "control.key";
 
+/// The files that say where the audit log ended.
+#[derive(Clone, Debug)]
+pub struct Heads {
+    /// The one beside the database.
+    pub beside: PathBuf,
+    /// One on another disk or machine.
+    pub elsewhere: Option<PathBuf>,
+}
+
 /// An open data directory. The lock lasts as long as this value.
 pub struct DataDir {
     path: PathBuf,
+    /// A second file with the end of the audit log, at another place.
+    mirror: Option<PathBuf>,
     // Held for its flock, which the kernel releases when the process ends for any reason.
     _lock: File,
 }
@@ -50,6 +61,10 @@ pub enum DataDirError {
     NetworkFileSystem(PathBuf, &'static str),
     #[error("{0} is not a directory; choose another --data-dir")]
     NotADirectory(PathBuf),
+    #[error(
+        "{0}, where `mirror` in [audit] keeps the end of the audit log, is inside the data directory, so an older directory that is put back has an older file too. Name a file on another disk or machine"
+    )]
+    MirrorInside(PathBuf),
     #[error("no data directory {0}; start `portcullis serve` once, or give the right one with --data-dir")]
     Missing(PathBuf),
 }
@@ -101,7 +116,7 @@ impl DataDir {
                 unwritable(e.into())
             }
         })?;
-        let dir = Self { path: path.to_owned(), _lock: lock };
+        let dir = Self { path: path.to_owned(), mirror: None, _lock: lock };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.backups()).map_err(unwritable)?;
         Ok(dir)
     }
@@ -114,6 +129,29 @@ impl DataDir {
     /// The main database, with everything but the search index.
     pub fn database(&self) -> PathBuf {
         self.path.join("portcullis.db")
+    }
+
+    /// Has the end of the audit log kept in a second file too, at another place (AUDIT-03).
+    ///
+    /// # Errors
+    /// If that place is this directory, which would be put back together with the database.
+    pub fn mirrored_to(mut self, file: Option<&Path>) -> Result<Self, DataDirError> {
+        if let Some(file) = file {
+            let parent = file.parent().and_then(|parent| parent.canonicalize().ok());
+            let here = self.path.canonicalize().ok();
+            if let (Some(parent), Some(here)) = (parent, here)
+                && parent.starts_with(here)
+            {
+                return Err(DataDirError::MirrorInside(file.to_owned()));
+            }
+            self.mirror = Some(file.to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The files with the end of the audit log.
+    pub fn heads(&self) -> Heads {
+        Heads { beside: self.audit_head(), elsewhere: self.mirror.clone() }
     }
 
     /// The file with the end of the audit log, outside the database (AUDIT-03).

@@ -6,6 +6,7 @@
 
 mod backup;
 mod conn;
+mod elsewhere;
 mod error;
 mod migrate;
 mod mirror;
@@ -23,6 +24,8 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use backup::{BackupError, back_up};
 pub use conn::{Conn, Head, Row, Tx};
+pub use elsewhere::read as noted_elsewhere;
+use elsewhere::{Checked, Elsewhere};
 pub use error::{MirrorError, OpenError};
 pub use migrate::Schema;
 use mirror::Mirror;
@@ -33,6 +36,7 @@ use writer::Writer;
 pub use writer::{Durability, Hooks};
 
 use crate::clock::Clock;
+use crate::data_dir::Heads;
 
 /// How long a connection waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +53,12 @@ pub enum Fault {
     /// Stored data are invalid.
     #[error("the database holds something unexpected: {0}")]
     Corrupt(String),
+}
+
+/// The open files with the end of the audit chain.
+struct Mirrors {
+    beside: Mirror,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// A database. Cheap to clone, and thread-safe.
@@ -79,33 +89,33 @@ impl Db {
         Self::start(path, connection, None, schema, clock)
     }
 
-    /// Like [`Db::open`], for a database whose audit chain is noted in a file beside it, so that an older copy
-    /// is refused (AUDIT-03, STORE-06). The file is created with the database, or when a database without one
-    /// is first opened.
+    /// Like [`Db::open`], for a database whose audit chain is noted in a file beside it, and perhaps in one at another
+    /// place, so that an older copy is refused (AUDIT-03, STORE-06). The files are created with the database, or when a
+    /// database without one is first opened.
     ///
     /// # Errors
     /// See [`OpenError`]; among them that this is not the latest database.
     pub fn open_mirrored(
         path: &Path,
-        head: &Path,
+        heads: &Heads,
         schema: &Schema,
         backups: Option<&Path>,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
-        let (connection, mirror) = open(path, Some(head), schema, backups, clock)?;
-        Self::start(path, connection, mirror, schema, clock)
+        let (connection, mirrors) = open(path, Some(heads), schema, backups, clock)?;
+        Self::start(path, connection, mirrors, schema, clock)
     }
 
     fn start(
         path: &Path,
         connection: Connection,
-        mirror: Option<Mirror>,
+        mirrors: Option<Mirrors>,
         schema: &Schema,
         clock: &Clock,
     ) -> Result<Self, OpenError> {
         let readers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         let readers = (0..readers).map(|_| reader(path).map(Mutex::new)).collect::<Result<_, _>>()?;
-        let writer = Writer::start(connection, mirror, schema.audited, clock.clone())?;
+        let writer = Writer::start(connection, mirrors, schema.audited, clock.clone())?;
         Ok(Self(Arc::new(Inner { writer, readers, next_reader: AtomicUsize::new(0), path: path.to_owned() })))
     }
 
@@ -236,16 +246,22 @@ impl ReadOnly {
     }
 }
 
-/// Opens or creates a database, and the file beside it if one is named, and migrates the schema.
+/// Opens or creates a database, and the files with the end of its audit chain if they are named, and migrates the
+/// schema.
 fn open(
     path: &Path,
-    head: Option<&Path>,
+    heads: Option<&Heads>,
     schema: &Schema,
     backups: Option<&Path>,
     clock: &Clock,
-) -> Result<(Connection, Option<Mirror>), OpenError> {
+) -> Result<(Connection, Option<Mirrors>), OpenError> {
+    let head = heads.map(|heads| heads.beside.as_path());
     let mut mirror = match head {
         Some(head) => Mirror::before_open(head, path)?,
+        None => None,
+    };
+    let mut elsewhere = match heads.and_then(|heads| heads.elsewhere.as_deref()) {
+        Some(head) => Some(Checked::before_open(head, path)?),
         None => None,
     };
     let killed = head.is_some() && mirror::has_wal(path);
@@ -266,6 +282,9 @@ fn open(
         }
         _ => {}
     }
+    if let Some(elsewhere) = &mut elsewhere {
+        elsewhere.check(&connection, found == 0)?;
+    }
     if killed {
         quick_check(&connection)?;
     }
@@ -275,11 +294,11 @@ fn open(
         mirror.forget_base()?;
     }
     migrate::run(&mut connection, schema, backups, clock)?;
-    if let Some(mirror) = &mut mirror {
-        mirror::require(&connection)?;
-        mirror.checkpoint(&connection, "TRUNCATE")?;
-    }
-    Ok((connection, mirror))
+    let Some(mut beside) = mirror else { return Ok((connection, None)) };
+    mirror::require(&connection)?;
+    let elsewhere = elsewhere.map(|elsewhere| elsewhere.keep(&connection)).transpose()?;
+    beside.checkpoint(&connection, "TRUNCATE")?;
+    Ok((connection, Some(Mirrors { beside, elsewhere })))
 }
 
 /// SQLite recovered the data of a killed process, so check the integrity.

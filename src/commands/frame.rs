@@ -271,14 +271,9 @@ fn done<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::An
     let clock = timekeeping::clock()?;
     let uid = rustix::process::getuid().as_raw();
     if R::AT_GATEWAY && is_a_gateways(dir)? {
-        let holds = DataDir::open(dir)?;
-        let db = Db::open_mirrored(
-            &holds.database(),
-            &holds.audit_head(),
-            &SCHEMA,
-            Some(&holds.backups()),
-            &clock,
-        )?;
+        let holds = DataDir::open(dir)?.mirrored_to(file.audit_mirror.as_deref())?;
+        let db =
+            Db::open_mirrored(&holds.database(), &holds.heads(), &SCHEMA, Some(&holds.backups()), &clock)?;
         return Ok(runtime.block_on(request.perform(&Place::gateway(&db, &clock), uid))?);
     }
     let base = Base::open(file, dir, &clock)?;

@@ -42,7 +42,7 @@ impl Noun for Restore {
 
 fn restore(options: &Restore, file: &File) -> anyhow::Result<()> {
     let path = options.common.data.path(file);
-    let dir = DataDir::open_or_create(&path)?;
+    let dir = DataDir::open_or_create(&path)?.mirrored_to(file.audit_mirror.as_deref())?;
     let clock = timekeeping::clock()?;
     let restoring = Restoring::prepare(&dir, &options.from, &SCHEMA, &clock)?;
     let found = restoring.found()?;

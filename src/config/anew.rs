@@ -77,7 +77,9 @@ impl Reading {
         let key = fixed.first()?;
         let restart =
             "cannot change while the server runs; restart it. Nothing else in the file was taken up either";
-        Some(match later.places.get(*key) {
+        // A key of a table is where its table is.
+        let table = key.split_once('.').map_or(*key, |(table, _)| table);
+        Some(match later.places.get(table) {
             Some(at) => format!("`{key}` at {at} {restart}"),
             None => format!("`{key}` is no longer in the file, and {restart}"),
         })

@@ -40,6 +40,8 @@ pub struct File {
     /// The gateway's address, if it runs alone.
     pub origin: Option<String>,
     pub data_dir: Option<PathBuf>,
+    /// A file on another disk or machine that says where the audit log ended (AUDIT-03).
+    pub audit_mirror: Option<PathBuf>,
     /// The settings of connections.
     pub front: front::config::Config,
     /// The authorization server.
@@ -69,6 +71,7 @@ impl Default for File {
             issuer: None,
             origin: None,
             data_dir: None,
+            audit_mirror: None,
             front: front::config::Config::default(),
             authz: authz::Config::default(),
             resource: resource::Settings::default(),

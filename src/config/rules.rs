@@ -119,18 +119,6 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
     Ok(profile)
 }
 
-/// `[audit]`: whether argument values that rules look at are recorded.
-pub(super) fn record_values(table: &Key<'_>) -> anyhow::Result<bool> {
-    let mut record = false;
-    for key in table.keys()? {
-        match key.name {
-            "rule_values" => record = key.boolean()?,
-            _ => return Err(key.unknown(&["rule_values"])),
-        }
-    }
-    Ok(record)
-}
-
 /// Which items a profile selects, of whatever kind.
 fn selected(key: &Key<'_>) -> anyhow::Result<Pattern> {
     let text = key.text()?;

@@ -79,7 +79,7 @@ impl ResourceHalf {
         let remote = Remote::new(settings, catalogue.risks(), clock.clone());
         let remote = remote
             .context("[remote] client_id or the secret contains characters that a header cannot carry")?;
-        let store = Store::open_or_create(&file.data_dir_or_default(), catalogue, clock)?;
+        let store = Store::open_or_create(file, catalogue, clock)?;
         let authority = Authority::Elsewhere(remote);
         let trusted = Trusted { issuer, authority, identities: None, secrets: None };
         Ok((Self::open(file, &store, trusted, children, clock)?, store))

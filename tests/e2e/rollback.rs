@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::harness::{TestApp, Tokens};
-use crate::process::{Process, complaint, portcullis};
+use crate::process::{Process, complaint, portcullis, program};
 use crate::refresh::family;
 
 /// Asserts that the server and every writing command refuse this data directory; returns their common message.
@@ -124,6 +124,67 @@ async fn a_lost_database_is_no_first_start() {
     assert!(serve().contains("audit.head is missing"));
     put(&head, &noted);
     stopped.start().await;
+}
+
+/// STORE-06, AUDIT-03: with `[audit] mirror`, a data directory that is put back as a whole is refused by the server and by
+/// commands; `audit verify` names the record; `restore` is the way back. A directory for that file inside the data directory, and
+/// a share that is not mounted, are refused.
+#[test]
+fn a_directory_put_back_as_a_whole_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("share")).unwrap();
+    let config = at("portcullis.toml").to_str().unwrap().to_owned();
+    let configure = |mirror: &str| {
+        let text = format!("data_dir = \"data\"\nlisten = \"localhost:0\"\n[audit]\nmirror = \"{mirror}\"\n");
+        fs::write(&config, text).unwrap();
+    };
+    let command = |arguments: &[&str]| portcullis(&[arguments, &["--config", &config]].concat());
+    let serve = || {
+        let mut command = program();
+        command.args(["serve", "--json", "--config", &config]).env_remove("RUST_LOG");
+        Process::spawn(command)
+    };
+    let put_back = || {
+        fs::remove_dir_all(at("data")).unwrap();
+        let copied = std::process::Command::new("cp").arg("-a").args([at("kept"), at("data")]).status();
+        assert!(copied.unwrap().success());
+    };
+    configure("share/portcullis.head");
+    assert_eq!(serve().stop(), Some(0));
+    let kept = std::process::Command::new("cp").arg("-a").args([at("data"), at("kept")]).status();
+    assert!(kept.unwrap().success());
+    assert_eq!(serve().stop(), Some(0));
+    let verified = command(&["audit", "verify", "--json"]);
+    let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(verified["mirror"], verified["records"]);
+    assert_eq!(verified["truncation_checked"], true);
+
+    put_back();
+    for arguments in [&["serve"][..], &["user", "list"], &["lockdown", "--yes"]] {
+        let output = command(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = complaint(&output);
+        assert!(said.contains("is older than") && said.contains("share/portcullis.head"), "{said}");
+    }
+    let said = complaint(&command(&["audit", "verify"]));
+    assert!(said.contains("share/portcullis.head says that record"), "{said}");
+    let copy = at("kept/portcullis.db").to_str().unwrap().to_owned();
+    // Nobody has signed in yet, so there is no administrator to name.
+    let restored = command(&["restore", &copy, "--yes", "--json"]);
+    assert!(restored.status.success(), "{}", complaint(&restored));
+    let restored: serde_json::Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(restored["complete"], false);
+    assert_eq!(serve().stop(), Some(0));
+    assert!(command(&["audit", "verify"]).status.success());
+
+    fs::rename(at("share/portcullis.head"), at("share/away")).unwrap();
+    assert!(complaint(&command(&["serve"])).contains("Mount its disk or share"));
+    fs::rename(at("share/away"), at("share/portcullis.head")).unwrap();
+    configure("data/backups/portcullis.head");
+    assert!(complaint(&command(&["serve"])).contains("is inside the data directory"));
+    configure("share/");
+    assert!(complaint(&command(&["serve"])).contains("must name a file"));
 }
 
 /// OPS-07, STORE-06: after `kill -9` during writes, twenty times, the server starts; the file exists, is

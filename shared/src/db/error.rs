@@ -44,7 +44,7 @@ pub enum MirrorError {
     )]
     Damaged(PathBuf),
     #[error(
-        "the database beside {0} is missing; it had {1} audit records. This is not a first start: put the database back, or restore a copy with `portcullis restore FILE`"
+        "{0} says that the database had {1} audit records, but it is missing or empty. This is not a first start: put the database back, or restore a copy with `portcullis restore FILE`"
     )]
     Gone(PathBuf, i64),
     #[error(
@@ -65,4 +65,12 @@ pub enum MirrorError {
     StaleDatabase(PathBuf),
     #[error("cannot read or write {0}: {1}; give this user permission to it and to its directory")]
     Unusable(PathBuf, io::Error),
+    #[error(
+        "cannot read or write {0}, where `mirror` in [audit] keeps the end of the audit log: {1}. Mount its disk or share, or give this user permission to it and to its directory; to do without it, remove `mirror`"
+    )]
+    AwayUnusable(PathBuf, io::Error),
+    #[error(
+        "{0} is missing, but this database was used together with it: it is where `mirror` in [audit] keeps the end of the audit log. Mount its disk or share. If the file is lost for good, name another file there"
+    )]
+    AwayMissing(PathBuf),
 }

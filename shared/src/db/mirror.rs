@@ -86,7 +86,8 @@ impl Mirror {
         }
     }
 
-    fn open(path: &Path) -> Result<Option<Self>, MirrorError> {
+    /// Opens the file; `None` if there is none.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, MirrorError> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -146,6 +147,21 @@ impl Mirror {
             return Ok(());
         }
         self.write(Noted { head: head.clone(), ..self.noted.clone() })
+    }
+
+    /// Like [`Mirror::note`], but a file that was deleted is not created again.
+    pub(super) fn note_in_place(&mut self, head: &Head) -> Result<(), Fault> {
+        let links = self.file.metadata().map_or(0, |file| file.nlink());
+        if links == 0 {
+            return Err(Fault::Storage(format!("{} is gone", self.path.display())));
+        }
+        self.note(head)
+    }
+
+    /// Whether this file describes an earlier end of the same database than a head, after another file did.
+    pub(super) fn precedes(&self, before: &Self, head: &Head) -> bool {
+        self.noted.epoch == before.noted.epoch
+            && (self.noted.head.seq() < head.seq() || self.noted.head == *head)
     }
 
     /// Moves the -wal into the database file, so that the -wal begins again, and notes the file's new

@@ -18,7 +18,7 @@ use super::backup::{BackupError, whole};
 use super::conn::Head;
 use super::error::{MirrorError, OpenError};
 use super::mirror::{self, Mirror, Noted};
-use super::{Conn, Fault, Schema, Tx, migrate, pragmas};
+use super::{Conn, Fault, Schema, Tx, elsewhere, migrate, pragmas};
 use crate::audit::{self, Event, Name};
 use crate::clock::{Clock, Timestamp};
 use crate::data_dir::DataDir;
@@ -42,6 +42,8 @@ pub struct Restoring<'d> {
     present: Result<Side, String>,
     /// The content of the file beside the latest database, if it is readable.
     noted: Option<Noted>,
+    /// The content of the file at another place, if one is configured and there.
+    elsewhere: Option<Noted>,
 }
 
 /// What was found.
@@ -86,10 +88,15 @@ impl<'d> Restoring<'d> {
         clock: &Clock,
     ) -> Result<Self, RestoreError> {
         let folder = folder(dir)?;
-        let noted = match mirror::read(&dir.audit_head()) {
+        let heads = dir.heads();
+        let noted = match mirror::read(&heads.beside) {
             Ok(noted) => noted,
             Err(MirrorError::Damaged(_)) => None,
             Err(other) => return Err(other.into()),
+        };
+        let elsewhere = match &heads.elsewhere {
+            Some(path) => elsewhere::read(path)?,
+            None => None,
         };
         let copied = duplicate(from, &folder.join("copy.db"))
             .map_err(|e| RestoreError::Unreadable(from.to_owned(), e))?;
@@ -98,8 +105,9 @@ impl<'d> Restoring<'d> {
             other => RestoreError::NotACopy(from.to_owned(), other),
         })?;
         let present = present(dir, &folder, noted.as_ref(), schema, clock);
-        let restoring = Self { dir, copy, present, noted };
+        let restoring = Self { dir, copy, present, noted, elsewhere };
         restoring.refuse_forks()?;
+        restoring.refuse_absent_share(heads.elsewhere.as_deref())?;
         Ok(restoring)
     }
 
@@ -119,6 +127,24 @@ impl<'d> Restoring<'d> {
         }
     }
 
+    /// Refuses to continue without the file at another place if the databases were used together with it: its share may not
+    /// be mounted, and what was revoked since the backup would be taken for known.
+    fn refuse_absent_share(&self, path: Option<&Path>) -> Result<(), RestoreError> {
+        let (Some(path), None) = (path, &self.elsewhere) else { return Ok(()) };
+        let sides = std::iter::once(&self.copy).chain(self.present.as_ref().ok());
+        for side in sides {
+            if elsewhere::is_known(&side.connection, path)? {
+                return Err(MirrorError::AwayMissing(path.to_owned()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The last record known to have been written.
+    fn last_noted(&self) -> Option<i64> {
+        [&self.noted, &self.elsewhere].into_iter().flatten().map(|noted| noted.head.seq()).max()
+    }
+
     /// The database with the longer log.
     fn longer(&self) -> &Side {
         match &self.present {
@@ -130,12 +156,18 @@ impl<'d> Restoring<'d> {
     /// Whether the longer log contains every record that was ever written here.
     fn is_complete(&self) -> Result<bool, Fault> {
         let longer = &self.longer().connection;
+        let reaches = |noted: &Noted| -> Result<bool, Fault> {
+            let seq = noted.head.seq();
+            Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
+                && (seq == 0 || Head::at(&Conn::new(longer), seq)?.as_ref() == Some(&noted.head)))
+        };
+        if let Some(elsewhere) = &self.elsewhere
+            && !reaches(elsewhere)?
+        {
+            return Ok(false);
+        }
         match (&self.noted, &self.present) {
-            (Some(noted), _) => {
-                let seq = noted.head.seq();
-                Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
-                    && (seq == 0 || Head::at(&Conn::new(longer), seq)?.as_ref() == Some(&noted.head)))
-            }
+            (Some(noted), _) => reaches(noted),
             // A database of a version without that file: it is the latest there was.
             (None, Ok(present)) => Ok(mirror::epoch(&present.connection)?.is_none()),
             (None, Err(_)) => Ok(false),
@@ -160,7 +192,7 @@ impl<'d> Restoring<'d> {
             copy: self.copy.head.seq(),
             time: time.unwrap_or_default(),
             present: self.present.as_ref().map(|side| side.head.seq()).map_err(Clone::clone),
-            noted: self.noted.as_ref().map(|noted| noted.head.seq()),
+            noted: self.last_noted(),
             complete: self.is_complete()?,
             administrators: administrators(&self.copy.connection)?,
             people: self.has_people()?,
@@ -182,14 +214,15 @@ impl<'d> Restoring<'d> {
             mirror::epoch(&self.copy.connection)?,
             self.present.as_ref().ok().map(|side| mirror::epoch(&side.connection)).transpose()?.flatten(),
             self.noted.as_ref().map(|noted| noted.epoch),
+            self.elsewhere.as_ref().map(|noted| noted.epoch),
         ];
         let epoch = epochs.into_iter().flatten().max().unwrap_or(0) + 1;
         let head = self.change(admin.as_deref(), epoch, uid, clock)?;
-        let Self { dir, copy, present, noted } = self;
+        let Self { dir, copy, present, noted, elsewhere } = self;
         // Closing moves the -wal into the file.
         copy.connection.close().map_err(|(_, e)| RestoreError::from(e))?;
         drop(present);
-        let kept = put_in_place(dir, noted, Noted::at(epoch, head.clone()), clock.now())?;
+        let kept = put_in_place(dir, noted, elsewhere, &Noted::at(epoch, head.clone()), clock.now())?;
         Ok(Restored { epoch, kept, records: head.seq() })
     }
 
@@ -254,8 +287,8 @@ impl<'d> Restoring<'d> {
             .detail("copied_at", copied)
             .detail("complete", admin.is_none());
         // The record numbers that no longer exist in any database.
-        let event = match &self.noted {
-            Some(noted) if admin.is_some() => event.detail("lost_to", noted.head.seq()),
+        let event = match self.last_noted() {
+            Some(noted) if admin.is_some() => event.detail("lost_to", noted),
             _ => event,
         };
         let event = admin.iter().fold(event, |event, admin| event.subject(admin));
@@ -393,7 +426,8 @@ fn kept_time(connection: &Connection) -> Result<i64, Fault> {
 fn put_in_place(
     dir: &DataDir,
     noted: Option<Noted>,
-    restored: Noted,
+    elsewhere: Option<Noted>,
+    restored: &Noted,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, RestoreError> {
     let unwritable = |e| RestoreError::Unwritable(dir.path().to_owned(), e);
@@ -417,7 +451,12 @@ fn put_in_place(
         sync(&dir.backups())?;
     }
     step()?;
-    Mirror::expect(&dir.audit_head(), noted, &restored)?;
+    let heads = dir.heads();
+    if let (Some(path), Some(elsewhere)) = (&heads.elsewhere, elsewhere) {
+        Mirror::expect(path, Some(elsewhere), restored)?;
+        step()?;
+    }
+    Mirror::expect(&heads.beside, noted, restored)?;
     step()?;
     for suffix in ["-wal", "-shm"] {
         match fs::remove_file(beside(&database, suffix)) {
@@ -430,8 +469,12 @@ fn put_in_place(
     fs::rename(&new, &database).map_err(unwritable)?;
     step()?;
     sync(dir.path())?;
-    drop(Mirror::create(&dir.audit_head(), restored)?);
+    drop(Mirror::create(&heads.beside, restored.clone())?);
     step()?;
+    if let Some(path) = &heads.elsewhere {
+        drop(Mirror::create(path, restored.clone()).map_err(elsewhere::away)?);
+        step()?;
+    }
     sweep(dir).map_err(unwritable)?;
     Ok(kept)
 }

@@ -12,7 +12,7 @@ use rusqlite::hooks::Wal;
 use tokio::sync::oneshot;
 
 use super::conn::Head;
-use super::{Conn, Fault, Mirror, OpenError, Tx};
+use super::{Conn, Fault, Mirrors, OpenError, Tx};
 use crate::clock::{Clock, Timestamp};
 use crate::timekeeping::Mark;
 use crate::work;
@@ -70,7 +70,7 @@ pub(super) fn stopped() -> Fault {
 impl Writer {
     pub(super) fn start(
         mut connection: Connection,
-        mirror: Option<Mirror>,
+        mirrors: Option<Mirrors>,
         audited: bool,
         clock: Clock,
     ) -> Result<Self, OpenError> {
@@ -78,8 +78,8 @@ impl Writer {
         let head = RefCell::new(if audited { Some(Head::load(&Conn::new(&connection))?) } else { None });
         let mark = if audited { Some(Mark::load(&Conn::new(&connection), &clock)?) } else { None };
         // Replaces SQLite's automatic checkpoint: the mirror must know when the -wal begins again.
-        let mirrored = match mirror {
-            Some(mirror) => Some(Mirrored::new(mirror, &mut connection)?),
+        let mirrored = match mirrors {
+            Some(mirrors) => Some(Mirrored::new(mirrors, &mut connection)?),
             None => None,
         };
         let kept = Kept { mark, mirrored, durability: None };
@@ -272,23 +272,32 @@ fn serve(
     }
 }
 
-/// The file beside the database, and the size of the -wal.
+/// The files with the end of the audit chain, and the size of the -wal.
 struct Mirrored {
-    mirror: Mirror,
+    mirrors: Mirrors,
     pages: Arc<AtomicI32>,
     /// The size at which the -wal is moved into the database file.
     due: i32,
 }
 
 impl Mirrored {
-    fn new(mirror: Mirror, connection: &mut Connection) -> Result<Self, OpenError> {
+    fn new(mirrors: Mirrors, connection: &mut Connection) -> Result<Self, OpenError> {
         let pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&pages);
         connection.wal_hook(Some(move |_: &mut Wal, pages| {
             counted.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { mirror, pages, due: CHECKPOINT })
+        Ok(Self { mirrors, pages, due: CHECKPOINT })
+    }
+
+    /// Notes the end of the chain, which is durable.
+    fn note(&mut self, head: &Head) -> Result<(), Fault> {
+        self.mirrors.beside.note(head)?;
+        if let Some(elsewhere) = &self.mirrors.elsewhere {
+            elsewhere.note(head);
+        }
+        Ok(())
     }
 
     fn checkpoint_if_due(&mut self, connection: &Connection) {
@@ -296,7 +305,7 @@ impl Mirrored {
         if pages < self.due {
             return;
         }
-        self.due = match self.mirror.checkpoint(connection, "RESTART") {
+        self.due = match self.mirrors.beside.checkpoint(connection, "RESTART") {
             Ok(true) => CHECKPOINT,
             Ok(false) => pages.saturating_add(AGAIN),
             Err(fault) => {
@@ -308,8 +317,8 @@ impl Mirrored {
 
     /// Makes everything durable against power loss.
     fn close(&mut self, connection: &Connection, head: Option<&Head>) {
-        let noted = self.mirror.checkpoint(connection, "TRUNCATE").and_then(|done| match head {
-            Some(head) if done => self.mirror.note(head),
+        let noted = self.mirrors.beside.checkpoint(connection, "TRUNCATE").and_then(|done| match head {
+            Some(head) if done => self.note(head),
             _ => Ok(()),
         });
         if let Err(fault) = noted {
@@ -381,7 +390,7 @@ fn commit(
     // Before callers are answered. A commit that power loss may undo is noted only after a later commit has
     // made it durable.
     let noted = match (&mut kept.mirrored, &*head.borrow()) {
-        (Some(mirrored), Some(head)) if full => mirrored.mirror.note(head),
+        (Some(mirrored), Some(head)) if full => mirrored.note(head),
         _ => Ok(()),
     };
     for effect in after_commit {

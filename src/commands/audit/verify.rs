@@ -33,9 +33,17 @@ pub struct Verify {
 /// What is known from outside the database.
 struct Outside {
     noted: Result<Option<Noted>, MirrorError>,
+    /// The file of `[audit] mirror`, if one is configured.
+    mirror: Option<Mirror>,
     /// `None` if there is no seal key that could be read; the words say why.
     seal: Result<Seal, String>,
     anchor: Option<String>,
+}
+
+/// The file at another place.
+struct Mirror {
+    path: PathBuf,
+    noted: Result<Option<Noted>, MirrorError>,
 }
 
 /// The result.
@@ -45,6 +53,7 @@ struct Report {
     /// The last record that a checkpoint covers.
     signed_to: i64,
     noted: Option<i64>,
+    mirror: Option<i64>,
     anchor: Option<i64>,
 }
 
@@ -53,6 +62,7 @@ pub(super) fn verify(options: &Verify, dir: &Path, file: &File) -> anyhow::Resul
     let outside = Outside {
         // Before the database: it may be ahead of this, never behind.
         noted: db::noted(&dir.join(AUDIT_HEAD)),
+        mirror: file.audit_mirror.clone().map(|path| Mirror { noted: db::noted_elsewhere(&path), path }),
         seal: Seal::open(seal, false).map_err(|e| e.to_string()),
         anchor: options.anchor.as_deref().map(anchor).transpose()?,
     };
@@ -138,9 +148,18 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
             "the log has no checkpoint, but one is made at the first start: it was emptied or rewritten",
         )));
     }
-    let noted = match end(conn, &verified, outside)? {
+    let noted = match end(conn, &verified, AUDIT_HEAD, &outside.noted, db::needs_noted(conn)?)? {
         Ok(noted) => noted,
         Err(verdict) => return Ok(Err(verdict)),
+    };
+    let mirror = match &outside.mirror {
+        Some(Mirror { path, noted }) => {
+            match end(conn, &verified, &path.display().to_string(), noted, true)? {
+                Ok(noted) => noted,
+                Err(verdict) => return Ok(Err(verdict)),
+            }
+        }
+        None => None,
     };
     let anchor = match (&outside.anchor, &verifier) {
         (Some(anchor), Some(verifier)) => match compare(conn, &verified, verifier.verify(anchor))? {
@@ -152,7 +171,7 @@ fn judge(conn: &Conn<'_>, outside: &Outside) -> Result<Result<Report, Verdict>, 
         }
         (None, _) => None,
     };
-    Ok(Ok(Report { verified, checkpoints, signed_to, noted, anchor }))
+    Ok(Ok(Report { verified, checkpoints, signed_to, noted, mirror, anchor }))
 }
 
 /// The key that verifies checkpoints: the sealed one; without the sealing key, the anchor's own.
@@ -195,18 +214,18 @@ fn covers(
     })
 }
 
-/// Compares the end of the log with the file beside the database.
+/// Compares the end of the log with a file that says where it ended.
 fn end(
     conn: &Conn<'_>,
     verified: &Verified,
-    outside: &Outside,
+    name: &str,
+    noted: &Result<Option<Noted>, MirrorError>,
+    is_needed: bool,
 ) -> Result<Result<Option<i64>, Verdict>, Fault> {
-    let noted = match &outside.noted {
+    let noted = match noted {
         Err(error) => return Ok(Err(Verdict::of_log(error.to_string()))),
-        Ok(None) if db::needs_noted(conn)? => {
-            return Ok(Err(Verdict::of_log(format!(
-                "{AUDIT_HEAD} is missing: it records where the log ended"
-            ))));
+        Ok(None) if is_needed => {
+            return Ok(Err(Verdict::of_log(format!("{name} is missing: it records where the log ended"))));
         }
         Ok(None) => return Ok(Ok(None)),
         Ok(Some(noted)) => &noted.head,
@@ -214,7 +233,7 @@ fn end(
     let records = verified.records;
     if records < noted.seq() {
         return Ok(Err(Verdict::of_log(format!(
-            "the log ends at record {records}, but {AUDIT_HEAD} says that record {} was written: the end was cut off, or the database is an older copy",
+            "the log ends at record {records}, but {name} says that record {} was written: the end was cut off, or the database is an older copy",
             noted.seq()
         ))));
     }
@@ -223,10 +242,7 @@ fn end(
     Ok(if same {
         Ok(Some(noted.seq()))
     } else {
-        Err(Verdict::at(
-            noted.seq(),
-            format!("is not the one that {AUDIT_HEAD} names: the log was rewritten"),
-        ))
+        Err(Verdict::at(noted.seq(), format!("is not the one that {name} names: the log was rewritten")))
     })
 }
 
@@ -258,7 +274,7 @@ fn compare(
 }
 
 fn announce(report: &Report, options: &Verify) -> anyhow::Result<()> {
-    let Report { verified, checkpoints, signed_to, noted, anchor } = report;
+    let Report { verified, checkpoints, signed_to, noted, mirror, anchor } = report;
     if options.json {
         return output::json(&json!({
             "ok": true,
@@ -267,16 +283,21 @@ fn announce(report: &Report, options: &Verify) -> anyhow::Result<()> {
             "checkpoints": checkpoints,
             "signed_to": signed_to,
             "noted": noted,
+            "mirror": mirror,
             "anchor": anchor,
-            "truncation_checked": anchor.is_some(),
+            "truncation_checked": anchor.is_some() || mirror.is_some(),
         }));
     }
     say!("The audit log is intact: {} records, head {}.", verified.records, verified.head)?;
     say!("Checkpoints: {checkpoints}; the last one covers record {signed_to}.")?;
+    if let Some(seq) = mirror {
+        say!("It reaches the end that the mirror elsewhere names, record {seq}.")?;
+    }
     match anchor {
         Some(seq) => say!("It continues from the anchor, record {seq}."),
+        None if mirror.is_some() => Ok(()),
         None => say!(
-            "An older copy of the whole data directory cannot be detected without --anchor FILE, which compares the log with a checkpoint kept elsewhere."
+            "An older copy of the whole data directory cannot be detected without --anchor FILE, which compares the log with a checkpoint kept elsewhere, or `mirror` in [audit]."
         ),
     }
 }

@@ -10,7 +10,7 @@ use shared::Issuer;
 use super::super::keys::Key;
 use super::super::remote::Remote;
 use super::super::signing::Signing;
-use super::super::{cimd, clients, consent, front, limits, registration, rules, sources, tokens};
+use super::super::{audit, cimd, clients, consent, front, limits, registration, rules, sources, tokens};
 use super::File;
 use crate::front::address::Listen;
 
@@ -115,9 +115,11 @@ const ENTRIES: &[Entry] = &[
     entry!(AtReload, Items, "prompts", [rules.prompts], |key, _, file| items(Kind::Prompt, key, file)),
     entry!(AtReload, Items, "resources", [rules.resources], |key, _, file| items(Kind::Resource, key, file)),
     entry!(AtReload, Profiles, "profiles", [rules.profiles], |key, _, file| profiles(key, file)),
-    entry!(AtReload, First, "audit", [rules.record_values], |key, _, file| {
-        rules::record_values(key).map(|it| file.rules.record_values = it)
+    entry!(AtReload, First, "audit", [rules.record_values], |key, folder, file| {
+        audit::read(key, folder, &mut file.rules.record_values, &mut file.audit_mirror)
     }),
+    // A key of [audit] that a reload does not apply.
+    entry!(AtStart, First, "audit.mirror", [audit_mirror], |key, _, _| Err(key.unknown(&names()))),
     entry!(AtReload, First, "sources", [sources], |key, folder, file| {
         sources::read(key, folder).map(|it| file.sources = it)
     }),

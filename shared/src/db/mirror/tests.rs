@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::audit::{self, Event, Name};
 use crate::clock::{Clock, Timestamp};
+use crate::data_dir::Heads;
 use crate::db::{Db, Durability, params};
 use crate::schema::SCHEMA;
 
@@ -23,7 +24,13 @@ impl Place {
     }
 
     fn open(&self) -> Result<Db, OpenError> {
-        Db::open_mirrored(&self.database(), &self.head(), &SCHEMA, None, &Clock::held(Timestamp(1000)))
+        Db::open_mirrored(
+            &self.database(),
+            &beside(self.head()),
+            &SCHEMA,
+            None,
+            &Clock::held(Timestamp(1000)),
+        )
     }
 
     /// Opens, records and closes.
@@ -45,6 +52,10 @@ impl Place {
             Ok(_) => panic!("it was opened"),
         }
     }
+}
+
+fn beside(head: PathBuf) -> Heads {
+    Heads { beside: head, elsewhere: None }
 }
 
 fn event(name: &str) -> Event {
@@ -219,7 +230,7 @@ fn what_cannot_be_noted_is_not_acknowledged() {
     fs::create_dir(&folder).unwrap();
     let head = folder.join("audit.head");
     let clock = Clock::held(Timestamp(1000));
-    let db = Db::open_mirrored(&place.database(), &head, &SCHEMA, None, &clock).unwrap();
+    let db = Db::open_mirrored(&place.database(), &beside(head.clone()), &SCHEMA, None, &clock).unwrap();
     record(&db, "one");
     fs::remove_file(&head).unwrap();
     record(&db, "two");

@@ -11,15 +11,25 @@ thread_local! {
     pub(super) static KILLED_AT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
-struct Place(tempfile::TempDir);
+struct Place(tempfile::TempDir, bool);
 
 impl Place {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), false)
+    }
+
+    /// A directory whose log's end is kept at another place too.
+    fn mirrored() -> Self {
+        Self(tempfile::tempdir().unwrap(), true)
+    }
+
+    fn elsewhere(&self) -> Option<PathBuf> {
+        self.1.then(|| self.file("elsewhere.head"))
     }
 
     fn dir(&self) -> DataDir {
-        DataDir::open_or_create(&self.0.path().join("data")).unwrap()
+        let dir = DataDir::open_or_create(&self.0.path().join("data")).unwrap();
+        dir.mirrored_to(self.elsewhere().as_deref()).unwrap()
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -28,7 +38,7 @@ impl Place {
 
     fn open(&self) -> Result<Db, OpenError> {
         let dir = self.dir();
-        Db::open_mirrored(&dir.database(), &dir.audit_head(), &SCHEMA, Some(&dir.backups()), &clock())
+        Db::open_mirrored(&dir.database(), &dir.heads(), &SCHEMA, Some(&dir.backups()), &clock())
     }
 
     fn run(&self, sql: &'static [&'static str]) {
@@ -236,6 +246,49 @@ fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
     assert_eq!(place.rows("SELECT name FROM user WHERE disabled_at IS NULL"), ["ada", "cleo"]);
 }
 
+/// STORE-06, AUDIT-03: on a machine that was put back as a whole, the end that is kept at another place says that the present database
+/// is not the last one. After the restore that place names the restored database; a damaged or missing file there stops it.
+#[test]
+fn a_machine_put_back_as_a_whole_is_not_taken_for_the_last_one() {
+    let place = Place::mirrored();
+    place.run(PEOPLE);
+    let copy = place.copy("copy.db");
+    let database = place.dir().database();
+    let head = place.dir().audit_head();
+    let older = (fs::read(&database).unwrap(), fs::read(&head).unwrap());
+    place.run(&["UPDATE user SET disabled_at = 1 WHERE id = 'u_b'"]);
+    fs::write(&database, &older.0).unwrap();
+    fs::write(&head, &older.1).unwrap();
+    assert!(matches!(place.restore(&copy, None), Err(RestoreError::NoAdministrator(..))));
+    let elsewhere = place.elsewhere().unwrap();
+    let noted = fs::read(&elsewhere).unwrap();
+    fs::remove_file(&elsewhere).unwrap();
+    assert!(matches!(
+        place.restore(&copy, Some("ada")),
+        Err(RestoreError::Mirror(MirrorError::AwayMissing(_)))
+    ));
+    fs::write(&elsewhere, "nothing").unwrap();
+    assert!(matches!(
+        place.restore(&copy, Some("ada")),
+        Err(RestoreError::Mirror(MirrorError::AwayUnusable(..)))
+    ));
+    fs::write(&elsewhere, noted).unwrap();
+
+    let dir = place.dir();
+    let found = Restoring::prepare(&dir, &copy, &SCHEMA, &clock()).unwrap().found().unwrap();
+    drop(dir);
+    let last = i64::try_from(PEOPLE.len()).unwrap() + 1;
+    assert_eq!((found.complete, found.noted), (false, Some(last)));
+    let restored = place.restore(&copy, Some("ada")).unwrap();
+    assert_eq!(place.rows("SELECT name FROM user WHERE disabled_at IS NULL"), ["ada"]);
+    let noted = mirror::read(&elsewhere).unwrap().unwrap();
+    assert_eq!((noted.epoch, noted.head.seq()), (1, restored.records));
+    // The older machine stays refused.
+    fs::write(&database, older.0).unwrap();
+    fs::write(&head, older.1).unwrap();
+    assert!(matches!(place.open().map(drop), Err(OpenError::Mirror(MirrorError::EarlierEpoch { .. }))));
+}
+
 /// STORE-06: a backup of another server, one with a changed log, and a file that is not a backup are refused.
 #[test]
 fn what_is_no_copy_of_this_log_is_refused() {
@@ -292,9 +345,9 @@ fn a_copy_that_reaches_the_end_loses_nothing() {
 fn a_kill_at_any_step_leaves_one_or_the_other() {
     let mut seen = std::collections::BTreeSet::new();
     // Everything is known; the end of the log is not known; only the end of the log is known.
-    for known in ["all", "no end", "no database"] {
+    for known in ["all", "mirrored", "no end", "no database"] {
         for step in 0.. {
-            let place = Place::new();
+            let place = if known == "mirrored" { Place::mirrored() } else { Place::new() };
             place.run(PEOPLE);
             let copy = place.copy("copy.db");
             place.run(&["UPDATE user SET name = 'bobby' WHERE id = 'u_b'", "DELETE FROM session"]);
@@ -322,7 +375,7 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
                 // to continue.
                 Err(refused) => {
                     assert!(
-                        known != "all" && !(known == "no database" && in_place),
+                        !(["all", "mirrored"].contains(&known) || known == "no database" && in_place),
                         "{known} {step}: {refused}"
                     );
                     assert!(refused.to_string().contains("portcullis restore"), "{known} {step}: {refused}");
@@ -339,6 +392,8 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
     let expected = [
         ("all", "bob"),
         ("all", "bobby"),
+        ("mirrored", "bob"),
+        ("mirrored", "bobby"),
         ("no database", "bob"),
         ("no database", "refused"),
         ("no end", "bob"),
