@@ -2,6 +2,7 @@
 //! who may read it is decided by the rules. One principal never learns of another's (SRC-15). All of it is bounded and in
 //! memory: whoever is asked for a forgotten one answers as for an unknown one.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +14,8 @@ use crate::uri::CanonicalUri;
 
 /// How many are kept for one principal; a new one takes the place of the oldest.
 const PER_PRINCIPAL: usize = 256;
-/// How many are kept for all of them; to make room, all of the one who was shown nothing for longest go.
+/// How many are kept for all of them. To make room, some of the user who was shown most go: all of the client that was shown nothing
+/// for longest.
 const MOST: usize = 65_536;
 
 /// Who was shown what.
@@ -56,9 +58,8 @@ impl Links {
         let after = shown.order.len();
         all.count = all.count - before + after;
         while all.count > MOST {
-            let Some(oldest) = all.shown.iter().min_by_key(|(_, shown)| shown.used) else { break };
-            let oldest = oldest.0.clone();
-            let gone = all.shown.remove(&oldest).map_or(0, |shown| shown.order.len());
+            let Some(forgotten) = all.one_to_forget() else { break };
+            let gone = all.shown.remove(&forgotten).map_or(0, |shown| shown.order.len());
             all.count -= gone;
         }
     }
@@ -68,6 +69,22 @@ impl Links {
         let uri = CanonicalUri::parse(uri).ok()?;
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.shown.get(principal)?.sources.get(&digest(&uri)).cloned()
+    }
+}
+
+impl All {
+    /// Whose links make room. Nobody pushes out another user's by signing in with many clients (RATE-06).
+    fn one_to_forget(&self) -> Option<Principal> {
+        let mut users: HashMap<(&str, &str), (usize, u64, &Principal)> = HashMap::new();
+        for (principal, shown) in &self.shown {
+            let user = users.entry((&principal.iss, &principal.sub)).or_insert((0, shown.used, principal));
+            user.0 += shown.order.len();
+            if shown.used < user.1 {
+                (user.1, user.2) = (shown.used, principal);
+            }
+        }
+        let most = users.into_values().max_by_key(|(held, used, _)| (*held, Reverse(*used)));
+        most.map(|(_, _, principal)| principal.clone())
     }
 }
 
@@ -115,6 +132,22 @@ mod tests {
         for (who, uri) in [(&ann, "a:4"), (&ann, "a:.."), (&bob, "a:1")] {
             assert_eq!(source(who, uri), None, "{uri}");
         }
+    }
+
+    /// RATE-06, SRC-15: a user with many clients makes room at their own expense.
+    #[test]
+    fn a_user_with_many_clients_pushes_out_no_other() {
+        let (links, source) = (Links::default(), SourceName::from("one"));
+        let (ann, bob) =
+            (principal("ann", &ClientId::random_dynamic()), principal("bob", &ClientId::random_dynamic()));
+        links.show(&ann, &source, &["a:1".to_owned()]);
+        let many: Vec<_> = (0..PER_PRINCIPAL).map(|n| format!("b:{n}")).collect();
+        for _ in 0..MOST / PER_PRINCIPAL + 10 {
+            links.show(&principal("eve", &ClientId::random_dynamic()), &source, &many);
+        }
+        links.show(&bob, &source, &["a:2".to_owned()]);
+        assert!(links.source(&ann, "a:1").is_some() && links.source(&bob, "a:2").is_some());
+        assert!(links.0.lock().unwrap().count <= MOST);
     }
 
     /// SRC-04: links are bounded for each principal and for all of them.
