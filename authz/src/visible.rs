@@ -1,6 +1,7 @@
 //! Names as a person sees them, without hidden characters and without characters that change the direction of
 //! text.
 
+use shared::work::{self, Work};
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory as Category, UnicodeGeneralCategory};
 
@@ -61,6 +62,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(crate) fn of(name: &str) -> Self {
+        work::done(Work::Name);
         Self { folded: folded(name), looks: letters(skeleton(name)) }
     }
 

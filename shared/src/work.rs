@@ -1,7 +1,8 @@
 //! Counts the work that strangers cause (RATE-05), in debug builds: each unit is counted on its thread, and
 //! none may be done on the writer's thread. Release builds do not count.
 //!
-//! Parsing JSON is allowed on the writer if it is a stored document, which was accepted before.
+//! Parsing JSON is allowed on the writer if it is a stored document, which was accepted before; reading a name is, because
+//! administrators' commands do it.
 
 use std::cell::Cell;
 
@@ -14,10 +15,12 @@ pub enum Work {
     Member,
     /// A signature was verified or made.
     Signature,
+    /// A name was reduced to how it reads.
+    Name,
 }
 
 thread_local! {
-    static DONE: [Cell<u64>; 3] = const { [const { Cell::new(0) }; 3] };
+    static DONE: [Cell<u64>; 4] = const { [const { Cell::new(0) }; 4] };
     static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -34,7 +37,7 @@ pub(crate) fn this_thread_writes() {
 pub fn done(what: Work) {
     if cfg!(debug_assertions) {
         assert!(
-            what == Work::Member || !WRITES.get(),
+            matches!(what, Work::Member | Work::Name) || !WRITES.get(),
             "{what:?} on the writer's thread: do it before the job, and hand the job what came of it"
         );
         DONE.with(|done| done[what as usize].update(|count| count + 1));
