@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod call;
 pub mod check;
 pub mod client;
 pub mod clock;
@@ -104,6 +105,9 @@ nouns! {
     /// List the servers behind the gate, read the lists of one, show its recent events, restart it.
     #[command(subcommand)]
     Source(source::Source),
+    /// Show the calls that run, and stop one.
+    #[command(subcommand)]
+    Call(call::Call),
     /// Store, list and delete secrets for the servers behind the gate.
     #[command(subcommand)]
     Secret(secret::Secret),

@@ -239,12 +239,14 @@ impl Server {
     /// Where requests of the control socket are done.
     fn place(&self) -> Place {
         let upstreams = self.resource.as_ref().map(|half| half.resource.upstreams().clone());
+        let calls = self.resource.as_ref().map(|half| half.resource.calls());
         Place {
             clock: self.clock.clone(),
             db: self.store.db.clone(),
             authority: self.authz.as_ref().map(|half| half.authority(&self.store.catalogue)),
             reloader: Some(self.reloader.clone()),
             upstreams: Some(upstreams.unwrap_or_default()),
+            calls: Some(calls.unwrap_or_default()),
         }
     }
 }

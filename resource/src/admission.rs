@@ -2,20 +2,18 @@
 //! other file can make an [`Ask`].
 
 mod ask;
+mod call;
 mod commit;
 mod limits;
 mod links;
 pub(crate) mod record;
 mod relay;
 mod running;
+mod sizes;
 mod watch;
 
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -31,23 +29,25 @@ use crate::policy::{self, Decision};
 use crate::profile::Profile;
 use crate::registry::{Registry, Snapshot, Sought};
 use crate::revision::Era;
-use crate::sources::{Outcome, Source, Sources};
+use crate::sources::{Outcome, Source};
 use crate::store::call_counts;
 use record::Subject;
 
 pub(crate) use ask::{Ask, Completing, What};
+use call::Call;
 use commit::Commit;
 pub(crate) use limits::Limited;
 use limits::{Hold, Limits};
 use links::Links;
 pub(crate) use relay::Relay;
 pub(crate) use running::CallId;
-use running::{Named, Running};
+use running::Running;
+pub use running::{Calls, RunningCall};
 use watch::Watch;
 
-/// How long a call may run without progress (LIMIT-04).
+/// How long a call may run without progress, if nothing else is said (LIMIT-04).
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a call may take in all.
+/// How long a call may take in all, if nothing else is said.
 const LONGEST: Duration = Duration::from_mins(10);
 /// The largest answer in bytes.
 pub(crate) const MOST: usize = 8 << 20;
@@ -99,6 +99,8 @@ pub(crate) struct Ending<'o> {
     pub(crate) outcome: &'o Outcome,
     /// How long the source was allowed to run without progress.
     pub(crate) patience: Duration,
+    /// The largest result in bytes.
+    pub(crate) most: usize,
 }
 
 /// Why a call is refused. The gate tells the client.
@@ -108,7 +110,7 @@ pub(crate) enum Denied {
     Policy(Decision),
     /// The token was valid before and has ended meanwhile.
     Token(bearer::Refused),
-    /// It is over a limit. It was recorded.
+    /// It is over a limit: of times, or of its size. It was recorded.
     Limited(Box<Limited>),
     /// For another reason, with the answer.
     Refused(Refusal),
@@ -121,7 +123,7 @@ impl Denied {
             Self::Policy(decision) => decision.as_str(),
             Self::Token(bearer::Refused::Invalid(invalid)) => invalid.reason,
             Self::Token(_) => "token_unchecked",
-            Self::Limited(_) => record::LIMITED,
+            Self::Limited(over) => over.decision,
             Self::Refused(_) => "unavailable",
         }
     }
@@ -174,22 +176,27 @@ impl Admission {
         let item = self.decide(item, &subject, &wanted.asked).await?;
         agree(&item, &wanted.asked)?;
         let Some(what) = wanted.what(item) else { return Err(Refusal::internal().into()) };
+        self.check_size(&what, &subject).await?;
         let hold = self.hold(&what, snapshot, &subject).await?;
         let cancel = CancellationToken::new();
         let named = wanted.id.clone().map(|id| self.running.name(id, &cancel));
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
         let (commit, links, memory) = (self.commit.clone(), Arc::clone(&self.links), self.memory.clone());
-        let snapshot = Arc::clone(snapshot);
+        let (running, snapshot) = (self.running.clone(), Arc::clone(snapshot));
         // From here on the call has a task of its own, so that it is on record to its end.
         let call = async move {
             let (mut subject, mut hold) = (subject, hold);
             subject.caller = commit.admit(&wanted, &subject, what.effect(), &mut hold).await?;
             let asker = asker(&subject.caller, &snapshot).within(wanted.session.clone());
-            let limits = (LONGEST, MOST, memory.hold(asker.user()));
+            let patience = patience(&what, &snapshot);
+            let longest = what.item().bounds.longest.unwrap_or(LONGEST.max(patience));
+            let limits = (longest, MOST, memory.hold(asker.user()));
             let ask = Ask::new(what, asker, wanted.era, limits, cancel);
             let watch = watch(&commit, &subject, &ask, wanted.asked);
             let sources = Arc::clone(snapshot.sources());
-            let call = Call { db: commit.db, sources, links, subject, ask, named, watch, hold };
+            let listed = running.list(&subject, commit.clock.now());
+            let call =
+                Call { db: commit.db, sources, links, subject, ask, named, watch, hold, patience, listed };
             call.finish(wanted.began, answer).await
         };
         let ended = self.running.spawn(call.in_current_span()).await;
@@ -221,6 +228,11 @@ impl Admission {
         }
     }
 
+    /// The running calls, to be listed and stopped.
+    pub(crate) fn calls(&self) -> Calls {
+        self.running.calls()
+    }
+
     /// Waits for running calls. Call it when no new ones can start.
     pub(crate) async fn settle(&self) {
         self.running.settle(SETTLING).await;
@@ -244,6 +256,15 @@ impl Admission {
         }
     }
 
+    /// Refuses arguments that are larger than the rule allows (LIMIT-03).
+    async fn check_size(&self, what: &What, subject: &Subject) -> Result<(), Denied> {
+        let Some(most) = what.item().bounds.max_arguments else { return Ok(()) };
+        let (What::Tool(_, arguments) | What::Prompt(_, arguments)) = what else { return Ok(()) };
+        let Some(over) = sizes::over(arguments.value(), most) else { return Ok(()) };
+        record::write(&self.commit.db, over.on_record(subject.limited(over.decision))).await?;
+        Err(Denied::Limited(Box::new(over)))
+    }
+
     /// Reserves the call against the limits in memory. Completing an argument counts against none.
     async fn hold(&self, what: &What, snapshot: &Snapshot, subject: &Subject) -> Result<Hold, Denied> {
         if matches!(what, What::Completion(..)) {
@@ -252,7 +273,7 @@ impl Admission {
         match self.limits.take(what.item(), &snapshot.rules().limits, &subject.caller) {
             Ok(hold) => Ok(hold),
             Err(over) => {
-                record::write(&self.commit.db, over.on_record(subject.unlimited())).await?;
+                record::write(&self.commit.db, over.on_record(subject.limited(over.decision))).await?;
                 Err(Denied::Limited(Box::new(over)))
             }
         }
@@ -312,6 +333,13 @@ impl Asked {
     }
 }
 
+/// How long this may run without progress: as its rule says, or else its source (LIMIT-04).
+fn patience(what: &What, snapshot: &Snapshot) -> Duration {
+    let item = what.item();
+    let of_source = || snapshot.sources().find(&item.source).and_then(Source::patience);
+    item.bounds.timeout.or_else(of_source).unwrap_or(PATIENCE)
+}
+
 fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: Asked) -> Watch {
     Watch {
         clock: commit.clock.clone(),
@@ -328,104 +356,4 @@ fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: Asked) -> Watch {
 fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
     let high_risk = caller.entitled().intersection(snapshot.high_risk());
     caller.asker(policy::beyond(&high_risk, caller.ceiling()))
-}
-
-/// An admitted call. It runs in its own task, so that its end is recorded whatever happens to the connection
-/// (SRC-09).
-struct Call {
-    db: Db,
-    sources: Arc<Sources>,
-    links: Arc<Links>,
-    subject: Subject,
-    ask: Ask,
-    named: Option<Named>,
-    watch: Watch,
-    hold: Hold,
-}
-
-impl Call {
-    async fn finish<A: AsRef<[u8]>>(
-        self,
-        began: Instant,
-        answer: impl FnOnce(&Ending<'_>) -> A,
-    ) -> Result<A, Denied> {
-        let Self { db, sources, links, subject, ask, named, watch, mut hold } = self;
-        let source = sources.find(&ask.what().item().source);
-        let patience = source.and_then(Source::patience).unwrap_or(PATIENCE);
-        let effect = ask.what().effect();
-        let ran = match source {
-            Some(source) => Box::pin(run(source, &ask, patience, &watch)).await,
-            None => Ok(Outcome::not_sent()),
-        };
-        drop(named);
-        let (outcome, denied) = match ran {
-            Ok(outcome) => (outcome, watch.may_still().await.err()),
-            Err(ended) => (Outcome::Cancelled, Some(ended)),
-        };
-        if matches!(outcome, Outcome::NotSent(_)) {
-            hold.taken_back();
-        }
-        if let Some(denied) = denied {
-            hold.write(&db, subject.ended_early(effect, &outcome, began.elapsed(), &denied)).await?;
-            return Err(denied);
-        }
-        if let Outcome::Result { links: shown, .. } = &outcome {
-            links.show(&subject.caller.principal(), &ask.what().item().source, shown);
-        }
-        let answer = answer(&Ending { what: ask.what(), effect, outcome: &outcome, patience });
-        let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
-        // What the answer was made from goes; the answer's own memory is counted until it is handed on.
-        drop(outcome);
-        match hold.write(&db, ended).await {
-            Ok(()) => {}
-            Err(_) if effect == Effect::Writes => return Err(Refusal::unrecorded().into()),
-            Err(unavailable) => return Err(unavailable.into()),
-        }
-        // Whoever ended the access while the record was written is answered after this, and nothing is given out after that.
-        match watch.was_ended_here() {
-            None => Ok(answer),
-            Some(denied) => {
-                if let Denied::Policy(decision) = &denied {
-                    record::write(&db, subject.refused(decision)).await?;
-                }
-                Err(denied)
-            }
-        }
-    }
-}
-
-/// Has the source do it, within time and size, and only while the caller may have it done (RS-10).
-async fn run(source: &Source, ask: &Ask, patience: Duration, watch: &Watch) -> Result<Outcome, Denied> {
-    let (relay, mut heard) = relay::relay();
-    let mut running = pin!(caught(source.run(ask, &relay)));
-    let mut silence = pin!(tokio::time::sleep(patience));
-    let mut ended = pin!(watch.ended());
-    let outcome = loop {
-        tokio::select! {
-            biased;
-            outcome = &mut running => break outcome.unwrap_or(match ask.what().effect() {
-                Effect::ReadOnly => Outcome::Error,
-                Effect::Writes => Outcome::unknown(),
-            }),
-            denied = &mut ended => return Err(denied),
-            () = ask.cancel().cancelled() => break Outcome::Cancelled,
-            () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + patience),
-            () = &mut silence => break Outcome::TimedOut,
-            () = tokio::time::sleep_until(ask.deadline()) => break Outcome::TimedOut,
-        }
-    };
-    Ok(match outcome {
-        Outcome::Result { members, .. } if members.len() > ask.most() => Outcome::TooLarge(members.len()),
-        within => within,
-    })
-}
-
-/// The result of a future; `None` if it panics.
-async fn caught<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
 }

@@ -29,6 +29,20 @@ pub struct CallLimits {
     pub at_once: Vec<AtOnce>,
 }
 
+/// How long a call of an item may take, and how large its arguments and its result may be (LIMIT-03, LIMIT-04). `None` is the
+/// default.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Bounds {
+    /// How long it may run without progress.
+    pub timeout: Option<Duration>,
+    /// How long it may take in all.
+    pub longest: Option<Duration>,
+    /// In bytes of JSON.
+    pub max_arguments: Option<usize>,
+    /// In bytes of JSON. Text beyond it is cut.
+    pub max_result: Option<usize>,
+}
+
 /// At most so many calls begin in any time of this length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {

@@ -15,9 +15,9 @@ use crate::replay::{self, Recorded, Replayed};
 use crate::sources::{self, Others, SourceSettings};
 
 pub use crate::rules::{
-    ArgumentRule, ArgumentRules, AtOnce, CallLimits, Conditions, DoubtfulRule, Effect, InvalidArgumentRule,
-    InvalidLimit, InvalidPattern, InvalidResourcePattern, ItemRule, ItemRules, Kind, LimitRules, Pattern,
-    ProfileRule, Rate, Rules, ScopeRule, UnusableRule,
+    ArgumentRule, ArgumentRules, AtOnce, Bounds, CallLimits, Conditions, DoubtfulRule, Effect,
+    InvalidArgumentRule, InvalidLimit, InvalidPattern, InvalidResourcePattern, ItemRule, ItemRules, Kind,
+    LimitRules, Pattern, ProfileRule, Rate, Rules, ScopeRule, UnusableRule,
 };
 
 /// A hypothetical call.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use shared::Scope;
 
 use crate::argument_rules::ArgumentRules;
-use crate::call_limits::CallLimits;
+use crate::call_limits::{Bounds, CallLimits};
 use crate::uri::{CanonicalUri, UriTemplate};
 
 /// What an item is. Each kind has its own list.
@@ -59,6 +59,8 @@ pub(crate) struct Item {
     pub(crate) named: BTreeSet<String>,
     /// How often it may be used (LIMIT-01).
     pub(crate) limits: CallLimits,
+    /// How long a use may take, and how large it may be (LIMIT-03, LIMIT-04).
+    pub(crate) bounds: Bounds,
     /// The tool whose uses are counted together with its own, because it gives away the same and has the rule.
     pub(crate) counts_as: Option<&'static str>,
 }

@@ -39,6 +39,7 @@ use shared::{Clock, Db, TokenStatus};
 use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
+pub use admission::{Calls, RunningCall};
 use bearer::Bearer;
 use catalogue::{BuiltIn, Rules};
 use gate::Front;
@@ -198,6 +199,11 @@ impl Resource {
     /// The servers behind the gate.
     pub fn upstreams(&self) -> &Upstreams {
         &self.0.upstreams
+    }
+
+    /// The calls that run, to be shown and stopped (LIMIT-04).
+    pub fn calls(&self) -> Calls {
+        self.0.admission.calls()
     }
 
     /// Lets an allowed page read a refusal that was made before the gate (HTTP-06).

@@ -8,7 +8,7 @@ use shared::Scope;
 use shared::catalogue::{Risk, ScopeDescription};
 
 pub use crate::argument_rules::{ArgumentRule, ArgumentRules, Conditions, InvalidArgumentRule};
-pub use crate::call_limits::{AtOnce, CallLimits, InvalidLimit, LimitRules, Rate};
+pub use crate::call_limits::{AtOnce, Bounds, CallLimits, InvalidLimit, LimitRules, Rate};
 pub use crate::item::{Effect, Kind};
 pub use pattern::{InvalidPattern, InvalidResourcePattern, Pattern};
 
@@ -76,6 +76,8 @@ pub struct ItemRule {
     pub arguments: ArgumentRules,
     /// How often each of the items may be used, and how often at once (LIMIT-01).
     pub limits: CallLimits,
+    /// How long each use may take, and how large it may be (LIMIT-03, LIMIT-04).
+    pub bounds: Bounds,
     /// The file and line; `None` for a built-in rule, over which every rule of the file takes precedence.
     pub at: Option<String>,
 }

@@ -100,6 +100,7 @@ names! {
     McpCall = "mcp.call",
     McpDenied = "mcp.denied",
     McpResult = "mcp.result",
+    CallStopped = "call.stopped",
     RateLimited = "rate.limited",
     SourceAdded = "source.added",
     SourceChanged = "source.changed",

@@ -19,6 +19,7 @@ use authz::Authz;
 use authz::issuer_change::{self, Another};
 use clap::Args;
 use keys::Checkpoints;
+use resource::Calls;
 use resource::catalogue::BuiltIn;
 use resource::sources::Upstreams;
 use serde::de::DeserializeOwned;
@@ -125,6 +126,8 @@ pub(crate) struct Place {
     pub reloader: Option<Reloader>,
     /// The servers behind the gate, if a server runs.
     pub upstreams: Option<Upstreams>,
+    /// The calls that run, if a server runs.
+    pub calls: Option<Calls>,
 }
 
 /// The parts with users, clients and keys.
@@ -148,7 +151,8 @@ impl Place {
 
     /// A gateway alone.
     pub(crate) fn gateway(db: &Db, clock: &Clock) -> Self {
-        Self { clock: clock.clone(), db: db.clone(), authority: None, reloader: None, upstreams: None }
+        let (clock, db) = (clock.clone(), db.clone());
+        Self { clock, db, authority: None, reloader: None, upstreams: None, calls: None }
     }
 
     /// The parts with users, clients and keys; refused at a gateway alone.

@@ -2,15 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use resource::catalogue::{AtOnce, CallLimits, InvalidLimit, LimitRules, Rate};
+use resource::catalogue::{AtOnce, Bounds, CallLimits, InvalidLimit, LimitRules, Rate};
 
 use super::keys::{Key, meant};
 use super::sources::Source;
 
 const KEYS: &[&str] = &["limit", "at_once", "sources"];
 const SOURCE_KEYS: &[&str] = &["limit", "at_once"];
+/// The longest time that a call may take.
+const LONGEST: Duration = Duration::from_hours(1);
+/// The largest arguments: no request is larger.
+const MOST_ARGUMENTS: u64 = 1 << 20;
+/// The largest result of any call.
+const MOST_RESULT: u64 = 8 << 20;
 /// The sources that need no table.
 const BUILT_IN: [&str; 2] = ["account", "docs"];
 
@@ -53,6 +60,34 @@ fn of_source(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyhow::Res
         }
     }
     Ok(limits)
+}
+
+/// `timeout`, `longest`, `max_arguments` or `max_result` of a rule; false if it is another key (LIMIT-03, LIMIT-04).
+pub(super) fn bound(key: &Key<'_>, bounds: &mut Bounds) -> anyhow::Result<bool> {
+    match key.name {
+        "timeout" => bounds.timeout = Some(time(key)?),
+        "longest" => bounds.longest = Some(time(key)?),
+        "max_arguments" => bounds.max_arguments = Some(size(key, MOST_ARGUMENTS)?),
+        "max_result" => bounds.max_result = Some(size(key, MOST_RESULT)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn time(key: &Key<'_>) -> anyhow::Result<Duration> {
+    let time = key.duration()?;
+    if time > LONGEST {
+        bail!("`{}` at {} is too long; a call may take an hour at most", key.name, key.at());
+    }
+    Ok(time)
+}
+
+fn size(key: &Key<'_>, most: u64) -> anyhow::Result<usize> {
+    let size = key.size()?;
+    match usize::try_from(size) {
+        Ok(size) if (1..=most).contains(&(size as u64)) => Ok(size),
+        _ => bail!("`{}` at {} must be from \"1 KiB\" to \"{} MiB\"", key.name, key.at(), most >> 20),
+    }
 }
 
 /// `limit = "3/hour/user"`, or a list.

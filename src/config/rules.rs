@@ -18,7 +18,20 @@ use super::sources::Source;
 /// Scopes of OAuth and OpenID Connect, which no tool can need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
 /// What a rule about tools or prompts can say.
-const ITEM_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description", "args", "limit", "at_once"];
+const ITEM_KEYS: &[&str] = &[
+    "scope",
+    "effect",
+    "hidden",
+    "title",
+    "description",
+    "args",
+    "limit",
+    "at_once",
+    "timeout",
+    "longest",
+    "max_arguments",
+    "max_result",
+];
 /// What a rule about resources can say: they have no arguments.
 const RESOURCE_KEYS: &[&str] = &["scope", "effect", "hidden", "title", "description"];
 /// The keys of a rule about an argument.
@@ -168,6 +181,7 @@ pub(super) fn item(
                 "args" if kind != Kind::Resource => rule.arguments = arguments(&key)?,
                 "limit" if kind != Kind::Resource => rule.limits.rates = limits::rates(&key)?,
                 "at_once" if kind != Kind::Resource => rule.limits.at_once = limits::at_once(&key)?,
+                _ if kind != Kind::Resource && limits::bound(&key, &mut rule.bounds)? => {}
                 _ => return Err(key.unknown(known_keys)),
             }
         }

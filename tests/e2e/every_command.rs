@@ -67,6 +67,7 @@ fn arguments(words: &[String]) -> Option<Vec<String>> {
         ["issuer", "change"] | ["grant", "revoke"] | ["token", "revoke"] => return None,
         ["session", "end"] => &["--user", "bob"],
         ["secret", "set" | "remove"] => return None,
+        ["call", "stop"] => return None,
         ["registration-token", "add"] => &["walker"],
         ["registration-token", "delete"] => &["spare", "--yes"],
         _ => &[],

@@ -9,6 +9,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, redirect_parameter};
+use crate::process::{complaint, portcullis};
 use slow::{SECRET, Slow};
 
 /// RS-10.
@@ -263,4 +264,35 @@ table! {
     a_reload_that_hides_tools_ends_their_calls: Hidden;
     /// RS-10, POL-04
     a_reload_that_asks_for_more_ends_the_calls: Ruled;
+}
+
+/// LIMIT-04: an administrator sees what runs and whose it is, and stops one call: its client is told, the server behind the gate
+/// too, and both the command and the end are on record. A number that is not there is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_stops_a_call() {
+    let scene = Scene::set().await;
+    assert_eq!(scene.app.console(&["call", "list"])["calls"], json!([]));
+    let call = scene.call("up_writes", "2025-11-25");
+    scene.slow.begun(1).await;
+    let listed = scene.app.console(&["call", "list"])["calls"].take();
+    let claims = scene.tokens.claims();
+    let said = ["name", "source", "user", "client"].map(|key| &listed[0][key]);
+    assert_eq!(said, [&json!("up_writes"), &json!("up"), &claims["sub"], &json!(scene.client.id)]);
+    let unknown = portcullis(&["call", "stop", "999", "--data-dir", scene.app.data_dir().to_str().unwrap()]);
+    assert!(complaint(&unknown).contains("no call 999 runs"), "{unknown:?}");
+    scene.app.console(&["call", "stop", &listed[0]["id"].to_string()]);
+    let answer: Value = call.await.unwrap().json().await.unwrap();
+    let text = &answer["result"]["content"][0]["text"];
+    assert!(
+        text.as_str().unwrap().starts_with("An administrator stopped this call of the tool."),
+        "{answer}"
+    );
+    scene.slow.cancelled(1).await;
+    assert_eq!(scene.app.console(&["call", "list"])["calls"], json!([]));
+    let records = scene.app.audit();
+    let of = |event: &str| records.iter().find(|record| record["event"] == event).unwrap();
+    assert_eq!(of("mcp.result")["detail"]["result"], "stopped");
+    let stopped = of("call.stopped");
+    assert_eq!((&stopped["actor"]["type"], &stopped["subject"]), (&json!("console"), &claims["sub"]));
+    assert_eq!(stopped["detail"]["request_id"], of("mcp.call")["request_id"]);
 }

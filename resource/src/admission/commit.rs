@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shared::audit;
 use shared::{Clock, Db};
 
-use super::limits::{Hold, Lasting, Limited};
+use super::limits::{Hold, LIMITED, Lasting, Limited};
 use super::record::{self, Subject};
 use super::{Denied, Wanted};
 use crate::bearer::{Bearer, Checked, Refused};
@@ -72,7 +72,7 @@ impl Commit {
     ) -> Result<Result<(), Limited>, Refusal> {
         let lasting = Arc::clone(lasting);
         let intended = (effect == Effect::Writes).then(|| subject.intended());
-        let limited = subject.unlimited();
+        let limited = subject.limited(LIMITED);
         let job = move |tx: &shared::Tx<'_>| {
             if let Err(over) = lasting.count(tx)? {
                 audit::append(tx, over.on_record(limited))?;

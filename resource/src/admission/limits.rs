@@ -20,6 +20,8 @@ use crate::gate::refusal::Refusal;
 use crate::item::{Item, Kind};
 use crate::store::call_counts::{self, Counter};
 
+/// The decision on record if a limit on times is reached.
+pub(super) const LIMITED: &str = "limited";
 /// The most calls that are counted in memory.
 const MOST: usize = 1_000_000;
 /// So many counters are not worth a search for those that count nothing.
@@ -30,6 +32,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Why a call is over a limit, in words for the model, and for the record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Limited {
+    /// The word on record for the decision.
+    pub(super) decision: &'static str,
     /// The limit, as it is written.
     pub(crate) limit: String,
     /// Whose limit it is: `item`, `source` or `all`.
@@ -109,7 +113,13 @@ impl Counted<Rate> {
             "Limit reached: {what}. Nothing was done. Try again at {rounded}, in {}.",
             length_in_words(rough(wait))
         );
-        Limited { limit: self.limit.to_string(), of: self.over.as_str(), again: Some(again), words }
+        Limited {
+            decision: LIMITED,
+            limit: self.limit.to_string(),
+            of: self.over.as_str(),
+            again: Some(again),
+            words,
+        }
     }
 }
 
@@ -117,7 +127,8 @@ impl Counted<AtOnce> {
     fn reached(&self) -> Limited {
         let what = self.limit.words(&self.over.words());
         let words = format!("Limit reached: {what}. Nothing was done. Try again when one of them has ended.");
-        Limited { limit: format!("{} at once", self.limit), of: self.over.as_str(), again: None, words }
+        let limit = format!("{} at once", self.limit);
+        Limited { decision: LIMITED, limit, of: self.over.as_str(), again: None, words }
     }
 }
 

@@ -15,8 +15,6 @@ use crate::sources::Outcome;
 
 /// If writing a record takes longer than this, the request fails.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The decision on record if a limit is reached.
-pub(super) const LIMITED: &str = "limited";
 
 /// Writes a record. If that fails, the request fails (AUDIT-04).
 pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
@@ -148,8 +146,8 @@ impl Subject {
 
 impl Subject {
     /// The record of a call that is over a limit, before it is said which (LIMIT-01).
-    pub(super) fn unlimited(&self) -> Event {
-        self.describe(Event::denied(Name::McpDenied, LIMITED), LIMITED)
+    pub(super) fn limited(&self, decision: &str) -> Event {
+        self.describe(Event::denied(Name::McpDenied, decision), decision)
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::era::Era;
 use super::lifecycle;
 use super::refusal::INTERNAL_ERROR;
-use crate::admission::{Ending, MOST, What};
+use crate::admission::{Ending, What};
 use crate::item::Effect;
 use crate::sources::{self, Outcome};
 
@@ -76,7 +76,7 @@ impl Answer {
 
     /// What a call came to.
     pub(crate) fn ended(id: &Value, era: Era, ending: &Ending<'_>) -> Self {
-        let Ending { what, effect, outcome, patience } = *ending;
+        let Ending { what, effect, outcome, patience, most } = *ending;
         let noun = what.item().offer.kind.as_str();
         let problem: Cow<'_, str> = match outcome {
             Outcome::Result { members, meta, .. } => return Self::with_meta(id, era, members, meta),
@@ -89,7 +89,7 @@ impl Answer {
                 return Self { status: StatusCode::OK, media_type: EVENTS, body: Bytes::new() };
             }
             Outcome::TooLarge(bytes) => {
-                format!("The result has {bytes} bytes; the limit is {MOST}. Ask for less.").into()
+                format!("The result has {bytes} bytes; the limit is {most}. Ask for less.").into()
             }
             Outcome::NoMemory => {
                 let again = match effect {
@@ -103,6 +103,13 @@ impl Answer {
             Outcome::Failed(words) | Outcome::NotSent(words) | Outcome::Unknown(words) => {
                 words.as_ref().into()
             }
+            Outcome::Stopped if effect == Effect::ReadOnly => {
+                format!("An administrator stopped this call of the {noun}. Do not repeat it without asking.").into()
+            }
+            Outcome::Stopped => format!(
+                "An administrator stopped this call of the {noun}. It may have run: check the effect, and do not repeat it without asking."
+            )
+            .into(),
             Outcome::TimedOut if effect == Effect::ReadOnly => {
                 format!("The {noun} did not answer within {} seconds. Try again.", patience.as_secs()).into()
             }

@@ -8,6 +8,8 @@ use crate::testing::{self, Answer, App, MODERN, bearer};
 
 #[path = "tests/audit.rs"] // this file is compiled under two names
 mod audit;
+#[path = "tests/bounds.rs"]
+mod bounds;
 #[path = "tests/calls.rs"]
 mod calls;
 #[path = "tests/endings.rs"]

@@ -46,6 +46,7 @@ pub(super) fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_
         arguments: own.arguments.clone(),
         named,
         limits: rule.limits.clone(),
+        bounds: own.bounds,
         counts_as: offer.like.filter(|_| kind != kind_of_rules(offer.kind)),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Cancelled,
     /// No answer arrived in time.
     TimedOut,
+    /// An administrator stopped it (LIMIT-04).
+    Stopped,
 }
 
 impl Outcome {
@@ -58,6 +60,7 @@ impl Outcome {
             Self::TooLarge(_) | Self::NoMemory => "too_large",
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed_out",
+            Self::Stopped => "stopped",
         }
     }
 }

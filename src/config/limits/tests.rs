@@ -28,6 +28,29 @@ fn limits_are_read() {
     assert!(rules.have_limits() && !File::default().rules.have_limits());
 }
 
+/// LIMIT-03, LIMIT-04: a rule says how long a call may take and how large it may be, within bounds.
+#[test]
+fn bounds_are_read() {
+    let tool = |key: &str| format!("[tools.docs_read]\nscope = \"docs.read\"\n{key}");
+    let file = parse(&tool(
+        "timeout = \"90s\"\nlongest = \"1h\"\nmax_arguments = \"1 KiB\"\nmax_result = \"8 MiB\"",
+    ))
+    .unwrap();
+    let bounds = file.rules.tools.get("docs_read").unwrap().bounds;
+    assert_eq!((bounds.timeout.unwrap().as_secs(), bounds.longest.unwrap().as_secs()), (90, 3600));
+    assert_eq!((bounds.max_arguments, bounds.max_result), (Some(1024), Some(8 << 20)));
+    for (key, says) in [
+        ("timeout = \"2h\"", "`timeout` at p.toml:3 is too long; a call may take an hour at most"),
+        ("longest = \"0\"", "`longest` at p.toml:3 is `0`, not a length of time"),
+        ("max_arguments = \"2 MiB\"", "`max_arguments` at p.toml:3 must be from \"1 KiB\" to \"1 MiB\""),
+        ("max_result = \"0 KiB\"", "`max_result` at p.toml:3 must be from \"1 KiB\" to \"8 MiB\""),
+        ("max_result = 5", "`max_result` at p.toml:3 must be a string"),
+    ] {
+        let error = format!("{:#}", parse(&tool(key)).expect_err(key));
+        assert!(error.contains(says), "{key}: {error}");
+    }
+}
+
 /// LIMIT-01: what is no limit is refused with its line.
 #[test]
 fn bad_limits_are_refused() {
