@@ -6,6 +6,7 @@ mod call;
 mod commit;
 mod limits;
 mod links;
+mod ongoing;
 pub(crate) mod record;
 mod relay;
 mod running;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use shared::outbound::memory::Memory;
 use shared::{Clock, Db, Request};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::bearer::{self, Asker, Bearer, Checked};
@@ -39,6 +40,7 @@ use commit::Commit;
 pub(crate) use limits::Limited;
 use limits::{Hold, Limits};
 use links::Links;
+pub(crate) use ongoing::{Happening, Ongoing};
 pub(crate) use relay::Relay;
 pub(crate) use running::CallId;
 use running::Running;
@@ -169,7 +171,7 @@ impl Admission {
         wanted: Wanted,
         agree: impl FnOnce(&Item, &Asked) -> Result<(), Refusal>,
         answer: impl FnOnce(&Ending<'_>) -> A + Send + 'static,
-    ) -> Result<A, Denied> {
+    ) -> Result<Ongoing<A>, Denied> {
         let item = snapshot.seek_at(profile, &wanted.sought);
         let keeps = snapshot.rules().record_values;
         let subject = wanted.subject(profile, item.as_ref(), keeps);
@@ -183,6 +185,8 @@ impl Admission {
         let closing = wanted.closing_cancels.then(|| cancel.clone().drop_guard());
         let (commit, links, memory) = (self.commit.clone(), Arc::clone(&self.links), self.memory.clone());
         let (running, snapshot) = (self.running.clone(), Arc::clone(snapshot));
+        let (relay, heard) = relay::relay();
+        let further = heard.clone();
         // From here on the call has a task of its own, so that it is on record to its end.
         let call = async move {
             let (mut subject, mut hold) = (subject, hold);
@@ -195,19 +199,23 @@ impl Admission {
             let watch = watch(&commit, &subject, &ask, wanted.asked);
             let sources = Arc::clone(snapshot.sources());
             let listed = running.list(&subject, commit.clock.now());
-            let call =
-                Call { db: commit.db, sources, links, subject, ask, named, watch, hold, patience, listed };
+            let call = Call {
+                db: commit.db,
+                sources,
+                links,
+                subject,
+                ask,
+                named,
+                watch,
+                hold,
+                patience,
+                listed,
+                relay,
+                heard,
+            };
             call.finish(wanted.began, answer).await
         };
-        let ended = self.running.spawn(call.in_current_span()).await;
-        closing.map(DropGuard::disarm);
-        match ended {
-            Ok(answered) => answered,
-            Err(panic) => {
-                tracing::error!(mcp.cause = %panic, "a call broke off");
-                Err(Refusal::internal().into())
-            }
-        }
+        Ok(Ongoing::new(self.running.spawn(call.in_current_span()), further, closing))
     }
 
     /// Cancels the call with this id, if it is running.

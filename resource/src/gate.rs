@@ -16,6 +16,7 @@ mod media;
 mod message;
 mod mirror;
 pub(crate) mod refusal;
+mod reply;
 pub(crate) mod session;
 pub(crate) mod stream;
 

@@ -13,6 +13,7 @@ mod members;
 mod metadata;
 mod policy;
 mod profile;
+mod progress;
 mod registry;
 pub mod remote;
 pub mod replay;

@@ -29,6 +29,7 @@ use tower::ServiceExt;
 use crate::admission::{Ask, Relay, What};
 use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
+use crate::progress::Progress;
 use crate::sources::docs::{Docs, Folder};
 use crate::sources::{Names, Outcome, Source, Sources, Upstream, Upstreams, answered, definition};
 use crate::{Authority, Config, Resource, Settings};
@@ -394,8 +395,17 @@ impl Answer {
         Self { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
+    /// The answer; the last message of a stream of events.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+        let is_stream = self.header("content-type") == "text/event-stream";
+        let data = if is_stream { self.last_event() } else { Some(&self.body[..]) };
+        let message = data.and_then(|data| serde_json::from_slice(data).ok());
+        message.unwrap_or_else(|| panic!("no JSON: {self:?}"))
+    }
+
+    fn last_event(&self) -> Option<&[u8]> {
+        let text = std::str::from_utf8(&self.body).ok()?;
+        Some(text.rsplit_once("\ndata: ")?.1.trim_end().as_bytes())
     }
 
     /// The header's value; empty if absent.
@@ -460,7 +470,7 @@ impl Staged {
             let told = Arc::clone(&told);
             Box::pin(async move {
                 while let Some(progress) = told.lock().await.recv().await {
-                    relay.progress(progress);
+                    relay.progress(Progress::at(progress));
                 }
                 answered("done", &serde_json::json!({}))
             })

@@ -49,7 +49,7 @@ fn claims(token: &str) -> Value {
 async fn list(app: &TestApp, token: &str) -> Vec<String> {
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}});
     let request = app.http.post(app.mcp_url()).bearer_auth(token);
-    let request = request.header("accept", "application/json, text/event-stream");
+    let request = request.header("accept", "application/json");
     let answer: Value = request
         .header("mcp-protocol-version", "2025-11-25")
         .json(&list)

@@ -48,7 +48,7 @@ impl Door {
     pub async fn call(&self, token: &str, tool: &str, arguments: Value) -> Response {
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
         let request = self.request(Method::POST, "/mcp").bearer_auth(token);
-        let request = request.header("accept", "application/json, text/event-stream");
+        let request = request.header("accept", "application/json");
         request.header("mcp-protocol-version", "2025-11-25").json(&call).send().await.unwrap()
     }
 
@@ -67,7 +67,7 @@ impl Door {
         let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
         let begun = self.request(Method::POST, "/mcp").bearer_auth(token).json(&hello);
-        let begun = begun.header("accept", "application/json, text/event-stream").send().await.unwrap();
+        let begun = begun.header("accept", "application/json").send().await.unwrap();
         assert_eq!(begun.status(), 200);
         let session = header(begun.headers(), "mcp-session-id").unwrap().to_owned();
         let stream = self.request(Method::GET, "/mcp").bearer_auth(token).header("mcp-session-id", session);

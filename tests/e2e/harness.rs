@@ -358,7 +358,7 @@ impl TestApp {
         self.http
             .post(self.url("/mcp"))
             .bearer_auth(access_token)
-            .header("accept", "application/json, text/event-stream")
+            .header("accept", "application/json")
             .header("mcp-protocol-version", "2025-11-25")
             .json(&call)
             .send()

@@ -293,7 +293,7 @@ async fn is_accepted(http: &reqwest::Client, url: &str, token: &str) -> bool {
     let request = http
         .post(url)
         .bearer_auth(token)
-        .header("accept", "application/json, text/event-stream")
+        .header("accept", "application/json")
         .header("mcp-protocol-version", "2025-11-25")
         .json(&list);
     let answer = request.send().await.unwrap();
@@ -394,7 +394,7 @@ async fn listen(app: &TestApp, token: &str) -> Response {
     let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
     let request = app.http.post(app.mcp_url()).bearer_auth(token).json(&initialize);
-    let begun = request.header("accept", "application/json, text/event-stream").send().await.unwrap();
+    let begun = request.header("accept", "application/json").send().await.unwrap();
     assert_eq!(begun.status(), 200);
     let session = header(begun.headers(), "mcp-session-id").unwrap().to_owned();
     let request = app.http.get(app.mcp_url()).bearer_auth(token).header("mcp-session-id", session);

@@ -169,7 +169,7 @@ async fn stalled_streams_cost_a_bounded_amount_of_memory() {
 async fn stall_call(origin: String, token: String) {
     let mut connection = Raw::open(&origin).await;
     let headers = format!(
-        "Authorization: Bearer {token}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+        "Authorization: Bearer {token}\r\nContent-Type: application/json\r\nAccept: application/json\r\n\
          MCP-Protocol-Version: 2025-11-25\r\nContent-Length: {MIB}\r\n"
     );
     let body = " ".repeat(usize::try_from(MIB).unwrap() - 1);

@@ -30,7 +30,7 @@ async fn tools(app: &TestApp, token: &str) -> Vec<String> {
         .http
         .post(app.mcp_url())
         .bearer_auth(token)
-        .header("accept", "application/json, text/event-stream")
+        .header("accept", "application/json")
         .header("mcp-protocol-version", "2025-11-25")
         .json(&list)
         .send()
@@ -397,7 +397,7 @@ async fn post(app: &TestApp, token: &str, session: Option<&str>, body: &Value) -
         .http
         .post(app.mcp_url())
         .bearer_auth(token)
-        .header("accept", "application/json, text/event-stream")
+        .header("accept", "application/json")
         .header("mcp-protocol-version", "2025-11-25")
         .json(body);
     if let Some(session) = session {

@@ -106,7 +106,7 @@ impl Scene {
     fn call(&self, tool: &str, revision: &'static str) -> tokio::task::JoinHandle<Response> {
         let mut params = json!({ "name": tool, "arguments": {} });
         let mut request = self.app.http.post(self.app.url("/mcp")).bearer_auth(&self.tokens.access);
-        request = request.header("accept", "application/json, text/event-stream");
+        request = request.header("accept", "application/json");
         request = request.header("mcp-protocol-version", revision);
         if revision == "2026-07-28" {
             params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": revision,

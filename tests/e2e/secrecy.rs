@@ -357,7 +357,7 @@ async fn a_whole_story_leaves_no_secret_behind() {
     let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
     let request = story.app.http.post(story.app.mcp_url()).bearer_auth(&public.access);
-    let request = request.header("accept", "application/json, text/event-stream").json(&initialize);
+    let request = request.header("accept", "application/json").json(&initialize);
     let begun = request.send().await.unwrap();
     let session = header(begun.headers(), "mcp-session-id").expect("a session").to_owned();
     story.keep(session);

@@ -44,7 +44,7 @@ pub async fn walked(app: &TestApp, event: &str, times: usize) {
 pub async fn ask(app: &TestApp, token: &str, method: &str, params: Value) -> Box<RawValue> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let sent = app.http.post(app.url("/mcp")).bearer_auth(token).json(&request);
-    let sent = sent.header("accept", "application/json, text/event-stream");
+    let sent = sent.header("accept", "application/json");
     let text = sent.header("mcp-protocol-version", "2025-11-25").send().await.unwrap().text().await.unwrap();
     assert!(text.contains("\"result\""), "{text}");
     member(&text, "result")
@@ -211,11 +211,7 @@ async fn nothing_of_the_caller_reaches_a_server() {
     let call = async |bearer: Option<&str>, name: &str| {
         let message = json!({ "jsonrpc": "2.0", "id": "the-caller's", "method": "tools/call",
             "params": { "name": name, "arguments": { "x": 1 }, "_meta": { "progressToken": "the-caller's" } } });
-        let mut request = app
-            .http
-            .post(app.url("/mcp"))
-            .json(&message)
-            .header("accept", "application/json, text/event-stream");
+        let mut request = app.http.post(app.url("/mcp")).json(&message).header("accept", "application/json");
         for (name, value) in [
             ("cookie", "__Host-session=the-caller's"),
             ("x-forwarded-for", "192.0.2.1"),

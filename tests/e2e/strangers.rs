@@ -83,7 +83,7 @@ impl Walk {
         let answer = client
             .post(&self.story.server.mcp_url)
             .bearer_auth(tokens["access_token"].as_str().unwrap())
-            .header("accept", "application/json, text/event-stream")
+            .header("accept", "application/json")
             .header("mcp-protocol-version", "2025-11-25")
             .json(&call)
             .send()

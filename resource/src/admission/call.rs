@@ -13,9 +13,10 @@ use super::ask::Ask;
 use super::limits::Hold;
 use super::links::Links;
 use super::record::{self, Subject};
+use super::relay::{Heard, Relay};
 use super::running::{Listed, Named};
 use super::watch::Watch;
-use super::{Denied, Ending, relay, sizes};
+use super::{Denied, Ending, sizes};
 use crate::gate::refusal::Refusal;
 use crate::item::Effect;
 use crate::sources::{Outcome, Source, Sources};
@@ -34,6 +35,8 @@ pub(super) struct Call {
     /// How long it may run without progress.
     pub(super) patience: Duration,
     pub(super) listed: Listed,
+    pub(super) relay: Relay,
+    pub(super) heard: Heard,
 }
 
 impl Call {
@@ -43,11 +46,12 @@ impl Call {
         began: Instant,
         answer: impl FnOnce(&Ending<'_>) -> A,
     ) -> Result<A, Denied> {
-        let Self { db, sources, links, subject, ask, named, watch, mut hold, patience, listed } = self;
+        let Self { db, sources, links, subject, ask, named, watch, mut hold, patience, listed, relay, heard } =
+            self;
         let effect = ask.what().effect();
         let most = ask.what().item().bounds.max_result.map_or(ask.most(), |most| most.min(ask.most()));
         let ran = match sources.find(&ask.what().item().source) {
-            Some(source) => Box::pin(run(source, &ask, patience, &watch, &listed)).await,
+            Some(source) => Box::pin(run(source, &ask, patience, &watch, &listed, (relay, heard))).await,
             None => Ok(Outcome::not_sent()),
         };
         drop((named, listed));
@@ -96,8 +100,8 @@ async fn run(
     patience: Duration,
     watch: &Watch,
     listed: &Listed,
+    (relay, mut heard): (Relay, Heard),
 ) -> Result<Outcome, Denied> {
-    let (relay, mut heard) = relay::relay();
     let mut running = pin!(caught(source.run(ask, &relay)));
     let mut silence = pin!(tokio::time::sleep(patience));
     let mut ended = pin!(watch.ended());
@@ -111,7 +115,7 @@ async fn run(
             denied = &mut ended => return Err(denied),
             () = ask.cancel().cancelled() => break Outcome::Cancelled,
             () = listed.stopped() => break Outcome::Stopped,
-            () = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + patience),
+            _ = heard.further() => silence.as_mut().reset(tokio::time::Instant::now() + patience),
             () = &mut silence => break Outcome::TimedOut,
             () = tokio::time::sleep_until(ask.deadline()) => break Outcome::TimedOut,
         }

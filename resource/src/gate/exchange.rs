@@ -12,12 +12,14 @@ use super::call::{CALL_TOOL, Call, GET_PROMPT, ItemCall, READ_RESOURCE};
 use super::era::{self, Era};
 use super::message::Message;
 use super::refusal::{INVALID_PARAMS, INVALID_REQUEST, Refusal};
+use super::reply;
 use super::session::{NotBegun, SESSION_HEADER, Session};
-use super::{At, denied, lifecycle, lists, mirror, no_endpoint, unauthenticated};
+use super::{At, lifecycle, lists, media, mirror, no_endpoint, unauthenticated};
 use crate::Resource;
-use crate::admission::{Asked, CallId, Denied, Ending, Wanted};
+use crate::admission::{Asked, CallId, Ending, Wanted};
 use crate::bearer::Checked;
 use crate::item::{Item, Kind};
+use crate::progress::Token;
 use crate::registry::{Snapshot, Sought};
 
 /// A request whose caller is authenticated.
@@ -37,6 +39,8 @@ struct Understood {
     session: Option<Session>,
     caller: Checked,
     at: At,
+    /// The token by which the client asked for progress.
+    token: Option<Token>,
 }
 
 impl Exchange<'_> {
@@ -48,9 +52,10 @@ impl Exchange<'_> {
             return self.notification(&message, session.as_ref());
         };
         self.mirrored(era, &message)?;
+        let token = message.meta("progressToken").and_then(Token::of);
         let call = Call::of(&message.method, message.params, era)?;
         let (at, caller) = self.settle(&call, caller).await?;
-        let understood = Understood { id, era, session, caller, at };
+        let understood = Understood { id, era, session, caller, at, token };
         match call {
             Call::Discover => {
                 let shown = lists::shown(&understood.at, &understood.caller);
@@ -163,7 +168,7 @@ impl Exchange<'_> {
 
     /// Something that is done with an item: admitted, done and answered; or refused.
     async fn use_item(&self, call: ItemCall, understood: Understood) -> Result<Response, Refusal> {
-        let Understood { id, era, session, caller, at } = understood;
+        let Understood { id, era, session, caller, at, token } = understood;
         let admission = self.resource.admission();
         let wanted = Wanted {
             method: call.method,
@@ -187,17 +192,12 @@ impl Exchange<'_> {
             }
             _ => Ok(()),
         };
-        match admission.call(&at.profile, &at.snapshot, wanted, agree, answer).await {
-            Ok(answer) => Ok(answer.into_response()),
-            Err(Denied::Policy(decision)) => {
-                let answer = denied::answer(decision, &call, &id, era, &caller, &self.at.profile)?;
-                Ok(answer.into_response())
-            }
-            Err(Denied::Token(refused)) => {
-                Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await)
-            }
-            Err(Denied::Limited(over)) => Ok(denied::limited(&over, &call, &id, era)?.into_response()),
-            Err(Denied::Refused(refusal)) => Err(refusal),
+        let admitted = admission.call(&at.profile, &at.snapshot, wanted, agree, answer).await;
+        let (resource, request) = (self.resource.clone(), self.request.clone());
+        let asked = reply::Asked { resource, at: self.at.clone(), id, era, caller, request, call, token };
+        match admitted {
+            Ok(ongoing) => asked.answer(ongoing, media::accepts_events(self.headers)).await,
+            Err(denied) => Ok(asked.ended(Err(denied)).await?.into_response()),
         }
     }
 

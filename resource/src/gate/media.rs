@@ -25,11 +25,16 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// A streamed response must be acceptable.
 pub(crate) fn check_stream(headers: &HeaderMap) -> Result<(), Refusal> {
-    if accepts(headers, "text", "event-stream") {
+    if accepts_events(headers) {
         return Ok(());
     }
     let words = "Send Accept: text/event-stream.";
     Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, INVALID_REQUEST, words))
+}
+
+/// Whether a streamed response would be acceptable.
+pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
+    accepts(headers, "text", "event-stream")
 }
 
 /// Whether a header has this media type; parameters are ignored, but a charset must be UTF-8.

@@ -105,6 +105,21 @@ impl Refusal {
         self
     }
 
+    /// The message that tells the client.
+    pub(crate) fn body(&self) -> String {
+        let Inner { code, message, data, id, .. } = &*self.0;
+        let mut error = json!({ "code": code, "message": message });
+        if let Some(data) = data {
+            error["data"] = data.clone();
+        }
+        let mut body = json!({ "jsonrpc": "2.0", "error": error });
+        // Absent, not null: MCP's ids are strings or integers.
+        if let Some(id) = id {
+            body["id"] = id.clone();
+        }
+        body.to_string()
+    }
+
     #[cfg(test)]
     pub(crate) fn code(&self) -> i32 {
         self.0.code
@@ -118,17 +133,9 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Inner { status, code, message, data, id, headers } = *self.0;
-        let mut error = json!({ "code": code, "message": message });
-        if let Some(data) = data {
-            error["data"] = data;
-        }
-        let mut body = json!({ "jsonrpc": "2.0", "error": error });
-        // Absent, not null: MCP's ids are strings or integers.
-        if let Some(id) = id {
-            body["id"] = id;
-        }
-        let mut response = (status, headers, body.to_string()).into_response();
+        let body = self.body();
+        let Inner { status, headers, .. } = *self.0;
+        let mut response = (status, headers, body).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }

@@ -28,9 +28,9 @@ const PER_PRINCIPAL: usize = 8;
 /// How often a stream's authorization is checked, and the time limit of a check. RS-10 allows two seconds.
 const LOOK: Duration = Duration::from_secs(1);
 /// After this long without an event a comment is sent, so that proxies do not close the connection.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// A comment, which event readers skip.
-const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+pub(super) const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// The content of a kind of stream, and what it depends on besides the caller's token.
 pub(crate) trait Feed: Send + 'static {

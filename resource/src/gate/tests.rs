@@ -24,6 +24,8 @@ mod items;
 mod limits;
 #[path = "tests/profiles.rs"]
 mod profiles;
+#[path = "tests/replies.rs"]
+mod replies;
 #[path = "tests/rules.rs"]
 mod rules;
 #[path = "tests/sessions.rs"]

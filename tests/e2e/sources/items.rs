@@ -27,7 +27,7 @@ pub fn everything_of(name: &str, url: &str, more: &str) -> String {
 /// The answer to a request through the gate, from a client of this revision.
 async fn answer(app: &TestApp, token: &str, era: &str, method: &str, mut params: Value) -> String {
     let mut request = app.http.post(app.url("/mcp")).bearer_auth(token).header("mcp-protocol-version", era);
-    request = request.header("accept", "application/json, text/event-stream");
+    request = request.header("accept", "application/json");
     if era == "2026-07-28" {
         params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": era,
             "io.modelcontextprotocol/clientCapabilities": {} });
@@ -164,7 +164,7 @@ async fn a_list_that_changes_is_read_again_and_told_of() {
     let initialize = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } } });
     let post = app.http.post(app.url("/mcp")).bearer_auth(&token).json(&initialize);
-    let begun = post.header("accept", "application/json, text/event-stream").send().await.unwrap();
+    let begun = post.header("accept", "application/json").send().await.unwrap();
     let session = begun.headers()["mcp-session-id"].clone();
     let said: Value = begun.json().await.unwrap();
     assert_eq!(said["result"]["capabilities"]["resources"]["listChanged"], true);
@@ -338,7 +338,7 @@ async fn refused_requests_of_every_kind_never_arrive() {
         for (body, headers) in refused {
             let mut request = app.http.post(app.url("/mcp")).bearer_auth(&token).body(body.clone());
             request = request.header("content-type", "application/json");
-            request = request.header("accept", "application/json, text/event-stream");
+            request = request.header("accept", "application/json");
             for (name, value) in &headers {
                 request = request.header(*name, *value);
             }
@@ -410,4 +410,38 @@ async fn policy_check_explains_prompts_and_resources() {
     assert!(by.as_str().unwrap().starts_with("[resources.\"bad_*\"] at "), "{by}");
     let by = check("--resource", "docs:///none.md")["by"][0].clone();
     assert_eq!(by, "[tools.docs_read], which is built in");
+}
+
+/// SRC-13: the progress of a real server's work reaches clients of both eras by their own token, in order, before the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_of_server_everything_is_told() {
+    let server = Server::everything(None);
+    let app = TestApp::start_configured(&everything_of("all", &server.url, "")).await;
+    let token = token(&app).await;
+    walked(&app, "source.changed", 1).await;
+    for era in ERAS {
+        let name = "all_trigger-long-running-operation";
+        let mut params = json!({ "name": name, "arguments": { "duration": 1, "steps": 4 },
+            "_meta": { "progressToken": "mine" } });
+        let mut request =
+            app.http.post(app.url("/mcp")).bearer_auth(&token).header("mcp-protocol-version", era);
+        request = request.header("accept", "application/json, text/event-stream");
+        if era == "2026-07-28" {
+            params["_meta"]["io.modelcontextprotocol/protocolVersion"] = era.into();
+            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            request = request.header("mcp-method", "tools/call").header("mcp-name", name);
+        }
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+        let response = request.json(&call).send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream", "{era}");
+        let text = response.text().await.unwrap();
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut messages: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+        let answer = messages.pop().unwrap();
+        assert!(answer["result"]["content"][0]["text"].as_str().unwrap().contains("completed"), "{answer}");
+        let told: Vec<_> = messages.iter().map(|note| &note["params"]).collect();
+        assert!(told.iter().all(|told| told["progressToken"] == "mine" && told["total"] == 4), "{told:?}");
+        let values: Vec<_> = told.iter().map(|told| told["progress"].as_u64().unwrap()).collect();
+        assert!(values.is_sorted_by(|a, b| a < b) && values.last() == Some(&4), "{values:?}");
+    }
 }

@@ -108,7 +108,9 @@ async fn one(
         request.header("mcp-protocol-version", "2025-11-25").send().await.unwrap().text().await.unwrap();
     let own = format!("canary-{number}-");
     let foreign = text.match_indices("canary-").any(|(at, _)| !text[at..].starts_with(&own));
-    let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+    // After progress, the answer is the last event of a stream.
+    let answer = text.lines().filter_map(|line| line.strip_prefix("data: ")).last().unwrap_or(&text);
+    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let said = answer["result"]["content"][0]["text"].as_str().unwrap_or(&text);
     if foreign || said.starts_with("canary-") && said != canary || answer["id"] != canary {
         tally.misdirected.fetch_add(1, Ordering::SeqCst);

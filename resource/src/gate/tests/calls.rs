@@ -304,7 +304,7 @@ async fn heard() {
 #[tokio::test]
 async fn progress_keeps_a_call_going() {
     for (rounds, tells, expected) in
-        [(14, [1.0, 2.0], "ok"), (2, [0.0, -1.0], "timed_out"), (16, [1.0, 2.0], "timed_out")]
+        [(14, [1.0, 2.0], "ok"), (2, [0.0, -1.0], "timed_out"), (15, [1.0, 2.0], "timed_out")]
     {
         let (tell, told) = tokio::sync::mpsc::unbounded_channel();
         let staged = Staged::telling(&TOOLS, told);
@@ -327,8 +327,10 @@ async fn progress_keeps_a_call_going() {
             heard().await;
         }
         tokio::time::resume();
-        drop(tell);
+        // Who answers now is on time, and the others have nothing more to say.
+        let tell = (expected != "ok").then_some(tell);
         sent.await.unwrap();
+        drop(tell);
         assert_eq!(ends(&app), [end("mcp.call", expected)], "{rounds} {tells:?}");
     }
 }

@@ -39,22 +39,6 @@ pub(super) const LIST_CHANGED: [&str; 3] = [
 ];
 pub(super) const PROGRESS: &str = "notifications/progress";
 
-/// What a notification of progress says.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Progress<'p> {
-    /// The token of the request, as it was written.
-    #[serde(borrow)]
-    pub(super) progress_token: &'p RawValue,
-    pub(super) progress: f64,
-}
-
-impl<'p> Progress<'p> {
-    pub(super) fn read(params: Option<&'p RawValue>) -> Option<Self> {
-        serde_json::from_str(params?.get()).ok()
-    }
-}
-
 /// An upstream's answer to a request.
 pub(super) type Answered = Result<Box<RawValue>, RpcError>;
 

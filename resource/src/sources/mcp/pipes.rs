@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failed::Failed;
 use super::handshake::{DISCOVER, agreed, discovered, initialize, told_by};
-use super::message::{Answered, LIST_CHANGED, PROGRESS, Progress, RpcError, replied};
+use super::message::{Answered, LIST_CHANGED, PROGRESS, RpcError, replied};
 use super::request::{NoResult, Request};
 use super::room::Counted;
 use super::speaks::{Capabilities, Speaks};
 use super::wire::{Hear, Heard};
+use crate::progress::Progress;
 use crate::revision::legacy;
 
 /// From its start on, a program has this long to answer the question that tells the eras apart (SRC-07).
@@ -184,7 +185,8 @@ impl Pipes {
                     biased;
                     answered = waiting.asked.answered() => return answered,
                     Ok(()) = token.further.changed() => {
-                        hear(Heard::Progress(*token.further.borrow_and_update()));
+                        let further = token.further.borrow_and_update().clone();
+                        further.into_iter().for_each(|further| hear(Heard::Progress(further)));
                     }
                 }
             }
@@ -279,38 +281,38 @@ struct Tokens(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     last: AtomicU64,
-    waiting: Mutex<HashMap<u64, watch::Sender<f64>>>,
+    waiting: Mutex<HashMap<u64, watch::Sender<Option<Progress>>>>,
 }
 
 struct Token {
     number: u64,
-    further: watch::Receiver<f64>,
+    further: watch::Receiver<Option<Progress>>,
     tokens: Tokens,
 }
 
 impl Tokens {
     fn begin(&self) -> Token {
         let number = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let (tell, further) = watch::channel(f64::NEG_INFINITY);
+        let (tell, further) = watch::channel(None);
         self.waiting().insert(number, tell);
         Token { number, further, tokens: self.clone() }
     }
 
-    fn hear(&self, progress: &Progress<'_>) {
+    fn hear(&self, progress: Progress, token: &str) {
         let waiting = self.waiting();
-        let number = progress.progress_token.get().parse().ok();
+        let number = token.parse().ok();
         if let Some(tell) = number.and_then(|number: u64| waiting.get(&number)) {
             tell.send_if_modified(|furthest| {
-                let further = progress.progress > *furthest;
+                let further = progress.is_beyond(furthest.as_ref());
                 if further {
-                    *furthest = progress.progress;
+                    *furthest = Some(progress);
                 }
                 further
             });
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, watch::Sender<f64>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, watch::Sender<Option<Progress>>>> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -330,8 +332,8 @@ fn heard(conversation: &Conversation, said: &Said, tokens: &Tokens, news: Option
             let _ = conversation.answer(id, replied(method));
         }
         (None, PROGRESS) => {
-            if let Some(progress) = Progress::read(said.params.as_deref()) {
-                tokens.hear(&progress);
+            if let Some((token, progress)) = said.params.as_deref().and_then(Progress::read) {
+                tokens.hear(progress, &token);
             }
         }
         (None, changed) if LIST_CHANGED.contains(&changed) => {

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::events::{Events, TooLong};
 use super::failed::{Failed, Refusal, shown};
-use super::message::{Answered, LIST_CHANGED, Message, PROGRESS, Progress, reply};
+use super::message::{Answered, LIST_CHANGED, Message, PROGRESS, reply};
+use crate::progress::Progress;
 
 /// The size of an answer beyond its result, in bytes.
 const ENVELOPE: usize = 64 * 1024;
@@ -56,9 +57,9 @@ pub(super) struct Sending {
 }
 
 /// Notifications of an upstream during a request.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
-    Progress(f64),
+    Progress(Progress),
     /// The stream of what nobody asked for is open.
     Listening,
     /// One of its lists has changed.
@@ -207,7 +208,10 @@ impl Wire {
                                 return Ok(answered);
                             }
                             Some(Message::Notification { method, params }) => {
-                                hear_of(&method, params, sending.id, hear);
+                                // Long work may tell of much progress. What cannot be heard counts.
+                                if hear_of(&method, params, sending.id, hear) {
+                                    read = read.saturating_sub(data.len());
+                                }
                             }
                             Some(Message::Request { id, method }) if replies < MOST_REPLIES => {
                                 replies += 1;
@@ -270,19 +274,20 @@ impl Sending {
     }
 }
 
-fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) {
+/// Hears a notification. Whether it was progress of this request.
+fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) -> bool {
     match method {
         changed if LIST_CHANGED.contains(&changed) => hear(Heard::ListChanged),
         PROGRESS => {
             // Only progress of this request, by its token.
-            if let Some(progress) =
-                Progress::read(params).filter(|p| p.progress_token.get() == id.to_string())
-            {
-                hear(Heard::Progress(progress.progress));
+            if let Some(progress) = params.and_then(|params| Progress::of_token(params, id)) {
+                hear(Heard::Progress(progress));
+                return true;
             }
         }
         _ => {}
     }
+    false
 }
 
 /// Whether it is an error without an id: the server could not read the request.

@@ -75,7 +75,7 @@ impl Scene {
         let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}});
         let request = app.http.post(app.url("/mcp")).bearer_auth(&tokens.access);
-        let request = request.header("accept", "application/json, text/event-stream").json(&initialize);
+        let request = request.header("accept", "application/json").json(&initialize);
         Prepared { request, whose, good: None }
     }
 

@@ -11,6 +11,7 @@ use super::super::walk;
 use super::super::wire::Heard;
 use super::*;
 use crate::item::Kind;
+use crate::progress::Progress;
 
 fn client(upstream: &TestServer) -> Client {
     Client::new(upstream.outbound(), "/mcp?x=1".to_owned(), None)
@@ -190,7 +191,10 @@ async fn an_answer_may_come_in_a_stream() {
     let (client, mut heard) = (client(&upstream), Vec::new());
     let answered = client.ask(&nobody(), &call(), &mut |one| heard.push(one)).await;
     assert_eq!(answered.unwrap().unwrap().get(), r#"{"content":[1]}"#);
-    assert_eq!(heard, [Heard::Progress(1.0), Heard::ListChanged, Heard::Progress(2.5)]);
+    assert_eq!(
+        heard,
+        [Heard::Progress(Progress::at(1.0)), Heard::ListChanged, Heard::Progress(Progress::at(2.5))]
+    );
 }
 
 /// SRC-12: a broken stream of an older revision is resumed after its last event, a limited number of times.
