@@ -1,5 +1,7 @@
 //! Notifications of progress (MCP, progress), from a source to the client of the call (SRC-13).
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -45,6 +47,11 @@ impl Progress {
             _ => Edit::Drop,
         };
         Some((token, Self { value, members: members.edited(edit) }))
+    }
+
+    /// The same in other words.
+    pub(crate) fn rewritten(self, write: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
+        Self { members: write(&self.members).into_owned(), ..self }
     }
 
     /// Whether the work has come further than before.

@@ -116,6 +116,7 @@ struct Known {
     /// When an unknown key last caused a fetch.
     looked: Option<Duration>,
     failed: Option<Duration>,
+    complained: Option<Duration>,
 }
 
 /// An answer, and when its question was sent.
@@ -243,6 +244,16 @@ impl Remote {
 
     fn failed(&self, known: &mut Known, why: &str) -> Unavailable {
         known.failed = Some(self.clock.uptime());
+        self.complain(known, why)
+    }
+
+    /// Logs what went wrong, not more often than once in a while.
+    fn complain(&self, known: &mut Known, why: &str) -> Unavailable {
+        let now = self.clock.uptime();
+        if known.complained.is_some_and(|complained| now < complained + PAUSE) {
+            return Unavailable;
+        }
+        known.complained = Some(now);
         tracing::error!(remote.issuer = %self.config.issuer, remote.error = why, "the authorization server cannot be asked");
         Unavailable
     }
@@ -274,13 +285,21 @@ impl Remote {
         // The gate has checked its characters: of them only `+` and `=` are special in a form.
         let form = format!("token={}", text.expose().replace('+', "%2B").replace('=', "%3D"));
         let answer = self.origin.post(&path, &self.authorization, form).await;
-        let standing = answer.map_err(|error| error.to_string()).and_then(|answer| said(&answer, token));
-        match standing {
+        let answer = match answer {
+            Ok(answer) => Ok(answer),
+            // Reached or not, it said nothing about anybody: the next request need not wait for the same.
+            Err(why) if !why.is_of_this_answer() => {
+                return Err(self.failed(&mut *self.known.lock().await, &why.to_string()));
+            }
+            Err(why) => Err(why.to_string()),
+        };
+        match answer.and_then(|answer| said(&answer, token)) {
             Ok(standing) => {
                 self.remember(&token.jti, Said { at, standing: standing.clone() });
                 Ok(standing)
             }
-            Err(why) => Err(self.failed(&mut *self.known.lock().await, &why)),
+            // What is wrong with an answer about one token says nothing about other tokens.
+            Err(why) => Err(self.complain(&mut *self.known.lock().await, &why)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use shared::Issuer;
-use shared::outbound::{Destination, Failure, Outbound, Outgoing, Security, Trust};
+use shared::outbound::{self, Destination, Failure, Outbound, Outgoing, Security, Trust};
 use tokio::time::{Instant, timeout};
 
 /// The time limit of a request, including connecting.
@@ -32,6 +32,13 @@ pub(super) enum NoAnswer {
     Failed(#[from] Failure),
     #[error("it took longer than 5 seconds")]
     TooSlow,
+}
+
+impl NoAnswer {
+    /// Whether only this answer is bad, and the server is well.
+    pub(super) fn is_of_this_answer(&self) -> bool {
+        matches!(self, Self::Failed(Failure::NoAnswer(outbound::NoAnswer::TooLarge(_))))
+    }
 }
 
 impl Origin {

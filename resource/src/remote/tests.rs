@@ -387,3 +387,25 @@ mod tls {
         assert_eq!(replaced.get("/x").await.unwrap().body, "ok");
     }
 }
+
+/// RS-09, RATE-06: a bad answer about one token refuses that one alone, and an authorization server that cannot be reached
+/// refuses all for a moment.
+#[tokio::test]
+async fn a_bad_answer_about_one_token_refuses_nobody_else() {
+    let (fake, clock) = (Fake::start().await, clock());
+    let remote = fake.remote(&clock, &[]);
+    let (one, other, text) = (testing::token("low"), testing::token("low"), Secret::presented("x"));
+    for (status, said) in [
+        (200, json!({"active": "true"})),
+        (200, active(&other)),
+        (200, json!("x".repeat(300_000))),
+        (401, json!({"error": "invalid_client"})),
+        (500, json!({})),
+        (302, active(&one)),
+    ] {
+        fake.change(|stage| stage.said = Some((status, said.clone())));
+        assert_eq!(is_live(&remote.ask(&text, &one, Check::Always).await), None, "{status}");
+        fake.change(|stage| stage.said = Some((200, active(&other))));
+        assert_eq!(is_live(&remote.ask(&text, &other, Check::Always).await), Some(true), "{status}");
+    }
+}

@@ -16,6 +16,7 @@ mod room;
 pub(crate) mod speaks;
 #[cfg(test)]
 pub(crate) mod testing;
+mod unsaid;
 pub(crate) mod walk;
 mod wire;
 

@@ -6,6 +6,7 @@ use super::message::Answered;
 use super::processes::Processes;
 use super::request::{Identity, NoResult, Request};
 use super::speaks::{Capabilities, Speaks};
+use super::unsaid::Unsaid;
 use super::wire::{Hear, Heard};
 
 /// A client of one upstream. Cheap to clone.
@@ -24,17 +25,21 @@ impl Link {
         }
     }
 
-    /// Sends a request. What the upstream refused without running it is sent once more (SRC-08).
+    /// Sends a request. What the upstream refused without running it is sent once more (SRC-08). What it repeats of the
+    /// credentials is not passed on (SRC-10).
     pub(crate) async fn ask(
         &self,
         who: &Identity,
         asked: &Request<'_>,
         hear: Hear<'_>,
     ) -> Result<Answered, NoResult> {
-        match self {
-            Self::Http(client) => client.ask(who, asked, hear).await,
-            Self::Pipes(processes) => processes.ask(who, asked, hear).await,
-        }
+        let unsaid = Unsaid::of(who);
+        let mut quiet = |heard| hear(unsaid.heard(heard));
+        let answered = match self {
+            Self::Http(client) => client.ask(who, asked, &mut quiet).await,
+            Self::Pipes(processes) => processes.ask(who, asked, &mut quiet).await,
+        };
+        if unsaid.is_empty() { answered } else { unsaid.answer(answered) }
     }
 
     /// What the upstream says that it offers; asked, if it is not known yet.
