@@ -126,7 +126,7 @@ impl Running {
             name: subject.name.clone(),
             source: subject.upstream.as_ref().map(ToString::to_string),
             resource: subject.resource.to_string(),
-            request_id: subject.request.id.to_string(),
+            request_id: subject.request.id.clone(),
             began_at,
         };
         list.calls.insert(id, (call, stop.clone()));

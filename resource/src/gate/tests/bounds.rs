@@ -30,13 +30,12 @@ async fn told(app: &App, tool: &str, arguments: &serde_json::Value) -> serde_jso
 async fn sizes_are_bounded() {
     let staged = Staged::new(&TOOLS, |arguments| {
         let text = "x".repeat(3000);
-        let outcome = match arguments.get("structured") {
-            Some(_) => answered(&text, &json!({ "text": text })),
-            None => {
-                let content = json!([{ "type": "text", "text": text }]);
-                let members = format!("\"content\":{content}").into_bytes();
-                Outcome::Result { members, meta: String::new(), is_error: false, links: Vec::new() }
-            }
+        let outcome = if arguments.get("structured").is_some() {
+            answered(&text, &json!({ "text": text }))
+        } else {
+            let content = json!([{ "type": "text", "text": text }]);
+            let members = format!("\"content\":{content}").into_bytes();
+            Outcome::Result { members, meta: String::new(), is_error: false, links: Vec::new() }
         };
         async { outcome }
     });

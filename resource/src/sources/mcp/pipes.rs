@@ -186,7 +186,9 @@ impl Pipes {
                     answered = waiting.asked.answered() => return answered,
                     Ok(()) = token.further.changed() => {
                         let further = token.further.borrow_and_update().clone();
-                        further.into_iter().for_each(|further| hear(Heard::Progress(further)));
+                        if let Some(further) = further {
+                            hear(Heard::Progress(further));
+                        }
                     }
                 }
             }

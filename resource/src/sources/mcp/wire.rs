@@ -208,10 +208,9 @@ impl Wire {
                                 return Ok(answered);
                             }
                             Some(Message::Notification { method, params }) => {
-                                // Long work may tell of much progress. What cannot be heard counts.
-                                if hear_of(&method, params, sending.id, hear) {
-                                    read = read.saturating_sub(data.len());
-                                }
+                                let is_progress = hear_of(&method, params, sending.id, hear);
+                                // Long work may tell of much progress; all else counts.
+                                read -= if is_progress { data.len().min(read) } else { 0 };
                             }
                             Some(Message::Request { id, method }) if replies < MOST_REPLIES => {
                                 replies += 1;
