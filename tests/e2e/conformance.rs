@@ -71,8 +71,7 @@ fn serves(revision: &str, scenarios: &[(&str, usize)]) {
         let checks = Checks::read(&results, scenario);
         assert!(checks.passed() >= *at_least, "{scenario}: {:?}", checks.0);
         for (check, why) in checks.complaints() {
-            let excused = why.starts_with("Not testable: server does not list the diagnostic tool 'test_")
-                || check == "sep-2575-server-declares-prompts-in-discover";
+            let excused = why.starts_with("Not testable: server does not list the diagnostic tool 'test_");
             assert!(excused, "{check}: {why}");
         }
     }

@@ -57,10 +57,7 @@ impl Exchange<'_> {
         let (at, caller) = self.settle(&call, caller).await?;
         let understood = Understood { id, era, session, caller, at, token };
         match call {
-            Call::Discover => {
-                let shown = lists::shown(&understood.at, &understood.caller);
-                Ok(Answer::whole(&understood.id, lifecycle::discover(shown)).into_response())
-            }
+            Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
             Call::Initialize(params) => self.initialize(params, understood).await,
             Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
             Call::List(kind, cursor) => {
@@ -149,8 +146,8 @@ impl Exchange<'_> {
         params: Map<String, Value>,
         understood: Understood,
     ) -> Result<Response, Refusal> {
-        let Understood { id, era, caller, at, .. } = understood;
-        let Some(result) = lifecycle::initialize(params, era, lists::shown(&at, &caller)) else {
+        let Understood { id, era, caller, .. } = understood;
+        let Some(result) = lifecycle::initialize(params, era) else {
             let words = "Invalid params for initialize";
             return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
         };

@@ -24,61 +24,30 @@ const VERSIONS: [ProtocolVersion; 4] = [
     ProtocolVersion::V_2025_03_26,
 ];
 
-/// Of which kinds there is something for the caller to see, beside tools.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Shown {
-    pub(super) prompts: bool,
-    pub(super) resources: bool,
-    pub(super) completions: bool,
+/// What this server does, for every caller: each list can be asked for, and may be empty. So a client learns nothing from
+/// what is declared (MCP-09), and asks again for a list that was empty when its session began. Only sessions have a stream
+/// in which changes can be told.
+fn capabilities(tells_changes: bool) -> ServerCapabilities {
+    let told = tells_changes.then_some(true);
+    let (mut tools, mut prompts) = (ToolsCapability::default(), PromptsCapability::default());
+    let mut resources = ResourcesCapability::default();
+    (tools.list_changed, prompts.list_changed, resources.list_changed) = (told, told, told);
+    let mut capabilities = ServerCapabilities::default();
+    capabilities.tools = Some(tools);
+    capabilities.prompts = Some(prompts);
+    capabilities.resources = Some(resources);
+    capabilities.completions = Some(JsonObject::new());
+    capabilities
 }
 
-impl Shown {
-    const VARIANTS: usize = 8;
-
-    /// Its place among all that there can be.
-    fn index(self) -> usize {
-        usize::from(self.prompts) << 2 | usize::from(self.resources) << 1 | usize::from(self.completions)
-    }
-
-    fn at(index: usize) -> Self {
-        let bit = |bit: usize| index >> bit & 1 == 1;
-        Self { prompts: bit(2), resources: bit(1), completions: bit(0) }
-    }
-
-    /// What is declared. Only sessions have a stream in which changes can be told.
-    fn capabilities(self, tells_changes: bool) -> ServerCapabilities {
-        let told = tells_changes.then_some(true);
-        let mut capabilities = ServerCapabilities::builder().enable_tools().build();
-        let mut tools = ToolsCapability::default();
-        tools.list_changed = told;
-        capabilities.tools = Some(tools);
-        if self.prompts {
-            let mut prompts = PromptsCapability::default();
-            prompts.list_changed = told;
-            capabilities.prompts = Some(prompts);
-        }
-        if self.resources {
-            let mut resources = ResourcesCapability::default();
-            resources.list_changed = told;
-            capabilities.resources = Some(resources);
-        }
-        if self.completions {
-            capabilities.completions = Some(JsonObject::new());
-        }
-        capabilities
-    }
-}
-
-static DISCOVERED: LazyLock<[Vec<u8>; Shown::VARIANTS]> = LazyLock::new(|| {
-    std::array::from_fn(|index| {
-        let config = config(Shown::at(index).capabilities(false));
-        let result = DiscoverResult::from_server_info(VERSIONS.to_vec(), config).with_ttl_ms(FRESH_MS);
-        serde_json::to_vec(&result).expect("our own words are JSON")
-    })
+static DISCOVERED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let result = DiscoverResult::from_server_info(VERSIONS.to_vec(), config(false)).with_ttl_ms(FRESH_MS);
+    serde_json::to_vec(&result).expect("our own words are JSON")
 });
 
-fn config(capabilities: ServerCapabilities) -> ServerConfig {
-    ServerConfig::new(capabilities).with_server_info(server()).with_instructions(INSTRUCTIONS)
+fn config(tells_changes: bool) -> ServerConfig {
+    let config = ServerConfig::new(capabilities(tells_changes));
+    config.with_server_info(server()).with_instructions(INSTRUCTIONS)
 }
 
 fn server() -> Implementation {
@@ -94,14 +63,13 @@ pub(crate) fn result_meta() -> String {
 }
 
 /// The result of `server/discover`.
-pub(super) fn discover(shown: Shown) -> &'static [u8] {
-    &DISCOVERED[shown.index()]
+pub(super) fn discover() -> &'static [u8] {
+    &DISCOVERED
 }
 
 /// The result of `initialize` in this era; `None` if the parameters are invalid.
-pub(super) fn initialize(params: Map<String, Value>, era: Era, shown: Shown) -> Option<Vec<u8>> {
+pub(super) fn initialize(params: Map<String, Value>, era: Era) -> Option<Vec<u8>> {
     serde_json::from_value::<InitializeRequestParams>(Value::Object(params)).ok()?;
     let version = VERSIONS.into_iter().find(|version| version.as_str() == era.version())?;
-    let config = config(shown.capabilities(true));
-    serde_json::to_vec(&config.with_protocol_version(version)).ok()
+    serde_json::to_vec(&config(true).with_protocol_version(version)).ok()
 }

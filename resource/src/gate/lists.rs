@@ -8,7 +8,7 @@ use super::At;
 use super::answer::Answer;
 use super::call::unknown_cursor;
 use super::era::Era;
-use super::lifecycle::{FRESH_MS, Shown};
+use super::lifecycle::FRESH_MS;
 use super::refusal::Refusal;
 use crate::bearer::Checked;
 use crate::item::{Item, Kind};
@@ -61,13 +61,6 @@ pub(super) fn list(
 pub(super) fn visible<'a>(at: &'a At, caller: &'a Checked, kind: Kind) -> impl Iterator<Item = &'a Item> {
     let items = at.snapshot.items_at(&at.profile, kind).map(|item| &**item);
     items.filter(|item| policy::decide(&item.needs, &caller.caller()).listed())
-}
-
-/// Of which kinds the caller sees something: that, and nothing else, is declared.
-pub(super) fn shown(at: &At, caller: &Checked) -> Shown {
-    let any = |kind| visible(at, caller, kind).next().is_some();
-    let (prompts, templates) = (any(Kind::Prompt), any(Kind::Template));
-    Shown { prompts, resources: templates || any(Kind::Resource), completions: prompts || templates }
 }
 
 /// The member of a list's result that holds its items.

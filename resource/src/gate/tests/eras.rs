@@ -101,25 +101,36 @@ async fn discovery_names_every_revision() {
     let result = &answer.json()["result"];
     assert_eq!(result["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"]));
     assert_eq!(result["cacheScope"], "private");
-    assert_eq!(result["capabilities"], json!({ "completions": {}, "resources": {}, "tools": {} }));
+    assert_eq!(
+        result["capabilities"],
+        json!({ "completions": {}, "prompts": {}, "resources": {}, "tools": {} })
+    );
 }
 
-/// MCP-09: what is declared tells nothing of what the caller may not see; only sessions can be told of changes.
+/// MCP-09, MCP-10: every caller is told the same capabilities, and can ask for each list that is declared, whether there is
+/// something in it or not. Only sessions can be told of changes.
 #[tokio::test]
-async fn capabilities_are_those_of_the_caller() {
+async fn every_declared_list_can_be_asked_for() {
     let app = App::start();
     let changes = json!({ "listChanged": true });
-    for (entitled, expected) in [
-        ("", json!({ "tools": changes })),
-        ("docs.read", json!({ "completions": {}, "resources": changes, "tools": changes })),
-    ] {
+    let expected = json!({ "completions": {}, "prompts": changes, "resources": changes, "tools": changes });
+    for entitled in ["", "docs.read"] {
         app.stage.entitle(entitled);
         let begun = app.send(with(authorized(&token("")), &initialize("2025-11-25"))).await;
-        assert_eq!(begun.json()["result"]["capabilities"], expected);
+        assert_eq!(begun.json()["result"]["capabilities"], expected, "{entitled}");
         let found = app.send(modern(authorized(&token("")), "server/discover", json!({}))).await;
         let declared = found.json()["result"]["capabilities"].as_object().unwrap().clone();
         assert!(declared.keys().eq(expected.as_object().unwrap().keys()), "{declared:?}");
         assert!(declared.values().all(|one| *one == json!({})), "{declared:?}");
+        for (method, list) in [
+            ("tools/list", "tools"),
+            ("prompts/list", "prompts"),
+            ("resources/list", "resources"),
+            ("resources/templates/list", "resourceTemplates"),
+        ] {
+            let answer = app.send(modern(authorized(&token("")), method, json!({}))).await;
+            assert!(answer.json()["result"][list].is_array(), "{method}: {:?}", answer.json());
+        }
     }
 }
 
