@@ -228,7 +228,7 @@ impl Snapshot {
         let high_risk = rules.high_risk();
         let mut all: BTreeMap<Kind, BTreeMap<Arc<str>, Arc<Item>>> = BTreeMap::new();
         let mut quarantined = Vec::new();
-        let mut routes = Routes::default();
+        let mut routes = Routes::to(offered);
         for offered in offered {
             for offer in &offered.offers {
                 let items = all.entry(offer.kind).or_default();

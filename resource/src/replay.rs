@@ -6,7 +6,7 @@ use shared::token_status::Ceiling;
 use shared::{ResourceUri, Scope};
 
 use crate::argument_rules::{ArgumentRules, NOT_IN_SCHEMA};
-use crate::item::Kind;
+use crate::item::{Kind, SourceName};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Snapshot, Sought};
 
@@ -18,6 +18,8 @@ pub struct Recorded {
     pub kind: Kind,
     /// The name of a tool or prompt, or the URI of a resource.
     pub name: String,
+    /// The source that it went to. It owns a URI that it had shown to the caller and that is in no list.
+    pub source: Option<String>,
     /// The token's scope.
     pub token: Scope,
     pub ceiling: Ceiling,
@@ -76,7 +78,8 @@ pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapsh
 
 fn verdict(call: &Recorded, (snapshot, entitled): (&Snapshot, &Scope)) -> Verdict {
     let profile = snapshot.profile_of(&call.resource);
-    let sought = Sought::new(call.kind, call.name.as_str());
+    let shown_by = call.source.as_deref().filter(|_| call.kind == Kind::Resource).map(SourceName::from);
+    let sought = Sought { shown_by, ..Sought::new(call.kind, call.name.as_str()) };
     let Some(item) = profile.and_then(|profile| snapshot.seek_at(profile, &sought)) else {
         return Verdict::Word(Decision::Unknown.as_str());
     };

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, redirect_parameter};
 use crate::process::portcullis;
+use crate::sources::hostile::Hostile;
+use crate::sources::items::everything_of;
+use crate::sources::{ask, walked};
 
 const NOW: &str = r#"
 [groups]
@@ -107,4 +110,74 @@ async fn without_the_values_a_call_is_undecided() {
     // An invalid file is an error and not a comparison.
     let (said, code) = tested(&app, "[tools.nothing]\nscope = \"docs.read\"\n", &[]);
     assert_eq!((said, code), (Value::Null, Some(1)));
+}
+
+/// A week of calls of a server's tool, prompt and resources, of the documentation's tool and sections, and one more of each
+/// kind. Returns the number of calls.
+async fn week_of_every_kind(app: &TestApp) -> usize {
+    app.admin().await;
+    let client = app.client().await;
+    let mut ines = app.enrol("ines", &[]).await;
+    walked(app, "source.changed", 1).await;
+    let every_day = [
+        ("tools/call", json!({ "name": "bad_greet", "arguments": { "x": 1 } })),
+        ("tools/call", json!({ "name": "docs_search", "arguments": { "query": "launch" } })),
+        ("prompts/get", json!({ "name": "bad_greet" })),
+        ("resources/read", json!({ "uri": "bad://host/greet" })),
+        ("resources/read", json!({ "uri": "bad://host/greet/7" })),
+        ("resources/read", json!({ "uri": "docs:///falcon.md" })),
+    ];
+    let once = [
+        ("tools/call", json!({ "name": "docs_search", "arguments": { "query": "falcon 9" } })),
+        ("prompts/get", json!({ "name": "bad_unruled" })),
+        ("resources/read", json!({ "uri": "BAD://host/unruled" })),
+    ];
+    let mut calls = 0;
+    for day in 0..7 {
+        let token = app.tokens(&mut ines, &client).await.access;
+        for (method, params) in every_day.iter().chain(once.iter().filter(|_| day % 2 == 1).nth(day / 2)) {
+            ask(app, &token, method, params.clone()).await;
+            calls += 1;
+        }
+        app.clock.advance(Duration::from_hours(23));
+    }
+    calls
+}
+
+/// POL-06: of a recorded week with calls of tools, prompts and resources, exactly the three are shown that another file
+/// decides differently, one of each kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_the_calls_that_would_change_are_shown() {
+    let server = Hostile::start().await;
+    let rules = everything_of("bad", &server.url, "");
+    let search =
+        "[tools.docs_search]\nscope = \"docs.read\"\nargs = { \"/query\" = { match = \"[a-z0-9 ]+\" } }\n";
+    let now = format!("{rules}{search}");
+    let app = TestApp::start_configured(&format!("{now}[audit]\nrule_values = true\n")).await;
+    let calls = week_of_every_kind(&app).await;
+    std::fs::write(app.data_dir().with_file_name("portcullis.toml"), &now).unwrap();
+    let other = format!(
+        "{}[prompts.bad_unruled]\nhidden = true\n[resources.\"bad_bad://host/unruled\"]\nscope = \"docs.full\"\n\
+         [scopes.\"docs.full\"]\ntitle = \"All\"\n[groups]\nengineers = [\"docs.full\"]\n",
+        now.replace("[a-z0-9 ]+", "[a-z ]+")
+    );
+    let (said, code) = tested(&app, &other, &[]);
+    assert_eq!((code, &said["calls"], &said["undecided"]), (Some(1), &json!(calls), &json!(0)), "{said}");
+    let changed = said["changed"].as_array().unwrap();
+    let words: Vec<_> = changed.iter().map(|c| [&c["kind"], &c["name"], &c["before"], &c["after"]]).collect();
+    assert_eq!(
+        words,
+        [
+            ["tool", "docs_search", "allow", "argument_denied"],
+            ["prompt", "bad_unruled", "allow", "hidden"],
+            ["resource", "BAD://host/unruled", "allow", "not_entitled"],
+        ]
+    );
+    let (said, code) = tested(&app, &now, &[]);
+    assert_eq!((code, &said["calls"], &said["changed"]), (Some(0), &json!(calls), &json!([])), "{said}");
+    // Without its source, every call of it would change.
+    let (said, _) = tested(&app, search, &[]);
+    let gone = said["changed"].as_array().unwrap();
+    assert_eq!(gone.len(), 7 * 4 + 2, "{said}");
+    assert!(gone.iter().all(|change| change["after"] == "unknown"), "{said}");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{Snapshot, ruled};
+use super::{Offered, Snapshot, ruled};
 use crate::item::{Address, Effect, Item, Kind, Offer, SourceName};
 use crate::profile::Profile;
 use crate::uri::CanonicalUri;
@@ -16,9 +16,17 @@ use crate::uri::CanonicalUri;
 pub(super) struct Routes {
     resources: HashMap<CanonicalUri, Arc<Item>>,
     templates: Vec<Arc<Item>>,
+    /// All sources that there are.
+    sources: Vec<SourceName>,
 }
 
 impl Routes {
+    /// Without resources and templates yet.
+    pub(super) fn to(offered: &[Arc<Offered>]) -> Self {
+        let sources = offered.iter().map(|offered| offered.source.clone()).collect();
+        Self { sources, ..Self::default() }
+    }
+
     /// Another source that has what this offer of `newcomer` claims, if one does.
     pub(super) fn owner(&self, offer: &Offer, newcomer: &SourceName) -> Option<&SourceName> {
         let others = self.templates.iter().filter(|template| template.source != *newcomer);
@@ -93,7 +101,9 @@ impl Snapshot {
         if let Some(listed) = self.routes.resources.get(&uri) {
             return Some(Arc::clone(listed));
         }
-        let source = self.routes.made_by(&uri).or(sought.shown_by.as_ref())?;
+        // A source that was removed since it showed a link has nothing any more.
+        let shown_by = sought.shown_by.as_ref().filter(|source| self.routes.sources.contains(source));
+        let source = self.routes.made_by(&uri).or(shown_by)?;
         Some(Arc::new(self.unlisted(source, uri)))
     }
 

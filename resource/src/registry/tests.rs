@@ -113,6 +113,9 @@ fn the_first_source_keeps_a_uri() {
         let shown = Sought { shown_by: Some("three".into()), ..Sought::new(Kind::Resource, uri) };
         assert_eq!(snapshot.seek(&shown).unwrap().source.to_string(), owner, "{uri}");
     }
+    // Nothing is left of a source that was removed.
+    let shown = Sought { shown_by: Some("four".into()), ..Sought::new(Kind::Resource, "d://h/1") };
+    assert!(snapshot.seek(&shown).is_none());
 }
 
 /// POL-01, POL-05: rules that tie or name an argument that a prompt does not have are errors, with the table to write.

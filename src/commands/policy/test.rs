@@ -167,6 +167,7 @@ fn call(record: &Value) -> Option<(&Value, Recorded)> {
         resource: ResourceUri::parse(record["resource"].as_str()?).ok()?,
         kind,
         name: detail["name"].as_str()?.to_owned(),
+        source: detail["upstream"].as_str().map(str::to_owned),
         token: record["scope"].as_str().unwrap_or_default().parse::<Scope>().ok()?,
         ceiling: Ceiling::LowRisk,
         has_user: record["actor"]["type"] == "user",
