@@ -46,10 +46,15 @@ impl Door {
 
     /// Calls a tool like a 2025-11-25 client without a session.
     pub async fn call(&self, token: &str, tool: &str, arguments: Value) -> Response {
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}});
+        self.ask(token, "tools/call", json!({"name": tool, "arguments": arguments})).await
+    }
+
+    /// Sends a request like such a client.
+    pub async fn ask(&self, token: &str, method: &str, params: Value) -> Response {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let request = self.request(Method::POST, "/mcp").bearer_auth(token);
         let request = request.header("accept", "application/json");
-        request.header("mcp-protocol-version", "2025-11-25").json(&call).send().await.unwrap()
+        request.header("mcp-protocol-version", "2025-11-25").json(&message).send().await.unwrap()
     }
 
     /// The status of a call that needs only a valid token.

@@ -2,9 +2,11 @@
 //! refused calls never reach them.
 
 mod console;
+mod elsewhere;
 pub mod hostile;
 mod import;
 pub mod items;
+mod raw_answers;
 mod restarts;
 mod review;
 mod secured;

@@ -23,9 +23,9 @@ const HEADERS: [&str; 9] = [
 ];
 
 /// One of the example's servers, in a separate process.
-struct Upstream {
+pub struct Upstream {
     child: Child,
-    url: String,
+    pub url: String,
     log: PathBuf,
 }
 
@@ -37,6 +37,17 @@ impl Upstream {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         assert!(url.starts_with("http://127.0.0.1:"), "{command:?}: {url}");
         Self { child, url: url.trim().to_owned(), log }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The number of requests with this method.
+    pub fn asked(&self, method: &str) -> usize {
+        self.requests().iter().filter(|request| request["method"] == method).count()
     }
 
     /// Its log of requests.
@@ -62,19 +73,26 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/team").join(name)
 }
 
-/// The three servers; the first uses the packages of the tests' clients.
-fn upstreams(dir: &Path) -> [Upstream; 3] {
+/// The issue tracker, with the packages of the tests' clients, on this port or any.
+pub fn jira(dir: &Path, port: u16) -> Upstream {
+    fs::create_dir(dir).unwrap();
     fs::copy(example("jira.ts"), dir.join("jira.ts")).unwrap();
     fs::copy(example("package.json"), dir.join("package.json")).unwrap();
     std::os::unix::fs::symlink(clients().join("node_modules"), dir.join("node_modules")).unwrap();
     let mut jira = node();
-    jira.arg(dir.join("jira.ts"));
+    jira.arg(dir.join("jira.ts")).arg(port.to_string());
+    Upstream::start(jira, dir.join("jira.log"))
+}
+
+/// The three servers.
+fn upstreams(dir: &Path) -> [Upstream; 3] {
     let mut database = Command::new(clients().join("python/.venv/bin/python"));
     database.arg(example("database.py"));
     let mut ci = Command::new("python3");
     ci.arg(example("ci.py"));
-    [("jira", jira), ("database", database), ("ci", ci)]
-        .map(|(name, command)| Upstream::start(command, dir.join(format!("{name}.log"))))
+    let [database, ci] = [("database", database), ("ci", ci)]
+        .map(|(name, command)| Upstream::start(command, dir.join(format!("{name}.log"))));
+    [jira(&dir.join("jira"), 0), database, ci]
 }
 
 /// The example's configuration with the servers' addresses.

@@ -50,7 +50,8 @@ pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Fail
             );
             Outcome::Failed(words.into())
         }
-        Failed::Status(refusal) if !refusal.status.is_server_error() => {
+        // A status of success without an answer is no refusal.
+        Failed::Status(refusal) if refusal.status.is_redirection() || refusal.status.is_client_error() => {
             let (why, redirects) = (Failed::Status(refusal.clone()), refusal.location.is_some());
             let remedy = if redirects {
                 " An administrator can write that address as `url` of the source."

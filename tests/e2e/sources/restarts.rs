@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 use super::items::everything_of;
 use super::server::Server;
 use super::{ask, token, walked};
+use crate::certificates::unused_port;
 use crate::harness::TestApp;
 use crate::process::{Process, program_on};
+use crate::team;
 
 /// The program in a process of its own, with this configuration.
 fn serve(dir: &tempfile::TempDir, toml: &str) -> Process {
@@ -171,4 +173,38 @@ async fn a_killed_program_begins_each_connection_once_more() {
     let again = servers.each_ref().map(|server| server.count("initialize"));
     assert_eq!(again, [2, 2], "after");
     drop(process);
+}
+
+/// SRC-02, SRC-07, SRC-08: a server with sessions is killed and started again. While it is away a call says what is wrong;
+/// once it is back, requests work without a person, and it is begun exactly once, by its own log, however many come at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_is_begun_again_once() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), unused_port());
+    let mut server = team::jira(&dir.path().join("first"), port);
+    let app = Arc::new(TestApp::start_configured(&everything_of("jira", &server.url, "")).await);
+    let token = token(&app).await;
+    walked(&app, "source.changed", 1).await;
+    let call = json!({ "name": "jira_search_issues", "arguments": { "text": "backup" } });
+    let found = ask(&app, &token, "tools/call", call.clone()).await;
+    assert!(found.get().contains("OPS-1"), "{found}");
+    assert_eq!(server.asked("initialize"), 1);
+    server.kill();
+    let down = ask(&app, &token, "tools/call", call.clone()).await;
+    assert!(down.get().contains("\"isError\":true") && down.get().contains("cannot be used"), "{down}");
+    let server = team::jira(&dir.path().join("second"), port);
+    let mut calls = JoinSet::new();
+    for _ in 0..16 {
+        let (app, token, call) = (Arc::clone(&app), token.clone(), call.clone());
+        calls.spawn(async move {
+            let waiting = Instant::now();
+            while !ask(&app, &token, "tools/call", call.clone()).await.get().contains("OPS-1") {
+                assert!(waiting.elapsed() < Duration::from_secs(5), "it works again without a person");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    calls.join_all().await;
+    walked(&app, "source.recovered", app.events().iter().filter(|(name, _)| name == "source.stale").count())
+        .await;
+    assert_eq!((server.asked("initialize"), server.asked("notifications/initialized")), (1, 1));
 }

@@ -29,6 +29,10 @@ pub(crate) enum Failed {
     /// The session or the revision could not be negotiated.
     #[error("it did not answer within {0} seconds")]
     Silent(u64),
+    #[error(
+        "it speaks the HTTP+SSE transport, which streamable HTTP has replaced; write the address of its streamable HTTP endpoint as `url`"
+    )]
+    OldTransport,
 }
 
 /// An answer with another status than 200.

@@ -59,6 +59,11 @@ impl Id<'_> {
     pub(super) fn is(&self, id: u64) -> bool {
         self.0.is_some_and(|said| said.get() == id.to_string())
     }
+
+    /// Whether there is none: an error without an id says that the request could not be read (JSON-RPC 2.0 §5).
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 #[derive(Deserialize)]

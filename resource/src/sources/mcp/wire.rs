@@ -20,6 +20,8 @@ use crate::progress::Progress;
 const ENVELOPE: usize = 64 * 1024;
 /// The most bytes read of a refusal's body.
 const MOST_REFUSAL: usize = 64 * 1024;
+/// Where the event that begins a stream of the HTTP+SSE transport is looked for, in bytes.
+const MOST_ENDPOINT: usize = 1024;
 /// The largest stream, as a multiple of its largest answer.
 const STREAM: usize = 4;
 /// How often a stream is resumed without receiving anything.
@@ -95,7 +97,9 @@ impl Wire {
                 let most = sending.most + ENVELOPE;
                 let text = answer.body.read_counted(most, sending.memory.as_deref()).await?;
                 match Message::read(&text) {
-                    Some(Message::Answer { id, answered }) if id.is(sending.id) || refuses_all(&answered) => {
+                    Some(Message::Answer { id, answered })
+                        if id.is(sending.id) || id.is_none() && answered.is_err() =>
+                    {
                         answered
                     }
                     _ => return Err(Failed::Unreadable("no answer to this request".to_owned())),
@@ -156,6 +160,28 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Whether this is an endpoint of the HTTP+SSE transport, which streamable HTTP replaced: its stream begins with an
+    /// event named `endpoint` (2025-11-25 transports, backwards compatibility).
+    pub(super) async fn is_http_sse(&self, headers: &HeaderMap, deadline: Instant) -> bool {
+        let Ok(answer) = self.outbound.send(&self.get(headers, None), deadline).await else { return false };
+        if answer.status != StatusCode::OK || kind(&answer.headers) != Some(Media::Events) {
+            return false;
+        }
+        let (mut body, mut begun) = (answer.body, Vec::new());
+        while begun.len() < MOST_ENDPOINT {
+            let Ok(Some(chunk)) = body.chunk().await else { break };
+            begun.extend_from_slice(&chunk[..chunk.len().min(MOST_ENDPOINT)]);
+            let said = String::from_utf8_lossy(&begun);
+            if said
+                .lines()
+                .any(|line| line.strip_prefix("event:").is_some_and(|name| name.trim() == "endpoint"))
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends a session (2025-11-25, session management). The server's answer is ignored.
@@ -287,11 +313,6 @@ fn hear_of(method: &str, params: Option<&RawValue>, id: u64, hear: Hear<'_>) -> 
         _ => {}
     }
     false
-}
-
-/// Whether it is an error without an id: the server could not read the request.
-fn refuses_all(answered: &Answered) -> bool {
-    answered.is_err()
 }
 
 fn too_long(TooLong(size): TooLong) -> Failed {

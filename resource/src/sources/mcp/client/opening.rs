@@ -48,14 +48,27 @@ impl Client {
             ..Line::Modern(Capabilities::default()).sending(who, self.next_id(), &asked)
         };
         sending.body = request(sending.id, asked.method, &asked.written(false, None));
-        let (headers, answered) = timeout(INITIALIZE, self.wire().ask(&sending, &mut |_| {}))
-            .await
-            .map_err(|_| Failed::Silent(INITIALIZE.as_secs()))??;
+        let asking = timeout(INITIALIZE, self.wire().ask(&sending, &mut |_| {})).await;
+        let (headers, answered) = match asking.map_err(|_| Failed::Silent(INITIALIZE.as_secs()))? {
+            Err(Failed::Status(refusal))
+                if matches!(refusal.status.as_u16(), 400 | 404 | 405)
+                    && self.is_http_sse(&sending.headers).await =>
+            {
+                return Err(Failed::OldTransport);
+            }
+            answered => answered?,
+        };
         let (version, capabilities) = agreed(&answered, legacy)?;
         let session = Session { id: session_id(&headers)?, version, capabilities };
         let told = notification("notifications/initialized", "{}");
         self.wire().tell(session.headers(who), told, Instant::now() + INITIALIZE).await?;
         Ok(session)
+    }
+
+    /// Whether the upstream has only the transport that no revision from 2025-03-26 on has.
+    async fn is_http_sse(&self, headers: &HeaderMap) -> bool {
+        let looking = self.wire().is_http_sse(headers, Instant::now() + PROBE);
+        timeout(PROBE, looking).await.unwrap_or(false)
     }
 }
 

@@ -110,6 +110,30 @@ async fn the_first_question_tells_the_eras_apart() {
     }
 }
 
+/// SRC-07: a server of the HTTP+SSE transport is refused by name; one that only answers alike is not.
+#[tokio::test]
+async fn the_transport_before_streamable_http_is_named() {
+    for (status, stream, named) in [
+        (405, "event: endpoint\ndata: /messages?id=1\n\n", true),
+        (404, ": hello\n\nevent:endpoint\r\ndata: /messages\r\n\r\n", true),
+        (405, "event: message\ndata: {}\n\n", false),
+        (405, "", false),
+        (401, "event: endpoint\ndata: /messages\n\n", false),
+    ] {
+        let upstream = Upstream::start(move |request| match request.method() {
+            "server/discover" => Reply::Json(405, Value::Null),
+            "initialize" => Reply::Json(status, Value::Null),
+            _ => Reply::Events(stream.to_owned()),
+        })
+        .await;
+        let failed = ask(&client(&upstream)).await.unwrap_err();
+        assert!(!failed.sent);
+        assert_eq!(failed.why == Failed::OldTransport, named, "{status} {stream}: {}", failed.why);
+        let asked = upstream.arrived().len();
+        assert_eq!(asked, if status == 401 { 2 } else { 3 }, "it is looked at once");
+    }
+}
+
 /// SRC-07: a session is started once for all waiting callers, and once more when the upstream has forgotten it.
 #[tokio::test]
 async fn a_forgotten_session_is_begun_again_once() {
