@@ -61,7 +61,8 @@ impl Body {
             return Err(NoAnswer::TooLarge(announced));
         }
         // Memory counts as it is used, not as it is announced.
-        let mut read = Vec::with_capacity(announced);
+        let mut read = Vec::new();
+        make_room(&mut read, announced, most);
         while let Some(chunk) = self.chunk().await? {
             let size = read.len() + chunk.len();
             if size > most {
@@ -78,7 +79,7 @@ impl Body {
 }
 
 /// Up to here a buffer grows as vectors do.
-const SMALL: usize = 1 << 20;
+const SMALL: usize = 128 * 1024;
 
 /// Makes room for so many more bytes in a buffer that will never have more than `most`. A buffer that doubles holds the old
 /// bytes twice while it grows, and leaves one of every size behind. So the room for a large one is taken at once: what is
@@ -86,7 +87,12 @@ const SMALL: usize = 1 << 20;
 pub fn make_room(buffer: &mut Vec<u8>, more: usize, most: usize) {
     let needed = buffer.len() + more;
     if needed > buffer.capacity() {
-        let wanted = if needed <= SMALL { 2 * needed } else { most.max(needed) };
+        let wanted = match (buffer.capacity(), needed) {
+            // What is announced, as long as it is little.
+            (0, ..=SMALL) => needed,
+            (_, ..=SMALL) => 2 * needed,
+            _ => most.max(needed),
+        };
         buffer.reserve_exact(wanted - buffer.len());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// What an answer of any kind may cost, however large it is.
-const MOST: u64 = 24 * MIB;
+const MOST: u64 = 16 * MIB;
 /// The budget of the second test, in bytes. The allocator keeps what was freed for a second, so answers that are given up
 /// and begun again at once take several times as much.
 const BUDGET: u64 = 32 * MIB;

@@ -79,8 +79,8 @@ impl Events {
     }
 
     fn line_ended(&mut self) -> Option<Vec<u8>> {
-        let line = std::mem::take(&mut self.line);
-        let mut line = line.as_slice();
+        let mut whole = std::mem::take(&mut self.line);
+        let mut line = whole.as_slice();
         if !std::mem::replace(&mut self.begun, true) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
@@ -100,7 +100,12 @@ impl Events {
                     data.push(b'\n');
                     data.extend_from_slice(value);
                 }
-                none => *none = Some(value.to_vec()),
+                // The line's own memory is kept, so that a large event is held once.
+                none => {
+                    let before = whole.len() - value.len();
+                    whole.drain(..before);
+                    *none = Some(whole);
+                }
             },
             b"event" => self.other_kind = !value.is_empty() && value != b"message",
             b"id" => {
