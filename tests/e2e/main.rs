@@ -34,6 +34,7 @@ mod consent_remembered;
 mod consent_tap;
 mod cost;
 mod device;
+mod documented_policy;
 mod documents;
 mod durability;
 mod enrolment_links;
