@@ -22,8 +22,7 @@ const REQUESTS: usize = 100;
 /// How many clients may wait for approval.
 const WAITING: usize = 1000;
 /// The limits are on, and too high to be reached.
-const CONFIGURATION: &str =
-    "[rate]\ntoken_address = 100000000\ntoken_client = 100000000\nregister = 100000000\n";
+const CONFIGURATION: &str = "[rate]\ntoken_address = 100000000\ntoken_client = 100000000\nregister = 100000000\npasskey_user = 100000000\n";
 
 pub async fn measured() {
     let dir = Arc::new(tempfile::tempdir().expect("there is a place for files"));
