@@ -52,6 +52,11 @@ impl Checked {
         &self.verified.verified().token
     }
 
+    /// The SHA-256 of the token.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
     /// The refusal for a token that has ended since it was checked.
     pub(crate) fn ended(&self) -> Refused {
         let verified = Some(Arc::clone(&self.verified));

@@ -14,13 +14,14 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use quick_cache::sync::Cache;
 use shared::share::MCP_SESSIONS;
 use shared::{Clock, Db, Digest, Fault, Secret, Timestamp, TokenStatus};
 
 use super::era;
 use super::refusal::{INTERNAL_ERROR, INVALID_REQUEST, Refusal};
 use crate::bearer::{Checked, Refused};
-use crate::store::sessions;
+use crate::store::sessions::{self, Stored};
 
 pub(crate) const SESSION_HEADER: &str = "mcp-session-id";
 
@@ -35,11 +36,27 @@ const PER_PRINCIPAL: u32 = 32;
 /// A longer id was never ours and is not looked up, in bytes.
 const LONGEST: usize = 128;
 
-/// The sessions of an endpoint. They are only in the database, so a restart does not end them.
+/// How many looked-up sessions are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// The sessions of an endpoint. They are in the database, so a restart does not end them. What was read of one is remembered:
+/// under load the pages with sessions are written by every commit, and reading them again costs more than a call.
 pub(crate) struct Sessions {
     db: Db,
     clock: Clock,
     status: Arc<dyn TokenStatus>,
+    /// By session and by the token that it was found with: another token's principal may be another.
+    remembered: Cache<(Digest, Digest), Known>,
+}
+
+/// A session as it was read.
+#[derive(Clone)]
+struct Known {
+    /// The number of deletions before it was read.
+    deletions: u64,
+    /// The uptime until which it counts.
+    until: Duration,
+    stored: Stored,
 }
 
 /// A live session of the caller.
@@ -77,7 +94,7 @@ pub(crate) enum NotBegun {
 
 impl Sessions {
     pub(crate) fn new(db: Db, clock: Clock, status: Arc<dyn TokenStatus>) -> Self {
-        Self { db, clock, status }
+        Self { db, clock, status, remembered: Cache::new(REMEMBERED) }
     }
 
     /// Starts a session; returns the id for the client. The job checks the token again, because it may have
@@ -134,23 +151,40 @@ impl Sessions {
 
     /// The session with this digest, if it is live and the caller's. This counts as a use.
     pub(crate) async fn going_on(&self, digest: &Digest, caller: &Checked) -> Result<Option<Session>, Fault> {
-        let Some(stored) = self.db.read(|conn| sessions::find(conn, digest, caller.token()))? else {
-            return Ok(None);
-        };
         let now = self.clock.now();
-        let (created, seen) = over(now);
-        if stored.created_at <= created || stored.seen_at <= seen {
-            return Ok(None);
-        }
+        let Some(stored) = self.live(digest, caller, now)? else { return Ok(None) };
         if now.since(stored.seen_at) >= NOTED {
-            let digest = *digest;
-            if let Err(fault) = self.db.record(move |tx| sessions::touch(tx, &digest)).await {
+            let touched = *digest;
+            if let Err(fault) = self.db.record(move |tx| sessions::touch(tx, &touched)).await {
                 // If this continues, the session ends too early. That is not a reason to refuse the request.
                 tracing::warn!(db.fault = %fault, "the use of a session was not noted");
             }
+            self.remembered.remove(&(*digest, *caller.digest()));
         }
         // For a revision that is no longer supported, the client must initialize again.
         Ok(era::legacy(&stored.version).map(|version| Session { digest: *digest, version }))
+    }
+
+    /// The session as it is stored, if it is live at this time and the caller's.
+    fn live(&self, digest: &Digest, caller: &Checked, now: Timestamp) -> Result<Option<Stored>, Fault> {
+        let key = (*digest, *caller.digest());
+        let (deletions, uptime) = (sessions::deletions(), self.clock.uptime());
+        if let Some(known) = self.remembered.get(&key)
+            && (known.deletions, uptime < known.until) == (deletions, true)
+            && is_live(&known.stored, now)
+            && known.stored.seen_at <= now
+        {
+            return Ok(Some(known.stored));
+        }
+        // It may have been used with another token meanwhile, so what is remembered never refuses.
+        let Some(stored) = self.db.read(|conn| sessions::find(conn, digest, caller.token()))? else {
+            return Ok(None);
+        };
+        if !is_live(&stored, now) {
+            return Ok(None);
+        }
+        self.remembered.insert(key, Known { deletions, until: uptime + NOTED, stored: stored.clone() });
+        Ok(Some(stored))
     }
 
     /// Ends a session.
@@ -176,6 +210,12 @@ impl Sessions {
 /// The bounds for live sessions: started after the first time and used after the second.
 fn over(now: Timestamp) -> (Timestamp, Timestamp) {
     (now - ABSOLUTE, now - IDLE)
+}
+
+/// Whether it is neither too old nor idle for too long.
+fn is_live(stored: &Stored, now: Timestamp) -> bool {
+    let (created, seen) = over(now);
+    stored.created_at > created && stored.seen_at > seen
 }
 
 fn gone() -> Refusal {

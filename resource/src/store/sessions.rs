@@ -2,7 +2,9 @@
 //!
 //! A session belongs to the principal of a token (RS-14) and to the token's audience, which is the endpoint.
 
-use shared::db::{Conn, params};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shared::db::{Conn, Params, params};
 use shared::share::{self, Full, Holder, MCP_SESSIONS, Room};
 use shared::{AccessToken, Digest, Fault, Timestamp, Tx};
 
@@ -13,6 +15,27 @@ pub(crate) struct Stored {
     pub version: String,
     pub created_at: Timestamp,
     pub seen_at: Timestamp,
+}
+
+/// Increases before and after every commit that deletes sessions.
+static DELETIONS: AtomicU64 = AtomicU64::new(0);
+
+/// A number to read before a session is looked up: while it stays the same, no session has been deleted since.
+pub(crate) fn deletions() -> u64 {
+    DELETIONS.load(Ordering::SeqCst)
+}
+
+/// Deletes sessions. Both effects are needed: between them the row can still be read, and after the second one no more.
+fn deleting<'p>(tx: &Tx<'_>, sql: &str, params: impl Params<'p>) -> Result<usize, Fault> {
+    let count = tx.execute(sql, params)?;
+    if count > 0 {
+        let note = || {
+            DELETIONS.fetch_add(1, Ordering::SeqCst);
+        };
+        tx.before_commit(note);
+        tx.after_commit(note);
+    }
+    Ok(count)
 }
 
 /// Stores a session for the principal of this token.
@@ -46,18 +69,19 @@ pub(crate) fn touch(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
 
 /// Deletes sessions dated in the future, made while the clock was wrong. Answers with their number.
 pub(crate) fn forget(tx: &Tx<'_>, after: Timestamp) -> Result<usize, Fault> {
-    tx.execute("DELETE FROM mcp_session WHERE created_at > ?1 OR seen_at > ?1", params![after])
+    deleting(tx, "DELETE FROM mcp_session WHERE created_at > ?1 OR seen_at > ?1", params![after])
 }
 
 /// Ends a session.
 pub(crate) fn delete(tx: &Tx<'_>, digest: &Digest) -> Result<(), Fault> {
-    tx.execute("DELETE FROM mcp_session WHERE digest = ?1", params![digest])?;
+    deleting(tx, "DELETE FROM mcp_session WHERE digest = ?1", params![digest])?;
     Ok(())
 }
 
 /// Keeps at most this many sessions of the holder's principal; the least recently used are deleted.
 pub(crate) fn keep_newest(tx: &Tx<'_>, holder: &AccessToken, keep: u32) -> Result<(), Fault> {
-    tx.execute(
+    deleting(
+        tx,
         "DELETE FROM mcp_session WHERE digest IN (
              SELECT digest FROM mcp_session WHERE sub = ?1 AND client_id = ?2 AND iss = ?3
              ORDER BY seen_at DESC, created_at DESC LIMIT -1 OFFSET ?4)",
@@ -77,7 +101,8 @@ pub(crate) fn make_room(tx: &Tx<'_>, holder: &AccessToken) -> Result<Result<(), 
     Ok(match share::room(tx, &MCP_SESSIONS, &Holder::subject(&holder.sub))? {
         Ok(Room::Free) => Ok(()),
         Ok(Room::Of { holder, .. }) => {
-            tx.execute(
+            deleting(
+                tx,
                 "DELETE FROM mcp_session WHERE digest =
                  (SELECT digest FROM mcp_session WHERE sub = ?1 ORDER BY seen_at LIMIT 1)",
                 params![holder],
@@ -96,6 +121,6 @@ pub(crate) fn any_before(conn: &Conn<'_>, created: Timestamp, seen: Timestamp) -
 
 /// Deletes sessions that were started or last used at these times or before.
 pub(crate) fn sweep(tx: &Tx<'_>, created: Timestamp, seen: Timestamp) -> Result<(), Fault> {
-    tx.execute("DELETE FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2", params![created, seen])?;
+    deleting(tx, "DELETE FROM mcp_session WHERE created_at <= ?1 OR seen_at <= ?2", params![created, seen])?;
     Ok(())
 }

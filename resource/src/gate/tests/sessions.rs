@@ -260,6 +260,38 @@ async fn delete_ends_a_session() {
     assert_eq!(ping(&app, &token, &other).await, 200);
 }
 
+/// MCP-12: what is remembered of a session in use serves nobody else, and not a moment longer than the session.
+#[tokio::test]
+async fn a_session_in_use_ends_like_any_other() {
+    let app = App::start();
+    let token = token("docs.read");
+    let in_use = async || {
+        let id = begin(&app, &token, "2025-11-25").await;
+        for _ in 0..2 {
+            assert_eq!(ping(&app, &token, &id).await, 200);
+        }
+        id
+    };
+    let id = in_use().await;
+    for other in [same_client_other_user(&token), same_user_other_client(&token)] {
+        assert_eq!(ping(&app, &other, &id).await, 404);
+    }
+    assert_eq!(app.send(bare("DELETE", &token, &id)).await.status, 204);
+    assert_eq!(ping(&app, &token, &id).await, 404);
+    let id = in_use().await;
+    for _ in 0..32 {
+        app.clock.advance(Duration::from_secs(1));
+        begin(&app, &token, "2025-11-25").await;
+    }
+    assert_eq!(ping(&app, &token, &id).await, 404);
+    let (id, later) = (in_use().await, renewed(&app, &token));
+    app.clock.advance(MINUTE * 10);
+    app.resource.sessions().sweep().await;
+    assert_eq!(ping(&app, &later, &id).await, 200);
+    app.clock.advance(MINUTE * 30);
+    assert_eq!(ping(&app, &renewed(&app, &token), &id).await, 404);
+}
+
 /// MCP-02, MCP-12: the modern era ignores session ids, and has no GET or DELETE.
 #[tokio::test]
 async fn the_modern_era_ignores_sessions() {
