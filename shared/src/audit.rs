@@ -7,7 +7,7 @@ mod verify;
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
@@ -140,8 +140,37 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct Event {
     name: Name,
-    members: Map<String, Value>,
-    detail: Map<String, Value>,
+    members: Members,
+    detail: Members,
+}
+
+/// Members of a record, each once. There are few, and each call makes some: looking at all of them is cheaper than keeping them
+/// in order.
+#[derive(Clone, Debug)]
+struct Members(Vec<(&'static str, Value)>);
+
+impl Members {
+    fn with_room_for(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Sets a member; a value that it had before is gone.
+    fn insert(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// RFC 8785: sorted. Names are ASCII.
+    fn sorted(mut self) -> Vec<(&'static str, Value)> {
+        self.0.sort_unstable_by_key(|(name, _)| *name);
+        self.0
+    }
 }
 
 impl Event {
@@ -161,18 +190,18 @@ impl Event {
     }
 
     fn new(name: Name, outcome: Outcome) -> Self {
-        let event = Self { name, members: Map::new(), detail: Map::new() };
+        let event = Self { name, members: Members::with_room_for(16), detail: Members::with_room_for(12) };
         event.member("event", name.as_str()).member("outcome", outcome.as_str())
     }
 
-    fn member(mut self, key: &str, value: &str) -> Self {
-        self.members.insert(key.to_owned(), Value::String(clean(value)));
+    fn member(mut self, key: &'static str, value: &str) -> Self {
+        self.members.insert(key, Value::String(clean(value)));
         self
     }
 
     fn actor(mut self, kind: &str, id: &str) -> Self {
         let actor = [("type", kind), ("id", id)].map(|(k, v)| (k.to_owned(), Value::String(clean(v))));
-        self.members.insert("actor".to_owned(), Value::Object(actor.into_iter().collect()));
+        self.members.insert("actor", Value::Object(actor.into_iter().collect()));
         self
     }
 
@@ -248,8 +277,8 @@ impl Event {
 
     /// Adds a detail (AUDIT-08). Never a secret, a token or a user's name.
     #[must_use]
-    pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.detail.insert(key.to_owned(), clean_value(value.into()));
+    pub fn detail(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.detail.insert(key, clean_value(value.into()));
         self
     }
 
@@ -285,11 +314,12 @@ impl Event {
     fn counted(&self, count: u64, from: Option<String>, same_subject: bool) -> Self {
         let mut event = Self::denied(self.name, "flood").by_server().detail("count", count);
         event = event.detail("of", self.reason());
-        let first: &[&str] = if from.is_some() { &["src_ip", "request_id"] } else { &[] };
-        let about: &[&str] = if same_subject { &["subject", "client_id", "grant_id", "jti"] } else { &[] };
+        let first: &[&'static str] = if from.is_some() { &["src_ip", "request_id"] } else { &[] };
+        let about: &[&'static str] =
+            if same_subject { &["subject", "client_id", "grant_id", "jti"] } else { &[] };
         for member in [&["resource"], first, about].concat() {
             if let Some(value) = self.members.get(member) {
-                event.members.insert(member.to_owned(), value.clone());
+                event.members.insert(member, value.clone());
             }
         }
         match from {
@@ -298,15 +328,45 @@ impl Event {
         }
     }
 
-    fn record(mut self, seq: i64, at: Timestamp, prev: &str) -> Value {
-        if !self.detail.is_empty() {
-            self.members.insert("detail".to_owned(), Value::Object(self.detail));
+    /// The record as it is stored (AUDIT-02).
+    fn record(mut self, seq: i64, at: Timestamp, prev: &str) -> String {
+        self.members.insert("seq", seq.into());
+        self.members.insert("ts", at.to_string().into());
+        self.members.insert("prev", prev.into());
+        if !self.detail.0.is_empty() {
+            // Only its place; its own members are written there.
+            self.members.insert(DETAIL, Value::Null);
         }
-        self.members.insert("seq".to_owned(), seq.into());
-        self.members.insert("ts".to_owned(), at.to_string().into());
-        self.members.insert("prev".to_owned(), prev.into());
-        Value::Object(self.members)
+        let mut detail = Some(self.detail);
+        let mut text = Vec::with_capacity(1024);
+        written(self.members.sorted(), &mut text, |name, value, text| {
+            match detail.take_if(|_| name == DETAIL) {
+                Some(detail) => written(detail.sorted(), text, |_, value, text| write_canonical(value, text)),
+                None => write_canonical(value, text),
+            }
+        });
+        String::from_utf8(text).expect("JSON is UTF-8")
     }
+}
+
+const DETAIL: &str = "detail";
+
+/// An object with these members, each written by `write`.
+fn written(
+    members: Vec<(&'static str, Value)>,
+    text: &mut Vec<u8>,
+    mut write: impl FnMut(&str, &Value, &mut Vec<u8>),
+) {
+    text.push(b'{');
+    for (at, (name, value)) in members.iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write_plain(name, text);
+        text.push(b':');
+        write(name, value, text);
+    }
+    text.push(b'}');
 }
 
 /// Limits the length and removes control characters (AUDIT-05).
@@ -343,7 +403,7 @@ pub fn append(tx: &Tx<'_>, event: Event) -> Result<(), Fault> {
     let head = head.as_mut().expect("audit records go to a database opened with an audit log");
     let name = event.name.as_str();
     let seq = head.seq() + 1;
-    let record = canonical(&event.record(seq, tx.now(), head.hash()));
+    let record = event.record(seq, tx.now(), head.hash());
     let hash = chain(head.hash(), &record);
     tx.execute(
         "INSERT INTO audit (seq, record, hash) VALUES (?1, ?2, ?3)",

@@ -32,8 +32,8 @@ use mirror::Mirror;
 pub use mirror::{Noted, needed as needs_noted, read as noted};
 pub use value::{FromColumn, Params, ToColumn, Value, WrongValue, params};
 pub(crate) use value::{parsed_column, text_column};
-use writer::Writer;
 pub use writer::{Durability, Hooks};
+use writer::{Undone, Writer};
 
 use crate::clock::Clock;
 use crate::data_dir::Heads;
@@ -156,6 +156,23 @@ impl Db {
         F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
     {
         self.0.writer.submit(Durability::Record, job)?.await.unwrap_or_else(|_| Err(writer::stopped()))
+    }
+
+    /// Runs a job that is one statement, such as one audit record, which costs less than other jobs: nothing has to be undone
+    /// if it fails. If it fails and has changed something all the same, its whole batch fails.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn one<T, F>(&self, durability: Durability, job: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        self.0
+            .writer
+            .queue(durability, Undone::ByItself, job)?
+            .await
+            .unwrap_or_else(|_| Err(writer::stopped()))
     }
 
     /// Like [`Db::write`], for callers outside the async runtime. Never call it from a task.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::secret::Digest;
@@ -36,6 +38,9 @@ impl Document {
             HeaderName::from_static("cross-origin-resource-policy"),
             HeaderValue::from_static("cross-origin"),
         );
+        // Every response has these; here they cost nothing (HTTP-04).
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Self { body, etag, headers }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shared::audit;
+use shared::db::Durability;
 use shared::{Clock, Db};
 
 use super::limits::{Hold, LIMITED, Lasting, Limited};
@@ -70,9 +71,14 @@ impl Commit {
         effect: Effect,
         lasting: &Arc<Lasting>,
     ) -> Result<Result<(), Limited>, Refusal> {
-        let lasting = Arc::clone(lasting);
-        let intended = (effect == Effect::Writes).then(|| subject.intended());
-        let limited = subject.limited(LIMITED);
+        let mut intended = (effect == Effect::Writes).then(|| subject.intended());
+        if lasting.is_empty()
+            && let Some(intended) = intended.take()
+        {
+            let job = move |tx: &shared::Tx<'_>| audit::append(tx, intended);
+            return Ok(Ok(record::in_time(self.db.one(Durability::Full, job)).await?));
+        }
+        let (lasting, limited) = (Arc::clone(lasting), subject.limited(LIMITED));
         let job = move |tx: &shared::Tx<'_>| {
             if let Err(over) = lasting.count(tx)? {
                 audit::append(tx, over.on_record(limited))?;

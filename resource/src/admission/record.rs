@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use shared::audit::{self, Event, Name};
+use shared::db::Durability;
 use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
 
 use super::Denied;
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes a record. If that fails, the request fails (AUDIT-04).
 pub(crate) async fn write(db: &Db, event: Event) -> Result<(), Refusal> {
-    in_time(db.record(move |tx| audit::append(tx, event))).await
+    in_time(db.one(Durability::Record, move |tx| audit::append(tx, event))).await
 }
 
 /// Writes several records, all or none.

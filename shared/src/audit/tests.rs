@@ -90,6 +90,7 @@ fn values_are_cleaned() {
         .detail("list", json!(["a\0b", {"k": "x".repeat(1000)}]))
         .detail("float", 0.5);
     let record = event.record(1, Timestamp(0), Head::genesis().hash());
+    let record: Value = serde_json::from_str(&record).unwrap();
     assert_eq!(record["subject"], "linebreak[31m");
     assert_eq!(record["detail"]["list"][0], "ab");
     assert_eq!(record["detail"]["list"][1]["k"].as_str().unwrap().len(), LONGEST);

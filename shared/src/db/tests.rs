@@ -68,6 +68,44 @@ fn each_job_of_a_batch_stands_or_falls_alone() {
     assert_eq!(verified.records, 2);
 }
 
+/// STORE-02: a job of one statement that fails has changed nothing, and no other job is touched. If it has changed something, its
+/// batch fails with it.
+#[test]
+fn a_job_of_one_statement_undoes_itself() {
+    let (_dir, db) = open();
+    db.write_blocking(|tx| insert(tx, "before")).unwrap();
+    let batch = |broken: fn(&Tx<'_>) -> Result<(), Fault>| {
+        let blocker = Arc::new(std::sync::Barrier::new(2));
+        let held = Arc::clone(&blocker);
+        let hold = move |_: &Tx<'_>| {
+            held.wait();
+            held.wait();
+            Ok(())
+        };
+        let writer = &db.0.writer;
+        let held_up = writer.submit(Durability::Full, hold).unwrap();
+        // It runs now, so the next three are in one batch after it.
+        blocker.wait();
+        let record = |tx: &Tx<'_>| audit::append(tx, Event::allowed(Name::McpCall));
+        let waiting = [
+            writer.queue(Durability::Full, Undone::ByItself, record).unwrap(),
+            writer.queue(Durability::Full, Undone::ByItself, broken).unwrap(),
+            writer.queue(Durability::Full, Undone::ByItself, record).unwrap(),
+        ];
+        blocker.wait();
+        held_up.blocking_recv().unwrap().unwrap();
+        waiting.map(|answer| answer.blocking_recv().unwrap().is_ok())
+    };
+    assert_eq!(batch(|tx| insert(tx, "before")), [true, false, true]);
+    assert_eq!(db.read(audit::verify).unwrap().unwrap().records, 3);
+    let broken = |tx: &Tx<'_>| insert(tx, "lost").and(Err(Fault::Busy));
+    assert_eq!(batch(broken), [false, false, false]);
+    assert_eq!(batch(|tx| insert(tx, "lost").and_then(|()| panic!("a bug in a job"))), [false, false, false]);
+    assert_eq!(names(&db), ["before"]);
+    db.write_blocking(|tx| insert(tx, "after")).unwrap();
+    assert_eq!(db.read(audit::verify).unwrap().unwrap().records, 4);
+}
+
 /// STORE-02: if SQLite drops the transaction (here: the database may not grow), every job of the batch fails,
 /// the audit head goes back, memory is reloaded, and the next write works.
 #[test]

@@ -38,13 +38,30 @@ pub enum Durability {
     Record,
 }
 
+/// How a job that fails is undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Undone {
+    /// Back to its savepoint.
+    BySavepoint,
+    /// It is one statement, and a statement that fails has changed nothing.
+    ByItself,
+}
+
 pub(super) struct Writer {
     // Taken when the writer stops, so that its thread sees the end of the queue.
     queue: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<std::thread::JoinHandle<()>>,
     hooks: Arc<Hooks>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
     changes: Arc<AtomicU64>,
+}
+
+/// How many jobs wait, and at how many the writer wants to be woken.
+#[derive(Default)]
+struct Queued {
+    jobs: AtomicUsize,
+    /// Zero while it does not wait for more.
+    wanted: AtomicUsize,
 }
 
 /// Hooks that run when memory that mirrors the database may be ahead of it.
@@ -84,7 +101,7 @@ impl Writer {
         };
         let kept = Kept { mark, mirrored, durability: None };
         let (queue, jobs) = sync_channel(QUEUE);
-        let queued = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::new(Queued::default());
         let jobs = Jobs { queue: jobs, queued: Arc::clone(&queued) };
         let thread = {
             let told = (Arc::clone(&hooks), Arc::clone(&changes));
@@ -97,7 +114,7 @@ impl Writer {
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.queued.load(Ordering::SeqCst)
+        self.queued.jobs.load(Ordering::SeqCst)
     }
 
     pub(super) fn hooks(&self) -> &Hooks {
@@ -108,6 +125,7 @@ impl Writer {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Queues a job with a savepoint of its own.
     pub(super) fn submit<T, F>(
         &self,
         durability: Durability,
@@ -117,18 +135,40 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
     {
+        self.queue(durability, Undone::BySavepoint, run)
+    }
+
+    /// Queues a job.
+    pub(super) fn queue<T, F>(
+        &self,
+        durability: Durability,
+        undone: Undone,
+        run: F,
+    ) -> Result<oneshot::Receiver<Result<T, Fault>>, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
         let (answer, receiver) = oneshot::channel();
-        let job = Box::new(Work { run: Some(run), result: None, answer, durability });
+        let job = Box::new(Work { run: Some(run), result: None, answer, durability, undone });
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         // Count first: the writer may take the job before this thread continues.
-        self.queued.fetch_add(1, Ordering::SeqCst);
-        queue.try_send(job).map(|()| receiver).map_err(|refused| {
-            self.queued.fetch_sub(1, Ordering::SeqCst);
-            match refused {
+        self.queued.jobs.fetch_add(1, Ordering::SeqCst);
+        if let Err(refused) = queue.try_send(job) {
+            self.queued.jobs.fetch_sub(1, Ordering::SeqCst);
+            return Err(match refused {
                 TrySendError::Full(_) => Fault::Busy,
                 TrySendError::Disconnected(_) => stopped(),
-            }
-        })
+            });
+        }
+        let wanted = self.queued.wanted.load(Ordering::SeqCst);
+        if wanted > 0
+            && self.queued() >= wanted
+            && let Some(thread) = &self.thread
+        {
+            thread.thread().unpark();
+        }
+        Ok(receiver)
     }
 }
 
@@ -147,12 +187,13 @@ impl Drop for Writer {
 /// The writer's end of the queue.
 struct Jobs {
     queue: Receiver<Box<dyn Job>>,
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
 }
 
 /// A job of any type, with the channel to its caller.
 trait Job: Send {
     fn durability(&self) -> Durability;
+    fn undone(&self) -> Undone;
     /// Runs the job; `true` if its changes are kept.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// Fails the job without running it, or after it was rolled back.
@@ -165,6 +206,7 @@ struct Work<T, F> {
     result: Option<Result<T, Fault>>,
     answer: oneshot::Sender<Result<T, Fault>>,
     durability: Durability,
+    undone: Undone,
 }
 
 impl<T, F> Job for Work<T, F>
@@ -174,6 +216,10 @@ where
 {
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn undone(&self) -> Undone {
+        self.undone
     }
 
     fn run(&mut self, tx: &Tx<'_>) -> bool {
@@ -232,8 +278,8 @@ fn serve(
     let (mut previous, mut last_commit) = (1, Duration::ZERO);
     while let Ok(first) = jobs.queue.recv() {
         let mut batch = vec![first];
-        gather(&mut batch, &jobs.queue, previous, last_commit);
-        jobs.queued.fetch_sub(batch.len(), Ordering::SeqCst);
+        gather(&mut batch, jobs, previous, last_commit);
+        jobs.queued.jobs.fetch_sub(batch.len(), Ordering::SeqCst);
         previous = batch.len();
         let started = Instant::now();
         if let Err(fault) = commit(connection, &mut batch, head, &mut kept, clock.now()) {
@@ -330,20 +376,25 @@ impl Mirrored {
 /// Takes the queued jobs. Callers that were answered together come back together, a moment apart. Without
 /// waiting, they would split into two halves that take turns, with two commits for the work of one. So a batch
 /// waits for as many jobs as the last one had, but at most a quarter of a commit. A single caller never waits.
-fn gather(
-    batch: &mut Vec<Box<dyn Job>>,
-    jobs: &Receiver<Box<dyn Job>>,
-    previous: usize,
-    last_commit: Duration,
-) {
-    let patience = GATHER.min(last_commit / 4);
+///
+/// It sleeps meanwhile, and the last of these callers wakes it: on a machine with one core they need it for themselves.
+fn gather(batch: &mut Vec<Box<dyn Job>>, jobs: &Jobs, previous: usize, last_commit: Duration) {
+    let (patience, wanted) = (GATHER.min(last_commit / 4), previous.min(BATCH));
     let started = Instant::now();
     loop {
-        batch.extend(jobs.try_iter().take(BATCH - batch.len()));
-        if batch.len() >= previous.min(BATCH) || started.elapsed() >= patience {
+        batch.extend(jobs.queue.try_iter().take(BATCH - batch.len()));
+        let left = patience.saturating_sub(started.elapsed());
+        if batch.len() >= wanted || left.is_zero() {
             return;
         }
-        std::thread::yield_now();
+        jobs.queued.wanted.store(wanted, Ordering::SeqCst);
+        // The taken ones are still counted. Whoever is counted now and not sent yet comes at once.
+        if jobs.queued.jobs.load(Ordering::SeqCst) >= wanted {
+            std::thread::yield_now();
+        } else {
+            std::thread::park_timeout(left);
+        }
+        jobs.queued.wanted.store(0, Ordering::SeqCst);
     }
 }
 
@@ -365,7 +416,10 @@ fn commit(
     let mut before_commit = Vec::new();
     let mut after_commit = Vec::new();
     for job in batch.iter_mut() {
-        cached(connection, "SAVEPOINT job")?;
+        let (undone, changes) = (job.undone(), connection.total_changes());
+        if undone == Undone::BySavepoint {
+            cached(connection, "SAVEPOINT job")?;
+        }
         let head_before = head.borrow().clone();
         let tx = Tx::new(connection, head, now);
         let keep = job.run(&tx);
@@ -378,10 +432,16 @@ fn commit(
             before_commit.extend(before);
             after_commit.extend(after);
         } else {
-            cached(connection, "ROLLBACK TO job")?;
+            if undone == Undone::BySavepoint {
+                cached(connection, "ROLLBACK TO job")?;
+            } else if connection.total_changes() != changes {
+                return Err(Fault::Storage("a job of one statement changed something and failed".to_owned()));
+            }
             *head.borrow_mut() = head_before;
         }
-        cached(connection, "RELEASE job")?;
+        if undone == Undone::BySavepoint {
+            cached(connection, "RELEASE job")?;
+        }
     }
     for effect in before_commit {
         abort_on_panic(effect);
