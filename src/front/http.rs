@@ -13,33 +13,32 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use shared::Issuer;
 use shared::percent::is_percent_encoded;
 use shared::route::{Audience, Cors, Host, Limit, Routes, Rule, Table};
+use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::address::Protection;
 use super::entrance::Entrance;
-use super::listen::{BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
+use super::listen::{Application, BadHead, LARGEST_HEADERS, LONGEST_TARGET, MOST_HEADERS, RequestMemory};
 use super::proxies::{Complaints, Proxies};
 use refusal::{is_bare, refusal, worded};
 use signpost::Signpost;
 
 /// The layer's state.
-#[derive(Clone)]
 struct Front {
     /// The server's address.
     issuer: Issuer,
     halves: Halves,
-    table: Arc<Table>,
+    table: Table,
     proxies: Proxies,
     protection: Protection,
-    complaints: Arc<Complaints>,
+    complaints: Complaints,
 }
 
 /// What the halves of a server add to responses that their handlers did not make.
@@ -65,15 +64,16 @@ pub(crate) trait Sharing: Send + Sync {
 }
 
 /// Adds the layer around all routes of a server with this address.
-pub(crate) fn around(routes: Routes, issuer: Issuer, halves: Halves, entrance: &Entrance) -> Router {
+pub(crate) fn around(routes: Routes, issuer: Issuer, halves: Halves, entrance: &Entrance) -> Application {
     let (proxies, protection) = (entrance.config.proxies.clone(), entrance.protection);
     let (routes, table) = routes.split();
-    let table = Arc::new(table);
-    let front = Front { issuer, halves, table, proxies, protection, complaints: Arc::default() };
-    routes.fallback(not_found).layer(axum::middleware::from_fn_with_state(front, handle))
+    let complaints = Complaints::default();
+    let front = Arc::new(Front { issuer, halves, table, proxies, protection, complaints });
+    let routes = routes.fallback(not_found);
+    Arc::new(move |request| Box::pin(handle(Arc::clone(&front), routes.clone(), request)))
 }
 
-async fn handle(State(front): State<Front>, request: Request, next: Next) -> Response {
+async fn handle(front: Arc<Front>, routes: Router, request: Request) -> Response {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
@@ -108,7 +108,7 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
             }
             None => match meant {
                 Some(meant) if meant.audience == Audience::Program => front.elsewhere(meant),
-                _ => next.run(request).await,
+                _ => routes.oneshot(request).await.unwrap_or_else(|never| match never {}),
             },
         }
     };
@@ -130,13 +130,15 @@ async fn handle(State(front): State<Front>, request: Request, next: Next) -> Res
     }
     harden(&front.issuer, response.headers_mut());
     // The access log: one line for each request, written with PORTCULLIS_LOG=portcullis=debug.
-    span.in_scope(|| {
-        tracing::debug!(
-            http.status = response.status().as_u16(),
-            http.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "answered"
-        );
-    });
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        span.in_scope(|| {
+            tracing::debug!(
+                http.status = response.status().as_u16(),
+                http.ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "answered"
+            );
+        });
+    }
     response
 }
 

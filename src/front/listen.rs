@@ -7,11 +7,13 @@ mod memory;
 mod wire;
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::rate::Origin;
 use tokio::net::TcpListener;
@@ -31,6 +33,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const MOST_CONNECTIONS: usize = 8192;
 /// Files other than connections: databases, the log, documents.
 const OTHER_FILES: u64 = 64;
+
+/// What answers requests.
+pub(crate) type Application = Arc<dyn Fn(Request) -> Answering + Send + Sync>;
+/// An answer that is being made.
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Bound sockets.
 pub(crate) struct Listeners(Vec<TcpListener>);
@@ -80,7 +87,7 @@ impl Listeners {
     }
 
     /// Serves until `stop`, then lets current requests end.
-    pub(crate) async fn serve(self, app: Router, entrance: Entrance, stop: CancellationToken) {
+    pub(crate) async fn serve(self, app: Application, entrance: Entrance, stop: CancellationToken) {
         let places = connection_limit();
         let connections = Connections::new(places, places / 4, entrance.config.memory);
         let door = Arc::new(Door { app, entrance, stop: stop.clone() });
@@ -120,7 +127,7 @@ fn connection_limit() -> usize {
 
 /// What every connection needs.
 struct Door {
-    app: Router,
+    app: Application,
     entrance: Entrance,
     stop: CancellationToken,
 }

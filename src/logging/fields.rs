@@ -74,18 +74,32 @@ impl<W: Write> Visit for Members<'_, W> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.member(field, |writer| string(writer, &format!("{value:?}")));
+        self.member(field, |writer| {
+            writer.write_char('"')?;
+            write!(Escaped(writer), "{value:?}")?;
+            writer.write_char('"')
+        });
     }
 }
 
 /// A text as a JSON string.
 fn string(writer: &mut impl Write, text: &str) -> fmt::Result {
-    if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\') {
-        writer.write_char('"')?;
-        writer.write_str(text)?;
-        return writer.write_char('"');
+    writer.write_char('"')?;
+    Escaped(writer).write_str(text)?;
+    writer.write_char('"')
+}
+
+/// Writes text as part of a JSON string.
+struct Escaped<'w, W>(&'w mut W);
+
+impl<W: Write> Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\') {
+            return self.0.write_str(text);
+        }
+        let quoted = serde_json::to_string(text).map_err(|_| fmt::Error)?;
+        self.0.write_str(quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default())
     }
-    writer.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
 #[cfg(test)]

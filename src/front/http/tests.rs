@@ -5,7 +5,6 @@ use shared::route::{Limit, page, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use super::*;
 use crate::base::Base;
@@ -36,7 +35,7 @@ fn entrance() -> Entrance {
 }
 
 /// The layer around handlers that panic, one of which knows a secret.
-async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Router) {
+async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Application) {
     let file = File { data_dir: Some(dir.path().join("data")), ..File::default() };
     let issuer = Issuer::parse(&format!("http://localhost:{port}")).unwrap();
     let open = move || Base::open_or_create(&file, true, issuer, &timekeeping::clock().unwrap()).unwrap();
@@ -64,7 +63,7 @@ async fn a_bug_is_answered_and_logged() {
     let ask = async |method: Method, path: &str, accept: &str| {
         let request = Request::builder().method(method).uri(path).header("host", "localhost:8080");
         let request = request.header("accept", accept).body(Body::from("rt_secret")).unwrap();
-        let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = app(request).await.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         (parts, String::from_utf8(body.to_vec()).unwrap())
     };

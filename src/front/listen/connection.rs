@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -15,13 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-use super::Door;
 use super::connections::{Asked, Guest};
 use super::heads::{Heads, LARGEST_HEAD, LARGEST_HEADERS, Verdicts};
-use super::memory::{Account, Charge, HTTP1, HTTP2, SECURED, WINDOW};
+use super::memory::{Account, Charge, HTTP1, HTTP2, RequestMemory, SECURED, WINDOW};
 use super::wire::{Transport, Wire, refuse_plain};
+use super::{Answering, Door};
 
 /// The time limit of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -200,13 +199,30 @@ fn service(
         if let Some(Err(bad)) = verdicts.as_ref().map(Verdicts::next) {
             head.extensions.insert(bad);
         }
-        let answered = app.clone().oneshot(hyper::Request::from_parts(head, Body::new(body)));
-        Box::pin(async move {
-            let response = answered.await;
-            drop(memory);
-            response.map(|response| response.map(|body| Answer::new(body, asked, &account)))
-        })
+        let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+        let answering = app(hyper::Request::from_parts(head, body));
+        Serving { answering, asked: Some(asked), memory: Some(memory), account }
     })
+}
+
+/// A request until there is a response.
+struct Serving {
+    answering: Answering,
+    asked: Option<Asked>,
+    memory: Option<RequestMemory>,
+    account: Account,
+}
+
+impl Future for Serving {
+    type Output = Result<Response<Answer>, std::convert::Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let response = ready!(this.answering.as_mut().poll(cx));
+        this.memory = None;
+        let asked = this.asked.take().expect("a future is not polled after its end");
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, asked, &this.account))))
+    }
 }
 
 /// A response's body. The request lasts until it is sent.

@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri};
 
 use super::BadHead;
 
@@ -120,11 +120,10 @@ fn read(lines: &[u8]) -> Result<Body, BadHead> {
     let (Some(_), Some(_), Some(version)) = (method, target, request.version) else { return Err(MALFORMED) };
     let mut framing = Framing::default();
     for field in request.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
-        HeaderValue::from_bytes(field.value).map_err(|_| MALFORMED)?;
-        if name == header::CONTENT_LENGTH {
+        // What the parser accepts as a name or a value is one: see `names_and_values_are_as_the_parser_has_them`.
+        if field.name.eq_ignore_ascii_case("content-length") {
             framing.length(field.value)?;
-        } else if name == header::TRANSFER_ENCODING {
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             framing.encoding(field.value, version)?;
         }
     }

@@ -235,3 +235,25 @@ proptest! {
         prop_assert_eq!(runtime.block_on(handed_on(&[text.as_bytes()])).1.len() >= verdicts.len(), true);
     }
 }
+
+/// HTTP-09: what the parser accepts as a field's name or value is one for hyper too, which takes it over unseen.
+#[test]
+fn names_and_values_are_as_the_parser_has_them() {
+    let parses = |line: &[u8]| {
+        let head = [b"GET / HTTP/1.1\r\n", line, b"\r\n\r\n"].concat();
+        let mut headers = [httparse::EMPTY_HEADER; 2];
+        httparse::Request::new(&mut headers).parse(&head).is_ok_and(|status| status.is_complete())
+    };
+    let mut accepted = 0;
+    for byte in 0..=u8::MAX {
+        if parses(&[b'a', byte, b':', b'x']) && byte != b':' {
+            assert!(http::HeaderName::from_bytes(&[b'a', byte]).is_ok(), "{byte}");
+            accepted += 1;
+        }
+        if parses(&[b'a', b':', b'x', byte, b'x']) {
+            assert!(http::HeaderValue::from_bytes(&[b'x', byte, b'x']).is_ok(), "{byte}");
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 200);
+}
