@@ -94,7 +94,8 @@ impl Base {
         let mut catalogue = BuiltIn::new(&issuer, &file.rules)?;
         if has_gateway {
             let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
-            db.read(|conn| catalogue.remember(conn, &sources))?;
+            let declared: Vec<_> = file.declared.values().map(|source| source.source.clone()).collect();
+            db.read(|conn| catalogue.remember(conn, &sources, &declared))?;
         } else {
             catalogue = catalogue.without_endpoint();
         }

@@ -28,7 +28,7 @@ pub use remote::Remote;
 pub(crate) use remote::{authority, distinct};
 pub use signing::{SealKey, Signing};
 pub(crate) use sources::is_secret_name;
-pub use sources::{Kept, Shown, Source};
+pub use sources::{Declared, Kept, Shown, Source};
 
 use crate::environment::variable;
 

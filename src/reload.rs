@@ -177,9 +177,13 @@ impl Reloader {
         let Some((resource, means)) = &self.0.parts.resource else { return Ok(Ok(None)) };
         let (upstreams, means) = (resource.upstreams().clone(), means.clone());
         let sources: Vec<_> = file.sources.values().cloned().collect();
+        let (declared, data_dir): (Vec<_>, _) =
+            (file.declared.values().cloned().collect(), file.data_dir_or_default());
         let read = tokio::task::spawn_blocking(move || {
             let configured = sources.iter().map(Source::configured).collect::<anyhow::Result<Vec<_>>>()?;
-            Ok::<_, anyhow::Error>(upstreams.others(&configured, &means)?)
+            let declared =
+                declared.iter().map(|one| one.configured(&data_dir)).collect::<anyhow::Result<Vec<_>>>()?;
+            Ok::<_, anyhow::Error>(upstreams.others(&configured, &declared, &means)?)
         });
         let read = read.await.map_err(|error| Fault::Storage(error.to_string()))?;
         Ok(read.map(Some).map_err(|why| NotReloaded::new("sources", &format!("{why:#}"))))

@@ -14,7 +14,7 @@ use serde_json::{Map, Number, Value};
 
 use pointer::Found;
 pub use pointer::InvalidPointer;
-pub(crate) use pointer::{Pointer, Reach};
+pub(crate) use pointer::{Pointer, Reach, Step};
 
 /// The longest regular expression, in bytes.
 const LONGEST_EXPRESSION: usize = 1024;

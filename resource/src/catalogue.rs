@@ -12,6 +12,7 @@ use crate::item::{Arguments, Item, Needs};
 use crate::policy::{self, Caller, Decision};
 use crate::registry::{Registry, Site, Snapshot, Sought};
 use crate::replay::{self, Recorded, Replayed};
+use crate::sources::declared::DeclaredSource;
 use crate::sources::{self, Others, SourceSettings};
 
 pub use crate::rules::{
@@ -135,15 +136,28 @@ impl BuiltIn {
         Self { registry: Arc::new(registry), served: true }
     }
 
-    /// Adds what these servers listed before, without contacting them (SRC-02).
+    /// Adds what these servers listed before, without contacting them (SRC-02), and what the configuration declares.
     ///
     /// # Errors
     /// A database fault.
-    pub fn remember(&self, conn: &Conn<'_>, sources: &[SourceSettings]) -> Result<(), Fault> {
+    pub fn remember(
+        &self,
+        conn: &Conn<'_>,
+        sources: &[SourceSettings],
+        declared: &[DeclaredSource],
+    ) -> Result<(), Fault> {
         let mut offered = sources::built_in();
+        offered.extend(sources::declared_offers(declared));
         offered.extend(sources::remembered(conn, sources)?);
         self.registry.replace(&offered);
         Ok(())
+    }
+
+    /// Adds what the configuration declares, where there is no database yet.
+    pub fn declare(&self, declared: &[DeclaredSource]) {
+        let mut offered = sources::built_in();
+        offered.extend(sources::declared_offers(declared));
+        self.registry.replace(&offered);
     }
 
     /// For sources that only a test knows.

@@ -106,7 +106,7 @@ impl Resource {
     pub fn new(config: Config) -> Self {
         let built_in = [Source::Account, Source::Docs(Arc::clone(&config.docs))];
         let sources = Sources::new(built_in);
-        let sources = sources.with_servers(config.upstreams.all().iter().cloned().map(Source::Upstream));
+        let sources = sources.with_servers(config.upstreams.sources());
         Self::with(config, sources)
     }
 
@@ -192,9 +192,9 @@ impl Resource {
     /// Puts these rules and servers in the place of the present ones, and does `together` in the same moment (POL-04).
     pub fn replace_all(&self, rules: Arc<Rules>, servers: Servers, together: impl FnOnce()) {
         let sources = self.0.registry.snapshot();
-        let sources = sources.sources().with_servers(servers.0.iter().cloned().map(Source::Upstream));
+        let sources = sources.sources().with_servers(servers.sources());
         self.0.registry.replace_all(rules, Some(Arc::new(sources)), together);
-        self.0.upstreams.replace(servers.0);
+        self.0.upstreams.replace(servers);
     }
 
     /// The servers behind the gate.

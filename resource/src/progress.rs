@@ -67,8 +67,8 @@ impl Progress {
         )
     }
 
-    #[cfg(test)]
-    pub(crate) fn at(value: f64) -> Self {
+    /// What a source of our own tells.
+    pub(crate) fn new(value: f64) -> Self {
         Self { value, members: format!(r#""progress":{value:?}"#) }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         let progress =
             read(r#"{"progressToken":7,"progress":1.50,"total":1e2,"message":"é","x":{"y":[1.0]}}"#).unwrap();
         assert!(
-            progress.is_beyond(Some(&Progress::at(1.4))) && !progress.is_beyond(Some(&Progress::at(1.5)))
+            progress.is_beyond(Some(&Progress::new(1.4))) && !progress.is_beyond(Some(&Progress::new(1.5)))
         );
         for (said, written) in [(json!("7"), r#""7""#), (json!(12), "12"), (json!("a\"b"), r#""a\"b""#)] {
             let expected = format!(

@@ -3,6 +3,7 @@
 
 pub(crate) mod account;
 mod crashes;
+pub mod declared;
 pub mod docs;
 pub mod endpoint;
 mod health;
@@ -27,6 +28,7 @@ use crate::admission::{Ask, Relay};
 use crate::item::{Offered, SourceName};
 #[cfg(test)]
 use crate::testing::Staged;
+use declared::Declared;
 use docs::Docs;
 
 pub use crate::item::{Counts, Kind};
@@ -46,8 +48,8 @@ pub(crate) use own::problem;
 pub use report::{ListedItem, Log, Tested};
 pub(crate) use upstream::Upstream;
 pub use upstream::{Configured, SourceSettings};
-pub(crate) use upstreams::remembered;
 pub use upstreams::{Others, Servers, UpstreamError, Upstreams, never_walked};
+pub(crate) use upstreams::{declared as declared_offers, remembered};
 
 /// One thing behind the gate. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +58,8 @@ pub(crate) enum Source {
     Account,
     /// The documentation.
     Docs(Arc<Docs>),
+    /// Tools that the configuration declares.
+    Declared(Declared),
     /// An MCP server of others: over HTTP, or a program.
     Upstream(Upstream),
     /// A source that a test controls.
@@ -69,6 +73,7 @@ impl Source {
         match self {
             Self::Account => account::offered(),
             Self::Docs(docs) => docs.offered(),
+            Self::Declared(declared) => declared.offered(),
             Self::Upstream(upstream) => upstream.offered(),
             #[cfg(test)]
             Self::Staged(staged) => staged.offered(),
@@ -78,6 +83,7 @@ impl Source {
     /// How long a call may run without progress, if it is not the default.
     pub(crate) fn patience(&self) -> Option<Duration> {
         match self {
+            Self::Declared(declared) => Some(declared.longest()),
             Self::Upstream(upstream) => Some(upstream.patience()),
             _ => None,
         }
@@ -88,6 +94,7 @@ impl Source {
         match self {
             Self::Account => account::run(ask),
             Self::Docs(docs) => docs::run(docs, ask).await,
+            Self::Declared(declared) => declared.run(ask, relay).await,
             Self::Upstream(upstream) => upstream.run(ask, relay).await,
             #[cfg(test)]
             Self::Staged(staged) => staged.run(ask, relay).await,
@@ -112,8 +119,8 @@ impl Sources {
 
     /// The same with these servers behind the gate, in place of all others.
     pub(crate) fn with_servers(&self, servers: impl IntoIterator<Item = Source>) -> Self {
-        let own =
-            self.0.iter().map(|(_, source)| source).filter(|source| !matches!(source, Source::Upstream(_)));
+        let configured = |source: &&Source| matches!(source, Source::Upstream(_) | Source::Declared(_));
+        let own = self.0.iter().map(|(_, source)| source).filter(|source| !configured(source));
         Self::new(own.cloned().chain(servers))
     }
 

@@ -470,7 +470,7 @@ impl Staged {
             let told = Arc::clone(&told);
             Box::pin(async move {
                 while let Some(progress) = told.lock().await.recv().await {
-                    relay.progress(Progress::at(progress));
+                    relay.progress(Progress::new(progress));
                 }
                 answered("done", &serde_json::json!({}))
             })

@@ -7,6 +7,7 @@
 
 mod body;
 mod connection;
+pub mod dial;
 mod failure;
 pub mod memory;
 

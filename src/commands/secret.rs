@@ -202,14 +202,14 @@ impl Report {
 
 /// The configured servers that use the secret with this name.
 fn users_of(file: &File, name: &str) -> Vec<String> {
-    let uses = file.sources.iter().filter(|(_, source)| source.shown.names().any(|used| used == name));
+    let uses = file.shown().filter(|(_, shown)| shown.names().any(|used| used == name));
     uses.map(|(source, _)| source.clone()).collect()
 }
 
 /// Names that the configuration uses and that are not among these.
 fn missing(file: &File, known: &[Known]) -> Vec<String> {
     let is_known = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
-    let mut names: Vec<_> = file.sources.values().flat_map(|source| source.shown.names()).collect();
+    let mut names: Vec<_> = file.shown().flat_map(|(_, shown)| shown.names()).collect();
     names.retain(|name| !is_known(name));
     names.sort_unstable();
     names.dedup();

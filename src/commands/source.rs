@@ -310,12 +310,23 @@ fn tested(tested: &Tested) -> anyhow::Result<()> {
     ];
     let counts: Vec<_> =
         kinds.iter().map(|(kind, items)| format!("{} {}s", items.len(), kind.as_str())).collect();
-    say!(
-        "It speaks {} and listed {} in {} ms.\n",
-        revision(tested.era.as_deref()),
-        counts.join(", "),
-        tested.ms
-    )?;
+    match &tested.era {
+        Some(era) => {
+            say!(
+                "It speaks {} and listed {} in {} ms.\n",
+                revision(Some(era)),
+                counts.join(", "),
+                tested.ms
+            )?;
+        }
+        None => {
+            say!(
+                "It can be reached ({} ms). The configuration declares {}.\n",
+                tested.ms,
+                counts.join(", ")
+            )?;
+        }
+    }
     let listed: Vec<(Kind, &ListedItem)> =
         kinds.iter().flat_map(|(kind, items)| items.iter().map(|item| (*kind, item))).collect();
     table(&["KIND", "NAME", "SCOPE THAT MAY FIT", "RISK", "TOKENS", "TITLE"], &listed, |(kind, item)| {

@@ -21,7 +21,7 @@ use super::given::{DataDirOption, Given};
 use super::keys::Text;
 use super::remote::Remote;
 use super::signing::Signing;
-use super::sources::Source;
+use super::sources::{Declared, Shown, Source};
 use crate::front;
 use entries::{TakenUp, Turn};
 
@@ -53,6 +53,8 @@ pub struct File {
     pub rules: Rules,
     /// Servers behind the gate, by name.
     pub sources: BTreeMap<String, Source>,
+    /// Sources whose tools the file declares, by name.
+    pub declared: BTreeMap<String, Declared>,
     /// Clients that are there from the start, in the order of the file.
     pub clients: Vec<Configured>,
     pub limits: Limits,
@@ -78,6 +80,7 @@ impl Default for File {
             groups: [(EVERYONE.to_owned(), everyone)].into(),
             rules,
             sources: BTreeMap::new(),
+            declared: BTreeMap::new(),
             clients: Vec::new(),
             limits: Limits::default(),
             signing: Signing::default(),
@@ -127,6 +130,12 @@ impl File {
         self.front.tls.key = given.tls_key.clone().or(self.front.tls.key);
         self.resource.docs = given.docs.clone().or(self.resource.docs);
         self
+    }
+
+    /// The credentials of each source, by its name.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (&String, &Shown)> {
+        let servers = self.sources.iter().map(|(name, source)| (name, &source.shown));
+        servers.chain(self.declared.iter().map(|(name, source)| (name, &source.shown)))
     }
 
     /// The changed keys that are read only at the start (POL-04).

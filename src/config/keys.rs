@@ -177,6 +177,32 @@ impl<'t> Key<'t> {
         }
     }
 
+    /// The whole value as JSON, with everything in it.
+    pub(super) fn whole(&self) -> anyhow::Result<Value> {
+        fn json(value: &DeValue<'_>) -> Option<Value> {
+            Some(match value {
+                DeValue::String(text) => Value::from(text.as_ref()),
+                DeValue::Boolean(truth) => Value::from(*truth),
+                DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
+                DeValue::Float(number) => Number::from_f64(number.as_str().parse().ok()?)?.into(),
+                DeValue::Array(values) => {
+                    values.iter().map(|value| json(value.get_ref())).collect::<Option<_>>()?
+                }
+                DeValue::Table(inner) => {
+                    let member = |(name, value): (&toml::Spanned<_>, &toml::Spanned<_>)| {
+                        let name: &std::borrow::Cow<'_, str> = name.get_ref();
+                        Some((name.to_string(), json(value.get_ref())?))
+                    };
+                    inner.iter().map(member).collect::<Option<_>>()?
+                }
+                DeValue::Datetime(_) => return None,
+            })
+        }
+        json(self.value).ok_or_else(|| {
+            anyhow!("`{}` at {} holds a date, or a number that JSON does not have", self.name, self.at())
+        })
+    }
+
     pub(super) fn boolean(&self) -> anyhow::Result<bool> {
         self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }

@@ -1,6 +1,5 @@
 //! `[limits]`, and the keys `limit` and `at_once` of rules: how often items may be used (LIMIT-01).
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use anyhow::{anyhow, bail};
 use resource::catalogue::{AtOnce, Bounds, CallLimits, InvalidLimit, LimitRules, Rate};
 
 use super::keys::{Key, meant};
-use super::sources::Source;
+use super::sources::Offering;
 
 const KEYS: &[&str] = &["limit", "at_once", "sources"];
 const SOURCE_KEYS: &[&str] = &["limit", "at_once"];
@@ -22,7 +21,7 @@ const MOST_RESULT: u64 = 8 << 20;
 const BUILT_IN: [&str; 2] = ["account", "docs"];
 
 /// `[limits]`: for all calls together, and for those to one source.
-pub(super) fn read(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyhow::Result<LimitRules> {
+pub(super) fn read(table: &Key<'_>, sources: &Offering<'_>) -> anyhow::Result<LimitRules> {
     let mut rules = LimitRules::default();
     for key in table.keys()? {
         match key.name {
@@ -41,8 +40,8 @@ pub(super) fn read(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyho
 }
 
 /// `[limits.sources.NAME]`.
-fn of_source(table: &Key<'_>, sources: &BTreeMap<String, Source>) -> anyhow::Result<CallLimits> {
-    let known = || sources.keys().map(String::as_str).chain(BUILT_IN);
+fn of_source(table: &Key<'_>, sources: &Offering<'_>) -> anyhow::Result<CallLimits> {
+    let known = || sources.names().chain(BUILT_IN);
     if !known().any(|known| known == table.name) {
         bail!(
             "[limits.sources.{}] at {} is about a source that there is not; {}",

@@ -1,8 +1,6 @@
 //! `[scopes]`, `[groups]`, `[tools]`, `[prompts]`, `[resources]` and `[profiles]`: who may be granted what, what it opens, and
 //! where (POL-01 to 03).
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, anyhow, bail};
 use resource::catalogue::{
     ArgumentRule, ArgumentRules, Conditions, Effect, ItemRule, Kind, Pattern, ProfileRule, Rules, ScopeRule,
@@ -13,7 +11,7 @@ use shared::catalogue::{Risk, ScopeDescription};
 
 use super::keys::{Key, meant};
 use super::limits;
-use super::sources::Source;
+use super::sources::Offering;
 
 /// Scopes of OAuth and OpenID Connect, which no tool can need.
 const RESERVED: [&str; 2] = ["offline_access", "openid"];
@@ -163,7 +161,7 @@ pub(super) fn item(
     kind: Kind,
     key: &Key<'_>,
     rules: &Rules,
-    sources: &BTreeMap<String, Source>,
+    sources: &Offering<'_>,
 ) -> anyhow::Result<(Pattern, ItemRule)> {
     let (name, noun) = (key.name, kind.as_str());
     let pattern = pattern(kind, key)?;
@@ -205,13 +203,14 @@ fn known(
     key: &Key<'_>,
     rule: &ItemRule,
     rules: &Rules,
-    sources: &BTreeMap<String, Source>,
+    sources: &Offering<'_>,
 ) -> anyhow::Result<()> {
     match Rules::check_item(kind, key.name, rule) {
         Ok(()) => Ok(()),
         // What a server lists is not known here, nor which documents there are.
         Err(UnusableRule::NoSuchItem(kind, name)) if may_be_offered(kind, &name, sources) => Ok(()),
         Err(UnusableRule::NoSuchItem(kind, name)) => {
+            undeclared(&name, key, sources)?;
             let known = rules.of(kind).iter().filter(|(pattern, _)| pattern.is_exact());
             let known: Vec<_> = known.map(|(pattern, _)| pattern.as_str()).collect();
             let noun = kind.as_str();
@@ -227,13 +226,32 @@ fn known(
     }
 }
 
-fn may_be_offered(kind: Kind, name: &str, sources: &BTreeMap<String, Source>) -> bool {
+/// Refuses a rule for a tool that a source would have to declare, and does not.
+fn undeclared(name: &str, key: &Key<'_>, sources: &Offering<'_>) -> anyhow::Result<()> {
+    let of = |source: &str| name.strip_prefix(source).is_some_and(|rest| rest.starts_with('_'));
+    match sources.declared.values().find(|source| of(&source.source.name)) {
+        Some(source) => bail!(
+            "[sources.{}] declares no tool `{name}`, which has a rule at {}; it declares {}",
+            source.source.name,
+            key.at(),
+            source.tool_names().join(", ")
+        ),
+        None => Ok(()),
+    }
+}
+
+fn may_be_offered(kind: Kind, name: &str, sources: &Offering<'_>) -> bool {
     match kind {
-        Kind::Tool | Kind::Prompt => sources.values().any(|source| source.may_offer(name)),
+        Kind::Tool
+            if sources.declared.values().any(|source| source.tool_names().iter().any(|one| one == name)) =>
+        {
+            true
+        }
+        Kind::Tool | Kind::Prompt => sources.servers.values().any(|source| source.may_offer(name)),
         // Resources have the name of their source before their URI, however its other items are named.
         Kind::Resource | Kind::Template => {
             let of = |source: &str| name.strip_prefix(source).is_some_and(|rest| rest.starts_with('_'));
-            name.starts_with("docs_docs:///") || sources.keys().any(|source| of(source))
+            name.starts_with("docs_docs:///") || sources.servers.keys().any(|source| of(source))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! credentials (SRC-10, `shown`).
 
 mod address;
+mod declared;
 mod program;
 mod shown;
 
@@ -16,6 +17,7 @@ use shared::outbound::Security;
 use shared::tls;
 
 use super::keys::Key;
+pub use declared::Declared;
 pub(crate) use shown::is_name as is_secret_name;
 pub use shown::{Kept, Shown};
 
@@ -48,12 +50,38 @@ impl PartialEq for Source {
 
 impl Eq for Source {}
 
+/// The sources of a file, by name.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// Servers.
+    pub(super) servers: BTreeMap<String, Source>,
+    /// Those whose tools the file declares.
+    pub(super) declared: BTreeMap<String, Declared>,
+}
+
+/// The same, to ask which items may be offered.
+#[derive(Clone, Copy)]
+pub(super) struct Offering<'s> {
+    pub(super) servers: &'s BTreeMap<String, Source>,
+    pub(super) declared: &'s BTreeMap<String, Declared>,
+}
+
+impl<'s> Offering<'s> {
+    /// The names of all sources.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'s str> {
+        self.servers.keys().chain(self.declared.keys()).map(String::as_str)
+    }
+}
+
 /// Reads the tables; relative paths are relative to `folder`.
-pub(super) fn read(tables: &Key<'_>, folder: &Path) -> anyhow::Result<BTreeMap<String, Source>> {
-    let mut sources = BTreeMap::new();
+pub(super) fn read(tables: &Key<'_>, folder: &Path) -> anyhow::Result<Sources> {
+    let mut sources = Sources::default();
     for table in tables.keys()? {
         check_name(&table)?;
-        sources.insert(table.name.to_owned(), source(&table, folder)?);
+        match declared::read(&table, folder)? {
+            Some(declared) => drop(sources.declared.insert(table.name.to_owned(), declared)),
+            None => drop(sources.servers.insert(table.name.to_owned(), source(&table, folder)?)),
+        }
     }
     Ok(sources)
 }
@@ -163,7 +191,7 @@ impl Said<'_> {
         self.shown.fits(table)?;
         let of_users = self.shown.is_of_users();
         let endpoint = match kind {
-            Kind::Http => self.address.fits(table, !self.shown.is_empty())?,
+            Kind::Http => Endpoint::Http(self.address.fits(table, !self.shown.is_empty())?),
             Kind::Stdio => self.program.fits(table, &self.shown)?,
         };
         let settings = SourceSettings {
@@ -181,7 +209,10 @@ fn kind(key: &Key<'_>) -> anyhow::Result<Kind> {
     match key.text()? {
         "mcp-http" => Ok(Kind::Http),
         "mcp-stdio" => Ok(Kind::Stdio),
-        other => bail!("`kind` at {} is `{other}`; write \"mcp-http\" or \"mcp-stdio\"", key.at()),
+        other => bail!(
+            "`kind` at {} is `{other}`; write \"mcp-http\", \"mcp-stdio\", \"rest\", \"sql\" or \"webhook\"",
+            key.at()
+        ),
     }
 }
 
@@ -206,9 +237,15 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::configured`], or if a credential cannot be used.
-    pub fn open<'s>(sources: impl Iterator<Item = &'s Self>, means: &Means) -> anyhow::Result<Upstreams> {
+    pub fn open<'s>(
+        sources: impl Iterator<Item = &'s Self>,
+        declared: impl Iterator<Item = &'s Declared>,
+        data_dir: &Path,
+        means: &Means,
+    ) -> anyhow::Result<Upstreams> {
         let configured = sources.map(Self::configured).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Upstreams::open(&configured, means)?)
+        let declared = declared.map(|one| one.configured(data_dir)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Upstreams::open(&configured, &declared, means)?)
     }
 
     /// The settings for the resource server, with secrets and certificates read (OPS-03).

@@ -108,7 +108,8 @@ impl ResourceHalf {
             memory: memory.clone(),
             launching,
         };
-        let upstreams = config::Source::open(file.sources.values(), &means)?.within(memory);
+        let (sources, declared) = (file.sources.values(), file.declared.values());
+        let upstreams = config::Source::open(sources, declared, store.dir.path(), &means)?.within(memory);
         let resource = Resource::new(resource::Config {
             catalogue: store.catalogue.clone(),
             db: store.db.clone(),

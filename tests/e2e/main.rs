@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod account_passkeys;
+mod alone;
 mod assertion;
 mod audit_log;
 mod authenticators;

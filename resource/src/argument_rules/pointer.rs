@@ -16,8 +16,9 @@ pub(crate) struct Pointer {
     steps: Vec<Step>,
 }
 
+/// One step of a pointer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Step {
+pub(crate) enum Step {
     /// A member of an object, or an element of an array by index.
     Named(String),
     /// Every element of an array, or every member of an object.
@@ -88,6 +89,11 @@ impl Pointer {
         Ok(Self { text: text.to_owned(), steps })
     }
 
+    /// Its steps, from the root.
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     /// What it leads to: one place, or one for each element where it says `*`.
     pub(super) fn find<'v>(&self, arguments: &'v Value) -> Vec<Found<'v>> {
         let mut found = vec![Found::Value(arguments)];
@@ -111,6 +117,14 @@ impl Pointer {
 }
 
 impl Step {
+    /// Whether it leads to the member or element of this name.
+    pub(crate) fn leads_to(&self, name: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Named(wanted) => wanted == name,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, InvalidPointer> {
         if text == "*" {
             return Ok(Self::Every);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{Db, Fault};
 
+use super::declared::Declared;
 use super::endpoint::Endpoint;
 use super::health::Health;
 use super::journal::Entry;
@@ -76,6 +77,7 @@ impl Upstreams {
         for source in self.all().iter() {
             all.push(source.health().await);
         }
+        all.extend(self.declared().iter().map(Declared::health));
         all
     }
 
@@ -102,28 +104,45 @@ impl Upstreams {
 
     /// Lists the source with this name now; `None` if it does not exist.
     pub async fn test(&self, name: &str) -> Option<Result<Tested, String>> {
+        if let Some(declared) = self.find_declared(name) {
+            return Some(declared.test().await.map(|ms| tested(name, &declared, ms)));
+        }
         let source = self.find(name)?;
         Some(test(name, &source).await)
     }
 
     /// The id of the source with this name.
     pub fn id(&self, name: &str) -> Option<String> {
-        Some(self.find(name)?.id())
+        let declared = self.find_declared(name).map(|_| name.to_owned());
+        declared.or_else(|| Some(self.find(name)?.id()))
     }
 
     /// Recent events of the source with this name; `None` if it does not exist.
     pub fn log(&self, name: &str, most: usize) -> Option<Log> {
+        if let Some(declared) = self.find_declared(name) {
+            return Some(Log { entries: declared.journal(most), errors: None });
+        }
         let source = self.find(name)?;
         Some(Log { entries: source.journal(most), errors: source.errors() })
     }
 
     /// Restarts the source with this name, and returns its health afterwards; `None` if it does not exist.
     pub async fn restart(&self, name: &str) -> Option<Result<Health, String>> {
+        if let Some(declared) = self.find_declared(name) {
+            return Some(declared.restart().await.map(|()| declared.health()));
+        }
         let source = self.find(name)?;
         let restarted = source.restart().await;
         let health = source.health().await;
         Some(restarted.map(|()| health))
     }
+}
+
+/// What a test of a source with declared tools shows.
+fn tested(name: &str, declared: &Declared, ms: u64) -> Tested {
+    let tools = declared.offered().offers.iter().map(|offer| ListedItem::of(name, offer)).collect();
+    let (prompts, resources, templates, left_out) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    Tested { era: None, ms, tools, prompts, resources, templates, left_out, errors: None }
 }
 
 async fn test(name: &str, source: &Upstream) -> Result<Tested, String> {

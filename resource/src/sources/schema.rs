@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
 use crate::item::Arguments;
@@ -22,6 +22,30 @@ impl Schema {
         let validator = jsonschema::draft202012::new(schema).expect("our own schemas are valid");
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         Self { validator, properties }
+    }
+
+    /// Compiles a schema that the configuration makes. Patterns take linear time.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn try_compile(schema: &Value) -> Result<Self, String> {
+        let options = jsonschema::draft202012::options().with_pattern_options(PatternOptions::regex());
+        let validator = options.build(schema).map_err(|error| error.to_string())?;
+        let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        Ok(Self { validator, properties })
+    }
+
+    /// Checks values for some of the arguments.
+    ///
+    /// # Errors
+    /// As [`Schema::check`], but nothing is required.
+    pub(super) fn check_some(&self, arguments: &Map<String, Value>) -> Result<(), String> {
+        let required = |error: &jsonschema::ValidationError<'_>| {
+            matches!(error.kind(), ValidationErrorKind::Required { .. })
+        };
+        let arguments = Value::Object(arguments.clone());
+        let wrong = self.validator.iter_errors(&arguments).find(|error| !required(error));
+        wrong.map_or(Ok(()), |error| Err(self.describe(&error).1))
     }
 
     /// Checks the arguments of a call; the error says what is expected.
@@ -119,7 +143,16 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 
 fn description(expected: &Value) -> String {
     let bound = |name: &str| expected.get(name).and_then(Value::as_i64);
+    if let Some(choices) = expected["enum"].as_array() {
+        let choices: Vec<_> = choices.iter().map(Value::to_string).collect();
+        return format!("one of {}", choices.join(", "));
+    }
+    if let Some(pattern) = expected["pattern"].as_str() {
+        return format!("a string that matches {pattern}");
+    }
     match expected["type"].as_str() {
+        Some("number") => "a number".to_owned(),
+        Some("boolean") => "true or false".to_owned(),
         Some("string") => match (bound("minLength"), bound("maxLength")) {
             (Some(least), Some(most)) => format!("a string of {least} to {most} characters"),
             (None, Some(most)) => format!("a string of at most {most} characters"),

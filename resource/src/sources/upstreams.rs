@@ -8,6 +8,8 @@ use shared::outbound::memory::Memory;
 use shared::{Fault, Tx};
 use tokio::sync::watch;
 
+use super::Source;
+use super::declared::{Declared, DeclaredConfigured, DeclaredSource};
 use super::endpoint::Endpoint;
 use super::identity::{Credentials, Kept};
 use super::mcp::definition::offers;
@@ -21,6 +23,8 @@ use crate::store::snapshots::{self, Stored};
 #[derive(Clone)]
 pub struct Upstreams {
     present: Arc<ArcSwap<Vec<Upstream>>>,
+    /// Those whose tools the configuration declares.
+    declared: Arc<ArcSwap<Vec<Declared>>>,
     /// Counts up whenever there are others, or one of them offers something else than before.
     changed: watch::Sender<u64>,
     /// For what they answer.
@@ -42,11 +46,18 @@ pub enum UpstreamError {
         "[sources.{0}] has a secret in the sealed store, and a gateway alone has none; write \"file:/path\" or \"env:NAME\", or run the whole server"
     )]
     NoStore(String),
+    #[error("[sources.{0}]: {1}")]
+    Declaration(String, String),
 }
 
 impl Default for Upstreams {
     fn default() -> Self {
-        Self { present: Arc::default(), changed: watch::Sender::new(0), memory: Memory::default() }
+        Self {
+            present: Arc::default(),
+            declared: Arc::default(),
+            changed: watch::Sender::new(0),
+            memory: Memory::default(),
+        }
     }
 }
 
@@ -56,11 +67,15 @@ impl Upstreams {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub fn open(configured: &[Configured], means: &Means) -> Result<Self, UpstreamError> {
+    pub fn open(
+        configured: &[Configured],
+        declared: &[DeclaredConfigured],
+        means: &Means,
+    ) -> Result<Self, UpstreamError> {
         let upstreams = Self::default();
-        let others = upstreams.others(configured, means)?;
+        let others = upstreams.others(configured, declared, means)?;
         let servers = means.db.write_blocking(move |tx| others.take_up(tx))?;
-        upstreams.replace(servers.0);
+        upstreams.replace(servers);
         Ok(upstreams)
     }
 
@@ -69,7 +84,12 @@ impl Upstreams {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub fn others(&self, configured: &[Configured], means: &Means) -> Result<Others, UpstreamError> {
+    pub fn others(
+        &self,
+        configured: &[Configured],
+        declared: &[DeclaredConfigured],
+        means: &Means,
+    ) -> Result<Others, UpstreamError> {
         let present = self.all();
         let other = |configured: &Configured| {
             Ok(match present.iter().find(|one| one.is_as(configured)) {
@@ -80,7 +100,14 @@ impl Upstreams {
             })
         };
         let servers = configured.iter().map(other).collect::<Result<_, UpstreamError>>()?;
-        Ok(Others { servers, changed: self.changed.clone(), means: means.clone() })
+        let known = self.declared();
+        let declared =
+            declared.iter().map(|configured| match known.iter().find(|one| one.is_as(configured)) {
+                Some(one) => Ok(one.clone()),
+                None => begun(configured, means),
+            });
+        let declared = declared.collect::<Result<_, UpstreamError>>()?;
+        Ok(Others { servers, declared, changed: self.changed.clone(), means: means.clone() })
     }
 
     /// The same with this memory for what they answer (RATE-07).
@@ -99,9 +126,25 @@ impl Upstreams {
         self.present.load_full()
     }
 
+    /// Those whose tools the configuration declares, at this moment.
+    pub(crate) fn declared(&self) -> Arc<Vec<Declared>> {
+        self.declared.load_full()
+    }
+
+    /// The one of these with this name.
+    pub(crate) fn find_declared(&self, name: &str) -> Option<Declared> {
+        self.declared().iter().find(|source| source.is_called(name)).cloned()
+    }
+
+    /// All of them, to be run.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        Servers { servers: self.all().to_vec(), declared: self.declared().to_vec() }.sources()
+    }
+
     /// Puts others in their place.
-    pub(crate) fn replace(&self, others: Vec<Upstream>) {
-        self.present.store(Arc::new(others));
+    pub(crate) fn replace(&self, servers: Servers) {
+        self.present.store(Arc::new(servers.servers));
+        self.declared.store(Arc::new(servers.declared));
         self.changed.send_modify(|generation| *generation += 1);
     }
 
@@ -119,6 +162,20 @@ impl Upstreams {
     pub(crate) fn find(&self, name: &str) -> Option<Upstream> {
         self.all().iter().find(|source| source.is_called(name)).cloned()
     }
+}
+
+/// A source whose tools are declared, with its credentials.
+fn begun(configured: &DeclaredConfigured, means: &Means) -> Result<Declared, UpstreamError> {
+    let DeclaredConfigured { source, credentials } = configured;
+    let all_here = credentials.iter().all(|credential| matches!(credential.kept, Kept::Here(_)));
+    if !all_here && means.secrets.is_none() {
+        return Err(UpstreamError::NoStore(source.name.clone()));
+    }
+    let none = Credentials::none(&source.name, source.target(), &means.issuer);
+    let showing = none.showing(credentials, None, means.secrets.as_ref());
+    let credentials = showing.ok_or_else(|| UpstreamError::Credential(source.name.clone()))?;
+    let declared = Declared::new(configured.clone(), Arc::new(credentials), &means.clock);
+    declared.map_err(|why| UpstreamError::Declaration(source.name.clone(), why))
 }
 
 fn credentials(configured: &Configured, means: &Means) -> Result<Credentials, UpstreamError> {
@@ -140,11 +197,23 @@ fn credentials(configured: &Configured, means: &Means) -> Result<Credentials, Up
 }
 
 /// Servers that are ready to take the place of the present ones.
-pub struct Servers(pub(crate) Vec<Upstream>);
+pub struct Servers {
+    pub(crate) servers: Vec<Upstream>,
+    pub(crate) declared: Vec<Declared>,
+}
+
+impl Servers {
+    /// All of them, to be run. What the site declares itself comes first, so that no server takes its names (MCP-11).
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let declared = self.declared.iter().cloned().map(Source::Declared);
+        declared.chain(self.servers.iter().cloned().map(Source::Upstream)).collect()
+    }
+}
 
 /// Servers as another configuration names them.
 pub struct Others {
     servers: Vec<Other>,
+    declared: Vec<Declared>,
     changed: watch::Sender<u64>,
     means: Means,
 }
@@ -168,13 +237,20 @@ impl Others {
     /// Whether all of these are among them already, and no others.
     pub fn are_as(&self, upstreams: &Upstreams) -> bool {
         let stay = |other: &Other| matches!(other, Other::Stays(_));
-        self.servers.len() == upstreams.all().len() && self.servers.iter().all(stay)
+        let known = upstreams.declared();
+        let same = |one: &Declared| known.iter().any(|other| other.is(one));
+        self.servers.len() == upstreams.all().len()
+            && self.servers.iter().all(stay)
+            && self.declared.len() == known.len()
+            && self.declared.iter().all(same)
     }
 
     /// What they offer before any of them is asked.
     pub(crate) fn offered(&self, conn: &Conn<'_>) -> Result<Vec<Arc<Offered>>, Fault> {
         let settings: Vec<_> = self.servers.iter().map(Other::settings).cloned().collect();
-        remembered(conn, &settings)
+        let mut offered: Vec<_> = self.declared.iter().map(Declared::offered).collect();
+        offered.extend(remembered(conn, &settings)?);
+        Ok(offered)
     }
 
     /// Makes the rows follow, and builds those that begin, with what is remembered of each.
@@ -182,7 +258,7 @@ impl Others {
     /// # Errors
     /// The database's fault.
     pub fn take_up(self, tx: &Tx<'_>) -> Result<Servers, Fault> {
-        let Self { mut servers, changed, means } = self;
+        let Self { mut servers, declared, changed, means } = self;
         let targets: Vec<_> =
             servers.iter().map(|other| (other.settings().name.clone(), other.settings().target())).collect();
         let mut built = Vec::with_capacity(servers.len());
@@ -198,7 +274,7 @@ impl Others {
                 }
             });
         }
-        Ok(Servers(built))
+        Ok(Servers { servers: built, declared })
     }
 }
 
@@ -233,4 +309,9 @@ pub(crate) fn remembered(conn: &Conn<'_>, sources: &[SourceSettings]) -> Result<
         all.push(Arc::new(Offered { source: SourceName::from(source.name.as_str()), offers, own_secret }));
     }
     Ok(all)
+}
+
+/// What these sources offer, of which nobody has to be asked.
+pub(crate) fn declared(sources: &[DeclaredSource]) -> impl Iterator<Item = Arc<Offered>> {
+    sources.iter().map(|source| Arc::new(source.offered()))
 }

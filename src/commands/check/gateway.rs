@@ -69,8 +69,8 @@ impl Report {
                 source.settings.name
             ));
         }
-        for (name, source) in &file.sources {
-            if source.shown.names().next().is_some() || source.settings.own_secret {
+        for (name, shown) in file.shown() {
+            if shown.names().next().is_some() || shown.is_of_users() {
                 self.problems.push(format!(
                     "[sources.{name}] has a secret in the sealed store, and a gateway alone has none; write \"file:/path\" or \"env:NAME\", or run the whole server"
                 ));

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use keys::secrets;
-use resource::catalogue::{BuiltIn, DoubtfulRule};
+use resource::catalogue::{BuiltIn, DoubtfulRule, Kind, Opens};
 use resource::sources::endpoint::{Address, Endpoint, Local, Sandbox};
 use resource::sources::{Names, never_walked};
+use shared::catalogue::Risk;
 use shared::db::ReadOnly;
 use shared::network::is_never_dialled;
 use shared::schema::SCHEMA;
@@ -17,6 +18,13 @@ use crate::config::{File, Source};
 impl Report {
     /// Checks that the files that each source needs exist.
     pub(super) fn sources(&mut self, file: &File) {
+        for source in file.declared.values() {
+            let configured = source.configured(&self.data_dir);
+            self.note(configured);
+            if let Some(to) = source.source.destination() {
+                self.host(&source.source.name, &to.host);
+            }
+        }
         for source in file.sources.values() {
             let configured = source.configured();
             self.note(configured);
@@ -28,7 +36,12 @@ impl Report {
     }
 
     fn address(&mut self, name: &str, at: &Address) {
-        if let Ok(address) = at.destination.host.parse::<IpAddr>()
+        self.host(name, &at.destination.host);
+    }
+
+    /// Whether the host of a source may be connected to.
+    fn host(&mut self, name: &str, host: &str) {
+        if let Ok(address) = host.parse::<IpAddr>()
             && is_never_dialled(address)
         {
             self.problems.push(format!(
@@ -55,11 +68,13 @@ impl Report {
     /// Compares the rules with the sources' stored lists, and the configured names with the stored secrets.
     pub(super) fn remember(&mut self, catalogue: &BuiltIn, file: &File) {
         let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
+        let declared: Vec<_> = file.declared.values().map(|source| source.source.clone()).collect();
         let mut unknown: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+        catalogue.declare(&declared);
         // Errors of the database are reported elsewhere.
         if let Ok(db) = ReadOnly::open(&self.data_dir.join("portcullis.db"), &SCHEMA) {
             let read = db.read(|conn| {
-                catalogue.remember(conn, &sources)?;
+                catalogue.remember(conn, &sources, &declared)?;
                 Ok((never_walked(conn, &sources)?, secrets::list(conn)?))
             });
             if let Some((never_walked, secrets)) = self.note(read.map_err(Into::into)) {
@@ -67,6 +82,7 @@ impl Report {
                 self.secrets(file, &secrets);
             }
         }
+        self.triggers(catalogue, file);
         self.note(catalogue.check().map_err(Into::into));
         for name in &unknown {
             self.warnings.push(format!(
@@ -85,11 +101,30 @@ impl Report {
         self.warnings.extend(doubts.map(|doubt| doubt.to_string()));
     }
 
+    /// Tools that start something elsewhere, and need no scope that takes a passkey.
+    fn triggers(&mut self, catalogue: &BuiltIn, file: &File) {
+        let high =
+            |name: &str| file.risks().iter().any(|(scope, risk)| *scope == name && *risk == Risk::High);
+        let hooks = file.declared.values().filter(|source| source.source.kind_name() == "webhook");
+        let tools: Vec<_> = hooks.flat_map(crate::config::Declared::tool_names).collect();
+        for (name, opens) in catalogue.needs(Kind::Tool) {
+            if let Opens::Scopes(scope) = opens
+                && tools.contains(&name)
+                && !scope.is_empty()
+                && !scope.iter().any(high)
+            {
+                self.warnings.push(format!(
+                    "`{name}` sends messages that start something elsewhere, and needs no scope with risk = \"high\", so nobody is asked for a passkey; give it one"
+                ));
+            }
+        }
+    }
+
     /// Secrets that are named in the configuration but not set.
     fn secrets(&mut self, file: &File, known: &[secrets::Listed]) {
         let is_set = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
-        for (source, settings) in &file.sources {
-            for name in settings.shown.names().filter(|name| !is_set(name)) {
+        for (source, shown) in file.shown() {
+            for name in shown.names().filter(|name| !is_set(name)) {
                 self.warnings.push(format!(
                     "[sources.{source}] uses the secret `{name}`, which is not set; run: portcullis secret set {name}"
                 ));

@@ -94,7 +94,8 @@ impl Sides {
             [now.context("the present configuration")?, other.context("the other configuration")?];
         for (catalogue, file) in catalogues.iter().zip(files) {
             let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
-            db.read(|conn| catalogue.remember(conn, &sources))?;
+            let declared: Vec<_> = file.declared.values().map(|source| source.source.clone()).collect();
+            db.read(|conn| catalogue.remember(conn, &sources, &declared))?;
             catalogue.check()?;
         }
         let groups = files.map(|file| Groups::new(file.groups.clone()));

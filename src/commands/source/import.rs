@@ -5,6 +5,7 @@ mod append;
 mod entry;
 mod formats;
 mod jsonc;
+mod openapi;
 
 use std::fs;
 use std::io::{IsTerminal, Read};
@@ -27,9 +28,13 @@ const LONGEST: u64 = 1 << 20;
 
 #[derive(Args, Debug)]
 pub struct Import {
-    /// The client's file: mcp.json of Claude Code, VS Code or Cursor, or config.toml of Codex.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// The client's file: mcp.json of Claude Code, VS Code or Cursor, or config.toml of Codex. Or `openapi` and the file of an
+    /// OpenAPI 3 description in JSON, whose operations become tools.
+    #[arg(value_name = "FILE", num_args = 1..=2, required = true)]
+    pub files: Vec<PathBuf>,
+    /// The name of the source that an OpenAPI description becomes.
+    #[arg(long, default_value = "api", value_name = "NAME")]
+    pub name: String,
     /// Print what would be written, and store no secret.
     #[arg(long, conflicts_with = "write")]
     pub dry_run: bool,
@@ -64,10 +69,18 @@ struct LeftOut {
 
 /// Runs the command.
 pub(super) fn run(import: &Import, file: &File) -> anyhow::Result<()> {
-    let found = formats::read(&import.file, &read(&import.file)?)?;
-    let (planned, left_out) = plan(found, file);
+    let (planned, left_out) = match &import.files[..] {
+        [format, path] if format == Path::new("openapi") => {
+            let described = openapi::read(path, &read(path)?, &import.name)?;
+            let one = Planned { name: import.name.clone(), toml: described.toml, secrets: Vec::new() };
+            check(&one, file).map_err(anyhow::Error::msg)?;
+            (vec![one], described.left_out)
+        }
+        [path] => plan(formats::read(path, &read(path)?)?, file),
+        _ => bail!("write `source import FILE`, or `source import openapi FILE`"),
+    };
     if planned.is_empty() && left_out.is_empty() {
-        bail!("{} names no MCP server", import.file.display());
+        bail!("{} names no MCP server", import.files[0].display());
     }
     let toml: String = planned.iter().map(|planned| planned.toml.as_str()).collect::<Vec<_>>().join("\n");
     let target =
@@ -125,7 +138,7 @@ fn plan(found: Vec<Found>, file: &File) -> (Vec<Planned>, Vec<LeftOut>) {
 
 /// Whether the configuration would be valid with it.
 fn check(planned: &Planned, file: &File) -> Result<(), String> {
-    if file.sources.contains_key(&planned.name) {
+    if file.sources.contains_key(&planned.name) || file.declared.contains_key(&planned.name) {
         return Err(format!("the configuration has [sources.{}] already", planned.name));
     }
     match File::parse(Path::new("this table"), &planned.toml) {

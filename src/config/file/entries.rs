@@ -10,6 +10,7 @@ use shared::Issuer;
 use super::super::keys::Key;
 use super::super::remote::Remote;
 use super::super::signing::Signing;
+use super::super::sources::Offering;
 use super::super::{audit, cimd, clients, consent, front, limits, registration, rules, sources, tokens};
 use super::File;
 use crate::front::address::Listen;
@@ -120,8 +121,8 @@ const ENTRIES: &[Entry] = &[
     }),
     // A key of [audit] that a reload does not apply.
     entry!(AtStart, First, "audit.mirror", [audit_mirror], |key, _, _| Err(key.unknown(&names()))),
-    entry!(AtReload, First, "sources", [sources], |key, folder, file| {
-        sources::read(key, folder).map(|it| file.sources = it)
+    entry!(AtReload, First, "sources", [sources, declared], |key, folder, file| {
+        sources::read(key, folder).map(|it| (file.sources, file.declared) = (it.servers, it.declared))
     }),
     entry!(AtReload, Clients, "clients", [clients], |key, folder, file| {
         clients::clients(key, folder, &file.rules).map(|it| file.clients = it)
@@ -133,7 +134,8 @@ const ENTRIES: &[Entry] = &[
         cimd::read(key, folder).map(|it| file.authz.cimd = it)
     }),
     entry!(AtReload, Items, "limits", [rules.limits], |key, _, file| {
-        limits::read(key, &file.sources).map(|it| file.rules.limits = it)
+        limits::read(key, &Offering { servers: &file.sources, declared: &file.declared })
+            .map(|it| file.rules.limits = it)
     }),
     entry!(AtReload, First, "rate", [limits], |key, _, file| front::limits(key, &mut file.limits)),
     entry!(AtStart, First, "keys", [signing], |key, folder, file| {
@@ -176,8 +178,9 @@ fn groups(table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
 
 /// `[tools]`, `[prompts]` or `[resources]`.
 fn items(kind: Kind, table: &Key<'_>, file: &mut File) -> anyhow::Result<()> {
+    let sources = Offering { servers: &file.sources, declared: &file.declared };
     for key in table.keys()? {
-        let (pattern, rule) = rules::item(kind, &key, &file.rules, &file.sources)?;
+        let (pattern, rule) = rules::item(kind, &key, &file.rules, &sources)?;
         file.rules.of_mut(kind).set(pattern, rule);
     }
     Ok(())

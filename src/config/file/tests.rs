@@ -294,6 +294,7 @@ fn every_key_is_known_to_a_reload() {
             limits: parse("[limits]\nat_once = 1").unwrap().rules.limits,
         },
         sources: parse("[sources.x]\nkind = \"mcp-http\"\nurl = \"http://localhost/\"").unwrap().sources,
+        declared: BTreeMap::new(),
         clients: Vec::new(),
         limits: Limits::off(),
         signing: Signing { seal_key: super::super::SealKey::File(PathBuf::from("x")), ..Signing::default() },

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use resource::sources::endpoint::{Address, Endpoint};
+use resource::sources::endpoint::Address;
 use shared::Network;
 use shared::outbound::{Destination, Identity, Security, Trust};
 use url::{Host, Url};
@@ -52,8 +52,23 @@ impl<'t> Said<'t> {
         Ok(())
     }
 
+    /// Takes a database's address as one of the same host. Its connections are secured like those over https, except on
+    /// loopback without a certificate authority, or with `plaintext`.
+    pub(super) fn reached_by_postgres(&mut self, url: &Url, text: &'t str) {
+        let port = url.port().unwrap_or(5432);
+        let secure = self.ca.is_some() || !(self.plaintext || is_loopback(url));
+        let scheme = if secure { "https" } else { "http" };
+        let host = url.host_str().unwrap_or_default();
+        self.url = Url::parse(&format!("{scheme}://{host}:{port}/")).ok().map(|url| (url, text));
+    }
+
+    /// A secret is used there, and not sent over HTTP.
+    pub(super) fn sends_nothing(&mut self) {
+        self.plaintext = true;
+    }
+
     /// The address, if all fits; `shows` says whether a credential is sent there.
-    pub(super) fn fits(self, table: &Key<'_>, shows: bool) -> anyhow::Result<Endpoint> {
+    pub(super) fn fits(self, table: &Key<'_>, shows: bool) -> anyhow::Result<Address> {
         let (name, at) = (table.name, table.at());
         let Some((url, written)) = self.url else {
             bail!(
@@ -83,12 +98,12 @@ impl<'t> Said<'t> {
             }
         };
         let security = if secure { Security::Tls(Trust { ca: self.ca, identity }) } else { Security::Plain };
-        Ok(Endpoint::Http(Address {
+        Ok(Address {
             path: url[url::Position::BeforePath..url::Position::AfterQuery].to_owned(),
             url: written.to_owned(),
             destination: destination(&url, security, self.networks),
             identity: self.identity,
-        }))
+        })
     }
 }
 
@@ -104,7 +119,7 @@ fn destination(url: &Url, security: Security, networks: Vec<Network>) -> Destina
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Domain(name)) => ["localhost", "127.0.0.1", "[::1]"].contains(&name),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,

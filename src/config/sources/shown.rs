@@ -59,6 +59,20 @@ impl Shown {
     /// Reads one of the keys that are about it.
     pub(super) fn read(&mut self, key: &Key<'_>, folder: &Path) -> anyhow::Result<()> {
         match key.name {
+            // It opens a connection and is never sent over HTTP, so this name is never a header of a request.
+            "password" => self.add(HeaderName::from_static("password"), false, key, folder).and_then(|()| {
+                if self.is_of_users() {
+                    bail!("`password` at {} cannot be \"user\": a database has one role here", key.at());
+                }
+                Ok(())
+            }),
+            // It signs messages and is never sent, so this name is never a header of a request.
+            "secret" => self.add(HeaderName::from_static("secret"), false, key, folder).and_then(|()| {
+                if self.is_of_users() {
+                    bail!("`secret` at {} cannot be \"user\": the receiver knows one", key.at());
+                }
+                Ok(())
+            }),
             "authorization" => self.add(header::AUTHORIZATION, false, key, folder),
             "bearer" => self.add(header::AUTHORIZATION, true, key, folder),
             "lists_with" => {
@@ -117,7 +131,7 @@ impl Shown {
     }
 
     /// Whether each user gives their own secret.
-    pub(super) fn is_of_users(&self) -> bool {
+    pub(crate) fn is_of_users(&self) -> bool {
         self.credentials.iter().any(|written| written.kept == Kept::User)
     }
 

@@ -217,7 +217,7 @@ async fn an_answer_may_come_in_a_stream() {
     assert_eq!(answered.unwrap().unwrap().get(), r#"{"content":[1]}"#);
     assert_eq!(
         heard,
-        [Heard::Progress(Progress::at(1.0)), Heard::ListChanged, Heard::Progress(Progress::at(2.5))]
+        [Heard::Progress(Progress::new(1.0)), Heard::ListChanged, Heard::Progress(Progress::new(2.5))]
     );
 }
 
