@@ -95,6 +95,8 @@ struct Running<M> {
 struct Uses {
     leases: usize,
     last: Duration,
+    /// Whether somebody has used it. Until then it waits for whom it was started for.
+    used: bool,
     /// Nobody else may use it; it is stopped when the last lease ends.
     retired: bool,
 }
@@ -222,7 +224,7 @@ impl<M: Member> Pool<M> {
     fn lend(&self, running: &Arc<Running<M>>, now: Duration) -> Lease<M> {
         let mut uses = running.uses();
         uses.leases += 1;
-        uses.last = now;
+        (uses.last, uses.used) = (now, true);
         Lease { running: Arc::clone(running), pool: self.clone() }
     }
 
@@ -250,7 +252,7 @@ impl<M: Member> Pool<M> {
             }
         };
         let now = self.0.uptime.now();
-        let uses = Mutex::new(Uses { leases: 0, last: now, retired: false });
+        let uses = Mutex::new(Uses { leases: 0, last: now, used: false, retired: false });
         let running = Arc::new(Running { member, since: now, uses, left: CancellationToken::new() });
         if self.enter(&key, serial, &running) {
             tell.send_replace(Some(Ok(())));
@@ -322,8 +324,12 @@ impl<M: Member> Pool<M> {
     }
 
     fn evict(&self) {
+        let now = self.0.uptime.now();
         let mut state = self.state();
-        let idle = state.running().filter(|(_, running)| running.uses().leases == 0);
+        let idle = state.running().filter(|(_, running)| {
+            let uses = running.uses();
+            uses.leases == 0 && (uses.used || now.saturating_sub(running.since) >= FOR_A_PLACE)
+        });
         let oldest = idle.min_by_key(|(_, running)| running.uses().last).map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
             state.retire(|key| *key == oldest);

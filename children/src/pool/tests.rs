@@ -244,6 +244,22 @@ async fn an_idle_child_makes_room_and_a_busy_one_does_not() {
     drop((second, third));
 }
 
+/// SRC-11: a child that was just started is there for whom it was started, whoever waits for its place.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_was_just_started_makes_no_room() {
+    let stage = Stage::of(Settings { most: 1, ..settings() }, &Places::new(64));
+    let alice = key("alice", None, 1);
+    // Whoever wanted it has gone meanwhile.
+    let waiting = stage.lease(&alice);
+    assert!(timeout(Duration::ZERO, waiting).await.is_err());
+    while stage.pool.in_use().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.lease(&key("bob", None, 1)).await.expect_err("it is hers"), Unavailable::Full);
+    stage.advance(FOR_A_PLACE);
+    assert!(stage.lease(&key("bob", None, 1)).await.is_ok());
+}
+
 /// SRC-11: all sources together have a cap too.
 #[tokio::test(start_paused = true)]
 async fn places_are_shared_by_all_sources() {
