@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use shared::rate::Limits;
 
 use super::program::{call, scripted, text, until};
 use crate::harness::TestApp;
@@ -20,7 +21,10 @@ impl Scene {
     pub async fn start(toml: &str, sources: &[&str]) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let config = dir.path().join("portcullis.toml");
-        std::fs::write(&config, format!("listen = \"localhost:0\"\n[rate]\nmcp = \"off\"\n{toml}")).unwrap();
+        // Many users from one address are no flood here.
+        let unlimited: String = Limits::NAMES.iter().map(|name| format!("{name} = \"off\"\n")).collect();
+        let all = format!("listen = \"localhost:0\"\n[rate]\n{unlimited}{toml}");
+        std::fs::write(&config, all).unwrap();
         std::fs::create_dir(dir.path().join("tmp")).unwrap();
         let mut command = program_on(&dir.path().join("data"));
         command.arg("--config").arg(&config).args(["serve", "--json"]).env("TMPDIR", dir.path().join("tmp"));
