@@ -339,9 +339,11 @@ impl Event {
         }
         let mut detail = Some(self.detail);
         let mut text = Vec::with_capacity(1024);
-        written(self.members.sorted(), &mut text, |name, value, text| {
+        written(&self.members.sorted(), &mut text, |name, value, text| {
             match detail.take_if(|_| name == DETAIL) {
-                Some(detail) => written(detail.sorted(), text, |_, value, text| write_canonical(value, text)),
+                Some(detail) => {
+                    written(&detail.sorted(), text, |_, value, text| write_canonical(value, text));
+                }
                 None => write_canonical(value, text),
             }
         });
@@ -353,7 +355,7 @@ const DETAIL: &str = "detail";
 
 /// An object with these members, each written by `write`.
 fn written(
-    members: Vec<(&'static str, Value)>,
+    members: &[(&'static str, Value)],
     text: &mut Vec<u8>,
     mut write: impl FnMut(&str, &Value, &mut Vec<u8>),
 ) {

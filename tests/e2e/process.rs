@@ -38,6 +38,7 @@ pub trait Bare {
 }
 
 impl Bare for Command {
+    #[allow(clippy::disallowed_methods, reason = "an empty variable gives no other date")]
     /// Clears the environment, except for what gives the tests and their programs another date (`tests/run dated`).
     fn bare(&mut self) -> &mut Self {
         self.env_clear();

@@ -77,7 +77,7 @@ impl Postgres {
         let postgres = Self { child, dir, port };
         let begun = Instant::now();
         while !postgres.sql("SELECT 1").status.success() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "PostgreSQL did not start");
+            assert!(begun.elapsed() < Duration::from_mins(1), "PostgreSQL did not start");
             std::thread::sleep(Duration::from_millis(100));
         }
         postgres

@@ -143,7 +143,7 @@ async fn the_example_works_as_written() {
     assert!(error(&died).contains("may have acted"), "{died}");
     let sent = |request: &&Arrived| request.path.ends_with("/OPS-9/comment");
     assert_eq!(service.arrived().iter().filter(sent).count(), 1, "what may have run is not sent again");
-    seen += &format!("{missing}{moved}{died}");
+    seen += &[missing.to_string(), moved.to_string(), died.to_string()].concat();
 
     for listed in listed(&app, &token).await {
         if listed["name"].as_str().unwrap().starts_with("jira_") {

@@ -109,7 +109,7 @@ async fn one(
     let own = format!("canary-{number}-");
     let foreign = text.match_indices("canary-").any(|(at, _)| !text[at..].starts_with(&own));
     // After progress, the answer is the last event of a stream.
-    let answer = text.lines().filter_map(|line| line.strip_prefix("data: ")).last().unwrap_or(&text);
+    let answer = text.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap_or(&text);
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     let said = answer["result"]["content"][0]["text"].as_str().unwrap_or(&text);
     if foreign || said.starts_with("canary-") && said != canary || answer["id"] != canary {

@@ -120,7 +120,7 @@ async fn the_transport_before_streamable_http_is_named() {
         (405, "", false),
         (401, "event: endpoint\ndata: /messages\n\n", false),
     ] {
-        let upstream = Upstream::start(move |request| match request.method() {
+        let upstream = TestServer::start(move |request| match request.method() {
             "server/discover" => Reply::Json(405, Value::Null),
             "initialize" => Reply::Json(status, Value::Null),
             _ => Reply::Events(stream.to_owned()),
