@@ -22,13 +22,13 @@ use std::path::PathBuf;
 
 pub use anew::{Origin, Reading, Running, Unreadable};
 pub use file::{EVERYONE, File};
-pub use given::{DataDirOption, Given, Only};
+pub use given::{CommandLineOptions, DataDirOption, OneHalf};
 pub(crate) use keys::toml_as_json;
 pub use remote::Remote;
 pub(crate) use remote::{authority, distinct};
 pub use signing::{SealKey, Signing};
 pub(crate) use sources::is_secret_name;
-pub use sources::{Declared, Kept, Shown, Source};
+pub use sources::{Declared, SecretStorage, ShownCredentials, Source};
 
 use crate::environment::variable;
 

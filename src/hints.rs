@@ -11,11 +11,11 @@ use shared::shell;
 /// The beginning of a command.
 const PROGRAM: &str = "portcullis ";
 
-static GIVEN: OnceLock<Given> = OnceLock::new();
+static GIVEN: OnceLock<GivenPaths> = OnceLock::new();
 
 /// The paths given to the program.
 #[derive(Debug, Default)]
-struct Given {
+struct GivenPaths {
     config: Option<String>,
     data_dir: Option<String>,
     /// All commands.
@@ -24,7 +24,7 @@ struct Given {
 
 /// Stores the paths of this process; printed commands are completed with them.
 pub(crate) fn remember(commands: Command, matches: &ArgMatches) {
-    let mut given = Given { commands, ..Given::default() };
+    let mut given = GivenPaths { commands, ..GivenPaths::default() };
     let mut level = Some(matches);
     while let Some(matches) = level {
         let path = |id| matches.try_get_one::<PathBuf>(id).ok().flatten().map(|path| option(path));
@@ -49,7 +49,7 @@ pub(crate) fn complete(text: &str) -> Cow<'_, str> {
     }
 }
 
-impl Given {
+impl GivenPaths {
     fn complete<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut completed = String::new();
         let mut rest = text;
@@ -101,10 +101,10 @@ impl Given {
 mod tests {
     use super::*;
 
-    fn given(arguments: &[&str]) -> Given {
+    fn given(arguments: &[&str]) -> GivenPaths {
         let commands = crate::commands::command();
         let matches = commands.clone().try_get_matches_from(arguments).unwrap();
-        let mut given = Given { commands, ..Given::default() };
+        let mut given = GivenPaths { commands, ..GivenPaths::default() };
         let leaf = matches.subcommand().unwrap().1;
         let leaf = leaf.subcommand().map_or(leaf, |(_, deeper)| deeper);
         let path = |id: &str| leaf.get_one::<PathBuf>(id).map(|path| option(path));

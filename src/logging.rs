@@ -80,9 +80,9 @@ pub(crate) mod tests {
 
     /// The log.
     #[derive(Clone, Default)]
-    pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-    impl Kept {
+    impl CapturedLog {
         /// What logs here, at every level.
         pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
             self.in_format(Format::Json)
@@ -99,7 +99,7 @@ pub(crate) mod tests {
         }
     }
 
-    impl io::Write for Kept {
+    impl io::Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -113,7 +113,7 @@ pub(crate) mod tests {
     /// HTTP-12: libraries are not logged below a warning, whatever the filter.
     #[test]
     fn libraries_only_warn() {
-        let log = Kept::default();
+        let log = CapturedLog::default();
         tracing::subscriber::with_default(log.subscriber(), || {
             tracing::trace!(target: "h2::codec", "headers");
             tracing::info!(target: "rmcp::service", "arguments");
@@ -141,7 +141,7 @@ pub(crate) mod tests {
         let text: String = all.filter(is_dangerous).flat_map(|c| ['x', c]).collect();
         let error = io::Error::other(text.clone());
         for format in [Format::Text, Format::Json] {
-            let log = Kept::default();
+            let log = CapturedLog::default();
             tracing::subscriber::with_default(log.in_format(format), || {
                 let span =
                     tracing::error_span!(target: "portcullis", "http", http.path = %text, http.other = ?text);

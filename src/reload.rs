@@ -51,7 +51,7 @@ pub(crate) struct Reloaded {
 
 /// Who requested it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum By {
+pub(crate) enum RequestedBy {
     /// Whoever runs commands, by their number on the machine.
     Console(u32),
     /// A signal.
@@ -90,7 +90,7 @@ impl Reloader {
                 () = stop.cancelled() => return,
                 () = self.0.hangup.notified() => {}
             }
-            match self.reload(By::Signal).await {
+            match self.reload(RequestedBy::Signal).await {
                 Ok(Ok(reloaded)) => {
                     tracing::info!(config.changed = ?reloaded.changed, "the configuration was reloaded");
                 }
@@ -105,7 +105,7 @@ impl Reloader {
     }
 
     /// Reads the configuration and takes it up, or keeps the old one and says why. Both are on record.
-    pub(crate) async fn reload(&self, by: By) -> Result<Result<Reloaded, NotReloaded>, Fault> {
+    pub(crate) async fn reload(&self, by: RequestedBy) -> Result<Result<Reloaded, NotReloaded>, Fault> {
         let mut current = self.0.current.lock().await;
         let origin = self.0.origin.clone();
         let read = tokio::task::spawn_blocking(move || origin.read()).await;
@@ -136,7 +136,7 @@ impl Reloader {
         &self,
         current: &Reading,
         next: Reading,
-        by: By,
+        by: RequestedBy,
     ) -> Result<Result<(Reading, Vec<String>), NotReloaded>, Fault> {
         if let Some(words) = current.needs_restart(&next) {
             return Ok(Err(NotReloaded::new("needs_restart", &words)));
@@ -247,7 +247,7 @@ fn digests(event: Event, before: Option<String>, after: Option<String>) -> Event
     event.detail("before", before.unwrap_or_else(none)).detail("after", after.unwrap_or_else(none))
 }
 
-impl By {
+impl RequestedBy {
     fn mark(self, event: Event) -> Event {
         match self {
             Self::Console(uid) => event.by_console(uid),

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::{Base, Store};
-use crate::commands::frame::{Place, socket};
-use crate::config::{File, Only, Running, authority, distinct};
+use crate::commands::frame::{ServerParts, socket};
+use crate::config::{File, OneHalf, Running, authority, distinct};
 use crate::front::address::Listen;
 use crate::front::entrance::Entrance;
 use crate::front::http::{ErrorPages, Halves, Sharing, around};
@@ -30,7 +30,7 @@ use crate::readiness::Readiness;
 use crate::reload::{Parts, Reloader};
 use crate::routes;
 use crate::timekeeping::{self, Issues};
-use authz_half::{AuthzHalf, Begun};
+use authz_half::{AuthzHalf, StartNotice};
 use counts::Counts;
 use resource_half::ResourceHalf;
 
@@ -38,7 +38,7 @@ use resource_half::ResourceHalf;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which half runs; `None` for both.
-    pub only: Option<Only>,
+    pub only: Option<OneHalf>,
     pub file: File,
     /// The configuration as read, to read it again on a reload (POL-04).
     pub running: Arc<Running>,
@@ -59,7 +59,7 @@ pub struct Server {
     /// What the control socket is asked.
     requests: socket::Find,
     reloader: Reloader,
-    begun: Begun,
+    begun: StartNotice,
     authz: Option<AuthzHalf>,
     resource: Option<ResourceHalf>,
     // Last: the lock must be released after everything else.
@@ -87,7 +87,7 @@ impl Server {
         let Options { only, file, running, children } = options;
         let (listen, _) = (file.front.listen()?, file.front.tls()?);
         // Before a data directory is made for a server that cannot start.
-        if let Some(folder) = file.resource.docs.clone().filter(|_| only != Some(Only::Authz)) {
+        if let Some(folder) = file.resource.docs.clone().filter(|_| only != Some(OneHalf::Authz)) {
             Folder::Directory(folder).check()?;
         }
         let issuer = issuer_elsewhere(only, &file)?;
@@ -237,10 +237,10 @@ impl Server {
     }
 
     /// Where requests of the control socket are done.
-    fn place(&self) -> Place {
+    fn place(&self) -> ServerParts {
         let upstreams = self.resource.as_ref().map(|half| half.resource.upstreams().clone());
         let calls = self.resource.as_ref().map(|half| half.resource.calls());
-        Place {
+        ServerParts {
             clock: self.clock.clone(),
             db: self.store.db.clone(),
             authority: self.authz.as_ref().map(|half| half.authority(&self.store.catalogue)),
@@ -255,7 +255,7 @@ impl Opened {
     /// Opens the halves that run. A gateway alone is at this address, and the issuer is elsewhere.
     fn open(
         file: &File,
-        only: Option<Only>,
+        only: Option<OneHalf>,
         address: Issuer,
         elsewhere: Option<&Issuer>,
         children: &Executable,
@@ -294,15 +294,15 @@ fn warn_of_doubtful_rules(catalogue: &BuiltIn) {
 }
 
 /// The issuer of a gateway alone.
-fn issuer_elsewhere(only: Option<Only>, file: &File) -> anyhow::Result<Option<Issuer>> {
-    (only == Some(Only::Resource)).then(|| authority(file.issuer.as_deref())).transpose()
+fn issuer_elsewhere(only: Option<OneHalf>, file: &File) -> anyhow::Result<Option<Issuer>> {
+    (only == Some(OneHalf::Resource)).then(|| authority(file.issuer.as_deref())).transpose()
 }
 
 /// Binds. Port 0 without an issuer means any port for a new data directory, and otherwise the stored issuer's
 /// port, because another port would be another issuer.
-async fn bind(listen: Listen, only: Option<Only>, file: &File) -> anyhow::Result<Listeners> {
+async fn bind(listen: Listen, only: Option<OneHalf>, file: &File) -> anyhow::Result<Listeners> {
     if listen == Listen::Loopback(0)
-        && only != Some(Only::Resource)
+        && only != Some(OneHalf::Resource)
         && file.issuer.is_none()
         && let Some(port) = port_before(file)
         && let Ok(listeners) = Listeners::bind(Listen::Loopback(port)).await

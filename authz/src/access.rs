@@ -11,12 +11,12 @@ use shared::{AccessToken, ClientId, Fault, GrantId, Jti, Scope, Secret, Timestam
 use crate::clients::administration;
 use crate::people::{self, accepted};
 use crate::status::{LEEWAY, LISTED};
-use crate::store::client_reports::{self, Access, Whose};
+use crate::store::client_reports::{self, Access, GrantFilter};
 use crate::store::grants::{self, Reason};
 use crate::store::refresh_tokens;
 use crate::{Authz, ending};
 
-pub use lockdown::{BlastRadius, Held, Locked, lock_down, measure};
+pub use lockdown::{AccessCounts, BlastRadius, Locked, lock_down, measure};
 pub use sessions::{Session, end_session, end_sessions_of, sessions};
 
 /// The most grants that one answer lists.
@@ -60,7 +60,7 @@ impl From<Access> for Grant {
 /// A token that was ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum EndedToken {
     /// An access token, by `jti`. Its grant continues.
     AccessToken(String),
     /// A refresh token. Its whole grant ended.
@@ -100,7 +100,7 @@ pub fn grants(tx: &Tx<'_>, user: Option<&str>, client: Option<&str>) -> Answer<V
         Some(who) => Some(accepted!(client_id(tx, who)?)),
         None => None,
     };
-    let whose = Whose { user: user.as_ref(), client: client.as_ref() };
+    let whose = GrantFilter { user: user.as_ref(), client: client.as_ref() };
     let found = client_reports::access(tx, whose, tx.now(), MOST)?;
     Ok(Ok(found.into_iter().map(Grant::from).collect()))
 }
@@ -130,14 +130,14 @@ pub fn revoke_grant(authz: &Authz, tx: &Tx<'_>, uid: u32, id: &str) -> Answer<Gr
 
 /// The token that a command names. It is read before the writer's job, because the writer never verifies a
 /// signature (RATE-05).
-pub enum Named {
+pub enum NamedToken {
     Jti(Jti),
     AccessToken(Box<AccessToken>),
     /// A refresh token, if the database has it; otherwise unknown.
     Other(Secret),
 }
 
-impl Named {
+impl NamedToken {
     /// What `token` is: a `jti`, an access token with our signature, or something else.
     pub fn read(authz: &Authz, token: &str) -> Self {
         let token = token.trim();
@@ -155,18 +155,18 @@ impl Named {
 ///
 /// # Errors
 /// A database fault.
-pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, named: &Named) -> Answer<Ended> {
+pub fn revoke_token(authz: &Authz, tx: &Tx<'_>, uid: u32, named: &NamedToken) -> Answer<EndedToken> {
     let token = match named {
         // The token's expiry is not known, so assume the longest lifetime.
-        Named::Jti(jti) => return end_token(authz, tx, uid, jti, tx.now() + LISTED, |event| event),
-        Named::Other(secret) => {
+        NamedToken::Jti(jti) => return end_token(authz, tx, uid, jti, tx.now() + LISTED, |event| event),
+        NamedToken::Other(secret) => {
             let Some(refresh_token) = refresh_tokens::find(tx, &secret.digest())? else {
                 return Ok(Err(Refusal::TokenUnknown));
             };
             let ended = revoke_grant(authz, tx, uid, refresh_token.grant_id.as_str())?;
-            return Ok(ended.map(Ended::Grant).map_err(|_| Refusal::TokenDead));
+            return Ok(ended.map(EndedToken::Grant).map_err(|_| Refusal::TokenDead));
         }
-        Named::AccessToken(token) => token,
+        NamedToken::AccessToken(token) => token,
     };
     if token.iss != authz.issuer.as_str() {
         return Ok(Err(Refusal::TokenUnknown));
@@ -186,13 +186,13 @@ fn end_token(
     jti: &Jti,
     expires_at: Timestamp,
     about: impl FnOnce(Event) -> Event,
-) -> Answer<Ended> {
+) -> Answer<EndedToken> {
     if !ending::token(authz, tx, jti, expires_at)? {
         return Ok(Err(Refusal::TokenDead));
     }
     let event = Event::allowed(Name::TokenRevoked).by_console(uid).jti(jti.as_str());
     audit::append(tx, about(event).detail("token", "access_token"))?;
-    Ok(Ok(Ended::AccessToken(jti.to_string())))
+    Ok(Ok(EndedToken::AccessToken(jti.to_string())))
 }
 
 fn user_id(tx: &Tx<'_>, who: &str) -> Answer<UserId> {

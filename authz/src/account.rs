@@ -31,13 +31,13 @@ use crate::login::challenge::{RequestOptions, challenge};
 use crate::login::enrolment::{self, CreationOptions};
 use crate::login::passkey;
 use crate::login::response::Finish;
-use crate::login::{Failed, Taken, begin, explain, recorded, take};
+use crate::login::{Failed, TakenCeremony, begin, explain, recorded, take};
 use crate::pages::{self, Snippet, UsableProfile, UsableTool};
 use crate::rate::refund::earned;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::sessions::{self, Session};
-use crate::store::transactions::Whose;
+use crate::store::transactions::CancelledRequests;
 use crate::store::users::{self, Role};
 use crate::{Authz, login};
 
@@ -228,7 +228,7 @@ async fn end_session(
             if let Ok(browser) = &browser {
                 // After signing out, the next user of this browser must not answer pending requests in this
                 // one's name (SESSION-09).
-                session::cancel_requests(tx, browser, Whose::Of(&user), None, &user, &request)?;
+                session::cancel_requests(tx, browser, CancelledRequests::Of(&user), None, &user, &request)?;
             }
         }
         Ok(())
@@ -327,7 +327,7 @@ async fn confirm(
     signed_in: &SignedIn,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
+    let TakenCeremony { purpose, state, .. } = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::StepUp { user: id } if *id == user.id) {
         return Err(Failed::Because("other_purpose"));
@@ -422,7 +422,7 @@ async fn add(
     signed_in: &SignedIn,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let Taken { purpose, state, .. } =
+    let TakenCeremony { purpose, state, .. } =
         take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     let user = &signed_in.user;
     if !matches!(&purpose, Purpose::AddPasskey { user: id } if *id == user.id) {

@@ -8,7 +8,7 @@ use keys::ClientAssertion;
 use shared::{ClientId, Digest, Fault, Request, Secret, Timestamp, Tx};
 
 use crate::Authz;
-use crate::clients::{self, Asked};
+use crate::clients::{self, LookupPurpose};
 use crate::current::Current;
 use crate::error::{Code, OAuthError};
 use crate::form::{Params, decode};
@@ -119,8 +119,9 @@ pub(crate) fn examine(
     params: &Params,
     authorization: &Authorization,
 ) -> Result<Result<Examined, Unauthenticated>, Fault> {
-    let find =
-        |id: &ClientId| authz.db.read(|conn| Ok(clients::resolve(authz, conn, id, Asked::Grant)?.client()));
+    let find = |id: &ClientId| {
+        authz.db.read(|conn| Ok(clients::resolve(authz, conn, id, LookupPurpose::Grant)?.client()))
+    };
     check(authz.issuer.as_str(), authz.clock.now(), request, find, params, authorization)
 }
 
@@ -137,7 +138,7 @@ pub(crate) fn authenticate<'t>(
         Ok(examined) => examined,
         Err(why) => return Ok(Err(*why)),
     };
-    let find = |id: &ClientId| Ok(clients::resolve(authz, tx, id, Asked::Grant)?.client());
+    let find = |id: &ClientId| Ok(clients::resolve(authz, tx, id, LookupPurpose::Grant)?.client());
     Ok(Current::read(tx, |tx| prove(tx, find, examined))?.allowed())
 }
 
@@ -150,7 +151,7 @@ pub(crate) struct Examined {
 enum Proof {
     Nothing,
     Secret(AuthMethod, Digest),
-    Assertion(assertion::Good),
+    Assertion(assertion::ValidAssertion),
 }
 
 impl Proof {

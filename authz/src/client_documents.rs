@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::Fault;
 
-use crate::clients::metadata_document::catalogue::NotTaken;
+use crate::clients::metadata_document::catalogue::DocumentRefusal;
 use crate::people::accepted;
 
 /// A change to a client's document, made or proposed.
@@ -54,8 +54,8 @@ pub enum Refusal {
     ChangedMeanwhile,
 }
 
-impl From<NotTaken> for Refusal {
-    fn from(why: NotTaken) -> Self {
+impl From<DocumentRefusal> for Refusal {
+    fn from(why: DocumentRefusal) -> Self {
         Self::NotTaken(why.to_string())
     }
 }

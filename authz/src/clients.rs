@@ -15,6 +15,6 @@ mod resolution;
 pub mod revision;
 
 pub(crate) use resolution::{
-    Asked, Resolved, Undocumented, adopt, changed_fields, documents_lead_to_a_login, reconcile,
+    LookupPurpose, Resolved, Undocumented, adopt, changed_fields, documents_lead_to_a_login, reconcile,
     registration_of, resolve, summary,
 };

@@ -23,7 +23,7 @@ use shared::db::Conn;
 use shared::{Fault, Request, Secret, Tx};
 
 use crate::answer::{Refused, Return, Via};
-use crate::clients::{self, Asked};
+use crate::clients::{self, LookupPurpose};
 use crate::error::Code;
 use crate::form::{Params, Unreadable};
 use crate::login::explain;
@@ -31,7 +31,7 @@ use crate::session::{self, Browser, SignedIn};
 use crate::store::clients::Client;
 use crate::store::transactions::Transaction;
 use crate::{Authz, login};
-use decision::{NotAsked, Outcome, Pressed};
+use decision::{NotAsked, Outcome, SubmittedDecision};
 use offer::{Offer, offer};
 pub(crate) use page::in_words;
 use refusal::{Refusal, client_gone, decided, open_transaction, refuse, tell};
@@ -141,7 +141,7 @@ fn check_csrf(authz: &Authz, transaction: &Transaction, decider: &SignedIn, pres
 /// The client of a transaction, if it may still get an answer at its redirect URI (AUTHZ-17, DCR-05).
 fn client_of(authz: &Authz, conn: &Conn<'_>, transaction: &Transaction) -> Result<Option<Client>, Fault> {
     let uri = &transaction.redirect_uri;
-    let client = clients::resolve(authz, conn, &transaction.client_id, Asked::Transaction(uri))?;
+    let client = clients::resolve(authz, conn, &transaction.client_id, LookupPurpose::Transaction(uri))?;
     Ok(client.client().filter(|client| {
         let registered = client.redirect_uris.iter().any(|registered| registered.matches(uri));
         !client.disabled && registered && authz.config.redirects.admit_client(client, uri)
@@ -401,7 +401,7 @@ async fn answer(
         }
         _ => None,
     };
-    let pressed = Pressed { approve, ticked: params.all("scope").collect(), confirmed };
+    let pressed = SubmittedDecision { approve, ticked: params.all("scope").collect(), confirmed };
     let outcome = {
         let (authz, question) = (authz.clone(), question.clone());
         let db = authz.db.clone();

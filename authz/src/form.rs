@@ -147,12 +147,12 @@ impl Params {
 
     /// Removes repeated equal resources and empty ones: an empty value counts as absent.
     fn merge_resources(&mut self) {
-        let mut kept: Vec<Named> = Vec::new();
+        let mut kept: Vec<ResourceParameter> = Vec::new();
         self.0.retain(|(name, value)| {
             if name != RESOURCE {
                 return true;
             }
-            let named = Named::of(value);
+            let named = ResourceParameter::of(value);
             let is_new = !value.is_empty() && !kept.contains(&named);
             kept.extend(is_new.then_some(named));
             is_new
@@ -192,12 +192,12 @@ impl Params {
 
 /// The resource in a `resource` parameter: two spellings of one resource are equal (AUTHZ-14).
 #[derive(PartialEq)]
-enum Named {
+enum ResourceParameter {
     Resource(ResourceUri),
     Nothing(String),
 }
 
-impl Named {
+impl ResourceParameter {
     fn of(value: &str) -> Self {
         ResourceUri::parse(value).map_or_else(|_| Self::Nothing(value.to_owned()), Self::Resource)
     }

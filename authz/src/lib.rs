@@ -74,7 +74,7 @@ pub use config::{
     Registration, RegistrationMode, Tokens, UnknownUrl,
 };
 use error::PageError;
-pub use login::enrolment::link::{NoLink, WayIn};
+pub use login::enrolment::link::{AdministratorLink, NoLink};
 use pages::{Page, Pages};
 use session::CookieNames;
 pub use status::{Groups, Status};
@@ -273,7 +273,7 @@ impl Authz {
     ///
     /// # Errors
     /// A database fault. The inner error says what to do instead.
-    pub fn way_in(&self, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
+    pub fn way_in(&self, tx: &Tx<'_>, uid: u32) -> Result<Result<AdministratorLink, NoLink>, Fault> {
         login::enrolment::link::way_in(self, tx, uid)
     }
 

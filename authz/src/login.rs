@@ -62,7 +62,7 @@ pub(crate) fn store(
 }
 
 /// A ceremony that was taken from the database.
-pub(crate) struct Taken<S> {
+pub(crate) struct TakenCeremony<S> {
     pub purpose: Purpose,
     pub state: S,
     pub begun_at: Timestamp,
@@ -73,7 +73,7 @@ pub(crate) async fn take<S: DeserializeOwned>(
     authz: &Authz,
     browser: Digest,
     handle: &str,
-) -> Result<Taken<S>, Failed> {
+) -> Result<TakenCeremony<S>, Failed> {
     let digest = Secret::presented(handle).digest();
     let taken = authz.db.write(move |tx| ceremonies::take(tx, &digest)).await?;
     let Some(ceremony) = taken else { return Err(Failed::Because("ceremony_unknown")) };
@@ -84,7 +84,7 @@ pub(crate) async fn take<S: DeserializeOwned>(
         return Err(Failed::Because("ceremony_expired"));
     }
     let state = serde_json::from_str(&ceremony.state).map_err(|_| Failed::Because("other_purpose"))?;
-    Ok(Taken { purpose: ceremony.purpose, state, begun_at: ceremony.expires_at - CEREMONY })
+    Ok(TakenCeremony { purpose: ceremony.purpose, state, begun_at: ceremony.expires_at - CEREMONY })
 }
 
 /// A failed ceremony. The reason is for the audit log; the browser gets the same message for every cause

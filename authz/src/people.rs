@@ -13,7 +13,7 @@ use crate::Authz;
 use crate::login::enrolment::link;
 use crate::status::EVERYONE;
 use crate::store::grants::{self, Reason};
-use crate::store::users::{self, Meant, Role, User};
+use crate::store::users::{self, NamedUser, Role, User};
 use crate::store::{links, sessions};
 use name::valid_name;
 
@@ -39,7 +39,7 @@ pub struct Person {
 
 /// How much ended when a user was disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Ended {
+pub struct EndedAccess {
     pub grants: usize,
     pub sessions: usize,
 }
@@ -165,7 +165,7 @@ pub fn link(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<String> {
 ///
 /// # Errors
 /// A database fault.
-pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<(Person, Ended)> {
+pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<(Person, EndedAccess)> {
     let user = accepted!(find(tx, who)?);
     accepted!(keep_an_administrator(tx, &user)?);
     users::set_disabled(tx, &user.id, true)?;
@@ -248,10 +248,10 @@ pub fn groups(authz: &Authz, tx: &Tx<'_>) -> Result<Vec<Group>, Fault> {
 
 pub(crate) fn find(tx: &Tx<'_>, who: &str) -> Answer<User> {
     Ok(match users::meant(tx, who)? {
-        Meant::One(user) => Ok(user),
-        Meant::Nobody => Err(Refusal::Unknown(who.to_owned())),
-        Meant::Like(users) => Err(Refusal::DidYouMean(who.to_owned(), in_words(&users))),
-        Meant::Several(users) => Err(Refusal::Ambiguous(who.to_owned(), in_words(&users))),
+        NamedUser::One(user) => Ok(user),
+        NamedUser::Nobody => Err(Refusal::Unknown(who.to_owned())),
+        NamedUser::Like(users) => Err(Refusal::DidYouMean(who.to_owned(), in_words(&users))),
+        NamedUser::Several(users) => Err(Refusal::Ambiguous(who.to_owned(), in_words(&users))),
     })
 }
 
@@ -298,14 +298,14 @@ fn keep_an_administrator(tx: &Tx<'_>, user: &User) -> Answer<()> {
     Ok(if last { Err(Refusal::LastAdministrator(user.name.clone())) } else { Ok(()) })
 }
 
-fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<Ended, Fault> {
+fn end_everything(authz: &Authz, tx: &Tx<'_>, user: &UserId) -> Result<EndedAccess, Fault> {
     let ended = grants::revoke_all_of(tx, user, Reason::UserDisabled)?;
     for grant in &ended {
         authz.status.kill_grant(tx, grant);
     }
     let sessions = sessions::delete_all_of(tx, user)?;
     links::void_enrol(tx, user)?;
-    Ok(Ended { grants: ended.len(), sessions })
+    Ok(EndedAccess { grants: ended.len(), sessions })
 }
 
 fn person(authz: &Authz, tx: &Tx<'_>, user: &User) -> Result<Person, Fault> {

@@ -10,7 +10,7 @@ use crate::Authz;
 use crate::clients::administration;
 use crate::people::{self, accepted};
 use crate::status::{EVERYONE, Groups};
-use crate::store::client_reports::{self, Whose};
+use crate::store::client_reports::{self, GrantFilter};
 use crate::store::{clients, users};
 
 /// More grants of one user to one client are not read.
@@ -51,13 +51,13 @@ pub struct Reach {
 
 /// All users' groups and all verified clients at one moment.
 #[derive(Clone, Debug)]
-pub struct Everybody {
+pub struct AccessSnapshot {
     /// The groups of each enabled user.
     users: HashMap<String, Vec<String>>,
     trusted: HashSet<ClientId>,
 }
 
-impl Everybody {
+impl AccessSnapshot {
     /// Reads it from the database.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ pub fn of_client(
     resource: &ResourceUri,
 ) -> administration::Answer<Reach> {
     let client = accepted!(administration::find(tx, who)?);
-    let whose = Whose { user: Some(user), client: Some(&client.id) };
+    let whose = GrantFilter { user: Some(user), client: Some(&client.id) };
     let grants = client_reports::access(tx, whose, tx.now(), MOST)?;
     let mut theirs = grants.iter().filter(|grant| grant.resource == *resource).peekable();
     let granted =

@@ -1,7 +1,7 @@
 //! Refusals that anyone can cause without credentials: recorded one by one up to a quota, and counted beyond it
 //! (AUDIT-06). Refusals that change something are recorded in their own transaction instead.
 
-use shared::audit::{self, Acquaintance, Event, Flood, HeldBack};
+use shared::audit::{self, ClientStanding, Event, Flood, UnrecordedCount};
 use shared::{ClientId, Clock, Db, Fault};
 
 use crate::store::clients;
@@ -21,7 +21,7 @@ impl Refusals {
     pub(crate) async fn record(&self, db: &Db, event: Event) -> Result<(), Fault> {
         let client = match event.client_id().and_then(ClientId::parse) {
             Some(id) => db.read(|conn| clients::acquaintance(conn, &id))?,
-            None => Acquaintance::Unknown,
+            None => ClientStanding::Unknown,
         };
         let (own, held_back) = self.0.admit(&event, client);
         self.append(db, held_back, own.then_some(event)).await
@@ -35,8 +35,13 @@ impl Refusals {
         self.append(db, self.0.take(), None).await
     }
 
-    async fn append(&self, db: &Db, held_back: Vec<HeldBack>, own: Option<Event>) -> Result<(), Fault> {
-        let events: Vec<Event> = held_back.iter().map(HeldBack::event).chain(own).collect();
+    async fn append(
+        &self,
+        db: &Db,
+        held_back: Vec<UnrecordedCount>,
+        own: Option<Event>,
+    ) -> Result<(), Fault> {
+        let events: Vec<Event> = held_back.iter().map(UnrecordedCount::event).chain(own).collect();
         if events.is_empty() {
             return Ok(());
         }

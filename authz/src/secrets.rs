@@ -19,7 +19,7 @@ impl Authz {
 
 /// A secret, without its value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Known {
+pub struct SecretInfo {
     /// Its name; for a user's own, the source that it is for.
     pub name: String,
     /// Its user, for a user's own secret.
@@ -133,7 +133,7 @@ pub fn remove(tx: &Tx<'_>, uid: u32, name: &str, user: Option<&str>) -> Answer<R
 ///
 /// # Errors
 /// The database's fault.
-pub fn list(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Known>> {
+pub fn list(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<SecretInfo>> {
     let all = match user {
         None => secrets::list(tx)?,
         Some(user) => match people::find(tx, user)? {
@@ -141,13 +141,13 @@ pub fn list(tx: &Tx<'_>, user: Option<&str>) -> Answer<Vec<Known>> {
             Err(refusal) => return Ok(Err(refusal.into())),
         },
     };
-    let known = |listed: secrets::Listed| {
+    let known = |listed: secrets::SecretInfo| {
         let user = match listed.user {
             None => None,
             Some(id) => users::find(tx, &id)?.map(|user| Holder { id: user.id, name: user.name }),
         };
         let (created_at, changed_at) = (listed.created_at, listed.changed_at);
-        Ok(Known { name: listed.name, user, created_at, changed_at })
+        Ok(SecretInfo { name: listed.name, user, created_at, changed_at })
     };
     all.into_iter().map(known).collect::<Result<_, Fault>>().map(Ok)
 }

@@ -13,7 +13,7 @@ use crate::current::Current;
 use crate::error::PageError;
 use crate::form::has_media_type;
 use crate::store::sessions::{self, Authentication, Session};
-use crate::store::transactions::{self, Assertion, Whose};
+use crate::store::transactions::{self, Assertion, CancelledRequests};
 use crate::store::users::{self, User};
 use crate::user_agent;
 
@@ -238,7 +238,11 @@ pub(crate) fn start(
     };
     if let Some(id) = &browser.id {
         let replaces_somebody = previous.as_ref().is_some_and(|session| session.user_id != user.id);
-        let whose = if replaces_somebody { Whose::Everybodys } else { Whose::NotOf(&user.id) };
+        let whose = if replaces_somebody {
+            CancelledRequests::Everybodys
+        } else {
+            CancelledRequests::NotOf(&user.id)
+        };
         cancel_requests(tx, id, whose, transaction, &user.id, request)?;
     }
     if let Some(previous) = previous {
@@ -279,7 +283,7 @@ pub(crate) fn leave(tx: &Tx<'_>, digest: &Digest, except: Option<&str>) -> Resul
 pub(crate) fn cancel_requests(
     tx: &Tx<'_>,
     browser: &Digest,
-    whose: Whose<'_>,
+    whose: CancelledRequests<'_>,
     except: Option<&str>,
     by: &UserId,
     request: &Request,

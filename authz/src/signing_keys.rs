@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use keys::seal::{Pending, Resealed};
-use keys::{Algorithm, Cause, Listed, NewKey, Rotated, SealError, State};
+use keys::{Algorithm, Cause, KeyInfo, NewKey, Rotated, SealError, State};
 use serde::{Deserialize, Serialize};
 use shared::audit::{Event, Name};
 use shared::db::Conn;
@@ -14,7 +14,7 @@ use crate::store::{grants, lifetimes};
 
 /// What removing a key would end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Blast {
+pub struct RemovalEffect {
     /// The number of grants that may have a token signed by the key.
     pub grants: u32,
     pub users: u32,
@@ -26,8 +26,8 @@ pub struct Blast {
 /// A key, and what removing it would end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inspected {
-    pub key: Listed,
-    pub blast: Blast,
+    pub key: KeyInfo,
+    pub blast: RemovalEffect,
     /// How long other servers may use an older key set, in seconds.
     pub jwks_max_age: u64,
 }
@@ -41,7 +41,7 @@ pub struct Removed {
     /// The key that signs now, if the removed one was active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub successor: Option<String>,
-    pub blast: Blast,
+    pub blast: RemovalEffect,
 }
 
 /// Why a command about keys is refused.
@@ -62,7 +62,7 @@ pub type Answer<T> = Result<Result<T, Refusal>, Fault>;
 ///
 /// # Errors
 /// A database fault.
-pub fn list(authz: &Authz, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+pub fn list(authz: &Authz, conn: &Conn<'_>) -> Result<Vec<KeyInfo>, Fault> {
     authz.keys.list(conn)
 }
 
@@ -161,8 +161,8 @@ pub fn finish_reseal(authz: &Authz, pending: &Pending) -> Result<(), SealError> 
 
 /// The grants that may have a live token signed by the key: those on which tokens were issued while it was
 /// active, within the longest token lifetime. For a key that did not sign, this is more than it signed.
-fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
-    let none = Blast { grants: 0, users: 0, clients: 0, expires_by: None };
+fn blast(authz: &Authz, conn: &Conn<'_>, key: &KeyInfo) -> Result<RemovalEffect, Fault> {
+    let none = RemovalEffect { grants: 0, users: 0, clients: 0, expires_by: None };
     let Some(since) = key.activated_at else { return Ok(none) };
     let now = authz.clock.now();
     let lifetime = lifetimes::longest(conn, now, authz.config.tokens.access)?;
@@ -171,7 +171,7 @@ fn blast(authz: &Authz, conn: &Conn<'_>, key: &Listed) -> Result<Blast, Fault> {
     let found = grants::issued_between(conn, since, until, now)?;
     Ok(match found.last {
         None => none,
-        Some(last) => Blast {
+        Some(last) => RemovalEffect {
             grants: found.grants,
             users: found.users,
             clients: found.clients,

@@ -15,7 +15,7 @@ use shared::{
     AccessToken, ClientId, Db, Fault, GrantId, Jti, ResourceUri, Scope, Timestamp, TokenStatus, Tx, UserId,
 };
 
-use dead::Dead;
+use dead::EndedItems;
 use machines::{Machine, Machines, ResourceServer};
 
 use crate::store::{clients, dead_tokens, grants, settings, users};
@@ -70,9 +70,9 @@ struct Live {
     groups: Arc<Groups>,
     /// Tokens issued in this Unix second or earlier are refused. JWT times have no finer resolution.
     void_until: i64,
-    dead_grants: Dead<GrantId>,
+    dead_grants: EndedItems<GrantId>,
     /// Revoked access tokens whose grants may be alive.
-    dead_tokens: Dead<Jti>,
+    dead_tokens: EndedItems<Jti>,
     /// The enabled users and their entitlements. Tokens of other users are refused.
     users: HashMap<UserId, Member>,
     disabled_clients: HashSet<ClientId>,
@@ -347,7 +347,7 @@ impl Live {
             // Grants that ended before then need not be listed: `void_until` refuses their tokens.
             let voided = Timestamp::from_seconds(void_until.saturating_add(1)) - Duration::from_millis(1);
             let ended_since = (now - LISTED).max(voided);
-            let (mut dead_grants, mut dead_tokens) = (Dead::default(), Dead::default());
+            let (mut dead_grants, mut dead_tokens) = (EndedItems::default(), EndedItems::default());
             dead_grants.extend(grants::ended_since(conn, ended_since)?.into_iter().map(|id| (id, LISTED)));
             let tokens = dead_tokens::expiring_after(conn, now - LISTED_AFTER_EXPIRY)?;
             dead_tokens.extend(tokens.into_iter().map(|(jti, expires)| (jti, listed(expires, now))));

@@ -25,7 +25,7 @@ pub(crate) const READERS: &str = "readers";
 const BROWSER: &str = "browser";
 
 /// The server.
-pub(crate) struct House {
+pub(crate) struct TestServer {
     pub authz: Authz,
     pub db: Db,
     pub clock: Clock,
@@ -81,7 +81,7 @@ pub(crate) fn groups() -> Groups {
     Groups::new([(READERS.to_owned(), scope())].into())
 }
 
-impl House {
+impl TestServer {
     pub(crate) fn new() -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         Self::open(dir, Clock::held(Timestamp::from_seconds(1_795_435_200)))

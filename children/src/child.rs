@@ -46,7 +46,7 @@ pub struct Started {
 pub struct Process {
     /// Of the program itself, as the gateway's machine counts.
     pub pid: i32,
-    life: Life,
+    life: ChildEnd,
     /// Closes the socket when it is dropped.
     stop: CancellationToken,
     _held: oneshot::Sender<()>,
@@ -54,7 +54,7 @@ pub struct Process {
 
 /// What is known of a child's end. Clones share it, and none keeps the child alive.
 #[derive(Clone, Debug)]
-pub struct Life(watch::Receiver<Stage>);
+pub struct ChildEnd(watch::Receiver<Stage>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -64,7 +64,7 @@ enum Stage {
     Gone(Ended),
 }
 
-impl Life {
+impl ChildEnd {
     /// Waits until the program has ended.
     pub async fn ended(&self) -> Ended {
         let mut stages = self.0.clone();
@@ -91,7 +91,7 @@ impl Life {
 }
 
 impl Process {
-    pub fn life(&self) -> Life {
+    pub fn life(&self) -> ChildEnd {
         self.life.clone()
     }
 
@@ -148,7 +148,7 @@ pub async fn start(by: &Executable, program: Program, errors: &Ring) -> Result<S
     Ok(Started {
         stdin: pipe::Sender::from_owned_fd(stdin)?,
         stdout: pipe::Receiver::from_owned_fd(stdout)?,
-        process: Process { pid, life: Life(stages), stop, _held: held },
+        process: Process { pid, life: ChildEnd(stages), stop, _held: held },
     })
 }
 

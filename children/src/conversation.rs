@@ -51,7 +51,7 @@ impl NoAnswer {
 
 /// What a child says that is not an answer.
 #[derive(Debug)]
-pub struct Said {
+pub struct ChildMessage {
     pub method: String,
     /// The id of a request, as it was written; a notification has none.
     pub id: Option<Box<RawValue>>,
@@ -116,7 +116,7 @@ struct Message {
 }
 
 /// A request that was queued. When this is dropped, its answer is a stray.
-pub struct Asked {
+pub struct PendingRequest {
     id: u64,
     answer: oneshot::Receiver<Result<Answer, NoAnswer>>,
     conversation: Conversation,
@@ -130,7 +130,7 @@ impl Conversation {
         stdout: impl AsyncRead + Unpin + Send + 'static,
         room: impl Room,
         skips: &Skips,
-        hear: impl FnMut(&Self, Said) + Send + 'static,
+        hear: impl FnMut(&Self, ChildMessage) + Send + 'static,
     ) -> Self {
         let conversation = Self(Arc::new(Inner {
             outbox: Outbox::default(),
@@ -148,7 +148,7 @@ impl Conversation {
     ///
     /// # Errors
     /// If it cannot be queued; nothing was sent then.
-    pub fn ask(&self, method: &str, params: Option<&str>) -> Result<Asked, NoAnswer> {
+    pub fn ask(&self, method: &str, params: Option<&str>) -> Result<PendingRequest, NoAnswer> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (tell, answer) = oneshot::channel();
         let line = line(Some(id), method, params);
@@ -159,7 +159,7 @@ impl Conversation {
             }
             pending.asked.insert(id, tell);
         }
-        let asked = Asked { id, answer, conversation: self.clone() };
+        let asked = PendingRequest { id, answer, conversation: self.clone() };
         // If it is not taken, `asked` is dropped and forgotten.
         self.0.outbox.push(id, line).map(|()| asked).map_err(NoAnswer::from)
     }
@@ -212,7 +212,7 @@ impl Conversation {
         self,
         stdout: impl AsyncRead + Unpin + Send,
         room: impl Room,
-        mut hear: impl FnMut(&Self, Said),
+        mut hear: impl FnMut(&Self, ChildMessage),
     ) {
         let mut lines = Lines::of(stdout, room, LONGEST);
         while let Ok(Some(line)) = lines.next().await {
@@ -233,10 +233,10 @@ impl Conversation {
     }
 
     /// Hands a message to whom it is for.
-    fn take(&self, message: Message, hear: &mut impl FnMut(&Self, Said)) {
+    fn take(&self, message: Message, hear: &mut impl FnMut(&Self, ChildMessage)) {
         let Message { id, method, params, result, error } = message;
         if let Some(method) = method {
-            return hear(self, Said { method, id, params });
+            return hear(self, ChildMessage { method, id, params });
         }
         if result.is_none() && error.is_none() && id.is_none() {
             return self.skip(NOT_MESSAGES);
@@ -286,7 +286,7 @@ impl Conversation {
     }
 }
 
-impl Asked {
+impl PendingRequest {
     /// The id it has in the conversation, for a cancellation that names it.
     pub fn id(&self) -> u64 {
         self.id
@@ -306,7 +306,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         self.conversation.pending().asked.remove(&self.id);
     }

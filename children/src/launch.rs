@@ -22,7 +22,7 @@ const OOM_SCORE: &[u8] = b"500";
 
 /// What a supervisor tells a launcher.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Orders {
+pub(crate) struct LaunchRequest {
     pub program: Program,
     pub temporary: PathBuf,
     pub supervisor: i32,
@@ -47,7 +47,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn launch(supervisor: &UnixStream) -> Result<std::convert::Infallible, String> {
     let said = |error: io::Error| error.to_string();
-    let (orders, [stdin]) = handover::receive::<Orders, 1>(supervisor).map_err(said)?;
+    let (orders, [stdin]) = handover::receive::<LaunchRequest, 1>(supervisor).map_err(said)?;
     die_with(orders.supervisor)?;
     let program = &orders.program;
     let executable = find(program)?;
@@ -82,7 +82,7 @@ fn die_with(supervisor: i32) -> Result<(), String> {
 }
 
 /// Limits, privileges and files, in the order in which each is still possible.
-fn confine(orders: &Orders, executable: &Path) -> Result<(), String> {
+fn confine(orders: &LaunchRequest, executable: &Path) -> Result<(), String> {
     let program = &orders.program;
     // Only a kernel without the file refuses to raise the score.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::child::NotStarted;
 use crate::report::Ended;
 pub use failing::{Crash, OnCrash, Unavailable};
-use history::{Held, History};
-pub use key::{Asker, Key, Sharing};
-pub use settings::{Places, Settings, Uptime};
+use history::{History, StartBlock};
+pub use key::{CallerKey, Key, Sharing};
+pub use settings::{ChildSlots, Settings, Uptime};
 use spawn_rate::Bucket;
 pub use spawn_rate::SpawnRate;
 
@@ -61,7 +61,7 @@ struct Inner<M: Member> {
     settings: Settings,
     uptime: Uptime,
     own_places: Arc<Semaphore>,
-    all_places: Places,
+    all_places: ChildSlots,
     on_crash: OnCrash,
     state: Mutex<State<M>>,
 }
@@ -109,7 +109,7 @@ pub struct Lease<M: Member> {
 
 /// One running child, for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct InUse {
+pub struct RunningChild {
     pub key: Key,
     pub leases: usize,
     pub running_for: Duration,
@@ -126,7 +126,7 @@ enum Look<M: Member> {
 }
 
 impl<M: Member> Pool<M> {
-    pub fn new(settings: Settings, all_places: &Places, uptime: Uptime, on_crash: OnCrash) -> Self {
+    pub fn new(settings: Settings, all_places: &ChildSlots, uptime: Uptime, on_crash: OnCrash) -> Self {
         let state = State {
             slots: HashMap::new(),
             history: History::default(),
@@ -206,8 +206,8 @@ impl<M: Member> Pool<M> {
             return Look::No(Unavailable::NotStarted("it ended as soon as it was started".to_owned()));
         }
         match state.history.held(key, now) {
-            Some(Held::Quarantined(why)) => return Look::No(Unavailable::Quarantined(why)),
-            Some(Held::For(wait, why)) => return Look::Wait(wait, Unavailable::Pausing { wait, why }),
+            Some(StartBlock::Quarantined(why)) => return Look::No(Unavailable::Quarantined(why)),
+            Some(StartBlock::For(wait, why)) => return Look::Wait(wait, Unavailable::Pausing { wait, why }),
             None => {}
         }
         if let Err(wait) = state.bucket.take(self.0.settings.rate, now) {
@@ -392,10 +392,10 @@ impl<M: Member> Pool<M> {
     }
 
     /// What runs, for people.
-    pub fn in_use(&self) -> Vec<InUse> {
+    pub fn in_use(&self) -> Vec<RunningChild> {
         let now = self.0.uptime.now();
         let state = self.state();
-        let in_use = state.running().map(|(key, running)| InUse {
+        let in_use = state.running().map(|(key, running)| RunningChild {
             key: key.clone(),
             leases: running.uses().leases,
             running_for: now.saturating_sub(running.since),

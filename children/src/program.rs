@@ -38,37 +38,37 @@ pub struct Program {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variable {
-    Value(Hidden),
+    Value(SecretValue),
     /// A value that is not kept either where the child prints it.
-    Secret(Hidden),
+    Secret(SecretValue),
     /// The path of the private temporary directory.
     TemporaryDirectory,
 }
 
 impl From<&str> for Variable {
     fn from(value: &str) -> Self {
-        Self::Value(Hidden::from(value.to_owned()))
+        Self::Value(SecretValue::from(value.to_owned()))
     }
 }
 
 /// A value that may be a secret: it is not printed, and it is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Hidden(Zeroizing<String>);
+pub struct SecretValue(Zeroizing<String>);
 
-impl Hidden {
+impl SecretValue {
     pub(crate) fn value(&self) -> &str {
         &self.0
     }
 }
 
-impl From<String> for Hidden {
+impl From<String> for SecretValue {
     fn from(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hidden(..)")
     }
@@ -116,7 +116,7 @@ impl Default for Limits {
 
 impl Program {
     /// The values that are secrets.
-    pub(crate) fn secrets(&self) -> Vec<Hidden> {
+    pub(crate) fn secrets(&self) -> Vec<SecretValue> {
         let secret = |variable: &Variable| match variable {
             Variable::Secret(value) => Some(value.clone()),
             Variable::Value(_) | Variable::TemporaryDirectory => None,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::program::Hidden;
+use crate::program::SecretValue;
 
 /// How much is kept of each source.
 const KEPT: usize = 64 << 10;
@@ -49,7 +49,7 @@ impl Ring {
 
     /// Reads to the end, whatever comes, so that the writer never waits (SRC-11). Secrets that the child prints are not
     /// kept (SRC-10).
-    pub(crate) async fn drain(self, mut from: impl AsyncRead + Unpin, secrets: Vec<Hidden>) {
+    pub(crate) async fn drain(self, mut from: impl AsyncRead + Unpin, secrets: Vec<SecretValue>) {
         let mut line = Vec::new();
         let mut read = vec![0; 16 << 10];
         while let Ok(length @ 1..) = from.read(&mut read).await {
@@ -66,7 +66,7 @@ impl Ring {
 }
 
 /// A line in which each of these values is replaced.
-fn without<'l>(line: &'l [u8], secrets: &[Hidden]) -> Cow<'l, [u8]> {
+fn without<'l>(line: &'l [u8], secrets: &[SecretValue]) -> Cow<'l, [u8]> {
     let mut line = Cow::Borrowed(line);
     for secret in secrets.iter().map(|secret| secret.value().as_bytes()) {
         if secret.len() < SHORTEST_SECRET || memchr::memmem::find(&line, secret).is_none() {
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_secret_is_not_kept() {
         let ring = Ring::default();
-        let secrets = ["hunter22", "abc", "s3cret-token"].map(|secret| Hidden::from(secret.to_owned()));
+        let secrets = ["hunter22", "abc", "s3cret-token"].map(|secret| SecretValue::from(secret.to_owned()));
         let printed = b"abc: hunter22, hunter22!\nAuthorization: s3cret-token\n\n";
         ring.clone().drain(&printed[..], secrets.to_vec()).await;
         assert_eq!(ring.tail(), "abc: [secret], [secret]!\nAuthorization: [secret]\n\n");

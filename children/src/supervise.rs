@@ -95,7 +95,7 @@ fn start(
     let pid = pid.ok_or_else(|| io::Error::other("the launcher has no process id"))?;
     // It waits for its orders, so nothing runs outside of the group.
     let in_cgroup = cgroup.is_some_and(|cgroup| cgroup.take(pid));
-    let orders = launch::Orders {
+    let orders = launch::LaunchRequest {
         program: program.clone(),
         temporary: temporary.path().to_owned(),
         supervisor: getpid().as_raw_pid(),

@@ -6,7 +6,7 @@ use shared::{AccessToken, ResourceUri, Timestamp};
 
 /// Why a token with a valid signature is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unacceptable {
+pub enum TokenRefusal {
     #[error("the token is from another issuer")]
     Issuer,
     #[error("the token is for another resource")]
@@ -22,30 +22,30 @@ pub enum Unacceptable {
 /// Checks a token's claims in the order of RS-05.
 ///
 /// # Errors
-/// See [`Unacceptable`].
+/// See [`TokenRefusal`].
 pub fn check(
     token: &AccessToken,
     issuer: &str,
     aud: &ResourceUri,
     now: Timestamp,
     leeway: Duration,
-) -> Result<(), Unacceptable> {
+) -> Result<(), TokenRefusal> {
     if token.iss != issuer {
-        return Err(Unacceptable::Issuer);
+        return Err(TokenRefusal::Issuer);
     }
     // Exact equality: a prefix, the bare origin or another path is refused (RS-06).
     if token.aud != *aud {
-        return Err(Unacceptable::Audience);
+        return Err(TokenRefusal::Audience);
     }
     // RFC 7519 §4.1.4: "the current date/time MUST be before the expiration date/time"
     if now >= Timestamp::from_seconds(token.exp) + leeway {
-        return Err(Unacceptable::Expired);
+        return Err(TokenRefusal::Expired);
     }
     if token.nbf.is_some_and(|nbf| now + leeway < Timestamp::from_seconds(nbf)) {
-        return Err(Unacceptable::NotYetValid);
+        return Err(TokenRefusal::NotYetValid);
     }
     if Timestamp::from_seconds(token.iat) > now + leeway {
-        return Err(Unacceptable::IssuedInFuture);
+        return Err(TokenRefusal::IssuedInFuture);
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ mod tests {
     /// In the middle of the lifetime of [`token`], which is 1000 to 1900.
     const NOW: Timestamp = Timestamp(1_500_000);
 
-    fn checked(change: impl Fn(&mut AccessToken), now: Timestamp) -> Result<(), Unacceptable> {
+    fn checked(change: impl Fn(&mut AccessToken), now: Timestamp) -> Result<(), TokenRefusal> {
         let mut changed = token();
         let (issuer, aud) = (changed.iss.clone(), changed.aud.clone());
         change(&mut changed);
@@ -77,7 +77,7 @@ mod tests {
     fn another_issuer_is_refused() {
         for bad in ["", "http://localhost:8080/", "HTTP://localhost:8080", "http://localhost", "https://evil"]
         {
-            assert_eq!(checked(|t| bad.clone_into(&mut t.iss), NOW), Err(Unacceptable::Issuer), "{bad}");
+            assert_eq!(checked(|t| bad.clone_into(&mut t.iss), NOW), Err(TokenRefusal::Issuer), "{bad}");
         }
     }
 
@@ -93,29 +93,29 @@ mod tests {
             "https://localhost:8080/mcp",
         ] {
             let other = ResourceUri::parse(bad).unwrap();
-            assert_eq!(checked(|t| t.aud = other.clone(), NOW), Err(Unacceptable::Audience), "{bad}");
+            assert_eq!(checked(|t| t.aud = other.clone(), NOW), Err(TokenRefusal::Audience), "{bad}");
         }
         let empty: ResourceUri = serde_json::from_str("\"\"").unwrap();
-        assert_eq!(checked(|t| t.aud = empty.clone(), NOW), Err(Unacceptable::Audience));
+        assert_eq!(checked(|t| t.aud = empty.clone(), NOW), Err(TokenRefusal::Audience));
     }
 
     /// RS-05: each date is checked to the millisecond, including the leeway.
     #[test]
     fn dates_hold_to_the_millisecond() {
         assert_eq!(checked(|_| {}, Timestamp(1_959_999)), Ok(()));
-        assert_eq!(checked(|_| {}, Timestamp(1_960_000)), Err(Unacceptable::Expired));
+        assert_eq!(checked(|_| {}, Timestamp(1_960_000)), Err(TokenRefusal::Expired));
         assert_eq!(checked(|_| {}, Timestamp(940_000)), Ok(()));
-        assert_eq!(checked(|_| {}, Timestamp(939_999)), Err(Unacceptable::IssuedInFuture));
+        assert_eq!(checked(|_| {}, Timestamp(939_999)), Err(TokenRefusal::IssuedInFuture));
         assert_eq!(checked(|t| t.nbf = Some(1560), NOW), Ok(()));
-        assert_eq!(checked(|t| t.nbf = Some(1561), NOW), Err(Unacceptable::NotYetValid));
+        assert_eq!(checked(|t| t.nbf = Some(1561), NOW), Err(TokenRefusal::NotYetValid));
     }
 
     /// RS-05: extreme dates are refused and cause no panic.
     #[test]
     fn absurd_dates_are_refused() {
-        assert_eq!(checked(|t| t.exp = i64::MIN, NOW), Err(Unacceptable::Expired));
-        assert_eq!(checked(|t| t.iat = i64::MAX, NOW), Err(Unacceptable::IssuedInFuture));
-        assert_eq!(checked(|t| t.nbf = Some(i64::MAX), NOW), Err(Unacceptable::NotYetValid));
+        assert_eq!(checked(|t| t.exp = i64::MIN, NOW), Err(TokenRefusal::Expired));
+        assert_eq!(checked(|t| t.iat = i64::MAX, NOW), Err(TokenRefusal::IssuedInFuture));
+        assert_eq!(checked(|t| t.nbf = Some(i64::MAX), NOW), Err(TokenRefusal::NotYetValid));
         assert_eq!(checked(|t| t.exp = i64::MAX, NOW), Ok(()));
     }
 }

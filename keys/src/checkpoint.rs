@@ -199,7 +199,7 @@ pub fn expected(conn: &Conn<'_>) -> Result<bool, Fault> {
 
 /// A new checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Made {
+pub struct NewCheckpoint {
     /// The compact serialization.
     pub checkpoint: String,
     /// The last record that it covers.
@@ -271,7 +271,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// A fault of the database or of the cryptographic library.
-    pub fn make(&self, by: impl FnOnce(Event) -> Event) -> Result<Made, KeysError> {
+    pub fn make(&self, by: impl FnOnce(Event) -> Event) -> Result<NewCheckpoint, KeysError> {
         // Sign here and not in the job, so that the writer does not wait. The job's commit makes the signed
         // records durable too.
         let head = self.0.db.read(audit::head)?;
@@ -282,7 +282,7 @@ impl Checkpoints {
             Ok(audit::head(tx)?.seq())
         })?;
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = (own, self.0.clock.now());
-        Ok(Made { checkpoint, seq: head.seq(), hash: head.hash().to_owned() })
+        Ok(NewCheckpoint { checkpoint, seq: head.seq(), hash: head.hash().to_owned() })
     }
 }
 

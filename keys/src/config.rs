@@ -43,7 +43,7 @@ impl Default for Config {
 
 /// Why a schedule is unsafe: valid tokens would be refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unsafe {
+pub enum UnsafeSchedule {
     #[error("`jwks_max_age` must be at most 15 minutes")]
     JwksMaxAge,
     #[error(
@@ -60,19 +60,19 @@ impl Config {
     /// Checks the bounds of the matrix (§1).
     ///
     /// # Errors
-    /// See [`Unsafe`].
-    pub fn check(&self) -> Result<(), Unsafe> {
+    /// See [`UnsafeSchedule`].
+    pub fn check(&self) -> Result<(), UnsafeSchedule> {
         if self.jwks_max_age > 15 * MINUTE {
-            return Err(Unsafe::JwksMaxAge);
+            return Err(UnsafeSchedule::JwksMaxAge);
         }
         if self.publish_ahead < self.cached() {
-            return Err(Unsafe::PublishAhead);
+            return Err(UnsafeSchedule::PublishAhead);
         }
         if self.active < self.publish_ahead {
-            return Err(Unsafe::Active);
+            return Err(UnsafeSchedule::Active);
         }
         if self.active > 366 * DAY {
-            return Err(Unsafe::ActiveTooLong);
+            return Err(UnsafeSchedule::ActiveTooLong);
         }
         Ok(())
     }
@@ -110,12 +110,12 @@ mod tests {
         };
         assert_eq!(with(|_| {}), Ok(()));
         assert_eq!(with(|c| c.jwks_max_age = 15 * MINUTE), Ok(()));
-        assert_eq!(with(|c| c.jwks_max_age = 16 * MINUTE), Err(Unsafe::JwksMaxAge));
+        assert_eq!(with(|c| c.jwks_max_age = 16 * MINUTE), Err(UnsafeSchedule::JwksMaxAge));
         assert_eq!(with(|c| c.publish_ahead = 10 * MINUTE), Ok(()));
-        assert_eq!(with(|c| c.publish_ahead = 9 * MINUTE), Err(Unsafe::PublishAhead));
+        assert_eq!(with(|c| c.publish_ahead = 9 * MINUTE), Err(UnsafeSchedule::PublishAhead));
         assert_eq!(with(|c| c.active = DAY), Ok(()));
-        assert_eq!(with(|c| c.active = 1439 * MINUTE), Err(Unsafe::Active));
-        assert_eq!(with(|c| c.active = 367 * DAY), Err(Unsafe::ActiveTooLong));
+        assert_eq!(with(|c| c.active = 1439 * MINUTE), Err(UnsafeSchedule::Active));
+        assert_eq!(with(|c| c.active = 367 * DAY), Err(UnsafeSchedule::ActiveTooLong));
     }
 
     /// KEYS-02: a key stays retired until its last token has expired everywhere.

@@ -30,18 +30,18 @@ use serde::Serialize;
 use shared::{AccessToken, Clock, Db, Fault, Timestamp};
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
-pub use check::{Unacceptable, check};
+pub use check::{TokenRefusal, check};
 pub use checkpoint::Checkpoints;
 pub use client_assertion::{
     AssertionClaims, BadAssertion, BadClientKeys, CLIENT_ALGORITHMS, ClientAssertion, ClientKeys,
 };
-pub use config::{Config, Unsafe};
+pub use config::{Config, UnsafeSchedule};
 pub use jwks::Jwks;
 pub use jwt::{CryptoFailed, SignedToken, Unverified, Verified};
-pub use on_demand::{Listed, Rotated};
+pub use on_demand::{KeyInfo, Rotated};
 pub use published::{BadKeySet, PublishedKeys};
 pub use remembered::{Memory, Remembered};
-pub use rotation::{Cause, Illegal, NewKey};
+pub use rotation::{Cause, IllegalStep, NewKey};
 pub use seal::{Purpose, Seal, SealError};
 pub use state::State;
 

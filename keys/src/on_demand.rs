@@ -7,13 +7,13 @@ use shared::{Fault, Timestamp, Tx};
 use crate::Keys;
 use crate::algorithm::Algorithm;
 use crate::rotation::schedule::{activate_at, remove_at};
-use crate::rotation::{Cause, Illegal, NewKey};
+use crate::rotation::{Cause, IllegalStep, NewKey};
 use crate::state::State;
 use crate::store::{self, StoredKey};
 
 /// A key in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Listed {
+pub struct KeyInfo {
     pub kid: String,
     pub alg: Algorithm,
     pub state: State,
@@ -53,14 +53,14 @@ impl Keys {
     ///
     /// # Errors
     /// A database fault.
-    pub fn list(&self, conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+    pub fn list(&self, conn: &Conn<'_>) -> Result<Vec<KeyInfo>, Fault> {
         let rows = store::all(conn)?;
         let signs = self.signing_kid();
         let listed = |row: &StoredKey| {
             let config = self.config();
             let next = rows.iter().find(|key| key.algorithm == row.algorithm && key.state == State::Next);
             let ends = || row.activated_at.unwrap_or(row.created_at) + config.active;
-            Listed {
+            KeyInfo {
                 kid: row.kid.clone(),
                 alg: row.algorithm,
                 state: row.state,
@@ -111,7 +111,7 @@ impl Keys {
     ///
     /// # Errors
     /// A database fault.
-    pub fn find(&self, conn: &Conn<'_>, kid: &str) -> Result<Option<Listed>, Fault> {
+    pub fn find(&self, conn: &Conn<'_>, kid: &str) -> Result<Option<KeyInfo>, Fault> {
         Ok(self.list(conn)?.into_iter().find(|key| key.kid == kid))
     }
 
@@ -127,8 +127,8 @@ impl Keys {
         kid: &str,
         made: Option<&NewKey>,
         cause: Cause<'_>,
-    ) -> Result<Result<(State, Option<String>), Illegal>, Fault> {
-        let Some(key) = store::find(tx, kid)? else { return Ok(Err(Illegal::Unknown)) };
+    ) -> Result<Result<(State, Option<String>), IllegalStep>, Fault> {
+        let Some(key) = store::find(tx, kid)? else { return Ok(Err(IllegalStep::Unknown)) };
         if let Err(illegal) = self.remove(tx, kid, cause)? {
             return Ok(Err(illegal));
         }

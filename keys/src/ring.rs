@@ -22,7 +22,7 @@ pub(crate) struct KeySet {
 
 /// One key.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub(crate) struct HeldKey {
     pub(crate) state: State,
     pub(crate) algorithm: Algorithm,
     pub(crate) verifying: Arc<VerifyingKey>,
@@ -35,7 +35,7 @@ pub(crate) struct Held {
 
 /// All of them, oldest first.
 #[derive(Clone)]
-pub(crate) struct Ring(Vec<Held>);
+pub(crate) struct Ring(Vec<HeldKey>);
 
 impl Ring {
     /// Reads the table. Keys that were known before keep their `seen`.
@@ -58,7 +58,7 @@ impl Ring {
         Ok(Self(keys))
     }
 
-    fn find(&self, kid: &str) -> Option<&Held> {
+    fn find(&self, kid: &str) -> Option<&HeldKey> {
         self.0.iter().find(|key| key.jwk.kid() == kid)
     }
 
@@ -69,7 +69,7 @@ impl Ring {
 
     /// The key set as published.
     pub(crate) fn key_set(&self) -> KeySet {
-        let verifier = |key: &Held| (key.jwk.kid().to_owned(), Arc::clone(&key.verifying));
+        let verifier = |key: &HeldKey| (key.jwk.kid().to_owned(), Arc::clone(&key.verifying));
         KeySet {
             verifiers: self.0.iter().map(verifier).collect(),
             jwks: Arc::new(Jwks::of(self.0.iter().map(|key| key.jwk.json()))),
@@ -87,7 +87,7 @@ impl Ring {
         std::iter::once(wanted).chain(Algorithm::ALL).find_map(active)
     }
 
-    pub(crate) fn insert(&mut self, key: Held) {
+    pub(crate) fn insert(&mut self, key: HeldKey) {
         self.remove(key.jwk.kid().to_owned().as_str());
         self.0.push(key);
     }
@@ -110,7 +110,7 @@ impl Ring {
 
 /// Unseals one row. The public key is derived from the sealed data, so that an attacker who can write to the
 /// database cannot replace it.
-fn open(seal: &Seal, row: &StoredKey, seen: Duration) -> Result<Held, KeysError> {
+fn open(seal: &Seal, row: &StoredKey, seen: Duration) -> Result<HeldKey, KeysError> {
     let (verifying, jwk, signing) = if row.state == State::Retired {
         let sealed = unseal(seal, Purpose::PublicKey, row)?;
         let (verifying, jwk) = jwt::public_from_jwk(row.algorithm, &sealed)?;
@@ -124,7 +124,7 @@ fn open(seal: &Seal, row: &StoredKey, seen: Duration) -> Result<Held, KeysError>
     if jwk.kid() != row.kid {
         return Err(KeysError::Misnamed(row.kid.clone()));
     }
-    Ok(Held {
+    Ok(HeldKey {
         state: row.state,
         algorithm: row.algorithm,
         verifying: Arc::new(verifying),

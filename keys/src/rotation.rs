@@ -13,7 +13,7 @@ use crate::Keys;
 use crate::algorithm::Algorithm;
 use crate::jwks::PublicJwk;
 use crate::jwt::{self, CryptoFailed, SigningKey, VerifyingKey};
-use crate::ring::Held;
+use crate::ring::HeldKey;
 use crate::seal::{Purpose, Seal};
 use crate::state::State;
 use crate::store::{self, StoredKey};
@@ -22,12 +22,12 @@ pub(crate) use schedule::{Step, due};
 /// Who takes a step and why, for the audit log (AUDIT-08).
 #[derive(Clone, Copy, Debug)]
 pub struct Cause<'c> {
-    by: By,
+    by: RotationCause,
     reason: &'c str,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum By {
+enum RotationCause {
     Server,
     Console(u32),
 }
@@ -35,19 +35,19 @@ enum By {
 impl<'c> Cause<'c> {
     /// The server itself; `reason` is a short stable keyword.
     pub fn server(reason: &'c str) -> Self {
-        Self { by: By::Server, reason }
+        Self { by: RotationCause::Server, reason }
     }
 
     /// An administrator at the console, with their reason.
     pub fn console(uid: u32, reason: &'c str) -> Self {
-        Self { by: By::Console(uid), reason }
+        Self { by: RotationCause::Console(uid), reason }
     }
 
     fn event(self, name: Name, kid: &str, algorithm: Algorithm) -> Event {
         let event = Event::allowed(name).subject(kid);
         let event = match self.by {
-            By::Server => event.by_server(),
-            By::Console(uid) => event.by_console(uid),
+            RotationCause::Server => event.by_server(),
+            RotationCause::Console(uid) => event.by_console(uid),
         };
         event.detail("kid", kid).detail("alg", algorithm.as_str()).detail("reason", self.reason)
     }
@@ -55,7 +55,7 @@ impl<'c> Cause<'c> {
 
 /// A step that is not allowed in the key's current state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Illegal {
+pub enum IllegalStep {
     #[error("no such signing key")]
     Unknown,
     #[error("only a key in state next can be activated; this one is {0}")]
@@ -122,7 +122,7 @@ impl Keys {
         cause: Cause<'_>,
     ) -> Result<(), Fault> {
         publish(tx, self.seal(), key, activate_at, cause)?;
-        let held = Held {
+        let held = HeldKey {
             state: State::Next,
             algorithm: key.algorithm,
             verifying: Arc::clone(&key.verifying),
@@ -145,7 +145,7 @@ impl Keys {
         tx: &Tx<'_>,
         kid: &str,
         cause: Cause<'_>,
-    ) -> Result<Result<Option<String>, Illegal>, Fault> {
+    ) -> Result<Result<Option<String>, IllegalStep>, Fault> {
         let follows = match activate(tx, self.seal(), kid, cause)? {
             Ok(follows) => follows,
             Err(illegal) => return Ok(Err(illegal)),
@@ -169,9 +169,14 @@ impl Keys {
     ///
     /// # Errors
     /// A database fault.
-    pub fn remove(&self, tx: &Tx<'_>, kid: &str, cause: Cause<'_>) -> Result<Result<State, Illegal>, Fault> {
+    pub fn remove(
+        &self,
+        tx: &Tx<'_>,
+        kid: &str,
+        cause: Cause<'_>,
+    ) -> Result<Result<State, IllegalStep>, Fault> {
         let Some(key) = store::find(tx, kid)? else {
-            return Ok(Err(Illegal::Unknown));
+            return Ok(Err(IllegalStep::Unknown));
         };
         moved(store::remove(tx, kid)?)?;
         let event = cause.event(Name::KeyRemoved, kid, key.algorithm);
@@ -235,12 +240,12 @@ pub(crate) fn activate(
     seal: &Seal,
     kid: &str,
     cause: Cause<'_>,
-) -> Result<Result<Option<String>, Illegal>, Fault> {
+) -> Result<Result<Option<String>, IllegalStep>, Fault> {
     let Some(key) = store::find(tx, kid)? else {
-        return Ok(Err(Illegal::Unknown));
+        return Ok(Err(IllegalStep::Unknown));
     };
     if key.state != State::Next {
-        return Ok(Err(Illegal::NotNext(key.state)));
+        return Ok(Err(IllegalStep::NotNext(key.state)));
     }
     let follows = store::active(tx, key.algorithm)?;
     if let Some(follows) = &follows {

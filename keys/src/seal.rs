@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::jwt::CryptoFailed;
 pub use file::SealError;
 use file::SealKey;
-pub use reseal::{Kept, Pending, Resealed};
+pub use reseal::{KeptSubkeys, Pending, Resealed};
 
 const VERSION: u8 = 1;
 const ID: usize = 8;
@@ -113,7 +113,7 @@ struct Opened {
     /// Further keys that unseal while a reseal is in progress.
     others: Vec<Arc<Derived>>,
     /// HMAC subkeys of earlier keys, for values that may still be presented.
-    earlier: Vec<Arc<Kept>>,
+    earlier: Vec<Arc<KeptSubkeys>>,
 }
 
 /// A sealing key's derived subkeys.

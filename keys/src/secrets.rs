@@ -26,14 +26,14 @@ pub struct Secrets {
 
 /// A secret with its value. A new value has a new version.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct StoredSecret {
     pub version: String,
     pub value: Secret,
 }
 
 /// A secret without its value.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listed {
+pub struct SecretInfo {
     /// Its name; for one of a user's own, the source that it is for.
     pub name: String,
     /// Its user, for a user's own secret.
@@ -53,7 +53,7 @@ pub struct Server<'s> {
 
 /// Why a text cannot be stored as a secret.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum InvalidSecret {
     #[error("there is no value")]
     Empty,
     #[error("the value is longer than {LONGEST} characters")]
@@ -67,17 +67,17 @@ pub enum Unfit {
 /// Parses a typed, pasted or piped value: one line of visible characters, without surrounding white space.
 ///
 /// # Errors
-/// See [`Unfit`].
-pub fn value(text: &str) -> Result<Secret, Unfit> {
+/// See [`InvalidSecret`].
+pub fn value(text: &str) -> Result<Secret, InvalidSecret> {
     let text = text.trim();
     if text.is_empty() {
-        return Err(Unfit::Empty);
+        return Err(InvalidSecret::Empty);
     }
     if text.len() > LONGEST {
-        return Err(Unfit::TooLong);
+        return Err(InvalidSecret::TooLong);
     }
     if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-        return Err(Unfit::NotVisible);
+        return Err(InvalidSecret::NotVisible);
     }
     Ok(Secret::presented(text))
 }
@@ -91,7 +91,7 @@ impl Secrets {
     ///
     /// # Errors
     /// The database's fault; one that does not open is corrupt.
-    pub fn named(&self, name: &str) -> Result<Option<Held>, Fault> {
+    pub fn named(&self, name: &str) -> Result<Option<StoredSecret>, Fault> {
         let stored = self.db.read(|conn| store::named(conn, name))?;
         stored
             .map(|stored| self.open(&stored, store::NAMED, &store::row_of(name, &stored.version)))
@@ -102,18 +102,18 @@ impl Secrets {
     ///
     /// # Errors
     /// As [`Secrets::named`].
-    pub fn of_user(&self, user: &str, server: Server<'_>) -> Result<Option<Held>, Fault> {
+    pub fn of_user(&self, user: &str, server: Server<'_>) -> Result<Option<StoredSecret>, Fault> {
         let stored = self.db.read(|conn| store::of_user(conn, user, server))?;
         let row = |version: &str| store::row_of_user(user, server, version);
         stored.map(|stored| self.open(&stored, store::OF_USERS, &row(&stored.version))).transpose()
     }
 
-    fn open(&self, stored: &store::Stored, table: &str, row: &[u8]) -> Result<Held, Fault> {
+    fn open(&self, stored: &store::Stored, table: &str, row: &[u8]) -> Result<StoredSecret, Fault> {
         let closed = |why: &dyn std::fmt::Display| Fault::Corrupt(format!("a secret does not open: {why}"));
         let plain =
             self.seal.unseal(Purpose::Secret, table, row, &stored.sealed).map_err(|why| closed(&why))?;
         let text = std::str::from_utf8(&plain).map_err(|why| closed(&why))?;
-        Ok(Held { version: stored.version.clone(), value: Secret::presented(text) })
+        Ok(StoredSecret { version: stored.version.clone(), value: Secret::presented(text) })
     }
 
     /// Stores a value under this name; returns whether the name is new.
@@ -165,7 +165,7 @@ pub fn remove_of_user(tx: &Tx<'_>, user: &UserId, source: &str) -> Result<bool, 
 ///
 /// # Errors
 /// The database's fault.
-pub fn list(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+pub fn list(conn: &Conn<'_>) -> Result<Vec<SecretInfo>, Fault> {
     let mut all = store::list_named(conn)?;
     all.extend(store::list_of_users(conn, None)?);
     Ok(all)
@@ -175,7 +175,7 @@ pub fn list(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
 ///
 /// # Errors
 /// The database's fault.
-pub fn list_of_user(conn: &Conn<'_>, user: &UserId) -> Result<Vec<Listed>, Fault> {
+pub fn list_of_user(conn: &Conn<'_>, user: &UserId) -> Result<Vec<SecretInfo>, Fault> {
     store::list_of_users(conn, Some(user))
 }
 

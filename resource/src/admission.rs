@@ -23,18 +23,18 @@ use shared::{Clock, Db, Request};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::bearer::{self, Asker, Bearer, Checked};
+use crate::bearer::{self, Bearer, CallerIdentity, CheckedToken};
 use crate::gate::refusal::Refusal;
 use crate::item::{Arguments, Effect, Item, Kind};
 use crate::policy::{self, Decision};
 use crate::profile::Profile;
-use crate::registry::{Registry, Snapshot, Sought};
+use crate::registry::{Registry, RequestedItem, Snapshot};
 use crate::revision::Era;
 use crate::sources::{Outcome, Source};
 use crate::store::call_counts;
 use record::Subject;
 
-pub(crate) use ask::{Ask, Completing, What};
+pub(crate) use ask::{Ask, AskKind, Completing};
 use call::Call;
 use commit::Commit;
 pub(crate) use limits::Limited;
@@ -66,13 +66,13 @@ pub(crate) struct Admission {
 }
 
 /// A call as the gate read it, and whose it is.
-pub(crate) struct Wanted {
+pub(crate) struct ParsedCall {
     pub(crate) method: &'static str,
-    pub(crate) sought: Sought,
-    pub(crate) asked: Asked,
+    pub(crate) sought: RequestedItem,
+    pub(crate) asked: ItemRequest,
     /// The client's era.
     pub(crate) era: Era,
-    pub(crate) caller: Checked,
+    pub(crate) caller: CheckedToken,
     pub(crate) request: Request,
     pub(crate) began: Instant,
     /// The id by which its client can cancel it.
@@ -85,7 +85,7 @@ pub(crate) struct Wanted {
 
 /// What a call wants of its item.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum ItemRequest {
     /// What a tool or a prompt makes of these arguments.
     Call(Arc<Arguments>),
     /// The contents of a resource.
@@ -95,8 +95,8 @@ pub(crate) enum Asked {
 }
 
 /// The end of a call, as far as its answer depends on it.
-pub(crate) struct Ending<'o> {
-    pub(crate) what: &'o What,
+pub(crate) struct CallEnd<'o> {
+    pub(crate) what: &'o AskKind,
     pub(crate) effect: Effect,
     pub(crate) outcome: &'o Outcome,
     /// How long the source was allowed to run without progress.
@@ -151,12 +151,12 @@ impl Admission {
     }
 
     /// What a request of this caller names. A URI may be one that only they were shown (SRC-04).
-    pub(crate) fn sought(&self, caller: &Checked, kind: Kind, name: String) -> Sought {
+    pub(crate) fn sought(&self, caller: &CheckedToken, kind: Kind, name: String) -> RequestedItem {
         let shown_by = match kind {
             Kind::Resource => self.links.source(&caller.principal(), &name),
             _ => None,
         };
-        Sought { kind, name, shown_by }
+        RequestedItem { kind, name, shown_by }
     }
 
     /// Makes a call, or refuses it. The order of the steps is a guarantee: each refusal reveals only what the
@@ -168,9 +168,9 @@ impl Admission {
         &self,
         profile: &Profile,
         snapshot: &Arc<Snapshot>,
-        wanted: Wanted,
-        agree: impl FnOnce(&Item, &Asked) -> Result<(), Refusal>,
-        answer: impl FnOnce(&Ending<'_>) -> A + Send + 'static,
+        wanted: ParsedCall,
+        agree: impl FnOnce(&Item, &ItemRequest) -> Result<(), Refusal>,
+        answer: impl FnOnce(&CallEnd<'_>) -> A + Send + 'static,
     ) -> Result<Ongoing<A>, Denied> {
         let item = snapshot.seek_at(profile, &wanted.sought);
         let keeps = snapshot.rules().record_values;
@@ -252,7 +252,7 @@ impl Admission {
         &self,
         item: Option<Arc<Item>>,
         subject: &Subject,
-        asked: &Asked,
+        asked: &ItemRequest,
     ) -> Result<Arc<Item>, Denied> {
         let decision = asked.decide(item.as_deref(), &subject.caller);
         match (item, decision) {
@@ -265,17 +265,17 @@ impl Admission {
     }
 
     /// Refuses arguments that are larger than the rule allows (LIMIT-03).
-    async fn check_size(&self, what: &What, subject: &Subject) -> Result<(), Denied> {
+    async fn check_size(&self, what: &AskKind, subject: &Subject) -> Result<(), Denied> {
         let Some(most) = what.item().bounds.max_arguments else { return Ok(()) };
-        let (What::Tool(_, arguments) | What::Prompt(_, arguments)) = what else { return Ok(()) };
+        let (AskKind::Tool(_, arguments) | AskKind::Prompt(_, arguments)) = what else { return Ok(()) };
         let Some(over) = sizes::over(arguments.value(), most) else { return Ok(()) };
         record::write(&self.commit.db, over.on_record(subject.limited(over.decision))).await?;
         Err(Denied::Limited(Box::new(over)))
     }
 
     /// Reserves the call against the limits in memory. Completing an argument counts against none.
-    async fn hold(&self, what: &What, snapshot: &Snapshot, subject: &Subject) -> Result<Hold, Denied> {
-        if matches!(what, What::Completion(..)) {
+    async fn hold(&self, what: &AskKind, snapshot: &Snapshot, subject: &Subject) -> Result<Hold, Denied> {
+        if matches!(what, AskKind::Completion(..)) {
             return Ok(self.limits.free());
         }
         match self.limits.take(what.item(), &snapshot.rules().limits, &subject.caller) {
@@ -288,7 +288,7 @@ impl Admission {
     }
 }
 
-impl Wanted {
+impl ParsedCall {
     fn subject(&self, profile: &Profile, item: Option<&Arc<Item>>, keeps: bool) -> Subject {
         let arguments = self.asked.arguments();
         let ruled = item.filter(|item| keeps && !item.arguments.is_empty());
@@ -306,20 +306,24 @@ impl Wanted {
     }
 
     /// What is asked for, if this can be asked of such an item.
-    fn what(&self, item: Arc<Item>) -> Option<What> {
+    fn what(&self, item: Arc<Item>) -> Option<AskKind> {
         match (item.offer.kind, &self.asked) {
-            (Kind::Tool, Asked::Call(arguments)) => Some(What::Tool(item, Arc::clone(arguments))),
-            (Kind::Prompt, Asked::Call(arguments)) => Some(What::Prompt(item, Arc::clone(arguments))),
-            (Kind::Resource, Asked::Read) => Some(What::Resource(item, self.sought.name.as_str().into())),
-            (_, Asked::Complete(completing)) => Some(What::Completion(item, Arc::clone(completing))),
+            (Kind::Tool, ItemRequest::Call(arguments)) => Some(AskKind::Tool(item, Arc::clone(arguments))),
+            (Kind::Prompt, ItemRequest::Call(arguments)) => {
+                Some(AskKind::Prompt(item, Arc::clone(arguments)))
+            }
+            (Kind::Resource, ItemRequest::Read) => {
+                Some(AskKind::Resource(item, self.sought.name.as_str().into()))
+            }
+            (_, ItemRequest::Complete(completing)) => Some(AskKind::Completion(item, Arc::clone(completing))),
             _ => None,
         }
     }
 }
 
-impl Asked {
+impl ItemRequest {
     /// The one decision that there is about an item, in the way that fits what is wanted of it.
-    fn decide(&self, item: Option<&Item>, caller: &Checked) -> Decision {
+    fn decide(&self, item: Option<&Item>, caller: &CheckedToken) -> Decision {
         let caller = caller.caller();
         let Some(item) = item else { return Decision::Unknown };
         match self {
@@ -342,13 +346,13 @@ impl Asked {
 }
 
 /// How long this may run without progress: as its rule says, or else its source (LIMIT-04).
-fn patience(what: &What, snapshot: &Snapshot) -> Duration {
+fn patience(what: &AskKind, snapshot: &Snapshot) -> Duration {
     let item = what.item();
     let of_source = || snapshot.sources().find(&item.source).and_then(Source::patience);
     item.bounds.timeout.or_else(of_source).unwrap_or(PATIENCE)
 }
 
-fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: Asked) -> Watch {
+fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: ItemRequest) -> Watch {
     Watch {
         clock: commit.clock.clone(),
         bearer: Arc::clone(&commit.bearer),
@@ -361,7 +365,7 @@ fn watch(commit: &Commit, subject: &Subject, ask: &Ask, asked: Asked) -> Watch {
 }
 
 /// The caller, as sources see them.
-fn asker(caller: &Checked, snapshot: &Snapshot) -> Asker {
+fn asker(caller: &CheckedToken, snapshot: &Snapshot) -> CallerIdentity {
     let high_risk = caller.entitled().intersection(snapshot.high_risk());
     caller.asker(policy::beyond(&high_risk, caller.ceiling()))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use keys::{Memory, Remembered, Unacceptable, Unverified, Verifier};
+use keys::{Memory, Remembered, TokenRefusal, Unverified, Verifier};
 use shared::audit::Event;
 use shared::clock::LEEWAY;
 use shared::token_status::{Ceiling, Standing};
@@ -37,7 +37,7 @@ pub struct Bearer {
 
 /// A valid token, and what its user may be granted now.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub struct CheckedToken {
     digest: Digest,
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
@@ -46,7 +46,7 @@ pub struct Checked {
     text: Option<Arc<Secret>>,
 }
 
-impl Checked {
+impl CheckedToken {
     /// The token's claims.
     pub fn token(&self) -> &AccessToken {
         &self.verified.verified().token
@@ -101,8 +101,8 @@ impl Checked {
     }
 
     /// The caller, as sources see them. `withheld` is the scope that this client is not granted.
-    pub(crate) fn asker(&self, withheld: Scope) -> Asker {
-        Asker {
+    pub(crate) fn asker(&self, withheld: Scope) -> CallerIdentity {
+        CallerIdentity {
             verified: Arc::clone(&self.verified),
             entitled: Arc::clone(&self.entitled),
             withheld,
@@ -123,7 +123,7 @@ impl Checked {
 
 /// The caller, as sources see them: the token's claims, without the token (SRC-01).
 #[derive(Clone, Debug)]
-pub(crate) struct Asker {
+pub(crate) struct CallerIdentity {
     verified: Arc<Remembered>,
     entitled: Arc<Scope>,
     withheld: Scope,
@@ -131,7 +131,7 @@ pub(crate) struct Asker {
     session: Option<Arc<str>>,
 }
 
-impl Asker {
+impl CallerIdentity {
     fn token(&self) -> &AccessToken {
         &self.verified.verified().token
     }
@@ -278,7 +278,7 @@ impl Bearer {
         headers: &HeaderMap,
         endpoint: &ResourceUri,
         now: Timestamp,
-    ) -> Result<Checked, Refused> {
+    ) -> Result<CheckedToken, Refused> {
         let Some(remote) = &self.remote else { return self.check_headers(headers, endpoint, now) };
         let presented = presented(the_one(headers)?)?;
         if presented.len() > LONGEST {
@@ -294,7 +294,7 @@ impl Bearer {
         })?;
         let text = Some(Arc::new(Secret::presented(text)));
         let (entitled, ceiling) = (Arc::default(), Ceiling::LowRisk);
-        let checked = Checked { digest, verified, entitled, ceiling, text };
+        let checked = CheckedToken { digest, verified, entitled, ceiling, text };
         let checked = self.confirm(&checked, now, remote.floor()).await;
         match &checked {
             Ok(checked) => self.memory.keep(digest, &checked.verified),
@@ -327,10 +327,10 @@ impl Bearer {
     /// See [`Refused`].
     pub(crate) async fn confirm(
         &self,
-        checked: &Checked,
+        checked: &CheckedToken,
         now: Timestamp,
         check: Check,
-    ) -> Result<Checked, Refused> {
+    ) -> Result<CheckedToken, Refused> {
         let (Some(remote), Some(text)) = (&self.remote, &checked.text) else {
             return self.recheck(checked, now);
         };
@@ -341,7 +341,7 @@ impl Bearer {
         // Check its claims first: do not introspect an expired token.
         self.acceptable(&checked.verified, checked.endpoint(), now).map_err(dead)?;
         match remote.ask(text, checked.token(), check).await? {
-            Standing::Live { entitled, ceiling } => Ok(Checked { entitled, ceiling, ..checked.clone() }),
+            Standing::Live { entitled, ceiling } => Ok(CheckedToken { entitled, ceiling, ..checked.clone() }),
             Standing::Dead => Err(dead("revoked")),
         }
     }
@@ -365,7 +365,7 @@ impl Bearer {
         headers: &HeaderMap,
         endpoint: &ResourceUri,
         now: Timestamp,
-    ) -> Result<Checked, Refused> {
+    ) -> Result<CheckedToken, Refused> {
         self.check(the_one(headers)?, endpoint, now)
     }
 
@@ -378,7 +378,7 @@ impl Bearer {
         authorization: &HeaderValue,
         endpoint: &ResourceUri,
         now: Timestamp,
-    ) -> Result<Checked, Refused> {
+    ) -> Result<CheckedToken, Refused> {
         let presented = presented(authorization)?;
         if presented.len() > LONGEST {
             return Err(refused("too_long", Digest::of(presented)));
@@ -396,7 +396,7 @@ impl Bearer {
                 if fresh {
                     self.memory.keep(digest, &verified);
                 }
-                Ok(Checked { digest, verified, entitled, ceiling, text: None })
+                Ok(CheckedToken { digest, verified, entitled, ceiling, text: None })
             }
             Err(reason) => {
                 if !fresh {
@@ -411,10 +411,10 @@ impl Bearer {
     ///
     /// # Errors
     /// See [`Refused`].
-    pub fn recheck(&self, checked: &Checked, now: Timestamp) -> Result<Checked, Refused> {
+    pub fn recheck(&self, checked: &CheckedToken, now: Timestamp) -> Result<CheckedToken, Refused> {
         let verified = Arc::clone(&checked.verified);
         match self.standing(&verified, checked.endpoint(), now) {
-            Ok((entitled, ceiling)) => Ok(Checked { entitled, ceiling, ..checked.clone() }),
+            Ok((entitled, ceiling)) => Ok(CheckedToken { entitled, ceiling, ..checked.clone() }),
             Err(reason) => {
                 Err(Refused::Invalid(Invalid { reason, token: checked.digest, verified: Some(verified) }))
             }
@@ -502,13 +502,13 @@ fn word_for_unverified(why: Unverified) -> &'static str {
     }
 }
 
-fn word_for_unacceptable(why: Unacceptable) -> &'static str {
+fn word_for_unacceptable(why: TokenRefusal) -> &'static str {
     match why {
-        Unacceptable::Issuer => "issuer",
-        Unacceptable::Audience => "audience",
-        Unacceptable::Expired => EXPIRED,
-        Unacceptable::NotYetValid => "not_yet_valid",
-        Unacceptable::IssuedInFuture => "issued_in_future",
+        TokenRefusal::Issuer => "issuer",
+        TokenRefusal::Audience => "audience",
+        TokenRefusal::Expired => EXPIRED,
+        TokenRefusal::NotYetValid => "not_yet_valid",
+        TokenRefusal::IssuedInFuture => "issued_in_future",
     }
 }
 

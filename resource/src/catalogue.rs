@@ -10,7 +10,7 @@ use shared::{Fault, Issuer, ResourceUri, Scope};
 
 use crate::item::{Arguments, Item, Needs};
 use crate::policy::{self, Caller, Decision};
-use crate::registry::{Registry, Site, Snapshot, Sought};
+use crate::registry::{Registry, RequestedItem, Site, Snapshot};
 use crate::replay::{self, Recorded, Replayed};
 use crate::sources::declared::DeclaredSource;
 use crate::sources::{self, Others, SourceSettings};
@@ -40,7 +40,7 @@ pub struct Question<'q> {
 
 /// A decision of the gate, for display.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Explained {
+pub struct ExplainedDecision {
     /// The word for it on record: `allow`, `scope_missing`, `not_entitled`, `above_ceiling`, `argument_denied`, `hidden`,
     /// `unknown`.
     pub decision: &'static str,
@@ -60,7 +60,7 @@ pub struct Explained {
 
 /// What a tool needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Opens {
+pub enum ToolNeeds {
     /// A valid token, whatever its scopes.
     Token,
     /// All of these scopes; never satisfied if empty.
@@ -69,7 +69,7 @@ pub enum Opens {
     Nothing,
 }
 
-impl Opens {
+impl ToolNeeds {
     fn of(needs: &Needs) -> Self {
         match needs {
             Needs::User => Self::Token,
@@ -167,10 +167,10 @@ impl BuiltIn {
     }
 
     /// Every item of a kind with what opens it.
-    pub fn needs(&self, kind: Kind) -> Vec<(String, Opens)> {
+    pub fn needs(&self, kind: Kind) -> Vec<(String, ToolNeeds)> {
         let snapshot = self.registry.snapshot();
         let items = snapshot.items(kind);
-        items.map(|item| (item.offer.name.to_string(), Opens::of(&item.needs))).collect()
+        items.map(|item| (item.offer.name.to_string(), ToolNeeds::of(&item.needs))).collect()
     }
 
     /// Possible mistakes in the rules (POL-05).
@@ -179,11 +179,11 @@ impl BuiltIn {
     }
 
     /// What the gate decides about a call, and why: with these arguments, or before any are looked at.
-    pub fn explain(&self, asked: &Question<'_>) -> Explained {
+    pub fn explain(&self, asked: &Question<'_>) -> ExplainedDecision {
         let Question { token, entitled, ceiling, kind, name, profile, arguments } = *asked;
         let snapshot = self.registry.snapshot();
         let caller = Caller { scope: token, entitled, ceiling, has_user: true };
-        let seek = |kind| snapshot.seek_at(snapshot.profile(profile)?, &Sought::new(kind, name));
+        let seek = |kind| snapshot.seek_at(snapshot.profile(profile)?, &RequestedItem::new(kind, name));
         // A resource may be a template, as it is listed.
         let item = seek(kind).or_else(|| seek(Kind::Template).filter(|_| kind == Kind::Resource));
         let item = item.as_deref();
@@ -213,7 +213,7 @@ impl BuiltIn {
         let ruled = item.filter(|_| arguments.is_none()).into_iter().flat_map(|item| item.arguments.iter());
         let unchecked = ruled.map(|rule| rule.pointer().to_string()).collect();
         let name = item.map_or_else(|| name.to_owned(), |item| item.offer.name.to_string());
-        Explained { decision: decision.as_str(), needs, lacking, ruling, allowed, unchecked, name }
+        ExplainedDecision { decision: decision.as_str(), needs, lacking, ruling, allowed, unchecked, name }
     }
 
     /// What the source of this name is, if each user gives it a secret of their own; the error has the names of those that

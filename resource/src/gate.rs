@@ -36,7 +36,7 @@ use shared::Request;
 use shared::rate::TooMany;
 
 use crate::Resource;
-use crate::bearer::{Checked, Refused};
+use crate::bearer::{CheckedToken, Refused};
 use crate::metadata;
 use crate::profile::Profile;
 use crate::registry::Snapshot;
@@ -54,12 +54,12 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// The endpoint of a request and the snapshot of items, both used to the end of the request.
 #[derive(Clone)]
-pub(crate) struct At {
+pub(crate) struct GateContext {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) profile: Arc<Profile>,
 }
 
-impl At {
+impl GateContext {
     /// `/mcp`, or the profile of this name; `None` if there is none.
     fn of(resource: &Resource, profile: Option<&str>) -> Option<Self> {
         let snapshot = resource.registry().snapshot();
@@ -111,7 +111,7 @@ async fn answer(
     body: &mut Body,
 ) -> Result<Response, Refusal> {
     let began = Instant::now();
-    let Some(at) = At::of(resource, profile) else { return Err(no_endpoint()) };
+    let Some(at) = GateContext::of(resource, profile) else { return Err(no_endpoint()) };
     match parts.method {
         Method::POST => {}
         Method::OPTIONS => return Ok(Front::preflight(&parts.headers)),
@@ -147,7 +147,7 @@ fn names_session(headers: &HeaderMap) -> bool {
 /// GET listens to what a session's client is to be told, DELETE ends the session (MCP 2025-11-25
 /// transports); HEAD does nothing. None is answered without a token (RS-01): some clients look for the challenge with
 /// GET or HEAD before they post anything.
-async fn without_body(resource: &Resource, at: &At, parts: &Parts) -> Result<Response, Refusal> {
+async fn without_body(resource: &Resource, at: &GateContext, parts: &Parts) -> Result<Response, Refusal> {
     let request = from_peer(parts);
     let caller = authenticate(resource, &at.profile, &parts.headers, &request).await?;
     if parts.method == Method::HEAD || !names_session(&parts.headers) {
@@ -201,7 +201,7 @@ async fn authenticate(
     profile: &Profile,
     headers: &HeaderMap,
     request: &Request,
-) -> Result<Checked, Refusal> {
+) -> Result<CheckedToken, Refusal> {
     let caller = match resource.bearer().admit(headers, profile.uri(), resource.clock().now()).await {
         Ok(caller) => caller,
         Err(refused) => return Err(unauthenticated(resource, profile, &refused, request).await),
@@ -230,7 +230,7 @@ async fn authenticate(
 }
 
 /// Counts a request of this principal, within the rate limit (RATE-01).
-fn admit(resource: &Resource, caller: &Checked, request: &Request) -> Result<(), Refusal> {
+fn admit(resource: &Resource, caller: &CheckedToken, request: &Request) -> Result<(), Refusal> {
     resource.limits().take(caller, request).map_err(told_to_wait)
 }
 

@@ -20,8 +20,8 @@ use crate::item::{Item, Kind, Offer, Offered, SourceName};
 use crate::profile::{MCP_PATH, Profile, Selection};
 use crate::rules::{ProfileRule, Rules};
 use crate::sources::Sources;
+pub(crate) use routing::RequestedItem;
 use routing::Routes;
-pub(crate) use routing::Sought;
 use ruling::ruled;
 
 /// The current items.
@@ -48,7 +48,7 @@ struct Parts {
 
 /// A snapshot, and the epoch at which it was taken.
 #[derive(Clone, Debug)]
-pub(crate) struct Look {
+pub(crate) struct SnapshotView {
     epoch: u64,
     pub(crate) snapshot: Arc<Snapshot>,
 }
@@ -87,11 +87,11 @@ impl Registry {
 
     /// The present snapshot, for whoever decides by it together with what somebody is entitled to: they ask for that, and
     /// then whether the look still holds.
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn look(&self) -> SnapshotView {
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             if epoch.is_multiple_of(2) {
-                return Look { epoch, snapshot: self.snapshot() };
+                return SnapshotView { epoch, snapshot: self.snapshot() };
             }
             // The replacement is a few assignments on another thread.
             std::thread::yield_now();
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// Whether no rules were replaced since the look. If they were, what was asked for meanwhile may belong to other rules.
-    pub(crate) fn still_holds(&self, look: &Look) -> bool {
+    pub(crate) fn still_holds(&self, look: &SnapshotView) -> bool {
         self.epoch.load(Ordering::SeqCst) == look.epoch
     }
 

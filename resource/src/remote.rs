@@ -98,8 +98,8 @@ pub struct Remote {
     keys: PublishedKeys,
     /// The uptime in milliseconds until which the key set may be used. Read at every request, without a lock.
     keys_until: AtomicU64,
-    known: Mutex<Known>,
-    answers: Cache<Jti, Said>,
+    known: Mutex<Fetched>,
+    answers: Cache<Jti, TimedAnswer>,
     /// Tokens that were mentioned to the authorization server without waiting.
     mentioned: Cache<Jti, ()>,
     /// Held while an answer replaces another.
@@ -111,7 +111,7 @@ pub struct Remote {
 
 /// What was fetched, and when.
 #[derive(Default)]
-struct Known {
+struct Fetched {
     endpoints: Option<Endpoints>,
     /// When an unknown key last caused a fetch.
     looked: Option<Duration>,
@@ -121,7 +121,7 @@ struct Known {
 
 /// An answer, and when its question was sent.
 #[derive(Clone)]
-struct Said {
+struct TimedAnswer {
     at: Duration,
     standing: Standing,
 }
@@ -206,7 +206,7 @@ impl Remote {
         milliseconds(self.clock.uptime()) < self.keys_until.load(Ordering::Acquire)
     }
 
-    async fn fetch_keys(&self, known: &mut Known) -> Result<(), Unavailable> {
+    async fn fetch_keys(&self, known: &mut Fetched) -> Result<(), Unavailable> {
         let now = self.clock.uptime();
         let path = self.endpoints(known).await?.jwks.clone();
         let answer = self.origin.get(&path).await;
@@ -228,7 +228,7 @@ impl Remote {
     }
 
     /// Where everything is: from the issuer's own document (RFC 8414), read again when it is old.
-    async fn endpoints<'k>(&self, known: &'k mut Known) -> Result<&'k Endpoints, Unavailable> {
+    async fn endpoints<'k>(&self, known: &'k mut Fetched) -> Result<&'k Endpoints, Unavailable> {
         let now = self.clock.uptime();
         if known.failed.is_some_and(|failed| now < failed + PAUSE) {
             return Err(Unavailable);
@@ -242,13 +242,13 @@ impl Remote {
         known.endpoints.as_ref().ok_or(Unavailable)
     }
 
-    fn failed(&self, known: &mut Known, why: &str) -> Unavailable {
+    fn failed(&self, known: &mut Fetched, why: &str) -> Unavailable {
         known.failed = Some(self.clock.uptime());
         self.complain(known, why)
     }
 
     /// Logs what went wrong, not more often than once in a while.
-    fn complain(&self, known: &mut Known, why: &str) -> Unavailable {
+    fn complain(&self, known: &mut Fetched, why: &str) -> Unavailable {
         let now = self.clock.uptime();
         if known.complained.is_some_and(|complained| now < complained + PAUSE) {
             return Unavailable;
@@ -295,7 +295,7 @@ impl Remote {
         };
         match answer.and_then(|answer| said(&answer, token)) {
             Ok(standing) => {
-                self.remember(&token.jti, Said { at, standing: standing.clone() });
+                self.remember(&token.jti, TimedAnswer { at, standing: standing.clone() });
                 Ok(standing)
             }
             // What is wrong with an answer about one token says nothing about other tokens.
@@ -323,7 +323,7 @@ impl Remote {
     }
 
     /// Keeps an answer, unless one to a later question is there.
-    fn remember(&self, jti: &Jti, said: Said) {
+    fn remember(&self, jti: &Jti, said: TimedAnswer) {
         let _turn = self.answering.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.answers.get(jti).is_none_or(|there| there.at <= said.at) {
             self.answers.insert(jti.clone(), said);

@@ -8,7 +8,7 @@ use shared::{ResourceUri, Scope};
 use crate::argument_rules::{ArgumentRules, NOT_IN_SCHEMA};
 use crate::item::{Kind, SourceName};
 use crate::policy::{self, Caller, Decision};
-use crate::registry::{Snapshot, Sought};
+use crate::registry::{RequestedItem, Snapshot};
 
 /// A recorded call.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub(crate) fn compare(call: &Recorded, now: (&Snapshot, &Scope), other: (&Snapsh
 fn verdict(call: &Recorded, (snapshot, entitled): (&Snapshot, &Scope)) -> Verdict {
     let profile = snapshot.profile_of(&call.resource);
     let shown_by = call.source.as_deref().filter(|_| call.kind == Kind::Resource).map(SourceName::from);
-    let sought = Sought { shown_by, ..Sought::new(call.kind, call.name.as_str()) };
+    let sought = RequestedItem { shown_by, ..RequestedItem::new(call.kind, call.name.as_str()) };
     let Some(item) = profile.and_then(|profile| snapshot.seek_at(profile, &sought)) else {
         return Verdict::Word(Decision::Unknown.as_str());
     };

@@ -27,13 +27,13 @@ use std::time::Duration;
 use crate::admission::{Ask, Relay};
 use crate::item::{Offered, SourceName};
 #[cfg(test)]
-use crate::testing::Staged;
+use crate::testing::TestSource;
 use declared::Declared;
 use docs::Docs;
 
 pub use crate::item::{Counts, Kind};
 pub use health::{Health, ProcessHealth, Skipped, Stale};
-pub use identity::{Carrier, Credential, Kept};
+pub use identity::{Carrier, Credential, SecretLocation};
 pub use journal::Entry;
 pub(crate) use keepers::Keepers;
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub(crate) enum Source {
     Upstream(Upstream),
     /// A source that a test controls.
     #[cfg(test)]
-    Staged(Arc<Staged>),
+    Staged(Arc<TestSource>),
 }
 
 impl Source {

@@ -26,7 +26,7 @@ use shared::{
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::admission::{Ask, Relay, What};
+use crate::admission::{Ask, AskKind, Relay};
 use crate::catalogue::{BuiltIn, Pattern, ProfileRule, Rules};
 use crate::item::{Arguments, Effect, Kind, Mirrored, Offer, Offered};
 use crate::progress::Progress;
@@ -76,7 +76,7 @@ struct State {
     dead: HashSet<String>,
     unseen: HashSet<String>,
     /// After how many more questions about a token what happens.
-    soon: HashMap<String, (usize, Soon)>,
+    soon: HashMap<String, (usize, PendingChange)>,
     marked: Vec<String>,
     entitled: Arc<Scope>,
     unverified: bool,
@@ -85,7 +85,7 @@ struct State {
 
 /// A change to a token in the middle of a request.
 #[derive(Clone, Copy)]
-enum Soon {
+enum PendingChange {
     Dies,
     LosesAll,
 }
@@ -93,12 +93,12 @@ enum Soon {
 impl Stage {
     /// Revokes a token after this many more questions about it.
     pub(crate) fn kill_after(&self, token: &AccessToken, questions: usize) {
-        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::Dies));
+        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, PendingChange::Dies));
     }
 
     /// Removes the entitlement of a token's user after this many more questions about it.
     pub(crate) fn disentitle_after(&self, token: &AccessToken, questions: usize) {
-        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, Soon::LosesAll));
+        self.0.lock().unwrap().soon.insert(token.jti.to_string(), (questions, PendingChange::LosesAll));
     }
 
     pub(crate) fn entitle(&self, scope: &str) {
@@ -133,8 +133,8 @@ impl TokenStatus for Stage {
     fn standing(&self, token: &AccessToken, kid: &str) -> Standing {
         let mut state = self.0.lock().unwrap();
         match state.soon.get_mut(token.jti.as_str()) {
-            Some((0, Soon::Dies)) => return Standing::Dead,
-            Some((0, Soon::LosesAll)) => state.entitled = Arc::default(),
+            Some((0, PendingChange::Dies)) => return Standing::Dead,
+            Some((0, PendingChange::LosesAll)) => state.entitled = Arc::default(),
             Some((questions, _)) => *questions -= 1,
             None => {}
         }
@@ -219,7 +219,7 @@ impl App {
     }
 
     /// On loopback, with another source beside the built-in ones, and these scopes for its tools.
-    pub(crate) fn staged(staged: &Arc<Staged>, tools: &[(&str, &str)]) -> Self {
+    pub(crate) fn staged(staged: &Arc<TestSource>, tools: &[(&str, &str)]) -> Self {
         let mut rules = Rules::default();
         for (name, scope) in tools {
             rules.need(name, scope);
@@ -228,7 +228,7 @@ impl App {
     }
 
     /// The same under these rules.
-    pub(crate) fn staged_under(staged: &Arc<Staged>, rules: &Rules) -> Self {
+    pub(crate) fn staged_under(staged: &Arc<TestSource>, rules: &Rules) -> Self {
         let stage = Arc::new(Stage::default());
         stage.entitle("docs.read");
         let dir = tempfile::tempdir().unwrap();
@@ -261,7 +261,7 @@ impl App {
         issuer: &Issuer,
         origins: &[&str],
         rules: &Rules,
-        staged: Option<Arc<Staged>>,
+        staged: Option<Arc<TestSource>>,
     ) -> Self {
         let mut rules = rules.clone();
         let items = vec![Pattern::parse("*").unwrap()];
@@ -282,7 +282,7 @@ impl App {
         issuer: &Issuer,
         origins: &[&str],
         rules: &Rules,
-        staged: Option<Arc<Staged>>,
+        staged: Option<Arc<TestSource>>,
     ) -> Self {
         let db = Db::open(&dir.path().join("main.db"), &SCHEMA, None, &clock).unwrap();
         let index = dir.path().join("docs.db");
@@ -425,13 +425,13 @@ type Act = Box<
 >;
 
 /// A source that a test controls, with a counter.
-pub(crate) struct Staged {
+pub(crate) struct TestSource {
     offered: Arc<Offered>,
     act: Act,
     calls: AtomicUsize,
 }
 
-impl Staged {
+impl TestSource {
     /// A source with these tools and their effects.
     pub(crate) fn new<F>(
         tools: &[(&str, Effect)],
@@ -443,8 +443,8 @@ impl Staged {
         let offered = Arc::new(offered("staged", tools));
         let act: Act = Box::new(move |ask, _| {
             let arguments = match ask.what() {
-                What::Tool(_, arguments) | What::Prompt(_, arguments) => Arguments::clone(arguments),
-                What::Resource(..) | What::Completion(..) => serde_json::Map::new().into(),
+                AskKind::Tool(_, arguments) | AskKind::Prompt(_, arguments) => Arguments::clone(arguments),
+                AskKind::Resource(..) | AskKind::Completion(..) => serde_json::Map::new().into(),
             };
             Box::pin(act(&arguments))
         });

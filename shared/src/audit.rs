@@ -18,8 +18,8 @@ use crate::rate::Origin;
 use crate::request::Request;
 use crate::resource_uri::ResourceUri;
 use crate::scope::Scope;
-pub use flood::{Acquaintance, Flood, HeldBack, QUOTA};
-pub use verify::{Broken, Entry, Verified, range, tail, verify, verify_each};
+pub use flood::{ClientStanding, Flood, QUOTA, UnrecordedCount};
+pub use verify::{Entry, FirstBadRecord, Verified, range, tail, verify, verify_each};
 
 /// Longer values are cut, in bytes (AUDIT-05).
 const LONGEST: usize = 512;

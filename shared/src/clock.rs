@@ -90,7 +90,7 @@ pub struct Clock(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Arc<Source>,
-    told: Mutex<Told>,
+    told: Mutex<LatestTime>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ enum Source {
 
 /// The latest time that was returned, by this process or an earlier one on the same database.
 #[derive(Debug)]
-struct Told {
+struct LatestTime {
     latest: Timestamp,
     /// Time continues from here: `due` was the time at uptime `at`.
     due: Timestamp,
@@ -111,7 +111,7 @@ struct Told {
     slewed: Duration,
 }
 
-impl Told {
+impl LatestTime {
     /// The time to return, given the machine's clock.
     fn follow(&mut self, wall: Timestamp, uptime: Duration) -> Timestamp {
         let due = self.due + uptime.saturating_sub(self.at);
@@ -171,11 +171,11 @@ impl Clock {
 
     fn over(source: Arc<Source>) -> Self {
         let never = Timestamp(i64::MIN);
-        let told = Told { latest: never, due: never, at: Duration::ZERO, slewed: Duration::ZERO };
+        let told = LatestTime { latest: never, due: never, at: Duration::ZERO, slewed: Duration::ZERO };
         Self(Arc::new(Inner { source, told: Mutex::new(told) }))
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, LatestTime> {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,7 +234,7 @@ impl Clock {
         let mut told = self.told();
         let uptime = self.uptime();
         if told.due + uptime.saturating_sub(told.at) < at {
-            *told = Told { latest: told.latest.max(at), due: at, at: uptime, slewed: uptime };
+            *told = LatestTime { latest: told.latest.max(at), due: at, at: uptime, slewed: uptime };
         }
     }
 
@@ -243,7 +243,7 @@ impl Clock {
     pub fn restart(&self) {
         let mut told = self.told();
         let (wall, uptime) = (self.wall(), self.uptime());
-        *told = Told { latest: wall, due: wall, at: uptime, slewed: uptime };
+        *told = LatestTime { latest: wall, due: wall, at: uptime, slewed: uptime };
     }
 
     /// Advances a held clock; has no effect on the system's clock.

@@ -29,7 +29,7 @@ use elsewhere::{Checked, Elsewhere};
 pub use error::{MirrorError, OpenError};
 pub use migrate::Schema;
 use mirror::Mirror;
-pub use mirror::{Noted, needed as needs_noted, read as noted};
+pub use mirror::{MirrorContent, needed as needs_noted, read as noted};
 pub use value::{FromColumn, Params, ToColumn, Value, WrongValue, params};
 pub(crate) use value::{parsed_column, text_column};
 pub use writer::{Durability, Hooks};
@@ -295,7 +295,7 @@ fn open(
                 return Err(MirrorError::Missing(head.to_owned()).into());
             }
             let last = if found > 0 { Head::load(&Conn::new(&connection))? } else { Head::genesis() };
-            mirror = Some(Mirror::create(head, Noted::at(0, last))?);
+            mirror = Some(Mirror::create(head, MirrorContent::at(0, last))?);
         }
         _ => {}
     }

@@ -22,7 +22,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 pub use body::{Body, make_room};
-use connection::{Connection, Lost, Pool};
+use connection::{Connection, LostRequest, Pool};
 pub use failure::{CertificateRefused, Failure, NoAnswer, NotSent};
 
 use crate::network::{Network, is_never_dialled};
@@ -108,18 +108,18 @@ impl Outbound {
         if let Some(kept) = self.pool.take() {
             match self.exchange(kept, request.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
-                Err(Lost::Before | Lost::Refused(_)) => {}
+                Err(LostRequest::Before | LostRequest::Refused(_)) => {}
                 // A reused connection may have been closed by the other side meanwhile.
-                Err(Lost::After(NoAnswer::Broken(_))) if outgoing.repeatable => {}
-                Err(Lost::After(why)) => return Err(why.into()),
+                Err(LostRequest::After(NoAnswer::Broken(_))) if outgoing.repeatable => {}
+                Err(LostRequest::After(why)) => return Err(why.into()),
             }
         }
         let connected = timeout_at(deadline.min(Instant::now() + CONNECTING), self.connect()).await;
         let fresh = connected.map_err(|_| NotSent::TooSlow)??;
         self.exchange(fresh, request, deadline).await.map_err(|lost| match lost {
-            Lost::Before => NotSent::Unreachable("it closed the connection at once".to_owned()).into(),
-            Lost::Refused(why) => NotSent::Certificate(why).into(),
-            Lost::After(why) => why.into(),
+            LostRequest::Before => NotSent::Unreachable("it closed the connection at once".to_owned()).into(),
+            LostRequest::Refused(why) => NotSent::Certificate(why).into(),
+            LostRequest::After(why) => why.into(),
         })
     }
 
@@ -128,10 +128,10 @@ impl Outbound {
         mut connection: Connection,
         request: Request<Full<Bytes>>,
         deadline: Instant,
-    ) -> Result<Answer, Lost> {
+    ) -> Result<Answer, LostRequest> {
         let response = match timeout_at(deadline, connection.send(request)).await {
             Ok(sent) => sent?,
-            Err(_) => return Err(Lost::After(NoAnswer::TooSlow)),
+            Err(_) => return Err(LostRequest::After(NoAnswer::TooSlow)),
         };
         let (parts, incoming) = response.into_parts();
         let body = Body::new(incoming, connection, self.pool.clone());

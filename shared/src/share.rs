@@ -14,7 +14,7 @@ use crate::request::Request;
 
 /// A table that strangers can fill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Kept {
+pub struct BoundedTable {
     /// The table. Only rows with a holder count.
     pub table: &'static str,
     /// The column by which the oldest row is found.
@@ -28,31 +28,42 @@ pub struct Kept {
 }
 
 /// Passkey ceremonies in progress.
-pub const CEREMONIES: Kept =
-    Kept { table: "ceremony", age: "expires_at", most: 10_000, share: 20, of_network: 200 };
+pub const CEREMONIES: BoundedTable =
+    BoundedTable { table: "ceremony", age: "expires_at", most: 10_000, share: 20, of_network: 200 };
 /// Pending authorization requests.
-pub const TRANSACTIONS: Kept =
-    Kept { table: "authorization_transaction", age: "expires_at", most: 10_000, share: 20, of_network: 200 };
+pub const TRANSACTIONS: BoundedTable = BoundedTable {
+    table: "authorization_transaction",
+    age: "expires_at",
+    most: 10_000,
+    share: 20,
+    of_network: 200,
+};
 /// Pending device authorizations.
-pub const DEVICES: Kept =
-    Kept { table: "device_authorization", age: "created_at", most: 10_000, share: 20, of_network: 200 };
+pub const DEVICES: BoundedTable = BoundedTable {
+    table: "device_authorization",
+    age: "created_at",
+    most: 10_000,
+    share: 20,
+    of_network: 200,
+};
 /// Browsers in which a device's code was typed.
-pub const TYPED_CODES: Kept =
-    Kept { table: "device_transaction", age: "created_at", most: 10_000, share: 20, of_network: 200 };
+pub const TYPED_CODES: BoundedTable =
+    BoundedTable { table: "device_transaction", age: "created_at", most: 10_000, share: 20, of_network: 200 };
 /// Self-registered clients that were never approved (DCR-12).
-pub const CLIENTS: Kept = Kept { table: "client", age: "created_at", most: 1000, share: 10, of_network: 50 };
+pub const CLIENTS: BoundedTable =
+    BoundedTable { table: "client", age: "created_at", most: 1000, share: 10, of_network: 50 };
 /// Fetched client documents (CIMD-08).
-pub const DOCUMENTS: Kept =
-    Kept { table: "client_document", age: "expires_at", most: 1000, share: 10, of_network: 50 };
+pub const DOCUMENTS: BoundedTable =
+    BoundedTable { table: "client_document", age: "expires_at", most: 1000, share: 10, of_network: 50 };
 /// Approval requests of users (CIMD-09).
-pub const APPROVALS: Kept =
-    Kept { table: "approval_request", age: "created_at", most: 500, share: 20, of_network: 20 };
+pub const APPROVALS: BoundedTable =
+    BoundedTable { table: "approval_request", age: "created_at", most: 500, share: 20, of_network: 20 };
 /// MCP sessions, for revisions that have them; held by users.
-pub const MCP_SESSIONS: Kept =
-    Kept { table: "mcp_session", age: "seen_at", most: 10_000, share: 200, of_network: 200 };
+pub const MCP_SESSIONS: BoundedTable =
+    BoundedTable { table: "mcp_session", age: "seen_at", most: 10_000, share: 200, of_network: 200 };
 
 /// All such tables.
-pub const ALL: [Kept; 8] =
+pub const ALL: [BoundedTable; 8] =
     [CEREMONIES, TRANSACTIONS, DEVICES, TYPED_CODES, CLIENTS, DOCUMENTS, APPROVALS, MCP_SESSIONS];
 
 /// The holder of a row.
@@ -105,7 +116,7 @@ pub struct Full(&'static str);
 
 impl Full {
     /// The error for this table.
-    pub fn of(kept: &Kept) -> Self {
+    pub fn of(kept: &BoundedTable) -> Self {
         Self(kept.table)
     }
 }
@@ -125,11 +136,11 @@ pub enum Room {
 /// # Errors
 /// A database fault; the inner error says that the newcomer is refused. Both outcomes are counted, and
 /// [`flush`] records the counts.
-pub fn make_room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<(), Full>, Fault> {
+pub fn make_room(tx: &Tx<'_>, kept: &BoundedTable, newcomer: &Holder) -> Result<Result<(), Full>, Fault> {
     Ok(match room(tx, kept, newcomer)? {
         Ok(Room::Free) => Ok(()),
         Ok(Room::Of { holder, .. }) => {
-            let Kept { table, age, .. } = kept;
+            let BoundedTable { table, age, .. } = kept;
             tx.execute(
                 &format!(
                     "DELETE FROM {table} WHERE rowid =
@@ -147,7 +158,7 @@ pub fn make_room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<(
 ///
 /// # Errors
 /// As [`make_room`].
-pub fn room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<Room, Full>, Fault> {
+pub fn room(tx: &Tx<'_>, kept: &BoundedTable, newcomer: &Holder) -> Result<Result<Room, Full>, Fault> {
     if held(tx, kept.table, "", "")? < kept.most {
         return Ok(Ok(Room::Free));
     }
@@ -180,7 +191,7 @@ pub fn room(tx: &Tx<'_>, kept: &Kept, newcomer: &Holder) -> Result<Result<Room, 
 /// Network and name of the holder with most rows, if that is more than this.
 fn heaviest(
     tx: &Tx<'_>,
-    kept: &Kept,
+    kept: &BoundedTable,
     index: &str,
     which: &str,
     than: u32,
@@ -249,7 +260,7 @@ fn record(tx: &Tx<'_>) -> Result<(), Fault> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Growth {
     /// Strangers cause rows in it.
-    ByStrangers(Kept),
+    ByStrangers(BoundedTable),
     /// Strangers cause rows in it, and something else bounds it.
     Bounded(&'static str),
     /// Only callers who have proven something that a stranger cannot.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use keys::checkpoint::Made;
+use keys::checkpoint::NewCheckpoint;
 use keys::{Checkpoints, KeysError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use shared::schema::SCHEMA;
 use shared::{Fault, Tx};
 
 use super::frame::print::safe;
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request, same_issuer};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts, same_issuer};
 use crate::base::require_database;
 use crate::config::{DataDirOption, File};
 use crate::output::{self, note, say};
@@ -36,7 +36,7 @@ pub enum Audit {
     /// the file beside the database; name the first record that was changed, moved or removed.
     Verify(Verify),
     /// Sign the log as it is now, and print the signature: one line to keep elsewhere, for `verify --anchor`.
-    Checkpoint(Common),
+    Checkpoint(CommonOptions),
     /// Write the whole log up to a checkpoint to a new file, one line of JSON for each record.
     Export(Export),
 }
@@ -62,7 +62,7 @@ pub struct Export {
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis audit checkpoint`: signs the log.
@@ -71,14 +71,14 @@ struct MakeCheckpoint {}
 
 #[derive(Serialize, Deserialize)]
 struct CheckpointMade {
-    made: Made,
+    made: NewCheckpoint,
 }
 
 impl Request for MakeCheckpoint {
     const COMMAND: &'static str = "audit-checkpoint";
     type Answer = CheckpointMade;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<CheckpointMade, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<CheckpointMade, Refused> {
         Ok(CheckpointMade { made: sign(place.authority()?.checkpoints.clone(), uid).await? })
     }
 }
@@ -89,17 +89,17 @@ struct RecordExport {}
 
 #[derive(Serialize, Deserialize)]
 struct Exported {
-    made: Made,
+    made: NewCheckpoint,
     /// The last record that the file holds.
     exported_to: i64,
 }
 
 impl Request for RecordExport {
     const COMMAND: &'static str = "audit-export";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Exported;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Exported, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Exported, Refused> {
         let made = sign(place.authority()?.checkpoints.clone(), uid).await?;
         let record = move |tx: &Tx<'_>| {
             let to = audit::head(tx)?.seq();
@@ -110,7 +110,7 @@ impl Request for RecordExport {
     }
 }
 
-async fn sign(checkpoints: Checkpoints, uid: u32) -> Result<Made, Refused> {
+async fn sign(checkpoints: Checkpoints, uid: u32) -> Result<NewCheckpoint, Refused> {
     let made = tokio::task::spawn_blocking(move || checkpoints.make(|event| event.by_console(uid))).await;
     match made.map_err(|error| Fault::Storage(error.to_string()))? {
         Ok(made) => Ok(made),
@@ -197,7 +197,7 @@ fn in_words(conn: &Conn<'_>, record: &Value) -> Result<String, Fault> {
     Ok(parts.join("  "))
 }
 
-fn make(common: &Common, file: &File) -> anyhow::Result<()> {
+fn make(common: &CommonOptions, file: &File) -> anyhow::Result<()> {
     let made = common.ask(file, MakeCheckpoint {})?.made;
     common.show(&made, |made| {
         say!("{}", made.checkpoint)?;

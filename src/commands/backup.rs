@@ -13,7 +13,7 @@ use shared::data_dir;
 use shared::db::back_up;
 use shared::schema::SCHEMA;
 
-use super::frame::{Common, Handler, Noun, Place, Refused, Request, same_issuer};
+use super::frame::{CommonOptions, Handler, Noun, Refused, Request, ServerParts, same_issuer};
 use crate::base::require_database;
 use crate::config::File;
 use crate::output::{self, note, say};
@@ -24,7 +24,7 @@ pub struct Backup {
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// Records a backup that ends with this record.
@@ -42,7 +42,7 @@ impl Request for RecordBackup {
     const COMMAND: &'static str = "backup";
     type Answer = Recorded;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Recorded, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Recorded, Refused> {
         let Self { file, seq, hash } = self;
         let event = Event::allowed(Name::BackupCreated).by_console(uid);
         let event = event.detail("file", file).detail("seq", seq).detail("hash", hash);

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 
 use super::frame::print::{moment, optional, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Call {
     /// Show the calls that run, the oldest first.
-    List(Common),
+    List(CommonOptions),
     /// Stop a call. Its client is told so; what the server behind the gate has done by then stays done.
     Stop(Stop),
 }
@@ -26,7 +26,7 @@ pub struct Stop {
     #[arg(value_name = "NUMBER")]
     pub id: u64,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis call list`.
@@ -40,11 +40,11 @@ struct Listed {
 
 impl Request for ListCalls {
     const COMMAND: &'static str = "call-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         // Without a server none runs.
         Ok(Listed { calls: place.calls.as_ref().map(Calls::all).unwrap_or_default() })
     }
@@ -66,7 +66,7 @@ impl Request for StopCall {
     const AT_GATEWAY: bool = true;
     type Answer = Stopped;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Stopped, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Stopped, Refused> {
         let calls = place.calls.clone().unwrap_or_default();
         let Some(call) = calls.find(self.id) else {
             let why = format!("no call {} runs; see: portcullis call list", self.id);

@@ -15,7 +15,7 @@ use authz::clients::configuration::{self, Configured};
 use authz::issuer_change::{self, Another};
 use clap::Args;
 use keys::Seal;
-use resource::catalogue::{BuiltIn, Kind, Opens, ScopeRule};
+use resource::catalogue::{BuiltIn, Kind, ScopeRule, ToolNeeds};
 use resource::sources::docs::Folder;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -31,13 +31,13 @@ use crate::timekeeping;
 use entrance::Entrance;
 use gateway::Gateway;
 
-use crate::config::{self, EVERYONE, File, Given, Only, SealKey};
+use crate::config::{self, CommandLineOptions, EVERYONE, File, OneHalf, SealKey};
 use crate::front::address::{Listen, address};
 
 #[derive(Args, Debug)]
 pub struct Check {
     #[command(flatten)]
-    pub settings: Given,
+    pub settings: CommandLineOptions,
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -133,7 +133,7 @@ struct ClientReport {
 }
 
 impl Report {
-    fn of(file: &File, only: Option<Only>) -> Self {
+    fn of(file: &File, only: Option<OneHalf>) -> Self {
         let mut report = Self {
             ok: false,
             config: file.path.clone(),
@@ -153,7 +153,7 @@ impl Report {
             problems: Vec::new(),
         };
         // In the order of `serve`.
-        if only == Some(Only::Resource) {
+        if only == Some(OneHalf::Resource) {
             report.gateway(file);
             report.note(open(&file.data_dir_or_default(), None));
         } else {
@@ -232,14 +232,14 @@ impl Report {
             let groups = file.groups.iter().filter(|(_, scope)| reach(&scope.union(&everyone)));
             let groups = groups.map(|(group, _)| group.clone()).collect();
             match &opens {
-                Opens::Scopes(scopes) if scopes.is_empty() => self.warnings.push(format!(
+                ToolNeeds::Scopes(scopes) if scopes.is_empty() => self.warnings.push(format!(
                     "nobody may call the tool `{name}`: no rule says what it needs; write [tools.{name}] with scope = \"…\", or with hidden = true"
                 )),
-                Opens::Scopes(scopes) if !reach(&everything) => self.warnings.push(format!(
+                ToolNeeds::Scopes(scopes) if !reach(&everything) => self.warnings.push(format!(
                     "nobody may call the tool `{name}`: no group has the scopes it needs; add {} to one of [groups]",
                     scopes.without(&everything)
                 )),
-                Opens::Scopes(_) | Opens::Token | Opens::Nothing => {}
+                ToolNeeds::Scopes(_) | ToolNeeds::Token | ToolNeeds::Nothing => {}
             }
             self.tools.push(ToolReport::new(name, &opens, groups));
         }
@@ -400,11 +400,11 @@ impl ScopeReport {
 }
 
 impl ToolReport {
-    fn new(name: String, opens: &Opens, groups: Vec<String>) -> Self {
+    fn new(name: String, opens: &ToolNeeds, groups: Vec<String>) -> Self {
         let (scopes, hidden) = match opens {
-            Opens::Token => (None, false),
-            Opens::Scopes(scopes) => (Some(list(scopes)), false),
-            Opens::Nothing => (None, true),
+            ToolNeeds::Token => (None, false),
+            ToolNeeds::Scopes(scopes) => (Some(list(scopes)), false),
+            ToolNeeds::Nothing => (None, true),
         };
         Self { name, scopes, hidden, groups }
     }

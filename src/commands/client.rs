@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{ends, list, moment, moment_if, optional, or_dash, safe, short, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::{File, duration};
 use crate::output::say;
 use document::ClientDocument;
@@ -34,19 +34,19 @@ pub enum Client {
     /// Print a new secret, and its SHA-256 for portcullis.toml. Nothing is stored.
     NewSecret(NewSecret),
     /// List all clients: how each became known, how far it is trusted, how many people use it.
-    List(Common),
+    List(CommonOptions),
     /// Show everything about a client: its redirect URIs, what it may request, its secrets' ages, and who uses
     /// it.
-    Show(One),
+    Show(OneClient),
     /// Mark a client as verified: all redirect URIs that it registered may be used, and people may grant it
     /// high-risk scopes.
-    Verify(One),
+    Verify(OneClient),
     /// Withdraw a client's verification. What people granted it ends.
-    Unverify(One),
+    Unverify(OneClient),
     /// Disable a client: its tokens are refused from the next request on, and what people granted it ends.
-    Disable(One),
+    Disable(OneClient),
     /// Enable a client again. Its users must sign in again.
-    Enable(One),
+    Enable(OneClient),
     /// Delete a client and everything that people granted it. The audit log keeps its records.
     Delete(Delete),
     #[command(flatten)]
@@ -54,12 +54,12 @@ pub enum Client {
 }
 
 #[derive(Args, Debug)]
-pub struct One {
+pub struct OneClient {
     /// The client's id, or its name if no other has the same.
     #[arg(value_name = "CLIENT")]
     pub client: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -71,7 +71,7 @@ pub struct Delete {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -102,7 +102,7 @@ pub struct Add {
     #[arg(long)]
     pub device: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// How it authenticates.
@@ -139,10 +139,10 @@ struct Added {
 
 impl Request for AddClient {
     const COMMAND: &'static str = "client-add";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Added;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Added, Refused> {
         let Self { description, lifetime_ms } = self;
         let lifetime = lifetime_ms.map(Duration::from_millis);
         let added = place.write(move |authz, tx| administration::add(authz, tx, uid, &description, lifetime));
@@ -162,17 +162,17 @@ struct Listed {
 
 impl Request for ListClients {
     const COMMAND: &'static str = "client-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { clients: place.look(|_, tx| administration::list(tx)).await? })
     }
 }
 
 /// One client, after the command.
 #[derive(Serialize, Deserialize)]
-struct Found {
+struct ClientAnswer {
     client: Details,
 }
 
@@ -184,12 +184,12 @@ struct ShowClient {
 
 impl Request for ShowClient {
     const COMMAND: &'static str = "client-show";
-    const DOES: Does = Does::Reads;
-    type Answer = Found;
+    const DOES: Effect = Effect::Reads;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::show(authz, tx, &self.client)).await?;
-        Ok(Found { client })
+        Ok(ClientAnswer { client })
     }
 }
 
@@ -201,11 +201,11 @@ struct VerifyClient {
 
 impl Request for VerifyClient {
     const COMMAND: &'static str = "client-verify";
-    type Answer = Found;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::verify(authz, tx, uid, &self.client));
-        Ok(Found { client: client.await? })
+        Ok(ClientAnswer { client: client.await? })
     }
 }
 
@@ -217,11 +217,11 @@ struct UnverifyClient {
 
 impl Request for UnverifyClient {
     const COMMAND: &'static str = "client-unverify";
-    type Answer = Found;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::unverify(authz, tx, uid, &self.client));
-        Ok(Found { client: client.await? })
+        Ok(ClientAnswer { client: client.await? })
     }
 }
 
@@ -233,11 +233,11 @@ struct DisableClient {
 
 impl Request for DisableClient {
     const COMMAND: &'static str = "client-disable";
-    type Answer = Found;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::disable(authz, tx, uid, &self.client));
-        Ok(Found { client: client.await? })
+        Ok(ClientAnswer { client: client.await? })
     }
 }
 
@@ -249,11 +249,11 @@ struct EnableClient {
 
 impl Request for EnableClient {
     const COMMAND: &'static str = "client-enable";
-    type Answer = Found;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::enable(authz, tx, uid, &self.client));
-        Ok(Found { client: client.await? })
+        Ok(ClientAnswer { client: client.await? })
     }
 }
 
@@ -265,11 +265,11 @@ struct DeleteClient {
 
 impl Request for DeleteClient {
     const COMMAND: &'static str = "client-delete";
-    type Answer = Found;
+    type Answer = ClientAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClientAnswer, Refused> {
         let client = place.write(move |authz, tx| administration::delete(authz, tx, uid, &self.client));
-        Ok(Found { client: client.await? })
+        Ok(ClientAnswer { client: client.await? })
     }
 }
 
@@ -318,7 +318,7 @@ impl Noun for Client {
     }
 }
 
-fn changed(found: &Found) -> anyhow::Result<()> {
+fn changed(found: &ClientAnswer) -> anyhow::Result<()> {
     describe(&found.client)
 }
 

@@ -9,14 +9,14 @@ use shared::timekeeping::Time;
 
 use super::frame::confirm::confirm;
 use super::frame::print::moment;
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Clock {
     /// Show the time in use and the machine's clock, and whether tokens are issued.
-    Show(Common),
+    Show(CommonOptions),
     /// Confirm that the machine's clock is right although it was set back, so that tokens are issued again at
     /// once. What was made while it was ahead ends: grants, sessions, and every access token.
     Confirm(Confirm),
@@ -28,7 +28,7 @@ pub struct Confirm {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis clock show`.
@@ -36,7 +36,7 @@ pub struct Confirm {
 struct ShowClock {}
 
 #[derive(Serialize, Deserialize)]
-struct Shown {
+struct ClockStatus {
     time: Time,
     /// Whether this is a gateway alone, which issues nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -45,12 +45,12 @@ struct Shown {
 
 impl Request for ShowClock {
     const COMMAND: &'static str = "clock-show";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     const AT_GATEWAY: bool = true;
-    type Answer = Shown;
+    type Answer = ClockStatus;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Shown, Refused> {
-        Ok(Shown { time: Time::of(&place.clock), gateway: place.authority.is_none() })
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<ClockStatus, Refused> {
+        Ok(ClockStatus { time: Time::of(&place.clock), gateway: place.authority.is_none() })
     }
 }
 
@@ -76,7 +76,7 @@ impl Request for ConfirmClock {
     const AT_GATEWAY: bool = true;
     type Answer = ClockConfirmed;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<ClockConfirmed, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ClockConfirmed, Refused> {
         let confirmed = if place.authority.is_some() {
             let made = place.blocking(timekeeping::prepare).await??;
             let confirmed = place.write(move |authz, tx| timekeeping::confirm(authz, tx, uid, &made));
@@ -102,8 +102,8 @@ impl Noun for Clock {
     }
 }
 
-fn describe(shown: &Shown) -> anyhow::Result<()> {
-    let Shown { time, gateway } = shown;
+fn describe(shown: &ClockStatus) -> anyhow::Result<()> {
+    let ClockStatus { time, gateway } = shown;
     say!("Time in use  {}", moment(time.now.0))?;
     say!("The machine's clock    {}", moment(time.clock.0))?;
     if time.paused && *gateway {

@@ -50,7 +50,7 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Its name on the control socket.
     const COMMAND: &'static str;
     /// What is lost if the answer cannot be printed.
-    const DOES: Does = Does::Changes;
+    const DOES: Effect = Effect::Changes;
     /// Whether a gateway alone supports it.
     const AT_GATEWAY: bool = false;
     /// How long to wait for the server's answer.
@@ -59,12 +59,16 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Answer: Serialize + DeserializeOwned + Send;
 
     /// Does it, for the user with this id on the machine.
-    fn perform(self, place: &Place, uid: u32) -> impl Future<Output = Result<Self::Answer, Refused>> + Send;
+    fn perform(
+        self,
+        place: &ServerParts,
+        uid: u32,
+    ) -> impl Future<Output = Result<Self::Answer, Refused>> + Send;
 }
 
 /// What a request does, as far as it matters to whoever reads the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Does {
+pub(crate) enum Effect {
     Reads,
     Changes,
     /// It changes something, and its answer has a secret that is shown once.
@@ -117,7 +121,7 @@ impl From<Fault> for Refused {
 
 /// Where requests are executed: the parts of a running server, or of a command that holds the data directory.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct ServerParts {
     pub clock: Clock,
     pub db: Db,
     /// `None` at a gateway alone.
@@ -138,7 +142,7 @@ pub(crate) struct Authority {
     pub checkpoints: Checkpoints,
 }
 
-impl Place {
+impl ServerParts {
     /// A data directory with an authorization server.
     pub(crate) fn of(base: &Base, clock: &Clock) -> Self {
         let authority = Authority {
@@ -193,10 +197,10 @@ impl Place {
 /// A kind of request, found by its name on the control socket.
 pub(crate) struct Handler {
     pub(crate) command: &'static str,
-    perform: fn(Value, Place, u32) -> Performing,
+    perform: fn(Value, ServerParts, u32) -> PerformFuture,
 }
 
-type Performing = Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send>>;
+type PerformFuture = Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send>>;
 
 impl Handler {
     pub(crate) const fn of<R: Request>() -> Self {
@@ -207,7 +211,7 @@ impl Handler {
     }
 }
 
-async fn perform<R: Request>(request: Value, place: Place, uid: u32) -> Result<Value, Refused> {
+async fn perform<R: Request>(request: Value, place: ServerParts, uid: u32) -> Result<Value, Refused> {
     if !R::AT_GATEWAY {
         place.authority()?;
     }
@@ -218,7 +222,7 @@ async fn perform<R: Request>(request: Value, place: Place, uid: u32) -> Result<V
 
 /// The options of most commands.
 #[derive(Args, Debug)]
-pub struct Common {
+pub struct CommonOptions {
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -226,7 +230,7 @@ pub struct Common {
     pub data: DataDirOption,
 }
 
-impl Common {
+impl CommonOptions {
     /// Has a request executed, and returns the answer.
     pub(crate) fn ask<R: Request>(&self, file: &File, request: R) -> anyhow::Result<R::Answer> {
         ask(&self.data.path(file), file, request)
@@ -257,11 +261,11 @@ impl Common {
 pub(crate) fn ask<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::Answer> {
     data_dir::check(dir)?;
     same_issuer(dir, file)?;
-    if R::DOES == Does::HandsOut {
+    if R::DOES == Effect::HandsOut {
         output::require_reader()?;
     }
     let answer = done(dir, file, request)?;
-    if R::DOES != Does::Reads {
+    if R::DOES != Effect::Reads {
         output::changed();
     }
     Ok(answer)
@@ -278,10 +282,10 @@ fn done<R: Request>(dir: &Path, file: &File, request: R) -> anyhow::Result<R::An
         let holds = DataDir::open(dir)?.mirrored_to(file.audit_mirror.as_deref())?;
         let db =
             Db::open_mirrored(&holds.database(), &holds.heads(), &SCHEMA, Some(&holds.backups()), &clock)?;
-        return Ok(runtime.block_on(request.perform(&Place::gateway(&db, &clock), uid))?);
+        return Ok(runtime.block_on(request.perform(&ServerParts::gateway(&db, &clock), uid))?);
     }
     let base = Base::open(file, dir, &clock)?;
-    Ok(runtime.block_on(request.perform(&Place::of(&base, &clock), uid))?)
+    Ok(runtime.block_on(request.perform(&ServerParts::of(&base, &clock), uid))?)
 }
 
 /// Has a request executed by the running server; `None` if none answers.

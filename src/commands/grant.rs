@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use shared::GrantId;
 
 use super::frame::print::{moment, moment_if, optional, safe, short, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
@@ -29,7 +29,7 @@ pub struct List {
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -38,7 +38,7 @@ pub struct Revoke {
     #[arg(value_name = "GRANT")]
     pub grant: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis grant list`.
@@ -55,10 +55,10 @@ struct Listed {
 
 impl Request for ListGrants {
     const COMMAND: &'static str = "grant-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let Self { user, client } = self;
         let grants = place.write(move |_, tx| access::grants(tx, user.as_deref(), client.as_deref()));
         Ok(Listed { grants: grants.await? })
@@ -80,7 +80,7 @@ impl Request for RevokeGrant {
     const COMMAND: &'static str = "grant-revoke";
     type Answer = Revoked;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Revoked, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Revoked, Refused> {
         let revoked = place.write(move |authz, tx| access::revoke_grant(authz, tx, uid, &self.grant));
         Ok(Revoked { revoked: revoked.await? })
     }

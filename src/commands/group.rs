@@ -7,13 +7,13 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use super::frame::print::{safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::{EVERYONE, File};
 
 #[derive(Subcommand, Debug)]
 pub enum Group {
     /// Show the configured groups, their scopes, and how many members they have.
-    List(Common),
+    List(CommonOptions),
 }
 
 /// `portcullis group list`.
@@ -27,10 +27,10 @@ struct Listed {
 
 impl Request for ListGroups {
     const COMMAND: &'static str = "group-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { groups: place.look(people::groups).await? })
     }
 }

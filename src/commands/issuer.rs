@@ -12,7 +12,7 @@ use shared::schema::SCHEMA;
 use shared::{Issuer as Address, data_dir};
 
 use super::frame::confirm::confirm;
-use super::frame::{Common, Noun};
+use super::frame::{CommonOptions, Noun};
 use super::lockdown::in_words;
 use crate::base::{Base, require_database};
 use crate::config::File;
@@ -22,7 +22,7 @@ use crate::timekeeping;
 #[derive(Subcommand, Debug)]
 pub enum Issuer {
     /// Show the issuer that the data directory belongs to.
-    Show(Common),
+    Show(CommonOptions),
     /// Move the data directory to another issuer. Every token, grant, session and unused link ends; under
     /// another host name no passkey works. Shows first how much that is, and asks. No server may be running.
     Change(Change),
@@ -37,7 +37,7 @@ pub struct Change {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 impl Noun for Issuer {
@@ -50,7 +50,7 @@ impl Noun for Issuer {
     }
 }
 
-fn show(common: &Common, file: &File) -> anyhow::Result<()> {
+fn show(common: &CommonOptions, file: &File) -> anyhow::Result<()> {
     let dir = common.data.path(file);
     data_dir::check(&dir)?;
     let db = ReadOnly::open(&require_database(&dir)?, &SCHEMA)?;

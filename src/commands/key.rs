@@ -6,19 +6,19 @@ use std::process::ExitCode;
 use authz::signing_keys::{self, Inspected, Removed};
 use clap::{Args, Subcommand};
 use keys::seal::Resealed;
-use keys::{Algorithm, Listed as Shown, Rotated, State};
+use keys::{Algorithm, KeyInfo as Shown, Rotated, State};
 use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{moment, moment_if, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Key {
     /// Show the signing keys: which one signs, which is next and when, which are kept for existing tokens.
-    List(Common),
+    List(CommonOptions),
     /// Replace a signing key ahead of the schedule. The new one is published at once and signs as soon as all
     /// caches have it: in ten minutes, unless `jwks_max_age` says otherwise. No token is refused.
     Rotate(Rotate),
@@ -43,7 +43,7 @@ pub struct Rotate {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -59,7 +59,7 @@ pub struct Remove {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -75,7 +75,7 @@ pub struct Reseal {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis key list`.
@@ -89,10 +89,10 @@ struct Listed {
 
 impl Request for ListKeys {
     const COMMAND: &'static str = "key-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { keys: place.look(|authz, tx| signing_keys::list(authz, tx)).await? })
     }
 }
@@ -105,10 +105,10 @@ struct ShowKey {
 
 impl Request for ShowKey {
     const COMMAND: &'static str = "key-show";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Inspected;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Inspected, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Inspected, Refused> {
         place.write(move |authz, tx| signing_keys::inspect(authz, tx, &self.kid)).await
     }
 }
@@ -129,7 +129,7 @@ impl Request for RotateKey {
     const COMMAND: &'static str = "key-rotate";
     type Answer = KeyRotated;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<KeyRotated, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<KeyRotated, Refused> {
         let Self { alg, now } = self;
         let made = place.blocking(move |authz| signing_keys::make(authz, alg)).await?;
         let made = made.map_err(|failed| Refused::unavailable(&failed))?;
@@ -154,7 +154,7 @@ impl Request for RemoveKey {
     const COMMAND: &'static str = "key-remove";
     type Answer = KeyRemoved;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<KeyRemoved, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<KeyRemoved, Refused> {
         let Self { kid, reason } = self;
         let of = kid.clone();
         let made = place.blocking(move |authz| signing_keys::make_successor(authz, &of)).await??;
@@ -182,7 +182,7 @@ impl Request for ResealKeys {
     const COMMAND: &'static str = "key-reseal";
     type Answer = KeysResealed;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<KeysResealed, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<KeysResealed, Refused> {
         let Self { elsewhere, keep } = self;
         let prepare =
             move |authz: &_| signing_keys::prepare_reseal(authz, elsewhere.as_deref(), keep.as_deref());

@@ -11,7 +11,7 @@ use shared::Fault;
 use shared::db::Conn;
 
 use super::frame::confirm::confirm;
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::{note, say};
 
@@ -27,7 +27,7 @@ pub struct Lockdown {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// Counts what a lockdown would end.
@@ -41,10 +41,10 @@ struct Measured {
 
 impl Request for Measure {
     const COMMAND: &'static str = "lockdown-measure";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Measured;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Measured, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Measured, Refused> {
         Ok(Measured { blast_radius: reading(place, access::measure).await? })
     }
 }
@@ -64,7 +64,7 @@ impl Request for LockDown {
     const PATIENCE: Duration = Duration::from_mins(2);
     type Answer = LockedDown;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<LockedDown, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<LockedDown, Refused> {
         let (ended, locked) = place.look(move |authz, tx| access::lock_down(authz, tx, uid)).await?;
         // It is done; counting must not delay the answer for long.
         let counted = reading(place, move |_, conn| locked.held(conn));
@@ -75,7 +75,7 @@ impl Request for LockDown {
 
 /// Reads on another thread, beside the writer, which others wait for.
 async fn reading<T: Send + 'static>(
-    place: &Place,
+    place: &ServerParts,
     work: impl FnOnce(&Authz, &Conn<'_>) -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Refused> {
     let db = place.db.clone();

@@ -9,14 +9,14 @@ use anyhow::{Context, anyhow};
 use authz::Authz;
 use authz::reach::{self, Person, Reach};
 use clap::{Args, Subcommand};
-use resource::catalogue::{BuiltIn, Explained, Kind, Question, Rules};
+use resource::catalogue::{BuiltIn, ExplainedDecision, Kind, Question, Rules};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::token_status::Ceiling;
 use shared::{ClientId, Fault, Scope, Tx, UserId};
 
 use super::frame::print::{list, or_dash, safe};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
@@ -48,7 +48,7 @@ pub struct Check {
     #[arg(long, value_name = "FILE", conflicts_with = "resource")]
     pub args: Option<PathBuf>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// The item that somebody asks about.
@@ -130,10 +130,10 @@ struct Client {
 
 impl Request for CheckPolicy {
     const COMMAND: &'static str = "policy-check";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Decided;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Decided, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Decided, Refused> {
         let catalogue = place.authority()?.catalogue.clone();
         place.write(move |authz, tx| self.decide(authz, &catalogue, tx)).await
     }
@@ -209,7 +209,7 @@ fn no_profile(name: &str, profiles: &[String]) -> String {
 }
 
 /// Why, in one line.
-fn rule(explained: &Explained, person: &Person, catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
+fn rule(explained: &ExplainedDecision, person: &Person, catalogue: &BuiltIn, asked: &CheckPolicy) -> String {
     let (lacking, noun) = (&explained.lacking, asked.kind.as_str());
     match explained.decision {
         "allow" if explained.needs.is_none() => format!("the {noun} needs only a valid token"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{moment, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::{File, duration};
 use crate::output::{note, say};
 
@@ -18,7 +18,7 @@ pub enum RegistrationToken {
     /// Make a token, and print it. Clients that have it may register until it expires.
     Add(Add),
     /// List the valid tokens, without the tokens themselves: those are shown only once.
-    List(Common),
+    List(CommonOptions),
     /// Delete a token. The clients that were registered with it stay.
     Delete(Delete),
 }
@@ -36,7 +36,7 @@ pub struct Add {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse_some)]
     pub expires: Duration,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -48,7 +48,7 @@ pub struct Delete {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis registration-token add`.
@@ -68,10 +68,10 @@ struct Added {
 
 impl Request for AddToken {
     const COMMAND: &'static str = "registration-token-add";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Added;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Added, Refused> {
         let needed = initial_access::are_needed(&place.authority()?.authz);
         let lifetime = Duration::from_millis(self.lifetime_ms);
         let added = place.write(move |_, tx| initial_access::add(tx, uid, &self.label, lifetime));
@@ -92,10 +92,10 @@ struct Listed {
 
 impl Request for ListTokens {
     const COMMAND: &'static str = "registration-token-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let needed = initial_access::are_needed(&place.authority()?.authz);
         let registration_tokens = place.look(|_, tx| initial_access::list(tx)).await?;
         Ok(Listed { registration_tokens, needed })
@@ -117,7 +117,7 @@ impl Request for DeleteToken {
     const COMMAND: &'static str = "registration-token-delete";
     type Answer = Deleted;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Deleted, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Deleted, Refused> {
         let label = self.label.clone();
         place.write(move |_, tx| initial_access::delete(tx, uid, &label)).await?;
         Ok(Deleted { deleted: self.label })

@@ -5,34 +5,34 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use shared::data_dir;
 
-use super::frame::{Common, Handler, Place, Refused, Request, ask_server};
+use super::frame::{CommonOptions, Handler, Refused, Request, ServerParts, ask_server};
 use crate::config::File;
 use crate::output::say;
-use crate::reload::{By, Reloaded};
+use crate::reload::{Reloaded, RequestedBy};
 
 /// Its requests to a running server.
-pub(super) const REQUESTS: &[Handler] = &[Handler::of::<TakeUp>()];
+pub(super) const REQUESTS: &[Handler] = &[Handler::of::<ReloadRequest>()];
 
 #[derive(Args, Debug)]
 pub struct Reload {
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// The request to reload.
 #[derive(Debug, Serialize, Deserialize)]
-struct TakeUp {}
+struct ReloadRequest {}
 
-impl Request for TakeUp {
+impl Request for ReloadRequest {
     const COMMAND: &'static str = "reload";
     const AT_GATEWAY: bool = true;
     type Answer = Reloaded;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Reloaded, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Reloaded, Refused> {
         let Some(reloader) = &place.reloader else {
             return Err(Refused::unavailable(&"no server runs; the next start reads the configuration"));
         };
-        reloader.reload(By::Console(uid)).await?.map_err(|refused| Refused::by_rule(&refused))
+        reloader.reload(RequestedBy::Console(uid)).await?.map_err(|refused| Refused::by_rule(&refused))
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn run(command: &Reload, file: anyhow::Result<File>) -> anyhow::Resul
         }
     };
     data_dir::check(&dir)?;
-    let Some(answer) = ask_server(&dir, &TakeUp {})? else {
+    let Some(answer) = ask_server(&dir, &ReloadRequest {})? else {
         bail!("no server runs on {}; the next start reads the configuration", dir.display());
     };
     command.common.show(&answer?, |reloaded| {

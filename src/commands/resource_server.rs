@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::frame::confirm::confirm;
 use super::frame::print::{ends, list, moment, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::{File, duration};
 use crate::output::say;
 
@@ -24,9 +24,9 @@ pub enum ResourceServer {
     /// Add a resource server, and print its id and secret. Clients can then request tokens for its URLs.
     Add(Add),
     /// Show every resource server.
-    List(Common),
+    List(CommonOptions),
     /// Show one resource server: its URLs, and its secrets' ages.
-    Show(One),
+    Show(OneServer),
     /// Give a resource server a new secret, and print it. The previous one works for a while longer.
     RotateSecret(RotateSecret),
     /// Delete a resource server: it cannot introspect from the next request on.
@@ -52,16 +52,16 @@ pub struct Add {
     #[arg(long, conflicts_with = "jwks")]
     pub expiry_only: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
-pub struct One {
+pub struct OneServer {
     /// The resource server's name or id.
     #[arg(value_name = "NAME")]
     pub name: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -73,7 +73,7 @@ pub struct Delete {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -85,18 +85,18 @@ pub struct RotateSecret {
     #[arg(long, default_value = "24h", value_name = "TIME", value_parser = duration::parse)]
     pub overlap: Duration,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// A resource server, with its secret if it was just made.
 #[derive(Serialize, Deserialize)]
-struct Found {
+struct ServerAnswer {
     resource_server: Shown,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_secret: Option<String>,
 }
 
-impl Found {
+impl ServerAnswer {
     fn without_secret(resource_server: Shown) -> Self {
         Self { resource_server, client_secret: None }
     }
@@ -112,15 +112,15 @@ struct AddServer {
 
 impl Request for AddServer {
     const COMMAND: &'static str = "rs-add";
-    const DOES: Does = Does::HandsOut;
-    type Answer = Found;
+    const DOES: Effect = Effect::HandsOut;
+    type Answer = ServerAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ServerAnswer, Refused> {
         let Self { name, audiences, proof } = self;
         let added =
             place.write(move |authz, tx| resource_servers::add(authz, tx, uid, (&name, &audiences), &proof));
         let (resource_server, secret) = added.await?;
-        Ok(Found { resource_server, client_secret: secret.map(|secret| secret.expose().to_owned()) })
+        Ok(ServerAnswer { resource_server, client_secret: secret.map(|secret| secret.expose().to_owned()) })
     }
 }
 
@@ -135,10 +135,10 @@ struct Listed {
 
 impl Request for ListServers {
     const COMMAND: &'static str = "rs-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { resource_servers: place.look(|_, tx| resource_servers::list(tx)).await? })
     }
 }
@@ -151,12 +151,12 @@ struct ShowServer {
 
 impl Request for ShowServer {
     const COMMAND: &'static str = "rs-show";
-    const DOES: Does = Does::Reads;
-    type Answer = Found;
+    const DOES: Effect = Effect::Reads;
+    type Answer = ServerAnswer;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<ServerAnswer, Refused> {
         let shown = place.write(move |_, tx| resource_servers::show(tx, &self.name)).await?;
-        Ok(Found::without_secret(shown))
+        Ok(ServerAnswer::without_secret(shown))
     }
 }
 
@@ -169,15 +169,15 @@ struct RotateServerSecret {
 
 impl Request for RotateServerSecret {
     const COMMAND: &'static str = "rs-rotate-secret";
-    const DOES: Does = Does::HandsOut;
-    type Answer = Found;
+    const DOES: Effect = Effect::HandsOut;
+    type Answer = ServerAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ServerAnswer, Refused> {
         let overlap = Duration::from_millis(self.overlap_ms);
         let rotated = place
             .write(move |authz, tx| resource_servers::rotate_secret(authz, tx, uid, &self.name, overlap));
         let (resource_server, secret) = rotated.await?;
-        Ok(Found { resource_server, client_secret: Some(secret.expose().to_owned()) })
+        Ok(ServerAnswer { resource_server, client_secret: Some(secret.expose().to_owned()) })
     }
 }
 
@@ -189,11 +189,11 @@ struct DeleteServer {
 
 impl Request for DeleteServer {
     const COMMAND: &'static str = "rs-delete";
-    type Answer = Found;
+    type Answer = ServerAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ServerAnswer, Refused> {
         let deleted = place.write(move |authz, tx| resource_servers::delete(authz, tx, uid, &self.name));
-        Ok(Found::without_secret(deleted.await?))
+        Ok(ServerAnswer::without_secret(deleted.await?))
     }
 }
 
@@ -263,7 +263,7 @@ fn state(server: &Shown) -> &'static str {
     if server.disabled { "disabled" } else { "enabled" }
 }
 
-fn describe(found: &Found) -> anyhow::Result<()> {
+fn describe(found: &ServerAnswer) -> anyhow::Result<()> {
     let server = &found.resource_server;
     say!("{} ({})", safe(&server.name), state(server))?;
     say!("  id             {}", server.id)?;

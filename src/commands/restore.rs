@@ -12,7 +12,7 @@ use shared::db::restore::{Found, Restoring};
 use shared::schema::SCHEMA;
 
 use super::frame::confirm::confirm;
-use super::frame::{Common, Noun};
+use super::frame::{CommonOptions, Noun};
 use crate::config::File;
 use crate::output::{self, note, say};
 use crate::timekeeping;
@@ -30,7 +30,7 @@ pub struct Restore {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 impl Noun for Restore {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use authz::secrets::{self, Holder, Known, Removed, Set};
+use authz::secrets::{self, Holder, Removed, SecretInfo, Set};
 use clap::{Args, Subcommand};
 use keys::secrets::Server;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use shared::Secret as Value;
 
 use super::frame::confirm::confirm;
 use super::frame::print::{list, moment, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request, typed};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts, typed};
 use crate::config::{File, is_secret_name};
 use crate::output::say;
 
@@ -34,7 +34,7 @@ pub struct Entry {
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -43,7 +43,7 @@ pub struct Listing {
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -58,7 +58,7 @@ pub struct Removal {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 /// `portcullis secret set`. Without `Debug`, because it contains the value.
@@ -83,7 +83,7 @@ impl Request for SetSecret {
     const COMMAND: &'static str = "secret-set";
     type Answer = Set;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Set, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Set, Refused> {
         let Self { name, user, value, only_new } = self;
         let value = keys::secrets::value(&value).map_err(|why| Refused::by_rule(&why))?;
         let Some(user) = user else {
@@ -122,15 +122,15 @@ struct ListSecrets {
 
 #[derive(Serialize, Deserialize)]
 struct Listed {
-    secrets: Vec<Known>,
+    secrets: Vec<SecretInfo>,
 }
 
 impl Request for ListSecrets {
     const COMMAND: &'static str = "secret-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let secrets = place.write(move |_, tx| secrets::list(tx, self.user.as_deref())).await?;
         Ok(Listed { secrets })
     }
@@ -147,7 +147,7 @@ impl Request for RemoveSecret {
     const COMMAND: &'static str = "secret-remove";
     type Answer = Removed;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Removed, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Removed, Refused> {
         place.write(move |_, tx| secrets::remove(tx, uid, &self.name, self.user.as_deref())).await
     }
 }
@@ -156,7 +156,7 @@ impl Request for RemoveSecret {
 #[derive(Serialize)]
 struct Used {
     #[serde(flatten)]
-    known: Known,
+    known: SecretInfo,
     used_by: Vec<String>,
 }
 
@@ -169,9 +169,9 @@ struct Report {
 }
 
 impl Report {
-    fn new(known: Vec<Known>, file: &File, of_all: bool) -> Self {
+    fn new(known: Vec<SecretInfo>, file: &File, of_all: bool) -> Self {
         let missing = if of_all { missing(file, &known) } else { Vec::new() };
-        let used = |known: Known| {
+        let used = |known: SecretInfo| {
             let used_by = if known.user.is_some() { Vec::new() } else { users_of(file, &known.name) };
             Used { known, used_by }
         };
@@ -207,7 +207,7 @@ fn users_of(file: &File, name: &str) -> Vec<String> {
 }
 
 /// Names that the configuration uses and that are not among these.
-fn missing(file: &File, known: &[Known]) -> Vec<String> {
+fn missing(file: &File, known: &[SecretInfo]) -> Vec<String> {
     let is_known = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
     let mut names: Vec<_> = file.shown().flat_map(|(_, shown)| shown.names()).collect();
     names.retain(|name| !is_known(name));

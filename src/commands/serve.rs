@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::frame::socket;
-use crate::config::{self, File, Given, Only, Origin, Running};
+use crate::config::{self, CommandLineOptions, File, OneHalf, Origin, Running};
 use crate::hangups::Hangups;
 use crate::output::{self, say};
 use crate::serve::{Options, Server};
@@ -21,7 +21,7 @@ use crate::timekeeping;
 #[derive(Args, Debug)]
 pub struct Serve {
     #[command(flatten)]
-    pub settings: Given,
+    pub settings: CommandLineOptions,
     /// Print one line of JSON when ready, instead of words.
     #[arg(long)]
     pub json: bool,
@@ -37,7 +37,7 @@ pub(crate) fn run(command: &Serve, named: Option<PathBuf>, requests: socket::Fin
     let reading = origin.read().map_err(|unreadable| unreadable.why)?;
     let file = reading.file.clone();
     let only = command.settings.only;
-    if only != Some(Only::Resource) && file.remote != config::Remote::default() {
+    if only != Some(OneHalf::Resource) && file.remote != config::Remote::default() {
         tracing::warn!("[remote] is used only with --only resource; this is a whole server");
     }
     let running = Arc::new(Running { origin, reading });
@@ -97,10 +97,10 @@ fn unheard(announced: anyhow::Result<()>) {
 fn announce(command: &Serve, server: &Server, file: &File) -> anyhow::Result<()> {
     let address = server.address();
     let only = command.settings.only;
-    let mcp_url = (only != Some(Only::Authz)).then(|| address.url("/mcp"));
+    let mcp_url = (only != Some(OneHalf::Authz)).then(|| address.url("/mcp"));
     let issuer = match only {
-        Some(Only::Resource) => config::authority(file.issuer.as_deref())?,
-        Some(Only::Authz) | None => address.clone(),
+        Some(OneHalf::Resource) => config::authority(file.issuer.as_deref())?,
+        Some(OneHalf::Authz) | None => address.clone(),
     };
     if command.json {
         let setup_link = server.setup_link();
@@ -108,15 +108,15 @@ fn announce(command: &Serve, server: &Server, file: &File) -> anyhow::Result<()>
     }
     let half = match only {
         None => "",
-        Some(Only::Authz) => ": the authorization server alone",
-        Some(Only::Resource) => ": the gateway alone",
+        Some(OneHalf::Authz) => ": the authorization server alone",
+        Some(OneHalf::Resource) => ": the gateway alone",
     };
     say!("Portcullis {} is ready{half}.\n", env!("CARGO_PKG_VERSION"))?;
     match &mcp_url {
         Some(url) => say!("  MCP URL    {url}")?,
         None => say!("  Issuer     {issuer}")?,
     }
-    if only == Some(Only::Resource) {
+    if only == Some(OneHalf::Resource) {
         say!("  Tokens of  {issuer}")?;
     }
     say!("  Data       {}", file.data_dir_or_default().display())?;
@@ -128,7 +128,7 @@ fn announce(command: &Serve, server: &Server, file: &File) -> anyhow::Result<()>
     how_to_sign_in(server)?;
     match (only, &mcp_url) {
         (None, Some(url)) => how_to_connect(url)?,
-        (Some(Only::Authz), _) => say!("\nTo register a gateway: portcullis rs add NAME --audience URL")?,
+        (Some(OneHalf::Authz), _) => say!("\nTo register a gateway: portcullis rs add NAME --audience URL")?,
         _ => {}
     }
     say!("\nStop with Ctrl-C.")

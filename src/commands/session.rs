@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::frame::print::{moment, optional, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
@@ -26,7 +26,7 @@ pub struct List {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -38,7 +38,7 @@ pub struct End {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis session list`.
@@ -54,10 +54,10 @@ struct Listed {
 
 impl Request for ListSessions {
     const COMMAND: &'static str = "session-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let sessions = place.write(move |_, tx| access::sessions(tx, self.user.as_deref())).await?;
         Ok(Listed { sessions })
     }
@@ -79,7 +79,7 @@ impl Request for EndSession {
     const COMMAND: &'static str = "session-end";
     type Answer = Ended;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Ended, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Ended, Refused> {
         let ended = place.write(move |_, tx| access::end_session(tx, uid, &self.session)).await?;
         Ok(Ended { ended: vec![ended] })
     }
@@ -95,7 +95,7 @@ impl Request for EndSessionsOf {
     const COMMAND: &'static str = "session-end-of";
     type Answer = Ended;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Ended, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Ended, Refused> {
         let ended = place.write(move |_, tx| access::end_sessions_of(tx, uid, &self.user)).await?;
         Ok(Ended { ended })
     }

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::{note, say};
 
 #[derive(Args, Debug)]
 pub struct SetupLink {
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// A new link for the first administrator, or for the only one who cannot sign in.
@@ -28,10 +28,10 @@ struct Made {
 
 impl Request for MakeLink {
     const COMMAND: &'static str = "setup-link";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Made;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Made, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Made, Refused> {
         let made = place.look(move |authz, tx| authz.way_in(tx, uid)).await?;
         let way_in = made.map_err(|instead| Refused::new("admin_exists", &instead))?;
         Ok(Made { setup_link: way_in.link, user: way_in.user })

@@ -12,25 +12,25 @@ use serde::{Deserialize, Serialize};
 use shared::audit::{self, Event, Name};
 
 use super::frame::print::{moment_if, optional, safe, short, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Source {
     /// Show the servers behind the gate: what each speaks, how many items it offers, and since when it does not answer.
-    List(Common),
+    List(CommonOptions),
     /// Show one of them, with what is left out of its items, and why.
-    Show(One),
+    Show(OneSource),
     /// Ask one of them now, and show what it lists: each item with a scope and a risk that may fit it, and the tokens that
     /// its definition takes in a model's context.
-    Test(One),
+    Test(OneSource),
     /// Show recent events between the gate and one of them: connections, failures, reads of its lists; and the end of what a
     /// program wrote to standard error.
     Log(Log),
     /// Restart one of them: its sessions, idle connections and processes end, its revision is determined again, and its lists
     /// are read. A program that crashed too often is started again.
-    Restart(One),
+    Restart(OneSource),
     /// Import the servers of a client's file: prints them as [sources], and stores their secrets in the sealed
     /// store.
     Import(import::Import),
@@ -44,15 +44,15 @@ pub struct Log {
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
     limit: usize,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
-pub struct One {
+pub struct OneSource {
     /// Its name in the configuration.
     name: String,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 /// `portcullis source list` and `show`.
@@ -72,11 +72,11 @@ struct TestSource {
 
 impl Request for ListSources {
     const COMMAND: &'static str = "source-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let sources = match &place.upstreams {
             Some(upstreams) => upstreams.health().await,
             None => Upstreams::remembered(&place.db)?,
@@ -87,12 +87,12 @@ impl Request for ListSources {
 
 impl Request for TestSource {
     const COMMAND: &'static str = "source-test";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     const AT_GATEWAY: bool = true;
     const PATIENCE: Duration = Duration::from_secs(75);
     type Answer = Tested;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Tested, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Tested, Refused> {
         let tested = running(place)?.test(&self.name).await;
         let tested = tested.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))?;
         tested
@@ -109,11 +109,11 @@ struct SourceLog {
 
 impl Request for SourceLog {
     const COMMAND: &'static str = "source-log";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     const AT_GATEWAY: bool = true;
     type Answer = Logged;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Logged, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Logged, Refused> {
         let logged = running(place)?.log(&self.name, self.limit);
         logged.ok_or_else(|| Refused::by_rule(&unknown(&self.name)))
     }
@@ -131,7 +131,7 @@ impl Request for RestartSource {
     const PATIENCE: Duration = Duration::from_secs(75);
     type Answer = Health;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Health, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Health, Refused> {
         let upstreams = running(place)?;
         let Some(id) = upstreams.id(&self.name) else { return Err(Refused::by_rule(&unknown(&self.name))) };
         let event = Event::allowed(Name::SourceRestarted).by_console(uid).subject(&id);
@@ -149,7 +149,7 @@ impl Request for RestartSource {
 }
 
 /// The servers, where a server runs that connects to them.
-fn running(place: &Place) -> Result<&Upstreams, Refused> {
+fn running(place: &ServerParts) -> Result<&Upstreams, Refused> {
     let none = "no server runs; start `portcullis serve`, which connects to it";
     place.upstreams.as_ref().ok_or_else(|| Refused::unavailable(&none))
 }
@@ -198,16 +198,16 @@ impl Noun for Source {
                     },
                 )
             })?,
-            Self::Show(One { name, common }) => {
+            Self::Show(OneSource { name, common }) => {
                 let all = common.ask(file, ListSources {})?.sources;
                 let one =
                     all.into_iter().find(|one| one.name == name).ok_or_else(|| anyhow!(unknown(&name)))?;
                 common.show(&one, shown)?;
             }
-            Self::Test(One { name, common }) => common.run(file, TestSource { name }, tested)?,
+            Self::Test(OneSource { name, common }) => common.run(file, TestSource { name }, tested)?,
             Self::Import(import) => import::run(&import, file)?,
             Self::Log(Log { name, limit, common }) => common.run(file, SourceLog { name, limit }, logged)?,
-            Self::Restart(One { name, common }) => {
+            Self::Restart(OneSource { name, common }) => {
                 common.run(file, RestartSource { name }, |health| {
                     say!("Restarted.\n")?;
                     shown(health)

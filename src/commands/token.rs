@@ -4,12 +4,12 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use authz::access::{self, Ended, Named};
+use authz::access::{self, EndedToken, NamedToken};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::frame::print::safe;
-use super::frame::{Common, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
@@ -32,7 +32,7 @@ pub struct Revoke {
     #[arg(value_name = "JTI")]
     pub jti: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis token revoke`.
@@ -43,15 +43,15 @@ struct RevokeToken {
 
 #[derive(Serialize, Deserialize)]
 struct Revoked {
-    revoked: Ended,
+    revoked: EndedToken,
 }
 
 impl Request for RevokeToken {
     const COMMAND: &'static str = "token-revoke";
     type Answer = Revoked;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Revoked, Refused> {
-        let named = Named::read(&place.authority()?.authz, &self.token);
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Revoked, Refused> {
+        let named = NamedToken::read(&place.authority()?.authz, &self.token);
         let revoked = place.write(move |authz, tx| access::revoke_token(authz, tx, uid, &named)).await?;
         Ok(Revoked { revoked })
     }
@@ -73,8 +73,8 @@ impl Noun for Token {
             None => from_stdin()?,
         };
         command.common.run(file, RevokeToken { token }, |answer| match &answer.revoked {
-            Ended::Grant(grant) => say!("That was a refresh token. Its grant {grant} is revoked."),
-            Ended::AccessToken(jti) => {
+            EndedToken::Grant(grant) => say!("That was a refresh token. Its grant {grant} is revoked."),
+            EndedToken::AccessToken(jti) => {
                 say!("Revoked: {}. Its grant stays active; `portcullis grant revoke` ends it.", safe(jti))
             }
         })?;

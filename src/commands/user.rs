@@ -4,13 +4,13 @@ pub mod passkey;
 
 use std::process::ExitCode;
 
-use authz::people::{self, Ended, Person, passkeys};
+use authz::people::{self, EndedAccess, Person, passkeys};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::frame::confirm::confirm;
 use super::frame::print::{list, or_dash, safe, table};
-use super::frame::{Common, Does, Handler, Noun, Place, Refused, Request};
+use super::frame::{CommonOptions, Effect, Handler, Noun, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 use passkey::Passkey;
@@ -20,15 +20,15 @@ pub enum User {
     /// Add a user, and print the single-use link with which they create their passkey.
     Add(Add),
     /// List all users: role, groups, passkeys, and whether they are enabled.
-    List(Common),
+    List(CommonOptions),
     /// Show one user, by name or id.
-    Show(One),
+    Show(OneUser),
     /// Print a new enrolment link: for a first passkey, or after the last one was lost. Earlier links are void.
-    Link(One),
+    Link(OneUser),
     /// Disable a user: their tokens are refused from the next request on; grants and sessions end.
-    Disable(One),
+    Disable(OneUser),
     /// Enable a user again. They must sign in to their clients again.
-    Enable(One),
+    Enable(OneUser),
     /// Delete a user and everything of theirs. The audit log keeps their records.
     Delete(Delete),
     /// Add a user to groups, or remove them.
@@ -36,19 +36,19 @@ pub enum User {
     /// Make a user an administrator, or remove the role. Their sessions end.
     Role(Role),
     /// Show a user's passkeys.
-    Passkeys(One),
+    Passkeys(OneUser),
     /// Remove a passkey, or lift its suspension.
     #[command(subcommand)]
     Passkey(Passkey),
 }
 
 #[derive(Args, Debug)]
-pub struct One {
+pub struct OneUser {
     /// The user's name or id.
     #[arg(value_name = "USER")]
     pub user: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -60,7 +60,7 @@ pub struct Delete {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -72,7 +72,7 @@ pub struct Add {
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -87,7 +87,7 @@ pub struct Groups {
     #[arg(long, value_name = "GROUP")]
     pub remove: Vec<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// A user's role.
@@ -106,7 +106,7 @@ pub struct Role {
     #[arg(value_name = "ROLE")]
     pub role: Roles,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis user add`.
@@ -125,10 +125,10 @@ struct Added {
 
 impl Request for AddUser {
     const COMMAND: &'static str = "user-add";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Added;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Added, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Added, Refused> {
         let Self { name, groups } = self;
         let added = place.write(move |authz, tx| people::add(authz, tx, uid, &name, &groups));
         let (user, link) = added.await?;
@@ -147,17 +147,17 @@ struct Listed {
 
 impl Request for ListUsers {
     const COMMAND: &'static str = "user-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { users: place.look(people::list).await? })
     }
 }
 
 /// One user, after the command.
 #[derive(Serialize, Deserialize)]
-struct Found {
+struct UserAnswer {
     user: Person,
 }
 
@@ -169,12 +169,12 @@ struct ShowUser {
 
 impl Request for ShowUser {
     const COMMAND: &'static str = "user-show";
-    const DOES: Does = Does::Reads;
-    type Answer = Found;
+    const DOES: Effect = Effect::Reads;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<UserAnswer, Refused> {
         let user = place.write(move |authz, tx| people::show(authz, tx, &self.user)).await?;
-        Ok(Found { user })
+        Ok(UserAnswer { user })
     }
 }
 
@@ -191,10 +191,10 @@ struct Linked {
 
 impl Request for LinkUser {
     const COMMAND: &'static str = "user-link";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Linked;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Linked, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Linked, Refused> {
         let link = place.write(move |authz, tx| people::link(authz, tx, uid, &self.user)).await?;
         Ok(Linked { link })
     }
@@ -210,14 +210,14 @@ struct DisableUser {
 #[derive(Serialize, Deserialize)]
 struct Disabled {
     user: Person,
-    ended: Ended,
+    ended: EndedAccess,
 }
 
 impl Request for DisableUser {
     const COMMAND: &'static str = "user-disable";
     type Answer = Disabled;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Disabled, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Disabled, Refused> {
         let disabled = place.write(move |authz, tx| people::disable(authz, tx, uid, &self.user));
         let (user, ended) = disabled.await?;
         Ok(Disabled { user, ended })
@@ -232,11 +232,11 @@ struct EnableUser {
 
 impl Request for EnableUser {
     const COMMAND: &'static str = "user-enable";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let user = place.write(move |authz, tx| people::enable(authz, tx, uid, &self.user)).await?;
-        Ok(Found { user })
+        Ok(UserAnswer { user })
     }
 }
 
@@ -248,11 +248,11 @@ struct DeleteUser {
 
 impl Request for DeleteUser {
     const COMMAND: &'static str = "user-delete";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let user = place.write(move |authz, tx| people::delete(authz, tx, uid, &self.user)).await?;
-        Ok(Found { user })
+        Ok(UserAnswer { user })
     }
 }
 
@@ -266,12 +266,12 @@ struct RegroupUser {
 
 impl Request for RegroupUser {
     const COMMAND: &'static str = "user-groups";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let Self { user, add, remove } = self;
         let regrouped = place.write(move |authz, tx| people::regroup(authz, tx, uid, &user, &add, &remove));
-        Ok(Found { user: regrouped.await? })
+        Ok(UserAnswer { user: regrouped.await? })
     }
 }
 
@@ -284,12 +284,12 @@ struct SetRole {
 
 impl Request for SetRole {
     const COMMAND: &'static str = "user-role";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let Self { user, admin } = self;
         let user = place.write(move |authz, tx| passkeys::role(authz, tx, uid, &user, admin)).await?;
-        Ok(Found { user })
+        Ok(UserAnswer { user })
     }
 }
 
@@ -357,11 +357,11 @@ fn delete(command: Delete, file: &File) -> anyhow::Result<()> {
 
 fn stopped(disabled: &Disabled) -> anyhow::Result<()> {
     describe(&disabled.user)?;
-    let Ended { grants, sessions } = disabled.ended;
+    let EndedAccess { grants, sessions } = disabled.ended;
     say!("\nUser disabled. Grants that ended: {grants}. Sessions that ended: {sessions}.")
 }
 
-fn changed(found: &Found) -> anyhow::Result<()> {
+fn changed(found: &UserAnswer) -> anyhow::Result<()> {
     describe(&found.user)
 }
 

@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use openssl::sha::sha256;
 
 use super::file::{self, File};
-use super::given::Given;
+use super::given::CommandLineOptions;
 use super::keys::Text;
 
 /// The source of a server's configuration.
@@ -17,7 +17,7 @@ pub struct Origin {
     /// The named file; `None` to look for one.
     pub named: Option<PathBuf>,
     /// What the command line and the environment say, which counts more.
-    pub given: Given,
+    pub given: CommandLineOptions,
 }
 
 /// A running server's configuration and its source.

@@ -17,13 +17,13 @@ use shared::Scope;
 use shared::catalogue::Risk;
 use shared::rate::Limits;
 
-use super::given::{DataDirOption, Given};
+use super::given::{CommandLineOptions, DataDirOption};
 use super::keys::Text;
 use super::remote::Remote;
 use super::signing::Signing;
-use super::sources::{Declared, Shown, Source};
+use super::sources::{Declared, ShownCredentials, Source};
 use crate::front;
-use entries::{TakenUp, Turn};
+use entries::{AppliedWhen, ReadOrder};
 
 /// Where the file is looked for if none is named.
 const HERE: &str = "portcullis.toml";
@@ -111,7 +111,7 @@ impl File {
         let text = Text::new(path, text);
         let table = text.parse()?;
         let mut keys = text.keys(&table)?;
-        keys.sort_by_key(|key| entries::find(key.name).map_or(Turn::First, |entry| entry.turn));
+        keys.sort_by_key(|key| entries::find(key.name).map_or(ReadOrder::First, |entry| entry.turn));
         for key in keys {
             let Some(entry) = entries::find(key.name) else { return Err(key.unknown(&entries::names())) };
             (entry.read)(&key, folder, &mut file)?;
@@ -121,7 +121,7 @@ impl File {
 
     /// The file with the options and environment variables applied, which take precedence.
     #[must_use]
-    pub fn under(mut self, given: &Given) -> Self {
+    pub fn under(mut self, given: &CommandLineOptions) -> Self {
         self.issuer = given.issuer.clone().or(self.issuer);
         self.origin = given.origin.clone().or(self.origin);
         self.data_dir = given.data.data_dir.clone().or(self.data_dir);
@@ -133,19 +133,19 @@ impl File {
     }
 
     /// The credentials of each source, by its name.
-    pub(crate) fn shown(&self) -> impl Iterator<Item = (&String, &Shown)> {
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (&String, &ShownCredentials)> {
         let servers = self.sources.iter().map(|(name, source)| (name, &source.shown));
         servers.chain(self.declared.iter().map(|(name, source)| (name, &source.shown)))
     }
 
     /// The changed keys that are read only at the start (POL-04).
     pub(super) fn fixed(&self, other: &Self) -> Vec<&'static str> {
-        entries::differing(TakenUp::AtStart, self, other)
+        entries::differing(AppliedWhen::AtStart, self, other)
     }
 
     /// The changed keys that a reload applies (POL-04).
     pub(super) fn changed(&self, other: &Self) -> Vec<&'static str> {
-        entries::differing(TakenUp::AtReload, self, other)
+        entries::differing(AppliedWhen::AtReload, self, other)
     }
 
     /// The risk of each scope.

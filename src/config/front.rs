@@ -10,7 +10,7 @@ use url::Url;
 use super::keys::Key;
 use crate::front::config::TlsFiles;
 use crate::front::listen::Budget;
-use crate::front::proxies::Naming;
+use crate::front::proxies::ClientHeader;
 
 /// `[tls]`: relative paths are relative to the file's folder.
 pub(super) fn tls(table: &Key<'_>, folder: &Path, tls: &mut TlsFiles) -> anyhow::Result<()> {
@@ -40,9 +40,9 @@ pub(super) fn networks(key: &Key<'_>) -> anyhow::Result<Vec<Network>> {
 }
 
 /// `forwarded_header`: how those proxies name who asks.
-pub(super) fn naming(key: &Key<'_>) -> anyhow::Result<Naming> {
+pub(super) fn naming(key: &Key<'_>) -> anyhow::Result<ClientHeader> {
     let text = key.text()?;
-    let known = [Naming::XForwardedFor, Naming::Forwarded];
+    let known = [ClientHeader::XForwardedFor, ClientHeader::Forwarded];
     known.into_iter().find(|naming| naming.as_str().eq_ignore_ascii_case(text)).with_context(|| {
         format!("`{}` at {} is `{text}`; write \"X-Forwarded-For\" or \"Forwarded\"", key.name, key.at())
     })

@@ -6,14 +6,14 @@ use clap::Args;
 
 /// One half of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Only {
+pub enum OneHalf {
     Authz,
     Resource,
 }
 
 /// Options that are also in the configuration, and take precedence.
 #[derive(Args, Debug, Clone, Default)]
-pub struct Given {
+pub struct CommandLineOptions {
     /// Where to listen: HOST:PORT or PORT. `localhost` means both loopback addresses; port 0 picks a
     /// free one. Default: localhost:8080.
     #[arg(long, env = "PORTCULLIS_LISTEN", value_name = "HOST:PORT")]
@@ -36,7 +36,7 @@ pub struct Given {
     /// Run one half: `authz` signs people in and issues tokens, `resource` is the gateway for tokens of the
     /// authorization server named by --issuer. Default: both.
     #[arg(long, value_name = "HALF")]
-    pub only: Option<Only>,
+    pub only: Option<OneHalf>,
     /// With --only resource: the address that clients know the gateway by. Default: http://localhost with the
     /// port it listens on.
     #[arg(long, env = "PORTCULLIS_ORIGIN", value_name = "URL")]

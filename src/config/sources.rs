@@ -19,7 +19,7 @@ use shared::tls;
 use super::keys::Key;
 pub use declared::Declared;
 pub(crate) use shown::is_name as is_secret_name;
-pub use shown::{Kept, Shown};
+pub use shown::{SecretStorage, ShownCredentials};
 
 /// The keys that every source may have.
 const COMMON: [&str; 4] = ["kind", "timeout", "names", "lists_with"];
@@ -36,7 +36,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 #[derive(Clone, Debug)]
 pub struct Source {
     pub settings: SourceSettings,
-    pub shown: Shown,
+    pub shown: ShownCredentials,
     /// File and line.
     at: String,
 }
@@ -106,12 +106,12 @@ fn check_name(table: &Key<'_>) -> anyhow::Result<()> {
 
 /// The content of a table, before it is checked as a whole.
 #[derive(Default)]
-struct Said<'t> {
+struct SourceTable<'t> {
     address: address::Said<'t>,
     program: program::Said,
     timeout: Option<Duration>,
     names: Names,
-    shown: Shown,
+    shown: ShownCredentials,
 }
 
 fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
@@ -124,7 +124,7 @@ fn source(table: &Key<'_>, folder: &Path) -> anyhow::Result<Source> {
             table.at()
         );
     };
-    let mut said = Said::default();
+    let mut said = SourceTable::default();
     for key in keys {
         match key.name {
             "kind" => {}
@@ -186,7 +186,7 @@ impl Kind {
     }
 }
 
-impl Said<'_> {
+impl SourceTable<'_> {
     fn fits(self, table: &Key<'_>, kind: Kind) -> anyhow::Result<Source> {
         self.shown.fits(table)?;
         let of_users = self.shown.is_of_users();

@@ -90,7 +90,7 @@ impl Listeners {
     pub(crate) async fn serve(self, app: Application, entrance: Entrance, stop: CancellationToken) {
         let places = connection_limit();
         let connections = Connections::new(places, places / 4, entrance.config.memory);
-        let door = Arc::new(Door { app, entrance, stop: stop.clone() });
+        let door = Arc::new(ConnectionContext { app, entrance, stop: stop.clone() });
         let (tasks, cut_off) = (TaskTracker::new(), CancellationToken::new());
         for listener in self.0 {
             let accepting =
@@ -126,7 +126,7 @@ fn connection_limit() -> usize {
 }
 
 /// What every connection needs.
-struct Door {
+struct ConnectionContext {
     app: Application,
     entrance: Entrance,
     stop: CancellationToken,
@@ -134,7 +134,7 @@ struct Door {
 
 async fn accept(
     listener: TcpListener,
-    door: Arc<Door>,
+    door: Arc<ConnectionContext>,
     connections: Connections,
     tasks: TaskTracker,
     cut_off: CancellationToken,

@@ -29,14 +29,14 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The header in which the proxies name their clients. Exactly one: a proxy that writes one passes on the other
 /// unchanged from strangers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Naming {
+pub enum ClientHeader {
     #[default]
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
 }
 
-impl Naming {
+impl ClientHeader {
     /// The header's name as it is written in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Naming {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Proxies {
     pub networks: Vec<Network>,
-    pub naming: Naming,
+    pub naming: ClientHeader,
 }
 
 impl Proxies {
@@ -64,8 +64,8 @@ impl Proxies {
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut nearest = peer.to_canonical();
         let hops = match self.naming {
-            Naming::XForwardedFor => listed(headers),
-            Naming::Forwarded => forwarded(headers),
+            ClientHeader::XForwardedFor => listed(headers),
+            ClientHeader::Forwarded => forwarded(headers),
         };
         for hop in hops.into_iter().rev().take(MOST_HOPS) {
             if !self.trust(nearest) {

@@ -106,13 +106,13 @@ impl<W: Write> Write for Escaped<'_, W> {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::logging::tests::Kept;
+    use crate::logging::tests::CapturedLog;
 
     /// HTTP-12: each line has all fields of its span, also fields that were added later and values that JSON
     /// escapes.
     #[test]
     fn a_line_has_all_fields_of_its_span() {
-        let log = Kept::default();
+        let log = CapturedLog::default();
         tracing::subscriber::with_default(log.subscriber(), || {
             let span = tracing::error_span!(
                 target: "portcullis", "http",

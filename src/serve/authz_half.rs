@@ -31,7 +31,7 @@ pub(super) struct AuthzHalf {
 
 /// What the administrator is told when the server starts.
 #[derive(Default)]
-pub(super) struct Begun {
+pub(super) struct StartNotice {
     /// The link for the first administrator.
     pub(super) setup_link: Option<String>,
     /// Whether there are administrators, but none can sign in.
@@ -46,7 +46,7 @@ impl AuthzHalf {
     }
 
     /// Brings the database to what is configured, and records the start.
-    pub(super) async fn begin(&self, db: &Db, clients: Vec<Configured>) -> anyhow::Result<Begun> {
+    pub(super) async fn begin(&self, db: &Db, clients: Vec<Configured>) -> anyhow::Result<StartNotice> {
         let (authz, uid) = (self.authz.clone(), rustix::process::getuid().as_raw());
         let started = move |tx: &Tx<'_>| {
             if let Err(obstacle) = authz.follow_configuration(tx, &clients)? {
@@ -54,7 +54,10 @@ impl AuthzHalf {
             }
             audit::append(tx, Event::allowed(Name::ServerStart).by_console(uid))?;
             authz.reconcile(tx)?;
-            Ok(Ok(Begun { setup_link: authz.setup_link(tx, uid)?, locked_out: authz.is_locked_out(tx)? }))
+            Ok(Ok(StartNotice {
+                setup_link: authz.setup_link(tx, uid)?,
+                locked_out: authz.is_locked_out(tx)?,
+            }))
         };
         Ok(db.write(started).await??)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::response::Response;
 use children::Executable;
-use children::pool::Places;
+use children::pool::ChildSlots;
 use http::HeaderMap;
 use keys::identity::Identities;
 use keys::secrets::Secrets;
@@ -21,7 +21,7 @@ use shared::{Clock, Db, Issuer, TokenStatus, Tx};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::authz_half::{AuthzHalf, Begun};
+use super::authz_half::{AuthzHalf, StartNotice};
 use crate::base::Store;
 use crate::config::{self, File};
 use crate::front::http::Sharing;
@@ -144,11 +144,11 @@ fn launching(file: &File, store: &Store, executable: &Executable) -> Launching {
     let own = [file.front.tls.key.as_deref(), file.remote.secret_file.as_deref(), Some(store.dir.path())];
     let secrets = file.sources.values().flat_map(config::Source::secret_files);
     let keep_out = own.into_iter().flatten().chain(secrets).map(Path::to_owned).collect();
-    Launching { executable: executable.clone(), keep_out, places: Places::new(MOST_PROGRAMS) }
+    Launching { executable: executable.clone(), keep_out, places: ChildSlots::new(MOST_PROGRAMS) }
 }
 
 /// Records the start of a gateway alone.
-pub(super) async fn begin(db: &Db, issuer: Option<Issuer>) -> anyhow::Result<Begun> {
+pub(super) async fn begin(db: &Db, issuer: Option<Issuer>) -> anyhow::Result<StartNotice> {
     let uid = rustix::process::getuid().as_raw();
     let event = Event::allowed(Name::ServerStart).by_console(uid).detail("only", "resource");
     let event = match issuer {
@@ -156,5 +156,5 @@ pub(super) async fn begin(db: &Db, issuer: Option<Issuer>) -> anyhow::Result<Beg
         None => event,
     };
     db.write(move |tx: &Tx<'_>| audit::append(tx, event)).await?;
-    Ok(Begun::default())
+    Ok(StartNotice::default())
 }

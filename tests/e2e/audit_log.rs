@@ -13,9 +13,9 @@ use crate::harness::TestApp;
 use crate::process::{complaint, portcullis, program_on};
 
 /// A data directory as it was at one moment, to attack.
-struct Taken(tempfile::TempDir);
+struct DirectoryCopy(tempfile::TempDir);
 
-impl Taken {
+impl DirectoryCopy {
     fn of(data: &Path) -> Self {
         let taken = Self(tempfile::tempdir().unwrap());
         fs::DirBuilder::new().mode(0o700).create(taken.data()).unwrap();
@@ -115,17 +115,17 @@ fn sorted(value: &Value) -> String {
 }
 
 /// A directory with a few things in its log, and a checkpoint that was carried away in the middle.
-async fn some_log() -> (Taken, Taken, PathBuf) {
+async fn some_log() -> (DirectoryCopy, DirectoryCopy, PathBuf) {
     let app = TestApp::start().await;
     app.admin().await;
     let made = app.console(&["audit", "checkpoint"]);
     let anchor = app.data_dir().parent().unwrap().join("anchor");
     app.console(&["user", "add", "bob"]);
-    let earlier = Taken::of(&app.data_dir());
+    let earlier = DirectoryCopy::of(&app.data_dir());
     app.console(&["user", "disable", "bob"]);
     fs::write(&anchor, format!("{}\n", made["checkpoint"].as_str().unwrap())).unwrap();
     let stopped = app.stop().await;
-    let last = Taken::of(&stopped.data_dir());
+    let last = DirectoryCopy::of(&stopped.data_dir());
     let kept = last.0.path().join("anchor");
     fs::copy(anchor, &kept).unwrap();
     (last, earlier, kept)
@@ -169,7 +169,7 @@ async fn a_shortened_log_is_noticed() {
             "checkpoint key is missing",
         ),
     ] {
-        let attacked = Taken::of(&log.data());
+        let attacked = DirectoryCopy::of(&log.data());
         attacked.run(sql);
         if fits {
             attacked.fix_head();
@@ -202,7 +202,7 @@ async fn a_log_written_anew_is_noticed() {
         (strip.to_owned(), true, "the log has no checkpoint"),
         (format!("{lie}; {strip}"), true, "the log has no checkpoint"),
     ] {
-        let attacked = Taken::of(&log.data());
+        let attacked = DirectoryCopy::of(&log.data());
         attacked.run(&sql);
         attacked.rechain();
         if fits {
@@ -214,7 +214,7 @@ async fn a_log_written_anew_is_noticed() {
         }
     }
     // All but the first checkpoint made something else: only what was carried away tells.
-    let attacked = Taken::of(&log.data());
+    let attacked = DirectoryCopy::of(&log.data());
     attacked.run(&format!("{lie}; {move_on}"));
     attacked.rechain();
     assert!(attacked.verify(&[]).unwrap_err().contains("rewritten"));
@@ -242,7 +242,7 @@ async fn a_forged_checkpoint_is_noticed() {
         fs::write(&file, &forged).unwrap();
         let said = log.verify(&["--anchor", file.to_str().unwrap()]).unwrap_err();
         assert!(said.contains(says), "{forged}: {said}");
-        let attacked = Taken::of(&log.data());
+        let attacked = DirectoryCopy::of(&log.data());
         attacked.run(&format!("UPDATE audit SET record = replace(record, '{ours}', '{forged}')"));
         attacked.rechain();
         attacked.fix_head();

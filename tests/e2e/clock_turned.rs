@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Timestamp};
 
-use crate::gateway::Elsewhere;
+use crate::gateway::LocalGateway;
 use crate::harness::{Browser, Client, TestApp, Tokens, error_of};
 use crate::process::{complaint, portcullis};
 
@@ -235,7 +235,7 @@ async fn a_turned_clock_changes_no_limit() {
     }
 }
 
-fn at_gateway(gateway: &Elsewhere, arguments: &[&str]) -> Value {
+fn at_gateway(gateway: &LocalGateway, arguments: &[&str]) -> Value {
     let data = gateway.data_dir();
     let output = portcullis(&[arguments, &["--json", "--data-dir", data.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", complaint(&output));
@@ -249,7 +249,7 @@ async fn a_story_of_two(turn: Turn, restarts: bool, checks: &str) {
     let mut browser = app.admin().await;
     let client = app.client().await;
     let clock = Clock::held(app.clock.wall());
-    let mut gateway = Elsewhere::start_by(&app, checks, clock.clone()).await;
+    let mut gateway = LocalGateway::start_by(&app, checks, clock.clone()).await;
     let before = crate::split::tokens(&app, &mut browser, &client).await;
     assert_eq!(gateway.whoami(&before.access).await, 200, "{case}");
     turn.of(&clock, async || gateway.whoami(&before.access).await).await;
@@ -311,7 +311,7 @@ async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_afte
         let mut browser = app.admin().await;
         let client = app.client().await;
         let clock = Clock::held(app.clock.wall());
-        let gateway = Elsewhere::start_by(&app, "", clock.clone()).await;
+        let gateway = LocalGateway::start_by(&app, "", clock.clone()).await;
         let before = crate::split::tokens(&app, &mut browser, &client).await;
         let hands = app.clock.clone();
         let turned = turn.of(&hands, async || crate::split::tokens(&app, &mut browser, &client).await).await;
@@ -337,7 +337,7 @@ async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_afte
 async fn a_gateway_takes_commands_about_its_clock_alone() {
     let app = TestApp::start().await;
     let clock = Clock::held(app.clock.wall());
-    let gateway = Elsewhere::start_by(&app, "", clock.clone()).await;
+    let gateway = LocalGateway::start_by(&app, "", clock.clone()).await;
     let data = gateway.data_dir();
     let run = |arguments: &[&str]| portcullis(&[arguments, &["--data-dir", data.to_str().unwrap()]].concat());
     for others in [&["user", "list"][..], &["key", "list"], &["lockdown", "--yes"]] {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::TestApp;
 use crate::process::{complaint, portcullis, program_on};
-use crate::sources::hostile::Hostile;
+use crate::sources::hostile::HostileServer;
 use crate::sources::items::everything_of;
 use crate::sources::walked;
 
@@ -94,7 +94,7 @@ fn run(app: &TestApp, folder: &Path, line: &str) -> (String, String, Option<i32>
 /// arguments, another configuration and a client's file are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_documented_command_runs() {
-    let (ci, jira) = (Hostile::start().await, Hostile::start().await);
+    let (ci, jira) = (HostileServer::start().await, HostileServer::start().await);
     let toml = format!(
         "{}{}[profiles.ci]\nitems = \"ci_*\"\n",
         everything_of("ci", &ci.url, ""),

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portcullis::config::{File, Given, Only, Origin, Running};
+use portcullis::config::{CommandLineOptions, File, OneHalf, Origin, Running};
 use portcullis::front;
 use portcullis::front::proxies::Proxies;
 use portcullis::serve::Options;
@@ -23,22 +23,22 @@ pub const AUDIENCE: &str = "https://gateway.lab.internal/mcp";
 
 /// The address and URL of a gateway.
 #[derive(Clone)]
-pub struct Door {
+pub struct GatewayAddress {
     pub http: reqwest::Client,
     pub url: String,
 }
 
 /// A gateway that runs in this process, by the same held clock as the authorization server if nothing is said.
-pub struct Elsewhere {
+pub struct LocalGateway {
     pub clock: Clock,
-    door: Door,
+    door: GatewayAddress,
     options: Options,
     stop: CancellationToken,
     task: JoinHandle<()>,
     dir: Arc<tempfile::TempDir>,
 }
 
-impl Door {
+impl GatewayAddress {
     /// A request under the name that it is known by.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url)).header("host", "gateway.lab.internal")
@@ -83,15 +83,15 @@ impl Door {
     }
 }
 
-impl std::ops::Deref for Elsewhere {
-    type Target = Door;
+impl std::ops::Deref for LocalGateway {
+    type Target = GatewayAddress;
 
-    fn deref(&self) -> &Door {
+    fn deref(&self) -> &GatewayAddress {
         &self.door
     }
 }
 
-impl Elsewhere {
+impl LocalGateway {
     /// One that the authorization server is told of, with this besides in its `[remote]`.
     pub async fn start(app: &TestApp, more: &str) -> Self {
         Self::start_by(app, more, app.clock.clone()).await
@@ -115,7 +115,7 @@ impl Elsewhere {
         std::fs::write(&path, format!("[remote]\nclient_id = \"{id}\"\nsecret_file = \"secret\"\n{more}"))
             .unwrap();
         write_secret(&dir.path().join("secret"), secret, 0o600);
-        let origin = Origin { named: Some(path), given: Given::default() };
+        let origin = Origin { named: Some(path), given: CommandLineOptions::default() };
         let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
         let running = Arc::new(Running { origin, reading });
         // As behind a TLS proxy.
@@ -132,7 +132,7 @@ impl Elsewhere {
             limits: shared::rate::Limits::off(),
             ..running.reading.file.clone()
         };
-        let options = Options { only: Some(Only::Resource), file, running, children: own_program() };
+        let options = Options { only: Some(OneHalf::Resource), file, running, children: own_program() };
         Self::open(dir, options, clock, app.http.clone()).await
     }
 
@@ -147,7 +147,7 @@ impl Elsewhere {
         let url = format!("http://localhost:{}", gateway.port().unwrap());
         let stop = CancellationToken::new();
         let task = tokio::spawn(gateway.run(stop.clone()));
-        Self { clock, door: Door { http, url }, options, stop, task, dir }
+        Self { clock, door: GatewayAddress { http, url }, options, stop, task, dir }
     }
 
     /// Stops it, and starts it as another process on the same machine.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use authz::Authz;
 use data_encoding::BASE64URL_NOPAD;
-use portcullis::config::{File, Given, Origin, Running};
+use portcullis::config::{CommandLineOptions, File, Origin, Running};
 use portcullis::front;
 use portcullis::front::address::Listen;
 use portcullis::serve::{Options, Server};
@@ -117,7 +117,7 @@ impl TestApp {
     fn prepared(dir: &tempfile::TempDir, toml: &str, config: Option<authz::Config>) -> (Clock, Options) {
         let path = dir.path().join("portcullis.toml");
         std::fs::write(&path, toml).unwrap();
-        let origin = Origin { named: Some(path), given: Given::default() };
+        let origin = Origin { named: Some(path), given: CommandLineOptions::default() };
         let reading = origin.read().map_err(|unreadable| unreadable.why).unwrap();
         let running = Arc::new(Running { origin, reading });
         let mut file = File { data_dir: Some(dir.path().join("data")), ..running.reading.file.clone() };

@@ -14,12 +14,12 @@ use crate::harness::{Browser, Client, TestApp, Tokens};
 struct Cause {
     event: Name,
     reason: &'static str,
-    how: How,
+    how: RequestShape,
 }
 
 /// The request that is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum How {
+enum RequestShape {
     TokenByNobody,
     TokenMalformed,
     RefreshTokenMadeUp,
@@ -56,41 +56,41 @@ enum How {
 }
 
 const CAUSES: &[Cause] = &[
-    cause(Name::ClientAuthFailed, "client_unknown", How::TokenByNobody),
-    cause(Name::TokenRefused, "malformed", How::TokenMalformed),
-    cause(Name::TokenRefused, "refresh_token_unknown", How::RefreshTokenMadeUp),
-    cause(Name::TokenRefused, "code_unknown", How::CodeMadeUp),
-    cause(Name::TokenRevoked, "unknown", How::RevokeMadeUp),
-    cause(Name::IntrospectRefused, "malformed", How::IntrospectMalformed),
-    cause(Name::ClientAuthFailed, "client_unknown", How::IntrospectByNobody),
-    cause(Name::ClientRegistered, "invalid_redirect_uri", How::RegisterBadly),
-    cause(Name::ClientRegistered, "invalid_token", How::LookWithAGuess),
-    cause(Name::ClientUpdated, "invalid_token", How::ChangeWithAGuess),
-    cause(Name::ClientDeleted, "invalid_token", How::DeleteWithAGuess),
-    cause(Name::AuthzError, "client_id_missing", How::AuthorizeNothing),
-    cause(Name::AuthzError, "client_unknown", How::AuthorizeByNobody),
-    cause(Name::AuthzError, "device_grant_not_allowed", How::DeviceByTheWrongClient),
-    cause(Name::AuthzDenied, "origin", How::ConsentFromElsewhere),
-    cause(Name::AuthzDenied, "transaction_unknown", How::ConsentToNothing),
-    cause(Name::AuthzDenied, "origin", How::DeviceDecisionFromElsewhere),
-    cause(Name::WebauthnFailed, "wrong_origin", How::LoginFromElsewhere),
-    cause(Name::WebauthnFailed, "cookies_required", How::LoginToNothing),
-    cause(Name::WebauthnFailed, "cookies_required", How::DeadLink),
-    cause(Name::SessionEnded, "not_from_our_page", How::SignOutFromElsewhere),
-    cause(Name::CimdApprovalRequested, "not_from_our_page", How::ApprovalFromElsewhere),
-    cause(Name::ConsentWithdrawn, "origin", How::ChangeFromElsewhere),
-    cause(Name::SecretSet, "origin", How::SecretFromElsewhere),
-    cause(Name::SecretRemoved, "origin", How::RemovalFromElsewhere),
-    cause(Name::RsDenied, "not_a_jwt", How::JunkBearer),
-    cause(Name::WebauthnFailed, "assertion", How::BadSignature),
-    cause(Name::RsDenied, "revoked", How::RevokedAccessToken),
-    cause(Name::TokenRefused, "grant_ended", How::EndedRefreshToken),
-    cause(Name::TokenRefused, "refresh_token_unknown", How::SomebodyElsesRefreshToken),
-    cause(Name::TokenRevoked, "ended_before", How::RevokedAgain),
-    cause(Name::ClientAuthFailed, "client_secret_wrong", How::WrongSecret),
+    cause(Name::ClientAuthFailed, "client_unknown", RequestShape::TokenByNobody),
+    cause(Name::TokenRefused, "malformed", RequestShape::TokenMalformed),
+    cause(Name::TokenRefused, "refresh_token_unknown", RequestShape::RefreshTokenMadeUp),
+    cause(Name::TokenRefused, "code_unknown", RequestShape::CodeMadeUp),
+    cause(Name::TokenRevoked, "unknown", RequestShape::RevokeMadeUp),
+    cause(Name::IntrospectRefused, "malformed", RequestShape::IntrospectMalformed),
+    cause(Name::ClientAuthFailed, "client_unknown", RequestShape::IntrospectByNobody),
+    cause(Name::ClientRegistered, "invalid_redirect_uri", RequestShape::RegisterBadly),
+    cause(Name::ClientRegistered, "invalid_token", RequestShape::LookWithAGuess),
+    cause(Name::ClientUpdated, "invalid_token", RequestShape::ChangeWithAGuess),
+    cause(Name::ClientDeleted, "invalid_token", RequestShape::DeleteWithAGuess),
+    cause(Name::AuthzError, "client_id_missing", RequestShape::AuthorizeNothing),
+    cause(Name::AuthzError, "client_unknown", RequestShape::AuthorizeByNobody),
+    cause(Name::AuthzError, "device_grant_not_allowed", RequestShape::DeviceByTheWrongClient),
+    cause(Name::AuthzDenied, "origin", RequestShape::ConsentFromElsewhere),
+    cause(Name::AuthzDenied, "transaction_unknown", RequestShape::ConsentToNothing),
+    cause(Name::AuthzDenied, "origin", RequestShape::DeviceDecisionFromElsewhere),
+    cause(Name::WebauthnFailed, "wrong_origin", RequestShape::LoginFromElsewhere),
+    cause(Name::WebauthnFailed, "cookies_required", RequestShape::LoginToNothing),
+    cause(Name::WebauthnFailed, "cookies_required", RequestShape::DeadLink),
+    cause(Name::SessionEnded, "not_from_our_page", RequestShape::SignOutFromElsewhere),
+    cause(Name::CimdApprovalRequested, "not_from_our_page", RequestShape::ApprovalFromElsewhere),
+    cause(Name::ConsentWithdrawn, "origin", RequestShape::ChangeFromElsewhere),
+    cause(Name::SecretSet, "origin", RequestShape::SecretFromElsewhere),
+    cause(Name::SecretRemoved, "origin", RequestShape::RemovalFromElsewhere),
+    cause(Name::RsDenied, "not_a_jwt", RequestShape::JunkBearer),
+    cause(Name::WebauthnFailed, "assertion", RequestShape::BadSignature),
+    cause(Name::RsDenied, "revoked", RequestShape::RevokedAccessToken),
+    cause(Name::TokenRefused, "grant_ended", RequestShape::EndedRefreshToken),
+    cause(Name::TokenRefused, "refresh_token_unknown", RequestShape::SomebodyElsesRefreshToken),
+    cause(Name::TokenRevoked, "ended_before", RequestShape::RevokedAgain),
+    cause(Name::ClientAuthFailed, "client_secret_wrong", RequestShape::WrongSecret),
 ];
 
-const fn cause(event: Name, reason: &'static str, how: How) -> Cause {
+const fn cause(event: Name, reason: &'static str, how: RequestShape) -> Cause {
     Cause { event, reason, how }
 }
 
@@ -212,16 +212,16 @@ impl Scene {
     }
 
     /// Has it happen once.
-    async fn cause(&mut self, how: How) {
-        if how == How::BadSignature {
+    async fn cause(&mut self, how: RequestShape) {
+        if how == RequestShape::BadSignature {
             return self.sign_badly().await;
         }
         self.send(how, None).await;
     }
 
     /// Has it happen so often that no record of its own is left for it.
-    async fn flood(&mut self, how: How) {
-        if how == How::BadSignature {
+    async fn flood(&mut self, how: RequestShape) {
+        if how == RequestShape::BadSignature {
             for _ in 0..QUOTA + 10 {
                 self.sign_badly().await;
             }
@@ -231,20 +231,20 @@ impl Scene {
     }
 
     /// Has it happen once from each of these addresses, as a proxy names them.
-    async fn flood_from(&self, how: How, addresses: Vec<Option<String>>) {
+    async fn flood_from(&self, how: RequestShape, addresses: Vec<Option<String>>) {
         for some in addresses.chunks(AT_ONCE) {
             join_all(some.iter().map(|from| self.send(how, from.as_deref()))).await;
         }
     }
 
-    async fn send(&self, how: How, from: Option<&str>) {
+    async fn send(&self, how: RequestShape, from: Option<&str>) {
         let request = self.request(how);
         let request = match from {
             Some(from) => request.header("x-forwarded-for", from),
             None => request,
         };
         let status = request.send().await.unwrap().status().as_u16();
-        let nothing_revoked = matches!(how, How::RevokeMadeUp | How::RevokedAgain);
+        let nothing_revoked = matches!(how, RequestShape::RevokeMadeUp | RequestShape::RevokedAgain);
         assert_eq!((400..500).contains(&status), !nothing_revoked, "{how:?}: {status}");
     }
 
@@ -263,7 +263,7 @@ impl Scene {
         assert_eq!(refused.status(), 400);
     }
 
-    fn request(&self, how: How) -> RequestBuilder {
+    fn request(&self, how: RequestShape) -> RequestBuilder {
         let Self { app, client, other, .. } = self;
         let (dead, live) = (self.dead.as_ref().unwrap(), self.live.as_ref().unwrap());
         let http = &app.http;
@@ -279,57 +279,63 @@ impl Scene {
             ])
         };
         match how {
-            How::TokenByNobody => refresh("rt_guess", "nobody"),
-            How::TokenMalformed => post("/token").body("%"),
-            How::RefreshTokenMadeUp => refresh("rt_guess", &client.id),
-            How::CodeMadeUp => post("/token").form(&[
+            RequestShape::TokenByNobody => refresh("rt_guess", "nobody"),
+            RequestShape::TokenMalformed => post("/token").body("%"),
+            RequestShape::RefreshTokenMadeUp => refresh("rt_guess", &client.id),
+            RequestShape::CodeMadeUp => post("/token").form(&[
                 ("grant_type", "authorization_code"),
                 ("code", "ac_guess"),
                 ("code_verifier", &"a".repeat(43)),
                 ("client_id", client.id.as_str()),
             ]),
-            How::RevokeMadeUp => post("/revoke").form(&self.revocation("rt_guess")),
-            How::IntrospectMalformed => post("/introspect").body("%"),
-            How::IntrospectByNobody => {
+            RequestShape::RevokeMadeUp => post("/revoke").form(&self.revocation("rt_guess")),
+            RequestShape::IntrospectMalformed => post("/introspect").body("%"),
+            RequestShape::IntrospectByNobody => {
                 post("/introspect").basic_auth("nobody", Some("guess")).form(&[("token", "rt_guess")])
             }
-            How::RegisterBadly => post("/register").json(&json!({"redirect_uris": ["javascript:1"]})),
-            How::LookWithAGuess => http.get(app.url(&registration)).bearer_auth("rat_guess"),
-            How::ChangeWithAGuess => {
+            RequestShape::RegisterBadly => {
+                post("/register").json(&json!({"redirect_uris": ["javascript:1"]}))
+            }
+            RequestShape::LookWithAGuess => http.get(app.url(&registration)).bearer_auth("rat_guess"),
+            RequestShape::ChangeWithAGuess => {
                 http.put(app.url(&registration)).bearer_auth("rat_guess").json(&json!({}))
             }
-            How::DeleteWithAGuess => http.delete(app.url(&registration)).bearer_auth("rat_guess"),
-            How::AuthorizeNothing => http.get(app.url("/authorize")),
-            How::AuthorizeByNobody => http.get(app.url("/authorize?client_id=nobody")),
-            How::DeviceByTheWrongClient => {
+            RequestShape::DeleteWithAGuess => http.delete(app.url(&registration)).bearer_auth("rat_guess"),
+            RequestShape::AuthorizeNothing => http.get(app.url("/authorize")),
+            RequestShape::AuthorizeByNobody => http.get(app.url("/authorize?client_id=nobody")),
+            RequestShape::DeviceByTheWrongClient => {
                 post("/device_authorization").form(&[("client_id", client.id.as_str())])
             }
-            How::ConsentFromElsewhere => evil("/consent").form(&[("a", "b")]),
-            How::ConsentToNothing => http.get(app.url("/consent?transaction=t_guess")),
-            How::DeviceDecisionFromElsewhere => evil("/device/decision").form(&[("a", "b")]),
-            How::LoginFromElsewhere => evil("/login/start").json(&json!({})),
-            How::LoginToNothing => {
+            RequestShape::ConsentFromElsewhere => evil("/consent").form(&[("a", "b")]),
+            RequestShape::ConsentToNothing => http.get(app.url("/consent?transaction=t_guess")),
+            RequestShape::DeviceDecisionFromElsewhere => evil("/device/decision").form(&[("a", "b")]),
+            RequestShape::LoginFromElsewhere => evil("/login/start").json(&json!({})),
+            RequestShape::LoginToNothing => {
                 ours("/login/finish").json(&json!({"ceremony": "cer_guess", "response": {}}))
             }
-            How::DeadLink => ours("/setup/start").json(&json!({"token": "enr_guess", "name": "eve"})),
-            How::SignOutFromElsewhere => evil("/sign-out").form(&[("csrf", "guess")]),
-            How::ApprovalFromElsewhere => evil("/account/client-requests").form(&[("a", "b")]),
-            How::ChangeFromElsewhere => evil("/account/change").form(&[("a", "b")]),
-            How::SecretFromElsewhere => {
+            RequestShape::DeadLink => {
+                ours("/setup/start").json(&json!({"token": "enr_guess", "name": "eve"}))
+            }
+            RequestShape::SignOutFromElsewhere => evil("/sign-out").form(&[("csrf", "guess")]),
+            RequestShape::ApprovalFromElsewhere => evil("/account/client-requests").form(&[("a", "b")]),
+            RequestShape::ChangeFromElsewhere => evil("/account/change").form(&[("a", "b")]),
+            RequestShape::SecretFromElsewhere => {
                 evil("/account/change").form(&[("action", "set_secret"), ("source", "a"), ("secret", "b")])
             }
-            How::RemovalFromElsewhere => {
+            RequestShape::RemovalFromElsewhere => {
                 evil("/account/change").form(&[("action", "remove_secret"), ("source", "a")])
             }
-            How::JunkBearer => http.post(app.reach(&app.mcp_url())).bearer_auth("junk").json(&json!({})),
-            How::BadSignature => unreachable!("it takes two requests"),
-            How::RevokedAccessToken => {
+            RequestShape::JunkBearer => {
+                http.post(app.reach(&app.mcp_url())).bearer_auth("junk").json(&json!({}))
+            }
+            RequestShape::BadSignature => unreachable!("it takes two requests"),
+            RequestShape::RevokedAccessToken => {
                 http.post(app.reach(&app.mcp_url())).bearer_auth(&dead.access).json(&json!({}))
             }
-            How::EndedRefreshToken => refresh(&dead.refresh, &client.id),
-            How::SomebodyElsesRefreshToken => refresh(&live.refresh, &other.id),
-            How::RevokedAgain => post("/revoke").form(&self.revocation(&dead.refresh)),
-            How::WrongSecret => {
+            RequestShape::EndedRefreshToken => refresh(&dead.refresh, &client.id),
+            RequestShape::SomebodyElsesRefreshToken => refresh(&live.refresh, &other.id),
+            RequestShape::RevokedAgain => post("/revoke").form(&self.revocation(&dead.refresh)),
+            RequestShape::WrongSecret => {
                 let form = [("grant_type", "client_credentials"), ("client_secret", "cs_guess")];
                 post("/token").form(&[form[0], form[1], ("client_id", &self.confidential)])
             }
@@ -359,7 +365,7 @@ async fn a_flood_of_one_kind_hides_no_other() {
         for other in CAUSES {
             let same = (flood.event, flood.reason) == (other.event, other.reason);
             // One stranger is as good as another.
-            if same && (other.how as usize) < How::BadSignature as usize || other == flood {
+            if same && (other.how as usize) < RequestShape::BadSignature as usize || other == flood {
                 continue;
             }
             let before = scene.end_of_log();
@@ -386,7 +392,7 @@ async fn a_flood_of_one_kind_hides_no_other() {
 async fn a_flood_from_one_address_hides_no_other_address() {
     let scene = Scene::new().await;
     for (n, cause) in CAUSES.iter().enumerate() {
-        if cause.how == How::BadSignature {
+        if cause.how == RequestShape::BadSignature {
             continue;
         }
         let one_of_a_network = |count| {

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use crate::process::{complaint, portcullis};
-use scene::{Held, Scene, Sdk, serve};
+use scene::{HeldCredentials, Scene, Sdk, serve};
 
 /// RS-10, in milliseconds.
 const CLOSED_WITHIN: f64 = 2000.0;
@@ -44,7 +44,7 @@ impl Killer {
     }
 
     /// The administrator's command for it, if there is one.
-    fn command(self, held: &Held) -> Option<Vec<String>> {
+    fn command(self, held: &HeldCredentials) -> Option<Vec<String>> {
         let words: &[&str] = match self {
             Self::UserDisabled => &["user", "disable", "ines"],
             Self::UserDeleted => &["user", "delete", "ines", "--yes"],
@@ -61,7 +61,7 @@ impl Killer {
     }
 
     /// The recorded event and actor, and the member that names the subject.
-    fn record(self, held: &Held) -> (&'static str, &'static str, &'static str, &str) {
+    fn record(self, held: &HeldCredentials) -> (&'static str, &'static str, &'static str, &str) {
         match self {
             Self::RefreshTokenRevoked => ("token.revoked", "client", "/grant_id", &held.grant),
             Self::AccessTokenRevoked => ("token.revoked", "client", "/jti", &held.jti),
@@ -90,13 +90,14 @@ fn now() -> f64 {
 /// Tests one row of the table.
 async fn ends(killer: Killer, sdk: Sdk) {
     let mut scene = Scene::set(sdk).await;
-    let mut held = Held::by(&mut scene.client);
+    let mut held = HeldCredentials::by(&mut scene.client);
     if killer == Killer::RefreshTokenReused {
         // The successor of the repeated token has been used: its client has it.
         for _ in 0..2 {
             scene.client.ok(&json!({"op": "refresh"}));
         }
-        held = Held { refresh_token: held.refresh_token, ..Held::by(&mut scene.client) };
+        held =
+            HeldCredentials { refresh_token: held.refresh_token, ..HeldCredentials::by(&mut scene.client) };
     }
     scene.prepare(killer).await;
     assert_eq!(scene.introspected(&held.access_token).await["active"], true);
@@ -121,7 +122,7 @@ async fn ends(killer: Killer, sdk: Sdk) {
 /// The same while no server runs; tested on the next one.
 async fn ends_without_a_server(killer: Killer) {
     let mut scene = Scene::set(Sdk::TypeScript("legacy")).await;
-    let held = Held::by(&mut scene.client);
+    let held = HeldCredentials::by(&mut scene.client);
     assert_eq!(scene.introspected(&held.access_token).await["active"], true);
     let listen = scene.process.listen();
     scene.process.kill();

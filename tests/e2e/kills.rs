@@ -83,7 +83,7 @@ impl Killer {
     }
 }
 
-impl Held {
+impl HeldTokens {
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -100,7 +100,7 @@ pub struct Stage {
 }
 
 /// A client's tokens.
-pub struct Held {
+pub struct HeldTokens {
     user: String,
     client: Client,
     code: String,
@@ -128,7 +128,7 @@ impl Stage {
     }
 
     /// A new user allows a new client, and the killer is prepared.
-    pub async fn ready(&mut self, killer: Killer) -> (Held, Browser) {
+    pub async fn ready(&mut self, killer: Killer) -> (HeldTokens, Browser) {
         let (user, mut browser) = self.person().await;
         let client = self.app.client().await;
         let mut held = self.held(&user, &mut browser, &client).await;
@@ -144,14 +144,14 @@ impl Stage {
     }
 
     /// Allows a client.
-    pub async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> Held {
+    pub async fn held(&self, user: &str, browser: &mut Browser, client: &Client) -> HeldTokens {
         let mut request = client.request(&self.app);
         request.insert("resource", self.resource.clone());
         let page = browser.consent_page(&self.app, &authorize_url(&self.app, &request)).await;
         let answer = browser.decide(&self.app, &page, "approve").await;
         let code = redirect_parameter(&answer, "code").expect("an approval redirects with a code");
         let tokens = Tokens::of(self.app.redeem(client, &code).await).await;
-        Held { user: user.to_owned(), client: client.clone(), code, tokens, used: None, stolen: None }
+        HeldTokens { user: user.to_owned(), client: client.clone(), code, tokens, used: None, stolen: None }
     }
 
     /// Sends a command like the program, without starting a process.
@@ -175,7 +175,7 @@ impl Stage {
     }
 
     /// Prepares what some killers need.
-    pub async fn prepare(&self, killer: Killer, held: &mut Held, browser: &mut Browser) {
+    pub async fn prepare(&self, killer: Killer, held: &mut HeldTokens, browser: &mut Browser) {
         if matches!(killer, Killer::Disconnected | Killer::PasskeyStolen) {
             // On loopback, answering the client ended the session.
             assert_eq!(browser.sign_in(&self.app, None).await.status(), 200);
@@ -193,7 +193,7 @@ impl Stage {
     }
 
     /// Ends the access. Returns when that was answered.
-    pub async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) {
+    pub async fn kill(&self, killer: Killer, held: &HeldTokens, browser: &mut Browser) {
         let claims = held.tokens.claims();
         match killer {
             Killer::RefreshTokenRevoked => self.revoke(&held.client, &held.tokens.refresh).await,
@@ -251,7 +251,7 @@ impl Stage {
     }
 
     /// Restores what the next killer of this kind needs.
-    pub async fn mend(&self, killer: Killer, held: &Held) {
+    pub async fn mend(&self, killer: Killer, held: &HeldTokens) {
         match killer {
             Killer::GroupLeft => {
                 let command =
@@ -303,12 +303,12 @@ async fn is_accepted(http: &reqwest::Client, url: &str, token: &str) -> bool {
 }
 
 /// Somebody who asks again and again. Each answer: when it was asked for, and whether it was accepted.
-struct Asking {
+struct Poller {
     enough: Arc<AtomicBool>,
     answers: JoinHandle<Vec<(Instant, bool)>>,
 }
 
-impl Asking {
+impl Poller {
     fn begin(app: &TestApp, token: &str) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let (stop, http, url, token) =
@@ -339,7 +339,7 @@ async fn a_thousand_kills_let_nothing_through() {
     for (killer, times) in Killer::ALL {
         let (mut user, mut browser) = stage.person().await;
         let mut client = stage.app.client().await;
-        let mut held: Option<Held> = None;
+        let mut held: Option<HeldTokens> = None;
         for _ in 0..times {
             match killer {
                 Killer::UserDeleted => (user, browser) = stage.person().await,
@@ -362,7 +362,7 @@ async fn a_thousand_kills_let_nothing_through() {
             assert!(is_accepted(&stage.app.http, &stage.app.mcp_url(), &token).await, "{killer:?}");
             assert!(stage.is_active(&token).await, "{killer:?}");
 
-            let asking: Vec<_> = (0..ASKING).map(|_| Asking::begin(&stage.app, &token)).collect();
+            let asking: Vec<_> = (0..ASKING).map(|_| Poller::begin(&stage.app, &token)).collect();
             stage.kill(killer, &next, &mut browser).await;
             let answered = Instant::now();
             assert!(!is_accepted(&stage.app.http, &stage.app.mcp_url(), &token).await, "{killer:?}");

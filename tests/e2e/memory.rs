@@ -14,19 +14,19 @@ use crate::harness::TestApp;
 use crate::http2::{Connection, DATA, END_HEADERS, HEADERS, WINDOW_UPDATE, frame};
 use crate::process::{Process, program};
 use crate::raw::{Handshake, Raw};
-use crate::worst::{self, Takes};
+use crate::worst::{self, RequestParser};
 
 const MIB: u64 = 1 << 20;
 /// The share of one address with the default budget: a quarter of 256 MiB.
 const SHARE: u64 = 64 * MIB;
 
 /// A running program with this configuration, with or without TLS.
-struct Victim {
+struct TestedServer {
     dir: Arc<tempfile::TempDir>,
     process: Process,
 }
 
-impl Victim {
+impl TestedServer {
     fn secured(toml: &str) -> Self {
         let port = unused_port();
         Self::start(&format!(
@@ -111,7 +111,7 @@ fn measured() -> Command {
 
 /// The paths of all endpoints that read a body; `every_route_is_walked` compares the list with the table of routes.
 fn paths() -> Vec<&'static str> {
-    let reads = |takes| matches!(takes, Takes::Form | Takes::Json);
+    let reads = |takes| matches!(takes, RequestParser::Form | RequestParser::Json);
     let endpoints = worst::ENDPOINTS.iter().filter(|(_, path, takes)| reads(*takes) && !path.contains('{'));
     endpoints.map(|(_, path, _)| *path).collect()
 }
@@ -152,7 +152,7 @@ async fn stall(mut connection: Connection, first: usize) {
 /// endpoint that reads a body.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_streams_cost_a_bounded_amount_of_memory() {
-    let victim = Victim::secured("[rate]\ntoken_address = \"off\"\n");
+    let victim = TestedServer::secured("[rate]\ntoken_address = \"off\"\n");
     victim
         .endures("stalled streams", SHARE, 150, async |connections| {
             let mut attackers = JoinSet::new();
@@ -184,7 +184,7 @@ async fn stall_call(origin: String, token: String) {
 /// bytes; a growing buffer briefly exists twice, so the process may grow by a quarter more.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_calls_cost_a_bounded_amount_of_memory() {
-    let victim = Victim::start("listen = \"localhost:0\"\n");
+    let victim = TestedServer::start("listen = \"localhost:0\"\n");
     let app = TestApp::beside(&victim.process, Arc::clone(&victim.dir));
     let (mut browser, client) = (app.admin().await, app.client().await);
     let token = app.tokens(&mut browser, &client).await.access;

@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::client_table::{CODEX, COPILOT, GEMINI, INSPECTOR_PAGES, OPENCODE, Row, form, to};
 use crate::process::{clients, node};
-use crate::step_up::{Seen, TWO_SCOPES, Walk, asked_scopes};
+use crate::step_up::{Attempt, TWO_SCOPES, Walk, asked_scopes};
 
 mod open_webui;
 
@@ -99,7 +99,7 @@ impl Session {
         let (pages, before) = (self.pages.len(), self.exchanges.len());
         let said = self.run(operation);
         let (pages, exchanges) = (self.pages[pages..].to_vec(), self.exchanges[before..].to_vec());
-        (Seen { worked: said.contains("launches at dawn"), pages, exchanges }.words(), said)
+        (Attempt { worked: said.contains("launches at dawn"), pages, exchanges }.words(), said)
     }
 
     /// Compares all observations with the row; the resource was always named (RFC 8707).
@@ -342,7 +342,7 @@ fn inspector_pages_sign_in_and_step_up() {
     session.walk.story.browser.ok(&json!({"op": "text", "selector": "text=launches at dawn"}));
     session.exchanges.extend(session.walk.overhear());
     let (pages, exchanges) = (session.pages[pages..].to_vec(), session.exchanges[before..].to_vec());
-    assert_eq!(Seen { worked: true, pages, exchanges }.words(), INSPECTOR_PAGES.step_up);
+    assert_eq!(Attempt { worked: true, pages, exchanges }.words(), INSPECTOR_PAGES.step_up);
     assert_eq!(session.registrations(), 1);
     session.walk.end();
 }

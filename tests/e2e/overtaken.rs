@@ -57,10 +57,10 @@ const WALKS: [&[Case]; 6] = [
 const QUERY: &str = "transaction=t_x&user_code=BCDF-GHJK&client_id=c_x&done=x&token=x";
 
 /// The writer, busy until it is let go.
-struct Hold(Sender<()>);
+struct BusyWriter(Sender<()>);
 
 /// Has the writer begin a job that ends when it is let go. Everything before it is committed then.
-fn hold(db: &Db) -> Hold {
+fn hold(db: &Db) -> BusyWriter {
     let (release, released) = channel::<()>();
     queue(db, move |_| {
         let _ = released.recv();
@@ -69,10 +69,10 @@ fn hold(db: &Db) -> Hold {
     while db.queued() > 0 {
         std::thread::yield_now();
     }
-    Hold(release)
+    BusyWriter(release)
 }
 
-impl Hold {
+impl BusyWriter {
     fn release(self) {
         drop(self.0);
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, redirect_parameter};
 use crate::process::portcullis;
-use crate::sources::hostile::Hostile;
+use crate::sources::hostile::HostileServer;
 use crate::sources::items::everything_of;
 use crate::sources::{ask, walked};
 
@@ -148,7 +148,7 @@ async fn week_of_every_kind(app: &TestApp) -> usize {
 /// decides differently, one of each kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_the_calls_that_would_change_are_shown() {
-    let server = Hostile::start().await;
+    let server = HostileServer::start().await;
     let rules = everything_of("bad", &server.url, "");
     let search =
         "[tools.docs_search]\nscope = \"docs.read\"\nargs = { \"/query\" = { match = \"[a-z0-9 ]+\" } }\n";

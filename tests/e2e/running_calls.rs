@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, redirect_parameter};
 use crate::process::{complaint, portcullis};
-use slow::{SECRET, Slow};
+use slow::{SECRET, SlowServer};
 
 /// RS-10.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ const RULE: &str = "scope = \"up.use\"";
 /// A server with its upstream, and somebody who may use it.
 struct Scene {
     app: TestApp,
-    slow: Slow,
+    slow: SlowServer,
     ines: Browser,
     client: Client,
     tokens: Tokens,
@@ -86,7 +86,7 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let slow = Slow::start().await;
+        let slow = SlowServer::start().await;
         let app = TestApp::start_configured(&configured(&slow.url, USERS, RULE)).await;
         app.admin().await;
         let mut ines = app.enrol("ines", &["users"]).await;

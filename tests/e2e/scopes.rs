@@ -86,7 +86,7 @@ enum Trust {
 
 /// The steps of one client from the request to its calls, with its user's groups at each step.
 #[derive(Clone, Debug)]
-struct Way {
+struct ClientRun {
     trust: Trust,
     asked: Set,
     /// Beside what there is: what there is not.
@@ -97,7 +97,7 @@ struct Way {
     narrowed: Option<Set>,
 }
 
-fn way() -> impl Strategy<Value = Way> {
+fn way() -> impl Strategy<Value = ClientRun> {
     let trust = prop::sample::select(vec![Trust::Unverified, Trust::Known, Trust::Verified]);
     let set = || prop_oneof![2 => Just(ALL), 3 => 1..=ALL];
     let ticked = prop_oneof![4 => Just(ALL), 5 => 0..=ALL];
@@ -111,7 +111,7 @@ fn way() -> impl Strategy<Value = Way> {
         groups
     });
     (trust, set(), any::<bool>(), ticked, groups, prop::option::of(1..=ALL)).prop_map(
-        |(trust, asked, noise, ticked, groups, narrowed)| Way {
+        |(trust, asked, noise, ticked, groups, narrowed)| ClientRun {
             trust,
             asked,
             noise,
@@ -172,7 +172,7 @@ impl World {
         self.groups = groups;
     }
 
-    async fn walk(&mut self, way: &Way) {
+    async fn walk(&mut self, way: &ClientRun) {
         let known = self.policy.tools[0] | self.policy.tools[1];
         let client = self.client(way.trust);
         let below = self.policy.below(way.trust);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::TestApp;
 use crate::process::{complaint, program_on};
-use crate::sources::hostile::Hostile;
+use crate::sources::hostile::HostileServer;
 use crate::sources::token;
 
 /// Runs `portcullis secret …` with this standard input.
@@ -30,7 +30,7 @@ fn done(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn source(name: &str, server: &Hostile, shown: &str) -> String {
+fn source(name: &str, server: &HostileServer, shown: &str) -> String {
     format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}\"\n{shown}\n", server.url)
 }
 
@@ -53,7 +53,7 @@ async fn said(app: &TestApp, token: &str, tool: &str) -> (bool, String) {
 }
 
 /// This header of the last call that arrived.
-fn shown(server: &Hostile, header: &str) -> Option<String> {
+fn shown(server: &HostileServer, header: &str) -> Option<String> {
     server.calls().last()?.0.get(header).map(|value| value.to_str().unwrap().to_owned())
 }
 
@@ -64,7 +64,7 @@ const RULES: &str = "[tools.\"*_greet\"]\nscope = \"docs.read\"\n";
 /// administrator needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_secret_counts_from_the_next_request() {
-    let (ci, wiki) = (Hostile::start().await, Hostile::start().await);
+    let (ci, wiki) = (HostileServer::start().await, HostileServer::start().await);
     let toml = format!(
         "{}{}{RULES}",
         source("ci", &ci, "bearer = \"secret:ci\"\nheaders = { X-Team = \"secret:team.name\" }"),
@@ -149,7 +149,7 @@ async fn a_value_that_cannot_be_sent_is_refused() {
 /// SRC-10: without a server the command does it itself; a gateway alone has no store, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_kept_while_no_server_runs() {
-    let ci = Hostile::start().await;
+    let ci = HostileServer::start().await;
     let app =
         TestApp::start_configured(&format!("{}{RULES}", source("ci", &ci, "bearer = \"secret:ci\""))).await;
     let token = token(&app).await;
@@ -200,7 +200,7 @@ async fn secrets_are_kept_while_no_server_runs() {
 /// value. Where it is not known what was lost since, it brings back none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_copy_revives_no_secret() {
-    let ci = Hostile::start().await;
+    let ci = HostileServer::start().await;
     let app =
         TestApp::start_configured(&format!("{}{RULES}", source("ci", &ci, "bearer = \"secret:ci\""))).await;
     app.admin().await;

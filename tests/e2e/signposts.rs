@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::gateway::Elsewhere;
+use crate::gateway::LocalGateway;
 use crate::harness::TestApp;
 use crate::raw::{Answer, Raw};
 
@@ -69,7 +69,7 @@ async fn a_browser_that_speaks_plain_http_is_told_the_https_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_alone_sends_people_to_its_authorization_server() {
     let app = TestApp::start().await;
-    let gateway = Elsewhere::start(&app, "").await;
+    let gateway = LocalGateway::start(&app, "").await;
     for (path, status, says) in [("/", 404, "This is an MCP gateway"), ("/mcp", 401, "for MCP clients")] {
         let asked = || gateway.request(Method::GET, path);
         let page = asked().header("accept", "text/html").send().await.unwrap();

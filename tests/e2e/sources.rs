@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::harness::TestApp;
-use hostile::{Does, Hostile};
+use hostile::{CallBehaviour, HostileServer};
 use server::{Direct, Server, items, member};
 
 /// A configuration with one source and a rule for each of these tools.
@@ -169,21 +169,21 @@ async fn mcp_server_time_passes_unchanged() {
 /// error, and the next call works. Redirects are not followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_server_is_bounded() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let tools = ["bad_greet".to_owned()];
     let app = TestApp::start_configured(&configured("bad", &hostile.url, "timeout = \"5s\"", &tools)).await;
     let token = token(&app).await;
     walked(&app, "source.changed", 1).await;
     for (does, class, says) in [
-        (Does::Large, "too_large", "limit"),
-        (Does::Endless, "timed_out", "within 5 seconds"),
-        (Does::EndlessEvent, "too_large", "limit"),
-        (Does::Drip, "timed_out", "within 5 seconds"),
-        (Does::Hang, "timed_out", "within 5 seconds"),
-        (Does::Redirect, "error", "not followed"),
-        (Does::Garbage, "unknown", "It may have run"),
-        (Does::BreakOff, "unknown", "It may have run"),
-        (Does::Answer, "ok", "hello"),
+        (CallBehaviour::Large, "too_large", "limit"),
+        (CallBehaviour::Endless, "timed_out", "within 5 seconds"),
+        (CallBehaviour::EndlessEvent, "too_large", "limit"),
+        (CallBehaviour::Drip, "timed_out", "within 5 seconds"),
+        (CallBehaviour::Hang, "timed_out", "within 5 seconds"),
+        (CallBehaviour::Redirect, "error", "not followed"),
+        (CallBehaviour::Garbage, "unknown", "It may have run"),
+        (CallBehaviour::BreakOff, "unknown", "It may have run"),
+        (CallBehaviour::Answer, "ok", "hello"),
     ] {
         hostile.will(does);
         let begun = Instant::now();
@@ -200,7 +200,7 @@ async fn a_hostile_server_is_bounded() {
 /// header.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_caller_reaches_a_server() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let tools = ["bad_greet".to_owned()];
     let secret = tempfile::tempdir().unwrap();
     let path = secret.path().join("secret");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::gateway::{AUDIENCE, Elsewhere, ORIGIN, write_secret};
+use crate::gateway::{AUDIENCE, LocalGateway, ORIGIN, write_secret};
 use crate::harness::{Browser, Client, TestApp, Tokens, authorize_url, header, redirect_parameter};
 use crate::process::{Process, complaint, portcullis};
 use crate::split_setup::check;
@@ -34,7 +34,7 @@ async fn revoke(app: &TestApp, client: &Client, token: &str) {
 async fn a_gateway_elsewhere_accepts_tokens_for_itself() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let gateway = Elsewhere::start(&app, "").await;
+    let gateway = LocalGateway::start(&app, "").await;
     let challenge = gateway.request(Method::POST, "/mcp").json(&json!({})).send().await.unwrap();
     assert_eq!(challenge.status(), 401);
     let challenge = header(challenge.headers(), "www-authenticate").unwrap().to_owned();
@@ -87,7 +87,7 @@ async fn entitlement_is_of_this_moment() {
     let app = TestApp::start_configured(&format!("[groups]\nkeepers = [\"docs.archive\"]\n{rules}")).await;
     app.admin().await;
     let gateway =
-        Elsewhere::start(&app, &format!("[remote.checks]\n\"docs.archive\" = \"always\"\n{rules}")).await;
+        LocalGateway::start(&app, &format!("[remote.checks]\n\"docs.archive\" = \"always\"\n{rules}")).await;
     let mut grace = app.enrol("grace", &["keepers"]).await;
     let client = app.client().await;
     let live = tokens(&app, &mut grace, &client).await;
@@ -113,7 +113,7 @@ async fn entitlement_is_of_this_moment() {
 async fn without_the_authorization_server_nothing_is_accepted() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let gateway = Elsewhere::start(&app, "[remote.checks]\n\"docs.read\" = \"always\"\n").await;
+    let gateway = LocalGateway::start(&app, "[remote.checks]\n\"docs.read\" = \"always\"\n").await;
     let client = app.client().await;
     let (live, other) =
         (tokens(&app, &mut browser, &client).await, tokens(&app, &mut browser, &client).await);
@@ -143,7 +143,7 @@ async fn without_the_authorization_server_nothing_is_accepted() {
 async fn expiry_only_is_a_choice_for_each_scope() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let gateway = Elsewhere::start(&app, "[remote.checks]\n\"docs.read\" = \"expiry-only\"\n").await;
+    let gateway = LocalGateway::start(&app, "[remote.checks]\n\"docs.read\" = \"expiry-only\"\n").await;
     let client = app.client().await;
     let live = tokens(&app, &mut browser, &client).await;
     assert_eq!(gateway.search(&live.access).await.status(), 200);
@@ -169,7 +169,7 @@ async fn expiry_only_is_a_choice_for_each_scope() {
 async fn a_new_key_is_found_out_about() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let gateway = Elsewhere::start(&app, "").await;
+    let gateway = LocalGateway::start(&app, "").await;
     let client = app.client().await;
     let first = tokens(&app, &mut browser, &client).await;
     assert_eq!(gateway.whoami(&first.access).await, 200);
@@ -198,10 +198,10 @@ async fn a_new_key_is_found_out_about() {
 async fn wrong_credentials_accept_nothing() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let gateway = Elsewhere::start(&app, "").await;
+    let gateway = LocalGateway::start(&app, "").await;
     let client = app.client().await;
     let live = tokens(&app, &mut browser, &client).await;
-    let stranger = Elsewhere::known_as(&app, "c_nobody", "cs_wrong", "").await;
+    let stranger = LocalGateway::known_as(&app, "c_nobody", "cs_wrong", "").await;
     assert_eq!((gateway.whoami(&live.access).await, stranger.whoami(&live.access).await), (200, 503));
     app.console(&["rs", "delete", "gateway", "--yes"]);
     app.clock.advance(Duration::from_secs(5));

@@ -14,9 +14,9 @@ use shared::schema::SCHEMA;
 use tokio::task::JoinHandle;
 
 use crate::certificates::unused_port;
-use crate::gateway::{AUDIENCE, Door, Elsewhere, ORIGIN, write_secret};
+use crate::gateway::{AUDIENCE, GatewayAddress, LocalGateway, ORIGIN, write_secret};
 use crate::harness::{Browser, TestApp, Tokens, header};
-use crate::kills::{CONFIGURATION, Held, Killer, Stage};
+use crate::kills::{CONFIGURATION, HeldTokens, Killer, Stage};
 use crate::process::{Process, program};
 
 /// The default cache time of an answer.
@@ -26,9 +26,9 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Gateways on several machines with the same credentials.
 struct Gateways {
-    always: Elsewhere,
-    cached: Elsewhere,
-    expiry_only: Elsewhere,
+    always: LocalGateway,
+    cached: LocalGateway,
+    expiry_only: LocalGateway,
 }
 
 impl Gateways {
@@ -38,10 +38,10 @@ impl Gateways {
         let secret = added["client_secret"].as_str().unwrap();
         let checks = |check: &str| format!("[remote.checks]\n\"docs.read\" = \"{check}\"\n");
         Self {
-            always: Elsewhere::known_as(app, id, secret, &checks("always")).await,
+            always: LocalGateway::known_as(app, id, secret, &checks("always")).await,
             // What follows from the scope's risk.
-            cached: Elsewhere::known_as(app, id, secret, "").await,
-            expiry_only: Elsewhere::known_as(app, id, secret, &checks("expiry-only")).await,
+            cached: LocalGateway::known_as(app, id, secret, "").await,
+            expiry_only: LocalGateway::known_as(app, id, secret, &checks("expiry-only")).await,
         }
     }
 
@@ -223,7 +223,7 @@ async fn streams_end_when_nobody_answers() {
 }
 
 /// Whether a gateway lets the holder of a token read the documents.
-async fn is_accepted(door: &Door, token: &str) -> bool {
+async fn is_accepted(door: &GatewayAddress, token: &str) -> bool {
     let answer = door.search(token).await;
     let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
     assert!(matches!(status, 200 | 401), "{status} {text}");
@@ -231,7 +231,7 @@ async fn is_accepted(door: &Door, token: &str) -> bool {
 }
 
 /// Somebody who asks again and again. Each answer: when it was asked for, and whether it was accepted.
-fn ask(door: &Door, token: &str, enough: &Arc<AtomicBool>) -> JoinHandle<Vec<(Instant, bool)>> {
+fn ask(door: &GatewayAddress, token: &str, enough: &Arc<AtomicBool>) -> JoinHandle<Vec<(Instant, bool)>> {
     let (door, token, enough) = (door.clone(), token.to_owned(), Arc::clone(enough));
     tokio::spawn(async move {
         let mut answers = Vec::new();
@@ -246,7 +246,7 @@ fn ask(door: &Door, token: &str, enough: &Arc<AtomicBool>) -> JoinHandle<Vec<(In
 /// Both halves, each in a separate process.
 struct Halves {
     stage: Stage,
-    door: Door,
+    door: GatewayAddress,
     _authz: Process,
     _gateway: Process,
 }
@@ -284,13 +284,13 @@ impl Halves {
             ),
             "elsewhere",
         );
-        let door = Door { http: app.http.clone(), url: format!("http://localhost:{port}") };
+        let door = GatewayAddress { http: app.http.clone(), url: format!("http://localhost:{port}") };
         Self { stage: Stage::around(app, AUDIENCE), door, _authz: authz, _gateway: gateway }
     }
 
     /// Ends this access while two tasks send requests continuously. Returns the number of requests after the
     /// answer.
-    async fn kill(&self, killer: Killer, held: &Held, browser: &mut Browser) -> usize {
+    async fn kill(&self, killer: Killer, held: &HeldTokens, browser: &mut Browser) -> usize {
         let token = held.tokens.access.as_str();
         assert!(is_accepted(&self.door, token).await, "{killer:?}");
         let enough = Arc::new(AtomicBool::new(false));

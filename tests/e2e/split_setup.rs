@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::gateway::{AUDIENCE, Door, ORIGIN, write_secret};
+use crate::gateway::{AUDIENCE, GatewayAddress, ORIGIN, write_secret};
 use crate::harness::TestApp;
 use crate::process::{Process, complaint, portcullis};
 use crate::split::tokens;
@@ -162,7 +162,7 @@ async fn the_documented_way_leads_there() {
         .no_proxy()
         .add_root_certificate(reqwest::Certificate::from_pem(&identity.authority).unwrap())
         .resolve("gateway.lab.internal", ([127, 0, 0, 1], port).into());
-    let door = Door { http: http.build().unwrap(), url: format!("{ORIGIN}:{port}") };
+    let door = GatewayAddress { http: http.build().unwrap(), url: format!("{ORIGIN}:{port}") };
     let challenge = door.request(Method::POST, "/mcp").json(&json!({})).send().await.unwrap();
     assert_eq!(challenge.status(), 401);
     let client = app.client().await;

@@ -61,13 +61,13 @@ impl Walk {
 }
 
 /// What was observed of one attempt to use the tool.
-pub struct Seen {
+pub struct Attempt {
     pub worked: bool,
     pub pages: Vec<Url>,
     pub exchanges: Vec<Value>,
 }
 
-impl Seen {
+impl Attempt {
     /// The table's cell. For every client it asserts that the refusal named the needed and the granted scopes,
     /// and that only a new decision of the user allowed the call.
     pub fn words(&self) -> &'static str {
@@ -106,7 +106,7 @@ fn an_application_steps_up(mut walk: Walk, row: &Row) {
     walk.overhear();
     let read = json!({"op": "call", "name": "docs_read", "arguments": {"path": "falcon.md"}});
     let (answer, pages) = walk.act(&read);
-    let seen = Seen { worked: answer["ok"] == true, pages, exchanges: walk.overhear() };
+    let seen = Attempt { worked: answer["ok"] == true, pages, exchanges: walk.overhear() };
     assert_eq!(seen.words(), row.step_up, "{answer}");
     let (again, pages) = walk.act(&read);
     assert_eq!((again["ok"] == true, pages.len()), (seen.worked, 0), "{again}");
@@ -179,7 +179,7 @@ fn inspector_does_not_step_up() {
         "--tool-arg",
         "path=falcon.md",
     ]));
-    let seen = Seen { worked: ended["code"] == 0, pages, exchanges: walk.overhear() };
+    let seen = Attempt { worked: ended["code"] == 0, pages, exchanges: walk.overhear() };
     assert_eq!(seen.words(), client_table::INSPECTOR.step_up, "{ended}");
     let why = ended["stderr"].as_str().unwrap();
     assert!(why.contains("auth() returned AUTHORIZED without authorization code"), "{why}");
@@ -206,7 +206,7 @@ fn claude_code_steps_up_when_its_user_signs_in_again() {
     let said = ended["stdout"].as_str().unwrap();
     assert!(said.contains("needs additional permissions") && said.contains("docs.full docs.read"), "{said}");
     let worked = said.contains("launches at dawn");
-    let seen = Seen { worked, pages, exchanges: walk.overhear() };
+    let seen = Attempt { worked, pages, exchanges: walk.overhear() };
     assert_eq!(seen.words(), "never: it reports the refusal", "{ended}");
     assert_eq!(client_table::CLAUDE_CODE.step_up, "when its user signs in again, as it tells them to");
 

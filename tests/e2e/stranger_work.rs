@@ -11,7 +11,7 @@ use crate::assertion::{self, ClientKey};
 use crate::harness::{Browser, TestApp};
 use crate::raw::Raw;
 use crate::routes::{ALL, endpoints};
-use crate::worst::{self, Takes};
+use crate::worst::{self, RequestParser};
 
 /// The number of requests accepted before the address is rate limited; 200 stands for unlimited.
 async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
@@ -106,11 +106,16 @@ async fn every_route_is_walked() {
     let app = TestApp::start_configured(ALL).await;
     let mut routes = BTreeSet::new();
     for (rule, method) in endpoints(&app).await {
-        let walked = |(of, path, _): &&(&str, &str, Takes)| (*of, *path) == (method.as_str(), rule.path);
+        let walked =
+            |(of, path, _): &&(&str, &str, RequestParser)| (*of, *path) == (method.as_str(), rule.path);
         let Some((_, _, takes)) = worst::ENDPOINTS.iter().find(walked) else {
             panic!("{method} {} is not in worst::ENDPOINTS", rule.path);
         };
-        assert!(*takes != Takes::Nothing || method != Method::POST, "{method} {} takes a body", rule.path);
+        assert!(
+            *takes != RequestParser::Nothing || method != Method::POST,
+            "{method} {} takes a body",
+            rule.path
+        );
         routes.insert((method.to_string(), rule.path));
     }
     for (method, path, _) in worst::ENDPOINTS {

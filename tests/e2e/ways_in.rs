@@ -17,7 +17,7 @@ enum Proof {
 }
 
 /// A client on its way in.
-struct Way {
+struct ClientJourney {
     name: &'static str,
     client: Client,
     proof: Proof,
@@ -32,7 +32,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
-impl Way {
+impl ClientJourney {
     fn new(name: &'static str, id: &str, redirect_uri: String, proof: Proof) -> Self {
         Self { name, client: Client { id: id.to_owned(), redirect_uri }, proof }
     }
@@ -143,13 +143,18 @@ async fn people_let_clients_in() {
     let secret = [&uri[..], &["--secret"]].concat();
     let keyed = [&uri[..], &["--jwks", &jwks]].concat();
     for way in [
-        Way::registered(&app, "DCR public", "none").await,
-        Way::registered(&app, "DCR confidential", "client_secret_basic").await,
-        Way::added(&app, "pre-registered secret", &secret, None),
-        Way::added(&app, "pre-registered key", &keyed, Some(key)),
-        Way::new("catalogue", cimd::CLAUDE_CODE, callback("localhost", "/callback"), Proof::Nothing),
-        Way::new("imported", cimd::REPORTS, callback("localhost", "/cb"), Proof::Nothing),
-        Way::new("unknown", cimd::STRANGER, callback("127.0.0.1", "/cb"), Proof::Nothing),
+        ClientJourney::registered(&app, "DCR public", "none").await,
+        ClientJourney::registered(&app, "DCR confidential", "client_secret_basic").await,
+        ClientJourney::added(&app, "pre-registered secret", &secret, None),
+        ClientJourney::added(&app, "pre-registered key", &keyed, Some(key)),
+        ClientJourney::new(
+            "catalogue",
+            cimd::CLAUDE_CODE,
+            callback("localhost", "/callback"),
+            Proof::Nothing,
+        ),
+        ClientJourney::new("imported", cimd::REPORTS, callback("localhost", "/cb"), Proof::Nothing),
+        ClientJourney::new("unknown", cimd::STRANGER, callback("127.0.0.1", "/cb"), Proof::Nothing),
     ] {
         let tokens = way.sign_in(&app, &mut ada).await;
         way.story(&app, tokens).await;
@@ -161,7 +166,7 @@ async fn people_let_clients_in() {
 async fn a_person_lets_a_device_in() {
     let app = TestApp::start_configured("device = true\n").await;
     let mut ada = app.admin().await;
-    let way = Way::added(&app, "device", &["--device"], None);
+    let way = ClientJourney::added(&app, "device", &["--device"], None);
     let asked = device::ask(&app, &way.client).await;
     device::approve(&app, &mut ada, &asked).await;
     let tokens = Tokens::of(device::poll(&app, &way.client, &asked).await).await;
@@ -174,7 +179,7 @@ async fn a_client_comes_in_by_itself() {
     let app = TestApp::start().await;
     app.admin().await;
     let options = ["--secret", "--client-credentials", "--scope", "docs.read"];
-    let way = Way::added(&app, "robot", &options, None);
+    let way = ClientJourney::added(&app, "robot", &options, None);
     let form = [("grant_type", "client_credentials"), ("resource", &app.mcp_url())];
     let body: Value = way.post(&app, "/token", &form).await.json().await.unwrap();
     assert_eq!(body["refresh_token"], Value::Null);

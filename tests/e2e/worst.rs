@@ -8,7 +8,7 @@ use url::form_urlencoded;
 
 /// How an endpoint parses its body or query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Takes {
+pub enum RequestParser {
     Nothing,
     Query,
     Form,
@@ -16,59 +16,59 @@ pub enum Takes {
 }
 
 /// Every endpoint that is reached without a token.
-pub const ENDPOINTS: &[(&str, &str, Takes)] = &[
-    ("GET", "/.well-known/oauth-authorization-server", Takes::Nothing),
-    ("GET", "/.well-known/oauth-protected-resource", Takes::Nothing),
-    ("GET", "/.well-known/oauth-protected-resource/mcp", Takes::Nothing),
-    ("GET", "/jwks.json", Takes::Nothing),
-    ("GET", "/.well-known/jwks.json", Takes::Nothing),
-    ("POST", "/token", Takes::Form),
-    ("POST", "/revoke", Takes::Form),
-    ("POST", "/introspect", Takes::Form),
-    ("POST", "/device_authorization", Takes::Form),
-    ("POST", "/register", Takes::Json),
-    ("GET", "/register/{id}", Takes::Nothing),
-    ("PUT", "/register/{id}", Takes::Json),
-    ("DELETE", "/register/{id}", Takes::Nothing),
-    ("GET", "/", Takes::Query),
-    ("GET", "/authorize", Takes::Query),
-    ("POST", "/authorize", Takes::Form),
-    ("GET", "/consent", Takes::Query),
-    ("POST", "/consent", Takes::Form),
-    ("POST", "/consent/confirm", Takes::Json),
-    ("POST", "/login/start", Takes::Json),
-    ("POST", "/login/finish", Takes::Json),
-    ("GET", "/setup", Takes::Query),
-    ("POST", "/setup/look", Takes::Json),
-    ("POST", "/setup/start", Takes::Json),
-    ("POST", "/setup/finish", Takes::Json),
-    ("GET", "/enrol", Takes::Query),
-    ("POST", "/enrol/look", Takes::Json),
-    ("POST", "/enrol/start", Takes::Json),
-    ("POST", "/enrol/finish", Takes::Json),
-    ("GET", "/account", Takes::Query),
-    ("POST", "/account/change", Takes::Form),
-    ("POST", "/account/change/start", Takes::Json),
-    ("POST", "/account/passkeys/start", Takes::Json),
-    ("POST", "/account/passkeys/confirm", Takes::Json),
-    ("POST", "/account/passkeys/finish", Takes::Json),
-    ("POST", "/account/client-requests", Takes::Form),
-    ("POST", "/sign-out", Takes::Form),
-    ("GET", "/assets/{name}", Takes::Nothing),
-    ("GET", "/device", Takes::Query),
-    ("POST", "/device", Takes::Form),
-    ("POST", "/device/decision", Takes::Form),
-    ("POST", "/mcp", Takes::Json),
-    ("GET", "/.well-known/oauth-protected-resource/mcp/{profile}", Takes::Nothing),
-    ("GET", "/.well-known/oauth-protected-resource/{*endpoint}", Takes::Nothing),
-    ("GET", "/.well-known/", Takes::Nothing),
-    ("GET", "/.well-known/{*document}", Takes::Nothing),
-    ("GET", "/mcp/.well-known/", Takes::Nothing),
-    ("GET", "/mcp/.well-known/{*document}", Takes::Nothing),
-    ("POST", "/mcp/{profile}", Takes::Json),
-    ("GET", "/mcp/{profile}/{*path}", Takes::Query),
-    ("GET", "/healthz", Takes::Nothing),
-    ("GET", "/readyz", Takes::Nothing),
+pub const ENDPOINTS: &[(&str, &str, RequestParser)] = &[
+    ("GET", "/.well-known/oauth-authorization-server", RequestParser::Nothing),
+    ("GET", "/.well-known/oauth-protected-resource", RequestParser::Nothing),
+    ("GET", "/.well-known/oauth-protected-resource/mcp", RequestParser::Nothing),
+    ("GET", "/jwks.json", RequestParser::Nothing),
+    ("GET", "/.well-known/jwks.json", RequestParser::Nothing),
+    ("POST", "/token", RequestParser::Form),
+    ("POST", "/revoke", RequestParser::Form),
+    ("POST", "/introspect", RequestParser::Form),
+    ("POST", "/device_authorization", RequestParser::Form),
+    ("POST", "/register", RequestParser::Json),
+    ("GET", "/register/{id}", RequestParser::Nothing),
+    ("PUT", "/register/{id}", RequestParser::Json),
+    ("DELETE", "/register/{id}", RequestParser::Nothing),
+    ("GET", "/", RequestParser::Query),
+    ("GET", "/authorize", RequestParser::Query),
+    ("POST", "/authorize", RequestParser::Form),
+    ("GET", "/consent", RequestParser::Query),
+    ("POST", "/consent", RequestParser::Form),
+    ("POST", "/consent/confirm", RequestParser::Json),
+    ("POST", "/login/start", RequestParser::Json),
+    ("POST", "/login/finish", RequestParser::Json),
+    ("GET", "/setup", RequestParser::Query),
+    ("POST", "/setup/look", RequestParser::Json),
+    ("POST", "/setup/start", RequestParser::Json),
+    ("POST", "/setup/finish", RequestParser::Json),
+    ("GET", "/enrol", RequestParser::Query),
+    ("POST", "/enrol/look", RequestParser::Json),
+    ("POST", "/enrol/start", RequestParser::Json),
+    ("POST", "/enrol/finish", RequestParser::Json),
+    ("GET", "/account", RequestParser::Query),
+    ("POST", "/account/change", RequestParser::Form),
+    ("POST", "/account/change/start", RequestParser::Json),
+    ("POST", "/account/passkeys/start", RequestParser::Json),
+    ("POST", "/account/passkeys/confirm", RequestParser::Json),
+    ("POST", "/account/passkeys/finish", RequestParser::Json),
+    ("POST", "/account/client-requests", RequestParser::Form),
+    ("POST", "/sign-out", RequestParser::Form),
+    ("GET", "/assets/{name}", RequestParser::Nothing),
+    ("GET", "/device", RequestParser::Query),
+    ("POST", "/device", RequestParser::Form),
+    ("POST", "/device/decision", RequestParser::Form),
+    ("POST", "/mcp", RequestParser::Json),
+    ("GET", "/.well-known/oauth-protected-resource/mcp/{profile}", RequestParser::Nothing),
+    ("GET", "/.well-known/oauth-protected-resource/{*endpoint}", RequestParser::Nothing),
+    ("GET", "/.well-known/", RequestParser::Nothing),
+    ("GET", "/.well-known/{*document}", RequestParser::Nothing),
+    ("GET", "/mcp/.well-known/", RequestParser::Nothing),
+    ("GET", "/mcp/.well-known/{*document}", RequestParser::Nothing),
+    ("POST", "/mcp/{profile}", RequestParser::Json),
+    ("GET", "/mcp/{profile}/{*path}", RequestParser::Query),
+    ("GET", "/healthz", RequestParser::Nothing),
+    ("GET", "/readyz", RequestParser::Nothing),
 ];
 
 /// A request as sent on the wire, and what is bad about it.
@@ -214,12 +214,12 @@ pub fn requests(origin: &str, client_id: &str) -> Vec<Worst> {
         for (how, lines) in headers() {
             push(how, plain.clone(), lines, String::new());
         }
-        if *takes == Takes::Form {
+        if *takes == RequestParser::Form {
             for (how, body) in parameters(BODY, client_id) {
                 push(how, plain.clone(), format!("{ours}{FORM}"), body);
             }
         }
-        if *takes == Takes::Json {
+        if *takes == RequestParser::Json {
             for (how, body) in documents() {
                 push(how, plain.clone(), format!("{ours}{JSON}"), body);
             }

@@ -13,7 +13,7 @@ use crate::store::everything::{self, Counts};
 pub struct BlastRadius {
     /// Grants of users to clients; `None` if there was no time to count them.
     #[serde(flatten)]
-    pub held: Option<Held>,
+    pub held: Option<AccessCounts>,
     /// Grants that clients hold in their own name.
     pub client_grants: u32,
     /// Signed-in browser sessions.
@@ -28,7 +28,7 @@ pub struct BlastRadius {
 
 /// Counts of what users let clients do.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Held {
+pub struct AccessCounts {
     pub grants: u32,
     /// Users who have a live grant.
     pub users: u32,
@@ -73,9 +73,9 @@ impl Locked {
     ///
     /// # Errors
     /// A database fault.
-    pub fn held(self, conn: &Conn<'_>) -> Result<Held, Fault> {
+    pub fn held(self, conn: &Conn<'_>) -> Result<AccessCounts, Fault> {
         let counted = everything::count_grants(conn, self.before, self.at)?;
-        Ok(Held { grants: counted.count, users: counted.users, clients: counted.clients })
+        Ok(AccessCounts { grants: counted.count, users: counted.users, clients: counted.clients })
     }
 }
 

@@ -10,11 +10,11 @@ use shared::audit::{Event, Name};
 use shared::{Digest, Fault, Request, Secret, Tx};
 
 use super::change::{Change, FORM};
-use super::effect::{Applied, By};
+use super::effect::{Applied, ChangedBy};
 use super::{confirm, signed_out_here};
 use crate::Authz;
 use crate::form::Params;
-use crate::login::passkey::Used;
+use crate::login::passkey::VerifiedPasskey;
 use crate::login::{Failed, explain};
 use crate::pages::ErrorPage;
 use crate::rate::refund::earned;
@@ -105,14 +105,14 @@ fn nothing_changed(
 }
 
 /// The form as it was received.
-struct Asked {
+struct ReceivedForm {
     params: Params,
     change: Option<Change>,
     browser: Browser,
     signed_in: Option<SignedIn>,
 }
 
-impl Asked {
+impl ReceivedForm {
     fn read(authz: &Authz, headers: &HeaderMap, body: &[u8]) -> Result<Self, Fault> {
         let params = Params::of_body(body).unwrap_or_default();
         let change = Change::parse(|name| params.get(name));
@@ -180,7 +180,7 @@ impl Asked {
 }
 
 async fn make(authz: &Authz, request: &Request, headers: &HeaderMap, body: &[u8]) -> Result<Response, Stop> {
-    let asked = Asked::read(authz, headers, body)?;
+    let asked = ReceivedForm::read(authz, headers, body)?;
     let (signed_in, change) = asked.check(authz, headers)?;
     if let Some(why) = change.unfit() {
         return Err(asked.unfit(why));
@@ -215,10 +215,10 @@ pub(super) fn apply(
     browser: &Browser,
     signed_in: &SignedIn,
     change: &Change,
-    used: Option<&Used>,
+    used: Option<&VerifiedPasskey>,
 ) -> Result<Applied, Fault> {
     match session::present(authz, tx, browser, signed_in)? {
-        Some(signed_in) => By { authz, tx, request, browser, signed_in }.apply(change, used),
+        Some(signed_in) => ChangedBy { authz, tx, request, browser, signed_in }.apply(change, used),
         None => Ok(Applied::SignedOutBefore),
     }
 }

@@ -16,8 +16,8 @@ use super::{no_session, someone};
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::challenge::{RequestOptions, challenge};
-use crate::login::passkey::{self, Used};
-use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
+use crate::login::passkey::{self, VerifiedPasskey};
+use crate::login::{Failed, TakenCeremony, begin, recorded, response as sent, take};
 use crate::session::{self, Browser, SignedIn};
 use crate::store::ceremonies::Purpose;
 use crate::store::users;
@@ -107,8 +107,8 @@ pub(super) async fn finish(
     change: &Change,
     ceremony: &str,
     assertion: &str,
-) -> Result<Used, Failed> {
-    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
+) -> Result<VerifiedPasskey, Failed> {
+    let TakenCeremony { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &signed_in.user;
     match purpose {
         Purpose::Change { user: id, binding } if id == user.id && binding == change.binding(signed_in) => {}

@@ -9,11 +9,11 @@ use super::change::Change;
 use super::own_secrets;
 use super::pasted::Pasted;
 use crate::current::Current;
-use crate::login::passkey::Used;
+use crate::login::passkey::VerifiedPasskey;
 use crate::session::{self, Browser, SignedIn};
 use crate::store::grants::Reason;
 use crate::store::sessions::{self, Listed};
-use crate::store::transactions::Whose;
+use crate::store::transactions::CancelledRequests;
 use crate::store::{consents, passkeys};
 use crate::{Authz, ending};
 
@@ -34,7 +34,7 @@ pub(super) enum Applied {
 }
 
 /// The user who makes a change, and from where.
-pub(super) struct By<'a> {
+pub(super) struct ChangedBy<'a> {
     pub authz: &'a Authz,
     pub tx: &'a Tx<'a>,
     pub request: &'a Request,
@@ -42,9 +42,9 @@ pub(super) struct By<'a> {
     pub signed_in: Current<'a, SignedIn>,
 }
 
-impl By<'_> {
+impl ChangedBy<'_> {
     /// Makes a change, with the passkey assertion for it if the change takes one.
-    pub(super) fn apply(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
+    pub(super) fn apply(&self, change: &Change, used: Option<&VerifiedPasskey>) -> Result<Applied, Fault> {
         if let Some(used) = used {
             if !used.settle(self.tx)? {
                 return Ok(Applied::PasskeyUnusable);
@@ -80,7 +80,7 @@ impl By<'_> {
     }
 
     /// Continues the session, under a new id if a passkey was used (SESSION-02), or ends it.
-    fn go_on(&self, change: &Change, used: Option<&Used>) -> Result<Applied, Fault> {
+    fn go_on(&self, change: &Change, used: Option<&VerifiedPasskey>) -> Result<Applied, Fault> {
         let SignedIn { session, user } = &*self.signed_in;
         // The removed passkey may be the one that started this session. Another one has been used since.
         let stays = matches!(change, Change::RemovePasskey { .. })
@@ -96,7 +96,14 @@ impl By<'_> {
         if let Ok(browser) = &self.browser.id() {
             // After signing out, the next user of this browser must not answer pending requests in this one's
             // name (SESSION-09).
-            session::cancel_requests(self.tx, browser, Whose::Of(&user.id), None, &user.id, self.request)?;
+            session::cancel_requests(
+                self.tx,
+                browser,
+                CancelledRequests::Of(&user.id),
+                None,
+                &user.id,
+                self.request,
+            )?;
         }
         Ok(Applied::SignedOutHere)
     }
@@ -200,12 +207,12 @@ mod tests {
     use super::*;
     use crate::account::changing;
     use crate::people;
-    use crate::testing::House;
+    use crate::testing::TestServer;
 
     /// SESSION-05: a change that was queued while its user was disabled changes nothing.
     #[test]
     fn a_change_does_not_outlive_its_session() {
-        let house = House::new();
+        let house = TestServer::new();
         let ines = house.person("ines");
         let (browser, signed_in) = house.sign_in(&ines);
         house.write(|authz, tx| people::disable(authz, tx, 0, "ines")).unwrap();

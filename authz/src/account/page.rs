@@ -12,12 +12,12 @@ use super::moment::moment;
 use super::{confirm, own_secrets};
 use crate::clients::metadata_document::words;
 use crate::consent::in_words;
-use crate::consent::remembered::{self, LetIn};
+use crate::consent::remembered::{self, RememberedApproval};
 use crate::form::Params;
 use crate::login::destination::Destination;
 use crate::pages::{self, ConnectedClient, Connection, OwnPasskey, RememberedAnswer, SignedInBrowser};
 use crate::session::{self, Browser, SignedIn};
-use crate::store::client_reports::{self, Access, Whose};
+use crate::store::client_reports::{self, Access, GrantFilter};
 use crate::store::clients::{self, Client, Trust};
 use crate::store::consents::{self, Consent};
 use crate::store::passkeys;
@@ -89,7 +89,7 @@ fn connected(
     signed_in: &SignedIn,
     now: Timestamp,
 ) -> Result<Vec<ConnectedClient>, Fault> {
-    let whose = Whose { user: Some(&signed_in.user.id), client: None };
+    let whose = GrantFilter { user: Some(&signed_in.user.id), client: None };
     let mut connected: Vec<ConnectedClient> = Vec::new();
     // What each grant allows at this moment, which may be less than its tokens say.
     let mut usable: Vec<Scope> = Vec::new();
@@ -170,7 +170,7 @@ fn answer(
     client: &Client,
     resource: &ResourceUri,
     consent: &Consent,
-    lets_in: Option<LetIn>,
+    lets_in: Option<RememberedApproval>,
     now: Timestamp,
 ) -> RememberedAnswer {
     RememberedAnswer {

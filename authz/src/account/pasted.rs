@@ -1,12 +1,12 @@
 //! A secret for a source, as pasted on the account page (SRC-10).
 
-use keys::secrets::{self, Unfit};
+use keys::secrets::{self, InvalidSecret};
 use shared::{Digest, Secret};
 
 /// The pasted text, if it can be stored. Compared by digest; `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub(super) struct Pasted {
-    value: Result<Secret, Unfit>,
+    value: Result<Secret, InvalidSecret>,
     digest: Digest,
 }
 
@@ -21,9 +21,9 @@ impl Pasted {
     /// Why it cannot be stored, for the user.
     pub(super) fn secret(&self) -> Result<&Secret, &'static str> {
         self.value.as_ref().map_err(|why| match why {
-            Unfit::Empty => "The field is empty. Paste the secret, then try again.",
-            Unfit::TooLong => "The secret is longer than 4096 characters, which no server takes.",
-            Unfit::NotVisible => {
+            InvalidSecret::Empty => "The field is empty. Paste the secret, then try again.",
+            InvalidSecret::TooLong => "The secret is longer than 4096 characters, which no server takes.",
+            InvalidSecret::NotVisible => {
                 "The secret contains a line break, or a character that is not visible ASCII. Copy it again, without anything around it."
             }
         })

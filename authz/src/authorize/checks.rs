@@ -9,7 +9,7 @@ use crate::Authz;
 use crate::answer::{Refused, Return};
 use crate::clients::metadata_document::approvals;
 use crate::clients::redirects::Mismatch;
-use crate::clients::{self, Asked, Resolved};
+use crate::clients::{self, LookupPurpose, Resolved};
 use crate::error::Code;
 use crate::form::{Params, Unreadable};
 use crate::grants::GrantType;
@@ -23,7 +23,7 @@ use crate::store::clients::{Client, Source};
 const LONGEST_STATE: usize = 4096;
 
 /// The texts of an error page: its title, what happened, and what to do next.
-type Words<'a> = [&'a str; 3];
+type PageText<'a> = [&'a str; 3];
 
 const START_AGAIN: &str =
     "Start again from your application. If this happens again, the application needs an update.";
@@ -103,7 +103,7 @@ impl<'a> Checks<'a> {
             Some(id) => self
                 .authz
                 .db
-                .read(|conn| clients::resolve(self.authz, conn, &id, Asked::Request(redirect_uri)))?,
+                .read(|conn| clients::resolve(self.authz, conn, &id, LookupPurpose::Request(redirect_uri)))?,
             None => Resolved::Unknown,
         };
         let (words, fix) = match found {
@@ -342,7 +342,7 @@ impl<'a> Checks<'a> {
         &self,
         reason: &'static str,
         code: Code,
-        words: Words<'_>,
+        words: PageText<'_>,
         fill: impl FnOnce(&mut ErrorPage),
     ) -> Stop {
         let [title, what_happened, next_step] = words;

@@ -8,7 +8,7 @@ use shared::{ClientId, Digest, Fault, Request, Timestamp, Tx};
 
 use super::Unauthenticated;
 use crate::form::Params;
-use crate::store::assertions::{self, Spent, Whose};
+use crate::store::assertions::{self, AssertionHolder, Spent};
 use crate::store::clients::{Client, Source};
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
@@ -27,7 +27,7 @@ pub(super) fn read(params: &Params) -> Result<ClientAssertion<'_>, Unauthenticat
 }
 
 /// An assertion whose signature and claims are valid. Spending it authenticates its client.
-pub(super) struct Good {
+pub(super) struct ValidAssertion {
     digest: Digest,
     expires: Timestamp,
     /// The keys that it was verified with. They must still be the client's when it is spent.
@@ -46,7 +46,7 @@ pub(super) fn check(
     id: &ClientId,
     client: Option<&Client>,
     assertion: ClientAssertion<'_>,
-) -> Result<Result<Good, Unauthenticated>, Fault> {
+) -> Result<Result<ValidAssertion, Unauthenticated>, Fault> {
     let jwks = client.and_then(|client| client.jwks.clone());
     let keys = jwks.as_deref().map(stored).transpose()?.unwrap_or_default();
     let claims = match assertion.verify(&keys) {
@@ -63,10 +63,10 @@ pub(super) fn check(
     }
     let digest = Digest::of(format!("{id} {}", claims.jti).as_bytes());
     let expires = Timestamp::from_seconds(claims.exp);
-    Ok(Ok(Good { digest, expires, jwks, client_id: id.clone(), origin: request.into() }))
+    Ok(Ok(ValidAssertion { digest, expires, jwks, client_id: id.clone(), origin: request.into() }))
 }
 
-impl Good {
+impl ValidAssertion {
     /// Spends the assertion in the transaction of the request that it came with. Checks again what may have
     /// changed since [`check`].
     pub(super) fn spend(&self, tx: &Tx<'_>, client: &Client) -> Result<Result<(), Unauthenticated>, Fault> {
@@ -79,8 +79,11 @@ impl Good {
             return Ok(Err(Unauthenticated::AssertionExpired));
         }
         let stranger = matches!(client.source, Source::SelfRegistered | Source::UnknownUrl);
-        let whose =
-            if stranger { Whose::Stranger(self.origin.into()) } else { Whose::Client(&self.client_id) };
+        let whose = if stranger {
+            AssertionHolder::Stranger(self.origin.into())
+        } else {
+            AssertionHolder::Client(&self.client_id)
+        };
         Ok(match assertions::spend(tx, &self.digest, &whose, until)? {
             Spent::Now => Ok(()),
             Spent::Before => Err(Unauthenticated::AssertionReplayed),

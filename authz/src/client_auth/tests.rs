@@ -14,13 +14,13 @@ const ISSUER: &str = "https://auth.corp.example";
 const NOW: i64 = 1_795_435_200;
 
 /// A database with clients, and a clock that stands still.
-struct House {
+struct TestServer {
     clock: Clock,
     db: Db,
     _dir: tempfile::TempDir,
 }
 
-impl House {
+impl TestServer {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::held(Timestamp::from_seconds(NOW));
@@ -92,7 +92,7 @@ fn header(value: &str) -> Authorization {
 /// CAUTH-02: the scheme in any case, both halves form-encoded; everything else is refused.
 #[test]
 fn basic_is_read_as_the_rfc_says() {
-    let house = House::new();
+    let house = TestServer::new();
     let secret = house.client("c_a+b/c", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     let encoded = BASE64.encode(format!("c_a%2Bb%2fc:{}", secret.expose()).as_bytes());
     for scheme in ["Basic", "basic", "BASIC"] {
@@ -130,7 +130,7 @@ fn basic_is_read_as_the_rfc_says() {
 /// CAUTH-01, CAUTH-02: Basic with an empty secret only names the client and authenticates nothing.
 #[test]
 fn an_empty_secret_is_no_secret() {
-    let house = House::new();
+    let house = TestServer::new();
     house.client("c_none", AuthMethod::None, |_| {});
     house.client("c_basic", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     house.client("c_post", AuthMethod::ClientSecretPost, |_| {}).unwrap();
@@ -161,7 +161,7 @@ fn an_empty_secret_is_no_secret() {
 /// CAUTH-01, CAUTH-07: only the registered method is accepted, even with the right secret.
 #[test]
 fn only_the_registered_method_counts() {
-    let house = House::new();
+    let house = TestServer::new();
     let basic = house.client("c_basic", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     let post = house.client("c_post", AuthMethod::ClientSecretPost, |_| {}).unwrap();
     let either =
@@ -198,7 +198,7 @@ fn only_the_registered_method_counts() {
 /// TOKEN-04: two methods at once are an invalid request, even if each one alone would be right.
 #[test]
 fn two_methods_at_once_are_none() {
-    let house = House::new();
+    let house = TestServer::new();
     let secret = house.client("c_a", AuthMethod::ClientSecretBasic, |c| c.auth_defaulted = true).unwrap();
     let basic = || header(&format!("Basic {}", BASE64.encode(format!("c_a:{}", secret.expose()).as_bytes())));
     let in_form = format!("client_id=c_a&client_secret={}", secret.expose());
@@ -235,7 +235,7 @@ fn every_failure_of_authentication_looks_alike() {
         let error = why.wire();
         assert_eq!((error.code, &*error.description), (Code::InvalidClient, "client authentication failed"));
     }
-    let house = House::new();
+    let house = TestServer::new();
     let secret = house.client("c_a", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     house.client("c_off", AuthMethod::None, |c| c.disabled = true);
     assert_eq!(house.basic("c_a", "cs_wrong"), Err(U::WrongSecret));
@@ -252,7 +252,7 @@ fn every_failure_of_authentication_looks_alike() {
 /// CAUTH-04: two secrets are live while one replaces the other, never three, and the older one expires.
 #[test]
 fn a_secret_is_replaced_with_an_overlap() {
-    let house = House::new();
+    let house = TestServer::new();
     let first = house.client("c_a", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     let issue = |overlap: u64| {
         let id = ClientId::parse("c_a").unwrap();
@@ -313,7 +313,7 @@ fn claims(client: &str) -> Value {
 #[test]
 fn an_assertion_says_who_for_whom_and_for_how_long() {
     use Unauthenticated as U;
-    let house = House::new();
+    let house = TestServer::new();
     let key = Key::new();
     house.client("c_a", AuthMethod::PrivateKeyJwt, |c| c.jwks = Some(key.jwks()));
     house.client("c_b", AuthMethod::PrivateKeyJwt, |c| c.jwks = Some(key.jwks()));
@@ -362,7 +362,7 @@ fn an_assertion_says_who_for_whom_and_for_how_long() {
 /// client has its own `jti`s.
 #[test]
 fn an_assertion_is_good_for_one_request() {
-    let house = House::new();
+    let house = TestServer::new();
     let key = Key::new();
     for id in ["c_a", "c_b"] {
         house.client(id, AuthMethod::PrivateKeyJwt, |c| c.jwks = Some(key.jwks()));

@@ -14,7 +14,7 @@ use crate::store::users;
 
 /// An approval request. The time is Unix milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct PendingApproval {
     pub url: String,
     pub redirect_uri: RedirectUri,
     /// `None` if the user was deleted.
@@ -27,12 +27,12 @@ pub struct Waiting {
 ///
 /// # Errors
 /// A database fault.
-pub fn list(tx: &Tx<'_>) -> Result<Vec<Waiting>, Fault> {
+pub fn list(tx: &Tx<'_>) -> Result<Vec<PendingApproval>, Fault> {
     let mut waiting = Vec::new();
     for request in approval_requests::list(tx)? {
         let user = users::find(tx, &request.user_id)?.map(|user| user.name);
         let ApprovalRequest { url, redirect_uri, user_id, created_at, .. } = request;
-        waiting.push(Waiting { url, redirect_uri, user, user_id, created_at: created_at.0 });
+        waiting.push(PendingApproval { url, redirect_uri, user, user_id, created_at: created_at.0 });
     }
     Ok(waiting)
 }

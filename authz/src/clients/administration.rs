@@ -8,14 +8,14 @@ use shared::audit::{self, Event, Name};
 use shared::db::Conn;
 use shared::{ClientId, Fault, GrantId, RedirectUri, Scope, Secret, Timestamp, Tx, UserId};
 
-use super::names::{self, Taken};
+use super::names::{self, NameConflict};
 use super::preregistered::{Description, Mistake, Preregistered};
 use crate::Authz;
 use crate::ending;
 use crate::people::accepted;
-use crate::store::client_reports::{self, Standing, Whose};
+use crate::store::client_reports::{self, ClientUsage, GrantFilter};
 use crate::store::client_secrets;
-use crate::store::clients::{self, AuthMethod, Client, Source, Stopped, Trust};
+use crate::store::clients::{self, AuthMethod, Client, DisabledReason, Source, Trust};
 use crate::store::grants::Reason;
 use crate::visible;
 
@@ -303,7 +303,7 @@ pub fn unverify(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Detai
 /// A database fault.
 pub fn disable(authz: &Authz, tx: &Tx<'_>, uid: u32, who: &str) -> Answer<Details> {
     let client = accepted!(find(tx, who)?);
-    let ended = stop(authz, tx, &client.id, Stopped::Administrator)?;
+    let ended = stop(authz, tx, &client.id, DisabledReason::Administrator)?;
     let event = Event::allowed(Name::ClientDisabled).by_console(uid);
     audit::append(tx, about(event, &client).detail("grants_ended", ended))?;
     show(authz, tx, client.id.as_str())
@@ -350,7 +350,12 @@ pub(super) fn trust(authz: &Authz, tx: &Tx<'_>, id: &ClientId, trust: Trust) -> 
 }
 
 /// Marks a client as disabled and ends its grants. Answers with their number.
-pub(super) fn stop(authz: &Authz, tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<usize, Fault> {
+pub(super) fn stop(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    id: &ClientId,
+    because: DisabledReason,
+) -> Result<usize, Fault> {
     clients::stop(tx, id, because)?;
     authz.status.disable_client(tx, id);
     authz.status.client_changed(tx, id)?;
@@ -366,8 +371,8 @@ fn has_left_configuration(client: &Client) -> bool {
 pub(super) fn check_name(authz: &Authz, tx: &Tx<'_>, name: &str, itself: Option<&ClientId>) -> Answer<()> {
     Ok(match names::taken(&authz.issuer, tx, name, |id, _| Some(id) == itself)? {
         None => Ok(()),
-        Some(Taken::Ours) => Err(Refusal::NameOurs(name.to_owned())),
-        Some(Taken::Verified(other)) => Err(Refusal::NameTaken(name.to_owned(), other)),
+        Some(NameConflict::Ours) => Err(Refusal::NameOurs(name.to_owned())),
+        Some(NameConflict::Verified(other)) => Err(Refusal::NameTaken(name.to_owned(), other)),
     })
 }
 
@@ -432,7 +437,7 @@ pub(super) fn updated(uid: u32, client: &Client, changed: &[&str]) -> Event {
     about(Event::allowed(Name::ClientUpdated).by_console(uid), client).detail("changed_fields", changed)
 }
 
-fn summary(standing: Standing) -> Summary {
+fn summary(standing: ClientUsage) -> Summary {
     Summary {
         id: standing.id,
         name: standing.name,
@@ -482,7 +487,7 @@ pub(super) fn details(authz: &Authz, tx: &Tx<'_>, client: &Client) -> Result<Det
         redirect_uris: client.redirect_uris.iter().map(redirect).collect(),
         scope: client.scope.clone(),
         secrets: client_reports::secrets(tx, id, now)?.into_iter().map(secret).collect(),
-        access: client_reports::access(tx, Whose { user: None, client: Some(id) }, now, u32::MAX)?
+        access: client_reports::access(tx, GrantFilter { user: None, client: Some(id) }, now, u32::MAX)?
             .into_iter()
             .map(access)
             .collect(),

@@ -6,10 +6,10 @@ use shared::db::Conn;
 use shared::{ClientId, Digest, Fault, Issuer, Tx};
 
 use super::administration::{about, registered, stop, trust};
-use super::names::{self, Taken};
+use super::names::{self, NameConflict};
 use super::preregistered::Preregistered;
 use crate::store::client_secrets;
-use crate::store::clients::{self, Client, Source, Stopped, Trust};
+use crate::store::clients::{self, Client, DisabledReason, Source, Trust};
 use crate::store::grants::{self, Reason};
 use crate::{Authz, ending};
 
@@ -83,8 +83,8 @@ pub fn obstacle(
         let id = || wanted.id.clone();
         match names::taken(issuer, conn, &wanted.wanted.name, |_, source| source == Source::Configuration)? {
             None => {}
-            Some(Taken::Ours) => return Ok(Some(Obstacle::NameOurs(id()))),
-            Some(Taken::Verified(other)) => return Ok(Some(Obstacle::NameTaken(id(), other))),
+            Some(NameConflict::Ours) => return Ok(Some(Obstacle::NameOurs(id()))),
+            Some(NameConflict::Verified(other)) => return Ok(Some(Obstacle::NameTaken(id(), other))),
         }
         if clients::find(conn, &wanted.id)?.is_some_and(|client| client.source != Source::Configuration) {
             return Ok(Some(Obstacle::IdTaken(id())));
@@ -150,13 +150,13 @@ fn leave(authz: &Authz, tx: &Tx<'_>, id: &ClientId) -> Result<(), Fault> {
         return Ok(());
     };
     // A client that an administrator disabled stays disabled, even when the file names it again.
-    let because = clients::stopped(tx, id)?.unwrap_or(Stopped::LeftConfiguration);
+    let because = clients::stopped(tx, id)?.unwrap_or(DisabledReason::LeftConfiguration);
     let ended = stop(authz, tx, id, because)?;
     trust(authz, tx, id, authz.config.redirects.trust(&client.redirect_uris))?;
     let event = about(Event::allowed(Name::ClientDisabled).by_server(), &client);
     audit::append(
         tx,
-        event.detail("because", Stopped::LeftConfiguration.as_str()).detail("grants_ended", ended),
+        event.detail("because", DisabledReason::LeftConfiguration.as_str()).detail("grants_ended", ended),
     )
 }
 
@@ -190,7 +190,7 @@ fn update(
     if client.trust != Trust::Verified {
         trust(authz, tx, &client.id, Trust::Verified)?;
         changed.push("trust");
-        if clients::stopped(tx, &client.id)? == Some(Stopped::LeftConfiguration) {
+        if clients::stopped(tx, &client.id)? == Some(DisabledReason::LeftConfiguration) {
             clients::admit(tx, &client.id)?;
             authz.status.enable_client(tx, &client.id);
             changed.push("disabled");

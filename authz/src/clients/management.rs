@@ -107,7 +107,7 @@ async fn change(authz: &Authz, id: &str, headers: &HeaderMap, body: &[u8], reque
     let asked = read(headers, body)?;
     let secret = asked.get("client_secret").filter(|secret| !secret.is_null()).cloned();
     // Keys and URLs are parsed here and not on the writer, where other requests would wait (RATE-05).
-    let wanted = Wanted { metadata: resulting(authz, &current, asked)?, secret, seen: current };
+    let wanted = RequestedMetadata { metadata: resulting(authz, &current, asked)?, secret, seen: current };
     let (authz, request) = (authz.clone(), request.clone());
     db.write(move |tx| replace(&authz, tx, &digest, wanted, &request)).await?
 }
@@ -119,7 +119,7 @@ fn managed(conn: &Conn<'_>, id: &ClientId, token: &Digest) -> Result<Option<Clie
 }
 
 /// A client's requested metadata, fully checked as for a new registration.
-struct Wanted {
+struct RequestedMetadata {
     metadata: Metadata,
     /// The secret repeated in the request.
     secret: Option<Value>,
@@ -132,10 +132,10 @@ fn replace(
     authz: &Authz,
     tx: &Tx<'_>,
     token: &Digest,
-    wanted: Wanted,
+    wanted: RequestedMetadata,
     request: &Request,
 ) -> Result<Answer, Fault> {
-    let Wanted { metadata, secret, seen } = wanted;
+    let RequestedMetadata { metadata, secret, seen } = wanted;
     let id = &seen.id;
     let (Some(current), Some(before)) = (managed(tx, id, token)?, clients::metadata(tx, id)?) else {
         return Ok(Err(unauthorized()));

@@ -20,7 +20,7 @@ const MOST: usize = 10_000;
 
 /// Who already has a name that looks like the client's.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Taken {
+pub(crate) enum NameConflict {
     /// This server.
     Ours,
     /// A verified client.
@@ -37,12 +37,12 @@ pub(crate) fn taken(
     conn: &Conn<'_>,
     name: &str,
     ignore: impl Fn(&ClientId, Source) -> bool,
-) -> Result<Option<Taken>, Fault> {
+) -> Result<Option<NameConflict>, Fault> {
     let read = Reading::of(name);
     if is_this_server(issuer, &read) {
-        return Ok(Some(Taken::Ours));
+        return Ok(Some(NameConflict::Ours));
     }
-    Ok(verified_like(conn, &read, ignore)?.map(Taken::Verified))
+    Ok(verified_like(conn, &read, ignore)?.map(NameConflict::Verified))
 }
 
 /// Whether a user could mistake a client with this name for this server.
@@ -95,12 +95,12 @@ mod tests {
     use shared::work::{self, Work};
 
     use super::*;
-    use crate::testing::House;
+    use crate::testing::TestServer;
 
     /// RATE-05: of all names that a registration's is compared with, none is read again.
     #[test]
     fn a_registration_reads_no_name_but_its_own() {
-        let house = House::new();
+        let house = TestServer::new();
         (0..50).for_each(|n| drop(house.client(&format!("c_{n}"))));
         let compare = |name| {
             let before = work::so_far(Work::Name);

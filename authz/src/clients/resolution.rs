@@ -27,7 +27,7 @@ pub(crate) const STALE: Duration = Duration::from_hours(24);
 
 /// Why a client is looked up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked<'a> {
+pub(crate) enum LookupPurpose<'a> {
     /// For an authorization request, with the redirect URI in it.
     Request(Option<&'a str>),
     /// For a pending request that has passed the checks.
@@ -80,7 +80,7 @@ pub(crate) fn resolve(
     authz: &Authz,
     conn: &Conn<'_>,
     client_id: &ClientId,
-    asked: Asked<'_>,
+    asked: LookupPurpose<'_>,
 ) -> Result<Resolved, Fault> {
     let row = clients::find(conn, client_id)?;
     if !DocumentUrl::is_meant(client_id.as_str()) {
@@ -93,15 +93,15 @@ pub(crate) fn resolve(
         return Ok(Undocumented::finally("documents_off"));
     }
     let found = match documented(authz, conn, &url, asked)? {
-        Found::Document(document, source) => {
+        DocumentState::Document(document, source) => {
             let mut client = document.client(&url, source);
             if source == Source::Fetched {
                 client.trust = authz.config.redirects.trust_unread(&client);
             }
             Ok(client)
         }
-        Found::Unusable(reason) => Err(reason),
-        Found::Nothing => unknown(authz, &url, row.as_ref(), asked),
+        DocumentState::Unusable(reason) => Err(reason),
+        DocumentState::Nothing => unknown(authz, &url, row.as_ref(), asked),
     };
     let mut client = match found {
         Ok(client) => client,
@@ -121,24 +121,24 @@ pub(crate) fn resolve(
             client.trust = Trust::Verified;
         }
         // A grant is valid only for the kind of record that it was given to (CIMD-09).
-        if matches!(asked, Asked::Grant) && row.source != client.source {
+        if matches!(asked, LookupPurpose::Grant) && row.source != client.source {
             return Ok(Resolved::Unknown);
         }
-    } else if matches!(asked, Asked::Grant) {
+    } else if matches!(asked, LookupPurpose::Grant) {
         return Ok(Resolved::Unknown);
     }
     Ok(Resolved::Client(Box::new(client)))
 }
 
 /// The state of a URL's document.
-enum Found {
+enum DocumentState {
     Document(Box<Document>, Source),
     /// There is or may be a document, and it must not be used. No other source replaces it.
     Unusable(&'static str),
     Nothing,
 }
 
-impl Found {
+impl DocumentState {
     fn parsed(document: Result<Document, DocumentError>, source: Source) -> Self {
         // A later version may refuse a document that an earlier one accepted.
         document
@@ -146,41 +146,46 @@ impl Found {
     }
 }
 
-fn documented(authz: &Authz, conn: &Conn<'_>, url: &DocumentUrl, asked: Asked<'_>) -> Result<Found, Fault> {
+fn documented(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    url: &DocumentUrl,
+    asked: LookupPurpose<'_>,
+) -> Result<DocumentState, Fault> {
     let stored = client_documents::find(conn, url.as_str())?;
     if let Some(stored) = stored.as_ref().filter(|stored| stored.origin == Origin::Imported) {
-        return Ok(Found::parsed(Document::parse(url, &stored.body), Source::Imported));
+        return Ok(DocumentState::parsed(Document::parse(url, &stored.body), Source::Imported));
     }
     for family in client_documents::imported_families(conn)? {
         let body = String::from_utf8_lossy(&family.body);
         if let Some(document) = catalogue::document(&family.url, &body, url) {
-            return Ok(Found::parsed(document, Source::Imported));
+            return Ok(DocumentState::parsed(document, Source::Imported));
         }
     }
     if let Some((entry, document)) = catalogue::find(url) {
         // A disabled entry must not come back as an unknown URL.
         return Ok(if client_documents::is_disabled(conn, entry.client_id())? {
-            Found::Unusable("catalogue_disabled")
+            DocumentState::Unusable("catalogue_disabled")
         } else {
-            Found::Document(Box::new(document), Source::Catalogue)
+            DocumentState::Document(Box::new(document), Source::Catalogue)
         });
     }
     if authz.config.cimd.allowed(url).is_none() {
-        return Ok(Found::Nothing);
+        return Ok(DocumentState::Nothing);
     }
     // The site allows this host's documents to be fetched, so a URL without one is not a client (CIMD-08).
     let slack = match asked {
-        Asked::Request(_) => Duration::ZERO,
-        Asked::Transaction(_) => authz.config.transaction_lifetime,
-        Asked::Grant => STALE,
+        LookupPurpose::Request(_) => Duration::ZERO,
+        LookupPurpose::Transaction(_) => authz.config.transaction_lifetime,
+        LookupPurpose::Grant => STALE,
     };
     Ok(match stored {
         Some(Stored { body, origin: Origin::Fetched { expires_at }, .. })
             if authz.clock.now() < expires_at + slack =>
         {
-            Found::parsed(Document::parse(url, &body), Source::Fetched)
+            DocumentState::parsed(Document::parse(url, &body), Source::Fetched)
         }
-        _ => Found::Unusable("document_unavailable"),
+        _ => DocumentState::Unusable("document_unavailable"),
     })
 }
 
@@ -189,15 +194,15 @@ fn unknown(
     authz: &Authz,
     url: &DocumentUrl,
     row: Option<&Client>,
-    asked: Asked<'_>,
+    asked: LookupPurpose<'_>,
 ) -> Result<Client, &'static str> {
     if authz.config.unknown_url() != UnknownUrl::Loopback {
         return Err("url_unknown");
     }
     let redirect_uri = match asked {
-        Asked::Request(redirect_uri) => redirect_uri.and_then(|text| RedirectUri::parse(text).ok()),
-        Asked::Transaction(redirect_uri) => Some(redirect_uri.clone()),
-        Asked::Grant => row.and_then(|row| row.redirect_uris.first().cloned()),
+        LookupPurpose::Request(redirect_uri) => redirect_uri.and_then(|text| RedirectUri::parse(text).ok()),
+        LookupPurpose::Transaction(redirect_uri) => Some(redirect_uri.clone()),
+        LookupPurpose::Grant => row.and_then(|row| row.redirect_uris.first().cloned()),
     };
     match redirect_uri {
         Some(redirect_uri) if redirect_uri.target() == Target::Loopback => Ok(Client {
@@ -292,7 +297,7 @@ fn changed(authz: &Authz, tx: &Tx<'_>, row: &Client, client: &Client) -> Result<
 pub(crate) fn reconcile(authz: &Authz, tx: &Tx<'_>) -> Result<(), Fault> {
     for id in clients::by_document(tx)? {
         let Some(row) = clients::find(tx, &id)? else { continue };
-        if let Resolved::Client(client) = resolve(authz, tx, &id, Asked::Grant)? {
+        if let Resolved::Client(client) = resolve(authz, tx, &id, LookupPurpose::Grant)? {
             if !changed_fields(&row, &client).is_empty() {
                 clients::follow_document(
                     tx,

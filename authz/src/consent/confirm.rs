@@ -19,8 +19,8 @@ use super::{Question, Refusal, check_csrf, client_to_answer, decider_with, open_
 use crate::Authz;
 use crate::error::PageError;
 use crate::login::challenge::{RequestOptions, challenge};
-use crate::login::passkey::{self, Used};
-use crate::login::{Failed, Taken, begin, recorded, response as sent, take};
+use crate::login::passkey::{self, VerifiedPasskey};
+use crate::login::{Failed, TakenCeremony, begin, recorded, response as sent, take};
 use crate::rate::refund::earned;
 use crate::session::{self, Browser};
 use crate::store::ceremonies::Purpose;
@@ -125,7 +125,7 @@ fn binding(transaction: &Transaction, user: &UserId, scope: &Scope) -> Digest {
 
 /// A passkey assertion that was made for a decision.
 pub(super) struct Confirmed {
-    used: Used,
+    used: VerifiedPasskey,
     binding: Digest,
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn finish(
     ceremony: &str,
     assertion: &str,
 ) -> Result<Confirmed, Failed> {
-    let Taken { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
+    let TakenCeremony { purpose, state, .. } = take::<Value>(authz, browser.id()?, ceremony).await?;
     let user = &question.decider.user;
     let binding = match purpose {
         Purpose::Consent { user: id, transaction, binding }

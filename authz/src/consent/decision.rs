@@ -27,7 +27,7 @@ use crate::{Authz, session};
 const KEPT: Duration = Duration::from_hours(2);
 
 /// The user's answer: the button, the ticked scopes, and the passkey assertion, if there was one.
-pub(super) struct Pressed {
+pub(super) struct SubmittedDecision {
     pub approve: bool,
     pub ticked: Scope,
     pub confirmed: Option<Confirmed>,
@@ -108,7 +108,7 @@ pub(super) fn settle(
     authz: &Authz,
     tx: &Tx<'_>,
     question: &Question,
-    pressed: &Pressed,
+    pressed: &SubmittedDecision,
 ) -> Result<Outcome, Fault> {
     let Some(question) = &of_somebody_present(authz, tx, question, true)? else {
         audit::append(tx, question.about(Event::denied(Name::AuthzDenied, "session_over")))?;
@@ -126,9 +126,9 @@ pub(super) fn settle(
     let scope = now.offer.scope.intersection(&pressed.ticked);
     if !pressed.approve || scope.is_empty() {
         let why = match (now.offer.scope.is_empty(), pressed.approve) {
-            (true, _) => Why::Told("not_entitled", NOT_ENTITLED),
-            (false, true) => Why::Told("nothing_ticked", DENIED),
-            (false, false) => Why::Told("refused", DENIED),
+            (true, _) => DenialReason::Told("not_entitled", NOT_ENTITLED),
+            (false, true) => DenialReason::Told("nothing_ticked", DENIED),
+            (false, false) => DenialReason::Told("refused", DENIED),
         };
         return end(authz, tx, question, why);
     }
@@ -144,7 +144,7 @@ pub(super) fn settle(
         Some(confirmed) => authenticated_anew(authz, tx, now, confirmed)?,
         None => (now, None),
     };
-    let code = approve(authz, tx, &now, &scope, Because::Pressed)?;
+    let code = approve(authz, tx, &now, &scope, ApprovalReason::Pressed)?;
     remembered::remember(authz, tx, &now, &scope)?;
     Ok(Outcome::Approved(Approved { code, session }))
 }
@@ -199,26 +199,26 @@ pub(super) fn settle_from_memory(
         return Ok(None);
     }
     leave_sign_in(authz, tx, &now)?;
-    approve(authz, tx, &now, &now.offer.scope, Because::Remembered).map(Some)
+    approve(authz, tx, &now, &now.offer.scope, ApprovalReason::Remembered).map(Some)
 }
 
 /// Refuses a request whose client no longer exists.
 pub(super) fn settle_without_client(authz: &Authz, tx: &Tx<'_>, sign_in: &SignIn) -> Result<Outcome, Fault> {
     if let Some(sign_in) = still_signed_in(authz, tx, sign_in, true)? {
-        return end(authz, tx, &sign_in, Why::ClientGone);
+        return end(authz, tx, &sign_in, DenialReason::ClientGone);
     }
     audit::append(tx, sign_in.about(Event::denied(Name::AuthzDenied, "session_over")))?;
     Ok(Outcome::SignedOut)
 }
 
 /// Why a request ends without an approval.
-enum Why {
+enum DenialReason {
     /// The client gets this error; the keyword is for the audit log.
     Told(&'static str, Refused),
     ClientGone,
 }
 
-impl Why {
+impl DenialReason {
     /// The keyword for the audit log.
     fn reason(&self) -> &'static str {
         match self {
@@ -269,17 +269,21 @@ fn standing<'t>(
     authz: &Authz,
     tx: &'t Tx<'_>,
     question: &Question,
-) -> Result<Result<Current<'t, Question>, Why>, Fault> {
+) -> Result<Result<Current<'t, Question>, DenialReason>, Fault> {
     Ok(Current::read(tx, |tx| as_it_stands(authz, tx, question))?.allowed())
 }
 
-fn as_it_stands(authz: &Authz, conn: &Conn<'_>, question: &Question) -> Result<Result<Question, Why>, Fault> {
+fn as_it_stands(
+    authz: &Authz,
+    conn: &Conn<'_>,
+    question: &Question,
+) -> Result<Result<Question, DenialReason>, Fault> {
     let transaction = &question.transaction;
-    let Some(client) = client_of(authz, conn, transaction)? else { return Ok(Err(Why::ClientGone)) };
+    let Some(client) = client_of(authz, conn, transaction)? else { return Ok(Err(DenialReason::ClientGone)) };
     let user = users::find(conn, &question.decider.user.id)?.filter(|user| !user.disabled);
-    let Some(user) = user else { return Ok(Err(Why::Told("user_disabled", DISABLED))) };
+    let Some(user) = user else { return Ok(Err(DenialReason::Told("user_disabled", DISABLED))) };
     if authz.resource_in(conn, &transaction.resource)?.is_none() {
-        return Ok(Err(Why::Told("resource_gone", NO_RESOURCE)));
+        return Ok(Err(DenialReason::Told("resource_gone", NO_RESOURCE)));
     }
     let offer = offer(authz, conn, &transaction.scope, &user.id, client.trust.ceiling())?;
     let mut sign_in = question.sign_in.clone();
@@ -288,14 +292,14 @@ fn as_it_stands(authz: &Authz, conn: &Conn<'_>, question: &Question) -> Result<R
 }
 
 /// Decides the request without an approval.
-fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcome, Fault> {
+fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: DenialReason) -> Result<Outcome, Fault> {
     if !transactions::decide(tx, &question.transaction.id)? {
         return Ok(Outcome::DecidedBefore);
     }
     let reason = why.reason();
     let outcome = match why {
-        Why::Told(_, refused) => Outcome::Refused(refused),
-        Why::ClientGone => Outcome::ClientGone(CLIENT_GONE),
+        DenialReason::Told(_, refused) => Outcome::Refused(refused),
+        DenialReason::ClientGone => Outcome::ClientGone(CLIENT_GONE),
     };
     leave_sign_in(authz, tx, question)?;
     audit::append(tx, question.about(Event::denied(Name::AuthzDenied, reason)))?;
@@ -304,7 +308,7 @@ fn end(authz: &Authz, tx: &Tx<'_>, question: &SignIn, why: Why) -> Result<Outcom
 
 /// Why a request is approved.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Because {
+enum ApprovalReason {
     Pressed,
     Remembered,
 }
@@ -315,7 +319,7 @@ fn approve(
     tx: &Tx<'_>,
     question: &Current<'_, Question>,
     scope: &Scope,
-    because: Because,
+    because: ApprovalReason,
 ) -> Result<Secret, Fault> {
     let Question { sign_in: SignIn { transaction, decider, .. }, .. } = &**question;
     let client = &question.clone().map(|question| question.client);
@@ -356,7 +360,7 @@ fn approve(
             .detail("scopes_given", scope.to_string())
             .detail("redirect_host", transaction.redirect_uri.host_for_people())
             .detail("verified", client.trust == clients::Trust::Verified)
-            .detail("remembered", because == Because::Remembered),
+            .detail("remembered", because == ApprovalReason::Remembered),
     )?;
     Ok(code)
 }

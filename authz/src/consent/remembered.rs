@@ -51,14 +51,19 @@ fn counts(client: &Client, consent: &Consent, now: Timestamp) -> bool {
 }
 
 /// What a client gets without a question.
-pub(crate) struct LetIn {
+pub(crate) struct RememberedApproval {
     /// Low-risk scopes only; high-risk scopes are asked for each time.
     pub scope: Scope,
     pub until: Timestamp,
 }
 
 /// What a remembered consent lets its client have without a question; `None` if the user is asked anyway.
-pub(crate) fn lets_in(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<LetIn> {
+pub(crate) fn lets_in(
+    authz: &Authz,
+    client: &Client,
+    consent: &Consent,
+    now: Timestamp,
+) -> Option<RememberedApproval> {
     let somewhere = client.redirect_uris.iter().any(|uri| may_be_remembered(client, uri));
     if !somewhere || client.disabled {
         return None;
@@ -66,10 +71,10 @@ pub(crate) fn lets_in(authz: &Authz, client: &Client, consent: &Consent, now: Ti
     counted(authz, client, consent, now)
 }
 
-fn counted(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<LetIn> {
+fn counted(authz: &Authz, client: &Client, consent: &Consent, now: Timestamp) -> Option<RememberedApproval> {
     let scope = consent.scope.intersection(&authz.grantable_to(Ceiling::LowRisk));
     let counts = !scope.is_empty() && counts(client, consent, now);
-    counts.then(|| LetIn { scope, until: consent.granted_at + REMEMBERED })
+    counts.then(|| RememberedApproval { scope, until: consent.granted_at + REMEMBERED })
 }
 
 /// How long the answer to this question will be remembered; `None` if it will not be.
@@ -159,7 +164,7 @@ pub(super) fn remember(
         None
     };
     let event = match lets_in {
-        Some(LetIn { scope, until }) => {
+        Some(RememberedApproval { scope, until }) => {
             event.detail("remembered", scope.to_string()).detail("remembered_until", until.to_string())
         }
         None => event,

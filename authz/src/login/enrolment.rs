@@ -22,7 +22,7 @@ use super::authenticator_data::{Flags, LONGEST_ID};
 use super::challenge::hints;
 use super::passkey::USER_NOT_VERIFIED;
 use super::response::{Finish, Registration};
-use super::{Failed, Taken, begin, explain, recorded, take};
+use super::{Failed, TakenCeremony, begin, explain, recorded, take};
 use crate::Authz;
 use crate::current::Current;
 use crate::error::PageError;
@@ -313,7 +313,7 @@ async fn enrol(
     browser: &Browser,
     body: &Finish,
 ) -> Result<Response, Failed> {
-    let Taken { purpose, state, .. } =
+    let TakenCeremony { purpose, state, .. } =
         take::<PasskeyRegistration>(authz, browser.id()?, &body.ceremony).await?;
     let made = verify(authz, &body.response, &state)?;
     let authentication = users::registered_with(&made.passkey)?;
@@ -396,7 +396,7 @@ fn invited<'t>(tx: &'t Tx<'_>, link: &Digest, user: &UserId) -> Result<Option<Cu
 }
 
 /// A verified passkey that is not stored yet.
-pub(crate) struct Made {
+pub(crate) struct NewPasskey {
     pub passkey: Passkey,
     flags: Flags,
     counter: u32,
@@ -404,7 +404,7 @@ pub(crate) struct Made {
     aaguid: Uuid,
 }
 
-impl Made {
+impl NewPasskey {
     /// The audit record of its creation (AUDIT-08).
     pub(crate) fn event(&self, user: &UserId) -> Event {
         Event::allowed(Name::WebauthnRegistered)
@@ -419,7 +419,11 @@ impl Made {
 }
 
 /// Verifies a registration (WebAuthn §7.1). A refusal uses up only the ceremony.
-pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistration) -> Result<Made, Failed> {
+pub(crate) fn verify(
+    authz: &Authz,
+    response: &Value,
+    state: &PasskeyRegistration,
+) -> Result<NewPasskey, Failed> {
     let Registration { credential, data, attested } = Registration::read(authz.issuer.as_str(), response)?;
     if attested.id.len() > LONGEST_ID {
         return Err(Failed::Because("credential_id_too_long"));
@@ -437,7 +441,7 @@ pub(crate) fn verify(authz: &Authz, response: &Value, state: &PasskeyRegistratio
         return Err(Failed::helped("not_discoverable", NOT_DISCOVERABLE));
     }
     let aaguid = Uuid::from_bytes(attested.aaguid);
-    Ok(Made { passkey, flags: data.flags, counter: data.counter, aaguid })
+    Ok(NewPasskey { passkey, flags: data.flags, counter: data.counter, aaguid })
 }
 
 const NOT_DISCOVERABLE: &str = "This authenticator did not store the passkey, so you could not sign in with it. Nothing was saved. Use another device or security key. If this one can store passkeys, set a PIN on it or free some space on it first, then try again.";

@@ -16,10 +16,10 @@ use webauthn_rs::prelude::{AuthenticationResult, DiscoverableAuthentication, Pas
 use super::challenge::{PublicKey, RequestOptions, hints};
 use super::destination::Destination;
 use super::response::{Assertion as Shown, Finish};
-use super::{Failed, Help, Taken, begin, explain, recorded, take};
+use super::{Failed, Help, TakenCeremony, begin, explain, recorded, take};
 use crate::Authz;
 use crate::clients::metadata_document::words;
-use crate::clients::{self, Asked};
+use crate::clients::{self, LookupPurpose};
 use crate::error::PageError;
 use crate::pages;
 use crate::rate::refund::earned;
@@ -66,7 +66,7 @@ fn page_with(
 ) -> Result<Response, Fault> {
     let client = match transaction {
         Some(t) => {
-            let asked = Asked::Transaction(&t.redirect_uri);
+            let asked = LookupPurpose::Transaction(&t.redirect_uri);
             authz.db.read(|conn| clients::resolve(authz, conn, &t.client_id, asked))?.client()
         }
         None => None,
@@ -188,7 +188,8 @@ async fn sign_in(
     body: &Finish,
     destination: Destination,
 ) -> Result<Response, Failed> {
-    let Taken { purpose, state, begun_at } = take::<Value>(authz, browser.id()?, &body.ceremony).await?;
+    let TakenCeremony { purpose, state, begun_at } =
+        take::<Value>(authz, browser.id()?, &body.ceremony).await?;
     let Purpose::SignIn { transaction } = purpose else { return Err(Failed::Because("other_purpose")) };
     let assertion = Shown::read(authz.issuer.as_str(), &body.response)?;
     let id = &assertion.credential.raw_id;
@@ -253,7 +254,7 @@ async fn sign_in(
 
 /// A passkey whose assertion was just verified.
 #[expect(clippy::struct_excessive_bools, reason = "flags of the authenticator, each by its own name")]
-pub(crate) struct Used {
+pub(crate) struct VerifiedPasskey {
     user: UserId,
     before: Passkey,
     after: Passkey,
@@ -265,7 +266,7 @@ pub(crate) struct Used {
     counter: u32,
 }
 
-impl Used {
+impl VerifiedPasskey {
     /// Stores the use; false if another request used the same counter value first.
     pub(crate) fn settle(&self, tx: &Tx<'_>) -> Result<bool, Fault> {
         users::update_passkey(tx, &self.before, &self.after)
@@ -312,7 +313,7 @@ pub(crate) async fn used_by(
     response: &Value,
     state: Value,
     may: impl Fn(&Passkey) -> bool,
-) -> Result<Used, Failed> {
+) -> Result<VerifiedPasskey, Failed> {
     let assertion = Shown::read(authz.issuer.as_str(), response)?;
     let id = &assertion.credential.raw_id;
     let stored = authz.db.read(|conn| users::find_passkey(conn, id))?;
@@ -353,7 +354,7 @@ async fn verify(
     stored: StoredPasskey,
     assertion: &Shown,
     state: Value,
-) -> Result<Used, Failed> {
+) -> Result<VerifiedPasskey, Failed> {
     authz.limits.passkey_of(&user.id, request)?;
     work::done(Work::Signature);
     // webauthn-rs refuses a changed BE flag before it verifies the signature. The change is handled below
@@ -395,7 +396,7 @@ async fn verify(
     }
     let mut after = stored.passkey.clone();
     after.update_credential(&result);
-    Ok(Used {
+    Ok(VerifiedPasskey {
         user: user.id.clone(),
         before: stored.passkey,
         after,

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 /// Ended items, each kept as long as a token of it might otherwise be accepted. Uses uptime, which cannot be
 /// set.
-pub(super) struct Dead<K> {
+pub(super) struct EndedItems<K> {
     until: HashMap<K, Instant>,
     /// The size at which expired items are dropped.
     sweep_at: usize,
 }
 
-impl<K> Default for Dead<K> {
+impl<K> Default for EndedItems<K> {
     fn default() -> Self {
         Self { until: HashMap::new(), sweep_at: 0 }
     }
 }
 
-impl<K: Eq + Hash> Dead<K> {
+impl<K: Eq + Hash> EndedItems<K> {
     /// Lists an item for this long.
     pub(super) fn list(&mut self, key: K, time: Duration) {
         let now = Instant::now();
@@ -34,7 +34,7 @@ impl<K: Eq + Hash> Dead<K> {
     }
 }
 
-impl<K: Eq + Hash> Extend<(K, Duration)> for Dead<K> {
+impl<K: Eq + Hash> Extend<(K, Duration)> for EndedItems<K> {
     fn extend<I: IntoIterator<Item = (K, Duration)>>(&mut self, dead: I) {
         let now = Instant::now();
         self.until.extend(dead.into_iter().map(|(key, time)| (key, now + time)));
@@ -48,7 +48,7 @@ mod tests {
     /// RS-08: an ended item stays listed until its time is over; memory does not grow without bound.
     #[test]
     fn the_dead_are_listed_as_long_as_they_matter() {
-        let mut dead = Dead::default();
+        let mut dead = EndedItems::default();
         dead.list(0, Duration::ZERO);
         dead.extend((1..=5000).map(|n| (n, Duration::ZERO)));
         dead.list(9999, Duration::from_hours(1));

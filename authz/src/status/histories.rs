@@ -12,7 +12,7 @@ use crate::access;
 use crate::clients::administration;
 use crate::people;
 use crate::store::grants::Grant;
-use crate::testing::{House, READERS, groups, resource, scope};
+use crate::testing::{READERS, TestServer, groups, resource, scope};
 
 /// The operating-system user of the commands.
 const UID: u32 = 0;
@@ -78,7 +78,7 @@ struct Issued {
 
 /// The server, and the expected state of each token.
 struct World {
-    house: House,
+    house: TestServer,
     people: [Option<Person>; USERS],
     clients: [Option<(ClientId, bool)>; CLIENTS],
     issued: Vec<Issued>,
@@ -88,7 +88,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            house: House::new(),
+            house: TestServer::new(),
             people: std::array::from_fn(|_| None),
             clients: std::array::from_fn(|_| None),
             issued: Vec::new(),
@@ -199,7 +199,7 @@ impl World {
     /// Runs a job that is rolled back after memory was updated.
     fn lose(&self, token: AccessToken) {
         let lost = self.house.attempt(move |authz, tx| {
-            let ended = access::revoke_token(authz, tx, UID, &access::Named::Jti(token.jti.clone()))?;
+            let ended = access::revoke_token(authz, tx, UID, &access::NamedToken::Jti(token.jti.clone()))?;
             let _ = (ended, access::revoke_grant(authz, tx, UID, token.grant_id.as_str())?);
             access::lock_down(authz, tx, UID)?;
             tx.execute("PRAGMA defer_foreign_keys = ON", [])?;
@@ -224,7 +224,7 @@ impl World {
                 if let Some(token) = self.some_token(n) {
                     let jti = token.jti.clone();
                     let _ = self.house.write(move |authz, tx| {
-                        access::revoke_token(authz, tx, UID, &access::Named::Jti(jti.clone()))
+                        access::revoke_token(authz, tx, UID, &access::NamedToken::Jti(jti.clone()))
                     });
                     self.kill(|other| other.jti == token.jti);
                 }

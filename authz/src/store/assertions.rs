@@ -22,7 +22,7 @@ const STRANGERS: &str = "client_assertion";
 const CLIENTS: &str = "client_assertion of clients";
 
 /// The holder of an assertion.
-pub(crate) enum Whose<'a> {
+pub(crate) enum AssertionHolder<'a> {
     /// A client that an administrator added.
     Client(&'a ClientId),
     /// A self-registered client, counted by its address.
@@ -44,7 +44,7 @@ pub(crate) enum Spent {
 pub(crate) fn spend(
     tx: &Tx<'_>,
     digest: &Digest,
-    whose: &Whose<'_>,
+    whose: &AssertionHolder<'_>,
     until: Timestamp,
 ) -> Result<Spent, Fault> {
     sweep(tx)?;
@@ -53,10 +53,10 @@ pub(crate) fn spend(
         return Ok(Spent::Before);
     }
     let (room, holder, network) = match whose {
-        Whose::Client(id) => {
+        AssertionHolder::Client(id) => {
             (held(tx, CLIENTS, id.as_str(), id.as_str())? < MOST_OF_A_CLIENT, id.as_str(), id.as_str())
         }
-        Whose::Stranger(holder) => {
+        AssertionHolder::Stranger(holder) => {
             let (most, of_network) = most_of_a_stranger(held(tx, STRANGERS, "", "")?);
             let room = held(tx, STRANGERS, holder.network(), holder.name())? < most
                 && held(tx, STRANGERS, holder.network(), "")? < of_network;
@@ -66,7 +66,7 @@ pub(crate) fn spend(
     if !room {
         return Ok(Spent::NoRoom);
     }
-    let stranger = matches!(whose, Whose::Stranger(_));
+    let stranger = matches!(whose, AssertionHolder::Stranger(_));
     tx.execute(
         "INSERT INTO client_assertion (digest, holder, network, stranger, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![digest, holder, network, stranger, until],
@@ -115,14 +115,14 @@ mod tests {
         };
         let stranger = |address: String| -> Holder { Origin::of(address.parse().unwrap()).into() };
         let first = digest();
-        let here = Whose::Stranger(stranger("192.0.2.1".to_owned()));
+        let here = AssertionHolder::Stranger(stranger("192.0.2.1".to_owned()));
         db.write_blocking(move |tx| spend(tx, &first, &here, until)).unwrap();
         let mut spend_many = |address: Option<String>, count: u32| {
             let digests: Vec<_> = (0..count).map(|_| digest()).collect();
             let holder = address.map(stranger);
             db.write_blocking(move |tx| {
                 let known = ClientId::parse("c_known").unwrap();
-                let whose = holder.map_or(Whose::Client(&known), Whose::Stranger);
+                let whose = holder.map_or(AssertionHolder::Client(&known), AssertionHolder::Stranger);
                 let mut taken = 0;
                 for digest in &digests {
                     match spend(tx, digest, &whose, until)? {
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(from("198.51.100.0", 1), 0);
         assert_eq!(from("203.0.113.1", 30), SHARE_OF_A_STRANGER);
         assert_eq!(spend_many(None, 30), 30);
-        let here = Whose::Stranger(stranger("192.0.2.1".to_owned()));
+        let here = AssertionHolder::Stranger(stranger("192.0.2.1".to_owned()));
         let again = db.write_blocking(move |tx| spend(tx, &first, &here, until));
         assert_eq!(again.unwrap(), Spent::Before);
         clock.advance(Duration::from_mins(6));

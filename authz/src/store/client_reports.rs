@@ -6,7 +6,7 @@ use shared::{ClientId, Digest, Fault, GrantId, ResourceUri, Scope, Timestamp, Us
 use super::everything::alive;
 
 /// A client with its counts.
-pub(crate) struct Standing {
+pub(crate) struct ClientUsage {
     pub id: ClientId,
     pub name: String,
     pub source: String,
@@ -52,9 +52,9 @@ const STANDING: &str = concat!(
     ") FROM client"
 );
 
-fn standing(row: &Row<'_>) -> Result<Standing, Fault> {
+fn standing(row: &Row<'_>) -> Result<ClientUsage, Fault> {
     let disabled_at: Option<Timestamp> = row.get(6)?;
-    Ok(Standing {
+    Ok(ClientUsage {
         id: row.get(0)?,
         name: row.get(1)?,
         source: row.get(2)?,
@@ -69,18 +69,18 @@ fn standing(row: &Row<'_>) -> Result<Standing, Fault> {
 }
 
 /// Every client, by name.
-pub(crate) fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<Standing>, Fault> {
+pub(crate) fn all(conn: &Conn<'_>, now: Timestamp) -> Result<Vec<ClientUsage>, Fault> {
     conn.query(&format!("{STANDING} ORDER BY name, id"), params![now], standing)
 }
 
 /// One client.
-pub(crate) fn one(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Option<Standing>, Fault> {
+pub(crate) fn one(conn: &Conn<'_>, id: &ClientId, now: Timestamp) -> Result<Option<ClientUsage>, Fault> {
     conn.query_row(&format!("{STANDING} WHERE id = ?2"), params![now, id], standing)
 }
 
 /// Which grants to list.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Whose<'a> {
+pub(crate) struct GrantFilter<'a> {
     pub user: Option<&'a UserId>,
     pub client: Option<&'a ClientId>,
 }
@@ -88,16 +88,16 @@ pub(crate) struct Whose<'a> {
 /// Live grants, newest first, at most `most`.
 pub(crate) fn access(
     conn: &Conn<'_>,
-    whose: Whose<'_>,
+    whose: GrantFilter<'_>,
     now: Timestamp,
     most: u32,
 ) -> Result<Vec<Access>, Fault> {
     // Separate statements, so that each uses an index.
     let condition = match whose {
-        Whose { user: None, client: None } => "?1 IS NULL AND ?2 IS NULL",
-        Whose { user: Some(_), client: None } => "g.user_id = ?1 AND ?2 IS NULL",
-        Whose { user: None, client: Some(_) } => "?1 IS NULL AND g.client_id = ?2",
-        Whose { user: Some(_), client: Some(_) } => "g.user_id = ?1 AND g.client_id = ?2",
+        GrantFilter { user: None, client: None } => "?1 IS NULL AND ?2 IS NULL",
+        GrantFilter { user: Some(_), client: None } => "g.user_id = ?1 AND ?2 IS NULL",
+        GrantFilter { user: None, client: Some(_) } => "?1 IS NULL AND g.client_id = ?2",
+        GrantFilter { user: Some(_), client: Some(_) } => "g.user_id = ?1 AND g.client_id = ?2",
     };
     let alive = alive!();
     conn.query(

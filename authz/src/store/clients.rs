@@ -2,7 +2,7 @@
 
 mod unused;
 
-use shared::audit::Acquaintance;
+use shared::audit::ClientStanding;
 use shared::db::{Conn, Row, params};
 use shared::share::Holder;
 use shared::token_status::Ceiling;
@@ -237,12 +237,12 @@ pub(crate) fn find(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Client>, Fau
 }
 
 /// How well the server knows a client (AUDIT-06).
-pub(crate) fn acquaintance(conn: &Conn<'_>, id: &ClientId) -> Result<Acquaintance, Fault> {
+pub(crate) fn acquaintance(conn: &Conn<'_>, id: &ClientId) -> Result<ClientStanding, Fault> {
     let sql = "SELECT holder IS NOT NULL FROM client WHERE id = ?1";
     Ok(match conn.query_row(sql, params![id], |row| row.get(0))? {
-        None => Acquaintance::Unknown,
-        Some(true) => Acquaintance::SelfMade,
-        Some(false) => Acquaintance::Known,
+        None => ClientStanding::Unknown,
+        Some(true) => ClientStanding::SelfMade,
+        Some(false) => ClientStanding::Known,
     })
 }
 
@@ -279,14 +279,14 @@ pub(crate) fn looking_like(conn: &Conn<'_>, name: &str) -> Result<Vec<(ClientId,
 
 /// Why a client is disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stopped {
+pub(crate) enum DisabledReason {
     /// By an administrator. Only an administrator enables it again.
     Administrator,
     /// `portcullis.toml` no longer names it. It is enabled when the file names it again.
     LeftConfiguration,
 }
 
-impl Stopped {
+impl DisabledReason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Administrator => "administrator",
@@ -297,20 +297,20 @@ impl Stopped {
 
 /// Why a client is disabled; `None` if it is enabled. Rows from before this was stored count as disabled by an
 /// administrator.
-pub(crate) fn stopped(conn: &Conn<'_>, id: &ClientId) -> Result<Option<Stopped>, Fault> {
+pub(crate) fn stopped(conn: &Conn<'_>, id: &ClientId) -> Result<Option<DisabledReason>, Fault> {
     let row = conn.query_row(
         "SELECT disabled_because FROM client WHERE id = ?1 AND disabled_at IS NOT NULL",
         params![id],
         |row| row.get::<Option<String>>(0),
     )?;
     Ok(row.map(|because| match because.as_deref() {
-        Some("left_configuration") => Stopped::LeftConfiguration,
-        _ => Stopped::Administrator,
+        Some("left_configuration") => DisabledReason::LeftConfiguration,
+        _ => DisabledReason::Administrator,
     }))
 }
 
 /// Disables a client.
-pub(crate) fn stop(tx: &Tx<'_>, id: &ClientId, because: Stopped) -> Result<(), Fault> {
+pub(crate) fn stop(tx: &Tx<'_>, id: &ClientId, because: DisabledReason) -> Result<(), Fault> {
     tx.execute(
         "UPDATE client SET disabled_at = coalesce(disabled_at, ?2), disabled_because = ?3 WHERE id = ?1",
         params![id, tx.now(), because.as_str()],

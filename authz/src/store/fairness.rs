@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::audit::tail;
 use shared::db::params;
 use shared::rate::Origin;
-use shared::share::{self, Full, Growth, Holder, Kept, held};
+use shared::share::{self, BoundedTable, Full, Growth, Holder, held};
 use shared::{Digest, Fault, RedirectUri, Scope, Tx, UserId};
 
 use super::ceremonies::{self, Ceremony, Purpose};
@@ -17,7 +17,7 @@ use super::{approval_requests, client_documents};
 use crate::Authz;
 use crate::clients::expiry;
 use crate::current::Current;
-use crate::testing::{House, resource, scope};
+use crate::testing::{TestServer, resource, scope};
 
 type Made = Result<Result<(), Full>, Fault>;
 
@@ -25,7 +25,7 @@ type Made = Result<Result<(), Full>, Fault>;
 type Insert = fn(&Authz, &Tx<'_>, u32, &Holder) -> Made;
 
 /// Each such table of this crate.
-const TABLES: &[(Kept, Insert)] = &[
+const TABLES: &[(BoundedTable, Insert)] = &[
     (share::CEREMONIES, |_, tx, n, holder| {
         let ceremony = Ceremony {
             browser: Digest::of(b"browser"),
@@ -153,15 +153,15 @@ fn typed(tx: &Tx<'_>, n: u32, code: u32) -> Typed {
 
 /// A table in its own database.
 struct Filled {
-    house: House,
-    kept: Kept,
+    house: TestServer,
+    kept: BoundedTable,
     insert: Insert,
     rows: u32,
 }
 
 impl Filled {
-    fn new(kept: Kept, insert: Insert) -> Self {
-        let house = House::new();
+    fn new(kept: BoundedTable, insert: Insert) -> Self {
+        let house = TestServer::new();
         house.client("c_device");
         Self { house, kept, insert, rows: 0 }
     }
@@ -263,12 +263,12 @@ const KEYS: &[(&str, &str)] = &[
 ];
 
 /// Behaviour common to all tables is tested with the small ones, because filling a large one takes long.
-fn is_small(kept: &Kept) -> bool {
+fn is_small(kept: &BoundedTable) -> bool {
     kept.most <= 1000
 }
 
 /// The holder of a table's rows: an address, or a user in tables that only users fill.
-fn holder(house: &House, kept: &Kept, address: &str) -> Holder {
+fn holder(house: &TestServer, kept: &BoundedTable, address: &str) -> Holder {
     if *kept == share::APPROVALS { Holder::user(&house.person(address).id) } else { origin(address).into() }
 }
 
@@ -381,7 +381,7 @@ fn what_is_somebodys_is_not_their_addresses_any_more() {
 /// if each typed it once, no room is made.
 #[test]
 fn who_types_a_code_again_and_again_makes_room_for_others() {
-    let house = House::new();
+    let house = TestServer::new();
     house.client("c_device");
     let type_it = |n: u32, address: &str| {
         let holder: Holder = origin(address).into();

@@ -232,7 +232,7 @@ pub(crate) fn follow(tx: &Tx<'_>, session: &Digest, record: &Digest) -> Result<(
 
 /// Which open requests of a browser are cancelled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Whose<'a> {
+pub(crate) enum CancelledRequests<'a> {
     Everybodys,
     /// Those bound to any other user.
     NotOf(&'a UserId),
@@ -244,13 +244,13 @@ pub(crate) enum Whose<'a> {
 pub(crate) fn cancel(
     tx: &Tx<'_>,
     browser: &Digest,
-    whose: Whose<'_>,
+    whose: CancelledRequests<'_>,
     except: Option<&str>,
 ) -> Result<Vec<Option<Digest>>, Fault> {
     let (which, user) = match whose {
-        Whose::Everybodys => ("?3 IS NULL", None),
-        Whose::NotOf(user) => ("user_id <> ?3", Some(user)), // a request without a user is not bound yet
-        Whose::Of(user) => ("user_id = ?3", Some(user)),
+        CancelledRequests::Everybodys => ("?3 IS NULL", None),
+        CancelledRequests::NotOf(user) => ("user_id <> ?3", Some(user)), // a request without a user is not bound yet
+        CancelledRequests::Of(user) => ("user_id = ?3", Some(user)),
     };
     let mut cancelled = Vec::new();
     for table in TABLES {

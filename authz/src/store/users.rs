@@ -68,7 +68,7 @@ pub(crate) fn enabled<'t>(tx: &'t Tx<'_>, id: &UserId) -> Result<Option<Current<
 }
 
 /// The user that a command names.
-pub(crate) enum Meant {
+pub(crate) enum NamedUser {
     /// Found by id, or by a name that does not look like another user's.
     One(User),
     Nobody,
@@ -79,16 +79,16 @@ pub(crate) enum Meant {
 }
 
 /// The user with this id, or else with this name.
-pub(crate) fn meant(conn: &Conn<'_>, who: &str) -> Result<Meant, Fault> {
+pub(crate) fn meant(conn: &Conn<'_>, who: &str) -> Result<NamedUser, Fault> {
     if let Some(found) = conn.query_row(&format!("{USER} WHERE id = ?1"), params![who], user)? {
-        return Ok(Meant::One(found));
+        return Ok(NamedUser::One(found));
     }
     let mut alike = reading_like(conn, who)?;
     Ok(match alike.iter().position(|user| user.name == who) {
-        Some(_) if alike.len() > 1 => Meant::Several(alike),
-        Some(only) => Meant::One(alike.swap_remove(only)),
-        None if alike.is_empty() => Meant::Nobody,
-        None => Meant::Like(alike),
+        Some(_) if alike.len() > 1 => NamedUser::Several(alike),
+        Some(only) => NamedUser::One(alike.swap_remove(only)),
+        None if alike.is_empty() => NamedUser::Nobody,
+        None => NamedUser::Like(alike),
     })
 }
 

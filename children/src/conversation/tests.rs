@@ -9,7 +9,7 @@ use crate::room::Unlimited;
 struct Peer {
     reads: tokio::io::Lines<BufReader<DuplexStream>>,
     writes: DuplexStream,
-    heard: mpsc::Receiver<Said>,
+    heard: mpsc::Receiver<ChildMessage>,
 }
 
 impl Peer {

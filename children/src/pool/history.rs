@@ -15,12 +15,12 @@ const MOST: usize = 4096;
 
 /// Whose crashes are counted together: one user who makes a child crash does not stop it for the others.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Blame {
+struct CrashScope {
     principal: Option<String>,
     credential: u64,
 }
 
-impl Blame {
+impl CrashScope {
     fn of(key: &Key) -> Self {
         Self { principal: key.owner.principal.clone(), credential: key.credential }
     }
@@ -28,7 +28,7 @@ impl Blame {
 
 /// Why nothing is started at present.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Held {
+pub(super) enum StartBlock {
     For(Duration, String),
     Quarantined(String),
 }
@@ -48,17 +48,17 @@ impl Record {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct History(HashMap<Blame, Record>);
+pub(super) struct History(HashMap<CrashScope, Record>);
 
 impl History {
     /// Why nothing may be started now for this key.
-    pub(super) fn held(&self, key: &Key, now: Duration) -> Option<Held> {
-        let record = self.0.get(&Blame::of(key))?;
+    pub(super) fn held(&self, key: &Key, now: Duration) -> Option<StartBlock> {
+        let record = self.0.get(&CrashScope::of(key))?;
         if record.is_quarantined() {
-            return Some(Held::Quarantined(record.why.clone()));
+            return Some(StartBlock::Quarantined(record.why.clone()));
         }
         let left = record.until.saturating_sub(now);
-        (!left.is_zero()).then(|| Held::For(left, record.why.clone()))
+        (!left.is_zero()).then(|| StartBlock::For(left, record.why.clone()))
     }
 
     /// A child ended that nobody had asked to, after it had run for this long. `chance` is between 0 and 1. Says whether
@@ -71,7 +71,7 @@ impl History {
         why: String,
         chance: f64,
     ) -> bool {
-        let blame = Blame::of(key);
+        let blame = CrashScope::of(key);
         // Crashes with an earlier credential say nothing about this one.
         self.0.retain(|other, _| other.principal != blame.principal || other.credential == blame.credential);
         self.make_room(now);
@@ -126,11 +126,11 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Asker, Sharing};
+    use super::super::{CallerKey, Sharing};
     use super::*;
 
     fn key(principal: &str, credential: u64) -> Key {
-        Sharing::PerUser.key(&Asker { principal, session: None, credential, capabilities: "" })
+        Sharing::PerUser.key(&CallerKey { principal, session: None, credential, capabilities: "" })
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -139,7 +139,7 @@ mod tests {
 
     fn pause(history: &History, key: &Key, now: Duration) -> Duration {
         match history.held(key, now) {
-            Some(Held::For(pause, _)) => pause,
+            Some(StartBlock::For(pause, _)) => pause,
             other => panic!("{other:?}"),
         }
     }
@@ -170,7 +170,10 @@ mod tests {
             assert!(!history.crashed(&alice, seconds(crash * 74), seconds(1), String::new(), 0.5));
         }
         assert!(history.crashed(&alice, seconds(299), seconds(1), "it exited".to_owned(), 0.5));
-        assert_eq!(history.held(&alice, seconds(1_000_000)), Some(Held::Quarantined("it exited".to_owned())));
+        assert_eq!(
+            history.held(&alice, seconds(1_000_000)),
+            Some(StartBlock::Quarantined("it exited".to_owned()))
+        );
         assert_eq!(history.quarantined(), (1, Some("it exited")));
         history.forgive();
         assert_eq!(history.held(&alice, seconds(300)), None);

@@ -14,7 +14,7 @@ pub enum Sharing {
 
 /// Whose call it is, and what the child was or would be started with for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Asker<'a> {
+pub struct CallerKey<'a> {
     pub principal: &'a str,
     pub session: Option<&'a str>,
     /// The version of the credential that the child gets.
@@ -39,7 +39,7 @@ pub(super) struct Owner {
 
 impl Sharing {
     /// The child that serves a call.
-    pub fn key(self, asker: &Asker<'_>) -> Key {
+    pub fn key(self, asker: &CallerKey<'_>) -> Key {
         let (principal, session) = match self {
             Self::Shared => (None, None),
             Self::PerUser => (Some(asker.principal), None),
@@ -84,7 +84,7 @@ mod tests {
             for session in [None, Some("1"), Some("2")] {
                 for credential in [1, 2] {
                     for capabilities in ["", "elicitation"] {
-                        keys.push(sharing.key(&Asker { principal, session, credential, capabilities }));
+                        keys.push(sharing.key(&CallerKey { principal, session, credential, capabilities }));
                     }
                 }
             }

@@ -33,9 +33,9 @@ pub struct Settings {
 
 /// Places for the children of all sources.
 #[derive(Clone, Debug)]
-pub struct Places(pub(super) Arc<Semaphore>);
+pub struct ChildSlots(pub(super) Arc<Semaphore>);
 
-impl Places {
+impl ChildSlots {
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
     }

@@ -38,7 +38,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn of(settings: Settings, places: &Places) -> Self {
+    fn of(settings: Settings, places: &ChildSlots) -> Self {
         let millis = Arc::new(AtomicU64::new(0));
         let read = Arc::clone(&millis);
         let uptime = Uptime::of(move || Duration::from_millis(read.load(Ordering::SeqCst)));
@@ -50,7 +50,7 @@ impl Stage {
     }
 
     fn new() -> Self {
-        Self::of(settings(), &Places::new(64))
+        Self::of(settings(), &ChildSlots::new(64))
     }
 
     fn advance(&self, by: Duration) {
@@ -89,7 +89,7 @@ fn settings() -> Settings {
 }
 
 fn key(principal: &str, session: Option<&str>, credential: u64) -> Key {
-    Sharing::PerSession.key(&Asker { principal, session, credential, capabilities: "" })
+    Sharing::PerSession.key(&CallerKey { principal, session, credential, capabilities: "" })
 }
 
 /// SRC-07: however many ask at once, one child is started.
@@ -232,7 +232,7 @@ async fn a_start_that_panics_can_be_tried_again() {
 /// SRC-11: the cap holds; an idle child makes room, one in use does not.
 #[tokio::test(start_paused = true)]
 async fn an_idle_child_makes_room_and_a_busy_one_does_not() {
-    let stage = Stage::of(Settings { most: 2, ..settings() }, &Places::new(64));
+    let stage = Stage::of(Settings { most: 2, ..settings() }, &ChildSlots::new(64));
     let first = stage.lease(&key("alice", None, 1)).await.expect("a child");
     let second = stage.lease(&key("bob", None, 1)).await.expect("a child");
     assert_eq!(stage.lease(&key("carol", None, 1)).await.expect_err("full"), Unavailable::Full);
@@ -247,7 +247,7 @@ async fn an_idle_child_makes_room_and_a_busy_one_does_not() {
 /// SRC-11: a child that was just started is there for whom it was started, whoever waits for its place.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_was_just_started_makes_no_room() {
-    let stage = Stage::of(Settings { most: 1, ..settings() }, &Places::new(64));
+    let stage = Stage::of(Settings { most: 1, ..settings() }, &ChildSlots::new(64));
     let alice = key("alice", None, 1);
     // Whoever wanted it has gone meanwhile.
     let waiting = stage.lease(&alice);
@@ -263,7 +263,7 @@ async fn a_child_that_was_just_started_makes_no_room() {
 /// SRC-11: all sources together have a cap too.
 #[tokio::test(start_paused = true)]
 async fn places_are_shared_by_all_sources() {
-    let places = Places::new(1);
+    let places = ChildSlots::new(1);
     let (one, other) = (Stage::of(settings(), &places), Stage::of(settings(), &places));
     let lease = one.lease(&key("alice", None, 1)).await.expect("a child");
     assert_eq!(other.lease(&key("alice", None, 1)).await.expect_err("full"), Unavailable::Full);
@@ -276,7 +276,7 @@ async fn places_are_shared_by_all_sources() {
 #[tokio::test(start_paused = true)]
 async fn starts_are_limited_in_time() {
     let rate = SpawnRate { burst: 2, per: Duration::from_mins(1) };
-    let stage = Stage::of(Settings { rate, ..settings() }, &Places::new(64));
+    let stage = Stage::of(Settings { rate, ..settings() }, &ChildSlots::new(64));
     for principal in ["alice", "bob"] {
         stage.lease(&key(principal, None, 1)).await.expect("a child");
     }

@@ -19,12 +19,12 @@ fn active(db: &Db) -> String {
     db.read(|conn| store::active(conn, Algorithm::Es256)).unwrap().unwrap().kid
 }
 
-fn activated(keys: &Keys, db: &Db, kid: &str) -> Result<Option<String>, Illegal> {
+fn activated(keys: &Keys, db: &Db, kid: &str) -> Result<Option<String>, IllegalStep> {
     let (keys, kid) = (keys.clone(), kid.to_owned());
     db.write_blocking(move |tx| keys.activate(tx, &kid, Cause::server("test"))).unwrap()
 }
 
-fn removed(keys: &Keys, db: &Db, kid: &str) -> Result<(State, Option<String>), Illegal> {
+fn removed(keys: &Keys, db: &Db, kid: &str) -> Result<(State, Option<String>), IllegalStep> {
     let (keys, kid) = (keys.clone(), kid.to_owned());
     let made = NewKey::generate(Algorithm::Es256).unwrap();
     db.write_blocking(move |tx| keys.remove_now(tx, &kid, Some(&made), Cause::console(7, "it leaked")))
@@ -66,12 +66,12 @@ fn steps_out_of_order_are_refused() {
     let fixture = Fixture::new();
     let keys = fixture.keys(Algorithm::Es256);
     let first = active(&fixture.db);
-    assert_eq!(activated(&keys, &fixture.db, "nobody"), Err(Illegal::Unknown));
-    assert_eq!(activated(&keys, &fixture.db, &first), Err(Illegal::NotNext(State::Active)));
+    assert_eq!(activated(&keys, &fixture.db, "nobody"), Err(IllegalStep::Unknown));
+    assert_eq!(activated(&keys, &fixture.db, &first), Err(IllegalStep::NotNext(State::Active)));
     let second = rotate(&keys, Algorithm::Es256);
-    assert_eq!(activated(&keys, &fixture.db, &first), Err(Illegal::NotNext(State::Retired)));
-    assert_eq!(activated(&keys, &fixture.db, &second), Err(Illegal::NotNext(State::Active)));
-    assert_eq!(removed(&keys, &fixture.db, "nobody"), Err(Illegal::Unknown));
+    assert_eq!(activated(&keys, &fixture.db, &first), Err(IllegalStep::NotNext(State::Retired)));
+    assert_eq!(activated(&keys, &fixture.db, &second), Err(IllegalStep::NotNext(State::Active)));
+    assert_eq!(removed(&keys, &fixture.db, "nobody"), Err(IllegalStep::Unknown));
     assert_eq!(
         states(&fixture.db),
         [

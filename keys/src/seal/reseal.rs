@@ -33,13 +33,13 @@ const PREFIX: &str = "seal_earlier:";
 
 /// HMAC subkeys kept of a replaced sealing key. They unseal nothing, but recently derived values are still
 /// recognised.
-pub struct Kept {
+pub struct KeptSubkeys {
     id: String,
     until: Timestamp,
     subkeys: [Subkey; KEPT.len()],
 }
 
-impl Kept {
+impl KeptSubkeys {
     pub(super) fn hmac(&self, purpose: Purpose, message: &[u8]) -> Option<[u8; 32]> {
         let index = KEPT.iter().position(|kept| *kept == purpose)?;
         Some(self.subkeys[index].hmac(message))
@@ -278,14 +278,15 @@ impl Seal {
             }
         }
         if old.id != new.id {
-            let kept = Kept::of(old, tx.now() + KEPT_FOR).map_err(|e| Fault::Storage(e.to_string()))?;
+            let kept =
+                KeptSubkeys::of(old, tx.now() + KEPT_FOR).map_err(|e| Fault::Storage(e.to_string()))?;
             keep(tx, &kept, new)?;
         }
         Ok(values)
     }
 }
 
-fn keep(tx: &Tx<'_>, kept: &Kept, new: &Derived) -> Result<(), Fault> {
+fn keep(tx: &Tx<'_>, kept: &KeptSubkeys, new: &Derived) -> Result<(), Fault> {
     tx.execute(
         "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
         params![kept.name(), kept.sealed(new)],
@@ -294,14 +295,16 @@ fn keep(tx: &Tx<'_>, kept: &Kept, new: &Derived) -> Result<(), Fault> {
 }
 
 /// The kept subkeys of earlier keys, newest first.
-fn recall(seal: &Seal, conn: &Conn<'_>) -> Result<Vec<Arc<Kept>>, Fault> {
+fn recall(seal: &Seal, conn: &Conn<'_>) -> Result<Vec<Arc<KeptSubkeys>>, Fault> {
     let rows = conn.query(
         "SELECT name, value FROM setting WHERE name >= 'seal_earlier:' AND name < 'seal_earlier;'",
         [],
         |row| Ok((row.get::<String>(0)?, row.get::<String>(1)?)),
     )?;
-    let mut kept =
-        rows.iter().map(|(name, value)| Kept::unsealed(seal, name, value)).collect::<Result<Vec<_>, _>>()?;
+    let mut kept = rows
+        .iter()
+        .map(|(name, value)| KeptSubkeys::unsealed(seal, name, value))
+        .collect::<Result<Vec<_>, _>>()?;
     kept.sort_by_key(|kept| std::cmp::Reverse(kept.until));
     Ok(kept.into_iter().map(Arc::new).collect())
 }

@@ -3,7 +3,7 @@
 use shared::db::{Conn, Row, params};
 use shared::{Fault, Tx, UserId};
 
-use super::{Listed, Server};
+use super::{SecretInfo, Server};
 
 /// The tables' names, to which sealed values are bound.
 pub(super) const NAMED: &str = "secret";
@@ -95,21 +95,21 @@ pub(super) fn remove_of_user(tx: &Tx<'_>, user: &UserId, source: &str) -> Result
     Ok(tx.execute("DELETE FROM user_secret WHERE user_id = ?1 AND source = ?2", params![user, source])? == 1)
 }
 
-pub(super) fn list_named(conn: &Conn<'_>) -> Result<Vec<Listed>, Fault> {
+pub(super) fn list_named(conn: &Conn<'_>) -> Result<Vec<SecretInfo>, Fault> {
     conn.query("SELECT name, created_at, changed_at FROM secret ORDER BY name", params![], |row| {
         let (name, created_at, changed_at) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Listed { name, user: None, target: None, created_at, changed_at })
+        Ok(SecretInfo { name, user: None, target: None, created_at, changed_at })
     })
 }
 
 /// The own secrets of all users, or of one.
-pub(super) fn list_of_users(conn: &Conn<'_>, user: Option<&UserId>) -> Result<Vec<Listed>, Fault> {
+pub(super) fn list_of_users(conn: &Conn<'_>, user: Option<&UserId>) -> Result<Vec<SecretInfo>, Fault> {
     conn.query(
         "SELECT source, user_id, target, created_at, changed_at FROM user_secret
          WHERE ?1 IS NULL OR user_id = ?1 ORDER BY source, user_id",
         params![user],
         |row| {
-            Ok(Listed {
+            Ok(SecretInfo {
                 name: row.get(0)?,
                 user: Some(row.get(1)?),
                 target: Some(row.get(2)?),

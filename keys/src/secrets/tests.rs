@@ -160,15 +160,15 @@ fn only_what_a_header_can_carry_is_a_value() {
     assert_eq!(value("  ghp_abc\n").unwrap().expose(), "ghp_abc");
     assert_eq!(value("Bearer abc").unwrap().expose(), "Bearer abc");
     for (text, why) in [
-        ("", Unfit::Empty),
-        (" \n", Unfit::Empty),
-        ("a\nb", Unfit::NotVisible),
-        ("a\r\nX-Evil: 1", Unfit::NotVisible),
-        ("grüß", Unfit::NotVisible),
-        ("a\u{0}", Unfit::NotVisible),
+        ("", InvalidSecret::Empty),
+        (" \n", InvalidSecret::Empty),
+        ("a\nb", InvalidSecret::NotVisible),
+        ("a\r\nX-Evil: 1", InvalidSecret::NotVisible),
+        ("grüß", InvalidSecret::NotVisible),
+        ("a\u{0}", InvalidSecret::NotVisible),
     ] {
         assert_eq!(value(text).unwrap_err(), why, "{text:?}");
     }
     assert!(value(&"x".repeat(LONGEST)).is_ok());
-    assert_eq!(value(&"x".repeat(LONGEST + 1)).unwrap_err(), Unfit::TooLong);
+    assert_eq!(value(&"x".repeat(LONGEST + 1)).unwrap_err(), InvalidSecret::TooLong);
 }

@@ -4,28 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use shared::outbound::memory::Held;
+use shared::outbound::memory::HeldMemory;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bearer::Asker;
+use crate::bearer::CallerIdentity;
 use crate::item::{Arguments, Effect, Item};
 use crate::revision::Era;
 
 /// An authorized call. Only admission can make one.
 pub(crate) struct Ask {
-    what: What,
-    asker: Asker,
+    what: AskKind,
+    asker: CallerIdentity,
     era: Era,
     deadline: Instant,
     most: usize,
-    memory: Arc<Held>,
+    memory: Arc<HeldMemory>,
     cancel: CancellationToken,
 }
 
 /// What is requested.
 #[derive(Clone)]
-pub(crate) enum What {
+pub(crate) enum AskKind {
     /// A call of a tool.
     Tool(Arc<Item>, Arc<Arguments>),
     /// A prompt, made with these arguments.
@@ -47,7 +47,7 @@ pub(crate) struct Completing {
     pub(crate) context: Option<Value>,
 }
 
-impl What {
+impl AskKind {
     /// The item.
     pub(crate) fn item(&self) -> &Arc<Item> {
         match self {
@@ -70,21 +70,21 @@ impl What {
 impl Ask {
     /// Only called after everything has been decided.
     pub(super) fn new(
-        what: What,
-        asker: Asker,
+        what: AskKind,
+        asker: CallerIdentity,
         era: Era,
-        (longest, most, memory): (Duration, usize, Held),
+        (longest, most, memory): (Duration, usize, HeldMemory),
         cancel: CancellationToken,
     ) -> Self {
         Self { what, asker, era, deadline: Instant::now() + longest, most, memory: Arc::new(memory), cancel }
     }
 
-    pub(crate) fn what(&self) -> &What {
+    pub(crate) fn what(&self) -> &AskKind {
         &self.what
     }
 
     /// The caller.
-    pub(crate) fn asker(&self) -> &Asker {
+    pub(crate) fn asker(&self) -> &CallerIdentity {
         &self.asker
     }
 
@@ -104,7 +104,7 @@ impl Ask {
     }
 
     /// Where the memory of the answer is counted.
-    pub(crate) fn memory(&self) -> &Arc<Held> {
+    pub(crate) fn memory(&self) -> &Arc<HeldMemory> {
         &self.memory
     }
 

@@ -13,10 +13,10 @@ use super::ask::Ask;
 use super::limits::Hold;
 use super::links::Links;
 use super::record::{self, Subject};
-use super::relay::{Heard, Relay};
+use super::relay::{Relay, RelayReceiver};
 use super::running::{Listed, Named};
 use super::watch::Watch;
-use super::{Denied, Ending, sizes};
+use super::{CallEnd, Denied, sizes};
 use crate::gate::refusal::Refusal;
 use crate::item::Effect;
 use crate::sources::{Outcome, Source, Sources};
@@ -36,7 +36,7 @@ pub(super) struct Call {
     pub(super) patience: Duration,
     pub(super) listed: Listed,
     pub(super) relay: Relay,
-    pub(super) heard: Heard,
+    pub(super) heard: RelayReceiver,
 }
 
 impl Call {
@@ -44,7 +44,7 @@ impl Call {
     pub(super) async fn finish<A: AsRef<[u8]>>(
         self,
         began: Instant,
-        answer: impl FnOnce(&Ending<'_>) -> A,
+        answer: impl FnOnce(&CallEnd<'_>) -> A,
     ) -> Result<A, Denied> {
         let Self { db, sources, links, subject, ask, named, watch, mut hold, patience, listed, relay, heard } =
             self;
@@ -70,7 +70,7 @@ impl Call {
         if let Outcome::Result { links: shown, .. } = &outcome {
             links.show(&subject.caller.principal(), &ask.what().item().source, shown);
         }
-        let answer = answer(&Ending { what: ask.what(), effect, outcome: &outcome, patience, most });
+        let answer = answer(&CallEnd { what: ask.what(), effect, outcome: &outcome, patience, most });
         let ended = subject.ended(effect, &outcome, began.elapsed()).detail("bytes", answer.as_ref().len());
         let ended = if missing > 0 { ended.detail("bytes_cut", missing) } else { ended };
         // What the answer was made from goes; the answer's own memory is counted until it is handed on.
@@ -100,7 +100,7 @@ async fn run(
     patience: Duration,
     watch: &Watch,
     listed: &Listed,
-    (relay, mut heard): (Relay, Heard),
+    (relay, mut heard): (Relay, RelayReceiver),
 ) -> Result<Outcome, Denied> {
     let mut running = pin!(caught(source.run(ask, &relay)));
     let mut silence = pin!(tokio::time::sleep(patience));

@@ -9,8 +9,8 @@ use shared::{Clock, Db};
 
 use super::limits::{Hold, LIMITED, Lasting, Limited};
 use super::record::{self, Subject};
-use super::{Denied, Wanted};
-use crate::bearer::{Bearer, Checked, Refused};
+use super::{Denied, ParsedCall};
+use crate::bearer::{Bearer, CheckedToken, Refused};
 use crate::gate::refusal::Refusal;
 use crate::item::Effect;
 use crate::policy::Decision;
@@ -30,11 +30,11 @@ impl Commit {
     /// Admits a call that has been decided, and returns its caller as they are now.
     pub(super) async fn admit(
         &self,
-        wanted: &Wanted,
+        wanted: &ParsedCall,
         subject: &Subject,
         effect: Effect,
         hold: &mut Hold,
-    ) -> Result<Checked, Denied> {
+    ) -> Result<CheckedToken, Denied> {
         if effect == Effect::ReadOnly && hold.lasting().is_empty() {
             hold.admitted();
             return Ok(subject.caller.clone());
@@ -97,7 +97,11 @@ impl Commit {
     }
 
     /// Decides with the current rules and caller.
-    async fn decide_again(&self, wanted: &Wanted, subject: &Subject) -> Result<(Decision, Checked), Refused> {
+    async fn decide_again(
+        &self,
+        wanted: &ParsedCall,
+        subject: &Subject,
+    ) -> Result<(Decision, CheckedToken), Refused> {
         loop {
             let look = self.registry.look();
             let profile = look.snapshot.profile_of(&subject.resource);

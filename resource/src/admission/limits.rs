@@ -14,7 +14,7 @@ use shared::id::random_128;
 use shared::{Clock, Db, Digest, Fault, Timestamp, Tx};
 
 use super::record;
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::call_limits::{AtOnce, CallLimits, Each, LASTING, LimitRules, Rate, length_in_words};
 use crate::gate::refusal::Refusal;
 use crate::item::{Item, Kind};
@@ -81,7 +81,7 @@ impl Over {
     }
 
     /// What is counted together for this caller.
-    fn counter(&self, each: Each, caller: &Checked) -> Digest {
+    fn counter(&self, each: Each, caller: &CheckedToken) -> Digest {
         let token = caller.token();
         let over = match self {
             Self::Item { kind, name } => json!(["item", kind.as_str(), **name]),
@@ -140,7 +140,7 @@ struct Relevant {
 }
 
 impl Relevant {
-    fn of(item: &Item, rules: &LimitRules, caller: &Checked) -> Self {
+    fn of(item: &Item, rules: &LimitRules, caller: &CheckedToken) -> Self {
         let mut all = Self { lasting: Vec::new(), passing: Vec::new(), at_once: Vec::new() };
         if !item.limits.is_empty() {
             let (kind, name) = match item.counts_as {
@@ -160,7 +160,7 @@ impl Relevant {
         all
     }
 
-    fn add(&mut self, over: &Over, limits: &CallLimits, caller: &Checked) {
+    fn add(&mut self, over: &Over, limits: &CallLimits, caller: &CheckedToken) {
         for &limit in &limits.rates {
             let counter = over.counter(limit.each, caller);
             let rates = if limit.window >= LASTING { &mut self.lasting } else { &mut self.passing };
@@ -224,7 +224,12 @@ impl Limits {
     }
 
     /// Reserves a call in memory, against all limits that are about it, or against none.
-    pub(super) fn take(&self, item: &Item, rules: &LimitRules, caller: &Checked) -> Result<Hold, Limited> {
+    pub(super) fn take(
+        &self,
+        item: &Item,
+        rules: &LimitRules,
+        caller: &CheckedToken,
+    ) -> Result<Hold, Limited> {
         let relevant = Relevant::of(item, rules, caller);
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let recent = counters(&relevant.passing);

@@ -24,7 +24,7 @@ pub(super) struct Links(Mutex<All>);
 
 #[derive(Default)]
 struct All {
-    shown: HashMap<Principal, Shown>,
+    shown: HashMap<Principal, ShownLinks>,
     /// How many URIs there are in all.
     count: usize,
     /// Counts up with every use.
@@ -33,7 +33,7 @@ struct All {
 
 /// What one principal was shown. URIs are kept as their digests, so that each takes as much room as any other.
 #[derive(Default)]
-struct Shown {
+struct ShownLinks {
     sources: HashMap<Digest, SourceName>,
     order: VecDeque<Digest>,
     used: u64,
@@ -88,7 +88,7 @@ impl All {
     }
 }
 
-impl Shown {
+impl ShownLinks {
     fn add(&mut self, uri: &CanonicalUri, source: &SourceName) {
         let digest = digest(uri);
         if self.sources.contains_key(&digest) {

@@ -6,7 +6,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::DropGuard;
 
 use super::Denied;
-use super::relay::Heard;
+use super::relay::RelayReceiver;
 use crate::gate::refusal::Refusal;
 use crate::progress::Progress;
 
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 /// nobody gets its answer.
 pub(crate) struct Ongoing<A> {
     ended: JoinHandle<Result<A, Denied>>,
-    heard: Heard,
+    heard: RelayReceiver,
     closing: Option<DropGuard>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Happening<A> {
 impl<A> Ongoing<A> {
     pub(super) fn new(
         ended: JoinHandle<Result<A, Denied>>,
-        heard: Heard,
+        heard: RelayReceiver,
         closing: Option<DropGuard>,
     ) -> Self {
         Self { ended, heard, closing }

@@ -8,7 +8,7 @@ use shared::db::Durability;
 use shared::{Db, Digest, Fault, Request, ResourceUri, Scope};
 
 use super::Denied;
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::gate::refusal::Refusal;
 use crate::item::{Effect, SourceName};
 use crate::policy::Decision;
@@ -45,7 +45,7 @@ pub(super) async fn in_time<T>(writing: impl Future<Output = Result<T, Fault>>) 
 /// The part of a call's records that does not depend on its end.
 pub(crate) struct Subject {
     pub(crate) request: Request,
-    pub(crate) caller: Checked,
+    pub(crate) caller: CheckedToken,
     pub(crate) resource: ResourceUri,
     pub(crate) method: &'static str,
     pub(crate) name: String,

@@ -12,12 +12,12 @@ pub(crate) struct Relay(watch::Sender<Option<Arc<Progress>>>);
 
 /// The gate's end. A copy hears what was not heard yet.
 #[derive(Clone)]
-pub(super) struct Heard(watch::Receiver<Option<Arc<Progress>>>);
+pub(super) struct RelayReceiver(watch::Receiver<Option<Arc<Progress>>>);
 
 /// The two ends for one call.
-pub(super) fn relay() -> (Relay, Heard) {
+pub(super) fn relay() -> (Relay, RelayReceiver) {
     let (tell, heard) = watch::channel(None);
-    (Relay(tell), Heard(heard))
+    (Relay(tell), RelayReceiver(heard))
 }
 
 impl Relay {
@@ -33,7 +33,7 @@ impl Relay {
     }
 }
 
-impl Heard {
+impl RelayReceiver {
     /// Waits until the work has come further, and says how far; for ever, if the source has let go of its end.
     pub(super) async fn further(&mut self) -> Arc<Progress> {
         while self.0.changed().await.is_ok() {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::ask::What;
+use super::ask::AskKind;
 use super::limits::Limited;
 use crate::members::{Edit, Members, items};
 use crate::sources::Outcome;
@@ -41,14 +41,14 @@ impl Write for Counter {
 
 /// The outcome within so many bytes, and how many bytes of text are missing from it. Text of a tool is cut; half an object or
 /// half a picture would be worth nothing, so what has others is refused as a whole.
-pub(super) fn within(outcome: Outcome, what: &What, most: usize) -> (Outcome, usize) {
+pub(super) fn within(outcome: Outcome, what: &AskKind, most: usize) -> (Outcome, usize) {
     let Outcome::Result { members, meta, is_error, links } = outcome else { return (outcome, 0) };
     let bytes = members.len();
     if bytes <= most {
         return (Outcome::Result { members, meta, is_error, links }, 0);
     }
     let text = String::from_utf8(members).ok();
-    let cut = text.filter(|_| matches!(what, What::Tool(..))).and_then(|members| cut(&members, most));
+    let cut = text.filter(|_| matches!(what, AskKind::Tool(..))).and_then(|members| cut(&members, most));
     match cut {
         Some((members, missing)) => (Outcome::Result { members, meta, is_error, links }, missing),
         None => (Outcome::TooLarge(bytes), 0),

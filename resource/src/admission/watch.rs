@@ -6,8 +6,8 @@ use std::time::Duration;
 use shared::{Clock, ResourceUri};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use super::{Asked, Denied};
-use crate::bearer::{Bearer, Checked, Refused};
+use super::{Denied, ItemRequest};
+use crate::bearer::{Bearer, CheckedToken, Refused};
 use crate::item::Item;
 use crate::policy::Decision;
 use crate::registry::{Registry, Snapshot};
@@ -20,10 +20,10 @@ pub(super) struct Watch {
     pub(super) clock: Clock,
     pub(super) bearer: Arc<Bearer>,
     pub(super) registry: Arc<Registry>,
-    pub(super) caller: Checked,
+    pub(super) caller: CheckedToken,
     pub(super) resource: ResourceUri,
     pub(super) item: Arc<Item>,
-    pub(super) asked: Asked,
+    pub(super) asked: ItemRequest,
 }
 
 impl Watch {
@@ -74,7 +74,7 @@ impl Watch {
         &self,
         snapshot: &Snapshot,
         item: &Item,
-        caller: Result<Checked, Refused>,
+        caller: Result<CheckedToken, Refused>,
     ) -> Result<(), Denied> {
         let caller = caller.map_err(Denied::Token)?;
         let is_reached = snapshot.profile_of(&self.resource).is_some_and(|profile| profile.reaches(item));

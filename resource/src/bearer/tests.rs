@@ -8,11 +8,11 @@ struct At {
 }
 
 impl At {
-    fn check(&self, value: &HeaderValue, now: Timestamp) -> Result<Checked, Refused> {
+    fn check(&self, value: &HeaderValue, now: Timestamp) -> Result<CheckedToken, Refused> {
         self.bearer.check(value, &self.endpoint, now)
     }
 
-    fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<Checked, Refused> {
+    fn check_headers(&self, headers: &HeaderMap, now: Timestamp) -> Result<CheckedToken, Refused> {
         self.bearer.check_headers(headers, &self.endpoint, now)
     }
 
@@ -35,7 +35,7 @@ fn signed(token: &AccessToken) -> HeaderValue {
 }
 
 /// The recorded reason of a refusal.
-fn reason(refused: Result<Checked, Refused>) -> &'static str {
+fn reason(refused: Result<CheckedToken, Refused>) -> &'static str {
     match refused {
         Err(Refused::Invalid(invalid)) => invalid.reason,
         other => panic!("{other:?}"),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::era::Era;
 use super::lifecycle;
 use super::refusal::INTERNAL_ERROR;
-use crate::admission::{Ending, What};
+use crate::admission::{AskKind, CallEnd};
 use crate::item::Effect;
 use crate::sources::{self, Outcome};
 
@@ -75,8 +75,8 @@ impl Answer {
     }
 
     /// What a call came to.
-    pub(crate) fn ended(id: &Value, era: Era, ending: &Ending<'_>) -> Self {
-        let Ending { what, effect, outcome, patience, most } = *ending;
+    pub(crate) fn ended(id: &Value, era: Era, ending: &CallEnd<'_>) -> Self {
+        let CallEnd { what, effect, outcome, patience, most } = *ending;
         let noun = what.item().offer.kind.as_str();
         let problem: Cow<'_, str> = match outcome {
             Outcome::Result { members, meta, .. } => return Self::with_meta(id, era, members, meta),
@@ -122,7 +122,7 @@ impl Answer {
             }
         };
         match what {
-            What::Tool(..) => Self::told(id, era, &problem),
+            AskKind::Tool(..) => Self::told(id, era, &problem),
             // No other result has room for words.
             _ => Self::error(id, INTERNAL_ERROR.into(), &problem, None),
         }

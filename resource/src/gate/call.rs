@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::era::Era;
 use super::refusal::{INVALID_PARAMS, METHOD_NOT_FOUND, Refusal};
-use crate::admission::{Asked, Completing};
+use crate::admission::{Completing, ItemRequest};
 use crate::item::{Arguments, Kind};
 
 pub(crate) const CALL_TOOL: &str = "tools/call";
@@ -37,7 +37,7 @@ pub(crate) struct ItemCall {
     pub(crate) kind: Kind,
     /// A name, or a URI as it was sent, or a template.
     pub(crate) name: String,
-    pub(crate) asked: Asked,
+    pub(crate) asked: ItemRequest,
 }
 
 impl Call {
@@ -90,7 +90,7 @@ fn call(mut params: Map<String, Value>) -> Result<Call, Refusal> {
         method: CALL_TOOL,
         kind: Kind::Tool,
         name,
-        asked: Asked::Call(Arc::new(arguments.into())),
+        asked: ItemRequest::Call(Arc::new(arguments.into())),
     }))
 }
 
@@ -107,14 +107,14 @@ fn prompt(mut params: Map<String, Value>) -> Result<Call, Refusal> {
         method: GET_PROMPT,
         kind: Kind::Prompt,
         name,
-        asked: Asked::Call(Arc::new(arguments)),
+        asked: ItemRequest::Call(Arc::new(arguments)),
     }))
 }
 
 fn read(mut params: Map<String, Value>) -> Result<Call, Refusal> {
     let name = text(&mut params, "uri")?;
     answers_nothing(&params)?;
-    Ok(Call::Item(ItemCall { method: READ_RESOURCE, kind: Kind::Resource, name, asked: Asked::Read }))
+    Ok(Call::Item(ItemCall { method: READ_RESOURCE, kind: Kind::Resource, name, asked: ItemRequest::Read }))
 }
 
 fn complete(mut params: Map<String, Value>) -> Result<Call, Refusal> {
@@ -129,7 +129,12 @@ fn complete(mut params: Map<String, Value>) -> Result<Call, Refusal> {
     let name = text(&mut reference, member)?;
     let completing =
         Completing { name: name.clone(), argument: typed(&mut params)?, context: context(&mut params)? };
-    Ok(Call::Item(ItemCall { method: COMPLETE, kind, name, asked: Asked::Complete(Arc::new(completing)) }))
+    Ok(Call::Item(ItemCall {
+        method: COMPLETE,
+        kind,
+        name,
+        asked: ItemRequest::Complete(Arc::new(completing)),
+    }))
 }
 
 /// The argument that is being typed.

@@ -1,6 +1,6 @@
 //! Audit records of refused tokens: one for each, or counts in a flood (AUDIT-05, 06).
 
-use shared::audit::{Acquaintance, Event, Flood, HeldBack, Name};
+use shared::audit::{ClientStanding, Event, Flood, Name, UnrecordedCount};
 use shared::{Clock, Db, Request, ResourceUri};
 
 use super::refusal::Refusal;
@@ -27,7 +27,7 @@ impl Denials {
     ) -> Result<(), Refusal> {
         let event = one(endpoint, invalid, request);
         // The client is known only if the token was ours, and then the record's subject is the token.
-        let (own, held_back) = self.flood.admit(&event, Acquaintance::Unknown);
+        let (own, held_back) = self.flood.admit(&event, ClientStanding::Unknown);
         self.append(held_back, own.then_some(event)).await
     }
 
@@ -36,8 +36,8 @@ impl Denials {
         self.append(self.flood.take(), None).await
     }
 
-    async fn append(&self, held_back: Vec<HeldBack>, own: Option<Event>) -> Result<(), Refusal> {
-        let events: Vec<Event> = held_back.iter().map(HeldBack::event).chain(own).collect();
+    async fn append(&self, held_back: Vec<UnrecordedCount>, own: Option<Event>) -> Result<(), Refusal> {
+        let events: Vec<Event> = held_back.iter().map(UnrecordedCount::event).chain(own).collect();
         if events.is_empty() {
             return Ok(());
         }

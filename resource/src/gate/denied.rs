@@ -9,9 +9,9 @@ use super::answer::Answer;
 use super::call::ItemCall;
 use super::era::Era;
 use super::refusal::{FORBIDDEN, INVALID_PARAMS, RESOURCE_NOT_FOUND, Refusal, TOO_MANY};
-use crate::admission::{Asked, Limited};
+use crate::admission::{ItemRequest, Limited};
 use crate::argument_rules::Violation;
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::item::Kind;
 use crate::policy::Decision;
 use crate::profile::Profile;
@@ -22,7 +22,7 @@ pub(super) fn answer(
     call: &ItemCall,
     id: &Value,
     era: Era,
-    caller: &Checked,
+    caller: &CheckedToken,
     profile: &Profile,
 ) -> Result<Answer, Refusal> {
     match decision {
@@ -50,14 +50,14 @@ pub(super) fn limited(over: &Limited, call: &ItemCall, id: &Value, era: Era) -> 
 /// for it.
 fn told(call: &ItemCall, id: &Value, era: Era, code: i32, words: String) -> Result<Answer, Refusal> {
     match (call.kind, &call.asked) {
-        (Kind::Tool, Asked::Call(_)) => Ok(Answer::told(id, era, &words)),
+        (Kind::Tool, ItemRequest::Call(_)) => Ok(Answer::told(id, era, &words)),
         _ => Err(Refusal::new(StatusCode::OK, code, words)),
     }
 }
 
 /// RS-11: the challenge lists what the token holds and what lacks, so that nothing is lost by
 /// asking for exactly that.
-fn insufficient_scope(kind: Kind, caller: &Checked, needed: &Scope, profile: &Profile) -> Refusal {
+fn insufficient_scope(kind: Kind, caller: &CheckedToken, needed: &Scope, profile: &Profile) -> Refusal {
     let all = caller.token().scope.union(needed);
     let kind = kind.as_str();
     let words = format!("Insufficient scope: this {kind} needs {needed}. Sign in again and allow it.");

@@ -13,39 +13,39 @@ use super::era::{self, Era};
 use super::message::Message;
 use super::refusal::{INVALID_PARAMS, INVALID_REQUEST, Refusal};
 use super::reply;
-use super::session::{NotBegun, SESSION_HEADER, Session};
-use super::{At, lifecycle, lists, media, mirror, no_endpoint, unauthenticated};
+use super::session::{SESSION_HEADER, Session, SessionNotStarted};
+use super::{GateContext, lifecycle, lists, media, mirror, no_endpoint, unauthenticated};
 use crate::Resource;
-use crate::admission::{Asked, CallId, Ending, Wanted};
-use crate::bearer::Checked;
+use crate::admission::{CallEnd, CallId, ItemRequest, ParsedCall};
+use crate::bearer::CheckedToken;
 use crate::item::{Item, Kind};
 use crate::progress::Token;
-use crate::registry::{Snapshot, Sought};
+use crate::registry::{RequestedItem, Snapshot};
 
 /// A request whose caller is authenticated.
 pub(crate) struct Exchange<'e> {
     pub(crate) resource: &'e Resource,
     /// The endpoint that it was sent to, and the items that there are.
-    pub(crate) at: &'e At,
+    pub(crate) at: &'e GateContext,
     pub(crate) headers: &'e HeaderMap,
     pub(crate) request: &'e Request,
     pub(crate) began: Instant,
 }
 
 /// A parsed request.
-struct Understood {
+struct ParsedRequest {
     id: Value,
     era: Era,
     session: Option<Session>,
-    caller: Checked,
-    at: At,
+    caller: CheckedToken,
+    at: GateContext,
     /// The token by which the client asked for progress.
     token: Option<Token>,
 }
 
 impl Exchange<'_> {
     /// Answers a message of this caller.
-    pub(crate) async fn answer(&self, message: Message, caller: &Checked) -> Result<Response, Refusal> {
+    pub(crate) async fn answer(&self, message: Message, caller: &CheckedToken) -> Result<Response, Refusal> {
         let era = era::decide(self.headers, &message)?;
         let (era, session) = self.in_session(era, &message, caller).await?;
         let Some(id) = message.id.clone() else {
@@ -55,13 +55,13 @@ impl Exchange<'_> {
         let token = message.meta("progressToken").and_then(Token::of);
         let call = Call::of(&message.method, message.params, era)?;
         let (at, caller) = self.settle(&call, caller).await?;
-        let understood = Understood { id, era, session, caller, at, token };
+        let understood = ParsedRequest { id, era, session, caller, at, token };
         match call {
             Call::Discover => Ok(Answer::whole(&understood.id, lifecycle::discover()).into_response()),
             Call::Initialize(params) => self.initialize(params, understood).await,
             Call::Ping => Ok(Answer::result(&understood.id, era, b"").into_response()),
             Call::List(kind, cursor) => {
-                let Understood { id, caller, at, .. } = &understood;
+                let ParsedRequest { id, caller, at, .. } = &understood;
                 Ok(lists::list(id, era, (at, caller), kind, cursor.as_deref())?.into_response())
             }
             Call::Item(call) => self.use_item(call, understood).await,
@@ -71,7 +71,11 @@ impl Exchange<'_> {
     /// The caller as they are now, and the items that there are now: what the call is decided by. Reading the body may have
     /// taken a while, and only now it is known what the token is for (RS-08). Both are of one moment, also while a reload
     /// replaces rules and groups (POL-04).
-    async fn settle(&self, call: &Call, caller: &Checked) -> Result<(At, Checked), Refusal> {
+    async fn settle(
+        &self,
+        call: &Call,
+        caller: &CheckedToken,
+    ) -> Result<(GateContext, CheckedToken), Refusal> {
         let (registry, bearer) = (self.resource.registry(), self.resource.bearer());
         loop {
             let look = registry.look();
@@ -94,7 +98,7 @@ impl Exchange<'_> {
         &self,
         era: Era,
         message: &Message,
-        caller: &Checked,
+        caller: &CheckedToken,
     ) -> Result<(Era, Option<Session>), Refusal> {
         if era == Era::Modern || message.method == "initialize" {
             return Ok((era, None));
@@ -144,19 +148,19 @@ impl Exchange<'_> {
     async fn initialize(
         &self,
         params: Map<String, Value>,
-        understood: Understood,
+        understood: ParsedRequest,
     ) -> Result<Response, Refusal> {
-        let Understood { id, era, caller, .. } = understood;
+        let ParsedRequest { id, era, caller, .. } = understood;
         let Some(result) = lifecycle::initialize(params, era) else {
             let words = "Invalid params for initialize";
             return Err(Refusal::new(StatusCode::OK, INVALID_PARAMS, words));
         };
         let session = match self.resource.sessions().begin(&caller, era.version()).await {
             Ok(session) => session,
-            Err(NotBegun::Token(refused)) => {
+            Err(SessionNotStarted::Token(refused)) => {
                 return Err(unauthenticated(self.resource, &self.at.profile, &refused, self.request).await);
             }
-            Err(NotBegun::Refused(refusal)) => return Err(refusal),
+            Err(SessionNotStarted::Refused(refusal)) => return Err(refusal),
         };
         let mut response = Answer::whole(&id, &result).into_response();
         response.headers_mut().insert(SESSION_HEADER, session);
@@ -164,10 +168,10 @@ impl Exchange<'_> {
     }
 
     /// Something that is done with an item: admitted, done and answered; or refused.
-    async fn use_item(&self, call: ItemCall, understood: Understood) -> Result<Response, Refusal> {
-        let Understood { id, era, session, caller, at, token } = understood;
+    async fn use_item(&self, call: ItemCall, understood: ParsedRequest) -> Result<Response, Refusal> {
+        let ParsedRequest { id, era, session, caller, at, token } = understood;
         let admission = self.resource.admission();
-        let wanted = Wanted {
+        let wanted = ParsedCall {
             method: call.method,
             sought: self.sought(&at.snapshot, &call, &caller),
             asked: call.asked.clone(),
@@ -181,10 +185,10 @@ impl Exchange<'_> {
         };
         let answer = {
             let id = id.clone();
-            move |ending: &Ending<'_>| Answer::ended(&id, era, ending)
+            move |ending: &CallEnd<'_>| Answer::ended(&id, era, ending)
         };
-        let agree = |item: &Item, asked: &Asked| match (era, asked) {
-            (Era::Modern, Asked::Call(arguments)) => {
+        let agree = |item: &Item, asked: &ItemRequest| match (era, asked) {
+            (Era::Modern, ItemRequest::Call(arguments)) => {
                 mirror::check_parameters(self.headers, arguments, &item.offer.mirrored)
             }
             _ => Ok(()),
@@ -200,7 +204,7 @@ impl Exchange<'_> {
 
     /// The item that a call names. What is completed may be a template, or a resource by its URI (MCP completion,
     /// reference types).
-    fn sought(&self, snapshot: &Snapshot, call: &ItemCall, caller: &Checked) -> Sought {
+    fn sought(&self, snapshot: &Snapshot, call: &ItemCall, caller: &CheckedToken) -> RequestedItem {
         let admission = self.resource.admission();
         let sought = admission.sought(caller, call.kind, call.name.clone());
         if call.kind == Kind::Template && snapshot.seek(&sought).is_none() {
@@ -210,7 +214,7 @@ impl Exchange<'_> {
     }
 
     /// The scopes that the call needs; `None` if it needs only a valid token.
-    fn needs(&self, at: &At, call: &Call, caller: &Checked) -> Option<Scope> {
+    fn needs(&self, at: &GateContext, call: &Call, caller: &CheckedToken) -> Option<Scope> {
         let Call::Item(call) = call else { return None };
         let item = at.snapshot.seek_at(&at.profile, &self.sought(&at.snapshot, call, caller));
         Some(item.and_then(|item| item.needs.scopes().cloned()).unwrap_or_default())
@@ -236,7 +240,7 @@ mod tests {
     async fn a_session_remembers_its_revision() {
         let app = App::start();
         let header = bearer(&token("docs.read")).parse().unwrap();
-        let at = At::of(&app.resource, None).unwrap();
+        let at = GateContext::of(&app.resource, None).unwrap();
         let caller = app.resource.bearer().check(&header, at.profile.uri(), NOW).unwrap();
         let id = app.resource.sessions().begin(&caller, "2025-11-25").await.unwrap();
         let decided = async |method: &str, named: bool, version: Option<&'static str>| {

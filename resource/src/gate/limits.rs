@@ -7,7 +7,7 @@ use std::sync::Arc;
 use shared::rate::{self, Buckets, Origin, Tally, TooMany};
 use shared::{Clock, Request};
 
-use crate::bearer::{Checked, Invalid, Principal};
+use crate::bearer::{CheckedToken, Invalid, Principal};
 
 /// The rate limits of the gate.
 pub(crate) struct Limits {
@@ -40,7 +40,7 @@ impl Limits {
     ///
     /// # Errors
     /// If the principal has sent too many.
-    pub(crate) fn take(&self, caller: &Checked, request: &Request) -> Result<(), TooMany> {
+    pub(crate) fn take(&self, caller: &CheckedToken, request: &Request) -> Result<(), TooMany> {
         self.requests.take(&caller.principal(), request)
     }
 

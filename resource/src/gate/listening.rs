@@ -9,9 +9,9 @@ use shared::Digest;
 use tokio::sync::watch;
 
 use super::stream::Feed;
-use super::{At, lists};
+use super::{GateContext, lists};
 use crate::Resource;
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::item::Kind;
 
 /// The notifications, each with the kinds whose lists it is about (MCP 2025-11-25 schema).
@@ -25,7 +25,7 @@ const CHANGES: [(&str, &[Kind]); 3] = [
 pub(super) struct Listening {
     resource: Resource,
     session: Digest,
-    caller: Checked,
+    caller: CheckedToken,
     changed: watch::Receiver<u64>,
     /// What the lists were when the client was last told of them.
     known: [u64; CHANGES.len()],
@@ -35,7 +35,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn new(resource: Resource, session: Digest, caller: Checked) -> Self {
+    pub(super) fn new(resource: Resource, session: Digest, caller: CheckedToken) -> Self {
         // Before the first look, so that nothing changes unseen in between.
         let changed = resource.registry().changed();
         let known = state(&resource, &caller).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Feed for Listening {
         }
     }
 
-    async fn may_go_on(&mut self, caller: &Checked) -> bool {
+    async fn may_go_on(&mut self, caller: &CheckedToken) -> bool {
         if caller.entitled() != self.caller.entitled() || caller.ceiling() != self.caller.ceiling() {
             self.entitled_anew = true;
         }
@@ -83,10 +83,10 @@ impl Feed for Listening {
 }
 
 /// What this caller's lists are now, in short; `None` if the endpoint is gone.
-fn state(resource: &Resource, caller: &Checked) -> Option<[u64; CHANGES.len()]> {
+fn state(resource: &Resource, caller: &CheckedToken) -> Option<[u64; CHANGES.len()]> {
     let snapshot = resource.registry().snapshot();
     let profile = snapshot.profile_of(&caller.token().aud)?.clone();
-    let at = At { snapshot, profile };
+    let at = GateContext { snapshot, profile };
     Some(CHANGES.map(|(_, kinds)| {
         let mut hasher = DefaultHasher::new();
         for kind in kinds {

@@ -4,13 +4,13 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
 use shared::Digest;
 
-use super::At;
+use super::GateContext;
 use super::answer::Answer;
 use super::call::unknown_cursor;
 use super::era::Era;
 use super::lifecycle::FRESH_MS;
 use super::refusal::Refusal;
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::item::{Item, Kind};
 use crate::members::{Edit, Members};
 use crate::policy;
@@ -22,7 +22,7 @@ const PAGE: usize = 1_000;
 pub(super) fn list(
     id: &Value,
     era: Era,
-    (at, caller): (&At, &Checked),
+    (at, caller): (&GateContext, &CheckedToken),
     kind: Kind,
     cursor: Option<&str>,
 ) -> Result<Answer, Refusal> {
@@ -58,7 +58,11 @@ pub(super) fn list(
 }
 
 /// The items of a kind that the caller sees at an endpoint, in the order of their names.
-pub(super) fn visible<'a>(at: &'a At, caller: &'a Checked, kind: Kind) -> impl Iterator<Item = &'a Item> {
+pub(super) fn visible<'a>(
+    at: &'a GateContext,
+    caller: &'a CheckedToken,
+    kind: Kind,
+) -> impl Iterator<Item = &'a Item> {
     let items = at.snapshot.items_at(&at.profile, kind).map(|item| &**item);
     items.filter(|item| policy::decide(&item.needs, &caller.caller()).listed())
 }

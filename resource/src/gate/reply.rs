@@ -18,10 +18,10 @@ use super::call::ItemCall;
 use super::era::Era;
 use super::refusal::Refusal;
 use super::stream::{COMMENT, SILENCE};
-use super::{At, denied, unauthenticated};
+use super::{GateContext, denied, unauthenticated};
 use crate::Resource;
 use crate::admission::{Denied, Happening, Ongoing};
-use crate::bearer::Checked;
+use crate::bearer::CheckedToken;
 use crate::progress::{Progress, Token};
 
 /// A call that takes longer is answered with a stream.
@@ -32,10 +32,10 @@ const PACE: Duration = Duration::from_millis(50);
 /// A call, as far as its answer depends on it.
 pub(super) struct Asked {
     pub(super) resource: Resource,
-    pub(super) at: At,
+    pub(super) at: GateContext,
     pub(super) id: Value,
     pub(super) era: Era,
-    pub(super) caller: Checked,
+    pub(super) caller: CheckedToken,
     pub(super) request: Request,
     pub(super) call: ItemCall,
     /// The token by which the client asked for progress.

@@ -20,7 +20,7 @@ use shared::{Clock, Db, Digest, Fault, Secret, Timestamp, TokenStatus};
 
 use super::era;
 use super::refusal::{INTERNAL_ERROR, INVALID_REQUEST, Refusal};
-use crate::bearer::{Checked, Refused};
+use crate::bearer::{CheckedToken, Refused};
 use crate::store::sessions::{self, Stored};
 
 pub(crate) const SESSION_HEADER: &str = "mcp-session-id";
@@ -85,7 +85,7 @@ impl Session {
 
 /// Why no session was started.
 #[derive(Debug)]
-pub(crate) enum NotBegun {
+pub(crate) enum SessionNotStarted {
     /// The token was valid before and has ended meanwhile.
     Token(Refused),
     /// For another reason, with the answer.
@@ -101,14 +101,14 @@ impl Sessions {
     /// ended while the job waited (SESSION-05).
     pub(crate) async fn begin(
         &self,
-        caller: &Checked,
+        caller: &CheckedToken,
         version: &'static str,
-    ) -> Result<HeaderValue, NotBegun> {
+    ) -> Result<HeaderValue, SessionNotStarted> {
         let id = Secret::random("ms_");
         let (digest, status, caller) = (id.digest(), Arc::clone(&self.status), caller.clone());
         let begun = self.db.write(move |tx| {
             if status.has_ended_in(tx, caller.token())? {
-                return Ok(Err(NotBegun::Token(caller.ended())));
+                return Ok(Err(SessionNotStarted::Token(caller.ended())));
             }
             sessions::keep_newest(tx, caller.token(), PER_PRINCIPAL - 1)?;
             let (created, seen) = over(tx.now());
@@ -116,11 +116,11 @@ impl Sessions {
                 sessions::sweep(tx, created, seen)?;
             }
             if sessions::make_room(tx, caller.token())?.is_err() {
-                return Ok(Err(NotBegun::Refused(full())));
+                return Ok(Err(SessionNotStarted::Refused(full())));
             }
             sessions::insert(tx, &digest, caller.token(), version).map(Ok)
         });
-        begun.await.map_err(|fault| NotBegun::Refused(unavailable(&fault)))??;
+        begun.await.map_err(|fault| SessionNotStarted::Refused(unavailable(&fault)))??;
         // "MUST only contain visible ASCII characters"
         Ok(HeaderValue::from_str(id.expose()).expect("base64url is visible ASCII"))
     }
@@ -130,7 +130,7 @@ impl Sessions {
     pub(crate) async fn named(
         &self,
         headers: &HeaderMap,
-        caller: &Checked,
+        caller: &CheckedToken,
     ) -> Result<Option<Session>, Refusal> {
         let mut ids = headers.get_all(SESSION_HEADER).iter();
         let Some(id) = ids.next() else {
@@ -150,7 +150,11 @@ impl Sessions {
     }
 
     /// The session with this digest, if it is live and the caller's. This counts as a use.
-    pub(crate) async fn going_on(&self, digest: &Digest, caller: &Checked) -> Result<Option<Session>, Fault> {
+    pub(crate) async fn going_on(
+        &self,
+        digest: &Digest,
+        caller: &CheckedToken,
+    ) -> Result<Option<Session>, Fault> {
         let now = self.clock.now();
         let Some(stored) = self.live(digest, caller, now)? else { return Ok(None) };
         if now.since(stored.seen_at) >= NOTED {
@@ -166,7 +170,7 @@ impl Sessions {
     }
 
     /// The session as it is stored, if it is live at this time and the caller's.
-    fn live(&self, digest: &Digest, caller: &Checked, now: Timestamp) -> Result<Option<Stored>, Fault> {
+    fn live(&self, digest: &Digest, caller: &CheckedToken, now: Timestamp) -> Result<Option<Stored>, Fault> {
         let key = (*digest, *caller.digest());
         let (deletions, uptime) = (sessions::deletions(), self.clock.uptime());
         if let Some(known) = self.remembered.get(&key)

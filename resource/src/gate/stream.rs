@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::refusal::{Refusal, TOO_MANY};
 use crate::Resource;
-use crate::bearer::{Checked, Principal};
+use crate::bearer::{CheckedToken, Principal};
 use crate::remote::Check;
 
 /// The most open streams of a principal (MCP-16).
@@ -40,7 +40,7 @@ pub(crate) trait Feed: Send + 'static {
 
     /// Whether it may continue for this caller, whose token and entitlement are current. Called at every check
     /// and before every event.
-    fn may_go_on(&mut self, caller: &Checked) -> impl Future<Output = bool> + Send;
+    fn may_go_on(&mut self, caller: &CheckedToken) -> impl Future<Output = bool> + Send;
 }
 
 /// The open streams of an endpoint.
@@ -67,8 +67,8 @@ impl Streams {
 }
 
 /// Opens a stream for this caller.
-pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Result<Response, Refusal> {
-    let place = Place::take(resource, caller.principal()).ok_or_else(too_many)?;
+pub(crate) fn open(resource: &Resource, caller: CheckedToken, feed: impl Feed) -> Result<Response, Refusal> {
+    let place = StreamSlot::take(resource, caller.principal()).ok_or_else(too_many)?;
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let allowed = caller.token().scope.intersection(caller.entitled());
@@ -86,12 +86,12 @@ pub(crate) fn open(resource: &Resource, caller: Checked, feed: impl Feed) -> Res
 
 /// One of the streams that a principal may have. Dropped with the response, it is free again:
 /// closing the connection is all that a client has to do.
-struct Place {
+struct StreamSlot {
     resource: Resource,
     principal: Principal,
 }
 
-impl Place {
+impl StreamSlot {
     fn take(resource: &Resource, principal: Principal) -> Option<Self> {
         let mut open = resource.streams().lock();
         let taken = open.entry(principal.clone()).or_default();
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         let mut open = self.resource.streams().lock();
         if let Some(taken) = open.get_mut(&self.principal) {
@@ -116,8 +116,8 @@ impl Drop for Place {
 }
 
 struct Stream<F> {
-    place: Place,
-    caller: Checked,
+    place: StreamSlot,
+    caller: CheckedToken,
     /// The caller's scope at the start. If any of it is lost, the stream ends and the client opens another.
     allowed: Scope,
     /// How strictly its token is checked.

@@ -64,7 +64,7 @@ fn makes(template: &Item, uri: &CanonicalUri) -> bool {
 
 /// An item as a request names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Sought {
+pub(crate) struct RequestedItem {
     pub(crate) kind: Kind,
     /// The name of a tool or prompt, a URI as it was sent, or a template as it was listed.
     pub(crate) name: String,
@@ -72,7 +72,7 @@ pub(crate) struct Sought {
     pub(crate) shown_by: Option<SourceName>,
 }
 
-impl Sought {
+impl RequestedItem {
     pub(crate) fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into(), shown_by: None }
     }
@@ -80,12 +80,12 @@ impl Sought {
 
 impl Snapshot {
     /// The item that a request names, if it is reached at this endpoint.
-    pub(crate) fn seek_at(&self, profile: &Profile, sought: &Sought) -> Option<Arc<Item>> {
+    pub(crate) fn seek_at(&self, profile: &Profile, sought: &RequestedItem) -> Option<Arc<Item>> {
         self.seek(sought).filter(|item| profile.reaches(item))
     }
 
     /// The item that a request names, wherever it is reached.
-    pub(crate) fn seek(&self, sought: &Sought) -> Option<Arc<Item>> {
+    pub(crate) fn seek(&self, sought: &RequestedItem) -> Option<Arc<Item>> {
         match sought.kind {
             Kind::Tool | Kind::Prompt => self.find(sought.kind, &sought.name).cloned(),
             Kind::Resource => self.resource(sought),
@@ -96,7 +96,7 @@ impl Snapshot {
         }
     }
 
-    fn resource(&self, sought: &Sought) -> Option<Arc<Item>> {
+    fn resource(&self, sought: &RequestedItem) -> Option<Arc<Item>> {
         let uri = CanonicalUri::parse(&sought.name).ok()?;
         if let Some(listed) = self.routes.resources.get(&uri) {
             return Some(Arc::clone(listed));

@@ -105,16 +105,18 @@ fn the_first_source_keeps_a_uri() {
         ("d://h/1", None),
         ("a://h/made/../1", None),
     ] {
-        let found = snapshot.seek(&Sought::new(Kind::Resource, uri));
+        let found = snapshot.seek(&RequestedItem::new(Kind::Resource, uri));
         assert_eq!(found.as_ref().map(|item| item.source.to_string()).as_deref(), owner, "{uri}");
     }
     // What was shown counts only where nobody has a claim.
     for (uri, owner) in [("d://h/1", "three"), ("a://h/1", "one"), ("c://h/3", "three")] {
-        let shown = Sought { shown_by: Some("three".into()), ..Sought::new(Kind::Resource, uri) };
+        let shown =
+            RequestedItem { shown_by: Some("three".into()), ..RequestedItem::new(Kind::Resource, uri) };
         assert_eq!(snapshot.seek(&shown).unwrap().source.to_string(), owner, "{uri}");
     }
     // Nothing is left of a source that was removed.
-    let shown = Sought { shown_by: Some("four".into()), ..Sought::new(Kind::Resource, "d://h/1") };
+    let shown =
+        RequestedItem { shown_by: Some("four".into()), ..RequestedItem::new(Kind::Resource, "d://h/1") };
     assert!(snapshot.seek(&shown).is_none());
 }
 

@@ -276,8 +276,8 @@ fn a_late_answer_overwrites_nothing_newer() {
     let remote = Remote::new(config, [], clock).unwrap();
     let token = testing::token("low");
     let at = Duration::from_secs;
-    remote.remember(&token.jti, Said { at: at(2), standing: Standing::Dead });
-    remote.remember(&token.jti, Said { at: at(1), standing: unasked(&token) });
+    remote.remember(&token.jti, TimedAnswer { at: at(2), standing: Standing::Dead });
+    remote.remember(&token.jti, TimedAnswer { at: at(1), standing: unasked(&token) });
     assert!(matches!(remote.standing(&token, "kid"), Standing::Dead));
 }
 

@@ -8,7 +8,7 @@ use shared::shell;
 
 use super::Outcome;
 use super::own::{OwnTool, answered, problem};
-use crate::admission::{Ask, What};
+use crate::admission::{Ask, AskKind};
 use crate::item::{Needs, Offered};
 
 const WORDS: (&str, &str, &str) = (
@@ -30,7 +30,7 @@ pub(super) fn offered() -> Arc<Offered> {
 }
 
 pub(super) fn run(ask: &Ask) -> Outcome {
-    let What::Tool(_, arguments) = ask.what() else { return Outcome::Error };
+    let AskKind::Tool(_, arguments) = ask.what() else { return Outcome::Error };
     match WHOAMI.check(arguments) {
         Ok(()) => whoami(ask),
         Err(wrong) => problem(&wrong),

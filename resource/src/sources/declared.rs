@@ -20,7 +20,7 @@ use super::health::{Health, Stale};
 use super::identity::{Credential, Credentials};
 use super::journal::{Entry, Journal, Kind as Noted};
 use super::own::problem;
-use crate::admission::{Ask, Relay, What};
+use crate::admission::{Ask, AskKind, Relay};
 use crate::item::{Offered, SourceName};
 pub use param::{Param, ParamKind};
 pub use projection::Projection;
@@ -215,7 +215,7 @@ impl Declared {
 
     /// Runs a call.
     pub(crate) async fn run(&self, ask: &Ask, relay: &Relay) -> Outcome {
-        let What::Tool(item, arguments) = ask.what() else { return Outcome::Error };
+        let AskKind::Tool(item, arguments) = ask.what() else { return Outcome::Error };
         let tools = self.0.tools.iter();
         let Some((at, tool)) = tools.enumerate().find(|(_, tool)| tool.offer.name == item.offer.name) else {
             return Outcome::NotSent(

@@ -33,7 +33,7 @@ pub use folder::Folder;
 pub use scan::Changes;
 pub use watch::Watch;
 
-use crate::admission::{Ask, What};
+use crate::admission::{Ask, AskKind};
 use crate::item::{Offered, SourceName};
 use crate::sources::Outcome;
 use query::Query;
@@ -59,7 +59,7 @@ pub struct Docs {
     generation: tokio::sync::watch::Sender<u64>,
     /// What is offered of the index, and of which generation.
     offered: ArcSwapOption<(u64, Arc<Offered>)>,
-    searches: searching::Places,
+    searches: searching::SearchSlots,
 }
 
 /// A section that matches a search.
@@ -161,7 +161,7 @@ impl Docs {
 
     fn new(db: Db, folder: Folder, clock: &Clock) -> Self {
         let (generation, _) = tokio::sync::watch::channel(0);
-        let (offered, searches) = (ArcSwapOption::empty(), searching::Places::among(db.readers()));
+        let (offered, searches) = (ArcSwapOption::empty(), searching::SearchSlots::among(db.readers()));
         let scanned = Mutex::default();
         Self { db, folder, clock: clock.clone(), scanned, generation, offered, searches }
     }
@@ -268,10 +268,10 @@ pub(crate) fn always_offered() -> Arc<Offered> {
 /// Does with an item what is asked.
 pub(crate) async fn run(docs: &Arc<Docs>, ask: &Ask) -> Outcome {
     match ask.what() {
-        What::Tool(_, arguments) => tools::run(docs, ask, arguments).await,
-        What::Resource(_, uri) => resources::read(docs, uri, ask.era()).await,
-        What::Completion(_, completing) => resources::complete(docs, completing).await,
-        What::Prompt(..) => Outcome::Error,
+        AskKind::Tool(_, arguments) => tools::run(docs, ask, arguments).await,
+        AskKind::Resource(_, uri) => resources::read(docs, uri, ask.era()).await,
+        AskKind::Completion(_, completing) => resources::complete(docs, completing).await,
+        AskKind::Prompt(..) => Outcome::Error,
     }
 }
 

@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use http::{HeaderName, HeaderValue, header};
 use keys::identity::{Claims, Identities};
-use keys::secrets::{Held, Secrets, Server};
+use keys::secrets::{Secrets, Server, StoredSecret};
 use shared::{Digest, Fault, Issuer, Secret, Timestamp};
 
 use super::mcp::request::{Caller, Identity};
-use crate::bearer::Asker;
+use crate::bearer::CallerIdentity;
 use crate::item::SourceName;
 
 /// The header for the identity token if the source also has a static credential.
@@ -21,7 +21,7 @@ const GATEWAY: &str = "gateway";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credential {
     pub carrier: Carrier,
-    pub kept: Kept,
+    pub kept: SecretLocation,
 }
 
 /// What carries a credential.
@@ -39,7 +39,7 @@ pub enum Carrier {
 
 /// Where a secret is while the server runs.
 #[derive(Clone, Debug)]
-pub enum Kept {
+pub enum SecretLocation {
     /// Here: it came out of a file or the environment.
     Here(Secret),
     /// In the sealed store, under this name.
@@ -48,7 +48,7 @@ pub enum Kept {
     OfUser,
 }
 
-impl PartialEq for Kept {
+impl PartialEq for SecretLocation {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Here(one), Self::Here(other)) => one.digest() == other.digest(),
@@ -59,7 +59,7 @@ impl PartialEq for Kept {
     }
 }
 
-impl Eq for Kept {}
+impl Eq for SecretLocation {}
 
 /// The credentials for one source.
 pub(crate) struct Credentials {
@@ -68,7 +68,7 @@ pub(crate) struct Credentials {
     target: String,
     shown: Vec<Credential>,
     /// What stands in the place of a user's secret where nobody asks.
-    lists_with: Option<Kept>,
+    lists_with: Option<SecretLocation>,
     store: Option<Secrets>,
     /// The page where users give their secrets.
     page: String,
@@ -94,7 +94,7 @@ enum Holder<'h> {
 
 /// Why a request cannot be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Lacking {
+pub(crate) enum MissingIdentity {
     /// The user has given no secret.
     OwnSecret,
     /// Each user gives their own secret, but there is no user.
@@ -123,11 +123,11 @@ impl Credentials {
     pub(crate) fn showing(
         self,
         shown: &[Credential],
-        lists_with: Option<&Kept>,
+        lists_with: Option<&SecretLocation>,
         store: Option<&Secrets>,
     ) -> Option<Self> {
         for credential in shown {
-            if let (Kept::Here(secret), Carrier::Header { bearer, .. }) =
+            if let (SecretLocation::Here(secret), Carrier::Header { bearer, .. }) =
                 (&credential.kept, &credential.carrier)
             {
                 header_value(secret, *bearer).ok()?;
@@ -143,7 +143,11 @@ impl Credentials {
 
     /// The credentials of a request for this caller; `None` is the gateway itself. Callers with different
     /// credentials, or different versions of one, do not share sessions (SRC-07).
-    pub(crate) fn of(&self, asker: Option<&Asker>, now: Timestamp) -> Result<Identity, Lacking> {
+    pub(crate) fn of(
+        &self,
+        asker: Option<&CallerIdentity>,
+        now: Timestamp,
+    ) -> Result<Identity, MissingIdentity> {
         let holder = match asker {
             None => Holder::Gateway,
             Some(asker) if asker.has_user() => Holder::User(asker.user()),
@@ -160,7 +164,7 @@ impl Credentials {
                 Carrier::Variable(name) => variables.push((name.clone(), held.value)),
             }
         }
-        let subject = asker.map_or(GATEWAY, Asker::user);
+        let subject = asker.map_or(GATEWAY, CallerIdentity::user);
         if let Some(tells) = &self.tells {
             headers.push(tells.header(asker, now, &headers)?);
         }
@@ -181,11 +185,11 @@ impl Credentials {
     }
 
     fn are_of_users(&self) -> bool {
-        self.shown.iter().any(|credential| credential.kept == Kept::OfUser)
+        self.shown.iter().any(|credential| credential.kept == SecretLocation::OfUser)
     }
 
     /// All that are shown, for this holder.
-    fn all_taken_out(&self, holder: Holder<'_>) -> Result<Vec<(&Credential, Held)>, Lacking> {
+    fn all_taken_out(&self, holder: Holder<'_>) -> Result<Vec<(&Credential, StoredSecret)>, MissingIdentity> {
         let mut all = Vec::with_capacity(self.shown.len());
         for credential in &self.shown {
             let held = self.taken_out(&credential.kept, holder)?;
@@ -195,41 +199,47 @@ impl Credentials {
     }
 
     /// A secret, with its version; `None` if a server is shown nothing in its place.
-    fn taken_out(&self, kept: &Kept, holder: Holder<'_>) -> Result<Option<Held>, Lacking> {
+    fn taken_out(
+        &self,
+        kept: &SecretLocation,
+        holder: Holder<'_>,
+    ) -> Result<Option<StoredSecret>, MissingIdentity> {
         match (kept, holder) {
-            (Kept::Here(secret), _) => Ok(Some(Held { version: String::new(), value: secret.clone() })),
-            (Kept::Stored(name), _) => {
-                let held = self.store.as_ref().map_or(Ok(None), |store| store.named(name))?;
-                held.map(Some).ok_or_else(|| Lacking::Named(name.clone()))
+            (SecretLocation::Here(secret), _) => {
+                Ok(Some(StoredSecret { version: String::new(), value: secret.clone() }))
             }
-            (Kept::OfUser, Holder::Gateway) => match &self.lists_with {
+            (SecretLocation::Stored(name), _) => {
+                let held = self.store.as_ref().map_or(Ok(None), |store| store.named(name))?;
+                held.map(Some).ok_or_else(|| MissingIdentity::Named(name.clone()))
+            }
+            (SecretLocation::OfUser, Holder::Gateway) => match &self.lists_with {
                 Some(lists_with) => self.taken_out(lists_with, holder),
                 None => Ok(None),
             },
-            (Kept::OfUser, Holder::Program) => Err(Lacking::User),
-            (Kept::OfUser, Holder::User(user)) => {
+            (SecretLocation::OfUser, Holder::Program) => Err(MissingIdentity::User),
+            (SecretLocation::OfUser, Holder::User(user)) => {
                 let name = self.source.to_string();
                 let server = Server { source: &name, target: &self.target };
                 let held = self.store.as_ref().map_or(Ok(None), |store| store.of_user(user, server))?;
-                held.map(Some).ok_or(Lacking::OwnSecret)
+                held.map(Some).ok_or(MissingIdentity::OwnSecret)
             }
         }
     }
 
     /// Why a request was not made, in a sentence for the caller.
-    pub(crate) fn says(&self, lacking: &Lacking) -> String {
+    pub(crate) fn says(&self, lacking: &MissingIdentity) -> String {
         let Self { source, page, .. } = self;
         match lacking {
-            Lacking::OwnSecret => format!(
+            MissingIdentity::OwnSecret => format!(
                 "The server `{source}` needs a secret of your own, such as an access token that it gave you. Open {page} in your browser and paste it under \"Secrets for servers\", then try again."
             ),
-            Lacking::User => format!(
+            MissingIdentity::User => format!(
                 "The server `{source}` needs the secret of the person who asks, and this program asks in its own name. Use it with a person's sign-in."
             ),
-            Lacking::Named(name) => format!(
+            MissingIdentity::Named(name) => format!(
                 "The server `{source}` cannot be used: an administrator must set its secret with `portcullis secret set {name}`."
             ),
-            Lacking::Other(why) => format!("The server `{source}` cannot be used: {why}."),
+            MissingIdentity::Other(why) => format!("The server `{source}` cannot be used: {why}."),
         }
     }
 
@@ -281,15 +291,15 @@ impl Credentials {
 impl Tells {
     fn header(
         &self,
-        asker: Option<&Asker>,
+        asker: Option<&CallerIdentity>,
         now: Timestamp,
         beside: &[(HeaderName, HeaderValue)],
-    ) -> Result<(HeaderName, HeaderValue), Lacking> {
+    ) -> Result<(HeaderName, HeaderValue), MissingIdentity> {
         let (subject, client) = asker.map_or((GATEWAY, None), |asker| (asker.user(), Some(asker.client())));
         let claims = Claims::new(&self.issuer, subject, client, &self.audience, now);
         let signed = self.identities.sign(&claims);
-        let token =
-            signed.map_err(|error| Lacking::Other(format!("no identity token could be signed: {error}")))?;
+        let token = signed
+            .map_err(|error| MissingIdentity::Other(format!("no identity token could be signed: {error}")))?;
         let taken = beside.iter().any(|(name, _)| *name == header::AUTHORIZATION);
         Ok(if taken {
             (IDENTITY_HEADER, sensitive(token.expose())?)
@@ -299,12 +309,12 @@ impl Tells {
     }
 }
 
-fn header_value(secret: &Secret, bearer: bool) -> Result<HeaderValue, Lacking> {
+fn header_value(secret: &Secret, bearer: bool) -> Result<HeaderValue, MissingIdentity> {
     if bearer { sensitive(&format!("Bearer {}", secret.expose())) } else { sensitive(secret.expose()) }
 }
 
 /// The versions of credentials, in words and as a number.
-fn versions(taken_out: &[(&Credential, Held)]) -> (String, u64) {
+fn versions(taken_out: &[(&Credential, StoredSecret)]) -> (String, u64) {
     let mut versions = String::new();
     for (_, held) in taken_out.iter().filter(|(_, held)| !held.version.is_empty()) {
         let _ = write!(versions, "\n{}", held.version);
@@ -314,15 +324,16 @@ fn versions(taken_out: &[(&Credential, Held)]) -> (String, u64) {
     (versions, number)
 }
 
-fn sensitive(text: &str) -> Result<HeaderValue, Lacking> {
+fn sensitive(text: &str) -> Result<HeaderValue, MissingIdentity> {
     // The message does not contain the value.
-    let unfit = |_| Lacking::Other("a credential contains characters that a header cannot carry".to_owned());
+    let unfit =
+        |_| MissingIdentity::Other("a credential contains characters that a header cannot carry".to_owned());
     let mut value = HeaderValue::from_str(text).map_err(unfit)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-impl Lacking {
+impl MissingIdentity {
     /// What is missing, for administrators, as it follows "cannot be used:".
     pub(crate) fn reason(&self) -> String {
         match self {
@@ -335,7 +346,7 @@ impl Lacking {
     }
 }
 
-impl From<Fault> for Lacking {
+impl From<Fault> for MissingIdentity {
     fn from(fault: Fault) -> Self {
         tracing::error!(db.fault = %fault, "a secret could not be read");
         Self::Other("its secret cannot be read at this moment".to_owned())

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::mcp::message::RpcError;
 
 /// The text for the model if there is no result.
-pub(crate) type Words = Cow<'static, str>;
+pub(crate) type ModelText = Cow<'static, str>;
 
 /// The end of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,11 +18,11 @@ pub(crate) enum Outcome {
     /// The source returned a JSON-RPC error, which is passed on.
     Refused(RpcError),
     /// The source's answer cannot be passed on.
-    Failed(Words),
+    Failed(ModelText),
     /// The call was not sent to the source.
-    NotSent(Words),
+    NotSent(ModelText),
     /// It was sent, and no answer arrived: it may have been executed.
-    Unknown(Words),
+    Unknown(ModelText),
     /// The answer has this many bytes, which exceeds the limit.
     TooLarge(usize),
     /// There was no memory left for the answer, which was arriving (RATE-07).

@@ -5,7 +5,7 @@ use super::Outcome;
 use super::identity::Credentials;
 use super::mcp::failed::{Failed, shown};
 use super::mcp::message::RpcError;
-use crate::admission::{Ask, What};
+use crate::admission::{Ask, AskKind};
 use crate::item::SourceName;
 use crate::revision::Era;
 
@@ -18,7 +18,7 @@ const PROTOCOL: std::ops::RangeInclusive<i64> = -32022..=-32020;
 
 /// The outcome of an upstream's error.
 pub(super) fn error(name: &SourceName, error: RpcError, ask: &Ask) -> Outcome {
-    let reads = matches!(ask.what(), What::Resource(..));
+    let reads = matches!(ask.what(), AskKind::Resource(..));
     match error.code {
         URL_ELICITATION => Outcome::Failed(
             format!("The server `{name}` asks its user to open a page first, which cannot be passed on.")

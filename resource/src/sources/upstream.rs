@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::crashes::Crashes;
 use super::endpoint::{Endpoint, Local};
 use super::health::{Health, Stale};
-use super::identity::{Credential, Credentials, Kept, Lacking};
+use super::identity::{Credential, Credentials, MissingIdentity, SecretLocation};
 use super::journal::{Entry, Journal, Kind as Noted};
 use super::mcp::client::Client;
 use super::mcp::definition::{LeftOut, Names, offers};
@@ -27,11 +27,11 @@ use super::mcp::message::RpcError;
 use super::mcp::processes::{Processes, With};
 use super::mcp::request::{Identity, NoResult};
 use super::mcp::result::{self, Shape};
-use super::mcp::speaks::Speaks;
+use super::mcp::speaks::SpokenEra;
 use super::mcp::{HEADER_MISMATCH, Heard, METHOD_NOT_FOUND};
 use super::means::Means;
 use super::{Outcome, refused};
-use crate::admission::{Ask, Relay, What};
+use crate::admission::{Ask, AskKind, Relay};
 use crate::item::{Kind, Offer, Offered, SourceName};
 use crate::store::snapshots::Stored;
 use keeping::Lists;
@@ -64,7 +64,7 @@ pub struct Configured {
     pub source: SourceSettings,
     pub credentials: Vec<Credential>,
     /// What stands in the place of a user's secret where the gateway looks at the server by itself.
-    pub lists_with: Option<Kept>,
+    pub lists_with: Option<SecretLocation>,
 }
 
 /// A server behind the gate. Cheap to clone.
@@ -117,7 +117,7 @@ impl Upstream {
         let link = match &settings.endpoint {
             Endpoint::Http(address) => {
                 let outbound = Outbound::new(address.destination.clone());
-                let speaks = is_legacy.then_some(Speaks::Legacy);
+                let speaks = is_legacy.then_some(SpokenEra::Legacy);
                 Link::Http(Client::new(outbound, address.path.clone(), speaks))
             }
             Endpoint::Local(local) => {
@@ -197,8 +197,8 @@ impl Upstream {
     /// Its health.
     pub(crate) async fn health(&self) -> Health {
         let era = match self.0.link.speaks().await {
-            Some(Speaks::Modern(_)) => Some(crate::revision::MODERN.to_owned()),
-            Some(Speaks::Legacy) => Some("legacy".to_owned()),
+            Some(SpokenEra::Modern(_)) => Some(crate::revision::MODERN.to_owned()),
+            Some(SpokenEra::Legacy) => Some("legacy".to_owned()),
             None => None,
         };
         let (items, state) = (self.offered().counts(), self.state());
@@ -285,7 +285,8 @@ impl Upstream {
                     Ok(result) => self.result(&result, ask),
                     // A server may have nothing to say to an argument and know no completion at all.
                     Err(error)
-                        if error.code == METHOD_NOT_FOUND && matches!(ask.what(), What::Completion(..)) =>
+                        if error.code == METHOD_NOT_FOUND
+                            && matches!(ask.what(), AskKind::Completion(..)) =>
                     {
                         no_completion()
                     }
@@ -316,16 +317,16 @@ impl Upstream {
     }
 
     /// A call that cannot be made, because a secret is not there.
-    fn lacks(&self, lacking: &Lacking) -> Outcome {
+    fn lacks(&self, lacking: &MissingIdentity) -> Outcome {
         Outcome::NotSent(format!("{} Nothing was done.", self.0.credentials.says(lacking)).into())
     }
 
     fn result(&self, result: &RawValue, ask: &Ask) -> Outcome {
         let shape = match ask.what() {
-            What::Tool(..) => Shape::Tool,
-            What::Prompt(..) => Shape::Prompt,
-            What::Resource(..) => Shape::Resource,
-            What::Completion(..) => Shape::Completion,
+            AskKind::Tool(..) => Shape::Tool,
+            AskKind::Prompt(..) => Shape::Prompt,
+            AskKind::Resource(..) => Shape::Resource,
+            AskKind::Completion(..) => Shape::Completion,
         };
         result::outcome(result, shape, ask.era()).unwrap_or_else(|unfit| {
             Outcome::Failed(format!("The server `{}` {}", self.0.name, unfit.words()).into())
@@ -361,7 +362,7 @@ fn as_answer(
         Err(NoResult { why: Failed::Status(refusal), .. })
             if refusal.ours
                 && matches!(refusal.status.as_u16(), 400 | 404)
-                && !matches!(ask.what(), What::Tool(..)) =>
+                && !matches!(ask.what(), AskKind::Tool(..)) =>
         {
             match refusal.error.clone() {
                 Some(error) => Ok(Err(error)),

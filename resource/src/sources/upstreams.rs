@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::Source;
 use super::declared::{Declared, DeclaredConfigured, DeclaredSource};
 use super::endpoint::Endpoint;
-use super::identity::{Credentials, Kept};
+use super::identity::{Credentials, SecretLocation};
 use super::mcp::definition::offers;
 use super::means::Means;
 use super::upstream::{Configured, SourceSettings, Upstream};
@@ -167,7 +167,7 @@ impl Upstreams {
 /// A source whose tools are declared, with its credentials.
 fn begun(configured: &DeclaredConfigured, means: &Means) -> Result<Declared, UpstreamError> {
     let DeclaredConfigured { source, credentials } = configured;
-    let all_here = credentials.iter().all(|credential| matches!(credential.kept, Kept::Here(_)));
+    let all_here = credentials.iter().all(|credential| matches!(credential.kept, SecretLocation::Here(_)));
     if !all_here && means.secrets.is_none() {
         return Err(UpstreamError::NoStore(source.name.clone()));
     }
@@ -180,7 +180,7 @@ fn begun(configured: &DeclaredConfigured, means: &Means) -> Result<Declared, Ups
 
 fn credentials(configured: &Configured, means: &Means) -> Result<Credentials, UpstreamError> {
     let Configured { source, credentials, lists_with } = configured;
-    let here = |kept: &Kept| matches!(kept, Kept::Here(_));
+    let here = |kept: &SecretLocation| matches!(kept, SecretLocation::Here(_));
     let all_here = credentials.iter().map(|credential| &credential.kept).chain(lists_with).all(here);
     if !all_here && means.secrets.is_none() {
         return Err(UpstreamError::NoStore(source.name.clone()));

@@ -29,7 +29,7 @@ const MOST: usize = 4096;
 
 /// How well the server knows a record's client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acquaintance {
+pub enum ClientStanding {
     /// The client is not stored: anyone can invent such names.
     Unknown,
     /// The client registered itself and was never approved: anyone can make a number of these.
@@ -72,13 +72,13 @@ struct Window {
 }
 
 /// A count of events that got no record of their own.
-pub struct HeldBack {
+pub struct UnrecordedCount {
     key: Key,
     count: u64,
     like: Event,
 }
 
-impl HeldBack {
+impl UnrecordedCount {
     /// The record of the count.
     pub fn event(&self) -> Event {
         self.like.counted(self.count, self.key.source(), self.key.subject.is_some())
@@ -100,7 +100,7 @@ impl Flood {
     }
 
     /// Whether this event gets its own record, and the counts of the previous minute that must be recorded now.
-    pub fn admit(&self, event: &Event, client: Acquaintance) -> (bool, Vec<HeldBack>) {
+    pub fn admit(&self, event: &Event, client: ClientStanding) -> (bool, Vec<UnrecordedCount>) {
         let now = self.clock.uptime();
         let mut window = self.lock();
         let mut held_back = Vec::new();
@@ -112,14 +112,14 @@ impl Flood {
     }
 
     /// All counts that have not been recorded; the caller records them now.
-    pub fn take(&self) -> Vec<HeldBack> {
+    pub fn take(&self) -> Vec<UnrecordedCount> {
         self.lock().take()
     }
 
     /// Puts counts back that could not be recorded.
-    pub fn put_back(&self, held_back: Vec<HeldBack>) {
+    pub fn put_back(&self, held_back: Vec<UnrecordedCount>) {
         let mut window = self.lock();
-        for HeldBack { key, count, like } in held_back {
+        for UnrecordedCount { key, count, like } in held_back {
             window.hold_back(key, &like, count);
         }
     }
@@ -136,13 +136,15 @@ impl Window {
     }
 
     /// Whether one more event gets its own record; otherwise it is counted.
-    fn admits(&mut self, event: &Event, client: Acquaintance) -> bool {
+    fn admits(&mut self, event: &Event, client: ClientStanding) -> bool {
         let origin = event.origin();
         let (key, stranger) = match (event.concerns(), event.client_id(), client) {
             (Some(subject), _, _) => (self.about(event, origin, subject), false),
             // The client exists, but it is not proven that the request came from it.
-            (None, Some(subject), Acquaintance::Known) => (self.about(event, origin, subject), true),
-            (None, Some(subject), Acquaintance::SelfMade) if self.has_room(event, origin, Some(subject)) => {
+            (None, Some(subject), ClientStanding::Known) => (self.about(event, origin, subject), true),
+            (None, Some(subject), ClientStanding::SelfMade)
+                if self.has_room(event, origin, Some(subject)) =>
+            {
                 (Key::of(event, From::Address(origin), Some(subject)), true)
             }
             _ => (self.by_address(event, origin), true),
@@ -209,12 +211,12 @@ impl Window {
     }
 
     /// Takes the counts.
-    fn take(&mut self) -> Vec<HeldBack> {
+    fn take(&mut self) -> Vec<UnrecordedCount> {
         let mut taken = Vec::new();
         for (key, allowance) in &mut self.allowances {
             if let Some(like) = allowance.like.take() {
                 let count = std::mem::take(&mut allowance.held_back);
-                taken.push(HeldBack { key: key.clone(), count, like });
+                taken.push(UnrecordedCount { key: key.clone(), count, like });
             }
         }
         taken

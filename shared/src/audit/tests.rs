@@ -17,7 +17,7 @@ fn three_records() -> (tempfile::TempDir, Db) {
     (dir, db)
 }
 
-fn tamper(db: &Db, sql: &'static str) -> Broken {
+fn tamper(db: &Db, sql: &'static str) -> FirstBadRecord {
     db.write_blocking(move |tx| tx.execute(sql, [])).unwrap();
     db.read(verify).unwrap().unwrap_err()
 }

@@ -17,7 +17,7 @@ pub struct Verified {
 /// The first record that is not as it was written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("audit record {seq} {what}")]
-pub struct Broken {
+pub struct FirstBadRecord {
     /// The row's number.
     pub seq: i64,
     /// What is wrong with it.
@@ -36,7 +36,7 @@ pub struct Entry<'e> {
 ///
 /// # Errors
 /// A database fault; the inner result is the verdict.
-pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
+pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, FirstBadRecord>, Fault> {
     verify_each(conn, |_| Ok(Ok(())))
 }
 
@@ -47,7 +47,7 @@ pub fn verify(conn: &Conn<'_>) -> Result<Result<Verified, Broken>, Fault> {
 pub fn verify_each(
     conn: &Conn<'_>,
     mut each: impl FnMut(&Entry<'_>) -> Result<Result<(), &'static str>, Fault>,
-) -> Result<Result<Verified, Broken>, Fault> {
+) -> Result<Result<Verified, FirstBadRecord>, Fault> {
     let mut records = 0;
     let mut head = Head::genesis().hash().to_owned();
     let mut broken = None;
@@ -55,7 +55,7 @@ pub fn verify_each(
         let seq: i64 = row.get(0)?;
         // Tampering can also change a value's type. That is a verdict, not a fault.
         let (Ok(record), Ok(hash)) = (row.get::<String>(1), row.get::<Vec<u8>>(2)) else {
-            broken = Some(Broken { seq, what: "was changed: a value has another type" });
+            broken = Some(FirstBadRecord { seq, what: "was changed: a value has another type" });
             return Ok(false);
         };
         let verdict = match check(records + 1, seq, &record, &hash, &head) {
@@ -64,7 +64,7 @@ pub fn verify_each(
         };
         records += 1;
         head = data_encoding::HEXLOWER.encode(&hash);
-        broken = verdict.err().map(|what| Broken { seq, what });
+        broken = verdict.err().map(|what| FirstBadRecord { seq, what });
         Ok(broken.is_none())
     })?;
     Ok(broken.map_or(Ok(Verified { records, head }), Err))

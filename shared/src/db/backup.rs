@@ -21,7 +21,7 @@ pub enum BackupError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the audit log is not intact: {0}; `portcullis audit verify` says more. Nothing was copied")]
-    Broken(audit::Broken),
+    Broken(audit::FirstBadRecord),
 }
 
 impl From<Fault> for BackupError {

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::conn::Head;
 use super::error::{MirrorError, OpenError};
-use super::mirror::{self, Mirror, Noted};
+use super::mirror::{self, Mirror, MirrorContent};
 use super::{Conn, Fault};
 
 /// The least time between two writes.
@@ -52,9 +52,12 @@ impl Checked {
                     return Err(MirrorError::AwayMissing(self.path.clone()).into());
                 }
                 let noted = if is_new {
-                    Noted::at(0, Head::genesis())
+                    MirrorContent::at(0, Head::genesis())
                 } else {
-                    Noted::at(mirror::epoch(connection)?.unwrap_or(0), Head::load(&Conn::new(connection))?)
+                    MirrorContent::at(
+                        mirror::epoch(connection)?.unwrap_or(0),
+                        Head::load(&Conn::new(connection))?,
+                    )
                 };
                 self.mirror = Some(Mirror::create(&self.path, noted).map_err(away)?);
                 Ok(())
@@ -88,7 +91,7 @@ pub(super) fn is_known(connection: &Connection, path: &Path) -> Result<bool, Fau
 /// The content of the file; `None` if there is none.
 /// # Errors
 /// If it cannot be read or is malformed.
-pub fn read(path: &Path) -> Result<Option<Noted>, MirrorError> {
+pub fn read(path: &Path) -> Result<Option<MirrorContent>, MirrorError> {
     mirror::read(path).map_err(away)
 }
 

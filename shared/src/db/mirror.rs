@@ -32,7 +32,7 @@ const KEEP_GENERATION: &str =
 
 /// The content of the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Noted {
+pub struct MirrorContent {
     /// The number of restored backups.
     pub epoch: i64,
     /// The end of the audit chain.
@@ -43,7 +43,7 @@ pub struct Noted {
     next: Option<(i64, Head)>,
 }
 
-impl Noted {
+impl MirrorContent {
     /// The content for a database whose chain ends there.
     pub fn at(epoch: i64, head: Head) -> Self {
         Self { epoch, head, base: 0, next: None }
@@ -60,7 +60,7 @@ pub(super) struct Mirror {
     path: PathBuf,
     file: File,
     turn: u64,
-    noted: Noted,
+    noted: MirrorContent,
 }
 
 impl Mirror {
@@ -98,7 +98,7 @@ impl Mirror {
     }
 
     /// Creates the file atomically.
-    pub(super) fn create(path: &Path, noted: Noted) -> Result<Self, MirrorError> {
+    pub(super) fn create(path: &Path, noted: MirrorContent) -> Result<Self, MirrorError> {
         let file = place(path, &noted).map_err(|e| MirrorError::Unusable(path.to_owned(), e))?;
         Ok(Self { path: path.to_owned(), file, turn: 0, noted })
     }
@@ -126,17 +126,24 @@ impl Mirror {
         let Some((epoch, head)) = self.noted.next.clone() else { return Ok(()) };
         let done = self::epoch(connection)? == Some(epoch)
             && Head::at(&Conn::new(connection), head.seq())?.as_ref() == Some(&head);
-        let noted = if done { Noted::at(epoch, head) } else { Noted { next: None, ..self.noted.clone() } };
+        let noted = if done {
+            MirrorContent::at(epoch, head)
+        } else {
+            MirrorContent { next: None, ..self.noted.clone() }
+        };
         Ok(self.write(noted)?)
     }
 
     /// Notes that a restored database is about to replace the latest one. If there is no usable file, it
     /// describes the restored database only.
-    pub(super) fn expect(path: &Path, noted: Option<Noted>, restored: &Noted) -> Result<(), OpenError> {
+    pub(super) fn expect(
+        path: &Path,
+        noted: Option<MirrorContent>,
+        restored: &MirrorContent,
+    ) -> Result<(), OpenError> {
         match (noted, Self::open(path)) {
-            (Some(noted), Ok(Some(mut mirror))) => {
-                Ok(mirror.write(Noted { next: Some((restored.epoch, restored.head.clone())), ..noted })?)
-            }
+            (Some(noted), Ok(Some(mut mirror))) => Ok(mirror
+                .write(MirrorContent { next: Some((restored.epoch, restored.head.clone())), ..noted })?),
             _ => Ok(Self::create(path, restored.clone()).map(drop)?),
         }
     }
@@ -146,7 +153,7 @@ impl Mirror {
         if self.noted.head == *head {
             return Ok(());
         }
-        self.write(Noted { head: head.clone(), ..self.noted.clone() })
+        self.write(MirrorContent { head: head.clone(), ..self.noted.clone() })
     }
 
     /// Like [`Mirror::note`], but a file that was deleted is not created again.
@@ -175,24 +182,24 @@ impl Mirror {
         connection.busy_timeout(PATIENCE)?;
         let done = busy? == 0;
         if done {
-            self.write(Noted { base: generation, ..self.noted.clone() })?;
+            self.write(MirrorContent { base: generation, ..self.noted.clone() })?;
         }
         Ok(done)
     }
 
     /// Called before a migration: if that is interrupted, the database file alone may be unreadable.
     pub(super) fn forget_base(&mut self) -> Result<(), Fault> {
-        self.write(Noted { base: 0, ..self.noted.clone() })
+        self.write(MirrorContent { base: 0, ..self.noted.clone() })
     }
 
-    fn write(&mut self, noted: Noted) -> Result<(), Fault> {
+    fn write(&mut self, noted: MirrorContent) -> Result<(), Fault> {
         self.put(&noted)
             .map_err(|e| Fault::Storage(format!("{} could not be written: {e}", self.path.display())))?;
         self.noted = noted;
         Ok(())
     }
 
-    fn put(&mut self, noted: &Noted) -> io::Result<()> {
+    fn put(&mut self, noted: &MirrorContent) -> io::Result<()> {
         // If the file was deleted meanwhile, create it again: the next start needs it.
         if self.file.metadata()?.nlink() == 0 {
             self.file = place(&self.path, noted)?;
@@ -211,7 +218,7 @@ impl Mirror {
 ///
 /// # Errors
 /// If it cannot be read or is malformed.
-pub fn read(path: &Path) -> Result<Option<Noted>, MirrorError> {
+pub fn read(path: &Path) -> Result<Option<MirrorContent>, MirrorError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -221,7 +228,7 @@ pub fn read(path: &Path) -> Result<Option<Noted>, MirrorError> {
 }
 
 /// The newer of the two slots, and its number.
-fn contents(path: &Path, file: &File) -> Result<(u64, Noted), MirrorError> {
+fn contents(path: &Path, file: &File) -> Result<(u64, MirrorContent), MirrorError> {
     let mut newest = None;
     for place in 0..2_u64 {
         let mut bytes = [0; SLOT];
@@ -239,8 +246,8 @@ fn contents(path: &Path, file: &File) -> Result<(u64, Noted), MirrorError> {
     newest.ok_or_else(|| MirrorError::Damaged(path.to_owned()))
 }
 
-fn slot(turn: u64, noted: &Noted) -> Vec<u8> {
-    let Noted { epoch, head, base, next } = noted;
+fn slot(turn: u64, noted: &MirrorContent) -> Vec<u8> {
+    let MirrorContent { epoch, head, base, next } = noted;
     let mut text =
         format!("{FORMAT} turn={turn} epoch={epoch} base={base} seq={} hash={}", head.seq(), head.hash());
     if let Some((epoch, head)) = next {
@@ -253,7 +260,7 @@ fn slot(turn: u64, noted: &Noted) -> Vec<u8> {
     slot
 }
 
-fn parse(slot: &[u8]) -> Option<(u64, Noted)> {
+fn parse(slot: &[u8]) -> Option<(u64, MirrorContent)> {
     let (text, check) = std::str::from_utf8(slot).ok()?.trim_end().split_once(" check=")?;
     if HEXLOWER.encode(&Sha256::digest(text)) != check {
         return None;
@@ -271,11 +278,11 @@ fn parse(slot: &[u8]) -> Option<(u64, Noted)> {
         }
         None => None,
     };
-    Some((turn, Noted { epoch, head, base, next }))
+    Some((turn, MirrorContent { epoch, head, base, next }))
 }
 
 /// Creates a new file atomically, readable by this user only.
-fn place(path: &Path, noted: &Noted) -> io::Result<File> {
+fn place(path: &Path, noted: &MirrorContent) -> io::Result<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {

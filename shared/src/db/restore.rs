@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::backup::{BackupError, whole};
 use super::conn::Head;
 use super::error::{MirrorError, OpenError};
-use super::mirror::{self, Mirror, Noted};
+use super::mirror::{self, Mirror, MirrorContent};
 use super::{Conn, Fault, Schema, Tx, elsewhere, migrate, pragmas};
 use crate::audit::{self, Event, Name};
 use crate::clock::{Clock, Timestamp};
@@ -41,9 +41,9 @@ pub struct Restoring<'d> {
     /// The latest database, or why it cannot be used.
     present: Result<Side, String>,
     /// The content of the file beside the latest database, if it is readable.
-    noted: Option<Noted>,
+    noted: Option<MirrorContent>,
     /// The content of the file at another place, if one is configured and there.
-    elsewhere: Option<Noted>,
+    elsewhere: Option<MirrorContent>,
 }
 
 /// What was found.
@@ -156,7 +156,7 @@ impl<'d> Restoring<'d> {
     /// Whether the longer log contains every record that was ever written here.
     fn is_complete(&self) -> Result<bool, Fault> {
         let longer = &self.longer().connection;
-        let reaches = |noted: &Noted| -> Result<bool, Fault> {
+        let reaches = |noted: &MirrorContent| -> Result<bool, Fault> {
             let seq = noted.head.seq();
             Ok(mirror::epoch(longer)?.unwrap_or(0) >= noted.epoch
                 && (seq == 0 || Head::at(&Conn::new(longer), seq)?.as_ref() == Some(&noted.head)))
@@ -222,7 +222,7 @@ impl<'d> Restoring<'d> {
         // Closing moves the -wal into the file.
         copy.connection.close().map_err(|(_, e)| RestoreError::from(e))?;
         drop(present);
-        let kept = put_in_place(dir, noted, elsewhere, &Noted::at(epoch, head.clone()), clock.now())?;
+        let kept = put_in_place(dir, noted, elsewhere, &MirrorContent::at(epoch, head.clone()), clock.now())?;
         Ok(Restored { epoch, kept, records: head.seq() })
     }
 
@@ -387,7 +387,7 @@ fn duplicate(from: &Path, to: &Path) -> io::Result<PathBuf> {
 fn present(
     dir: &DataDir,
     folder: &Path,
-    noted: Option<&Noted>,
+    noted: Option<&MirrorContent>,
     schema: &Schema,
     clock: &Clock,
 ) -> Result<Side, String> {
@@ -425,9 +425,9 @@ fn kept_time(connection: &Connection) -> Result<i64, Fault> {
 /// its file, or the restored one with a file that describes it.
 fn put_in_place(
     dir: &DataDir,
-    noted: Option<Noted>,
-    elsewhere: Option<Noted>,
-    restored: &Noted,
+    noted: Option<MirrorContent>,
+    elsewhere: Option<MirrorContent>,
+    restored: &MirrorContent,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, RestoreError> {
     let unwritable = |e| RestoreError::Unwritable(dir.path().to_owned(), e);

@@ -99,7 +99,7 @@ impl Writer {
             Some(mirrors) => Some(Mirrored::new(mirrors, &mut connection)?),
             None => None,
         };
-        let kept = Kept { mark, mirrored, durability: None };
+        let kept = WriterState { mark, mirrored, durability: None };
         let (queue, jobs) = sync_channel(QUEUE);
         let queued = Arc::new(Queued::default());
         let jobs = Jobs { queue: jobs, queued: Arc::clone(&queued) };
@@ -242,14 +242,14 @@ where
 }
 
 /// The writer's state between two batches.
-struct Kept {
+struct WriterState {
     mark: Option<Mark>,
     mirrored: Option<Mirrored>,
     /// The durability that the connection is set to.
     durability: Option<Durability>,
 }
 
-impl Kept {
+impl WriterState {
     /// Sets the durability of the next commits. Call it before BEGIN: inside a transaction the pragma is ignored.
     fn outlive(&mut self, connection: &Connection, durability: Durability) -> Result<(), Fault> {
         if self.durability == Some(durability) {
@@ -270,7 +270,7 @@ fn serve(
     connection: &Connection,
     jobs: &Jobs,
     head: &RefCell<Option<Head>>,
-    mut kept: Kept,
+    mut kept: WriterState,
     clock: &Clock,
     (hooks, changes): (&Hooks, &AtomicU64),
 ) {
@@ -404,7 +404,7 @@ fn commit(
     connection: &Connection,
     batch: &mut [Box<dyn Job>],
     head: &RefCell<Option<Head>>,
-    kept: &mut Kept,
+    kept: &mut WriterState,
     now: Timestamp,
 ) -> Result<(), Fault> {
     let full = batch.iter().any(|job| job.durability() == Durability::Full);

@@ -6,7 +6,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::connection::{Connection, Pool};
 use super::failure::NoAnswer;
-use super::memory::{GivenUp, Held};
+use super::memory::{GivenUp, HeldMemory};
 
 /// A streamed body. Dropping it before its end closes the connection, which tells the other side that the
 /// response is no longer wanted.
@@ -55,7 +55,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`Body::read`], and if there is no memory left.
-    pub async fn read_counted(mut self, most: usize, held: Option<&Held>) -> Result<Bytes, NoAnswer> {
+    pub async fn read_counted(mut self, most: usize, held: Option<&HeldMemory>) -> Result<Bytes, NoAnswer> {
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > most {
             return Err(NoAnswer::TooLarge(announced));

@@ -34,7 +34,7 @@ pub(super) struct Connection {
 }
 
 /// Why a request was lost.
-pub(super) enum Lost {
+pub(super) enum LostRequest {
     /// Before any of it was written.
     Before,
     /// The same, because of what the other side wanted to see.
@@ -57,7 +57,10 @@ impl Connection {
         Ok(Self { sender, task: AbortOnDropHandle::new(task) })
     }
 
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, LostRequest> {
         let mut lost = match self.sender.try_send_request(request).await {
             Ok(response) => return Ok(response),
             Err(lost) => lost,
@@ -67,10 +70,10 @@ impl Connection {
         let ended = timeout(ENDING, &mut self.task).await;
         let refused = ended.ok().and_then(Result::ok).flatten().or(CertificateRefused::of(lost.error()));
         Err(match (unsent, refused) {
-            (true, None) => Lost::Before,
-            (true, Some(refused)) => Lost::Refused(refused),
-            (false, None) => Lost::After(NoAnswer::broken(lost.error())),
-            (false, Some(refused)) => Lost::After(NoAnswer::Certificate(refused)),
+            (true, None) => LostRequest::Before,
+            (true, Some(refused)) => LostRequest::Refused(refused),
+            (false, None) => LostRequest::After(NoAnswer::broken(lost.error())),
+            (false, Some(refused)) => LostRequest::After(NoAnswer::Certificate(refused)),
         })
     }
 }

@@ -43,7 +43,7 @@ struct Answer {
 
 /// The memory that one answer holds. Dropping this releases it.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldMemory {
     memory: Memory,
     id: u64,
     given_up: CancellationToken,
@@ -73,7 +73,7 @@ impl Memory {
     }
 
     /// Begins to count an answer for this holder.
-    pub fn hold(&self, holder: &str) -> Held {
+    pub fn hold(&self, holder: &str) -> HeldMemory {
         let given_up = CancellationToken::new();
         let mut answers = self.lock();
         let id = answers.next;
@@ -81,7 +81,7 @@ impl Memory {
         answers.arriving.insert(id, Answer { holder: holder.into(), bytes: 0, given_up: given_up.clone() });
         self.set(&mut answers, id, REQUEST);
         drop(answers);
-        Held { memory: self.clone(), id, given_up }
+        HeldMemory { memory: self.clone(), id, given_up }
     }
 
     /// How many bytes all answers hold, with those that were given up.
@@ -141,7 +141,7 @@ impl Answers {
     }
 }
 
-impl Held {
+impl HeldMemory {
     /// The answer is about to hold so many bytes, beside what its request costs. If others were given up to make room,
     /// this waits until they have released their memory.
     ///
@@ -174,7 +174,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         let mut answers = self.memory.lock();
         if let Some(answer) = answers.arriving.remove(&self.id) {

@@ -9,9 +9,9 @@ use keys::Seal;
 use keys::checkpoint::{self, BadCheckpoint, CheckpointVerifier};
 use serde_json::{Value, json};
 use shared::Fault;
-use shared::audit::{self, Broken, Entry, Verified};
+use shared::audit::{self, Entry, FirstBadRecord, Verified};
 use shared::data_dir::AUDIT_HEAD;
-use shared::db::{self, Conn, MirrorError, Noted};
+use shared::db::{self, Conn, MirrorContent, MirrorError};
 
 use super::open;
 use crate::config::{DataDirOption, File};
@@ -32,7 +32,7 @@ pub struct Verify {
 
 /// What is known from outside the database.
 struct Outside {
-    noted: Result<Option<Noted>, MirrorError>,
+    noted: Result<Option<MirrorContent>, MirrorError>,
     /// The file of `[audit] mirror`, if one is configured.
     mirror: Option<Mirror>,
     /// `None` if there is no seal key that could be read; the words say why.
@@ -43,7 +43,7 @@ struct Outside {
 /// The file at another place.
 struct Mirror {
     path: PathBuf,
-    noted: Result<Option<Noted>, MirrorError>,
+    noted: Result<Option<MirrorContent>, MirrorError>,
 }
 
 /// The result.
@@ -105,8 +105,8 @@ impl Verdict {
     }
 }
 
-impl From<Broken> for Verdict {
-    fn from(broken: Broken) -> Self {
+impl From<FirstBadRecord> for Verdict {
+    fn from(broken: FirstBadRecord) -> Self {
         Self::at(broken.seq, broken.what)
     }
 }
@@ -219,7 +219,7 @@ fn end(
     conn: &Conn<'_>,
     verified: &Verified,
     name: &str,
-    noted: &Result<Option<Noted>, MirrorError>,
+    noted: &Result<Option<MirrorContent>, MirrorError>,
     is_needed: bool,
 ) -> Result<Result<Option<i64>, Verdict>, Fault> {
     let noted = match noted {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use keys::secrets;
-use resource::catalogue::{BuiltIn, DoubtfulRule, Kind, Opens};
+use resource::catalogue::{BuiltIn, DoubtfulRule, Kind, ToolNeeds};
 use resource::sources::endpoint::{Address, Endpoint, Local, Sandbox};
 use resource::sources::{Names, never_walked};
 use shared::catalogue::Risk;
@@ -108,7 +108,7 @@ impl Report {
         let hooks = file.declared.values().filter(|source| source.source.kind_name() == "webhook");
         let tools: Vec<_> = hooks.flat_map(crate::config::Declared::tool_names).collect();
         for (name, opens) in catalogue.needs(Kind::Tool) {
-            if let Opens::Scopes(scope) = opens
+            if let ToolNeeds::Scopes(scope) = opens
                 && tools.contains(&name)
                 && !scope.is_empty()
                 && !scope.iter().any(high)
@@ -121,7 +121,7 @@ impl Report {
     }
 
     /// Secrets that are named in the configuration but not set.
-    fn secrets(&mut self, file: &File, known: &[secrets::Listed]) {
+    fn secrets(&mut self, file: &File, known: &[secrets::SecretInfo]) {
         let is_set = |name: &str| known.iter().any(|known| known.user.is_none() && known.name == name);
         for (source, shown) in file.shown() {
             for name in shown.names().filter(|name| !is_set(name)) {

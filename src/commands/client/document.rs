@@ -16,7 +16,7 @@ use shared::terminal;
 
 use crate::commands::frame::confirm::confirm;
 use crate::commands::frame::print::{list, safe};
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 use approvals::Approvals;
@@ -44,7 +44,7 @@ pub struct Confirmed {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -87,7 +87,7 @@ impl Request for ImportDocument {
     const COMMAND: &'static str = "client-import-metadata";
     type Answer = OneChange;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<OneChange, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<OneChange, Refused> {
         let Self { body, url, confirm } = self;
         let change = place
             .write(move |authz, tx| import::one(authz, tx, uid, &body, url.as_deref(), confirm.as_deref()));
@@ -106,7 +106,7 @@ impl Request for RemoveDocument {
     const COMMAND: &'static str = "client-remove-metadata";
     type Answer = OneChange;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<OneChange, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<OneChange, Refused> {
         let Self { url, confirm } = self;
         let change = place.write(move |authz, tx| import::remove(authz, tx, uid, &url, confirm.as_deref()));
         Ok(OneChange { change: change.await? })

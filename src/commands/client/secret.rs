@@ -10,7 +10,7 @@ use shared::{Secret, Timestamp};
 
 use super::describe;
 use crate::commands::frame::print::moment;
-use crate::commands::frame::{Common, Does, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Effect, Refused, Request, ServerParts};
 use crate::config::{File, duration};
 use crate::output::{self, say};
 
@@ -26,7 +26,7 @@ pub struct RotateSecret {
     #[arg(long, value_name = "TIME", value_parser = duration::parse_some)]
     pub expires: Option<Duration>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -53,10 +53,10 @@ pub(super) struct Rotated {
 
 impl Request for RotateClientSecret {
     const COMMAND: &'static str = "client-rotate-secret";
-    const DOES: Does = Does::HandsOut;
+    const DOES: Effect = Effect::HandsOut;
     type Answer = Rotated;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Rotated, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Rotated, Refused> {
         let Self { client, overlap_ms, lifetime_ms } = self;
         let (overlap, lifetime) = (Duration::from_millis(overlap_ms), lifetime_ms.map(Duration::from_millis));
         let issued = place.write(move |authz, tx| {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::describe;
-use crate::commands::frame::{Common, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
@@ -27,7 +27,7 @@ pub struct Set {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis client set`.
@@ -49,7 +49,7 @@ impl Request for SetClient {
     const COMMAND: &'static str = "client-set";
     type Answer = Revised;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Revised, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Revised, Refused> {
         let Self { client, name, redirect_uris } = self;
         let changes = Changes { name, redirect_uris };
         let changed = place.write(move |authz, tx| revision::set(authz, tx, uid, &client, &changes)).await?;

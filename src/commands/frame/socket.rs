@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Handler, Place, Refused, Request, control_key};
+use super::{Handler, Refused, Request, ServerParts, control_key};
 
 const NAME: &str = "control.sock";
 /// The longest line in bytes.
@@ -111,7 +111,7 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<Control> {
 }
 
 /// Answers requests until `stop`.
-pub(crate) async fn serve(control: Control, find: Find, place: Place, stop: CancellationToken) {
+pub(crate) async fn serve(control: Control, find: Find, place: ServerParts, stop: CancellationToken) {
     let Control { listener, key } = control;
     loop {
         let accepted = tokio::select! {
@@ -131,7 +131,7 @@ pub(crate) async fn serve(control: Control, find: Find, place: Place, stop: Canc
     }
 }
 
-async fn converse(stream: UnixStream, key: &Digest, find: Find, place: Place) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, key: &Digest, find: Find, place: ServerParts) -> anyhow::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
@@ -144,7 +144,13 @@ async fn converse(stream: UnixStream, key: &Digest, find: Find, place: Place) ->
     Ok(())
 }
 
-async fn answer(line: &str, key: &Digest, find: Find, place: Place, uid: u32) -> Result<Value, Refused> {
+async fn answer(
+    line: &str,
+    key: &Digest,
+    find: Find,
+    place: ServerParts,
+    uid: u32,
+) -> Result<Value, Refused> {
     let asked: Asked = serde_json::from_str(line).map_err(|_| Refused::unknown_command())?;
     if !control_key::is_proven(key, asked.control_key) {
         let why = "the command did not show the key in control.key of the data directory; use the `portcullis` program of the same version";

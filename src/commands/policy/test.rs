@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use authz::Groups;
-use authz::reach::Everybody;
+use authz::reach::AccessSnapshot;
 use clap::Args;
 use resource::catalogue::{BuiltIn, Kind};
 use resource::replay::{Recorded, Replayed};
@@ -19,7 +19,7 @@ use shared::token_status::Ceiling;
 use shared::{ClientId, Issuer, ResourceUri, Scope, Timestamp};
 
 use crate::base::require_database;
-use crate::commands::frame::Common;
+use crate::commands::frame::CommonOptions;
 use crate::commands::frame::print::safe;
 use crate::config::{File, duration};
 use crate::output::say;
@@ -37,7 +37,7 @@ pub struct Test {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration::parse_some)]
     pub since: Duration,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// The result.
@@ -67,7 +67,7 @@ struct Change {
 struct Sides {
     catalogues: [BuiltIn; 2],
     groups: [Groups; 2],
-    everybody: Everybody,
+    everybody: AccessSnapshot,
 }
 
 impl Test {
@@ -99,7 +99,7 @@ impl Sides {
             catalogue.check()?;
         }
         let groups = files.map(|file| Groups::new(file.groups.clone()));
-        Ok(Self { catalogues, groups, everybody: db.read(Everybody::read)? })
+        Ok(Self { catalogues, groups, everybody: db.read(AccessSnapshot::read)? })
     }
 
     /// Reads the records from the newest back to this time.

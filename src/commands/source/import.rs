@@ -17,11 +17,11 @@ use serde::Serialize;
 use shared::Secret;
 
 use crate::commands::frame::print::safe;
-use crate::commands::frame::{Common, typed};
+use crate::commands::frame::{CommonOptions, typed};
 use crate::commands::secret::SetSecret;
 use crate::config::File;
 use crate::output::{note, say};
-use entry::{Found, Planned, Wants};
+use entry::{FoundServer, NeededSecret, PlannedSource};
 
 /// The longest file in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -42,7 +42,7 @@ pub struct Import {
     #[arg(long)]
     pub write: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// The result.
@@ -72,7 +72,7 @@ pub(super) fn run(import: &Import, file: &File) -> anyhow::Result<()> {
     let (planned, left_out) = match &import.files[..] {
         [format, path] if format == Path::new("openapi") => {
             let described = openapi::read(path, &read(path)?, &import.name)?;
-            let one = Planned { name: import.name.clone(), toml: described.toml, secrets: Vec::new() };
+            let one = PlannedSource { name: import.name.clone(), toml: described.toml, secrets: Vec::new() };
             check(&one, file).map_err(anyhow::Error::msg)?;
             (vec![one], described.left_out)
         }
@@ -123,12 +123,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Decides about each server in the file: a source, or why it is left out.
-fn plan(found: Vec<Found>, file: &File) -> (Vec<Planned>, Vec<LeftOut>) {
-    let (mut planned, mut left_out) = (Vec::<Planned>::new(), Vec::new());
+fn plan(found: Vec<FoundServer>, file: &File) -> (Vec<PlannedSource>, Vec<LeftOut>) {
+    let (mut planned, mut left_out) = (Vec::<PlannedSource>::new(), Vec::new());
     for found in found {
         let name = found.name.clone();
         let taken = |name: &str| planned.iter().any(|one| one.name == name);
-        match Planned::of(found, taken).and_then(|one| check(&one, file).map(|()| one)) {
+        match PlannedSource::of(found, taken).and_then(|one| check(&one, file).map(|()| one)) {
             Ok(one) => planned.push(one),
             Err(why) => left_out.push(LeftOut { name, why }),
         }
@@ -137,7 +137,7 @@ fn plan(found: Vec<Found>, file: &File) -> (Vec<Planned>, Vec<LeftOut>) {
 }
 
 /// Whether the configuration would be valid with it.
-fn check(planned: &Planned, file: &File) -> Result<(), String> {
+fn check(planned: &PlannedSource, file: &File) -> Result<(), String> {
     if file.sources.contains_key(&planned.name) || file.declared.contains_key(&planned.name) {
         return Err(format!("the configuration has [sources.{}] already", planned.name));
     }
@@ -148,7 +148,7 @@ fn check(planned: &Planned, file: &File) -> Result<(), String> {
 }
 
 /// The value of a secret: from the file, or from whoever sits at the terminal.
-fn value(import: &Import, wants: &Wants) -> anyhow::Result<Option<Secret>> {
+fn value(import: &Import, wants: &NeededSecret) -> anyhow::Result<Option<Secret>> {
     if import.dry_run {
         return Ok(None);
     }

@@ -4,10 +4,10 @@ use authz::people::passkeys::{self, Passkey as Shown};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::{Found, One, ShowUser, changed};
+use super::{OneUser, ShowUser, UserAnswer, changed};
 use crate::commands::frame::confirm::confirm;
 use crate::commands::frame::print::{moment, moment_if, optional, safe, table};
-use crate::commands::frame::{Common, Does, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Effect, Refused, Request, ServerParts};
 use crate::config::File;
 
 #[derive(Subcommand, Debug)]
@@ -27,7 +27,7 @@ pub struct OnePasskey {
     #[arg(value_name = "PASSKEY")]
     pub passkey: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -55,10 +55,10 @@ pub(super) struct Listed {
 
 impl Request for ListPasskeys {
     const COMMAND: &'static str = "user-passkeys";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         let passkeys = place.write(move |_, tx| passkeys::list(tx, &self.user)).await?;
         Ok(Listed { passkeys })
     }
@@ -74,12 +74,12 @@ pub(super) struct RemovePasskey {
 
 impl Request for RemovePasskey {
     const COMMAND: &'static str = "user-passkey-remove";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let Self { user, passkey, stolen } = self;
         let removed = place.write(move |authz, tx| passkeys::remove(authz, tx, uid, &user, &passkey, stolen));
-        Ok(Found { user: removed.await? })
+        Ok(UserAnswer { user: removed.await? })
     }
 }
 
@@ -92,16 +92,16 @@ pub(super) struct UnsuspendPasskey {
 
 impl Request for UnsuspendPasskey {
     const COMMAND: &'static str = "user-passkey-unsuspend";
-    type Answer = Found;
+    type Answer = UserAnswer;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Found, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<UserAnswer, Refused> {
         let Self { user, passkey } = self;
         let user = place.write(move |authz, tx| passkeys::unsuspend(authz, tx, uid, &user, &passkey)).await?;
-        Ok(Found { user })
+        Ok(UserAnswer { user })
     }
 }
 
-pub(super) fn show(command: One, file: &File) -> anyhow::Result<()> {
+pub(super) fn show(command: OneUser, file: &File) -> anyhow::Result<()> {
     command.common.run(file, ListPasskeys { user: command.user }, |listed| {
         table(&["PASSKEY", "NAME", "ADDED", "LAST USED", "KIND", "STATE"], &listed.passkeys, row)
     })

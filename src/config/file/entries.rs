@@ -19,8 +19,8 @@ use crate::front::address::Listen;
 pub(super) struct Entry {
     name: &'static str,
     /// When it is read.
-    pub(super) turn: Turn,
-    taken_up: TakenUp,
+    pub(super) turn: ReadOrder,
+    taken_up: AppliedWhen,
     /// Whether its value is the same in two files.
     same: fn(&File, &File) -> bool,
     /// Reads it; relative paths start at the file's folder.
@@ -29,7 +29,7 @@ pub(super) struct Entry {
 
 /// The order in which keys are read: keys that refer to others are read after them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Turn {
+pub(super) enum ReadOrder {
     /// In the order of the file.
     First,
     Scopes,
@@ -42,7 +42,7 @@ pub(super) enum Turn {
 
 /// When a change of a key is applied.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum TakenUp {
+pub(super) enum AppliedWhen {
     AtStart,
     AtReload,
 }
@@ -58,7 +58,7 @@ pub(super) fn names() -> Vec<&'static str> {
 }
 
 /// The keys of this kind whose values differ between two files.
-pub(super) fn differing(taken_up: TakenUp, one: &File, other: &File) -> Vec<&'static str> {
+pub(super) fn differing(taken_up: AppliedWhen, one: &File, other: &File) -> Vec<&'static str> {
     let entries = ENTRIES.iter().filter(|entry| entry.taken_up == taken_up && !(entry.same)(one, other));
     entries.map(|entry| entry.name).collect()
 }
@@ -68,8 +68,8 @@ macro_rules! entry {
     ($taken_up:ident, $turn:ident, $name:literal, [$($($field:ident).+),+], $read:expr) => {
         Entry {
             name: $name,
-            turn: Turn::$turn,
-            taken_up: TakenUp::$taken_up,
+            turn: ReadOrder::$turn,
+            taken_up: AppliedWhen::$taken_up,
             same: |one, other| true $(&& one.$($field).+ == other.$($field).+)+,
             read: $read,
         }

@@ -10,7 +10,7 @@ use shared::catalogue::Risk;
 
 use super::*;
 use crate::front::listen::Budget;
-use crate::front::proxies::{Naming, Proxies};
+use crate::front::proxies::{ClientHeader, Proxies};
 
 fn parse(text: &str) -> anyhow::Result<File> {
     File::parse(Path::new("etc/portcullis.toml"), text)
@@ -104,7 +104,7 @@ fn everyone_can_be_given_less() {
 
 #[test]
 fn the_command_line_counts_more() {
-    let given = Given { listen: Some("1".to_owned()), ..Given::default() };
+    let given = CommandLineOptions { listen: Some("1".to_owned()), ..CommandLineOptions::default() };
     let file = parse("listen = \"2\"\nissuer = \"https://a.example\"").unwrap().under(&given);
     assert_eq!((file.front.listen_or_default(), file.issuer.as_deref()), ("1", Some("https://a.example")));
     assert_eq!(File::default().front.listen_or_default(), "localhost:8080");
@@ -268,7 +268,7 @@ fn every_key_is_known_to_a_reload() {
         front: front::config::Config {
             listen: Some("x".to_owned()),
             tls: front::config::TlsFiles { cert: Some(PathBuf::from("x")), key: None },
-            proxies: Proxies { networks: vec!["::1/128".parse().unwrap()], naming: Naming::Forwarded },
+            proxies: Proxies { networks: vec!["::1/128".parse().unwrap()], naming: ClientHeader::Forwarded },
             memory: Budget::of(1 << 30),
         },
         authz: authz::Config {

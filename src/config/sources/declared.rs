@@ -14,14 +14,14 @@ use resource::sources::endpoint::Address;
 use shared::outbound::{Destination, Security};
 use shared::tls;
 
-use super::{Shown, TIMEOUT, address, timeout};
+use super::{ShownCredentials, TIMEOUT, address, timeout};
 use crate::config::keys::Key;
 
 /// A source with declared tools. Its secrets are not read yet.
 #[derive(Clone, Debug)]
 pub struct Declared {
     pub source: DeclaredSource,
-    pub shown: Shown,
+    pub shown: ShownCredentials,
     /// File and line.
     at: String,
 }
@@ -95,14 +95,14 @@ fn size(key: &Key<'_>) -> anyhow::Result<usize> {
 struct Server<'t> {
     address: address::Said<'t>,
     timeout: Option<Duration>,
-    shown: Shown,
+    shown: ShownCredentials,
 }
 
 /// Where a declared source is reached, with what it is shown.
 struct Reached {
     address: Address,
     timeout: Duration,
-    shown: Shown,
+    shown: ShownCredentials,
 }
 
 impl<'t> Server<'t> {

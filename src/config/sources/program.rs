@@ -9,7 +9,7 @@ use anyhow::bail;
 use resource::sources::endpoint::{Access, Endpoint, Era, Limits, Local, Sandbox, Sharing};
 
 use super::super::keys::Key;
-use super::shown::{Shown, variable_name};
+use super::shown::{ShownCredentials, variable_name};
 
 /// The keys that only it has.
 pub(super) const KEYS: [&str; 14] = [
@@ -84,7 +84,7 @@ impl Said {
     }
 
     /// The program, if all fits.
-    pub(super) fn fits(self, table: &Key<'_>, shown: &Shown) -> anyhow::Result<Endpoint> {
+    pub(super) fn fits(self, table: &Key<'_>, shown: &ShownCredentials) -> anyhow::Result<Endpoint> {
         let (name, at) = (table.name, table.at());
         let mut words = self.command.into_iter();
         let Some(command) = words.next() else {

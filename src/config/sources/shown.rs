@@ -31,22 +31,22 @@ const TAKEN: [HeaderName; 14] = [
 
 /// The credentials for a source.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Shown {
+pub struct ShownCredentials {
     credentials: Vec<Written>,
     /// What stands in the place of a user's secret where the gateway looks at the server by itself.
-    lists_with: Option<Kept>,
+    lists_with: Option<SecretStorage>,
 }
 
 /// One credential, as it is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Written {
     carrier: Carrier,
-    kept: Kept,
+    kept: SecretStorage,
 }
 
 /// Where a secret is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Kept {
+pub enum SecretStorage {
     File(PathBuf),
     Environment(String),
     /// In the sealed store, under this name.
@@ -55,7 +55,7 @@ pub enum Kept {
     User,
 }
 
-impl Shown {
+impl ShownCredentials {
     /// Reads one of the keys that are about it.
     pub(super) fn read(&mut self, key: &Key<'_>, folder: &Path) -> anyhow::Result<()> {
         match key.name {
@@ -77,7 +77,7 @@ impl Shown {
             "bearer" => self.add(header::AUTHORIZATION, true, key, folder),
             "lists_with" => {
                 let kept = kept(key, folder)?;
-                if kept == Kept::User {
+                if kept == SecretStorage::User {
                     bail!(
                         "`lists_with` at {} cannot be \"user\": nobody asks when the gateway reads the lists",
                         key.at()
@@ -113,7 +113,7 @@ impl Shown {
     /// Checks that the keys fit together.
     pub(super) fn fits(&self, table: &Key<'_>) -> anyhow::Result<()> {
         let (source, at) = (table.name, table.at());
-        if self.credentials.iter().filter(|written| written.kept == Kept::User).count() > 1 {
+        if self.credentials.iter().filter(|written| written.kept == SecretStorage::User).count() > 1 {
             bail!(
                 "[sources.{source}] at {at} has \"user\" twice, and each user gives one secret for a server; remove one of the two"
             );
@@ -132,26 +132,26 @@ impl Shown {
 
     /// Whether each user gives their own secret.
     pub(crate) fn is_of_users(&self) -> bool {
-        self.credentials.iter().any(|written| written.kept == Kept::User)
+        self.credentials.iter().any(|written| written.kept == SecretStorage::User)
     }
 
     /// The names that it uses in the sealed store.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.kept().filter_map(|kept| match kept {
-            Kept::Store(name) => Some(name.as_str()),
-            Kept::File(_) | Kept::Environment(_) | Kept::User => None,
+            SecretStorage::Store(name) => Some(name.as_str()),
+            SecretStorage::File(_) | SecretStorage::Environment(_) | SecretStorage::User => None,
         })
     }
 
     /// The files that hold one of them.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.kept().filter_map(|kept| match kept {
-            Kept::File(path) => Some(path.as_path()),
-            Kept::Store(_) | Kept::Environment(_) | Kept::User => None,
+            SecretStorage::File(path) => Some(path.as_path()),
+            SecretStorage::Store(_) | SecretStorage::Environment(_) | SecretStorage::User => None,
         })
     }
 
-    fn kept(&self) -> impl Iterator<Item = &Kept> {
+    fn kept(&self) -> impl Iterator<Item = &SecretStorage> {
         self.credentials.iter().map(|written| &written.kept).chain(&self.lists_with)
     }
 
@@ -164,10 +164,10 @@ impl Shown {
     }
 
     /// The same with what is in files and in the environment taken out of there.
-    pub(super) fn settings(&self) -> anyhow::Result<(Vec<Credential>, Option<sources::Kept>)> {
+    pub(super) fn settings(&self) -> anyhow::Result<(Vec<Credential>, Option<sources::SecretLocation>)> {
         let credential = |written: &Written| {
             let kept = written.kept.taken_out()?;
-            if let (sources::Kept::Here(secret), Carrier::Header { name, bearer: false }) =
+            if let (sources::SecretLocation::Here(secret), Carrier::Header { name, bearer: false }) =
                 (&kept, &written.carrier)
                 && *name == header::AUTHORIZATION
                 && !secret.expose().contains(' ')
@@ -179,15 +179,15 @@ impl Shown {
             Ok(Credential { carrier: written.carrier.clone(), kept })
         };
         let credentials = self.credentials.iter().map(credential).collect::<anyhow::Result<_>>()?;
-        Ok((credentials, self.lists_with.as_ref().map(Kept::taken_out).transpose()?))
+        Ok((credentials, self.lists_with.as_ref().map(SecretStorage::taken_out).transpose()?))
     }
 }
 
-impl Kept {
-    fn taken_out(&self) -> anyhow::Result<sources::Kept> {
+impl SecretStorage {
+    fn taken_out(&self) -> anyhow::Result<sources::SecretLocation> {
         let text = match self {
-            Self::Store(name) => return Ok(sources::Kept::Stored(name.clone())),
-            Self::User => return Ok(sources::Kept::OfUser),
+            Self::Store(name) => return Ok(sources::SecretLocation::Stored(name.clone())),
+            Self::User => return Ok(sources::SecretLocation::OfUser),
             Self::File(path) => private(path).context("a secret cannot be used")?,
             Self::Environment(name) => variable(name)
                 .and_then(|text| text.into_string().ok())
@@ -201,7 +201,7 @@ impl Kept {
             };
             anyhow!("the secret in {place} cannot be used: {why}")
         })?;
-        Ok(sources::Kept::Here(secret))
+        Ok(sources::SecretLocation::Here(secret))
     }
 }
 
@@ -235,18 +235,18 @@ pub(super) fn variable_name(key: &Key<'_>) -> anyhow::Result<String> {
     Ok(name.to_owned())
 }
 
-fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<Kept> {
+fn kept(key: &Key<'_>, folder: &Path) -> anyhow::Result<SecretStorage> {
     let text = key.text()?;
     match text.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Ok(Kept::File(folder.join(path))),
-        Some(("env", name)) if !name.is_empty() => Ok(Kept::Environment(name.to_owned())),
-        Some(("secret", name)) if is_name(name) => Ok(Kept::Store(name.to_owned())),
+        Some(("file", path)) if !path.is_empty() => Ok(SecretStorage::File(folder.join(path))),
+        Some(("env", name)) if !name.is_empty() => Ok(SecretStorage::Environment(name.to_owned())),
+        Some(("secret", name)) if is_name(name) => Ok(SecretStorage::Store(name.to_owned())),
         Some(("secret", _)) => bail!(
             "`{}` at {} names no secret: a name has lower-case letters, digits, `_`, `-` and `.`, 64 at most",
             key.name,
             key.at()
         ),
-        _ if text == "user" => Ok(Kept::User),
+        _ if text == "user" => Ok(SecretStorage::User),
         // What was written is not repeated: it may be the secret itself.
         _ => bail!(
             "`{}` at {} must say where the credential is kept: \"file:/path\", \"env:NAME\", \"secret:NAME\" or \"user\"",

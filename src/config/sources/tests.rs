@@ -158,7 +158,7 @@ fn a_credential_is_the_value_of_a_header() {
         let keys = format!("{LEAST}authorization = \"file:{}\"", path.display());
         source(&keys).unwrap().configured().map(|configured| configured.credentials)
     };
-    let whole = |text: &str| sources::Kept::Here(Secret::presented(text));
+    let whole = |text: &str| sources::SecretLocation::Here(Secret::presented(text));
     assert_eq!(read("Bearer abc\n", 0o600).unwrap()[0].kept, whole("Bearer abc"));
     for (text, mode) in
         [("Bearer abc", 0o644), ("abc", 0o600), ("", 0o600), ("Bearer a\nX: y", 0o600), ("Bearer é", 0o600)]

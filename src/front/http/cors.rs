@@ -6,24 +6,24 @@ use shared::route::Cors;
 
 /// CORS headers. Credentials are never allowed.
 #[derive(Clone, Copy, Debug)]
-struct Words {
+struct CorsHeaders {
     methods: &'static str,
     allow_headers: &'static str,
     expose: &'static str,
 }
 
 /// For documents that anyone may read.
-const DOCUMENTS: Words =
-    Words { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" };
+const DOCUMENTS: CorsHeaders =
+    CorsHeaders { methods: "GET, HEAD", allow_headers: "MCP-Protocol-Version", expose: "ETag" };
 /// For endpoints of clients, which authenticate themselves.
-const CLIENTS: Words = Words {
+const CLIENTS: CorsHeaders = CorsHeaders {
     methods: "POST",
     allow_headers: "Authorization, Content-Type, DPoP, MCP-Protocol-Version",
     expose: "WWW-Authenticate, Retry-After, DPoP-Nonce",
 };
-const MANAGEMENT: Words = Words { methods: "GET, PUT, DELETE", ..CLIENTS };
+const MANAGEMENT: CorsHeaders = CorsHeaders { methods: "GET, PUT, DELETE", ..CLIENTS };
 
-fn words(cors: Cors) -> Option<Words> {
+fn words(cors: Cors) -> Option<CorsHeaders> {
     match cors {
         Cors::Closed | Cors::ByHandler => None,
         Cors::Documents => Some(DOCUMENTS),

@@ -57,7 +57,7 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Application) {
 async fn a_bug_is_answered_and_logged() {
     let dir = tempfile::tempdir().unwrap();
     let (_base, app) = buggy(&dir, 8080).await;
-    let log = logging::tests::Kept::default();
+    let log = logging::tests::CapturedLog::default();
     std::panic::set_hook(Box::new(logging::panicked));
     let _logging = tracing::subscriber::set_default(log.subscriber());
     let ask = async |method: Method, path: &str, accept: &str| {

@@ -16,11 +16,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Asked, Guest};
+use super::connections::{ConnectionGuard, OpenRequest};
 use super::heads::{Heads, LARGEST_HEAD, LARGEST_HEADERS, Verdicts};
 use super::memory::{Account, Charge, HTTP1, HTTP2, RequestMemory, SECURED, WINDOW};
 use super::wire::{Transport, Wire, refuse_plain};
-use super::{Answering, Door};
+use super::{Answering, ConnectionContext};
 
 /// The time limit of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,7 +38,12 @@ const HANDSHAKE_RECORD: u8 = 22;
 const PEEKED: usize = 2048;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut guest: Guest) {
+pub(super) async fn serve(
+    door: &ConnectionContext,
+    socket: TcpStream,
+    peer: SocketAddr,
+    mut guest: ConnectionGuard,
+) {
     Transport::prepare(&socket);
     let leave = guest.leave.clone();
     let served = async {
@@ -61,7 +66,7 @@ pub(super) async fn serve(door: &Door, socket: TcpStream, peer: SocketAddr, mut 
 }
 
 /// Shakes hands, if there is TLS. `None` if nothing came of it.
-async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Transport> {
+async fn secured(door: &ConnectionContext, socket: TcpStream, peer: SocketAddr) -> Option<Transport> {
     let Some(tls) = &door.entrance.tls else { return Some(Transport::Plain(socket)) };
     let handshake = async {
         let mut first = [0; PEEKED];
@@ -86,7 +91,7 @@ async fn secured(door: &Door, socket: TcpStream, peer: SocketAddr) -> Option<Tra
     }
 }
 
-async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
+async fn http1(door: &ConnectionContext, wire: Wire, peer: SocketAddr, guest: &ConnectionGuard) {
     let (heads, verdicts) = Heads::new(wire, guest.account.charge(0));
     let service = service(door, peer, guest, Some(verdicts));
     let mut connection = http1::Builder::new()
@@ -120,7 +125,7 @@ async fn http1(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
 
 /// HTTP/2, with what keeps one client from asking for everything at once. A stream that is reset before it was looked at
 /// counts (hyper ends the connection at 20 of them), and so do headers that go on for ever.
-async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
+async fn http2(door: &ConnectionContext, wire: Wire, peer: SocketAddr, guest: &ConnectionGuard) {
     let service = service(door, peer, guest, None);
     let connection = http2::Builder::new(Streams(guest.leave.clone()))
         .timer(TokioTimer::new())
@@ -157,7 +162,7 @@ async fn http2(door: &Door, wire: Wire, peer: SocketAddr, guest: &Guest) {
 }
 
 /// Waits until the server stops, or the connection has been idle for too long.
-async fn ending(door: &Door, guest: &Guest) {
+async fn ending(door: &ConnectionContext, guest: &ConnectionGuard) {
     tokio::select! {
         () = door.stop.cancelled() => {}
         () = guest.activity.idle_for(IDLE) => {}
@@ -177,9 +182,9 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
 
 /// The application, with the client's address and the verdict on the request's head.
 fn service(
-    door: &Door,
+    door: &ConnectionContext,
     peer: SocketAddr,
-    guest: &Guest,
+    guest: &ConnectionGuard,
     verdicts: Option<Verdicts>,
 ) -> impl tower::Service<
     hyper::Request<Incoming>,
@@ -208,7 +213,7 @@ fn service(
 /// A request until there is a response.
 struct Serving {
     answering: Answering,
-    asked: Option<Asked>,
+    asked: Option<OpenRequest>,
     memory: Option<RequestMemory>,
     account: Account,
 }
@@ -228,13 +233,13 @@ impl Future for Serving {
 /// A response's body. The request lasts until it is sent.
 pub(super) struct Answer {
     body: Body,
-    asked: Asked,
+    asked: OpenRequest,
     /// For what is still in the body.
     memory: Charge,
 }
 
 impl Answer {
-    fn new(body: Body, mut asked: Asked, account: &Account) -> Self {
+    fn new(body: Body, mut asked: OpenRequest, account: &Account) -> Self {
         asked.offers(true);
         let memory = account.answer(body.size_hint().lower());
         Self { body, asked, memory }

@@ -42,20 +42,20 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     next: u64,
-    places: HashMap<u64, Place>,
-    origins: HashMap<Origin, OfOrigin>,
+    places: HashMap<u64, ConnectionSlot>,
+    origins: HashMap<Origin, OriginUsage>,
     /// When it was last said that memory has run out.
     reminded: Option<Instant>,
 }
 
 /// An origin's connections, and their bytes.
 #[derive(Default)]
-struct OfOrigin {
+struct OriginUsage {
     connections: usize,
     held: Arc<AtomicUsize>,
 }
 
-struct Place {
+struct ConnectionSlot {
     origin: Origin,
     /// A proxy serves many clients, so its origin has no limit, and each of its connections counts separately.
     is_proxy: bool,
@@ -87,7 +87,7 @@ impl Connections {
 
     /// A place for a connection from here; `None` if this origin has its share, all of it busy. A proxy that speaks for
     /// many has no share.
-    pub(super) fn enter(&self, origin: Origin, is_proxy: bool) -> Option<Guest> {
+    pub(super) fn enter(&self, origin: Origin, is_proxy: bool) -> Option<ConnectionGuard> {
         let mut open = self.lock();
         let count = open.connections_of(origin);
         if !is_proxy && count >= self.0.share && !open.ask_to_leave(Some(origin)) {
@@ -104,7 +104,7 @@ impl Connections {
             Arc::clone(&self.0.held),
             Arc::clone(&self.0) as Arc<dyn Relief>,
         );
-        let place = Place {
+        let place = ConnectionSlot {
             origin,
             is_proxy,
             activity: activity.clone(),
@@ -114,7 +114,7 @@ impl Connections {
         open.places.insert(id, place);
         drop(open);
         let place = Some(account.charge(ACCEPTED));
-        Some(Guest { connections: self.clone(), id, activity, account, place, leave })
+        Some(ConnectionGuard { connections: self.clone(), id, activity, account, place, leave })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -183,7 +183,7 @@ impl Open {
     /// of the largest origin; of about equal ones the idle one first. Returns the origin of the last one.
     fn relieve(&self, origin: Option<Origin>, mut bytes: usize) -> Option<Origin> {
         let mut asked = None;
-        let of_these = |place: &&Place| origin.is_none_or(|origin| origin == place.origin);
+        let of_these = |place: &&ConnectionSlot| origin.is_none_or(|origin| origin == place.origin);
         let leaving = self.places.values().filter(of_these).filter(|place| place.leave.is_cancelled());
         bytes = bytes.saturating_sub(leaving.map(|place| place.account.bytes()).sum());
         while bytes > 0 {
@@ -197,7 +197,7 @@ impl Open {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Who is greediest, in this order: whose origin holds most, who holds most, who has been idle for longest.
     fn greed(&self) -> impl Ord + use<> {
         let own = self.account.bytes();
@@ -208,7 +208,7 @@ impl Place {
 }
 
 /// A connection's place, for as long as it exists.
-pub(super) struct Guest {
+pub(super) struct ConnectionGuard {
     connections: Connections,
     id: u64,
     pub(super) activity: Activity,
@@ -219,7 +219,7 @@ pub(super) struct Guest {
     pub(super) leave: CancellationToken,
 }
 
-impl Guest {
+impl ConnectionGuard {
     /// The connection has got on, and costs so much more while it is silent.
     pub(super) fn grow(&mut self, bytes: usize) {
         if let Some(place) = &mut self.place {
@@ -228,7 +228,7 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         // Before taking the lock: dropping a charge does not need it, adding one may.
         self.place = None;
@@ -268,9 +268,9 @@ impl Default for Activity {
 
 impl Activity {
     /// A request has come. It lasts until what is returned goes.
-    pub(super) fn request(&self) -> Asked {
+    pub(super) fn request(&self) -> OpenRequest {
         self.lock().requests += 1;
-        Asked { activity: self.clone(), offers: false }
+        OpenRequest { activity: self.clone(), offers: false }
     }
 
     /// Since when there has been no request; `None` while there is one.
@@ -313,12 +313,12 @@ impl Activity {
 }
 
 /// A request that is not answered yet, or whose answer is still being sent.
-pub(super) struct Asked {
+pub(super) struct OpenRequest {
     activity: Activity,
     offers: bool,
 }
 
-impl Asked {
+impl OpenRequest {
     /// The answer has got on: it has something for the client now, or waits for more of itself.
     pub(super) fn offers(&mut self, something: bool) {
         let mut state = self.activity.lock();
@@ -332,7 +332,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.offers(false);
         let mut state = self.activity.lock();

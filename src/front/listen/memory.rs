@@ -72,9 +72,9 @@ pub(super) trait Relief: Send + Sync {
 
 /// The charge of one connection. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Account(Arc<Held>);
+pub(super) struct Account(Arc<HeldBytes>);
 
-struct Held {
+struct HeldBytes {
     own: AtomicUsize,
     /// Including other connections of the same origin.
     of_origin: Arc<AtomicUsize>,
@@ -91,7 +91,7 @@ impl Account {
         of_all: Arc<AtomicUsize>,
         relief: Arc<dyn Relief>,
     ) -> Self {
-        Self(Arc::new(Held { own: AtomicUsize::new(0), of_origin, of_all, relief, id }))
+        Self(Arc::new(HeldBytes { own: AtomicUsize::new(0), of_origin, of_all, relief, id }))
     }
 
     /// The bytes of the connection.
@@ -126,7 +126,7 @@ impl Account {
     }
 
     fn add(&self, bytes: usize) {
-        let Held { own, of_origin, of_all, relief, id } = &*self.0;
+        let HeldBytes { own, of_origin, of_all, relief, id } = &*self.0;
         own.fetch_add(bytes, Ordering::Relaxed);
         let of_origin = of_origin.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let of_all = of_all.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -134,7 +134,7 @@ impl Account {
     }
 
     fn remove(&self, bytes: usize) {
-        let Held { own, of_origin, of_all, .. } = &*self.0;
+        let HeldBytes { own, of_origin, of_all, .. } = &*self.0;
         own.fetch_sub(bytes, Ordering::Relaxed);
         of_origin.fetch_sub(bytes, Ordering::Relaxed);
         of_all.fetch_sub(bytes, Ordering::Relaxed);

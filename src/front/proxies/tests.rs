@@ -8,7 +8,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn proxies(naming: Naming) -> Proxies {
+fn proxies(naming: ClientHeader) -> Proxies {
     let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).into();
     Proxies { networks, naming }
 }
@@ -49,7 +49,7 @@ fn networks_are_read_strictly() {
 /// HTTP-02, RATE-01: the right-most hop that is not trusted, and only if a trusted proxy named it.
 #[test]
 fn the_client_is_the_nearest_hop_that_is_not_trusted() {
-    let proxies = proxies(Naming::XForwardedFor);
+    let proxies = proxies(ClientHeader::XForwardedFor);
     let client = |peer: &str, said: &[&str]| proxies.client(ip(peer), &headers("x-forwarded-for", said));
     for (peer, said, expected) in [
         // A stranger's header is ignored.
@@ -85,7 +85,7 @@ fn the_client_is_the_nearest_hop_that_is_not_trusted() {
 /// HTTP-02: the same for RFC 7239.
 #[test]
 fn forwarded_is_read_in_the_same_way() {
-    let proxies = proxies(Naming::Forwarded);
+    let proxies = proxies(ClientHeader::Forwarded);
     let client = |said: &[&str]| proxies.client(ip("10.0.0.1"), &headers("forwarded", said));
     for (said, expected) in [
         (&["for=198.51.100.1"][..], "198.51.100.1"),
@@ -127,10 +127,10 @@ proptest! {
     fn nobody_can_talk_over_the_proxy(said in "[ -~]{0,80}") {
         let peer = ip("10.0.0.1");
         let chain = format!("{said}, 198.51.100.1");
-        let client = proxies(Naming::XForwardedFor).client(peer, &headers("x-forwarded-for", &[&chain]));
+        let client = proxies(ClientHeader::XForwardedFor).client(peer, &headers("x-forwarded-for", &[&chain]));
         prop_assert_eq!(client, ip("198.51.100.1"));
         let chain = format!("{said}, for=198.51.100.1");
-        let client = proxies(Naming::Forwarded).client(peer, &headers("forwarded", &[&chain]));
+        let client = proxies(ClientHeader::Forwarded).client(peer, &headers("forwarded", &[&chain]));
         prop_assert_eq!(client, ip("198.51.100.1"));
     }
 }

@@ -70,7 +70,7 @@ impl Identity {
     pub(crate) fn load(files: &Files, now: Timestamp) -> anyhow::Result<Self> {
         let (path, key_path) = (files.certificate.as_path(), files.key.as_path());
         let of_certificate = || format!("cannot use the TLS certificate {}", path.display());
-        let chain = X509::stack_from_pem(&read(path, Openness::Any).with_context(of_certificate)?);
+        let chain = X509::stack_from_pem(&read(path, FileAccess::Any).with_context(of_certificate)?);
         let chain = chain.map_err(|_| NotPem("a certificate")).with_context(of_certificate)?;
         let Some((leaf, between)) = chain.split_first() else {
             return Err(NotPem("a certificate")).with_context(of_certificate);
@@ -150,17 +150,17 @@ struct NotPem(&'static str);
 
 /// Who may read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Openness {
+enum FileAccess {
     Any,
     /// Its owner, and optionally its group.
     Closed,
 }
 
-fn read(path: &Path, openness: Openness) -> anyhow::Result<Vec<u8>> {
+fn read(path: &Path, openness: FileAccess) -> anyhow::Result<Vec<u8>> {
     let mut file = shared::file::open(path)?;
     let metadata = file.metadata()?;
     let mode = metadata.mode() & 0o7777;
-    if openness == Openness::Closed && mode & 0o027 != 0 {
+    if openness == FileAccess::Closed && mode & 0o027 != 0 {
         bail!("others may read or change it (mode {mode:o}); run: chmod g-w,o-rwx {}", path.display());
     }
     anyhow::ensure!(metadata.is_file(), "it is not a file");
@@ -170,7 +170,7 @@ fn read(path: &Path, openness: Openness) -> anyhow::Result<Vec<u8>> {
 }
 
 fn key(path: &Path) -> anyhow::Result<PKey<Private>> {
-    let pem = Zeroizing::new(read(path, Openness::Closed)?);
+    let pem = Zeroizing::new(read(path, FileAccess::Closed)?);
     let mut encrypted = false;
     let key = PKey::private_key_from_pem_callback(&pem, |_| {
         // Otherwise OpenSSL would ask for a passphrase on the terminal.

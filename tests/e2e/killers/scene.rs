@@ -28,7 +28,7 @@ pub enum Sdk {
 }
 
 /// The client's credentials.
-pub struct Held {
+pub struct HeldCredentials {
     pub access_token: String,
     pub refresh_token: String,
     pub client_id: String,
@@ -38,7 +38,7 @@ pub struct Held {
     pub kid: String,
 }
 
-impl Held {
+impl HeldCredentials {
     pub fn by(client: &mut Driver) -> Self {
         let tokens = client.ok(&json!({"op": "tokens"}));
         let text = |at: &str| {
@@ -139,7 +139,7 @@ impl Scene {
     }
 
     /// Ends the access. Returns when that was answered.
-    pub async fn kill(&mut self, killer: Killer, held: &Held) {
+    pub async fn kill(&mut self, killer: Killer, held: &HeldCredentials) {
         if let Some(command) = killer.command(held) {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
             self.app.console(&words);
@@ -218,7 +218,7 @@ impl Scene {
         assert_eq!(told["ok"], heals, "{killer:?}: {told}");
     }
 
-    pub fn is_on_record(&self, killer: Killer, held: &Held) {
+    pub fn is_on_record(&self, killer: Killer, held: &HeldCredentials) {
         let (event, actor, about, whom) = killer.record(held);
         let records: Vec<_> =
             self.app.audit().into_iter().filter(|record| record["event"] == event).collect();

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{MIB, Victim};
+use super::{MIB, TestedServer};
 use crate::harness::TestApp;
-use crate::sources::hostile::{Does, Hostile, METHODS};
+use crate::sources::hostile::{CallBehaviour, HostileServer, METHODS};
 use crate::sources::items::everything_of;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -30,9 +30,9 @@ fn request(method: &str) -> Value {
 /// memory, for every method, and nothing afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let toml = everything_of("bad", &hostile.url, "timeout = \"2s\"");
-    let victim = Victim::start(&format!("listen = \"localhost:0\"\n{toml}"));
+    let victim = TestedServer::start(&format!("listen = \"localhost:0\"\n{toml}"));
     let app = TestApp::beside(&victim.process, Arc::clone(&victim.dir));
     let (mut browser, client) = (app.admin().await, app.client().await);
     let token = app.tokens(&mut browser, &client).await.access;
@@ -50,12 +50,17 @@ async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
     victim
         .endures("hostile answers", MOST, 50, async |rounds| {
             for round in 0..rounds {
-                let does = [Does::Large, Does::LargeUnannounced, Does::EndlessEvent, Does::Deep][round % 4];
+                let does = [
+                    CallBehaviour::Large,
+                    CallBehaviour::LargeUnannounced,
+                    CallBehaviour::EndlessEvent,
+                    CallBehaviour::Deep,
+                ][round % 4];
                 for method in &METHODS[4..] {
                     hostile.will_for(method, does);
                     let answer = ask(method, request(method)).await;
                     assert!(
-                        does == Does::Deep || answer.contains("the limit is"),
+                        does == CallBehaviour::Deep || answer.contains("the limit is"),
                         "{method} {does:?}: {answer}"
                     );
                 }
@@ -66,12 +71,12 @@ async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
         .endures("hostile lists", MOST, 12, async |rounds| {
             for round in 0..rounds {
                 let all = [
-                    Does::Large,
-                    Does::LargeUnannounced,
-                    Does::EndlessEvent,
-                    Does::Many,
-                    Does::Circle,
-                    Does::Deep,
+                    CallBehaviour::Large,
+                    CallBehaviour::LargeUnannounced,
+                    CallBehaviour::EndlessEvent,
+                    CallBehaviour::Many,
+                    CallBehaviour::Circle,
+                    CallBehaviour::Deep,
                 ];
                 for method in &METHODS[..4] {
                     hostile.will_for(method, all[round % all.len()]);
@@ -83,7 +88,7 @@ async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
         })
         .await;
     for method in METHODS {
-        hostile.will_for(method, Does::Answer);
+        hostile.will_for(method, CallBehaviour::Answer);
     }
     assert!(ask("resources/read", request("resources/read")).await.contains("hello"));
 }
@@ -92,10 +97,10 @@ async fn a_hostile_server_costs_a_bounded_amount_of_memory() {
 /// there is no memory for ends with words for the model, and other calls go on meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_stall_cost_a_bounded_amount_of_memory() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let toml = everything_of("bad", &hostile.url, "timeout = \"4s\"");
     let toml = format!("listen = \"localhost:0\"\nmemory = \"32 MiB\"\n[rate]\nmcp = \"off\"\n{toml}");
-    let victim = Victim::start(&toml);
+    let victim = TestedServer::start(&toml);
     let app = TestApp::beside(&victim.process, Arc::clone(&victim.dir));
     let (mut browsers, client) = (vec![app.admin().await], app.client().await);
     for name in ["ann", "bob", "eve"] {
@@ -117,7 +122,7 @@ async fn answers_that_stall_cost_a_bounded_amount_of_memory() {
         assert!(begun.elapsed().as_secs() < 30, "the server is walked");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    hostile.will_for("tools/call", Does::Stall);
+    hostile.will_for("tools/call", CallBehaviour::Stall);
     victim
         .endures("answers that stall", 4 * BUDGET, 29, async |calls| {
             let mut asking = JoinSet::new();

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Session, installed};
 use crate::client_table::{OPEN_WEBUI, to};
-use crate::step_up::{Seen, asked_scopes};
+use crate::step_up::{Attempt, asked_scopes};
 
 /// Open WebUI on its own port, and its administrator, who also uses it.
 struct OpenWebUi {
@@ -149,7 +149,7 @@ fn open_webui_signs_in() {
     webui.session.click("menuitemcheckbox", "Portcullis");
     webui.ask("Read it", "Insufficient scope: this tool needs docs.full. Sign in again and allow it.");
     let exchanges = webui.session.exchanges[before..].to_vec();
-    assert_eq!(Seen { worked: false, pages: Vec::new(), exchanges }.words(), OPEN_WEBUI.step_up);
+    assert_eq!(Attempt { worked: false, pages: Vec::new(), exchanges }.words(), OPEN_WEBUI.step_up);
 
     // A token that is refused before it expires.
     webui.session.think("portcullis_docs_search", &json!({"query": "falcon dawn"}));

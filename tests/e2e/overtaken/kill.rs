@@ -123,7 +123,7 @@ impl Kill {
             }
             Self::GrantRevoked => done(access::revoke_grant(authz, tx, UID, &named(&whose.grant))?),
             Self::TokenRevoked => {
-                let named = access::Named::read(authz, &named(&whose.jti));
+                let named = access::NamedToken::read(authz, &named(&whose.jti));
                 done(access::revoke_token(authz, tx, UID, &named)?)
             }
             Self::InvitationDeleted => done(initial_access::delete(tx, UID, &named(&whose.invitation))?),

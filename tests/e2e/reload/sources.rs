@@ -10,12 +10,12 @@ use super::write;
 use crate::clients::refused;
 use crate::harness::TestApp;
 use crate::process::program_on;
-use crate::sources::hostile::{Does, Hostile};
+use crate::sources::hostile::{CallBehaviour, HostileServer};
 use crate::sources::token;
 
 const RULES: &str = "[tools.\"one_*\"]\nscope = \"docs.read\"\n[tools.\"two_*\"]\nscope = \"docs.read\"\n";
 
-fn source(name: &str, server: &Hostile, more: &str) -> String {
+fn source(name: &str, server: &HostileServer, more: &str) -> String {
     format!("[sources.{name}]\nkind = \"mcp-http\"\nurl = \"{}\"\n{more}\n", server.url)
 }
 
@@ -44,7 +44,8 @@ fn reload(app: &TestApp, toml: &str) -> Value {
 /// request. Its items go with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_comes_and_goes_without_a_restart() {
-    let (one, two, other) = (Hostile::start().await, Hostile::start().await, Hostile::start().await);
+    let (one, two, other) =
+        (HostileServer::start().await, HostileServer::start().await, HostileServer::start().await);
     let app = TestApp::start_configured(&format!("{}{RULES}", source("one", &one, ""))).await;
     let token = token(&app).await;
     offered(&app, "one").await;
@@ -56,7 +57,7 @@ async fn a_server_comes_and_goes_without_a_restart() {
     assert_eq!(reload(&app, &both), json!(["sources"]));
     offered(&app, "two").await;
     assert_eq!(said(&app, &token, "two_greet").await, "hello");
-    let walks = |server: &Hostile| {
+    let walks = |server: &HostileServer| {
         let arrived = server.arrived();
         arrived.iter().filter(|(_, message)| message["method"] == "server/discover").count()
     };
@@ -81,13 +82,13 @@ async fn a_server_comes_and_goes_without_a_restart() {
 /// end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_call_outlives_its_server() {
-    let one = Hostile::start().await;
+    let one = HostileServer::start().await;
     let app = Arc::new(TestApp::start_configured(&format!("{}{RULES}", source("one", &one, ""))).await);
     let token = token(&app).await;
     offered(&app, "one").await;
     write(&app, &format!("{}{RULES}", source("one", &one, "")));
     app.console(&["reload"]);
-    one.will(Does::Late);
+    one.will(CallBehaviour::Late);
     let running = {
         let (app, token) = (Arc::clone(&app), token.clone());
         tokio::spawn(async move { said(&app, &token, "one_greet").await })
@@ -108,7 +109,7 @@ async fn a_running_call_outlives_its_server() {
 /// No call fails; a removed source is refused on the next request.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_change_under_load_and_no_call_fails() {
-    let (one, two) = (Hostile::start().await, Hostile::start().await);
+    let (one, two) = (HostileServer::start().await, HostileServer::start().await);
     let app =
         TestApp::start_configured(&format!("[rate]\nmcp = \"off\"\n{}{RULES}", source("one", &one, "")))
             .await;
@@ -154,7 +155,7 @@ async fn servers_change_under_load_and_no_call_fails() {
 /// POL-04: a file with unusable sources changes nothing; the message says where, what, and what to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_cannot_be_used_change_nothing() {
-    let one = Hostile::start().await;
+    let one = HostileServer::start().await;
     let good = format!("{}{RULES}", source("one", &one, ""));
     let app = TestApp::start_configured(&good).await;
     let token = token(&app).await;
@@ -205,7 +206,7 @@ async fn servers_that_cannot_be_used_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reads_a_secret_anew() {
     use std::os::unix::fs::PermissionsExt;
-    let one = Hostile::start().await;
+    let one = HostileServer::start().await;
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     let keep = |value: &str| {

@@ -14,14 +14,14 @@ pub const SECRET: &str = "the falcon launches at dawn";
 
 /// The server. `late` answers when it is told to, every other tool never.
 #[derive(Clone)]
-pub struct Slow {
+pub struct SlowServer {
     pub url: String,
     /// How many calls have begun, and how many of those ended before they were answered.
     counts: Arc<watch::Sender<(usize, usize)>>,
     answers: Arc<watch::Sender<bool>>,
 }
 
-impl Slow {
+impl SlowServer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://127.0.0.1:{}/mcp", listener.local_addr().unwrap().port());

@@ -8,7 +8,7 @@ use crate::harness::{
     Browser, Client, TestApp, account_csrf, authorize_url, error_of, header, redirect_parameter,
 };
 use crate::process::complaint;
-use crate::sources::hostile::{Does, Hostile};
+use crate::sources::hostile::{CallBehaviour, HostileServer};
 
 const OWN: &str = "bearer = \"user\"";
 
@@ -33,7 +33,7 @@ fn remove(source: &str) -> [(&str, &str); 2] {
 /// and what to do; a new value, and its deletion, apply from the next request on.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_user_is_asked_for_with_their_own() {
-    let jira = Hostile::start().await;
+    let jira = HostileServer::start().await;
     let app = TestApp::start_https(&format!("{}{RULES}", source("jira", &jira, OWN))).await;
     let (mut ada, client) = (app.admin().await, app.client().await);
     let mut ines = app.enrol("ines", &[]).await;
@@ -57,7 +57,7 @@ async fn each_user_is_asked_for_with_their_own() {
     assert_eq!(shown(&jira, "authorization").as_deref(), Some("Bearer ines-two"));
 
     // A bad one is told as what it is, and nobody else hears of it.
-    jira.will(Does::Unauthorized);
+    jira.will(CallBehaviour::Unauthorized);
     let (is_error, text) = said(&app, &of_ines, "jira_greet").await;
     assert!(is_error && text.contains("it does not accept your own secret for it"), "{text}");
     assert!(
@@ -65,7 +65,7 @@ async fn each_user_is_asked_for_with_their_own() {
         "{text}"
     );
     assert_eq!(app.console(&["source", "show", "jira"])["stale"], Value::Null);
-    jira.will(Does::Answer);
+    jira.will(CallBehaviour::Answer);
     assert_eq!(said(&app, &of_ada, "jira_greet").await, (false, "hello".to_owned()));
 
     let calls = jira.calls().len();
@@ -93,7 +93,7 @@ async fn each_user_is_asked_for_with_their_own() {
 /// SRC-10: the page lists only the sources whose items the user may call; it shows no value.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_lists_what_a_person_may_use() {
-    let (jira, ci) = (Hostile::start().await, Hostile::start().await);
+    let (jira, ci) = (HostileServer::start().await, HostileServer::start().await);
     let toml = format!(
         "{}{}[scopes.\"ci.run\"]\ntitle = \"Run\"\n[groups]\nrelease = [\"ci.run\"]\n[tools.jira_greet]\nscope = \"docs.read\"\n[tools.ci_greet]\nscope = \"ci.run\"\n",
         source("jira", &jira, OWN),
@@ -132,7 +132,7 @@ async fn the_page_lists_what_a_person_may_use() {
 /// from our page.
 #[tokio::test(flavor = "multi_thread")]
 async fn giving_a_secret_takes_the_passkey() {
-    let jira = Hostile::start().await;
+    let jira = HostileServer::start().await;
     let app = TestApp::start_https(&format!("{}{RULES}", source("jira", &jira, OWN))).await;
     app.admin().await;
     let mut ines = app.enrol("ines", &[]).await;
@@ -172,7 +172,7 @@ async fn giving_a_secret_takes_the_passkey() {
 /// SRC-10: an administrator may store a user's own secret; one that was given for another address is not sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_for_one_address() {
-    let (jira, moved) = (Hostile::start().await, Hostile::start().await);
+    let (jira, moved) = (HostileServer::start().await, HostileServer::start().await);
     let toml = format!("{}{RULES}", source("jira", &jira, OWN));
     let app = TestApp::start_https(&toml).await;
     let file = app.data_dir().with_file_name("portcullis.toml");
@@ -205,7 +205,7 @@ async fn a_secret_is_for_one_address() {
 /// user's secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_read_with_a_credential_for_them() {
-    let jira = Hostile::start().await;
+    let jira = HostileServer::start().await;
     let shown = format!("{OWN}\nlists_with = \"secret:reader\"");
     let app = TestApp::start_https(&format!("{}{RULES}", source("jira", &jira, &shown))).await;
     app.admin().await;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{RULES, offered, said, secret, shown, source};
 use crate::harness::{Browser, TestApp};
 use crate::process::{Process, complaint, program, program_on};
-use crate::sources::hostile::{Does, Hostile};
+use crate::sources::hostile::{CallBehaviour, HostileServer};
 
 /// Every secret here begins with this.
 const CANARY: &str = "canary-7f3a91";
@@ -35,8 +35,8 @@ struct Story {
     process: Process,
     app: TestApp,
     dir: Arc<tempfile::TempDir>,
-    jira: Hostile,
-    ci: Hostile,
+    jira: HostileServer,
+    ci: HostileServer,
     ada: Browser,
     token: String,
     /// The answers to callers and browsers.
@@ -47,7 +47,7 @@ struct Story {
 
 impl Story {
     async fn begin() -> Self {
-        let (jira, ci) = (Hostile::start().await, Hostile::start().await);
+        let (jira, ci) = (HostileServer::start().await, HostileServer::start().await);
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let config = dir.path().join("portcullis.toml");
         let toml = format!(
@@ -99,21 +99,21 @@ impl Story {
     /// Calls of sources that refuse the credential, or misbehave in other ways.
     async fn mishaps(&mut self) {
         for does in [
-            Does::Answer,
-            Does::Unauthorized,
-            Does::Redirect,
-            Does::Garbage,
-            Does::BreakOff,
-            Does::Down,
-            Does::Answer,
+            CallBehaviour::Answer,
+            CallBehaviour::Unauthorized,
+            CallBehaviour::Redirect,
+            CallBehaviour::Garbage,
+            CallBehaviour::BreakOff,
+            CallBehaviour::Down,
+            CallBehaviour::Answer,
         ] {
             self.jira.will(does);
             self.ci.will(does);
             self.call().await;
         }
-        self.ci.will(Does::Hang);
+        self.ci.will(CallBehaviour::Hang);
         self.call().await;
-        self.ci.will(Does::Answer);
+        self.ci.will(CallBehaviour::Answer);
         // What is wrong with one is said without it.
         let value = format!("{CANARY}\u{e9}");
         let unfit = [("csrf", "x"), ("action", "set_secret"), ("source", "jira"), ("secret", &value)];
@@ -138,7 +138,7 @@ impl Story {
 }
 
 /// The requests that arrived at a server, as text.
-fn arrived(server: &Hostile) -> String {
+fn arrived(server: &HostileServer) -> String {
     format!("{:?}", server.arrived())
 }
 
@@ -179,7 +179,7 @@ async fn a_secret_leaves_no_trace() {
     // They still exist after a reseal.
     story.call().await;
     // Each one arrived at its own source only.
-    let sent = |server: &Hostile, header: &str| shown(server, header).unwrap();
+    let sent = |server: &HostileServer, header: &str| shown(server, header).unwrap();
     assert_eq!(sent(&story.jira, "x-key"), format!("{CANARY}-own-two"));
     assert_eq!(sent(&story.ci, "authorization"), format!("Bearer {CANARY}-ci-two"));
     assert!(!arrived(&story.jira).contains(&format!("{CANARY}-ci")));

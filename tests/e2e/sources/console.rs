@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::hostile::{Does, Hostile};
+use super::hostile::{CallBehaviour, HostileServer};
 use super::{configured, token, walked};
 use crate::clients::refused;
 use crate::harness::TestApp;
 use crate::process::{complaint, portcullis};
 
-async fn one(hostile: &Hostile) -> TestApp {
+async fn one(hostile: &HostileServer) -> TestApp {
     let app =
         TestApp::start_configured(&configured("one", &hostile.url, "", &["one_greet".to_owned()])).await;
     walked(&app, "source.changed", 1).await;
@@ -35,7 +35,7 @@ fn entries(app: &TestApp) -> Vec<(String, String, u64)> {
 /// and as JSON.
 #[tokio::test(flavor = "multi_thread")]
 async fn list_show_and_test_say_how_a_server_is() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = one(&hostile).await;
     let listed = app.console(&["source", "list"])["sources"][0].clone();
     assert_eq!(
@@ -52,7 +52,7 @@ async fn list_show_and_test_say_how_a_server_is() {
     );
     assert!(tools[0]["tokens"].as_u64().unwrap() > 5);
     assert!(in_words(&app, &["source", "test", "one"]).contains("It speaks 2026-07-28 and listed 2 tools, "));
-    hostile.will(Does::Down);
+    hostile.will(CallBehaviour::Down);
     let why = refused(&app, &["source", "test", "one"]);
     assert!(why.contains("the server `one` cannot be used: it answered with HTTP 503"), "{why}");
     let shown = app.console(&["source", "show", "one"]);
@@ -66,7 +66,7 @@ async fn list_show_and_test_say_how_a_server_is() {
 /// SRC-14: the log shows probes, failures and their number; it contains nothing from the content of calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_what_happened_lately() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = one(&hostile).await;
     let token = token(&app).await;
     let kinds =
@@ -75,7 +75,7 @@ async fn the_log_says_what_happened_lately() {
     assert_eq!(kinds(&begun)[..3], ["probed", "connected", "walked"]);
     assert_eq!(begun[0].1, "it speaks 2026-07-28");
     assert!(begun[2].1.starts_with("listed 2 tools, 2 prompts, "), "{}", begun[2].1);
-    hostile.will(Does::Unauthorized);
+    hostile.will(CallBehaviour::Unauthorized);
     for _ in 0..3 {
         app.call_tool(&token, "one_greet", json!({ "secret": "canary-0123456789" })).await;
     }
@@ -101,7 +101,7 @@ async fn the_log_says_what_happened_lately() {
 /// SRC-14, SRC-07: restart forgets what was negotiated: the source is probed and walked again. It is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_begins_a_server_anew() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = one(&hostile).await;
     let asked =
         |method: &str| hostile.arrived().iter().filter(|(_, message)| message["method"] == method).count();
@@ -113,7 +113,7 @@ async fn restart_begins_a_server_anew() {
     let record = app.audit().into_iter().rfind(|one| one["event"] == "source.restarted").unwrap();
     assert_eq!((&record["actor"]["type"], &record["detail"]["name"]), (&json!("console"), &json!("one")));
     assert_eq!(record["subject"], restarted["id"]);
-    hostile.will(Does::Down);
+    hostile.will(CallBehaviour::Down);
     let why = refused(&app, &["source", "restart", "one"]);
     assert!(why.contains("was restarted and cannot be used: it answered with HTTP 503"), "{why}");
 }

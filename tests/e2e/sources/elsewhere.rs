@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::hostile::Hostile;
+use super::hostile::HostileServer;
 use super::items::everything_of;
-use crate::gateway::Elsewhere;
+use crate::gateway::LocalGateway;
 use crate::harness::TestApp;
 use crate::split::tokens;
 
@@ -14,9 +14,9 @@ use crate::split::tokens;
 async fn a_gateway_alone_guards_servers() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
-    let server = Hostile::start().await;
+    let server = HostileServer::start().await;
     let rules = format!("{}[tools.bad_unruled]\nhidden = true\n", everything_of("bad", &server.url, ""));
-    let gateway = Elsewhere::start(&app, &rules).await;
+    let gateway = LocalGateway::start(&app, &rules).await;
     let client = app.client().await;
     let token = tokens(&app, &mut browser, &client).await.access;
     let ask = async |method: &str, params: Value| -> Value {

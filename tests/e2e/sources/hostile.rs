@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 /// Its behaviour on a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Does {
+pub enum CallBehaviour {
     Answer,
     /// A good answer, a moment later.
     Late,
@@ -61,18 +61,18 @@ pub const METHODS: [&str; 8] = [
 ];
 
 /// A request as it arrived: its headers and its message.
-pub type Arrived = (HeaderMap, Value);
+pub type ReceivedRequest = (HeaderMap, Value);
 
 /// The server.
 #[derive(Clone)]
-pub struct Hostile {
+pub struct HostileServer {
     pub url: String,
     /// What it does with which method; answers, if nothing is said.
-    does: Arc<Mutex<BTreeMap<String, Does>>>,
-    arrived: Arc<Mutex<Vec<Arrived>>>,
+    does: Arc<Mutex<BTreeMap<String, CallBehaviour>>>,
+    arrived: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-impl Hostile {
+impl HostileServer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://127.0.0.1:{}/mcp", listener.local_addr().unwrap().port());
@@ -85,7 +85,7 @@ impl Hostile {
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let message: Value = serde_json::from_slice(&body).unwrap_or_default();
                 serving.arrived.lock().unwrap().push((parts.headers, message.clone()));
-                if serving.does("tools/call") == Does::Late && message["method"] == "tools/call" {
+                if serving.does("tools/call") == CallBehaviour::Late && message["method"] == "tools/call" {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 serving.answer(&message)
@@ -96,26 +96,26 @@ impl Hostile {
     }
 
     /// What it does with calls from now on.
-    pub fn will(&self, does: Does) {
+    pub fn will(&self, does: CallBehaviour) {
         self.will_for("tools/call", does);
     }
 
     /// What it does with this method from now on.
-    pub fn will_for(&self, method: &str, does: Does) {
+    pub fn will_for(&self, method: &str, does: CallBehaviour) {
         self.does.lock().unwrap().insert(method.to_owned(), does);
     }
 
-    fn does(&self, method: &str) -> Does {
-        self.does.lock().unwrap().get(method).copied().unwrap_or(Does::Answer)
+    fn does(&self, method: &str) -> CallBehaviour {
+        self.does.lock().unwrap().get(method).copied().unwrap_or(CallBehaviour::Answer)
     }
 
     /// All that has arrived.
-    pub fn arrived(&self) -> Vec<Arrived> {
+    pub fn arrived(&self) -> Vec<ReceivedRequest> {
         self.arrived.lock().unwrap().clone()
     }
 
     /// The calls that have arrived.
-    pub fn calls(&self) -> Vec<Arrived> {
+    pub fn calls(&self) -> Vec<ReceivedRequest> {
         self.arrived().into_iter().filter(|(_, message)| message["method"] == "tools/call").collect()
     }
 
@@ -126,30 +126,30 @@ impl Hostile {
         };
         let method = message["method"].as_str().unwrap_or_default();
         let called = self.does("tools/call");
-        if called == Does::Down {
+        if called == CallBehaviour::Down {
             return respond(503, "text/plain", Body::empty());
         }
         if method == "server/discover" {
             let capabilities = json!({ "tools": {}, "prompts": {}, "resources": {}, "completions": {} });
             return result(json!({ "supportedVersions": ["2026-07-28"], "capabilities": capabilities }));
         }
-        if method == "tools/list" && called == Does::Close {
+        if method == "tools/list" && called == CallBehaviour::Close {
             let closed = json!({ "type": "object", "properties": {}, "additionalProperties": false });
             return result(json!({ "tools": [{ "name": "greet", "inputSchema": closed }] }));
         }
         let does = self.does(method);
         let id = &message["id"];
         match does {
-            Does::Answer | Does::Late | Does::Close => result(honest(method)),
-            Does::Unauthorized | Does::Down => respond(401, "text/plain", Body::empty()),
-            Does::Large => result(json!({ "content": "x".repeat(10 << 20) })),
-            Does::Stall => {
+            CallBehaviour::Answer | CallBehaviour::Late | CallBehaviour::Close => result(honest(method)),
+            CallBehaviour::Unauthorized | CallBehaviour::Down => respond(401, "text/plain", Body::empty()),
+            CallBehaviour::Large => result(json!({ "content": "x".repeat(10 << 20) })),
+            CallBehaviour::Stall => {
                 let piece = Bytes::from(vec![b' '; 1 << 16]);
                 let pieces = stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone())).take(127);
                 let body = Body::from_stream(pieces.chain(stream::pending()));
                 respond(200, "application/json", body)
             }
-            Does::LargeUnannounced => {
+            CallBehaviour::LargeUnannounced => {
                 let text = format!(
                     r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"{}"}}}}"#,
                     "x".repeat(10 << 20)
@@ -158,29 +158,31 @@ impl Hostile {
                     text.as_bytes().chunks(1 << 16).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
                 respond(200, "application/json", Body::from_stream(stream::iter(pieces)))
             }
-            Does::Deep => {
+            CallBehaviour::Deep => {
                 let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"deep":{open}{close}}}}}"#);
                 respond(200, "application/json", Body::from(text))
             }
-            Does::Circle => result(json!({ member(method): [], "nextCursor": "again" })),
-            Does::Many => {
+            CallBehaviour::Circle => result(json!({ member(method): [], "nextCursor": "again" })),
+            CallBehaviour::Many => {
                 let items: Vec<_> = (0..6_000).map(|n| item(method, &format!("n{n}"))).collect();
                 result(json!({ member(method): items }))
             }
-            Does::Endless => {
+            CallBehaviour::Endless => {
                 slowly("text/event-stream", b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
             }
-            Does::EndlessEvent => endless(),
-            Does::Drip => slowly("application/json", b" "),
-            Does::Redirect => {
+            CallBehaviour::EndlessEvent => endless(),
+            CallBehaviour::Drip => slowly("application/json", b" "),
+            CallBehaviour::Redirect => {
                 let response = Response::builder().status(307);
                 let to = "http://169.254.169.254/latest/meta-data/";
                 response.header("location", to).body(Body::empty()).unwrap()
             }
-            Does::Hang => respond(200, "text/event-stream", Body::from_stream(stream::pending::<Piece>())),
-            Does::Garbage => respond(200, "application/json", Body::from(vec![0xff_u8; 4096])),
-            Does::BreakOff => {
+            CallBehaviour::Hang => {
+                respond(200, "text/event-stream", Body::from_stream(stream::pending::<Piece>()))
+            }
+            CallBehaviour::Garbage => respond(200, "application/json", Body::from(vec![0xff_u8; 4096])),
+            CallBehaviour::BreakOff => {
                 let pieces: Vec<Piece> =
                     vec![Ok(Bytes::from_static(b"{\"jsonrpc\"")), Err(std::io::Error::other("gone"))];
                 respond(200, "application/json", Body::from_stream(stream::iter(pieces)))

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use super::hostile::Hostile;
+use super::hostile::HostileServer;
 use crate::harness::TestApp;
 use crate::process::{complaint, program_on};
 
@@ -78,14 +78,14 @@ enabled = false
 struct Import {
     app: TestApp,
     dir: tempfile::TempDir,
-    server: Hostile,
+    server: HostileServer,
 }
 
 impl Import {
     async fn start() -> Self {
         let app = TestApp::start_configured("# ours\n[rate]\nmcp = \"off\"").await;
         app.admin().await;
-        Self { app, dir: tempfile::tempdir().unwrap(), server: Hostile::start().await }
+        Self { app, dir: tempfile::tempdir().unwrap(), server: HostileServer::start().await }
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::hostile::{Does, Hostile, METHODS};
+use super::hostile::{CallBehaviour, HostileServer, METHODS};
 use super::server::{Direct, Server, items, member};
 use super::{token, walked};
 use crate::harness::TestApp;
@@ -206,23 +206,23 @@ fn request(method: &str) -> Value {
 /// is served. Where it redirects to, nobody goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_answers_are_bounded_for_every_kind() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = TestApp::start_configured(&everything_of("bad", &hostile.url, "timeout = \"2s\"")).await;
     let token = token(&app).await;
     walked(&app, "source.changed", 1).await;
     for method in &METHODS[4..] {
         for (does, class, says) in [
-            (Does::Large, "too_large", "limit"),
-            (Does::LargeUnannounced, "too_large", "limit"),
-            (Does::Endless, "timed_out", "within 2 seconds"),
-            (Does::EndlessEvent, "too_large", "limit"),
-            (Does::Drip, "timed_out", "within 2 seconds"),
-            (Does::Hang, "timed_out", "within 2 seconds"),
-            (Does::Redirect, "error", "not followed"),
-            (Does::Garbage, "unknown", "no usable answer"),
-            (Does::BreakOff, "unknown", "no usable answer"),
-            (Does::Deep, "ok", "deep"),
-            (Does::Answer, "ok", "hello"),
+            (CallBehaviour::Large, "too_large", "limit"),
+            (CallBehaviour::LargeUnannounced, "too_large", "limit"),
+            (CallBehaviour::Endless, "timed_out", "within 2 seconds"),
+            (CallBehaviour::EndlessEvent, "too_large", "limit"),
+            (CallBehaviour::Drip, "timed_out", "within 2 seconds"),
+            (CallBehaviour::Hang, "timed_out", "within 2 seconds"),
+            (CallBehaviour::Redirect, "error", "not followed"),
+            (CallBehaviour::Garbage, "unknown", "no usable answer"),
+            (CallBehaviour::BreakOff, "unknown", "no usable answer"),
+            (CallBehaviour::Deep, "ok", "deep"),
+            (CallBehaviour::Answer, "ok", "hello"),
         ] {
             hostile.will_for(method, does);
             let begun = Instant::now();
@@ -241,7 +241,7 @@ async fn hostile_answers_are_bounded_for_every_kind() {
 /// SRC-02: a list that is broken in whatever way is not taken, within bounds, and the other lists of the same server are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_list_takes_no_other_with_it() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = TestApp::start_configured(&everything_of("bad", &hostile.url, "timeout = \"3s\"")).await;
     let token = token(&app).await;
     walked(&app, "source.changed", 1).await;
@@ -256,18 +256,18 @@ async fn a_broken_list_takes_no_other_with_it() {
     let before = everything().await;
     for method in &METHODS[..4] {
         for (does, why) in [
-            (Does::Large, "has more than"),
-            (Does::LargeUnannounced, "has more than"),
-            (Does::EndlessEvent, "has more than"),
-            (Does::Endless, "within 3 seconds"),
-            (Does::Drip, "within 3 seconds"),
-            (Does::Hang, "within 3 seconds"),
-            (Does::Circle, "circle"),
-            (Does::Many, "has more than"),
-            (Does::Redirect, "not followed"),
-            (Does::Garbage, "not MCP"),
-            (Does::BreakOff, ""),
-            (Does::Deep, "is not a list"),
+            (CallBehaviour::Large, "has more than"),
+            (CallBehaviour::LargeUnannounced, "has more than"),
+            (CallBehaviour::EndlessEvent, "has more than"),
+            (CallBehaviour::Endless, "within 3 seconds"),
+            (CallBehaviour::Drip, "within 3 seconds"),
+            (CallBehaviour::Hang, "within 3 seconds"),
+            (CallBehaviour::Circle, "circle"),
+            (CallBehaviour::Many, "has more than"),
+            (CallBehaviour::Redirect, "not followed"),
+            (CallBehaviour::Garbage, "not MCP"),
+            (CallBehaviour::BreakOff, ""),
+            (CallBehaviour::Deep, "is not a list"),
         ] {
             hostile.will_for(method, does);
             let (_, complaint) = command(&app, &["source", "test", "bad"]);
@@ -277,7 +277,7 @@ async fn a_broken_list_takes_no_other_with_it() {
             );
             assert_eq!(everything().await, before, "{method} {does:?}");
         }
-        hostile.will_for(method, Does::Answer);
+        hostile.will_for(method, CallBehaviour::Answer);
     }
     app.console(&["source", "test", "bad"]);
     assert!(app.has_event("source.recovered", None) && app.has_event("source.stale", Some("unavailable")));
@@ -294,7 +294,7 @@ fn command(app: &TestApp, arguments: &[&str]) -> (Value, String) {
 /// MCP-03, MCP-05, MCP-09, MCP-12: what the gate refuses never reaches a server, whatever is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_requests_of_every_kind_never_arrive() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let hidden = "[tools.bad_unruled]\nhidden = true\n[prompts.bad_unruled]\nhidden = true\n\
          [resources.\"bad_bad://host/unruled\"]\nhidden = true\n";
     let toml = everything_of("bad", &hostile.url, "") + hidden;
@@ -361,7 +361,7 @@ async fn refused_requests_of_every_kind_never_arrive() {
 /// POL-01, POL-06: `policy check` asks about prompts and resources too, and names the rule.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_check_explains_prompts_and_resources() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let app = TestApp::start_configured(&everything_of("bad", &hostile.url, "")).await;
     token(&app).await;
     walked(&app, "source.changed", 1).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::hostile::{Does, Hostile};
+use super::hostile::{CallBehaviour, HostileServer};
 use super::{configured, token, walked};
 use crate::clients::refused;
 use crate::harness::TestApp;
@@ -29,7 +29,7 @@ const RULED: &str = "[tools.one_greet]\nscope = \"docs.read\"\n[tools.one_unrule
 /// excludes, tools without a rule, and scopes that no group has, each with its place and what to write.
 #[tokio::test(flavor = "multi_thread")]
 async fn check_knows_what_a_server_listed() {
-    let (hostile, never) = (Hostile::start().await, Hostile::start().await);
+    let (hostile, never) = (HostileServer::start().await, HostileServer::start().await);
     let app =
         TestApp::start_configured(&configured("one", &hostile.url, "", &["one_greet".to_owned()])).await;
     walked(&app, "source.changed", 1).await;
@@ -77,7 +77,7 @@ async fn check_knows_what_a_server_listed() {
         "{report}"
     );
     // Closed, it is an error, for `check` and for `reload`.
-    hostile.will(Does::Close);
+    hostile.will(CallBehaviour::Close);
     app.console(&["source", "test", "one"]);
     let report = checked(&app, &arguments);
     assert_eq!(report["ok"], false);
@@ -128,7 +128,7 @@ async fn check_knows_what_a_server_listed() {
 /// POL-06, POL-03: `policy check` decides at a profile as the gate does.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_check_asks_at_a_profile() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let toml = configured("one", &hostile.url, "", &["one_greet".to_owned()]);
     let app = TestApp::start_configured(&format!(
         "{toml}[profiles.one]\nitems = \"one_*\"\n[profiles.docs]\nitems = \"docs_*\"\n"
@@ -173,7 +173,7 @@ async fn policy_check_asks_at_a_profile() {
 /// POL-06: `policy test` decides recorded calls by the source's stored lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_test_knows_what_a_server_listed() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let toml = configured("one", &hostile.url, "", &["one_greet".to_owned()]);
     let app = TestApp::start_configured(&toml).await;
     let token = token(&app).await;

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_openssl::SslStream;
 
-use super::hostile::Hostile;
+use super::hostile::HostileServer;
 use super::{token, walked};
 use crate::certificates::{Authority, Issued};
 use crate::clients::refused;
 use crate::harness::TestApp;
 
 /// Forwards TLS connections of clients with a certificate of this authority.
-async fn behind_tls(server: &Hostile, identity: &Issued, clients: &Issued) -> String {
+async fn behind_tls(server: &HostileServer, identity: &Issued, clients: &Issued) -> String {
     let plain = server.url.split('/').nth(2).unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/mcp", listener.local_addr().unwrap().port());
@@ -50,7 +50,7 @@ async fn behind_tls(server: &Hostile, identity: &Issued, clients: &Issued) -> St
 /// is wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_an_authority_of_its_own_is_reached() {
-    let hostile = Hostile::start().await;
+    let hostile = HostileServer::start().await;
     let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     let (identity, gateway) = (servers.issue(&["localhost"], 90), clients.issue(&["gateway"], 90));
     let url = behind_tls(&hostile, &identity, &gateway).await;

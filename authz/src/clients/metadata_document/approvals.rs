@@ -12,7 +12,7 @@ use shared::{ClientId, Fault, RedirectUri, Request, Tx};
 
 use super::{DocumentUrl, host_for_people};
 use crate::Authz;
-use crate::clients::{self, Asked, Resolved, Undocumented};
+use crate::clients::{self, LookupPurpose, Resolved, Undocumented};
 use crate::current::Current;
 use crate::error::Code;
 use crate::form::Params;
@@ -204,7 +204,7 @@ fn file(
     signed_in: &Current<'_, SignedIn>,
 ) -> Result<(Outcome, Event), Fault> {
     let denied = |reason| Event::denied(Name::CimdApprovalRequested, reason);
-    let asked = Asked::Request(Some(redirect_uri.as_str()));
+    let asked = LookupPurpose::Request(Some(redirect_uri.as_str()));
     match clients::resolve(authz, tx, url.id(), asked)? {
         Resolved::Undocumented(Undocumented { may_be_asked_for: true, .. }) => {}
         _ => return Ok((Outcome::NotNeeded, denied("not_needed"))),

@@ -85,7 +85,7 @@ impl Entry {
 
 /// Why a document or a family's document is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum NotTaken {
+pub(crate) enum DocumentRefusal {
     #[error("has a `client_id` that {0}")]
     Url(#[from] super::UrlError),
     #[error(transparent)]
@@ -93,7 +93,7 @@ pub(crate) enum NotTaken {
 }
 
 /// Checks a document under its client id; a family's is checked with one sample id.
-pub(crate) fn check_family(client_id: &str, body: &[u8]) -> Result<Document, NotTaken> {
+pub(crate) fn check_family(client_id: &str, body: &[u8]) -> Result<Document, DocumentRefusal> {
     let url = DocumentUrl::parse(&client_id.replace(PLACEHOLDER, SAMPLE))?;
     if !client_id.contains(PLACEHOLDER) {
         return Ok(Document::parse(&url, body)?);

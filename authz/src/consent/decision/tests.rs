@@ -2,12 +2,18 @@ use shared::{Digest, Request, Tx};
 
 use super::*;
 use crate::session::{Browser, SignedIn};
-use crate::store::client_reports::{self, Whose};
+use crate::store::client_reports::{self, GrantFilter};
 use crate::store::transactions::Transaction;
-use crate::testing::{House, resource, scope};
+use crate::testing::{TestServer, resource, scope};
 
 /// A request that waits in this browser for its signed-in user.
-fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, stored: bool) -> Question {
+fn asked(
+    house: &TestServer,
+    client: &Client,
+    browser: &Browser,
+    decider: &SignedIn,
+    stored: bool,
+) -> Question {
     let transaction = Transaction {
         id: format!("t_{}", shared::id::random_128()),
         browser: browser.id().ok().unwrap(),
@@ -37,28 +43,28 @@ fn asked(house: &House, client: &Client, browser: &Browser, decider: &SignedIn, 
     asked.unwrap().unwrap()
 }
 
-fn settled(house: &House, question: &Question) -> Outcome {
+fn settled(house: &TestServer, question: &Question) -> Outcome {
     let question = question.clone();
-    let pressed = Pressed { approve: true, ticked: scope(), confirmed: None };
+    let pressed = SubmittedDecision { approve: true, ticked: scope(), confirmed: None };
     house.write(move |authz, tx| settle(authz, tx, &question, &pressed))
 }
 
-fn recalled(house: &House, question: &Question, stored: bool) -> Option<Secret> {
+fn recalled(house: &TestServer, question: &Question, stored: bool) -> Option<Secret> {
     let question = question.clone();
     house.write(move |authz, tx| settle_from_memory(authz, tx, &question, stored))
 }
 
-fn grants(house: &House) -> usize {
+fn grants(house: &TestServer) -> usize {
     let now = house.clock.now();
-    house.db.read(|conn| client_reports::access(conn, Whose::default(), now, 100)).unwrap().len()
+    house.db.read(|conn| client_reports::access(conn, GrantFilter::default(), now, 100)).unwrap().len()
 }
 
-fn is_decided(house: &House, question: &Question) -> bool {
+fn is_decided(house: &TestServer, question: &Question) -> bool {
     let found = house.db.read(|conn| transactions::find(conn, &question.transaction.id)).unwrap();
     found.unwrap().decided
 }
 
-fn end_session(house: &House, signed_in: &SignedIn) {
+fn end_session(house: &TestServer, signed_in: &SignedIn) {
     let digest = signed_in.session.digest;
     house.write(move |_, tx: &Tx<'_>| sessions::delete(tx, &digest));
 }
@@ -67,7 +73,7 @@ fn end_session(house: &House, signed_in: &SignedIn) {
 /// decided, and the user can sign in again and answer.
 #[test]
 fn an_answer_does_not_outlive_its_session() {
-    let house = House::new();
+    let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
     let question = asked(&house, &client, &browser, &signed_in, true);
@@ -92,7 +98,7 @@ fn an_answer_does_not_outlive_its_session() {
 /// SESSION-05, CONSENT-04: a remembered consent does not answer for a user who has been signed out.
 #[test]
 fn nothing_is_recalled_for_a_session_that_ended() {
-    let house = House::new();
+    let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
     let first = asked(&house, &client, &browser, &signed_in, true);
@@ -110,7 +116,7 @@ fn nothing_is_recalled_for_a_session_that_ended() {
 /// REFRESH-08, CONSENT-07: after a lockdown every user is asked again, in the same browser too.
 #[test]
 fn a_lockdown_forgets_what_was_allowed() {
-    let house = House::new();
+    let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
     let first = asked(&house, &client, &browser, &signed_in, true);
@@ -133,12 +139,14 @@ fn a_lockdown_forgets_what_was_allowed() {
 /// SESSION-09: a cancelled request cannot be decided.
 #[test]
 fn a_request_that_is_gone_is_not_decided() {
-    let house = House::new();
+    let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
     let question = asked(&house, &client, &browser, &signed_in, true);
     let here: Digest = browser.id().ok().unwrap();
-    house.write(move |_, tx| transactions::cancel(tx, &here, transactions::Whose::Everybodys, None));
+    house.write(move |_, tx| {
+        transactions::cancel(tx, &here, transactions::CancelledRequests::Everybodys, None)
+    });
     assert!(matches!(settled(&house, &question), Outcome::DecidedBefore));
     assert_eq!(grants(&house), 0);
 }

@@ -4,17 +4,17 @@ use shared::Digest;
 use shared::share::Holder;
 
 use super::*;
-use crate::store::client_reports::{self, Whose};
+use crate::store::client_reports::{self, GrantFilter};
 use crate::store::devices::{Device, Stage, Typed};
 use crate::store::sessions;
 use crate::store::transactions::Assertion;
-use crate::testing::{House, resource, scope};
+use crate::testing::{TestServer, resource, scope};
 
 /// SESSION-05, SESSION-06, DEV-01: if the session ends while the decision waits for the writer, nothing is
 /// decided and the device still waits.
 #[test]
 fn a_decision_does_not_outlive_its_session() {
-    let house = House::new();
+    let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
     let device = Device {
@@ -55,7 +55,7 @@ fn a_decision_does_not_outlive_its_session() {
     };
     let grants = || {
         let now = house.clock.now();
-        house.db.read(|conn| client_reports::access(conn, Whose::default(), now, 100)).unwrap().len()
+        house.db.read(|conn| client_reports::access(conn, GrantFilter::default(), now, 100)).unwrap().len()
     };
     let stage = || house.db.read(|conn| devices::find(conn, &device.code)).unwrap().unwrap().stage;
 

@@ -28,7 +28,7 @@ pub(crate) fn issue_setup(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Option
 
 /// A link with which an administrator can sign in.
 #[derive(Clone, Debug)]
-pub struct WayIn {
+pub struct AdministratorLink {
     pub link: String,
     /// Its user; `None` if there is no administrator yet.
     pub user: Option<String>,
@@ -50,9 +50,13 @@ pub enum NoLink {
 }
 
 /// See [`Authz::way_in`].
-pub(crate) fn way_in(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Result<WayIn, NoLink>, Fault> {
+pub(crate) fn way_in(
+    authz: &Authz,
+    tx: &Tx<'_>,
+    uid: u32,
+) -> Result<Result<AdministratorLink, NoLink>, Fault> {
     if let Some(link) = issue_setup(authz, tx, uid)? {
-        return Ok(Ok(WayIn { link, user: None }));
+        return Ok(Ok(AdministratorLink { link, user: None }));
     }
     let administrators = users::administrators_standing(tx)?;
     if let Some((user, _)) = administrators.iter().find(|(_, usable)| *usable) {
@@ -65,7 +69,9 @@ pub(crate) fn way_in(authz: &Authz, tx: &Tx<'_>, uid: u32) -> Result<Result<WayI
         [] => Err(NoLink::Disabled(
             administrators.first().map_or_else(String::new, |(user, _)| user.id.to_string()),
         )),
-        [only] => Ok(WayIn { link: issue(authz, tx, uid, &only.id)?, user: Some(only.name.clone()) }),
+        [only] => {
+            Ok(AdministratorLink { link: issue(authz, tx, uid, &only.id)?, user: Some(only.name.clone()) })
+        }
         several => {
             let command = |user: &&User| format!("`portcullis user link {}`", shell::word(&user.name));
             Err(NoLink::Several(several.iter().take(5).map(command).collect::<Vec<_>>().join(", ")))

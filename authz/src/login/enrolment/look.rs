@@ -16,13 +16,13 @@ use crate::login::recorded;
 use crate::session::{self, Browser};
 
 #[derive(Deserialize)]
-struct Look {
+struct LookRequest {
     token: String,
 }
 
 /// Whom the link is for.
 #[derive(Serialize)]
-struct Whose {
+struct LinkOwner {
     /// `None` for the first administrator, who chooses a name.
     name: Option<String>,
 }
@@ -36,10 +36,10 @@ pub(crate) async fn setup(
 ) -> Result<Response, PageError> {
     let looked = || {
         session::require_json_from_us(&authz.issuer, &headers)?;
-        let look: Look = crate::read_json(&body)?;
+        let look: LookRequest = crate::read_json(&body)?;
         let link = Secret::presented(look.token).digest();
         authz.db.read(|conn| is_live_setup(&authz, conn, &link))??;
-        Ok(answer(Whose { name: None }))
+        Ok(answer(LinkOwner { name: None }))
     };
     recorded(&authz, &request, looked()).await
 }
@@ -53,16 +53,16 @@ pub(crate) async fn enrolment(
 ) -> Result<Response, PageError> {
     let looked = || {
         session::require_json_from_us(&authz.issuer, &headers)?;
-        let look: Look = crate::read_json(&body)?;
+        let look: LookRequest = crate::read_json(&body)?;
         let browser = Browser::from_headers(&authz.cookies, &headers);
         let link = Secret::presented(look.token).digest();
         let (user, _) = authz.db.read(|conn| may_enrol(&authz, conn, &browser, &link))??;
-        Ok(answer(Whose { name: Some(user.name) }))
+        Ok(answer(LinkOwner { name: Some(user.name) }))
     };
     recorded(&authz, &request, looked()).await
 }
 
-fn answer(whose: Whose) -> Response {
+fn answer(whose: LinkOwner) -> Response {
     let mut response = Json(whose).into_response();
     error::no_store(&mut response);
     response

@@ -22,7 +22,7 @@ impl Feed for News {
         self.events.recv().await.map(|event| Bytes::from_static(event.as_bytes()))
     }
 
-    async fn may_go_on(&mut self, caller: &Checked) -> bool {
+    async fn may_go_on(&mut self, caller: &CheckedToken) -> bool {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.needs.is_subset(caller.entitled())
     }

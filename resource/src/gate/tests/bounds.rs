@@ -8,9 +8,9 @@ use super::*;
 use crate::catalogue::{Bounds, ItemRule, Pattern, Rules};
 use crate::item::Effect;
 use crate::sources::{Outcome, answered};
-use crate::testing::Staged;
+use crate::testing::TestSource;
 
-fn bounded(staged: &Arc<Staged>, bounds: Bounds) -> App {
+fn bounded(staged: &Arc<TestSource>, bounds: Bounds) -> App {
     let mut rules = Rules::default();
     let rule = ItemRule { bounds, ..ItemRule::needing("docs.read".parse().unwrap()) };
     rules.tools.set(Pattern::parse("staged_*").unwrap(), ItemRule { at: Some("f:1".to_owned()), ..rule });
@@ -28,7 +28,7 @@ async fn told(app: &App, tool: &str, arguments: &serde_json::Value) -> serde_jso
 /// holds more than text is not given out.
 #[tokio::test]
 async fn sizes_are_bounded() {
-    let staged = Staged::new(&TOOLS, |arguments| {
+    let staged = TestSource::new(&TOOLS, |arguments| {
         let text = "x".repeat(3000);
         let outcome = if arguments.get("structured").is_some() {
             answered(&text, &json!({ "text": text }))

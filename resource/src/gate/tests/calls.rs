@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::item::Effect;
 use crate::sources::{Outcome, answered};
-use crate::testing::Staged;
+use crate::testing::TestSource;
 
 pub(super) const TOOLS: [(&str, Effect); 2] =
     [("staged_read", Effect::ReadOnly), ("staged_write", Effect::Writes)];
@@ -48,7 +48,7 @@ fn end(event: &str, result: &str) -> (String, String) {
 /// the source.
 #[tokio::test]
 async fn calls_are_refused_in_order() {
-    let staged = Staged::prompt(&TOOLS);
+    let staged = TestSource::prompt(&TOOLS);
     let app = App::staged(&staged, &[("staged_write", "docs.read")]);
     let (held, bare) = (token("docs.read"), token(""));
     let ask = async |request: HttpRequest<Body>| app.send(request).await;
@@ -96,10 +96,10 @@ async fn calls_are_refused_in_order() {
 }
 
 /// A source that waits until it is notified.
-pub(super) fn waiting() -> (Arc<Staged>, Arc<Notify>) {
+pub(super) fn waiting() -> (Arc<TestSource>, Arc<Notify>) {
     let go = Arc::new(Notify::new());
     let told = Arc::clone(&go);
-    let staged = Staged::new(&TOOLS, move |_| {
+    let staged = TestSource::new(&TOOLS, move |_| {
         let told = Arc::clone(&told);
         async move {
             told.notified().await;
@@ -110,7 +110,7 @@ pub(super) fn waiting() -> (Arc<Staged>, Arc<Notify>) {
 }
 
 /// Waits until this many calls have reached a source.
-pub(super) async fn reached(staged: &Staged, calls: usize) {
+pub(super) async fn reached(staged: &TestSource, calls: usize) {
     while staged.calls() < calls {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -238,7 +238,7 @@ async fn a_notification_cancels_the_call_it_names() {
 /// distinguished from one that was not.
 #[tokio::test]
 async fn every_other_end_is_told_and_recorded() {
-    let staged = Staged::new(&TOOLS, |arguments| {
+    let staged = TestSource::new(&TOOLS, |arguments| {
         let how = arguments.get("how").and_then(Value::as_str).unwrap_or_default().to_owned();
         async move {
             match how.as_str() {
@@ -307,7 +307,7 @@ async fn progress_keeps_a_call_going() {
         [(14, [1.0, 2.0], "ok"), (2, [0.0, -1.0], "timed_out"), (15, [1.0, 2.0], "timed_out")]
     {
         let (tell, told) = tokio::sync::mpsc::unbounded_channel();
-        let staged = Staged::telling(&TOOLS, told);
+        let staged = TestSource::telling(&TOOLS, told);
         let app = Arc::new(App::staged(&staged, &RULES));
         let request = legacy(authorized(&token("docs.read")), "tools/call", &call("staged_read", &json!({})));
         let sent = {

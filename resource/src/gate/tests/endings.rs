@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::calls::{RULES, TOOLS, mirrored, reached, waiting};
 use super::*;
-use crate::testing::Staged;
+use crate::testing::TestSource;
 
 /// RS-08: at whichever of its questions the answer changes, from the first to the last one after the outcome is on record:
 /// no result is given out, and the answer is the one that a new call would get.
@@ -14,7 +14,7 @@ async fn access_that_ends_at_any_question_gives_out_nothing() {
         for loses_all in [false, true] {
             let mut questions = 0;
             loop {
-                let app = App::staged(&Staged::prompt(&TOOLS), &RULES);
+                let app = App::staged(&TestSource::prompt(&TOOLS), &RULES);
                 let token = token("docs.read");
                 if loses_all {
                     app.stage.disentitle_after(&token, questions);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::catalogue::{ArgumentRule, Conditions, ItemRule, Kind, Pattern, Rules};
-use crate::testing::Staged;
+use crate::testing::TestSource;
 
 /// One item of each kind for this scope; the other resource is nobody's.
 fn rules(scope: &str) -> Rules {
@@ -20,8 +20,8 @@ fn rules(scope: &str) -> Rules {
     rules
 }
 
-fn app(links: &'static [&'static str]) -> (App, Arc<Staged>) {
-    let staged = Staged::of_every_kind(links);
+fn app(links: &'static [&'static str]) -> (App, Arc<TestSource>) {
+    let staged = TestSource::of_every_kind(links);
     (App::staged_under(&staged, &rules("docs.read")), staged)
 }
 
@@ -187,7 +187,7 @@ async fn a_shown_link_is_routed_for_whom_it_was_shown_to() {
 /// AUDIT-04, AUDIT-08: reading leaves one record, with the method, what was named and the source; a rule can make it two.
 #[tokio::test]
 async fn what_is_read_has_one_record() {
-    let staged = Staged::of_every_kind(&[]);
+    let staged = TestSource::of_every_kind(&[]);
     let mut rules = rules("docs.read");
     let writes = ItemRule {
         effect: Some(crate::item::Effect::Writes),
@@ -220,7 +220,7 @@ async fn what_is_read_has_one_record() {
 /// POL-02: rules about arguments hold for prompts; the error says which one and what is allowed.
 #[tokio::test]
 async fn a_prompt_with_a_forbidden_argument_is_refused() {
-    let staged = Staged::of_every_kind(&[]);
+    let staged = TestSource::of_every_kind(&[]);
     let mut rules = rules("docs.read");
     let conditions = Conditions { matches: Some("[a-z]+".to_owned()), ..Conditions::default() };
     let arguments = [ArgumentRule::new("/topic", conditions).unwrap()].into_iter().collect();
@@ -302,7 +302,7 @@ async fn malformed_requests_are_refused() {
 /// POL-03: a profile selects items of every kind.
 #[tokio::test]
 async fn a_profile_has_its_own_items_of_every_kind() {
-    let staged = Staged::of_every_kind(&[]);
+    let staged = TestSource::of_every_kind(&[]);
     let mut rules = rules("docs.read");
     let items = vec![Pattern::parse_for_resources("staged_db://host/made/*").unwrap()];
     rules.profiles.insert("some".to_owned(), crate::catalogue::ProfileRule { items, ..Default::default() });
@@ -378,7 +378,7 @@ async fn a_long_list_has_pages() {
     let named: Vec<_> = tools.iter().map(|name| (name.as_str(), crate::item::Effect::ReadOnly)).collect();
     let mut rules = Rules::default();
     rules.tools.set(Pattern::parse("staged_*").unwrap(), ItemRule::needing("docs.read".parse().unwrap()));
-    let app = App::staged_under(&Staged::prompt(&named), &rules);
+    let app = App::staged_under(&TestSource::prompt(&named), &rules);
     let (mut seen, mut cursor, mut pages) = (Vec::new(), Value::Null, 0);
     loop {
         let answer =

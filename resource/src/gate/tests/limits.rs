@@ -11,7 +11,7 @@ use super::*;
 use crate::catalogue::{CallLimits, ItemRule, Kind, Pattern, Rules};
 use crate::item::Effect;
 use crate::sources::Outcome;
-use crate::testing::{NOW, Staged};
+use crate::testing::{NOW, TestSource};
 
 const TOOLS: [(&str, Effect); 2] = [("staged_read", Effect::ReadOnly), ("staged_write", Effect::Writes)];
 
@@ -34,8 +34,8 @@ fn rules(each: &CallLimits) -> Rules {
     rules
 }
 
-fn limited(rates: &[&str]) -> (App, Arc<Staged>) {
-    let staged = Staged::prompt(&TOOLS);
+fn limited(rates: &[&str]) -> (App, Arc<TestSource>) {
+    let staged = TestSource::prompt(&TOOLS);
     (App::staged_under(&staged, &rules(&limits(rates, &[]))), staged)
 }
 
@@ -146,7 +146,7 @@ async fn no_window_holds_more() {
 /// forgotten for what is further away.
 #[tokio::test]
 async fn each_thing_has_its_limit() {
-    let staged = Staged::prompt(&TOOLS);
+    let staged = TestSource::prompt(&TOOLS);
     for (of, says) in [
         ("client", "2 calls of the tool staged_read in 1 day for each client"),
         ("source", "2 calls to the source staged in 1 minute"),
@@ -210,7 +210,7 @@ async fn only_calls_that_were_made_count() {
         for tool in ["staged_read", "staged_write"] {
             let is_there = Arc::new(AtomicBool::new(false));
             let told = Arc::clone(&is_there);
-            let staged = Staged::new(&TOOLS, move |_| {
+            let staged = TestSource::new(&TOOLS, move |_| {
                 let outcome =
                     if told.load(Ordering::SeqCst) { Outcome::unknown() } else { Outcome::not_sent() };
                 async { outcome }
@@ -265,7 +265,7 @@ async fn a_clock_that_is_set_back_frees_nothing_and_blocks_nobody() {
 /// away the same as a tool counts with it.
 #[tokio::test]
 async fn other_kinds_have_limits_too() {
-    let staged = Staged::of_every_kind(&[]);
+    let staged = TestSource::of_every_kind(&[]);
     let mut rules = Rules::default();
     let rule = |limits| ItemRule {
         at: Some("f:1".to_owned()),

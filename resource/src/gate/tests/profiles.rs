@@ -10,13 +10,13 @@ use shared::{AccessToken, Issuer, ResourceUri};
 use super::{call, legacy, modern};
 use crate::item::Effect;
 use crate::rules::{Pattern, ProfileRule, Rules};
-use crate::testing::{Answer, App, Staged, bearer, post, token};
+use crate::testing::{Answer, App, TestSource, bearer, post, token};
 
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
 /// A server with the tools `ci_run` and `db_read` beside its own, and the profiles `ci` and `docs`.
-fn app() -> (App, Arc<Staged>) {
-    let staged = Staged::prompt(&[("ci_run", Effect::ReadOnly), ("db_read", Effect::ReadOnly)]);
+fn app() -> (App, Arc<TestSource>) {
+    let staged = TestSource::prompt(&[("ci_run", Effect::ReadOnly), ("db_read", Effect::ReadOnly)]);
     let mut rules = Rules::default();
     rules.need("ci_run", "docs.read");
     rules.need("db_read", "docs.read");

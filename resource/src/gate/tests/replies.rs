@@ -9,12 +9,12 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::calls::{RULES, TOOLS, reached, waiting};
 use super::*;
-use crate::testing::Staged;
+use crate::testing::TestSource;
 
 /// A source whose progress a test reports.
-fn telling() -> (UnboundedSender<f64>, Arc<Staged>, Arc<App>) {
+fn telling() -> (UnboundedSender<f64>, Arc<TestSource>, Arc<App>) {
     let (tell, told) = unbounded_channel();
-    let staged = Staged::telling(&TOOLS, told);
+    let staged = TestSource::telling(&TOOLS, told);
     let app = Arc::new(App::staged(&staged, &RULES));
     (tell, staged, app)
 }

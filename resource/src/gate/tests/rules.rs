@@ -8,11 +8,11 @@ use super::{authorized, call, legacy, modern, token};
 use crate::argument_rules::{ArgumentRule, Conditions};
 use crate::item::Effect;
 use crate::rules::{ItemRule, Pattern, Rules};
-use crate::testing::{Answer, App, Staged};
+use crate::testing::{Answer, App, TestSource};
 
 /// A server with a source of one tool, `ci_run`, under this rule.
-fn ruled(change: impl FnOnce(&mut ItemRule)) -> (App, Arc<Staged>) {
-    let staged = Staged::prompt(&[("ci_run", Effect::Writes)]);
+fn ruled(change: impl FnOnce(&mut ItemRule)) -> (App, Arc<TestSource>) {
+    let staged = TestSource::prompt(&[("ci_run", Effect::Writes)]);
     let mut rules = Rules::default();
     let mut rule = ItemRule::needing("docs.read".parse().unwrap());
     rule.at = Some("portcullis.toml:7".to_owned());

@@ -178,7 +178,7 @@ async fn told(stream: &mut Response, quiet: Duration) -> Vec<String> {
 /// for each list, and of nothing else.
 #[tokio::test]
 async fn a_client_is_told_of_changes_of_its_own_lists() {
-    let staged = crate::testing::Staged::of_every_kind(&[]);
+    let staged = crate::testing::TestSource::of_every_kind(&[]);
     let mut rules = crate::catalogue::Rules::default();
     let rule = |scope: &str| crate::catalogue::ItemRule::needing(scope.parse().unwrap());
     rules.tools.set(crate::catalogue::Pattern::exact("up_greet"), rule("secret"));

@@ -33,7 +33,7 @@ pub(super) enum Root {
 
 /// A document that was found, not yet read.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundDocument {
     pub path: String,
     pub kind: Kind,
     pub stamp: Stamp,
@@ -131,10 +131,10 @@ fn open_root(path: &Path) -> Result<Dir, DocsError> {
 
 impl Root {
     /// Everything in the folder that may be a document, and how many other things there are.
-    pub(super) fn walk(&self, warned: &mut Warned) -> (Vec<Found>, u32) {
+    pub(super) fn walk(&self, warned: &mut Warned) -> (Vec<FoundDocument>, u32) {
         match self {
             Self::Handbook(pages) => {
-                let found = |(path, text): &(&str, &str)| Found {
+                let found = |(path, text): &(&str, &str)| FoundDocument {
                     path: (*path).to_owned(),
                     kind: Kind::of(path).unwrap_or(Kind::Text),
                     stamp: built_in(text),
@@ -234,7 +234,7 @@ fn built_in(text: &str) -> Stamp {
 struct Walk<'a> {
     dir: &'a Dir,
     warned: &'a mut Warned,
-    found: Vec<Found>,
+    found: Vec<FoundDocument>,
     skipped: u32,
     /// Device and inode of everything seen: a link to something already seen is not another document, and
     /// circular links end.
@@ -348,7 +348,7 @@ impl Walk<'_> {
             return Err(Skip::Many);
         }
         self.seen.insert((metadata.dev(), metadata.ino()));
-        self.found.push(Found { path: path.to_owned(), kind, stamp: stamp(metadata) });
+        self.found.push(FoundDocument { path: path.to_owned(), kind, stamp: stamp(metadata) });
         Ok(())
     }
 

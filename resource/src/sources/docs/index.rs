@@ -124,13 +124,13 @@ fn is_main_database(path: &Path) -> bool {
 }
 
 /// What the index knows of a file.
-pub(super) struct Known {
+pub(super) struct IndexedFile {
     pub id: i64,
     pub stamp: Stamp,
     pub hash: Vec<u8>,
 }
 
-pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
+pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, IndexedFile>, Fault> {
     let rows =
         c.query("SELECT path, id, size, modified, hash, changed, device, inode FROM document", [], |r| {
             let identity = match (r.get(5)?, r.get(6)?, r.get(7)?) {
@@ -138,7 +138,7 @@ pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
                 _ => None,
             };
             let stamp = Stamp { size: r.get(2)?, modified: r.get(3)?, identity };
-            Ok((r.get(0)?, Known { id: r.get(1)?, stamp, hash: r.get(4)? }))
+            Ok((r.get(0)?, IndexedFile { id: r.get(1)?, stamp, hash: r.get(4)? }))
         })?;
     Ok(rows.into_iter().collect())
 }
@@ -146,13 +146,13 @@ pub(super) fn known(c: &Conn<'_>) -> Result<HashMap<String, Known>, Fault> {
 /// A change of the index.
 pub(super) enum Write {
     /// A document, and the row that it replaces.
-    Put(Box<Put>, Option<i64>),
+    Put(Box<IndexedDocument>, Option<i64>),
     Restamp(i64, Stamp),
     Remove(i64),
 }
 
 /// A document, and its words as the full-text table is to see them.
-pub(super) struct Put {
+pub(super) struct IndexedDocument {
     path: String,
     stamp: Stamp,
     hash: Vec<u8>,
@@ -174,7 +174,7 @@ impl Write {
     ) -> Self {
         let section_words =
             document.sections.iter().map(|s| (words::indexed(&s.heading), words::indexed(&s.body))).collect();
-        let put = Put {
+        let put = IndexedDocument {
             path_words: words::indexed(&path),
             title_words: words::indexed(&document.title),
             section_words,
@@ -215,7 +215,7 @@ fn remove(tx: &Tx<'_>, id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-fn insert(tx: &Tx<'_>, put: &Put) -> Result<(), Fault> {
+fn insert(tx: &Tx<'_>, put: &IndexedDocument) -> Result<(), Fault> {
     let document = &put.document;
     let [changed, device, inode] = columns(put.stamp.identity);
     let id = inserted(tx.query_row(

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use super::folder::{Found, Root, Skip, Stamp, Warned};
-use super::index::{self, Known, Write};
+use super::folder::{FoundDocument, Root, Skip, Stamp, Warned};
+use super::index::{self, IndexedFile, Write};
 use super::section::Document;
 use super::{Docs, DocsError};
 
@@ -80,7 +80,7 @@ struct Scan<'a> {
     docs: &'a Docs,
     root: &'a Root,
     /// What the index holds and the folder has not yet been seen to hold.
-    known: HashMap<String, Known>,
+    known: HashMap<String, IndexedFile>,
     changes: Changes,
     batch: Vec<Write>,
     bytes: usize,
@@ -117,7 +117,7 @@ impl Scan<'_> {
         self.flush()
     }
 
-    fn file(&mut self, file: Found, scanned: &mut Scanned) -> Result<(), DocsError> {
+    fn file(&mut self, file: FoundDocument, scanned: &mut Scanned) -> Result<(), DocsError> {
         let known = self.known.remove(&file.path);
         if known.as_ref().is_some_and(|k| k.stamp == file.stamp && file.stamp.modified.is_some()) {
             return Ok(());

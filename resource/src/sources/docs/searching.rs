@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::bearer::Asker;
+use crate::bearer::CallerIdentity;
 
 /// How long a search may work. What it does between two looks at the clock comes on top of that.
 const WORK: Duration = Duration::from_secs(1);
@@ -40,18 +40,18 @@ impl Stop {
 
 /// The searches that run, and those that wait. One reader of the index is left to everybody else.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct SearchSlots {
     all: Arc<Semaphore>,
     by_caller: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// A place, held while a search runs.
-pub(super) struct Place {
+pub(super) struct SearchSlot {
     _own: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
-impl Places {
+impl SearchSlots {
     /// Places for searches among so many readers.
     pub(super) fn among(readers: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(readers.saturating_sub(1).max(1))), by_caller: Mutex::default() }
@@ -59,10 +59,10 @@ impl Places {
 
     /// Waits for a place: first among the caller's own searches, so that those of one caller never fill the line for all.
     /// `None` if the server stops.
-    pub(super) async fn take(&self, asker: &Asker) -> Option<Place> {
+    pub(super) async fn take(&self, asker: &CallerIdentity) -> Option<SearchSlot> {
         let own = self.of(asker.user()).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Place { _own: own, _of_all: of_all })
+        Some(SearchSlot { _own: own, _of_all: of_all })
     }
 
     fn of(&self, user: &str) -> Arc<Semaphore> {

@@ -44,13 +44,13 @@ fn end_of_block(text: &str) -> usize {
 }
 
 /// A match: the tokens from `first` to `last`, and the needle.
-struct Mark {
+struct Match {
     first: usize,
     last: usize,
     needle: usize,
 }
 
-fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Mark> {
+fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Match> {
     let mut marks = Vec::new();
     for first in 0..tokens.len() {
         for (index, needle) in needles.iter().enumerate() {
@@ -61,7 +61,7 @@ fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Mark> {
                     || (needle.prefix && i + 1 == count && token.folded.starts_with(wanted.as_str()))
             });
             if matches {
-                marks.push(Mark { first, last: first + count - 1, needle: index });
+                marks.push(Match { first, last: first + count - 1, needle: index });
             }
         }
     }
@@ -69,7 +69,7 @@ fn marks(tokens: &[Token], needles: &[Needle]) -> Vec<Mark> {
 }
 
 /// The start of the first window with the most distinct needles, in bytes.
-fn best(tokens: &[Token], marks: &[Mark]) -> usize {
+fn best(tokens: &[Token], marks: &[Match]) -> usize {
     let mut best = (0, 0);
     for (i, mark) in marks.iter().enumerate() {
         let from = tokens[mark.first].start;
@@ -96,7 +96,7 @@ fn beginning(body: &str, tokens: &[Token], at: usize) -> usize {
     tokens.iter().map(|t| t.start).find(|start| (earliest..=at).contains(start)).unwrap_or(at)
 }
 
-fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Mark]) -> String {
+fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Match]) -> String {
     let mut out = Snippet { text: String::new(), room: MAX - 2 };
     if start > 0 || follows {
         out.text.push('…');
@@ -128,7 +128,7 @@ fn render(body: &str, start: usize, follows: bool, tokens: &[Token], marks: &[Ma
 }
 
 /// The last token of the overlapping marks that begin at this token: pairs of CJK characters form one mark.
-fn marks_from(marks: &[Mark], first: usize) -> Option<usize> {
+fn marks_from(marks: &[Match], first: usize) -> Option<usize> {
     let from = marks.partition_point(|m| m.first < first);
     let mut last = None;
     for mark in &marks[from..] {

@@ -31,9 +31,9 @@ const READ: (&str, &str, &str) = (
 );
 
 /// What is done when a tool is called.
-type Does = fn(&Docs, &Arguments, &Stop) -> Outcome;
+type ToolAction = fn(&Docs, &Arguments, &Stop) -> Outcome;
 
-static TOOLS: LazyLock<[(OwnTool, Does); 2]> = LazyLock::new(|| {
+static TOOLS: LazyLock<[(OwnTool, ToolAction); 2]> = LazyLock::new(|| {
     [(OwnTool::new(SEARCH, None, search_schemas()), search), (OwnTool::new(READ, None, read_schemas()), read)]
 });
 /// The two tools.

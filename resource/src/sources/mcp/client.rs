@@ -20,7 +20,7 @@ use super::failed::Failed;
 use super::handshake::{MOST_LIFECYCLE, speaks_modern};
 use super::message::Answered;
 use super::request::{Identity, NoResult, Request};
-use super::speaks::{Capabilities, Speaks};
+use super::speaks::{Capabilities, SpokenEra};
 use super::wire::{Hear, Opening, Wire};
 use cancel::CancelOnDrop;
 use opening::{INITIALIZE, PROBE};
@@ -45,7 +45,7 @@ struct Inner {
 /// What is known of the upstream.
 #[derive(Default)]
 struct State {
-    speaks: Option<Speaks>,
+    speaks: Option<SpokenEra>,
     sessions: HashMap<Option<String>, (Arc<Session>, Instant)>,
     /// The last failure to begin, when it was, and on whose behalf.
     failed: Option<(Instant, Option<String>, Failed)>,
@@ -53,13 +53,13 @@ struct State {
 
 impl Client {
     /// A client that begins by what is remembered of the upstream.
-    pub(crate) fn new(outbound: Outbound, path: String, remembered: Option<Speaks>) -> Self {
+    pub(crate) fn new(outbound: Outbound, path: String, remembered: Option<SpokenEra>) -> Self {
         let state = Mutex::new(State { speaks: remembered, ..State::default() });
         Self(Arc::new(Inner { wire: Wire::new(outbound, path), ids: AtomicU64::new(1), state }))
     }
 
     /// What is known of the upstream's revision.
-    pub(crate) async fn speaks(&self) -> Option<Speaks> {
+    pub(crate) async fn speaks(&self) -> Option<SpokenEra> {
         self.0.state.lock().await.speaks
     }
 
@@ -149,8 +149,8 @@ impl Client {
     async fn line(&self, who: &Identity) -> Result<Line, Failed> {
         let mut state = self.0.state.lock().await;
         match state.speaks {
-            Some(Speaks::Modern(capabilities)) => return Ok(Line::Modern(capabilities)),
-            Some(Speaks::Legacy) => {
+            Some(SpokenEra::Modern(capabilities)) => return Ok(Line::Modern(capabilities)),
+            Some(SpokenEra::Legacy) => {
                 if let Some((session, used)) = state.sessions.get_mut(&who.key) {
                     *used = Instant::now();
                     return Ok(Line::Legacy(Arc::clone(session)));
@@ -176,7 +176,7 @@ impl Client {
             None => self.probe(who).await?,
         };
         state.speaks = Some(speaks);
-        if let Speaks::Modern(capabilities) = speaks {
+        if let SpokenEra::Modern(capabilities) = speaks {
             return Ok(Line::Modern(capabilities));
         }
         let session = match self.initialize(who).await {

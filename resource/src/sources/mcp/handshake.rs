@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::failed::{Failed, shown};
 use super::message::{Answered, RpcError};
 use super::request::client_info;
-use super::speaks::{Capabilities, Speaks};
+use super::speaks::{Capabilities, SpokenEra};
 use super::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
 use crate::members::Members;
 use crate::revision::{LEGACY, MODERN, legacy};
@@ -28,8 +28,8 @@ pub(super) fn speaks_modern(error: &RpcError) -> bool {
 }
 
 /// What an error says that answers the question.
-pub(super) fn told_by(error: &RpcError) -> Speaks {
-    if modern_by(error) { Speaks::Modern(Capabilities::default()) } else { Speaks::Legacy }
+pub(super) fn told_by(error: &RpcError) -> SpokenEra {
+    if modern_by(error) { SpokenEra::Modern(Capabilities::default()) } else { SpokenEra::Legacy }
 }
 
 /// Whether such a server speaks the revision that is spoken here.
@@ -48,7 +48,7 @@ fn modern_by(error: &RpcError) -> bool {
 }
 
 /// What a result says that answers the question.
-pub(super) fn discovered(result: &RawValue) -> Result<Speaks, Failed> {
+pub(super) fn discovered(result: &RawValue) -> Result<SpokenEra, Failed> {
     let unreadable = || Failed::Unreadable("it answers `server/discover` with something else".to_owned());
     let result = Members::of(result.get()).ok_or_else(unreadable)?;
     let versions: Vec<String> = result
@@ -56,10 +56,10 @@ pub(super) fn discovered(result: &RawValue) -> Result<Speaks, Failed> {
         .and_then(|versions| serde_json::from_str(versions.get()).ok())
         .ok_or_else(unreadable)?;
     if versions.iter().any(|version| version == MODERN) {
-        return Ok(Speaks::Modern(Capabilities::of(&result)));
+        return Ok(SpokenEra::Modern(Capabilities::of(&result)));
     }
     if versions.iter().any(|version| legacy(version).is_some()) {
-        return Ok(Speaks::Legacy);
+        return Ok(SpokenEra::Legacy);
     }
     Err(Failed::Unreadable("it speaks no revision of MCP that is known here".to_owned()))
 }

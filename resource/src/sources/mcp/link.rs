@@ -5,7 +5,7 @@ use super::failed::Failed;
 use super::message::Answered;
 use super::processes::Processes;
 use super::request::{Identity, NoResult, Request};
-use super::speaks::{Capabilities, Speaks};
+use super::speaks::{Capabilities, SpokenEra};
 use super::unsaid::Unsaid;
 use super::wire::{Hear, Heard};
 
@@ -18,7 +18,7 @@ pub(crate) enum Link {
 
 impl Link {
     /// What is known of the upstream's revision.
-    pub(crate) async fn speaks(&self) -> Option<Speaks> {
+    pub(crate) async fn speaks(&self) -> Option<SpokenEra> {
         match self {
             Self::Http(client) => client.speaks().await,
             Self::Pipes(processes) => processes.speaks(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use children::Ended;
 use children::child::{Process, Started};
-use children::conversation::{Answer, Asked, Conversation, LONGEST, NoAnswer, Said, Skips};
+use children::conversation::{Answer, ChildMessage, Conversation, LONGEST, NoAnswer, PendingRequest, Skips};
 use children::pool::Member;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -18,7 +18,7 @@ use super::handshake::{DISCOVER, agreed, discovered, initialize, told_by};
 use super::message::{Answered, LIST_CHANGED, PROGRESS, RpcError, replied};
 use super::request::{NoResult, Request};
 use super::room::Counted;
-use super::speaks::{Capabilities, Speaks};
+use super::speaks::{Capabilities, SpokenEra};
 use super::wire::{Hear, Heard};
 use crate::progress::Progress;
 use crate::revision::legacy;
@@ -40,7 +40,7 @@ pub(super) struct Pipes {
     is_modern: bool,
     progress: Tokens,
     /// The subscription to news of its lists. It is never answered while the program runs.
-    _listening: Option<Asked>,
+    _listening: Option<PendingRequest>,
 }
 
 /// What its conversation needs besides the program.
@@ -81,7 +81,7 @@ impl Pipes {
         let Means { room, skips, news } = means;
         let (progress, begun) = (Tokens::default(), Instant::now());
         let tokens = progress.clone();
-        let hear = move |conversation: &Conversation, said: Said| {
+        let hear = move |conversation: &Conversation, said: ChildMessage| {
             heard(conversation, &said, &tokens, news.as_deref());
         };
         let conversation = Conversation::begin(stdin, stdout, room, &skips, hear);
@@ -105,21 +105,21 @@ impl Pipes {
     }
 
     /// What it was found to speak.
-    pub(super) fn speaks(&self) -> Speaks {
-        if self.is_modern { Speaks::Modern(self.capabilities) } else { Speaks::Legacy }
+    pub(super) fn speaks(&self) -> SpokenEra {
+        if self.is_modern { SpokenEra::Modern(self.capabilities) } else { SpokenEra::Legacy }
     }
 
     async fn agree(&mut self, first: First, begun: Instant) -> Result<(), NotBegun> {
         if let First::Probe { only_modern } = first {
             match self.probe(begun + PROBE).await? {
-                Speaks::Modern(capabilities) => {
+                SpokenEra::Modern(capabilities) => {
                     (self.is_modern, self.capabilities) = (true, capabilities);
                     return Ok(());
                 }
-                Speaks::Legacy if only_modern => {
+                SpokenEra::Legacy if only_modern => {
                     return Err(Failed::Unreadable("it does not speak 2026-07-28".to_owned()).into());
                 }
-                Speaks::Legacy => {}
+                SpokenEra::Legacy => {}
             }
         }
         self.capabilities = self.initialize().await?;
@@ -127,16 +127,16 @@ impl Pipes {
     }
 
     /// SRC-07: any other error than those of the newer revisions, or silence, means an older revision.
-    async fn probe(&self, deadline: Instant) -> Result<Speaks, NotBegun> {
+    async fn probe(&self, deadline: Instant) -> Result<SpokenEra, NotBegun> {
         let asked = lifecycle(DISCOVER, String::new());
         let mut question = self.queue(DISCOVER, &asked.written(true, None))?;
         tokio::select! {
             biased;
             answered = timeout_at(deadline, question.answered()) => match answered {
-                Err(_) => Ok(Speaks::Legacy),
+                Err(_) => Ok(SpokenEra::Legacy),
                 Ok(Ok(Answer::Result(result))) => Ok(discovered(&result)?),
                 Ok(Ok(Answer::Error(error))) => {
-                    Ok(RpcError::read(&error).map_or(Speaks::Legacy, |error| told_by(&error)))
+                    Ok(RpcError::read(&error).map_or(SpokenEra::Legacy, |error| told_by(&error)))
                 }
                 Ok(Err(NoAnswer::Ended | NoAnswer::NotAsked)) => Err(NotBegun::EndedOnProbe),
                 Ok(Err(why)) => Err(failed(why).why.into()),
@@ -160,7 +160,7 @@ impl Pipes {
     }
 
     /// Asks to be told of changes (2026-07-28, subscriptions). Older programs tell of them without being asked.
-    fn subscribe(&self) -> Option<Asked> {
+    fn subscribe(&self) -> Option<PendingRequest> {
         if !self.is_modern || !self.capabilities.tells_changes() {
             return None;
         }
@@ -168,7 +168,7 @@ impl Pipes {
         self.queue(listen.method, &listen.written(true, None)).ok()
     }
 
-    fn queue(&self, method: &str, params: &str) -> Result<Asked, Failed> {
+    fn queue(&self, method: &str, params: &str) -> Result<PendingRequest, Failed> {
         self.conversation.ask(method, Some(params)).map_err(|why| failed(why).why)
     }
 
@@ -259,7 +259,7 @@ impl Member for Pipes {
 /// A request that was queued. If this is dropped before it is over, the program is told that nobody waits, ahead of what is
 /// queued; what was not written is taken back (SRC-09).
 struct Waiting {
-    asked: Asked,
+    asked: PendingRequest,
     conversation: Conversation,
     is_over: bool,
 }
@@ -327,7 +327,7 @@ impl Drop for Token {
 
 /// What a program says on its own. Its requests are declined, because nothing says whose they are; its log messages go
 /// nowhere for the same reason (SRC-06).
-fn heard(conversation: &Conversation, said: &Said, tokens: &Tokens, news: Option<&Notify>) {
+fn heard(conversation: &Conversation, said: &ChildMessage, tokens: &Tokens, news: Option<&Notify>) {
     match (&said.id, said.method.as_str()) {
         (Some(id), method) => {
             // A program that reads nothing gets no answer either.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use children::child::{self, NotStarted};
 use children::conversation::Skips;
 use children::pool::{
-    Asker, Key, Lease, OnCrash, Places, Pool, Settings, Sharing, SpawnRate, Unavailable, Uptime,
+    CallerKey, ChildSlots, Key, Lease, OnCrash, Pool, Settings, Sharing, SpawnRate, Unavailable, Uptime,
 };
 use children::program::{Program, Variable};
 use children::{Executable, Ring};
@@ -25,7 +25,7 @@ use super::message::Answered;
 use super::pipes::{First, Means, NotBegun, Pipes};
 use super::request::{Identity, NoResult, Request};
 use super::room::Counted;
-use super::speaks::{Capabilities, Speaks};
+use super::speaks::{Capabilities, SpokenEra};
 use super::wire::Hear;
 use crate::sources::endpoint::{Era, Local};
 use crate::sources::health::ProcessHealth;
@@ -44,7 +44,7 @@ pub struct Launching {
     pub executable: Executable,
     /// Files and directories that no program may have access to.
     pub keep_out: Vec<PathBuf>,
-    pub places: Places,
+    pub places: ChildSlots,
 }
 
 /// The programs of one source. Clones share them.
@@ -61,7 +61,7 @@ struct Inner {
     skips: Skips,
     /// Notified when a list is due.
     due: Arc<Notify>,
-    found: Mutex<Option<Speaks>>,
+    found: Mutex<Option<SpokenEra>>,
 }
 
 /// What they share with those of other sources.
@@ -88,7 +88,7 @@ impl Processes {
         let clock = means.clock.clone();
         let uptime = Uptime::of(move || clock.uptime());
         let pool = Pool::new(settings, &launching.places, uptime, on_crash);
-        let found = Mutex::new(is_legacy.then_some(Speaks::Legacy));
+        let found = Mutex::new(is_legacy.then_some(SpokenEra::Legacy));
         let (errors, skips) = (Ring::default(), Skips::default());
         Self(Arc::new(Inner {
             name: name.to_owned(),
@@ -104,7 +104,7 @@ impl Processes {
     }
 
     /// What is known of their revision.
-    pub(super) fn speaks(&self) -> Option<Speaks> {
+    pub(super) fn speaks(&self) -> Option<SpokenEra> {
         *self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,8 +132,8 @@ impl Processes {
             Err(NoResult { sent: false, .. }) => true,
             Ok(Err(error)) if error.code == UNSUPPORTED_VERSION || speaks_modern(error) => {
                 let is_other = match self.speaks() {
-                    Some(Speaks::Legacy) => true,
-                    Some(Speaks::Modern(_)) => error.code == UNSUPPORTED_VERSION,
+                    Some(SpokenEra::Legacy) => true,
+                    Some(SpokenEra::Modern(_)) => error.code == UNSUPPORTED_VERSION,
                     None => false,
                 };
                 if is_other && self.0.local.era == Era::Auto {
@@ -177,13 +177,13 @@ impl Processes {
             caller.map_or("", |caller| &caller.principal),
             caller.and_then(|caller| caller.session.as_deref()),
         );
-        let asker = Asker { principal, session, credential: who.version, capabilities: "" };
+        let asker = CallerKey { principal, session, credential: who.version, capabilities: "" };
         self.0.local.sharing.key(&asker)
     }
 
     async fn start(&self, who: &Identity) -> Result<Pipes, NotStarted> {
         let first = match (self.0.local.era, self.speaks()) {
-            (Era::Legacy, _) | (Era::Auto, Some(Speaks::Legacy)) => First::Initialize,
+            (Era::Legacy, _) | (Era::Auto, Some(SpokenEra::Legacy)) => First::Initialize,
             (era, _) => First::Probe { only_modern: era == Era::Modern },
         };
         let refused = match self.begin(who, first).await? {
@@ -297,7 +297,7 @@ impl Processes {
         self.0.errors.tail()
     }
 
-    fn remember(&self, found: Option<Speaks>) {
+    fn remember(&self, found: Option<SpokenEra>) {
         *self.0.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 }

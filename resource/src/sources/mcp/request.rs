@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use shared::Secret;
-use shared::outbound::memory::Held;
+use shared::outbound::memory::HeldMemory;
 use tokio::time::Instant;
 
 use super::failed::Failed;
@@ -20,7 +20,7 @@ pub(crate) struct Request<'r> {
     pub(crate) item: Option<Headers<'r>>,
     pub(crate) most: usize,
     /// Where the memory of its answer is counted, if somebody asked for it.
-    pub(crate) memory: Option<Arc<Held>>,
+    pub(crate) memory: Option<Arc<HeldMemory>>,
     pub(crate) deadline: Instant,
 }
 

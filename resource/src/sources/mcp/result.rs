@@ -16,7 +16,7 @@ const OURS: [&str; 2] = [SERVER_META, "io.modelcontextprotocol/subscriptionId"];
 
 /// Why a result cannot be passed on.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Unfit {
+pub(crate) enum UnusableResult {
     /// It is not an object, or repeats a member.
     Unreadable,
     /// The tool asks its caller for input before it continues.
@@ -25,7 +25,7 @@ pub(crate) enum Unfit {
     Kind(String),
 }
 
-impl Unfit {
+impl UnusableResult {
     /// The reason, in words for the model.
     pub(crate) fn words(&self) -> String {
         match self {
@@ -46,12 +46,12 @@ pub(crate) enum Shape {
 }
 
 /// What a request came to, for a client of this era.
-pub(crate) fn outcome(result: &RawValue, shape: Shape, client: Era) -> Result<Outcome, Unfit> {
-    let result = Members::of(result.get()).ok_or(Unfit::Unreadable)?;
+pub(crate) fn outcome(result: &RawValue, shape: Shape, client: Era) -> Result<Outcome, UnusableResult> {
+    let result = Members::of(result.get()).ok_or(UnusableResult::Unreadable)?;
     match result.get("resultType").map(|_| result.text("resultType").unwrap_or_default()).as_deref() {
         None | Some("complete") => {}
-        Some("input_required") => return Err(Unfit::InputRequired),
-        Some(other) => return Err(Unfit::Kind(shown(other))),
+        Some("input_required") => return Err(UnusableResult::InputRequired),
+        Some(other) => return Err(UnusableResult::Kind(shown(other))),
     }
     let blocks = match shape {
         Shape::Tool => result.get("content").and_then(|content| blocks_for(content, client)),
@@ -155,11 +155,11 @@ mod tests {
     const OLDEST: Era = Era::Legacy("2025-03-26");
     const NEWEST_LEGACY: Era = Era::Legacy("2025-11-25");
 
-    fn of(text: &str, client: Era) -> Result<(String, String, bool), Unfit> {
+    fn of(text: &str, client: Era) -> Result<(String, String, bool), UnusableResult> {
         shaped(text, Shape::Tool, client)
     }
 
-    fn shaped(text: &str, shape: Shape, client: Era) -> Result<(String, String, bool), Unfit> {
+    fn shaped(text: &str, shape: Shape, client: Era) -> Result<(String, String, bool), UnusableResult> {
         match outcome(&RawValue::from_string(text.to_owned()).unwrap(), shape, client)? {
             Outcome::Result { members, meta, is_error, links: _ } => {
                 Ok((String::from_utf8(members).unwrap(), meta, is_error))
@@ -202,12 +202,12 @@ mod tests {
     #[test]
     fn what_cannot_be_handed_on_is_not() {
         for (written, why) in [
-            ("7", Unfit::Unreadable),
-            ("[]", Unfit::Unreadable),
-            (r#"{"isError":false,"isError":true}"#, Unfit::Unreadable),
-            (r#"{"resultType":"input_required"}"#, Unfit::InputRequired),
-            (r#"{"resultType":"task"}"#, Unfit::Kind("task".to_owned())),
-            (r#"{"resultType":7}"#, Unfit::Kind(String::new())),
+            ("7", UnusableResult::Unreadable),
+            ("[]", UnusableResult::Unreadable),
+            (r#"{"isError":false,"isError":true}"#, UnusableResult::Unreadable),
+            (r#"{"resultType":"input_required"}"#, UnusableResult::InputRequired),
+            (r#"{"resultType":"task"}"#, UnusableResult::Kind("task".to_owned())),
+            (r#"{"resultType":7}"#, UnusableResult::Kind(String::new())),
         ] {
             assert_eq!(of(written, Era::Modern), Err(why), "{written}");
         }

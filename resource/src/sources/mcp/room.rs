@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use children::{NoRoom, Room};
-use shared::outbound::memory::{Held, Memory};
+use shared::outbound::memory::{HeldMemory, Memory};
 
 /// Counts long lines of one program.
 pub(super) struct Counted {
     memory: Memory,
     /// Whose share it is part of.
     holder: Arc<str>,
-    held: Option<Held>,
+    held: Option<HeldMemory>,
 }
 
 impl Counted {

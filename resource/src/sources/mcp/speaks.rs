@@ -4,7 +4,7 @@ use crate::members::Members;
 
 /// Which kind of revision it speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Speaks {
+pub(crate) enum SpokenEra {
     Modern(Capabilities),
     Legacy,
 }

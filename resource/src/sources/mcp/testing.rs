@@ -11,14 +11,14 @@ use tokio::net::TcpListener;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct ReceivedRequest {
     pub(crate) http: Method,
     pub(crate) headers: HeaderMap,
     /// Null if there is no body.
     pub(crate) body: Value,
 }
 
-impl Arrived {
+impl ReceivedRequest {
     pub(crate) fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
@@ -43,11 +43,11 @@ pub(crate) enum Reply {
 #[derive(Clone)]
 pub(crate) struct TestServer {
     pub(crate) port: u16,
-    arrived: Arc<Mutex<Vec<Arrived>>>,
+    arrived: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl TestServer {
-    pub(crate) async fn start(act: impl Fn(&Arrived) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(act: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, act) = (listener.local_addr().unwrap().port(), Arc::new(act));
         let arrived = Arc::new(Mutex::new(Vec::new()));
@@ -58,7 +58,7 @@ impl TestServer {
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                let request = Arrived { http: parts.method, headers: parts.headers, body };
+                let request = ReceivedRequest { http: parts.method, headers: parts.headers, body };
                 heard.lock().unwrap().push(request.clone());
                 match act(&request) {
                     Reply::Json(status, body) => respond(status, "application/json", None, body.to_string()),
@@ -74,13 +74,13 @@ impl TestServer {
     }
 
     /// All requests so far.
-    pub(crate) fn arrived(&self) -> Vec<Arrived> {
+    pub(crate) fn arrived(&self) -> Vec<ReceivedRequest> {
         self.arrived.lock().unwrap().clone()
     }
 
     /// The methods of the received messages; for a request without one, its HTTP method.
     pub(crate) fn methods(&self) -> Vec<String> {
-        let name = |one: &Arrived| match one.method() {
+        let name = |one: &ReceivedRequest| match one.method() {
             "" => one.http.to_string(),
             method => method.to_owned(),
         };
@@ -109,18 +109,18 @@ fn respond(status: u16, kind: &str, session: Option<&str>, body: String) -> Resp
 }
 
 /// A result for this request.
-pub(crate) fn result(request: &Arrived, result: &Value) -> Value {
+pub(crate) fn result(request: &ReceivedRequest, result: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": request.body["id"], "result": result })
 }
 
 /// An error for this request.
-pub(crate) fn error(request: &Arrived, code: i64) -> Value {
+pub(crate) fn error(request: &ReceivedRequest, code: i64) -> Value {
     json!({ "jsonrpc": "2.0", "id": request.body["id"], "error": { "code": code, "message": "No." } })
 }
 
 /// The answers of a server of an older revision to everything except calls; it lists these tools, and knows
 /// this session.
-pub(crate) fn legacy(request: &Arrived, session: &'static str, tools: &Value) -> Option<Reply> {
+pub(crate) fn legacy(request: &ReceivedRequest, session: &'static str, tools: &Value) -> Option<Reply> {
     let known = request.header("mcp-session-id") == session;
     match request.method() {
         "initialize" => {
@@ -141,7 +141,7 @@ pub(crate) fn legacy(request: &Arrived, session: &'static str, tools: &Value) ->
 }
 
 /// The answers of a server of the newest revision to everything except calls.
-pub(crate) fn modern(request: &Arrived, tools: &Value) -> Option<Reply> {
+pub(crate) fn modern(request: &ReceivedRequest, tools: &Value) -> Option<Reply> {
     match request.method() {
         "server/discover" => {
             let found = json!({ "resultType": "complete", "supportedVersions": ["2026-07-28"],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::value::RawValue;
-use shared::outbound::memory::Held;
+use shared::outbound::memory::HeldMemory;
 use shared::outbound::{Answer, Body, Outbound, Outgoing};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -53,7 +53,7 @@ pub(super) struct Sending {
     /// The largest result in bytes.
     pub(super) most: usize,
     /// Where the memory of its answer is counted.
-    pub(super) memory: Option<Arc<Held>>,
+    pub(super) memory: Option<Arc<HeldMemory>>,
     /// When the answer must have begun.
     pub(super) deadline: Instant,
 }

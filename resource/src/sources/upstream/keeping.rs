@@ -18,7 +18,7 @@ use crate::sources::mcp::Heard;
 use crate::sources::mcp::definition::{LONG_NAME, offers};
 use crate::sources::mcp::failed::Failed;
 use crate::sources::mcp::link::deaf;
-use crate::sources::mcp::speaks::Speaks;
+use crate::sources::mcp::speaks::SpokenEra;
 use crate::sources::mcp::walk::{self, Incomplete};
 use crate::store::snapshots::{self, Stored};
 
@@ -178,7 +178,7 @@ impl Upstream {
             match self.walk_one(kind).await {
                 Ok(items) if noted.note(kind, &items) => changed.push((kind, items)),
                 Ok(_) => {}
-                Err(Unwalked { why, away }) => {
+                Err(ListingError { why, away }) => {
                     wrong.get_or_insert(why);
                     // Nobody is there, so nobody is asked for the other lists.
                     if away {
@@ -211,23 +211,23 @@ impl Upstream {
         }
     }
 
-    async fn walk_one(&self, kind: Kind) -> Result<Vec<Box<RawValue>>, Unwalked> {
+    async fn walk_one(&self, kind: Kind) -> Result<Vec<Box<RawValue>>, ListingError> {
         let who = self.0.credentials.of(None, self.0.clock.now());
-        let who = who.map_err(|lacking| Unwalked { why: lacking.reason(), away: true })?;
+        let who = who.map_err(|lacking| ListingError { why: lacking.reason(), away: true })?;
         walk::items(&self.0.link, &who, kind, self.patience(), &mut deaf).await.map_err(|why| {
             let away = matches!(
                 why,
                 Incomplete::Failed(Failed::NotSent(_) | Failed::Unavailable(_) | Failed::Silent(_))
             );
-            Unwalked { why: self.says(&why), away }
+            ListingError { why: self.says(&why), away }
         })
     }
 
     /// Keeps the lists that have changed, and notes that all of them were walked if they were.
     async fn keep_walk(&self, changed: Vec<Changed>, complete: bool) -> Result<(), Fault> {
         let era = self.0.link.speaks().await.map(|speaks| match speaks {
-            Speaks::Modern(_) => crate::revision::MODERN,
-            Speaks::Legacy => "legacy",
+            SpokenEra::Modern(_) => crate::revision::MODERN,
+            SpokenEra::Legacy => "legacy",
         });
         let (mut stored, recovered) = {
             let state = self.state();
@@ -319,7 +319,7 @@ impl Upstream {
 }
 
 /// Why a list was not read.
-struct Unwalked {
+struct ListingError {
     why: String,
     /// Whether the source cannot be reached at all.
     away: bool,

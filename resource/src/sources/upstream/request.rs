@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::admission::{Ask, Completing, What};
+use crate::admission::{Ask, AskKind, Completing};
 use crate::item::{Kind, Offer};
 use crate::sources::mcp::mirror;
 use crate::sources::mcp::request::{Headers, Request};
@@ -15,17 +15,19 @@ use crate::sources::mcp::request::{Headers, Request};
 pub(super) fn of<'a>(ask: &'a Ask, offer: &'a Offer) -> Request<'a> {
     let name = || Value::from(&*offer.at_source);
     let (method, params, item) = match ask.what() {
-        What::Tool(_, arguments) => {
+        AskKind::Tool(_, arguments) => {
             let mirrored = mirror::written(arguments, &offer.mirrored);
             let params = format!(r#""name":{},"arguments":{}"#, name(), arguments.value());
             ("tools/call", params, Headers { name: Some(&offer.at_source), mirrored })
         }
-        What::Prompt(_, arguments) => {
+        AskKind::Prompt(_, arguments) => {
             let params = format!(r#""name":{},"arguments":{}"#, name(), arguments.value());
             ("prompts/get", params, named(&offer.at_source))
         }
-        What::Resource(_, uri) => ("resources/read", format!(r#""uri":{}"#, Value::from(&**uri)), named(uri)),
-        What::Completion(_, completing) => {
+        AskKind::Resource(_, uri) => {
+            ("resources/read", format!(r#""uri":{}"#, Value::from(&**uri)), named(uri))
+        }
+        AskKind::Completion(_, completing) => {
             ("completion/complete", completion(offer, completing), Headers::default())
         }
     };

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::body::Body;
 use children::Executable;
-use children::pool::Places;
+use children::pool::ChildSlots;
 use serde_json::{Value, json};
 use shared::outbound::memory::Memory;
 use shared::{AccessToken, Issuer};
 
 use super::super::endpoint::Address;
-use super::super::identity::{Carrier, Credential, Credentials, Kept};
+use super::super::identity::{Carrier, Credential, Credentials, SecretLocation};
 use super::super::mcp::processes::Launching;
-use super::super::mcp::testing::{Arrived, Reply, TestServer, error, legacy, modern, result};
+use super::super::mcp::testing::{ReceivedRequest, Reply, TestServer, error, legacy, modern, result};
 use super::*;
 use crate::store::snapshots;
 use crate::testing::{Answer, App, MODERN, NOW, bearer, post, token};
@@ -23,7 +23,7 @@ fn tool(name: &str) -> Value {
 }
 
 /// A server's reaction to a call.
-type Act = Box<dyn Fn(&Arrived) -> Reply + Send + Sync>;
+type Act = Box<dyn Fn(&ReceivedRequest) -> Reply + Send + Sync>;
 
 fn settings(upstream: &TestServer) -> SourceSettings {
     SourceSettings {
@@ -51,7 +51,7 @@ fn means(db: &Db) -> Means {
         launching: Launching {
             executable: Executable::default(),
             keep_out: Vec::new(),
-            places: Places::new(8),
+            places: ChildSlots::new(8),
         },
     }
 }
@@ -188,7 +188,7 @@ async fn a_result_passes_through_the_gate() {
             answer.json()["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"],
             "portcullis"
         );
-        let calls: Vec<Arrived> =
+        let calls: Vec<ReceivedRequest> =
             upstream.arrived().into_iter().filter(|one| one.method() == "tools/call").collect();
         assert_eq!(calls.len(), 2);
         for arrived in calls {
@@ -207,10 +207,12 @@ async fn a_result_passes_through_the_gate() {
 /// SRC-08, SRC-06: each failure of a call has its kind, and words or a code that a client may see.
 #[tokio::test]
 async fn each_failure_is_of_one_class() {
-    let code = |code: i64| move |request: &Arrived| Reply::Json(200, error(request, code));
-    let status = |status: u16| move |_: &Arrived| Reply::Json(status, Value::Null);
+    let code = |code: i64| move |request: &ReceivedRequest| Reply::Json(200, error(request, code));
+    let status = |status: u16| move |_: &ReceivedRequest| Reply::Json(status, Value::Null);
     let with = |value: &'static str| {
-        move |request: &Arrived| Reply::Json(200, result(request, &serde_json::from_str(value).unwrap()))
+        move |request: &ReceivedRequest| {
+            Reply::Json(200, result(request, &serde_json::from_str(value).unwrap()))
+        }
     };
     let cases: Vec<(Act, &str, &str)> = vec![
         (Box::new(with(r#"{"isError":true,"content":[]}"#)), "tool_error", "isError"),
@@ -299,7 +301,7 @@ async fn an_upstream_is_told_who_asks() {
     let showing = |secret: Option<&shared::Secret>| {
         let shown = |secret: &shared::Secret| Credential {
             carrier: Carrier::Header { name: http::header::AUTHORIZATION, bearer: false },
-            kept: Kept::Here(secret.clone()),
+            kept: SecretLocation::Here(secret.clone()),
         };
         let shown: Vec<_> = secret.into_iter().map(shown).collect();
         Credentials::none("up", String::new(), &Issuer::localhost(8080)).showing(&shown, None, None)

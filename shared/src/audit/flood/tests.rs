@@ -23,7 +23,7 @@ fn junk(address: &str) -> Event {
 
 impl Fixture {
     fn own(&self, event: &Event) -> bool {
-        self.flood.admit(event, Acquaintance::Unknown).0
+        self.flood.admit(event, ClientStanding::Unknown).0
     }
 
     fn many(&self, event: &Event, count: u32) -> u32 {
@@ -42,7 +42,7 @@ fn every_refusal_is_recorded_or_counted() {
     let event = junk("192.0.2.1");
     assert_eq!(f.many(&event, QUOTA + 5), QUOTA);
     f.clock.advance(WINDOW);
-    let (own, held_back) = f.flood.admit(&event, Acquaintance::Unknown);
+    let (own, held_back) = f.flood.admit(&event, ClientStanding::Unknown);
     assert!(own);
     assert_eq!(held_back.iter().map(|one| one.count).collect::<Vec<_>>(), [5]);
     let counted = held_back[0].event();
@@ -84,9 +84,9 @@ fn made_up_clients_are_no_subjects() {
     };
     assert_eq!((0..10_000).filter(|n| f.own(&client(*n))).count(), QUOTA as usize);
     let with = |n: u32, how| f.flood.admit(&client(n), how).0;
-    let told_apart = (0..10_000).filter(|n| with(*n, Acquaintance::SelfMade)).count();
+    let told_apart = (0..10_000).filter(|n| with(*n, ClientStanding::SelfMade)).count();
     assert_eq!(told_apart, MOST_OF_A_NETWORK as usize - 1);
-    assert!((0..500).all(|n| with(n, Acquaintance::Known)));
+    assert!((0..500).all(|n| with(n, ClientStanding::Known)));
 }
 
 /// AUDIT-06: the number of records that strangers cause is bounded, from any number of addresses; neither a
@@ -140,6 +140,6 @@ fn turned_hands_open_no_window() {
     f.clock.set(Timestamp(0));
     f.clock.restart();
     f.clock.advance(WINDOW);
-    let (own, held_back) = f.flood.admit(&event, Acquaintance::Unknown);
+    let (own, held_back) = f.flood.admit(&event, ClientStanding::Unknown);
     assert_eq!((own, held_back.len(), held_back[0].count), (true, 1, 1));
 }

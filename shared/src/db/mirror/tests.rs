@@ -8,9 +8,9 @@ use crate::db::{Db, Durability, params};
 use crate::schema::SCHEMA;
 
 /// A database and the file beside it.
-struct Place(tempfile::TempDir);
+struct TestDatabase(tempfile::TempDir);
 
-impl Place {
+impl TestDatabase {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -69,7 +69,7 @@ fn record(db: &Db, name: &'static str) {
 /// STORE-06, AUDIT-03: a copy from before a revocation is not opened in place of the database.
 #[test]
 fn an_older_copy_is_refused() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["granted"]);
     let copy = place.0.path().join("copy.db");
     fs::copy(place.database(), &copy).unwrap();
@@ -87,7 +87,7 @@ fn an_older_copy_is_refused() {
 /// STORE-06: a database with another history of the same length, or a longer one, is refused.
 #[test]
 fn a_database_from_elsewhere_is_refused() {
-    let (place, other) = (Place::new(), Place::new());
+    let (place, other) = (TestDatabase::new(), TestDatabase::new());
     place.record(&["one", "two"]);
     other.record(&["one", "three", "four"]);
     fs::copy(other.database(), place.database()).unwrap();
@@ -99,7 +99,7 @@ fn a_database_from_elsewhere_is_refused() {
 #[test]
 fn a_shortened_log_is_refused() {
     for sql in ["DELETE FROM audit", "DELETE FROM audit WHERE seq = 3"] {
-        let place = Place::new();
+        let place = TestDatabase::new();
         place.record(&["one", "two", "three"]);
         Connection::open(place.database()).unwrap().execute(sql, []).unwrap();
         let refused = place.refused();
@@ -110,7 +110,7 @@ fn a_shortened_log_is_refused() {
 /// STORE-06: without the file, or with a damaged one, the database is not opened.
 #[test]
 fn without_the_file_nothing_starts() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["one"]);
     let whole = fs::read(place.head()).unwrap();
     fs::remove_file(place.head()).unwrap();
@@ -134,7 +134,7 @@ fn without_the_file_nothing_starts() {
 /// starts.
 #[test]
 fn a_torn_write_shuts_nobody_out() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["one", "two", "three"]);
     let whole = fs::read(place.head()).unwrap();
     for slot in 0..2 {
@@ -149,7 +149,7 @@ fn a_torn_write_shuts_nobody_out() {
 /// STORE-06: a missing or empty database is not replaced by a new one.
 #[test]
 fn a_missing_or_empty_database_is_not_replaced() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["one"]);
     fs::remove_file(place.database()).unwrap();
     assert!(matches!(place.refused(), MirrorError::Gone(_, 1)));
@@ -165,8 +165,8 @@ fn a_missing_or_empty_database_is_not_replaced() {
 #[test]
 fn a_kill_at_any_moment_shuts_nobody_out() {
     // The file was created, the database was not.
-    let place = Place::new();
-    drop(Mirror::create(&place.head(), Noted::at(0, Head::genesis())).unwrap());
+    let place = TestDatabase::new();
+    drop(Mirror::create(&place.head(), MirrorContent::at(0, Head::genesis())).unwrap());
     place.record(&["one"]);
 
     // The database was created, and does not require the file yet.
@@ -188,7 +188,7 @@ fn a_kill_at_any_moment_shuts_nobody_out() {
 /// STORE-06: a database of an earlier version gets its file at the first start, and requires it from then on.
 #[test]
 fn an_earlier_version_s_database_gets_the_file() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     let earlier = crate::db::Schema { migrations: &SCHEMA.migrations[..3], ..SCHEMA };
     let db = Db::open(&place.database(), &earlier, None, &Clock::held(Timestamp(1))).unwrap();
     record(&db, "one");
@@ -204,7 +204,7 @@ fn an_earlier_version_s_database_gets_the_file() {
 /// can undo.
 #[test]
 fn the_end_of_the_log_is_noted_before_the_answer() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     let db = place.open().unwrap();
     record(&db, "one");
     assert_eq!(place.noted(), 1);
@@ -225,7 +225,7 @@ fn the_end_of_the_log_is_noted_before_the_answer() {
 /// AUDIT-03: a commit that cannot be noted is not acknowledged; a deleted file is created again.
 #[test]
 fn what_cannot_be_noted_is_not_acknowledged() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     let folder = place.0.path().join("elsewhere");
     fs::create_dir(&folder).unwrap();
     let head = folder.join("audit.head");
@@ -248,14 +248,14 @@ fn what_cannot_be_noted_is_not_acknowledged() {
 /// in the right place.
 #[test]
 fn an_older_file_under_a_newer_wal_is_refused() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["granted"]);
     let older = fs::read(place.database()).unwrap();
     place.record(&["revoked"]);
     let db = place.open().unwrap();
     record(&db, "later");
     // Left by a kill, without the writer's cleanup.
-    let killed = Place::new();
+    let killed = TestDatabase::new();
     for file in ["x.db", "x.db-wal", "audit.head"] {
         fs::copy(place.0.path().join(file), killed.0.path().join(file)).unwrap();
     }
@@ -272,7 +272,7 @@ fn an_older_file_under_a_newer_wal_is_refused() {
 /// a newer -wal is refused.
 #[test]
 fn a_kill_while_pages_move_shuts_nobody_out() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.record(&["first"]);
     let before = fs::read(place.database()).unwrap();
     let db = place.open().unwrap();
@@ -295,7 +295,7 @@ fn a_kill_while_pages_move_shuts_nobody_out() {
     drop(db);
     let new = file("x.db");
     assert!(new.len() > old.len());
-    let killed = Place::new();
+    let killed = TestDatabase::new();
     let lay = |database: &[u8], wal: &[u8]| {
         let _ = fs::remove_file(killed.0.path().join("x.db-shm"));
         fs::write(killed.database(), database).unwrap();

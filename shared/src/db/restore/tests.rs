@@ -11,9 +11,9 @@ thread_local! {
     pub(super) static KILLED_AT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
-struct Place(tempfile::TempDir, bool);
+struct TestDatabase(tempfile::TempDir, bool);
 
-impl Place {
+impl TestDatabase {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap(), false)
     }
@@ -122,7 +122,7 @@ fn every_column_has_a_fate() {
 /// STORE-06: access revoked since the backup stays revoked; nothing that gives access by itself comes back.
 #[test]
 fn what_was_taken_away_stays_away() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
     place.run(&[
@@ -186,7 +186,7 @@ fn what_was_taken_away_stays_away() {
 /// STORE-06: if it is unknown what was revoked, only one administrator can sign in.
 #[test]
 fn without_the_last_database_only_one_administrator_comes_back() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
     place.run(&["DELETE FROM user WHERE id = 'u_c'"]);
@@ -222,7 +222,7 @@ fn without_the_last_database_only_one_administrator_comes_back() {
 /// STORE-06: an older database, or a lost or damaged file, is not accepted as the latest state.
 #[test]
 fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
     place.run(&["UPDATE user SET disabled_at = 1 WHERE id = 'u_b'"]);
@@ -250,7 +250,7 @@ fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
 /// is not the last one. After the restore that place names the restored database; a damaged or missing file there stops it.
 #[test]
 fn a_machine_put_back_as_a_whole_is_not_taken_for_the_last_one() {
-    let place = Place::mirrored();
+    let place = TestDatabase::mirrored();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
     let database = place.dir().database();
@@ -292,7 +292,7 @@ fn a_machine_put_back_as_a_whole_is_not_taken_for_the_last_one() {
 /// STORE-06: a backup of another server, one with a changed log, and a file that is not a backup are refused.
 #[test]
 fn what_is_no_copy_of_this_log_is_refused() {
-    let (place, other) = (Place::new(), Place::new());
+    let (place, other) = (TestDatabase::new(), TestDatabase::new());
     place.run(PEOPLE);
     other.run(&PEOPLE[..1]);
     other.run(&[
@@ -326,7 +326,7 @@ fn what_is_no_copy_of_this_log_is_refused() {
 /// restore continues the count.
 #[test]
 fn a_copy_that_reaches_the_end_loses_nothing() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
     fs::remove_file(place.dir().database()).unwrap();
@@ -347,7 +347,7 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
     // Everything is known; the end of the log is not known; only the end of the log is known.
     for known in ["all", "mirrored", "no end", "no database"] {
         for step in 0.. {
-            let place = if known == "mirrored" { Place::mirrored() } else { Place::new() };
+            let place = if known == "mirrored" { TestDatabase::mirrored() } else { TestDatabase::new() };
             place.run(PEOPLE);
             let copy = place.copy("copy.db");
             place.run(&["UPDATE user SET name = 'bobby' WHERE id = 'u_b'", "DELETE FROM session"]);
@@ -405,7 +405,7 @@ fn a_kill_at_any_step_leaves_one_or_the_other() {
 /// STORE-06: a backup is private, complete and a single file; it overwrites nothing.
 #[test]
 fn a_copy_is_private_and_new() {
-    let place = Place::new();
+    let place = TestDatabase::new();
     let db = place.open().unwrap();
     db.write_blocking(|tx| {
         tx.execute(PEOPLE[0], [])?;

@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-use authz::client_documents::approvals::{self, Waiting};
+use authz::client_documents::approvals::{self, PendingApproval};
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::{Confirmed, OneChange, read};
 use crate::commands::frame::print::{moment, optional, safe, table};
-use crate::commands::frame::{Common, Does, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Effect, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Approvals {
     /// Show which clients users requested.
-    List(Common),
+    List(CommonOptions),
     /// Approve a client, with a given document or with what its request said.
     Approve(Approve),
     /// Refuse a request and remove it from the list.
@@ -40,7 +40,7 @@ pub struct OneUrl {
     #[arg(value_name = "CLIENT_ID_URL")]
     pub url: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 /// `portcullis client approvals list`.
@@ -49,15 +49,15 @@ pub(in crate::commands::client) struct ListApprovals {}
 
 #[derive(Serialize, Deserialize)]
 pub(in crate::commands::client) struct Listed {
-    approvals: Vec<Waiting>,
+    approvals: Vec<PendingApproval>,
 }
 
 impl Request for ListApprovals {
     const COMMAND: &'static str = "client-approvals-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { approvals: place.look(|_, tx| approvals::list(tx)).await? })
     }
 }
@@ -74,7 +74,7 @@ impl Request for ApproveClient {
     const COMMAND: &'static str = "client-approvals-approve";
     type Answer = OneChange;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<OneChange, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<OneChange, Refused> {
         let Self { url, body, confirm } = self;
         let change = place.write(move |authz, tx| {
             approvals::approve(authz, tx, uid, &url, body.as_deref(), confirm.as_deref())
@@ -99,7 +99,7 @@ impl Request for RefuseApproval {
     const COMMAND: &'static str = "client-approvals-refuse";
     type Answer = ApprovalRefused;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<ApprovalRefused, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<ApprovalRefused, Refused> {
         let url = self.url.clone();
         place.write(move |_, tx| approvals::refuse(tx, uid, &url)).await?;
         Ok(ApprovalRefused { url: self.url, refused: true })
@@ -122,7 +122,7 @@ pub(super) fn run(command: Approvals, file: &File) -> anyhow::Result<()> {
     }
 }
 
-fn row(waiting: &Waiting) -> Vec<String> {
+fn row(waiting: &PendingApproval) -> Vec<String> {
     vec![
         optional(waiting.user.as_deref()),
         moment(waiting.created_at),

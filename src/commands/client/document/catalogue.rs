@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Confirmed, read};
 use crate::commands::frame::print::{safe, table};
-use crate::commands::frame::{Common, Does, Place, Refused, Request};
+use crate::commands::frame::{CommonOptions, Effect, Refused, Request, ServerParts};
 use crate::config::File;
 use crate::output::say;
 
 #[derive(Subcommand, Debug)]
 pub enum Catalogue {
     /// Show every entry: the client, its redirect URIs, their source, and whether it is enabled.
-    List(Common),
+    List(CommonOptions),
     /// Disable an entry: its client is refused, and what people granted it ends.
     Disable(Entry),
     /// Enable an entry again.
@@ -30,7 +30,7 @@ pub struct Entry {
     #[arg(value_name = "NAME")]
     pub entry: String,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonOptions,
 }
 
 #[derive(Args, Debug)]
@@ -53,10 +53,10 @@ pub(in crate::commands::client) struct Listed {
 
 impl Request for ListEntries {
     const COMMAND: &'static str = "client-catalogue-list";
-    const DOES: Does = Does::Reads;
+    const DOES: Effect = Effect::Reads;
     type Answer = Listed;
 
-    async fn perform(self, place: &Place, _uid: u32) -> Result<Listed, Refused> {
+    async fn perform(self, place: &ServerParts, _uid: u32) -> Result<Listed, Refused> {
         Ok(Listed { catalogue: place.look(|_, tx| catalogue::list(tx)).await? })
     }
 }
@@ -78,7 +78,7 @@ impl Request for DisableEntry {
     const COMMAND: &'static str = "client-catalogue-disable";
     type Answer = Disabled;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Disabled, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Disabled, Refused> {
         let disabled = place.write(move |authz, tx| catalogue::disable(authz, tx, uid, &self.entry));
         let (entry, grants_ended) = disabled.await?;
         Ok(Disabled { entry, grants_ended })
@@ -95,7 +95,7 @@ impl Request for EnableEntry {
     const COMMAND: &'static str = "client-catalogue-enable";
     type Answer = Switched;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Switched, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Switched, Refused> {
         place.write(move |_, tx| catalogue::enable(tx, uid, &self.entry)).await
     }
 }
@@ -111,7 +111,7 @@ impl Request for ImportCatalogue {
     const COMMAND: &'static str = "client-catalogue-import";
     type Answer = Changes;
 
-    async fn perform(self, place: &Place, uid: u32) -> Result<Changes, Refused> {
+    async fn perform(self, place: &ServerParts, uid: u32) -> Result<Changes, Refused> {
         let Self { body, confirm } = self;
         place.write(move |authz, tx| catalogue::import(authz, tx, uid, &body, confirm.as_deref())).await
     }

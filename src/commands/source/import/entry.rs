@@ -14,13 +14,13 @@ const LONGEST: usize = 24;
 const SECRETIVE: [&str; 6] = ["key", "token", "secret", "password", "auth", "sig"];
 
 /// A server in a client's file.
-pub(super) struct Found {
+pub(super) struct FoundServer {
     pub(super) name: String,
-    pub(super) spoken: Spoken,
+    pub(super) spoken: ServerTransport,
 }
 
 /// How a client reaches it.
-pub(super) enum Spoken {
+pub(super) enum ServerTransport {
     Http(Remote),
     Stdio(Program),
     /// It is not taken over, and why.
@@ -60,14 +60,14 @@ enum Part {
 }
 
 /// A source, as a table for the configuration, and the secrets that it names.
-pub(super) struct Planned {
+pub(super) struct PlannedSource {
     pub(super) name: String,
     pub(super) toml: String,
-    pub(super) secrets: Vec<Wants>,
+    pub(super) secrets: Vec<NeededSecret>,
 }
 
 /// A secret that a table names.
-pub(super) struct Wants {
+pub(super) struct NeededSecret {
     pub(super) name: String,
     /// Its value, if the file has it.
     pub(super) value: Option<Secret>,
@@ -153,16 +153,16 @@ impl Part {
     }
 }
 
-impl Planned {
+impl PlannedSource {
     /// The source for a server, under a free name.
     ///
     /// # Errors
     /// Why it is left out.
-    pub(super) fn of(found: Found, taken: impl Fn(&str) -> bool) -> Result<Self, String> {
+    pub(super) fn of(found: FoundServer, taken: impl Fn(&str) -> bool) -> Result<Self, String> {
         let remote = match found.spoken {
-            Spoken::Http(remote) => remote,
-            Spoken::Stdio(program) => return Self::of_program(name(&found.name, taken), &program),
-            Spoken::Not(why) => return Err(why),
+            ServerTransport::Http(remote) => remote,
+            ServerTransport::Stdio(program) => return Self::of_program(name(&found.name, taken), &program),
+            ServerTransport::Not(why) => return Err(why),
         };
         check(&remote.url)?;
         let name = name(&found.name, taken);
@@ -249,7 +249,7 @@ impl Planned {
             }
         };
         let kept = format!("secret:{name}");
-        self.secrets.push(Wants { name, value, about });
+        self.secrets.push(NeededSecret { name, value, about });
         Ok(kept)
     }
 }

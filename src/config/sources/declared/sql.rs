@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{Declared, Server, Texts, params};
 use crate::config::keys::Key;
-use crate::config::sources::{Shown, timeout};
+use crate::config::sources::{ShownCredentials, timeout};
 
 /// The keys of the source.
 const KEYS: [&str; 15] = [
@@ -109,7 +109,7 @@ fn database<'t>(
     said: &Said<'t>,
     mut server: Server<'t>,
     folder: &Path,
-) -> anyhow::Result<(Database, Shown)> {
+) -> anyhow::Result<(Database, ShownCredentials)> {
     let like =
         "write it like database = \"sqlite:inventory.db\" or \"postgres://reader@db.lab.internal/inventory\"";
     let (name, at) = (table.name, table.at());
@@ -122,7 +122,10 @@ fn database<'t>(
                 bail!("[sources.{name}] at {at} has `{key}`, and its database is a file; remove it");
             }
             let (shown, path) = ((*text).to_owned(), folder.join(path));
-            Ok((Database::Sqlite(SqliteFile { shown, path, data_dir: PathBuf::new() }), Shown::default()))
+            Ok((
+                Database::Sqlite(SqliteFile { shown, path, data_dir: PathBuf::new() }),
+                ShownCredentials::default(),
+            ))
         }
         Some(("postgres" | "postgresql", _)) => {
             let wrong = || anyhow!("`database` at {place} is not an address; {like}");

@@ -10,7 +10,7 @@ use super::super::failed::Failed;
 use super::super::handshake::{DISCOVER, MOST_LIFECYCLE, agreed, discovered, initialize, told_by};
 use super::super::message::{notification, request};
 use super::super::request::{Identity, Request};
-use super::super::speaks::{Capabilities, Speaks};
+use super::super::speaks::{Capabilities, SpokenEra};
 use super::super::wire::Sending;
 use super::Client;
 use super::request::{Line, SESSION_HEADER, base_headers};
@@ -24,7 +24,7 @@ pub(super) const INITIALIZE: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Which kind of revision the upstream speaks (SRC-07; 2026-07-28 streamable HTTP, backward compatibility).
-    pub(super) async fn probe(&self, who: &Identity) -> Result<Speaks, Failed> {
+    pub(super) async fn probe(&self, who: &Identity) -> Result<SpokenEra, Failed> {
         let line = Line::Modern(Capabilities::default());
         let asked = lifecycle(DISCOVER, String::new(), PROBE);
         let sending = line.sending(who, self.next_id(), &asked);
@@ -33,7 +33,7 @@ impl Client {
             Ok((_, Ok(result))) => discovered(&result),
             Ok((_, Err(error))) => Ok(told_by(&error)),
             Err(Failed::Status(refusal)) if matches!(refusal.status.as_u16(), 400 | 404 | 405) => {
-                Ok(refusal.error.as_ref().map_or(Speaks::Legacy, told_by))
+                Ok(refusal.error.as_ref().map_or(SpokenEra::Legacy, told_by))
             }
             // Nothing is known: it may be either, when it answers again.
             Err(why) => Err(why),

@@ -6,7 +6,7 @@ use shared::outbound::NotSent;
 
 use super::super::link::{Link, deaf};
 use super::super::request::Headers;
-use super::super::testing::{Arrived, Reply, TestServer, error, legacy, modern, result};
+use super::super::testing::{ReceivedRequest, Reply, TestServer, error, legacy, modern, result};
 use super::super::walk;
 use super::super::wire::Heard;
 use super::*;
@@ -42,7 +42,7 @@ async fn ask(client: &Client) -> Result<Answered, NoResult> {
     client.ask(&nobody(), &call(), &mut deaf).await
 }
 
-fn hello(request: &Arrived) -> Reply {
+fn hello(request: &ReceivedRequest) -> Reply {
     Reply::Json(200, result(request, &json!({ "content": [] })))
 }
 
@@ -81,19 +81,19 @@ async fn the_first_question_tells_the_eras_apart() {
     let code = |code: i64| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": "" } });
     let found =
         |versions: &[&str]| json!({ "jsonrpc": "2.0", "id": 1, "result": { "supportedVersions": versions } });
-    let modern = Some(Speaks::Modern(Capabilities::default()));
+    let modern = Some(SpokenEra::Modern(Capabilities::default()));
     for (status, body, speaks) in [
         (200, found(&["2026-07-28", "2025-11-25"]), modern),
-        (200, found(&["2025-11-25"]), Some(Speaks::Legacy)),
+        (200, found(&["2025-11-25"]), Some(SpokenEra::Legacy)),
         (200, found(&["1999-01-01"]), None),
-        (200, code(-32601), Some(Speaks::Legacy)),
+        (200, code(-32601), Some(SpokenEra::Legacy)),
         (200, json!({ "x": 1 }), None),
-        (400, Value::Null, Some(Speaks::Legacy)),
-        (404, json!("gone"), Some(Speaks::Legacy)),
-        (405, code(-32000), Some(Speaks::Legacy)),
+        (400, Value::Null, Some(SpokenEra::Legacy)),
+        (404, json!("gone"), Some(SpokenEra::Legacy)),
+        (405, code(-32000), Some(SpokenEra::Legacy)),
         (400, code(-32020), modern),
         (400, supported(&["2026-07-28"]), modern),
-        (400, supported(&["2025-11-25"]), Some(Speaks::Legacy)),
+        (400, supported(&["2025-11-25"]), Some(SpokenEra::Legacy)),
         (401, Value::Null, None),
         (403, Value::Null, None),
         (429, Value::Null, None),
@@ -282,7 +282,7 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
     let mut to = upstream.destination();
     to.networks = vec!["10.0.0.0/8".parse().unwrap()];
     let client =
-        Client::new(Outbound::new(to), "/".to_owned(), Some(Speaks::Modern(Capabilities::default())));
+        Client::new(Outbound::new(to), "/".to_owned(), Some(SpokenEra::Modern(Capabilities::default())));
     let failed = ask(&client).await.unwrap_err();
     let address = Failed::NotSent(NotSent::Address("127.0.0.1".parse().unwrap()));
     assert_eq!(failed, NoResult { sent: false, why: address });
@@ -355,7 +355,7 @@ const LISTS: [(Kind, &str, &str); 4] = [
 ];
 
 /// What a server of the newest revision says that has every kind of list and tells of changes.
-fn everything(request: &Arrived) -> Option<Reply> {
+fn everything(request: &ReceivedRequest) -> Option<Reply> {
     let changes = json!({ "listChanged": true });
     let found = json!({ "resultType": "complete", "supportedVersions": ["2026-07-28"], "ttlMs": 0,
         "cacheScope": "public", "capabilities": { "tools": {}, "prompts": changes, "resources": changes } });

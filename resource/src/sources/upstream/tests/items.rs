@@ -20,7 +20,7 @@ fn listed(list: &str) -> Value {
 }
 
 /// What a server of this era with everything answers to all but requests for items.
-fn everything(request: &Arrived, era: &str) -> Option<Reply> {
+fn everything(request: &ReceivedRequest, era: &str) -> Option<Reply> {
     let capabilities = json!({ "tools": {}, "prompts": {}, "resources": {}, "completions": {} });
     let list = LISTS.iter().find(|(method, _)| *method == request.method()).map(|(_, list)| *list);
     match (request.method(), list) {
