@@ -130,7 +130,7 @@ pub(crate) mod tests {
 
     /// AUDIT-05, HTTP-12: a stranger's text stays on its line and does not control a terminal.
     #[test]
-    fn no_stranger_steers_a_log() {
+    fn untrusted_text_cannot_forge_log_lines() {
         let is_dangerous = |c: &char| {
             let (c0, c1) = (*c < ' ' || *c == '\u{7f}', ('\u{80}'..='\u{9f}').contains(c));
             let bidirectional = matches!(*c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

@@ -152,7 +152,7 @@ mod tests {
 
     /// OPS-05: a folder that cannot be written to has no room.
     #[test]
-    fn room_is_looked_for() {
+    fn free_disk_space_is_checked() {
         let dir = tempfile::tempdir().unwrap();
         has_room(dir.path()).unwrap();
         statfs_has_room(dir.path()).unwrap();

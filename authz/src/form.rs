@@ -264,7 +264,7 @@ mod tests {
     /// RATE-05: parsing stops at the first parameter beyond the limit; empty pieces between separators do not
     /// count.
     #[test]
-    fn only_so_many_parameters_are_read() {
+    fn the_number_of_parameters_is_limited() {
         let form = |count: usize| (0..count).map(|i| format!("{i}=")).collect::<Vec<_>>().join("&&");
         assert_eq!(Params::parse(&form(MOST)).unwrap().0.len(), MOST);
         let before = work::so_far(Work::Parameter);
@@ -276,7 +276,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..5)) {
+        fn encoded_parameters_are_decoded(pairs in proptest::collection::vec(("[a-z]{1,8}", "\\PC{0,20}"), 0..5)) {
             let text = Params(pairs.clone()).encoded();
             prop_assert_eq!(Params::parse(&text).unwrap().0, pairs);
         }

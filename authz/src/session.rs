@@ -383,7 +383,7 @@ mod tests {
 
     /// SESSION-02: if a cookie occurs twice, one was planted, so both are ignored.
     #[test]
-    fn a_doubled_cookie_counts_as_none() {
+    fn a_repeated_cookie_is_ignored() {
         let names = CookieNames::new(&Issuer::localhost(1));
         assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_1=a")])).session.is_some());
         assert!(Browser::from_headers(&names, &headers(&[("cookie", "sid_1=a; sid_1=b")])).session.is_none());
@@ -406,7 +406,7 @@ mod tests {
 
     /// SESSION-07: requests from other origins change nothing.
     #[test]
-    fn only_our_own_pages_change_anything() {
+    fn only_requests_from_our_pages_change_state() {
         let issuer = Issuer::localhost(1);
         assert!(is_same_origin(&issuer, &headers(&[("origin", "http://localhost:1")])));
         assert!(is_same_origin(&issuer, &headers(&[("sec-fetch-site", "same-origin")])));

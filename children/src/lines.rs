@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_cut_at_their_ends_and_the_last_needs_none() {
+    async fn lines_are_cut_at_their_ends_and_the_last_may_lack_one() {
         assert_eq!(all(b"a\n\nbc\nd", 10).await, ["a", "", "bc", "d"]);
         assert!(all(b"", 10).await.is_empty());
     }

@@ -129,7 +129,7 @@ mod tests {
 
     /// SRC-09: a cancellation is written before what waits, and never in the middle of a line.
     #[tokio::test]
-    async fn what_is_urgent_goes_ahead_of_the_queue() {
+    async fn urgent_lines_go_ahead_of_the_queue() {
         let outbox = Outbox::default();
         let (ours, theirs) = tokio::io::duplex(16);
         outbox.push(1, vec![b'a'; 64]).expect("taken");

@@ -54,7 +54,7 @@ mod tests {
 
     /// CAUTH-06: every encoding of a point of small order, canonical or not, with either sign, is refused.
     #[test]
-    fn points_of_small_order_are_no_keys() {
+    fn points_of_small_order_are_refused_as_keys() {
         for y in SMALL_ORDER {
             for sign in [0, 0x80] {
                 let mut key = y;
@@ -74,7 +74,7 @@ mod tests {
 
     /// RFC 8032 §7.1 and RFC 8037 A.2: real keys are keys; what is not 32 bytes in base64url is none.
     #[test]
-    fn real_keys_are_keys() {
+    fn real_keys_are_accepted() {
         assert!(is_sound("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"));
         assert!(sound("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"));
         assert!(sound("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"));

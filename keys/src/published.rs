@@ -94,7 +94,7 @@ mod tests {
     /// KEYS-07, RS-16: tokens signed by the issuer verify here, with the key named by `kid` and that key's
     /// algorithm.
     #[test]
-    fn what_is_published_verifies() {
+    fn a_published_key_verifies() {
         for algorithm in Algorithm::ALL {
             let keys = Fixture::new().keys(algorithm);
             let signed = keys.sign(&token()).unwrap();
@@ -109,7 +109,7 @@ mod tests {
 
     /// KEYS-04: a key that is no longer published verifies nothing.
     #[test]
-    fn a_key_that_is_gone_is_gone() {
+    fn a_removed_key_no_longer_verifies() {
         let fixture = Fixture::new();
         let keys = fixture.keys(Algorithm::Es256);
         let old = keys.sign(&token()).unwrap();

@@ -103,7 +103,7 @@ mod tests {
 
     /// RS-05: the cache is bounded, and only tokens passed to `keep` are in it.
     #[test]
-    fn memory_has_a_bound() {
+    fn the_number_of_remembered_tokens_is_bounded() {
         let keys = Fixture::new().keys(Algorithm::Es256);
         let memory: Memory = Memory::new(keys.verifier());
         assert!(memory.tokens.capacity() <= MOST as u64);

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_may_use_follows_the_policy() {
+    fn the_usable_tools_follow_the_policy() {
         let catalogue = built(&Rules::default());
         assert_eq!(usable(&catalogue, "/mcp", ""), ["whoami"]);
         assert_eq!(usable(&catalogue, "/mcp", "docs.read x"), ["docs_read", "docs_search", "whoami"]);

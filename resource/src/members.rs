@@ -129,7 +129,7 @@ mod tests {
 
     /// SRC-05: ambiguous text is refused.
     #[test]
-    fn what_is_no_object_is_not_read() {
+    fn other_values_than_objects_are_refused() {
         for bad in ["", "[]", "7", "{", "{} {}", r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":}"#] {
             assert_eq!(kept(bad), None, "{bad}");
         }

@@ -310,7 +310,7 @@ mod tests {
     /// OPS-04: however the clock is set, the time between two readings is never less than the elapsed time, and
     /// after a step back exactly that.
     #[test]
-    fn time_goes_on_at_the_pace_of_the_uptime() {
+    fn time_advances_at_the_pace_of_the_uptime() {
         let clock = Clock::held(Timestamp(1_000_000_000));
         let begun = clock.now();
         let hours = |hours| Duration::from_hours(hours);
@@ -369,7 +369,7 @@ mod tests {
 
     /// OPS-04: setting the clock does not change the uptime.
     #[test]
-    fn uptime_does_not_follow_the_hands() {
+    fn uptime_does_not_follow_the_wall_clock() {
         let clock = Clock::held(Timestamp(1000));
         clock.set(Timestamp(i64::MAX));
         assert_eq!(clock.uptime(), Duration::ZERO);

@@ -85,7 +85,7 @@ mod tests {
 
     /// META-08: a document says how long it may be cached; a client that lists its tag gets 304.
     #[test]
-    fn who_has_a_document_is_told_so() {
+    fn a_matching_etag_gets_304() {
         let document = Document::new("{}", "application/json", Duration::from_mins(5));
         let whole = document.answer(&HeaderMap::new());
         assert_eq!(whole.status(), StatusCode::OK);

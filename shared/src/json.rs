@@ -195,7 +195,7 @@ mod tests {
 
     /// MCP-03: everything that is not exactly one object is refused.
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn other_texts_than_one_object_are_refused() {
         let nested = |levels: usize| {
             format!("{{\"a\":{}1{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1)).into_bytes()
         };

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network() {
+    fn invalid_networks_are_refused() {
         for bad in [
             "",
             "10.0.0.1",

@@ -307,7 +307,7 @@ mod tests {
 
     /// HTTP-06: unknown paths are closed to other origins, except where documents are looked for.
     #[test]
-    fn what_is_unknown_is_closed() {
+    fn unknown_paths_are_closed_to_other_origins() {
         for path in ["/nowhere", "/nowhere/well-known/x", "/.well-knowns", "/x.well-known/y"] {
             let rule = table().of(path);
             assert_eq!(
@@ -323,7 +323,7 @@ mod tests {
 
     /// HTTP-03: a trailing slash and another case are distinguished from unknown paths.
     #[test]
-    fn what_is_meant_is_found() {
+    fn a_nearly_right_path_finds_the_intended_route() {
         for path in ["/token/", "/Token", "/TOKEN/", "/token//"] {
             assert_eq!(table().look_up(path).1.map(|rule| rule.path), Some("/token"), "{path}");
         }
@@ -335,7 +335,7 @@ mod tests {
 
     /// RATE-01: reading counts only where it starts something.
     #[test]
-    fn reading_counts_only_where_it_starts_something() {
+    fn get_counts_against_a_limit_only_where_it_starts_something() {
         assert!(!Limit::Passkey.counts(&Method::GET) && Limit::Passkey.counts(&Method::POST));
         assert!(Limit::Authorize.counts(&Method::GET) && Limit::Mcp.counts(&Method::DELETE));
         assert!(!Limit::Free("a document").counts(&Method::POST));

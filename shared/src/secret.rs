@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_we_made_has_our_shape() {
+    fn only_issued_secrets_match_their_format() {
         let secret = Secret::random("cs_");
         assert!(secret.is_ours("cs_") && !secret.is_ours("rt_"));
         for bad in ["", "cs_", "cs_hunter2", &secret.expose()[..45], &format!("{}A", secret.expose())] {
@@ -167,7 +167,7 @@ mod tests {
 
     /// HTTP-12: a misplaced secret is recognised by its shape, and client names are not.
     #[test]
-    fn a_secret_is_known_by_its_shape() {
+    fn a_secret_is_recognised_by_its_format() {
         let signed = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln";
         for secret in [Secret::random("rt_").expose(), Secret::random("dc_").expose(), signed] {
             assert!(Secret::is_likely(secret), "{secret}");

@@ -15,7 +15,7 @@ mod tests {
 
     /// AUTHZ-02: a command offered for copying does not execute text from a client.
     #[test]
-    fn what_is_copied_is_one_word() {
+    fn a_quoted_argument_is_one_shell_word() {
         assert_eq!(word("dyn_abc-1"), "dyn_abc-1");
         assert_eq!(word("https://a.example/client.json"), "https://a.example/client.json");
         assert_eq!(word("https://a.example/$(id)"), "'https://a.example/$(id)'");

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_counts_more_than_proxies() {
+    fn tls_takes_precedence_over_proxies() {
         let proxies = Proxies { networks: vec!["::1/128".parse().unwrap()], ..Proxies::default() };
         assert_eq!(Protection::of(true, &proxies), Protection::Tls);
         assert_eq!(Protection::of(true, &Proxies::default()), Protection::Tls);

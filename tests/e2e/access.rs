@@ -340,7 +340,7 @@ async fn a_lockdown_voids_initial_access_tokens() {
 
 /// ADMIN-05: the same without a server, under the directory's lock; the next server finds everything ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_ended_without_a_server_stays_ended() {
+async fn grants_revoked_without_a_server_stay_revoked() {
     let (app, mut browser, client, first) = someone().await;
     let second = app.tokens(&mut browser, &client).await;
     let third = app.tokens(&mut browser, &client).await;

@@ -154,7 +154,7 @@ async fn signed_in_browsers_have_names() {
 /// REVOKE-07, SESSION-06: the page shows the user's clients: what they may do, where, since when, and their
 /// last use; and nothing of other users.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_a_person_what_is_theirs() {
+async fn the_account_page_shows_only_the_users_own_access() {
     let app = TestApp::start_https("").await;
     let mut ada = app.admin().await;
     let mut ines = app.enrol("ines", &[]).await;
@@ -263,7 +263,7 @@ async fn said(response: Response) -> (StatusCode, String) {
 /// REVOKE-07, SESSION-07, AUDIT-06: a request without a session, from another origin, without this session's
 /// token, or by GET changes nothing. Another user's items look like missing ones. Each refusal is recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_else_changes_an_account() {
+async fn other_requests_change_no_account() {
     let app = TestApp::start_https("").await;
     let mut ada = app.admin().await;
     let mut ines = app.enrol("ines", &[]).await;

@@ -153,7 +153,7 @@ async fn a_passkey_does_not_remove_itself() {
 
 /// REFRESH-08, RS-08, SESSION-05: removing a stolen passkey ends the grants that its thief may have made.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stolen_passkey_takes_the_grants_along() {
+async fn reporting_a_stolen_passkey_revokes_its_grants() {
     let (app, mut ines, client, tokens) = someone().await;
     let mut kept = another(&app, "ines").await;
     let mut bob = app.enrol("bob", &[]).await;

@@ -133,7 +133,7 @@ async fn some_log() -> (DirectoryCopy, DirectoryCopy, PathBuf) {
 
 /// AUDIT-03: an unchanged log is verified, and all of it is signed once the server has stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_touched_holds() {
+async fn an_unchanged_log_verifies() {
     let (log, _, anchor) = some_log().await;
     let verdict = log.verify(&[]).unwrap();
     let records = verdict["records"].as_i64().unwrap();
@@ -148,7 +148,7 @@ async fn a_log_that_nobody_touched_holds() {
 
 /// AUDIT-03: a truncated or emptied log is detected, also with a matching file beside the database.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shortened_log_is_noticed() {
+async fn a_shortened_log_is_detected() {
     let (log, _, anchor) = some_log().await;
     let anchor = ["--anchor", anchor.to_str().unwrap()];
     for (sql, fits, says, says_to_anchor) in [
@@ -189,7 +189,7 @@ async fn a_shortened_log_is_noticed() {
 /// AUDIT-03: a changed record with a recomputed chain and a matching file is detected by the signatures;
 /// without signatures, the log is not accepted as this server's.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_written_anew_is_noticed() {
+async fn a_rewritten_log_is_detected() {
     let (log, _, anchor) = some_log().await;
     let anchor = ["--anchor", anchor.to_str().unwrap()];
     let lie = "UPDATE audit SET record = replace(record, '\"user.created\"', '\"user.deleted\"') WHERE seq = (SELECT min(seq) FROM audit WHERE event = 'user.created')";
@@ -224,7 +224,7 @@ async fn a_log_written_anew_is_noticed() {
 
 /// AUDIT-03: a checkpoint that this server did not sign, and one that was changed after signing, are detected.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_checkpoint_is_noticed() {
+async fn a_forged_checkpoint_is_detected() {
     let (log, _, anchor) = some_log().await;
     let (other, _, other_anchor) = some_log().await;
     let compact = |path: &Path| fs::read_to_string(path).unwrap().trim().to_owned();
@@ -261,7 +261,7 @@ async fn a_forged_checkpoint_is_noticed() {
 /// AUDIT-03: a complete older copy of the directory is consistent in itself. Only the exported checkpoint
 /// reveals it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_directory_is_noticed_by_an_anchor() {
+async fn an_older_directory_is_detected_by_an_anchor() {
     let (log, earlier, _) = some_log().await;
     let data = log.data();
     let later = portcullis(&["audit", "checkpoint", "--data-dir", data.to_str().unwrap()]);

@@ -260,7 +260,7 @@ async fn a_hostile_client_name_is_escaped() {
 
 /// AUTHZ-15: a request expires ten minutes after it began.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_runs_out() {
+async fn a_sign_in_request_expires() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;
@@ -337,7 +337,7 @@ fn the_challenge_is_never_logged() {
 
 /// REDIR-08: a redirect from one of our hosts to another leads only to that host, however the path is written.
 #[tokio::test(flavor = "multi_thread")]
-async fn our_own_redirects_stay_here() {
+async fn redirects_between_our_pages_stay_on_this_server() {
     let app = TestApp::start().await;
     let at = port(&app.origin);
     let mut redirected = 0;

@@ -188,7 +188,7 @@ async fn is_asked_about(app: &TestApp, response: Response, error: &str) {
 /// host it would be and may continue. An error for the user's own computer or for a verified client is
 /// redirected at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_does_not_travel_by_itself() {
+async fn an_error_redirect_to_an_unverified_client_needs_a_click() {
     let app = TestApp::start_configured("[registration]\nremote_redirects = true").await;
     let mut ada = app.admin().await;
     let [https, scheme, loopback] = remote(&app).await;

@@ -121,7 +121,7 @@ fn the_table_holds() {
 
 /// AUTHZ-02, AUTHZ-08, HTTP-10: a thousand damaged queries and forms, with bytes removed, inserted and doubled.
 #[test]
-fn no_garbage_leads_astray() {
+fn arbitrary_requests_never_redirect_to_an_unregistered_uri() {
     let (runtime, world) = world();
     let resource = world.app.mcp_url();
     let piece = prop_oneof![

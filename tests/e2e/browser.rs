@@ -253,7 +253,7 @@ fn a_legacy_session_survives_a_crash() {
 /// exist. The engineer's is refused with the scopes to request, requests them in the browser, and calls the
 /// tool; after the engineer is disabled, the same client's next call is refused.
 #[test]
-fn an_intern_is_kept_out_and_an_engineer_steps_up() {
+fn an_intern_is_refused_and_an_engineer_steps_up() {
     let dir = tempfile::tempdir().unwrap();
     let (data, docs, config) =
         (dir.path().join("data"), dir.path().join("docs"), dir.path().join("portcullis.toml"));

@@ -91,7 +91,7 @@ async fn lives_and_dies(app: &TestApp, browser: &mut Browser, client: &Client) {
 
 /// CIMD-01, CIMD-13: a client of the catalogue signs in on any port, and everything works.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_the_catalogue_needs_nothing() {
+async fn a_catalogue_client_needs_no_setup() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     assert!(listed(&app, CLAUDE_CODE).is_none(), "there is no row before somebody consents");
@@ -133,7 +133,7 @@ async fn an_imported_client_signs_in() {
 /// CIMD-09: an unknown client on this computer is treated like an unverified self-registered one: short grants,
 /// a warning each time. Its record is made at the consent, from that request only.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_client_on_this_computer_is_let_in_with_care() {
+async fn an_unknown_loopback_client_counts_as_unverified() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let page = ada.consent_page(&app, &stranger().authorize_url(&app)).await;
@@ -185,7 +185,7 @@ async fn an_unknown_client_is_offered_nothing_dangerous() {
 
 /// CIMD-09, decision row 3: an unknown client with a remote redirect URI is refused in any case.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_client_elsewhere_is_turned_away() {
+async fn an_unknown_remote_client_is_refused() {
     let app = TestApp::start().await;
     for redirect_uri in [
         "https://tools.example.net/cb",
@@ -271,7 +271,7 @@ async fn a_tightened_policy_counts_for_grants_that_there_are() {
 /// CIMD-12: a second device signs in and the first one continues; the same with another redirect URI of an
 /// unknown client.
 #[tokio::test(flavor = "multi_thread")]
-async fn devices_share_a_url_and_no_fate() {
+async fn ending_one_device_of_a_shared_client_keeps_the_others() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let mut bob = app.enrol("bob", &[]).await;

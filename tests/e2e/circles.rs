@@ -180,7 +180,7 @@ fn a_circle_is_found_however_it_is_written() {
 }
 
 #[test]
-fn what_is_no_circle_is_not_taken_for_one() {
+fn files_without_a_circle_are_not_reported() {
     let root = ("a", "mod b; mod c;");
     for (b, c) in [
         ("use super::c;", "#[cfg(test)] use super::b; #[cfg(test)] mod tests { use crate::b; }"),

@@ -96,7 +96,7 @@ async fn a_client_gets_a_token_of_its_own() {
 
 /// CC-01: the resource must be named and known, and the scope within the registered one.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_for_must_be_right() {
+async fn an_invalid_scope_or_resource_is_refused() {
     let app = TestApp::start().await;
     let robot = Robot::add(&app, "Nightly report", &["docs.read"]);
     let mcp = app.mcp_url();
@@ -160,7 +160,7 @@ async fn only_preregistered_clients_may() {
 
 /// CC-02, MCP-09: tools that need a user do not exist for a client in its own name.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_user_is_refused() {
+async fn scopes_that_need_a_user_are_refused() {
     let app = TestApp::start().await;
     let robot = Robot::add(&app, "Nightly report", &["docs.read"]);
     let token = robot.token(&app).await;

@@ -16,7 +16,7 @@ fn added(app: &TestApp, name: &str) -> Client {
 /// DCR-10, AUDIT-08, REDIR-01: other redirect URIs end what people granted and what they were asked; the old URI is refused,
 /// the new one works, and the record says what was before and is now.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_redirect_uris_end_what_was_granted() {
+async fn changing_redirect_uris_revokes_grants() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let mut client = added(&app, "Portal");
@@ -59,7 +59,7 @@ async fn other_redirect_uris_end_what_was_granted() {
 
 /// DCR-13: another name ends no token and is shown from then on; what is as it was leaves no record.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_name_ends_nothing() {
+async fn changing_the_name_revokes_nothing() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let client = added(&app, "Portal");
@@ -78,7 +78,7 @@ async fn another_name_ends_nothing() {
 /// DCR-13, REDIR-03, REDIR-05: what a client may not become is refused, and so are clients that others describe. Nothing
 /// changes.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_set_is_refused() {
+async fn settings_that_cannot_change_are_refused() {
     let secret = shared::Secret::random("cs_").digest().hex();
     let toml = format!(
         "[clients.wiki]\ntitle = \"Wiki\"\nsecret_sha256 = [\"{secret}\"]\nredirect_uris = [\"https://wiki.example/cb\"]\n"

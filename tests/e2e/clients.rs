@@ -39,7 +39,7 @@ async fn registered(app: &TestApp, name: &str, redirect_uris: &[&str]) -> Client
 /// AUTHZ-17, REFRESH-08, RS-08: after a client is disabled, its live tokens, refresh tokens, pending codes and
 /// new requests are refused. Enabling it restores none of them, nor does a restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_client_is_out_at_once() {
+async fn disabling_a_client_refuses_its_next_request() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let client = app.client().await;
@@ -85,7 +85,7 @@ async fn a_disabled_client_is_out_at_once() {
 /// REFRESH-08, RS-08: a deleted client's rows are gone, and its tokens stay dead over a restart, although no
 /// row says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_clients_tokens_stay_dead() {
+async fn a_deleted_clients_tokens_stay_revoked() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let client = app.client().await;
@@ -142,7 +142,7 @@ async fn verifying_a_client_lets_its_answers_leave_the_computer() {
 /// DCR-13: a name that looks like a verified client's or like this server's is refused, at registration and at
 /// verification.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_two_verified_clients_read_alike() {
+async fn two_verified_clients_cannot_have_confusable_names() {
     let app = TestApp::start().await;
     let first = registered(&app, "Web thing", &["http://localhost/a"]).await;
     let second = registered(&app, "WEB-thing", &["http://localhost/b"]).await;

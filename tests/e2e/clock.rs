@@ -80,7 +80,7 @@ async fn an_expired_token_does_not_come_back() {
 
 /// OPS-04: a step within the leeway has no effect: time goes on, and nothing pauses.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_step_is_no_event() {
+async fn a_small_clock_step_is_not_recorded() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;

@@ -135,7 +135,7 @@ async fn a_story(turn: Turn, restarts: bool) {
 
 /// OPS-04
 #[tokio::test(flavor = "multi_thread")]
-async fn a_turned_clock_lengthens_no_life_and_one_command_puts_it_right() {
+async fn a_changed_clock_extends_no_lifetime_and_one_command_corrects_it() {
     for turn in ALL {
         a_story(turn, false).await;
     }
@@ -143,7 +143,7 @@ async fn a_turned_clock_lengthens_no_life_and_one_command_puts_it_right() {
 
 /// OPS-04
 #[tokio::test(flavor = "multi_thread")]
-async fn a_turned_clock_lengthens_no_life_across_a_restart() {
+async fn a_changed_clock_extends_no_lifetime_across_a_restart() {
     for turn in ALL {
         a_story(turn, true).await;
     }
@@ -172,7 +172,7 @@ async fn a_refresh_token_of_a_wrong_time_ends() {
 
 /// OPS-04: time passes while no server runs, as long as the machine is not restarted.
 #[tokio::test(flavor = "multi_thread")]
-async fn time_goes_by_while_no_server_runs() {
+async fn time_passes_while_no_server_runs() {
     let app = TestApp::start().await;
     let (_, client, before) = someone(&app).await;
     let machine = app.clock.clone();
@@ -207,7 +207,7 @@ async fn a_clock_is_confirmed_without_a_server() {
 
 /// OPS-04: rate limits refill by uptime, neither slower nor faster.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_turned_clock_changes_no_limit() {
+async fn a_changed_clock_changes_no_limit() {
     for turn in ALL {
         let app = TestApp::start_configured("[rate]\nmcp = 3\nauthorize = \"off\"").await;
         let (_, _, tokens) = someone(&app).await;
@@ -287,7 +287,7 @@ async fn a_story_of_two(turn: Turn, restarts: bool, checks: &str) {
 
 /// OPS-04
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_with_a_turned_clock_lengthens_no_life() {
+async fn a_gateway_with_a_changed_clock_extends_no_lifetime() {
     for turn in ALL {
         for restarts in [false, true] {
             a_story_of_two(turn, restarts, "").await;
@@ -297,7 +297,7 @@ async fn a_gateway_with_a_turned_clock_lengthens_no_life() {
 
 /// OPS-04: the same for a gateway that does not introspect.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_asks_nobody_lengthens_no_life() {
+async fn an_expiry_only_gateway_extends_no_lifetime() {
     for turn in ALL {
         a_story_of_two(turn, true, "[remote.checks]\n\"docs.read\" = \"expiry-only\"\n").await;
     }
@@ -305,7 +305,7 @@ async fn a_gateway_that_asks_nobody_lengthens_no_life() {
 
 /// OPS-04: the authorization server's clock is changed, and the gateway's is right.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authorization_server_with_a_turned_clock_serves_a_gateway_again_after_one_command() {
+async fn an_authorization_server_with_a_changed_clock_serves_a_gateway_again_after_one_command() {
     for turn in [Turn::ForwardAndBack, Turn::To2040AndBack] {
         let app = TestApp::start().await;
         let mut browser = app.admin().await;

@@ -24,7 +24,7 @@ fn refused(arguments: &[&str], says: &[&str]) {
 /// ADMIN-05: if the server ends before it answers, the command says that the result is unknown and where to
 /// look.
 #[test]
-fn a_server_that_breaks_off_is_told_of() {
+fn a_broken_connection_to_the_server_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     Process::start(&data, "localhost:0", None).stop();

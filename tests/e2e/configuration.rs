@@ -108,7 +108,7 @@ fn check_explains_who_reaches_which_tool() {
 
 /// Precedence: command line, environment, file, default.
 #[test]
-fn the_nearer_word_counts_more() {
+fn the_more_specific_setting_takes_precedence() {
     let dir = folder("issuer = \"https://file.example\"\nlisten = \"localhost:1\"");
     let other = dir.path().join("other.toml");
     fs::write(&other, "issuer = \"https://other.example\"").unwrap();
@@ -129,7 +129,7 @@ fn the_nearer_word_counts_more() {
 
 /// OPS-03: `check` and `serve` give the same one-line error and stop.
 #[test]
-fn check_says_what_serve_says() {
+fn check_reports_the_same_mistakes_as_serve() {
     let dir = tempfile::tempdir().unwrap();
     let wide = dir.path().join("wide");
     fs::create_dir(&wide).unwrap();
@@ -184,7 +184,7 @@ fn check_looks_after_the_seal_key() {
 
 /// A rule that cannot take effect is reported, and is not an error.
 #[test]
-fn check_warns_of_what_nobody_can_use() {
+fn check_warns_of_unusable_items() {
     let dir = folder("data_dir = \"data\"\n[scopes.spare]\ntitle = \"Nothing\"\n[groups]\neveryone = []");
     let report = report(&run(dir.path(), &["check", "--json"]));
     assert_eq!(report["ok"], true);

@@ -168,7 +168,7 @@ async fn keys_come_from_a_file() {
 /// AUTHZ-17: a client that an administrator disabled stays disabled, whatever the file says, until an
 /// administrator enables it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrators_word_counts_more_than_the_file() {
+async fn an_administrators_change_takes_precedence_over_the_file() {
     let toml = format!("[clients.portal]\nredirect_uris = {WEB:?}\npublic = true\n");
     let app = TestApp::start_configured(&toml).await;
     let mut ada = app.admin().await;

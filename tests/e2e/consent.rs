@@ -160,7 +160,7 @@ async fn parallel_tabs_elsewhere_too() {
 /// AUTHZ-15, AUTHZ-01: browsers send a form posted by another site without our cookies. It must not detach the
 /// browser from its other requests, so it is redirected to the same request by GET.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_form_does_not_take_a_browsers_requests_away() {
+async fn a_form_of_another_site_cancels_no_request() {
     let app = TestApp::start().await;
     let client = app.client().await;
     let post = |site: &'static str| {
@@ -269,7 +269,7 @@ async fn a_disabled_user_allows_nothing() {
 /// AUTHZ-13: a user who may grant none of the requested scopes is told why and who can change that; the client
 /// is told when the user says so; once an administrator has helped, the same page asks.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_grant_nothing_is_told_who_can_help() {
+async fn a_user_who_may_grant_nothing_is_told_who_can_help() {
     let rules = "[groups]\nengineers = [\"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n[tools.docs_read]\nscope = \"docs.full\"\n";
     let app = TestApp::start_configured(rules).await;
     app.admin().await;

@@ -118,7 +118,7 @@ fn a_high_risk_scope_takes_a_tap() {
 
 /// CONSENT-05: unticked scopes are not granted; with nothing ticked, the page says what that means.
 #[test]
-fn what_is_unticked_is_not_granted() {
+fn unticked_scopes_are_not_granted() {
     let mut story = Story::begin_configured(RULES);
     let asking = Asking::register(&story, "Laptop tool", "http://localhost:1/callback");
     to_the_question(&mut story, &asking);
@@ -205,7 +205,7 @@ fn a_claimed_name_is_marked_and_the_host_is_large() {
 /// CONSENT-09, HTTP-05: the button is disabled for half a second after the page appears and after its window
 /// regains focus; the page cannot be framed and loads nothing from elsewhere.
 #[test]
-fn nobody_allows_by_surprise() {
+fn a_click_right_after_the_page_opens_allows_nothing() {
     let mut story = Story::begin_configured(RULES);
     let asking = Asking::register(&story, "Laptop tool", "http://localhost:1/callback");
     story.browser.ok(&json!({"op": "open", "url": asking.url()}));

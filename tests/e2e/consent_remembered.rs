@@ -123,7 +123,7 @@ async fn told_and_recorded(
 /// CONSENT-04, CONSENT-01: the page and the record say that an answer will be remembered, and for how long,
 /// exactly if it will be.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_will_be_remembered_is_said() {
+async fn the_consent_page_says_what_will_be_remembered() {
     let app = TestApp::start_https(RULES).await;
     let mut ada = app.admin().await;
     let portal = added(&app, "Portal", WEB, &["--secret"]);
@@ -165,7 +165,7 @@ async fn what_will_be_remembered_is_said() {
 /// CONSENT-07, REVOKE-07: withdrawn access is asked for again, whether the user or an administrator withdrew
 /// it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_taken_back_is_asked_for_again() {
+async fn a_revoked_consent_is_asked_for_again() {
     let app = TestApp::start_https(RULES).await;
     app.admin().await;
     let mut ines = app.enrol("ines", &[]).await;
@@ -181,7 +181,7 @@ async fn what_was_taken_back_is_asked_for_again() {
 /// CONSENT-04: known, unverified and loopback clients are asked for every time, unless they authenticate with a
 /// key.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_answers_on_this_computer_is_asked_for_each_time() {
+async fn a_loopback_client_is_asked_about_each_time() {
     let app = TestApp::start_https(RULES).await;
     let mut ada = app.admin().await;
     let known = app.client().await;
@@ -204,7 +204,7 @@ async fn whoever_answers_on_this_computer_is_asked_for_each_time() {
 /// CONSENT-04, CONSENT-05: scopes that were shown and not ticked are forgotten; scopes that were not shown
 /// stay, with their old date.
 #[tokio::test(flavor = "multi_thread")]
-async fn unticking_forgets_and_time_does_too() {
+async fn a_remembered_consent_ends_when_unticked_or_expired() {
     let app = TestApp::start_https(RULES).await;
     let mut ada = app.admin().await;
     let portal = added(&app, "Portal", WEB, &["--secret"]);
@@ -232,7 +232,7 @@ async fn unticking_forgets_and_time_does_too() {
 
 /// CONSENT-04, CIMD-05, DCR-10: a consent is for the client as it was.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_under_the_same_id_is_asked_for_anew() {
+async fn another_client_under_the_same_id_is_asked_for_again() {
     let toml = |uri: &str| {
         format!(
             "issuer = \"https://auth.example\"\ntrusted_proxies = [\"127.0.0.1\", \"::1\"]\n{RULES}\n[clients.portal]\ntitle = \"Portal\"\npublic = true\nredirect_uris = [\"{WEB}\", \"{uri}\"]\n"
@@ -282,7 +282,7 @@ async fn prompt_none_says_what_is_missing() {
 
 /// AUTHZ-16, AUTHZ-17: nor is a request answered for a user who may no longer grant it or is disabled.
 #[tokio::test(flavor = "multi_thread")]
-async fn prompt_none_forgets_nobodys_losses() {
+async fn prompt_none_answers_for_no_user_who_lost_access() {
     let rules = "[groups]\nreaders = [\"docs.list\"]\neveryone = [\"docs.read\"]\n[scopes.\"docs.list\"]\ntitle = \"List\"\n[tools.docs_read]\nscope = \"docs.list\"\n";
     let app = TestApp::start_https(rules).await;
     app.admin().await;
@@ -305,7 +305,7 @@ async fn prompt_none_forgets_nobodys_losses() {
 /// CONSENT-03, CONSENT-04: a remembered consent answers only GET requests, and on loopback only after a passkey
 /// assertion.
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_answers_only_whoever_is_there() {
+async fn a_remembered_consent_answers_only_get_requests() {
     let app = TestApp::start_configured(RULES).await;
     let mut ada = app.admin().await;
     let portal = added(&app, "Portal", WEB, &["--secret"]);

@@ -173,7 +173,7 @@ async fn works(app: &TestApp, access_token: &str) -> bool {
 /// DEV-01, REVOKE-04: a device gets what its user allowed, uses, refreshes and revokes it, and loses it with
 /// its user.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_gets_what_its_person_allowed() {
+async fn a_device_gets_what_its_user_allowed() {
     let (app, _) = start().await;
     let mut browser = app.enrol("bob", &["engineers"]).await;
     let client = device_client(&app);
@@ -237,7 +237,7 @@ async fn a_device_gets_what_its_person_allowed() {
 
 /// DEV-01, META-04: unless it is enabled, no endpoint exists and nothing is advertised.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_off_is_not_there() {
+async fn a_disabled_device_flow_has_no_endpoints() {
     let app = TestApp::start().await;
     let client = device_client(&app);
     assert_eq!(ask_with(&app, &[("client_id", &client.id)]).await.status(), 404);
@@ -405,7 +405,7 @@ async fn the_data_directory_holds_no_code() {
 /// DEV-01, RATE-03, RATE-06: a flood of requests from one address removes only its own; typing a code often
 /// keeps only the latest rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_drowns_itself() {
+async fn a_flood_of_device_requests_evicts_only_its_own_rows() {
     let (app, mut browser) = start().await;
     let (client, flooding) = (device_client(&app), device_client(&app));
     let quiet = ask(&app, &client).await;

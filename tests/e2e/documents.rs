@@ -69,7 +69,7 @@ async fn metadata_tells_the_truth() {
 
 /// META-03, HTTP-08: disabled features answer 404 in JSON.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_off_is_absent() {
+async fn disabled_features_are_not_in_the_metadata() {
     let app = TestApp::start().await;
     for path in [
         "/.well-known/openid-configuration",

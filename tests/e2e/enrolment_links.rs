@@ -17,7 +17,7 @@ async fn look(app: &TestApp, browser: &mut Browser, path: &str, token: &str) -> 
 
 /// ENROL-02: looking says whose the link is and spends nothing, however often; a link that is dead says what helps.
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_tells_whose_a_link_is_and_spends_nothing() {
+async fn looking_at_a_link_names_its_user_and_does_not_spend_it() {
     let app = TestApp::start().await;
     let setup = app.setup_link.clone().unwrap();
     let mut ada = Browser::new();
@@ -72,7 +72,7 @@ async fn looking_is_for_our_own_page() {
 /// ENROL-01, ENROL-02: in a browser, the page says whose the link is before anything is pressed; opened again after its use
 /// it says that at once, with commands as code, and no longer that the link works. The button keeps the focus.
 #[test]
-fn the_page_says_on_opening_whose_its_link_is() {
+fn the_enrolment_page_names_the_user_of_its_link() {
     let mut story = Story::begin();
     let data = story.dir.path().join("data");
     let done = story.browser.ok(&json!({"op": "text", "selector": "[data-testid=welcome]"}));

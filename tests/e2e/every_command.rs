@@ -118,7 +118,7 @@ fn every_command_and_option_is_explained() {
 /// If standard output is full or closed, each command and its help print one line and exit with 1, as text and
 /// as JSON; and `--json` prints JSON.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_command_says_that_nobody_hears_it() {
+async fn every_command_reports_that_its_output_is_closed() {
     let app = furnished().await;
     let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
     let unread = || {
@@ -235,7 +235,7 @@ async fn every_unknown_name_is_refused_with_what_to_do() {
 
 /// A negative answer exits with 1, for scripts.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_no_of_policy_check_is_an_exit_code() {
+async fn policy_check_returns_its_decision_as_an_exit_code() {
     let app = furnished().await;
     app.console(&["user", "disable", "cleo"]);
     for (user, code, says) in [("bob", 0, "may call"), ("cleo", 1, "may not call")] {
@@ -295,7 +295,7 @@ fn every_empty_variable_counts_as_unset() {
 /// OPS-08: SIGHUP ends no server, with or without a certificate, however early it comes; closed outputs do not
 /// end it either.
 #[test]
-fn a_server_outlives_hangups_and_deaf_outputs() {
+fn a_server_survives_hangups_and_closed_outputs() {
     let dir = tempfile::tempdir().unwrap();
     let port = crate::certificates::unused_port();
     let full = || File::options().write(true).open("/dev/full").unwrap();

@@ -132,7 +132,7 @@ async fn idle_connections_end() {
 /// HTTP-09; RFC 9112 §9.6: a client that is answered before the end of its body can continue sending or is told
 /// to stop; the response arrives in any case.
 #[tokio::test]
-async fn an_early_answer_is_no_trap() {
+async fn an_early_answer_always_arrives() {
     let app = TestApp::start().await;
     for path in PATHS {
         let line = format!("POST {path}");

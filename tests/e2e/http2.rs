@@ -260,7 +260,7 @@ async fn headers_beyond_the_limit_are_refused() {
 /// HTTP-10: the number of concurrent requests is limited; the next one is refused and may be repeated after
 /// another was answered.
 #[tokio::test]
-async fn a_connection_has_so_many_streams() {
+async fn the_streams_of_a_connection_are_limited() {
     let app = start().await;
     let mut connection = Connection::open(&app, &[]).await;
     // The server's limits apply once they were acknowledged (RFC 9113 §6.5.3).

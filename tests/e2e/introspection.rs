@@ -223,7 +223,7 @@ async fn malformed_questions_are_refused() {
 /// INTRO-06, RS-08: the answer is current: anything revoked, disabled or removed no longer counts at the next
 /// question.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_is_what_is_true_now() {
+async fn introspection_returns_the_current_state() {
     let app = TestApp::start_configured(
         "[groups]\neveryone = []\nreaders = [\"docs.read\"]\neditors = [\"docs.write\", \"docs.read\"]\n\
          [scopes.\"docs.write\"]\ntitle = \"Write\"\n[tools.docs_read]\nscope = \"docs.write\"\n",
@@ -270,7 +270,7 @@ async fn the_answer_is_what_is_true_now() {
 
 /// REFRESH-06: a token that was introspected was received, and so was the refresh token issued with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_about_was_received() {
+async fn an_introspected_token_counts_as_received() {
     let (app, mut browser, client, _, _) = asked().await;
     let wiki = Server::add(&app, "wiki", WIKI);
     let first = tokens_for(&app, &mut browser, &client, WIKI).await;
@@ -285,7 +285,7 @@ async fn what_was_asked_about_was_received() {
 
 /// REFRESH-06: if the resource server does not introspect, a refresh token works once.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nobody_asks_a_refresh_token_works_once() {
+async fn without_introspection_a_refresh_token_works_once() {
     let (app, mut browser, client, _, _) = asked().await;
     app.console(&["rs", "add", "wiki", "--audience", WIKI, "--expiry-only"]);
     let first = tokens_for(&app, &mut browser, &client, WIKI).await;

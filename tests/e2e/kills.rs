@@ -333,7 +333,7 @@ impl Poller {
 /// RS-08, INTRO-06, REVOKE-04, REVOKE-07, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: a thousand times access is
 /// ended while requests are sent continuously. No request that begins after the answer is accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_kills_let_nothing_through() {
+async fn a_thousand_revocations_let_no_request_through() {
     let mut stage = Stage::set().await;
     let (mut kills, mut asked_after) = (0, 0);
     for (killer, times) in Killer::ALL {

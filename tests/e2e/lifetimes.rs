@@ -50,7 +50,7 @@ async fn a_token_lives_as_long_as_the_site_says() {
 /// RS-08: ended access stays ended for the longest lifetime, over restarts, also after the lifetime was
 /// shortened.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_stays_ended_for_the_longest_life() {
+async fn ended_access_stays_ended_for_the_longest_lifetime() {
     let mut app = TestApp::start_configured(&configured("3600s")).await;
     let mut browser = app.admin().await;
     let client = app.client().await;
@@ -79,7 +79,7 @@ async fn what_ended_stays_ended_for_the_longest_life() {
 /// KEYS-02, KEYS-04: a retired key verifies as long as the longest of its tokens lives, and removing it says
 /// until when its tokens would have been valid.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_kept_for_the_longest_life() {
+async fn a_key_is_kept_for_the_longest_lifetime() {
     let app = TestApp::start_configured(&configured("1h")).await;
     let mut browser = app.admin().await;
     let client = app.client().await;

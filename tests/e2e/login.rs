@@ -36,7 +36,7 @@ async fn a_new_setup_link_voids_the_old_one() {
 
 /// ENROL-01: the link expires after 60 minutes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setup_link_runs_out() {
+async fn a_setup_link_expires() {
     let app = TestApp::start().await;
     app.clock.advance(std::time::Duration::from_hours(1));
     let link = app.setup_link.clone().unwrap();
@@ -80,7 +80,7 @@ async fn a_ceremony_stays_in_its_browser() {
 
 /// WEBAUTHN-03: a challenge expires after five minutes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ceremony_runs_out() {
+async fn a_ceremony_expires() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let started: Value =
@@ -114,7 +114,7 @@ async fn a_foreign_or_missing_user_handle_is_refused() {
 /// a reason and the reference of its record; the same for a disabled user and a suspended passkey, but only if
 /// the signature is valid.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_holds_the_passkey_is_told_why_it_is_refused() {
+async fn the_passkey_holder_is_told_why_it_is_refused() {
     let app = TestApp::start().await;
     app.admin().await;
     let mut ines = app.enrol("ines", &[]).await;
@@ -220,7 +220,7 @@ async fn a_planted_session_is_never_adopted() {
 
 /// SESSION-03: a session ends after an idle hour, and after twelve hours in any case.
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_run_out() {
+async fn sessions_expire() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let home = |html: String| html.contains("connect-client");

@@ -195,7 +195,7 @@ async fn every_advertised_grant_works() {
 
 /// META-04, META-03, DCR-01, DEV-01, CIMD-02: a disabled feature is not advertised and does not exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_off_is_not_there() {
+async fn disabled_endpoints_do_not_exist() {
     let app = TestApp::start_configured("[registration]\nmode = \"off\"\n[cimd]\nmode = \"off\"\n").await;
     let document = document(&app).await;
     for (member, path) in [

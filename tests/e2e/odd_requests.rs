@@ -56,7 +56,7 @@ async fn targets_have_one_form() {
 
 /// HTTP-09: heads and chunks that some parsers accept and others do not are refused, with our own error.
 #[tokio::test]
-async fn what_readers_disagree_on_is_refused() {
+async fn ambiguous_requests_are_refused() {
     let app = TestApp::start().await;
     let host = app.origin.strip_prefix("http://").unwrap();
     let long = "a".repeat(10_000);

@@ -275,13 +275,13 @@ async fn nothing_is_granted_to_what_has_ended() {
 
 /// SESSION-05, WEBAUTHN-06, CIMD-09: sign-ins and approval requests.
 #[tokio::test]
-async fn nobody_signs_in_who_may_do_so_no_more() {
+async fn users_who_lost_access_cannot_finish_a_sign_in() {
     walk(WALKS[2]).await;
 }
 
 /// SESSION-05, ENROL-01, ENROL-03: setup and enrolment.
 #[tokio::test]
-async fn a_dead_link_makes_no_passkey() {
+async fn an_ended_link_makes_no_passkey() {
     walk(WALKS[3]).await;
 }
 
@@ -293,6 +293,6 @@ async fn a_session_that_has_ended_changes_no_account() {
 
 /// SESSION-05, DCR-01, DCR-09, DEV-01, MCP-12: registrations, devices and MCP sessions.
 #[tokio::test]
-async fn programs_begin_nothing_on_what_has_ended() {
+async fn programs_start_nothing_for_ended_access() {
     walk(WALKS[5]).await;
 }

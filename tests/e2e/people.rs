@@ -97,7 +97,7 @@ async fn an_intern_and_an_engineer() {
 /// RS-08, REFRESH-08, SESSION-05: after a user is disabled by a command, the next call of a live token and its
 /// refresh fail; enabling restores nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_user_is_out_at_once() {
+async fn disabling_a_user_refuses_their_next_request() {
     let app = TestApp::start_configured(TEAM).await;
     app.admin().await;
     let client = app.client().await;
@@ -157,7 +157,7 @@ async fn leaving_a_group_takes_effect_at_once() {
 
 /// A deleted user's tokens are dead, and their records stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_user_is_gone() {
+async fn deleting_a_user_removes_their_access() {
     let app = TestApp::start().await;
     app.admin().await;
     let client = app.client().await;
@@ -409,7 +409,7 @@ async fn post(app: &TestApp, token: &str, session: Option<&str>, body: &Value) -
 /// ENROL-01, ENROL-02: a user who was enrolled before the first administrator can sign in, and the page says
 /// what is missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_the_first_administrator() {
+async fn users_can_sign_in_before_the_first_administrator() {
     let app = TestApp::start().await;
     let home = async || app.http.get(app.url("/")).send().await.unwrap().text().await.unwrap();
     let page = home().await;

@@ -267,7 +267,7 @@ async fn secrets_of_a_wrong_time_end_in_time() {
 
 /// DCR-13, CC-01, REDIR-03: an invalid client is refused with one line that says why, and nothing is stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_makes_no_sense_is_refused() {
+async fn an_invalid_client_description_is_refused() {
     let app = TestApp::start().await;
     Confidential::add(&app, "Portal");
     app.console(&["client", "add", "Laptop tool", "--redirect-uri", "http://localhost/cb"]);

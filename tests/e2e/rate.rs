@@ -24,7 +24,7 @@ fn retry_after(response: &Response) -> u64 {
 
 /// RATE-01: failures at `/token` from one address; standards §6.1: the client's error.
 #[tokio::test]
-async fn an_address_may_fail_so_often() {
+async fn failures_are_limited_by_address() {
     let app = TestApp::start_configured("[rate]\ntoken_client = \"off\"\nclient_auth = \"off\"").await;
     let fail = async || app.token(&[("grant_type", "refresh_token"), ("client_id", "nobody")]).await;
     let (through, refused) = until_refused(fail).await;
@@ -76,7 +76,7 @@ async fn basic_authentication_counts_like_any_other() {
 
 /// RATE-01: 30 requests a minute for one client at one address, successful or not.
 #[tokio::test]
-async fn a_client_may_ask_so_often() {
+async fn token_requests_are_limited_by_client() {
     let app = TestApp::start_configured("[rate]").await;
     let (mut browser, client) = (app.admin().await, app.client().await);
     let mut refresh_token = app.tokens(&mut browser, &client).await.refresh;
@@ -106,7 +106,7 @@ async fn successes_are_refunded() {
 
 /// RATE-01: a person gets a page.
 #[tokio::test]
-async fn an_address_may_open_so_many_sign_ins() {
+async fn sign_ins_are_limited_by_address() {
     let app = TestApp::start_configured("[rate]").await;
     let client = app.client().await;
     let url = client.authorize_url(&app);
@@ -123,7 +123,7 @@ async fn an_address_may_open_so_many_sign_ins() {
 
 /// RATE-01: failed passkey verifications.
 #[tokio::test]
-async fn an_address_may_try_so_many_passkeys() {
+async fn passkey_attempts_are_limited_by_address() {
     let app = TestApp::start_configured("[rate]").await;
     let mut browser = app.admin().await;
     let guess = async || {
@@ -142,7 +142,7 @@ async fn an_address_may_try_so_many_passkeys() {
 /// RATE-01, CONSENT-08: a decision with an assertion counts as a use of a passkey; one without does not; a
 /// success costs nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_may_confirm_so_often() {
+async fn confirmations_are_limited_by_address() {
     let rules = "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read\"\nrisk = \"high\"\n\
         [tools.docs_read]\nscope = \"docs.full\"\n[rate]\npasskey_address = 3\npasskey_user = \"off\"";
     let app = TestApp::start_configured(rules).await;
@@ -179,7 +179,7 @@ async fn an_address_may_confirm_so_often() {
 
 /// RATE-01, DEV-01: the same for decisions about devices.
 #[tokio::test]
-async fn an_address_may_decide_about_devices_so_often() {
+async fn device_decisions_are_limited_by_address() {
     let app = TestApp::start_configured("device = true\n[rate]\npasskey_address = 3").await;
     let decide = async || {
         let form = [("transaction", "d_guess"), ("csrf", "guess"), ("decision", "approve")];
@@ -201,7 +201,7 @@ async fn an_address_may_decide_about_devices_so_often() {
 /// RATE-01, RATE-02: one user's passkeys at one address are limited; they are not suspended, and other users
 /// are not affected.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_users_passkeys_may_be_used_so_often() {
+async fn passkey_uses_are_limited_by_user() {
     let app = TestApp::start_configured("[rate]").await;
     let mut ada = app.admin().await;
     let mut grace = app.enrol("grace", &[]).await;
@@ -224,7 +224,7 @@ async fn a_users_passkeys_may_be_used_so_often() {
 /// RATE-01: by user and client, before any of the request is read; another client of the same user is not
 /// affected.
 #[tokio::test]
-async fn a_principal_may_call_so_often() {
+async fn calls_are_limited_by_principal() {
     let app = TestApp::start_configured("[rate]\nmcp = 25").await;
     let (mut browser, client, other) = (app.admin().await, app.client().await, app.client().await);
     let token = app.tokens(&mut browser, &client).await.access;

@@ -42,7 +42,7 @@ async fn another_client_cannot_use_it() {
 
 /// REFRESH-09, TOKEN-14: other secrets are not accepted as refresh tokens.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_secrets_are_no_refresh_tokens() {
+async fn other_secrets_are_refused_as_refresh_tokens() {
     let (app, mut browser, client, tokens) = family().await;
     let code = browser.authorize(&app, &client).await;
     let renamed = tokens.refresh.replace("rt_", "ac_");
@@ -85,7 +85,7 @@ async fn a_predecessor_of_a_used_leaf_ends_the_family() {
 
 /// REFRESH-06: within a minute two processes of one client may race, even if the new tokens were used.
 #[tokio::test(flavor = "multi_thread")]
-async fn racing_processes_log_nobody_out() {
+async fn processes_that_refresh_at_once_stay_signed_in() {
     let (app, _, client, first) = family().await;
     let second = Tokens::of(app.refresh(&client, &first.refresh).await).await;
     assert_eq!(app.call_tool(&second.access, "whoami", json!({})).await.status(), 200);
@@ -129,7 +129,7 @@ async fn strict_rotation_forgives_nothing() {
 
 /// REFRESH-07: fourteen idle days, or thirty in all.
 #[tokio::test(flavor = "multi_thread")]
-async fn families_run_out() {
+async fn refresh_token_families_expire() {
     let (app, mut browser, client, mut tokens) = family().await;
     for _ in 0..3 {
         app.clock.advance(Duration::from_hours(24 * 9));

@@ -72,7 +72,7 @@ async fn a_registration_echoes_what_was_stored() {
 /// DCR-03, DCR-04: a browser client with its own `http` origin as its home page registers and signs in, and so
 /// does one with empty members. The response shows what was kept.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_informative_turns_no_client_away() {
+async fn informative_metadata_refuses_no_client() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let redirect_uri = "http://localhost:5173/oauth/callback";
@@ -277,7 +277,7 @@ async fn idle_clients_vanish() {
 
 /// DCR-12: 200 an hour from one address; refusals and repetitions do not count.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_registers_so_many_clients_an_hour() {
+async fn registrations_are_limited_by_address() {
     let app = TestApp::start_configured("[rate]\nregister = 6").await;
     let register = |n: usize| {
         let mut metadata = public();

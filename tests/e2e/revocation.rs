@@ -81,7 +81,7 @@ async fn an_access_token_ends_alone() {
 
 /// REVOKE-01: unknown, malformed, expired and ended tokens count as revoked, whatever the hint says.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_worth_nothing_is_revoked_already() {
+async fn revoking_an_invalid_token_succeeds() {
     let (app, mut browser, client, tokens) = family().await;
     let code = browser.authorize(&app, &client).await;
     let forged = format!("{}x", tokens.access);
@@ -188,7 +188,7 @@ async fn malformed_requests_are_refused() {
 
 /// REVOKE-05: if the revocation cannot be stored, it is not reported as done.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_storage_nothing_is_revoked() {
+async fn a_storage_fault_revokes_nothing_and_is_reported() {
     let (app, _, client, tokens) = family().await;
     let database = Connection::open(app.data_dir().join("portcullis.db")).unwrap();
     database.execute_batch("ALTER TABLE audit RENAME TO away").unwrap();

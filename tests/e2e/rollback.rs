@@ -49,7 +49,7 @@ async fn works(app: &TestApp, tokens: &Tokens) -> bool {
 /// STORE-06: an older copy made online is put back after a revocation: the server does not start, and with the
 /// latest database the token is still revoked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_put_back_revives_no_token() {
+async fn restoring_old_files_revives_no_token() {
     let (app, _, client, tokens) = family().await;
     let copy = app.data_dir().join("backups/copy.db");
     copy_online(&app, &copy);
@@ -80,7 +80,7 @@ async fn a_copy_put_back_revives_no_token() {
 
 /// STORE-06: a lost database is not a first start if the file beside it or only the sealing key exists.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_is_no_first_start() {
+async fn a_lost_database_is_not_replaced_by_a_new_one() {
     let stopped = TestApp::start().await.stop().await;
     let data = stopped.data_dir();
     let (database, head, seal_key) =

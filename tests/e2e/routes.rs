@@ -268,7 +268,7 @@ async fn a_missing_document_can_be_read_to_be_missing() {
 
 /// HTTP-06: refusals before the gate can be read by the pages that may call it, and by no others.
 #[tokio::test]
-async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
+async fn pages_can_read_early_refusals_of_the_gate() {
     let app = TestApp::start_configured(ALL).await;
     let (long, wide) = ("x".repeat(8200), "y".repeat(17_000));
     for (line, filler, status) in [
@@ -294,7 +294,7 @@ async fn what_is_refused_at_the_door_of_the_gate_can_be_read() {
 
 /// HTTP-08: programs get errors in JSON, even if their `Accept` prefers HTML.
 #[tokio::test]
-async fn refusals_come_in_the_form_of_whoever_asks() {
+async fn refusals_match_the_form_of_the_request() {
     let app = TestApp::start_configured(ALL).await;
     for rule in app.table.rules() {
         let asked = ask(&app, rule, &Method::PATCH).header(ACCEPT, "text/html").header(CONTENT_LENGTH, "0");

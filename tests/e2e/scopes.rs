@@ -280,7 +280,7 @@ async fn holding(response: reqwest::Response, expected: Set) -> Option<Tokens> {
 /// AUTHZ-13, AT-04, CONSENT-05, CONSENT-08, TOKEN-12, TOKEN-15, DCR-08, MCP-09: a thousand cases, with sixteen
 /// configurations.
 #[test]
-fn nothing_is_wider_than_its_parts() {
+fn a_scope_never_grows_from_request_to_token() {
     std::thread::scope(|threads| {
         for _ in 0..4 {
             threads.spawn(|| {
@@ -304,7 +304,7 @@ fn nothing_is_wider_than_its_parts() {
 /// DCR-08, TOKEN-15: a scope that became high-risk after it was allowed is in no new token of an unverified
 /// client, by a pending code or by a refresh; a trusted client keeps it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_became_high_risk_is_not_renewed() {
+async fn a_scope_that_became_high_risk_is_not_renewed() {
     let rules = |risk: &str| {
         format!(
             "[groups]\neveryone = [\"docs.read\", \"docs.full\"]\n[scopes.\"docs.full\"]\ntitle = \"Read whole documents\"\n{risk}[tools.docs_read]\nscope = \"docs.full\"\n"

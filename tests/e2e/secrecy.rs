@@ -327,7 +327,7 @@ fn holds(bytes: &[u8], needle: &[u8]) -> bool {
 /// HTTP-12, HTTP-11, PKCE-06, STORE-01, AUDIT-05: after every feature was used, rightly and wrongly, no secret
 /// is in the most detailed log, in any record or in any file. Only digests of secrets are stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_story_leaves_no_secret_behind() {
+async fn a_whole_story_logs_no_secret() {
     let mut story = Story::begin();
     let link = story.app.setup_link.clone().unwrap();
     story.keep(link.split_once('#').unwrap().1);

@@ -195,7 +195,7 @@ async fn a_new_key_is_found_out_about() {
 
 /// RS-09: a gateway with wrong credentials accepts nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_credentials_accept_nothing() {
+async fn a_gateway_with_wrong_credentials_accepts_no_token() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let gateway = LocalGateway::start(&app, "").await;

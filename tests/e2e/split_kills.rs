@@ -69,7 +69,7 @@ fn assert_refused(answer: &Response, killer: Killer) {
 /// RS-08, INTRO-06, REVOKE-04, REFRESH-05, REFRESH-08, TOKEN-06, KEYS-04: each killer takes effect at a gateway
 /// at the next request if each is introspected, and otherwise when the cached answer expires.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_killer_reaches_a_gateway_in_time() {
+async fn every_revocation_reaches_a_gateway_in_time() {
     let (mut stage, gateways) = stage().await;
     let clock = stage.app.clock.clone();
     for (killer, _) in Killer::ALL {
@@ -122,7 +122,7 @@ async fn expiry_only_ends_with_the_expiry() {
 /// REFRESH-06: a gateway without introspection still reports that a token is in use, so that a thief with the
 /// previous refresh token is detected.
 #[tokio::test(flavor = "multi_thread")]
-async fn expiry_only_hides_no_thief() {
+async fn expiry_only_still_revokes_a_replayed_token() {
     let (mut stage, gateways) = stage().await;
     let (held, _) = stage.ready(Killer::GrantRevoked).await;
     let app = &stage.app;
@@ -313,7 +313,7 @@ impl Halves {
 /// RS-08: the same with two processes: 198 times access is ended at one while requests are sent to the other.
 /// No request that begins after the answer is accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_processes_let_nothing_through() {
+async fn two_processes_accept_no_revoked_token() {
     let mut halves = Halves::start().await;
     let (mut kills, mut asked_after) = (0, 0);
     let (last, others): (Vec<_>, Vec<_>) =

@@ -26,7 +26,7 @@ async fn until_limited(request: impl AsyncFn() -> RequestBuilder) -> usize {
 /// RATE-05, RATE-01: a success that a stranger can get with their own client and key counts like a refusal, at
 /// every endpoint with refunds.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_get_for_nothing_is_not_refunded() {
+async fn free_requests_of_strangers_are_not_refunded() {
     let app = TestApp::start_configured(
         "device = true\n[rate]\nclient_auth = \"off\"\ntoken_client = \"off\"\ntoken_address = 20",
     )

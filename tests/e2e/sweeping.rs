@@ -73,7 +73,7 @@ async fn leave_something(app: &TestApp) {
 
 /// RATE-03: expired rows are deleted at the start, whether or not rows are added; an unused link is recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_over_goes_at_the_start() {
+async fn expired_rows_are_deleted_at_the_start() {
     let app = TestApp::start_configured("device = true").await;
     leave_something(&app).await;
     let stopped = app.stop().await;
@@ -95,7 +95,7 @@ async fn what_is_over_goes_at_the_start() {
 
 /// RATE-03: the same once an hour while the server runs.
 #[tokio::test]
-async fn what_is_over_goes_every_hour() {
+async fn expired_rows_are_deleted_every_hour() {
     let app = TestApp::start().await;
     let client = app.client().await;
     let page = app.http.get(client.authorize_url(&app)).send().await.unwrap();
@@ -115,7 +115,7 @@ async fn what_is_over_goes_every_hour() {
 /// RATE-03, RATE-06, AUTHZ-15: ten thousand requests may be pending; a flood from one address removes only its
 /// own, even if each of its requests names another client and all of them end later than the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_requests_drowns_itself() {
+async fn a_flood_of_requests_evicts_only_its_own_rows() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let (quiet, flooding) = (app.client().await, app.client().await);

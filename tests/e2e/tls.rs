@@ -115,7 +115,7 @@ async fn plain_http_is_refused() {
 
 /// HTTP-09, HTTP-10: incomplete or invalid handshakes occupy a connection for ten seconds at most.
 #[tokio::test]
-async fn half_a_handshake_ends() {
+async fn an_unfinished_handshake_times_out() {
     let app = TestApp::start_secured("").await;
     let mut waiting = Vec::new();
     for start in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {

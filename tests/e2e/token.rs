@@ -11,7 +11,7 @@ use crate::harness::{
 
 /// TOKEN-02, AT-01, AT-02: the content of a token response and of an access token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_buys_tokens() {
+async fn a_code_is_exchanged_for_tokens() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;
@@ -134,7 +134,7 @@ async fn three_wrong_verifiers_destroy_a_code() {
 
 /// TOKEN-08: a code expires after 60 seconds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_runs_out() {
+async fn an_authorization_code_expires() {
     let app = TestApp::start().await;
     let mut browser = app.admin().await;
     let client = app.client().await;

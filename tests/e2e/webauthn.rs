@@ -274,7 +274,7 @@ async fn nobody_types_a_name_or_a_password() {
 /// WEBAUTHN-05: an assertion made in another site's frame signs nobody in, allows no high-risk scope, changes
 /// no account and makes no passkey.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_counts_in_a_frame() {
+async fn a_page_in_a_frame_accepts_nothing() {
     let rules = r#"
 [groups]
 everyone = ["docs.read", "docs.full"]

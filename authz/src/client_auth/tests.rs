@@ -129,7 +129,7 @@ fn basic_is_read_as_the_rfc_says() {
 
 /// CAUTH-01, CAUTH-02: Basic with an empty secret only names the client and authenticates nothing.
 #[test]
-fn an_empty_secret_is_no_secret() {
+fn an_empty_secret_is_refused() {
     let house = TestServer::new();
     house.client("c_none", AuthMethod::None, |_| {});
     house.client("c_basic", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
@@ -160,7 +160,7 @@ fn an_empty_secret_is_no_secret() {
 
 /// CAUTH-01, CAUTH-07: only the registered method is accepted, even with the right secret.
 #[test]
-fn only_the_registered_method_counts() {
+fn only_the_registered_authentication_method_is_accepted() {
     let house = TestServer::new();
     let basic = house.client("c_basic", AuthMethod::ClientSecretBasic, |_| {}).unwrap();
     let post = house.client("c_post", AuthMethod::ClientSecretPost, |_| {}).unwrap();
@@ -197,7 +197,7 @@ fn only_the_registered_method_counts() {
 
 /// TOKEN-04: two methods at once are an invalid request, even if each one alone would be right.
 #[test]
-fn two_methods_at_once_are_none() {
+fn two_authentication_methods_at_once_are_refused() {
     let house = TestServer::new();
     let secret = house.client("c_a", AuthMethod::ClientSecretBasic, |c| c.auth_defaulted = true).unwrap();
     let basic = || header(&format!("Basic {}", BASE64.encode(format!("c_a:{}", secret.expose()).as_bytes())));
@@ -311,7 +311,7 @@ fn claims(client: &str) -> Value {
 
 /// CAUTH-05: each claim is checked.
 #[test]
-fn an_assertion_says_who_for_whom_and_for_how_long() {
+fn an_assertion_needs_issuer_audience_and_expiry() {
     use Unauthenticated as U;
     let house = TestServer::new();
     let key = Key::new();
@@ -361,7 +361,7 @@ fn an_assertion_says_who_for_whom_and_for_how_long() {
 /// CAUTH-05: an assertion works once, also if two requests race, until it has expired with all leeway; each
 /// client has its own `jti`s.
 #[test]
-fn an_assertion_is_good_for_one_request() {
+fn an_assertion_authenticates_one_request() {
     let house = TestServer::new();
     let key = Key::new();
     for id in ["c_a", "c_b"] {

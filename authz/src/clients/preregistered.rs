@@ -417,7 +417,7 @@ mod tests {
 
     /// CC-01, REDIR-03, REDIR-04, DCR-13: each of these descriptions is refused.
     #[test]
-    fn what_cannot_be_added() {
+    fn invalid_clients_cannot_be_added() {
         let refused = |change: &dyn Fn(&mut Description)| {
             let mut description = description();
             change(&mut description);

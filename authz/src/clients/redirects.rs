@@ -168,7 +168,7 @@ mod tests {
 
     /// REDIR-05: the built-in list, another list, and an empty one.
     #[test]
-    fn schemes_that_nobody_owns_are_listed() {
+    fn shared_app_schemes_are_listed() {
         let mut redirects = Redirects::default();
         let cursor = uri("cursor://anysphere.cursor-mcp/oauth/callback");
         let zed = uri("zed://mcp/cb");

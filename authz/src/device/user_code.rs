@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_taken_however_it_is_typed() {
+    fn a_code_is_accepted_in_any_case_and_spacing() {
         let code = UserCode::parse("WDJBMJHT").unwrap();
         assert_eq!(code.to_string(), "WDJB-MJHT");
         for typed in ["WDJB-MJHT", "wdjb mjht", " wdjb–mjht\t", "w d j b m j h t", "WDJB‐MJHT"] {
@@ -99,13 +99,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_can_be_typed(bytes in proptest::array::uniform8(0..20_usize)) {
+        fn a_displayed_code_can_be_typed(bytes in proptest::array::uniform8(0..20_usize)) {
             let code = UserCode(bytes.map(|index| ALPHABET[index]));
             prop_assert_eq!(UserCode::parse(&code.to_string()), Some(code));
         }
 
         #[test]
-        fn anything_can_be_typed(text in "\\PC{0,40}") {
+        fn any_typed_text_is_parsed_without_a_panic(text in "\\PC{0,40}") {
             let _ = UserCode::parse(&text);
         }
     }

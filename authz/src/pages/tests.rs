@@ -235,7 +235,7 @@ proptest! {
     /// CONSENT-02: for any text in any value, a browser reads the same tags and attributes as for a plain word;
     /// only the text differs.
     #[test]
-    fn whatever_is_said_stays_in_its_place(
+    fn values_never_change_the_markup_of_a_page(
         said in prop_oneof![
             "\\PC{1,40}",
             "[<>&\"'`=/ a-z;!-]{1,40}",

@@ -47,7 +47,7 @@ mod tests {
 
     /// RS-08: an ended item stays listed until its time is over; memory does not grow without bound.
     #[test]
-    fn the_dead_are_listed_as_long_as_they_matter() {
+    fn ended_items_are_listed_until_their_tokens_expire() {
         let mut dead = EndedItems::default();
         dead.list(0, Duration::ZERO);
         dead.extend((1..=5000).map(|n| (n, Duration::ZERO)));

@@ -316,7 +316,7 @@ proptest! {
     /// RS-08, REFRESH-08, STORE-02: after any history of revocations and restarts, revoked tokens are refused,
     /// others accepted, and memory and database agree.
     #[test]
-    fn the_dead_stay_dead(steps in prop::collection::vec(step(), 1..40)) {
+    fn an_ended_token_never_becomes_valid_again(steps in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new();
         for step in &steps {
             world = world.take(step);

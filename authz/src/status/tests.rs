@@ -22,7 +22,7 @@ fn everyone_is_everybodys_group_and_unknown_groups_give_nothing() {
 /// RS-08: an ended token stays listed until five minutes after its expiry, and never longer than a token can
 /// live.
 #[test]
-fn a_dead_token_is_listed_until_after_its_end() {
+fn an_ended_token_is_listed_until_after_its_expiry() {
     let second = Duration::from_secs(1);
     let at = Timestamp(1_000_000);
     assert_eq!(listed(at + 900 * second, at), 1200 * second);

@@ -103,7 +103,7 @@ mod tests {
     /// clients that an administrator added are not affected. No assertion is deleted while it could be
     /// replayed.
     #[test]
-    fn whoever_fills_the_table_is_refused_and_nobody_else() {
+    fn only_the_address_that_fills_the_table_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::held(Timestamp(0));
         let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();

@@ -274,7 +274,7 @@ fn holder(house: &TestServer, kept: &BoundedTable, address: &str) -> Holder {
 
 /// RATE-06: every table that strangers fill is tested here or in `resource`.
 #[test]
-fn every_table_that_strangers_fill_is_tried() {
+fn every_table_that_strangers_fill_is_tested() {
     let tried: Vec<_> = TABLES.iter().map(|(kept, _)| *kept).collect();
     for (table, growth) in share::GROWTH {
         if let Growth::ByStrangers(kept) = growth {
@@ -341,7 +341,7 @@ fn a_full_table_of_small_holders_turns_newcomers_away() {
 /// RATE-06: after a sign-in a row counts for the user and not for their address, which a flood may have made
 /// the largest holder; rows that are decided, approved or expired count for no holder.
 #[test]
-fn what_is_somebodys_is_not_their_addresses_any_more() {
+fn rows_of_a_user_no_longer_count_for_their_address() {
     let (kept, insert) = TABLES[1];
     let mut table = Filled::new(kept, insert);
     let ada = table.house.person("ada");
@@ -380,7 +380,7 @@ fn what_is_somebodys_is_not_their_addresses_any_more() {
 /// RATE-06: a code can be typed in a limited number of browsers. The holder who typed it most often makes room;
 /// if each typed it once, no room is made.
 #[test]
-fn who_types_a_code_again_and_again_makes_room_for_others() {
+fn the_holder_who_typed_a_code_most_often_makes_room() {
     let house = TestServer::new();
     house.client("c_device");
     let type_it = |n: u32, address: &str| {

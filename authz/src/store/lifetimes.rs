@@ -79,7 +79,7 @@ mod tests {
 
     /// KEYS-04: the time until which tokens are valid includes tokens issued with an earlier, longer lifetime.
     #[test]
-    fn a_longer_life_counts_until_it_is_over() {
+    fn a_longer_configured_lifetime_applies_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::held(Timestamp(1_795_435_200_000));
         let db = Db::open(&dir.path().join("x.db"), &shared::schema::SCHEMA, None, &clock).unwrap();

@@ -189,7 +189,7 @@ mod tests {
 
     /// SRC-15: what one user's child does stops no other user's, and a new credential is a new beginning.
     #[test]
-    fn one_users_crashes_hold_nobody_else() {
+    fn crashes_of_one_user_delay_no_other_user() {
         let mut history = History::default();
         for _ in 0..5 {
             history.crashed(&key("alice", 1), seconds(1), seconds(1), String::new(), 0.5);

@@ -124,7 +124,7 @@ async fn futures_join<T>(futures: impl Iterator<Item = impl Future<Output = T>>)
 
 /// SRC-15: calls of different principals, sessions or credentials never meet in one child.
 #[tokio::test(start_paused = true)]
-async fn what_differs_in_its_key_has_a_child_of_its_own() {
+async fn each_key_has_a_child_of_its_own() {
     let stage = Stage::new();
     let keys = [key("alice", None, 1), key("bob", None, 1), key("alice", Some("s"), 1)];
     let mut leases = Vec::new();
@@ -312,7 +312,7 @@ async fn the_child_of_a_session_ends_with_it() {
 
 /// SRC-11: a child that says nothing more, although it runs, is ended.
 #[tokio::test(start_paused = true)]
-async fn a_child_that_says_nothing_more_is_stopped() {
+async fn a_silent_child_is_stopped() {
     let stage = Stage::new();
     let lease = stage.lease(&key("alice", None, 1)).await.expect("a child");
     let stopped = lease.stopped.clone();

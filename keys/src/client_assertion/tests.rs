@@ -132,7 +132,7 @@ fn a_header_holds_only_what_it_may() {
 
 /// CAUTH-05: `none`, and a public key used as an HMAC secret, are refused.
 #[test]
-fn public_keys_are_no_secrets() {
+fn none_and_hmac_with_a_public_key_are_refused() {
     let rsa = public("RS256", json!({}));
     let set = keys(std::slice::from_ref(&rsa));
     let unsigned = compact(r#"{"alg":"none"}"#, &claims().to_string(), |_| Vec::new());
@@ -170,7 +170,7 @@ fn a_key_is_for_its_own_algorithm() {
 
 /// CAUTH-05: another key's signature, a signature of another text, and a malformed one are refused.
 #[test]
-fn a_signature_counts_for_its_own_text_alone() {
+fn a_signature_is_valid_only_for_its_own_text() {
     for alg in CLIENT_ALGORITHMS {
         let stranger = match alg {
             "ES256" => Jwk::generate_ec_key(EcCurve::P256).unwrap().to_public_key().unwrap(),
@@ -310,7 +310,7 @@ fn checking_is_bounded() {
 
 /// CAUTH-03: the dummy keys cover every kind and verify nothing.
 #[test]
-fn nobodys_keys_are_of_every_kind() {
+fn dummy_keys_exist_for_every_algorithm() {
     for alg in CLIENT_ALGORITHMS {
         let header = Header { alg: alg.to_owned(), kid: None, typ: None, _x5t: None, _x5t_s256: None };
         assert_eq!(NOBODYS_KEYS.candidates(&header).count(), 1, "{alg}");

@@ -212,7 +212,7 @@ fn a_restart_in_the_middle_of_a_rotation_loses_nothing() {
 /// KEYS-03, OPS-04: setting the clock forward before a rotation does not activate a key that caches do not
 /// have.
 #[test]
-fn a_turned_clock_activates_nothing_that_is_unknown() {
+fn a_changed_clock_activates_no_unknown_key() {
     let fixture = Fixture::new();
     let keys = fixture.keys(Algorithm::Es256);
     let first = active(&fixture.db);

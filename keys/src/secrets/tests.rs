@@ -156,7 +156,7 @@ fn another_seal_key_takes_all_secrets_along() {
 }
 
 #[test]
-fn only_what_a_header_can_carry_is_a_value() {
+fn only_values_that_fit_in_a_header_are_accepted() {
     assert_eq!(value("  ghp_abc\n").unwrap().expose(), "ghp_abc");
     assert_eq!(value("Bearer abc").unwrap().expose(), "Bearer abc");
     for (text, why) in [

@@ -120,7 +120,7 @@ mod tests {
 
     /// SRC-04, SRC-15: a link is the one's who was shown it, and the first source's who showed it.
     #[test]
-    fn a_link_is_known_to_whom_it_was_shown() {
+    fn only_the_principal_who_was_shown_a_link_may_use_it() {
         let (links, client) = (Links::default(), ClientId::random_dynamic());
         let (ann, bob) = (principal("ann", &client), principal("bob", &client));
         links.show(&ann, &"one".into(), &["a:1".to_owned(), "A:2".to_owned(), "a:..".to_owned()]);

@@ -250,7 +250,7 @@ proptest! {
     /// POL-02: any arguments and pointer give a decision, and an allowed call has a listed value at every
     /// selected place.
     #[test]
-    fn what_is_allowed_was_listed(
+    fn an_allowed_argument_was_listed_in_the_rule(
         arguments in proptest::collection::btree_map("[a-c]", any_json(), 0..3),
         pointer in "(/[a-c*0-1]{1}){1,3}",
         listed in proptest::collection::vec(any_json(), 1..3),
@@ -269,7 +269,7 @@ proptest! {
     /// POL-06: recorded values decide like the arguments themselves, with the same rules and with others about
     /// the same pointers; a missing value leaves the call undecided.
     #[test]
-    fn what_was_kept_decides_as_the_arguments_did(
+    fn recorded_arguments_decide_as_the_originals_did(
         arguments in proptest::collection::btree_map("[a-c]", any_json(), 0..3),
         pointer in "(/[a-c*0-1]{1}){1,3}",
         listed in proptest::collection::vec(any_json(), 1..3),

@@ -97,7 +97,7 @@ mod tests {
 
     /// RS-02: without credentials there is no `error`.
     #[test]
-    fn no_credentials_no_error() {
+    fn a_challenge_without_credentials_has_no_error() {
         let (status, challenge, _) = challenges().answer(&Refused::Absent);
         assert_eq!(status, 401);
         assert_eq!(

@@ -44,7 +44,7 @@ fn reason(refused: Result<CheckedToken, Refused>) -> &'static str {
 
 /// RS-02: no credentials, or another scheme.
 #[test]
-fn other_schemes_are_no_credentials() {
+fn other_schemes_count_as_no_credentials() {
     let (bearer, _) = bearer_for("/mcp");
     assert!(matches!(bearer.check_headers(&HeaderMap::new(), NOW), Err(Refused::Absent)));
     for other in ["", "Basic eDp5", "DPoP abc", "Bearers abc", "abc", " Bearer abc"] {

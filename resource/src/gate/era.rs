@@ -177,7 +177,7 @@ mod tests {
 
     /// MCP-01: all other known requests are legacy.
     #[test]
-    fn the_rest_is_legacy() {
+    fn other_requests_count_as_legacy() {
         for version in LEGACY {
             assert_eq!(decided(&[version], "tools/list", &json!({})), Ok(Era::Legacy(version)));
         }

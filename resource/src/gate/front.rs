@@ -158,7 +158,7 @@ mod tests {
 
     /// MCP-14: on loopback.
     #[test]
-    fn on_loopback_every_loopback_name_is_ours() {
+    fn a_loopback_server_accepts_every_loopback_name() {
         let front = Front::new(Issuer::localhost(8080), Vec::new());
         for good in ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]", "[::1]:65535"] {
             assert!(host(&front, good), "{good}");
@@ -191,7 +191,7 @@ mod tests {
 
     /// MCP-14: off loopback only the configured host and the listed origins are accepted.
     #[test]
-    fn elsewhere_only_what_was_configured() {
+    fn other_servers_accept_only_configured_hosts() {
         let issuer = Issuer::parse("https://gate.example").unwrap();
         let front = Front::new(issuer, vec!["https://tools.example".to_owned()]);
         for good in ["gate.example", "GATE.example", "gate.example:443"] {
@@ -253,7 +253,7 @@ mod tests {
 
     /// MCP-14: `Host` and `:authority` must both be accepted.
     #[test]
-    fn host_and_authority_must_both_be_ours() {
+    fn host_and_authority_must_both_be_accepted() {
         let front = Front::new(Issuer::localhost(8080), Vec::new());
         let check = |uri: &'static str, hosts: &[&'static str]| {
             let hosts = hosts.iter().map(|host| (HOST, HeaderValue::from_static(host))).fold(

@@ -107,7 +107,7 @@ async fn without_a_token_there_is_a_challenge() {
 
 /// RS-03: one challenge for all invalid tokens, and another for expired ones.
 #[tokio::test]
-async fn a_bad_token_is_told_so() {
+async fn an_invalid_token_gets_invalid_token() {
     let app = App::start();
     let list = |authorization: &str| {
         with(post().header("authorization", authorization), &rpc("tools/list", &json!({})))
@@ -152,7 +152,7 @@ async fn a_token_is_taken_from_one_header_only() {
 
 /// RS-01, RS-02: programs that look before they post get the challenge, with any method.
 #[tokio::test]
-async fn looking_without_a_token_shows_the_challenge() {
+async fn requests_without_a_token_get_the_challenge_with_any_method() {
     let app = App::start();
     let expected = format!("Bearer resource_metadata=\"{METADATA}\", scope=\"docs.read\"");
     for method in ["GET", "HEAD", "DELETE"] {
@@ -408,7 +408,7 @@ async fn a_token_is_marked_as_seen_first() {
 
 /// RS-15, MCP-07: the protocol library gets none of the client's headers.
 #[tokio::test]
-async fn strange_headers_go_no_further() {
+async fn unknown_headers_are_not_forwarded() {
     let app = App::start();
     // Each of these would change the library's answer.
     let request = authorized(&token("docs.read"))

@@ -89,7 +89,7 @@ fn the_policy_as_a_table() {
 
 /// MCP-08: names are exact and case-sensitive, and an item without a rule is denied.
 #[test]
-fn what_is_not_mapped_is_denied() {
+fn items_without_a_rule_are_denied() {
     let all = scope("docs.read cicd.read cicd.trigger");
     for name in ["", "Docs_search", "docs_search ", "docs.search", "docs", "docs_searc", "*"] {
         assert_eq!(policy().decide(&all, &all, Ceiling::Any, name), Decision::Unknown, "{name:?}");
@@ -99,7 +99,7 @@ fn what_is_not_mapped_is_denied() {
 
 /// MCP-09: a scope in the token that the user has lost is not enough.
 #[test]
-fn a_scope_in_the_token_alone_is_worth_nothing() {
+fn a_scope_in_the_token_needs_the_users_entitlement_too() {
     let decided = policy().decide(&scope("docs.read"), &Scope::empty(), Ceiling::Any, "docs_search");
     assert_eq!(decided, Decision::NotEntitled);
     let half =
@@ -110,7 +110,7 @@ fn a_scope_in_the_token_alone_is_worth_nothing() {
 
 /// RS-11, MCP-10: entitled but not granted: the missing scopes are requested, and the item is listed.
 #[test]
-fn an_entitled_user_is_told_what_lacks() {
+fn an_entitled_user_is_told_which_scope_is_missing() {
     let entitled = scope("cicd.read cicd.trigger docs.read");
     let decided = policy().decide(&scope("cicd.read"), &entitled, Ceiling::Any, "ci_trigger");
     assert_eq!(decided, Decision::ScopeMissing { needed: scope("cicd.trigger") });
@@ -129,7 +129,7 @@ fn whoami_needs_no_scope() {
 proptest! {
     /// Deny by default: only token and entitlement together allow, and a wider one never denies.
     #[test]
-    fn allowed_means_in_both(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
+    fn a_scope_must_be_in_the_token_and_the_entitlement(token in "[a-c ]{0,8}", entitled in "[a-c ]{0,8}", needed in "[a-c ]{0,6}") {
         let (token, entitled, needed) = (scope(&token), scope(&entitled), scope(&needed));
         let policy = Policy::new([("t".to_owned(), scopes_of(needed.clone()))]);
         let allowed = policy.decide(&token, &entitled, Ceiling::Any, "t") == Decision::Allow;

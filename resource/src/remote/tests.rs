@@ -197,7 +197,7 @@ async fn an_answer_is_as_old_as_its_check_allows() {
 
 /// RS-08, REFRESH-06: with `ExpiryOnly` no answer is waited for, and stricter checks are not affected.
 #[tokio::test]
-async fn expiry_alone_asks_nobody() {
+async fn expiry_only_mode_sends_no_status_request() {
     let (fake, clock) = (Fake::start().await, clock());
     let (token, text) = (testing::token("low"), Secret::presented("x"));
     assert_eq!(fake.remote(&clock, &[]).floor(), Check::Cached);
@@ -224,7 +224,7 @@ async fn expiry_alone_asks_nobody() {
 
 /// RS-09: an error, or an answer about another token, is never accepted as valid.
 #[tokio::test]
-async fn no_answer_is_never_a_yes() {
+async fn a_missing_status_answer_refuses_the_token() {
     let (fake, clock) = (Fake::start().await, clock());
     let remote = fake.remote(&clock, &[]);
     let (token, text) = (testing::token("low"), Secret::presented("x"));
@@ -346,7 +346,7 @@ mod tls {
 
     /// OPS-08, RS-07: the host's certificate must be from a named authority and for the right name.
     #[tokio::test]
-    async fn a_host_must_prove_who_it_is() {
+    async fn a_host_must_present_a_valid_certificate() {
         let dir = tempfile::tempdir().unwrap();
         let (right, key) = certificate("localhost");
         let (other, other_key) = certificate("elsewhere.example");

@@ -66,7 +66,7 @@ fn the_file_counts_more_than_what_is_built_in() {
 
 /// MCP-08: a pattern may have the characters of names, `*` and `?` only.
 #[test]
-fn other_characters_are_no_pattern() {
+fn patterns_with_other_characters_are_refused() {
     let long = "a".repeat(129);
     for bad in ["", "docs read", "docs.read", "a{b,c}", "[ab]", "a\\*", "a/b", "é", "a\n", &long] {
         assert_eq!(Pattern::parse(bad).unwrap_err(), InvalidPattern, "{bad}");
@@ -99,7 +99,7 @@ proptest! {
 /// META-07, RS-02, AUTHZ-13: there is something to ask for wherever an item needs a scope: defaults, else what is of low
 /// risk, else what there is.
 #[test]
-fn what_is_asked_for_is_never_nothing() {
+fn a_challenge_always_has_a_scope_to_request() {
     let scope = |name: &str, default: bool, risk| ScopeRule {
         description: ScopeDescription {
             name: name.to_owned(),

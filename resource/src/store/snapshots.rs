@@ -141,7 +141,7 @@ mod tests {
 
     /// SRC-02, PIN-02: a source's listing stays while its name and target do, and is deleted with either.
     #[tokio::test]
-    async fn a_source_is_another_one_elsewhere() {
+    async fn a_source_at_another_address_counts_as_another_source() {
         let app = App::start();
         let follow = async |sources: &[(&str, &str)]| {
             let configured = configured(sources);

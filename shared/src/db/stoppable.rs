@@ -65,7 +65,7 @@ mod tests {
 
     /// LIMIT-04: a fault of a job that nobody stopped stays a fault.
     #[test]
-    fn a_fault_is_no_stop() {
+    fn a_fault_does_not_count_as_a_stop() {
         let mut connection = Connection::open_in_memory().unwrap();
         assert!(run(&mut connection, || false, |c| count(c, "SELECT nothing")).is_err());
     }

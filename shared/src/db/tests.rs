@@ -234,7 +234,7 @@ fn schema_sql_is_where_the_migrations_arrive() {
 
 /// PKCE-05: the schema refuses a code without a challenge.
 #[test]
-fn no_code_without_a_challenge() {
+fn the_schema_refuses_a_code_without_a_challenge() {
     let (_dir, db) = open();
     for challenge in [None, Some("short")] {
         let refused = db.write_blocking(move |tx| {

@@ -110,7 +110,7 @@ mod tests {
 
     /// MCP-07: numbers that 64 bits or double precision hold exactly enough to be written again, in every way to write them.
     #[test]
-    fn numbers_that_stay_what_they_are() {
+    fn numbers_without_loss_are_accepted() {
         for good in [
             "0",
             "-0",
@@ -167,7 +167,7 @@ mod tests {
     proptest! {
         /// MCP-07: what survives is written again as the same number, and every number of 64 bits survives.
         #[test]
-        fn what_survives_is_written_again(integer in any::<i64>(), double in any::<f64>(), text in "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?") {
+        fn accepted_numbers_can_be_written_again(integer in any::<i64>(), double in any::<f64>(), text in "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?") {
             prop_assert!(survives(&integer.to_string()));
             prop_assert!(!double.is_finite() || survives(&Value::from(double).to_string()));
             if survives(&text) {

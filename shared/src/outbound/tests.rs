@@ -122,7 +122,7 @@ async fn a_request_that_may_have_been_read_is_not_sent_again() {
 
 /// SRC-08: an unreachable port counts as not sent.
 #[tokio::test]
-async fn what_cannot_be_reached_was_not_sent() {
+async fn an_unreachable_host_counts_as_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -181,7 +181,7 @@ async fn an_address_that_is_not_allowed_is_not_dialled() {
 
 /// SRC-12: a server that accepts and does not answer is waited for until the deadline (paused clock).
 #[tokio::test]
-async fn a_server_that_says_nothing_is_not_waited_for() {
+async fn a_silent_server_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let client = Outbound::new(to("127.0.0.1", port, &[]));

@@ -121,7 +121,7 @@ mod tests {
     /// AUDIT-06, RATE-06: neither an address nor an IPv6 /48 hides other senders; any number of them are
     /// counted with bounded memory.
     #[test]
-    fn who_asked_too_often_is_not_hidden() {
+    fn no_origin_hides_other_origins() {
         let tally = Tally::default();
         for n in 0..5_000 {
             tally.count("page", &from(&format!("2001:db8:7:{n:x}::1")));

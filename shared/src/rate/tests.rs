@@ -61,7 +61,7 @@ fn refunds_make_room() {
 }
 
 #[test]
-fn looking_takes_nothing() {
+fn checking_a_limit_takes_nothing() {
     let (_, buckets) = buckets(Quota::per_minute(2));
     assert!((0..10).all(|_| buckets.check(&1, &anybody()).is_ok()));
     assert_eq!(buckets.burst(1), 2);
@@ -70,7 +70,7 @@ fn looking_takes_nothing() {
 
 /// OPS-04: setting the clock back or forward neither fills nor empties a bucket.
 #[test]
-fn turned_hands_change_no_bucket() {
+fn a_changed_wall_clock_changes_no_bucket() {
     let hours = Duration::from_hours(6);
     let (clock, buckets) = buckets(Quota::per_minute(2));
     let right = clock.now();
@@ -119,7 +119,7 @@ fn every_limit_has_its_name() {
 proptest! {
     /// RATE-01: for any rhythm of requests, no minute accepts more than a full bucket plus its refill.
     #[test]
-    fn no_rhythm_gets_more_through(count in 1u32..50, pauses in proptest::collection::vec(0u64..5_000, 1..400)) {
+    fn no_timing_of_requests_exceeds_a_limit(count in 1u32..50, pauses in proptest::collection::vec(0u64..5_000, 1..400)) {
         let (clock, buckets) = buckets(Quota::per_minute(count));
         let began = clock.now();
         let mut through = 0u64;

@@ -28,7 +28,7 @@ fn only_the_port_of_a_loopback_uri_may_differ() {
 
 /// REDIR-03, REDIR-04, REDIR-06: each of these is refused.
 #[test]
-fn what_must_not_be_registered() {
+fn dangerous_redirect_uris_are_refused() {
     for (text, why) in [
         ("/cb", E::NotAbsolute),
         ("https://a.example/cb#f", E::Fragment),

@@ -56,7 +56,7 @@ mod tests {
 
     /// SRC-11: only this server's key counts, and only its user can read it.
     #[test]
-    fn the_key_of_an_earlier_server_is_void() {
+    fn a_control_key_of_an_earlier_server_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         assert!(read(dir.path()).is_err());
         let earlier = make(dir.path()).expect("written");

@@ -98,12 +98,12 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn everyone_can_be_given_less() {
+fn the_everyone_group_can_have_fewer_scopes() {
     assert_eq!(parse("[groups]\neveryone = []").unwrap().groups["everyone"], Scope::empty());
 }
 
 #[test]
-fn the_command_line_counts_more() {
+fn the_command_line_takes_precedence() {
     let given = CommandLineOptions { listen: Some("1".to_owned()), ..CommandLineOptions::default() };
     let file = parse("listen = \"2\"\nissuer = \"https://a.example\"").unwrap().under(&given);
     assert_eq!((file.front.listen_or_default(), file.issuer.as_deref()), ("1", Some("https://a.example")));

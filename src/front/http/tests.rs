@@ -54,7 +54,7 @@ async fn buggy(dir: &tempfile::TempDir, port: u16) -> (Base, Application) {
 /// HTTP-10, HTTP-12: a panic in a handler is answered with fixed words, in JSON or as a page, and logged with
 /// the request's id and the place of the panic, but without anything of the request.
 #[tokio::test]
-async fn a_bug_is_answered_and_logged() {
+async fn a_panic_is_answered_with_500_and_logged() {
     let dir = tempfile::tempdir().unwrap();
     let (_base, app) = buggy(&dir, 8080).await;
     let log = logging::tests::CapturedLog::default();
@@ -97,7 +97,7 @@ async fn a_bug_is_answered_and_logged() {
 
 /// HTTP-10: the connection on which a panic happened continues, and so do others.
 #[tokio::test]
-async fn a_bug_ends_no_connection() {
+async fn a_panic_does_not_end_the_connection() {
     let listeners = Listeners::bind(Listen::Loopback(0)).await.unwrap();
     let port = listeners.port().unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -351,7 +351,7 @@ mod tests {
 
     /// HTTP-10: idle connections make room: the longest idle one of the origin with most connections.
     #[tokio::test(start_paused = true)]
-    async fn the_idle_make_room() {
+    async fn idle_connections_are_closed_to_make_room() {
         let connections = Connections::new(4, 4, Budget::default());
         let mut guests = Vec::new();
         for last in [1, 2, 2, 2] {
@@ -373,7 +373,7 @@ mod tests {
 
     /// HTTP-10: while all connections are busy, new ones wait; no request is interrupted.
     #[tokio::test(start_paused = true)]
-    async fn the_busy_stay() {
+    async fn busy_connections_are_never_closed_to_make_room() {
         let connections = Connections::new(1, 1, Budget::default());
         let guest = connections.enter(origin(1), false).unwrap();
         let asked = guest.activity.request();
@@ -390,7 +390,7 @@ mod tests {
 
     /// HTTP-10: no origin exceeds its limit; its own idle connections are closed, never others'.
     #[tokio::test(start_paused = true)]
-    async fn no_origin_takes_everything() {
+    async fn one_origin_cannot_take_all_connections() {
         let connections = Connections::new(100, 2, Budget::default());
         let first = connections.enter(origin(1), false).unwrap();
         let second = connections.enter(origin(1), false).unwrap();
@@ -409,7 +409,7 @@ mod tests {
     /// HTTP-10: a client stalls if it reads nothing of any response; one that waits for the server, or reads
     /// some, does not.
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_nothing_stalls() {
+    async fn a_client_that_reads_nothing_counts_as_stalled() {
         const SOON: Duration = Duration::from_secs(30);
         const LONG: Duration = Duration::from_mins(5);
         let activity = Activity::default();

@@ -124,7 +124,7 @@ fn a_peer_is_complained_about_once_a_minute() {
 proptest! {
     /// HTTP-02: whatever a client behind the proxy sends, the proxy's own entry is used.
     #[test]
-    fn nobody_can_talk_over_the_proxy(said in "[ -~]{0,80}") {
+    fn a_client_cannot_override_the_headers_of_a_proxy(said in "[ -~]{0,80}") {
         let peer = ip("10.0.0.1");
         let chain = format!("{said}, 198.51.100.1");
         let client = proxies(ClientHeader::XForwardedFor).client(peer, &headers("x-forwarded-for", &[&chain]));

@@ -122,7 +122,7 @@ async fn a_document_ends_what_was_given_without_it() {
 
 /// CIMD-05: consents remembered for an older document do not apply to a newer one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_document_is_consented_to_anew() {
+async fn a_changed_document_needs_new_consent() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     import(&app, &reports());
@@ -161,7 +161,7 @@ async fn a_changed_document_is_consented_to_anew() {
 
 /// CIMD-01: removing a document ends its grants; the catalogue's entry applies again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_document_counts_no_more() {
+async fn a_removed_document_is_no_longer_accepted() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let mut document = reports();
@@ -192,7 +192,7 @@ async fn a_removed_document_counts_no_more() {
 /// CIMD-13: a disabled entry's clients cannot sign in, not as unknown URLs either, and their grants end at
 /// once; enabling it does not restore them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_entry_is_out_at_once() {
+async fn disabling_a_catalogue_entry_refuses_its_next_request() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let codex = |id: &str| {
@@ -232,7 +232,7 @@ async fn a_disabled_entry_is_out_at_once() {
 /// CIMD-13: a site imports a newer catalogue, including families; its documents take precedence over the
 /// built-in ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_catalogue_can_be_brought() {
+async fn a_catalogue_can_be_imported() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let tokens = app.tokens(&mut ada, &claude_code()).await;

@@ -104,7 +104,7 @@ async fn an_administrator_brings_the_document_or_refuses() {
 /// CIMD-09, SESSION-07: a request is accepted only from the page that offered it, in its user's session, and
 /// only for what it showed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_wish_is_refused() {
+async fn an_approval_request_from_another_page_is_refused() {
     let app = TestApp::start_configured(ASK).await;
     let mut ada = app.admin().await;
     let mut bob = app.enrol("bob", &[]).await;
@@ -148,7 +148,7 @@ async fn a_forged_wish_is_refused() {
 
 /// CIMD-09, RATE-03: a user may make five requests an hour, and undecided ones are deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn wishes_are_bounded() {
+async fn approval_requests_are_bounded() {
     let app = TestApp::start_configured(ASK).await;
     let mut ada = app.admin().await;
     let mut bob = app.enrol("bob", &[]).await;
@@ -168,7 +168,7 @@ async fn wishes_are_bounded() {
 
 /// CIMD-09: in policy `loopback`, remote clients may be requested; in `refuse`, none.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_be_asked_for() {
+async fn only_requestable_scopes_can_be_requested() {
     let app = TestApp::start().await;
     let mut ada = app.admin().await;
     let remote = client(STRANGER, "https://tools.example.net/cb");

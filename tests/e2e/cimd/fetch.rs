@@ -80,7 +80,7 @@ async fn a_stale_copy_serves_grants_for_a_day() {
 
 /// CIMD-08: an origin that answers without a document is not down. Failures are not cached either.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_is_gone_serves_nobody() {
+async fn a_document_removed_by_its_origin_serves_no_client() {
     let (app, origin, client) = started().await;
     let mut ada = app.admin().await;
     let tokens = app.tokens(&mut ada, &client).await;
@@ -105,7 +105,7 @@ async fn a_document_that_is_gone_serves_nobody() {
 
 /// CIMD-07: the cause of a failure is recorded and not shown on the page.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_is_not_described_to_who_caused_it() {
+async fn a_fetch_failure_is_not_described_to_the_requester() {
     let (app, origin, client) = started().await;
     origin.answer(
         "HTTP/1.1 302 Found\r\nLocation: https://internal.corp.example/secret\r\nContent-Length: 0\r\n\r\n",
@@ -126,7 +126,7 @@ async fn a_failure_is_not_described_to_who_caused_it() {
 
 /// CIMD-06: other hosts, ports and addresses are never contacted, whatever the client id is.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_else_is_contacted() {
+async fn only_the_named_host_is_contacted() {
     let origin = Origin::start().await;
     origin.serve(&origin.document(), 3600);
     let elsewhere = origin.toml().replace("\"127.0.0.1/32\", \"::1/128\"", "\"10.0.0.0/8\"");
@@ -199,7 +199,7 @@ async fn an_administrator_fetches_and_pins() {
 
 /// CIMD-01, TOKEN-15: without mode `fetch`, fetched documents are no longer valid.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_site_that_stops_fetching_forgets() {
+async fn turning_fetching_off_deletes_fetched_documents() {
     let (app, origin, client) = started().await;
     let mut ada = app.admin().await;
     let tokens = app.tokens(&mut ada, &client).await;

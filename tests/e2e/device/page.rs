@@ -100,7 +100,7 @@ async fn a_sign_in_that_comes_too_late_is_refused() {
 
 /// DEV-01: a device's handle is not accepted as an authorization request's, nor the reverse.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_devices_handle_is_no_other_handle() {
+async fn a_device_handle_is_accepted_only_as_a_device_handle() {
     let (app, mut browser) = start().await;
     let client = device_client(&app);
     let device = ask(&app, &client).await;
@@ -256,7 +256,7 @@ async fn only_what_was_offered_and_ticked_is_granted() {
 
 /// DEV-01, CONSENT-01: the page says why each scope was left out, and nothing if none was.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_out_is_said_with_its_reason() {
+async fn omitted_scopes_are_named_with_their_reason() {
     let (app, mut browser) = start().await;
     let mut intern = app.enrol("ines", &[]).await;
     let client = device_client(&app);
@@ -277,7 +277,7 @@ async fn what_is_left_out_is_said_with_its_reason() {
 
 /// DEV-01, AUTHZ-13: a user who is entitled to none of the scopes is told so and can only refuse.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_grants_what_is_not_theirs() {
+async fn a_user_cannot_grant_scopes_that_they_do_not_have() {
     let (app, _) = start().await;
     let mut intern = app.enrol("ines", &[]).await;
     let client = device_client(&app);
@@ -292,7 +292,7 @@ async fn nobody_grants_what_is_not_theirs() {
 
 /// DEV-01, CONSENT-06: of concurrent decisions exactly one counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_decisions_one_counts() {
+async fn only_one_of_many_decisions_counts() {
     let (app, mut ada) = start().await;
     let mut bob = app.enrol("bob", &["engineers"]).await;
     let client = device_client(&app);
@@ -352,7 +352,7 @@ async fn a_client_disabled_meanwhile_gets_nothing() {
 
 /// DEV-01: a scope that becomes high-risk is granted to no device, whether before or after the decision.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_became_risky_meanwhile_is_not_granted() {
+async fn scopes_that_became_high_risk_are_not_granted() {
     let (app, mut browser) = start().await;
     let client = device_client(&app);
     let device = ask(&app, &client).await;

@@ -46,7 +46,7 @@ async fn waiting_reaches_no_limit() {
 /// DEV-01: a code expires after ten minutes, for the user and for the device; an approval in time no longer
 /// counts afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_code_runs_out() {
+async fn a_device_code_expires() {
     let (app, mut browser) = start().await;
     let client = device_client(&app);
     let (waiting, allowed) = (ask(&app, &client).await, ask(&app, &client).await);
@@ -153,7 +153,7 @@ async fn a_replayed_device_code_ends_what_it_bought() {
 
 /// DEV-01, AUTHZ-17, TOKEN-15: everything is checked again between the decision and the tokens.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changed_since_the_decision_counts() {
+async fn changes_after_the_decision_apply() {
     let (app, _) = start().await;
     let mut bob = app.enrol("bob", &["engineers"]).await;
     let client = device_client(&app);
@@ -276,7 +276,7 @@ async fn a_killed_server_redeems_no_code_twice() {
 
 /// DEV-01: a day after the decision a device's grant ends, however often it was refreshed.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_device_has_ends_after_a_day() {
+async fn a_device_grant_ends_after_a_day() {
     let (app, mut browser) = start().await;
     let client = device_client(&app);
     let device = ask(&app, &client).await;

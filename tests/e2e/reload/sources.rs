@@ -204,7 +204,7 @@ async fn servers_that_cannot_be_used_change_nothing() {
 
 /// POL-04: a reload reads a secret's file again, and the next request uses it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_reads_a_secret_anew() {
+async fn a_reload_reads_a_secret_again() {
     use std::os::unix::fs::PermissionsExt;
     let one = HostileServer::start().await;
     let dir = tempfile::tempdir().unwrap();

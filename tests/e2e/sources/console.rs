@@ -100,7 +100,7 @@ async fn the_log_says_what_happened_lately() {
 
 /// SRC-14, SRC-07: restart forgets what was negotiated: the source is probed and walked again. It is recorded.
 #[tokio::test(flavor = "multi_thread")]
-async fn restart_begins_a_server_anew() {
+async fn restart_starts_a_new_connection() {
     let hostile = HostileServer::start().await;
     let app = one(&hostile).await;
     let asked =

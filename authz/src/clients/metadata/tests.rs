@@ -24,7 +24,7 @@ fn jwks() -> Value {
 
 /// DCR-04, DCR-05, DCR-13, REDIR-09: each of these is refused.
 #[test]
-fn what_cannot_be_registered() {
+fn unsupported_metadata_is_refused() {
     use Code::{
         InvalidClientMetadata as Metadata, InvalidRedirectUri as Uri, InvalidSoftwareStatement as Statement,
     };
@@ -88,7 +88,7 @@ fn what_cannot_be_registered() {
 
 /// DCR-03, DCR-06, DCR-07, DCR-13: the response shows what was registered, defaults included, and nothing else.
 #[test]
-fn what_is_registered_is_said() {
+fn the_registration_response_lists_what_was_registered() {
     let id = ClientId::random_dynamic();
     let bare = validate(&json!({"redirect_uris": ["http://localhost/cb"]})).unwrap();
     assert!(bare.auth_defaulted);
@@ -132,7 +132,7 @@ fn what_is_registered_is_said() {
 /// DCR-03, DCR-04: an unusable informative member is dropped and never refuses the client. The response shows
 /// the rest, and every other member stays as requested.
 #[test]
-fn nothing_informative_is_a_reason_to_refuse() {
+fn informative_metadata_never_causes_a_refusal() {
     let id = ClientId::random_dynamic();
     let registered = |asked: &Value| Value::Object(validate(asked).unwrap().registered(&id, 7));
     let asked = json!({"redirect_uris": ["http://localhost:5173/cb"], "client_name": "use-mcp"});
@@ -267,7 +267,7 @@ proptest! {
     /// REDIR-01, REDIR-02, DCR-05: every stored and usable redirect URI is accepted in a request, on loopback
     /// with any port; an unregistered one never is.
     #[test]
-    fn what_registers_authorizes(
+    fn a_registered_redirect_uri_authorizes(
         uris in prop::collection::vec(a_redirect_uri(), 1..6),
         asked in a_redirect_uri(),
         port in 1..=u16::MAX,

@@ -40,7 +40,7 @@ fn without(member: &str) -> Value {
 
 /// CIMD-04: unknown members and unsupported features are ignored.
 #[test]
-fn a_document_says_what_the_client_is() {
+fn a_document_describes_its_client() {
     let document = parse(&good()).unwrap();
     assert_eq!(document.name, "Reports");
     assert_eq!(document.redirect_uris.len(), 2);
@@ -50,7 +50,7 @@ fn a_document_says_what_the_client_is() {
 
 /// CIMD-04: each of these alone makes a document invalid.
 #[test]
-fn what_is_no_document() {
+fn invalid_documents_are_refused() {
     use DocumentError as E;
     for (document, why) in [
         (with("client_id", json!("https://app.corp.example/client.json/")), E::OtherClient),
@@ -171,7 +171,7 @@ fn how_a_client_authenticates() {
 /// DCR-08, CIMD-06: an imported document is known; a fetched one has the trust of a registration, and may also
 /// redirect to its own origin.
 #[test]
-fn trust_follows_who_has_seen_the_document() {
+fn trust_depends_on_who_approved_the_document() {
     let client = |uris: Value, source| parse(&with("redirect_uris", uris)).unwrap().client(&url(), source);
     let usable = |uris: Value, source| {
         let (mut client, redirects) = (client(uris, source), Redirects::default());

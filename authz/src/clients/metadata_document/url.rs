@@ -114,7 +114,7 @@ mod tests {
 
     /// CIMD-03: accepted URLs.
     #[test]
-    fn what_is_a_client_id() {
+    fn valid_client_id_urls_are_accepted() {
         for good in [
             "https://claude.ai/oauth/claude-code-client-metadata",
             "https://app.corp.example:8443/client.json",
@@ -133,7 +133,7 @@ mod tests {
 
     /// CIMD-03: every refusal, including each unusual notation of an IP address (CIMD-06).
     #[test]
-    fn what_is_none() {
+    fn invalid_client_id_urls_are_refused() {
         for (bad, why) in [
             ("http://a.example/c", E::NotHttps),
             ("HTTPS://a.example/c", E::NotHttps),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_named_whatever_was_sent() {
+    fn a_refused_url_still_names_its_host() {
         assert_eq!(host_for_people("https://a.example/c"), "a.example");
         assert_eq!(host_for_people("http://u:p@b.example\\x"), "b.example");
         assert_eq!(host_for_people("https:c"), "https:c");
@@ -190,7 +190,7 @@ mod tests {
     proptest! {
         /// CIMD-03: an accepted URL is unchanged by parsing, so browsers and servers read the same host in it.
         #[test]
-        fn what_is_taken_has_one_reading(text in "https://[a-zA-Z0-9.:@\\[\\]%/?#\\\\-]{0,40}") {
+        fn an_accepted_url_has_one_reading(text in "https://[a-zA-Z0-9.:@\\[\\]%/?#\\\\-]{0,40}") {
             if let Ok(url) = DocumentUrl::parse(&text) {
                 prop_assert_eq!(url.as_str(), &text);
                 let parsed = Url::parse(&text).unwrap();

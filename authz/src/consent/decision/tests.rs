@@ -97,7 +97,7 @@ fn an_answer_does_not_outlive_its_session() {
 
 /// SESSION-05, CONSENT-04: a remembered consent does not answer for a user who has been signed out.
 #[test]
-fn nothing_is_recalled_for_a_session_that_ended() {
+fn an_ended_session_gets_no_remembered_consent() {
     let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
@@ -115,7 +115,7 @@ fn nothing_is_recalled_for_a_session_that_ended() {
 
 /// REFRESH-08, CONSENT-07: after a lockdown every user is asked again, in the same browser too.
 #[test]
-fn a_lockdown_forgets_what_was_allowed() {
+fn a_lockdown_forgets_remembered_consents() {
     let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);
@@ -138,7 +138,7 @@ fn a_lockdown_forgets_what_was_allowed() {
 
 /// SESSION-09: a cancelled request cannot be decided.
 #[test]
-fn a_request_that_is_gone_is_not_decided() {
+fn a_deleted_request_cannot_be_decided() {
     let house = TestServer::new();
     let (client, ada) = (house.client("c_app"), house.person("ada"));
     let (browser, signed_in) = house.sign_in(&ada);

@@ -70,7 +70,7 @@ fn an_assertion_is_written_in_one_way() {
 /// WEBAUTHN-01, WEBAUTHN-05: the client data name our own page, without a frame, over this connection, and have
 /// one reading.
 #[test]
-fn client_data_are_of_our_own_page() {
+fn client_data_must_name_our_origin() {
     let of = |text: &str| refused(&assertion(text, &data(0x05, &[])));
     for more in [
         "",

@@ -40,7 +40,7 @@ fn reopened(fixture: Fixture) -> (Fixture, Keys) {
 /// KEYS-05: after a reseal nothing can be unsealed with the old key and everything with the new one, for keys
 /// in every state, also in the running process.
 #[test]
-fn every_value_is_sealed_anew() {
+fn every_value_is_sealed_with_the_new_key() {
     let fixture = Fixture::new();
     let keys = fixture.keys(Algorithm::Es256);
     let old = keys.sign(&token()).unwrap();
@@ -146,7 +146,7 @@ fn an_attempt_that_failed_can_be_repeated() {
 /// KEYS-05, REFRESH-06: values derived from the old key are recognised for a day, also over a second reseal and
 /// a restart, and not afterwards.
 #[test]
-fn what_followed_from_the_old_key_is_recognised_for_a_while() {
+fn values_derived_from_the_old_key_are_recognised_for_a_while() {
     let fixture = Fixture::new();
     drop(fixture.keys(Algorithm::Es256));
     let mac = fixture.seal.hmac(Purpose::RefreshToken, b"x");

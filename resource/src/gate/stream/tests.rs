@@ -65,7 +65,7 @@ impl Open {
 
 /// Events arrive in order between comments, and the end of the feed ends the stream.
 #[tokio::test]
-async fn a_feed_is_told_to_its_end() {
+async fn a_stream_delivers_every_event_of_its_feed() {
     let mut open = opened().await;
     open.tell.send("data: 1\n\n").await.unwrap();
     open.tell.send("data: 2\n\n").await.unwrap();
@@ -82,7 +82,7 @@ async fn a_feed_is_told_to_its_end() {
 
 /// RS-08: the token status is checked at every event, not only at the next interval.
 #[tokio::test]
-async fn nothing_is_told_after_a_revocation() {
+async fn a_stream_sends_nothing_after_a_revocation() {
     let mut open = opened().await;
     let before = open.asked.load(Ordering::SeqCst);
     open.tell.send("data: 1\n\n").await.unwrap();

@@ -130,7 +130,7 @@ async fn ended(app: &App, count: usize) -> Vec<(String, String)> {
 /// AUDIT-04: a call that may change something is recorded before it is made and after it ended; a read-only one
 /// has one record, before its answer is sent.
 #[tokio::test]
-async fn what_may_write_is_on_record_first() {
+async fn calls_that_may_write_are_recorded_before_they_run() {
     let (staged, go) = waiting();
     let app = Arc::new(App::staged(&staged, &RULES));
     let token = token("docs.read");
@@ -160,7 +160,7 @@ async fn what_may_write_is_on_record_first() {
 /// SRC-09, MCP-16: in older revisions a disconnecting client does not cancel its call; in the modern era
 /// closing the response does. In both the end is recorded once.
 #[tokio::test]
-async fn a_call_ends_on_record_whoever_disconnects() {
+async fn a_call_is_recorded_even_if_its_client_disconnects() {
     for (era, expected) in [(true, "cancelled"), (false, "ok")] {
         let (staged, go) = waiting();
         let app = Arc::new(App::staged(&staged, &RULES));
@@ -237,7 +237,7 @@ async fn a_notification_cancels_the_call_it_names() {
 /// SRC-08: a source that fails, answers too much, or does not answer. A call that may have been executed is
 /// distinguished from one that was not.
 #[tokio::test]
-async fn every_other_end_is_told_and_recorded() {
+async fn every_other_end_of_a_call_is_reported_and_recorded() {
     let staged = TestSource::new(&TOOLS, |arguments| {
         let how = arguments.get("how").and_then(Value::as_str).unwrap_or_default().to_owned();
         async move {
@@ -338,7 +338,7 @@ async fn progress_keeps_a_call_going() {
 /// AUDIT-04: if the end of a call cannot be recorded, it is not answered as a success, and the client is not
 /// told to try again.
 #[tokio::test]
-async fn an_end_that_cannot_be_recorded_is_no_answer() {
+async fn a_call_whose_end_cannot_be_recorded_returns_no_answer() {
     let (staged, go) = waiting();
     let app = Arc::new(App::staged(&staged, &RULES));
     let request = write(&token("docs.read"));

@@ -9,7 +9,7 @@ use crate::testing::TestSource;
 /// RS-08: at whichever of its questions the answer changes, from the first to the last one after the outcome is on record:
 /// no result is given out, and the answer is the one that a new call would get.
 #[tokio::test]
-async fn access_that_ends_at_any_question_gives_out_nothing() {
+async fn access_that_ends_during_a_call_returns_nothing() {
     for (name, _) in TOOLS {
         for loses_all in [false, true] {
             let mut questions = 0;

@@ -9,7 +9,7 @@ pub(super) fn initialize(version: &str) -> String {
 
 /// MCP-03: null counts as absent wherever a member is optional.
 #[tokio::test]
-async fn null_is_like_nothing() {
+async fn null_counts_as_absent() {
     let app = App::start();
     let token = token("docs.read");
     let client = json!({ "name": "test", "version": "1", "title": null, "websiteUrl": null, "icons": null });
@@ -54,7 +54,7 @@ async fn null_is_like_nothing() {
 
 /// MCP-06: missing parameters of `initialize` are the client's error.
 #[tokio::test]
-async fn initialize_says_what_it_must() {
+async fn initialize_requires_its_parameters() {
     let app = App::start();
     let whole = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
     for member in ["protocolVersion", "capabilities", "clientInfo"] {
@@ -189,7 +189,7 @@ async fn an_unknown_version_lists_the_known_ones() {
 
 /// MCP-01, MCP-03: a request that mixes eras is refused without effect.
 #[tokio::test]
-async fn eras_do_not_mix() {
+async fn modern_and_legacy_requests_do_not_mix() {
     let app = App::start();
     let meta = |version: &str| {
         json!({ "name": "whoami", "_meta": {
@@ -315,7 +315,7 @@ async fn incomplete_metadata_is_refused() {
 
 /// MCP-13: no handles are issued, so none is accepted; the same for cursors.
 #[tokio::test]
-async fn handles_that_were_never_given_out_are_refused() {
+async fn handles_that_were_never_issued_are_refused() {
     let app = App::start();
     for (method, params) in [
         ("tools/list", json!({ "cursor": "x" })),

@@ -12,7 +12,7 @@ fn plain(method: &str, headers: &[(&str, &str)]) -> HttpRequest<Body> {
 
 /// MCP-14: host and origin are checked before everything else, including the token.
 #[tokio::test]
-async fn strangers_are_stopped_at_the_door() {
+async fn requests_from_unlisted_origins_are_refused_first() {
     let app = App::start();
     let token = bearer(&token("docs.read"));
     for method in ["POST", "GET", "OPTIONS"] {

@@ -94,7 +94,7 @@ async fn each_kind_has_its_list() {
 /// MCP-09, RS-11, SRC-04: what is not there, is nobody's, or is not the caller's looks the same, byte for byte, and reaches
 /// no source; who lacks a scope only is told which.
 #[tokio::test]
-async fn an_item_that_is_not_theirs_looks_unknown() {
+async fn an_item_that_a_caller_may_not_use_looks_unknown() {
     let (app, staged) = app(&[]);
     for (method, there, other) in uses() {
         app.stage.entitle("docs.read");
@@ -164,7 +164,7 @@ async fn a_uri_that_can_be_read_two_ways_is_unknown() {
 /// SRC-04, SRC-15: a link that a source showed says where it goes, for whom it was shown to; who may read it is for the
 /// rules to say.
 #[tokio::test]
-async fn a_shown_link_is_routed_for_whom_it_was_shown_to() {
+async fn a_shown_link_is_routed_only_for_the_principal_who_saw_it() {
     let (app, staged) = app(&["db://host/Row/99", "db://host/hidden", "db://host/made/1"]);
     let (ann, bob) = (token("docs.read"), token("docs.read"));
     let read = async |token: &AccessToken, uri: &str| {
@@ -186,7 +186,7 @@ async fn a_shown_link_is_routed_for_whom_it_was_shown_to() {
 
 /// AUDIT-04, AUDIT-08: reading leaves one record, with the method, what was named and the source; a rule can make it two.
 #[tokio::test]
-async fn what_is_read_has_one_record() {
+async fn reading_a_resource_makes_one_record() {
     let staged = TestSource::of_every_kind(&[]);
     let mut rules = rules("docs.read");
     let writes = ItemRule {

@@ -69,7 +69,7 @@ fn elsewhere(first: &AccessToken) -> AccessToken {
 /// LIMIT-01, LIMIT-02: at most so many calls in any time of this length; the answer says which limit and when, in the result,
 /// and so does the record. Nobody else is held up.
 #[tokio::test]
-async fn a_rate_admits_so_many() {
+async fn a_rate_admits_its_count() {
     let (app, staged) = limited(&["3/hour/user"]);
     let alice = lasting();
     for minutes in [0, 10, 10] {
@@ -173,7 +173,7 @@ async fn each_thing_has_its_limit() {
 
 /// LIMIT-01: so many calls run at once; a further one is told to come back, and may when one has ended.
 #[tokio::test]
-async fn so_many_run_at_once() {
+async fn calls_at_once_are_limited() {
     let (staged, go) = waiting();
     let app = Arc::new(App::staged_under(&staged, &rules(&limits(&[], &["1/user", "2"]))));
     let (alice, bob) = (token("docs.read"), token("docs.read"));

@@ -51,7 +51,7 @@ async fn get(app: &App, path: &str) -> Answer {
 /// POL-03, RS-05: a token for one endpoint is refused at every other, in both directions and both eras, each
 /// time.
 #[tokio::test]
-async fn a_token_counts_at_its_own_endpoint_alone() {
+async fn a_token_is_accepted_only_at_its_own_endpoint() {
     let (app, staged) = app();
     let paths = ["/mcp", "/mcp/ci", "/mcp/docs"];
     for _ in 0..2 {
@@ -146,7 +146,7 @@ async fn a_profile_has_its_own_document() {
 
 /// POL-03: a path without a profile is not found, with or without a token, with any method.
 #[tokio::test]
-async fn there_is_nothing_at_other_addresses() {
+async fn other_profile_addresses_are_not_found() {
     let (app, _) = app();
     for path in ["/mcp/db", "/mcp/CI", "/mcp/%63i"] {
         for method in ["POST", "GET", "DELETE", "OPTIONS", "PUT"] {

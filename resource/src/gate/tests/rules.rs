@@ -113,7 +113,7 @@ async fn a_denied_argument_is_named() {
 
 /// POL-02, MCP-09: argument rules are revealed only to callers who may use the item.
 #[tokio::test]
-async fn argument_rules_are_told_to_nobody_else() {
+async fn argument_rules_are_not_shown_to_other_callers() {
     let (app, _) = ruled(|rule| {
         let none = Conditions { absent: true, ..Conditions::default() };
         rule.arguments = [argument("/region", none)].into_iter().collect();

@@ -169,7 +169,7 @@ async fn a_session_never_authenticates() {
 
 /// MCP-12: ids that cannot be ours are not looked up, and two ids are refused.
 #[tokio::test]
-async fn strange_ids_are_no_sessions() {
+async fn unknown_session_ids_are_refused() {
     let app = App::start();
     let token = token("docs.read");
     let id = begin(&app, &token, "2025-11-25").await;
@@ -197,7 +197,7 @@ async fn a_session_survives_a_restart() {
 
 /// Standards §1: a session ends after half an hour without a request.
 #[tokio::test]
-async fn a_session_that_is_not_used_is_over() {
+async fn an_idle_session_expires() {
     let app = App::start();
     let first = token("docs.read");
     let id = begin(&app, &first, "2025-11-25").await;
@@ -216,7 +216,7 @@ async fn a_session_that_is_not_used_is_over() {
 
 /// Standards §1: a session ends after eight hours, even if it is used.
 #[tokio::test]
-async fn a_session_is_over_after_eight_hours() {
+async fn a_session_expires_after_eight_hours() {
     let app = App::start();
     let first = token("docs.read");
     let id = begin(&app, &first, "2025-11-25").await;
@@ -230,7 +230,7 @@ async fn a_session_is_over_after_eight_hours() {
 
 /// Its use is stored at most once a minute.
 #[tokio::test]
-async fn use_is_noted_once_a_minute() {
+async fn the_last_use_of_a_session_is_stored_once_a_minute() {
     let app = App::start();
     let token = token("docs.read");
     let id = begin(&app, &token, "2025-11-25").await;
@@ -334,7 +334,7 @@ async fn a_session_has_a_known_revision() {
 
 /// RATE-03: a principal has at most 32 sessions; one more ends the least recently used.
 #[tokio::test]
-async fn a_principal_has_so_many_sessions() {
+async fn the_sessions_of_a_principal_are_limited() {
     let app = App::start();
     let token = token("docs.read");
     let other = same_user_other_client(&token);
@@ -357,7 +357,7 @@ async fn a_principal_has_so_many_sessions() {
 
 /// RATE-03: the total is limited. Ended sessions make room; otherwise the holder gives up one of its own.
 #[tokio::test]
-async fn there_are_so_many_sessions_altogether() {
+async fn the_total_number_of_sessions_is_limited() {
     let app = App::start();
     let first = token("docs.read");
     for _ in 0..32 {
@@ -384,7 +384,7 @@ async fn there_are_so_many_sessions_altogether() {
 
 /// If a session cannot be stored, no id is returned.
 #[tokio::test]
-async fn without_storage_there_is_no_session() {
+async fn a_storage_fault_starts_no_session() {
     let app = App::start();
     let token = token("docs.read");
     app.db.write(|tx| tx.execute("ALTER TABLE mcp_session RENAME TO gone", []).map(drop)).await.unwrap();

@@ -44,7 +44,7 @@ async fn a_stream_is_kept_alive() {
 
 /// MCP-04: a client that does not accept events gets none.
 #[tokio::test]
-async fn a_stream_must_be_welcome() {
+async fn a_stream_needs_an_accept_header() {
     let app = App::start();
     let token = token("docs.read");
     let id = begin(&app, &token, "2025-11-25").await;
@@ -57,7 +57,7 @@ async fn a_stream_must_be_welcome() {
 
 /// RS-10: each cause ends a stream within two seconds.
 #[tokio::test]
-async fn a_stream_ends_with_what_it_stands_on() {
+async fn each_cause_ends_a_stream_within_two_seconds() {
     type End = fn(&App, &AccessToken);
     let ends: [(&str, End); 4] = [
         ("revoked", |app, token| app.stage.kill(token.jti.as_str())),

@@ -150,7 +150,7 @@ mod tests {
 
     /// Anything else at the beginning is text, and no text is lost.
     #[test]
-    fn what_is_no_front_matter_is_text() {
+    fn invalid_front_matter_is_indexed_as_text() {
         for text in [
             "",
             "---",

@@ -199,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn full_width_quotes_do_not_get_in() {
+    fn full_width_quotes_are_removed_from_a_query() {
         assert_eq!(all("a\u{ff02}b").unwrap(), r#""a" AND "b""#);
     }
 
     #[test]
-    fn no_word_is_no_query() {
+    fn a_query_without_words_matches_nothing() {
         for text in ["", "   ", "\"", "* ( ) :", "—", "\0"] {
             assert!(all(text).is_none(), "{text:?}");
             assert!(Query::parse(text).any().is_none(), "{text:?}");

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_documents_are_documents() {
+    fn only_document_file_names_are_indexed() {
         for path in ["a/b.md", "README", "x.HTML", "y.tar.txt", "CODE_OF-CONDUCT"] {
             assert!(Kind::of(path).is_some(), "{path}");
         }

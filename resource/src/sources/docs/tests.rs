@@ -71,7 +71,7 @@ const GUIDE: &str = "# Guide\n\nWelcome.\n\n## Install\n\nFetch the binary.\n\n#
 // --- Refusals ---
 
 #[test]
-fn a_folder_that_is_none_is_one_clear_error() {
+fn a_missing_folder_is_one_clear_error() {
     let place = Place::new(&[]);
     let open = |path: PathBuf| Docs::open(&place.index(), Folder::Directory(path), &Clock::system());
     let missing = open(place.dir.path().join("nowhere")).err().unwrap().to_string();
@@ -174,7 +174,7 @@ fn pipes_and_folders_with_the_name_of_a_document_hold_nothing_up() {
 }
 
 #[test]
-fn what_is_no_document_is_skipped_and_counted() {
+fn other_files_are_skipped_and_counted() {
     let place =
         Place::new(&[("guide.md", GUIDE), (".hidden.md", "x"), (".git/readme.md", "x"), ("a.png", "x")]);
     place.put("latin.txt", b"caf\xe9 au lait");
@@ -330,7 +330,7 @@ proptest! {
 }
 
 #[test]
-fn a_damaged_index_is_made_anew() {
+fn a_damaged_index_is_rebuilt() {
     let place = Place::new(&[("guide.md", GUIDE)]);
     drop(place.open());
     let whole = std::fs::read(place.index()).unwrap();

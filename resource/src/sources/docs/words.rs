@@ -225,7 +225,7 @@ mod tests {
 
     /// UAX #29 (WB4): invisible characters do not split words, and optional marks make no difference.
     #[test]
-    fn what_shows_nothing_cuts_no_word() {
+    fn invisible_characters_do_not_split_words() {
         for c in "\u{ad}\u{34f}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202e}\u{2060}\u{2066}\u{fe0f}\u{feff}\u{e0041}".chars() {
             assert_eq!(indexed(&format!("pass{c}key")), "passkey", "{:x}", u32::from(c));
             let text = format!("A pass{c}key{c}, x");

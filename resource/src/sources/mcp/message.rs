@@ -142,7 +142,7 @@ mod tests {
 
     /// MCP-03: ambiguous messages are refused.
     #[test]
-    fn what_is_no_message() {
+    fn invalid_messages_are_refused() {
         for bad in [
             "",
             "{}",

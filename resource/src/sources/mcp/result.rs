@@ -200,7 +200,7 @@ mod tests {
 
     /// SRC-06: results that cannot be passed on are refused.
     #[test]
-    fn what_cannot_be_handed_on_is_not() {
+    fn unusable_results_are_not_forwarded() {
         for (written, why) in [
             ("7", UnusableResult::Unreadable),
             ("[]", UnusableResult::Unreadable),
@@ -235,7 +235,7 @@ mod tests {
 
     /// SRC-06, MCP-10: what is read may be cached for whom it was decided only, and older revisions have no such hints.
     #[test]
-    fn what_is_read_is_private() {
+    fn read_results_are_marked_private() {
         let read = |text: &str, client| shaped(text, Shape::Resource, client).unwrap().0;
         let written = r#"{"contents":[{"uri":"a:b","text":"x"}],"ttlMs":500,"cacheScope":"public","z":1}"#;
         assert_eq!(
@@ -271,7 +271,7 @@ mod tests {
         /// SRC-05: unknown members and content types are passed on byte for byte and in order, to clients of
         /// every era.
         #[test]
-        fn what_is_not_known_passes_unchanged(
+        fn unknown_members_pass_unchanged(
             unknown in proptest::collection::vec(json(), 0..4),
             content in proptest::collection::vec(json(), 0..4),
         ) {

@@ -138,7 +138,7 @@ async fn the_last_good_list_is_there_at_start() {
 
 /// SRC-02: an incomplete listing changes nothing.
 #[tokio::test]
-async fn half_a_list_is_none() {
+async fn an_incomplete_list_is_not_used() {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let upstream =

@@ -76,7 +76,7 @@ fn a_flood_hides_nothing_else() {
 /// AUDIT-06: a client id that a request merely claims is not a subject; a self-registered client is, up to a
 /// limit per network; an approved client always is.
 #[test]
-fn made_up_clients_are_no_subjects() {
+fn unknown_client_ids_get_no_counter() {
     let f = fixture();
     let client = |n: u32| {
         let id = ClientId::parse(&format!("c_{n}")).unwrap();
@@ -131,7 +131,7 @@ fn one_subject_is_bounded_too() {
 
 /// AUDIT-06, OPS-04: setting the clock neither opens a new window nor keeps one closed.
 #[test]
-fn turned_hands_open_no_window() {
+fn a_changed_wall_clock_allows_no_extra_records() {
     let f = fixture();
     let event = junk("192.0.2.1");
     assert_eq!(f.many(&event, QUOTA), QUOTA);

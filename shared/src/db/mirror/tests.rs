@@ -133,7 +133,7 @@ fn without_the_file_nothing_starts() {
 /// STORE-06: a write of the file that was interrupted by power loss leaves the previous content, and the server
 /// starts.
 #[test]
-fn a_torn_write_shuts_nobody_out() {
+fn a_torn_write_does_not_prevent_a_start() {
     let place = TestDatabase::new();
     place.record(&["one", "two", "three"]);
     let whole = fs::read(place.head()).unwrap();
@@ -163,7 +163,7 @@ fn a_missing_or_empty_database_is_not_replaced() {
 
 /// OPS-07: after a kill at any moment of a first start, an upgrade or a write, the server starts.
 #[test]
-fn a_kill_at_any_moment_shuts_nobody_out() {
+fn a_kill_at_any_moment_does_not_prevent_a_start() {
     // The file was created, the database was not.
     let place = TestDatabase::new();
     drop(Mirror::create(&place.head(), MirrorContent::at(0, Head::genesis())).unwrap());
@@ -224,7 +224,7 @@ fn the_end_of_the_log_is_noted_before_the_answer() {
 
 /// AUDIT-03: a commit that cannot be noted is not acknowledged; a deleted file is created again.
 #[test]
-fn what_cannot_be_noted_is_not_acknowledged() {
+fn a_commit_that_cannot_be_mirrored_is_not_acknowledged() {
     let place = TestDatabase::new();
     let folder = place.0.path().join("elsewhere");
     fs::create_dir(&folder).unwrap();
@@ -271,7 +271,7 @@ fn an_older_file_under_a_newer_wal_is_refused() {
 /// OPS-07: after a kill while any page is moved into the database file, the server starts; an older file under
 /// a newer -wal is refused.
 #[test]
-fn a_kill_while_pages_move_shuts_nobody_out() {
+fn a_kill_during_a_checkpoint_does_not_prevent_a_start() {
     let place = TestDatabase::new();
     place.record(&["first"]);
     let before = fs::read(place.database()).unwrap();

@@ -94,7 +94,7 @@ const PEOPLE: &[&str] = &[
 
 /// STORE-06: every table and column has a fate, so that a new one requires a decision.
 #[test]
-fn every_column_has_a_fate() {
+fn every_column_has_a_restore_rule() {
     let db = Connection::open_in_memory().unwrap();
     for script in SCHEMA.migrations {
         db.execute_batch(script).unwrap();
@@ -121,7 +121,7 @@ fn every_column_has_a_fate() {
 
 /// STORE-06: access revoked since the backup stays revoked; nothing that gives access by itself comes back.
 #[test]
-fn what_was_taken_away_stays_away() {
+fn revoked_access_stays_revoked_after_a_restore() {
     let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
@@ -221,7 +221,7 @@ fn without_the_last_database_only_one_administrator_comes_back() {
 
 /// STORE-06: an older database, or a lost or damaged file, is not accepted as the latest state.
 #[test]
-fn what_is_not_known_to_be_the_last_one_is_not_taken_for_it() {
+fn a_database_that_may_be_old_is_not_used_as_the_last_one() {
     let place = TestDatabase::new();
     place.run(PEOPLE);
     let copy = place.copy("copy.db");
@@ -291,7 +291,7 @@ fn a_machine_put_back_as_a_whole_is_not_taken_for_the_last_one() {
 
 /// STORE-06: a backup of another server, one with a changed log, and a file that is not a backup are refused.
 #[test]
-fn what_is_no_copy_of_this_log_is_refused() {
+fn a_copy_of_another_log_is_refused() {
     let (place, other) = (TestDatabase::new(), TestDatabase::new());
     place.run(PEOPLE);
     other.run(&PEOPLE[..1]);

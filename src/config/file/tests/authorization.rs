@@ -60,7 +60,7 @@ fn the_schedule_of_keys_is_read() {
 
 /// Standards §1: an access token lives 60 to 3600 seconds, by default 15 minutes.
 #[test]
-fn the_life_of_access_tokens_is_read() {
+fn the_lifetime_of_access_tokens_is_read() {
     use std::time::Duration;
 
     let lifetime = |text: &str| parse(text).unwrap().authz.tokens.access;

@@ -196,7 +196,7 @@ async fn slow_heads_are_refused() {
 /// HTTP-09: a client that sends nothing gets no answer; on a used connection only a head that has begun has a
 /// deadline.
 #[tokio::test(start_paused = true)]
-async fn silence_is_answered_with_silence() {
+async fn a_silent_connection_is_closed_without_a_response() {
     let (_client, server) = tokio::io::duplex(1024);
     let (mut heads, _) = Heads::new(server, Charge::of_nobody());
     assert_eq!(read(&mut heads).await, b"");
@@ -221,7 +221,7 @@ fn a_request_without_a_verdict_is_refused() {
 proptest! {
     /// HTTP-09: for any input in any pieces, what is passed on is a prefix of it, and a refusal is last.
     #[test]
-    fn nothing_is_invented(text in "(GET|POST) /[a-z]{0,3} HTTP/1\\.[01]\r\n((Content-Length: [0-9]{1,2}|Transfer-Encoding: chunked|X: y)\r\n){0,3}\r\n[0-9a-f\r\n]{0,30}", cut in 1usize..40) {
+    fn only_bytes_of_the_request_are_passed_on(text in "(GET|POST) /[a-z]{0,3} HTTP/1\\.[01]\r\n((Content-Length: [0-9]{1,2}|Transfer-Encoding: chunked|X: y)\r\n){0,3}\r\n[0-9a-f\r\n]{0,30}", cut in 1usize..40) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let pieces: Vec<_> = text.as_bytes().chunks(cut).collect();
         let (mut read, mut verdicts) = runtime.block_on(handed_on(&pieces));

@@ -186,7 +186,7 @@ async fn a_host_may_be_an_address() {
 
 /// CIMD-07: only 200 with JSON is accepted; redirects are not followed; 5 KiB is the limit.
 #[tokio::test]
-async fn other_answers_are_no_documents() {
+async fn other_responses_are_not_accepted_as_documents() {
     let authority = Authority::new();
     let large = format!("\"{}\"", "x".repeat(LARGEST));
     let endless = format!(
@@ -252,7 +252,7 @@ async fn tls_is_verified_against_the_sites_own_authorities() {
 
 /// CIMD-07: the fetch ends after five seconds in total (paused clock).
 #[tokio::test]
-async fn who_is_slow_is_not_waited_for() {
+async fn a_slow_server_times_out() {
     let authority = Authority::new();
     let mut origin = Origin::serve(authority.vouch_for("localhost"), String::new()).await;
     let allowed = allowed(&origin, "localhost", &LOOPBACK, authority.file());
@@ -268,7 +268,7 @@ async fn who_is_slow_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn who_is_not_there_is_down() {
+async fn a_server_that_does_not_respond_counts_as_down() {
     let authority = Authority::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -282,7 +282,7 @@ async fn who_is_not_there_is_down() {
 
 /// CIMD-08: valid from 5 minutes to a day, as the origin says.
 #[test]
-fn how_long_a_document_counts() {
+fn cache_headers_limit_the_lifetime_of_a_document() {
     let lifetime = |cache_control: &'static str, age: Option<&'static str>| {
         let mut headers = HeaderMap::new();
         if !cache_control.is_empty() {
@@ -316,7 +316,7 @@ fn how_long_a_document_counts() {
 }
 
 #[test]
-fn what_is_json() {
+fn only_json_media_types_are_accepted() {
     let is = |value: &'static str| {
         let mut headers = HeaderMap::new();
         headers.append(header::CONTENT_TYPE, HeaderValue::from_static(value));

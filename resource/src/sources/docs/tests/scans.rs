@@ -23,7 +23,7 @@ fn scans_see_what_was_added_changed_removed_and_renamed() {
 }
 
 #[test]
-fn a_restart_reads_nothing_again() {
+fn a_restart_does_not_read_unchanged_files_again() {
     let place = Place::new(&[("a.md", "aaaa"), ("b.md", "bbbb")]);
     let old = SystemTime::now() - Duration::from_hours(1);
     let age = |path| {
@@ -84,7 +84,7 @@ fn equal_sizes_and_times_hide_no_change() {
 
 /// DOCS-02: the same if the folder's own name is a link.
 #[test]
-fn a_folder_that_is_switched_is_read_anew() {
+fn a_replaced_folder_is_read_again() {
     let old = SystemTime::now() - Duration::from_hours(1);
     let place = Place::new(&[("v1/guide.md", "first!"), ("v2/guide.md", "second")]);
     for path in ["v1/guide.md", "v2/guide.md"] {

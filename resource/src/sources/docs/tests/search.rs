@@ -144,7 +144,7 @@ fn no_query_takes_long() {
 
 /// LIMIT-04: a search that nobody waits for ends at once, and the index answers the next one.
 #[test]
-fn a_search_that_was_left_ends() {
+fn an_abandoned_search_is_stopped() {
     let place = Place::new(&[("a.md", "keys and rotation")]);
     let docs = place.open();
     let left = tokio_util::sync::CancellationToken::new();

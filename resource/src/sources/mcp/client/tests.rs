@@ -52,7 +52,7 @@ fn none() -> Value {
 
 /// MCP-05, MCP-07, RS-15: a modern request has its required metadata, and no header of the client.
 #[tokio::test]
-async fn a_modern_request_is_written_anew() {
+async fn a_modern_request_is_rewritten_for_the_upstream() {
     let upstream =
         TestServer::start(|request| modern(request, &none()).unwrap_or_else(|| hello(request))).await;
     let client = client(&upstream);
@@ -277,7 +277,7 @@ async fn a_dropped_call_is_cancelled_at_the_upstream() {
 
 /// SRC-08: a request that was not sent is distinguished; an unreachable port counts as not sent.
 #[tokio::test]
-async fn a_server_that_is_not_there_was_sent_nothing() {
+async fn an_unreachable_server_counts_as_not_sent() {
     let upstream = TestServer::start(hello).await;
     let mut to = upstream.destination();
     to.networks = vec!["10.0.0.0/8".parse().unwrap()];
@@ -291,7 +291,7 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
 
 /// MCP-03, SRC-12: anything that is not an answer to this request is an error.
 #[tokio::test]
-async fn what_is_no_answer_is_not_taken_for_one() {
+async fn other_messages_are_not_accepted_as_answers() {
     for (status, body) in [
         (200, json!({ "jsonrpc": "2.0", "id": 999_999, "result": {} })),
         (200, json!([])),
@@ -311,7 +311,7 @@ async fn what_is_no_answer_is_not_taken_for_one() {
 
 /// SRC-02: a listing has all pages or fails; an empty cursor is a cursor, and an endless list fails.
 #[tokio::test]
-async fn a_walk_is_complete_or_nothing() {
+async fn a_list_is_read_completely_or_not_used() {
     let tool = |name: &str| json!({ "name": name, "inputSchema": {} });
     for (pages, outcome) in [
         (vec![(json!([tool("a")]), json!("")), (json!([tool("b")]), Value::Null)], Ok(2)),
@@ -364,7 +364,7 @@ fn everything(request: &ReceivedRequest) -> Option<Reply> {
 
 /// SRC-02: a list that a server does not speak of is empty and is not asked for; tools alone are asked for anyway.
 #[tokio::test]
-async fn only_lists_that_there_are_are_walked() {
+async fn only_declared_lists_are_requested() {
     let upstream = TestServer::start(|request| match request.method() {
         "server/discover" => {
             let found = json!({ "supportedVersions": ["2026-07-28"], "capabilities": { "resources": {} } });
