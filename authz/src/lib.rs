@@ -207,9 +207,11 @@ impl Authz {
         };
         let authz = self.clone();
         Routes::guarded(move |rule, handler| rate::limited(&authz, rule.limit, handler))
+            // Nothing under `openid-configuration`: that profile does not exist (META-03).
             .route("/.well-known/oauth-authorization-server", document(get(metadata::authorization_server)))
             .route("/jwks.json", document(get(metadata::jwks)))
             .route("/.well-known/jwks.json", document(get(metadata::jwks)))
+            // Pages of other origins may call these, without cookies (TOKEN-16, REVOKE-06, DCR-14).
             .route("/token", program(post(token::post), Limit::Token).cors(Cors::Clients))
             .route("/revoke", program(post(revocation::post), Limit::Client).cors(Cors::Clients))
             .route("/introspect", program(post(introspection::post), Limit::Failures))

@@ -133,7 +133,7 @@ fn metadata(authz: &Authz) -> Result<shared::Document, Fault> {
     Ok(document)
 }
 
-/// `GET /.well-known/oauth-authorization-server`.
+/// `GET /.well-known/oauth-authorization-server` (META-02).
 pub(crate) async fn authorization_server(State(authz): State<Authz>, headers: HeaderMap) -> Response {
     match metadata(&authz) {
         Ok(document) => document.answer(&headers),

@@ -97,7 +97,7 @@ pub(crate) fn authorize<S: Steps>(params: &Params, steps: &mut S) -> Result<Scop
     }
 }
 
-/// The code challenge of a request (PKCE-01…03): method S256, 43 base64url characters.
+/// The code challenge of a request (PKCE-01…03, PKCE-05): method S256, 43 base64url characters.
 pub(crate) fn code_challenge(params: &Params) -> Option<String> {
     let method = params.get("code_challenge_method").map(Cow::Borrowed);
     let challenge = params.get("code_challenge")?;

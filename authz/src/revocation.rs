@@ -55,7 +55,7 @@ pub(crate) async fn post(
     body: Bytes,
 ) -> Response {
     match revoke(&authz, request, query.as_deref(), &headers, &body).await {
-        // RFC 7009 §2.2: "The content of the response body is ignored by the client"
+        // REVOKE-01. RFC 7009 §2.2: "The content of the response body is ignored by the client"
         Ok(revoked) => {
             let mut response = StatusCode::OK.into_response();
             no_store(&mut response);
@@ -79,6 +79,7 @@ async fn revoke(
     let job = {
         let authz = authz.clone();
         move |tx: &Tx<'_>| {
+            // REVOKE-02: with the method that the client registered.
             let client = match client_auth::authenticate(&authz, tx, &examined)? {
                 Ok(client) => client,
                 Err(why) => {
@@ -95,6 +96,7 @@ async fn revoke(
             )
         }
     };
+    // Answers after the commit: what could not be stored is not reported as revoked (REVOKE-05).
     ENDPOINT.answer(authz, job).await
 }
 

@@ -79,7 +79,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Reads the cookies. If a name occurs twice, both are ignored, because one may have been planted.
+    /// Reads the cookies; only pages do, and they read no bearer token (SESSION-08). If a name occurs twice, both are ignored, because one may have been planted.
     pub(crate) fn from_headers(names: &CookieNames, headers: &HeaderMap) -> Self {
         let find = |name: &str| {
             let mut found = headers

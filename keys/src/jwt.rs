@@ -131,6 +131,7 @@ impl fmt::Debug for SignedToken {
 }
 
 impl SigningKey {
+    /// OpenSSL signs, in constant time and with blinding for RSA. Nothing here decrypts (KEYS-06).
     pub(crate) fn from_der(algorithm: Algorithm, kid: &str, private: &[u8]) -> Result<Self, CryptoFailed> {
         let signer: Box<dyn JwsSigner> = match algorithm {
             Algorithm::Es256 => Box::new(ES256.signer_from_der(private)?),

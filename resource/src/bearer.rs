@@ -356,7 +356,8 @@ impl Bearer {
         self.remote.as_ref().map_or(Check::Always, |remote| remote.check_for(needs))
     }
 
-    /// Checks the `Authorization` header of a request to this endpoint.
+    /// Checks the `Authorization` header of a request to this endpoint. The checks are the same whether the
+    /// authorization server is in this process or elsewhere (RS-16), and a cookie is never read (SESSION-08).
     ///
     /// # Errors
     /// See [`Refused`].

@@ -54,7 +54,7 @@ fn sections() -> Vec<Section> {
 fn tests() -> BTreeMap<String, BTreeSet<(String, String)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
-    for file in FOLDERS.iter().flat_map(|folder| sources(&root.join(folder))) {
+    for file in FOLDERS.iter().flat_map(|folder| files(&root.join(folder), "rs")) {
         let name = file.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
         for (test, comment) in tests_in(&fs::read_to_string(&file).unwrap()) {
             for id in ids(&comment) {
@@ -65,18 +65,19 @@ fn tests() -> BTreeMap<String, BTreeSet<(String, String)>> {
     found
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+/// The files below a folder with this extension.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         // Third-party clients are not our tests.
         if path.is_dir() && !path.ends_with("e2e/clients") {
-            files.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push(path);
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
         }
     }
-    files
+    found
 }
 
 /// The tests of a source file with their doc comments: functions with `#[test]` or `#[tokio::test]` and without
@@ -204,6 +205,40 @@ fn every_must_has_a_test() {
         .map(|requirement| requirement.id)
         .collect();
     assert_eq!(missing, [""; 0], "no test's comment names these");
+}
+
+/// Each must that a test names can be found by its id in a file that is not a test, at the branch that holds it.
+#[test]
+fn every_tested_must_is_cited_in_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code: String = FOLDERS
+        .iter()
+        .filter(|folder| **folder != "tests/e2e")
+        .flat_map(|folder| files(&root.join(folder), "rs"))
+        .chain(files(&root.join("templates"), "js"))
+        .filter(|file| !is_test_file(file))
+        .map(|file| without_tests(&fs::read_to_string(file).unwrap()).to_owned())
+        .collect();
+    let tests = tests();
+    let missing: Vec<_> = sections()
+        .iter()
+        .flat_map(|section| &section.requirements)
+        .filter(|requirement| requirement.strength != "S" && tests.contains_key(requirement.id))
+        .filter(|requirement| !code.contains(requirement.id))
+        .map(|requirement| requirement.id)
+        .collect();
+    assert_eq!(missing, [""; 0], "name these in a comment at the branch that holds them");
+}
+
+/// Whether a file holds nothing but tests and what they need.
+fn is_test_file(file: &Path) -> bool {
+    let of_tests = |name: &str| ["tests", "testing"].contains(&name.trim_end_matches(".rs"));
+    file.components().any(|part| part.as_os_str().to_str().is_some_and(of_tests))
+}
+
+/// A source file up to its tests.
+fn without_tests(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap()
 }
 
 /// Ids in test comments exist.

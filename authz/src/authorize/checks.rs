@@ -38,6 +38,7 @@ pub(super) struct Checks<'a> {
     pub(super) params: Params,
     pub(super) client: Option<Client>,
     pub(super) redirect_uri: Option<RedirectUri>,
+    /// Stored for the exchange; no answer and no log line contains it (PKCE-06).
     pub(super) code_challenge: Option<String>,
     pub(super) resource: Option<ResourceUri>,
     pub(super) prompt: Prompt,
@@ -256,6 +257,7 @@ impl<'a> Checks<'a> {
         if self.params.get("response_type").is_none() {
             return Err(self.redirect(Code::InvalidRequest, "response_type is missing"));
         }
+        // AUTHZ-04: no other response type exists.
         if self.params.get("response_type") != Some("code") {
             return Err(self.redirect(Code::UnsupportedResponseType, "only response_type=code is supported"));
         }

@@ -123,6 +123,7 @@ pub(super) fn settle(
         Ok(now) => now,
         Err(why) => return end(authz, tx, question, why),
     };
+    // CONSENT-05: what was not ticked is not granted.
     let scope = now.offer.scope.intersection(&pressed.ticked);
     if !pressed.approve || scope.is_empty() {
         let why = match (now.offer.scope.is_empty(), pressed.approve) {

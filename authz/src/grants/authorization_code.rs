@@ -24,12 +24,15 @@ pub(crate) fn redeem(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         return Ok(Err(Refusal::CodeUnknown));
     };
     cx.meet(&grant);
+    // Up to `spend` nothing is used up, so a client can correct its request and use the code again (TOKEN-07).
     // Another client's code, an expired and a destroyed one get the same answer as an unknown one (TOKEN-08). A
     // spent code is checked further: only a request that is right in everything else is a replay (TOKEN-06).
     let dead = !code.spent && (code.destroyed || cx.tx.now() >= code.expires_at);
+    // TOKEN-09: the code belongs to the client that authenticated.
     if grant.client_id != cx.client.id || dead {
         return Ok(Err(Refusal::CodeUnknown));
     }
+    // Not required, but if it is sent, it must be the one of the authorization request (TOKEN-10).
     if params.get("redirect_uri").is_some_and(|uri| uri != code.redirect_uri.as_str()) {
         return Ok(Err(Refusal::RedirectUriDiffers));
     }

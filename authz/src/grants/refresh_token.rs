@@ -24,6 +24,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
     let Some(presented) = params.get("refresh_token").map(Secret::presented) else {
         return Ok(Err(Refusal::RefreshTokenMissing));
     };
+    // Only what is stored here is a refresh token; an access token is not found (REFRESH-09).
     let Some(token) = refresh_tokens::find(cx.tx, &presented.digest())? else {
         return Ok(Err(Refusal::RefreshTokenUnknown));
     };
@@ -62,6 +63,7 @@ pub(crate) fn rotate(cx: &Context<'_>, params: &Params) -> Result<Answer, Fault>
         Err(MachineRefusal::InvalidScope) => return Ok(Err(Refusal::ScopeExceedsGrant)),
         Err(_) => return Ok(Err(Refusal::RefreshTokenUnknown)),
     };
+    // Narrows this access token only; the grant keeps its scope (TOKEN-12).
     let scope = asked.intersection(&present);
     if scope.is_empty() {
         return Ok(Err(Refusal::ScopeExceedsGrant));
@@ -122,6 +124,7 @@ fn is_strict(cx: &Context<'_>, grant: &Grant) -> Result<bool, Fault> {
     Ok(server.is_some_and(|(_, introspects)| !introspects))
 }
 
+/// REFRESH-02: a used token gets a successor, which ends with the family at the latest.
 fn advance(
     cx: &Context<'_>,
     grant: &Grant,

@@ -118,7 +118,7 @@ pub(crate) struct PublicKey {
     pub public_key: PublicKeyCredentialCreationOptions,
 }
 
-/// Starts a registration (WEBAUTHN-02). All options come from the server.
+/// Starts a registration (WEBAUTHN-02). All options come from the server (WEBAUTHN-04).
 pub(crate) fn creation_options(
     authz: &Authz,
     handle: Uuid,

@@ -43,6 +43,7 @@ impl Frame {
         headers.insert(header::CONTENT_SECURITY_POLICY, self.content_security_policy());
     }
 
+    /// Pages load only what this server ships, and never a client's logo (OPS-02, CIMD-10).
     fn content_security_policy(&self) -> HeaderValue {
         let form_action = match self {
             Frame::Authorization { answer_source: Some(source) } => format!("'self' {source}"),

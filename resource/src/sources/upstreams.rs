@@ -1,4 +1,4 @@
-//! The servers behind the gate, from the configuration and the database.
+//! The servers behind the gate, from the configuration (MCP-15) and what the database keeps of their lists.
 
 use std::sync::Arc;
 

@@ -85,7 +85,8 @@ pub(crate) fn is_locked_out(tx: &Tx<'_>) -> Result<bool, Fault> {
     Ok(!administrators.is_empty() && administrators.iter().all(|(_, usable)| !usable))
 }
 
-/// Makes a new enrolment link for a user and voids their earlier ones.
+/// Makes a new enrolment link for a user and voids their earlier ones. The user makes the passkey; an
+/// administrator never has one (ENROL-04).
 pub(crate) fn issue(authz: &Authz, tx: &Tx<'_>, uid: u32, user: &UserId) -> Result<String, Fault> {
     let secret = Secret::random("enr_");
     links::replace_enrol(tx, &secret.digest(), user, tx.now() + ENROL_LINK)?;
