@@ -60,7 +60,7 @@ pub(crate) fn changed() {
 
 /// Refuses to go on if nobody reads what is printed, for commands whose answer is shown once.
 ///
-/// At its start the Rust runtime opens `/dev/null` for reading and writing in place of a closed standard output; whoever
+/// At its start the Rust runtime opens `/dev/null` for reading and writing in place of a closed standard output; a caller that
 /// discards the output on purpose opens it for writing alone.
 ///
 /// # Errors

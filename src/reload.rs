@@ -52,7 +52,7 @@ pub(crate) struct Reloaded {
 /// Who requested it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RequestedBy {
-    /// Whoever runs commands, by their number on the machine.
+    /// A user of the machine who ran a command, by user id.
     Console(u32),
     /// A signal.
     Signal,

@@ -255,7 +255,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The answer about an active token; `None` for any other, for whatever reason (INTRO-03).
+    /// The answer about an active token; `None` for any other, which all look alike (INTRO-03).
     fn answer(&self, text: &str) -> Result<Option<Answer>, Fault> {
         let digest = Digest::of(text.as_bytes());
         let memory = &self.authz.memory;

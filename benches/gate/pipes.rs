@@ -37,7 +37,7 @@ pub const SERVER: &str = "pipes";
 pub const BRIDGE: &str = "pipe-bridge";
 /// The source.
 pub const SOURCE: &str = "piped";
-/// Rounds of calls, starts, and users with so many sessions each.
+/// Rounds of calls, starts, and users with several sessions each.
 const TURNS: usize = 10;
 const STARTS: usize = 20;
 const USERS: usize = 32;

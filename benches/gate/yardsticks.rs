@@ -46,7 +46,7 @@ pub async fn proxy(upstream: &str) {
     }
 }
 
-/// For each line on standard input: so many callers write the two records of a call in a loop, for this long. Prints the calls
+/// For each line on standard input: that many callers write the two records of a call in a loop, for this long. Prints the calls
 /// a second.
 pub async fn records(callers: usize, turn: Duration) {
     let dir = tempfile::tempdir().expect("TMPDIR is a directory to write to");

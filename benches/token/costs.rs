@@ -126,7 +126,7 @@ impl Asker {
     }
 }
 
-/// The processor time of a process for each request, in microseconds. Each client sends so many.
+/// The processor time of a process for each request, in microseconds. Each client sends this many.
 async fn cost(process: u32, askers: &mut Vec<Asker>, times: usize) -> f64 {
     let before = roles::processor_time(process);
     let asking = std::mem::take(askers).into_iter().map(|mut asker| {

@@ -1,5 +1,5 @@
-//! JSON-RPC with a child, one line a message: requests with ids of ours, answers as they were written, and whatever else
-//! the child says.
+//! JSON-RPC with a child, one line a message: requests with ids of ours, answers as they were written, and the other
+//! lines of the child.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

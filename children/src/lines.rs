@@ -171,7 +171,7 @@ mod tests {
         assert!(lines.buffer.capacity() <= (2 << 20), "{}", lines.buffer.capacity());
     }
 
-    /// Room for so many bytes; it counts what is held.
+    /// Room for this many bytes; it counts what is held.
     struct Bounded(usize, Arc<AtomicUsize>);
 
     impl Room for Bounded {

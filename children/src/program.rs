@@ -91,7 +91,7 @@ pub enum Sandbox {
     /// It does not start on a kernel that cannot confine it.
     #[default]
     On,
-    /// It may use whatever the gateway's user may use.
+    /// It may use everything that the gateway's user may use.
     Off,
 }
 

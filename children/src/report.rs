@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The word with which the gateway asks a supervisor to end the program in good order. If the gateway's end of the socket
-/// closes, by whatever cause, everything is killed at once.
+/// closes for any reason, everything is killed at once.
 pub(crate) const STOP: u8 = b'S';
 
 /// What a supervisor says: one line of JSON each.

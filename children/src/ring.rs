@@ -14,7 +14,7 @@ const KEPT: usize = 64 << 10;
 const LONGEST_LINE: usize = 4 << 10;
 /// What stands in the place of a secret.
 const REDACTED: &[u8] = b"[secret]";
-/// A shorter value is no secret, and may be part of any word.
+/// A shorter value is not treated as a secret, because it may be part of any word.
 const SHORTEST_SECRET: usize = 4;
 
 /// Keeps the last 64 KiB. Clones share it.

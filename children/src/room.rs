@@ -2,7 +2,7 @@
 
 /// Counts the bytes of one line at a time. Short lines are not counted.
 pub trait Room: Send + 'static {
-    /// The line holds so many bytes now.
+    /// The line holds this many bytes now.
     ///
     /// # Errors
     /// If there is no room for it. It is dropped then, and its request fails.

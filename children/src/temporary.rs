@@ -36,7 +36,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes a directory with all that is in it, however deep that is and whatever its permissions say. It goes down with one
+/// Removes a directory with all that is in it, at any depth and with any permissions. It goes down with one
 /// handle and up by `..`, so nothing recurses and no path gets long. Nothing else may use the tree meanwhile.
 fn remove(root: &Path) -> rustix::io::Result<()> {
     let mut here = enter(CWD, root)?;

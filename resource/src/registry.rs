@@ -85,8 +85,8 @@ impl Registry {
         self.snapshot.load_full()
     }
 
-    /// The present snapshot, for whoever decides by it together with what somebody is entitled to: they ask for that, and
-    /// then whether the look still holds.
+    /// The present snapshot, for a caller that decides by it together with a user's entitlement: it asks for that, and
+    /// then whether this view is still current.
     pub(crate) fn look(&self) -> SnapshotView {
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);

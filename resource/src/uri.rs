@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// SRC-04: what could be read as another URI is no URI here.
+    /// SRC-04: a text that could be read as another URI is refused.
     #[test]
     fn a_uri_that_can_be_read_two_ways_is_refused() {
         use InvalidUri::{Ambiguous, Character, NoScheme, TooLong};

@@ -279,7 +279,7 @@ mod tests {
         fn any_json_like_text_is_read_or_refused(text in r#"[\[\]{}:,"a1\\u0 .e-]{0,60}"#) {
             let ours = object(text.as_bytes());
             let theirs = serde_json::from_str::<Map<String, Value>>(&text);
-            // Whatever is accepted, a lenient parser accepts with the same meaning.
+            // For every accepted text: a lenient parser accepts with the same meaning.
             if let Ok(ours) = ours {
                 prop_assert_eq!(ours, theirs.unwrap());
             }

@@ -66,7 +66,7 @@ pub(crate) trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Answer, Refused>> + Send;
 }
 
-/// What a request does, as far as it matters to whoever reads the answer.
+/// What a request does, as far as it matters to a reader of the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Effect {
     Reads,

@@ -267,7 +267,7 @@ fn processes_shown(processes: &ProcessHealth) -> anyhow::Result<()> {
     }
     if *quarantined > 0 {
         say!(
-            "Quarantine {quarantined}: not started any more after five crashes within five minutes ({}); `portcullis source restart` starts it again",
+            "Quarantine {quarantined}: no longer started after five crashes within five minutes ({}); `portcullis source restart` starts it again",
             safe(why.as_deref().unwrap_or_default())
         )?;
     }

@@ -93,7 +93,7 @@ impl File {
     /// Reads the named file, or the one in this directory or in `/etc/portcullis`, if there is one.
     ///
     /// # Errors
-    /// Whatever is wrong with it, with its name and the line.
+    /// The first mistake in the file, with its name and the line.
     pub fn load(explicit: Option<&Path>) -> anyhow::Result<Self> {
         match read(explicit)? {
             Some((path, text)) => Self::parse(&path, &text),
@@ -104,7 +104,7 @@ impl File {
     /// Reads the text of a file that is called like this.
     ///
     /// # Errors
-    /// Whatever is wrong with it, with its name and the line.
+    /// The first mistake in the file, with its name and the line.
     pub(crate) fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
         let mut file = Self { path: Some(path.to_owned()), ..Self::default() };
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -141,7 +141,7 @@ impl Complaints {
         if complained.len() >= MOST_PEERS {
             complained.retain(|_, at| recent(at));
         }
-        // With so many within a minute, another line would add nothing.
+        // After this many lines within a minute, another one would add nothing.
         complained.len() < MOST_PEERS
             && complained.insert(Origin::of(peer), now).is_none_or(|at| !recent(&at))
     }

@@ -219,7 +219,7 @@ impl Scene {
         self.send(how, None).await;
     }
 
-    /// Has it happen so often that no record of its own is left for it.
+    /// Repeats it until it gets no record of its own.
     async fn flood(&mut self, how: RequestShape) {
         if how == RequestShape::BadSignature {
             for _ in 0..QUOTA + 10 {

@@ -19,6 +19,19 @@ const HARD: [(&str, &str); 12] = [
     ("must be ours", "say what must listen, or belong"),
 ];
 
+/// The same for comments, documentation and names of tests, whose words are these.
+const HARD_IN_PROSE: [(&str, &str); 9] = [
+    ("whoever", "the caller, the user, the holder …"),
+    ("whatever reason", "any reason"),
+    ("of whatever kind", "of any kind"),
+    ("nobody's", "say who, or that no user may use it"),
+    ("anew", "again, or new"),
+    ("any more", "no longer"),
+    ("makes no sense", "could not be read"),
+    ("so many", "at most this many"),
+    ("so often", "at most this often"),
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -173,6 +186,97 @@ fn is_requirement(word: &str, table: &str) -> bool {
     };
     let is_number = number.len() == 2 && number.bytes().all(|b| b.is_ascii_digit());
     is_number && table.contains(&format!("\n## {section}: "))
+}
+
+/// The comments of a source file, and the names of its tests as words, each with its line.
+fn prose(source: &str) -> Vec<(usize, String)> {
+    let (mut found, mut is_test) = (Vec::new(), false);
+    for (at, line) in source.lines().enumerate() {
+        let line = line.trim();
+        let comment = line.find("//").filter(|at| *at == 0 || line[..*at].ends_with("; "));
+        if let Some(comment) = comment {
+            found.push((at + 1, line[comment..].trim_start_matches(['/', '!', ' ']).to_owned()));
+        } else if line.starts_with("#[") {
+            is_test |= line == "#[test]" || line.starts_with("#[tokio::test");
+        } else if let Some((_, function)) = line.split_once("fn ") {
+            if is_test {
+                found.push((at + 1, function.split(['(', '<']).next().unwrap().replace('_', " ")));
+            }
+            is_test = false;
+        }
+    }
+    found
+}
+
+/// What is hard to read in a sentence: a phrase of the list, or something that "is no" something.
+fn hard(text: &str) -> Option<&'static str> {
+    // Code in backticks is not prose.
+    let text = text.split('`').step_by(2).collect::<String>().to_lowercase();
+    let text = format!(" {} ", text.replace(['.', ',', ';', ':', '(', ')'], " "));
+    let phrase = HARD_IN_PROSE.iter().find(|(phrase, _)| text.contains(&format!(" {phrase} ")));
+    let plain = ["there is no ", "there are no ", "is no longer ", "are no longer ", "the answer is no "];
+    let rest = plain.iter().fold(text.clone(), |text, plain| text.replace(plain, ""));
+    let negated = rest.contains(" is no ") || rest.contains(" are no ");
+    phrase.map(|(_, instead)| *instead).or(negated.then_some("is not a valid …, or: … is refused"))
+}
+
+/// Comments, documentation and names of tests are plain English. The changelog tells of the past and stays.
+#[test]
+fn comments_are_plain() {
+    let mut found = Vec::new();
+    let folders = ["src", "authz", "resource", "shared", "keys", "children", "tests/e2e", "benches"];
+    let sources = folders.iter().flat_map(|folder| every_file(&root().join(folder), "rs"));
+    let words = sources.flat_map(|path| {
+        let source = fs::read_to_string(&path).unwrap();
+        prose(&source).into_iter().map(move |(line, text)| (path.clone(), line, text)).collect::<Vec<_>>()
+    });
+    let pages = every_file(&root().join("docs"), "md").into_iter();
+    let pages = pages.chain(["README.md", "SECURITY.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
+    // A line of a table of code, and the made table of requirements, are not sentences of ours.
+    let pages = pages.filter(|path| !path.ends_with("conformance.md")).flat_map(|path| {
+        let page = fs::read_to_string(&path).unwrap();
+        let lines = page.lines().enumerate().map(|(at, line)| (path.clone(), at + 1, line.to_owned()));
+        lines.collect::<Vec<_>>()
+    });
+    for (path, line, text) in words.chain(pages) {
+        let own = path.ends_with("tests/e2e/messages.rs");
+        if let Some(instead) = hard(&text).filter(|_| !own) {
+            let path = path.strip_prefix(root()).unwrap().display();
+            found.push(format!("{path}:{line}: {text}\n    write: {instead}"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The files below a folder with this extension, tests too, but not third parties' and not what was built.
+fn every_file(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("e2e/clients") && !path.ends_with("target") {
+            found.extend(every_file(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn prose_is_comments_and_names_of_tests() {
+    let source = "//! One.\nlet a = 1; // two\nlet b = \"https://three\";\n/// Four.\n#[test]\nfn five_is_no_six() {}\nfn seven() {}";
+    let texts: Vec<_> = prose(source).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["One.", "two", "Four.", "five is no six"]);
+    for bad in
+        ["five is no six", "Whoever asks, waits.", "Made anew.", "for whatever reason", "so many of them"]
+    {
+        assert!(hard(bad).is_some(), "{bad}");
+    }
+    for good in
+        ["There is no session.", "It is no longer valid.", "whatever the header says", "a renewed key"]
+    {
+        assert_eq!(hard(good), None, "{good}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whatever ends access ends the calls that run: each killer, with calls of both revisions in flight at a server behind the
+//! Ending access ends the running calls: each killer, with calls of both revisions in flight at a server behind the
 //! gate, some that never answer and some that answer right after it (RS-08, RS-10).
 
 mod slow;
@@ -41,7 +41,7 @@ enum Killer {
 }
 
 impl Killer {
-    /// Whether the token outlives it, and the user is not entitled any more.
+    /// Whether the token outlives it, and the user is no longer entitled.
     fn takes_entitlement(self) -> bool {
         matches!(self, Self::GroupLeft | Self::ScopeTaken | Self::Hidden | Self::Ruled)
     }
@@ -117,7 +117,7 @@ impl Scene {
         tokio::spawn(async move { request.json(&call).send().await.unwrap() })
     }
 
-    /// Ends it. Returns when whoever ended it has been answered.
+    /// Ends it. Returns when the request that ended it has been answered.
     async fn kill(&mut self, killer: Killer) {
         let claims = self.tokens.claims();
         let claim = |name: &str| claims[name].as_str().unwrap().to_owned();

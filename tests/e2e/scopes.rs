@@ -36,7 +36,7 @@ struct Policy {
     high: Set,
     everyone: Set,
     groups: [Set; 3],
-    /// What each of two tools needs; what none needs is no scope here.
+    /// What each of two tools needs; a scope that neither needs is not a scope here.
     tools: [Set; 2],
 }
 

@@ -7,7 +7,7 @@ use super::Key;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// So many crashes within this time lead to quarantine. What runs longer starts afresh.
+/// This many crashes within this time lead to quarantine. What runs longer starts afresh.
 const CRASHES: usize = 5;
 const WINDOW: Duration = Duration::from_mins(5);
 /// How many owners' crashes are remembered.

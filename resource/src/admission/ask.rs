@@ -58,7 +58,7 @@ impl AskKind {
         }
     }
 
-    /// What it can change. Whatever an item does, completing its arguments does nothing.
+    /// What it can change. Completing arguments changes nothing, for any item.
     pub(crate) fn effect(&self) -> Effect {
         match self {
             Self::Completion(..) => Effect::ReadOnly,

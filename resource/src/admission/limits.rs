@@ -24,7 +24,7 @@ use crate::store::call_counts::{self, Counter};
 pub(super) const LIMITED: &str = "limited";
 /// The most calls that are counted in memory.
 const MOST: usize = 1_000_000;
-/// So many counters are not worth a search for those that count nothing.
+/// Up to this many counters, unused ones are not searched for.
 const FEW: usize = 1024;
 /// How often memory that is full is searched for what has run out.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! URIs that somebody was shown by a source, which may be in no list of it (SRC-04). They say where a request for one goes;
 //! who may read it is decided by the rules. One principal never learns of another's (SRC-15). All of it is bounded and in
-//! memory: whoever is asked for a forgotten one answers as for an unknown one.
+//! memory: a forgotten one is treated like an unknown one.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};

@@ -1,4 +1,4 @@
-//! What is said to whoever may not have an item. Unknown and not entitled look the same (MCP-09).
+//! Answers to callers who may not use an item. Unknown and not entitled look the same (MCP-09).
 
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
@@ -66,7 +66,7 @@ fn insufficient_scope(kind: Kind, caller: &CheckedToken, needed: &Scope, profile
         .data(json!({ "error": "insufficient_scope", "scope": all }))
 }
 
-/// For a call that the client cannot be granted, whoever uses it: words for the model to read out, because signing in
+/// For a call that the client cannot be granted for any user: words for the model to read out, because signing in
 /// again, which is what a 403 asks for, would end in the same place (DCR-08).
 fn withheld(kind: Kind, client: &ClientId, beyond: &Scope) -> String {
     format!(

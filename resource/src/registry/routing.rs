@@ -68,7 +68,7 @@ pub(crate) struct RequestedItem {
     pub(crate) kind: Kind,
     /// The name of a tool or prompt, a URI as it was sent, or a template as it was listed.
     pub(crate) name: String,
-    /// Who showed this URI to whoever asks for it.
+    /// The source that showed this URI to the caller.
     pub(crate) shown_by: Option<SourceName>,
 }
 

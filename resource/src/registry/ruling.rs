@@ -26,7 +26,7 @@ pub(super) fn ruled(rules: &Rules, offer: &Arc<Offer>, source: SourceName, high_
     let own = if kind == kind_of_rules(offer.kind) { rule } else { &nothing };
     let needs = match &offer.needs {
         _ if rule.hidden => Needs::Hidden,
-        // Whoever may call the tool with some arguments only would get everything this way.
+        // A caller who may use only some arguments of the tool would get everything this way.
         _ if own.arguments != rule.arguments => Needs::Hidden,
         Some(needs) => needs.clone(),
         None => {

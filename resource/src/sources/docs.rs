@@ -259,7 +259,7 @@ impl Docs {
     }
 }
 
-/// What is offered before anything was read, and whatever there is to read.
+/// What is offered before anything was read; it does not depend on the documents.
 pub(crate) fn always_offered() -> Arc<Offered> {
     let offers = tools::offers().chain([resources::template()]).collect();
     Arc::new(Offered { source: SourceName::DOCS.into(), offers, own_secret: None })

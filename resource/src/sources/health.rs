@@ -36,7 +36,7 @@ pub struct ProcessHealth {
     pub in_use: usize,
     /// The most that may run.
     pub limit: usize,
-    /// For how many owners none is started any more, because they crashed too often.
+    /// The number of owners for whom none is started, because theirs crashed too often.
     pub quarantined: usize,
     /// Why one of them crashed last.
     pub why: Option<String>,

@@ -43,7 +43,7 @@ pub enum Kind {
     CallFailed,
     /// A process of it ended that nobody had asked to end, or could not be started.
     Crashed,
-    /// It crashed so often that it is not started again by itself.
+    /// It crashed too often to be started again automatically.
     Quarantined,
     /// An administrator restarted it.
     Restarted,

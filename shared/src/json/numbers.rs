@@ -53,7 +53,7 @@ fn survives(number: &str) -> bool {
     if written == Decimal::of(&Value::from(read).to_string()) {
         return true;
     }
-    // Whoever sends a large integer means each of its digits. A double may be written with as many digits as somebody
+    // Each digit of a large integer matters to its sender. A double may be written with as many digits as somebody
     // likes, if they are its own.
     let is_integer = number.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     let count = written.digits.len();
@@ -171,7 +171,7 @@ mod tests {
             prop_assert!(survives(&integer.to_string()));
             prop_assert!(!double.is_finite() || survives(&Value::from(double).to_string()));
             if survives(&text) {
-                // Whatever is written again is read as the same double.
+                // A number that is written again is read as the same double.
                 let read = |text: &str| text.parse::<f64>().unwrap();
                 let again = serde_json::from_str::<Value>(&text).unwrap().to_string();
                 prop_assert_eq!(read(&text).to_bits(), read(&again).to_bits(), "{}", text);

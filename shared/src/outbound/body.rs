@@ -81,7 +81,7 @@ impl Body {
 /// Up to here a buffer grows as vectors do.
 const SMALL: usize = 128 * 1024;
 
-/// Makes room for so many more bytes in a buffer that will never have more than `most`. A buffer that doubles holds the old
+/// Makes room for this many more bytes in a buffer that will never have more than `most`. A buffer that doubles holds the old
 /// bytes twice while it grows, and leaves one of every size behind. So the room for a large one is taken at once: what is
 /// not written to takes no memory, and the allocator gives back so large a piece as soon as it is free.
 pub fn make_room(buffer: &mut Vec<u8>, more: usize, most: usize) {

@@ -1,5 +1,5 @@
 //! How many bytes the answers of other servers hold while they arrive and until they are handed on, and for whom
-//! (RATE-07). Over the limit the largest answer of whoever holds most is given up; the others go on.
+//! (RATE-07). Over the limit the largest answer of the largest holder is given up; the others go on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a request costs beside the bytes of its answer: its connection and its task.
 const REQUEST: usize = 32 * 1024;
-/// One answer of the largest size fits into the share of whoever asks, however small the budget is.
+/// One answer of the largest size fits into the share of one holder, however small the budget is.
 const ONE: usize = (8 << 20) + 256 * 1024;
 
 /// The memory for answers. Cheap to clone.
@@ -60,8 +60,8 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Memory within a budget of so many bytes. Answers may hold half of it, because each is copied while it is read and
-    /// written anew; those of one holder a quarter of that.
+    /// Memory within a budget of this many bytes. Answers may hold half of it, because each is copied while it is read and
+    /// written again; those of one holder a quarter of that.
     pub fn within(budget: usize) -> Self {
         let all = budget / 2;
         Self(Arc::new(Inner {
@@ -142,7 +142,7 @@ impl Answers {
 }
 
 impl HeldMemory {
-    /// The answer is about to hold so many bytes, beside what its request costs. If others were given up to make room,
+    /// The answer is about to hold this many bytes, beside what its request costs. If others were given up to make room,
     /// this waits until they have released their memory.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// RATE-07: whoever holds more than their share loses their largest answer, and nobody else does.
+    /// RATE-07: a holder of more than its share loses its largest answer, and nobody else does.
     #[tokio::test]
     async fn a_share_is_the_holders_own_limit() {
         let memory = Memory::within(256 * MIB);
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(memory.bytes(), 0);
     }
 
-    /// RATE-07: when all together hold too much, whoever holds most makes room, and who needs it waits until there is some.
+    /// RATE-07: when all together hold too much, the largest holder makes room, and others wait until there is some.
     #[tokio::test]
     async fn the_greediest_makes_room() {
         let memory = Memory::within(32 * MIB);
@@ -231,7 +231,7 @@ mod tests {
         assert!(memory.bytes() <= 16 * MIB);
     }
 
-    /// RATE-07: whoever waits for more of an answer that is given up waits no longer.
+    /// RATE-07: a reader of an answer that is given up stops waiting.
     #[tokio::test]
     async fn a_stalled_answer_is_given_up() {
         let memory = Memory::within(32 * MIB);

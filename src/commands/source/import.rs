@@ -147,7 +147,7 @@ fn check(planned: &PlannedSource, file: &File) -> Result<(), String> {
     }
 }
 
-/// The value of a secret: from the file, or from whoever sits at the terminal.
+/// The value of a secret: from the file, or typed at the terminal.
 fn value(import: &Import, wants: &NeededSecret) -> anyhow::Result<Option<Secret>> {
     if import.dry_run {
         return Ok(None);

@@ -104,7 +104,7 @@ impl Account {
         self.0.of_origin.load(Ordering::Relaxed)
     }
 
-    /// Charges so many bytes until what is returned goes.
+    /// Charges this many bytes until what is returned is dropped.
     pub(super) fn charge(&self, bytes: usize) -> Charge {
         let mut charge = Charge { account: self.clone(), bytes: 0 };
         charge.set(bytes);
@@ -120,7 +120,7 @@ impl Account {
         RequestMemory(Arc::new(Mutex::new(self.charge(REQUEST + target + headers))))
     }
 
-    /// Charges an answer, of which so many bytes are there.
+    /// Charges an answer, of which this many bytes have arrived.
     pub(super) fn answer(&self, bytes: u64) -> Charge {
         self.charge(usize::try_from(bytes).unwrap_or(usize::MAX / 4).saturating_add(ANSWER))
     }
@@ -148,7 +148,7 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Charges so many bytes in place of what was charged before.
+    /// Charges this many bytes in place of what was charged before.
     pub(super) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         if bytes > before {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{public, registered};
 use crate::harness::{TestApp, error_of};
 
-/// CAUTH-06: a point of small order is no key: everybody can sign for it.
+/// CAUTH-06: a point of small order is refused as a key: everybody can sign for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_anybody_can_sign_for_is_refused() {
     let app = TestApp::start().await;

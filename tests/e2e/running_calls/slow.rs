@@ -42,12 +42,12 @@ impl SlowServer {
         slow
     }
 
-    /// Waits until so many calls have begun.
+    /// Waits until this many calls have begun.
     pub async fn begun(&self, calls: usize) {
         self.counts.subscribe().wait_for(|(begun, _)| *begun >= calls).await.unwrap();
     }
 
-    /// Waits until so many calls were cancelled.
+    /// Waits until this many calls were cancelled.
     pub async fn cancelled(&self, calls: usize) {
         self.counts.subscribe().wait_for(|(_, left)| *left >= calls).await.unwrap();
     }

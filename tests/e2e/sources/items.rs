@@ -238,7 +238,7 @@ async fn hostile_answers_are_bounded_for_every_kind() {
     }
 }
 
-/// SRC-02: a list that is broken in whatever way is not taken, within bounds, and the other lists of the same server are.
+/// SRC-02: a list that is broken in any way is not accepted, within bounds, and the other lists of the same server are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_list_takes_no_other_with_it() {
     let hostile = HostileServer::start().await;

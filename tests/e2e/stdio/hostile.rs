@@ -63,7 +63,7 @@ async fn a_hostile_program_reaches_nothing_of_the_gateway() {
             let refused = came.starts_with("PermissionError");
             match what.as_str() {
                 "use a pair of sockets" => assert_eq!(came, "done: x"),
-                // Landlock may not restrict these sockets; whoever is behind it wants to see a key.
+                // Landlock may not restrict these sockets; the server behind it asks for a key.
                 "add a user" if source == "worse" => {
                     assert!(refused || came.contains("\"unproven\""), "{what}: {came}");
                 }

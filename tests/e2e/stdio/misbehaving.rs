@@ -84,7 +84,7 @@ async fn a_program_that_is_killed_is_noticed_and_started_again() {
     assert_eq!(crashed[0]["subject"], app.console(&["source", "show", "bad"])["id"]);
 }
 
-/// SRC-11, SRC-14: a program that crashes again and again is not started any more until `source restart`; its last words are
+/// SRC-11, SRC-14: a program that crashes again and again is not started again until `source restart`; its last words are
 /// shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_crashes_five_times_is_quarantined_until_a_restart() {

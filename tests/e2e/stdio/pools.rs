@@ -137,7 +137,7 @@ async fn a_program_that_nobody_uses_is_stopped() {
     assert_eq!(slow.await["content"][0]["text"], "at last");
 }
 
-/// SRC-11: no more processes run than are allowed, whoever calls; callers take turns.
+/// SRC-11: no more processes run than are allowed, for any callers; callers take turns.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_run_than_are_allowed() {
     let (more, mark) = mark();

@@ -8,7 +8,7 @@ use super::*;
 use crate::catalogue::{ArgumentRule, Conditions, ItemRule, Kind, Pattern, Rules};
 use crate::testing::TestSource;
 
-/// One item of each kind for this scope; the other resource is nobody's.
+/// One item of each kind for this scope; the other resource belongs to no user.
 fn rules(scope: &str) -> Rules {
     let mut rules = Rules::default();
     let rule = || ItemRule { at: Some("f:1".to_owned()), ..ItemRule::needing(scope.parse().unwrap()) };
@@ -91,7 +91,7 @@ async fn each_kind_has_its_list() {
     }
 }
 
-/// MCP-09, RS-11, SRC-04: what is not there, is nobody's, or is not the caller's looks the same, byte for byte, and reaches
+/// MCP-09, RS-11, SRC-04: an item that does not exist, that no user may use, or that this caller may not use looks the same, byte for byte, and reaches
 /// no source; who lacks a scope only is told which.
 #[tokio::test]
 async fn an_item_that_a_caller_may_not_use_looks_unknown() {

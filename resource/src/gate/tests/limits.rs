@@ -66,7 +66,7 @@ fn elsewhere(first: &AccessToken) -> AccessToken {
     AccessToken { sub: first.sub.clone(), exp: first.exp, ..token("docs.read") }
 }
 
-/// LIMIT-01, LIMIT-02: at most so many calls in any time of this length; the answer says which limit and when, in the result,
+/// LIMIT-01, LIMIT-02: at most `count` calls in any period of this length; the answer says which limit and when, in the result,
 /// and so does the record. Nobody else is held up.
 #[tokio::test]
 async fn a_rate_admits_its_count() {
@@ -97,8 +97,8 @@ async fn a_rate_admits_its_count() {
     assert!(passes(&app, &alice, "staged_write").await && !passes(&app, &alice, "staged_write").await);
 }
 
-/// LIMIT-02: of many callers at the same time exactly so many get through, with windows of either sort, and whatever a call
-/// may change.
+/// LIMIT-02: of many callers at the same time exactly the limit get through, with windows of either sort, for read-only
+/// calls and for others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn parallel_callers_share_a_limit() {
     for (rate, tool) in
@@ -120,7 +120,7 @@ async fn parallel_callers_share_a_limit() {
     }
 }
 
-/// LIMIT-02: in whatever rhythm calls come, no window holds more than its limit allows, and nobody waits longer than said.
+/// LIMIT-02: for any timing of calls, no window holds more than its limit allows, and nobody waits longer than said.
 #[tokio::test]
 async fn no_window_holds_more() {
     for (rate, most, window) in [("4/minute/user", 4, 60), ("4/hour/user", 4, 3_600)] {
@@ -171,7 +171,7 @@ async fn each_thing_has_its_limit() {
     }
 }
 
-/// LIMIT-01: so many calls run at once; a further one is told to come back, and may when one has ended.
+/// LIMIT-01: at most this many calls run at once; a further one is told to come back, and may when one has ended.
 #[tokio::test]
 async fn calls_at_once_are_limited() {
     let (staged, go) = waiting();

@@ -197,7 +197,7 @@ async fn a_client_is_told_of_changes_of_its_own_lists() {
     };
     let quiet = Duration::from_millis(2500);
     let mut offered = app.resource.registry().snapshot().sources().offered();
-    // The same again, and then something that this user may not have, are no news.
+    // The same again, and then something that this user may not have, are not reported.
     app.resource.registry().replace(&offered);
     offered.push(std::sync::Arc::new(crate::testing::offered(
         "up",

@@ -32,7 +32,7 @@ pub(super) enum Piece<'t> {
 
 pub(super) fn each_block(source: &str, mut each: impl FnMut(Piece<'_>)) {
     let mut emitter = DefaultEmitter::default();
-    emitter.naively_switch_states(true); // what stands in <script> is no markup
+    emitter.naively_switch_states(true); // the content of <script> is not markup
     let mut line = Line::default();
     for token in Tokenizer::new_with_emitter(source, emitter) {
         let Ok(token) = token; // reading from memory cannot fail

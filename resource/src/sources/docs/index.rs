@@ -382,7 +382,7 @@ pub(super) fn list(c: &Conn<'_>, path_prefix: &str, limit: u32) -> Result<Listin
 }
 
 /// The headings of the documents in the order of their paths, each once, with path and title; empty where a document begins
-/// without one. So many at most.
+/// without one. At most this many.
 pub(super) fn outline(c: &Conn<'_>, limit: usize) -> Result<Vec<[String; 3]>, Fault> {
     let mut found: Vec<[String; 3]> = Vec::new();
     let mut seen = HashSet::new();

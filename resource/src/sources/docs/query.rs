@@ -162,7 +162,7 @@ fn is_prefix(word: &str) -> bool {
     }
 }
 
-/// The beginning of a piece with so many words at most, and how many there are in it.
+/// The beginning of a piece with at most this many words, and how many there are in it.
 fn first_words(piece: &str, most: usize) -> (&str, usize) {
     let (mut count, mut inside) = (0, false);
     for (at, c) in piece.char_indices() {
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    /// LIMIT-04: however long a query is, so many words and pairs are looked for at most.
+    /// LIMIT-04: a query of any length looks for at most this many words and pairs.
     #[test]
     fn a_long_query_is_cut() {
         for text in

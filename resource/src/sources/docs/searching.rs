@@ -1,4 +1,4 @@
-//! What a search may cost: so much time, on so many readers of the index, and no longer than somebody waits for it
+//! What a search may cost: a limited time, on a limited number of readers of the index, and only while its caller waits for it
 //! (LIMIT-04).
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ impl Stop {
         Self::when_left(CancellationToken::new())
     }
 
-    /// That, or when nobody waits for it any more.
+    /// That, or earlier if its caller no longer waits.
     pub(super) fn when_left(left: CancellationToken) -> Self {
         Self { by: Instant::now() + WORK, left }
     }
@@ -52,7 +52,7 @@ pub(super) struct SearchSlot {
 }
 
 impl SearchSlots {
-    /// Places for searches among so many readers.
+    /// Places for searches among this many readers.
     pub(super) fn among(readers: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(readers.saturating_sub(1).max(1))), by_caller: Mutex::default() }
     }
@@ -70,7 +70,7 @@ impl SearchSlots {
         if let Some(own) = by_caller.get(user) {
             return Arc::clone(own);
         }
-        // Whoever waits or searches holds another copy.
+        // A task that waits or searches holds another copy.
         by_caller.retain(|_, own| Arc::strong_count(own) > 1);
         let own = Arc::new(Semaphore::new(PER_CALLER));
         by_caller.insert(user.to_owned(), Arc::clone(&own));

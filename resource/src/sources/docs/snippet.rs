@@ -8,7 +8,7 @@ const MAX: usize = 300;
 /// The characters of text before the first match.
 const BEFORE: usize = 60;
 
-/// Longer texts are looked through in blocks of about so many bytes.
+/// Longer texts are looked through in blocks of about this many bytes.
 const BLOCK: usize = 64 * 1024;
 /// How many blocks are looked through for a match. What bounds them bounds what one hit costs.
 const MOST_BLOCKS: usize = 16;

@@ -51,7 +51,7 @@ pub(super) async fn run(docs: &Arc<Docs>, ask: &Ask, arguments: &Arc<Arguments>)
         return problem(&wrong);
     }
     let place = if tool.name() == SEARCH.0 { docs.searches.take(ask.asker()).await } else { None };
-    // If this future is dropped, nobody waits for the answer any more.
+    // If this future is dropped, nobody waits for the answer.
     let left = CancellationToken::new();
     let _leaving = left.clone().drop_guard();
     let arguments = Arc::clone(arguments);

@@ -160,7 +160,7 @@ pub(super) fn folded(word: &str) -> String {
         return word.to_ascii_lowercase();
     }
     if word.chars().all(is_south_east_asian) {
-        return normal(word).into_owned(); // their marks are no accents
+        return normal(word).into_owned(); // their marks are not accents
     }
     let bare: String = normal(word).nfkd().filter(|c| !is_combining_mark(*c)).collect();
     bare.nfkc().flat_map(char::to_lowercase).collect()

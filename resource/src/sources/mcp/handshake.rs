@@ -11,7 +11,7 @@ use super::{HEADER_MISMATCH, METHOD_NOT_FOUND, MISSING_CAPABILITY, UNSUPPORTED_V
 use crate::members::Members;
 use crate::revision::{LEGACY, MODERN, legacy};
 
-/// The answers to a probe and to `initialize` may have so many bytes.
+/// The most bytes of the answers to a probe and to `initialize`.
 pub(super) const MOST_LIFECYCLE: usize = 256 * 1024;
 /// The question that only servers of the newer revisions know.
 pub(super) const DISCOVER: &str = "server/discover";

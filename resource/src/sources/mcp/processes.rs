@@ -32,7 +32,7 @@ use crate::sources::health::ProcessHealth;
 
 /// After the first ones, one more is started in this time.
 const SPAWN_PERIOD: Duration = Duration::from_millis(200);
-/// So many more may run for a moment, while those with another version of a credential end.
+/// This many more may run for a moment, while those with another version of a credential end.
 const REPLACING: usize = 1;
 /// How long programs that are let go may take to end when the server stops.
 const CLOSING: Duration = Duration::from_secs(8);
@@ -173,7 +173,7 @@ impl Processes {
     fn key(&self, who: &Identity) -> Key {
         let caller = who.caller.as_ref();
         let (principal, session) = (
-            // The gateway's own requests are nobody's.
+            // The gateway's own requests belong to no user.
             caller.map_or("", |caller| &caller.principal),
             caller.and_then(|caller| caller.session.as_deref()),
         );
@@ -190,7 +190,7 @@ impl Processes {
             Ok(pipes) => return Ok(pipes),
             Err(refused) => refused,
         };
-        // What was remembered may not be so any more, and a probe may have ended it: neither is its fault.
+        // The remembered state may be out of date, and a probe may have ended the program; neither counts as its crash.
         let second = match (first, &refused) {
             (First::Probe { only_modern: false }, NotBegun::EndedOnProbe) => First::Initialize,
             (First::Initialize, NotBegun::Failed(_)) if self.0.local.era == Era::Auto => {
@@ -259,7 +259,7 @@ impl Processes {
         let _ = tokio::time::timeout(CLOSING, self.0.pool.keep(stop)).await;
     }
 
-    /// Stops those that nobody has used for long, and those whose credential is not the present one any more.
+    /// Stops those that nobody has used for long, and those whose credential is no longer the present one.
     pub(crate) fn sweep(&self, present: impl Fn(Option<&str>) -> Option<u64>) {
         self.0.pool.sweep();
         let running = self.0.pool.in_use();

@@ -137,7 +137,7 @@ impl Upstream {
                 () = sleep(rest) => {}
                 () = self.0.due.notified() => {}
             }
-            // Whatever else is told of in this time makes no other walk.
+            // Further notifications in this time start no other walk.
             sleep(COALESCE).await;
         }
     }
@@ -339,7 +339,7 @@ fn keep(
     [is_new, complete, recovered]: [bool; 3],
 ) -> Result<(), Fault> {
     if !snapshots::exists(tx, &stored.id)? {
-        // The configuration does not name it any more.
+        // The configuration no longer names it.
         return Ok(());
     }
     for (kind, definitions) in changed {

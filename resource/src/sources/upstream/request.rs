@@ -1,4 +1,4 @@
-//! What an upstream is sent for an item: written anew from what was authorized, and nothing of what a client sent beside it
+//! What an upstream is sent for an item: written again from what was authorized, and nothing of what a client sent beside it
 //! (MCP-07).
 
 use std::fmt::Write;

@@ -11,7 +11,7 @@ use super::super::wire::{Sending, Wire};
 /// How long a cancellation may take to arrive.
 const TELL: Duration = Duration::from_secs(5);
 
-/// Tells an upstream of an older revision that nobody waits any more for a request, unless it was answered. It goes out
+/// Tells an upstream of an older revision that a request has been abandoned, unless it was answered. It goes out
 /// at once, whatever becomes of the task that was dropped (SRC-09).
 pub(super) struct CancelOnDrop(Option<(Wire, HeaderMap, u64)>);
 

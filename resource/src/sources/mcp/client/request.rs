@@ -68,7 +68,7 @@ pub(super) fn base_headers(who: &Identity) -> HeaderMap {
     headers
 }
 
-/// The headers that repeat what the body says (2026-07-28 streamable HTTP, request metadata), written anew (MCP-07).
+/// The headers that repeat what the body says (2026-07-28 streamable HTTP, request metadata), written from the body (MCP-07).
 fn modern_headers(who: &Identity, asked: &Request<'_>) -> HeaderMap {
     let mut headers = base_headers(who);
     headers.insert(VERSION_HEADER, HeaderValue::from_static(MODERN));

@@ -1,4 +1,4 @@
-//! URIs that a result shows: whoever was shown one may ask its source for it (SRC-04).
+//! URIs that a result shows: a caller who was shown one may ask its source for it (SRC-04).
 
 use serde_json::value::RawValue;
 
