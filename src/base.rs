@@ -122,7 +122,7 @@ impl Base {
         for users in alike {
             tracing::warn!(
                 users,
-                "these users' names read alike; commands take them by id until only one is left"
+                "these users' names look alike; use their ids in commands until only one is left"
             );
         }
         Ok(Self { authz, status, keys, checkpoints, store: Store { db, catalogue, tally, dir } })
@@ -132,7 +132,7 @@ impl Base {
 fn database(dir: &DataDir, seal_key: &SealKey, clock: &Clock) -> anyhow::Result<Db> {
     refuse_seal_key_alone(dir, seal_key)?;
     if let Err(error) = restore::sweep(dir) {
-        tracing::warn!(data_dir.error = %error, "what a restore left behind when it was broken off could not be removed");
+        tracing::warn!(data_dir.error = %error, "files of an interrupted restore could not be removed");
     }
     Ok(Db::open_mirrored(&dir.database(), &dir.heads(), &SCHEMA, Some(&dir.backups()), clock)?)
 }

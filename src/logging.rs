@@ -61,13 +61,13 @@ fn is_admitted(metadata: &Metadata<'_>) -> bool {
 /// data of the request, so only its place is.
 pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let words = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("not told here");
+    let words = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("not shown here");
     let thread = std::thread::current();
     tracing::error!(
         panic.at = place,
         panic.words = words,
         panic.thread = thread.name().unwrap_or_default(),
-        "a panic; what it was about is answered with an error"
+        "a panic; the request was answered with an error"
     );
 }
 

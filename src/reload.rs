@@ -142,7 +142,7 @@ impl Reloader {
             return Ok(Err(NotReloaded::new("needs_restart", &words)));
         }
         if self.0.parts.authority.is_none() && current.file.risks() != next.file.risks() {
-            let words = "the risk of a scope cannot change while a gateway runs alone; restart it. Nothing else in the file was taken up either";
+            let words = "the risk of a scope cannot change while a gateway runs alone; restart it. Nothing else in the file was applied either";
             return Ok(Err(NotReloaded::new("needs_restart", &words)));
         }
         let servers = match self.servers(&next.file).await? {

@@ -319,7 +319,7 @@ impl Authz {
     pub async fn sweep(&self) {
         let authz = self.clone();
         if let Err(fault) = self.db.write(move |tx| sweeping::sweep(&authz, tx)).await {
-            tracing::error!(db.fault = %fault, "what is over could not be cleared away");
+            tracing::error!(db.fault = %fault, "expired rows could not be deleted");
         }
     }
 

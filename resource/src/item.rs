@@ -309,7 +309,7 @@ impl Mirrored {
             let kind = property.and_then(|property| property.get("type")).and_then(Value::as_str);
             if !matches!(kind, Some("string" | "integer" | "boolean")) {
                 return Err(format!(
-                    "`x-mcp-header` stands on `{}`, which is not a string, integer or boolean",
+                    "`x-mcp-header` is set on `{}`, which is not a string, integer or boolean",
                     one.path.join(".")
                 ));
             }

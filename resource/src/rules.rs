@@ -120,7 +120,7 @@ pub enum DoubtfulRule {
     )]
     NameTaken { kind: Kind, name: String, source_name: String, owner: String },
     #[error(
-        "the rule {rule} matches no {0} that there is; remove it, or write the name as the {0} has it", .kind.as_str()
+        "the rule {rule} matches no existing {0}; remove it, or correct its name", .kind.as_str()
     )]
     MatchesNothing { kind: Kind, rule: String, pattern: String },
     #[error(
@@ -132,7 +132,7 @@ pub enum DoubtfulRule {
     )]
     AsksForNothing { profile: String, at: String },
     #[error(
-        "the rule {rule} names the argument {pointer}, of which the {} `{name}` says nothing; a call without it is refused, so make sure that it is spelled as the {} takes it",
+        "the rule {rule} names the argument {pointer}, which the {} `{name}` does not declare; a call without it is refused, so check that the {} spells it like this",
         .kind.as_str(), .kind.as_str()
     )]
     UnknownArgument { kind: Kind, name: String, rule: String, pointer: String },

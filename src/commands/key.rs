@@ -192,7 +192,7 @@ impl Request for ResealKeys {
         let finished = place.blocking(move |authz| signing_keys::finish_reseal(authz, &finishing)).await?;
         if let Err(error) = finished {
             // It is done: the file has both keys, and the next start removes the old one.
-            tracing::error!(keys.error = %error, "the old seal key could not be taken out of its file");
+            tracing::error!(keys.error = %error, "the old seal key could not be removed from its file");
         }
         Ok(KeysResealed { resealed })
     }
@@ -247,7 +247,7 @@ fn rotate(command: Rotate, file: &File) -> anyhow::Result<()> {
     if now {
         confirm(
             yes,
-            "Resource servers on other machines do not know the new key yet: they refuse every new token until they\nfetch the key set again, 5 minutes at most unless jwks_max_age says otherwise. Without --now nobody notices.",
+            "Resource servers on other machines do not know the new key yet: they refuse every new token until they\nfetch the key set again, 5 minutes at most unless jwks_max_age says otherwise. Without --now no token is refused.",
         )?;
     }
     common.run(file, RotateKey { alg, now }, |KeyRotated { rotated }| match rotated.state {

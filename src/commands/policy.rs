@@ -222,7 +222,7 @@ fn rule(explained: &ExplainedDecision, person: &Person, catalogue: &BuiltIn, ask
         "hidden" => format!("the {noun} is hidden"),
         "argument_denied" => explained.allowed.clone().unwrap_or_default(),
         "not_entitled" if explained.ruling.len() > 1 => {
-            format!("two rules match the {noun} and neither is more specific, so neither counts")
+            format!("two rules match the {noun} and neither is more specific, so neither applies")
         }
         "not_entitled" if explained.ruling.is_empty() => {
             let table = Rules::table(asked.kind, &explained.name);

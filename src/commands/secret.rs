@@ -193,7 +193,7 @@ impl Report {
         }
         self.missing.iter().try_for_each(|name| {
             say!(
-                "\nThe configuration names `{0}`, and there is none. To set it: portcullis secret set {0}",
+                "\nThe configuration names the secret `{0}`, which does not exist. To set it: portcullis secret set {0}",
                 safe(name)
             )
         })
@@ -253,7 +253,7 @@ fn set(entry: Entry, file: &File) -> anyhow::Result<()> {
     common.run(file, request, |set| {
         let about = about(&set.name, set.user.as_ref());
         say!(
-            "{about} {}. It counts from the next request on.",
+            "{about} {}. It is used from the next request on.",
             if set.replaced { "replaced" } else { "set" }
         )?;
         if set.user.is_none() && users_of(file, &set.name).is_empty() {

@@ -122,9 +122,9 @@ impl Noun for Session {
 
 fn count(ended: &Ended) -> anyhow::Result<()> {
     match ended.ended.len() {
-        0 => say!("There was none."),
-        1 => say!("Ended."),
-        several => say!("Ended: {several}."),
+        0 => say!("There was no session to end."),
+        1 => say!("Session ended."),
+        several => say!("{several} sessions ended."),
     }
 }
 

@@ -76,7 +76,7 @@ impl Reading {
         let fixed = self.file.fixed(&later.file);
         let key = fixed.first()?;
         let restart =
-            "cannot change while the server runs; restart it. Nothing else in the file was taken up either";
+            "cannot change while the server runs; restart it. Nothing else in the file was applied either";
         // A key of a table is where its table is.
         let table = key.split_once('.').map_or(*key, |(table, _)| table);
         Some(match later.places.get(table) {

@@ -44,7 +44,7 @@ fn of_source(table: &Key<'_>, sources: &Offering<'_>) -> anyhow::Result<CallLimi
     let known = || sources.names().chain(BUILT_IN);
     if !known().any(|known| known == table.name) {
         bail!(
-            "[limits.sources.{}] at {} is about a source that there is not; {}",
+            "[limits.sources.{}] at {} names a source that does not exist; {}",
             table.name,
             table.at(),
             meant(table.name, known())

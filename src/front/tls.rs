@@ -121,7 +121,7 @@ impl Tls {
             .detail("not_after", identity.not_after().to_string());
         // Without the record nothing changes (AUDIT-04).
         if let Err(fault) = db.write(move |tx| audit::append(tx, event)).await {
-            tracing::error!(db.fault = %fault, "the new TLS certificate was not put on record, and not taken up");
+            tracing::error!(db.fault = %fault, "the new TLS certificate could not be recorded, so it is not used");
             return false;
         }
         tracing::info!(

@@ -224,7 +224,7 @@ fn check_finds_rules_that_cannot_work() {
     assert_eq!(
         good["warnings"],
         json!([
-            "the rule [tools.\"ci_*\"] at portcullis.toml:3 matches no tool that there is; remove it, or write the name as the tool has it"
+            "the rule [tools.\"ci_*\"] at portcullis.toml:3 matches no existing tool; remove it, or correct its name"
         ])
     );
     let search = good["tools"].as_array().unwrap().iter().find(|tool| tool["name"] == "docs_search").unwrap();

@@ -75,7 +75,7 @@ async fn a_named_secret_counts_from_the_next_request() {
     for (name, value) in [("ci", "ci-one\n"), ("team.name", "platform"), ("wiki", "Basic d2lraTp3aWtp")] {
         let output = done(&secret(&app, &["set", name], value));
         assert!(
-            output.contains("set. It counts from the next request on.") && !output.contains(value.trim())
+            output.contains("set. It is used from the next request on.") && !output.contains(value.trim())
         );
     }
     app.console(&["source", "restart", "ci"]);

@@ -62,7 +62,7 @@ impl KeptSubkeys {
     }
 
     fn unsealed(seal: &Seal, name: &str, value: &str) -> Result<Self, Fault> {
-        let bad = || Fault::Corrupt("what was kept of an earlier seal key does not open".to_owned());
+        let bad = || Fault::Corrupt("a value kept from an earlier seal key cannot be decrypted".to_owned());
         let id = name.strip_prefix(PREFIX).ok_or_else(bad)?.to_owned();
         let blob = BASE64URL_NOPAD.decode(value.as_bytes()).map_err(|_| bad())?;
         let text = seal.unseal(Purpose::Earlier, TABLE, name.as_bytes(), &blob).map_err(|_| bad())?;

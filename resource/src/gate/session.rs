@@ -206,7 +206,7 @@ impl Sessions {
             Err(fault) => Err(fault),
         };
         if let Err(fault) = swept {
-            tracing::warn!(db.fault = %fault, "sessions that are over were not cleared away");
+            tracing::warn!(db.fault = %fault, "ended sessions could not be deleted");
         }
     }
 }

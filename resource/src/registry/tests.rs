@@ -150,12 +150,14 @@ fn rules_about_prompts_and_resources_are_checked() {
     let snapshot = Snapshot::merge(&site(), &source, &Arc::new(rules)).0;
     let doubts: Vec<_> = snapshot.doubts().iter().map(ToString::to_string).collect();
     assert!(
-        doubts.iter().any(|doubt| doubt.starts_with("the rule [prompts.\"x*\"] at f:5 matches no prompt"))
+        doubts
+            .iter()
+            .any(|doubt| doubt.starts_with("the rule [prompts.\"x*\"] at f:5 matches no existing prompt"))
     );
     assert!(
         doubts
             .iter()
-            .any(|doubt| doubt.starts_with("the rule [resources.\"x*\"] at f:6 matches no resource"))
+            .any(|doubt| doubt.starts_with("the rule [resources.\"x*\"] at f:6 matches no existing resource"))
     );
     assert!(!doubts.iter().any(|doubt| doubt.contains("f:7")), "a template may make it: {doubts:?}");
 }

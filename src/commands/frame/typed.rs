@@ -49,7 +49,7 @@ fn typed(stdin: &Stdin, prompt: &str) -> anyhow::Result<String> {
     }
     drop(quiet);
     output::remark("", "\n");
-    String::from_utf8(line).context("nothing was changed: what was typed is not text")
+    String::from_utf8(line).context("nothing was changed: the typed input is not valid text")
 }
 
 /// A terminal that does not show typed characters until this is dropped.

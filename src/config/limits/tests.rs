@@ -66,7 +66,7 @@ fn bad_limits_are_refused() {
         (tool("limits = \"3/hour\""), "unknown key `limits` at p.toml:3; did you mean `limit`?"),
         (
             "[limits.sources.cj]\nlimit = \"3/hour\"".to_owned(),
-            "[limits.sources.cj] at p.toml:1 is about a source that there is not; did you mean `",
+            "[limits.sources.cj] at p.toml:1 names a source that does not exist; did you mean `",
         ),
         ("[limits]\nper_user = \"3/hour\"".to_owned(), "unknown key `per_user` at p.toml:2"),
         ("[limits.sources.docs]\nargs = 1".to_owned(), "unknown key `args` at p.toml:2"),

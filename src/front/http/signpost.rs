@@ -54,7 +54,7 @@ impl Signpost<'_> {
 pub(in crate::front) fn plain_http(address: &str) -> String {
     let page = Signpost {
         title: "This port accepts only https",
-        words: "What you sent could be read on the way, so it was not answered.",
+        words: "Your request was not encrypted, so it was not answered.",
         then: "Open",
         link: address,
         end: " instead.",

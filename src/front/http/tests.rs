@@ -84,7 +84,7 @@ async fn a_panic_is_answered_with_500_and_logged() {
     let panics: Vec<_> = lines.iter().filter(|line| !line["panic.at"].is_null()).collect();
     assert_eq!(panics.len(), 2, "{text}");
     for (panic, (path, words)) in
-        panics.iter().zip([("/token", "not told here"), ("/account", "nobody thought of this")])
+        panics.iter().zip([("/token", "not shown here"), ("/account", "nobody thought of this")])
     {
         assert_eq!((&panic["level"], &panic["panic.words"]), (&json!("ERROR"), &json!(words)));
         assert_eq!(panic["span"]["http.path"], path);

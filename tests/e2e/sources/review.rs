@@ -73,7 +73,7 @@ async fn check_knows_what_a_server_listed() {
     let arguments = format!("{one}{RULED}[tools.one_greet.args]\n\"/branch\" = {{ match = \"x\" }}\n");
     let report = checked(&app, &arguments);
     assert!(
-        says(&report, "warnings", "names the argument /branch, of which the tool `one_greet` says nothing"),
+        says(&report, "warnings", "names the argument /branch, which the tool `one_greet` does not declare"),
         "{report}"
     );
     // Closed, it is an error, for `check` and for `reload`.

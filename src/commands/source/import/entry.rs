@@ -243,7 +243,7 @@ impl PlannedSource {
                 // A value with several parts is asked for as a whole.
                 let fit = |text: String| {
                     secrets::value(&text)
-                        .map_err(|why| format!("the secret `{name}` cannot be taken over: {why}"))
+                        .map_err(|why| format!("the secret `{name}` cannot be imported: {why}"))
                 };
                 (whole.map(fit).transpose()?, Some("the whole value".to_owned()))
             }

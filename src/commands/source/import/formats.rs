@@ -86,7 +86,7 @@ fn spoken(server: &Value, about: &dyn Fn(&str) -> Option<String>) -> ServerTrans
     }
     if server["headersHelper"].is_string() {
         return ServerTransport::Not(
-            "a program makes its headers (headersHelper), which cannot be taken over".to_owned(),
+            "a program makes its headers (headersHelper), which cannot be imported".to_owned(),
         );
     }
     let headers = pairs(&server["headers"], |text| Template::parse(text, about));
