@@ -7,6 +7,7 @@ mod base;
 mod checkpoints;
 pub mod commands;
 pub mod config;
+mod doubts;
 mod environment;
 pub mod front;
 mod handbook;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use authz::{Authz, issuer_change};
 use children::Executable;
-use resource::catalogue::BuiltIn;
 use resource::sources::docs::Folder;
+use resource::sources::never_walked;
 use shared::audit::{self, Event, Name};
 use shared::db::ReadOnly;
 use shared::route::{Routes, Table};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{Base, Store};
 use crate::commands::frame::{ServerParts, socket};
 use crate::config::{File, OneHalf, Running, authority, distinct};
+use crate::doubts;
 use crate::front::address::Listen;
 use crate::front::entrance::Entrance;
 use crate::front::http::{ErrorPages, Halves, Sharing, around};
@@ -102,11 +103,12 @@ impl Server {
         let opened = {
             let (address, issuer, clock) = (address.clone(), issuer.clone(), clock.clone());
             tokio::task::spawn_blocking(move || {
-                Opened::open(&file, only, address, issuer.as_ref(), &children, &clock)
+                let opened = Opened::open(&file, only, address, issuer.as_ref(), &children, &clock)?;
+                warn_of_doubtful_rules(&opened.store, &file)?;
+                anyhow::Ok(opened)
             })
         };
         let opened = opened.await??;
-        warn_of_doubtful_rules(&opened.store.catalogue);
         let begun = match &opened.authz {
             Some(authz) => authz.begin(&opened.store.db, clients).await?,
             None => resource_half::begin(&opened.store.db, issuer.clone()).await?,
@@ -285,12 +287,15 @@ impl Opened {
     }
 }
 
-/// Warns about rules that match nothing now: they may be misspelled, or about a source that has not been listed
-/// yet.
-fn warn_of_doubtful_rules(catalogue: &BuiltIn) {
-    for doubt in catalogue.doubts() {
+/// Warns about rules that match nothing, which may be misspelled. Rules about a source that has listed nothing yet are in
+/// order.
+fn warn_of_doubtful_rules(store: &Store, file: &File) -> anyhow::Result<()> {
+    let sources: Vec<_> = file.sources.values().map(|source| source.settings.clone()).collect();
+    let never_walked = store.db.read(|conn| never_walked(conn, &sources))?;
+    for doubt in doubts::about(&store.catalogue, file, &never_walked) {
         tracing::warn!(rule.doubt = %doubt, "a rule in the configuration has no effect now");
     }
+    Ok(())
 }
 
 /// The issuer of a gateway alone.

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use keys::secrets;
-use resource::catalogue::{BuiltIn, DoubtfulRule, Kind, ToolNeeds};
+use resource::catalogue::{BuiltIn, Kind, ToolNeeds};
 use resource::sources::endpoint::{Address, Endpoint, Local, Sandbox};
-use resource::sources::{Names, never_walked};
+use resource::sources::never_walked;
 use shared::catalogue::Risk;
 use shared::db::ReadOnly;
 use shared::network::is_never_dialled;
 use shared::schema::SCHEMA;
 
 use super::Report;
-use crate::config::{File, Source};
+use crate::config::File;
+use crate::doubts;
 
 impl Report {
     /// Checks that the files that each source needs exist.
@@ -89,15 +90,7 @@ impl Report {
                 "the server `{name}` has never listed its tools here, so rules about them were not checked; start `portcullis serve`, then run `portcullis source test {name}` and check again"
             ));
         }
-        let unknown: Vec<_> = unknown.iter().filter_map(|name| file.sources.get(name)).collect();
-        let doubts = catalogue.doubts().into_iter().filter(|doubt| match doubt {
-            DoubtfulRule::MatchesNothing { pattern, .. } | DoubtfulRule::SelectsNothing { pattern, .. } => {
-                !unknown.iter().any(|source| may_match(source, pattern))
-            }
-            // A server that has listed nothing yet may have what it selects.
-            DoubtfulRule::AsksForNothing { .. } => unknown.is_empty(),
-            DoubtfulRule::UnknownArgument { .. } | DoubtfulRule::NameTaken { .. } => true,
-        });
+        let doubts = doubts::about(catalogue, file, &unknown).into_iter();
         self.warnings.extend(doubts.map(|doubt| doubt.to_string()));
     }
 
@@ -131,11 +124,4 @@ impl Report {
             }
         }
     }
-}
-
-/// Whether a tool of this server could have a name that the pattern matches.
-fn may_match(source: &Source, pattern: &str) -> bool {
-    let prefix = format!("{}_", source.settings.name);
-    let literal = pattern.split(['*', '?']).next().unwrap_or_default();
-    source.settings.names == Names::Bare || literal.starts_with(&prefix) || prefix.starts_with(literal)
 }
