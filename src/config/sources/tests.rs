@@ -62,7 +62,7 @@ fn a_source_is_read() {
 fn a_source_that_does_not_fit_is_refused() {
     for (keys, says) in [
         ("url = \"http://localhost/mcp\"", "has no `kind`; write kind = \"mcp-http\""),
-        ("kind = \"mcp-sse\"", "write \"mcp-http\" or \"mcp-stdio\""),
+        ("kind = \"mcp-sse\"", "write \"mcp-http\", \"mcp-stdio\", \"rest\", \"sql\" or \"webhook\""),
         ("kind = \"mcp-http\"", "has no `url`"),
         ("kind = \"mcp-http\"\nurl = \"jira\"", "write it like https://"),
         ("kind = \"mcp-http\"\nurl = \"ftp://jira/\"", "neither http nor https"),

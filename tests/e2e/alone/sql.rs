@@ -1,5 +1,6 @@
 //! `kind = "sql"` on SQLite, with the example of its page as written.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -143,6 +144,7 @@ fn nothing_in_the_data_directory_is_a_database() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
     inventory(&data.join("portcullis-copy.db"));
     inventory(&dir.path().join("own.db"));
     std::os::unix::fs::symlink(data.join("portcullis-copy.db"), dir.path().join("link.db")).unwrap();

@@ -47,6 +47,9 @@ fn four_tools_work_from_configuration_alone() {
     let receiver = Receiver::default();
     let executes = receiver.clone();
     let ci = Service::start(move |arrived, _| {
+        if arrived.method == "HEAD" {
+            return Reply::With(204, "x-nothing: 1");
+        }
         executes.execute(arrived);
         Reply::Json(200, json!({ "run": 1 }))
     });
@@ -96,12 +99,18 @@ fn four_tools_work_from_configuration_alone() {
     client.send(&trigger);
     let asked = client.receive();
     assert_eq!((&asked["event"], receiver.executed()), (&json!("authorize"), 0), "{asked}");
-    browser.ok(&json!({"op": "authorize", "url": asked["url"], "decision": "approve"}));
+    // A high-risk scope is not ticked beforehand, and allowing it takes the passkey once more.
+    browser.ok(&json!({"op": "open", "url": asked["url"]}));
+    browser.ok(&json!({"op": "click", "testid": "passkey-login"}));
+    browser.ok(&json!({"op": "text", "selector": "[data-testid=consent-approve]:enabled"}));
+    browser.ok(&json!({"op": "tick", "scope": "ci.trigger", "ticked": true}));
+    browser.ok(&json!({"op": "leave", "testid": "consent-approve"}));
     let started = client.receive().to_string();
     assert!(started.contains("accepted") && receiver.executed() == 1, "{started}");
 
     let tail = portcullis(&["audit", "tail", "-n", "10000", "--json", "--data-dir", data.to_str().unwrap()]);
     let records = String::from_utf8(tail.stdout).unwrap();
+    assert!(records.contains("session.step_up"), "a tap for just this decision");
     for secret in [TOKEN, PASSWORD, SECRET] {
         assert!(!records.contains(secret) && !format!("{issue}{machines}{found}{started}").contains(secret));
     }

@@ -197,7 +197,7 @@ const SLOW: &str = "The statement took too long and was ended. Use WHERE, LIMIT 
 /// An error of the database in words that a model can act on.
 fn refusal(error: &tokio_postgres::Error) -> Refusal {
     let Some(said) = error.as_db_error() else {
-        return Refusal::Away(connection::words(error));
+        return Refusal::Away(words(error));
     };
     if *said.code() == tokio_postgres::error::SqlState::QUERY_CANCELED {
         return Refusal::Statement(SLOW.to_owned());
@@ -208,4 +208,13 @@ fn refusal(error: &tokio_postgres::Error) -> Refusal {
         _ => String::new(),
     };
     Refusal::Statement(format!("The database refused the statement: {}{place}.{hint}", said.message()))
+}
+
+/// An error with what the database says, which holds no password.
+fn words(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return said.message().to_owned();
+    }
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::metered::{Allowance, Metered};
-use super::{PostgresServer, role};
+use super::{PostgresServer, role, words};
 
 /// `SSLRequest`, and the agreement (PostgreSQL's protocol, SSL session encryption).
 const SSL: StartTls = StartTls { request: &[0, 0, 0, 8, 4, 210, 22, 47], agreed: b'S' };
@@ -76,13 +76,4 @@ impl Connection {
         self.allow();
         self.is_open() && self.client.batch_execute("DISCARD ALL").await.is_ok()
     }
-}
-
-/// An error with what the database says, which holds no password.
-pub(super) fn words(error: &tokio_postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return said.message().to_owned();
-    }
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -24,7 +24,7 @@ const FORBIDDEN: [(&str, &str); 9] = [
     ),
     (
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind = 'S' AND n.nspname NOT LIKE 'pg\\_t%' AND pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE'))",
+         WHERE n.nspname NOT LIKE 'pg\\_t%' AND CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'USAGE, UPDATE') ELSE false END)",
         "may advance a sequence",
     ),
     (
@@ -50,7 +50,7 @@ const FORBIDDEN: [(&str, &str); 9] = [
 pub(super) async fn check(client: &Client) -> Result<(), String> {
     for (question, wrong) in FORBIDDEN {
         let row = client.query_one(question, &[]).await;
-        let holds: bool = row.map_err(|error| super::connection::words(&error))?.get(0);
+        let holds: bool = row.map_err(|error| super::words(&error))?.get(0);
         if holds {
             return Err(format!(
                 "its role {wrong}; give it a role that can only read (LOGIN, and SELECT on what it may see)"
