@@ -45,13 +45,14 @@ fn whole(block: &str, dir: &Path) -> String {
     for scope in ["ci.run", "ci.read", "jira.read"] {
         let table = format!("[scopes.\"{scope}\"]");
         if !block.contains(&table) {
-            file += &format!("\n{table}\ntitle = \"x\"\n");
+            file += &["\n", &table, "\ntitle = \"x\"\n"].concat();
         }
     }
     for source in ["ci", "jira"] {
         let table = format!("[sources.{source}]\n");
         if !block.contains(&table) {
-            file += &format!("\n{table}kind = \"mcp-http\"\nurl = \"https://{source}.lab.internal/mcp\"\n");
+            let more = format!("\n{table}kind = \"mcp-http\"\nurl = \"https://{source}.lab.internal/mcp\"\n");
+            file += &more;
         }
     }
     file
