@@ -223,7 +223,7 @@ impl Admission {
         self.running.cancel(id);
     }
 
-    /// Forgets calls that count against no limit any more. Call it regularly.
+    /// Forgets calls that no longer count against a limit. Call it regularly.
     pub(crate) async fn sweep(&self) {
         let Commit { db, clock, .. } = &self.commit;
         let swept = match db.read(|conn| call_counts::any_to_sweep(conn, clock.now())) {

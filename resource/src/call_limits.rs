@@ -1,4 +1,4 @@
-//! Limits on calls, from the configuration: so many in a time, and so many at once (LIMIT-01).
+//! Limits on calls, from the configuration: how many in a time, and how many at once (LIMIT-01).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,7 +43,7 @@ pub struct Bounds {
     pub max_result: Option<usize>,
 }
 
-/// At most so many calls begin in any time of this length.
+/// At most this many calls begin in any time of this length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
     pub(crate) most: NonZeroU32,
@@ -51,7 +51,7 @@ pub struct Rate {
     pub(crate) each: Each,
 }
 
-/// At most so many calls run at the same time.
+/// At most this many calls run at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AtOnce {
     pub(crate) most: NonZeroU32,
@@ -69,7 +69,7 @@ pub enum Each {
     Client,
 }
 
-/// Why a text is no limit.
+/// Why a text is not a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InvalidLimit {
     #[error(
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(words, "5 calls of `x` in 15 minutes for each user");
     }
 
-    /// LIMIT-01: what is no limit is refused.
+    /// LIMIT-01: an invalid limit is refused.
     #[test]
     fn bad_limits_are_refused() {
         for text in [

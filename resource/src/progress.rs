@@ -74,7 +74,7 @@ impl Progress {
 }
 
 impl Token {
-    /// What a request says in `_meta.progressToken`; `None` if it is no token (MCP, progress: a string or an integer).
+    /// What a request says in `_meta.progressToken`; `None` if it is not a token (MCP, progress: a string or an integer).
     pub(crate) fn of(said: &Value) -> Option<Self> {
         let is_token = said.is_string() || said.is_i64() || said.is_u64();
         is_token.then(|| said.to_string()).filter(|token| token.len() <= LONGEST_TOKEN).map(Self)
@@ -109,7 +109,7 @@ mod tests {
 
     /// SRC-13: progress of another request, or none at all.
     #[test]
-    fn what_is_no_progress() {
+    fn other_notifications_are_not_progress() {
         for bad in [
             "7",
             "{}",

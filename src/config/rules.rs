@@ -130,7 +130,7 @@ pub(super) fn profile(key: &Key<'_>, rules: &Rules) -> anyhow::Result<ProfileRul
     Ok(profile)
 }
 
-/// Which items a profile selects, of whatever kind.
+/// Which items a profile selects, of any kind.
 fn selected(key: &Key<'_>) -> anyhow::Result<Pattern> {
     let text = key.text()?;
     // Every URI has a colon, and no name has.

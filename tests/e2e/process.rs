@@ -31,7 +31,7 @@ pub fn own_program() -> Executable {
     Executable::from(PathBuf::from(env!("CARGO_BIN_EXE_portcullis")))
 }
 
-/// A command without the variables of whoever runs the tests.
+/// A command without the variables of the tests' own environment.
 #[allow(dead_code, reason = "for benches, which take this file too")]
 pub trait Bare {
     fn bare(&mut self) -> &mut Self;

@@ -244,12 +244,12 @@ async fn an_idle_child_makes_room_and_a_busy_one_does_not() {
     drop((second, third));
 }
 
-/// SRC-11: a child that was just started is there for whom it was started, whoever waits for its place.
+/// SRC-11: a child that was just started is there for whom it was started, also if another waits for its place.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_was_just_started_makes_no_room() {
     let stage = Stage::of(Settings { most: 1, ..settings() }, &ChildSlots::new(64));
     let alice = key("alice", None, 1);
-    // Whoever wanted it has gone meanwhile.
+    // The caller that wanted it has gone meanwhile.
     let waiting = stage.lease(&alice);
     assert!(timeout(Duration::ZERO, waiting).await.is_err());
     while stage.pool.in_use().is_empty() {

@@ -80,7 +80,7 @@ impl Call {
             Err(_) if effect == Effect::Writes => return Err(Refusal::unrecorded().into()),
             Err(unavailable) => return Err(unavailable.into()),
         }
-        // Whoever ended the access while the record was written is answered after this, and nothing is given out after that.
+        // A command that ends the access while the record is written is answered after this, and no result is sent after that.
         match watch.was_ended_here() {
             None => Ok(answer),
             Some(denied) => {

@@ -12,7 +12,7 @@ use crate::sources::Outcome;
 /// Room for the line that says how much is missing.
 const LINE: usize = 160;
 
-/// Arguments of more than so many bytes of JSON.
+/// Arguments of more than this many bytes of JSON.
 pub(super) fn over(arguments: &Value, most: usize) -> Option<Limited> {
     let mut counter = Counter(0);
     serde_json::to_writer(&mut counter, arguments).ok()?;
@@ -39,7 +39,7 @@ impl Write for Counter {
     }
 }
 
-/// The outcome within so many bytes, and how many bytes of text are missing from it. Text of a tool is cut; half an object or
+/// The outcome within this many bytes, and how many bytes of text are missing from it. Text of a tool is cut; half an object or
 /// half a picture would be worth nothing, so what has others is refused as a whole.
 pub(super) fn within(outcome: Outcome, what: &AskKind, most: usize) -> (Outcome, usize) {
     let Outcome::Result { members, meta, is_error, links } = outcome else { return (outcome, 0) };
@@ -92,7 +92,7 @@ fn cut(members: &str, most: usize) -> Option<(Vec<u8>, usize)> {
     (cut.len() <= most).then(|| (cut.into_bytes(), missing))
 }
 
-/// As much of a text as takes at most so many bytes when it is written as JSON.
+/// As much of a text as takes at most this many bytes when it is written as JSON.
 fn beginning(text: &str, most: usize) -> &str {
     let mut room = most;
     for (at, character) in text.char_indices() {

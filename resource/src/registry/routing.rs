@@ -101,7 +101,7 @@ impl Snapshot {
         if let Some(listed) = self.routes.resources.get(&uri) {
             return Some(Arc::clone(listed));
         }
-        // A source that was removed since it showed a link has nothing any more.
+        // A source that was removed since it showed a link no longer has anything.
         let shown_by = sought.shown_by.as_ref().filter(|source| self.routes.sources.contains(source));
         let source = self.routes.made_by(&uri).or(shown_by)?;
         Some(Arc::new(self.unlisted(source, uri)))

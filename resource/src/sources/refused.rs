@@ -50,7 +50,7 @@ pub(super) fn unanswered(name: &SourceName, credentials: &Credentials, why: Fail
             );
             Outcome::Failed(words.into())
         }
-        // A status of success without an answer is no refusal.
+        // A status of success without an answer refuses nothing.
         Failed::Status(refusal) if refusal.status.is_redirection() || refusal.status.is_client_error() => {
             let (why, redirects) = (Failed::Status(refusal.clone()), refusal.location.is_some());
             let remedy = if redirects {

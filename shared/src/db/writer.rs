@@ -388,7 +388,7 @@ fn gather(batch: &mut Vec<Box<dyn Job>>, jobs: &Jobs, previous: usize, last_comm
             return;
         }
         jobs.queued.wanted.store(wanted, Ordering::SeqCst);
-        // The taken ones are still counted. Whoever is counted now and not sent yet comes at once.
+        // The taken ones are still counted. A caller that is counted now and has not sent yet comes at once.
         if jobs.queued.jobs.load(Ordering::SeqCst) >= wanted {
             std::thread::yield_now();
         } else {

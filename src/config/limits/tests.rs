@@ -51,7 +51,7 @@ fn bounds_are_read() {
     }
 }
 
-/// LIMIT-01: what is no limit is refused with its line.
+/// LIMIT-01: an invalid limit is refused with its line.
 #[test]
 fn bad_limits_are_refused() {
     let tool = |key: &str| format!("[tools.docs_read]\nscope = \"docs.read\"\n{key}");

@@ -21,7 +21,7 @@ impl Scene {
     pub async fn start(toml: &str, sources: &[&str]) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let config = dir.path().join("portcullis.toml");
-        // Many users from one address are no flood here.
+        // Many users call from one address here.
         let unlimited = Limits::NAMES.join(" = \"off\"\n") + " = \"off\"\n";
         let all = format!("listen = \"localhost:0\"\n[rate]\n{unlimited}{toml}");
         std::fs::write(&config, all).unwrap();

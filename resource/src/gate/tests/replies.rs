@@ -76,7 +76,7 @@ async fn progress_is_told_by_the_clients_token() {
 /// SRC-13: a client that did not ask is told nothing, and one that gave no token neither; a call that ends soon is answered
 /// as JSON.
 #[tokio::test]
-async fn nothing_is_told_to_whoever_did_not_ask() {
+async fn a_client_that_did_not_ask_is_told_nothing() {
     for its in [json!(null), json!(1.5), json!({}), json!([3])] {
         let (tell, _, app) = telling();
         tell.send(1.0).unwrap();

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// From the largest to the smallest: elements of an array or object, characters of a text.
 const STEPS: [(usize, usize); 6] = [(1000, 50_000), (200, 10_000), (50, 2000), (20, 500), (5, 200), (2, 80)];
 
-/// A value whose JSON has at most so many bytes, and whether something was left out. The work is a constant times the size.
+/// A value whose JSON has at most this many bytes, and whether something was left out. The work is a constant times the size.
 pub(crate) fn cut(value: Value, most: usize) -> (Value, bool) {
     if size(&value) <= most {
         return (value, false);

@@ -138,7 +138,7 @@ fn exact(value: Value) -> Value {
     }
 }
 
-/// Takes so many bytes from the front.
+/// Takes this many bytes from the front.
 fn take<const N: usize>(raw: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = raw.split_at_checked(N)?;
     *raw = rest;
