@@ -140,6 +140,7 @@ const NEVER_HELD_BACK: &[Name] = &[
     Name::McpCall,
     Name::McpResult,
     Name::McpDenied,
+    Name::CallStopped,
     Name::RateLimited,
     Name::SourceAdded,
     Name::SourceChanged,
